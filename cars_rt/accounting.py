@@ -1,0 +1,76 @@
+"""Loss accounting: where every spectrum that a source announced ended."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Cause(StrEnum):
+    """Why a spectrum (or a message) did not arrive at the next stage."""
+
+    MISSING = "missing"  # never reached this stage: a gap in the sequence, or before it joined
+    UPSTREAM = "upstream"  # the stage before lost it and says so; its own report names the cause
+    REPEATED = "repeated"  # a copy or a straggler of a frame already counted; not a lost spectrum
+    REJECTED = "rejected"  # arrived, but malformed or not what `start` announced
+    OVERLOAD = "overload"  # dropped here because the next stage was too slow
+    ENGINE = "engine"  # the engine failed on it
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One finding: its cause, how many spectra it cost (0 where that cannot be known), and a sentence.
+
+    `kind` is a stable name, finer than the cause: each kind deserves one line in a log.
+    """
+
+    cause: Cause
+    spectra: int
+    text: str
+    kind: str
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What one stage counted in one run.
+
+    Every announced spectrum is either in `spectra` (passed on) or in `lost` under one cause.
+    REPEATED is kept apart in `surplus`, since a copy is not a loss. `problems` counts findings by
+    kind, also those whose spectra are unknown: a malformed message costs as many MISSING spectra as
+    the next sequence number shows.
+    """
+
+    frames: int = 0
+    spectra: int = 0
+    surplus: int = 0
+    lost: Counter[str] = field(default_factory=Counter)
+    problems: Counter[str] = field(default_factory=Counter)
+
+    def passed(self, spectra: int) -> None:
+        """Count one frame of `spectra` spectra as passed on."""
+        self.frames += 1
+        self.spectra += spectra
+
+    def found(self, problem: Problem) -> None:
+        """Count a problem."""
+        self.problems[problem.kind] += 1
+        if problem.cause is Cause.REPEATED:
+            self.surplus += problem.spectra
+        else:
+            self.set_lost(problem.cause, self.lost[problem.cause.value] + problem.spectra)
+
+    def set_lost(self, cause: Cause, spectra: int) -> None:
+        """Correct what one cause has cost, when a total becomes known."""
+        self.lost[cause.value] = spectra
+        if spectra <= 0:
+            del self.lost[cause.value]
+
+    @property
+    def total_lost(self) -> int:
+        """Spectra lost, all causes together."""
+        return self.lost.total()
+
+    def describe(self) -> str:
+        """Losses by cause, then findings that cost no known number of spectra, in one phrase."""
+        lost = ", ".join(f"{count} {cause}" for cause, count in sorted(self.lost.items())) or "none"
+        seen = ", ".join(f"{count} {kind}" for kind, count in sorted(self.problems.items()))
+        return f"{lost} ({seen})" if seen else lost

@@ -1,0 +1,102 @@
+"""The thread that owns the engine, and the slabs it computes."""
+
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import zmq
+
+from cars_rt.engines import Engine, EngineError, compose, load_model, open_engine
+from cars_rt.engines.base import Slab
+from cars_rt.protocol import Start
+
+
+class Compute:
+    """Compiles and runs engines in one thread of its own, since a GPU context belongs to one thread.
+
+    `prepare` at the start of a run, then `submit`; when a batch is done, `socket` becomes readable
+    (so that a poller can wait for it beside the streams) and `collect` takes the answer.
+    Raises ModelError if there is no such model.
+    """
+
+    def __init__(self, model: str, engine: str, max_batch: int, threads: int) -> None:
+        self.model = load_model(model)
+        self._engine_name = engine
+        self._max_batch = max_batch
+        self._threads = threads
+        self._engine: Engine | None = None
+        self._under_way: deque[tuple[int, Future[None]]] = deque()
+        self._pool = ThreadPoolExecutor(1, "compute")
+        self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PAIR)
+        self._bell: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PAIR)  # the thread's end
+        for socket in (self.socket, self._bell):
+            socket.setsockopt(zmq.LINGER, 0)
+        self.socket.bind(f"inproc://compute-{id(self)}")
+        self._bell.connect(f"inproc://compute-{id(self)}")
+
+    @property
+    def engine(self) -> Engine:
+        """The compiled engine. RuntimeError before the first `prepare`."""
+        if self._engine is None:
+            raise RuntimeError("no engine before prepare()")
+        return self._engine
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is being computed."""
+        return not self._under_way
+
+    def prepare(self, start: Start) -> Engine:
+        """The engine for the run's axis, block and dark, compiled if it is not there yet.
+
+        Waits; nothing may be under way. Raises EngineError, ModelError or AxisError: this run
+        cannot be computed.
+        """
+        self._engine = self._pool.submit(self._prepare, start).result()
+        return self._engine
+
+    def submit(self, slab: int, rows: int) -> None:
+        """Compute the first rows of a slab."""
+        self._under_way.append((slab, self._pool.submit(self._compute, slab, rows)))
+
+    def collect(self) -> tuple[int, EngineError | None]:
+        """The slab that is done next, and why it failed if it did. Waits for it."""
+        self.socket.recv()
+        slab, future = self._under_way.popleft()
+        error = future.exception()
+        return slab, EngineError(str(error)) if error else None
+
+    def close(self) -> None:
+        """Stop the thread and give the engine back."""
+        if self._engine is not None:
+            self._pool.submit(self._engine.close).result()
+        self._pool.shutdown()
+        self.socket.close()
+        self._bell.close()
+
+    # -- in the thread ------------------------------------------------------------------------------
+
+    def _prepare(self, start: Start) -> Engine:
+        engine, max_batch = self._engine, max(self._max_batch, start.block)
+        if (
+            engine is None
+            or not np.array_equal(engine.graph.raman_shift, start.raman_shift)
+            or engine.max_batch < max_batch
+        ):
+            graph = compose(self.model, start.raman_shift)
+            fresh = open_engine(self._engine_name, graph, max_batch, self._threads)
+            if engine is not None:
+                engine.close()
+            engine = fresh
+        dark: Slab = np.zeros(start.pixels, np.float32)
+        engine.set_dark(dark if start.dark is None else start.dark)
+        return engine
+
+    def _compute(self, slab: int, rows: int) -> None:
+        try:
+            self.engine.launch(slab, rows)
+            self.engine.wait(slab)
+            if not np.isfinite(self.engine.outputs[slab][:rows]).all():
+                raise EngineError("the engine gave values that are not finite")
+        finally:
+            self._bell.send(b"")

@@ -1,0 +1,308 @@
+"""The daemon: receives counts, has them computed, publishes raman. One loop owns all sockets.
+
+A frame's way: subscriber -> RunReader -> input slab -> Compute -> output slab -> publisher.
+While a batch is computed, the other slab fills with whatever arrives; that is the next batch. When
+both slabs are taken the loop stops reading, and spectra wait in the bounded queue of the socket.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import zmq
+
+from cars_rt.accounting import Cause, Ledger, Problem
+from cars_rt.daemon.compute import Compute
+from cars_rt.daemon.settings import DaemonSettings
+from cars_rt.daemon.status import Latencies
+from cars_rt.engines import EngineError, ModelError
+from cars_rt.physics.axis import AxisError
+from cars_rt.protocol import End, Frame, Reason, RunReader, Start
+from cars_rt.stream import Publisher, Subscriber
+
+log = logging.getLogger("cars_rt.daemon")
+
+TICK_S = 0.1  # how soon a stop is noticed when nothing arrives
+RETRY_S = 0.001  # how soon a send is tried again when a subscriber has no room
+READ_AT_ONCE = 256  # messages taken before looking at the other sockets
+QUIET_S = 0.1  # a stop takes in what was already sent: until nothing came for so long,
+DRAIN_S = 2.0  # but not for longer than this
+STOP_S = 10.0  # how long a stop waits for subscribers to take the last results
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one slab holds: frames in order, each with its first row and the time it came in."""
+
+    slab: int
+    rows: int = 0
+    frames: list[tuple[Frame, int, int]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class RunTotals:
+    """What became of one run, in spectra: announced = sent + lost; received is what came in order."""
+
+    run: str
+    reason: str
+    announced: int
+    received: int
+    sent: int
+    lost: dict[str, int]
+
+
+class Daemon:
+    """One input stream, one output stream, one model.
+
+    Raises StreamError or ModelError if it cannot start.
+    """
+
+    def __init__(self, settings: DaemonSettings) -> None:
+        self.settings = settings
+        self.runs: list[RunTotals] = []
+        self.spectra_in = 0
+        self.spectra_out = 0
+        self.latencies = Latencies()
+        self.reader = RunReader("raw")
+        self.run_open: Start | None = None  # as published; None: no run, or one that cannot be computed
+        self.ledger = Ledger()  # what became of the run's spectra after they were received
+        self._stopping = False
+        self._free: deque[int] = deque()
+        self._filling: Batch | None = None  # has room for one more block, always
+        self._computing: deque[Batch] = deque()
+        self._results: deque[tuple[Batch, int]] = deque()  # computed; frames from this one on are unsent
+        self.compute = Compute(settings.model, settings.engine, settings.max_batch, settings.threads)
+        try:
+            self.subscriber = Subscriber(settings.listen, "raw", buffer_mb=settings.buffer_mb)
+        except Exception:
+            self.compute.close()
+            raise
+        try:
+            self.publisher = Publisher(settings.publish, "raman", buffer_mb=settings.buffer_mb)
+        except Exception:
+            self.compute.close()
+            self.subscriber.close()
+            raise
+
+    def stop(self) -> None:
+        """Ask the loop to finish what was received and return. Callable from a signal handler."""
+        self._stopping = True
+
+    def serve(self, on_tick: Callable[["Daemon"], None] = lambda daemon: None) -> list[RunTotals]:
+        """Work until `stop`; the totals of all runs. Calls on_tick about every TICK_S."""
+        try:
+            tick = 0.0
+            while not self._stopping:
+                self._turn()
+                if (now := time.monotonic()) >= tick:
+                    tick = now + TICK_S
+                    self.subscriber.watch()
+                    self.publisher.serve()
+                    on_tick(self)
+            self._finish()
+            return self.runs
+        finally:
+            self.compute.close()
+            self.subscriber.close()
+            self.publisher.close()
+
+    # -- the loop -----------------------------------------------------------------------------------
+
+    def _turn(self, timeout_s: float = TICK_S) -> bool:
+        """Wait for something to do, and do it. True if a message came."""
+        reading = self.run_open is None or self._filling is not None
+        sockets = [self.compute.socket, *([self.subscriber.socket] if reading else [])]
+        ready = _poll(sockets, RETRY_S if self._results else timeout_s)
+        if self.compute.socket in ready:
+            self._collect()
+        self._send()
+        came = self.subscriber.socket in ready
+        if came:
+            self._read()
+        self._submit()
+        return came
+
+    def _read(self) -> None:
+        for _ in range(READ_AT_ONCE):
+            if self.run_open is not None and self._filling is None:
+                return
+            parts = self.subscriber.receive()
+            if parts is None:
+                return
+            received = time.time_ns()
+            for event in self.reader.read(parts):
+                match event:
+                    case Frame():
+                        self._fill(event, received)
+                    case Problem():
+                        self._report(event, self.reader.ledger)
+                    case Start():
+                        self._open(event)
+                    case End():
+                        self._close(event)
+
+    def _fill(self, frame: Frame, received: int) -> None:
+        """Convert a frame's counts into the slab."""
+        spectra = len(frame.block)
+        self.spectra_in += spectra
+        batch = self._filling
+        if self.run_open is None or batch is None:
+            self._lose(Cause.ENGINE, spectra, f"frames of run {frame.run}, which cannot be computed")
+            return
+        engine = self.compute.engine
+        engine.inputs[batch.slab][batch.rows : batch.rows + spectra] = frame.block
+        batch.frames.append((frame, batch.rows, received))
+        batch.rows += spectra
+        if batch.rows + self.run_open.block > engine.max_batch:
+            self._submit(full=True)
+
+    def _submit(self, full: bool = False) -> None:
+        """Have the slab computed if it is full, or if the engine has nothing else to do."""
+        batch = self._filling
+        if batch and batch.rows and (full or self.compute.idle):
+            self.compute.submit(batch.slab, batch.rows)
+            self._computing.append(batch)
+            self._filling = Batch(self._free.popleft()) if self._free else None
+
+    def _collect(self) -> None:
+        """Take a computed batch from the engine."""
+        _, error = self.compute.collect()
+        batch = self._computing.popleft()
+        if error is None:
+            self._results.append((batch, 0))
+            return
+        self._lose(Cause.ENGINE, batch.rows, str(error))
+        self._release(batch)
+
+    def _send(self) -> bool:
+        """Publish what is computed; False if a subscriber has no room for the rest yet."""
+        while self._results:
+            batch, first = self._results[0]
+            output = self.compute.engine.outputs[batch.slab]
+            for number in range(first, len(batch.frames)):
+                frame, row, received = batch.frames[number]
+                now = time.time_ns()
+                result = Frame(
+                    stream="raman",
+                    run=frame.run,
+                    sequence=self.ledger.frames,
+                    index=frame.index,
+                    time_ns=frame.time_ns,
+                    arrays={"raman": output[row : row + len(frame.block)]},
+                    time_in_ns=received,
+                    time_out_ns=now,
+                    lost=self.reader.ledger.total_lost + self.ledger.total_lost,
+                )
+                if not self.publisher.send(result):
+                    self._results[0] = (batch, number)
+                    return False
+                self.ledger.passed(len(frame.block))
+                self.spectra_out += len(frame.block)
+                self.latencies.add((now - frame.time_ns) / 1e6)
+            self._results.popleft()
+            self._release(batch)
+        return True
+
+    def _release(self, batch: Batch) -> None:
+        if self._filling is None:
+            self._filling = Batch(batch.slab)
+        else:
+            self._free.append(batch.slab)
+
+    def _drain(self) -> None:
+        """Compute and publish everything that was received, however long subscribers take.
+
+        Once a stop is asked for, they have STOP_S more; what they did not take then is lost here.
+        """
+        self._submit(full=True)
+        while self._computing:
+            self._collect()
+        deadline = float("inf")
+        while not self._send():
+            if self._stopping:
+                deadline = min(deadline, time.monotonic() + STOP_S)
+            if time.monotonic() > deadline:
+                text = f"no subscriber took them within {STOP_S:g} s of the stop"
+                self._lose(Cause.OVERLOAD, sum(batch.rows for batch, _ in self._results), text)
+                self._results.clear()
+                return
+            time.sleep(RETRY_S)
+
+    # -- runs ---------------------------------------------------------------------------------------
+
+    def _open(self, start: Start) -> None:
+        """A run begins: compile for its axis, then tell the subscribers."""
+        self.ledger = Ledger()
+        self.subscriber.fit(start)
+        self.latencies = Latencies()
+        try:
+            engine = self.compute.prepare(start)
+        except (EngineError, ModelError, AxisError) as error:
+            log.error("run %s from %s cannot be computed: %s", start.run, start.source, error)
+            return
+        self._free = deque(range(1, len(engine.inputs)))
+        self._filling = Batch(0)
+        model = self.compute.model.provenance | {"engine": engine.describe()}
+        self.run_open = replace(
+            start, stream="raman", dtype="float32", dark=None, sequence=0, index=0, model=model
+        )
+        log.info(
+            "run %s from %s: %d pixels, %s to %s cm-1, on %s",
+            start.run, start.source, start.pixels,
+            f"{start.raman_shift[0]:.0f}", f"{start.raman_shift[-1]:.0f}", engine.describe(),
+        )  # fmt: skip
+        if not self.publisher.open(self.run_open):
+            log.warning("a subscriber has no room for the start of run %s", start.run)
+
+    def _close(self, end: End) -> None:
+        """A run is over: publish everything it still owes, then the totals."""
+        self._drain()
+        before = self.reader.closed
+        lost = before.lost + self.ledger.lost
+        announced = end.spectra if end.announced is None else end.announced
+        totals = RunTotals(
+            end.run, end.reason.value, announced, before.spectra, self.ledger.spectra, dict(lost)
+        )
+        self.runs.append(totals)
+        level = logging.WARNING if lost else logging.INFO
+        log.log(
+            level, "run %s %s: %d spectra announced, %d received, %d sent; lost: %s",
+            end.run, end.reason, announced, before.spectra, self.ledger.spectra,
+            ", ".join(f"{n} {cause}" for cause, n in sorted(lost.items())) or "none",
+        )  # fmt: skip
+        if self.run_open is None:
+            return
+        result = replace(
+            end, stream="raman", time_ns=time.time_ns(), frames=self.ledger.frames,
+            spectra=self.ledger.spectra, announced=announced, lost=dict(lost),
+        )  # fmt: skip
+        if not self.publisher.end(result):
+            log.warning("a subscriber had no room for the end of run %s", end.run)
+        self.run_open = self._filling = None
+
+    def _finish(self) -> None:
+        """Take in what was already sent, publish it, and close the run."""
+        deadline = time.monotonic() + DRAIN_S
+        while self._turn(QUIET_S) and time.monotonic() < deadline:
+            pass
+        self._drain()
+        if end := self.reader.interrupt(time.time_ns(), Reason.STOPPED):
+            self._close(end)
+
+    def _lose(self, cause: Cause, spectra: int, text: str) -> None:
+        """Account for spectra that were received and will not be sent."""
+        problem = Problem(cause, spectra, text, cause.value)
+        self.ledger.found(problem)
+        self._report(problem, self.ledger)
+
+    def _report(self, problem: Problem, ledger: Ledger) -> None:
+        """One line for the first problem of a kind in a run; the others are only counted."""
+        first = ledger.problems[problem.kind] <= 1
+        log.log(logging.WARNING if first else logging.DEBUG, "%s: %s", problem.cause.value, problem.text)
+
+
+def _poll(sockets: list[zmq.Socket[bytes]], timeout_s: float) -> list[zmq.Socket[bytes]]:
+    ready, _, _ = zmq.select(sockets, [], [], timeout_s)
+    return ready

@@ -1,0 +1,36 @@
+"""What the daemon is told: one frozen object, from flags, environment and file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cars_rt.engines import AUTO, DEFAULT_MODEL
+from cars_rt.stream import BUFFER_MB, RAMAN_ADDRESS, RAW_ADDRESS
+
+
+@dataclass(frozen=True, kw_only=True)
+class DaemonSettings:
+    """Settings of `cars-rt run`."""
+
+    listen: str = RAW_ADDRESS
+    """Address of the driver's raw stream, tcp://HOST:PORT; the driver may appear later."""
+
+    publish: str = RAMAN_ADDRESS
+    """Address at which the result stream is published; subscribers connect to it."""
+
+    model: str = DEFAULT_MODEL
+    """Name of a shipped model, or the path of an .onnx file exported by `cars-rt export`."""
+
+    engine: str = AUTO
+    """What runs the model; auto takes the fastest that works here."""
+
+    max_batch: int = 64
+    """Most spectra computed at once. Larger is faster under load and changes nothing at low rates."""
+
+    threads: int = 0
+    """Threads of the engine on the CPU; 0 takes all cores."""
+
+    buffer_mb: float = BUFFER_MB
+    """Memory for spectra waiting at the input, and again at the output for each subscriber."""
+
+    summary: Path | None = None
+    """Write the totals of every run to this JSON file when the daemon stops."""

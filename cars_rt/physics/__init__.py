@@ -1,0 +1,1 @@
+"""The physics of coherent anti-Stokes Raman scattering: forward model, axes, substances."""

@@ -1,0 +1,95 @@
+"""Raman-shift axes: checking a camera's axis, and moving spectra between it and a uniform grid."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FloatArray = NDArray[np.float64]
+
+
+class AxisError(ValueError):
+    """A raman-shift axis that cannot be used, with the reason in one sentence."""
+
+
+def check_raman_shift(raman_shift: ArrayLike) -> FloatArray:
+    """Return the axis as float64 (p,), ascending or descending, cm-1.
+
+    Raises AxisError unless it is one-dimensional, finite, strictly monotonic and has two points.
+    """
+    try:
+        axis = np.asarray(raman_shift, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise AxisError(f"the raman-shift axis is not made of numbers: {error}") from None
+    if axis.ndim != 1 or axis.size < 2:
+        raise AxisError(f"the raman-shift axis must be a list of 2 or more values, not shape {axis.shape}")
+    if not np.isfinite(axis).all():
+        where = int(np.flatnonzero(~np.isfinite(axis))[0])
+        raise AxisError(f"the raman-shift axis is not finite at pixel {where}")
+    steps = np.diff(axis)
+    wrong = np.flatnonzero(steps * np.sign(axis[-1] - axis[0]) <= 0)
+    if wrong.size:
+        where = int(wrong[0])
+        raise AxisError(
+            f"the raman-shift axis is not strictly monotonic: "
+            f"{axis[where]:g} then {axis[where + 1]:g} cm-1 at pixel {where + 1}"
+        )
+    return axis
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A uniform raman-shift grid: `length` points from `start` in steps of `step`, cm-1."""
+
+    start: float
+    step: float
+    length: int
+
+    @property
+    def raman_shift(self) -> FloatArray:
+        """The grid's points, (length,), cm-1, ascending."""
+        return np.asarray(self.start + self.step * np.arange(self.length), dtype=np.float64)
+
+    @classmethod
+    def covering(cls, raman_shift: ArrayLike, step: float, multiple: int) -> "Grid":
+        """The smallest centred grid that covers an axis and whose length is a multiple of `multiple`.
+
+        Raises AxisError for an axis that `check_raman_shift` refuses.
+        """
+        axis = check_raman_shift(raman_shift)
+        low, high = float(axis.min()), float(axis.max())
+        needed = int(np.ceil((high - low) / step - 1e-9)) + 1
+        length = -(-needed // multiple) * multiple
+        start = (low + high) / 2 - step * (length - 1) / 2
+        return cls(start, step, length)
+
+
+def resampling_matrix(source: ArrayLike, target: ArrayLike) -> NDArray[np.float32]:
+    """The matrix M, (p, q) float32, for which spectra (n, p) @ M are the spectra on the target axis.
+
+    Between the source's points it interpolates linearly; where the target is the coarser of the two
+    it also averages, to the blur of a triangle that falls to zero one target step away, so that noise
+    falls and nothing aliases. Straight lines stay exact. Outside the source it repeats the edge
+    value. Every column sums to 1. Raises AxisError for an axis that `check_raman_shift` refuses.
+    """
+    pixels, points = check_raman_shift(source), check_raman_shift(target)
+    descending = pixels[0] > pixels[-1]
+    if descending:
+        pixels = pixels[::-1]
+    step = np.abs(np.gradient(points))
+    pitch = np.interp(points, pixels, np.gradient(pixels))
+    inside = (points >= pixels[0]) & (points <= pixels[-1])
+    # Interpolation blurs by a triangle of the pitch; variances add up to that of one of the step.
+    spread = np.sqrt(np.clip(step**2 - pitch**2, 0, None)) * inside
+    matrix = np.zeros((len(pixels), len(points)))
+    columns = np.arange(len(points))
+    for part in range(-7, 8):
+        weight = (8 - abs(part)) / 64
+        at = np.clip(points + spread * part / 8, pixels[0], pixels[-1])
+        right = np.clip(np.searchsorted(pixels, at), 1, len(pixels) - 1)
+        fraction = (at - pixels[right - 1]) / (pixels[right] - pixels[right - 1])
+        matrix[right - 1, columns] += weight * (1 - fraction)
+        matrix[right, columns] += weight * fraction
+    if descending:
+        matrix = matrix[::-1]
+    return np.ascontiguousarray(matrix, dtype=np.float32)

@@ -1,0 +1,30 @@
+"""The wire format, version 1, as pure code: bytes in, typed messages or one typed error out."""
+
+from cars_rt.protocol.codec import Part, decode, encode, topic
+from cars_rt.protocol.errors import Fault, ProtocolError
+from cars_rt.protocol.limits import MAX_BLOCK, MAX_PAYLOAD_BYTES, MAX_PIXELS, VERSION
+from cars_rt.protocol.messages import DTYPES, STREAMS, End, Frame, Message, Reason, Start, StreamName
+from cars_rt.protocol.reader import Event, RunReader
+
+__all__ = [
+    "DTYPES",
+    "MAX_BLOCK",
+    "MAX_PAYLOAD_BYTES",
+    "MAX_PIXELS",
+    "STREAMS",
+    "VERSION",
+    "End",
+    "Event",
+    "Fault",
+    "Frame",
+    "Message",
+    "Part",
+    "ProtocolError",
+    "Reason",
+    "RunReader",
+    "Start",
+    "StreamName",
+    "decode",
+    "encode",
+    "topic",
+]

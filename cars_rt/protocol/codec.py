@@ -1,0 +1,356 @@
+"""Bytes to messages and back. Pure: no sockets, no clock.
+
+A message is a ZeroMQ multipart message: topic, msgpack header, then the arrays that the header
+lists, raw and little-endian. `decode` raises ProtocolError and nothing else, whatever the bytes.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, cast
+
+import msgpack
+import numpy as np
+from numpy.typing import NDArray
+
+from cars_rt.physics.axis import AxisError, check_raman_shift
+from cars_rt.protocol.errors import Fault, ProtocolError
+from cars_rt.protocol.limits import (
+    MAX_BLOCK,
+    MAX_COUNT,
+    MAX_HEADER_BYTES,
+    MAX_PARTS,
+    MAX_PAYLOAD_BYTES,
+    MAX_PIXELS,
+    MAX_RUN_ID,
+    MAX_TEXT,
+    VERSION,
+)
+from cars_rt.protocol.messages import (
+    DTYPES,
+    MAIN_ARRAY,
+    STREAMS,
+    End,
+    Frame,
+    Message,
+    Reason,
+    Start,
+    StreamName,
+)
+
+MAGIC = "cars_rt"  # the header key that holds the protocol version
+
+Header = dict[str, Any]
+Part = bytes | bytearray | memoryview
+Number = TypeVar("Number", int, float)
+
+
+def topic(stream: StreamName, kind: str) -> bytes:
+    """The first part of a message; subscribe to a prefix of it, such as b"raman."."""
+    return f"{stream}.{kind}".encode()
+
+
+def encode(message: Message) -> list[Part]:
+    """Message parts, ready for a multipart send. Arrays are not copied where they are contiguous.
+
+    Raises ProtocolError for a message that no receiver would accept.
+    """
+    match message:
+        case Start():
+            header, arrays = _start_header(message)
+        case Frame():
+            header, arrays = _frame_header(message), dict(message.arrays)
+        case End():
+            header, arrays = _end_header(message), {}
+    kind = type(message).__name__.lower()
+    header = {MAGIC: VERSION, "kind": kind, "stream": message.stream, "run": message.run} | header
+    payload = [np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")) for array in arrays.values()]
+    if arrays:
+        header["arrays"] = [
+            [name, array.dtype.name, list(array.shape)] for name, array in zip(arrays, payload, strict=True)
+        ]
+    return [
+        topic(message.stream, kind),
+        cast(bytes, msgpack.packb(header)),
+        *(memoryview(array).cast("B") for array in payload),
+    ]
+
+
+def decode(parts: Sequence[Part]) -> Message:
+    """The message in these parts. Arrays are read-only views of the parts, not copies.
+
+    Raises ProtocolError, whatever the bytes.
+    """
+    if not 2 <= len(parts) <= MAX_PARTS:
+        raise ProtocolError(Fault.PARTS, f"a message has 2 to {MAX_PARTS} parts, this one {len(parts)}")
+    header = _unpack(parts[1])
+    kind, stream = _text(header, "kind"), _text(header, "stream")
+    if stream not in STREAMS:
+        raise ProtocolError(Fault.FIELD, f"stream is {stream!r}, not one of {', '.join(STREAMS)}")
+    if kind not in ("start", "frame", "end"):
+        raise ProtocolError(Fault.FIELD, f"kind is {kind!r}, not start, frame or end")
+    if bytes(parts[0]) != topic(stream, kind):
+        shown = bytes(parts[0][:MAX_RUN_ID])
+        raise ProtocolError(Fault.FIELD, f"topic {shown!r} does not belong to a {kind} of the {stream} stream")
+    run = _text(header, "run", MAX_RUN_ID)
+    if not run or not run.isascii() or not run.isprintable():
+        raise ProtocolError(Fault.FIELD, "run must be 1 to 64 printable ASCII characters")
+    arrays = _arrays(header, parts[2:])
+    if kind == "frame":
+        return _frame(stream, run, header, arrays)
+    if kind == "start":
+        return _start(stream, run, header, arrays)
+    if arrays:
+        raise ProtocolError(Fault.PARTS, "an end message carries no arrays")
+    return _end(stream, run, header)
+
+
+# -- start ------------------------------------------------------------------------------------------
+
+
+def _start_header(message: Start) -> tuple[Header, dict[str, NDArray[Any]]]:
+    header: Header = {
+        "time_ns": message.time_ns,
+        "source": message.source,
+        "dtype": message.dtype,
+        "block": message.block,
+        "spectra": message.spectra,
+        "scan": message.scan,
+        "step_um": message.step_um,
+        "exposure_s": message.exposure_s,
+        "full_scale": message.full_scale,
+        "sequence": message.sequence,
+        "index": message.index,
+        "model": message.model,
+    }
+    arrays: dict[str, NDArray[Any]] = {"raman_shift": message.raman_shift}
+    if message.dark is not None:
+        arrays["dark"] = message.dark
+    return {key: value for key, value in header.items() if value is not None}, arrays
+
+
+def _start(stream: StreamName, run: str, header: Header, arrays: Mapping[str, NDArray[Any]]) -> Start:
+    if "raman_shift" not in arrays or not set(arrays) <= {"raman_shift", "dark"}:
+        raise ProtocolError(Fault.FIELD, "a start carries the array raman_shift, and dark if it is known")
+    if arrays["raman_shift"].dtype != np.float64:
+        raise ProtocolError(Fault.DTYPE, f"raman_shift must be float64, not {arrays['raman_shift'].dtype}")
+    try:
+        raman_shift = check_raman_shift(arrays["raman_shift"])
+    except AxisError as error:
+        raise ProtocolError(Fault.AXIS, str(error)) from None
+    if len(raman_shift) > MAX_PIXELS:
+        raise ProtocolError(Fault.OVERSIZED, f"{len(raman_shift)} pixels, the limit is {MAX_PIXELS}")
+    dark = arrays.get("dark")
+    if dark is not None:
+        if dark.dtype != np.float32:
+            raise ProtocolError(Fault.DTYPE, f"dark must be float32, not {dark.dtype}")
+        if dark.shape != raman_shift.shape:
+            raise ProtocolError(Fault.SHAPE, f"dark has shape {dark.shape}, the axis {raman_shift.shape}")
+        if not np.isfinite(dark).all():
+            raise ProtocolError(Fault.FIELD, "dark holds NaN or infinite values")
+    dtype = _text(header, "dtype")
+    if dtype not in DTYPES or (stream == "raman" and dtype != "float32"):
+        raise ProtocolError(Fault.DTYPE, f"dtype {dtype!r} is not allowed on the {stream} stream")
+    block = _count(header, "block")
+    if not 1 <= block <= MAX_BLOCK:
+        raise ProtocolError(Fault.OVERSIZED, f"block is {block}, the limit is 1 to {MAX_BLOCK}")
+    scan = _pair(header, "scan", int)
+    spectra = _count(header, "spectra") if header.get("spectra") is not None else None
+    return Start(
+        stream=stream,
+        run=run,
+        time_ns=_count(header, "time_ns"),
+        source=_text(header, "source"),
+        raman_shift=raman_shift,
+        dtype=dtype,
+        block=block,
+        spectra=spectra,
+        scan=scan,
+        step_um=_pair(header, "step_um", float),
+        exposure_s=_positive(header, "exposure_s"),
+        full_scale=_positive(header, "full_scale"),
+        dark=dark,
+        sequence=_count(header, "sequence", 0),
+        index=_count(header, "index", 0),
+        model=_texts(header, "model"),
+    )
+
+
+# -- frame ------------------------------------------------------------------------------------------
+
+
+def _frame_header(message: Frame) -> Header:
+    header: Header = {"sequence": message.sequence, "index": message.index, "time_ns": message.time_ns}
+    for key in ("time_in_ns", "time_out_ns", "lost"):
+        if (value := getattr(message, key)) is not None:
+            header[key] = value
+    return header
+
+
+def _frame(stream: StreamName, run: str, header: Header, arrays: Mapping[str, NDArray[Any]]) -> Frame:
+    main = arrays.get(MAIN_ARRAY[stream])
+    if main is None:
+        raise ProtocolError(Fault.FIELD, f"a {stream} frame carries the array {MAIN_ARRAY[stream]}")
+    if main.ndim != 2:
+        raise ProtocolError(Fault.SHAPE, f"{MAIN_ARRAY[stream]} must be (spectra, pixels), not {main.shape}")
+    if main.shape[0] > MAX_BLOCK or main.shape[1] > MAX_PIXELS:
+        raise ProtocolError(
+            Fault.OVERSIZED, f"frame of {main.shape}; the limits are {MAX_BLOCK} spectra, {MAX_PIXELS} pixels"
+        )
+    if main.shape[0] == 0:
+        raise ProtocolError(Fault.SHAPE, "the frame holds no spectrum (empty block)")
+    for name, array in arrays.items():
+        if array.shape[:1] != main.shape[:1]:
+            raise ProtocolError(Fault.SHAPE, f"{name} has shape {array.shape} beside {main.shape}")
+    return Frame(
+        stream=stream,
+        run=run,
+        sequence=_count(header, "sequence"),
+        index=_count(header, "index"),
+        time_ns=_count(header, "time_ns"),
+        arrays=arrays,
+        time_in_ns=_count(header, "time_in_ns") if "time_in_ns" in header else None,
+        time_out_ns=_count(header, "time_out_ns") if "time_out_ns" in header else None,
+        lost=_count(header, "lost") if "lost" in header else None,
+    )
+
+
+# -- end --------------------------------------------------------------------------------------------
+
+
+def _end_header(message: End) -> Header:
+    header: Header = {
+        "time_ns": message.time_ns,
+        "frames": message.frames,
+        "spectra": message.spectra,
+        "reason": message.reason.value,
+        "lost": dict(message.lost),
+    }
+    if message.announced is not None:
+        header["announced"] = message.announced
+    return header
+
+
+def _end(stream: StreamName, run: str, header: Header) -> End:
+    try:
+        reason = Reason(_text(header, "reason"))
+    except ValueError as error:
+        if isinstance(error, ProtocolError):
+            raise
+        raise ProtocolError(Fault.FIELD, f"reason must be one of {', '.join(Reason)}") from None
+    lost = header.get("lost", {})
+    if not isinstance(lost, dict) or not all(isinstance(cause, str) for cause in lost):
+        raise ProtocolError(Fault.FIELD, "lost must be a map from cause to number of spectra")
+    return End(
+        stream=stream,
+        run=run,
+        time_ns=_count(header, "time_ns"),
+        frames=_count(header, "frames"),
+        spectra=_count(header, "spectra"),
+        reason=reason,
+        announced=_count(header, "announced") if header.get("announced") is not None else None,
+        lost={cause: _count(lost, cause) for cause in lost},
+    )
+
+
+# -- header fields ----------------------------------------------------------------------------------
+
+
+def _unpack(part: Part) -> Header:
+    if len(part) > MAX_HEADER_BYTES:
+        raise ProtocolError(Fault.OVERSIZED, f"header of {len(part)} bytes, the limit is {MAX_HEADER_BYTES}")
+    try:
+        header = msgpack.unpackb(part, raw=False, strict_map_key=True)
+    except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as error:
+        raise ProtocolError(Fault.HEADER, f"the header is not msgpack ({type(error).__name__})") from None
+    if not isinstance(header, dict):
+        raise ProtocolError(Fault.HEADER, "the header is not a msgpack map")
+    if MAGIC not in header:
+        raise ProtocolError(Fault.MAGIC, f"not a CARS-RT message: the header has no key {MAGIC!r}")
+    version = header[MAGIC]
+    if type(version) is not int or version != VERSION:
+        shown = version if type(version) is int else type(version).__name__
+        raise ProtocolError(Fault.VERSION, f"protocol version {shown}; this program speaks version {VERSION}")
+    return header
+
+
+def _text(header: Header, key: str, limit: int = MAX_TEXT) -> str:
+    value = header.get(key)
+    if not isinstance(value, str):
+        raise ProtocolError(Fault.FIELD, f"{key} must be text")
+    if len(value) > limit:
+        raise ProtocolError(Fault.OVERSIZED, f"{key} has {len(value)} characters, the limit is {limit}")
+    return value
+
+
+def _count(header: Header, key: str, default: int | None = None) -> int:
+    value = header.get(key, default)
+    if type(value) is not int or not 0 <= value <= MAX_COUNT:
+        raise ProtocolError(Fault.FIELD, f"{key} must be an integer from 0 to 2**63 - 1")
+    return value
+
+
+def _positive(header: Header, key: str) -> float | None:
+    value = header.get(key)
+    if value is None:
+        return None
+    if type(value) not in (int, float) or not math.isfinite(value) or value <= 0:
+        raise ProtocolError(Fault.FIELD, f"{key} must be a positive number")
+    return float(value)
+
+
+def _pair(header: Header, key: str, kind: type[Number]) -> tuple[Number, Number] | None:
+    value = header.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) != 2:
+        raise ProtocolError(Fault.FIELD, f"{key} must be two numbers")
+    accepted = (int,) if kind is int else (int, float)
+    for number in value:
+        if type(number) not in accepted or not 0 < number <= MAX_COUNT:
+            raise ProtocolError(Fault.FIELD, f"{key} must be two positive numbers")
+    return kind(value[0]), kind(value[1])
+
+
+def _texts(header: Header, key: str) -> dict[str, str] | None:
+    value = header.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise ProtocolError(Fault.FIELD, f"{key} must be a map of texts")
+    return {str(name): _text(value, name) for name in value}
+
+
+def _arrays(header: Header, parts: Sequence[Part]) -> dict[str, NDArray[Any]]:
+    listed = header.get("arrays", [])
+    if not isinstance(listed, list) or len(listed) != len(parts):
+        raise ProtocolError(Fault.PARTS, f"the header lists other arrays than the {len(parts)} that follow")
+    arrays: dict[str, NDArray[Any]] = {}
+    for entry, part in zip(listed, parts, strict=True):
+        if not isinstance(entry, list) or len(entry) != 3 or not isinstance(entry[0], str):
+            raise ProtocolError(Fault.FIELD, "each entry of arrays must be [name, dtype, shape]")
+        name, dtype_name, shape = entry
+        if name in arrays:
+            raise ProtocolError(Fault.FIELD, "two arrays of one name")
+        arrays[name] = _array(name[:MAX_RUN_ID], dtype_name, shape, part)
+    return arrays
+
+
+def _array(name: str, dtype_name: object, shape: object, part: Part) -> NDArray[Any]:
+    dtype = DTYPES.get(dtype_name) if isinstance(dtype_name, str) else None
+    if dtype is None:
+        raise ProtocolError(Fault.DTYPE, f"{name}: dtype must be one of {', '.join(DTYPES)}")
+    if not isinstance(shape, list) or not 1 <= len(shape) <= 2:
+        raise ProtocolError(Fault.SHAPE, f"{name}: shape must be one or two sizes")
+    if not all(type(size) is int and 0 <= size <= MAX_PAYLOAD_BYTES for size in shape):
+        raise ProtocolError(Fault.SHAPE, f"{name}: shape holds something else than sizes within the limits")
+    expected = math.prod(shape) * dtype.itemsize
+    if expected > MAX_PAYLOAD_BYTES or len(part) > MAX_PAYLOAD_BYTES:
+        raise ProtocolError(
+            Fault.OVERSIZED, f"{name}: more than {MAX_PAYLOAD_BYTES} bytes in one array, which is the limit"
+        )
+    if len(part) != expected:
+        raise ProtocolError(Fault.TRUNCATED, f"{name}: {len(part)} bytes where {expected} were announced")
+    array = np.frombuffer(part, dtype=dtype) if expected else np.empty(0, dtype)
+    array = array.reshape(shape)
+    array.flags.writeable = False
+    return array

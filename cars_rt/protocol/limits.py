@@ -1,0 +1,12 @@
+"""Limits of the wire format, each with its reason. What exceeds one is refused before it costs memory."""
+
+VERSION = 1
+
+MAX_HEADER_BYTES = 64 * 1024  # a header holds names and numbers; arrays travel as parts of their own
+MAX_PARTS = 6  # topic, header and at most four arrays
+MAX_PIXELS = 65_536  # the widest spectrometer cameras have 4096; Fourier-transform CARS reaches 30,000
+MAX_BLOCK = 4_096  # spectra in one frame; more only adds latency
+MAX_PAYLOAD_BYTES = 64 * 1024 * 1024  # one array; bounds what a receiver allocates for one message
+MAX_RUN_ID = 64  # characters; a UUID has 36
+MAX_TEXT = 1_024  # characters of any other text in a header
+MAX_COUNT = 2**63 - 1  # sequence numbers, indices and times fit a signed 64-bit integer everywhere

@@ -1,0 +1,112 @@
+"""The three messages of a run, as typed values. See docs/protocol.md for their meaning on the wire."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+StreamName: TypeAlias = Literal["raw", "raman"]
+STREAMS: tuple[StreamName, ...] = ("raw", "raman")
+
+#: The array that every frame of a stream carries, (k, p).
+MAIN_ARRAY: Mapping[str, str] = {"raw": "counts", "raman": "raman"}
+
+#: dtypes on the wire, all little-endian.
+DTYPES: Mapping[str, np.dtype[Any]] = {
+    "uint8": np.dtype("u1"),
+    "uint16": np.dtype("<u2"),
+    "uint32": np.dtype("<u4"),
+    "float32": np.dtype("<f4"),
+    "float64": np.dtype("<f8"),
+}
+
+
+class Reason(StrEnum):
+    """Why a run ended."""
+
+    COMPLETE = "complete"  # everything that was planned
+    STOPPED = "stopped"  # someone stopped it
+    FAILED = "failed"  # the instrument or a stage failed
+    INTERRUPTED = "interrupted"  # no `end` came; the receiver closed the run itself
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Start:
+    """A run begins, or (sequence > 0) is already under way and said again for late subscribers."""
+
+    stream: StreamName
+    run: str
+    time_ns: int  # Unix time of the run's start, ns
+    source: str  # the instrument, for people
+    raman_shift: NDArray[np.float64]  # (p,), cm-1, strictly monotonic
+    dtype: str  # of the frames' main array, a key of DTYPES
+    block: int  # the largest number of spectra in one frame
+    spectra: int | None = None  # planned total; None: until stopped
+    scan: tuple[int, int] | None = None  # rows, columns; spectrum i belongs to (i // columns, i % columns)
+    step_um: tuple[float, float] | None = None  # distance between rows, between columns, in um
+    exposure_s: float | None = None
+    full_scale: float | None = None  # counts at which the camera saturates
+    dark: NDArray[np.float32] | None = None  # (p,), counts with the beams blocked
+    sequence: int = 0  # sequence number of the next frame
+    index: int = 0  # index of the next spectrum
+    model: Mapping[str, str] | None = None  # raman only: name, version, sha256, target, engine, ...
+
+    @property
+    def pixels(self) -> int:
+        """Points of one spectrum."""
+        return len(self.raman_shift)
+
+    @property
+    def spectrum_bytes(self) -> int:
+        """Bytes of one spectrum of the main array."""
+        return self.pixels * DTYPES[self.dtype].itemsize
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Frame:
+    """A block of k consecutive spectra."""
+
+    stream: StreamName
+    run: str
+    sequence: int  # 0, 1, 2, ... without gaps, as sent by this publisher
+    index: int  # index of the block's first spectrum in the run
+    time_ns: int  # Unix time at which the camera had delivered the block, ns; kept through all stages
+    arrays: Mapping[str, NDArray[Any]]  # the main array (k, p) first; read-only views of the message
+    time_in_ns: int | None = None  # raman only: when the daemon received the block
+    time_out_ns: int | None = None  # raman only: when the daemon sent it
+    lost: int | None = None  # raman only: spectra of this run lost so far, all causes
+
+    @property
+    def block(self) -> NDArray[Any]:
+        """The main array: counts (raw stream) or raman (result stream), (k, p)."""
+        return self.arrays[MAIN_ARRAY[self.stream]]
+
+    @property
+    def counts(self) -> NDArray[Any]:
+        """Camera counts, (k, p). KeyError on the result stream."""
+        return self.arrays["counts"]
+
+    @property
+    def raman(self) -> NDArray[np.float32]:
+        """Im{chi_R} / chi_NR, (k, p), float32. KeyError on the raw stream."""
+        return self.arrays["raman"]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class End:
+    """A run is over. A receiver that counted `frames` and `spectra` has everything that was sent."""
+
+    stream: StreamName
+    run: str
+    time_ns: int
+    frames: int  # frames sent, which is also the sequence number that never came
+    spectra: int  # spectra sent
+    reason: Reason
+    announced: int | None = None  # spectra that the instrument produced: sent + lost
+    lost: Mapping[str, int] = field(default_factory=dict)  # by cause, upstream stages included
+
+
+Message: TypeAlias = Start | Frame | End

@@ -1,0 +1,169 @@
+"""What a receiver knows of the current run, and the order in which messages may come.
+
+Pure: parts in, events out. The daemon, the recorder and the client all read through it, so that
+they judge a stream alike.
+"""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from cars_rt.accounting import Cause, Ledger, Problem
+from cars_rt.protocol.codec import Part, decode
+from cars_rt.protocol.errors import ProtocolError
+from cars_rt.protocol.messages import MAIN_ARRAY, End, Frame, Message, Reason, Start, StreamName
+
+Event: TypeAlias = Start | Frame | End | Problem
+
+
+class RunReader:
+    """Reads one stream of one publisher.
+
+    `read` turns the parts of one message into events: the message itself if it is in order, and a
+    Problem for everything that is not. A frame is passed on only if it belongs to the run whose
+    `start` was seen, has the announced dtype and pixels, and is not older than what came before.
+    `ledger` counts the open run, `closed` the one that ended last.
+    """
+
+    def __init__(self, stream: StreamName) -> None:
+        self.stream = stream
+        self.run: Start | None = None  # the open run
+        self.ledger = Ledger()
+        self.closed = Ledger()
+        self._sequence = 0  # expected next
+        self._index = 0
+        self._last: str | None = None  # the run that ended last: its stragglers are not "unknown"
+
+    def read(self, parts: Sequence[Part]) -> list[Event]:
+        """Events of one message, in order. Never raises; a malformed message is a Problem."""
+        try:
+            message = decode(parts)
+        except ProtocolError as error:
+            return [self._problem(Cause.REJECTED, 0, str(error), error.fault)]
+        return self.accept(message)
+
+    def accept(self, message: Message) -> list[Event]:
+        """As `read`, for a message that is already decoded."""
+        if message.stream != self.stream:
+            text = f"a message of the {message.stream} stream on a {self.stream} connection"
+            return [self._problem(Cause.REJECTED, 0, text, "stream")]
+        match message:
+            case Frame():
+                return self._frame(message)
+            case Start():
+                return self._start(message)
+            case End():
+                return self._end(message)
+
+    def interrupt(self, time_ns: int, reason: Reason = Reason.INTERRUPTED) -> End | None:
+        """Close the open run without its `end`: the publisher vanished or we stop. None if none is open."""
+        if self.run is None:
+            return None
+        end = End(
+            stream=self.stream,
+            run=self.run.run,
+            time_ns=time_ns,
+            frames=self._sequence,
+            spectra=self._index - self.ledger.lost[Cause.UPSTREAM],
+            announced=self._index,
+            reason=reason,
+            lost={cause: n for cause, n in self.ledger.lost.items() if cause == Cause.UPSTREAM},
+        )
+        self._close()
+        return end
+
+    # -- one kind of message each -------------------------------------------------------------------
+
+    def _start(self, start: Start) -> list[Event]:
+        events: list[Event] = []
+        if self.run is not None:
+            if self.run.run == start.run:
+                return []  # said again for late subscribers
+            text = f"run {start.run} started before run {self.run.run} ended"
+            events.append(self._problem(Cause.REJECTED, 0, text, "second start"))
+            if interrupted := self.interrupt(start.time_ns):
+                events.append(interrupted)
+        self.run, self.ledger = start, Ledger()
+        self._sequence = self._index = 0
+        events.append(start)
+        if start.index:
+            events.append(self._gap(Cause.MISSING, start.index, "joined late", "joined late"))
+            self._sequence, self._index = start.sequence, start.index
+        return events
+
+    def _frame(self, frame: Frame) -> list[Event]:
+        run = self.run
+        spectra = len(frame.block)
+        if run is None or frame.run != run.run:
+            if frame.run == self._last:
+                text = f"a frame came after the end of run {frame.run}"
+                return [self._problem(Cause.REPEATED, spectra, text, "after end")]
+            text = f"frame of the unknown run {frame.run}"
+            return [self._problem(Cause.REJECTED, 0, text, "unknown run")]
+        if frame.sequence < self._sequence or frame.index < self._index:
+            text = f"frame {frame.sequence} came again or too late (next is {self._sequence})"
+            return [self._problem(Cause.REPEATED, spectra, text, "repeat")]
+        events: list[Event] = []
+        if frame.sequence > self._sequence:
+            text = f"the sequence jumps from {self._sequence} to {frame.sequence}"
+            events.append(self._gap(Cause.MISSING, frame.index - self._index, text, "sequence jump"))
+        elif frame.index > self._index:
+            text = f"the source skips from spectrum {self._index} to {frame.index}"
+            events.append(self._gap(Cause.UPSTREAM, frame.index - self._index, text, "source skip"))
+        self._sequence = frame.sequence + 1
+        self._index = frame.index + spectra
+        if fault := _disagreement(frame, run):
+            text = f"frame {frame.sequence}: {fault[1]}"
+            events.append(self._problem(Cause.REJECTED, spectra, text, fault[0]))
+        else:
+            self.ledger.passed(spectra)
+            events.append(frame)
+        return events
+
+    def _end(self, end: End) -> list[Event]:
+        if self.run is None or end.run != self.run.run:
+            if end.run == self._last:
+                return []
+            return [self._problem(Cause.REJECTED, 0, f"end of the unknown run {end.run}", "unknown run")]
+        events: list[Event] = []
+        if end.frames > self._sequence:
+            text = f"the run had {end.frames} frames, the last one that came is {self._sequence - 1}"
+            events.append(self._problem(Cause.MISSING, 0, text, "tail missing"))
+        # The totals settle what gaps alone cannot: how much was lost before and how much on the way.
+        ledger = self.ledger
+        announced = end.spectra if end.announced is None else end.announced
+        here = ledger.spectra + ledger.lost[Cause.REJECTED]
+        ledger.set_lost(Cause.UPSTREAM, announced - end.spectra)
+        ledger.set_lost(Cause.MISSING, end.spectra - here)
+        events.append(end)
+        self._close()
+        return events
+
+    # -- helpers ------------------------------------------------------------------------------------
+
+    def _problem(self, cause: Cause, spectra: int, text: str, kind: str) -> Problem:
+        problem = Problem(cause, spectra, text, kind)
+        self.ledger.found(problem)
+        return problem
+
+    def _gap(self, cause: Cause, spectra: int, text: str, kind: str) -> Problem:
+        return self._problem(cause, spectra, f"{text}: {spectra} spectra missing", kind)
+
+    def _close(self) -> None:
+        self._last = self.run.run if self.run else self._last
+        self.run, self.closed, self.ledger = None, self.ledger, Ledger()
+
+
+def _disagreement(frame: Frame, run: Start) -> tuple[str, str] | None:
+    """Why this frame is not what `start` announced, as (kind, sentence), or None."""
+    block = frame.block
+    if block.dtype.name != run.dtype:
+        return "dtype", f"dtype {block.dtype.name} where start announced {run.dtype}"
+    if block.shape[1] != run.pixels:
+        return "shape", f"{block.shape[1]} pixels where start announced {run.pixels}"
+    if len(block) > run.block:
+        return "shape", f"{len(block)} spectra where start announced at most {run.block}"
+    if frame.stream == "raw" and block.dtype.kind == "f" and not np.isfinite(block).all():
+        return "nan", f"NaN or infinite {MAIN_ARRAY[frame.stream]}"
+    return None

@@ -1,0 +1,233 @@
+"""ZeroMQ sockets under the protocol: a publisher binds, subscribers connect, on tcp.
+
+Each object belongs to one thread. Nothing is dropped inside ZeroMQ without being seen: the publisher
+refuses a message that a subscriber has no room for (XPUB_NODROP) and its owner decides what to do;
+what a broken connection loses, the receiver's sequence numbers show.
+"""
+
+import socket as sockets
+import time
+from dataclasses import replace
+from types import TracebackType
+from typing import Self, cast
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from cars_rt.protocol import MAX_PAYLOAD_BYTES, End, Frame, Part, Start, StreamName, encode
+
+RAW_ADDRESS = "tcp://127.0.0.1:5555"  # where drivers publish
+RAMAN_ADDRESS = "tcp://127.0.0.1:5556"  # where the daemon publishes
+
+BUFFER_MB = 256  # about a second of the fastest camera we know of, at either end of a connection
+HEARTBEAT_MS = 1_000
+SILENCE_MS = 10_000  # a peer that answers no heartbeat for so long is gone (unplugged, stopped)
+LINGER_MS = 5_000  # how long closing waits for slow subscribers to take what is left
+
+
+class StreamError(RuntimeError):
+    """A socket that cannot be opened, with the reason and the remedy in one sentence."""
+
+
+def _messages(buffer_bytes: int, message_bytes: int) -> int:
+    """ZeroMQ bounds queues in messages; memory is what must be bounded."""
+    return min(max(buffer_bytes // max(message_bytes, 1), 4), 1_000_000)
+
+
+def _configure(socket: zmq.Socket[bytes], buffer_bytes: int) -> None:
+    socket.set_hwm(_messages(buffer_bytes, 256 * 1024))  # until `start` tells the real size
+    socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, SILENCE_MS)
+    socket.setsockopt(zmq.LINGER, LINGER_MS)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_PAYLOAD_BYTES)  # refused before it is allocated
+
+
+def message_bytes(start: Start) -> int:
+    """Memory that one frame of this run takes in a queue, about."""
+    return start.block * start.spectrum_bytes + 1024
+
+
+class Publisher:
+    """Binds an address and publishes one stream.
+
+    Raises StreamError if the address cannot be bound.
+    """
+
+    def __init__(self, address: str, stream: StreamName, *, buffer_mb: float = BUFFER_MB) -> None:
+        self.stream = stream
+        self.subscribers = 0
+        self._buffer_bytes = int(buffer_mb * 1e6)
+        self._start: Start | None = None  # of the open run, kept for late subscribers
+        self._said: Start | None = None  # waiting to be said again
+        self._sequence = 0
+        self._index = 0
+        self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.XPUB)
+        _configure(self.socket, self._buffer_bytes)
+        self.socket.setsockopt(zmq.XPUB_NODROP, 1)
+        self.socket.setsockopt(zmq.XPUB_VERBOSER, 1)  # every subscription, so that each gets its start
+        try:
+            self.socket.bind(address)
+        except zmq.ZMQError as error:
+            self.socket.close(0)
+            raise StreamError(_cannot_bind(address, error)) from None
+        self.address = cast(bytes, self.socket.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
+
+    def serve(self) -> None:
+        """Note who came and went, and say `start` again to who came late. Call it often."""
+        while self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            event = self.socket.recv(zmq.NOBLOCK)
+            if event[:1] == b"\x01":
+                self.subscribers += 1
+                self._said = self._start
+            elif event[:1] == b"\x00":
+                self.subscribers = max(self.subscribers - 1, 0)
+        if self._said is not None:
+            start = replace(self._said, sequence=self._sequence, index=self._index)
+            if self._send(encode(start), 0):
+                self._said = None
+
+    def open(self, start: Start, timeout_s: float = LINGER_MS / 1e3) -> bool:
+        """Begin a run. False if a subscriber had no room for the message within the timeout."""
+        self._sequence, self._index = start.sequence, start.index
+        hwm = _messages(self._buffer_bytes, message_bytes(start))
+        self.socket.setsockopt(zmq.SNDHWM, hwm)
+        self.serve()
+        sent = self._send(encode(start), timeout_s)
+        self._start = start
+        return sent
+
+    def send(self, frame: Frame, timeout_s: float = 0) -> bool:
+        """Publish a frame. False if some subscriber has no room for it within the timeout."""
+        self.serve()
+        if not self._send(encode(frame), timeout_s):
+            return False
+        self._sequence = frame.sequence + 1
+        self._index = frame.index + len(frame.block)
+        return True
+
+    def end(self, end: End, timeout_s: float = LINGER_MS / 1e3) -> bool:
+        """End the run."""
+        self.serve()
+        self._start = self._said = None
+        return self._send(encode(end), timeout_s)
+
+    def wait_for_subscribers(self, count: int, timeout_s: float) -> bool:
+        """True as soon as `count` subscribers are there, False after the timeout."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            self.serve()
+            if self.subscribers >= count:
+                return True
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            self.socket.poll(int(min(left, 0.2) * 1e3) + 1)
+
+    def close(self) -> None:
+        """Close; what subscribers have not taken yet is still delivered for LINGER_MS."""
+        self.socket.close()
+
+    def _send(self, parts: list[Part], timeout_s: float) -> bool:
+        """A message goes to all subscribers or to none."""
+        try:
+            self.socket.setsockopt(zmq.SNDTIMEO, int(timeout_s * 1e3))
+            self.socket.send_multipart(parts)
+        except zmq.Again:
+            return False
+        return True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
+
+
+class Subscriber:
+    """Connects to a publisher, now or whenever it appears, and receives one stream.
+
+    `connected` tells what the socket itself never does: whether anybody is there.
+    Raises StreamError for an address that cannot be connected to.
+    """
+
+    def __init__(self, address: str, stream: StreamName, *, buffer_mb: float = BUFFER_MB) -> None:
+        self.address = address
+        self.stream = stream
+        self.connected = False
+        self.disconnections = 0
+        self._buffer_bytes = int(buffer_mb * 1e6)
+        _check_resolves(address)
+        self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
+        _configure(self.socket, self._buffer_bytes)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.setsockopt(zmq.RECONNECT_IVL, 50)
+        self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1_000)
+        self.socket.subscribe(f"{stream}.")
+        self.monitor = self.socket.get_monitor_socket(
+            zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+        )
+        try:
+            self.socket.connect(address)
+        except zmq.ZMQError as error:
+            self.close()
+            raise StreamError(f"cannot connect to {address}: {error}; give it as tcp://HOST:PORT") from None
+
+    def receive(self, timeout_s: float = 0) -> list[bytes] | None:
+        """The parts of the next message, or None if none came within the timeout."""
+        if timeout_s and not self.socket.poll(int(timeout_s * 1e3)):
+            return None
+        try:
+            return self.socket.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            return None
+
+    def fit(self, start: Start) -> None:
+        """Bound the queue to the buffer's size, now that the size of a frame is known."""
+        self.socket.setsockopt(zmq.RCVHWM, _messages(self._buffer_bytes, message_bytes(start)))
+
+    def watch(self) -> bool:
+        """Update and return `connected`."""
+        while self.monitor.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            self.seen(recv_monitor_message(self.monitor, zmq.NOBLOCK)["event"])
+        return self.connected
+
+    def seen(self, event: int) -> None:
+        """Take in one event of the socket monitor."""
+        self.connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+        self.disconnections += not self.connected
+
+    def close(self) -> None:
+        """Close at once; unread messages are discarded."""
+        self.socket.disable_monitor()
+        self.socket.close(0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
+
+
+def _cannot_bind(address: str, error: zmq.ZMQError) -> str:
+    match error.errno:
+        case zmq.EADDRINUSE:
+            reason = "another program already uses it; stop that one or choose another port"
+        case zmq.EADDRNOTAVAIL | zmq.ENODEV:
+            reason = "this computer has no such address; 127.0.0.1 always works"
+        case zmq.EINVAL | zmq.EPROTONOSUPPORT:
+            reason = "give it as tcp://HOST:PORT"
+        case _:
+            reason = str(error)
+    return f"cannot publish at {address}: {reason}"
+
+
+def _check_resolves(address: str) -> None:
+    """ZeroMQ connects to a name that does not exist without a word, and waits for ever."""
+    scheme, _, rest = address.partition("://")
+    host, _, port = rest.rpartition(":")
+    if scheme != "tcp" or not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+        raise StreamError(f"cannot connect to {address!r}: give it as tcp://HOST:PORT")
+    try:
+        sockets.getaddrinfo(host.strip("[]"), int(port), type=sockets.SOCK_STREAM)
+    except OSError as error:
+        raise StreamError(f"cannot connect to {address}: {error.strerror or error}") from None

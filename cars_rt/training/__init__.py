@@ -1,0 +1,1 @@
+"""Training networks that remove the non-resonant background. Needs the `train` extra (torch)."""

@@ -1,0 +1,49 @@
+"""How good a network is on spectra it has not seen, for its card."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cars_rt.training.distribution import DISTRIBUTIONS
+
+HELD_OUT_SEED = 2_000_003  # far from the seeds anybody trains with
+VISIBLE = 5.0  # a spectrum counts as visible if its strongest line exceeds this times the noise
+
+
+def evaluate(
+    model: Callable[[Tensor], Tensor], data: str, stride: int, batches: int = 16, seed: int = HELD_OUT_SEED
+) -> dict[str, float]:
+    """Accuracy of a model on held-out spectra of a distribution, 128 per batch.
+
+    model: (b, length) float32 counts over their mean to raman (b, length). Returns the number of
+    spectra; median Pearson correlation and median R2 of those whose strongest line exceeds five
+    times the noise (median over the spectrum, in units of raman), and how many these are; the
+    tenth percentile of their correlation; and the mean absolute error over all, in units of raman.
+    Raises KeyError for an unknown distribution.
+    """
+    draw = DISTRIBUTIONS[data](seed, 128, stride)
+    correlation, determination, error, visible = [], [], [], []
+    for index in range(batches):
+        batch = draw(index)
+        with torch.no_grad():
+            predicted = model(batch.spectrum).double()
+        truth = batch.raman.double()
+        deviation = truth - truth.mean(1, keepdim=True)
+        spread = predicted - predicted.mean(1, keepdim=True)
+        norm = (deviation.norm(dim=1) * spread.norm(dim=1)).clamp(min=1e-12)
+        correlation.append((deviation * spread).sum(1) / norm)
+        determination.append(1 - (predicted - truth).square().sum(1) / deviation.square().sum(1).clamp(min=1e-12))
+        error.append((predicted - truth).abs().mean(1))
+        visible.append(truth.amax(1) > VISIBLE * batch.noise.median(1).values)
+    seen = torch.cat(visible).numpy()
+    pearson = torch.cat(correlation).numpy()[seen]
+    return {
+        "spectra": float(len(seen)),
+        "visible": float(seen.sum()),
+        "median_pearson": round(float(np.median(pearson)), 5),
+        "tenth_percentile_pearson": round(float(np.quantile(pearson, 0.1)), 5),
+        "median_r2": round(float(np.median(torch.cat(determination).numpy()[seen])), 5),
+        "mean_absolute_error": round(float(torch.cat(error).mean()), 6),
+    }

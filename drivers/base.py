@@ -1,0 +1,194 @@
+"""What every driver shares: an instrument yields counts, this publishes them and accounts for them."""
+
+import time
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cars_rt.accounting import Cause
+from cars_rt.protocol import End, Frame, Reason, Start
+from cars_rt.stream import BUFFER_MB, RAW_ADDRESS, Publisher
+
+Overload: TypeAlias = Literal["block", "drop"]
+WAIT_STEP_S = 0.1  # how soon a stop is noticed while waiting
+
+
+class InstrumentError(RuntimeError):
+    """The instrument cannot be opened or failed, with the reason in one sentence."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Acquisition:
+    """What an instrument says of the run that it is about to make."""
+
+    source: str  # the instrument, for people
+    raman_shift: NDArray[np.float64]  # (p,), cm-1, strictly monotonic
+    dtype: str  # of the counts: uint8, uint16, uint32, float32 or float64
+    block: int = 1  # the largest number of spectra it yields at once
+    spectra: int | None = None  # planned total; None: until stopped
+    scan: tuple[int, int] | None = None  # rows, columns
+    step_um: tuple[float, float] | None = None
+    exposure_s: float | None = None
+    full_scale: float | None = None  # counts at which the camera saturates
+    dark: NDArray[np.float32] | None = None  # (p,), counts with the beams blocked
+
+
+class Instrument(ABC):
+    """One instrument, for one run. `drive` calls acquisition once, then frames, and close at the end."""
+
+    @abstractmethod
+    def acquisition(self) -> Acquisition:
+        """Called first: open the instrument if need be, and describe the run. May raise InstrumentError."""
+
+    @abstractmethod
+    def frames(self) -> Iterator[NDArray[Any]]:
+        """Called once, when subscribers are there: yield counts (k, p), k from 1 to `block`, in scan order.
+
+        Each block is stamped with the time at which it is yielded; it may be overwritten after the
+        next one is asked for. May raise InstrumentError; what was yielded until then is kept.
+        """
+
+    def close(self) -> None:
+        """Called last, whatever happened."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriveSettings:
+    """Settings of every `cars-rt drive`."""
+
+    publish: str = RAW_ADDRESS
+    """Address at which the raw stream is published; the daemon connects to it."""
+
+    subscribers: int = 1
+    """Start when so many subscribers are connected, so that none misses the beginning."""
+
+    overload: Overload = "block"
+    """When subscribers are too slow and the buffer is full: block the instrument, or drop frames."""
+
+    buffer_mb: float = BUFFER_MB
+    """Memory for frames that subscribers have not taken yet, for each of them."""
+
+
+@dataclass(slots=True)
+class DriveTotals:
+    """What became of the spectra of one run: produced = sent + sum(lost)."""
+
+    run: str = field(default_factory=lambda: uuid.uuid4().hex)
+    produced: int = 0
+    sent: int = 0
+    frames: int = 0
+    lost: dict[str, int] = field(default_factory=dict)
+    reason: Reason = Reason.COMPLETE
+
+
+def drive(
+    instrument: Instrument,
+    publisher: Publisher,
+    settings: DriveSettings,
+    stopped: Callable[[], bool] = lambda: False,
+    progress: Callable[[Acquisition, DriveTotals], None] = lambda acquisition, totals: None,
+) -> DriveTotals:
+    """Make one run: publish start, frames and end.
+
+    stopped is asked before every frame; progress is called after every frame and while waiting.
+    Raises InstrumentError after the run was ended on the wire as failed.
+    """
+    totals = DriveTotals()
+    try:
+        acquisition = instrument.acquisition()
+        while not publisher.wait_for_subscribers(settings.subscribers, WAIT_STEP_S):
+            progress(acquisition, totals)
+            if stopped():
+                totals.reason = Reason.STOPPED
+                return totals
+        publisher.open(_start(acquisition, totals.run))
+        try:
+            for counts in instrument.frames():
+                _publish(counts, totals, publisher, settings.overload, stopped)
+                progress(acquisition, totals)
+                if stopped():
+                    totals.reason = Reason.STOPPED
+                    break
+        except BaseException:
+            totals.reason = Reason.FAILED
+            raise
+        finally:
+            publisher.end(_end(totals))
+    finally:
+        instrument.close()
+    return totals
+
+
+def _publish(
+    counts: NDArray[Any],
+    totals: DriveTotals,
+    publisher: Publisher,
+    overload: Overload,
+    stopped: Callable[[], bool],
+) -> None:
+    frame = Frame(
+        stream="raw",
+        run=totals.run,
+        sequence=totals.frames,
+        index=totals.produced,
+        time_ns=time.time_ns(),
+        arrays={"counts": counts},
+    )
+    totals.produced += len(counts)
+    sent = publisher.send(frame)
+    while not sent and overload == "block" and not stopped():
+        sent = publisher.send(frame, WAIT_STEP_S)
+    if sent:
+        totals.frames += 1
+        totals.sent += len(counts)
+    else:
+        totals.lost[Cause.OVERLOAD.value] = totals.lost.get(Cause.OVERLOAD.value, 0) + len(counts)
+
+
+def _start(acquisition: Acquisition, run: str) -> Start:
+    return Start(
+        stream="raw",
+        run=run,
+        time_ns=time.time_ns(),
+        source=acquisition.source,
+        raman_shift=acquisition.raman_shift,
+        dtype=acquisition.dtype,
+        block=acquisition.block,
+        spectra=acquisition.spectra,
+        scan=acquisition.scan,
+        step_um=acquisition.step_um,
+        exposure_s=acquisition.exposure_s,
+        full_scale=acquisition.full_scale,
+        dark=acquisition.dark,
+    )
+
+
+def _end(totals: DriveTotals) -> End:
+    return End(
+        stream="raw",
+        run=totals.run,
+        time_ns=time.time_ns(),
+        frames=totals.frames,
+        spectra=totals.sent,
+        reason=totals.reason,
+        announced=totals.produced,
+        lost=totals.lost,
+    )
+
+
+def paced(rate: float) -> Iterator[int]:
+    """Yield 0, 1, 2, ... at `rate` per second, by the clock: what was late is caught up, like a camera's
+    frames that wait in its memory. A rate of 0 never waits."""
+    begin, number = time.perf_counter(), 0
+    while True:
+        if rate > 0:
+            ahead = begin + number / rate - time.perf_counter()
+            if ahead > 0:
+                time.sleep(ahead)
+        yield number
+        number += 1

@@ -1,0 +1,110 @@
+"""Models: a trained network as an ONNX file with its card."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+CARD_KEY = "cars_rt.card"
+DEFAULT_MODEL = "cnn"
+SHIPPED = Path(__file__).parent / "models"
+SCALINGS = ("mean",)
+MAX_MODEL_BYTES = 512 * 1024 * 1024  # far above any network for spectra; bounds what a file costs
+
+
+class ModelError(ValueError):
+    """A model that cannot be found or used, with the reason in one sentence."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a model says of itself, read from the ONNX file's metadata."""
+
+    name: str
+    version: str
+    grid_step_cm1: float  # the step of the uniform raman-shift grid it was trained on
+    stride: int  # its input length must be a multiple of this
+    min_length: int
+    scaling: str  # how counts become its input; "mean": divided by the spectrum's mean
+    target: str  # "ratio": Im{chi_R} / chi_NR; "chi3": Im chi_R scaled to max |chi_R| = 1
+    description: str
+    training: Mapping[str, Any]
+    accuracy: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model's bytes, its card and its hash."""
+
+    onnx: bytes
+    card: Card
+    sha256: str
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """What travels with every result."""
+        card = self.card
+        return {"name": card.name, "version": card.version, "target": card.target, "sha256": self.sha256}
+
+
+def shipped_models() -> dict[str, str]:
+    """Names of the shipped models and the SHA-256 of each file."""
+    listing = (SHIPPED / "SHA256SUMS").read_text(encoding="ascii").split()
+    return {Path(name).stem: digest for digest, name in zip(listing[::2], listing[1::2], strict=True)}
+
+
+def load_model(name: str = DEFAULT_MODEL) -> Model:
+    """A shipped model by name, or any model by the path of its .onnx file.
+
+    A shipped file must have the hash it was shipped with. Raises ModelError.
+    """
+    shipped = shipped_models()
+    path = SHIPPED / f"{name}.onnx" if name in shipped else Path(name)
+    if name not in shipped and path.suffix != ".onnx":
+        known = ", ".join(sorted(shipped))
+        raise ModelError(f"no model is called {name!r}; there are {known}, or give the path of an .onnx file")
+    try:
+        if path.stat().st_size > MAX_MODEL_BYTES:
+            raise ModelError(f"{path} is larger than {MAX_MODEL_BYTES // 2**20} MB, the limit for a model")
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot read the model {path}: {error.strerror}") from None
+    digest = hashlib.sha256(content).hexdigest()
+    if name in shipped and digest != shipped[name]:
+        raise ModelError(f"{path} is not the file that was shipped (its SHA-256 differs); install CARS-RT again")
+    return Model(content, _read_card(content, path), digest)
+
+
+def _read_card(content: bytes, path: Path) -> Card:
+    try:
+        proto = onnx.load_model_from_string(content)
+    except Exception as error:  # protobuf raises its own, undocumented kinds
+        raise ModelError(f"{path} is not an ONNX file ({type(error).__name__})") from None
+    metadata = {entry.key: entry.value for entry in proto.metadata_props}
+    if CARD_KEY not in metadata:
+        raise ModelError(f"{path} has no model card; export it with `cars-rt export`")
+    try:
+        raw = json.loads(metadata[CARD_KEY])
+        card = Card(
+            name=str(raw["name"]),
+            version=str(raw["version"]),
+            grid_step_cm1=float(raw["grid_step_cm1"]),
+            stride=int(raw["stride"]),
+            min_length=int(raw["min_length"]),
+            scaling=str(raw["scaling"]),
+            target=str(raw["target"]),
+            description=str(raw.get("description", "")),
+            training=dict(raw.get("training", {})),
+            accuracy=dict(raw.get("accuracy", {})),
+        )
+    except (ValueError, TypeError, KeyError) as error:
+        raise ModelError(f"the card of {path} cannot be read: {error!r}") from None
+    if not 0.01 <= card.grid_step_cm1 <= 100 or not 1 <= card.stride <= 4096 or card.min_length < 1:
+        raise ModelError(f"the card of {path} has an impossible grid step, stride or length")
+    if card.scaling not in SCALINGS:
+        raise ModelError(f"{path} wants the scaling {card.scaling!r}; this version knows {', '.join(SCALINGS)}")
+    return card

@@ -1,0 +1,63 @@
+"""ONNX Runtime on the CPU: the reference engine, in the core install, float32."""
+
+import os
+from typing import ClassVar
+
+import numpy as np
+import onnxruntime
+
+from cars_rt.engines.base import Engine, EngineError, Slab
+from cars_rt.engines.graph import COUNTS, DARK, RAMAN
+
+
+class OnnxRuntime(Engine):
+    """Runs the graph in place, from the input slab to the output slab."""
+
+    name: ClassVar[str] = "onnxruntime"
+
+    @classmethod
+    def unavailable(cls) -> str | None:
+        """Always available: it is part of the core install."""
+        return None
+
+    def _compile(self, threads: int) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or usable_cores()
+        # Spinning threads would take the cores that the driver and the recorder need.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                self.graph.onnx, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime raises a dozen kinds of its own
+            raise EngineError(f"ONNX Runtime cannot compile {self.graph.model.card.name}: {error}") from None
+        self._dark = np.zeros(self.graph.pixels, np.float32)
+
+    def set_dark(self, dark: Slab) -> None:
+        self._dark[:] = dark
+
+    def launch(self, slab: int, rows: int) -> None:
+        """Computes at once: the work is on ONNX Runtime's own threads, and the GIL is free meanwhile."""
+        binding = self._session.io_binding()
+        shape = (rows, self.graph.pixels)
+        place = ("cpu", 0, np.float32)
+        binding.bind_input(COUNTS, *place, shape, self.inputs[slab].ctypes.data)
+        binding.bind_input(DARK, *place, self._dark.shape, self._dark.ctypes.data)
+        binding.bind_output(RAMAN, *place, shape, self.outputs[slab].ctypes.data)
+        try:
+            self._session.run_with_iobinding(binding)
+        except Exception as error:
+            raise EngineError(f"ONNX Runtime failed on {rows} spectra: {error}") from None
+
+    def wait(self, slab: int) -> None:
+        """Nothing is left to wait for."""
+
+    def describe(self) -> str:
+        return f"onnxruntime {onnxruntime.__version__}, CPU, float32"
+
+
+def usable_cores() -> int:
+    """Cores that this process may use (fewer than the computer's in a container)."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
