@@ -1,0 +1,19 @@
+"""CARS-RT: removes the non-resonant background from CARS spectra, in real time."""
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cars_rt.client import AsyncClient, Client, NoDataError, Run, connect, connect_async
+
+__all__ = ["AsyncClient", "Client", "NoDataError", "Run", "connect", "connect_async"]
+__version__ = version("cars-rt")
+
+
+def __getattr__(name: str) -> Any:
+    """Import the client only when it is used, so that the command line starts quickly."""
+    if name in __all__:
+        from cars_rt import client
+
+        return getattr(client, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

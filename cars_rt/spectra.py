@@ -69,7 +69,7 @@ def write_raman(
     partial = path.with_name(f".{path.name}.partial{path.suffix}")
     try:
         write[path.suffix.lower()](partial)
-        os.replace(partial, path)
+        partial.replace(path)
     except OSError as error:
         with suppress(OSError):
             partial.unlink(missing_ok=True)

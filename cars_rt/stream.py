@@ -5,6 +5,7 @@ refuses a message that a subscriber has no room for (XPUB_NODROP) and its owner 
 what a broken connection loses, the receiver's sequence numbers show.
 """
 
+import errno
 import socket as sockets
 import time
 from dataclasses import replace
@@ -74,7 +75,7 @@ class Publisher:
 
     def serve(self) -> None:
         """Note who came and went, and say `start` again to who came late. Call it often."""
-        while self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while self.socket.poll(0):
             event = self.socket.recv(zmq.NOBLOCK)
             if event[:1] == b"\x01":
                 self.subscribers += 1
@@ -163,7 +164,7 @@ class Subscriber:
         self.socket.setsockopt(zmq.RECONNECT_IVL, 50)
         self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1_000)
         self.socket.subscribe(f"{stream}.")
-        self.monitor = self.socket.get_monitor_socket(
+        self.monitor: zmq.Socket[bytes] = self.socket.get_monitor_socket(
             zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
         )
         try:
@@ -187,7 +188,7 @@ class Subscriber:
 
     def watch(self) -> bool:
         """Update and return `connected`."""
-        while self.monitor.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while self.monitor.poll(0):
             self.seen(recv_monitor_message(self.monitor, zmq.NOBLOCK)["event"])
         return self.connected
 
@@ -212,7 +213,7 @@ def _cannot_bind(address: str, error: zmq.ZMQError) -> str:
     match error.errno:
         case zmq.EADDRINUSE:
             reason = "another program already uses it; stop that one or choose another port"
-        case zmq.EADDRNOTAVAIL | zmq.ENODEV:
+        case zmq.EADDRNOTAVAIL | errno.ENODEV:
             reason = "this computer has no such address; 127.0.0.1 always works"
         case zmq.EINVAL | zmq.EPROTONOSUPPORT:
             reason = "give it as tcp://HOST:PORT"

@@ -31,7 +31,6 @@ __all__ = [
 
 #: name: module and class; imported only when asked for, since most need packages of their own.
 ENGINES = {
-    "openvino": ("cars_rt.engines.openvino", "OpenVino"),
     "onnxruntime": ("cars_rt.engines.onnxruntime", "OnnxRuntime"),
 }
 REFERENCE = "onnxruntime"

@@ -5,6 +5,7 @@ Everything is in the graph, so that every engine runs the same mathematics.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -54,16 +55,16 @@ def compose(model: Model, raman_shift: ArrayLike) -> Graph:
     network = add_prefix_graph(onnx.load_model_from_string(model.onnx).graph, "network/")
     opset = onnx.load_model_from_string(model.onnx).opset_import
     pixels = len(axis)
-    constants = {
+    constants: dict[str, NDArray[Any]] = {
         "onto_grid": resampling_matrix(axis, grid.raman_shift),
         "onto_pixels": resampling_matrix(grid.raman_shift, axis),
         "smallest_mean": np.array(SMALLEST_MEAN, np.float32),
-        "axes": np.array([1], np.int64),
+        "averaging": np.full((grid.length, 1), 1 / grid.length, np.float32),  # the same in every opset
     }
     before = [
         helper.make_node("Sub", [COUNTS, DARK], ["signal"]),
         helper.make_node("MatMul", ["signal", "onto_grid"], ["on_grid"]),
-        helper.make_node("ReduceMean", ["on_grid", "axes"], ["mean"], keepdims=1),
+        helper.make_node("MatMul", ["on_grid", "averaging"], ["mean"]),
         helper.make_node("Max", ["mean", "smallest_mean"], ["level"]),
         helper.make_node("Div", ["on_grid", "level"], [network.input[0].name]),
     ]

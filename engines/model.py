@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,13 @@ class Model:
     def provenance(self) -> dict[str, str]:
         """What travels with every result."""
         card = self.card
-        return {"name": card.name, "version": card.version, "target": card.target, "sha256": self.sha256}
+        return {
+            "name": card.name,
+            "version": card.version,
+            "target": card.target,
+            "sha256": self.sha256,
+            "card": json.dumps(asdict(card)),
+        }
 
 
 def shipped_models() -> dict[str, str]:
@@ -75,7 +81,7 @@ def load_model(name: str = DEFAULT_MODEL) -> Model:
         raise ModelError(f"cannot read the model {path}: {error.strerror}") from None
     digest = hashlib.sha256(content).hexdigest()
     if name in shipped and digest != shipped[name]:
-        raise ModelError(f"{path} is not the file that was shipped (its SHA-256 differs); install CARS-RT again")
+        raise ModelError(f"{path} differs from the file that was shipped; install CARS-RT again")
     return Model(content, _read_card(content, path), digest)
 
 
@@ -106,5 +112,5 @@ def _read_card(content: bytes, path: Path) -> Card:
     if not 0.01 <= card.grid_step_cm1 <= 100 or not 1 <= card.stride <= 4096 or card.min_length < 1:
         raise ModelError(f"the card of {path} has an impossible grid step, stride or length")
     if card.scaling not in SCALINGS:
-        raise ModelError(f"{path} wants the scaling {card.scaling!r}; this version knows {', '.join(SCALINGS)}")
+        raise ModelError(f"{path} wants the unknown scaling {card.scaling!r}")
     return card

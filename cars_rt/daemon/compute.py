@@ -29,8 +29,8 @@ class Compute:
         self._pool = ThreadPoolExecutor(1, "compute")
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PAIR)
         self._bell: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PAIR)  # the thread's end
-        for socket in (self.socket, self._bell):
-            socket.setsockopt(zmq.LINGER, 0)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self._bell.setsockopt(zmq.LINGER, 0)
         self.socket.bind(f"inproc://compute-{id(self)}")
         self._bell.connect(f"inproc://compute-{id(self)}")
 

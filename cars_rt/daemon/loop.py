@@ -16,10 +16,10 @@ import zmq
 from cars_rt.accounting import Cause, Ledger, Problem
 from cars_rt.daemon.compute import Compute
 from cars_rt.daemon.settings import DaemonSettings
-from cars_rt.daemon.status import Latencies
 from cars_rt.engines import EngineError, ModelError
+from cars_rt.latency import Latencies
 from cars_rt.physics.axis import AxisError
-from cars_rt.protocol import End, Frame, Reason, RunReader, Start
+from cars_rt.protocol import Closed, Frame, Reason, RunReader, Start
 from cars_rt.stream import Publisher, Subscriber
 
 log = logging.getLogger("cars_rt.daemon")
@@ -86,21 +86,31 @@ class Daemon:
             self.subscriber.close()
             raise
 
+    def describe_losses(self) -> str:
+        """Losses of the current run by cause, before and after the engine."""
+        both = Ledger(
+            lost=self.reader.ledger.lost + self.ledger.lost,
+            problems=self.reader.ledger.problems + self.ledger.problems,
+        )
+        return both.describe()
+
     def stop(self) -> None:
         """Ask the loop to finish what was received and return. Callable from a signal handler."""
         self._stopping = True
 
-    def serve(self, on_tick: Callable[["Daemon"], None] = lambda daemon: None) -> list[RunTotals]:
+    def serve(self, on_tick: Callable[[], None] = lambda: None) -> list[RunTotals]:
         """Work until `stop`; the totals of all runs. Calls on_tick about every TICK_S."""
         try:
-            tick = 0.0
+            tick, wanted = 0.0, self.settings.subscribers
+            while not self._stopping and not self.publisher.wait_for_subscribers(wanted, TICK_S):
+                on_tick()
             while not self._stopping:
                 self._turn()
                 if (now := time.monotonic()) >= tick:
                     tick = now + TICK_S
                     self.subscriber.watch()
                     self.publisher.serve()
-                    on_tick(self)
+                    on_tick()
             self._finish()
             return self.runs
         finally:
@@ -140,7 +150,7 @@ class Daemon:
                         self._report(event, self.reader.ledger)
                     case Start():
                         self._open(event)
-                    case End():
+                    case Closed():
                         self._close(event)
 
     def _fill(self, frame: Frame, received: int) -> None:
@@ -256,10 +266,10 @@ class Daemon:
         if not self.publisher.open(self.run_open):
             log.warning("a subscriber has no room for the start of run %s", start.run)
 
-    def _close(self, end: End) -> None:
+    def _close(self, closed: Closed) -> None:
         """A run is over: publish everything it still owes, then the totals."""
         self._drain()
-        before = self.reader.closed
+        end, before = closed.end, closed.ledger
         lost = before.lost + self.ledger.lost
         announced = end.spectra if end.announced is None else end.announced
         totals = RunTotals(
@@ -288,8 +298,8 @@ class Daemon:
         while self._turn(QUIET_S) and time.monotonic() < deadline:
             pass
         self._drain()
-        if end := self.reader.interrupt(time.time_ns(), Reason.STOPPED):
-            self._close(end)
+        if closed := self.reader.interrupt(time.time_ns(), Reason.STOPPED):
+            self._close(closed)
 
     def _lose(self, cause: Cause, spectra: int, text: str) -> None:
         """Account for spectra that were received and will not be sent."""

@@ -1,7 +1,6 @@
 """What the daemon is told: one frozen object, from flags, environment and file."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from cars_rt.engines import AUTO, DEFAULT_MODEL
 from cars_rt.stream import BUFFER_MB, RAMAN_ADDRESS, RAW_ADDRESS
@@ -32,5 +31,5 @@ class DaemonSettings:
     buffer_mb: float = BUFFER_MB
     """Memory for spectra waiting at the input, and again at the output for each subscriber."""
 
-    summary: Path | None = None
-    """Write the totals of every run to this JSON file when the daemon stops."""
+    subscribers: int = 0
+    """Read no spectra before so many subscribers are connected, so that none misses the beginning."""

@@ -1,43 +1,29 @@
-"""Rates and latencies of the last moments, for the status line."""
+"""The daemon's status line."""
 
-import time
-from dataclasses import dataclass, field
-
-import numpy as np
-from numpy.typing import NDArray
-
-KEPT = 4096  # latencies that the percentiles are taken from: some seconds, at the rates we know
+from cars_rt.console import Rate
+from cars_rt.daemon.loop import Daemon
+from cars_rt.latency import Latencies
 
 
-@dataclass
-class Latencies:
-    """Latencies of the newest frames, and percentiles of them. Takes one assignment per frame."""
+class Status:
+    """Describes what happened since it was asked last."""
 
-    _ms: NDArray[np.float32] = field(default_factory=lambda: np.zeros(KEPT, np.float32))
-    _count: int = 0
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._in = Rate()
+        self._out = Rate()
 
-    def add(self, ms: float) -> None:
-        """Note one latency in milliseconds."""
-        self._ms[self._count % KEPT] = ms
-        self._count += 1
-
-    def percentile(self, *percent: float) -> list[float]:
-        """Percentiles in milliseconds of the newest KEPT frames; NaN before the first."""
-        if not self._count:
-            return [float("nan")] * len(percent)
-        return [float(value) for value in np.percentile(self._ms[: min(self._count, KEPT)], percent)]
-
-
-class Rate:
-    """Spectra per second since the last reading."""
-
-    def __init__(self) -> None:
-        self._total = 0
-        self._since = time.monotonic()
-
-    def read(self, total: int) -> float:
-        """The rate since the last call, given the total that only ever grows."""
-        now = time.monotonic()
-        rate = (total - self._total) / max(now - self._since, 1e-9)
-        self._total, self._since = total, now
-        return rate
+    def describe(self) -> str:
+        """Rates, latency from the source's time stamp to sending, and losses of the run by cause."""
+        daemon = self._daemon
+        rate_in, rate_out = self._in.read(daemon.spectra_in), self._out.read(daemon.spectra_out)
+        latencies, daemon.latencies = daemon.latencies, Latencies()
+        if not daemon.subscriber.connected:
+            return f"no driver at {daemon.settings.listen} yet"
+        if daemon.run_open is None and not rate_in:
+            return f"connected to {daemon.settings.listen}, no run; {len(daemon.runs)} runs so far"
+        p50, p99 = latencies.percentile(50), latencies.percentile(99)
+        return (
+            f"in {rate_in:.0f}/s, out {rate_out:.0f}/s, latency p50 {p50:.1f} ms, p99 {p99:.1f} ms, "
+            f"lost: {daemon.describe_losses()}"
+        )

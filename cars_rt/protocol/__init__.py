@@ -4,7 +4,7 @@ from cars_rt.protocol.codec import Part, decode, encode, topic
 from cars_rt.protocol.errors import Fault, ProtocolError
 from cars_rt.protocol.limits import MAX_BLOCK, MAX_PAYLOAD_BYTES, MAX_PIXELS, VERSION
 from cars_rt.protocol.messages import DTYPES, STREAMS, End, Frame, Message, Reason, Start, StreamName
-from cars_rt.protocol.reader import Event, RunReader
+from cars_rt.protocol.reader import Closed, Event, RunReader
 
 __all__ = [
     "DTYPES",
@@ -13,6 +13,7 @@ __all__ = [
     "MAX_PIXELS",
     "STREAMS",
     "VERSION",
+    "Closed",
     "End",
     "Event",
     "Fault",

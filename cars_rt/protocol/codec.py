@@ -16,12 +16,15 @@ from cars_rt.physics.axis import AxisError, check_raman_shift
 from cars_rt.protocol.errors import Fault, ProtocolError
 from cars_rt.protocol.limits import (
     MAX_BLOCK,
+    MAX_CARD,
     MAX_COUNT,
     MAX_HEADER_BYTES,
+    MAX_ITEMS,
+    MAX_NAME,
     MAX_PARTS,
     MAX_PAYLOAD_BYTES,
     MAX_PIXELS,
-    MAX_RUN_ID,
+    MAX_RAMAN_SHIFT,
     MAX_TEXT,
     VERSION,
 )
@@ -54,25 +57,37 @@ def encode(message: Message) -> list[Part]:
 
     Raises ProtocolError for a message that no receiver would accept.
     """
+    header: Header
+    arrays: Mapping[str, NDArray[Any]]
     match message:
         case Start():
             header, arrays = _start_header(message)
         case Frame():
-            header, arrays = _frame_header(message), dict(message.arrays)
+            header, arrays = _frame_header(message), message.arrays
         case End():
             header, arrays = _end_header(message), {}
     kind = type(message).__name__.lower()
     header = {MAGIC: VERSION, "kind": kind, "stream": message.stream, "run": message.run} | header
-    payload = [np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")) for array in arrays.values()]
+    _name(message.run, "run")
+    payload = [_wire(name, array) for name, array in arrays.items()]
     if arrays:
         header["arrays"] = [
             [name, array.dtype.name, list(array.shape)] for name, array in zip(arrays, payload, strict=True)
         ]
-    return [
+    try:
+        packed = cast(bytes, msgpack.packb(header, default=_plain))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ProtocolError(Fault.FIELD, f"a field that cannot be written in a header: {error}") from None
+    parts: list[Part] = [
         topic(message.stream, kind),
-        cast(bytes, msgpack.packb(header)),
-        *(memoryview(array).cast("B") for array in payload),
+        packed,
+        *(array.data.cast("B") if array.size else b"" for array in payload),
     ]
+    if isinstance(message, Frame):
+        _check_frame(message)
+    else:
+        decode(parts)  # rare, and a start or end that no receiver accepts would cost the whole run
+    return parts
 
 
 def decode(parts: Sequence[Part]) -> Message:
@@ -88,12 +103,10 @@ def decode(parts: Sequence[Part]) -> Message:
         raise ProtocolError(Fault.FIELD, f"stream is {stream!r}, not one of {', '.join(STREAMS)}")
     if kind not in ("start", "frame", "end"):
         raise ProtocolError(Fault.FIELD, f"kind is {kind!r}, not start, frame or end")
-    if bytes(parts[0]) != topic(stream, kind):
-        shown = bytes(parts[0][:MAX_RUN_ID])
-        raise ProtocolError(Fault.FIELD, f"topic {shown!r} does not belong to a {kind} of the {stream} stream")
-    run = _text(header, "run", MAX_RUN_ID)
-    if not run or not run.isascii() or not run.isprintable():
-        raise ProtocolError(Fault.FIELD, "run must be 1 to 64 printable ASCII characters")
+    if parts[0] != topic(stream, kind):
+        shown = bytes(parts[0][:MAX_NAME])
+        raise ProtocolError(Fault.FIELD, f"topic {shown!r} on a {kind} of the {stream} stream")
+    run = _name(header.get("run"), "run")
     arrays = _arrays(header, parts[2:])
     if kind == "frame":
         return _frame(stream, run, header, arrays)
@@ -122,9 +135,9 @@ def _start_header(message: Start) -> tuple[Header, dict[str, NDArray[Any]]]:
         "index": message.index,
         "model": message.model,
     }
-    arrays: dict[str, NDArray[Any]] = {"raman_shift": message.raman_shift}
+    arrays: dict[str, NDArray[Any]] = {"raman_shift": np.asarray(message.raman_shift, np.float64)}
     if message.dark is not None:
-        arrays["dark"] = message.dark
+        arrays["dark"] = np.asarray(message.dark, np.float32)
     return {key: value for key, value in header.items() if value is not None}, arrays
 
 
@@ -133,12 +146,15 @@ def _start(stream: StreamName, run: str, header: Header, arrays: Mapping[str, ND
         raise ProtocolError(Fault.FIELD, "a start carries the array raman_shift, and dark if it is known")
     if arrays["raman_shift"].dtype != np.float64:
         raise ProtocolError(Fault.DTYPE, f"raman_shift must be float64, not {arrays['raman_shift'].dtype}")
+    pixels = arrays["raman_shift"].size
+    if pixels > MAX_PIXELS:
+        raise ProtocolError(Fault.OVERSIZED, f"{pixels} pixels, the limit is {MAX_PIXELS}")
+    if not (np.abs(arrays["raman_shift"]) <= MAX_RAMAN_SHIFT).all():
+        raise ProtocolError(Fault.AXIS, f"raman_shift is not within {MAX_RAMAN_SHIFT:g} cm-1 at every pixel")
     try:
         raman_shift = check_raman_shift(arrays["raman_shift"])
     except AxisError as error:
         raise ProtocolError(Fault.AXIS, str(error)) from None
-    if len(raman_shift) > MAX_PIXELS:
-        raise ProtocolError(Fault.OVERSIZED, f"{len(raman_shift)} pixels, the limit is {MAX_PIXELS}")
     dark = arrays.get("dark")
     if dark is not None:
         if dark.dtype != np.float32:
@@ -153,8 +169,12 @@ def _start(stream: StreamName, run: str, header: Header, arrays: Mapping[str, ND
     block = _count(header, "block")
     if not 1 <= block <= MAX_BLOCK:
         raise ProtocolError(Fault.OVERSIZED, f"block is {block}, the limit is 1 to {MAX_BLOCK}")
-    scan = _pair(header, "scan", int)
-    spectra = _count(header, "spectra") if header.get("spectra") is not None else None
+    # A frame of counts and its float32 result are both within the limit of one array.
+    if block * pixels * max(DTYPES[dtype].itemsize, 4) > MAX_PAYLOAD_BYTES:
+        raise ProtocolError(
+            Fault.OVERSIZED,
+            f"{block} spectra of {pixels} pixels exceed {MAX_PAYLOAD_BYTES} bytes in one frame",
+        )
     return Start(
         stream=stream,
         run=run,
@@ -163,14 +183,14 @@ def _start(stream: StreamName, run: str, header: Header, arrays: Mapping[str, ND
         raman_shift=raman_shift,
         dtype=dtype,
         block=block,
-        spectra=spectra,
-        scan=scan,
+        spectra=_optional_count(header, "spectra"),
+        scan=_pair(header, "scan", int),
         step_um=_pair(header, "step_um", float),
         exposure_s=_positive(header, "exposure_s"),
         full_scale=_positive(header, "full_scale"),
         dark=dark,
-        sequence=_count(header, "sequence", 0),
-        index=_count(header, "index", 0),
+        sequence=_optional_count(header, "sequence") or 0,
+        index=_optional_count(header, "index") or 0,
         model=_texts(header, "model"),
     )
 
@@ -183,35 +203,52 @@ def _frame_header(message: Frame) -> Header:
     for key in ("time_in_ns", "time_out_ns", "lost"):
         if (value := getattr(message, key)) is not None:
             header[key] = value
+    for key in header:
+        _count(header, key)
     return header
 
 
 def _frame(stream: StreamName, run: str, header: Header, arrays: Mapping[str, NDArray[Any]]) -> Frame:
-    main = arrays.get(MAIN_ARRAY[stream])
-    if main is None:
-        raise ProtocolError(Fault.FIELD, f"a {stream} frame carries the array {MAIN_ARRAY[stream]}")
-    if main.ndim != 2:
-        raise ProtocolError(Fault.SHAPE, f"{MAIN_ARRAY[stream]} must be (spectra, pixels), not {main.shape}")
-    if main.shape[0] > MAX_BLOCK or main.shape[1] > MAX_PIXELS:
-        raise ProtocolError(
-            Fault.OVERSIZED, f"frame of {main.shape}; the limits are {MAX_BLOCK} spectra, {MAX_PIXELS} pixels"
-        )
-    if main.shape[0] == 0:
-        raise ProtocolError(Fault.SHAPE, "the frame holds no spectrum (empty block)")
-    for name, array in arrays.items():
-        if array.shape[:1] != main.shape[:1]:
-            raise ProtocolError(Fault.SHAPE, f"{name} has shape {array.shape} beside {main.shape}")
-    return Frame(
+    frame = Frame(
         stream=stream,
         run=run,
         sequence=_count(header, "sequence"),
         index=_count(header, "index"),
         time_ns=_count(header, "time_ns"),
         arrays=arrays,
-        time_in_ns=_count(header, "time_in_ns") if "time_in_ns" in header else None,
-        time_out_ns=_count(header, "time_out_ns") if "time_out_ns" in header else None,
-        lost=_count(header, "lost") if "lost" in header else None,
+        time_in_ns=_optional_count(header, "time_in_ns"),
+        time_out_ns=_optional_count(header, "time_out_ns"),
+        lost=_optional_count(header, "lost"),
     )
+    _check_frame(frame)
+    return frame
+
+
+def _check_frame(frame: Frame) -> None:
+    """What the arrays of a frame must be; the same for sending and receiving."""
+    arrays = frame.arrays
+    main = arrays.get(MAIN_ARRAY[frame.stream])
+    if main is None:
+        raise ProtocolError(
+            Fault.FIELD, f"a {frame.stream} frame carries the array {MAIN_ARRAY[frame.stream]}"
+        )
+    if main.ndim != 2:
+        raise ProtocolError(
+            Fault.SHAPE, f"{MAIN_ARRAY[frame.stream]} must be (spectra, pixels), not {main.shape}"
+        )
+    if main.shape[0] > MAX_BLOCK or main.shape[1] > MAX_PIXELS:
+        raise ProtocolError(
+            Fault.OVERSIZED, f"frame of {main.shape}; the limits are {MAX_BLOCK} spectra, {MAX_PIXELS} pixels"
+        )
+    if main.shape[0] == 0:
+        raise ProtocolError(Fault.SHAPE, "the frame holds no spectrum (empty block)")
+    if len(arrays) > MAX_PARTS - 2:
+        raise ProtocolError(Fault.PARTS, f"{len(arrays)} arrays, the limit is {MAX_PARTS - 2}")
+    for name, array in arrays.items():
+        if array.shape[:1] != main.shape[:1]:
+            raise ProtocolError(Fault.SHAPE, f"{name} has shape {array.shape} beside {main.shape}")
+    if max(frame.sequence + 1, frame.index + main.shape[0]) > MAX_COUNT:
+        raise ProtocolError(Fault.FIELD, "sequence and index must leave room for the next frame's")
 
 
 # -- end --------------------------------------------------------------------------------------------
@@ -237,8 +274,8 @@ def _end(stream: StreamName, run: str, header: Header) -> End:
         if isinstance(error, ProtocolError):
             raise
         raise ProtocolError(Fault.FIELD, f"reason must be one of {', '.join(Reason)}") from None
-    lost = header.get("lost", {})
-    if not isinstance(lost, dict) or not all(isinstance(cause, str) for cause in lost):
+    lost = {} if header.get("lost") is None else header["lost"]
+    if not isinstance(lost, dict):
         raise ProtocolError(Fault.FIELD, "lost must be a map from cause to number of spectra")
     return End(
         stream=stream,
@@ -247,8 +284,8 @@ def _end(stream: StreamName, run: str, header: Header) -> End:
         frames=_count(header, "frames"),
         spectra=_count(header, "spectra"),
         reason=reason,
-        announced=_count(header, "announced") if header.get("announced") is not None else None,
-        lost={cause: _count(lost, cause) for cause in lost},
+        announced=_optional_count(header, "announced"),
+        lost={_name(cause, "a cause in lost"): _count(lost, cause) for cause in lost},
     )
 
 
@@ -259,7 +296,9 @@ def _unpack(part: Part) -> Header:
     if len(part) > MAX_HEADER_BYTES:
         raise ProtocolError(Fault.OVERSIZED, f"header of {len(part)} bytes, the limit is {MAX_HEADER_BYTES}")
     try:
-        header = msgpack.unpackb(part, raw=False, strict_map_key=True)
+        header = msgpack.unpackb(
+            part, raw=False, strict_map_key=True, max_array_len=MAX_ITEMS, max_map_len=MAX_ITEMS
+        )
     except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as error:
         raise ProtocolError(Fault.HEADER, f"the header is not msgpack ({type(error).__name__})") from None
     if not isinstance(header, dict):
@@ -282,11 +321,24 @@ def _text(header: Header, key: str, limit: int = MAX_TEXT) -> str:
     return value
 
 
-def _count(header: Header, key: str, default: int | None = None) -> int:
-    value = header.get(key, default)
+def _name(value: object, what: str) -> str:
+    """A word that programs compare and that is safe to print."""
+    if not isinstance(value, str) or not (
+        0 < len(value) <= MAX_NAME and value.isascii() and value.isprintable()
+    ):
+        raise ProtocolError(Fault.FIELD, f"{what} must be 1 to {MAX_NAME} printable ASCII characters")
+    return value
+
+
+def _count(header: Header, key: str) -> int:
+    value = header.get(key)
     if type(value) is not int or not 0 <= value <= MAX_COUNT:
         raise ProtocolError(Fault.FIELD, f"{key} must be an integer from 0 to 2**63 - 1")
     return value
+
+
+def _optional_count(header: Header, key: str) -> int | None:
+    return None if header.get(key) is None else _count(header, key)
 
 
 def _positive(header: Header, key: str) -> float | None:
@@ -305,9 +357,8 @@ def _pair(header: Header, key: str, kind: type[Number]) -> tuple[Number, Number]
     if not isinstance(value, list) or len(value) != 2:
         raise ProtocolError(Fault.FIELD, f"{key} must be two numbers")
     accepted = (int,) if kind is int else (int, float)
-    for number in value:
-        if type(number) not in accepted or not 0 < number <= MAX_COUNT:
-            raise ProtocolError(Fault.FIELD, f"{key} must be two positive numbers")
+    if not all(type(number) in accepted and 0 < kind(number) <= MAX_COUNT for number in value):
+        raise ProtocolError(Fault.FIELD, f"{key} must be two positive numbers")
     return kind(value[0]), kind(value[1])
 
 
@@ -317,21 +368,22 @@ def _texts(header: Header, key: str) -> dict[str, str] | None:
         return None
     if not isinstance(value, dict):
         raise ProtocolError(Fault.FIELD, f"{key} must be a map of texts")
-    return {str(name): _text(value, name) for name in value}
+    return {_name(name, f"a key of {key}"): _text(value, name, MAX_CARD) for name in value}
 
 
 def _arrays(header: Header, parts: Sequence[Part]) -> dict[str, NDArray[Any]]:
-    listed = header.get("arrays", [])
+    listed = header.get("arrays")
+    listed = [] if listed is None else listed
     if not isinstance(listed, list) or len(listed) != len(parts):
         raise ProtocolError(Fault.PARTS, f"the header lists other arrays than the {len(parts)} that follow")
     arrays: dict[str, NDArray[Any]] = {}
     for entry, part in zip(listed, parts, strict=True):
-        if not isinstance(entry, list) or len(entry) != 3 or not isinstance(entry[0], str):
+        if not isinstance(entry, list) or len(entry) != 3:
             raise ProtocolError(Fault.FIELD, "each entry of arrays must be [name, dtype, shape]")
-        name, dtype_name, shape = entry
+        name = _name(entry[0], "the name of an array")
         if name in arrays:
-            raise ProtocolError(Fault.FIELD, "two arrays of one name")
-        arrays[name] = _array(name[:MAX_RUN_ID], dtype_name, shape, part)
+            raise ProtocolError(Fault.FIELD, f"two arrays of the name {name}")
+        arrays[name] = _array(name, entry[1], entry[2], part)
     return arrays
 
 
@@ -341,10 +393,10 @@ def _array(name: str, dtype_name: object, shape: object, part: Part) -> NDArray[
         raise ProtocolError(Fault.DTYPE, f"{name}: dtype must be one of {', '.join(DTYPES)}")
     if not isinstance(shape, list) or not 1 <= len(shape) <= 2:
         raise ProtocolError(Fault.SHAPE, f"{name}: shape must be one or two sizes")
-    if not all(type(size) is int and 0 <= size <= MAX_PAYLOAD_BYTES for size in shape):
-        raise ProtocolError(Fault.SHAPE, f"{name}: shape holds something else than sizes within the limits")
+    if not all(type(size) is int and size >= 0 for size in shape):
+        raise ProtocolError(Fault.SHAPE, f"{name}: shape holds something else than sizes")
     expected = math.prod(shape) * dtype.itemsize
-    if expected > MAX_PAYLOAD_BYTES or len(part) > MAX_PAYLOAD_BYTES:
+    if max(*shape, expected, len(part)) > MAX_PAYLOAD_BYTES:
         raise ProtocolError(
             Fault.OVERSIZED, f"{name}: more than {MAX_PAYLOAD_BYTES} bytes in one array, which is the limit"
         )
@@ -354,3 +406,23 @@ def _array(name: str, dtype_name: object, shape: object, part: Part) -> NDArray[
     array = array.reshape(shape)
     array.flags.writeable = False
     return array
+
+
+def _wire(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """An array as its bytes go on the wire; not copied where it already lies so."""
+    _name(name, "the name of an array")
+    dtype = DTYPES.get(array.dtype.name)
+    if dtype is None:
+        raise ProtocolError(Fault.DTYPE, f"{name}: dtype {array.dtype} is not one of {', '.join(DTYPES)}")
+    if not 1 <= array.ndim <= 2:
+        raise ProtocolError(Fault.SHAPE, f"{name}: shape {array.shape} has not one or two sizes")
+    if array.nbytes > MAX_PAYLOAD_BYTES:
+        raise ProtocolError(Fault.OVERSIZED, f"{name}: more than {MAX_PAYLOAD_BYTES} bytes in one array")
+    return np.ascontiguousarray(array, dtype)
+
+
+def _plain(value: object) -> object:
+    """NumPy's numbers as Python's, for msgpack."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"a {type(value).__name__} is neither number nor text")

@@ -3,10 +3,13 @@
 VERSION = 1
 
 MAX_HEADER_BYTES = 64 * 1024  # a header holds names and numbers; arrays travel as parts of their own
+MAX_ITEMS = 1_024  # entries of one list or map in a header; their length is announced before they come
 MAX_PARTS = 6  # topic, header and at most four arrays
 MAX_PIXELS = 65_536  # the widest spectrometer cameras have 4096; Fourier-transform CARS reaches 30,000
 MAX_BLOCK = 4_096  # spectra in one frame; more only adds latency
 MAX_PAYLOAD_BYTES = 64 * 1024 * 1024  # one array; bounds what a receiver allocates for one message
-MAX_RUN_ID = 64  # characters; a UUID has 36
+MAX_RAMAN_SHIFT = 100_000.0  # cm-1 either way: beyond any optical transition; bounds grids made from an axis
+MAX_NAME = 64  # characters of a name: run (a UUID has 36), array, cause of loss
 MAX_TEXT = 1_024  # characters of any other text in a header
+MAX_CARD = 32 * 1024  # characters of one text about the model; its card is one of them
 MAX_COUNT = 2**63 - 1  # sequence numbers, indices and times fit a signed 64-bit integer everywhere

@@ -5,6 +5,7 @@ they judge a stream alike.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -14,7 +15,19 @@ from cars_rt.protocol.codec import Part, decode
 from cars_rt.protocol.errors import ProtocolError
 from cars_rt.protocol.messages import MAIN_ARRAY, End, Frame, Message, Reason, Start, StreamName
 
-Event: TypeAlias = Start | Frame | End | Problem
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Closed:
+    """A run is over: its `end` (the receiver's own if none came) and what was counted here.
+
+    `end.announced` is always set, and always ledger.spectra + ledger.total_lost.
+    """
+
+    end: End
+    ledger: Ledger
+
+
+Event: TypeAlias = Start | Frame | Closed | Problem
 
 
 class RunReader:
@@ -23,14 +36,13 @@ class RunReader:
     `read` turns the parts of one message into events: the message itself if it is in order, and a
     Problem for everything that is not. A frame is passed on only if it belongs to the run whose
     `start` was seen, has the announced dtype and pixels, and is not older than what came before.
-    `ledger` counts the open run, `closed` the one that ended last.
+    `ledger` counts the open run.
     """
 
     def __init__(self, stream: StreamName) -> None:
         self.stream = stream
         self.run: Start | None = None  # the open run
         self.ledger = Ledger()
-        self.closed = Ledger()
         self._sequence = 0  # expected next
         self._index = 0
         self._last: str | None = None  # the run that ended last: its stragglers are not "unknown"
@@ -56,22 +68,23 @@ class RunReader:
             case End():
                 return self._end(message)
 
-    def interrupt(self, time_ns: int, reason: Reason = Reason.INTERRUPTED) -> End | None:
+    def interrupt(self, time_ns: int, reason: Reason = Reason.INTERRUPTED) -> Closed | None:
         """Close the open run without its `end`: the publisher vanished or we stop. None if none is open."""
         if self.run is None:
             return None
+        upstream = self.ledger.lost[Cause.UPSTREAM]
+        announced = self.ledger.spectra + self.ledger.total_lost
         end = End(
             stream=self.stream,
             run=self.run.run,
             time_ns=time_ns,
             frames=self._sequence,
-            spectra=self._index - self.ledger.lost[Cause.UPSTREAM],
-            announced=self._index,
+            spectra=announced - upstream,
+            announced=announced,
             reason=reason,
-            lost={cause: n for cause, n in self.ledger.lost.items() if cause == Cause.UPSTREAM},
+            lost={Cause.UPSTREAM.value: upstream} if upstream else {},
         )
-        self._close()
-        return end
+        return self._close(end)
 
     # -- one kind of message each -------------------------------------------------------------------
 
@@ -96,14 +109,20 @@ class RunReader:
         run = self.run
         spectra = len(frame.block)
         if run is None or frame.run != run.run:
+            # Spectra of another run: whatever they cost, they cost it nothing here.
             if frame.run == self._last:
                 text = f"a frame came after the end of run {frame.run}"
-                return [self._problem(Cause.REPEATED, spectra, text, "after end")]
+                return [self._problem(Cause.REPEATED, 0, text, "after end")]
             text = f"frame of the unknown run {frame.run}"
             return [self._problem(Cause.REJECTED, 0, text, "unknown run")]
-        if frame.sequence < self._sequence or frame.index < self._index:
+        if frame.sequence < self._sequence:
             text = f"frame {frame.sequence} came again or too late (next is {self._sequence})"
             return [self._problem(Cause.REPEATED, spectra, text, "repeat")]
+        if frame.index < self._index:
+            self._sequence = frame.sequence + 1
+            text = f"frame {frame.sequence} begins at spectrum {frame.index}, which is not after the last one"
+            text += f" (next is {self._index}; index counts spectra, not frames)"
+            return [self._problem(Cause.REPEATED, spectra, text, "index back")]
         events: list[Event] = []
         if frame.sequence > self._sequence:
             text = f"the sequence jumps from {self._sequence} to {frame.sequence}"
@@ -132,12 +151,16 @@ class RunReader:
             events.append(self._problem(Cause.MISSING, 0, text, "tail missing"))
         # The totals settle what gaps alone cannot: how much was lost before and how much on the way.
         ledger = self.ledger
-        announced = end.spectra if end.announced is None else end.announced
         here = ledger.spectra + ledger.lost[Cause.REJECTED]
-        ledger.set_lost(Cause.UPSTREAM, announced - end.spectra)
-        ledger.set_lost(Cause.MISSING, end.spectra - here)
-        events.append(end)
-        self._close()
+        sent = max(end.spectra, here)
+        announced = sent + ledger.lost[Cause.UPSTREAM] if end.announced is None else max(end.announced, sent)
+        if sent > end.spectra or (end.announced is not None and announced > end.announced):
+            text = f"end says {end.announced} spectra announced, {end.spectra} sent, but {here} came"
+            events.append(self._problem(Cause.REJECTED, 0, text, "wrong totals"))
+        ledger.set_lost(Cause.UPSTREAM, announced - sent)
+        ledger.set_lost(Cause.MISSING, sent - here)
+        end = replace(end, spectra=sent, announced=announced)
+        events.append(self._close(end))
         return events
 
     # -- helpers ------------------------------------------------------------------------------------
@@ -150,9 +173,10 @@ class RunReader:
     def _gap(self, cause: Cause, spectra: int, text: str, kind: str) -> Problem:
         return self._problem(cause, spectra, f"{text}: {spectra} spectra missing", kind)
 
-    def _close(self) -> None:
-        self._last = self.run.run if self.run else self._last
-        self.run, self.closed, self.ledger = None, self.ledger, Ledger()
+    def _close(self, end: End) -> Closed:
+        closed = Closed(end, self.ledger)
+        self.run, self.ledger, self._last = None, Ledger(), end.run
+        return closed
 
 
 def _disagreement(frame: Frame, run: Start) -> tuple[str, str] | None:

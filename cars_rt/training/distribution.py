@@ -17,13 +17,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.utils.data
 from numpy.typing import NDArray
 from torch import Tensor
 
 from cars_rt.physics.axis import Grid, resampling_matrix
 from cars_rt.physics.cars import cars_intensity, lorentzians, raman_ratio
 from cars_rt.training import envelopes
-from cars_rt.training.substances import draw_substances
+from cars_rt.training.substances import WATER, draw_substances
 
 GRID_STEP = 2.0  # cm-1, of the model's grid
 FINE_STEP = 1.0  # cm-1, on which lines and line shape are computed
@@ -60,38 +61,48 @@ def generator(*key: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state[0]) << 31 ^ int(state[1]))
 
 
-class Bcars:
+class Bcars(torch.utils.data.Dataset[Batch]):
     """The distribution `bcars`: broadband CARS as microscopes with a grating spectrometer measure it."""
 
     name = "bcars"
+
+    lengths: list[int]  # of the grids drawn, ascending
 
     def __init__(self, seed: int, batch: int, stride: int, min_length: int = 288) -> None:
         """seed: any integer. batch: spectra per batch. stride: grid lengths are its multiples."""
         self.seed, self.batch, self.stride = seed, batch, stride
         # Few different lengths: libraries such as oneDNN prepare and cache their kernels per length.
         longest = int((SHIFT_RANGE[1] - SHIFT_RANGE[0]) / GRID_STEP)
-        self.lengths = [max(1, round(n / stride)) * stride for n in np.linspace(min_length, longest - stride, 12)]
+        wanted = np.linspace(min_length, longest - stride, 12)
+        self.lengths = [max(1, round(n / stride)) * stride for n in wanted]
         points = round((SHIFT_RANGE[1] - SHIFT_RANGE[0]) / FINE_STEP) + 1
         self.shift = SHIFT_RANGE[0] + FINE_STEP * torch.arange(points)
+        self.water = lorentzians(self.shift, *torch.tensor(WATER).T)
         self._pool_number = -1
         self._pool = torch.zeros(0)
         self._cameras: dict[tuple[int, int], tuple[NDArray[np.float64], Tensor]] = {}
 
-    def __call__(self, index: int) -> Batch:
+    def __getitem__(self, index: int) -> Batch:
         """Batch number `index` of this seed."""
         g = generator(self.seed, 1, index)
         pool = self._pool_for(index // POOL_BATCHES)
         length = self._draw_length(g)
-        points = round((length - 1) * GRID_STEP / FINE_STEP) + 1
+        every = round(GRID_STEP / FINE_STEP)
+        points = (length - 1) * every + 1
         first = int(torch.randint(0, len(self.shift) - points + 1, (1,), generator=g))
         shift = self.shift[first : first + points]
         chi_nr = self._background(shift, g)
         probe, spectrometer = self._resolution(g)
         chi_r = self._mixture(pool[:, first : first + points], g)
-        chi_r = torch.complex(*_broaden(torch.cat([chi_r.real, chi_r.imag]), probe.repeat(2, 1)).split(self.batch))
+        parts = _broaden(torch.stack([chi_r.real, chi_r.imag]), probe)
+        chi_r = torch.complex(parts[0], parts[1])
         raman = _broaden(raman_ratio(chi_r, chi_nr.abs()), spectrometer)
         strength = self._strength(raman, g)
-        chi_r, raman = chi_r * strength, raman[:, :: round(GRID_STEP / FINE_STEP)] * strength
+        chi_r, raman = chi_r * strength, raman[:, ::every] * strength
+        # Water, in a third of the spectra: wide, and of known strength relative to chi_NR.
+        share = _some(0.35, self.batch, g)
+        water = self.water[first : first + points]
+        chi_r, raman = chi_r + share * water, raman + (share * raman_ratio(water, chi_nr.abs()))[:, ::every]
         envelope = envelopes.draw(shift, self.batch, g)
         intensity = _broaden(cars_intensity(envelope, chi_r, chi_nr), spectrometer)
         without = envelope * chi_nr.abs() ** 2
@@ -104,7 +115,7 @@ class Bcars:
             lines = draw_substances(POOL_SIZE, generator(self.seed, 2, number))
             chunks = [
                 torch.view_as_real(lorentzians(self.shift, *(part[rows] for part in lines)))
-                for rows in torch.arange(POOL_SIZE).split(16)
+                for rows in torch.arange(POOL_SIZE).reshape(-1, 16)
             ]
             self._pool = torch.view_as_complex(torch.cat(chunks).contiguous())
             self._pool_number = number
@@ -132,8 +143,11 @@ class Bcars:
         rows = torch.randint(0, POOL_SIZE, (b, 3), generator=g)
         weight = torch.rand(b, 3, generator=g) ** 3
         weight[:, 0] = 1
-        chi = sum(pool[rows[:, i]] * weight[:, i, None] * (i < _integers(1, 4, b, g))[:, None] for i in range(3))
-        return torch.as_tensor(chi)
+        chi = torch.zeros(b, pool.shape[1], dtype=pool.dtype)
+        for i in range(3):
+            present = i < torch.randint(1, 4, (b,), generator=g)
+            chi += pool[rows[:, i]] * (weight[:, i] * present)[:, None]
+        return chi
 
     def _strength(self, raman: Tensor, g: torch.Generator) -> Tensor:
         """Factors (b, 1) that bring the strongest line to 0.01 to 5, about equally often in every octave.
@@ -150,7 +164,8 @@ class Bcars:
         u = (shift - 1800) / 1600
         slope, curve = 0.1 * torch.randn(2, b, 1, generator=g).clamp(-2.5, 2.5)
         phase = 0.03 * torch.randn(b, 1, generator=g) * (torch.rand(b, 1, generator=g) < 0.3)
-        return (1 + slope * u + 0.5 * curve * u**2) * torch.exp(1j * phase)
+        result: Tensor = (1 + slope * u + 0.5 * curve * u**2) * torch.exp(1j * phase)
+        return result
 
     def _resolution(self, g: torch.Generator) -> tuple[Tensor, Tensor]:
         """Full widths at half maximum, each (b, 1) cm-1: of the probe's field, which acts on the
@@ -188,25 +203,27 @@ class Bcars:
         counts = counts + offset.clamp(-0.004 * peak, 0.004 * peak)
 
         background = (without * scale)[:, :: round(GRID_STEP / FINE_STEP)].clamp(min=1e-3)
-        noise = (torch.sqrt(background / per_count + read**2) / (2 * background))
+        noise = torch.sqrt(background / per_count + read**2) / (2 * background)
         return counts @ matrix, noise
 
 
-def _integers(low: int, high: int, count: int, g: torch.Generator) -> Tensor:
-    return torch.randint(low, high, (count,), generator=g)
+def _some(chance: float, count: int, g: torch.Generator) -> Tensor:
+    """(count, 1): with this chance a factor from 0 to 1, mostly nearer to 1, else 0."""
+    chosen = torch.rand(count, 1, generator=g) < chance
+    return chosen * torch.rand(count, 1, generator=g) ** 0.4
 
 
 def _broaden(values: Tensor, full_width: Tensor) -> Tensor:
-    """Each row (b, p) convolved with a Gaussian of its full width (b, 1) in cm-1; ends repeat the edge."""
-    pad = 32
-    extended = torch.cat([values[:, :1].expand(-1, pad), values, values[:, -1:].expand(-1, pad)], 1)
-    points = extended.shape[1]
-    size = next(n for n in _fast_sizes() if n >= points + pad)
+    """Rows (..., b, p) convolved with Gaussians of full widths (b, 1) in cm-1; the ends are repeated."""
+    pad, points = 32, values.shape[-1]
+    ends = [values[..., :1].expand(*values.shape[:-1], pad), values[..., -1:].expand(*values.shape[:-1], pad)]
+    extended = torch.cat([ends[0], values, ends[1]], -1)
+    size = next(n for n in _fast_sizes() if n >= points + 3 * pad)
     frequency = torch.fft.rfftfreq(size, d=FINE_STEP)
     sigma = full_width / math.sqrt(8 * math.log(2))
     transfer = torch.exp(-2 * (math.pi * sigma * frequency) ** 2)
-    result = torch.fft.irfft(torch.fft.rfft(extended, n=size) * transfer, n=size)
-    return result[:, pad : pad + values.shape[1]]
+    result: Tensor = torch.fft.irfft(torch.fft.rfft(extended, n=size) * transfer, n=size)
+    return result[..., pad : pad + points]
 
 
 def _fast_sizes() -> list[int]:
@@ -221,7 +238,7 @@ def _camera_axis(span: float, g: torch.Generator) -> NDArray[np.float64]:
         return np.arange(0, span + GRID_STEP / 2, GRID_STEP)  # a source that delivers the grid itself
     position = np.linspace(0, 1, max(2, round(span / (1.2 * (3.2 / 1.2) ** u[1])) + 1))
     bend = u[2] - 0.5  # the step runs from (1 + bend) to (1 - bend) times its mean
-    return span * (position + bend * position * (1 - position))
+    return np.asarray(span * (position + bend * position * (1 - position)))
 
 
 DISTRIBUTIONS: dict[str, Callable[[int, int, int], Bcars]] = {Bcars.name: Bcars}

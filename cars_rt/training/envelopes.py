@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-LOWEST = 1 / 2000  # of the strongest, what stray light leaves where the excitation ends
+LOWEST = (1 / 1500, 1 / 15)  # of the strongest, what is left where the excitation ends
 
 
 def draw(shift: Tensor, count: int, g: torch.Generator) -> Tensor:
@@ -25,7 +25,7 @@ def draw(shift: Tensor, count: int, g: torch.Generator) -> Tensor:
     log = log + _some(0.35, count, g) * _ripple(shift, count, g)
     log = log + _dips(shift, count, g)
     log = log - log.amax(1, keepdim=True)
-    return torch.exp(log) + LOWEST * torch.rand(count, 1, generator=g) ** 3
+    return torch.exp(log) + torch.exp(_uniform(math.log(LOWEST[0]), math.log(LOWEST[1]), count, g))
 
 
 def _uniform(low: float, high: float, count: int, g: torch.Generator) -> Tensor:
@@ -39,6 +39,7 @@ def _some(chance: float, count: int, g: torch.Generator) -> Tensor:
 
 def _two_and_three_colour(shift: Tensor, count: int, g: torch.Generator) -> Tensor:
     """ln S: the three-colour part from 0 up to 700 to 1500 cm-1, the two-colour hump above it."""
+
     def u(low: float, high: float) -> Tensor:
         return _uniform(low, high, count, g)
 
@@ -51,7 +52,7 @@ def _two_and_three_colour(shift: Tensor, count: int, g: torch.Generator) -> Tens
     level = u(math.log(0.02), math.log(1.5))  # of the hump over the three-colour part
     log = torch.logaddexp(three, hump + level)
     cut = u(2800, 3600)  # a filter or the end of the supercontinuum
-    return log - torch.nn.functional.softplus((shift - cut) / u(20, 120))
+    return log - torch.nn.functional.softplus((shift - cut) / u(35, 150))
 
 
 def _bell(shift: Tensor, count: int, g: torch.Generator) -> Tensor:
@@ -114,7 +115,8 @@ def _dips(shift: Tensor, count: int, g: torch.Generator) -> Tensor:
     log = torch.zeros(count, len(shift))
     for band in range(bands):
         place = position[:, band]
-        rows = ((depth[:, band] > 0) & (place > shift[0] - 60) & (place < shift[-1] + 60)).nonzero().squeeze(1)
+        inside = (place > shift[0] - 60) & (place < shift[-1] + 60)
+        rows = ((depth[:, band] > 0) & inside).nonzero().squeeze(1)
         distance = (shift - place[rows, None]) / width[rows, band, None]
         log[rows] -= depth[rows, band, None] * torch.exp(-0.5 * distance**2)
     return log

@@ -26,7 +26,7 @@ def evaluate(
     draw = DISTRIBUTIONS[data](seed, 128, stride)
     correlation, determination, error, visible = [], [], [], []
     for index in range(batches):
-        batch = draw(index)
+        batch = draw[index]
         with torch.no_grad():
             predicted = model(batch.spectrum).double()
         truth = batch.raman.double()
@@ -34,7 +34,8 @@ def evaluate(
         spread = predicted - predicted.mean(1, keepdim=True)
         norm = (deviation.norm(dim=1) * spread.norm(dim=1)).clamp(min=1e-12)
         correlation.append((deviation * spread).sum(1) / norm)
-        determination.append(1 - (predicted - truth).square().sum(1) / deviation.square().sum(1).clamp(min=1e-12))
+        variance = deviation.square().sum(1).clamp(min=1e-12)
+        determination.append(1 - (predicted - truth).square().sum(1) / variance)
         error.append((predicted - truth).abs().mean(1))
         visible.append(truth.amax(1) > VISIBLE * batch.noise.median(1).values)
     seen = torch.cat(visible).numpy()

@@ -1,9 +1,9 @@
 """From a checkpoint to the ONNX model that engines run, with its card inside."""
 
-import io
 import json
 import os
 import platform
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ from torch import nn
 
 from cars_rt.training.distribution import GRID_STEP
 from cars_rt.training.evaluation import evaluate
-from cars_rt.training.networks import NETWORKS
-from cars_rt.training.trainer import TrainingError, load, load_weights
+from cars_rt.training.networks import NETWORKS, PHASES
+from cars_rt.training.settings import TrainingError
+from cars_rt.training.trainer import load, load_weights
 
 CARD_KEY = "cars_rt.card"
 OPSET = 17
@@ -33,7 +34,7 @@ def export(checkpoint: Path, output: Path, name: str, version: str = VERSION) ->
     """
     content = load(checkpoint)
     if content["network"] not in NETWORKS:
-        raise TrainingError(f"{checkpoint} is of network '{content['network']}', which this version does not know")
+        raise TrainingError(f"{checkpoint} is of an unknown network, '{content['network']}'")
     model = NETWORKS[content["network"]]()
     load_weights(model, content["average"], checkpoint)
     model.eval()
@@ -57,7 +58,7 @@ def export(checkpoint: Path, output: Path, name: str, version: str = VERSION) ->
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = output.with_suffix(".tmp")
     temporary.write_bytes(serialized)
-    os.replace(temporary, output)
+    temporary.replace(output)
     return card
 
 
@@ -84,15 +85,15 @@ def to_onnx(model: nn.Module, card: dict[str, Any]) -> bytes:
         raise TrainingError("exporting needs the package onnx: pip install onnx") from None
     example = torch.rand(2, 8 * int(getattr(model, "stride"))) + 0.5
     sizes = {0: "batch", 1: "length"}
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
         # The older exporter on purpose: it leaves a lean file, without stack traces in the nodes.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            model, (example,), buffer, dynamo=False, opset_version=OPSET,
-            input_names=["spectrum"], output_names=["raman"], dynamic_axes={"spectrum": sizes, "raman": sizes},
+            model, (example,), path, dynamo=False, opset_version=OPSET, input_names=["spectrum"],
+            output_names=["raman"], dynamic_axes={"spectrum": sizes, "raman": sizes},
         )  # fmt: skip
-    graph = onnx.load_from_string(buffer.getvalue())
+        graph = onnx.load(path)
     _fix_reshapes(graph)
     graph.graph.name = str(card["name"])
     graph.producer_name, graph.producer_version, graph.doc_string = "cars-rt", str(card["version"]), ""
@@ -114,7 +115,7 @@ def _fix_reshapes(graph: Any) -> None:
 
     for node in graph.graph.node:
         if node.op_type == "Reshape":
-            shape = [0, -1] if node.output[0] == "raman" else [0, -1, 8]
+            shape = [0, -1] if node.output[0] == "raman" else [0, -1, PHASES]
             constant = onnx.numpy_helper.from_array(np.array(shape, np.int64), node.output[0] + "_shape")
             graph.graph.initializer.append(constant)
             node.input[1] = constant.name
@@ -134,7 +135,7 @@ def compare(serialized: bytes, model: nn.Module, stride: int, min_length: int) -
     try:
         import onnxruntime
     except ImportError:
-        raise TrainingError("checking the export needs the package onnxruntime: pip install onnxruntime") from None
+        raise TrainingError("the export is checked with onnxruntime: pip install onnxruntime") from None
     session = onnxruntime.InferenceSession(serialized, providers=["CPUExecutionProvider"])
     random = np.random.default_rng(0)
     shortest = -(-min_length // stride) * stride
@@ -146,4 +147,6 @@ def compare(serialized: bytes, model: nn.Module, stride: int, min_length: int) -
             expected = model(torch.from_numpy(spectrum)).numpy()
         difference = float(np.abs(found - expected).max()) / max(1.0, float(np.abs(expected).max()))
         if found.shape != expected.shape or not difference < TOLERANCE:
-            raise TrainingError(f"the exported model differs from torch by {difference:.1e} at {batch} x {length}")
+            raise TrainingError(
+                f"the ONNX model differs from torch by {difference:.1e} at {batch} x {length}"
+            )

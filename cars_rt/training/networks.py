@@ -65,13 +65,14 @@ class KramersKronigFeatures(nn.Module):
         linear = torch.stack([(-position).clamp(min=0), 1 - position.abs(), position.clamp(min=0)], 1)
         self.register_buffer("interpolation", linear[:, None, None, :].repeat(2, 1, 1, 1))
 
-        # H[n] = 2 / (pi n) for odd n: the discrete Hilbert transform, here from phase i to phase o.
+        # -2 / (pi n) for odd n: the discrete Hilbert transform, here from phase i to phase o. The sign is
+        # that of CARS: the logarithm is high below a line and low above it, the phase positive in it.
         column = torch.arange(-reach, reach + 1, dtype=torch.float64)
         phase = torch.arange(PHASES, dtype=torch.float64)
         lag = PHASES * column + phase[None, :, None] - phase[:, None, None]  # input minus output point
         odd = lag.long() % 2 == 1
         taper = torch.cos(lag / (PHASES * (reach + 1)) * math.pi / 2).clamp(min=0)
-        kernel = torch.where(odd, 2 / (math.pi * torch.where(odd, lag, 1.0)) * taper, 0.0)
+        kernel = torch.where(odd, -2 / (math.pi * torch.where(odd, lag, 1.0)) * taper, 0.0)
         self.register_buffer("hilbert", kernel[:, :, None, :].float())
 
     def forward(self, spectrum: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -81,7 +82,8 @@ class KramersKronigFeatures(nn.Module):
         columns = logarithm.reshape(spectrum.shape[0], -1, PHASES).transpose(1, 2).unsqueeze(2)
         mean = columns.mean(1, keepdim=True)
         pair = torch.cat([mean, mean * 0 + 1], 1)
-        smooth = nn.functional.conv2d(pair, self.smoothing, padding=(0, self.smoothing.shape[-1] // 2), groups=2)
+        reach = self.smoothing.shape[-1] // 2
+        smooth = nn.functional.conv2d(pair, self.smoothing, padding=(0, reach), groups=2)
         fine = nn.functional.conv2d(smooth, self.interpolation, padding=(0, 1), groups=2)
         relative = columns - fine[:, :PHASES] / fine[:, PHASES:]
         phase = nn.functional.conv2d(relative, self.hilbert, padding=(0, self.hilbert.shape[-1] // 2))
@@ -96,11 +98,14 @@ class Cnn(nn.Module):
 
     name = "cnn"
     stride = 4 * PHASES
-    min_length = 128
+    min_length = 256
 
     def __init__(
-        self, widths: tuple[int, int, int] = (64, 80, 96), depths: tuple[int, int, int] = (1, 1, 2),
-        kernel: int = 3, middle_kernel: int = 5,
+        self,
+        widths: tuple[int, int, int] = (64, 80, 96),
+        depths: tuple[int, int, int] = (1, 1, 2),
+        kernel: int = 3,
+        middle_kernel: int = 5,
     ) -> None:
         super().__init__()
         fine, half, quarter = widths
@@ -139,7 +144,8 @@ class Cnn(nn.Module):
         half = self.decode_half(half + self.up_half(quarter))
         x = self.decode_fine(x + self.up_fine(half))
         x = self.head(torch.relu(self.mix(torch.cat([torch.relu(x), features], 1))))
-        x = x.float()
+        if x.dtype != torch.float32:  # under autocast
+            x = x.float()
         raman = x[:, :PHASES] * sine + x[:, PHASES : 2 * PHASES] * cosine + x[:, 2 * PHASES :]
         result: Tensor = raman.squeeze(2).transpose(1, 2).reshape(spectrum.shape[0], -1)
         return result

@@ -11,6 +11,16 @@ import torch
 from torch import Tensor
 
 MAX_LINES = 40
+# Liquid water, as position, amplitude and half width in cm-1, chi_NR = 1
+# (positions from Carey & Korenowski, J. Chem. Phys. 108, 2669 (1998)).
+WATER = (
+    (1641.0, 1.35, 45.0),
+    (3051.0, 2.8, 70.0),
+    (3233.0, 37.8, 105.0),
+    (3393.0, 38.0, 95.0),
+    (3511.0, 14.0, 70.0),
+    (3628.0, 4.0, 50.0),
+)
 
 
 def draw_substances(count: int, g: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -27,14 +37,16 @@ def draw_substances(count: int, g: torch.Generator) -> tuple[Tensor, Tensor, Ten
 
     # Where: fingerprint (with some pile-up), CH stretches, silent region, or anywhere at all.
     where = uniform(n, m)
-    share_ch = torch.where(biological, 0.12 + 0.2 * uniform(n, 1), 0.35 * uniform(n, 1)) * (uniform(n, 1) < 0.85)
+    share_ch = torch.where(biological, 0.12 + 0.2 * uniform(n, 1), 0.35 * uniform(n, 1))
+    share_ch = share_ch * (uniform(n, 1) < 0.85)
     share_silent = 0.15 * (uniform(n, 1) < 0.12)
     anywhere = uniform(n, 1) < 0.12
     fingerprint = 230 + 1500 * uniform(n, m)
     ch = 2840 + torch.where(biological, 150, 240) * uniform(n, m)
     silent = 1800 + 1000 * uniform(n, m)
     everywhere = 180 + 3240 * uniform(n, m)
-    position = torch.where(where < share_ch, ch, torch.where(where < share_ch + share_silent, silent, fingerprint))
+    position = torch.where(where < share_ch + share_silent, silent, fingerprint)
+    position = torch.where(where < share_ch, ch, position)
     position = torch.where(anywhere, everywhere, position)
     is_ch = (where < share_ch) & ~anywhere
     # Doublets: a fifth of the lines sits beside its neighbour in the list, as 1004 and 1031 in benzene rings.
@@ -48,16 +60,12 @@ def draw_substances(count: int, g: torch.Generator) -> tuple[Tensor, Tensor, Ten
     very_wide = uniform(n, m) < torch.where(liquid, 0.01, 0.06)
     width = torch.where(very_wide, 20 + 55 * uniform(n, m), width).clamp(1.2, 75)
 
-    # Water: its O-H stretch reaches into the CH region of every aqueous sample.
-    water = biological & (torch.arange(m) == 0) & (uniform(n, 1) < 0.25)
-    position = torch.where(water, 3230 + 200 * uniform(n, 1), position)
-    width = torch.where(water, 75 + 60 * uniform(n, 1), width)
-
     # How strong: heavy-tailed, a few strong lines over many weak ones.
     height = torch.exp(torch.where(biological, 0.8, 1.3) * torch.randn(n, m, generator=g))
     boost = torch.exp(math.log(8) * uniform(n, 1))
     height = torch.where(is_ch, height * boost, height)
-    lines = torch.where(sparse, 1 + 4 * uniform(n, 1), torch.where(liquid, 5 + 25 * uniform(n, 1), 10 + 30 * uniform(n, 1)))
+    few, several, many = 1 + 4 * uniform(n, 1), 5 + 25 * uniform(n, 1), 10 + 30 * uniform(n, 1)
+    lines = torch.where(sparse, few, torch.where(liquid, several, many))
     height = height * (torch.arange(m) < lines.floor())
     height = height / height.amax(1, keepdim=True)
     return position, height * width, width

@@ -3,11 +3,10 @@
 import contextlib
 import csv
 import math
-import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,36 +17,12 @@ from torch import Tensor, nn
 
 from cars_rt.training.distribution import DISTRIBUTIONS, Batch
 from cars_rt.training.networks import NETWORKS
+from cars_rt.training.settings import TrainingError, TrainSettings
 
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.csv"
 CURVE = "curve.png"
 BETA = 0.2  # below it errors count squared: the mean of what noise leaves open, not the likelier nothing
-
-
-class TrainingError(Exception):
-    """Training or export cannot go on; the message is a sentence for the user."""
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """What a training is. `out` is the folder of checkpoint, log and curve."""
-
-    network: str = "cnn"
-    data: str = "bcars"
-    out: Path = Path("training")
-    steps: int = 30_000
-    batch: int = 128
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.01
-    warmup: int = 300  # steps
-    average: float = 0.999  # decay of the averaged weights per step
-    seed: int = 1
-    threads: int = 0  # 0: as many as torch chooses
-    bfloat16: bool = True  # autocast; twice as fast where the processor has it
-    resume: bool = False
-    checkpoint_minutes: float = 2.0
-    log_every: int = 50  # steps
 
 
 @dataclass
@@ -127,16 +102,17 @@ def _loop(
     stop: threading.Event,
     report: Callable[[int, float], None],
 ) -> None:
-    data = DISTRIBUTIONS[settings.data](settings.seed, settings.batch, int(getattr(state.model, "stride")))
     total, count, saved, last = 0.0, 0, time.monotonic(), time.monotonic()
-    while state.step < settings.steps and not stop.is_set():
+    for batch in _batches(settings, state):
+        if stop.is_set():
+            break
         for group in state.optimizer.param_groups:
             group["lr"] = settings.learning_rate * _schedule(state.step, settings)
-        loss = _step(settings, state, data(state.step))
+        loss = _step(settings, state, batch)
         if not math.isfinite(loss):
             raise TrainingError(
-                f"the loss became {loss} at step {state.step}; the checkpoint in {settings.out} is from before: "
-                "resume with a smaller learning rate"
+                f"the loss became {loss} at step {state.step}; the checkpoint in {settings.out} "
+                "is from before: resume with a smaller learning rate"
             )
         state.step += 1
         now = time.monotonic()
@@ -150,6 +126,24 @@ def _loop(
             save(state, settings, checkpoint)
             saved = now
     save(state, settings, checkpoint)
+
+
+def _batches(settings: TrainSettings, state: State) -> Iterable[Batch]:
+    """The batches from the state's step to the last; they do not depend on the number of workers."""
+    data = DISTRIBUTIONS[settings.data](settings.seed, settings.batch, int(getattr(state.model, "stride")))
+
+    return torch.utils.data.DataLoader(
+        data,
+        batch_size=None,
+        sampler=range(state.step, settings.steps),
+        num_workers=settings.workers,
+        worker_init_fn=_leave_ctrl_c,
+    )
+
+
+def _leave_ctrl_c(_: int) -> None:
+    """In a worker: the trainer itself sees to it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _step(settings: TrainSettings, state: State, batch: Batch) -> float:
@@ -181,7 +175,7 @@ def save(state: State, settings: TrainSettings, path: Path) -> None:
     """Write the checkpoint atomically: a kill at any moment leaves the old one or the new one."""
     content = {
         "network": settings.network,
-        "settings": {key: str(value) if isinstance(value, Path) else value for key, value in asdict(settings).items()},
+        "settings": {key: str(value) if key == "out" else value for key, value in asdict(settings).items()},
         "model": state.model.state_dict(),
         "average": state.average.state_dict(),
         "optimizer": state.optimizer.state_dict(),
@@ -191,7 +185,7 @@ def save(state: State, settings: TrainSettings, path: Path) -> None:
     }
     temporary = path.with_suffix(".tmp")
     torch.save(content, temporary)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -218,7 +212,8 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], path: Path) -> No
 def _restore(state: State, settings: TrainSettings, path: Path) -> None:
     content = load(path)
     if content["network"] != settings.network:
-        raise TrainingError(f"the checkpoint {path} is of network '{content['network']}', not '{settings.network}'")
+        other = content["network"]
+        raise TrainingError(f"the checkpoint {path} is of network '{other}', not '{settings.network}'")
     load_weights(state.model, content["model"], path)
     load_weights(state.average, content["average"], path)
     state.optimizer.load_state_dict(content["optimizer"])
@@ -247,11 +242,15 @@ def _reporter(
 ) -> Iterator[Callable[[int, float], None]]:
     """Writes log.csv and shows progress; a resumed training's log is rewritten up to its checkpoint."""
     bar = Progress(
-        TextColumn("training {task.fields[name]}"), BarColumn(), MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]}"), TimeRemainingColumn(), disable=progress is not None,
+        TextColumn("training {task.fields[name]}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]}"),
+        TimeRemainingColumn(),
+        disable=progress is not None,
     )
     task = bar.add_task("", total=settings.steps, completed=state.step, name=settings.network, loss="-")
-    with bar, open(settings.out / LOG, "w", newline="") as file:
+    with bar, (settings.out / LOG).open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["step", "loss"])
         writer.writerows(state.history)

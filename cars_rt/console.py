@@ -1,0 +1,129 @@
+"""What all commands share on the terminal: log, status line, stopping, errors."""
+
+import json
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal, NoReturn, Self, TypeAlias
+
+from rich.console import Console
+from rich.live import Live
+from rich.logging import RichHandler
+from rich.text import Text
+
+LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+
+EXIT_ERROR = 1  # something failed, and one line says what and why
+EXIT_INCOMPLETE = 3  # it worked, but spectra were lost on the way
+
+STATUS_S = 1.0  # between two readings of the status line
+LOGGED_S = 10.0  # between two status lines where there is no terminal to rewrite them on
+
+console = Console(stderr=True, highlight=False)
+log = logging.getLogger("cars_rt")
+
+
+def start_logging(level: LogLevel) -> None:
+    """Log to stderr: short on a terminal, with full time stamps elsewhere."""
+    if console.is_terminal:
+        handler: logging.Handler = RichHandler(
+            console=console, show_path=False, log_time_format="%H:%M:%S", omit_repeated_times=False
+        )
+        handler.setFormatter(logging.Formatter("%(message)s"))
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.handlers = [handler]
+    log.setLevel(level.upper())
+    log.propagate = False
+
+
+@contextmanager
+def stopping(stop: Callable[[], None]) -> Iterator[None]:
+    """Call `stop` at the first Ctrl-C or termination signal; a second one leaves at once."""
+    asked = False
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        log.info("stopping: finishing what was received (once more to leave at once)")
+        stop()
+
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
+    before = {name: signal.signal(getattr(signal, name), on_signal) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
+
+
+class StatusLine:
+    """One calm line at the bottom of the terminal; elsewhere a line in the log now and then."""
+
+    def __init__(self) -> None:
+        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        self._next = time.monotonic() + STATUS_S
+        self._logged = time.monotonic()
+
+    def show(self, describe: Callable[[], str]) -> None:
+        """Show what `describe` says, if it is time; call it as often as you like."""
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + STATUS_S
+        text = describe()
+        if self._live is not None:
+            self._live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
+        elif now - self._logged >= LOGGED_S:
+            self._logged = now
+            log.info(text)
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+
+class Rate:
+    """Spectra per second since the last reading."""
+
+    def __init__(self) -> None:
+        self._total = 0
+        self._since = time.monotonic()
+
+    def read(self, total: int) -> float:
+        """The rate since the last call, given a total that only grows."""
+        now = time.monotonic()
+        rate = (total - self._total) / max(now - self._since, 1e-9)
+        self._total, self._since = total, now
+        return rate
+
+
+def fail(text: object, code: int = EXIT_ERROR) -> NoReturn:
+    """Leave with one line that says what is wrong."""
+    console.print(Text.assemble(("cars-rt: ", "bold red"), str(text)), soft_wrap=True)
+    sys.exit(code)
+
+
+def write_summary(path: Path | None, content: Any) -> None:
+    """Write totals as JSON, for programs; nothing if there is no path."""
+    if path is None:
+        return
+    rows = [asdict(each) if is_dataclass(each) and not isinstance(each, type) else each for each in content]
+    try:
+        path.write_text(json.dumps(rows, indent=2, default=str) + "\n", encoding="utf-8")
+    except OSError as error:
+        fail(f"cannot write {path}: {error.strerror}")

@@ -1,0 +1,54 @@
+"""`cars-rt process`: the deployment graph on a file, without sockets."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cars_rt.engines import AUTO, DEFAULT_MODEL, compose, load_model, open_engine
+from cars_rt.spectra import read_spectra, writable, write_raman
+
+BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Processed:
+    """What was done."""
+
+    spectra: int
+    pixels: int
+    model: str
+    sha256: str
+    engine: str
+
+
+def process(
+    source: Path,
+    target: Path,
+    *,
+    model: str = DEFAULT_MODEL,
+    engine: str = AUTO,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Processed:
+    """Remove the background from every spectrum of a file.
+
+    progress is called with the spectra done and in all. Raises SpectraError, ModelError, EngineError
+    or AxisError; the target is written completely or not at all.
+    """
+    writable(target, (".npz", ".h5", ".hdf5", ".csv"))
+    spectra = read_spectra(source)
+    chosen = load_model(model)
+    graph = compose(chosen, spectra.raman_shift)
+    counts, total = spectra.counts, len(spectra.counts)
+    raman = np.empty(counts.shape, np.float32)
+    with open_engine(engine, graph, min(BATCH, total)) as opened:
+        if spectra.dark is not None:
+            opened.set_dark(spectra.dark)
+        for first in range(0, total, opened.max_batch):
+            last = min(first + opened.max_batch, total)
+            raman[first:last] = opened.run(counts[first:last])
+            progress(last, total)
+        description = opened.describe()
+    write_raman(target, spectra.raman_shift, raman, chosen.provenance)
+    return Processed(total, counts.shape[1], chosen.card.name, chosen.sha256, description)

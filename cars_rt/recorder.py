@@ -1,0 +1,195 @@
+"""The recorder: subscribes to the raw stream, the result stream or both, and writes each run to a file."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from cars_rt.client import Source
+from cars_rt.latency import Latencies
+from cars_rt.protocol import Closed, Event, Frame, Reason, Start, StreamName
+from cars_rt.recording import Recording, RecordingError
+from cars_rt.stream import RAMAN_ADDRESS
+
+log = logging.getLogger("cars_rt.recorder")
+
+FLUSH_S = 1.0  # at most so much is lost when the recorder is killed
+STEP_S = 0.05  # how long one stream is waited for before the other is looked at
+QUIET_S = 0.3  # a stop takes in what is already on its way, until nothing came for so long
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordSettings:
+    """Settings of `cars-rt record`."""
+
+    raman: str | None = RAMAN_ADDRESS
+    """Address of the result stream; `--no-raman` leaves it out."""
+
+    raw: str | None = None
+    """Address of the raw stream, if the counts are to be recorded, too."""
+
+    overwrite: bool = False
+    """Replace files that exist."""
+
+    summary: Path | None = None
+    """Write what was recorded to this JSON file at the end."""
+
+
+@dataclass(slots=True)
+class Recorded:
+    """What went into one file."""
+
+    run: str
+    path: str = ""
+    complete: bool = False
+    rows: dict[str, int] = field(default_factory=dict)  # spectra, by stream
+    lost: dict[str, dict[str, int]] = field(default_factory=dict)  # on the way here, by stream and cause
+    latency: dict[str, float] = field(default_factory=dict)  # source time stamp to here, raman if recorded
+
+
+class Recorder:
+    """Writes runs to `output`: one run if it is a .h5 file, every run if it is a folder.
+
+    Raises StreamError for an impossible address, RecordingError if the output cannot be written.
+    """
+
+    def __init__(self, output: Path, settings: RecordSettings) -> None:
+        self.output = output
+        self.settings = settings
+        self.recorded: list[Recorded] = []
+        self.latencies = Latencies()
+        self.one_run = output.suffix.lower() in (".h5", ".hdf5")
+        self._stopping = False
+        self._open: dict[str, tuple[Recording, Recorded]] = {}
+        self._flushed = time.monotonic()
+        _check_output(output, self.one_run, settings.overwrite)
+        addresses: dict[StreamName, str | None] = {"raw": settings.raw, "raman": settings.raman}
+        self.sources: dict[StreamName, Source] = {
+            stream: Source(address, stream) for stream, address in addresses.items() if address
+        }
+        if not self.sources:
+            raise RecordingError("nothing to record: give --raman or --raw")
+
+    def stop(self) -> None:
+        """Ask `serve` to close what is open and return. Callable from a signal handler."""
+        self._stopping = True
+
+    def serve(self, on_tick: Callable[[], None] = lambda: None) -> list[Recorded]:
+        """Record until the one run is over, or until `stop`. Raises RecordingError if writing fails."""
+        try:
+            while not (self._stopping or (self.one_run and self.recorded and not self._open)):
+                self._turn()
+                on_tick()
+            quiet = time.monotonic()
+            while self._open and time.monotonic() - quiet < QUIET_S:
+                if self._turn():
+                    quiet = time.monotonic()
+            self._interrupt()
+            return self.recorded
+        finally:
+            for recording, _ in self._open.values():
+                recording.fail()
+            for source in self.sources.values():
+                source.close()
+
+    @property
+    def spectra(self) -> int:
+        """Spectra in the open and the finished files, all streams together."""
+        being = [sum(rows.count for rows in recording.rows.values()) for recording, _ in self._open.values()]
+        return sum(being) + sum(sum(recorded.rows.values()) for recorded in self.recorded)
+
+    def _turn(self) -> bool:
+        came = False
+        for source in self.sources.values():
+            events = source.pull(0 if came else STEP_S / len(self.sources))
+            came = came or bool(events)
+            for event in events:
+                self._take(event)
+        if time.monotonic() - self._flushed > FLUSH_S:
+            self._flushed = time.monotonic()
+            for recording, _ in self._open.values():
+                recording.flush()
+        return came
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case Start():
+                self._start(event)
+            case Frame() if event.run in self._open:
+                self._open[event.run][0].append(event)
+                if event.stream == "raman" or "raman" not in self.sources:
+                    self.latencies.add((time.time_ns() - event.time_ns) / 1e6)
+            case Closed() if event.end.run in self._open:
+                self._end(event)
+
+    def _start(self, start: Start) -> None:
+        if start.run not in self._open:
+            if self.one_run and (self._open or self.recorded):
+                return  # the file has its run
+            path = self.output if self.one_run else self.output / _name(start)
+            self._open[start.run] = (
+                Recording(path, overwrite=self.settings.overwrite),
+                Recorded(start.run, str(path)),
+            )
+            log.info("run %s from %s: writing %s", start.run, start.source, path)
+        self._open[start.run][0].start(start)
+
+    def _end(self, closed: Closed) -> None:
+        """A stream's run is over; the file is when all its streams are."""
+        recording, recorded = self._open[closed.end.run]
+        stream = closed.end.stream
+        recording.end(closed.end, closed.ledger)
+        recorded.rows[stream] = recording.rows[stream].count
+        recorded.lost[stream] = dict(closed.ledger.lost)
+        if len(recorded.rows) < len(self.sources):
+            return
+        recorded.complete = recording.complete
+        recorded.path = str(recording.close())
+        recorded.latency = self.latencies.summary()
+        del self._open[recorded.run]
+        self.recorded.append(recorded)
+        self.latencies = Latencies()
+        level = logging.INFO if recorded.complete else logging.WARNING
+        rows = ", ".join(f"{count} spectra {stream}" for stream, count in recorded.rows.items())
+        log.log(level, "%s: %s, %s", recorded.path, rows, "complete" if recorded.complete else "incomplete")
+
+    def _interrupt(self) -> None:
+        """Close what is open, as far as it came."""
+        for source in self.sources.values():
+            if (closed := source.reader.interrupt(time.time_ns(), Reason.STOPPED)) and (
+                closed.end.run in self._open
+            ):
+                self._end(closed)
+        for recording, recorded in list(self._open.values()):  # a stream that never started
+            recorded.rows |= {stream: rows.count for stream, rows in recording.rows.items()}
+            recorded.path = str(recording.close())
+            self.recorded.append(recorded)
+        self._open.clear()
+
+
+def _name(start: Start) -> str:
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(start.time_ns / 1e9))
+    run = "".join(letter for letter in start.run if letter.isalnum())[:8]
+    return f"{stamp}-{run}.h5"
+
+
+def _check_output(output: Path, one_run: bool, overwrite: bool) -> None:
+    """Refuse before the experiment what would fail during it."""
+    folder = output.parent if one_run else output
+    if one_run and output.exists() and not overwrite:
+        raise RecordingError(f"{output} exists already; choose another name or give --overwrite")
+    if not one_run and output.is_file():
+        raise RecordingError(f"{output} is neither a .h5 file nor a folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".cars-rt-{time.time_ns()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise RecordingError(f"cannot write in {folder}: {error.strerror}") from None
+
+
+def summary_of(recorded: list[Recorded]) -> list[dict[str, object]]:
+    """For a JSON file."""
+    return [asdict(each) for each in recorded]

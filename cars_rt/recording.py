@@ -1,0 +1,272 @@
+"""A recording: one run in one HDF5 file.
+
+    /                attrs: format, version, run, source, complete, reason, scan, step_um, exposure_s
+    /raw             raman_shift (p,), counts (n, p), index, sequence, time_ns (n,), position (n, 2),
+                     dark (p,) if known
+    /raman           raman_shift (p,), raman (n, p), index, sequence, time_ns, time_in_ns, time_out_ns (n,),
+                     position (n, 2); attrs: model_name, model_sha256, model_card, ...
+    /raw, /raman     written: how many rows are data; attrs: lost, announced
+
+While it is written the file is called NAME.partial.h5. Every dataset is allocated ahead and `written`
+follows the data, so that writing changes no metadata: the file is a valid HDF5 file at any moment, also
+after a kill, when rows from `written` on are not data. Closing cuts them off and renames the file.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cars_rt.accounting import Ledger
+from cars_rt.protocol import DTYPES, End, Frame, Start
+from cars_rt.protocol.messages import MAIN_ARRAY
+
+FORMAT = "cars-rt recording"
+FORMAT_VERSION = 1
+CHUNK_BYTES = 512 * 1024  # of the main array: one write, large enough for any disk
+FIRST_ROWS = 4_096  # allocated at first where the total is not known; doubled when full
+MOST_ROWS = 2**22  # allocated at once where it is known; sparse, so it costs nothing until written
+
+
+class RecordingError(OSError):
+    """A recording that cannot be written, with the reason and what is left in one sentence."""
+
+
+class Rows:
+    """Datasets of equal length that grow together, row by row, through a buffer of one chunk."""
+
+    def __init__(
+        self, group: h5py.Group, columns: Mapping[str, tuple[tuple[int, ...], Any]], rows: int | None
+    ) -> None:
+        """columns: name to (shape of one row, dtype). rows: how many there will be, if known."""
+        row_bytes = max(int(np.prod(tail)) * np.dtype(dtype).itemsize for tail, dtype in columns.values())
+        chunk = min(max(CHUNK_BYTES // row_bytes, 1), 4096)
+        allocated = min(rows or FIRST_ROWS, MOST_ROWS)
+        self.count = 0  # rows appended
+        self._written = 0
+        self._buffered = 0
+        self._group = group
+        self._buffers = {name: np.zeros((chunk, *tail), dtype) for name, (tail, dtype) in columns.items()}
+        early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        early.set_fill_time(h5py.h5d.FILL_TIME_NEVER)  # the file system gives zeros, and no disk is used yet
+        self._datasets = {}
+        for name, (tail, dtype) in columns.items():
+            plist = early.copy()
+            plist.set_chunk((chunk, *tail))
+            space = h5py.h5s.create_simple((allocated, *tail), (h5py.h5s.UNLIMITED, *tail))
+            kind = h5py.h5t.py_create(np.dtype(dtype), logical=True)
+            self._datasets[name] = h5py.Dataset(h5py.h5d.create(group.id, name.encode(), kind, space, plist))
+        self._allocated = allocated
+        self._total = group.create_dataset("written", data=np.int64(0))
+
+    def append(self, rows: int, **columns: ArrayLike) -> None:
+        """Append rows; a column is an array of `rows` rows, or one value for all of them."""
+        done = 0
+        arrays = {name: np.asarray(values) for name, values in columns.items()}
+        size = len(next(iter(self._buffers.values())))
+        while done < rows:
+            take = min(rows - done, size - self._buffered)
+            for name, values in arrays.items():
+                part = values[done : done + take] if values.ndim == self._buffers[name].ndim else values
+                self._buffers[name][self._buffered : self._buffered + take] = part
+            self._buffered += take
+            self.count += take
+            done += take
+            if self._buffered == size:
+                self.write()
+
+    def write(self) -> None:
+        """Hand the buffered rows to the file. They count as written only after the file's flush."""
+        if not self._buffered:
+            return
+        end = self._written + self._buffered
+        if end > self._allocated:
+            self._allocated = max(2 * self._allocated, end)
+            for dataset in self._datasets.values():
+                dataset.resize(self._allocated, axis=0)
+            self._group.file.flush()
+        for name, dataset in self._datasets.items():
+            dataset[self._written : end] = self._buffers[name][: self._buffered]
+        self._written, self._buffered = end, 0
+
+    def settle(self) -> None:
+        """Say in the file how many rows are data."""
+        self._total[()] = self._written
+
+    def cut(self) -> None:
+        """Give back what was allocated beyond the data."""
+        for dataset in self._datasets.values():
+            dataset.resize(self._written, axis=0)
+
+
+class Recording:
+    """Writes one run. Raises RecordingError if the file cannot be created or written.
+
+    After an error nothing more is written; `close` then leaves the partial file, readable up to the
+    last flush.
+    """
+
+    def __init__(self, path: Path, *, overwrite: bool = False) -> None:
+        self.path = path
+        self.partial = path.with_name(f"{path.stem}.partial{path.suffix}")
+        self.rows: dict[str, Rows] = {}
+        self._ends: dict[str, End] = {}
+        self._failed = False
+        if path.exists() and not overwrite:
+            raise RecordingError(f"{path} exists already; choose another name or give --overwrite")
+        try:
+            self._file = h5py.File(self.partial, "w")
+        except OSError as error:
+            raise RecordingError(f"{self.partial} cannot be created: {_reason(error)}") from None
+        self._file.attrs.update(
+            {"format": FORMAT, "version": FORMAT_VERSION, "complete": False, "reason": "not closed"}
+        )
+
+    def start(self, start: Start) -> None:
+        """Make room for one stream of the run."""
+        with self._guarded():
+            group = self._file.create_group(start.stream)
+            group["raman_shift"] = start.raman_shift
+            group["raman_shift"].attrs["unit"] = "cm-1"
+            if start.dark is not None:
+                group["dark"] = start.dark
+            attrs = {
+                "run": start.run,
+                "source": start.source,
+                "time_ns": start.time_ns,
+                "scan": start.scan,
+                "step_um": start.step_um,
+                "exposure_s": start.exposure_s,
+                "full_scale": start.full_scale,
+            }
+            for target in (self._file, group):
+                target.attrs.update({name: value for name, value in attrs.items() if value is not None})
+            for name, value in (start.model or {}).items():
+                group.attrs[f"model_{name}"] = value
+            columns: dict[str, tuple[tuple[int, ...], Any]] = {
+                MAIN_ARRAY[start.stream]: ((start.pixels,), DTYPES[start.dtype]),
+                "index": ((), np.int64),
+                "sequence": ((), np.int64),
+                "time_ns": ((), np.int64),
+            }
+            if start.scan is not None:
+                columns["position"] = ((2,), np.int32)
+            if start.stream == "raman":
+                columns |= {"time_in_ns": ((), np.int64), "time_out_ns": ((), np.int64)}
+            self.rows[start.stream] = Rows(group, columns, start.spectra)
+            self._scan = start.scan
+            self._file.flush()
+
+    def append(self, frame: Frame) -> None:
+        """Take in one frame of a stream that was started."""
+        block = frame.block
+        index = np.arange(frame.index, frame.index + len(block))
+        columns: dict[str, ArrayLike] = {
+            MAIN_ARRAY[frame.stream]: block,
+            "index": index,
+            "sequence": frame.sequence,
+            "time_ns": frame.time_ns,
+        }
+        if self._scan is not None:
+            columns["position"] = np.stack(np.divmod(index, self._scan[1]), axis=1)
+        if frame.stream == "raman":
+            columns |= {"time_in_ns": frame.time_in_ns or 0, "time_out_ns": frame.time_out_ns or 0}
+        with self._guarded():
+            self.rows[frame.stream].append(len(block), **columns)
+
+    def end(self, end: End, ledger: Ledger) -> None:
+        """Note how a stream ended and what of it did not arrive here."""
+        self._ends[end.stream] = end
+        with self._guarded():
+            group = self._file[end.stream]
+            group.attrs["announced"] = end.spectra if end.announced is None else end.announced
+            group.attrs["reason"] = end.reason.value
+            group.attrs["lost_before"] = json.dumps(dict(end.lost))
+            group.attrs["lost"] = json.dumps(dict(ledger.lost))
+
+    def flush(self) -> None:
+        """Everything appended so far is on disk afterwards, and stays readable whatever happens."""
+        with self._guarded():
+            for rows in self.rows.values():
+                rows.write()
+            self._file.flush()  # the data first, then the number that vouches for them
+            for rows in self.rows.values():
+                rows.settle()
+            self._file.flush()
+
+    def close(self) -> Path:
+        """Finish the file and give it its name; the path at which it lies now."""
+        if self._failed:
+            return self.partial
+        self.flush()
+        with self._guarded():
+            for rows in self.rows.values():
+                rows.cut()
+            reasons = {end.reason.value for end in self._ends.values()}
+            self._file.attrs["reason"] = ", ".join(sorted(reasons)) or "stopped"
+            self._file.attrs["complete"] = self.complete
+            self._file.close()
+            self.partial.replace(self.path)
+        return self.path
+
+    @property
+    def complete(self) -> bool:
+        """Every stream ended as planned, and every spectrum that was announced is in the file."""
+        return bool(self.rows) and all(
+            stream in self._ends
+            and self._ends[stream].reason == "complete"
+            and rows.count == self._file[stream].attrs["announced"]
+            for stream, rows in self.rows.items()
+        )
+
+    def _guarded(self) -> "_Guard":
+        return _Guard(self)
+
+    def fail(self) -> None:
+        """Let go of the file as it is: what the last flush vouched for is readable."""
+        self._failed = True
+        with suppress(Exception):  # closing would write what there is no room for
+            self._file.close()
+
+
+class _Guard:
+    """Turns a failed write into a RecordingError that says what is left."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+
+    def __enter__(self) -> None:
+        if self._recording._failed:
+            raise RecordingError(f"{self._recording.partial} is closed after an error")
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, (OSError, RuntimeError)) and not isinstance(error, RecordingError):
+            self._recording.fail()
+            path = self._recording.partial
+            raise RecordingError(
+                f"{path} cannot be written: {_reason(error)}; what was flushed stays readable in it"
+            ) from None
+
+
+def _reason(error: BaseException) -> str:
+    """HDF5 reports in long chains; the operating system's own words are what helps."""
+    number = getattr(error, "errno", None)
+    if number:
+        return os.strerror(number)
+    text = str(error)
+    if "error message = '" in text:
+        return text.split("error message = '")[1].split("'")[0]
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def read_rows(group: h5py.Group, name: str) -> NDArray[Any]:
+    """The rows of a dataset of /raw or /raman that are data, also in a file that was never closed."""
+    rows: NDArray[Any] = group[name][: int(group["written"][()])]
+    return rows

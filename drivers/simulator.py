@@ -1,0 +1,170 @@
+"""The simulator: a BCARS microscope that scans a phantom, at the rate of a real one."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from cars_rt.drivers.base import Acquisition, Instrument, InstrumentError, paced
+from cars_rt.physics.microscope import SATURATION, Microscope, Simulator
+from cars_rt.physics.phantom import phantom
+from cars_rt.physics.substances import SUBSTANCES
+from cars_rt.protocol import MAX_BLOCK
+
+STEP_UM = (0.5, 0.5)  # as in published BCARS images of cells
+TRUTH_ROWS = 256  # spectra whose truth is computed and written at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulatorSettings:
+    """Settings of `cars-rt drive simulator`."""
+
+    rate: float = 1000.0
+    """Spectra per second; 0 is as fast as it can."""
+
+    scan: str = "256x256"
+    """Rows x columns of the scan, one spectrum each."""
+
+    block: int = 1
+    """Spectra per frame: 1 scans point by point, the number of columns line by line."""
+
+    pixels: int = 1340
+    """Pixels of the camera."""
+
+    exposure_ms: float = 1.0
+    """Exposure of one spectrum; more gives more counts, less noise and, in the end, saturation."""
+
+    seed: int = 0
+    """Another seed is another sample and other noise."""
+
+    truth: Path | None = None
+    """Write the ground truth to this .h5 file: raman, its noise, concentrations."""
+
+    truth_every: int = 1
+    """Write the truth of every n-th spectrum only."""
+
+
+class SimulatedMicroscope(Instrument):
+    """Scans the phantom once. Raises InstrumentError for impossible settings."""
+
+    def __init__(self, settings: SimulatorSettings) -> None:
+        self._settings = settings
+        self.scan = parse_scan(settings.scan)
+        if not 1 <= settings.block <= MAX_BLOCK:
+            raise InstrumentError(f"--block must be from 1 to {MAX_BLOCK}")
+        if not np.isfinite(settings.rate) or settings.rate < 0 or settings.truth_every < 1:
+            raise InstrumentError("--rate cannot be negative, --truth-every must be 1 or more")
+        try:
+            microscope = Microscope(
+                pixels=settings.pixels, exposure_ms=settings.exposure_ms, seed=settings.seed
+            )
+        except ValueError as error:
+            raise InstrumentError(str(error)) from None
+        self.simulator = Simulator(microscope)
+        maps = phantom(*self.scan, seed=settings.seed)
+        self._concentrations = np.ascontiguousarray(maps.reshape(len(maps), -1).T)
+        self._truth = _Truth(settings.truth, self) if settings.truth else None
+
+    def acquisition(self) -> Acquisition:
+        return Acquisition(
+            source=f"simulated BCARS microscope, seed {self._settings.seed}",
+            raman_shift=self.simulator.raman_shift,
+            dtype="uint16",
+            block=self._settings.block,
+            spectra=len(self._concentrations),
+            scan=self.scan,
+            step_um=STEP_UM,
+            exposure_s=self._settings.exposure_ms / 1e3,
+            full_scale=float(SATURATION),
+            dark=self.simulator.dark,
+        )
+
+    def frames(self) -> Iterator[NDArray[Any]]:
+        block, every = self._settings.block, self._settings.truth_every
+        ticks = paced(self._settings.rate / block)
+        for first in range(0, len(self._concentrations), block):
+            concentrations = self._concentrations[first : first + block]
+            counts = self.simulator.measure(concentrations)
+            next(ticks)
+            yield counts
+            if self._truth:
+                chosen = np.flatnonzero((first + np.arange(len(counts))) % every == 0)
+                self._truth.add(first + chosen, concentrations[chosen])
+
+    def close(self) -> None:
+        if self._truth:
+            self._truth.close()
+
+
+class _Truth:
+    """The ground truth in an HDF5 file, for the spectra that were yielded."""
+
+    def __init__(self, path: Path, microscope: SimulatedMicroscope) -> None:
+        simulator = self._simulator = microscope.simulator
+        self._index: list[NDArray[np.int64]] = []
+        self._concentrations: list[NDArray[np.float32]] = []
+        self._waiting = 0
+        pixels, names = len(simulator.raman_shift), [substance.name for substance in SUBSTANCES]
+        try:
+            self._file = h5py.File(path, "w")
+        except OSError as error:
+            raise InstrumentError(f"{path} cannot be written: {error}") from None
+        self._file["raman_shift"] = simulator.raman_shift
+        self._file.attrs["substances"] = names
+        self._file.attrs["scan"] = microscope.scan
+        for name, tail, dtype in (
+            ("index", (), np.int64),
+            ("concentrations", (len(names),), np.float32),
+            ("raman", (pixels,), np.float32),
+            ("strongest_over_noise", (), np.float32),
+        ):
+            self._file.create_dataset(
+                name, (0, *tail), dtype, maxshape=(None, *tail), chunks=(TRUTH_ROWS, *tail)
+            )
+
+    def add(self, index: NDArray[np.int64], concentrations: NDArray[np.float32]) -> None:
+        """Note spectra (k,) of the scan, with concentrations (k, substances)."""
+        if not len(index):
+            return
+        self._index.append(index)
+        self._concentrations.append(concentrations)
+        self._waiting += len(index)
+        if self._waiting >= TRUTH_ROWS:
+            self._write()
+
+    def close(self) -> None:
+        """Write what is left."""
+        if self._waiting:
+            self._write()
+        self._file.close()
+
+    def _write(self) -> None:
+        concentrations = np.concatenate(self._concentrations)
+        raman = self._simulator.raman(concentrations)
+        strongest = raman.argmax(axis=1)[:, None]
+        noise = self._simulator.raman_noise(concentrations)
+        ratio = np.take_along_axis(raman, strongest, 1) / np.take_along_axis(noise, strongest, 1)
+        columns: dict[str, NDArray[Any]] = {
+            "index": np.concatenate(self._index),
+            "concentrations": concentrations,
+            "raman": raman,
+            "strongest_over_noise": ratio[:, 0],
+        }
+        for name, values in columns.items():
+            dataset = self._file[name]
+            dataset.resize(len(dataset) + len(values), axis=0)
+            dataset[-len(values) :] = values
+        self._index, self._concentrations, self._waiting = [], [], 0
+
+
+def parse_scan(text: str) -> tuple[int, int]:
+    """Rows and columns of "256x256". Raises InstrumentError."""
+    rows, _, columns = text.lower().partition("x")
+    sizes = [int(size) for size in (rows, columns) if size.isdecimal()]
+    if len(sizes) != 2 or min(sizes) < 1 or max(sizes) > 2048:
+        raise InstrumentError(f"--scan {text!r}: give rows and columns from 1 to 2048, such as 256x256")
+    return sizes[0], sizes[1]
