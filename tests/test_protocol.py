@@ -2,6 +2,10 @@
 
 import json
 import random
+import re
+import socket
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -39,6 +43,7 @@ from cars_rt.protocol import (
     topic,
 )
 from cars_rt.protocol.messages import MAIN_ARRAY
+from cars_rt.stream import Subscriber
 
 VECTORS = Path(__file__).with_name("vectors")
 VALID: list[dict[str, Any]] = json.loads((VECTORS / "valid.json").read_text(encoding="utf-8"))
@@ -101,7 +106,7 @@ def vector_message(vector: dict[str, Any]) -> Message:
         for key in ("scan", "step_um"):
             if key in fields:
                 fields[key] = tuple(fields[key])
-        return Start(**fields, **arrays)
+        return Start(**fields, raman_shift=arrays["raman_shift"], dark=arrays.get("dark"))
     if kind == "frame":
         return Frame(**fields, arrays=arrays)
     return End(**fields | {"reason": Reason(fields["reason"])})
@@ -759,3 +764,56 @@ def test_the_books_balance_whatever_comes(messages: list[Message]) -> None:
         assert one.end.announced == one.ledger.spectra + one.ledger.total_lost
         assert all(lost > 0 for lost in one.ledger.lost.values())
         encode(one.end)
+
+
+# -- the documentation --------------------------------------------------------------------------------
+
+DOCUMENT = Path(__file__).parents[1].joinpath("docs/protocol.md").read_text(encoding="utf-8")
+
+
+def test_documented_bytes_are_the_committed_ones() -> None:
+    vectors = {vector["name"]: vector["parts"] for vector in VALID}
+    blocks = re.findall(r'In the vectors: "(.+?)"\.\n\n```hex\n(.+?)```', DOCUMENT, re.DOTALL)
+    assert len(blocks) == 3
+    for name, block in blocks:
+        parts = [
+            "".join(re.match(r"([0-9a-f]{2} {1,2})*", line + "  ").group().replace(" ", "") for line in part)  # type: ignore[union-attr]
+            for part in (paragraph.splitlines() for paragraph in block.strip().split("\n\n"))
+        ]
+        assert parts == vectors[name]
+
+
+def test_documented_limits_faults_and_names_are_those_of_the_code() -> None:
+    for value in (
+        limits.MAX_HEADER_BYTES, MAX_PIXELS, MAX_PAYLOAD_BYTES, limits.MAX_CARD, int(limits.MAX_RAMAN_SHIFT),
+    ):  # fmt: skip
+        assert f"{value:,}" in DOCUMENT
+    fields = {field for kind in (Start, Frame, End) for field in kind.__dataclass_fields__} - {"arrays"}
+    for name in [*Fault, *Reason, *fields, *DTYPES, *(set(Cause) - {Cause.REPEATED})]:
+        assert f"`{name}`" in DOCUMENT
+
+
+def test_the_documented_driver_makes_a_run_without_loss(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.+?)```", DOCUMENT, re.DOTALL)
+    script = tmp_path / "driver.py"
+    script.write_text(code, encoding="utf-8")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    reader = RunReader("raw")
+    events: list[Event] = []
+    with (
+        Subscriber(address, "raw") as subscriber,
+        subprocess.Popen([sys.executable, script, address]) as driver,
+    ):
+        while not any(isinstance(event, Closed) for event in events):
+            parts = subscriber.receive(20)
+            assert parts is not None, "the driver sent nothing for 20 s"
+            events += reader.read(parts)
+        assert driver.wait(20) == 0
+    start, *frames, closed = events
+    assert isinstance(start, Start)
+    assert isinstance(closed, Closed)
+    assert (start.scan, start.pixels, closed.ledger.spectra) == ((20, 50), 1024, 1000)
+    assert all(isinstance(frame, Frame) for frame in frames)
+    assert not closed.ledger.lost

@@ -1,4 +1,8 @@
-"""A seeded sample to scan: cells, polymer beads and solvent droplets in a medium of water and ethanol."""
+"""A seeded sample to scan: cells fixed in ethanol, with polymer beads and droplets of solvents.
+
+The medium is ethanol, since water would leave most of the image without a line: its OH band is as broad
+as an excitation envelope, and nothing can tell the two apart without a measured reference.
+"""
 
 from collections.abc import Mapping
 
@@ -53,13 +57,13 @@ def phantom(height: int, width: int, seed: int = 0) -> FloatMap:
 
 
 def _medium(height: int, width: int, rng: np.random.Generator) -> FloatMap:
-    """Water with ethanol diffusing in from one corner."""
+    """Ethanol with some water left in one corner."""
     maps = np.zeros((len(SUBSTANCES), height, width), dtype=np.float32)
     y = np.linspace(0, 1, height, dtype=np.float32)[:, None]
     x = np.linspace(0, 1, width, dtype=np.float32)[None, :]
     corner_y, corner_x = rng.integers(0, 2, 2)
-    maps[_INDEX["ethanol"]] = 0.35 * np.exp(-3 * ((y - corner_y) ** 2 + (x - corner_x) ** 2))
-    maps[_INDEX["water"]] = 1 - maps[_INDEX["ethanol"]]
+    maps[_INDEX["water"]] = 0.15 * np.exp(-4 * ((y - corner_y) ** 2 + (x - corner_x) ** 2))
+    maps[_INDEX["ethanol"]] = 1 - maps[_INDEX["water"]]
     return maps
 
 
@@ -113,22 +117,22 @@ def _cell(maps: FloatMap, place: tuple[float, float], radius: float, rng: np.ran
         texture += np.cos(ky * y + kx * x + rng.uniform(0, 2 * np.pi)) / 6
     rim = np.clip((radius * outline - distance) / (0.12 * radius), 0, 1)
     protein = (0.18 + 0.06 * texture).astype(np.float32)
-    _paint(window, rim.astype(np.float32), {"protein": protein, "lipid": 0.04, "water": 0.96 - protein})
+    _paint(window, rim.astype(np.float32), {"protein": protein, "lipid": 0.04, "ethanol": 0.96 - protein})
 
     shift = rng.uniform(-0.2, 0.2, 2) * radius
     axes = rng.uniform(0.36, 0.44, 2) * radius
     inside = 1 - np.hypot((y - shift[0]) / axes[0], (x - shift[1]) / axes[1])
     nucleus = np.clip(6 * inside, 0, 1).astype(np.float32)
     dna = (0.14 + 0.05 * texture).astype(np.float32)
-    _paint(window, nucleus, {"DNA": dna, "protein": 0.14, "lipid": 0.01, "water": 0.85 - dna})
+    _paint(window, nucleus, {"DNA": dna, "protein": 0.14, "lipid": 0.01, "ethanol": 0.85 - dna})
 
     def around_nucleus(near: float, far: float) -> tuple[float, float]:
         turn, way = rng.uniform(0, 2 * np.pi), rng.uniform(near, far) * radius
         return place[0] + shift[0] + way * np.sin(turn), place[1] + shift[1] + way * np.cos(turn)
 
     for _ in range(2):
-        nucleolus = {"protein": 0.32, "DNA": 0.06, "water": 0.62}
+        nucleolus = {"protein": 0.32, "DNA": 0.06, "ethanol": 0.62}
         _sphere(maps, around_nucleus(0.05, 0.25), 0.08 * radius, nucleolus)
     for _ in range(int(rng.integers(14, 26))):
-        droplet = {"lipid": 0.85, "protein": 0.05, "water": 0.10}
+        droplet = {"lipid": 0.85, "protein": 0.05, "ethanol": 0.10}
         _sphere(maps, around_nucleus(0.47, 0.66), rng.uniform(0.03, 0.085) * radius, droplet)

@@ -142,8 +142,8 @@ def _start_header(message: Start) -> tuple[Header, dict[str, NDArray[Any]]]:
 
 
 def _start(stream: StreamName, run: str, header: Header, arrays: Mapping[str, NDArray[Any]]) -> Start:
-    if "raman_shift" not in arrays or not set(arrays) <= {"raman_shift", "dark"}:
-        raise ProtocolError(Fault.FIELD, "a start carries the array raman_shift, and dark if it is known")
+    if "raman_shift" not in arrays:
+        raise ProtocolError(Fault.FIELD, "a start carries the array raman_shift")
     if arrays["raman_shift"].dtype != np.float64:
         raise ProtocolError(Fault.DTYPE, f"raman_shift must be float64, not {arrays['raman_shift'].dtype}")
     pixels = arrays["raman_shift"].size

@@ -1,0 +1,152 @@
+"""`cars-rt demo`: driver, daemon and recorder as real processes over real sockets."""
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from cars_rt.client import Source
+from cars_rt.console import EXIT_ERROR, EXIT_INCOMPLETE, Rate, start_logging, stopping
+from cars_rt.demo.display import Display
+from cars_rt.demo.processes import DemoError, Program, free_addresses
+from cars_rt.demo.report import agreement, picture
+from cars_rt.protocol import Closed, Frame, Start
+
+TRUTH_EVERY = 8  # the truth of so many spectra is plenty for a median, and an eighth of the disk
+REFRESH_S = 0.5
+START_S = 60.0  # the first spectrum must have come by then, on a slow computer, too
+END_S = 30.0  # and everything must have ended so long after the last one
+
+out = Console(highlight=False)
+
+
+def demo(*, seconds: float | None, rate: float, output: Path, engine: str) -> int:
+    """Run the demo; the exit code. Nothing is left running, whatever happens."""
+    start_logging("warning")
+    side = 256 if seconds is None else max(int(math.sqrt(max(seconds, 0.1) * rate)), 8)
+    programs: list[Program] = []
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        display = _measure(programs, min(side, 2048), rate, output, engine)
+        return _report(output, display)
+    except DemoError as error:
+        out.print(str(error), style="red", markup=False)
+        return EXIT_ERROR
+    except OSError as error:
+        out.print(f"cannot write in {output}: {error.strerror}", style="red")
+        return EXIT_ERROR
+    finally:
+        for program in programs:
+            program.kill()
+
+
+def _measure(programs: list[Program], side: int, rate: float, output: Path, engine: str) -> Display:
+    """Start everything, show what comes, and stop everything in order."""
+    raw, raman = free_addresses(2)
+
+    def program(name: str, *arguments: str) -> Program:
+        summary = output / f"{name}.json"
+        summary.unlink(missing_ok=True)
+        programs.append(Program(name, [*arguments, "--summary", str(summary)], output))
+        return programs[-1]
+
+    recording = str(output / "scan.h5")
+    source, display = Source(raman, "raman"), Display()
+    # Each waits for those that listen to it, so that nobody misses the first spectrum.
+    recorder = program("recorder", "record", recording, "--raman", raman, "--raw", raw, "--overwrite")
+    daemon = program(
+        "daemon", "run", "--listen", raw, "--publish", raman, "--subscribers", "2", "--engine", engine
+    )
+    driver = program(
+        "driver", "drive", "simulator", "--publish", raw, "--subscribers", "2",
+        "--rate", str(rate), "--scan", f"{side}x{side}",
+        "--truth", str(output / "truth.h5"), "--truth-every", str(TRUTH_EVERY),
+    )  # fmt: skip
+    try:
+        with stopping(driver.stop):
+            _watch(source, display, programs, f"{side} x {side} spectra at {rate:g}/s")
+        recorder.wait(END_S)
+        driver.wait(END_S)
+        daemon.stop()
+        daemon.wait(END_S)
+        for each in (driver, daemon):
+            each.check()
+        return display
+    finally:
+        source.close()
+
+
+def _watch(source: Source, display: Display, programs: list[Program], title: str) -> None:
+    """Show the results until the run is over. Raises DemoError if a process dies or nothing comes."""
+    rate, begin, shown = Rate(), time.monotonic(), 0.0
+    out.print(f"Scanning {title}; Ctrl-C ends the scan and keeps what was measured.")
+    state = "starting the driver, the daemon and the recorder"
+    with Live(console=out, auto_refresh=False, transient=True) as live:
+        while True:
+            for event in source.pull(0.05):
+                match event:
+                    case Start():
+                        display.start(event)
+                        state = event.source
+                    case Frame():
+                        display.add(event, time.time_ns())
+                    case Closed():
+                        return
+            now = time.monotonic()
+            if now - shown < REFRESH_S:
+                continue
+            shown = now
+            for program in programs:
+                program.check()
+            if out.is_terminal:
+                live.update(display.render(rate.read(display.spectra), state), refresh=True)
+            if now - source.quiet_since > START_S:
+                raise DemoError(f"no spectrum came for {now - max(begin, source.quiet_since):.0f} s")
+            if display.total is None and not programs[-1].running:
+                raise DemoError("the scan was stopped before it began")
+
+
+def _report(output: Path, display: Display) -> int:
+    """Print the totals, draw the picture; the exit code says whether anything was lost."""
+    driver, daemon, recorder = (
+        json.loads((output / f"{name}.json").read_text(encoding="utf-8"))[0]
+        for name in ("driver", "daemon", "recorder")
+    )
+    stages = [
+        ("driver: measured", driver["produced"], driver["lost"]),
+        ("driver: sent", driver["sent"], {}),
+        ("daemon: received", daemon["received"], daemon["lost"]),
+        ("daemon: sent", daemon["sent"], {}),
+        ("this display: received", display.spectra, {}),
+        ("recorder: counts in the file", recorder["rows"].get("raw", 0), recorder["lost"].get("raw", {})),
+        ("recorder: raman in the file", recorder["rows"].get("raman", 0), recorder["lost"].get("raman", {})),
+    ]
+    table = Table("stage", "spectra", "lost, by cause", title="Where every spectrum went")
+    for name, count, lost in stages:
+        table.add_row(name, str(count), _phrase(lost))
+    out.print(table)
+    complete = len({count for _, count, _ in stages}) == 1 and not any(lost for _, _, lost in stages)
+    recording, truth, image = output / "scan.h5", output / "truth.h5", output / "demo.png"
+    out.print(
+        f"latency from the camera to this display: median {display.latencies.percentile(50):.1f} ms, "
+        f"99th percentile {display.latencies.percentile(99):.1f} ms"
+    )
+    if found := agreement(recording, truth):
+        out.print(
+            f"agreement with the simulator's truth: median Pearson correlation {found.median:.4f}, "
+            f"tenth percentile {found.tenth_percentile:.4f} ({found.spectra} spectra)"
+        )
+    out.print(f"recording: {recording}  truth: {truth}")
+    drawn = picture(recording, truth, image)
+    out.print(f"picture: {image}" if drawn else 'no picture: pip install "cars-rt[demo]" for it')
+    out.print("nothing was lost" if complete else "not complete: see the table", style="bold")
+    return 0 if complete else EXIT_INCOMPLETE
+
+
+def _phrase(lost: dict[str, Any]) -> str:
+    return ", ".join(f"{count} {cause}" for cause, count in lost.items()) or "none"

@@ -1,0 +1,86 @@
+"""The demo's programs as real processes: started, watched, stopped, and never left running."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+TAIL_LINES = 12  # of a log, shown when its process died
+
+
+class DemoError(RuntimeError):
+    """A process of the demo failed; the text says which and shows what it said last."""
+
+
+class Program:
+    """One `cars-rt` command in a process of its own, its output in a log file.
+
+    It gets no Ctrl-C from the terminal: whoever started it stops it, in the right order.
+    """
+
+    def __init__(self, name: str, arguments: Sequence[str], folder: Path) -> None:
+        self.name = name
+        self.log = folder / f"{name}.log"
+        apart: dict[str, Any] = (
+            {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+            if sys.platform == "win32"
+            else {"start_new_session": True}
+        )
+        with self.log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "cars_rt", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"PYTHONUNBUFFERED": "1"},
+                **apart,
+            )
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is still there."""
+        return self._process.poll() is None
+
+    def check(self) -> None:
+        """Raises DemoError if the process ended with an error."""
+        if code := self._process.poll():
+            lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:]
+            raise DemoError("\n".join([f"the {self.name} died (exit code {code}):", *lines]))
+
+    def stop(self) -> None:
+        """Ask it to finish."""
+        if self.running:
+            if sys.platform == "win32":
+                self._process.send_signal(signal.CTRL_BREAK_EVENT)
+            else:
+                self._process.terminate()
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait until it ended; kill it and raise DemoError if it does not."""
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise DemoError(f"the {self.name} did not end within {timeout_s:g} s; see {self.log}") from None
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self.running:
+            self._process.kill()
+        self._process.wait()
+
+
+def free_addresses(count: int) -> list[str]:
+    """Addresses on this computer that nobody listens to."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [f"tcp://127.0.0.1:{each.getsockname()[1]}" for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
