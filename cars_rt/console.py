@@ -70,7 +70,8 @@ class StatusLine:
     """One calm line at the bottom of the terminal; elsewhere a line in the log now and then."""
 
     def __init__(self) -> None:
-        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        live = Live(console=console, auto_refresh=False, transient=True)
+        self._live = live if console.is_terminal else None
         self._next = time.monotonic() + STATUS_S
         self._logged = time.monotonic()
 

@@ -41,9 +41,7 @@ def agreement(recording: Path, truth: Path) -> Agreement | None:
                 for part in np.array_split(np.arange(len(rows)), max(len(rows) // 1024, 1))
             ]
         )
-    return Agreement(
-        float(np.median(correlation)), float(np.percentile(correlation, 10)), len(correlation)
-    )
+    return Agreement(float(np.median(correlation)), float(np.percentile(correlation, 10)), len(correlation))
 
 
 def picture(recording: Path, truth: Path, target: Path) -> bool:
@@ -61,15 +59,15 @@ def picture(recording: Path, truth: Path, target: Path) -> bool:
         truth_row = int(np.searchsorted(true["index"][()], row))
         expected = true["raman"][truth_row]
     figure = Figure(figsize=(13, 6), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.35))
-    axes = left.subplots()
-    shown = axes.imshow(image, cmap="inferno", vmin=0, vmax=np.nanpercentile(image, 99.5))
-    axes.set_title(f"raman at {BAND_NAME}")
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.plot(row % image.shape[1], row // image.shape[1], "c+", markersize=12)
-    left.colorbar(shown, ax=axes, shrink=0.8, label="Im χR / χNR")
-    top, bottom = right.subplots(2, 1, sharex=True)
+    grid = figure.add_gridspec(2, 2, width_ratios=(1, 1.35))
+    map_, top = figure.add_subplot(grid[:, 0]), figure.add_subplot(grid[0, 1])
+    bottom = figure.add_subplot(grid[1, 1], sharex=top)
+    shown = map_.imshow(image, cmap="inferno", vmin=0, vmax=np.nanpercentile(image, 99.5))
+    map_.set_title(f"raman at {BAND_NAME}")
+    map_.set_xticks([])
+    map_.set_yticks([])
+    map_.plot(row % image.shape[1], row // image.shape[1], "c+", markersize=12)
+    figure.colorbar(shown, ax=map_, shrink=0.8, label="Im χR / χNR")
     top.plot(shift, before, "0.35", linewidth=0.8)
     top.set_ylabel("camera counts")
     top.set_title("the spectrum at the cross: as measured, and without background")

@@ -41,6 +41,7 @@ from cars_rt.protocol.messages import (
 )
 
 MAGIC = "cars_rt"  # the header key that holds the protocol version
+DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 Header = dict[str, Any]
 Part = bytes | bytearray | memoryview
@@ -72,7 +73,7 @@ def encode(message: Message) -> list[Part]:
     payload = [_wire(name, array) for name, array in arrays.items()]
     if arrays:
         header["arrays"] = [
-            [name, array.dtype.name, list(array.shape)] for name, array in zip(arrays, payload, strict=True)
+            [name, DTYPE_NAMES[array.dtype], array.shape] for name, array in zip(arrays, payload, strict=True)
         ]
     try:
         packed = cast(bytes, msgpack.packb(header, default=_plain))
@@ -411,8 +412,8 @@ def _array(name: str, dtype_name: object, shape: object, part: Part) -> NDArray[
 def _wire(name: str, array: NDArray[Any]) -> NDArray[Any]:
     """An array as its bytes go on the wire; not copied where it already lies so."""
     _name(name, "the name of an array")
-    dtype = DTYPES.get(array.dtype.name)
-    if dtype is None:
+    dtype = array.dtype.newbyteorder("<")
+    if dtype not in DTYPE_NAMES:
         raise ProtocolError(Fault.DTYPE, f"{name}: dtype {array.dtype} is not one of {', '.join(DTYPES)}")
     if not 1 <= array.ndim <= 2:
         raise ProtocolError(Fault.SHAPE, f"{name}: shape {array.shape} has not one or two sizes")
