@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from cars_rt.accounting import Ledger, Problem
 from cars_rt.protocol import Closed, End, Event, Frame, Reason, RunReader, Start, StreamName
-from cars_rt.stream import BUFFER_MB, RAMAN_ADDRESS, Subscriber
+from cars_rt.stream import RAMAN_ADDRESS, Subscriber
 
 log = logging.getLogger("cars_rt.client")
 
@@ -35,8 +35,8 @@ class NoDataError(TimeoutError):
 class Source:
     """Events of one stream, and whether anybody is publishing. The base of both clients."""
 
-    def __init__(self, address: str, stream: StreamName, buffer_mb: float = BUFFER_MB) -> None:
-        self.subscriber = Subscriber(address, stream, buffer_mb=buffer_mb)
+    def __init__(self, address: str, stream: StreamName) -> None:
+        self.subscriber = Subscriber(address, stream)
         self.reader = RunReader(stream)
         self.quiet_since = time.monotonic()
         self._said = False
@@ -59,9 +59,7 @@ class Source:
         if events:
             self.quiet_since = time.monotonic()
         for event in events:
-            if isinstance(event, Start):
-                self.subscriber.fit(event)
-            elif isinstance(event, Problem):
+            if isinstance(event, Problem):
                 log.warning("%s: %s: %s", self.subscriber.address, event.cause.value, event.text)
         return events
 

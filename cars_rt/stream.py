@@ -20,27 +20,30 @@ from cars_rt.protocol import MAX_PAYLOAD_BYTES, End, Frame, Part, Start, StreamN
 RAW_ADDRESS = "tcp://127.0.0.1:5555"  # where drivers publish
 RAMAN_ADDRESS = "tcp://127.0.0.1:5556"  # where the daemon publishes
 
-BUFFER_MB = 256  # about a second of the fastest camera we know of, at either end of a connection
-HEARTBEAT_MS = 1_000
-SILENCE_MS = 10_000  # a peer that answers no heartbeat for so long is gone (unplugged, stopped)
+BUFFER_MB = 256  # at a publisher, for each subscriber: more than a minute of a camera at 1 kHz
+UNREAD = 100  # messages at a subscriber; what it does not take in time waits at the publisher
 LINGER_MS = 5_000  # how long closing waits for slow subscribers to take what is left
+
+# An unplugged cable is found by the kernel. ZeroMQ's own heartbeats must stay off: a subscriber whose
+# queue is full answers none and would be cut off, and libzmq 4.3 aborts the process if the heartbeat of
+# such a connection falls due after the peer has gone (stream_engine_base.cpp, assertion !_io_error).
+KEEPALIVE = {
+    zmq.TCP_KEEPALIVE: 1,
+    zmq.TCP_KEEPALIVE_IDLE: 10,
+    zmq.TCP_KEEPALIVE_INTVL: 5,
+    zmq.TCP_KEEPALIVE_CNT: 3,
+}
 
 
 class StreamError(RuntimeError):
     """A socket that cannot be opened, with the reason and the remedy in one sentence."""
 
 
-def _messages(buffer_bytes: int, message_bytes: int) -> int:
-    """ZeroMQ bounds queues in messages; memory is what must be bounded."""
-    return min(max(buffer_bytes // max(message_bytes, 1), 4), 1_000_000)
-
-
-def _configure(socket: zmq.Socket[bytes], buffer_bytes: int) -> None:
-    socket.set_hwm(_messages(buffer_bytes, 256 * 1024))  # until `start` tells the real size
-    socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, SILENCE_MS)
+def _configure(socket: zmq.Socket[bytes]) -> None:
     socket.setsockopt(zmq.LINGER, LINGER_MS)
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_PAYLOAD_BYTES)  # refused before it is allocated
+    for option, value in KEEPALIVE.items():
+        socket.setsockopt(option, value)
 
 
 def message_bytes(start: Start) -> int:
@@ -63,7 +66,7 @@ class Publisher:
         self._sequence = 0
         self._index = 0
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.XPUB)
-        _configure(self.socket, self._buffer_bytes)
+        _configure(self.socket)
         self.socket.setsockopt(zmq.XPUB_NODROP, 1)
         self.socket.setsockopt(zmq.XPUB_VERBOSER, 1)  # every subscription, so that each gets its start
         try:
@@ -90,8 +93,7 @@ class Publisher:
     def open(self, start: Start, timeout_s: float = LINGER_MS / 1e3) -> bool:
         """Begin a run. False if a subscriber had no room for the message within the timeout."""
         self._sequence, self._index = start.sequence, start.index
-        hwm = _messages(self._buffer_bytes, message_bytes(start))
-        self.socket.setsockopt(zmq.SNDHWM, hwm)
+        self._bound_queues(start)
         self.serve()
         sent = self._send(encode(start), timeout_s)
         self._start = start
@@ -128,6 +130,17 @@ class Publisher:
         """Close; what subscribers have not taken yet is still delivered for LINGER_MS."""
         self.socket.close()
 
+    def _bound_queues(self, start: Start) -> None:
+        """ZeroMQ bounds queues in messages, memory is what must be bounded: convert at the first run.
+
+        Only then: changing the mark of a connection that has messages under way can stall it for good,
+        since sender and receiver count by it.
+        """
+        if self._buffer_bytes:
+            hwm = min(max(self._buffer_bytes // message_bytes(start), 4), 1_000_000)
+            self.socket.setsockopt(zmq.SNDHWM, hwm)
+            self._buffer_bytes = 0
+
     def _send(self, parts: list[Part], timeout_s: float) -> bool:
         """A message goes to all subscribers or to none."""
         try:
@@ -151,16 +164,16 @@ class Subscriber:
     Raises StreamError for an address that cannot be connected to.
     """
 
-    def __init__(self, address: str, stream: StreamName, *, buffer_mb: float = BUFFER_MB) -> None:
+    def __init__(self, address: str, stream: StreamName) -> None:
         self.address = address
         self.stream = stream
         self.connected = False
         self.disconnections = 0
-        self._buffer_bytes = int(buffer_mb * 1e6)
         _check_resolves(address)
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
-        _configure(self.socket, self._buffer_bytes)
+        _configure(self.socket)
         self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.setsockopt(zmq.RCVHWM, UNREAD)
         self.socket.setsockopt(zmq.RECONNECT_IVL, 50)
         self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1_000)
         self.socket.subscribe(f"{stream}.")
@@ -181,10 +194,6 @@ class Subscriber:
             return self.socket.recv_multipart(zmq.NOBLOCK)
         except zmq.Again:
             return None
-
-    def fit(self, start: Start) -> None:
-        """Bound the queue to the buffer's size, now that the size of a frame is known."""
-        self.socket.setsockopt(zmq.RCVHWM, _messages(self._buffer_bytes, message_bytes(start)))
 
     def watch(self) -> bool:
         """Update and return `connected`."""

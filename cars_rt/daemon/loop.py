@@ -75,7 +75,7 @@ class Daemon:
         self._results: deque[tuple[Batch, int]] = deque()  # computed; frames from this one on are unsent
         self.compute = Compute(settings.model, settings.engine, settings.max_batch, settings.threads)
         try:
-            self.subscriber = Subscriber(settings.listen, "raw", buffer_mb=settings.buffer_mb)
+            self.subscriber = Subscriber(settings.listen, "raw")
         except Exception:
             self.compute.close()
             raise
@@ -245,7 +245,6 @@ class Daemon:
     def _open(self, start: Start) -> None:
         """A run begins: compile for its axis, then tell the subscribers."""
         self.ledger = Ledger()
-        self.subscriber.fit(start)
         self.latencies = Latencies()
         try:
             engine = self.compute.prepare(start)

@@ -29,7 +29,7 @@ class DaemonSettings:
     """Threads of the engine on the CPU; 0 takes all cores."""
 
     buffer_mb: float = BUFFER_MB
-    """Memory for spectra waiting at the input, and again at the output for each subscriber."""
+    """Memory for results that a subscriber has not taken yet, for each of them."""
 
     subscribers: int = 0
     """Read no spectra before so many subscribers are connected, so that none misses the beginning."""

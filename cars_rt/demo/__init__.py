@@ -27,7 +27,7 @@ out = Console(highlight=False)
 
 def demo(*, seconds: float | None, rate: float, output: Path, engine: str) -> int:
     """Run the demo; the exit code. Nothing is left running, whatever happens."""
-    start_logging("warning")
+    start_logging("error")
     side = 256 if seconds is None else max(int(math.sqrt(max(seconds, 0.1) * rate)), 8)
     programs: list[Program] = []
     try:

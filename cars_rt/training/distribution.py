@@ -99,8 +99,9 @@ class Bcars(torch.utils.data.Dataset[Batch]):
         raman = _broaden(raman_ratio(chi_r, chi_nr.abs()), spectrometer)
         strength = self._strength(raman, g)
         chi_r, raman = chi_r * strength, raman[:, ::every] * strength
-        # Water, in a third of the spectra: wide, and of known strength relative to chi_NR.
-        share = _some(0.35, self.batch, g)
+        # Water, in some spectra: wide, and of known strength relative to chi_NR. Its flank at the end of
+        # the axis looks much like an envelope's, so that too much of it teaches to see it everywhere.
+        share = _some(0.15, self.batch, g)
         water = self.water[first : first + points]
         chi_r, raman = chi_r + share * water, raman + (share * raman_ratio(water, chi_nr.abs()))[:, ::every]
         envelope = envelopes.draw(shift, self.batch, g)
@@ -171,7 +172,7 @@ class Bcars(torch.utils.data.Dataset[Batch]):
         """Full widths at half maximum, each (b, 1) cm-1: of the probe's field, which acts on the
         susceptibility, and of the spectrometer, which acts on the intensity."""
         u = torch.rand(2, self.batch, 1, generator=g)
-        return 18 * u[0], 1.5 + 11 * u[1] ** 1.3
+        return 18 * u[0], 1.5 + 8 * u[1] ** 1.3
 
     def _camera(
         self, number: int, shift: Tensor, intensity: Tensor, without: Tensor, g: torch.Generator
