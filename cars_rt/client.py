@@ -39,6 +39,7 @@ class Source:
         self.subscriber = Subscriber(address, stream)
         self.reader = RunReader(stream)
         self.quiet_since = time.monotonic()
+        self._reported: set[str] = set()
         self._said = False
         self._since = self.quiet_since
 
@@ -59,8 +60,11 @@ class Source:
         if events:
             self.quiet_since = time.monotonic()
         for event in events:
-            if isinstance(event, Problem):
+            if isinstance(event, Problem) and event.kind not in self._reported:
+                self._reported.add(event.kind)
                 log.warning("%s: %s: %s", self.subscriber.address, event.cause.value, event.text)
+            elif isinstance(event, Closed):  # one line of a kind and run; the ledger counts them all
+                self._reported.clear()
         return events
 
     def describe(self) -> str:
@@ -219,6 +223,8 @@ class AsyncClient(_Queue):
     It waits in a thread, one look at a time, and so works with every event loop on every system.
     """
 
+    _look: asyncio.Future[list[Event]] | None = None  # under way; outlives a wait that is cancelled
+
     async def __aiter__(self) -> AsyncIterator[AsyncRun]:
         while True:
             event = await self._wait()
@@ -230,8 +236,11 @@ class AsyncClient(_Queue):
             event = self._next()
             if event is not None:
                 return event
-            self._look = asyncio.ensure_future(asyncio.to_thread(self._source.pull, STEP_S))
-            self._events += await asyncio.shield(self._look)
+            if self._look is None:
+                self._look = asyncio.ensure_future(asyncio.to_thread(self._source.pull, STEP_S))
+            events = await asyncio.shield(self._look)
+            self._look = None
+            self._events += events
             if not self._events and (error := self._overdue()):
                 raise error
 
@@ -242,9 +251,8 @@ class AsyncClient(_Queue):
         return self
 
     async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        look = getattr(self, "_look", None)
-        if look is not None and not look.done():  # cancelled: the thread still has the socket
-            await asyncio.wait([look])
+        if self._look is not None:  # cancelled: the thread still has the socket
+            await asyncio.wait([self._look])
         self._source.close()
 
 

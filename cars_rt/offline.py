@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cars_rt.engines import AUTO, DEFAULT_MODEL, compose, load_model, open_engine
-from cars_rt.spectra import read_spectra, writable, write_raman
+from cars_rt.spectra import SpectraError, read_spectra, writable, write_raman
 
 BATCH = 64
 
@@ -37,6 +37,8 @@ def process(
     or AxisError; the target is written completely or not at all.
     """
     writable(target, (".npz", ".h5", ".hdf5", ".csv"))
+    if target.exists() and source.exists() and target.samefile(source):
+        raise SpectraError(f"{target} is the input; choose another name for the result")
     spectra = read_spectra(source)
     chosen = load_model(model)
     graph = compose(chosen, spectra.raman_shift)
@@ -50,5 +52,10 @@ def process(
             raman[first:last] = opened.run(counts[first:last])
             progress(last, total)
         description = opened.describe()
+    if not np.isfinite(raman).all():
+        spectrum = int(np.argwhere(~np.isfinite(raman))[0, 0])
+        raise SpectraError(
+            f"{source}: the result of spectrum {spectrum} is not finite; its counts are too large"
+        )
     write_raman(target, spectra.raman_shift, raman, chosen.provenance)
     return Processed(total, counts.shape[1], chosen.card.name, chosen.sha256, description)

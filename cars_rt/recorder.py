@@ -7,15 +7,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from cars_rt.client import Source
-from cars_rt.latency import Latencies
 from cars_rt.protocol import Closed, Event, Frame, Reason, Start, StreamName
-from cars_rt.recording import Recording, RecordingError
+from cars_rt.recording import Recording, RecordingError, refuse_existing
 from cars_rt.stream import RAMAN_ADDRESS
 
 log = logging.getLogger("cars_rt.recorder")
 
 FLUSH_S = 1.0  # at most so much is lost when the recorder is killed
-STEP_S = 0.05  # how long one stream is waited for before the other is looked at
+NAP_S = 0.01  # between two looks; being woken for every spectrum would cost the engine's cores more
+BUSY = 64  # events of one look after which there is no nap
 QUIET_S = 0.3  # a stop takes in what is already on its way, until nothing came for so long
 
 
@@ -45,7 +45,6 @@ class Recorded:
     complete: bool = False
     rows: dict[str, int] = field(default_factory=dict)  # spectra, by stream
     lost: dict[str, dict[str, int]] = field(default_factory=dict)  # on the way here, by stream and cause
-    latency: dict[str, float] = field(default_factory=dict)  # source time stamp to here, raman if recorded
 
 
 class Recorder:
@@ -58,7 +57,6 @@ class Recorder:
         self.output = output
         self.settings = settings
         self.recorded: list[Recorded] = []
-        self.latencies = Latencies()
         self.one_run = output.suffix.lower() in (".h5", ".hdf5")
         self._stopping = False
         self._open: dict[str, tuple[Recording, Recorded]] = {}
@@ -100,17 +98,20 @@ class Recorder:
         return sum(being) + sum(sum(recorded.rows.values()) for recorded in self.recorded)
 
     def _turn(self) -> bool:
-        came = False
+        """Take what has come; True if anything has."""
+        came = 0
         for source in self.sources.values():
-            events = source.pull(0 if came else STEP_S / len(self.sources))
-            came = came or bool(events)
+            events = source.pull(0)
+            came += len(events)
             for event in events:
                 self._take(event)
+        if came < BUSY:
+            time.sleep(NAP_S)
         if time.monotonic() - self._flushed > FLUSH_S:
             self._flushed = time.monotonic()
             for recording, _ in self._open.values():
                 recording.flush()
-        return came
+        return came > 0
 
     def _take(self, event: Event) -> None:
         match event:
@@ -118,8 +119,6 @@ class Recorder:
                 self._start(event)
             case Frame() if event.run in self._open:
                 self._open[event.run][0].append(event)
-                if event.stream == "raman" or "raman" not in self.sources:
-                    self.latencies.add((time.time_ns() - event.time_ns) / 1e6)
             case Closed() if event.end.run in self._open:
                 self._end(event)
 
@@ -127,13 +126,14 @@ class Recorder:
         if start.run not in self._open:
             if self.one_run and (self._open or self.recorded):
                 return  # the file has its run
-            path = self.output if self.one_run else self.output / _name(start)
+            path = self.output if self.one_run else _unused(self.output / _name(start))
             self._open[start.run] = (
                 Recording(path, overwrite=self.settings.overwrite),
                 Recorded(start.run, str(path)),
             )
-            log.info("run %s from %s: writing %s", start.run, start.source, path)
-        self._open[start.run][0].start(start)
+            log.info("run %s from %r: writing %s", start.run, start.source, path)
+        if start.stream not in self._open[start.run][0].rows:
+            self._open[start.run][0].start(start)
 
     def _end(self, closed: Closed) -> None:
         """A stream's run is over; the file is when all its streams are."""
@@ -146,10 +146,8 @@ class Recorder:
             return
         recorded.complete = recording.complete
         recorded.path = str(recording.close())
-        recorded.latency = self.latencies.summary()
         del self._open[recorded.run]
         self.recorded.append(recorded)
-        self.latencies = Latencies()
         level = logging.INFO if recorded.complete else logging.WARNING
         rows = ", ".join(f"{count} spectra {stream}" for stream, count in recorded.rows.items())
         log.log(level, "%s: %s, %s", recorded.path, rows, "complete" if recorded.complete else "incomplete")
@@ -174,11 +172,17 @@ def _name(start: Start) -> str:
     return f"{stamp}-{run}.h5"
 
 
+def _unused(path: Path) -> Path:
+    """The path, or with a number where a run is met twice, such as after an interruption."""
+    paths = [path, *(path.with_stem(f"{path.stem}-{number}") for number in range(2, 1000))]
+    return next((each for each in paths if not each.exists()), path)
+
+
 def _check_output(output: Path, one_run: bool, overwrite: bool) -> None:
     """Refuse before the experiment what would fail during it."""
     folder = output.parent if one_run else output
-    if one_run and output.exists() and not overwrite:
-        raise RecordingError(f"{output} exists already; choose another name or give --overwrite")
+    if one_run and not overwrite:
+        refuse_existing(output)
     if not one_run and output.is_file():
         raise RecordingError(f"{output} is neither a .h5 file nor a folder")
     try:

@@ -115,12 +115,12 @@ class Recording:
 
     def __init__(self, path: Path, *, overwrite: bool = False) -> None:
         self.path = path
-        self.partial = path.with_name(f"{path.stem}.partial{path.suffix}")
+        self.partial = partial_path(path)
         self.rows: dict[str, Rows] = {}
         self._ends: dict[str, End] = {}
         self._failed = False
-        if path.exists() and not overwrite:
-            raise RecordingError(f"{path} exists already; choose another name or give --overwrite")
+        if not overwrite:
+            refuse_existing(path)
         try:
             self._file = h5py.File(self.partial, "w")
         except OSError as error:
@@ -253,6 +253,21 @@ class _Guard:
             raise RecordingError(
                 f"{path} cannot be written: {_reason(error)}; what was flushed stays readable in it"
             ) from None
+
+
+def partial_path(path: Path) -> Path:
+    """What a recording is called while it is written."""
+    return path.with_name(f"{path.stem}.partial{path.suffix}")
+
+
+def refuse_existing(path: Path) -> None:
+    """Raises RecordingError if writing a recording would destroy one, or what is left of one."""
+    if path.exists():
+        raise RecordingError(f"{path} exists already; choose another name or give --overwrite")
+    if (left := partial_path(path)).exists():
+        raise RecordingError(
+            f"{left} is there, left by a recording that was cut short; rename it or give --overwrite"
+        )
 
 
 def _reason(error: BaseException) -> str:

@@ -1,7 +1,6 @@
 """Spectra in files: .csv, .npz and .h5 in, the result in the same kinds out."""
 
 import os
-import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -48,7 +47,7 @@ def read_spectra(path: Path) -> Spectra:
         return _checked(spectra)
     except (SpectraError, AxisError) as error:
         raise SpectraError(f"{path}: {error}") from None
-    except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+    except Exception as error:  # three formats, and each has its own kinds of errors for a broken file
         raise SpectraError(f"{path} cannot be read: {error}") from None
 
 
@@ -71,9 +70,10 @@ def write_raman(
         write[path.suffix.lower()](partial)
         partial.replace(path)
     except OSError as error:
+        raise SpectraError(f"{path} cannot be written: {error.strerror or error}") from None
+    finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
-        raise SpectraError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 def writable(path: Path, kinds: tuple[str, ...]) -> None:
@@ -136,6 +136,8 @@ def _read_text(path: Path) -> Spectra:
 
 def _read_npz(path: Path) -> Spectra:
     with np.load(path, allow_pickle=False) as arrays:
+        if not isinstance(arrays, np.lib.npyio.NpzFile):
+            raise SpectraError("is a single array, not an .npz file")
         for name in ("spectra", "raman_shift"):
             if name not in arrays:
                 raise SpectraError(f"holds no array {name!r}, only {', '.join(sorted(arrays)) or 'nothing'}")
@@ -162,7 +164,10 @@ def _read_h5(path: Path) -> Spectra:
 def _write_npz(
     path: Path, raman_shift: NDArray[np.float64], raman: NDArray[np.float32], model: dict[str, str]
 ) -> None:
-    np.savez(path, raman=raman, raman_shift=raman_shift, model=model["name"], model_sha256=model["sha256"])
+    with path.open("wb") as file:  # given a name, savez would append .npz to one that ends in .NPZ
+        np.savez(
+            file, raman=raman, raman_shift=raman_shift, model=model["name"], model_sha256=model["sha256"]
+        )
 
 
 def _write_h5(

@@ -2,7 +2,8 @@
 
 Each object belongs to one thread. Nothing is dropped inside ZeroMQ without being seen: the publisher
 refuses a message that a subscriber has no room for (XPUB_NODROP) and its owner decides what to do;
-what a broken connection loses, the receiver's sequence numbers show.
+closing it waits until subscribers have taken what is left; what a broken connection loses, the
+receiver's sequence numbers show.
 """
 
 import errno
@@ -22,7 +23,7 @@ RAMAN_ADDRESS = "tcp://127.0.0.1:5556"  # where the daemon publishes
 
 BUFFER_MB = 256  # at a publisher, for each subscriber: more than a minute of a camera at 1 kHz
 UNREAD = 100  # messages at a subscriber; what it does not take in time waits at the publisher
-LINGER_MS = 5_000  # how long closing waits for slow subscribers to take what is left
+PATIENCE_S = 5.0  # how long opening and ending a run wait for slow subscribers, unless told otherwise
 
 # An unplugged cable is found by the kernel. ZeroMQ's own heartbeats must stay off: a subscriber whose
 # queue is full answers none and would be cut off, and libzmq 4.3 aborts the process if the heartbeat of
@@ -40,7 +41,7 @@ class StreamError(RuntimeError):
 
 
 def _configure(socket: zmq.Socket[bytes]) -> None:
-    socket.setsockopt(zmq.LINGER, LINGER_MS)
+    socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_PAYLOAD_BYTES)  # refused before it is allocated
     for option, value in KEEPALIVE.items():
         socket.setsockopt(option, value)
@@ -62,23 +63,24 @@ class Publisher:
         self.subscribers = 0
         self._buffer_bytes = int(buffer_mb * 1e6)
         self._start: Start | None = None  # of the open run, kept for late subscribers
-        self._said: Start | None = None  # waiting to be said again
+        self._said: Start | None = None  # waiting to be said, the first time or again
         self._sequence = 0
         self._index = 0
-        self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.XPUB)
+        self._context = zmq.Context()  # its own, so that close can wait for this socket alone
+        self.socket: zmq.Socket[bytes] = self._context.socket(zmq.XPUB)
         _configure(self.socket)
         self.socket.setsockopt(zmq.XPUB_NODROP, 1)
         self.socket.setsockopt(zmq.XPUB_VERBOSER, 1)  # every subscription, so that each gets its start
         try:
             self.socket.bind(address)
         except zmq.ZMQError as error:
-            self.socket.close(0)
+            self.close(0)
             raise StreamError(_cannot_bind(address, error)) from None
         self.address = cast(bytes, self.socket.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
 
     def serve(self) -> None:
         """Note who came and went, and say `start` again to who came late. Call it often."""
-        while self.socket.poll(0):
+        while cast(int, self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             event = self.socket.recv(zmq.NOBLOCK)
             if event[:1] == b"\x01":
                 self.subscribers += 1
@@ -90,25 +92,26 @@ class Publisher:
             if self._send(encode(start), 0):
                 self._said = None
 
-    def open(self, start: Start, timeout_s: float = LINGER_MS / 1e3) -> bool:
-        """Begin a run. False if a subscriber had no room for the message within the timeout."""
+    def open(self, start: Start, timeout_s: float = PATIENCE_S) -> bool:
+        """Begin a run. False if a subscriber had no room for the message within the timeout; it is
+        then sent as soon as there is room, before any frame."""
         self._sequence, self._index = start.sequence, start.index
         self._bound_queues(start)
         self.serve()
         sent = self._send(encode(start), timeout_s)
-        self._start = start
+        self._start, self._said = start, None if sent else start
         return sent
 
     def send(self, frame: Frame, timeout_s: float = 0) -> bool:
         """Publish a frame. False if some subscriber has no room for it within the timeout."""
         self.serve()
-        if not self._send(encode(frame), timeout_s):
+        if self._said is not None or not self._send(encode(frame), timeout_s):
             return False
         self._sequence = frame.sequence + 1
         self._index = frame.index + len(frame.block)
         return True
 
-    def end(self, end: End, timeout_s: float = LINGER_MS / 1e3) -> bool:
+    def end(self, end: End, timeout_s: float = PATIENCE_S) -> bool:
         """End the run."""
         self.serve()
         self._start = self._said = None
@@ -126,9 +129,15 @@ class Publisher:
                 return False
             self.socket.poll(int(min(left, 0.2) * 1e3) + 1)
 
-    def close(self) -> None:
-        """Close; what subscribers have not taken yet is still delivered for LINGER_MS."""
-        self.socket.close()
+    def close(self, linger_s: float | None = None) -> bool:
+        """Close when subscribers have taken everything that was sent, or after linger_s.
+
+        False if it came to that: what they had not taken is lost. Ctrl-C gives up, too.
+        """
+        begin = time.monotonic()
+        self.socket.close(-1 if linger_s is None else int(linger_s * 1e3))
+        self._context.term()  # waits; leaving the process without it would discard the queue
+        return linger_s is None or time.monotonic() - begin < linger_s
 
     def _bound_queues(self, start: Start) -> None:
         """ZeroMQ bounds queues in messages, memory is what must be bounded: convert at the first run.
@@ -144,8 +153,9 @@ class Publisher:
     def _send(self, parts: list[Part], timeout_s: float) -> bool:
         """A message goes to all subscribers or to none."""
         try:
-            self.socket.setsockopt(zmq.SNDTIMEO, int(timeout_s * 1e3))
-            self.socket.send_multipart(parts)
+            if timeout_s:
+                self.socket.setsockopt(zmq.SNDTIMEO, int(timeout_s * 1e3))
+            self.socket.send_multipart(parts, 0 if timeout_s else zmq.NOBLOCK)
         except zmq.Again:
             return False
         return True
@@ -153,8 +163,10 @@ class Publisher:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close(0 if isinstance(error, KeyboardInterrupt) else None)
 
 
 class Subscriber:
@@ -172,7 +184,6 @@ class Subscriber:
         _check_resolves(address)
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
         _configure(self.socket)
-        self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.setsockopt(zmq.RCVHWM, UNREAD)
         self.socket.setsockopt(zmq.RECONNECT_IVL, 50)
         self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1_000)
@@ -209,6 +220,7 @@ class Subscriber:
     def close(self) -> None:
         """Close at once; unread messages are discarded."""
         self.socket.disable_monitor()
+        self.monitor.close(0)
         self.socket.close(0)
 
     def __enter__(self) -> Self:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.accounting import Cause
-from cars_rt.protocol import End, Frame, Reason, Start
+from cars_rt.protocol import End, Frame, ProtocolError, Reason, Start
 from cars_rt.stream import BUFFER_MB, RAW_ADDRESS, Publisher
 
 Overload: TypeAlias = Literal["block", "drop"]
@@ -106,7 +106,11 @@ def drive(
             if stopped():
                 totals.reason = Reason.STOPPED
                 return totals
-        publisher.open(_start(acquisition, totals.run))
+        try:
+            publisher.open(_start(acquisition, totals.run))
+        except ProtocolError as error:
+            raise InstrumentError(f"{acquisition.source} cannot be published: {error}") from None
+        patient = True
         try:
             for counts in instrument.frames():
                 _publish(counts, totals, publisher, settings.overload, stopped)
@@ -114,11 +118,15 @@ def drive(
                 if stopped():
                     totals.reason = Reason.STOPPED
                     break
-        except BaseException:
+        except BaseException as error:
             totals.reason = Reason.FAILED
+            patient = isinstance(error, Exception)  # not after a second Ctrl-C
             raise
         finally:
-            publisher.end(_end(totals))
+            while not publisher.end(_end(totals), WAIT_STEP_S) and patient:
+                progress(acquisition, totals)
+    except ProtocolError as error:
+        raise InstrumentError(f"the instrument gave what cannot be sent: {error}") from None
     finally:
         instrument.close()
     return totals
@@ -139,8 +147,8 @@ def _publish(
         time_ns=time.time_ns(),
         arrays={"counts": counts},
     )
-    totals.produced += len(counts)
     sent = publisher.send(frame)
+    totals.produced += len(counts)
     while not sent and overload == "block" and not stopped():
         sent = publisher.send(frame, WAIT_STEP_S)
     if sent:

@@ -1,5 +1,6 @@
 """The contract between the daemon and what runs a model."""
 
+import os
 from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import ClassVar, Self
@@ -88,3 +89,9 @@ class Engine(ABC):
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.close()
+
+
+def usable_cores() -> int:
+    """Cores that this process may use (fewer than the computer's in a container)."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -13,6 +13,7 @@ CARD_KEY = "cars_rt.card"
 DEFAULT_MODEL = "cnn"
 SHIPPED = Path(__file__).parent / "models"
 SCALINGS = ("mean",)
+MAX_CARD = 16 * 1024  # characters; the card travels with every run
 MAX_MODEL_BYTES = 512 * 1024 * 1024  # far above any network for spectra; bounds what a file costs
 
 
@@ -93,6 +94,8 @@ def _read_card(content: bytes, path: Path) -> Card:
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
     if CARD_KEY not in metadata:
         raise ModelError(f"{path} has no model card; export it with `cars-rt export`")
+    if len(metadata[CARD_KEY]) > MAX_CARD:
+        raise ModelError(f"the card of {path} is longer than {MAX_CARD} characters, the limit")
     try:
         raw = json.loads(metadata[CARD_KEY])
         card = Card(

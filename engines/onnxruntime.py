@@ -1,12 +1,11 @@
 """ONNX Runtime on the CPU: the reference engine, in the core install, float32."""
 
-import os
 from typing import ClassVar
 
 import numpy as np
 import onnxruntime
 
-from cars_rt.engines.base import Engine, EngineError, Slab
+from cars_rt.engines.base import Engine, EngineError, Slab, usable_cores
 from cars_rt.engines.graph import COUNTS, DARK, RAMAN
 
 
@@ -55,9 +54,3 @@ class OnnxRuntime(Engine):
 
     def describe(self) -> str:
         return f"onnxruntime {onnxruntime.__version__}, CPU, float32"
-
-
-def usable_cores() -> int:
-    """Cores that this process may use (fewer than the computer's in a container)."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1

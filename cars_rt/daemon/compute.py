@@ -7,7 +7,7 @@ import numpy as np
 import zmq
 
 from cars_rt.engines import Engine, EngineError, compose, load_model, open_engine
-from cars_rt.engines.base import Slab
+from cars_rt.engines.base import Slab, usable_cores
 from cars_rt.protocol import Start
 
 
@@ -23,7 +23,7 @@ class Compute:
         self.model = load_model(model)
         self._engine_name = engine
         self._max_batch = max_batch
-        self._threads = threads
+        self._threads = threads or max(usable_cores() // 2, 1)
         self._engine: Engine | None = None
         self._under_way: deque[tuple[int, Future[None]]] = deque()
         self._pool = ThreadPoolExecutor(1, "compute")

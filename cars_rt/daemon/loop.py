@@ -29,7 +29,7 @@ RETRY_S = 0.001  # how soon a send is tried again when a subscriber has no room
 READ_AT_ONCE = 256  # messages taken before looking at the other sockets
 QUIET_S = 0.1  # a stop takes in what was already sent: until nothing came for so long,
 DRAIN_S = 2.0  # but not for longer than this
-STOP_S = 10.0  # how long a stop waits for subscribers to take the last results
+STOP_S = 10.0  # how long a stop waits for subscribers that take nothing
 
 
 @dataclass(slots=True)
@@ -51,6 +51,7 @@ class RunTotals:
     received: int
     sent: int
     lost: dict[str, int]
+    problems: dict[str, int]  # what was wrong with messages, by kind
 
 
 class Daemon:
@@ -69,6 +70,7 @@ class Daemon:
         self.run_open: Start | None = None  # as published; None: no run, or one that cannot be computed
         self.ledger = Ledger()  # what became of the run's spectra after they were received
         self._stopping = False
+        self._give_up = float("inf")  # when subscribers have had long enough after a stop
         self._free: deque[int] = deque()
         self._filling: Batch | None = None  # has room for one more block, always
         self._computing: deque[Batch] = deque()
@@ -100,6 +102,7 @@ class Daemon:
 
     def serve(self, on_tick: Callable[[], None] = lambda: None) -> list[RunTotals]:
         """Work until `stop`; the totals of all runs. Calls on_tick about every TICK_S."""
+        linger = STOP_S
         try:
             tick, wanted = 0.0, self.settings.subscribers
             while not self._stopping and not self.publisher.wait_for_subscribers(wanted, TICK_S):
@@ -113,17 +116,20 @@ class Daemon:
                     on_tick()
             self._finish()
             return self.runs
+        except KeyboardInterrupt:
+            linger = 0.0
+            raise
         finally:
             self.compute.close()
             self.subscriber.close()
-            self.publisher.close()
+            if not self.publisher.close(linger):
+                log.warning("subscribers did not take the last results; they are lost")
 
     # -- the loop -----------------------------------------------------------------------------------
 
     def _turn(self, timeout_s: float = TICK_S) -> bool:
         """Wait for something to do, and do it. True if a message came."""
-        reading = self.run_open is None or self._filling is not None
-        sockets = [self.compute.socket, *([self.subscriber.socket] if reading else [])]
+        sockets = [self.compute.socket, *([self.subscriber.socket] if self._has_room else [])]
         ready = _poll(sockets, RETRY_S if self._results else timeout_s)
         if self.compute.socket in ready:
             self._collect()
@@ -134,24 +140,28 @@ class Daemon:
         self._submit()
         return came
 
+    @property
+    def _has_room(self) -> bool:
+        """Whether another message can be taken."""
+        return self.run_open is None or self._filling is not None
+
     def _read(self) -> None:
         for _ in range(READ_AT_ONCE):
-            if self.run_open is not None and self._filling is None:
+            if not self._has_room or (parts := self.subscriber.receive()) is None:
                 return
-            parts = self.subscriber.receive()
-            if parts is None:
-                return
-            received = time.time_ns()
-            for event in self.reader.read(parts):
-                match event:
-                    case Frame():
-                        self._fill(event, received)
-                    case Problem():
-                        self._report(event, self.reader.ledger)
-                    case Start():
-                        self._open(event)
-                    case Closed():
-                        self._close(event)
+            self._take(parts, time.time_ns())
+
+    def _take(self, parts: list[bytes], received: int) -> None:
+        for event in self.reader.read(parts):
+            match event:
+                case Frame():
+                    self._fill(event, received)
+                case Problem():
+                    self._report(event, self.reader.ledger)
+                case Start():
+                    self._open(event)
+                case Closed():
+                    self._close(event)
 
     def _fill(self, frame: Frame, received: int) -> None:
         """Convert a frame's counts into the slab."""
@@ -229,16 +239,19 @@ class Daemon:
         self._submit(full=True)
         while self._computing:
             self._collect()
-        deadline = float("inf")
         while not self._send():
+            now = time.monotonic()
             if self._stopping:
-                deadline = min(deadline, time.monotonic() + STOP_S)
-            if time.monotonic() > deadline:
-                text = f"no subscriber took them within {STOP_S:g} s of the stop"
-                self._lose(Cause.OVERLOAD, sum(batch.rows for batch, _ in self._results), text)
-                self._results.clear()
+                self._give_up = min(self._give_up, now + STOP_S)
+            if now > self._give_up:
+                unsent = sum(batch.rows - batch.frames[first][1] for batch, first in self._results)
+                text = f"a subscriber had no room for them within {STOP_S:g} s of the stop"
+                self._lose(Cause.OVERLOAD, unsent, text)
+                while self._results:
+                    self._release(self._results.popleft()[0])
                 return
             time.sleep(RETRY_S)
+        self._give_up = float("inf")
 
     # -- runs ---------------------------------------------------------------------------------------
 
@@ -249,7 +262,7 @@ class Daemon:
         try:
             engine = self.compute.prepare(start)
         except (EngineError, ModelError, AxisError) as error:
-            log.error("run %s from %s cannot be computed: %s", start.run, start.source, error)
+            log.error("run %s from %r cannot be computed: %s", start.run, start.source, error)
             return
         self._free = deque(range(1, len(engine.inputs)))
         self._filling = Batch(0)
@@ -258,7 +271,7 @@ class Daemon:
             start, stream="raman", dtype="float32", dark=None, sequence=0, index=0, model=model
         )
         log.info(
-            "run %s from %s: %d pixels, %s to %s cm-1, on %s",
+            "run %s from %r: %d pixels, %s to %s cm-1, on %s",
             start.run, start.source, start.pixels,
             f"{start.raman_shift[0]:.0f}", f"{start.raman_shift[-1]:.0f}", engine.describe(),
         )  # fmt: skip
@@ -272,14 +285,15 @@ class Daemon:
         lost = before.lost + self.ledger.lost
         announced = end.spectra if end.announced is None else end.announced
         totals = RunTotals(
-            end.run, end.reason.value, announced, before.spectra, self.ledger.spectra, dict(lost)
-        )
+            end.run, end.reason.value, announced, before.spectra, self.ledger.spectra, dict(lost),
+            dict(before.problems + self.ledger.problems),
+        )  # fmt: skip
         self.runs.append(totals)
         level = logging.WARNING if lost else logging.INFO
         log.log(
             level, "run %s %s: %d spectra announced, %d received, %d sent; lost: %s",
             end.run, end.reason, announced, before.spectra, self.ledger.spectra,
-            ", ".join(f"{n} {cause}" for cause, n in sorted(lost.items())) or "none",
+            Ledger(lost=lost, problems=before.problems + self.ledger.problems).describe(),
         )  # fmt: skip
         if self.run_open is None:
             return
@@ -287,15 +301,23 @@ class Daemon:
             end, stream="raman", time_ns=time.time_ns(), frames=self.ledger.frames,
             spectra=self.ledger.spectra, announced=announced, lost=dict(lost),
         )  # fmt: skip
-        if not self.publisher.end(result):
-            log.warning("a subscriber had no room for the end of run %s", end.run)
+        while not self.publisher.end(result):
+            if self._stopping:
+                log.warning("a subscriber had no room for the end of run %s", end.run)
+                break
         self.run_open = self._filling = None
 
     def _finish(self) -> None:
         """Take in what was already sent, publish it, and close the run."""
+        received: deque[tuple[list[bytes], int]] = deque()
         deadline = time.monotonic() + DRAIN_S
-        while self._turn(QUIET_S) and time.monotonic() < deadline:
-            pass
+        while time.monotonic() < deadline and (parts := self.subscriber.receive(QUIET_S)) is not None:
+            received.append((parts, time.time_ns()))
+        while received:
+            if self._has_room:
+                self._take(*received.popleft())
+            else:
+                self._drain()
         self._drain()
         if closed := self.reader.interrupt(time.time_ns(), Reason.STOPPED):
             self._close(closed)

@@ -26,7 +26,7 @@ class DaemonSettings:
     """Most spectra computed at once. Larger is faster under load and changes nothing at low rates."""
 
     threads: int = 0
-    """Threads of the engine on the CPU; 0 takes all cores."""
+    """Threads of the engine on the CPU; 0 takes half of the cores and leaves the driver the others."""
 
     buffer_mb: float = BUFFER_MB
     """Memory for results that a subscriber has not taken yet, for each of them."""

@@ -26,8 +26,8 @@ def check_raman_shift(raman_shift: ArrayLike) -> FloatArray:
     if not np.isfinite(axis).all():
         where = int(np.flatnonzero(~np.isfinite(axis))[0])
         raise AxisError(f"the raman-shift axis is not finite at pixel {where}")
-    steps = np.diff(axis)
-    wrong = np.flatnonzero(steps * np.sign(axis[-1] - axis[0]) <= 0)
+    before, after = (axis[:-1], axis[1:]) if axis[0] < axis[-1] else (axis[1:], axis[:-1])
+    wrong = np.flatnonzero(~(before < after))
     if wrong.size:
         where = int(wrong[0])
         raise AxisError(

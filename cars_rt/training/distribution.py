@@ -6,9 +6,10 @@ spectrum a mixture of up to three substances out of a pool, an envelope, a backg
 line shape and a noise level, all drawn anew. The pool (its lines) is drawn anew every `POOL_BATCHES`
 batches; mixing and new amplitudes make every spectrum a different one.
 
-The truth is L * (Im{P * chi_R} / chi_NR) as the simulator defines it, P being the probe's field and L
-the spectrometer's line shape: no network can or should give lines narrower than the instrument
-shows. Errors of the axis calibration are not drawn: they move counts and truth alike.
+The truth is what Kramers-Kronig retrieval with a perfect reference and no noise gives. P being the
+probe's field and L the spectrometer's line shape, that is L * (Im{P * chi_R} / chi_NR), the simulator's
+truth, but for strong lines that L widens, where it differs by some per cent of the strongest line.
+So networks and the Kramers-Kronig graph agree, and no network has to guess L from the lines' shapes. Errors of the axis calibration are not drawn: they move counts and truth alike.
 """
 
 import math
@@ -96,14 +97,11 @@ class Bcars(torch.utils.data.Dataset[Batch]):
         chi_r = self._mixture(pool[:, first : first + points], g)
         parts = _broaden(torch.stack([chi_r.real, chi_r.imag]), probe)
         chi_r = torch.complex(parts[0], parts[1])
-        raman = _broaden(raman_ratio(chi_r, chi_nr.abs()), spectrometer)
-        strength = self._strength(raman, g)
-        chi_r, raman = chi_r * strength, raman[:, ::every] * strength
+        chi_r = chi_r * self._strength(_broaden(raman_ratio(chi_r, chi_nr.abs()), spectrometer), g)
         # Water, in some spectra: wide, and of known strength relative to chi_NR. Its flank at the end of
         # the axis looks much like an envelope's, so that too much of it teaches to see it everywhere.
-        share = _some(0.15, self.batch, g)
-        water = self.water[first : first + points]
-        chi_r, raman = chi_r + share * water, raman + (share * raman_ratio(water, chi_nr.abs()))[:, ::every]
+        chi_r = chi_r + _some(0.15, self.batch, g) * self.water[first : first + points]
+        raman = _retrieved(chi_r, chi_nr, spectrometer)[:, ::every]
         envelope = envelopes.draw(shift, self.batch, g)
         intensity = _broaden(cars_intensity(envelope, chi_r, chi_nr), spectrometer)
         without = envelope * chi_nr.abs() ** 2
@@ -172,7 +170,7 @@ class Bcars(torch.utils.data.Dataset[Batch]):
         """Full widths at half maximum, each (b, 1) cm-1: of the probe's field, which acts on the
         susceptibility, and of the spectrometer, which acts on the intensity."""
         u = torch.rand(2, self.batch, 1, generator=g)
-        return 18 * u[0], 1.5 + 8 * u[1] ** 1.3
+        return 18 * u[0], 1.5 + 5.5 * u[1]
 
     def _camera(
         self, number: int, shift: Tensor, intensity: Tensor, without: Tensor, g: torch.Generator
@@ -225,6 +223,22 @@ def _broaden(values: Tensor, full_width: Tensor) -> Tensor:
     transfer = torch.exp(-2 * (math.pi * sigma * frequency) ** 2)
     result: Tensor = torch.fft.irfft(torch.fft.rfft(extended, n=size) * transfer, n=size)
     return result[..., pad : pad + points]
+
+
+def _retrieved(chi_r: Tensor, chi_nr: Tensor, spectrometer: Tensor) -> Tensor:
+    """Raman as Kramers-Kronig retrieval gives it with a perfect reference, (b, p).
+
+    Without a spectrometer ln(1 + chi_R / chi_NR) has the exact phase; what L changes in its real
+    part is local to the lines, and its Hilbert transform is added to the phase."""
+    ratio = 1 + chi_r / chi_nr
+    seen = 0.5 * torch.log(_broaden(ratio.abs() ** 2, spectrometer).clamp(min=1e-6))
+    change = seen - 0.5 * torch.log((ratio.abs() ** 2).clamp(min=1e-6))
+    points = change.shape[1]
+    size = next(n for n in _fast_sizes() if n >= 1.5 * points)
+    # The sign of CARS: where the logarithm falls with the raman shift, the phase is positive.
+    phase = torch.fft.irfft(torch.fft.rfft(change, n=size) * 1j, n=size)[:, :points]
+    result: Tensor = torch.exp(seen) * torch.sin(ratio.angle() + phase)
+    return result
 
 
 def _fast_sizes() -> list[int]:

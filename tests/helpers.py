@@ -1,0 +1,238 @@
+"""What several tests share: messages, instruments, a daemon in a thread, commands as processes."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cars_rt.accounting import Problem
+from cars_rt.daemon.loop import Daemon
+from cars_rt.daemon.settings import DaemonSettings
+from cars_rt.drivers import Acquisition, Instrument
+from cars_rt.protocol import Closed, End, Event, Frame, Reason, RunReader, Start, StreamName, encode
+from cars_rt.stream import Publisher, Subscriber
+
+LOCAL = "tcp://127.0.0.1:*"  # the system chooses a free port
+PATIENCE_S = 60.0  # of a test, for what happens at once on an idle computer
+MEASURED = Path(__file__).parents[2] / "shared" / "data" / "measured"
+AXIS = np.linspace(800, 1500, 160)  # short, so that a spectrum costs little
+
+
+def spectra_of(count: int, axis: NDArray[np.float64] = AXIS, first: int = 0) -> NDArray[np.uint16]:
+    """Counts (count, p) like a camera's, each spectrum another one, the same in every test."""
+    shift, number = axis[None, :], (first + np.arange(count))[:, None]
+    centre = axis.min() + np.ptp(axis) * (0.2 + 0.6 * ((number * 37) % 101) / 101)
+    chi = 3 / (centre - shift - 6j)
+    counts = 20_000 * np.exp(-((shift - axis.min()) / np.ptp(axis))) * np.abs(1 + chi) ** 2
+    return (counts + number % 997).astype(np.uint16)
+
+
+def a_start(run: str = "run-1", axis: NDArray[np.float64] = AXIS, **fields: Any) -> Start:
+    given: dict[str, Any] = {"stream": "raw", "time_ns": time.time_ns(), "source": "a test", "block": 1}
+    return Start(**given | {"run": run, "raman_shift": axis, "dtype": "uint16"} | fields)
+
+
+def a_frame(sequence: int, counts: NDArray[Any], run: str = "run-1", **fields: Any) -> Frame:
+    given: dict[str, Any] = {"stream": "raw", "index": sequence * len(counts), "time_ns": time.time_ns()}
+    return Frame(**given | {"run": run, "sequence": sequence, "arrays": {"counts": counts}} | fields)
+
+
+def an_end(frames: int, spectra: int | None = None, run: str = "run-1", **fields: Any) -> End:
+    given: dict[str, Any] = {"stream": "raw", "time_ns": time.time_ns(), "reason": Reason.COMPLETE}
+    spectra = frames if spectra is None else spectra
+    return End(**given | {"run": run, "frames": frames, "spectra": spectra} | fields)
+
+
+def wait_until(condition: Callable[[], object], timeout_s: float = PATIENCE_S) -> None:
+    """Return once the condition holds; fail if it does not in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.005)
+
+
+class Published:
+    """A publisher on a free port that sends whatever it is told, also nonsense."""
+
+    def __init__(self, stream: StreamName = "raw", **options: Any) -> None:
+        self.publisher = Publisher(LOCAL, stream, **options)
+        self.address = self.publisher.address
+
+    def wait(self, subscribers: int = 1) -> None:
+        assert self.publisher.wait_for_subscribers(subscribers, PATIENCE_S)
+
+    def say(self, *messages: Start | Frame | End) -> None:
+        """Send messages as they are, without the publisher's own book-keeping."""
+        for message in messages:
+            self.bytes(*(bytes(part) for part in encode(message)))
+
+    def bytes(self, *parts: bytes) -> None:
+        self.publisher.socket.send_multipart(list(parts))
+
+    def run(self, run: str, counts: NDArray[Any], block: int = 1, **fields: Any) -> None:
+        """One whole run in good order."""
+        self.publisher.open(a_start(run, dtype=counts.dtype.name, block=block, **fields))
+        frames = range(0, len(counts), block)
+        for sequence, first in enumerate(frames):
+            frame = a_frame(sequence, counts[first : first + block], run, index=first)
+            assert self.publisher.send(frame, PATIENCE_S)
+        self.publisher.end(an_end(len(frames), len(counts), run))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.publisher.close(0)
+
+
+class Collected:
+    """Subscribes and keeps every event."""
+
+    def __init__(self, address: str, stream: StreamName = "raman") -> None:
+        self.subscriber = Subscriber(address, stream)
+        self.reader = RunReader(stream)
+        self.events: list[Event] = []
+
+    def until(self, condition: Callable[[Self], object], timeout_s: float = PATIENCE_S) -> Self:
+        """Receive until the condition holds for what came."""
+        deadline = time.monotonic() + timeout_s
+        while not condition(self):
+            assert time.monotonic() < deadline, f"only {len(self.events)} events came"
+            if parts := self.subscriber.receive(0.1):
+                self.events += self.reader.read(parts)
+        return self
+
+    def ends(self, count: int = 1) -> Self:
+        return self.until(lambda all_: len(all_.closed) >= count)
+
+    @property
+    def starts(self) -> list[Start]:
+        return [event for event in self.events if isinstance(event, Start)]
+
+    @property
+    def frames(self) -> list[Frame]:
+        return [event for event in self.events if isinstance(event, Frame)]
+
+    @property
+    def closed(self) -> list[Closed]:
+        return [event for event in self.events if isinstance(event, Closed)]
+
+    @property
+    def problems(self) -> list[Problem]:
+        return [event for event in self.events if isinstance(event, Problem)]
+
+    @property
+    def spectra(self) -> int:
+        return sum(len(frame.block) for frame in self.frames)
+
+    def raman(self, run: str = "run-1") -> NDArray[np.float32]:
+        return np.concatenate([frame.block for frame in self.frames if frame.run == run])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.subscriber.close()
+
+
+@contextmanager
+def daemon_in_thread(listen: str, **settings: Any) -> Iterator[Daemon]:
+    """A daemon at work; stopped at the end, and its error, if any, is raised."""
+    daemon = Daemon(DaemonSettings(listen=listen, publish=LOCAL, threads=1, **settings))
+    failures: list[BaseException] = []
+
+    def serve() -> None:
+        try:
+            daemon.serve()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield daemon
+    finally:
+        daemon.stop()
+        thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+    if failures:
+        raise failures[0]
+
+
+class Camera(Instrument):
+    """A small instrument: yields the blocks it was given, then fails if it was told to."""
+
+    def __init__(self, blocks: list[NDArray[Any]], fails: Exception | None = None, **about: Any) -> None:
+        self.blocks, self.fails, self.closed = blocks, fails, 0
+        self.about = {"dtype": blocks[0].dtype.name, "block": max(map(len, blocks))} | about
+
+    def acquisition(self) -> Acquisition:
+        return Acquisition(**{"source": "a small camera", "raman_shift": AXIS} | self.about)
+
+    def frames(self) -> Iterator[NDArray[Any]]:
+        yield from self.blocks
+        if self.fails:
+            raise self.fails
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Command:
+    """`cars-rt ...` as a process of its own; killed at the end if it still runs."""
+
+    def __init__(self, *arguments: object, **environment: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "cars_rt", *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            env=os.environ | {"PYTHONUNBUFFERED": "1", "COLUMNS": "200"} | environment,
+            start_new_session=True,
+        )
+        self.said = ""
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.said += line
+
+    def wait_for(self, text: str) -> None:
+        """Wait until it has said this."""
+        wait_until(lambda: text in self.said or self.process.poll() is not None)
+        assert text in self.said, self.said
+
+    def end(self, timeout_s: float = PATIENCE_S) -> int:
+        """Wait for its exit code."""
+        code = self.process.wait(timeout_s)
+        self._reader.join(timeout_s)
+        return code
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(ProcessLookupError):
+            self.process.kill()
+        self.process.wait()
+        self._reader.join()
+        for pipe in (self.process.stdout, self.process.stderr):
+            assert pipe is not None
+            pipe.close()
+
+
+def summary(path: Path) -> list[dict[str, Any]]:
+    content: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    return content

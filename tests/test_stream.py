@@ -1,0 +1,172 @@
+"""Sockets under the protocol: real ones, on this computer."""
+
+import numpy as np
+import pytest
+from helpers import LOCAL, PATIENCE_S, Collected, Published, a_frame, a_start, an_end, spectra_of, wait_until
+
+from cars_rt.demo.processes import free_addresses
+from cars_rt.stream import Publisher, StreamError, Subscriber
+
+
+def test_late_subscriber_gets_start_with_the_place_in_the_run() -> None:
+    with Published() as source, Collected(source.address, "raw") as early:
+        source.wait()
+        source.publisher.open(a_start(block=2))
+        for sequence in range(3):
+            source.publisher.send(a_frame(sequence, spectra_of(2)))
+        with Collected(source.address, "raw") as late:
+            source.wait(2)
+            source.publisher.send(a_frame(3, spectra_of(2)))
+            source.publisher.end(an_end(4, 8))
+            late.ends()
+            early.ends()
+    assert (late.starts[0].sequence, late.starts[0].index) == (3, 6)
+    assert late.closed[0].ledger.lost == {"missing": 6}
+    assert [frame.sequence for frame in late.frames] == [3]
+    assert len(early.starts) == 1 and early.spectra == 8
+
+
+def test_no_start_is_said_again_after_the_end() -> None:
+    with Published() as source:
+        source.run("run-1", spectra_of(2))
+        with Collected(source.address, "raw") as late:
+            source.wait()
+            source.run("run-2", spectra_of(1))
+            late.ends()
+    assert [start.run for start in late.starts] == ["run-2"]
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("tcp://127.0.0.1:notaport", "tcp://HOST:PORT"),
+        ("127.0.0.1:5555", "tcp://HOST:PORT"),
+        ("nonsense://127.0.0.1:5555", "tcp://HOST:PORT"),
+        ("tcp://192.0.2.1:5555", "no such address"),
+    ],
+)
+def test_publisher_says_what_is_wrong_with_an_address(address: str, reason: str) -> None:
+    with pytest.raises(StreamError, match=reason):
+        Publisher(address, "raw")
+
+
+def test_publisher_says_that_the_port_is_in_use() -> None:
+    with Published() as source, pytest.raises(StreamError, match="another program already uses it"):
+        Publisher(source.address, "raw")
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("tcp://127.0.0.1", "tcp://HOST:PORT"),
+        ("tcp://127.0.0.1:0", "tcp://HOST:PORT"),
+        ("tcp://127.0.0.1:99999", "tcp://HOST:PORT"),
+        ("udp://127.0.0.1:5555", "tcp://HOST:PORT"),
+        ("tcp://no-such-host.invalid:5555", "cannot connect to tcp://no-such-host.invalid:5555: .+"),
+    ],
+)
+def test_subscriber_says_what_is_wrong_with_an_address(address: str, reason: str) -> None:
+    with pytest.raises(StreamError, match=reason):
+        Subscriber(address, "raw")
+
+
+def test_nothing_is_lost_while_a_subscriber_does_not_read() -> None:
+    """The publisher refuses what has no room, and everything it took arrives."""
+    counts = spectra_of(1, np.linspace(500, 3000, 4096))
+    with Published(buffer_mb=1) as source, Collected(source.address, "raw") as slow:
+        source.wait()
+        source.publisher.open(a_start(axis=np.linspace(500, 3000, 4096)))
+        sent = 0
+        while source.publisher.send(a_frame(sent, counts)):
+            sent += 1
+        assert not source.publisher.send(a_frame(sent, counts), 0.01)
+        for sequence in range(sent, sent + 200):
+            while not source.publisher.send(a_frame(sequence, counts)):
+                slow.until(lambda all_, before=len(slow.events): len(all_.events) > before)
+        sent += 200
+        while not source.publisher.end(an_end(sent), 0):
+            slow.until(lambda all_, before=len(slow.events): len(all_.events) > before)
+        slow.ends()
+    assert [frame.sequence for frame in slow.frames] == list(range(sent))
+    assert not slow.closed[0].ledger.lost
+
+
+def test_start_that_found_no_room_is_sent_before_any_frame() -> None:
+    counts = spectra_of(1, np.linspace(500, 3000, 4096))
+    start = a_start(axis=np.linspace(500, 3000, 4096))
+    with Published(buffer_mb=1) as source, Collected(source.address, "raw") as slow:
+        source.wait()
+        source.publisher.open(start)
+        sent = 0
+        while source.publisher.send(a_frame(sent, counts)):
+            sent += 1
+        assert not source.publisher.open(a_start("run-2", axis=start.raman_shift), 0)
+        for sequence in range(3):
+            while not source.publisher.send(a_frame(sequence, counts, "run-2")):
+                slow.until(lambda all_, before=len(slow.events): len(all_.events) > before)
+        slow.until(lambda all_: len(all_.frames) == sent + 3)
+    assert [problem.kind for problem in slow.problems] == ["second start"]
+
+
+def test_closing_waits_until_everything_is_taken() -> None:
+    counts = spectra_of(1, np.linspace(500, 3000, 4096))
+    source = Published()
+    with Collected(source.address, "raw") as slow:
+        source.wait()
+        source.publisher.open(a_start(axis=np.linspace(500, 3000, 4096)))
+        for sequence in range(2000):  # more than the buffers of the system hold
+            assert source.publisher.send(a_frame(sequence, counts))
+        source.publisher.end(an_end(2000))
+        slow.until(lambda all_: all_.frames)
+        from threading import Thread
+
+        closing = Thread(target=source.publisher.close)
+        closing.start()
+        slow.ends()
+        closing.join(PATIENCE_S)
+        assert not closing.is_alive()
+    assert slow.spectra == 2000
+
+
+def test_closing_gives_up_when_told_to() -> None:
+    counts = spectra_of(1, np.linspace(500, 3000, 4096))
+    source = Published()
+    with Subscriber(source.address, "raw"):
+        source.wait()
+        source.publisher.open(a_start(axis=np.linspace(500, 3000, 4096)))
+        for sequence in range(2000):
+            source.publisher.send(a_frame(sequence, counts))
+        assert not source.publisher.close(0.05)
+
+
+def test_subscriber_knows_whether_anybody_is_there_and_comes_back() -> None:
+    (address,) = free_addresses(1)
+    with Subscriber(address, "raw") as subscriber:
+        assert not subscriber.watch()
+        for _ in range(2):
+            with Publisher(address, "raw") as publisher:
+                wait_until(subscriber.watch)
+                assert publisher.wait_for_subscribers(1, PATIENCE_S)
+                publisher.open(a_start())
+                assert subscriber.receive(PATIENCE_S) is not None
+            wait_until(lambda: not subscriber.watch())
+
+
+def test_publisher_counts_who_came_and_went() -> None:
+    with Publisher(LOCAL, "raw") as publisher:
+        assert not publisher.wait_for_subscribers(1, 0)
+        with Subscriber(publisher.address, "raw"), Subscriber(publisher.address, "raw"):
+            assert publisher.wait_for_subscribers(2, PATIENCE_S)
+
+        def gone() -> bool:
+            publisher.serve()
+            return publisher.subscribers == 0
+
+        wait_until(gone)
+
+
+def test_subscriber_of_one_stream_does_not_get_the_other() -> None:
+    with Published() as source, Collected(source.address, "raman") as wrong:
+        source.wait()
+        source.run("run-1", spectra_of(3))
+        assert wrong.subscriber.receive(0.3) is None
