@@ -34,11 +34,12 @@ STOP_S = 10.0  # how long a stop waits for subscribers that take nothing
 
 @dataclass(slots=True)
 class Batch:
-    """What one slab holds: frames in order, each with its first row and the time it came in."""
+    """What one slab holds: frames in order, each with its first row, the time it came in and the
+    spectra that were lost before it."""
 
     slab: int
     rows: int = 0
-    frames: list[tuple[Frame, int, int]] = field(default_factory=list)
+    frames: list[tuple[Frame, int, int, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,7 @@ class Daemon:
             return
         engine = self.compute.engine
         engine.inputs[batch.slab][batch.rows : batch.rows + spectra] = frame.block
-        batch.frames.append((frame, batch.rows, received))
+        batch.frames.append((frame, batch.rows, received, self.reader.ledger.total_lost))
         batch.rows += spectra
         if batch.rows + self.run_open.block > engine.max_batch:
             self._submit(full=True)
@@ -202,7 +203,7 @@ class Daemon:
             batch, first = self._results[0]
             output = self.compute.engine.outputs[batch.slab]
             for number in range(first, len(batch.frames)):
-                frame, row, received = batch.frames[number]
+                frame, row, received, lost = batch.frames[number]
                 now = time.time_ns()
                 result = Frame(
                     stream="raman",
@@ -213,7 +214,7 @@ class Daemon:
                     arrays={"raman": output[row : row + len(frame.block)]},
                     time_in_ns=received,
                     time_out_ns=now,
-                    lost=self.reader.ledger.total_lost + self.ledger.total_lost,
+                    lost=lost + self.ledger.total_lost,
                 )
                 if not self.publisher.send(result):
                     self._results[0] = (batch, number)

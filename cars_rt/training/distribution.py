@@ -9,7 +9,8 @@ batches; mixing and new amplitudes make every spectrum a different one.
 The truth is what Kramers-Kronig retrieval with a perfect reference and no noise gives. P being the
 probe's field and L the spectrometer's line shape, that is L * (Im{P * chi_R} / chi_NR), the simulator's
 truth, but for strong lines that L widens, where it differs by some per cent of the strongest line.
-So networks and the Kramers-Kronig graph agree, and no network has to guess L from the lines' shapes. Errors of the axis calibration are not drawn: they move counts and truth alike.
+So networks and the Kramers-Kronig graph agree, and no network has to guess L from the lines' shapes.
+Errors of the axis calibration are not drawn: they move counts and truth alike.
 """
 
 import math
@@ -40,7 +41,7 @@ class Batch:
     """b spectra on one grid of `length` points from `start` in steps of 2 cm-1.
 
     counts: (b, length) float32, dark-subtracted camera counts on the grid.
-    raman: (b, length) float32, Im{chi_R} / chi_NR, dimensionless.
+    raman: (b, length) float32, Im{chi_R} / chi_NR, dimensionless, not below 0.
     noise: (b, length) float32, the noise's standard deviation in units of raman: half the relative
     standard deviation of the counts that the background alone would give.
     """
@@ -236,9 +237,9 @@ def _retrieved(chi_r: Tensor, chi_nr: Tensor, spectrometer: Tensor) -> Tensor:
     points = change.shape[1]
     size = next(n for n in _fast_sizes() if n >= 1.5 * points)
     # The sign of CARS: where the logarithm falls with the raman shift, the phase is positive.
-    phase = torch.fft.irfft(torch.fft.rfft(change, n=size) * 1j, n=size)[:, :points]
+    phase = torch.fft.irfft(torch.fft.rfft(change, n=size) * -1j, n=size)[:, :points]
     result: Tensor = torch.exp(seen) * torch.sin(ratio.angle() + phase)
-    return result
+    return result.clamp(min=0)  # where L breaks the retrieval beside a strong line, molecules still absorb
 
 
 def _fast_sizes() -> list[int]:

@@ -24,12 +24,14 @@ VERSION = "1"
 TOLERANCE = 2e-4  # of the largest value, between ONNX Runtime and torch, both float32
 
 
-def export(checkpoint: Path, output: Path, name: str, version: str = VERSION) -> dict[str, Any]:
+def export(
+    checkpoint: Path, output: Path, name: str, version: str = VERSION, notes: str = ""
+) -> dict[str, Any]:
     """Write the averaged weights of a checkpoint as ONNX and return the card.
 
     Input `spectrum` (batch, length) float32, counts over their mean; output `raman`, the same shape.
     Both sizes are dynamic; the length is a multiple of the card's stride. The file is compared with
-    torch at several sizes before it takes its place (atomically).
+    torch at several sizes before it takes its place (atomically). `notes` go into the card's training.
     Raises TrainingError for an unusable checkpoint, a missing package or a failed comparison.
     """
     content = load(checkpoint)
@@ -50,7 +52,7 @@ def export(checkpoint: Path, output: Path, name: str, version: str = VERSION) ->
         "target": "ratio",
         "description": "Removes the non-resonant background of broadband CARS spectra: counts over their "
         "mean in, Im{chi_R}/chi_NR out.",
-        "training": _training(content, model),
+        "training": _training(content, model) | ({"notes": notes} if notes else {}),
         "accuracy": {content["settings"]["data"]: evaluate(model, content["settings"]["data"], stride)},
     }
     serialized = to_onnx(model, card)

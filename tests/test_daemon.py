@@ -1,0 +1,270 @@
+"""The daemon: real sockets, the shipped model, in a thread of the test. Bad input: test_bad_input."""
+
+import logging
+import signal
+import threading
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from helpers import (
+    AXIS,
+    LOCAL,
+    PATIENCE_S,
+    Collected,
+    Command,
+    Published,
+    a_frame,
+    a_start,
+    an_end,
+    daemon_in_thread,
+    spectra_of,
+    summary,
+    wait_until,
+)
+
+from cars_rt.daemon.loop import Daemon
+from cars_rt.daemon.settings import DaemonSettings
+from cars_rt.demo.processes import free_addresses
+from cars_rt.engines import ENGINES, EngineError, ModelError, compose, load_model, open_engine
+from cars_rt.engines.onnxruntime import OnnxRuntime
+from cars_rt.stream import StreamError, Subscriber
+
+
+@pytest.mark.parametrize("block", [1, 64])
+def test_every_spectrum_comes_out_once_in_order_with_the_right_values(block: int) -> None:
+    counts = spectra_of(3000)
+    with (
+        Published() as source,
+        daemon_in_thread(source.address) as daemon,
+        Collected(daemon.publisher.address) as results,
+    ):
+        source.wait()
+        wait_until(lambda: daemon.publisher.subscribers == 1)
+        source.run("run-1", counts, block, spectra=3000, scan=(30, 100), exposure_s=0.001)
+        results.ends()
+    with open_engine("auto", compose(load_model(), AXIS), 64) as engine:
+        expected = engine.run(counts)
+    assert np.abs(results.raman() - expected).max() < 1e-5 * np.abs(expected).max()
+    frames = results.frames
+    assert [frame.sequence for frame in frames] == list(range(len(frames)))
+    assert [frame.index for frame in frames] == list(range(0, 3000, block))
+    assert all(frame.time_ns <= (frame.time_in_ns or 0) <= (frame.time_out_ns or 0) for frame in frames)
+    end, start = results.closed[0].end, results.starts[0]
+    assert (end.reason, end.announced, end.spectra, dict(end.lost)) == ("complete", 3000, 3000, {})
+    assert (start.spectra, start.scan, start.exposure_s, start.dtype) == (3000, (30, 100), 0.001, "float32")
+    assert start.model is not None and start.model["sha256"] == load_model().sha256
+    assert daemon.runs[0].received == daemon.runs[0].sent == daemon.runs[0].announced == 3000
+
+
+def test_runs_one_after_the_other_may_differ_in_axis_and_dtype() -> None:
+    runs = {
+        "up": (AXIS, spectra_of(40)),
+        "down": (AXIS[::-1], spectra_of(40)[:, ::-1].astype(np.float64)),
+        "wide": (np.linspace(600, 2400, 300), spectra_of(40, np.linspace(600, 2400, 300)).astype(np.uint32)),
+        "again": (AXIS, (spectra_of(40) >> 8).astype(np.uint8)),
+    }
+    with (
+        Published() as source,
+        daemon_in_thread(source.address) as daemon,
+        Collected(daemon.publisher.address) as results,
+    ):
+        source.wait()
+        for name, (axis, counts) in runs.items():
+            source.run(name, counts, 7, axis=axis)
+        results.ends(len(runs))
+    for name, (axis, counts) in runs.items():
+        with open_engine("auto", compose(load_model(), axis), 40) as engine:
+            expected = engine.run(counts)
+        assert np.abs(results.raman(name) - expected).max() < 1e-5 * np.abs(expected).max()
+    assert np.allclose(results.raman("up"), results.raman("down")[:, ::-1], atol=1e-3)
+
+
+def test_dark_is_subtracted_in_its_own_run_only() -> None:
+    counts, dark = spectra_of(20), np.linspace(500, 900, len(AXIS)).astype(np.float32)
+    with (
+        Published() as source,
+        daemon_in_thread(source.address) as daemon,
+        Collected(daemon.publisher.address) as results,
+    ):
+        source.wait()
+        source.run("plain", counts)
+        source.run("with dark", counts + dark, dark=dark)
+        source.run("plain again", counts)
+        results.ends(3)
+    assert np.abs(results.raman("with dark") - results.raman("plain")).max() < 1e-3
+    assert np.array_equal(results.raman("plain"), results.raman("plain again"))
+
+
+def test_axis_that_is_too_short_is_refused_and_the_next_run_works(caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        Published() as source,
+        daemon_in_thread(source.address) as daemon,
+        Collected(daemon.publisher.address) as results,
+    ):
+        source.wait()
+        short = np.linspace(1000, 1100, 60)
+        source.run("short", spectra_of(10, short), axis=short)
+        source.run("good", spectra_of(10))
+        results.ends()
+        wait_until(lambda: len(daemon.runs) == 2)
+    assert [closed.end.run for closed in results.closed] == ["good"] and results.spectra == 10
+    assert daemon.runs[0].lost == {"engine": 10} and daemon.runs[0].sent == 0
+    assert "cannot be computed: the axis spans 100 cm-1; the model cnn needs" in caplog.text
+
+
+def test_spectra_that_the_source_lost_are_reported_downstream() -> None:
+    with (
+        Published() as source,
+        daemon_in_thread(source.address) as daemon,
+        Collected(daemon.publisher.address) as results,
+    ):
+        source.wait()
+        counts = spectra_of(1)
+        source.say(a_start(), a_frame(0, counts), a_frame(1, counts, index=5))
+        source.say(an_end(2, announced=9, lost={"overload": 7}))
+        results.ends()
+    end = results.closed[0].end
+    assert (end.announced, end.spectra, dict(end.lost)) == (9, 2, {"upstream": 7})
+    assert [frame.index for frame in results.frames] == [0, 5]
+    assert [frame.lost for frame in results.frames] == [0, 4]
+    assert results.closed[0].ledger.lost == {"upstream": 7}
+
+
+def test_source_that_vanished_is_closed_as_interrupted_by_the_next_run() -> None:
+    with (
+        Published() as source,
+        daemon_in_thread(source.address) as daemon,
+        Collected(daemon.publisher.address) as results,
+    ):
+        source.wait()
+        source.say(a_start("first"), a_frame(0, spectra_of(1), "first"))
+        source.run("second", spectra_of(3))
+        results.ends(2)
+    assert [closed.end.reason for closed in results.closed] == ["interrupted", "complete"]
+    assert [closed.end.spectra for closed in results.closed] == [1, 3]
+
+
+class FailsOnce(OnnxRuntime):
+    """An engine that fails on the first full batch, once the probe batch is through."""
+
+    name: ClassVar[str] = "fails-once"
+    failed = False
+
+    def launch(self, slab: int, rows: int) -> None:
+        if rows == self.max_batch and not FailsOnce.failed:
+            FailsOnce.failed = True
+            raise EngineError("the device had enough")
+        super().launch(slab, rows)
+
+
+def test_failing_engine_loses_exactly_its_batch(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(ENGINES, "fails-once", (__name__, "FailsOnce"))
+    FailsOnce.failed = False
+    counts = spectra_of(64)
+    with (
+        Published() as source,
+        daemon_in_thread(source.address, engine="fails-once", max_batch=16) as daemon,
+        Collected(daemon.publisher.address) as results,
+    ):
+        source.wait()
+        source.run("run-1", counts, 16)
+        results.ends()
+    end = results.closed[0].end
+    assert (end.announced, end.spectra, dict(end.lost)) == (64, 48, {"engine": 16})
+    assert [frame.index for frame in results.frames] == [16, 32, 48]
+    assert [frame.sequence for frame in results.frames] == [0, 1, 2]
+    assert "engine: the device had enough" in caplog.text
+
+
+def test_slow_subscriber_makes_the_daemon_wait_and_loses_nothing() -> None:
+    counts = spectra_of(1500)
+    with (
+        Published() as source,
+        daemon_in_thread(source.address, buffer_mb=0.1) as daemon,
+        Collected(daemon.publisher.address) as results,
+    ):
+        source.wait()
+        wait_until(lambda: daemon.publisher.subscribers == 1)
+        sending = threading.Thread(target=source.run, args=("run-1", counts))
+        sending.start()
+        wait_until(lambda: daemon.spectra_in > 500)
+        results.ends()
+        sending.join(PATIENCE_S)
+    assert results.spectra == 1500 and not results.closed[0].end.lost
+
+
+def test_stop_gives_up_a_subscriber_that_does_not_read(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it did not take is counted, to the spectrum."""
+    monkeypatch.setattr("cars_rt.daemon.loop.STOP_S", 0.2)
+    axis = np.linspace(800, 1500, 4096)
+    counts = spectra_of(900, axis)
+    with (
+        Published(buffer_mb=1000) as source,
+        daemon_in_thread(source.address, buffer_mb=0.1) as daemon,
+        Subscriber(daemon.publisher.address, "raman"),
+    ):
+        source.wait()
+        wait_until(lambda: daemon.publisher.subscribers == 1)
+        source.publisher.open(a_start(axis=axis, block=3))
+        for sequence in range(300):
+            source.publisher.send(a_frame(sequence, counts[3 * sequence : 3 * sequence + 3]), PATIENCE_S)
+        wait_until(lambda: len(daemon._results) == 2)  # both slabs wait for the subscriber
+        daemon.stop()
+        wait_until(lambda: daemon.runs)
+    (totals,) = daemon.runs
+    assert totals.lost["overload"] > 0
+    assert totals.announced == totals.received == 900 == totals.sent + sum(totals.lost.values())
+    assert "had no room for them" in caplog.text
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_in_a_run_sends_everything_received_and_the_end(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    (publish,) = free_addresses(1)
+    totals = tmp_path / "totals.json"
+    with (
+        Published() as source,
+        Command(
+            "run", "--listen", source.address, "--publish", publish, "--subscribers", 1,
+            "--threads", 1, "--summary", totals,
+        ) as daemon,
+        Collected(publish) as results,
+    ):  # fmt: skip
+        source.wait()
+        source.publisher.open(a_start())
+        for sequence, row in enumerate(spectra_of(3000)):
+            assert source.publisher.send(a_frame(sequence, row[None]), PATIENCE_S)
+        results.until(lambda all_: all_.spectra > 100)
+        daemon.process.send_signal(number)
+        results.ends()
+        assert daemon.end() == 0, daemon.said
+    end = results.closed[0].end
+    assert (end.reason, end.spectra, dict(end.lost)) == ("stopped", 3000, {})
+    assert [frame.index for frame in results.frames] == list(range(3000))
+    (run,) = summary(totals)
+    assert run["announced"] == run["received"] == run["sent"] == 3000
+    assert "Traceback" not in daemon.said
+
+
+def test_stop_without_a_run_ends_quietly(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with Published() as source, daemon_in_thread(source.address) as daemon:
+        source.wait()
+    assert daemon.runs == []
+
+
+def test_daemon_that_cannot_start_says_why() -> None:
+    with Published() as taken:
+        with pytest.raises(StreamError, match="another program already uses it"):
+            Daemon(DaemonSettings(listen=taken.address, publish=taken.address))
+        with pytest.raises(StreamError, match="HOST:PORT"):
+            Daemon(DaemonSettings(listen="here", publish=LOCAL))
+        with pytest.raises(ModelError, match="no model is called 'nonsense'"):
+            Daemon(DaemonSettings(listen=taken.address, publish=LOCAL, model="nonsense"))
