@@ -1,179 +1,199 @@
-"""Whatever comes over the wire: one clear line for each kind, a count, and the daemon goes on."""
+"""Whatever comes over the wire: one clear line for each kind, a count, and the daemon goes on.
 
+All tests talk to the same daemon, one run each, so that it also has to survive all of them.
+"""
+
+import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import msgpack
 import numpy as np
 import pytest
-from helpers import (
-    AXIS,
-    PATIENCE_S,
-    Collected,
-    Published,
-    a_frame,
-    a_start,
-    an_end,
-    daemon_in_thread,
-    spectra_of,
-    wait_until,
-)
+from helpers import AXIS, Collected, Published, a_frame, a_start, an_end, daemon_in_thread, spectra_of, wait_until
 
-from cars_rt.protocol import MAX_PAYLOAD_BYTES, Frame, Start, encode
+from cars_rt.daemon.loop import Daemon, RunTotals
+from cars_rt.protocol import MAX_PAYLOAD_BYTES, End, Frame, Start, encode
 
 COUNTS = spectra_of(1)
+RUNS = (f"run-{number}" for number in itertools.count())
+Maker = Callable[[str, int, int], list[bytes]]
 
 
-def changed(message: Start | Frame, *, drop: tuple[str, ...] = (), **fields: object) -> list[bytes]:
-    """A message with other header fields than it should have."""
+def parts_of(message: Start | Frame | End, **fields: object) -> list[bytes]:
+    """A message; fields change its header, None takes a field out."""
     parts = [bytes(part) for part in encode(message)]
     header = msgpack.unpackb(parts[1]) | fields
-    parts[1] = msgpack.packb({key: value for key, value in header.items() if key not in drop})
+    parts[1] = msgpack.packb({key: value for key, value in header.items() if value is not None})
     return parts
 
 
-def unread(source: Published) -> None:
-    source.bytes(b"raw.frame", b"\xc1 this is no msgpack")
+@dataclass
+class Line:
+    source: Published
+    daemon: Daemon
+    results: Collected
+
+    def totals(self, run: str) -> RunTotals:
+        """What the daemon says of a run, once all of it has come out."""
+        self.results.until(lambda all_: any(closed.end.run == run for closed in all_.closed))
+        wait_until(lambda: any(totals.run == run for totals in self.daemon.runs))
+        (totals,) = (totals for totals in self.daemon.runs if totals.run == run)
+        (end,) = (closed.end for closed in self.results.closed if closed.end.run == run)
+        sent = sum(len(frame.block) for frame in self.results.frames if frame.run == run)
+        assert totals.sent == end.spectra == sent
+        assert totals.announced == end.announced == totals.sent + sum(totals.lost.values())
+        return totals
 
 
-def other_magic(source: Published) -> None:
-    source.bytes(*changed(a_frame(1, COUNTS), drop=("cars_rt",), other=1))
-
-
-def other_version(source: Published) -> None:
-    source.bytes(*changed(a_frame(1, COUNTS), cars_rt=2))
-
-
-def truncated(source: Published) -> None:
-    *first, payload = (bytes(part) for part in encode(a_frame(1, COUNTS)))
-    source.bytes(*first, payload[:-7])
-
-
-def without_payload(source: Published) -> None:
-    source.bytes(*(bytes(part) for part in encode(a_frame(1, COUNTS))[:2]))
-
-
-def oversized(source: Published) -> None:
-    source.bytes(*changed(a_frame(1, COUNTS), arrays=[["counts", "uint16", [2**20, 2**20]]]))
-
-
-def other_dtype(source: Published) -> None:
-    source.say(a_frame(1, COUNTS.astype(np.float32)))
-
-
-def other_shape(source: Published) -> None:
-    source.say(a_frame(1, COUNTS[:, :-1]))
-
-
-def larger_block(source: Published) -> None:
-    source.say(a_frame(1, np.repeat(COUNTS, 3, axis=0), index=1))
-
-
-def unknown_run(source: Published) -> None:
-    source.say(a_frame(1, COUNTS, "nobody-knows"))
-
-
-def unknown_end(source: Published) -> None:
-    source.say(an_end(1, run="nobody-knows"))
-
-
-def empty_block(source: Published) -> None:
-    frame = a_frame(1, COUNTS, index=1)
-    source.bytes(*changed(frame, arrays=[["counts", "uint16", [0, len(AXIS)]]])[:2], b"")
-
-
-def repeat(source: Published) -> None:
-    source.say(a_frame(0, COUNTS))
-
-
-def jump(source: Published) -> None:
-    source.say(a_frame(4, COUNTS))
-
-
-def axis_of(axis: list[float]) -> Callable[[Published], None]:
-    def send(source: Published) -> None:
-        start = changed(a_start("other", AXIS[: len(axis)]))
-        source.bytes(*start[:2], np.array(axis, np.float64).tobytes())
-
-    return send
-
-
-@pytest.mark.parametrize(
-    ("send", "kind", "line", "lost"),
-    [
-        (unread, "header", "rejected: the header is not msgpack", {}),
-        (other_magic, "magic", "rejected: not a CARS-RT message", {}),
-        (other_version, "version", "rejected: protocol version 2; this program speaks version 1", {}),
-        (truncated, "truncated", "rejected: counts: 313 bytes where 320 were announced", {}),
-        (without_payload, "parts", "rejected: the header lists other arrays", {}),
-        (oversized, "oversized", "rejected: counts: more than 67108864 bytes", {}),
-        (other_dtype, "dtype", "rejected: frame 1: dtype float32 where start announced uint16", 1),
-        (other_shape, "shape", "rejected: frame 1: 159 pixels where start announced 160", 1),
-        (larger_block, "shape", "rejected: frame 1: 3 spectra where start announced at most 1", 3),
-        (unknown_run, "unknown run", "rejected: frame of the unknown run nobody-knows", {}),
-        (unknown_end, "unknown run", "rejected: end of the unknown run nobody-knows", {}),
-        (empty_block, "shape", "rejected: the frame holds no spectrum", {}),
-        (repeat, "repeat", "repeated: frame 0 came again or too late", {}),
-        (jump, "sequence jump", "missing: the sequence jumps from 1 to 4: 3 spectra missing", {"missing": 3}),
-        (axis_of([1, 2, 2, 3]), "axis", "rejected: the raman-shift axis is not strictly monotonic", {}),
-        (axis_of([1, np.nan, 3]), "axis", "rejected: raman_shift is not within", {}),
-        (axis_of([1, np.inf]), "axis", "rejected: raman_shift is not within", {}),
-    ],
-)
-def test_bad_message_is_said_and_counted_and_the_run_goes_on(
-    send: Callable[[Published], None],
-    kind: str,
-    line: str,
-    lost: dict[str, int] | int,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    caplog.set_level(logging.DEBUG)
-    counted = {"rejected": 2 * lost} if isinstance(lost, int) else lost
+@pytest.fixture(scope="module")
+def line() -> Iterator[Line]:
     with (
         Published() as source,
         daemon_in_thread(source.address) as daemon,
         Collected(daemon.publisher.address) as results,
     ):
         source.wait()
-        source.say(a_start(), a_frame(0, COUNTS))
-        sequence = index = 1
-        if send is jump:
-            send(source)
-            sequence = index = 5
-        elif isinstance(lost, int):  # such a frame has its place in the sequence, twice here
-            for _ in range(2):
-                parts = _collect(send)
-                source.bytes(*_placed(parts, sequence, index))
-                sequence, index = sequence + 1, index + lost
-        else:
-            send(source)
-            send(source)
-        source.say(a_frame(sequence, COUNTS, index=index), an_end(sequence + 1, index + 1))
-        results.ends()
-        wait_until(lambda: daemon.runs)
-    (totals,) = daemon.runs
-    assert totals.problems[kind] == (1 if send is jump else 2)
-    assert totals.lost == counted
-    assert totals.announced == totals.sent + sum(totals.lost.values())
-    assert totals.sent == results.spectra == (3 if send is jump else 2)
-    end = results.closed[0].end
-    assert end.announced == end.spectra + sum(end.lost.values())
-    warned = [record for record in caplog.records if record.levelno == logging.WARNING]
-    assert len([record for record in warned if line.split(" 1")[0] in record.getMessage()]) == 1
-    assert line in caplog.text
+        wait_until(lambda: daemon.publisher.subscribers == 1)
+        yield Line(source, daemon, results)
 
 
-def _collect(send: Callable[[Published], None]) -> list[bytes]:
-    sent: list[bytes] = []
-
-    class Catch:
-        def say(self, message: Frame) -> None:
-            sent.extend(bytes(part) for part in encode(message))
-
-    send(Catch())  # type: ignore[arg-type]
-    return sent
+def warnings(caplog: pytest.LogCaptureFixture, text: str) -> int:
+    records = [record for record in caplog.records if record.levelno == logging.WARNING]
+    return sum(record.getMessage().startswith(text) for record in records)
 
 
-def _placed(parts: list[bytes], sequence: int, index: int) -> list[bytes]:
-    header = msgpack.unpackb(parts[1]) | {"sequence": sequence, "index": index}
-    return [parts[0], msgpack.packb(header), *parts[2:]]
+def frame(run: str, sequence: int, index: int, **fields: object) -> list[bytes]:
+    return parts_of(a_frame(sequence, COUNTS, run, index=index), **fields)
+
+
+def axis(values: list[float]) -> Maker:
+    def make(run: str, sequence: int, index: int) -> list[bytes]:
+        start = parts_of(a_start("other", AXIS[: len(values)]))
+        return [*start[:2], np.array(values, np.float64).tobytes()]
+
+    return make
+
+
+def other_counts(counts: np.ndarray) -> Maker:  # type: ignore[type-arg]
+    return lambda run, sequence, index: parts_of(a_frame(sequence, counts, run, index=index))
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "said", "cost"),
+    [
+        (lambda *_: [b"raw.frame", b"\xc1"], "header", "rejected: the header is not msgpack", 0),
+        (lambda *_: [b"raw.frame"], "parts", "rejected: a message has 2 to 6 parts", 0),
+        (lambda *at: frame(*at, cars_rt=None), "magic", "rejected: not a CARS-RT message", 0),
+        (lambda *at: frame(*at, cars_rt=2), "version", "rejected: protocol version 2; this program", 0),
+        (lambda *at: [*frame(*at)[:2], b"\0" * 313], "truncated", "rejected: counts: 313 bytes where 320", 0),
+        (lambda *at: frame(*at)[:2], "parts", "rejected: the header lists other arrays", 0),
+        (
+            lambda *at: frame(*at, arrays=[["counts", "uint16", [2**20, 2**20]]]),
+            "oversized",
+            "rejected: counts: more than 67108864 bytes",
+            0,
+        ),
+        (
+            lambda *at: [*frame(*at, arrays=[["counts", "uint16", [0, len(AXIS)]]])[:2], b""],
+            "shape",
+            "rejected: the frame holds no spectrum",
+            0,
+        ),
+        (
+            lambda *at: frame(*at, arrays=[["counts", "complex128", [1, len(AXIS)]]]),
+            "dtype",
+            "rejected: counts: dtype must be one of",
+            0,
+        ),
+        (other_counts(COUNTS.astype(np.float32)), "dtype", "rejected: frame 1: dtype float32 where start", 1),
+        (other_counts(COUNTS[:, 1:]), "shape", "rejected: frame 1: 159 pixels where start announced 160", 1),
+        (other_counts(spectra_of(3)), "shape", "rejected: frame 1: 3 spectra where start announced", 3),
+        (lambda run, *at: frame("lost", *at), "unknown run", "rejected: frame of the unknown run lost", 0),
+        (lambda *_: parts_of(an_end(1, run="lost")), "unknown run", "rejected: end of the unknown run", 0),
+        (lambda run, *_: frame(run, 0, 0), "repeat", "repeated: frame 0 came again or too late", 0),
+        (axis([1, 2, 2, 3]), "axis", "rejected: the raman-shift axis is not strictly monotonic", 0),
+        (axis([1, 3, 2]), "axis", "rejected: the raman-shift axis is not strictly monotonic", 0),
+        (axis([1, np.nan, 3]), "axis", "rejected: raman_shift is not within", 0),
+        (axis([1, np.inf]), "axis", "rejected: raman_shift is not within", 0),
+    ],
+)
+def test_bad_message_is_said_once_and_counted_and_the_run_goes_on(
+    make: Maker, kind: str, said: str, cost: int, line: Line, caplog: pytest.LogCaptureFixture
+) -> None:
+    run, sequence, index = next(RUNS), 1, 1
+    line.source.say(a_start(run), a_frame(0, COUNTS, run))
+    for _ in range(2):
+        line.source.bytes(*make(run, sequence, index))
+        if cost:  # such a frame has its place in the run
+            sequence, index = sequence + 1, index + cost
+    line.source.bytes(*frame(run, sequence, index))
+    line.source.say(an_end(sequence + 1, index + 1, run))
+    totals = line.totals(run)
+    assert totals.sent == 2
+    assert totals.problems == {kind: 2}
+    assert totals.lost == ({"rejected": 2 * cost} if cost else {})
+    assert warnings(caplog, said) == 1
+
+
+def test_sequence_jump_counts_what_is_missing(line: Line, caplog: pytest.LogCaptureFixture) -> None:
+    run = next(RUNS)
+    line.source.say(a_start(run), *(a_frame(number, COUNTS, run) for number in (0, 4, 5, 9)), an_end(10, run=run))
+    totals = line.totals(run)
+    assert (totals.sent, totals.lost, totals.problems) == (4, {"missing": 6}, {"sequence jump": 2})
+    assert warnings(caplog, "missing: the sequence jumps from 1 to 4: 3 spectra missing") == 1
+
+
+def test_missing_tail_is_counted_at_the_end(line: Line, caplog: pytest.LogCaptureFixture) -> None:
+    run = next(RUNS)
+    line.source.say(a_start(run), a_frame(0, COUNTS, run), an_end(8, run=run))
+    assert line.totals(run).lost == {"missing": 7}
+    assert warnings(caplog, "missing: the run had 8 frames, the last one that came is 0") == 1
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_counts_that_are_not_finite_are_rejected(
+    value: float, line: Line, caplog: pytest.LogCaptureFixture
+) -> None:
+    run, good = next(RUNS), COUNTS.astype(np.float64)
+    bad = good.copy()
+    bad[0, 17] = value
+    line.source.say(
+        a_start(run, dtype="float64"),
+        *(a_frame(number, bad if number in (1, 2) else good, run) for number in range(4)),
+        an_end(4, run=run),
+    )
+    totals = line.totals(run)
+    assert (totals.sent, totals.lost, totals.problems) == (2, {"rejected": 2}, {"nan": 2})
+    assert warnings(caplog, "rejected: frame 1: NaN or infinite counts") == 1
+
+
+def test_second_start_closes_the_first_run(line: Line, caplog: pytest.LogCaptureFixture) -> None:
+    first, second = next(RUNS), next(RUNS)
+    line.source.say(a_start(first), a_frame(0, COUNTS, first), a_start(second))
+    line.source.say(a_frame(0, COUNTS, second), an_end(1, run=second))
+    totals = line.totals(second)
+    assert line.totals(first).reason == "interrupted" and line.totals(first).sent == 1
+    assert totals.reason == "complete" and totals.lost == {}
+    assert warnings(caplog, f"rejected: run {second} started before run {first} ended") == 1
+
+
+def test_message_beyond_the_limit_costs_the_connection_not_the_daemon(line: Line) -> None:
+    """ZeroMQ cuts the connection before it takes the memory; the daemon comes back by itself."""
+    run, publisher = next(RUNS), line.source.publisher
+    publisher.open(a_start(run))
+    publisher.send(a_frame(0, COUNTS, run))
+    line.results.until(lambda all_: any(frame.run == run for frame in all_.frames))
+    line.source.bytes(b"raw.frame", bytes(MAX_PAYLOAD_BYTES + 1))
+
+    def gone() -> bool:
+        publisher.serve()
+        return publisher.subscribers == 0
+
+    wait_until(gone)
+    line.source.wait()
+    publisher.send(a_frame(1, COUNTS, run))
+    publisher.end(an_end(2, run=run))
+    totals = line.totals(run)
+    assert (totals.sent, totals.lost) == (2, {})

@@ -22,7 +22,7 @@ REFRESH_S = 0.5
 START_S = 60.0  # the first spectrum must have come by then, on a slow computer, too
 END_S = 30.0  # and everything must have ended so long after the last one
 
-out = Console(highlight=False)
+out = Console(highlight=False, soft_wrap=True)
 
 
 def demo(*, seconds: float | None, rate: float, output: Path, engine: str) -> int:

@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.columns import Columns
 from rich.console import RenderableType
 from rich.style import Style
 from rich.table import Table
@@ -58,7 +57,11 @@ class Display:
             ("image", BAND_NAME),
         ):
             numbers.add_row(Text(name, style="dim"), value)
-        return Columns([self._picture(), numbers], padding=(0, 3)) if self.image is not None else numbers
+        if self.image is None:
+            return numbers
+        both = Table.grid(padding=(0, 3))
+        both.add_row(self._picture(), numbers)
+        return both
 
     def _picture(self) -> Text:
         assert self.image is not None
@@ -67,7 +70,8 @@ class Display:
         chosen = self.image[np.ix_(_spread(rows, height), _spread(columns, width))]
         known = chosen[np.isfinite(chosen)]
         low, high = np.percentile(known, (1, 99.5)) if len(known) else (0.0, 1.0)
-        level = np.clip((chosen - low) / max(high - low, 1e-6), 0, 1)
+        # The root shows the faint lines of cells beside those of neat solvents.
+        level = np.sqrt(np.clip((chosen - low) / max(high - low, 1e-6), 0, 1))
         text = Text(no_wrap=True)
         for upper in range(0, height, 2):
             for column in range(width):

@@ -47,6 +47,7 @@ def agreement(recording: Path, truth: Path) -> Agreement | None:
 def picture(recording: Path, truth: Path, target: Path) -> bool:
     """Draw the image at one band and one spectrum before and after; False if matplotlib is missing."""
     try:
+        from matplotlib.colors import PowerNorm
         from matplotlib.figure import Figure
     except ImportError:
         return False
@@ -62,7 +63,8 @@ def picture(recording: Path, truth: Path, target: Path) -> bool:
     grid = figure.add_gridspec(2, 2, width_ratios=(1, 1.35))
     map_, top = figure.add_subplot(grid[:, 0]), figure.add_subplot(grid[0, 1])
     bottom = figure.add_subplot(grid[1, 1], sharex=top)
-    shown = map_.imshow(image, cmap="inferno", vmin=0, vmax=np.nanpercentile(image, 99.5))
+    scale = PowerNorm(0.5, vmin=0, vmax=np.nanpercentile(image, 99.5))  # cells are fainter than solvents
+    shown = map_.imshow(image, cmap="inferno", norm=scale)
     map_.set_title(f"raman at {BAND_NAME}")
     map_.set_xticks([])
     map_.set_yticks([])
