@@ -7,6 +7,7 @@ receiver's sequence numbers show.
 """
 
 import errno
+import logging
 import socket as sockets
 import time
 from dataclasses import replace
@@ -17,6 +18,8 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from cars_rt.protocol import MAX_PAYLOAD_BYTES, End, Frame, Part, Start, StreamName, encode
+
+log = logging.getLogger("cars_rt.stream")
 
 RAW_ADDRESS = "tcp://127.0.0.1:5555"  # where drivers publish
 RAMAN_ADDRESS = "tcp://127.0.0.1:5556"  # where the daemon publishes
@@ -34,6 +37,10 @@ KEEPALIVE = {
     zmq.TCP_KEEPALIVE_INTVL: 5,
     zmq.TCP_KEEPALIVE_CNT: 3,
 }
+
+CUT_S = 1.0  # after so long without an attempt to connect again, ZeroMQ has given the connection up
+CUT = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+TRYING = zmq.EVENT_CONNECTED | zmq.EVENT_CONNECT_DELAYED | zmq.EVENT_CONNECT_RETRIED
 
 
 class StreamError(RuntimeError):
@@ -172,7 +179,8 @@ class Publisher:
 class Subscriber:
     """Connects to a publisher, now or whenever it appears, and receives one stream.
 
-    `connected` tells what the socket itself never does: whether anybody is there.
+    `connected` tells what the socket itself never does: whether anybody is there. `refused` counts
+    connections that were cut for what the other end sent: a part beyond MAX_PAYLOAD_BYTES, or no ZeroMQ.
     Raises StreamError for an address that cannot be connected to.
     """
 
@@ -180,7 +188,8 @@ class Subscriber:
         self.address = address
         self.stream = stream
         self.connected = False
-        self.disconnections = 0
+        self.refused = 0
+        self._cut_at: float | None = None
         _check_resolves(address)
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
         _configure(self.socket)
@@ -189,7 +198,7 @@ class Subscriber:
         self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1_000)
         self.socket.subscribe(f"{stream}.")
         self.monitor: zmq.Socket[bytes] = self.socket.get_monitor_socket(
-            zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+            zmq.EVENT_HANDSHAKE_SUCCEEDED | CUT | TRYING
         )
         try:
             self.socket.connect(address)
@@ -207,15 +216,23 @@ class Subscriber:
             return None
 
     def watch(self) -> bool:
-        """Update and return `connected`."""
+        """Update and return `connected`. Call it often: it also connects again where ZeroMQ would not."""
         while self.monitor.poll(0):
-            self.seen(recv_monitor_message(self.monitor, zmq.NOBLOCK)["event"])
+            event = recv_monitor_message(self.monitor, zmq.NOBLOCK)["event"]
+            self.connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            self._cut_at = time.monotonic() if event & CUT else None
+        if self._cut_at is not None and time.monotonic() - self._cut_at > CUT_S:
+            self._cut_at = None
+            self.refused += 1
+            level = logging.WARNING if self.refused == 1 else logging.DEBUG
+            limit = MAX_PAYLOAD_BYTES // 2**20
+            log.log(
+                level, "%s: connection cut, for a message beyond %d MB or because no CARS-RT program "
+                "publishes there; connecting again", self.address, limit,
+            )  # fmt: skip
+            self.socket.disconnect(self.address)
+            self.socket.connect(self.address)
         return self.connected
-
-    def seen(self, event: int) -> None:
-        """Take in one event of the socket monitor."""
-        self.connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
-        self.disconnections += not self.connected
 
     def close(self) -> None:
         """Close at once; unread messages are discarded."""

@@ -112,7 +112,9 @@ class Daemon:
                 self._turn()
                 if (now := time.monotonic()) >= tick:
                     tick = now + TICK_S
+                    refused = self.subscriber.refused
                     self.subscriber.watch()
+                    self.reader.ledger.problems["connection cut"] += self.subscriber.refused - refused
                     self.publisher.serve()
                     on_tick()
             self._finish()
