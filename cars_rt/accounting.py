@@ -3,6 +3,9 @@
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
+
+MAX_RANGES = 512  # of lost spectra that a run keeps apart; beyond it only totals, so that memory is bounded
 
 
 class Cause(StrEnum):
@@ -16,17 +19,27 @@ class Cause(StrEnum):
     ENGINE = "engine"  # the engine failed on it
 
 
+class Range(NamedTuple):
+    """Consecutive spectra of a run that were lost, and the cause as it looked when they were missed."""
+
+    cause: str
+    first: int  # index of the first one in the run
+    spectra: int
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One finding: its cause, how many spectra it cost (0 where that cannot be known), and a sentence.
 
-    `kind` is a stable name, finer than the cause: each kind deserves one line in a log.
+    `kind` is a stable name, finer than the cause: each kind deserves one line in a log. `first` is the
+    index of the first spectrum it cost.
     """
 
     cause: Cause
     spectra: int
     text: str
     kind: str
+    first: int = 0
 
 
 @dataclass(slots=True)
@@ -44,6 +57,7 @@ class Ledger:
     surplus: int = 0
     lost: Counter[str] = field(default_factory=Counter)
     problems: Counter[str] = field(default_factory=Counter)
+    ranges: list[Range] = field(default_factory=list)  # at most MAX_RANGES
 
     def passed(self, spectra: int) -> None:
         """Count one frame of `spectra` spectra as passed on."""
@@ -57,12 +71,23 @@ class Ledger:
             self.surplus += problem.spectra
         else:
             self.set_lost(problem.cause, self.lost[problem.cause.value] + problem.spectra)
+            self._note(problem)
 
     def set_lost(self, cause: Cause, spectra: int) -> None:
         """Correct what one cause has cost, when a total becomes known."""
         self.lost[cause.value] = spectra
         if spectra <= 0:
             del self.lost[cause.value]
+
+    def _note(self, problem: Problem) -> None:
+        """Keep which spectra were lost; what follows on and has the same cause is one range."""
+        if not problem.spectra:
+            return
+        last = self.ranges[-1] if self.ranges else None
+        if last and last.cause == problem.cause and last.first + last.spectra == problem.first:
+            self.ranges[-1] = last._replace(spectra=last.spectra + problem.spectra)
+        elif len(self.ranges) < MAX_RANGES:
+            self.ranges.append(Range(problem.cause.value, problem.first, problem.spectra))
 
     @property
     def total_lost(self) -> int:

@@ -265,6 +265,8 @@ def _end_header(message: End) -> Header:
     }
     if message.announced is not None:
         header["announced"] = message.announced
+    if message.ranges:
+        header["ranges"] = [list(each) for each in message.ranges[:MAX_ITEMS]]
     return header
 
 
@@ -287,7 +289,22 @@ def _end(stream: StreamName, run: str, header: Header) -> End:
         reason=reason,
         announced=_optional_count(header, "announced"),
         lost={_name(cause, "a cause in lost"): _count(lost, cause) for cause in lost},
+        ranges=_ranges(header),
     )
+
+
+def _ranges(header: Header) -> tuple[Range, ...]:
+    listed = [] if header.get("ranges") is None else header["ranges"]
+    if not isinstance(listed, list):
+        raise ProtocolError(Fault.FIELD, "ranges must be a list of [cause, first, spectra]")
+    ranges = []
+    for entry in listed:
+        if not isinstance(entry, list) or len(entry) != 3:
+            raise ProtocolError(Fault.FIELD, "each of ranges must be [cause, first, spectra]")
+        numbers = {"first": entry[1], "spectra": entry[2]}
+        cause = _name(entry[0], "a cause in ranges")
+        ranges.append(Range(cause, _count(numbers, "first"), _count(numbers, "spectra")))
+    return tuple(ranges)
 
 
 # -- header fields ----------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from cars_rt.accounting import Range
+
 StreamName: TypeAlias = Literal["raw", "raman"]
 STREAMS: tuple[StreamName, ...] = ("raw", "raman")
 
@@ -107,6 +109,7 @@ class End:
     reason: Reason
     announced: int | None = None  # spectra that the instrument produced: sent + lost
     lost: Mapping[str, int] = field(default_factory=dict)  # by cause, upstream stages included
+    ranges: tuple[Range, ...] = ()  # which ones, in order; not all of them if there are very many
 
 
 Message: TypeAlias = Start | Frame | End

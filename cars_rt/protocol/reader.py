@@ -134,7 +134,7 @@ class RunReader:
         self._index = frame.index + spectra
         if fault := _disagreement(frame, run):
             text = f"frame {frame.sequence}: {fault[1]}"
-            events.append(self._problem(Cause.REJECTED, spectra, text, fault[0]))
+            events.append(self._problem(Cause.REJECTED, spectra, text, fault[0], frame.index))
         else:
             self.ledger.passed(spectra)
             events.append(frame)
@@ -146,9 +146,12 @@ class RunReader:
                 return []
             return [self._problem(Cause.REJECTED, 0, f"end of the unknown run {end.run}", "unknown run")]
         events: list[Event] = []
+        tail = max((end.spectra if end.announced is None else end.announced) - self._index, 0)
         if end.frames > self._sequence:
             text = f"the run had {end.frames} frames, the last one that came is {self._sequence - 1}"
-            events.append(self._problem(Cause.MISSING, 0, text, "tail missing"))
+            events.append(self._gap(Cause.MISSING, tail, text, "tail missing"))
+        elif tail:
+            events.append(self._gap(Cause.UPSTREAM, tail, "the source lost its last spectra", "source skip"))
         # The totals settle what gaps alone cannot: how much was lost before and how much on the way.
         ledger = self.ledger
         here = ledger.spectra + ledger.lost[Cause.REJECTED]
@@ -165,13 +168,14 @@ class RunReader:
 
     # -- helpers ------------------------------------------------------------------------------------
 
-    def _problem(self, cause: Cause, spectra: int, text: str, kind: str) -> Problem:
-        problem = Problem(cause, spectra, text, kind)
+    def _problem(self, cause: Cause, spectra: int, text: str, kind: str, first: int = 0) -> Problem:
+        problem = Problem(cause, spectra, text, kind, first)
         self.ledger.found(problem)
         return problem
 
     def _gap(self, cause: Cause, spectra: int, text: str, kind: str) -> Problem:
-        return self._problem(cause, spectra, f"{text}: {spectra} spectra missing", kind)
+        """Spectra from the next expected one on did not come."""
+        return self._problem(cause, spectra, f"{text}: {spectra} spectra missing", kind, self._index)
 
     def _close(self, end: End) -> Closed:
         closed = Closed(end, self.ledger)
