@@ -59,6 +59,8 @@ class Source:
             events += self.reader.read(parts)
         if events:
             self.quiet_since = time.monotonic()
+            if not self.connected:
+                self._watch()
         for event in events:
             if isinstance(event, Problem) and event.kind not in self._reported:
                 self._reported.add(event.kind)

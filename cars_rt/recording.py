@@ -12,8 +12,11 @@ follows the data, so that writing changes no metadata: the file is a valid HDF5 
 after a kill, when rows from `written` on are not data. Closing cuts them off and renames the file.
 """
 
+import errno
 import json
 import os
+import shutil
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -30,7 +33,9 @@ from cars_rt.protocol.messages import MAIN_ARRAY
 FORMAT = "cars-rt recording"
 FORMAT_VERSION = 1
 CHUNK_BYTES = 512 * 1024  # of the main array: one write, large enough for any disk
-FIRST_ROWS = 4_096  # allocated at first where the total is not known; doubled when full
+FIRST_ROWS = 4_096  # allocated at first where the total is not known; doubled when full,
+GROWTH_BYTES = 256 * 2**20  # but by no more than this at once
+INDEX_BYTES = 2**20  # and HDF5's own tables need no more than this for it
 MOST_ROWS = 2**22  # allocated at once where it is known; sparse, so it costs nothing until written
 
 
@@ -56,13 +61,17 @@ class Rows:
         early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
         early.set_fill_time(h5py.h5d.FILL_TIME_NEVER)  # the file system gives zeros, and no disk is used yet
+        direct = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
+        direct.set_chunk_cache(0, 0, 1.0)  # HDF5 crashes on a cached chunk that a full disk refuses
         self._datasets = {}
         for name, (tail, dtype) in columns.items():
             plist = early.copy()
             plist.set_chunk((chunk, *tail))
             space = h5py.h5s.create_simple((allocated, *tail), (h5py.h5s.UNLIMITED, *tail))
             kind = h5py.h5t.py_create(np.dtype(dtype), logical=True)
-            self._datasets[name] = h5py.Dataset(h5py.h5d.create(group.id, name.encode(), kind, space, plist))
+            self._datasets[name] = h5py.Dataset(
+                h5py.h5d.create(group.id, name.encode(), kind, space, plist, dapl=direct)
+            )
         self._allocated = allocated
         self._total = group.create_dataset("written", data=np.int64(0))
 
@@ -88,13 +97,27 @@ class Rows:
             return
         end = self._written + self._buffered
         if end > self._allocated:
-            self._allocated = max(2 * self._allocated, end)
-            for dataset in self._datasets.values():
-                dataset.resize(self._allocated, axis=0)
-            self._group.file.flush()
+            self._grow(end)
         for name, dataset in self._datasets.items():
             dataset[self._written : end] = self._buffers[name][: self._buffered]
         self._written, self._buffered = end, 0
+
+    def _grow(self, rows: int) -> None:
+        """Allocate for `rows` rows and more. A growth that fails half-way would spoil the whole file, so
+        the disk is asked for the room first. Raises OSError, with the file as it was."""
+        row_bytes = sum(buffer[:1].nbytes for buffer in self._buffers.values())
+        allocated = max(min(2 * self._allocated, self._allocated + GROWTH_BYTES // row_bytes), rows)
+        chunks = 2 * sum(buffer.nbytes for buffer in self._buffers.values())  # begun at both ends
+        needed = (allocated - self._allocated) * row_bytes + chunks + INDEX_BYTES
+        path = Path(self._group.file.filename)
+        if shutil.disk_usage(path.parent).free < needed:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if sys.platform != "win32":  # the file may have a limit of its own
+            os.truncate(path, path.stat().st_size + needed)
+        for dataset in self._datasets.values():
+            dataset.resize(allocated, axis=0)
+        self._allocated = allocated
+        self._group.file.flush()
 
     def settle(self) -> None:
         """Say in the file how many rows are data."""

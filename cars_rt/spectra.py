@@ -135,9 +135,10 @@ def _read_text(path: Path) -> Spectra:
 
 
 def _read_npz(path: Path) -> Spectra:
-    with np.load(path, allow_pickle=False) as arrays:
-        if not isinstance(arrays, np.lib.npyio.NpzFile):
-            raise SpectraError("is a single array, not an .npz file")
+    archive = np.load(path, allow_pickle=False)
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise SpectraError("is a single array, not an .npz file")
+    with archive as arrays:
         for name in ("spectra", "raman_shift"):
             if name not in arrays:
                 raise SpectraError(f"holds no array {name!r}, only {', '.join(sorted(arrays)) or 'nothing'}")

@@ -179,7 +179,9 @@ def test_second_start_closes_the_first_run(line: Line, caplog: pytest.LogCapture
     assert warnings(caplog, f"rejected: run {second} started before run {first} ended") == 1
 
 
-def test_message_beyond_the_limit_costs_the_connection_not_the_daemon(line: Line) -> None:
+def test_message_beyond_the_limit_costs_the_connection_not_the_daemon(
+    line: Line, caplog: pytest.LogCaptureFixture
+) -> None:
     """ZeroMQ cuts the connection before it takes the memory; the daemon comes back by itself."""
     run, publisher = next(RUNS), line.source.publisher
     publisher.open(a_start(run))
@@ -196,4 +198,5 @@ def test_message_beyond_the_limit_costs_the_connection_not_the_daemon(line: Line
     publisher.send(a_frame(1, COUNTS, run))
     publisher.end(an_end(2, run=run))
     totals = line.totals(run)
-    assert (totals.sent, totals.lost) == (2, {})
+    assert (totals.sent, totals.lost, totals.problems) == (2, {}, {"connection cut": 1})
+    assert f"{line.source.address}: connection cut, for a message beyond 64 MB" in caplog.text

@@ -268,3 +268,5 @@ def test_daemon_that_cannot_start_says_why() -> None:
             Daemon(DaemonSettings(listen="here", publish=LOCAL))
         with pytest.raises(ModelError, match="no model is called 'nonsense'"):
             Daemon(DaemonSettings(listen=taken.address, publish=LOCAL, model="nonsense"))
+        with pytest.raises(EngineError, match="no engine is called 'nonsense'"):
+            Daemon(DaemonSettings(listen=taken.address, publish=LOCAL, engine="nonsense"))

@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import zmq
 
-from cars_rt.engines import Engine, EngineError, compose, load_model, open_engine
+from cars_rt.engines import AUTO, Engine, EngineError, compose, engine_class, load_model, open_engine
 from cars_rt.engines.base import Slab, usable_cores
 from cars_rt.protocol import Start
 
@@ -16,11 +16,13 @@ class Compute:
 
     `prepare` at the start of a run, then `submit`; when a batch is done, `socket` becomes readable
     (so that a poller can wait for it beside the streams) and `collect` takes the answer.
-    Raises ModelError if there is no such model.
+    Raises ModelError if there is no such model, EngineError if there is no such engine here.
     """
 
     def __init__(self, model: str, engine: str, max_batch: int, threads: int) -> None:
         self.model = load_model(model)
+        if engine != AUTO and (reason := engine_class(engine).unavailable()):
+            raise EngineError(f"{engine}: {reason}")
         self._engine_name = engine
         self._max_batch = max_batch
         self._threads = threads or max(usable_cores() // 2, 1)

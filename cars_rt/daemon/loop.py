@@ -58,7 +58,7 @@ class RunTotals:
 class Daemon:
     """One input stream, one output stream, one model.
 
-    Raises StreamError or ModelError if it cannot start.
+    Raises StreamError, ModelError or EngineError if it cannot start.
     """
 
     def __init__(self, settings: DaemonSettings) -> None:
@@ -114,7 +114,8 @@ class Daemon:
                     tick = now + TICK_S
                     refused = self.subscriber.refused
                     self.subscriber.watch()
-                    self.reader.ledger.problems["connection cut"] += self.subscriber.refused - refused
+                    if self.subscriber.refused > refused:
+                        self.reader.ledger.problems["connection cut"] += 1
                     self.publisher.serve()
                     on_tick()
             self._finish()

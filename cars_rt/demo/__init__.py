@@ -108,7 +108,8 @@ def _watch(source: Source, display: Display, programs: list[Program], title: str
             if now - source.quiet_since > START_S:
                 raise DemoError(f"no spectrum came for {now - max(begin, source.quiet_since):.0f} s")
             if display.total is None and not programs[-1].running:
-                raise DemoError("the scan was stopped before it began")
+                said = "\n".join(program.tail() for program in programs if program.name == "daemon")
+                raise DemoError(f"the scan ended before any result came; the daemon said:\n{said}")
 
 
 def _report(output: Path, display: Display) -> int:

@@ -46,8 +46,11 @@ class Program:
     def check(self) -> None:
         """Raises DemoError if the process ended with an error."""
         if code := self._process.poll():
-            lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:]
-            raise DemoError("\n".join([f"the {self.name} died (exit code {code}):", *lines]))
+            raise DemoError(f"the {self.name} died (exit code {code}):\n{self.tail()}")
+
+    def tail(self) -> str:
+        """What it said last."""
+        return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:])
 
     def stop(self) -> None:
         """Ask it to finish."""

@@ -1,0 +1,178 @@
+"""The command line as a user meets it: real processes, their output and exit codes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from helpers import AXIS, PATIENCE_S, Command, Published, spectra_of, summary
+
+from cars_rt.demo.processes import free_addresses
+
+
+def cars_rt(*arguments: object, **environment: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a command that ends by itself."""
+    with Command(*arguments, **environment) as command:
+        assert command.process.stdout is not None
+        out = command.process.stdout.read()
+        return command.end(), out, command.said
+
+
+def test_help_lists_every_command() -> None:
+    code, out, _ = cars_rt("--help")
+    assert code == 0
+    for name in ("run", "drive", "record", "process", "demo", "train", "export", "--version", "--config"):
+        assert name in out
+
+
+@pytest.mark.parametrize(
+    ("command", "flags"),
+    [
+        ("run", ["--listen", "--publish", "--model", "--engine", "--max-batch"]),
+        ("drive", ["simulator", "replay"]),
+        ("drive simulator", ["--rate", "--scan", "--publish", "--overload", "--truth"]),
+        ("drive replay", ["FILE", "--loops", "--block", "--subscribers"]),
+        ("record", ["OUTPUT", "--raman", "--raw", "--overwrite"]),
+        ("process", ["INPUT", "--output", "-o", "--model", "--engine"]),
+        ("demo", ["--seconds", "--rate", "--output"]),
+        ("train", ["--network", "--out", "--resume"]),
+        ("export", ["CHECKPOINT", "--output"]),
+    ],
+)
+def test_help_of_a_command_lists_its_flags(command: str, flags: list[str]) -> None:
+    code, out, _ = cars_rt(*command.split(), "--help")
+    assert code == 0
+    for flag in flags:
+        assert flag in out
+
+
+def test_version_is_the_installed_one() -> None:
+    from importlib.metadata import version
+
+    assert cars_rt("--version")[1].strip() == version("cars-rt")
+
+
+def test_help_needs_no_torch_and_no_onnx() -> None:
+    """Help and errors in the flags come at once: heavy packages are imported inside the commands."""
+    program = (
+        "import sys, cars_rt.cli\n"
+        "heavy = {'torch', 'matplotlib', 'onnxruntime', 'scipy', 'tensorrt'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE_S)
+    assert done.returncode == 0, done.stderr
+
+
+def test_process_makes_a_file_of_a_file(tmp_path: Path) -> None:
+    np.savez(tmp_path / "in.npz", spectra=spectra_of(3), raman_shift=AXIS)
+    code, _, said = cars_rt("process", tmp_path / "in.npz", "-o", tmp_path / "out.h5")
+    assert code == 0 and "3 spectra of 160 pixels by cnn" in said
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert file["raman"].shape == (3, 160)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ("run --model nonsense", "no model is called 'nonsense'; there are"),
+        ("run --engine nonsense", "no engine is called 'nonsense'; there are auto"),
+        ("run --listen nowhere", "cannot connect to 'nowhere': give it as tcp://HOST:PORT"),
+        ("run --publish nowhere", "cannot publish at nowhere: give it as tcp://HOST:PORT"),
+        ("drive simulator --scan 7", "--scan '7': give rows and columns"),
+        ("drive replay {tmp}/none.csv", "there is no file"),
+        ("record {tmp}/a.txt/scan.h5", "cannot write in"),
+        ("record {tmp}/scan.h5 --raman nowhere", "cannot connect to 'nowhere'"),
+        ("process {tmp}/in.npz -o {tmp}/out.xyz", "the output's name must end in one of"),
+        ("process {tmp}/none.npz -o {tmp}/out.npz", "there is no file"),
+        ("process {tmp}/in.npz -o {tmp}/out.npz --engine nonsense", "no engine is called 'nonsense'; there are"),
+        ("process {tmp}/in.npz -o {tmp}/out.npz --model {tmp}/a.txt", "no model is called"),
+    ],
+)
+def test_error_is_one_line_and_exit_code_one(arguments: str, reason: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "in.npz", spectra=spectra_of(3), raman_shift=AXIS)
+    (tmp_path / "a.txt").touch()
+    code, _, said = cars_rt(*(argument.format(tmp=tmp_path) for argument in arguments.split()))
+    assert code == 1
+    assert len(said.strip().splitlines()) == 1, said
+    assert said.startswith("cars-rt: ") and reason in said
+
+
+@pytest.mark.parametrize("command", ["run --publish {taken}", "drive simulator --scan 8x8 --publish {taken}"])
+def test_port_in_use_is_one_line(command: str) -> None:
+    with Published() as source:
+        code, _, said = cars_rt(*command.format(taken=source.address).split())
+    assert code == 1 and len(said.strip().splitlines()) == 1
+    assert f"cannot publish at {source.address}: another program already uses it" in said
+
+
+def test_flags_come_from_the_environment() -> None:
+    code, _, said = cars_rt("run", CARS_RT_RUN_MODEL="from-the-environment")
+    assert code == 1 and "no model is called 'from-the-environment'" in said
+
+
+def test_flags_come_from_a_file_and_the_command_line_wins(tmp_path: Path) -> None:
+    config = tmp_path / "lab.toml"
+    config.write_text('[run]\nmodel = "from-the-file"\n')
+    code, _, said = cars_rt("--config", config, "run")
+    assert code == 1 and "no model is called 'from-the-file'" in said
+    code, _, said = cars_rt("--config", config, "run", "--model", "from-the-flag")
+    assert code == 1 and "no model is called 'from-the-flag'" in said
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ('[run]\nmodle = "cnn"\n', "modle"),
+        ("[run]\nmax_batch = 'many'\n", "many"),
+        ("[run\n", "lab.toml|TOML|toml|Expected"),
+    ],
+)
+def test_mistake_in_the_file_is_said(content: str, reason: str, tmp_path: Path) -> None:
+    import re
+
+    config = tmp_path / "lab.toml"
+    config.write_text(content)
+    code, out, said = cars_rt("--config", config, "run")
+    assert code != 0 and re.search(reason, out + said) and "Traceback" not in said
+
+
+def test_unknown_flag_is_said() -> None:
+    code, out, said = cars_rt("run", "--modle", "cnn")
+    assert code != 0 and "--modle" in out + said and "Traceback" not in said
+
+
+def test_driver_daemon_and_recorder_as_commands_lose_nothing(tmp_path: Path) -> None:
+    raw, raman = free_addresses(2)
+    totals = {name: tmp_path / f"{name}.json" for name in ("driver", "daemon", "recorder")}
+    np.savez(tmp_path / "in.npz", spectra=spectra_of(500), raman_shift=AXIS)
+    with (
+        Command(
+            "record", tmp_path / "scan.h5", "--raman", raman, "--raw", raw, "--summary", totals["recorder"]
+        ) as recorder,
+        Command(
+            "run", "--listen", raw, "--publish", raman, "--subscribers", 1, "--threads", 1,
+            "--summary", totals["daemon"],
+        ) as daemon,
+        Command(
+            "drive", "replay", tmp_path / "in.npz", "--rate", 0, "--loops", 4, "--publish", raw,
+            "--subscribers", 2, "--summary", totals["driver"],
+        ) as driver,
+    ):  # fmt: skip
+        assert driver.end() == 0, driver.said
+        assert recorder.end() == 0, recorder.said
+        daemon.process.terminate()
+        assert daemon.end() == 0, daemon.said
+    (drove,), (ran,), (recorded,) = (summary(path) for path in totals.values())
+    assert drove["produced"] == drove["sent"] == ran["received"] == ran["sent"] == 2000
+    assert recorded["rows"] == {"raw": 2000, "raman": 2000} and recorded["complete"]
+    assert drove["lost"] == ran["lost"] == {}
+
+
+def test_record_without_a_run_says_so(tmp_path: Path) -> None:
+    with Published("raman") as source, Command("record", tmp_path / "scan.h5", "--raman", source.address) as recorder:
+        source.wait()
+        recorder.process.terminate()
+        assert recorder.end() == 3
+    assert "no run came" in recorder.said and not list(tmp_path.iterdir())

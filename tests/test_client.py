@@ -1,0 +1,193 @@
+"""The client: runs and frames as Python objects, plain and with asyncio."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from helpers import AXIS, PATIENCE_S, Published, a_frame, a_start, an_end, spectra_of, wait_until
+
+import cars_rt
+from cars_rt import client
+from cars_rt.demo.processes import free_addresses
+from cars_rt.protocol import Reason
+from cars_rt.stream import StreamError
+
+COUNTS = {"first": spectra_of(20), "second": spectra_of(7, AXIS[:50])}
+
+
+@contextmanager
+def two_runs() -> Iterator[str]:
+    """The address of a source that makes two runs as soon as somebody is there."""
+    with Published() as source:
+
+        def publish() -> None:
+            source.wait()
+            source.run("first", COUNTS["first"], 3, exposure_s=0.5)
+            source.run("second", COUNTS["second"], axis=AXIS[:50])
+
+        thread = threading.Thread(target=publish)
+        thread.start()
+        yield source.address
+        thread.join(PATIENCE_S)
+
+
+def test_iterating_gives_runs_and_frames_with_the_axis() -> None:
+    got: dict[str, list[np.ndarray]] = {}  # type: ignore[type-arg]
+    with two_runs() as address, cars_rt.connect(address, "raw", timeout=PATIENCE_S) as stream:
+        for run in stream:
+            assert run.end is None and not run.complete
+            got[run.run] = [frame.counts for frame in run]
+            assert np.array_equal(run.raman_shift, AXIS[: COUNTS[run.run].shape[1]])
+            assert run.complete and run.end is not None and run.end.reason == Reason.COMPLETE
+            assert run.ledger.spectra == len(COUNTS[run.run]) and run.source == "a test"
+            if run.run == "first":
+                assert run.exposure_s == 0.5 and stream.connected
+            else:
+                break
+    for name, counts in COUNTS.items():
+        assert np.array_equal(np.concatenate(got[name]), counts)
+    with pytest.raises(AttributeError, match="nonsense"):
+        run.nonsense
+
+
+def test_iterating_with_asyncio() -> None:
+    async def read(address: str) -> dict[str, list[np.ndarray]]:  # type: ignore[type-arg]
+        got = {}
+        async with cars_rt.connect_async(address, "raw", timeout=PATIENCE_S) as stream:
+            async for run in stream:
+                got[run.run] = [frame.counts async for frame in run]
+                assert run.complete and len(run.raman_shift) == COUNTS[run.run].shape[1]
+                if len(got) == 2:
+                    break
+        return got
+
+    with two_runs() as address:
+        got = asyncio.run(read(address))
+    for name, counts in COUNTS.items():
+        assert np.array_equal(np.concatenate(got[name]), counts)
+
+
+def test_asyncio_wait_that_is_cancelled_loses_nothing() -> None:
+    """Leaving a wait and coming back is usual with timeouts; frames read meanwhile are kept."""
+
+    async def read(source: Published) -> list[int]:
+        loop, indices = asyncio.get_running_loop(), []
+        async with cars_rt.connect_async(source.address, "raw") as stream:
+            publishing = loop.run_in_executor(None, source.wait)
+            runs = stream.__aiter__()
+            first = asyncio.ensure_future(anext(runs))
+            await publishing
+            source.say(a_start())
+            run = await first
+            sent = 0
+            while len(indices) < 50:
+                if sent < 50:
+                    source.say(a_frame(sent, spectra_of(1)))
+                    sent += 1
+                try:
+                    async with asyncio.timeout(0.01):
+                        async for frame in run:
+                            indices.append(frame.index)
+                except TimeoutError:
+                    pass
+        return indices
+
+    with Published() as source:
+        assert asyncio.run(asyncio.wait_for(read(source), PATIENCE_S)) == list(range(50))
+
+
+def test_leaving_a_run_half_way_goes_on_with_the_next() -> None:
+    with two_runs() as address, cars_rt.connect(address, "raw", timeout=PATIENCE_S) as stream:
+        names = []
+        for run in stream:
+            names.append(run.run)
+            next(iter(run))
+            if len(names) == 2:
+                break
+    assert names == ["first", "second"]
+
+
+def test_run_whose_source_vanished_ends_as_interrupted() -> None:
+    with Published() as source, cars_rt.connect(source.address, "raw", timeout=PATIENCE_S) as stream:
+        source.wait()
+        source.say(a_start("cut"), a_frame(0, spectra_of(1), "cut"))
+        source.run("next", spectra_of(2))
+        runs = iter(stream)
+        cut = next(runs)
+        assert len(list(cut)) == 1
+        assert cut.end is not None and cut.end.reason == Reason.INTERRUPTED
+        following = next(runs)
+        assert len(list(following)) == 2 and following.complete
+
+
+def test_losses_are_in_the_ledger_of_the_run(caplog: pytest.LogCaptureFixture) -> None:
+    with Published() as source, cars_rt.connect(source.address, "raw", timeout=PATIENCE_S) as stream:
+        source.wait()
+        source.say(a_start(), a_frame(0, spectra_of(1)), a_frame(4, spectra_of(1)), an_end(5))
+        run = next(iter(stream))
+        assert [frame.index for frame in run] == [0, 4]
+        assert run.ledger.lost == {"missing": 3} and not run.complete
+    assert "missing: the sequence jumps from 1 to 4: 3 spectra missing" in caplog.text
+
+
+def test_timeout_says_that_nobody_publishes() -> None:
+    (address,) = free_addresses(1)
+    with (
+        cars_rt.connect(address, timeout=0.3) as stream,
+        pytest.raises(cars_rt.NoDataError, match=f"nobody publishes at {address} within 0.3 s"),
+    ):
+        next(iter(stream))
+    assert not stream.connected
+
+
+def test_timeout_says_that_no_data_came() -> None:
+    with (
+        Published() as source,
+        cars_rt.connect(source.address, "raw", timeout=1) as stream,
+        pytest.raises(cars_rt.NoDataError, match=f"connected to {source.address}, but no data came"),
+    ):
+        next(iter(stream))
+
+
+def test_timeout_with_asyncio() -> None:
+    (address,) = free_addresses(1)
+
+    async def read() -> None:
+        async with cars_rt.connect_async(address, timeout=0.3) as stream:
+            await anext(aiter(stream))
+
+    with pytest.raises(cars_rt.NoDataError, match="nobody publishes"):
+        asyncio.run(read())
+
+
+def test_waiting_for_nobody_is_said_and_so_is_the_connection(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(client, "PATIENCE_S", 0.1)
+    (address,) = free_addresses(1)
+    source = client.Source(address, "raw")
+    try:
+
+        def said(text: str) -> bool:
+            source.pull(0.01)
+            return text in caplog.text
+
+        wait_until(lambda: said(f"nobody publishes at {address} yet; waiting"))
+        with client.Subscriber(address, "raw"), cars_rt.stream.Publisher(address, "raw"):
+            wait_until(lambda: said(f"connected to {address}"))
+            assert source.connected
+    finally:
+        source.close()
+    assert caplog.text.count("nobody publishes") == 1
+
+
+def test_impossible_address_is_refused_at_once() -> None:
+    with pytest.raises(StreamError, match="HOST:PORT"):
+        cars_rt.connect("localhost")
+    with pytest.raises(StreamError, match="HOST:PORT"):
+        cars_rt.connect_async("localhost")

@@ -1,0 +1,92 @@
+"""The demo: three real processes that end together, whatever happens."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import pytest
+from helpers import Command, summary, wait_until
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="looks for processes with ps")
+
+
+def running(output: Path) -> list[str]:
+    """Processes whose command line names the demo's folder."""
+    listing = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in listing.splitlines() if str(output) in line]
+
+
+def demo(output: Path, *arguments: object) -> Command:
+    return Command("demo", "--rate", 300, "--output", output, *arguments)
+
+
+def output_of(command: Command) -> str:
+    """What it printed; call it when the command has ended."""
+    assert command.process.stdout is not None
+    return command.process.stdout.read() + command.said
+
+
+def test_demo_loses_nothing_and_leaves_its_files(tmp_path: Path) -> None:
+    with demo(tmp_path, "--seconds", 4) as command:
+        assert command.end(120) == 0, output_of(command)
+        said = output_of(command)
+    assert "nothing was lost" in said and "agreement with the simulator's truth" in said
+    (driver,), (daemon,), (recorder,) = (
+        summary(tmp_path / f"{name}.json") for name in ("driver", "daemon", "recorder")
+    )
+    total = driver["produced"]
+    assert total == 34 * 34
+    assert driver["sent"] == daemon["received"] == daemon["sent"] == total
+    assert recorder["rows"] == {"raw": total, "raman": total} and recorder["complete"]
+    with h5py.File(tmp_path / "scan.h5") as file:
+        assert len(file["raw/counts"]) == len(file["raman/raman"]) == total
+    png = (tmp_path / "demo.png").read_bytes()
+    assert png.startswith(b"\x89PNG") and png.rstrip().endswith(b"IEND\xaeB`\x82")
+    assert not running(tmp_path)
+
+
+def test_demo_reports_a_daemon_that_cannot_compute(tmp_path: Path) -> None:
+    with demo(tmp_path, "--seconds", 4, "--engine", "nonsense") as command:
+        assert command.end(120) == 1
+        said = output_of(command)
+    assert "no engine is called 'nonsense'; there are" in said
+    assert "Traceback" not in said and not running(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["driver", "daemon", "recorder"])
+def test_demo_reports_a_process_that_dies(name: str, tmp_path: Path) -> None:
+    commands = {"driver": "drive simulator", "daemon": "--listen", "recorder": "record"}
+    with demo(tmp_path, "--seconds", 60) as command:
+        wait_until(lambda: len(running(tmp_path)) == 4 and _recording_began(tmp_path))
+        (victim,) = (
+            int(line.split()[0]) for line in running(tmp_path) if f"cars_rt {commands[name]}" in line
+            or (name == "daemon" and commands[name] in line)
+        )  # fmt: skip
+        subprocess.run(["kill", "-9", str(victim)], check=True)
+        assert command.end(120) == 1
+        said = output_of(command)
+    assert f"the {name} died (exit code -9)" in said
+    assert "Traceback" not in said and not running(tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_demo_keeps_what_was_measured(number: signal.Signals, tmp_path: Path) -> None:
+    with demo(tmp_path, "--seconds", 60) as command:
+        wait_until(lambda: len(running(tmp_path)) == 4 and _recording_began(tmp_path))
+        command.process.send_signal(number)
+        assert command.end(120) == 0, output_of(command)
+    (driver,) = summary(tmp_path / "driver.json")
+    assert driver["reason"] == "stopped" and 0 < driver["sent"] < 60 * 300
+    with h5py.File(tmp_path / "scan.h5") as file:
+        assert len(file["raman/raman"]) == driver["sent"]
+    assert not running(tmp_path)
+
+
+def _recording_began(output: Path) -> bool:
+    try:
+        with h5py.File(output / "scan.partial.h5", "r", locking=False) as file:
+            return bool(file["raman/written"][()] > 0)
+    except (OSError, KeyError, RuntimeError):
+        return False

@@ -1,0 +1,291 @@
+"""Drivers: what every one shares, the simulator, and the replay of files."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from helpers import AXIS, LOCAL, MEASURED, PATIENCE_S, Camera, Collected, spectra_of
+from numpy.typing import NDArray
+
+from cars_rt.drivers import DriveSettings, Instrument, InstrumentError, drive
+from cars_rt.drivers.base import DriveTotals
+from cars_rt.drivers.replay import Replay, ReplaySettings
+from cars_rt.drivers.simulator import SimulatedMicroscope, SimulatorSettings
+from cars_rt.physics.substances import SUBSTANCES
+from cars_rt.protocol import Reason
+from cars_rt.stream import Publisher
+
+
+def driven(instrument: Instrument, **settings: Any) -> tuple[DriveTotals, Collected]:
+    """One run of an instrument, and what a subscriber got of it."""
+    totals: list[DriveTotals] = []
+    with Publisher(LOCAL, "raw") as publisher, Collected(publisher.address, "raw") as collected:
+        thread = threading.Thread(
+            target=lambda: totals.append(drive(instrument, publisher, DriveSettings(**settings)))
+        )
+        thread.start()
+        collected.ends()
+        thread.join(PATIENCE_S)
+    return totals[0], collected
+
+
+def counts_of(collected: Collected) -> NDArray[Any]:
+    return np.concatenate([frame.block for frame in collected.frames])
+
+
+# -- what every driver shares -------------------------------------------------------------------------
+
+
+def test_run_of_an_instrument_arrives_as_it_was_yielded() -> None:
+    counts = spectra_of(50)
+    camera = Camera(np.array_split(counts, 9), spectra=50, scan=(5, 10), exposure_s=0.002)
+    totals, collected = driven(camera)
+    assert (totals.produced, totals.sent, totals.frames, totals.lost) == (50, 50, 9, {})
+    assert np.array_equal(counts_of(collected), counts)
+    assert [frame.sequence for frame in collected.frames] == list(range(9))
+    start, closed = collected.starts[0], collected.closed[0]
+    assert (start.run, start.source, start.scan) == (totals.run, "a small camera", (5, 10))
+    assert (start.spectra, start.exposure_s, start.block) == (50, 0.002, 6)
+    assert closed.end.reason == Reason.COMPLETE and closed.end.announced == 50
+    assert not closed.ledger.lost and camera.closed == 1
+
+
+def test_block_may_be_overwritten_after_the_next_is_asked_for() -> None:
+    class Reuses(Camera):
+        def frames(self) -> Any:
+            buffer = np.empty((2, len(AXIS)), np.uint16)
+            for number in range(100):
+                buffer[:] = number
+                yield buffer
+
+    _, collected = driven(Reuses([spectra_of(2)]))
+    assert np.array_equal(counts_of(collected)[::2, 0], np.arange(100))
+
+
+def test_instrument_that_fails_ends_its_run_as_failed() -> None:
+    camera = Camera([spectra_of(1)] * 3, fails=InstrumentError("the shutter is stuck"))
+    with Publisher(LOCAL, "raw") as publisher, Collected(publisher.address, "raw") as collected:
+        publisher.wait_for_subscribers(1, PATIENCE_S)
+        with pytest.raises(InstrumentError, match="the shutter is stuck"):
+            drive(camera, publisher, DriveSettings())
+        collected.ends()
+    assert collected.closed[0].end.reason == Reason.FAILED and collected.spectra == 3
+    assert camera.closed == 1
+
+
+@pytest.mark.parametrize(
+    ("camera", "reason"),
+    [
+        (Camera([np.zeros((1, len(AXIS)), np.int64)], dtype="uint16"), "counts: dtype int64"),
+        (Camera([np.zeros((1, 1, 3), np.uint16)]), r"counts: shape \(1, 1, 3\)"),
+        (Camera([spectra_of(1)], raman_shift=AXIS * 0), "not strictly monotonic"),
+        (Camera([spectra_of(1)], block=10**6), "block is 1000000"),
+    ],
+)
+def test_instrument_that_breaks_the_rules_is_told_which(camera: Camera, reason: str) -> None:
+    with Publisher(LOCAL, "raw") as publisher, pytest.raises(InstrumentError, match=reason):
+        drive(camera, publisher, DriveSettings(subscribers=0))
+    assert camera.closed == 1
+
+
+def test_stop_ends_the_run_as_stopped() -> None:
+    camera = Camera([spectra_of(1)] * 1000)
+    seen: list[int] = []
+    with Publisher(LOCAL, "raw") as publisher, Collected(publisher.address, "raw") as collected:
+        publisher.wait_for_subscribers(1, PATIENCE_S)
+        totals = drive(
+            camera, publisher, DriveSettings(), lambda: len(seen) >= 5, lambda *_: seen.append(1)
+        )
+        collected.ends()
+    assert totals.reason == collected.closed[0].end.reason == Reason.STOPPED
+    assert totals.produced == totals.sent == collected.spectra == 5
+
+
+def test_stop_while_waiting_for_subscribers_makes_no_run() -> None:
+    with Publisher(LOCAL, "raw") as publisher:
+        totals = drive(Camera([spectra_of(1)]), publisher, DriveSettings(), lambda: True)
+    assert (totals.reason, totals.produced) == (Reason.STOPPED, 0)
+
+
+WIDE = np.linspace(500, 3000, 4096)
+MANY = [spectra_of(1, WIDE)] * 4000  # more than what all buffers together hold
+
+
+def test_overload_drop_counts_what_is_dropped() -> None:
+    """The camera is never held up; index jumps over what is dropped, sequence does not."""
+    camera = Camera(MANY, raman_shift=WIDE)
+    ended: list[DriveTotals] = []
+    through = threading.Event()
+
+    def progress(_: object, totals: DriveTotals) -> None:
+        if totals.produced == len(MANY):
+            through.set()
+
+    with (
+        Publisher(LOCAL, "raw", buffer_mb=1) as publisher,
+        Collected(publisher.address, "raw") as collected,
+    ):
+        settings = DriveSettings(overload="drop")
+        thread = threading.Thread(
+            target=lambda: ended.append(drive(camera, publisher, settings, progress=progress))
+        )
+        thread.start()
+        assert through.wait(PATIENCE_S)  # nothing is read until the camera is through
+        collected.ends()
+        thread.join(PATIENCE_S)
+    (totals,) = ended
+    assert totals.produced == 4000 == totals.sent + totals.lost["overload"]
+    assert totals.lost["overload"] > 0
+    assert [frame.sequence for frame in collected.frames] == list(range(totals.sent))
+    assert collected.spectra == totals.sent
+    assert collected.closed[0].ledger.lost == {"upstream": totals.lost["overload"]}
+    assert dict(collected.closed[0].end.lost) == totals.lost
+
+
+def test_overload_block_loses_nothing() -> None:
+    camera = Camera(MANY[:1500], raman_shift=WIDE)
+    with (
+        Publisher(LOCAL, "raw", buffer_mb=1) as publisher,
+        Collected(publisher.address, "raw") as collected,
+    ):
+        ended: list[DriveTotals] = []
+        thread = threading.Thread(target=lambda: ended.append(drive(camera, publisher, DriveSettings())))
+        thread.start()
+        thread.join(1)  # the camera is held up
+        assert thread.is_alive()
+        collected.ends()
+        thread.join(PATIENCE_S)
+    assert ended[0].produced == ended[0].sent == collected.spectra == 1500
+
+
+# -- the simulator ------------------------------------------------------------------------------------
+
+
+def simulated(**settings: Any) -> SimulatedMicroscope:
+    return SimulatedMicroscope(SimulatorSettings(**{"rate": 0.0, "scan": "8x8", "pixels": 256} | settings))
+
+
+def test_same_seed_is_the_same_sample_and_noise() -> None:
+    first, second, other = (
+        np.concatenate(list(simulated(seed=seed, block=8).frames())) for seed in (3, 3, 4)
+    )
+    assert first.shape == (64, 256) and first.dtype == np.uint16
+    assert np.array_equal(first, second)
+    assert not np.array_equal(first, other)
+
+
+def test_simulator_describes_its_scan() -> None:
+    about = simulated(scan="6x9", block=9, exposure_ms=2).acquisition()
+    assert (about.spectra, about.scan, about.block, about.dtype) == (54, (6, 9), 9, "uint16")
+    assert about.exposure_s == 0.002 and len(about.raman_shift) == 256
+    assert about.dark is not None and about.dark.shape == (256,)
+
+
+def test_truth_belongs_to_the_spectra_that_were_sent(tmp_path: Path) -> None:
+    microscope = simulated(truth=tmp_path / "truth.h5", truth_every=3, block=8)
+    totals, collected = driven(microscope)
+    assert totals.sent == collected.spectra == 64
+    with h5py.File(tmp_path / "truth.h5") as file:
+        assert np.array_equal(file["index"], np.arange(0, 64, 3))
+        assert file["raman"].shape == (22, 256) and np.isfinite(file["raman"][:]).all()
+        assert list(file.attrs["substances"]) == [substance.name for substance in SUBSTANCES]
+        assert np.array_equal(file["raman_shift"], collected.starts[0].raman_shift)
+        expected = microscope.simulator.raman(file["concentrations"][:])
+        assert np.allclose(file["raman"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"scan": "8"},
+        {"scan": "0x8"},
+        {"scan": "8x99999"},
+        {"block": 0},
+        {"block": 10**6},
+        {"rate": -1.0},
+        {"rate": float("nan")},
+        {"truth_every": 0},
+        {"pixels": 1},
+        {"exposure_ms": 0.0},
+        {"truth": Path("/nowhere/truth.h5")},
+    ],
+)
+def test_impossible_settings_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(InstrumentError):
+        simulated(**settings)
+
+
+# -- replay -------------------------------------------------------------------------------------------
+
+
+def replayed(path: Path, **settings: Any) -> tuple[DriveTotals, Collected]:
+    return driven(Replay(path, ReplaySettings(**{"rate": 0.0} | settings)))
+
+
+def write(path: Path, counts: NDArray[Any], dark: NDArray[Any] | None = None) -> Path:
+    """Counts in a file of the kind that its name says."""
+    arrays = {"spectra": counts, "raman_shift": AXIS} | ({} if dark is None else {"dark": dark})
+    match path.suffix:
+        case ".npz":
+            np.savez(path, **arrays)
+        case ".h5":
+            with h5py.File(path, "w") as file:
+                for name, values in arrays.items():
+                    file[name] = values
+        case ".csv":
+            np.savetxt(path, np.column_stack([AXIS, counts.T]), delimiter=",", header="shift,...")
+    return path
+
+
+@pytest.mark.parametrize("name", ["counts.csv", "counts.npz", "counts.h5"])
+def test_replay_publishes_the_spectra_of_a_file(name: str, tmp_path: Path) -> None:
+    counts = spectra_of(30)
+    totals, collected = replayed(write(tmp_path / name, counts), block=7)
+    assert totals.sent == 30 and collected.starts[0].source == f"replay of {name}"
+    assert counts_of(collected).dtype == np.uint16
+    assert np.array_equal(counts_of(collected), counts)
+    assert np.allclose(collected.starts[0].raman_shift, AXIS)
+
+
+def test_replay_keeps_the_dark_and_loops(tmp_path: Path) -> None:
+    counts, dark = spectra_of(5), np.full(len(AXIS), 3, np.float32)
+    totals, collected = replayed(write(tmp_path / "counts.npz", counts, dark), loops=4, block=3)
+    assert totals.sent == collected.starts[0].spectra == 20
+    assert np.array_equal(counts_of(collected), np.tile(counts, (4, 1)))
+    assert np.array_equal(collected.starts[0].dark, dark)
+
+
+def test_replay_that_loops_for_ever_has_no_planned_total(tmp_path: Path) -> None:
+    replay = Replay(write(tmp_path / "counts.npz", spectra_of(2)), ReplaySettings(rate=0, loops=0))
+    assert replay.acquisition().spectra is None
+    frames = replay.frames()
+    assert all(len(next(frames)) == 1 for _ in range(11))
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int64, np.uint64, np.float16, ">u2", ">f8"])
+def test_replay_takes_every_type_of_number(dtype: Any, tmp_path: Path) -> None:
+    counts = (spectra_of(3) // 3).astype(dtype)
+    _, collected = replayed(write(tmp_path / "counts.npz", counts))
+    assert np.array_equal(counts_of(collected), counts.astype(np.float64))
+
+
+@pytest.mark.parametrize("settings", [{"block": 0}, {"rate": -1.0}, {"loops": -1}, {"rate": float("inf")}])
+def test_replay_refuses_impossible_settings(settings: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(InstrumentError):
+        Replay(write(tmp_path / "counts.npz", spectra_of(2)), ReplaySettings(**settings))
+
+
+def test_replay_of_a_bad_file_says_why(tmp_path: Path) -> None:
+    with pytest.raises(InstrumentError, match="there is no file"):
+        Replay(tmp_path / "none.npz", ReplaySettings())
+
+
+@pytest.mark.skipif(not MEASURED.is_dir(), reason=f"the measured spectra are not at {MEASURED}")
+@pytest.mark.parametrize("path", sorted(MEASURED.glob("*.csv")), ids=lambda path: path.stem)
+def test_replay_of_measured_spectra(path: Path) -> None:
+    totals, collected = replayed(path)
+    assert totals.sent == 1
+    assert np.array_equal(counts_of(collected)[0], np.loadtxt(path, delimiter=",", skiprows=1)[:, 1])

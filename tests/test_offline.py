@@ -1,0 +1,321 @@
+"""Spectra in files, and `process` on them."""
+
+import os
+import pickle
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from helpers import AXIS, MEASURED, Collected, Published, daemon_in_thread, spectra_of, wait_until
+from numpy.typing import NDArray
+from scipy.signal import find_peaks
+
+from cars_rt.drivers.replay import Replay, ReplaySettings
+from cars_rt.engines import EngineError, ModelError, compose, load_model, open_engine
+from cars_rt.offline import process
+from cars_rt.recorder import Recorder, RecordSettings
+from cars_rt.spectra import SpectraError, read_spectra, write_raman
+
+MODEL = {"name": "a model", "sha256": "0" * 64}
+COUNTS = spectra_of(4)
+
+
+def npz(path: Path, **arrays: Any) -> Path:
+    np.savez(path, **arrays)
+    return path
+
+
+def h5(path: Path, **arrays: Any) -> Path:
+    with h5py.File(path, "w") as file:
+        for name, values in arrays.items():
+            file[name.replace("__", "/")] = values
+    return path
+
+
+def raman_of(path: Path) -> tuple[NDArray[Any], NDArray[Any], str, str]:
+    """raman, raman_shift, model's name and hash from a result of any kind."""
+    if path.suffix.lower() == ".npz":
+        with np.load(path) as file:
+            return file["raman"], file["raman_shift"], str(file["model"]), str(file["model_sha256"])
+    if path.suffix in (".h5", ".hdf5"):
+        with h5py.File(path) as file:
+            return file["raman"][()], file["raman_shift"][()], file.attrs["model"], file.attrs["model_sha256"]
+    first, names = path.read_text().splitlines()[:2]
+    table = np.loadtxt(path, delimiter=",", skiprows=2)
+    assert names.startswith("raman_shift,raman")
+    return table[:, 1:].T, table[:, 0], first.split()[2].strip(","), first.split()[-1]
+
+
+# -- reading ------------------------------------------------------------------------------------------
+
+
+def test_counts_come_from_every_kind_of_file(tmp_path: Path) -> None:
+    dark = np.full(len(AXIS), 2, np.float32)
+    table = np.column_stack([AXIS, COUNTS.T])
+    np.savetxt(tmp_path / "a.csv", table, delimiter=",", header="shift,one,two", comments="")
+    np.savetxt(tmp_path / "a.txt", table, header="a comment")
+    np.savetxt(tmp_path / "b.csv", table, delimiter=";")
+    files = [
+        tmp_path / "a.csv",
+        tmp_path / "a.txt",
+        tmp_path / "b.csv",
+        npz(tmp_path / "a.npz", spectra=COUNTS, raman_shift=AXIS, dark=dark),
+        h5(tmp_path / "a.h5", spectra=COUNTS, raman_shift=AXIS, dark=dark),
+        h5(tmp_path / "b.hdf5", raw__counts=COUNTS, raw__raman_shift=AXIS, raw__dark=dark),
+    ]
+    for path in files:
+        spectra = read_spectra(path)
+        assert np.array_equal(spectra.counts, COUNTS) and spectra.counts.dtype == np.uint16, path
+        assert np.allclose(spectra.raman_shift, AXIS)
+        if path.suffix in (".npz", ".h5", ".hdf5"):
+            assert np.array_equal(spectra.dark, dark)
+
+
+def test_one_spectrum_may_be_a_plain_list(tmp_path: Path) -> None:
+    path = npz(tmp_path / "a.npz", spectra=COUNTS[0], raman_shift=AXIS)
+    assert read_spectra(path).counts.shape == (1, len(AXIS))
+
+
+def test_rows_that_were_never_written_are_not_read(tmp_path: Path) -> None:
+    path = h5(tmp_path / "a.h5", raw__counts=COUNTS, raw__raman_shift=AXIS, raw__written=np.int64(3))
+    assert np.array_equal(read_spectra(path).counts, COUNTS[:3])
+
+
+def corrupt_npz(path: Path) -> None:
+    np.savez_compressed(path, spectra=COUNTS, raman_shift=AXIS)
+    content = bytearray(path.read_bytes())
+    content[200:400] = bytes(200)
+    path.write_bytes(content)
+
+
+def corrupt_h5(path: Path) -> None:
+    h5(path, spectra=COUNTS, raman_shift=AXIS)
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def one_array(path: Path) -> None:
+    with path.open("wb") as file:
+        np.save(file, COUNTS)
+
+
+def pickled(path: Path) -> None:
+    np.savez(path, spectra=np.array([{}, print], object), raman_shift=AXIS)
+
+
+def text(content: str) -> Callable[[Path], object]:
+    return lambda path: path.write_text(content)
+
+
+def arrays(**given: Any) -> Callable[[Path], object]:
+    given = {"spectra": COUNTS, "raman_shift": AXIS} | given
+    return lambda path: (npz if path.suffix == ".npz" else h5)(path, **given)
+
+
+NAN = COUNTS.astype(np.float32)
+NAN[2, 5] = np.nan
+BAD_FILES: list[tuple[str, Callable[[Path], object], str]] = [
+    ("a.npz", lambda path: npz(path, raman_shift=AXIS), "holds no array 'spectra', only raman_shift"),
+    ("a.npz", lambda path: npz(path, spectra=COUNTS), "holds no array 'raman_shift', only spectra"),
+    ("a.npz", lambda path: npz(path), "holds no array 'spectra', only nothing"),
+    ("a.npz", arrays(raman_shift=AXIS[1:]), "spectra of 160 pixels with an axis of 159"),
+    ("a.npz", arrays(spectra=COUNTS[None]), r"the spectra have the shape \(1, 4, 160\)"),
+    ("a.npz", arrays(spectra=COUNTS[:0]), r"the spectra have the shape \(0, 160\)"),
+    ("a.npz", arrays(spectra=COUNTS.astype(str)), "the spectra are of type <U5, not numbers"),
+    ("a.npz", arrays(spectra=COUNTS + 1j), "the spectra are of type complex128, not numbers"),
+    ("a.npz", arrays(spectra=NAN), "spectrum 2 is NaN or infinite at pixel 5"),
+    ("a.npz", arrays(raman_shift=AXIS.astype(str)[None]), "raman-shift axis must be a list"),
+    ("a.npz", arrays(raman_shift=[*AXIS[:-1], AXIS[0]]), "raman-shift axis is not strictly monotonic"),
+    ("a.npz", arrays(raman_shift=AXIS * np.nan), "raman-shift axis is not finite at pixel 0"),
+    ("a.npz", arrays(dark=AXIS[1:]), "the dark spectrum must be 160 finite numbers"),
+    ("a.npz", arrays(dark=AXIS * np.inf), "the dark spectrum must be 160 finite numbers"),
+    ("a.npz", corrupt_npz, "cannot be read: "),
+    ("a.npz", text(""), "cannot be read: "),
+    ("a.npz", text("no archive"), "cannot be read: "),
+    ("a.npz", pickled, "cannot be read: Object arrays cannot be loaded when allow_pickle=False"),
+    ("a.npz", lambda path: path.write_bytes(pickle.dumps([1])), "cannot be read: "),
+    ("a.npz", one_array, "is a single array, not an .npz file"),
+    ("a.h5", lambda path: h5(path), "holds neither raw/counts nor spectra"),
+    ("a.h5", lambda path: h5(path, spectra=COUNTS), "holds neither raw/counts nor spectra"),
+    ("a.h5", lambda path: h5(path, raman__raman=COUNTS), "holds neither raw/counts nor spectra"),
+    ("a.h5", arrays(raman_shift=AXIS[1:]), "spectra of 160 pixels with an axis of 159"),
+    ("a.h5", arrays(spectra=NAN), "spectrum 2 is NaN or infinite at pixel 5"),
+    ("a.h5", lambda path: h5(path, raw=COUNTS), "cannot be read: |holds neither"),
+    ("a.h5", lambda path: h5(path, raw__counts__deep=1, raw__raman_shift=AXIS), "cannot be read: "),
+    ("a.h5", corrupt_h5, "cannot be read: .*truncated file"),
+    ("a.h5", text(""), "cannot be read: "),
+    ("a.csv", text(""), "needs two columns of numbers or more"),
+    ("a.csv", text("only words\nand more of them\n"), "needs two columns of numbers or more"),
+    ("a.csv", text("1\n2\n3\n"), "needs two columns of numbers or more"),
+    ("a.csv", text("x,y\n1,2\n3,four\n"), "line 3 does not hold numbers: '3,four'"),
+    ("a.csv", text("1,2\n3,4,5\n"), "line 2 has 3 columns, the first 2"),
+    ("a.csv", text("1,2\n3,nan\n"), "spectrum 0 is NaN or infinite at pixel 1"),
+    ("a.csv", text("1,2\n1,3\n"), "raman-shift axis is not strictly monotonic"),
+    ("a.csv", text("1,2\n"), "raman-shift axis must be a list of 2 or more"),
+    ("a.csv", lambda path: path.write_bytes(bytes(range(256))), "needs two columns|does not hold numbers"),
+    ("a.xyz", text("1,2\n"), "the file's name must end in one of .csv"),
+    ("a.csv", lambda path: path.mkdir(), "there is no file"),
+    ("a.csv", lambda path: None, "there is no file"),
+]
+
+
+@pytest.mark.parametrize(("name", "make", "reason"), BAD_FILES)
+def test_bad_file_is_refused_in_one_sentence(
+    name: str, make: Callable[[Path], object], reason: str, tmp_path: Path
+) -> None:
+    make(tmp_path / name)
+    with pytest.raises(SpectraError, match=reason) as raised:
+        read_spectra(tmp_path / name)
+    assert str(tmp_path / name) in str(raised.value)
+
+
+# -- writing ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.NPZ", "a.h5", "a.hdf5", "a.csv"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_raman_goes_to_every_kind_of_file(name: str, count: int, tmp_path: Path) -> None:
+    raman = np.random.default_rng(0).normal(size=(count, len(AXIS))).astype(np.float32)
+    write_raman(tmp_path / name, AXIS, raman, MODEL | {"name": "cnn"})
+    found, shift, model, sha256 = raman_of(tmp_path / name)
+    assert np.allclose(found, raman, rtol=1e-6) and np.allclose(shift, AXIS)
+    assert (model, sha256) == ("cnn", "0" * 64)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_target_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
+    source = npz(tmp_path / "in.npz", spectra=COUNTS, raman_shift=AXIS)
+    (tmp_path / "folder.npz").mkdir()
+    for target, reason in (
+        (tmp_path / "out.txt", "the output's name must end in one of .npz"),
+        (tmp_path / "none" / "out.npz", "there is no folder"),
+        (tmp_path / "folder.npz", "is a folder"),
+        (source, "is the input; choose another name"),
+    ):
+        with pytest.raises(SpectraError, match=reason):
+            process(source, target)
+    assert np.array_equal(read_spectra(source).counts, COUNTS)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs /dev/full or a limit on the size of files")
+def test_full_disk_leaves_no_half_file_and_keeps_the_old_one(tmp_path: Path) -> None:
+    import resource
+
+    target = tmp_path / "out.npz"
+    target.write_bytes(b"older")
+    raman = np.zeros((400, len(AXIS)), np.float32)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        for name in ("out.npz", "out.h5", "out.csv"):
+            with pytest.raises(SpectraError, match=f"{name} cannot be written: .*"):
+                write_raman(tmp_path / name, AXIS, raman, MODEL)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.npz"]
+    assert target.read_bytes() == b"older"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_folder_without_permission_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(SpectraError, match="no permission to write"):
+        write_raman(tmp_path / "out.npz", AXIS, np.zeros((1, len(AXIS)), np.float32), MODEL)
+
+
+# -- process ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [".npz", ".h5", ".csv"])
+def test_process_gives_what_the_engine_gives(kind: str, tmp_path: Path) -> None:
+    counts, dark = spectra_of(150), np.linspace(10, 200, len(AXIS)).astype(np.float32)
+    source = npz(tmp_path / "in.npz", spectra=counts, raman_shift=AXIS, dark=dark)
+    seen: list[tuple[int, int]] = []
+    done = process(source, tmp_path / f"out{kind}", progress=lambda *at: seen.append(at))
+    raman, shift, model, sha256 = raman_of(tmp_path / f"out{kind}")
+    with open_engine("auto", compose(load_model(), AXIS), 64) as engine:
+        engine.set_dark(dark)
+        expected = engine.run(counts)
+    assert np.allclose(raman, expected, atol=1e-5 * np.abs(expected).max())
+    assert np.allclose(shift, AXIS) and (model, sha256) == ("cnn", load_model().sha256)
+    assert (done.spectra, done.pixels, done.model, done.sha256) == (150, len(AXIS), model, sha256)
+    assert seen[-1] == (150, 150)
+
+
+def test_process_reads_a_recording(tmp_path: Path) -> None:
+    with Published() as source:
+        recorder = Recorder(tmp_path / "scan.h5", RecordSettings(raman=None, raw=source.address))
+        wait_until(lambda: source.publisher.wait_for_subscribers(1, 0))
+        source.run("run-1", COUNTS, spectra=4, scan=(2, 2))
+        recorder.serve()
+    assert read_spectra(tmp_path / "scan.h5").scan == (2, 2)
+    done = process(tmp_path / "scan.h5", tmp_path / "out.npz")
+    assert done.spectra == 4
+
+
+def test_process_refuses_what_it_cannot_do(tmp_path: Path) -> None:
+    source = npz(tmp_path / "in.npz", spectra=COUNTS, raman_shift=AXIS)
+    short = npz(tmp_path / "short.npz", spectra=COUNTS[:, :40], raman_shift=AXIS[:40])
+    huge = npz(tmp_path / "huge.npz", spectra=COUNTS * 1e300, raman_shift=AXIS)
+    target = tmp_path / "out.npz"
+    with pytest.raises(ModelError, match="the axis spans"):
+        process(short, target)
+    with pytest.raises(ModelError, match="no model is called"):
+        process(source, target, model="nonsense")
+    with pytest.raises(EngineError, match="no engine is called"):
+        process(source, target, engine="nonsense")
+    with np.errstate(over="ignore"), pytest.raises(SpectraError, match="the result of spectrum 0 is not finite"):
+        process(huge, target)
+    assert not target.exists()
+
+
+# -- a measured spectrum --------------------------------------------------------------------------------
+
+TOLUENE = MEASURED / "toluene_1ms_010.csv"
+CHECKED = (521.7, 786.5, 1003.6, 1211.4, 1605.1, 3057.1)  # ASTM E1840
+FURTHER = (
+    216, 344, 467, 623, 695, 729, 785, 844, 893, 1030, 1080, 1155, 1179, 1313, 1379, 1436, 1455, 1494,
+    1586, 2736, 2870, 2921, 2980, 3003, 3036, 3055, 3080,
+)  # fmt: skip
+measured = pytest.mark.skipif(not TOLUENE.is_file(), reason=f"the measured spectrum is not at {TOLUENE}")
+
+
+@measured
+def test_toluene_has_its_lines_and_no_others(tmp_path: Path) -> None:
+    process(TOLUENE, tmp_path / "out.npz")
+    raman, shift, *_ = raman_of(tmp_path / "out.npz")
+    outside = (shift < 2300) | (shift > 2500)  # structure there belongs to the instrument and the air
+    strongest = raman[0][outside].max()
+    peaks = shift[find_peaks(raman[0], prominence=0.05 * strongest)[0]]
+    for line in CHECKED:
+        assert np.abs(peaks - line).min() <= 5, f"no peak at {line}: {peaks.round(1)}"
+    assert raman[0][np.abs(shift - 1030.6).argmin()] > 0.05 * strongest
+    known = np.array([*CHECKED, *FURTHER])
+    false = [peak for peak in peaks if np.abs(known - peak).min() > 12 and not 2300 <= peak <= 2500]
+    assert not false, f"peaks that toluene does not have: {np.round(false, 1)}"
+
+
+@measured
+def test_toluene_through_the_daemon_and_the_recorder_equals_process(tmp_path: Path) -> None:
+    process(TOLUENE, tmp_path / "out.npz")
+    expected, *_ = raman_of(tmp_path / "out.npz")
+    replay = Replay(TOLUENE, ReplaySettings(rate=0, loops=20))
+    counts = np.concatenate(list(replay.frames()))
+    with (
+        Published() as source,
+        daemon_in_thread(source.address) as daemon,
+        Collected(daemon.publisher.address) as results,
+    ):
+        recorder = Recorder(tmp_path / "scan.h5", RecordSettings(raman=daemon.publisher.address))
+        source.wait()
+        wait_until(lambda: daemon.publisher.subscribers == 2)
+        source.run("run-1", counts, axis=replay.acquisition().raman_shift)
+        results.ends()
+        recorder.serve()
+    with h5py.File(tmp_path / "scan.h5") as file:
+        assert len(file["raman/raman"]) == 20
+        assert np.abs(file["raman/raman"][:] - expected).max() <= 1e-5 * np.abs(expected).max()
+
