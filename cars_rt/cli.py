@@ -17,6 +17,7 @@ from typing import Annotated
 import cyclopts
 from cyclopts import App, Parameter
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 import cars_rt
 from cars_rt.console import (
@@ -205,6 +206,44 @@ def process(
 
 
 @app.command
+def verify(
+    raw: Path,
+    result: Path | None = None,
+    *,
+    model: str | None = None,
+    engine: str = DaemonSettings.engine,
+    log_level: Level = "warning",
+) -> None:
+    """Prove from recordings that results belong to counts and that nothing was lost unsaid.
+
+    Checks the receipts of both streams against what is in the files, the time stamps, and computes some
+    results again. The exit code is 3 if anything is not as it should be.
+
+    Example: cars-rt verify counts.h5 results.h5
+
+    Parameters
+    ----------
+    raw
+        Recording of the raw stream.
+    result
+        Recording of the result stream; the same file if not given.
+    model
+        The model's name or path, if it is not a shipped one.
+    engine
+        What computes the results again.
+    """
+    from cars_rt.verify import verify as verify_recordings
+
+    start_logging(log_level)
+    findings = verify_recordings(raw, result or raw, model=model, engine=engine)
+    for finding in findings:
+        mark = ("yes", "green") if finding.true else ("NO ", "bold red")
+        console.print(Text.assemble(mark, "  ", finding.text), soft_wrap=True)
+    if not all(finding.true for finding in findings):
+        sys.exit(EXIT_INCOMPLETE)
+
+
+@app.command
 def demo(
     *,
     seconds: float | None = None,
@@ -354,6 +393,7 @@ def main() -> None:
     from cars_rt.spectra import SpectraError
     from cars_rt.stream import StreamError
     from cars_rt.training.settings import TrainingError
+    from cars_rt.verify import VerifyError
 
     with suppress(BrokenPipeError):
         try:
@@ -367,6 +407,7 @@ def main() -> None:
             SpectraError,
             StreamError,
             TrainingError,
+            VerifyError,
         ) as error:
             fail(error)
         except KeyboardInterrupt:

@@ -2,11 +2,13 @@
 
 import json
 import logging
+import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from types import FrameType
@@ -21,6 +23,8 @@ LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 
 EXIT_ERROR = 1  # something failed, and one line says what and why
 EXIT_INCOMPLETE = 3  # it worked, but spectra were lost on the way
+
+STOP_WITH_STDIN = "CARS_RT_STOP_WITH_STDIN"  # set: stop when the standard input ends
 
 STATUS_S = 1.0  # between two readings of the status line
 LOGGED_S = 10.0  # between two status lines where there is no terminal to rewrite them on
@@ -57,6 +61,8 @@ def stopping(stop: Callable[[], None]) -> Iterator[None]:
         log.info("stopping: finishing what was received (once more to leave at once)")
         stop()
 
+    if os.environ.get(STOP_WITH_STDIN):
+        threading.Thread(target=_at_end_of_stdin, args=(stop,), daemon=True).start()
     names = [name for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
     before = {name: signal.signal(getattr(signal, name), on_signal) for name in names}
     try:
@@ -64,6 +70,14 @@ def stopping(stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for name, handler in before.items():
             signal.signal(getattr(signal, name), handler)
+
+
+def _at_end_of_stdin(stop: Callable[[], None]) -> None:
+    """A pipe from the parent ends when the parent does, however it ended, on every system."""
+    with suppress(OSError, ValueError):
+        while sys.stdin.buffer.read(1):
+            pass
+    stop()
 
 
 class StatusLine:

@@ -213,6 +213,7 @@ class Recording:
             group.attrs["reason"] = end.reason.value
             group.attrs["lost_before"] = json.dumps(dict(end.lost))
             group.attrs["lost"] = json.dumps(dict(ledger.lost))
+            group.attrs["ranges"] = json.dumps(ledger.ranges)  # [cause, index of the first, spectra]
 
     def flush(self) -> None:
         """Everything appended so far is on disk afterwards, and stays readable whatever happens."""

@@ -12,7 +12,7 @@ import socket as sockets
 import time
 from dataclasses import replace
 from types import TracebackType
-from typing import Self, cast
+from typing import Literal, Self, TypeAlias, cast
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
@@ -43,6 +43,9 @@ CUT = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_H
 TRYING = zmq.EVENT_CONNECTED | zmq.EVENT_CONNECT_DELAYED | zmq.EVENT_CONNECT_RETRIED
 
 
+Overload: TypeAlias = Literal["block", "drop"]  # what a publisher does when a subscriber is too slow
+
+
 class StreamError(RuntimeError):
     """A socket that cannot be opened, with the reason and the remedy in one sentence."""
 
@@ -62,12 +65,18 @@ def message_bytes(start: Start) -> int:
 class Publisher:
     """Binds an address and publishes one stream.
 
-    Raises StreamError if the address cannot be bound.
+    A message goes to all subscribers or, if one has no room for it, to none. With leave_out_slow it goes
+    to those that have room; `left_out` counts such messages, and the subscriber that was left out finds
+    the gap in the sequence. Raises StreamError if the address cannot be bound.
     """
 
-    def __init__(self, address: str, stream: StreamName, *, buffer_mb: float = BUFFER_MB) -> None:
+    def __init__(
+        self, address: str, stream: StreamName, *, buffer_mb: float = BUFFER_MB, leave_out_slow: bool = False
+    ) -> None:
         self.stream = stream
         self.subscribers = 0
+        self.left_out = 0
+        self._leave_out_slow = leave_out_slow
         self._buffer_bytes = int(buffer_mb * 1e6)
         self._start: Start | None = None  # of the open run, kept for late subscribers
         self._said: Start | None = None  # waiting to be said, the first time or again
@@ -158,13 +167,17 @@ class Publisher:
             self._buffer_bytes = 0
 
     def _send(self, parts: list[Part], timeout_s: float) -> bool:
-        """A message goes to all subscribers or to none."""
         try:
             if timeout_s:
                 self.socket.setsockopt(zmq.SNDTIMEO, int(timeout_s * 1e3))
             self.socket.send_multipart(parts, 0 if timeout_s else zmq.NOBLOCK)
         except zmq.Again:
-            return False
+            if not self._leave_out_slow:
+                return False
+            self.left_out += 1
+            self.socket.setsockopt(zmq.XPUB_NODROP, 0)
+            self.socket.send_multipart(parts, zmq.NOBLOCK)
+            self.socket.setsockopt(zmq.XPUB_NODROP, 1)
         return True
 
     def __enter__(self) -> Self:

@@ -5,16 +5,15 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.accounting import Cause
+from cars_rt.accounting import Cause, Ledger, Problem, Range
 from cars_rt.protocol import End, Frame, ProtocolError, Reason, Start
-from cars_rt.stream import BUFFER_MB, RAW_ADDRESS, Publisher
+from cars_rt.stream import BUFFER_MB, RAW_ADDRESS, Overload, Publisher
 
-Overload: TypeAlias = Literal["block", "drop"]
 WAIT_STEP_S = 0.1  # how soon a stop is noticed while waiting
 
 
@@ -83,7 +82,14 @@ class DriveTotals:
     sent: int = 0
     frames: int = 0
     lost: dict[str, int] = field(default_factory=dict)
+    ranges: list[Range] = field(default_factory=list)
     reason: Reason = Reason.COMPLETE
+    _ledger: Ledger = field(default_factory=Ledger)
+
+    def lost_spectra(self, problem: Problem) -> None:
+        """Account for spectra that were produced and not sent."""
+        self._ledger.found(problem)
+        self.lost, self.ranges = dict(self._ledger.lost), self._ledger.ranges
 
 
 def drive(
@@ -155,7 +161,8 @@ def _publish(
         totals.frames += 1
         totals.sent += len(counts)
     else:
-        totals.lost[Cause.OVERLOAD.value] = totals.lost.get(Cause.OVERLOAD.value, 0) + len(counts)
+        problem = Problem(Cause.OVERLOAD, len(counts), "subscribers are too slow", "overload", frame.index)
+        totals.lost_spectra(problem)
 
 
 def _start(acquisition: Acquisition, run: str) -> Start:
@@ -186,6 +193,7 @@ def _end(totals: DriveTotals) -> End:
         reason=totals.reason,
         announced=totals.produced,
         lost=totals.lost,
+        ranges=tuple(totals.ranges),
     )
 
 

@@ -8,12 +8,12 @@ both slabs are taken the loop stops reading, and spectra wait in the bounded que
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 import zmq
 
-from cars_rt.accounting import Cause, Ledger, Problem
+from cars_rt.accounting import MAX_RANGES, Cause, Ledger, Problem, Range
 from cars_rt.daemon.compute import Compute
 from cars_rt.daemon.settings import DaemonSettings
 from cars_rt.engines import EngineError, ModelError
@@ -52,6 +52,7 @@ class RunTotals:
     received: int
     sent: int
     lost: dict[str, int]
+    ranges: list[Range]  # of spectra lost: cause, index of the first, how many
     problems: dict[str, int]  # what was wrong with messages, by kind
 
 
@@ -83,7 +84,12 @@ class Daemon:
             self.compute.close()
             raise
         try:
-            self.publisher = Publisher(settings.publish, "raman", buffer_mb=settings.buffer_mb)
+            self.publisher = Publisher(
+                settings.publish,
+                "raman",
+                buffer_mb=settings.buffer_mb,
+                leave_out_slow=settings.overload == "drop",
+            )
         except Exception:
             self.compute.close()
             self.subscriber.close()
@@ -117,6 +123,7 @@ class Daemon:
                     if self.subscriber.refused > refused:
                         self.reader.ledger.problems["connection cut"] += 1
                     self.publisher.serve()
+                    self._note_left_out()
                     on_tick()
             self._finish()
             return self.runs
@@ -173,7 +180,7 @@ class Daemon:
         self.spectra_in += spectra
         batch = self._filling
         if self.run_open is None or batch is None:
-            self._lose(Cause.ENGINE, spectra, f"frames of run {frame.run}, which cannot be computed")
+            self._lose(Cause.ENGINE, [frame], f"frames of run {frame.run}, which cannot be computed")
             return
         engine = self.compute.engine
         engine.inputs[batch.slab][batch.rows : batch.rows + spectra] = frame.block
@@ -197,7 +204,7 @@ class Daemon:
         if error is None:
             self._results.append((batch, 0))
             return
-        self._lose(Cause.ENGINE, batch.rows, str(error))
+        self._lose(Cause.ENGINE, (frame for frame, _, _ in batch.frames), str(error))
         self._release(batch)
 
     def _send(self) -> bool:
@@ -229,6 +236,14 @@ class Daemon:
             self._release(batch)
         return True
 
+    def _note_left_out(self) -> None:
+        """Say that a slow subscriber misses results; it counts them itself."""
+        if (count := self.publisher.left_out) and not self.ledger.problems["slow subscriber"]:
+            log.warning("a subscriber is too slow: results are dropped for it, and it will find the gaps")
+        if count:
+            self.ledger.problems["slow subscriber"] += count
+            self.publisher.left_out = 0
+
     def _release(self, batch: Batch) -> None:
         if self._filling is None:
             self._filling = Batch(batch.slab)
@@ -248,7 +263,7 @@ class Daemon:
             if self._stopping:
                 self._give_up = min(self._give_up, now + STOP_S)
             if now > self._give_up:
-                unsent = sum(batch.rows - batch.frames[first][1] for batch, first in self._results)
+                unsent = [frame for batch, first in self._results for frame, _, _ in batch.frames[first:]]
                 text = f"a subscriber had no room for them within {STOP_S:g} s of the stop"
                 self._lose(Cause.OVERLOAD, unsent, text)
                 while self._results:
@@ -290,6 +305,7 @@ class Daemon:
         announced = end.spectra if end.announced is None else end.announced
         totals = RunTotals(
             end.run, end.reason.value, announced, before.spectra, self.ledger.spectra, dict(lost),
+            sorted(before.ranges + self.ledger.ranges, key=lambda lost: lost.first)[:MAX_RANGES],
             dict(before.problems + self.ledger.problems),
         )  # fmt: skip
         self.runs.append(totals)
@@ -304,6 +320,7 @@ class Daemon:
         result = replace(
             end, stream="raman", time_ns=time.time_ns(), frames=self.ledger.frames,
             spectra=self.ledger.spectra, announced=announced, lost=dict(lost),
+            ranges=tuple(totals.ranges),
         )  # fmt: skip
         while not self.publisher.end(result):
             if self._stopping:
@@ -326,11 +343,12 @@ class Daemon:
         if closed := self.reader.interrupt(time.time_ns(), Reason.STOPPED):
             self._close(closed)
 
-    def _lose(self, cause: Cause, spectra: int, text: str) -> None:
-        """Account for spectra that were received and will not be sent."""
-        problem = Problem(cause, spectra, text, cause.value)
-        self.ledger.found(problem)
-        self._report(problem, self.ledger)
+    def _lose(self, cause: Cause, frames: Iterable[Frame], text: str) -> None:
+        """Account for frames that were received and will not be sent."""
+        for frame in frames:
+            problem = Problem(cause, len(frame.block), text, cause.value, frame.index)
+            self.ledger.found(problem)
+            self._report(problem, self.ledger)
 
     def _report(self, problem: Problem, ledger: Ledger) -> None:
         """One line for the first problem of a kind in a run; the others are only counted."""

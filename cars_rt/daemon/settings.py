@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from cars_rt.engines import AUTO, DEFAULT_MODEL
-from cars_rt.stream import BUFFER_MB, RAMAN_ADDRESS, RAW_ADDRESS
+from cars_rt.stream import BUFFER_MB, RAMAN_ADDRESS, RAW_ADDRESS, Overload
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,9 @@ class DaemonSettings:
 
     buffer_mb: float = BUFFER_MB
     """Memory for results that a subscriber has not taken yet, for each of them."""
+
+    overload: Overload = "block"
+    """If a subscriber is too slow and its buffer full: block all, or drop results for that one only."""
 
     subscribers: int = 0
     """Read no spectra before so many subscribers are connected, so that none misses the beginning."""

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cars_rt.console import STOP_WITH_STDIN
+
 TAIL_LINES = 12  # of a log, shown when its process died
 
 
@@ -31,10 +33,10 @@ class Program:
         with self.log.open("wb") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "cars_rt", *arguments],
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # never written to; its end tells them that we are gone
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=os.environ | {"PYTHONUNBUFFERED": "1"},
+                env=os.environ | {"PYTHONUNBUFFERED": "1", STOP_WITH_STDIN: "1"},
                 **apart,
             )
 
@@ -73,6 +75,8 @@ class Program:
         if self.running:
             self._process.kill()
         self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
 
 
 def free_addresses(count: int) -> list[str]:
