@@ -20,7 +20,7 @@ from fuzz_protocol import ODD, check, corpus, deep, mutate, same
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cars_rt.accounting import Cause, Problem
+from cars_rt.accounting import Cause, Problem, Range
 from cars_rt.protocol import (
     DTYPES,
     MAX_BLOCK,
@@ -109,7 +109,8 @@ def vector_message(vector: dict[str, Any]) -> Message:
         return Start(**fields, raman_shift=arrays["raman_shift"], dark=arrays.get("dark"))
     if kind == "frame":
         return Frame(**fields, arrays=arrays)
-    return End(**fields | {"reason": Reason(fields["reason"])})
+    ranges = tuple(Range(*each) for each in fields.get("ranges", ()))
+    return End(**fields | {"reason": Reason(fields["reason"]), "ranges": ranges})
 
 
 @pytest.mark.parametrize("vector", VALID, ids=lambda vector: vector["name"])
@@ -219,6 +220,7 @@ ENDS = st.builds(
     reason=st.sampled_from(Reason),
     announced=maybe(COUNT),
     lost=st.dictionaries(NAME, COUNT, max_size=6),
+    ranges=st.lists(st.builds(Range, NAME, COUNT, COUNT), max_size=6).map(tuple),
 )
 
 

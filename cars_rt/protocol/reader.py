@@ -150,7 +150,7 @@ class RunReader:
         if end.frames > self._sequence:
             text = f"the run had {end.frames} frames, the last one that came is {self._sequence - 1}"
             events.append(self._gap(Cause.MISSING, tail, text, "tail missing"))
-        elif tail:
+        elif tail and end.announced is not None and end.announced > end.spectra:
             events.append(self._gap(Cause.UPSTREAM, tail, "the source lost its last spectra", "source skip"))
         # The totals settle what gaps alone cannot: how much was lost before and how much on the way.
         ledger = self.ledger

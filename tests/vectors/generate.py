@@ -113,6 +113,8 @@ def valid() -> list[dict[str, Any]]:
     add("frame with every field, raman", frame("raman", sequence=1, index=2, **times), RAMAN)
     add("smallest end, raw", end())
     add("end with every field, raw", end(reason="failed", lost={"overload": 3, "driver jam": 1}, announced=6))
+    ranges = [["missing", 0, 4], ["driver jam", 7, 1]]
+    add("end with ranges, raman", end("raman", reason="complete", lost={"missing": 4, "driver jam": 1}, announced=5, ranges=ranges))
     add("smallest end, raman", end("raman"))
     for reason in ("complete", "stopped", "failed", "interrupted"):
         lost = {"missing": 1, "upstream": 2, "rejected": 3, "overload": 4, "engine": 5}
@@ -193,6 +195,10 @@ def invalid() -> list[dict[str, Any]]:
     add("index that leaves no room", "field", message(frame(index=2**63 - 1), COUNTS))
     add("an unknown reason", "field", message(end(reason="done")))
     add("lost that is a number", "field", message(end(lost=3)))
+    add("ranges that are a number", "field", message(end(ranges=3)))
+    add("a range of two", "field", message(end(ranges=[["missing", 3]])))
+    add("a range with a negative first", "field", message(end(ranges=[["missing", -1, 3]])))
+    add("a range without a cause", "field", message(end(ranges=[[None, 1, 3]])))
     add("lost that is negative", "field", message(end(lost={"overload": -3})))
     add("a block of 4097", "oversized", message(start(block=4097), AXIS))
     add("a block of 0", "oversized", message(start(block=0), AXIS))
