@@ -50,7 +50,8 @@ def start_logging(level: LogLevel) -> None:
 
 @contextmanager
 def stopping(stop: Callable[[], None]) -> Iterator[None]:
-    """Call `stop` at the first Ctrl-C or termination signal; a second one leaves at once."""
+    """Call `stop` at the first Ctrl-C, termination signal or closing of the terminal; a second one leaves
+    at once."""
     asked = False
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -63,7 +64,9 @@ def stopping(stop: Callable[[], None]) -> Iterator[None]:
 
     if os.environ.get(STOP_WITH_STDIN):
         threading.Thread(target=_at_end_of_stdin, args=(stop,), daemon=True).start()
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP") if hasattr(signal, name)]
+    if "SIGHUP" in names and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        names.remove("SIGHUP")  # started with nohup
     before = {name: signal.signal(getattr(signal, name), on_signal) for name in names}
     try:
         yield

@@ -114,6 +114,11 @@ class Collected:
     def ends(self, count: int = 1) -> Self:
         return self.until(lambda all_: len(all_.closed) >= count)
 
+    def more(self) -> Self:
+        """Receive until something comes."""
+        before = len(self.events)
+        return self.until(lambda all_: len(all_.events) > before)
+
     @property
     def starts(self) -> list[Start]:
         return [event for event in self.events if isinstance(event, Start)]

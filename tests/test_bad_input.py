@@ -11,7 +11,17 @@ from dataclasses import dataclass
 import msgpack
 import numpy as np
 import pytest
-from helpers import AXIS, Collected, Published, a_frame, a_start, an_end, daemon_in_thread, spectra_of, wait_until
+from helpers import (
+    AXIS,
+    Collected,
+    Published,
+    a_frame,
+    a_start,
+    an_end,
+    daemon_in_thread,
+    spectra_of,
+    wait_until,
+)
 
 from cars_rt.daemon.loop import Daemon, RunTotals
 from cars_rt.protocol import MAX_PAYLOAD_BYTES, End, Frame, Start, encode
@@ -139,7 +149,9 @@ def test_bad_message_is_said_once_and_counted_and_the_run_goes_on(
 
 def test_sequence_jump_counts_what_is_missing(line: Line, caplog: pytest.LogCaptureFixture) -> None:
     run = next(RUNS)
-    line.source.say(a_start(run), *(a_frame(number, COUNTS, run) for number in (0, 4, 5, 9)), an_end(10, run=run))
+    line.source.say(
+        a_start(run), *(a_frame(number, COUNTS, run) for number in (0, 4, 5, 9)), an_end(10, run=run)
+    )
     totals = line.totals(run)
     assert (totals.sent, totals.lost, totals.problems) == (4, {"missing": 6}, {"sequence jump": 2})
     assert warnings(caplog, "missing: the sequence jumps from 1 to 4: 3 spectra missing") == 1

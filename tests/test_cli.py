@@ -86,7 +86,10 @@ def test_process_makes_a_file_of_a_file(tmp_path: Path) -> None:
         ("record {tmp}/scan.h5 --raman nowhere", "cannot connect to 'nowhere'"),
         ("process {tmp}/in.npz -o {tmp}/out.xyz", "the output's name must end in one of"),
         ("process {tmp}/none.npz -o {tmp}/out.npz", "there is no file"),
-        ("process {tmp}/in.npz -o {tmp}/out.npz --engine nonsense", "no engine is called 'nonsense'; there are"),
+        (
+            "process {tmp}/in.npz -o {tmp}/out.npz --engine nonsense",
+            "no engine is called 'nonsense'; there are",
+        ),
         ("process {tmp}/in.npz -o {tmp}/out.npz --model {tmp}/a.txt", "no model is called"),
     ],
 )
@@ -171,7 +174,10 @@ def test_driver_daemon_and_recorder_as_commands_lose_nothing(tmp_path: Path) -> 
 
 
 def test_record_without_a_run_says_so(tmp_path: Path) -> None:
-    with Published("raman") as source, Command("record", tmp_path / "scan.h5", "--raman", source.address) as recorder:
+    with (
+        Published("raman") as source,
+        Command("record", tmp_path / "scan.h5", "--raman", source.address) as recorder,
+    ):
         source.wait()
         recorder.process.terminate()
         assert recorder.end() == 3

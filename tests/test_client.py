@@ -51,7 +51,7 @@ def test_iterating_gives_runs_and_frames_with_the_axis() -> None:
     for name, counts in COUNTS.items():
         assert np.array_equal(np.concatenate(got[name]), counts)
     with pytest.raises(AttributeError, match="nonsense"):
-        run.nonsense
+        _ = run.nonsense
 
 
 def test_iterating_with_asyncio() -> None:

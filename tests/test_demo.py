@@ -14,7 +14,9 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="looks for proce
 
 def running(output: Path) -> list[str]:
     """Processes whose command line names the demo's folder."""
-    listing = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
+    listing = subprocess.run(
+        ["ps", "-ww", "-eo", "pid,args"], capture_output=True, text=True, check=True
+    ).stdout
     return [line for line in listing.splitlines() if str(output) in line]
 
 
@@ -59,7 +61,7 @@ def test_demo_reports_a_daemon_that_cannot_compute(tmp_path: Path) -> None:
 def test_demo_reports_a_process_that_dies(name: str, tmp_path: Path) -> None:
     commands = {"driver": "drive simulator", "daemon": "--listen", "recorder": "record"}
     with demo(tmp_path, "--seconds", 60) as command:
-        wait_until(lambda: len(running(tmp_path)) == 4 and _recording_began(tmp_path))
+        wait_until(lambda: _recording_began(tmp_path))
         (victim,) = (
             int(line.split()[0]) for line in running(tmp_path) if f"cars_rt {commands[name]}" in line
             or (name == "daemon" and commands[name] in line)
@@ -71,16 +73,26 @@ def test_demo_reports_a_process_that_dies(name: str, tmp_path: Path) -> None:
     assert "Traceback" not in said and not running(tmp_path)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_stopped_demo_keeps_what_was_measured(number: signal.Signals, tmp_path: Path) -> None:
     with demo(tmp_path, "--seconds", 60) as command:
-        wait_until(lambda: len(running(tmp_path)) == 4 and _recording_began(tmp_path))
+        wait_until(lambda: _recording_began(tmp_path))
+        assert len(running(tmp_path)) == 4
         command.process.send_signal(number)
         assert command.end(120) == 0, output_of(command)
     (driver,) = summary(tmp_path / "driver.json")
     assert driver["reason"] == "stopped" and 0 < driver["sent"] < 60 * 300
     with h5py.File(tmp_path / "scan.h5") as file:
         assert len(file["raman/raman"]) == driver["sent"]
+    assert not running(tmp_path)
+
+
+def test_demo_that_is_stopped_at_once_leaves_nothing_running(tmp_path: Path) -> None:
+    with demo(tmp_path, "--seconds", 60) as command:
+        wait_until(lambda: len(running(tmp_path)) == 4)
+        command.process.send_signal(signal.SIGTERM)
+        assert command.end(120) != 0
+        assert "Traceback" not in output_of(command)
     assert not running(tmp_path)
 
 

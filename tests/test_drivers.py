@@ -96,9 +96,7 @@ def test_stop_ends_the_run_as_stopped() -> None:
     seen: list[int] = []
     with Publisher(LOCAL, "raw") as publisher, Collected(publisher.address, "raw") as collected:
         publisher.wait_for_subscribers(1, PATIENCE_S)
-        totals = drive(
-            camera, publisher, DriveSettings(), lambda: len(seen) >= 5, lambda *_: seen.append(1)
-        )
+        totals = drive(camera, publisher, DriveSettings(), lambda: len(seen) >= 5, lambda *_: seen.append(1))
         collected.ends()
     assert totals.reason == collected.closed[0].end.reason == Reason.STOPPED
     assert totals.produced == totals.sent == collected.spectra == 5
@@ -111,18 +109,19 @@ def test_stop_while_waiting_for_subscribers_makes_no_run() -> None:
 
 
 WIDE = np.linspace(500, 3000, 4096)
-MANY = [spectra_of(1, WIDE)] * 4000  # more than what all buffers together hold
+MANY = [np.full((1, 4096), number, np.uint16) for number in range(4000)]  # more than all buffers hold
 
 
 def test_overload_drop_counts_what_is_dropped() -> None:
     """The camera is never held up; index jumps over what is dropped, sequence does not."""
     camera = Camera(MANY, raman_shift=WIDE)
     ended: list[DriveTotals] = []
-    through = threading.Event()
+    full, empty = threading.Event(), threading.Event()
 
     def progress(_: object, totals: DriveTotals) -> None:
-        if totals.produced == len(MANY):
-            through.set()
+        if totals.lost:
+            full.set()
+            assert empty.wait(PATIENCE_S)
 
     with (
         Publisher(LOCAL, "raw", buffer_mb=1) as publisher,
@@ -133,13 +132,18 @@ def test_overload_drop_counts_what_is_dropped() -> None:
             target=lambda: ended.append(drive(camera, publisher, settings, progress=progress))
         )
         thread.start()
-        assert through.wait(PATIENCE_S)  # nothing is read until the camera is through
+        assert full.wait(PATIENCE_S)  # nothing is read until a frame was dropped, then all there is
+        while parts := collected.subscriber.receive(0.5):
+            collected.events += collected.reader.read(parts)
+        empty.set()
         collected.ends()
         thread.join(PATIENCE_S)
     (totals,) = ended
     assert totals.produced == 4000 == totals.sent + totals.lost["overload"]
     assert totals.lost["overload"] > 0
     assert [frame.sequence for frame in collected.frames] == list(range(totals.sent))
+    assert all(frame.index == frame.counts[0, 0] for frame in collected.frames)
+    assert any(frame.index > frame.sequence for frame in collected.frames)
     assert collected.spectra == totals.sent
     assert collected.closed[0].ledger.lost == {"upstream": totals.lost["overload"]}
     assert dict(collected.closed[0].end.lost) == totals.lost

@@ -57,7 +57,7 @@ def test_model_can_be_given_by_its_path() -> None:
 
 
 def test_unknown_model_lists_the_known() -> None:
-    with pytest.raises(ModelError, match="no model is called 'nonsense'; there are .*cnn"):
+    with pytest.raises(ModelError, match=r"no model is called 'nonsense'; there are .*cnn"):
         load_model("nonsense")
 
 
@@ -229,7 +229,7 @@ def test_engine_describes_itself(engine: Engine) -> None:
 
 
 def test_unknown_engine_lists_the_known() -> None:
-    with pytest.raises(EngineError, match="no engine is called 'nonsense'; there are auto, .*onnxruntime"):
+    with pytest.raises(EngineError, match=r"no engine is called 'nonsense'; there are auto, .*onnxruntime"):
         open_engine("nonsense", GRAPH, 1)
 
 

@@ -267,7 +267,10 @@ def test_process_refuses_what_it_cannot_do(tmp_path: Path) -> None:
         process(source, target, model="nonsense")
     with pytest.raises(EngineError, match="no engine is called"):
         process(source, target, engine="nonsense")
-    with np.errstate(over="ignore"), pytest.raises(SpectraError, match="the result of spectrum 0 is not finite"):
+    with (
+        np.errstate(over="ignore"),
+        pytest.raises(SpectraError, match="the result of spectrum 0 is not finite"),
+    ):
         process(huge, target)
     assert not target.exists()
 
@@ -318,4 +321,3 @@ def test_toluene_through_the_daemon_and_the_recorder_equals_process(tmp_path: Pa
     with h5py.File(tmp_path / "scan.h5") as file:
         assert len(file["raman/raman"]) == 20
         assert np.abs(file["raman/raman"][:] - expected).max() <= 1e-5 * np.abs(expected).max()
-

@@ -30,7 +30,7 @@ from cars_rt.recorder import Recorded, Recorder, RecordSettings
 from cars_rt.recording import Recording, RecordingError, read_rows
 
 
-class Recording_:
+class RecorderThread:
     """A recorder at work in a thread."""
 
     def __init__(self, output: Path, **settings: object) -> None:
@@ -48,7 +48,7 @@ class Recording_:
         assert not self.thread.is_alive()
         return self.recorded
 
-    def __enter__(self) -> "Recording_":
+    def __enter__(self) -> "RecorderThread":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -58,17 +58,18 @@ class Recording_:
 
 def test_recording_of_both_streams_holds_every_row(tmp_path: Path) -> None:
     counts, dark = spectra_of(600), np.linspace(0, 5, len(AXIS)).astype(np.float32)
-    with Published() as source, daemon_in_thread(source.address) as daemon:
-        with Recording_(
-            tmp_path / "scan.h5", raman=daemon.publisher.address, raw=source.address
-        ) as recording_:
-            source.wait(2)
-            wait_until(lambda: daemon.publisher.subscribers == 1)
-            source.run(
-                "run-1", counts, 7, spectra=600, scan=(30, 20), step_um=(0.5, 0.25),
-                exposure_s=0.001, full_scale=65_535.0, dark=dark,
-            )  # fmt: skip
-            (recorded,) = recording_.end()
+    with (
+        Published() as source,
+        daemon_in_thread(source.address) as daemon,
+        RecorderThread(tmp_path / "scan.h5", raman=daemon.publisher.address, raw=source.address) as recorder,
+    ):
+        source.wait(2)
+        wait_until(lambda: daemon.publisher.subscribers == 1)
+        source.run(
+            "run-1", counts, 7, spectra=600, scan=(30, 20), step_um=(0.5, 0.25),
+            exposure_s=0.001, full_scale=65_535.0, dark=dark,
+        )  # fmt: skip
+        (recorded,) = recorder.end()
     assert recorded.complete and recorded.rows == {"raw": 600, "raman": 600}
     assert recorded.lost == {"raw": {}, "raman": {}}
     assert not list(tmp_path.glob("*.partial*"))
@@ -99,10 +100,10 @@ def test_recording_of_both_streams_holds_every_row(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "float32", "float64"])
 def test_counts_keep_their_dtype(dtype: str, tmp_path: Path) -> None:
     counts = (spectra_of(5) % 251).astype(dtype)
-    with Published() as source, Recording_(tmp_path / "scan.h5", raw=source.address) as recording_:
+    with Published() as source, RecorderThread(tmp_path / "scan.h5", raw=source.address) as recorder:
         source.wait()
         source.run("run-1", counts, 2)
-        recording_.end()
+        recorder.end()
     with h5py.File(tmp_path / "scan.h5") as file:
         assert file["raw/counts"].dtype == dtype
         assert np.array_equal(file["raw/counts"], counts)
@@ -110,23 +111,23 @@ def test_counts_keep_their_dtype(dtype: str, tmp_path: Path) -> None:
 
 def test_total_that_is_not_known_grows_the_file(tmp_path: Path) -> None:
     counts = spectra_of(2 * recording.FIRST_ROWS + 500, AXIS[:40])
-    with Published() as source, Recording_(tmp_path / "scan.h5", raw=source.address) as recording_:
+    with Published() as source, RecorderThread(tmp_path / "scan.h5", raw=source.address) as recorder:
         source.wait()
         source.run("run-1", counts, 50, axis=AXIS[:40])
-        (recorded,) = recording_.end()
+        (recorded,) = recorder.end()
     assert recorded.complete
     with h5py.File(tmp_path / "scan.h5") as file:
         assert np.array_equal(file["raw/counts"], counts)
 
 
 def test_folder_takes_every_run(tmp_path: Path) -> None:
-    with Published() as source, Recording_(tmp_path / "new" / "runs", raw=source.address) as recording_:
+    with Published() as source, RecorderThread(tmp_path / "new" / "runs", raw=source.address) as recorder:
         source.wait()
         source.run("first", spectra_of(5))
         source.run("second", spectra_of(9))
-        wait_until(lambda: len(recording_.recorder.recorded) == 2)
-        recording_.recorder.stop()
-        recorded = recording_.end()
+        wait_until(lambda: len(recorder.recorder.recorded) == 2)
+        recorder.recorder.stop()
+        recorded = recorder.end()
     assert [(each.run, each.rows["raw"], each.complete) for each in recorded] == [
         ("first", 5, True),
         ("second", 9, True),
@@ -137,11 +138,11 @@ def test_folder_takes_every_run(tmp_path: Path) -> None:
 
 
 def test_lost_spectra_make_a_recording_incomplete(tmp_path: Path) -> None:
-    with Published() as source, Recording_(tmp_path / "scan.h5", raw=source.address) as recording_:
+    with Published() as source, RecorderThread(tmp_path / "scan.h5", raw=source.address) as recorder:
         source.wait()
         source.say(a_start(), a_frame(0, spectra_of(1)), a_frame(3, spectra_of(1)))
         source.say(an_end(4, 4, announced=6, lost={"overload": 2}))
-        (recorded,) = recording_.end()
+        (recorded,) = recorder.end()
     assert not recorded.complete and recorded.lost == {"raw": {"missing": 2, "upstream": 2}}
     with h5py.File(tmp_path / "scan.h5") as file:
         assert not file.attrs["complete"]
@@ -152,14 +153,14 @@ def test_lost_spectra_make_a_recording_incomplete(tmp_path: Path) -> None:
 
 
 def test_stop_in_a_run_keeps_what_came(tmp_path: Path) -> None:
-    with Published() as source, Recording_(tmp_path / "scan.h5", raw=source.address) as recording_:
+    with Published() as source, RecorderThread(tmp_path / "scan.h5", raw=source.address) as recorder:
         source.wait()
         source.publisher.open(a_start(spectra=100))
         for sequence, row in enumerate(spectra_of(30)):
             source.publisher.send(a_frame(sequence, row[None]))
-        wait_until(lambda: recording_.recorder.spectra == 30)
-        recording_.recorder.stop()
-        (recorded,) = recording_.end()
+        wait_until(lambda: recorder.recorder.spectra == 30)
+        recorder.recorder.stop()
+        (recorded,) = recorder.end()
     assert not recorded.complete
     with h5py.File(tmp_path / "scan.h5") as file:
         assert np.array_equal(file["raw/counts"], spectra_of(30))
@@ -173,7 +174,9 @@ def test_killed_recorder_leaves_every_row_it_vouched_for(rows: int, tmp_path: Pa
     partial = tmp_path / "scan.partial.h5"
     with (
         Published() as source,
-        Command("record", tmp_path / "scan.h5", "--raw", source.address, "--raman", source.address) as recorder,
+        Command(
+            "record", tmp_path / "scan.h5", "--raw", source.address, "--raman", source.address
+        ) as recorder,
     ):
         source.wait()
         source.publisher.open(a_start(axis=AXIS[:60], block=20))
@@ -265,10 +268,10 @@ def test_recording_is_not_written_over_unless_asked(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="exists already"):
         Recording(path)
     assert path.read_bytes() == b"precious"
-    with Published() as source, Recording_(path, raw=source.address, overwrite=True) as recording_:
+    with Published() as source, RecorderThread(path, raw=source.address, overwrite=True) as recorder:
         source.wait()
         source.run("run-1", spectra_of(3))
-        assert recording_.end()[0].complete
+        assert recorder.end()[0].complete
     with h5py.File(path) as file:
         assert len(file["raw/counts"]) == 3
 
@@ -288,32 +291,32 @@ def test_output_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> Non
 
 
 def test_closing_a_failed_recording_raises_nothing(tmp_path: Path) -> None:
-    recording_ = Recording(tmp_path / "scan.h5")
+    recorder = Recording(tmp_path / "scan.h5")
     start: Start = a_start()
-    recording_.start(start)
-    recording_.append(a_frame(0, spectra_of(1)))
-    recording_.flush()
-    recording_.fail()
-    assert recording_.close() == tmp_path / "scan.partial.h5"
+    recorder.start(start)
+    recorder.append(a_frame(0, spectra_of(1)))
+    recorder.flush()
+    recorder.fail()
+    assert recorder.close() == tmp_path / "scan.partial.h5"
     with pytest.raises(RecordingError, match="closed after an error"):
-        recording_.append(a_frame(1, spectra_of(1)))
+        recorder.append(a_frame(1, spectra_of(1)))
     with pytest.raises(RecordingError, match="closed after an error"):
-        recording_.end(an_end(1), Ledger())
+        recorder.end(an_end(1), Ledger())
 
 
 def test_summary_of_the_command_says_what_is_in_the_file(tmp_path: Path) -> None:
     totals = tmp_path / "totals.json"
-    with Published("raman") as results:
-        with Command(
-            "record", tmp_path / "scan.h5", "--raman", results.address, "--summary", totals
-        ) as recorder:
-            results.wait()
-            model = {"name": "m", "sha256": "0" * 64}
-            results.say(a_start(stream="raman", dtype="float32", model=model))
-            values = spectra_of(1).astype(np.float32)
-            for sequence in range(4):
-                results.say(a_frame(sequence, values, stream="raman", arrays={"raman": values}))
-            results.say(an_end(4, stream="raman"))
-            assert recorder.end() == 0, recorder.said
+    with (
+        Published("raman") as results,
+        Command("record", tmp_path / "scan.h5", "--raman", results.address, "--summary", totals) as recorder,
+    ):
+        results.wait()
+        model = {"name": "m", "sha256": "0" * 64}
+        results.say(a_start(stream="raman", dtype="float32", model=model))
+        values = spectra_of(1).astype(np.float32)
+        for sequence in range(4):
+            results.say(a_frame(sequence, values, stream="raman", arrays={"raman": values}))
+        results.say(an_end(4, stream="raman"))
+        assert recorder.end() == 0, recorder.said
     (run,) = summary(totals)
     assert run["complete"] and run["rows"] == {"raman": 4} and run["path"] == str(tmp_path / "scan.h5")

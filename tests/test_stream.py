@@ -83,10 +83,10 @@ def test_nothing_is_lost_while_a_subscriber_does_not_read() -> None:
             sent += 1
         for sequence in range(sent, sent + 200):
             while not source.publisher.send(a_frame(sequence, counts)):
-                slow.until(lambda all_, before=len(slow.events): len(all_.events) > before)
+                slow.more()
         sent += 200
         while not source.publisher.end(an_end(sent), 0):
-            slow.until(lambda all_, before=len(slow.events): len(all_.events) > before)
+            slow.more()
         slow.ends()
     assert [frame.sequence for frame in slow.frames] == list(range(sent))
     assert not slow.closed[0].ledger.lost
@@ -104,7 +104,7 @@ def test_start_that_found_no_room_is_sent_before_any_frame() -> None:
         assert not source.publisher.open(a_start("run-2", axis=start.raman_shift), 0)
         for sequence in range(3):
             while not source.publisher.send(a_frame(sequence, counts, "run-2")):
-                slow.until(lambda all_, before=len(slow.events): len(all_.events) > before)
+                slow.more()
         slow.until(lambda all_: len(all_.frames) == sent + 3)
     assert [problem.kind for problem in slow.problems] == ["second start"]
 

@@ -2,8 +2,10 @@
 
 import json
 import math
+import signal
 import time
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from rich.console import Console
@@ -30,6 +32,9 @@ def demo(*, seconds: float | None, rate: float, output: Path, engine: str) -> in
     start_logging("error")
     side = 256 if seconds is None else max(int(math.sqrt(max(seconds, 0.1) * rate)), 8)
     programs: list[Program] = []
+    for name in {"SIGTERM", "SIGHUP"} & set(dir(signal)):
+        if signal.getsignal(number := getattr(signal, name)) != signal.SIG_IGN:
+            signal.signal(number, _leave)  # the default would leave the programs running
     try:
         output.mkdir(parents=True, exist_ok=True)
         display = _measure(programs, min(side, 2048), rate, output, engine)
@@ -43,6 +48,10 @@ def demo(*, seconds: float | None, rate: float, output: Path, engine: str) -> in
     finally:
         for program in programs:
             program.kill()
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _measure(programs: list[Program], side: int, rate: float, output: Path, engine: str) -> Display:
