@@ -57,6 +57,10 @@ class Source:
             if parts is None:
                 break
             events += self.reader.read(parts)
+        if not events and self.reader.run is not None and self.subscriber.vanished:
+            log.warning("%s: the publisher vanished in mid-run", self.subscriber.address)
+            if closed := self.reader.interrupt(time.time_ns()):
+                events.append(closed)
         if events:
             self.quiet_since = time.monotonic()
             if not self.connected:

@@ -16,6 +16,7 @@ log = logging.getLogger("cars_rt.recorder")
 FLUSH_S = 1.0  # at most so much is lost when the recorder is killed
 NAP_S = 0.01  # between two looks; being woken for every spectrum would cost the engine's cores more
 BUSY = 64  # events of one look after which there is no nap
+OTHER_S = 30.0  # how long a stream may begin after the other one of the run has ended
 QUIET_S = 0.3  # a stop takes in what is already on its way, until nothing came for so long
 
 
@@ -24,7 +25,7 @@ class RecordSettings:
     """Settings of `cars-rt record`."""
 
     raman: str | None = RAMAN_ADDRESS
-    """Address of the result stream; `--no-raman` leaves it out."""
+    """Address of the result stream; "none" leaves it out."""
 
     raw: str | None = None
     """Address of the raw stream, if the counts are to be recorded, too."""
@@ -60,11 +61,13 @@ class Recorder:
         self.one_run = output.suffix.lower() in (".h5", ".hdf5")
         self._stopping = False
         self._open: dict[str, tuple[Recording, Recorded]] = {}
-        self._flushed = time.monotonic()
+        self._flushed = self._ended = time.monotonic()
         _check_output(output, self.one_run, settings.overwrite)
         addresses: dict[StreamName, str | None] = {"raw": settings.raw, "raman": settings.raman}
         self.sources: dict[StreamName, Source] = {
-            stream: Source(address, stream) for stream, address in addresses.items() if address
+            stream: Source(address, stream)
+            for stream, address in addresses.items()
+            if address and address != "none"
         }
         if not self.sources:
             raise RecordingError("nothing to record: give --raman or --raw")
@@ -111,7 +114,18 @@ class Recorder:
             self._flushed = time.monotonic()
             for recording, _ in self._open.values():
                 recording.flush()
+        if any(recorded.rows for _, recorded in self._open.values()):
+            self._give_up_waiting()
         return came > 0
+
+    def _give_up_waiting(self) -> None:
+        """A stream that has not begun long after the other one ended will not: the daemon refused the run."""
+        for recording, recorded in list(self._open.values()):
+            begun = set(recording.rows) == set(recorded.rows)
+            if recorded.rows and begun and time.monotonic() - self._ended > OTHER_S:
+                missing = ", ".join(set(self.sources) - set(recorded.rows))
+                log.warning("run %s: nothing came of the %s stream", recorded.run, missing)
+                self._finish(recording, recorded)
 
     def _take(self, event: Event) -> None:
         match event:
@@ -128,7 +142,7 @@ class Recorder:
                 return  # the file has its run
             path = self.output if self.one_run else _unused(self.output / _name(start))
             self._open[start.run] = (
-                Recording(path, overwrite=self.settings.overwrite),
+                Recording(path, streams=set(self.sources), overwrite=self.settings.overwrite),
                 Recorded(start.run, str(path)),
             )
             log.info("run %s from %r: writing %s", start.run, start.source, path)
@@ -142,8 +156,12 @@ class Recorder:
         recording.end(closed.end, closed.ledger)
         recorded.rows[stream] = recording.rows[stream].count
         recorded.lost[stream] = dict(closed.ledger.lost)
-        if len(recorded.rows) < len(self.sources):
-            return
+        self._ended = time.monotonic()
+        if len(recorded.rows) == len(self.sources):
+            self._finish(recording, recorded)
+
+    def _finish(self, recording: Recording, recorded: Recorded) -> None:
+        """Close a file and say what is in it."""
         recorded.complete = recording.complete
         recorded.path = str(recording.close())
         del self._open[recorded.run]
@@ -161,9 +179,7 @@ class Recorder:
                 self._end(closed)
         for recording, recorded in list(self._open.values()):  # a stream that never started
             recorded.rows |= {stream: rows.count for stream, rows in recording.rows.items()}
-            recorded.path = str(recording.close())
-            self.recorded.append(recorded)
-        self._open.clear()
+            self._finish(recording, recorded)
 
 
 def _name(start: Start) -> str:

@@ -14,10 +14,11 @@ after a kill, when rows from `written` on are not data. Closing cuts them off an
 
 import errno
 import json
+import logging
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from numpy.typing import ArrayLike, NDArray
 from cars_rt.accounting import Ledger
 from cars_rt.protocol import DTYPES, End, Frame, Start
 from cars_rt.protocol.messages import MAIN_ARRAY
+
+log = logging.getLogger("cars_rt.recording")
 
 FORMAT = "cars-rt recording"
 FORMAT_VERSION = 1
@@ -132,12 +135,14 @@ class Rows:
 class Recording:
     """Writes one run. Raises RecordingError if the file cannot be created or written.
 
+    streams: those without which the recording is not complete; the ones that were started if not given.
     After an error nothing more is written; `close` then leaves the partial file, readable up to the
     last flush.
     """
 
-    def __init__(self, path: Path, *, overwrite: bool = False) -> None:
+    def __init__(self, path: Path, *, streams: Collection[str] = (), overwrite: bool = False) -> None:
         self.path = path
+        self._streams = set(streams)
         self.partial = partial_path(path)
         self.rows: dict[str, Rows] = {}
         self._ends: dict[str, End] = {}
@@ -162,7 +167,7 @@ class Recording:
                 group["dark"] = start.dark
             attrs = {
                 "run": start.run,
-                "source": start.source,
+                "source": _text(start.source),
                 "time_ns": start.time_ns,
                 "scan": start.scan,
                 "step_um": start.step_um,
@@ -171,8 +176,8 @@ class Recording:
             }
             for target in (self._file, group):
                 target.attrs.update({name: value for name, value in attrs.items() if value is not None})
-            for name, value in (start.model or {}).items():
-                group.attrs[f"model_{name}"] = value
+            for name, text in (start.model or {}).items():
+                group.attrs[f"model_{name}"] = _text(text)
             columns: dict[str, tuple[tuple[int, ...], Any]] = {
                 MAIN_ARRAY[start.stream]: ((start.pixels,), DTYPES[start.dtype]),
                 "index": ((), np.int64),
@@ -183,9 +188,19 @@ class Recording:
                 columns["position"] = ((2,), np.int32)
             if start.stream == "raman":
                 columns |= {"time_in_ns": ((), np.int64), "time_out_ns": ((), np.int64)}
+            self._warn_of_full_disk(start)
             self.rows[start.stream] = Rows(group, columns, start.spectra)
             self._scan = start.scan
             self._file.flush()
+
+    def _warn_of_full_disk(self, start: Start) -> None:
+        """Say at the start what would otherwise end the recording hours later."""
+        needed = (start.spectra or 0) * start.spectrum_bytes
+        free = shutil.disk_usage(self.path.parent).free
+        if needed > free:
+            log.warning(
+                "%s: the run needs %.1f GB, the disk has %.1f GB", self.path, needed / 1e9, free / 1e9
+            )
 
     def append(self, frame: Frame) -> None:
         """Take in one frame of a stream that was started."""
@@ -243,7 +258,7 @@ class Recording:
     @property
     def complete(self) -> bool:
         """Every stream ended as planned, and every spectrum that was announced is in the file."""
-        return bool(self.rows) and all(
+        return set(self.rows) == (self._streams or set(self.rows) or {"any"}) and all(
             stream in self._ends
             and self._ends[stream].reason == "complete"
             and rows.count == self._file[stream].attrs["announced"]
@@ -292,6 +307,11 @@ def refuse_existing(path: Path) -> None:
         raise RecordingError(
             f"{left} is there, left by a recording that was cut short; rename it or give --overwrite"
         )
+
+
+def _text(text: str) -> str:
+    """Text that HDF5 can hold."""
+    return text.replace("\0", " ")
 
 
 def _reason(error: BaseException) -> str:

@@ -38,6 +38,7 @@ KEEPALIVE = {
     zmq.TCP_KEEPALIVE_CNT: 3,
 }
 
+VANISHED_S = 5.0  # a publisher that is away for so long has died: an open run is closed as interrupted
 CUT_S = 1.0  # after so long without an attempt to connect again, ZeroMQ has given the connection up
 CUT = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 TRYING = zmq.EVENT_CONNECTED | zmq.EVENT_CONNECT_DELAYED | zmq.EVENT_CONNECT_RETRIED
@@ -203,6 +204,7 @@ class Subscriber:
         self.connected = False
         self.refused = 0
         self._cut_at: float | None = None
+        self._gone_at = time.monotonic()
         _check_resolves(address)
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
         _configure(self.socket)
@@ -232,6 +234,8 @@ class Subscriber:
         """Update and return `connected`. Call it often: it also connects again where ZeroMQ would not."""
         while self.monitor.poll(0):
             event = recv_monitor_message(self.monitor, zmq.NOBLOCK)["event"]
+            if self.connected and event != zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self._gone_at = time.monotonic()
             self.connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
             self._cut_at = time.monotonic() if event & CUT else None
         if self._cut_at is not None and time.monotonic() - self._cut_at > CUT_S:
@@ -246,6 +250,11 @@ class Subscriber:
             self.socket.disconnect(self.address)
             self.socket.connect(self.address)
         return self.connected
+
+    @property
+    def vanished(self) -> bool:
+        """Whether the publisher has been away so long that an open run will not go on."""
+        return not self.connected and time.monotonic() - self._gone_at > VANISHED_S
 
     def close(self) -> None:
         """Close at once; unread messages are discarded."""

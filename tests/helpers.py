@@ -63,8 +63,8 @@ def wait_until(condition: Callable[[], object], timeout_s: float = PATIENCE_S) -
 class Published:
     """A publisher on a free port that sends whatever it is told, also nonsense."""
 
-    def __init__(self, stream: StreamName = "raw", **options: Any) -> None:
-        self.publisher = Publisher(LOCAL, stream, **options)
+    def __init__(self, stream: StreamName = "raw", address: str = LOCAL, **options: Any) -> None:
+        self.publisher = Publisher(address, stream, **options)
         self.address = self.publisher.address
 
     def wait(self, subscribers: int = 1) -> None:

@@ -96,6 +96,16 @@ def test_demo_that_is_stopped_at_once_leaves_nothing_running(tmp_path: Path) -> 
     assert not running(tmp_path)
 
 
+def test_nothing_outlives_a_demo_that_is_killed(tmp_path: Path) -> None:
+    with demo(tmp_path, "--seconds", 60) as command:
+        wait_until(lambda: _recording_began(tmp_path))
+        command.process.kill()
+        command.process.wait()
+        wait_until(lambda: not running(tmp_path))
+    with h5py.File(tmp_path / "scan.h5") as file:
+        assert file["raman/written"][()] == len(file["raman/raman"]) > 0
+
+
 def _recording_began(output: Path) -> bool:
     try:
         with h5py.File(output / "scan.partial.h5", "r", locking=False) as file:

@@ -122,6 +122,7 @@ class Daemon:
                     self.subscriber.watch()
                     if self.subscriber.refused > refused:
                         self.reader.ledger.problems["connection cut"] += 1
+                    self._close_vanished()
                     self.publisher.serve()
                     self._note_left_out()
                     on_tick()
@@ -235,6 +236,14 @@ class Daemon:
             self._results.popleft()
             self._release(batch)
         return True
+
+    def _close_vanished(self) -> None:
+        """Close the run of a driver that died: nobody else would."""
+        vanished = self.reader.run is not None and self.subscriber.vanished
+        if vanished and self._has_room and not self.subscriber.socket.poll(0):
+            log.warning("the driver at %s vanished in mid-run", self.settings.listen)
+            if closed := self.reader.interrupt(time.time_ns()):
+                self._close(closed)
 
     def _note_left_out(self) -> None:
         """Say that a slow subscriber misses results; it counts them itself."""

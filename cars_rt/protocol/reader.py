@@ -27,6 +27,8 @@ class Closed:
     ledger: Ledger
 
 
+LARGEST = float(np.finfo(np.float32).max)  # engines compute in float32
+
 Event: TypeAlias = Start | Frame | Closed | Problem
 
 
@@ -192,6 +194,6 @@ def _disagreement(frame: Frame, run: Start) -> tuple[str, str] | None:
         return "shape", f"{block.shape[1]} pixels where start announced {run.pixels}"
     if len(block) > run.block:
         return "shape", f"{len(block)} spectra where start announced at most {run.block}"
-    if frame.stream == "raw" and block.dtype.kind == "f" and not np.isfinite(block).all():
-        return "nan", f"NaN or infinite {MAIN_ARRAY[frame.stream]}"
+    if frame.stream == "raw" and block.dtype.kind == "f" and not (np.abs(block) <= LARGEST).all():
+        return "nan", f"{MAIN_ARRAY[frame.stream]} that are NaN, infinite or too large for float32"
     return None

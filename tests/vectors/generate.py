@@ -114,7 +114,10 @@ def valid() -> list[dict[str, Any]]:
     add("smallest end, raw", end())
     add("end with every field, raw", end(reason="failed", lost={"overload": 3, "driver jam": 1}, announced=6))
     ranges = [["missing", 0, 4], ["driver jam", 7, 1]]
-    add("end with ranges, raman", end("raman", reason="complete", lost={"missing": 4, "driver jam": 1}, announced=5, ranges=ranges))
+    add(
+        "end with ranges, raman",
+        end("raman", reason="complete", lost={"missing": 4, "driver jam": 1}, announced=5, ranges=ranges),
+    )
     add("smallest end, raman", end("raman"))
     for reason in ("complete", "stopped", "failed", "interrupted"):
         lost = {"missing": 1, "upstream": 2, "rejected": 3, "overload": 4, "engine": 5}

@@ -1,0 +1,126 @@
+"""`cars-rt verify`: recordings that belong together, and every way in which they do not."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from cars_rt.accounting import Cause, Ledger, Problem
+from cars_rt.engines import compose, load_model, open_engine
+from cars_rt.protocol import End, Frame, Reason, Start
+from cars_rt.recording import Recording
+from cars_rt.verify import VerifyError, verify
+
+AXIS = np.linspace(800, 1800, 400)
+SPECTRA, LOST = 40, range(10, 14)  # frames of one spectrum; these four never reached the recorder
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recording of both streams with true receipts."""
+    path = tmp_path_factory.mktemp("verify") / "scan.h5"
+    model = load_model()
+    counts = np.random.default_rng(0).integers(5000, 9000, (SPECTRA, len(AXIS))).astype(np.uint16)
+    with open_engine("auto", compose(model, AXIS), 16) as engine:
+        raman = engine.run(counts)
+        provenance = model.provenance | {"engine": engine.describe()}
+    recording = Recording(path)
+    for stream, name, values in (("raw", "counts", counts), ("raman", "raman", raman)):
+        start = Start(stream, "run-1", 1, "test", AXIS, values.dtype.name, 1, SPECTRA)  # type: ignore[arg-type]
+        if stream == "raman":
+            start = Start(stream, "run-1", 1, "test", AXIS, "float32", 1, SPECTRA, model=provenance)
+        recording.start(start)
+        ledger = Ledger()
+        for number in range(SPECTRA):
+            if number in LOST:
+                ledger.found(Problem(Cause.MISSING, 1, "gap", "gap", number))
+                continue
+            ledger.passed(1)
+            arrays = {name: values[number : number + 1]}
+            recording.append(Frame(stream, "run-1", number, number, 100 + number, arrays))  # type: ignore[arg-type]
+        end = End(stream, "run-1", 2, SPECTRA, SPECTRA, Reason.COMPLETE, SPECTRA)  # type: ignore[arg-type]
+        recording.end(end, ledger)
+    return recording.close()
+
+
+@pytest.fixture
+def path(original: Path, tmp_path: Path) -> Path:
+    """A copy to spoil."""
+    return Path(shutil.copy(original, tmp_path / "scan.h5"))
+
+
+def untrue(path: Path) -> str:
+    """What verify says is not so."""
+    return "\n".join(finding.text for finding in verify(path, path) if not finding.true)
+
+
+def test_a_true_recording_passes(path: Path) -> None:
+    findings = verify(path, path)
+    assert [finding.text for finding in findings if not finding.true] == []
+    assert any("36 in the file + 4 lost = 40 announced" in finding.text for finding in findings)
+    assert any("36 results computed again" in finding.text for finding in findings)
+
+
+def test_a_result_that_was_changed_is_found(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file["raman/raman"][0] *= 1.1
+    assert "computed again" in untrue(path)
+
+
+def test_a_loss_that_is_not_named_is_found(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file["raman"].attrs["lost"] = json.dumps({"missing": 3})
+    assert "36 in the file + 3 lost = 40 announced" in untrue(path)
+
+
+def test_other_spectra_than_those_named_are_found(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file["raman"].attrs["ranges"] = json.dumps([["missing", 20, 4]])
+    assert "are those named as lost" in untrue(path)
+
+
+def test_a_spectrum_that_is_there_twice_is_found(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file["raw/index"][5] = 4
+    assert "once, in order" in untrue(path)
+
+
+def test_results_of_other_counts_are_found(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file["raman/time_ns"][3] += 1
+        file["raman"].attrs["run"] = "run-2"
+    assert "same time stamps" in untrue(path)
+    assert "both are of one run" in untrue(path)
+
+
+def test_a_run_without_an_end_has_no_receipt(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        del file["raw"].attrs["announced"]
+    assert "the run never ended" in untrue(path)
+
+
+def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
+    other = tmp_path / "other.h5"
+    with h5py.File(other, "w") as file:
+        file["x"] = 1
+    with pytest.raises(VerifyError, match="holds no recording of the raw stream"):
+        verify(other, other)
+    other.write_bytes(b"nothing")
+    with pytest.raises(VerifyError, match="is not a recording"):
+        verify(other, other)
+
+
+def test_the_command_says_what_is_true_and_exits_by_it(path: Path) -> None:
+    command = [sys.executable, "-m", "cars_rt", "verify", str(path)]
+    good = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert good.returncode == 0, good.stderr
+    assert "NO" not in good.stderr
+    with h5py.File(path, "r+") as file:
+        file["raman/raman"][0] *= 1.1
+    bad = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert bad.returncode == 3
+    assert "NO   36 results computed again" in bad.stderr
