@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -159,6 +160,7 @@ def daemon_in_thread(listen: str, **settings: Any) -> Iterator[Daemon]:
         try:
             daemon.serve()
         except BaseException as error:
+            traceback.print_exc()  # also where the test fails first, for want of what should have come
             failures.append(error)
 
     thread = threading.Thread(target=serve)

@@ -164,7 +164,7 @@ def test_missing_tail_is_counted_at_the_end(line: Line, caplog: pytest.LogCaptur
     assert warnings(caplog, "missing: the run had 8 frames, the last one that came is 0") == 1
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e39])
 def test_counts_that_are_not_finite_are_rejected(
     value: float, line: Line, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -178,7 +178,7 @@ def test_counts_that_are_not_finite_are_rejected(
     )
     totals = line.totals(run)
     assert (totals.sent, totals.lost, totals.problems) == (2, {"rejected": 2}, {"nan": 2})
-    assert warnings(caplog, "rejected: frame 1: NaN or infinite counts") == 1
+    assert warnings(caplog, "rejected: frame 1: counts that are NaN, infinite or too large for float32") == 1
 
 
 def test_second_start_closes_the_first_run(line: Line, caplog: pytest.LogCaptureFixture) -> None:

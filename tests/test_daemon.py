@@ -180,6 +180,42 @@ def test_failing_engine_loses_exactly_its_batch(
     assert "engine: the device had enough" in caplog.text
 
 
+class FailsAlways(OnnxRuntime):
+    """An engine that passes the probe batch of every rebuilding and then fails."""
+
+    name: ClassVar[str] = "fails-always"
+
+    def launch(self, slab: int, rows: int) -> None:
+        if rows == self.max_batch:
+            raise EngineError("the device is gone")
+        super().launch(slab, rows)
+
+
+def test_engine_that_keeps_failing_is_replaced_by_the_next_kind(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(ENGINES, "fails-always", (__name__, "FailsAlways"))
+    counts = spectra_of(8 * 16)
+    with (
+        Published() as source,
+        daemon_in_thread(source.address, engine="fails-always", max_batch=16) as daemon,
+        Collected(daemon.publisher.address) as results,
+    ):
+        source.wait()
+        wait_until(lambda: daemon.publisher.subscribers == 1)
+        source.run("run-1", counts, 16)
+        results.ends()
+    end = results.closed[0].end
+    # Three batches in a row, and one more if it was under way when the third one failed.
+    assert end.announced == 128 and dict(end.lost) in ({"engine": 48}, {"engine": 64})
+    assert end.spectra == 128 - end.lost["engine"]
+    assert [tuple(lost) for lost in end.ranges] == [("engine", 0, end.lost["engine"])]
+    with open_engine("onnxruntime", compose(load_model(), AXIS), 16) as engine:
+        expected = engine.run(counts)[end.lost["engine"] :]
+    assert np.abs(results.raman() - expected).max() < 1e-5 * np.abs(expected).max()
+    assert "it is replaced by onnxruntime" in caplog.text
+
+
 def test_slow_subscriber_makes_the_daemon_wait_and_loses_nothing() -> None:
     counts = spectra_of(1500)
     with (

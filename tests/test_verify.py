@@ -9,6 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+
 from cars_rt.accounting import Cause, Ledger, Problem
 from cars_rt.engines import compose, load_model, open_engine
 from cars_rt.protocol import End, Frame, Reason, Start

@@ -6,9 +6,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import zmq
 
-from cars_rt.engines import AUTO, Engine, EngineError, compose, engine_class, load_model, open_engine
+from cars_rt.engines import AUTO, ENGINES, Engine, EngineError, compose, engine_class, load_model, open_engine
 from cars_rt.engines.base import Slab, usable_cores
 from cars_rt.protocol import Start
+
+MAX_FAILURES = 3  # batches in a row that one kind of engine may lose before the next kind takes over
 
 
 class Compute:
@@ -27,6 +29,9 @@ class Compute:
         self._max_batch = max_batch
         self._threads = threads or max(usable_cores() // 2, 1)
         self._engine: Engine | None = None
+        self._retired: list[Engine] = []  # replaced, but their slabs may still hold results
+        self._failures = 0  # one after the other
+        self._dark: Slab = np.zeros(0, np.float32)
         self._under_way: deque[tuple[int, Future[None]]] = deque()
         self._pool = ThreadPoolExecutor(1, "compute")
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PAIR)
@@ -68,10 +73,17 @@ class Compute:
         error = future.exception()
         return slab, EngineError(str(error)) if error else None
 
+    def repair(self) -> Engine:
+        """A fresh engine in place of one that failed: of the same kind, or after MAX_FAILURES failures in a
+        row the next kind that works. Waits; nothing may be under way. The old one's slabs stay readable
+        until `prepare` or `close`. Raises EngineError if no engine can be had.
+        """
+        self._engine = self._pool.submit(self._repair).result()
+        return self._engine
+
     def close(self) -> None:
-        """Stop the thread and give the engine back."""
-        if self._engine is not None:
-            self._pool.submit(self._engine.close).result()
+        """Stop the thread and give the engines back."""
+        self._pool.submit(self._close_all).result()
         self._pool.shutdown()
         self.socket.close()
         self._bell.close()
@@ -80,6 +92,8 @@ class Compute:
 
     def _prepare(self, start: Start) -> Engine:
         engine, max_batch = self._engine, max(self._max_batch, start.block)
+        while self._retired:
+            self._retired.pop().close()
         if (
             engine is None
             or not np.array_equal(engine.graph.raman_shift, start.raman_shift)
@@ -90,9 +104,29 @@ class Compute:
             if engine is not None:
                 engine.close()
             engine = fresh
-        dark: Slab = np.zeros(start.pixels, np.float32)
-        engine.set_dark(dark if start.dark is None else start.dark)
+        self._dark = np.zeros(start.pixels, np.float32) if start.dark is None else start.dark.copy()
+        engine.set_dark(self._dark)
         return engine
+
+    def _repair(self) -> Engine:
+        old = self.engine
+        names = [old.name] if self._failures < MAX_FAILURES else []
+        names += [name for name in ENGINES if name != old.name]
+        reasons = []
+        for name in [*names, old.name]:
+            try:
+                fresh = open_engine(name, old.graph, old.max_batch, self._threads)
+            except EngineError as error:
+                reasons.append(f"{name}: {error}")
+                continue
+            fresh.set_dark(self._dark)
+            self._retired.append(old)
+            return fresh
+        raise EngineError("; ".join(reasons))
+
+    def _close_all(self) -> None:
+        for engine in [*self._retired, *([self._engine] if self._engine else [])]:
+            engine.close()
 
     def _compute(self, slab: int, rows: int) -> None:
         try:
@@ -100,5 +134,9 @@ class Compute:
             self.engine.wait(slab)
             if not np.isfinite(self.engine.outputs[slab][:rows]).all():
                 raise EngineError("the engine gave values that are not finite")
+            self._failures = 0
+        except BaseException:
+            self._failures += 1
+            raise
         finally:
             self._bell.send(b"")

@@ -17,6 +17,7 @@ from cars_rt.accounting import MAX_RANGES, Cause, Ledger, Problem, Range
 from cars_rt.daemon.compute import Compute
 from cars_rt.daemon.settings import DaemonSettings
 from cars_rt.engines import EngineError, ModelError
+from cars_rt.engines.base import Slab
 from cars_rt.latency import Latencies
 from cars_rt.physics.axis import AxisError
 from cars_rt.protocol import Closed, Frame, Reason, RunReader, Start
@@ -38,6 +39,8 @@ class Batch:
     spectra that were lost before it."""
 
     slab: int
+    counts: Slab
+    raman: Slab
     rows: int = 0
     frames: list[tuple[Frame, int, int, int]] = field(default_factory=list)
 
@@ -72,9 +75,10 @@ class Daemon:
         self.run_open: Start | None = None  # as published; None: no run, or one that cannot be computed
         self.ledger = Ledger()  # what became of the run's spectra after they were received
         self._stopping = False
+        self._broken = False  # the engine failed, and is replaced as soon as nothing is under way
         self._give_up = float("inf")  # when subscribers have had long enough after a stop
         self._free: deque[int] = deque()
-        self._filling: Batch | None = None  # has room for one more block, always
+        self._filling: Batch | None = None
         self._computing: deque[Batch] = deque()
         self._results: deque[tuple[Batch, int]] = deque()  # computed; frames from this one on are unsent
         self.compute = Compute(settings.model, settings.engine, settings.max_batch, settings.threads)
@@ -155,7 +159,8 @@ class Daemon:
     @property
     def _has_room(self) -> bool:
         """Whether another message can be taken."""
-        return self.run_open is None or self._filling is not None
+        batch, run = self._filling, self.run_open
+        return run is None or (batch is not None and batch.rows + run.block <= len(batch.counts))
 
     def _read(self) -> None:
         for _ in range(READ_AT_ONCE):
@@ -183,36 +188,55 @@ class Daemon:
         if self.run_open is None or batch is None:
             self._lose(Cause.ENGINE, [frame], f"frames of run {frame.run}, which cannot be computed")
             return
-        engine = self.compute.engine
-        engine.inputs[batch.slab][batch.rows : batch.rows + spectra] = frame.block
+        batch.counts[batch.rows : batch.rows + spectra] = frame.block
         batch.frames.append((frame, batch.rows, received, self.reader.ledger.total_lost))
         batch.rows += spectra
-        if batch.rows + self.run_open.block > engine.max_batch:
+        if batch.rows + self.run_open.block > len(batch.counts):
             self._submit(full=True)
 
     def _submit(self, full: bool = False) -> None:
         """Have the slab computed if it is full, or if the engine has nothing else to do."""
         batch = self._filling
-        if batch and batch.rows and (full or self.compute.idle):
+        if batch and batch.rows and not self._broken and (full or self.compute.idle):
             self.compute.submit(batch.slab, batch.rows)
             self._computing.append(batch)
-            self._filling = Batch(self._free.popleft()) if self._free else None
+            self._filling = self._batch(self._free.popleft()) if self._free else None
+
+    def _batch(self, slab: int) -> Batch:
+        engine = self.compute.engine
+        return Batch(slab, engine.inputs[slab], engine.outputs[slab])
 
     def _collect(self) -> None:
-        """Take a computed batch from the engine."""
+        """Take a computed batch from the engine; have the engine replaced if it failed."""
         _, error = self.compute.collect()
         batch = self._computing.popleft()
         if error is None:
             self._results.append((batch, 0))
+        else:
+            self._broken = True
+            self._lose(Cause.ENGINE, [entry[0] for entry in batch.frames], str(error))
+            self._release(batch)
+        if self._broken and not self._computing:
+            self._repair()
+
+    def _repair(self) -> None:
+        """Replace the engine. What was filled in already moves along; results wait in the old slabs."""
+        self._broken = False
+        try:
+            engine = self.compute.repair()
+        except EngineError as error:
+            log.error("no engine can take over, going on with the one that failed: %s", error)
             return
-        self._lose(Cause.ENGINE, (frame for frame, _, _ in batch.frames), str(error))
-        self._release(batch)
+        log.warning("the engine failed; it is replaced by %s", engine.describe())
+        if (old := self._filling) is not None:
+            self._filling = self._batch(old.slab)
+            self._filling.counts[: old.rows] = old.counts[: old.rows]
+            self._filling.rows, self._filling.frames = old.rows, old.frames
 
     def _send(self) -> bool:
         """Publish what is computed; False if a subscriber has no room for the rest yet."""
         while self._results:
             batch, first = self._results[0]
-            output = self.compute.engine.outputs[batch.slab]
             for number in range(first, len(batch.frames)):
                 frame, row, received, lost = batch.frames[number]
                 now = time.time_ns()
@@ -222,7 +246,7 @@ class Daemon:
                     sequence=self.ledger.frames,
                     index=frame.index,
                     time_ns=frame.time_ns,
-                    arrays={"raman": output[row : row + len(frame.block)]},
+                    arrays={"raman": batch.raman[row : row + len(frame.block)]},
                     time_in_ns=received,
                     time_out_ns=now,
                     lost=lost + self.ledger.total_lost,
@@ -255,7 +279,7 @@ class Daemon:
 
     def _release(self, batch: Batch) -> None:
         if self._filling is None:
-            self._filling = Batch(batch.slab)
+            self._filling = self._batch(batch.slab)
         else:
             self._free.append(batch.slab)
 
@@ -267,12 +291,13 @@ class Daemon:
         self._submit(full=True)
         while self._computing:
             self._collect()
+            self._submit(full=True)
         while not self._send():
             now = time.monotonic()
             if self._stopping:
                 self._give_up = min(self._give_up, now + STOP_S)
             if now > self._give_up:
-                unsent = [frame for batch, first in self._results for frame, _, _ in batch.frames[first:]]
+                unsent = [entry[0] for batch, first in self._results for entry in batch.frames[first:]]
                 text = f"a subscriber had no room for them within {STOP_S:g} s of the stop"
                 self._lose(Cause.OVERLOAD, unsent, text)
                 while self._results:
@@ -293,7 +318,7 @@ class Daemon:
             log.error("run %s from %r cannot be computed: %s", start.run, start.source, error)
             return
         self._free = deque(range(1, len(engine.inputs)))
-        self._filling = Batch(0)
+        self._filling = self._batch(0)
         model = self.compute.model.provenance | {"engine": engine.describe()}
         self.run_open = replace(
             start, stream="raman", dtype="float32", dark=None, sequence=0, index=0, model=model
