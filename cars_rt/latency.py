@@ -33,7 +33,3 @@ class Latencies:
         number = int(np.searchsorted(np.cumsum(self._bins), self.count * percent / 100))
         middle = SMALLEST_MS * 10 ** ((number + 0.5) / BINS_PER_DECADE)
         return min(middle, self.largest_ms)
-
-    def summary(self) -> dict[str, float]:
-        """Median, 99th percentile and largest, in milliseconds."""
-        return {"p50_ms": self.percentile(50), "p99_ms": self.percentile(99), "max_ms": self.largest_ms}

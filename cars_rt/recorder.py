@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cars_rt.client import Source
@@ -208,8 +208,3 @@ def _check_output(output: Path, one_run: bool, overwrite: bool) -> None:
         probe.unlink()
     except OSError as error:
         raise RecordingError(f"cannot write in {folder}: {error.strerror}") from None
-
-
-def summary_of(recorded: list[Recorded]) -> list[dict[str, object]]:
-    """For a JSON file."""
-    return [asdict(each) for each in recorded]
