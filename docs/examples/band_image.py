@@ -2,8 +2,9 @@
 
 import asyncio
 
-import cars_rt
 import numpy as np
+
+import cars_rt
 
 
 async def main() -> None:

@@ -1,6 +1,7 @@
 """A driver for an instrument of your own: describe it, yield its counts, close it."""
 
 import numpy as np
+
 from cars_rt.drivers import Acquisition, DriveSettings, Instrument, drive
 from cars_rt.stream import Publisher
 
