@@ -76,9 +76,12 @@ def stopping(stop: Callable[[], None]) -> Iterator[None]:
 
 
 def _at_end_of_stdin(stop: Callable[[], None]) -> None:
-    """A pipe from the parent ends when the parent does, however it ended, on every system."""
+    """A pipe from the parent ends when the parent does, however it ended, on every system.
+
+    Reads the descriptor: Python aborts at its end if a thread still holds the lock of sys.stdin.
+    """
     with suppress(OSError, ValueError):
-        while sys.stdin.buffer.read(1):
+        while os.read(sys.stdin.fileno(), 1):
             pass
     stop()
 
