@@ -248,6 +248,7 @@ def demo(
     *,
     seconds: float | None = None,
     rate: float = 1000.0,
+    block: int = 4,
     output: Path = Path("demo-output"),
     engine: str = DaemonSettings.engine,
 ) -> None:
@@ -262,6 +263,8 @@ def demo(
         Scan for about so long; without it a scan of 256 x 256 spectra is made.
     rate
         Spectra per second.
+    block
+        Spectra to a message. With 1, two cores are busy enough with messages for results to come later.
     output
         Folder for the recording, the truth, the picture and the logs; older ones in it are replaced.
     engine
@@ -269,7 +272,7 @@ def demo(
     """
     from cars_rt.demo import demo as run_demo
 
-    sys.exit(run_demo(seconds=seconds, rate=rate, output=output, engine=engine))
+    sys.exit(run_demo(seconds=seconds, rate=rate, block=block, output=output, engine=engine))
 
 
 @app.command

@@ -198,7 +198,8 @@ class Subscriber:
     Raises StreamError for an address that cannot be connected to.
     """
 
-    def __init__(self, address: str, stream: StreamName) -> None:
+    def __init__(self, address: str, stream: StreamName, *, connect: bool = True) -> None:
+        """connect: at once; otherwise call `connect` when it is time."""
         self.address = address
         self.stream = stream
         self.connected = False
@@ -210,16 +211,22 @@ class Subscriber:
         _configure(self.socket)
         self.socket.setsockopt(zmq.RCVHWM, UNREAD)
         self.socket.setsockopt(zmq.RECONNECT_IVL, 50)
-        self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1_000)
+        self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, 250)
         self.socket.subscribe(f"{stream}.")
         self.monitor: zmq.Socket[bytes] = self.socket.get_monitor_socket(
             zmq.EVENT_HANDSHAKE_SUCCEEDED | CUT | TRYING
         )
+        if connect:
+            self.connect()
+
+    def connect(self) -> None:
+        """Connect, now or as soon as somebody publishes there. Raises StreamError."""
         try:
-            self.socket.connect(address)
+            self.socket.connect(self.address)
         except zmq.ZMQError as error:
             self.close()
-            raise StreamError(f"cannot connect to {address}: {error}; give it as tcp://HOST:PORT") from None
+            text = f"cannot connect to {self.address}: {error}; give it as tcp://HOST:PORT"
+            raise StreamError(text) from None
 
     def receive(self, timeout_s: float = 0) -> list[bytes] | None:
         """The parts of the next message, or None if none came within the timeout."""

@@ -31,7 +31,8 @@ class Engine(ABC):
 
     name: ClassVar[str]
 
-    def __init__(self, graph: Graph, max_batch: int, slabs: int = 2, threads: int = 0) -> None:
+    def __init__(self, graph: Graph, max_batch: int, slabs: int = 3, threads: int = 0) -> None:
+        """slabs: one is filled while another is computed and a third one sent."""
         self.graph = graph
         self.max_batch = max_batch
         self.inputs: list[Slab] = self._allocate(slabs)

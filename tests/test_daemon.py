@@ -250,7 +250,7 @@ def test_stop_gives_up_a_subscriber_that_does_not_read(
         source.publisher.open(a_start(axis=axis, block=3))
         for sequence in range(300):
             source.publisher.send(a_frame(sequence, counts[3 * sequence : 3 * sequence + 3]), PATIENCE_S)
-        wait_until(lambda: len(daemon._results) == 2)  # both slabs wait for the subscriber
+        wait_until(lambda: len(daemon._results) == 3)  # all slabs wait for the subscriber
         daemon.stop()
         wait_until(lambda: daemon.runs)
     (totals,) = daemon.runs

@@ -1,8 +1,8 @@
 """The daemon: receives counts, has them computed, publishes raman. One loop owns all sockets.
 
 A frame's way: subscriber -> RunReader -> input slab -> Compute -> output slab -> publisher.
-While a batch is computed, the other slab fills with whatever arrives; that is the next batch. When
-both slabs are taken the loop stops reading, and spectra wait in the bounded queue of the socket.
+While a batch is computed, another slab fills with whatever arrives; that is the next batch. When
+all slabs are taken the loop stops reading, and spectra wait in the bounded queue of the socket.
 """
 
 import logging
@@ -83,7 +83,7 @@ class Daemon:
         self._results: deque[tuple[Batch, int]] = deque()  # computed; frames from this one on are unsent
         self.compute = Compute(settings.model, settings.engine, settings.max_batch, settings.threads)
         try:
-            self.subscriber = Subscriber(settings.listen, "raw")
+            self.subscriber = Subscriber(settings.listen, "raw", connect=False)
         except Exception:
             self.compute.close()
             raise
@@ -118,6 +118,8 @@ class Daemon:
             tick, wanted = 0.0, self.settings.subscribers
             while not self._stopping and not self.publisher.wait_for_subscribers(wanted, TICK_S):
                 on_tick()
+            # Not earlier: a driver that waits for us begins when it sees us.
+            self.subscriber.connect()
             while not self._stopping:
                 self._turn()
                 if (now := time.monotonic()) >= tick:
@@ -149,6 +151,7 @@ class Daemon:
         ready = _poll(sockets, RETRY_S if self._results else timeout_s)
         if self.compute.socket in ready:
             self._collect()
+            self._submit()  # first of all: the engine shall not wait while results are sent
         self._send()
         came = self.subscriber.socket in ready
         if came:

@@ -27,7 +27,7 @@ END_S = 30.0  # and everything must have ended so long after the last one
 out = Console(highlight=False, soft_wrap=True)
 
 
-def demo(*, seconds: float | None, rate: float, output: Path, engine: str) -> int:
+def demo(*, seconds: float | None, rate: float, block: int, output: Path, engine: str) -> int:
     """Run the demo; the exit code. Nothing is left running, whatever happens."""
     start_logging("error")
     side = 256 if seconds is None else max(int(math.sqrt(max(seconds, 0.1) * rate)), 8)
@@ -37,7 +37,7 @@ def demo(*, seconds: float | None, rate: float, output: Path, engine: str) -> in
             signal.signal(number, _leave)  # the default would leave the programs running
     try:
         output.mkdir(parents=True, exist_ok=True)
-        display = _measure(programs, min(side, 2048), rate, output, engine)
+        display = _measure(programs, min(side, 2048), rate, block, output, engine)
         return _report(output, display)
     except DemoError as error:
         out.print(str(error), style="red", markup=False)
@@ -54,7 +54,9 @@ def _leave(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _measure(programs: list[Program], side: int, rate: float, output: Path, engine: str) -> Display:
+def _measure(
+    programs: list[Program], side: int, rate: float, block: int, output: Path, engine: str
+) -> Display:
     """Start everything, show what comes, and stop everything in order."""
     raw, raman = free_addresses(2)
 
@@ -73,12 +75,12 @@ def _measure(programs: list[Program], side: int, rate: float, output: Path, engi
     )
     driver = program(
         "driver", "drive", "simulator", "--publish", raw, "--subscribers", "2",
-        "--rate", str(rate), "--scan", f"{side}x{side}",
+        "--rate", str(rate), "--scan", f"{side}x{side}", "--block", str(block),
         "--truth", str(output / "truth.h5"), "--truth-every", str(TRUTH_EVERY),
     )  # fmt: skip
     try:
         with stopping(driver.stop):
-            _watch(source, display, programs, f"{side} x {side} spectra at {rate:g}/s")
+            _watch(source, display, programs, f"{side} x {side} spectra at {rate:g}/s, {block} to a message")
         recorder.wait(END_S)
         driver.wait(END_S)
         daemon.stop()
