@@ -63,7 +63,9 @@ def picture(recording: Path, truth: Path, target: Path) -> bool:
     grid = figure.add_gridspec(2, 2, width_ratios=(1, 1.35))
     map_, top = figure.add_subplot(grid[:, 0]), figure.add_subplot(grid[0, 1])
     bottom = figure.add_subplot(grid[1, 1], sharex=top)
-    scale = PowerNorm(0.5, vmin=0, vmax=np.nanpercentile(image, 99.5))  # cells are fainter than solvents
+    scale = PowerNorm(
+        0.5, vmin=0, vmax=float(np.nanpercentile(image, 99.5))
+    )  # cells are fainter than solvents
     shown = map_.imshow(image, cmap="inferno", norm=scale)
     map_.set_title(f"raman at {BAND_NAME}")
     map_.set_xticks([])
