@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.accounting import MAX_RANGES
-from cars_rt.engines import AUTO, EngineError, ModelError, compose, load_model, open_engine
+from cars_rt.engines import AUTO, TOLERANCE, EngineError, ModelError, compose, load_model, open_engine
 from cars_rt.physics.axis import AxisError
 from cars_rt.recording import read_rows
 
 PROBES = 64  # spectra computed again; all of them would take as long as the run
-TOLERANCE = 2e-2  # of a spectrum's maximum: what engines of reduced precision may differ by
 
 
 class VerifyError(ValueError):

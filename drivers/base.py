@@ -84,12 +84,6 @@ class DriveTotals:
     lost: dict[str, int] = field(default_factory=dict)
     ranges: list[Range] = field(default_factory=list)
     reason: Reason = Reason.COMPLETE
-    _ledger: Ledger = field(default_factory=Ledger)
-
-    def lost_spectra(self, problem: Problem) -> None:
-        """Account for spectra that were produced and not sent."""
-        self._ledger.found(problem)
-        self.lost, self.ranges = dict(self._ledger.lost), self._ledger.ranges
 
 
 def drive(
@@ -104,7 +98,7 @@ def drive(
     stopped is asked before every frame; progress is called after every frame and while waiting.
     Raises InstrumentError after the run was ended on the wire as failed.
     """
-    totals = DriveTotals()
+    totals, ledger = DriveTotals(), Ledger()
     try:
         acquisition = instrument.acquisition()
         while not publisher.wait_for_subscribers(settings.subscribers, WAIT_STEP_S):
@@ -119,7 +113,7 @@ def drive(
         patient = True
         try:
             for counts in instrument.frames():
-                _publish(counts, totals, publisher, settings.overload, stopped)
+                _publish(counts, totals, ledger, publisher, settings.overload, stopped)
                 progress(acquisition, totals)
                 if stopped():
                     totals.reason = Reason.STOPPED
@@ -141,6 +135,7 @@ def drive(
 def _publish(
     counts: NDArray[Any],
     totals: DriveTotals,
+    ledger: Ledger,
     publisher: Publisher,
     overload: Overload,
     stopped: Callable[[], bool],
@@ -162,7 +157,8 @@ def _publish(
         totals.sent += len(counts)
     else:
         problem = Problem(Cause.OVERLOAD, len(counts), "subscribers are too slow", "overload", frame.index)
-        totals.lost_spectra(problem)
+        ledger.found(problem)
+        totals.lost, totals.ranges = dict(ledger.lost), ledger.ranges
 
 
 def _start(acquisition: Acquisition, run: str) -> Start:

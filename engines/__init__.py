@@ -16,6 +16,7 @@ __all__ = [
     "AUTO",
     "DEFAULT_MODEL",
     "ENGINES",
+    "TOLERANCE",
     "Card",
     "Engine",
     "EngineError",
@@ -58,13 +59,20 @@ def open_engine(name: str, graph: Graph, max_batch: int, threads: int = 0) -> En
         reason = cls.unavailable()
         if reason is None:
             try:
-                engine = cls(graph, max_batch, threads=threads)
-                check(engine)
-                return engine
+                return _checked(cls(graph, max_batch, threads=threads))
             except EngineError as error:
                 reason = str(error)
         reasons.append(f"{candidate}: {reason}")
     raise EngineError("; ".join(reasons))
+
+
+def _checked(engine: Engine) -> Engine:
+    try:
+        check(engine)
+    except EngineError:
+        engine.close()
+        raise
+    return engine
 
 
 def check(engine: Engine) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from helpers import AXIS, LOCAL, MEASURED, PATIENCE_S, Camera, Collected, spectra_of
+from helpers import AXIS, LOCAL, MEASURED, PATIENCE_S, Camera, Collected, spectra_of, summary
 from numpy.typing import NDArray
 
+from cars_rt.console import write_summary
 from cars_rt.drivers import DriveSettings, Instrument, InstrumentError, drive
 from cars_rt.drivers.base import DriveTotals
 from cars_rt.drivers.replay import Replay, ReplaySettings
@@ -112,7 +113,7 @@ WIDE = np.linspace(500, 3000, 4096)
 MANY = [np.full((1, 4096), number, np.uint16) for number in range(4000)]  # more than all buffers hold
 
 
-def test_overload_drop_counts_what_is_dropped() -> None:
+def test_overload_drop_counts_what_is_dropped(tmp_path: Path) -> None:
     """The camera is never held up; index jumps over what is dropped, sequence does not."""
     camera = Camera(MANY, raman_shift=WIDE)
     ended: list[DriveTotals] = []
@@ -147,6 +148,10 @@ def test_overload_drop_counts_what_is_dropped() -> None:
     assert collected.spectra == totals.sent
     assert collected.closed[0].ledger.lost == {"upstream": totals.lost["overload"]}
     assert dict(collected.closed[0].end.lost) == totals.lost
+    assert sum(lost.spectra for lost in collected.closed[0].end.ranges) == totals.lost["overload"]
+    write_summary(tmp_path / "driver.json", [totals])
+    (said,) = summary(tmp_path / "driver.json")
+    assert said["lost"] == totals.lost and said["ranges"] == [list(lost) for lost in totals.ranges]
 
 
 def test_overload_block_loses_nothing() -> None:

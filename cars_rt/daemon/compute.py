@@ -32,7 +32,7 @@ class Compute:
         self._retired: list[Engine] = []  # replaced, but their slabs may still hold results
         self._failures = 0  # one after the other
         self._dark: Slab = np.zeros(0, np.float32)
-        self._under_way: deque[tuple[int, Future[None]]] = deque()
+        self._under_way: deque[Future[None]] = deque()
         self._pool = ThreadPoolExecutor(1, "compute")
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PAIR)
         self._bell: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PAIR)  # the thread's end
@@ -64,14 +64,13 @@ class Compute:
 
     def submit(self, slab: int, rows: int) -> None:
         """Compute the first rows of a slab."""
-        self._under_way.append((slab, self._pool.submit(self._compute, slab, rows)))
+        self._under_way.append(self._pool.submit(self._compute, slab, rows))
 
-    def collect(self) -> tuple[int, EngineError | None]:
-        """The slab that is done next, and why it failed if it did. Waits for it."""
+    def collect(self) -> EngineError | None:
+        """Why the slab that was submitted first failed, or None if it did not. Waits for it."""
         self.socket.recv()
-        slab, future = self._under_way.popleft()
-        error = future.exception()
-        return slab, EngineError(str(error)) if error else None
+        error = self._under_way.popleft().exception()
+        return EngineError(str(error)) if error else None
 
     def repair(self) -> Engine:
         """A fresh engine in place of one that failed: of the same kind, or after MAX_FAILURES failures in a
@@ -110,16 +109,17 @@ class Compute:
 
     def _repair(self) -> Engine:
         old = self.engine
-        names = [old.name] if self._failures < MAX_FAILURES else []
-        names += [name for name in ENGINES if name != old.name]
+        others = [name for name in ENGINES if name != old.name]
         reasons = []
-        for name in [*names, old.name]:
+        for name in [old.name, *others] if self._failures < MAX_FAILURES else [*others, old.name]:
             try:
                 fresh = open_engine(name, old.graph, old.max_batch, self._threads)
             except EngineError as error:
                 reasons.append(f"{name}: {error}")
                 continue
             fresh.set_dark(self._dark)
+            if name != old.name:
+                self._failures = 0  # those were of another kind
             self._retired.append(old)
             return fresh
         raise EngineError("; ".join(reasons))

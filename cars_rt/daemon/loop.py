@@ -211,7 +211,7 @@ class Daemon:
 
     def _collect(self) -> None:
         """Take a computed batch from the engine; have the engine replaced if it failed."""
-        _, error = self.compute.collect()
+        error = self.compute.collect()
         batch = self._computing.popleft()
         if error is None:
             self._results.append((batch, 0))
