@@ -17,6 +17,7 @@ class Cause(StrEnum):
     REJECTED = "rejected"  # arrived, but malformed or not what `start` announced
     OVERLOAD = "overload"  # dropped here because the next stage was too slow
     ENGINE = "engine"  # the engine failed on it
+    OUTPUT = "output"  # computed, but dropped at the output: a subscriber had no room for it
 
 
 class Range(NamedTuple):

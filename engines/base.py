@@ -30,6 +30,7 @@ class Engine(ABC):
     """
 
     name: ClassVar[str]
+    retrieves: ClassVar[bool] = True  # False: does not run the graph, so `auto` passes it over
 
     def __init__(self, graph: Graph, max_batch: int, slabs: int = 3, threads: int = 0) -> None:
         """slabs: one is filled while another is computed and a third one sent."""

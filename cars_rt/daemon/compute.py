@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import zmq
 
-from cars_rt.engines import AUTO, ENGINES, Engine, EngineError, compose, engine_class, load_model, open_engine
+from cars_rt.engines import AUTO, Engine, EngineError, compose, engine_class, load_model, open_engine, retrieving
 from cars_rt.engines.base import Slab, usable_cores
 from cars_rt.protocol import Start
 
@@ -109,7 +109,7 @@ class Compute:
 
     def _repair(self) -> Engine:
         old = self.engine
-        others = [name for name in ENGINES if name != old.name]
+        others = [name for name in retrieving() if name != old.name]
         reasons = []
         for name in [old.name, *others] if self._failures < MAX_FAILURES else [*others, old.name]:
             try:

@@ -207,6 +207,8 @@ def _frame_header(message: Frame) -> Header:
             header[key] = value
     for key in header:
         _count(header, key)
+    if message.made_by is not None:
+        header["made_by"] = _name(message.made_by, "made_by")
     return header
 
 
@@ -221,6 +223,7 @@ def _frame(stream: StreamName, run: str, header: Header, arrays: Mapping[str, ND
         time_in_ns=_optional_count(header, "time_in_ns"),
         time_out_ns=_optional_count(header, "time_out_ns"),
         lost=_optional_count(header, "lost"),
+        made_by=None if header.get("made_by") is None else _name(header["made_by"], "made_by"),
     )
     _check_frame(frame)
     return frame

@@ -80,6 +80,7 @@ class Frame:
     time_in_ns: int | None = None  # raman only: when the daemon received the block
     time_out_ns: int | None = None  # raman only: when the daemon sent it
     lost: int | None = None  # raman only: spectra of this run lost so far, all causes
+    made_by: str | None = None  # raman only: what computed it: model hash, engine, dark
 
     @property
     def block(self) -> NDArray[Any]:

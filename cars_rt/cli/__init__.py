@@ -1,0 +1,49 @@
+"""The command line: flags to settings to one program. Nothing else happens here.
+
+One file per command; programs are imported inside their commands, so that `--help` and errors in the
+flags come at once.
+"""
+
+import os
+
+# The processes of a measurement share few cores; a matrix product of the driver must not take them
+# all. Has to be set before numpy is imported; engines have threads of their own.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+from contextlib import suppress
+
+from cars_rt.cli import demo, drive, files, run, train  # noqa: F401 - importing a command registers it
+from cars_rt.cli.app import app
+from cars_rt.console import fail
+
+__all__ = ["app", "main"]
+
+
+def main() -> None:
+    """Entry point of `cars-rt`."""
+    from cars_rt.drivers.base import InstrumentError
+    from cars_rt.engines import EngineError, ModelError
+    from cars_rt.physics.axis import AxisError
+    from cars_rt.recording import RecordingError
+    from cars_rt.spectra import SpectraError
+    from cars_rt.stream import StreamError
+    from cars_rt.training.settings import TrainingError
+    from cars_rt.verify import VerifyError
+
+    with suppress(BrokenPipeError):
+        try:
+            app.meta()
+        except (
+            AxisError,
+            EngineError,
+            InstrumentError,
+            ModelError,
+            RecordingError,
+            SpectraError,
+            StreamError,
+            TrainingError,
+            VerifyError,
+        ) as error:
+            fail(error)
+        except KeyboardInterrupt:
+            fail("interrupted", 130)

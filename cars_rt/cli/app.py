@@ -1,0 +1,61 @@
+"""The command line's application, and what its commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import cyclopts
+from cyclopts import App, Parameter
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+import cars_rt
+from cars_rt.console import LogLevel, console, fail
+
+app = App(
+    name="cars-rt",
+    help=(
+        "Remove the non-resonant background from CARS spectra while they are measured.\n\n"
+        "A driver publishes camera counts (`drive`), the daemon turns them into Raman spectra (`run`), and "
+        "whoever subscribes gets them, such as the recorder (`record`). All of it without an instrument: "
+        "`cars-rt demo`. A file that is already there: `cars-rt process`.\n\n"
+        "Every flag can be set in the environment (`--model` of `run` is CARS_RT_RUN_MODEL) or in a file "
+        "with a table for each command: `cars-rt --config lab.toml run`."
+    ),
+    version=cars_rt.__version__,
+    default_parameter=Parameter(negative=()),
+)
+app.register_install_completion_command(help="Install completion of commands and flags for your shell.")
+
+Summary = Annotated[Path | None, Parameter(help="Write the totals to this JSON file at the end.")]
+Level = Annotated[LogLevel, Parameter(help="How much to say.")]
+
+
+def progress_bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        refresh_per_second=4,
+    )
+
+
+def needs(module: str, extra: str) -> None:
+    from importlib.util import find_spec
+
+    if find_spec(module) is None:
+        fail(f'this needs {module}, which is not installed: pip install "cars-rt[{extra}]"')
+
+
+@app.meta.default
+def _with_config(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    config: Annotated[Path | None, Parameter(help="Read flags from this TOML file.")] = None,
+) -> None:
+    """Take flags from the environment and a file, then run the command."""
+    sources: list[cyclopts.config.Env | cyclopts.config.Toml] = [cyclopts.config.Env("CARS_RT_")]
+    if config is not None:
+        sources.append(cyclopts.config.Toml(config, must_exist=True))
+    app.config = tuple(sources)
+    app(tokens)

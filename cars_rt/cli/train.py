@@ -1,0 +1,59 @@
+"""`cars-rt train` and `export`: networks."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from cars_rt.cli.app import Level, app, needs
+from cars_rt.console import log, start_logging
+from cars_rt.training.settings import TrainSettings
+
+
+@app.command
+def train(
+    *,
+    settings: Annotated[TrainSettings, Parameter(name="*")] = TrainSettings(),
+    log_level: Level = "info",
+) -> None:
+    """Train a network on simulated spectra.
+
+    Ctrl-C and a power cut cost little: `--resume` goes on from the last checkpoint. Then `export` it.
+
+    Example: cars-rt train --network cnn --data bcars --out training/cnn
+    """
+    needs("torch", "train")
+    from cars_rt.training.trainer import train as train_network
+
+    start_logging(log_level)
+    checkpoint = train_network(settings)
+    log.info("trained: %s; make a model of it with `cars-rt export %s -o NAME.onnx`", checkpoint, checkpoint)
+
+
+@app.command
+def export(
+    checkpoint: Path,
+    *,
+    output: Annotated[Path, Parameter(name=("--output", "-o"))],
+    name: str | None = None,
+    log_level: Level = "info",
+) -> None:
+    """Make a model (ONNX with its card) of a training's checkpoint.
+
+    Example: cars-rt export training/cnn/checkpoint.pt -o cnn.onnx
+
+    Parameters
+    ----------
+    checkpoint
+        The checkpoint that `cars-rt train` wrote.
+    output
+        The .onnx file to write; `cars-rt run --model FILE.onnx` uses it.
+    name
+        The model's name, as results will carry it; the file's name if not given.
+    """
+    needs("torch", "train")
+    from cars_rt.training.export import export as export_model
+
+    start_logging(log_level)
+    card = export_model(checkpoint, output, name or output.stem)
+    log.info("%s: %s", output, card["accuracy"])
