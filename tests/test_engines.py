@@ -24,6 +24,7 @@ from cars_rt.engines import (
     load_model,
     model,
     open_engine,
+    retrieving,
 )
 from cars_rt.engines.model import CARD_KEY, MAX_MODEL_BYTES, SHIPPED
 from cars_rt.engines.onnxruntime import OnnxRuntime
@@ -31,7 +32,7 @@ from cars_rt.physics.axis import AxisError
 
 MODEL = load_model()
 GRAPH = compose(MODEL, AXIS)
-AVAILABLE = [name for name in ENGINES if engine_class(name).unavailable() is None]
+AVAILABLE = [name for name in retrieving() if engine_class(name).unavailable() is None]
 MAX_BATCH = 8
 
 # -- models -----------------------------------------------------------------------------------------

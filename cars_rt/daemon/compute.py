@@ -6,7 +6,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import zmq
 
-from cars_rt.engines import AUTO, Engine, EngineError, compose, engine_class, load_model, open_engine, retrieving
+from cars_rt.engines import (
+    AUTO,
+    Engine,
+    EngineError,
+    compose,
+    engine_class,
+    load_model,
+    open_engine,
+    retrieving,
+)
 from cars_rt.engines.base import Slab, usable_cores
 from cars_rt.protocol import Start
 
