@@ -21,6 +21,7 @@ __all__ = ["app", "main"]
 
 def main() -> None:
     """Entry point of `cars-rt`."""
+    from cars_rt.daemon.settings import SettingsError
     from cars_rt.drivers.base import InstrumentError
     from cars_rt.engines import EngineError, ModelError
     from cars_rt.physics.axis import AxisError
@@ -39,6 +40,7 @@ def main() -> None:
             InstrumentError,
             ModelError,
             RecordingError,
+            SettingsError,
             SpectraError,
             StreamError,
             TrainingError,
