@@ -88,8 +88,7 @@ def test_subscriber_that_stopped_reading_is_left_out_while_the_others_get_everyt
         counts = np.zeros((block, len(WIDE)), np.float32)
         for number in range(frames):
             counts[:] = number
-            while not publisher.send(a_frame(number, counts)) or publisher.blocked:
-                publisher.flush(0.01)
+            assert publisher.send(a_frame(number, counts)) and publisher.flush(PATIENCE_S)
             quick.until(lambda all_, wanted=number + 1: len(all_.frames) >= wanted)
         publisher.end(an_end(frames, frames * block))
         quick.ends()
@@ -120,6 +119,7 @@ def test_daemon_goes_on_for_the_others_when_one_stops_reading(overload: Overload
         for sequence in range(frames):
             assert source.publisher.send(a_frame(sequence, counts), PATIENCE_S)
         source.publisher.end(an_end(frames, frames * block))
+        assert source.publisher.flush(PATIENCE_S)
         quick.ends()
         wait_until(lambda: daemon.runs)
         assert not quick.problems and not quick.closed[0].end.lost
