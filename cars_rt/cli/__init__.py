@@ -12,7 +12,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from contextlib import suppress
 
-from cars_rt.cli import demo, drive, files, run, train  # noqa: F401 - importing a command registers it
+from cars_rt.cli import ctl, demo, drive, files, run, train  # noqa: F401 - importing a command registers it
 from cars_rt.cli.app import app
 from cars_rt.console import fail
 
@@ -25,7 +25,9 @@ def main() -> None:
     from cars_rt.drivers.base import InstrumentError
     from cars_rt.engines import EngineError, ModelError
     from cars_rt.physics.axis import AxisError
+    from cars_rt.protocol import ProtocolError
     from cars_rt.recording import RecordingError
+    from cars_rt.remote import RemoteError
     from cars_rt.spectra import SpectraError
     from cars_rt.stream import StreamError
     from cars_rt.training.settings import TrainingError
@@ -39,7 +41,9 @@ def main() -> None:
             EngineError,
             InstrumentError,
             ModelError,
+            ProtocolError,
             RecordingError,
+            RemoteError,
             SettingsError,
             SpectraError,
             StreamError,
