@@ -144,7 +144,7 @@ def stop(*, at: At = Where()) -> None:
     _say(at, _ask(at, "stop"), "it finishes what it received, and ends")
 
 
-def _ask(at: Where, do: str, **arguments: Any) -> dict[str, Any]:
+def _ask(at: Where, do: str, /, **arguments: Any) -> dict[str, Any]:
     from cars_rt.remote import Remote
 
     with Remote(at.address) as daemon:

@@ -107,7 +107,7 @@ class Compute:
     def set_dark(self, dark: Slab, name: str) -> None:
         """Subtract this dark from all batches that are submitted from now on."""
         self._dark = (dark, name)
-        for worker in (self.worker, self.shadow and self.shadow.worker):
+        for worker in (self.worker, self.shadow.worker if self.shadow else None):
             if worker is not None and len(worker.raman_shift) == len(dark):
                 worker.set_dark(dark, name)
 
