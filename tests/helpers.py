@@ -204,7 +204,9 @@ class Command:
             stderr=subprocess.PIPE,
             text=True,
             encoding="utf-8",
-            env=os.environ | {"PYTHONUNBUFFERED": "1", "COLUMNS": "200"} | environment,
+            env=os.environ
+            | {"PYTHONUNBUFFERED": "1", "COLUMNS": "200", "CARS_RT_RUN_HTTP": "none"}
+            | environment,
             start_new_session=True,
         )
         self.said = ""

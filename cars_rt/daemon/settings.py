@@ -36,3 +36,6 @@ class DaemonSettings:
 
     subscribers: int = 0
     """Read no spectra before so many subscribers are connected, so that none misses the beginning."""
+
+    http: str = "127.0.0.1:5580"
+    """HOST:PORT for metrics, health and status over HTTP; none turns it off."""

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 
 from cars_rt.client import Source
-from cars_rt.console import EXIT_ERROR, EXIT_INCOMPLETE, Rate, start_logging, stopping
+from cars_rt.console import EXIT_ERROR, EXIT_INCOMPLETE, Logging, Rate, start_logging, stopping
 from cars_rt.demo.display import Display
 from cars_rt.demo.processes import DemoError, Program, free_addresses
 from cars_rt.demo.report import agreement, picture
@@ -29,7 +29,7 @@ out = Console(highlight=False, soft_wrap=True)
 
 def demo(*, seconds: float | None, rate: float, block: int, output: Path, engine: str) -> int:
     """Run the demo; the exit code. Nothing is left running, whatever happens."""
-    start_logging("error")
+    start_logging(Logging(log_level="error"))
     side = 256 if seconds is None else max(int(math.sqrt(max(seconds, 0.1) * rate)), 8)
     programs: list[Program] = []
     for name in {"SIGTERM", "SIGHUP"} & set(dir(signal)):
@@ -71,8 +71,9 @@ def _measure(
     # Each waits for those that listen to it, so that nobody misses the first spectrum.
     recorder = program("recorder", "record", recording, "--raman", raman, "--raw", raw, "--overwrite")
     daemon = program(
-        "daemon", "run", "--listen", raw, "--publish", raman, "--subscribers", "2", "--engine", engine
-    )
+        "daemon", "run", "--listen", raw, "--publish", raman, "--subscribers", "2", "--engine", engine,
+        "--http", "none",
+    )  # fmt: skip
     driver = program(
         "driver", "drive", "simulator", "--publish", raw, "--subscribers", "2",
         "--rate", str(rate), "--scan", f"{side}x{side}", "--block", str(block),
