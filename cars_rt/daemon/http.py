@@ -79,6 +79,7 @@ class _Server(ThreadingTCPServer):
     # Not HTTPServer: it asks the name service for the computer's name, which can take long.
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 2 * MAX_CONNECTIONS  # the system's; who finds no room there tries again after 1 s
     allow_reuse_address = os.name == "posix"  # on Windows it would mean to share the port
     board: StatusBoard
 
@@ -91,13 +92,13 @@ class _Server(ThreadingTCPServer):
         self.loopback = ipaddress.ip_address(self.socket.getsockname()[0].partition("%")[0]).is_loopback
         self._names = {"localhost", host.lower()}
 
-    def knows(self, host: str | None) -> bool:
+    def knows(self, host: str) -> bool:
         """Whether a request with this Host header may be answered.
 
         A web page may have its own name point to this computer and then read what it likes in the
         visitor's browser (DNS rebinding); the Host header gives that away. Programs may leave it out.
         """
-        if host is None or not self.loopback:
+        if not self.loopback:
             return True
         try:
             name = urlsplit(f"//{host.strip()}").hostname or ""
@@ -180,7 +181,10 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command not in ("GET", "HEAD"):
             self._reply(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD\n", Allow="GET, HEAD")
             return
-        if not self.server.knows(self.headers.get("Host")):
+        if self.headers.defects:  # what follows a line that is no header would go unread
+            self._reply(HTTPStatus.BAD_REQUEST, "malformed header\n")
+            return
+        if not all(self.server.knows(host) for host in self.headers.get_all("Host", [])):
             self._reply(HTTPStatus.MISDIRECTED_REQUEST, "not a name of this computer's own\n")
             return
         board = self.server.board
