@@ -110,6 +110,9 @@ def test_the_process_itself_is_in_it() -> None:
         assert samples(a_snapshot())["process_resident_memory_bytes"][()] > 1e6
 
 
+UNKNOWN = a_snapshot(latencies={"wait": Latencies()}, shadow={"disagreement": float("nan")})
+
+
 def test_plain_values_are_json_and_complete() -> None:
     text = json.dumps(plain(FULL), allow_nan=False)
     back = json.loads(text)
@@ -117,7 +120,8 @@ def test_plain_values_are_json_and_complete() -> None:
     assert back["state"] == "running" and back["phases_s"]["compute"] == 3.0
     assert back["queues"]["output"] == {"depth": 10, "limit": 100}
     assert back["latencies"]["total"]["count"] == 4 and back["latencies"]["total"]["largest_ms"] == 70.0
-    empty = json.loads(json.dumps(plain(a_snapshot(latencies={"wait": Latencies()})), allow_nan=False))
+    empty = json.loads(json.dumps(plain(UNKNOWN), allow_nan=False))
+    assert empty["shadow"]["disagreement"] is None
     assert empty["latencies"]["wait"]["p50_ms"] is None
 
 
