@@ -71,9 +71,8 @@ def _measure(
     # Each waits for those that listen to it, so that nobody misses the first spectrum.
     recorder = program("recorder", "record", recording, "--raman", raman, "--raw", raw, "--overwrite")
     daemon = program(
-        "daemon", "run", "--listen", raw, "--publish", raman, "--subscribers", "2", "--engine", engine,
-        "--http", "none",
-    )  # fmt: skip
+        "daemon", "run", "--listen", raw, "--publish", raman, "--subscribers", "2", "--engine", engine
+    )
     driver = program(
         "driver", "drive", "simulator", "--publish", raw, "--subscribers", "2",
         "--rate", str(rate), "--scan", f"{side}x{side}", "--block", str(block),
