@@ -1,6 +1,7 @@
 """Latencies as a histogram: bounded memory for any length of run, percentiles to 2.3 %."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -40,6 +41,18 @@ class Latencies:
         )
         middle = SMALLEST_MS * 10 ** ((number + 0.5) / BINS_PER_DECADE)
         return min(middle, self.largest_ms)
+
+    def cumulative(self, per_decade: int) -> Iterator[tuple[float, int]]:
+        """Limits in milliseconds, per_decade of them to a decade, and how many latencies are below each.
+
+        per_decade must divide BINS_PER_DECADE: then the counts are exact. Raises ValueError otherwise.
+        """
+        step, rest = divmod(BINS_PER_DECADE, per_decade)
+        if rest:
+            raise ValueError(f"{per_decade} limits to a decade do not fall on the {BINS_PER_DECADE} bins")
+        below = list(accumulate(self.bins))[step - 1 :: step]
+        for number, count in enumerate(below, 1):
+            yield SMALLEST_MS * 10 ** (number / per_decade), count
 
     def copy(self) -> "Latencies":
         """As it is now."""

@@ -79,7 +79,7 @@ def test_status_says_what_the_daemon_is_doing() -> None:
             "running", "run-1", 10, 10,
         )  # fmt: skip
         assert status["run_lost"] == {"upstream": 9} == status["lost"]
-        assert status["latency_ms"]["total"]["count"] == 10
+        assert status["latencies"]["total"]["count"] == 10
         assert sum(status["phases_s"].values()) == pytest.approx(status["uptime_s"], rel=1e-6)
         assert set(status["queues"]) == {"filling", "computing", "results", "output"}
 

@@ -200,7 +200,7 @@ def _rows(now: dict[str, Any]) -> list[tuple[str, str]]:
         ),
     ]
     if shadow := now["shadow"]:
-        mean, worst = shadow["mean_disagreement"], shadow["worst_disagreement"]
+        mean, worst = shadow["disagreement"], shadow["worst_disagreement"]
         said = (
             f"FAILED: {shadow['error']}"
             if shadow["error"]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import zmq
 
 from cars_rt.daemon.compute import Answer
-from cars_rt.daemon.status import plain
+from cars_rt.daemon.plain import plain
 from cars_rt.engines import EngineError, ModelError
 from cars_rt.protocol import ProtocolError, check_band
 from cars_rt.protocol.control import Reply, Request, decode_request, encode_reply

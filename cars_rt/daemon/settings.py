@@ -68,6 +68,9 @@ class DaemonSettings:
     receipts: Path | None = None
     """Folder for a receipt of each run, RUN.json, and for measured darks."""
 
+    http: str = "127.0.0.1:5580"
+    """HOST:PORT for metrics, health and status over HTTP; none turns it off."""
+
     def __post_init__(self) -> None:
         if not 1 <= self.max_batch <= MAX_BLOCK:
             raise SettingsError(f"--max-batch must be from 1 to {MAX_BLOCK}, not {self.max_batch}")
