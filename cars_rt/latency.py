@@ -22,7 +22,8 @@ class Latencies:
     bins: list[int] = field(default_factory=lambda: [0] * BINS)
 
     def add(self, ms: float) -> None:
-        """Note one latency in milliseconds."""
+        """Note one latency in milliseconds; what clocks that disagree made negative counts as zero."""
+        ms = max(ms, 0.0)
         number = int(math.log10(ms) * BINS_PER_DECADE - FIRST) if ms > SMALLEST_MS else 0
         self.bins[number if number < BINS else BINS - 1] += 1
         self.count += 1

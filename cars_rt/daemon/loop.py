@@ -58,6 +58,7 @@ class Daemon:
         self._begun = self._marked = time.perf_counter()
         self._next_tick = 0.0
         self._stopping = False
+        self._most_lost: Counter[str] = Counter()
         self._unsettled: list[tuple[Ledger, Ledger]] = []  # of runs whose end still waits in the output
         self._events: deque[tuple[Event, int]] = deque()  # that wait for an opening or a closing
         self._raw: Start | None = None  # as received
@@ -420,6 +421,7 @@ class Daemon:
         lost = self.totals.lost + run_lost
         for ledgers in self._unsettled:
             lost += ledgers[0].lost + ledgers[1].lost
+        self._most_lost |= lost
         filling, computing, results = self.pipeline.depths
         slab = worker.max_batch if worker else self.settings.max_batch
         slabs = len(worker.engine.inputs) if worker else 0
@@ -452,7 +454,7 @@ class Daemon:
             spectra_in=self.spectra_in,
             frames_out=self.publisher.frames_sent,
             spectra_out=self.publisher.spectra_sent,
-            lost=dict(lost),
+            lost=dict(self._most_lost),
             problems=dict(self.totals.problems),
             stalls=self.publisher.stalls,
             engine_failures=compute.counters.failures,

@@ -63,7 +63,9 @@ class Snapshot:
     spectra_in: int
     frames_out: int
     spectra_out: int
-    lost: Mapping[str, int]  # by cause, all runs
+    lost: Mapping[
+        str, int
+    ]  # by cause, all runs; a gap stays here as missing, also if `end` then says upstream
     problems: Mapping[str, int]  # findings by kind, all runs
     stalls: int  # how often a subscriber stopped reading and was left out
 
