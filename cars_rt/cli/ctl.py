@@ -189,9 +189,10 @@ def _rows(now: dict[str, Any]) -> list[tuple[str, str]]:
         *(
             (
                 f"latency {stage}",
-                f"p50 {each['p50']:.2f} ms, p99 {each['p99']:.2f} ms, max {each['max']:.2f} ms",
+                f"p50 {each['p50_ms']:.2f} ms, p99 {each['p99_ms']:.2f} ms, max {each['largest_ms']:.2f} ms",
             )
-            for stage, each in now["latency_ms"].items()
+            for stage, each in now["latencies"].items()
+            if each["count"]
         ),
         ("time", ", ".join(f"{name} {100 * s / whole:.0f} %" for name, s in now["phases_s"].items())),
         (
