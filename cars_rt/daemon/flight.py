@@ -1,12 +1,13 @@
 """The flight recorder: the last seconds of the daemon's input, kept in memory, written to a file at an alarm.
 
-The file is a recording of the raw stream (see cars_rt/recording.py): `cars-rt drive replay` plays it, and
+The file is a recording of the raw stream (cars_rt/recording.py), so `cars-rt drive replay` plays it. In it:
 
     /flight          attrs: reason, text, time_ns, lost, alarms, merged, spectra_per_s, block
-    /flight/rejected 0, 1, ...: the bytes of messages that were refused, uint8; attrs: text, time_ns, bytes, parts
+    /flight/rejected 0, 1, ...: the bytes of messages that were refused, uint8; attrs: text, time_ns,
+                     bytes and parts as they came
 
-says why it was written. The loop owns the ring. At an alarm the whole ring goes to a thread that writes it and
-ends; the loop begins a new one and waits for nothing.
+The loop owns the ring. At an alarm the whole ring goes to a thread that writes it and ends; the loop begins
+a new one and waits for nothing.
 """
 
 import json
@@ -16,10 +17,10 @@ import shutil
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,8 @@ from cars_rt.protocol import Closed, Frame, Part, RunReader, Start
 from cars_rt.recording import Recording, RecordingError, partial_path, refuse_unwritable
 
 log = logging.getLogger("cars_rt.daemon")
+
+Item = TypeVar("Item")
 
 SECONDS = 10.0
 MEGABYTES = 256.0
@@ -42,9 +45,11 @@ MOST_TEXT = 500  # characters of an alarm's text
 MOST_REASONS = 64  # counted apart
 REJECTED = 16  # refused messages kept,
 REJECTED_BYTES = 64 * 1024  # and this much of each
+MOST_PARTS = 64  # whose sizes are told
 CLOSE_S = 10.0  # how long closing waits for the file
-PIECE = 32  # frames written between
-NAP_S = 0.0005  # two pauses, in which the loop has Python for itself
+WRITTEN = 32  # frames, or
+SURVEYED = 512  # frames looked at, between two
+NAP_S = 0.0005  # pauses of the writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,8 @@ class Rejected:
     time_ns: int
     text: str
     data: bytes
-    parts: tuple[int, ...]  # bytes of each part as it came
+    bytes: int  # as it came
+    parts: tuple[int, ...]  # bytes of each of its first parts
 
     @classmethod
     def of(cls, parts: Sequence[Part], text: str) -> "Rejected":
@@ -75,8 +81,8 @@ class Rejected:
             room -= len(kept[-1])
             if not room:
                 break
-        sizes = tuple(len(part) for part in parts[:MOST_ALARMS])
-        return cls(time.time_ns(), text[:MOST_TEXT], b"".join(kept), sizes)
+        sizes = [len(part) for part in parts]
+        return cls(time.time_ns(), text[:MOST_TEXT], b"".join(kept), sum(sizes), tuple(sizes[:MOST_PARTS]))
 
 
 @dataclass(slots=True)
@@ -93,11 +99,11 @@ class Flight:
 
 
 class FlightRecorder:
-    """Keeps the frames of the open run, at most `seconds` and `megabytes` of them, and writes them at an alarm.
+    """Keeps the frames of the open run, at most `seconds` and `megabytes` of them; writes them at an alarm.
 
     Belongs to the loop's thread. While a file is written its frames take as much memory again. Raises
-    RecordingError if the limits make no sense or the folder cannot be written; later nothing is raised: a file
-    that cannot be written costs a warning.
+    RecordingError if the limits make no sense or the folder cannot be written. Later nothing is raised:
+    a file that cannot be written costs a warning.
     """
 
     def __init__(self, folder: Path, seconds: float = SECONDS, megabytes: float = MEGABYTES) -> None:
@@ -244,14 +250,14 @@ def write_flight(folder: Path, flight: Flight) -> Path:
     kept = len(list(folder.glob("flight-*.h5")))
     if kept >= MOST_FILES:
         raise RecordingError(f"{folder} holds {kept} flight files; move some away to get more")
-    needed = sum(size for _, size, _ in flight.frames)
+    needed = sum(size for _, size, _ in _gently(flight.frames, SURVEYED))
     if shutil.disk_usage(folder).free < needed + SPARE_BYTES:
         raise RecordingError(f"the disk of {folder} has less than {SPARE_BYTES / 1e9:.1f} GB to spare")
     recording = Recording(_unused(folder, alarm))
     try:
-        _write_alarms(recording, flight)
+        spectra = _write_alarms(recording, flight)
         if flight.start is not None and flight.frames:
-            _write_frames(recording, flight.start, flight.frames)
+            _write_frames(recording, flight.start, flight.frames, spectra)
         return recording.close()
     except BaseException:
         recording.fail()
@@ -259,10 +265,11 @@ def write_flight(folder: Path, flight: Flight) -> Path:
         raise
 
 
-def _write_alarms(recording: Recording, flight: Flight) -> None:
-    alarm, frames = flight.alarms[0], [frame for _, _, frame in flight.frames]
-    spectra = sum(len(frame.block) for frame in frames[1:])
-    took_ns = frames[-1].time_ns - frames[0].time_ns if frames else 0
+def _write_alarms(recording: Recording, flight: Flight) -> int:
+    """Why the file is written, and the refused messages. Returns the spectra that follow."""
+    alarm, frames = flight.alarms[0], flight.frames
+    counts = [len(frame.block) for _, _, frame in _gently(frames, SURVEYED)]
+    took_ns = frames[-1][2].time_ns - frames[0][2].time_ns if frames else 0
     about: dict[str, Any] = {
         "reason": alarm.reason,
         "text": alarm.text,
@@ -270,34 +277,43 @@ def _write_alarms(recording: Recording, flight: Flight) -> None:
         "lost": json.dumps(alarm.lost),
         "alarms": json.dumps([asdict(each) for each in flight.alarms]),
         "merged": json.dumps(flight.merged),
-        "spectra_per_s": spectra / took_ns * 1e9 if took_ns > 0 else 0.0,
-        "block": max((len(frame.block) for frame in frames), default=0),
+        "spectra_per_s": sum(counts[1:]) / took_ns * 1e9 if took_ns > 0 else 0.0,
+        "block": max(counts, default=0),
     }
     recording.note("flight", about)
     for number, message in enumerate(flight.rejected):
         data: NDArray[np.uint8] = np.frombuffer(message.data, np.uint8)
         about = {"text": message.text, "time_ns": message.time_ns}
-        about |= {"bytes": sum(message.parts), "parts": json.dumps(message.parts)}
+        about |= {"bytes": message.bytes, "parts": json.dumps(message.parts)}
         recording.note(f"flight/rejected/{number}", about, data)
+    return sum(counts)
 
 
-def _write_frames(recording: Recording, start: Start, frames: deque[tuple[float, int, Frame]]) -> None:
+def _write_frames(
+    recording: Recording, start: Start, frames: deque[tuple[float, int, Frame]], spectra: int
+) -> None:
     """As a recorder that joined late would: what is not there is named as missing."""
-    reader, first, count = RunReader("raw"), frames[0][2], sum(len(frame.block) for _, _, frame in frames)
+    reader, first = RunReader("raw"), frames[0][2]
     start = replace(start, sequence=first.sequence, index=first.index)
     reader.accept(start)
-    recording.start(replace(start, spectra=count))
+    recording.start(replace(start, spectra=spectra))
     time_ns = first.time_ns
-    while frames:
-        for _ in range(min(PIECE, len(frames))):
-            frame = frames.popleft()[2]
-            reader.accept(frame)
-            recording.append(frame)
-            time_ns = frame.time_ns
-        time.sleep(NAP_S)
+    for _ in _gently(range(len(frames)), WRITTEN):
+        frame = frames.popleft()[2]
+        reader.accept(frame)
+        recording.append(frame)
+        time_ns = frame.time_ns
     closed = reader.interrupt(time_ns)
     assert isinstance(closed, Closed)
     recording.end(closed.end, closed.ledger)
+
+
+def _gently(items: Iterable[Item], piece: int) -> Iterator[Item]:
+    """The items, with a pause before each piece: Python runs one thread at a time, the loop comes first."""
+    for number, item in enumerate(items):
+        if number % piece == 0:
+            time.sleep(NAP_S)
+        yield item
 
 
 def _unused(folder: Path, alarm: Alarm) -> Path:
