@@ -58,7 +58,7 @@ def attrs(path: Path) -> dict[str, Any]:
 
 def test_ring_is_bounded_in_bytes_and_keeps_the_last_frames(tmp_path: Path) -> None:
     flight = FlightRecorder(tmp_path, seconds=1e6, megabytes=1)
-    flight.start(a_start())
+    flight.start(a_start(block=4))
     for sequence in range(2000):
         flight.frame(received(a_frame(sequence, spectra_of(4))))
         assert flight.bytes <= 1_000_000
@@ -67,6 +67,7 @@ def test_ring_is_bounded_in_bytes_and_keeps_the_last_frames(tmp_path: Path) -> N
     flight.close()
     with h5py.File(only_file(tmp_path)) as file:
         index, counts = file["raw/index"][:], file["raw/counts"][:]
+        assert json.loads(file["raw"].attrs["ranges"]) == [["missing", 0, index[0]]]
     assert len(index) == 4 * (1_000_000 // (4 * len(AXIS) * 2 + flight_module.FRAME_BYTES))
     assert np.array_equal(index, np.arange(8000 - len(index), 8000))
     assert np.array_equal(counts, np.tile(spectra_of(4), (len(index) // 4, 1)))
@@ -110,9 +111,14 @@ def test_new_run_begins_a_new_ring_and_what_was_asked_for_before_is_written(tmp_
     flight.start(a_start("second", axis=AXIS[:50]))
     flight.frame(received(a_frame(0, spectra_of(1, AXIS[:50]), "second")))
     assert flight.bytes == flight_module.FRAME_BYTES + 100
+    flight.start(a_start("third", block=3))
+    flight.frame(received(a_frame(0, spectra_of(3), "third")))
+    wait_until(flight.request)
     flight.close()
-    with h5py.File(only_file(tmp_path)) as file:
-        assert file.attrs["run"] == "first" and file["raw/counts"].shape == (1, len(AXIS))
+    for reason, run, spectra in (("missing", "first", 1), ("request", "third", 3)):
+        (path,) = tmp_path.glob(f"flight-*-{reason}.h5")
+        with h5py.File(path) as file:
+            assert file.attrs["run"] == run and file["raw/counts"].shape == (spectra, len(AXIS))
 
 
 # -- alarms -----------------------------------------------------------------------------------------

@@ -293,11 +293,9 @@ def _write_frames(
     recording: Recording, start: Start, frames: deque[tuple[float, int, Frame]], spectra: int
 ) -> None:
     """As a recorder that joined late would: what is not there is named as missing."""
-    reader, first = RunReader("raw"), frames[0][2]
-    start = replace(start, sequence=first.sequence, index=first.index)
+    reader, time_ns = RunReader("raw"), start.time_ns
     reader.accept(start)
     recording.start(replace(start, spectra=spectra))
-    time_ns = first.time_ns
     for _ in _gently(range(len(frames)), WRITTEN):
         frame = frames.popleft()[2]
         reader.accept(frame)
