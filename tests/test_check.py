@@ -233,12 +233,38 @@ class NotHere(OnnxRuntime):
 
 
 class Nan(OnnxRuntime):
-    """An engine that is wrong."""
+    """An engine that is right on the probe batch and then wrong."""
 
     name: ClassVar[str] = "nan"
 
+    def launch(self, slab: int, rows: int) -> None:
+        super().launch(slab, rows)
+        if rows == self.max_batch:
+            self.outputs[slab][rows - 1] = np.nan
+
+
+class Slower(OnnxRuntime):
+    """An engine that does not like large batches."""
+
+    name: ClassVar[str] = "slower"
+
     def wait(self, slab: int) -> None:
-        self.outputs[slab][:] = np.nan
+        time.sleep(0.001 * Slower.rows)
+
+    def launch(self, slab: int, rows: int) -> None:
+        Slower.rows = rows**2
+
+
+def test_engine_is_judged_by_its_largest_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a pause the daemon computes in those, and has to catch up with them."""
+    monkeypatch.setitem(ENGINES, "slower", (__name__, "Slower"))
+    monkeypatch.setattr("cars_rt.engines.check", lambda engine: None)
+    settings = CheckSettings(
+        listen=nobody(), output=tmp_path, rate=1, max_batch=16, **BRIEF | {"engine": "slower"}
+    )
+    found = line(check(settings), "engine")
+    assert found.measured is not None and found.measured < 1000 / 16
+    assert "--max-batch 1 would be faster" in found.note
 
 
 @pytest.mark.parametrize(("cls", "reason"), [(NotHere, "buy one"), (Nan, "not finite")])
