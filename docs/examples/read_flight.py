@@ -12,7 +12,7 @@ with h5py.File(sys.argv[1]) as file:
     if "raw" in file:
         index = file["raw/index"]
         print(f"run {file.attrs['run']}: {len(index)} spectra from {index[0]} to {index[-1]}")
-        print("missing in between:", json.loads(file["raw"].attrs["ranges"]))  # cause, first, how many
+        print("not in the file:", json.loads(file["raw"].attrs["ranges"]))  # cause, first, how many
         print(f"replay: --rate {about['spectra_per_s']:.0f} --block {about['block']}")
     for number, message in file.get("flight/rejected", {}).items():
         print(f"refused message {number}, {message.attrs['bytes']} bytes: {message.attrs['text']}")
