@@ -179,6 +179,7 @@ def check(settings: CheckSettings, progress: Progress = lambda part, done: None)
     model = load_model(settings.model)
     if settings.engine != AUTO:
         engine_class(settings.engine)
+    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0  # before we add to it
     source, load = _source(settings, progress)
     costs = Costs()
     disk, pause_s = _disk(settings, load, costs, progress)
@@ -188,7 +189,7 @@ def check(settings: CheckSettings, progress: Progress = lambda part, done: None)
         _network(settings, load, costs, progress),
         disk,
         _memory(settings, load, pause_s),
-        _processor(load, costs),
+        _processor(load, costs, busy),
     ]
     return _report(load, lines)
 
@@ -589,8 +590,11 @@ def _memory(settings: CheckSettings, load: Load, pause_s: float) -> Line:
     return _compared("memory", required, seconds, "s", note)
 
 
-def _processor(load: Load, costs: Costs) -> Line:
-    """Driver's sending, daemon and recorder together, if all of them run on this computer."""
+def _processor(load: Load, costs: Costs, busy: float) -> Line:
+    """Driver's sending, daemon and recorder together, if all of them run on this computer.
+
+    busy: how many programs wanted a core in the minute before.
+    """
     parts = costs.by_part
     if not {"engine", "send raw", "record"} <= set(parts):
         return Line(name="processor", verdict=Verdict.NOT_MEASURED, note="a part of it could not be measured")
@@ -601,4 +605,6 @@ def _processor(load: Load, costs: Costs) -> Line:
         f"{shares['engine']:.2f}, messages {sum(shares.values()) - shares['engine'] - shares['record']:.2f}, "
     )
     note += f"recorder {shares['record']:.2f} cores"
+    if busy > usable_cores():
+        note += f"; other programs want {busy:.1f} cores, which spoils every number here"
     return _compared("processor", sum(shares.values()), float(usable_cores()), "cores", note)

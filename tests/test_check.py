@@ -335,3 +335,12 @@ def test_worst_line_decides_and_tight_can_go_ahead() -> None:
     assert tight.ready and tight.summary == "TIGHT: 100 spectra/s of 160 pixels, head-room 1.1x (disk)"
     slow = compared(engine=50, disk=110)
     assert not slow.ready and slow.summary == "NOT READY for 100 spectra/s of 160 pixels: engine too slow"
+
+
+def test_busy_computer_is_named() -> None:
+    load = check_module.Load(100, a_start(), spectra_of(1), assumed=False)
+    costs = check_module.Costs(dict.fromkeys(("engine", "send raw", "receive raw", "record"), 1e-06))
+    assert "other programs want" not in check_module._processor(load, costs, 0.5).note
+    found = check_module._processor(load, costs, 5000)
+    assert "other programs want 5000.0 cores" in found.note
+    assert found.required == pytest.approx(100 * 5e-6)  # the daemon and the recorder both receive counts
