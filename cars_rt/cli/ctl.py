@@ -127,6 +127,19 @@ def bands(*bands: str, at: At = Where()) -> None:
 
 
 @ctl.command
+def flight(reason: str = "asked for", *, at: At = Where()) -> None:
+    """Write the last seconds of the input to a file of the flight recorder.
+
+    Parameters
+    ----------
+    reason
+        Why, as the file will say.
+    """
+    result = _ask(at, "flight", reason=reason)
+    _say(at, result, f"a file is being written in {result['folder']}")
+
+
+@ctl.command
 def pause(*, at: At = Where()) -> None:
     """Read no spectra until `resume`; they wait at the driver."""
     _say(at, _ask(at, "pause"), "paused; `cars-rt ctl resume` goes on")

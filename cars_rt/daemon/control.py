@@ -91,6 +91,14 @@ def perform(daemon: "Daemon", request: Request, answer: Answer) -> Mapping[str, 
         case "pause" | "resume":
             daemon.paused = request.do == "pause"
             return {"paused": daemon.paused}
+        case "flight":
+            if daemon.flight is None:
+                raise ValueError("there is no flight recorder: start the daemon with --flight FOLDER")
+            if not daemon.flight.request(asked.get("reason", "asked for")):
+                raise ValueError(
+                    "nothing can be written now: no run came yet, a file is being written, or there are enough"
+                )
+            return {"folder": str(daemon.settings.flight)}
         case "stop":
             daemon.stop()
             return {"stopping": True}

@@ -75,6 +75,8 @@ def families(snapshot: Snapshot, age_s: float) -> Iterator[Metric]:
     yield _counter("cars_rt_engine_replacements", "Engines replaced after a failure.", s.engine_replacements)
     reloads = {"done": s.reloads, "failed": s.reloads_failed}
     yield _counters("cars_rt_reloads", "Models or engines changed on request.", "outcome", reloads)
+    yield _counter("cars_rt_flight_alarms", "Alarms of the flight recorder.", s.flight_alarms)
+    yield _counter("cars_rt_flight_files", "Files it has written.", s.flight_files)
     if s.gpu_memory_bytes is not None:
         yield _gauge("cars_rt_gpu_memory_bytes", "Memory of the GPU in use.", s.gpu_memory_bytes)
     if s.shadow is not None:
