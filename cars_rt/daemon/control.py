@@ -96,7 +96,7 @@ def perform(daemon: "Daemon", request: Request, answer: Answer) -> Mapping[str, 
                 raise ValueError("there is no flight recorder: start the daemon with --flight FOLDER")
             if not daemon.flight.request(asked.get("reason", "asked for")):
                 raise ValueError(
-                    "nothing can be written now: no run came yet, a file is being written, or there are enough"
+                    "nothing to write now: no run has come yet, or a file is still being written"
                 )
             return {"folder": str(daemon.settings.flight)}
         case "stop":
