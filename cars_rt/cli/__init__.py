@@ -12,7 +12,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from contextlib import suppress
 
-from cars_rt.cli import demo, drive, files, run, train  # noqa: F401 - importing a command registers it
+from cars_rt.cli import bench, demo, drive, files, run, train  # noqa: F401 - importing a command registers it
 from cars_rt.cli.app import app
 from cars_rt.console import fail
 
@@ -21,6 +21,7 @@ __all__ = ["app", "main"]
 
 def main() -> None:
     """Entry point of `cars-rt`."""
+    from cars_rt.bench.pipeline import BenchError
     from cars_rt.drivers.base import InstrumentError
     from cars_rt.engines import EngineError, ModelError
     from cars_rt.physics.axis import AxisError
@@ -35,6 +36,7 @@ def main() -> None:
             app.meta()
         except (
             AxisError,
+            BenchError,
             EngineError,
             InstrumentError,
             ModelError,
