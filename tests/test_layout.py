@@ -115,6 +115,24 @@ def test_frames_in_order_are_read_alike(stream: StreamName, first: int, foreign:
     assert short.ledger == long.ledger
 
 
+@pytest.mark.parametrize(("sequence", "index", "spectra"), [(40, 100, 1), (100, 40, 1), (100, 97, 3)])
+def test_beyond_the_last_numbers_is_judged_alike(sequence: int, index: int, spectra: int) -> None:
+    """Where sequence or index is so close to the limit that there is no room for the next frame's."""
+    begin = replace(a_start("raw", LARGEST), sequence=LARGEST - sequence, index=LARGEST - index)
+    short, long = both("raw", iter([as_bytes(begin)]), 0)
+    refused = 0
+    for number in range(45):
+        topic, header, payload = as_bytes(a_frame("raw", 200, spectra))
+        fields_ = msgpack.unpackb(header)
+        fields_ |= {"sequence": begin.sequence + number, "index": begin.index + number * spectra}
+        if max(fields_["sequence"], fields_["index"]) <= LARGEST:
+            parts = [topic, msgpack.packb(fields_), payload]
+            one, two = short.read(parts), long.read(parts)
+            assert agree(one, two)
+            refused += isinstance(one[0], Problem) and number > 0
+    assert short._layout is not None and refused == 1
+
+
 @pytest.mark.parametrize("number", [200, 70_000, LARGEST - 60])
 @pytest.mark.parametrize("stream", ["raw", "raman"])
 def test_the_short_way_is_taken(stream: StreamName, number: int) -> None:

@@ -60,9 +60,9 @@ def _analysed(header: bytes) -> _Header | None:
         offset = unpacker.tell()
         unpacker.skip()
         if key in NUMBERS or key in TIMES:
-            if key in found or header[offset] not in INTEGERS:
+            if header[offset] not in INTEGERS:
                 return None
-            found[key] = (offset, header[offset])
+            found[key] = (offset, header[offset])  # of a key that comes twice, the last value counts
     times = sum(name in found for name in TIMES)
     return _Header(header, found) if len(found) - times == len(NUMBERS) and times in (0, len(TIMES)) else None
 
