@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -93,19 +93,32 @@ class Peer:
             pipe.close()
 
 
-class Pipeline:
-    """A sender and a receiver around the bare loop or a daemon; leave it to end all three."""
+#: Starts a process between two addresses: where the raw stream comes from, where results go.
+Start = Callable[[str, str], Middle]
 
-    def __init__(self, name: str, daemon: Sequence[str] | None, folder: Path) -> None:
-        """daemon: the flags of `cars-rt run`; None: the bare loop. folder: for the daemon's log."""
+
+def bare_loop(raw: str, raman: str) -> Middle:
+    """The loop that everything is compared with."""
+    return Peer("bare", raw, raman)
+
+
+def daemon(name: str, folder: Path, *flags: str) -> Start:
+    """`cars-rt run` with these flags; its log is in the folder."""
+
+    def start(raw: str, raman: str) -> Middle:
+        addresses = ["--listen", raw, "--publish", raman, "--subscribers", "1"]
+        return Program(name, ["run", *addresses, *flags, "--log-level", "warning"], folder)
+
+    return start
+
+
+class Pipeline:
+    """A sender and a receiver around a middle; leave it to end all three."""
+
+    def __init__(self, name: str, start: Start) -> None:
         self.name = name
         raw, raman = free_addresses(2)
-        self._middle: Middle
-        if daemon is None:
-            self._middle = Peer("bare", raw, raman)
-        else:
-            flags = ["run", "--listen", raw, "--publish", raman, "--subscribers", "1", *daemon]
-            self._middle = Program(name, [*flags, "--log-level", "warning"], folder)
+        self._middle = start(raw, raman)
         self._receiver = Peer("receive", raman)
         self._sender = Peer("send", raw)
 

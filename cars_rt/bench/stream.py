@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from cars_rt.bench.peers import axis
-from cars_rt.bench.pipeline import BenchError, Passage, Pipeline
+from cars_rt.bench.pipeline import BenchError, Passage, Pipeline, bare_loop, daemon
 from cars_rt.bench.settings import StreamBenchSettings
 from cars_rt.engines import Engine, compose, load_model, open_engine
 from cars_rt.engines.base import usable_cores
@@ -120,8 +120,11 @@ def measure(
             for name in (PASSTHROUGH, settings.engine)
         ]
         names = [engine.name for engine in engines]
-        daemons = [stack.enter_context(Pipeline(name, [*common, "--engine", name], folder)) for name in names]
-        loop = stack.enter_context(Pipeline("bare loop", None, folder))
+        daemons = [
+            stack.enter_context(Pipeline(name, daemon(name, folder, *common, "--engine", name)))
+            for name in names
+        ]
+        loop = stack.enter_context(Pipeline(BARE, bare_loop))
         bench = _Bench(settings, steps)
         comparisons = [bench.against_bare(daemons[0], loop, block) for block in settings.blocks]
         comparisons.append(bench.against_engine(daemons[1], engines[1]))
