@@ -26,7 +26,7 @@ RAMAN_ADDRESS = "tcp://127.0.0.1:5556"  # where the daemon publishes
 
 BUFFER_MB = 256  # at a publisher, for each subscriber: more than a minute of a camera at 1 kHz
 UNREAD = 100  # messages at a subscriber; what it does not take in time waits at the publisher
-VIEW_FROM = 16_384  # bytes; a smaller part is copied, since its view would keep up to so much memory alive
+VIEW_FROM = 16_384  # bytes; a smaller part is copied, since it may lie in a buffer with others
 NOW = int(zmq.NOBLOCK)
 PATIENCE_S = 5.0  # how long opening and ending a run wait for slow subscribers, unless told otherwise
 
@@ -211,7 +211,6 @@ class Subscriber:
         _check_resolves(address)
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
         _configure(self.socket)
-        self._receive = self.socket.recv
         self.socket.setsockopt(zmq.RCVHWM, UNREAD)
         self.socket.setsockopt(zmq.RECONNECT_IVL, 50)
         self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, 250)
@@ -231,22 +230,22 @@ class Subscriber:
             text = f"cannot connect to {self.address}: {error}; give it as tcp://HOST:PORT"
             raise StreamError(text) from None
 
-    def receive(self, timeout_s: float = 0) -> list[bytes | memoryview] | None:
+    def receive(self, timeout_s: float = 0) -> list[Part] | None:
         """The parts of the next message, or None if none came within the timeout.
 
         Large parts are not copied out of ZeroMQ's memory: read-only views, which keep it alive.
         """
         if timeout_s and not self.socket.poll(int(timeout_s * 1e3)):
             return None
-        receive = self._receive
+        receive = self.socket.recv
         try:
-            part = receive(NOW, False)
+            part = receive(NOW, copy=False)
         except zmq.Again:
             return None
         # As recv_multipart, which asks the socket for RCVMORE after each part: that costs more than the part.
-        parts: list[bytes | memoryview] = [part.bytes]
+        parts: list[Part] = [part.bytes]
         while part.more:
-            part = receive(NOW, False)
+            part = receive(NOW, copy=False)
             parts.append(part.bytes if len(part) < VIEW_FROM else memoryview(part).toreadonly())
         return parts
 

@@ -183,7 +183,7 @@ def bare(listen: str, publish: str) -> None:
                 "lost": 0,
                 "arrays": [["raman", "float32", shape]],
             }
-            sink.send_multipart([b"raman.frame", msgpack.packb(result), raman])
+            sink.send_multipart([b"raman.frame", msgpack.packb(result), raman.data])
 
 
 def _bound(address: str) -> zmq.Socket[bytes]:
