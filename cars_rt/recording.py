@@ -5,6 +5,7 @@
                      dark (p,) if known
     /raman           raman_shift (p,), raman (n, p), index, sequence, time_ns, time_in_ns, time_out_ns (n,),
                      position (n, 2); attrs: model_name, model_sha256, model_card, ...
+                     made_by: [index, what made results from there on], a change of model, engine or dark each
     /raw, /raman     written: how many rows are data; attrs: lost, announced
 
 While it is written the file is called NAME.partial.h5. Every dataset is allocated ahead and `written`
@@ -27,7 +28,7 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cars_rt.accounting import Ledger
+from cars_rt.accounting import MAX_RANGES, Ledger
 from cars_rt.protocol import DTYPES, End, Frame, Start
 from cars_rt.protocol.messages import MAIN_ARRAY
 
@@ -146,6 +147,7 @@ class Recording:
         self.partial = partial_path(path)
         self.rows: dict[str, Rows] = {}
         self._ends: dict[str, End] = {}
+        self._made_by: list[tuple[int, str]] = []  # from which index on results were made by what
         self._failed = False
         if not overwrite:
             refuse_existing(path)
@@ -216,6 +218,8 @@ class Recording:
             columns["position"] = np.stack(np.divmod(index, self._scan[1]), axis=1)
         if frame.stream == "raman":
             columns |= {"time_in_ns": frame.time_in_ns or 0, "time_out_ns": frame.time_out_ns or 0}
+        if frame.made_by is not None and frame.made_by not in (each for _, each in self._made_by[-1:]):
+            self._made_by.append((frame.index, frame.made_by))
         with self._guarded():
             self.rows[frame.stream].append(len(block), **columns)
 
@@ -238,6 +242,8 @@ class Recording:
             self._file.flush()  # the data first, then the number that vouches for them
             for rows in self.rows.values():
                 rows.settle()
+            if self._made_by:
+                self._file["raman"].attrs["made_by"] = json.dumps(self._made_by[:MAX_RANGES])
             self._file.flush()
 
     def close(self) -> Path:

@@ -1,34 +1,42 @@
 """ZeroMQ sockets under the protocol: a publisher binds, subscribers connect, on tcp.
 
-Each object belongs to one thread. Nothing is dropped inside ZeroMQ without being seen: the publisher
-refuses a message that a subscriber has no room for (XPUB_NODROP) and its owner decides what to do;
-closing it waits until subscribers have taken what is left; what a broken connection loses, the
+Each object belongs to one thread. Nothing is dropped inside ZeroMQ without being seen: it refuses a
+message that a subscriber has no room for (XPUB_NODROP), and the publisher keeps or drops it by its
+policy; closing waits until subscribers have taken what is left; what a broken connection loses, the
 receiver's sequence numbers show.
 """
 
 import errno
 import logging
+import math
 import socket as sockets
 import time
-from dataclasses import replace
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Literal, Self, TypeAlias, cast
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from cars_rt.accounting import Cause, Ledger, Problem
 from cars_rt.protocol import MAX_PAYLOAD_BYTES, End, Frame, Part, Start, StreamName, encode
 
 log = logging.getLogger("cars_rt.stream")
 
 RAW_ADDRESS = "tcp://127.0.0.1:5555"  # where drivers publish
 RAMAN_ADDRESS = "tcp://127.0.0.1:5556"  # where the daemon publishes
+PREVIEW_ADDRESS = "tcp://127.0.0.1:5557"  # where it publishes the preview
+CONTROL_ADDRESS = "tcp://127.0.0.1:5558"  # where it takes requests
 
 BUFFER_MB = 256  # at a publisher, for each subscriber: more than a minute of a camera at 1 kHz
 UNREAD = 100  # messages at a subscriber; what it does not take in time waits at the publisher
 VIEW_FROM = 16_384  # bytes; a smaller part is copied, since it may lie in a buffer with others
 NOW = int(zmq.NOBLOCK)
-PATIENCE_S = 5.0  # how long opening and ending a run wait for slow subscribers, unless told otherwise
+ZEROMQ_BYTES = 4_000_000  # of the buffer, at most so much lies in ZeroMQ's queue of each subscriber
+STALL_S = 10.0  # a subscriber that has taken nothing for so long has stopped reading
+RETRY_S = 0.001  # how soon a send is tried again when a subscriber has no room
 
 # An unplugged cable is found by the kernel. ZeroMQ's own heartbeats must stay off: a subscriber whose
 # queue is full answers none and would be cut off, and libzmq 4.3 aborts the process if the heartbeat of
@@ -46,7 +54,8 @@ CUT = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_H
 TRYING = zmq.EVENT_CONNECTED | zmq.EVENT_CONNECT_DELAYED | zmq.EVENT_CONNECT_RETRIED
 
 
-Overload: TypeAlias = Literal["block", "drop"]  # what a publisher does when a subscriber is too slow
+#: What a publisher does when a subscriber is too slow and its queue full.
+Overload: TypeAlias = Literal["block", "drop-oldest", "drop-newest"]
 
 
 class StreamError(RuntimeError):
@@ -65,26 +74,54 @@ def message_bytes(start: Start) -> int:
     return start.block * start.spectrum_bytes + 1024
 
 
-class Publisher:
-    """Binds an address and publishes one stream.
+@dataclass(slots=True)
+class _Waiting:
+    """A message that waits for room, and the ledger of its run."""
 
-    A message goes to all subscribers or, if one has no room for it, to none. With leave_out_slow it goes
-    to those that have room; `left_out` counts such messages, and the subscriber that was left out finds
-    the gap in the sequence. Raises StreamError if the address cannot be bound.
+    message: Start | Frame | Callable[[], End]
+    ledger: Ledger
+    size: int  # bytes
+
+
+class Publisher:
+    """Binds an address and publishes one stream, run after run, in order.
+
+    A message goes to all subscribers or, if one has no room for it, waits in a queue of buffer_mb. When
+    that is full, too, `overload` says what happens: the owner waits (`block`), the oldest or the newest
+    frames are dropped, and counted in the run's ledger under `cause`. A subscriber that has taken nothing
+    for stall_s has stopped reading: from then on messages go to the others without it, until it reads
+    again and finds the gap in the sequence. Frames are numbered here as they leave. Raises StreamError if
+    the address cannot be bound.
     """
 
     def __init__(
-        self, address: str, stream: StreamName, *, buffer_mb: float = BUFFER_MB, leave_out_slow: bool = False
+        self,
+        address: str,
+        stream: StreamName,
+        *,
+        buffer_mb: float = BUFFER_MB,
+        overload: Overload = "block",
+        stall_s: float = STALL_S,
+        cause: Cause = Cause.OVERLOAD,
     ) -> None:
+        """stall_s: 0 waits for ever for a subscriber that does not read."""
         self.stream = stream
         self.subscribers = 0
-        self.left_out = 0
-        self._leave_out_slow = leave_out_slow
-        self._buffer_bytes = int(buffer_mb * 1e6)
-        self._start: Start | None = None  # of the open run, kept for late subscribers
-        self._said: Start | None = None  # waiting to be said, the first time or again
+        self.stalls = 0  # how often a subscriber was found to have stopped reading
+        self.frames_sent = self.spectra_sent = 0  # in all runs
+        self._overload, self._stall_s, self._cause = overload, stall_s, cause
+        self._limit = int(buffer_mb * 1e6)  # bytes, ZeroMQ's queue and ours together
+        self._bounded = False  # whether ZeroMQ's queue has its limit
+        self._queue: deque[_Waiting] = deque()
+        self._queued = 0  # bytes
+        self._start: Start | None = None  # of the run on the wire, kept for late subscribers
+        self._say_again = False
+        self._ledger = Ledger()  # of the run on the wire
+        self._newest = self._ledger  # of the run that was opened last
         self._sequence = 0
         self._index = 0
+        self._refused_at: float | None = None  # since when some subscriber has had no room
+        self._surrendered = False
         self._context = zmq.Context()  # its own, so that close can wait for this socket alone
         self.socket: zmq.Socket[bytes] = self._context.socket(zmq.XPUB)
         _configure(self.socket)
@@ -97,44 +134,109 @@ class Publisher:
             raise StreamError(_cannot_bind(address, error)) from None
         self.address = cast(bytes, self.socket.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
 
+    @property
+    def sequence(self) -> int:
+        """The number that the next frame gets if nothing waits before it."""
+        return self._sequence
+
+    @property
+    def waiting(self) -> int:
+        """Spectra that wait for room."""
+        return sum(len(each.message.block) for each in self._queue if isinstance(each.message, Frame))
+
+    @property
+    def capacity(self) -> int:
+        """Spectra of the run on the wire that can wait for room, at least 1."""
+        return max(self._limit // self._start.spectrum_bytes, 1) if self._start else 1
+
+    @property
+    def blocked(self) -> bool:
+        """Whether anything waits for room."""
+        return bool(self._queue)
+
     def serve(self) -> None:
-        """Note who came and went, and say `start` again to who came late. Call it often."""
+        """Note who came and went, say `start` again to who came late, send what waits. Call it often."""
         while cast(int, self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             event = self.socket.recv(zmq.NOBLOCK)
             if event[:1] == b"\x01":
                 self.subscribers += 1
-                self._said = self._start
+                self._say_again = self._start is not None
             elif event[:1] == b"\x00":
                 self.subscribers = max(self.subscribers - 1, 0)
-        if self._said is not None:
-            start = replace(self._said, sequence=self._sequence, index=self._index)
-            if self._send(encode(start), 0):
-                self._said = None
+        if self._say_again and self._start is not None:
+            start = replace(self._start, sequence=self._sequence, index=self._index)
+            self._say_again = not self._put(encode(start))
+        if self._queue:
+            self.flush()
 
-    def open(self, start: Start, timeout_s: float = PATIENCE_S) -> bool:
-        """Begin a run. False if a subscriber had no room for the message within the timeout; it is
-        then sent as soon as there is room, before any frame."""
-        self._sequence, self._index = start.sequence, start.index
-        self._bound_queues(start)
+    def open(self, start: Start, ledger: Ledger | None = None) -> None:
+        """Begin a run, after what still waits. What leaves and what is dropped is counted in `ledger`."""
+        encode(start)  # refused here rather than when its turn comes
+        self._newest = Ledger() if ledger is None else ledger
+        self._queue.append(_Waiting(start, self._newest, 0))
         self.serve()
-        sent = self._send(encode(start), timeout_s)
-        self._start, self._said = start, None if sent else start
-        return sent
 
     def send(self, frame: Frame, timeout_s: float = 0) -> bool:
-        """Publish a frame. False if some subscriber has no room for it within the timeout."""
-        self.serve()
-        if self._said is not None or not self._send(encode(frame), timeout_s):
-            return False
-        self._sequence = frame.sequence + 1
-        self._index = frame.index + len(frame.block)
+        """Publish a frame of the run that was opened last. True: it is sent, waits in the queue, or was
+        dropped and counted. False: there was no room within the timeout (only if overload is `block`).
+        """
+        if not self._queue and not self._say_again and self._send(frame):
+            return True
+        deadline = time.monotonic() + timeout_s
+        while True:
+            self.serve()
+            if not self._queue and not self._say_again and self._send(frame):
+                return True
+            if self._keep(frame):
+                return True
+            if (left := deadline - time.monotonic()) <= 0:
+                return False
+            time.sleep(min(RETRY_S, left))
+
+    def end(self, end: End | Callable[[], End]) -> None:
+        """End the run, after what still waits. A function is asked for the totals when their turn comes."""
+        make = end if callable(end) else lambda: end
+        self._queue.append(_Waiting(make, self._newest, 0))
+        self.flush()
+
+    def flush(self, timeout_s: float = 0) -> bool:
+        """Send what waits; True if nothing waits any more, False after the timeout."""
+        deadline = time.monotonic() + timeout_s
+        while self._queue:
+            first = self._queue[0]
+            if self._say_again or not self._send_waiting(first):
+                if (left := deadline - time.monotonic()) <= 0:
+                    return False
+                time.sleep(min(RETRY_S, left))
+                if self._say_again:
+                    self.serve()
+            else:
+                self._queue.popleft()
+                self._queued -= first.size
         return True
 
-    def end(self, end: End, timeout_s: float = PATIENCE_S) -> bool:
-        """End the run."""
-        self.serve()
-        self._start = self._said = None
-        return self._send(encode(end), timeout_s)
+    def give_up(self) -> int:
+        """Drop everything that waits, counted; the number of spectra. Ends are told if there is room."""
+        dropped, waiting = 0, list(self._queue)
+        self._queue.clear()
+        self._queued = 0
+        for each in waiting:
+            if isinstance(each.message, Frame):
+                dropped += self._drop(each.message, each.ledger)
+            else:
+                self._send_waiting(each)
+        return dropped
+
+    def surrender(self) -> bool:
+        """Wait for nobody any more: drop, counted, what waits and whatever has no room from now on.
+
+        False if that was so already.
+        """
+        if self._surrendered:
+            return False
+        self._surrendered = True
+        self.give_up()
+        return True
 
     def wait_for_subscribers(self, count: int, timeout_s: float) -> bool:
         """True as soon as `count` subscribers are there, False after the timeout."""
@@ -154,34 +256,128 @@ class Publisher:
         False if it came to that: what they had not taken is lost. Ctrl-C gives up, too.
         """
         begin = time.monotonic()
-        self.socket.close(-1 if linger_s is None else int(linger_s * 1e3))
+        taken = self.flush(math.inf if linger_s is None else linger_s) or not self.give_up()
+        self.socket.close(
+            -1 if linger_s is None else int(max(linger_s - (time.monotonic() - begin), 0) * 1e3)
+        )
         self._context.term()  # waits; leaving the process without it would discard the queue
-        return linger_s is None or time.monotonic() - begin < linger_s
+        return taken and (linger_s is None or time.monotonic() - begin < linger_s)
 
-    def _bound_queues(self, start: Start) -> None:
-        """ZeroMQ bounds queues in messages, memory is what must be bounded: convert at the first run.
+    # -- the queue ----------------------------------------------------------------------------------
 
-        Only then: changing the mark of a connection that has messages under way can stall it for good,
-        since sender and receiver count by it.
-        """
-        if self._buffer_bytes:
-            hwm = min(max(self._buffer_bytes // message_bytes(start), 4), 1_000_000)
-            self.socket.setsockopt(zmq.SNDHWM, hwm)
-            self._buffer_bytes = 0
-
-    def _send(self, parts: list[Part], timeout_s: float) -> bool:
-        try:
-            if timeout_s:
-                self.socket.setsockopt(zmq.SNDTIMEO, int(timeout_s * 1e3))
-            self.socket.send_multipart(parts, 0 if timeout_s else zmq.NOBLOCK)
-        except zmq.Again:
-            if not self._leave_out_slow:
+    def _keep(self, frame: Frame) -> bool:
+        """Let a frame wait, or deal with it as `overload` says. False: no room, ask again."""
+        size = frame.block.nbytes + 1024
+        if self._surrendered:
+            self._drop(frame, self._newest)
+            return True
+        while self._queued and self._queued + size > self._limit:
+            if self._overload == "block":
                 return False
-            self.left_out += 1
+            if self._overload == "drop-newest":
+                self._drop(frame, self._newest)
+                return True
+            number = next(n for n, each in enumerate(self._queue) if isinstance(each.message, Frame))
+            oldest = self._queue[number]
+            del self._queue[number]
+            self._queued -= oldest.size
+            assert isinstance(oldest.message, Frame)
+            self._drop(oldest.message, oldest.ledger)
+        # Its arrays belong to the owner, who overwrites them.
+        arrays = {name: array.copy() for name, array in frame.arrays.items()}
+        self._queue.append(_Waiting(replace(frame, arrays=arrays), self._newest, size))
+        self._queued += size
+        return True
+
+    def _drop(self, frame: Frame, ledger: Ledger) -> int:
+        spectra = len(frame.block)
+        problem = Problem(self._cause, spectra, "subscribers are too slow", "too slow", frame.index)
+        ledger.found(problem)
+        level = logging.WARNING if ledger.problems[problem.kind] == 1 else logging.DEBUG
+        log.log(level, "%s: %s of the %s stream", problem.cause.value, problem.text, self.stream)
+        return spectra
+
+    def _send_waiting(self, waiting: _Waiting) -> bool:
+        match waiting.message:
+            case Frame() as frame:
+                if frame.time_out_ns is not None:
+                    frame = replace(frame, time_out_ns=time.time_ns())
+                return self._send(frame)
+            case Start() as start:
+                self._bound_queue(start)
+                if not self._put(encode(start), last=True):
+                    return False
+                self._start, self._ledger = start, waiting.ledger
+                self._sequence, self._index = start.sequence, start.index
+                self._say_again = False
+            case make:
+                # The totals are final only when this leaves: ask once, and keep the answer.
+                end = make()
+                waiting.message = lambda: end
+                if not self._put(encode(end), last=True):
+                    return False
+                self._start = None
+        return True
+
+    def _send(self, frame: Frame) -> bool:
+        if frame.sequence != self._sequence:
+            frame = replace(frame, sequence=self._sequence)
+        spectra = len(frame.block)
+        if not self._put(encode(frame)):
+            return False
+        self._sequence += 1
+        self._index = frame.index + spectra
+        self._ledger.passed(spectra)
+        self.frames_sent += 1
+        self.spectra_sent += spectra
+        return True
+
+    def _put(self, parts: list[Part], last: bool = False) -> bool:
+        """Hand a message to ZeroMQ; False if some subscriber has no room, and has not stalled.
+
+        last: after `surrender`, who has no room for it does without.
+        """
+        try:
+            self.socket.send_multipart(parts, zmq.NOBLOCK)
+        except zmq.Again:
+            if not (last and self._surrendered) and not self._stalled():
+                return False
+            # ZeroMQ now passes over whoever is full, from this message on until it has read again.
+            # Who reads has emptied its queue meanwhile, and misses nothing.
             self.socket.setsockopt(zmq.XPUB_NODROP, 0)
             self.socket.send_multipart(parts, zmq.NOBLOCK)
             self.socket.setsockopt(zmq.XPUB_NODROP, 1)
+        self._refused_at = None
         return True
+
+    def _stalled(self) -> bool:
+        """Whether some subscriber has had no room for so long that it has stopped reading."""
+        now = time.monotonic()
+        if self._refused_at is None:
+            self._refused_at = now
+        if not self._stall_s or now - self._refused_at < self._stall_s:
+            return False
+        self.stalls += 1
+        log.log(
+            logging.WARNING if self.stalls == 1 else logging.DEBUG,
+            "a subscriber of the %s stream read nothing for %g s: it is left out until it reads again",
+            self.stream, self._stall_s,
+        )  # fmt: skip
+        return True
+
+    def _bound_queue(self, start: Start) -> None:
+        """ZeroMQ bounds queues in messages, memory is what must be bounded: convert at the first run.
+
+        Only then: changing the mark of a connection that has messages under way can stall it for good,
+        since sender and receiver count by it. It is kept small, since ZeroMQ tells only after half of it
+        that a subscriber reads; the larger part of the buffer is ours.
+        """
+        if not self._bounded:
+            share = min(self._limit // 4, ZEROMQ_BYTES)
+            mark = min(max(share // message_bytes(start), 4), 1_000)
+            self.socket.setsockopt(zmq.SNDHWM, mark)
+            self._limit = max(self._limit - mark * message_bytes(start), 1)
+            self._bounded = True
 
     def __enter__(self) -> Self:
         return self
@@ -190,6 +386,28 @@ class Publisher:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close(0 if isinstance(error, KeyboardInterrupt) else None)
+
+
+def bind_control(address: str, most_bytes: int) -> zmq.Socket[bytes]:
+    """A ROUTER socket for requests of at most `most_bytes`. Raises StreamError if it cannot be bound."""
+    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
+    _configure(socket)
+    socket.setsockopt(zmq.MAXMSGSIZE, most_bytes)
+    try:
+        socket.bind(address)
+    except zmq.ZMQError as error:
+        socket.close(0)
+        raise StreamError(_cannot_bind(address, error)) from None
+    return socket
+
+
+def connect_control(address: str) -> zmq.Socket[bytes]:
+    """A REQ socket for requests. Raises StreamError for an impossible address."""
+    _check_resolves(address)
+    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.REQ)
+    _configure(socket)
+    socket.connect(address)
+    return socket
 
 
 class Subscriber:

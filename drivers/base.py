@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cars_rt.accounting import Cause, Ledger, Problem, Range
 from cars_rt.protocol import End, Frame, ProtocolError, Reason, Start
-from cars_rt.stream import BUFFER_MB, RAW_ADDRESS, Overload, Publisher
+from cars_rt.stream import BUFFER_MB, RAW_ADDRESS, STALL_S, Overload, Publisher
 
 WAIT_STEP_S = 0.1  # how soon a stop is noticed while waiting
 
@@ -67,15 +67,18 @@ class DriveSettings:
     """Start when so many subscribers are connected, so that none misses the beginning."""
 
     overload: Overload = "block"
-    """When subscribers are too slow and the buffer is full: block the instrument, or drop frames."""
+    """When subscribers are too slow and the buffer is full: wait, or drop the oldest or newest frames."""
 
     buffer_mb: float = BUFFER_MB
-    """Memory for frames that subscribers have not taken yet, for each of them."""
+    """Memory for frames that subscribers have not taken yet."""
+
+    stall_s: float = STALL_S
+    """A subscriber that has read nothing for so long is left out, so that the others go on; 0: never."""
 
 
 @dataclass(slots=True)
 class DriveTotals:
-    """What became of the spectra of one run: produced = sent + sum(lost)."""
+    """What became of the spectra of one run: produced = sent + sum(lost), once nothing waits any more."""
 
     run: str = field(default_factory=lambda: uuid.uuid4().hex)
     produced: int = 0
@@ -83,7 +86,13 @@ class DriveTotals:
     frames: int = 0
     lost: dict[str, int] = field(default_factory=dict)
     ranges: list[Range] = field(default_factory=list)
+    stalls: int = 0  # how often a subscriber stopped reading and was left out
     reason: Reason = Reason.COMPLETE
+
+    def settle(self, ledger: Ledger, stalls: int) -> None:
+        """Take over what the publisher counted."""
+        self.sent, self.frames, self.stalls = ledger.spectra, ledger.frames, stalls
+        self.lost, self.ranges = dict(ledger.lost), list(ledger.ranges)
 
 
 def drive(
@@ -107,13 +116,13 @@ def drive(
                 totals.reason = Reason.STOPPED
                 return totals
         try:
-            publisher.open(_start(acquisition, totals.run))
+            publisher.open(_start(acquisition, totals.run), ledger)
         except ProtocolError as error:
             raise InstrumentError(f"{acquisition.source} cannot be published: {error}") from None
         patient = True
         try:
             for counts in instrument.frames():
-                _publish(counts, totals, ledger, publisher, settings.overload, stopped)
+                _publish(counts, totals, ledger, publisher, stopped)
                 progress(acquisition, totals)
                 if stopped():
                     totals.reason = Reason.STOPPED
@@ -123,8 +132,10 @@ def drive(
             patient = isinstance(error, Exception)  # not after a second Ctrl-C
             raise
         finally:
-            while not publisher.end(_end(totals), WAIT_STEP_S) and patient:
+            publisher.end(lambda: _end(totals, ledger))
+            while not publisher.flush(WAIT_STEP_S) and patient:
                 progress(acquisition, totals)
+            totals.settle(ledger, publisher.stalls)
     except ProtocolError as error:
         raise InstrumentError(f"the instrument gave what cannot be sent: {error}") from None
     finally:
@@ -137,28 +148,25 @@ def _publish(
     totals: DriveTotals,
     ledger: Ledger,
     publisher: Publisher,
-    overload: Overload,
     stopped: Callable[[], bool],
 ) -> None:
     frame = Frame(
         stream="raw",
         run=totals.run,
-        sequence=totals.frames,
+        sequence=publisher.sequence,
         index=totals.produced,
         time_ns=time.time_ns(),
         arrays={"counts": counts},
     )
     sent = publisher.send(frame)
     totals.produced += len(counts)
-    while not sent and overload == "block" and not stopped():
+    while not sent and not stopped():
         sent = publisher.send(frame, WAIT_STEP_S)
-    if sent:
-        totals.frames += 1
-        totals.sent += len(counts)
-    else:
-        problem = Problem(Cause.OVERLOAD, len(counts), "subscribers are too slow", "overload", frame.index)
-        ledger.found(problem)
-        totals.lost, totals.ranges = dict(ledger.lost), ledger.ranges
+    if not sent:
+        text = "stopped while a subscriber had no room"
+        ledger.found(Problem(Cause.OVERLOAD, len(counts), text, "overload", frame.index))
+    if ledger.lost or publisher.stalls:
+        totals.settle(ledger, publisher.stalls)
 
 
 def _start(acquisition: Acquisition, run: str) -> Start:
@@ -179,17 +187,17 @@ def _start(acquisition: Acquisition, run: str) -> Start:
     )
 
 
-def _end(totals: DriveTotals) -> End:
+def _end(totals: DriveTotals, ledger: Ledger) -> End:
     return End(
         stream="raw",
         run=totals.run,
         time_ns=time.time_ns(),
-        frames=totals.frames,
-        spectra=totals.sent,
+        frames=ledger.frames,
+        spectra=ledger.spectra,
         reason=totals.reason,
         announced=totals.produced,
-        lost=totals.lost,
-        ranges=tuple(totals.ranges),
+        lost=dict(ledger.lost),
+        ranges=tuple(ledger.ranges),
     )
 
 

@@ -87,6 +87,7 @@ class Published:
             frame = a_frame(sequence, counts[first : first + block], run, index=first)
             assert self.publisher.send(frame, PATIENCE_S)
         self.publisher.end(an_end(len(frames), len(counts), run))
+        assert self.publisher.flush(PATIENCE_S)
 
     def __enter__(self) -> Self:
         return self
@@ -153,7 +154,8 @@ class Collected:
 @contextmanager
 def daemon_in_thread(listen: str, **settings: Any) -> Iterator[Daemon]:
     """A daemon at work; stopped at the end, and its error, if any, is raised."""
-    daemon = Daemon(DaemonSettings(listen=listen, publish=LOCAL, threads=1, **settings))
+    given: dict[str, Any] = {"publish": LOCAL, "preview": LOCAL, "control": LOCAL, "threads": 1} | settings
+    daemon = Daemon(DaemonSettings(listen=listen, **given))
     failures: list[BaseException] = []
 
     def serve() -> None:
@@ -194,6 +196,15 @@ class Camera(Instrument):
         self.closed += 1
 
 
+#: Of commands: wide lines, and ports that do not get into each other's way.
+ENVIRONMENT = {
+    "PYTHONUNBUFFERED": "1",
+    "COLUMNS": "200",
+    "CARS_RT_RUN_PREVIEW": LOCAL,
+    "CARS_RT_RUN_CONTROL": LOCAL,
+}
+
+
 class Command:
     """`cars-rt ...` as a process of its own; killed at the end if it still runs."""
 
@@ -204,7 +215,7 @@ class Command:
             stderr=subprocess.PIPE,
             text=True,
             encoding="utf-8",
-            env=os.environ | {"PYTHONUNBUFFERED": "1", "COLUMNS": "200"} | environment,
+            env=os.environ | ENVIRONMENT | environment,
             start_new_session=True,
         )
         self.said = ""

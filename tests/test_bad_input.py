@@ -23,7 +23,8 @@ from helpers import (
     wait_until,
 )
 
-from cars_rt.daemon.loop import Daemon, RunTotals
+from cars_rt.daemon.loop import Daemon
+from cars_rt.daemon.receipt import Receipt
 from cars_rt.protocol import MAX_PAYLOAD_BYTES, End, Frame, Start, encode
 
 COUNTS = spectra_of(1)
@@ -45,11 +46,11 @@ class Line:
     daemon: Daemon
     results: Collected
 
-    def totals(self, run: str) -> RunTotals:
+    def totals(self, run: str) -> Receipt:
         """What the daemon says of a run, once all of it has come out."""
         self.results.until(lambda all_: any(closed.end.run == run for closed in all_.closed))
-        wait_until(lambda: any(totals.run == run for totals in self.daemon.runs))
-        (totals,) = (totals for totals in self.daemon.runs if totals.run == run)
+        wait_until(lambda: any(totals.run == run for totals in self.daemon.receipts))
+        (totals,) = (totals for totals in self.daemon.receipts if totals.run == run)
         (end,) = (closed.end for closed in self.results.closed if closed.end.run == run)
         sent = sum(len(frame.block) for frame in self.results.frames if frame.run == run)
         assert totals.sent == end.spectra == sent

@@ -125,10 +125,10 @@ def test_overload_drop_counts_what_is_dropped(tmp_path: Path) -> None:
             assert empty.wait(PATIENCE_S)
 
     with (
-        Publisher(LOCAL, "raw", buffer_mb=1) as publisher,
+        Publisher(LOCAL, "raw", buffer_mb=1, overload="drop-newest") as publisher,
         Collected(publisher.address, "raw") as collected,
     ):
-        settings = DriveSettings(overload="drop")
+        settings = DriveSettings()
         thread = threading.Thread(
             target=lambda: ended.append(drive(camera, publisher, settings, progress=progress))
         )

@@ -27,6 +27,7 @@ from cars_rt.protocol import (
     MAX_PAYLOAD_BYTES,
     MAX_PIXELS,
     VERSION,
+    Band,
     Closed,
     End,
     Event,
@@ -108,6 +109,8 @@ def vector_message(vector: dict[str, Any]) -> Message:
                 fields[key] = tuple(fields[key])
         return Start(**fields, raman_shift=arrays["raman_shift"], dark=arrays.get("dark"))
     if kind == "frame":
+        if "bands" in fields:
+            fields["bands"] = tuple(Band(*each) for each in fields["bands"])
         return Frame(**fields, arrays=arrays)
     ranges = tuple(Range(*each) for each in fields.get("ranges", ()))
     return End(**fields | {"reason": Reason(fields["reason"]), "ranges": ranges})

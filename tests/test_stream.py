@@ -85,7 +85,8 @@ def test_nothing_is_lost_while_a_subscriber_does_not_read() -> None:
             while not source.publisher.send(a_frame(sequence, counts)):
                 slow.more()
         sent += 200
-        while not source.publisher.end(an_end(sent), 0):
+        source.publisher.end(an_end(sent))
+        while not source.publisher.flush():
             slow.more()
         slow.ends()
     assert [frame.sequence for frame in slow.frames] == list(range(sent))
@@ -101,10 +102,13 @@ def test_start_that_found_no_room_is_sent_before_any_frame() -> None:
         sent = 0
         while source.publisher.send(a_frame(sent, counts), 0.2):
             sent += 1
-        assert not source.publisher.open(a_start("run-2", axis=start.raman_shift), 0)
+        source.publisher.open(a_start("run-2", axis=start.raman_shift))
+        assert source.publisher.blocked
         for sequence in range(3):
             while not source.publisher.send(a_frame(sequence, counts, "run-2")):
                 slow.more()
+        while not source.publisher.flush():
+            slow.more()
         slow.until(lambda all_: len(all_.frames) == sent + 3)
     assert [problem.kind for problem in slow.problems] == ["second start"]
 

@@ -42,7 +42,9 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 continue
             ledger.passed(1)
             arrays = {name: values[number : number + 1]}
-            recording.append(Frame(stream, "run-1", number, number, 100 + number, arrays))  # type: ignore[arg-type]
+            made_by = f"{model.sha256[:16]} onnxruntime none" if stream == "raman" else None
+            frame = Frame(stream, "run-1", number, number, 100 + number, arrays, made_by=made_by)  # type: ignore[arg-type]
+            recording.append(frame)
         end = End(stream, "run-1", 2, SPECTRA, SPECTRA, Reason.COMPLETE, SPECTRA)  # type: ignore[arg-type]
         recording.end(end, ledger)
     return recording.close()
@@ -70,6 +72,18 @@ def test_a_result_that_was_changed_is_found(path: Path) -> None:
     with h5py.File(path, "r+") as file:
         file["raman/raman"][0] *= 1.1
     assert "computed again" in untrue(path)
+
+
+@pytest.mark.parametrize("maker", ["0123456789abcdef onnxruntime none", "{} onnxruntime fedcba987654"])
+def test_results_of_another_model_or_dark_are_left_out(path: Path, maker: str) -> None:
+    with h5py.File(path, "r+") as file:
+        changes = json.loads(file["raman"].attrs["made_by"])
+        assert [index for index, _ in changes] == [0]
+        changes.append([30, maker.format(load_model().sha256[:16])])
+        file["raman"].attrs["made_by"] = json.dumps(changes)
+        file["raman/raman"][26:] *= 1.1
+    assert untrue(path) == ""
+    assert any("(10 were made with another model" in finding.text for finding in verify(path, path))
 
 
 def test_a_loss_that_is_not_named_is_found(path: Path) -> None:

@@ -106,7 +106,11 @@ def daemon(name: str, folder: Path, *flags: str) -> Start:
     """`cars-rt run` with these flags; its log is in the folder."""
 
     def start(raw: str, raman: str) -> Middle:
-        addresses = ["--listen", raw, "--publish", raman, "--subscribers", "1"]
+        preview, control = free_addresses(2)
+        addresses = [
+            "--listen", raw, "--publish", raman, "--preview", preview, "--control", control,
+            "--subscribers", "1",
+        ]  # fmt: skip
         return Program(name, ["run", *addresses, *flags, "--log-level", "warning"], folder)
 
     return start

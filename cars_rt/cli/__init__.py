@@ -12,7 +12,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from contextlib import suppress
 
-from cars_rt.cli import bench, demo, drive, files, run, train  # noqa: F401 - importing a command registers it
+from cars_rt.cli import bench, ctl, demo, drive, files, run, train  # noqa: F401 - importing a command registers it
 from cars_rt.cli.app import app
 from cars_rt.console import fail
 
@@ -22,10 +22,13 @@ __all__ = ["app", "main"]
 def main() -> None:
     """Entry point of `cars-rt`."""
     from cars_rt.bench.pipeline import BenchError
+    from cars_rt.daemon.settings import SettingsError
     from cars_rt.drivers.base import InstrumentError
     from cars_rt.engines import EngineError, ModelError
     from cars_rt.physics.axis import AxisError
+    from cars_rt.protocol import ProtocolError
     from cars_rt.recording import RecordingError
+    from cars_rt.remote import RemoteError
     from cars_rt.spectra import SpectraError
     from cars_rt.stream import StreamError
     from cars_rt.training.settings import TrainingError
@@ -40,7 +43,10 @@ def main() -> None:
             EngineError,
             InstrumentError,
             ModelError,
+            ProtocolError,
             RecordingError,
+            RemoteError,
+            SettingsError,
             SpectraError,
             StreamError,
             TrainingError,

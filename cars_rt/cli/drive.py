@@ -69,7 +69,13 @@ def _drive(instrument: Instrument, settings: DriveSettings, summary: Path | None
         stopped = True
 
     with (
-        Publisher(settings.publish, "raw", buffer_mb=settings.buffer_mb) as publisher,
+        Publisher(
+            settings.publish,
+            "raw",
+            buffer_mb=settings.buffer_mb,
+            overload=settings.overload,
+            stall_s=settings.stall_s,
+        ) as publisher,
         progress_bar() as bar,
         stopping(stop),
     ):

@@ -31,7 +31,7 @@ def run(
     card = daemon.compute.model.card
     log.info("listening to %s, publishing at %s", settings.listen, daemon.publisher.address)
     log.info("model %s %s: %s", card.name, card.version, card.description)
-    status = Status(daemon)
+    status = Status()
     with StatusLine() as line, stopping(daemon.stop):
-        totals = daemon.serve(lambda: line.show(status.describe))
-    write_summary(summary, totals)
+        receipts = daemon.serve(lambda: line.show(lambda: status.describe(daemon.snapshot())))
+    write_summary(summary, receipts)

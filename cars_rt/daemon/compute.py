@@ -1,151 +1,295 @@
-"""The thread that owns the engine, and the slabs it computes."""
+"""Which engine computes: the current one, its replacement when it fails, and one that is to take over.
 
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+Everything is compiled and checked beside what works, and taken over between two batches.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import zmq
+from numpy.typing import NDArray
 
-from cars_rt.engines import (
-    AUTO,
-    Engine,
-    EngineError,
-    compose,
-    engine_class,
-    load_model,
-    open_engine,
-    retrieving,
-)
+from cars_rt.daemon.shadow import Shadow
+from cars_rt.daemon.worker import Worker
+from cars_rt.engines import AUTO, EngineError, Model, engine_class, load_model, retrieving
 from cars_rt.engines.base import Slab, usable_cores
 from cars_rt.protocol import Start
 
+log = logging.getLogger("cars_rt.daemon")
+
 MAX_FAILURES = 3  # batches in a row that one kind of engine may lose before the next kind takes over
+CLOSE_S = 5.0  # how long a close waits for an engine's thread
+NOMINAL_AXIS = np.linspace(400, 3400, 1340)  # what is compiled to warm up, before the first run tells its own
+
+Answer = Callable[[str | None, Mapping[str, Any]], None]  # how a request is answered: error or result
+
+
+@dataclass
+class Change:
+    """A worker that is being compiled, and what for."""
+
+    worker: Worker
+    model: Model
+    engine: str
+    answer: Answer | None = None  # of a request
+    repairs: bool = False
+
+
+@dataclass
+class Counters:
+    """What happened to engines so far."""
+
+    failures: int = 0
+    replacements: int = 0
+    reloads: int = 0
+    reloads_failed: int = 0
+    kinds: list[str] = field(default_factory=list)
 
 
 class Compute:
-    """Compiles and runs engines in one thread of its own, since a GPU context belongs to one thread.
+    """Keeps the worker that computes, and the changes under way.
 
-    `prepare` at the start of a run, then `submit`; when a batch is done, `socket` becomes readable
-    (so that a poller can wait for it beside the streams) and `collect` takes the answer.
+    `socket` becomes readable when a batch or a compilation is done. The loop calls `prepare` at the start
+    of a run, `failed` when a batch failed, and `settle` whenever the socket was readable.
     Raises ModelError if there is no such model, EngineError if there is no such engine here.
     """
 
     def __init__(self, model: str, engine: str, max_batch: int, threads: int) -> None:
         self.model = load_model(model)
-        if engine != AUTO and (reason := engine_class(engine).unavailable()):
-            raise EngineError(f"{engine}: {reason}")
-        self._engine_name = engine
+        self.engine = _known(engine)
+        self.counters = Counters()
+        self.worker: Worker | None = None
+        self.shadow: Shadow | None = None
+        self.broken = False  # the worker failed, and must not be given more
         self._max_batch = max_batch
         self._threads = threads or max(usable_cores() // 2, 1)
-        self._engine: Engine | None = None
-        self._retired: list[Engine] = []  # replaced, but their slabs may still hold results
-        self._failures = 0  # one after the other
-        self._dark: Slab = np.zeros(0, np.float32)
-        self._under_way: deque[Future[None]] = deque()
-        self._pool = ThreadPoolExecutor(1, "compute")
-        self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PAIR)
-        self._bell: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PAIR)  # the thread's end
-        self.socket.setsockopt(zmq.LINGER, 0)
-        self._bell.setsockopt(zmq.LINGER, 0)
-        self.socket.bind(f"inproc://compute-{id(self)}")
-        self._bell.connect(f"inproc://compute-{id(self)}")
+        self._opening: Worker | None = None  # for a run that waits for it
+        self._change: Change | None = None
+        self._closing: list[Worker] = []
+        self._dark: tuple[Slab, str] | None = None
+        self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PULL)
+        self._bell = f"inproc://compute-{id(self)}"
+        self.socket.bind(self._bell)
+
+    # -- for a run ----------------------------------------------------------------------------------
+
+    def prepare(self, start: Start | None) -> None:
+        """Compile for a run, unless that is done already; None: for no run, to warm up. Then ask `opened`."""
+        axis = NOMINAL_AXIS if start is None else start.raman_shift
+        max_batch = max(self._max_batch, 1 if start is None else start.block)
+        if self.worker is not None and not self.broken and self.worker.fits(self.model, axis, max_batch):
+            return
+        self._opening = self._compile(self.model, self._kinds(self.engine), axis, max_batch)
 
     @property
-    def engine(self) -> Engine:
-        """The compiled engine. RuntimeError before the first `prepare`."""
-        if self._engine is None:
-            raise RuntimeError("no engine before prepare()")
-        return self._engine
+    def opened(self) -> bool:
+        """Whether the worker that `prepare` wanted is there, or could not be had."""
+        return self._opening is None or self._opening.ready.done()
 
-    @property
-    def idle(self) -> bool:
-        """Nothing is being computed."""
-        return not self._under_way
+    def adopt_opened(self) -> None:
+        """Take over what `prepare` compiled. Nothing may be under way.
 
-    def prepare(self, start: Start) -> Engine:
-        """The engine for the run's axis, block and dark, compiled if it is not there yet.
-
-        Waits; nothing may be under way. Raises EngineError, ModelError or AxisError: this run
-        cannot be computed.
+        Raises EngineError, ModelError or AxisError: the run cannot be computed; the old worker stays.
         """
-        self._engine = self._pool.submit(self._prepare, start).result()
-        return self._engine
+        opening, self._opening = self._opening, None
+        if opening is None:
+            return
+        try:
+            opening.ready.result()
+        except Exception:
+            opening.close()
+            raise
+        self._take_over(opening)
 
-    def submit(self, slab: int, rows: int) -> None:
-        """Compute the first rows of a slab."""
-        self._under_way.append(self._pool.submit(self._compute, slab, rows))
+    def set_dark(self, dark: Slab, name: str) -> None:
+        """Subtract this dark from all batches that are submitted from now on."""
+        self._dark = (dark, name)
+        for worker in (self.worker, self.shadow.worker if self.shadow else None):
+            if worker is not None and len(worker.raman_shift) == len(dark):
+                worker.set_dark(dark, name)
 
-    def collect(self) -> EngineError | None:
-        """Why the slab that was submitted first failed, or None if it did not. Waits for it."""
-        self.socket.recv()
-        error = self._under_way.popleft().exception()
-        return EngineError(str(error)) if error else None
+    def failed(self) -> None:
+        """The worker lost a batch: have another one compiled, of the same kind or, after MAX_FAILURES
+        failures in a row, of the next kind that works."""
+        self.counters.failures += 1
+        if self.broken or self.worker is None:
+            return
+        self.broken = True
+        name = self.worker.engine.name
+        others = [kind for kind in retrieving() if kind != name]
+        kinds = [name, *others] if self.worker.failures < MAX_FAILURES else [*others, name]
+        if self._change is not None:
+            self._dismiss("the engine failed meanwhile; ask again")
+        fresh = self._compile(self.worker.model, kinds, self.worker.raman_shift, self.worker.max_batch)
+        fresh.failures = self.worker.failures
+        self._change = Change(fresh, self.worker.model, self.engine, repairs=True)
 
-    def repair(self) -> Engine:
-        """A fresh engine in place of one that failed: of the same kind, or after MAX_FAILURES failures in a
-        row the next kind that works. Waits; nothing may be under way. The old one's slabs stay readable
-        until `prepare` or `close`. Raises EngineError if no engine can be had.
+    # -- on request ---------------------------------------------------------------------------------
+
+    def reload(self, model: str | None, engine: str | None, answer: Answer) -> None:
+        """Have a model or an engine, or both, take over as soon as it is compiled and checked.
+
+        Raises ModelError or EngineError if there is none; the answer comes later.
         """
-        self._engine = self._pool.submit(self._repair).result()
-        return self._engine
+        wanted = self.model if model is None else load_model(model)
+        kind = self.engine if engine is None else _known(engine)
+        if self._change is not None:
+            raise EngineError("another change is under way; ask again when it is done")
+        worker = self._beside(wanted, kind)
+        self._change = Change(worker, wanted, kind, answer)
+
+    def start_shadow(self, model: str | None, engine: str | None, every: int) -> None:
+        """Have a candidate compute every n-th batch, too. Raises ModelError or EngineError."""
+        wanted = self.model if model is None else load_model(model)
+        kind = self.engine if engine is None else _known(engine)
+        self.stop_shadow()
+        self.shadow = Shadow(self._beside(wanted, kind), wanted, kind, every)
+        if self._dark is not None and len(self._dark[0]) == len(self.shadow.worker.raman_shift):
+            self.shadow.worker.set_dark(*self._dark)
+
+    def stop_shadow(self) -> None:
+        """No candidate any more."""
+        if self.shadow is not None:
+            self._retire(self.shadow.worker)
+            self.shadow = None
+
+    def promote(self, answer: Answer) -> None:
+        """Have the shadow take over. Raises EngineError if there is none that works."""
+        shadow = self.shadow
+        if shadow is None:
+            raise EngineError("there is no shadow; begin one with `shadow`")
+        if self._change is not None:
+            raise EngineError("another change is under way; ask again when it is done")
+        if shadow.error is not None:
+            raise EngineError(f"the shadow does not work: {shadow.error}")
+        self.shadow = None
+        self._change = Change(shadow.worker, shadow.model, shadow.engine, answer)
+
+    # -- when the socket was readable ---------------------------------------------------------------
+
+    def ring(self) -> None:
+        """Empty the socket."""
+        while self.socket.poll(0):
+            self.socket.recv(zmq.NOBLOCK)
+
+    def settle(self) -> Worker | None:
+        """Bring changes that are compiled to their end: the worker that takes over now, if any."""
+        self._close_idle()
+        if self.shadow is not None:
+            self.shadow.settle()
+        change = self._change
+        if change is None or not change.worker.ready.done() or self._opening is not None:
+            return None
+        self._change = None
+        error = change.worker.ready.exception()
+        if error is not None:
+            change.worker.close()
+            self._refuse(change, str(error))
+            return None
+        worker = change.worker
+        if self.worker is not None and not worker.fits(
+            change.model, self.worker.raman_shift, self.worker.max_batch
+        ):
+            # Another run has begun: what was compiled is for its axis no longer.
+            self._retire(worker)
+            change.worker = self._beside(change.model, change.engine)
+            self._change = change
+            return None
+        self._accept(change)
+        return worker
 
     def close(self) -> None:
-        """Stop the thread and give the engines back."""
-        self._pool.submit(self._close_all).result()
-        self._pool.shutdown()
-        self.socket.close()
-        self._bell.close()
+        """Stop all threads and give the engines back."""
+        self.stop_shadow()
+        if self._change is not None:
+            self._dismiss("the daemon stops")
+        workers = [each for each in (*self._closing, self._opening, self.worker) if each is not None]
+        for worker in workers:
+            worker.close()
+        for worker in workers:
+            if not worker.join(CLOSE_S):
+                log.warning("the engine %s does not end; it is left behind", worker.model.card.name)
+        self.socket.close(0)
 
-    # -- in the thread ------------------------------------------------------------------------------
+    # -- helpers ------------------------------------------------------------------------------------
 
-    def _prepare(self, start: Start) -> Engine:
-        engine, max_batch = self._engine, max(self._max_batch, start.block)
-        while self._retired:
-            self._retired.pop().close()
-        if (
-            engine is None
-            or not np.array_equal(engine.graph.raman_shift, start.raman_shift)
-            or engine.max_batch < max_batch
-        ):
-            graph = compose(self.model, start.raman_shift)
-            fresh = open_engine(self._engine_name, graph, max_batch, self._threads)
-            if engine is not None:
-                engine.close()
-            engine = fresh
-        self._dark = np.zeros(start.pixels, np.float32) if start.dark is None else start.dark.copy()
-        engine.set_dark(self._dark)
-        return engine
+    def _kinds(self, engine: str) -> list[str]:
+        return retrieving() if engine == AUTO else [engine]
 
-    def _repair(self) -> Engine:
-        old = self.engine
-        others = [name for name in retrieving() if name != old.name]
-        reasons = []
-        for name in [old.name, *others] if self._failures < MAX_FAILURES else [*others, old.name]:
-            try:
-                fresh = open_engine(name, old.graph, old.max_batch, self._threads)
-            except EngineError as error:
-                reasons.append(f"{name}: {error}")
-                continue
-            fresh.set_dark(self._dark)
-            if name != old.name:
-                self._failures = 0  # those were of another kind
-            self._retired.append(old)
-            return fresh
-        raise EngineError("; ".join(reasons))
+    def _compile(self, model: Model, kinds: list[str], axis: NDArray[np.float64], max_batch: int) -> Worker:
+        return Worker(model, kinds, axis, max_batch, self._threads, self._bell)
 
-    def _close_all(self) -> None:
-        for engine in [*self._retired, *([self._engine] if self._engine else [])]:
-            engine.close()
+    def _beside(self, model: Model, engine: str) -> Worker:
+        """A worker for the axis of now."""
+        now = self.worker
+        axis, size = (NOMINAL_AXIS, self._max_batch) if now is None else (now.raman_shift, now.max_batch)
+        return self._compile(model, self._kinds(engine), axis, size)
 
-    def _compute(self, slab: int, rows: int) -> None:
-        try:
-            self.engine.launch(slab, rows)
-            self.engine.wait(slab)
-            if not np.isfinite(self.engine.outputs[slab][:rows]).all():
-                raise EngineError("the engine gave values that are not finite")
-            self._failures = 0
-        except BaseException:
-            self._failures += 1
-            raise
-        finally:
-            self._bell.send(b"")
+    def _take_over(self, worker: Worker) -> None:
+        old, self.worker, self.broken = self.worker, worker, False
+        if old is not None:
+            self._retire(old)
+        if self._dark is not None and len(self._dark[0]) == len(worker.raman_shift):
+            worker.set_dark(*self._dark)
+
+    def _accept(self, change: Change) -> None:
+        old = self.worker
+        self._take_over(change.worker)
+        self.model, self.engine = change.model, change.engine
+        description = change.worker.engine.describe()
+        if change.repairs:
+            self.counters.replacements += 1
+            if old is not None and old.engine.name != change.worker.engine.name:
+                change.worker.failures = 0  # those were of another kind
+            log.warning("the engine failed; it is replaced by %s", description)
+            return
+        self.counters.reloads += 1
+        log.info("model %s on %s takes over", change.model.card.name, description)
+        if change.answer is not None:
+            card = change.model.card
+            change.answer(
+                None,
+                {
+                    "model": card.name,
+                    "version": card.version,
+                    "sha256": change.model.sha256,
+                    "engine": description,
+                },
+            )
+
+    def _refuse(self, change: Change, reason: str) -> None:
+        if change.repairs:
+            log.error("no engine can take over, going on with the one that failed: %s", reason)
+            self.broken = False
+            return
+        self.counters.reloads_failed += 1
+        log.warning("model %s does not take over: %s", change.model.card.name, reason)
+        if change.answer is not None:
+            change.answer(f"{change.model.card.name} does not take over: {reason}", {})
+
+    def _dismiss(self, reason: str) -> None:
+        change, self._change = self._change, None
+        if change is not None:
+            self._retire(change.worker)
+            self._refuse(change, reason)
+
+    def _retire(self, worker: Worker) -> None:
+        """Close a worker once nobody reads its slabs any more."""
+        self._closing.append(worker)
+        self._close_idle()
+
+    def _close_idle(self) -> None:
+        for worker in list(self._closing):
+            if worker.idle or (worker.ready.done() and worker.ready.exception() is not None):
+                worker.close()
+                self._closing.remove(worker)
+
+
+def _known(engine: str) -> str:
+    """The engine's name. Raises EngineError if there is none of it here."""
+    if engine != AUTO and (reason := engine_class(engine).unavailable()):
+        raise EngineError(f"{engine}: {reason}")
+    return engine

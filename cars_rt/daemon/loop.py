@@ -1,398 +1,493 @@
 """The daemon: receives counts, has them computed, publishes raman. One loop owns all sockets.
 
-A frame's way: subscriber -> RunReader -> input slab -> Compute -> output slab -> publisher.
-While a batch is computed, another slab fills with whatever arrives; that is the next batch. When
-all slabs are taken the loop stops reading, and spectra wait in the bounded queue of the socket.
+A frame's way: subscriber -> RunReader -> Pipeline (slab -> engine -> slab) -> publisher. Nothing in the
+loop waits for anything but its sockets: what takes long (compiling, a subscriber without room, the last
+spectra of a run) is looked at again in the next turn, so that requests are answered meanwhile.
 """
 
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import replace
 
 import zmq
 
-from cars_rt.accounting import MAX_RANGES, Cause, Ledger, Problem, Range
+from cars_rt.accounting import Cause, Ledger, Problem
 from cars_rt.daemon.compute import Compute
-from cars_rt.daemon.settings import DaemonSettings
+from cars_rt.daemon.control import Control
+from cars_rt.daemon.dark import Dark
+from cars_rt.daemon.pipeline import Pipeline
+from cars_rt.daemon.preview import Preview, parse_band
+from cars_rt.daemon.receipt import Receipt, Totals
+from cars_rt.daemon.settings import OFF, DaemonSettings
+from cars_rt.daemon.snapshot import Phase, Queue, Snapshot, State
 from cars_rt.engines import EngineError, ModelError
-from cars_rt.engines.base import Slab
-from cars_rt.latency import Latencies
 from cars_rt.physics.axis import AxisError
-from cars_rt.protocol import Closed, Frame, Reason, RunReader, Start
-from cars_rt.stream import Publisher, Subscriber
+from cars_rt.protocol import Closed, Event, Frame, Reason, RunReader, Start
+from cars_rt.stream import RETRY_S, Publisher, Subscriber
 
 log = logging.getLogger("cars_rt.daemon")
 
 TICK_S = 0.1  # how soon a stop is noticed when nothing arrives
-RETRY_S = 0.001  # how soon a send is tried again when a subscriber has no room
 READ_AT_ONCE = 256  # messages taken before looking at the other sockets
 QUIET_S = 0.1  # a stop takes in what was already sent: until nothing came for so long,
 DRAIN_S = 2.0  # but not for longer than this
 STOP_S = 10.0  # how long a stop waits for subscribers that take nothing
-
-
-@dataclass(slots=True)
-class Batch:
-    """What one slab holds: frames in order, each with its first row, the time it came in and the
-    spectra that were lost before it."""
-
-    slab: int
-    counts: Slab
-    raman: Slab
-    rows: int = 0
-    frames: list[tuple[Frame, int, int, int]] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class RunTotals:
-    """What became of one run, in spectra: announced = sent + lost; received is what came in order."""
-
-    run: str
-    reason: str
-    announced: int
-    received: int
-    sent: int
-    lost: dict[str, int]
-    ranges: list[Range]  # of spectra lost: cause, index of the first, how many
-    problems: dict[str, int]  # what was wrong with messages, by kind
+CLOCK_NS = 1_000_000  # a time stamp so far ahead of our clock is worth a warning
 
 
 class Daemon:
-    """One input stream, one output stream, one model.
+    """One input stream, one output stream with its preview, one model at a time.
 
     Raises StreamError, ModelError or EngineError if it cannot start.
     """
 
     def __init__(self, settings: DaemonSettings) -> None:
         self.settings = settings
-        self.runs: list[RunTotals] = []
-        self.spectra_in = 0
-        self.spectra_out = 0
-        self.latencies = Latencies()
+        self.receipts: list[Receipt] = []
+        self.totals = Totals()
+        self.frames_in = self.spectra_in = 0
+        self.ready = False
+        self.paused = False
         self.reader = RunReader("raw")
         self.run_open: Start | None = None  # as published; None: no run, or one that cannot be computed
         self.ledger = Ledger()  # what became of the run's spectra after they were received
+        self.dark = Dark(settings.receipts)
+        self.phases = dict.fromkeys(Phase, 0.0)
+        self._begun = self._marked = time.perf_counter()
+        self._next_tick = 0.0
         self._stopping = False
-        self._broken = False  # the engine failed, and is replaced as soon as nothing is under way
-        self._give_up = float("inf")  # when subscribers have had long enough after a stop
-        self._free: deque[int] = deque()
-        self._filling: Batch | None = None
-        self._computing: deque[Batch] = deque()
-        self._results: deque[tuple[Batch, int]] = deque()  # computed; frames from this one on are unsent
+        self._unsettled: list[tuple[Ledger, Ledger]] = []  # of runs whose end still waits in the output
+        self._events: deque[tuple[Event, int]] = deque()  # that wait for an opening or a closing
+        self._raw: Start | None = None  # as received
+        self._opening: Start | None = None  # a run whose engine is being compiled
+        self._closing: Closed | None = None  # a run whose last spectra are on their way
+        self._lost_before = 0  # spectra of the run lost before they were received
+        self._stalls_before = 0
         self.compute = Compute(settings.model, settings.engine, settings.max_batch, settings.threads)
+        opened: list[Subscriber | Publisher | Preview | Control | Compute] = [self.compute]
         try:
             self.subscriber = Subscriber(settings.listen, "raw", connect=False)
-        except Exception:
-            self.compute.close()
-            raise
-        try:
+            opened.append(self.subscriber)
             self.publisher = Publisher(
                 settings.publish,
                 "raman",
                 buffer_mb=settings.buffer_mb,
-                leave_out_slow=settings.overload == "drop",
+                overload=settings.overload,
+                stall_s=settings.stall_s,
+                cause=Cause.OUTPUT,
             )
+            opened.append(self.publisher)
+            self.preview: Preview | None = None
+            if settings.preview != OFF:
+                self.preview = Preview(settings.preview, [parse_band(each) for each in settings.bands])
+                opened.append(self.preview)
+            self.control: Control | None = None
+            if settings.control != OFF:
+                self.control = Control(settings.control)
         except Exception:
-            self.compute.close()
-            self.subscriber.close()
+            for each in opened:
+                each.close()
             raise
+        self.pipeline = Pipeline(self.compute, self.publisher, self.preview)
 
-    def describe_losses(self) -> str:
-        """Losses of the current run by cause, before and after the engine."""
-        both = Ledger(
-            lost=self.reader.ledger.lost + self.ledger.lost,
-            problems=self.reader.ledger.problems + self.ledger.problems,
-        )
-        return both.describe()
+    @property
+    def runs(self) -> int:
+        """Runs that are closed."""
+        return len(self.receipts)
 
     def stop(self) -> None:
         """Ask the loop to finish what was received and return. Callable from a signal handler."""
         self._stopping = True
 
-    def serve(self, on_tick: Callable[[], None] = lambda: None) -> list[RunTotals]:
-        """Work until `stop`; the totals of all runs. Calls on_tick about every TICK_S."""
-        linger = STOP_S
+    def serve(self, on_tick: Callable[[], None] = lambda: None) -> list[Receipt]:
+        """Work until `stop`; the receipts of all runs. Calls on_tick about every TICK_S."""
+        linger: float | None = 0.0
         try:
-            tick, wanted = 0.0, self.settings.subscribers
-            while not self._stopping and not self.publisher.wait_for_subscribers(wanted, TICK_S):
-                on_tick()
+            self._warm_up(on_tick)
+            wanted = self.settings.subscribers
+            while not self._stopping and self.publisher.subscribers < wanted:
+                self._turn(on_tick)
             # Not earlier: a driver that waits for us begins when it sees us.
-            self.subscriber.connect()
+            if not self._stopping:
+                self.subscriber.connect()
             while not self._stopping:
-                self._turn()
-                if (now := time.monotonic()) >= tick:
-                    tick = now + TICK_S
-                    refused = self.subscriber.refused
-                    self.subscriber.watch()
-                    if self.subscriber.refused > refused:
-                        self.reader.ledger.problems["connection cut"] += 1
-                    self._close_vanished()
-                    self.publisher.serve()
-                    self._note_left_out()
-                    on_tick()
-            self._finish()
-            return self.runs
-        except KeyboardInterrupt:
-            linger = 0.0
-            raise
+                self._turn(on_tick)
+            self._finish(on_tick)
+            linger = STOP_S
+            return self.receipts
         finally:
             self.compute.close()
             self.subscriber.close()
+            if self.preview is not None:
+                self.preview.close()
+            if self.control is not None:
+                self.control.close()
             if not self.publisher.close(linger):
                 log.warning("subscribers did not take the last results; they are lost")
 
     # -- the loop -----------------------------------------------------------------------------------
 
-    def _turn(self, timeout_s: float = TICK_S) -> bool:
+    def _turn(self, on_tick: Callable[[], None], timeout_s: float = TICK_S, reading: bool = True) -> bool:
         """Wait for something to do, and do it. True if a message came."""
-        sockets = [self.compute.socket, *([self.subscriber.socket] if self._has_room else [])]
-        ready = _poll(sockets, RETRY_S if self._results else timeout_s)
-        if self.compute.socket in ready:
+        raw, done = self.subscriber.socket, self.compute.socket
+        sockets = [done]
+        if self.control is not None:
+            sockets.append(self.control.socket)
+        if reading and self._can_read:
+            sockets.append(raw)
+        blocked = self.publisher.blocked or self.pipeline.waiting
+        self._mark(Phase.CONTROL)
+        ready, _, _ = zmq.select(sockets, [], [], RETRY_S if blocked else timeout_s)
+        self._mark(Phase.COMPUTE if self.pipeline.computing else Phase.BLOCKED if blocked else Phase.IDLE)
+        if done in ready:
+            self.compute.ring()
             self._collect()
-            self._submit()  # first of all: the engine shall not wait while results are sent
-        self._send()
-        came = self.subscriber.socket in ready
+        self.pipeline.submit(self._block)  # first of all: the engine shall not wait while results are sent
+        self._mark(Phase.CONTROL)
+        self.pipeline.send(self.ledger.total_lost if self.ledger.lost else 0)
+        self._mark(Phase.SEND)
+        came = raw in ready
         if came:
             self._read()
-        self._submit()
+            self._mark(Phase.RECEIVE)
+        self.pipeline.submit(self._block)
+        if self._events or self._opening is not None or self._closing is not None:
+            self._proceed()
+        if self.control is not None and self.control.socket in ready:
+            self.control.serve(self)
+        if time.perf_counter() >= self._next_tick:
+            self._tick(on_tick)
         return came
 
+    def _tick(self, on_tick: Callable[[], None]) -> None:
+        self._next_tick = time.perf_counter() + TICK_S
+        refused = self.subscriber.refused
+        self.subscriber.watch()
+        if self.subscriber.refused > refused:
+            self.reader.ledger.problems["connection cut"] += 1
+            self.totals.problems["connection cut"] += 1
+        self._close_vanished()
+        self._collect()  # also an engine that hangs
+        self.publisher.serve()
+        if self.preview is not None:
+            self.preview.serve()
+        self._note_clock()
+        on_tick()
+
+    def _mark(self, phase: Phase) -> None:
+        """The time since the last mark went to this phase."""
+        now = time.perf_counter()
+        self.phases[phase] += now - self._marked
+        self._marked = now
+
     @property
-    def _has_room(self) -> bool:
+    def _block(self) -> int:
+        return 1 if self.run_open is None else self.run_open.block
+
+    @property
+    def _busy(self) -> bool:
+        """Whether a run is being opened or closed, so that no other event may overtake."""
+        return self._opening is not None or self._closing is not None
+
+    @property
+    def _can_read(self) -> bool:
         """Whether another message can be taken."""
-        batch, run = self._filling, self.run_open
-        return run is None or (batch is not None and batch.rows + run.block <= len(batch.counts))
+        if self.paused or self._events or self._busy:
+            return False
+        run = self.run_open
+        return run is None or self.pipeline.has_room(run.block)
 
     def _read(self) -> None:
         for _ in range(READ_AT_ONCE):
-            if not self._has_room or (parts := self.subscriber.receive()) is None:
+            if not self._can_read or (parts := self.subscriber.receive()) is None:
                 return
-            self._take(parts, time.time_ns())
+            received = time.time_ns()
+            for event in self.reader.read(parts):
+                if self._events or self._busy:
+                    self._events.append((event, received))
+                else:
+                    self._handle(event, received)
 
-    def _take(self, parts: list[bytes], received: int) -> None:
-        for event in self.reader.read(parts):
-            match event:
-                case Frame():
-                    self._fill(event, received)
-                case Problem():
-                    self._report(event, self.reader.ledger)
-                case Start():
-                    self._open(event)
-                case Closed():
-                    self._close(event)
+    def _handle(self, event: Event, received: int) -> None:
+        match event:
+            case Frame():
+                self._fill(event, received)
+            case Problem():
+                self.totals.problems[event.kind] += 1
+                self._lost_before = self.reader.ledger.total_lost
+                self._report(event, self.reader.ledger)
+            case Start():
+                self._open(event)
+            case Closed():
+                self._closing = event
+                self._proceed()
 
     def _fill(self, frame: Frame, received: int) -> None:
-        """Convert a frame's counts into the slab."""
         spectra = len(frame.block)
+        self.frames_in += 1
         self.spectra_in += spectra
-        batch = self._filling
-        if self.run_open is None or batch is None:
-            self._lose(Cause.ENGINE, [frame], f"frames of run {frame.run}, which cannot be computed")
+        run = self.run_open
+        if run is None:
+            self._lose(Cause.ENGINE, frame, f"frames of run {frame.run}, which cannot be computed")
             return
-        batch.counts[batch.rows : batch.rows + spectra] = frame.block
-        batch.frames.append((frame, batch.rows, received, self.reader.ledger.total_lost))
-        batch.rows += spectra
-        if batch.rows + self.run_open.block > len(batch.counts):
-            self._submit(full=True)
-
-    def _submit(self, full: bool = False) -> None:
-        """Have the slab computed if it is full, or if the engine has nothing else to do."""
-        batch = self._filling
-        if batch and batch.rows and not self._broken and (full or self.compute.idle):
-            self.compute.submit(batch.slab, batch.rows)
-            self._computing.append(batch)
-            self._filling = self._batch(self._free.popleft()) if self._free else None
-
-    def _batch(self, slab: int) -> Batch:
-        engine = self.compute.engine
-        return Batch(slab, engine.inputs[slab], engine.outputs[slab])
+        if self.dark.measuring:
+            self.dark.add(frame.block)
+        self.pipeline.take(frame, received, self._lost_before)
+        if not self.pipeline.has_room(run.block):
+            self.pipeline.submit(run.block)
 
     def _collect(self) -> None:
-        """Take a computed batch from the engine; have the engine replaced if it failed."""
-        error = self.compute.collect()
-        batch = self._computing.popleft()
-        if error is None:
-            self._results.append((batch, 0))
-        else:
-            self._broken = True
-            self._lose(Cause.ENGINE, [entry[0] for entry in batch.frames], str(error))
-            self._release(batch)
-        if self._broken and not self._computing:
-            self._repair()
+        """Take computed batches from the engine; have it replaced if it failed, or was asked to be."""
+        for batch, reason in self.pipeline.collect():
+            self.compute.failed()
+            for frame, *_ in batch.frames:
+                self._lose(Cause.ENGINE, frame, reason)
+        if self.compute.settle() is not None and self.run_open is not None:
+            self.pipeline.move()
 
-    def _repair(self) -> None:
-        """Replace the engine. What was filled in already moves along; results wait in the old slabs."""
-        self._broken = False
-        try:
-            engine = self.compute.repair()
-        except EngineError as error:
-            log.error("no engine can take over, going on with the one that failed: %s", error)
-            return
-        log.warning("the engine failed; it is replaced by %s", engine.describe())
-        if (old := self._filling) is not None:
-            self._filling = self._batch(old.slab)
-            self._filling.counts[: old.rows] = old.counts[: old.rows]
-            self._filling.rows, self._filling.frames = old.rows, old.frames
-
-    def _send(self) -> bool:
-        """Publish what is computed; False if a subscriber has no room for the rest yet."""
-        while self._results:
-            batch, first = self._results[0]
-            for number in range(first, len(batch.frames)):
-                frame, row, received, lost = batch.frames[number]
-                now = time.time_ns()
-                result = Frame(
-                    stream="raman",
-                    run=frame.run,
-                    sequence=self.ledger.frames,
-                    index=frame.index,
-                    time_ns=frame.time_ns,
-                    arrays={"raman": batch.raman[row : row + len(frame.block)]},
-                    time_in_ns=received,
-                    time_out_ns=now,
-                    lost=lost + self.ledger.total_lost,
-                )
-                if not self.publisher.send(result):
-                    self._results[0] = (batch, number)
-                    return False
-                self.ledger.passed(len(frame.block))
-                self.spectra_out += len(frame.block)
-                self.latencies.add((now - frame.time_ns) / 1e6)
-            self._results.popleft()
-            self._release(batch)
-        return True
-
-    def _close_vanished(self) -> None:
-        """Close the run of a driver that died: nobody else would."""
-        vanished = self.reader.run is not None and self.subscriber.vanished
-        if vanished and self._has_room and not self.subscriber.socket.poll(0):
-            log.warning("the driver at %s vanished in mid-run", self.settings.listen)
-            if closed := self.reader.interrupt(time.time_ns()):
-                self._close(closed)
-
-    def _note_left_out(self) -> None:
-        """Say that a slow subscriber misses results; it counts them itself."""
-        if (count := self.publisher.left_out) and not self.ledger.problems["slow subscriber"]:
-            log.warning("a subscriber is too slow: results are dropped for it, and it will find the gaps")
-        if count:
-            self.ledger.problems["slow subscriber"] += count
-            self.publisher.left_out = 0
-
-    def _release(self, batch: Batch) -> None:
-        if self._filling is None:
-            self._filling = self._batch(batch.slab)
-        else:
-            self._free.append(batch.slab)
-
-    def _drain(self) -> None:
-        """Compute and publish everything that was received, however long subscribers take.
-
-        Once a stop is asked for, they have STOP_S more; what they did not take then is lost here.
-        """
-        self._submit(full=True)
-        while self._computing:
-            self._collect()
-            self._submit(full=True)
-        while not self._send():
-            now = time.monotonic()
-            if self._stopping:
-                self._give_up = min(self._give_up, now + STOP_S)
-            if now > self._give_up:
-                unsent = [entry[0] for batch, first in self._results for entry in batch.frames[first:]]
-                text = f"a subscriber had no room for them within {STOP_S:g} s of the stop"
-                self._lose(Cause.OVERLOAD, unsent, text)
-                while self._results:
-                    self._release(self._results.popleft()[0])
+    def _proceed(self) -> None:
+        """Go on with what other events wait for, as far as it goes."""
+        while True:
+            if self._opening is not None:
+                if not self.compute.opened:
+                    return
+                self._opened()
+            elif self._closing is not None:
+                if not self.pipeline.empty:
+                    self.pipeline.submit(self._block, full=True)
+                    return
+                self._close(self._closing)
+            elif self._events:
+                self._handle(*self._events.popleft())
+            else:
                 return
-            time.sleep(RETRY_S)
-        self._give_up = float("inf")
 
     # -- runs ---------------------------------------------------------------------------------------
 
+    def _warm_up(self, on_tick: Callable[[], None]) -> None:
+        """Compile for some axis before the first run: what does not work here is known at once."""
+        self.compute.prepare(None)
+        while not self.compute.opened and not self._stopping:
+            self._turn(on_tick, reading=False)
+        if self.compute.opened:
+            self.compute.adopt_opened()
+            self.ready = True
+
     def _open(self, start: Start) -> None:
-        """A run begins: compile for its axis, then tell the subscribers."""
+        """A run begins: compile for its axis."""
+        self._raw = self._opening = start
         self.ledger = Ledger()
-        self.latencies = Latencies()
+        self._lost_before = self.reader.ledger.total_lost
+        self._stalls_before = self.publisher.stalls
+        self.pipeline.early_ns = 0
+        self.compute.prepare(start)
+        self._proceed()
+
+    def _opened(self) -> None:
+        """The engine is there: tell the subscribers."""
+        start, self._opening = self._opening, None
+        assert start is not None
         try:
-            engine = self.compute.prepare(start)
+            self.compute.adopt_opened()
         except (EngineError, ModelError, AxisError) as error:
             log.error("run %s from %r cannot be computed: %s", start.run, start.source, error)
             return
-        self._free = deque(range(1, len(engine.inputs)))
-        self._filling = self._batch(0)
-        model = self.compute.model.provenance | {"engine": engine.describe()}
+        worker = self.compute.worker
+        assert worker is not None
+        self.compute.set_dark(*self.dark.of(start))
+        self.pipeline.begin()
+        model = worker.model.provenance | {"engine": worker.engine.describe(), "made_by": worker.made_by}
         self.run_open = replace(
             start, stream="raman", dtype="float32", dark=None, sequence=0, index=0, model=model
         )
         log.info(
             "run %s from %r: %d pixels, %s to %s cm-1, on %s",
             start.run, start.source, start.pixels,
-            f"{start.raman_shift[0]:.0f}", f"{start.raman_shift[-1]:.0f}", engine.describe(),
+            f"{start.raman_shift[0]:.0f}", f"{start.raman_shift[-1]:.0f}", worker.engine.describe(),
         )  # fmt: skip
-        if not self.publisher.open(self.run_open):
-            log.warning("a subscriber has no room for the start of run %s", start.run)
+        self.publisher.open(self.run_open, self.ledger)
+        if self.preview is not None:
+            self.preview.open(self.run_open)
 
     def _close(self, closed: Closed) -> None:
-        """A run is over: publish everything it still owes, then the totals."""
-        self._drain()
-        end, before = closed.end, closed.ledger
-        lost = before.lost + self.ledger.lost
-        announced = end.spectra if end.announced is None else end.announced
-        totals = RunTotals(
-            end.run, end.reason.value, announced, before.spectra, self.ledger.spectra, dict(lost),
-            sorted(before.ranges + self.ledger.ranges, key=lambda lost: lost.first)[:MAX_RANGES],
-            dict(before.problems + self.ledger.problems),
-        )  # fmt: skip
-        self.runs.append(totals)
-        level = logging.WARNING if lost else logging.INFO
-        log.log(
-            level, "run %s %s: %d spectra announced, %d received, %d sent; lost: %s",
-            end.run, end.reason, announced, before.spectra, self.ledger.spectra,
-            Ledger(lost=lost, problems=before.problems + self.ledger.problems).describe(),
-        )  # fmt: skip
+        """A run is over and nothing of it is on its way: its receipt, as soon as all of it has left."""
+        self._closing = None
+        ledger, begun, counted = self.ledger, self._raw, (closed.ledger, self.ledger)
+        self._unsettled.append(counted)
+        made_by = self.pipeline.makers
+
+        def receipt() -> Receipt:
+            made = Receipt.of(
+                closed,
+                ledger,
+                made_by=made_by,
+                stalls=self.publisher.stalls - self._stalls_before,
+                source=begun.source if begun else "",
+                begun_ns=begun.time_ns if begun else 0,
+                ended_ns=time.time_ns(),
+            )
+            self.receipts.append(made)
+            self._unsettled.remove(counted)
+            self.totals.lost.update(made.lost)
+            made.report()
+            if self.settings.receipts is not None:
+                made.write(self.settings.receipts)
+            return made
+
         if self.run_open is None:
-            return
-        result = replace(
-            end, stream="raman", time_ns=time.time_ns(), frames=self.ledger.frames,
-            spectra=self.ledger.spectra, announced=announced, lost=dict(lost),
-            ranges=tuple(totals.ranges),
-        )  # fmt: skip
-        while not self.publisher.end(result):
-            if self._stopping:
-                log.warning("a subscriber had no room for the end of run %s", end.run)
-                break
-        self.run_open = self._filling = None
+            receipt()
+        else:
+            self.publisher.end(lambda: receipt().end(closed.end))
+            if self.preview is not None:
+                self.preview.end(closed.end)
+            self.pipeline.end()
+        if self.dark.measuring:
+            self.dark.abandon()
+            log.warning(
+                "run %s ended while a dark was being measured; the dark stays as it was", closed.end.run
+            )
+        self.run_open = self._raw = None
 
-    def _finish(self) -> None:
+    def _close_vanished(self) -> None:
+        """Close the run of a driver that died: nobody else would."""
+        vanished = self.reader.run is not None and self.subscriber.vanished
+        if vanished and self._can_read and not self.subscriber.socket.poll(0):
+            log.warning("the driver at %s vanished in mid-run", self.settings.listen)
+            if closed := self.reader.interrupt(time.time_ns()):
+                self._handle(closed, time.time_ns())
+
+    def _finish(self, on_tick: Callable[[], None]) -> None:
         """Take in what was already sent, publish it, and close the run."""
-        received: deque[tuple[list[bytes], int]] = deque()
-        deadline = time.monotonic() + DRAIN_S
-        while time.monotonic() < deadline and (parts := self.subscriber.receive(QUIET_S)) is not None:
-            received.append((parts, time.time_ns()))
-        while received:
-            if self._has_room:
-                self._take(*received.popleft())
-            else:
-                self._drain()
-        self._drain()
-        if closed := self.reader.interrupt(time.time_ns(), Reason.STOPPED):
-            self._close(closed)
+        quiet = time.monotonic()
+        until, deadline = quiet + DRAIN_S, quiet + STOP_S
+        while not self.paused and (now := time.monotonic()) < min(until, quiet + QUIET_S):
+            came = self._turn(on_tick, QUIET_S / 5)
+            blocked = not self._can_read
+            if came or blocked:
+                quiet = now
+            if blocked and now < deadline:
+                until = now + DRAIN_S
+            self._surrender(now > deadline)
+        interrupted = False
+        while True:
+            if not interrupted and not self._events and not self._busy:
+                interrupted = True
+                if closed := self.reader.interrupt(time.time_ns(), Reason.STOPPED):
+                    self._handle(closed, time.time_ns())
+            if interrupted and not self._busy and not self.publisher.blocked:
+                return
+            self._surrender(time.monotonic() > deadline)
+            self._turn(on_tick, RETRY_S, reading=False)
 
-    def _lose(self, cause: Cause, frames: Iterable[Frame], text: str) -> None:
-        """Account for frames that were received and will not be sent."""
-        for frame in frames:
-            problem = Problem(cause, len(frame.block), text, cause.value, frame.index)
-            self.ledger.found(problem)
-            self._report(problem, self.ledger)
+    def _surrender(self, late: bool) -> None:
+        if late and self.publisher.surrender():
+            log.warning("a subscriber had no room for the last results within %g s of the stop", STOP_S)
+
+    # -- what was lost ------------------------------------------------------------------------------
+
+    def _lose(self, cause: Cause, frame: Frame, text: str) -> None:
+        """Account for a frame that was received and will not be sent."""
+        problem = Problem(cause, len(frame.block), text, cause.value, frame.index)
+        self.ledger.found(problem)
+        self.totals.problems[problem.kind] += 1
+        self._report(problem, self.ledger)
 
     def _report(self, problem: Problem, ledger: Ledger) -> None:
         """One line for the first problem of a kind in a run; the others are only counted."""
         first = ledger.problems[problem.kind] <= 1
         log.log(logging.WARNING if first else logging.DEBUG, "%s: %s", problem.cause.value, problem.text)
 
+    def _note_clock(self) -> None:
+        """Say once in a run that the source's clock and ours disagree."""
+        early = self.pipeline.early_ns
+        if early > CLOCK_NS and not self.ledger.problems["clock"]:
+            self.ledger.problems["clock"] += 1
+            self.totals.problems["clock"] += 1
+            log.warning(
+                "time stamps of the source are up to %.1f ms in the future, so their latency is not counted: "
+                "a clock was set, or two computers disagree; NTP helps", early / 1e6,
+            )  # fmt: skip
 
-def _poll(sockets: list[zmq.Socket[bytes]], timeout_s: float) -> list[zmq.Socket[bytes]]:
-    ready, _, _ = zmq.select(sockets, [], [], timeout_s)
-    return ready
+    # -- seen from outside --------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """The daemon at this moment."""
+        compute, worker = self.compute, self.compute.worker
+        before, after = self.reader.ledger, self.ledger
+        run_lost = before.lost + after.lost if self._raw is not None else Counter[str]()
+        lost = self.totals.lost + run_lost
+        for ledgers in self._unsettled:
+            lost += ledgers[0].lost + ledgers[1].lost
+        filling, computing, results = self.pipeline.depths
+        slab = worker.max_batch if worker else self.settings.max_batch
+        slabs = len(worker.engine.inputs) if worker else 0
+        state = State.STARTING
+        if self._stopping:
+            state = State.STOPPING
+        elif self.paused:
+            state = State.PAUSED
+        elif self.ready:
+            state = State.IDLE if self._raw is None else State.RUNNING
+        self._mark(Phase.CONTROL)
+        return Snapshot(
+            state=state,
+            ready=self.ready and not self._stopping,
+            uptime_s=self._marked - self._begun,
+            listen=self.settings.listen,
+            publish=self.publisher.address,
+            connected=self.subscriber.connected,
+            subscribers=self.publisher.subscribers,
+            model=compute.model.card.name,
+            model_sha256=compute.model.sha256,
+            engine=worker.engine.describe() if worker else "",
+            shadow=compute.shadow.describe() if compute.shadow else None,
+            run=self._raw.run if self._raw else None,
+            source=self._raw.source if self._raw else None,
+            run_announced=before.spectra + before.total_lost,
+            run_lost=dict(run_lost),
+            runs=self.runs,
+            frames_in=self.frames_in,
+            spectra_in=self.spectra_in,
+            frames_out=self.publisher.frames_sent,
+            spectra_out=self.publisher.spectra_sent,
+            lost=dict(lost),
+            problems=dict(self.totals.problems),
+            stalls=self.publisher.stalls,
+            engine_failures=compute.counters.failures,
+            engine_replacements=compute.counters.replacements,
+            reloads=compute.counters.reloads,
+            reloads_failed=compute.counters.reloads_failed,
+            queues={
+                "filling": Queue(filling, slab),
+                "computing": Queue(computing, slab * slabs),
+                "results": Queue(results, slab * slabs),
+                "output": Queue(self.publisher.waiting, self.publisher.capacity),
+            },
+            latencies={stage: each.copy() for stage, each in self.pipeline.latencies.items()},
+            phases_s=dict(self.phases),
+            dark=worker.dark if worker else "none",
+            bands={} if self.preview is None else {b.name: (b.low, b.high) for b in self.preview.bands},
+        )
+
+    # -- on request, called by control --------------------------------------------------------------
+
+    def measure_dark(self, do: str) -> dict[str, str | int]:
+        """Begin, finish or clear the measured dark. Raises ValueError if that is not possible now."""
+        raw = self._raw
+        if do == "start":
+            if raw is None or self.run_open is None:
+                raise ValueError("no run is open: block the beams and start the scan first")
+            self.dark.begin(raw.pixels)
+            return {"measuring": 1}
+        if do == "stop":
+            spectra, name = self.dark.spectra, self.dark.finish()
+        elif do == "clear":
+            spectra, name = 0, "none"
+            self.dark.clear()
+        else:
+            raise ValueError(f"dark knows start, stop and clear, not {do!r}")
+        if raw is not None:
+            self.compute.set_dark(*self.dark.of(raw))
+        return {"dark": name, "spectra": spectra}

@@ -1,20 +1,42 @@
 """What the daemon is told: one frozen object, from flags, environment and file."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from cars_rt.engines import AUTO, DEFAULT_MODEL
-from cars_rt.stream import BUFFER_MB, RAMAN_ADDRESS, RAW_ADDRESS, Overload
+from cars_rt.protocol import MAX_BANDS, MAX_BLOCK
+from cars_rt.stream import (
+    BUFFER_MB,
+    CONTROL_ADDRESS,
+    PREVIEW_ADDRESS,
+    RAMAN_ADDRESS,
+    RAW_ADDRESS,
+    STALL_S,
+    Overload,
+)
+
+OFF = "none"  # in place of an address
+
+
+class SettingsError(ValueError):
+    """Settings that cannot be, or contradict each other, in one sentence."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DaemonSettings:
-    """Settings of `cars-rt run`."""
+    """Settings of `cars-rt run`. Raises SettingsError for what cannot be."""
 
     listen: str = RAW_ADDRESS
     """Address of the driver's raw stream, tcp://HOST:PORT; the driver may appear later."""
 
     publish: str = RAMAN_ADDRESS
     """Address at which the result stream is published; subscribers connect to it."""
+
+    preview: str = PREVIEW_ADDRESS
+    """Address of the preview, some 20 bundles a second for live display; none: no preview."""
+
+    control: str = CONTROL_ADDRESS
+    """Address at which `cars-rt ctl` is answered; none: it is not."""
 
     model: str = DEFAULT_MODEL
     """Name of a shipped model, or the path of an .onnx file exported by `cars-rt export`."""
@@ -29,10 +51,40 @@ class DaemonSettings:
     """Threads of the engine on the CPU; 0 takes half of the cores and leaves the driver the others."""
 
     buffer_mb: float = BUFFER_MB
-    """Memory for results that a subscriber has not taken yet, for each of them."""
+    """Memory for results that subscribers have not taken yet."""
 
     overload: Overload = "block"
-    """If a subscriber is too slow and its buffer full: block all, or drop results for that one only."""
+    """If a subscriber is too slow and the buffer full: wait, or drop the oldest or newest results."""
+
+    stall_s: float = STALL_S
+    """A subscriber that has read nothing for so long is left out, so that the others go on; 0: never."""
 
     subscribers: int = 0
     """Read no spectra before so many subscribers are connected, so that none misses the beginning."""
+
+    bands: tuple[str, ...] = ()
+    """Bands of the preview, NAME=LOW:HIGH in cm-1; without any, bands of common interest."""
+
+    receipts: Path | None = None
+    """Folder for a receipt of each run, RUN.json, and for measured darks."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_batch <= MAX_BLOCK:
+            raise SettingsError(f"--max-batch must be from 1 to {MAX_BLOCK}, not {self.max_batch}")
+        if not self.buffer_mb > 0:
+            raise SettingsError(f"--buffer-mb must be more than 0, not {self.buffer_mb:g}")
+        if min(self.stall_s, self.subscribers, self.threads) < 0:
+            raise SettingsError("--stall-s, --subscribers and --threads cannot be negative")
+        if len(self.bands) > MAX_BANDS:
+            raise SettingsError(f"--bands takes at most {MAX_BANDS} bands")
+        fixed = [each for each in (self.publish, self.preview, self.control, self.listen) if each != OFF]
+        for address in fixed:
+            if fixed.count(address) > 1 and not address.endswith("*"):
+                raise SettingsError(f"{address} is given for two purposes; each needs a port of its own")
+        if OFF in (self.listen, self.publish):
+            raise SettingsError("--listen and --publish cannot be none")
+        if self.receipts is not None:
+            try:
+                self.receipts.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise SettingsError(f"--receipts {self.receipts}: {error.strerror}") from None

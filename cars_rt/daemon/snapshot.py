@@ -65,7 +65,7 @@ class Snapshot:
     spectra_out: int
     lost: Mapping[str, int]  # by cause, all runs
     problems: Mapping[str, int]  # findings by kind, all runs
-    left_out: int  # spectra that a stalled subscriber, but no other, was not sent
+    stalls: int  # how often a subscriber stopped reading and was left out
 
     engine_failures: int  # batches lost
     engine_replacements: int

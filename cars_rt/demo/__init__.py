@@ -58,7 +58,7 @@ def _measure(
     programs: list[Program], side: int, rate: float, block: int, output: Path, engine: str
 ) -> Display:
     """Start everything, show what comes, and stop everything in order."""
-    raw, raman = free_addresses(2)
+    raw, raman, preview, control = free_addresses(4)
 
     def program(name: str, *arguments: str) -> Program:
         summary = output / f"{name}.json"
@@ -71,7 +71,20 @@ def _measure(
     # Each waits for those that listen to it, so that nobody misses the first spectrum.
     recorder = program("recorder", "record", recording, "--raman", raman, "--raw", raw, "--overwrite")
     daemon = program(
-        "daemon", "run", "--listen", raw, "--publish", raman, "--subscribers", "2", "--engine", engine
+        "daemon",
+        "run",
+        "--listen",
+        raw,
+        "--publish",
+        raman,
+        "--subscribers",
+        "2",
+        "--engine",
+        engine,
+        "--preview",
+        preview,
+        "--control",
+        control,
     )
     driver = program(
         "driver", "drive", "simulator", "--publish", raw, "--subscribers", "2",

@@ -1,12 +1,13 @@
 """The wire format, version 1, as pure code: bytes in, typed messages or one typed error out."""
 
-from cars_rt.protocol.codec import Part, decode, encode, topic
+from cars_rt.protocol.codec import Part, check_band, decode, encode, topic
 from cars_rt.protocol.errors import Fault, ProtocolError
 from cars_rt.protocol.layout import FrameWriter
-from cars_rt.protocol.limits import MAX_BLOCK, MAX_PAYLOAD_BYTES, MAX_PIXELS, VERSION
+from cars_rt.protocol.limits import MAX_BANDS, MAX_BLOCK, MAX_PAYLOAD_BYTES, MAX_PIXELS, VERSION
 from cars_rt.protocol.messages import (
     DTYPES,
     STREAMS,
+    Band,
     End,
     Frame,
     Message,
@@ -19,11 +20,13 @@ from cars_rt.protocol.reader import Closed, Event, RunReader
 
 __all__ = [
     "DTYPES",
+    "MAX_BANDS",
     "MAX_BLOCK",
     "MAX_PAYLOAD_BYTES",
     "MAX_PIXELS",
     "STREAMS",
     "VERSION",
+    "Band",
     "Closed",
     "End",
     "Event",
@@ -37,6 +40,7 @@ __all__ = [
     "RunReader",
     "Start",
     "StreamName",
+    "check_band",
     "decode",
     "encode",
     "make_frame",

@@ -16,6 +16,7 @@ from cars_rt.accounting import Range
 from cars_rt.physics.axis import AxisError, check_raman_shift
 from cars_rt.protocol.errors import Fault, ProtocolError
 from cars_rt.protocol.limits import (
+    MAX_BANDS,
     MAX_BLOCK,
     MAX_CARD,
     MAX_COUNT,
@@ -31,8 +32,10 @@ from cars_rt.protocol.limits import (
 )
 from cars_rt.protocol.messages import (
     DTYPES,
+    LATEST,
     MAIN_ARRAY,
     STREAMS,
+    Band,
     End,
     Frame,
     Message,
@@ -166,7 +169,7 @@ def _start(stream: StreamName, run: str, header: Header, arrays: Mapping[str, ND
         if not np.isfinite(dark).all():
             raise ProtocolError(Fault.FIELD, "dark holds NaN or infinite values")
     dtype = _text(header, "dtype")
-    if dtype not in DTYPES or (stream == "raman" and dtype != "float32"):
+    if dtype not in DTYPES or (stream != "raw" and dtype != "float32"):
         raise ProtocolError(Fault.DTYPE, f"dtype {dtype!r} is not allowed on the {stream} stream")
     block = _count(header, "block")
     if not 1 <= block <= MAX_BLOCK:
@@ -209,6 +212,8 @@ def _frame_header(message: Frame) -> Header:
         _count(header, key)
     if message.made_by is not None:
         header["made_by"] = _name(message.made_by, "made_by")
+    if message.bands is not None:
+        header["bands"] = [list(band) for band in message.bands]
     return header
 
 
@@ -224,6 +229,7 @@ def _frame(stream: StreamName, run: str, header: Header, arrays: Mapping[str, ND
         time_out_ns=_optional_count(header, "time_out_ns"),
         lost=_optional_count(header, "lost"),
         made_by=None if header.get("made_by") is None else _name(header["made_by"], "made_by"),
+        bands=None if header.get("bands") is None else _bands(header["bands"]),
     )
     _check_frame(frame)
     return frame
@@ -250,10 +256,35 @@ def _check_frame(frame: Frame) -> None:
     if len(arrays) > MAX_PARTS - 2:
         raise ProtocolError(Fault.PARTS, f"{len(arrays)} arrays, the limit is {MAX_PARTS - 2}")
     for name, array in arrays.items():
-        if array.shape[:1] != main.shape[:1]:
+        if frame.stream == "preview" and name in LATEST:
+            if array.ndim != 1:
+                raise ProtocolError(Fault.SHAPE, f"{name} must be one spectrum, not {array.shape}")
+        elif array.shape[:1] != main.shape[:1]:
             raise ProtocolError(Fault.SHAPE, f"{name} has shape {array.shape} beside {main.shape}")
     if max(frame.sequence + 1, frame.index + main.shape[0]) > MAX_COUNT:
         raise ProtocolError(Fault.FIELD, "sequence and index must leave room for the next frame's")
+
+
+def _bands(value: object) -> tuple[Band, ...]:
+    """Bands as a header lists them: [name, low, high] each."""
+    if not isinstance(value, list) or not len(value) <= MAX_BANDS:
+        raise ProtocolError(Fault.FIELD, f"bands must be a list of at most {MAX_BANDS} [name, low, high]")
+    return tuple(
+        check_band(*entry) if isinstance(entry, list) and len(entry) == 3 else _no_band() for entry in value
+    )
+
+
+def check_band(name: object, low: object, high: object) -> Band:
+    """A band whose name and range, cm-1, make sense. Raises ProtocolError."""
+    _name(name, "the name of a band")
+    numbers = [float(each) for each in (low, high) if isinstance(each, int | float)]
+    if len(numbers) != 2 or not -MAX_RAMAN_SHIFT <= numbers[0] < numbers[1] <= MAX_RAMAN_SHIFT:
+        raise ProtocolError(Fault.FIELD, f"band {name}: its range must be two numbers in cm-1, low and high")
+    return Band(str(name), *numbers)
+
+
+def _no_band() -> Band:
+    raise ProtocolError(Fault.FIELD, "each of bands must be [name, low, high]")
 
 
 # -- end --------------------------------------------------------------------------------------------

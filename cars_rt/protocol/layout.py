@@ -141,7 +141,7 @@ class FrameLayout:
         like = self._frame
         return make_frame(
             like.stream, like.run, sequence, index, time_ns, {self._name: array},
-            time_in_ns, time_out_ns, like.lost, like.made_by,
+            time_in_ns, time_out_ns, like.lost, like.made_by, like.bands,
         )  # fmt: skip
 
 
@@ -166,7 +166,7 @@ class FrameWriter:
 
     def _learn(self, frame: Frame, parts: list[Part]) -> None:
         header, array = _analysed(bytes(parts[1])), frame.block
-        if header is None or len(parts) != 3 or array.dtype not in DTYPES.values():
+        if header is None or len(parts) != 3 or array.dtype not in DTYPES.values() or frame.bands is not None:
             return
         self._header = header
         self._pack, self._constants = header.struct.pack, header.constants
@@ -185,6 +185,7 @@ class FrameWriter:
             (frame.stream, frame.run, frame.made_by) != self._same
             or lost != self._lost
             or type(lost) is not type(self._lost)
+            or frame.bands is not None
             or len(arrays) != 1
             or type(array := arrays.get(self._name)) is not np.ndarray
             or array.dtype is not self._dtype

@@ -7,6 +7,7 @@ MAX_ITEMS = 1_024  # entries of one list or map in a header; their length is ann
 MAX_PARTS = 6  # topic, header and at most four arrays
 MAX_PIXELS = 65_536  # the widest spectrometer cameras have 4096; Fourier-transform CARS reaches 30,000
 MAX_BLOCK = 4_096  # spectra in one frame; more only adds latency
+MAX_BANDS = 32  # that the preview computes; more is a spectrum
 MAX_PAYLOAD_BYTES = 64 * 1024 * 1024  # one array; bounds what a receiver allocates for one message
 MAX_RAMAN_SHIFT = 100_000.0  # cm-1 either way: beyond any optical transition; bounds grids made from an axis
 MAX_NAME = 64  # characters of a name: run (a UUID has 36), array, cause of loss

@@ -3,18 +3,21 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.accounting import Range
 
-StreamName: TypeAlias = Literal["raw", "raman"]
-STREAMS: tuple[StreamName, ...] = ("raw", "raman")
+StreamName: TypeAlias = Literal["raw", "raman", "preview"]
+STREAMS: tuple[StreamName, ...] = ("raw", "raman", "preview")
 
 #: The array that every frame of a stream carries, (k, p).
-MAIN_ARRAY: Mapping[str, str] = {"raw": "counts", "raman": "raman"}
+MAIN_ARRAY: Mapping[str, str] = {"raw": "counts", "raman": "raman", "preview": "bands"}
+
+#: Arrays (p,) of a preview frame: the latest spectrum, as it came and as it went out.
+LATEST: tuple[str, ...] = ("latest_counts", "latest_raman")
 
 #: dtypes on the wire, all little-endian.
 DTYPES: Mapping[str, np.dtype[Any]] = {
@@ -24,6 +27,14 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
     "float32": np.dtype("<f4"),
     "float64": np.dtype("<f8"),
 }
+
+
+class Band(NamedTuple):
+    """A range of raman shift, cm-1, whose mean intensity makes an image."""
+
+    name: str
+    low: float
+    high: float
 
 
 class Reason(StrEnum):
@@ -80,11 +91,12 @@ class Frame:
     time_in_ns: int | None = None  # raman only: when the daemon received the block
     time_out_ns: int | None = None  # raman only: when the daemon sent it
     lost: int | None = None  # raman only: spectra of this run lost so far, all causes
-    made_by: str | None = None  # raman only: what computed it: model hash, engine, dark
+    made_by: str | None = None  # not raw: what computed it: model hash, engine, dark
+    bands: tuple[Band, ...] | None = None  # preview only: what the columns of the main array are
 
     @property
     def block(self) -> NDArray[Any]:
-        """The main array: counts (raw stream) or raman (result stream), (k, p)."""
+        """The main array: counts or raman (k, p), or bands (k, bands)."""
         return self.arrays[MAIN_ARRAY[self.stream]]
 
     @property
@@ -115,6 +127,7 @@ class _Unsealed:
         time_out_ns: int | None,
         lost: int | None,
         made_by: str | None,
+        bands: tuple[Band, ...] | None,
     ) -> None:
         self.stream = stream
         self.run = run
@@ -126,6 +139,7 @@ class _Unsealed:
         self.time_out_ns = time_out_ns
         self.lost = lost
         self.made_by = made_by
+        self.bands = bands
 
 
 def make_frame(
@@ -139,10 +153,11 @@ def make_frame(
     time_out_ns: int | None = None,
     lost: int | None = None,
     made_by: str | None = None,
+    bands: tuple[Band, ...] | None = None,
 ) -> Frame:
     """As Frame(...), in a third of the time; for loops that see every frame."""
     frame: Any = _Unsealed(
-        stream, run, sequence, index, time_ns, arrays, time_in_ns, time_out_ns, lost, made_by
+        stream, run, sequence, index, time_ns, arrays, time_in_ns, time_out_ns, lost, made_by, bands
     )
     frame.__class__ = Frame
     return cast(Frame, frame)

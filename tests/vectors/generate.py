@@ -109,8 +109,19 @@ def valid() -> list[dict[str, Any]]:
     add("frame of one spectrum", frame(sequence=7, index=70), ("counts", "uint16", [1, 3], [1, 258, 65535]))
     add("frame at the greatest numbers", frame(sequence=2**63 - 2, index=2**63 - 3), COUNTS)
     add("smallest frame, raman", frame("raman"), RAMAN)
-    times = {"time_in_ns": TIME + 1, "time_out_ns": TIME + 2, "lost": 5}
+    times = {"time_in_ns": TIME + 1, "time_out_ns": TIME + 2, "lost": 5, "made_by": "a1b2 onnxruntime start"}
     add("frame with every field, raman", frame("raman", sequence=1, index=2, **times), RAMAN)
+    bands = {"bands": [["CH", 2800.0, 3050.0], ["amide I", 1630.0, 1690.0]]}
+    latest = (
+        ("latest_counts", "float32", [3], [1.0, 2.0, 3.0]),
+        ("latest_raman", "float32", [3], [0.5, 0.25, 0.0]),
+    )
+    add(
+        "frame with every array, preview",
+        frame("preview", sequence=1, index=2, made_by="a1b2 onnxruntime start", **bands),
+        ("bands", "float32", [2, 2], [0.5, 0.25, 1.5, -0.25]),
+        *latest,
+    )
     add("smallest end, raw", end())
     add("end with every field, raw", end(reason="failed", lost={"overload": 3, "driver jam": 1}, announced=6))
     ranges = [["missing", 0, 4], ["driver jam", 7, 1]]

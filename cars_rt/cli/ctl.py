@@ -1,0 +1,216 @@
+"""`cars-rt ctl`: requests to a running daemon."""
+
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+from rich.table import Table
+
+from cars_rt.cli.app import app
+from cars_rt.console import console
+from cars_rt.stream import CONTROL_ADDRESS
+
+ctl = App(name="ctl", help="Ask a running daemon: status, another model, dark, bands, pause, stop.")
+app.command(ctl)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """Which daemon is asked."""
+
+    address: str = CONTROL_ADDRESS
+    """Control address of the daemon (its --control)."""
+
+    json: bool = False
+    """Print the reply as JSON."""
+
+
+At = Annotated[Where, Parameter(name="*")]
+
+
+@ctl.command
+def status(*, at: At = Where()) -> None:
+    """Show what the daemon is doing: rates, losses, latencies, queues, and what its time goes to."""
+    _show(at, _ask(at, "status"))
+
+
+@ctl.command
+def reload(model: str | None = None, *, engine: str | None = None, at: At = Where()) -> None:
+    """Change the model, the engine or both while spectra go on; what fails leaves the old one in place.
+
+    Example: cars-rt ctl reload mine.onnx
+
+    Parameters
+    ----------
+    model
+        Name of a shipped model, or the path of an .onnx file as the daemon's computer sees it.
+    engine
+        What runs it; auto takes the fastest that works there.
+    """
+    with console.status("compiling and checking; the old one goes on meanwhile"):
+        result = _ask(at, "reload", model=model, engine=engine)
+    _say(at, result, f"{result.get('model')} {result.get('version')} on {result.get('engine')} took over")
+
+
+@ctl.command
+def shadow(
+    model: str | None = None,
+    *,
+    engine: str | None = None,
+    every: int = 10,
+    off: bool = False,
+    at: At = Where(),
+) -> None:
+    """Try a candidate: it computes every n-th batch, too, and the status says how far it disagrees.
+
+    Parameters
+    ----------
+    model
+        The candidate: a shipped model, or the path of an .onnx file as the daemon's computer sees it.
+    engine
+        What runs it.
+    every
+        Batches from one that the candidate computes to the next.
+    off
+        End it.
+    """
+    if off:
+        _say(at, _ask(at, "unshadow"), "no shadow any more")
+    else:
+        _say(
+            at, _ask(at, "shadow", model=model, engine=engine, every=every), "the candidate is in the shadow"
+        )
+
+
+@ctl.command
+def promote(*, at: At = Where()) -> None:
+    """Let the candidate in the shadow take over."""
+    result = _ask(at, "promote")
+    _say(at, result, f"{result.get('model')} {result.get('version')} on {result.get('engine')} took over")
+
+
+@ctl.command
+def dark(do: Literal["start", "stop", "clear"], *, at: At = Where()) -> None:
+    """Measure the dark: block the beams, `dark start`, wait, `dark stop`, open them again.
+
+    Parameters
+    ----------
+    do
+        start: average from now on; stop: subtract the average from now on; clear: each run's own dark again.
+    """
+    result = _ask(at, "dark", do=do)
+    said = {
+        "start": "averaging; `cars-rt ctl dark stop` when there is enough",
+        "stop": f"dark {result.get('dark')}, the average of {result.get('spectra')} spectra, is subtracted",
+        "clear": "no measured dark any more",
+    }
+    _say(at, result, said[do])
+
+
+@ctl.command
+def bands(*bands: str, at: At = Where()) -> None:
+    """Choose the bands of the preview, or show them.
+
+    Example: cars-rt ctl bands CH=2800:3050 "amide I=1630:1690"
+
+    Parameters
+    ----------
+    bands
+        NAME=LOW:HIGH each, in cm-1; none: show which there are.
+    """
+    from cars_rt.daemon.preview import parse_band
+
+    wanted = [list(parse_band(each)) for each in bands] or None
+    result = _ask(at, "bands", bands=wanted)
+    _say(at, result, "\n".join(f"{name}: {low:g} to {high:g} cm-1" for name, low, high in result["bands"]))
+
+
+@ctl.command
+def pause(*, at: At = Where()) -> None:
+    """Read no spectra until `resume`; they wait at the driver."""
+    _say(at, _ask(at, "pause"), "paused; `cars-rt ctl resume` goes on")
+
+
+@ctl.command
+def resume(*, at: At = Where()) -> None:
+    """Go on after `pause`."""
+    _say(at, _ask(at, "resume"), "goes on")
+
+
+@ctl.command
+def stop(*, at: At = Where()) -> None:
+    """Stop the daemon after everything that it received has been sent."""
+    _say(at, _ask(at, "stop"), "it finishes what it received, and ends")
+
+
+def _ask(at: Where, do: str, /, **arguments: Any) -> dict[str, Any]:
+    from cars_rt.remote import Remote
+
+    with Remote(at.address) as daemon:
+        return daemon.ask(do, **arguments)
+
+
+def _say(at: Where, result: dict[str, Any], text: str) -> None:
+    if at.json:
+        print(json.dumps(result))
+    else:
+        console.print(text, markup=False)
+
+
+def _show(at: Where, status: dict[str, Any]) -> None:
+    if at.json:
+        print(json.dumps(status))
+        return
+    table = Table.grid(padding=(0, 2))
+    for name, text in _rows(status):
+        table.add_row(f"[dim]{name}[/dim]", text)
+    console.print(table)
+
+
+def _rows(now: dict[str, Any]) -> list[tuple[str, str]]:
+    def counts(values: dict[str, Any]) -> str:
+        return ", ".join(f"{count} {name}" for name, count in sorted(values.items())) or "none"
+
+    driver = "connected" if now["connected"] else "nobody there"
+    whole = sum(now["phases_s"].values()) or 1.0
+    rows = [
+        ("state", f"{now['state']}, {'ready' if now['ready'] else 'not ready'}, up {now['uptime_s']:.0f} s"),
+        ("driver", f"{now['listen']}: {driver}"),
+        ("results", f"{now['publish']}: {now['subscribers']} subscribers"),
+        ("model", f"{now['model']} {now['model_sha256'][:16]} on {now['engine']}, dark {now['dark']}"),
+        ("run", f"{now['run']} from {now['source']}" if now["run"] else f"none open, {now['runs']} closed"),
+        ("spectra", f"{now['spectra_in']} in, {now['spectra_out']} out"),
+        ("lost", f"run: {counts(now['run_lost'])}; since the start: {counts(now['lost'])}"),
+        ("findings", counts(now["problems"])),
+        ("engine", f"{now['engine_failures']} batches failed, {now['engine_replacements']} times replaced"),
+        ("reloads", f"{now['reloads']} done, {now['reloads_failed']} failed"),
+        ("queues", ", ".join(f"{name} {q['depth']}/{q['limit']}" for name, q in now["queues"].items())),
+        *(
+            (
+                f"latency {stage}",
+                f"p50 {each['p50']:.2f} ms, p99 {each['p99']:.2f} ms, max {each['max']:.2f} ms",
+            )
+            for stage, each in now["latency_ms"].items()
+        ),
+        ("time", ", ".join(f"{name} {100 * s / whole:.0f} %" for name, s in now["phases_s"].items())),
+        (
+            "bands",
+            ", ".join(f"{name} {low:g}-{high:g}" for name, (low, high) in now["bands"].items()) or "none",
+        ),
+    ]
+    if shadow := now["shadow"]:
+        mean, worst = shadow["mean_disagreement"], shadow["worst_disagreement"]
+        said = (
+            f"FAILED: {shadow['error']}"
+            if shadow["error"]
+            else f"{mean:.1e} on average, {worst:.1e} at worst"
+        )
+        rows.append(
+            (
+                "shadow",
+                f"{shadow['model']}, every {shadow['every']}th batch, {shadow['batches']} compared; "
+                f"relative difference: {said}",
+            )
+        )
+    return rows

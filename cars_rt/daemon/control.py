@@ -1,0 +1,108 @@
+"""Requests from outside: one socket, served by the loop between two batches."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+import zmq
+
+from cars_rt.daemon.compute import Answer
+from cars_rt.daemon.status import plain
+from cars_rt.engines import EngineError, ModelError
+from cars_rt.protocol import ProtocolError, check_band
+from cars_rt.protocol.control import Reply, Request, decode_request, encode_reply
+from cars_rt.protocol.limits import MAX_HEADER_BYTES
+from cars_rt.stream import bind_control
+
+if TYPE_CHECKING:
+    from cars_rt.daemon.loop import Daemon
+
+__all__ = ["Answer", "Control"]
+
+AT_ONCE = 16  # requests answered before the loop goes on
+Envelope: TypeAlias = list[bytes]
+
+
+class Control:
+    """A ROUTER socket that takes requests; each gets one reply, some of them later.
+
+    Raises StreamError if the address cannot be bound.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.socket: zmq.Socket[bytes] = bind_control(address, MAX_HEADER_BYTES)
+        self.address = cast(bytes, self.socket.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
+
+    def serve(self, daemon: "Daemon") -> None:
+        """Answer what has come."""
+        for _ in range(AT_ONCE):
+            try:
+                *envelope, body = self.socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            except ValueError:
+                continue
+            self._answer(daemon, envelope, body)
+
+    def _answer(self, daemon: "Daemon", envelope: Envelope, body: bytes) -> None:
+        def answer(error: str | None, result: Mapping[str, Any]) -> None:
+            try:
+                self.socket.send_multipart([*envelope, encode_reply(Reply(error, result))], zmq.NOBLOCK)
+            except zmq.ZMQError:
+                return  # whoever asked is gone
+
+        try:
+            result = perform(daemon, decode_request(body), answer)
+        except (ProtocolError, ModelError, EngineError, ValueError) as error:
+            answer(str(error), {})
+        else:
+            if result is not None:
+                answer(None, result)
+
+    def close(self) -> None:
+        """Give the last replies a moment to leave."""
+        self.socket.close(200)
+
+
+def perform(daemon: "Daemon", request: Request, answer: Answer) -> Mapping[str, Any] | None:
+    """Do what was asked for; the result, or None if the answer comes later.
+
+    Raises ProtocolError, ModelError, EngineError or ValueError: why it cannot be done.
+    """
+    asked = request.arguments
+    match request.do:
+        case "status":
+            return plain(daemon.snapshot())
+        case "reload":
+            daemon.compute.reload(asked.get("model"), asked.get("engine"), answer)
+            return None
+        case "shadow":
+            daemon.compute.start_shadow(asked.get("model"), asked.get("engine"), asked.get("every", 10))
+            return {"shadow": daemon.compute.shadow.describe() if daemon.compute.shadow else None}
+        case "promote":
+            daemon.compute.promote(answer)
+            return None
+        case "unshadow":
+            daemon.compute.stop_shadow()
+            return {}
+        case "dark":
+            return daemon.measure_dark(asked.get("do", ""))
+        case "bands":
+            return _bands(daemon, asked.get("bands"))
+        case "pause" | "resume":
+            daemon.paused = request.do == "pause"
+            return {"paused": daemon.paused}
+        case "stop":
+            daemon.stop()
+            return {"stopping": True}
+    raise ValueError(f"{request.do} is not possible with this daemon")
+
+
+def _bands(daemon: "Daemon", bands: list[Any] | None) -> Mapping[str, Any]:
+    preview = daemon.preview
+    if preview is None:
+        raise ValueError("there is no preview: start the daemon with --preview ADDRESS")
+    if bands is not None:
+        if not all(isinstance(each, list) and len(each) == 3 for each in bands):
+            raise ValueError("each of bands must be [name, low, high]")
+        preview.set_bands([check_band(*each) for each in bands])
+    return {"bands": [list(band) for band in preview.bands]}

@@ -1,0 +1,230 @@
+"""The way of spectra through the daemon: filled into a slab, computed, sent. Nothing waits here.
+
+While a batch is computed, another slab fills with whatever arrives; that is the next batch. When all
+slabs are taken there is no room, the loop stops reading, and spectra wait in the bounded queue before it.
+"""
+
+import time
+from collections import deque
+from concurrent.futures import Future
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cars_rt.accounting import MAX_RANGES
+from cars_rt.daemon.compute import Compute
+from cars_rt.daemon.preview import Preview
+from cars_rt.daemon.worker import Computed, Worker
+from cars_rt.engines import EngineError
+from cars_rt.engines.base import Slab
+from cars_rt.latency import Latencies
+from cars_rt.protocol import Band, Frame
+from cars_rt.stream import Publisher
+
+HUNG_S = 60.0  # an engine that computes one batch for so long will not come back
+
+Entry = tuple[Frame, int, int, int]  # a frame, its first row, when it came in (ns), spectra lost before it
+
+
+class Batch:
+    """What one slab holds: frames in order."""
+
+    __slots__ = (
+        "bands", "computed", "counts", "done", "frames", "made_by",
+        "rows", "sent", "slab", "submitted", "worker",
+    )  # fmt: skip
+
+    def __init__(self, worker: Worker) -> None:
+        """Takes a free slab."""
+        self.worker = worker
+        self.slab = worker.free.popleft()
+        self.counts: Slab = worker.engine.inputs[self.slab]
+        self.rows = 0
+        self.frames: list[Entry] = []
+        self.made_by = ""
+        self.bands: tuple[Band, ...] = ()
+        self.computed: Future[Computed] | None = None
+        self.submitted = self.done = 0.0
+        self.sent = 0  # frames that have left
+
+
+class Pipeline:
+    """Moves batches along when told to. The loop that owns it fills it and learns what was lost."""
+
+    def __init__(self, compute: Compute, publisher: Publisher, preview: Preview | None) -> None:
+        self._compute, self._publisher, self._preview = compute, publisher, preview
+        self._filling: Batch | None = None
+        self._computing: deque[Batch] = deque()
+        self._results: deque[Batch] = deque()
+        self.latencies = {stage: Latencies() for stage in ("wait", "compute", "output", "total")}
+        self.makers: list[tuple[int, str]] = []  # of the run: from which index on results were made by what
+        self.early_ns = 0  # how far a time stamp was ahead of our clock, at most
+
+    # -- how full it is -----------------------------------------------------------------------------
+
+    @property
+    def empty(self) -> bool:
+        """Nothing is on its way."""
+        return not (self._computing or self._results or (self._filling and self._filling.rows))
+
+    @property
+    def computing(self) -> bool:
+        """Whether the engine has something to do."""
+        return bool(self._computing)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether results wait for room in the output."""
+        return bool(self._results)
+
+    @property
+    def depths(self) -> tuple[int, int, int]:
+        """Spectra being filled in, computed, and waiting to be sent."""
+        return (
+            self._filling.rows if self._filling else 0,
+            sum(batch.rows for batch in self._computing),
+            sum(batch.rows for batch in self._results),
+        )
+
+    def has_room(self, block: int) -> bool:
+        """Whether another frame of up to `block` spectra can be taken."""
+        batch = self._filling
+        return batch is not None and batch.rows + block <= len(batch.counts)
+
+    # -- a run --------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """A run begins: fill the slabs of the engine of now."""
+        self.end()
+        self.makers, self.early_ns = [], 0
+        self._fill_next()
+
+    def end(self) -> None:
+        """A run is over: give the slab back that was to be filled next."""
+        batch, self._filling = self._filling, None
+        if batch is not None:
+            batch.worker.free.append(batch.slab)
+
+    def move(self) -> None:
+        """Another worker has taken over: what was filled in already moves along; results stay behind."""
+        old, self._filling = self._filling, None
+        self._fill_next()
+        if old is None:
+            return
+        if (new := self._filling) is not None:
+            new.counts[: old.rows] = old.counts[: old.rows]
+            new.rows, new.frames = old.rows, old.frames
+        old.worker.free.append(old.slab)
+
+    # -- along the way ------------------------------------------------------------------------------
+
+    def take(self, frame: Frame, received_ns: int, lost: int) -> None:
+        """Convert a frame's counts into the slab; there must be room."""
+        batch, block = self._filling, frame.block
+        assert batch is not None
+        rows = batch.rows
+        batch.rows = rows + len(block)
+        batch.counts[rows : batch.rows] = block
+        batch.frames.append((frame, rows, received_ns, lost))
+
+    def submit(self, block: int, full: bool = False) -> None:
+        """Have the slab computed if the engine has nothing to do, or if a frame of `block` has no room."""
+        batch, worker = self._filling, self._compute.worker
+        if (
+            batch is None
+            or not batch.rows
+            or self._compute.broken
+            or batch.worker is not worker
+            or (self._computing and not full and batch.rows + block <= len(batch.counts))
+        ):
+            return
+        weights = None
+        if self._preview is not None:
+            weights, batch.bands = self._preview.weights, self._preview.bands
+        batch.made_by = worker.made_by
+        batch.submitted = time.perf_counter()
+        batch.computed = worker.compute(batch.slab, batch.rows, weights)
+        self.latencies["wait"].add((time.time_ns() - batch.frames[0][2]) / 1e6)
+        self._computing.append(batch)
+        self._filling = None
+        self._fill_next()
+
+    def collect(self) -> list[tuple[Batch, str]]:
+        """Take what is computed; batches that the engine failed on, with the reason."""
+        failed = []
+        while self._computing:
+            batch = self._computing[0]
+            assert batch.computed is not None
+            now = time.perf_counter()
+            if not batch.computed.done():
+                if now - batch.submitted < HUNG_S:
+                    break
+                batch.computed = Future()
+                batch.computed.set_exception(EngineError(f"the engine did not answer within {HUNG_S:g} s"))
+            self._computing.popleft()
+            if (error := batch.computed.exception()) is not None:
+                failed.append((batch, str(error)))
+                self._release(batch)
+                continue
+            computed = batch.computed.result()
+            batch.done = now
+            self.latencies["compute"].add(computed.seconds * 1e3)
+            counts = batch.counts[: batch.rows]
+            if self._preview is not None:
+                self._preview.add(batch.frames, batch.bands, computed, counts, batch.made_by)
+            if self._compute.shadow is not None:
+                self._compute.shadow.look(counts, computed.raman)
+            self._results.append(batch)
+        return failed
+
+    def send(self, lost: int) -> bool:
+        """Publish what is computed; False if the output has no room for the rest yet.
+
+        lost: spectra of the run lost after they were received.
+        """
+        publisher, total = self._publisher, self.latencies["total"]
+        while self._results:
+            batch = self._results[0]
+            assert batch.computed is not None
+            raman: NDArray[np.float32] = batch.computed.result().raman
+            while batch.sent < len(batch.frames):
+                frame, row, received, before = batch.frames[batch.sent]
+                now = time.time_ns()
+                result = Frame(
+                    stream="raman",
+                    run=frame.run,
+                    sequence=publisher.sequence,
+                    index=frame.index,
+                    time_ns=frame.time_ns,
+                    arrays={"raman": raman[row : row + len(frame.block)]},
+                    time_in_ns=received,
+                    time_out_ns=now,
+                    lost=before + lost,
+                    made_by=batch.made_by,
+                )
+                if not publisher.send(result):
+                    return False
+                batch.sent += 1
+                if (not self.makers or self.makers[-1][1] != batch.made_by) and len(self.makers) < MAX_RANGES:
+                    self.makers.append((frame.index, batch.made_by))
+                age = now - frame.time_ns
+                if age >= 0:
+                    total.add(age / 1e6)
+                else:  # the source's clock is ahead, or one of the two was set
+                    self.early_ns = max(self.early_ns, -age)
+            self.latencies["output"].add((time.perf_counter() - batch.done) * 1e3)
+            self._results.popleft()
+            self._release(batch)
+        return True
+
+    # -- slabs --------------------------------------------------------------------------------------
+
+    def _fill_next(self) -> None:
+        worker = self._compute.worker
+        if worker is not None and worker.free:
+            self._filling = Batch(worker)
+
+    def _release(self, batch: Batch) -> None:
+        batch.worker.free.append(batch.slab)
+        if self._filling is None:
+            self._fill_next()

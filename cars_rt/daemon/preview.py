@@ -1,0 +1,173 @@
+"""The preview: 20 times a second the latest spectrum, and band intensities of all since the last time."""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cars_rt.accounting import Ledger
+from cars_rt.daemon.settings import SettingsError
+from cars_rt.daemon.worker import Computed
+from cars_rt.engines.base import Slab
+from cars_rt.protocol import MAX_BLOCK, Band, End, Frame, Start, check_band
+from cars_rt.stream import Publisher
+
+INTERVAL_S = 0.05
+BUFFER_MB = 8.0  # a viewer that is that far behind gets no more until it has caught up
+STALL_S = 1.0  # and others are not kept waiting for it
+DEFAULT_BANDS = (
+    Band("CH stretch", 2800.0, 3050.0),
+    Band("amide I", 1630.0, 1690.0),
+    Band("CH2 bend", 1420.0, 1470.0),
+    Band("ring breathing", 994.0, 1014.0),
+)
+
+Piece = tuple[int, tuple[Band, ...], NDArray[np.float32], str]  # first index, bands, (k, bands), made by
+
+
+class Preview:
+    """Collects band intensities as batches are computed, and publishes them in bundles.
+
+    A frame of the stream holds `bands` (k, bands), the mean of raman over each band for k consecutive
+    spectra, and `latest_counts` and `latest_raman` (p,) of the last one. It drops for a slow viewer
+    rather than wait. Raises StreamError if the address cannot be bound.
+    """
+
+    def __init__(self, address: str, bands: Sequence[Band] = ()) -> None:
+        """bands: the default ones if there are none."""
+        self.publisher = Publisher(
+            address, "preview", buffer_mb=BUFFER_MB, overload="drop-newest", stall_s=STALL_S
+        )
+        self.bands: tuple[Band, ...] = (
+            tuple(bands) or DEFAULT_BANDS
+        )  # that are computed: those that lie on the run's axis
+        self._wanted = self.bands
+        self.weights: NDArray[np.float32] | None = None  # (pixels, bands), while a run is open
+        self._start: Start | None = None
+        self._ledger = Ledger()
+        self._pieces: list[Piece] = []
+        self._latest: tuple[Slab, Slab] | None = None
+        self._time_ns = 0
+        self._due = 0.0
+
+    def set_bands(self, bands: Iterable[Band]) -> None:
+        """Compute these from the next batch on."""
+        self._wanted = self.bands = tuple(bands)
+        if self._start is not None:
+            self._weigh(self._start)
+
+    def open(self, start: Start) -> None:
+        """A run begins."""
+        self._start = start
+        self._weigh(start)
+        self._ledger = Ledger()
+        self.publisher.open(replace(start, stream="preview", block=MAX_BLOCK), self._ledger)
+
+    def _weigh(self, start: Start) -> None:
+        low, high = float(start.raman_shift.min()), float(start.raman_shift.max())
+        everything = Band("everything", low, high)
+        on_axis = tuple(band for band in self._wanted if band.high >= low and band.low <= high)
+        self.bands = on_axis or (everything,)
+        self.weights = band_weights(start.raman_shift, self.bands)
+
+    def add(
+        self,
+        frames: Sequence[tuple[Frame, int, int, int]],
+        bands: tuple[Band, ...],
+        computed: Computed,
+        counts: Slab,
+        made_by: str,
+    ) -> None:
+        """A batch was computed: its frames with their rows, counts and raman (rows, pixels)."""
+        if computed.bands is None:
+            return
+        first, begin = frames[0][0].index, 0
+        for frame, row, _, _ in frames:
+            if frame.index != first + row - begin:  # spectra are missing in between
+                self._pieces.append((first, bands, computed.bands[begin:row], made_by))
+                first, begin = frame.index, row
+        self._pieces.append((first, bands, computed.bands[begin:], made_by))
+        self._latest = counts[-1].copy(), computed.raman[-1].copy()  # the slab will be filled again
+        self._time_ns = frames[-1][0].time_ns
+
+    def publish(self) -> None:
+        """Send what has come together since the last time."""
+        self._due = time.monotonic() + INTERVAL_S
+        if self._latest is None or self._start is None:
+            return
+        counts, raman = self._latest
+        latest = {"latest_counts": counts, "latest_raman": raman}
+        pieces, self._pieces = _joined(self._pieces), []
+        for first, bands, values, made_by in pieces:
+            for begin in range(0, len(values), MAX_BLOCK):
+                part = values[begin : begin + MAX_BLOCK]
+                self.publisher.send(
+                    Frame(
+                        stream="preview",
+                        run=self._start.run,
+                        sequence=self.publisher.sequence,
+                        index=first + begin,
+                        time_ns=self._time_ns,
+                        arrays={"bands": part, **latest},
+                        made_by=made_by,
+                        bands=bands,
+                    )
+                )
+        self._latest = None
+
+    def serve(self) -> None:
+        """Call it often: late viewers get their start, and the last spectra of a pause are shown."""
+        self.publisher.serve()
+        if self._pieces and time.monotonic() >= self._due:
+            self.publish()
+
+    def end(self, end: End) -> None:
+        """The run is over; its totals are those of the result stream's end."""
+        self.publish()
+        self._start = self.weights = None
+        ledger = self._ledger
+        self.publisher.end(
+            lambda: replace(
+                end, stream="preview", frames=ledger.frames, spectra=ledger.spectra, lost={}, ranges=()
+            )
+        )
+
+    def close(self) -> None:
+        """Viewers that have not taken the last bundles do without."""
+        self.publisher.close(0.2)
+
+
+def band_weights(raman_shift: NDArray[np.float64], bands: Sequence[Band]) -> NDArray[np.float32]:
+    """Weights (pixels, bands) that give the mean over each band; the nearest pixel where none lies in it."""
+    weights = np.zeros((len(raman_shift), len(bands)), np.float32)
+    for number, band in enumerate(bands):
+        inside = (raman_shift >= band.low) & (raman_shift <= band.high)
+        if not inside.any():
+            inside[np.abs(raman_shift - (band.low + band.high) / 2).argmin()] = True
+        weights[inside, number] = 1 / inside.sum()
+    return weights
+
+
+def parse_band(text: str) -> Band:
+    """A band from NAME=LOW:HIGH or LOW:HIGH, cm-1. Raises SettingsError."""
+    name, _, limits = text.rpartition("=")
+    try:
+        low, high = (float(each) for each in limits.split(":"))
+        return check_band(name or limits, low, high)
+    except ValueError:
+        raise SettingsError(f"a band is NAME=LOW:HIGH in cm-1, such as CH=2800:3050, not {text!r}") from None
+
+
+def _joined(pieces: Iterable[Piece]) -> list[Piece]:
+    """Pieces that follow on as one."""
+    joined: list[tuple[int, tuple[Band, ...], list[NDArray[np.float32]], str]] = []
+    following = -1
+    for first, bands, values, made_by in pieces:
+        if joined and first == following and joined[-1][1] == bands and joined[-1][3] == made_by:
+            joined[-1][2].append(values)
+        else:
+            joined.append((first, bands, [values], made_by))
+        following = first + len(values)
+    return [(first, bands, np.concatenate(values), made_by) for first, bands, values, made_by in joined]

@@ -1,0 +1,92 @@
+"""A candidate in the shadow: computes every n-th batch beside the worker and is compared with it."""
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cars_rt.daemon.worker import Computed, Worker
+from cars_rt.engines import Model
+from cars_rt.engines.base import Slab
+
+
+@dataclass(slots=True)
+class Disagreement:
+    """How far the candidate's results are from the served ones, each relative to its spectrum's maximum."""
+
+    batches: int = 0
+    spectra: int = 0
+    mean: float = 0.0  # root mean square difference, averaged over spectra
+    worst: float = 0.0  # largest difference at any point
+
+    def add(self, served: Slab, candidate: Slab) -> None:
+        """Compare results (rows, pixels)."""
+        scale = np.maximum(np.abs(served).max(axis=1), 1e-6)[:, None]
+        difference = np.abs(candidate - served) / scale
+        rows = len(served)
+        rms = float(np.sqrt((difference**2).mean(axis=1)).mean())
+        self.batches += 1
+        self.spectra += rows
+        self.mean += (rms - self.mean) * rows / self.spectra
+        self.worst = max(self.worst, float(difference.max()))
+
+
+class Shadow:
+    """Never in the way: a batch that comes while it is busy is not looked at, and its errors stay here."""
+
+    def __init__(self, worker: Worker, model: Model, engine: str, every: int) -> None:
+        """every: batches from one that is compared to the next."""
+        self.worker = worker
+        self.model = model
+        self.engine = engine
+        self.every = max(every, 1)
+        self.disagreement = Disagreement()
+        self.error: str | None = None
+        self._seen = 0
+        self._served: Slab | None = None
+        self._pending: Future[Computed] | None = None
+
+    def look(self, counts: NDArray[np.float32], raman: Slab) -> None:
+        """Called for each computed batch, counts and raman (rows, pixels): take every n-th one."""
+        self._seen += 1
+        worker = self.worker
+        ready = worker.ready.done() and self.error is None and not worker.ready.exception()
+        if (
+            self._seen % self.every
+            or self._pending is not None
+            or not ready
+            or counts.shape[1] != len(worker.raman_shift)
+        ):
+            return
+        rows = min(len(counts), worker.max_batch)
+        worker.engine.inputs[0][:rows] = counts[:rows]
+        self._served = raman[:rows].copy()
+        self._pending = worker.compute(0, rows)
+
+    def settle(self) -> None:
+        """Compare what was computed meanwhile."""
+        if self.error is None and self.worker.ready.done() and (error := self.worker.ready.exception()):
+            self.error = str(error)
+        if self._pending is None or not self._pending.done():
+            return
+        pending, self._pending = self._pending, None
+        if (failure := pending.exception()) is not None:
+            self.error = str(failure)
+        elif self._served is not None:
+            self.disagreement.add(self._served, pending.result().raman)
+
+    def describe(self) -> dict[str, str | float | int]:
+        """For the status."""
+        found = self.disagreement
+        return {
+            "model": self.model.card.name,
+            "sha256": self.model.sha256,
+            "every": self.every,
+            "ready": int(self.worker.ready.done()),
+            "batches": found.batches,
+            "spectra": found.spectra,
+            "mean_disagreement": found.mean,
+            "worst_disagreement": found.worst,
+            "error": self.error or "",
+        }

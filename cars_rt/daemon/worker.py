@@ -1,0 +1,171 @@
+"""One engine and the thread that owns it, since a GPU context belongs to one thread."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, TypeVar
+
+import numpy as np
+import zmq
+from numpy.typing import NDArray
+
+from cars_rt.engines import Engine, EngineError, Model, ModelError, compose, open_engine
+from cars_rt.engines.base import Slab
+from cars_rt.physics.axis import AxisError
+
+log = logging.getLogger("cars_rt.daemon")
+
+Result = TypeVar("Result")
+Job = tuple[Callable[[], Any], "Future[Any]"]
+
+
+class Worker:
+    """Compiles a model for an axis on the first of some kinds of engine that works, then computes batches.
+
+    Everything that touches the engine is done in its thread, in order; each method returns at once with
+    a future, and when that is done, a message on the bell wakes whoever polls there.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        kinds: Sequence[str],
+        raman_shift: NDArray[np.float64],
+        max_batch: int,
+        threads: int,
+        bell: str,
+    ) -> None:
+        """bell: address of a ZeroMQ PULL socket in this process."""
+        self.model = model
+        self.raman_shift = raman_shift
+        self.max_batch = max_batch
+        self.free: deque[int] = deque()  # slabs that nobody uses, once it is ready
+        self.dark = "none"  # id of the dark that batches submitted from now on are computed with
+        self.failures = 0  # batches lost one after the other
+        self._kinds = list(kinds)
+        self._threads = threads
+        self._engine: Engine | None = None
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._bell: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUSH)
+        self._bell.setsockopt(zmq.LINGER, 0)
+        self._bell.connect(bell)
+        self.ready: Future[None] = self._ask(self._compile)
+        # A daemon thread: an engine that hangs for good must not keep the process.
+        self._thread = Thread(target=self._serve, name=f"engine {model.card.name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def engine(self) -> Engine:
+        """The compiled engine. RuntimeError before `ready` is done."""
+        if self._engine is None:
+            raise RuntimeError("the engine is not compiled yet")
+        return self._engine
+
+    @property
+    def idle(self) -> bool:
+        """Whether all slabs came back."""
+        return self._engine is not None and len(self.free) == len(self._engine.inputs)
+
+    @property
+    def made_by(self) -> str:
+        """What results say of their making: the model's hash, the engine, the dark."""
+        return f"{self.model.sha256[:16]} {self.engine.name} {self.dark}"
+
+    def fits(self, model: Model, raman_shift: NDArray[np.float64], max_batch: int) -> bool:
+        """Whether it can compute a run of this axis with this model."""
+        return (
+            self._engine is not None
+            and self.model.sha256 == model.sha256
+            and self.max_batch >= max_batch
+            and np.array_equal(self.raman_shift, raman_shift)
+        )
+
+    def set_dark(self, dark: Slab, name: str) -> None:
+        """Subtract this dark (pixels,) from batches submitted from now on."""
+        self.dark = name
+        self._ask(lambda: self.engine.set_dark(dark))
+
+    def compute(self, slab: int, rows: int, weights: NDArray[np.float32] | None = None) -> "Future[Computed]":
+        """Compute the first rows of a slab. The future holds EngineError if the engine failed.
+
+        weights (pixels, bands): also the band intensities of each spectrum.
+        """
+        return self._ask(lambda: self._compute(slab, rows, weights))
+
+    def close(self) -> None:
+        """Let the thread end once it has done what it was asked for; does not wait for it."""
+        self._jobs.put(None)
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the thread; False if it hangs."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    # -- in the thread ------------------------------------------------------------------------------
+
+    def _ask(self, function: Callable[[], Result]) -> "Future[Result]":
+        future: Future[Result] = Future()
+        self._jobs.put((function, future))
+        return future
+
+    def _serve(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            function, future = job
+            try:
+                future.set_result(function())
+            except (EngineError, ModelError, AxisError) as error:
+                future.set_exception(error)
+            except Exception as error:  # an engine may raise anything
+                future.set_exception(EngineError(f"{type(error).__name__}: {error}"))
+            self._bell.send(b"")
+        if self._engine is not None:
+            try:
+                self._engine.close()
+            except Exception as error:
+                log.warning("closing %s: %s", self._engine.name, error)
+        self._bell.close()
+
+    def _compile(self) -> None:
+        graph = compose(self.model, self.raman_shift)
+        reasons = []
+        for kind in self._kinds:
+            try:
+                self._engine = open_engine(kind, graph, self.max_batch, self._threads)
+                break
+            except EngineError as error:
+                reasons.append(str(error))
+        if self._engine is None:
+            raise EngineError("; ".join(reasons))
+        self.free.extend(range(len(self._engine.inputs)))
+
+    def _compute(self, slab: int, rows: int, weights: NDArray[np.float32] | None) -> "Computed":
+        engine, expected = self.engine, (self.max_batch, len(self.raman_shift))
+        begin = time.perf_counter()
+        try:
+            engine.launch(slab, rows)
+            engine.wait(slab)
+            output = engine.outputs[slab]
+            if output.shape != expected or output.dtype != np.float32:
+                raise EngineError(f"{engine.name} gave {output.dtype} {output.shape}, not float32 {expected}")
+            raman = output[:rows]
+            if not np.isfinite(raman).all():
+                raise EngineError(f"{engine.name} gave values that are not finite")
+        except BaseException:
+            self.failures += 1
+            raise
+        self.failures = 0
+        seconds = time.perf_counter() - begin
+        return Computed(raman, None if weights is None else raman @ weights, seconds)
+
+
+class Computed:
+    """What came of a batch: raman (rows, pixels), a view of the slab, and bands (rows, bands)."""
+
+    __slots__ = ("bands", "raman", "seconds")
+
+    def __init__(self, raman: Slab, bands: NDArray[np.float32] | None, seconds: float) -> None:
+        self.raman, self.bands, self.seconds = raman, bands, seconds

@@ -1,0 +1,96 @@
+"""Requests to a running daemon and its replies, as pure code: bytes in, typed values or one typed error.
+
+One request is one ZeroMQ message from a REQ or DEALER socket, one msgpack map; so is the reply.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgpack
+
+from cars_rt.protocol.codec import MAGIC, Part, _count, _text, _unpack
+from cars_rt.protocol.errors import Fault, ProtocolError
+from cars_rt.protocol.limits import MAX_HEADER_BYTES, VERSION
+
+#: What can be asked for, and the arguments of each: name to type; all are optional on the wire.
+REQUESTS: Mapping[str, Mapping[str, type]] = {
+    "status": {},
+    "reload": {"model": str, "engine": str},  # what is not given stays as it is
+    "shadow": {"model": str, "engine": str, "every": int},
+    "promote": {},  # the shadow takes over
+    "unshadow": {},
+    "dark": {"do": str},  # start, stop, clear
+    "bands": {"bands": list},  # of [name, low, high]; none given: which there are
+    "pause": {},
+    "resume": {},
+    "flight": {"reason": str},
+    "stop": {},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request, with the arguments that were given."""
+
+    do: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer: what was asked for, or why not."""
+
+    error: str | None = None
+    result: Mapping[str, Any] = field(default_factory=dict)
+
+
+def encode_request(request: Request) -> bytes:
+    """The request as one message. Raises ProtocolError for one that no daemon would accept."""
+    packed: bytes = msgpack.packb({MAGIC: VERSION, "request": request.do, **request.arguments})
+    decode_request(packed)
+    return packed
+
+
+def decode_request(part: Part) -> Request:
+    """The request in this message. Raises ProtocolError, whatever the bytes."""
+    header = _unpack(part)
+    do = _text(header, "request")
+    if do not in REQUESTS:
+        raise ProtocolError(Fault.FIELD, f"no request is called {do[:32]!r}; there are {', '.join(REQUESTS)}")
+    arguments: dict[str, Any] = {}
+    for name, kind in REQUESTS[do].items():
+        value = header.get(name)
+        if value is None:
+            continue
+        if kind is str:
+            arguments[name] = _text(header, name)
+        elif kind is int:
+            arguments[name] = _count(header, name)
+        elif isinstance(value, kind):
+            arguments[name] = value
+        else:
+            raise ProtocolError(Fault.FIELD, f"{name} must be a {kind.__name__}")
+    return Request(do, arguments)
+
+
+def encode_reply(reply: Reply) -> bytes:
+    """The reply as one message; one that would be too long says so instead."""
+    content = {"error": reply.error} if reply.error is not None else {"result": dict(reply.result)}
+    packed: bytes = msgpack.packb({MAGIC: VERSION, **content})
+    if len(packed) > MAX_HEADER_BYTES:
+        return encode_reply(
+            Reply(error=f"the reply has {len(packed)} bytes, the limit is {MAX_HEADER_BYTES}")
+        )
+    return packed
+
+
+def decode_reply(part: Part) -> Reply:
+    """The reply in this message. Raises ProtocolError, whatever the bytes."""
+    header = _unpack(part)
+    if header.get("error") is not None:
+        return Reply(error=_text(header, "error", MAX_HEADER_BYTES))
+    result = header.get("result")
+    if not isinstance(result, dict):
+        raise ProtocolError(Fault.FIELD, "a reply holds an error or a result")
+    return Reply(result=result)

@@ -1,0 +1,78 @@
+"""Requests to a running daemon, from scripts and from `cars-rt ctl`.
+
+with cars_rt.remote.Remote() as daemon:
+    print(daemon.ask("status")["spectra_out"])
+"""
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+import zmq
+
+from cars_rt.protocol import ProtocolError
+from cars_rt.protocol.control import Request, decode_reply, encode_request
+from cars_rt.stream import CONTROL_ADDRESS, connect_control
+
+STEP_S = 0.2
+ANSWER_S = 5.0  # a daemon that is there answers at once
+CHANGE_S = 600.0  # but compiling a model can take minutes
+
+
+class RemoteError(RuntimeError):
+    """The daemon refused, or nobody answered; the text says which and why."""
+
+
+class Remote:
+    """One connection to a daemon's control socket. Raises StreamError for an impossible address."""
+
+    def __init__(self, address: str = CONTROL_ADDRESS) -> None:
+        self.address = address
+        self._socket = connect_control(address)
+
+    def ask(
+        self,
+        do: str,
+        /,
+        *,
+        timeout_s: float | None = None,
+        waiting: Callable[[], None] = lambda: None,
+        **arguments: Any,
+    ) -> dict[str, Any]:
+        """Send one request and wait for its result; `waiting` is called meanwhile.
+
+        Raises RemoteError if the daemon refuses or nobody answers in time, ProtocolError for a request
+        that does not exist.
+        """
+        if timeout_s is None:
+            timeout_s = CHANGE_S if do in ("reload", "promote") else ANSWER_S
+        given = {name: value for name, value in arguments.items() if value is not None}
+        self._socket.send(encode_request(Request(do, given)))
+        deadline = time.monotonic() + timeout_s
+        while not self._socket.poll(int(STEP_S * 1e3)):
+            waiting()
+            if time.monotonic() > deadline:
+                self.close()  # a REQ socket cannot ask again before it was answered
+                self._socket = connect_control(self.address)
+                raise RemoteError(
+                    f"no daemon answered at {self.address} within {timeout_s:g} s; "
+                    "is `cars-rt run` running there?"
+                )
+        try:
+            reply = decode_reply(self._socket.recv(zmq.NOBLOCK))
+        except ProtocolError as error:
+            raise RemoteError(f"what answered at {self.address} is not a CARS-RT daemon: {error}") from None
+        if reply.error is not None:
+            raise RemoteError(reply.error)
+        return dict(reply.result)
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._socket.close(0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,358 @@
+"""Requests to a running daemon: status, another model, shadow, dark, bands, pause, stop."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgpack
+import numpy as np
+import pytest
+from helpers import (
+    AXIS,
+    LOCAL,
+    PATIENCE_S,
+    Collected,
+    Command,
+    Published,
+    a_frame,
+    a_start,
+    an_end,
+    daemon_in_thread,
+    spectra_of,
+    wait_until,
+)
+
+from cars_rt.daemon.loop import Daemon
+from cars_rt.demo.processes import free_addresses
+from cars_rt.engines import ENGINES, compose, load_model, open_engine
+from cars_rt.engines.model import SHIPPED
+from cars_rt.engines.onnxruntime import OnnxRuntime
+from cars_rt.remote import Remote, RemoteError
+
+
+@contextmanager
+def line(**settings: object) -> Iterator[tuple[Published, Daemon, Collected, Remote]]:
+    """A source, a daemon, whoever collects its results, and a connection to its control socket."""
+    with (
+        Published() as source,
+        daemon_in_thread(source.address, **settings) as daemon,
+        Collected(daemon.publisher.address) as results,
+    ):
+        assert daemon.control is not None
+        with Remote(daemon.control.address) as remote:
+            source.wait()
+            wait_until(lambda: daemon.publisher.subscribers == 1)
+            yield source, daemon, results, remote
+
+
+def another_model(folder: Path) -> Path:
+    """A model with another hash that computes twice what the shipped one does."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    model = onnx.load(SHIPPED / "cnn.onnx")
+    (output,) = model.graph.output
+    for node in model.graph.node:
+        for number, name in enumerate(node.output):
+            if name == output.name:
+                node.output[number] = "once"
+    model.graph.initializer.append(numpy_helper.from_array(np.array(2, np.float32), "two"))
+    model.graph.node.append(helper.make_node("Mul", ["once", "two"], [output.name]))
+    path = folder / "twice.onnx"
+    onnx.save(model, path)
+    return path
+
+
+def test_status_says_what_the_daemon_is_doing() -> None:
+    with line() as (source, _, results, remote):
+        idle = remote.ask("status")
+        assert idle["state"] == "idle" and idle["ready"] and idle["model"] == "cnn"
+        source.publisher.open(a_start(spectra=100))
+        for number in range(10):
+            assert source.publisher.send(a_frame(number + (number > 4), spectra_of(1), index=number * 2))
+        results.until(lambda all_: all_.spectra == 10)
+        status = remote.ask("status")
+        assert (status["state"], status["run"], status["spectra_in"], status["spectra_out"]) == (
+            "running", "run-1", 10, 10,
+        )  # fmt: skip
+        assert status["run_lost"] == {"upstream": 9} == status["lost"]
+        assert status["latency_ms"]["total"]["count"] == 10
+        assert sum(status["phases_s"].values()) == pytest.approx(status["uptime_s"], rel=1e-6)
+        assert set(status["queues"]) == {"filling", "computing", "results", "output"}
+
+
+def test_model_changes_between_two_batches_and_every_result_names_its_own(tmp_path: Path) -> None:
+    """Good and broken models in turn, under load: nothing is lost, and each result is of one of the two."""
+    other = another_model(tmp_path)
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(other.read_bytes()[:-5000])
+    counts = spectra_of(100)
+    stop = threading.Event()
+    with line(max_batch=16) as (source, _, results, remote):
+
+        def send() -> None:
+            source.publisher.open(a_start(block=10))
+            sent = 0
+            while not stop.is_set():
+                first = 10 * (sent % 10)
+                assert source.publisher.send(a_frame(sent, counts[first : first + 10]), PATIENCE_S)
+                sent += 1
+                time.sleep(0.002)
+            source.publisher.end(an_end(sent, 10 * sent))
+            assert source.publisher.flush(PATIENCE_S)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        for number in range(6):
+            results.more()
+            if number % 3 == 2:
+                with pytest.raises(RemoteError, match=r"broken.onnx"):
+                    remote.ask("reload", model=str(broken))
+            else:
+                wanted = str(other) if number % 3 == 0 else "cnn"
+                answered: list[dict[str, object]] = []
+                asking = threading.Thread(
+                    target=lambda wanted=wanted, answered=answered: answered.append(
+                        remote.ask("reload", model=wanted)
+                    )
+                )
+                asking.start()
+                results.until(lambda _, answered=answered: answered)
+                asking.join()
+                assert answered[0]["sha256"] == load_model(wanted).sha256
+        stop.set()
+        results.ends()
+        sender.join(PATIENCE_S)
+        assert remote.ask("status")["reloads"] == 4 and remote.ask("status")["reloads_failed"] == 0
+    end = results.closed[0].end
+    assert not end.lost and end.spectra == results.spectra
+    assert [frame.index for frame in results.frames] == list(range(0, results.spectra, 10))
+    with open_engine("auto", compose(load_model(), AXIS), 64) as engine:
+        once = engine.run(counts)
+    by = {load_model().sha256[:16]: once, load_model(str(other)).sha256[:16]: 2 * once}
+    makers = []
+    for frame in results.frames:
+        assert frame.made_by is not None
+        expected = by[frame.made_by.split()[0]][frame.index % 100 :][:10]
+        assert np.abs(frame.raman - expected).max() < 1e-4 * np.abs(once).max()
+        if not makers or makers[-1] != frame.made_by:
+            makers.append(frame.made_by)
+    assert len(makers) == 5  # cnn, twice, cnn, twice, cnn
+
+
+class Broken(OnnxRuntime):
+    """An engine that cannot be built."""
+
+    name = "broken"
+
+    def _compile(self, threads: int) -> None:
+        raise RuntimeError("no such device")
+
+
+def test_engine_that_cannot_be_built_does_not_take_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENGINES, "broken", (__name__, "Broken"))
+    with line() as (source, _, results, remote):
+        with pytest.raises(RemoteError, match="cnn does not take over: RuntimeError: no such device"):
+            remote.ask("reload", engine="broken")
+        with pytest.raises(RemoteError, match="no engine is called 'nonsense'; there are"):
+            remote.ask("reload", engine="nonsense")
+        with pytest.raises(RemoteError, match="no model is called 'nonsense'"):
+            remote.ask("reload", model="nonsense")
+        source.run("run-1", spectra_of(5))
+        results.ends()
+        assert remote.ask("status")["reloads_failed"] == 1
+    assert results.spectra == 5
+
+
+def test_shadow_is_compared_and_can_take_over(tmp_path: Path) -> None:
+    other = another_model(tmp_path)
+    with line(max_batch=8) as (source, _, results, remote):
+        source.publisher.open(a_start(block=8))
+        source.publisher.send(a_frame(0, spectra_of(8)))
+        results.until(lambda all_: all_.spectra == 8)
+        remote.ask("shadow", model=str(other), every=2)
+        wait_until(lambda: remote.ask("status")["shadow"]["ready"])
+        for sequence in range(1, 21):
+            source.publisher.send(a_frame(sequence, spectra_of(8)), PATIENCE_S)
+            results.until(lambda all_, wanted=8 * (sequence + 1): all_.spectra == wanted)
+        wait_until(lambda: remote.ask("status")["shadow"]["batches"])
+        shadow = remote.ask("status")["shadow"]
+        assert 1 <= shadow["batches"] <= 10 and shadow["error"] == ""
+        assert shadow["worst_disagreement"] == pytest.approx(1, rel=1e-3)  # twice as much, of the maximum
+        assert all(frame.made_by == results.frames[0].made_by for frame in results.frames)
+        assert remote.ask("promote")["sha256"] == load_model(str(other)).sha256
+        source.publisher.send(a_frame(21, spectra_of(8)), PATIENCE_S)
+        results.until(lambda all_: all_.spectra == 8 * 22)
+        assert results.frames[-1].made_by != results.frames[0].made_by
+        assert np.allclose(results.frames[-1].raman, 2 * results.frames[0].raman, atol=1e-3)
+        with pytest.raises(RemoteError, match="there is no shadow"):
+            remote.ask("promote")
+
+
+def test_dark_is_averaged_subtracted_and_cleared(tmp_path: Path) -> None:
+    counts, dark = spectra_of(4), np.linspace(500, 900, len(AXIS)).astype(np.uint16)
+    with line(receipts=tmp_path) as (source, _, results, remote):
+        with pytest.raises(RemoteError, match="no run is open"):
+            remote.ask("dark", do="start")
+        source.publisher.open(a_start(block=4))
+
+        def measure(sequence: int, spectra: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+            assert source.publisher.send(a_frame(sequence, spectra), PATIENCE_S)
+            results.until(lambda all_: len(all_.frames) == sequence + 1)
+            return results.frames[-1].raman
+
+        plain = measure(0, counts)
+        with pytest.raises(RemoteError, match="no dark is being measured"):
+            remote.ask("dark", do="stop")
+        remote.ask("dark", do="start")
+        with pytest.raises(RemoteError, match="no spectrum came"):
+            remote.ask("dark", do="stop")
+        remote.ask("dark", do="start")
+        for sequence in (1, 2):
+            measure(sequence, np.stack([dark - 1, dark + 1, dark, dark]))
+        found = remote.ask("dark", do="stop")
+        assert found["spectra"] == 8
+        assert np.allclose(np.loadtxt(tmp_path / f"dark-{found['dark']}.csv"), dark)
+        shifted = measure(3, counts + dark)
+        assert np.abs(shifted - plain).max() < 1e-3
+        assert results.frames[-1].made_by == f"{results.frames[0].made_by}".replace("none", found["dark"])
+        assert remote.ask("dark", do="clear") == {"dark": "none", "spectra": 0}
+        assert np.array_equal(measure(4, counts), plain)
+        source.publisher.end(an_end(5, 20))
+        results.ends()
+    receipt = json.loads((tmp_path / "run-1.json").read_text())
+    assert receipt["sent"] == 20 and not receipt["lost"]
+    assert [index for index, _ in receipt["made_by"]] == [0, 12, 16]
+
+
+def test_preview_shows_every_band_of_every_spectrum_and_the_latest_one() -> None:
+    with line(bands=("low=850:950", "high=1300:1400")) as (source, daemon, results, remote):
+        assert daemon.preview is not None
+        with Collected(daemon.preview.publisher.address, "preview") as preview:
+            wait_until(lambda: daemon.preview and daemon.preview.publisher.subscribers == 1)
+            counts = spectra_of(400)
+            source.publisher.open(a_start(block=10, spectra=410, scan=(41, 10)))
+            for number in range(40):
+                index = 10 * number + (10 if number >= 20 else 0)  # ten are lost in the middle
+                frame = a_frame(number, counts[10 * number : 10 * number + 10], index=index)
+                assert source.publisher.send(frame, PATIENCE_S)
+                if number == 30:
+                    results.until(lambda all_: all_.spectra == 310)
+                    remote.ask("bands", bands=[["new", 1000.0, 1100.0]])
+            source.publisher.end(an_end(40, 400, announced=410, lost={"overload": 10}))
+            results.ends()
+            preview.ends()
+        assert remote.ask("bands")["bands"] == [["new", 1000.0, 1100.0]]
+    raman = results.raman()
+    index = np.concatenate([np.arange(f.index, f.index + 10) for f in results.frames])
+    shown = np.concatenate([np.arange(f.index, f.index + len(f.block)) for f in preview.frames])
+    assert np.array_equal(index, shown)
+    inside = (AXIS >= 850) & (AXIS <= 950)
+    first = np.concatenate([f.block for f in preview.frames if f.bands and len(f.bands) == 2])
+    assert len(first) >= 310 and np.allclose(first[:, 0], raman[: len(first), inside].mean(axis=1), atol=1e-5)
+    assert [band.name for band in preview.frames[-1].bands or ()] == ["new"]
+    last = preview.frames[-1]
+    assert np.array_equal(last.arrays["latest_raman"], raman[-1])
+    assert np.array_equal(last.arrays["latest_counts"], counts[-1])
+    assert preview.starts[0].scan == (41, 10) and preview.closed[0].end.spectra == 400
+
+
+def test_preview_that_nobody_reads_does_not_slow_the_results() -> None:
+    axis = np.linspace(600, 2400, 1500)
+    counts = spectra_of(64, axis)
+    with line() as (source, daemon, results, _):
+        assert daemon.preview is not None
+        daemon.preview.publisher._limit = 100_000  # bytes: full at once
+        with Collected(daemon.preview.publisher.address, "preview"):
+            wait_until(lambda: daemon.preview and daemon.preview.publisher.subscribers == 1)
+            source.publisher.open(a_start(axis=axis, block=64))
+            for number in range(200):
+                assert source.publisher.send(a_frame(number, counts), PATIENCE_S)
+                results.until(lambda all_, wanted=number + 1: len(all_.frames) >= wanted)
+            source.publisher.end(an_end(200, 200 * 64))
+            results.ends()
+    assert not results.closed[0].end.lost
+
+
+def test_pause_reads_nothing_and_resume_loses_nothing() -> None:
+    with line() as (source, daemon, results, remote):
+        source.publisher.open(a_start())
+        source.publisher.send(a_frame(0, spectra_of(1)))
+        results.until(lambda all_: all_.spectra == 1)
+        remote.ask("pause")
+        for number in range(1, 50):
+            source.publisher.send(a_frame(number, spectra_of(1)))
+        source.publisher.end(an_end(50))
+        assert remote.ask("status")["state"] == "paused"
+        assert results.subscriber.receive(0.3) is None and daemon.spectra_in == 1
+        remote.ask("resume")
+        results.ends()
+    assert results.spectra == 50 and not results.closed[0].end.lost
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"\xc1", "the header is not msgpack"),
+        (msgpack.packb({"request": "status"}), "not a CARS-RT message"),
+        (msgpack.packb({"cars_rt": 2, "request": "status"}), "protocol version 2"),
+        (msgpack.packb({"cars_rt": 1, "request": "dance"}), "no request is called 'dance'; there are status"),
+        (msgpack.packb({"cars_rt": 1, "request": "reload", "model": 7}), "model must be text"),
+        (msgpack.packb({"cars_rt": 1, "request": "bands", "bands": 7}), "bands must be a list"),
+        (msgpack.packb({"cars_rt": 1, "request": "bands", "bands": [1]}), "each of bands must be"),
+        (msgpack.packb({"cars_rt": 1, "request": "bands", "bands": [["a", 2, 1]]}), "low and high"),
+        (msgpack.packb({"cars_rt": 1, "request": "dark", "do": "jump"}), "dark knows start, stop and clear"),
+        (b"", "the header is not msgpack"),
+    ],
+)
+def test_bad_request_gets_one_sentence(body: bytes, said: str) -> None:
+    with line() as (_, _, _, remote):
+        remote._socket.send(body)
+        assert remote._socket.poll(int(PATIENCE_S * 1e3))
+        assert said in msgpack.unpackb(remote._socket.recv())["error"]
+        assert remote.ask("status")["ready"]
+
+
+def test_ctl_as_a_user_calls_it() -> None:
+    listen, publish, control = free_addresses(3)
+    with Command("run", "--listen", listen, "--publish", publish, "--control", control) as daemon:
+        daemon.wait_for("listening to")
+
+        def ctl(*arguments: str) -> tuple[int, str, str]:
+            with Command("ctl", *arguments, "--address", control) as command:
+                assert command.process.stdout is not None
+                out = command.process.stdout.read()
+                return command.end(), out, command.said
+
+        code, out, _ = ctl("status", "--json")
+        assert code == 0 and json.loads(out)["listen"] == listen
+        code, _, said = ctl("status")
+        assert code == 0 and "nobody there" in said and "latency" not in said
+        code, _, said = ctl("bands", "CH=2800:3050")
+        assert code == 0 and "CH: 2800 to 3050 cm-1" in said
+        code, _, said = ctl("bands", "CH=2800")
+        assert code == 1 and "a band is NAME=LOW:HIGH" in said
+        code, _, said = ctl("reload", "cnn")
+        assert code == 0 and "took over" in said
+        code, _, said = ctl("reload", "nonsense")
+        assert code == 1 and "no model is called 'nonsense'" in said
+        code, _, said = ctl("stop")
+        assert code == 0 and daemon.end() == 0
+    assert "Traceback" not in daemon.said
+
+
+def test_nobody_there_is_said_soon() -> None:
+    (address,) = free_addresses(1)
+    with Remote(address) as remote, pytest.raises(RemoteError, match="no daemon answered"):
+        remote.ask("status", timeout_s=0.3)
+
+
+def test_port_of_control_in_use_says_so() -> None:
+    from cars_rt.daemon.settings import DaemonSettings
+    from cars_rt.stream import StreamError
+
+    with Published() as taken, pytest.raises(StreamError, match="another program already uses it"):
+        Daemon(DaemonSettings(publish=LOCAL, preview=LOCAL, control=taken.address))
