@@ -291,7 +291,7 @@ class Publisher:
         # Its arrays belong to the owner, who overwrites them. The copy is the one that ZeroMQ sends later.
         payload = [zmq.Frame(part, copy=True) for part in self._writer.encode(frame)[2:]]
         arrays = {
-            name: np.ndarray(array.shape, array.dtype.newbyteorder("<"), part)
+            name: np.ndarray(array.shape, array.dtype.newbyteorder("<"), cast(bytes, part))
             for (name, array), part in zip(frame.arrays.items(), payload, strict=True)
         }
         self._queue.append(_Waiting(replace(frame, arrays=arrays), self._newest, size, payload))
@@ -481,7 +481,7 @@ class Subscriber:
         parts: list[Part] = [part.bytes]
         while part.more:
             part = receive(NOW, copy=False)
-            parts.append(part.bytes if len(part) < VIEW_FROM else memoryview(part).toreadonly())
+            parts.append(part.bytes if len(part) < VIEW_FROM else memoryview(cast(bytes, part)).toreadonly())
         return parts
 
     def watch(self) -> bool:

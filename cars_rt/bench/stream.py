@@ -4,6 +4,7 @@ What is compared is measured in turn, round by round, since a computer is never 
 round is what counts.
 """
 
+import os
 import platform
 import tempfile
 import time
@@ -82,6 +83,7 @@ class StreamReport:
     """What `measure` found. Nothing was lost."""
 
     hardware: str
+    load_before: float | None  # processes that others kept busy; None where the system does not tell
     settings: StreamBenchSettings
     spectra: int  # sent and received, all measurements together
     comparisons: list[Comparison]
@@ -108,6 +110,7 @@ def measure(
     cannot run here.
     """
     _check(settings)
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     threads = settings.threads or max(usable_cores() // 2, 1)
     graph = compose(load_model(settings.model), axis(settings.pixels))
     steps = _Steps(settings.rounds * (2 * len(settings.blocks) + 5), progress)
@@ -129,7 +132,7 @@ def measure(
         comparisons = [bench.against_bare(daemons[0], loop, block) for block in settings.blocks]
         comparisons.append(bench.against_engine(daemons[1], engines[1]))
         delays = bench.latencies(loop, daemons, engines)
-    return StreamReport(hardware(), settings, bench.spectra, comparisons, delays)
+    return StreamReport(hardware(), load, settings, bench.spectra, comparisons, delays)
 
 
 class _Bench:

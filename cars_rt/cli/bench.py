@@ -12,6 +12,8 @@ from cars_rt.console import console, fail, write_summary
 bench = App(name="bench", help="Measure speed, always against a reference in the same run.")
 app.command(bench)
 
+QUIET = 0.5  # the load average of a computer that does nothing else
+
 
 @bench.command
 def stream(
@@ -40,6 +42,9 @@ def stream(
             lambda done, total, text: bar.update(task, completed=done, total=total, description=text),
         )
     console.print(report.hardware)
+    if report.load_before is not None and report.load_before > QUIET:
+        text = f"other programs kept this computer busy (load {report.load_before:.1f}): the ratios are rough"
+        console.print(text, style="yellow")
     for table in tables(report):
         console.print(table)
     console.print(f"{report.spectra:,} spectra sent and received, none lost")
