@@ -93,7 +93,7 @@ class Ledger:
     @property
     def total_lost(self) -> int:
         """Spectra lost, all causes together."""
-        return self.lost.total()
+        return self.lost.total() if self.lost else 0  # asked for with every frame
 
     def describe(self) -> str:
         """Losses by cause, then findings that cost no known number of spectra, in one phrase."""

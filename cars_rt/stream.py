@@ -12,16 +12,17 @@ import math
 import socket as sockets
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Literal, Self, TypeAlias, cast
 
+import numpy as np
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from cars_rt.accounting import Cause, Ledger, Problem
-from cars_rt.protocol import MAX_PAYLOAD_BYTES, End, Frame, Part, Start, StreamName, encode
+from cars_rt.protocol import MAX_PAYLOAD_BYTES, End, Frame, FrameWriter, Part, Start, StreamName, encode
 
 log = logging.getLogger("cars_rt.stream")
 
@@ -32,6 +33,8 @@ CONTROL_ADDRESS = "tcp://127.0.0.1:5558"  # where it takes requests
 
 BUFFER_MB = 256  # at a publisher, for each subscriber: more than a minute of a camera at 1 kHz
 UNREAD = 100  # messages at a subscriber; what it does not take in time waits at the publisher
+VIEW_FROM = 16_384  # bytes; a smaller part is copied, since it may lie in a buffer with others
+NOW, MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
 ZEROMQ_BYTES = 4_000_000  # of the buffer, at most so much lies in ZeroMQ's queue of each subscriber
 STALL_S = 10.0  # a subscriber that has taken nothing for so long has stopped reading
 RETRY_S = 0.001  # how soon a send is tried again when a subscriber has no room
@@ -79,6 +82,7 @@ class _Waiting:
     message: Start | Frame | Callable[[], End]
     ledger: Ledger
     size: int  # bytes
+    payload: list[zmq.Frame] = field(default_factory=list)  # of a frame: its arrays, in ZeroMQ's memory
 
 
 class Publisher:
@@ -123,6 +127,9 @@ class Publisher:
         self._context = zmq.Context()  # its own, so that close can wait for this socket alone
         self.socket: zmq.Socket[bytes] = self._context.socket(zmq.XPUB)
         _configure(self.socket)
+        # Without the look at options of draft sockets, which costs as much as sending a small part.
+        self._send_part = super(zmq.Socket, self.socket).send
+        self._writer = FrameWriter()
         self.socket.setsockopt(zmq.XPUB_NODROP, 1)
         self.socket.setsockopt(zmq.XPUB_VERBOSER, 1)  # every subscription, so that each gets its start
         try:
@@ -279,9 +286,13 @@ class Publisher:
             self._queued -= oldest.size
             assert isinstance(oldest.message, Frame)
             self._drop(oldest.message, oldest.ledger)
-        # Its arrays belong to the owner, who overwrites them.
-        arrays = {name: array.copy() for name, array in frame.arrays.items()}
-        self._queue.append(_Waiting(replace(frame, arrays=arrays), self._newest, size))
+        # Its arrays belong to the owner, who overwrites them. The copy is the one that ZeroMQ sends later.
+        payload = [zmq.Frame(part, copy=True) for part in self._writer.encode(frame)[2:]]
+        arrays = {
+            name: np.ndarray(array.shape, array.dtype.newbyteorder("<"), cast(bytes, part))
+            for (name, array), part in zip(frame.arrays.items(), payload, strict=True)
+        }
+        self._queue.append(_Waiting(replace(frame, arrays=arrays), self._newest, size, payload))
         self._queued += size
         return True
 
@@ -298,7 +309,7 @@ class Publisher:
             case Frame() as frame:
                 if frame.time_out_ns is not None:
                     frame = replace(frame, time_out_ns=time.time_ns())
-                return self._send(frame)
+                return self._send(frame, waiting.payload)
             case Start() as start:
                 self._bound_queue(start)
                 if not self._put(encode(start), last=True):
@@ -315,11 +326,13 @@ class Publisher:
                 self._start = None
         return True
 
-    def _send(self, frame: Frame) -> bool:
+    def _send(self, frame: Frame, payload: Sequence[zmq.Frame] = ()) -> bool:
+        """payload: the frame's arrays, if they are ZeroMQ's already."""
         if frame.sequence != self._sequence:
             frame = replace(frame, sequence=self._sequence)
         spectra = len(frame.block)
-        if not self._put(encode(frame)):
+        parts = self._writer.encode(frame)
+        if not self._put([*parts[:2], *payload] if payload else parts):
             return False
         self._sequence += 1
         self._index = frame.index + spectra
@@ -328,23 +341,29 @@ class Publisher:
         self.spectra_sent += spectra
         return True
 
-    def _put(self, parts: list[Part], last: bool = False) -> bool:
+    def _put(self, parts: Sequence[Part | zmq.Frame], last: bool = False) -> bool:
         """Hand a message to ZeroMQ; False if some subscriber has no room, and has not stalled.
 
         last: after `surrender`, who has no room for it does without.
         """
         try:
-            self.socket.send_multipart(parts, zmq.NOBLOCK)
+            self._send_now(parts)
         except zmq.Again:
             if not (last and self._surrendered) and not self._stalled():
                 return False
             # ZeroMQ now passes over whoever is full, from this message on until it has read again.
             # Who reads has emptied its queue meanwhile, and misses nothing.
             self.socket.setsockopt(zmq.XPUB_NODROP, 0)
-            self.socket.send_multipart(parts, zmq.NOBLOCK)
+            self._send_now(parts)
             self.socket.setsockopt(zmq.XPUB_NODROP, 1)
         self._refused_at = None
         return True
+
+    def _send_now(self, parts: Sequence[Part | zmq.Frame]) -> None:
+        """As send_multipart, which looks at each part for longer than it takes to send it."""
+        send, last = self._send_part, len(parts) - 1
+        for number, part in enumerate(parts):
+            send(part, MORE if number < last else NOW)
 
     def _stalled(self) -> bool:
         """Whether some subscriber has had no room for so long that it has stopped reading."""
@@ -444,14 +463,24 @@ class Subscriber:
             text = f"cannot connect to {self.address}: {error}; give it as tcp://HOST:PORT"
             raise StreamError(text) from None
 
-    def receive(self, timeout_s: float = 0) -> list[bytes] | None:
-        """The parts of the next message, or None if none came within the timeout."""
+    def receive(self, timeout_s: float = 0) -> list[Part] | None:
+        """The parts of the next message, or None if none came within the timeout.
+
+        Large parts are not copied out of ZeroMQ's memory: read-only views, which keep it alive.
+        """
         if timeout_s and not self.socket.poll(int(timeout_s * 1e3)):
             return None
+        receive = self.socket.recv
         try:
-            return self.socket.recv_multipart(zmq.NOBLOCK)
+            part = receive(NOW, copy=False)
         except zmq.Again:
             return None
+        # As recv_multipart, which asks the socket for RCVMORE after each part: that costs more than the part.
+        parts: list[Part] = [part.bytes]
+        while part.more:
+            part = receive(NOW, copy=False)
+            parts.append(part.bytes if len(part) < VIEW_FROM else memoryview(cast(bytes, part)).toreadonly())
+        return parts
 
     def watch(self) -> bool:
         """Update and return `connected`. Call it often: it also connects again where ZeroMQ would not."""

@@ -12,7 +12,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from contextlib import suppress
 
-from cars_rt.cli import check, ctl, demo, drive, files, run, train  # noqa: F401 - importing a command registers it
+from cars_rt.cli import bench, check, ctl, demo, drive, files, run, train  # noqa: F401 - registers it
 from cars_rt.cli.app import app
 from cars_rt.console import fail
 
@@ -21,6 +21,7 @@ __all__ = ["app", "main"]
 
 def main() -> None:
     """Entry point of `cars-rt`."""
+    from cars_rt.bench.pipeline import BenchError
     from cars_rt.check import CheckError
     from cars_rt.daemon.settings import SettingsError
     from cars_rt.drivers.base import InstrumentError
@@ -39,6 +40,7 @@ def main() -> None:
             app.meta()
         except (
             AxisError,
+            BenchError,
             CheckError,
             EngineError,
             InstrumentError,

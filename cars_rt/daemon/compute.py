@@ -173,9 +173,8 @@ class Compute:
     # -- when the socket was readable ---------------------------------------------------------------
 
     def ring(self) -> None:
-        """Empty the socket."""
-        while self.socket.poll(0):
-            self.socket.recv(zmq.NOBLOCK)
+        """Take one message from the socket, which has one; where there are more it stays readable."""
+        self.socket.recv(zmq.NOBLOCK)
 
     def settle(self) -> Worker | None:
         """Bring changes that are compiled to their end: the worker that takes over now, if any."""

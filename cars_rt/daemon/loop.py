@@ -97,6 +97,9 @@ class Daemon:
                 each.close()
             raise
         self.pipeline = Pipeline(self.compute, self.publisher, self.preview)
+        control = [] if self.control is None else [(self.control.socket, int(zmq.POLLIN))]
+        self._without_raw = [(self.compute.socket, int(zmq.POLLIN)), *control]
+        self._everything = [*self._without_raw, (self.subscriber.socket, int(zmq.POLLIN))]
 
     @property
     def runs(self) -> int:
@@ -140,14 +143,11 @@ class Daemon:
     def _turn(self, on_tick: Callable[[], None], timeout_s: float = TICK_S, reading: bool = True) -> bool:
         """Wait for something to do, and do it. True if a message came."""
         raw, done = self.subscriber.socket, self.compute.socket
-        sockets = [done]
-        if self.control is not None:
-            sockets.append(self.control.socket)
-        if reading and self._can_read:
-            sockets.append(raw)
+        wanted = self._everything if reading and self._can_read else self._without_raw
         blocked = self.publisher.blocked or self.pipeline.waiting
         self._mark(Phase.CONTROL)
-        ready, _, _ = zmq.select(sockets, [], [], RETRY_S if blocked else timeout_s)
+        # As a zmq.Poller, without its look at flags: every turn comes by here.
+        ready = {socket for socket, _ in zmq.zmq_poll(wanted, int(1e3 * (RETRY_S if blocked else timeout_s)))}
         self._mark(Phase.COMPUTE if self.pipeline.computing else Phase.BLOCKED if blocked else Phase.IDLE)
         if done in ready:
             self.compute.ring()

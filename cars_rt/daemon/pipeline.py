@@ -196,32 +196,25 @@ class Pipeline:
 
         lost: spectra of the run lost after they were received.
         """
-        publisher, total = self._publisher, self.latencies["total"]
+        publisher, total, makers = self._publisher, self.latencies["total"], self.makers
         while self._results:
             batch = self._results[0]
             assert batch.computed is not None
             raman: NDArray[np.float32] = batch.computed.result().raman
-            while batch.sent < len(batch.frames):
-                frame, row, received, before = batch.frames[batch.sent]
-                now = time.time_ns()
+            made_by, frames = batch.made_by, batch.frames
+            while batch.sent < len(frames):
+                frame, row, received, before = frames[batch.sent]
+                now, time_ns = time.time_ns(), frame.time_ns
                 result = Frame(
-                    stream="raman",
-                    run=frame.run,
-                    sequence=publisher.sequence,
-                    index=frame.index,
-                    time_ns=frame.time_ns,
-                    arrays={"raman": raman[row : row + len(frame.block)]},
-                    time_in_ns=received,
-                    time_out_ns=now,
-                    lost=before + lost,
-                    made_by=batch.made_by,
-                )
+                    "raman", frame.run, publisher.sequence, frame.index, time_ns,
+                    {"raman": raman[row : row + len(frame.block)]}, received, now, before + lost, made_by,
+                )  # fmt: skip
                 if not publisher.send(result):
                     return False
                 batch.sent += 1
-                if (not self.makers or self.makers[-1][1] != batch.made_by) and len(self.makers) < MAX_RANGES:
-                    self.makers.append((frame.index, batch.made_by))
-                age = now - frame.time_ns
+                if (not makers or makers[-1][1] != made_by) and len(makers) < MAX_RANGES:
+                    makers.append((frame.index, made_by))
+                age = now - time_ns
                 if age >= 0:
                     total.add(age / 1e6)
                 else:  # the source's clock is ahead, or one of the two was set

@@ -2,8 +2,19 @@
 
 from cars_rt.protocol.codec import Part, check_band, decode, encode, topic
 from cars_rt.protocol.errors import Fault, ProtocolError
+from cars_rt.protocol.layout import FrameWriter
 from cars_rt.protocol.limits import MAX_BANDS, MAX_BLOCK, MAX_PAYLOAD_BYTES, MAX_PIXELS, VERSION
-from cars_rt.protocol.messages import DTYPES, STREAMS, Band, End, Frame, Message, Reason, Start, StreamName
+from cars_rt.protocol.messages import (
+    DTYPES,
+    STREAMS,
+    Band,
+    End,
+    Frame,
+    Message,
+    Reason,
+    Start,
+    StreamName,
+)
 from cars_rt.protocol.reader import Closed, Event, RunReader
 
 __all__ = [
@@ -20,6 +31,7 @@ __all__ = [
     "Event",
     "Fault",
     "Frame",
+    "FrameWriter",
     "Message",
     "Part",
     "ProtocolError",

@@ -78,7 +78,7 @@ class Start:
         return self.pixels * DTYPES[self.dtype].itemsize
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, slots=True)  # not frozen, since that makes one four times as slowly
 class Frame:
     """A block of k consecutive spectra."""
 

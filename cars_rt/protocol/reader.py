@@ -13,7 +13,8 @@ import numpy as np
 from cars_rt.accounting import Cause, Ledger, Problem
 from cars_rt.protocol.codec import Part, decode
 from cars_rt.protocol.errors import ProtocolError
-from cars_rt.protocol.messages import MAIN_ARRAY, End, Frame, Message, Reason, Start, StreamName
+from cars_rt.protocol.layout import LEARN_AFTER, FrameLayout
+from cars_rt.protocol.messages import DTYPES, MAIN_ARRAY, End, Frame, Message, Reason, Start, StreamName
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -48,14 +49,27 @@ class RunReader:
         self._sequence = 0  # expected next
         self._index = 0
         self._last: str | None = None  # the run that ended last: its stragglers are not "unknown"
+        self._layout: FrameLayout | None = None  # of a frame of the open run that was in order
+        self._missed = 0  # frames in a row that were not like it
 
     def read(self, parts: Sequence[Part]) -> list[Event]:
         """Events of one message, in order. Never raises; a malformed message is a Problem."""
+        layout = self._layout
+        if layout is not None and (frame := layout.read(parts, self._sequence, self._index)) is not None:
+            self._missed = 0
+            self._pass(frame)
+            return [frame]
         try:
             message = decode(parts)
         except ProtocolError as error:
             return [self._problem(Cause.REJECTED, 0, str(error), error.fault)]
-        return self.accept(message)
+        events = self.accept(message)
+        if len(events) == 1 and isinstance(in_order := events[0], Frame):
+            self._missed += 1
+            if self._missed >= LEARN_AFTER:
+                self._missed = 0
+                self._layout = FrameLayout.of(in_order, parts) or layout
+        return events
 
     def accept(self, message: Message) -> list[Event]:
         """As `read`, for a message that is already decoded."""
@@ -99,7 +113,7 @@ class RunReader:
             events.append(self._problem(Cause.REJECTED, 0, text, "second start"))
             if interrupted := self.interrupt(start.time_ns):
                 events.append(interrupted)
-        self.run, self.ledger = start, Ledger()
+        self.run, self.ledger, self._layout = start, Ledger(), None
         self._sequence = self._index = 0
         events.append(start)
         if start.index:
@@ -132,15 +146,21 @@ class RunReader:
         elif frame.index > self._index:
             text = f"the source skips from spectrum {self._index} to {frame.index}"
             events.append(self._gap(Cause.UPSTREAM, frame.index - self._index, text, "source skip"))
-        self._sequence = frame.sequence + 1
-        self._index = frame.index + spectra
         if fault := _disagreement(frame, run):
+            self._sequence, self._index = frame.sequence + 1, frame.index + spectra
             text = f"frame {frame.sequence}: {fault[1]}"
             events.append(self._problem(Cause.REJECTED, spectra, text, fault[0], frame.index))
         else:
-            self.ledger.passed(spectra)
+            self._pass(frame)
             events.append(frame)
         return events
+
+    def _pass(self, frame: Frame) -> None:
+        """Count a frame that is in order."""
+        spectra = len(frame.block)
+        self._sequence = frame.sequence + 1
+        self._index = frame.index + spectra
+        self.ledger.passed(spectra)
 
     def _end(self, end: End) -> list[Event]:
         if self.run is None or end.run != self.run.run:
@@ -181,14 +201,14 @@ class RunReader:
 
     def _close(self, end: End) -> Closed:
         closed = Closed(end, self.ledger)
-        self.run, self.ledger, self._last = None, Ledger(), end.run
+        self.run, self.ledger, self._last, self._layout = None, Ledger(), end.run, None
         return closed
 
 
 def _disagreement(frame: Frame, run: Start) -> tuple[str, str] | None:
     """Why this frame is not what `start` announced, as (kind, sentence), or None."""
     block = frame.block
-    if block.dtype.name != run.dtype:
+    if block.dtype is not DTYPES.get(run.dtype) and block.dtype.name != run.dtype:
         return "dtype", f"dtype {block.dtype.name} where start announced {run.dtype}"
     if frame.stream == "preview":
         return None  # its bands may change within a run

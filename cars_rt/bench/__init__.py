@@ -1,0 +1,1 @@
+"""`cars-rt bench`: measures, always against a reference in the same run."""

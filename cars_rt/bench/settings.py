@@ -1,0 +1,37 @@
+"""What a measurement is told."""
+
+from dataclasses import dataclass
+
+from cars_rt.daemon.settings import DaemonSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamBenchSettings:
+    """Settings of `cars-rt bench stream`."""
+
+    blocks: tuple[int, ...] = (1, 16, 128)
+    """Spectra to a message; each is measured."""
+
+    pixels: int = 1340
+    """Points of a spectrum (uint16)."""
+
+    rounds: int = 5
+    """How often each pair is measured, in turn."""
+
+    seconds: float = 2.0
+    """Duration of one measurement."""
+
+    rate: float = 1000.0
+    """Spectra per second while latencies are measured, one spectrum to a message."""
+
+    model: str = DaemonSettings.model
+    """The network that is compared with its own engine."""
+
+    engine: str = DaemonSettings.engine
+    """What runs it; auto takes the fastest that works here."""
+
+    max_batch: int = DaemonSettings.max_batch
+    """Most spectra computed at once."""
+
+    threads: int = 0
+    """Threads of the engine on the CPU; 0 takes half of the cores, as the daemon does."""

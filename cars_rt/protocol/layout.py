@@ -1,0 +1,225 @@
+"""The short way for the frames of an orderly stream, which differ from one another only in numbers.
+
+A header that was judged in full is kept as a layout: its bytes, and where in them the numbers lie. Another
+header with the same bytes around its numbers says the same, whatever order of keys its sender prefers, and
+only its numbers have to be judged. Whatever is not so goes the long way, through the codec, which decides.
+"""
+
+import struct
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
+
+import msgpack
+import numpy as np
+
+from cars_rt.protocol.codec import Part, encode
+from cars_rt.protocol.limits import MAX_COUNT
+from cars_rt.protocol.messages import DTYPES, MAIN_ARRAY, Frame
+
+NUMBERS = ("sequence", "index", "time_ns")
+TIMES = ("time_in_ns", "time_out_ns")  # of the result stream, both or none
+LEARN_AFTER = 16  # frames in a row that had to go the long way: a layout costs about as much as one of them
+
+#: msgpack's integers by their first byte: how struct reads them, the smallest that is written so and the
+#: largest that the protocol allows. A number below 128 is its own first byte: no layout.
+INTEGERS = {
+    0xCC: ("B", 0x80, 0xFF),
+    0xCD: ("H", 0x100, 0xFFFF),
+    0xCE: ("I", 0x1_0000, 0xFFFF_FFFF),
+    0xCF: ("q", 0x1_0000_0000, MAX_COUNT),  # what is larger reads as negative
+}
+
+
+class _Header:
+    """A header as bytes that stay and numbers that change."""
+
+    __slots__ = ("constants", "names", "offsets", "ranges", "size", "struct")
+
+    def __init__(self, header: bytes, numbers: Mapping[str, tuple[int, int]]) -> None:
+        """numbers: for each name the offset of the number's first byte, and this byte."""
+        self.size = len(header)
+        self.names = sorted(numbers, key=lambda name: numbers[name][0])
+        self.ranges = {name: INTEGERS[numbers[name][1]][1:] for name in self.names}
+        parts, at = [">"], 0
+        for name in self.names:
+            offset, first = numbers[name]
+            code = INTEGERS[first][0]
+            parts.append(f"{offset + 1 - at}s{code}")
+            at = offset + 1 + struct.calcsize(f">{code}")
+        self.struct = struct.Struct("".join([*parts, f"{len(header) - at}s"]))
+        self.constants: tuple[bytes, ...] = self.struct.unpack(header)[::2]
+
+
+def _analysed(header: bytes) -> _Header | None:
+    """Where the numbers lie in a header that the codec accepted; None if one of them is too small or odd."""
+    unpacker = msgpack.Unpacker(strict_map_key=True)
+    unpacker.feed(header)
+    found: dict[str, tuple[int, int]] = {}
+    for _ in range(unpacker.read_map_header()):
+        key = unpacker.unpack()
+        offset = unpacker.tell()
+        unpacker.skip()
+        if key in NUMBERS or key in TIMES:
+            if header[offset] not in INTEGERS:
+                return None
+            found[key] = (offset, header[offset])  # of a key that comes twice, the last value counts
+    times = sum(name in found for name in TIMES)
+    return _Header(header, found) if len(found) - times == len(NUMBERS) and times in (0, len(TIMES)) else None
+
+
+class FrameLayout:
+    """Reads frames that are like one that was read the long way and passed on.
+
+    `of` makes one of such a frame with a single array, where that is possible.
+    """
+
+    __slots__ = (
+        "_constants", "_dtype", "_frame", "_last_index", "_name", "_nbytes", "_order", "_pick", "_shape",
+        "_size", "_timed", "_topic", "_unpack",
+    )  # fmt: skip
+
+    def __init__(self, frame: Frame, parts: Sequence[Part], header: _Header) -> None:
+        self._frame = frame
+        self._topic = bytes(parts[0])
+        self._size = header.size
+        self._unpack = header.struct.unpack
+        self._constants = header.constants
+        self._pick = itemgetter(*range(0, 2 * len(header.names) + 1, 2))
+        self._timed = TIMES[0] in header.names
+        wanted = (*NUMBERS, *TIMES) if self._timed else NUMBERS
+        self._order = itemgetter(*(2 * header.names.index(name) + 1 for name in wanted))
+        ((self._name, array),) = frame.arrays.items()
+        self._dtype, self._shape, self._nbytes = array.dtype, array.shape, array.nbytes
+        self._last_index = MAX_COUNT - len(array)
+
+    @classmethod
+    def of(cls, frame: Frame, parts: Sequence[Part]) -> "FrameLayout | None":
+        """parts: those of which `frame` was decoded. Values that need a look at each other's have none."""
+        counts = frame.block
+        if len(parts) != 3 or not counts.size or (frame.stream == "raw" and counts.dtype.kind == "f"):
+            return None
+        header = _analysed(bytes(parts[1]))
+        return None if header is None else cls(frame, parts, header)
+
+    def read(self, parts: Sequence[Part], sequence: int, index: int) -> Frame | None:
+        """The frame in these parts if it is the next in order; None if it has to go the long way."""
+        if len(parts) != 3:
+            return None
+        topic, header, payload = parts
+        if (
+            type(header) is not bytes
+            or len(header) != self._size
+            or topic != self._topic
+            or len(payload) != self._nbytes
+        ):
+            return None
+        values = self._unpack(header)
+        if self._pick(values) != self._constants:
+            return None
+        time_in_ns = time_out_ns = None
+        if self._timed:
+            number, first, time_ns, time_in_ns, time_out_ns = self._order(values)
+            if time_in_ns < 0 or time_out_ns < 0:
+                return None
+        else:
+            number, first, time_ns = self._order(values)
+        if (
+            number != sequence
+            or first != index
+            or time_ns < 0
+            or sequence == MAX_COUNT
+            or index > self._last_index
+        ):
+            return None
+        if type(payload) is bytes:
+            array = np.ndarray(self._shape, self._dtype, payload)
+        elif type(payload) is memoryview and payload.itemsize == 1 and payload.c_contiguous:
+            array = np.ndarray(self._shape, self._dtype, payload)
+            array.flags.writeable = False
+        else:
+            return None
+        like = self._frame
+        return Frame(
+            like.stream, like.run, sequence, index, time_ns, {self._name: array},
+            time_in_ns, time_out_ns, like.lost, like.made_by, like.bands,
+        )  # fmt: skip
+
+
+class FrameWriter:
+    """Writes the frames of one stream, byte by byte as `encode` does."""
+
+    def __init__(self) -> None:
+        self._header: _Header | None = None
+        self._missed = 0
+
+    def encode(self, frame: Frame) -> list[Part]:
+        """As cars_rt.protocol.encode. Raises ProtocolError for a frame that no receiver would accept."""
+        if self._header is not None and (parts := self._like_the_last(frame)) is not None:
+            self._missed = 0
+            return parts
+        parts = encode(frame)
+        self._missed += 1
+        if self._missed >= LEARN_AFTER:
+            self._missed = 0
+            self._learn(frame, parts)
+        return parts
+
+    def _learn(self, frame: Frame, parts: list[Part]) -> None:
+        header, array = _analysed(bytes(parts[1])), frame.block
+        if header is None or len(parts) != 3 or array.dtype not in DTYPES.values() or frame.bands is not None:
+            return
+        self._header = header
+        self._pack, self._constants = header.struct.pack, header.constants
+        self._ranges = [header.ranges[name] for name in header.names]
+        self._timed = TIMES[0] in header.names
+        self._topic, self._name = parts[0], MAIN_ARRAY[frame.stream]
+        self._same = (frame.stream, frame.run, frame.made_by)
+        self._lost = frame.lost
+        self._shape, self._dtype = array.shape, array.dtype
+        self._last_index = MAX_COUNT - len(array)
+
+    def _like_the_last(self, frame: Frame) -> list[Part] | None:
+        """The parts, if this frame differs from the learned one only in numbers that are written as wide."""
+        arrays, lost = frame.arrays, frame.lost
+        if (
+            (frame.stream, frame.run, frame.made_by) != self._same
+            or lost != self._lost
+            or type(lost) is not type(self._lost)
+            or frame.bands is not None
+            or len(arrays) != 1
+            or type(array := arrays.get(self._name)) is not np.ndarray
+            or array.dtype is not self._dtype
+            or array.shape != self._shape
+            or not array.flags.c_contiguous
+        ):
+            return None
+        sequence, index, time_ns = frame.sequence, frame.index, frame.time_ns
+        time_in_ns, time_out_ns = frame.time_in_ns, frame.time_out_ns
+        ranges = self._ranges
+        if (
+            not type(sequence) is type(index) is type(time_ns) is int
+            or not ranges[0][0] <= sequence <= ranges[0][1]
+            or not ranges[1][0] <= index <= ranges[1][1]
+            or not ranges[2][0] <= time_ns <= ranges[2][1]
+            or sequence == MAX_COUNT
+            or index > self._last_index
+        ):
+            return None
+        # `encode` writes the numbers in this order.
+        if self._timed:
+            if (
+                not type(time_in_ns) is type(time_out_ns) is int
+                or not ranges[3][0] <= time_in_ns <= ranges[3][1]
+                or not ranges[4][0] <= time_out_ns <= ranges[4][1]
+            ):
+                return None
+            one, two, three, four, five, six = self._constants
+            header = self._pack(
+                one, sequence, two, index, three, time_ns, four, time_in_ns, five, time_out_ns, six
+            )
+        else:
+            if time_in_ns is not None or time_out_ns is not None:
+                return None
+            one, two, three, four = self._constants
+            header = self._pack(one, sequence, two, index, three, time_ns, four)
+        return [self._topic, header, array.data.cast("B")]
