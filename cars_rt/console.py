@@ -9,9 +9,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, Literal, NoReturn, Self, TypeAlias
 
 from rich.console import Console
@@ -20,6 +20,7 @@ from rich.logging import RichHandler
 from rich.text import Text
 
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+LogFormat: TypeAlias = Literal["text", "json"]
 
 EXIT_ERROR = 1  # something failed, and one line says what and why
 EXIT_INCOMPLETE = 3  # it worked, but spectra were lost on the way
@@ -31,21 +32,55 @@ LOGGED_S = 10.0  # between two status lines where there is no terminal to rewrit
 
 console = Console(stderr=True, highlight=False)
 log = logging.getLogger("cars_rt")
+_json = False  # whether every line on stderr shall be JSON
 
 
-def start_logging(level: LogLevel) -> None:
-    """Log to stderr: short on a terminal, with full time stamps elsewhere."""
-    if console.is_terminal:
-        handler: logging.Handler = RichHandler(
+@dataclass(frozen=True, kw_only=True)
+class Logging:
+    """What a program says of what it does."""
+
+    log_level: LogLevel = "info"
+    """How much to say."""
+
+    log_format: LogFormat = "text"
+    """text for people; json for programs that collect logs: one object on each line."""
+
+
+def start_logging(settings: Logging) -> None:
+    """Log to stderr: short on a terminal, with full time stamps elsewhere, or as JSON.
+
+    A JSON line has time (ISO 8601, UTC), level, logger and message, and what a record has in `extra`.
+    """
+    global _json
+    _json = settings.log_format == "json"
+    handler: logging.Handler = logging.StreamHandler()
+    if _json:
+        from pythonjsonlogger.json import JsonFormatter
+
+        names = {"levelname": "level", "name": "logger"}
+        handler.setFormatter(
+            JsonFormatter("%(levelname)s %(name)s %(message)s", rename_fields=names, timestamp="time")
+        )
+        sys.excepthook = _log_uncaught
+    elif console.is_terminal:
+        handler = RichHandler(
             console=console, show_path=False, log_time_format="%H:%M:%S", omit_repeated_times=False
         )
         handler.setFormatter(logging.Formatter("%(message)s"))
     else:
-        handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.handlers = [handler]
-    log.setLevel(level.upper())
+    log.setLevel(settings.log_level.upper())
     log.propagate = False
+
+
+def on_terminal() -> bool:
+    """Whether there is a terminal, and lines on it may be drawn again."""
+    return console.is_terminal and not _json
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    log.critical("%s", error or kind.__name__, exc_info=(kind, error, trace))
 
 
 @contextmanager
@@ -91,7 +126,7 @@ class StatusLine:
 
     def __init__(self) -> None:
         live = Live(console=console, auto_refresh=False, transient=True)
-        self._live = live if console.is_terminal else None
+        self._live = live if on_terminal() else None
         self._next = time.monotonic() + STATUS_S
         self._logged = time.monotonic()
 
@@ -135,7 +170,10 @@ class Rate:
 
 def fail(text: object, code: int = EXIT_ERROR) -> NoReturn:
     """Leave with one line that says what is wrong."""
-    console.print(Text.assemble(("cars-rt: ", "bold red"), str(text)), soft_wrap=True)
+    if _json:
+        log.critical("%s", text, extra={"exit_code": code})
+    else:
+        console.print(Text.assemble(("cars-rt: ", "bold red"), str(text)), soft_wrap=True)
     sys.exit(code)
 
 

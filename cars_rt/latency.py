@@ -1,6 +1,7 @@
 """Latencies as a histogram: bounded memory for any length of run, percentiles to 2.3 %."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -21,7 +22,8 @@ class Latencies:
     bins: list[int] = field(default_factory=lambda: [0] * BINS)
 
     def add(self, ms: float) -> None:
-        """Note one latency in milliseconds."""
+        """Note one latency in milliseconds; what clocks that disagree made negative counts as zero."""
+        ms = max(ms, 0.0)
         number = int(math.log10(ms) * BINS_PER_DECADE - FIRST) if ms > SMALLEST_MS else 0
         self.bins[number if number < BINS else BINS - 1] += 1
         self.count += 1
@@ -40,6 +42,18 @@ class Latencies:
         )
         middle = SMALLEST_MS * 10 ** ((number + 0.5) / BINS_PER_DECADE)
         return min(middle, self.largest_ms)
+
+    def cumulative(self, per_decade: int) -> Iterator[tuple[float, int]]:
+        """Limits in milliseconds, per_decade of them to a decade, and how many latencies are below each.
+
+        per_decade must divide BINS_PER_DECADE: then the counts are exact. Raises ValueError otherwise.
+        """
+        step, rest = divmod(BINS_PER_DECADE, per_decade)
+        if rest:
+            raise ValueError(f"{per_decade} limits to a decade do not fall on the {BINS_PER_DECADE} bins")
+        below = list(accumulate(self.bins))[step - 1 :: step]
+        for number, count in enumerate(below, 1):
+            yield SMALLEST_MS * 10 ** (number / per_decade), count
 
     def copy(self) -> "Latencies":
         """As it is now."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cars_rt.client import Source
 from cars_rt.protocol import Closed, Event, Frame, Reason, Start, StreamName
-from cars_rt.recording import Recording, RecordingError, refuse_existing
+from cars_rt.recording import Recording, RecordingError, refuse_existing, refuse_unwritable
 from cars_rt.stream import RAMAN_ADDRESS
 
 log = logging.getLogger("cars_rt.recorder")
@@ -201,10 +201,4 @@ def _check_output(output: Path, one_run: bool, overwrite: bool) -> None:
         refuse_existing(output)
     if not one_run and output.is_file():
         raise RecordingError(f"{output} is neither a .h5 file nor a folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".cars-rt-{time.time_ns()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise RecordingError(f"cannot write in {folder}: {error.strerror}") from None
+    refuse_unwritable(folder)

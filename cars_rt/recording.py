@@ -8,6 +8,8 @@
                      made_by: [index, what made results from there on], a change of model, engine or dark each
     /raw, /raman     written: how many rows are data; attrs: lost, announced
 
+What else is noted (see cars_rt/daemon/flight.py) lies in groups of its own.
+
 While it is written the file is called NAME.partial.h5. Every dataset is allocated ahead and `written`
 follows the data, so that writing changes no metadata: the file is a valid HDF5 file at any moment, also
 after a kill, when rows from `written` on are not data. Closing cuts them off and renames the file.
@@ -19,6 +21,7 @@ import logging
 import os
 import shutil
 import sys
+import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -234,6 +237,15 @@ class Recording:
             group.attrs["lost"] = json.dumps(dict(ledger.lost))
             group.attrs["ranges"] = json.dumps(ledger.ranges)  # [cause, index of the first, spectra]
 
+    def note(self, name: str, attrs: Mapping[str, Any], data: ArrayLike | None = None) -> None:
+        """Put something beside the streams: a group of this name, or a dataset if there are data."""
+        with self._guarded():
+            place = (
+                self._file.require_group(name) if data is None else self._file.create_dataset(name, data=data)
+            )
+            for key, value in attrs.items():
+                place.attrs[key] = _text(value) if isinstance(value, str) else value
+
     def flush(self) -> None:
         """Everything appended so far is on disk afterwards, and stays readable whatever happens."""
         with self._guarded():
@@ -313,6 +325,17 @@ def refuse_existing(path: Path) -> None:
         raise RecordingError(
             f"{left} is there, left by a recording that was cut short; rename it or give --overwrite"
         )
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Make the folder if it is not there. Raises RecordingError if nothing can be written in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".cars-rt-{time.time_ns()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise RecordingError(f"cannot write in {folder}: {error.strerror}") from None
 
 
 def _text(text: str) -> str:

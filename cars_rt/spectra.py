@@ -154,6 +154,8 @@ def _read_h5(path: Path) -> Spectra:
         written = int(group["written"][()]) if "written" in group else len(group[name])
         dark = group["dark"][()] if "dark" in group else None
         scan = group.attrs.get("scan")
+        if "index" in group and not np.array_equal(group["index"][:written], np.arange(written)):
+            scan = None  # a part of a scan: played from its beginning, spectra would lie at wrong places
         return Spectra(
             group["raman_shift"][()],
             group[name][:written],

@@ -185,11 +185,9 @@ class Publisher:
         """Publish a frame of the run that was opened last. True: it is sent, waits in the queue, or was
         dropped and counted. False: there was no room within the timeout (only if overload is `block`).
         """
-        if not self._queue and not self._say_again and self._send(frame):
-            return True
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + timeout_s if timeout_s else 0.0
         while True:
-            self.serve()
+            self.serve()  # a new subscriber gets its start before the frame
             if not self._queue and not self._say_again and self._send(frame):
                 return True
             if self._keep(frame):

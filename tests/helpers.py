@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from cars_rt.accounting import Problem
 from cars_rt.daemon.loop import Daemon
 from cars_rt.daemon.settings import DaemonSettings
+from cars_rt.daemon.snapshot import Snapshot, State
 from cars_rt.drivers import Acquisition, Instrument
 from cars_rt.protocol import Closed, End, Event, Frame, Reason, RunReader, Start, StreamName, encode
 from cars_rt.stream import Publisher, Subscriber
@@ -202,6 +203,7 @@ ENVIRONMENT = {
     "COLUMNS": "200",
     "CARS_RT_RUN_PREVIEW": LOCAL,
     "CARS_RT_RUN_CONTROL": LOCAL,
+    "CARS_RT_RUN_HTTP": "none",
 }
 
 
@@ -254,3 +256,16 @@ class Command:
 def summary(path: Path) -> list[dict[str, Any]]:
     content: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
     return content
+
+
+def a_snapshot(**fields: Any) -> Snapshot:
+    """A daemon that is ready and has done nothing yet."""
+    given: dict[str, Any] = {
+        "state": State.IDLE, "ready": True, "uptime_s": 1.0, "listen": "tcp://127.0.0.1:5555",
+        "publish": "tcp://127.0.0.1:5556", "connected": False, "subscribers": 0, "model": "cnn",
+        "model_sha256": "0" * 64, "engine": "", "shadow": None, "run": None, "source": None,
+        "run_announced": 0, "run_lost": {}, "runs": 0, "frames_in": 0, "spectra_in": 0, "frames_out": 0,
+        "spectra_out": 0, "lost": {}, "problems": {}, "stalls": 0, "engine_failures": 0,
+        "engine_replacements": 0, "reloads": 0, "reloads_failed": 0,
+    }  # fmt: skip
+    return Snapshot(**given | fields)

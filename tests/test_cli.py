@@ -23,7 +23,8 @@ def cars_rt(*arguments: object, **environment: str) -> tuple[int, str, str]:
 def test_help_lists_every_command() -> None:
     code, out, _ = cars_rt("--help")
     assert code == 0
-    for name in ("run", "drive", "record", "process", "demo", "train", "export", "--version", "--config"):
+    commands = ("run", "drive", "record", "check", "process", "demo", "train", "export")
+    for name in (*commands, "--version", "--config"):
         assert name in out
 
 
@@ -34,6 +35,7 @@ def test_help_lists_every_command() -> None:
         ("drive", ["simulator", "replay"]),
         ("drive simulator", ["--rate", "--scan", "--publish", "--overload", "--truth"]),
         ("drive replay", ["FILE", "--loops", "--block", "--subscribers"]),
+        ("check", ["--listen", "--rate", "--output", "--seconds", "--json"]),
         ("record", ["OUTPUT", "--raman", "--raw", "--overwrite"]),
         ("process", ["INPUT", "--output", "-o", "--model", "--engine"]),
         ("demo", ["--seconds", "--rate", "--output"]),

@@ -79,7 +79,7 @@ def test_status_says_what_the_daemon_is_doing() -> None:
             "running", "run-1", 10, 10,
         )  # fmt: skip
         assert status["run_lost"] == {"upstream": 9} == status["lost"]
-        assert status["latency_ms"]["total"]["count"] == 10
+        assert status["latencies"]["total"]["count"] == 10
         assert sum(status["phases_s"].values()) == pytest.approx(status["uptime_s"], rel=1e-6)
         assert set(status["queues"]) == {"filling", "computing", "results", "output"}
 
@@ -226,6 +226,21 @@ def test_dark_is_averaged_subtracted_and_cleared(tmp_path: Path) -> None:
     receipt = json.loads((tmp_path / "run-1.json").read_text())
     assert receipt["sent"] == 20 and not receipt["lost"]
     assert [index for index, _ in receipt["made_by"]] == [0, 12, 16]
+
+
+def test_flight_recorder_writes_when_asked_to(tmp_path: Path) -> None:
+    with line(flight=tmp_path) as (source, daemon, results, remote):
+        with pytest.raises(RemoteError, match="no run has come yet"):
+            remote.ask("flight")
+        source.publisher.open(a_start(spectra=20))
+        for number in range(20):
+            source.publisher.send(a_frame(number, spectra_of(1, first=number)), PATIENCE_S)
+        results.until(lambda all_: all_.spectra == 20)
+        remote.ask("flight", reason="it looked odd")
+        wait_until(lambda: list(tmp_path.glob("flight-*.h5")))
+        assert remote.ask("status")["flight_alarms"] == 1
+    with line() as (_, _, _, remote), pytest.raises(RemoteError, match="start the daemon with --flight"):
+        remote.ask("flight")
 
 
 def test_preview_shows_every_band_of_every_spectrum_and_the_latest_one() -> None:

@@ -12,7 +12,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from contextlib import suppress
 
-from cars_rt.cli import bench, ctl, demo, drive, files, run, train  # noqa: F401 - importing a command registers it
+# Importing a command registers it.
+from cars_rt.cli import bench, check, ctl, demo, drive, files, run, train  # noqa: F401
 from cars_rt.cli.app import app
 from cars_rt.console import fail
 
@@ -22,6 +23,7 @@ __all__ = ["app", "main"]
 def main() -> None:
     """Entry point of `cars-rt`."""
     from cars_rt.bench.pipeline import BenchError
+    from cars_rt.check import CheckError
     from cars_rt.daemon.settings import SettingsError
     from cars_rt.drivers.base import InstrumentError
     from cars_rt.engines import EngineError, ModelError
@@ -40,6 +42,7 @@ def main() -> None:
         except (
             AxisError,
             BenchError,
+            CheckError,
             EngineError,
             InstrumentError,
             ModelError,

@@ -8,7 +8,7 @@ from cyclopts import App, Parameter
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import cars_rt
-from cars_rt.console import LogLevel, console, fail
+from cars_rt.console import Logging, console, fail, on_terminal
 
 app = App(
     name="cars-rt",
@@ -26,7 +26,7 @@ app = App(
 app.register_install_completion_command(help="Install completion of commands and flags for your shell.")
 
 Summary = Annotated[Path | None, Parameter(help="Write the totals to this JSON file at the end.")]
-Level = Annotated[LogLevel, Parameter(help="How much to say.")]
+Logs = Annotated[Logging, Parameter(name="*")]
 
 
 def progress_bar() -> Progress:
@@ -36,7 +36,7 @@ def progress_bar() -> Progress:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         console=console,
-        disable=not console.is_terminal,
+        disable=not on_terminal(),
         refresh_per_second=4,
     )
 

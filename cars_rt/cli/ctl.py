@@ -127,6 +127,19 @@ def bands(*bands: str, at: At = Where()) -> None:
 
 
 @ctl.command
+def flight(reason: str = "asked for", *, at: At = Where()) -> None:
+    """Write the last seconds of the input to a file of the flight recorder.
+
+    Parameters
+    ----------
+    reason
+        Why, as the file will say.
+    """
+    result = _ask(at, "flight", reason=reason)
+    _say(at, result, f"a file is being written in {result['folder']}")
+
+
+@ctl.command
 def pause(*, at: At = Where()) -> None:
     """Read no spectra until `resume`; they wait at the driver."""
     _say(at, _ask(at, "pause"), "paused; `cars-rt ctl resume` goes on")
@@ -189,9 +202,10 @@ def _rows(now: dict[str, Any]) -> list[tuple[str, str]]:
         *(
             (
                 f"latency {stage}",
-                f"p50 {each['p50']:.2f} ms, p99 {each['p99']:.2f} ms, max {each['max']:.2f} ms",
+                f"p50 {each['p50_ms']:.2f} ms, p99 {each['p99_ms']:.2f} ms, max {each['largest_ms']:.2f} ms",
             )
-            for stage, each in now["latency_ms"].items()
+            for stage, each in now["latencies"].items()
+            if each["count"]
         ),
         ("time", ", ".join(f"{name} {100 * s / whole:.0f} %" for name, s in now["phases_s"].items())),
         (
@@ -200,7 +214,7 @@ def _rows(now: dict[str, Any]) -> list[tuple[str, str]]:
         ),
     ]
     if shadow := now["shadow"]:
-        mean, worst = shadow["mean_disagreement"], shadow["worst_disagreement"]
+        mean, worst = shadow["disagreement"], shadow["worst_disagreement"]
         said = (
             f"FAILED: {shadow['error']}"
             if shadow["error"]

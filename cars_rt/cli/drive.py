@@ -6,8 +6,8 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from cars_rt.cli.app import Level, Summary, app, progress_bar
-from cars_rt.console import EXIT_INCOMPLETE, log, start_logging, stopping, write_summary
+from cars_rt.cli.app import Logs, Summary, app, progress_bar
+from cars_rt.console import EXIT_INCOMPLETE, Logging, log, start_logging, stopping, write_summary
 from cars_rt.drivers.base import DriveSettings, Instrument
 from cars_rt.drivers.replay import ReplaySettings
 from cars_rt.drivers.simulator import SimulatorSettings
@@ -22,7 +22,7 @@ def simulator(
     settings: Annotated[SimulatorSettings, Parameter(name="*")] = SimulatorSettings(),
     stream: Annotated[DriveSettings, Parameter(name="*")] = DriveSettings(),
     summary: Summary = None,
-    log_level: Level = "info",
+    logs: Logs = Logging(),
 ) -> None:
     """A BCARS microscope by physics: scans a phantom of cells, beads and droplets once.
 
@@ -30,7 +30,7 @@ def simulator(
     """
     from cars_rt.drivers.simulator import SimulatedMicroscope
 
-    start_logging(log_level)
+    start_logging(logs)
     _drive(SimulatedMicroscope(settings), stream, summary)
 
 
@@ -41,7 +41,7 @@ def replay(
     settings: Annotated[ReplaySettings, Parameter(name="*")] = ReplaySettings(),
     stream: Annotated[DriveSettings, Parameter(name="*")] = DriveSettings(),
     summary: Summary = None,
-    log_level: Level = "info",
+    logs: Logs = Logging(),
 ) -> None:
     """Play a file of spectra as if they were being measured.
 
@@ -54,7 +54,7 @@ def replay(
     """
     from cars_rt.drivers.replay import Replay
 
-    start_logging(log_level)
+    start_logging(logs)
     _drive(Replay(file, settings), stream, summary)
 
 
@@ -89,7 +89,10 @@ def _drive(instrument: Instrument, settings: DriveSettings, summary: Path | None
 
         totals = drive(instrument, publisher, settings, lambda: stopped, progress)
     lost = ", ".join(f"{count} {cause}" for cause, count in totals.lost.items()) or "none"
-    log.info("run %s %s: %d spectra sent; lost: %s", totals.run, totals.reason, totals.sent, lost)
+    fields = {"run": totals.run, "reason": totals.reason, "sent": totals.sent, "lost": totals.lost}
+    log.info(
+        "run %s %s: %d spectra sent; lost: %s", totals.run, totals.reason, totals.sent, lost, extra=fields
+    )
     write_summary(summary, [totals])
     if totals.lost:
         sys.exit(EXIT_INCOMPLETE)

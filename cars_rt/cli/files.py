@@ -7,9 +7,10 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.text import Text
 
-from cars_rt.cli.app import Level, app, progress_bar
+from cars_rt.cli.app import Logs, app, progress_bar
 from cars_rt.console import (
     EXIT_INCOMPLETE,
+    Logging,
     Rate,
     StatusLine,
     console,
@@ -28,7 +29,7 @@ def record(
     output: Path,
     *,
     settings: Annotated[RecordSettings, Parameter(name="*")] = RecordSettings(),
-    log_level: Level = "info",
+    logs: Logs = Logging(),
 ) -> None:
     """Write runs to HDF5 files that plain h5py reads.
 
@@ -41,7 +42,7 @@ def record(
     """
     from cars_rt.recorder import Recorder
 
-    start_logging(log_level)
+    start_logging(logs)
     recorder = Recorder(output, settings)
     rate = Rate()
     with StatusLine() as line, stopping(recorder.stop):
@@ -64,7 +65,7 @@ def process(
     output: Annotated[Path, Parameter(name=("--output", "-o"))],
     model: str = DaemonSettings.model,
     engine: str = DaemonSettings.engine,
-    log_level: Level = "info",
+    logs: Logs = Logging(),
 ) -> None:
     """Remove the background from the spectra in a file.
 
@@ -83,7 +84,7 @@ def process(
     """
     from cars_rt.offline import process as process_file
 
-    start_logging(log_level)
+    start_logging(logs)
     with progress_bar() as bar:
         task = bar.add_task("spectra", total=None)
         done = process_file(
@@ -105,7 +106,7 @@ def verify(
     *,
     model: str | None = None,
     engine: str = DaemonSettings.engine,
-    log_level: Level = "warning",
+    logs: Logs = Logging(log_level="warning"),
 ) -> None:
     """Prove from recordings that results belong to counts and that nothing was lost unsaid.
 
@@ -127,7 +128,7 @@ def verify(
     """
     from cars_rt.verify import verify as verify_recordings
 
-    start_logging(log_level)
+    start_logging(logs)
     findings = verify_recordings(raw, result or raw, model=model, engine=engine)
     for finding in findings:
         mark = ("yes", "green") if finding.true else ("NO ", "bold red")

@@ -4,8 +4,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from cars_rt.cli.app import Level, Summary, app
-from cars_rt.console import StatusLine, log, start_logging, stopping, write_summary
+from cars_rt.cli.app import Logs, Summary, app
+from cars_rt.console import Logging, StatusLine, log, start_logging, stopping, write_summary
 from cars_rt.daemon.settings import DaemonSettings
 
 
@@ -14,7 +14,7 @@ def run(
     *,
     settings: Annotated[DaemonSettings, Parameter(name="*")] = DaemonSettings(),
     summary: Summary = None,
-    log_level: Level = "info",
+    logs: Logs = Logging(),
 ) -> None:
     """Run the daemon: raw spectra in, Raman spectra out.
 
@@ -24,14 +24,24 @@ def run(
     Example: cars-rt run --listen tcp://127.0.0.1:5555 --publish tcp://127.0.0.1:5556 --model cnn
     """
     from cars_rt.daemon.loop import Daemon
+    from cars_rt.daemon.outside import Outside
     from cars_rt.daemon.status import Status
 
-    start_logging(log_level)
-    daemon = Daemon(settings)
-    card = daemon.compute.model.card
-    log.info("listening to %s, publishing at %s", settings.listen, daemon.publisher.address)
-    log.info("model %s %s: %s", card.name, card.version, card.description)
-    status = Status()
-    with StatusLine() as line, stopping(daemon.stop):
-        receipts = daemon.serve(lambda: line.show(lambda: status.describe(daemon.snapshot())))
+    start_logging(logs)
+    with Outside(settings.http) as outside:
+        daemon = Daemon(settings)
+        card = daemon.compute.model.card
+        log.info("listening to %s, publishing at %s", settings.listen, daemon.publisher.address)
+        log.info("model %s %s: %s", card.name, card.version, card.description)
+        if outside.http is not None:
+            log.info("metrics, health and status at http://%s", outside.http.address)
+        status = Status()
+        with StatusLine() as line, stopping(daemon.stop):
+
+            def tick() -> None:
+                snapshot = daemon.snapshot()
+                outside.post(snapshot)
+                line.show(lambda: status.describe(snapshot))
+
+            receipts = daemon.serve(tick)
     write_summary(summary, receipts)

@@ -5,8 +5,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from cars_rt.cli.app import Level, app, needs
-from cars_rt.console import log, start_logging
+from cars_rt.cli.app import Logs, app, needs
+from cars_rt.console import Logging, log, start_logging
 from cars_rt.training.settings import TrainSettings
 
 
@@ -14,7 +14,7 @@ from cars_rt.training.settings import TrainSettings
 def train(
     *,
     settings: Annotated[TrainSettings, Parameter(name="*")] = TrainSettings(),
-    log_level: Level = "info",
+    logs: Logs = Logging(),
 ) -> None:
     """Train a network on simulated spectra.
 
@@ -25,7 +25,7 @@ def train(
     needs("torch", "train")
     from cars_rt.training.trainer import train as train_network
 
-    start_logging(log_level)
+    start_logging(logs)
     checkpoint = train_network(settings)
     log.info("trained: %s; make a model of it with `cars-rt export %s -o NAME.onnx`", checkpoint, checkpoint)
 
@@ -36,7 +36,7 @@ def export(
     *,
     output: Annotated[Path, Parameter(name=("--output", "-o"))],
     name: str | None = None,
-    log_level: Level = "info",
+    logs: Logs = Logging(),
 ) -> None:
     """Make a model (ONNX with its card) of a training's checkpoint.
 
@@ -54,6 +54,6 @@ def export(
     needs("torch", "train")
     from cars_rt.training.export import export as export_model
 
-    start_logging(log_level)
+    start_logging(logs)
     card = export_model(checkpoint, output, name or output.stem)
     log.info("%s: %s", output, card["accuracy"])

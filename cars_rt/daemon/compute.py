@@ -63,7 +63,6 @@ class Compute:
         self.counters = Counters()
         self.worker: Worker | None = None
         self.shadow: Shadow | None = None
-        self.broken = False  # the worker failed, and must not be given more
         self._max_batch = max_batch
         self._threads = threads or max(usable_cores() // 2, 1)
         self._opening: Worker | None = None  # for a run that waits for it
@@ -80,7 +79,11 @@ class Compute:
         """Compile for a run, unless that is done already; None: for no run, to warm up. Then ask `opened`."""
         axis = NOMINAL_AXIS if start is None else start.raman_shift
         max_batch = max(self._max_batch, 1 if start is None else start.block)
-        if self.worker is not None and not self.broken and self.worker.fits(self.model, axis, max_batch):
+        if (
+            self.worker is not None
+            and not self.worker.broken
+            and self.worker.fits(self.model, axis, max_batch)
+        ):
             return
         self._opening = self._compile(self.model, self._kinds(self.engine), axis, max_batch)
 
@@ -115,9 +118,8 @@ class Compute:
         """The worker lost a batch: have another one compiled, of the same kind or, after MAX_FAILURES
         failures in a row, of the next kind that works."""
         self.counters.failures += 1
-        if self.broken or self.worker is None:
+        if self.worker is None or (self._change is not None and self._change.repairs):
             return
-        self.broken = True
         name = self.worker.engine.name
         others = [kind for kind in retrieving() if kind != name]
         kinds = [name, *others] if self.worker.failures < MAX_FAILURES else [*others, name]
@@ -228,7 +230,7 @@ class Compute:
         return self._compile(model, self._kinds(engine), axis, size)
 
     def _take_over(self, worker: Worker) -> None:
-        old, self.worker, self.broken = self.worker, worker, False
+        old, self.worker = self.worker, worker
         if old is not None:
             self._retire(old)
         if self._dark is not None and len(self._dark[0]) == len(worker.raman_shift):
@@ -261,8 +263,9 @@ class Compute:
 
     def _refuse(self, change: Change, reason: str) -> None:
         if change.repairs:
-            log.error("no engine can take over, going on with the one that failed: %s", reason)
-            self.broken = False
+            log.error("no engine can take over, trying the one that failed again: %s", reason)
+            if self.worker is not None:
+                self.worker.broken = False
             return
         self.counters.reloads_failed += 1
         log.warning("model %s does not take over: %s", change.model.card.name, reason)

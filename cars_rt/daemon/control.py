@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import zmq
 
 from cars_rt.daemon.compute import Answer
-from cars_rt.daemon.status import plain
+from cars_rt.daemon.plain import plain
 from cars_rt.engines import EngineError, ModelError
 from cars_rt.protocol import ProtocolError, check_band
 from cars_rt.protocol.control import Reply, Request, decode_request, encode_reply
@@ -91,6 +91,14 @@ def perform(daemon: "Daemon", request: Request, answer: Answer) -> Mapping[str, 
         case "pause" | "resume":
             daemon.paused = request.do == "pause"
             return {"paused": daemon.paused}
+        case "flight":
+            if daemon.flight is None:
+                raise ValueError("there is no flight recorder: start the daemon with --flight FOLDER")
+            if not daemon.flight.request(asked.get("reason", "asked for")):
+                raise ValueError(
+                    "nothing to write now: no run has come yet, or a file is still being written"
+                )
+            return {"folder": str(daemon.settings.flight)}
         case "stop":
             daemon.stop()
             return {"stopping": True}

@@ -17,6 +17,7 @@ from cars_rt.accounting import Cause, Ledger, Problem
 from cars_rt.daemon.compute import Compute
 from cars_rt.daemon.control import Control
 from cars_rt.daemon.dark import Dark
+from cars_rt.daemon.flight import FlightRecorder
 from cars_rt.daemon.pipeline import Pipeline
 from cars_rt.daemon.preview import Preview, parse_band
 from cars_rt.daemon.receipt import Receipt, Totals
@@ -58,6 +59,7 @@ class Daemon:
         self._begun = self._marked = time.perf_counter()
         self._next_tick = 0.0
         self._stopping = False
+        self._most_lost: Counter[str] = Counter()
         self._unsettled: list[tuple[Ledger, Ledger]] = []  # of runs whose end still waits in the output
         self._events: deque[tuple[Event, int]] = deque()  # that wait for an opening or a closing
         self._raw: Start | None = None  # as received
@@ -65,6 +67,10 @@ class Daemon:
         self._closing: Closed | None = None  # a run whose last spectra are on their way
         self._lost_before = 0  # spectra of the run lost before they were received
         self._stalls_before = 0
+        self._output_seen = (0, 0)  # stalls of subscribers, spectra of the run dropped
+        self.flight: FlightRecorder | None = None
+        if settings.flight is not None:
+            self.flight = FlightRecorder(settings.flight, settings.flight_seconds, settings.flight_mb)
         self.compute = Compute(settings.model, settings.engine, settings.max_batch, settings.threads)
         opened: list[Subscriber | Publisher | Preview | Control | Compute] = [self.compute]
         try:
@@ -123,6 +129,8 @@ class Daemon:
         finally:
             self.compute.close()
             self.subscriber.close()
+            if self.flight is not None:
+                self.flight.close()
             if self.preview is not None:
                 self.preview.close()
             if self.control is not None:
@@ -174,6 +182,9 @@ class Daemon:
         if self.preview is not None:
             self.preview.serve()
         self._note_clock()
+        if self.flight is not None:
+            self._note_output()
+            self.flight.tick()
         on_tick()
 
     def _mark(self, phase: Phase) -> None:
@@ -205,10 +216,23 @@ class Daemon:
                 return
             received = time.time_ns()
             for event in self.reader.read(parts):
+                if self.flight is not None:
+                    self._keep(event, parts)
                 if self._events or self._busy:
                     self._events.append((event, received))
                 else:
                     self._handle(event, received)
+
+    def _keep(self, event: Event, parts: list[bytes]) -> None:
+        """What the flight recorder wants to see, in the order in which it came."""
+        assert self.flight is not None
+        match event:
+            case Frame():
+                self.flight.frame(event)
+            case Start():
+                self.flight.start(event)
+            case Problem() if event.cause is Cause.REJECTED:
+                self.flight.rejected(parts, event.text)
 
     def _handle(self, event: Event, received: int) -> None:
         match event:
@@ -355,6 +379,7 @@ class Daemon:
         vanished = self.reader.run is not None and self.subscriber.vanished
         if vanished and self._can_read and not self.subscriber.socket.poll(0):
             log.warning("the driver at %s vanished in mid-run", self.settings.listen)
+            self._alarm("driver vanished", f"nobody publishes at {self.settings.listen} any more")
             if closed := self.reader.interrupt(time.time_ns()):
                 self._handle(closed, time.time_ns())
 
@@ -398,6 +423,21 @@ class Daemon:
         """One line for the first problem of a kind in a run; the others are only counted."""
         first = ledger.problems[problem.kind] <= 1
         log.log(logging.WARNING if first else logging.DEBUG, "%s: %s", problem.cause.value, problem.text)
+        if problem.cause is Cause.REJECTED or (problem.spectra and problem.cause is not Cause.REPEATED):
+            self._alarm(problem.cause.value, problem.text)
+
+    def _note_output(self) -> None:
+        """Raise an alarm for what happened in the output since the last tick."""
+        seen = (self.publisher.stalls, self.ledger.lost[Cause.OUTPUT])
+        if seen[0] > self._output_seen[0]:
+            self._alarm("stall", "a subscriber stopped reading")
+        if seen[1] > self._output_seen[1]:
+            self._alarm(Cause.OUTPUT.value, "results were dropped at the output")
+        self._output_seen = seen
+
+    def _alarm(self, reason: str, text: str) -> None:
+        if self.flight is not None:
+            self.flight.alarm(reason, text, self.reader.ledger.lost + self.ledger.lost)
 
     def _note_clock(self) -> None:
         """Say once in a run that the source's clock and ours disagree."""
@@ -420,6 +460,7 @@ class Daemon:
         lost = self.totals.lost + run_lost
         for ledgers in self._unsettled:
             lost += ledgers[0].lost + ledgers[1].lost
+        self._most_lost |= lost
         filling, computing, results = self.pipeline.depths
         slab = worker.max_batch if worker else self.settings.max_batch
         slabs = len(worker.engine.inputs) if worker else 0
@@ -452,7 +493,7 @@ class Daemon:
             spectra_in=self.spectra_in,
             frames_out=self.publisher.frames_sent,
             spectra_out=self.publisher.spectra_sent,
-            lost=dict(lost),
+            lost=dict(self._most_lost),
             problems=dict(self.totals.problems),
             stalls=self.publisher.stalls,
             engine_failures=compute.counters.failures,
@@ -467,6 +508,8 @@ class Daemon:
             },
             latencies={stage: each.copy() for stage, each in self.pipeline.latencies.items()},
             phases_s=dict(self.phases),
+            flight_alarms=self.flight.alarms if self.flight else 0,
+            flight_files=self.flight.files if self.flight else 0,
             dark=worker.dark if worker else "none",
             bands={} if self.preview is None else {b.name: (b.low, b.high) for b in self.preview.bands},
         )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cars_rt.accounting import MAX_RANGES
 from cars_rt.daemon.compute import Compute
 from cars_rt.daemon.preview import Preview
-from cars_rt.daemon.worker import Computed, Worker
+from cars_rt.daemon.worker import Computed, NotComputedError, Worker
 from cars_rt.engines import EngineError
 from cars_rt.engines.base import Slab
 from cars_rt.latency import Latencies
@@ -56,6 +56,7 @@ class Pipeline:
         self._filling: Batch | None = None
         self._computing: deque[Batch] = deque()
         self._results: deque[Batch] = deque()
+        self._again: deque[Batch] = deque()  # that an engine did not come to, since it failed before
         self.latencies = {stage: Latencies() for stage in ("wait", "compute", "output", "total")}
         self.makers: list[tuple[int, str]] = []  # of the run: from which index on results were made by what
         self.early_ns = 0  # how far a time stamp was ahead of our clock, at most
@@ -65,7 +66,7 @@ class Pipeline:
     @property
     def empty(self) -> bool:
         """Nothing is on its way."""
-        return not (self._computing or self._results or (self._filling and self._filling.rows))
+        return not (self._computing or self._results or self._again or (self._filling and self._filling.rows))
 
     @property
     def computing(self) -> bool:
@@ -82,7 +83,7 @@ class Pipeline:
         """Spectra being filled in, computed, and waiting to be sent."""
         return (
             self._filling.rows if self._filling else 0,
-            sum(batch.rows for batch in self._computing),
+            sum(batch.rows for batch in (*self._again, *self._computing)),
             sum(batch.rows for batch in self._results),
         )
 
@@ -107,14 +108,10 @@ class Pipeline:
 
     def move(self) -> None:
         """Another worker has taken over: what was filled in already moves along; results stay behind."""
-        old, self._filling = self._filling, None
-        self._fill_next()
-        if old is None:
-            return
-        if (new := self._filling) is not None:
-            new.counts[: old.rows] = old.counts[: old.rows]
-            new.rows, new.frames = old.rows, old.frames
-        old.worker.free.append(old.slab)
+        if self._filling is None:
+            self._fill_next()
+        else:
+            self._filling = self._moved(self._filling)
 
     # -- along the way ------------------------------------------------------------------------------
 
@@ -129,15 +126,26 @@ class Pipeline:
 
     def submit(self, block: int, full: bool = False) -> None:
         """Have the slab computed if the engine has nothing to do, or if a frame of `block` has no room."""
-        batch, worker = self._filling, self._compute.worker
+        worker = self._compute.worker
+        if worker is None or worker.broken:
+            return
+        while self._again:
+            if not worker.free:
+                return
+            self._give(self._moved(self._again.popleft()), worker)
+        batch = self._filling
         if (
             batch is None
             or not batch.rows
-            or self._compute.broken
             or batch.worker is not worker
             or (self._computing and not full and batch.rows + block <= len(batch.counts))
         ):
             return
+        self._give(batch, worker)
+        self._filling = None
+        self._fill_next()
+
+    def _give(self, batch: Batch, worker: Worker) -> None:
         weights = None
         if self._preview is not None:
             weights, batch.bands = self._preview.weights, self._preview.bands
@@ -146,8 +154,6 @@ class Pipeline:
         batch.computed = worker.compute(batch.slab, batch.rows, weights)
         self.latencies["wait"].add((time.time_ns() - batch.frames[0][2]) / 1e6)
         self._computing.append(batch)
-        self._filling = None
-        self._fill_next()
 
     def collect(self) -> list[tuple[Batch, str]]:
         """Take what is computed; batches that the engine failed on, with the reason."""
@@ -157,13 +163,21 @@ class Pipeline:
             assert batch.computed is not None
             now = time.perf_counter()
             if not batch.computed.done():
-                if now - batch.submitted < HUNG_S:
+                if batch.worker.hung:
+                    error: BaseException = NotComputedError()
+                elif now - batch.submitted >= HUNG_S:
+                    batch.worker.hung = batch.worker.broken = True
+                    error = EngineError(f"the engine did not answer within {HUNG_S:g} s")
+                else:
                     break
                 batch.computed = Future()
-                batch.computed.set_exception(EngineError(f"the engine did not answer within {HUNG_S:g} s"))
+                batch.computed.set_exception(error)
             self._computing.popleft()
-            if (error := batch.computed.exception()) is not None:
-                failed.append((batch, str(error)))
+            if (reason := batch.computed.exception()) is not None:
+                if isinstance(reason, NotComputedError):
+                    self._again.append(batch)
+                    continue
+                failed.append((batch, str(reason)))
                 self._release(batch)
                 continue
             computed = batch.computed.result()
@@ -216,6 +230,17 @@ class Pipeline:
         worker = self._compute.worker
         if worker is not None and worker.free:
             self._filling = Batch(worker)
+
+    def _moved(self, old: Batch) -> Batch:
+        """The batch in a slab of the worker of now."""
+        worker = self._compute.worker
+        if worker is None or not worker.free:
+            return old
+        new = Batch(worker)
+        new.counts[: old.rows] = old.counts[: old.rows]
+        new.rows, new.frames = old.rows, old.frames
+        old.worker.free.append(old.slab)
+        return new
 
     def _release(self, batch: Batch) -> None:
         batch.worker.free.append(batch.slab)

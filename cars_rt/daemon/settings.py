@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from cars_rt.daemon.flight import MEGABYTES, SECONDS
 from cars_rt.engines import AUTO, DEFAULT_MODEL
 from cars_rt.protocol import MAX_BANDS, MAX_BLOCK
 from cars_rt.stream import (
@@ -67,6 +68,17 @@ class DaemonSettings:
 
     receipts: Path | None = None
     """Folder for a receipt of each run, RUN.json, and for measured darks."""
+
+    http: str = "127.0.0.1:5580"
+    """HOST:PORT for metrics, health and status over HTTP; none turns it off."""
+    flight: Path | None = None
+    """Folder of the flight recorder: at a loss or failure the last seconds of input are written there."""
+
+    flight_seconds: float = SECONDS
+    """How many seconds of input the flight recorder keeps in memory."""
+
+    flight_mb: float = MEGABYTES
+    """Memory for them, whatever the rate; as much again while a file is being written."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_batch <= MAX_BLOCK:

@@ -86,7 +86,7 @@ class Shadow:
             "ready": int(self.worker.ready.done()),
             "batches": found.batches,
             "spectra": found.spectra,
-            "mean_disagreement": found.mean,
+            "disagreement": found.mean,
             "worst_disagreement": found.worst,
             "error": self.error or "",
         }

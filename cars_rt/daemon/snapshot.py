@@ -63,7 +63,9 @@ class Snapshot:
     spectra_in: int
     frames_out: int
     spectra_out: int
-    lost: Mapping[str, int]  # by cause, all runs
+    lost: Mapping[
+        str, int
+    ]  # by cause, all runs; a gap stays here as missing, also if `end` then says upstream
     problems: Mapping[str, int]  # findings by kind, all runs
     stalls: int  # how often a subscriber stopped reading and was left out
 
@@ -75,6 +77,8 @@ class Snapshot:
     queues: Mapping[str, Queue] = field(default_factory=dict)  # by stage: filling, computing, output
     latencies: Mapping[str, Latencies] = field(default_factory=dict)  # by stage: wait, compute, output, total
     phases_s: Mapping[Phase, float] = field(default_factory=dict)
+    flight_alarms: int = 0  # of the flight recorder
+    flight_files: int = 0
     gpu_memory_bytes: int | None = None  # None: no GPU engine
     dark: str = "none"  # id of the dark that is subtracted: none, start (the run's own) or a hash
     bands: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # name to range, cm-1

@@ -1,7 +1,4 @@
-"""The daemon's snapshot for people (one line) and for programs (a map)."""
-
-from dataclasses import asdict
-from typing import Any
+"""The daemon's snapshot for people, in one line."""
 
 from cars_rt.console import Rate
 from cars_rt.daemon.snapshot import Snapshot
@@ -31,24 +28,3 @@ class Status:
             f"{paused}in {rate_in:.0f}/s, out {rate_out:.0f}/s, latency p50 {recent.percentile(50):.1f} ms, "
             f"p99 {recent.percentile(99):.1f} ms, lost: {lost}"
         )
-
-
-def plain(snapshot: Snapshot) -> dict[str, Any]:
-    """The snapshot as maps, lists, texts and numbers; latencies as percentiles in ms."""
-    content = {name: getattr(snapshot, name) for name in Snapshot.__dataclass_fields__ if name != "latencies"}
-    content["queues"] = {name: asdict(queue) for name, queue in snapshot.queues.items()}
-    content["phases_s"] = {phase.value: seconds for phase, seconds in snapshot.phases_s.items()}
-    content["state"] = snapshot.state.value
-    content["bands"] = {name: list(limits) for name, limits in snapshot.bands.items()}
-    content["shadow"] = None if snapshot.shadow is None else dict(snapshot.shadow)
-    content["latency_ms"] = {
-        stage: {
-            "p50": latencies.percentile(50),
-            "p99": latencies.percentile(99),
-            "max": latencies.largest_ms,
-            "count": latencies.count,
-        }
-        for stage, latencies in snapshot.latencies.items()
-        if latencies.count
-    }
-    return content

@@ -20,6 +20,12 @@ from cars_rt.physics.axis import AxisError
 log = logging.getLogger("cars_rt.daemon")
 
 Result = TypeVar("Result")
+
+
+class NotComputedError(Exception):
+    """A batch that the engine has not touched, since it failed on the one before."""
+
+
 Job = tuple[Callable[[], Any], "Future[Any]"]
 
 
@@ -46,6 +52,8 @@ class Worker:
         self.free: deque[int] = deque()  # slabs that nobody uses, once it is ready
         self.dark = "none"  # id of the dark that batches submitted from now on are computed with
         self.failures = 0  # batches lost one after the other
+        self.broken = False  # failed once: it computes nothing more
+        self.hung = False  # so that it does not even answer
         self._kinds = list(kinds)
         self._threads = threads
         self._engine: Engine | None = None
@@ -90,7 +98,8 @@ class Worker:
         self._ask(lambda: self.engine.set_dark(dark))
 
     def compute(self, slab: int, rows: int, weights: NDArray[np.float32] | None = None) -> "Future[Computed]":
-        """Compute the first rows of a slab. The future holds EngineError if the engine failed.
+        """Compute the first rows of a slab. The future holds EngineError if the engine failed on it,
+        NotComputedError if it did on an earlier one.
 
         weights (pixels, bands): also the band intensities of each spectrum.
         """
@@ -117,7 +126,7 @@ class Worker:
             function, future = job
             try:
                 future.set_result(function())
-            except (EngineError, ModelError, AxisError) as error:
+            except (EngineError, ModelError, AxisError, NotComputedError) as error:
                 future.set_exception(error)
             except Exception as error:  # an engine may raise anything
                 future.set_exception(EngineError(f"{type(error).__name__}: {error}"))
@@ -143,6 +152,8 @@ class Worker:
         self.free.extend(range(len(self._engine.inputs)))
 
     def _compute(self, slab: int, rows: int, weights: NDArray[np.float32] | None) -> "Computed":
+        if self.broken:
+            raise NotComputedError
         engine, expected = self.engine, (self.max_batch, len(self.raman_shift))
         begin = time.perf_counter()
         try:
@@ -156,6 +167,7 @@ class Worker:
                 raise EngineError(f"{engine.name} gave values that are not finite")
         except BaseException:
             self.failures += 1
+            self.broken = True
             raise
         self.failures = 0
         seconds = time.perf_counter() - begin

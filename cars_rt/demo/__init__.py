@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 
 from cars_rt.client import Source
-from cars_rt.console import EXIT_ERROR, EXIT_INCOMPLETE, Rate, start_logging, stopping
+from cars_rt.console import EXIT_ERROR, EXIT_INCOMPLETE, Logging, Rate, start_logging, stopping
 from cars_rt.demo.display import Display
 from cars_rt.demo.processes import DemoError, Program, free_addresses
 from cars_rt.demo.report import agreement, picture
@@ -29,7 +29,7 @@ out = Console(highlight=False, soft_wrap=True)
 
 def demo(*, seconds: float | None, rate: float, block: int, output: Path, engine: str) -> int:
     """Run the demo; the exit code. Nothing is left running, whatever happens."""
-    start_logging("error")
+    start_logging(Logging(log_level="error"))
     side = 256 if seconds is None else max(int(math.sqrt(max(seconds, 0.1) * rate)), 8)
     programs: list[Program] = []
     for name in {"SIGTERM", "SIGHUP"} & set(dir(signal)):

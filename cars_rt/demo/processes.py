@@ -11,6 +11,8 @@ from typing import Any
 
 from cars_rt.console import STOP_WITH_STDIN
 
+# Nobody looks at these from outside, and a daemon at work on this computer may have the port.
+ENVIRONMENT = {"PYTHONUNBUFFERED": "1", STOP_WITH_STDIN: "1", "CARS_RT_RUN_HTTP": "none"}
 TAIL_LINES = 12  # of a log, shown when its process died
 
 
@@ -36,7 +38,7 @@ class Program:
                 stdin=subprocess.PIPE,  # never written to; its end tells them that we are gone
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=os.environ | {"PYTHONUNBUFFERED": "1", STOP_WITH_STDIN: "1"},
+                env=os.environ | ENVIRONMENT,
                 **apart,
             )
 

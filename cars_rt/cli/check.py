@@ -1,0 +1,87 @@
+"""`cars-rt check`: before an experiment."""
+
+import json as json_
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cars_rt.check import CheckSettings, Line, Report, Verdict
+from cars_rt.cli.app import Logs, app, progress_bar
+from cars_rt.console import EXIT_INCOMPLETE, Logging, fail, start_logging
+
+WIDTH = 160  # where there is no terminal to ask
+COLOURS = {Verdict.OK: "green", Verdict.TIGHT: "yellow", Verdict.NOT_MEASURED: "dim"}
+
+
+@app.command
+def check(
+    *,
+    settings: Annotated[CheckSettings, Parameter(name="*")] = CheckSettings(),
+    json: Annotated[Path | None, Parameter(help="Write the findings to this JSON file.")] = None,
+    logs: Logs = Logging(log_level="warning"),
+) -> None:
+    """Before an experiment: measure source, engine, network and disk, and say the head-room.
+
+    Each part is measured alone for some seconds, against the rate of the driver that is there, or --rate.
+    From a head-room of 1.5 a part is ok, from 1 tight, below too slow. The exit code is 0 if the experiment
+    can go ahead (also if it is tight), 3 if not.
+
+    Example: cars-rt check --listen tcp://127.0.0.1:5555 --output /data
+    """
+    from cars_rt.check import check as run_check
+
+    start_logging(logs)
+    with progress_bar() as bar:
+        task = bar.add_task("source", total=100)
+        report = run_check(
+            settings,
+            lambda part, done: bar.update(task, description=part, completed=min(round(100 * done), 100)),
+        )
+    _print(report)
+    if json is not None:
+        try:
+            content = {"ready": report.ready} | asdict(report)
+            json.write_text(json_.dumps(content, indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            fail(f"cannot write {json}: {error.strerror}")
+    if not report.ready:
+        sys.exit(EXIT_INCOMPLETE)
+
+
+def _print(report: Report) -> None:
+    out = Console(highlight=False)
+    if not out.is_terminal:
+        out.width = max(out.width, WIDTH)
+    table = Table(box=None, pad_edge=False)
+    for name in ("part", "required", "measured", "head-room", "verdict"):
+        table.add_column(name, justify="left" if name in ("part", "verdict") else "right", no_wrap=True)
+    table.add_column("")
+    for line in report.lines:
+        table.add_row(*_cells(line))
+    out.print(table)
+    colour = COLOURS.get(report.verdict, "bold red") if report.ready else "bold red"
+    out.print(Text(report.summary, colour), soft_wrap=True)
+
+
+def _cells(line: Line) -> list[Text]:
+    def number(value: float | None) -> str:
+        if value is None:
+            return ""
+        digits = 0 if value >= 100 else 1 if value >= 10 else 2
+        return f"{value:,.{digits}f} {line.unit}"
+
+    head_room = "" if line.head_room is None else f"{line.head_room:.3g}x"
+    return [
+        Text(line.name),
+        Text(number(line.required)),
+        Text(number(line.measured)),
+        Text(head_room),
+        Text(line.verdict, COLOURS.get(line.verdict, "bold red")),
+        Text(line.note, "dim"),
+    ]

@@ -1,0 +1,247 @@
+"""The daemon over HTTP: /metrics, /livez, /readyz and /status. Read-only.
+
+A thread of its own answers from the status board and never touches the daemon. What a client can do is
+bounded: bytes and seconds for each request, connections at once, connections per second.
+"""
+
+import errno
+import ipaddress
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from io import BytesIO
+from socketserver import ThreadingTCPServer
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from cars_rt.daemon.board import StatusBoard
+from cars_rt.daemon.metrics import CONTENT_TYPE, exposition
+from cars_rt.daemon.plain import plain
+from cars_rt.stream import StreamError
+
+log = logging.getLogger("cars_rt.daemon")
+
+MAX_HEAD_BYTES = 8192  # request line and header; there is never a body
+REQUEST_S = 5.0  # for a client to say what it wants
+REPLY_S = 5.0  # for a client to take the answer
+MAX_CONNECTIONS = 16  # at once
+PACE_S = 0.01  # between two connections: a client that asks without end leaves the loop its time
+FRESH_S = 0.1  # so long, one rendering of the metrics serves everybody
+
+
+class HttpServer:
+    """Binds HOST:PORT at once, answers from `start` on. Raises StreamError if it cannot be bound."""
+
+    def __init__(self, address: str) -> None:
+        host, port = _split(address)
+        try:
+            family, *_, target = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            self._server = _Server(family, target, host)
+        except OSError as error:
+            raise StreamError(_cannot_serve(address, error)) from None
+        bound_host, self.port = self._server.socket.getsockname()[:2]
+        shown = f"[{bound_host}]" if ":" in bound_host else bound_host
+        self.address = f"{shown}:{self.port}"
+        if not self._server.loopback:
+            log.warning("everyone who reaches %s can read the daemon's status and metrics", self.address)
+        self._thread: threading.Thread | None = None
+
+    def start(self, board: StatusBoard) -> None:
+        """Answer requests from now on, in a thread."""
+        self._server.board = board
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.1,), name="http", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Answer nobody any more."""
+        if self._thread is not None:
+            self._server.shutdown()
+            self._thread.join()
+        self._server.server_close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Server(ThreadingTCPServer):
+    """A thread for each connection, of which there are few."""
+
+    # Not HTTPServer: it asks the name service for the computer's name, which can take long.
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 2 * MAX_CONNECTIONS  # the system's; who finds no room there tries again after 1 s
+    allow_reuse_address = os.name == "posix"  # on Windows it would mean to share the port
+    board: StatusBoard
+
+    def __init__(self, family: int, target: Any, host: str) -> None:
+        self.address_family = family
+        self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._rendering = threading.Lock()
+        self._rendered, self._rendered_at = b"", -FRESH_S
+        super().__init__(target, _Handler)
+        self.loopback = ipaddress.ip_address(self.socket.getsockname()[0].partition("%")[0]).is_loopback
+        self._names = {"localhost", host.lower()}
+
+    def knows(self, host: str) -> bool:
+        """Whether a request with this Host header may be answered.
+
+        A web page may have its own name point to this computer and then read what it likes in the
+        visitor's browser (DNS rebinding); the Host header gives that away. Programs may leave it out.
+        """
+        if not self.loopback:
+            return True
+        try:
+            name = urlsplit(f"//{host.strip()}").hostname or ""
+            return name in self._names or ipaddress.ip_address(name).is_loopback
+        except ValueError:
+            return False
+
+    def metrics(self) -> bytes:
+        """The metrics, at most FRESH_S old."""
+        with self._rendering:
+            now = time.monotonic()
+            if now - self._rendered_at >= FRESH_S:
+                self._rendered = exposition(self.board.snapshot, self.board.age_s)
+                self._rendered_at = now
+            return self._rendered
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        time.sleep(PACE_S)
+        if not self._places.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread could be started
+            self._places.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        log.debug("a request over HTTP failed", exc_info=True)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One request, one answer, then the connection is closed."""
+
+    server: _Server
+    server_version = "cars-rt"
+    sys_version = ""
+    error_content_type = "text/plain; charset=utf-8"
+    error_message_format = "%(message)s\n"
+
+    def handle(self) -> None:
+        self.requestline, self.request_version, self.command = "", "HTTP/1.0", ""
+        head = self._head()
+        self.connection.settimeout(REPLY_S)
+        if isinstance(head, HTTPStatus):
+            self.send_error(head)
+        elif head:
+            self.rfile = BytesIO(head)
+            self.raw_requestline = self.rfile.readline()
+            if self.parse_request():
+                self._answer()
+
+    def _head(self) -> bytes | HTTPStatus:
+        """Request line and header, or what is wrong with them; empty if the client went away."""
+        deadline = time.monotonic() + REQUEST_S
+        head = b""
+        while b"\r\n\r\n" not in head and b"\n\n" not in head:
+            left = deadline - time.monotonic()
+            if len(head) > MAX_HEAD_BYTES:
+                return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+            if left <= 0:
+                return HTTPStatus.REQUEST_TIMEOUT
+            self.connection.settimeout(left)
+            try:
+                data = self.connection.recv(MAX_HEAD_BYTES + 1 - len(head))
+            except TimeoutError:
+                return HTTPStatus.REQUEST_TIMEOUT
+            if not data:
+                return b""
+            head += data
+        return head
+
+    def _answer(self) -> None:
+        if self.command not in ("GET", "HEAD"):
+            self._reply(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD\n", Allow="GET, HEAD")
+            return
+        if self.headers.defects:  # what follows a line that is no header would go unread
+            self._reply(HTTPStatus.BAD_REQUEST, "malformed header\n")
+            return
+        if not all(self.server.knows(host) for host in self.headers.get_all("Host", [])):
+            self._reply(HTTPStatus.MISDIRECTED_REQUEST, "not a name of this computer's own\n")
+            return
+        board = self.server.board
+        match self.path.partition("?")[0]:
+            case "/metrics":
+                self._reply(HTTPStatus.OK, self.server.metrics(), CONTENT_TYPE)
+            case "/livez":
+                self._probe(board.not_alive())
+            case "/readyz":
+                self._probe(board.not_ready())
+            case "/status":
+                about = {"alive": board.not_alive() is None, "tick_age_s": board.age_s}
+                text = json.dumps(plain(board.snapshot) | about, indent=1) + "\n"
+                self._reply(HTTPStatus.OK, text, "application/json")
+            case _:
+                self._reply(HTTPStatus.NOT_FOUND, "there are /metrics, /livez, /readyz and /status\n")
+
+    def _probe(self, reason: str | None) -> None:
+        status = HTTPStatus.OK if reason is None else HTTPStatus.SERVICE_UNAVAILABLE
+        self._reply(status, f"{reason or 'ok'}\n")
+
+    def _reply(
+        self,
+        status: HTTPStatus,
+        text: str | bytes,
+        content_type: str = "text/plain; charset=utf-8",
+        **header: str,
+    ) -> None:
+        body = text.encode() if isinstance(text, str) else text
+        self.send_response(status)
+        header |= {"Content-Type": content_type, "Content-Length": str(len(body)), "Connection": "close",
+                   "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}  # fmt: skip
+        for key, value in header.items():
+            self.send_header(key, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name in the base class
+        log.debug("http %s: %s", self.client_address[0], repr(format % args))
+
+
+def _split(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65_535 or "/" in host:
+        raise StreamError(f"cannot serve HTTP at {address!r}: give it as HOST:PORT, or as none")
+    return host.strip("[]"), int(port)
+
+
+def _cannot_serve(address: str, error: OSError) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            reason = "another program already uses it; stop that one, or choose another with --http (or none)"
+        case errno.EADDRNOTAVAIL:
+            reason = "this computer has no such address; 127.0.0.1 always works"
+        case errno.EACCES:
+            reason = "the system does not allow it; choose a port above 1023 with --http (or none)"
+        case _:
+            reason = str(error.strerror or error)
+    return f"cannot serve HTTP at {address}: {reason}"

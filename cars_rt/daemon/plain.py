@@ -1,0 +1,40 @@
+"""Snapshot to plain values, as JSON and msgpack take them."""
+
+import math
+from dataclasses import fields
+from typing import Any
+
+from cars_rt.daemon.snapshot import Queue, Snapshot
+from cars_rt.latency import Latencies
+
+
+def plain(snapshot: Snapshot) -> dict[str, Any]:
+    """Text, numbers, lists and maps only. Latencies become percentiles in milliseconds, None without any."""
+    return {each.name: _plain(getattr(snapshot, each.name)) for each in fields(snapshot)}
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Latencies():
+            return {
+                "count": value.count,
+                "mean_ms": value.sum_ms / value.count if value.count else None,
+                **{f"p{percent}_ms": _finite(value.percentile(percent)) for percent in (50, 90, 99)},
+                "largest_ms": value.largest_ms if value.count else None,
+            }
+        case Queue():
+            return {"depth": value.depth, "limit": value.limit}
+        case str():
+            return str(value)  # an enumeration's value
+        case float():
+            return _finite(value)
+        case list() | tuple():
+            return [_plain(each) for each in value]
+        case None | int():
+            return value
+        case _:  # a mapping
+            return {str(key): _plain(each) for key, each in value.items()}
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None  # JSON has no NaN

@@ -1,0 +1,18 @@
+"""Why a flight file was written, and what is in it, with h5py alone."""
+
+import json
+import sys
+
+import h5py
+
+with h5py.File(sys.argv[1]) as file:
+    about = file["flight"].attrs
+    print(f"{about['reason']}: {about['text']}")
+    print("lost by then:", json.loads(about["lost"]), "alarms:", len(json.loads(about["alarms"])))
+    if "raw" in file:
+        index = file["raw/index"]
+        print(f"run {file.attrs['run']}: {len(index)} spectra from {index[0]} to {index[-1]}")
+        print("not in the file:", json.loads(file["raw"].attrs["ranges"]))  # cause, first, how many
+        print(f"replay: --rate {about['spectra_per_s']:.0f} --block {about['block']}")
+    for number, message in file.get("flight/rejected", {}).items():
+        print(f"refused message {number}, {message.attrs['bytes']} bytes: {message.attrs['text']}")

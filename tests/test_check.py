@@ -1,0 +1,355 @@
+"""`cars-rt check`: real drivers, sockets, files; what it says of them, and its exit code."""
+
+import json
+import re
+import shutil
+import threading
+import time
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from helpers import (
+    AXIS,
+    PATIENCE_S,
+    Collected,
+    Command,
+    Published,
+    a_frame,
+    a_start,
+    an_end,
+    daemon_in_thread,
+    spectra_of,
+    wait_until,
+)
+
+from cars_rt import check as check_module
+from cars_rt.check import CheckError, CheckSettings, Line, Report, Verdict, check
+from cars_rt.demo.processes import free_addresses
+from cars_rt.engines import ENGINES, EngineError, ModelError
+from cars_rt.engines.onnxruntime import OnnxRuntime
+from cars_rt.stream import StreamError
+
+BRIEF: dict[str, Any] = {"seconds": 0.3, "engine": "passthrough"}
+
+
+def line(report: Report, name: str) -> Line:
+    (found,) = [line for line in report.lines if line.name == name]
+    return found
+
+
+def nobody() -> str:
+    return free_addresses(1)[0]
+
+
+class Sending:
+    """A driver in a thread: sends spectra at a rate until it is told to stop."""
+
+    def __init__(
+        self,
+        source: Published,
+        rate: float = 400,
+        block: int = 4,
+        leave_out: Collection[int] = (),
+        ahead_ns: int = 0,
+        **fields: Any,
+    ) -> None:
+        self.source, self.rate, self.block, self.fields = source, rate, block, fields
+        self.leave_out, self.ahead_ns = leave_out, ahead_ns
+        self.frames = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        self.source.wait()
+        counts = spectra_of(self.block)
+        self.source.publisher.open(a_start(block=self.block, **self.fields))
+        begin = time.perf_counter()
+        while not self._stop.wait(max(begin + self.frames * self.block / self.rate - time.perf_counter(), 0)):
+            if self.frames not in self.leave_out:
+                frame = a_frame(self.frames, counts, time_ns=time.time_ns() + self.ahead_ns)
+                self.source.publisher.serve()
+                self.source.publisher.send(frame, PATIENCE_S)
+            self.frames += 1
+
+    def __enter__(self) -> "Sending":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(PATIENCE_S)
+
+
+def test_driver_at_a_known_rate_is_measured(tmp_path: Path) -> None:
+    """A real driver, the real network, the command as a user runs it."""
+    (raw,) = free_addresses(1)
+    np.savez(tmp_path / "in.npz", spectra=spectra_of(64), raman_shift=AXIS)
+    with Command(
+        "drive", "replay", tmp_path / "in.npz", "--rate", 400, "--block", 4, "--loops", 0, "--publish", raw
+    ) as driver:
+        driver.wait_for("publishing at")
+        with Command(
+            "check", "--listen", raw, "--seconds", 1, "--output", tmp_path, "--json", tmp_path / "found.json"
+        ) as checking:
+            assert checking.process.stdout is not None
+            out = checking.process.stdout.read()
+            code = checking.end()
+    found = json.loads((tmp_path / "found.json").read_text())
+    by_name = {each["name"]: each for each in found["lines"]}
+    assert list(by_name) == ["source", "engine", "network", "disk", "memory", "processor"]
+    assert by_name["source"]["measured"] == pytest.approx(400, rel=0.25) == found["rate"]
+    assert found["pixels"] == len(AXIS) and not found["assumed"]
+    assert "up to 4 spectra to a message" in by_name["source"]["note"]
+    assert "4 at once" in by_name["engine"]["note"] and "64 at once" in by_name["engine"]["note"]
+    assert by_name["engine"]["head_room"] == pytest.approx(by_name["engine"]["measured"] / found["rate"])
+    assert code == (0 if found["ready"] else 3)
+    assert out.strip().splitlines()[-1] == found["summary"] and found["summary"].split()[0] in (
+        "READY:",
+        "TIGHT:",
+        "NOT",
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {"in.npz", "found.json"}
+
+
+def test_impossible_rate_is_too_slow_and_exit_code_three(tmp_path: Path) -> None:
+    with Command(
+        "check", "--listen", nobody(), "--rate", "1e7", "--seconds", 0.3, "--output", tmp_path
+    ) as checking:
+        assert checking.process.stdout is not None
+        out = checking.process.stdout.read()
+        assert checking.end() == 3
+    last = out.strip().splitlines()[-1]
+    assert last.startswith("NOT READY for 10,000,000 spectra/s of 1340 pixels (assumed")
+    assert "engine too slow" in last and "network too slow" in last and "memory too slow" in last
+    assert not list(tmp_path.iterdir()) and "Traceback" not in checking.said
+
+
+def test_without_a_driver_it_says_so_and_assumes(tmp_path: Path) -> None:
+    report = check(
+        CheckSettings(listen=nobody(), output=tmp_path, pixels=500, block=8, rate=7, max_batch=16, **BRIEF)
+    )
+    assert line(report, "source").verdict is Verdict.NOT_MEASURED
+    assert line(report, "source").note.startswith("no driver at tcp://")
+    assert report.assumed and report.rate == 7 and report.pixels == 500
+    assert report.verdict is Verdict.OK and report.ready
+    assert report.summary.startswith("READY: 7 spectra/s of 500 pixels (assumed")
+    assert "8 at once" in line(report, "engine").note and "16 at once" in line(report, "engine").note
+    assert all(each.head_room and each.head_room > 100 for each in report.lines if each.name != "source")
+
+
+def test_driver_without_a_run_is_told_from_no_driver(tmp_path: Path) -> None:
+    with Published() as source:
+        report = check(CheckSettings(listen=source.address, output=tmp_path, **BRIEF))
+    assert "no run is under way" in line(report, "source").note and report.assumed
+
+
+@pytest.mark.parametrize(
+    ("sent", "verdict", "said"),
+    [
+        ({}, Verdict.OK, "no gap"),
+        ({"leave_out": (5, 7, 8)}, Verdict.FAILS, "2 sequence jump|2 source skip"),
+        ({"ahead_ns": 5_000_000_000}, Verdict.OK, "its clock is 5000 ms ahead"),
+        ({"ahead_ns": -9_000_000_000}, Verdict.OK, "time stamp to here p50 9"),
+    ],
+)
+def test_source_alone(sent: dict[str, Any], verdict: Verdict, said: str) -> None:
+    with Published() as source, Sending(source, **sent):
+        settings = CheckSettings(listen=source.address, seconds=0.3)
+        found, load = check_module._source(settings, lambda part, done: None)
+    assert found.verdict is verdict and re.search(said, found.note)
+    assert load.rate == found.measured and len(load.counts) >= 64 and not load.assumed
+
+
+def test_gap_at_the_source_is_not_ready(tmp_path: Path) -> None:
+    with Published() as source, Sending(source, leave_out=(5,)):
+        report = check(CheckSettings(listen=source.address, output=tmp_path, **BRIEF))
+    assert not report.ready and "source fails" in report.summary
+
+
+def test_run_that_ends_while_it_is_measured_is_enough() -> None:
+    with Published() as source:
+        settings = CheckSettings(listen=source.address, seconds=PATIENCE_S)
+
+        def run() -> None:
+            source.wait()
+            source.say(a_start(), *(a_frame(n, spectra_of(1)) for n in range(50)), an_end(50))
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        found, load = check_module._source(settings, lambda part, done: None)
+        thread.join(PATIENCE_S)
+    assert found.verdict is Verdict.OK and found.measured and len(load.counts) == 50
+
+
+def test_daemon_beside_it_loses_nothing(tmp_path: Path) -> None:
+    with (
+        Published() as source,
+        daemon_in_thread(source.address) as daemon,
+        Collected(daemon.publisher.address) as results,
+    ):
+        source.wait()
+        wait_until(lambda: daemon.publisher.subscribers == 1)
+        with Sending(source, rate=200, scan=(10, 10)) as sending:
+            wait_until(lambda: daemon.spectra_in > 0)
+            report = check(CheckSettings(listen=source.address, output=tmp_path, **BRIEF))
+        source.publisher.end(an_end(sending.frames, sending.frames * 4))
+        results.ends()
+    end = results.closed[0].end
+    assert line(report, "source").verdict is Verdict.OK  # it joined late, which is no loss
+    assert results.spectra == end.spectra == end.announced == sending.frames * 4 and not end.lost
+
+
+def test_output_that_cannot_be_written_fails_the_disk_and_measures_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "a-file").touch()
+    report = check(CheckSettings(listen=nobody(), output=tmp_path / "a-file" / "scans", rate=1, **BRIEF))
+    disk = line(report, "disk")
+    assert disk.verdict is Verdict.FAILS and "a-file" in disk.note and not report.ready
+    assert report.summary.endswith(": disk fails")
+    assert line(report, "engine").verdict is Verdict.OK
+    assert line(report, "processor").verdict is Verdict.NOT_MEASURED
+
+
+def test_folder_that_is_not_there_yet_is_not_made(tmp_path: Path) -> None:
+    report = check(CheckSettings(listen=nobody(), output=tmp_path / "new" / "scans", rate=1, **BRIEF))
+    assert line(report, "disk").verdict is Verdict.OK and not list(tmp_path.iterdir())
+
+
+def test_run_that_does_not_fit_on_the_disk_fails(tmp_path: Path) -> None:
+    with Published() as source, Sending(source, spectra=2**50):
+        report = check(CheckSettings(listen=source.address, output=tmp_path, **BRIEF))
+    assert line(report, "disk").verdict is Verdict.FAILS and "the run needs" in line(report, "disk").note
+
+
+@pytest.mark.skipif(not shutil.which("false"), reason="needs a program that fails")
+def test_network_that_cannot_be_measured_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check_module.sys, "executable", shutil.which("false"))
+    report = check(CheckSettings(listen=nobody(), output=tmp_path, rate=1, **BRIEF))
+    assert "the other process ended" in line(report, "network").note
+    assert report.summary.endswith(": network fails")
+
+
+class NotHere(OnnxRuntime):
+    """An engine that needs something which is not there."""
+
+    name: ClassVar[str] = "not-here"
+
+    @classmethod
+    def unavailable(cls) -> str | None:
+        return "there is no such device; buy one"
+
+
+class Nan(OnnxRuntime):
+    """An engine that is right on the probe batch and then wrong."""
+
+    name: ClassVar[str] = "nan"
+
+    def launch(self, slab: int, rows: int) -> None:
+        super().launch(slab, rows)
+        if rows == self.max_batch:
+            self.outputs[slab][rows - 1] = np.nan
+
+
+class Slower(OnnxRuntime):
+    """An engine that does not like large batches."""
+
+    name: ClassVar[str] = "slower"
+
+    def wait(self, slab: int) -> None:
+        time.sleep(0.001 * Slower.rows)
+
+    def launch(self, slab: int, rows: int) -> None:
+        Slower.rows = rows**2
+
+
+def test_engine_is_judged_by_its_largest_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a pause the daemon computes in those, and has to catch up with them."""
+    monkeypatch.setitem(ENGINES, "slower", (__name__, "Slower"))
+    monkeypatch.setattr("cars_rt.engines.check", lambda engine: None)
+    settings = CheckSettings(
+        listen=nobody(), output=tmp_path, rate=1, max_batch=16, **BRIEF | {"engine": "slower"}
+    )
+    found = line(check(settings), "engine")
+    assert found.measured is not None and found.measured < 1000 / 16
+    assert "--max-batch 1 would be faster" in found.note
+
+
+@pytest.mark.parametrize(("cls", "reason"), [(NotHere, "buy one"), (Nan, "not finite")])
+def test_engine_that_cannot_run_fails(
+    cls: type[OnnxRuntime], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENGINES, cls.name, (__name__, cls.__name__))
+    settings = CheckSettings(listen=nobody(), output=tmp_path, rate=1, **BRIEF | {"engine": cls.name})
+    report = check(settings)
+    assert line(report, "engine").verdict is Verdict.FAILS and reason in line(report, "engine").note
+    assert report.summary.endswith(": engine fails")
+
+
+def test_axis_that_the_model_cannot_do_fails_the_engine(tmp_path: Path) -> None:
+    short = np.linspace(1000, 1100, len(AXIS))
+    with Published() as source, Sending(source, axis=short):
+        report = check(CheckSettings(listen=source.address, output=tmp_path, **BRIEF))
+    assert "spans 100 cm-1" in line(report, "engine").note and not report.ready
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "reason"),
+    [
+        ({"rate": 0}, CheckError, "--rate must be"),
+        ({"rate": float("nan")}, CheckError, "--rate must be"),
+        ({"seconds": 0}, CheckError, "--seconds must be"),
+        ({"pixels": 1}, CheckError, "--pixels must be"),
+        ({"block": 5000}, CheckError, "--block from"),
+        ({"max_batch": 0}, CheckError, "--max-batch"),
+        ({"model": "nonsense"}, ModelError, "no model is called"),
+        ({"engine": "nonsense"}, EngineError, "no engine is called"),
+        ({"listen": "nowhere"}, StreamError, "HOST:PORT"),
+    ],
+)
+def test_impossible_settings_are_refused(wrong: dict[str, Any], error: type[Exception], reason: str) -> None:
+    with pytest.raises(error, match=reason):
+        check(CheckSettings(**BRIEF | {"listen": nobody()} | wrong))
+
+
+def test_command_refuses_in_one_line() -> None:
+    with Command("check", "--rate", "-1") as checking:
+        assert checking.end() == 1
+    assert checking.said.strip() == "cars-rt: --rate must be a number above 0"
+
+
+@pytest.mark.parametrize(
+    ("measured", "verdict"),
+    [(99, Verdict.TOO_SLOW), (100, Verdict.TIGHT), (149, Verdict.TIGHT), (150, Verdict.OK)],
+)
+def test_verdict_follows_from_the_head_room(measured: float, verdict: Verdict) -> None:
+    found = check_module._compared("engine", 100, measured, "spectra/s", "")
+    assert found.verdict is verdict and found.head_room == measured / 100
+
+
+def test_worst_line_decides_and_tight_can_go_ahead() -> None:
+    load = check_module.Load(100, a_start(), spectra_of(1), assumed=False)
+    source = Line(name="source", verdict=Verdict.OK)
+
+    def compared(**measured: float) -> Report:
+        lines = [check_module._compared(name, 100, value, "", "") for name, value in measured.items()]
+        return check_module._report(load, [source, *lines])
+
+    assert (
+        compared(engine=200, disk=900).summary
+        == "READY: 100 spectra/s of 160 pixels, head-room 2.0x (engine)"
+    )
+    tight = compared(engine=200, disk=110)
+    assert tight.ready and tight.summary == "TIGHT: 100 spectra/s of 160 pixels, head-room 1.1x (disk)"
+    slow = compared(engine=50, disk=110)
+    assert not slow.ready and slow.summary == "NOT READY for 100 spectra/s of 160 pixels: engine too slow"
+
+
+def test_busy_computer_is_named() -> None:
+    load = check_module.Load(100, a_start(), spectra_of(1), assumed=False)
+    costs = check_module.Costs(dict.fromkeys(("engine", "send raw", "receive raw", "record"), 1e-06))
+    assert "other programs want" not in check_module._processor(load, costs, 0.5).note
+    found = check_module._processor(load, costs, 5000)
+    assert "other programs want 5000.0 cores" in found.note
+    assert found.required == pytest.approx(100 * 5e-6)  # the daemon and the recorder both receive counts

@@ -1,0 +1,63 @@
+"""Logs as JSON: real processes, and what collects their lines."""
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from helpers import AXIS, LOCAL, Command, spectra_of
+
+HEAD = """
+import logging
+from cars_rt.console import Logging, StatusLine, fail, log, start_logging
+start_logging(Logging(log_format="json"))
+"""
+
+
+def lines_of(program: str) -> list[dict[str, Any]]:
+    """What a program writes to stderr, every line of it JSON."""
+    done = subprocess.run(
+        [sys.executable, "-c", HEAD + program], capture_output=True, text=True, encoding="utf-8", check=False
+    )
+    return [json.loads(line) for line in done.stderr.splitlines()]
+
+
+def test_a_line_has_time_level_logger_message_and_fields() -> None:
+    (line,) = lines_of(
+        'logging.getLogger("cars_rt.daemon").warning('
+        '"lost %d\\nspectra", 3, extra={"run": "r-1", "lost": {"engine": 3}, "at": object})'
+    )
+    assert line["level"] == "WARNING" and line["logger"] == "cars_rt.daemon"
+    assert line["message"] == "lost 3\nspectra"  # one line of JSON all the same
+    assert line["run"] == "r-1" and line["lost"] == {"engine": 3} and "at" in line
+    time = datetime.fromisoformat(line["time"])
+    assert time.utcoffset() == timedelta(0) and abs(datetime.now(UTC) - time) < timedelta(minutes=5)
+
+
+def test_errors_are_json_too_also_those_that_nobody_caught() -> None:
+    (line,) = lines_of('fail("no such port", 1)')
+    assert line["message"] == "no such port" and line["level"] == "CRITICAL" and line["exit_code"] == 1
+    (line,) = lines_of("1 / 0")
+    assert line["message"] == "division by zero" and "ZeroDivisionError" in line["exc_info"]
+    (line,) = lines_of("try:\n    1 / 0\nexcept Exception:\n    log.exception('oh')")
+    assert line["message"] == "oh" and "ZeroDivisionError" in line["exc_info"]
+
+
+def test_a_driver_logs_json_and_its_totals_as_fields(tmp_path: Path) -> None:
+    file = tmp_path / "spectra.npz"
+    np.savez(file, spectra=spectra_of(20), raman_shift=AXIS)
+    with Command("drive", "replay", file, "--subscribers", 0, "--publish", LOCAL,
+                 CARS_RT_DRIVE_REPLAY_LOG_FORMAT="json") as driver:  # fmt: skip
+        assert driver.end() == 0
+        lines = [json.loads(line) for line in driver.said.splitlines()]
+    assert lines[-1]["sent"] == 20 and lines[-1]["lost"] == {} and lines[-1]["run"]
+
+
+def test_text_is_the_default_and_other_formats_are_refused() -> None:
+    with Command("run", "--engine", "none-such") as daemon:
+        assert daemon.end() == 1 and daemon.said.startswith("cars-rt: ")
+    with Command("run", "--log-format", "xml") as daemon:
+        assert daemon.end() == 2

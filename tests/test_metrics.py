@@ -1,0 +1,167 @@
+"""Snapshot to metrics and to plain values: pure. And the files that name metrics name real ones."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import a_snapshot
+from prometheus_client.parser import text_string_to_metric_families
+
+from cars_rt.daemon.metrics import MOST_LABELS, exposition
+from cars_rt.daemon.plain import plain
+from cars_rt.daemon.snapshot import Phase, Queue, Snapshot, State
+from cars_rt.latency import Latencies
+
+DEPLOY = Path(__file__).parents[1] / "docs" / "deploy"
+
+
+def samples(snapshot: Snapshot, age_s: float = 0.0) -> dict[str, dict[tuple[str, ...], float]]:
+    """What a scraper reads: name to label values to value."""
+    found: dict[str, dict[tuple[str, ...], float]] = {}
+    for family in text_string_to_metric_families(exposition(snapshot, age_s).decode()):
+        assert family.documentation
+        for sample in family.samples:
+            values = found.setdefault(sample.name, {})
+            key = tuple(sample.labels.values())
+            assert key not in values, f"{sample.name} {key} twice"
+            values[key] = sample.value
+    return found
+
+
+def latencies(*ms: float) -> Latencies:
+    made = Latencies()
+    for each in ms:
+        made.add(each)
+    return made
+
+
+FULL = a_snapshot(
+    state=State.RUNNING, run="run-7", source="a camera", run_announced=90, run_lost={"engine": 3},
+    spectra_in=1000, spectra_out=990, frames_in=250, frames_out=248, lost={"engine": 7, "missing": 3},
+    problems={"gap": 2}, stalls=5, engine_failures=1, engine_replacements=1, reloads=4, reloads_failed=2,
+    queues={"filling": Queue(3, 64), "computing": Queue(64, 128), "output": Queue(10, 100)},
+    latencies={"total": latencies(0.5, 2.0, 2.0, 70.0), "compute": latencies(0.4)},
+    phases_s={Phase.IDLE: 6.0, Phase.COMPUTE: 3.0, Phase.SEND: 1.0}, uptime_s=10.0,
+    gpu_memory_bytes=2**30, shadow={"model": "other", "batches": 12, "disagreement": 0.02, "error": ""},
+)  # fmt: skip
+
+
+def test_counters_and_gauges_say_what_the_snapshot_says() -> None:
+    found = samples(FULL, age_s=0.25)
+    for name, value in {
+        "spectra_received_total": 1000, "spectra_sent_total": 990, "frames_received_total": 250,
+        "frames_sent_total": 248, "subscriber_stalls_total": 5, "engine_failures_total": 1,
+        "engine_replacements_total": 1, "run_announced_spectra": 90, "run_open": 1, "ready": 1,
+        "tick_age_seconds": 0.25, "uptime_seconds": 10, "gpu_memory_bytes": 2**30,
+        "shadow_batches": 12, "shadow_disagreement": 0.02,
+    }.items():  # fmt: skip
+        assert found[f"cars_rt_{name}"] == {(): value}, name
+    assert found["cars_rt_spectra_lost_total"][("engine",)] == 7
+    assert sum(found["cars_rt_spectra_lost_total"].values()) == 10
+    assert found["cars_rt_run_lost_spectra"][("engine",)] == 3
+    assert found["cars_rt_problems_total"] == {("gap",): 2}
+    assert found["cars_rt_queue_depth_spectra"] == {("filling",): 3, ("computing",): 64, ("output",): 10}
+    assert found["cars_rt_queue_limit_spectra"] == {("filling",): 64, ("computing",): 128, ("output",): 100}
+    assert found["cars_rt_reloads_total"] == {("done",): 4, ("failed",): 2}
+    assert [state for state, value in found["cars_rt_state"].items() if value] == [("running",)]
+
+
+def test_phases_add_up_to_the_uptime() -> None:
+    found = samples(FULL)
+    assert set(found["cars_rt_phase_seconds_total"]) == {(phase.value,) for phase in Phase}
+    assert sum(found["cars_rt_phase_seconds_total"].values()) == pytest.approx(10.0)
+
+
+def test_latencies_are_a_histogram_with_an_exact_sum() -> None:
+    found = samples(FULL)
+    every = found["cars_rt_latency_seconds_bucket"]
+    buckets = {limit: below for (limit, stage), below in every.items() if stage == "total"}
+    limits = [float(limit) for limit in buckets]
+    assert limits == sorted(limits) and limits[0] == 1e-5 and limits[-2:] == [10.0, float("inf")]
+    for limit, below in buckets.items():
+        assert below == sum(each / 1e3 < float(limit) for each in (0.5, 2.0, 2.0, 70.0)), limit
+    assert found["cars_rt_latency_seconds_count"][("total",)] == 4
+    assert found["cars_rt_latency_seconds_sum"][("total",)] == pytest.approx(0.0745)
+
+
+def test_counters_are_there_before_anything_happened() -> None:
+    """Otherwise the first loss would be no increase, and no alert."""
+    found = samples(a_snapshot())
+    assert found["cars_rt_spectra_lost_total"][("overload",)] == 0
+    assert found["cars_rt_latency_seconds_count"][("wait",)] == 0
+    assert found["cars_rt_phase_seconds_total"][("blocked",)] == 0
+    assert "cars_rt_gpu_memory_bytes" not in found and "cars_rt_shadow_batches" not in found
+
+
+def test_names_out_of_messages_cannot_break_or_flood_the_text() -> None:
+    hostile = 'a"b\\c\nevil_metric 1'
+    found = samples(a_snapshot(lost={hostile: 2}, model=hostile))
+    assert found["cars_rt_spectra_lost_total"][(hostile,)] == 2
+    assert "evil_metric" not in found
+    many = samples(a_snapshot(problems={f"kind {number}": 1 for number in range(10_000)}))
+    assert len(many["cars_rt_problems_total"]) == MOST_LABELS + 1
+    assert sum(many["cars_rt_problems_total"].values()) == 10_000
+
+
+def test_the_process_itself_is_in_it() -> None:
+    if Path("/proc/self/stat").exists():
+        assert samples(a_snapshot())["process_resident_memory_bytes"][()] > 1e6
+
+
+UNKNOWN = a_snapshot(latencies={"wait": Latencies()}, shadow={"disagreement": float("nan")})
+
+
+def test_plain_values_are_json_and_complete() -> None:
+    text = json.dumps(plain(FULL), allow_nan=False)
+    back = json.loads(text)
+    assert set(back) == set(Snapshot.__dataclass_fields__)
+    assert back["state"] == "running" and back["phases_s"]["compute"] == 3.0
+    assert back["queues"]["output"] == {"depth": 10, "limit": 100}
+    assert back["latencies"]["total"]["count"] == 4 and back["latencies"]["total"]["largest_ms"] == 70.0
+    empty = json.loads(json.dumps(plain(UNKNOWN), allow_nan=False))
+    assert empty["shadow"]["disagreement"] is None
+    assert empty["latencies"]["wait"]["p50_ms"] is None
+
+
+def named(text: str) -> set[str]:
+    return set(re.findall(r"\b(?:cars_rt|process)_[a-z_]+", text))
+
+
+def exprs(node: Any) -> list[str]:
+    """Every query in a dashboard."""
+    if isinstance(node, dict):
+        own = [node["expr"]] if "expr" in node else []
+        return own + [each for value in node.values() for each in exprs(value)]
+    return [each for value in node for each in exprs(value)] if isinstance(node, list) else []
+
+
+def test_dashboard_and_alerts_name_metrics_that_exist() -> None:
+    dashboard = json.loads((DEPLOY / "grafana-cars-rt.json").read_text(encoding="utf-8"))
+    queries = exprs(dashboard)
+    rules = re.findall(r"^\s+expr: (.+)$", (DEPLOY / "cars-rt-rules.yml").read_text("utf-8"), re.MULTILINE)
+    assert len(queries) > 20 and len(rules) >= 8
+    exist = set(samples(FULL))
+    for query in [*queries, *rules]:
+        missing = {name for name in named(query) if name.startswith("cars_rt")} - exist
+        assert not missing, f"{missing} in {query}"
+    assert {name for name in named(" ".join(queries)) if name.startswith("process")} <= {
+        "process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds",
+    }  # fmt: skip
+    # And nothing that the snapshot counts is left out of the picture, but what needs no picture.
+    shown = named(" ".join([*queries, *rules]))
+    unseen = {name for name in exist if name.startswith("cars_rt_")} - shown
+    assert unseen <= {
+        "cars_rt_frames_received_total", "cars_rt_frames_sent_total", "cars_rt_run_open",
+        "cars_rt_run_lost_spectra", "cars_rt_latency_seconds_count", "cars_rt_latency_seconds_sum",
+        "cars_rt_shadow_batches",
+    }  # fmt: skip
+
+
+def test_labels_in_dashboard_and_alerts_exist() -> None:
+    text = " ".join(exprs(json.loads((DEPLOY / "grafana-cars-rt.json").read_text(encoding="utf-8"))))
+    text += (DEPLOY / "cars-rt-rules.yml").read_text(encoding="utf-8")
+    exposed = exposition(FULL, 0.0).decode()
+    for label, value in re.findall(r'(queue|phase|stage|outcome)="(\w+)"', text):
+        assert f'{label}="{value}"' in exposed

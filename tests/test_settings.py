@@ -1,0 +1,61 @@
+"""Settings that cannot be: one sentence each, before anything starts."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import Collected, Published, a_frame, a_start, an_end, daemon_in_thread, spectra_of, wait_until
+
+from cars_rt.daemon.preview import parse_band
+from cars_rt.daemon.settings import DaemonSettings, SettingsError
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"max_batch": 0}, "--max-batch must be from 1 to 4096, not 0"),
+        ({"buffer_mb": 0}, "--buffer-mb must be more than 0"),
+        ({"stall_s": -1}, "cannot be negative"),
+        ({"bands": ("A=1:2",) * 33}, "at most 32 bands"),
+        ({"publish": "tcp://127.0.0.1:5555"}, "tcp://127.0.0.1:5555 is given for two purposes"),
+        ({"control": "tcp://127.0.0.1:5557"}, "tcp://127.0.0.1:5557 is given for two purposes"),
+        ({"publish": "none"}, "--listen and --publish cannot be none"),
+    ],
+)
+def test_impossible_settings_are_refused(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingsError, match=said.replace(".", r"\.")):
+        DaemonSettings(**given)
+
+
+def test_receipts_need_a_folder_that_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError, match="--receipts"):
+        DaemonSettings(receipts=tmp_path / "file" / "receipts")
+
+
+@pytest.mark.parametrize("text", ["CH", "CH=", "CH=1", "CH=2:1", "CH=a:b", "CH=1:2:3", "CH=nan:2", "=1:", ""])
+def test_band_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match="a band is NAME=LOW:HIGH"):
+        parse_band(text)
+
+
+def test_time_stamps_from_the_future_are_said_once_and_cost_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """Also what a clock that is set back looks like."""
+    with (
+        Published() as source,
+        daemon_in_thread(source.address) as daemon,
+        Collected(daemon.publisher.address) as results,
+    ):
+        source.wait()
+        source.publisher.open(a_start())
+        for number in range(20):
+            stamp = 4_000_000_000_000_000_000 if number % 2 else 1_000_000_000  # the year 2096, 1970
+            source.publisher.send(a_frame(number, spectra_of(1), time_ns=stamp))
+        results.until(lambda all_: all_.spectra == 20)
+        wait_until(lambda: daemon.totals.problems["clock"])
+        source.publisher.end(an_end(20))
+        results.ends()
+    assert daemon.totals.problems == {"clock": 1} and not daemon.receipts[0].lost
+    assert daemon.receipts[0].problems == {"clock": 1}
+    assert daemon.pipeline.latencies["total"].count == 10
+    assert caplog.text.count("in the future") == 1
