@@ -106,10 +106,10 @@ def daemon(name: str, folder: Path, *flags: str) -> Start:
     """`cars-rt run` with these flags; its log is in the folder."""
 
     def start(raw: str, raman: str) -> Middle:
-        preview, control = free_addresses(2)
+        preview, control, http = free_addresses(3)
         addresses = [
             "--listen", raw, "--publish", raman, "--preview", preview, "--control", control,
-            "--subscribers", "1",
+            "--http", http.removeprefix("tcp://"), "--subscribers", "1",
         ]  # fmt: skip
         return Program(name, ["run", *addresses, *flags, "--log-level", "warning"], folder)
 
