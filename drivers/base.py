@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cars_rt.access import PublisherAccess
 from cars_rt.accounting import Cause, Ledger, Problem, Range
 from cars_rt.protocol import End, Frame, ProtocolError, Reason, Start
 from cars_rt.stream import BUFFER_MB, RAW_ADDRESS, Overload, Publisher
@@ -71,6 +72,8 @@ class DriveSettings:
 
     buffer_mb: float = BUFFER_MB
     """Memory for frames that subscribers have not taken yet, for each of them."""
+
+    access: PublisherAccess = field(default_factory=PublisherAccess)
 
 
 @dataclass(slots=True)

@@ -12,17 +12,21 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from contextlib import suppress
 
-from cars_rt.cli import demo, drive, files, run, train  # noqa: F401 - importing a command registers it
+from cars_rt.cli import demo, drive, files, keys, run, train  # noqa: F401 - importing a command registers it
 from cars_rt.cli.app import app
-from cars_rt.console import fail
+from cars_rt.console import EXIT_INTERRUPTED, EXIT_USAGE, fail
 
 __all__ = ["app", "main"]
 
 
 def main() -> None:
     """Entry point of `cars-rt`."""
+    from cyclopts import CycloptsError
+
+    from cars_rt.cli.config import ConfigError
     from cars_rt.drivers.base import InstrumentError
     from cars_rt.engines import EngineError, ModelError
+    from cars_rt.keys import KeysError
     from cars_rt.physics.axis import AxisError
     from cars_rt.recording import RecordingError
     from cars_rt.spectra import SpectraError
@@ -32,11 +36,14 @@ def main() -> None:
 
     with suppress(BrokenPipeError):
         try:
-            app.meta()
+            app.meta(exit_on_error=False, print_error=False)
+        except (ConfigError, CycloptsError) as error:
+            fail(" ".join(str(error).split()), EXIT_USAGE)
         except (
             AxisError,
             EngineError,
             InstrumentError,
+            KeysError,
             ModelError,
             RecordingError,
             SpectraError,
@@ -46,4 +53,4 @@ def main() -> None:
         ) as error:
             fail(error)
         except KeyboardInterrupt:
-            fail("interrupted", 130)
+            fail("interrupted", EXIT_INTERRUPTED)

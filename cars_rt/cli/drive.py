@@ -68,8 +68,9 @@ def _drive(instrument: Instrument, settings: DriveSettings, summary: Path | None
         nonlocal stopped
         stopped = True
 
+    security = settings.access.server(settings.publish)
     with (
-        Publisher(settings.publish, "raw", buffer_mb=settings.buffer_mb) as publisher,
+        Publisher(settings.publish, "raw", buffer_mb=settings.buffer_mb, security=security) as publisher,
         progress_bar() as bar,
         stopping(stop),
     ):

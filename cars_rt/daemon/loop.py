@@ -62,7 +62,7 @@ class RunTotals:
 class Daemon:
     """One input stream, one output stream, one model.
 
-    Raises StreamError, ModelError or EngineError if it cannot start.
+    Raises StreamError, KeysError, ModelError or EngineError if it cannot start.
     """
 
     def __init__(self, settings: DaemonSettings) -> None:
@@ -81,9 +81,10 @@ class Daemon:
         self._filling: Batch | None = None
         self._computing: deque[Batch] = deque()
         self._results: deque[tuple[Batch, int]] = deque()  # computed; frames from this one on are unsent
+        server, client = settings.access.server(settings.publish), settings.access.client()
         self.compute = Compute(settings.model, settings.engine, settings.max_batch, settings.threads)
         try:
-            self.subscriber = Subscriber(settings.listen, "raw", connect=False)
+            self.subscriber = Subscriber(settings.listen, "raw", connect=False, security=client)
         except Exception:
             self.compute.close()
             raise
@@ -93,6 +94,7 @@ class Daemon:
                 "raman",
                 buffer_mb=settings.buffer_mb,
                 leave_out_slow=settings.overload == "drop",
+                security=server,
             )
         except Exception:
             self.compute.close()

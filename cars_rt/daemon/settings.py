@@ -1,7 +1,8 @@
 """What the daemon is told: one frozen object, from flags, environment and file."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from cars_rt.access import DaemonAccess
 from cars_rt.engines import AUTO, DEFAULT_MODEL
 from cars_rt.stream import BUFFER_MB, RAMAN_ADDRESS, RAW_ADDRESS, Overload
 
@@ -36,3 +37,5 @@ class DaemonSettings:
 
     subscribers: int = 0
     """Read no spectra before so many subscribers are connected, so that none misses the beginning."""
+
+    access: DaemonAccess = field(default_factory=DaemonAccess)

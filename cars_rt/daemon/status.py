@@ -18,6 +18,8 @@ class Status:
         daemon = self._daemon
         rate_in, rate_out = self._in.read(daemon.spectra_in), self._out.read(daemon.spectra_out)
         latencies, daemon.latencies = daemon.latencies, Latencies()
+        if daemon.subscriber.trouble:
+            return daemon.subscriber.trouble
         if not daemon.subscriber.connected:
             return f"no driver at {daemon.settings.listen} yet"
         if daemon.run_open is None and not rate_in:
