@@ -96,14 +96,18 @@ class RecorderAccess:
     raw_server_key: Path | None = None
     """Public key (.pub) of the driver at --raw; nobody else is believed. Needs --key."""
 
-    def raman(self) -> ClientKeys | None:
-        """How to connect to the result stream. Raises KeysError."""
+    def raman(self, address: str | None) -> ClientKeys | None:
+        """How to connect to the result stream, None or "none" if it is left out. Raises KeysError."""
         if self.key is not None and not (self.server_key or self.raw_server_key):
             raise KeysError("--key without --server-key or --raw-server-key: give whom to connect to")
+        if self.server_key is not None and address in (None, "none"):
+            raise KeysError("--server-key is for the result stream, which --raman none leaves out")
         return _client(self.key, self.server_key, "--server-key")
 
-    def raw(self) -> ClientKeys | None:
-        """How to connect to the raw stream. Raises KeysError."""
+    def raw(self, address: str | None) -> ClientKeys | None:
+        """How to connect to the raw stream, None or "none" if it is left out. Raises KeysError."""
+        if self.raw_server_key is not None and address in (None, "none"):
+            raise KeysError("--raw-server-key without --raw: give the address of the raw stream, too")
         return _client(self.key, self.raw_server_key, "--raw-server-key")
 
 

@@ -55,7 +55,8 @@ class Recorded:
 class Recorder:
     """Writes runs to `output`: one run if it is a .h5 file, every run if it is a folder.
 
-    Raises StreamError for an impossible address, RecordingError if the output cannot be written.
+    Raises StreamError for an impossible address, KeysError for keys that cannot be used, RecordingError if
+    the output cannot be written.
     """
 
     def __init__(self, output: Path, settings: RecordSettings) -> None:
@@ -66,8 +67,8 @@ class Recorder:
         self._stopping = False
         self._open: dict[str, tuple[Recording, Recorded]] = {}
         self._flushed = self._ended = time.monotonic()
-        raw = (settings.raw, settings.access.raw())
-        raman = (settings.raman, settings.access.raman())
+        raman = (settings.raman, settings.access.raman(settings.raman))
+        raw = (settings.raw, settings.access.raw(settings.raw))
         _check_output(output, self.one_run, settings.overwrite)
         streams: dict[StreamName, tuple[str | None, ClientKeys | None]] = {"raw": raw, "raman": raman}
         self.sources: dict[StreamName, Source] = {

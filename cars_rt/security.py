@@ -130,8 +130,8 @@ def refusal(event: int, value: int, address: str, keys: ClientKeys | None) -> st
     if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH and keys is not None:
         own = keys.own.public
         return (
-            f"{address} refused our key {own.name} ({own.fingerprint}); ask for {own.path.name} to be put "
-            "into what --allow names there"
+            f"{address} refused our key {own.name} ({own.fingerprint}); ask for {own.name}.pub to be "
+            "put into what --allow names there"
         )
     if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
         if value == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
@@ -184,7 +184,7 @@ class Guard:
         self._stop.bind(f"inproc://guard-{id(self)}")
         self._stopped.connect(f"inproc://guard-{id(self)}")
         self._monitor: zmq.Socket[bytes] = socket.get_monitor_socket(
-            zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | FAILED
+            zmq.EVENT_LISTENING | zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | FAILED
         )
         self._thread = Thread(target=self._run, name=f"guard of {address}", daemon=True)
         self._thread.start()
@@ -232,7 +232,7 @@ class Guard:
                             if not self._monitor.poll(0):
                                 break
                             event = recv_monitor_message(self._monitor, zmq.NOBLOCK)
-                            self._watch(event["event"], int(event["value"]))
+                            self._watch(event["event"], int(event["value"]), event["endpoint"])
                         if zap in ready:
                             parts = zap.recv_multipart()
                             self._peer = parts[3].decode("ascii", "replace") if len(parts) > 3 else "?"
@@ -254,9 +254,11 @@ class Guard:
             self._monitor.close(0)
             self._stopped.close(0)
 
-    def _watch(self, event: int, value: int) -> None:
+    def _watch(self, event: int, value: int, endpoint: bytes) -> None:
         """What ZeroMQ says of connections. A failed handshake is followed by its connection's end."""
         match event:
+            case zmq.EVENT_LISTENING:
+                self._address = endpoint.decode("ascii", "replace")  # with the port, where it was free
             case zmq.EVENT_ACCEPTED:
                 self._peers[value] = _peer_of(value)
             case zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:

@@ -5,7 +5,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from cars_rt.cli.app import Level, Summary, app
-from cars_rt.console import StatusLine, log, start_logging, stopping, write_summary
+from cars_rt.console import StatusLine, fail, log, start_logging, stopping, write_summary
 from cars_rt.daemon.settings import DaemonSettings
 
 
@@ -26,6 +26,8 @@ def run(
     from cars_rt.daemon.loop import Daemon
     from cars_rt.daemon.status import Status
 
+    if settings.listen == settings.publish:
+        fail(f"--listen and --publish are the same address, {settings.listen}: give two")
     start_logging(log_level)
     daemon = Daemon(settings)
     card = daemon.compute.model.card
