@@ -154,8 +154,8 @@ class AllowList:
         return self._keys.get(key)
 
     def refresh(self) -> None:
-        """Read the files again. Raises KeysError and allows nobody new or old whose file cannot be read."""
-        self._keys, old = {}, self._keys
+        """Read the files again. Raises KeysError if one cannot be read; whose it is, is not allowed then."""
+        keys: dict[bytes, PublicKey] = {}
         problem: KeysError | None = None
         for path in self._files():
             try:
@@ -163,7 +163,8 @@ class AllowList:
             except KeysError as error:
                 problem = error
             else:
-                self._keys[key.z85] = old.get(key.z85, key)
+                keys[key.z85] = key
+        self._keys = keys  # at once: another thread may look somebody up
         if problem is not None:
             raise problem
 

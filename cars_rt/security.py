@@ -148,8 +148,17 @@ def refusal(event: int, value: int, address: str, keys: ClientKeys | None) -> st
                 f"{address} breaks off the handshake; it expects keys (give --key and --server-key), or is "
                 "not a program of CARS-RT"
             )
-        return f"{address} breaks off the handshake; {keys.server.path} is probably not its key"
+        return f"{address} breaks off the handshake; it has another key than {keys.server.path}, or none"
     return None
+
+
+def why_refused(monitor: zmq.Socket[bytes], address: str, keys: ClientKeys | None) -> str | None:
+    """Of a client that got no answer: why not, if it was for keys. monitor: of its socket, for FAILED."""
+    why = None
+    while monitor.poll(0):
+        event = recv_monitor_message(monitor, zmq.NOBLOCK)
+        why = refusal(event["event"], int(event["value"]), address, keys) or why
+    return why
 
 
 class Guard:
@@ -164,7 +173,7 @@ class Guard:
         self.refused = 0  # attempts to connect: without a key, for another server's key, not allowed
         self._socket = socket
         self._address = address
-        self._allowed = keys.allowed
+        self._own, self._allowed = keys.own.public, keys.allowed
         self._read = time.monotonic()
         self._peers: dict[int, str] = {}  # address of each open connection, by its file descriptor
         self._peer = "?"  # who asks now
@@ -191,10 +200,11 @@ class Guard:
 
     def close(self) -> None:
         """Let nobody else in. Call it from the socket's thread, before the socket is closed."""
-        if not self._thread.is_alive():
+        if self._stop.closed:
             return
         self._socket.disable_monitor()
-        self._stop.send(b"")
+        with suppress(zmq.Again):  # the thread may have failed
+            self._stop.send(b"", zmq.NOBLOCK)
         self._thread.join()
         self._stop.close(0)
         if self._unsaid:
@@ -226,39 +236,55 @@ class Guard:
             with asyncio.Runner() as runner:
                 while True:
                     ready = dict(poller.poll(int(WINDOW_S * 1e3) if self._unsaid else None))
-                    try:
-                        # First, so that it is known who asks; and it must never fill up.
-                        for _ in range(EVENTS_AT_ONCE):
-                            if not self._monitor.poll(0):
-                                break
-                            event = recv_monitor_message(self._monitor, zmq.NOBLOCK)
-                            self._watch(event["event"], int(event["value"]), event["endpoint"])
-                        if zap in ready:
-                            parts = zap.recv_multipart()
-                            self._peer = parts[3].decode("ascii", "replace") if len(parts) > 3 else "?"
-                            runner.run(self._auth.handle_zap_message(parts))
-                        if not ready and self._unsaid:
-                            self._say("")
-                    except zmq.ZMQError:
-                        raise
-                    except Exception:  # whoever asked is not let in, the others shall be
-                        log.exception("%s: the guard failed at a connection", self._address)
+                    self._watch()
+                    if zap in ready:
+                        self._answer(runner)
+                    if not ready and self._unsaid:
+                        self._say("")
                     if self._stopped in ready:
                         return
         except zmq.ContextTerminated:
             pass
-        except Exception:
-            log.exception("%s: the guard failed; nobody else is let in", self._address)
         finally:
             self._auth.stop()
             self._monitor.close(0)
             self._stopped.close(0)
 
-    def _watch(self, event: int, value: int, endpoint: bytes) -> None:
-        """What ZeroMQ says of connections. A failed handshake is followed by its connection's end."""
+    def _watch(self) -> None:
+        """Read what happened to connections, come what may: unread, it would make ZeroMQ stop and wait."""
+        for _ in range(EVENTS_AT_ONCE):
+            if not self._monitor.poll(0):
+                return
+            try:
+                event = recv_monitor_message(self._monitor, zmq.NOBLOCK)
+                self._note(event["event"], int(event["value"]), event["endpoint"])
+            except zmq.ContextTerminated:
+                raise
+            except Exception:
+                log.exception("%s: the guard did not understand what happened to a connection", self._address)
+
+    def _answer(self, runner: asyncio.Runner) -> None:
+        """Somebody shows a key. Whatever goes wrong here keeps out that one alone."""
+        parts = self._auth.zap_socket.recv_multipart()
+        try:
+            self._peer = parts[3].decode("ascii", "replace") if len(parts) > 3 else "?"
+            runner.run(self._auth.handle_zap_message(parts))
+        except zmq.ContextTerminated:
+            raise
+        except Exception:
+            log.exception("%s: the guard failed when %s connected", self._address, self._peer)
+            with suppress(zmq.ZMQError, IndexError):  # it was answered already, or there is nothing to answer
+                self._auth.zap_socket.send_multipart([b"1.0", parts[1], b"500", b"failed", b"", b""])
+
+    def _note(self, event: int, value: int, endpoint: bytes) -> None:
+        """One thing that happened to a connection. Its end follows a failed handshake."""
         match event:
             case zmq.EVENT_LISTENING:
                 self._address = endpoint.decode("ascii", "replace")  # with the port, where it was free
+                log.info(
+                    "%s: only who has one of %d keys can connect; the key here is %s (%s)",
+                    self._address, len(self._allowed), self._own.name, self._own.fingerprint,
+                )  # fmt: skip
             case zmq.EVENT_ACCEPTED:
                 self._peers[value] = _peer_of(value)
             case zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
