@@ -84,14 +84,25 @@ class DaemonAccess(PublisherAccess):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecorderAccess:
-    """Flags of a program that only connects."""
+class ClientAccess:
+    """Flags of a program that connects to the daemon."""
 
     key: Path | None = None
     """Own key pair, NAME.key of `cars-rt keys new`; its NAME.pub must be allowed there."""
 
     server_key: Path | None = None
-    """Public key (.pub) of the daemon at --raman; nobody else is believed. Needs --key."""
+    """Public key (.pub) of the daemon; nobody else is believed. Needs --key."""
+
+    def client(self) -> ClientKeys | None:
+        """How to connect to the daemon. Raises KeysError."""
+        if self.key is not None and self.server_key is None:
+            raise KeysError("--key without --server-key: give the public key of whom to connect to")
+        return _client(self.key, self.server_key, "--server-key")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecorderAccess(ClientAccess):
+    """Flags of the recorder, which can connect to a driver, too."""
 
     raw_server_key: Path | None = None
     """Public key (.pub) of the driver at --raw; nobody else is believed. Needs --key."""

@@ -29,7 +29,7 @@ from helpers import (
 
 import cars_rt
 from cars_rt import keys
-from cars_rt.access import DaemonAccess, PublisherAccess, RecorderAccess
+from cars_rt.access import ClientAccess, DaemonAccess, PublisherAccess, RecorderAccess
 from cars_rt.client import Source
 from cars_rt.demo.processes import free_addresses
 from cars_rt.keys import AllowList, KeysError, read_pair, read_public
@@ -498,14 +498,14 @@ K, P = Path("a.key"), Path("a.pub")
         (DaemonAccess(server_key=P), "--server-key without --key"),
         (DaemonAccess(control_key=K), "--control-key without --control-allow"),
         (DaemonAccess(control_allow=(P,)), "--control-allow without --control-key or --key"),
+        (ClientAccess(key=K), "--key without --server-key"),
+        (ClientAccess(server_key=P), "--server-key without --key"),
         (RecorderAccess(key=K), "--key without --server-key or --raw-server-key"),
         (RecorderAccess(server_key=P), "--server-key without --key"),
         (RecorderAccess(raw_server_key=P), "--raw-server-key without --key"),
     ],
 )
-def test_flags_that_contradict_each_other(
-    access: PublisherAccess | DaemonAccess | RecorderAccess, reason: str
-) -> None:
+def test_flags_that_contradict_each_other(access: PublisherAccess | ClientAccess, reason: str) -> None:
     with pytest.raises(KeysError, match=reason):
         match access:
             case DaemonAccess():
@@ -516,6 +516,8 @@ def test_flags_that_contradict_each_other(
             case RecorderAccess():
                 access.raman(LOCAL)
                 access.raw(LOCAL)
+            case ClientAccess():
+                access.client()
 
 
 def test_control_has_keys_of_its_own_and_is_never_open(ring: Ring) -> None:
@@ -697,8 +699,9 @@ def test_keys_come_from_a_file_of_flags(ring: Ring) -> None:
     )
     with Command("--config", config, "drive", "simulator", "--scan", "8x8") as driver:
         driver.wait_for("publishing at tcp://0.0.0.0:")
-        port = driver.said.rpartition(":")[2].split()[0]
-        with subscribed(f"tcp://127.0.0.1:{port}", ring.client("other")) as stream:
+        port = re.search(r"publishing at tcp://0\.0\.0\.0:(\d+)", driver.said)
+        assert port is not None
+        with subscribed(f"tcp://127.0.0.1:{port[1]}", ring.client("other")) as stream:
             stream.ends()
         assert driver.end() == 0 and "is open" not in driver.said
 

@@ -8,7 +8,7 @@ from cyclopts import App, Parameter
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import cars_rt
-from cars_rt.access import PublisherAccess, RecorderAccess
+from cars_rt.access import ClientAccess, PublisherAccess
 from cars_rt.cli.config import check_config
 from cars_rt.console import LogLevel, console, fail
 
@@ -27,7 +27,7 @@ app = App(
 )
 app.register_install_completion_command(help="Install completion of commands and flags for your shell.")
 
-for _flags in (PublisherAccess, RecorderAccess):  # stand among the other flags of the settings they are in
+for _flags in (PublisherAccess, ClientAccess):  # stand among the other flags of the settings they are in
     Parameter(name="*")(_flags)
 
 Summary = Annotated[Path | None, Parameter(help="Write the totals to this JSON file at the end.")]
