@@ -1,8 +1,9 @@
 """What the daemon is told: one frozen object, from flags, environment and file."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from cars_rt.access import DaemonAccess
 from cars_rt.daemon.flight import MEGABYTES, SECONDS
 from cars_rt.engines import AUTO, DEFAULT_MODEL
 from cars_rt.protocol import MAX_BANDS, MAX_BLOCK
@@ -71,6 +72,7 @@ class DaemonSettings:
 
     http: str = "127.0.0.1:5580"
     """HOST:PORT for metrics, health and status over HTTP; none turns it off."""
+
     flight: Path | None = None
     """Folder of the flight recorder: at a loss or failure the last seconds of input are written there."""
 
@@ -79,6 +81,8 @@ class DaemonSettings:
 
     flight_mb: float = MEGABYTES
     """Memory for them, whatever the rate; as much again while a file is being written."""
+
+    access: DaemonAccess = field(default_factory=DaemonAccess)
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_batch <= MAX_BLOCK:
