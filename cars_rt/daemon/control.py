@@ -31,7 +31,11 @@ class Control:
 
     def __init__(self, address: str, security: Access = None) -> None:
         self._context = zmq.Context()  # its own, since a guard guards one socket to a context
-        self.socket, self._guard = bind_control(self._context, address, MAX_HEADER_BYTES, security)
+        try:
+            self.socket, self._guard = bind_control(self._context, address, MAX_HEADER_BYTES, security)
+        except Exception:
+            self._context.term()
+            raise
         self.address = cast(bytes, self.socket.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
 
     @property

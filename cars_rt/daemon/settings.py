@@ -1,6 +1,7 @@
 """What the daemon is told: one frozen object, from flags, environment and file."""
 
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 
 from cars_rt.access import DaemonAccess
@@ -93,10 +94,10 @@ class DaemonSettings:
             raise SettingsError("--stall-s, --subscribers and --threads cannot be negative")
         if len(self.bands) > MAX_BANDS:
             raise SettingsError(f"--bands takes at most {MAX_BANDS} bands")
-        fixed = [each for each in (self.publish, self.preview, self.control, self.listen) if each != OFF]
-        for address in fixed:
-            if fixed.count(address) > 1 and not address.endswith("*"):
-                raise SettingsError(f"{address} is given for two purposes; each needs a port of its own")
+        names = ("listen", "publish", "preview", "control")
+        for one, other in combinations((name for name in names if getattr(self, name) != OFF), 2):
+            if (address := getattr(self, one)) == getattr(self, other) and not address.endswith("*"):
+                raise SettingsError(f"--{one} and --{other} are the same address, {address}: give two")
         if OFF in (self.listen, self.publish):
             raise SettingsError("--listen and --publish cannot be none")
         if self.receipts is not None:
