@@ -48,7 +48,7 @@ def line(**settings: object) -> Iterator[tuple[Published, Daemon, Collected, Rem
         assert daemon.control is not None
         with Remote(daemon.control.address) as remote:
             source.wait()
-            wait_until(lambda: daemon.publisher.subscribers == 1)
+            wait_until(lambda: daemon.ready and daemon.publisher.subscribers == 1)
             yield source, daemon, results, remote
 
 
