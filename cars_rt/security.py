@@ -263,7 +263,8 @@ class Guard:
                 return
             try:
                 about, endpoint = self._monitor.recv_multipart(zmq.NOBLOCK)
-                self._note(*EVENT.unpack(about), endpoint)  # no detour: it may be gone before we look
+                event, value = EVENT.unpack(about)
+                self._note(event, value, endpoint)  # at once: it may be gone before we look
             except zmq.ContextTerminated:
                 raise
             except Exception:
