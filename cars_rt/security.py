@@ -9,7 +9,9 @@ import asyncio
 import ipaddress
 import logging
 import socket as sockets
+import struct
 import time
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,8 +33,11 @@ DOMAIN = b"cars-rt"
 CURVE_OVERHEAD = 64  # bytes by which encryption makes a message part longer, at most
 REREAD_S = 1.0  # folders of allowed keys are read again at most so often
 WINDOW_S = 10.0  # in so many seconds
-LINES = 5  # at most so many refusals are logged one by one; an attacker cannot fill the disk
+LINES = 5  # at most so many refusals are logged one by one; an attacker cannot fill the disk,
+ADDRESSES = 20  # and of the others, so many addresses are kept, or the memory
+GONE = "an address that was gone at once"
 EVENTS_AT_ONCE = 256
+EVENT = struct.Struct("=Hi")  # of a monitor: what, and its value
 FAILED = (
     zmq.EVENT_HANDSHAKE_FAILED_AUTH
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
@@ -179,7 +184,8 @@ class Guard:
         self._peer = "?"  # who asks now
         self._failed = ""  # why the connection that is closed next failed
         self._known: set[bytes] = set()  # who was already said to have come
-        self._window, self._lines, self._unsaid = 0.0, 0, 0
+        self._window, self._lines = 0.0, 0
+        self._unsaid: Counter[str] = Counter()  # refused and not logged yet, by address
         context = socket.context
         self._auth = zmq.auth.Authenticator(context)
         self._auth.configure_curve_callback(DOMAIN.decode(), self)
@@ -208,7 +214,7 @@ class Guard:
         self._thread.join()
         self._stop.close(0)
         if self._unsaid:
-            log.warning("%s: %d more attempts to connect were refused", self._address, self._unsaid)
+            self._say()
 
     def callback(self, domain: str, key: bytes) -> bool:
         """Asked by zmq.auth in our thread: whether the one who holds this key (Z85) may connect."""
@@ -240,7 +246,7 @@ class Guard:
                     if zap in ready:
                         self._answer(runner)
                     if not ready and self._unsaid:
-                        self._say("")
+                        self._say()
                     if self._stopped in ready:
                         return
         except zmq.ContextTerminated:
@@ -256,8 +262,9 @@ class Guard:
             if not self._monitor.poll(0):
                 return
             try:
-                event = recv_monitor_message(self._monitor, zmq.NOBLOCK)
-                self._note(event["event"], int(event["value"]), event["endpoint"])
+                about, endpoint = self._monitor.recv_multipart(zmq.NOBLOCK)
+                event, value = EVENT.unpack(about)
+                self._note(event, value, endpoint)  # at once: it may be gone before we look
             except zmq.ContextTerminated:
                 raise
             except Exception:
@@ -297,7 +304,7 @@ class Guard:
             case zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
                 self._failed = "it broke off before it showed a key"
             case zmq.EVENT_DISCONNECTED:
-                peer, failed = self._peers.pop(value, "?"), self._failed
+                peer, failed = self._peers.pop(value, GONE), self._failed
                 self._failed = ""
                 if failed:
                     self._refuse(peer, failed)
@@ -311,13 +318,16 @@ class Guard:
             self._lines += 1
             self._say(f"refused {peer}: {why}")
         else:
-            self._unsaid += 1
+            known = peer in self._unsaid or len(self._unsaid) < ADDRESSES
+            self._unsaid[peer if known else "others"] += 1
 
-    def _say(self, text: str) -> None:
+    def _say(self, text: str = "") -> None:
+        """Log a refusal, and the number of those before that were not logged."""
         parts = [text] if text else []
         if self._unsaid:
-            parts.append(f"{self._unsaid} more attempts to connect were refused before")
-        self._unsaid = 0
+            who = ", ".join(f"{count} from {peer}" for peer, count in self._unsaid.most_common())
+            parts.append(f"{self._unsaid.total()} more attempts to connect were refused before ({who})")
+        self._unsaid.clear()
         log.warning("%s: %s", self._address, "; ".join(parts))
 
 
@@ -330,14 +340,14 @@ def _set_own(socket: zmq.Socket[bytes], own: KeyPair) -> None:
 
 
 def _peer_of(descriptor: int) -> str:
-    """The other end's address, if the connection still stands."""
+    """The other end's address. Who shows no key may be cut off before we look."""
     try:
-        borrowed = sockets.socket(fileno=descriptor)
+        borrowed = sockets.socket(sockets.AF_INET, sockets.SOCK_STREAM, 0, fileno=descriptor)
     except OSError:
-        return "?"
+        return GONE
     try:
         return str(borrowed.getpeername()[0])
     except OSError:
-        return "?"
+        return GONE
     finally:
         borrowed.detach()
