@@ -229,7 +229,7 @@ def test_dark_is_averaged_subtracted_and_cleared(tmp_path: Path) -> None:
 
 
 def test_flight_recorder_writes_when_asked_to(tmp_path: Path) -> None:
-    with line(flight=tmp_path) as (source, daemon, results, remote):
+    with line(flight=tmp_path) as (source, _, results, remote):
         with pytest.raises(RemoteError, match="no run has come yet"):
             remote.ask("flight")
         source.publisher.open(a_start(spectra=20))

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import msgpack
@@ -23,7 +23,6 @@ from cars_rt.protocol import (
     Start,
     StreamName,
     encode,
-    make_frame,
 )
 from cars_rt.protocol.layout import LEARN_AFTER, FrameLayout
 
@@ -261,11 +260,3 @@ def test_the_short_way_is_taken_when_writing() -> None:
     frame = a_frame("raman", 250)
     assert writer._like_the_last(frame) == encode(frame)
     assert np.shares_memory(np.frombuffer(writer.encode(frame)[2], np.uint8), frame.block)
-
-
-def test_a_frame_made_quickly_is_a_frame() -> None:
-    frame = a_frame("raman", 7)
-    quick = make_frame(*(getattr(frame, field.name) for field in fields(Frame)))
-    assert type(quick) is Frame and same(quick, frame)
-    with pytest.raises(AttributeError):
-        quick.sequence = 8  # type: ignore[misc]

@@ -12,8 +12,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from contextlib import suppress
 
-# Importing a command registers it.
-from cars_rt.cli import bench, check, ctl, demo, drive, files, run, train  # noqa: F401
+from cars_rt.cli import bench, check, ctl, demo, drive, files, run, train  # noqa: F401 - registers it
 from cars_rt.cli.app import app
 from cars_rt.console import fail
 

@@ -18,7 +18,7 @@ from cars_rt.daemon.worker import Computed, NotComputedError, Worker
 from cars_rt.engines import EngineError
 from cars_rt.engines.base import Slab
 from cars_rt.latency import Latencies
-from cars_rt.protocol import Band, Frame, make_frame
+from cars_rt.protocol import Band, Frame
 from cars_rt.stream import Publisher
 
 HUNG_S = 60.0  # an engine that computes one batch for so long will not come back
@@ -205,7 +205,7 @@ class Pipeline:
             while batch.sent < len(frames):
                 frame, row, received, before = frames[batch.sent]
                 now, time_ns = time.time_ns(), frame.time_ns
-                result = make_frame(
+                result = Frame(
                     "raman", frame.run, publisher.sequence, frame.index, time_ns,
                     {"raman": raman[row : row + len(frame.block)]}, received, now, before + lost, made_by,
                 )  # fmt: skip

@@ -14,7 +14,6 @@ from cars_rt.protocol.messages import (
     Reason,
     Start,
     StreamName,
-    make_frame,
 )
 from cars_rt.protocol.reader import Closed, Event, RunReader
 
@@ -43,6 +42,5 @@ __all__ = [
     "check_band",
     "decode",
     "encode",
-    "make_frame",
     "topic",
 ]

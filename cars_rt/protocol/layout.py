@@ -14,7 +14,7 @@ import numpy as np
 
 from cars_rt.protocol.codec import Part, encode
 from cars_rt.protocol.limits import MAX_COUNT
-from cars_rt.protocol.messages import DTYPES, MAIN_ARRAY, Frame, make_frame
+from cars_rt.protocol.messages import DTYPES, MAIN_ARRAY, Frame
 
 NUMBERS = ("sequence", "index", "time_ns")
 TIMES = ("time_in_ns", "time_out_ns")  # of the result stream, both or none
@@ -139,7 +139,7 @@ class FrameLayout:
         else:
             return None
         like = self._frame
-        return make_frame(
+        return Frame(
             like.stream, like.run, sequence, index, time_ns, {self._name: array},
             time_in_ns, time_out_ns, like.lost, like.made_by, like.bands,
         )  # fmt: skip
