@@ -39,6 +39,7 @@ VIEW_FROM = 16_384  # bytes; a smaller part is copied, since it may lie in a buf
 NOW, MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
 ZEROMQ_BYTES = 4_000_000  # of the buffer, at most so much lies in ZeroMQ's queue of each subscriber
 STALL_S = 10.0  # a subscriber that has taken nothing for so long has stopped reading
+LOOK_S = 0.005  # between two looks for new subscribers, which cost as much as several messages
 RETRY_S = 0.001  # how soon a send is tried again when a subscriber has no room
 
 # An unplugged cable is found by the kernel. ZeroMQ's own heartbeats must stay off: a subscriber whose
@@ -127,6 +128,7 @@ class Publisher:
         self._newest = self._ledger  # of the run that was opened last
         self._sequence = 0
         self._index = 0
+        self._look_at = 0.0  # when to look for new subscribers again
         self._refused_at: float | None = None  # since when some subscriber has had no room
         self._surrendered = False
         self._guard: Guard | None = None
@@ -137,7 +139,8 @@ class Publisher:
         self._send_part = super(zmq.Socket, self.socket).send
         self._writer = FrameWriter()
         self.socket.setsockopt(zmq.XPUB_NODROP, 1)
-        self.socket.setsockopt(zmq.XPUB_VERBOSER, 1)  # every subscription, so that each gets its start
+        # A subscription takes effect only when `serve` has seen it: the start comes before any frame.
+        self.socket.setsockopt(zmq.XPUB_MANUAL, 1)
         try:
             self._guard = secure_server(self.socket, address, security)
             self.socket.bind(address)
@@ -176,12 +179,15 @@ class Publisher:
 
     def serve(self) -> None:
         """Note who came and went, say `start` again to who came late, send what waits. Call it often."""
+        self._look_at = time.monotonic() + LOOK_S
         while cast(int, self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             event = self.socket.recv(zmq.NOBLOCK)
             if event[:1] == b"\x01":
+                self.socket.setsockopt(zmq.SUBSCRIBE, event[1:])
                 self.subscribers += 1
                 self._say_again = self._start is not None
             elif event[:1] == b"\x00":
+                self.socket.setsockopt(zmq.UNSUBSCRIBE, event[1:])
                 self.subscribers = max(self.subscribers - 1, 0)
         if self._say_again and self._start is not None:
             start = replace(self._start, sequence=self._sequence, index=self._index)
@@ -202,7 +208,8 @@ class Publisher:
         """
         deadline = time.monotonic() + timeout_s if timeout_s else 0.0
         while True:
-            self.serve()  # a new subscriber gets its start before the frame
+            if self._queue or self._say_again or time.monotonic() >= self._look_at:
+                self.serve()
             if not self._queue and not self._say_again and self._send(frame):
                 return True
             if self._keep(frame):

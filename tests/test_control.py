@@ -393,7 +393,7 @@ def test_control_and_preview_are_behind_keys_of_their_own(tmp_path: Path) -> Non
         assert daemon.control is not None and daemon.preview is not None
         address, shown = daemon.control.address, daemon.preview.publisher.address
         with Remote(address, client("operator")) as remote:
-            assert remote.ask("status")["ready"]
+            wait_until(lambda: remote.ask("status")["ready"])
         for keys_of, said in ((client("viewer"), "refused our key viewer"), (None, "expects keys")):
             with Remote(address, keys_of) as remote, pytest.raises(RemoteError, match=said):
                 remote.ask("status", timeout_s=2.0)

@@ -7,6 +7,7 @@ import pytest
 from helpers import LOCAL, PATIENCE_S, Collected, Published, a_frame, a_start, an_end, spectra_of, wait_until
 
 from cars_rt.demo.processes import free_addresses
+from cars_rt.protocol import Start
 from cars_rt.stream import Publisher, StreamError, Subscriber
 
 
@@ -26,6 +27,24 @@ def test_late_subscriber_gets_start_with_the_place_in_the_run() -> None:
     assert late.closed[0].ledger.lost == {"missing": 6}
     assert [frame.sequence for frame in late.frames] == [3]
     assert len(early.starts) == 1 and early.spectra == 8
+
+
+def test_nobody_gets_a_frame_before_the_start() -> None:
+    """Subscribers come while frames leave as fast as they can."""
+    with Published() as source:
+        source.publisher.open(a_start())
+        row, sequence = spectra_of(1), 0
+        for _ in range(20):
+            with Collected(source.address, "raw") as late:
+                while len(late.frames) < 3:
+                    for _ in range(20):
+                        assert source.publisher.send(a_frame(sequence, row), PATIENCE_S)
+                        sequence += 1
+                    while parts := late.subscriber.receive():
+                        late.events += late.reader.read(parts)
+            assert isinstance(late.events[0], Start)
+            assert {problem.kind for problem in late.problems} <= {"joined late"}
+        wait_until(lambda: source.publisher.serve() or not source.publisher.subscribers)
 
 
 def test_no_start_is_said_again_after_the_end() -> None:
