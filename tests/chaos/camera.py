@@ -42,6 +42,8 @@ class Camera(Instrument):
 
     def __init__(self, number: int, settings: argparse.Namespace) -> None:
         self.number, self.settings, self.yielded = number, settings, 0
+        lengths = settings.spectra.split(",")
+        self.planned = int(lengths[number % len(lengths)])
 
     def acquisition(self) -> Acquisition:
         return Acquisition(
@@ -49,14 +51,14 @@ class Camera(Instrument):
             raman_shift=np.linspace(800, 1500, self.settings.pixels),
             dtype="uint32",
             block=self.settings.block,
-            spectra=self.settings.spectra,
+            spectra=self.planned,
         )
 
     def frames(self) -> Iterator[NDArray[Any]]:
         ticks = paced(self.settings.rate / self.settings.block)
-        while self.yielded < self.settings.spectra:
+        while self.yielded < self.planned:
             next(ticks)
-            count = min(self.settings.block, self.settings.spectra - self.yielded)
+            count = min(self.settings.block, self.planned - self.yielded)
             counts = spectra(self.number, self.yielded, count, self.settings.pixels)
             self.yielded += count
             yield counts
@@ -68,7 +70,7 @@ def main() -> None:
     parser.add_argument("--truth", type=Path, required=True)
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--first", type=int, default=0, help="number of the first run")
-    parser.add_argument("--spectra", type=int, default=3000)
+    parser.add_argument("--spectra", default="3000", help="of a run; several with commas take turns")
     parser.add_argument("--pixels", type=int, default=160)
     parser.add_argument("--rate", type=float, default=0)
     parser.add_argument("--block", type=int, default=4)
