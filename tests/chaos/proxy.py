@@ -71,6 +71,7 @@ SPOIL: Mapping[str, Callable[[Parts, random.Random], Parts]] = {
     "version": lambda parts, rng: _with(parts, cars_rt=2),
     "field": lambda parts, rng: _with(parts, sequence=-1),
     "oversized": lambda parts, rng: _with(parts, arrays=[["counts", "uint32", [2**40, 160]]]),
+    "implausible": lambda parts, rng: _with(parts, **{rng.choice(["sequence", "index"]): rng.getrandbits(60)}),
     "dtype": _another_dtype,
     "shape": _another_shape,
 }
@@ -114,8 +115,8 @@ class FaultyProxy:
         self._out.setsockopt(zmq.XPUB_VERBOSER, 1)
         self._out.setsockopt(zmq.SNDTIMEO, 100)
         self._out.setsockopt(zmq.LINGER, 0)
-        port = self._out.bind_to_random_port("tcp://127.0.0.1")
-        self.address = f"tcp://127.0.0.1:{port}"
+        self._out.bind("tcp://127.0.0.1:*")
+        self.address = self._out.getsockopt_string(zmq.LAST_ENDPOINT)
         self._thread = threading.Thread(target=self._forward)
         self._thread.start()
 

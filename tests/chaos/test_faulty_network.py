@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from cars_rt.demo.processes import free_addresses
 from chaos import programs
 from chaos.judge import came_out, disagreements, judge
 from chaos.proxy import FaultyProxy
@@ -24,7 +23,7 @@ FAULTS: dict[str, dict[str, float]] = {
 
 def through(tmp_path: Path, proxy: dict[str, Any], runs: int = 3, spectra: int = 1500) -> None:
     """Some runs through a faulty network; fails unless daemon and tap say of each what is true."""
-    raw, raman = free_addresses(2)
+    raw, raman = programs.addresses(2)
     totals, truth = tmp_path / "totals.json", tmp_path / "truth.jsonl"
     with (
         FaultyProxy(raw, **proxy) as network,

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from helpers import Command, wait_until
 
-from cars_rt.demo.processes import free_addresses
 from cars_rt.verify import verify
 from chaos import programs
 from chaos.files import Kept, kept
@@ -97,7 +96,7 @@ class Measurement:
 
 def test_receipts_are_true_whoever_is_killed(tmp_path: Path) -> None:
     rng = random.Random(SEED)
-    raw, raman = free_addresses(2)
+    raw, raman = programs.addresses(2)
     with ExitStack() as stack:
         measurement = Measurement(tmp_path, raw, raman, stack)
         for _ in range(KILLS):
@@ -153,6 +152,8 @@ def check_daemons(
         fate[index] = ""
         assert not disagreements(end, fate), run
         assert end["reason"] == reason
+        frames = [seen.header["sequence"] for seen in messages if seen.kind == "frame"]
+        assert frames == list(range(end["frames"] - len(frames), end["frames"])), run
         if life == count - 1:
             assert not disagreements(receipts.pop(run), fate), run
     assert not receipts, "the last daemon has receipts of runs that it did not publish"
