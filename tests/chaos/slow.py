@@ -1,6 +1,6 @@
 """The daemon with an engine that takes its time: CHAOS_MS=2 python slow.py run --engine slow ...
 
-CHAOS_MS is what one spectrum costs; CHAOS_FAILS names batches (the how-manieth each is) that fail.
+CHAOS_MS is what one spectrum costs; the engine fails on a batch that holds a spectrum of CHAOS_FAILS.
 """
 
 import os
@@ -16,13 +16,12 @@ class Slow(Passthrough):
     """Copies as the pass-through engine does, but not at once."""
 
     name: ClassVar[str] = "slow"
-    batches: ClassVar[int] = 0  # of all engines of this kind: one that failed is replaced by a fresh one
 
     def launch(self, slab: int, rows: int) -> None:
         time.sleep(float(os.environ.get("CHAOS_MS", "0")) * rows / 1e3)
-        Slow.batches += 1
-        if str(Slow.batches) in os.environ.get("CHAOS_FAILS", "").split(","):
-            raise EngineError(f"batch {Slow.batches} was to fail")
+        held = {str(int(index)) for index in self.inputs[slab][:rows, 0]}
+        if held & set(os.environ.get("CHAOS_FAILS", "").split(",")):
+            raise EngineError("it was to fail on this batch")
         super().launch(slab, rows)
 
 
