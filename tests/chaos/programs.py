@@ -17,7 +17,8 @@ class Program(Command):
 
     def __exit__(self, *arguments: object) -> None:
         super().__exit__(*arguments)
-        print(f"-- {' '.join(map(str, self.process.args[2:4]))}\n{self.said}")
+        last = "\n".join(self.said.splitlines()[-12:])
+        print(f"-- {' '.join(map(str, self.process.args[2:4]))} said last\n{last}")
 
 
 def addresses(count: int) -> list[str]:
