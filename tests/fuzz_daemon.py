@@ -157,7 +157,9 @@ def _plain(message: Any) -> Parts:
 
 def _run(name: str, count: int) -> list[Parts]:
     """A run in good order that the engine can compute."""
-    frames = [a_frame(number, spectra(1, 4 * number, 4), name, index=4 * number) for number in range(count // 4)]
+    frames = [
+        a_frame(number, spectra(1, 4 * number, 4), name, index=4 * number) for number in range(count // 4)
+    ]
     start = a_start(name, axis=AXIS, dtype="uint32", block=4, spectra=count)
     end = an_end(len(frames), count, name, announced=count)
     return [_plain(each) for each in (start, *frames, end)]
@@ -165,7 +167,9 @@ def _run(name: str, count: int) -> list[Parts]:
 
 def main() -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--messages", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=None, help="the same seed sends the same messages")
     given = parser.parse_args()
@@ -175,7 +179,8 @@ def main() -> int:
         report = fuzz(given.messages, seed, Path(folder))
     print(
         f"{report.messages} messages in {report.seconds:.0f} s, seed {seed}: {report.runs} runs, "
-        f"{report.problems.total()} problems, memory {report.memory_mb[0]:.1f} to {report.memory_mb[-1]:.1f} MB"
+        f"{report.problems.total()} problems, "
+        f"memory {report.memory_mb[0]:.1f} to {report.memory_mb[-1]:.1f} MB"
     )
     for kind, count in report.problems.most_common():
         print(f"{count:12d}  {kind}")

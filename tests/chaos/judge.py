@@ -66,7 +66,11 @@ def judge(run: str, passed: Sequence[Passed], came: Sequence[Passed] | None = No
     start = passed[begin]
     end = next((each for each in ours if each.kind == "end"), None)
     stop = next(
-        (number for number, each in enumerate(passed) if number > begin and each.kind == "start" and each.run != run),
+        (
+            number
+            for number, each in enumerate(passed)
+            if number > begin and each.kind == "start" and each.run != run
+        ),
         len(passed),
     )
     if end is not None:
@@ -106,7 +110,9 @@ def judge(run: str, passed: Sequence[Passed], came: Sequence[Passed] | None = No
             problems["source skip"] += 1
     elif stop < len(passed):
         problems["second start"] += 1
-    sent = None if came is None else _indices(each for each in came if each.run == run and each.kind == "frame")
+    sent = (
+        None if came is None else _indices(each for each in came if each.run == run and each.kind == "frame")
+    )
     fate = np.full(announced, "missing", dtype="U16")
     if sent is not None and end is not None:
         fate[[index for index in range(announced) if index not in sent]] = "upstream"

@@ -48,8 +48,10 @@ def daemon(listen: str, publish: str, totals: Path | None = None, **flags: objec
     return Program("run", *_flags(given | ({"summary": totals} if totals else {}) | flags))
 
 
-def slow_daemon(listen: str, publish: str, totals: Path, ms: float, fails: str = "", **flags: object) -> Program:
-    """As `daemon`, but each spectrum takes `ms`, and the batches named fail."""
+def slow_daemon(
+    listen: str, publish: str, totals: Path, ms: float, fails: str = "", **flags: object
+) -> Program:
+    """As `daemon`, but each spectrum takes `ms`, and those with a spectrum of `fails` fail."""
     given = {"engine": "slow", "listen": listen, "publish": publish, "subscribers": 1, "summary": totals}
     return Program(
         "run", *_flags(given | flags),

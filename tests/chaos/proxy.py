@@ -71,7 +71,9 @@ SPOIL: Mapping[str, Callable[[Parts, random.Random], Parts]] = {
     "version": lambda parts, rng: _with(parts, cars_rt=2),
     "field": lambda parts, rng: _with(parts, sequence=-1),
     "oversized": lambda parts, rng: _with(parts, arrays=[["counts", "uint32", [2**40, 160]]]),
-    "implausible": lambda parts, rng: _with(parts, **{rng.choice(["sequence", "index"]): rng.getrandbits(60)}),
+    "implausible": lambda parts, rng: _with(
+        parts, **{rng.choice(["sequence", "index"]): rng.getrandbits(60)}
+    ),
     "dtype": _another_dtype,
     "shape": _another_shape,
 }
@@ -155,7 +157,9 @@ class FaultyProxy:
             return
         if fault == "spoil":
             name = self._rng.choice(list(SPOIL))
-            spoilt = Passed("frame", message.run, message.sequence, message.index, message.spectra, spoilt=name)
+            spoilt = Passed(
+                "frame", message.run, message.sequence, message.index, message.spectra, spoilt=name
+            )
             self._send(SPOIL[name](parts, self._rng), spoilt)
         elif fault != "remove":
             self._send(parts, message)

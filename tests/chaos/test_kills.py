@@ -130,9 +130,7 @@ def lives_of(results: list[Seen], deaths: list[int]) -> Lives:
     return lives
 
 
-def check_daemons(
-    lives: Lives, truth: dict[str, Any], totals: list[dict[str, Any]], count: int
-) -> None:
+def check_daemons(lives: Lives, truth: dict[str, Any], totals: list[dict[str, Any]], count: int) -> None:
     """Each `end` says what really came out of that daemon; only a killed one owes an `end`."""
     receipts = {each["run"]: each for each in totals}
     for (life, run), messages in lives.items():
@@ -214,5 +212,3 @@ def check_verify(file: Kept) -> None:
     unended = [stream for stream, part in file.parts.items() if part.receipt is None]
     for stream in unended:
         assert f"{stream}: the run never ended, so there is no receipt" in untrue, (file.path, untrue)
-
-

@@ -54,7 +54,9 @@ def test_driver_killed_in_the_middle(restarted: bool, tmp_path: Path) -> None:
         receipt, *others = programs.totals_of(daemon, totals)
     out = came_out([seen for seen in results.messages if seen.run == receipt["run"]])
     assert len(out) > 700 and receipt["reason"] == "interrupted"
-    assert not disagreements(receipt, fate_of(int(out[-1]) + 1, out), {"second start": 1} if restarted else {})
+    assert not disagreements(
+        receipt, fate_of(int(out[-1]) + 1, out), {"second start": 1} if restarted else {}
+    )
     assert not disagreements(results.of("end")[0].header, fate_of(int(out[-1]) + 1, out))
     assert [(each["sent"], each["lost"]) for each in others] == [(1000, {})] * restarted
 
@@ -151,7 +153,9 @@ def test_run_whose_start_or_end_was_lost(lost: str, tmp_path: Path) -> None:
         results.ends(2 if lost == "start" else 3)
         receipts = programs.totals_of(daemon, totals)
     first, second, third = (each["run"] for each in programs.truth_of(truth))
-    assert [each["run"] for each in receipts] == ([first, third] if lost == "start" else [first, second, third])
+    assert [each["run"] for each in receipts] == (
+        [first, third] if lost == "start" else [first, second, third]
+    )
     for receipt in receipts:
         true = judge(receipt["run"], network.passed)
         assert true.announced == 1000
