@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import msgpack
 import zmq
+from helpers import wait_until
 
 Parts = list[bytes]
 
@@ -94,6 +95,7 @@ class FaultyProxy:
         self,
         upstream: str,
         *,
+        address: str = "tcp://127.0.0.1:*",
         seed: int = 0,
         remove: float = 0,
         repeat: float = 0,
@@ -117,10 +119,18 @@ class FaultyProxy:
         self._out.setsockopt(zmq.XPUB_VERBOSER, 1)
         self._out.setsockopt(zmq.SNDTIMEO, 100)
         self._out.setsockopt(zmq.LINGER, 0)
-        self._out.bind("tcp://127.0.0.1:*")
+        wait_until(lambda: self._bound(address))
         self.address = self._out.getsockopt_string(zmq.LAST_ENDPOINT)
         self._thread = threading.Thread(target=self._forward)
         self._thread.start()
+
+    def _bound(self, address: str) -> bool:
+        """ZeroMQ gives an address back some time after its socket was closed."""
+        try:
+            self._out.bind(address)
+        except zmq.ZMQError:
+            return False
+        return True
 
     def _forward(self) -> None:
         source = zmq.Context.instance().socket(zmq.XSUB)

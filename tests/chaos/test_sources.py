@@ -139,6 +139,40 @@ def test_daemon_restarted_in_the_middle_of_a_run(tmp_path: Path) -> None:
     assert not disagreements(raman_part.receipt, fate_of(12_000, raman_part.index))
 
 
+@pytest.mark.parametrize("long", [False, True])
+def test_connection_broken_in_the_middle_of_a_run(long: bool, tmp_path: Path) -> None:
+    """After a short break the run goes on with a gap; after a long one it is met as a run joined late."""
+    raw, raman, between = programs.addresses(3)
+    totals, truth = tmp_path / "totals.json", tmp_path / "truth.jsonl"
+    spectra = 40_000 if long else 8000
+    with (
+        Tap(raman, "raman") as results,
+        programs.daemon(between, raman, totals) as daemon,
+        programs.camera(raw, truth, spectra=spectra, rate=4000) as camera,
+    ):
+        with FaultyProxy(raw, address=between):
+            results.until(lambda tap: tap.spectra > 1000)
+        if long:
+            daemon.wait_for("vanished in mid-run")
+        with FaultyProxy(raw, address=between):
+            results.ends(2 if long else 1)
+            assert camera.end() == 0, camera.said
+            receipts = programs.totals_of(daemon, totals)
+    out = came_out(results.messages)
+    (gap,) = np.flatnonzero(np.diff(out) != 1)
+    before, after = out[: gap + 1], out[gap + 1 :]
+    assert len(before) > 1000 and after[-1] == spectra - 1
+    if long:
+        fates = [fate_of(int(before[-1]) + 1, before), fate_of(spectra, after)]
+        reasons = ["interrupted", "complete"]
+    else:
+        fates, reasons = [fate_of(spectra, out)], ["complete"]
+    assert [each["reason"] for each in receipts] == reasons
+    for receipt, end, fate in zip(receipts, results.of("end"), fates, strict=True):
+        assert not disagreements(receipt, fate)
+        assert not disagreements(end.header, fate)
+
+
 @pytest.mark.parametrize("lost", ["start", "end"])
 def test_run_whose_start_or_end_was_lost(lost: str, tmp_path: Path) -> None:
     raw, raman = programs.addresses(2)
