@@ -32,7 +32,6 @@ from cars_rt.console import EXIT_INCOMPLETE
 from cars_rt.demo.processes import Program
 from cars_rt.drivers.simulator import SimulatedMicroscope, SimulatorSettings
 
-ADDRESSES = "tcp://127.0.0.1:5955", "tcp://127.0.0.1:5956"
 FILE_SCAN = "16x32"  # spectra that are replayed again and again
 GROWTH_MB = 5.0  # allowed from the end of the warm-up to the end, by a straight line through all samples
 WARM_UP = 0.2  # of the time, but not more than
@@ -134,7 +133,8 @@ class Soak:
         np.savez(self.file, spectra=counts, raman_shift=about.raman_shift, dark=about.dark)
         self.in_file = len(counts)
         self.number = 0
-        raw, raman = ADDRESSES
+        raw, raman = (f"tcp://127.0.0.1:{given.port + number}" for number in range(2))
+        self.raw = raw
         self.counter = Counter(raman)
         self.counter.start()
         subscribers = 1 + given.record
@@ -167,7 +167,7 @@ class Soak:
         self.number += 1
         self.driver = self.start(
             "driver", "drive", "replay", self.file, "--rate", given.rate, "--block", given.block,
-            "--loops", max(round(spectra / self.in_file), 1) if spectra else 0, "--publish", ADDRESSES[0],
+            "--loops", max(round(spectra / self.in_file), 1) if spectra else 0, "--publish", self.raw,
             "--summary", self.folder / f"driver-{self.number}.json",
         )  # fmt: skip
 
@@ -354,6 +354,7 @@ def main() -> int:
     parser.add_argument("--run-minutes", type=float, default=5, help="length of one run; 0: one run only")
     parser.add_argument("--no-record", dest="record", action="store_false", help="count, write nothing")
     parser.add_argument("--every", type=float, default=5, help="seconds between two looks")
+    parser.add_argument("--port", type=int, default=5955, help="of the raw stream; results on the next one")
     parser.add_argument("--output", type=Path, default=Path("soak-output"))
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)

@@ -3,12 +3,14 @@
 import os
 from pathlib import Path
 
+import pytest
 from fuzz_daemon import GROWTH_MB, fuzz
 
 MESSAGES = int(os.environ.get("FUZZ_MESSAGES", "100000"))
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
 
 
+@pytest.mark.timeout(60 + MESSAGES // 1000)
 def test_every_mutated_message_is_counted_and_the_memory_stays_flat(tmp_path: Path) -> None:
     report = fuzz(MESSAGES, SEED, tmp_path)
     assert not report.differences

@@ -1,6 +1,6 @@
 """kill -9 of driver, daemon and recorder, at moments chosen by progress: what is left says what is true.
 
-CHAOS_KILLS=500 CHAOS_SEED=7 python -m pytest tests/chaos/test_kills.py runs it for longer, and otherwise.
+CHAOS_KILLS=500 CHAOS_SEED=7 python -m pytest tests/chaos/test_kills.py kills more often, and others.
 """
 
 import os
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from helpers import Command, wait_until
 
 from cars_rt.verify import verify
@@ -94,6 +95,7 @@ class Measurement:
         return programs.totals_of(self.programs["daemon"], self.folder / "totals.json")
 
 
+@pytest.mark.timeout(120 + 6 * KILLS)
 def test_receipts_are_true_whoever_is_killed(tmp_path: Path) -> None:
     rng = random.Random(SEED)
     raw, raman = programs.addresses(2)
