@@ -48,6 +48,9 @@ def through(tmp_path: Path, proxy: dict[str, Any], runs: int = 3, spectra: int =
         assert came_out(frames).tolist() == [index for index, cause in enumerate(true.fate) if not cause]
         assert end.header["frames"] == sum(seen.kind == "frame" for seen in frames)
         assert receipt["received"] == true.arrived
+        for seen in frames:
+            if seen.kind == "frame":
+                assert seen.header["lost"] == (true.fate[: seen.index] != "").sum()
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

@@ -181,6 +181,20 @@ def check_files(folder: Path, lives: Lives, truth: dict[str, Any]) -> None:
         if len(file.parts) == 2:
             check_verify(file)
     assert complete > 0, "not one run was left in peace"
+    check_command(folder)
+
+
+def check_command(folder: Path) -> None:
+    """The exit code says it, too."""
+    files = [file for file in map(kept, sorted(folder.glob("*.h5"))) if len(file.parts) == 2]
+    unended = [file for file in files if any(part.receipt is None for part in file.parts.values())]
+    for file, code in (
+        (next(each for each in files if each.complete), 0),
+        *((each, 3) for each in unended[:1]),
+    ):
+        with Command("verify", file.path, "--engine", "passthrough") as command:
+            assert command.end() == code, command.said
+            assert ("the run never ended, so there is no receipt" in command.said) == (code == 3)
 
 
 def check_part(
