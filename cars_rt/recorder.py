@@ -9,7 +9,13 @@ from pathlib import Path
 from cars_rt.access import RecorderAccess
 from cars_rt.client import Source
 from cars_rt.protocol import Closed, Event, Frame, Reason, Start, StreamName
-from cars_rt.recording import Recording, RecordingError, refuse_existing, refuse_unwritable
+from cars_rt.recording import (
+    Recording,
+    RecordingError,
+    partial_path,
+    refuse_existing,
+    refuse_unwritable,
+)
 from cars_rt.security import ClientKeys
 from cars_rt.stream import RAMAN_ADDRESS
 
@@ -196,9 +202,10 @@ def _name(start: Start) -> str:
 
 
 def _unused(path: Path) -> Path:
-    """The path, or with a number where a run is met twice, such as after an interruption."""
+    """The path, or with a number where a run is met twice, such as after an interruption, or where a
+    recorder that was killed left a part of it."""
     paths = [path, *(path.with_stem(f"{path.stem}-{number}") for number in range(2, 1000))]
-    return next((each for each in paths if not each.exists()), path)
+    return next((each for each in paths if not each.exists() and not partial_path(each).exists()), path)
 
 
 def _check_output(output: Path, one_run: bool, overwrite: bool) -> None:

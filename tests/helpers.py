@@ -208,11 +208,11 @@ ENVIRONMENT = {
 
 
 class Command:
-    """`cars-rt ...` as a process of its own; killed at the end if it still runs."""
+    """`cars-rt ...`, or another module, as a process of its own; killed at the end if it still runs."""
 
-    def __init__(self, *arguments: object, **environment: str) -> None:
+    def __init__(self, *arguments: object, module: str = "cars_rt", **environment: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "cars_rt", *map(str, arguments)],
+            [sys.executable, "-m", module, *map(str, arguments)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

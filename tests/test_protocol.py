@@ -566,6 +566,39 @@ def test_an_index_that_counts_frames_is_explained() -> None:
     assert read.lost == {"missing": 4}
 
 
+@pytest.mark.parametrize("lie", [{"sequence": 2**40}, {"index": 2**40}, {"sequence": 40, "index": 90}])
+def test_a_damaged_number_costs_its_frame_and_not_all_that_follow(lie: dict[str, int]) -> None:
+    frames = [replace(a_frame(n, n), **(lie if n == 3 else {})) for n in range(10)]
+    read = Read.of(a_start(spectra=10), *frames, an_end(10, 10, announced=10))
+    assert read.kinds == ["implausible", "sequence jump"]
+    assert read.passed == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+    assert read.lost == {"missing": 1} and read.closed.ledger.ranges == [("missing", 3, 1)]
+
+
+def test_a_jump_beyond_the_plan_is_believed_when_the_next_frame_bears_it_out() -> None:
+    frames = [a_frame(n, n) for n in (0, 1, 2, 12, 13, 14, 15)]
+    read = Read.of(a_start(spectra=5), *frames, an_end(16, 16, announced=16))
+    assert read.kinds == ["implausible", "sequence jump"]
+    assert read.passed == [0, 1, 2, 13, 14, 15]
+    assert read.lost == {"missing": 10} and read.closed.ledger.ranges == [("missing", 3, 10)]
+
+
+def test_a_publisher_that_was_restarted_leaves_a_gap_and_is_no_liar() -> None:
+    """It joined late itself: spectra 2 to 4 went by, and its end counts what it sent since."""
+    before, after = (a_frame(n, n) for n in (0, 1)), (a_frame(n, n) for n in (5, 6, 7))
+    end = an_end(8, 3, announced=8, lost={"missing": 5})
+    read = Read.of(a_start(), *before, a_start(sequence=5, index=5), *after, end)
+    assert read.kinds == ["sequence jump"] and read.passed == [0, 1, 5, 6, 7]
+    assert read.lost == {"missing": 3} and read.closed.ledger.ranges == [("missing", 2, 3)]
+
+
+def test_what_comes_outside_of_runs_is_counted_apart() -> None:
+    other = a_frame(1, 1, run="other")
+    read = Read.of(a_frame(), a_start(), an_end(), a_frame(), other)
+    assert read.reader.outside == {"unknown run": 2, "after end": 1}
+    assert not read.closed.ledger.problems
+
+
 def test_a_missing_tail_is_settled_at_the_end() -> None:
     read = Read.of(a_start(), a_frame(0, 0, 2), an_end(3, 6, announced=8, lost={"overload": 2}))
     assert read.kinds == ["tail missing"]

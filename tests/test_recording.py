@@ -26,8 +26,8 @@ from helpers import (
 from cars_rt import recording
 from cars_rt.accounting import Ledger
 from cars_rt.protocol import Start
-from cars_rt.recorder import Recorded, Recorder, RecordSettings
-from cars_rt.recording import Recording, RecordingError, read_rows
+from cars_rt.recorder import Recorded, Recorder, RecordSettings, _unused
+from cars_rt.recording import Recording, RecordingError, partial_path, read_rows
 
 
 class RecorderThread:
@@ -320,3 +320,11 @@ def test_summary_of_the_command_says_what_is_in_the_file(tmp_path: Path) -> None
         assert recorder.end() == 0, recorder.said
     (run,) = summary(totals)
     assert run["complete"] and run["rows"] == {"raman": 4} and run["path"] == str(tmp_path / "scan.h5")
+
+
+def test_recorder_that_was_killed_leaves_its_part_and_the_next_one_takes_another_name(tmp_path: Path) -> None:
+    path = tmp_path / "scan.h5"
+    partial_path(path).touch()
+    assert _unused(path) == tmp_path / "scan-2.h5"
+    (tmp_path / "scan-2.h5").touch()
+    assert _unused(path) == tmp_path / "scan-3.h5"

@@ -4,6 +4,7 @@ Pure: parts in, events out. The daemon, the recorder and the client all read thr
 they judge a stream alike.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -39,7 +40,7 @@ class RunReader:
     `read` turns the parts of one message into events: the message itself if it is in order, and a
     Problem for everything that is not. A frame is passed on only if it belongs to the run whose
     `start` was seen, has the announced dtype and pixels, and is not older than what came before.
-    `ledger` counts the open run.
+    `ledger` counts the open run, `outside` (kinds of problems) what came while none was open.
     """
 
     def __init__(self, stream: StreamName) -> None:
@@ -48,6 +49,8 @@ class RunReader:
         self.ledger = Ledger()
         self._sequence = 0  # expected next
         self._index = 0
+        self._doubted: tuple[int, int] | None = None  # sequence, index that would bear out a wild jump
+        self.outside: Counter[str] = Counter()
         self._last: str | None = None  # the run that ended last: its stragglers are not "unknown"
         self._layout: FrameLayout | None = None  # of a frame of the open run that was in order
         self._missed = 0  # frames in a row that were not like it
@@ -115,6 +118,7 @@ class RunReader:
                 events.append(interrupted)
         self.run, self.ledger, self._layout = start, Ledger(), None
         self._sequence = self._index = 0
+        self._doubted = None
         events.append(start)
         if start.index:
             events.append(self._gap(Cause.MISSING, start.index, "joined late", "joined late"))
@@ -134,6 +138,8 @@ class RunReader:
         if frame.sequence < self._sequence:
             text = f"frame {frame.sequence} came again or too late (next is {self._sequence})"
             return [self._problem(Cause.REPEATED, spectra, text, "repeat")]
+        if doubt := self._doubt(frame, run):
+            return [self._problem(Cause.REJECTED, 0, doubt, "implausible")]
         if frame.index < self._index:
             self._sequence = frame.sequence + 1
             text = f"frame {frame.sequence} begins at spectrum {frame.index}, which is not after the last one"
@@ -178,6 +184,10 @@ class RunReader:
         ledger = self.ledger
         here = ledger.spectra + ledger.lost[Cause.REJECTED]
         sent = max(end.spectra, here)
+        if here > end.spectra and ledger.spectra + ledger.total_lost == end.announced:
+            # The publisher was restarted in the middle and counts what it sent since; our count adds up.
+            sent = here + ledger.lost[Cause.MISSING]
+            end = replace(end, spectra=sent)
         announced = sent + ledger.lost[Cause.UPSTREAM] if end.announced is None else max(end.announced, sent)
         if sent > end.spectra or (end.announced is not None and announced > end.announced):
             text = f"end says {end.announced} spectra announced, {end.spectra} sent, but {here} came"
@@ -188,11 +198,32 @@ class RunReader:
         events.append(self._close(end))
         return events
 
+    def _doubt(self, frame: Frame, run: Start) -> str | None:
+        """Why this frame's numbers cannot be believed, or None.
+
+        One number damaged on the way would otherwise make repeats of all frames that follow. A jump that
+        the next frame bears out is believed.
+        """
+        frames, spectra = frame.sequence - self._sequence, frame.index - self._index
+        after = frame.index + len(frame.block)
+        text = None
+        if frames > max(spectra, 0):
+            text = f"the sequence jumps by {frames}, index by {spectra}, though each frame holds a spectrum"
+        elif spectra > 0 and run.spectra is not None and after > run.spectra:
+            text = f"index jumps beyond the {run.spectra} spectra that start announced"
+        if text is None or (frame.sequence, frame.index) == self._doubted:
+            self._doubted = None
+            return None
+        self._doubted = frame.sequence + 1, after
+        return f"frame {frame.sequence} with spectrum {frame.index}: {text}"
+
     # -- helpers ------------------------------------------------------------------------------------
 
     def _problem(self, cause: Cause, spectra: int, text: str, kind: str, first: int = 0) -> Problem:
         problem = Problem(cause, spectra, text, kind, first)
         self.ledger.found(problem)
+        if self.run is None:
+            self.outside[kind] += 1
         return problem
 
     def _gap(self, cause: Cause, spectra: int, text: str, kind: str) -> Problem:
