@@ -258,7 +258,7 @@ class _Seen:
     ages: Latencies = field(default_factory=Latencies)
     youngest_ms: float = float("inf")
 
-    def take(self, parts: Sequence[Part]) -> None:
+    def take(self, parts: list[bytes]) -> None:
         now, now_ns = time.perf_counter(), time.time_ns()
         for event in self.reader.read(parts):
             match event:
