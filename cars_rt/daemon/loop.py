@@ -25,7 +25,7 @@ from cars_rt.daemon.settings import OFF, DaemonSettings
 from cars_rt.daemon.snapshot import Phase, Queue, Snapshot, State
 from cars_rt.engines import EngineError, ModelError
 from cars_rt.physics.axis import AxisError
-from cars_rt.protocol import Closed, Event, Frame, Reason, RunReader, Start
+from cars_rt.protocol import Closed, Event, Frame, Part, Reason, RunReader, Start
 from cars_rt.stream import RETRY_S, Publisher, Subscriber
 
 log = logging.getLogger("cars_rt.daemon")
@@ -223,7 +223,7 @@ class Daemon:
                 else:
                     self._handle(event, received)
 
-    def _keep(self, event: Event, parts: list[bytes]) -> None:
+    def _keep(self, event: Event, parts: list[Part]) -> None:
         """What the flight recorder wants to see, in the order in which it came."""
         assert self.flight is not None
         match event:
