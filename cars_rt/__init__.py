@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cars_rt.client import AsyncClient, Client, NoDataError, Run, connect, connect_async
+    from cars_rt.security import ClientKeys
 
-__all__ = ["AsyncClient", "Client", "NoDataError", "Run", "connect", "connect_async"]
+__all__ = ["AsyncClient", "Client", "ClientKeys", "NoDataError", "Run", "connect", "connect_async"]
 __version__ = version("cars-rt")
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from cars_rt.accounting import Ledger, Problem
 from cars_rt.protocol import Closed, End, Event, Frame, Reason, RunReader, Start, StreamName
+from cars_rt.security import ClientKeys
 from cars_rt.stream import RAMAN_ADDRESS, Subscriber
 
 log = logging.getLogger("cars_rt.client")
@@ -35,8 +36,8 @@ class NoDataError(TimeoutError):
 class Source:
     """Events of one stream, and whether anybody is publishing. The base of both clients."""
 
-    def __init__(self, address: str, stream: StreamName) -> None:
-        self.subscriber = Subscriber(address, stream)
+    def __init__(self, address: str, stream: StreamName, security: ClientKeys | None = None) -> None:
+        self.subscriber = Subscriber(address, stream, security=security)
         self.reader = RunReader(stream)
         self.quiet_since = time.monotonic()
         self._reported: set[str] = set()
@@ -75,6 +76,8 @@ class Source:
 
     def describe(self) -> str:
         """Whether anybody is publishing, in a phrase."""
+        if self.subscriber.trouble:
+            return self.subscriber.trouble
         if not self.connected:
             return f"nobody publishes at {self.subscriber.address}"
         return f"connected to {self.subscriber.address}, but no data came"
@@ -90,7 +93,8 @@ class Source:
             self._said = False
         if before and not now:
             self._since = time.monotonic()
-        if not now and not self._said and time.monotonic() - self._since > PATIENCE_S:
+        patient = time.monotonic() - self._since > PATIENCE_S and not self.subscriber.trouble
+        if not now and not self._said and patient:
             log.warning("nobody publishes at %s yet; waiting", self.subscriber.address)
             self._said = True
 
@@ -263,18 +267,27 @@ class AsyncClient(_Queue):
 
 
 def connect(
-    address: str = RAMAN_ADDRESS, stream: StreamName = "raman", *, timeout: float | None = None
+    address: str = RAMAN_ADDRESS,
+    stream: StreamName = "raman",
+    *,
+    timeout: float | None = None,
+    security: ClientKeys | None = None,
 ) -> Client:
     """Connect to a stream: the daemon's results, or with stream="raw" a driver's counts.
 
     Returns at once; the publisher may appear later. With a timeout (s), waiting longer than that for
-    data raises NoDataError. Raises StreamError for an impossible address.
+    data raises NoDataError. A publisher with keys wants security=ClientKeys.load("me.key", "daemon.pub").
+    Raises StreamError for an impossible address.
     """
-    return Client(Source(address, stream), timeout)
+    return Client(Source(address, stream, security), timeout)
 
 
 def connect_async(
-    address: str = RAMAN_ADDRESS, stream: StreamName = "raman", *, timeout: float | None = None
+    address: str = RAMAN_ADDRESS,
+    stream: StreamName = "raman",
+    *,
+    timeout: float | None = None,
+    security: ClientKeys | None = None,
 ) -> AsyncClient:
     """As `connect`, for asyncio."""
-    return AsyncClient(Source(address, stream), timeout)
+    return AsyncClient(Source(address, stream, security), timeout)

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cars_rt.access import RecorderAccess
 from cars_rt.client import Source
 from cars_rt.protocol import Closed, Event, Frame, Reason, Start, StreamName
 from cars_rt.recording import Recording, RecordingError, refuse_existing, refuse_unwritable
+from cars_rt.security import ClientKeys
 from cars_rt.stream import RAMAN_ADDRESS
 
 log = logging.getLogger("cars_rt.recorder")
@@ -36,6 +38,8 @@ class RecordSettings:
     summary: Path | None = None
     """Write what was recorded to this JSON file at the end."""
 
+    access: RecorderAccess = field(default_factory=RecorderAccess)
+
 
 @dataclass(slots=True)
 class Recorded:
@@ -51,7 +55,8 @@ class Recorded:
 class Recorder:
     """Writes runs to `output`: one run if it is a .h5 file, every run if it is a folder.
 
-    Raises StreamError for an impossible address, RecordingError if the output cannot be written.
+    Raises StreamError for an impossible address, KeysError for keys that cannot be used, RecordingError if
+    the output cannot be written.
     """
 
     def __init__(self, output: Path, settings: RecordSettings) -> None:
@@ -62,11 +67,13 @@ class Recorder:
         self._stopping = False
         self._open: dict[str, tuple[Recording, Recorded]] = {}
         self._flushed = self._ended = time.monotonic()
+        raman = (settings.raman, settings.access.raman(settings.raman))
+        raw = (settings.raw, settings.access.raw(settings.raw))
         _check_output(output, self.one_run, settings.overwrite)
-        addresses: dict[StreamName, str | None] = {"raw": settings.raw, "raman": settings.raman}
+        streams: dict[StreamName, tuple[str | None, ClientKeys | None]] = {"raw": raw, "raman": raman}
         self.sources: dict[StreamName, Source] = {
-            stream: Source(address, stream)
-            for stream, address in addresses.items()
+            stream: Source(address, stream, keys)
+            for stream, (address, keys) in streams.items()
             if address and address != "none"
         }
         if not self.sources:

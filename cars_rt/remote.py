@@ -13,6 +13,7 @@ import zmq
 
 from cars_rt.protocol import ProtocolError
 from cars_rt.protocol.control import Request, decode_reply, encode_request
+from cars_rt.security import ClientKeys, why_refused
 from cars_rt.stream import CONTROL_ADDRESS, connect_control
 
 STEP_S = 0.2
@@ -25,11 +26,15 @@ class RemoteError(RuntimeError):
 
 
 class Remote:
-    """One connection to a daemon's control socket. Raises StreamError for an impossible address."""
+    """One connection to a daemon's control socket.
 
-    def __init__(self, address: str = CONTROL_ADDRESS) -> None:
+    Raises StreamError for an impossible address, KeysError for keys that cannot be used.
+    """
+
+    def __init__(self, address: str = CONTROL_ADDRESS, security: ClientKeys | None = None) -> None:
         self.address = address
-        self._socket = connect_control(address)
+        self._security = security
+        self._socket, self._monitor = connect_control(address, security)
 
     def ask(
         self,
@@ -53,10 +58,12 @@ class Remote:
         while not self._socket.poll(int(STEP_S * 1e3)):
             waiting()
             if time.monotonic() > deadline:
+                why = why_refused(self._monitor, self.address, self._security)
                 self.close()  # a REQ socket cannot ask again before it was answered
-                self._socket = connect_control(self.address)
+                self._socket, self._monitor = connect_control(self.address, self._security)
                 raise RemoteError(
-                    f"no daemon answered at {self.address} within {timeout_s:g} s; "
+                    why
+                    or f"no daemon answered at {self.address} within {timeout_s:g} s; "
                     "is `cars-rt run` running there?"
                 )
         try:
@@ -69,6 +76,8 @@ class Remote:
 
     def close(self) -> None:
         """Disconnect."""
+        self._socket.disable_monitor()
+        self._monitor.close(0)
         self._socket.close(0)
 
     def __enter__(self) -> Self:

@@ -22,7 +22,9 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from cars_rt.accounting import Cause, Ledger, Problem
+from cars_rt.keys import KeysError
 from cars_rt.protocol import MAX_PAYLOAD_BYTES, End, Frame, FrameWriter, Part, Start, StreamName, encode
+from cars_rt.security import FAILED, Access, ClientKeys, Guard, refusal, secure_client, secure_server
 
 log = logging.getLogger("cars_rt.stream")
 
@@ -52,7 +54,9 @@ KEEPALIVE = {
 
 VANISHED_S = 5.0  # a publisher that is away for so long has died: an open run is closed as interrupted
 CUT_S = 1.0  # after so long without an attempt to connect again, ZeroMQ has given the connection up
-CUT = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+REFUSED_S = 5.0  # and so long where it was for keys: somebody has to do something first
+BROKEN_OFF = 3  # so many handshakes in a row that the other end broke off are no accident
+CUT = zmq.EVENT_DISCONNECTED | FAILED
 TRYING = zmq.EVENT_CONNECTED | zmq.EVENT_CONNECT_DELAYED | zmq.EVENT_CONNECT_RETRIED
 
 
@@ -93,8 +97,8 @@ class Publisher:
     that is full, too, `overload` says what happens: the owner waits (`block`), the oldest or the newest
     frames are dropped, and counted in the run's ledger under `cause`. A subscriber that has taken nothing
     for stall_s has stopped reading: from then on messages go to the others without it, until it reads
-    again and finds the gap in the sequence. Frames are numbered here as they leave. Raises StreamError if
-    the address cannot be bound.
+    again and finds the gap in the sequence. Frames are numbered here as they leave. security says who may
+    subscribe. Raises StreamError if the address cannot be bound, KeysError if it may not be.
     """
 
     def __init__(
@@ -106,6 +110,7 @@ class Publisher:
         overload: Overload = "block",
         stall_s: float = STALL_S,
         cause: Cause = Cause.OVERLOAD,
+        security: Access = None,
     ) -> None:
         """stall_s: 0 waits for ever for a subscriber that does not read."""
         self.stream = stream
@@ -126,6 +131,7 @@ class Publisher:
         self._look_at = 0.0  # when to look for new subscribers again
         self._refused_at: float | None = None  # since when some subscriber has had no room
         self._surrendered = False
+        self._guard: Guard | None = None
         self._context = zmq.Context()  # its own, so that close can wait for this socket alone
         self.socket: zmq.Socket[bytes] = self._context.socket(zmq.XPUB)
         _configure(self.socket)
@@ -136,10 +142,14 @@ class Publisher:
         # A subscription takes effect only when `serve` has seen it: the start comes before any frame.
         self.socket.setsockopt(zmq.XPUB_MANUAL, 1)
         try:
+            self._guard = secure_server(self.socket, address, security)
             self.socket.bind(address)
         except zmq.ZMQError as error:
             self.close(0)
             raise StreamError(_cannot_bind(address, error)) from None
+        except KeysError:
+            self.close(0)
+            raise
         self.address = cast(bytes, self.socket.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
 
     @property
@@ -161,6 +171,11 @@ class Publisher:
     def blocked(self) -> bool:
         """Whether anything waits for room."""
         return bool(self._queue)
+
+    @property
+    def refused(self) -> int:
+        """Attempts to connect without an allowed key, so far."""
+        return self._guard.refused if self._guard is not None else 0
 
     def serve(self) -> None:
         """Note who came and went, say `start` again to who came late, send what waits. Call it often."""
@@ -267,6 +282,8 @@ class Publisher:
         """
         begin = time.monotonic()
         taken = self.flush(math.inf if linger_s is None else linger_s) or not self.give_up()
+        if self._guard is not None:
+            self._guard.close()
         self.socket.close(
             -1 if linger_s is None else int(max(linger_s - (time.monotonic() - begin), 0) * 1e3)
         )
@@ -410,26 +427,44 @@ class Publisher:
         self.close(0 if isinstance(error, KeyboardInterrupt) else None)
 
 
-def bind_control(address: str, most_bytes: int) -> zmq.Socket[bytes]:
-    """A ROUTER socket for requests of at most `most_bytes`. Raises StreamError if it cannot be bound."""
-    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
+def bind_control(
+    context: zmq.Context[zmq.Socket[bytes]], address: str, most_bytes: int, security: Access = None
+) -> tuple[zmq.Socket[bytes], Guard | None]:
+    """A ROUTER socket for requests of at most `most_bytes`, and its guard if it has keys.
+
+    Raises StreamError if it cannot be bound, KeysError if it may not be.
+    """
+    socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
     _configure(socket)
     socket.setsockopt(zmq.MAXMSGSIZE, most_bytes)
+    guard = None
     try:
+        guard = secure_server(socket, address, security)
         socket.bind(address)
-    except zmq.ZMQError as error:
+    except (zmq.ZMQError, KeysError) as error:
+        if guard is not None:
+            guard.close()
         socket.close(0)
-        raise StreamError(_cannot_bind(address, error)) from None
-    return socket
+        if isinstance(error, zmq.ZMQError):
+            raise StreamError(_cannot_bind(address, error)) from None
+        raise
+    return socket, guard
 
 
-def connect_control(address: str) -> zmq.Socket[bytes]:
-    """A REQ socket for requests. Raises StreamError for an impossible address."""
+def connect_control(
+    address: str, security: ClientKeys | None = None
+) -> tuple[zmq.Socket[bytes], zmq.Socket[bytes]]:
+    """A REQ socket for requests, and its monitor for failed handshakes.
+
+    Raises StreamError for an impossible address, KeysError for keys that cannot be used.
+    """
     _check_resolves(address)
     socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.REQ)
     _configure(socket)
+    secure_client(socket, security)
+    monitor: zmq.Socket[bytes] = socket.get_monitor_socket(FAILED)
     socket.connect(address)
-    return socket
+    return socket, monitor
 
 
 class Subscriber:
@@ -437,20 +472,28 @@ class Subscriber:
 
     `connected` tells what the socket itself never does: whether anybody is there. `refused` counts
     connections that were cut for what the other end sent: a part beyond MAX_PAYLOAD_BYTES, or no ZeroMQ.
-    Raises StreamError for an address that cannot be connected to.
+    `trouble` says in a sentence why somebody who is there does not let us in. security: our key and whom we
+    believe. Raises StreamError for an address that cannot be connected to.
     """
 
-    def __init__(self, address: str, stream: StreamName, *, connect: bool = True) -> None:
+    def __init__(
+        self, address: str, stream: StreamName, *, connect: bool = True, security: ClientKeys | None = None
+    ) -> None:
         """connect: at once; otherwise call `connect` when it is time."""
         self.address = address
         self.stream = stream
         self.connected = False
         self.refused = 0
+        self.trouble: str | None = None
+        self._security = security
+        self._reached = False  # in this attempt to connect
+        self._broken_off = 0  # handshakes in a row
         self._cut_at: float | None = None
         self._gone_at = time.monotonic()
         _check_resolves(address)
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
         _configure(self.socket)
+        secure_client(self.socket, security)
         self.socket.setsockopt(zmq.RCVHWM, UNREAD)
         self.socket.setsockopt(zmq.RECONNECT_IVL, 50)
         self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, 250)
@@ -492,23 +535,47 @@ class Subscriber:
     def watch(self) -> bool:
         """Update and return `connected`. Call it often: it also connects again where ZeroMQ would not."""
         while self.monitor.poll(0):
-            event = recv_monitor_message(self.monitor, zmq.NOBLOCK)["event"]
+            message = recv_monitor_message(self.monitor, zmq.NOBLOCK)
+            event = message["event"]
+            self._note_trouble(event, int(message["value"]))
             if self.connected and event != zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._gone_at = time.monotonic()
             self.connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
             self._cut_at = time.monotonic() if event & CUT else None
-        if self._cut_at is not None and time.monotonic() - self._cut_at > CUT_S:
+        patience = REFUSED_S if self.trouble else CUT_S
+        if self._cut_at is not None and time.monotonic() - self._cut_at > patience:
             self._cut_at = None
-            self.refused += 1
-            level = logging.WARNING if self.refused == 1 else logging.DEBUG
-            limit = MAX_PAYLOAD_BYTES // 2**20
-            log.log(
-                level, "%s: connection cut, for a message beyond %d MB or because no CARS-RT program "
-                "publishes there; connecting again", self.address, limit,
-            )  # fmt: skip
+            if not self.trouble:
+                self.refused += 1
+                level = logging.WARNING if self.refused == 1 else logging.DEBUG
+                limit = MAX_PAYLOAD_BYTES // 2**20
+                log.log(
+                    level, "%s: connection cut, for a message beyond %d MB or because no CARS-RT program "
+                    "publishes there; connecting again", self.address, limit,
+                )  # fmt: skip
             self.socket.disconnect(self.address)
             self.socket.connect(self.address)
         return self.connected
+
+    def _note_trouble(self, event: int, value: int) -> None:
+        """Keep `trouble` true: it ends when we are let in, or when nobody is there any more."""
+        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            self.trouble, self._broken_off = None, 0
+        elif event == zmq.EVENT_CONNECTED:
+            self._reached = True
+        elif event == zmq.EVENT_CONNECT_RETRIED:
+            if not self._reached:
+                self.trouble, self._broken_off = None, 0
+            self._reached = False
+        elif event & FAILED:
+            no_detail = event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+            self._broken_off += no_detail
+            text = refusal(event, value, self.address, self._security)
+            if text is None or (no_detail and (self.trouble or self._broken_off < BROKEN_OFF)):
+                return
+            if text != self.trouble:
+                log.warning(text)
+            self.trouble = text
 
     @property
     def vanished(self) -> bool:

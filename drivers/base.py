@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cars_rt.access import PublisherAccess
 from cars_rt.accounting import Cause, Ledger, Problem, Range
 from cars_rt.protocol import End, Frame, ProtocolError, Reason, Start
 from cars_rt.stream import BUFFER_MB, RAW_ADDRESS, STALL_S, Overload, Publisher
@@ -74,6 +75,8 @@ class DriveSettings:
 
     stall_s: float = STALL_S
     """A subscriber that has read nothing for so long is left out, so that the others go on; 0: never."""
+
+    access: PublisherAccess = field(default_factory=PublisherAccess)
 
 
 @dataclass(slots=True)

@@ -100,8 +100,8 @@ class Published:
 class Collected:
     """Subscribes and keeps every event."""
 
-    def __init__(self, address: str, stream: StreamName = "raman") -> None:
-        self.subscriber = Subscriber(address, stream)
+    def __init__(self, address: str, stream: StreamName = "raman", **options: Any) -> None:
+        self.subscriber = Subscriber(address, stream, **options)
         self.reader = RunReader(stream)
         self.events: list[Event] = []
 

@@ -25,12 +25,16 @@ from helpers import (
     wait_until,
 )
 
+from cars_rt import keys
+from cars_rt.access import DaemonAccess
 from cars_rt.daemon.loop import Daemon
 from cars_rt.demo.processes import free_addresses
 from cars_rt.engines import ENGINES, compose, load_model, open_engine
 from cars_rt.engines.model import SHIPPED
 from cars_rt.engines.onnxruntime import OnnxRuntime
 from cars_rt.remote import Remote, RemoteError
+from cars_rt.security import ClientKeys
+from cars_rt.stream import Subscriber
 
 
 @contextmanager
@@ -44,7 +48,7 @@ def line(**settings: object) -> Iterator[tuple[Published, Daemon, Collected, Rem
         assert daemon.control is not None
         with Remote(daemon.control.address) as remote:
             source.wait()
-            wait_until(lambda: daemon.publisher.subscribers == 1)
+            wait_until(lambda: daemon.ready and daemon.publisher.subscribers == 1)
             yield source, daemon, results, remote
 
 
@@ -371,3 +375,37 @@ def test_port_of_control_in_use_says_so() -> None:
 
     with Published() as taken, pytest.raises(StreamError, match="another program already uses it"):
         Daemon(DaemonSettings(publish=LOCAL, preview=LOCAL, control=taken.address))
+
+
+def test_control_and_preview_are_behind_keys_of_their_own(tmp_path: Path) -> None:
+    for name in ("server", "viewer", "operator"):
+        keys.create(name, tmp_path)
+
+    def client(name: str) -> ClientKeys:
+        return ClientKeys.load(tmp_path / f"{name}.key", tmp_path / "server.pub")
+
+    access = DaemonAccess(
+        key=tmp_path / "server.key",
+        allow=(tmp_path / "viewer.pub",),
+        control_allow=(tmp_path / "operator.pub",),
+    )
+    with Published() as source, daemon_in_thread(source.address, access=access) as daemon:
+        assert daemon.control is not None and daemon.preview is not None
+        address, shown = daemon.control.address, daemon.preview.publisher.address
+        with Remote(address, client("operator")) as remote:
+            wait_until(lambda: remote.ask("status")["ready"])
+        for keys_of, said in ((client("viewer"), "refused our key viewer"), (None, "expects keys")):
+            with Remote(address, keys_of) as remote, pytest.raises(RemoteError, match=said):
+                remote.ask("status", timeout_s=2.0)
+        with (
+            Subscriber(daemon.publisher.address, "raman", security=client("viewer")) as results,
+            Subscriber(shown, "preview", security=client("viewer")) as preview,
+            Subscriber(shown, "preview", security=client("operator")) as stranger,
+        ):
+            source.wait()
+            wait_until(lambda: daemon.publisher.subscribers == 1)
+            wait_until(lambda: daemon.preview and daemon.preview.publisher.subscribers == 1)
+            source.run("run-1", spectra_of(20))
+            assert results.receive(PATIENCE_S) and preview.receive(PATIENCE_S)
+            assert stranger.receive(0.3) is None
+        wait_until(lambda: daemon.snapshot().refused >= 3)

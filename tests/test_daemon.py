@@ -331,6 +331,7 @@ def test_signal_in_a_run_sends_everything_received_and_the_end(
         source.publisher.open(a_start())
         for sequence, row in enumerate(spectra_of(3000)):
             assert source.publisher.send(a_frame(sequence, row[None]), PATIENCE_S)
+        assert source.publisher.flush(PATIENCE_S)
         results.until(lambda all_: all_.spectra > 100)
         daemon.process.send_signal(number)
         results.ends()

@@ -17,8 +17,11 @@ from cars_rt.daemon.settings import DaemonSettings, SettingsError
         ({"buffer_mb": 0}, "--buffer-mb must be more than 0"),
         ({"stall_s": -1}, "cannot be negative"),
         ({"bands": ("A=1:2",) * 33}, "at most 32 bands"),
-        ({"publish": "tcp://127.0.0.1:5555"}, "tcp://127.0.0.1:5555 is given for two purposes"),
-        ({"control": "tcp://127.0.0.1:5557"}, "tcp://127.0.0.1:5557 is given for two purposes"),
+        (
+            {"publish": "tcp://127.0.0.1:5555"},
+            "--listen and --publish are the same address, tcp://127.0.0.1:5555",
+        ),
+        ({"control": "tcp://127.0.0.1:5557"}, "--preview and --control are the same address"),
         ({"publish": "none"}, "--listen and --publish cannot be none"),
     ],
 )

@@ -68,7 +68,7 @@ def test_no_start_is_said_again_after_the_end() -> None:
 )
 def test_publisher_says_what_is_wrong_with_an_address(address: str, reason: str) -> None:
     with pytest.raises(StreamError, match=reason):
-        Publisher(address, "raw")
+        Publisher(address, "raw", security="open")
 
 
 def test_publisher_says_that_the_port_is_in_use() -> None:

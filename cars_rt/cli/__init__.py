@@ -12,20 +12,24 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from contextlib import suppress
 
-from cars_rt.cli import bench, check, ctl, demo, drive, files, run, train  # noqa: F401 - registers it
+from cars_rt.cli import bench, check, ctl, demo, drive, files, keys, run, train  # noqa: F401 - registers it
 from cars_rt.cli.app import app
-from cars_rt.console import fail
+from cars_rt.console import EXIT_INTERRUPTED, EXIT_USAGE, fail
 
 __all__ = ["app", "main"]
 
 
 def main() -> None:
     """Entry point of `cars-rt`."""
+    from cyclopts import CycloptsError
+
     from cars_rt.bench.pipeline import BenchError
     from cars_rt.check import CheckError
+    from cars_rt.cli.config import ConfigError
     from cars_rt.daemon.settings import SettingsError
     from cars_rt.drivers.base import InstrumentError
     from cars_rt.engines import EngineError, ModelError
+    from cars_rt.keys import KeysError
     from cars_rt.physics.axis import AxisError
     from cars_rt.protocol import ProtocolError
     from cars_rt.recording import RecordingError
@@ -37,13 +41,16 @@ def main() -> None:
 
     with suppress(BrokenPipeError):
         try:
-            app.meta()
+            app.meta(exit_on_error=False, print_error=False)
+        except (ConfigError, CycloptsError) as error:
+            fail(" ".join(str(error).split()), EXIT_USAGE)
         except (
             AxisError,
             BenchError,
             CheckError,
             EngineError,
             InstrumentError,
+            KeysError,
             ModelError,
             ProtocolError,
             RecordingError,
@@ -56,4 +63,4 @@ def main() -> None:
         ) as error:
             fail(error)
         except KeyboardInterrupt:
-            fail("interrupted", 130)
+            fail("interrupted", EXIT_INTERRUPTED)

@@ -8,6 +8,8 @@ from cyclopts import App, Parameter
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import cars_rt
+from cars_rt.access import ClientAccess, PublisherAccess
+from cars_rt.cli.config import check_config
 from cars_rt.console import Logging, console, fail, on_terminal
 
 app = App(
@@ -24,6 +26,9 @@ app = App(
     default_parameter=Parameter(negative=()),
 )
 app.register_install_completion_command(help="Install completion of commands and flags for your shell.")
+
+for _flags in (PublisherAccess, ClientAccess):  # stand among the other flags of the settings they are in
+    Parameter(name="*")(_flags)
 
 Summary = Annotated[Path | None, Parameter(help="Write the totals to this JSON file at the end.")]
 Logs = Annotated[Logging, Parameter(name="*")]
@@ -56,6 +61,7 @@ def _with_config(
     """Take flags from the environment and a file, then run the command."""
     sources: list[cyclopts.config.Env | cyclopts.config.Toml] = [cyclopts.config.Env("CARS_RT_")]
     if config is not None:
+        check_config(config, app)
         sources.append(cyclopts.config.Toml(config, must_exist=True))
     app.config = tuple(sources)
-    app(tokens)
+    app(tokens, exit_on_error=False, print_error=False)

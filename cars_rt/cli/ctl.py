@@ -1,12 +1,13 @@
 """`cars-rt ctl`: requests to a running daemon."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 from rich.table import Table
 
+from cars_rt.access import ClientAccess
 from cars_rt.cli.app import app
 from cars_rt.console import console
 from cars_rt.stream import CONTROL_ADDRESS
@@ -24,6 +25,8 @@ class Where:
 
     json: bool = False
     """Print the reply as JSON."""
+
+    access: ClientAccess = field(default_factory=ClientAccess)
 
 
 At = Annotated[Where, Parameter(name="*")]
@@ -160,7 +163,7 @@ def stop(*, at: At = Where()) -> None:
 def _ask(at: Where, do: str, /, **arguments: Any) -> dict[str, Any]:
     from cars_rt.remote import Remote
 
-    with Remote(at.address) as daemon:
+    with Remote(at.address, at.access.client()) as daemon:
         return daemon.ask(do, **arguments)
 
 

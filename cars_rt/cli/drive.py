@@ -68,6 +68,7 @@ def _drive(instrument: Instrument, settings: DriveSettings, summary: Path | None
         nonlocal stopped
         stopped = True
 
+    security = settings.access.server(settings.publish)
     with (
         Publisher(
             settings.publish,
@@ -75,6 +76,7 @@ def _drive(instrument: Instrument, settings: DriveSettings, summary: Path | None
             buffer_mb=settings.buffer_mb,
             overload=settings.overload,
             stall_s=settings.stall_s,
+            security=security,
         ) as publisher,
         progress_bar() as bar,
         stopping(stop),

@@ -11,6 +11,7 @@ from cars_rt.engines import EngineError, ModelError
 from cars_rt.protocol import ProtocolError, check_band
 from cars_rt.protocol.control import Reply, Request, decode_request, encode_reply
 from cars_rt.protocol.limits import MAX_HEADER_BYTES
+from cars_rt.security import Access
 from cars_rt.stream import bind_control
 
 if TYPE_CHECKING:
@@ -25,12 +26,22 @@ Envelope: TypeAlias = list[bytes]
 class Control:
     """A ROUTER socket that takes requests; each gets one reply, some of them later.
 
-    Raises StreamError if the address cannot be bound.
+    Raises StreamError if the address cannot be bound, KeysError if it may not be.
     """
 
-    def __init__(self, address: str) -> None:
-        self.socket: zmq.Socket[bytes] = bind_control(address, MAX_HEADER_BYTES)
+    def __init__(self, address: str, security: Access = None) -> None:
+        self._context = zmq.Context()  # its own, since a guard guards one socket to a context
+        try:
+            self.socket, self._guard = bind_control(self._context, address, MAX_HEADER_BYTES, security)
+        except Exception:
+            self._context.term()
+            raise
         self.address = cast(bytes, self.socket.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
+
+    @property
+    def refused(self) -> int:
+        """Attempts to connect without an allowed key, so far."""
+        return self._guard.refused if self._guard is not None else 0
 
     def serve(self, daemon: "Daemon") -> None:
         """Answer what has come."""
@@ -60,7 +71,10 @@ class Control:
 
     def close(self) -> None:
         """Give the last replies a moment to leave."""
+        if self._guard is not None:
+            self._guard.close()
         self.socket.close(200)
+        self._context.term()
 
 
 def perform(daemon: "Daemon", request: Request, answer: Answer) -> Mapping[str, Any] | None:

@@ -41,7 +41,7 @@ CLOCK_NS = 1_000_000  # a time stamp so far ahead of our clock is worth a warnin
 class Daemon:
     """One input stream, one output stream with its preview, one model at a time.
 
-    Raises StreamError, ModelError or EngineError if it cannot start.
+    Raises StreamError, KeysError, ModelError or EngineError if it cannot start.
     """
 
     def __init__(self, settings: DaemonSettings) -> None:
@@ -71,10 +71,12 @@ class Daemon:
         self.flight: FlightRecorder | None = None
         if settings.flight is not None:
             self.flight = FlightRecorder(settings.flight, settings.flight_seconds, settings.flight_mb)
+        access = settings.access
+        server = access.server(settings.publish)  # before anything starts
         self.compute = Compute(settings.model, settings.engine, settings.max_batch, settings.threads)
         opened: list[Subscriber | Publisher | Preview | Control | Compute] = [self.compute]
         try:
-            self.subscriber = Subscriber(settings.listen, "raw", connect=False)
+            self.subscriber = Subscriber(settings.listen, "raw", connect=False, security=access.client())
             opened.append(self.subscriber)
             self.publisher = Publisher(
                 settings.publish,
@@ -83,15 +85,17 @@ class Daemon:
                 overload=settings.overload,
                 stall_s=settings.stall_s,
                 cause=Cause.OUTPUT,
+                security=server,
             )
             opened.append(self.publisher)
             self.preview: Preview | None = None
             if settings.preview != OFF:
-                self.preview = Preview(settings.preview, [parse_band(each) for each in settings.bands])
+                bands = [parse_band(each) for each in settings.bands]
+                self.preview = Preview(settings.preview, bands, access.server(settings.preview))
                 opened.append(self.preview)
             self.control: Control | None = None
             if settings.control != OFF:
-                self.control = Control(settings.control)
+                self.control = Control(settings.control, access.control(settings.control))
         except Exception:
             for each in opened:
                 each.close()
@@ -479,6 +483,8 @@ class Daemon:
             listen=self.settings.listen,
             publish=self.publisher.address,
             connected=self.subscriber.connected,
+            trouble=self.subscriber.trouble,
+            refused=sum(each.refused for each in (self.publisher, self.preview, self.control) if each),
             subscribers=self.publisher.subscribers,
             model=compute.model.card.name,
             model_sha256=compute.model.sha256,

@@ -12,6 +12,7 @@ from cars_rt.daemon.settings import SettingsError
 from cars_rt.daemon.worker import Computed
 from cars_rt.engines.base import Slab
 from cars_rt.protocol import MAX_BLOCK, Band, End, Frame, Start, check_band
+from cars_rt.security import Access
 from cars_rt.stream import Publisher
 
 INTERVAL_S = 0.05
@@ -35,10 +36,15 @@ class Preview:
     rather than wait. Raises StreamError if the address cannot be bound.
     """
 
-    def __init__(self, address: str, bands: Sequence[Band] = ()) -> None:
+    def __init__(self, address: str, bands: Sequence[Band] = (), security: Access = None) -> None:
         """bands: the default ones if there are none."""
         self.publisher = Publisher(
-            address, "preview", buffer_mb=BUFFER_MB, overload="drop-newest", stall_s=STALL_S
+            address,
+            "preview",
+            buffer_mb=BUFFER_MB,
+            overload="drop-newest",
+            stall_s=STALL_S,
+            security=security,
         )
         self.bands: tuple[Band, ...] = (
             tuple(bands) or DEFAULT_BANDS
@@ -51,6 +57,11 @@ class Preview:
         self._latest: tuple[Slab, Slab] | None = None
         self._time_ns = 0
         self._due = 0.0
+
+    @property
+    def refused(self) -> int:
+        """Attempts to connect without an allowed key, so far."""
+        return self.publisher.refused
 
     def set_bands(self, bands: Iterable[Band]) -> None:
         """Compute these from the next batch on."""

@@ -1,8 +1,10 @@
 """What the daemon is told: one frozen object, from flags, environment and file."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 
+from cars_rt.access import DaemonAccess
 from cars_rt.daemon.flight import MEGABYTES, SECONDS
 from cars_rt.engines import AUTO, DEFAULT_MODEL
 from cars_rt.protocol import MAX_BANDS, MAX_BLOCK
@@ -71,6 +73,7 @@ class DaemonSettings:
 
     http: str = "127.0.0.1:5580"
     """HOST:PORT for metrics, health and status over HTTP; none turns it off."""
+
     flight: Path | None = None
     """Folder of the flight recorder: at a loss or failure the last seconds of input are written there."""
 
@@ -79,6 +82,8 @@ class DaemonSettings:
 
     flight_mb: float = MEGABYTES
     """Memory for them, whatever the rate; as much again while a file is being written."""
+
+    access: DaemonAccess = field(default_factory=DaemonAccess)
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_batch <= MAX_BLOCK:
@@ -89,10 +94,10 @@ class DaemonSettings:
             raise SettingsError("--stall-s, --subscribers and --threads cannot be negative")
         if len(self.bands) > MAX_BANDS:
             raise SettingsError(f"--bands takes at most {MAX_BANDS} bands")
-        fixed = [each for each in (self.publish, self.preview, self.control, self.listen) if each != OFF]
-        for address in fixed:
-            if fixed.count(address) > 1 and not address.endswith("*"):
-                raise SettingsError(f"{address} is given for two purposes; each needs a port of its own")
+        names = ("listen", "publish", "preview", "control")
+        for one, other in combinations((name for name in names if getattr(self, name) != OFF), 2):
+            if (address := getattr(self, one)) == getattr(self, other) and not address.endswith("*"):
+                raise SettingsError(f"--{one} and --{other} are the same address, {address}: give two")
         if OFF in (self.listen, self.publish):
             raise SettingsError("--listen and --publish cannot be none")
         if self.receipts is not None:

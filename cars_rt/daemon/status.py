@@ -18,6 +18,8 @@ class Status:
         rate_in, rate_out = self._in.read(now.spectra_in), self._out.read(now.spectra_out)
         total = now.latencies["total"]
         recent, self._seen = total.since(self._seen), total.copy()
+        if now.trouble:
+            return now.trouble
         if not now.connected:
             return f"no driver at {now.listen} yet"
         if now.run is None and not rate_in:

@@ -1,0 +1,74 @@
+"""The file of `--config`: a table per command, checked as a whole before any command runs."""
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from cyclopts import App
+
+
+class ConfigError(ValueError):
+    """A file of flags that cannot be used as it is, with what is probably meant in one sentence."""
+
+
+def check_config(path: Path, app: App) -> None:
+    """Every table must be a command and every name in it one of its flags, so that a slip of the pen is not
+    a flag silently left at its default. Raises ConfigError. Types are checked when the command runs."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"there is no file {path}, which --config names") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not a text file in UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from None
+    _check_tables(content, app, path, ())
+
+
+def _check_tables(content: dict[str, Any], app: App, path: Path, above: tuple[str, ...]) -> None:
+    commands = [name for name in app if not name.startswith("-")]
+    for name, value in content.items():
+        table = (*above, name)
+        if name not in commands:
+            where = f"in [{'.'.join(above)}]" if above else "outside of a table"
+            if isinstance(value, dict):
+                raise ConfigError(f"{path}: [{'.'.join(table)}] is no command{_meant(name, commands)}")
+            raise ConfigError(
+                f"{path}: {name} stands {where}; put it in the table of a command, such as [run]"
+            )
+        if not isinstance(value, dict):
+            raise ConfigError(
+                f"{path}: {'.'.join(table)} is a command; write its flags under [{'.'.join(table)}]"
+            )
+        command = app[name]
+        if any(not each.startswith("-") for each in command):
+            _check_tables(value, command, path, table)
+        else:
+            _check_flags(value, command, path, ".".join(table))
+
+
+def _check_flags(content: dict[str, Any], command: App, path: Path, table: str) -> None:
+    arguments = command.assemble_argument_collection(parse_docstring=False)
+    flags = {name[2:]: each.hint for each in arguments for name in each.names if name.startswith("--")}
+    known = [flag for flag in flags if not flag.startswith(("no-", "empty-"))]
+    for name, value in content.items():
+        flag = name.replace("_", "-")
+        if flag not in known:
+            raise ConfigError(f"{path}: {name} in [{table}] is no flag of `cars-rt {table.replace('.', ' ')}`"
+                              f"{_meant(flag, known)}")  # fmt: skip
+        if isinstance(value, dict):
+            raise ConfigError(f"{path}: {name} in [{table}] is a table, where a value is meant")
+        number = flags[flag] in (int, float) and isinstance(value, (bool, float))
+        if number and not (flags[flag] is float and isinstance(value, float)):  # they would be rounded
+            kind = "a whole number" if flags[flag] is int else "a number"
+            raise ConfigError(f"{path}: {name} in [{table}] is {json.dumps(value)}, where {kind} is meant")
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}"
