@@ -35,7 +35,18 @@ from cars_rt.engines import (
 from cars_rt.engines.base import usable_cores
 from cars_rt.latency import Latencies
 from cars_rt.physics.axis import AxisError
-from cars_rt.protocol import MAX_BLOCK, MAX_PIXELS, Closed, End, Frame, Reason, RunReader, Start, StreamName
+from cars_rt.protocol import (
+    MAX_BLOCK,
+    MAX_PIXELS,
+    Closed,
+    End,
+    Frame,
+    Part,
+    Reason,
+    RunReader,
+    Start,
+    StreamName,
+)
 from cars_rt.protocol.messages import MAIN_ARRAY
 from cars_rt.recording import Recording, partial_path
 from cars_rt.stream import BUFFER_MB, RAW_ADDRESS, Publisher, StreamError, Subscriber, message_bytes
@@ -258,7 +269,7 @@ class _Seen:
     ages: Latencies = field(default_factory=Latencies)
     youngest_ms: float = float("inf")
 
-    def take(self, parts: list[bytes]) -> None:
+    def take(self, parts: list[Part]) -> None:
         now, now_ns = time.perf_counter(), time.time_ns()
         for event in self.reader.read(parts):
             match event:
