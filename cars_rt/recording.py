@@ -6,13 +6,15 @@
     /raman           raman_shift (p,), raman (n, p), index, sequence, time_ns, time_in_ns, time_out_ns (n,),
                      position (n, 2); attrs: model_name, model_sha256, model_card, ...
                      made_by: [index, what made results from there on], a change of model, engine or dark each
-    /raw, /raman     written: how many rows are data; attrs: lost, announced
+    /raw, /raman     written: how many rows are data; attrs: lost, announced (-1 until the stream ended)
 
 What else is noted (see cars_rt/daemon/flight.py) lies in groups of its own.
 
 While it is written the file is called NAME.partial.h5. Every dataset is allocated ahead and `written`
-follows the data, so that writing changes no metadata: the file is a valid HDF5 file at any moment, also
-after a kill, when rows from `written` on are not data. Closing cuts them off and renames the file.
+follows the data, so that writing changes no metadata: rows that were flushed are readable at any moment, also
+after a kill, when rows from `written` on are not data. A kill within the millisecond in which a stream begins
+can spoil that stream, which has no rows yet; one in which it ends, the text of its receipt. Closing cuts the
+file to its rows and renames it.
 """
 
 import errno
@@ -43,6 +45,7 @@ CHUNK_BYTES = 512 * 1024  # of the main array: one write, large enough for any d
 FIRST_ROWS = 4_096  # allocated at first where the total is not known; doubled when full,
 GROWTH_BYTES = 256 * 2**20  # but by no more than this at once
 INDEX_BYTES = 2**20  # and HDF5's own tables need no more than this for it
+NO_RECEIPT = {"announced": -1, "reason": "not closed", "lost_before": "{}", "lost": "{}", "ranges": "[]"}
 MOST_ROWS = 2**22  # allocated at once where it is known; sparse, so it costs nothing until written
 
 
@@ -151,6 +154,7 @@ class Recording:
         self.rows: dict[str, Rows] = {}
         self._ends: dict[str, End] = {}
         self._made_by: list[tuple[int, str]] = []  # from which index on results were made by what
+        self._makers_written = 0
         self._failed = False
         if not overwrite:
             refuse_existing(path)
@@ -161,6 +165,7 @@ class Recording:
         self._file.attrs.update(
             {"format": FORMAT, "version": FORMAT_VERSION, "complete": False, "reason": "not closed"}
         )
+        self._file.flush()  # a file that can be opened, from here on
 
     def start(self, start: Start) -> None:
         """Make room for one stream of the run."""
@@ -183,6 +188,8 @@ class Recording:
                 target.attrs.update({name: value for name, value in attrs.items() if value is not None})
             for name, text in (start.model or {}).items():
                 group.attrs[f"model_{name}"] = _text(text)
+            # Their room, too: a kill amid the writes of new attributes at the end would spoil the group.
+            group.attrs.update(NO_RECEIPT)
             columns: dict[str, tuple[tuple[int, ...], Any]] = {
                 MAIN_ARRAY[start.stream]: ((start.pixels,), DTYPES[start.dtype]),
                 "index": ((), np.int64),
@@ -231,11 +238,15 @@ class Recording:
         self._ends[end.stream] = end
         with self._guarded():
             group = self._file[end.stream]
-            group.attrs["announced"] = end.spectra if end.announced is None else end.announced
-            group.attrs["reason"] = end.reason.value
-            group.attrs["lost_before"] = json.dumps(dict(end.lost))
-            group.attrs["lost"] = json.dumps(dict(ledger.lost))
-            group.attrs["ranges"] = json.dumps(ledger.ranges)  # [cause, index of the first, spectra]
+            receipt: dict[str, Any] = {
+                "announced": end.spectra if end.announced is None else end.announced,
+                "reason": end.reason.value,
+                "lost_before": json.dumps(dict(end.lost)),
+                "lost": json.dumps(dict(ledger.lost)),
+                "ranges": json.dumps(ledger.ranges),  # [cause, index of the first, spectra]
+            }
+            for name, value in receipt.items():
+                group.attrs.modify(name, value)
 
     def note(self, name: str, attrs: Mapping[str, Any], data: ArrayLike | None = None) -> None:
         """Put something beside the streams: a group of this name, or a dataset if there are data."""
@@ -254,8 +265,11 @@ class Recording:
             self._file.flush()  # the data first, then the number that vouches for them
             for rows in self.rows.values():
                 rows.settle()
-            if self._made_by:
+            if (
+                len(self._made_by) > self._makers_written
+            ):  # not each time: a kill must find nothing half-written
                 self._file["raman"].attrs["made_by"] = json.dumps(self._made_by[:MAX_RANGES])
+                self._makers_written = len(self._made_by)
             self._file.flush()
 
     def close(self) -> Path:

@@ -328,3 +328,18 @@ def test_recorder_that_was_killed_leaves_its_part_and_the_next_one_takes_another
     assert _unused(path) == tmp_path / "scan-2.h5"
     (tmp_path / "scan-2.h5").touch()
     assert _unused(path) == tmp_path / "scan-3.h5"
+
+
+def test_the_end_of_a_stream_adds_nothing_to_the_files_structure(tmp_path: Path) -> None:
+    """New attributes would move the group's header, and a kill amid that costs the rows."""
+    recording = Recording(tmp_path / "scan.h5")
+    recording.start(a_start(block=2))
+    recording.append(a_frame(0, spectra_of(2)))
+    recording.flush()
+    group = recording._file["raw"]
+    before, size = set(group.attrs), recording.partial.stat().st_size
+    assert group.attrs["announced"] == -1
+    recording.end(an_end(1, 2), Ledger())
+    recording.flush()
+    assert set(group.attrs) == before and recording.partial.stat().st_size == size
+    recording.close()

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from chaos.camera import checksum
 
+BEGUN = 10_000  # bytes of a file with room for rows
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -32,8 +34,19 @@ class Kept:
 
 
 def kept(path: Path) -> Kept:
-    with h5py.File(path, "r") as file:
-        parts = {stream: _part(file[stream], stream) for stream in ("raw", "raman") if stream in file}
+    """What is in a file. A stream that a kill met in the moment of its beginning or end is not there."""
+    try:
+        opened = h5py.File(path, "r")
+    except OSError:
+        assert ".partial" in path.name and path.stat().st_size < BEGUN, f"{path} cannot be read"
+        return Kept(path, False, {})
+    with opened as file:
+        parts = {}
+        for stream in ("raw", "raman"):
+            try:
+                parts[stream] = _part(file[stream], stream)
+            except (KeyError, OSError):
+                assert ".partial" in path.name or stream not in file, f"{path} cannot be read"
         return Kept(path, bool(file.attrs["complete"]), parts)
 
 
@@ -48,7 +61,7 @@ def _part(group: h5py.Group, stream: str) -> Part:
         and (values[:, -1] == checksum(number, index)).all()
     )
     receipt = None
-    if "announced" in group.attrs:
+    if group.attrs["announced"] >= 0:
         receipt = {
             "announced": int(group.attrs["announced"]),
             "sent": rows,
