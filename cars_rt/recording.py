@@ -190,6 +190,8 @@ class Recording:
                 group.attrs[f"model_{name}"] = _text(text)
             # Their room, too: a kill amid the writes of new attributes at the end would spoil the group.
             group.attrs.update(NO_RECEIPT)
+            if start.stream == "raman":
+                group.attrs["made_by"] = "[]"
             columns: dict[str, tuple[tuple[int, ...], Any]] = {
                 MAIN_ARRAY[start.stream]: ((start.pixels,), DTYPES[start.dtype]),
                 "index": ((), np.int64),
@@ -265,11 +267,9 @@ class Recording:
             self._file.flush()  # the data first, then the number that vouches for them
             for rows in self.rows.values():
                 rows.settle()
-            if (
-                len(self._made_by) > self._makers_written
-            ):  # not each time: a kill must find nothing half-written
-                self._file["raman"].attrs["made_by"] = json.dumps(self._made_by[:MAX_RANGES])
+            if len(self._made_by) > self._makers_written:
                 self._makers_written = len(self._made_by)
+                self._file["raman"].attrs.modify("made_by", json.dumps(self._made_by[:MAX_RANGES]))
             self._file.flush()
 
     def close(self) -> Path:
