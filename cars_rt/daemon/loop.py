@@ -327,9 +327,9 @@ class Daemon:
         self.compute.set_dark(*self.dark.of(start))
         self.pipeline.begin()
         model = worker.model.provenance | {"engine": worker.engine.describe(), "made_by": worker.made_by}
-        self.run_open = replace(
-            start, stream="raman", dtype="float32", dark=None, sequence=0, index=0, model=model
-        )
+        # Of a run that was joined late, numbers go on from where the driver is: who was there with the
+        # daemon before us does not take our results for repeats of its own.
+        self.run_open = replace(start, stream="raman", dtype="float32", dark=None, model=model)
         log.info(
             "run %s from %r: %d pixels, %s to %s cm-1, on %s",
             start.run, start.source, start.pixels,
@@ -354,6 +354,7 @@ class Daemon:
                 stalls=self.publisher.stalls - self._stalls_before,
                 source=begun.source if begun else "",
                 begun_ns=begun.time_ns if begun else 0,
+                first_sequence=begun.sequence if begun else 0,
                 ended_ns=time.time_ns(),
             )
             self.receipts.append(made)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.accounting import Ledger
+from cars_rt.accounting import Cause, Ledger
 from cars_rt.daemon.settings import SettingsError
 from cars_rt.daemon.worker import Computed
 from cars_rt.engines.base import Slab
@@ -137,13 +137,23 @@ class Preview:
     def end(self, end: End) -> None:
         """The run is over; its totals are those of the result stream's end."""
         self.publish()
+        ledger, first = self._ledger, 0 if self._start is None else self._start.sequence
         self._start = self.weights = None
-        ledger = self._ledger
-        self.publisher.end(
-            lambda: replace(
-                end, stream="preview", frames=ledger.frames, spectra=ledger.spectra, lost={}, ranges=()
+        announced = end.spectra if end.announced is None else end.announced
+
+        def totals() -> End:
+            missing = announced - ledger.spectra
+            return replace(
+                end,
+                stream="preview",
+                frames=first + ledger.frames,
+                spectra=ledger.spectra,
+                announced=announced,
+                lost={Cause.UPSTREAM.value: missing} if missing > 0 else {},
+                ranges=(),
             )
-        )
+
+        self.publisher.end(totals)
 
     def close(self) -> None:
         """Viewers that have not taken the last bundles do without."""

@@ -33,6 +33,7 @@ class Receipt:
     stalls: int  # how often a subscriber stopped reading and was left out
     source: str = ""
     begun_ns: int = 0
+    first_sequence: int = 0  # of the first frame sent; more than 0 if the run was joined late
     ended_ns: int = 0
 
     @classmethod
@@ -59,7 +60,7 @@ class Receipt:
             end,
             stream="raman",
             time_ns=self.ended_ns,
-            frames=self.frames_sent,
+            frames=self.first_sequence + self.frames_sent,
             spectra=self.sent,
             announced=self.announced,
             lost=self.lost,
