@@ -19,11 +19,10 @@ from helpers import (
 )
 
 import cars_rt
-from cars_rt import stream
 from cars_rt.accounting import Ledger
 from cars_rt.protocol import Frame
 from cars_rt.recorder import Recorder, RecordSettings
-from cars_rt.stream import Overload, Publisher
+from cars_rt.stream import Overload, Publisher, subscriber
 
 WIDE = np.linspace(400, 3000, 4000)  # 1 MB a frame of 64: queues of a few MB are full at once
 
@@ -31,7 +30,7 @@ WIDE = np.linspace(400, 3000, 4000)  # 1 MB a frame of 64: queues of a few MB ar
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """A publisher that is away has vanished at once."""
-    monkeypatch.setattr(stream, "VANISHED_S", 0.2)
+    monkeypatch.setattr(subscriber, "VANISHED_S", 0.2)
 
 
 @pytest.mark.parametrize("overload", ["drop-oldest", "drop-newest"])

@@ -149,7 +149,7 @@ def test_intruder_gets_nothing_and_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("cars_rt.security.LINES", 10_000)
-    monkeypatch.setattr("cars_rt.stream.REFUSED_S", 0.05)  # comes again: its address may be gone too soon
+    monkeypatch.setattr("cars_rt.stream.subscriber.REFUSED_S", 0.05)  # its address may be gone too soon
     keys_of, here, there = intruder
     with Published(security=ring.server) as source, subscribed(source.address, ring.client()) as friend:
         source.wait()
@@ -199,7 +199,7 @@ def test_client_with_a_key_does_not_talk_to_one_without(ring: Ring) -> None:
 def test_client_says_who_refused_it_instead_of_nobody_there(
     ring: Ring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cars_rt.stream.REFUSED_S", 0.1)
+    monkeypatch.setattr("cars_rt.stream.subscriber.REFUSED_S", 0.1)
     with Published(security=ring.server) as source:
         client = Source(source.address, "raw", ring.client("mallory"))
         wait_until(lambda: client.pull(0.05) or client.subscriber.trouble)
@@ -217,7 +217,7 @@ def test_who_is_allowed_later_gets_in_and_who_is_no_longer_does_not(
     ring: Ring, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("cars_rt.security.REREAD_S", 0.0)
-    monkeypatch.setattr("cars_rt.stream.REFUSED_S", 0.1)
+    monkeypatch.setattr("cars_rt.stream.subscriber.REFUSED_S", 0.1)
     with Published(security=ring.server) as source:
         with subscribed(source.address, ring.client("mallory")) as stream:
             wait_until(lambda: stream.subscriber.watch() or stream.subscriber.trouble)

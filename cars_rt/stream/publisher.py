@@ -1,15 +1,7 @@
-"""ZeroMQ sockets under the protocol: a publisher binds, subscribers connect, on tcp.
+"""Binds an address and publishes: queue, policy of overload, late and stalled subscribers."""
 
-Each object belongs to one thread. Nothing is dropped inside ZeroMQ without being seen: it refuses a
-message that a subscriber has no room for (XPUB_NODROP), and the publisher keeps or drops it by its
-policy; closing waits until subscribers have taken what is left; what a broken connection loses, the
-receiver's sequence numbers show.
-"""
-
-import errno
 import logging
 import math
-import socket as sockets
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -19,60 +11,24 @@ from typing import Literal, Self, TypeAlias, cast
 
 import numpy as np
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from cars_rt.accounting import Cause, Ledger, Problem
 from cars_rt.keys import KeysError
-from cars_rt.protocol import MAX_PAYLOAD_BYTES, End, Frame, FrameWriter, Part, Start, StreamName, encode
-from cars_rt.security import FAILED, Access, ClientKeys, Guard, refusal, secure_client, secure_server
+from cars_rt.protocol import End, Frame, FrameWriter, Part, Start, StreamName, encode
+from cars_rt.security import Access, Guard, secure_server
+from cars_rt.stream.sockets import StreamError, cannot_bind, configure
 
 log = logging.getLogger("cars_rt.stream")
 
-RAW_ADDRESS = "tcp://127.0.0.1:5555"  # where drivers publish
-RAMAN_ADDRESS = "tcp://127.0.0.1:5556"  # where the daemon publishes
-PREVIEW_ADDRESS = "tcp://127.0.0.1:5557"  # where it publishes the preview
-CONTROL_ADDRESS = "tcp://127.0.0.1:5558"  # where it takes requests
-
 BUFFER_MB = 256  # at a publisher, for each subscriber: more than a minute of a camera at 1 kHz
-UNREAD = 100  # messages at a subscriber; what it does not take in time waits at the publisher
-VIEW_FROM = 16_384  # bytes; a smaller part is copied, since it may lie in a buffer with others
 NOW, MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
-ZEROMQ_BYTES = 4_000_000  # of the buffer, at most so much lies in ZeroMQ's queue of each subscriber
+ZEROMQ_BYTES = 16_000_000  # of the buffer, at most so much lies in ZeroMQ's queue of each subscriber
 STALL_S = 10.0  # a subscriber that has taken nothing for so long has stopped reading
 LOOK_S = 0.005  # between two looks for new subscribers, which cost as much as several messages
 RETRY_S = 0.001  # how soon a send is tried again when a subscriber has no room
 
-# An unplugged cable is found by the kernel. ZeroMQ's own heartbeats must stay off: a subscriber whose
-# queue is full answers none and would be cut off, and libzmq 4.3 aborts the process if the heartbeat of
-# such a connection falls due after the peer has gone (stream_engine_base.cpp, assertion !_io_error).
-KEEPALIVE = {
-    zmq.TCP_KEEPALIVE: 1,
-    zmq.TCP_KEEPALIVE_IDLE: 10,
-    zmq.TCP_KEEPALIVE_INTVL: 5,
-    zmq.TCP_KEEPALIVE_CNT: 3,
-}
-
-VANISHED_S = 5.0  # a publisher that is away for so long has died: an open run is closed as interrupted
-CUT_S = 1.0  # after so long without an attempt to connect again, ZeroMQ has given the connection up
-REFUSED_S = 5.0  # and so long where it was for keys: somebody has to do something first
-BROKEN_OFF = 3  # so many handshakes in a row that the other end broke off are no accident
-CUT = zmq.EVENT_DISCONNECTED | FAILED
-TRYING = zmq.EVENT_CONNECTED | zmq.EVENT_CONNECT_DELAYED | zmq.EVENT_CONNECT_RETRIED
-
-
 #: What a publisher does when a subscriber is too slow and its queue full.
 Overload: TypeAlias = Literal["block", "drop-oldest", "drop-newest"]
-
-
-class StreamError(RuntimeError):
-    """A socket that cannot be opened, with the reason and the remedy in one sentence."""
-
-
-def _configure(socket: zmq.Socket[bytes]) -> None:
-    socket.setsockopt(zmq.LINGER, 0)
-    socket.setsockopt(zmq.MAXMSGSIZE, MAX_PAYLOAD_BYTES)  # refused before it is allocated
-    for option, value in KEEPALIVE.items():
-        socket.setsockopt(option, value)
 
 
 def message_bytes(start: Start) -> int:
@@ -121,7 +77,7 @@ class Publisher:
         self._limit = int(buffer_mb * 1e6)  # bytes, ZeroMQ's queue and ours together
         self._bounded = False  # whether ZeroMQ's queue has its limit
         self._queue: deque[_Waiting] = deque()
-        self._queued = 0  # bytes
+        self._queued = self._waiting = 0  # bytes and spectra of it
         self._start: Start | None = None  # of the run on the wire, kept for late subscribers
         self._say_again = False
         self._ledger = Ledger()  # of the run on the wire
@@ -134,7 +90,7 @@ class Publisher:
         self._guard: Guard | None = None
         self._context = zmq.Context()  # its own, so that close can wait for this socket alone
         self.socket: zmq.Socket[bytes] = self._context.socket(zmq.XPUB)
-        _configure(self.socket)
+        configure(self.socket)
         # Without the look at options of draft sockets, which costs as much as sending a small part.
         self._send_part = super(zmq.Socket, self.socket).send
         self._writer = FrameWriter()
@@ -146,7 +102,7 @@ class Publisher:
             self.socket.bind(address)
         except zmq.ZMQError as error:
             self.close(0)
-            raise StreamError(_cannot_bind(address, error)) from None
+            raise StreamError(cannot_bind(address, error)) from None
         except KeysError:
             self.close(0)
             raise
@@ -160,7 +116,7 @@ class Publisher:
     @property
     def waiting(self) -> int:
         """Spectra that wait for room."""
-        return sum(len(each.message.block) for each in self._queue if isinstance(each.message, Frame))
+        return self._waiting
 
     @property
     def capacity(self) -> int:
@@ -237,14 +193,14 @@ class Publisher:
                     self.serve()
             else:
                 self._queue.popleft()
-                self._queued -= first.size
+                self._forget(first)
         return True
 
     def give_up(self) -> int:
         """Drop everything that waits, counted; the number of spectra. Ends are told if there is room."""
         dropped, waiting = 0, list(self._queue)
         self._queue.clear()
-        self._queued = 0
+        self._queued = self._waiting = 0
         for each in waiting:
             if isinstance(each.message, Frame):
                 dropped += self._drop(each.message, each.ledger)
@@ -307,7 +263,7 @@ class Publisher:
             number = next(n for n, each in enumerate(self._queue) if isinstance(each.message, Frame))
             oldest = self._queue[number]
             del self._queue[number]
-            self._queued -= oldest.size
+            self._forget(oldest)
             assert isinstance(oldest.message, Frame)
             self._drop(oldest.message, oldest.ledger)
         # Its arrays belong to the owner, who overwrites them. The copy is the one that ZeroMQ sends later.
@@ -318,7 +274,14 @@ class Publisher:
         }
         self._queue.append(_Waiting(replace(frame, arrays=arrays), self._newest, size, payload))
         self._queued += size
+        self._waiting += len(frame.block)
         return True
+
+    def _forget(self, waiting: _Waiting) -> None:
+        """It waits no more."""
+        self._queued -= waiting.size
+        if isinstance(waiting.message, Frame):
+            self._waiting -= len(waiting.message.block)
 
     def _drop(self, frame: Frame, ledger: Ledger) -> int:
         spectra = len(frame.block)
@@ -425,196 +388,3 @@ class Publisher:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close(0 if isinstance(error, KeyboardInterrupt) else None)
-
-
-def bind_control(
-    context: zmq.Context[zmq.Socket[bytes]], address: str, most_bytes: int, security: Access = None
-) -> tuple[zmq.Socket[bytes], Guard | None]:
-    """A ROUTER socket for requests of at most `most_bytes`, and its guard if it has keys.
-
-    Raises StreamError if it cannot be bound, KeysError if it may not be.
-    """
-    socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
-    _configure(socket)
-    socket.setsockopt(zmq.MAXMSGSIZE, most_bytes)
-    guard = None
-    try:
-        guard = secure_server(socket, address, security)
-        socket.bind(address)
-    except (zmq.ZMQError, KeysError) as error:
-        if guard is not None:
-            guard.close()
-        socket.close(0)
-        if isinstance(error, zmq.ZMQError):
-            raise StreamError(_cannot_bind(address, error)) from None
-        raise
-    return socket, guard
-
-
-def connect_control(
-    address: str, security: ClientKeys | None = None
-) -> tuple[zmq.Socket[bytes], zmq.Socket[bytes]]:
-    """A REQ socket for requests, and its monitor for failed handshakes.
-
-    Raises StreamError for an impossible address, KeysError for keys that cannot be used.
-    """
-    _check_resolves(address)
-    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.REQ)
-    _configure(socket)
-    secure_client(socket, security)
-    monitor: zmq.Socket[bytes] = socket.get_monitor_socket(FAILED)
-    socket.connect(address)
-    return socket, monitor
-
-
-class Subscriber:
-    """Connects to a publisher, now or whenever it appears, and receives one stream.
-
-    `connected` tells what the socket itself never does: whether anybody is there. `refused` counts
-    connections that were cut for what the other end sent: a part beyond MAX_PAYLOAD_BYTES, or no ZeroMQ.
-    `trouble` says in a sentence why somebody who is there does not let us in. security: our key and whom we
-    believe. Raises StreamError for an address that cannot be connected to.
-    """
-
-    def __init__(
-        self, address: str, stream: StreamName, *, connect: bool = True, security: ClientKeys | None = None
-    ) -> None:
-        """connect: at once; otherwise call `connect` when it is time."""
-        self.address = address
-        self.stream = stream
-        self.connected = False
-        self.refused = 0
-        self.trouble: str | None = None
-        self._security = security
-        self._reached = False  # in this attempt to connect
-        self._broken_off = 0  # handshakes in a row
-        self._cut_at: float | None = None
-        self._gone_at = time.monotonic()
-        _check_resolves(address)
-        self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
-        _configure(self.socket)
-        secure_client(self.socket, security)
-        self.socket.setsockopt(zmq.RCVHWM, UNREAD)
-        self.socket.setsockopt(zmq.RECONNECT_IVL, 50)
-        self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, 250)
-        self.socket.subscribe(f"{stream}.")
-        self.monitor: zmq.Socket[bytes] = self.socket.get_monitor_socket(
-            zmq.EVENT_HANDSHAKE_SUCCEEDED | CUT | TRYING
-        )
-        if connect:
-            self.connect()
-
-    def connect(self) -> None:
-        """Connect, now or as soon as somebody publishes there. Raises StreamError."""
-        try:
-            self.socket.connect(self.address)
-        except zmq.ZMQError as error:
-            self.close()
-            text = f"cannot connect to {self.address}: {error}; give it as tcp://HOST:PORT"
-            raise StreamError(text) from None
-
-    def receive(self, timeout_s: float = 0) -> list[Part] | None:
-        """The parts of the next message, or None if none came within the timeout.
-
-        Large parts are not copied out of ZeroMQ's memory: read-only views, which keep it alive.
-        """
-        if timeout_s and not self.socket.poll(int(timeout_s * 1e3)):
-            return None
-        receive = self.socket.recv
-        try:
-            part = receive(NOW, copy=False)
-        except zmq.Again:
-            return None
-        # As recv_multipart, which asks the socket for RCVMORE after each part: that costs more than the part.
-        parts: list[Part] = [part.bytes]
-        while part.more:
-            part = receive(NOW, copy=False)
-            parts.append(part.bytes if len(part) < VIEW_FROM else memoryview(cast(bytes, part)).toreadonly())
-        return parts
-
-    def watch(self) -> bool:
-        """Update and return `connected`. Call it often: it also connects again where ZeroMQ would not."""
-        while self.monitor.poll(0):
-            message = recv_monitor_message(self.monitor, zmq.NOBLOCK)
-            event = message["event"]
-            self._note_trouble(event, int(message["value"]))
-            if self.connected and event != zmq.EVENT_HANDSHAKE_SUCCEEDED:
-                self._gone_at = time.monotonic()
-            self.connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
-            self._cut_at = time.monotonic() if event & CUT else None
-        patience = REFUSED_S if self.trouble else CUT_S
-        if self._cut_at is not None and time.monotonic() - self._cut_at > patience:
-            self._cut_at = None
-            if not self.trouble:
-                self.refused += 1
-                level = logging.WARNING if self.refused == 1 else logging.DEBUG
-                limit = MAX_PAYLOAD_BYTES // 2**20
-                log.log(
-                    level, "%s: connection cut, for a message beyond %d MB or because no CARS-RT program "
-                    "publishes there; connecting again", self.address, limit,
-                )  # fmt: skip
-            self.socket.disconnect(self.address)
-            self.socket.connect(self.address)
-        return self.connected
-
-    def _note_trouble(self, event: int, value: int) -> None:
-        """Keep `trouble` true: it ends when we are let in, or when nobody is there any more."""
-        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-            self.trouble, self._broken_off = None, 0
-        elif event == zmq.EVENT_CONNECTED:
-            self._reached = True
-        elif event == zmq.EVENT_CONNECT_RETRIED:
-            if not self._reached:
-                self.trouble, self._broken_off = None, 0
-            self._reached = False
-        elif event & FAILED:
-            no_detail = event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-            self._broken_off += no_detail
-            text = refusal(event, value, self.address, self._security)
-            if text is None or (no_detail and (self.trouble or self._broken_off < BROKEN_OFF)):
-                return
-            if text != self.trouble:
-                log.warning(text)
-            self.trouble = text
-
-    @property
-    def vanished(self) -> bool:
-        """Whether the publisher has been away so long that an open run will not go on."""
-        return not self.connected and time.monotonic() - self._gone_at > VANISHED_S
-
-    def close(self) -> None:
-        """Close at once; unread messages are discarded."""
-        self.socket.disable_monitor()
-        self.monitor.close(0)
-        self.socket.close(0)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self.close()
-
-
-def _cannot_bind(address: str, error: zmq.ZMQError) -> str:
-    match error.errno:
-        case zmq.EADDRINUSE:
-            reason = "another program already uses it; stop that one or choose another port"
-        case zmq.EADDRNOTAVAIL | errno.ENODEV:
-            reason = "this computer has no such address; 127.0.0.1 always works"
-        case zmq.EINVAL | zmq.EPROTONOSUPPORT:
-            reason = "give it as tcp://HOST:PORT"
-        case _:
-            reason = str(error)
-    return f"cannot publish at {address}: {reason}"
-
-
-def _check_resolves(address: str) -> None:
-    """ZeroMQ connects to a name that does not exist without a word, and waits for ever."""
-    scheme, _, rest = address.partition("://")
-    host, _, port = rest.rpartition(":")
-    if scheme != "tcp" or not host or not port.isdecimal() or not 0 < int(port) < 65_536:
-        raise StreamError(f"cannot connect to {address!r}: give it as tcp://HOST:PORT")
-    try:
-        sockets.getaddrinfo(host.strip("[]"), int(port), type=sockets.SOCK_STREAM)
-    except OSError as error:
-        raise StreamError(f"cannot connect to {address}: {error.strerror or error}") from None

@@ -1,0 +1,36 @@
+"""ZeroMQ sockets under the protocol: a publisher binds, subscribers connect, on tcp.
+
+Each object belongs to one thread. Nothing is dropped inside ZeroMQ without being seen: it refuses a
+message that a subscriber has no room for (XPUB_NODROP), and the publisher keeps or drops it by its
+policy; closing waits until subscribers have taken what is left; what a broken connection loses, the
+receiver's sequence numbers show.
+"""
+
+from cars_rt.stream.publisher import BUFFER_MB, RETRY_S, STALL_S, Overload, Publisher, message_bytes
+from cars_rt.stream.sockets import (
+    CONTROL_ADDRESS,
+    PREVIEW_ADDRESS,
+    RAMAN_ADDRESS,
+    RAW_ADDRESS,
+    StreamError,
+    bind_control,
+    connect_control,
+)
+from cars_rt.stream.subscriber import Subscriber
+
+__all__ = [
+    "BUFFER_MB",
+    "CONTROL_ADDRESS",
+    "PREVIEW_ADDRESS",
+    "RAMAN_ADDRESS",
+    "RAW_ADDRESS",
+    "RETRY_S",
+    "STALL_S",
+    "Overload",
+    "Publisher",
+    "StreamError",
+    "Subscriber",
+    "bind_control",
+    "connect_control",
+    "message_bytes",
+]

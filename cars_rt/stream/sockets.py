@@ -1,0 +1,102 @@
+"""What all sockets share: default addresses, options, errors; and the sockets of control."""
+
+import errno
+import socket as sockets
+
+import zmq
+
+from cars_rt.keys import KeysError
+from cars_rt.protocol import MAX_PAYLOAD_BYTES
+from cars_rt.security import FAILED, Access, ClientKeys, Guard, secure_client, secure_server
+
+RAW_ADDRESS = "tcp://127.0.0.1:5555"  # where drivers publish
+RAMAN_ADDRESS = "tcp://127.0.0.1:5556"  # where the daemon publishes
+PREVIEW_ADDRESS = "tcp://127.0.0.1:5557"  # where it publishes the preview
+CONTROL_ADDRESS = "tcp://127.0.0.1:5558"  # where it takes requests
+
+
+# An unplugged cable is found by the kernel. ZeroMQ's own heartbeats must stay off: a subscriber whose
+# queue is full answers none and would be cut off, and libzmq 4.3 aborts the process if the heartbeat of
+# such a connection falls due after the peer has gone (stream_engine_base.cpp, assertion !_io_error).
+KEEPALIVE = {
+    zmq.TCP_KEEPALIVE: 1,
+    zmq.TCP_KEEPALIVE_IDLE: 10,
+    zmq.TCP_KEEPALIVE_INTVL: 5,
+    zmq.TCP_KEEPALIVE_CNT: 3,
+}
+
+
+class StreamError(RuntimeError):
+    """A socket that cannot be opened, with the reason and the remedy in one sentence."""
+
+
+def configure(socket: zmq.Socket[bytes]) -> None:
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_PAYLOAD_BYTES)  # refused before it is allocated
+    for option, value in KEEPALIVE.items():
+        socket.setsockopt(option, value)
+
+
+def bind_control(
+    context: zmq.Context[zmq.Socket[bytes]], address: str, most_bytes: int, security: Access = None
+) -> tuple[zmq.Socket[bytes], Guard | None]:
+    """A ROUTER socket for requests of at most `most_bytes`, and its guard if it has keys.
+
+    Raises StreamError if it cannot be bound, KeysError if it may not be.
+    """
+    socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
+    configure(socket)
+    socket.setsockopt(zmq.MAXMSGSIZE, most_bytes)
+    guard = None
+    try:
+        guard = secure_server(socket, address, security)
+        socket.bind(address)
+    except (zmq.ZMQError, KeysError) as error:
+        if guard is not None:
+            guard.close()
+        socket.close(0)
+        if isinstance(error, zmq.ZMQError):
+            raise StreamError(cannot_bind(address, error)) from None
+        raise
+    return socket, guard
+
+
+def connect_control(
+    address: str, security: ClientKeys | None = None
+) -> tuple[zmq.Socket[bytes], zmq.Socket[bytes]]:
+    """A REQ socket for requests, and its monitor for failed handshakes.
+
+    Raises StreamError for an impossible address, KeysError for keys that cannot be used.
+    """
+    check_resolves(address)
+    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.REQ)
+    configure(socket)
+    secure_client(socket, security)
+    monitor: zmq.Socket[bytes] = socket.get_monitor_socket(FAILED)
+    socket.connect(address)
+    return socket, monitor
+
+
+def cannot_bind(address: str, error: zmq.ZMQError) -> str:
+    match error.errno:
+        case zmq.EADDRINUSE:
+            reason = "another program already uses it; stop that one or choose another port"
+        case zmq.EADDRNOTAVAIL | errno.ENODEV:
+            reason = "this computer has no such address; 127.0.0.1 always works"
+        case zmq.EINVAL | zmq.EPROTONOSUPPORT:
+            reason = "give it as tcp://HOST:PORT"
+        case _:
+            reason = str(error)
+    return f"cannot publish at {address}: {reason}"
+
+
+def check_resolves(address: str) -> None:
+    """ZeroMQ connects to a name that does not exist without a word, and waits for ever."""
+    scheme, _, rest = address.partition("://")
+    host, _, port = rest.rpartition(":")
+    if scheme != "tcp" or not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+        raise StreamError(f"cannot connect to {address!r}: give it as tcp://HOST:PORT")
+    try:
+        sockets.getaddrinfo(host.strip("[]"), int(port), type=sockets.SOCK_STREAM)
+    except OSError as error:
+        raise StreamError(f"cannot connect to {address}: {error.strerror or error}") from None

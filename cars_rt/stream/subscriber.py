@@ -1,0 +1,153 @@
+"""Connects to a publisher and receives: whether anybody is there, who cut us off, who refused us."""
+
+import logging
+import time
+from types import TracebackType
+from typing import Self, cast
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from cars_rt.protocol import MAX_PAYLOAD_BYTES, Part, StreamName
+from cars_rt.security import FAILED, ClientKeys, refusal, secure_client
+from cars_rt.stream.sockets import StreamError, check_resolves, configure
+
+log = logging.getLogger("cars_rt.stream")
+
+UNREAD = 100  # messages at a subscriber; what it does not take in time waits at the publisher
+VIEW_FROM = 16_384  # bytes; a smaller part is copied, since it may lie in a buffer with others
+NOW = int(zmq.NOBLOCK)
+VANISHED_S = 5.0  # a publisher that is away for so long has died: an open run is closed as interrupted
+CUT_S = 1.0  # after so long without an attempt to connect again, ZeroMQ has given the connection up
+REFUSED_S = 5.0  # and so long where it was for keys: somebody has to do something first
+BROKEN_OFF = 3  # so many handshakes in a row that the other end broke off are no accident
+CUT = zmq.EVENT_DISCONNECTED | FAILED
+TRYING = zmq.EVENT_CONNECTED | zmq.EVENT_CONNECT_DELAYED | zmq.EVENT_CONNECT_RETRIED
+
+
+class Subscriber:
+    """Connects to a publisher, now or whenever it appears, and receives one stream.
+
+    `connected` tells what the socket itself never does: whether anybody is there. `refused` counts
+    connections that were cut for what the other end sent: a part beyond MAX_PAYLOAD_BYTES, or no ZeroMQ.
+    `trouble` says in a sentence why somebody who is there does not let us in. security: our key and whom we
+    believe. Raises StreamError for an address that cannot be connected to.
+    """
+
+    def __init__(
+        self, address: str, stream: StreamName, *, connect: bool = True, security: ClientKeys | None = None
+    ) -> None:
+        """connect: at once; otherwise call `connect` when it is time."""
+        self.address = address
+        self.stream = stream
+        self.connected = False
+        self.refused = 0
+        self.trouble: str | None = None
+        self._security = security
+        self._reached = False  # in this attempt to connect
+        self._broken_off = 0  # handshakes in a row
+        self._cut_at: float | None = None
+        self._gone_at = time.monotonic()
+        check_resolves(address)
+        self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
+        configure(self.socket)
+        secure_client(self.socket, security)
+        self.socket.setsockopt(zmq.RCVHWM, UNREAD)
+        self.socket.setsockopt(zmq.RECONNECT_IVL, 50)
+        self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, 250)
+        self.socket.subscribe(f"{stream}.")
+        self.monitor: zmq.Socket[bytes] = self.socket.get_monitor_socket(
+            zmq.EVENT_HANDSHAKE_SUCCEEDED | CUT | TRYING
+        )
+        if connect:
+            self.connect()
+
+    def connect(self) -> None:
+        """Connect, now or as soon as somebody publishes there. Raises StreamError."""
+        try:
+            self.socket.connect(self.address)
+        except zmq.ZMQError as error:
+            self.close()
+            text = f"cannot connect to {self.address}: {error}; give it as tcp://HOST:PORT"
+            raise StreamError(text) from None
+
+    def receive(self, timeout_s: float = 0) -> list[Part] | None:
+        """The parts of the next message, or None if none came within the timeout.
+
+        Large parts are not copied out of ZeroMQ's memory: read-only views, which keep it alive.
+        """
+        if timeout_s and not self.socket.poll(int(timeout_s * 1e3)):
+            return None
+        receive = self.socket.recv
+        try:
+            part = receive(NOW, copy=False)
+        except zmq.Again:
+            return None
+        # As recv_multipart, which asks the socket for RCVMORE after each part: that costs more than the part.
+        parts: list[Part] = [part.bytes]
+        while part.more:
+            part = receive(NOW, copy=False)
+            parts.append(part.bytes if len(part) < VIEW_FROM else memoryview(cast(bytes, part)).toreadonly())
+        return parts
+
+    def watch(self) -> bool:
+        """Update and return `connected`. Call it often: it also connects again where ZeroMQ would not."""
+        while self.monitor.poll(0):
+            message = recv_monitor_message(self.monitor, zmq.NOBLOCK)
+            event = message["event"]
+            self._note_trouble(event, int(message["value"]))
+            if self.connected and event != zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self._gone_at = time.monotonic()
+            self.connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            self._cut_at = time.monotonic() if event & CUT else None
+        patience = REFUSED_S if self.trouble else CUT_S
+        if self._cut_at is not None and time.monotonic() - self._cut_at > patience:
+            self._cut_at = None
+            if not self.trouble:
+                self.refused += 1
+                level = logging.WARNING if self.refused == 1 else logging.DEBUG
+                limit = MAX_PAYLOAD_BYTES // 2**20
+                log.log(
+                    level, "%s: connection cut, for a message beyond %d MB or because no CARS-RT program "
+                    "publishes there; connecting again", self.address, limit,
+                )  # fmt: skip
+            self.socket.disconnect(self.address)
+            self.socket.connect(self.address)
+        return self.connected
+
+    def _note_trouble(self, event: int, value: int) -> None:
+        """Keep `trouble` true: it ends when we are let in, or when nobody is there any more."""
+        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            self.trouble, self._broken_off = None, 0
+        elif event == zmq.EVENT_CONNECTED:
+            self._reached = True
+        elif event == zmq.EVENT_CONNECT_RETRIED:
+            if not self._reached:
+                self.trouble, self._broken_off = None, 0
+            self._reached = False
+        elif event & FAILED:
+            no_detail = event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+            self._broken_off += no_detail
+            text = refusal(event, value, self.address, self._security)
+            if text is None or (no_detail and (self.trouble or self._broken_off < BROKEN_OFF)):
+                return
+            if text != self.trouble:
+                log.warning(text)
+            self.trouble = text
+
+    @property
+    def vanished(self) -> bool:
+        """Whether the publisher has been away so long that an open run will not go on."""
+        return not self.connected and time.monotonic() - self._gone_at > VANISHED_S
+
+    def close(self) -> None:
+        """Close at once; unread messages are discarded."""
+        self.socket.disable_monitor()
+        self.monitor.close(0)
+        self.socket.close(0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
