@@ -103,7 +103,7 @@ def test_subscriber_that_stopped_reading_is_left_out_while_the_others_get_everyt
 @pytest.mark.parametrize("overload", ["block", "drop-oldest", "drop-newest"])
 def test_daemon_goes_on_for_the_others_when_one_stops_reading(overload: Overload) -> None:
     """Whatever the policy: the one that stopped is left out, the others get every spectrum."""
-    block, frames = 64, 150
+    block, frames = 64, 300
     axis = np.linspace(600, 2400, 1500)
     counts = spectra_of(block, axis)
     with (
