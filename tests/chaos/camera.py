@@ -88,7 +88,9 @@ def main() -> None:
     wanted = DriveSettings(
         publish=settings.publish, subscribers=settings.subscribers, overload=settings.overload
     )
-    with Publisher(settings.publish, "raw", buffer_mb=settings.buffer_mb) as publisher:
+    with Publisher(
+        settings.publish, "raw", buffer_mb=settings.buffer_mb, overload=settings.overload
+    ) as publisher:
         for number in range(settings.first, settings.first + settings.runs):
             camera = Camera(number, settings)
             totals = drive(camera, publisher, wanted, lambda: stopped)
