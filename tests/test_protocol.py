@@ -592,10 +592,10 @@ def test_a_publisher_that_was_restarted_leaves_a_gap_and_is_no_liar() -> None:
     assert read.lost == {"missing": 3} and read.closed.ledger.ranges == [("missing", 2, 3)]
 
 
-def test_what_comes_outside_of_runs_is_counted_apart() -> None:
+def test_what_comes_outside_of_runs_is_not_the_runs() -> None:
     other = a_frame(1, 1, run="other")
     read = Read.of(a_frame(), a_start(), an_end(), a_frame(), other)
-    assert read.reader.outside == {"unknown run": 2, "after end": 1}
+    assert read.kinds == ["unknown run", "after end", "unknown run"]
     assert not read.closed.ledger.problems
 
 

@@ -47,7 +47,7 @@ class DaemonSettings:
     engine: str = AUTO
     """What runs the model; auto takes the fastest that works here."""
 
-    max_batch: int = 64
+    max_batch: int = 128
     """Most spectra computed at once. Larger is faster under load and changes nothing at low rates."""
 
     threads: int = 0

@@ -4,7 +4,6 @@ Pure: parts in, events out. The daemon, the recorder and the client all read thr
 they judge a stream alike.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -40,7 +39,7 @@ class RunReader:
     `read` turns the parts of one message into events: the message itself if it is in order, and a
     Problem for everything that is not. A frame is passed on only if it belongs to the run whose
     `start` was seen, has the announced dtype and pixels, and is not older than what came before.
-    `ledger` counts the open run, `outside` (kinds of problems) what came while none was open.
+    `ledger` counts the open run.
     """
 
     def __init__(self, stream: StreamName) -> None:
@@ -50,7 +49,6 @@ class RunReader:
         self._sequence = 0  # expected next
         self._index = 0
         self._doubted: tuple[int, int] | None = None  # sequence, index that would bear out a wild jump
-        self.outside: Counter[str] = Counter()
         self._last: str | None = None  # the run that ended last: its stragglers are not "unknown"
         self._layout: FrameLayout | None = None  # of a frame of the open run that was in order
         self._missed = 0  # frames in a row that were not like it
@@ -222,8 +220,6 @@ class RunReader:
     def _problem(self, cause: Cause, spectra: int, text: str, kind: str, first: int = 0) -> Problem:
         problem = Problem(cause, spectra, text, kind, first)
         self.ledger.found(problem)
-        if self.run is None:
-            self.outside[kind] += 1
         return problem
 
     def _gap(self, cause: Cause, spectra: int, text: str, kind: str) -> Problem:
