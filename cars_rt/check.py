@@ -53,7 +53,7 @@ from cars_rt.stream import BUFFER_MB, RAW_ADDRESS, Publisher, StreamError, Subsc
 
 ENOUGH = 1.5  # head-room below which it is tight: programs share the computer, and cameras come in bursts
 RATE = 1000.0  # spectra per second, where nobody says
-BATCHES = (1, 16, 64)  # greedy batching: one spectrum at low rates, what has come meanwhile under load
+BATCHES = (1, 16, 128)  # greedy batching: one spectrum at low rates, what has come meanwhile under load
 EXAMPLES = 64  # spectra of the source kept for the engine
 FASTER = 1.1  # a smaller batch that is so much faster is worth a word
 STEP_S = 0.1  # how soon the end of a measurement is noticed
@@ -93,7 +93,7 @@ class CheckSettings:
     engine: str = AUTO
     """What runs the model; auto takes the fastest that works here."""
 
-    max_batch: int = 64
+    max_batch: int = 128
     """Most spectra computed at once, as in `cars-rt run`."""
 
     threads: int = 0
