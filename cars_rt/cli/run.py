@@ -1,5 +1,6 @@
 """`cars-rt run`: the daemon."""
 
+import sys
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -7,6 +8,8 @@ from cyclopts import Parameter
 from cars_rt.cli.app import Logs, Summary, app
 from cars_rt.console import Logging, StatusLine, log, start_logging, stopping, write_summary
 from cars_rt.daemon.settings import DaemonSettings
+
+SWITCH_S = 0.0005
 
 
 @app.command
@@ -28,6 +31,8 @@ def run(
     from cars_rt.daemon.status import Status
 
     start_logging(logs)
+    # Threads that compile a model must not keep the interpreter for 5 ms at a time, as they may by default.
+    sys.setswitchinterval(SWITCH_S)
     with Outside(settings.http) as outside:
         daemon = Daemon(settings)
         card = daemon.compute.model.card

@@ -99,7 +99,7 @@ def perform(daemon: "Daemon", request: Request, answer: Answer) -> Mapping[str, 
             daemon.compute.stop_shadow()
             return {}
         case "dark":
-            return daemon.measure_dark(asked.get("do", ""))
+            return _dark(daemon, asked.get("do", ""))
         case "bands":
             return _bands(daemon, asked.get("bands"))
         case "pause" | "resume":
@@ -117,6 +117,26 @@ def perform(daemon: "Daemon", request: Request, answer: Answer) -> Mapping[str, 
             daemon.stop()
             return {"stopping": True}
     raise ValueError(f"{request.do} is not possible with this daemon")
+
+
+def _dark(daemon: "Daemon", do: str) -> Mapping[str, Any]:
+    """Begin, finish or clear a measured dark. Raises ValueError if that is not possible now."""
+    raw, dark = daemon.source, daemon.dark
+    if do == "start":
+        if raw is None or daemon.run_open is None:
+            raise ValueError("no run is open: block the beams and start the scan first")
+        dark.begin(raw.pixels)
+        return {"measuring": 1}
+    if do == "stop":
+        spectra, name = dark.spectra, dark.finish()
+    elif do == "clear":
+        spectra, name = 0, "none"
+        dark.clear()
+    else:
+        raise ValueError(f"dark knows start, stop and clear, not {do!r}")
+    if raw is not None:
+        daemon.compute.set_dark(*dark.of(raw))
+    return {"dark": name, "spectra": spectra}
 
 
 def _bands(daemon: "Daemon", bands: list[Any] | None) -> Mapping[str, Any]:

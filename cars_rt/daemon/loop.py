@@ -18,11 +18,12 @@ from cars_rt.daemon.compute import Compute
 from cars_rt.daemon.control import Control
 from cars_rt.daemon.dark import Dark
 from cars_rt.daemon.flight import FlightRecorder
+from cars_rt.daemon.picture import picture
 from cars_rt.daemon.pipeline import Pipeline
 from cars_rt.daemon.preview import Preview, parse_band
 from cars_rt.daemon.receipt import Receipt, Totals
 from cars_rt.daemon.settings import OFF, DaemonSettings
-from cars_rt.daemon.snapshot import Phase, Queue, Snapshot, State
+from cars_rt.daemon.snapshot import Phase, Snapshot, State
 from cars_rt.engines import EngineError, ModelError
 from cars_rt.physics.axis import AxisError
 from cars_rt.protocol import Closed, Event, Frame, Part, Reason, RunReader, Start
@@ -459,85 +460,39 @@ class Daemon:
 
     def snapshot(self) -> Snapshot:
         """The daemon at this moment."""
-        compute, worker = self.compute, self.compute.worker
-        before, after = self.reader.ledger, self.ledger
-        run_lost = before.lost + after.lost if self._raw is not None else Counter[str]()
-        lost = self.totals.lost + run_lost
-        for ledgers in self._unsettled:
-            lost += ledgers[0].lost + ledgers[1].lost
-        self._most_lost |= lost
-        filling, computing, results = self.pipeline.depths
-        slab = worker.max_batch if worker else self.settings.max_batch
-        slabs = len(worker.engine.inputs) if worker else 0
-        state = State.STARTING
-        if self._stopping:
-            state = State.STOPPING
-        elif self.paused:
-            state = State.PAUSED
-        elif self.ready:
-            state = State.IDLE if self._raw is None else State.RUNNING
         self._mark(Phase.CONTROL)
-        return Snapshot(
-            state=state,
-            ready=self.ready and not self._stopping,
-            uptime_s=self._marked - self._begun,
-            listen=self.settings.listen,
-            publish=self.publisher.address,
-            connected=self.subscriber.connected,
-            trouble=self.subscriber.trouble,
-            refused=sum(each.refused for each in (self.publisher, self.preview, self.control) if each),
-            subscribers=self.publisher.subscribers,
-            model=compute.model.card.name,
-            model_sha256=compute.model.sha256,
-            engine=worker.engine.describe() if worker else "",
-            shadow=compute.shadow.describe() if compute.shadow else None,
-            run=self._raw.run if self._raw else None,
-            source=self._raw.source if self._raw else None,
-            run_announced=before.spectra + before.total_lost,
-            run_lost=dict(run_lost),
-            runs=self.runs,
-            frames_in=self.frames_in,
-            spectra_in=self.spectra_in,
-            frames_out=self.publisher.frames_sent,
-            spectra_out=self.publisher.spectra_sent,
-            lost=dict(self._most_lost),
-            problems=dict(self.totals.problems),
-            stalls=self.publisher.stalls,
-            engine_failures=compute.counters.failures,
-            engine_replacements=compute.counters.replacements,
-            reloads=compute.counters.reloads,
-            reloads_failed=compute.counters.reloads_failed,
-            queues={
-                "filling": Queue(filling, slab),
-                "computing": Queue(computing, slab * slabs),
-                "results": Queue(results, slab * slabs),
-                "output": Queue(self.publisher.waiting, self.publisher.capacity),
-            },
-            latencies={stage: each.copy() for stage, each in self.pipeline.latencies.items()},
-            phases_s=dict(self.phases),
-            flight_alarms=self.flight.alarms if self.flight else 0,
-            flight_files=self.flight.files if self.flight else 0,
-            dark=worker.dark if worker else "none",
-            bands={} if self.preview is None else {b.name: (b.low, b.high) for b in self.preview.bands},
-        )
+        return picture(self)
 
-    # -- on request, called by control --------------------------------------------------------------
+    @property
+    def source(self) -> Start | None:
+        """The open run as the driver announced it."""
+        return self._raw
 
-    def measure_dark(self, do: str) -> dict[str, str | int]:
-        """Begin, finish or clear the measured dark. Raises ValueError if that is not possible now."""
-        raw = self._raw
-        if do == "start":
-            if raw is None or self.run_open is None:
-                raise ValueError("no run is open: block the beams and start the scan first")
-            self.dark.begin(raw.pixels)
-            return {"measuring": 1}
-        if do == "stop":
-            spectra, name = self.dark.spectra, self.dark.finish()
-        elif do == "clear":
-            spectra, name = 0, "none"
-            self.dark.clear()
-        else:
-            raise ValueError(f"dark knows start, stop and clear, not {do!r}")
-        if raw is not None:
-            self.compute.set_dark(*self.dark.of(raw))
-        return {"dark": name, "spectra": spectra}
+    @property
+    def state(self) -> State:
+        """What it is doing."""
+        if self._stopping:
+            return State.STOPPING
+        if self.paused:
+            return State.PAUSED
+        if not self.ready:
+            return State.STARTING
+        return State.IDLE if self._raw is None else State.RUNNING
+
+    @property
+    def uptime_s(self) -> float:
+        """Of the loop, up to the last mark: what the phases add up to."""
+        return self._marked - self._begun
+
+    @property
+    def run_lost(self) -> Counter[str]:
+        """Spectra of the open run lost so far, by cause."""
+        return self.reader.ledger.lost + self.ledger.lost if self._raw is not None else Counter()
+
+    def all_lost(self) -> Counter[str]:
+        """Spectra of all runs lost so far, by cause. No count ever shrinks."""
+        lost = self.totals.lost + self.run_lost
+        for before, after in self._unsettled:
+            lost += before.lost + after.lost
+        self._most_lost |= lost
+        return self._most_lost
