@@ -33,6 +33,7 @@ from cars_rt.engines import (
     open_engine,
 )
 from cars_rt.engines.base import usable_cores
+from cars_rt.errors import CarsRtError
 from cars_rt.latency import Latencies
 from cars_rt.physics.axis import AxisError
 from cars_rt.protocol import (
@@ -67,7 +68,7 @@ EARLY_MS = -1.0  # a time stamp so far in the future is not rounding
 Progress = Callable[[str, float], None]  # the part that is measured, and how much of it is done
 
 
-class CheckError(ValueError):
+class CheckError(CarsRtError, ValueError):
     """Settings that cannot be checked, with the reason in one sentence."""
 
 

@@ -19,6 +19,8 @@ import zmq.auth
 from platformdirs import user_config_path
 from zmq.utils import z85
 
+from cars_rt.errors import CarsRtError
+
 SECRET, PUBLIC = ".key", ".pub"
 MAX_FILE_BYTES = 16_384  # a key file has some 300
 
@@ -33,7 +35,7 @@ curve
 """
 
 
-class KeysError(RuntimeError):
+class KeysError(CarsRtError, RuntimeError):
     """A key that cannot be used, or keys that are missing, with the remedy in one sentence."""
 
 

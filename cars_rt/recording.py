@@ -34,6 +34,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cars_rt.accounting import MAX_RANGES, Ledger
+from cars_rt.errors import CarsRtError
 from cars_rt.protocol import DTYPES, End, Frame, Start
 from cars_rt.protocol.messages import MAIN_ARRAY
 
@@ -49,7 +50,7 @@ NO_RECEIPT = {"announced": -1, "reason": "not closed", "lost_before": "{}", "los
 MOST_ROWS = 2**22  # allocated at once where it is known; sparse, so it costs nothing until written
 
 
-class RecordingError(OSError):
+class RecordingError(CarsRtError, OSError):
     """A recording that cannot be written, with the reason and what is left in one sentence."""
 
 

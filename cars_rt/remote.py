@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import zmq
 
+from cars_rt.errors import CarsRtError
 from cars_rt.protocol import ProtocolError
 from cars_rt.protocol.control import Request, decode_reply, encode_request
 from cars_rt.security import ClientKeys, why_refused
@@ -21,7 +22,7 @@ ANSWER_S = 5.0  # a daemon that is there answers at once
 CHANGE_S = 600.0  # but compiling a model can take minutes
 
 
-class RemoteError(RuntimeError):
+class RemoteError(CarsRtError, RuntimeError):
     """The daemon refused, or nobody answered; the text says which and why."""
 
 

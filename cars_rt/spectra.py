@@ -11,12 +11,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from cars_rt.errors import CarsRtError
 from cars_rt.physics.axis import AxisError, check_raman_shift
 
 KINDS = (".csv", ".txt", ".npz", ".h5", ".hdf5")
 
 
-class SpectraError(ValueError):
+class SpectraError(CarsRtError, ValueError):
     """A file that cannot be read or written, with the reason in one sentence."""
 
 

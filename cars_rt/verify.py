@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from cars_rt.accounting import MAX_RANGES
 from cars_rt.engines import AUTO, TOLERANCE, EngineError, Model, ModelError, compose, load_model, open_engine
+from cars_rt.errors import CarsRtError
 from cars_rt.physics.axis import AxisError
 from cars_rt.recording import read_rows
 
 PROBES = 64  # spectra computed again; all of them would take as long as the run
 
 
-class VerifyError(ValueError):
+class VerifyError(CarsRtError, ValueError):
     """A file that is not a recording, with the reason in one sentence."""
 
 

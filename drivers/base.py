@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from cars_rt.access import PublisherAccess
 from cars_rt.accounting import Cause, Ledger, Problem, Range
+from cars_rt.errors import CarsRtError
 from cars_rt.protocol import End, Frame, ProtocolError, Reason, Start
 from cars_rt.stream import BUFFER_MB, RAW_ADDRESS, STALL_S, Overload, Publisher
 
 WAIT_STEP_S = 0.1  # how soon a stop is noticed while waiting
 
 
-class InstrumentError(RuntimeError):
+class InstrumentError(CarsRtError, RuntimeError):
     """The instrument cannot be opened or failed, with the reason in one sentence."""
 
 

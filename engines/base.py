@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.engines.graph import Graph
+from cars_rt.errors import CarsRtError
 
 Slab = NDArray[np.float32]
 
 
-class EngineError(RuntimeError):
+class EngineError(CarsRtError, RuntimeError):
     """An engine that cannot be used, or failed, with the reason and the remedy in one sentence."""
 
 

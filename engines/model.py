@@ -9,6 +9,8 @@ from typing import Any
 
 import onnx
 
+from cars_rt.errors import CarsRtError
+
 CARD_KEY = "cars_rt.card"
 DEFAULT_MODEL = "cnn"
 SHIPPED = Path(__file__).parent / "models"
@@ -17,7 +19,7 @@ MAX_CARD = 16 * 1024  # characters; the card travels with every run
 MAX_MODEL_BYTES = 512 * 1024 * 1024  # far above any network for spectra; bounds what a file costs
 
 
-class ModelError(ValueError):
+class ModelError(CarsRtError, ValueError):
     """A model that cannot be found or used, with the reason in one sentence."""
 
 

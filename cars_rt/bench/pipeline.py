@@ -14,12 +14,13 @@ from typing import Any, Protocol, Self
 
 from cars_rt.bench.peers import Order
 from cars_rt.demo.processes import DemoError, Program, free_addresses
+from cars_rt.errors import CarsRtError
 
 START_S = 60.0  # processes and a first run must be there by then, on a slow computer, too
 END_S = 60.0  # and a run must be over so long after its last spectrum was sent
 
 
-class BenchError(RuntimeError):
+class BenchError(CarsRtError, RuntimeError):
     """A measurement that failed or lost something, with the reason in one sentence."""
 
 

@@ -23,44 +23,15 @@ def main() -> None:
     """Entry point of `cars-rt`."""
     from cyclopts import CycloptsError
 
-    from cars_rt.bench.pipeline import BenchError
-    from cars_rt.check import CheckError
     from cars_rt.cli.config import ConfigError
-    from cars_rt.daemon.settings import SettingsError
-    from cars_rt.drivers.base import InstrumentError
-    from cars_rt.engines import EngineError, ModelError
-    from cars_rt.keys import KeysError
-    from cars_rt.physics.axis import AxisError
-    from cars_rt.protocol import ProtocolError
-    from cars_rt.recording import RecordingError
-    from cars_rt.remote import RemoteError
-    from cars_rt.spectra import SpectraError
-    from cars_rt.stream import StreamError
-    from cars_rt.training.settings import TrainingError
-    from cars_rt.verify import VerifyError
+    from cars_rt.errors import CarsRtError
 
     with suppress(BrokenPipeError):
         try:
             app.meta(exit_on_error=False, print_error=False)
         except (ConfigError, CycloptsError) as error:
             fail(" ".join(str(error).split()), EXIT_USAGE)
-        except (
-            AxisError,
-            BenchError,
-            CheckError,
-            EngineError,
-            InstrumentError,
-            KeysError,
-            ModelError,
-            ProtocolError,
-            RecordingError,
-            RemoteError,
-            SettingsError,
-            SpectraError,
-            StreamError,
-            TrainingError,
-            VerifyError,
-        ) as error:
+        except CarsRtError as error:
             fail(error)
         except KeyboardInterrupt:
             fail("interrupted", EXIT_INTERRUPTED)

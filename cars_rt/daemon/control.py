@@ -7,8 +7,8 @@ import zmq
 
 from cars_rt.daemon.compute import Answer
 from cars_rt.daemon.plain import plain
-from cars_rt.engines import EngineError, ModelError
-from cars_rt.protocol import ProtocolError, check_band
+from cars_rt.errors import CarsRtError
+from cars_rt.protocol import check_band
 from cars_rt.protocol.control import Reply, Request, decode_request, encode_reply
 from cars_rt.protocol.limits import MAX_HEADER_BYTES
 from cars_rt.security import Access
@@ -63,7 +63,7 @@ class Control:
 
         try:
             result = perform(daemon, decode_request(body), answer)
-        except (ProtocolError, ModelError, EngineError, ValueError) as error:
+        except (CarsRtError, ValueError) as error:
             answer(str(error), {})
         else:
             if result is not None:
@@ -80,7 +80,7 @@ class Control:
 def perform(daemon: "Daemon", request: Request, answer: Answer) -> Mapping[str, Any] | None:
     """Do what was asked for; the result, or None if the answer comes later.
 
-    Raises ProtocolError, ModelError, EngineError or ValueError: why it cannot be done.
+    Raises CarsRtError or ValueError: why it cannot be done.
     """
     asked = request.arguments
     match request.do:

@@ -7,6 +7,7 @@ from pathlib import Path
 from cars_rt.access import DaemonAccess
 from cars_rt.daemon.flight import MEGABYTES, SECONDS
 from cars_rt.engines import AUTO, DEFAULT_MODEL
+from cars_rt.errors import CarsRtError
 from cars_rt.protocol import MAX_BANDS, MAX_BLOCK
 from cars_rt.stream import (
     BUFFER_MB,
@@ -21,7 +22,7 @@ from cars_rt.stream import (
 OFF = "none"  # in place of an address
 
 
-class SettingsError(ValueError):
+class SettingsError(CarsRtError, ValueError):
     """Settings that cannot be, or contradict each other, in one sentence."""
 
 

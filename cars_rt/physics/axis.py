@@ -5,10 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cars_rt.errors import CarsRtError
+
 FloatArray = NDArray[np.float64]
 
 
-class AxisError(ValueError):
+class AxisError(CarsRtError, ValueError):
     """A raman-shift axis that cannot be used, with the reason in one sentence."""
 
 

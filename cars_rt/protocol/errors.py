@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from cars_rt.errors import CarsRtError
+
 
 class Fault(StrEnum):
     """What is wrong with a message; stable names, for counting and for programs."""
@@ -18,7 +20,7 @@ class Fault(StrEnum):
     AXIS = "axis"  # raman-shift axis not finite or not strictly monotonic
 
 
-class ProtocolError(ValueError):
+class ProtocolError(CarsRtError, ValueError):
     """A message that does not follow the protocol. `fault` says which rule, the text says where."""
 
     def __init__(self, fault: Fault, text: str) -> None:

@@ -5,6 +5,7 @@ import socket as sockets
 
 import zmq
 
+from cars_rt.errors import CarsRtError
 from cars_rt.keys import KeysError
 from cars_rt.protocol import MAX_PAYLOAD_BYTES
 from cars_rt.security import FAILED, Access, ClientKeys, Guard, secure_client, secure_server
@@ -26,7 +27,7 @@ KEEPALIVE = {
 }
 
 
-class StreamError(RuntimeError):
+class StreamError(CarsRtError, RuntimeError):
     """A socket that cannot be opened, with the reason and the remedy in one sentence."""
 
 

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from cars_rt.errors import CarsRtError
 
-class TrainingError(Exception):
+
+class TrainingError(CarsRtError):
     """Training or export cannot go on; the message is a sentence for the user."""
 
 

@@ -1,0 +1,5 @@
+"""What all errors for people have in common."""
+
+
+class CarsRtError(Exception):
+    """Says in one sentence what is wrong, where, and what to do. A program that meets one ends with it."""
