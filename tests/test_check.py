@@ -25,8 +25,11 @@ from helpers import (
     wait_until,
 )
 
-from cars_rt import check as check_module
-from cars_rt.check import CheckError, CheckSettings, Line, Report, Verdict, check
+from cars_rt.check import CheckError, CheckSettings, Line, Report, Verdict, check, network
+from cars_rt.check.load import Load
+from cars_rt.check.processor import Costs, judge_processor
+from cars_rt.check.report import compared, report_of
+from cars_rt.check.source import measure_source
 from cars_rt.demo.processes import free_addresses
 from cars_rt.engines import ENGINES, EngineError, ModelError
 from cars_rt.engines.onnxruntime import OnnxRuntime
@@ -158,7 +161,7 @@ def test_driver_without_a_run_is_told_from_no_driver(tmp_path: Path) -> None:
 def test_source_alone(sent: dict[str, Any], verdict: Verdict, said: str) -> None:
     with Published() as source, Sending(source, **sent):
         settings = CheckSettings(listen=source.address, seconds=0.3)
-        found, load = check_module._source(settings, lambda part, done: None)
+        found, load = measure_source(settings, lambda part, done: None)
     assert found.verdict is verdict and re.search(said, found.note)
     assert load.rate == found.measured and len(load.counts) >= 64 and not load.assumed
 
@@ -179,7 +182,7 @@ def test_run_that_ends_while_it_is_measured_is_enough() -> None:
 
         thread = threading.Thread(target=run)
         thread.start()
-        found, load = check_module._source(settings, lambda part, done: None)
+        found, load = measure_source(settings, lambda part, done: None)
         thread.join(PATIENCE_S)
     assert found.verdict is Verdict.OK and found.measured and len(load.counts) == 50
 
@@ -225,7 +228,7 @@ def test_run_that_does_not_fit_on_the_disk_fails(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not shutil.which("false"), reason="needs a program that fails")
 def test_network_that_cannot_be_measured_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check_module.sys, "executable", shutil.which("false"))
+    monkeypatch.setattr(network.sys, "executable", shutil.which("false"))
     report = check(CheckSettings(listen=nobody(), output=tmp_path, rate=1, **BRIEF))
     assert "the other process ended" in line(report, "network").note
     assert report.summary.endswith(": network fails")
@@ -324,32 +327,31 @@ def test_command_refuses_in_one_line() -> None:
     [(99, Verdict.TOO_SLOW), (100, Verdict.TIGHT), (149, Verdict.TIGHT), (150, Verdict.OK)],
 )
 def test_verdict_follows_from_the_head_room(measured: float, verdict: Verdict) -> None:
-    found = check_module._compared("engine", 100, measured, "spectra/s", "")
+    found = compared("engine", 100, measured, "spectra/s", "")
     assert found.verdict is verdict and found.head_room == measured / 100
 
 
 def test_worst_line_decides_and_tight_can_go_ahead() -> None:
-    load = check_module.Load(100, a_start(), spectra_of(1), assumed=False)
+    load = Load(100, a_start(), spectra_of(1), assumed=False)
     source = Line(name="source", verdict=Verdict.OK)
 
-    def compared(**measured: float) -> Report:
-        lines = [check_module._compared(name, 100, value, "", "") for name, value in measured.items()]
-        return check_module._report(load, [source, *lines])
+    def judged(**measured: float) -> Report:
+        lines = [compared(name, 100, value, "", "") for name, value in measured.items()]
+        return report_of(load, [source, *lines])
 
     assert (
-        compared(engine=200, disk=900).summary
-        == "READY: 100 spectra/s of 160 pixels, head-room 2.0x (engine)"
+        judged(engine=200, disk=900).summary == "READY: 100 spectra/s of 160 pixels, head-room 2.0x (engine)"
     )
-    tight = compared(engine=200, disk=110)
+    tight = judged(engine=200, disk=110)
     assert tight.ready and tight.summary == "TIGHT: 100 spectra/s of 160 pixels, head-room 1.1x (disk)"
-    slow = compared(engine=50, disk=110)
+    slow = judged(engine=50, disk=110)
     assert not slow.ready and slow.summary == "NOT READY for 100 spectra/s of 160 pixels: engine too slow"
 
 
 def test_busy_computer_is_named() -> None:
-    load = check_module.Load(100, a_start(), spectra_of(1), assumed=False)
-    costs = check_module.Costs(dict.fromkeys(("engine", "send raw", "receive raw", "record"), 1e-06))
-    assert "other programs want" not in check_module._processor(load, costs, 0.5).note
-    found = check_module._processor(load, costs, 5000)
+    load = Load(100, a_start(), spectra_of(1), assumed=False)
+    costs = Costs(dict.fromkeys(("engine", "send raw", "receive raw", "record"), 1e-06))
+    assert "other programs want" not in judge_processor(load, costs, 0.5).note
+    found = judge_processor(load, costs, 5000)
     assert "other programs want 5000.0 cores" in found.note
     assert found.required == pytest.approx(100 * 5e-6)  # the daemon and the recorder both receive counts
