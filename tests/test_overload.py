@@ -69,8 +69,10 @@ def test_full_queue_drops_frames_at_one_end_and_counts_them(overload: Overload) 
     gone = {index for index in range(0, frames * block, block) if index not in came}
     named = {index for _, first, count in ledger.ranges for index in range(first, first + count, block)}
     assert gone == named
-    newest_came = (frames - 1) * block in came
-    assert newest_came == (overload == "drop-oldest")
+    if overload == "drop-oldest":
+        assert (frames - 1) * block in came
+    else:  # what had room before the first one that was dropped: 12 MB here, and 4 frames at ZeroMQ
+        assert min(gone) >= 15 * block
 
 
 def test_subscriber_that_stopped_reading_is_left_out_while_the_others_get_everything(
