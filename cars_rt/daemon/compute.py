@@ -5,7 +5,7 @@ Everything is compiled and checked beside what works, and taken over between two
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,6 @@ class Counters:
     replacements: int = 0
     reloads: int = 0
     reloads_failed: int = 0
-    kinds: list[str] = field(default_factory=list)
 
 
 class Compute:
