@@ -243,15 +243,32 @@ class WrongShape(OnnxRuntime):
                 self.outputs[slab] = self.outputs[slab][:, :-1]
 
 
+class NotANumber(WrongShape):
+    """An engine that gives one NaN, once."""
+
+    name: ClassVar[str] = "not-a-number"
+
+    def wait(self, slab: int) -> None:
+        full = self.max_batch == 16 and self.inputs[slab][:16].any(axis=1).all()
+        if full and not WrongShape.failed:
+            WrongShape.failed = True
+            self.outputs[slab][7, 3] = np.nan
+
+
 @pytest.mark.parametrize(
-    ("name", "said"), [("Hangs", "did not answer within 1 s"), ("WrongShape", "gave float32 (16, 159)")]
+    ("name", "said"),
+    [
+        ("Hangs", "did not answer within 1 s"),
+        ("WrongShape", "gave float32 (16, 159)"),
+        ("NotANumber", "gave values that are not finite"),
+    ],
 )
 def test_engine_that_hangs_or_gives_nonsense_costs_one_batch(
     name: str, said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("cars_rt.daemon.pipeline.HUNG_S", 1.0)
     monkeypatch.setattr("cars_rt.daemon.compute.CLOSE_S", 0.1)
-    engine = {"Hangs": Hangs, "WrongShape": WrongShape}[name]
+    engine = {"Hangs": Hangs, "WrongShape": WrongShape, "NotANumber": NotANumber}[name]
     monkeypatch.setitem(ENGINES, engine.name, (__name__, name))
     Hangs.batches, WrongShape.failed = 0, False
     counts = spectra_of(8 * 16)

@@ -80,20 +80,31 @@ def test_subscriber_that_stopped_reading_is_left_out_while_the_others_get_everyt
 ) -> None:
     frames, block = 400, 64
     with (
-        Publisher(LOCAL, "raw", buffer_mb=64, overload="drop-newest", stall_s=0.05) as publisher,
+        Publisher(LOCAL, "raw", buffer_mb=400, overload="drop-newest", stall_s=0.05) as publisher,
         Collected(publisher.address, "raw") as quick,
         Collected(publisher.address, "raw") as slow,
     ):
         assert publisher.wait_for_subscribers(2, PATIENCE_S)
-        publisher.open(a_start(axis=WIDE, dtype="float32", block=block))
+        ledger = Ledger()
+        publisher.open(a_start(axis=WIDE, dtype="float32", block=block), ledger)
         counts = np.zeros((block, len(WIDE)), np.float32)
         for number in range(frames):
             counts[:] = number
             assert publisher.send(a_frame(number, counts)) and publisher.flush(PATIENCE_S)
             quick.until(lambda all_, wanted=number + 1: len(all_.frames) >= wanted)
+        # The quick one pauses for less than it takes to count as stalled, and misses nothing either.
+        publisher._stall_s = PATIENCE_S
+        for number in range(frames, frames + 150):
+            counts[:] = number
+            publisher.send(a_frame(number, counts))
+        assert publisher.blocked
+        frames += 150
         publisher.end(an_end(frames, frames * block))
+        while not publisher.flush(0.01):
+            quick.more()
         quick.ends()
-        assert not quick.problems and quick.closed[0].ledger.spectra == frames * block
+        assert not ledger.lost and not quick.problems
+        assert quick.closed[0].ledger.spectra == frames * block
         assert publisher.stalls > 0 and "is left out until it reads again" in caplog.text
         # Reading makes room, but the end was sent when there was none: only silence tells the slow one.
         while parts := slow.subscriber.receive(0.5):
