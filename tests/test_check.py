@@ -106,7 +106,7 @@ def test_driver_at_a_known_rate_is_measured(tmp_path: Path) -> None:
     assert by_name["source"]["measured"] == pytest.approx(400, rel=0.25) == found["rate"]
     assert found["pixels"] == len(AXIS) and not found["assumed"]
     assert "up to 4 spectra to a message" in by_name["source"]["note"]
-    assert "4 at once" in by_name["engine"]["note"] and "128 at once" in by_name["engine"]["note"]
+    assert "4 at once" in by_name["engine"]["note"] and "256 at once" in by_name["engine"]["note"]
     assert by_name["engine"]["head_room"] == pytest.approx(by_name["engine"]["measured"] / found["rate"])
     assert code == (0 if found["ready"] else 3)
     assert out.strip().splitlines()[-1] == found["summary"] and found["summary"].split()[0] in (

@@ -38,7 +38,7 @@ class CheckSettings:
     engine: str = AUTO
     """What runs the model; auto takes the fastest that works here."""
 
-    max_batch: int = 128
+    max_batch: int = 256
     """Most spectra computed at once, as in `cars-rt run`."""
 
     threads: int = 0

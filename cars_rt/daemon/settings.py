@@ -48,7 +48,7 @@ class DaemonSettings:
     engine: str = AUTO
     """What runs the model; auto takes the fastest that works here."""
 
-    max_batch: int = 128
+    max_batch: int = 256
     """Most spectra computed at once. Larger is faster under load and changes nothing at low rates."""
 
     threads: int = 0
