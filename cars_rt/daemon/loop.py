@@ -343,7 +343,9 @@ class Daemon:
     def _close(self, closed: Closed) -> None:
         """A run is over and nothing of it is on its way: its receipt, as soon as all of it has left."""
         self._closing = None
+        # Another run may have begun when the receipt is made: it is about this one.
         ledger, begun, counted = self.ledger, self._raw, (closed.ledger, self.ledger)
+        stalls_before = self._stalls_before
         self._unsettled.append(counted)
         made_by = self.pipeline.makers
 
@@ -352,7 +354,7 @@ class Daemon:
                 closed,
                 ledger,
                 made_by=made_by,
-                stalls=self.publisher.stalls - self._stalls_before,
+                stalls=self.publisher.stalls - stalls_before,
                 source=begun.source if begun else "",
                 begun_ns=begun.time_ns if begun else 0,
                 first_sequence=begun.sequence if begun else 0,

@@ -6,9 +6,8 @@ from typing import Self
 from cars_rt.daemon.board import StatusBoard
 from cars_rt.daemon.http import HttpServer
 from cars_rt.daemon.notify import Notifier
+from cars_rt.daemon.settings import OFF
 from cars_rt.daemon.snapshot import Snapshot
-
-OFF = "none"
 
 
 class Outside:

@@ -97,7 +97,7 @@ class Pipeline:
     def begin(self) -> None:
         """A run begins: fill the slabs of the engine of now."""
         self.end()
-        self.makers, self.early_ns = [], 0
+        self.makers = []
         self._fill_next()
 
     def end(self) -> None:
