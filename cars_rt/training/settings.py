@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from cars_rt.errors import CarsRtError
 
@@ -26,19 +27,22 @@ class TrainSettings:
     steps: int = 30_000
     """Batches until the end."""
 
-    batch: int = 128
+    batch: int = 64
     """Spectra per step, all of them new."""
 
     learning_rate: float = 2e-3
-    """Of AdamW, at its largest; falls to zero as a cosine."""
+    """At its largest."""
 
     weight_decay: float = 0.01
-    """Of AdamW."""
+    """How fast weights shrink that are not held up."""
 
-    warmup: int = 300
+    warmup: int = 200
     """Steps in which the learning rate rises."""
 
-    average: float = 0.999
+    decay: float = 0.4
+    """Share of the steps, the last ones, in which the learning rate falls to zero."""
+
+    average: float = 0.998
     """Decay per step of the averaged weights, which are the ones exported."""
 
     seed: int = 1
@@ -50,8 +54,14 @@ class TrainSettings:
     workers: int = 1
     """Processes that draw spectra beside the training; 0 draws them in between."""
 
-    bfloat16: bool = True
-    """Mixed precision; twice as fast where the processor has it."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """bfloat16 is mixed precision; auto takes it where the hardware is faster with it."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto takes a CUDA GPU if there is one."""
+
+    start: Path | None = None
+    """A checkpoint whose averaged weights to start from."""
 
     resume: bool = False
     """Go on from the checkpoint in the folder."""
@@ -61,3 +71,6 @@ class TrainSettings:
 
     log_every: int = 50
     """Steps between two lines of the log."""
+
+    validate_every: int = 1000
+    """Steps between two measurements of the averaged weights on held-out spectra."""

@@ -1,98 +1,87 @@
 """Training: fresh synthetic spectra every step, checkpoints that resume exactly, weights averaged."""
 
 import contextlib
-import csv
 import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from cars_rt.training.distribution import DISTRIBUTIONS, Batch
-from cars_rt.training.networks import NETWORKS
+from cars_rt.training.batch import Batch, cropped, padded
+from cars_rt.training.checkpoint import Entry, State, load, load_weights, restore, save
+from cars_rt.training.distribution import DISTRIBUTIONS, Distribution
+from cars_rt.training.evaluation import HELD_OUT_SEED, evaluate
+from cars_rt.training.losses import loss as loss_function
+from cars_rt.training.networks import Published, Retrieval, build
+from cars_rt.training.optimizer import optimizers
+from cars_rt.training.progress import CURVE, plot, reporter
 from cars_rt.training.settings import TrainingError, TrainSettings
 
 CHECKPOINT = "checkpoint.pt"
-LOG = "log.csv"
-CURVE = "curve.png"
-BETA = 0.2  # below it errors count squared: the mean of what noise leaves open, not the likelier nothing
+HELD_OUT_BATCHES = 4
 
 
-@dataclass
-class State:
-    """Everything a checkpoint holds. The data needs no state: batch i follows from (seed, i)."""
-
-    model: nn.Module
-    average: nn.Module
-    optimizer: torch.optim.AdamW
-    step: int = 0
-    seconds: float = 0.0
-    history: list[tuple[int, float]] = field(default_factory=list)  # step, mean loss since the last
-
-
-def loss_function(predicted: Tensor, batch: Batch) -> Tensor:
-    """Scalar. Smooth L1 of the error, and of its change over 2 points (4 cm-1), per spectrum in
-    units of its strongest line, so that weak spectra count as much as strong ones, but not below
-    the noise; points where the excitation has died away count little."""
-    noise = batch.noise
-    typical = noise.median(1, keepdim=True).values
-    scale = 0.01 + typical + 0.5 * batch.raman.abs().amax(1, keepdim=True)
-    weight = 1 / (1 + (noise / (0.2 * scale + typical)) ** 2)
-    error = (predicted - batch.raman) / scale
-    change = 2 * (error[:, 2:] - error[:, :-2])
-
-    def penalty(values: Tensor, weights: Tensor) -> Tensor:
-        each = nn.functional.smooth_l1_loss(values, torch.zeros_like(values), beta=BETA, reduction="none")
-        return (each * weights).sum() / weights.sum()
-
-    return penalty(error, weight) + 0.5 * penalty(change, weight[:, 1:-1])
-
-
-def train(settings: TrainSettings, progress: Callable[[int, float], None] | None = None) -> Path:
-    """Train, and return the checkpoint's path. `progress(step, loss)` is called at every log line;
-    without it a progress bar is shown.
+def train(settings: TrainSettings, progress: Callable[[Entry], None] | None = None) -> Path:
+    """Train, and return the checkpoint's path. `progress` is called at every log line; without it a
+    progress bar is shown.
 
     Ctrl-C (or SIGTERM) saves a checkpoint and raises KeyboardInterrupt. Raises TrainingError for an
     unknown name, a folder that already holds a training (without `resume`), a checkpoint of another
     network, or a loss that is no longer finite (the last good checkpoint stays).
     """
-    if settings.network not in NETWORKS:
-        raise TrainingError(f"no network is called '{settings.network}'; there are: {', '.join(NETWORKS)}")
     if settings.data not in DISTRIBUTIONS:
         raise TrainingError(f"no data is called '{settings.data}'; there are: {', '.join(DISTRIBUTIONS)}")
     checkpoint = settings.out / CHECKPOINT
     if checkpoint.exists() and not settings.resume:
         raise TrainingError(f"{settings.out} already holds a training; resume it or choose another folder")
-    settings.out.mkdir(parents=True, exist_ok=True)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     state = _start(settings)
+    settings.out.mkdir(parents=True, exist_ok=True)
     if checkpoint.exists():
-        _restore(state, settings, checkpoint)
-    with _interruptible() as stop, _reporter(settings, state, progress) as report:
+        restore(state, settings, checkpoint)
+    with _interruptible() as stop, reporter(settings, state, progress) as report:
         _loop(settings, state, checkpoint, stop, report)
+    plot(state.history, settings.out / CURVE)
     if stop.is_set():
         raise KeyboardInterrupt
-    plot(state.history, settings.out / CURVE)
     return checkpoint
+
+
+def device_of(settings: TrainSettings) -> torch.device:
+    """Where to train. Raises TrainingError for a device that is not there."""
+    if settings.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("torch finds no CUDA device; train with --device cpu")
+    return torch.device(settings.device)
+
+
+def mixed(settings: TrainSettings, device: torch.device) -> bool:
+    """Whether to compute in bfloat16: where the hardware multiplies matrices of it faster."""
+    if settings.precision != "auto":
+        return settings.precision == "bfloat16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
 
 
 def _start(settings: TrainSettings) -> State:
     torch.manual_seed(settings.seed)
-    model, average = NETWORKS[settings.network](), NETWORKS[settings.network]()
+    device = device_of(settings)
+    lengths = DISTRIBUTIONS[settings.data](settings.seed, 1, 1).lengths
+    model, average = (build(settings.network, lengths).to(device) for _ in range(2))
+    if settings.start is not None:
+        load_weights(model, load(settings.start)["average"], settings.start)
     average.load_state_dict(model.state_dict())
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(
-        model.parameters(), settings.learning_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay
-    )
-    return State(model, average.requires_grad_(False), optimizer)
+    average.eval().requires_grad_(False)
+    if isinstance(model, Retrieval):
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return State(model, average, optimizers(model, settings.learning_rate, settings.weight_decay))
 
 
 def _loop(
@@ -100,14 +89,14 @@ def _loop(
     state: State,
     checkpoint: Path,
     stop: threading.Event,
-    report: Callable[[int, float], None],
+    report: Callable[[Entry], None],
 ) -> None:
+    make = DISTRIBUTIONS[settings.data]
+    held_out = make(HELD_OUT_SEED, settings.batch, state.model.stride)
     total, count, saved, last = 0.0, 0, time.monotonic(), time.monotonic()
-    for batch in _batches(settings, state):
+    for batch in _batches(settings, state, make(settings.seed, settings.batch, state.model.stride)):
         if stop.is_set():
             break
-        for group in state.optimizer.param_groups:
-            group["lr"] = settings.learning_rate * _schedule(state.step, settings)
         loss = _step(settings, state, batch)
         if not math.isfinite(loss):
             raise TrainingError(
@@ -119,8 +108,12 @@ def _loop(
         state.seconds, last = state.seconds + now - last, now
         total, count = total + loss, count + 1
         if state.step % settings.log_every == 0 or state.step == settings.steps:
-            state.history.append((state.step, total / count))
-            report(*state.history[-1])
+            entry = Entry(state.step, total / count)
+            if state.step % settings.validate_every == 0 or state.step == settings.steps:
+                accuracy = evaluate(retrieve(state.average), held_out, HELD_OUT_BATCHES)
+                entry = Entry(*entry[:2], accuracy["median_r2"], accuracy["mean_absolute_error"])
+            state.history.append(entry)
+            report(entry)
             total, count = 0.0, 0
         if now - saved > 60 * settings.checkpoint_minutes:
             save(state, settings, checkpoint)
@@ -128,16 +121,27 @@ def _loop(
     save(state, settings, checkpoint)
 
 
-def _batches(settings: TrainSettings, state: State) -> Iterable[Batch]:
-    """The batches from the state's step to the last; they do not depend on the number of workers."""
-    data = DISTRIBUTIONS[settings.data](settings.seed, settings.batch, int(getattr(state.model, "stride")))
+def retrieve(network: Retrieval | Published) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    """A network as a function of spectra (b, length) of any length, without gradients, on the CPU."""
+    device = next(network.parameters()).device
 
+    def outputs(spectrum: Tensor) -> tuple[Tensor, ...]:
+        with torch.no_grad():
+            found = network(padded(spectrum, network.stride).to(device))
+        return tuple(cropped(values, spectrum.shape[1]).cpu() for values in found)
+
+    return outputs
+
+
+def _batches(settings: TrainSettings, state: State, data: Distribution) -> Iterable[Batch]:
+    """The batches from the state's step to the last; they do not depend on the number of workers."""
     return torch.utils.data.DataLoader(
-        data,
+        data,  # type: ignore[arg-type]
         batch_size=None,
         sampler=range(state.step, settings.steps),
         num_workers=settings.workers,
         worker_init_fn=_leave_ctrl_c,
+        persistent_workers=False,
     )
 
 
@@ -147,78 +151,39 @@ def _leave_ctrl_c(_: int) -> None:
 
 
 def _step(settings: TrainSettings, state: State, batch: Batch) -> float:
-    with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
-        predicted = state.model(batch.spectrum)
-    loss = loss_function(predicted.float(), batch)
-    state.optimizer.zero_grad()
+    model = state.model
+    device = next(model.parameters()).device
+    torch.manual_seed(settings.seed << 32 | state.step)  # so that dropout resumes exactly, too
+    for optimizer in state.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * schedule(state.step, settings)
+    batch = batch.to(device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=mixed(settings, device)):
+        predicted = model(padded(batch.spectrum, model.stride))
+    length = batch.raman.shape[1]
+    loss = loss_function(tuple(cropped(values.float(), length) for values in predicted), batch)
+    model.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(state.model.parameters(), 1.0)
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     value = float(loss.detach())
     if math.isfinite(value):
-        state.optimizer.step()
+        for optimizer in state.optimizers:
+            optimizer.step()
         decay = min(settings.average, (state.step + 1) / (state.step + 10))
         with torch.no_grad():
-            for mean, new in zip(state.average.parameters(), state.model.parameters(), strict=True):
+            for mean, new in zip(state.average.parameters(), model.parameters(), strict=True):
                 mean.lerp_(new, 1 - decay)
+            for old, buffer in zip(state.average.buffers(), model.buffers(), strict=True):
+                old.copy_(buffer)
     return value
 
 
-def _schedule(step: int, settings: TrainSettings) -> float:
-    """Linear warm-up, then half a cosine down to 1 %."""
-    if step < settings.warmup:
-        return (step + 1) / settings.warmup
-    done = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-
-
-def save(state: State, settings: TrainSettings, path: Path) -> None:
-    """Write the checkpoint atomically: a kill at any moment leaves the old one or the new one."""
-    content = {
-        "network": settings.network,
-        "settings": {key: str(value) if key == "out" else value for key, value in asdict(settings).items()},
-        "model": state.model.state_dict(),
-        "average": state.average.state_dict(),
-        "optimizer": state.optimizer.state_dict(),
-        "step": state.step,
-        "seconds": state.seconds,
-        "history": [list(entry) for entry in state.history],
-    }
-    temporary = path.with_suffix(".tmp")
-    torch.save(content, temporary)
-    temporary.replace(path)
-
-
-def load(path: Path) -> dict[str, Any]:
-    """A checkpoint's content. Raises TrainingError if it is none."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise TrainingError(f"there is no checkpoint at {path}") from None
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise TrainingError(f"{path} is not a readable checkpoint: {type(error).__name__}") from error
-    if not isinstance(content, dict) or not {"network", "average", "step"} <= content.keys():
-        raise TrainingError(f"{path} is not a checkpoint of this program")
-    return content
-
-
-def load_weights(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
-    """Load weights, or raise TrainingError in one sentence if they are another architecture's."""
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError:
-        raise TrainingError(f"the checkpoint {path} is of another architecture than this network") from None
-
-
-def _restore(state: State, settings: TrainSettings, path: Path) -> None:
-    content = load(path)
-    if content["network"] != settings.network:
-        other = content["network"]
-        raise TrainingError(f"the checkpoint {path} is of network '{other}', not '{settings.network}'")
-    load_weights(state.model, content["model"], path)
-    load_weights(state.average, content["average"], path)
-    state.optimizer.load_state_dict(content["optimizer"])
-    state.step, state.seconds = content["step"], content["seconds"]
-    state.history = [(int(step), float(loss)) for step, loss in content["history"]]
+def schedule(step: int, settings: TrainSettings) -> float:
+    """The learning rate's factor: it rises, stays, and falls to zero in the last `decay` of all steps,
+    so that a training can be made longer or shorter while it runs (Hagele et al., arXiv:2405.18392)."""
+    rising = (step + 1) / max(1, settings.warmup)
+    falling = (settings.steps - step) / max(1.0, settings.decay * settings.steps)
+    return min(1.0, rising, falling)
 
 
 @contextlib.contextmanager
@@ -234,45 +199,3 @@ def _interruptible() -> Iterator[threading.Event]:
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _reporter(
-    settings: TrainSettings, state: State, progress: Callable[[int, float], None] | None
-) -> Iterator[Callable[[int, float], None]]:
-    """Writes log.csv and shows progress; a resumed training's log is rewritten up to its checkpoint."""
-    bar = Progress(
-        TextColumn("training {task.fields[name]}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]}"),
-        TimeRemainingColumn(),
-        disable=progress is not None,
-    )
-    task = bar.add_task("", total=settings.steps, completed=state.step, name=settings.network, loss="-")
-    with bar, (settings.out / LOG).open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["step", "loss"])
-        writer.writerows(state.history)
-
-        def report(step: int, loss: float) -> None:
-            writer.writerow([step, f"{loss:.6g}"])
-            file.flush()
-            bar.update(task, completed=step, loss=f"{loss:.4f}")
-            if progress is not None:
-                progress(step, loss)
-
-        yield report
-
-
-def plot(history: list[tuple[int, float]], path: Path) -> None:
-    """The loss over the steps as a PNG; nothing happens where matplotlib is missing."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot()
-    axes.loglog([step for step, _ in history], [loss for _, loss in history])
-    axes.set(xlabel="step", ylabel="loss")
-    figure.savefig(path, dpi=120)

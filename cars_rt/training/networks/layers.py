@@ -1,19 +1,6 @@
-"""The networks by name. Input: counts over their mean on the model's grid; output: raman.
-
-`cnn` works on a space-to-depth view: eight neighbouring grid points become eight channels, so that
-no layer runs at full resolution (such layers are memory-bound). Its front end is Kramers-Kronig
-retrieval without a reference (Liu, Lee & Cicerone, Opt. Lett. 34, 1363 (2009)): with the local mean
-of the logarithm as a first guess of the background, the amplitude is E = sqrt(I / I_guess) and the
-phase H = Hilbert{ln E}. If the guess is wrong by a smooth factor exp(d) in amplitude, the truth is
-
-    Im chi_R / chi_NR = p E sin H + q E cos H,    p = exp(-d) cos Hilbert{d},  q = -exp(-d) sin Hilbert{d}
-
-so the trunk predicts the smooth fields p and q, and a residual r that removes noise and undoes the
-rest. Everything is invariant to the spectrum's scale except the logarithm's floor.
-"""
+"""What the networks are made of."""
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +9,10 @@ PHASES = 8  # grid points per column of the space-to-depth view
 FLOOR = 2e-3  # smallest count over mean whose logarithm is taken; below it is read noise
 
 
-def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
     """A 1-D convolution written as 2-D: ONNX Runtime's CPU kernels for it are 1.5 times faster."""
-    padding = (kernel - stride + 1) // 2
-    return nn.Conv2d(inputs, outputs, (1, kernel), (1, stride), (0, padding))
+    padding = (dilation * (kernel - 1) + 1 - stride + 1) // 2
+    return nn.Conv2d(inputs, outputs, (1, kernel), (1, stride), (0, padding), (1, dilation))
 
 
 class Block(nn.Module):
@@ -34,8 +21,8 @@ class Block(nn.Module):
 
     def __init__(self, channels: int, kernel: int) -> None:
         super().__init__()
-        self.first = _convolution(channels, channels, kernel)
-        self.second = _convolution(channels, channels, kernel)
+        self.first = convolution(channels, channels, kernel)
+        self.second = convolution(channels, channels, kernel)
         nn.init.zeros_(self.second.weight)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -47,7 +34,7 @@ class Block(nn.Module):
 class KramersKronigFeatures(nn.Module):
     """Amplitude and phase relative to the local mean of the logarithm; fixed, nothing is learnt."""
 
-    outputs = 4 * PHASES + 2
+    outputs = 5 * PHASES + 2
     smoothing: Tensor
     interpolation: Tensor
     hilbert: Tensor
@@ -77,9 +64,9 @@ class KramersKronigFeatures(nn.Module):
 
     def forward(self, spectrum: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(b, length) to the features (b, outputs, 1, t), and E sin H and E cos H (b, 8, 1, t)."""
-        logarithm = 0.5 * torch.log(torch.relu(spectrum - FLOOR) + FLOOR)
-        # -1 for the batch only: the column count follows from the length, both stay dynamic in ONNX.
-        columns = logarithm.reshape(spectrum.shape[0], -1, PHASES).transpose(1, 2).unsqueeze(2)
+        # -1 for the columns: their count follows from the length, and both stay dynamic in ONNX.
+        plain = spectrum.reshape(spectrum.shape[0], -1, PHASES).transpose(1, 2).unsqueeze(2)
+        columns = 0.5 * torch.log(torch.relu(plain - FLOOR) + FLOOR)
         mean = columns.mean(1, keepdim=True)
         pair = torch.cat([mean, mean * 0 + 1], 1)
         reach = self.smoothing.shape[-1] // 2
@@ -89,66 +76,59 @@ class KramersKronigFeatures(nn.Module):
         phase = nn.functional.conv2d(relative, self.hilbert, padding=(0, self.hilbert.shape[-1] // 2))
         amplitude = torch.exp(relative)
         sine, cosine = amplitude * torch.sin(phase), amplitude * torch.cos(phase)
-        features = torch.cat([relative, phase, sine, cosine, mean, smooth[:, 1:]], 1)
+        features = torch.cat([relative, phase, sine, cosine, plain, mean, smooth[:, 1:]], 1)
         return features, sine, cosine
 
 
-class Cnn(nn.Module):
-    """A small U-Net over Kramers-Kronig features; see the module's text."""
+class Retrieval(nn.Module):
+    """What `cnn` and `rnn` share: fixed features, a trunk of their own, and a head.
 
-    name = "cnn"
-    stride = 4 * PHASES
+    The front end is Kramers-Kronig retrieval without a reference (Liu, Lee & Cicerone, Opt. Lett. 34,
+    1363 (2009)): with the local mean of the logarithm as a first guess of the background, the amplitude
+    is E = sqrt(I / I_guess) and the phase H = Hilbert{ln E}. If the guess is wrong by a smooth factor
+    exp(d) in amplitude, the truth is
+
+        Im chi_R / chi_NR = p E sin H + q E cos H,  p = exp(-d) cos Hilbert{d},  q = -exp(-d) sin Hilbert{d}
+
+    so the trunk predicts the smooth fields p and q, and a residual r that removes noise and undoes the
+    rest; and a fourth field, the logarithm of the deviation. All layers work on a space-to-depth view,
+    eight neighbouring grid points as eight channels: at full resolution they would be memory-bound.
+    """
+
+    name: str
+    stride: int
     min_length = 256
+    fixed_length = 0
+    outputs = ("raman", "deviation")
 
-    def __init__(
-        self,
-        widths: tuple[int, int, int] = (64, 80, 96),
-        depths: tuple[int, int, int] = (1, 1, 2),
-        kernel: int = 3,
-        middle_kernel: int = 5,
-    ) -> None:
+    def __init__(self, trunk: nn.Module, channels: int) -> None:
+        """trunk: features (b, KramersKronigFeatures.outputs, 1, t) to (b, channels, 1, t)."""
         super().__init__()
-        fine, half, quarter = widths
         self.features = KramersKronigFeatures()
-        self.stem = _convolution(self.features.outputs, fine, 3)
-
-        def blocks(count: int, channels: int, size: int) -> nn.Sequential:
-            return nn.Sequential(*[Block(channels, size) for _ in range(count)])
-
-        self.encode_fine = blocks(depths[0], fine, kernel)
-        self.down_half = _convolution(fine, half, 4, 2)
-        self.encode_half = blocks(depths[1], half, kernel)
-        self.down_quarter = _convolution(half, quarter, 4, 2)
-        self.middle = blocks(depths[2], quarter, middle_kernel)
-        self.up_half = nn.ConvTranspose2d(quarter, half, (1, 2), (1, 2))
-        self.decode_half = blocks(depths[1], half, kernel)
-        self.up_fine = nn.ConvTranspose2d(half, fine, (1, 2), (1, 2))
-        self.decode_fine = blocks(depths[0], fine, kernel)
-        self.mix = _convolution(fine + self.features.outputs, fine, 1)
-        self.head = _convolution(fine, 3 * PHASES, 1)
+        self.trunk = trunk
+        self.mix = convolution(channels + self.features.outputs, channels, 1)
+        self.head = convolution(channels, 4 * PHASES, 1)
         nn.init.zeros_(self.head.weight)
         with torch.no_grad():  # start as plain Kramers-Kronig: p = 1, q = r = 0
             assert self.head.bias is not None
             self.head.bias.zero_()
             self.head.bias[:PHASES] = 1.0
+            self.head.bias[3 * PHASES :] = math.log(0.03)
 
-    def forward(self, spectrum: Tensor) -> Tensor:
-        """spectrum: (b, length) float32, counts over their mean; length a multiple of `stride`.
+    def forward(self, spectrum: Tensor) -> tuple[Tensor, Tensor]:
+        """spectrum: (b, length) float32, scaled counts; length a multiple of `stride`.
 
-        Returns raman, (b, length) float32, dimensionless."""
+        Returns raman and its deviation, each (b, length) float32: with a chance of 68.3 % the truth is
+        within one deviation."""
         with torch.autocast(spectrum.device.type, enabled=False):  # phases need float32
             features, sine, cosine = self.features(spectrum)
-        x = self.encode_fine(self.stem(features))
-        half = self.encode_half(self.down_half(x))
-        quarter = self.middle(self.down_quarter(half))
-        half = self.decode_half(half + self.up_half(quarter))
-        x = self.decode_fine(x + self.up_fine(half))
-        x = self.head(torch.relu(self.mix(torch.cat([torch.relu(x), features], 1))))
-        if x.dtype != torch.float32:  # under autocast
-            x = x.float()
-        raman = x[:, :PHASES] * sine + x[:, PHASES : 2 * PHASES] * cosine + x[:, 2 * PHASES :]
-        result: Tensor = raman.squeeze(2).transpose(1, 2).reshape(spectrum.shape[0], -1)
-        return result
+        x = torch.relu(self.trunk(features))
+        x = self.head(torch.relu(self.mix(torch.cat([x, features], 1)))).float()
+        p, q, r, s = (x[:, i * PHASES : (i + 1) * PHASES] for i in range(4))
+        return _unfolded(p * sine + q * cosine + r), _unfolded(torch.exp(s))
 
 
-NETWORKS: dict[str, Callable[[], nn.Module]] = {Cnn.name: Cnn}
+def _unfolded(x: Tensor) -> Tensor:
+    """(b, PHASES, 1, t) back to (b, length)."""
+    result: Tensor = x.squeeze(2).transpose(1, 2).reshape(x.shape[0], -1)
+    return result

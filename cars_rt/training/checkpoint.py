@@ -1,0 +1,89 @@
+"""Where a training stands, on disk and back."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from cars_rt.training.networks import Published, Retrieval
+from cars_rt.training.settings import TrainingError, TrainSettings
+
+
+class Entry(NamedTuple):
+    """One line of a training's log; accuracy is of the averaged weights, NaN where it was not measured."""
+
+    step: int
+    loss: float
+    median_r2: float = float("nan")
+    mean_absolute_error: float = float("nan")
+
+
+@dataclass
+class State:
+    """Everything a checkpoint holds. The data needs no state: batch i follows from (seed, i)."""
+
+    model: Retrieval | Published
+    average: Retrieval | Published
+    optimizers: list[torch.optim.Optimizer]
+    step: int = 0
+    seconds: float = 0.0
+    history: list[Entry] = field(default_factory=list)
+
+
+def save(state: State, settings: TrainSettings, path: Path) -> None:
+    """Write the checkpoint atomically: a kill at any moment leaves the old one or the new one."""
+    content = {
+        "network": settings.network,
+        "settings": {
+            key: str(value) if isinstance(value, Path) else value for key, value in asdict(settings).items()
+        },
+        "model": state.model.state_dict(),
+        "average": state.average.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in state.optimizers],
+        "step": state.step,
+        "seconds": state.seconds,
+        "history": [list(entry) for entry in state.history],
+    }
+    temporary = path.with_suffix(".tmp")
+    torch.save(content, temporary)
+    temporary.replace(path)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A checkpoint's content. Raises TrainingError if it is none."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise TrainingError(f"there is no checkpoint at {path}") from None
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise TrainingError(f"{path} is not a readable checkpoint: {type(error).__name__}") from error
+    if not isinstance(content, dict) or not {"network", "average", "step"} <= content.keys():
+        raise TrainingError(f"{path} is not a checkpoint of this program")
+    return content
+
+
+def load_weights(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    """Load weights, or raise TrainingError in one sentence if they are another architecture's."""
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError:
+        raise TrainingError(f"the checkpoint {path} is of another architecture than this network") from None
+
+
+def restore(state: State, settings: TrainSettings, path: Path) -> None:
+    """Go on where a checkpoint stopped. Raises TrainingError if it is of another training."""
+    content = load(path)
+    if content["network"] != settings.network:
+        other = content["network"]
+        raise TrainingError(f"the checkpoint {path} is of network '{other}', not '{settings.network}'")
+    if content["settings"]["data"] != settings.data:
+        other = content["settings"]["data"]
+        raise TrainingError(f"the checkpoint {path} was trained on '{other}', not '{settings.data}'")
+    load_weights(state.model, content["model"], path)
+    load_weights(state.average, content["average"], path)
+    for optimizer, saved in zip(state.optimizers, content["optimizers"], strict=True):
+        optimizer.load_state_dict(saved)
+    state.step, state.seconds = content["step"], content["seconds"]
+    state.history = [Entry(*entry) for entry in content["history"]]

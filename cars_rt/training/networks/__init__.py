@@ -1,0 +1,32 @@
+"""The networks by name. Input: a spectrum on the model's grid, scaled; outputs: raman, and its deviation
+where the network has a second output.
+
+`cnn` and `rnn` are ours; `specnet` and `cnn-gru` are the published ones they are measured against.
+"""
+
+from cars_rt.training.networks.cnn import Cnn
+from cars_rt.training.networks.layers import Retrieval
+from cars_rt.training.networks.published import CnnGru, Published, SpecNet
+from cars_rt.training.networks.rnn import Rnn
+from cars_rt.training.settings import TrainingError
+
+__all__ = ["NETWORKS", "Cnn", "CnnGru", "Published", "Retrieval", "Rnn", "SpecNet", "build"]
+
+NETWORKS: dict[str, type[Retrieval] | type[Published]] = {
+    cls.name: cls for cls in (Cnn, Rnn, SpecNet, CnnGru)
+}
+
+
+def build(name: str, lengths: list[int]) -> Retrieval | Published:
+    """An untrained network for data of these lengths.
+
+    Raises TrainingError if no network is called that, or if it takes one length and the data has many.
+    """
+    if name not in NETWORKS:
+        raise TrainingError(f"no network is called '{name}'; there are: {', '.join(NETWORKS)}")
+    cls = NETWORKS[name]
+    if issubclass(cls, Retrieval):
+        return cls()
+    if len(lengths) > 1:
+        raise TrainingError(f"the network '{name}' takes spectra of one length; this data has {len(lengths)}")
+    return cls(lengths[0])
