@@ -168,9 +168,9 @@ def compare(serialized: bytes, model: Retrieval | Published) -> None:
     random = np.random.default_rng(0)
     stride = model.stride
     shortest = -(-model.min_length // stride) * stride
-    lengths = (shortest, shortest + stride, 45 * stride, 50 * stride)
+    lengths = [shortest, shortest + stride, 45 * stride, 50 * stride]
     if model.fixed_length:
-        lengths = (model.fixed_length,) * 2
+        lengths = [model.fixed_length] * 2
     for batch, length in zip((1, 3, 16, 2), lengths, strict=False):
         spectrum = np.exp(0.5 * random.standard_normal((batch, length))).astype(np.float32)
         spectrum[0, :5] = (-1.0, 0.0, 1e-9, 100.0, -1e-3)  # the network must stand zeros and negatives

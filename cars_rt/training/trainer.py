@@ -67,7 +67,7 @@ def mixed(settings: TrainSettings, device: torch.device) -> bool:
     if settings.precision != "auto":
         return settings.precision == "bfloat16"
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
 
 
