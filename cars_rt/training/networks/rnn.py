@@ -1,9 +1,15 @@
 """`rnn`: a recurrent network of few steps, so that it compiles well and runs in real time."""
 
-import torch
 from torch import Tensor, nn
 
-from cars_rt.training.networks.layers import PHASES, Block, KramersKronigFeatures, Retrieval, convolution
+from cars_rt.training.networks.layers import (
+    PHASES,
+    Block,
+    KramersKronigFeatures,
+    Retrieval,
+    activation,
+    convolution,
+)
 
 
 class Rnn(Retrieval):
@@ -32,7 +38,7 @@ class Recurrent(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
         x = self.encode(self.stem(x))
-        steps = torch.relu(self.down(x)).squeeze(2).permute(2, 0, 1)
+        steps = activation(self.down(x)).squeeze(2).permute(2, 0, 1)
         steps = self.recurrent(steps)[0].permute(1, 2, 0).unsqueeze(2)
         result: Tensor = self.decode(x + self.up(steps))
         return result
