@@ -1,15 +1,9 @@
 """`rnn`: a recurrent network of few steps, so that it compiles well and runs in real time."""
 
+import torch
 from torch import Tensor, nn
 
-from cars_rt.training.networks.layers import (
-    PHASES,
-    Block,
-    KramersKronigFeatures,
-    Retrieval,
-    activation,
-    convolution,
-)
+from cars_rt.training.networks.layers import PHASES, Block, KramersKronigFeatures, Retrieval, convolution
 
 
 class Rnn(Retrieval):
@@ -20,7 +14,7 @@ class Rnn(Retrieval):
     stride = 2 * PHASES
 
     def __init__(self, width: int = 64, hidden: int = 96, layers: int = 2) -> None:
-        super().__init__(Recurrent(width, hidden, layers), width)
+        super().__init__(Recurrent(width, hidden, layers), width, slope=0)
 
 
 class Recurrent(nn.Module):
@@ -29,16 +23,16 @@ class Recurrent(nn.Module):
     def __init__(self, width: int, hidden: int, layers: int) -> None:
         super().__init__()
         self.stem = convolution(KramersKronigFeatures.outputs, width, 3)
-        self.encode = Block(width, 3)
+        self.encode = Block(width, 3, slope=0)
         self.down = convolution(width, hidden, 4, 2)
         self.recurrent = nn.GRU(hidden, hidden, layers, bidirectional=True)
         self.up = nn.ConvTranspose2d(2 * hidden, width, (1, 2), (1, 2))
-        self.decode = Block(width, 3)
+        self.decode = Block(width, 3, slope=0)
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
         x = self.encode(self.stem(x))
-        steps = activation(self.down(x)).squeeze(2).permute(2, 0, 1)
+        steps = torch.relu(self.down(x)).squeeze(2).permute(2, 0, 1)
         steps = self.recurrent(steps)[0].permute(1, 2, 0).unsqueeze(2)
         result: Tensor = self.decode(x + self.up(steps))
         return result
