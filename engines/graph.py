@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx.compose import add_prefix_graph
 
-from cars_rt.engines.model import Model, ModelError
+from cars_rt.engines.model import Card, Model, ModelError
 from cars_rt.physics.axis import Grid, check_raman_shift, resampling_matrix
 
 COUNTS, DARK, RAMAN = "counts", "dark", "raman"
@@ -44,22 +44,10 @@ def compose(model: Model, raman_shift: ArrayLike) -> Graph:
     Raises ModelError if the axis is too short or too coarse for the model, AxisError if it is none.
     """
     axis = check_raman_shift(raman_shift)
-    card = model.card
-    span, coarsest = float(np.ptp(axis)), float(np.abs(np.diff(axis)).max())
-    needed = (card.min_length - 1) * card.grid_step_cm1
-    if span < needed:
-        raise ModelError(f"the axis spans {span:.0f} cm-1; the model {card.name} needs {needed:.0f} or more")
-    if coarsest > MAX_STRETCH * card.grid_step_cm1:
-        raise ModelError(
-            f"the axis has steps of {coarsest:.1f} cm-1; the model {card.name} works on "
-            f"{card.grid_step_cm1:g} cm-1 and at most {MAX_STRETCH:g} times that"
-        )
-    grid = Grid.covering(axis, card.grid_step_cm1, card.stride)
-    if len(axis) * grid.length > LARGEST_MATRIX:
-        raise ModelError(f"{len(axis)} pixels over {span:.0f} cm-1 are too many; bin the camera's pixels")
-    network = add_prefix_graph(onnx.load_model_from_string(model.onnx).graph, "network/")
-    opset = onnx.load_model_from_string(model.onnx).opset_import
-    pixels = len(axis)
+    card, pixels = model.card, len(axis)
+    grid = grid_for(card, axis)
+    proto = onnx.load_model_from_string(model.for_grid(grid))
+    network, opset = add_prefix_graph(proto.graph, "network/"), proto.opset_import
     onto_grid = _Resampling("signal", "on_grid", resampling_matrix(axis, grid.raman_shift))
     onto_pixels = _Resampling(network.output[0].name, RAMAN, resampling_matrix(grid.raman_shift, axis))
     constants: dict[str, NDArray[Any]] = {
@@ -92,6 +80,23 @@ def compose(model: Model, raman_shift: ArrayLike) -> Graph:
     composed.ir_version = min(composed.ir_version, 10)  # what the engines in use can read
     onnx.checker.check_model(composed)
     return Graph(composed.SerializeToString(), axis, model)
+
+
+def grid_for(card: Card, axis: NDArray[np.float64]) -> Grid:
+    """The grid that the network sees. Raises ModelError if the axis does not suit the model."""
+    span, coarsest = float(np.ptp(axis)), float(np.abs(np.diff(axis)).max())
+    needed = (card.min_length - 1) * card.grid_step_cm1
+    if span < needed:
+        raise ModelError(f"the axis spans {span:.0f} cm-1; the model {card.name} needs {needed:.0f} or more")
+    if coarsest > MAX_STRETCH * card.grid_step_cm1:
+        raise ModelError(
+            f"the axis has steps of {coarsest:.1f} cm-1; the model {card.name} works on "
+            f"{card.grid_step_cm1:g} cm-1 and at most {MAX_STRETCH:g} times that"
+        )
+    grid = Grid.covering(axis, card.grid_step_cm1, card.stride)
+    if len(axis) * grid.length > LARGEST_MATRIX:
+        raise ModelError(f"{len(axis)} pixels over {span:.0f} cm-1 are too many; bin the camera's pixels")
+    return grid
 
 
 class _Resampling:
