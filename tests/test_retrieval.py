@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import AXIS, MEASURED, Collected, Published, daemon_in_thread, spectra_of
+from helpers import AXIS, MEASURED, Collected, Published, daemon_in_thread, spectra_of, wait_until
 from numpy.typing import NDArray
 from scipy.signal import find_peaks
 
@@ -18,8 +18,10 @@ from cars_rt.physics.cars import cars_intensity, lorentzians, raman_ratio
 from cars_rt.physics.kramers_kronig import KramersKronig, hilbert_matrix, smoother
 from cars_rt.physics.maximum_entropy import MaximumEntropy, maximum_entropy_phase
 from cars_rt.physics.microscope import Microscope, Simulator
+from cars_rt.recorder import Recorder, RecordSettings
 from cars_rt.remote import Remote
 from cars_rt.spectra import read_spectra
+from cars_rt.verify import verify
 
 # Five lines far from the ends, one of them stronger than chi_NR allows to linearise.
 SHIFT = 600 + 2.0 * np.arange(1300)
@@ -333,6 +335,24 @@ def test_daemon_takes_kk_with_a_reference_also_after_a_reload(glass: Path, tmp_p
     assert np.abs(results.raman("run-1") - expected).max() > 0.01
     model = results.starts[-1].model
     assert model is not None and model["name"] == "kk"
+
+
+def test_recorded_results_are_verified_with_the_reference_that_made_them(glass: Path, tmp_path: Path) -> None:
+    with (
+        Published() as source,
+        daemon_in_thread(source.address, model="kk", reference=glass) as daemon,
+    ):
+        settings = RecordSettings(raman=daemon.publisher.address, raw=source.address)
+        recorder = Recorder(tmp_path / "scan.h5", settings)
+        source.wait(2)
+        wait_until(lambda: daemon.publisher.subscribers == 1)
+        source.run("run-1", spectra_of(12), spectra=12)
+        recorder.serve()
+    scan = tmp_path / "scan.h5"
+    findings = verify(scan, scan, reference=glass)
+    assert all(finding.true for finding in findings), findings
+    without = [finding.text for finding in verify(scan, scan) if not finding.true]
+    assert without == ["the model kk here is not the one that made the results; give --model or --reference"]
 
 
 def test_run_on_an_axis_that_the_reference_does_not_cover_is_refused_and_the_next_one_computed(

@@ -21,8 +21,8 @@ Matrix: TypeAlias = NDArray[np.float64]
 EDGE = 4  # points whose mean goes on beyond an end of the axis
 FLOOR = 3e-3  # of the spectrum's mean: less than that is camera noise, and a logarithm would make it large
 CEILING = 1e4  # of the spectrum's mean; only counts that no camera gives exceed it
-LARGEST = 8.0  # ln of the largest |chi / chi_NR|: such counts stay finite, in half precision, too
-LEAST_LEVEL = 0.05  # of chi_NR: what the scale is divided by at least
+LARGEST = 4.0  # ln of the largest |chi / chi_NR|: what no sample shows stays finite, in half precision, too
+LEAST_LEVEL = 0.5  # of chi_NR, which is near 1 here: a mean so far below comes of noise
 
 
 @dataclass(frozen=True)
