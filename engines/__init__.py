@@ -10,7 +10,8 @@ import numpy as np
 
 from cars_rt.engines.base import Engine, EngineError
 from cars_rt.engines.graph import Graph, compose
-from cars_rt.engines.model import DEFAULT_MODEL, Card, Model, ModelError, load_model, shipped_models
+from cars_rt.engines.library import load_model, load_offline, takes_reference
+from cars_rt.engines.model import DEFAULT_MODEL, Card, Model, ModelError, shipped_models
 
 __all__ = [
     "AUTO",
@@ -26,9 +27,11 @@ __all__ = [
     "compose",
     "engine_class",
     "load_model",
+    "load_offline",
     "open_engine",
     "retrieving",
     "shipped_models",
+    "takes_reference",
 ]
 
 #: name: module and class; imported only when asked for, since most need packages of their own.

@@ -48,8 +48,8 @@ def compose(model: Model, raman_shift: ArrayLike) -> Graph:
     """
     axis = check_raman_shift(raman_shift)
     card, pixels = model.card, len(axis)
-    grid = _grid(card, axis)
-    proto = onnx.load_model_from_string(model.onnx)
+    grid = grid_for(card, axis)
+    proto = onnx.load_model_from_string(model.for_grid(grid))
     opset = next((entry.version for entry in proto.opset_import if not entry.domain), 1)
     network = add_prefix_graph(proto.graph, NETWORK)
     outputs = _outputs(card, [value.name for value in proto.graph.output])
@@ -90,7 +90,7 @@ def compose(model: Model, raman_shift: ArrayLike) -> Graph:
     return Graph(composed.SerializeToString(), axis, model, outputs)
 
 
-def _grid(card: Card, axis: NDArray[np.float64]) -> Grid:
+def grid_for(card: Card, axis: NDArray[np.float64]) -> Grid:
     """The grid that the network sees. Raises ModelError if the axis does not suit the model."""
     span, coarsest = float(np.ptp(axis)), float(np.abs(np.diff(axis)).max())
     if card.fixed_length:

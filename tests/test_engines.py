@@ -13,6 +13,7 @@ import pytest
 from helpers import AXIS, spectra_of
 
 from cars_rt.engines import (
+    DEFAULT_MODEL,
     ENGINES,
     Engine,
     EngineError,
@@ -31,6 +32,7 @@ from cars_rt.engines.onnxruntime import OnnxRuntime
 MODEL = load_model()
 GRAPH = compose(MODEL, AXIS)
 AVAILABLE = [name for name in retrieving() if engine_class(name).unavailable() is None]
+MODELS = [DEFAULT_MODEL, "kk"]  # that every engine must run
 MAX_BATCH = 8
 
 # -- models -----------------------------------------------------------------------------------------
@@ -99,9 +101,14 @@ def test_model_without_a_sound_card_is_refused(card: str | None, reason: str, tm
 # -- the contract, for every engine that can run here -------------------------------------------------
 
 
+@pytest.fixture(scope="module", params=MODELS)
+def graph(request: pytest.FixtureRequest) -> Graph:
+    return GRAPH if request.param == DEFAULT_MODEL else compose(load_model(request.param), AXIS)
+
+
 @pytest.fixture(scope="module", params=AVAILABLE)
-def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    with engine_class(request.param)(GRAPH, MAX_BATCH) as opened:
+def engine(request: pytest.FixtureRequest, graph: Graph) -> Iterator[Engine]:
+    with engine_class(request.param)(graph, MAX_BATCH) as opened:
         yield opened
 
 
@@ -174,7 +181,7 @@ def test_odd_counts_stay_finite(engine: Engine, value: float) -> None:
 
 def test_result_equals_the_reference(engine: Engine) -> None:
     counts = spectra_of(20)
-    with OnnxRuntime(GRAPH, 20, slabs=1) as reference:
+    with OnnxRuntime(engine.graph, 20, slabs=1) as reference:
         expected = reference.run(counts)
     assert np.abs(engine.run(counts) - expected).max() < tolerance(engine) * np.abs(expected).max()
     check(engine)

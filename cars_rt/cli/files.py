@@ -64,6 +64,7 @@ def process(
     *,
     output: Annotated[Path, Parameter(name=("--output", "-o"))],
     model: str = DaemonSettings.model,
+    reference: Path | None = None,
     engine: str = DaemonSettings.engine,
     logs: Logs = Logging(),
 ) -> None:
@@ -78,7 +79,9 @@ def process(
     output
         .npz, .h5 or .csv; gets raman, raman_shift and the model's name and hash.
     model
-        Name of a shipped model, or the path of an .onnx file.
+        Name of a model (also mem, maximum entropy), or the path of an .onnx file.
+    reference
+        Spectra of a purely non-resonant sample, such as glass, for the models kk and mem.
     engine
         What runs the model; auto takes the fastest that works here.
     """
@@ -91,6 +94,7 @@ def process(
             input,
             output,
             model=model,
+            reference=reference,
             engine=engine,
             progress=lambda count, total: bar.update(task, completed=count, total=total),
         )
@@ -105,6 +109,7 @@ def verify(
     result: Path | None = None,
     *,
     model: str | None = None,
+    reference: Path | None = None,
     engine: str = DaemonSettings.engine,
     logs: Logs = Logging(log_level="warning"),
 ) -> None:
@@ -123,13 +128,15 @@ def verify(
         Recording of the result stream; the same file if not given.
     model
         The model's name or path, if it is not a shipped one.
+    reference
+        The reference that the model kk was given, if it was.
     engine
         What computes the results again.
     """
     from cars_rt.verify import verify as verify_recordings
 
     start_logging(logs)
-    findings = verify_recordings(raw, result or raw, model=model, engine=engine)
+    findings = verify_recordings(raw, result or raw, model=model, reference=reference, engine=engine)
     for finding in findings:
         mark = ("yes", "green") if finding.true else ("NO ", "bold red")
         console.print(Text.assemble(mark, "  ", finding.text), soft_wrap=True)

@@ -74,7 +74,9 @@ class Daemon:
             self.flight = FlightRecorder(settings.flight, settings.flight_seconds, settings.flight_mb)
         access = settings.access
         server = access.server(settings.publish)  # before anything starts
-        self.compute = Compute(settings.model, settings.engine, settings.max_batch, settings.threads)
+        self.compute = Compute(
+            settings.model, settings.engine, settings.max_batch, settings.threads, settings.reference
+        )
         opened: list[Subscriber | Publisher | Preview | Control | Compute] = [self.compute]
         try:
             self.subscriber = Subscriber(settings.listen, "raw", connect=False, security=access.client())
