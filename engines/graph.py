@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx.compose import add_prefix_graph
 
-from cars_rt.engines.model import Model, ModelError
+from cars_rt.engines.model import DEFAULT_MODEL, Model, ModelError
 from cars_rt.physics.axis import Grid, check_raman_shift, resampling_matrix
 
 COUNTS, DARK, RAMAN = "counts", "dark", "raman"
@@ -41,10 +41,16 @@ class Graph:
 def compose(model: Model, raman_shift: ArrayLike) -> Graph:
     """Compose a model for the axis (pixels,) of an instrument, cm-1.
 
-    Raises ModelError if the axis is too short or too coarse for the model, AxisError if it is none.
+    Raises ModelError if the axis is too short or too coarse for the model or if the model is not for
+    counts, AxisError if it is no axis.
     """
     axis = check_raman_shift(raman_shift)
     card = model.card
+    if card.scaling != "mean" or card.fixed_length:
+        raise ModelError(
+            f"the model {card.name} is for the comparison with a paper, not for a camera's counts; use one "
+            f"whose card says scaling 'mean', such as {DEFAULT_MODEL}"
+        )
     span, coarsest = float(np.ptp(axis)), float(np.abs(np.diff(axis)).max())
     needed = (card.min_length - 1) * card.grid_step_cm1
     if span < needed:

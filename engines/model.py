@@ -14,7 +14,7 @@ from cars_rt.errors import CarsRtError
 CARD_KEY = "cars_rt.card"
 DEFAULT_MODEL = "cnn"
 SHIPPED = Path(__file__).parent / "models"
-SCALINGS = ("mean",)
+SCALINGS = ("mean", "minmax")
 MAX_CARD = 16 * 1024  # characters; the card travels with every run
 MAX_MODEL_BYTES = 512 * 1024 * 1024  # far above any network for spectra; bounds what a file costs
 
@@ -32,11 +32,12 @@ class Card:
     grid_step_cm1: float  # the step of the uniform raman-shift grid it was trained on
     stride: int  # its input length must be a multiple of this
     min_length: int
-    scaling: str  # how counts become its input; "mean": divided by the spectrum's mean
+    scaling: str  # how counts become its input; "mean": divided by the spectrum's mean; "minmax": from 0 to 1
     target: str  # "ratio": Im{chi_R} / chi_NR; "chi3": Im chi_R scaled to max |chi_R| = 1
     description: str
     training: Mapping[str, Any]
     accuracy: Mapping[str, Any]
+    fixed_length: int = 0  # the only input length it takes; 0: any multiple of its stride
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ def _read_card(content: bytes, path: Path) -> Card:
             description=str(raw.get("description", "")),
             training=dict(raw.get("training", {})),
             accuracy=dict(raw.get("accuracy", {})),
+            fixed_length=int(raw.get("fixed_length", 0)),
         )
     except (ValueError, TypeError, KeyError) as error:
         raise ModelError(f"the card of {path} cannot be read: {error!r}") from None
