@@ -6,15 +6,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from scipy.signal import find_peaks
 
 torch = pytest.importorskip("torch", reason="training is an extra: pip install 'cars-rt[train]'")
 
 from cars_rt.physics.cars import cars_intensity, lorentzians  # noqa: E402
-from cars_rt.training import envelopes, export, trainer  # noqa: E402
-from cars_rt.training.distribution import FULL_SCALE, GRID_STEP, Batch, Bcars  # noqa: E402
-from cars_rt.training.networks import Cnn  # noqa: E402
+from cars_rt.training import checkpoint, envelopes, export, progress, trainer  # noqa: E402
+from cars_rt.training.batch import Batch, cropped, padded  # noqa: E402
+from cars_rt.training.bcars import FULL_SCALE, GRID_STEP, Bcars  # noqa: E402
+from cars_rt.training.distribution import distribution  # noqa: E402
+from cars_rt.training.losses import deviation_loss  # noqa: E402
+from cars_rt.training.networks import NETWORKS, Cnn, Rnn, build  # noqa: E402
+from cars_rt.training.optimizer import orthogonal  # noqa: E402
+from cars_rt.training.protocols import PROTOCOLS, Vector2022  # noqa: E402
+from cars_rt.training.reference import read_reference  # noqa: E402
 from cars_rt.training.settings import TrainingError, TrainSettings  # noqa: E402
+from cars_rt.training.weights import start_from  # noqa: E402
 
 STRIDE = Cnn.stride
 
@@ -27,7 +36,7 @@ def batch() -> Batch:
 
 def test_distribution_follows_from_seed_and_index_alone(batch: Batch) -> None:
     data = Bcars(seed=5, batch=64, stride=STRIDE)
-    data[0], data[70]  # neither the order nor another pool in between may matter
+    data[0], data[300]  # neither the order nor another pool in between may matter
     again = data[3]
     assert again.start == batch.start
     assert torch.equal(again.counts, batch.counts)
@@ -37,7 +46,7 @@ def test_distribution_follows_from_seed_and_index_alone(batch: Batch) -> None:
 
 def test_distribution_resembles_spectra(batch: Batch) -> None:
     assert batch.counts.shape == batch.raman.shape == batch.noise.shape
-    assert batch.counts.shape[1] % STRIDE == 0
+    assert 150 < batch.counts.shape[1] < 1600
     assert 200 <= batch.start <= 3400 - GRID_STEP * (batch.counts.shape[1] - 1)
     for values in (batch.counts, batch.raman, batch.noise):
         assert values.dtype == torch.float32
@@ -64,13 +73,14 @@ def test_envelopes_are_positive_and_reach_one() -> None:
     assert (drawn.amin(1) < 0.01).any()  # two hundred to one, as measured
 
 
-def test_untrained_network_is_kramers_kronig_retrieval() -> None:
+@pytest.mark.parametrize("network", [Cnn, Rnn])
+def test_untrained_network_is_kramers_kronig_retrieval(network: type[Cnn | Rnn]) -> None:
     """So signs, the Hilbert kernel and the space-to-depth order are right."""
-    shift = 600 + GRID_STEP * torch.arange(32 * STRIDE)
+    shift = 600 + GRID_STEP * torch.arange(1024)
     chi_r = lorentzians(shift, *(torch.tensor(v) for v in ([1000.0, 1450.0], [6.0, 4.0], [8.0, 10.0])))
     intensity = cars_intensity(3 * torch.ones(1, 1), chi_r[None], torch.ones(1, 1))
     with torch.no_grad():
-        found = Cnn()(intensity / intensity.mean())[0]
+        found = network()(intensity / intensity.mean())[0][0]
     peak = int(chi_r.imag.argmax())
     assert abs(int(found.argmax()) - peak) <= 1
     assert float(found[peak]) == pytest.approx(float(chi_r.imag[peak]), rel=0.15)
@@ -80,12 +90,12 @@ def test_untrained_network_is_kramers_kronig_retrieval() -> None:
 def settings(folder: Path, **changes: Any) -> TrainSettings:
     small: dict[str, Any] = {
         "out": folder, "steps": 6, "batch": 4, "workers": 0, "threads": 1,
-        "warmup": 2, "log_every": 1, "bfloat16": False,
+        "warmup": 2, "log_every": 1, "validate_every": 100,
     }  # fmt: skip
     return TrainSettings(**(small | changes))
 
 
-def quiet(step: int, loss: float) -> None:
+def quiet(entry: checkpoint.Entry) -> None:
     """Takes the place of the progress bar."""
 
 
@@ -96,30 +106,30 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_resumed_training_equals_uninterrupted(trained: Path, tmp_path: Path) -> None:
-    def interrupt(step: int, loss: float) -> None:
-        if step == 3:
+    def interrupt(entry: checkpoint.Entry) -> None:
+        if entry.step == 3:
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
         trainer.train(settings(tmp_path), interrupt)
-    assert trainer.load(tmp_path / trainer.CHECKPOINT)["step"] == 3
+    assert checkpoint.load(tmp_path / trainer.CHECKPOINT)["step"] == 3
     resumed, whole = (
-        trainer.load(trainer.train(settings(tmp_path, resume=True), quiet)),
-        trainer.load(trained),
+        checkpoint.load(trainer.train(settings(tmp_path, resume=True), quiet)),
+        checkpoint.load(trained),
     )
     assert resumed["step"] == whole["step"] == 6
     assert resumed["history"] == whole["history"]
     for part in ("model", "average"):
         for name, weights in whole[part].items():
             assert torch.equal(resumed[part][name], weights), name
-    lines = (tmp_path / trainer.LOG).read_text().splitlines()
+    lines = (tmp_path / progress.LOG).read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == ["step", "1", "2", "3", "4", "5", "6"]
-    assert (tmp_path / trainer.CURVE).exists()
+    assert (tmp_path / progress.CURVE).exists()
 
 
 def test_batches_do_not_depend_on_workers(trained: Path, tmp_path: Path) -> None:
-    beside = trainer.load(trainer.train(settings(tmp_path, workers=1, steps=6), quiet))
-    assert beside["history"] == trainer.load(trained)["history"]
+    beside = checkpoint.load(trainer.train(settings(tmp_path, workers=1, steps=6), quiet))
+    assert beside["history"] == checkpoint.load(trained)["history"]
 
 
 def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(
@@ -133,7 +143,7 @@ def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(
     monkeypatch.setattr(trainer, "loss_function", breaks)
     with pytest.raises(TrainingError, match="the loss became nan at step 2"):
         trainer.train(settings(tmp_path, checkpoint_minutes=0), quiet)
-    content = trainer.load(tmp_path / trainer.CHECKPOINT)
+    content = checkpoint.load(tmp_path / trainer.CHECKPOINT)
     assert content["step"] == 2
     assert all(torch.isfinite(weights).all() for weights in content["model"].values())
 
@@ -145,7 +155,7 @@ def test_refuses_what_it_cannot_do(trained: Path, tmp_path: Path) -> None:
         trainer.train(settings(tmp_path, data="real"))
     with pytest.raises(TrainingError, match="already holds a training"):
         trainer.train(settings(trained.parent))
-    content = trainer.load(trained)
+    content = checkpoint.load(trained)
     path = tmp_path / trainer.CHECKPOINT
     torch.save(content | {"network": "unet"}, path)
     with pytest.raises(TrainingError, match="is of network 'unet', not 'cnn'"):
@@ -175,9 +185,171 @@ def test_export_gives_the_same_raman_and_carries_its_card(
         assert private.encode() not in path.read_bytes()
 
     model = Cnn()
-    model.load_state_dict(trainer.load(trained)["average"])
+    model.load_state_dict(checkpoint.load(trained)["average"])
     spectrum = np.random.default_rng(1).uniform(-0.1, 3, (5, 10 * STRIDE)).astype(np.float32)
-    (found,) = session.run(["raman"], {"spectrum": spectrum})
+    found = session.run(["raman", "deviation"], {"spectrum": spectrum})
     with torch.no_grad():
-        expected = model(torch.from_numpy(spectrum)).numpy()
-    assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+        expected = [values.numpy() for values in model(torch.from_numpy(spectrum))]
+    for values, wanted in zip(found, expected, strict=True):
+        assert np.abs(values - wanted).max() < 1e-4 * np.abs(wanted).max()
+
+
+# -- networks -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_export_with_their_outputs(name: str) -> None:
+    torch.manual_seed(3)
+    model = build(name, [1000]).eval()
+    for weight in model.parameters():  # none may stay zero, or a wrong layer would not show
+        if weight.abs().max() == 0:
+            torch.nn.init.normal_(weight, std=0.02)
+    serialized = export.to_onnx(model, {"name": name, "version": "0"})
+    export.compare(serialized, model)
+    graph = onnx.load_model_from_string(serialized).graph
+    assert [output.name for output in graph.output] == list(model.outputs)
+    assert not {"Shape", "ConstantOfShape", "Expand", "Loop", "If"} & {node.op_type for node in graph.node}
+
+
+def test_published_networks_take_one_length() -> None:
+    assert build("specnet", [640])(torch.rand(2, 640))[0].shape == (2, 640)
+    with pytest.raises(TrainingError, match="the network 'cnn-gru' takes spectra of one length"):
+        build("cnn-gru", [640, 1000])
+    # As published: 15 million parameters for 1000 points, 84 thousand.
+    sizes = {n: sum(p.numel() for p in build(n, [1000]).parameters()) for n in ("specnet", "cnn-gru")}
+    assert sizes == {"specnet": 15_077_770, "cnn-gru": 84_029}
+
+
+@pytest.mark.parametrize("name", ["cnn", "rnn"])
+def test_our_networks_take_any_length_and_see_all_of_it(name: str) -> None:
+    torch.manual_seed(1)
+    network = build(name, [1, 2])
+    for weight in network.parameters():  # blocks start as nothing
+        if weight.ndim > 1 and weight.abs().max() == 0:
+            torch.nn.init.normal_(weight, std=0.05)
+    for length in (5 * network.stride, 24 * network.stride):
+        raman, deviation = network(torch.rand(2, length) + 0.5)
+        assert raman.shape == deviation.shape == (2, length) and (deviation > 0).all()
+    spectrum = torch.rand(1, 1024) + 0.5
+    other = spectrum.clone()
+    other[0, :8] *= 1.5
+    change = (network(spectrum)[0] - network(other)[0]).abs()[0]
+    assert change[-8:].max() > 0
+
+
+def test_weights_come_back_from_an_onnx_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "evaluate", lambda *_: {})
+    for name in ("cnn", "rnn"):
+        path = trainer.train(settings(tmp_path / name, network=name, steps=2), quiet)
+        export.export(path, tmp_path / f"{name}.onnx", name)
+        fresh = build(name, [1, 2])
+        start_from(fresh, str(tmp_path / f"{name}.onnx"))
+        for key, value in checkpoint.load(path)["average"].items():
+            assert torch.equal(fresh.state_dict()[key], value), key
+    with pytest.raises(TrainingError, match="of another architecture"):
+        start_from(build("rnn", [1, 2]), str(tmp_path / "cnn.onnx"))
+    with pytest.raises(TrainingError, match="no model is called 'nothing'"):
+        start_from(fresh, "nothing")
+
+
+# -- the published distributions ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_protocols_are_functions_of_seed_and_index(name: str) -> None:
+    data = PROTOCOLS[name](7, 40)
+    batch = data[5]
+    data[0]
+    again = PROTOCOLS[name](7, 40)[5]
+    assert torch.equal(again.counts, batch.counts) and torch.equal(again.raman, batch.raman)
+    assert not torch.equal(PROTOCOLS[name](8, 40)[5].counts, batch.counts)
+    assert batch.counts.shape == batch.raman.shape == (40, data.points)
+    assert batch.raman.min() > -1e-5 and 0.5 < batch.raman.max() <= 1.0
+    # CARS rises below a line and dips above it: on the whole, the signal falls across the peaks.
+    place = batch.raman[:, 20:-20].argmax(1) + 20
+    rows = torch.arange(40)
+    fall = torch.stack([batch.counts[rows, place - k] - batch.counts[rows, place + k] for k in (1, 2, 3)])
+    assert (fall.sum(0) > 0).float().mean() > 0.9
+
+
+def test_crimson2024_is_as_described() -> None:
+    batch = PROTOCOLS["crimson2024"](1, 300)[0]
+    peaks = torch.tensor([len(find_peaks(row, prominence=1e-3)[0]) for row in batch.raman.numpy()])
+    assert peaks.min() >= 1 and peaks.max() <= 10 and peaks.float().mean() > 3
+    # Normalised by the full spectrum's extremes, which peaks taken away may have been.
+    assert (batch.counts.amin(1).abs() < 0.3).all() and ((batch.counts.amax(1) - 1).abs() < 0.6).all()
+    assert ((batch.counts.amax(1) - 1).abs() < 0.05).float().mean() > 0.8
+    inner = batch.raman[:, 40:-40].argmax(1) + 40
+    assert (inner >= 49).all() and (inner <= 951).all()
+
+
+def test_vector2022_has_nine_cases() -> None:
+    widths = [float((Vector2022(3, 60, case=case)[0].raman > 0.05).float().mean()) for case in range(9)]
+    assert len(Vector2022.cases) == 9
+    assert widths[0] < widths[1] < widths[2] and widths[0] < widths[3] < widths[6]
+
+
+def test_padding_repeats_the_edges_and_comes_off_again() -> None:
+    spectra = torch.rand(3, 1000)
+    wide = padded(spectra, 64)
+    assert wide.shape == (3, 1024) and torch.equal(cropped(wide, 1000), spectra)
+    assert torch.equal(wide[:, 0], spectra[:, 0]) and torch.equal(wide[:, -1], spectra[:, -1])
+
+
+# -- optimiser, deviation, reference ------------------------------------------------------------------
+
+
+def test_orthogonal_brings_singular_values_near_one() -> None:
+    for shape in ((40, 120), (120, 40), (64, 64)):
+        values = torch.linalg.svdvals(orthogonal(torch.randn(shape, generator=torch.manual_seed(1))))
+        assert values.min() > 0.5 and values.max() < 1.3
+
+
+def test_deviation_loss_is_least_where_68_percent_are_within() -> None:
+    g = torch.Generator().manual_seed(0)
+    for errors in (torch.randn(20_000, generator=g), torch.randn(20_000, generator=g) ** 3 * 1e-3):
+        guesses = errors.abs().quantile(torch.linspace(0.55, 0.8, 26))
+        losses = [float(deviation_loss(guess, errors)) for guess in guesses]
+        best = guesses[int(np.argmin(losses))]
+        assert float((errors.abs() < best).float().mean()) == pytest.approx(0.683, abs=0.02)
+
+
+def reference_file(path: Path, scale: float = 1.0) -> Path:
+    shift = np.linspace(3100, 500, 700)
+    np.savez(path, raman_shift=shift, spectra=scale * (200 + 3000 * np.exp(-(((shift - 900) / 700) ** 2))))
+    return path
+
+
+def test_reference_narrows_the_data_to_its_instrument(tmp_path: Path) -> None:
+    reference = read_reference(reference_file(tmp_path / "glass.npz"))
+    data = Bcars(4, 32, STRIDE, reference)
+    batch = data[0]
+    assert batch.counts.shape == (32, 1301) and batch.start == 500
+    shape = reference.envelope(500 + GRID_STEP * np.arange(1301))
+    # Spectra with few resonances follow the reference's shape.
+    weak = batch.raman.amax(1) < 0.1
+    for row in batch.counts[weak].numpy():
+        assert np.corrcoef(np.log(row.clip(1)), np.log(shape))[0, 1] > 0.9
+    assert weak.any()
+    with pytest.raises(TrainingError, match="a reference narrows 'bcars', not 'lut2022'"):
+        distribution("lut2022", tmp_path / "glass.npz")
+
+
+def test_reference_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="there is no file"):
+        read_reference(tmp_path / "nothing.npz")
+    with pytest.raises(TrainingError, match=r"at 700 of 700 pixels|700 of 700 pixels in all not positive"):
+        read_reference(reference_file(tmp_path / "dark.npz", scale=0))
+    np.savez(tmp_path / "short.npz", raman_shift=np.arange(300.0), spectra=np.ones(300))
+    with pytest.raises(TrainingError, match="spans 299 cm-1; 400 are needed"):
+        read_reference(tmp_path / "short.npz")
+
+
+def test_fine_tuning_starts_where_the_weights_were(trained: Path, tmp_path: Path) -> None:
+    glass = reference_file(tmp_path / "glass.npz")
+    seen: list[checkpoint.Entry] = []
+    tuned = settings(tmp_path / "tuned", reference=glass, start=str(trained), steps=2)
+    content = checkpoint.load(trainer.train(tuned, seen.append))
+    assert [entry.step for entry in seen] == [0, 1, 2]
+    assert seen[0].median_r2 is not None and seen[-1].median_r2 is not None
+    assert content["settings"]["reference"] == str(glass)

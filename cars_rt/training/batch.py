@@ -30,8 +30,10 @@ class Batch:
     @property
     def spectrum(self) -> Tensor:
         """The model's input, (b, length) float32: counts over their mean, or counts already scaled."""
-        return self.counts if self.scaled else self.counts / self.counts.mean(1, keepdim=True).clamp(
-            min=SMALLEST_MEAN
+        return (
+            self.counts
+            if self.scaled
+            else self.counts / self.counts.mean(1, keepdim=True).clamp(min=SMALLEST_MEAN)
         )
 
     def to(self, device: torch.device) -> "Batch":

@@ -1,4 +1,4 @@
-"""The distribution `bcars`, what the default networks are trained on: synthetic BCARS spectra with their true raman.
+"""The distribution `bcars`: simulated broadband CARS spectra with their true raman.
 
 Every batch is a pure function of (seed, index), so that training resumes exactly and several
 processes could share the work. Per batch: a camera (axis, number of pixels, noise), and for every
@@ -25,13 +25,14 @@ from cars_rt.physics.axis import Grid, resampling_matrix
 from cars_rt.physics.cars import cars_intensity, lorentzians, raman_ratio
 from cars_rt.training import envelopes
 from cars_rt.training.batch import Batch, generator
+from cars_rt.training.reference import Reference
 from cars_rt.training.substances import WATER, draw_substances
 
 GRID_STEP = 2.0  # cm-1, of the model's grid
 FINE_STEP = 1.0  # cm-1, on which lines and line shape are computed
 SHIFT_RANGE = (200.0, 3400.0)  # cm-1
 POOL_SIZE = 1024
-POOL_BATCHES = 64
+POOL_BATCHES = 192
 FULL_SCALE = 65535.0
 
 
@@ -43,17 +44,27 @@ class Bcars(torch.utils.data.Dataset[Batch]):
     scaling = "mean"
     grid_step = GRID_STEP
 
-    lengths: list[int]  # of the grids drawn, ascending
+    lengths: list[int]  # of the grids drawn with what they lack, ascending
 
-    def __init__(self, seed: int, batch: int, stride: int, min_length: int = 288) -> None:
-        """seed: any integer. batch: spectra per batch. stride: grid lengths are its multiples."""
-        self.seed, self.batch, self.stride = seed, batch, stride
+    def __init__(
+        self, seed: int, batch: int, stride: int, reference: Reference | None = None, min_length: int = 288
+    ) -> None:
+        """seed: any integer. batch: spectra per batch. stride: of the network; grids lack less than one
+        stride to the next multiple, as instruments' axes do. reference: narrows axis and envelopes to those
+        of one instrument."""
+        self.seed, self.batch, self.stride, self.reference = seed, batch, stride, reference
         # Few different lengths: libraries such as oneDNN prepare and cache their kernels per length.
         longest = int((SHIFT_RANGE[1] - SHIFT_RANGE[0]) / GRID_STEP)
         wanted = np.linspace(min_length, longest - stride, 12)
         self.lengths = [max(1, round(n / stride)) * stride for n in wanted]
         points = round((SHIFT_RANGE[1] - SHIFT_RANGE[0]) / FINE_STEP) + 1
         self.shift = SHIFT_RANGE[0] + FINE_STEP * torch.arange(points)
+        if reference is not None:
+            length = int(np.ptp(reference.raman_shift) / GRID_STEP) + 1
+            points = round(GRID_STEP / FINE_STEP) * (length - 1) + 1
+            self.lengths = [length]
+            self.shift = float(reference.raman_shift[0]) + FINE_STEP * torch.arange(points)
+            self.envelope = torch.from_numpy(reference.envelope(self.shift.double().numpy())).float()
         self.water = lorentzians(self.shift, *torch.tensor(WATER).T)
         self._pool_number = -1
         self._pool = torch.zeros(0)
@@ -63,7 +74,7 @@ class Bcars(torch.utils.data.Dataset[Batch]):
         """Batch number `index` of this seed."""
         g = generator(self.seed, 1, index)
         pool = self._pool_for(index // POOL_BATCHES)
-        length = self._draw_length(g)
+        length = self._draw_length(index // POOL_BATCHES, g)
         every = round(GRID_STEP / FINE_STEP)
         points = (length - 1) * every + 1
         first = int(torch.randint(0, len(self.shift) - points + 1, (1,), generator=g))
@@ -78,9 +89,9 @@ class Bcars(torch.utils.data.Dataset[Batch]):
         # the axis looks much like an envelope's, so that too much of it teaches to see it everywhere.
         chi_r = chi_r + _some(0.15, self.batch, g) * self.water[first : first + points]
         raman = _retrieved(chi_r, chi_nr, spectrometer)[:, ::every]
-        envelope = envelopes.draw(shift, self.batch, g)
+        envelope = self._envelope(shift, g)
         intensity = _broaden(cars_intensity(envelope, chi_r, chi_nr), spectrometer)
-        without = envelope * chi_nr.abs() ** 2
+        without = envelope * (chi_nr.real**2 + chi_nr.imag**2)
         counts, noise = self._camera(index // POOL_BATCHES, shift, intensity, without, g)
         return Batch(float(shift[0]), counts, raman, noise)
 
@@ -102,15 +113,22 @@ class Bcars(torch.utils.data.Dataset[Batch]):
             # One camera for each length and pool: the matrix takes as long as a third of a batch.
             self._cameras = {key: value for key, value in self._cameras.items() if key[0] == number}
             axis = _camera_axis(GRID_STEP * (grid.length - 1), generator(self.seed, 3, number, grid.length))
+            if self.reference is not None:
+                axis = self.reference.raman_shift - self.reference.raman_shift[0]
             matrix = torch.from_numpy(resampling_matrix(axis, GRID_STEP * np.arange(grid.length)))
             self._cameras[number, grid.length] = axis, matrix
         return self._cameras[number, grid.length]
 
-    def _draw_length(self, g: torch.Generator) -> int:
+    def _draw_length(self, number: int, g: torch.Generator) -> int:
         """Mostly wide spans: half of the batches cover what a BCARS camera covers."""
         u = float(torch.rand(1, generator=g))
         fraction = 0.8 + 0.4 * (u - 0.5) if u > 0.5 else u * 1.6
-        return self.lengths[min(len(self.lengths) - 1, int(fraction * len(self.lengths)))]
+        if self.reference is not None:
+            return self.lengths[0]
+        whole = self.lengths[min(len(self.lengths) - 1, int(fraction * len(self.lengths)))]
+        # The same for a pool's batches, as the camera is.
+        missing = torch.randint(self.stride, (1,), generator=generator(self.seed, 4, number, whole))
+        return whole - int(missing)
 
     def _mixture(self, pool: Tensor, g: torch.Generator) -> Tensor:
         """chi_R of up to three substances in an arbitrary unit, (b, p) complex64."""
@@ -132,6 +150,12 @@ class Bcars(torch.utils.data.Dataset[Batch]):
         wanted = wanted * (torch.rand(self.batch, 1, generator=g) > 0.05)
         # Windows without lines keep only the lines' far wings.
         return wanted / raman.amax(1, keepdim=True).clamp(min=0.02)
+
+    def _envelope(self, shift: Tensor, g: torch.Generator) -> Tensor:
+        """S, (b, p): any, or the reference's with the drift of a day."""
+        if self.reference is None:
+            return envelopes.draw(shift, self.batch, g)
+        return self.envelope * envelopes.drift(shift, self.batch, g)
 
     def _background(self, shift: Tensor, g: torch.Generator) -> Tensor:
         """chi_NR, (b, p) complex64: 1, with a slow slope and curvature and sometimes a small phase."""
@@ -196,7 +220,7 @@ def _broaden(values: Tensor, full_width: Tensor) -> Tensor:
     size = next(n for n in _fast_sizes() if n >= points + 3 * pad)
     frequency = torch.fft.rfftfreq(size, d=FINE_STEP)
     sigma = full_width / math.sqrt(8 * math.log(2))
-    transfer = torch.exp(-2 * (math.pi * sigma * frequency) ** 2)
+    transfer = torch.exp((-2 * (math.pi * sigma * frequency) ** 2).clamp(min=-60))
     result: Tensor = torch.fft.irfft(torch.fft.rfft(extended, n=size) * transfer, n=size)
     return result[..., pad : pad + points]
 
@@ -207,13 +231,14 @@ def _retrieved(chi_r: Tensor, chi_nr: Tensor, spectrometer: Tensor) -> Tensor:
     Without a spectrometer ln(1 + chi_R / chi_NR) has the exact phase; what L changes in its real
     part is local to the lines, and its Hilbert transform is added to the phase."""
     ratio = 1 + chi_r / chi_nr
-    seen = 0.5 * torch.log(_broaden(ratio.abs() ** 2, spectrometer).clamp(min=1e-6))
-    change = seen - 0.5 * torch.log((ratio.abs() ** 2).clamp(min=1e-6))
+    square = ratio.real**2 + ratio.imag**2
+    seen = 0.5 * torch.log(_broaden(square, spectrometer).clamp(min=1e-6))
+    change = seen - 0.5 * torch.log(square.clamp(min=1e-6))
     points = change.shape[1]
     size = next(n for n in _fast_sizes() if n >= 1.5 * points)
     # The sign of CARS: where the logarithm falls with the raman shift, the phase is positive.
     phase = torch.fft.irfft(torch.fft.rfft(change, n=size) * -1j, n=size)[:, :points]
-    result: Tensor = torch.exp(seen) * torch.sin(ratio.angle() + phase)
+    result: Tensor = torch.exp(seen) * torch.sin(torch.atan2(ratio.imag, ratio.real) + phase)
     return result.clamp(min=0)  # where L breaks the retrieval beside a strong line, molecules still absorb
 
 

@@ -12,12 +12,12 @@ from cars_rt.training.settings import TrainingError, TrainSettings
 
 
 class Entry(NamedTuple):
-    """One line of a training's log; accuracy is of the averaged weights, NaN where it was not measured."""
+    """One line of a training's log; accuracy is of the averaged weights, where it was measured."""
 
     step: int
-    loss: float
-    median_r2: float = float("nan")
-    mean_absolute_error: float = float("nan")
+    loss: float | None
+    median_r2: float | None = None
+    mean_absolute_error: float | None = None
 
 
 @dataclass

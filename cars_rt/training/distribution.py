@@ -1,11 +1,15 @@
 """What networks are trained on and measured with, by name."""
 
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 from cars_rt.training.batch import Batch
 from cars_rt.training.bcars import Bcars
 from cars_rt.training.protocols import PROTOCOLS
+from cars_rt.training.reference import read_reference
+from cars_rt.training.settings import TrainingError
 
 
 class Distribution(Protocol):
@@ -31,3 +35,17 @@ class Distribution(Protocol):
 
 #: name: (seed, spectra per batch, stride that the grids' lengths should be multiples of) to the distribution
 DISTRIBUTIONS: dict[str, Callable[[int, int, int], Distribution]] = {Bcars.name: Bcars, **PROTOCOLS}
+
+
+def distribution(name: str, reference: Path | None = None) -> Callable[[int, int, int], Distribution]:
+    """The distribution of this name, narrowed to an instrument by its measured background.
+
+    Raises TrainingError for an unknown name, a reference that cannot be used, or for a protocol with one.
+    """
+    if name not in DISTRIBUTIONS:
+        raise TrainingError(f"no data is called '{name}'; there are: {', '.join(DISTRIBUTIONS)}")
+    if reference is None:
+        return DISTRIBUTIONS[name]
+    if name != Bcars.name:
+        raise TrainingError(f"a reference narrows '{Bcars.name}', not '{name}', which is as published")
+    return partial(Bcars, reference=read_reference(reference))

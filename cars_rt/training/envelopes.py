@@ -25,7 +25,17 @@ def draw(shift: Tensor, count: int, g: torch.Generator) -> Tensor:
     log = log + _some(0.35, count, g) * _ripple(shift, count, g)
     log = log + _dips(shift, count, g)
     log = log - log.amax(1, keepdim=True)
-    return torch.exp(log) + torch.exp(_uniform(math.log(LOWEST[0]), math.log(LOWEST[1]), count, g))
+    return torch.exp(log.clamp(min=-60)) + torch.exp(
+        _uniform(math.log(LOWEST[0]), math.log(LOWEST[1]), count, g)
+    )
+
+
+def drift(shift: Tensor, count: int, g: torch.Generator) -> Tensor:
+    """Factors by which one instrument's envelope changes from day to day, (count, p) float32 near 1: slow
+    modulation of up to 10 %, a ripple, and a tilt."""
+    tilt = 0.15 * torch.randn(count, 1, generator=g) * (shift - shift.mean()) / (shift[-1] - shift[0])
+    slow = _some(0.8, count, g) * 0.1 * _smooth(shift, count, g, 250, 1500)
+    return torch.exp(tilt + slow + _some(0.35, count, g) * 0.5 * _ripple(shift, count, g))
 
 
 def _uniform(low: float, high: float, count: int, g: torch.Generator) -> Tensor:
@@ -118,7 +128,8 @@ def _dips(shift: Tensor, count: int, g: torch.Generator) -> Tensor:
         inside = (place > shift[0] - 60) & (place < shift[-1] + 60)
         rows = ((depth[:, band] > 0) & inside).nonzero().squeeze(1)
         distance = (shift - place[rows, None]) / width[rows, band, None]
-        log[rows] -= depth[rows, band, None] * torch.exp(-0.5 * distance**2)
+        # Clamped: an exponential that underflows takes fifty times as long.
+        log[rows] -= depth[rows, band, None] * torch.exp((-0.5 * distance**2).clamp(min=-60))
     return log
 
 

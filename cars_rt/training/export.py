@@ -10,17 +10,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from cars_rt.training.distribution import GRID_STEP
-from cars_rt.training.evaluation import evaluate
-from cars_rt.training.networks import NETWORKS, PHASES
+from cars_rt.training.checkpoint import load, load_weights
+from cars_rt.training.distribution import distribution
+from cars_rt.training.evaluation import HELD_OUT_SEED, evaluate
+from cars_rt.training.networks import Published, Retrieval, build
+from cars_rt.training.networks.layers import PHASES
 from cars_rt.training.settings import TrainingError
-from cars_rt.training.trainer import load, load_weights
+from cars_rt.training.trainer import retrieve
 
 CARD_KEY = "cars_rt.card"
 OPSET = 17
 VERSION = "1"
+SCALED = {"mean": "counts over their mean", "minmax": "counts between 0 and 1"}
+TARGETS = {"ratio": "Im{chi_R} / chi_NR", "chi3": "Im chi_R with max |chi_R| = 1"}
 TOLERANCE = 2e-4  # of the largest value, between ONNX Runtime and torch, both float32
 
 
@@ -29,34 +32,38 @@ def export(
 ) -> dict[str, Any]:
     """Write the averaged weights of a checkpoint as ONNX and return the card.
 
-    Input `spectrum` (batch, length) float32, counts over their mean; output `raman`, the same shape.
-    Both sizes are dynamic; the length is a multiple of the card's stride. The file is compared with
-    torch at several sizes before it takes its place (atomically). `notes` go into the card's training.
+    Input `spectrum` (batch, length) float32, scaled as the card says; outputs `raman` and, where the
+    network has it, `deviation`, the same shape. Both sizes are dynamic; the length is a multiple of the
+    card's stride. The file is compared with torch at several sizes before it takes its place
+    (atomically). `notes` go into the card's training.
     Raises TrainingError for an unusable checkpoint, a missing package or a failed comparison.
     """
     content = load(checkpoint)
-    if content["network"] not in NETWORKS:
-        raise TrainingError(f"{checkpoint} is of an unknown network, '{content['network']}'")
-    model = NETWORKS[content["network"]]()
+    trained_on = content["settings"]["data"]
+    make = distribution(
+        trained_on, Path(reference) if (reference := content["settings"]["reference"]) else None
+    )
+    model = build(content["network"], make(0, 1, 1).lengths)
     load_weights(model, content["average"], checkpoint)
     model.eval()
-    stride = int(getattr(model, "stride"))
+    data = make(HELD_OUT_SEED, 128, model.stride)
     card = {
         "name": name,
         "version": version,
         "network": content["network"],
-        "grid_step_cm1": GRID_STEP,
-        "stride": stride,
-        "min_length": int(getattr(model, "min_length")),
-        "scaling": "mean",
-        "target": "ratio",
-        "description": "Removes the non-resonant background of broadband CARS spectra: counts over their "
-        "mean in, Im{chi_R}/chi_NR out.",
+        "grid_step_cm1": round(data.grid_step, 6),
+        "stride": model.stride,
+        "min_length": model.min_length,
+        "fixed_length": model.fixed_length,
+        "scaling": data.scaling,
+        "target": data.target,
+        "description": "Removes the non-resonant background of broadband CARS spectra: "
+        f"{SCALED[data.scaling]} in, {TARGETS[data.target]} out.",
         "training": _training(content, model) | ({"notes": notes} if notes else {}),
-        "accuracy": {content["settings"]["data"]: evaluate(model, content["settings"]["data"], stride)},
+        "accuracy": {trained_on: evaluate(retrieve(model), data)},
     }
     serialized = to_onnx(model, card)
-    compare(serialized, model, stride, int(card["min_length"]))
+    compare(serialized, model)
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = output.with_suffix(".tmp")
     temporary.write_bytes(serialized)
@@ -64,11 +71,23 @@ def export(
     return card
 
 
-def _training(content: dict[str, Any], model: nn.Module) -> dict[str, Any]:
+def _training(content: dict[str, Any], model: Retrieval | Published) -> dict[str, Any]:
     settings = content["settings"]
-    wanted = ("data", "seed", "batch", "learning_rate", "weight_decay", "warmup", "average", "bfloat16")
+    wanted = (
+        "data",
+        "seed",
+        "batch",
+        "learning_rate",
+        "weight_decay",
+        "warmup",
+        "decay",
+        "average",
+        "precision",
+    )
     return {
         **{key: settings[key] for key in wanted},
+        **({"reference": Path(settings["reference"]).name} if settings.get("reference") else {}),
+        **({"start": Path(settings["start"]).name} if settings.get("start") else {}),
         "steps": content["step"],
         "planned_steps": settings["steps"],
         "spectra": content["step"] * settings["batch"],
@@ -79,24 +98,25 @@ def _training(content: dict[str, Any], model: nn.Module) -> dict[str, Any]:
     }
 
 
-def to_onnx(model: nn.Module, card: dict[str, Any]) -> bytes:
+def to_onnx(model: Retrieval | Published, card: dict[str, Any]) -> bytes:
     """The model with its card as serialized ONNX. Raises TrainingError if the onnx package is missing."""
     try:
         import onnx
     except ImportError:
         raise TrainingError("exporting needs the package onnx: pip install onnx") from None
-    example = torch.rand(2, 8 * int(getattr(model, "stride"))) + 0.5
+    example = torch.rand(2, 8 * model.stride if not model.fixed_length else model.fixed_length) + 0.5
     sizes = {0: "batch", 1: "length"}
+    outputs = list(model.outputs)
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         # The older exporter on purpose: it leaves a lean file, without stack traces in the nodes.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             model, (example,), path, dynamo=False, opset_version=OPSET, input_names=["spectrum"],
-            output_names=["raman"], dynamic_axes={"spectrum": sizes, "raman": sizes},
+            output_names=outputs, dynamic_axes=dict.fromkeys(("spectrum", *outputs), sizes),
         )  # fmt: skip
         graph = onnx.load(path)
-    _fix_reshapes(graph)
+    _simplify(graph, outputs)
     graph.graph.name = str(card["name"])
     graph.producer_name, graph.producer_version, graph.doc_string = "cars-rt", str(card["version"]), ""
     for node in graph.graph.node:
@@ -108,29 +128,35 @@ def to_onnx(model: nn.Module, card: dict[str, Any]) -> bytes:
     return bytes(graph.SerializeToString())
 
 
-def _fix_reshapes(graph: Any) -> None:
-    """Give every Reshape a constant shape (0: as the input), and drop the nodes that computed it.
+def _simplify(graph: Any, outputs: list[str]) -> None:
+    """Give every computed Reshape a constant shape (0: as the input), let recurrent layers start from
+    zero by default, and drop the nodes that computed either.
 
-    All reshapes of the networks keep the batch and are (b, length) -> (b, t, phases) or back, so
+    All such reshapes of the networks keep the batch and are (b, length) -> (b, t, phases) or back, so
     engines need no shape arithmetic."""
     import onnx
 
+    constants = {node.output[0] for node in graph.graph.node if node.op_type == "Constant"}
     for node in graph.graph.node:
-        if node.op_type == "Reshape":
-            shape = [0, -1] if node.output[0] == "raman" else [0, -1, PHASES]
+        if node.op_type == "Reshape" and node.input[1] not in constants:
+            shape = [0, -1] if node.output[0] in outputs else [0, -1, PHASES]
             constant = onnx.numpy_helper.from_array(np.array(shape, np.int64), node.output[0] + "_shape")
             graph.graph.initializer.append(constant)
             node.input[1] = constant.name
+        elif node.op_type == "GRU" and len(node.input) > 5:
+            node.input[5] = ""
     while True:
-        used = {name for node in graph.graph.node for name in node.input} | {"raman"}
+        used = {name for node in graph.graph.node for name in node.input} | set(outputs)
         dead = [node for node in graph.graph.node if not used.intersection(node.output)]
         if not dead:
-            return
+            break
         for node in dead:
             graph.graph.node.remove(node)
+    for initializer in [each for each in graph.graph.initializer if each.name not in used]:
+        graph.graph.initializer.remove(initializer)
 
 
-def compare(serialized: bytes, model: nn.Module, stride: int, min_length: int) -> None:
+def compare(serialized: bytes, model: Retrieval | Published) -> None:
     """Compare an ONNX model with torch at several batch sizes and lengths.
 
     Raises TrainingError if they differ by more than `TOLERANCE`, or if onnxruntime is missing."""
@@ -140,15 +166,20 @@ def compare(serialized: bytes, model: nn.Module, stride: int, min_length: int) -
         raise TrainingError("the export is checked with onnxruntime: pip install onnxruntime") from None
     session = onnxruntime.InferenceSession(serialized, providers=["CPUExecutionProvider"])
     random = np.random.default_rng(0)
-    shortest = -(-min_length // stride) * stride
-    for batch, length in ((1, shortest), (3, shortest + stride), (16, 45 * stride), (2, 50 * stride)):
+    stride = model.stride
+    shortest = -(-model.min_length // stride) * stride
+    lengths = [shortest, shortest + stride, 45 * stride, 50 * stride]
+    if model.fixed_length:
+        lengths = [model.fixed_length] * 2
+    for batch, length in zip((1, 3, 16, 2), lengths, strict=False):
         spectrum = np.exp(0.5 * random.standard_normal((batch, length))).astype(np.float32)
         spectrum[0, :5] = (-1.0, 0.0, 1e-9, 100.0, -1e-3)  # the network must stand zeros and negatives
-        (found,) = session.run(["raman"], {"spectrum": spectrum})
+        found = session.run(list(model.outputs), {"spectrum": spectrum})
         with torch.no_grad():
-            expected = model(torch.from_numpy(spectrum)).numpy()
-        difference = float(np.abs(found - expected).max()) / max(1.0, float(np.abs(expected).max()))
-        if found.shape != expected.shape or not difference < TOLERANCE:
-            raise TrainingError(
-                f"the ONNX model differs from torch by {difference:.1e} at {batch} x {length}"
-            )
+            expected = model(torch.from_numpy(spectrum))
+        for name, values, wanted in zip(model.outputs, found, expected, strict=True):
+            difference = float(np.abs(values - wanted.numpy()).max()) / max(1.0, float(wanted.abs().max()))
+            if values.shape != wanted.shape or not difference < TOLERANCE:
+                raise TrainingError(
+                    f"the ONNX model's {name} differs from torch by {difference:.1e} at {batch} x {length}"
+                )

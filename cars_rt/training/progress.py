@@ -2,9 +2,7 @@
 
 import contextlib
 import csv
-import math
 from collections.abc import Callable, Iterator
-
 from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -29,13 +27,15 @@ def reporter(
         TimeRemainingColumn(),
         disable=progress is not None,
     )
-    task = bar.add_task("", total=settings.steps, completed=state.step, name=settings.network, loss="-", r2="-")
+    task = bar.add_task(
+        "", total=settings.steps, completed=state.step, name=settings.network, loss="-", r2="-"
+    )
     with bar, (settings.out / LOG).open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(Entry._fields)
 
         def write(entry: Entry) -> None:
-            numbers = ("" if math.isnan(value) else f"{value:.6g}" for value in entry[1:])
+            numbers = ("" if value is None else f"{value:.6g}" for value in entry[1:])
             writer.writerow([entry.step, *numbers])
 
         for entry in state.history:
@@ -44,8 +44,10 @@ def reporter(
         def report(entry: Entry) -> None:
             write(entry)
             file.flush()
-            bar.update(task, completed=entry.step, loss=f"{entry.loss:.4f}")
-            if not math.isnan(entry.median_r2):
+            bar.update(task, completed=entry.step)
+            if entry.loss is not None:
+                bar.update(task, loss=f"{entry.loss:.4f}")
+            if entry.median_r2 is not None:
                 bar.update(task, r2=f"{entry.median_r2:.4f}")
             if progress is not None:
                 progress(entry)
@@ -61,11 +63,12 @@ def plot(history: list[Entry], path: Path) -> None:
         return
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
-    axes.loglog([entry.step for entry in history], [entry.loss for entry in history])
+    losses = [(entry.step, entry.loss) for entry in history if entry.loss is not None]
+    axes.loglog(*zip(*losses, strict=True))
     axes.set(xlabel="step", ylabel="loss")
-    measured = [entry for entry in history if entry.median_r2 < 1]
+    measured = [(entry.step, 1 - entry.median_r2) for entry in history if entry.median_r2 is not None]
     if measured:
         other = axes.twinx()
-        other.loglog([entry.step for entry in measured], [1 - entry.median_r2 for entry in measured], "C1.-")
+        other.loglog(*zip(*measured, strict=True), "C1.-")
         other.set_ylabel("1 - median R2 of held-out spectra", color="C1")
     figure.savefig(path, dpi=120)

@@ -80,7 +80,7 @@ def _uniform(low: float | Tensor, high: float | Tensor, g: torch.Generator, *sha
 
 
 def _sigmoid(u: Tensor, centre: float, falling: bool, count: int, g: torch.Generator) -> Tensor:
-    """A sigmoid over u = 0..1 with centre N(centre, 0.3) and slope N(10, 5), rising or falling, (count, p)."""
+    """A sigmoid over u = 0..1 (count, p): centre N(centre, 0.3), slope N(10, 5)."""
     slope = 10 + 5 * torch.randn(count, 1, generator=g)
     argument = (u - (centre + 0.3 * torch.randn(count, 1, generator=g))) * slope
     return torch.sigmoid(-argument if falling else argument)

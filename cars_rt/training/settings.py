@@ -21,6 +21,10 @@ class TrainSettings:
     data: str = "bcars"
     """Distribution of the simulated spectra, by name."""
 
+    reference: Path | None = None
+    """Spectra of a purely non-resonant sample such as glass (.csv, .npz, .h5): narrows `bcars` to the
+    instrument that measured them."""
+
     out: Path = Path("training")
     """Folder of the checkpoint, the log and the curve."""
 
@@ -60,8 +64,8 @@ class TrainSettings:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes a CUDA GPU if there is one."""
 
-    start: Path | None = None
-    """A checkpoint whose averaged weights to start from."""
+    start: str | None = None
+    """Weights to start from: a checkpoint (.pt), a model's file (.onnx) or a shipped model's name."""
 
     resume: bool = False
     """Go on from the checkpoint in the folder."""

@@ -12,17 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from cars_rt.training.batch import Batch, cropped, padded
-from cars_rt.training.checkpoint import Entry, State, load, load_weights, restore, save
-from cars_rt.training.distribution import DISTRIBUTIONS, Distribution
+from cars_rt.training.checkpoint import Entry, State, restore, save
+from cars_rt.training.distribution import Distribution, distribution
 from cars_rt.training.evaluation import HELD_OUT_SEED, evaluate
 from cars_rt.training.losses import loss as loss_function
 from cars_rt.training.networks import Published, Retrieval, build
 from cars_rt.training.optimizer import optimizers
 from cars_rt.training.progress import CURVE, plot, reporter
 from cars_rt.training.settings import TrainingError, TrainSettings
+from cars_rt.training.weights import start_from
 
 CHECKPOINT = "checkpoint.pt"
 HELD_OUT_BATCHES = 4
+Maker = Callable[[int, int, int], Distribution]
 
 
 def train(settings: TrainSettings, progress: Callable[[Entry], None] | None = None) -> Path:
@@ -33,19 +35,18 @@ def train(settings: TrainSettings, progress: Callable[[Entry], None] | None = No
     unknown name, a folder that already holds a training (without `resume`), a checkpoint of another
     network, or a loss that is no longer finite (the last good checkpoint stays).
     """
-    if settings.data not in DISTRIBUTIONS:
-        raise TrainingError(f"no data is called '{settings.data}'; there are: {', '.join(DISTRIBUTIONS)}")
+    make = distribution(settings.data, settings.reference)
     checkpoint = settings.out / CHECKPOINT
     if checkpoint.exists() and not settings.resume:
         raise TrainingError(f"{settings.out} already holds a training; resume it or choose another folder")
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    state = _start(settings)
+    state = _start(settings, make)
     settings.out.mkdir(parents=True, exist_ok=True)
     if checkpoint.exists():
         restore(state, settings, checkpoint)
     with _interruptible() as stop, reporter(settings, state, progress) as report:
-        _loop(settings, state, checkpoint, stop, report)
+        _loop(settings, state, make, checkpoint, stop, report)
     plot(state.history, settings.out / CURVE)
     if stop.is_set():
         raise KeyboardInterrupt
@@ -66,17 +67,17 @@ def mixed(settings: TrainSettings, device: torch.device) -> bool:
     if settings.precision != "auto":
         return settings.precision == "bfloat16"
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
 
 
-def _start(settings: TrainSettings) -> State:
+def _start(settings: TrainSettings, make: Maker) -> State:
     torch.manual_seed(settings.seed)
     device = device_of(settings)
-    lengths = DISTRIBUTIONS[settings.data](settings.seed, 1, 1).lengths
+    lengths = make(settings.seed, 1, 1).lengths
     model, average = (build(settings.network, lengths).to(device) for _ in range(2))
     if settings.start is not None:
-        load_weights(model, load(settings.start)["average"], settings.start)
+        start_from(model, settings.start)
     average.load_state_dict(model.state_dict())
     average.eval().requires_grad_(False)
     if isinstance(model, Retrieval):
@@ -87,12 +88,14 @@ def _start(settings: TrainSettings) -> State:
 def _loop(
     settings: TrainSettings,
     state: State,
+    make: Maker,
     checkpoint: Path,
     stop: threading.Event,
     report: Callable[[Entry], None],
 ) -> None:
-    make = DISTRIBUTIONS[settings.data]
     held_out = make(HELD_OUT_SEED, settings.batch, state.model.stride)
+    if state.step == 0 and settings.start is not None:
+        _report(state, None, held_out, report)
     total, count, saved, last = 0.0, 0, time.monotonic(), time.monotonic()
     for batch in _batches(settings, state, make(settings.seed, settings.batch, state.model.stride)):
         if stop.is_set():
@@ -108,17 +111,24 @@ def _loop(
         state.seconds, last = state.seconds + now - last, now
         total, count = total + loss, count + 1
         if state.step % settings.log_every == 0 or state.step == settings.steps:
-            entry = Entry(state.step, total / count)
-            if state.step % settings.validate_every == 0 or state.step == settings.steps:
-                accuracy = evaluate(retrieve(state.average), held_out, HELD_OUT_BATCHES)
-                entry = Entry(*entry[:2], accuracy["median_r2"], accuracy["mean_absolute_error"])
-            state.history.append(entry)
-            report(entry)
+            measured = state.step % settings.validate_every == 0 or state.step == settings.steps
+            _report(state, total / count, held_out if measured else None, report)
             total, count = 0.0, 0
         if now - saved > 60 * settings.checkpoint_minutes:
             save(state, settings, checkpoint)
             saved = now
     save(state, settings, checkpoint)
+
+
+def _report(
+    state: State, loss: float | None, held_out: Distribution | None, report: Callable[[Entry], None]
+) -> None:
+    entry = Entry(state.step, loss)
+    if held_out is not None:
+        accuracy = evaluate(retrieve(state.average), held_out, HELD_OUT_BATCHES)
+        entry = Entry(state.step, loss, accuracy["median_r2"], accuracy["mean_absolute_error"])
+    state.history.append(entry)
+    report(entry)
 
 
 def retrieve(network: Retrieval | Published) -> Callable[[Tensor], tuple[Tensor, ...]]:

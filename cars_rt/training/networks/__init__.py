@@ -4,6 +4,8 @@ where the network has a second output.
 `cnn` and `rnn` are ours; `specnet` and `cnn-gru` are the published ones they are measured against.
 """
 
+from collections.abc import Callable
+
 from cars_rt.training.networks.cnn import Cnn
 from cars_rt.training.networks.layers import Retrieval
 from cars_rt.training.networks.published import CnnGru, Published, SpecNet
@@ -12,9 +14,9 @@ from cars_rt.training.settings import TrainingError
 
 __all__ = ["NETWORKS", "Cnn", "CnnGru", "Published", "Retrieval", "Rnn", "SpecNet", "build"]
 
-NETWORKS: dict[str, type[Retrieval] | type[Published]] = {
-    cls.name: cls for cls in (Cnn, Rnn, SpecNet, CnnGru)
-}
+OURS: dict[str, Callable[[], Retrieval]] = {Cnn.name: Cnn, Rnn.name: Rnn}
+PUBLISHED: dict[str, Callable[[int], Published]] = {SpecNet.name: SpecNet, CnnGru.name: CnnGru}
+NETWORKS = (*OURS, *PUBLISHED)
 
 
 def build(name: str, lengths: list[int]) -> Retrieval | Published:
@@ -24,9 +26,8 @@ def build(name: str, lengths: list[int]) -> Retrieval | Published:
     """
     if name not in NETWORKS:
         raise TrainingError(f"no network is called '{name}'; there are: {', '.join(NETWORKS)}")
-    cls = NETWORKS[name]
-    if issubclass(cls, Retrieval):
-        return cls()
+    if name in OURS:
+        return OURS[name]()
     if len(lengths) > 1:
         raise TrainingError(f"the network '{name}' takes spectra of one length; this data has {len(lengths)}")
-    return cls(lengths[0])
+    return PUBLISHED[name](lengths[0])

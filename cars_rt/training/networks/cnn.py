@@ -1,5 +1,7 @@
 """`cnn`: a small U-Net over Kramers-Kronig features."""
 
+import itertools
+
 from torch import Tensor, nn
 
 from cars_rt.training.networks.layers import PHASES, Block, KramersKronigFeatures, Retrieval, convolution
@@ -25,7 +27,7 @@ class UNet(nn.Module):
         self.encode = nn.ModuleList(_blocks(depth, width, 3) for width, depth in levels[:-1])
         self.middle = _blocks(depths[-1], widths[-1], 5)
         self.decode = nn.ModuleList(_blocks(depth, width, 3) for width, depth in levels[:-1])
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(itertools.pairwise(widths))
         self.down = nn.ModuleList(convolution(fine, coarse, 4, 2) for fine, coarse in pairs)
         self.up = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, (1, 2), (1, 2)) for fine, coarse in pairs)
 
@@ -45,5 +47,3 @@ class UNet(nn.Module):
 
 def _blocks(count: int, channels: int, kernel: int) -> nn.Sequential:
     return nn.Sequential(*[Block(channels, kernel) for _ in range(count)])
-
-

@@ -1,0 +1,55 @@
+"""Weights to start a training from: a checkpoint's, or those of a model (ONNX)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+from cars_rt.engines.model import ModelError, load_model
+from cars_rt.training.checkpoint import load, load_weights
+from cars_rt.training.settings import TrainingError
+
+
+def start_from(network: nn.Module, source: str) -> None:
+    """Give a network the weights of a checkpoint (.pt), an .onnx file, or a shipped model's name.
+
+    Raises TrainingError if there are none, or if they are another architecture's.
+    """
+    path = Path(source)
+    if path.suffix == ".pt":
+        load_weights(network, load(path)["average"], path)
+        return
+    try:
+        graph = onnx.load_model_from_string(load_model(source).onnx).graph
+    except ModelError as error:
+        raise TrainingError(str(error)) from None
+    weights = {each.name: torch.from_numpy(numpy_helper.to_array(each).copy()) for each in graph.initializer}
+    weights |= dict(_recurrent(graph, network, weights))
+    wanted = network.state_dict()
+    if not {name for name, _ in network.named_parameters()} <= weights.keys():
+        raise TrainingError(f"the model {source} is of another architecture than this network")
+    load_weights(network, {name: weights.get(name, value) for name, value in wanted.items()}, path)
+
+
+def _recurrent(
+    graph: onnx.GraphProto, network: nn.Module, constants: dict[str, Tensor]
+) -> Iterator[tuple[str, Tensor]]:
+    """GRU weights by torch's names: ONNX has the gates as z, r, h, torch as r, z, n."""
+    nodes = iter(node for node in graph.node if node.op_type == "GRU")
+    for name, layer in network.named_modules():
+        if not isinstance(layer, nn.GRU):
+            continue
+        for number in range(layer.num_layers):
+            node = next(nodes, None)
+            if node is None:
+                return
+            inputs, hidden, biases = (constants[each] for each in node.input[1:4])
+            for direction, suffix in enumerate(("", "_reverse")[: len(inputs)]):
+                bias_inputs, bias_hidden = biases[direction].chunk(2)
+                parts = (inputs[direction], hidden[direction], bias_inputs, bias_hidden)
+                for kind, value in zip(("weight_ih", "weight_hh", "bias_ih", "bias_hh"), parts, strict=True):
+                    z, r, h = value.chunk(3)
+                    yield f"{name}.{kind}_l{number}{suffix}", torch.cat([r, z, h])
