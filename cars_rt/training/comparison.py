@@ -1,7 +1,7 @@
 """Several models on the same spectra of one protocol."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 

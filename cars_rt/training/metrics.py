@@ -12,6 +12,7 @@ Floats = NDArray[np.float64]
 PROMINENCE = 0.015  # of the spectrum's maximum, what a peak rises above its surroundings; and within
 TOLERANCE = 4.0  # cm-1 of each other two peaks are the same: Vernuccio et al., Sci. Rep. 14, 23903 (2024)
 DECADES = ("below 0.001", "0.001 to 0.01", "0.01 to 0.1", "0.1 to 1", "above 1")
+LEAST_POINTS = 1000  # in a decade; neighbouring points err together
 _EDGES = np.array([1e-3, 1e-2, 1e-1, 1.0])
 _TINY = 1e-12
 
@@ -84,9 +85,9 @@ class Coverage:
 
     @property
     def shares(self) -> dict[str, float]:
-        """The same for every decade that has points."""
+        """The same for every decade with points enough for a share."""
         rows = zip(DECADES, self.points, self.within, strict=True)
-        return {name: round(float(within / points), 4) for name, points, within in rows if points}
+        return {name: round(float(in_ / all_), 4) for name, all_, in_ in rows if all_ >= LEAST_POINTS}
 
 
 class Line(NamedTuple):
