@@ -84,8 +84,8 @@ def evaluate(
 
     from cars_rt.training.candidates import candidate
     from cars_rt.training.comparison import compare, fits
+    from cars_rt.training.report import conditions, tables
     from cars_rt.training.report import markdown as as_markdown
-    from cars_rt.training.report import tables
 
     candidates = [candidate(name) for name in names]
     if all_:
@@ -100,7 +100,7 @@ def evaluate(
             candidates, protocol, spectra, seed, threads,
             lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
         )  # fmt: skip
-    _print(tables(evaluations), evaluations[0].hardware)
+    _print(tables(evaluations), conditions(evaluations))
     _write(json, lambda: json_.dumps([each.as_json() for each in evaluations], indent=2) + "\n")
     _write(markdown, lambda: as_markdown(evaluations))
     if png is not None:
@@ -144,7 +144,7 @@ def _print(tables: "list[Table]", note: str = "") -> None:
         out.print(table.rich())
         out.print()
     if note:
-        out.print(f"On {note}.", soft_wrap=True)
+        out.print(note, soft_wrap=True)
 
 
 def _write(path: Path | None, text: Callable[[], str]) -> None:

@@ -1,5 +1,6 @@
 """Several models on the same spectra of one protocol."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,6 +30,7 @@ class Evaluation:
     protocol: str
     seed: int
     hardware: str
+    load: float | None  # average before, of other programs; None where the system does not tell
     accuracy: dict[str, Any]
     cases: dict[str, dict[str, Any]]  # of a protocol that has cases; the spectra are of each
     linearity: Linearity | None
@@ -41,6 +43,7 @@ class Evaluation:
         return {
             **{key: getattr(self, key) for key in ("model", "target", "trained_on", "protocol", "seed")},
             "hardware": self.hardware,
+            "load": self.load,
             "accuracy": self.accuracy,
             "cases": self.cases,
             "linearity": lines
@@ -72,11 +75,14 @@ def compare(
     Raises TrainingError for an unknown protocol, or for a model with another target than the protocol's.
     """
     make = _known(protocol)
+    if not models:
+        raise TrainingError(f"there is no model whose result is what {protocol} asks for")
     for model in models:
         if not fits(model, protocol):
             raise TrainingError(_unfit(model, make(0, 1, 1)))
     if spectra < 1 or threads < 0:
         raise TrainingError("--spectra must be positive, --threads not negative")
+    load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
     cases = {name: each(seed, BATCH, 1) for name, each in _cases(protocol).items()}
     total, done = (1 + len(models)) * len(cases) * spectra, 0
 
@@ -91,7 +97,7 @@ def compare(
         for first in range(0, spectra, BATCH):
             drawn[name].append(_first(data[first // BATCH], spectra - first))
             tick(f"drawing {name}", drawn[name][-1])
-    return [_evaluation(model, protocol, seed, threads, cases, drawn, tick) for model in models]
+    return [_evaluation(model, protocol, seed, threads, load, cases, drawn, tick) for model in models]
 
 
 def _evaluation(
@@ -99,6 +105,7 @@ def _evaluation(
     protocol: str,
     seed: int,
     threads: int,
+    load: float | None,
     cases: dict[str, Distribution],
     drawn: dict[str, list[Batch]],
     tick: Callable[[str, Batch], None],
@@ -119,7 +126,7 @@ def _evaluation(
     if several > 1:
         rates += [speed(run, several, length, batch) for batch in BATCHES]
     return Evaluation(
-        model.name, model.target, model.trained_on, protocol, seed, hardware(), scores.summary(),
+        model.name, model.target, model.trained_on, protocol, seed, hardware(), load, scores.summary(),
         {name: each.summary() for name, each in parts.items()} if len(parts) > 1 else {},
         linearity(run, model.grid_step) if model.target == "ratio" else None, rates, scores,
     )  # fmt: skip

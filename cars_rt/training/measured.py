@@ -182,7 +182,7 @@ def _draw_part(axes: Any, results: Sequence[Retrieved], inside: NDArray[np.bool_
     shift = first.raman_shift[inside]
     for each in results:
         axes.plot(shift, each.raman[inside], f"C{names.index(each.model)}", linewidth=1, label=each.model)
-    highest = float(max(each.raman[inside].max() for each in results))
+    highest = float(np.median([each.raman[inside].max() for each in results]))
     for line, peak in first.lines.items():
         if shift[0] <= line <= shift[-1]:
             colour = "0.2" if peak is not None else "C3"
@@ -194,5 +194,5 @@ def _draw_part(axes: Any, results: Sequence[Retrieved], inside: NDArray[np.bool_
             axes.axvspan(*region, color="0.94", zorder=0)
             axes.text(sum(region) / 2, 0.9 * highest, text, ha="center", fontsize=8, color="0.4")
     axes.axhline(0, color="0.8", linewidth=0.6, zorder=0)
-    axes.set(xlim=(shift[0], shift[-1]), ylim=(-0.1 * highest, 1.45 * highest))
+    axes.set(xlim=(shift[0], shift[-1]), ylim=(-0.1 * highest, 1.6 * highest))
     axes.set(ylabel="raman", xlabel="raman shift (cm⁻¹)")

@@ -9,6 +9,8 @@ from cars_rt.training.comparison import Evaluation
 from cars_rt.training.metrics import DECADES
 from cars_rt.training.speed import Speed
 
+QUIET = 0.5  # the load average of a computer that does nothing else
+
 
 @dataclass(frozen=True)
 class Table:
@@ -44,9 +46,16 @@ def tables(evaluations: Sequence[Evaluation]) -> list[Table]:
 
 def markdown(evaluations: Sequence[Evaluation]) -> str:
     """The tables, and on what computer they were measured."""
-    return "\n".join(
-        [*(table.markdown() for table in tables(evaluations)), f"On {evaluations[0].hardware}.\n"]
-    )
+    made = [table.markdown() for table in tables(evaluations)]
+    return "\n".join([*made, conditions(evaluations), ""])
+
+
+def conditions(evaluations: Sequence[Evaluation]) -> str:
+    """A sentence: on what computer it was measured, and whether that did other things meanwhile."""
+    first = evaluations[0]
+    busy = first.load is not None and first.load > QUIET
+    speeds = f"; other programs kept it busy (load {first.load:.1f}): the speeds are rough" if busy else ""
+    return f"On {first.hardware}{speeds}."
 
 
 def _accuracy(evaluations: Sequence[Evaluation]) -> Table:
