@@ -17,8 +17,7 @@ torch = pytest.importorskip("torch", reason="training is an extra: pip install '
 from cars_rt.cli import main  # noqa: E402
 from cars_rt.console import log  # noqa: E402
 from cars_rt.engines import load_model  # noqa: E402
-from cars_rt.engines.graph import compose  # noqa: E402
-from cars_rt.engines.model import CARD_KEY, Model, ModelError  # noqa: E402
+from cars_rt.engines.model import CARD_KEY, Model  # noqa: E402
 from cars_rt.physics.microscope import Simulator  # noqa: E402
 from cars_rt.physics.substances import SUBSTANCES, TOLUENE  # noqa: E402
 from cars_rt.training import export, metrics  # noqa: E402
@@ -166,13 +165,6 @@ def test_models_take_spectra_of_any_length(tmp_path: Path) -> None:
     assert (raman - slow).abs().max() < 1e-3 and (deviation - slow / 2).abs().max() < 1e-3
     exact = torch.rand(2, 640)
     assert torch.equal(fixed(exact)[0], exact)
-
-
-def test_a_model_of_a_paper_is_not_composed_for_a_camera(tmp_path: Path) -> None:
-    axis = np.linspace(400, 2000, 800)
-    with pytest.raises(ModelError, match="identity is for the comparison with a paper"):
-        compose(load_model(str(identity(tmp_path / "a.onnx"))), axis)
-    compose(load_model(str(identity(tmp_path / "b.onnx", scaling="mean"))), axis)
 
 
 def test_all_models_of_a_comparison_get_the_same_spectra(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.engines import AUTO, Model, ModelError, compose, open_engine
+from cars_rt.engines.graph import DEVIATION, RAMAN
 from cars_rt.physics.substances import TOLUENE
 from cars_rt.spectra import KINDS, SpectraError, read_spectra
 from cars_rt.training.metrics import TOLERANCE, match, peaks
@@ -44,6 +45,7 @@ class Retrieved:
     raman_shift: NDArray[np.float64] = field(repr=False)  # (p,), cm-1, ascending
     counts: NDArray[np.float32] = field(repr=False)  # (p,)
     raman: NDArray[np.float32] = field(repr=False)  # (p,)
+    deviation: NDArray[np.float32] | None = field(repr=False)  # (p,), of a model that gives it
     peaks: list[float]  # cm-1
     lines: dict[float, float | None]  # expected line to the nearest peak within the tolerance
     false: list[float] | None  # peaks outside INSTRUMENT that the substance has no line for
@@ -90,8 +92,9 @@ def retrieve_measured(
             with open_engine(AUTO, graph, 1) as engine:
                 if spectra.dark is not None:
                     engine.set_dark(spectra.dark)
-                raman = engine.run(counts)
-            result.append(judged(path.stem, model.card.name, spectra.raman_shift, counts[0], raman[0]))
+                found = {name: values[0] for name, values in engine.retrieve(counts).items()}
+            given = spectra.raman_shift, counts[0], found[RAMAN], found.get(DEVIATION)
+            result.append(judged(path.stem, model.card.name, *given))
         progress(number + 1, len(files))
     return result
 
@@ -102,10 +105,12 @@ def judged(
     raman_shift: NDArray[np.float64],
     counts: NDArray[np.float32],
     raman: NDArray[np.float32],
+    deviation: NDArray[np.float32] | None = None,
 ) -> Retrieved:
     """Compare one result with what is known of the substance that the file is named after; all (p,)."""
     if raman_shift[0] > raman_shift[-1]:
         raman_shift, counts, raman = raman_shift[::-1], counts[::-1], raman[::-1]
+        deviation = None if deviation is None else deviation[::-1]
     at = peaks(raman.astype(np.float64), raman_shift)
     name = next((name for name in EXPECTED if file.lower().startswith(name)), None)
     lines: dict[float, float | None] = {}
@@ -126,9 +131,8 @@ def judged(
     level = None
     if len(silent) and len(stretch) and stretch.max() > 0:
         level = round(float(np.abs(silent).max() / stretch.max()), 4)
-    return Retrieved(
-        file, model, raman_shift, counts, raman, [round(float(p), 1) for p in at], lines, false, level
-    )
+    rounded = [round(float(peak), 1) for peak in at]
+    return Retrieved(file, model, raman_shift, counts, raman, deviation, rounded, lines, false, level)
 
 
 def table(results: Sequence[Retrieved]) -> Table:
@@ -149,7 +153,7 @@ def table(results: Sequence[Retrieved]) -> Table:
 
 def draw_measured(results: Sequence[Retrieved], path: Path) -> None:
     """Write a PNG with a row for each spectrum: as measured, and all models below and above the silent
-    region, each on its own scale. Lines that should be found are ticks, red where the first model missed
+    region, each on its own scale, with its deviation as a band. Lines that should be found are ticks, red where the first model missed
     them. Raises OSError if the file cannot be written."""
     from matplotlib.figure import Figure
 
@@ -181,7 +185,11 @@ def _draw_part(axes: Any, results: Sequence[Retrieved], inside: NDArray[np.bool_
     first = results[0]
     shift = first.raman_shift[inside]
     for each in results:
-        axes.plot(shift, each.raman[inside], f"C{names.index(each.model)}", linewidth=1, label=each.model)
+        colour, raman = f"C{names.index(each.model)}", each.raman[inside]
+        axes.plot(shift, raman, colour, linewidth=1, label=each.model)
+        if each.deviation is not None:
+            low, high = (raman + sign * each.deviation[inside] for sign in (-1, 1))
+            axes.fill_between(shift, low, high, color=colour, alpha=0.2, linewidth=0)
     highest = float(np.median([each.raman[inside].max() for each in results]))
     for line, peak in first.lines.items():
         if shift[0] <= line <= shift[-1]:
