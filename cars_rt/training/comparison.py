@@ -91,7 +91,7 @@ def compare(
         done += len(batch.raman)
         progress(what, done, total)
 
-    drawn = {}
+    drawn: dict[str, list[Batch]] = {}
     for name, data in cases.items():
         drawn[name] = []
         for first in range(0, spectra, BATCH):
@@ -160,5 +160,5 @@ def _cases(protocol: str) -> dict[str, Callable[[int, int, int], Distribution]]:
 
 
 def _first(batch: Batch, count: int) -> Batch:
-    parts = (each[:count] for each in (batch.counts, batch.raman, batch.noise))
-    return Batch(batch.start, *parts, batch.scaled)
+    counts, raman, noise = (each[:count] for each in (batch.counts, batch.raman, batch.noise))
+    return Batch(batch.start, counts, raman, noise, batch.scaled)

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -46,17 +48,26 @@ class Scores:
     @classmethod
     def together(cls, parts: Iterable["Scores"]) -> "Scores":
         """Several of one model as one; one part at least."""
-        first, *others = parts
-        for other in others:
-            covered = (
-                (a + b if a is not None and b is not None else None)
-                for a, b in ((first.by_reported, other.by_reported), (first.by_true, other.by_true))
-            )
-            names = ("r2", "pearson", "square", "absolute", "visible")
-            joined = (np.concatenate([getattr(first, name), getattr(other, name)]) for name in names)
-            lists = first.peaks + other.peaks, first.samples + other.samples
-            first = cls(*joined, lists[0], *covered, lists[1])
-        return first
+        every = list(parts)
+
+        def joined(name: str) -> Any:
+            return np.concatenate([getattr(part, name) for part in every])
+
+        def covered(name: str) -> Coverage | None:
+            counted = [getattr(part, name) for part in every]
+            return None if None in counted else reduce(add, counted)
+
+        return cls(
+            joined("r2"),
+            joined("pearson"),
+            joined("square"),
+            joined("absolute"),
+            joined("visible"),
+            [each for part in every for each in part.peaks],
+            covered("by_reported"),
+            covered("by_true"),
+            [each for part in every for each in part.samples],
+        )
 
     def summary(self) -> dict[str, Any]:
         """Numbers, by name. R2, correlation and peaks are of the visible spectra, errors of all; errors
@@ -91,10 +102,10 @@ def judge(model: Retrieve, batch: Batch, grid_step: float) -> Scores:
     strongest, place = batch.raman.max(1, keepdim=True)
     visible = (strongest > VISIBLE * batch.noise.gather(1, place))[:, 0].numpy()
     error = raman - truth
-    covered: list[Coverage | None] = [None, None]
-    if deviation is not None:
-        covered = [Coverage.of(error, deviation, signal) for signal in (raman, truth)]
-    rows = zip(batch.spectrum, truth, raman, strict=True)
+    by_reported, by_true = (
+        None if deviation is None else Coverage.of(error, deviation, signal) for signal in (raman, truth)
+    )
+    shown = None if deviation is None else deviation.astype(np.float32)
     return Scores(
         determination(raman, truth),
         pearson(raman, truth),
@@ -102,16 +113,17 @@ def judge(model: Retrieve, batch: Batch, grid_step: float) -> Scores:
         np.abs(error).mean(1),
         visible,
         [match(peaks(r, shift), peaks(t, shift)) for r, t in zip(raman, truth, strict=True)],
-        *covered,
+        by_reported,
+        by_true,
         [
             Sample(
                 shift.astype(np.float32),
-                spectrum.numpy(),
-                t.astype(np.float32),
-                r.astype(np.float32),
-                None if deviation is None else deviation[row].astype(np.float32),
+                batch.spectrum[row].numpy(),
+                truth[row].astype(np.float32),
+                raman[row].astype(np.float32),
+                None if shown is None else shown[row],
             )
-            for row, (spectrum, t, r) in enumerate(rows)
+            for row in range(len(truth))
         ],
     )
 

@@ -1,5 +1,6 @@
 """Models on measured spectra, through the deployment graph as the daemon uses it."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from cars_rt.engines import AUTO, Model, ModelError, compose, open_engine
 from cars_rt.engines.graph import DEVIATION, RAMAN
 from cars_rt.physics.substances import TOLUENE
 from cars_rt.spectra import KINDS, SpectraError, read_spectra
-from cars_rt.training.metrics import TOLERANCE, match, peaks
+from cars_rt.training.metrics import TOLERANCE, peaks
 from cars_rt.training.report import Table
 
 INSTRUMENT = (2300.0, 2500.0)  # cm-1, where optics and air (N2 at 2331) have structure of their own
@@ -111,28 +112,25 @@ def judged(
     if raman_shift[0] > raman_shift[-1]:
         raman_shift, counts, raman = raman_shift[::-1], counts[::-1], raman[::-1]
         deviation = None if deviation is None else deviation[::-1]
-    at = peaks(raman.astype(np.float64), raman_shift)
-    name = next((name for name in EXPECTED if file.lower().startswith(name)), None)
+    found = [round(float(peak), 1) for peak in peaks(raman.astype(np.float64), raman_shift)]
+    expected = next((known for name, known in EXPECTED.items() if file.lower().startswith(name)), None)
     lines: dict[float, float | None] = {}
     false = None
-    if name is not None:
-        expected = EXPECTED[name]
-        for line in expected.lines:
-            near = [float(peak) for peak in at if abs(peak - line) <= expected.tolerance]
-            lines[line] = round(min(near, key=lambda peak: abs(peak - line)), 1) if near else None
-        if expected.every is not None:
-            false = [
-                round(float(peak), 1)
-                for peak in at
-                if not INSTRUMENT[0] <= peak <= INSTRUMENT[1]
-                and not match(np.array([peak]), np.array(expected.every), expected.tolerance).found
-            ]
+    if expected is not None:
+        lines = {line: _nearest(found, line, expected.tolerance) for line in expected.lines}
+    if expected is not None and expected.every is not None:
+        elsewhere = [peak for peak in found if not INSTRUMENT[0] <= peak <= INSTRUMENT[1]]
+        false = [peak for peak in elsewhere if _nearest(expected.every, peak, expected.tolerance) is None]
     silent, stretch = (raman[(raman_shift >= low) & (raman_shift <= high)] for low, high in (SILENT, CH))
     level = None
     if len(silent) and len(stretch) and stretch.max() > 0:
         level = round(float(np.abs(silent).max() / stretch.max()), 4)
-    rounded = [round(float(peak), 1) for peak in at]
-    return Retrieved(file, model, raman_shift, counts, raman, deviation, rounded, lines, false, level)
+    return Retrieved(file, model, raman_shift, counts, raman, deviation, found, lines, false, level)
+
+
+def _nearest(places: Sequence[float], to: float, tolerance: float) -> float | None:
+    best = min(places, key=lambda place: abs(place - to), default=math.inf)
+    return best if abs(best - to) <= tolerance else None
 
 
 def table(results: Sequence[Retrieved]) -> Table:
@@ -153,8 +151,8 @@ def table(results: Sequence[Retrieved]) -> Table:
 
 def draw_measured(results: Sequence[Retrieved], path: Path) -> None:
     """Write a PNG with a row for each spectrum: as measured, and all models below and above the silent
-    region, each on its own scale, with its deviation as a band. Lines that should be found are ticks, red where the first model missed
-    them. Raises OSError if the file cannot be written."""
+    region, each on its own scale, with its deviation as a band. Lines that should be found are
+    ticks, red where the first model missed them. Raises OSError if the file cannot be written."""
     from matplotlib.figure import Figure
 
     files = list(dict.fromkeys(each.file for each in results))

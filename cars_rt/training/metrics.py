@@ -1,13 +1,13 @@
 """How far a prediction is from the truth: pure functions of arrays."""
 
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import find_peaks
 
-Floats = NDArray[np.float64]
+Floats: TypeAlias = NDArray[np.floating[Any]]
 
 PROMINENCE = 0.015  # of the spectrum's maximum, what a peak rises above its surroundings; and within
 TOLERANCE = 4.0  # cm-1 of each other two peaks are the same: Vernuccio et al., Sci. Rep. 14, 23903 (2024)

@@ -23,7 +23,7 @@ def draw(evaluations: Sequence[Evaluation], path: Path) -> None:
     Typical spectra are those nearest to the median R2 of the first model, the worst are its worst; the
     other models are drawn into the same. Raises OSError if the file cannot be written."""
     figure = Figure(figsize=(15, 14), layout="constrained")
-    rows = figure.subfigures(3, 1, height_ratios=[1, 1.3, 1.3])
+    rows: Any = figure.subfigures(3, 1, height_ratios=[1, 1.3, 1.3])
     first = evaluations[0]
     count, seed = first.accuracy["spectra"], first.seed
     figure.suptitle(f"{first.protocol}: {count:,} spectra never seen (seed {seed})", fontsize=14)
@@ -61,7 +61,8 @@ def _distribution(axes: Any, evaluations: Sequence[Evaluation]) -> None:
 
 def _errors(axes: Any, evaluations: Sequence[Evaluation]) -> None:
     everything = np.concatenate([np.log10(each.scores.square + 1e-12) for each in evaluations])
-    bins = np.logspace(*np.quantile(everything, [0.001, 1]), 50)
+    low, high = np.quantile(everything, [0.001, 1])
+    bins = np.logspace(float(low), float(high), 50)
     for number, each in enumerate(evaluations):
         mean = each.accuracy["mean_square_error"]
         axes.hist(each.scores.square, bins, histtype="stepfilled", color=f"C{number}", alpha=0.35)
