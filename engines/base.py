@@ -1,7 +1,10 @@
 """The contract between the daemon and what runs a model."""
 
 import os
+import platform
 from abc import ABC, abstractmethod
+from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
 
@@ -129,3 +132,14 @@ def usable_cores() -> int:
     """Cores that this process may use (fewer than the computer's in a container)."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def hardware() -> str:
+    """The computer in a few words."""
+    processor = platform.processor() or platform.machine()
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                processor = line.partition(":")[2].strip()
+                break
+    return f"{processor}, {usable_cores()} cores, {platform.system()}, Python {platform.python_version()}"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.engines.base import Engine, Slab
-from cars_rt.engines.graph import SMALLEST_MEAN, Graph, grid_for
+from cars_rt.engines.graph import SMALLEST_LEVEL, Graph, grid_for
 from cars_rt.engines.model import CLASSICAL, Card, Model, ModelError
 from cars_rt.engines.tracing import trace
 from cars_rt.errors import CarsRtError
@@ -116,7 +116,7 @@ class MaximumEntropyEngine(Engine):
     def launch(self, slab: int, rows: int) -> None:
         """Computes at once."""
         on_grid = (self.inputs[slab][:rows] - self._dark) @ self._onto_grid
-        scaled = on_grid / np.maximum(on_grid.mean(axis=1, keepdims=True), SMALLEST_MEAN)
+        scaled = on_grid / np.maximum(on_grid.mean(axis=1, keepdims=True), SMALLEST_LEVEL)
         self.outputs[slab][:rows] = self._retrieve(scaled) @ self._onto_pixels
 
     def wait(self, slab: int) -> None:

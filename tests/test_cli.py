@@ -23,7 +23,7 @@ def cars_rt(*arguments: object, **environment: str) -> tuple[int, str, str]:
 def test_help_lists_every_command() -> None:
     code, out, _ = cars_rt("--help")
     assert code == 0
-    commands = ("run", "drive", "record", "check", "process", "demo", "train", "export")
+    commands = ("run", "drive", "record", "check", "process", "demo", "train", "export", "evaluate")
     for name in (*commands, "--version", "--config"):
         assert name in out
 
@@ -41,6 +41,7 @@ def test_help_lists_every_command() -> None:
         ("demo", ["--seconds", "--rate", "--output"]),
         ("train", ["--network", "--out", "--resume"]),
         ("export", ["CHECKPOINT", "--output"]),
+        ("evaluate", ["MODELS", "--protocol", "--all", "--measured", "--json", "--png", "--markdown"]),
     ],
 )
 def test_help_of_a_command_lists_its_flags(command: str, flags: list[str]) -> None:

@@ -17,6 +17,7 @@ from cars_rt.engines import (
     ENGINES,
     Engine,
     EngineError,
+    Graph,
     ModelError,
     check,
     compose,
@@ -25,6 +26,7 @@ from cars_rt.engines import (
     model,
     open_engine,
     retrieving,
+    shipped_models,
 )
 from cars_rt.engines.model import CARD_KEY, MAX_MODEL_BYTES, SHIPPED
 from cars_rt.engines.onnxruntime import OnnxRuntime
@@ -32,7 +34,7 @@ from cars_rt.engines.onnxruntime import OnnxRuntime
 MODEL = load_model()
 GRAPH = compose(MODEL, AXIS)
 AVAILABLE = [name for name in retrieving() if engine_class(name).unavailable() is None]
-MODELS = [DEFAULT_MODEL, "kk"]  # that every engine must run
+MODELS = [*shipped_models(), "kk"]  # that every engine must run
 MAX_BATCH = 8
 
 # -- models -----------------------------------------------------------------------------------------

@@ -5,11 +5,10 @@ round is what counts.
 """
 
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -21,7 +20,7 @@ from cars_rt.bench.peers import axis
 from cars_rt.bench.pipeline import BenchError, Passage, Pipeline, bare_loop, daemon
 from cars_rt.bench.settings import StreamBenchSettings
 from cars_rt.engines import Engine, compose, load_model, open_engine
-from cars_rt.engines.base import usable_cores
+from cars_rt.engines.base import hardware, usable_cores
 from cars_rt.protocol import MAX_BLOCK, MAX_PIXELS
 
 PASSTHROUGH = "passthrough"
@@ -230,14 +229,3 @@ def _check(settings: StreamBenchSettings) -> None:
         raise BenchError("--rounds, --seconds and --rate must be positive")
     if settings.max_batch < 1 or settings.threads < 0:
         raise BenchError("--max-batch must be positive, --threads not negative")
-
-
-def hardware() -> str:
-    """The computer in a few words."""
-    processor = platform.processor() or platform.machine()
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                processor = line.partition(":")[2].strip()
-                break
-    return f"{processor}, {usable_cores()} cores, {platform.system()}, Python {platform.python_version()}"

@@ -1,57 +1,134 @@
-"""How good a network is on spectra it has not seen, for its card."""
+"""How good a model is on spectra it has not seen."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from cars_rt.training.batch import Batch
 from cars_rt.training.distribution import Distribution
+from cars_rt.training.metrics import Coverage, Floats, Matches, determination, match, peaks, pearson
 
 HELD_OUT_SEED = 2_000_003  # far from the seeds anybody trains with
 VISIBLE = 5.0  # a spectrum counts as visible if its strongest line exceeds this times the noise
 
+#: Scaled spectra (b, length) float32 to raman and, of a model that gives it, its deviation, each (b, length).
+Retrieve: TypeAlias = Callable[[Tensor], tuple[Tensor, ...]]
 
-def evaluate(
-    model: Callable[[Tensor], tuple[Tensor, ...]], data: Distribution, batches: int = 16
-) -> dict[str, float]:
-    """Accuracy of a model on the first batches of a distribution (of `HELD_OUT_SEED`, if it is to be
-    honest).
 
-    model: scaled spectra (b, length) float32 to its outputs, each (b, length). Returns the number of
-    spectra; median Pearson correlation and median R2 of those whose strongest line exceeds five
-    times the noise at its place (in units of raman), and how many these are; the
-    tenth percentile of their correlation; the mean square error and the mean absolute error over all, in
-    units of raman; and of a model that gives its deviation, the share of points within it.
-    """
-    correlation, determination, square, error, visible, covered = [], [], [], [], [], []
-    for index in range(batches):
-        batch = data[index]
-        found = model(batch.spectrum)
-        predicted, truth = found[0].double(), batch.raman.double()
-        if len(found) > 1:
-            covered.append(((predicted - truth).abs() <= found[1]).double().mean())
-        deviation = truth - truth.mean(1, keepdim=True)
-        spread = predicted - predicted.mean(1, keepdim=True)
-        norm = (deviation.norm(dim=1) * spread.norm(dim=1)).clamp(min=1e-12)
-        correlation.append((deviation * spread).sum(1) / norm)
-        variance = deviation.square().sum(1).clamp(min=1e-12)
-        determination.append(1 - (predicted - truth).square().sum(1) / variance)
-        square.append((predicted - truth).square().mean(1))
-        error.append((predicted - truth).abs().mean(1))
-        strongest, place = truth.max(1, keepdim=True)
-        visible.append((strongest > VISIBLE * batch.noise.gather(1, place))[:, 0])
-    seen = torch.cat(visible).numpy()
-    pearson = torch.cat(correlation).numpy()[seen]
-    result = {
-        "spectra": float(len(seen)),
-        "visible": float(seen.sum()),
-        "median_pearson": round(float(np.median(pearson)), 5),
-        "tenth_percentile_pearson": round(float(np.quantile(pearson, 0.1)), 5),
-        "median_r2": round(float(np.median(torch.cat(determination).numpy()[seen])), 5),
-        "mean_square_error": float(f"{float(torch.cat(square).mean()):.4g}"),
-        "mean_absolute_error": round(float(torch.cat(error).mean()), 6),
-    }
-    if covered:
-        result["within_deviation"] = round(float(torch.stack(covered).mean()), 4)
-    return result
+class Sample(NamedTuple):
+    """One spectrum and what a model made of it, all (length,) float32."""
+
+    shift: NDArray[np.float32]  # cm-1
+    spectrum: NDArray[np.float32]  # as the model saw it
+    truth: NDArray[np.float32]
+    predicted: NDArray[np.float32]
+    deviation: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """n spectra, judged one by one."""
+
+    r2: Floats  # (n,)
+    pearson: Floats  # (n,)
+    square: Floats  # (n,), mean square error
+    absolute: Floats  # (n,), mean absolute error
+    visible: NDArray[np.bool_]  # (n,), whether the strongest line is above the noise
+    peaks: list[Matches]  # n
+    by_reported: Coverage | None  # by decade of the predicted signal; None of a model without deviation
+    by_true: Coverage | None  # by decade of the true signal
+    samples: list[Sample]  # n
+
+    @classmethod
+    def together(cls, parts: Iterable["Scores"]) -> "Scores":
+        """Several of one model as one; one part at least."""
+        every = list(parts)
+
+        def joined(name: str) -> Any:
+            return np.concatenate([getattr(part, name) for part in every])
+
+        def covered(name: str) -> Coverage | None:
+            counted = [getattr(part, name) for part in every]
+            return None if None in counted else reduce(add, counted)
+
+        return cls(
+            joined("r2"),
+            joined("pearson"),
+            joined("square"),
+            joined("absolute"),
+            joined("visible"),
+            [each for part in every for each in part.peaks],
+            covered("by_reported"),
+            covered("by_true"),
+            [each for part in every for each in part.samples],
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """Numbers, by name. R2, correlation and peaks are of the visible spectra, errors of all; errors
+        are in units of the target, coverage is the share of points within the deviation."""
+        seen = self.visible if self.visible.any() else np.ones_like(self.visible)
+        quartiles = np.quantile(self.r2[seen], [0.25, 0.5, 0.75])
+        found = Matches(*np.sum([each for each, good in zip(self.peaks, seen, strict=True) if good], axis=0))
+        result: dict[str, Any] = {
+            "spectra": len(self.r2),
+            "visible": int(self.visible.sum()),
+            "median_r2": round(float(quartiles[1]), 5),
+            "quartiles_r2": [round(float(quartiles[0]), 5), round(float(quartiles[2]), 5)],
+            "median_pearson": round(float(np.median(self.pearson[seen])), 5),
+            "tenth_percentile_pearson": round(float(np.quantile(self.pearson[seen], 0.1)), 5),
+            "mean_square_error": float(f"{self.square.mean():.4g}"),
+            "mean_absolute_error": float(f"{self.absolute.mean():.4g}"),
+            "peaks": {name: int(value) for name, value in found._asdict().items()},
+        }
+        if self.by_reported is not None and self.by_true is not None:
+            result["within_deviation"] = round(self.by_reported.share, 4)
+            result["within_deviation_by_reported"] = self.by_reported.shares
+            result["within_deviation_by_true"] = self.by_true.shares
+        return result
+
+
+def judge(model: Retrieve, batch: Batch, grid_step: float) -> Scores:
+    """A model on one batch of spectra with points `grid_step` cm-1 apart."""
+    found = model(batch.spectrum)
+    raman, truth = found[0].double().numpy(), batch.raman.double().numpy()
+    deviation = found[1].double().numpy() if len(found) > 1 else None
+    shift = batch.start + grid_step * np.arange(truth.shape[1])
+    strongest, place = batch.raman.max(1, keepdim=True)
+    visible = (strongest > VISIBLE * batch.noise.gather(1, place))[:, 0].numpy()
+    error = raman - truth
+    by_reported, by_true = (
+        None if deviation is None else Coverage.of(error, deviation, signal) for signal in (raman, truth)
+    )
+    shown = None if deviation is None else deviation.astype(np.float32)
+    return Scores(
+        determination(raman, truth),
+        pearson(raman, truth),
+        np.square(error).mean(1),
+        np.abs(error).mean(1),
+        visible,
+        [match(peaks(r, shift), peaks(t, shift)) for r, t in zip(raman, truth, strict=True)],
+        by_reported,
+        by_true,
+        [
+            Sample(
+                shift.astype(np.float32),
+                batch.spectrum[row].numpy(),
+                truth[row].astype(np.float32),
+                raman[row].astype(np.float32),
+                None if shown is None else shown[row],
+            )
+            for row in range(len(truth))
+        ],
+    )
+
+
+def evaluate(model: Retrieve, data: Distribution, batches: int = 16) -> dict[str, Any]:
+    """`Scores.summary` of a model on the first batches of a distribution (of `HELD_OUT_SEED`, if it is to
+    be honest), for its card and for a training's log."""
+    return Scores.together(judge(model, data[index], data.grid_step) for index in range(batches)).summary()

@@ -1,0 +1,163 @@
+"""`cars-rt evaluate`: how good models are."""
+
+import json as json_
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.text import Text
+
+from cars_rt.cli.app import Logs, app, needs, progress_bar
+from cars_rt.console import Logging, fail, log, start_logging
+
+if TYPE_CHECKING:
+    from cars_rt.training.report import Table
+
+WIDTH = 200  # where there is no terminal to ask
+HELD_OUT_SEED = 2_000_003  # of cars_rt.training.evaluation, which needs torch
+
+
+@app.command
+def evaluate(
+    *models: str,
+    protocol: str = "bcars",
+    all_: Annotated[bool, Parameter(name="--all")] = False,
+    measured: Path | None = None,
+    spectra: int = 1000,
+    seed: int = HELD_OUT_SEED,
+    threads: int = 0,
+    json: Path | None = None,
+    png: Path | None = None,
+    markdown: Path | None = None,
+    logs: Logs = Logging(),
+) -> None:
+    """Measure how accurate models are, side by side: on simulated spectra they have never seen, or on
+    measured ones.
+
+    Examples: cars-rt evaluate cnn --png cnn.png; cars-rt evaluate mine.onnx training/checkpoint.pt --protocol
+    crimson2024; cars-rt evaluate cnn --measured toluene.csv
+
+    Parameters
+    ----------
+    models
+        Names of shipped models, paths of .onnx files or of training checkpoints (.pt).
+    protocol
+        Where the spectra come from: bcars, crimson2024, specnet2020, vector2022, lut2022.
+    all_
+        Every shipped model whose result is what the protocol asks for, beside those named.
+    measured
+        In place of a protocol: a file of measured spectra, or a folder of such files. Lines are looked for if
+        the file is named after a substance they are known of (toluene, hepg2).
+    spectra
+        Number of simulated spectra (of each case, for vector2022).
+    seed
+        Of the simulated spectra; another one gives other spectra.
+    threads
+        Of the network where speed is measured on several, too; 0 takes all cores.
+    json
+        Write every number to this file.
+    png
+        Draw a picture into this file.
+    markdown
+        Write the tables to this file.
+    """
+    needs("torch", "train")
+    needs("scipy", "train")
+    if png is not None:
+        needs("matplotlib", "train")
+    start_logging(logs)
+    for path in (json, png, markdown):
+        if path is not None and not path.parent.is_dir():
+            fail(f"there is no folder {path.parent}")
+    names = list(dict.fromkeys(models))
+    if all_:
+        from cars_rt.engines import shipped_models
+
+        names = list(dict.fromkeys([*names, *shipped_models()]))
+    if not names:
+        fail("name the models to evaluate, or take --all")
+    if measured is not None:
+        _measured(names, measured, json, png, markdown)
+        return
+
+    from cars_rt.training.candidates import candidate
+    from cars_rt.training.comparison import compare, fits
+    from cars_rt.training.report import conditions, tables
+    from cars_rt.training.report import markdown as as_markdown
+
+    candidates = [candidate(name) for name in names]
+    if all_:
+        candidates = [
+            each
+            for name, each in zip(names, candidates, strict=True)
+            if name in models or fits(each, protocol)
+        ]
+    with progress_bar() as bar:
+        task = bar.add_task("starting", total=None)
+        evaluations = compare(
+            candidates, protocol, spectra, seed, threads,
+            lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
+        )  # fmt: skip
+    _print(tables(evaluations), conditions(evaluations))
+    _write(json, lambda: json_.dumps([each.as_json() for each in evaluations], indent=2) + "\n")
+    _write(markdown, lambda: as_markdown(evaluations))
+    if png is not None:
+        from cars_rt.training.pictures import draw
+
+        _draw(lambda path: draw(evaluations, path), png)
+
+
+def _measured(
+    names: list[str], place: Path, json: Path | None, png: Path | None, markdown: Path | None
+) -> None:
+    from cars_rt.engines import load_model
+    from cars_rt.training.measured import draw_measured, retrieve_measured, spectra_in, table
+
+    if unfit := [name for name in names if name.endswith(".pt")]:
+        fail(
+            f"{unfit[0]} is a checkpoint; measured spectra need a model: cars-rt export {unfit[0]} -o x.onnx"
+        )
+    models, files = [load_model(name) for name in names], spectra_in(place)
+    with progress_bar() as bar:
+        task = bar.add_task("measured spectra", total=len(files))
+        results = retrieve_measured(
+            models, files, log.warning, lambda done, total: bar.update(task, completed=done)
+        )
+    if not results:
+        fail("none of these models can take any of these spectra")
+    made = table(results)
+    _print([made])
+    _write(json, lambda: json_.dumps([each.as_json() for each in results], indent=2) + "\n")
+    _write(markdown, made.markdown)
+    if png is not None:
+        _draw(lambda path: draw_measured(results, path), png)
+
+
+def _print(tables: "list[Table]", note: str = "") -> None:
+    out = Console(highlight=False)
+    if not out.is_terminal:
+        out.width = max(out.width, WIDTH)
+    for table in tables:
+        out.print(Text(table.title, "bold"), soft_wrap=True)
+        out.print(table.rich())
+        out.print()
+    if note:
+        out.print(note, soft_wrap=True)
+
+
+def _write(path: Path | None, text: Callable[[], str]) -> None:
+    if path is None:
+        return
+    try:
+        path.write_text(text(), encoding="utf-8")
+    except OSError as error:
+        fail(f"cannot write {path}: {error.strerror}")
+
+
+def _draw(draw: Callable[[Path], Any], path: Path) -> None:
+    try:
+        draw(path)
+    except OSError as error:
+        fail(f"cannot write {path}: {error.strerror}")

@@ -1,0 +1,81 @@
+"""Whether half of a substance gives half of a line: dilutions in the simulated microscope.
+
+For models whose target is Im{chi_R} / chi_NR; one that scales every spectrum to 1 cannot know.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from cars_rt.physics.axis import Grid, resampling_matrix
+from cars_rt.physics.microscope import Simulator
+from cars_rt.physics.substances import SUBSTANCES
+from cars_rt.training.batch import Batch
+from cars_rt.training.evaluation import Retrieve
+from cars_rt.training.metrics import Floats, line
+
+DILUTED = ("toluene", "DMSO", "acetonitrile")  # each with one line well above all others
+CONCENTRATIONS = np.geomspace(1, 0.01, 9)  # volume fractions
+SPECTRA = 32  # of each concentration, averaged after retrieval, so that noise is not what is judged
+FACTORS = (0.1, 10.0)  # of the counts
+
+
+class Dilution(NamedTuple):
+    """The strongest line of a substance over nine concentrations from 1 to 0.01."""
+
+    substance: str
+    shift: float  # cm-1, of the line
+    slope: float  # retrieved over true
+    r2: float
+    weakest: float  # retrieved over true at a concentration of 0.01
+    true: list[float]
+    retrieved: list[float]
+
+
+class Linearity(NamedTuple):
+    """Dilutions, and by how much of its maximum a result changes when all counts are multiplied."""
+
+    dilutions: list[Dilution]
+    largest_change: float  # for counts times 0.1 and 10
+
+
+def linearity(model: Retrieve, grid_step: float) -> Linearity:
+    """Dilute some substances in the simulated microscope, noise included, and retrieve them.
+
+    grid_step: of the model, cm-1."""
+    simulator = Simulator()
+    axis = simulator.raman_shift
+    grid = Grid.covering(axis, grid_step, 1)
+    onto = resampling_matrix(axis, grid.raman_shift)
+
+    def raman(counts: Floats) -> Floats:
+        on_grid = torch.from_numpy((counts @ onto).astype(np.float32))
+        batch = Batch(grid.start, on_grid, on_grid, on_grid)
+        return np.asarray(model(batch.spectrum)[0].double().numpy())
+
+    dilutions, change = [], 0.0
+    for name in DILUTED:
+        fractions = np.zeros((len(CONCENTRATIONS), len(SUBSTANCES)))
+        fractions[:, [each.name for each in SUBSTANCES].index(name)] = CONCENTRATIONS
+        truth = simulator.raman(fractions) @ onto
+        place = int(truth[0].argmax())
+        counts = [simulator.measure(np.repeat(row[None], SPECTRA, 0)) - simulator.dark for row in fractions]
+        found = [raman(each) for each in counts]
+        true, retrieved = truth[:, place], np.array([each[:, place].mean() for each in found])
+        fit = line(true, retrieved)
+        dilutions.append(
+            Dilution(
+                name,
+                round(float(grid.raman_shift[place]), 1),
+                round(fit.slope, 4),
+                round(fit.r2, 5),
+                round(float(retrieved[-1] / true[-1]), 4),
+                [round(float(value), 5) for value in true],
+                [round(float(value), 5) for value in retrieved],
+            )
+        )
+        for factor in FACTORS:
+            difference = np.abs(raman(factor * counts[0]) - found[0]).max() / np.abs(found[0]).max()
+            change = max(change, float(difference))
+    return Linearity(dilutions, float(f"{change:.2g}"))
