@@ -229,6 +229,15 @@ def hilbert_matrix(raman_shift: ArrayLike) -> Floats:
     return np.asarray(matrix / np.pi, np.float32)
 
 
+def shares(flagged: Mapping[str, int], spectra: int) -> str:
+    """Spectra with a flag, by its name, in a phrase such as "12 % of the spectra saturated"."""
+    parts = [
+        f"{100 * number / max(spectra, number, 1):.2g} % {'of the spectra ' * (not place)}{name}"
+        for place, (name, number) in enumerate(flagged.items())
+    ]
+    return ", ".join(parts)
+
+
 def named(counted: ArrayLike) -> dict[str, int]:
     """How many spectra have each flag, from flags (n,) uint8: name to number, only what there is."""
     flags = np.asarray(counted)

@@ -76,6 +76,13 @@ class Start:
         return len(self.raman_shift)
 
     @property
+    def saturates_at(self) -> float | None:
+        """Counts at which the camera saturates: as stated, or what its integers can hold; None if unknown."""
+        if self.full_scale is None and self.dtype.startswith("uint"):
+            return float(np.iinfo(DTYPES[self.dtype]).max)
+        return self.full_scale
+
+    @property
     def spectrum_bytes(self) -> int:
         """Bytes of one spectrum of the main array."""
         return self.pixels * DTYPES[self.dtype].itemsize
