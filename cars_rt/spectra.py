@@ -199,8 +199,7 @@ def _write_csv(path: Path, arrays: dict[str, NDArray[Any]], model: dict[str, str
         rows = arrays.get(name, np.empty((0, 0)))
         columns += list(rows)
         names += [name] if len(rows) == 1 else [f"{name}_{row}" for row in range(len(rows))]
-    lines = [f"# model {model['name']}, sha256 {model['sha256']}"]
-    if "flags" in arrays:
-        lines.append("# flags " + " ".join(str(each) for each in arrays["flags"]))
-    header = "\n".join([*lines, ",".join(names)])
+    flags = " ".join(str(each) for each in arrays.get("flags", ()))
+    about = f"# model {model['name']}, " + (f"flags {flags}, " if flags else "") + f"sha256 {model['sha256']}"
+    header = about + "\n" + ",".join(names)
     np.savetxt(path, np.column_stack(columns), fmt="%.9g", delimiter=",", header=header, comments="")

@@ -74,9 +74,6 @@ def families(snapshot: Snapshot, age_s: float) -> Iterator[Metric]:
     lost = dict.fromkeys(LOSSES, 0) | dict(s.run_lost)
     yield _gauges("cars_rt_run_lost_spectra", "Spectra of the open run lost, by cause.", "cause", lost)
 
-    flagged = dict.fromkeys(NAMES.values(), 0) | dict(s.run_flagged)
-    text = "Spectra of the open or last run that have a flag."
-    yield _gauges("cars_rt_run_flagged_spectra", text, "flag", flagged)
     yield _counter("cars_rt_engine_failures", "Batches lost in the engine.", s.engine_failures)
     yield _counter("cars_rt_engine_replacements", "Engines replaced after a failure.", s.engine_replacements)
     reloads = {"done": s.reloads, "failed": s.reloads_failed}

@@ -9,7 +9,6 @@ from collections import Counter, deque
 from concurrent.futures import Future
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.accounting import MAX_RANGES

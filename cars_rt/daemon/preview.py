@@ -34,8 +34,8 @@ class Preview:
     """Collects band intensities as batches are computed, and publishes them in bundles.
 
     A frame of the stream holds `bands` (k, bands), the mean of raman over each band for k consecutive
-    spectra, their `flags` (k,), and `latest_counts` and `latest_raman` (p,) of the last one. It drops for a slow viewer
-    rather than wait. Raises StreamError if the address cannot be bound.
+    spectra, their `flags` (k,), and `latest_counts` and `latest_raman` (p,) of the last one. It drops for a
+    slow viewer rather than wait. Raises StreamError if the address cannot be bound.
     """
 
     def __init__(self, address: str, bands: Sequence[Band] = (), security: Access = None) -> None:

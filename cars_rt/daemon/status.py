@@ -30,6 +30,5 @@ class Status:
         paused = "PAUSED, " if now.state == "paused" else ""
         return (
             f"{paused}in {rate_in:.0f}/s, out {rate_out:.0f}/s, latency p50 {recent.percentile(50):.1f} ms, "
-            f"p99 {recent.percentile(99):.1f} ms, lost: {lost}"
-            + (f"; {flagged}" if flagged else "")
+            f"p99 {recent.percentile(99):.1f} ms, lost: {lost}" + (f"; {flagged}" if flagged else "")
         )

@@ -76,7 +76,9 @@ class Fitness:
         self._blocks = pixels // BLOCK
         self._bright = self._blocks * 4 // 5
         self._firsts = np.arange(self._blocks) * BLOCK
-        in_block = np.diff(np.append(self._firsts, pixels - 3))  # third differences; the last block takes the rest
+        in_block = np.diff(
+            np.append(self._firsts, pixels - 3)
+        )  # third differences; the last block takes the rest
         self._noise_of_sum = np.asarray(_NOISE_OF_THIRD / np.maximum(in_block, 1), np.float32)
         self._useful = pixels >= FEWEST_PIXELS and bins > 8 * self._lag
         self._transform = hilbert_matrix(centres) if self._useful else np.zeros((0, 0), np.float32)
@@ -103,9 +105,7 @@ class Fitness:
                 found[rows] = self._look(part, signal, None if raman is None else raman[rows], full_scale)
         return found
 
-    def _look(
-        self, counts: Floats, signal: Floats, raman: Floats | None, full_scale: float | None
-    ) -> Flags:
+    def _look(self, counts: Floats, signal: Floats, raman: Floats | None, full_scale: float | None) -> Flags:
         brightest = counts.max(axis=1)
         saturated = np.zeros(len(counts), bool)
         if full_scale is not None and brightest.max() >= full_scale:
@@ -118,8 +118,8 @@ class Fitness:
         bright = np.partition(noise, self._bright, axis=1)[:, self._bright]
         near = counts >= (brightest - bright / 2)[:, None]
         plateau = (near.sum(axis=1) >= PLATEAU_PIXELS) & (bright >= 1)  # less is the rounding of counts
-        above = light - np.maximum(light.min(axis=1), 0)[:, None]
-        empty = (above <= np.float32(LEAST_LIGHT) * noise).all(axis=1)
+        above = light.max(axis=1) - np.maximum(light.min(axis=1), 0)
+        empty = above <= np.float32(LEAST_LIGHT) * noise.mean(axis=1)
         # Without light there is neither a plateau nor a structure, only noise.
         flags |= (plateau & ~empty) * np.uint8(Flag.SATURATED)
         flags |= empty * np.uint8(Flag.EMPTY)
@@ -159,7 +159,10 @@ class Fitness:
         for row, block in np.argwhere(highest > 2 * LEAST_SPIKE * noise):  # few
             pixel = block * BLOCK + int(above[row, block * BLOCK : (block + 1) * BLOCK].argmax())
             if 3 <= pixel < signal.shape[1] - 3:
-                wider = [2 * signal[row, pixel] - signal[row, pixel - by] - signal[row, pixel + by] for by in (2, 3)]
+                wider = [
+                    2 * signal[row, pixel] - signal[row, pixel - by] - signal[row, pixel + by]
+                    for by in (2, 3)
+                ]
                 found[row] |= above[row, pixel] > SPIKE_SHARE * max(abs(each) for each in wider)
         return found
 
