@@ -49,7 +49,7 @@ FIRST_ROWS = 4_096  # allocated at first where the total is not known; doubled w
 GROWTH_BYTES = 256 * 2**20  # but by no more than this at once
 INDEX_BYTES = 2**20  # and HDF5's own tables need no more than this for it
 NO_RECEIPT = {"announced": -1, "reason": "not closed", "lost_before": "{}", "lost": "{}", "ranges": "[]"}
-ABSENT = {FLAGS: np.uint8(0), DEVIATION: np.float32(np.nan)}  # of a frame without them
+ABSENT: Mapping[str, Any] = {FLAGS: np.uint8(0), DEVIATION: np.float32(np.nan)}  # of a frame without them
 MOST_ROWS = 2**22  # allocated at once where it is known; sparse, so it costs nothing until written
 
 

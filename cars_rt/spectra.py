@@ -182,7 +182,8 @@ def _read_h5(path: Path) -> Spectra:
 
 def _write_npz(path: Path, arrays: dict[str, NDArray[Any]], model: dict[str, str]) -> None:
     with path.open("wb") as file:  # given a name, savez would append .npz to one that ends in .NPZ
-        np.savez(file, **arrays, model=model["name"], model_sha256=model["sha256"])
+        contents: dict[str, Any] = {**arrays, "model": model["name"], "model_sha256": model["sha256"]}
+        np.savez(file, **contents)
 
 
 def _write_h5(path: Path, arrays: dict[str, NDArray[Any]], model: dict[str, str]) -> None:

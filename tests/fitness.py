@@ -21,11 +21,12 @@ from cars_rt.physics.axis import Grid
 from cars_rt.physics.fitness import NAMES, Fitness, Flag, named
 from cars_rt.physics.microscope import SATURATION, Microscope, Simulator
 from cars_rt.spectra import read_spectra
-from cars_rt.training.bcars import Bcars
+from cars_rt.training.bcars import GRID_STEP, Bcars
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.float32]
 SEED = 20_251_125  # not one that anything was trained with
+REVERSED = "axis reversed"
 INSTRUMENTS: tuple[dict[str, float], ...] = (
     {},
     {"exposure_ms": 0.1},
@@ -43,12 +44,14 @@ class OnPixels(Bcars):
         return self.axis, torch.eye(len(self.axis))
 
 
-def distribution(batches: int, stride: int) -> Iterator[tuple[Floats, Counts]]:
-    """Axis (p,) and counts above dark (64, p)."""
+def distribution(batches: int, stride: int) -> Iterator[tuple[Floats, Counts, Counts]]:
+    """Axis (p,), counts above dark (64, p) and the true raman (64, p)."""
     spectra = OnPixels(SEED, 64, stride)
     for number in range(batches):
         batch = spectra[number * 7]  # from many pools and cameras
-        yield spectra.axis + batch.start, batch.counts.numpy()
+        grid = GRID_STEP * np.arange(batch.raman.shape[1])
+        truth = np.array([np.interp(spectra.axis, grid, row) for row in batch.raman.numpy()], np.float32)
+        yield spectra.axis + batch.start, batch.counts.numpy(), truth
 
 
 def mixtures(each: int) -> Iterator[tuple[Floats, Counts]]:
@@ -66,7 +69,7 @@ def bad(axis: Floats, counts: Counts, rng: np.random.Generator) -> Iterator[tupl
     """Everything that is wrong with spectra (k, p), made of good ones."""
     k, p = counts.shape
     low = axis.min()
-    yield "axis reversed", axis, counts[:, ::-1]
+    yield REVERSED, axis, counts[:, ::-1]
     yield "axis times 1.3", (axis - low) * 1.3 + low, counts
     yield "axis + 400 cm-1", axis + 400, counts
     yield "beam blocked", axis, rng.normal(0, 20, (k, p))
@@ -92,13 +95,15 @@ class Table:
 
     def add(
         self, what: str, axis: Floats, counts: NDArray[np.floating], full_scale: float | None = None
-    ) -> None:
-        """Compute and look at counts (k, p)."""
+    ) -> tuple[Counts, NDArray[np.uint8]]:
+        """Compute and look at counts (k, p): raman and flags."""
         counts = np.ascontiguousarray(counts, np.float32)
         with open_engine("onnxruntime", compose(self.model, axis), 64, 1) as engine:
-            flags = Fitness(axis).flags(counts, engine.run(counts), None, full_scale)
+            raman = engine.run(counts)
+        flags = Fitness(axis).flags(counts, raman, None, full_scale)
         spectra, found = self.counted.get(what, (0, Counter()))
         self.counted[what] = spectra + len(counts), found + Counter(named(flags))
+        return raman, flags
 
     def show(self) -> None:
         print("| spectra | number |", " | ".join(NAMES.values()), "|\n|---|---|" + "---|" * len(Flag))
@@ -135,9 +140,13 @@ def main() -> None:
     torch.set_num_threads(1)
     model, rng = load_model(given.model), np.random.default_rng(SEED)
     table, later = Table(model), []
-    for number, (axis, counts) in enumerate(distribution(given.batches, model.card.stride)):
+    errors: tuple[list[float], list[float]] = ([], [])
+    for number, (axis, counts, truth) in enumerate(distribution(given.batches, model.card.stride)):
         clipped = (counts >= counts.max(axis=1, keepdims=True) - 0.5).sum(axis=1) >= 3
-        table.add("`bcars`, held out", axis, counts[~clipped])
+        raman, flags = table.add("`bcars`, held out", axis, counts[~clipped])
+        wrong = np.sqrt(((raman - truth[~clipped]) ** 2).mean(axis=1))
+        for unlike in (0, 1):
+            errors[unlike].extend(wrong[((flags & Flag.UNLIKE) != 0) == unlike])
         if clipped.any():
             # Of a camera that says its full scale: what it cuts is at it.
             top = counts[clipped].max(axis=1, keepdims=True)
@@ -145,19 +154,27 @@ def main() -> None:
                 "`bcars`, the strongest lines clipped", axis, counts[clipped] * SATURATION / top, SATURATION
             )
         if number % 4 == 0:
-            later.append(("bcars", axis, counts[~clipped]))
+            later.append(("bcars", axis, counts[~clipped], raman))
     for axis, counts in mixtures(400):
-        table.add("simulator", axis, counts, SATURATION)
-        later.append(("simulator", axis, counts[:100]))
+        raman, _ = table.add("simulator", axis, counts, SATURATION)
+        later.append(("simulator", axis, counts[:100], raman[:100]))
     for path in given.files:
         spectra = read_spectra(path)
-        table.add(f"measured: {path.stem}", spectra.raman_shift, spectra.counts, spectra.full_scale)
+        counts, axis = spectra.counts.astype(np.float32), spectra.raman_shift
+        raman, _ = table.add(f"measured: {path.stem}", axis, counts, spectra.full_scale)
         if "saturated" not in path.stem:
-            later.append((path.stem.split("_")[0], spectra.raman_shift, spectra.counts.astype(np.float32)))
-    for source, axis, counts in later:
+            later.append((path.stem.split("_")[0], axis, counts, raman))
+    for source, axis, counts, raman in later:
+        strong = raman.max(axis=1) > 0.5
         for what, shift, made in bad(axis, counts, rng):
             table.add(f"{source}: {what}", shift, made)
+            if what == REVERSED and strong.any():
+                table.add(f"{source}: {what}, a line above 0.5", shift, made[strong])
     table.show()
+    medians = [float(np.median(each)) if each else np.nan for each in errors]
+    print(
+        f"error of `bcars`, root mean square, median: {medians[0]:.4f}; of those that are unlike: {medians[1]:.4f}"
+    )
     simulator = Simulator()
     fractions = rng.dirichlet(np.full(len(simulator.substances), 0.25), 256)
     measured = simulator.measure(fractions).astype(np.float32) - simulator.dark

@@ -189,7 +189,7 @@ class Fitness:
         strength = np.einsum("kp,kp->k", weighted, implied)
         shown = np.einsum("kp,kp->k", weighted, structure)
         # NaN is unlike anything.
-        return ~((strength < LEAST_IMPLIED) | (shown >= LEAST_SLOPE * strength))
+        return np.asarray(~((strength < LEAST_IMPLIED) | (shown >= LEAST_SLOPE * strength)))
 
     def _binned(self, values: Floats) -> Floats:
         if self._width == 1:
