@@ -1,6 +1,6 @@
 """`cars-rt process`: the deployment graph on a file, without sockets."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,9 @@ from cars_rt.engines import (
     open_engine,
 )
 from cars_rt.engines.classical import MEM, Classical, MaximumEntropyEngine
+from cars_rt.engines.graph import DEVIATION, RAMAN
+from cars_rt.engines.model import RATIO
+from cars_rt.physics.fitness import Fitness, named
 from cars_rt.spectra import SpectraError, read_spectra, writable, write_raman
 
 BATCH = 64
@@ -32,6 +35,7 @@ class Processed:
     model: str
     sha256: str
     engine: str
+    flagged: Mapping[str, int]  # spectra that have a flag, by its name
 
 
 def process(
@@ -55,13 +59,19 @@ def process(
     spectra = read_spectra(source)
     chosen = load_offline(model, reference)
     counts, total = spectra.counts, len(spectra.counts)
-    raman = np.empty(counts.shape, np.float32)
+    fitness, flags = Fitness(spectra.raman_shift), np.zeros(total, np.uint8)
     with _engine(engine, chosen, spectra.raman_shift, min(BATCH, total)) as opened:
+        found = {name: np.empty(counts.shape, np.float32) for name in opened.graph.outputs}
+        raman = found[RAMAN]
         if spectra.dark is not None:
             opened.set_dark(spectra.dark)
         for first in range(0, total, opened.max_batch):
             last = min(first + opened.max_batch, total)
-            raman[first:last] = opened.run(counts[first:last])
+            batch = counts[first:last].astype(np.float32)
+            for name, values in opened.retrieve(batch).items():
+                found[name][first:last] = values
+            ratio = raman[first:last] if opened.retrieves and chosen.card.target == RATIO else None
+            flags[first:last] = fitness.flags(batch, ratio, spectra.dark, spectra.full_scale)
             progress(last, total)
         description = opened.describe()
     if not np.isfinite(raman).all():
@@ -69,8 +79,10 @@ def process(
         raise SpectraError(
             f"{source}: the result of spectrum {spectrum} is not finite; its counts are too large"
         )
-    write_raman(target, spectra.raman_shift, raman, chosen.provenance)
-    return Processed(total, counts.shape[1], chosen.card.name, chosen.sha256, description)
+    write_raman(
+        target, spectra.raman_shift, raman, chosen.provenance, flags=flags, deviation=found.get(DEVIATION)
+    )
+    return Processed(total, counts.shape[1], chosen.card.name, chosen.sha256, description, named(flags))
 
 
 def _engine(name: str, model: Model, raman_shift: NDArray[np.float64], max_batch: int) -> Engine:

@@ -21,6 +21,7 @@ from cars_rt.console import (
     write_summary,
 )
 from cars_rt.daemon.settings import DaemonSettings
+from cars_rt.physics.fitness import shares
 from cars_rt.recorder import RecordSettings
 
 
@@ -77,7 +78,8 @@ def process(
     input
         .csv (raman shift, then one column per spectrum), .npz (spectra, raman_shift), .h5 (a recording).
     output
-        .npz, .h5 or .csv; gets raman, raman_shift and the model's name and hash.
+        .npz, .h5 or .csv; gets raman, raman_shift, flags, the deviation where the model states it, and the
+        model's name and hash.
     model
         Name of a model (also mem, maximum entropy), or the path of an .onnx file.
     reference
@@ -101,6 +103,8 @@ def process(
     log.info(
         "%s: %d spectra of %d pixels by %s on %s", output, done.spectra, done.pixels, done.model, done.engine
     )
+    if done.flagged:
+        log.warning("%s: %s; see flags in the output", output, shares(done.flagged, done.spectra))
 
 
 @app.command

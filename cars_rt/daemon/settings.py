@@ -72,6 +72,9 @@ class DaemonSettings:
     bands: tuple[str, ...] = ()
     """Bands of the preview, NAME=LOW:HIGH in cm-1; without any, bands of common interest."""
 
+    deviation: bool = False
+    """Also send the standard deviation that the model states for each point; doubles the output."""
+
     receipts: Path | None = None
     """Folder for a receipt of each run, RUN.json, and for measured darks."""
 
