@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cars_rt.daemon.shadow import Shadow
 from cars_rt.daemon.worker import Worker
-from cars_rt.engines import AUTO, EngineError, Model, engine_class, load_model, retrieving, takes_reference
+from cars_rt.engines import AUTO, EngineError, Model, load_model, require, retrieving, takes_reference
 from cars_rt.engines.base import Slab, usable_cores
 from cars_rt.protocol import Start
 
@@ -88,7 +88,7 @@ class Compute:
             and self.worker.fits(self.model, axis, max_batch)
         ):
             return
-        self._opening = self._compile(self.model, self._kinds(self.engine), axis, max_batch)
+        self._opening = self._compile(self.model, [self.engine], axis, max_batch)
 
     @property
     def opened(self) -> bool:
@@ -223,18 +223,16 @@ class Compute:
     def _load(self, model: str) -> Model:
         return load_model(model, self._reference if takes_reference(model) else None)
 
-    def _kinds(self, engine: str) -> list[str]:
-        return retrieving() if engine == AUTO else [engine]
-
     def _compile(self, model: Model, kinds: list[str], axis: NDArray[np.float64], max_batch: int) -> Worker:
         return Worker(model, kinds, axis, max_batch, self._threads, self._bell)
 
     def _beside(self, model: Model, engine: str) -> Worker:
         """A worker for the axis of now."""
         now = self.worker
-        if now is None:
-            return self._compile(model, self._kinds(engine), model.nominal_axis, self._max_batch)
-        return self._compile(model, self._kinds(engine), now.raman_shift, now.max_batch)
+        axis, size = (
+            (model.nominal_axis, self._max_batch) if now is None else (now.raman_shift, now.max_batch)
+        )
+        return self._compile(model, [engine], axis, size)
 
     def _take_over(self, worker: Worker) -> None:
         old, self.worker = self.worker, worker
@@ -299,6 +297,6 @@ class Compute:
 
 def _known(engine: str) -> str:
     """The engine's name. Raises EngineError if there is none of it here."""
-    if engine != AUTO and (reason := engine_class(engine).unavailable()):
-        raise EngineError(f"{engine}: {reason}")
+    if engine != AUTO:
+        require(engine)
     return engine
