@@ -8,10 +8,12 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.engines.graph import Graph
+from cars_rt.engines.graph import DEVIATION, RAMAN, Graph
 from cars_rt.errors import CarsRtError
 
 Slab = NDArray[np.float32]
+
+FLOAT32, FLOAT16, BFLOAT16 = "float32", "float16", "bfloat16"
 
 
 class EngineError(CarsRtError, RuntimeError):
@@ -21,25 +23,36 @@ class EngineError(CarsRtError, RuntimeError):
 class Engine(ABC):
     """Runs one deployment graph in slabs that it owns.
 
-    A slab is a pair of arrays, `inputs[i]` and `outputs[i]`, both (max_batch, pixels) float32. Who
-    uses the engine fills the first rows of an input slab with counts, calls `launch(i, rows)`, may
-    fill another slab meanwhile, calls `wait(i)`, and reads the first rows of the output slab. All
-    calls come from one thread, the one that constructs the engine; the slabs may be filled and read
-    from any thread, outside of launch..wait.
+    A slab is a few arrays, each (max_batch, pixels) float32: `inputs[i]`, `outputs[i]`, and
+    `deviations[i]` where the model has that output (else the list is empty). Who uses the engine fills
+    the first rows of an input slab with counts, calls `launch(i, rows)`, may fill another slab meanwhile,
+    calls `wait(i)`, and reads the first rows of the output slabs; the other rows stay as they were. All
+    calls come from one thread, the one that constructs the engine; the slabs may be filled and read from
+    any thread, outside of launch..wait.
+
+    An engine takes batches of any number of rows from 1 to max_batch. One that must compile for fixed
+    sizes does so for `sizes`, and computes a batch of another size as the next larger one of those.
 
     The constructor compiles; it raises EngineError if the graph cannot run here.
     """
 
     name: ClassVar[str]
     retrieves: ClassVar[bool] = True  # False: does not run the graph, so `auto` passes it over
+    precision: str = FLOAT32  # of the network; before and after it, all is float32
 
     def __init__(self, graph: Graph, max_batch: int, slabs: int = 3, threads: int = 0) -> None:
         """slabs: one is filled while another is computed and a third one sent."""
         self.graph = graph
         self.max_batch = max_batch
+        self.sizes = batch_sizes(max_batch)
         self.inputs: list[Slab] = self._allocate(slabs)
         self.outputs: list[Slab] = self._allocate(slabs)
-        self._compile(threads)
+        self.deviations: list[Slab] = self._allocate(slabs if DEVIATION in graph.outputs else 0)
+        try:
+            self._compile(threads)
+        except BaseException:
+            self.close()
+            raise
 
     @classmethod
     @abstractmethod
@@ -63,25 +76,38 @@ class Engine(ABC):
 
     @abstractmethod
     def wait(self, slab: int) -> None:
-        """Return when the slab's result is in `outputs`. Raises EngineError if computing failed."""
+        """Return when the slab's results are in `outputs` and `deviations`. Raises EngineError if computing
+        failed."""
 
     def close(self) -> None:
-        """Give back what the engine holds. Called once, last."""
+        """Give back what the engine holds, after a `_compile` that failed too. Called once, last."""
 
     def describe(self) -> str:
         """The engine in a few words: name, device, precision."""
         return self.name
 
+    def results(self, slab: int) -> dict[str, Slab]:
+        """The output arrays of a slab by the name of the graph's output, whole."""
+        found = {RAMAN: self.outputs[slab]}
+        if self.deviations:
+            found[DEVIATION] = self.deviations[slab]
+        return found
+
     def run(self, counts: NDArray[np.generic]) -> Slab:
-        """Compute (n, pixels) counts in batches, one after the other; (n, pixels) float32."""
-        result = np.empty(counts.shape, np.float32)
+        """Compute (n, pixels) counts in batches, one after the other: raman (n, pixels) float32."""
+        return self.retrieve(counts)[RAMAN]
+
+    def retrieve(self, counts: NDArray[np.generic]) -> dict[str, Slab]:
+        """As `run`, but each of the graph's outputs by its name, (n, pixels) float32."""
+        found = {name: np.empty(counts.shape, np.float32) for name in self.graph.outputs}
         for first in range(0, len(counts), self.max_batch):
             batch = counts[first : first + self.max_batch]
             self.inputs[0][: len(batch)] = batch
             self.launch(0, len(batch))
             self.wait(0)
-            result[first : first + len(batch)] = self.outputs[0][: len(batch)]
-        return result
+            for name, slab in self.results(0).items():
+                found[name][first : first + len(batch)] = slab[: len(batch)]
+        return found
 
     def _allocate(self, slabs: int) -> list[Slab]:
         """Host memory of the slabs; engines with a device override it with pinned memory."""
@@ -92,6 +118,11 @@ class Engine(ABC):
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.close()
+
+
+def batch_sizes(max_batch: int) -> tuple[int, ...]:
+    """Powers of two up to max_batch, and max_batch itself: no batch is padded to twice its rows."""
+    return (*(2**power for power in range((max_batch - 1).bit_length())), max_batch)
 
 
 def usable_cores() -> int:

@@ -1,9 +1,7 @@
 """The deployment graph: a model composed for one instrument's axis.
 
 counts - dark -> onto the grid -> scaling -> network -> back onto the pixels. Everything is in the graph,
-so that every engine runs the same mathematics. A resampling matrix has at most a handful of entries in a
-column, so it is written as that many gathers: six times faster than the product for one spectrum, twice
-for 64 (ONNX Runtime, one core).
+so that every engine runs the same mathematics.
 """
 
 from dataclasses import dataclass
@@ -15,22 +13,26 @@ from numpy.typing import ArrayLike, NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx.compose import add_prefix_graph
 
-from cars_rt.engines.model import Model, ModelError
+from cars_rt.engines.model import Card, Model, ModelError
+from cars_rt.engines.resampling import Resampling
 from cars_rt.physics.axis import Grid, check_raman_shift, resampling_matrix
 
-COUNTS, DARK, RAMAN = "counts", "dark", "raman"
-SMALLEST_MEAN = 1e-6  # counts; an empty spectrum is divided by this and stays finite
+COUNTS, DARK, RAMAN, DEVIATION = "counts", "dark", "raman", "deviation"
+NETWORK = "network/"  # before the names of everything that comes from the model
+SMALLEST_LEVEL = 1e-6  # counts; an empty or flat spectrum is divided by this and stays finite
 LARGEST_MATRIX = 2**27  # entries of a resampling matrix while it is made: 1 GB, or 11,000 pixels
 MAX_STRETCH = 8.0  # an axis so much coarser than the grid would be mostly interpolation
 
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """An ONNX graph: counts (batch, pixels) and dark (pixels,) in, raman (batch, pixels) out, float32."""
+    """An ONNX graph, float32: counts (batch, pixels) and dark (pixels,) in, each of `outputs` (batch, pixels)
+    out, by name."""
 
     onnx: bytes
     raman_shift: NDArray[np.float64]  # (pixels,), cm-1
     model: Model
+    outputs: tuple[str, ...] = (RAMAN,)  # also DEVIATION, if the model knows its error; in raman's unit
 
     @property
     def pixels(self) -> int:
@@ -41,75 +43,115 @@ class Graph:
 def compose(model: Model, raman_shift: ArrayLike) -> Graph:
     """Compose a model for the axis (pixels,) of an instrument, cm-1.
 
-    Raises ModelError if the axis is too short or too coarse for the model, AxisError if it is none.
+    Raises ModelError if the axis is too short or too coarse for the model or if the model's outputs have
+    other names, AxisError if the axis is none.
     """
     axis = check_raman_shift(raman_shift)
-    card = model.card
-    span, coarsest = float(np.ptp(axis)), float(np.abs(np.diff(axis)).max())
-    needed = (card.min_length - 1) * card.grid_step_cm1
-    if span < needed:
-        raise ModelError(f"the axis spans {span:.0f} cm-1; the model {card.name} needs {needed:.0f} or more")
-    if coarsest > MAX_STRETCH * card.grid_step_cm1:
-        raise ModelError(
-            f"the axis has steps of {coarsest:.1f} cm-1; the model {card.name} works on "
-            f"{card.grid_step_cm1:g} cm-1 and at most {MAX_STRETCH:g} times that"
-        )
-    grid = Grid.covering(axis, card.grid_step_cm1, card.stride)
-    if len(axis) * grid.length > LARGEST_MATRIX:
-        raise ModelError(f"{len(axis)} pixels over {span:.0f} cm-1 are too many; bin the camera's pixels")
-    network = add_prefix_graph(onnx.load_model_from_string(model.onnx).graph, "network/")
-    opset = onnx.load_model_from_string(model.onnx).opset_import
-    pixels = len(axis)
-    onto_grid = _Resampling("signal", "on_grid", resampling_matrix(axis, grid.raman_shift))
-    onto_pixels = _Resampling(network.output[0].name, RAMAN, resampling_matrix(grid.raman_shift, axis))
+    card, pixels = model.card, len(axis)
+    grid = _grid(card, axis)
+    proto = onnx.load_model_from_string(model.onnx)
+    opset = next((entry.version for entry in proto.opset_import if not entry.domain), 1)
+    network = add_prefix_graph(proto.graph, NETWORK)
+    outputs = _outputs(card, [value.name for value in proto.graph.output])
+
+    onto_grid = Resampling("onto_grid", resampling_matrix(axis, grid.raman_shift))
+    onto_pixels = Resampling("onto_pixels", resampling_matrix(grid.raman_shift, axis))
+    spectrum = network.input[0].name
+    scaling = _minmax(opset, spectrum) if card.scaling == "minmax" else _mean(grid.length, spectrum)
     constants: dict[str, NDArray[Any]] = {
         **onto_grid.constants,
+        **scaling.constants,
         **onto_pixels.constants,
-        "smallest_mean": np.array(SMALLEST_MEAN, np.float32),
-        "averaging": np.full((grid.length, 1), 1 / grid.length, np.float32),  # the same in every opset
+        "smallest_level": np.array(SMALLEST_LEVEL, np.float32),
     }
-    before = [
-        helper.make_node("Sub", [COUNTS, DARK], ["signal"]),
-        *onto_grid.nodes,
-        helper.make_node("MatMul", ["on_grid", "averaging"], ["mean"]),
-        helper.make_node("Max", ["mean", "smallest_mean"], ["level"]),
-        helper.make_node("Div", ["on_grid", "level"], [network.input[0].name]),
-    ]
     graph = helper.make_graph(
-        [*before, *network.node, *onto_pixels.nodes],
+        [
+            helper.make_node("Sub", [COUNTS, DARK], ["signal"]),
+            *onto_grid.nodes("signal", "on_grid"),
+            *scaling.nodes,
+            *network.node,
+            # Deviations of neighbours are alike and their errors go together: interpolated like raman.
+            *(node for name in outputs for node in onto_pixels.nodes(NETWORK + name, name)),
+        ],
         f"{card.name} for {pixels} pixels",
         [
             helper.make_tensor_value_info(COUNTS, TensorProto.FLOAT, ["batch", pixels]),
             helper.make_tensor_value_info(DARK, TensorProto.FLOAT, [pixels]),
         ],
-        [helper.make_tensor_value_info(RAMAN, TensorProto.FLOAT, ["batch", pixels])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", pixels]) for name in outputs],
         [
             *(numpy_helper.from_array(value, name) for name, value in constants.items()),
             *network.initializer,
         ],
     )
-    composed = helper.make_model(graph, opset_imports=opset, producer_name="cars-rt")
+    composed = helper.make_model(graph, opset_imports=proto.opset_import, producer_name="cars-rt")
     composed.ir_version = min(composed.ir_version, 10)  # what the engines in use can read
     onnx.checker.check_model(composed)
-    return Graph(composed.SerializeToString(), axis, model)
+    return Graph(composed.SerializeToString(), axis, model, outputs)
 
 
-class _Resampling:
-    """spectra (batch, p) @ matrix (p, q) as nodes: for each of the matrix's taps, gather, weigh, add."""
-
-    def __init__(self, source: str, target: str, matrix: NDArray[np.float32]) -> None:
-        taps = int((matrix != 0).sum(axis=0).max())
-        places = np.argsort(matrix == 0, axis=0, kind="stable")[:taps]  # non-zero entries first
-        weights = np.take_along_axis(matrix, places, axis=0)
-        self.constants: dict[str, NDArray[Any]] = {}
-        self.nodes: list[onnx.NodeProto] = []
-        parts = []
-        for tap in range(taps):
-            place, weight, gathered, part = (
-                f"{target}/{word}{tap}" for word in ("place", "weight", "at", "part")
+def _grid(card: Card, axis: NDArray[np.float64]) -> Grid:
+    """The grid that the network sees. Raises ModelError if the axis does not suit the model."""
+    span, coarsest = float(np.ptp(axis)), float(np.abs(np.diff(axis)).max())
+    if card.fixed_length:
+        grid = Grid(float(axis.min()), span / (card.fixed_length - 1), card.fixed_length)
+        works_on = f"{card.fixed_length} points over all of it, steps of {grid.step:.3g} cm-1,"
+    else:
+        needed = (card.min_length - 1) * card.grid_step_cm1
+        if span < needed:
+            raise ModelError(
+                f"the axis spans {span:.0f} cm-1; the model {card.name} needs {needed:.0f} or more"
             )
-            self.constants |= {place: places[tap].astype(np.int64), weight: weights[tap]}
-            self.nodes.append(helper.make_node("Gather", [source, place], [gathered], axis=1))
-            self.nodes.append(helper.make_node("Mul", [gathered, weight], [part]))
-            parts.append(part)
-        self.nodes.append(helper.make_node("Sum", parts, [target]))
+        grid = Grid.covering(axis, card.grid_step_cm1, card.stride)
+        works_on = f"{card.grid_step_cm1:g} cm-1"
+    if coarsest > MAX_STRETCH * grid.step:
+        raise ModelError(
+            f"the axis has steps of {coarsest:.1f} cm-1; the model {card.name} works on {works_on} "
+            f"and at most {MAX_STRETCH:g} times that"
+        )
+    if len(axis) * grid.length > LARGEST_MATRIX:
+        raise ModelError(f"{len(axis)} pixels over {span:.0f} cm-1 are too many; bin the camera's pixels")
+    return grid
+
+
+def _outputs(card: Card, names: list[str]) -> tuple[str, ...]:
+    if RAMAN not in names:
+        raise ModelError(f"the model {card.name} has no output called {RAMAN!r}; it has {', '.join(names)}")
+    return (RAMAN, DEVIATION) if DEVIATION in names else (RAMAN,)
+
+
+@dataclass(frozen=True)
+class _Scaling:
+    """From `on_grid` (batch, length) to the network's input, whose name `target` is."""
+
+    nodes: list[onnx.NodeProto]
+    constants: dict[str, NDArray[Any]]
+
+
+def _mean(length: int, target: str) -> _Scaling:
+    return _Scaling(
+        [
+            helper.make_node("MatMul", ["on_grid", "averaging"], ["mean"]),
+            helper.make_node("Max", ["mean", "smallest_level"], ["level"]),
+            helper.make_node("Div", ["on_grid", "level"], [target]),
+        ],
+        {"averaging": np.full((length, 1), 1 / length, np.float32)},  # the same in every opset
+    )
+
+
+def _minmax(opset: int, target: str) -> _Scaling:
+    constants: dict[str, NDArray[Any]] = {}
+    inputs, attributes = ["on_grid"], dict[str, Any](axes=[1])
+    if opset >= 18:  # since then the axes are an input
+        inputs, attributes, constants = ["on_grid", "points"], {}, {"points": np.array([1], np.int64)}
+    return _Scaling(
+        [
+            helper.make_node("ReduceMin", inputs, ["lowest"], keepdims=1, **attributes),
+            helper.make_node("ReduceMax", inputs, ["highest"], keepdims=1, **attributes),
+            helper.make_node("Sub", ["highest", "lowest"], ["range"]),
+            helper.make_node("Max", ["range", "smallest_level"], ["level"]),
+            helper.make_node("Sub", ["on_grid", "lowest"], ["raised"]),
+            helper.make_node("Div", ["raised", "level"], [target]),
+        ],
+        constants,
+    )

@@ -14,8 +14,10 @@ from cars_rt.errors import CarsRtError
 CARD_KEY = "cars_rt.card"
 DEFAULT_MODEL = "cnn"
 SHIPPED = Path(__file__).parent / "models"
-SCALINGS = ("mean",)
+SCALINGS = ("mean", "minmax")
+TARGETS = ("ratio", "chi3")
 MAX_CARD = 16 * 1024  # characters; the card travels with every run
+MAX_POINTS = 65536  # of a network that takes one length
 MAX_MODEL_BYTES = 512 * 1024 * 1024  # far above any network for spectra; bounds what a file costs
 
 
@@ -32,11 +34,12 @@ class Card:
     grid_step_cm1: float  # the step of the uniform raman-shift grid it was trained on
     stride: int  # its input length must be a multiple of this
     min_length: int
-    scaling: str  # how counts become its input; "mean": divided by the spectrum's mean
+    scaling: str  # "mean": counts over the spectrum's mean; "minmax": its minimum to 0, its maximum to 1
     target: str  # "ratio": Im{chi_R} / chi_NR; "chi3": Im chi_R scaled to max |chi_R| = 1
     description: str
     training: Mapping[str, Any]
     accuracy: Mapping[str, Any]
+    fixed_length: int = 0  # points that it takes, over the whole axis whatever the step; 0: any number
 
 
 @dataclass(frozen=True)
@@ -111,11 +114,19 @@ def _read_card(content: bytes, path: Path) -> Card:
             description=str(raw.get("description", "")),
             training=dict(raw.get("training", {})),
             accuracy=dict(raw.get("accuracy", {})),
+            fixed_length=int(raw.get("fixed_length", 0)),
         )
     except (ValueError, TypeError, KeyError) as error:
         raise ModelError(f"the card of {path} cannot be read: {error!r}") from None
     if not 0.01 <= card.grid_step_cm1 <= 100 or not 1 <= card.stride <= 4096 or card.min_length < 1:
         raise ModelError(f"the card of {path} has an impossible grid step, stride or length")
-    if card.scaling not in SCALINGS:
-        raise ModelError(f"{path} wants the unknown scaling {card.scaling!r}")
+    fixed = card.fixed_length
+    if fixed and (not 2 <= fixed <= MAX_POINTS or fixed % card.stride):
+        raise ModelError(
+            f"the card of {path} has the fixed length {fixed}: that must be a multiple of its stride, "
+            f"{card.stride}, and at most {MAX_POINTS}"
+        )
+    for word, value, known in (("scaling", card.scaling, SCALINGS), ("target", card.target, TARGETS)):
+        if value not in known:
+            raise ModelError(f"{path} has the unknown {word} {value!r}; there are {', '.join(known)}")
     return card

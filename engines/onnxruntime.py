@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 
 from cars_rt.engines.base import Engine, EngineError, Slab, usable_cores
-from cars_rt.engines.graph import COUNTS, DARK, RAMAN
+from cars_rt.engines.graph import COUNTS, DARK
 
 
 class OnnxRuntime(Engine):
@@ -43,7 +43,8 @@ class OnnxRuntime(Engine):
         place = ("cpu", 0, np.float32)
         binding.bind_input(COUNTS, *place, shape, self.inputs[slab].ctypes.data)
         binding.bind_input(DARK, *place, self._dark.shape, self._dark.ctypes.data)
-        binding.bind_output(RAMAN, *place, shape, self.outputs[slab].ctypes.data)
+        for name, result in self.results(slab).items():
+            binding.bind_output(name, *place, shape, result.ctypes.data)
         try:
             self._session.run_with_iobinding(binding)
         except Exception as error:

@@ -6,7 +6,8 @@ from cars_rt.engines.base import Engine, Slab
 
 
 class Passthrough(Engine):
-    """Copies counts minus dark from the input slab to the output slab. Never chosen by `auto`."""
+    """Copies counts minus dark from the input slab to the output slab; deviations, where the model has
+    them, are 0. Never chosen by `auto`."""
 
     name: ClassVar[str] = "passthrough"
     retrieves: ClassVar[bool] = False

@@ -16,7 +16,6 @@ from cars_rt.engines import (
     ENGINES,
     Engine,
     EngineError,
-    Graph,
     ModelError,
     check,
     compose,
@@ -28,7 +27,6 @@ from cars_rt.engines import (
 )
 from cars_rt.engines.model import CARD_KEY, MAX_MODEL_BYTES, SHIPPED
 from cars_rt.engines.onnxruntime import OnnxRuntime
-from cars_rt.physics.axis import AxisError
 
 MODEL = load_model()
 GRAPH = compose(MODEL, AXIS)
@@ -96,46 +94,6 @@ def test_model_without_a_sound_card_is_refused(card: str | None, reason: str, tm
     path.write_bytes(proto.SerializeToString())
     with pytest.raises(ModelError, match=reason):
         load_model(str(path))
-
-
-# -- graphs -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("pixels", [512, 1340, 2048])
-def test_model_runs_on_every_camera_and_gives_the_same_raman(pixels: int) -> None:
-    axis = np.linspace(600, 3200, pixels)
-    reference = np.linspace(600, 3200, 1300)
-    with OnnxRuntime(compose(MODEL, axis), 4, slabs=1) as engine:
-        result = engine.run(_smooth(axis))
-    with OnnxRuntime(compose(MODEL, reference), 4, slabs=1) as engine:
-        expected = engine.run(_smooth(reference))
-    assert result.shape == (4, pixels)
-    for row, wanted in zip(result, expected, strict=True):
-        same = np.interp(reference, axis, row)
-        assert np.corrcoef(same, wanted)[0, 1] > 0.98
-
-
-def test_descending_axis_gives_the_same_spectrum_backwards() -> None:
-    counts = spectra_of(4)
-    with OnnxRuntime(GRAPH, 4) as up, OnnxRuntime(compose(MODEL, AXIS[::-1]), 4) as down:
-        assert np.allclose(up.run(counts), down.run(counts[:, ::-1])[:, ::-1], atol=1e-4)
-
-
-def test_axis_that_does_not_suit_the_model_is_refused() -> None:
-    card = MODEL.card
-    needed = (card.min_length - 1) * card.grid_step_cm1
-    with pytest.raises(ModelError, match=r"the axis spans \d+ cm-1; the model cnn needs \d+ or more"):
-        compose(MODEL, np.linspace(1000, 1000 + needed - 5, 300))
-    with pytest.raises(ModelError, match=r"the axis has steps of .* cm-1; the model cnn works on"):
-        compose(MODEL, np.linspace(500, 3500, 100))
-    with pytest.raises(AxisError, match="not strictly monotonic"):
-        compose(MODEL, [*AXIS, AXIS[-1]])
-
-
-def _smooth(axis: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
-    lines = np.array([[800, 1004, 2930], [1100, 1450, 2850], [700, 1600, 3060], [900, 1210, 2960]])
-    chi = (12 / (lines[:, :, None] - axis - 12j)).sum(axis=1)
-    return 20_000 * np.exp(-(((axis - 600) / 2600) ** 2)) * np.abs(1 + chi) ** 2  # type: ignore[no-any-return]
 
 
 # -- the contract, for every engine that can run here -------------------------------------------------
@@ -279,8 +237,3 @@ def test_engine_that_is_wrong_or_missing_is_refused_and_auto_takes_the_next(
         open_engine("tried", GRAPH, 4)
     with open_engine("auto", GRAPH, 4) as chosen:
         assert chosen.name in others
-
-
-def test_graph_is_the_same_for_every_engine() -> None:
-    assert isinstance(GRAPH, Graph) and GRAPH.pixels == len(AXIS)
-    onnx.checker.check_model(onnx.load_model_from_string(GRAPH.onnx))
