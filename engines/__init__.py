@@ -33,6 +33,7 @@ __all__ = [
 
 #: name: module and class; imported only when asked for, since most need packages of their own.
 ENGINES = {
+    "tensorrt": ("cars_rt.engines.tensorrt.engine", "TensorRT"),
     "onnxruntime": ("cars_rt.engines.onnxruntime", "OnnxRuntime"),
     "passthrough": ("cars_rt.engines.passthrough", "Passthrough"),
 }
