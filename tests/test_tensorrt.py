@@ -558,7 +558,7 @@ def test_no_package_for_the_device_is_said(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(
         device, "ADAPTERS", {"not_there.driver": ("", "", "this"), "nor.this": ("", "", "that")}
     )
-    with pytest.raises(EngineError, match="neither this nor that is installed: pip install cuda-python"):
+    with pytest.raises(EngineError, match="neither this nor that is installed: pip install cuda-bindings"):
         device.device_class()
 
 
@@ -639,7 +639,8 @@ BUILDER = """
     IBuilderConfig.add_optimization_profile IBuilderConfig.progress_monitor
     MemoryPoolType.WORKSPACE ProfilingVerbosity.DETAILED IOptimizationProfile.set_shape
     IProgressMonitor.phase_start IProgressMonitor.step_complete IProgressMonitor.phase_finish
-    INetworkDefinition.num_layers INetworkDefinition.get_layer
+    INetworkDefinition.num_outputs INetworkDefinition.num_layers
+    INetworkDefinition.get_layer
     ILayer.name ILayer.type ILayer.num_outputs ILayer.get_output ITensor.shape ITensor.dtype
     LayerType.CONSTANT
     ICudaEngine.create_engine_inspector EngineInspector.get_engine_information LayerInformationFormat.JSON
@@ -658,7 +659,7 @@ ONLY_TENSORRT = "IBuilderConfig.create_timing_cache IBuilderConfig.set_timing_ca
 TABLE = {
     "tensorrt": RUNTIME + BUILDER + ONLY_TENSORRT,
     "tensorrt_rtx": RUNTIME + BUILDER + ONLY_RTX + ONLY_TENSORRT,  # there, too, if only in name
-    "tensorrt_lean_bindings": RUNTIME,
+    "tensorrt_lean": RUNTIME,
 }
 
 

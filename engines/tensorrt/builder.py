@@ -76,9 +76,11 @@ def parse(trt: Any, builder: Any, messages: Messages, recipe: Recipe) -> Any:
     """The recipe's graph as TensorRT's network. Raises EngineError that names the node."""
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, messages.logger)
-    if parser.parse(recipe.onnx):
-        return network
     title, reasons = recipe.product.title, []
+    if parser.parse(recipe.onnx):
+        if not network.num_outputs:  # as in many a damaged file: the format lets every field be absent
+            raise EngineError(f"{title} cannot read {recipe.key.model} at the file: it holds no graph")
+        return network
     for index in range(parser.num_errors):
         error = parser.get_error(index)
         place = f"{error.node_operator()} {error.node_name()}".strip() or "the file"

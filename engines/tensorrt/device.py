@@ -94,7 +94,7 @@ class Device(ABC):
 
 #: Module of each adapter, and what pip calls its package; the first that is installed is taken.
 ADAPTERS = {
-    "cuda.bindings.driver": ("cars_rt.engines.tensorrt.device_cuda", "CudaPython", "cuda-python"),
+    "cuda.bindings.driver": ("cars_rt.engines.tensorrt.device_cuda", "CudaBindings", "cuda-bindings"),
     "pycuda.driver": ("cars_rt.engines.tensorrt.device_pycuda", "PyCuda", "pycuda"),
 }
 
@@ -106,7 +106,7 @@ def device_class() -> type[Device]:
             found: type[Device] = getattr(import_module(adapter), cls)
             return found
     names = " nor ".join(package for _, _, package in ADAPTERS.values())
-    raise EngineError(f"neither {names} is installed: pip install cuda-python")
+    raise EngineError(f"neither {names} is installed: pip install cuda-bindings")
 
 
 def page_aligned(rows: int, columns: int) -> Array:

@@ -1,4 +1,4 @@
-"""The device layer on cuda-python, NVIDIA's own bindings: wheels everywhere, and CUDA graphs."""
+"""The device layer on cuda-bindings, a part of NVIDIA's cuda-python: wheels everywhere, and CUDA graphs."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,10 +11,10 @@ from cars_rt.engines.tensorrt.gpu import Gpu
 from cars_rt.engines.tensorrt.messages import OutOfMemoryError
 
 
-class CudaPython(Device):
+class CudaBindings(Device):
     """Calls the driver's functions; each answers with a code and its values."""
 
-    package: ClassVar[str] = "cuda-python"
+    package: ClassVar[str] = "cuda-bindings"
 
     def __init__(self, gpu: Gpu) -> None:
         self._gpu = gpu

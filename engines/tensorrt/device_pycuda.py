@@ -1,4 +1,4 @@
-"""The device layer on pycuda. It has no CUDA graphs; everything else is as with cuda-python."""
+"""The device layer on pycuda. It has no CUDA graphs; everything else is as with cuda-bindings."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
