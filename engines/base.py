@@ -87,7 +87,7 @@ class Engine(ABC):
         return self.name
 
     def gpu_memory_bytes(self) -> int | None:
-        """Memory of the GPU in use, by all programs, when last looked; None without a GPU. From any thread."""
+        """Memory of the GPU in use, by all programs, when last looked; None: no GPU. From any thread."""
         return None
 
     def results(self, slab: int) -> dict[str, Slab]:

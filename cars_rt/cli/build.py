@@ -19,7 +19,6 @@ from cars_rt.daemon.settings import DaemonSettings
 if TYPE_CHECKING:
     from cars_rt.engines.tensorrt.layers import Layer
 
-HALF = "half"
 WIDTH = 160  # where there is no terminal to ask
 MEGABYTE = 2**20
 
@@ -30,7 +29,7 @@ def build(
     *,
     like: Path | None = None,
     axis: str | None = None,
-    precision: Literal["half", "float32"] = HALF,
+    precision: Literal["half", "float32"] = "half",
     max_batch: int = DaemonSettings.max_batch,
     workspace_mb: int = 1024,
     cache: Path | None = None,
@@ -80,7 +79,7 @@ def build(
         log.debug("%s", error)
         gpu = None
     product = choose(gpu)
-    kind = FLOAT16 if precision == HALF else FLOAT32
+    kind = FLOAT16 if precision == "half" else FLOAT32
     made = recipe(graph, product, gpu, kind, max_batch, workspace_mb)
     plans = Plans(cache)
     with progress_bar() as bar:

@@ -2,6 +2,7 @@
 
 import traceback
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from cars_rt.engines.base import EngineError, Slab, batch_sizes
@@ -170,7 +171,7 @@ class Session:
             self._enqueue(0, size)
             self._settle()
             for slab in range(len(self._slots)):
-                graph = self._device.capture(self._compute, lambda at=slab, of=size: self._enqueue(at, of))
+                graph = self._device.capture(self._compute, partial(self._enqueue, slab, size))
                 if graph is None:  # a loop, or a package without graphs: as well without
                     break
                 self.graphs[slab, size] = graph
