@@ -95,6 +95,10 @@ class Engine(ABC):
         """The engine in a few words: name, device, precision."""
         return self.name
 
+    def gpu_memory_bytes(self) -> int | None:
+        """Memory of the GPU in use, by all programs, when last looked; None: no GPU. From any thread."""
+        return None
+
     def results(self, slab: int) -> dict[str, Slab]:
         """The output arrays of a slab by the name of the graph's output, whole."""
         found = {RAMAN: self.outputs[slab]}

@@ -10,6 +10,7 @@ log = logging.getLogger("cars_rt.engines")
 
 #: name: module and class; imported only when asked for, since most need packages of their own.
 ENGINES = {
+    "tensorrt": ("cars_rt.engines.tensorrt.engine", "TensorRT"),
     "openvino": ("cars_rt.engines.openvino", "OpenVino"),
     "openvino-bf16": ("cars_rt.engines.openvino", "OpenVinoBf16"),
     "openvino-gpu": ("cars_rt.engines.openvino", "OpenVinoGpu"),

@@ -28,6 +28,7 @@ def picture(daemon: "Daemon") -> Snapshot:
         model=compute.model.card.name,
         model_sha256=compute.model.sha256,
         engine=worker.engine.describe() if worker else "",
+        gpu_memory_bytes=worker.engine.gpu_memory_bytes() if worker else None,
         shadow=compute.shadow.describe() if compute.shadow else None,
         run=source.run if source else None,
         source=source.source if source else None,
