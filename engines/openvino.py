@@ -32,7 +32,10 @@ class OpenVino(Engine):
         import openvino
 
         core = openvino.Core()
-        properties = {"INFERENCE_PRECISION_HINT": self.hint, "PERFORMANCE_HINT": "LATENCY"}
+        properties: dict[str, str | int] = {
+            "INFERENCE_PRECISION_HINT": self.hint,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
         if self.device == "CPU":
             # One batch at a time is under way: all threads belong to one stream, and the hint for throughput
             # was no faster.

@@ -276,6 +276,7 @@ WITH_ATTRIBUTES: dict[str, Operator] = {
     "Flatten": flattened,
     "Gather": gather,
     "Gemm": gemm,
+    "LeakyRelu": lambda attributes, x: functional.leaky_relu(x, attributes.get("alpha", 0.01)),
     "ReduceMax": reduction(torch.amax),
     "ReduceMean": reduction(torch.mean),
     "ReduceMin": reduction(torch.amin),

@@ -55,7 +55,7 @@ class Torch(Engine):
         try:
             with torch.inference_mode():
                 dtype = torch.float16 if self._gpu else torch.float32
-                self._program = Program(self.graph.onnx, self._device, dtype)
+                self._program: Any = Program(self.graph.onnx, self._device, dtype)
                 self._dark = torch.zeros(self.graph.pixels, device=self._device)
                 self._computing = _Graphs(self) if self._gpu else None
                 if not self._gpu:
