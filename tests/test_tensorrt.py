@@ -131,7 +131,7 @@ def check_half(graph: Graph) -> onnx.ModelProto:
     for values, wanted in zip(found, expected, strict=True):
         assert values.dtype == np.float32
         error = np.abs(values - wanted).max() / np.abs(wanted).max()
-        assert 0 < error < 2e-3  # half has 11 bits; 0 would be float32
+        assert 0 < error < 5e-3  # half has 11 bits; 0 would be float32
     assert nodes > 0 and len(serialized) < 0.65 * len(graph.onnx)
     return onnx.load_model_from_string(serialized)
 
