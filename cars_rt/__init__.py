@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cars_rt.client import AsyncClient, Client, NoDataError, Run, connect, connect_async
+    from cars_rt.physics.fitness import Flag
     from cars_rt.security import ClientKeys
 
-__all__ = ["AsyncClient", "Client", "ClientKeys", "NoDataError", "Run", "connect", "connect_async"]
+__all__ = ["AsyncClient", "Client", "ClientKeys", "Flag", "NoDataError", "Run", "connect", "connect_async"]
 __version__ = version("cars-rt")
 
 
@@ -15,6 +16,7 @@ def __getattr__(name: str) -> Any:
     """Import the client only when it is used, so that the command line starts quickly."""
     if name in __all__:
         from cars_rt import client
+        from cars_rt.physics.fitness import Flag
 
-        return getattr(client, name)
+        return Flag if name == "Flag" else getattr(client, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,7 +4,9 @@
     /raw             raman_shift (p,), counts (n, p), index, sequence, time_ns (n,), position (n, 2),
                      dark (p,) if known
     /raman           raman_shift (p,), raman (n, p), index, sequence, time_ns, time_in_ns, time_out_ns (n,),
-                     position (n, 2); attrs: model_name, model_sha256, model_card, ...
+                     position (n, 2); where the daemon gives them, flags (n,) uint8, whose bits' names are in
+                     model_flags, and deviation (n, p), NaN where the model of that time states none;
+                     attrs: model_name, model_sha256, model_card, ...
                      made_by: [index, what made results from there on], a change of model, engine or dark each
     /raw, /raman     written: how many rows are data; attrs: lost, announced (-1 until the stream ended)
 
@@ -35,7 +37,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cars_rt.accounting import MAX_RANGES, Ledger
 from cars_rt.errors import CarsRtError
-from cars_rt.protocol import DTYPES, End, Frame, Start
+from cars_rt.protocol import DEVIATION, DTYPES, FLAGS, End, Frame, Start
 from cars_rt.protocol.messages import MAIN_ARRAY
 
 log = logging.getLogger("cars_rt.recording")
@@ -47,6 +49,7 @@ FIRST_ROWS = 4_096  # allocated at first where the total is not known; doubled w
 GROWTH_BYTES = 256 * 2**20  # but by no more than this at once
 INDEX_BYTES = 2**20  # and HDF5's own tables need no more than this for it
 NO_RECEIPT = {"announced": -1, "reason": "not closed", "lost_before": "{}", "lost": "{}", "ranges": "[]"}
+ABSENT: Mapping[str, Any] = {FLAGS: np.uint8(0), DEVIATION: np.float32(np.nan)}  # of a frame without them
 MOST_ROWS = 2**22  # allocated at once where it is known; sparse, so it costs nothing until written
 
 
@@ -156,6 +159,7 @@ class Recording:
         self._ends: dict[str, End] = {}
         self._made_by: list[tuple[int, str]] = []  # from which index on results were made by what
         self._makers_written = 0
+        self._trust: list[str] = []  # what the run's results say of themselves
         self._failed = False
         if not overwrite:
             refuse_existing(path)
@@ -203,6 +207,9 @@ class Recording:
                 columns["position"] = ((2,), np.int32)
             if start.stream == "raman":
                 columns |= {"time_in_ns": ((), np.int64), "time_out_ns": ((), np.int64)}
+                trust = {FLAGS: ((), np.uint8), DEVIATION: ((start.pixels,), np.float32)}
+                columns |= {name: column for name, column in trust.items() if name in (start.model or {})}
+                self._trust = [name for name in trust if name in columns]
             self._warn_of_full_disk(start)
             self.rows[start.stream] = Rows(group, columns, start.spectra)
             self._scan = start.scan
@@ -231,6 +238,8 @@ class Recording:
             columns["position"] = np.stack(np.divmod(index, self._scan[1]), axis=1)
         if frame.stream == "raman":
             columns |= {"time_in_ns": frame.time_in_ns or 0, "time_out_ns": frame.time_out_ns or 0}
+            for name in self._trust:
+                columns[name] = frame.arrays.get(name, ABSENT[name])
         if frame.made_by is not None and frame.made_by not in (each for _, each in self._made_by[-1:]):
             self._made_by.append((frame.index, frame.made_by))
         with self._guarded():

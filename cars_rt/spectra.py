@@ -29,6 +29,7 @@ class Spectra:
     counts: NDArray[Any]  # (n, p)
     dark: NDArray[np.float32] | None = None  # (p,)
     scan: tuple[int, int] | None = None  # rows, columns
+    full_scale: float | None = None  # counts at which the camera saturates, if known
 
 
 def read_spectra(path: Path) -> Spectra:
@@ -53,17 +54,27 @@ def read_spectra(path: Path) -> Spectra:
 
 
 def write_raman(
-    path: Path, raman_shift: NDArray[np.float64], raman: NDArray[np.float32], model: dict[str, str]
+    path: Path,
+    raman_shift: NDArray[np.float64],
+    raman: NDArray[np.float32],
+    model: dict[str, str],
+    *,
+    flags: NDArray[np.uint8] | None = None,
+    deviation: NDArray[np.float32] | None = None,
 ) -> None:
     """Write raman (n, p) with its axis and the model that made it, as .npz, .h5 or .csv.
 
-    Written beside the target and renamed when complete. Raises SpectraError if that fails.
+    flags (n,) and deviation (n, p) are written, too, where there are any. Written beside the target and
+    renamed when complete. Raises SpectraError if that fails.
     """
+    arrays: dict[str, NDArray[Any]] = {"raman": raman, "raman_shift": raman_shift}
+    arrays |= {} if flags is None else {"flags": flags}
+    arrays |= {} if deviation is None else {"deviation": deviation}
     write: dict[str, Callable[[Path], None]] = {
-        ".npz": lambda target: _write_npz(target, raman_shift, raman, model),
-        ".h5": lambda target: _write_h5(target, raman_shift, raman, model),
-        ".hdf5": lambda target: _write_h5(target, raman_shift, raman, model),
-        ".csv": lambda target: _write_csv(target, raman_shift, raman, model),
+        ".npz": lambda target: _write_npz(target, arrays, model),
+        ".h5": lambda target: _write_h5(target, arrays, model),
+        ".hdf5": lambda target: _write_h5(target, arrays, model),
+        ".csv": lambda target: _write_csv(target, arrays, model),
     }
     writable(path, tuple(write))
     partial = path.with_name(f".{path.name}.partial{path.suffix}")
@@ -108,7 +119,10 @@ def _checked(spectra: Spectra) -> Spectra:
         dark = np.asarray(dark, np.float32)
         if dark.shape != raman_shift.shape or not np.isfinite(dark).all():
             raise SpectraError(f"the dark spectrum must be {len(raman_shift)} finite numbers")
-    return Spectra(raman_shift, counts, dark, spectra.scan)
+    full_scale = spectra.full_scale
+    if full_scale is None and counts.dtype.kind == "u":
+        full_scale = float(np.iinfo(counts.dtype).max)
+    return Spectra(raman_shift, counts, dark, spectra.scan, full_scale)
 
 
 # -- one kind of file each --------------------------------------------------------------------------
@@ -154,7 +168,7 @@ def _read_h5(path: Path) -> Spectra:
             raise SpectraError("holds neither raw/counts nor spectra, with raman_shift beside it")
         written = int(group["written"][()]) if "written" in group else len(group[name])
         dark = group["dark"][()] if "dark" in group else None
-        scan = group.attrs.get("scan")
+        scan, full_scale = group.attrs.get("scan"), group.attrs.get("full_scale")
         if "index" in group and not np.array_equal(group["index"][:written], np.arange(written)):
             scan = None  # a part of a scan: played from its beginning, spectra would lie at wrong places
         return Spectra(
@@ -162,32 +176,31 @@ def _read_h5(path: Path) -> Spectra:
             group[name][:written],
             dark,
             (int(scan[0]), int(scan[1])) if scan is not None and len(scan) == 2 else None,
+            None if full_scale is None else float(full_scale),
         )
 
 
-def _write_npz(
-    path: Path, raman_shift: NDArray[np.float64], raman: NDArray[np.float32], model: dict[str, str]
-) -> None:
+def _write_npz(path: Path, arrays: dict[str, NDArray[Any]], model: dict[str, str]) -> None:
     with path.open("wb") as file:  # given a name, savez would append .npz to one that ends in .NPZ
-        np.savez(
-            file, raman=raman, raman_shift=raman_shift, model=model["name"], model_sha256=model["sha256"]
-        )
+        contents: dict[str, Any] = {**arrays, "model": model["name"], "model_sha256": model["sha256"]}
+        np.savez(file, **contents)
 
 
-def _write_h5(
-    path: Path, raman_shift: NDArray[np.float64], raman: NDArray[np.float32], model: dict[str, str]
-) -> None:
+def _write_h5(path: Path, arrays: dict[str, NDArray[Any]], model: dict[str, str]) -> None:
     with h5py.File(path, "w") as file:
-        file["raman_shift"] = raman_shift
-        file["raman"] = raman
+        for name, array in arrays.items():
+            file[name] = array
         file.attrs["model"] = model["name"]
         file.attrs["model_sha256"] = model["sha256"]
 
 
-def _write_csv(
-    path: Path, raman_shift: NDArray[np.float64], raman: NDArray[np.float32], model: dict[str, str]
-) -> None:
-    names = ["raman"] if len(raman) == 1 else [f"raman_{row}" for row in range(len(raman))]
-    header = f"# model {model['name']}, sha256 {model['sha256']}\n" + ",".join(["raman_shift", *names])
-    table = np.column_stack([raman_shift, raman.T])
-    np.savetxt(path, table, fmt="%.9g", delimiter=",", header=header, comments="")
+def _write_csv(path: Path, arrays: dict[str, NDArray[Any]], model: dict[str, str]) -> None:
+    columns, names = [arrays["raman_shift"]], ["raman_shift"]
+    for name in ("raman", "deviation"):
+        rows = arrays.get(name, np.empty((0, 0)))
+        columns += list(rows)
+        names += [name] if len(rows) == 1 else [f"{name}_{row}" for row in range(len(rows))]
+    flags = " ".join(str(each) for each in arrays.get("flags", ()))
+    about = f"# model {model['name']}, " + (f"flags {flags}, " if flags else "") + f"sha256 {model['sha256']}"
+    header = about + "\n" + ",".join(names)
+    np.savetxt(path, np.column_stack(columns), fmt="%.9g", delimiter=",", header=header, comments="")

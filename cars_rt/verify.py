@@ -50,10 +50,18 @@ class _Stream:
         return dict(json.loads(self.attrs.get("lost", "{}")))
 
 
-def verify(raw: Path, result: Path, *, model: str | None = None, engine: str = AUTO) -> list[Finding]:
+def verify(
+    raw: Path,
+    result: Path,
+    *,
+    model: str | None = None,
+    reference: Path | None = None,
+    engine: str = AUTO,
+) -> list[Finding]:
     """Check the recording of the counts against the recording of the results; both may be one file.
 
-    model: name or path, if the results were made with one that is not shipped. Raises VerifyError if a
+    model: name or path, if the results were made with one that is not shipped. reference: the one that kk
+    was given, if it was. Raises VerifyError if a
     file is no recording.
     """
     counts, raman = _read(raw, "raw"), _read(result, "raman")
@@ -73,7 +81,7 @@ def verify(raw: Path, result: Path, *, model: str | None = None, engine: str = A
         *_receipt(counts),
         *_receipt(raman),
         _times(counts, raman),
-        _again(raw, result, counts, raman, model, engine),
+        _again(raw, result, counts, raman, model, reference, engine),
     ]
 
 
@@ -107,17 +115,25 @@ def _times(counts: _Stream, raman: _Stream) -> Finding:
 
 
 def _again(
-    raw: Path, result: Path, counts: _Stream, raman: _Stream, model: str | None, engine: str
+    raw: Path,
+    result: Path,
+    counts: _Stream,
+    raman: _Stream,
+    model: str | None,
+    reference: Path | None,
+    engine: str,
 ) -> Finding:
     """Compute some results again from the counts."""
     name = model or str(raman.attrs.get("model_name", ""))
     try:
-        chosen = load_model(name)
+        chosen = load_model(name, reference)
     except ModelError as error:
         return Finding(False, f"the results cannot be computed again: {error}")
     made = [made_by.split(" ")[0] for _, made_by in json.loads(raman.attrs.get("made_by", "[]"))]
     if not (chosen.sha256 == raman.attrs.get("model_sha256") or chosen.sha256[:16] in made):
-        return Finding(False, f"the model {name} here is not the one that made the results; give --model")
+        return Finding(
+            False, f"the model {name} here is not the one that made the results; give --model or --reference"
+        )
     known, rows, results = np.intersect1d(counts.index, raman.index, return_indices=True)
     mine = _made_with(raman, known, chosen)
     others, rows, results = int((~mine).sum()), rows[mine], results[mine]

@@ -1,15 +1,18 @@
-"""Draw the README's picture: a measured spectrum before and after, lines of the literature beside it.
+"""Draw the pictures of the documentation from measured spectra.
 
-python docs/pictures.py toluene.csv docs/toluene.png
+README, before and after, with lines of the literature: python docs/pictures.py toluene.csv docs/toluene.png
+docs/retrieval.md: python docs/pictures.py toluene.csv amdc.txt sucrose.txt docs/retrieval.png
 """
 
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from cars_rt.engines import compose, load_model, open_engine
+from cars_rt.engines import ModelError, compose, load_model, open_engine
+from cars_rt.offline import process
 from cars_rt.spectra import read_spectra
 
 # Toluene in the Raman shift standard ASTM E1840, cm-1, and the CH3 stretch.
@@ -43,5 +46,36 @@ def draw(source: Path, target: Path) -> None:
     figure.savefig(target, dpi=100)
 
 
+def draw_retrieval(sources: list[Path], target: Path) -> None:
+    """Counts of the first file and ratio spectra of the others, by a network and by classical retrieval."""
+    figure = Figure(figsize=(11, 3 * len(sources)), layout="constrained")
+    rows = np.atleast_1d(figure.subplots(len(sources), 1))
+    for axes, source in zip(rows, sources, strict=True):
+        shift = read_spectra(source).raman_shift
+        ratio = source != sources[0]
+        with tempfile.TemporaryDirectory() as folder:
+            ones, result = Path(folder) / "ones.npz", Path(folder) / "result.npz"
+            np.savez(ones, raman_shift=shift, spectra=np.ones(len(shift)))
+            for model, colour in (("cnn", "0.6"), ("mem", "C0"), ("kk", "C3")):
+                reference = ones if ratio and model != "cnn" else None
+                try:
+                    process(source, result, model=model, reference=reference)
+                except ModelError as error:
+                    print(f"{source}: {error}")
+                    continue
+                with np.load(result) as file:
+                    axes.plot(shift, file["raman"][0], colour, linewidth=1.1, label=model)
+        axes.axhline(0, color="0.8", linewidth=0.6)
+        axes.set_title(source.stem + (", a ratio: the reference is 1" if ratio else ", counts, no reference"))
+        axes.set_ylabel("Im χR / χNR")
+        axes.legend()
+    rows[-1].set_xlabel("raman shift (cm⁻¹)")
+    figure.savefig(target, dpi=90)
+
+
 if __name__ == "__main__":
-    draw(Path(sys.argv[1]), Path(sys.argv[2]))
+    *files, picture = map(Path, sys.argv[1:])
+    if len(files) == 1:
+        draw(files[0], picture)
+    else:
+        draw_retrieval(files, picture)

@@ -42,6 +42,7 @@ class Engine(ABC):
     name: ClassVar[str]
     retrieves: ClassVar[bool] = True  # False: does not run the graph, so `auto` passes it over
     precision: str = FLOAT32  # of the network; before and after it, all is float32
+    patience_s: ClassVar[float] = 30.0  # to compile and compute a little; who takes longer hangs
 
     def __init__(self, graph: Graph, max_batch: int, slabs: int = 3, threads: int = 0) -> None:
         """slabs: one is filled while another is computed and a third one sent."""
@@ -64,6 +65,11 @@ class Engine(ABC):
 
         Called before the constructor. Must not crash or take memory, whatever is installed.
         """
+
+    @classmethod
+    def last_resort(cls) -> bool:
+        """Whether `auto` should use it only if no other works: known to be slow on this computer."""
+        return False
 
     @abstractmethod
     def _compile(self, threads: int) -> None:
@@ -88,6 +94,10 @@ class Engine(ABC):
     def describe(self) -> str:
         """The engine in a few words: name, device, precision."""
         return self.name
+
+    def gpu_memory_bytes(self) -> int | None:
+        """Memory of the GPU in use, by all programs, when last looked; None: no GPU. From any thread."""
+        return None
 
     def results(self, slab: int) -> dict[str, Slab]:
         """The output arrays of a slab by the name of the graph's output, whole."""

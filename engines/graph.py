@@ -48,8 +48,8 @@ def compose(model: Model, raman_shift: ArrayLike) -> Graph:
     """
     axis = check_raman_shift(raman_shift)
     card, pixels = model.card, len(axis)
-    grid = _grid(card, axis)
-    proto = onnx.load_model_from_string(model.onnx)
+    grid = grid_for(card, axis)
+    proto = onnx.load_model_from_string(model.for_grid(grid))
     opset = next((entry.version for entry in proto.opset_import if not entry.domain), 1)
     network = add_prefix_graph(proto.graph, NETWORK)
     outputs = _outputs(card, [value.name for value in proto.graph.output])
@@ -57,7 +57,7 @@ def compose(model: Model, raman_shift: ArrayLike) -> Graph:
     onto_grid = Resampling("onto_grid", resampling_matrix(axis, grid.raman_shift))
     onto_pixels = Resampling("onto_pixels", resampling_matrix(grid.raman_shift, axis))
     spectrum = network.input[0].name
-    scaling = _minmax(opset, spectrum) if card.scaling == "minmax" else _mean(grid.length, spectrum)
+    scaling = _minmax(opset, spectrum) if card.scaling == "minmax" else _mean(opset, spectrum)
     constants: dict[str, NDArray[Any]] = {
         **onto_grid.constants,
         **scaling.constants,
@@ -90,7 +90,7 @@ def compose(model: Model, raman_shift: ArrayLike) -> Graph:
     return Graph(composed.SerializeToString(), axis, model, outputs)
 
 
-def _grid(card: Card, axis: NDArray[np.float64]) -> Grid:
+def grid_for(card: Card, axis: NDArray[np.float64]) -> Grid:
     """The grid that the network sees. Raises ModelError if the axis does not suit the model."""
     span, coarsest = float(np.ptp(axis)), float(np.abs(np.diff(axis)).max())
     if card.fixed_length:
@@ -128,26 +128,24 @@ class _Scaling:
     constants: dict[str, NDArray[Any]]
 
 
-def _mean(length: int, target: str) -> _Scaling:
+def _mean(opset: int, target: str) -> _Scaling:
+    inputs, attributes, constants = _over_points(opset)
     return _Scaling(
         [
-            helper.make_node("MatMul", ["on_grid", "averaging"], ["mean"]),
+            helper.make_node("ReduceMean", ["on_grid", *inputs], ["mean"], keepdims=1, **attributes),
             helper.make_node("Max", ["mean", "smallest_level"], ["level"]),
             helper.make_node("Div", ["on_grid", "level"], [target]),
         ],
-        {"averaging": np.full((length, 1), 1 / length, np.float32)},  # the same in every opset
+        constants,
     )
 
 
 def _minmax(opset: int, target: str) -> _Scaling:
-    constants: dict[str, NDArray[Any]] = {}
-    inputs, attributes = ["on_grid"], dict[str, Any](axes=[1])
-    if opset >= 18:  # since then the axes are an input
-        inputs, attributes, constants = ["on_grid", "points"], {}, {"points": np.array([1], np.int64)}
+    inputs, attributes, constants = _over_points(opset)
     return _Scaling(
         [
-            helper.make_node("ReduceMin", inputs, ["lowest"], keepdims=1, **attributes),
-            helper.make_node("ReduceMax", inputs, ["highest"], keepdims=1, **attributes),
+            helper.make_node("ReduceMin", ["on_grid", *inputs], ["lowest"], keepdims=1, **attributes),
+            helper.make_node("ReduceMax", ["on_grid", *inputs], ["highest"], keepdims=1, **attributes),
             helper.make_node("Sub", ["highest", "lowest"], ["range"]),
             helper.make_node("Max", ["range", "smallest_level"], ["level"]),
             helper.make_node("Sub", ["on_grid", "lowest"], ["raised"]),
@@ -155,3 +153,12 @@ def _minmax(opset: int, target: str) -> _Scaling:
         ],
         constants,
     )
+
+
+def _over_points(opset: int) -> tuple[list[str], dict[str, Any], dict[str, NDArray[Any]]]:
+    """How a reduction says that it goes over a spectrum's points: inputs, attributes, constants.
+
+    All reductions but the sum have had the axes as an input since opset 18."""
+    if opset >= 18:
+        return ["points"], {}, {"points": np.array([1], np.int64)}
+    return [], {"axes": [1]}, {}

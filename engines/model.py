@@ -7,15 +7,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from cars_rt.errors import CarsRtError
+from cars_rt.physics.axis import Grid
 
 CARD_KEY = "cars_rt.card"
 DEFAULT_MODEL = "cnn"
+CLASSICAL = ("kk", "mem")  # made by mathematics, not read from a file
 SHIPPED = Path(__file__).parent / "models"
 SCALINGS = ("mean", "minmax")
-TARGETS = ("ratio", "chi3")
+RATIO = "ratio"
+TARGETS = (RATIO, "chi3")
 MAX_CARD = 16 * 1024  # characters; the card travels with every run
 MAX_POINTS = 65536  # of a network that takes one length
 MAX_MODEL_BYTES = 512 * 1024 * 1024  # far above any network for spectra; bounds what a file costs
@@ -50,6 +55,15 @@ class Model:
     card: Card
     sha256: str
 
+    def for_grid(self, grid: Grid) -> bytes:
+        """The network for spectra on this grid as ONNX; a trained one is the same on every grid."""
+        return self.onnx
+
+    @property
+    def nominal_axis(self) -> NDArray[np.float64]:
+        """An axis for which it can be composed before an instrument tells its own, (pixels,), cm-1."""
+        return np.linspace(400, 3400, 1340)
+
     @property
     def provenance(self) -> dict[str, str]:
         """What travels with every result."""
@@ -77,7 +91,7 @@ def load_model(name: str = DEFAULT_MODEL) -> Model:
     shipped = shipped_models()
     path = SHIPPED / f"{name}.onnx" if name in shipped else Path(name)
     if name not in shipped and path.suffix != ".onnx":
-        known = ", ".join(sorted(shipped))
+        known = ", ".join(sorted([*shipped, *CLASSICAL]))
         raise ModelError(f"no model is called {name!r}; there are {known}, or give the path of an .onnx file")
     try:
         if path.stat().st_size > MAX_MODEL_BYTES:

@@ -1,6 +1,6 @@
-"""ONNX Runtime on the CPU: the reference engine, in the core install, float32."""
+"""ONNX Runtime: on the CPU, the reference engine in the core install; and on NVIDIA GPUs."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import onnxruntime
@@ -10,9 +10,11 @@ from cars_rt.engines.graph import COUNTS, DARK
 
 
 class OnnxRuntime(Engine):
-    """Runs the graph in place, from the input slab to the output slab."""
+    """Runs the graph on the CPU in float32, from the input slab to the output slabs in place."""
 
     name: ClassVar[str] = "onnxruntime"
+    provider: ClassVar[str] = "CPUExecutionProvider"
+    options: ClassVar[dict[str, Any]] = {}
 
     @classmethod
     def unavailable(cls) -> str | None:
@@ -27,10 +29,15 @@ class OnnxRuntime(Engine):
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(
-                self.graph.onnx, options, providers=["CPUExecutionProvider"]
+                self.graph.onnx, options, providers=[(self.provider, self.options)]
             )
         except Exception as error:  # ONNX Runtime raises a dozen kinds of its own
             raise EngineError(f"ONNX Runtime cannot compile {self.graph.model.card.name}: {error}") from None
+        if self.provider not in self._session.get_providers():  # it falls back without an error
+            raise EngineError(
+                f"ONNX Runtime has {self.provider} but cannot use it; install the CUDA and cuDNN libraries "
+                "that its version asks for, or use onnxruntime"
+            )
         self._dark = np.zeros(self.graph.pixels, np.float32)
 
     def set_dark(self, dark: Slab) -> None:
@@ -54,4 +61,20 @@ class OnnxRuntime(Engine):
         """Nothing is left to wait for."""
 
     def describe(self) -> str:
-        return f"onnxruntime {onnxruntime.__version__}, CPU, float32"
+        device = self.provider.removesuffix("ExecutionProvider")
+        return f"{self.name} {onnxruntime.__version__}, {device}, {self.precision}"
+
+
+class OnnxRuntimeCuda(OnnxRuntime):
+    """The same on an NVIDIA GPU; it copies between the slabs and the GPU itself."""
+
+    name: ClassVar[str] = "onnxruntime-cuda"
+    provider: ClassVar[str] = "CUDAExecutionProvider"
+    options: ClassVar[dict[str, Any]] = {"use_tf32": "0"}  # float32 means float32
+
+    @classmethod
+    def unavailable(cls) -> str | None:
+        """Needs the other build of the package."""
+        if cls.provider in onnxruntime.get_available_providers():
+            return None
+        return "needs the package onnxruntime-gpu in place of onnxruntime: pip install onnxruntime-gpu"

@@ -264,8 +264,9 @@ def a_snapshot(**fields: Any) -> Snapshot:
         "state": State.IDLE, "ready": True, "uptime_s": 1.0, "listen": "tcp://127.0.0.1:5555",
         "publish": "tcp://127.0.0.1:5556", "connected": False, "subscribers": 0, "model": "cnn",
         "model_sha256": "0" * 64, "engine": "", "shadow": None, "run": None, "source": None,
-        "run_announced": 0, "run_lost": {}, "runs": 0, "frames_in": 0, "spectra_in": 0, "frames_out": 0,
-        "spectra_out": 0, "lost": {}, "problems": {}, "stalls": 0, "engine_failures": 0,
+        "run_announced": 0, "run_lost": {}, "run_flagged": {}, "runs": 0,
+        "frames_in": 0, "spectra_in": 0, "frames_out": 0,
+        "spectra_out": 0, "lost": {}, "flagged": {}, "problems": {}, "stalls": 0, "engine_failures": 0,
         "engine_replacements": 0, "reloads": 0, "reloads_failed": 0,
     }  # fmt: skip
     return Snapshot(**given | fields)

@@ -13,6 +13,7 @@ from scipy.signal import find_peaks
 torch = pytest.importorskip("torch", reason="training is an extra: pip install 'cars-rt[train]'")
 
 from cars_rt.physics.cars import cars_intensity, lorentzians  # noqa: E402
+from cars_rt.reference import read_reference  # noqa: E402
 from cars_rt.training import checkpoint, envelopes, export, progress, trainer  # noqa: E402
 from cars_rt.training.batch import Batch, cropped, padded  # noqa: E402
 from cars_rt.training.bcars import FULL_SCALE, GRID_STEP, Bcars  # noqa: E402
@@ -21,7 +22,6 @@ from cars_rt.training.losses import deviation_loss  # noqa: E402
 from cars_rt.training.networks import NETWORKS, Cnn, Rnn, build  # noqa: E402
 from cars_rt.training.optimizer import orthogonal  # noqa: E402
 from cars_rt.training.protocols import PROTOCOLS, Vector2022  # noqa: E402
-from cars_rt.training.reference import read_reference  # noqa: E402
 from cars_rt.training.settings import TrainingError, TrainSettings  # noqa: E402
 from cars_rt.training.weights import start_from  # noqa: E402
 
@@ -337,12 +337,12 @@ def test_reference_narrows_the_data_to_its_instrument(tmp_path: Path) -> None:
 
 def test_reference_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="there is no file"):
-        read_reference(tmp_path / "nothing.npz")
-    with pytest.raises(TrainingError, match=r"at 700 of 700 pixels|700 of 700 pixels in all not positive"):
-        read_reference(reference_file(tmp_path / "dark.npz", scale=0))
+        distribution("bcars", tmp_path / "nothing.npz")
+    with pytest.raises(TrainingError, match=r"700 of 700 pixels in all not positive"):
+        distribution("bcars", reference_file(tmp_path / "dark.npz", scale=0))
     np.savez(tmp_path / "short.npz", raman_shift=np.arange(300.0), spectra=np.ones(300))
     with pytest.raises(TrainingError, match="spans 299 cm-1; 400 are needed"):
-        read_reference(tmp_path / "short.npz")
+        distribution("bcars", tmp_path / "short.npz")
 
 
 def test_fine_tuning_starts_where_the_weights_were(trained: Path, tmp_path: Path) -> None:

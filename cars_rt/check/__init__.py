@@ -10,7 +10,7 @@ from cars_rt.check.processor import Costs, judge_processor
 from cars_rt.check.report import Line, Report, Verdict, report_of
 from cars_rt.check.settings import CheckError, CheckSettings, Progress, refuse
 from cars_rt.check.source import measure_source
-from cars_rt.engines import AUTO, engine_class, load_model
+from cars_rt.engines import AUTO, engine_class, load_model, takes_reference
 
 __all__ = ["CheckError", "CheckSettings", "Line", "Progress", "Report", "Verdict", "check"]
 
@@ -22,7 +22,8 @@ def check(settings: CheckSettings, progress: Progress = lambda part, done: None)
     work here and now is a line of the report.
     """
     refuse(settings)
-    model = load_model(settings.model)
+    reference = settings.reference if takes_reference(settings.model) else None  # as the daemon
+    model = load_model(settings.model, reference)
     if settings.engine != AUTO:
         engine_class(settings.engine)
     busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0  # before we add to it

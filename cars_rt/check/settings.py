@@ -33,7 +33,10 @@ class CheckSettings:
     """Spectra to a message, if there is no driver."""
 
     model: str = DEFAULT_MODEL
-    """Name of a shipped model, or the path of an .onnx file."""
+    """Name of a model, or the path of an .onnx file."""
+
+    reference: Path | None = None
+    """Spectra of a purely non-resonant sample, for the model kk, as in `cars-rt run`."""
 
     engine: str = AUTO
     """What runs the model; auto takes the fastest that works here."""

@@ -12,7 +12,19 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from contextlib import suppress
 
-from cars_rt.cli import bench, check, ctl, demo, drive, evaluate, files, keys, run, train  # noqa: F401 - registers it
+from cars_rt.cli import (  # noqa: F401 - registers the commands
+    bench,
+    build,
+    check,
+    ctl,
+    demo,
+    drive,
+    evaluate,
+    files,
+    keys,
+    run,
+    train,
+)
 from cars_rt.cli.app import app
 from cars_rt.console import EXIT_INTERRUPTED, EXIT_USAGE, fail
 

@@ -198,6 +198,7 @@ def _rows(now: dict[str, Any]) -> list[tuple[str, str]]:
         ("run", f"{now['run']} from {now['source']}" if now["run"] else f"none open, {now['runs']} closed"),
         ("spectra", f"{now['spectra_in']} in, {now['spectra_out']} out"),
         ("lost", f"run: {counts(now['run_lost'])}; since the start: {counts(now['lost'])}"),
+        ("flags", f"run: {counts(now['run_flagged'])}; since the start: {counts(now['flagged'])}"),
         ("findings", counts(now["problems"])),
         ("engine", f"{now['engine_failures']} batches failed, {now['engine_replacements']} times replaced"),
         ("reloads", f"{now['reloads']} done, {now['reloads_failed']} failed"),

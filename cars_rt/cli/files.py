@@ -21,6 +21,7 @@ from cars_rt.console import (
     write_summary,
 )
 from cars_rt.daemon.settings import DaemonSettings
+from cars_rt.physics.fitness import shares
 from cars_rt.recorder import RecordSettings
 
 
@@ -64,6 +65,7 @@ def process(
     *,
     output: Annotated[Path, Parameter(name=("--output", "-o"))],
     model: str = DaemonSettings.model,
+    reference: Path | None = None,
     engine: str = DaemonSettings.engine,
     logs: Logs = Logging(),
 ) -> None:
@@ -76,9 +78,12 @@ def process(
     input
         .csv (raman shift, then one column per spectrum), .npz (spectra, raman_shift), .h5 (a recording).
     output
-        .npz, .h5 or .csv; gets raman, raman_shift and the model's name and hash.
+        .npz, .h5 or .csv; gets raman, raman_shift, flags, the deviation where the model states it, and the
+        model's name and hash.
     model
-        Name of a shipped model, or the path of an .onnx file.
+        Name of a model (also mem, maximum entropy), or the path of an .onnx file.
+    reference
+        Spectra of a purely non-resonant sample, such as glass, for the models kk and mem.
     engine
         What runs the model; auto takes the fastest that works here.
     """
@@ -91,12 +96,15 @@ def process(
             input,
             output,
             model=model,
+            reference=reference,
             engine=engine,
             progress=lambda count, total: bar.update(task, completed=count, total=total),
         )
     log.info(
         "%s: %d spectra of %d pixels by %s on %s", output, done.spectra, done.pixels, done.model, done.engine
     )
+    if done.flagged:
+        log.warning("%s: %s; see flags in the output", output, shares(done.flagged, done.spectra))
 
 
 @app.command
@@ -105,6 +113,7 @@ def verify(
     result: Path | None = None,
     *,
     model: str | None = None,
+    reference: Path | None = None,
     engine: str = DaemonSettings.engine,
     logs: Logs = Logging(log_level="warning"),
 ) -> None:
@@ -123,13 +132,15 @@ def verify(
         Recording of the result stream; the same file if not given.
     model
         The model's name or path, if it is not a shipped one.
+    reference
+        The reference that the model kk was given, if it was.
     engine
         What computes the results again.
     """
     from cars_rt.verify import verify as verify_recordings
 
     start_logging(logs)
-    findings = verify_recordings(raw, result or raw, model=model, engine=engine)
+    findings = verify_recordings(raw, result or raw, model=model, reference=reference, engine=engine)
     for finding in findings:
         mark = ("yes", "green") if finding.true else ("NO ", "bold red")
         console.print(Text.assemble(mark, "  ", finding.text), soft_wrap=True)

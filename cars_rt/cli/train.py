@@ -19,14 +19,20 @@ def train(
     """Train a network on simulated spectra.
 
     Ctrl-C and a power cut cost little: `--resume` goes on from the last checkpoint. Then `export` it.
+    With `--reference`, a model learns the envelope of one instrument, in minutes if it starts from one.
 
     Example: cars-rt train --network cnn --data bcars --out training/cnn
+    Example: cars-rt train --start cnn --reference glass.h5 --steps 1500 --out training/mine
     """
     needs("torch", "train")
+    from cars_rt.training.checkpoint import load
     from cars_rt.training.trainer import train as train_network
 
     start_logging(logs)
     checkpoint = train_network(settings)
+    measured = [entry for entry in load(checkpoint)["history"] if entry[2] is not None]
+    first, last = measured[0], measured[-1]
+    log.info("held-out spectra: median R2 %.4f at step %d, %.4f at the end", first[2], first[0], last[2])
     log.info("trained: %s; make a model of it with `cars-rt export %s -o NAME.onnx`", checkpoint, checkpoint)
 
 

@@ -6,6 +6,7 @@ Everything is compiled and checked beside what works, and taken over between two
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from cars_rt.daemon.shadow import Shadow
 from cars_rt.daemon.worker import Worker
-from cars_rt.engines import AUTO, EngineError, Model, engine_class, load_model, retrieving
+from cars_rt.engines import AUTO, EngineError, Model, load_model, require, retrieving, takes_reference
 from cars_rt.engines.base import Slab, usable_cores
 from cars_rt.protocol import Start
 
@@ -22,7 +23,6 @@ log = logging.getLogger("cars_rt.daemon")
 
 MAX_FAILURES = 3  # batches in a row that one kind of engine may lose before the next kind takes over
 CLOSE_S = 5.0  # how long a close waits for an engine's thread
-NOMINAL_AXIS = np.linspace(400, 3400, 1340)  # what is compiled to warm up, before the first run tells its own
 
 Answer = Callable[[str | None, Mapping[str, Any]], None]  # how a request is answered: error or result
 
@@ -56,8 +56,12 @@ class Compute:
     Raises ModelError if there is no such model, EngineError if there is no such engine here.
     """
 
-    def __init__(self, model: str, engine: str, max_batch: int, threads: int) -> None:
-        self.model = load_model(model)
+    def __init__(
+        self, model: str, engine: str, max_batch: int, threads: int, reference: Path | None = None
+    ) -> None:
+        """reference: for the models that take one, now or after a reload."""
+        self._reference = reference
+        self.model = self._load(model)
         self.engine = _known(engine)
         self.counters = Counters()
         self.worker: Worker | None = None
@@ -76,7 +80,7 @@ class Compute:
 
     def prepare(self, start: Start | None) -> None:
         """Compile for a run, unless that is done already; None: for no run, to warm up. Then ask `opened`."""
-        axis = NOMINAL_AXIS if start is None else start.raman_shift
+        axis = self.model.nominal_axis if start is None else start.raman_shift  # None: to warm up
         max_batch = max(self._max_batch, 1 if start is None else start.block)
         if (
             self.worker is not None
@@ -84,7 +88,7 @@ class Compute:
             and self.worker.fits(self.model, axis, max_batch)
         ):
             return
-        self._opening = self._compile(self.model, self._kinds(self.engine), axis, max_batch)
+        self._opening = self._compile(self.model, [self.engine], axis, max_batch)
 
     @property
     def opened(self) -> bool:
@@ -135,7 +139,7 @@ class Compute:
 
         Raises ModelError or EngineError if there is none; the answer comes later.
         """
-        wanted = self.model if model is None else load_model(model)
+        wanted = self.model if model is None else self._load(model)
         kind = self.engine if engine is None else _known(engine)
         if self._change is not None:
             raise EngineError("another change is under way; ask again when it is done")
@@ -144,7 +148,7 @@ class Compute:
 
     def start_shadow(self, model: str | None, engine: str | None, every: int) -> None:
         """Have a candidate compute every n-th batch, too. Raises ModelError or EngineError."""
-        wanted = self.model if model is None else load_model(model)
+        wanted = self.model if model is None else self._load(model)
         kind = self.engine if engine is None else _known(engine)
         self.stop_shadow()
         self.shadow = Shadow(self._beside(wanted, kind), wanted, kind, every)
@@ -216,8 +220,8 @@ class Compute:
 
     # -- helpers ------------------------------------------------------------------------------------
 
-    def _kinds(self, engine: str) -> list[str]:
-        return retrieving() if engine == AUTO else [engine]
+    def _load(self, model: str) -> Model:
+        return load_model(model, self._reference if takes_reference(model) else None)
 
     def _compile(self, model: Model, kinds: list[str], axis: NDArray[np.float64], max_batch: int) -> Worker:
         return Worker(model, kinds, axis, max_batch, self._threads, self._bell)
@@ -225,8 +229,10 @@ class Compute:
     def _beside(self, model: Model, engine: str) -> Worker:
         """A worker for the axis of now."""
         now = self.worker
-        axis, size = (NOMINAL_AXIS, self._max_batch) if now is None else (now.raman_shift, now.max_batch)
-        return self._compile(model, self._kinds(engine), axis, size)
+        axis, size = (
+            (model.nominal_axis, self._max_batch) if now is None else (now.raman_shift, now.max_batch)
+        )
+        return self._compile(model, [engine], axis, size)
 
     def _take_over(self, worker: Worker) -> None:
         old, self.worker = self.worker, worker
@@ -291,6 +297,6 @@ class Compute:
 
 def _known(engine: str) -> str:
     """The engine's name. Raises EngineError if there is none of it here."""
-    if engine != AUTO and (reason := engine_class(engine).unavailable()):
-        raise EngineError(f"{engine}: {reason}")
+    if engine != AUTO:
+        require(engine)
     return engine

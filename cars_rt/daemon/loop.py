@@ -26,7 +26,8 @@ from cars_rt.daemon.settings import OFF, DaemonSettings
 from cars_rt.daemon.snapshot import Phase, Snapshot, State
 from cars_rt.engines import EngineError, ModelError
 from cars_rt.physics.axis import AxisError
-from cars_rt.protocol import Closed, Event, Frame, Part, Reason, RunReader, Start
+from cars_rt.physics.fitness import NAMES
+from cars_rt.protocol import DEVIATION, FLAGS, Closed, Event, Frame, Part, Reason, RunReader, Start
 from cars_rt.stream import RETRY_S, Publisher, Subscriber
 
 log = logging.getLogger("cars_rt.daemon")
@@ -74,7 +75,9 @@ class Daemon:
             self.flight = FlightRecorder(settings.flight, settings.flight_seconds, settings.flight_mb)
         access = settings.access
         server = access.server(settings.publish)  # before anything starts
-        self.compute = Compute(settings.model, settings.engine, settings.max_batch, settings.threads)
+        self.compute = Compute(
+            settings.model, settings.engine, settings.max_batch, settings.threads, settings.reference
+        )
         opened: list[Subscriber | Publisher | Preview | Control | Compute] = [self.compute]
         try:
             self.subscriber = Subscriber(settings.listen, "raw", connect=False, security=access.client())
@@ -326,8 +329,12 @@ class Daemon:
         worker = self.compute.worker
         assert worker is not None
         self.compute.set_dark(*self.dark.of(start))
-        self.pipeline.begin()
         model = worker.model.provenance | {"engine": worker.engine.describe(), "made_by": worker.made_by}
+        model[FLAGS] = " ".join(NAMES.values())  # the names of the bits, lowest first
+        with_deviation = self.settings.deviation and bool(worker.engine.deviations)
+        if with_deviation:
+            model[DEVIATION] = "standard deviation of raman"
+        self.pipeline.begin(start.saturates_at, with_deviation)
         # Of a run that was joined late, numbers go on from where the driver is: who was there with the
         # daemon before us does not take our results for repeats of its own.
         self.run_open = replace(start, stream="raman", dtype="float32", dark=None, model=model)
@@ -345,7 +352,7 @@ class Daemon:
         self._closing = None
         # Another run may have begun when the receipt is made: it is about this one.
         ledger, begun, counted = self.ledger, self._raw, (closed.ledger, self.ledger)
-        stalls_before = self._stalls_before
+        stalls_before, flagged = self._stalls_before, self.pipeline.run_flagged
         self._unsettled.append(counted)
         made_by = self.pipeline.makers
 
@@ -354,6 +361,7 @@ class Daemon:
                 closed,
                 ledger,
                 made_by=made_by,
+                flagged=dict(flagged),
                 stalls=self.publisher.stalls - stalls_before,
                 source=begun.source if begun else "",
                 begun_ns=begun.time_ns if begun else 0,

@@ -17,6 +17,7 @@ import cars_rt
 from cars_rt.accounting import Cause
 from cars_rt.daemon.snapshot import Phase, Snapshot, State
 from cars_rt.latency import Latencies
+from cars_rt.physics.fitness import NAMES
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4  # every version of Prometheus reads it
 LOSSES = [cause.value for cause in Cause if cause is not Cause.REPEATED]  # a copy is no loss
@@ -61,6 +62,8 @@ def families(snapshot: Snapshot, age_s: float) -> Iterator[Metric]:
     yield _counter("cars_rt_spectra_sent", "Spectra sent.", s.spectra_out)
     lost = dict.fromkeys(LOSSES, 0) | dict(s.lost)
     yield _counters("cars_rt_spectra_lost", "Spectra lost, by cause.", "cause", lost)
+    flagged = dict.fromkeys(NAMES.values(), 0) | dict(s.flagged)
+    yield _counters("cars_rt_spectra_flagged", "Spectra that have a flag, by its name.", "flag", flagged)
     yield _counters("cars_rt_problems", "Findings about messages, by kind.", "kind", s.problems)
     text = "How often a subscriber stopped reading and was left out."
     yield _counter("cars_rt_subscriber_stalls", text, s.stalls)

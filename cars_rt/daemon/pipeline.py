@@ -5,10 +5,10 @@ slabs are taken there is no room, the loop stops reading, and spectra wait in th
 """
 
 import time
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import Future
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.accounting import MAX_RANGES
@@ -18,7 +18,8 @@ from cars_rt.daemon.worker import Computed, NotComputedError, Worker
 from cars_rt.engines import EngineError
 from cars_rt.engines.base import Slab
 from cars_rt.latency import Latencies
-from cars_rt.protocol import Band, Frame
+from cars_rt.physics.fitness import named
+from cars_rt.protocol import DEVIATION, FLAGS, Band, Frame
 from cars_rt.stream import Publisher
 
 HUNG_S = 60.0  # an engine that computes one batch for so long will not come back
@@ -59,6 +60,10 @@ class Pipeline:
         self._again: deque[Batch] = deque()  # that an engine did not come to, since it failed before
         self.latencies = {stage: Latencies() for stage in ("wait", "compute", "output", "total")}
         self.makers: list[tuple[int, str]] = []  # of the run: from which index on results were made by what
+        self.flagged: Counter[str] = Counter()  # spectra computed that have a flag, by its name, all runs
+        self.run_flagged: Counter[str] = Counter()
+        self._full_scale: float | None = None  # of the run's camera
+        self._with_deviation = False
         self.early_ns = 0  # how far a time stamp was ahead of our clock, at most
 
     # -- how full it is -----------------------------------------------------------------------------
@@ -94,10 +99,15 @@ class Pipeline:
 
     # -- a run --------------------------------------------------------------------------------------
 
-    def begin(self) -> None:
-        """A run begins: fill the slabs of the engine of now."""
+    def begin(self, full_scale: float | None = None, with_deviation: bool = False) -> None:
+        """A run begins: fill the slabs of the engine of now.
+
+        full_scale: counts at which the camera saturates. with_deviation: send it where the model states it.
+        """
         self.end()
         self.makers = []
+        self.run_flagged = Counter()
+        self._full_scale, self._with_deviation = full_scale, with_deviation
         self._fill_next()
 
     def end(self) -> None:
@@ -151,7 +161,7 @@ class Pipeline:
             weights, batch.bands = self._preview.weights, self._preview.bands
         batch.made_by = worker.made_by
         batch.submitted = time.perf_counter()
-        batch.computed = worker.compute(batch.slab, batch.rows, weights)
+        batch.computed = worker.compute(batch.slab, batch.rows, weights, self._full_scale)
         self.latencies["wait"].add((time.time_ns() - batch.frames[0][2]) / 1e6)
         self._computing.append(batch)
 
@@ -183,6 +193,10 @@ class Pipeline:
             computed = batch.computed.result()
             batch.done = now
             self.latencies["compute"].add(computed.seconds * 1e3)
+            if computed.flags.any():
+                found = named(computed.flags)
+                self.flagged.update(found)
+                self.run_flagged.update(found)
             counts = batch.counts[: batch.rows]
             if self._preview is not None:
                 self._preview.add(batch.frames, batch.bands, computed, counts, batch.made_by)
@@ -200,14 +214,19 @@ class Pipeline:
         while self._results:
             batch = self._results[0]
             assert batch.computed is not None
-            raman: NDArray[np.float32] = batch.computed.result().raman
+            computed = batch.computed.result()
+            whole: dict[str, NDArray[Any]] = {"raman": computed.raman, FLAGS: computed.flags}
+            if self._with_deviation and computed.deviation is not None:
+                whole[DEVIATION] = computed.deviation
             made_by, frames = batch.made_by, batch.frames
             while batch.sent < len(frames):
                 frame, row, received, before = frames[batch.sent]
                 now, time_ns = time.time_ns(), frame.time_ns
+                rows = slice(row, row + len(frame.block))
                 result = Frame(
                     "raman", frame.run, publisher.sequence, frame.index, time_ns,
-                    {"raman": raman[row : row + len(frame.block)]}, received, now, before + lost, made_by,
+                    {name: array[rows] for name, array in whole.items()},
+                    received, now, before + lost, made_by,
                 )  # fmt: skip
                 if not publisher.send(result):
                     return False

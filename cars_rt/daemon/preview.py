@@ -11,7 +11,8 @@ from cars_rt.accounting import Cause, Ledger
 from cars_rt.daemon.settings import SettingsError
 from cars_rt.daemon.worker import Computed
 from cars_rt.engines.base import Slab
-from cars_rt.protocol import MAX_BLOCK, Band, End, Frame, Start, check_band
+from cars_rt.physics.fitness import Flags
+from cars_rt.protocol import FLAGS, MAX_BLOCK, Band, End, Frame, Start, check_band
 from cars_rt.security import Access
 from cars_rt.stream import Publisher
 
@@ -25,15 +26,16 @@ DEFAULT_BANDS = (
     Band("ring breathing", 994.0, 1014.0),
 )
 
-Piece = tuple[int, tuple[Band, ...], NDArray[np.float32], str]  # first index, bands, (k, bands), made by
+#: First index, bands, their intensities (k, bands), flags (k,), made by.
+Piece = tuple[int, tuple[Band, ...], NDArray[np.float32], Flags, str]
 
 
 class Preview:
     """Collects band intensities as batches are computed, and publishes them in bundles.
 
     A frame of the stream holds `bands` (k, bands), the mean of raman over each band for k consecutive
-    spectra, and `latest_counts` and `latest_raman` (p,) of the last one. It drops for a slow viewer
-    rather than wait. Raises StreamError if the address cannot be bound.
+    spectra, their `flags` (k,), and `latest_counts` and `latest_raman` (p,) of the last one. It drops for a
+    slow viewer rather than wait. Raises StreamError if the address cannot be bound.
     """
 
     def __init__(self, address: str, bands: Sequence[Band] = (), security: Access = None) -> None:
@@ -97,9 +99,10 @@ class Preview:
         first, begin = frames[0][0].index, 0
         for frame, row, _, _ in frames:
             if frame.index != first + row - begin:  # spectra are missing in between
-                self._pieces.append((first, bands, computed.bands[begin:row], made_by))
+                part = slice(begin, row)
+                self._pieces.append((first, bands, computed.bands[part], computed.flags[part], made_by))
                 first, begin = frame.index, row
-        self._pieces.append((first, bands, computed.bands[begin:], made_by))
+        self._pieces.append((first, bands, computed.bands[begin:], computed.flags[begin:], made_by))
         self._latest = counts[-1].copy(), computed.raman[-1].copy()  # the slab will be filled again
         self._time_ns = frames[-1][0].time_ns
 
@@ -111,9 +114,9 @@ class Preview:
         counts, raman = self._latest
         latest = {"latest_counts": counts, "latest_raman": raman}
         pieces, self._pieces = _joined(self._pieces), []
-        for first, bands, values, made_by in pieces:
+        for first, bands, values, flags, made_by in pieces:
             for begin in range(0, len(values), MAX_BLOCK):
-                part = values[begin : begin + MAX_BLOCK]
+                part = slice(begin, begin + MAX_BLOCK)
                 self.publisher.send(
                     Frame(
                         stream="preview",
@@ -121,7 +124,7 @@ class Preview:
                         sequence=self.publisher.sequence,
                         index=first + begin,
                         time_ns=self._time_ns,
-                        arrays={"bands": part, **latest},
+                        arrays={"bands": values[part], FLAGS: flags[part], **latest},
                         made_by=made_by,
                         bands=bands,
                     )
@@ -183,12 +186,22 @@ def parse_band(text: str) -> Band:
 
 def _joined(pieces: Iterable[Piece]) -> list[Piece]:
     """Pieces that follow on as one."""
-    joined: list[tuple[int, tuple[Band, ...], list[NDArray[np.float32]], str]] = []
-    following = -1
-    for first, bands, values, made_by in pieces:
-        if joined and first == following and joined[-1][1] == bands and joined[-1][3] == made_by:
-            joined[-1][2].append(values)
+    joined: list[list[Piece]] = []
+    following: tuple[int, tuple[Band, ...], str] | None = None
+    for piece in pieces:
+        first, bands, values, _, made_by = piece
+        if (first, bands, made_by) == following:
+            joined[-1].append(piece)
         else:
-            joined.append((first, bands, [values], made_by))
-        following = first + len(values)
-    return [(first, bands, np.concatenate(values), made_by) for first, bands, values, made_by in joined]
+            joined.append([piece])
+        following = first + len(values), bands, made_by
+    return [
+        (
+            group[0][0],
+            group[0][1],
+            np.concatenate([values for _, _, values, _, _ in group]),
+            np.concatenate([flags for _, _, _, flags, _ in group]),
+            group[0][4],
+        )
+        for group in joined
+    ]

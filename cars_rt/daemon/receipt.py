@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cars_rt.accounting import MAX_RANGES, Ledger, Range
+from cars_rt.physics.fitness import shares
 from cars_rt.protocol import Closed, End
 
 log = logging.getLogger("cars_rt.daemon")
@@ -30,6 +31,7 @@ class Receipt:
     ranges: list[Range]  # of spectra lost: cause, index of the first, how many
     problems: Mapping[str, int]  # what was wrong with messages, by kind
     made_by: list[tuple[int, str]]  # from which index on results were made by what
+    flagged: Mapping[str, int]  # spectra computed that have a flag, by its name
     stalls: int  # how often a subscriber stopped reading and was left out
     source: str = ""
     begun_ns: int = 0
@@ -75,6 +77,8 @@ class Receipt:
             self.run, self.reason, self.announced, self.received, self.sent,
             Ledger(lost=Counter(self.lost), problems=Counter(self.problems)).describe(),
         )  # fmt: skip
+        if self.flagged:
+            log.warning("run %s: %s", self.run, shares(self.flagged, self.received))
 
     def write(self, folder: Path) -> None:
         """Write it as RUN.json; a folder that cannot be written costs a warning, not the run."""

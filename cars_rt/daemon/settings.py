@@ -43,7 +43,10 @@ class DaemonSettings:
     """Address at which `cars-rt ctl` is answered; none: it is not."""
 
     model: str = DEFAULT_MODEL
-    """Name of a shipped model, or the path of an .onnx file exported by `cars-rt export`."""
+    """Name of a model, or the path of an .onnx file exported by `cars-rt export`."""
+
+    reference: Path | None = None
+    """Spectra of a purely non-resonant sample, for the model kk, also after a reload; .csv, .npz or .h5."""
 
     engine: str = AUTO
     """What runs the model; auto takes the fastest that works here."""
@@ -68,6 +71,9 @@ class DaemonSettings:
 
     bands: tuple[str, ...] = ()
     """Bands of the preview, NAME=LOW:HIGH in cm-1; without any, bands of common interest."""
+
+    deviation: bool = False
+    """Also send the standard deviation that the model states for each point; doubles the output."""
 
     receipts: Path | None = None
     """Folder for a receipt of each run, RUN.json, and for measured darks."""

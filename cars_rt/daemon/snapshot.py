@@ -57,6 +57,7 @@ class Snapshot:
     source: str | None
     run_announced: int  # of the open run so far: sent, lost or under way
     run_lost: Mapping[str, int]  # of the open run, by cause
+    run_flagged: Mapping[str, int]  # of the open or the last run, by the flag's name
     runs: int  # runs closed
 
     frames_in: int
@@ -66,6 +67,7 @@ class Snapshot:
     lost: Mapping[
         str, int
     ]  # by cause, all runs; a gap stays here as missing, also if `end` then says upstream
+    flagged: Mapping[str, int]  # spectra computed that have a flag, by its name, all runs
     problems: Mapping[str, int]  # findings by kind, all runs
     stalls: int  # how often a subscriber stopped reading and was left out
 

@@ -3,6 +3,7 @@
 from cars_rt.console import Rate
 from cars_rt.daemon.snapshot import Snapshot
 from cars_rt.latency import Latencies
+from cars_rt.physics.fitness import shares
 
 
 class Status:
@@ -25,8 +26,9 @@ class Status:
         if now.run is None and not rate_in:
             return f"connected to {now.listen}, {now.state.value}; {now.runs} runs so far"
         lost = ", ".join(f"{count} {cause}" for cause, count in sorted(now.run_lost.items())) or "none"
+        flagged = shares(now.run_flagged, now.run_announced)
         paused = "PAUSED, " if now.state == "paused" else ""
         return (
             f"{paused}in {rate_in:.0f}/s, out {rate_out:.0f}/s, latency p50 {recent.percentile(50):.1f} ms, "
-            f"p99 {recent.percentile(99):.1f} ms, lost: {lost}"
+            f"p99 {recent.percentile(99):.1f} ms, lost: {lost}" + (f"; {flagged}" if flagged else "")
         )

@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
@@ -15,7 +16,9 @@ from numpy.typing import NDArray
 
 from cars_rt.engines import Engine, EngineError, Model, ModelError, compose, open_engine
 from cars_rt.engines.base import Slab
+from cars_rt.engines.model import RATIO
 from cars_rt.physics.axis import AxisError
+from cars_rt.physics.fitness import Fitness, Flags
 
 log = logging.getLogger("cars_rt.daemon")
 
@@ -57,6 +60,8 @@ class Worker:
         self._kinds = list(kinds)
         self._threads = threads
         self._engine: Engine | None = None
+        self._fitness: Fitness | None = None
+        self._dark_counts: Slab | None = None  # as the thread has given it to the engine
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._bell: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUSH)
         self._bell.setsockopt(zmq.LINGER, 0)
@@ -95,15 +100,22 @@ class Worker:
     def set_dark(self, dark: Slab, name: str) -> None:
         """Subtract this dark (pixels,) from batches submitted from now on."""
         self.dark = name
-        self._ask(lambda: self.engine.set_dark(dark))
+        self._ask(lambda: self._set_dark(dark))
 
-    def compute(self, slab: int, rows: int, weights: NDArray[np.float32] | None = None) -> "Future[Computed]":
+    def compute(
+        self,
+        slab: int,
+        rows: int,
+        weights: NDArray[np.float32] | None = None,
+        full_scale: float | None = None,
+    ) -> "Future[Computed]":
         """Compute the first rows of a slab. The future holds EngineError if the engine failed on it,
         NotComputedError if it did on an earlier one.
 
-        weights (pixels, bands): also the band intensities of each spectrum.
+        weights (pixels, bands): also the band intensities of each spectrum. full_scale: counts at which the
+        camera saturates, if known.
         """
-        return self._ask(lambda: self._compute(slab, rows, weights))
+        return self._ask(lambda: self._compute(slab, rows, weights, full_scale))
 
     def close(self) -> None:
         """Let the thread end once it has done what it was asked for; does not wait for it."""
@@ -149,21 +161,26 @@ class Worker:
                 reasons.append(str(error))
         if self._engine is None:
             raise EngineError("; ".join(reasons))
+        self._fitness = Fitness(self.raman_shift)
         self.free.extend(range(len(self._engine.inputs)))
 
-    def _compute(self, slab: int, rows: int, weights: NDArray[np.float32] | None) -> "Computed":
+    def _set_dark(self, dark: Slab) -> None:
+        self.engine.set_dark(dark)
+        self._dark_counts = dark.copy()
+
+    def _compute(
+        self, slab: int, rows: int, weights: NDArray[np.float32] | None, full_scale: float | None
+    ) -> "Computed":
         if self.broken:
             raise NotComputedError
-        engine, expected = self.engine, (self.max_batch, len(self.raman_shift))
+        engine = self.engine
         begin = time.perf_counter()
         try:
             engine.launch(slab, rows)
             engine.wait(slab)
-            output = engine.outputs[slab]
-            if output.shape != expected or output.dtype != np.float32:
-                raise EngineError(f"{engine.name} gave {output.dtype} {output.shape}, not float32 {expected}")
-            raman = output[:rows]
-            if not np.isfinite(raman).all():
+            raman = self._checked(engine.outputs[slab])[:rows]
+            deviation = self._checked(engine.deviations[slab])[:rows] if engine.deviations else None
+            if not np.isfinite(raman).all() or not (deviation is None or np.isfinite(deviation).all()):
                 raise EngineError(f"{engine.name} gave values that are not finite")
         except BaseException:
             self.failures += 1
@@ -171,13 +188,27 @@ class Worker:
             raise
         self.failures = 0
         seconds = time.perf_counter() - begin
-        return Computed(raman, None if weights is None else raman @ weights, seconds)
+        ratio = raman if engine.retrieves and self.model.card.target == RATIO else None
+        assert self._fitness is not None
+        flags = self._fitness.flags(engine.inputs[slab][:rows], ratio, self._dark_counts, full_scale)
+        bands = None if weights is None else raman @ weights
+        return Computed(raman, deviation, flags, bands, seconds)
+
+    def _checked(self, output: Slab) -> Slab:
+        expected = (self.max_batch, len(self.raman_shift))
+        if output.shape != expected or output.dtype != np.float32:
+            raise EngineError(
+                f"{self.engine.name} gave {output.dtype} {output.shape}, not float32 {expected}"
+            )
+        return output
 
 
+@dataclass(frozen=True, eq=False, slots=True)
 class Computed:
-    """What came of a batch: raman (rows, pixels), a view of the slab, and bands (rows, bands)."""
+    """What came of a batch."""
 
-    __slots__ = ("bands", "raman", "seconds")
-
-    def __init__(self, raman: Slab, bands: NDArray[np.float32] | None, seconds: float) -> None:
-        self.raman, self.bands, self.seconds = raman, bands, seconds
+    raman: Slab  # (rows, pixels), a view of the slab
+    deviation: Slab | None  # as raman, where the model states it
+    flags: Flags  # (rows,)
+    bands: NDArray[np.float32] | None  # (rows, bands)
+    seconds: float  # that the engine took

@@ -1,5 +1,7 @@
 """The live picture in the terminal: the image at one Raman band while it is scanned, and the numbers."""
 
+from collections import Counter
+
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import RenderableType
@@ -8,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cars_rt.latency import Latencies
+from cars_rt.physics.fitness import named, shares
 from cars_rt.protocol import Frame, Start
 
 BAND_CM1 = (994.0, 1014.0)  # the ring breathing of toluene at 1004, polystyrene's at 1001
@@ -22,6 +25,7 @@ class Display:
     def __init__(self) -> None:
         self.latencies = Latencies()  # source's time stamp to here
         self.spectra = 0
+        self.flagged: Counter[str] = Counter()  # spectra that have a flag, by its name
         self.total: int | None = None
         self.image: NDArray[np.float32] | None = None  # (rows, columns), NaN where not scanned yet
         self._band: slice | None = None
@@ -38,6 +42,8 @@ class Display:
         """A block of results arrived."""
         self.latencies.add((now_ns - frame.time_ns) / 1e6)
         self.spectra += len(frame.block)
+        if frame.flags is not None and frame.flags.any():
+            self.flagged.update(named(frame.flags))
         if self.image is not None:
             band = frame.raman[:, self._band].mean(axis=1)
             self.image.reshape(-1)[frame.index : frame.index + len(band)] = band
@@ -55,6 +61,7 @@ class Display:
                 f"{self.latencies.percentile(50):.1f} ms median, {self.latencies.percentile(99):.1f} ms p99",
             ),
             ("image", BAND_NAME),
+            ("trust", shares(self.flagged, self.spectra) or "no spectrum has a flag"),
         ):
             numbers.add_row(Text(name, style="dim"), value)
         if self.image is None:

@@ -5,7 +5,9 @@ from cars_rt.protocol.errors import Fault, ProtocolError
 from cars_rt.protocol.layout import FrameWriter
 from cars_rt.protocol.limits import MAX_BANDS, MAX_BLOCK, MAX_PAYLOAD_BYTES, MAX_PIXELS, VERSION
 from cars_rt.protocol.messages import (
+    DEVIATION,
     DTYPES,
+    FLAGS,
     STREAMS,
     Band,
     End,
@@ -18,7 +20,9 @@ from cars_rt.protocol.messages import (
 from cars_rt.protocol.reader import Closed, Event, RunReader
 
 __all__ = [
+    "DEVIATION",
     "DTYPES",
+    "FLAGS",
     "MAX_BANDS",
     "MAX_BLOCK",
     "MAX_PAYLOAD_BYTES",

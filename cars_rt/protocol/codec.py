@@ -31,7 +31,9 @@ from cars_rt.protocol.limits import (
     VERSION,
 )
 from cars_rt.protocol.messages import (
+    DEVIATION,
     DTYPES,
+    FLAGS,
     LATEST,
     MAIN_ARRAY,
     STREAMS,
@@ -261,8 +263,19 @@ def _check_frame(frame: Frame) -> None:
                 raise ProtocolError(Fault.SHAPE, f"{name} must be one spectrum, not {array.shape}")
         elif array.shape[:1] != main.shape[:1]:
             raise ProtocolError(Fault.SHAPE, f"{name} has shape {array.shape} beside {main.shape}")
+    if (flags := frame.flags) is not None:
+        _must_be(FLAGS, flags, np.uint8, main.shape[:1])
+    if (deviation := frame.deviation) is not None:
+        _must_be(DEVIATION, deviation, np.float32, main.shape)
     if max(frame.sequence + 1, frame.index + main.shape[0]) > MAX_COUNT:
         raise ProtocolError(Fault.FIELD, "sequence and index must leave room for the next frame's")
+
+
+def _must_be(name: str, array: NDArray[Any], dtype: type[np.generic], shape: tuple[int, ...]) -> None:
+    if array.dtype != dtype:
+        raise ProtocolError(Fault.DTYPE, f"{name} must be {dtype.__name__}, not {array.dtype}")
+    if array.shape != shape:
+        raise ProtocolError(Fault.SHAPE, f"{name} must be {shape}, not {array.shape}")
 
 
 def _bands(value: object) -> tuple[Band, ...]:

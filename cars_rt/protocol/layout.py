@@ -14,7 +14,7 @@ import numpy as np
 
 from cars_rt.protocol.codec import Part, encode
 from cars_rt.protocol.limits import MAX_COUNT
-from cars_rt.protocol.messages import DTYPES, MAIN_ARRAY, Frame
+from cars_rt.protocol.messages import DTYPES, Frame
 
 NUMBERS = ("sequence", "index", "time_ns")
 TIMES = ("time_in_ns", "time_out_ns")  # of the result stream, both or none
@@ -70,12 +70,12 @@ def _analysed(header: bytes) -> _Header | None:
 class FrameLayout:
     """Reads frames that are like one that was read the long way and passed on.
 
-    `of` makes one of such a frame with a single array, where that is possible.
+    `of` makes one of such a frame, where that is possible.
     """
 
     __slots__ = (
-        "_constants", "_dtype", "_frame", "_last_index", "_name", "_nbytes", "_order", "_pick", "_shape",
-        "_size", "_timed", "_topic", "_unpack",
+        "_arrays", "_constants", "_frame", "_last_index", "_order", "_parts", "_pick", "_size", "_timed",
+        "_topic", "_unpack",
     )  # fmt: skip
 
     def __init__(self, frame: Frame, parts: Sequence[Part], header: _Header) -> None:
@@ -88,30 +88,27 @@ class FrameLayout:
         self._timed = TIMES[0] in header.names
         wanted = (*NUMBERS, *TIMES) if self._timed else NUMBERS
         self._order = itemgetter(*(2 * header.names.index(name) + 1 for name in wanted))
-        ((self._name, array),) = frame.arrays.items()
-        self._dtype, self._shape, self._nbytes = array.dtype, array.shape, array.nbytes
-        self._last_index = MAX_COUNT - len(array)
+        self._parts = len(parts)
+        self._arrays = [
+            (name, array.dtype, array.shape, array.nbytes) for name, array in frame.arrays.items()
+        ]
+        self._last_index = MAX_COUNT - len(frame.block)
 
     @classmethod
     def of(cls, frame: Frame, parts: Sequence[Part]) -> "FrameLayout | None":
         """parts: those of which `frame` was decoded. Values that need a look at each other's have none."""
-        counts = frame.block
-        if len(parts) != 3 or not counts.size or (frame.stream == "raw" and counts.dtype.kind == "f"):
+        floats = frame.stream == "raw" and frame.block.dtype.kind == "f"
+        if floats or not all(array.size for array in frame.arrays.values()):
             return None
         header = _analysed(bytes(parts[1]))
         return None if header is None else cls(frame, parts, header)
 
     def read(self, parts: Sequence[Part], sequence: int, index: int) -> Frame | None:
         """The frame in these parts if it is the next in order; None if it has to go the long way."""
-        if len(parts) != 3:
+        if len(parts) != self._parts:
             return None
-        topic, header, payload = parts
-        if (
-            type(header) is not bytes
-            or len(header) != self._size
-            or topic != self._topic
-            or len(payload) != self._nbytes
-        ):
+        topic, header, *payloads = parts
+        if type(header) is not bytes or len(header) != self._size or topic != self._topic:
             return None
         values = self._unpack(header)
         if self._pick(values) != self._constants:
@@ -131,16 +128,21 @@ class FrameLayout:
             or index > self._last_index
         ):
             return None
-        if type(payload) is bytes:
-            array = np.ndarray(self._shape, self._dtype, payload)
-        elif type(payload) is memoryview and payload.itemsize == 1 and payload.c_contiguous:
-            array = np.ndarray(self._shape, self._dtype, payload)
-            array.flags.writeable = False
-        else:
-            return None
+        arrays = {}
+        for (name, dtype, shape, nbytes), payload in zip(self._arrays, payloads, strict=True):
+            if len(payload) != nbytes:
+                return None
+            if type(payload) is bytes:
+                array = np.ndarray(shape, dtype, payload)
+            elif type(payload) is memoryview and payload.itemsize == 1 and payload.c_contiguous:
+                array = np.ndarray(shape, dtype, payload)
+                array.flags.writeable = False
+            else:
+                return None
+            arrays[name] = array
         like = self._frame
         return Frame(
-            like.stream, like.run, sequence, index, time_ns, {self._name: array},
+            like.stream, like.run, sequence, index, time_ns, arrays,
             time_in_ns, time_out_ns, like.lost, like.made_by, like.bands,
         )  # fmt: skip
 
@@ -165,18 +167,19 @@ class FrameWriter:
         return parts
 
     def _learn(self, frame: Frame, parts: list[Part]) -> None:
-        header, array = _analysed(bytes(parts[1])), frame.block
-        if header is None or len(parts) != 3 or array.dtype not in DTYPES.values() or frame.bands is not None:
+        header = _analysed(bytes(parts[1]))
+        known = all(array.dtype in DTYPES.values() and array.size for array in frame.arrays.values())
+        if header is None or not known or frame.bands is not None:
             return
         self._header = header
         self._pack, self._constants = header.struct.pack, header.constants
         self._ranges = [header.ranges[name] for name in header.names]
         self._timed = TIMES[0] in header.names
-        self._topic, self._name = parts[0], MAIN_ARRAY[frame.stream]
+        self._topic = parts[0]
         self._same = (frame.stream, frame.run, frame.made_by)
         self._lost = frame.lost
-        self._shape, self._dtype = array.shape, array.dtype
-        self._last_index = MAX_COUNT - len(array)
+        self._arrays = [(name, array.dtype, array.shape) for name, array in frame.arrays.items()]
+        self._last_index = MAX_COUNT - len(frame.block)
 
     def _like_the_last(self, frame: Frame) -> list[Part] | None:
         """The parts, if this frame differs from the learned one only in numbers that are written as wide."""
@@ -186,13 +189,20 @@ class FrameWriter:
             or lost != self._lost
             or type(lost) is not type(self._lost)
             or frame.bands is not None
-            or len(arrays) != 1
-            or type(array := arrays.get(self._name)) is not np.ndarray
-            or array.dtype is not self._dtype
-            or array.shape != self._shape
-            or not array.flags.c_contiguous
+            or len(arrays) != len(self._arrays)
         ):
             return None
+        payload: list[Part] = []
+        for (name, array), (known, dtype, shape) in zip(arrays.items(), self._arrays, strict=True):
+            if (
+                type(array) is not np.ndarray
+                or array.dtype is not dtype
+                or array.shape != shape
+                or name != known
+                or not array.flags.c_contiguous
+            ):
+                return None
+            payload.append(array.data.cast("B"))
         sequence, index, time_ns = frame.sequence, frame.index, frame.time_ns
         time_in_ns, time_out_ns = frame.time_in_ns, frame.time_out_ns
         ranges = self._ranges
@@ -222,4 +232,4 @@ class FrameWriter:
                 return None
             one, two, three, four = self._constants
             header = self._pack(one, sequence, two, index, three, time_ns, four)
-        return [self._topic, header, array.data.cast("B")]
+        return [self._topic, header, *payload]

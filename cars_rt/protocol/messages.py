@@ -19,6 +19,9 @@ MAIN_ARRAY: Mapping[str, str] = {"raw": "counts", "raman": "raman", "preview": "
 #: Arrays (p,) of a preview frame: the latest spectrum, as it came and as it went out.
 LATEST: tuple[str, ...] = ("latest_counts", "latest_raman")
 
+#: Arrays of a result or preview frame that say how far to trust it, where the publisher knows.
+FLAGS, DEVIATION = "flags", "deviation"
+
 #: dtypes on the wire, all little-endian.
 DTYPES: Mapping[str, np.dtype[Any]] = {
     "uint8": np.dtype("u1"),
@@ -73,6 +76,13 @@ class Start:
         return len(self.raman_shift)
 
     @property
+    def saturates_at(self) -> float | None:
+        """Counts at which the camera saturates: as stated, or what its integers can hold; None if unknown."""
+        if self.full_scale is None and self.dtype.startswith("uint"):
+            return float(np.iinfo(DTYPES[self.dtype]).max)
+        return self.full_scale
+
+    @property
     def spectrum_bytes(self) -> int:
         """Bytes of one spectrum of the main array."""
         return self.pixels * DTYPES[self.dtype].itemsize
@@ -87,7 +97,7 @@ class Frame:
     sequence: int  # 0, 1, 2, ... without gaps, as sent by this publisher
     index: int  # index of the block's first spectrum in the run
     time_ns: int  # Unix time at which the camera had delivered the block, ns; kept through all stages
-    arrays: Mapping[str, NDArray[Any]]  # the main array (k, p) first; read-only views of the message
+    arrays: Mapping[str, NDArray[Any]]  # the main array (k, p), then others; read-only views of the message
     time_in_ns: int | None = None  # raman only: when the daemon received the block
     time_out_ns: int | None = None  # raman only: when the daemon sent it
     lost: int | None = None  # raman only: spectra of this run lost so far, all causes
@@ -108,6 +118,16 @@ class Frame:
     def raman(self) -> NDArray[np.float32]:
         """Im{chi_R} / chi_NR, (k, p), float32. KeyError on the raw stream."""
         return self.arrays["raman"]
+
+    @property
+    def flags(self) -> NDArray[np.uint8] | None:
+        """What is wrong with each spectrum, (k,), bits of cars_rt.Flag; None if nobody looked."""
+        return None if self.stream == "raw" else self.arrays.get(FLAGS)
+
+    @property
+    def deviation(self) -> NDArray[np.float32] | None:
+        """Standard deviation of raman as the model states it, (k, p), float32; None if it does not."""
+        return self.arrays.get(DEVIATION) if self.stream == "raman" else None
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -5,11 +5,14 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from cars_rt.errors import CarsRtError
+from cars_rt.reference import read_reference
 from cars_rt.training.batch import Batch
 from cars_rt.training.bcars import Bcars
 from cars_rt.training.protocols import PROTOCOLS
-from cars_rt.training.reference import read_reference
 from cars_rt.training.settings import TrainingError
+
+SHORTEST = 400.0  # cm-1, of an instrument's axis
 
 
 class Distribution(Protocol):
@@ -48,4 +51,11 @@ def distribution(name: str, reference: Path | None = None) -> Callable[[int, int
         return DISTRIBUTIONS[name]
     if name != Bcars.name:
         raise TrainingError(f"a reference narrows '{Bcars.name}', not '{name}', which is as published")
-    return partial(Bcars, reference=read_reference(reference))
+    try:
+        measured = read_reference(reference)
+    except CarsRtError as error:
+        raise TrainingError(str(error)) from None
+    span = measured.raman_shift[-1] - measured.raman_shift[0]
+    if span < SHORTEST:
+        raise TrainingError(f"{reference}: the reference spans {span:.0f} cm-1; {SHORTEST:.0f} are needed")
+    return partial(Bcars, reference=measured)

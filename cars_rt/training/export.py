@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from cars_rt.training.calibration import SEED as CALIBRATION_SEED
+from cars_rt.training.calibration import calibrate
 from cars_rt.training.checkpoint import load, load_weights
 from cars_rt.training.distribution import distribution
 from cars_rt.training.evaluation import HELD_OUT_SEED, evaluate
@@ -39,14 +41,14 @@ def export(
     Raises TrainingError for an unusable checkpoint, a missing package or a failed comparison.
     """
     content = load(checkpoint)
-    trained_on = content["settings"]["data"]
-    make = distribution(
-        trained_on, Path(reference) if (reference := content["settings"]["reference"]) else None
-    )
+    trained_on, reference = content["settings"]["data"], content["settings"].get("reference")
+    make = distribution(trained_on, Path(reference) if reference else None)
     model = build(content["network"], make(0, 1, 1).lengths)
     load_weights(model, content["average"], checkpoint)
     model.eval()
     data = make(HELD_OUT_SEED, 128, model.stride)
+    if isinstance(model, Retrieval):
+        calibrate(model, make(CALIBRATION_SEED, 64, model.stride))
     card = {
         "name": name,
         "version": version,

@@ -111,6 +111,12 @@ def valid() -> list[dict[str, Any]]:
     add("smallest frame, raman", frame("raman"), RAMAN)
     times = {"time_in_ns": TIME + 1, "time_out_ns": TIME + 2, "lost": 5, "made_by": "a1b2 onnxruntime start"}
     add("frame with every field, raman", frame("raman", sequence=1, index=2, **times), RAMAN)
+    flags: Array = ("flags", "uint8", [2], [0, 9])
+    deviation: Array = ("deviation", "float32", [2, 3], [0.5, 0.25, 0.125, 2.0, 1.0, 0.0625])
+    add("frame with flags, raman", frame("raman", sequence=1, index=2, **times), RAMAN, flags)
+    add(
+        "frame with every array, raman", frame("raman", sequence=1, index=2, **times), RAMAN, flags, deviation
+    )
     bands = {"bands": [["CH", 2800.0, 3050.0], ["amide I", 1630.0, 1690.0]]}
     latest = (
         ("latest_counts", "float32", [3], [1.0, 2.0, 3.0]),
@@ -120,6 +126,7 @@ def valid() -> list[dict[str, Any]]:
         "frame with every array, preview",
         frame("preview", sequence=1, index=2, made_by="a1b2 onnxruntime start", **bands),
         ("bands", "float32", [2, 2], [0.5, 0.25, 1.5, -0.25]),
+        flags,
         *latest,
     )
     add("smallest end, raw", end())
@@ -144,6 +151,12 @@ def valid() -> list[dict[str, Any]]:
     add("tolerated: keys in another order", dict(reversed(start(arrays=[list(AXIS[:3])]).items())), AXIS)
     add("tolerated: unknown keys", end(future={"a": [1, None, True]}, x="y"))
     add("tolerated: an unknown array in start", start(), ("future", "uint8", [1, 2], [1, 2]), AXIS)
+    add(
+        "tolerated: flags in the names of others, raw",
+        frame(),
+        COUNTS,
+        ("flags", "float32", [2], [0.5, 0.25]),
+    )
     add("tolerated: an unknown array in frame", frame("raman"), RAMAN, ("sigma", "float32", [2], [0.5, 0.25]))
     wide = frame(sequence=1, index=1, arrays=[list(COUNTS[:3])])
     narrow = msgpack.packb({"sequence": 1, "index": 1})[1:]
@@ -237,6 +250,16 @@ def invalid() -> list[dict[str, Any]]:
     add("dark of another length", "shape", message(start(), AXIS, ("dark", "float32", [2], [1.0, 1.0])))
     sigma: Array = ("sigma", "float32", [3], [1.0, 1.0, 1.0])
     add("a second array of other length", "shape", message(frame("raman"), RAMAN, sigma))
+    flags: Array = ("flags", "uint8", [2], [0, 1])
+    add("flags of float32", "dtype", message(frame("raman"), RAMAN, ("flags", "float32", [2], [0.0, 1.0])))
+    add("flags of every point", "shape", message(frame("raman"), RAMAN, ("flags", "uint8", [2, 3], [0] * 6)))
+    add("flags of other spectra", "shape", message(frame("raman"), RAMAN, ("flags", "uint8", [1], [0])))
+    add("flags that are cut", "truncated", [*message(frame("raman"), RAMAN, flags)[:-1], b"\0"])
+    add("flags that do not come", "parts", message(frame("raman"), RAMAN, flags)[:-1])
+    wide: Array = ("deviation", "float64", [2, 3], [1.0] * 6)
+    add("deviation of float64", "dtype", message(frame("raman"), RAMAN, wide))
+    short: Array = ("deviation", "float32", [2, 2], [1.0] * 4)
+    add("deviation of fewer points", "shape", message(frame("raman"), RAMAN, short))
     for name, axis in {
         "one point": [600.0],
         "a repeated point": [600.0, 600.0, 700.0],

@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from cars_rt.training.networks.layers import PHASES, Block, KramersKronigFeatures, Retrieval, convolution
 
+SLOPE = 0.1  # with 0, most units of the coarse levels are dead after a few thousand steps
+
 
 class Cnn(Retrieval):
     """Four levels of columns of 8, 16, 32 and 64 points; the deepest one sees the whole spectrum."""
@@ -14,7 +16,7 @@ class Cnn(Retrieval):
     stride = 8 * PHASES
 
     def __init__(self, widths: tuple[int, ...] = (64, 80, 96, 128), depths: tuple[int, ...] = (1, 1, 1, 2)):
-        super().__init__(UNet(widths, depths), widths[0])
+        super().__init__(UNet(widths, depths), widths[0], SLOPE)
 
 
 class UNet(nn.Module):
@@ -46,4 +48,4 @@ class UNet(nn.Module):
 
 
 def _blocks(count: int, channels: int, kernel: int) -> nn.Sequential:
-    return nn.Sequential(*[Block(channels, kernel) for _ in range(count)])
+    return nn.Sequential(*[Block(channels, kernel, SLOPE) for _ in range(count)])

@@ -15,19 +15,25 @@ def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, dilatio
     return nn.Conv2d(inputs, outputs, (1, kernel), (1, stride), (0, padding), (1, dilation))
 
 
+def activation(slope: float) -> nn.Module:
+    """max(x, slope x)."""
+    return nn.LeakyReLU(slope) if slope else nn.ReLU()
+
+
 class Block(nn.Module):
     """Two convolutions around a skip. The second starts at zero, so that the block starts as nothing;
     this trains as fast as with batch norm, and leaves nothing to fold on export."""
 
-    def __init__(self, channels: int, kernel: int) -> None:
+    def __init__(self, channels: int, kernel: int, slope: float) -> None:
         super().__init__()
+        self.activation = activation(slope)
         self.first = convolution(channels, channels, kernel)
         self.second = convolution(channels, channels, kernel)
         nn.init.zeros_(self.second.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, c, 1, t) to the same shape."""
-        result: Tensor = x + self.second(torch.relu(self.first(torch.relu(x))))
+        result: Tensor = x + self.second(self.activation(self.first(self.activation(x))))
         return result
 
 
@@ -101,9 +107,11 @@ class Retrieval(nn.Module):
     fixed_length = 0
     outputs = ("raman", "deviation")
 
-    def __init__(self, trunk: nn.Module, channels: int) -> None:
-        """trunk: features (b, KramersKronigFeatures.outputs, 1, t) to (b, channels, 1, t)."""
+    def __init__(self, trunk: nn.Module, channels: int, slope: float) -> None:
+        """trunk: features (b, KramersKronigFeatures.outputs, 1, t) to (b, channels, 1, t). slope: of the
+        activations below zero."""
         super().__init__()
+        self.activation = activation(slope)
         self.features = KramersKronigFeatures()
         self.trunk = trunk
         self.mix = convolution(channels + self.features.outputs, channels, 1)
@@ -122,13 +130,20 @@ class Retrieval(nn.Module):
         within one deviation."""
         with torch.autocast(spectrum.device.type, enabled=False):  # phases need float32
             features, sine, cosine = self.features(spectrum)
-        x = torch.relu(self.trunk(features))
-        x = self.head(torch.relu(self.mix(torch.cat([x, features], 1)))).float()
+        x = self.activation(self.trunk(features))
+        x = self.head(self.activation(self.mix(torch.cat([x, features], 1)))).float()
         p, q, r, s = (x[:, i * PHASES : (i + 1) * PHASES] for i in range(4))
-        return _unfolded(p * sine + q * cosine + r), _unfolded(torch.exp(s))
+        return unfolded(p * sine + q * cosine + r), unfolded(torch.exp(s))
+
+    @property
+    def deviation_head(self) -> tuple[Tensor, Tensor]:
+        """Views of the last layer's weight (PHASES, channels, 1, 1) and bias (PHASES,) that give the
+        deviation's logarithm."""
+        assert self.head.bias is not None
+        return self.head.weight[3 * PHASES :], self.head.bias[3 * PHASES :]
 
 
-def _unfolded(x: Tensor) -> Tensor:
+def unfolded(x: Tensor) -> Tensor:
     """(b, PHASES, 1, t) back to (b, length)."""
     result: Tensor = x.squeeze(2).transpose(1, 2).reshape(x.shape[0], -1)
     return result

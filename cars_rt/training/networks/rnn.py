@@ -14,7 +14,7 @@ class Rnn(Retrieval):
     stride = 2 * PHASES
 
     def __init__(self, width: int = 64, hidden: int = 96, layers: int = 2) -> None:
-        super().__init__(Recurrent(width, hidden, layers), width)
+        super().__init__(Recurrent(width, hidden, layers), width, slope=0)
 
 
 class Recurrent(nn.Module):
@@ -23,11 +23,11 @@ class Recurrent(nn.Module):
     def __init__(self, width: int, hidden: int, layers: int) -> None:
         super().__init__()
         self.stem = convolution(KramersKronigFeatures.outputs, width, 3)
-        self.encode = Block(width, 3)
+        self.encode = Block(width, 3, slope=0)
         self.down = convolution(width, hidden, 4, 2)
         self.recurrent = nn.GRU(hidden, hidden, layers, bidirectional=True)
         self.up = nn.ConvTranspose2d(2 * hidden, width, (1, 2), (1, 2))
-        self.decode = Block(width, 3)
+        self.decode = Block(width, 3, slope=0)
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""

@@ -1,0 +1,144 @@
+"""`cars-rt build`: plans of TensorRT, ahead of the first run."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+from cyclopts import Parameter
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress as Bar
+from rich.progress import TaskID
+from rich.table import Table
+from rich.text import Text
+
+from cars_rt.cli.app import Logs, app, progress_bar
+from cars_rt.console import Logging, fail, log, start_logging
+from cars_rt.daemon.settings import DaemonSettings
+
+if TYPE_CHECKING:
+    from cars_rt.engines.tensorrt.layers import Layer
+
+WIDTH = 160  # where there is no terminal to ask
+MEGABYTE = 2**20
+
+
+@app.command
+def build(
+    model: str = DaemonSettings.model,
+    *,
+    like: Path | None = None,
+    axis: str | None = None,
+    precision: Literal["half", "float32"] = "half",
+    max_batch: int = DaemonSettings.max_batch,
+    workspace_mb: int = 1024,
+    cache: Path | None = None,
+    inspect: Annotated[bool, Parameter(help="Show the layers.")] = False,
+    logs: Logs = Logging(),
+) -> None:
+    """Build a model with TensorRT for an instrument, so that the daemon need not at its first run.
+
+    A plan is for one model, one axis, one precision and one version of TensorRT. TensorRT-RTX builds without
+    a GPU, too, for all RTX cards; TensorRT builds for the GPU that is there.
+
+    Example: cars-rt build cnn --like scan.h5
+
+    Parameters
+    ----------
+    model
+        Name of a shipped model, or the path of an .onnx file.
+    like
+        A file of spectra (.h5, .npz, .csv) whose axis is the instrument's.
+    axis
+        In its place an axis of even steps: LOW:HIGH:PIXELS in cm-1.
+    precision
+        Of the network; what is before and after it stays float32.
+    max_batch
+        Most spectra computed at once; that of `run`.
+    workspace_mb
+        Memory of the GPU that layers may use while they compute.
+    cache
+        Folder for plans; the daemon finds it if CARS_RT_CACHE names it, too.
+    """
+    from cars_rt.engines import compose, load_model
+    from cars_rt.engines.base import FLOAT16, FLOAT32, EngineError
+    from cars_rt.engines.tensorrt.engine import plan_of
+    from cars_rt.engines.tensorrt.gpu import find_gpu
+    from cars_rt.engines.tensorrt.layers import fused_layers, read_layers
+    from cars_rt.engines.tensorrt.plans import Plans
+    from cars_rt.engines.tensorrt.product import choose
+    from cars_rt.engines.tensorrt.recipe import recipe
+
+    start_logging(logs)
+    if min(max_batch, workspace_mb) < 1:
+        fail("--max-batch and --workspace-mb must be 1 or more")
+    graph = compose(load_model(model), _axis(like, axis))
+    try:
+        gpu = find_gpu()
+    except EngineError as error:
+        log.debug("%s", error)
+        gpu = None
+    product = choose(gpu)
+    kind = FLOAT16 if precision == "half" else FLOAT32
+    made = recipe(graph, product, gpu, kind, max_batch, workspace_mb)
+    plans = Plans(cache)
+    with progress_bar() as bar:
+        plan = plan_of(made, gpu, plans, _Phases(bar))
+    if inspect:
+        _show(read_layers(made) if gpu is None else fused_layers(product, plan))
+    log.info(
+        "%s for %d pixels, %s, batches up to %d, %s %s for %s: %.1f MB in %s",
+        made.key.model,
+        graph.pixels,
+        made.key.precision,
+        max_batch,
+        product.title,
+        made.key.version,
+        made.key.target,
+        len(plan) / MEGABYTE,
+        plans.path(made.key.name),
+    )
+
+
+def _show(layers: "list[Layer]") -> None:
+    out = Console(highlight=False)
+    if not out.is_terminal:
+        out.width = max(out.width, WIDTH)
+    table = Table("layer", "kind", "output", box=None, pad_edge=False)
+    for layer in layers:
+        table.add_row(Text(layer.name), layer.kind, layer.output)
+    out.print(table)
+
+
+def _axis(like: Path | None, axis: str | None) -> NDArray[np.float64]:
+    if (like is None) == (axis is None):
+        fail("give the instrument's axis: --like FILE, or --axis LOW:HIGH:PIXELS")
+    if like is not None:
+        from cars_rt.spectra import read_spectra
+
+        return read_spectra(like).raman_shift
+    try:
+        low, high, pixels = str(axis).split(":")
+        return np.linspace(float(low), float(high), int(pixels))
+    except ValueError:
+        fail(f"--axis takes LOW:HIGH:PIXELS in cm-1, such as 400:3400:1340, not {axis!r}")
+
+
+class _Phases:
+    """The builder's phases as lines under each other, gone when they are over."""
+
+    def __init__(self, bar: Bar) -> None:
+        self._bar = bar
+        self._tasks: dict[str, tuple[TaskID, int]] = {}
+
+    def start(self, phase: str, parent: str | None, steps: int) -> None:
+        depth = self._tasks[parent][1] + 1 if parent in self._tasks else 0
+        self._tasks[phase] = (self._bar.add_task("  " * depth + phase, total=steps), depth)
+
+    def step(self, phase: str, done: int) -> None:
+        if phase in self._tasks:
+            self._bar.update(self._tasks[phase][0], completed=done)
+
+    def finish(self, phase: str) -> None:
+        if phase in self._tasks:
+            self._bar.remove_task(self._tasks.pop(phase)[0])

@@ -1,0 +1,247 @@
+"""Fitness: whether a spectrum and its result can be trusted, as flags that travel with the result.
+
+Four checks look at the counts alone (saturated, empty, spike), one at counts and result together. The
+latter reconstructs what the result implies for the counts: with R = Im{chi_R} / chi_NR and its Hilbert
+transform H[R] = Re{chi_R} / chi_NR (Kramers and Kronig),
+
+    ln I = ln S + ln((1 + H[R])^2 + R^2),
+
+and the envelope S is smooth. So the structure of ln I at the width of lines, l, should be the one that
+R implies, m, and the slope of l over m should be 1, whatever the envelope, the noise or the model. Both are
+seen through a second difference and weighed by the noise, which the spectrum itself shows in the third
+differences of its pixels. A result that says nothing above the noise agrees with every spectrum.
+
+Thresholds: `python tests/fitness.py` measures how often each flag is raised on spectra of many kinds, with
+the distributions behind it; docs/fitness.md has its table and says which threshold follows from what.
+"""
+
+from collections.abc import Mapping
+from enum import IntFlag
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cars_rt.physics.axis import check_raman_shift
+
+Floats = NDArray[np.float32]
+Flags = NDArray[np.uint8]
+
+
+class Flag(IntFlag):
+    """One bit of a spectrum's flags, uint8. Bits that are not named here are to be ignored."""
+
+    SATURATED = 1  # pixels at the camera's full scale, or a plateau below it
+    EMPTY = 2  # nothing above the dark and the noise: no beam, a closed shutter
+    SPIKE = 4  # a jump that no optics lets through: a cosmic ray, a hot pixel, a step
+    UNLIKE = 8  # counts do not show what the result implies: not what the model was trained on
+
+
+NAMES: Mapping[Flag, str] = {flag: str(flag.name).lower() for flag in Flag}
+
+BLOCK = 32  # pixels over which noise and light count as the same
+FEWEST_PIXELS = 2 * BLOCK  # of which something can be said at all, beyond full scale
+BIN_CM1 = 6.0  # pixels are averaged to about this for the reconstruction: below the width of most lines
+MOST_BINS = 1024  # its cost grows with their square
+LAG_CM1 = 18.0  # of the second difference: passes lines, 10 to 50 cm-1 wide, and not the envelope
+BEYOND_CM1 = 400.0  # a result that is not zero at the end of the axis is taken to go on for so long
+LEAST_SIGNAL = 5.0  # of a bin, in its noise; with less, the logarithm has no use
+ROWS = 32  # spectra looked at together, so that what is computed stays in the processor's cache
+
+FULL_PIXELS = 3  # at full scale; a cosmic ray fills one or two
+PLATEAU_PIXELS = 16  # within half of the noise from the brightest; 4 are usual, a broad maximum has some 10
+LEAST_LIGHT = 1.2  # of the brightest block above the darkest, in the noise of one pixel; noise gives 0.8
+LEAST_SPIKE = 8.0  # of a pixel above the mean of its neighbours, in the noise; noise gives 6 at most
+SPIKE_SHARE = 0.6  # of its height that a spike has already above the next pixel; lines have less
+LEAST_IMPLIED = 60.0  # sum of the implied structure's squares, in the noise
+LEAST_SLOPE = 0.5  # of the structure in the counts over the implied one
+
+_NOISE_OF_THIRD = np.float32(np.sqrt(np.pi / 2) / np.sqrt(20))  # mean |third difference| to deviation
+
+
+class Fitness:
+    """The flags of spectra from one instrument axis.
+
+    Immutable after construction; about a megabyte for 1340 pixels.
+    """
+
+    def __init__(self, raman_shift: ArrayLike) -> None:
+        """raman_shift: (p,), cm-1. Raises AxisError for an axis that cannot be."""
+        axis = check_raman_shift(raman_shift)
+        pixels, pitch = len(axis), float(np.median(np.abs(np.diff(axis))))
+        self._width = max(1, round(BIN_CM1 / pitch), -(-pixels // MOST_BINS))  # pixels of a bin
+        bins = pixels // self._width
+        centres = axis[: bins * self._width].reshape(bins, self._width).mean(axis=1)
+        self._lag = max(1, round(LAG_CM1 / (pitch * self._width)))
+        self._bins = bins
+        self._blocks = pixels // BLOCK
+        self._bright = self._blocks * 4 // 5
+        self._firsts = np.arange(self._blocks) * BLOCK
+        in_block = np.diff(
+            np.append(self._firsts, pixels - 3)
+        )  # third differences; the last block takes the rest
+        self._noise_of_sum = np.asarray(_NOISE_OF_THIRD / np.maximum(in_block, 1), np.float32)
+        self._useful = pixels >= FEWEST_PIXELS and bins > 8 * self._lag
+        self._transform = hilbert_matrix(centres) if self._useful else np.zeros((0, 0), np.float32)
+        self._block_of_bin = np.minimum(np.arange(bins) * self._width // BLOCK, max(self._blocks - 1, 0))
+
+    def flags(
+        self,
+        counts: Floats,
+        raman: Floats | None,
+        dark: Floats | None = None,
+        full_scale: float | None = None,
+    ) -> Flags:
+        """Flags (k,) uint8 of counts (k, p) float32 and their result.
+
+        raman: (k, p), Im{chi_R} / chi_NR; None where the result is something else, and UNLIKE is not
+        looked for. dark: (p,) counts. full_scale: counts at which the camera saturates, if known.
+        """
+        found = np.zeros(len(counts), np.uint8)
+        with np.errstate(all="ignore"):  # counts near the largest float32: what comes of it is UNLIKE
+            for first in range(0, len(counts), ROWS):
+                rows = slice(first, first + ROWS)
+                part = counts[rows]
+                signal = part if dark is None else part - dark
+                found[rows] = self._look(part, signal, None if raman is None else raman[rows], full_scale)
+        return found
+
+    def _look(self, counts: Floats, signal: Floats, raman: Floats | None, full_scale: float | None) -> Flags:
+        brightest = counts.max(axis=1)
+        saturated = np.zeros(len(counts), bool)
+        if full_scale is not None and brightest.max() >= full_scale:
+            saturated = (counts >= full_scale).sum(axis=1) >= min(FULL_PIXELS, counts.shape[1])
+        flags = saturated * np.uint8(Flag.SATURATED)
+        if not self._useful:
+            return flags
+        light, noise = self._blocked(signal), self._noise(signal)
+        # Shot noise grows with the light, so that bright blocks have at least this, unless they saturate.
+        bright = np.partition(noise, self._bright, axis=1)[:, self._bright]
+        near = counts >= (brightest - bright / 2)[:, None]
+        plateau = (near.sum(axis=1) >= PLATEAU_PIXELS) & (bright >= 1)  # less is the rounding of counts
+        above = light.max(axis=1) - np.maximum(light.min(axis=1), 0)
+        empty = above <= np.float32(LEAST_LIGHT) * noise.mean(axis=1)
+        # Without light there is neither a plateau nor a structure, only noise.
+        flags |= (plateau & ~empty) * np.uint8(Flag.SATURATED)
+        flags |= empty * np.uint8(Flag.EMPTY)
+        flags |= self._spikes(signal, noise) * np.uint8(Flag.SPIKE)
+        if raman is not None:
+            flags |= (self._unlike(signal, noise, raman) & ~empty) * np.uint8(Flag.UNLIKE)
+        return flags
+
+    def _blocked(self, values: Floats) -> Floats:
+        """Means over blocks, (k, blocks)."""
+        means = np.add.reduceat(values[:, : self._blocks * BLOCK], self._firsts, axis=1)
+        means *= np.float32(1 / BLOCK)
+        return np.asarray(means)
+
+    def _noise(self, signal: Floats) -> Floats:
+        """The noise's deviation in one pixel, (k, blocks): third differences leave little else."""
+        steps = signal[:, 1:] - signal[:, :-1]
+        bends = steps[:, 1:] - steps[:, :-1]
+        third = bends[:, 1:] - bends[:, :-1]
+        np.abs(third, out=third)
+        sums = np.add.reduceat(third, self._firsts, axis=1)
+        sums *= self._noise_of_sum
+        return np.asarray(sums)
+
+    def _spikes(self, signal: Floats, noise: Floats) -> NDArray[np.bool_]:
+        """Whether some pixel stands alone above its neighbours."""
+        inner = self._blocks * BLOCK
+        end = min(inner, signal.shape[1] - 1)
+        above = np.empty((len(signal), inner), np.float32)  # twice the height
+        above[:, 0] = above[:, -1] = 0
+        middle = above[:, 1:end]
+        np.multiply(signal[:, 1:end], 2, out=middle)
+        middle -= signal[:, : end - 1]
+        middle -= signal[:, 2 : end + 1]
+        highest = np.maximum.reduceat(above, self._firsts, axis=1)
+        found = np.zeros(len(signal), bool)
+        for row, block in np.argwhere(highest > 2 * LEAST_SPIKE * noise):  # few
+            pixel = block * BLOCK + int(above[row, block * BLOCK : (block + 1) * BLOCK].argmax())
+            if 3 <= pixel < signal.shape[1] - 3:
+                wider = [
+                    2 * signal[row, pixel] - signal[row, pixel - by] - signal[row, pixel + by]
+                    for by in (2, 3)
+                ]
+                found[row] |= above[row, pixel] > SPIKE_SHARE * max(abs(each) for each in wider)
+        return found
+
+    def _unlike(self, signal: Floats, noise: Floats, raman: Floats) -> NDArray[np.bool_]:
+        """Whether the counts lack the structure that the result implies."""
+        intensity, ratio = self._binned(signal), self._binned(raman)
+        deviation = noise[:, self._block_of_bin] / np.float32(np.sqrt(self._width))
+        known = intensity > LEAST_SIGNAL * deviation
+        np.maximum(intensity, np.float32(1e-6), out=intensity)
+        deviation /= intensity
+        deviation *= deviation  # the variance of ln I
+        real = ratio @ self._transform
+        real += 1
+        real *= real
+        ratio *= ratio
+        real += ratio
+        np.maximum(real, np.float32(1e-4), out=real)
+        implied = self._second_difference(np.log(real, out=real))
+        structure = self._second_difference(np.log(intensity, out=intensity))
+        lag, ends = self._lag, slice(2 * self._lag, None)
+        seen = known[:, lag:-lag] & known[:, ends] & known[:, : -2 * lag]
+        variance = 4 * deviation[:, lag:-lag] + deviation[:, ends] + deviation[:, : -2 * lag]
+        weighted = np.where(seen, implied / np.maximum(variance, np.float32(1e-10)), np.float32(0))
+        strength = np.einsum("kp,kp->k", weighted, implied)
+        shown = np.einsum("kp,kp->k", weighted, structure)
+        # NaN is unlike anything.
+        return np.asarray(~((strength < LEAST_IMPLIED) | (shown >= LEAST_SLOPE * strength)))
+
+    def _binned(self, values: Floats) -> Floats:
+        if self._width == 1:
+            return values.copy()
+        whole = values[:, : self._bins * self._width]
+        binned = whole[:, :: self._width].copy()
+        for pixel in range(1, self._width):
+            binned += whole[:, pixel :: self._width]
+        binned *= np.float32(1 / self._width)
+        return binned
+
+    def _second_difference(self, values: Floats) -> Floats:
+        lag = self._lag
+        difference = 2 * values[:, lag:-lag]
+        difference -= values[:, 2 * lag :]
+        difference -= values[:, : -2 * lag]
+        return difference
+
+
+def hilbert_matrix(raman_shift: ArrayLike) -> Floats:
+    """The matrix M, (p, p) float32, for which R @ M is Re{chi_R} to R = Im{chi_R}, both (n, p).
+
+    Kramers and Kronig: Re(w) = 1/pi P int Im(w') / (w' - w) dw', by the trapezoidal rule; the singular
+    cell gives the slope of R. Beyond the ends R is taken as constant for BEYOND_CM1 and then as zero, so that
+    a line cut off there makes no pole. Raises AxisError for an axis that `check_raman_shift` refuses.
+    """
+    axis = check_raman_shift(raman_shift)
+    points = len(axis)
+    width = np.abs(np.gradient(axis))
+    distance = axis[:, None] - axis[None, :]
+    np.fill_diagonal(distance, np.inf)
+    matrix = width[:, None] / distance
+    inner = np.arange(1, points - 1)
+    slope = width[inner] / (axis[inner + 1] - axis[inner - 1])
+    matrix[inner + 1, inner] += slope
+    matrix[inner - 1, inner] -= slope
+    for end, other in ((0, -1), (-1, 0)):
+        away = np.abs(axis - axis[end]) + width[end] / 2
+        matrix[end] += np.sign(axis[end] - axis[other]) * np.log1p(BEYOND_CM1 / away)
+    return np.asarray(matrix / np.pi, np.float32)
+
+
+def shares(flagged: Mapping[str, int], spectra: int) -> str:
+    """Spectra with a flag, by its name, in a phrase such as "12 % of the spectra saturated"."""
+    parts = [
+        f"{100 * number / max(spectra, number, 1):.2g} % {'of the spectra ' * (not place)}{name}"
+        for place, (name, number) in enumerate(flagged.items())
+    ]
+    return ", ".join(parts)
+
+
+def named(counted: ArrayLike) -> dict[str, int]:
+    """How many spectra have each flag, from flags (n,) uint8: name to number, only what there is."""
+    flags = np.asarray(counted)
+    return {name: number for flag, name in NAMES.items() if (number := int(((flags & flag) != 0).sum()))}

@@ -1,0 +1,71 @@
+"""A measured non-resonant background: what one's own instrument shows without molecules."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cars_rt.physics.axis import Grid, resampling_matrix
+from cars_rt.spectra import SpectraError, read_spectra
+
+SLACK = 2.0  # steps of a grid that it may reach beyond the reference's axis
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """The mean spectrum of a purely non-resonant sample, such as glass.
+
+    raman_shift: (p,) float64, cm-1, ascending. counts: (p,) float64, above dark, positive. source: where
+    it is from, for messages.
+    """
+
+    raman_shift: NDArray[np.float64]
+    counts: NDArray[np.float64]
+    source: str = "the reference"
+
+    @property
+    def sha256(self) -> str:
+        """Of axis and counts, whatever file they came in."""
+        content = [part.astype("<f8").tobytes() for part in (self.raman_shift, self.counts)]
+        return hashlib.sha256(b"".join(content)).hexdigest()
+
+    def envelope(self, raman_shift: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Counts at other places, (q,) float64; edges are repeated."""
+        return np.interp(raman_shift, self.raman_shift, self.counts)
+
+    def on_grid(self, grid: Grid) -> NDArray[np.float64]:
+        """Counts over their mean on a grid, (length,) float64, blurred as the counts of a sample are.
+
+        Raises SpectraError if the reference does not cover the grid.
+        """
+        low, high = float(self.raman_shift[0]), float(self.raman_shift[-1])
+        first, last = grid.start, grid.start + grid.step * (grid.length - 1)
+        if low > first + SLACK * grid.step or high < last - SLACK * grid.step:
+            raise SpectraError(
+                f"{self.source}: the reference covers {low:.0f} to {high:.0f} cm-1, the axis {first:.0f} to "
+                f"{last:.0f}; measure it on the same axis"
+            )
+        scaled = self.counts / self.counts.mean()
+        return np.asarray(scaled @ resampling_matrix(self.raman_shift, grid.raman_shift), np.float64)
+
+
+def read_reference(path: Path) -> Reference:
+    """The reference in a file of spectra, which are averaged (see `cars_rt.spectra.read_spectra`).
+
+    Raises SpectraError if it cannot be read or is not above the dark everywhere.
+    """
+    spectra = read_spectra(path)
+    axis, counts = spectra.raman_shift, spectra.counts.mean(axis=0, dtype=np.float64)
+    if spectra.dark is not None:
+        counts = counts - spectra.dark
+    if axis[0] > axis[-1]:
+        axis, counts = axis[::-1], counts[::-1]
+    low = np.flatnonzero(counts <= 0)
+    if low.size:
+        raise SpectraError(
+            f"{path}: the reference is {counts[low[0]]:g} above dark at {axis[low[0]]:.0f} cm-1 (and at "
+            f"{low.size} of {len(axis)} pixels in all not positive); it needs light at every pixel"
+        )
+    return Reference(np.ascontiguousarray(axis), np.ascontiguousarray(counts), str(path))

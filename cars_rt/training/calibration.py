@@ -1,0 +1,37 @@
+"""Making the deviation true: the weights that are kept, an average, err less than those it was learnt on."""
+
+import torch
+from torch import Tensor, nn
+
+from cars_rt.training.batch import cropped, padded
+from cars_rt.training.distribution import Distribution
+from cars_rt.training.losses import deviation_loss
+from cars_rt.training.networks.layers import Retrieval, unfolded
+
+SEED = 3_000_017  # of the spectra used: neither trained on nor held out
+LEARNING_RATE = 5e-3
+
+
+def calibrate(network: Retrieval, data: Distribution, steps: int = 400) -> None:
+    """Train the last layer of the deviation alone, everything else being as it is, on the first `steps`
+    batches of `data`."""
+    hidden: list[Tensor] = []
+    hook = network.head.register_forward_pre_hook(lambda _, inputs: hidden.append(inputs[0]))
+    weight, bias = network.deviation_head
+    weight, bias = nn.Parameter(weight.clone()), nn.Parameter(bias.clone())
+    optimizer = torch.optim.Adam([weight, bias])
+    for step in range(steps):
+        batch = data[step]
+        with torch.no_grad():
+            raman = network(padded(batch.spectrum, network.stride))[0]
+        logarithm = nn.functional.conv2d(hidden.pop(), weight, bias)
+        length = batch.raman.shape[1]
+        deviation = cropped(unfolded(torch.exp(logarithm)), length)
+        optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - step / steps)
+        optimizer.zero_grad()
+        deviation_loss(deviation, batch.raman - cropped(raman, length)).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    hook.remove()
+    with torch.no_grad():
+        for old, new in zip(network.deviation_head, (weight, bias), strict=True):
+            old.copy_(new)

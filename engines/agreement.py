@@ -1,0 +1,68 @@
+"""Whether an engine agrees with the reference, float32 ONNX Runtime on the CPU, on a probe batch."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cars_rt.engines.base import BFLOAT16, FLOAT16, FLOAT32, Engine, EngineError, Slab
+from cars_rt.engines.graph import RAMAN, Graph
+from cars_rt.engines.registry import REFERENCE, engine_class
+
+TOLERANCE = 2e-2  # of a spectrum's maximum: what reduced precision may change
+TOLERANCES = {FLOAT32: 1e-4, FLOAT16: TOLERANCE, BFLOAT16: TOLERANCE}
+R2 = 1 - 5e-4  # of an engine's spectrum against the reference's, at least
+
+
+def check(engine: Engine) -> None:
+    """Compare an engine with the reference on a probe batch. Raises EngineError if they disagree."""
+    counts = probe(engine.graph)
+    results = engine.retrieve(counts)
+    for name, result in results.items():
+        if not np.isfinite(result).all():
+            raise EngineError(f"its {name} is not finite on a probe batch")
+    if engine.name == REFERENCE or not engine.retrieves:
+        return
+    with engine_class(REFERENCE)(engine.graph, len(counts), slabs=1) as reference:
+        expected = reference.retrieve(counts)
+    for name, result in results.items():
+        compare(f"its {name}", result, expected[name], engine.precision, name == RAMAN)
+
+
+def compare(what: str, result: Slab, expected: Slab, precision: str, shape: bool) -> None:
+    """Compare spectra (n, pixels) with the reference's; shape: also their R2, which a deviation, nearly flat
+    in places, does not have. Raises EngineError if they differ by more than this precision explains."""
+    difference = deviation(result, expected)
+    if not difference <= TOLERANCES[precision]:
+        raise EngineError(
+            f"{what} differs from {REFERENCE} by {difference:.2g} of the maximum; "
+            f"{TOLERANCES[precision]:g} is allowed in {precision}"
+        )
+    worst = float(r2(result, expected).min()) if shape else 1.0
+    if not worst >= R2:
+        raise EngineError(f"{what} has an R2 of {worst:.5f} to {REFERENCE}; at least {R2:g} is allowed")
+
+
+def deviation(result: Slab, expected: Slab) -> float:
+    """The largest difference between spectra (n, pixels), relative to each spectrum's maximum."""
+    scale = np.abs(expected).max(axis=1, keepdims=True)
+    return float((np.abs(result - expected) / np.maximum(scale, np.finfo(np.float32).tiny)).max())
+
+
+def r2(result: Slab, expected: Slab) -> NDArray[np.float64]:
+    """The coefficient of determination of each spectrum, (n,); 1 where both are the same."""
+    error = ((result - expected).astype(np.float64) ** 2).sum(axis=1)
+    spread = ((expected - expected.mean(axis=1, keepdims=True)).astype(np.float64) ** 2).sum(axis=1)
+    return np.where(error == 0, 1.0, 1 - error / np.maximum(spread, 1e-30))
+
+
+def probe(graph: Graph, count: int = 3) -> Slab:
+    """Spectra (count, pixels) of one to three lines on a falling background, in camera counts; always the
+    same."""
+    shift = graph.raman_shift
+    span, low = np.ptp(shift), shift.min()
+    rows = []
+    for number in range(count):
+        lines = 1 + number % 3
+        centres = low + span * (np.arange(lines) + 1 + 0.01 * (number // 3)) / (lines + 1)
+        chi = (6.0 / (centres[:, None] - shift - 5j)).sum(axis=0)
+        rows.append(30_000 * np.exp(-2 * (shift - low) / span) * np.abs(1 + chi) ** 2)
+    return np.array(rows, np.float32)

@@ -1,0 +1,86 @@
+"""Opening an engine: the one that was named, or the fastest one that works and agrees."""
+
+import logging
+
+from cars_rt.engines.agreement import check
+from cars_rt.engines.base import Engine, EngineError
+from cars_rt.engines.graph import Graph
+from cars_rt.engines.registry import AUTO, REFERENCE, engine_class, reason_against, require, retrieving
+from cars_rt.engines.rehearsal import Tried, rehearse
+
+log = logging.getLogger("cars_rt.engines")
+
+Attempts = dict[str, Tried]
+_rehearsed: dict[tuple[str, int, int, tuple[str, ...]], Attempts] = {}  # by model, batch, threads, candidates
+
+
+def open_engine(name: str, graph: Graph, max_batch: int, threads: int = 0) -> Engine:
+    """A compiled engine, checked on a probe batch; `auto` takes the fastest that passes.
+
+    `auto` tries the engines in a process of their own, once for a model, unless there is only one.
+    Raises EngineError with the reason (all reasons, for `auto`).
+    """
+    if name != AUTO:
+        require(name)
+        try:
+            return _open(name, graph, max_batch, threads)
+        except EngineError as error:
+            raise EngineError(f"{name}: {error}") from error
+    against = {each: reason_against(each) for each in retrieving()}
+    usable = [each for each, reason in against.items() if reason is None]
+    spare = [each for each in usable if engine_class(each).last_resort()]
+    attempts = {each: Tried(reason=reason) for each, reason in against.items() if reason is not None}
+    attempts |= _tried(graph, [each for each in usable if each not in spare], max_batch, threads)
+    ranked = sorted(
+        (each for each, tried in attempts.items() if not tried.reason), key=lambda each: -attempts[each].rate
+    )
+    # If the process itself could not be had, the reference is still there.
+    for candidate in [*ranked, *spare, *([] if REFERENCE in ranked else [REFERENCE])]:
+        try:
+            engine = _open(candidate, graph, max_batch, threads)
+        except EngineError as error:
+            attempts[candidate] = Tried(reason=str(error))
+            continue
+        attempts |= {each: Tried(reason="only if no other works") for each in spare if each not in attempts}
+        log.info("engine %s", _summary(engine, attempts))
+        return engine
+    raise EngineError(
+        "; ".join(f"{each}: {tried.reason}" for each, tried in attempts.items() if tried.reason)
+    )
+
+
+def _tried(graph: Graph, candidates: list[str], max_batch: int, threads: int) -> Attempts:
+    if len(candidates) < 2:
+        return {each: Tried() for each in candidates}
+    key = (graph.model.sha256, max_batch, threads, tuple(candidates))
+    if key not in _rehearsed:
+        _rehearsed[key] = rehearse(graph, candidates, max_batch, threads)
+    return dict(_rehearsed[key])
+
+
+def _open(name: str, graph: Graph, max_batch: int, threads: int) -> Engine:
+    try:
+        engine = engine_class(name)(graph, max_batch, threads=threads)
+    except EngineError:
+        raise
+    except Exception as error:  # of somebody else's engine
+        raise EngineError(f"cannot be opened ({type(error).__name__}: {error})") from error
+    try:
+        check(engine)
+    except BaseException:
+        engine.close()
+        raise
+    return engine
+
+
+def _summary(engine: Engine, attempts: Attempts) -> str:
+    """One line: what was chosen, and why not the others."""
+
+    def rate(tried: Tried) -> str:
+        return f"{tried.rate:,.0f} spectra/s" if tried.rate else "not measured"
+
+    chosen = attempts.get(engine.name, Tried())
+    others = (
+        f"{each}: {tried.reason or rate(tried)}" for each, tried in attempts.items() if each != engine.name
+    )
+    return "; ".join([f"{engine.describe()}, {rate(chosen)}", *others])

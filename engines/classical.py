@@ -1,0 +1,126 @@
+"""Classical retrieval among the models: not trained, and made for the grid that it runs on."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cars_rt.engines.base import Engine, Slab
+from cars_rt.engines.graph import SMALLEST_LEVEL, Graph, grid_for
+from cars_rt.engines.model import CLASSICAL, Card, Model, ModelError
+from cars_rt.engines.tracing import trace
+from cars_rt.errors import CarsRtError
+from cars_rt.physics.axis import Grid, resampling_matrix
+from cars_rt.physics.kramers_kronig import KramersKronig, Settings
+from cars_rt.physics.maximum_entropy import MaximumEntropy
+from cars_rt.reference import Reference, read_reference
+
+KK, MEM = CLASSICAL
+VERSION = "1"  # another one whenever results change
+STEP = 2.0  # cm-1
+SHORTEST = 100  # points
+LONGEST = 4096  # points; the Hilbert matrix has as many rows and as many columns
+METHODS = {KK: "Kramers-Kronig retrieval", MEM: "Maximum entropy retrieval"}
+
+
+@dataclass(frozen=True, eq=False)
+class Classical(Model):
+    """A retrieval by mathematics: its `onnx` is empty, `for_grid` makes it."""
+
+    settings: Settings
+    reference: Reference | None
+
+    def for_grid(self, grid: Grid) -> bytes:
+        """Kramers-Kronig retrieval on this grid as ONNX. Raises ModelError as `reference_on` does."""
+        retrieve = KramersKronig(grid.length, grid.step, self.reference_on(grid), self.settings)
+        return bytes(trace(retrieve, grid.length, "spectrum", "raman").SerializeToString())
+
+    def reference_on(self, grid: Grid) -> NDArray[np.float64] | None:
+        """The reference, if there is one. Raises ModelError for a grid that is too long or not covered."""
+        if grid.length > LONGEST:
+            raise ModelError(
+                f"the axis spans {grid.step * (grid.length - 1):.0f} cm-1; the model {self.card.name} takes "
+                f"{grid.step * (LONGEST - 1):.0f} at most"
+            )
+        try:
+            return None if self.reference is None else self.reference.on_grid(grid)
+        except CarsRtError as error:
+            raise ModelError(str(error)) from None
+
+    @property
+    def nominal_axis(self) -> NDArray[np.float64]:
+        """The reference's, if there is one."""
+        return super().nominal_axis if self.reference is None else self.reference.raman_shift
+
+
+def classical(name: str, reference: Path | None = None) -> Classical:
+    """Retrieval by Kramers-Kronig (`KK`) or maximum entropy (`MEM`); reference: a file of spectra.
+
+    Its hash is that of all that the result depends on: method, version, settings and reference.
+    Raises ModelError if the reference cannot be used.
+    """
+    try:
+        measured = None if reference is None else read_reference(reference)
+    except CarsRtError as error:
+        raise ModelError(str(error)) from None
+    settings = Settings()
+    made_of = {"settings": asdict(settings), "reference": None if measured is None else measured.sha256}
+    card = Card(
+        name=name,
+        version=VERSION,
+        grid_step_cm1=STEP,
+        stride=1,
+        min_length=SHORTEST,
+        scaling="mean",
+        target="ratio",
+        description=f"{METHODS[name]}, phase and scale corrected, "
+        + ("with a measured reference." if measured else "without a reference."),
+        training=made_of,
+        accuracy={},
+    )
+    definition = json.dumps([name, VERSION, STEP, made_of], sort_keys=True)
+    return Classical(b"", card, hashlib.sha256(definition.encode()).hexdigest(), settings, measured)
+
+
+class MaximumEntropyEngine(Engine):
+    """Computes `MEM` with numpy, a system of equations for each spectrum: too slow for a stream."""
+
+    name: ClassVar[str] = "numpy"
+
+    @classmethod
+    def unavailable(cls) -> str | None:
+        """Always available."""
+        return None
+
+    @classmethod
+    def of(cls, model: Classical, raman_shift: NDArray[np.float64], max_batch: int) -> "MaximumEntropyEngine":
+        """For the axis (pixels,) of an instrument, cm-1. Raises ModelError as `compose` does."""
+        return cls(Graph(b"", raman_shift, model), max_batch, slabs=1)
+
+    def _compile(self, threads: int) -> None:
+        model, axis = self.graph.model, self.graph.raman_shift
+        assert isinstance(model, Classical)
+        grid = grid_for(model.card, axis)
+        self._retrieve = MaximumEntropy(grid.length, grid.step, model.reference_on(grid), model.settings)
+        self._onto_grid = resampling_matrix(axis, grid.raman_shift)
+        self._onto_pixels = resampling_matrix(grid.raman_shift, axis)
+        self._dark = np.zeros(len(axis), np.float32)
+
+    def set_dark(self, dark: Slab) -> None:
+        self._dark[:] = dark
+
+    def launch(self, slab: int, rows: int) -> None:
+        """Computes at once."""
+        on_grid = (self.inputs[slab][:rows] - self._dark) @ self._onto_grid
+        scaled = on_grid / np.maximum(on_grid.mean(axis=1, keepdims=True), SMALLEST_LEVEL)
+        self.outputs[slab][:rows] = self._retrieve(scaled) @ self._onto_pixels
+
+    def wait(self, slab: int) -> None:
+        """Nothing is left to wait for."""
+
+    def describe(self) -> str:
+        return f"numpy {np.__version__}, CPU, float64"

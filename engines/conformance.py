@@ -1,0 +1,233 @@
+"""What every engine must keep, as checks that an engine from another package can be run through:
+
+    from cars_rt.engines.conformance import failures
+    assert failures(MyEngine) == []
+
+Each check raises NonConformanceError, in one sentence, or returns.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from cars_rt.engines.agreement import TOLERANCES, check, compare, deviation, probe
+from cars_rt.engines.base import Engine, EngineError, Slab
+from cars_rt.engines.graph import DEVIATION, RAMAN, Graph, compose
+from cars_rt.engines.model import Model, load_model
+from cars_rt.engines.registry import REFERENCE, engine_class
+
+AXIS = np.linspace(800, 1500, 160)  # short, so that a spectrum costs little
+MAX_BATCH = 8
+
+
+class NonConformanceError(AssertionError):
+    """An engine that breaks the contract, in one sentence."""
+
+
+def subjects(model: Model | None = None) -> dict[str, Graph]:
+    """Graphs of a model, the default one: with one output and with two."""
+    given = model or load_model()
+    sets = ((RAMAN,), (RAMAN, DEVIATION))
+    return {" and ".join(names): compose(_with(given, names), AXIS) for names in sets}
+
+
+def failures(cls: type[Engine], model: Model | None = None) -> list[str]:
+    """Run all checks on an engine: what it breaks, nothing if it conforms.
+
+    Raises EngineError if it cannot run here.
+    """
+    if reason := cls.unavailable():
+        raise EngineError(f"{cls.name}: {reason}")
+    found = []
+    for outputs, graph in subjects(model).items():
+        with cls(graph, MAX_BATCH, threads=1) as engine:
+            for each in CHECKS:
+                try:
+                    each(engine)
+                except (NonConformanceError, EngineError) as error:
+                    found.append(f"{each.__name__} ({outputs}): {error}")
+    return found
+
+
+def slabs_are_alike(engine: Engine) -> None:
+    """Two or more slabs; each array (max_batch, pixels) float32, contiguous, its own memory."""
+    count, deviations = len(engine.inputs), len(engine.deviations)
+    _require(count >= 2 and len(engine.outputs) == count, "it has fewer than two pairs of slabs")
+    _require(
+        deviations == (count if DEVIATION in engine.graph.outputs else 0), "it has deviations for nothing"
+    )
+    arrays = [*engine.inputs, *engine.outputs, *engine.deviations]
+    for array in arrays:
+        shape = (engine.max_batch, engine.graph.pixels)
+        _require(array.shape == shape and array.dtype == np.float32, f"a slab is {array.dtype} {array.shape}")
+        _require(array.flags.c_contiguous and array.flags.writeable, "a slab is not contiguous and writable")
+    for number, array in enumerate(arrays):
+        _require(not any(np.shares_memory(array, other) for other in arrays[:number]), "slabs share memory")
+
+
+def says_what_it_is(engine: Engine) -> None:
+    """Name and precision in the description; available, and more than once."""
+    _require(engine.name in engine.describe(), f"its name is not in {engine.describe()!r}")
+    _require(engine.precision in TOLERANCES, f"the precision {engine.precision!r} is unknown")
+    _require(type(engine).unavailable() is None, "it runs, and says that it cannot")
+
+
+def equals_the_reference(engine: Engine) -> None:
+    """Within its precision, all outputs."""
+    counts = probe(engine.graph, 2 * MAX_BATCH + 3)
+    expected = _reference(engine, counts)
+    for name, result in engine.retrieve(counts).items():
+        compare(f"its {name}", result, expected[name], engine.precision, name == RAMAN)
+    check(engine)
+
+
+def every_batch_equals_its_rows(engine: Engine) -> None:
+    """Batches of every size up to max_batch, and more spectra than that."""
+    counts = probe(engine.graph, 2 * MAX_BATCH + 3)
+    together = engine.retrieve(counts)
+    for rows in range(1, engine.max_batch + 1):
+        for name, result in engine.retrieve(counts[:rows]).items():
+            _same(engine, result, together[name][:rows], f"{name} in a batch of {rows}")
+
+
+def slabs_may_be_under_way_together(engine: Engine) -> None:
+    """Two launches before the first wait."""
+    counts = probe(engine.graph, 2 * MAX_BATCH).reshape(2, MAX_BATCH, -1)
+    expected = [engine.retrieve(part) for part in counts]
+    for slab in (0, 1):
+        engine.inputs[slab][:] = counts[slab]
+    for step in (engine.launch, lambda slab, rows: engine.wait(slab)):
+        for slab in (0, 1):
+            step(slab, MAX_BATCH)
+    for slab in (0, 1):
+        for name, result in engine.results(slab).items():
+            _same(engine, result, expected[slab][name], f"{name} of slab {slab} beside another")
+
+
+def partial_batch_leaves_other_rows_alone(engine: Engine) -> None:
+    """Rows beyond the batch keep what was in them."""
+    for result in engine.results(1).values():
+        result[:] = -7
+    engine.inputs[1][:] = probe(engine.graph, MAX_BATCH)
+    engine.launch(1, 3)
+    engine.wait(1)
+    for name, result in engine.results(1).items():
+        _require(bool((result[3:] == -7).all()), f"a batch of 3 writes more than 3 rows of {name}")
+        _require(bool((result[:3] != -7).any()), f"a batch of 3 writes nothing into {name}")
+
+
+def dark_is_subtracted(engine: Engine) -> None:
+    """From the next batch on, until there is another one; the caller's array is copied."""
+    counts = probe(engine.graph, MAX_BATCH)
+    dark = np.linspace(900, 300, engine.graph.pixels).astype(np.float32)
+    plain = engine.retrieve(counts)
+    given = dark.copy()
+    engine.set_dark(given)
+    given[:] = 1e6
+    dimmed = engine.retrieve(counts + dark)
+    engine.set_dark(np.zeros_like(dark))
+    again = engine.retrieve(counts)
+    for name, result in plain.items():
+        _same(engine, dimmed[name], result, f"{name} with a dark", factor=10)
+        _require(np.array_equal(again[name], result), f"{name} still knows an earlier dark")
+
+
+def scale_of_counts_does_not_matter(engine: Engine) -> None:
+    """A hundredfold range of laser power or exposure."""
+    counts = probe(engine.graph, MAX_BATCH)
+    plain = engine.run(counts)
+    for factor in (0.1, 10):
+        scaled = engine.run(counts * np.float32(factor))
+        _same(engine, scaled, plain, f"raman of counts times {factor}", factor=10)
+
+
+def odd_counts_stay_finite(engine: Engine) -> None:
+    """Empty, negative and overflowing spectra beside a good one, which they do not touch."""
+    good = probe(engine.graph, 3)
+    expected = engine.retrieve(good)
+    for value in (0, -1, -40_000, 4e9):
+        counts = good.copy()
+        counts[0], counts[1, ::2] = value, value
+        for name, result in engine.retrieve(counts).items():
+            _require(bool(np.isfinite(result).all()), f"{name} of counts of {value:g} is not finite")
+            _same(
+                engine,
+                result[2:],
+                expected[name][2:],
+                f"{name} beside counts of {value:g}",
+            )
+
+
+def deviation_is_positive(engine: Engine) -> None:
+    """Where there is one."""
+    found = engine.retrieve(probe(engine.graph, MAX_BATCH)).get(DEVIATION)
+    _require(found is None or bool((found > 0).all()), "a deviation is not positive")
+
+
+def another_one_comes_and_goes(engine: Engine) -> None:
+    """An engine beside it, closed again, changes nothing; what is no graph is refused with EngineError."""
+    counts = probe(engine.graph, MAX_BATCH)
+    before = engine.retrieve(counts)
+    with type(engine)(engine.graph, 2, slabs=1, threads=1) as other:
+        _same(engine, other.run(counts), before[RAMAN], "raman of a second engine")
+    try:
+        half = replace(engine.graph, onnx=engine.graph.onnx[: len(engine.graph.onnx) // 2])
+        type(engine)(half, 2, slabs=1, threads=1).close()
+    except EngineError:
+        pass
+    except Exception as error:
+        raise NonConformanceError(f"half a graph raises {type(error).__name__}, not EngineError") from None
+    else:
+        raise NonConformanceError("half a graph is accepted")
+    for name, result in engine.retrieve(counts).items():
+        _same(engine, result, before[name], f"{name} after another engine was closed")
+
+
+CHECKS: tuple[Callable[[Engine], None], ...] = (
+    slabs_are_alike,
+    says_what_it_is,
+    equals_the_reference,
+    every_batch_equals_its_rows,
+    slabs_may_be_under_way_together,
+    partial_batch_leaves_other_rows_alone,
+    dark_is_subtracted,
+    scale_of_counts_does_not_matter,
+    odd_counts_stay_finite,
+    deviation_is_positive,
+    another_one_comes_and_goes,
+)
+
+
+def _require(condition: bool, sentence: str) -> None:
+    if not condition:
+        raise NonConformanceError(sentence)
+
+
+def _same(engine: Engine, result: Slab, expected: Slab, what: str, factor: float = 1) -> None:
+    difference = deviation(result, expected)
+    allowed = factor * TOLERANCES[engine.precision]
+    _require(difference <= allowed, f"{what} differs by {difference:.2g} of the maximum")
+
+
+def _reference(engine: Engine, counts: Slab) -> dict[str, Slab]:
+    with engine_class(REFERENCE)(engine.graph, len(counts), slabs=1) as reference:
+        return reference.retrieve(counts)
+
+
+def _with(model: Model, outputs: tuple[str, ...]) -> Model:
+    """The model with these outputs; where it knows no deviation, it is given a tenth of |raman| and a bit."""
+    proto = onnx.load_model_from_string(model.onnx)
+    graph = proto.graph
+    if DEVIATION not in [value.name for value in graph.output]:
+        graph.initializer.append(numpy_helper.from_array(np.array([0.1], np.float32), "a tenth"))
+        graph.node.append(helper.make_node("Abs", [RAMAN], ["size"]))
+        graph.node.append(helper.make_node("Mul", ["size", "a tenth"], ["share"]))
+        graph.node.append(helper.make_node("Add", ["share", "a tenth"], [DEVIATION]))
+        graph.output.append(helper.make_tensor_value_info(DEVIATION, TensorProto.FLOAT, ["batch", "length"]))
+    kept = [value for value in graph.output if value.name in outputs]
+    del graph.output[:]
+    graph.output.extend(kept)
+    return replace(model, onnx=proto.SerializeToString())

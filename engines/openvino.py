@@ -1,0 +1,133 @@
+"""OpenVINO on Intel processors and graphics."""
+
+import io
+import platform
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from cars_rt.engines.base import BFLOAT16, FLOAT16, FLOAT32, Engine, EngineError, Slab, usable_cores
+from cars_rt.engines.graph import COUNTS, DARK
+
+if TYPE_CHECKING:
+    import openvino
+
+
+class OpenVino(Engine):
+    """Runs the graph on the processor in float32, from the input slab to the output slabs in place."""
+
+    name: ClassVar[str] = "openvino"
+    precision: str = FLOAT32
+    device: ClassVar[str] = "CPU"
+    hint: ClassVar[str] = "f32"  # explicit: by itself OpenVINO takes less where the hardware has it
+
+    @classmethod
+    def unavailable(cls) -> str | None:
+        """Needs the package; loads nothing."""
+        return None if find_spec("openvino") else "needs the package openvino: pip install cars-rt[openvino]"
+
+    def _compile(self, threads: int) -> None:
+        import openvino
+
+        core = openvino.Core()
+        properties: dict[str, str | int] = {
+            "INFERENCE_PRECISION_HINT": self.hint,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        if self.device == "CPU":
+            # One batch at a time is under way: all threads belong to one stream, and the hint for throughput
+            # was no faster.
+            properties |= {"INFERENCE_NUM_THREADS": threads or usable_cores(), "NUM_STREAMS": 1}
+        try:
+            model = core.read_model(io.BytesIO(self.graph.onnx))
+            self._compiled = core.compile_model(model, self.device, properties)
+            self._about = str(core.get_property(self.device, "FULL_DEVICE_NAME"))
+        except Exception as error:  # OpenVINO raises RuntimeError and others of its own
+            said = (str(error).strip() or type(error).__name__).splitlines()[-1]
+            raise EngineError(f"OpenVINO cannot compile {self.graph.model.card.name}: {said}") from None
+        self._dark = np.zeros(self.graph.pixels, np.float32)
+        self._requests = [self._request(openvino) for _ in self.inputs]
+
+    def _request(self, openvino: Any) -> "openvino.InferRequest":
+        request = self._compiled.create_infer_request()
+        request.set_tensor(DARK, openvino.Tensor(self._dark, shared_memory=True))
+        return request
+
+    def set_dark(self, dark: Slab) -> None:
+        self._dark[:] = dark
+
+    def launch(self, slab: int, rows: int) -> None:
+        """Returns at once; OpenVINO's threads compute."""
+        import openvino
+
+        request = self._requests[slab]
+        try:
+            for name, array in {COUNTS: self.inputs[slab], **self.results(slab)}.items():
+                request.set_tensor(name, openvino.Tensor(array[:rows], shared_memory=True))
+            request.start_async()
+        except Exception as error:
+            raise EngineError(f"OpenVINO failed on {rows} spectra: {error}") from None
+
+    def wait(self, slab: int) -> None:
+        try:
+            self._requests[slab].wait()
+        except Exception as error:
+            raise EngineError(f"OpenVINO failed: {error}") from None
+
+    def close(self) -> None:
+        self._requests = []
+
+    def describe(self) -> str:
+        from openvino import __version__ as version
+
+        return f"{self.name} {version.split('-')[0]}, {self.device} ({self._about}), {self.precision}"
+
+
+class OpenVinoBf16(OpenVino):
+    """The same in bfloat16, where the processor has tiles for it.
+
+    Without them (AMX), on an Intel Xeon of model 207 with only AVX-512 for bfloat16, OpenVINO 2026.4
+    compiled the graph and then did not end its first inference.
+    """
+
+    name: ClassVar[str] = "openvino-bf16"
+    precision: str = BFLOAT16
+    hint: ClassVar[str] = "bf16"
+
+    @classmethod
+    def unavailable(cls) -> str | None:
+        """Needs AMX too."""
+        if not _amx():
+            return "this processor has no AMX for bfloat16, or the system does not say so; use openvino"
+        return super().unavailable()
+
+
+class OpenVinoGpu(OpenVino):
+    """On Intel graphics, in half precision."""
+
+    name: ClassVar[str] = "openvino-gpu"
+    precision: str = FLOAT16
+    device: ClassVar[str] = "GPU"
+    hint: ClassVar[str] = "f16"
+
+    @classmethod
+    def unavailable(cls) -> str | None:
+        """Needs Intel graphics with a driver."""
+        if reason := super().unavailable():
+            return reason
+        import openvino
+
+        if not any(device.startswith("GPU") for device in openvino.Core().available_devices):
+            return "finds no Intel graphics; install their compute driver, or use openvino"
+        return None
+
+
+def _amx() -> bool:
+    if platform.system() != "Linux":
+        return False
+    try:
+        return " amx_bf16" in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False

@@ -1,0 +1,124 @@
+"""A deployment graph as a list of PyTorch calls."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor
+
+from cars_rt.engines.graph import NETWORK
+from cars_rt.engines.operators import EXACT, HEAVY, Operator, UnsupportedError, operator
+
+DTYPES = {
+    onnx.TensorProto.FLOAT: torch.float32,
+    onnx.TensorProto.FLOAT16: torch.float16,
+    onnx.TensorProto.INT64: torch.int64,
+    onnx.TensorProto.INT32: torch.int32,
+    onnx.TensorProto.BOOL: torch.bool,
+}
+
+
+class Program:
+    """Calls one operator after the other. No shape is fixed; nothing waits for the device.
+
+    In reduced precision, what is heavy within the network is computed in it, with the weights converted
+    once; what comes before and after the network, and functions that lose digits, are float32.
+    """
+
+    def __init__(self, content: bytes, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+        """content: an ONNX graph. Raises UnsupportedError for an operator that is not here, protobuf's
+        errors for what is no graph."""
+        graph = onnx.load_model_from_string(content).graph
+        self._device = device
+        self._constants = {entry.name: _tensor(entry) for entry in graph.initializer}
+        self._outputs = [value.name for value in graph.output]
+        steps = []
+        for node in graph.node:
+            attributes = {entry.name: _attribute(entry) for entry in node.attribute}
+            if node.op_type == "Constant":
+                self._constants[node.output[0]] = attributes["value"]
+                continue
+            steps.append(self._step(node, attributes, dtype))
+        self._steps = steps
+        last = {name: number for number, step in enumerate(steps) for name in step.inputs}
+        kept = {*self._constants, *self._outputs}
+        for number, step in enumerate(steps):
+            step.done = [
+                name
+                for name in {*step.inputs, *step.outputs}
+                if last.get(name, number) == number and name not in kept
+            ]
+
+    def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The graph's outputs by name, float32."""
+        values: dict[str, Any] = {"": None, **self._constants, **inputs}
+        for step in self._steps:
+            found = step(values)
+            values.update(zip(step.outputs, found if isinstance(found, tuple) else (found,), strict=False))
+            for name in step.done:
+                values.pop(name, None)
+        return {name: values[name].float() for name in self._outputs}
+
+    def _step(self, node: onnx.NodeProto, attributes: dict[str, Any], dtype: torch.dtype) -> "_Step":
+        within = bool(node.input) and node.input[0].startswith(NETWORK)
+        wanted = torch.float32 if node.op_type in EXACT else None
+        if node.op_type in HEAVY and within:
+            wanted = dtype
+        names = []
+        for name in node.input:
+            constant = self._constants.get(name)
+            if constant is not None and (constant.is_floating_point() or _is_index(node, name)):
+                name = f"{name} as {wanted}"
+                self._constants[name] = constant.to(
+                    self._device, wanted if constant.is_floating_point() else None
+                )
+            names.append(name)
+        constants = [self._constants.get(name) for name in names]
+        if node.op_type == "ConstantOfShape":
+            attributes["device"] = self._device
+        try:
+            function = operator(node.op_type, attributes, constants)
+        except UnsupportedError as error:
+            raise UnsupportedError(f"{error} (node {node.name or node.output[0]})") from None
+        return _Step(function, names, list(node.output), wanted)
+
+
+class _Step:
+    """One operator, the names of what it takes and gives, and the precision that it takes."""
+
+    def __init__(
+        self, function: Operator, inputs: list[str], outputs: list[str], wanted: torch.dtype | None
+    ) -> None:
+        self.function, self.inputs, self.outputs, self.wanted = function, inputs, outputs, wanted
+        self.done: list[str] = []  # what nobody needs after this
+
+    def __call__(self, values: Mapping[str, Any]) -> Any:
+        given = [values[name] for name in self.inputs]
+        if self.wanted is not None:
+            given = [
+                value.to(self.wanted) if value is not None and value.is_floating_point() else value
+                for value in given
+            ]
+        return self.function(*given)
+
+
+def _is_index(node: onnx.NodeProto, name: str) -> bool:
+    """Whether it may be a list of places in spectra, which lies where they do."""
+    return node.op_type == "Gather" and name == node.input[1]
+
+
+def _tensor(proto: onnx.TensorProto) -> Tensor:
+    return torch.from_numpy(numpy_helper.to_array(proto).copy())
+
+
+def _attribute(entry: onnx.AttributeProto) -> Any:
+    value = onnx.helper.get_attribute_value(entry)
+    if isinstance(value, onnx.TensorProto):
+        return _tensor(value)
+    if isinstance(value, bytes):
+        return value.decode()
+    if entry.name == "to":
+        return DTYPES[value]
+    return list(value) if entry.type in (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS) else value

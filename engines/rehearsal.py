@@ -1,0 +1,131 @@
+"""Engines tried in a process of their own: whether they compile, whether they agree, how fast they are.
+
+A driver may crash its process, and a compiler or a device may hang it for good, GIL and all (bfloat16 on
+a processor without AMX has been seen to). So the process is one that may be lost.
+"""
+
+import faulthandler
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from cars_rt.engines.agreement import check, probe
+from cars_rt.engines.base import Engine
+from cars_rt.engines.graph import Graph
+from cars_rt.engines.model import Card, Model
+from cars_rt.engines.registry import engine_class
+
+ROWS = 64  # of the batch that is measured: the rate under load is what tells engines apart
+ROUNDS, ROUND_S = 3, 0.1
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What came of one engine: its rate, spectra/s, or why it cannot be used."""
+
+    rate: float = 0.0
+    reason: str = ""
+
+
+def rehearse(graph: Graph, names: list[str], max_batch: int, threads: int) -> dict[str, Tried]:
+    """Try engines one after the other; takes as long as they take, and ends even if they do not."""
+    found: dict[str, Tried] = {}
+    while left := [name for name in names if name not in found]:
+        try:
+            child = subprocess.run(
+                [sys.executable, "-m", __name__],
+                input=_packed(graph, left, max_batch, threads),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+            )
+        except OSError as error:
+            return found | {name: Tried(reason=f"cannot be tried: {error}") for name in left}
+        for line in child.stdout.splitlines():
+            answer = json.loads(line)
+            found[answer["name"]] = Tried(answer["rate"], answer["reason"])
+        lost = next((name for name in left if name not in found), None)
+        if lost is not None:  # it took the process with it
+            found[lost] = Tried(reason=f"crashed or hung when it was tried (exit status {child.returncode})")
+    return found
+
+
+def rate(engine: Engine) -> float:
+    """Spectra per second in batches of ROWS, the best of a few rounds."""
+    rows = min(engine.max_batch, ROWS)
+    engine.inputs[0][:rows] = probe(engine.graph, rows)
+    best = np.inf
+    for _ in range(ROUNDS):
+        end = time.perf_counter() + ROUND_S
+        while True:
+            begin = time.perf_counter()
+            engine.launch(0, rows)
+            engine.wait(0)
+            now = time.perf_counter()
+            best = min(best, now - begin)
+            if now > end:
+                break
+    return float(rows / best)
+
+
+# -- in the process -----------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Read what to try from standard input; write a line for each engine as soon as it is known."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # drivers print what they like
+    graph, names, max_batch, threads = _unpacked(sys.stdin.buffer.read())
+    for name in names:
+        try:
+            cls = engine_class(name)
+            # A thread of C++ ends the process in time, even if nothing in it runs any more.
+            faulthandler.dump_traceback_later(cls.patience_s, exit=True)
+            with cls(graph, max_batch, threads=threads) as engine:
+                check(engine)
+                answer = {"name": name, "rate": rate(engine), "reason": ""}
+        except Exception as error:
+            answer = {"name": name, "rate": 0.0, "reason": str(error)}
+        print(json.dumps(answer), file=answers, flush=True)
+    faulthandler.dump_traceback_later(ENDING_S, exit=True)
+
+
+ENDING_S = 5.0  # what a driver may take to let the process end
+
+
+def _packed(graph: Graph, names: list[str], max_batch: int, threads: int) -> bytes:
+    about = {
+        "names": names,
+        "max_batch": max_batch,
+        "threads": threads,
+        "outputs": graph.outputs,
+        "sha256": graph.model.sha256,
+        "card": asdict(graph.model.card),
+    }
+    stream = io.BytesIO()
+    np.savez(
+        stream,
+        about=np.array(json.dumps(about)),
+        graph=np.frombuffer(graph.onnx, np.uint8),
+        model=np.frombuffer(graph.model.onnx, np.uint8),
+        raman_shift=graph.raman_shift,
+    )
+    return stream.getvalue()
+
+
+def _unpacked(content: bytes) -> tuple[Graph, list[str], int, int]:
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        about = json.loads(str(arrays["about"]))
+        model = Model(arrays["model"].tobytes(), Card(**about["card"]), about["sha256"])
+        graph = Graph(arrays["graph"].tobytes(), arrays["raman_shift"], model, tuple(about["outputs"]))
+    return graph, about["names"], about["max_batch"], about["threads"]
+
+
+if __name__ == "__main__":
+    main()

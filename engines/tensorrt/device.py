@@ -1,0 +1,124 @@
+"""The thin layer between the engine and the GPU: allocate, copy, synchronise. Two packages can do it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cars_rt.engines.base import EngineError
+from cars_rt.engines.tensorrt.gpu import Gpu
+
+Array = NDArray[np.float32]
+
+PAGE = 4096  # bytes; pinning works on whole pages
+
+
+class DeviceError(EngineError):
+    """The GPU failed, or is lost; the engine cannot go on."""
+
+
+class Device(ABC):
+    """One GPU, in the one thread that constructs it, through its primary context (which PyTorch and
+    TensorRT share).
+
+    What it hands out are plain numbers: addresses on the GPU, and the handles of streams, as TensorRT
+    wants them. Work on one stream is done in order; streams wait for each other by events. It gives
+    everything back in `close`. All of it raises OutOfMemoryError if the GPU's memory does not suffice, and
+    DeviceError for everything else that the driver reports, also of work that was begun earlier.
+    """
+
+    package: ClassVar[str]  # that it needs
+
+    @abstractmethod
+    def __init__(self, gpu: Gpu) -> None:
+        """Take the GPU that `find_gpu` found; never call it where that raised."""
+
+    @abstractmethod
+    def allocate(self, size: int) -> int:
+        """Memory on the GPU of so many bytes: its address, a multiple of 256."""
+
+    @abstractmethod
+    def pin(self, array: Array) -> None:
+        """Keep an array of `page_aligned` where it is in memory, so that the GPU reads and writes it
+        directly. It stays an ordinary array, also after `close`."""
+
+    @abstractmethod
+    def stream(self) -> int:
+        """A stream that does not wait for others."""
+
+    @abstractmethod
+    def event(self) -> Any:
+        """An event that nothing waits for yet."""
+
+    @abstractmethod
+    def upload(self, to: int, array: Array, stream: int) -> None:
+        """Begin copying a contiguous, pinned array to an address on the GPU."""
+
+    @abstractmethod
+    def download(self, array: Array, source: int, stream: int) -> None:
+        """Begin copying from an address on the GPU into a contiguous, pinned array."""
+
+    @abstractmethod
+    def record(self, event: Any, stream: int) -> None:
+        """The event has come when everything that the stream has now is done."""
+
+    @abstractmethod
+    def hold(self, stream: int, event: Any) -> None:
+        """What the stream gets from now on waits for the event; at once if it was never recorded."""
+
+    @abstractmethod
+    def wait(self, event: Any) -> None:
+        """Return when the event has come."""
+
+    @abstractmethod
+    def capture(self, stream: int, enqueue: Callable[[], None]) -> Any | None:
+        """What `enqueue` puts on the stream as a CUDA graph, without doing it; None if this package has no
+        graphs or the work cannot be captured."""
+
+    @abstractmethod
+    def replay(self, graph: Any, stream: int) -> None:
+        """Begin the work of a captured graph."""
+
+    @abstractmethod
+    def memory_in_use(self) -> int:
+        """Bytes of the GPU's memory that are in use, by all programs."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Wait for what is under way and give everything back. Never raises: the GPU may be gone."""
+
+
+#: Module of each adapter, and what pip calls its package; the first that is installed is taken.
+ADAPTERS = {
+    "cuda.bindings.driver": ("cars_rt.engines.tensorrt.device_cuda", "CudaBindings", "cuda-bindings"),
+    "pycuda.driver": ("cars_rt.engines.tensorrt.device_pycuda", "PyCuda", "pycuda"),
+}
+
+
+def device_class() -> type[Device]:
+    """The adapter for what is installed. Raises EngineError if that is neither; needs no driver."""
+    for module, (adapter, cls, _) in ADAPTERS.items():
+        if _there(module.rpartition(".")[0]):
+            found: type[Device] = getattr(import_module(adapter), cls)
+            return found
+    names = " nor ".join(package for _, _, package in ADAPTERS.values())
+    raise EngineError(f"neither {names} is installed: pip install cuda-bindings")
+
+
+def page_aligned(rows: int, columns: int) -> Array:
+    """Zeros (rows, columns) float32 that begin at a page of memory."""
+    size = rows * columns * 4
+    memory = np.zeros(size + PAGE, np.uint8)
+    first = -memory.ctypes.data % PAGE
+    return memory[first : first + size].view(np.float32).reshape(rows, columns)
+
+
+def _there(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # of the package around it
+        return False

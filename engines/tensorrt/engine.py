@@ -1,0 +1,165 @@
+"""TensorRT as an engine: finds product and plan, and runs it with two slabs and more under way."""
+
+import logging
+from collections.abc import Callable
+from typing import ClassVar
+
+from cars_rt.engines.base import FLOAT16, Engine, EngineError, Slab
+from cars_rt.engines.graph import Graph
+from cars_rt.engines.tensorrt.builder import Progress, build
+from cars_rt.engines.tensorrt.device import Device, device_class, page_aligned
+from cars_rt.engines.tensorrt.gpu import Gpu, find_gpu
+from cars_rt.engines.tensorrt.messages import OutOfMemoryError
+from cars_rt.engines.tensorrt.plans import Plans
+from cars_rt.engines.tensorrt.product import choose
+from cars_rt.engines.tensorrt.recipe import WORKSPACE_MB, Recipe, recipe
+from cars_rt.engines.tensorrt.session import Session
+
+log = logging.getLogger("cars_rt.engines.tensorrt")
+
+
+class TensorRT(Engine):
+    """Runs the graph on an NVIDIA GPU, by default with the network in half precision.
+
+    The slabs are pinned, so that the GPU copies them itself. Where its memory does not suffice for
+    max_batch, batches are computed in smaller parts.
+    """
+
+    name: ClassVar[str] = "tensorrt"
+
+    def __init__(
+        self,
+        graph: Graph,
+        max_batch: int,
+        slabs: int = 3,
+        threads: int = 0,
+        *,
+        precision: str = FLOAT16,
+        workspace_mb: int = WORKSPACE_MB,
+        plans: Plans | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """precision: float32 or float16. plans: where they are kept, if not in the user's folder. progress:
+        is told of the builder's phases if the plan is not there yet."""
+        self.precision = precision
+        self._workspace_mb, self._plans, self._progress = workspace_mb, plans, progress
+        self._device: Device | None = None
+        self._session: Session | None = None
+        self._memory: int | None = None
+        super().__init__(graph, max_batch, slabs, threads)
+
+    @classmethod
+    def unavailable(cls) -> str | None:
+        """Asks the driver first, then what is installed; loads nothing."""
+        try:
+            choose(find_gpu())
+            device_class()
+        except EngineError as error:
+            return str(error)
+        return None
+
+    def _allocate(self, slabs: int) -> list[Slab]:
+        return [page_aligned(self.max_batch, self.graph.pixels) for _ in range(slabs)]
+
+    def _compile(self, threads: int) -> None:
+        self._gpu = find_gpu()
+        self._product = choose(self._gpu)
+        self._dark = page_aligned(1, self.graph.pixels)
+        plans = Plans() if self._plans is None else self._plans
+        batch = fit(self.max_batch, lambda batch: self._open(plans, batch))
+        if batch < self.max_batch:
+            log.warning(
+                "the GPU's memory suffices for batches of %d: larger ones are computed in parts", batch
+            )
+
+    def _open(self, plans: Plans, batch: int) -> None:
+        made = recipe(self.graph, self._product, self._gpu, self.precision, batch, self._workspace_mb)
+        plan = plan_of(made, self._gpu, plans, self._progress)
+        self.precision = made.key.precision
+        try:
+            self._run(made, plan, plans)
+        except BaseException:
+            self.close()
+            raise
+
+    def _run(self, made: Recipe, plan: bytes, plans: Plans) -> None:
+        self._device = device_class()(self._gpu)
+        for array in (self._dark, *self.inputs, *self.outputs, *self.deviations):
+            self._device.pin(array)
+        slabs, kernels = len(self.inputs), made.key.kernels(str(self._gpu))
+        known = plans.load(kernels) or b""
+        self._session = Session(
+            self._device, self._product, plan, made.key, self.graph.pixels, self.graph.outputs, slabs, known
+        )
+        if (compiled := self._session.kernels) != known:
+            plans.store(kernels, compiled)
+        self._session.set_dark(self._dark)
+        self._memory = self._device.memory_in_use()
+
+    def set_dark(self, dark: Slab) -> None:
+        """Waits until the GPU has it; batches under way are computed with the one before."""
+        self._dark[0] = dark
+        self._running.set_dark(self._dark)
+
+    def launch(self, slab: int, rows: int) -> None:
+        """Returns when the work is on the GPU's streams."""
+        results = {name: array[:rows] for name, array in self.results(slab).items()}
+        self._running.launch(slab, self.inputs[slab][:rows], results)
+
+    def wait(self, slab: int) -> None:
+        """Raises EngineError if the GPU failed or is lost."""
+        self._running.wait(slab)
+
+    def close(self) -> None:
+        """Contexts, engine and runtime first, then the memory, then the GPU. The slabs stay readable."""
+        if self._session is not None:
+            self._session.close()
+        self._session = None
+        if self._device is not None:
+            self._device.close()
+        self._device = None
+
+    def describe(self) -> str:
+        title = f"{self._product.title} {self._product.load().__version__}"
+        device = "" if self._device is None else f", {self._device.package}"
+        return f"tensorrt ({title}, {self._gpu.name}, {self.precision}{device})"
+
+    def gpu_memory_bytes(self) -> int | None:
+        """Memory of the GPU in use, by all programs, when this engine was ready."""
+        return self._memory
+
+    @property
+    def _running(self) -> Session:
+        if self._session is None:
+            raise EngineError("the engine is closed")
+        return self._session
+
+
+def fit(batch: int, attempt: Callable[[int], None]) -> int:
+    """The first of batch, half of it, a quarter and so on for which the attempt does not run out of memory.
+
+    Raises EngineError if not even 1 fits, and what else the attempt raises."""
+    while True:
+        try:
+            attempt(batch)
+            return batch
+        except OutOfMemoryError as error:
+            if batch == 1:
+                raise EngineError(
+                    f"{error}; one spectrum is too much: end other programs on the GPU"
+                ) from None
+            batch //= 2
+
+
+def plan_of(made: Recipe, gpu: Gpu | None, plans: Plans, progress: Progress | None = None) -> bytes:
+    """The plan of a recipe, from disk or built now. Raises EngineError as `build` and `Plans` do."""
+
+    def fresh() -> bytes:
+        timings = made.key.timings
+        log.info("building %s for %s with %s", made.key.model, made.key.target, made.product.title)
+        built = build(made, gpu, plans.load(timings) or b"", progress)
+        if built.timings:
+            plans.store(timings, built.timings)
+        return built.plan
+
+    return plans.fetch(made.key.name, fresh)

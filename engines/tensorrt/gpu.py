@@ -1,0 +1,68 @@
+"""What the NVIDIA driver says of the GPU, asked without any package.
+
+TensorRT's runtime ends the process where there is no driver, so this comes first, always.
+"""
+
+import ctypes
+import sys
+from dataclasses import dataclass
+
+from cars_rt.engines.base import EngineError
+
+DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+CAPABILITY_MAJOR, CAPABILITY_MINOR = 75, 76  # CUdevice_attribute
+NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """The GPU that CUDA calls number 0; CUDA_VISIBLE_DEVICES chooses which one that is."""
+
+    name: str
+    capability: tuple[int, int]  # compute capability, (8, 9) for 8.9
+
+    def __str__(self) -> str:
+        return f"{self.name} (compute capability {dotted(self.capability)})"
+
+
+def dotted(capability: tuple[int, int]) -> str:
+    """(8, 9) as people write it, 8.9."""
+    return f"{capability[0]}.{capability[1]}"
+
+
+def find_gpu() -> Gpu:
+    """The GPU that would be used. Raises EngineError without a driver or a GPU; never crashes."""
+    try:
+        driver = ctypes.CDLL(DRIVER)
+    except OSError:
+        raise EngineError(
+            f"there is no NVIDIA driver here ({DRIVER} is not found); install NVIDIA's driver for the GPU"
+        ) from None
+    _call(driver, "cuInit", 0)
+    count, device = ctypes.c_int(), ctypes.c_int()
+    _call(driver, "cuDeviceGetCount", ctypes.byref(count))
+    if count.value < 1:
+        raise _no_gpu()
+    _call(driver, "cuDeviceGet", ctypes.byref(device), 0)
+    name = ctypes.create_string_buffer(256)
+    _call(driver, "cuDeviceGetName", name, len(name), device)
+    numbers = []
+    for attribute in (CAPABILITY_MAJOR, CAPABILITY_MINOR):
+        number = ctypes.c_int()
+        _call(driver, "cuDeviceGetAttribute", ctypes.byref(number), attribute, device)
+        numbers.append(number.value)
+    return Gpu(name.value.decode(errors="replace"), (numbers[0], numbers[1]))
+
+
+def _call(driver: ctypes.CDLL, function: str, *arguments: object) -> None:
+    code = getattr(driver, function)(*arguments)
+    if code == NO_DEVICE:
+        raise _no_gpu()
+    if code:
+        raise EngineError(
+            f"the NVIDIA driver does not work ({function} gives error {code}); nvidia-smi says more"
+        )
+
+
+def _no_gpu() -> EngineError:
+    return EngineError("the NVIDIA driver sees no GPU; nvidia-smi and CUDA_VISIBLE_DEVICES say why")

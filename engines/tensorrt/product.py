@@ -1,0 +1,110 @@
+"""Which of NVIDIA's products is installed, and which suits the GPU.
+
+They have one API, apart from what a `Product` tells apart.
+"""
+
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from cars_rt.engines.base import EngineError
+from cars_rt.engines.tensorrt.gpu import Gpu, dotted
+
+OLDEST = (7, 5)  # compute capability that the present versions run on
+OLDEST_VERSION = (10, 3)
+TURING = (7, 5)  # TensorRT-RTX makes plans for it alone, and others for all that came later
+ANY_RTX = "RTX, compute capability 8.0 and later"
+
+
+@dataclass(frozen=True)
+class Product:
+    """One product. It may be installed or not."""
+
+    module: str
+    title: str
+    install: str  # what pip is to install
+    builds: bool = True  # False: it only runs plans
+    ahead: bool = False  # True: it builds without the GPU that the plan is for
+    timing_cache: bool = True  # False: it has one in name only
+    runs_on: tuple[tuple[int, int], ...] = ()  # compute capabilities; empty: all from OLDEST
+    runs_on_major: int = 0  # and all with this first number
+
+    @property
+    def installed(self) -> bool:
+        """Whether its module is there; it is not imported."""
+        return find_spec(self.module) is not None
+
+    def load(self) -> Any:
+        """Its module. Raises EngineError if it cannot be imported or is too old."""
+        try:
+            module = import_module(self.module)
+        except Exception as error:  # its wheels raise several kinds, for a missing library too
+            raise EngineError(
+                f"{self.title} is installed, but cannot be loaded ({error}); install it again: {self.install}"
+            ) from None
+        version = str(getattr(module, "__version__", "0"))
+        if not self.ahead and tuple(map(int, version.split(".")[:2])) < OLDEST_VERSION:
+            raise EngineError(
+                f"{self.title} {version} is too old; {dotted(OLDEST_VERSION)} or newer: {self.install}"
+            )
+        return module
+
+    def refuses(self, gpu: Gpu) -> str | None:
+        """Why it cannot run on this GPU, or None if it can."""
+        if gpu.capability < OLDEST:
+            return f"{self.title} does not run on the {gpu}: it needs {dotted(OLDEST)} or newer"
+        if not self.runs_on or gpu.capability in self.runs_on or gpu.capability[0] == self.runs_on_major:
+            return None
+        known = ", ".join(map(dotted, self.runs_on))
+        return (
+            f"{self.title} does not run on the {gpu}, only on {known} and {self.runs_on_major}.x; "
+            f"{TENSORRT.title} does: {TENSORRT.install}"
+        )
+
+    def target(self, gpu: Gpu | None) -> str:
+        """Which GPUs a plan is for that is built with this GPU, or without one, at hand.
+
+        Raises EngineError if it cannot build without the GPU.
+        """
+        if not self.ahead:
+            if gpu is None:
+                raise EngineError(f"{self.title} builds on the GPU that the plan is for, and there is none")
+            return str(gpu)
+        return str(gpu) if gpu is not None and gpu.capability == TURING else ANY_RTX
+
+
+TENSORRT = Product("tensorrt", "TensorRT", 'pip install "cars-rt[tensorrt]"')
+RTX = Product(
+    "tensorrt_rtx",
+    "TensorRT-RTX",
+    'pip install "cars-rt[rtx]"',
+    ahead=True,
+    timing_cache=False,
+    runs_on=((7, 5), (8, 0), (8, 6), (8, 9)),
+    runs_on_major=12,
+)
+LEAN = Product("tensorrt_lean", "the lean runtime of TensorRT", "pip install tensorrt-lean", builds=False)
+#: The first that is installed and suits the GPU is taken: TensorRT measures on the GPU what is fastest.
+PRODUCTS = (TENSORRT, RTX, LEAN)
+
+
+def choose(gpu: Gpu | None) -> Product:
+    """The installed product for this GPU; None: one that builds without a GPU.
+
+    Raises EngineError with the reason and the remedy if there is none.
+    """
+    reasons = []
+    for product in (each for each in PRODUCTS if each.installed):
+        if not product.builds:
+            reasons.append(f"{product.title} alone cannot build: {TENSORRT.install}")
+        elif gpu is None and not product.ahead:
+            reasons.append(f"{product.title} builds only with a GPU; {RTX.title} does without: {RTX.install}")
+        elif gpu is not None and (reason := product.refuses(gpu)) is not None:
+            reasons.append(reason)
+        else:
+            return product
+    if not reasons:
+        suits_rtx = gpu is None or RTX.refuses(gpu) is None
+        reasons.append(f"TensorRT is not installed: {RTX.install if suits_rtx else TENSORRT.install}")
+    raise EngineError("; ".join(reasons))

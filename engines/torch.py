@@ -1,0 +1,168 @@
+"""PyTorch: half precision and CUDA graphs on an NVIDIA GPU; on the CPU a last resort, in float32."""
+
+import ctypes
+import platform
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from cars_rt.engines.base import FLOAT16, FLOAT32, Engine, EngineError, Slab, usable_cores
+from cars_rt.engines.graph import COUNTS, DARK
+
+if TYPE_CHECKING:
+    import torch
+
+WARM_UPS = 3  # before a capture: libraries choose their kernels and take their memory
+
+
+class Torch(Engine):
+    """Runs the graph call by call on the CPU, as one captured CUDA graph for each of `sizes` on a GPU.
+
+    On a GPU the slabs are pinned; copies in, the graph and copies out follow each other on one stream.
+    """
+
+    name: ClassVar[str] = "torch"
+    patience_s: ClassVar[float] = 120.0
+
+    @classmethod
+    def unavailable(cls) -> str | None:
+        """Needs the package; loads nothing."""
+        return None if find_spec("torch") else "needs the package torch: pip install cars-rt[torch]"
+
+    @classmethod
+    def last_resort(cls) -> bool:
+        """Without an NVIDIA driver it runs on the CPU, more slowly than the others."""
+        return not _nvidia_driver()
+
+    def _allocate(self, slabs: int) -> list[Slab]:
+        import torch
+
+        self._torch = torch
+        self._gpu = torch.cuda.is_available()
+        shape = (self.max_batch, self.graph.pixels)
+        return [torch.zeros(shape, pin_memory=self._gpu).numpy() for _ in range(slabs)]
+
+    def _compile(self, threads: int) -> None:
+        from cars_rt.engines.operators import UnsupportedError
+        from cars_rt.engines.program import Program
+
+        torch = self._torch
+        self._device = torch.device("cuda" if self._gpu else "cpu")
+        self.precision = FLOAT16 if self._gpu else FLOAT32
+        if not self._gpu:
+            torch.set_num_threads(threads or usable_cores())
+        try:
+            with torch.inference_mode():
+                dtype = torch.float16 if self._gpu else torch.float32
+                self._program: Any = Program(self.graph.onnx, self._device, dtype)
+                self._dark = torch.zeros(self.graph.pixels, device=self._device)
+                self._computing = _Graphs(self) if self._gpu else None
+                if not self._gpu:
+                    self._program(self._inputs(torch.zeros(1, self.graph.pixels)))
+        except UnsupportedError as error:
+            raise EngineError(f"torch cannot run {error}; use another engine") from None
+        except Exception as error:
+            raise EngineError(self._said(error)) from None
+
+    def set_dark(self, dark: Slab) -> None:
+        with self._torch.inference_mode():
+            self._dark.copy_(self._torch.from_numpy(np.array(dark, np.float32)))
+
+    def launch(self, slab: int, rows: int) -> None:
+        """Returns at once on a GPU; on the CPU it computes here."""
+        try:
+            with self._torch.inference_mode():
+                if self._computing is not None:
+                    self._computing.launch(slab, rows)
+                    return
+                counts = self._torch.from_numpy(self.inputs[slab][:rows])
+                found = self._program(self._inputs(counts))
+                for name, array in self.results(slab).items():
+                    array[:rows] = found[name].numpy()
+        except Exception as error:
+            raise EngineError(self._said(error)) from None
+
+    def wait(self, slab: int) -> None:
+        try:
+            if self._computing is not None:
+                self._computing.wait(slab)
+        except Exception as error:
+            raise EngineError(self._said(error)) from None
+
+    def close(self) -> None:
+        self._computing = None
+        self._program = None
+        if getattr(self, "_gpu", False):
+            self._torch.cuda.empty_cache()
+
+    def describe(self) -> str:
+        device = self._torch.cuda.get_device_name() if self._gpu else "CPU"
+        return f"torch {self._torch.__version__.split('+')[0]}, {device}, {self.precision}"
+
+    def _inputs(self, counts: "torch.Tensor") -> dict[str, "torch.Tensor"]:
+        return {COUNTS: counts, DARK: self._dark}
+
+    def _said(self, error: Exception) -> str:
+        if isinstance(error, self._torch.cuda.OutOfMemoryError):
+            return (
+                f"the GPU has too little memory for batches of {self.max_batch}; give a smaller --max-batch"
+            )
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return f"torch failed on {self.graph.model.card.name}: {first}"
+
+
+class _Graphs:
+    """A CUDA graph for each batch size, from and to tensors on the GPU that they share."""
+
+    def __init__(self, engine: Torch) -> None:
+        torch = engine._torch
+        self._engine, self._torch = engine, torch
+        self._stream = torch.cuda.Stream()
+        self._events = [torch.cuda.Event() for _ in engine.inputs]
+        self._host = [
+            {name: torch.from_numpy(array) for name, array in arrays.items()}
+            for arrays in (
+                {COUNTS: counts, **engine.results(slab)} for slab, counts in enumerate(engine.inputs)
+            )
+        ]
+        self._counts = torch.zeros(engine.max_batch, engine.graph.pixels, device=engine._device)
+        self._captured: dict[int, tuple[Any, dict[str, Any]]] = {}
+        pool = None
+        for size in reversed(engine.sizes):  # the largest takes the memory that the others share
+            self._captured[size] = self._capture(size, pool)
+            pool = pool or self._captured[size][0].pool()
+
+    def launch(self, slab: int, rows: int) -> None:
+        size = next(size for size in self._engine.sizes if size >= rows)
+        graph, found = self._captured[size]
+        host = self._host[slab]
+        with self._torch.cuda.stream(self._stream):
+            self._counts[:rows].copy_(host[COUNTS][:rows], non_blocking=True)
+            graph.replay()
+            for name, result in found.items():
+                host[name][:rows].copy_(result[:rows], non_blocking=True)
+            self._events[slab].record()
+
+    def wait(self, slab: int) -> None:
+        self._events[slab].synchronize()
+
+    def _capture(self, size: int, pool: Any) -> tuple[Any, dict[str, Any]]:
+        torch, inputs = self._torch, self._engine._inputs(self._counts[:size])
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            for _ in range(WARM_UPS):
+                self._engine._program(inputs)
+        self._stream.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=pool, stream=self._stream):
+            found = self._engine._program(inputs)
+        return graph, found
+
+
+def _nvidia_driver() -> bool:
+    try:
+        ctypes.CDLL("nvcuda.dll" if platform.system() == "Windows" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True

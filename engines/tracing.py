@@ -1,0 +1,86 @@
+"""Functions of numpy arrays, written down as ONNX.
+
+A function that uses only operators, the ufuncs in `OPERATORS` and constant arrays is called with a `Traced`
+in place of its array, and the operators that it applies become the nodes of a graph. So the mathematics
+is written once, in numpy, and every engine runs it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.lib.mixins import NDArrayOperatorsMixin
+from onnx import TensorProto, helper, numpy_helper
+
+OPSET = 17
+IR_VERSION = 10  # what the engines in use can read
+OPERATORS: dict[np.ufunc, str] = {
+    np.add: "Add",
+    np.subtract: "Sub",
+    np.multiply: "Mul",
+    np.true_divide: "Div",
+    np.matmul: "MatMul",
+    np.minimum: "Min",
+    np.maximum: "Max",
+    np.log: "Log",
+    np.exp: "Exp",
+    np.sin: "Sin",
+    np.cos: "Cos",
+}
+
+
+class Traced(NDArrayOperatorsMixin):
+    """Stands for an array whose values are known only when the graph runs."""
+
+    def __init__(self, graph: "_Graph", name: str) -> None:
+        self.graph, self.name = graph, name
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        if ufunc not in OPERATORS or method != "__call__" or options:
+            return NotImplemented
+        return self.graph.apply(OPERATORS[ufunc], inputs)
+
+
+class _Graph:
+    """Nodes and constants, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, np.ndarray[Any, np.dtype[np.float32]]] = {}
+        self._names: dict[int, str] = {}
+        self._kept: list[Any] = []  # so that no id is used twice
+
+    def apply(self, operator: str, inputs: tuple[Any, ...]) -> Traced:
+        names = [each.name if isinstance(each, Traced) else self._constant(each) for each in inputs]
+        output = f"{operator}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, names, [output]))
+        return Traced(self, output)
+
+    def _constant(self, value: Any) -> str:
+        if id(value) not in self._names:
+            name = self._names[id(value)] = f"constant_{len(self.constants)}"
+            self.constants[name] = np.ascontiguousarray(value, np.float32)
+            self._kept.append(value)
+        return self._names[id(value)]
+
+
+def trace(function: Callable[[Any], Any], points: int, source: str, target: str) -> onnx.ModelProto:
+    """The function of rows (batch, points) to rows (batch, points) as ONNX, float32.
+
+    source, target: names of input and output. Raises TypeError for what is not in `OPERATORS`.
+    """
+    graph = _Graph()
+    result = function(Traced(graph, source))
+    graph.nodes.append(helper.make_node("Identity", [result.name], [target]))
+    rows: list[str | int | None] = ["batch", points]
+    proto = helper.make_graph(
+        graph.nodes,
+        target,
+        [helper.make_tensor_value_info(source, TensorProto.FLOAT, rows)],
+        [helper.make_tensor_value_info(target, TensorProto.FLOAT, rows)],
+        [numpy_helper.from_array(value, name) for name, value in graph.constants.items()],
+    )
+    model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="cars-rt")
+    model.ir_version = min(model.ir_version, IR_VERSION)
+    return model

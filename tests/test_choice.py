@@ -1,0 +1,210 @@
+"""Engines from other packages, and how `auto` chooses."""
+
+import logging
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cars_rt.engines import (
+    Engine,
+    EngineError,
+    choice,
+    compose,
+    engine_class,
+    engine_names,
+    load_model,
+    open_engine,
+    reason_against,
+    rehearsal,
+    retrieving,
+)
+from cars_rt.engines.conformance import failures
+
+GRAPH = compose(load_model(), np.linspace(800, 1500, 160))
+
+MODULE = """
+import os, time
+from cars_rt.engines.onnxruntime import OnnxRuntime
+
+class Good(OnnxRuntime):
+    name = "good"
+
+class Slow(OnnxRuntime):
+    name = "slow"
+    def wait(self, slab):
+        time.sleep(0.2)
+
+class Off(OnnxRuntime):
+    name = "off"
+    def wait(self, slab):
+        self.outputs[slab] *= 1.1
+
+class Hangs(OnnxRuntime):
+    name, patience_s = "hangs", 3.0
+    def _compile(self, threads):
+        while True:
+            time.sleep(1)
+
+class Crashes(OnnxRuntime):
+    name = "crashes"
+    def wait(self, slab):
+        os._exit(11)
+
+class Raises(OnnxRuntime):
+    name = "raises"
+    def _compile(self, threads):
+        raise ZeroDivisionError("of the driver")
+
+class Puzzled(OnnxRuntime):
+    name = "puzzled"
+    @classmethod
+    def unavailable(cls):
+        raise OSError("no such device")
+
+class OtherName(OnnxRuntime):
+    name = "other"
+
+NotAnEngine = dict
+"""
+ENTRIES = {"good": "Good", "slow": "Slow", "off": "Off", "hangs": "Hangs", "crashes": "Crashes"}
+ENTRIES |= {"raises": "Raises", "puzzled": "Puzzled", "misnamed": "OtherName", "nothing": "NotAnEngine"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package with engines, good and bad ones, installed by pip."""
+    place = tmp_path_factory.mktemp("foreign")
+    entries = [f"{name} = foreign_engines:{cls}" for name, cls in ENTRIES.items()]
+    entries += [
+        "exits = foreign_exits:Any",
+        "absent = foreign_absent:Any",
+        "onnxruntime = foreign_engines:Off",
+    ]
+    about = "foreign_engines-1.dist-info/"
+    files = {
+        "foreign_engines.py": MODULE,
+        "foreign_exits.py": "raise SystemExit(3)",
+        about + "METADATA": "Metadata-Version: 2.1\nName: foreign-engines\nVersion: 1\n",
+        about + "WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        about + "entry_points.txt": "[cars_rt.engines]\n" + "\n".join(entries) + "\n",
+    }
+    files[about + "RECORD"] = "".join(f"{name},,\n" for name in [*files, about + "RECORD"])
+    wheel = place / "foreign_engines-1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target"]
+    subprocess.run([*pip, str(place / "site"), str(wheel)], check=True, timeout=120)
+    return place / "site"
+
+
+@pytest.fixture
+def installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(folder)
+    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+    monkeypatch.setenv("PYTHONPATH", path.rstrip(os.pathsep))
+    monkeypatch.setattr(choice, "_rehearsed", {})
+
+
+@pytest.mark.usefixtures("installed")
+def test_engine_of_another_package_is_one_among_ours() -> None:
+    assert {"onnxruntime", "good"} <= set(retrieving()) <= set(engine_names())
+    assert reason_against("good") is None
+    assert failures(engine_class("good")) == []
+    with open_engine("good", GRAPH, 4) as engine:
+        assert engine.name == "good"
+
+
+@pytest.mark.usefixtures("installed")
+def test_no_package_takes_the_place_of_the_reference() -> None:
+    assert engine_class("onnxruntime").__module__ == "cars_rt.engines.onnxruntime"
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        (
+            "exits",
+            r"foreign_exits:Any does not load \(SystemExit: 3\); update or uninstall the package foreign",
+        ),
+        ("absent", r"foreign_absent:Any does not load \(ModuleNotFoundError"),
+        ("nothing", "foreign_engines:NotAnEngine is no subclass of cars_rt.engines.Engine"),
+        ("misnamed", "foreign_engines:OtherName has another name than its entry point"),
+        ("puzzled", r"it cannot say whether it works here \(OSError: no such device\)"),
+        ("raises", r"raises: cannot be opened \(ZeroDivisionError: of the driver\)"),
+        (
+            "off",
+            r"off: its raman differs from onnxruntime by 0.1 of the maximum; 0.0001 is allowed in float32",
+        ),
+    ],
+)
+def test_broken_engine_is_a_reason_and_no_crash(name: str, reason: str) -> None:
+    with pytest.raises(EngineError, match=reason):
+        open_engine(name, GRAPH, 4)
+    assert name in retrieving()
+
+
+@pytest.mark.usefixtures("installed")
+def test_auto_takes_the_fastest_that_works_and_says_why_not_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "cars_rt.engines")
+    with open_engine("auto", GRAPH, 4, threads=1) as engine:
+        assert engine.name not in {*ENTRIES, "exits", "absent"} - {"good"}
+    (line,) = (record.getMessage() for record in caplog.records if record.name == "cars_rt.engines")
+    assert line.startswith(f"engine {engine.describe()}, ") and "\n" not in line
+    assert "hangs: crashed or hung when it was tried" in line
+    assert "crashes: crashed or hung when it was tried (exit status 11)" in line
+    assert "off: its raman differs from onnxruntime by" in line
+    assert "raises: of the driver" in line
+    assert "exits: foreign_exits:Any does not load" in line
+    slow = next(part for part in line.split("; ") if part.startswith("slow: "))
+    assert float(slow.split()[1].replace(",", "")) <= 4 / 0.2
+
+
+@pytest.mark.usefixtures("installed")
+def test_auto_tries_a_model_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "retrieving", lambda: ["good", "onnxruntime", "slow"])
+    asked: list[list[str]] = []
+
+    def rehearse(graph: object, names: list[str], *rest: int) -> dict[str, rehearsal.Tried]:
+        asked.append(names)
+        return {name: rehearsal.Tried(rate=len(name)) for name in names}
+
+    monkeypatch.setattr(choice, "rehearse", rehearse)
+    for axis in (np.linspace(800, 1500, 160), np.linspace(1000, 1900, 300)):
+        with open_engine("auto", compose(load_model(), axis), 4) as engine:
+            assert engine.name == "onnxruntime"  # the longest name: here, the fastest
+    assert asked == [["good", "onnxruntime", "slow"]]
+
+
+def test_auto_takes_a_last_resort_only_if_nothing_else_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    if not engine_class("torch").last_resort():
+        pytest.skip("there is an NVIDIA driver here")
+    monkeypatch.setattr(choice, "retrieving", lambda: ["torch", "onnxruntime"])
+    with open_engine("auto", GRAPH, 4) as engine:
+        assert engine.name == "onnxruntime"
+    monkeypatch.setattr(choice, "retrieving", lambda: ["torch"])
+    with open_engine("auto", GRAPH, 4) as engine:
+        assert engine.name == "torch"
+
+
+def test_auto_without_a_process_to_try_in_still_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "_rehearsed", {})
+    monkeypatch.setattr(choice, "retrieving", lambda: ["onnxruntime", "passthrough"])
+    monkeypatch.setattr(rehearsal.sys, "executable", "/there/is/no/python")
+    with open_engine("auto", GRAPH, 4) as engine:
+        assert engine.name == "onnxruntime"
+
+
+def test_unknown_engine_lists_the_known() -> None:
+    with pytest.raises(EngineError, match=r"no engine is called 'nonsense'; there are auto, .*onnxruntime"):
+        open_engine("nonsense", GRAPH, 1)
+    assert issubclass(engine_class("onnxruntime"), Engine)

@@ -1,0 +1,152 @@
+"""Flags of spectra: each is raised for what it is there for, and not for spectra as they should be."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from cars_rt.physics.axis import AxisError
+from cars_rt.physics.cars import lorentzians
+from cars_rt.physics.fitness import ROWS, Fitness, Flag, hilbert_matrix, named, shares
+from cars_rt.physics.microscope import SATURATION, Simulator
+
+Counts = NDArray[np.float32]
+SIMULATOR = Simulator()
+AXIS = SIMULATOR.raman_shift
+FITNESS = Fitness(AXIS)
+GOOD, UNLIKE = 0, int(Flag.UNLIKE)
+
+
+def mixtures(count: int = 3 * ROWS + 5) -> tuple[Counts, Counts]:
+    """Counts above dark and the true raman of neat substances and dilutions."""
+    rng = np.random.default_rng(3)
+    substances = len(SIMULATOR.substances)
+    fractions = rng.dirichlet(np.full(substances, 0.25), count) * rng.uniform(0, 1, (count, 1))
+    fractions[:substances] = np.eye(substances)
+    counts = SIMULATOR.measure(fractions).astype(np.float32) - SIMULATOR.dark
+    return counts, SIMULATOR.raman(fractions)
+
+
+COUNTS, RAMAN = mixtures()
+
+
+def flags(
+    counts: NDArray[np.floating], raman: Counts | None = None, full_scale: float | None = None
+) -> list[int]:
+    return FITNESS.flags(np.asarray(counts, np.float32), raman, None, full_scale).tolist()
+
+
+def noisy(light: NDArray[np.float64], rows: int = 20) -> Counts:
+    """Counts of so much light (p,) with shot noise of 0.5 electrons per count and read noise of 20."""
+    rng = np.random.default_rng(4)
+    noise = np.sqrt(2 * light + 400) * rng.normal(size=(rows, len(light)))
+    return np.asarray(light + noise, np.float32)
+
+
+def test_hilbert_matrix_turns_the_imaginary_part_into_the_real_one() -> None:
+    lines = np.array([900.0, 1600.0, 2900.0]), np.array([20.0, 30.0, 60.0]), np.array([8.0, 12.0, 15.0])
+    chi = lorentzians(AXIS, *lines)
+    real = chi.imag.astype(np.float32) @ hilbert_matrix(AXIS)
+    inner = slice(20, -20)
+    assert np.abs(real - chi.real)[inner].max() < 0.03 * np.abs(chi.real).max()
+    backwards = chi.imag[::-1].astype(np.float32) @ hilbert_matrix(AXIS[::-1])
+    assert np.allclose(backwards[::-1], real, atol=1e-4)
+    with pytest.raises(AxisError, match="monotonic"):
+        hilbert_matrix([1.0, 3.0, 2.0])
+
+
+def test_spectra_with_their_true_raman_have_no_flag() -> None:
+    assert flags(COUNTS, RAMAN, SATURATION) == [GOOD] * len(COUNTS)
+
+
+def test_descending_axis_and_known_dark_change_nothing() -> None:
+    found = Fitness(AXIS[::-1]).flags(
+        COUNTS[:, ::-1] + SIMULATOR.dark[::-1], RAMAN[:, ::-1], SIMULATOR.dark[::-1], SATURATION
+    )
+    assert found.dtype == np.uint8 and not found.any()
+
+
+def test_raman_that_the_counts_do_not_show_is_unlike() -> None:
+    strong = RAMAN.max(axis=1) > 0.3
+    assert strong.sum() > 20
+    turned = np.ascontiguousarray(RAMAN[:, ::-1])
+    assert set(flags(COUNTS[strong], turned[strong])) == {UNLIKE}
+    assert set(flags(COUNTS, np.zeros_like(RAMAN))) == {GOOD}  # which claims nothing
+    assert set(flags(COUNTS, np.full_like(RAMAN, np.nan))) == {UNLIKE}
+    assert set(flags(COUNTS[strong])) == {GOOD}  # where raman is something else it is not looked at
+
+
+@pytest.mark.parametrize("pixels", [3, 10, 200])
+def test_pixels_at_full_scale_are_saturated(pixels: int) -> None:
+    counts = COUNTS[:4].copy()
+    counts[:, 300 : 300 + pixels] = 65535
+    assert all(each & Flag.SATURATED for each in flags(counts, None, SATURATION))
+    counts[:, 300 : 300 + pixels] = 65534
+    assert pixels > 16 or not any(each & Flag.SATURATED for each in flags(counts, None, SATURATION))
+
+
+@pytest.mark.parametrize("rounding", [0.0, 15.0])
+def test_plateau_below_full_scale_is_saturated(rounding: float) -> None:
+    """As toluene was measured: the noise vanishes where the camera saturates, but not quite."""
+    limit = np.quantile(COUNTS, 0.95, axis=1, keepdims=True)
+    noise = rounding * np.random.default_rng(0).normal(size=COUNTS.shape)
+    clipped = np.minimum(COUNTS, limit + noise)
+    assert all(each & Flag.SATURATED for each in flags(clipped, None, SATURATION))
+
+
+def test_no_light_is_empty_whatever_the_dark() -> None:
+    nothing = noisy(np.zeros(len(AXIS)))
+    for offset in (0, 600, -50):  # dark known, unknown, too high
+        assert set(flags(nothing + offset, np.zeros_like(nothing))) == {int(Flag.EMPTY)}
+    assert set(flags(np.zeros((3, len(AXIS))), np.zeros((3, len(AXIS)), np.float32))) == {int(Flag.EMPTY)}
+    dim = COUNTS.copy()
+    assert not any(each & Flag.EMPTY for each in flags(dim / 100, RAMAN))
+
+
+def test_cosmic_rays_and_steps_are_spikes_and_lines_are_not() -> None:
+    rng = np.random.default_rng(1)
+    counts, rows = COUNTS.copy(), np.arange(len(COUNTS))
+    counts[rows, rng.integers(5, len(AXIS) - 5, len(rows))] += 0.5 * counts.max(axis=1)
+    assert all(each & Flag.SPIKE for each in flags(counts))
+    step = noisy(np.where(np.arange(len(AXIS)) > 500, 15_000.0, 5_000.0))
+    assert all(each & Flag.SPIKE for each in flags(step))
+
+
+def test_fluorescence_is_no_fault() -> None:
+    smooth = noisy(20_000 * np.exp(-(((AXIS - 1500) / 900) ** 2)) + 200)
+    assert set(flags(smooth, np.zeros_like(smooth), SATURATION)) == {GOOD}
+
+
+def test_flags_of_a_spectrum_do_not_depend_on_its_neighbours() -> None:
+    counts, raman = COUNTS.copy(), RAMAN.copy()
+    counts[5], counts[40, 700] = 0, 1e5
+    raman[7] = raman[7, ::-1]
+    together = flags(counts, raman, SATURATION)
+    assert together == [
+        flags(counts[row : row + 1], raman[row : row + 1], SATURATION)[0] for row in range(len(counts))
+    ]
+    assert [row for row, each in enumerate(together) if each] == [5, 7, 40]
+
+
+@pytest.mark.parametrize("pixels", [2, 10, 63, 64, 65, 96, 4096])
+def test_axes_of_any_length(pixels: int) -> None:
+    fitness = Fitness(np.linspace(500, 3000, pixels))
+    counts = np.full((2, pixels), 100.0, np.float32)
+    counts[1] = 255
+    found = fitness.flags(counts, np.zeros_like(counts), None, 255.0)
+    assert not found[0] & Flag.SATURATED and found[1] & Flag.SATURATED
+
+
+def test_counts_of_any_size_raise_nothing() -> None:
+    """Warnings are errors here: nothing overflows aloud."""
+    with np.errstate(all="raise"):
+        for value in (3e38, -3e38, 1e-38):
+            FITNESS.flags(np.full((2, len(AXIS)), value, np.float32), RAMAN[:2], None, SATURATION)
+
+
+def test_names_and_shares() -> None:
+    found = np.array([0, 1, 9, 8, 128], np.uint8)
+    assert named(found) == {"saturated": 2, "unlike": 2}
+    assert named(np.zeros(3, np.uint8)) == {}
+    assert shares({"saturated": 12, "unlike": 1}, 100) == "12 % of the spectra saturated, 1 % unlike"
+    assert shares({"empty": 1}, 3000) == "0.033 % of the spectra empty"
+    assert shares({}, 100) == ""
