@@ -12,24 +12,28 @@ TOLERANCES = {FLOAT32: 1e-4, FLOAT16: TOLERANCE, BFLOAT16: TOLERANCE}
 R2 = 1 - 5e-4  # of an engine's spectrum against the reference's, at least
 
 
-def check(engine: Engine) -> None:
-    """Compare an engine with the reference on a probe batch. Raises EngineError if they disagree."""
+def check(engine: Engine) -> float:
+    """Compare an engine with the reference on a probe batch: the largest difference of its outputs, relative
+    to each spectrum's maximum. Raises EngineError if they disagree."""
     counts = probe(engine.graph)
     results = engine.retrieve(counts)
     for name, result in results.items():
         if not np.isfinite(result).all():
             raise EngineError(f"its {name} is not finite on a probe batch")
     if engine.name == REFERENCE or not engine.retrieves:
-        return
+        return 0.0
     with engine_class(REFERENCE)(engine.graph, len(counts), slabs=1) as reference:
         expected = reference.retrieve(counts)
-    for name, result in results.items():
+    return max(
         compare(f"its {name}", result, expected[name], engine.precision, name == RAMAN)
+        for name, result in results.items()
+    )
 
 
-def compare(what: str, result: Slab, expected: Slab, precision: str, shape: bool) -> None:
+def compare(what: str, result: Slab, expected: Slab, precision: str, shape: bool) -> float:
     """Compare spectra (n, pixels) with the reference's; shape: also their R2, which a deviation, nearly flat
-    in places, does not have. Raises EngineError if they differ by more than this precision explains."""
+    in places, does not have. Returns their `deviation`; raises EngineError if they differ by more than this
+    precision explains."""
     difference = deviation(result, expected)
     if not difference <= TOLERANCES[precision]:
         raise EngineError(
@@ -39,6 +43,7 @@ def compare(what: str, result: Slab, expected: Slab, precision: str, shape: bool
     worst = float(r2(result, expected).min()) if shape else 1.0
     if not worst >= R2:
         raise EngineError(f"{what} has an R2 of {worst:.5f} to {REFERENCE}; at least {R2:g} is allowed")
+    return difference
 
 
 def deviation(result: Slab, expected: Slab) -> float:

@@ -144,12 +144,15 @@ def usable_cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def hardware() -> str:
-    """The computer in a few words."""
-    processor = platform.processor() or platform.machine()
+def processor() -> str:
+    """The processor's name, as far as the system tells it."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
-                processor = line.partition(":")[2].strip()
-                break
-    return f"{processor}, {usable_cores()} cores, {platform.system()}, Python {platform.python_version()}"
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def hardware() -> str:
+    """The computer in a few words."""
+    return f"{processor()}, {usable_cores()} cores, {platform.system()}, Python {platform.python_version()}"

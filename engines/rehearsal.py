@@ -27,20 +27,25 @@ ROUNDS, ROUND_S = 3, 0.1
 
 @dataclass(frozen=True)
 class Tried:
-    """What came of one engine: its rate, spectra/s, or why it cannot be used."""
+    """What came of one engine: why it cannot be used, or how it did."""
 
-    rate: float = 0.0
+    rate: float = 0.0  # spectra/s; 0: not measured
     reason: str = ""
+    difference: float = 0.0  # from the reference, of a spectrum's maximum
+    about: str = ""  # as the engine describes itself
 
 
-def rehearse(graph: Graph, names: list[str], max_batch: int, threads: int) -> dict[str, Tried]:
-    """Try engines one after the other; takes as long as they take, and ends even if they do not."""
+def rehearse(
+    graph: Graph, names: list[str], max_batch: int, threads: int, *, rates: bool = True
+) -> dict[str, Tried]:
+    """Try engines one after the other; takes as long as they take, and ends even if they do not. rates: also
+    measure how fast they are."""
     found: dict[str, Tried] = {}
     while left := [name for name in names if name not in found]:
         try:
             child = subprocess.run(
                 [sys.executable, "-m", __name__],
-                input=_packed(graph, left, max_batch, threads),
+                input=_packed(graph, left, max_batch, threads, rates),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
@@ -49,7 +54,8 @@ def rehearse(graph: Graph, names: list[str], max_batch: int, threads: int) -> di
             return found | {name: Tried(reason=f"cannot be tried: {error}") for name in left}
         for line in child.stdout.splitlines():
             answer = json.loads(line)
-            found[answer["name"]] = Tried(answer["rate"], answer["reason"])
+            name = answer.pop("name")
+            found[name] = Tried(**answer)
         lost = next((name for name in left if name not in found), None)
         if lost is not None:  # it took the process with it
             found[lost] = Tried(reason=f"crashed or hung when it was tried (exit status {child.returncode})")
@@ -81,29 +87,31 @@ def main() -> None:
     """Read what to try from standard input; write a line for each engine as soon as it is known."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # drivers print what they like
-    graph, names, max_batch, threads = _unpacked(sys.stdin.buffer.read())
+    graph, names, max_batch, threads, rates = _unpacked(sys.stdin.buffer.read())
     for name in names:
         try:
             cls = engine_class(name)
             # A thread of C++ ends the process in time, even if nothing in it runs any more.
             faulthandler.dump_traceback_later(cls.patience_s, exit=True)
             with cls(graph, max_batch, threads=threads) as engine:
-                check(engine)
-                answer = {"name": name, "rate": rate(engine), "reason": ""}
+                difference = check(engine)
+                measured = rate(engine) if rates else 0.0
+                tried = Tried(rate=measured, difference=difference, about=engine.describe())
         except Exception as error:
-            answer = {"name": name, "rate": 0.0, "reason": str(error)}
-        print(json.dumps(answer), file=answers, flush=True)
+            tried = Tried(reason=str(error) or type(error).__name__)
+        print(json.dumps({"name": name} | asdict(tried)), file=answers, flush=True)
     faulthandler.dump_traceback_later(ENDING_S, exit=True)
 
 
 ENDING_S = 5.0  # what a driver may take to let the process end
 
 
-def _packed(graph: Graph, names: list[str], max_batch: int, threads: int) -> bytes:
+def _packed(graph: Graph, names: list[str], max_batch: int, threads: int, rates: bool) -> bytes:
     about = {
         "names": names,
         "max_batch": max_batch,
         "threads": threads,
+        "rates": rates,
         "outputs": graph.outputs,
         "sha256": graph.model.sha256,
         "card": asdict(graph.model.card),
@@ -119,12 +127,12 @@ def _packed(graph: Graph, names: list[str], max_batch: int, threads: int) -> byt
     return stream.getvalue()
 
 
-def _unpacked(content: bytes) -> tuple[Graph, list[str], int, int]:
+def _unpacked(content: bytes) -> tuple[Graph, list[str], int, int, bool]:
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         about = json.loads(str(arrays["about"]))
         model = Model(arrays["model"].tobytes(), Card(**about["card"]), about["sha256"])
         graph = Graph(arrays["graph"].tobytes(), arrays["raman_shift"], model, tuple(about["outputs"]))
-    return graph, about["names"], about["max_batch"], about["threads"]
+    return graph, about["names"], about["max_batch"], about["threads"], about["rates"]
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from cars_rt.cli import (  # noqa: F401 - registers the commands
     check,
     ctl,
     demo,
+    doctor,
     drive,
     evaluate,
     files,

@@ -26,6 +26,7 @@ class TensorRT(Engine):
     """
 
     name: ClassVar[str] = "tensorrt"
+    patience_s: ClassVar[float] = 900.0  # a plan that is not there yet is built for each size of batch
 
     def __init__(
         self,

@@ -32,12 +32,7 @@ def dotted(capability: tuple[int, int]) -> str:
 
 def find_gpu() -> Gpu:
     """The GPU that would be used. Raises EngineError without a driver or a GPU; never crashes."""
-    try:
-        driver = ctypes.CDLL(DRIVER)
-    except OSError:
-        raise EngineError(
-            f"there is no NVIDIA driver here ({DRIVER} is not found); install NVIDIA's driver for the GPU"
-        ) from None
+    driver = _driver()
     _call(driver, "cuInit", 0)
     count, device = ctypes.c_int(), ctypes.c_int()
     _call(driver, "cuDeviceGetCount", ctypes.byref(count))
@@ -52,6 +47,22 @@ def find_gpu() -> Gpu:
         _call(driver, "cuDeviceGetAttribute", ctypes.byref(number), attribute, device)
         numbers.append(number.value)
     return Gpu(name.value.decode(errors="replace"), (numbers[0], numbers[1]))
+
+
+def driver_cuda() -> str:
+    """The newest version of CUDA that the driver runs, "12.8". Raises EngineError as `find_gpu`."""
+    version = ctypes.c_int()
+    _call(_driver(), "cuDriverGetVersion", ctypes.byref(version))
+    return f"{version.value // 1000}.{version.value % 1000 // 10}"
+
+
+def _driver() -> ctypes.CDLL:
+    try:
+        return ctypes.CDLL(DRIVER)
+    except OSError:
+        raise EngineError(
+            f"there is no NVIDIA driver here ({DRIVER} is not found); install NVIDIA's driver for the GPU"
+        ) from None
 
 
 def _call(driver: ctypes.CDLL, function: str, *arguments: object) -> None:

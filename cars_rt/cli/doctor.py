@@ -1,0 +1,110 @@
+"""`cars-rt doctor`: the computer and its engines."""
+
+import json as json_
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cars_rt.cli.app import app, progress_bar
+from cars_rt.console import EXIT_ERROR, fail
+from cars_rt.doctor.report import Report, State, Trial, as_json
+
+WIDTH = 160  # where there is no terminal to ask
+COLOURS = {State.WORKS: "green", State.FAILS: "bold red", State.NOT_HERE: "dim"}
+MEGABYTE = 2**20
+
+
+@app.command
+def doctor(
+    *,
+    quick: Annotated[bool, Parameter(help="Do not measure rates.")] = False,
+    json: Annotated[Path | None, Parameter(help="Write the findings to this JSON file.")] = None,
+) -> None:
+    """What this computer has, and whether every engine on it computes every model right.
+
+    Each engine that can run here is tried on each shipped model and on kk, in a process of its own: built,
+    compared with ONNX Runtime, and measured. On a computer with an NVIDIA card this is the whole way of
+    TensorRT, and the plans that it builds are kept for the daemon. The exit code is 0 if all that can run here
+    agrees, 1 if not.
+
+    Example: cars-rt doctor --json doctor.json
+    """
+    from cars_rt.doctor import examine
+
+    with progress_bar() as bar:
+        task = bar.add_task("", total=None)
+        report = examine(
+            rates=not quick,
+            progress=lambda done, total, text: bar.update(
+                task, completed=done, total=total, description=text
+            ),
+        )
+    _print(report)
+    if json is not None:
+        try:
+            json.write_text(json_.dumps(as_json(report), indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            fail(f"cannot write {json}: {error.strerror}")
+    if not report.healthy:
+        sys.exit(EXIT_ERROR)
+
+
+def _print(report: Report) -> None:
+    out = Console(highlight=False)
+    if not out.is_terminal:
+        out.width = max(out.width, WIDTH)
+    out.print(_facts(report), soft_wrap=True)
+    out.print(_packages(report))
+    out.print(_trials(report.trials))
+    for each in sorted(report.verdicts, key=lambda verdict: verdict.engine == "tensorrt"):
+        out.print(Text(each.text, COLOURS[each.state]), soft_wrap=True)
+    out.print(Text(report.summary, "bold green" if report.healthy else "bold red"), soft_wrap=True)
+
+
+def _facts(report: Report) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    machine, gpu, cache = report.machine, report.gpu, report.cache
+    table.add_row("machine", Text(f"{machine.processor}, {machine.usable_cores} of {machine.cores} cores"))
+    table.add_row("system", Text(f"{machine.system}, {machine.python}, CARS-RT {machine.cars_rt}"))
+    about = f"{gpu.name}, compute capability {gpu.capability}, driver for CUDA {gpu.driver_cuda}"
+    table.add_row("GPU", Text(gpu.reason or about))
+    plans = f"{cache.folder}: {cache.plans} plans, {cache.bytes / MEGABYTE:.1f} MB"
+    table.add_row("plan cache", Text(plans))
+    for port in report.ports:
+        taken = f"taken by a running {port.flag.split()[0]} or another program ({port.reason}); "
+        text = "free" if port.reason is None else f"{taken}{port.flag} names another"
+        style = "" if port.reason is None else "yellow"
+        table.add_row(f"{port.used_for} port", Text(f"{port.address}: {text}", style))
+    return table
+
+
+def _packages(report: Report) -> Table:
+    table = Table("package", "version", "for", box=None, pad_edge=False)
+    for each in report.packages:
+        missing = Text(f"missing: {each.install}", "dim")
+        table.add_row(each.name, missing if each.version is None else each.version, each.purpose)
+    return table
+
+
+def _trials(trials: list[Trial]) -> Table:
+    table = Table("model", "engine", box=None, pad_edge=False)
+    for name in ("difference", "spectra/s"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("")
+    for each in trials:
+        state = State.FAILS if each.reason else State.WORKS
+        table.add_row(
+            each.model,
+            Text(each.engine, COLOURS[state]),
+            "" if each.reason else f"{each.difference:.1e}",
+            f"{each.rate:,.0f}" if each.rate else "",
+            Text(each.reason or each.about, "bold red" if each.reason else "dim"),
+        )
+    return table

@@ -1,0 +1,42 @@
+"""`cars-rt doctor`: what this computer has, and whether every engine on it computes every model right."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from cars_rt.daemon.settings import DaemonSettings
+from cars_rt.doctor.cache import read_cache
+from cars_rt.doctor.engines import read_engines, try_engines
+from cars_rt.doctor.gpu import read_gpu
+from cars_rt.doctor.machine import read_machine
+from cars_rt.doctor.packages import read_packages
+from cars_rt.doctor.ports import read_ports
+from cars_rt.doctor.report import Report, Trial
+from cars_rt.engines import shipped_models
+from cars_rt.engines.classical import KK
+
+__all__ = ["Progress", "Report", "examine"]
+
+Progress: TypeAlias = Callable[[int, int, str], None]  # done, total, what is being tried
+
+
+def examine(*, rates: bool = True, progress: Progress = lambda done, total, text: None) -> Report:
+    """Look at everything, then try each engine that can run here on each model, in processes of their own.
+
+    rates: also measure how fast they are. Never raises: what is wrong is in the report.
+    """
+    engines = read_engines()
+    usable = [each.name for each in engines if each.available]
+    models = [*sorted(shipped_models()), KK]
+    trials: list[Trial] = []
+    for number, model in enumerate(models):
+        progress(number, len(models), f"{model} on {', '.join(usable)}")
+        trials += try_engines(model, usable, DaemonSettings.max_batch, rates=rates)
+    return Report(
+        machine=read_machine(),
+        gpu=read_gpu(),
+        packages=read_packages(),
+        engines=engines,
+        cache=read_cache(),
+        ports=read_ports(),
+        trials=trials,
+    )

@@ -1,0 +1,175 @@
+"""What was found, as data, and what it comes to."""
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from cars_rt.engines import DEFAULT_MODEL
+from cars_rt.engines.registry import REFERENCE
+
+TITLES = {"tensorrt": "TensorRT"}  # of engines, where it is not the name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """The computer and the Python that CARS-RT runs in."""
+
+    cars_rt: str
+    system: str
+    python: str
+    processor: str
+    cores: int  # of the computer
+    usable_cores: int  # by this process
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuState:
+    """The NVIDIA GPU and its driver, or the reason why there is none."""
+
+    name: str | None = None
+    capability: str | None = None  # compute capability, "8.9"
+    driver_cuda: str | None = None  # the newest CUDA that the driver runs, "12.8"
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Package:
+    """One that is used, and its version, or how to install it."""
+
+    name: str
+    purpose: str
+    version: str | None
+    install: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineState:
+    """Whether an engine can run here, or why not, with the remedy."""
+
+    name: str
+    reason: str | None
+
+    @property
+    def available(self) -> bool:
+        """Whether it says that it can run here."""
+        return self.reason is None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheState:
+    """The folder of TensorRT's plans."""
+
+    folder: str
+    plans: int
+    bytes: int  # of all files in it
+
+
+@dataclass(frozen=True, kw_only=True)
+class PortState:
+    """One of the addresses that are used if no others are given."""
+
+    used_for: str
+    address: str
+    flag: str  # that names another one
+    reason: str | None  # why it is not free
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One engine on one model, against the reference."""
+
+    model: str
+    engine: str
+    reason: str = ""  # why it failed
+    difference: float = 0.0  # from the reference, of a spectrum's maximum
+    rate: float = 0.0  # spectra/s; 0: not measured
+    about: str = ""  # version, device and precision, in the engine's own words
+
+
+class State(StrEnum):
+    """What became of an engine."""
+
+    WORKS = "works"
+    FAILS = "FAILS"
+    NOT_HERE = "not here"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What all trials of one engine come to, in one line."""
+
+    engine: str
+    state: State
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """All that was found."""
+
+    machine: Machine
+    gpu: GpuState
+    packages: list[Package]
+    engines: list[EngineState]
+    cache: CacheState
+    ports: list[PortState]
+    trials: list[Trial]
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """One for each engine."""
+        return [
+            verdict(each, [trial for trial in self.trials if trial.engine == each.name])
+            for each in self.engines
+        ]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every engine that says it can run here did, and agreed, on every model."""
+        return all(each.state is not State.FAILS for each in self.verdicts)
+
+    @property
+    def summary(self) -> str:
+        """One line for all of it."""
+        if not self.healthy:
+            failed = [each.engine for each in self.verdicts if each.state is State.FAILS]
+            return f"NOT HEALTHY: {', '.join(failed)} cannot be trusted here"
+        best = max(
+            (trial for trial in self.trials if trial.model == DEFAULT_MODEL), key=lambda trial: trial.rate
+        )
+        works = f"HEALTHY: {_counted(self.verdicts)} here compute every model right"
+        return works + (f"; {best.model} is fastest on {best.engine}" if best.rate else "")
+
+
+def verdict(engine: EngineState, trials: list[Trial]) -> Verdict:
+    """What the trials of one engine come to."""
+    title = TITLES.get(engine.name, engine.name)
+
+    def of(state: State, text: str) -> Verdict:
+        return Verdict(engine=engine.name, state=state, text=f"{title}: {state}{text}")
+
+    if engine.reason is not None:
+        return of(State.NOT_HERE, f": {engine.reason}")
+    if failed := [trial for trial in trials if trial.reason]:
+        return of(State.FAILS, "".join(f" on {each.model}: {each.reason};" for each in failed).rstrip(";"))
+    difference = max(each.difference for each in trials)
+    agrees = f"agrees (within {difference:.1g} of the maximum)"
+    text = f", {'is the reference' if engine.name == REFERENCE else agrees}"
+    if all(each.rate for each in trials):
+        rates = [f"{each.rate:,.0f} with {each.model}" for each in trials]
+        text += f", spectra/s: {', '.join(rates)}"
+    return of(State.WORKS, f"{text}; {trials[0].about}")
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """Everything, for programs; what it comes to first."""
+    return {
+        "healthy": report.healthy,
+        "summary": report.summary,
+        "verdicts": [asdict(each) for each in report.verdicts],
+    } | asdict(report)
+
+
+def _counted(verdicts: list[Verdict]) -> str:
+    count = sum(each.state is State.WORKS for each in verdicts)
+    return f"the {count} engines" if count > 1 else "the one engine"

@@ -1,0 +1,147 @@
+"""`cars-rt doctor`: this computer as it is, with engines and ports that are made to be wrong."""
+
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import pytest
+from helpers import LOCAL, Command
+
+from cars_rt.doctor.cache import read_cache
+from cars_rt.doctor.engines import try_engines
+from cars_rt.doctor.packages import read_packages
+from cars_rt.doctor.ports import read_ports, reason_against
+from cars_rt.doctor.report import EngineState, State, Trial, verdict
+from cars_rt.engines import retrieving, shipped_models
+from cars_rt.engines import model as models
+
+WRONG = """
+from cars_rt.engines.onnxruntime import OnnxRuntime
+
+class Off(OnnxRuntime):
+    name = "off"
+    def wait(self, slab):
+        self.outputs[slab] *= 1.1
+"""
+PATIENCE_S = 170.0  # every engine is tried on every model
+
+
+def foreign(folder: Path) -> str:
+    """An engine that computes wrong, as a package on a PYTHONPATH."""
+    about = folder / "foreign-1.dist-info"
+    about.mkdir()
+    (folder / "foreign.py").write_text(WRONG, encoding="utf-8")
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: foreign\nVersion: 1\n", encoding="utf-8")
+    (about / "entry_points.txt").write_text("[cars_rt.engines]\noff = foreign:Off\n", encoding="utf-8")
+    return os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def examined(path: Path, code: int, *flags: str, **environment: str) -> tuple[dict[str, Any], str]:
+    """The JSON and the terminal's text of a doctor that ends with this code."""
+    with Command("doctor", "--json", path, *flags, **environment) as command:
+        assert command.process.stdout is not None
+        text = command.process.stdout.read()
+        assert command.end(PATIENCE_S) == code, command.said
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found, text
+
+
+def test_this_computer_is_healthy(tmp_path: Path) -> None:
+    found, text = examined(tmp_path / "doctor.json", 0, CARS_RT_CACHE=str(tmp_path / "none"))
+    assert list(found) == [
+        "healthy", "summary", "verdicts", "machine", "gpu", "packages", "engines", "cache", "ports", "trials",
+    ]  # fmt: skip
+    assert found["healthy"] and found["summary"].startswith("HEALTHY") and found["summary"] in text
+    assert found["machine"]["python"].endswith(".".join(map(str, sys.version_info[:3])))
+    assert 1 <= found["machine"]["usable_cores"] <= found["machine"]["cores"]
+    assert (found["gpu"]["name"] is None) != (found["gpu"]["reason"] is None)
+    assert found["cache"]["folder"] == str(tmp_path / "none")
+    assert [each["name"] for each in found["engines"]] == retrieving()
+    usable = [each["name"] for each in found["engines"] if each["reason"] is None]
+    assert "onnxruntime" in usable
+    tried = {(each["model"], each["engine"]) for each in found["trials"]}
+    assert tried == {(model, engine) for model in (*shipped_models(), "kk") for engine in usable}
+    for trial in found["trials"]:
+        assert trial["reason"] == "" and trial["rate"] > 0 and trial["about"].startswith(trial["engine"])
+        assert (trial["difference"] == 0) == (trial["engine"] == "onnxruntime")
+    for each in found["verdicts"]:
+        assert each["state"] == ("works" if each["engine"] in usable else "not here")
+        assert each["text"] in text
+    tensorrt = next(line for line in text.splitlines() if line.startswith("TensorRT: "))
+    assert tensorrt.startswith(("TensorRT: works, agrees (within", "TensorRT: not here: "))
+
+
+def test_an_engine_that_disagrees_is_named_and_the_exit_code_is_1(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    found, text = examined(tmp_path / "doctor.json", 1, "--quick", PYTHONPATH=foreign(site))
+    assert not found["healthy"]
+    assert "NOT HEALTHY: off cannot be trusted here" in text
+    (off,) = (each for each in found["verdicts"] if each["engine"] == "off")
+    assert off["state"] == "FAILS"
+    for model in (*shipped_models(), "kk"):
+        assert f"on {model}: its raman differs from onnxruntime by 0.1 of the maximum" in off["text"]
+    rest = [each for each in found["trials"] if each["engine"] != "off"]
+    assert rest and all(each["reason"] == "" for each in rest)
+    assert all(each["rate"] == 0 for each in found["trials"])
+
+
+def test_a_port_that_is_taken_is_said() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        uses = (("results", address, "run --publish"), ("preview", LOCAL.replace("*", "0"), "run --preview"))
+        results, preview = read_ports(uses)
+        assert results.reason and results.flag == "run --publish" and results.address == address
+        assert preview.reason is None
+    assert reason_against(address) is None
+
+
+def test_default_ports_are_those_of_driver_and_daemon() -> None:
+    numbers = [int(each.address.rpartition(":")[2]) for each in read_ports()]
+    assert numbers == [5555, 5556, 5557, 5558, 5580]
+
+
+def test_versions_are_those_installed() -> None:
+    versions = {each.name: each.version for each in read_packages()}
+    assert onnxruntime.__version__ in (versions.get("onnxruntime"), versions.get("onnxruntime-gpu"))
+    assert all(each.install.startswith("pip install") for each in read_packages())
+
+
+def test_cache_counts_plans_and_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a.plan").write_bytes(b"12345")
+    (tmp_path / "a.lock").touch()
+    found = read_cache(tmp_path)
+    assert (found.plans, found.bytes, found.folder) == (1, 5, str(tmp_path))
+    assert read_cache(tmp_path / "absent").plans == 0
+
+
+def test_a_damaged_model_fails_on_every_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "SHA256SUMS").write_text(f"{'0' * 64}  cnn.onnx\n", encoding="ascii")
+    (tmp_path / "cnn.onnx").write_bytes(b"not what was shipped")
+    monkeypatch.setattr(models, "SHIPPED", tmp_path)
+    trials = try_engines("cnn", ["onnxruntime", "other"], 4, rates=False)
+    assert [trial.engine for trial in trials] == ["onnxruntime", "other"]
+    assert all("differs from the file that was shipped" in trial.reason for trial in trials)
+
+
+def test_verdict_of_tensorrt_cannot_be_mistaken() -> None:
+    """One line for each of the three ends that it can come to."""
+    here = EngineState(name="tensorrt", reason=None)
+    fine = Trial(model="cnn", engine="tensorrt", difference=2.3e-4, rate=52_000.0, about="tensorrt (a card)")
+    kk = Trial(model="kk", engine="tensorrt", reason="its raman is not finite on a probe batch")
+    works = verdict(here, [fine])
+    assert works.state is State.WORKS
+    assert works.text == (
+        "TensorRT: works, agrees (within 0.0002 of the maximum), spectra/s: 52,000 with cnn; tensorrt (a card)"
+    )
+    fails = verdict(here, [fine, kk])
+    assert fails.state is State.FAILS
+    assert fails.text == "TensorRT: FAILS on kk: its raman is not finite on a probe batch"
+    absent = verdict(EngineState(name="tensorrt", reason="no NVIDIA driver"), [])
+    assert absent.state is State.NOT_HERE and absent.text == "TensorRT: not here: no NVIDIA driver"
