@@ -16,8 +16,8 @@ from cars_rt.doctor.engines import try_engines
 from cars_rt.doctor.packages import read_packages
 from cars_rt.doctor.ports import read_ports, reason_against
 from cars_rt.doctor.report import EngineState, State, Trial, verdict
-from cars_rt.engines import retrieving, shipped_models
 from cars_rt.engines import model as models
+from cars_rt.engines import retrieving, shipped_models
 
 WRONG = """
 from cars_rt.engines.onnxruntime import OnnxRuntime
@@ -138,7 +138,8 @@ def test_verdict_of_tensorrt_cannot_be_mistaken() -> None:
     works = verdict(here, [fine])
     assert works.state is State.WORKS
     assert works.text == (
-        "TensorRT: works, agrees (within 0.0002 of the maximum), spectra/s: 52,000 with cnn; tensorrt (a card)"
+        "TensorRT: works, agrees (within 0.0002 of the maximum), "
+        "spectra/s: 52,000 with cnn; tensorrt (a card)"
     )
     fails = verdict(here, [fine, kk])
     assert fails.state is State.FAILS
