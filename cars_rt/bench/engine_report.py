@@ -81,7 +81,9 @@ def picture(report: EngineReport, target: Path) -> None:
         right.plot(batches, p50, color=colour, marker=marker)
         right.fill_between(batches, p50, p99, color=colour, alpha=0.1)
     for axes, label in ((left, "spectra/s"), (right, "one batch, ms: median, up to 99 %")):
-        axes.set_xscale("log", base=2)
+        axes.set_xscale("log")
+        axes.set_xticks(report.settings.batches, [str(batch) for batch in report.settings.batches])
+        axes.minorticks_off()
         axes.set_yscale("log")
         axes.set_xlabel("spectra at once")
         axes.set_ylabel(label)
