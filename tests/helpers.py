@@ -270,3 +270,23 @@ def a_snapshot(**fields: Any) -> Snapshot:
         "engine_replacements": 0, "reloads": 0, "reloads_failed": 0,
     }  # fmt: skip
     return Snapshot(**given | fields)
+
+
+WRONG_ENGINE = """
+from cars_rt.engines.onnxruntime import OnnxRuntime
+
+class Off(OnnxRuntime):
+    name = "off"
+    def wait(self, slab):
+        self.outputs[slab] *= 1.1
+"""
+
+
+def wrong_engine(folder: Path) -> str:
+    """The engine `off`, which computes wrong, as a package in this folder: the PYTHONPATH that has it."""
+    about = folder / "foreign-1.dist-info"
+    about.mkdir()
+    (folder / "foreign.py").write_text(WRONG_ENGINE, encoding="utf-8")
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: foreign\nVersion: 1\n", encoding="utf-8")
+    (about / "entry_points.txt").write_text("[cars_rt.engines]\noff = foreign:Off\n", encoding="utf-8")
+    return os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])

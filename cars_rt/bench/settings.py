@@ -35,3 +35,32 @@ class StreamBenchSettings:
 
     threads: int = 0
     """Threads of the engine on the CPU; 0 takes half of the cores, as the daemon does."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineBenchSettings:
+    """Settings of `cars-rt bench engines`."""
+
+    models: tuple[str, ...] = ()
+    """Models, by name or the path of an .onnx file; without any, the shipped ones and kk."""
+
+    engines: tuple[str, ...] = ()
+    """What runs them; without any, all that can run here. ONNX Runtime always does, too."""
+
+    batches: tuple[int, ...] = (1, 16, 128)
+    """Spectra computed at once; each is measured."""
+
+    pixels: int = 1000
+    """Points of a spectrum, 2 cm-1 apart: as many as most models then see."""
+
+    rounds: int = 5
+    """How often everything is measured, in turn."""
+
+    seconds: float = 0.3
+    """Duration of one measurement; one batch at least."""
+
+    threads: int = 0
+    """Threads of an engine on the CPU; 0 takes half of the cores, as the daemon does."""
+
+    published: bool = False
+    """Compare with the published networks on ONNX Runtime (untrained: no other speed). Needs torch."""

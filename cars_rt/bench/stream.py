@@ -4,21 +4,20 @@ What is compared is measured in turn, round by round, since a computer is never 
 round is what counts.
 """
 
-import os
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from cars_rt.bench.peers import axis
 from cars_rt.bench.pipeline import BenchError, Passage, Pipeline, bare_loop, daemon
 from cars_rt.bench.settings import StreamBenchSettings
+from cars_rt.bench.steps import Progress, Steps, load_average
 from cars_rt.engines import Engine, compose, load_model, open_engine
 from cars_rt.engines.base import hardware, usable_cores
 from cars_rt.protocol import MAX_BLOCK, MAX_PIXELS
@@ -27,8 +26,6 @@ PASSTHROUGH = "passthrough"
 BARE, ALONE = "bare loop", "engine alone"
 TARGET_BARE, TARGET_ENGINE = 0.80, 0.95  # of the reference's rate
 TARGET_ADDED_MS = (0.5, 2.0)  # median, 99th percentile
-
-Progress: TypeAlias = Callable[[int, int, str], None]  # done, total, what is being measured
 
 WARM_UP_FRAMES = 8
 SINGLES = 200  # launches of one spectrum, for the engine's own part of a latency
@@ -89,17 +86,6 @@ class StreamReport:
     delays: list[Delay]
 
 
-class _Steps:
-    """Counts what is done, for a progress bar."""
-
-    def __init__(self, total: int, progress: Progress) -> None:
-        self._done, self._total, self._progress = 0, total, progress
-
-    def begin(self, text: str) -> None:
-        self._progress(self._done, self._total, text)
-        self._done += 1
-
-
 def measure(
     settings: StreamBenchSettings, progress: Progress = lambda done, total, text: None
 ) -> StreamReport:
@@ -109,10 +95,10 @@ def measure(
     cannot run here.
     """
     _check(settings)
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    load = load_average()
     threads = settings.threads or max(usable_cores() // 2, 1)
     graph = compose(load_model(settings.model), axis(settings.pixels))
-    steps = _Steps(settings.rounds * (2 * len(settings.blocks) + 5), progress)
+    steps = Steps(settings.rounds * (2 * len(settings.blocks) + 5), progress)
     progress(0, 1, "starting processes")
     common = ["--max-batch", str(settings.max_batch), "--threads", str(threads), "--model", settings.model]
     with ExitStack() as stack:
@@ -137,7 +123,7 @@ def measure(
 class _Bench:
     """Measures one thing after the other, and counts spectra."""
 
-    def __init__(self, settings: StreamBenchSettings, steps: _Steps) -> None:
+    def __init__(self, settings: StreamBenchSettings, steps: Steps) -> None:
         self._settings, self._steps = settings, steps
         self.spectra = 0
 

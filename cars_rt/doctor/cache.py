@@ -7,7 +7,7 @@ from cars_rt.engines.tensorrt.plans import SUFFIX, default_folder
 
 
 def read_cache(folder: Path | None = None) -> CacheState:
-    """What is in the folder, by default the user's, which is not made; unreadable ones count as empty."""
+    """What is in the folder, by default the user's; it is not made. One that cannot be read is empty."""
     place = default_folder() if folder is None else folder
     plans = size = 0
     try:

@@ -1,0 +1,200 @@
+"""How fast models are on engines: all in turn, round by round, against references of the same round."""
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from statistics import median
+
+import numpy as np
+
+from cars_rt.bench.floor import PRODUCT, multiply_adds, product_graph
+from cars_rt.bench.pipeline import BenchError
+from cars_rt.bench.settings import EngineBenchSettings
+from cars_rt.bench.steps import Progress, Steps, load_average
+from cars_rt.engines import (
+    DEFAULT_MODEL,
+    Engine,
+    EngineError,
+    Graph,
+    compose,
+    engine_class,
+    load_model,
+    reason_against,
+    require,
+    retrieving,
+    shipped_models,
+)
+from cars_rt.engines.agreement import probe
+from cars_rt.engines.base import hardware, usable_cores
+from cars_rt.engines.classical import KK
+from cars_rt.engines.registry import REFERENCE
+from cars_rt.engines.rehearsal import rehearse
+from cars_rt.protocol import MAX_BLOCK, MAX_PIXELS
+
+PUBLISHED = ("specnet", "cnn-gru")
+FIRST_CM1, STEP_CM1 = 500.0, 2.0
+WARM_UPS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One model on one engine in batches of one size."""
+
+    model: str
+    engine: str
+    about: str  # in the engine's own words
+    batch: int
+    multiply_adds: int  # for one spectrum
+    rates: list[float] = field(default_factory=list)  # spectra/s, by round
+    times_ms: list[float] = field(default_factory=list)  # of each batch, all rounds
+
+    @property
+    def rate(self) -> float:
+        """Spectra/s, the median of the rounds."""
+        return median(self.rates)
+
+    def percentile(self, percent: float) -> float:
+        """Of the time of one batch, ms."""
+        return float(np.percentile(self.times_ms, percent))
+
+    def ratio(self, other: "Cell") -> float:
+        """This one's rate over another one's, the median of the rounds."""
+        return median(mine / its for mine, its in zip(self.rates, other.rates, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A model that an engine does not run, or not right."""
+
+    model: str
+    engine: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class EngineReport:
+    """What `measure` found."""
+
+    hardware: str
+    load_before: float | None  # processes that others kept busy; None where the system does not tell
+    settings: EngineBenchSettings
+    cells: list[Cell]
+    floors: dict[str, Cell]  # by engine: one matrix product
+    references: tuple[str, ...]  # models, on ONNX Runtime
+    skipped: list[Skipped]
+
+    def ratios(self, cell: Cell) -> dict[str, float]:
+        """Of a cell's rate to the references' in batches of the same size, by model."""
+        return {
+            each.model: cell.ratio(each)
+            for each in self.cells
+            if each.model in self.references and each.engine == REFERENCE and each.batch == cell.batch
+        }
+
+    def share(self, cell: Cell) -> float | None:
+        """Of the floor: multiply-adds per second over those of one matrix product on the same engine."""
+        floor = self.floors.get(cell.engine)
+        return None if floor is None else cell.ratio(floor) * cell.multiply_adds / floor.multiply_adds
+
+
+def measure(
+    settings: EngineBenchSettings, progress: Progress = lambda done, total, text: None
+) -> EngineReport:
+    """Measure all of it. What an engine cannot run, or computes wrong, is left out and said.
+
+    Raises BenchError for impossible settings, EngineError or ModelError for names that there are not.
+    """
+    _check(settings)
+    load = load_average()
+    graphs = _graphs(settings)
+    names = _engines(settings)
+    threads = settings.threads or max(usable_cores() // 2, 1)
+    largest = max(settings.batches)
+    skipped: list[Skipped] = []
+    opened: list[tuple[str, Engine]] = []
+    with ExitStack() as stack:
+        for model, graph in graphs.items():
+            progress(0, 1, f"trying {model}")
+            candidates = [REFERENCE] if settings.published and model in PUBLISHED else names
+            # In a process that may be lost; those that did well there are opened here.
+            for name, tried in rehearse(graph, candidates, largest, threads, rates=False).items():
+                try:
+                    if tried.reason:
+                        raise EngineError(tried.reason)
+                    engine = engine_class(name)(graph, largest, threads=threads)
+                except EngineError as error:
+                    skipped.append(Skipped(model, name, str(error)))
+                else:
+                    opened.append((model, stack.enter_context(engine)))
+        cells = _measured(settings, opened, progress)
+    models = [model for model in graphs if model != PRODUCT]
+    first = DEFAULT_MODEL if DEFAULT_MODEL in models else models[0]
+    return EngineReport(
+        hardware=hardware(),
+        load_before=load,
+        settings=settings,
+        cells=[cell for cell in cells if cell.model != PRODUCT],
+        floors={cell.engine: cell for cell in cells if cell.model == PRODUCT},
+        references=PUBLISHED if settings.published else (first,),
+        skipped=skipped,
+    )
+
+
+def _graphs(settings: EngineBenchSettings) -> dict[str, Graph]:
+    axis = FIRST_CM1 + STEP_CM1 * np.arange(settings.pixels)
+    models = {name: load_model(name) for name in settings.models or (*sorted(shipped_models()), KK)}
+    if settings.published:
+        from cars_rt.training.untrained import untrained
+
+        models |= {name: untrained(name) for name in PUBLISHED}
+    return {name: compose(model, axis) for name, model in models.items()} | {PRODUCT: product_graph()}
+
+
+def _engines(settings: EngineBenchSettings) -> list[str]:
+    for name in settings.engines:
+        require(name)
+    named = settings.engines or tuple(name for name in retrieving() if reason_against(name) is None)
+    return list(dict.fromkeys([*named, REFERENCE]))
+
+
+def _measured(
+    settings: EngineBenchSettings, opened: list[tuple[str, Engine]], progress: Progress
+) -> list[Cell]:
+    """The floor only in the largest batches."""
+    work: list[tuple[Cell, Engine]] = []
+    for model, engine in opened:
+        operations = multiply_adds(engine.graph)
+        engine.inputs[0][:] = probe(engine.graph, engine.max_batch)
+        for batch in (max(settings.batches),) if model == PRODUCT else settings.batches:
+            work.append((Cell(model, engine.name, engine.describe(), batch, operations), engine))
+            _times_ms(engine, batch, 0.0, WARM_UPS)
+    steps = Steps(settings.rounds * len(work), progress)
+    for number in range(settings.rounds):
+        for cell, engine in work:
+            steps.begin(f"{cell.model} on {cell.engine}, {cell.batch} at once, round {number + 1}")
+            times = _times_ms(engine, cell.batch, settings.seconds)
+            cell.rates.append(cell.batch * len(times) / sum(times) * 1e3)
+            cell.times_ms.extend(times)
+    return [cell for cell, _ in work]
+
+
+def _times_ms(engine: Engine, batch: int, seconds: float, least: int = 1) -> list[float]:
+    """Of batches one after the other, each from the filled slab to the results, copies included."""
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < least or time.perf_counter() < end:
+        begin = time.perf_counter()
+        engine.launch(0, batch)
+        engine.wait(0)
+        times.append((time.perf_counter() - begin) * 1e3)
+    return times
+
+
+def _check(settings: EngineBenchSettings) -> None:
+    batches = settings.batches
+    if not batches or min(batches) < 1 or max(batches) > MAX_BLOCK:
+        raise BenchError(f"--batches must be from 1 to {MAX_BLOCK} spectra, at least one of them")
+    if not 2 <= settings.pixels <= MAX_PIXELS:
+        raise BenchError(f"--pixels must be from 2 to {MAX_PIXELS}")
+    if settings.rounds < 1 or not settings.seconds > 0 or settings.threads < 0:
+        raise BenchError("--rounds and --seconds must be positive, --threads not negative")
