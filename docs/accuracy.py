@@ -12,6 +12,7 @@ import cyclopts
 
 from cars_rt.cli.app import progress_bar
 from cars_rt.engines import load_model, shipped_models
+from cars_rt.engines.model import RATIO
 from cars_rt.training.candidates import Candidate, candidate
 from cars_rt.training.comparison import compare, fits
 from cars_rt.training.distribution import DISTRIBUTIONS
@@ -56,8 +57,9 @@ def main(*names: str, spectra: int = 1000, measured: Path | None = None) -> None
                 draw(evaluations, DOCS / picture)
                 fill(protocol, f"{markdown(evaluations)}\n![{protocol}]({picture})\n")
     if measured is not None:
-        loaded = [load_model(name) for name in chosen if not name.endswith(".pt")]
-        results = retrieve_measured(loaded, spectra_in(measured), print)
+        loaded = [load_model(name) for name in (*chosen, "kk") if not name.endswith(".pt")]
+        for_instruments = [model for model in loaded if model.card.target == RATIO]
+        results = retrieve_measured(for_instruments, spectra_in(measured), print)
         draw_measured(results, DOCS / "accuracy-measured.png")
         fill("measured", f"{table(results).markdown()}\n![measured](accuracy-measured.png)\n")
 
