@@ -26,12 +26,12 @@ def product_graph() -> Graph:
         # The name says that it belongs to the network: engines may compute it in half precision.
         helper.make_node("MatMul", ["signal", f"{NETWORK}matrix"], [RAMAN], f"{NETWORK}product"),
     ]
-    inputs, outputs = (
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in arrays.items()]
-        for arrays in ({COUNTS: ["batch", SIDE], DARK: [SIDE]}, {RAMAN: ["batch", SIDE]})
+    counts, raman = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", SIDE]) for name in (COUNTS, RAMAN)
     )
+    dark = helper.make_tensor_value_info(DARK, TensorProto.FLOAT, [SIDE])
     graph = helper.make_graph(
-        nodes, PRODUCT, inputs, outputs, [numpy_helper.from_array(matrix, f"{NETWORK}matrix")]
+        nodes, PRODUCT, [counts, dark], [raman], [numpy_helper.from_array(matrix, f"{NETWORK}matrix")]
     )
     content = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     card = Card(PRODUCT, "1", 2.0, 1, 2, "mean", "ratio", "One matrix product.", {}, {})
