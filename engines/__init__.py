@@ -13,6 +13,7 @@ from cars_rt.engines.model import DEFAULT_MODEL, Card, Model, ModelError, shippe
 from cars_rt.engines.registry import (
     AUTO,
     ENGINES,
+    REFERENCE,
     engine_class,
     engine_names,
     reason_against,
@@ -24,6 +25,7 @@ __all__ = [
     "AUTO",
     "DEFAULT_MODEL",
     "ENGINES",
+    "REFERENCE",
     "TOLERANCE",
     "Card",
     "Engine",

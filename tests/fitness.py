@@ -150,9 +150,8 @@ def main() -> None:
         if clipped.any():
             # Of a camera that says its full scale: what it cuts is at it.
             top = counts[clipped].max(axis=1, keepdims=True)
-            table.add(
-                "`bcars`, the strongest lines clipped", axis, counts[clipped] * SATURATION / top, SATURATION
-            )
+            raised = np.where(counts[clipped] < top - 0.5, counts[clipped] * SATURATION / top, SATURATION)
+            table.add("`bcars`, the strongest lines clipped", axis, raised, SATURATION)
         if number % 4 == 0:
             later.append(("bcars", axis, counts[~clipped], raman))
     for axis, counts in mixtures(400):

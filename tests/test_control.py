@@ -159,7 +159,8 @@ class Broken(OnnxRuntime):
 def test_engine_that_cannot_be_built_does_not_take_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ENGINES, "broken", (__name__, "Broken"))
     with line() as (source, _, results, remote):
-        with pytest.raises(RemoteError, match="cnn does not take over: RuntimeError: no such device"):
+        reason = r"cnn does not take over: broken: cannot be opened \(RuntimeError: no such device\)"
+        with pytest.raises(RemoteError, match=reason):
             remote.ask("reload", engine="broken")
         with pytest.raises(RemoteError, match="no engine is called 'nonsense'; there are"):
             remote.ask("reload", engine="nonsense")

@@ -53,6 +53,7 @@ def test_peaks_are_those_prominent_enough() -> None:
     ("predicted", "true", "expected"),
     [
         ([100, 103], [102], (1, 0, 1)),  # one peak cannot be two
+        ([102], [100, 103], (1, 1, 0)),
         ([100], [104], (1, 0, 0)),
         ([100], [104.1], (0, 1, 1)),
         ([100, 104], [97, 102], (2, 0, 0)),  # as many pairs as there can be, not the nearest first
@@ -179,6 +180,7 @@ def test_all_models_of_a_comparison_get_the_same_spectra(tmp_path: Path) -> None
     assert [each[1] for each in seen] == sorted(each[1] for each in seen)
     assert all(each.spectra_per_s > 0 for each in one.speed)
     assert one.linearity is None
+    assert len(set(one.scores.r2)) == 40  # all of them others
     fewer = compare(models[:1], "crimson2024", 20, 7, 1)[0]
     assert np.array_equal(fewer.scores.r2, one.scores.r2[:20])
 

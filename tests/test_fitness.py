@@ -81,7 +81,7 @@ def test_pixels_at_full_scale_are_saturated(pixels: int) -> None:
     counts[:, 300 : 300 + pixels] = 65535
     assert all(each & Flag.SATURATED for each in flags(counts, None, SATURATION))
     counts[:, 300 : 300 + pixels] = 65534
-    assert pixels > 16 or not any(each & Flag.SATURATED for each in flags(counts, None, SATURATION))
+    assert pixels > 24 or not any(each & Flag.SATURATED for each in flags(counts, None, SATURATION))
 
 
 @pytest.mark.parametrize("rounding", [0.0, 15.0])

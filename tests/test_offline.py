@@ -47,7 +47,8 @@ def raman_of(path: Path) -> tuple[NDArray[Any], NDArray[Any], str, str]:
     first, names = path.read_text().splitlines()[:2]
     table = np.loadtxt(path, delimiter=",", skiprows=2)
     assert names.startswith("raman_shift,raman")
-    return table[:, 1:].T, table[:, 0], first.split()[2].strip(","), first.split()[-1]
+    columns = [at for at, name in enumerate(names.split(",")) if name.split("_")[0] == "raman" and at]
+    return table[:, columns].T, table[:, 0], first.split()[2].strip(","), first.split()[-1]
 
 
 # -- reading ------------------------------------------------------------------------------------------

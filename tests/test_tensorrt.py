@@ -131,7 +131,7 @@ def check_half(graph: Graph) -> onnx.ModelProto:
     for values, wanted in zip(found, expected, strict=True):
         assert values.dtype == np.float32
         error = np.abs(values - wanted).max() / np.abs(wanted).max()
-        assert 0 < error < 2e-3  # half has 11 bits; 0 would be float32
+        assert 0 < error < 5e-3  # half has 11 bits; 0 would be float32
     assert nodes > 0 and len(serialized) < 0.65 * len(graph.onnx)
     return onnx.load_model_from_string(serialized)
 
@@ -189,6 +189,14 @@ def test_shipped_model_builds(name: str, precision: str) -> None:
 
 
 @RTX_THERE
+def test_retrieval_without_training_builds_in_float32() -> None:
+    """Amplitudes and phases throughout: nothing in it is a network."""
+    graph = compose(load_model("kk"), CAMERA)
+    assert recipe(graph, RTX, None, FLOAT16, 256).key.precision == FLOAT32
+    check_builds(graph, FLOAT32, 256)
+
+
+@RTX_THERE
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_network_builds(name: str, precision: str, networks: dict[str, Graph]) -> None:
@@ -218,6 +226,18 @@ def test_recurrent_layers_see_a_fixed_length(name: str, steps: int, networks: di
     lengths = [layer.output for layer in loops if layer.output.startswith(f"half ({steps}, ")]
     assert len(lengths) >= 2 * 2  # two layers, two directions
     assert all(re.match(r"half \(\d+, (1, )?-1, \d+\)", layer.output) for layer in loops)
+
+
+@RTX_THERE
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("kept", [0, 40, 0.5])
+def test_damaged_graph_is_refused(precision: str, kept: float) -> None:
+    from cars_rt.engines.tensorrt.builder import build
+
+    graph = compose(load_model(), AXIS)
+    size = int(kept * len(graph.onnx)) if kept < 1 else int(kept)
+    with pytest.raises(EngineError, match=r"cannot read cnn at the file|the graph of cnn is no sound ONNX"):
+        build(recipe(replace(graph, onnx=graph.onnx[:size]), RTX, None, precision, 2), None)
 
 
 @RTX_THERE

@@ -48,7 +48,7 @@ LEAST_SIGNAL = 5.0  # of a bin, in its noise; with less, the logarithm has no us
 ROWS = 32  # spectra looked at together, so that what is computed stays in the processor's cache
 
 FULL_PIXELS = 3  # at full scale; a cosmic ray fills one or two
-PLATEAU_PIXELS = 16  # within half of the noise from the brightest; 4 are usual, a broad maximum has some 10
+PLATEAU_PIXELS = 24  # within half of the noise from the brightest; 3 are usual, a broad maximum has some 15
 LEAST_LIGHT = 1.2  # of the brightest block above the darkest, in the noise of one pixel; noise gives 0.8
 LEAST_SPIKE = 8.0  # of a pixel above the mean of its neighbours, in the noise; noise gives 6 at most
 SPIKE_SHARE = 0.6  # of its height that a spike has already above the next pixel; lines have less
@@ -74,7 +74,7 @@ class Fitness:
         self._lag = max(1, round(LAG_CM1 / (pitch * self._width)))
         self._bins = bins
         self._blocks = pixels // BLOCK
-        self._bright = self._blocks * 4 // 5
+        self._bright = self._blocks * 9 // 10
         self._firsts = np.arange(self._blocks) * BLOCK
         in_block = np.diff(
             np.append(self._firsts, pixels - 3)

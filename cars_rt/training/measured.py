@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.engines import AUTO, Model, ModelError, compose, open_engine
+from cars_rt.engines import REFERENCE, Model, ModelError, compose, open_engine
 from cars_rt.engines.graph import DEVIATION, RAMAN
 from cars_rt.physics.substances import TOLUENE
 from cars_rt.spectra import KINDS, SpectraError, read_spectra
@@ -90,7 +90,7 @@ def retrieve_measured(
                 left_out(f"{path.name}: {error}")
                 continue
             counts = spectra.counts[:1].astype(np.float32)
-            with open_engine(AUTO, graph, 1) as engine:
+            with open_engine(REFERENCE, graph, 1) as engine:
                 if spectra.dark is not None:
                     engine.set_dark(spectra.dark)
                 found = {name: values[0] for name, values in engine.retrieve(counts).items()}

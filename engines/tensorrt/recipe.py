@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 
 from cars_rt.engines.base import FLOAT16, FLOAT32, EngineError
 from cars_rt.engines.graph import COUNTS, Graph
+from cars_rt.engines.model import CLASSICAL
 from cars_rt.engines.tensorrt.gpu import Gpu
 from cars_rt.engines.tensorrt.half import halve
 from cars_rt.engines.tensorrt.product import Product
@@ -66,15 +67,23 @@ def recipe(
 ) -> Recipe:
     """How to build a graph for batches up to max_batch.
 
-    precision: of the network, one of PRECISIONS. A network in which nothing is suited for half precision
-    is built in float32, as the key says. workspace_mb: memory that the builder's choices may use.
-    Raises EngineError for another precision, or if the product cannot build here.
+    precision: of the network, one of PRECISIONS. Classical retrieval, and a network in which nothing is
+    suited for half precision, are built in float32, as the key says. workspace_mb: memory of the GPU that
+    layers may use while they compute.
+    Raises EngineError for another precision, for bytes that are no graph, or if the product cannot build
+    here.
     """
     if precision not in PRECISIONS:
         raise EngineError(f"TensorRT computes networks in {' or '.join(PRECISIONS)}, not in {precision!r}")
     serialized = graph.onnx
+    if graph.model.card.name in CLASSICAL:  # nothing in it is a network: amplitudes and phases throughout
+        precision = FLOAT32
     if precision == FLOAT16:
-        serialized, nodes = halve(graph.onnx)
+        try:
+            serialized, nodes = halve(graph.onnx)
+        except Exception as error:  # protobuf and the checker of ONNX raise their own kinds
+            name = graph.model.card.name
+            raise EngineError(f"the graph of {name} is no sound ONNX ({type(error).__name__})") from None
         if not nodes:
             serialized, precision = graph.onnx, FLOAT32
     key = Key(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 PHASES = 8  # grid points per column of the space-to-depth view
+LN_DEVIATION = (-12.0, 4.0)  # what any sample shows; counts that no camera gives would overflow it
 FLOOR = 2e-3  # smallest count over mean whose logarithm is taken; below it is read noise
 
 
@@ -133,7 +134,7 @@ class Retrieval(nn.Module):
         x = self.activation(self.trunk(features))
         x = self.head(self.activation(self.mix(torch.cat([x, features], 1)))).float()
         p, q, r, s = (x[:, i * PHASES : (i + 1) * PHASES] for i in range(4))
-        return unfolded(p * sine + q * cosine + r), unfolded(torch.exp(s))
+        return unfolded(p * sine + q * cosine + r), unfolded(torch.exp(s.clamp(*LN_DEVIATION)))
 
     @property
     def deviation_head(self) -> tuple[Tensor, Tensor]:
