@@ -57,17 +57,21 @@ def test_ratios_are_medians_of_rounds_at_the_same_batch() -> None:
         return Cell(model, engine, "", batch, 50, rates, [1.0, 2.0, 9.0])
 
     slow, fast = cell("cnn", 1, [100, 10, 100]), cell("kk", 1, [200, 40, 500], "other")
-    product = Cell(PRODUCT, "other", "", 16, 200, [400, 40, 400], [1.0])
+    product = Cell(PRODUCT, "other", "", 16, 200, [400, 40, 400], [0.5, 7.0])
     cells = [slow, fast, cell("cnn", 16, [1, 1, 1]), cell("cnn", 1, [1, 1, 1], "other")]
     settings = EngineBenchSettings(batches=(1, 16))
     report = EngineReport("this", None, settings, cells, {"other": product}, ("cnn",), [])
     assert report.ratios(fast) == {"cnn": 4.0}  # 2, 4 and 5: not the ratio of the medians
     assert report.ratios(cells[2]) == {"cnn": 1.0}
-    assert report.share(fast) == 1.0 * 50 / 200  # 0.5, 1, 1.25
+    assert report.share(fast) == (1 * 50 / 1.0) / (16 * 200 / 0.5)  # the fastest batches
     assert report.share(slow) is None
     assert fast.percentile(50) == 2.0
     first = as_json(report)["cells"][1]
-    assert first["ratios"] == {"cnn": 4.0} and first["share_of_floor"] == 0.25 and first["batches"] == 3
+    assert (
+        first["ratios"] == {"cnn": 4.0}
+        and first["share_of_floor"] == report.share(fast)
+        and first["batches"] == 3
+    )
 
 
 def test_multiply_adds_are_counted_by_hand() -> None:

@@ -11,14 +11,14 @@ from cars_rt.bench.engines import Cell, EngineReport
 from cars_rt.bench.floor import SIDE
 from cars_rt.engines.registry import REFERENCE
 
-FLOOR = f"of a product of float32 vectors of {SIDE} points with a matrix, by the same engine"
+FLOOR = f"of one product with a matrix of {SIDE} by {SIDE} in the largest batch, by the same engine"
 
 
 def tables(report: EngineReport) -> list[Table]:
     """For the terminal: the fastest first, for each size of batch."""
     found = Table(
         title=f"Ratios are to {' and '.join(report.references)} on {REFERENCE}, medians of the rounds",
-        caption=f"the floor: the multiply-adds at the rate {FLOOR}",
+        caption=f"the floor: the multiply-adds at the rate {FLOOR}; the fastest batch of each",
         box=None,
     )
     for name in ("batch", "model", "engine"):

@@ -53,6 +53,11 @@ class Cell:
         """Spectra/s, the median of the rounds."""
         return median(self.rates)
 
+    @property
+    def operations(self) -> float:
+        """Multiply-adds per second in the fastest batch."""
+        return self.multiply_adds * self.batch / min(self.times_ms) * 1e3
+
     def percentile(self, percent: float) -> float:
         """Of the time of one batch, ms."""
         return float(np.percentile(self.times_ms, percent))
@@ -92,9 +97,12 @@ class EngineReport:
         }
 
     def share(self, cell: Cell) -> float | None:
-        """Of the floor: multiply-adds per second over those of one matrix product on the same engine."""
+        """Of the floor: multiply-adds per second over those of one matrix product on the same engine.
+
+        Of the fastest batch of each, since a floor is what can be reached undisturbed.
+        """
         floor = self.floors.get(cell.engine)
-        return None if floor is None else cell.ratio(floor) * cell.multiply_adds / floor.multiply_adds
+        return None if floor is None else cell.operations / floor.operations
 
 
 def measure(
