@@ -188,11 +188,17 @@ class Worker:
             raise
         self.failures = 0
         seconds = time.perf_counter() - begin
-        ratio = raman if engine.retrieves and self.model.card.target == RATIO else None
-        assert self._fitness is not None
-        flags = self._fitness.flags(engine.inputs[slab][:rows], ratio, self._dark_counts, full_scale)
+        flags = self._flags(engine.inputs[slab][:rows], raman, full_scale)
         bands = None if weights is None else raman @ weights
         return Computed(raman, deviation, flags, bands, seconds)
+
+    def _flags(self, counts: Slab, raman: Slab, full_scale: float | None) -> Flags:
+        """None are raised where nothing is retrieved: `passthrough` measures all that is around an engine."""
+        assert self._fitness is not None
+        if not self.engine.retrieves:
+            return np.zeros(len(counts), np.uint8)
+        ratio = raman if self.model.card.target == RATIO else None
+        return self._fitness.flags(counts, ratio, self._dark_counts, full_scale)
 
     def _checked(self, output: Slab) -> Slab:
         expected = (self.max_batch, len(self.raman_shift))
