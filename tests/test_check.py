@@ -270,7 +270,7 @@ class Slower(OnnxRuntime):
 def test_engine_is_judged_by_its_largest_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a pause the daemon computes in those, and has to catch up with them."""
     monkeypatch.setitem(ENGINES, "slower", (__name__, "Slower"))
-    monkeypatch.setattr("cars_rt.engines.check", lambda engine: None)
+    monkeypatch.setattr("cars_rt.engines.choice.check", lambda engine: None)
     settings = CheckSettings(
         listen=nobody(), output=tmp_path, rate=1, max_batch=16, **BRIEF | {"engine": "slower"}
     )
