@@ -112,7 +112,7 @@ def receive(address: str) -> None:
         size = block * pixels * 4
         parts = []  # raman, then the flags if there are any
         while socket.rcvmore:
-            parts.append(len(socket.recv(copy=size < COPY_BELOW)))  # type: ignore[arg-type]
+            parts.append(len(socket.recv(copy=size < COPY_BELOW)))
         if kind == "frame":
             wrong += header["sequence"] != len(times) or parts[:1] != [size]
             times.append(now)
