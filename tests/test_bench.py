@@ -17,7 +17,20 @@ from cars_rt.bench.pipeline import BenchError, Pipeline, daemon
 from cars_rt.bench.settings import StreamBenchSettings
 from cars_rt.bench.stream import measure
 
-SHORT = ["--rounds", "2", "--seconds", "0.1", "--pixels", "640", "--blocks", "1", "--blocks", "16"]
+SHORT = [
+    "--engine",
+    "onnxruntime",
+    "--rounds",
+    "2",
+    "--seconds",
+    "0.1",
+    "--pixels",
+    "640",
+    "--blocks",
+    "1",
+    "--blocks",
+    "16",
+]
 
 
 def test_a_tiny_measurement_is_complete(tmp_path: Path) -> None:

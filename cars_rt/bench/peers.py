@@ -109,12 +109,12 @@ def receive(address: str) -> None:
         now = time.time_ns()
         header = unpack(raw)
         kind = header["kind"]
-        payload = b""
         size = block * pixels * 4
+        parts = []  # raman, then the flags if there are any
         while socket.rcvmore:
-            payload = socket.recv(copy=size < COPY_BELOW)  # type: ignore[assignment]
+            parts.append(len(socket.recv(copy=size < COPY_BELOW)))
         if kind == "frame":
-            wrong += header["sequence"] != len(times) or len(payload) != size
+            wrong += header["sequence"] != len(times) or parts[:1] != [size]
             times.append(now)
             sent.append(header["time_ns"])
         elif kind == "start":
