@@ -2,6 +2,7 @@
 
 import json
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from cars_rt.reference import read_reference  # noqa: E402
 from cars_rt.training import checkpoint, envelopes, export, progress, trainer  # noqa: E402
 from cars_rt.training.batch import Batch, cropped, padded  # noqa: E402
 from cars_rt.training.bcars import FULL_SCALE, GRID_STEP, Bcars  # noqa: E402
+from cars_rt.training.calibration import calibrate  # noqa: E402
 from cars_rt.training.distribution import distribution  # noqa: E402
 from cars_rt.training.losses import deviation_loss  # noqa: E402
 from cars_rt.training.networks import NETWORKS, Cnn, Rnn, build  # noqa: E402
@@ -175,6 +177,7 @@ def test_export_gives_the_same_raman_and_carries_its_card(
 ) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     monkeypatch.setattr(export, "evaluate", lambda *_: {"median_pearson": 0.5})
+    monkeypatch.setattr(export, "calibrate", partial(calibrate, steps=20))
     path = tmp_path / "tiny.onnx"
     card = export.export(trained, path, "tiny")
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -187,11 +190,11 @@ def test_export_gives_the_same_raman_and_carries_its_card(
     model = Cnn()
     model.load_state_dict(checkpoint.load(trained)["average"])
     spectrum = np.random.default_rng(1).uniform(-0.1, 3, (5, 10 * STRIDE)).astype(np.float32)
-    found = session.run(["raman", "deviation"], {"spectrum": spectrum})
+    raman, deviation = session.run(["raman", "deviation"], {"spectrum": spectrum})
     with torch.no_grad():
-        expected = [values.numpy() for values in model(torch.from_numpy(spectrum))]
-    for values, wanted in zip(found, expected, strict=True):
-        assert np.abs(values - wanted).max() < 1e-4 * np.abs(wanted).max()
+        expected, before = (values.numpy() for values in model(torch.from_numpy(spectrum)))
+    assert np.abs(raman - expected).max() < 1e-4 * np.abs(expected).max()
+    assert (deviation > 0).all() and np.abs(deviation - before).max() > 0.01  # it is calibrated on export
 
 
 # -- networks -----------------------------------------------------------------------------------------
@@ -239,6 +242,7 @@ def test_our_networks_take_any_length_and_see_all_of_it(name: str) -> None:
 
 def test_weights_come_back_from_an_onnx_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "evaluate", lambda *_: {})
+    monkeypatch.setattr(export, "calibrate", lambda *_: None)
     for name in ("cnn", "rnn"):
         path = trainer.train(settings(tmp_path / name, network=name, steps=2), quiet)
         export.export(path, tmp_path / f"{name}.onnx", name)
@@ -312,6 +316,23 @@ def test_deviation_loss_is_least_where_68_percent_are_within() -> None:
         losses = [float(deviation_loss(guess, errors)) for guess in guesses]
         best = guesses[int(np.argmin(losses))]
         assert float((errors.abs() < best).float().mean()) == pytest.approx(0.683, abs=0.02)
+
+
+def test_calibrated_deviation_covers_two_thirds_of_the_points() -> None:
+    network = Cnn()
+    data = PROTOCOLS["crimson2024"]
+    others = [value.clone() for name, value in network.named_parameters() if not name.startswith("head.")]
+
+    def covered() -> float:
+        batch = data(9, 64)[0]
+        raman, deviation = trainer.retrieve(network)(batch.spectrum)
+        return float(((raman - batch.raman).abs() <= deviation).float().mean())
+
+    assert not 0.6 < covered() < 0.76
+    calibrate(network, data(8, 32), steps=120)
+    assert 0.6 < covered() < 0.76
+    same = [value for name, value in network.named_parameters() if not name.startswith("head.")]
+    assert all(torch.equal(old, new) for old, new in zip(others, same, strict=True))
 
 
 def reference_file(path: Path, scale: float = 1.0) -> Path:
