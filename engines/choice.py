@@ -5,7 +5,15 @@ import logging
 from cars_rt.engines.agreement import check
 from cars_rt.engines.base import Engine, EngineError
 from cars_rt.engines.graph import Graph
-from cars_rt.engines.registry import AUTO, REFERENCE, engine_class, reason_against, require, retrieving
+from cars_rt.engines.registry import (
+    AUTO,
+    REFERENCE,
+    compiled,
+    engine_class,
+    reason_against,
+    require,
+    retrieving,
+)
 from cars_rt.engines.rehearsal import Tried, rehearse
 
 log = logging.getLogger("cars_rt.engines")
@@ -59,12 +67,7 @@ def _tried(graph: Graph, candidates: list[str], max_batch: int, threads: int) ->
 
 
 def _open(name: str, graph: Graph, max_batch: int, threads: int) -> Engine:
-    try:
-        engine = engine_class(name)(graph, max_batch, threads=threads)
-    except EngineError:
-        raise
-    except Exception as error:  # of somebody else's engine
-        raise EngineError(f"cannot be opened ({type(error).__name__}: {error})") from error
+    engine = compiled(name, graph, max_batch, threads)
     try:
         check(engine)
     except BaseException:

@@ -5,6 +5,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 
 from cars_rt.engines.base import Engine, EngineError
+from cars_rt.engines.graph import Graph
 
 log = logging.getLogger("cars_rt.engines")
 
@@ -51,6 +52,17 @@ def engine_class(name: str) -> type[Engine]:
     if getattr(loaded, "name", None) != name:
         raise EngineError(f"{entry.value} has another name than its entry point; {remedy}")
     return loaded
+
+
+def compiled(name: str, graph: Graph, max_batch: int, threads: int) -> Engine:
+    """The engine of this name on a graph. Raises EngineError, whatever the engine raises."""
+    cls = engine_class(name)
+    try:
+        return cls(graph, max_batch, threads=threads)
+    except EngineError:
+        raise
+    except Exception as error:  # of somebody else's engine
+        raise EngineError(f"cannot be opened ({type(error).__name__}: {error})") from error
 
 
 def reason_against(name: str) -> str | None:

@@ -19,10 +19,11 @@ from cars_rt.engines.agreement import check, probe
 from cars_rt.engines.base import Engine
 from cars_rt.engines.graph import Graph
 from cars_rt.engines.model import Card, Model
-from cars_rt.engines.registry import engine_class
+from cars_rt.engines.registry import compiled, engine_class
 
 ROWS = 64  # of the batch that is measured: the rate under load is what tells engines apart
 ROUNDS, ROUND_S = 3, 0.1
+ENDING_S = 5.0  # what a driver may take to let the process end
 
 
 @dataclass(frozen=True)
@@ -90,10 +91,9 @@ def main() -> None:
     graph, names, max_batch, threads, rates = _unpacked(sys.stdin.buffer.read())
     for name in names:
         try:
-            cls = engine_class(name)
             # A thread of C++ ends the process in time, even if nothing in it runs any more.
-            faulthandler.dump_traceback_later(cls.patience_s, exit=True)
-            with cls(graph, max_batch, threads=threads) as engine:
+            faulthandler.dump_traceback_later(engine_class(name).patience_s, exit=True)
+            with compiled(name, graph, max_batch, threads) as engine:
                 difference = check(engine)
                 measured = rate(engine) if rates else 0.0
                 tried = Tried(rate=measured, difference=difference, about=engine.describe())
@@ -101,9 +101,6 @@ def main() -> None:
             tried = Tried(reason=str(error) or type(error).__name__)
         print(json.dumps({"name": name} | asdict(tried)), file=answers, flush=True)
     faulthandler.dump_traceback_later(ENDING_S, exit=True)
-
-
-ENDING_S = 5.0  # what a driver may take to let the process end
 
 
 def _packed(graph: Graph, names: list[str], max_batch: int, threads: int, rates: bool) -> bytes:
