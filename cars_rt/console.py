@@ -184,7 +184,20 @@ def write_summary(path: Path | None, content: Any) -> None:
     if path is None:
         return
     rows = [asdict(each) if is_dataclass(each) and not isinstance(each, type) else each for each in content]
+    write_json(path, rows, default=str)
+
+
+def write_json(path: Path | None, content: Any, default: Callable[[Any], Any] | None = None) -> None:
+    """Write JSON, for programs; nothing if there is no path. default: of what JSON does not know."""
+    if path is not None:
+        with writing(path):
+            path.write_text(json.dumps(content, indent=2, default=default) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Leave with one line if the file cannot be written."""
     try:
-        path.write_text(json.dumps(rows, indent=2, default=str) + "\n", encoding="utf-8")
+        yield
     except OSError as error:
         fail(f"cannot write {path}: {error.strerror}")

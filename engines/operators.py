@@ -68,6 +68,19 @@ def transposed(attributes: Attributes, x: Tensor, weight: Tensor, bias: Tensor |
     )
 
 
+def gru_parameters(weights: Tensor, recurrent: Tensor, bias: Tensor, layer: int = 0) -> dict[str, Tensor]:
+    """A GRU's weights (directions, 3 hidden, inputs or hidden) and biases (directions, 6 hidden) as ONNX has
+    them, by the names that torch.nn.GRU has for those of a layer. ONNX has the gates in the order update,
+    reset, hidden; PyTorch has reset first."""
+    found = {}
+    for number, suffix in enumerate(("", "_reverse")[: len(weights)]):
+        parts = (weights[number], recurrent[number], *bias[number].chunk(2))
+        for kind, value in zip(("weight_ih", "weight_hh", "bias_ih", "bias_hh"), parts, strict=True):
+            update, reset, new = value.chunk(3)
+            found[f"{kind}_l{layer}{suffix}"] = torch.cat([reset, update, new])
+    return found
+
+
 def gru(attributes: Attributes, constants: list[Tensor | None]) -> Operator:
     """GRU over constant weights; PyTorch's own, which is cuDNN's on a GPU."""
     weights, recurrent, bias = (constants + [None] * 3)[1:4]
@@ -83,20 +96,9 @@ def gru(attributes: Attributes, constants: list[Tensor | None]) -> Operator:
         raise UnsupportedError("GRU other than PyTorch exports it")
     hidden = int(attributes["hidden_size"])
     layer = torch.nn.GRU(weights.shape[2], hidden, bidirectional=direction == "bidirectional")
-    # ONNX has the gates in the order update, reset, hidden; PyTorch has reset first.
-    order = [1, 0, 2]
     with torch.no_grad():
-        for number in range(len(weights)):
-            end = "_l0_reverse" if number else "_l0"
-            given = {
-                "weight_ih": weights[number],
-                "weight_hh": recurrent[number],
-                "bias_ih": bias[number, : 3 * hidden],
-                "bias_hh": bias[number, 3 * hidden :],
-            }
-            for name, value in given.items():
-                parameter = getattr(layer, name + end)
-                parameter.copy_(value.reshape(3, hidden, -1)[order].reshape(parameter.shape))
+        for name, value in gru_parameters(weights, recurrent, bias).items():
+            getattr(layer, name).copy_(value)
     layer = layer.to(weights.device, weights.dtype).eval()
     layer.flatten_parameters()
 

@@ -8,7 +8,7 @@ from cyclopts import App, Parameter
 
 from cars_rt.bench.settings import EngineBenchSettings, StreamBenchSettings
 from cars_rt.cli.app import app, needs, progress_bar
-from cars_rt.console import console, fail, write_summary
+from cars_rt.console import console, write_summary, writing
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -102,7 +102,5 @@ def _write(
 ) -> None:
     write_summary(json, [content])
     if png is not None:
-        try:
+        with writing(png):
             draw(png)
-        except OSError as error:
-            fail(f"cannot write {png}: {error.strerror}")

@@ -1,6 +1,5 @@
 """`cars-rt check`: before an experiment."""
 
-import json as json_
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +12,7 @@ from rich.text import Text
 
 from cars_rt.check import CheckSettings, Line, Report, Verdict
 from cars_rt.cli.app import Logs, app, progress_bar
-from cars_rt.console import EXIT_INCOMPLETE, Logging, fail, start_logging
+from cars_rt.console import EXIT_INCOMPLETE, Logging, start_logging, write_json
 
 WIDTH = 160  # where there is no terminal to ask
 COLOURS = {Verdict.OK: "green", Verdict.TIGHT: "yellow", Verdict.NOT_MEASURED: "dim"}
@@ -44,12 +43,7 @@ def check(
             lambda part, done: bar.update(task, description=part, completed=min(round(100 * done), 100)),
         )
     _print(report)
-    if json is not None:
-        try:
-            content = {"ready": report.ready} | asdict(report)
-            json.write_text(json_.dumps(content, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            fail(f"cannot write {json}: {error.strerror}")
+    write_json(json, {"ready": report.ready} | asdict(report))
     if not report.ready:
         sys.exit(EXIT_INCOMPLETE)
 

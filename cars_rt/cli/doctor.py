@@ -1,6 +1,5 @@
 """`cars-rt doctor`: the computer and its engines."""
 
-import json as json_
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cars_rt.cli.app import app, progress_bar
-from cars_rt.console import EXIT_ERROR, fail
+from cars_rt.console import EXIT_ERROR, write_json
 from cars_rt.doctor.report import Report, State, Trial, as_json
 
 WIDTH = 160  # where there is no terminal to ask
@@ -45,11 +44,7 @@ def doctor(
             ),
         )
     _print(report)
-    if json is not None:
-        try:
-            json.write_text(json_.dumps(as_json(report), indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            fail(f"cannot write {json}: {error.strerror}")
+    write_json(json, as_json(report))
     if not report.healthy:
         sys.exit(EXIT_ERROR)
 

@@ -1,22 +1,20 @@
 """`cars-rt evaluate`: how good models are."""
 
-import json as json_
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from rich.console import Console
 from rich.text import Text
 
 from cars_rt.cli.app import Logs, app, needs, progress_bar
-from cars_rt.console import Logging, fail, log, start_logging
+from cars_rt.console import Logging, fail, log, start_logging, write_json, writing
+from cars_rt.training.settings import HELD_OUT_SEED
 
 if TYPE_CHECKING:
     from cars_rt.training.report import Table
 
 WIDTH = 200  # where there is no terminal to ask
-HELD_OUT_SEED = 2_000_003  # of cars_rt.training.evaluation, which needs torch
 
 
 @app.command
@@ -101,12 +99,15 @@ def evaluate(
             lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
         )  # fmt: skip
     _print(tables(evaluations), conditions(evaluations))
-    _write(json, lambda: json_.dumps([each.as_json() for each in evaluations], indent=2) + "\n")
-    _write(markdown, lambda: as_markdown(evaluations))
+    write_json(json, [each.as_json() for each in evaluations])
+    if markdown is not None:
+        with writing(markdown):
+            markdown.write_text(as_markdown(evaluations), encoding="utf-8")
     if png is not None:
         from cars_rt.training.pictures import draw
 
-        _draw(lambda path: draw(evaluations, path), png)
+        with writing(png):
+            draw(evaluations, png)
 
 
 def _measured(
@@ -129,10 +130,13 @@ def _measured(
         fail("none of these models can take any of these spectra")
     made = table(results)
     _print([made])
-    _write(json, lambda: json_.dumps([each.as_json() for each in results], indent=2) + "\n")
-    _write(markdown, made.markdown)
+    write_json(json, [each.as_json() for each in results])
+    if markdown is not None:
+        with writing(markdown):
+            markdown.write_text(made.markdown(), encoding="utf-8")
     if png is not None:
-        _draw(lambda path: draw_measured(results, path), png)
+        with writing(png):
+            draw_measured(results, png)
 
 
 def _print(tables: "list[Table]", note: str = "") -> None:
@@ -145,19 +149,3 @@ def _print(tables: "list[Table]", note: str = "") -> None:
         out.print()
     if note:
         out.print(note, soft_wrap=True)
-
-
-def _write(path: Path | None, text: Callable[[], str]) -> None:
-    if path is None:
-        return
-    try:
-        path.write_text(text(), encoding="utf-8")
-    except OSError as error:
-        fail(f"cannot write {path}: {error.strerror}")
-
-
-def _draw(draw: Callable[[Path], Any], path: Path) -> None:
-    try:
-        draw(path)
-    except OSError as error:
-        fail(f"cannot write {path}: {error.strerror}")

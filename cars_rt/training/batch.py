@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SMALLEST_MEAN = 1e-6  # counts; an empty spectrum is divided by this and stays finite
+from cars_rt.engines.graph import SMALLEST_LEVEL
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,9 @@ class Batch:
     @property
     def spectrum(self) -> Tensor:
         """The model's input, (b, length) float32: counts over their mean, or counts already scaled."""
-        return (
-            self.counts
-            if self.scaled
-            else self.counts / self.counts.mean(1, keepdim=True).clamp(min=SMALLEST_MEAN)
-        )
+        if self.scaled:
+            return self.counts
+        return self.counts / self.counts.mean(1, keepdim=True).clamp(min=SMALLEST_LEVEL)
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""

@@ -14,7 +14,6 @@ from cars_rt.training.batch import Batch
 from cars_rt.training.distribution import Distribution
 from cars_rt.training.metrics import Coverage, Floats, Matches, determination, match, peaks, pearson
 
-HELD_OUT_SEED = 2_000_003  # far from the seeds anybody trains with
 VISIBLE = 5.0  # a spectrum counts as visible if its strongest line exceeds this times the noise
 
 #: Scaled spectra (b, length) float32 to raman and, of a model that gives it, its deviation, each (b, length).

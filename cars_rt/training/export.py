@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from cars_rt.engines.model import CARD_KEY
 from cars_rt.training.calibration import SEED as CALIBRATION_SEED
 from cars_rt.training.calibration import calibrate
 from cars_rt.training.checkpoint import load, load_weights
 from cars_rt.training.distribution import distribution
-from cars_rt.training.evaluation import HELD_OUT_SEED, evaluate
+from cars_rt.training.evaluation import evaluate
 from cars_rt.training.networks import Published, Retrieval, build
 from cars_rt.training.networks.layers import PHASES
-from cars_rt.training.settings import TrainingError
+from cars_rt.training.settings import HELD_OUT_SEED, TrainingError
 from cars_rt.training.trainer import retrieve
 
-CARD_KEY = "cars_rt.card"
 OPSET = 17
 VERSION = "1"
 SCALED = {"mean": "counts over their mean", "minmax": "counts between 0 and 1"}

@@ -14,6 +14,7 @@ from cars_rt.engines.graph import DEVIATION, RAMAN
 from cars_rt.physics.substances import TOLUENE
 from cars_rt.spectra import KINDS, SpectraError, read_spectra
 from cars_rt.training.metrics import TOLERANCE, peaks
+from cars_rt.training.pictures import save
 from cars_rt.training.report import Table
 
 INSTRUMENT = (2300.0, 2500.0)  # cm-1, where optics and air (N2 at 2331) have structure of their own
@@ -171,12 +172,7 @@ def draw_measured(results: Sequence[Retrieved], path: Path) -> None:
                 axes.set_axis_off()
     handles = {label: line for row in grid for line, label in zip(*row[1].get_legend_handles_labels())}  # noqa: B905
     figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=len(names))
-    partial = path.with_name(f".{path.name}.partial.png")
-    try:
-        figure.savefig(partial, dpi=100)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    save(figure, path)
 
 
 def _draw_part(axes: Any, results: Sequence[Retrieved], inside: NDArray[np.bool_], names: list[str]) -> None:

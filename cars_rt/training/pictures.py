@@ -36,6 +36,11 @@ def draw(evaluations: Sequence[Evaluation], path: Path) -> None:
     centre = max(0, len(order) // 2 - SHOWN // 2)
     _examples(rows[1], evaluations, order[centre : centre + SHOWN], "Typical spectra (at the median R2)")
     _examples(rows[2], evaluations, order[:SHOWN], "The worst spectra")
+    save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """As PNG, beside the target and renamed when complete. Raises OSError."""
     partial = path.with_name(f".{path.name}.partial.png")
     try:
         figure.savefig(partial, dpi=100)

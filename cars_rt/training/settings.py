@@ -6,6 +6,10 @@ from typing import Literal
 
 from cars_rt.errors import CarsRtError
 
+HELD_OUT_SEED = (
+    2_000_003  # of the spectra that models are measured on; far from the seeds anybody trains with
+)
+
 
 class TrainingError(CarsRtError):
     """Training or export cannot go on; the message is a sentence for the user."""

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from cars_rt.training.batch import Batch, cropped, padded
 from cars_rt.training.checkpoint import Entry, State, restore, save
 from cars_rt.training.distribution import Distribution, distribution
-from cars_rt.training.evaluation import HELD_OUT_SEED, evaluate
+from cars_rt.training.evaluation import evaluate
 from cars_rt.training.losses import loss as loss_function
 from cars_rt.training.networks import Published, Retrieval, build
 from cars_rt.training.optimizer import optimizers
 from cars_rt.training.progress import CURVE, plot, reporter
-from cars_rt.training.settings import TrainingError, TrainSettings
+from cars_rt.training.settings import HELD_OUT_SEED, TrainingError, TrainSettings
 from cars_rt.training.weights import start_from
 
 CHECKPOINT = "checkpoint.pt"
@@ -151,7 +151,6 @@ def _batches(settings: TrainSettings, state: State, data: Distribution) -> Itera
         sampler=range(state.step, settings.steps),
         num_workers=settings.workers,
         worker_init_fn=_leave_ctrl_c,
-        persistent_workers=False,
     )
 
 

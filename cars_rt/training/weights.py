@@ -9,6 +9,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from cars_rt.engines.model import ModelError, load_model
+from cars_rt.engines.operators import gru_parameters
 from cars_rt.training.checkpoint import load, load_weights
 from cars_rt.training.settings import TrainingError
 
@@ -37,7 +38,7 @@ def start_from(network: nn.Module, source: str) -> None:
 def _recurrent(
     graph: onnx.GraphProto, network: nn.Module, constants: dict[str, Tensor]
 ) -> Iterator[tuple[str, Tensor]]:
-    """GRU weights by torch's names: ONNX has the gates as z, r, h, torch as r, z, n."""
+    """GRU weights by torch's names."""
     nodes = iter(node for node in graph.node if node.op_type == "GRU")
     for name, layer in network.named_modules():
         if not isinstance(layer, nn.GRU):
@@ -46,10 +47,6 @@ def _recurrent(
             node = next(nodes, None)
             if node is None:
                 return
-            inputs, hidden, biases = (constants[each] for each in node.input[1:4])
-            for direction, suffix in enumerate(("", "_reverse")[: len(inputs)]):
-                bias_inputs, bias_hidden = biases[direction].chunk(2)
-                parts = (inputs[direction], hidden[direction], bias_inputs, bias_hidden)
-                for kind, value in zip(("weight_ih", "weight_hh", "bias_ih", "bias_hh"), parts, strict=True):
-                    z, r, h = value.chunk(3)
-                    yield f"{name}.{kind}_l{number}{suffix}", torch.cat([r, z, h])
+            weights, recurrent, bias = (constants[each] for each in node.input[1:4])
+            for key, value in gru_parameters(weights, recurrent, bias, number).items():
+                yield f"{name}.{key}", value

@@ -10,10 +10,10 @@ LN_DEVIATION = (-12.0, 4.0)  # what any sample shows; counts that no camera give
 FLOOR = 2e-3  # smallest count over mean whose logarithm is taken; below it is read noise
 
 
-def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
+def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     """A 1-D convolution written as 2-D: ONNX Runtime's CPU kernels for it are 1.5 times faster."""
-    padding = (dilation * (kernel - 1) + 1 - stride + 1) // 2
-    return nn.Conv2d(inputs, outputs, (1, kernel), (1, stride), (0, padding), (1, dilation))
+    padding = (kernel - stride + 1) // 2
+    return nn.Conv2d(inputs, outputs, (1, kernel), (1, stride), (0, padding))
 
 
 def activation(slope: float) -> nn.Module:
