@@ -40,9 +40,10 @@ class Graph:
         return len(self.raman_shift)
 
 
-def compose(model: Model, raman_shift: ArrayLike) -> Graph:
+def compose(model: Model, raman_shift: ArrayLike, *, deviation: bool = True) -> Graph:
     """Compose a model for the axis (pixels,) of an instrument, cm-1.
 
+    deviation: also as an output, if the model has it; what nobody reads costs time and, on a GPU, a copy.
     Raises ModelError if the axis is too short or too coarse for the model or if the model's outputs have
     other names, AxisError if the axis is none.
     """
@@ -52,7 +53,7 @@ def compose(model: Model, raman_shift: ArrayLike) -> Graph:
     proto = onnx.load_model_from_string(model.for_grid(grid))
     opset = next((entry.version for entry in proto.opset_import if not entry.domain), 1)
     network = add_prefix_graph(proto.graph, NETWORK)
-    outputs = _outputs(card, [value.name for value in proto.graph.output])
+    outputs = _outputs(card, [value.name for value in proto.graph.output], deviation)
 
     onto_grid = Resampling("onto_grid", resampling_matrix(axis, grid.raman_shift))
     onto_pixels = Resampling("onto_pixels", resampling_matrix(grid.raman_shift, axis))
@@ -114,10 +115,10 @@ def grid_for(card: Card, axis: NDArray[np.float64]) -> Grid:
     return grid
 
 
-def _outputs(card: Card, names: list[str]) -> tuple[str, ...]:
+def _outputs(card: Card, names: list[str], deviation: bool) -> tuple[str, ...]:
     if RAMAN not in names:
         raise ModelError(f"the model {card.name} has no output called {RAMAN!r}; it has {', '.join(names)}")
-    return (RAMAN, DEVIATION) if DEVIATION in names else (RAMAN,)
+    return (RAMAN, DEVIATION) if deviation and DEVIATION in names else (RAMAN,)
 
 
 @dataclass(frozen=True)

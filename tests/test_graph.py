@@ -129,6 +129,14 @@ def test_engine_has_a_slab_for_each_output(tmp_path: Path) -> None:
             assert (slab[:2] > 0).all() and (slab[2] == -7).all()
 
 
+def test_deviation_is_left_out_where_nobody_reads_it(tmp_path: Path) -> None:
+    model = a_model(tmp_path, (RAMAN, DEVIATION))
+    whole, without = compose(model, AXIS), compose(model, AXIS, deviation=False)
+    assert without.outputs == (RAMAN,) and len(without.onnx) < len(whole.onnx)
+    found = retrieved(without, spectra_of(2))
+    assert list(found) == [RAMAN] and np.array_equal(found[RAMAN], retrieved(whole, spectra_of(2))[RAMAN])
+
+
 def test_model_without_an_output_called_raman_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="the model test has no output called 'raman'; it has result"):
         compose(a_model(tmp_path, ("result",)), AXIS)

@@ -97,7 +97,7 @@ def measure(
     _check(settings)
     load = load_average()
     threads = settings.threads or max(usable_cores() // 2, 1)
-    graph = compose(load_model(settings.model), axis(settings.pixels))
+    graph = compose(load_model(settings.model), axis(settings.pixels), deviation=False)
     steps = Steps(settings.rounds * (2 * len(settings.blocks) + 5), progress)
     progress(0, 1, "starting processes")
     common = ["--max-batch", str(settings.max_batch), "--threads", str(threads), "--model", settings.model]

@@ -27,7 +27,7 @@ def measure_engine(
     threads = settings.threads or max(usable_cores() // 2, 1)  # as the daemon
     progress("engine", 0)
     try:
-        graph = compose(model, start.raman_shift)
+        graph = compose(model, start.raman_shift, deviation=False)
         with open_engine(settings.engine, graph, max(settings.max_batch, start.block), threads) as engine:
             engine.set_dark(np.zeros(start.pixels, np.float32) if start.dark is None else start.dark.copy())
             sizes = sorted({min(max(size, start.block), engine.max_batch) for size in BATCHES})

@@ -31,6 +31,7 @@ def build(
     axis: str | None = None,
     precision: Literal["half", "float32"] = "half",
     max_batch: int = DaemonSettings.max_batch,
+    deviation: bool = DaemonSettings.deviation,
     workspace_mb: int = 1024,
     cache: Path | None = None,
     inspect: Annotated[bool, Parameter(help="Show the layers.")] = False,
@@ -55,6 +56,8 @@ def build(
         Of the network; what is before and after it stays float32.
     max_batch
         Most spectra computed at once; that of `run`.
+    deviation
+        For a daemon that sends it, too; as in `run`.
     workspace_mb
         Memory of the GPU that layers may use while they compute.
     cache
@@ -72,7 +75,7 @@ def build(
     start_logging(logs)
     if min(max_batch, workspace_mb) < 1:
         fail("--max-batch and --workspace-mb must be 1 or more")
-    graph = compose(load_model(model), _axis(like, axis))
+    graph = compose(load_model(model), _axis(like, axis), deviation=deviation)
     try:
         gpu = find_gpu()
     except EngineError as error:

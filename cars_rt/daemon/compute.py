@@ -57,9 +57,17 @@ class Compute:
     """
 
     def __init__(
-        self, model: str, engine: str, max_batch: int, threads: int, reference: Path | None = None
+        self,
+        model: str,
+        engine: str,
+        max_batch: int,
+        threads: int,
+        reference: Path | None = None,
+        *,
+        deviation: bool = False,
     ) -> None:
-        """reference: for the models that take one, now or after a reload."""
+        """reference: for the models that take one, now or after a reload. deviation: compute it, too, for those
+        that state it."""
         self._reference = reference
         self.model = self._load(model)
         self.engine = _known(engine)
@@ -67,6 +75,7 @@ class Compute:
         self.worker: Worker | None = None
         self.shadow: Shadow | None = None
         self._max_batch = max_batch
+        self._deviation = deviation
         self._threads = threads or max(usable_cores() // 2, 1)
         self._opening: Worker | None = None  # for a run that waits for it
         self._change: Change | None = None
@@ -224,7 +233,7 @@ class Compute:
         return load_model(model, self._reference if takes_reference(model) else None)
 
     def _compile(self, model: Model, kinds: list[str], axis: NDArray[np.float64], max_batch: int) -> Worker:
-        return Worker(model, kinds, axis, max_batch, self._threads, self._bell)
+        return Worker(model, kinds, axis, max_batch, self._threads, self._bell, deviation=self._deviation)
 
     def _beside(self, model: Model, engine: str) -> Worker:
         """A worker for the axis of now."""

@@ -76,7 +76,12 @@ class Daemon:
         access = settings.access
         server = access.server(settings.publish)  # before anything starts
         self.compute = Compute(
-            settings.model, settings.engine, settings.max_batch, settings.threads, settings.reference
+            settings.model,
+            settings.engine,
+            settings.max_batch,
+            settings.threads,
+            settings.reference,
+            deviation=settings.deviation,
         )
         opened: list[Subscriber | Publisher | Preview | Control | Compute] = [self.compute]
         try:

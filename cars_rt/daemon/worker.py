@@ -47,8 +47,11 @@ class Worker:
         max_batch: int,
         threads: int,
         bell: str,
+        *,
+        deviation: bool = False,
     ) -> None:
-        """bell: address of a ZeroMQ PULL socket in this process."""
+        """bell: address of a ZeroMQ PULL socket in this process. deviation: compute it, too, if the model
+        states it."""
         self.model = model
         self.raman_shift = raman_shift
         self.max_batch = max_batch
@@ -59,6 +62,7 @@ class Worker:
         self.hung = False  # so that it does not even answer
         self._kinds = list(kinds)
         self._threads = threads
+        self._deviation = deviation
         self._engine: Engine | None = None
         self._fitness: Fitness | None = None
         self._dark_counts: Slab | None = None  # as the thread has given it to the engine
@@ -151,7 +155,7 @@ class Worker:
         self._bell.close()
 
     def _compile(self) -> None:
-        graph = compose(self.model, self.raman_shift)
+        graph = compose(self.model, self.raman_shift, deviation=self._deviation)
         reasons = []
         for kind in self._kinds:
             try:

@@ -137,7 +137,7 @@ class Report:
         best = max(
             (trial for trial in self.trials if trial.model == DEFAULT_MODEL), key=lambda trial: trial.rate
         )
-        works = f"HEALTHY: {_counted(self.verdicts)} here compute every model right"
+        works = f"HEALTHY: {_counted(self.verdicts)} every model right"
         return works + (f"; {best.model} is fastest on {best.engine}" if best.rate else "")
 
 
@@ -172,4 +172,4 @@ def as_json(report: Report) -> dict[str, Any]:
 
 def _counted(verdicts: list[Verdict]) -> str:
     count = sum(each.state is State.WORKS for each in verdicts)
-    return f"the {count} engines" if count > 1 else "the one engine"
+    return f"the {count} engines here compute" if count > 1 else "the one engine here computes"

@@ -1,20 +1,20 @@
 """The networks by name. Input: a spectrum on the model's grid, scaled; outputs: raman, and its deviation
 where the network has a second output.
 
-`cnn` and `rnn` are ours; `specnet` and `cnn-gru` are the published ones they are measured against.
+`cnn`, `cnn-large` and `rnn` are ours; `specnet` and `cnn-gru` are the published ones they are measured against.
 """
 
 from collections.abc import Callable
 
-from cars_rt.training.networks.cnn import Cnn
+from cars_rt.training.networks.cnn import Cnn, CnnLarge
 from cars_rt.training.networks.layers import Retrieval
 from cars_rt.training.networks.published import CnnGru, Published, SpecNet
 from cars_rt.training.networks.rnn import Rnn
 from cars_rt.training.settings import TrainingError
 
-__all__ = ["NETWORKS", "Cnn", "CnnGru", "Published", "Retrieval", "Rnn", "SpecNet", "build"]
+__all__ = ["NETWORKS", "Cnn", "CnnGru", "CnnLarge", "Published", "Retrieval", "Rnn", "SpecNet", "build"]
 
-OURS: dict[str, Callable[[], Retrieval]] = {Cnn.name: Cnn, Rnn.name: Rnn}
+OURS: dict[str, Callable[[], Retrieval]] = {Cnn.name: Cnn, CnnLarge.name: CnnLarge, Rnn.name: Rnn}
 PUBLISHED: dict[str, Callable[[int], Published]] = {SpecNet.name: SpecNet, CnnGru.name: CnnGru}
 NETWORKS = (*OURS, *PUBLISHED)
 
