@@ -13,12 +13,12 @@ import cyclopts
 from cars_rt.cli.app import progress_bar
 from cars_rt.engines import load_model, shipped_models
 from cars_rt.engines.model import RATIO
-from cars_rt.training.candidates import Candidate, candidate
-from cars_rt.training.comparison import compare, fits
-from cars_rt.training.distribution import DISTRIBUTIONS
-from cars_rt.training.measured import draw_measured, retrieve_measured, spectra_in, table
-from cars_rt.training.pictures import draw
-from cars_rt.training.report import markdown
+from cars_rt.training.data.distribution import DISTRIBUTIONS
+from cars_rt.training.evaluation.candidates import Candidate, candidate
+from cars_rt.training.evaluation.comparison import compare, fits
+from cars_rt.training.evaluation.measured import draw_measured, retrieve_measured, spectra_in, table
+from cars_rt.training.evaluation.pictures import draw
+from cars_rt.training.evaluation.report import markdown
 
 DOCS = Path(__file__).parent
 PAGE = DOCS / "accuracy.md"

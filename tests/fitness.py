@@ -21,7 +21,7 @@ from cars_rt.physics.axis import Grid
 from cars_rt.physics.fitness import NAMES, Fitness, Flag, named
 from cars_rt.physics.microscope import SATURATION, Microscope, Simulator
 from cars_rt.spectra import read_spectra
-from cars_rt.training.bcars import GRID_STEP, Bcars
+from cars_rt.training.data.bcars import GRID_STEP, Bcars
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.float32]

@@ -20,14 +20,15 @@ from cars_rt.engines import load_model  # noqa: E402
 from cars_rt.engines.model import CARD_KEY, Model  # noqa: E402
 from cars_rt.physics.microscope import Simulator  # noqa: E402
 from cars_rt.physics.substances import SUBSTANCES, TOLUENE  # noqa: E402
-from cars_rt.training import export, metrics  # noqa: E402
-from cars_rt.training.candidates import candidate, of_model  # noqa: E402
-from cars_rt.training.comparison import compare  # noqa: E402
-from cars_rt.training.evaluation import Scores, evaluate, judge  # noqa: E402
-from cars_rt.training.linearity import linearity  # noqa: E402
-from cars_rt.training.measured import EXPECTED, judged  # noqa: E402
+from cars_rt.training import export  # noqa: E402
+from cars_rt.training.data.protocols import Crimson2024  # noqa: E402
+from cars_rt.training.evaluation import metrics  # noqa: E402
+from cars_rt.training.evaluation.candidates import candidate, of_model  # noqa: E402
+from cars_rt.training.evaluation.comparison import compare  # noqa: E402
+from cars_rt.training.evaluation.linearity import linearity  # noqa: E402
+from cars_rt.training.evaluation.measured import EXPECTED, judged  # noqa: E402
+from cars_rt.training.evaluation.scores import Scores, evaluate, judge  # noqa: E402
 from cars_rt.training.networks import Cnn, SpecNet  # noqa: E402
-from cars_rt.training.protocols import Crimson2024  # noqa: E402
 from cars_rt.training.settings import TrainingError  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:Cyclopts application invoked without tokens")

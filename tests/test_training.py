@@ -15,15 +15,16 @@ torch = pytest.importorskip("torch", reason="training is an extra: pip install '
 
 from cars_rt.physics.cars import cars_intensity, lorentzians  # noqa: E402
 from cars_rt.reference import read_reference  # noqa: E402
-from cars_rt.training import checkpoint, envelopes, export, progress, trainer  # noqa: E402
-from cars_rt.training.batch import Batch, cropped, padded  # noqa: E402
-from cars_rt.training.bcars import FULL_SCALE, GRID_STEP, Bcars  # noqa: E402
+from cars_rt.training import checkpoint, export, progress, trainer  # noqa: E402
 from cars_rt.training.calibration import calibrate  # noqa: E402
-from cars_rt.training.distribution import distribution  # noqa: E402
+from cars_rt.training.data import envelopes  # noqa: E402
+from cars_rt.training.data.batch import Batch, cropped, padded  # noqa: E402
+from cars_rt.training.data.bcars import FULL_SCALE, GRID_STEP, Bcars  # noqa: E402
+from cars_rt.training.data.distribution import distribution  # noqa: E402
+from cars_rt.training.data.protocols import PROTOCOLS, Vector2022  # noqa: E402
 from cars_rt.training.losses import deviation_loss  # noqa: E402
 from cars_rt.training.networks import NETWORKS, Cnn, Rnn, build  # noqa: E402
 from cars_rt.training.optimizer import orthogonal  # noqa: E402
-from cars_rt.training.protocols import PROTOCOLS, Vector2022  # noqa: E402
 from cars_rt.training.settings import TrainingError, TrainSettings  # noqa: E402
 from cars_rt.training.weights import start_from  # noqa: E402
 

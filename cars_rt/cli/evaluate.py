@@ -12,7 +12,7 @@ from cars_rt.console import Logging, fail, log, start_logging, write_json, writi
 from cars_rt.training.settings import HELD_OUT_SEED
 
 if TYPE_CHECKING:
-    from cars_rt.training.report import Table
+    from cars_rt.training.evaluation.report import Table
 
 WIDTH = 200  # where there is no terminal to ask
 
@@ -80,10 +80,10 @@ def evaluate(
         _measured(names, measured, json, png, markdown)
         return
 
-    from cars_rt.training.candidates import candidate
-    from cars_rt.training.comparison import compare, fits
-    from cars_rt.training.report import conditions, tables
-    from cars_rt.training.report import markdown as as_markdown
+    from cars_rt.training.evaluation.candidates import candidate
+    from cars_rt.training.evaluation.comparison import compare, fits
+    from cars_rt.training.evaluation.report import conditions, tables
+    from cars_rt.training.evaluation.report import markdown as as_markdown
 
     candidates = [candidate(name) for name in names]
     if all_:
@@ -104,7 +104,7 @@ def evaluate(
         with writing(markdown):
             markdown.write_text(as_markdown(evaluations), encoding="utf-8")
     if png is not None:
-        from cars_rt.training.pictures import draw
+        from cars_rt.training.evaluation.pictures import draw
 
         with writing(png):
             draw(evaluations, png)
@@ -114,7 +114,7 @@ def _measured(
     names: list[str], place: Path, json: Path | None, png: Path | None, markdown: Path | None
 ) -> None:
     from cars_rt.engines import load_model
-    from cars_rt.training.measured import draw_measured, retrieve_measured, spectra_in, table
+    from cars_rt.training.evaluation.measured import draw_measured, retrieve_measured, spectra_in, table
 
     if unfit := [name for name in names if name.endswith(".pt")]:
         fail(

@@ -66,8 +66,8 @@ class Compute:
         *,
         deviation: bool = False,
     ) -> None:
-        """reference: for the models that take one, now or after a reload. deviation: compute it, too, for those
-        that state it."""
+        """reference: for the models that take one, now or after a reload. deviation: compute it, too, for
+        those that state it."""
         self._reference = reference
         self.model = self._load(model)
         self.engine = _known(engine)

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from cars_rt.training.batch import cropped, padded
-from cars_rt.training.distribution import Distribution
+from cars_rt.training.data.batch import cropped, padded
+from cars_rt.training.data.distribution import Distribution
 from cars_rt.training.losses import deviation_loss
 from cars_rt.training.networks.layers import Retrieval, unfolded
 

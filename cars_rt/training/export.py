@@ -15,12 +15,11 @@ from cars_rt.engines.model import CARD_KEY
 from cars_rt.training.calibration import SEED as CALIBRATION_SEED
 from cars_rt.training.calibration import calibrate
 from cars_rt.training.checkpoint import load, load_weights
-from cars_rt.training.distribution import distribution
-from cars_rt.training.evaluation import evaluate
+from cars_rt.training.data.distribution import distribution
+from cars_rt.training.evaluation.scores import evaluate, retrieve
 from cars_rt.training.networks import Published, Retrieval, build
 from cars_rt.training.networks.layers import PHASES
 from cars_rt.training.settings import HELD_OUT_SEED, TrainingError
-from cars_rt.training.trainer import retrieve
 
 OPSET = 17
 VERSION = "1"

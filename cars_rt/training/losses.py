@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from cars_rt.training.batch import Batch
+from cars_rt.training.data.batch import Batch
 
 BETA = 0.2  # below it errors count squared: the mean of what noise leaves open, not the likelier nothing
 BETA_CHI3 = 0.05  # the same for targets scaled to 1

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from cars_rt.training.batch import Batch, cropped, padded
 from cars_rt.training.checkpoint import Entry, State, restore, save
-from cars_rt.training.distribution import Distribution, distribution
-from cars_rt.training.evaluation import evaluate
+from cars_rt.training.data.batch import Batch, cropped, padded
+from cars_rt.training.data.distribution import Distribution, distribution
+from cars_rt.training.evaluation.scores import evaluate, retrieve
 from cars_rt.training.losses import loss as loss_function
-from cars_rt.training.networks import Published, Retrieval, build
+from cars_rt.training.networks import Retrieval, build
 from cars_rt.training.optimizer import optimizers
 from cars_rt.training.progress import CURVE, plot, reporter
 from cars_rt.training.settings import HELD_OUT_SEED, TrainingError, TrainSettings
@@ -129,18 +129,6 @@ def _report(
         entry = Entry(state.step, loss, accuracy["median_r2"], accuracy["mean_absolute_error"])
     state.history.append(entry)
     report(entry)
-
-
-def retrieve(network: Retrieval | Published) -> Callable[[Tensor], tuple[Tensor, ...]]:
-    """A network as a function of spectra (b, length) of any length, without gradients, on the CPU."""
-    device = next(network.parameters()).device
-
-    def outputs(spectrum: Tensor) -> tuple[Tensor, ...]:
-        with torch.no_grad():
-            found = network(padded(spectrum, network.stride).to(device))
-        return tuple(cropped(values, spectrum.shape[1]).cpu() for values in found)
-
-    return outputs
 
 
 def _batches(settings: TrainSettings, state: State, data: Distribution) -> Iterable[Batch]:

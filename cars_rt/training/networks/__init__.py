@@ -1,7 +1,8 @@
 """The networks by name. Input: a spectrum on the model's grid, scaled; outputs: raman, and its deviation
 where the network has a second output.
 
-`cnn`, `cnn-large` and `rnn` are ours; `specnet` and `cnn-gru` are the published ones they are measured against.
+`cnn`, `cnn-large` and `rnn` are ours; `specnet` and `cnn-gru` are the published ones they are measured
+against.
 """
 
 from collections.abc import Callable

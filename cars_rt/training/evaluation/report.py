@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from rich.table import Table as RichTable
 
-from cars_rt.training.comparison import Evaluation
-from cars_rt.training.metrics import DECADES
-from cars_rt.training.speed import Speed
+from cars_rt.training.evaluation.comparison import Evaluation
+from cars_rt.training.evaluation.metrics import DECADES
+from cars_rt.training.evaluation.speed import Speed
 
 QUIET = 0.5  # the load average of a computer that does nothing else
 

@@ -7,14 +7,14 @@ from functools import partial
 from typing import Any
 
 from cars_rt.engines.base import hardware, usable_cores
-from cars_rt.training.batch import Batch
-from cars_rt.training.candidates import Candidate
-from cars_rt.training.distribution import DISTRIBUTIONS, Distribution
-from cars_rt.training.evaluation import Scores, judge
-from cars_rt.training.linearity import Linearity, linearity
-from cars_rt.training.protocols import Vector2022
+from cars_rt.training.data.batch import Batch
+from cars_rt.training.data.distribution import DISTRIBUTIONS, Distribution
+from cars_rt.training.data.protocols import Vector2022
+from cars_rt.training.evaluation.candidates import Candidate
+from cars_rt.training.evaluation.linearity import Linearity, linearity
+from cars_rt.training.evaluation.scores import Scores, judge
+from cars_rt.training.evaluation.speed import BATCHES, Speed, speed
 from cars_rt.training.settings import HELD_OUT_SEED, TrainingError
-from cars_rt.training.speed import BATCHES, Speed, speed
 
 #: Few, since all spectra of a batch of `bcars` share a camera and its axis.
 BATCH = 16

@@ -11,9 +11,9 @@ import torch
 from cars_rt.physics.axis import Grid, resampling_matrix
 from cars_rt.physics.microscope import Simulator
 from cars_rt.physics.substances import SUBSTANCES
-from cars_rt.training.batch import Batch
-from cars_rt.training.evaluation import Retrieve
-from cars_rt.training.metrics import Floats, line
+from cars_rt.training.data.batch import Batch
+from cars_rt.training.evaluation.metrics import Floats, line
+from cars_rt.training.evaluation.scores import Retrieve
 
 DILUTED = ("toluene", "DMSO", "acetonitrile")  # each with one line well above all others
 CONCENTRATIONS = np.geomspace(1, 0.01, 9)  # volume fractions

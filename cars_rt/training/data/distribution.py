@@ -7,9 +7,9 @@ from typing import Protocol
 
 from cars_rt.errors import CarsRtError
 from cars_rt.reference import read_reference
-from cars_rt.training.batch import Batch
-from cars_rt.training.bcars import Bcars
-from cars_rt.training.protocols import PROTOCOLS
+from cars_rt.training.data.batch import Batch
+from cars_rt.training.data.bcars import Bcars
+from cars_rt.training.data.protocols import PROTOCOLS
 from cars_rt.training.settings import TrainingError
 
 SHORTEST = 400.0  # cm-1, of an instrument's axis

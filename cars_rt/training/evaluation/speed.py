@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from cars_rt.training.evaluation import Retrieve
+from cars_rt.training.evaluation.scores import Retrieve
 
 BATCHES = (1, 128)
 LEAST_S = 0.7  # of each measurement, seconds

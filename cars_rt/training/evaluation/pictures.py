@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from cars_rt.training.comparison import Evaluation
-from cars_rt.training.metrics import DECADES, Floats
+from cars_rt.training.evaluation.comparison import Evaluation
+from cars_rt.training.evaluation.metrics import DECADES, Floats
 
 SHOWN = 4  # typical spectra, and worst ones
 GOOD = (0.60, 0.76)  # of the points within their deviation

@@ -11,13 +11,12 @@ from torch import Tensor
 
 from cars_rt.engines import Model, load_model
 from cars_rt.engines.base import usable_cores
-from cars_rt.training.batch import cropped, padded
 from cars_rt.training.checkpoint import load, load_weights
-from cars_rt.training.distribution import DISTRIBUTIONS
-from cars_rt.training.evaluation import Retrieve
+from cars_rt.training.data.batch import cropped, padded
+from cars_rt.training.data.distribution import DISTRIBUTIONS
+from cars_rt.training.evaluation.scores import Retrieve, retrieve
 from cars_rt.training.networks import build
 from cars_rt.training.settings import TrainingError
-from cars_rt.training.trainer import retrieve
 
 
 @dataclass(frozen=True)

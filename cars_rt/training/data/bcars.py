@@ -24,9 +24,9 @@ from torch import Tensor
 from cars_rt.physics.axis import Grid, resampling_matrix
 from cars_rt.physics.cars import cars_intensity, lorentzians, raman_ratio
 from cars_rt.reference import Reference
-from cars_rt.training import envelopes
-from cars_rt.training.batch import Batch, generator
-from cars_rt.training.substances import WATER, draw_substances
+from cars_rt.training.data import envelopes
+from cars_rt.training.data.batch import Batch, generator
+from cars_rt.training.data.substances import WATER, draw_substances
 
 GRID_STEP = 2.0  # cm-1, of the model's grid
 FINE_STEP = 1.0  # cm-1, on which lines and line shape are computed

@@ -13,9 +13,9 @@ from cars_rt.engines import REFERENCE, Model, ModelError, compose, open_engine
 from cars_rt.engines.graph import DEVIATION, RAMAN
 from cars_rt.physics.substances import TOLUENE
 from cars_rt.spectra import KINDS, SpectraError, read_spectra
-from cars_rt.training.metrics import TOLERANCE, peaks
-from cars_rt.training.pictures import save
-from cars_rt.training.report import Table
+from cars_rt.training.evaluation.metrics import TOLERANCE, peaks
+from cars_rt.training.evaluation.pictures import save
+from cars_rt.training.evaluation.report import Table
 
 INSTRUMENT = (2300.0, 2500.0)  # cm-1, where optics and air (N2 at 2331) have structure of their own
 SILENT = (1900.0, 2250.0)  # cm-1, where hardly any molecule has a line

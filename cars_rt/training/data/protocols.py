@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from cars_rt.physics.cars import cars_intensity
-from cars_rt.training.batch import Batch, generator
+from cars_rt.training.data.batch import Batch, generator
 
 CHUNK = 32  # spectra computed at once, so that the lines' buffers stay in the processor's cache
 

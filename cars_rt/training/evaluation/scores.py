@@ -7,17 +7,39 @@ from operator import add
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cars_rt.training.batch import Batch
-from cars_rt.training.distribution import Distribution
-from cars_rt.training.metrics import Coverage, Floats, Matches, determination, match, peaks, pearson
+from cars_rt.training.data.batch import Batch, cropped, padded
+from cars_rt.training.data.distribution import Distribution
+from cars_rt.training.evaluation.metrics import (
+    Coverage,
+    Floats,
+    Matches,
+    determination,
+    match,
+    peaks,
+    pearson,
+)
+from cars_rt.training.networks import Published, Retrieval
 
 VISIBLE = 5.0  # a spectrum counts as visible if its strongest line exceeds this times the noise
 
 #: Scaled spectra (b, length) float32 to raman and, of a model that gives it, its deviation, each (b, length).
 Retrieve: TypeAlias = Callable[[Tensor], tuple[Tensor, ...]]
+
+
+def retrieve(network: Retrieval | Published) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    """A network as a function of spectra (b, length) of any length, without gradients, on the CPU."""
+    device = next(network.parameters()).device
+
+    def outputs(spectrum: Tensor) -> tuple[Tensor, ...]:
+        with torch.no_grad():
+            found = network(padded(spectrum, network.stride).to(device))
+        return tuple(cropped(values, spectrum.shape[1]).cpu() for values in found)
+
+    return outputs
 
 
 class Sample(NamedTuple):

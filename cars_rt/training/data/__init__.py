@@ -1,0 +1,1 @@
+"""Simulated spectra with their truth, by the batch."""
