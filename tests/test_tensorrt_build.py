@@ -1,0 +1,284 @@
+"""The real builder of TensorRT-RTX, which needs no GPU: half precision, networks, what a plan is made of."""
+
+import json
+import re
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from helpers import AXIS, spectra_of
+from numpy.typing import NDArray
+from onnx import helper
+from recipes import ADA, CAMERA, DOUBLE, PRODUCT, RTX_THERE, TURING, Phases, small, small_recipe
+
+from cars_rt.engines import EngineError, Graph, compose, load_model, shipped_models
+from cars_rt.engines.base import BFLOAT16, FLOAT16, FLOAT32, batch_sizes
+from cars_rt.engines.tensorrt.gpu import Gpu
+from cars_rt.engines.tensorrt.half import HALF, PHASE, halve
+from cars_rt.engines.tensorrt.layers import parse_layers, read_layers
+from cars_rt.engines.tensorrt.product import RTX
+from cars_rt.engines.tensorrt.recipe import PRECISIONS, Key, profile_of, profiles, recipe
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Graph]:
+    """Every network of the registry for the camera's axis, untrained but without zeros for weights."""
+    torch = pytest.importorskip("torch", reason="training is an extra: pip install 'cars-rt[train]'")
+    from cars_rt.training.export import to_onnx
+    from cars_rt.training.networks import NETWORKS, build
+
+    torch.manual_seed(0)
+    folder, found = tmp_path_factory.mktemp("networks"), {}
+    for name in NETWORKS:
+        network = build(name, [1000]).eval()
+        for weights in network.parameters():
+            if weights.ndim > 1 and not weights.any():
+                torch.nn.init.normal_(weights, std=0.02)
+        fixed = network.fixed_length
+        card = {
+            "name": name, "version": "0", "grid_step_cm1": 2.0, "stride": network.stride,
+            "min_length": network.min_length, "fixed_length": fixed,
+            "scaling": "minmax" if fixed else "mean", "target": "chi3" if fixed else "ratio",
+        }  # fmt: skip
+        path = folder / f"{name}.onnx"
+        path.write_bytes(to_onnx(network, card))
+        found[name] = compose(load_model(str(path)), CAMERA)
+    return found
+
+
+NETWORKS = ("cnn", "cnn-large", "rnn", "specnet", "cnn-gru")
+
+
+def test_all_networks_of_the_registry_are_here(networks: dict[str, Graph]) -> None:
+    assert set(networks) == set(NETWORKS)
+
+
+# -- half precision, computed by ONNX Runtime as the graph says -----------------------------------------
+
+
+def computed(serialized: bytes, counts: NDArray[Any]) -> list[NDArray[np.float32]]:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(serialized, options, providers=["CPUExecutionProvider"])
+    dark = np.full(counts.shape[1], 100, np.float32)
+    found: list[NDArray[np.float32]] = session.run(None, {"counts": counts.astype(np.float32), "dark": dark})
+    return found
+
+
+def check_half(graph: Graph) -> onnx.ModelProto:
+    counts = spectra_of(3, graph.raman_shift)
+    serialized, nodes = halve(graph.onnx)
+    expected, found = computed(graph.onnx, counts), computed(serialized, counts)
+    for values, wanted in zip(found, expected, strict=True):
+        assert values.dtype == np.float32
+        error = np.abs(values - wanted).max() / np.abs(wanted).max()
+        assert 0 < error < 5e-3  # half has 11 bits; 0 would be float32
+    assert nodes > 0 and len(serialized) < 0.65 * len(graph.onnx)
+    return onnx.load_model_from_string(serialized)
+
+
+@pytest.mark.parametrize("name", shipped_models())
+def test_shipped_model_in_half_is_close_to_itself(name: str) -> None:
+    check_half(compose(load_model(name), CAMERA))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_network_in_half_is_close_to_itself(name: str, networks: dict[str, Graph]) -> None:
+    model = check_half(networks[name])
+    made_half = {node.op_type for node in model.graph.node if node.output[0].endswith(HALF)}
+    assert "Conv" in made_half
+    assert ("GRU" in made_half) == (name in ("rnn", "cnn-gru"))
+
+
+def test_phases_and_counts_stay_float32(networks: dict[str, Graph]) -> None:
+    model = onnx.load_model_from_string(halve(networks["cnn"].onnx)[0])
+    made_by = {name: node for node in model.graph.node for name in node.output}
+    waiting = [node for node in model.graph.node if node.op_type in PHASE]
+    assert {node.op_type for node in waiting} == set(PHASE)
+    seen: set[str] = set()
+    while waiting:
+        node = waiting.pop()
+        for name in node.input:
+            assert not name.endswith(HALF), f"{node.op_type} reads {name}"
+            if name in made_by and name not in seen:
+                seen.add(name)
+                waiting.append(made_by[name])
+    assert "signal" in seen and "network/spectrum" in seen
+
+
+def test_graph_without_layers_stays_as_it_is() -> None:
+    assert halve(DOUBLE)[1] == 0
+    assert halve(PRODUCT)[1] == 0  # a product, but not the network's: it has no prefix
+
+
+# -- the real builder -------------------------------------------------------------------------------
+
+
+def check_builds(graph: Graph, precision: str, max_batch: int) -> None:
+    made = recipe(graph, RTX, None, precision, max_batch)
+    assert made.key.precision == precision
+    from cars_rt.engines.tensorrt.builder import build
+
+    assert len(build(made, None).plan) > 10_000
+
+
+@RTX_THERE
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", shipped_models())
+def test_shipped_model_builds(name: str, precision: str) -> None:
+    check_builds(compose(load_model(name), CAMERA), precision, 256)
+
+
+@RTX_THERE
+def test_retrieval_without_training_builds_in_float32() -> None:
+    """Amplitudes and phases throughout: nothing in it is a network."""
+    graph = compose(load_model("kk"), CAMERA)
+    assert recipe(graph, RTX, None, FLOAT16, 256).key.precision == FLOAT32
+    check_builds(graph, FLOAT32, 256)
+
+
+@RTX_THERE
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_network_builds(name: str, precision: str, networks: dict[str, Graph]) -> None:
+    check_builds(networks[name], precision, 16)
+
+
+@RTX_THERE
+@pytest.mark.parametrize("name", shipped_models())
+def test_shipped_model_builds_for_turing_in_half(name: str) -> None:
+    """Turing has no product of float32 matrices in TensorRT-RTX, so there must be none in the graph."""
+    from cars_rt.engines.tensorrt.builder import build
+
+    made = recipe(compose(load_model(name), CAMERA), RTX, TURING, FLOAT16, 16)
+    assert made.key.target == str(TURING)
+    assert len(build(made, TURING).plan) > 10_000
+
+
+@RTX_THERE
+@pytest.mark.parametrize(("name", "steps"), [("rnn", 89), ("cnn-gru", 1000)])
+def test_recurrent_layers_see_a_fixed_length(name: str, steps: int, networks: dict[str, Graph]) -> None:
+    """Else each step would be a matrix product of its own; only the batch varies."""
+    loops = [
+        layer
+        for layer in read_layers(recipe(networks[name], RTX, None, FLOAT16, 16))
+        if layer.kind == "loop output"
+    ]
+    lengths = [layer.output for layer in loops if layer.output.startswith(f"half ({steps}, ")]
+    assert len(lengths) >= 2 * 2  # two layers, two directions
+    assert all(re.match(r"half \(\d+, (1, )?-1, \d+\)", layer.output) for layer in loops)
+
+
+@RTX_THERE
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("kept", [0, 40, 0.5])
+def test_damaged_graph_is_refused(precision: str, kept: float) -> None:
+    from cars_rt.engines.tensorrt.builder import build
+
+    graph = compose(load_model(), AXIS)
+    size = int(kept * len(graph.onnx)) if kept < 1 else int(kept)
+    with pytest.raises(EngineError, match=r"cannot read cnn at the file|the graph of cnn is no sound ONNX"):
+        build(recipe(replace(graph, onnx=graph.onnx[:size]), RTX, None, precision, 2), None)
+
+
+@RTX_THERE
+@pytest.mark.parametrize(
+    ("serialized", "gpu", "reason"),
+    [
+        (
+            small(helper.make_node("Bernoulli", ["signal"], ["raman"], "coin")),
+            None,
+            "at Bernoulli coin .unsupp",
+        ),
+        (b"this is no ONNX file", None, "TensorRT-RTX cannot read small at the file"),
+        (DOUBLE[: len(DOUBLE) // 2], None, "cannot read small at the file"),
+        (
+            PRODUCT,
+            TURING,
+            "cannot build small in float32: .*'product' for Turing .*FP32 GEMM is not supported",
+        ),
+    ],
+)
+def test_what_cannot_be_built_is_said_with_the_node(serialized: bytes, gpu: Gpu | None, reason: str) -> None:
+    from cars_rt.engines.tensorrt.builder import build
+
+    with pytest.raises(EngineError, match=reason):
+        build(small_recipe(serialized), gpu)
+
+
+@RTX_THERE
+def test_builder_tells_its_phases() -> None:
+    from cars_rt.engines.tensorrt.builder import build
+
+    told = Phases()
+    build(small_recipe(), None, progress=told)
+    assert not told.open and len(told.all) > 3
+    assert told.all["Building engine"] > 1
+
+
+@RTX_THERE
+def test_builder_can_be_stopped() -> None:
+    from cars_rt.engines.tensorrt.builder import build
+
+    with pytest.raises(KeyboardInterrupt):
+        build(small_recipe(), None, progress=Phases(fails_at="Building engine"))
+
+
+@RTX_THERE
+def test_layers_are_listed_without_constants() -> None:
+    layers = read_layers(small_recipe(PRODUCT))
+    assert [layer.kind for layer in layers if "product" in layer.name] == ["matrix multiply"]
+    assert layers[-1].output == "float (-1, 4)"
+    assert not any(layer.kind == "constant" for layer in layers)
+
+
+def test_layers_of_an_engine_inspector_are_read() -> None:
+    outputs = [{"Format/Datatype": "Half", "Dimensions": [1, 4]}]
+    described = {"Layers": [{"Name": "a", "LayerType": "conv", "Outputs": outputs}, "b"]}
+    first, second = parse_layers(json.dumps(described))
+    assert (first.name, first.kind, first.output) == ("a", "conv", "Half [1, 4]")
+    assert second.name == "b"
+
+
+# -- what a plan is made of ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("max_batch", [1, 2, 7, 16, 17, 256])
+def test_every_batch_has_a_profile(max_batch: int) -> None:
+    ranges = profiles(max_batch)
+    assert ranges[0] == (1, 1, 1) and ranges[-1][2] == max_batch
+    for size in batch_sizes(max_batch):
+        smallest, usual, largest = ranges[profile_of(size, ranges)]
+        assert smallest <= size <= largest and smallest <= usual <= largest
+    with pytest.raises(EngineError, match=f"batches up to {max_batch}, not {max_batch + 1}"):
+        profile_of(max_batch + 1, ranges)
+
+
+def test_all_that_decides_a_plan_is_in_its_name() -> None:
+    key = small_recipe().key
+    others = {
+        "model": "other", "onnx_sha256": "1", "product": "tensorrt", "version": "2", "target": "another GPU",
+        "precision": FLOAT16, "profiles": profiles(4), "workspace_mb": 65,
+    }  # fmt: skip
+    names = {replace(key, **{field: value}).name for field, value in others.items()} | {key.name}
+    assert len(names) == len(others) + 1 == len(Key.__dataclass_fields__) + 1
+    assert replace(key, model="../my model\u00b5").name.startswith("---my-model--")
+    assert key.timings == replace(key, model="other", precision=FLOAT16).timings
+    assert key.timings != replace(key, version="2").timings
+
+
+@RTX_THERE
+def test_recipe_is_the_same_each_time() -> None:
+    graph = compose(load_model(), AXIS)
+    names = {recipe(graph, RTX, gpu, FLOAT16, 8).key.name for gpu in (None, None, ADA)}
+    assert len(names) == 1  # what is built ahead, without a GPU, is what the daemon looks for
+    assert recipe(graph, RTX, TURING, FLOAT16, 8).key.name not in names
+
+
+@RTX_THERE
+def test_other_precision_is_refused() -> None:
+    with pytest.raises(EngineError, match="computes networks in float32 or float16, not in 'bfloat16'"):
+        recipe(compose(load_model(), AXIS), RTX, None, BFLOAT16, 8)
