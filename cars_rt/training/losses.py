@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from cars_rt.training.data.batch import Batch
 
 BETA = 0.2  # below it errors count squared: the mean of what noise leaves open, not the likelier nothing
-BETA_CHI3 = 0.05  # the same for targets scaled to 1
+SMALL_CHI3 = 0.05  # an error worth mending, of targets scaled to 1: what the deviation is weighed against
 COVERED = 0.683  # of the errors are to be smaller than the deviation, as for a normal distribution
 
 
@@ -47,6 +47,5 @@ def _ratio(raman: Tensor, batch: Batch) -> Tensor:
 
 
 def _chi3(raman: Tensor, truth: Tensor) -> Tensor:
-    """Smooth L1 of the error, in units of BETA_CHI3: nearly the mean square, which the papers report."""
-    error = (raman - truth) / BETA_CHI3
-    return nn.functional.smooth_l1_loss(error, torch.zeros_like(error))
+    """Half the mean square error, which the papers report, in units of SMALL_CHI3."""
+    return 0.5 * ((raman - truth) / SMALL_CHI3).square().mean()
