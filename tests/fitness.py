@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from cars_rt.engines import Engine, Model, compose, load_model, open_engine
+from cars_rt.engines.model import Card
 from cars_rt.physics.axis import Grid
 from cars_rt.physics.fitness import NAMES, Fitness, Flag, named
 from cars_rt.physics.microscope import SATURATION, Microscope, Simulator
@@ -44,11 +45,13 @@ class OnPixels(Bcars):
         return self.axis, torch.eye(len(self.axis))
 
 
-def distribution(batches: int, stride: int) -> Iterator[tuple[Floats, Counts, Counts]]:
-    """Axis (p,), counts above dark (64, p) and the true raman (64, p)."""
-    spectra = OnPixels(SEED, 64, stride)
+def distribution(batches: int, card: Card) -> Iterator[tuple[Floats, Counts, Counts]]:
+    """Axis (p,), counts above dark (64, p) and the true raman (64, p), where the model takes the axis."""
+    spectra = OnPixels(SEED, 64, card.stride)
     for number in range(batches):
         batch = spectra[number * 7]  # from many pools and cameras
+        if np.ptp(spectra.axis) < (card.min_length - 1) * card.grid_step_cm1:
+            continue
         grid = GRID_STEP * np.arange(batch.raman.shape[1])
         truth = np.array([np.interp(spectra.axis, grid, row) for row in batch.raman.numpy()], np.float32)
         yield spectra.axis + batch.start, batch.counts.numpy(), truth
@@ -141,7 +144,7 @@ def main() -> None:
     model, rng = load_model(given.model), np.random.default_rng(SEED)
     table, later = Table(model), []
     errors: tuple[list[float], list[float]] = ([], [])
-    for number, (axis, counts, truth) in enumerate(distribution(given.batches, model.card.stride)):
+    for number, (axis, counts, truth) in enumerate(distribution(given.batches, model.card)):
         clipped = (counts >= counts.max(axis=1, keepdims=True) - 0.5).sum(axis=1) >= 3
         raman, flags = table.add("`bcars`, held out", axis, counts[~clipped])
         wrong = np.sqrt(((raman - truth[~clipped]) ** 2).mean(axis=1))
