@@ -5,6 +5,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from cars_rt.training.networks import Published
+
 
 class Muon(torch.optim.Optimizer):
     """Momentum whose update of a weight (outputs, ...) is made orthogonal, so that all directions learn
@@ -49,11 +51,15 @@ def orthogonal(matrix: Tensor) -> Tensor:
 
 
 def optimizers(model: nn.Module, learning_rate: float, weight_decay: float) -> list[torch.optim.Optimizer]:
-    """Muon for the trunk's matrices, AdamW for biases, what meets the input and what gives the output."""
+    """Muon for the trunk's matrices, AdamW for biases, what meets the input and what gives the output.
+
+    AdamW alone for the published networks, which used Adam: to make SpecNet's dense layer, 16,000 by 1000,
+    orthogonal takes longer than the rest of a step."""
+    ours = not isinstance(model, Published)
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, weight in model.named_parameters():
-        inner = weight.ndim >= 2 and not name.startswith("head.") and min(weight.shape[:2]) > 1
+        inner = ours and weight.ndim >= 2 and not name.startswith("head.") and min(weight.shape[:2]) > 1
         (matrices if inner else others).append(weight)
     adam = torch.optim.AdamW(others, learning_rate, betas=(0.9, 0.99), weight_decay=weight_decay)
     return [adam, Muon(matrices, learning_rate, weight_decay)] if matrices else [adam]
