@@ -37,10 +37,13 @@ AVAILABLE = [name for name in retrieving() if reason_against(name) is None]
 # -- models -----------------------------------------------------------------------------------------
 
 
-def test_shipped_model_has_the_hash_it_was_shipped_with() -> None:
-    content = (SHIPPED / "cnn.onnx").read_bytes()
-    assert hashlib.sha256(content).hexdigest() == MODEL.sha256 == model.shipped_models()["cnn"]
-    assert MODEL.provenance["sha256"] == MODEL.sha256
+def test_shipped_models_are_those_and_small() -> None:
+    assert set(shipped_models()) == {"cnn", "rnn", "cnn-crimson2024", "rnn-crimson2024"}
+    for name, digest in shipped_models().items():
+        content = (SHIPPED / f"{name}.onnx").read_bytes()
+        loaded = load_model(name)
+        assert hashlib.sha256(content).hexdigest() == digest == loaded.sha256 == loaded.provenance["sha256"]
+        assert loaded.card.name == name and len(content) < 8e6
 
 
 def test_tampered_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
