@@ -302,8 +302,8 @@ AROMATIC_CH = pytest.param(
     3057.1,
     marks=pytest.mark.xfail(
         strict=True,
-        reason="found at 3048; fits of a line to the counts around it say 3047 to 3050.5, and simulated toluene "
-        "is right to 1 cm-1, so the file's axis may be off; not proved",
+        reason="found at 3048; fits of a line to the counts around it say 3047 to 3050.5, and simulated "
+        "toluene is right to 1 cm-1, so the file's axis may be off; not proved",
     ),
 )
 
