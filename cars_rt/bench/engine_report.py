@@ -64,7 +64,7 @@ def picture(report: EngineReport, target: Path) -> None:
     """Draw rates and latencies into a PNG. Raises ImportError without matplotlib, OSError as written."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    figure = Figure(figsize=(13, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     models = list(dict.fromkeys(cell.model for cell in report.cells))
     engines = list(dict.fromkeys(cell.engine for cell in report.cells))
@@ -88,7 +88,7 @@ def picture(report: EngineReport, target: Path) -> None:
         axes.set_xlabel("spectra at once")
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)
-    left.legend(fontsize=7)
+    figure.legend(loc="outside right center", fontsize=7)  # beside: it has a line for each model and engine
     figure.suptitle(report.hardware, fontsize=9)
     figure.savefig(target, dpi=110)
 
