@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 
 from cars_rt.engines import Engine, Model, compose, load_model, open_engine
-from cars_rt.engines.model import Card
+from cars_rt.engines.graph import grid_for
+from cars_rt.engines.model import Card, ModelError
 from cars_rt.physics.axis import Grid
 from cars_rt.physics.fitness import NAMES, Fitness, Flag, named
 from cars_rt.physics.microscope import SATURATION, Microscope, Simulator
@@ -50,7 +51,9 @@ def distribution(batches: int, card: Card) -> Iterator[tuple[Floats, Counts, Cou
     spectra = OnPixels(SEED, 64, card.stride)
     for number in range(batches):
         batch = spectra[number * 7]  # from many pools and cameras
-        if np.ptp(spectra.axis) < (card.min_length - 1) * card.grid_step_cm1:
+        try:
+            grid_for(card, spectra.axis)
+        except ModelError:
             continue
         grid = GRID_STEP * np.arange(batch.raman.shape[1])
         truth = np.array([np.interp(spectra.axis, grid, row) for row in batch.raman.numpy()], np.float32)

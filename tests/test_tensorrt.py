@@ -1,6 +1,5 @@
 """TensorRT without a GPU: what is installed, which card it is for, memory, messages. With one: tests/gpu."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,20 +9,12 @@ from helpers import AXIS
 from recipes import ADA, HOPPER, NO_GPU, RTX_THERE, TURING
 
 from cars_rt.engines import EngineError, compose, engine_class, load_model, open_engine
-from cars_rt.engines.tensorrt import device, gpu, plans, product
+from cars_rt.engines.tensorrt import device, gpu, product
 from cars_rt.engines.tensorrt.engine import fit
 from cars_rt.engines.tensorrt.gpu import Gpu, find_gpu
 from cars_rt.engines.tensorrt.messages import Messages, OutOfMemoryError
 from cars_rt.engines.tensorrt.product import LEAN, RTX, TENSORRT, choose
 from cars_rt.engines.tensorrt.session import parts
-
-
-@pytest.fixture(autouse=True)
-def own_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No test touches the user's own plans."""
-    monkeypatch.setenv(plans.CACHE, str(tmp_path / "plans"))
-    monkeypatch.setattr(plans, "default_secret", lambda: tmp_path / "plans.secret")
-    yield
 
 
 def test_rtx_refuses_cards_that_it_does_not_run_on() -> None:

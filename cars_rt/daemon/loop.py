@@ -336,7 +336,7 @@ class Daemon:
         self.compute.set_dark(*self.dark.of(start))
         model = worker.model.provenance | {"engine": worker.engine.describe(), "made_by": worker.made_by}
         model[FLAGS] = " ".join(NAMES.values())  # the names of the bits, lowest first
-        with_deviation = self.settings.deviation and bool(worker.engine.deviations)
+        with_deviation = bool(worker.engine.deviations)
         if with_deviation:
             model[DEVIATION] = "standard deviation of raman"
         self.pipeline.begin(start.saturates_at, with_deviation)

@@ -6,9 +6,8 @@ from typing import Literal
 
 from cars_rt.errors import CarsRtError
 
-HELD_OUT_SEED = (
-    2_000_003  # of the spectra that models are measured on; far from the seeds anybody trains with
-)
+#: Of the spectra that models are measured on; far from the seeds anybody trains with.
+HELD_OUT_SEED = 2_000_003
 
 
 class TrainingError(CarsRtError):

@@ -30,7 +30,7 @@ VISIBLE = 5.0  # a spectrum counts as visible if its strongest line exceeds this
 Retrieve: TypeAlias = Callable[[Tensor], tuple[Tensor, ...]]
 
 
-def retrieve(network: Retrieval | Published) -> Callable[[Tensor], tuple[Tensor, ...]]:
+def retrieve(network: Retrieval | Published) -> Retrieve:
     """A network as a function of spectra (b, length) of any length, without gradients, on the CPU."""
     device = next(network.parameters()).device
 

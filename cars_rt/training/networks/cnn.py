@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from cars_rt.training.networks.layers import PHASES, Block, KramersKronigFeatures, Retrieval, convolution
 
+DEPTHS = (1, 1, 1, 2)  # blocks of each level
 SLOPE = 0.1  # with 0, most units of the coarse levels are dead after a few thousand steps
 
 
@@ -18,8 +19,8 @@ class Cnn(Retrieval):
     name = "cnn"
     stride = 8 * PHASES
 
-    def __init__(self, widths: tuple[int, ...] = (32, 32, 64, 96), depths: tuple[int, ...] = (1, 1, 1, 2)):
-        super().__init__(UNet(widths, depths), widths[0], SLOPE)
+    def __init__(self, widths: tuple[int, ...] = (32, 32, 64, 96)) -> None:
+        super().__init__(UNet(widths, DEPTHS), widths[0], SLOPE)
 
 
 class CnnLarge(Cnn):
@@ -28,7 +29,7 @@ class CnnLarge(Cnn):
     name = "cnn-large"
 
     def __init__(self) -> None:
-        super().__init__(widths=(64, 80, 96, 128))
+        super().__init__((64, 80, 96, 128))
 
 
 class UNet(nn.Module):
