@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from cars_rt.engines.agreement import TOLERANCES, check, compare, deviation, probe
+from cars_rt.engines.agreement import TOLERANCES, check, compare, difference, probe
 from cars_rt.engines.base import Engine, EngineError, Slab
 from cars_rt.engines.graph import DEVIATION, RAMAN, Graph, compose
 from cars_rt.engines.model import Model, load_model
@@ -80,7 +80,7 @@ def equals_the_reference(engine: Engine) -> None:
     counts = probe(engine.graph, 2 * MAX_BATCH + 3)
     expected = _reference(engine, counts)
     for name, result in engine.retrieve(counts).items():
-        compare(f"its {name}", result, expected[name], engine.precision, name == RAMAN)
+        compare(f"its {name}", result, expected[name], engine.precision, expected[RAMAN])
     check(engine)
 
 
@@ -207,9 +207,9 @@ def _require(condition: bool, sentence: str) -> None:
 
 
 def _same(engine: Engine, result: Slab, expected: Slab, what: str, factor: float = 1) -> None:
-    difference = deviation(result, expected)
+    found = difference(result, expected)
     allowed = factor * TOLERANCES[engine.precision]
-    _require(difference <= allowed, f"{what} differs by {difference:.2g} of the maximum")
+    _require(found <= allowed, f"{what} differs by {found:.2g} of the maximum")
 
 
 def _reference(engine: Engine, counts: Slab) -> dict[str, Slab]:

@@ -4,7 +4,9 @@ import io
 import platform
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -13,6 +15,11 @@ from cars_rt.engines.graph import COUNTS, DARK
 
 if TYPE_CHECKING:
     import openvino
+
+
+PHASES = frozenset({"Cos", "Sin"})
+LAYERS = frozenset({"Convolution", "ConvolutionBackpropData", "GRUSequence", "GroupConvolution", "MatMul"})
+BARE = frozenset({"Const", "Parameter", "Result"})  # compute nothing
 
 
 class OpenVino(Engine):
@@ -42,6 +49,8 @@ class OpenVino(Engine):
             properties |= {"INFERENCE_NUM_THREADS": threads or usable_cores(), "NUM_STREAMS": 1}
         try:
             model = core.read_model(io.BytesIO(self.graph.onnx))
+            if self.precision != FLOAT32:
+                model = phases_kept(core, model)
             self._compiled = core.compile_model(model, self.device, properties)
             self._about = str(core.get_property(self.device, "FULL_DEVICE_NAME"))
         except Exception as error:  # OpenVINO raises RuntimeError and others of its own
@@ -89,7 +98,8 @@ class OpenVinoBf16(OpenVino):
     """The same in bfloat16, where the processor has tiles for it.
 
     Without them (AMX), on an Intel Xeon of model 207 with only AVX-512 for bfloat16, OpenVINO 2026.4
-    compiled the graph and then did not end its first inference.
+    compiled the graph and then did not end its first inference. From 2025.4 on it did not with them either,
+    where a grouped convolution of single channels was in bfloat16; the one of our networks is kept out of it.
     """
 
     name: ClassVar[str] = "openvino-bf16"
@@ -122,6 +132,46 @@ class OpenVinoGpu(OpenVino):
         if not any(device.startswith("GPU") for device in openvino.Core().available_devices):
             return "finds no Intel graphics; install their compute driver, or use openvino"
         return None
+
+
+def phases_kept(core: "openvino.Core", model: "openvino.Model") -> "openvino.Model":
+    """The same, with its phases in float32: what a phase is computed from, and what follows up to a layer.
+
+    The result is a product of them; the 8 bits of a bfloat16 would be seen in it. OpenVINO reads which nodes
+    are to be kept from its own format alone."""
+    import openvino
+
+    kept = exact(model)
+    core.set_property({"ENABLE_MMAP": False})  # the file is gone when the model is compiled
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "model.xml"
+        openvino.serialize(model, file, file.with_suffix(".bin"))
+        tree = ElementTree.parse(file)
+        for layer in tree.iter("layer"):
+            if layer.get("name") in kept and layer.get("type") not in BARE:
+                about = layer.find("rt_info")
+                about = ElementTree.SubElement(layer, "rt_info") if about is None else about
+                ElementTree.SubElement(about, "attribute", name="precise", version="0")
+        tree.write(file)
+        return core.read_model(file)
+
+
+def exact(model: "openvino.Model") -> set[str]:
+    """Names of the nodes that `phases_kept` keeps."""
+    nodes = model.get_ordered_ops()  # each after those that it reads
+    reads = {
+        node.get_friendly_name(): {value.get_node().get_friendly_name() for value in node.input_values()}
+        for node in nodes
+    }
+    found: set[str] = set()
+    for node in reversed(nodes):
+        if node.get_type_name() in PHASES or node.get_friendly_name() in found:
+            found |= {node.get_friendly_name()} | reads[node.get_friendly_name()]
+    for node in nodes:
+        name = node.get_friendly_name()
+        if node.get_type_name() not in LAYERS and not reads[name].isdisjoint(found):
+            found.add(name)
+    return found
 
 
 def _amx() -> bool:
