@@ -288,21 +288,3 @@ WITH_ATTRIBUTES: dict[str, Operator] = {
     "Transpose": lambda attributes, x: x.permute(attributes.get("perm") or list(range(x.ndim))[::-1]),
     "Unsqueeze": unsqueezed,
 }
-#: Computed in the program's precision; they are where the time goes. GRU too.
-HEAVY = frozenset({"Conv", "ConvTranspose", "Gemm", "GRU", "MatMul"})
-#: Computed in float32 whatever comes in: they lose digits, or leave the range of half precision.
-EXACT = frozenset(
-    {
-        "Atan",
-        "BatchNormalization",
-        "Cos",
-        "Div",
-        "Exp",
-        "Log",
-        "Pow",
-        "ReduceMean",
-        "ReduceSum",
-        "Sin",
-        "Sqrt",
-    }
-)

@@ -8,8 +8,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor
 
-from cars_rt.engines.graph import NETWORK
-from cars_rt.engines.operators import EXACT, HEAVY, Operator, UnsupportedError, operator
+from cars_rt.engines.operators import Operator, UnsupportedError, operator
 
 DTYPES = {
     onnx.TensorProto.FLOAT: torch.float32,
@@ -21,13 +20,11 @@ DTYPES = {
 
 
 class Program:
-    """Calls one operator after the other. No shape is fixed; nothing waits for the device.
-
-    In reduced precision, what is heavy within the network is computed in it, with the weights converted
-    once; what comes before and after the network, and functions that lose digits, are float32.
+    """Calls one operator after the other, in the types that the graph says. No shape is fixed; nothing waits
+    for the device.
     """
 
-    def __init__(self, content: bytes, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, content: bytes, device: torch.device) -> None:
         """content: an ONNX graph. Raises UnsupportedError for an operator that is not here, protobuf's
         errors for what is no graph."""
         graph = onnx.load_model_from_string(content).graph
@@ -40,7 +37,7 @@ class Program:
             if node.op_type == "Constant":
                 self._constants[node.output[0]] = attributes["value"]
                 continue
-            steps.append(self._step(node, attributes, dtype))
+            steps.append(self._step(node, attributes))
         self._steps = steps
         last = {name: number for number, step in enumerate(steps) for name in step.inputs}
         kept = {*self._constants, *self._outputs}
@@ -59,21 +56,15 @@ class Program:
             values.update(zip(step.outputs, found if isinstance(found, tuple) else (found,), strict=False))
             for name in step.done:
                 values.pop(name, None)
-        return {name: values[name].float() for name in self._outputs}
+        return {name: values[name] for name in self._outputs}
 
-    def _step(self, node: onnx.NodeProto, attributes: dict[str, Any], dtype: torch.dtype) -> "_Step":
-        within = bool(node.input) and node.input[0].startswith(NETWORK)
-        wanted = torch.float32 if node.op_type in EXACT else None
-        if node.op_type in HEAVY and within:
-            wanted = dtype
+    def _step(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> "_Step":
         names = []
         for name in node.input:
             constant = self._constants.get(name)
             if constant is not None and (constant.is_floating_point() or _is_index(node, name)):
-                name = f"{name} as {wanted}"
-                self._constants[name] = constant.to(
-                    self._device, wanted if constant.is_floating_point() else None
-                )
+                name = f"{name} there"
+                self._constants[name] = self._placed(constant)
             names.append(name)
         constants = [self._constants.get(name) for name in names]
         if node.op_type == "ConstantOfShape":
@@ -82,26 +73,24 @@ class Program:
             function = operator(node.op_type, attributes, constants)
         except UnsupportedError as error:
             raise UnsupportedError(f"{error} (node {node.name or node.output[0]})") from None
-        return _Step(function, names, list(node.output), wanted)
+        return _Step(function, names, list(node.output))
+
+    def _placed(self, constant: Tensor) -> Tensor:
+        """On the device; a convolution's weights there in the order that its matrix units take."""
+        if self._device.type != "cpu" and constant.ndim == 4:
+            return constant.to(self._device, memory_format=torch.channels_last)
+        return constant.to(self._device)
 
 
 class _Step:
-    """One operator, the names of what it takes and gives, and the precision that it takes."""
+    """One operator, and the names of what it takes and gives."""
 
-    def __init__(
-        self, function: Operator, inputs: list[str], outputs: list[str], wanted: torch.dtype | None
-    ) -> None:
-        self.function, self.inputs, self.outputs, self.wanted = function, inputs, outputs, wanted
+    def __init__(self, function: Operator, inputs: list[str], outputs: list[str]) -> None:
+        self.function, self.inputs, self.outputs = function, inputs, outputs
         self.done: list[str] = []  # what nobody needs after this
 
     def __call__(self, values: Mapping[str, Any]) -> Any:
-        given = [values[name] for name in self.inputs]
-        if self.wanted is not None:
-            given = [
-                value.to(self.wanted) if value is not None and value.is_floating_point() else value
-                for value in given
-            ]
-        return self.function(*given)
+        return self.function(*(values[name] for name in self.inputs))
 
 
 def _is_index(node: onnx.NodeProto, name: str) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 
 from cars_rt.engines.base import FLOAT16, FLOAT32, Engine, EngineError, Slab, usable_cores
 from cars_rt.engines.graph import COUNTS, DARK
+from cars_rt.engines.half import halve
 
 if TYPE_CHECKING:
     import torch
@@ -49,13 +50,15 @@ class Torch(Engine):
 
         torch = self._torch
         self._device = torch.device("cuda" if self._gpu else "cpu")
-        self.precision = FLOAT16 if self._gpu else FLOAT32
-        if not self._gpu:
+        content = self.graph.onnx
+        if self._gpu:
+            content, halved = halve(content)
+            self.precision = FLOAT16 if halved else FLOAT32
+        else:
             torch.set_num_threads(threads or usable_cores())
         try:
             with torch.inference_mode():
-                dtype = torch.float16 if self._gpu else torch.float32
-                self._program: Any = Program(self.graph.onnx, self._device, dtype)
+                self._program: Any = Program(content, self._device)
                 self._dark = torch.zeros(self.graph.pixels, device=self._device)
                 self._computing = _Graphs(self) if self._gpu else None
                 if not self._gpu:
@@ -150,13 +153,15 @@ class _Graphs:
     def _capture(self, size: int, pool: Any) -> tuple[Any, dict[str, Any]]:
         torch, inputs = self._torch, self._engine._inputs(self._counts[:size])
         self._stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._stream):
-            for _ in range(WARM_UPS):
-                self._engine._program(inputs)
-        self._stream.synchronize()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool, stream=self._stream):
-            found = self._engine._program(inputs)
+        # The fastest kernels for this size; but float32 in all its digits, which phases need.
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
+            with torch.cuda.stream(self._stream):
+                for _ in range(WARM_UPS):
+                    self._engine._program(inputs)
+            self._stream.synchronize()
+            with torch.cuda.graph(graph, pool=pool, stream=self._stream):
+                found = self._engine._program(inputs)
         return graph, found
 
 

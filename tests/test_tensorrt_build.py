@@ -16,8 +16,8 @@ from recipes import ADA, CAMERA, DOUBLE, PRODUCT, RTX_THERE, TURING, Phases, sma
 
 from cars_rt.engines import EngineError, Graph, compose, load_model, shipped_models
 from cars_rt.engines.base import BFLOAT16, FLOAT16, FLOAT32, batch_sizes
+from cars_rt.engines.half import HALF, PHASE, halve
 from cars_rt.engines.tensorrt.gpu import Gpu
-from cars_rt.engines.tensorrt.half import HALF, PHASE, halve
 from cars_rt.engines.tensorrt.layers import parse_layers, read_layers
 from cars_rt.engines.tensorrt.product import RTX
 from cars_rt.engines.tensorrt.recipe import PRECISIONS, Key, profile_of, profiles, recipe

@@ -24,30 +24,40 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One step."""
         for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                state = self.state[weight]
-                if not state:
-                    state["momentum"] = torch.zeros_like(weight)
-                momentum: Tensor = state["momentum"]
-                momentum.lerp_(weight.grad, 1 - group["momentum"])
-                update = weight.grad.lerp(momentum, group["momentum"])  # Nesterov's look ahead
-                matrix = update.reshape(len(update), -1)
-                size = 0.2 * max(matrix.shape) ** 0.5
-                weight.mul_(1 - group["lr"] * group["weight_decay"])
-                weight.add_(orthogonal(matrix).reshape(weight.shape), alpha=-group["lr"] * size)
+            for weights in _alike(group["params"]):
+                for weight in weights:
+                    if not self.state[weight]:
+                        self.state[weight]["momentum"] = torch.zeros_like(weight)
+                gradients = [weight.grad for weight in weights]
+                momenta = [self.state[weight]["momentum"] for weight in weights]
+                torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+                updates = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov's look ahead
+                matrices = torch.stack([update.reshape(len(update), -1) for update in updates])
+                size = 0.2 * max(matrices.shape[1:]) ** 0.5
+                torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+                changes = [each.view_as(weights[0]) for each in orthogonal(matrices)]
+                torch._foreach_add_(weights, changes, alpha=-group["lr"] * size)
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """The nearest matrix with singular values near 1, by five Newton-Schulz steps; same shape."""
-    wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = wide / (wide.norm() + 1e-12)
+def _alike(weights: list[nn.Parameter]) -> list[list[nn.Parameter]]:
+    """Weights that have a gradient, by shape: those of one shape take one step together."""
+    found: dict[torch.Size, list[nn.Parameter]] = {}
+    for weight in weights:
+        if weight.grad is not None:
+            found.setdefault(weight.shape, []).append(weight)
+    return list(found.values())
+
+
+def orthogonal(matrices: Tensor) -> Tensor:
+    """The nearest matrices with singular values near 1, by five Newton-Schulz steps; (n, rows, columns) to
+    the same shape."""
+    tall = matrices.shape[1] > matrices.shape[2]
+    wide = matrices.mT if tall else matrices
+    x = wide / (wide.norm(dim=(1, 2), keepdim=True) + 1e-12)
     for _ in range(5):
-        square = x @ x.T
+        square = x @ x.mT
         x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
-    result: Tensor = x.T if matrix.shape[0] > matrix.shape[1] else x
-    return result
+    return x.mT if tall else x
 
 
 def optimizers(model: nn.Module, learning_rate: float, weight_decay: float) -> list[torch.optim.Optimizer]:

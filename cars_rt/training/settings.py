@@ -59,7 +59,7 @@ class TrainSettings:
     """Threads of torch; 0 leaves it to torch."""
 
     workers: int = 1
-    """Processes that draw spectra beside the training; 0 draws them in between."""
+    """Processes that draw spectra beside the training; 0 draws them in between. A GPU draws its own."""
 
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """bfloat16 is mixed precision; auto takes it where the hardware is faster with it."""

@@ -45,7 +45,9 @@ def train(settings: TrainSettings, progress: Callable[[Entry], None] | None = No
     settings.out.mkdir(parents=True, exist_ok=True)
     if checkpoint.exists():
         restore(state, settings, checkpoint)
-    with _interruptible() as stop, reporter(settings, state, progress) as report:
+    # Not TF32 on a GPU: its 10 bits would not do for phases.
+    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    with exact, _interruptible() as stop, reporter(settings, state, progress) as report:
         _loop(settings, state, make, checkpoint, stop, report)
     plot(state.history, settings.out / CURVE)
     if stop.is_set():
@@ -97,7 +99,7 @@ def _loop(
     if state.step == 0 and settings.start is not None:
         _report(state, None, held_out, report)
     total, count, saved, last = 0.0, 0, time.monotonic(), time.monotonic()
-    for batch in _batches(settings, state, make(settings.seed, settings.batch, state.model.stride)):
+    for batch in _batches(settings, state, make):
         if stop.is_set():
             break
         loss = _step(settings, state, batch)
@@ -131,15 +133,32 @@ def _report(
     report(entry)
 
 
-def _batches(settings: TrainSettings, state: State, data: Distribution) -> Iterable[Batch]:
+def _batches(settings: TrainSettings, state: State, make: Maker) -> Iterable[Batch]:
     """The batches from the state's step to the last; they do not depend on the number of workers."""
+    arguments = settings.seed, settings.batch, state.model.stride
+    steps = range(state.step, settings.steps)
+    device = device_of(settings)
+    if device.type == "cuda":
+        return _drawn_there(device, make, arguments, steps)
     return torch.utils.data.DataLoader(
-        data,  # type: ignore[arg-type]
+        make(*arguments),  # type: ignore[arg-type]
         batch_size=None,
-        sampler=range(state.step, settings.steps),
+        sampler=steps,
         num_workers=settings.workers,
         worker_init_fn=_leave_ctrl_c,
     )
+
+
+def _drawn_there(
+    device: torch.device, make: Maker, arguments: tuple[int, int, int], steps: Iterable[int]
+) -> Iterator[Batch]:
+    """A GPU draws its spectra itself, faster than any number of processes brings them."""
+    with device:
+        data = make(*arguments)
+    for index in steps:
+        with device:
+            batch = data[index]
+        yield batch
 
 
 def _leave_ctrl_c(_: int) -> None:
@@ -168,8 +187,7 @@ def _step(settings: TrainSettings, state: State, batch: Batch) -> float:
             optimizer.step()
         decay = min(settings.average, (state.step + 1) / (state.step + 10))
         with torch.no_grad():
-            for mean, new in zip(state.average.parameters(), model.parameters(), strict=True):
-                mean.lerp_(new, 1 - decay)
+            torch._foreach_lerp_([*state.average.parameters()], [*model.parameters()], 1 - decay)
             for old, buffer in zip(state.average.buffers(), model.buffers(), strict=True):
                 old.copy_(buffer)
     return value

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 
 from cars_rt.engines.base import FLOAT16, FLOAT32, EngineError
 from cars_rt.engines.graph import COUNTS, Graph
+from cars_rt.engines.half import halve
 from cars_rt.engines.model import CLASSICAL
 from cars_rt.engines.tensorrt.gpu import Gpu
-from cars_rt.engines.tensorrt.half import halve
 from cars_rt.engines.tensorrt.product import Product
 
 PRECISIONS = (FLOAT32, FLOAT16)

@@ -41,9 +41,11 @@ class Batch:
 
 
 def generator(*key: int) -> torch.Generator:
-    """A generator that depends on all the numbers of its key (and not on any global state)."""
+    """A generator on torch's default device that depends on all the numbers of its key (and not on any
+    other global state)."""
     state = np.random.SeedSequence([value & 0xFFFFFFFF for value in key]).generate_state(2)
-    return torch.Generator().manual_seed(int(state[0]) << 31 ^ int(state[1]))
+    drawing = torch.Generator(torch.get_default_device())
+    return drawing.manual_seed(int(state[0]) << 31 ^ int(state[1]))
 
 
 def padded(spectra: Tensor, multiple: int) -> Tensor:

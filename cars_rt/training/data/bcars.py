@@ -3,8 +3,8 @@
 Every batch is a pure function of (seed, index), so that training resumes exactly and several
 processes could share the work. Per batch: a camera (axis, number of pixels, noise), and for every
 spectrum a mixture of up to three substances out of a pool, an envelope, a background, an instrument
-line shape and a noise level, all drawn anew. The pool (its lines) is drawn anew every `POOL_BATCHES`
-batches; mixing and new amplitudes make every spectrum a different one.
+line shape and a noise level, all drawn anew. The pool (its lines) is drawn anew every `POOL_SPECTRA`
+spectra; mixing and new amplitudes make every spectrum a different one.
 
 The truth is what Kramers-Kronig retrieval with a perfect reference and no noise gives. P being the
 probe's field and L the spectrometer's line shape, that is L * (Im{P * chi_R} / chi_NR), the simulator's
@@ -32,7 +32,7 @@ GRID_STEP = 2.0  # cm-1, of the model's grid
 FINE_STEP = 1.0  # cm-1, on which lines and line shape are computed
 SHIFT_RANGE = (200.0, 3400.0)  # cm-1
 POOL_SIZE = 1024
-POOL_BATCHES = 192
+POOL_SPECTRA = 192 * 64
 FULL_SCALE = 65535.0
 
 
@@ -64,7 +64,7 @@ class Bcars(torch.utils.data.Dataset[Batch]):
             points = round(GRID_STEP / FINE_STEP) * (length - 1) + 1
             self.lengths = [length]
             self.shift = float(reference.raman_shift[0]) + FINE_STEP * torch.arange(points)
-            self.envelope = torch.from_numpy(reference.envelope(self.shift.double().numpy())).float()
+            self.envelope = torch.as_tensor(reference.envelope(self.shift.cpu().double().numpy())).float()
         self.water = lorentzians(self.shift, *torch.tensor(WATER).T)
         self._pool_number = -1
         self._pool = torch.zeros(0)
@@ -73,8 +73,9 @@ class Bcars(torch.utils.data.Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         """Batch number `index` of this seed."""
         g = generator(self.seed, 1, index)
-        pool = self._pool_for(index // POOL_BATCHES)
-        length = self._draw_length(index // POOL_BATCHES, g)
+        number = index * self.batch // POOL_SPECTRA
+        pool = self._pool_for(number)
+        length = self._draw_length(number, g)
         every = round(GRID_STEP / FINE_STEP)
         points = (length - 1) * every + 1
         first = int(torch.randint(0, len(self.shift) - points + 1, (1,), generator=g))
@@ -92,7 +93,7 @@ class Bcars(torch.utils.data.Dataset[Batch]):
         envelope = self._envelope(shift, g)
         intensity = _broaden(cars_intensity(envelope, chi_r, chi_nr), spectrometer)
         without = envelope * (chi_nr.real**2 + chi_nr.imag**2)
-        counts, noise = self._camera(index // POOL_BATCHES, shift, intensity, without, g)
+        counts, noise = self._camera(number, shift, intensity, without, g)
         return Batch(float(shift[0]), counts, raman, noise)
 
     def _pool_for(self, number: int) -> Tensor:
@@ -115,7 +116,7 @@ class Bcars(torch.utils.data.Dataset[Batch]):
             axis = _camera_axis(GRID_STEP * (grid.length - 1), generator(self.seed, 3, number, grid.length))
             if self.reference is not None:
                 axis = self.reference.raman_shift - self.reference.raman_shift[0]
-            matrix = torch.from_numpy(resampling_matrix(axis, GRID_STEP * np.arange(grid.length)))
+            matrix = torch.as_tensor(resampling_matrix(axis, GRID_STEP * np.arange(grid.length)))
             self._cameras[number, grid.length] = axis, matrix
         return self._cameras[number, grid.length]
 
@@ -249,7 +250,7 @@ def _fast_sizes() -> list[int]:
 
 def _camera_axis(span: float, g: torch.Generator) -> NDArray[np.float64]:
     """The raman shift of the camera's pixels above the first, cm-1: steps of 1 to 4 that change slowly."""
-    u = torch.rand(3, generator=g, dtype=torch.float64).numpy()
+    u = torch.rand(3, generator=g, dtype=torch.float64).cpu().numpy()
     if u[0] < 0.2:
         return np.arange(0, span + GRID_STEP / 2, GRID_STEP)  # a source that delivers the grid itself
     position = np.linspace(0, 1, max(2, round(span / (1.2 * (3.2 / 1.2) ** u[1])) + 1))

@@ -1,7 +1,7 @@
 """The network of a deployment graph in half precision, everything around it in float32.
 
-TensorRT computes in the types that the graph says (strong typing), so the graph is rewritten: layers that
-do the work get float16 weights, with casts where float32 meets float16.
+TensorRT computes in the types that the graph says (strong typing), and so does our program of PyTorch calls:
+the graph is rewritten. Layers that do the work get float16 weights, with casts where float32 meets float16.
 """
 
 import numpy as np
