@@ -32,7 +32,7 @@ class Program:
         self._constants = {entry.name: _tensor(entry) for entry in graph.initializer}
         self._outputs = [value.name for value in graph.output]
         steps = []
-        for node in graph.node:
+        for node in _needed(graph):
             attributes = {entry.name: _attribute(entry) for entry in node.attribute}
             if node.op_type == "Constant":
                 self._constants[node.output[0]] = attributes["value"]
@@ -91,6 +91,17 @@ class _Step:
 
     def __call__(self, values: Mapping[str, Any]) -> Any:
         return self.function(*(values[name] for name in self.inputs))
+
+
+def _needed(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """The nodes that an output is computed from, in their order."""
+    wanted = {value.name for value in graph.output}
+    found = []
+    for node in reversed(graph.node):
+        if not wanted.isdisjoint(node.output):
+            wanted.update(node.input)
+            found.append(node)
+    return found[::-1]
 
 
 def _is_index(node: onnx.NodeProto, name: str) -> bool:

@@ -2,6 +2,8 @@
 
 import ctypes
 import platform
+from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -116,7 +118,8 @@ class Torch(Engine):
 
 
 class _Graphs:
-    """A CUDA graph for each batch size, from and to tensors on the GPU that they share."""
+    """A CUDA graph for each batch size, from and to tensors on the GPU that they share; and for each slab one
+    with the copies from and to it, for batches of just that size: for one spectrum alone, launches count."""
 
     def __init__(self, engine: Torch) -> None:
         torch = engine._torch
@@ -130,39 +133,60 @@ class _Graphs:
             )
         ]
         self._counts = torch.zeros(engine.max_batch, engine.graph.pixels, device=engine._device)
-        self._captured: dict[int, tuple[Any, dict[str, Any]]] = {}
-        pool = None
-        for size in reversed(engine.sizes):  # the largest takes the memory that the others share
-            self._captured[size] = self._capture(size, pool)
-            pool = pool or self._captured[size][0].pool()
+        self._results: dict[str, torch.Tensor] = {}
+        self._pool: Any = None
+        self._alone: dict[int, tuple[Any, dict[str, torch.Tensor]]] = {}  # by size
+        self._copying: dict[tuple[int, int], Any] = {}  # by slab and size
+        # The fastest kernels for each size; but float32 in all its digits, which phases need.
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
+            for size in reversed(engine.sizes):  # the largest takes the memory that the others share
+                self._warm_up(size)
+                self._alone[size] = self._capture(partial(self._compute, size)), self._results
+                for slab in range(len(engine.inputs)):
+                    self._copying[slab, size] = self._capture(partial(self._copy_and_compute, slab, size))
 
     def launch(self, slab: int, rows: int) -> None:
-        size = next(size for size in self._engine.sizes if size >= rows)
-        graph, found = self._captured[size]
-        host = self._host[slab]
         with self._torch.cuda.stream(self._stream):
-            self._counts[:rows].copy_(host[COUNTS][:rows], non_blocking=True)
-            graph.replay()
-            for name, result in found.items():
-                host[name][:rows].copy_(result[:rows], non_blocking=True)
+            if (slab, rows) in self._copying:
+                self._copying[slab, rows].replay()
+            else:
+                graph, self._results = self._alone[next(n for n in self._engine.sizes if n >= rows)]
+                self._upload(slab, rows)
+                graph.replay()
+                self._download(slab, rows)
             self._events[slab].record()
 
     def wait(self, slab: int) -> None:
         self._events[slab].synchronize()
 
-    def _capture(self, size: int, pool: Any) -> tuple[Any, dict[str, Any]]:
-        torch, inputs = self._torch, self._engine._inputs(self._counts[:size])
-        self._stream.wait_stream(torch.cuda.current_stream())
-        graph = torch.cuda.CUDAGraph()
-        # The fastest kernels for this size; but float32 in all its digits, which phases need.
-        with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
-            with torch.cuda.stream(self._stream):
-                for _ in range(WARM_UPS):
-                    self._engine._program(inputs)
-            self._stream.synchronize()
-            with torch.cuda.graph(graph, pool=pool, stream=self._stream):
-                found = self._engine._program(inputs)
-        return graph, found
+    def _upload(self, slab: int, rows: int) -> None:
+        self._counts[:rows].copy_(self._host[slab][COUNTS][:rows], non_blocking=True)
+
+    def _compute(self, size: int) -> None:
+        self._results = self._engine._program(self._engine._inputs(self._counts[:size]))
+
+    def _download(self, slab: int, rows: int) -> None:
+        for name, result in self._results.items():
+            self._host[slab][name][:rows].copy_(result[:rows], non_blocking=True)
+
+    def _copy_and_compute(self, slab: int, size: int) -> None:
+        self._upload(slab, size)
+        self._compute(size)
+        self._download(slab, size)
+
+    def _warm_up(self, size: int) -> None:
+        self._stream.wait_stream(self._torch.cuda.current_stream())
+        with self._torch.cuda.stream(self._stream):
+            for _ in range(WARM_UPS):
+                self._compute(size)
+        self._stream.synchronize()
+
+    def _capture(self, work: Callable[[], None]) -> Any:
+        graph = self._torch.cuda.CUDAGraph()
+        with self._torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+            work()
+        self._pool = self._pool or graph.pool()
+        return graph
 
 
 def _nvidia_driver() -> bool:

@@ -33,6 +33,7 @@ FINE_STEP = 1.0  # cm-1, on which lines and line shape are computed
 SHIFT_RANGE = (200.0, 3400.0)  # cm-1
 POOL_SIZE = 1024
 POOL_SPECTRA = 192 * 64
+CAMERA_BATCHES = 192
 FULL_SCALE = 65535.0
 
 
@@ -73,9 +74,9 @@ class Bcars(torch.utils.data.Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         """Batch number `index` of this seed."""
         g = generator(self.seed, 1, index)
-        number = index * self.batch // POOL_SPECTRA
-        pool = self._pool_for(number)
-        length = self._draw_length(number, g)
+        pool = self._pool_for(index * self.batch // POOL_SPECTRA)
+        cameras = index // CAMERA_BATCHES
+        length = self._draw_length(cameras, g)
         every = round(GRID_STEP / FINE_STEP)
         points = (length - 1) * every + 1
         first = int(torch.randint(0, len(self.shift) - points + 1, (1,), generator=g))
@@ -93,7 +94,7 @@ class Bcars(torch.utils.data.Dataset[Batch]):
         envelope = self._envelope(shift, g)
         intensity = _broaden(cars_intensity(envelope, chi_r, chi_nr), spectrometer)
         without = envelope * (chi_nr.real**2 + chi_nr.imag**2)
-        counts, noise = self._camera(number, shift, intensity, without, g)
+        counts, noise = self._camera(cameras, shift, intensity, without, g)
         return Batch(float(shift[0]), counts, raman, noise)
 
     def _pool_for(self, number: int) -> Tensor:
@@ -111,7 +112,7 @@ class Bcars(torch.utils.data.Dataset[Batch]):
     def _camera_for(self, number: int, grid: Grid) -> tuple[NDArray[np.float64], Tensor]:
         """The pixels' raman shift above the first, and the matrix from them to the grid, (p, length)."""
         if (number, grid.length) not in self._cameras:
-            # One camera for each length and pool: the matrix takes as long as a third of a batch.
+            # One camera for each length and number: the matrix takes as long as a third of a batch.
             self._cameras = {key: value for key, value in self._cameras.items() if key[0] == number}
             axis = _camera_axis(GRID_STEP * (grid.length - 1), generator(self.seed, 3, number, grid.length))
             if self.reference is not None:
@@ -127,7 +128,7 @@ class Bcars(torch.utils.data.Dataset[Batch]):
         if self.reference is not None:
             return self.lengths[0]
         whole = self.lengths[min(len(self.lengths) - 1, int(fraction * len(self.lengths)))]
-        # The same for a pool's batches, as the camera is.
+        # The same for many batches, as the camera is.
         missing = torch.randint(self.stride, (1,), generator=generator(self.seed, 4, number, whole))
         return whole - int(missing)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from cars_rt.physics.cars import cars_intensity
 from cars_rt.training.data.batch import Batch, generator
 
-CHUNK = 32  # spectra computed at once, so that the lines' buffers stay in the processor's cache
+CHUNK = 32  # spectra computed at once on a processor, so that the lines' buffers stay in its cache
 
 
 class Protocol(torch.utils.data.Dataset[Batch]):
@@ -46,8 +46,9 @@ class Protocol(torch.utils.data.Dataset[Batch]):
         """Batch number `index` of this seed."""
         g = generator(self.seed, 1, index)
         cars, target, have = [], [], 0
+        chunk = min(CHUNK, self.batch) if g.device.type == "cpu" else self.batch
         while have < self.batch:
-            spectra, truth = self.draw(min(CHUNK, self.batch), g)
+            spectra, truth = self.draw(chunk, g)
             cars.append(spectra)
             target.append(truth)
             have += len(spectra)
