@@ -151,6 +151,21 @@ def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(
     assert all(torch.isfinite(weights).all() for weights in content["model"].values())
 
 
+def test_step_whose_gradient_overflows_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    true, calls = trainer.loss_function, iter(range(100))
+
+    def steep(predicted: Any, batch: Batch) -> Any:
+        nothing = (0 * predicted[0].sum()).sqrt() if next(calls) == 1 else 0.0  # 0, infinitely steep
+        return true(predicted, batch) + nothing
+
+    monkeypatch.setattr(trainer, "loss_function", steep)
+    content = checkpoint.load(trainer.train(settings(tmp_path), quiet))
+    assert "step 2 is left out: its gradient overflowed" in caplog.text
+    assert all(torch.isfinite(weights).all() for weights in content["model"].values())
+
+
 def test_refuses_what_it_cannot_do(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="no network is called 'transformer'"):
         trainer.train(settings(tmp_path, network="transformer"))

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from cars_rt.engines.base import processor, usable_cores
 from cars_rt.training.networks import Published, Retrieval
 from cars_rt.training.settings import TrainingError, TrainSettings
 
@@ -45,10 +46,18 @@ def save(state: State, settings: TrainSettings, path: Path) -> None:
         "step": state.step,
         "seconds": state.seconds,
         "history": [list(entry) for entry in state.history],
+        "hardware": _hardware(next(state.model.parameters()).device),
+        "torch": str(torch.__version__).split("+")[0],
     }
     temporary = path.with_suffix(".tmp")
     torch.save(content, temporary)
     temporary.replace(path)
+
+
+def _hardware(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{processor()}, {usable_cores()} cores"
 
 
 def load(path: Path) -> dict[str, Any]:

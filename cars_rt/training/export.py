@@ -1,8 +1,6 @@
 """From a checkpoint to the ONNX model that engines run, with its card inside."""
 
 import json
-import os
-import platform
 import tempfile
 import warnings
 from pathlib import Path
@@ -93,9 +91,9 @@ def _training(content: dict[str, Any], model: Retrieval | Published) -> dict[str
         "planned_steps": settings["steps"],
         "spectra": content["step"] * settings["batch"],
         "hours": round(content["seconds"] / 3600, 2),
-        "hardware": f"CPU, {os.cpu_count()} cores, {platform.machine()}",
+        "hardware": content.get("hardware", "not recorded"),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "torch": str(torch.__version__).split("+")[0],
+        "torch": content.get("torch", "not recorded"),
     }
 
 

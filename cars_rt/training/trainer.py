@@ -1,6 +1,7 @@
 """Training: fresh synthetic spectra every step, checkpoints that resume exactly, weights averaged."""
 
 import contextlib
+import logging
 import math
 import signal
 import threading
@@ -21,6 +22,8 @@ from cars_rt.training.optimizer import optimizers
 from cars_rt.training.progress import CURVE, plot, reporter
 from cars_rt.training.settings import HELD_OUT_SEED, TrainingError, TrainSettings
 from cars_rt.training.weights import start_from
+
+log = logging.getLogger("cars_rt.training")
 
 CHECKPOINT = "checkpoint.pt"
 HELD_OUT_BATCHES = 4
@@ -180,9 +183,11 @@ def _step(settings: TrainSettings, state: State, batch: Batch) -> float:
     loss = loss_function(tuple(cropped(values.float(), length) for values in predicted), batch)
     model.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    value = float(loss.detach())
-    if math.isfinite(value):
+    norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    value, norm = torch.stack([loss.detach(), norm]).tolist()
+    if math.isfinite(value) and not math.isfinite(norm):  # as recurrent layers may do, once in a while
+        log.warning("step %d is left out: its gradient overflowed", state.step + 1)
+    elif math.isfinite(value):
         for optimizer in state.optimizers:
             optimizer.step()
         decay = min(settings.average, (state.step + 1) / (state.step + 10))

@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 
 import pycuda.driver as cuda
 
+from cars_rt.engines.base import EngineError
 from cars_rt.engines.tensorrt.device import Array, Device, DeviceError
-from cars_rt.engines.tensorrt.gpu import Gpu
+from cars_rt.engines.tensorrt.gpu import Gpu, pin, unpin
 from cars_rt.engines.tensorrt.messages import OutOfMemoryError
 
 
@@ -23,7 +24,7 @@ class PyCuda(Device):
         self._memory: dict[int, Any] = {}
         self._streams: dict[int, Any] = {}
         self._events: list[Any] = []
-        self._pinned: list[Any] = []
+        self._pinned: list[Array] = []
         with self._errors():
             cuda.init()
             context = cuda.Device(0).retain_primary_context()
@@ -37,8 +38,9 @@ class PyCuda(Device):
         return int(memory)
 
     def pin(self, array: Array) -> None:
-        with self._errors():
-            self._pinned.append(cuda.register_host_memory(array))
+        # Not pycuda's own register_host_memory: with NumPy 2.5 that of pycuda 2026.1 fails on any array.
+        pin(array.ctypes.data, array.nbytes)
+        self._pinned.append(array)
 
     def stream(self) -> int:
         with self._errors():
@@ -89,8 +91,8 @@ class PyCuda(Device):
         with suppress(cuda.Error):
             self._context.synchronize()
         for array in self._pinned:
-            with suppress(cuda.Error):
-                array.base.unregister()
+            with suppress(EngineError):
+                unpin(array.ctypes.data)
         for kept in (self._pinned, self._events, self._streams, self._memory):
             kept.clear()
         with suppress(cuda.Error):

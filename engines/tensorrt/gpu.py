@@ -56,6 +56,18 @@ def driver_cuda() -> str:
     return f"{version.value // 1000}.{version.value % 1000 // 10}"
 
 
+def pin(address: int, size: int) -> None:
+    """Lock so many bytes of host memory into their place, in this thread's context. Raises EngineError."""
+    _call(
+        _driver(), "cuMemHostRegister_v2", ctypes.c_void_p(address), ctypes.c_size_t(size), ctypes.c_uint(0)
+    )
+
+
+def unpin(address: int) -> None:
+    """Undo `pin`. Raises EngineError."""
+    _call(_driver(), "cuMemHostUnregister", ctypes.c_void_p(address))
+
+
 def _driver() -> ctypes.CDLL:
     try:
         return ctypes.CDLL(DRIVER)
