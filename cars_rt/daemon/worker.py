@@ -1,4 +1,5 @@
-"""One engine and the thread that owns it, since a GPU context belongs to one thread."""
+"""One engine and the thread that owns it, since a GPU context belongs to one thread; and a second thread,
+which looks at what came of a batch while the engine computes the next."""
 
 import logging
 import time
@@ -6,14 +7,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from queue import SimpleQueue
-from threading import Thread
-from typing import Any, TypeVar
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
-import zmq
 from numpy.typing import NDArray
 
+from cars_rt.daemon.jobs import Jobs
 from cars_rt.engines import Engine, EngineError, Model, ModelError, compose, open_engine
 from cars_rt.engines.base import Slab
 from cars_rt.engines.model import RATIO
@@ -29,14 +29,10 @@ class NotComputedError(Exception):
     """A batch that the engine has not touched, since it failed on the one before."""
 
 
-Job = tuple[Callable[[], Any], "Future[Any]"]
-
-
 class Worker:
     """Compiles a model for an axis on the first of some kinds of engine that works, then computes batches.
 
-    Everything that touches the engine is done in its thread, in order; each method returns at once with
-    a future, and when that is done, a message on the bell wakes whoever polls there.
+    Everything that touches the engine is done in its thread, in order; each method returns at once.
     """
 
     def __init__(
@@ -66,14 +62,9 @@ class Worker:
         self._engine: Engine | None = None
         self._fitness: Fitness | None = None
         self._dark_counts: Slab | None = None  # as the thread has given it to the engine
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
-        self._bell: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUSH)
-        self._bell.setsockopt(zmq.LINGER, 0)
-        self._bell.connect(bell)
+        self._judging = Jobs(f"flags {model.card.name}", bell, lambda: None)
+        self._computing = Jobs(f"engine {model.card.name}", bell, self._end)
         self.ready: Future[None] = self._ask(self._compile)
-        # A daemon thread: an engine that hangs for good must not keep the process.
-        self._thread = Thread(target=self._serve, name=f"engine {model.card.name}", daemon=True)
-        self._thread.start()
 
     @property
     def engine(self) -> Engine:
@@ -119,40 +110,38 @@ class Worker:
         weights (pixels, bands): also the band intensities of each spectrum. full_scale: counts at which the
         camera saturates, if known.
         """
-        return self._ask(lambda: self._compute(slab, rows, weights, full_scale))
+        first = partial(self._compute, slab, rows, weights, full_scale)
+        return self._computing.ask_first(partial(self._guarded, first), self._judging)
 
     def close(self) -> None:
-        """Let the thread end once it has done what it was asked for; does not wait for it."""
-        self._jobs.put(None)
+        """Let the threads end once they have done what they were asked for; does not wait for them."""
+        self._computing.close()
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for the thread; False if it hangs."""
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        """Wait for the threads; False if the engine hangs."""
+        return self._computing.join(timeout_s) and self._judging.join(timeout_s)
 
-    # -- in the thread ------------------------------------------------------------------------------
+    # -- in the engine's thread ---------------------------------------------------------------------
 
     def _ask(self, function: Callable[[], Result]) -> "Future[Result]":
-        future: Future[Result] = Future()
-        self._jobs.put((function, future))
-        return future
+        return self._computing.ask(partial(self._guarded, function))
 
-    def _serve(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            function, future = job
-            try:
-                future.set_result(function())
-            except (EngineError, ModelError, AxisError, NotComputedError) as error:
-                future.set_exception(error)
-            except Exception as error:  # an engine may raise anything
-                future.set_exception(EngineError(f"{type(error).__name__}: {error}"))
-            self._bell.send(b"")
+    def _guarded(self, function: Callable[[], Result]) -> Result:
+        """What the function returns. Raises what the loop knows of, and EngineError for all else."""
+        try:
+            return function()
+        except (EngineError, ModelError, AxisError, NotComputedError):
+            raise
+        except Exception as error:  # an engine may raise anything
+            raise EngineError(f"{type(error).__name__}: {error}") from error
+
+    def _end(self) -> None:
         if self._engine is not None:
             try:
                 self._engine.close()
             except Exception as error:
                 log.warning("closing %s: %s", self._engine.name, error)
-        self._bell.close()
+        self._judging.close()
 
     def _compile(self) -> None:
         graph = compose(self.model, self.raman_shift, deviation=self._deviation)
@@ -174,7 +163,8 @@ class Worker:
 
     def _compute(
         self, slab: int, rows: int, weights: NDArray[np.float32] | None, full_scale: float | None
-    ) -> "Computed":
+    ) -> "Callable[[], Computed]":
+        """Compute, and return what is left to do for the other thread."""
         if self.broken:
             raise NotComputedError
         engine = self.engine
@@ -192,17 +182,21 @@ class Worker:
             raise
         self.failures = 0
         seconds = time.perf_counter() - begin
-        flags = self._flags(engine.inputs[slab][:rows], raman, full_scale)
-        bands = None if weights is None else raman @ weights
-        return Computed(raman, deviation, flags, bands, seconds)
+        flags = partial(self._flags, engine.inputs[slab][:rows], raman, self._dark_counts, full_scale)
 
-    def _flags(self, counts: Slab, raman: Slab, full_scale: float | None) -> Flags:
+        def judged() -> Computed:
+            bands = None if weights is None else raman @ weights
+            return Computed(raman, deviation, flags(), bands, seconds)
+
+        return partial(self._guarded, judged)
+
+    def _flags(self, counts: Slab, raman: Slab, dark: Slab | None, full_scale: float | None) -> Flags:
         """None are raised where nothing is retrieved: `passthrough` measures all that is around an engine."""
         assert self._fitness is not None
         if not self.engine.retrieves:
             return np.zeros(len(counts), np.uint8)
         ratio = raman if self.model.card.target == RATIO else None
-        return self._fitness.flags(counts, ratio, self._dark_counts, full_scale)
+        return self._fitness.flags(counts, ratio, dark, full_scale)
 
     def _checked(self, output: Slab) -> Slab:
         expected = (self.max_batch, len(self.raman_shift))
