@@ -32,8 +32,13 @@ class Jobs:
         self._queue.put((function, future, None))
         return future
 
-    def ask_first(self, function: Callable[[], Callable[[], Result]], then: "Jobs") -> "Future[Result]":
-        """Have a function called that returns another one, for `then` to call; the future is that one's."""
+    def ask_first(
+        self, function: Callable[[], Callable[[], Result]], then: "Jobs | None"
+    ) -> "Future[Result]":
+        """Have a function called that returns another one, for `then` to call; the future is that one's.
+        None: it is called here, too."""
+        if then is None:
+            return self.ask(lambda: function()())
         future: Future[Result] = Future()
         self._queue.put((function, future, then))
         return future

@@ -111,7 +111,10 @@ class Worker:
         camera saturates, if known.
         """
         first = partial(self._compute, slab, rows, weights, full_scale)
-        return self._computing.ask_first(partial(self._guarded, first), self._judging)
+        # Where nothing is retrieved there is nothing to judge.
+        return self._computing.ask_first(
+            partial(self._guarded, first), self._judging if self.engine.retrieves else None
+        )
 
     def close(self) -> None:
         """Let the threads end once they have done what they were asked for; does not wait for them."""
