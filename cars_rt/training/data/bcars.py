@@ -201,7 +201,9 @@ class Bcars(torch.utils.data.Dataset[Batch]):
         limit = torch.where(saturated, 0.8 * peak, FULL_SCALE)
         counts = torch.minimum(counts.round(), limit)
         offset = 10 * torch.randn(b, 1, generator=g) * (torch.rand(b, 1, generator=g) < 0.6)
-        counts = counts + offset.clamp(-0.004 * peak, 0.004 * peak)
+        # Not so much that a dim spectrum has no mean left, which is its unit.
+        least = torch.maximum(-0.004 * peak, -0.5 * light.mean(1, keepdim=True))
+        counts = counts + torch.clamp(offset, least, 0.004 * peak)
 
         background = (without * scale)[:, :: round(GRID_STEP / FINE_STEP)].clamp(min=1e-3)
         noise = torch.sqrt(background / per_count + read**2) / (2 * background)
