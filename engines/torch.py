@@ -133,9 +133,9 @@ class _Graphs:
             )
         ]
         self._counts = torch.zeros(engine.max_batch, engine.graph.pixels, device=engine._device)
-        self._results: dict[str, torch.Tensor] = {}
+        self._results: dict[str, Any] = {}
         self._pool: Any = None
-        self._alone: dict[int, tuple[Any, dict[str, torch.Tensor]]] = {}  # by size
+        self._alone: dict[int, tuple[Any, dict[str, Any]]] = {}  # by size
         self._copying: dict[tuple[int, int], Any] = {}  # by slab and size
         # The fastest kernels for each size; but float32 in all its digits, which phases need.
         with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):

@@ -28,7 +28,7 @@ class Muon(torch.optim.Optimizer):
                 for weight in weights:
                     if not self.state[weight]:
                         self.state[weight]["momentum"] = torch.zeros_like(weight)
-                gradients = [weight.grad for weight in weights]
+                gradients = [weight.grad for weight in weights if weight.grad is not None]
                 momenta = [self.state[weight]["momentum"] for weight in weights]
                 torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
                 updates = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov's look ahead
@@ -39,9 +39,9 @@ class Muon(torch.optim.Optimizer):
                 torch._foreach_add_(weights, changes, alpha=-group["lr"] * size)
 
 
-def _alike(weights: list[nn.Parameter]) -> list[list[nn.Parameter]]:
+def _alike(weights: list[Tensor]) -> list[list[Tensor]]:
     """Weights that have a gradient, by shape: those of one shape take one step together."""
-    found: dict[torch.Size, list[nn.Parameter]] = {}
+    found: dict[torch.Size, list[Tensor]] = {}
     for weight in weights:
         if weight.grad is not None:
             found.setdefault(weight.shape, []).append(weight)
@@ -59,7 +59,8 @@ def orthogonal(matrices: Tensor) -> Tensor:
         x = torch.baddbmm(
             x, torch.baddbmm(square, square, square, beta=-4.7750, alpha=2.0315), x, beta=3.4445
         )
-    return x.mT if tall else x
+    result: Tensor = x.mT if tall else x
+    return result
 
 
 def optimizers(model: nn.Module, learning_rate: float, weight_decay: float) -> list[torch.optim.Optimizer]:

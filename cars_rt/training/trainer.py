@@ -184,8 +184,8 @@ def _step(settings: TrainSettings, state: State, batch: Batch) -> float:
     model.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    value, norm = torch.stack([loss.detach(), norm]).tolist()
-    if math.isfinite(value) and not math.isfinite(norm):  # as recurrent layers may do, once in a while
+    value, steepness = map(float, torch.stack([loss.detach(), norm]).tolist())
+    if math.isfinite(value) and not math.isfinite(steepness):  # as recurrent layers may do, once in a while
         log.warning("step %d is left out: its gradient overflowed", state.step + 1)
     elif math.isfinite(value):
         for optimizer in state.optimizers:
