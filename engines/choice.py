@@ -77,13 +77,20 @@ def _open(name: str, graph: Graph, max_batch: int, threads: int) -> Engine:
 
 
 def _summary(engine: Engine, attempts: Attempts) -> str:
-    """One line: what was chosen, and why not the others."""
+    """One line: what was chosen, and why not the others; `cars-rt doctor` has the remedies."""
 
     def rate(tried: Tried) -> str:
         return f"{tried.rate:,.0f} spectra/s" if tried.rate else "not measured"
 
     chosen = attempts.get(engine.name, Tried())
     others = (
-        f"{each}: {tried.reason or rate(tried)}" for each, tried in attempts.items() if each != engine.name
+        f"{each}: {without_remedy(tried.reason) or rate(tried)}"
+        for each, tried in attempts.items()
+        if each != engine.name
     )
     return "; ".join([f"{engine.describe()}, {rate(chosen)}", *others])
+
+
+def without_remedy(reason: str) -> str:
+    """What an engine says against itself, less what to do about it: the part after a semicolon, or a command."""
+    return reason.partition("; ")[0].partition(": pip install")[0]

@@ -208,3 +208,9 @@ def test_unknown_engine_lists_the_known() -> None:
     with pytest.raises(EngineError, match=r"no engine is called 'nonsense'; there are auto, .*onnxruntime"):
         open_engine("nonsense", GRAPH, 1)
     assert issubclass(engine_class("onnxruntime"), Engine)
+
+
+def test_line_about_the_choice_leaves_remedies_to_doctor() -> None:
+    assert choice.without_remedy("finds no GPU; install its driver") == "finds no GPU"
+    assert choice.without_remedy("needs the package x: pip install x") == "needs the package x"
+    assert choice.without_remedy("") == ""
