@@ -92,5 +92,5 @@ def _summary(engine: Engine, attempts: Attempts) -> str:
 
 
 def without_remedy(reason: str) -> str:
-    """What an engine says against itself, less what to do about it: the part after a semicolon, or a command."""
+    """What an engine says against itself, less what to do about it: what a semicolon or a command begins."""
     return reason.partition("; ")[0].partition(": pip install")[0]
