@@ -291,7 +291,7 @@ def test_engine_failure_leaves_a_file_that_replays_to_the_same_counts(
         assert np.array_equal(file["raw/counts"], counts) and file["raw/counts"].dtype == np.uint16
     with (
         Publisher(LOCAL, "raw") as driver,
-        daemon_in_thread(driver.address) as daemon,
+        daemon_in_thread(driver.address, engine="onnxruntime") as daemon,  # in float32, too
         Collected(driver.address, "raw") as raw,
         Collected(daemon.publisher.address) as again,
     ):

@@ -16,6 +16,7 @@ from scipy.signal import find_peaks
 
 from cars_rt.drivers.replay import Replay, ReplaySettings
 from cars_rt.engines import EngineError, ModelError, compose, load_model, open_engine
+from cars_rt.engines.registry import REFERENCE
 from cars_rt.offline import process
 from cars_rt.recorder import Recorder, RecordSettings
 from cars_rt.spectra import SpectraError, read_spectra, write_raman
@@ -326,13 +327,13 @@ def test_toluene_has_no_line_of_other_substances(toluene: tuple[Any, Any, Any, f
 
 @measured
 def test_toluene_through_the_daemon_and_the_recorder_equals_process(tmp_path: Path) -> None:
-    process(TOLUENE, tmp_path / "out.npz")
+    process(TOLUENE, tmp_path / "out.npz", engine=REFERENCE)
     expected, *_ = raman_of(tmp_path / "out.npz")
     replay = Replay(TOLUENE, ReplaySettings(rate=0, loops=20))
     counts = np.concatenate(list(replay.frames()))
     with (
         Published() as source,
-        daemon_in_thread(source.address) as daemon,
+        daemon_in_thread(source.address, engine=REFERENCE) as daemon,
         Collected(daemon.publisher.address) as results,
     ):
         recorder = Recorder(tmp_path / "scan.h5", RecordSettings(raman=daemon.publisher.address))

@@ -11,6 +11,7 @@ from scipy.signal import find_peaks
 
 from cars_rt.engines import Card, EngineError, Model, ModelError, compose, load_model, open_engine
 from cars_rt.engines.classical import LONGEST, STEP
+from cars_rt.engines.registry import REFERENCE
 from cars_rt.engines.tracing import trace
 from cars_rt.offline import process
 from cars_rt.physics.axis import Grid, resampling_matrix
@@ -315,11 +316,17 @@ def test_process_subtracts_the_dark_and_takes_a_reference(tmp_path: Path) -> Non
 
 def test_daemon_takes_kk_with_a_reference_also_after_a_reload(glass: Path, tmp_path: Path) -> None:
     counts = spectra_of(12)
-    process(npz(tmp_path / "in.npz", AXIS, counts), tmp_path / "out.npz", model="kk", reference=glass)
+    process(
+        npz(tmp_path / "in.npz", AXIS, counts),
+        tmp_path / "out.npz",
+        model="kk",
+        reference=glass,
+        engine=REFERENCE,
+    )
     expected, _ = result(tmp_path / "out.npz")
     with (
         Published() as source,
-        daemon_in_thread(source.address, model="cnn", reference=glass) as daemon,
+        daemon_in_thread(source.address, model="cnn", reference=glass, engine=REFERENCE) as daemon,
         Collected(daemon.publisher.address) as results,
     ):
         source.wait()
