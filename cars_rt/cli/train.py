@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from cars_rt.cli.app import Logs, app, needs
+from cars_rt.cli.app import Logs, app, needs, progress_bar
 from cars_rt.console import Logging, log, start_logging
 from cars_rt.training.settings import TrainSettings
 
@@ -61,5 +61,12 @@ def export(
     from cars_rt.training.export import export as export_model
 
     start_logging(logs)
-    card = export_model(checkpoint, output, name or output.stem)
+    with progress_bar() as bar:
+        task = bar.add_task("calibrating the deviation", total=None)
+        card = export_model(
+            checkpoint,
+            output,
+            name or output.stem,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
     log.info("%s: %s", output, card["accuracy"])

@@ -1,5 +1,7 @@
 """Making the deviation true: the weights that are kept, an average, err less than those it was learnt on."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -12,9 +14,14 @@ SEED = 3_000_017  # of the spectra used: neither trained on nor held out
 LEARNING_RATE = 5e-3
 
 
-def calibrate(network: Retrieval, data: Distribution, steps: int = 400) -> None:
+def calibrate(
+    network: Retrieval,
+    data: Distribution,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    steps: int = 1500,
+) -> None:
     """Train the last layer of the deviation alone, everything else being as it is, on the first `steps`
-    batches of `data`."""
+    batches of `data`. With 400, quiet points of `cnn` were within it at 79 % instead of 75."""
     hidden: list[Tensor] = []
     hook = network.head.register_forward_pre_hook(lambda _, inputs: hidden.append(inputs[0]))
     weight, bias = network.deviation_head
@@ -31,6 +38,7 @@ def calibrate(network: Retrieval, data: Distribution, steps: int = 400) -> None:
         optimizer.zero_grad()
         deviation_loss(deviation, batch.raman - cropped(raman, length)).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+        progress(step + 1, steps)
     hook.remove()
     with torch.no_grad():
         for old, new in zip(network.deviation_head, (weight, bias), strict=True):

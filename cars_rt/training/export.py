@@ -3,6 +3,7 @@
 import json
 import tempfile
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,20 @@ TOLERANCE = 2e-4  # of the largest value, between ONNX Runtime and torch, both f
 
 
 def export(
-    checkpoint: Path, output: Path, name: str, version: str = VERSION, notes: str = ""
+    checkpoint: Path,
+    output: Path,
+    name: str,
+    version: str = VERSION,
+    notes: str = "",
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """Write the averaged weights of a checkpoint as ONNX and return the card.
 
     Input `spectrum` (batch, length) float32, scaled as the card says; outputs `raman` and, where the
     network has it, `deviation`, the same shape. Both sizes are dynamic; the length is a multiple of the
     card's stride. The file is compared with torch at several sizes before it takes its place
-    (atomically). `notes` go into the card's training.
+    (atomically). `notes` go into the card's training. `progress` is told the batches that the deviation's
+    calibration has done and will do, which takes a minute or two.
     Raises TrainingError for an unusable checkpoint, a missing package or a failed comparison.
     """
     content = load(checkpoint)
@@ -45,7 +52,7 @@ def export(
     model.eval()
     data = make(HELD_OUT_SEED, 128, model.stride)
     if isinstance(model, Retrieval):
-        calibrate(model, make(CALIBRATION_SEED, 64, model.stride))
+        calibrate(model, make(CALIBRATION_SEED, 64, model.stride), progress)
     card = {
         "name": name,
         "version": version,
