@@ -76,7 +76,7 @@ def test_demo_reports_a_process_that_dies(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_stopped_demo_keeps_what_was_measured(number: signal.Signals, tmp_path: Path) -> None:
     if signal.getsignal(number) == signal.SIG_IGN:
-        pytest.skip(f"{number.name} is ignored by what began the tests, nohup for instance, and so by the demo")
+        pytest.skip(f"{number.name} is ignored by what began the tests (nohup), and so by the demo")
     with demo(tmp_path, "--seconds", 60) as command:
         wait_until(lambda: _recording_began(tmp_path))
         assert len(running(tmp_path)) == 4
