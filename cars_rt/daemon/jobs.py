@@ -28,20 +28,14 @@ class Jobs:
 
     def ask(self, function: Callable[[], Result]) -> "Future[Result]":
         """Have a function called."""
-        future: Future[Result] = Future()
-        self._queue.put((function, future, None))
-        return future
+        return self._put(function, None)
 
     def ask_first(
         self, function: Callable[[], Callable[[], Result]], then: "Jobs | None"
     ) -> "Future[Result]":
         """Have a function called that returns another one, for `then` to call; the future is that one's.
         None: it is called here, too."""
-        if then is None:
-            return self.ask(lambda: function()())
-        future: Future[Result] = Future()
-        self._queue.put((function, future, then))
-        return future
+        return self.ask(lambda: function()()) if then is None else self._put(function, then)
 
     def close(self) -> None:
         """Let the thread end once it has done what it was asked for; does not wait for it."""
@@ -51,6 +45,11 @@ class Jobs:
         """Wait for the thread; False if it hangs."""
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
+
+    def _put(self, function: Callable[[], Any], then: "Jobs | None") -> "Future[Any]":
+        future: Future[Any] = Future()
+        self._queue.put((function, future, then))
+        return future
 
     def _serve(self) -> None:
         while (job := self._queue.get()) is not None:

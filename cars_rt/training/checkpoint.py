@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cars_rt.engines.base import processor, usable_cores
+from cars_rt.engines.base import hardware
 from cars_rt.training.networks import Published, Retrieval
 from cars_rt.training.settings import TrainingError, TrainSettings
 
@@ -57,7 +57,7 @@ def save(state: State, settings: TrainSettings, path: Path) -> None:
 def _hardware(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{processor()}, {usable_cores()} cores"
+    return hardware()
 
 
 def load(path: Path) -> dict[str, Any]:
