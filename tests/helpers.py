@@ -155,7 +155,10 @@ class Collected:
 @contextmanager
 def daemon_in_thread(listen: str, **settings: Any) -> Iterator[Daemon]:
     """A daemon at work; stopped at the end, and its error, if any, is raised."""
-    given: dict[str, Any] = {"publish": LOCAL, "preview": LOCAL, "control": LOCAL, "threads": 1} | settings
+    # Not `auto`: what it takes may depend on the moment, and results are compared to the last digit.
+    given: dict[str, Any] = {
+        "publish": LOCAL, "preview": LOCAL, "control": LOCAL, "threads": 1, "engine": "onnxruntime",
+    } | settings  # fmt: skip
     daemon = Daemon(DaemonSettings(listen=listen, **given))
     failures: list[BaseException] = []
 

@@ -134,7 +134,7 @@ def test_model_changes_between_two_batches_and_every_result_names_its_own(tmp_pa
     end = results.closed[0].end
     assert not end.lost and end.spectra == results.spectra
     assert [frame.index for frame in results.frames] == list(range(0, results.spectra, 10))
-    with open_engine("auto", compose(load_model(), AXIS), 64) as engine:
+    with open_engine("onnxruntime", compose(load_model(), AXIS), 64) as engine:
         once = engine.run(counts)
     by = {load_model().sha256[:16]: once, load_model(str(other)).sha256[:16]: 2 * once}
     makers = []

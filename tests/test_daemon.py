@@ -44,7 +44,7 @@ def test_every_spectrum_comes_out_once_in_order_with_the_right_values(block: int
         wait_until(lambda: daemon.publisher.subscribers == 1)
         source.run("run-1", counts, block, spectra=3000, scan=(30, 100), exposure_s=0.001)
         results.ends()
-    with open_engine("auto", compose(load_model(), AXIS), 64) as engine:
+    with open_engine("onnxruntime", compose(load_model(), AXIS), 64) as engine:
         expected = engine.run(counts)
     assert np.abs(results.raman() - expected).max() < 1e-4 * np.abs(expected).max()
     frames = results.frames
@@ -75,7 +75,7 @@ def test_runs_one_after_the_other_may_differ_in_axis_and_dtype() -> None:
             source.run(name, counts, 7, axis=axis)
         results.ends(len(runs))
     for name, (axis, counts) in runs.items():
-        with open_engine("auto", compose(load_model(), axis), 40) as engine:
+        with open_engine("onnxruntime", compose(load_model(), axis), 40) as engine:
             expected = engine.run(counts)
         assert np.abs(results.raman(name) - expected).max() < 1e-5 * np.abs(expected).max()
     assert np.allclose(results.raman("up"), results.raman("down")[:, ::-1], atol=1e-3)
