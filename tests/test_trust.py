@@ -180,6 +180,6 @@ def test_status_says_what_share_has_a_flag(tmp_path: Path) -> None:
         counts[30:] = 500
         assert source.publisher.send(Frame("raw", "run-1", 0, 0, 1, {"counts": counts}))
         wait_until(lambda: picture(daemon).run_flagged.get("empty") == 31)
-        wait_until(lambda: "no driver" not in Status().describe(picture(daemon)))  # that is seen a little later
+        wait_until(lambda: "no driver" not in Status().describe(picture(daemon)))  # seen a little later
         assert "52 % " in (said := Status().describe(picture(daemon))) and " empty" in said
     assert set(picture(daemon).run_flagged) <= set(NAMES.values())
