@@ -17,6 +17,7 @@ from cars_rt.errors import CarsRtError
 Slab = NDArray[np.float32]
 
 FLOAT32, FLOAT16, BFLOAT16 = "float32", "float16", "bfloat16"
+EVEN = 256  # rows up to which a batch costs a GPU hardly more than one row
 
 
 class EngineError(CarsRtError, RuntimeError):
@@ -43,6 +44,7 @@ class Engine(ABC):
     retrieves: ClassVar[bool] = True  # False: does not run the graph, so `auto` passes it over
     precision: str = FLOAT32  # of the network; before and after it, all is float32
     patience_s: ClassVar[float] = 30.0  # to compile and compute a little; who takes longer hangs
+    fragile: ClassVar[bool] = False  # True: may end or hang its process, so it is tried in another one first
 
     def __init__(self, graph: Graph, max_batch: int, slabs: int = 3, threads: int = 0) -> None:
         """slabs: one is filled while another is computed and a third one sent."""
@@ -134,8 +136,13 @@ class Engine(ABC):
 
 
 def batch_sizes(max_batch: int) -> tuple[int, ...]:
-    """Powers of two up to max_batch, and max_batch itself: no batch is padded to twice its rows."""
-    return (*(2**power for power in range((max_batch - 1).bit_length())), max_batch)
+    """Powers of four up to EVEN, powers of two from there, and max_batch itself.
+
+    A GPU computes a small batch in the time of its launches, whatever its rows, and each size costs time
+    before the first run; no batch larger than EVEN is padded to twice its rows.
+    """
+    powers = (2**power for power in range((max_batch - 1).bit_length()))
+    return (*(size for size in powers if size > EVEN or size.bit_length() % 2), max_batch)
 
 
 def usable_cores() -> int:

@@ -1,5 +1,6 @@
 """Opening an engine: the one that was named, or the fastest one that works and agrees."""
 
+import hashlib
 import logging
 
 from cars_rt.engines.agreement import check
@@ -19,7 +20,8 @@ from cars_rt.engines.rehearsal import Tried, rehearse
 log = logging.getLogger("cars_rt.engines")
 
 Attempts = dict[str, Tried]
-_rehearsed: dict[tuple[str, int, int, tuple[str, ...]], Attempts] = {}  # by model, batch, threads, candidates
+#: By model or graph, batch, threads and candidates.
+_rehearsed: dict[tuple[str, int, int, tuple[str, ...]], Attempts] = {}
 
 
 def open_engine(name: str, graph: Graph, max_batch: int, threads: int = 0) -> Engine:
@@ -31,6 +33,7 @@ def open_engine(name: str, graph: Graph, max_batch: int, threads: int = 0) -> En
     if name != AUTO:
         require(name)
         try:
+            _rehearsed_alone(name, graph, max_batch, threads)
             return _open(name, graph, max_batch, threads)
         except EngineError as error:
             raise EngineError(f"{name}: {error}") from error
@@ -64,6 +67,19 @@ def _tried(graph: Graph, candidates: list[str], max_batch: int, threads: int) ->
     if key not in _rehearsed:
         _rehearsed[key] = rehearse(graph, candidates, max_batch, threads)
     return dict(_rehearsed[key])
+
+
+def _rehearsed_alone(name: str, graph: Graph, max_batch: int, threads: int) -> None:
+    """Try an engine that may crash where only a child process is lost; what it compiles there is kept on
+    disk. Once for a graph. Raises EngineError with the reason."""
+    if not engine_class(name).fragile:
+        return
+    key = (hashlib.sha256(graph.onnx).hexdigest(), max_batch, threads, (name,))
+    if key not in _rehearsed:
+        _rehearsed[key] = rehearse(graph, [name], max_batch, threads, rates=False)
+    if reason := _rehearsed[key][name].reason:
+        del _rehearsed[key]  # what was wrong may have been mended when it is asked for again
+        raise EngineError(reason)
 
 
 def _open(name: str, graph: Graph, max_batch: int, threads: int) -> Engine:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import torch
 
 WARM_UPS = 3  # before a capture: libraries choose their kernels and take their memory
+SEARCHED = 3  # sizes of batch, the largest ones, for which cuDNN tries its kernels: that is what takes time
+CANDIDATES = 3  # kernels that it tries for each convolution there
 
 
 class Torch(Engine):
@@ -137,9 +139,13 @@ class _Graphs:
         self._pool: Any = None
         self._alone: dict[int, tuple[Any, dict[str, Any]]] = {}  # by size
         self._copying: dict[tuple[int, int], Any] = {}  # by slab and size
-        # The fastest kernels for each size; but float32 in all its digits, which phases need.
-        with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
-            for size in reversed(engine.sizes):  # the largest takes the memory that the others share
+        largest_first = tuple(reversed(engine.sizes))  # it takes the memory that the others share
+        for size in largest_first:
+            # Float32 in all its digits, which phases need.
+            search = size in largest_first[:SEARCHED]
+            with torch.backends.cudnn.flags(
+                enabled=True, benchmark=search, benchmark_limit=CANDIDATES, allow_tf32=False
+            ):
                 self._warm_up(size)
                 self._alone[size] = self._capture(partial(self._compute, size)), self._results
                 for slab in range(len(engine.inputs)):
@@ -182,9 +188,15 @@ class _Graphs:
         self._stream.synchronize()
 
     def _capture(self, work: Callable[[], None]) -> Any:
+        """Not by torch.cuda.graph, which empties all caches each time and lets no other thread use the GPU
+        meanwhile."""
         graph = self._torch.cuda.CUDAGraph()
-        with self._torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
-            work()
+        with self._torch.cuda.stream(self._stream):
+            graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+            try:
+                work()
+            finally:
+                graph.capture_end()
         self._pool = self._pool or graph.pool()
         return graph
 

@@ -25,7 +25,7 @@ from cars_rt.engines import (
     shipped_models,
 )
 from cars_rt.engines.agreement import TOLERANCES, difference, probe
-from cars_rt.engines.base import Slab, batch_sizes
+from cars_rt.engines.base import EVEN, Slab, batch_sizes
 from cars_rt.engines.conformance import CHECKS, failures, subjects
 from cars_rt.engines.model import CARD_KEY, MAX_MODEL_BYTES, SHIPPED
 from cars_rt.engines.onnxruntime import OnnxRuntime
@@ -136,9 +136,11 @@ def test_every_model_runs_on_every_engine(name: str, kind: str) -> None:
 
 def test_sizes_are_enough_for_any_batch() -> None:
     assert batch_sizes(1) == (1,) and batch_sizes(2) == (1, 2)
-    assert batch_sizes(128)[-2:] == (64, 128) and batch_sizes(100)[-2:] == (64, 100)
-    for rows in range(1, 101):
-        assert min(size for size in batch_sizes(100) if size >= rows) < 2 * rows
+    assert batch_sizes(128) == (1, 4, 16, 64, 128) and batch_sizes(100)[-2:] == (64, 100)
+    assert batch_sizes(1000) == (1, 4, 16, 64, 256, 512, 1000)
+    for rows in range(1, 1001):
+        least = min(size for size in batch_sizes(1000) if size >= rows)
+        assert least < (4 if rows <= EVEN else 2) * rows
 
 
 # -- engines that break it ------------------------------------------------------------------------------

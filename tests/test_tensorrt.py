@@ -1,7 +1,9 @@
 """TensorRT without a GPU: what is installed, which card it is for, memory, messages. With one: tests/gpu."""
 
 from dataclasses import replace
+from enum import Enum, IntFlag
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,6 +93,60 @@ def test_no_package_for_the_device_is_said(monkeypatch: pytest.MonkeyPatch) -> N
         device, "ADAPTERS", {"not_there.driver": ("", "", "this"), "nor.this": ("", "", "that")}
     )
     with pytest.raises(EngineError, match="neither this nor that is installed: pip install cuda-bindings"):
+        device.device_class()
+
+
+@RTX_THERE
+def test_driver_older_than_the_wheel_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(product, "PRODUCTS", (RTX,))
+    assert RTX.cuda == 13
+    assert choose(replace(ADA, cuda=(13, 0))) is RTX
+    with pytest.raises(EngineError) as refused:
+        choose(replace(ADA, cuda=(12, 8)))
+    assert str(refused.value) == (
+        "the installed TensorRT-RTX is built for CUDA 13, the NVIDIA driver here runs CUDA 12.8 at most; "
+        "install driver 580 or newer, or tensorrt-rtx-cu12 in place of tensorrt-rtx: "
+        "pip install tensorrt-rtx-cu12"
+    )
+
+
+def test_library_that_finds_no_driver_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "without_driver.py").write_text(
+        "__version__ = '11.0'\n"
+        "class ILogger:\n"
+        "    INTERNAL_ERROR, ERROR = 0, 1\n"
+        "class Runtime:\n"
+        "    def __init__(self, logger):\n"
+        "        logger.log(1, 'CUDA initialization failure with error: 35')\n"
+        "        raise TypeError('pybind11::init(): factory function returned nullptr')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = replace(TENSORRT, module="without_driver")
+    with pytest.raises(
+        EngineError, match=r"factory.*nullptr.*failure with error: 35; NVIDIA's driver may be"
+    ):
+        found.make("Runtime", Messages(found.load()))
+
+
+def test_runtime_says_why_it_refuses_a_plan() -> None:
+    class Trt:
+        EngineValidity = Enum("EngineValidity", ["VALID", "INVALID"])
+        EngineInvalidityDiagnostics = IntFlag("EngineInvalidityDiagnostics", ["OLD", "UNSUPPORTED_CC"])
+
+    class Runtime:
+        def get_engine_validity(self, plan: bytes) -> tuple[Any, int]:
+            return (Trt.EngineValidity.INVALID, 2) if plan else (Trt.EngineValidity.VALID, 0)
+
+    assert product.invalidity(Trt, Runtime(), b"plan") == " (UNSUPPORTED_CC)"
+    assert product.invalidity(Trt, Runtime(), b"") == product.invalidity(Trt, object(), b"plan") == ""
+
+
+def test_package_that_stops_all_threads_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("cuda.bindings.driver")
+    monkeypatch.setattr(device, "version", lambda package: "12.8.0")
+    with pytest.raises(
+        EngineError, match=r"cuda-bindings 12\.8\.0 .*: pip install \"cuda-bindings>=12\.9\.1\""
+    ):
         device.device_class()
 
 

@@ -236,11 +236,13 @@ def test_layers_are_listed_without_constants() -> None:
 
 
 def test_layers_of_an_engine_inspector_are_read() -> None:
-    outputs = [{"Format/Datatype": "Half", "Dimensions": [1, 4]}]
-    described = {"Layers": [{"Name": "a", "LayerType": "conv", "Outputs": outputs}, "b"]}
-    first, second = parse_layers(json.dumps(described))
-    assert (first.name, first.kind, first.output) == ("a", "conv", "Half [1, 4]")
-    assert second.name == "b"
+    up_to_10 = [{"Format/Datatype": "Half", "Dimensions": [1, 4]}]
+    since_11 = [{"Format": "Row major linear", "Datatype": "Half", "Dimensions": [1, 4]}]
+    for outputs in (up_to_10, since_11):
+        described = {"Layers": [{"Name": "a", "LayerType": "conv", "Outputs": outputs}, "b"]}
+        first, second = parse_layers(json.dumps(described))
+        assert (first.name, first.kind, first.output) == ("a", "conv", "Half [1, 4]")
+        assert second.name == "b"
 
 
 # -- what a plan is made of ---------------------------------------------------------------------------
@@ -261,7 +263,8 @@ def test_all_that_decides_a_plan_is_in_its_name() -> None:
     key = small_recipe().key
     others = {
         "model": "other", "onnx_sha256": "1", "product": "tensorrt", "version": "2", "target": "another GPU",
-        "precision": FLOAT16, "profiles": profiles(4), "workspace_mb": 65,
+        "precision": FLOAT16, "profiles": profiles(4), "workspace_mb": 65, "user_allocation": True,
+        "detailed": True,
     }  # fmt: skip
     names = {replace(key, **{field: value}).name for field, value in others.items()} | {key.name}
     assert len(names) == len(others) + 1 == len(Key.__dataclass_fields__) + 1

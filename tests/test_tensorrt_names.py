@@ -51,6 +51,9 @@ ONLY_RTX = """
     DynamicShapesKernelSpecializationStrategy.EAGER
     IRuntimeConfig.create_runtime_cache IRuntimeConfig.set_runtime_cache
     IRuntimeCache.deserialize IRuntimeCache.serialize
+    BuilderFlag.REQUIRE_USER_ALLOCATION IExecutionContext.is_stream_capturable
+    Runtime.get_engine_validity EngineValidity.INVALID EngineInvalidityDiagnostics.OLD_CUDA_DRIVER
+    EngineInvalidityDiagnostics.__members__
 """
 ONLY_TENSORRT = "IBuilderConfig.create_timing_cache IBuilderConfig.set_timing_cache ITimingCache.serialize"
 TABLE = {

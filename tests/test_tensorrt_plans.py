@@ -76,6 +76,17 @@ def test_damaged_plan_is_built_again(spoil: Any, cache: Plans, caplog: pytest.Lo
     assert "is damaged or was not written here" in caplog.text
 
 
+def test_full_disk_costs_the_plan_and_not_the_run(
+    cache: Plans, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def store(self: Plans, name: str, plan: bytes) -> None:
+        raise EngineError(f"cannot write the plan {name}: No space left on device")
+
+    monkeypatch.setattr(Plans, "store", store)
+    assert cache.fetch("a", lambda: b"plan") == b"plan"
+    assert "No space left on device; it is built again the next time" in caplog.text
+
+
 def test_plan_of_somebody_else_is_not_loaded(cache: Plans, tmp_path: Path) -> None:
     other = Plans(cache.folder, tmp_path / "other secret")
     other.store("a", b"harmful")

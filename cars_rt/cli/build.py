@@ -87,8 +87,13 @@ def build(
     plans = Plans(cache)
     with progress_bar() as bar:
         plan = plan_of(made, gpu, plans, _Phases(bar))
+        if inspect and gpu is not None:  # a plan of its own, which tells more and may be slower
+            told = recipe(graph, product, gpu, kind, max_batch, workspace_mb, detailed=True)
+            layers = fused_layers(product, plan_of(told, gpu, plans, _Phases(bar)))
+        elif inspect:
+            layers = read_layers(made)
     if inspect:
-        _show(read_layers(made) if gpu is None else fused_layers(product, plan))
+        _show(layers)
     log.info(
         "%s for %d pixels, %s, batches up to %d, %s %s for %s: %.1f MB in %s",
         made.key.model,

@@ -43,12 +43,15 @@ def build(recipe: Recipe, gpu: Gpu | None, timings: bytes = b"", progress: Progr
     product = recipe.product
     trt = product.load()
     messages = Messages(trt)
-    builder = trt.Builder(messages.logger)
+    builder = product.make("Builder", messages)
     network = parse(trt, builder, messages, recipe)
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, recipe.key.workspace_mb * MEGABYTE)
     config.clear_flag(trt.BuilderFlag.TF32)  # 10 bits of a number would not do for phases
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for `--inspect`; costs no speed
+    if recipe.key.detailed:
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if product.ahead:  # without it TensorRT-RTX refuses to have its work captured
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
     for each in recipe.key.profiles:
         profile = builder.create_optimization_profile()
         for name, (smallest, usual, largest) in shapes(each, recipe.pixels).items():

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ from cars_rt.engines.tensorrt.gpu import Gpu
 Array = NDArray[np.float32]
 
 PAGE = 4096  # bytes; pinning works on whole pages
+CUDA_BINDINGS = (12, 9, 1)  # the first that lets other threads run while it waits for the GPU
 
 
 class DeviceError(EngineError):
@@ -84,6 +86,14 @@ class Device(ABC):
         """Begin the work of a captured graph."""
 
     @abstractmethod
+    def forget(self, graph: Any) -> None:
+        """Give a captured graph back, before what it was captured from. Never raises."""
+
+    @abstractmethod
+    def settle(self) -> None:
+        """Wait for everything that is under way. Never raises: what failed is told by `wait`."""
+
+    @abstractmethod
     def memory_in_use(self) -> int:
         """Bytes of the GPU's memory that are in use, by all programs."""
 
@@ -101,8 +111,9 @@ ADAPTERS = {
 
 def device_class() -> type[Device]:
     """The adapter for what is installed. Raises EngineError if that is neither; needs no driver."""
-    for module, (adapter, cls, _) in ADAPTERS.items():
+    for module, (adapter, cls, package) in ADAPTERS.items():
         if _there(module.rpartition(".")[0]):
+            _check_version(package)
             found: type[Device] = getattr(import_module(adapter), cls)
             return found
     names = " nor ".join(package for _, _, package in ADAPTERS.values())
@@ -115,6 +126,21 @@ def page_aligned(rows: int, columns: int) -> Array:
     memory = np.zeros(size + PAGE, np.uint8)
     first = -memory.ctypes.data % PAGE
     return memory[first : first + size].view(np.float32).reshape(rows, columns)
+
+
+def _check_version(package: str) -> None:
+    if package != "cuda-bindings":
+        return
+    try:
+        found = version(package)
+    except PackageNotFoundError:  # installed by other means than pip
+        return
+    if tuple(int(part) for part in found.split(".")[:3] if part.isdigit()) < CUDA_BINDINGS:
+        wanted = ".".join(map(str, CUDA_BINDINGS))
+        raise EngineError(
+            f"{package} {found} lets nothing else run while it waits for the GPU; "
+            f'{wanted} or newer does: pip install "{package}>={wanted}"'
+        )
 
 
 def _there(package: str) -> bool:

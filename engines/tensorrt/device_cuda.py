@@ -74,13 +74,22 @@ class CudaBindings(Device):
     def replay(self, graph: Any, stream: int) -> None:
         self._call(cuda.cuGraphLaunch, graph, stream)
 
+    def forget(self, graph: Any) -> None:
+        kept = (cuda.cuGraphExecDestroy, graph)
+        if kept in self._made:
+            self._made.remove(kept)
+            cuda.cuGraphExecDestroy(graph)
+
+    def settle(self) -> None:
+        with suppress(Exception):  # where the GPU is lost each call says so once more
+            cuda.cuCtxSynchronize()
+
     def memory_in_use(self) -> int:
         free, total = self._call(cuda.cuMemGetInfo)
         return int(total) - int(free)
 
     def close(self) -> None:
-        with suppress(Exception):  # where the GPU is lost each call says so once more
-            cuda.cuCtxSynchronize()
+        self.settle()
         while self._made:
             give_back, made = self._made.pop()
             if give_back is cuda.cuDevicePrimaryCtxRelease:

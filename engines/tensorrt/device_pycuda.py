@@ -80,6 +80,14 @@ class PyCuda(Device):
     def replay(self, graph: Any, stream: int) -> None:
         raise DeviceError("pycuda has no CUDA graphs")
 
+    def forget(self, graph: Any) -> None:
+        """There are none."""
+
+    def settle(self) -> None:
+        if self._context is not None:
+            with suppress(cuda.Error):
+                self._context.synchronize()
+
     def memory_in_use(self) -> int:
         with self._errors():
             free, total = cuda.mem_get_info()
@@ -88,8 +96,7 @@ class PyCuda(Device):
     def close(self) -> None:
         if self._context is None:
             return
-        with suppress(cuda.Error):
-            self._context.synchronize()
+        self.settle()
         for array in self._pinned:
             with suppress(EngineError):
                 unpin(array.ctypes.data)

@@ -1,8 +1,11 @@
 """TensorRT as an engine: finds product and plan, and runs it with two slabs and more under way."""
 
+import atexit
 import logging
+import threading
 from collections.abc import Callable
 from typing import ClassVar
+from weakref import WeakSet
 
 from cars_rt.engines.base import FLOAT16, Engine, EngineError, Slab
 from cars_rt.engines.graph import Graph
@@ -21,12 +24,13 @@ log = logging.getLogger("cars_rt.engines.tensorrt")
 class TensorRT(Engine):
     """Runs the graph on an NVIDIA GPU, by default with the network in half precision.
 
-    The slabs are pinned, so that the GPU copies them itself. Where its memory does not suffice for
-    max_batch, batches are computed in smaller parts.
+    The slabs are pinned, so that the GPU copies them itself, where the system lets them be. Where the GPU's
+    memory does not suffice for max_batch, batches are computed in smaller parts.
     """
 
     name: ClassVar[str] = "tensorrt"
     patience_s: ClassVar[float] = 900.0  # a plan that is not there yet is built for each size of batch
+    fragile: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -47,6 +51,8 @@ class TensorRT(Engine):
         self._device: Device | None = None
         self._session: Session | None = None
         self._memory: int | None = None
+        self._thread = threading.get_ident()
+        _alive.add(self)
         super().__init__(graph, max_batch, slabs, threads)
 
     @classmethod
@@ -85,17 +91,25 @@ class TensorRT(Engine):
 
     def _run(self, made: Recipe, plan: bytes, plans: Plans) -> None:
         self._device = device_class()(self._gpu)
-        for array in (self._dark, *self.inputs, *self.outputs, *self.deviations):
-            self._device.pin(array)
+        self._pin(self._device)
         slabs, kernels = len(self.inputs), made.key.kernels(str(self._gpu))
         known = plans.load(kernels) or b""
         self._session = Session(
             self._device, self._product, plan, made.key, self.graph.pixels, self.graph.outputs, slabs, known
         )
         if (compiled := self._session.kernels) != known:
-            plans.store(kernels, compiled)
+            plans.keep(kernels, compiled)
         self._session.set_dark(self._dark)
         self._memory = self._device.memory_in_use()
+
+    def _pin(self, device: Device) -> None:
+        """Under WSL and in some containers memory cannot be pinned: the driver then copies it twice."""
+        for array in (self._dark, *self.inputs, *self.outputs, *self.deviations):
+            try:
+                device.pin(array)
+            except EngineError as error:
+                log.warning("copies to the GPU and back take longer: memory cannot be pinned (%s)", error)
+                return
 
     def set_dark(self, dark: Slab) -> None:
         """Waits until the GPU has it; batches under way are computed with the one before."""
@@ -122,8 +136,12 @@ class TensorRT(Engine):
 
     def describe(self) -> str:
         title = f"{self._product.title} {self._product.load().__version__}"
-        device = "" if self._device is None else f", {self._device.package}"
-        return f"tensorrt ({title}, {self._gpu.name}, {self.precision}{device})"
+        parts = [title, self._gpu.name, self.precision]
+        if self._device is not None:
+            parts.append(self._device.package)
+        if self._session is not None:
+            parts.append("CUDA graphs {} of {}".format(*self._session.captured))
+        return f"tensorrt ({', '.join(parts)})"
 
     def gpu_memory_bytes(self) -> int | None:
         """Memory of the GPU in use, by all programs, when this engine was ready."""
@@ -134,6 +152,17 @@ class TensorRT(Engine):
         if self._session is None:
             raise EngineError("the engine is closed")
         return self._session
+
+
+_alive: WeakSet[TensorRT] = WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Close what was left open, while all that it needs is still there; other threads close their own."""
+    for engine in list(_alive):
+        if engine._thread == threading.get_ident():
+            engine.close()
 
 
 def fit(batch: int, attempt: Callable[[int], None]) -> int:
@@ -160,7 +189,7 @@ def plan_of(made: Recipe, gpu: Gpu | None, plans: Plans, progress: Progress | No
         log.info("building %s for %s with %s", made.key.model, made.key.target, made.product.title)
         built = build(made, gpu, plans.load(timings) or b"", progress)
         if built.timings:
-            plans.store(timings, built.timings)
+            plans.keep(timings, built.timings)
         return built.plan
 
     return plans.fetch(made.key.name, fresh)

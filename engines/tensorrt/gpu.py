@@ -20,14 +20,15 @@ class Gpu:
 
     name: str
     capability: tuple[int, int]  # compute capability, (8, 9) for 8.9
+    cuda: tuple[int, int] | None = None  # newest version of CUDA that the driver runs
 
     def __str__(self) -> str:
         return f"{self.name} (compute capability {dotted(self.capability)})"
 
 
-def dotted(capability: tuple[int, int]) -> str:
+def dotted(version: tuple[int, int]) -> str:
     """(8, 9) as people write it, 8.9."""
-    return f"{capability[0]}.{capability[1]}"
+    return f"{version[0]}.{version[1]}"
 
 
 def find_gpu() -> Gpu:
@@ -46,14 +47,10 @@ def find_gpu() -> Gpu:
         number = ctypes.c_int()
         _call(driver, "cuDeviceGetAttribute", ctypes.byref(number), attribute, device)
         numbers.append(number.value)
-    return Gpu(name.value.decode(errors="replace"), (numbers[0], numbers[1]))
-
-
-def driver_cuda() -> str:
-    """The newest version of CUDA that the driver runs, "12.8". Raises EngineError as `find_gpu`."""
     version = ctypes.c_int()
-    _call(_driver(), "cuDriverGetVersion", ctypes.byref(version))
-    return f"{version.value // 1000}.{version.value % 1000 // 10}"
+    _call(driver, "cuDriverGetVersion", ctypes.byref(version))
+    cuda = version.value // 1000, version.value % 1000 // 10
+    return Gpu(name.value.decode(errors="replace"), (numbers[0], numbers[1]), cuda)
 
 
 def pin(address: int, size: int) -> None:

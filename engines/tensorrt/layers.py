@@ -26,7 +26,7 @@ def read_layers(recipe: Recipe) -> list[Layer]:
     Raises EngineError if it cannot read the graph."""
     trt = recipe.product.load()
     messages = Messages(trt)
-    builder = trt.Builder(messages.logger)
+    builder = recipe.product.make("Builder", messages)
     network = parse(trt, builder, messages, recipe)
     layers = (network.get_layer(index) for index in range(network.num_layers))
     return [
@@ -39,7 +39,7 @@ def fused_layers(product: Product, plan: bytes) -> list[Layer]:
     or version."""
     trt = product.load()
     messages = Messages(trt)
-    runtime = trt.Runtime(messages.logger)
+    runtime = product.make("Runtime", messages)
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise messages.error(f"{product.title} cannot load the plan on this GPU")
@@ -55,7 +55,8 @@ def parse_layers(described: str) -> list[Layer]:
             found.append(Layer(entry, "", ""))
             continue
         outputs = [
-            f"{output.get('Format/Datatype', output.get('Format', ''))} {output.get('Dimensions', '')}"
+            # One field up to TensorRT 10, two since 11.
+            f"{output.get('Format/Datatype') or output.get('Datatype', '')} {output.get('Dimensions', '')}"
             for output in entry.get("Outputs", [])
         ]
         found.append(Layer(entry.get("Name", ""), entry.get("LayerType", ""), ", ".join(outputs)))

@@ -59,13 +59,13 @@ class Plans:
         """The plan of this name, built and kept if there is none or the one there is not sound.
 
         Processes that want the same plan at once build it once: the others wait. Raises what `build`
-        raises, and EngineError if it cannot be written.
+        raises. One that cannot be written is built again the next time.
         """
         with _locked(self.folder / f"{name}.lock"):
             plan = self.load(name)
             if plan is None:
                 plan = build()
-                self.store(name, plan)
+                self.keep(name, plan)
             return plan
 
     def load(self, name: str) -> bytes | None:
@@ -90,6 +90,13 @@ class Plans:
             _write(path, self._mac(name, plan) + plan)
         except OSError as error:
             raise EngineError(f"cannot write the plan {path}: {error.strerror or error}") from None
+
+    def keep(self, name: str, plan: bytes) -> None:
+        """Store a plan if that is possible: a full disk costs the time to build it, not the run."""
+        try:
+            self.store(name, plan)
+        except EngineError as error:
+            log.warning("%s; it is built again the next time", error)
 
     def path(self, name: str) -> Path:
         """Where the plan of this name is, or would be."""

@@ -5,16 +5,20 @@ They have one API, apart from what a `Product` tells apart.
 
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
 from cars_rt.engines.base import EngineError
 from cars_rt.engines.tensorrt.gpu import Gpu, dotted
+from cars_rt.engines.tensorrt.messages import Messages
 
 OLDEST = (7, 5)  # compute capability that the present versions run on
 OLDEST_VERSION = (10, 3)
 TURING = (7, 5)  # TensorRT-RTX makes plans for it alone, and others for all that came later
 ANY_RTX = "RTX, compute capability 8.0 and later"
+#: The first version of NVIDIA's driver for each CUDA that the wheels are built for, the newest CUDA first.
+DRIVERS = {13: 580, 12: 525}
 
 
 @dataclass(frozen=True)
@@ -43,23 +47,55 @@ class Product:
             raise EngineError(
                 f"{self.title} is installed, but cannot be loaded ({error}); install it again: {self.install}"
             ) from None
-        version = str(getattr(module, "__version__", "0"))
-        if not self.ahead and tuple(map(int, version.split(".")[:2])) < OLDEST_VERSION:
+        found = str(getattr(module, "__version__", "0"))
+        if not self.ahead and tuple(map(int, found.split(".")[:2])) < OLDEST_VERSION:
             raise EngineError(
-                f"{self.title} {version} is too old; {dotted(OLDEST_VERSION)} or newer: {self.install}"
+                f"{self.title} {found} is too old; {dotted(OLDEST_VERSION)} or newer: {self.install}"
             )
         return module
 
+    def make(self, kind: str, messages: Messages) -> Any:
+        """A `Builder` or a `Runtime`. Raises EngineError where its library finds no driver that suits it: it
+        says so by returning nothing, which the bindings make an exception of their own."""
+        try:
+            return getattr(self.load(), kind)(messages.logger)
+        except EngineError:
+            raise
+        except Exception as error:
+            said = messages.error(f"{self.title} cannot begin ({type(error).__name__}: {error})")
+            raise EngineError(f"{said}; NVIDIA's driver may be too old for it: nvidia-smi") from None
+
+    @property
+    def cuda(self) -> int:
+        """First number of the CUDA that the installed wheel is built for, 13; 0: not known."""
+        for major in DRIVERS:
+            try:
+                version(f"{self.module}-cu{major}")
+            except PackageNotFoundError:
+                continue
+            return major
+        return 0
+
     def refuses(self, gpu: Gpu) -> str | None:
-        """Why it cannot run on this GPU, or None if it can."""
+        """Why it cannot run on this GPU with this driver, or None if it can."""
         if gpu.capability < OLDEST:
             return f"{self.title} does not run on the {gpu}: it needs {dotted(OLDEST)} or newer"
         if not self.runs_on or gpu.capability in self.runs_on or gpu.capability[0] == self.runs_on_major:
-            return None
+            return self._refuses_driver(gpu)
         known = ", ".join(map(dotted, self.runs_on))
         return (
             f"{self.title} does not run on the {gpu}, only on {known} and {self.runs_on_major}.x; "
             f"{TENSORRT.title} does: {TENSORRT.install}"
+        )
+
+    def _refuses_driver(self, gpu: Gpu) -> str | None:
+        if gpu.cuda is None or gpu.cuda[0] >= self.cuda:
+            return None
+        package = self.module.replace("_", "-")
+        return (
+            f"the installed {self.title} is built for CUDA {self.cuda}, the NVIDIA driver here runs CUDA "
+            f"{dotted(gpu.cuda)} at most; install driver {DRIVERS[self.cuda]} or newer, or {package}-cu"
+            f"{gpu.cuda[0]} in place of {package}: pip install {package}-cu{gpu.cuda[0]}"
         )
 
     def target(self, gpu: Gpu | None) -> str:
@@ -108,3 +144,20 @@ def choose(gpu: Gpu | None) -> Product:
         suits_rtx = gpu is None or RTX.refuses(gpu) is None
         reasons.append(f"TensorRT is not installed: {RTX.install if suits_rtx else TENSORRT.install}")
     raise EngineError("; ".join(reasons))
+
+
+def invalidity(trt: Any, runtime: Any, plan: bytes) -> str:
+    """Why a runtime will not take a plan, in its own words: " (OLD_CUDA_DRIVER)"; empty if it takes it, or
+    cannot say. Only TensorRT-RTX can."""
+    ask = getattr(runtime, "get_engine_validity", None)
+    if ask is None:
+        return ""
+    validity, reasons = ask(plan)
+    if validity != trt.EngineValidity.INVALID:
+        return ""
+    names = [
+        name
+        for name, value in trt.EngineInvalidityDiagnostics.__members__.items()
+        if int(value) & int(reasons)
+    ]
+    return f" ({', '.join(names) or 'it does not say why'})"

@@ -30,6 +30,8 @@ class Key:
     precision: str
     profiles: tuple[Profile, ...]
     workspace_mb: int
+    user_allocation: bool = False  # scratch memory is always ours: what a CUDA graph captures may demand that
+    detailed: bool = False  # it can tell its layers, which costs time where no CUDA graph runs
 
     @property
     def name(self) -> str:
@@ -64,12 +66,14 @@ def recipe(
     precision: str,
     max_batch: int,
     workspace_mb: int = WORKSPACE_MB,
+    *,
+    detailed: bool = False,
 ) -> Recipe:
     """How to build a graph for batches up to max_batch.
 
     precision: of the network, one of PRECISIONS. Classical retrieval, and a network in which nothing is
     suited for half precision, are built in float32, as the key says. workspace_mb: memory of the GPU that
-    layers may use while they compute.
+    layers may use while they compute. detailed: a plan that can tell its layers, to be looked at.
     Raises EngineError for another precision, for bytes that are no graph, or if the product cannot build
     here.
     """
@@ -95,6 +99,8 @@ def recipe(
         precision=precision,
         profiles=profiles(max_batch),
         workspace_mb=workspace_mb,
+        user_allocation=product.ahead,
+        detailed=detailed,
     )
     return Recipe(serialized, graph.pixels, product, key)
 

@@ -2,14 +2,13 @@
 
 import traceback
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from cars_rt.engines.base import EngineError, Slab, batch_sizes
 from cars_rt.engines.graph import COUNTS, DARK
 from cars_rt.engines.tensorrt.device import Device
 from cars_rt.engines.tensorrt.messages import Messages
-from cars_rt.engines.tensorrt.product import Product
+from cars_rt.engines.tensorrt.product import Product, invalidity
 from cars_rt.engines.tensorrt.recipe import Key, profile_of
 
 ROW = 4  # bytes of a number in a row
@@ -26,12 +25,21 @@ class Slot:
     downloaded: Any
 
 
+@dataclass(slots=True)
+class Prepared:
+    """Batches of one size in one slab's place."""
+
+    context: Any  # its shapes and addresses are set
+    graph: Any = None  # its work, where that could be captured
+
+
 class Session:
     """Computes batches with a plan, several under way at once: one is copied in, one computed, one copied
     out, each kind of work on its own stream.
 
-    Each size of batch has an execution context of its own, as a captured graph demands; they share their
-    scratch memory, since one stream runs them one after the other.
+    Each size of batch in each slab's place has an execution context of its own, whose shapes and addresses
+    never change: a captured graph demands that. The contexts share their scratch memory, since one stream
+    runs them one after the other.
     Raises EngineError if the plan does not suit this GPU or version or has other inputs and outputs than
     the graph, OutOfMemoryError if the GPU's memory does not suffice. Call `close` then, too.
     """
@@ -49,19 +57,23 @@ class Session:
     ) -> None:
         """kernels: what `kernels` gave for this plan on this GPU earlier, or nothing."""
         self.batch = key.profiles[-1][2]
-        self.graphs: dict[tuple[int, int], Any] = {}  # of (slab, size), where work could be captured
         self._device, self._key, self._pixels, self._outputs = device, key, pixels, outputs
         self._sizes = batch_sizes(self.batch)
-        self._contexts: dict[int, Any] = {}
+        self._prepared: dict[tuple[int, int], Prepared] = {}  # by slab and size
+        self._capturing = True  # until one piece of work could not be captured
         self._config: Any = None
         self._cache: Any = None
         self._trt = product.load()
         self._messages = Messages(self._trt)
-        self._runtime = self._trt.Runtime(self._messages.logger)
-        self._engine = self._runtime.deserialize_cuda_engine(plan)
+        self._engine: Any = None
+        self._runtime = product.make("Runtime", self._messages)
         try:
+            refused = f"{product.title} cannot load the plan of {key.model} on this GPU"
+            if reasons := invalidity(self._trt, self._runtime, plan):
+                raise EngineError(refused + reasons)
+            self._engine = self._runtime.deserialize_cuda_engine(plan)
             if self._engine is None:
-                raise self._messages.error(f"{product.title} cannot load the plan of {key.model} on this GPU")
+                raise self._messages.error(refused)
             self._check()
             self._config, self._cache = self._configure(kernels) if product.ahead else (None, None)
             self._upload, self._compute, self._download = (device.stream() for _ in range(3))
@@ -79,6 +91,11 @@ class Session:
         """Kernels that were compiled for this GPU when the plan was opened, which TensorRT-RTX does only
         then; empty for TensorRT."""
         return b"" if self._cache is None else bytes(memoryview(self._cache.serialize()))
+
+    @property
+    def captured(self) -> tuple[int, int]:
+        """How many of the sizes, in each slab's place, run as CUDA graphs, and how many there are."""
+        return sum(each.graph is not None for each in self._prepared.values()), len(self._prepared)
 
     def set_dark(self, dark: Slab) -> None:
         """Subtract this dark (1, pixels), pinned, from batches launched from now on."""
@@ -110,9 +127,13 @@ class Session:
         self._device.wait(self._slots[slab].downloaded)
 
     def close(self) -> None:
-        """Let go of contexts, engine and runtime, in this order. The device's memory is the device's."""
-        self.graphs.clear()
-        self._contexts.clear()
+        """Wait for what is under way, then let go of graphs, contexts, engine and runtime, in this order. The
+        device's memory is the device's. Never raises: the GPU may be gone."""
+        self._device.settle()
+        for each in self._prepared.values():
+            if each.graph is not None:
+                self._device.forget(each.graph)
+        self._prepared.clear()
         self._config = self._cache = None
         self._engine = None
         self._runtime = None
@@ -152,43 +173,63 @@ class Session:
         return config, cache
 
     def _open(self) -> None:
-        """A context for each size; computed once each, so that nothing is set up while it measures."""
+        """Prepare each size in each slab's place, and compute once with each, so that nothing is set up while
+        it measures."""
         needed = max(int(self._engine.device_memory_size_v2), 1)
         scratch = self._device.allocate(needed)
         for size in self._sizes:
-            context = self._engine.create_execution_context(
-                self._config or self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
-            )
-            if context is None:
-                raise self._messages.error(f"no context for batches of {size}")
-            self._contexts[size] = context
-            context.set_device_memory(scratch, needed)
-            profile = profile_of(size, self._key.profiles)
-            if not context.set_optimization_profile_async(profile, self._compute):
-                raise self._messages.error(f"no profile for batches of {size}")
-            if not context.set_input_shape(COUNTS, (size, self._pixels)) or context.infer_shapes():
-                raise self._messages.error(f"the plan refuses batches of {size}")
-            self._enqueue(0, size)
-            self._settle()
             for slab in range(len(self._slots)):
-                graph = self._device.capture(self._compute, partial(self._enqueue, slab, size))
-                if graph is None:  # a loop, or a package without graphs: as well without
-                    break
-                self.graphs[slab, size] = graph
-            self._enqueue(0, size)
-            self._settle()
+                made = self._prepared[slab, size] = Prepared(self._context(slab, size, scratch, needed))
+                self._enqueue(slab, size)
+                self._settle()
+                if self._capturing and (graph := self._capture(made.context)) is not None:
+                    made.graph = graph
+                elif self._capturing:  # a loop, or a package without graphs: as well without
+                    self._capturing = False
+                    # What the attempt has left in the context is not known.
+                    made.context = self._context(slab, size, scratch, needed)
+                self._enqueue(slab, size)
+                self._settle()
 
-    def _enqueue(self, slab: int, size: int) -> None:
-        graph = self.graphs.get((slab, size))
-        if graph is not None:
-            self._device.replay(graph, self._compute)
-            return
-        context, slot = self._contexts[size], self._slots[slab]
+    def _context(self, slab: int, size: int, scratch: int, needed: int) -> Any:
+        """An execution context with scratch memory, profile, shapes and addresses set, in this order."""
+        refused = f"batches of {size}"
+        context = self._engine.create_execution_context(
+            self._config or self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        )
+        if context is None:
+            raise self._messages.error(f"no context for {refused}")
+        context.set_device_memory(scratch, needed)
+        profile = profile_of(size, self._key.profiles)
+        if not context.set_optimization_profile_async(profile, self._compute):
+            raise self._messages.error(f"no profile for {refused}")
+        slot = self._slots[slab]
         addresses = {COUNTS: slot.counts, DARK: self._dark} | slot.results
-        self._messages.clear()
+        if not context.set_input_shape(COUNTS, (size, self._pixels)) or context.infer_shapes():
+            raise self._messages.error(f"the plan refuses {refused}")
         if not all(context.set_tensor_address(name, at) for name, at in addresses.items()):
             raise self._messages.error("an address is refused")
-        if not context.execute_async_v3(self._compute):
+        return context
+
+    def _capture(self, context: Any) -> Any | None:
+        """What a context computes as a CUDA graph, or None."""
+        capturable = getattr(context, "is_stream_capturable", None)  # TensorRT-RTX knows
+        if capturable is not None and not capturable(self._compute):
+            return None
+
+        def enqueue() -> None:
+            if not context.execute_async_v3(self._compute):
+                raise self._messages.error("it was not captured")
+
+        return self._device.capture(self._compute, enqueue)
+
+    def _enqueue(self, slab: int, size: int) -> None:
+        prepared = self._prepared[slab, size]
+        if prepared.graph is not None:
+            self._device.replay(prepared.graph, self._compute)
+            return
+        self._messages.clear()
+        if not prepared.context.execute_async_v3(self._compute):
             raise self._messages.error(f"a batch of {size} was not computed")
 
     def _settle(self) -> None:
