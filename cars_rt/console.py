@@ -7,17 +7,21 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Literal, NoReturn, Self, TypeAlias
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.live import Live
 from rich.logging import RichHandler
+from rich.segment import Segment
 from rich.text import Text
+
+from cars_rt.printable import printable
+from cars_rt.storage import write_text
 
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 LogFormat: TypeAlias = Literal["text", "json"]
@@ -32,7 +36,34 @@ STOP_WITH_STDIN = "CARS_RT_STOP_WITH_STDIN"  # set: stop when the standard input
 STATUS_S = 1.0  # between two readings of the status line
 LOGGED_S = 10.0  # between two status lines where there is no terminal to rewrite them on
 
-console = Console(stderr=True, highlight=False)
+
+class Terminal(Console):
+    """Prints text as text: nothing in it is markup, an emoji's name, or a command to the terminal."""
+
+    def __init__(self, *, stderr: bool = False, soft_wrap: bool = False) -> None:
+        super().__init__(stderr=stderr, soft_wrap=soft_wrap, highlight=False, markup=False, emoji=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Whatever is printed comes through here, a table's cells, too."""
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable():
+                yield segment
+            else:
+                yield Segment(printable(segment.text, None, keep="\n"), segment.style)
+
+
+class _Lines(logging.Formatter):
+    """One line for each record; those of a traceback below it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        record.message = printable(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
+        return printable(super().formatException(ei), None, keep="\n")
+
+
+console = Terminal(stderr=True)
 log = logging.getLogger("cars_rt")
 _json = False  # whether every line on stderr shall be JSON
 
@@ -68,9 +99,9 @@ def start_logging(settings: Logging) -> None:
         handler = RichHandler(
             console=console, show_path=False, log_time_format="%H:%M:%S", omit_repeated_times=False
         )
-        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.setFormatter(_Lines("%(message)s"))
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(message)s"))
     log.handlers = [handler]
     log.setLevel(settings.log_level.upper())
     log.propagate = False
@@ -140,7 +171,7 @@ class StatusLine:
         self._next = now + STATUS_S
         text = describe()
         if self._live is not None:
-            self._live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
+            self._live.update(Text(printable(text), no_wrap=True, overflow="ellipsis"), refresh=True)
         elif now - self._logged >= LOGGED_S:
             self._logged = now
             log.info(text)
@@ -175,7 +206,7 @@ def fail(text: object, code: int = EXIT_ERROR) -> NoReturn:
     if _json:
         log.critical("%s", text, extra={"exit_code": code})
     else:
-        console.print(Text.assemble(("cars-rt: ", "bold red"), str(text)), soft_wrap=True)
+        console.print(Text.assemble(("cars-rt: ", "bold red"), printable(text)), soft_wrap=True)
     sys.exit(code)
 
 
@@ -191,7 +222,7 @@ def write_json(path: Path | None, content: Any, default: Callable[[Any], Any] | 
     """Write JSON, for programs; nothing if there is no path. default: of what JSON does not know."""
     if path is not None:
         with writing(path):
-            path.write_text(json.dumps(content, indent=2, default=default) + "\n", encoding="utf-8")
+            write_text(path, json.dumps(content, indent=2, default=default) + "\n")
 
 
 @contextmanager
@@ -200,4 +231,4 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        fail(f"cannot write {path}: {error.strerror}")
+        fail(f"cannot write {path}: {error.strerror or error}")

@@ -20,6 +20,7 @@ from platformdirs import user_config_path
 from zmq.utils import z85
 
 from cars_rt.errors import CarsRtError
+from cars_rt.storage import replacing
 
 SECRET, PUBLIC = ".key", ".pub"
 MAX_FILE_BYTES = 16_384  # a key file has some 300
@@ -213,12 +214,9 @@ def _is_key(key: bytes) -> bool:
 
 
 def _write(path: Path, text: str, mode: int, overwrite: bool) -> None:
-    """A new file that has its mode from its first moment on; what it replaces is replaced at once."""
-    new = path.with_name(f".{path.name}.{os.getpid()}.new") if overwrite else path
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
-        file.write(text)
-    if overwrite:
-        new.replace(path)
+    """A file that has its mode from its first moment on, and its name when it is complete."""
+    with replacing(path, mode=mode, overwrite=overwrite) as file:
+        file.write(text.encode("utf-8"))
 
 
 def _exists(path: Path) -> KeysError:

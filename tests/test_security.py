@@ -696,6 +696,11 @@ def test_file_of_flags_that_is_not_there(tmp_path: Path) -> None:
     assert code == 2 and "there is no file" in text and len(text.strip().splitlines()) == 1
     code, _, text = said("--config", tmp_path, "run")
     assert code == 2 and "cannot read" in text
+    for content in ("a = " + "[" * 20_000, "".join(f"[{'.'.join('r' * n)}]\n" for n in range(1, 200)),
+                    "[run]\nengine = " + "[" * 30 + "]" * 30, "#" * 2_000_000):  # fmt: skip
+        (tmp_path / "deep.toml").write_text(content)
+        code, _, text = said("--config", tmp_path / "deep.toml", "run")
+        assert code == 2 and len(text.strip().splitlines()) == 1 and "Traceback" not in text, text
 
 
 def test_keys_come_from_a_file_of_flags(ring: Ring) -> None:

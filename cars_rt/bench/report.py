@@ -6,6 +6,7 @@ from statistics import median
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from cars_rt.bench.stream import BARE, TARGET_ADDED_MS, Comparison, Delay, StreamReport
 
@@ -30,10 +31,10 @@ def tables(report: StreamReport) -> list[Table]:
         title=f"Latency at {report.settings.rate:g} spectra/s, one to a message, ms",
     )  # fmt: skip
     for delay in report.delays:
-        added = [f"{value:.3f}" for value in delay.added_ms]
+        added: list[str | Text] = [f"{value:.3f}" for value in delay.added_ms]
         if delay.name != BARE and keeps_up(delay, report.settings.rate):
             wanted = zip(delay.added_ms, TARGET_ADDED_MS, added, strict=True)
-            added = [_mark(value <= most, text) for value, most, text in wanted]
+            added = [_mark(value <= most, str(text)) for value, most, text in wanted]
         elif delay.name != BARE:
             added = ["too slow for", "this rate"]
         delays.add_row(
@@ -97,8 +98,8 @@ def picture(report: StreamReport, target: Path) -> None:
     figure.savefig(target, dpi=110)
 
 
-def _mark(reached: bool, text: str) -> str:
-    return f"[green]{text}[/]" if reached else f"[red]{text}[/]"
+def _mark(reached: bool, text: str) -> Text:
+    return Text(text, "green" if reached else "red")
 
 
 def _comparison(each: Comparison) -> dict[str, Any]:

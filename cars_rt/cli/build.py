@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from cyclopts import Parameter
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.progress import Progress as Bar
 from rich.progress import TaskID
 from rich.table import Table
 from rich.text import Text
 
 from cars_rt.cli.app import Logs, app, progress_bar
-from cars_rt.console import Logging, fail, log, start_logging
+from cars_rt.console import Logging, Terminal, fail, log, start_logging
 from cars_rt.daemon.settings import DaemonSettings
 
 if TYPE_CHECKING:
@@ -109,7 +108,7 @@ def build(
 
 
 def _show(layers: "list[Layer]") -> None:
-    out = Console(highlight=False)
+    out = Terminal()
     if not out.is_terminal:
         out.width = max(out.width, WIDTH)
     table = Table("layer", "kind", "output", box=None, pad_edge=False)

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from cars_rt.check import CheckSettings, Line, Report, Verdict
 from cars_rt.cli.app import Logs, app, progress_bar
-from cars_rt.console import EXIT_INCOMPLETE, Logging, start_logging, write_json
+from cars_rt.console import EXIT_INCOMPLETE, Logging, Terminal, start_logging, write_json
 
 WIDTH = 160  # where there is no terminal to ask
 COLOURS = {Verdict.OK: "green", Verdict.TIGHT: "yellow", Verdict.NOT_MEASURED: "dim"}
@@ -49,7 +48,7 @@ def check(
 
 
 def _print(report: Report) -> None:
-    out = Console(highlight=False)
+    out = Terminal()
     if not out.is_terminal:
         out.width = max(out.width, WIDTH)
     table = Table(box=None, pad_edge=False)

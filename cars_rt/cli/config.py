@@ -9,6 +9,11 @@ from typing import Any
 
 from cyclopts import App
 
+from cars_rt.storage import StorageError, read_text
+
+MOST_BYTES = 2**20  # of a file of flags
+MOST_DEPTH = 8  # a command's command has its flags, and a flag its list
+
 
 class ConfigError(ValueError):
     """A file of flags that cannot be used as it is, with what is probably meant in one sentence."""
@@ -18,16 +23,33 @@ def check_config(path: Path, app: App) -> None:
     """Every table must be a command and every name in it one of its flags, so that a slip of the pen is not
     a flag silently left at its default. Raises ConfigError. Types are checked when the command runs."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(read_text(path, MOST_BYTES))
+        if _depth(content) > MOST_DEPTH:
+            raise RecursionError
     except FileNotFoundError:
         raise ConfigError(f"there is no file {path}, which --config names") from None
+    except StorageError as error:
+        raise ConfigError(f"cannot read the file of flags: {error}") from None
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not a text file in UTF-8") from None
+    except RecursionError:
+        raise ConfigError(f"{path} has tables or lists within others, deeper than any flag") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}") from None
     _check_tables(content, app, path, ())
+
+
+def _depth(content: Any) -> int:
+    """How deep lists and tables lie in each other, without Python's own stack."""
+    depth, level = 0, [content]
+    while level := [each for each in level if isinstance(each, (dict, list))]:
+        depth += 1
+        if depth > MOST_DEPTH:
+            break
+        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
+    return depth
 
 
 def _check_tables(content: dict[str, Any], app: App, path: Path, above: tuple[str, ...]) -> None:

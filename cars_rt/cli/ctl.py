@@ -6,10 +6,12 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 from rich.table import Table
+from rich.text import Text
 
 from cars_rt.access import ClientAccess
 from cars_rt.cli.app import app
 from cars_rt.console import console
+from cars_rt.printable import printable
 from cars_rt.stream import CONTROL_ADDRESS
 
 ctl = App(name="ctl", help="Ask a running daemon: status, another model, dark, bands, pause, stop.")
@@ -171,7 +173,7 @@ def _say(at: Where, result: dict[str, Any], text: str) -> None:
     if at.json:
         print(json.dumps(result))
     else:
-        console.print(text, markup=False)
+        console.print(printable(text, keep="\n"))
 
 
 def _show(at: Where, status: dict[str, Any]) -> None:
@@ -180,7 +182,7 @@ def _show(at: Where, status: dict[str, Any]) -> None:
         return
     table = Table.grid(padding=(0, 2))
     for name, text in _rows(status):
-        table.add_row(f"[dim]{name}[/dim]", text)
+        table.add_row(Text(name, "dim"), printable(text))
     console.print(table)
 
 

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from cars_rt.cli.app import app, progress_bar
-from cars_rt.console import EXIT_ERROR, write_json
+from cars_rt.console import EXIT_ERROR, Terminal, write_json
 from cars_rt.doctor.report import Report, State, Trial, as_json
 
 WIDTH = 160  # where there is no terminal to ask
@@ -50,7 +49,7 @@ def doctor(
 
 
 def _print(report: Report) -> None:
-    out = Console(highlight=False)
+    out = Terminal()
     if not out.is_terminal:
         out.width = max(out.width, WIDTH)
     out.print(_facts(report), soft_wrap=True)

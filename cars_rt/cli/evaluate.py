@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
 from rich.text import Text
 
 from cars_rt.cli.app import Logs, app, needs, progress_bar
-from cars_rt.console import Logging, fail, log, start_logging, write_json, writing
+from cars_rt.console import Logging, Terminal, fail, log, start_logging, write_json, writing
 from cars_rt.training.settings import HELD_OUT_SEED
 
 if TYPE_CHECKING:
@@ -140,7 +139,7 @@ def _measured(
 
 
 def _print(tables: "list[Table]", note: str = "") -> None:
-    out = Console(highlight=False)
+    out = Terminal()
     if not out.is_terminal:
         out.width = max(out.width, WIDTH)
     for table in tables:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cars_rt.engines.base import Slab
 from cars_rt.protocol import Start
+from cars_rt.storage import replacing
 
 log = logging.getLogger("cars_rt.daemon")
 
@@ -58,9 +59,10 @@ class Dark:
         if self._folder is not None:
             path = self._folder / f"dark-{self._name}.csv"
             try:
-                np.savetxt(path, self._measured, fmt="%.6g")
+                with replacing(path) as file:
+                    np.savetxt(file, self._measured, fmt="%.6g")
             except OSError as error:
-                log.warning("the dark %s cannot be written: %s", path, error.strerror)
+                log.warning("the dark %s cannot be written: %s", path, error.strerror or error)
         return self._name
 
     def clear(self) -> None:

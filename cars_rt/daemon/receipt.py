@@ -2,7 +2,6 @@
 
 import json
 import logging
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -12,6 +11,7 @@ from typing import Any
 from cars_rt.accounting import MAX_RANGES, Ledger, Range
 from cars_rt.physics.fitness import shares
 from cars_rt.protocol import Closed, End
+from cars_rt.storage import file_name, write_text
 
 log = logging.getLogger("cars_rt.daemon")
 
@@ -82,13 +82,11 @@ class Receipt:
 
     def write(self, folder: Path) -> None:
         """Write it as RUN.json; a folder that cannot be written costs a warning, not the run."""
-        path = folder / f"{re.sub(r'[^A-Za-z0-9._-]', '_', self.run)}.json"
-        partial = path.with_suffix(".partial")
+        path = folder / file_name(self.run, ".json")
         try:
-            partial.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-            partial.replace(path)
+            write_text(path, json.dumps(asdict(self), indent=2) + "\n", durable=False)
         except OSError as error:
-            log.warning("the receipt %s cannot be written: %s", path, error.strerror)
+            log.warning("the receipt %s cannot be written: %s", path, error.strerror or error)
 
 
 @dataclass(slots=True)

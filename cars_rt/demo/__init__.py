@@ -8,12 +8,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from cars_rt.client import Source
-from cars_rt.console import EXIT_ERROR, EXIT_INCOMPLETE, Logging, Rate, start_logging, stopping
+from cars_rt.console import EXIT_ERROR, EXIT_INCOMPLETE, Logging, Rate, Terminal, start_logging, stopping
 from cars_rt.demo.display import Display
 from cars_rt.demo.processes import DemoError, Program, free_addresses
 from cars_rt.demo.report import agreement, picture
@@ -24,7 +23,7 @@ REFRESH_S = 0.5
 START_S = 60.0  # the first spectrum must have come by then, on a slow computer, too
 END_S = 30.0  # and everything must have ended so long after the last one
 
-out = Console(highlight=False, soft_wrap=True)
+out = Terminal(soft_wrap=True)
 
 
 def demo(*, seconds: float | None, rate: float, block: int, output: Path, engine: str) -> int:
@@ -40,7 +39,7 @@ def demo(*, seconds: float | None, rate: float, block: int, output: Path, engine
         display = _measure(programs, min(side, 2048), rate, block, output, engine)
         return _report(output, display)
     except DemoError as error:
-        out.print(str(error), style="red", markup=False)
+        out.print(str(error), style="red")
         return EXIT_ERROR
     except OSError as error:
         out.print(f"cannot write in {output}: {error.strerror}", style="red")

@@ -11,19 +11,24 @@ import hmac
 import logging
 import os
 import secrets
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock
 from platformdirs import user_cache_path, user_data_path
 
 from cars_rt.engines.base import EngineError
+from cars_rt.storage import Lock, LockedError, StorageError, read_bytes, replacing, write_bytes
 
 log = logging.getLogger("cars_rt.engines.tensorrt")
 
 CACHE = "CARS_RT_CACHE"  # environment: the folder, where the user's own one for caches does not suit
 SUFFIX = ".plan"
+WAIT_S = 600.0  # TensorRT builds the largest plans for some minutes
+MOST_BYTES = 2**31  # of a plan; the largest have some 100 MB
+ATTEMPTS = 10  # to make or read the secret, where other programs begin at the same moment
+PRIVATE = 0o600
 SECRET_BYTES = MAC_BYTES = hashlib.sha256().digest_size
 
 
@@ -45,7 +50,11 @@ class Plans:
     Raises EngineError if the folder or the secret can be neither read nor made.
     """
 
-    def __init__(self, folder: Path | None = None, secret: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path | None = None, secret: Path | None = None, wait_s: float = WAIT_S
+    ) -> None:
+        """wait_s: how long another program that builds the same plan is waited for."""
+        self.wait_s = wait_s
         self.folder = default_folder() if folder is None else folder
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -61,18 +70,36 @@ class Plans:
         Processes that want the same plan at once build it once: the others wait. Raises what `build`
         raises. One that cannot be written is built again the next time.
         """
-        with _locked(self.folder / f"{name}.lock"):
+        with self._alone(name):
             plan = self.load(name)
             if plan is None:
                 plan = build()
                 self.keep(name, plan)
             return plan
 
+    @contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        """Among the programs that want this plan, for a limited time: whoever holds the lock of a folder that
+        is shared must not stop the others, and a plan that is built twice is no harm."""
+        path, what = self.folder / f"{name}.lock", f"the plan {name}, which another program may be building"
+        lock = None
+        try:
+            lock = Lock(path, self.wait_s, what)
+        except LockedError:
+            log.warning("%s was held for %g s: the plan is built here, too", path, self.wait_s)
+        except OSError as error:
+            raise EngineError(f"cannot lock {path}: {error.strerror or error}") from None
+        try:
+            yield
+        finally:
+            if lock is not None:
+                lock.release()
+
     def load(self, name: str) -> bytes | None:
         """The content of this name, or None if there is none that was written here."""
         path = self.path(name)
         try:
-            content = path.read_bytes()
+            content = read_bytes(path, MOST_BYTES)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -87,7 +114,7 @@ class Plans:
         """Keep a plan: all of it or, if that fails (EngineError), as it was before."""
         path = self.path(name)
         try:
-            _write(path, self._mac(name, plan) + plan)
+            write_bytes(path, self._mac(name, plan) + plan, mode=PRIVATE)
         except OSError as error:
             raise EngineError(f"cannot write the plan {path}: {error.strerror or error}") from None
 
@@ -111,40 +138,28 @@ class Plans:
 def _secret(path: Path) -> bytes:
     """This user's secret; made the first time. One that is too short is made anew."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _locked(path.with_suffix(".lock")):
+    for _ in range(ATTEMPTS):
         with suppress(FileNotFoundError):
-            found = path.read_bytes()
+            found = read_bytes(path, SECRET_BYTES)
+            _refuse_shared(path)
             if len(found) == SECRET_BYTES:
                 return found
-        made = secrets.token_bytes(SECRET_BYTES)
-        _write(path, made)
-        return made
+            path.unlink()
+        with suppress(FileExistsError), replacing(path, mode=PRIVATE, overwrite=False) as file:
+            file.write(secrets.token_bytes(SECRET_BYTES))  # another program may have been the first
+    raise StorageError(path, "is made and removed again by another program")
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Alone among the processes that name this file; the system opens the lock of one that dies."""
-    lock = FileLock(path, mode=0o600)
-    try:
-        lock.acquire()
-    except OSError as error:
-        raise EngineError(f"cannot write {path}: {error.strerror or error}") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """A file that only its owner can read from its first moment on, and that is there at once."""
-    new = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
-    try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        with os.fdopen(os.open(new, flags, 0o600), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-    except BaseException:
-        new.unlink(missing_ok=True)
-        raise
+def _refuse_shared(path: Path) -> None:
+    """As keys are: what others could read or write vouches for nothing."""
+    if os.name != "posix":
+        return
+    about = path.stat()
+    if about.st_mode & 0o077:
+        mode = stat.S_IMODE(about.st_mode)
+        raise EngineError(
+            f"others can use the secret {path} (mode {mode:03o}), so plans may not be of this user: "
+            "delete it, and plans are built again"
+        )
+    if about.st_uid != os.geteuid():
+        raise EngineError(f"the secret {path} belongs to another user: delete it, and plans are built again")

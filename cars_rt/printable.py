@@ -1,0 +1,22 @@
+"""Text from elsewhere, made fit for a terminal, a log or a message."""
+
+LONGEST = 2_000  # characters; no name that means something is longer, and a line of a log stays a line
+
+
+def printable(text: object, longest: int | None = LONGEST, *, keep: str = "") -> str:
+    r"""The text with everything escaped that a terminal would act on instead of showing it.
+
+    What Python calls not printable is written as in its own literals: control characters (so that a text
+    stays on its line), escape sequences, marks that turn the direction of writing, halves of surrogate pairs.
+    A text beyond `longest` characters is cut and ends with an ellipsis. keep: left alone, such as "\n".
+    """
+    given = str(text)
+    if longest is not None and len(given) > longest:
+        given = given[: longest - 1] + "…"
+    if given.isprintable():
+        return given
+    return "".join(each if each.isprintable() or each in keep else _escaped(each) for each in given)
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape").decode("ascii")

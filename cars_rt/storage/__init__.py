@@ -1,0 +1,26 @@
+"""What meets the disk: files written at once or not at all, read within limits, locked for a limited time.
+
+Folders may be shared with others, and files come from elsewhere. So nothing here follows a link to write,
+waits at a pipe, trusts the size that a file announces, or waits for a lock without end.
+"""
+
+from cars_rt.storage.errors import StorageError
+from cars_rt.storage.lock import Lock, LockedError, locked
+from cars_rt.storage.names import file_name
+from cars_rt.storage.read import read_bytes, read_text, refuse_special_file
+from cars_rt.storage.write import refuse_target, replacing, write_bytes, write_text
+
+__all__ = [
+    "Lock",
+    "LockedError",
+    "StorageError",
+    "file_name",
+    "locked",
+    "read_bytes",
+    "read_text",
+    "refuse_special_file",
+    "refuse_target",
+    "replacing",
+    "write_bytes",
+    "write_text",
+]

@@ -1,0 +1,50 @@
+"""Files read within limits: a pipe is not waited for, and a file without end is not read."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from cars_rt.storage.errors import StorageError
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """What a regular file holds, if that is no more than `most` bytes.
+
+    Links are followed: what is read there cannot be harmed. Raises OSError as opening does, and StorageError
+    for what is no regular file (never waiting for the other end of a pipe) or is larger.
+    """
+    refuse_special_file(path)  # before it is opened: opening alone has effects on some devices
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+    with os.fdopen(os.open(path, flags), "rb") as file:
+        about = os.fstat(file.fileno())
+        if not stat.S_ISREG(about.st_mode):
+            raise StorageError(path, "is no regular file")
+        if about.st_size > most:
+            raise _too_large(path, most)
+        content = file.read(most + 1)  # files of /proc say 0 bytes, and others may grow meanwhile
+    if len(content) > most:
+        raise _too_large(path, most)
+    return content
+
+
+def read_text(path: Path, most: int, encoding: str = "utf-8") -> str:
+    """As `read_bytes`, decoded. Raises UnicodeDecodeError, too."""
+    return read_bytes(path, most).decode(encoding)
+
+
+def refuse_special_file(path: Path) -> os.stat_result:
+    """Raises OSError if there is no such file, StorageError if it is a folder, a pipe, a socket or a
+    device: before a library opens it that would wait, or read without end. Its status, links followed."""
+    about = path.stat()
+    if stat.S_ISDIR(about.st_mode):
+        raise StorageError(path, "is a folder, where a file is needed", errno.EISDIR)
+    if not stat.S_ISREG(about.st_mode):
+        raise StorageError(path, "is no regular file")
+    return about
+
+
+def _too_large(path: Path, most: int) -> StorageError:
+    return StorageError(
+        path, f"has more than the {most / 1e6:.4g} MB that are read of such a file", errno.EFBIG
+    )
