@@ -197,6 +197,21 @@ def test_shadow_is_compared_and_can_take_over(tmp_path: Path) -> None:
             remote.ask("promote")
 
 
+def test_a_shadow_follows_the_run_to_another_axis() -> None:
+    with line(engine="passthrough") as (source, daemon, results, remote):
+        remote.ask("shadow", every=1)
+        for number, axis in enumerate((AXIS, AXIS + 1)):
+            source.publisher.open(a_start(f"run-{number}", axis))
+            results.until(lambda all_, number=number: len(all_.starts) == number + 1)
+            shadow = daemon.compute.shadow
+            assert shadow is not None and np.array_equal(shadow.worker.raman_shift, axis)
+            wait_until(lambda: remote.ask("status")["shadow"]["ready"])
+            source.publisher.send(a_frame(0, spectra_of(1), f"run-{number}"), PATIENCE_S)
+            wait_until(lambda: remote.ask("status")["shadow"]["batches"] == 1)
+            source.publisher.end(an_end(1, run=f"run-{number}"))
+            results.ends(number + 1)
+
+
 def test_dark_is_averaged_subtracted_and_cleared(tmp_path: Path) -> None:
     counts, dark = spectra_of(4), np.linspace(500, 900, len(AXIS)).astype(np.uint16)
     with line(receipts=tmp_path) as (source, _, results, remote):

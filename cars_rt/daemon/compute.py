@@ -96,8 +96,10 @@ class Compute:
             and not self.worker.broken
             and self.worker.fits(self.model, axis, max_batch)
         ):
+            self._follow(axis)
             return
         self._opening = self._compile(self.model, [self.engine], axis, max_batch)
+        self._follow(axis)
 
     @property
     def opened(self) -> bool:
@@ -228,6 +230,15 @@ class Compute:
         self.socket.close(0)
 
     # -- helpers ------------------------------------------------------------------------------------
+
+    def _follow(self, axis: NDArray[np.float64]) -> None:
+        """A shadow is compared on the axis of the run: begin it anew where that is another one."""
+        shadow = self.shadow
+        if shadow is not None and not np.array_equal(shadow.worker.raman_shift, axis):
+            self._retire(shadow.worker)
+            size = shadow.worker.max_batch
+            worker = self._compile(shadow.model, [shadow.engine], axis, size)
+            self.shadow = Shadow(worker, shadow.model, shadow.engine, shadow.every)
 
     def _load(self, model: str) -> Model:
         return load_model(model, self._reference if takes_reference(model) else None)

@@ -125,7 +125,7 @@ def _dark(daemon: "Daemon", do: str) -> Mapping[str, Any]:
     if do == "start":
         if raw is None or daemon.run_open is None:
             raise ValueError("no run is open: block the beams and start the scan first")
-        dark.begin(raw.pixels)
+        dark.begin(raw)
         return {"measuring": 1}
     if do == "stop":
         spectra, name = dark.spectra, dark.finish()
@@ -136,6 +136,7 @@ def _dark(daemon: "Daemon", do: str) -> Mapping[str, Any]:
         raise ValueError(f"dark knows start, stop and clear, not {do!r}")
     if raw is not None:
         daemon.compute.set_dark(*dark.of(raw))
+        daemon.dark_unused = dark.unused(raw)
     return {"dark": name, "spectra": spectra}
 
 

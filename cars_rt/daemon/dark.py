@@ -1,7 +1,8 @@
-"""The dark spectrum: the run's own, or one that was measured here while the beams were blocked."""
+"""The dark of a run: the driver's own, or one that was measured here while the beams were blocked."""
 
 import hashlib
 import logging
+import math
 from pathlib import Path
 
 import numpy as np
@@ -14,28 +15,31 @@ from cars_rt.storage import replacing
 log = logging.getLogger("cars_rt.daemon")
 
 NONE, FROM_START = "none", "start"
+SAME_EXPOSURE = 1e-6  # relative: what a float loses on its way through other programs
 
 
 class Dark:
-    """Averages counts between `begin` and `finish`; the average holds until `clear`, for every run whose
-    camera has as many pixels."""
+    """Averages counts between `begin` and `finish`. The average holds until `clear`, for every run of the
+    same camera in the same mode that has no newer dark of its own (see `unlike`)."""
 
     def __init__(self, folder: Path | None = None) -> None:
         """folder: where measured darks are kept, by their id."""
         self.spectra = 0  # averaged so far
         self._folder = folder
+        self._during: Start | None = None  # the run in which counts are being averaged
         self._sum: NDArray[np.float64] | None = None
+        self._run: Start | None = None  # the run in which the dark was measured
         self._measured: Slab | None = None
-        self._name = NONE
+        self.name = NONE  # of the measured one
 
     @property
     def measuring(self) -> bool:
         """Whether counts are being averaged."""
         return self._sum is not None
 
-    def begin(self, pixels: int) -> None:
-        """Average from now on."""
-        self._sum, self.spectra = np.zeros(pixels), 0
+    def begin(self, run: Start) -> None:
+        """Average from now on; `run` is the open one, as its driver announced it."""
+        self._during, self._sum, self.spectra = run, np.zeros(run.pixels), 0
 
     def add(self, counts: NDArray[np.generic]) -> None:
         """Counts (k, p) came while measuring."""
@@ -45,40 +49,88 @@ class Dark:
 
     def abandon(self) -> None:
         """The run is over before the measurement was finished."""
-        self._sum = None
+        self._sum = self._during = None
 
     def finish(self) -> str:
         """Take the average as the dark; its id. Raises ValueError if there is none."""
-        total, self._sum = self._sum, None
-        if total is None:
+        total, run = self._sum, self._during
+        self.abandon()
+        if total is None or run is None:
             raise ValueError("no dark is being measured; begin with `dark start`")
         if not self.spectra:
             raise ValueError("no spectrum came since `dark start`; the dark stays as it was")
-        self._measured = (total / self.spectra).astype(np.float32)
-        self._name = hashlib.sha256(self._measured.tobytes()).hexdigest()[:12]
+        self._measured, self._run = (total / self.spectra).astype(np.float32), run
+        self.name = hashlib.sha256(self._measured.tobytes()).hexdigest()[:12]
         if self._folder is not None:
-            path = self._folder / f"dark-{self._name}.csv"
+            path = self._folder / f"dark-{self.name}.csv"
             try:
                 with replacing(path) as file:
                     np.savetxt(file, self._measured, fmt="%.6g")
             except OSError as error:
                 log.warning("the dark %s cannot be written: %s", path, error.strerror or error)
-        return self._name
+        return self.name
 
     def clear(self) -> None:
         """Each run's own dark again."""
-        self._sum = self._measured = None
-        self._name = NONE
+        self.abandon()
+        self._measured = self._run = None
+        self.name = NONE
 
     def of(self, start: Start) -> tuple[Slab, str]:
         """The dark (pixels,) of a run, and its id."""
-        if self._measured is not None:
-            if len(self._measured) == start.pixels:
-                return self._measured, self._name
-            log.warning(
-                "run %s has %d pixels, the measured dark %d: it is not subtracted",
-                start.run, start.pixels, len(self._measured),
-            )  # fmt: skip
+        if self._measured is not None and self.unused(start) is None:
+            return self._measured, self.name
         if start.dark is not None:
             return start.dark, FROM_START
         return np.zeros(start.pixels, np.float32), NONE
+
+    def unused(self, start: Start) -> str | None:
+        """Why the measured dark is not subtracted in this run, in one sentence; None if it is, or if there
+        is none."""
+        if self._run is None:
+            return None
+        if reason := unlike(self._run, start):
+            instead = "the driver's own" if start.dark is not None else "none"
+            return f"the dark {self.name} is not subtracted but {instead}: {reason}"
+        if _newer(self._run.dark, start.dark):
+            return f"the dark {self.name} is not subtracted but the driver's own, which is newer"
+        return None
+
+
+def unlike(measured: Start, now: Start) -> str | None:
+    """What of the camera and its mode differs between two runs, so that a dark of the first is none of the
+    second; None if nothing does."""
+    if measured.source != now.source:
+        return f"it was measured with {measured.source!r}, this run is from {now.source!r}"
+    if not np.array_equal(measured.raman_shift, now.raman_shift):
+        return (
+            f"it was measured on another axis ({_axis(measured)}), this run has {_axis(now)}"
+            if _axis(measured) != _axis(now)
+            else "it was measured on another axis"
+        )
+    if measured.dtype != now.dtype:
+        return f"it was measured as {measured.dtype}, this run has {now.dtype}"
+    if not _same(measured.exposure_s, now.exposure_s):
+        return f"it was measured at {_seconds(measured)}, this run has {_seconds(now)}"
+    if not _same(measured.full_scale, now.full_scale):
+        return f"it was measured at a full scale of {measured.full_scale}, this run has {now.full_scale}"
+    return None
+
+
+def _newer(then: Slab | None, now: Slab | None) -> bool:
+    """Whether a driver gives another dark now than when one was measured here."""
+    return now is not None and (then is None or not np.array_equal(then, now))
+
+
+def _same(one: float | None, other: float | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return math.isclose(one, other, rel_tol=SAME_EXPOSURE)
+
+
+def _axis(run: Start) -> str:
+    return f"{run.pixels} pixels, {run.raman_shift[0]:.1f} to {run.raman_shift[-1]:.1f} cm-1"
+
+
+def _seconds(run: Start) -> str:
+    return "an unknown exposure" if run.exposure_s is None else f"an exposure of {run.exposure_s:g} s"

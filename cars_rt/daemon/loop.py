@@ -57,6 +57,7 @@ class Daemon:
         self.run_open: Start | None = None  # as published; None: no run, or one that cannot be computed
         self.ledger = Ledger()  # what became of the run's spectra after they were received
         self.dark = Dark(settings.receipts)
+        self.dark_unused: str | None = None  # why the measured dark is not that of the open run
         self.phases = dict.fromkeys(Phase, 0.0)
         self._begun = self._marked = time.perf_counter()
         self._next_tick = 0.0
@@ -318,6 +319,7 @@ class Daemon:
         self.ledger = Ledger()
         self._lost_before = self.reader.ledger.total_lost
         self._stalls_before = self.publisher.stalls
+        self._output_seen = (self._stalls_before, 0)
         self.pipeline.early_ns = 0
         self.compute.prepare(start)
         self._proceed()
@@ -333,8 +335,13 @@ class Daemon:
             return
         worker = self.compute.worker
         assert worker is not None
-        self.compute.set_dark(*self.dark.of(start))
+        dark, name = self.dark.of(start)
+        self.compute.set_dark(dark, name)
+        self.dark_unused = self.dark.unused(start)
+        if self.dark_unused:
+            log.warning("run %s: %s", start.run, self.dark_unused)
         model = worker.model.provenance | {"engine": worker.engine.describe(), "made_by": worker.made_by}
+        model["dark"] = f"{name}; {self.dark_unused}" if self.dark_unused else name
         model[FLAGS] = " ".join(NAMES.values())  # the names of the bits, lowest first
         with_deviation = bool(worker.engine.deviations)
         if with_deviation:
@@ -393,7 +400,7 @@ class Daemon:
             log.warning(
                 "run %s ended while a dark was being measured; the dark stays as it was", closed.end.run
             )
-        self.run_open = self._raw = None
+        self.run_open = self._raw = self.dark_unused = None
 
     def _close_vanished(self) -> None:
         """Close the run of a driver that died: nobody else would."""

@@ -58,6 +58,7 @@ def picture(daemon: "Daemon") -> Snapshot:
         phases_s=dict(daemon.phases),
         flight_alarms=daemon.flight.alarms if daemon.flight else 0,
         flight_files=daemon.flight.files if daemon.flight else 0,
-        dark=worker.dark if worker else "none",
+        dark=worker.dark if worker and daemon.run_open is not None else daemon.dark.name,
+        dark_unused=daemon.dark_unused,
         bands={} if preview is None else {band.name: (band.low, band.high) for band in preview.bands},
     )

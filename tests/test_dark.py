@@ -1,0 +1,99 @@
+"""Which dark a run gets: its own, or one that was measured in a run of the same camera in the same mode."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import AXIS, PATIENCE_S, Collected, Published, a_frame, a_start, an_end, daemon_in_thread
+
+from cars_rt.daemon.dark import Dark
+from cars_rt.protocol import Start
+from cars_rt.remote import Remote
+
+MODE: dict[str, Any] = {"source": "cam", "exposure_s": 0.001, "full_scale": 4095.0}
+OWN = np.full(len(AXIS), 700, np.float32)
+
+
+def measured(run: Start) -> Dark:
+    dark = Dark()
+    dark.begin(run)
+    dark.add(np.full((3, run.pixels), 500, np.uint16))
+    dark.finish()
+    return dark
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"exposure_s": 0.05}, "at an exposure of 0.001 s, this run has an exposure of 0.05 s"),
+        ({"exposure_s": None}, "this run has an unknown exposure"),
+        ({"source": "another"}, "measured with 'cam', this run is from 'another'"),
+        ({"dtype": "uint32"}, "measured as uint16, this run has uint32"),
+        ({"full_scale": None}, "at a full scale of 4095.0, this run has None"),
+        ({"axis": AXIS + 1}, "on another axis .* 801.0 to 1501.0 cm-1"),
+        ({"axis": AXIS**1.0000001}, "on another axis"),
+        ({"axis": AXIS[::-1]}, "on another axis"),
+        ({"axis": AXIS[1:]}, "on another axis .* 159 pixels"),
+    ],
+)
+def test_a_dark_of_another_mode_is_not_subtracted(change: dict[str, Any], reason: str) -> None:
+    import re
+
+    dark = measured(a_start(**MODE))
+    other = a_start(**MODE | change)
+    assert re.search(reason, dark.unused(other) or "")
+    assert dark.of(other)[1] == "none" and not dark.of(other)[0].any()
+    own = np.full(other.pixels, 700, np.float32)
+    assert dark.of(a_start(**MODE | change, dark=own))[1] == "start"
+    again = a_start(**MODE)
+    assert dark.unused(again) is None and dark.of(again)[1] == dark.name
+
+
+def test_the_newer_dark_wins() -> None:
+    without = measured(a_start(**MODE))
+    assert without.of(a_start(**MODE, dark=OWN)) == (pytest.approx(OWN), "start")
+    assert "the driver's own, which is newer" in str(without.unused(a_start(**MODE, dark=OWN)))
+    after = measured(a_start(**MODE, dark=OWN))  # beside the driver's, so it is newer than that
+    assert after.of(a_start(**MODE, dark=OWN))[1] == after.name
+    assert after.of(a_start(**MODE))[1] == after.name
+    assert after.of(a_start(**MODE, dark=OWN + 1))[1] == "start"
+
+
+def test_a_dark_that_is_not_subtracted_is_said_in_status_log_and_results(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bright = np.full((1, len(AXIS)), 9000, np.uint16)
+    with (
+        Published() as source,
+        daemon_in_thread(source.address, engine="passthrough") as daemon,
+        Collected(daemon.publisher.address) as results,
+        Remote(daemon.control.address if daemon.control else "") as remote,
+    ):
+        source.wait()
+
+        def run(name: str, number: int, measure: bool = False, **mode: Any) -> tuple[str, float, Any]:
+            source.publisher.open(a_start(name, **MODE | mode))
+            results.until(lambda all_: len(all_.starts) == number)
+            if measure:
+                remote.ask("dark", do="start")
+                assert source.publisher.send(a_frame(0, bright // 10, name), PATIENCE_S)
+                results.until(lambda all_: all_.frames and all_.frames[-1].run == name)
+                remote.ask("dark", do="stop")
+            assert source.publisher.send(a_frame(int(measure), bright, name), PATIENCE_S)
+            results.until(lambda all_: sum(frame.run == name for frame in all_.frames) == 1 + int(measure))
+            status = remote.ask("status")
+            source.publisher.end(an_end(1 + int(measure), run=name))
+            results.ends(number)
+            assert results.starts[-1].model is not None
+            return results.starts[-1].model["dark"], float(results.frames[-1].raman[0, 0]), status
+
+        _, level, status = run("first", 1, measure=True)
+        name = status["dark"]
+        assert level == 8100 and status["dark_unused"] is None
+        text, level, status = run("longer", 2, exposure_s=0.05, dark=OWN)
+        assert level == 8300 and status["dark"] == "start" and "exposure of 0.05 s" in status["dark_unused"]
+        assert text == f"start; {status['dark_unused']}"
+        text, level, status = run("as before", 3)
+        assert (text, level, status["dark"], status["dark_unused"]) == (name, 8100, name, None)
+        text, level, status = run("without", 4, exposure_s=0.05)
+        assert level == 9000 and status["dark"] == "none" and text.startswith(f"none; the dark {name} is not")
