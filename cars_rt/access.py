@@ -54,6 +54,10 @@ class DaemonAccess(PublisherAccess):
     control_allow: tuple[Path, ...] = ()
     """Who may control the daemon: a .pub file, or a folder of them; may be repeated."""
 
+    control_token: Path | None = None
+    """File of the secret by which a request shows that it may control, where that has no keys; made if it is
+    not there. By default one that this user alone can read, which `cars-rt ctl` finds by itself."""
+
     def server(self, address: str) -> Access:
         """How to bind --publish. Raises KeysError."""
         if self.key is not None and not (self.allow or self.server_key or self.control_allow):
@@ -81,6 +85,8 @@ class DaemonAccess(PublisherAccess):
             raise KeysError("--control-key without --control-allow: say who may control the daemon")
         if self.control_allow and self.control_key is None and self.key is None:
             raise KeysError("--control-allow without --control-key or --key: give the own key pair, too")
+        if self.control_allow and self.control_token is not None:
+            raise KeysError("--control-token is for control without keys: leave out --control-allow, or it")
 
 
 @dataclass(frozen=True, kw_only=True)

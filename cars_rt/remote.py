@@ -6,11 +6,13 @@ with cars_rt.remote.Remote() as daemon:
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import zmq
 
+from cars_rt import tokens
 from cars_rt.errors import CarsRtError
 from cars_rt.protocol import ProtocolError
 from cars_rt.protocol.control import Request, decode_reply, encode_request
@@ -29,12 +31,20 @@ class RemoteError(CarsRtError, RuntimeError):
 class Remote:
     """One connection to a daemon's control socket.
 
-    Raises StreamError for an impossible address, KeysError for keys that cannot be used.
+    A daemon without keys for control wants its token. That of a daemon which the same user started on this
+    computer is found by itself; token names the file of another one. Raises StreamError for an impossible
+    address, KeysError for keys that cannot be used, TokenError for a file that holds no token.
     """
 
-    def __init__(self, address: str = CONTROL_ADDRESS, security: ClientKeys | None = None) -> None:
+    def __init__(
+        self,
+        address: str = CONTROL_ADDRESS,
+        security: ClientKeys | None = None,
+        token: Path | str | None = None,
+    ) -> None:
         self.address = address
         self._security = security
+        self._token = None if token is None else tokens.read(Path(token))
         self._socket, self._monitor = connect_control(address, security)
 
     def ask(
@@ -54,7 +64,10 @@ class Remote:
         if timeout_s is None:
             timeout_s = CHANGE_S if do in ("reload", "promote") else ANSWER_S
         given = {name: value for name, value in arguments.items() if value is not None}
-        self._socket.send(encode_request(Request(do, given)))
+        token = self._token
+        if token is None and self._security is None:
+            token = tokens.find(self.address)  # each time: a daemon that was started again has a new one
+        self._socket.send(encode_request(Request(do, given, token)))
         deadline = time.monotonic() + timeout_s
         while not self._socket.poll(int(STEP_S * 1e3)):
             waiting()

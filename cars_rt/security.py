@@ -97,11 +97,21 @@ def check_local(address: str, how: str) -> None:
         raise KeysError(f"other computers can reach {address}: give {how}; 127.0.0.1 needs neither")
 
 
+def refuse_old_peers(socket: zmq.Socket[bytes]) -> None:
+    """Call before binding any socket on tcp: only who speaks ZMTP 3 is let in, as ZeroMQ has since 2013.
+
+    libzmq takes whatever begins otherwise for a peer of ZeroMQ 2.0, also a browser's HTTP request, whose body
+    would reach the socket. It refuses them where a ZAP domain is set; without a ZAP handler nobody is asked.
+    """
+    socket.setsockopt(zmq.ZAP_DOMAIN, DOMAIN)
+
+
 def secure_server(socket: zmq.Socket[bytes], address: str, access: Access) -> "Guard | None":
     """Call before binding a socket to the address. The guard, if there is one, is to be closed first.
 
     One guarded socket to a context, so give it a context of its own. Raises KeysError.
     """
+    refuse_old_peers(socket)
     if access is None:
         check_local(address, 'keys (security=ServerKeys.load(...)) or say security="open"')
         return None
@@ -112,8 +122,7 @@ def secure_server(socket: zmq.Socket[bytes], address: str, access: Access) -> "G
     check_curve()
     socket.setsockopt(zmq.CURVE_SERVER, 1)
     _set_own(socket, access.own)
-    # Without these, ZeroMQ lets everybody in who knows the public key while nobody guards the door.
-    socket.setsockopt(zmq.ZAP_DOMAIN, DOMAIN)
+    # Without this, ZeroMQ lets everybody in who knows the public key while nobody guards the door.
     socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
     return Guard(socket, address, access)
 

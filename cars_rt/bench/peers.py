@@ -19,6 +19,7 @@ import zmq
 from numpy.typing import NDArray
 
 from cars_rt.protocol import End, Reason, Start, encode
+from cars_rt.security import refuse_old_peers
 from cars_rt.stream import Subscriber
 
 UNSENT = 256  # messages that wait at a socket before it blocks; what the sender sends is never copied
@@ -192,6 +193,7 @@ def _bound(address: str) -> zmq.Socket[bytes]:
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.XPUB_NODROP, 1)
     socket.setsockopt(zmq.SNDHWM, UNSENT)
+    refuse_old_peers(socket)
     socket.bind(address)
     return socket
 

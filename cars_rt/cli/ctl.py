@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
@@ -27,6 +28,9 @@ class Where:
 
     json: bool = False
     """Print the reply as JSON."""
+
+    token: Path | None = None
+    """File of the daemon's token, if another user started it or it runs on another computer."""
 
     access: ClientAccess = field(default_factory=ClientAccess)
 
@@ -165,7 +169,7 @@ def stop(*, at: At = Where()) -> None:
 def _ask(at: Where, do: str, /, **arguments: Any) -> dict[str, Any]:
     from cars_rt.remote import Remote
 
-    with Remote(at.address, at.access.client()) as daemon:
+    with Remote(at.address, at.access.client(), at.token) as daemon:
         return daemon.ask(do, **arguments)
 
 

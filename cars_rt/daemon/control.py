@@ -1,6 +1,8 @@
 """Requests from outside: one socket, served by the loop between two batches."""
 
+import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import zmq
@@ -13,11 +15,14 @@ from cars_rt.protocol.control import Reply, Request, decode_request, encode_repl
 from cars_rt.protocol.limits import MAX_HEADER_BYTES
 from cars_rt.security import Access
 from cars_rt.stream import bind_control
+from cars_rt.tokens import Token
 
 if TYPE_CHECKING:
     from cars_rt.daemon.loop import Daemon
 
 __all__ = ["Answer", "Control"]
+
+log = logging.getLogger("cars_rt.daemon")
 
 AT_ONCE = 16  # requests answered before the loop goes on
 Envelope: TypeAlias = list[bytes]
@@ -26,10 +31,14 @@ Envelope: TypeAlias = list[bytes]
 class Control:
     """A ROUTER socket that takes requests; each gets one reply, some of them later.
 
-    Raises StreamError if the address cannot be bound, KeysError if it may not be.
+    Without keys a request must carry the daemon's token. Raises StreamError if the address cannot be bound,
+    KeysError if it may not be, TokenError if the token cannot be had.
     """
 
-    def __init__(self, address: str, security: Access = None) -> None:
+    def __init__(self, address: str, security: Access = None, token: Path | None = None) -> None:
+        """token: its file, which may be there already; None: this user's own for the address."""
+        self._strangers = 0  # requests without the token
+        self._token: Token | None = None
         self._context = zmq.Context()  # its own, since a guard guards one socket to a context
         try:
             self.socket, self._guard = bind_control(self._context, address, MAX_HEADER_BYTES, security)
@@ -37,11 +46,17 @@ class Control:
             self._context.term()
             raise
         self.address = cast(bytes, self.socket.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
+        if self._guard is None:
+            try:
+                self._token = Token(self.address, token)
+            except Exception:
+                self.close()
+                raise
 
     @property
     def refused(self) -> int:
-        """Attempts to connect without an allowed key, so far."""
-        return self._guard.refused if self._guard is not None else 0
+        """Attempts to connect without an allowed key, and requests without the token, so far."""
+        return self._strangers + (self._guard.refused if self._guard is not None else 0)
 
     def serve(self, daemon: "Daemon") -> None:
         """Answer what has come."""
@@ -62,15 +77,31 @@ class Control:
                 return  # whoever asked is gone
 
         try:
-            result = perform(daemon, decode_request(body), answer)
+            request = decode_request(body)
+            if self._token is not None and not self._token.matches(request.token):
+                answer(self._refuse(self._token), {})
+                return
+            result = perform(daemon, request, answer)
         except (CarsRtError, ValueError) as error:
             answer(str(error), {})
         else:
             if result is not None:
                 answer(None, result)
 
+    def _refuse(self, token: Token) -> str:
+        """Count a request without the token; what it is answered."""
+        self._strangers += 1
+        level = logging.WARNING if self._strangers == 1 else logging.DEBUG
+        log.log(level, "%s: a request without the token was refused; more are counted", self.address)
+        return (
+            f"this daemon answers only who gives its token: ask as the user who started it, or give the file "
+            f"{token.path} with --token"
+        )
+
     def close(self) -> None:
         """Give the last replies a moment to leave."""
+        if self._token is not None:
+            self._token.remove()
         if self._guard is not None:
             self._guard.close()
         self.socket.close(200)

@@ -105,7 +105,8 @@ class Daemon:
                 opened.append(self.preview)
             self.control: Control | None = None
             if settings.control != OFF:
-                self.control = Control(settings.control, access.control(settings.control))
+                keys = access.control(settings.control)
+                self.control = Control(settings.control, keys, access.control_token)
         except Exception:
             for each in opened:
                 each.close()

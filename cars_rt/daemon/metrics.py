@@ -78,7 +78,11 @@ def families(snapshot: Snapshot, age_s: float) -> Iterator[Metric]:
     yield _counter("cars_rt_engine_replacements", "Engines replaced after a failure.", s.engine_replacements)
     reloads = {"done": s.reloads, "failed": s.reloads_failed}
     yield _counters("cars_rt_reloads", "Models or engines changed on request.", "outcome", reloads)
-    yield _counter("cars_rt_connections_refused", "Attempts to connect without an allowed key.", s.refused)
+    yield _counter(
+        "cars_rt_connections_refused",
+        "Connections without an allowed key, requests without the token.",
+        s.refused,
+    )
     yield _counter("cars_rt_flight_alarms", "Alarms of the flight recorder.", s.flight_alarms)
     yield _counter("cars_rt_flight_files", "Files it has written.", s.flight_files)
     if s.gpu_memory_bytes is not None:

@@ -35,6 +35,7 @@ class Request:
 
     do: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    token: str | None = field(default=None, repr=False)  # the daemon's secret, which whoever asks must know
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ class Reply:
 
 def encode_request(request: Request) -> bytes:
     """The request as one message. Raises ProtocolError for one that no daemon would accept."""
-    packed: bytes = msgpack.packb({MAGIC: VERSION, "request": request.do, **request.arguments})
+    secret = {} if request.token is None else {"token": request.token}
+    packed: bytes = msgpack.packb({MAGIC: VERSION, "request": request.do, **secret, **request.arguments})
     decode_request(packed)
     return packed
 
@@ -71,7 +73,7 @@ def decode_request(part: Part) -> Request:
             arguments[name] = value
         else:
             raise ProtocolError(Fault.FIELD, f"{name} must be a {kind.__name__}")
-    return Request(do, arguments)
+    return Request(do, arguments, None if header.get("token") is None else _text(header, "token"))
 
 
 def encode_reply(reply: Reply) -> bytes:

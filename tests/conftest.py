@@ -1,0 +1,15 @@
+"""For all tests: nothing is written to the user's own folders."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tokens of daemons, also of those that a test kills, lie in a folder of this session."""
+    with pytest.MonkeyPatch.context() as patch:
+        if os.name == "posix":
+            patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
