@@ -4,11 +4,14 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cars_rt.client import AsyncClient, Client, NoDataError, Run, connect, connect_async
+    from cars_rt.client import AsyncClient, Client, ClientError, NoDataError, Run, connect, connect_async
     from cars_rt.physics.fitness import Flag
     from cars_rt.security import ClientKeys
 
-__all__ = ["AsyncClient", "Client", "ClientKeys", "Flag", "NoDataError", "Run", "connect", "connect_async"]
+__all__ = [
+    "AsyncClient", "Client", "ClientError", "ClientKeys", "Flag", "NoDataError", "Run", "connect",
+    "connect_async",
+]  # fmt: skip
 __version__ = version("cars-rt")
 
 
@@ -20,3 +23,8 @@ def __getattr__(name: str) -> Any:
 
         return Flag if name == "Flag" else getattr(client, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What is imported only when it is used is here, too."""
+    return sorted({*globals(), *__all__})

@@ -4,143 +4,41 @@ with cars_rt.connect("tcp://127.0.0.1:5556") as stream:
     for run in stream:
         for frame in run:
             print(frame.index, frame.raman.shape)
+
+One loop at a time reads a client; `close` may come from any thread. Whatever else is tried (two threads that
+read at once, two loops side by side, a client in a forked process or after `close`) raises ClientError:
+nothing is ever shared out silently.
 """
 
 import asyncio
-import logging
-import time
-from collections import deque
+import threading
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cars_rt.accounting import Ledger, Problem
-from cars_rt.protocol import Closed, End, Event, Frame, Reason, RunReader, Start, StreamName
+from cars_rt.protocol import Frame, Start, StreamName
+from cars_rt.reading import Loop, NoDataError, Reading, RunInfo
 from cars_rt.security import ClientKeys
-from cars_rt.stream import RAMAN_ADDRESS, Subscriber
+from cars_rt.source import ClientError, Source
+from cars_rt.stream import RAMAN_ADDRESS
 
-log = logging.getLogger("cars_rt.client")
+__all__ = [
+    "AsyncClient", "AsyncRun", "Client", "ClientError", "NoDataError", "Run", "RunInfo", "connect",
+    "connect_async",
+]  # fmt: skip
 
 STEP_S = 0.2  # how soon a timeout or a stop is noticed
-PATIENCE_S = 2.0  # after so long without a publisher, say so
-READ_AT_ONCE = 256  # messages per look at the socket
-
-
-class NoDataError(TimeoutError):
-    """Nothing came within the timeout; the text says whether anybody is publishing at all."""
-
-
-class Source:
-    """Events of one stream, and whether anybody is publishing. The base of both clients."""
-
-    def __init__(self, address: str, stream: StreamName, security: ClientKeys | None = None) -> None:
-        self.subscriber = Subscriber(address, stream, security=security)
-        self.reader = RunReader(stream)
-        self.quiet_since = time.monotonic()
-        self._reported: set[str] = set()
-        self._said = False
-        self._since = self.quiet_since
-
-    @property
-    def connected(self) -> bool:
-        """Whether a publisher is there, as of the last `pull`."""
-        return self.subscriber.connected
-
-    def pull(self, timeout_s: float) -> list[Event]:
-        """Events of the messages that are there, after waiting at most timeout_s for the first."""
-        self._watch()
-        events: list[Event] = []
-        for number in range(READ_AT_ONCE):
-            parts = self.subscriber.receive(0 if number else timeout_s)
-            if parts is None:
-                break
-            events += self.reader.read(parts)
-        if not events and self.reader.run is not None and self.subscriber.vanished:
-            log.warning("%s: the publisher vanished in mid-run", self.subscriber.address)
-            if closed := self.reader.interrupt(time.time_ns()):
-                events.append(closed)
-        if events:
-            self.quiet_since = time.monotonic()
-            if not self.connected:
-                self._watch()
-        for event in events:
-            if isinstance(event, Problem) and event.kind not in self._reported:
-                self._reported.add(event.kind)
-                log.warning("%s: %s: %s", self.subscriber.address, event.cause.value, event.text)
-            elif isinstance(event, Closed):  # one line of a kind and run; the ledger counts them all
-                self._reported.clear()
-        return events
-
-    def describe(self) -> str:
-        """Whether anybody is publishing, in a phrase."""
-        if self.subscriber.trouble:
-            return self.subscriber.trouble
-        if not self.connected:
-            return f"nobody publishes at {self.subscriber.address}"
-        return f"connected to {self.subscriber.address}, but no data came"
-
-    def close(self) -> None:
-        """Disconnect."""
-        self.subscriber.close()
-
-    def _watch(self) -> None:
-        before, now = self.subscriber.connected, self.subscriber.watch()
-        if now and (not before or self._said):
-            log.info("connected to %s", self.subscriber.address)
-            self._said = False
-        if before and not now:
-            self._since = time.monotonic()
-        patient = time.monotonic() - self._since > PATIENCE_S and not self.subscriber.trouble
-        if not now and not self._said and patient:
-            log.warning("nobody publishes at %s yet; waiting", self.subscriber.address)
-            self._said = True
-
-
-class RunInfo:
-    """One run: what its start message said, and after its last frame, how it ended."""
-
-    def __init__(self, start: Start) -> None:
-        self.start = start
-        self.end: End | None = None
-        self.ledger = Ledger()  # what arrived here and what did not; complete once `end` is set
-
-    @property
-    def run(self) -> str:
-        """The run's id."""
-        return self.start.run
-
-    @property
-    def raman_shift(self) -> NDArray[np.float64]:
-        """The axis (p,), cm-1."""
-        return self.start.raman_shift
-
-    @property
-    def complete(self) -> bool:
-        """Whether the run ended and every spectrum of it that was announced arrived."""
-        return self.end is not None and not self.ledger.lost
-
-    def __getattr__(self, name: str) -> Any:
-        """Everything else that start says: source, scan, exposure_s, model, ..."""
-        if name in Start.__dataclass_fields__:
-            return getattr(self.start, name)
-        raise AttributeError(name)
 
 
 class Run(RunInfo):
-    """A run to iterate over: its frames, until it ends."""
+    """A run to iterate over: its frames, until it ends. Read it before the next one is asked for."""
 
     def __init__(self, start: Start, client: "Client") -> None:
         super().__init__(start)
         self._client = client
 
     def __iter__(self) -> Iterator[Frame]:
-        while self.end is None:
-            frame = self._client._frame(self)
-            if frame is not None:
-                yield frame
+        return _Frames(self._client, self)
 
 
 class AsyncRun(RunInfo):
@@ -150,75 +48,27 @@ class AsyncRun(RunInfo):
         super().__init__(start)
         self._client = client
 
-    async def __aiter__(self) -> AsyncIterator[Frame]:
-        while self.end is None:
-            frame = await self._client._frame(self)
-            if frame is not None:
-                yield frame
+    def __aiter__(self) -> AsyncIterator[Frame]:
+        return _AsyncFrames(self._client, self)
 
 
-class _Queue:
-    """What both clients do with events once they are here."""
-
-    def __init__(self, source: Source, timeout_s: float | None) -> None:
-        self._source = source
-        self._timeout_s = timeout_s
-        self._events: deque[Event] = deque()
-
-    @property
-    def connected(self) -> bool:
-        """Whether a publisher is there, as of the last look."""
-        return self._source.connected
-
-    def _next(self) -> Start | Frame | Closed | None:
-        while self._events:
-            event = self._events.popleft()
-            if not isinstance(event, Problem):
-                return event
-        return None
-
-    def _overdue(self) -> NoDataError | None:
-        quiet = time.monotonic() - self._source.quiet_since
-        if self._timeout_s is not None and quiet > self._timeout_s:
-            return NoDataError(f"{self._source.describe()} within {self._timeout_s:g} s")
-        return None
-
-    def _frame_of(self, run: RunInfo, event: Start | Frame | Closed | None) -> Frame | None:
-        match event:
-            case Frame() if event.run == run.run:
-                return event
-            case Closed() if event.end.run == run.run:
-                run.end, run.ledger = event.end, event.ledger
-            case Start():  # another run: this one's end was read by somebody else's iteration
-                self._events.appendleft(event)
-                run.end = End(event.stream, run.run, event.time_ns, 0, 0, Reason.INTERRUPTED)
-        return None
-
-
-class Client(_Queue):
+class Client(Reading):
     """Iterate over it for runs; leave it, or call close, to disconnect."""
 
     def __iter__(self) -> Iterator[Run]:
-        while True:
-            event = self._wait()
-            if isinstance(event, Start):
-                yield Run(event, self)
+        return _Runs(self)
 
-    def close(self) -> None:
-        """Disconnect."""
-        self._source.close()
+    def _mind(self) -> threading.Thread:
+        return threading.current_thread()
 
-    def _wait(self) -> Start | Frame | Closed:
-        while True:
-            event = self._next()
-            if event is not None:
-                return event
-            self._events += self._source.pull(STEP_S)
-            if not self._events and (error := self._overdue()):
-                raise error
+    def _made(self, start: Start) -> Run:
+        return Run(start, self)
 
-    def _frame(self, run: RunInfo) -> Frame | None:
-        return self._frame_of(run, self._wait())
+    def _more(self) -> None:
+        """Wait a little for events."""
+        self._source.fill(self._events, STEP_S)
+        if not self._events and not self._source.closed:
+            self._overdue()
 
     def __enter__(self) -> Self:
         return self
@@ -227,43 +77,134 @@ class Client(_Queue):
         self.close()
 
 
-class AsyncClient(_Queue):
+class _Runs(Loop, Iterator[Run]):
+    def __init__(self, client: Client) -> None:
+        super().__init__()
+        self._client = client
+
+    def __next__(self) -> Run:
+        client = self._client
+        client._enter(self, threading.get_ident())
+        try:
+            while (found := client._found(None)) is None and not client._over:
+                client._more()
+        finally:
+            client._turn.give()
+        if found is None:
+            raise StopIteration
+        assert isinstance(found, Run)
+        return found
+
+
+class _Frames(Loop, Iterator[Frame]):
+    run: RunInfo
+
+    def __init__(self, client: Client, run: Run) -> None:
+        super().__init__(run)
+        self._client = client
+
+    def __next__(self) -> Frame:
+        client, run = self._client, self.run
+        if run.end is None or run.passed_over:
+            client._enter(self, threading.get_ident())
+            try:
+                while run.end is None:
+                    found = client._found(run)
+                    if type(found) is Frame:
+                        return found
+                    if run.end is None:
+                        client._more()
+            finally:
+                client._turn.give()
+        raise StopIteration
+
+
+class AsyncClient(Reading):
     """As Client, for `async with` and `async for`.
 
     It waits in a thread, one look at a time, and so works with every event loop on every system.
     """
 
-    _look: asyncio.Future[list[Event]] | None = None  # under way; outlives a wait that is cancelled
+    _look: asyncio.Future[None] | None = None  # under way; outlives a wait that is cancelled
 
-    async def __aiter__(self) -> AsyncIterator[AsyncRun]:
-        while True:
-            event = await self._wait()
-            if isinstance(event, Start):
-                yield AsyncRun(event, self)
+    @property
+    def _looking(self) -> bool:
+        look = self._look
+        return look is not None and not look.done() and not look.get_loop().is_closed()
 
-    async def _wait(self) -> Start | Frame | Closed:
-        while True:
-            event = self._next()
-            if event is not None:
-                return event
-            if self._look is None:
-                self._look = asyncio.ensure_future(asyncio.to_thread(self._source.pull, STEP_S))
-            events = await asyncio.shield(self._look)
-            self._look = None
-            self._events += events
-            if not self._events and (error := self._overdue()):
-                raise error
+    def __aiter__(self) -> AsyncIterator[AsyncRun]:
+        return _AsyncRuns(self)
 
-    async def _frame(self, run: RunInfo) -> Frame | None:
-        return self._frame_of(run, await self._wait())
+    def _mind(self) -> asyncio.Task[Any] | None:
+        return asyncio.current_task()
+
+    def _made(self, start: Start) -> AsyncRun:
+        return AsyncRun(start, self)
+
+    async def _more(self) -> None:
+        """Wait a little for events."""
+        look, loop = self._look, asyncio.get_running_loop()
+        if look is None or look.get_loop() is not loop:
+            look = asyncio.ensure_future(asyncio.to_thread(self._source.fill, self._events, STEP_S))
+            self._look = look
+        try:
+            await asyncio.shield(look)
+        finally:
+            if look.done():
+                self._look = None
+        if not self._events and not self._source.closed:
+            self._overdue()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        if self._look is not None:  # cancelled: the thread still has the socket
-            await asyncio.wait([self._look])
-        self._source.close()
+        self.close()
+        look = self._look
+        if look is not None and look.get_loop() is asyncio.get_running_loop():
+            await asyncio.wait([look])  # cancelled: the thread still has the socket
+
+
+class _AsyncRuns(Loop, AsyncIterator[AsyncRun]):
+    def __init__(self, client: AsyncClient) -> None:
+        super().__init__()
+        self._client = client
+
+    async def __anext__(self) -> AsyncRun:
+        client = self._client
+        client._enter(self, asyncio.current_task())
+        try:
+            while (found := client._found(None)) is None and not client._over:
+                await client._more()
+        finally:
+            client._turn.give()
+        if found is None:
+            raise StopAsyncIteration
+        assert isinstance(found, AsyncRun)
+        return found
+
+
+class _AsyncFrames(Loop, AsyncIterator[Frame]):
+    run: RunInfo
+
+    def __init__(self, client: AsyncClient, run: AsyncRun) -> None:
+        super().__init__(run)
+        self._client = client
+
+    async def __anext__(self) -> Frame:
+        client, run = self._client, self.run
+        if run.end is None or run.passed_over:
+            client._enter(self, asyncio.current_task())
+            try:
+                while run.end is None:
+                    found = client._found(run)
+                    if type(found) is Frame:
+                        return found
+                    if run.end is None:
+                        await client._more()
+            finally:
+                client._turn.give()
+        raise StopAsyncIteration
 
 
 def connect(
@@ -278,6 +219,12 @@ def connect(
     Returns at once; the publisher may appear later. With a timeout (s), waiting longer than that for
     data raises NoDataError. A publisher with keys wants security=ClientKeys.load("me.key", "daemon.pub").
     Raises StreamError for an impossible address.
+
+    One thread reads the client at a time, through one loop over runs and one over the frames of the run; it
+    need not be the thread that connected. `close` may come from any thread, or from a signal handler. After
+    Ctrl-C, iterate again to go on with what comes after the frame that the loop was at. Two threads, tasks
+    or loops at once, a run whose frames went by, a client that is closed, and one in a forked process raise
+    ClientError. Another process, forked or spawned, connects for itself.
     """
     return Client(Source(address, stream, security), timeout)
 
@@ -289,5 +236,5 @@ def connect_async(
     timeout: float | None = None,
     security: ClientKeys | None = None,
 ) -> AsyncClient:
-    """As `connect`, for asyncio."""
+    """As `connect`, for asyncio. One task reads it at a time."""
     return AsyncClient(Source(address, stream, security), timeout)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cars_rt.access import RecorderAccess
-from cars_rt.client import Source
 from cars_rt.protocol import Closed, Event, Frame, Reason, Start, StreamName
 from cars_rt.recording import (
     Recording,
@@ -17,6 +16,7 @@ from cars_rt.recording import (
     refuse_unwritable,
 )
 from cars_rt.security import ClientKeys
+from cars_rt.source import Source
 from cars_rt.stream import RAMAN_ADDRESS
 
 log = logging.getLogger("cars_rt.recorder")

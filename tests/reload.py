@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from cars_rt.client import Source
 from cars_rt.demo.processes import Program, free_addresses
 from cars_rt.engines.model import SHIPPED
 from cars_rt.protocol import Closed, Frame
 from cars_rt.remote import Remote, RemoteError
+from cars_rt.source import Source
 
 SETTLE_S = 3.0  # before the first swap and after the last one
 BETWEEN_S = 1.0

@@ -11,10 +11,10 @@ import pytest
 from helpers import AXIS, PATIENCE_S, Published, a_frame, a_start, an_end, spectra_of, wait_until
 
 import cars_rt
-from cars_rt import client
+from cars_rt import source as sources
 from cars_rt.demo.processes import free_addresses
 from cars_rt.protocol import Reason
-from cars_rt.stream import StreamError
+from cars_rt.stream import StreamError, Subscriber
 
 COUNTS = {"first": spectra_of(20), "second": spectra_of(7, AXIS[:50])}
 
@@ -168,9 +168,9 @@ def test_waiting_for_nobody_is_said_and_so_is_the_connection(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(client, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(sources, "PATIENCE_S", 0.1)
     (address,) = free_addresses(1)
-    source = client.Source(address, "raw")
+    source = sources.Source(address, "raw")
     try:
 
         def said(text: str) -> bool:
@@ -178,7 +178,7 @@ def test_waiting_for_nobody_is_said_and_so_is_the_connection(
             return text in caplog.text
 
         wait_until(lambda: said(f"nobody publishes at {address} yet; waiting"))
-        with client.Subscriber(address, "raw"), cars_rt.stream.Publisher(address, "raw"):
+        with Subscriber(address, "raw"), cars_rt.stream.Publisher(address, "raw"):
             wait_until(lambda: said(f"connected to {address}"))
             assert source.connected
     finally:

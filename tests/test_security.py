@@ -30,7 +30,6 @@ from helpers import (
 import cars_rt
 from cars_rt import keys
 from cars_rt.access import ClientAccess, DaemonAccess, PublisherAccess, RecorderAccess
-from cars_rt.client import Source
 from cars_rt.demo.processes import free_addresses
 from cars_rt.keys import AllowList, KeysError, read_pair, read_public
 from cars_rt.protocol import MAX_PAYLOAD_BYTES, StreamName
@@ -44,6 +43,7 @@ from cars_rt.security import (
     secure_server,
     why_refused,
 )
+from cars_rt.source import Source
 from cars_rt.stream import Publisher, StreamError, Subscriber
 
 posix = pytest.mark.skipif(os.name != "posix", reason="file modes")

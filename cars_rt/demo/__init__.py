@@ -11,12 +11,12 @@ from typing import Any
 from rich.live import Live
 from rich.table import Table
 
-from cars_rt.client import Source
 from cars_rt.console import EXIT_ERROR, EXIT_INCOMPLETE, Logging, Rate, Terminal, start_logging, stopping
 from cars_rt.demo.display import Display
 from cars_rt.demo.processes import DemoError, Program, free_addresses
 from cars_rt.demo.report import agreement, picture
 from cars_rt.protocol import Closed, Frame, Start
+from cars_rt.source import Source
 
 TRUTH_EVERY = 8  # the truth of so many spectra is plenty for a median, and an eighth of the disk
 REFRESH_S = 0.5

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Self, cast
 
@@ -142,7 +143,8 @@ class Subscriber:
 
     def close(self) -> None:
         """Close at once; unread messages are discarded."""
-        self.socket.disable_monitor()
+        with suppress(zmq.ZMQError):  # somebody ended the context, which waits for these two
+            self.socket.disable_monitor()
         self.monitor.close(0)
         self.socket.close(0)
 

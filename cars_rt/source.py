@@ -1,0 +1,165 @@
+"""Events of one stream, and whether anybody is publishing: what clients, recorder and display read from."""
+
+import logging
+import threading
+import time
+from collections import deque
+
+import zmq
+
+from cars_rt.accounting import Problem
+from cars_rt.errors import CarsRtError
+from cars_rt.protocol import Closed, Event, RunReader, StreamName
+from cars_rt.security import ClientKeys
+from cars_rt.stream import Subscriber
+from cars_rt.stream.turn import Turn, Uninterrupted
+
+log = logging.getLogger("cars_rt.client")
+
+PATIENCE_S = 2.0  # after so long without a publisher, say so
+READ_AT_ONCE = 256  # messages per look at the socket
+
+
+class ClientError(CarsRtError, RuntimeError):
+    """Used by two at once, after close or in a forked process: the text says which, and what to do."""
+
+
+class Source:
+    """One connection to a stream. One thread at a time may pull; `close` may come from any.
+
+    Raises StreamError for an impossible address.
+    """
+
+    def __init__(self, address: str, stream: StreamName, security: ClientKeys | None = None) -> None:
+        self.subscriber = Subscriber(address, stream, security=security)
+        self.reader = RunReader(stream)
+        self.quiet_since = time.monotonic()
+        self._turn = Turn(self.subscriber.close)
+        self._torn = False  # whether an exception came while a message was read
+        self._reported: set[str] = set()
+        self._said = False
+        self._since = self.quiet_since
+
+    @property
+    def connected(self) -> bool:
+        """Whether a publisher is there, as of the last `pull`."""
+        return self.subscriber.connected
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._turn.closed
+
+    @property
+    def forked(self) -> bool:
+        """Whether this process is a fork of the one that connected."""
+        return self._turn.forked
+
+    def pull(self, timeout_s: float) -> list[Event]:
+        """As `fill`; the events alone."""
+        events: deque[Event] = deque()
+        self.fill(events, timeout_s)
+        return list(events)
+
+    def fill(self, events: deque[Event], timeout_s: float) -> None:
+        """Append events of the messages that are there, after waiting at most timeout_s for the first.
+
+        Nothing once it is closed. Raises ClientError in a forked process or while another thread pulls.
+        """
+        if self.forked:
+            raise ClientError(
+                f"this client of {self.subscriber.address} was connected by another process, of which this "
+                "one is a fork: connect here anew"
+            )
+        if not self._turn.take(threading.get_ident()):
+            if self.closed:
+                return
+            raise ClientError(
+                f"another thread is reading {self.subscriber.address} through this client at this moment: "
+                "let one thread read, or give each thread a client of its own"
+            )
+        try:
+            if not self.closed:
+                self._fill(events, timeout_s)
+        except zmq.ZMQError as error:
+            self._turn.close()
+            raise ClientError(
+                f"the connection to {self.subscriber.address} is gone, since this program ended ZeroMQ's "
+                f"context or its sockets ({error}): connect again"
+            ) from None
+        finally:
+            self._turn.give()
+
+    def describe(self) -> str:
+        """Whether anybody is publishing, in a phrase."""
+        if self.subscriber.trouble:
+            return self.subscriber.trouble
+        if not self.connected:
+            return f"nobody publishes at {self.subscriber.address}"
+        return f"connected to {self.subscriber.address}, but no data came"
+
+    def close(self) -> None:
+        """Disconnect. Another thread that is pulling stops within its timeout, and disconnects then."""
+        self._turn.close()
+
+    def _fill(self, events: deque[Event], timeout_s: float) -> None:
+        if self._torn:
+            self._turn.close()
+            raise ClientError(
+                f"reading {self.subscriber.address} was broken off in the middle of a message by an "
+                "exception from outside: connect again"
+            )
+        with Uninterrupted():
+            self._watch()
+        if timeout_s and not self.subscriber.socket.poll(int(timeout_s * 1e3)):
+            self._note_silence(events)
+            return
+        with Uninterrupted():
+            self._torn = True
+            self._read(events)
+            self._torn = False
+
+    def _read(self, events: deque[Event]) -> None:
+        read = 0
+        for _ in range(READ_AT_ONCE):
+            parts = self.subscriber.receive()
+            if parts is None:
+                break
+            read += 1
+            for event in self.reader.read(parts):
+                events.append(event)
+                if isinstance(event, Problem):
+                    self._report(event)
+                elif isinstance(event, Closed):  # one line of a kind and run; the ledger counts them all
+                    self._reported.clear()
+        if not read:
+            self._note_silence(events)
+            return
+        self.quiet_since = time.monotonic()
+        if not self.connected:
+            self._watch()
+
+    def _note_silence(self, events: deque[Event]) -> None:
+        if self.reader.run is not None and self.subscriber.vanished:
+            log.warning("%s: the publisher vanished in mid-run", self.subscriber.address)
+            if closed := self.reader.interrupt(time.time_ns()):
+                events.append(closed)
+                self._reported.clear()
+                self.quiet_since = time.monotonic()
+
+    def _report(self, problem: Problem) -> None:
+        if problem.kind not in self._reported:
+            self._reported.add(problem.kind)
+            log.warning("%s: %s: %s", self.subscriber.address, problem.cause.value, problem.text)
+
+    def _watch(self) -> None:
+        before, now = self.subscriber.connected, self.subscriber.watch()
+        if now and (not before or self._said):
+            log.info("connected to %s", self.subscriber.address)
+            self._said = False
+        if before and not now:
+            self._since = time.monotonic()
+        patient = time.monotonic() - self._since > PATIENCE_S and not self.subscriber.trouble
+        if not now and not self._said and patient:
+            log.warning("nobody publishes at %s yet; waiting", self.subscriber.address)
+            self._said = True

@@ -1,0 +1,74 @@
+"""Whose turn it is with a socket: one thread at a time, and only in the process that opened it.
+
+libzmq checks none of this. Two threads in one socket share its messages among them or end the whole program
+by an assertion, and a forked process waits for ever for the threads that it did not inherit.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Hashable
+from types import FrameType
+
+
+class Turn:
+    """Taken and given back around each use; `close` may come from any thread, and from a signal handler.
+
+    dispose: what closes the socket; called once, by whoever has the last turn, never in a forked process.
+    """
+
+    def __init__(self, dispose: Callable[[], None] = lambda: None) -> None:
+        self.closed = False
+        self._dispose: Callable[[], None] | None = dispose
+        self._pid = os.getpid()
+        # setdefault claims and names the owner in one step, which no signal can come between.
+        self._held: dict[str, Hashable] = {}
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a copy in another process than the one that made it."""
+        return os.getpid() != self._pid
+
+    def take(self, who: Hashable) -> bool:
+        """Whether it is the turn of `who` now. What it had already, it keeps."""
+        return self._held.setdefault("by", who) == who
+
+    def give(self) -> None:
+        """Give the turn back; whoever asked to close meanwhile gets it done."""
+        self._held.pop("by", None)
+        if self.closed:
+            self.close()
+
+    def close(self) -> None:
+        """Let nobody have a turn any more. Disposes now, or at the end of the turn that is under way."""
+        self.closed = True
+        if self.forked or not self.take(object()):
+            return
+        dispose, self._dispose = self._dispose, None
+        self._held.pop("by", None)
+        if dispose is not None:
+            dispose()
+
+
+class Uninterrupted:
+    """Within it, Ctrl-C waits: a message that was half read would be lost without a word."""
+
+    __slots__ = ("_before", "_frame", "_number")
+
+    def __enter__(self) -> None:
+        self._before: Callable[[int, FrameType | None], object] | None = None
+        self._number = 0
+        if threading.current_thread() is threading.main_thread():
+            before = signal.getsignal(signal.SIGINT)
+            if callable(before):
+                self._before = before
+                signal.signal(signal.SIGINT, self._note)
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+            if self._number:
+                self._before(self._number, self._frame)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._number, self._frame = number, frame
