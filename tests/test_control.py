@@ -295,6 +295,22 @@ def test_preview_shows_every_band_of_every_spectrum_and_the_latest_one() -> None
     assert preview.starts[0].scan == (41, 10) and preview.closed[0].end.spectra == 400
 
 
+@pytest.mark.parametrize("pixels", [4097, 65_536])
+def test_run_of_many_pixels_has_a_preview(pixels: int) -> None:
+    axis = np.linspace(400, 4000, pixels)
+    with line(engine="passthrough") as (source, daemon, results, _):
+        assert daemon.preview is not None
+        with Collected(daemon.preview.publisher.address, "preview") as preview:
+            wait_until(lambda: daemon.preview and daemon.preview.publisher.subscribers == 1)
+            source.publisher.open(a_start(axis=axis, block=2))
+            for number in range(3):
+                counts = spectra_of(2, axis, 2 * number)
+                assert source.publisher.send(a_frame(number, counts), PATIENCE_S)
+            source.publisher.end(an_end(3, 6))
+            assert results.ends().spectra == preview.ends().spectra == 6
+    assert preview.starts[0].pixels == pixels and preview.frames[-1].arrays["latest_raman"].size == pixels
+
+
 def test_preview_that_nobody_reads_does_not_slow_the_results() -> None:
     axis = np.linspace(600, 2400, 1500)
     counts = spectra_of(64, axis)
@@ -339,6 +355,8 @@ def test_pause_reads_nothing_and_resume_loses_nothing() -> None:
         (msgpack.packb({"cars_rt": 1, "request": "bands", "bands": 7}), "bands must be a list"),
         (msgpack.packb({"cars_rt": 1, "request": "bands", "bands": [1]}), "each of bands must be"),
         (msgpack.packb({"cars_rt": 1, "request": "bands", "bands": [["a", 2, 1]]}), "low and high"),
+        (msgpack.packb({"cars_rt": 1, "request": "bands", "bands": [["a", 1, 2]] * 33}), "1 to 32 bands"),
+        (msgpack.packb({"cars_rt": 1, "request": "bands", "bands": []}), "1 to 32 bands"),
         (msgpack.packb({"cars_rt": 1, "request": "dark", "do": "jump"}), "dark knows start, stop and clear"),
         (b"", "the header is not msgpack"),
     ],

@@ -10,7 +10,7 @@ import zmq
 from cars_rt.daemon.compute import Answer
 from cars_rt.daemon.plain import plain
 from cars_rt.errors import CarsRtError
-from cars_rt.protocol import check_band
+from cars_rt.protocol import MAX_BANDS, check_band
 from cars_rt.protocol.control import Reply, Request, decode_request, encode_reply
 from cars_rt.protocol.limits import MAX_HEADER_BYTES
 from cars_rt.security import Access
@@ -178,5 +178,7 @@ def _bands(daemon: "Daemon", bands: list[Any] | None) -> Mapping[str, Any]:
     if bands is not None:
         if not all(isinstance(each, list) and len(each) == 3 for each in bands):
             raise ValueError("each of bands must be [name, low, high]")
+        if not 0 < len(bands) <= MAX_BANDS:
+            raise ValueError(f"1 to {MAX_BANDS} bands can be computed, not {len(bands)}")
         preview.set_bands([check_band(*each) for each in bands])
     return {"bands": [list(band) for band in preview.bands]}

@@ -12,7 +12,7 @@ from cars_rt.daemon.settings import SettingsError
 from cars_rt.daemon.worker import Computed
 from cars_rt.engines.base import Slab
 from cars_rt.physics.fitness import Flags
-from cars_rt.protocol import FLAGS, MAX_BLOCK, Band, End, Frame, Start, check_band
+from cars_rt.protocol import FLAGS, MAX_BLOCK, MAX_PAYLOAD_BYTES, Band, End, Frame, Start, check_band
 from cars_rt.security import Access
 from cars_rt.stream import Publisher
 
@@ -54,6 +54,7 @@ class Preview:
         self._wanted = self.bands
         self.weights: NDArray[np.float32] | None = None  # (pixels, bands), while a run is open
         self._start: Start | None = None
+        self._block = MAX_BLOCK  # spectra in one message
         self._ledger = Ledger()
         self._pieces: list[Piece] = []
         self._latest: tuple[Slab, Slab] | None = None
@@ -76,7 +77,9 @@ class Preview:
         self._start = start
         self._weigh(start)
         self._ledger = Ledger()
-        self.publisher.open(replace(start, stream="preview", block=MAX_BLOCK), self._ledger)
+        # A start is judged by its pixels, whatever its frames hold: no block of theirs exceeds a message.
+        self._block = min(MAX_BLOCK, MAX_PAYLOAD_BYTES // (start.pixels * np.dtype(np.float32).itemsize))
+        self.publisher.open(replace(start, stream="preview", block=self._block), self._ledger)
 
     def _weigh(self, start: Start) -> None:
         low, high = float(start.raman_shift.min()), float(start.raman_shift.max())
@@ -115,8 +118,8 @@ class Preview:
         latest = {"latest_counts": counts, "latest_raman": raman}
         pieces, self._pieces = _joined(self._pieces), []
         for first, bands, values, flags, made_by in pieces:
-            for begin in range(0, len(values), MAX_BLOCK):
-                part = slice(begin, begin + MAX_BLOCK)
+            for begin in range(0, len(values), self._block):
+                part = slice(begin, begin + self._block)
                 self.publisher.send(
                     Frame(
                         stream="preview",
