@@ -1,10 +1,12 @@
 """Subscribers that are too slow and publishers that vanish: nobody else pays for them."""
 
+import threading
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import zmq
 from helpers import (
     LOCAL,
     PATIENCE_S,
@@ -121,18 +123,20 @@ def test_daemon_goes_on_for_the_others_when_one_stops_reading(overload: Overload
     counts = spectra_of(block, axis)
     with (
         Published() as source,
-        daemon_in_thread(source.address, overload=overload, buffer_mb=64, stall_s=0.2) as daemon,
+        daemon_in_thread(source.address, overload=overload, buffer_mb=64, stall_s=1) as daemon,
         Collected(daemon.publisher.address) as quick,
         Collected(daemon.publisher.address) as slow,
     ):
         source.wait()
         wait_until(lambda: daemon.publisher.subscribers == 2)
+        reading = threading.Thread(target=quick.ends)
+        reading.start()
         source.publisher.open(a_start(axis=axis, block=block))
         for sequence in range(frames):
             assert source.publisher.send(a_frame(sequence, counts), PATIENCE_S)
         source.publisher.end(an_end(frames, frames * block))
         assert source.publisher.flush(PATIENCE_S)
-        quick.ends()
+        reading.join(PATIENCE_S)
         wait_until(lambda: daemon.runs)
         assert not quick.problems and not quick.closed[0].end.lost
         (receipt,) = daemon.receipts
@@ -189,3 +193,57 @@ def test_recorder_does_not_wait_for_ever_for_a_stream_that_never_begins(
     assert recorded.rows == {"raw": 10} and not recorded.complete
     with h5py.File(recorded.path) as file:
         assert not file.attrs["complete"] and len(file["raw/counts"]) == 10
+
+
+def test_nothing_that_was_bound_gets_a_new_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+    """libzmq 4.3.5 tells it to connections that are just ending, too, and the process dies of it."""
+    bound: set[int] = set()
+    late: list[int] = []
+    bind, setting = zmq.Socket.bind, zmq.Socket.setsockopt
+
+    def noted(socket: zmq.Socket[bytes], address: str) -> object:
+        bound.add(id(socket))
+        return bind(socket, address)
+
+    def watched(socket: zmq.Socket[bytes], option: int, value: int | bytes) -> None:
+        if id(socket) in bound and option in (zmq.SNDHWM, zmq.RCVHWM):
+            late.append(option)
+        setting(socket, option, value)
+
+    monkeypatch.setattr(zmq.Socket, "bind", noted)
+    monkeypatch.setattr(zmq.Socket, "setsockopt", watched)
+    with Published() as source, Collected(source.address, "raw") as results:
+        source.wait()
+        for run in ("run-1", "run-2"):
+            source.run(run, spectra_of(20))
+        results.ends(2)
+    assert bound and not late
+
+
+@pytest.mark.parametrize("when", ["before the run", "in the run"])
+def test_a_subscriber_that_reads_nothing_costs_no_more_than_the_buffer(when: str) -> None:
+    """Whenever it came: ZeroMQ bounds its queue in messages, and they are large."""
+    block, buffer_mb = 64, 8
+    counts = np.zeros((block, len(WIDE)), np.float32)  # 1 MB
+    with (
+        Publisher(LOCAL, "raw", buffer_mb=buffer_mb, overload="drop-newest", stall_s=0) as publisher,
+        zmq.Context() as context,
+        context.socket(zmq.SUB) as idle,
+    ):
+        for option, value in ((zmq.RCVHWM, 1), (zmq.RCVBUF, 65_536), (zmq.LINGER, 0)):
+            idle.setsockopt(option, value)
+        idle.subscribe("raw.")
+        if when == "before the run":
+            idle.connect(publisher.address)
+            assert publisher.wait_for_subscribers(1, PATIENCE_S)
+        ledger = Ledger()
+        publisher.open(a_start(axis=WIDE, dtype="float32", block=block), ledger)
+        if when == "in the run":
+            idle.connect(publisher.address)
+            assert publisher.wait_for_subscribers(1, PATIENCE_S)
+        for number in range(100):
+            publisher.send(a_frame(number, counts))
+        kept = ledger.frames + publisher.waiting // block  # also what lies in the system's own buffers
+        publisher.surrender()
+        publisher.close(0)
+    assert ledger.lost["overload"] and kept * counts.nbytes < 3 * buffer_mb * 1e6

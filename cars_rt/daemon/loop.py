@@ -10,6 +10,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import zmq
 
@@ -113,7 +114,7 @@ class Daemon:
             raise
         self.pipeline = Pipeline(self.compute, self.publisher, self.preview)
         control = [] if self.control is None else [(self.control.socket, int(zmq.POLLIN))]
-        self._without_raw = [(self.compute.socket, int(zmq.POLLIN)), *control]
+        self._without_raw: list[tuple[Any, int]] = [(self.compute.socket, int(zmq.POLLIN)), *control]
         self._everything = [*self._without_raw, (self.subscriber.socket, int(zmq.POLLIN))]
 
     @property
@@ -159,14 +160,18 @@ class Daemon:
         """Wait for something to do, and do it. True if a message came."""
         raw, done = self.subscriber.socket, self.compute.socket
         wanted = self._everything if reading and self._can_read else self._without_raw
+        if self.publisher.blocked:
+            wanted = [*wanted, (self.publisher.wake, int(zmq.POLLIN))]
         blocked = self.publisher.blocked or self.pipeline.waiting
         self._mark(Phase.CONTROL)
         # As a zmq.Poller, without its look at flags: every turn comes by here.
-        ready = {socket for socket, _ in zmq.zmq_poll(wanted, int(1e3 * (RETRY_S if blocked else timeout_s)))}
+        ready = {socket for socket, _ in zmq.zmq_poll(wanted, int(1e3 * timeout_s))}
         self._mark(Phase.COMPUTE if self.pipeline.computing else Phase.BLOCKED if blocked else Phase.IDLE)
         if done in ready:
             self.compute.ring()
             self._collect()
+        if self.publisher.blocked:
+            self.publisher.serve()
         self.pipeline.submit(self._block)  # first of all: the engine shall not wait while results are sent
         self._mark(Phase.CONTROL)
         self.pipeline.send(self.ledger.total_lost if self.ledger.lost else 0)

@@ -22,10 +22,13 @@ log = logging.getLogger("cars_rt.stream")
 
 BUFFER_MB = 256  # at a publisher, for each subscriber: more than a minute of a camera at 1 kHz
 NOW, MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
-ZEROMQ_BYTES = 16_000_000  # of the buffer, at most so much lies in ZeroMQ's queue of each subscriber
+UNSENT = 4, 64  # messages in ZeroMQ's queue of each subscriber, at least and at most,
+UNSENT_SHARE = 4, 1_000_000  # so that they take a fourth of the buffer if each has so many bytes
 STALL_S = 10.0  # a subscriber that has taken nothing for so long has stopped reading
 LOOK_S = 0.005  # between two looks for new subscribers, which cost as much as several messages
 RETRY_S = 0.001  # how soon a send is tried again when a subscriber has no room
+WAIT_S = 0.1  # between two looks at whether a subscriber has stalled
+MOMENT_S = 0.001  # so long, waiting for ZeroMQ's thread costs less than copying a frame into our queue
 
 #: What a publisher does when a subscriber is too slow and its queue full.
 Overload: TypeAlias = Literal["block", "drop-oldest", "drop-newest"]
@@ -74,8 +77,8 @@ class Publisher:
         self.stalls = 0  # how often a subscriber was found to have stopped reading
         self.frames_sent = self.spectra_sent = 0  # in all runs
         self._overload, self._stall_s, self._cause = overload, stall_s, cause
-        self._limit = int(buffer_mb * 1e6)  # bytes, ZeroMQ's queue and ours together
-        self._bounded = False  # whether ZeroMQ's queue has its limit
+        self._limit = self._room = int(buffer_mb * 1e6)  # bytes: ZeroMQ's queue and ours together; ours
+        self._unsent = min(max(self._limit // (UNSENT_SHARE[0] * UNSENT_SHARE[1]), UNSENT[0]), UNSENT[1])
         self._queue: deque[_Waiting] = deque()
         self._queued = self._waiting = 0  # bytes and spectra of it
         self._start: Start | None = None  # of the run on the wire, kept for late subscribers
@@ -94,6 +97,10 @@ class Publisher:
         # Without the look at options of draft sockets, which costs as much as sending a small part.
         self._send_part = super(zmq.Socket, self.socket).send
         self._writer = FrameWriter()
+        # Never after the address is bound: libzmq 4.3.5 tells a new mark also to a connection that is just
+        # ending, and writes into memory that was freed. It counts messages, memory is what must be bounded:
+        # so it is small, and the larger part of the buffer is ours.
+        self.socket.setsockopt(zmq.SNDHWM, self._unsent)
         self.socket.setsockopt(zmq.XPUB_NODROP, 1)
         # A subscription takes effect only when `serve` has seen it: the start comes before any frame.
         self.socket.setsockopt(zmq.XPUB_MANUAL, 1)
@@ -107,6 +114,8 @@ class Publisher:
             self.close(0)
             raise
         self.address = cast(bytes, self.socket.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
+        #: Readable when `serve` may have something to do.
+        self.wake = cast(int, self.socket.getsockopt(zmq.FD))
 
     @property
     def sequence(self) -> int:
@@ -172,7 +181,7 @@ class Publisher:
                 return True
             if (left := deadline - time.monotonic()) <= 0:
                 return False
-            time.sleep(min(RETRY_S, left))
+            self._wait(left)
 
     def end(self, end: End | Callable[[], End]) -> None:
         """End the run, after what still waits. A function is asked for the totals when their turn comes."""
@@ -188,7 +197,7 @@ class Publisher:
             if self._say_again or not self._send_waiting(first):
                 if (left := deadline - time.monotonic()) <= 0:
                     return False
-                time.sleep(min(RETRY_S, left))
+                self._wait(left)
                 if self._say_again:
                     self.serve()
             else:
@@ -254,7 +263,7 @@ class Publisher:
         if self._surrendered:
             self._drop(frame, self._newest)
             return True
-        while self._queued and self._queued + size > self._limit:
+        while self._queued and self._queued + size > self._room:
             if self._overload == "block":
                 return False
             if self._overload == "drop-newest":
@@ -298,10 +307,10 @@ class Publisher:
                     frame = replace(frame, time_out_ns=time.time_ns())
                 return self._send(frame, waiting.payload)
             case Start() as start:
-                self._bound_queue(start)
                 if not self._put(encode(start), last=True):
                     return False
                 self._start, self._ledger = start, waiting.ledger
+                self._room = max(self._limit - self._unsent * message_bytes(start), self._limit // 2)
                 self._sequence, self._index = start.sequence, start.index
                 self._say_again = False
             case make:
@@ -333,9 +342,7 @@ class Publisher:
 
         last: after `surrender`, who has no room for it does without.
         """
-        try:
-            self._send_now(parts)
-        except zmq.Again:
+        if not self._try(parts):
             if not (last and self._surrendered) and not self._stalled():
                 return False
             # ZeroMQ now passes over whoever is full, from this message on until it has read again.
@@ -345,6 +352,28 @@ class Publisher:
             self.socket.setsockopt(zmq.XPUB_NODROP, 1)
         self._refused_at = None
         return True
+
+    def _try(self, parts: Sequence[Part | zmq.Frame]) -> bool:
+        """Whether all subscribers had room, at once or after a moment."""
+        for wait_s in (0.0,) if self._queue or self._refused_at is not None else (0.0, MOMENT_S):
+            try:
+                self._send_now(parts)
+            except zmq.Again:
+                self._wait(wait_s)
+            else:
+                return True
+        try:
+            self._send_now(parts)
+        except zmq.Again:
+            return False
+        return True
+
+    def _wait(self, most_s: float) -> None:
+        """Until ZeroMQ's thread has something to tell, such as that a subscriber has room; note it."""
+        if most_s:
+            zmq.zmq_poll([(self.wake, zmq.POLLIN)], max(int(min(most_s, WAIT_S) * 1e3), 1))
+        # A send looks only once in a millisecond at what ZeroMQ's thread has to tell. This always does.
+        self.socket.getsockopt(zmq.EVENTS)
 
     def _send_now(self, parts: Sequence[Part | zmq.Frame]) -> None:
         """As send_multipart, which looks at each part for longer than it takes to send it."""
@@ -366,20 +395,6 @@ class Publisher:
             self.stream, self._stall_s,
         )  # fmt: skip
         return True
-
-    def _bound_queue(self, start: Start) -> None:
-        """ZeroMQ bounds queues in messages, memory is what must be bounded: convert at the first run.
-
-        Only then: changing the mark of a connection that has messages under way can stall it for good,
-        since sender and receiver count by it. It is kept small, since ZeroMQ tells only after half of it
-        that a subscriber reads; the larger part of the buffer is ours.
-        """
-        if not self._bounded:
-            share = min(self._limit // 4, ZEROMQ_BYTES)
-            mark = min(max(share // message_bytes(start), 4), 1_000)
-            self.socket.setsockopt(zmq.SNDHWM, mark)
-            self._limit = max(self._limit - mark * message_bytes(start), 1)
-            self._bounded = True
 
     def __enter__(self) -> Self:
         return self
