@@ -12,8 +12,9 @@ PYTEST ?=
 demo: $(VENV)/.demo
 	$(BIN)/cars-rt demo $(if $(SECONDS),--seconds $(SECONDS))
 
+# Most tests wait for processes of their own, so files run beside each other, one to a core.
 test: $(VENV)/.test
-	$(BIN)/pytest $(PYTEST)
+	$(BIN)/pytest -n auto --dist loadfile $(PYTEST)
 
 clean:
 	rm -rf $(VENV) build demo-output *.egg-info

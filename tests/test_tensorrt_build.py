@@ -24,29 +24,10 @@ from cars_rt.engines.tensorrt.recipe import PRECISIONS, Key, profile_of, profile
 
 
 @pytest.fixture(scope="module")
-def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Graph]:
-    """Every network of the registry for the camera's axis, untrained but without zeros for weights."""
-    torch = pytest.importorskip("torch", reason="training is an extra: pip install 'cars-rt[train]'")
-    from cars_rt.training.export import to_onnx
-    from cars_rt.training.networks import NETWORKS, build
-
-    torch.manual_seed(0)
-    folder, found = tmp_path_factory.mktemp("networks"), {}
-    for name in NETWORKS:
-        network = build(name, [1000]).eval()
-        for weights in network.parameters():
-            if weights.ndim > 1 and not weights.any():
-                torch.nn.init.normal_(weights, std=0.02)
-        fixed = network.fixed_length
-        card = {
-            "name": name, "version": "0", "grid_step_cm1": 2.0, "stride": network.stride,
-            "min_length": network.min_length, "fixed_length": fixed,
-            "scaling": "minmax" if fixed else "mean", "target": "chi3" if fixed else "ratio",
-        }  # fmt: skip
-        path = folder / f"{name}.onnx"
-        path.write_bytes(to_onnx(network, card))
-        found[name] = compose(load_model(str(path)), CAMERA)
-    return found
+def networks() -> dict[str, Graph]:
+    """Every network of the registry for the camera's axis, untrained."""
+    made = pytest.importorskip("networks", reason="networks are made with torch")
+    return {name: compose(made.untrained(name), CAMERA) for name in made.NAMES}
 
 
 NETWORKS = ("cnn", "cnn-large", "rnn", "specnet", "cnn-gru")

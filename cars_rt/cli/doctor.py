@@ -20,6 +20,9 @@ MEGABYTE = 2**20
 @app.command
 def doctor(
     *,
+    model: Annotated[
+        list[str] | None, Parameter(negative=(), help="Try this one, and no others; once for each.")
+    ] = None,
     quick: Annotated[bool, Parameter(help="Do not measure rates.")] = False,
     json: Annotated[Path | None, Parameter(help="Write the findings to this JSON file.")] = None,
 ) -> None:
@@ -37,6 +40,7 @@ def doctor(
     with progress_bar() as bar:
         task = bar.add_task("", total=None)
         report = examine(
+            model or [],
             rates=not quick,
             progress=lambda done, total, text: bar.update(
                 task, completed=done, total=total, description=text

@@ -1,6 +1,6 @@
 """`cars-rt doctor`: what this computer has, and whether every engine on it computes every model right."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from cars_rt.daemon.settings import DaemonSettings
@@ -19,14 +19,20 @@ __all__ = ["Progress", "Report", "examine"]
 Progress: TypeAlias = Callable[[int, int, str], None]  # done, total, what is being tried
 
 
-def examine(*, rates: bool = True, progress: Progress = lambda done, total, text: None) -> Report:
+def examine(
+    models: Sequence[str] = (),
+    *,
+    rates: bool = True,
+    progress: Progress = lambda done, total, text: None,
+) -> Report:
     """Look at everything, then try each engine that can run here on each model, in processes of their own.
 
-    rates: also measure how fast they are. Never raises: what is wrong is in the report.
+    models: names of shipped ones or paths; none: all that are shipped, and kk. rates: also measure how fast
+    the engines are. Never raises: what is wrong is in the report.
     """
     engines = read_engines()
     usable = [each.name for each in engines if each.available]
-    models = [*sorted(shipped_models()), KK]
+    models = models or (*sorted(shipped_models()), KK)
     trials: list[Trial] = []
     for number, model in enumerate(models):
         progress(number, len(models), f"{model} on {', '.join(usable)}")
