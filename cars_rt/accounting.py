@@ -15,6 +15,7 @@ class Cause(StrEnum):
     UPSTREAM = "upstream"  # the stage before lost it and says so; its own report names the cause
     REPEATED = "repeated"  # a copy or a straggler of a frame already counted; not a lost spectrum
     REJECTED = "rejected"  # arrived, but malformed or not what `start` announced
+    UNHEARD = "unheard"  # measured while nobody listened to the driver
     OVERLOAD = "overload"  # dropped here because the next stage was too slow
     ENGINE = "engine"  # the engine failed on it
     OUTPUT = "output"  # computed, but dropped at the output: a subscriber had no room for it

@@ -157,6 +157,7 @@ class Source:
         if now and (not before or self._said):
             log.info("connected to %s", self.subscriber.address)
             self._said = False
+            self._reported.clear()
         if before and not now:
             self._since = time.monotonic()
         patient = time.monotonic() - self._since > PATIENCE_S and not self.subscriber.trouble

@@ -1,10 +1,12 @@
 """What every driver shares: an instrument yields counts, this publishes them and accounts for them."""
 
+import logging
+import math
 import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +15,13 @@ from numpy.typing import NDArray
 from cars_rt.access import PublisherAccess
 from cars_rt.accounting import Cause, Ledger, Problem, Range
 from cars_rt.errors import CarsRtError
-from cars_rt.protocol import End, Frame, ProtocolError, Reason, Start
+from cars_rt.protocol import DTYPES, End, Frame, ProtocolError, Reason, Start
 from cars_rt.stream import BUFFER_MB, RAW_ADDRESS, STALL_S, Overload, Publisher
 
+log = logging.getLogger("cars_rt.drivers")
+
 WAIT_STEP_S = 0.1  # how soon a stop is noticed while waiting
+SETTLE_S = 2.0  # who looks for a publisher tries again within a second, and finds it
 
 
 class InstrumentError(CarsRtError, RuntimeError):
@@ -51,7 +56,8 @@ class Instrument(ABC):
         """Called once, when subscribers are there: yield counts (k, p), k from 1 to `block`, in scan order.
 
         Each block is stamped with the time at which it is yielded; it may be overwritten after the
-        next one is asked for. May raise InstrumentError; what was yielded until then is kept.
+        next one is asked for. May raise InstrumentError; what was yielded until then is kept. A block that
+        is not what `acquisition` said ends the run as failed, with a sentence that says what is wrong.
         """
 
     def close(self) -> None:
@@ -60,13 +66,17 @@ class Instrument(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class DriveSettings:
-    """Settings of every `cars-rt drive`."""
+    """Settings of every `cars-rt drive`. Raises InstrumentError for what cannot be."""
 
     publish: str = RAW_ADDRESS
     """Address at which the raw stream is published; the daemon connects to it."""
 
     subscribers: int = 1
-    """Start when so many subscribers are connected, so that none misses the beginning."""
+    """Begin when so many subscribers listen, in whatever order they are started: 2 for a daemon and a
+    recorder of the counts; 0 begins at once."""
+
+    settle_s: float = SETTLE_S
+    """Then wait until nobody new has come for so long, so that all who look for the driver find it."""
 
     overload: Overload = "block"
     """When subscribers are too slow and the buffer is full: wait, or drop the oldest or newest frames."""
@@ -75,9 +85,16 @@ class DriveSettings:
     """Memory for frames that subscribers have not taken yet."""
 
     stall_s: float = STALL_S
-    """A subscriber that has read nothing for so long is left out, so that the others go on; 0: never."""
+    """A subscriber that has read nothing for so long is left out, so that the others go on, and if all have
+    gone, what is measured after so long is lost; 0: never."""
 
     access: PublisherAccess = field(default_factory=PublisherAccess)
+
+    def __post_init__(self) -> None:
+        if not min(self.subscribers, self.settle_s, self.stall_s) >= 0:
+            raise InstrumentError("--subscribers, --settle-s and --stall-s cannot be negative")
+        if not self.buffer_mb > 0:
+            raise InstrumentError(f"--buffer-mb must be more than 0, not {self.buffer_mb:g}")
 
 
 @dataclass(slots=True)
@@ -91,7 +108,13 @@ class DriveTotals:
     lost: dict[str, int] = field(default_factory=dict)
     ranges: list[Range] = field(default_factory=list)
     stalls: int = 0  # how often a subscriber stopped reading and was left out
+    deserted: bool = False  # whether all subscribers had left before the end: what was under way is lost
     reason: Reason = Reason.COMPLETE
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that was measured went to somebody who was there to the end."""
+        return not self.lost and not self.deserted
 
     def settle(self, ledger: Ledger, stalls: int) -> None:
         """Take over what the publisher counted."""
@@ -108,25 +131,32 @@ def drive(
 ) -> DriveTotals:
     """Make one run: publish start, frames and end.
 
+    If all subscribers leave in mid-run, frames wait `stall_s` in the buffer, and then are lost, counted.
+
     stopped is asked before every frame; progress is called after every frame and while waiting.
     Raises InstrumentError after the run was ended on the wire as failed.
     """
-    totals, ledger = DriveTotals(), Ledger()
+    totals, ledger, audience = DriveTotals(), Ledger(), _Audience(publisher, settings.stall_s or math.inf)
+    publisher.unheard = Cause.UNHEARD
     try:
-        acquisition = instrument.acquisition()
-        while not publisher.wait_for_subscribers(settings.subscribers, WAIT_STEP_S):
+        acquisition = _checked(instrument.acquisition())
+        for _ in audience.gather(settings):
             progress(acquisition, totals)
             if stopped():
                 totals.reason = Reason.STOPPED
                 return totals
         try:
             publisher.open(_start(acquisition, totals.run), ledger)
-        except ProtocolError as error:
+        except (ProtocolError, TypeError, ValueError) as error:
             raise InstrumentError(f"{acquisition.source} cannot be published: {error}") from None
         patient = True
         try:
-            for counts in instrument.frames():
-                _publish(counts, totals, ledger, publisher, stopped)
+            frames = instrument.frames()
+            if not isinstance(frames, Iterator):
+                raise InstrumentError(f"frames() must yield blocks of counts, and returns {_kind(frames)}")
+            for counts in frames:
+                _publish(check_block(counts, acquisition), totals, ledger, publisher, stopped)
+                audience.watch()
                 progress(acquisition, totals)
                 if stopped():
                     totals.reason = Reason.STOPPED
@@ -138,13 +168,125 @@ def drive(
         finally:
             publisher.end(lambda: _end(totals, ledger))
             while not publisher.flush(WAIT_STEP_S) and patient:
+                audience.watch()
                 progress(acquisition, totals)
+            audience.watch()
+            totals.deserted = audience.left and not publisher.subscribers
             totals.settle(ledger, publisher.stalls)
     except ProtocolError as error:
         raise InstrumentError(f"the instrument gave what cannot be sent: {error}") from None
     finally:
         instrument.close()
     return totals
+
+
+class _Audience:
+    """Who listens to the publisher, said whenever it changes."""
+
+    def __init__(self, publisher: Publisher, patience_s: float) -> None:
+        self._publisher = publisher
+        self._patience_s = patience_s
+        self._here = 0
+        self.left = False  # whether somebody left since the run began
+
+    def gather(self, settings: DriveSettings) -> Iterator[None]:
+        """Wait until as many are there as `settings` wants, and nobody new comes; yields meanwhile."""
+        wanted = settings.subscribers
+        if wanted:
+            log.info("waiting for %s", _people(wanted))
+        else:
+            self._publisher.serve()
+            self._here = self._publisher.subscribers
+        while wanted:
+            here = self._publisher.subscribers
+            if here != self._here:
+                self._here = here
+                if here < wanted:
+                    log.info("waiting for %s, %d here", _people(wanted), here)
+                else:
+                    log.info(
+                        "%s here; the run begins in %g s if no other comes", _people(here), settings.settle_s
+                    )
+            left = settings.settle_s - (time.monotonic() - self._publisher.newest_at)
+            if here >= wanted and left <= 0:
+                break
+            self._publisher.wait_for_subscribers(
+                here + 1, WAIT_STEP_S if here < wanted else min(WAIT_STEP_S, left)
+            )
+            yield
+
+    def watch(self) -> None:
+        """Say who left or came in mid-run."""
+        if not self._publisher.subscribers:
+            self._publisher.serve()
+        here = self._publisher.subscribers
+        if here == self._here:
+            return
+        if here < self._here:
+            self.left = True
+            if here:
+                log.warning("a subscriber left in mid-run: %d still listening", here)
+            else:
+                log.warning(
+                    "nobody listens any more, and what was on its way is lost; what is measured now waits "
+                    "%g s, as far as the buffer reaches, for the daemon or a recorder to come back",
+                    self._patience_s,
+                )
+        else:
+            log.info("a subscriber came in mid-run, and misses what was before: %d listening", here)
+        self._here = here
+
+
+def _people(count: int) -> str:
+    return "1 subscriber" if count == 1 else f"{count} subscribers"
+
+
+def check_block(counts: Any, acquisition: Acquisition) -> NDArray[Any]:
+    """A block as it was yielded, if it is what was announced. Raises InstrumentError, with the remedy."""
+    pixels, most = len(acquisition.raman_shift), acquisition.block
+    meant = f"(k, {pixels}) with k from 1 to {most} is meant"
+    if not isinstance(counts, np.ndarray):
+        raise InstrumentError(f"frames() yielded {_kind(counts)}, where a NumPy array {meant}")
+    if counts.ndim != 2:
+        remedy = "; counts[None] makes one spectrum a block" if counts.shape == (pixels,) else ""
+        raise InstrumentError(f"frames() yielded an array of shape {counts.shape}, where {meant}{remedy}")
+    if counts.shape[1] != pixels:
+        remedy = "; counts.T turns it over" if counts.shape[0] == pixels else ""
+        raise InstrumentError(
+            f"frames() yielded {counts.shape[1]} pixels, raman_shift has {pixels}: {meant}{remedy}"
+        )
+    if not 1 <= len(counts) <= most:
+        raise InstrumentError(
+            f"frames() yielded {len(counts)} spectra at once, acquisition() said 1 to {most}: "
+            "state the largest number as block"
+        )
+    if counts.dtype.name != acquisition.dtype:
+        remedy = (
+            f"state dtype={counts.dtype.name!r}" if counts.dtype.name in DTYPES else "convert with astype"
+        )
+        raise InstrumentError(
+            f"frames() yielded {counts.dtype.name}, acquisition() said {acquisition.dtype}: {remedy}"
+        )
+    return counts
+
+
+def _checked(given: Any) -> Acquisition:
+    """With arrays and names of types where an author wrote lists and types. Raises InstrumentError."""
+    if not isinstance(given, Acquisition):
+        raise InstrumentError(f"acquisition() must return an Acquisition, and returns {_kind(given)}")
+    try:
+        return replace(
+            given,
+            raman_shift=np.asarray(given.raman_shift, np.float64),
+            dtype=np.dtype(given.dtype).name,
+            dark=None if given.dark is None else np.asarray(given.dark, np.float32),
+        )
+    except (TypeError, ValueError) as error:
+        raise InstrumentError(f"acquisition() of {given.source}: {error}") from None
+
+
+def _kind(value: object) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
 
 
 def _publish(

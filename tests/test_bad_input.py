@@ -121,7 +121,12 @@ def other_counts(counts: np.ndarray) -> Maker:  # type: ignore[type-arg]
         (other_counts(COUNTS.astype(np.float32)), "dtype", "rejected: frame 1: dtype float32 where start", 1),
         (other_counts(COUNTS[:, 1:]), "shape", "rejected: frame 1: 159 pixels where start announced 160", 1),
         (other_counts(spectra_of(3)), "shape", "rejected: frame 1: 3 spectra where start announced", 3),
-        (lambda run, *at: frame("lost", *at), "unknown run", "rejected: frame of the unknown run lost", 0),
+        (
+            lambda run, *at: frame("lost", *at),
+            "unknown run",
+            "rejected: run lost is under way, but no start of it came",
+            0,
+        ),
         (lambda *_: parts_of(an_end(1, run="lost")), "unknown run", "rejected: end of the unknown run", 0),
         (lambda run, *_: frame(run, 0, 0), "repeat", "repeated: frame 0 came again or too late", 0),
         (axis([1, 2, 2, 3]), "axis", "rejected: the raman-shift axis is not strictly monotonic", 0),
@@ -146,6 +151,27 @@ def test_bad_message_is_said_once_and_counted_and_the_run_goes_on(
     assert totals.problems == {kind: 2}
     assert totals.lost == ({"rejected": 2 * cost} if cost else {})
     assert warnings(caplog, said) == 1
+
+
+def test_runs_that_are_refused_on_one_connection_each_have_their_line(
+    line: Line, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a run there is no ledger of its own in which a first time would be counted."""
+    bad, before = axis([1, 2, 2, 3]), line.daemon.totals.problems["unknown run"]
+    runs = [next(RUNS) for _ in range(2)]
+    for run in runs:
+        for _ in range(3):
+            line.source.bytes(*bad(run, 0, 0))
+            line.source.bytes(*frame(run, 0, 0))
+    wait_until(lambda: line.daemon.totals.problems["unknown run"] == before + 6)
+    assert warnings(caplog, "rejected: the raman-shift axis is not") == 1
+    for run in runs:
+        assert warnings(caplog, f"rejected: run {run} is under way, but no start of it came") == 1
+    good = next(RUNS)
+    line.source.say(a_start(good), a_frame(0, COUNTS, good), an_end(1, run=good))
+    assert line.totals(good).sent == 1
+    line.source.bytes(*bad("another", 0, 0))
+    wait_until(lambda: warnings(caplog, "rejected: the raman-shift axis is not") == 2)
 
 
 def test_sequence_jump_counts_what_is_missing(line: Line, caplog: pytest.LogCaptureFixture) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from helpers import AXIS, LOCAL, MEASURED, PATIENCE_S, Camera, Collected, spectra_of, summary
+from helpers import AXIS, LOCAL, MEASURED, PATIENCE_S, Camera, Collected, spectra_of, summary, wait_until
 from numpy.typing import NDArray
 
 from cars_rt.console import write_summary
@@ -25,7 +25,7 @@ def driven(instrument: Instrument, **settings: Any) -> tuple[DriveTotals, Collec
     totals: list[DriveTotals] = []
     with Publisher(LOCAL, "raw") as publisher, Collected(publisher.address, "raw") as collected:
         thread = threading.Thread(
-            target=lambda: totals.append(drive(instrument, publisher, DriveSettings(**settings)))
+            target=lambda: totals.append(drive(instrument, publisher, DriveSettings(settle_s=0, **settings)))
         )
         thread.start()
         collected.ends()
@@ -71,7 +71,7 @@ def test_instrument_that_fails_ends_its_run_as_failed() -> None:
     with Publisher(LOCAL, "raw") as publisher, Collected(publisher.address, "raw") as collected:
         publisher.wait_for_subscribers(1, PATIENCE_S)
         with pytest.raises(InstrumentError, match="the shutter is stuck"):
-            drive(camera, publisher, DriveSettings())
+            drive(camera, publisher, DriveSettings(settle_s=0))
         collected.ends()
     assert collected.closed[0].end.reason == Reason.FAILED and collected.spectra == 3
     assert camera.closed == 1
@@ -80,8 +80,19 @@ def test_instrument_that_fails_ends_its_run_as_failed() -> None:
 @pytest.mark.parametrize(
     ("camera", "reason"),
     [
-        (Camera([np.zeros((1, len(AXIS)), np.int64)], dtype="uint16"), "counts: dtype int64"),
-        (Camera([np.zeros((1, 1, 3), np.uint16)]), r"counts: shape \(1, 1, 3\)"),
+        (
+            Camera([np.zeros((1, len(AXIS)), np.int64)], dtype="uint16"),
+            "yielded int64, .* said uint16: convert",
+        ),
+        (Camera([spectra_of(1).astype(np.float32)], dtype="uint16"), "said uint16: state dtype='float32'"),
+        (Camera([np.zeros((1, 1, 3), np.uint16)]), r"shape \(1, 1, 3\), where \(k, 160\) with k from 1 to 1"),
+        (Camera([spectra_of(1)[0]]), r"shape \(160,\), where .*; counts\[None\] makes one spectrum a block"),
+        (Camera([spectra_of(1)[:, :7]]), "yielded 7 pixels, raman_shift has 160"),
+        (Camera([spectra_of(160)[:, :7]], block=7), r"yielded 7 pixels, .*; counts\.T turns it over"),
+        (Camera([spectra_of(3)], block=2), "yielded 3 spectra at once, .* said 1 to 2: .* as block"),
+        (Camera([spectra_of(0)], block=2), "yielded 0 spectra at once"),
+        (Camera([spectra_of(1)], dtype="complex64"), "dtype is 'complex64'|dtype 'complex64'"),
+        (Camera([spectra_of(1)], dtype="nonsense"), "nonsense"),
         (Camera([spectra_of(1)], raman_shift=AXIS * 0), "not strictly monotonic"),
         (Camera([spectra_of(1)], block=10**6), "block is 1000000"),
     ],
@@ -92,12 +103,110 @@ def test_instrument_that_breaks_the_rules_is_told_which(camera: Camera, reason: 
     assert camera.closed == 1
 
 
+@pytest.mark.parametrize(
+    ("method", "reason"),
+    [
+        ("acquisition", r"acquisition\(\) must return an Acquisition, and returns None"),
+        ("frames", r"frames\(\) must yield blocks of counts, and returns None"),
+        ("frames", r"frames\(\) yielded a list, where a NumPy array"),
+    ],
+)
+def test_forgotten_return_or_yield_is_said(method: str, reason: str) -> None:
+    value = iter([[[1, 2]]]) if "list" in reason else None
+    forgetful = type("Forgetful", (Camera,), {method: lambda self: value})
+    with Publisher(LOCAL, "raw") as publisher, pytest.raises(InstrumentError, match=reason):
+        drive(forgetful([spectra_of(1)]), publisher, DriveSettings(subscribers=0))
+
+
+def test_lists_and_types_are_taken_where_arrays_and_names_are_meant() -> None:
+    camera = Camera([spectra_of(1)], raman_shift=AXIS.tolist(), dtype=np.uint16, dark=[0] * len(AXIS))
+    _, collected = driven(camera)
+    assert collected.starts[0].dtype == "uint16" and np.array_equal(counts_of(collected), spectra_of(1))
+
+
+def test_run_begins_when_all_who_look_for_the_driver_have_found_it() -> None:
+    """One is enough, but as long as another may come the run waits: neither misses anything."""
+    found = threading.Event()
+
+    def progress(*_: object) -> None:
+        if publisher.subscribers == 1:
+            found.set()
+        else:
+            publisher.newest_at = 0.0  # long ago
+
+    with Publisher(LOCAL, "raw") as publisher, Collected(publisher.address, "raw") as first:
+        camera, settings = Camera([spectra_of(1)] * 9), DriveSettings(settle_s=PATIENCE_S)
+        thread = threading.Thread(target=lambda: drive(camera, publisher, settings, progress=progress))
+        thread.start()
+        assert found.wait(PATIENCE_S)
+        with Collected(publisher.address, "raw") as second:
+            for each in (first, second):
+                each.ends()
+                assert each.spectra == 9 and not each.closed[0].ledger.lost
+        thread.join(PATIENCE_S)
+
+
+@pytest.mark.parametrize("back_in_time", [True, False])
+def test_what_nobody_listens_to_waits_and_then_is_lost_and_said(
+    back_in_time: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The only listener dies in mid-run; another one comes, before or after the patience is over."""
+    another = threading.Event()
+    ended: list[DriveTotals] = []
+
+    class Watched(Camera):
+        def frames(self) -> Any:
+            for number, block in enumerate(self.blocks):
+                if number == 10:
+                    wait_until(lambda: publisher.serve() or not publisher.subscribers)
+                if number == 20:
+                    wait_until(lambda: publisher.flush() is not back_in_time)  # lost, or still waiting
+                    another.set()
+                    assert publisher.wait_for_subscribers(1, PATIENCE_S)
+                yield block
+
+    with Publisher(LOCAL, "raw", stall_s=3600 if back_in_time else 0.01) as publisher:
+        camera, settings = Watched([spectra_of(1)] * 30), DriveSettings(settle_s=0)
+        thread = threading.Thread(target=lambda: ended.append(drive(camera, publisher, settings)))
+        with Collected(publisher.address, "raw") as first:
+            thread.start()
+            first.until(lambda all_: all_.spectra == 10)
+        assert another.wait(PATIENCE_S)
+        with Collected(publisher.address, "raw") as second:
+            second.ends()
+        thread.join(PATIENCE_S)
+    (totals,) = ended
+    lost = {} if back_in_time else {"unheard": 10}
+    assert totals.lost == lost and totals.produced == 30 == totals.sent + sum(lost.values())
+    assert totals.complete is back_in_time and not totals.deserted
+    assert totals.ranges == [(cause, 10, count) for cause, count in lost.items()]
+    assert second.spectra == (20 if back_in_time else 10) and second.closed[0].end.lost == lost
+    assert second.closed[0].ledger.lost == {"missing": 10} | ({"upstream": 10} if lost else {})
+    assert "nobody listens any more" in caplog.text
+
+
+def test_run_whose_only_listener_left_is_not_called_complete() -> None:
+    with Publisher(LOCAL, "raw", stall_s=0.01) as publisher:
+        first = Collected(publisher.address, "raw")
+
+        class Leaves(Camera):
+            def frames(self) -> Any:
+                yield spectra_of(1)
+                first.subscriber.close()
+                wait_until(lambda: publisher.serve() or not publisher.subscribers)
+
+        totals = drive(Leaves([spectra_of(1)]), publisher, DriveSettings(settle_s=0))
+    assert totals.deserted and not totals.complete and totals.lost == {}
+
+
 def test_stop_ends_the_run_as_stopped() -> None:
     camera = Camera([spectra_of(1)] * 1000)
     seen: list[int] = []
     with Publisher(LOCAL, "raw") as publisher, Collected(publisher.address, "raw") as collected:
         publisher.wait_for_subscribers(1, PATIENCE_S)
-        totals = drive(camera, publisher, DriveSettings(), lambda: len(seen) >= 5, lambda *_: seen.append(1))
+        totals = drive(
+            camera, publisher, DriveSettings(settle_s=0), lambda: len(seen) >= 5, lambda *_: seen.append(1)
+        )
         collected.ends()
     assert totals.reason == collected.closed[0].end.reason == Reason.STOPPED
     assert totals.produced == totals.sent == collected.spectra == 5
@@ -105,7 +214,7 @@ def test_stop_ends_the_run_as_stopped() -> None:
 
 def test_stop_while_waiting_for_subscribers_makes_no_run() -> None:
     with Publisher(LOCAL, "raw") as publisher:
-        totals = drive(Camera([spectra_of(1)]), publisher, DriveSettings(), lambda: True)
+        totals = drive(Camera([spectra_of(1)]), publisher, DriveSettings(settle_s=0), lambda: True)
     assert (totals.reason, totals.produced) == (Reason.STOPPED, 0)
 
 
@@ -128,7 +237,7 @@ def test_overload_drop_counts_what_is_dropped(tmp_path: Path) -> None:
         Publisher(LOCAL, "raw", buffer_mb=1, overload="drop-newest") as publisher,
         Collected(publisher.address, "raw") as collected,
     ):
-        settings = DriveSettings()
+        settings = DriveSettings(settle_s=0)
         thread = threading.Thread(
             target=lambda: ended.append(drive(camera, publisher, settings, progress=progress))
         )
@@ -161,7 +270,9 @@ def test_overload_block_loses_nothing() -> None:
         Collected(publisher.address, "raw") as collected,
     ):
         ended: list[DriveTotals] = []
-        thread = threading.Thread(target=lambda: ended.append(drive(camera, publisher, DriveSettings())))
+        thread = threading.Thread(
+            target=lambda: ended.append(drive(camera, publisher, DriveSettings(settle_s=0)))
+        )
         thread.start()
         thread.join(1)  # the camera is held up
         assert thread.is_alive()

@@ -300,7 +300,7 @@ def test_engine_failure_leaves_a_file_that_replays_to_the_same_counts(
         totals = drive(
             Replay(path, ReplaySettings(rate=0, block=int(about["block"]))),
             driver,
-            DriveSettings(subscribers=2),
+            DriveSettings(subscribers=2, settle_s=0),
         )
         raw.ends()
         again.ends()

@@ -51,9 +51,9 @@ def test_a_driver_logs_json_and_its_totals_as_fields(tmp_path: Path) -> None:
     np.savez(file, spectra=spectra_of(20), raman_shift=AXIS)
     with Command("drive", "replay", file, "--subscribers", 0, "--publish", LOCAL,
                  CARS_RT_DRIVE_REPLAY_LOG_FORMAT="json") as driver:  # fmt: skip
-        assert driver.end() == 0
+        assert driver.end() == 3  # nobody listened
         lines = [json.loads(line) for line in driver.said.splitlines()]
-    assert lines[-1]["sent"] == 20 and lines[-1]["lost"] == {} and lines[-1]["run"]
+    assert lines[-1]["sent"] == 0 and lines[-1]["lost"] == {"unheard": 20} and lines[-1]["run"]
 
 
 def test_text_is_the_default_and_other_formats_are_refused() -> None:

@@ -10,8 +10,6 @@ import os
 # all. Has to be set before numpy is imported; engines have threads of their own.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from contextlib import suppress
-
 from cars_rt.cli import (  # noqa: F401 - registers the commands
     bench,
     build,
@@ -26,25 +24,12 @@ from cars_rt.cli import (  # noqa: F401 - registers the commands
     run,
     train,
 )
-from cars_rt.cli.app import app
-from cars_rt.console import EXIT_INTERRUPTED, EXIT_USAGE, fail
+from cars_rt.cli.app import app, errors_in_one_line
 
 __all__ = ["app", "main"]
 
 
 def main() -> None:
     """Entry point of `cars-rt`."""
-    from cyclopts import CycloptsError
-
-    from cars_rt.cli.config import ConfigError
-    from cars_rt.errors import CarsRtError
-
-    with suppress(BrokenPipeError):
-        try:
-            app.meta(exit_on_error=False, print_error=False)
-        except (ConfigError, CycloptsError) as error:
-            fail(" ".join(str(error).split()), EXIT_USAGE)
-        except CarsRtError as error:
-            fail(error)
-        except KeyboardInterrupt:
-            fail("interrupted", EXIT_INTERRUPTED)
+    with errors_in_one_line():
+        app.meta(exit_on_error=False, print_error=False)

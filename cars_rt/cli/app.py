@@ -1,5 +1,7 @@
 """The command line's application, and what its commands share."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -9,8 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import cars_rt
 from cars_rt.access import ClientAccess, PublisherAccess
-from cars_rt.cli.config import check_config
-from cars_rt.console import Logging, console, fail, on_terminal
+from cars_rt.cli.config import ConfigError, check_config
+from cars_rt.console import EXIT_INTERRUPTED, EXIT_USAGE, Logging, console, fail, on_terminal
 
 app = App(
     name="cars-rt",
@@ -32,6 +34,24 @@ for _flags in (PublisherAccess, ClientAccess):  # stand among the other flags of
 
 Summary = Annotated[Path | None, Parameter(help="Write the totals to this JSON file at the end.")]
 Logs = Annotated[Logging, Parameter(name="*")]
+
+
+@contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Leave with one line and an exit code where something is wrong, with none where nobody reads on."""
+    from cyclopts import CycloptsError
+
+    from cars_rt.errors import CarsRtError
+
+    with suppress(BrokenPipeError):
+        try:
+            yield
+        except (ConfigError, CycloptsError) as error:
+            fail(" ".join(str(error).split()), EXIT_USAGE)
+        except CarsRtError as error:
+            fail(error)
+        except KeyboardInterrupt:
+            fail("interrupted", EXIT_INTERRUPTED)
 
 
 def progress_bar() -> Progress:

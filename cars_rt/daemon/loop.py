@@ -38,6 +38,7 @@ READ_AT_ONCE = 256  # messages taken before looking at the other sockets
 QUIET_S = 0.1  # a stop takes in what was already sent: until nothing came for so long,
 DRAIN_S = 2.0  # but not for longer than this
 STOP_S = 10.0  # how long a stop waits for subscribers that take nothing
+MOST_SAID = 64  # kinds of problems and unknown runs kept apart on a connection
 CLOCK_NS = 1_000_000  # a time stamp so far ahead of our clock is worth a warning
 
 
@@ -71,6 +72,7 @@ class Daemon:
         self._closing: Closed | None = None  # a run whose last spectra are on their way
         self._lost_before = 0  # spectra of the run lost before they were received
         self._stalls_before = 0
+        self._said: set[str] = set()  # problems without a run that have their line in the log
         self._output_seen = (0, 0)  # stalls of subscribers, spectra of the run dropped
         self.flight: FlightRecorder | None = None
         if settings.flight is not None:
@@ -137,6 +139,7 @@ class Daemon:
             # Not earlier: a driver that waits for us begins when it sees us.
             if not self._stopping:
                 self.subscriber.connect()
+                log.info("ready for the driver at %s", self.settings.listen)
             while not self._stopping:
                 self._turn(on_tick)
             self._finish(on_tick)
@@ -191,8 +194,9 @@ class Daemon:
 
     def _tick(self, on_tick: Callable[[], None]) -> None:
         self._next_tick = time.perf_counter() + TICK_S
-        refused = self.subscriber.refused
-        self.subscriber.watch()
+        refused, connected = self.subscriber.refused, self.subscriber.connected
+        if self.subscriber.watch() and not connected:
+            self._said.clear()
         if self.subscriber.refused > refused:
             self.reader.ledger.problems["connection cut"] += 1
             self.totals.problems["connection cut"] += 1
@@ -322,6 +326,7 @@ class Daemon:
     def _open(self, start: Start) -> None:
         """A run begins: compile for its axis."""
         self._raw = self._opening = start
+        self._said.clear()
         self.ledger = Ledger()
         self._lost_before = self.reader.ledger.total_lost
         self._stalls_before = self.publisher.stalls
@@ -454,8 +459,12 @@ class Daemon:
         self._report(problem, self.ledger)
 
     def _report(self, problem: Problem, ledger: Ledger) -> None:
-        """One line for the first problem of a kind in a run; the others are only counted."""
+        """One line for the first problem of a kind in a run or, where none is open, of a connection."""
         first = ledger.problems[problem.kind] <= 1
+        if self.reader.run is None:  # its ledger may last for days: each connection, each run is told anew
+            key = problem.text if problem.kind == "unknown run" else problem.kind
+            first = key not in self._said and len(self._said) < MOST_SAID
+            self._said |= {key} if first else set()
         log.log(logging.WARNING if first else logging.DEBUG, "%s: %s", problem.cause.value, problem.text)
         if problem.cause is Cause.REJECTED or (problem.spectra and problem.cause is not Cause.REPEATED):
             self._alarm(problem.cause.value, problem.text)

@@ -28,6 +28,9 @@ class Closed:
     ledger: Ledger
 
 
+#: What somebody who came after the beginning of a run can do about it the next time.
+REMEDY = "start the driver last, or let it wait (--subscribers 2 for a daemon and a recorder)"
+JOINED_LATE = f"joined late, after the run had begun ({REMEDY})"
 LARGEST = float(np.finfo(np.float32).max)  # engines compute in float32
 
 Event: TypeAlias = Start | Frame | Closed | Problem
@@ -119,7 +122,7 @@ class RunReader:
         self._doubted = None
         events.append(start)
         if start.index:
-            events.append(self._gap(Cause.MISSING, start.index, "joined late", "joined late"))
+            events.append(self._gap(Cause.MISSING, start.index, JOINED_LATE, "joined late"))
             self._sequence, self._index = start.sequence, start.index
         return events
 
@@ -131,7 +134,7 @@ class RunReader:
             if frame.run == self._last:
                 text = f"a frame came after the end of run {frame.run}"
                 return [self._problem(Cause.REPEATED, 0, text, "after end")]
-            text = f"frame of the unknown run {frame.run}"
+            text = f"run {frame.run} is under way, but no start of it came that could be read; {REMEDY}"
             return [self._problem(Cause.REJECTED, 0, text, "unknown run")]
         if frame.sequence < self._sequence:
             text = f"frame {frame.sequence} came again or too late (next is {self._sequence})"

@@ -74,6 +74,10 @@ class Publisher:
         """stall_s: 0 waits for ever for a subscriber that does not read."""
         self.stream = stream
         self.subscribers = 0
+        self.newest_at = time.monotonic()  # when a subscriber came last
+        #: Set: while nobody listens, frames wait stall_s, and then are lost for this cause.
+        self.unheard: Cause | None = None
+        self._alone_at = -math.inf  # since when nobody listens
         self.stalls = 0  # how often a subscriber was found to have stopped reading
         self.frames_sent = self.spectra_sent = 0  # in all runs
         self._overload, self._stall_s, self._cause = overload, stall_s, cause
@@ -150,10 +154,12 @@ class Publisher:
             if event[:1] == b"\x01":
                 self.socket.setsockopt(zmq.SUBSCRIBE, event[1:])
                 self.subscribers += 1
+                self.newest_at = time.monotonic()
                 self._say_again = self._start is not None
             elif event[:1] == b"\x00":
                 self.socket.setsockopt(zmq.UNSUBSCRIBE, event[1:])
                 self.subscribers = max(self.subscribers - 1, 0)
+                self._alone_at = time.monotonic()
         if self._say_again and self._start is not None:
             start = replace(self._start, sequence=self._sequence, index=self._index)
             self._say_again = not self._put(encode(start))
@@ -198,7 +204,7 @@ class Publisher:
                 if (left := deadline - time.monotonic()) <= 0:
                     return False
                 self._wait(left)
-                if self._say_again:
+                if self._say_again or not self.subscribers:
                     self.serve()
             else:
                 self._queue.popleft()
@@ -292,9 +298,10 @@ class Publisher:
         if isinstance(waiting.message, Frame):
             self._waiting -= len(waiting.message.block)
 
-    def _drop(self, frame: Frame, ledger: Ledger) -> int:
-        spectra = len(frame.block)
-        problem = Problem(self._cause, spectra, "subscribers are too slow", "too slow", frame.index)
+    def _drop(self, frame: Frame, ledger: Ledger, unheard: Cause | None = None) -> int:
+        spectra, cause = len(frame.block), unheard or self._cause
+        text, kind = ("nobody listens", "unheard") if unheard else ("subscribers are too slow", "too slow")
+        problem = Problem(cause, spectra, text, kind, frame.index)
         ledger.found(problem)
         level = logging.WARNING if ledger.problems[problem.kind] == 1 else logging.DEBUG
         log.log(level, "%s: %s of the %s stream", problem.cause.value, problem.text, self.stream)
@@ -324,6 +331,12 @@ class Publisher:
 
     def _send(self, frame: Frame, payload: Sequence[zmq.Frame] = ()) -> bool:
         """payload: the frame's arrays, if they are ZeroMQ's already."""
+        if self.unheard is not None and not self.subscribers:
+            alone_s = time.monotonic() - self._alone_at
+            if not self._surrendered and (not self._stall_s or alone_s < self._stall_s):
+                return False  # who was cut off comes back, and gets what waited meanwhile
+            self._drop(frame, self._ledger, self.unheard)
+            return True
         if frame.sequence != self._sequence:
             frame = replace(frame, sequence=self._sequence)
         spectra = len(frame.block)

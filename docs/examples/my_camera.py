@@ -1,9 +1,12 @@
-"""A driver for an instrument of your own: describe it, yield its counts, close it."""
+"""A driver for an instrument of your own: describe it, yield its counts, close it.
+
+python my_camera.py --help shows its flags: --subscribers 2 waits for the daemon and the recorder.
+"""
 
 import numpy as np
 
-from cars_rt.drivers import Acquisition, DriveSettings, Instrument, drive
-from cars_rt.stream import Publisher
+from cars_rt.cli.drive import drive_program
+from cars_rt.drivers import Acquisition, Instrument
 
 
 class MyCamera(Instrument):
@@ -18,5 +21,5 @@ class MyCamera(Instrument):
             yield np.random.poisson(5000, (1, 1340)).astype("uint16")
 
 
-with Publisher("tcp://127.0.0.1:5555", "raw") as publisher:
-    drive(MyCamera(), publisher, DriveSettings())
+if __name__ == "__main__":
+    drive_program(MyCamera)
