@@ -214,4 +214,4 @@ class Reading:
     def _overdue(self) -> None:
         quiet = time.monotonic() - self._source.quiet_since
         if self._timeout_s is not None and quiet > self._timeout_s:
-            raise NoDataError(f"{self._source.describe()} within {self._timeout_s:g} s")
+            raise NoDataError(f"nothing came within {self._timeout_s:g} s: {self._source.describe()}")

@@ -12,6 +12,7 @@ from cars_rt.errors import CarsRtError
 from cars_rt.protocol import Closed, Event, RunReader, StreamName
 from cars_rt.security import ClientKeys
 from cars_rt.stream import Subscriber
+from cars_rt.stream.sockets import remedy
 from cars_rt.stream.turn import Turn, Uninterrupted
 
 log = logging.getLogger("cars_rt.client")
@@ -36,6 +37,9 @@ class Source:
         self.quiet_since = time.monotonic()
         self._turn = Turn(self.subscriber.close)
         self._torn = False  # whether an exception came while a message was read
+        self._heard = False  # anything of our stream, since we are connected
+        self._probed = False  # whether we asked what else there is
+        self._elsewhere: str | None = None  # which other stream is there instead
         self._reported: set[str] = set()
         self._said = False
         self._since = self.quiet_since
@@ -92,11 +96,11 @@ class Source:
 
     def describe(self) -> str:
         """Whether anybody is publishing, in a phrase."""
-        if self.subscriber.trouble:
-            return self.subscriber.trouble
+        if trouble := self.subscriber.trouble or self._elsewhere:
+            return trouble
         if not self.connected:
             return f"nobody publishes at {self.subscriber.address}"
-        return f"connected to {self.subscriber.address}, but no data came"
+        return f"connected to {self.subscriber.address}, where no run is open or no frame came"
 
     def close(self) -> None:
         """Disconnect. Another thread that is pulling stops within its timeout, and disconnects then."""
@@ -130,11 +134,15 @@ class Source:
                 events.append(event)
                 if isinstance(event, Problem):
                     self._report(event)
-                elif isinstance(event, Closed):  # one line of a kind and run; the ledger counts them all
+                    continue
+                self._heard, self._elsewhere = True, None
+                if isinstance(event, Closed):  # one line of a kind and run; the ledger counts them all
                     self._reported.clear()
         if not read:
             self._note_silence(events)
             return
+        if self._probed:
+            self.subscriber.listen_to_all(False)
         self.quiet_since = time.monotonic()
         if not self.connected:
             self._watch()
@@ -148,7 +156,12 @@ class Source:
                 self.quiet_since = time.monotonic()
 
     def _report(self, problem: Problem) -> None:
-        if problem.kind not in self._reported:
+        if problem.kind == "stream":
+            where = f"{self.subscriber.address}: {problem.text}; {remedy(self.reader.stream)}"
+            if not self._heard and where != self._elsewhere:
+                log.warning(where)
+                self._elsewhere = where
+        elif problem.kind not in self._reported:
             self._reported.add(problem.kind)
             log.warning("%s: %s: %s", self.subscriber.address, problem.cause.value, problem.text)
 
@@ -158,8 +171,15 @@ class Source:
             log.info("connected to %s", self.subscriber.address)
             self._said = False
             self._reported.clear()
-        if before and not now:
+        if before != now:
             self._since = time.monotonic()
+        if before and not now:
+            self._heard = self._probed = False
+            self._elsewhere = None
+        silent = now and not (self._heard or self._probed or self._elsewhere)
+        if silent and time.monotonic() - self._since > PATIENCE_S:
+            self._probed = True
+            self.subscriber.listen_to_all(True)
         patient = time.monotonic() - self._since > PATIENCE_S and not self.subscriber.trouble
         if not now and not self._said and patient:
             log.warning("nobody publishes at %s yet; waiting", self.subscriber.address)

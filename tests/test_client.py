@@ -2,19 +2,22 @@
 
 import asyncio
 import logging
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
 import pytest
+import zmq
 from helpers import AXIS, PATIENCE_S, Published, a_frame, a_start, an_end, spectra_of, wait_until
 
 import cars_rt
 from cars_rt import source as sources
 from cars_rt.demo.processes import free_addresses
-from cars_rt.protocol import Reason
-from cars_rt.stream import StreamError, Subscriber
+from cars_rt.protocol import STREAMS, Reason, encode
+from cars_rt.stream import Publisher, StreamError, Subscriber, subscriber
 
 COUNTS = {"first": spectra_of(20), "second": spectra_of(7, AXIS[:50])}
 
@@ -138,7 +141,7 @@ def test_timeout_says_that_nobody_publishes() -> None:
     (address,) = free_addresses(1)
     with (
         cars_rt.connect(address, timeout=0.3) as stream,
-        pytest.raises(cars_rt.NoDataError, match=f"nobody publishes at {address} within 0.3 s"),
+        pytest.raises(cars_rt.NoDataError, match=f"nothing came within 0.3 s: nobody publishes at {address}"),
     ):
         next(iter(stream))
     assert not stream.connected
@@ -148,7 +151,7 @@ def test_timeout_says_that_no_data_came() -> None:
     with (
         Published() as source,
         cars_rt.connect(source.address, "raw", timeout=1) as stream,
-        pytest.raises(cars_rt.NoDataError, match=f"connected to {source.address}, but no data came"),
+        pytest.raises(cars_rt.NoDataError, match=f"connected to {source.address}, where no run is open or"),
     ):
         next(iter(stream))
 
@@ -184,6 +187,98 @@ def test_waiting_for_nobody_is_said_and_so_is_the_connection(
     finally:
         source.close()
     assert caplog.text.count("nobody publishes") == 1
+
+
+@contextmanager
+def port_of(what: str) -> Iterator[str]:
+    """The address of something else than the results."""
+    if what in STREAMS:
+        with Published(what) as source, serving(source.publisher):  # type: ignore[arg-type]
+            yield source.address
+    elif what == "web":
+        with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+            yield f"tcp://127.0.0.1:{server.server_port}"  # the system accepts, and nobody answers
+    else:
+        socket = zmq.Context.instance().socket(zmq.ROUTER if what == "control" else zmq.PUB)
+        port = socket.bind_to_random_port("tcp://127.0.0.1")
+        stop = threading.Event()
+
+        def publish() -> None:
+            while not stop.wait(0.01):
+                socket.send_multipart([bytes(part) for part in encode(a_start())])
+
+        thread = threading.Thread(target=publish)
+        if what == "a plain PUB":
+            thread.start()
+        yield f"tcp://127.0.0.1:{port}"
+        stop.set()
+        if what == "a plain PUB":
+            thread.join()
+        socket.close(0)
+
+
+@contextmanager
+def serving(publisher: Publisher) -> Iterator[None]:
+    stop = threading.Event()
+
+    def serve() -> None:
+        while not stop.wait(0.005):
+            publisher.serve()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield
+    stop.set()
+    thread.join()
+    assert publisher.stream == "raman" or publisher.subscribers == 0  # nobody to begin for
+
+
+WHERE = "the raman stream is at the daemon's --publish address, usually tcp://127.0.0.1:5556"
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    {
+        "raw": "the raw stream is published there, not the raman stream",
+        "preview": "the preview stream is published there, not the raman stream",
+        "a plain PUB": "the raw stream is published there, not the raman stream",
+        "control": "is no publisher's port",
+        "web": "something answers at .*, but not as a publisher does",
+    }.items(),
+)
+def test_wrong_port_is_told_with_the_right_one(
+    what: str, said: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(subscriber, "MUTE_S", 0.1)
+    monkeypatch.setattr(subscriber, "CUT_S", 0.1)
+    text = f"{said}.*{re.escape(WHERE)}"
+    with port_of(what) as address, cars_rt.connect(address, timeout=0.5) as stream:
+        runs = iter(stream)
+        wait_until(lambda: told(runs, text))  # a busy computer may not have connected at first
+    assert len(re.findall(text, caplog.text)) == 1
+
+
+def told(runs: Iterator[cars_rt.Run], text: str) -> bool:
+    with pytest.raises(cars_rt.NoDataError) as error:
+        next(runs)
+    return re.search(text, str(error.value)) is not None
+
+
+def test_idle_publisher_of_the_right_stream_is_not_taken_for_a_wrong_one(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "PATIENCE_S", 0.05)
+    with port_of("raman") as address, cars_rt.connect(address, timeout=0.5) as stream:
+        runs = iter(stream)
+        wait_until(lambda: told(runs, "where no run is open"))
+        wait_until(lambda: told(runs, "where no run is open") and stream._source._probed)
+    assert "stream is published there" not in caplog.text
+
+
+def test_names_that_are_imported_late_can_be_seen() -> None:
+    assert set(cars_rt.__all__) <= set(dir(cars_rt))
+    assert all(getattr(cars_rt, name) is not None for name in cars_rt.__all__)
 
 
 def test_impossible_address_is_refused_at_once() -> None:

@@ -191,8 +191,12 @@ def test_publisher_counts_who_came_and_went() -> None:
         wait_until(gone)
 
 
-def test_subscriber_of_one_stream_does_not_get_the_other() -> None:
-    with Published() as source, Collected(source.address, "raman") as wrong:
+def test_subscriber_of_one_stream_does_not_get_the_other_but_is_told_once_and_does_not_count() -> None:
+    with Published() as source, Collected(source.address, "raman") as wrong, Collected(source.address, "raw"):
         source.wait()
         source.run("run-1", spectra_of(3))
-        assert wrong.subscriber.receive(0.3) is None
+        wait_until(lambda: source.publisher.serve() or wrong.subscriber.socket.poll(1))
+        wrong.more()
+        assert [problem.kind for problem in wrong.problems] == ["stream"]
+        assert "the raw stream is published there" in wrong.problems[0].text
+        assert wrong.subscriber.receive(0.1) is None and source.publisher.subscribers == 1

@@ -17,6 +17,7 @@ from cars_rt.protocol.messages import (
     Start,
     StreamName,
 )
+from cars_rt.protocol.notice import concerns, decode_notice, encode_notice
 from cars_rt.protocol.reader import Closed, Event, RunReader
 
 __all__ = [
@@ -44,7 +45,10 @@ __all__ = [
     "Start",
     "StreamName",
     "check_band",
+    "concerns",
     "decode",
+    "decode_notice",
     "encode",
+    "encode_notice",
     "topic",
 ]

@@ -15,6 +15,7 @@ from cars_rt.protocol.codec import Part, decode
 from cars_rt.protocol.errors import ProtocolError
 from cars_rt.protocol.layout import LEARN_AFTER, FrameLayout
 from cars_rt.protocol.messages import DTYPES, MAIN_ARRAY, End, Frame, Message, Reason, Start, StreamName
+from cars_rt.protocol.notice import decode_notice
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -66,6 +67,8 @@ class RunReader:
         try:
             message = decode(parts)
         except ProtocolError as error:
+            if there := decode_notice(parts):
+                return [] if there == self.stream else [self._elsewhere(there)]
             return [self._problem(Cause.REJECTED, 0, str(error), error.fault)]
         events = self.accept(message)
         if len(events) == 1 and isinstance(in_order := events[0], Frame):
@@ -78,8 +81,7 @@ class RunReader:
     def accept(self, message: Message) -> list[Event]:
         """As `read`, for a message that is already decoded."""
         if message.stream != self.stream:
-            text = f"a message of the {message.stream} stream on a {self.stream} connection"
-            return [self._problem(Cause.REJECTED, 0, text, "stream")]
+            return [self._elsewhere(message.stream)]
         match message:
             case Frame():
                 return self._frame(message)
@@ -224,6 +226,11 @@ class RunReader:
         problem = Problem(cause, spectra, text, kind, first)
         self.ledger.found(problem)
         return problem
+
+    def _elsewhere(self, stream: StreamName) -> Problem:
+        """The publisher has another stream than we read."""
+        text = f"the {stream} stream is published there, not the {self.stream} stream"
+        return self._problem(Cause.REJECTED, 0, text, "stream")
 
     def _gap(self, cause: Cause, spectra: int, text: str, kind: str) -> Problem:
         """Spectra from the next expected one on did not come."""

@@ -5,6 +5,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Literal, Self, TypeAlias, cast
@@ -14,7 +15,7 @@ import zmq
 
 from cars_rt.accounting import Cause, Ledger, Problem
 from cars_rt.keys import KeysError
-from cars_rt.protocol import End, Frame, FrameWriter, Part, Start, StreamName, encode
+from cars_rt.protocol import End, Frame, FrameWriter, Part, Start, StreamName, concerns, encode, encode_notice
 from cars_rt.security import Access, Guard, secure_server
 from cars_rt.stream.sockets import StreamError, cannot_bind, configure
 
@@ -151,7 +152,10 @@ class Publisher:
         self._look_at = time.monotonic() + LOOK_S
         while cast(int, self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             event = self.socket.recv(zmq.NOBLOCK)
-            if event[:1] == b"\x01":
+            if not concerns(event[1:], self.stream):
+                if event[:1] == b"\x01":
+                    self._redirect(event[1:])
+            elif event[:1] == b"\x01":
                 self.socket.setsockopt(zmq.SUBSCRIBE, event[1:])
                 self.subscribers += 1
                 self.newest_at = time.monotonic()
@@ -165,6 +169,15 @@ class Publisher:
             self._say_again = not self._put(encode(start))
         if self._queue:
             self.flush()
+
+    def _redirect(self, topic: bytes) -> None:
+        """Whoever waits here for another stream is told so, and is nobody to begin for."""
+        log.info("%s: somebody subscribes to %r, but the %s stream is here",
+                 self.address, topic.decode("ascii", "replace")[:64], self.stream)  # fmt: skip
+        self.socket.setsockopt(zmq.SUBSCRIBE, topic)
+        with suppress(zmq.Again):  # it has just come, and has room unless it goes already
+            self._send_now(encode_notice(topic, self.stream))
+        self.socket.setsockopt(zmq.UNSUBSCRIBE, topic)
 
     def open(self, start: Start, ledger: Ledger | None = None) -> None:
         """Begin a run, after what still waits. What leaves and what is dropped is counted in `ledger`."""

@@ -7,7 +7,7 @@ import zmq
 
 from cars_rt.errors import CarsRtError
 from cars_rt.keys import KeysError
-from cars_rt.protocol import MAX_PAYLOAD_BYTES
+from cars_rt.protocol import MAX_PAYLOAD_BYTES, StreamName
 from cars_rt.security import FAILED, Access, ClientKeys, Guard, secure_client, secure_server
 
 RAW_ADDRESS = "tcp://127.0.0.1:5555"  # where drivers publish
@@ -25,6 +25,17 @@ KEEPALIVE = {
     zmq.TCP_KEEPALIVE_INTVL: 5,
     zmq.TCP_KEEPALIVE_CNT: 3,
 }
+
+
+def remedy(stream: StreamName) -> str:
+    """Where a stream is, in a phrase, for whoever looks for it in the wrong place."""
+    match stream:
+        case "raw":
+            return f"the raw stream is at the driver's --publish address, usually {RAW_ADDRESS}"
+        case "raman":
+            return f"the raman stream is at the daemon's --publish address, usually {RAMAN_ADDRESS}"
+        case "preview":
+            return f"the preview stream is at the daemon's --preview address, usually {PREVIEW_ADDRESS}"
 
 
 class StreamError(CarsRtError, RuntimeError):

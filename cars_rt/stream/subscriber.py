@@ -9,9 +9,9 @@ from typing import Self, cast
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from cars_rt.protocol import MAX_PAYLOAD_BYTES, Part, StreamName
+from cars_rt.protocol import MAX_PAYLOAD_BYTES, STREAMS, Part, StreamName
 from cars_rt.security import FAILED, ClientKeys, refusal, secure_client
-from cars_rt.stream.sockets import StreamError, check_resolves, configure
+from cars_rt.stream.sockets import StreamError, check_resolves, configure, remedy
 
 log = logging.getLogger("cars_rt.stream")
 
@@ -21,6 +21,7 @@ NOW = int(zmq.NOBLOCK)
 VANISHED_S = 5.0  # a publisher that is away for so long has died: an open run is closed as interrupted
 CUT_S = 1.0  # after so long without an attempt to connect again, ZeroMQ has given the connection up
 REFUSED_S = 5.0  # and so long where it was for keys: somebody has to do something first
+MUTE_S = 2.0  # a publisher shakes hands at once
 BROKEN_OFF = 3  # so many handshakes in a row that the other end broke off are no accident
 CUT = zmq.EVENT_DISCONNECTED | FAILED
 TRYING = zmq.EVENT_CONNECTED | zmq.EVENT_CONNECT_DELAYED | zmq.EVENT_CONNECT_RETRIED
@@ -47,6 +48,9 @@ class Subscriber:
         self._security = security
         self._reached = False  # in this attempt to connect
         self._broken_off = 0  # handshakes in a row
+        self._all = False
+        self._welcome = True  # whether the other end shook hands in the last connection
+        self._asked_at: float | None = None  # when it was asked to, if it has not answered
         self._cut_at: float | None = None
         self._gone_at = time.monotonic()
         check_resolves(address)
@@ -71,6 +75,14 @@ class Subscriber:
             self.close()
             text = f"cannot connect to {self.address}: {error}; give it as tcp://HOST:PORT"
             raise StreamError(text) from None
+
+    def listen_to_all(self, on: bool) -> None:
+        """Whether to hear the other streams, too, which somebody may publish at this address instead."""
+        if on != self._all:
+            self._all = on
+            for stream in STREAMS:
+                if stream != self.stream:
+                    (self.socket.subscribe if on else self.socket.unsubscribe)(f"{stream}.")
 
     def receive(self, timeout_s: float = 0) -> list[Part] | None:
         """The parts of the next message, or None if none came within the timeout.
@@ -101,27 +113,41 @@ class Subscriber:
                 self._gone_at = time.monotonic()
             self.connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
             self._cut_at = time.monotonic() if event & CUT else None
+        if self._asked_at is not None and time.monotonic() - self._asked_at > MUTE_S and not self.trouble:
+            self._asked_at = None
+            self._say(
+                f"something answers at {self.address}, but not as a publisher does: it stands still, or is "
+                f"of another kind, such as --http; {remedy(self.stream)}"
+            )
         patience = REFUSED_S if self.trouble else CUT_S
         if self._cut_at is not None and time.monotonic() - self._cut_at > patience:
             self._cut_at = None
             if not self.trouble:
                 self.refused += 1
                 level = logging.WARNING if self.refused == 1 else logging.DEBUG
-                limit = MAX_PAYLOAD_BYTES // 2**20
-                log.log(
-                    level, "%s: connection cut, for a message beyond %d MB or because no CARS-RT program "
-                    "publishes there; connecting again", self.address, limit,
-                )  # fmt: skip
+                if self._welcome:
+                    limit = MAX_PAYLOAD_BYTES // 2**20
+                    log.log(
+                        level, "%s: connection cut, for a message beyond %d MB; connecting again",
+                        self.address, limit,
+                    )  # fmt: skip
+                else:
+                    self._say(
+                        f"{self.address} is no publisher's port (a daemon's --control is none, either): "
+                        + remedy(self.stream)
+                    )
             self.socket.disconnect(self.address)
             self.socket.connect(self.address)
         return self.connected
 
     def _note_trouble(self, event: int, value: int) -> None:
         """Keep `trouble` true: it ends when we are let in, or when nobody is there any more."""
+        self._asked_at = time.monotonic() if event == zmq.EVENT_CONNECTED else None
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self.trouble, self._broken_off = None, 0
+            self._welcome = True
         elif event == zmq.EVENT_CONNECTED:
-            self._reached = True
+            self._reached, self._welcome = True, False
         elif event == zmq.EVENT_CONNECT_RETRIED:
             if not self._reached:
                 self.trouble, self._broken_off = None, 0
@@ -132,9 +158,12 @@ class Subscriber:
             text = refusal(event, value, self.address, self._security)
             if text is None or (no_detail and (self.trouble or self._broken_off < BROKEN_OFF)):
                 return
-            if text != self.trouble:
-                log.warning(text)
-            self.trouble = text
+            self._say(text)
+
+    def _say(self, trouble: str) -> None:
+        if trouble != self.trouble:
+            log.warning(trouble)
+        self.trouble = trouble
 
     @property
     def vanished(self) -> bool:

@@ -1,0 +1,37 @@
+"""What a publisher answers to whoever subscribes to another stream than it has: which one is there.
+
+Two parts: the topic that was subscribed to, and a header with `cars_rt` and `stream` and no `kind`. It is no
+message of a run, and receivers that do not know it refuse it as one.
+"""
+
+from collections.abc import Sequence
+
+import msgpack
+
+from cars_rt.protocol.codec import MAGIC, Part, _unpack
+from cars_rt.protocol.errors import ProtocolError
+from cars_rt.protocol.limits import VERSION
+from cars_rt.protocol.messages import STREAMS, StreamName
+
+
+def concerns(topic: bytes, stream: StreamName) -> bool:
+    """Whether a subscription to this prefix asks for messages of the stream."""
+    own = f"{stream}.".encode()
+    return topic.startswith(own) or own.startswith(topic)
+
+
+def encode_notice(topic: bytes, stream: StreamName) -> list[Part]:
+    """To whoever subscribed to the topic: that `stream` is published here."""
+    return [topic, msgpack.packb({MAGIC: VERSION, "stream": stream})]
+
+
+def decode_notice(parts: Sequence[Part]) -> StreamName | None:
+    """Which stream is published there, if this is a notice; None for everything else."""
+    if len(parts) != 2:
+        return None
+    try:
+        header = _unpack(parts[1])
+    except ProtocolError:
+        return None
+    known = [stream for stream in STREAMS if stream == header.get("stream")]
+    return known[0] if known and "kind" not in header else None
