@@ -176,6 +176,7 @@ class Source:
         if before and not now:
             self._heard = self._probed = False
             self._elsewhere = None
+            self.subscriber.listen_to_all(False)
         silent = now and not (self._heard or self._probed or self._elsewhere)
         if silent and time.monotonic() - self._since > PATIENCE_S:
             self._probed = True
