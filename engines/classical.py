@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.engines.base import Engine, Slab
-from cars_rt.engines.graph import SMALLEST_LEVEL, Graph, grid_for
+from cars_rt.engines.graph import Graph, grid_for
 from cars_rt.engines.model import CLASSICAL, Card, Model, ModelError
+from cars_rt.engines.scaling import scaled
 from cars_rt.engines.tracing import trace
 from cars_rt.errors import CarsRtError
 from cars_rt.physics.axis import Grid, resampling_matrix
@@ -20,7 +21,7 @@ from cars_rt.physics.maximum_entropy import MaximumEntropy
 from cars_rt.reference import Reference, read_reference
 
 KK, MEM = CLASSICAL
-VERSION = "1"  # another one whenever results change
+VERSION = "2"  # another one whenever results change
 STEP = 2.0  # cm-1
 SHORTEST = 100  # points
 LONGEST = 4096  # points; the Hilbert matrix has as many rows and as many columns
@@ -116,8 +117,8 @@ class MaximumEntropyEngine(Engine):
     def launch(self, slab: int, rows: int) -> None:
         """Computes at once."""
         on_grid = (self.inputs[slab][:rows] - self._dark) @ self._onto_grid
-        scaled = on_grid / np.maximum(on_grid.mean(axis=1, keepdims=True), SMALLEST_LEVEL)
-        self.outputs[slab][:rows] = self._retrieve(scaled) @ self._onto_pixels
+        spectra, light = scaled(on_grid, self.graph.raman_shift)
+        self.outputs[slab][:rows] = light * (self._retrieve(spectra) @ self._onto_pixels)
 
     def wait(self, slab: int) -> None:
         """Nothing is left to wait for."""

@@ -136,12 +136,29 @@ def dark_is_subtracted(engine: Engine) -> None:
 
 
 def scale_of_counts_does_not_matter(engine: Engine) -> None:
-    """A hundredfold range of laser power or exposure."""
+    """Any laser power or exposure, and any unit: counts, volts or watts."""
     counts = probe(engine.graph, MAX_BATCH)
     plain = engine.run(counts)
-    for factor in (0.1, 10):
+    for factor in (1e-12, 1e-9, 0.1, 10, 1e12):
         scaled = engine.run(counts * np.float32(factor))
-        _same(engine, scaled, plain, f"raman of counts times {factor}", factor=10)
+        _same(engine, scaled, plain, f"raman of counts times {factor:g}", factor=10)
+
+
+def no_light_gives_nothing(engine: Engine) -> None:
+    """Noise about the dark, a dark that is too high, zeros: raman is 0, and a deviation above all raman that
+    there is, in any unit; a lit spectrum beside them stays as it is."""
+    good = probe(engine.graph, MAX_BATCH)
+    expected = engine.retrieve(good)
+    noise = np.resize(np.array([3, -5, 1, 4, -2, -3, 5, -3], np.float32), engine.graph.pixels)
+    for factor in (1e-9, 1, 1e9):
+        counts = good * np.float32(factor)
+        counts[:3] = np.stack([noise, noise - 500, 0 * noise]) * np.float32(factor)
+        found = engine.retrieve(counts)
+        _require(bool((found[RAMAN][:3] == 0).all()), f"raman without light is not 0 (unit {factor:g})")
+        least = found.get(DEVIATION, np.ones((3, 1)))[:3].min()
+        _require(bool(least >= 1), f"the deviation without light is {least:.2g} (unit {factor:g})")
+        for name, result in found.items():
+            _same(engine, result[3:], expected[name][3:], f"{name} beside none (unit {factor:g})", factor=10)
 
 
 def odd_counts_stay_finite(engine: Engine) -> None:
@@ -195,6 +212,7 @@ CHECKS: tuple[Callable[[Engine], None], ...] = (
     partial_batch_leaves_other_rows_alone,
     dark_is_subtracted,
     scale_of_counts_does_not_matter,
+    no_light_gives_nothing,
     odd_counts_stay_finite,
     deviation_is_positive,
     another_one_comes_and_goes,

@@ -1,7 +1,7 @@
 """The deployment graph: a model composed for one instrument's axis.
 
-counts - dark -> onto the grid -> scaling -> network -> back onto the pixels. Everything is in the graph,
-so that every engine runs the same mathematics.
+counts - dark -> onto the grid -> scaling -> network -> back onto the pixels -> by the light that there is.
+Everything is in the graph, so that every engine runs the same mathematics.
 """
 
 from dataclasses import dataclass
@@ -13,15 +13,27 @@ from numpy.typing import ArrayLike, NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx.compose import add_prefix_graph
 
-from cars_rt.engines.model import Card, Model, ModelError
+from cars_rt.engines.model import RATIO, Card, Model, ModelError
 from cars_rt.engines.resampling import Resampling
+from cars_rt.engines.scaling import scaling
 from cars_rt.physics.axis import Grid, check_raman_shift, resampling_matrix
+from cars_rt.physics.kramers_kronig import LARGEST
 
 COUNTS, DARK, RAMAN, DEVIATION = "counts", "dark", "raman", "deviation"
 NETWORK = "network/"  # before the names of everything that comes from the model
-SMALLEST_LEVEL = 1e-6  # counts; an empty or flat spectrum is divided by this and stays finite
+LARGEST_RATIO = float(np.exp(LARGEST))  # of a spectrum without light nothing is known but that it is below
 LARGEST_MATRIX = 2**27  # entries of a resampling matrix while it is made: 1 GB, or 11,000 pixels
 MAX_STRETCH = 8.0  # an axis so much coarser than the grid would be mostly interpolation
+
+#: Where there is no light the result is 0, and its deviation says that it could be anything.
+BY_LIGHT = {
+    RAMAN: [helper.make_node("Mul", [f"{RAMAN}/pixels", "light"], [RAMAN])],
+    DEVIATION: [
+        helper.make_node("Sub", ["all", "light"], ["darkness"]),
+        helper.make_node("Mul", ["darkness", "unknown"], ["ignorance"]),
+        helper.make_node("Add", [f"{DEVIATION}/pixels", "ignorance"], [DEVIATION]),
+    ],
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,21 +70,23 @@ def compose(model: Model, raman_shift: ArrayLike, *, deviation: bool = True) -> 
     onto_grid = Resampling("onto_grid", resampling_matrix(axis, grid.raman_shift))
     onto_pixels = Resampling("onto_pixels", resampling_matrix(grid.raman_shift, axis))
     spectrum = network.input[0].name
-    scaling = _minmax(opset, spectrum) if card.scaling == "minmax" else _mean(opset, spectrum)
+    scaled = scaling(card.scaling, opset, axis, spectrum)
+    unknown = LARGEST_RATIO if card.target == RATIO else 1.0
     constants: dict[str, NDArray[Any]] = {
         **onto_grid.constants,
-        **scaling.constants,
+        **scaled.constants,
         **onto_pixels.constants,
-        "smallest_level": np.array(SMALLEST_LEVEL, np.float32),
+        "unknown": np.array(unknown, np.float32),
     }
     graph = helper.make_graph(
         [
             helper.make_node("Sub", [COUNTS, DARK], ["signal"]),
             *onto_grid.nodes("signal", "on_grid"),
-            *scaling.nodes,
+            *scaled.nodes,
             *network.node,
             # Deviations of neighbours are alike and their errors go together: interpolated like raman.
-            *(node for name in outputs for node in onto_pixels.nodes(NETWORK + name, name)),
+            *(node for name in outputs for node in onto_pixels.nodes(NETWORK + name, f"{name}/pixels")),
+            *(node for name in outputs for node in BY_LIGHT[name]),
         ],
         f"{card.name} for {pixels} pixels",
         [
@@ -119,47 +133,3 @@ def _outputs(card: Card, names: list[str], deviation: bool) -> tuple[str, ...]:
     if RAMAN not in names:
         raise ModelError(f"the model {card.name} has no output called {RAMAN!r}; it has {', '.join(names)}")
     return (RAMAN, DEVIATION) if deviation and DEVIATION in names else (RAMAN,)
-
-
-@dataclass(frozen=True)
-class _Scaling:
-    """From `on_grid` (batch, length) to the network's input, whose name `target` is."""
-
-    nodes: list[onnx.NodeProto]
-    constants: dict[str, NDArray[Any]]
-
-
-def _mean(opset: int, target: str) -> _Scaling:
-    inputs, attributes, constants = _over_points(opset)
-    return _Scaling(
-        [
-            helper.make_node("ReduceMean", ["on_grid", *inputs], ["mean"], keepdims=1, **attributes),
-            helper.make_node("Max", ["mean", "smallest_level"], ["level"]),
-            helper.make_node("Div", ["on_grid", "level"], [target]),
-        ],
-        constants,
-    )
-
-
-def _minmax(opset: int, target: str) -> _Scaling:
-    inputs, attributes, constants = _over_points(opset)
-    return _Scaling(
-        [
-            helper.make_node("ReduceMin", ["on_grid", *inputs], ["lowest"], keepdims=1, **attributes),
-            helper.make_node("ReduceMax", ["on_grid", *inputs], ["highest"], keepdims=1, **attributes),
-            helper.make_node("Sub", ["highest", "lowest"], ["range"]),
-            helper.make_node("Max", ["range", "smallest_level"], ["level"]),
-            helper.make_node("Sub", ["on_grid", "lowest"], ["raised"]),
-            helper.make_node("Div", ["raised", "level"], [target]),
-        ],
-        constants,
-    )
-
-
-def _over_points(opset: int) -> tuple[list[str], dict[str, Any], dict[str, NDArray[Any]]]:
-    """How a reduction says that it goes over a spectrum's points: inputs, attributes, constants.
-
-    All reductions but the sum have had the axes as an input since opset 18."""
-    if opset >= 18:
-        return ["points"], {}, {"points": np.array([1], np.int64)}
-    return [], {"axes": [1]}, {}

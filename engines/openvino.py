@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from cars_rt.engines.base import BFLOAT16, FLOAT16, FLOAT32, Engine, EngineError, Slab, usable_cores
-from cars_rt.engines.graph import COUNTS, DARK
+from cars_rt.engines.graph import COUNTS, DARK, NETWORK
 
 if TYPE_CHECKING:
     import openvino
@@ -135,7 +135,8 @@ class OpenVinoGpu(OpenVino):
 
 
 def phases_kept(core: "openvino.Core", model: "openvino.Model") -> "openvino.Model":
-    """The same, with its phases in float32: what a phase is computed from, and what follows up to a layer.
+    """The same, with all around the network in float32, and its phases: what a phase is computed from, and
+    what follows up to a layer.
 
     The result is a product of them; the 8 bits of a bfloat16 would be seen in it. OpenVINO reads which nodes
     are to be kept from its own format alone."""
@@ -171,6 +172,8 @@ def exact(model: "openvino.Model") -> set[str]:
         name = node.get_friendly_name()
         if node.get_type_name() not in LAYERS and not reads[name].isdisjoint(found):
             found.add(name)
+    # Counts and all that they are scaled by: half precision has not their range.
+    found |= {name for name in reads if not name.startswith(NETWORK)}
     return found
 
 

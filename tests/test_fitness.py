@@ -1,7 +1,11 @@
 """Flags of spectra: each is raised for what it is there for, and not for spectra as they should be."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cars_rt.physics.axis import AxisError
@@ -111,6 +115,53 @@ def test_cosmic_rays_and_steps_are_spikes_and_lines_are_not() -> None:
     assert all(each & Flag.SPIKE for each in flags(step))
 
 
+def test_counts_that_wrapped_are_spikes() -> None:
+    """Whatever the counter's width: 65,536 of a camera, 4096 of a converter, the sign of an int16."""
+    bright = np.round(COUNTS / COUNTS.max(axis=1, keepdims=True) * 150_000)
+    for wrapped in (bright % 65_536, np.round(bright / 20) % 4096, (bright + 32_768) % 65_536 - 32_768):
+        assert all(each & Flag.SPIKE for each in flags(wrapped))
+    assert not any(each & Flag.SPIKE for each in flags(bright))
+
+
+FAULTS: dict[str, Callable[[NDArray[np.float64], np.random.Generator], NDArray[np.float64]]] = {
+    "none": lambda counts, rng: counts,
+    "wrapped": lambda counts, rng: np.round(counts / counts.max() * rng.uniform(5e4, 3e5)) % 65_536,
+    "cosmic ray": lambda counts, rng: (
+        counts + 0.3 * counts.max() * (np.arange(len(AXIS)) == rng.integers(len(AXIS)))
+    ),
+    "clipped": lambda counts, rng: np.minimum(counts, rng.uniform(0.3, 1) * counts.max()),
+    "dim": lambda counts, rng: counts * rng.uniform(0, 0.01) + rng.normal(0, 10, len(AXIS)),
+    "dark too high": lambda counts, rng: counts - rng.uniform(0, 1.2) * counts.max(),
+    "rounded": lambda counts, rng: np.round(counts / counts.max() * 100),
+}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(sorted(FAULTS)),
+    st.integers(0, len(COUNTS) - 1),
+    st.integers(0, 2**32 - 1),
+    st.integers(len(AXIS) - 40, len(AXIS)),
+)
+def test_flags_depend_neither_on_the_direction_of_the_axis_nor_on_the_unit(
+    fault: str, row: int, seed: int, pixels: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    counts = np.asarray(FAULTS[fault](COUNTS[row].astype(float), rng), np.float32)[None, :pixels]
+    raman = RAMAN[[rng.choice([row, rng.integers(len(RAMAN))])], :pixels]
+    up, down = Fitness(AXIS[:pixels]), Fitness(AXIS[:pixels][::-1])
+    found = up.flags(counts, raman, None, SATURATION)
+    assert down.flags(counts[:, ::-1], raman[:, ::-1], None, SATURATION) == found
+    for unit in (2.0**-40, 2.0**40):  # about 1e-12 and 1e12; no digit is lost
+        assert up.flags(counts * np.float32(unit), raman, None, SATURATION * unit) == found
+
+
+def test_a_spectrum_below_its_dark_is_empty() -> None:
+    """No result is made of it, even where it has lines: the same bound as in the deployment graph."""
+    assert all(each & Flag.EMPTY for each in flags(COUNTS - COUNTS.mean(axis=1, keepdims=True)))
+    assert not any(each & Flag.EMPTY for each in flags(COUNTS - 0.5 * COUNTS.min(axis=1, keepdims=True)))
+
+
 def test_fluorescence_is_no_fault() -> None:
     smooth = noisy(20_000 * np.exp(-(((AXIS - 1500) / 900) ** 2)) + 200)
     assert set(flags(smooth, np.zeros_like(smooth), SATURATION)) == {GOOD}
@@ -150,3 +201,5 @@ def test_names_and_shares() -> None:
     assert shares({"saturated": 12, "unlike": 1}, 100) == "12 % of the spectra saturated, 1 % unlike"
     assert shares({"empty": 1}, 3000) == "0.033 % of the spectra empty"
     assert shares({}, 100) == ""
+    assert shares({"empty": 100, "spike": 99}, 100) == "100 % of the spectra empty, 99 % spike"
+    assert shares({"empty": 9999}, 10_000) == "99.99 % of the spectra empty"  # not all

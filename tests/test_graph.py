@@ -170,6 +170,30 @@ def test_flat_spectrum_stays_finite(scaling: str, value: float, tmp_path: Path) 
     assert np.isfinite(retrieved(graph, np.full((2, len(AXIS)), value))[RAMAN]).all()
 
 
+def test_closed_shutter_gives_nothing_and_says_so(tmp_path: Path) -> None:
+    """Measured as it happens: a dark of its own noise, taken from an image most of which is unlit."""
+    rng = np.random.default_rng(5)
+    counts = rng.normal(600, 5, (40, len(CAMERA)))
+    counts[0] += _smooth(CAMERA)[0]
+    dark = rng.normal(600, 5, (50, len(CAMERA))).mean(axis=0).astype(np.float32)
+    graph = compose(a_model(tmp_path, (RAMAN, DEVIATION)), CAMERA)
+    with OnnxRuntime(graph, len(counts), slabs=1) as engine:
+        engine.set_dark(dark)
+        found = engine.retrieve(counts)
+    assert (found[RAMAN][1:] == 0).all() and found[DEVIATION][1:].min() > 10
+    expected = retrieved(graph, counts[:1] - dark)
+    assert all(np.allclose(found[name][0], expected[name][0]) for name in found)
+    assert found[RAMAN][0].max() > 1 > 0.01 * found[DEVIATION][0].max()
+
+
+@pytest.mark.parametrize("scaling", ["mean", "minmax"])
+def test_unit_of_the_counts_does_not_matter(scaling: str, tmp_path: Path) -> None:
+    graph = compose(a_model(tmp_path, scaling=scaling), CAMERA)
+    expected = retrieved(graph, _smooth(CAMERA))[RAMAN]
+    for unit in (1e-15, 1e-12, 1e12):
+        assert np.allclose(retrieved(graph, _smooth(CAMERA) * unit)[RAMAN], expected, rtol=1e-4)
+
+
 # -- a fixed length ---------------------------------------------------------------------------------------
 
 

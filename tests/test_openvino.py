@@ -25,6 +25,7 @@ def test_all_that_a_phase_is_made_of_is_kept_and_no_layer_of_the_trunk(name: str
     layers = {each for each in names if "/trunk/" in each or "/mix/" in each or "/head/" in each}
     assert len(features) > 20 and features <= kept
     assert len(layers) > 20 and not layers & kept
+    assert {"signal", "on_grid", "mean", "level", "light", "raman/pixels", "raman"} <= kept
 
 
 def test_the_model_computes_what_it_did() -> None:

@@ -16,6 +16,7 @@ from cars_rt.engines.tracing import trace
 from cars_rt.offline import process
 from cars_rt.physics.axis import Grid, resampling_matrix
 from cars_rt.physics.cars import cars_intensity, lorentzians, raman_ratio
+from cars_rt.physics.fitness import Flag
 from cars_rt.physics.kramers_kronig import KramersKronig, hilbert_matrix, smoother
 from cars_rt.physics.maximum_entropy import MaximumEntropy, maximum_entropy_phase
 from cars_rt.physics.microscope import Microscope, Simulator
@@ -312,6 +313,24 @@ def test_process_subtracts_the_dark_and_takes_a_reference(tmp_path: Path) -> Non
     with pytest.raises(ModelError, match="the reference covers"):
         other = npz(tmp_path / "half.npz", SHIFT[:600], ENVELOPE[:600])
         process(plain, tmp_path / "out.npz", model="mem", reference=other)
+
+
+@pytest.mark.parametrize("model", ["kk", "mem"])
+def test_any_unit_and_no_light(model: str, tmp_path: Path) -> None:
+    """A lit spectrum gives the same in volts as in counts, a closed shutter gives nothing."""
+    rng = np.random.default_rng(6)
+    unlit = rng.normal(0, 5, (2, len(SHIFT)))
+    unlit[1] -= 200  # a dark of a longer exposure
+    found = []
+    for unit in (1.0, 1e-12, 1e12):
+        counts = np.concatenate([COUNTS.reshape(-1, len(SHIFT))[:1], unlit]) * unit
+        engine = "auto" if model == "mem" else "onnxruntime"
+        process(npz(tmp_path / "in.npz", SHIFT, counts), tmp_path / "out.npz", model=model, engine=engine)
+        with np.load(tmp_path / "out.npz") as file:
+            found.append(file["raman"])
+            assert file["flags"][0] == 0 and all(file["flags"][1:] & Flag.EMPTY)
+    assert not np.any([each[1:] for each in found])
+    assert np.allclose([each[0] for each in found], found[0][0], atol=1e-4 * found[0][0].max())
 
 
 def test_daemon_takes_kk_with_a_reference_also_after_a_reload(glass: Path, tmp_path: Path) -> None:

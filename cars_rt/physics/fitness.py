@@ -1,8 +1,9 @@
 """Fitness: whether a spectrum and its result can be trusted, as flags that travel with the result.
 
-Four checks look at the counts alone (saturated, empty, spike), one at counts and result together. The
-latter reconstructs what the result implies for the counts: with R = Im{chi_R} / chi_NR and its Hilbert
-transform H[R] = Re{chi_R} / chi_NR (Kramers and Kronig),
+Some checks look at the counts alone (saturated, empty, spike), one at counts and result together. None
+depends on the unit of the counts or on the direction of the axis. The last one reconstructs what the result
+implies for the counts: with R = Im{chi_R} / chi_NR and its Hilbert transform H[R] = Re{chi_R} / chi_NR
+(Kramers and Kronig),
 
     ln I = ln S + ln((1 + H[R])^2 + R^2),
 
@@ -31,8 +32,8 @@ class Flag(IntFlag):
     """One bit of a spectrum's flags, uint8. Bits that are not named here are to be ignored."""
 
     SATURATED = 1  # pixels at the camera's full scale, or a plateau below it
-    EMPTY = 2  # nothing above the dark and the noise: no beam, a closed shutter
-    SPIKE = 4  # a jump that no optics lets through: a cosmic ray, a hot pixel, a step
+    EMPTY = 2  # nothing above the dark and the noise: no beam, a closed shutter, a dark that is too high
+    SPIKE = 4  # a jump that no optics lets through: a cosmic ray, a hot pixel, a step, counts that wrapped
     UNLIKE = 8  # counts do not show what the result implies: not what the model was trained on
 
 
@@ -49,9 +50,20 @@ ROWS = 32  # spectra looked at together, so that what is computed stays in the p
 
 FULL_PIXELS = 3  # at full scale; a cosmic ray fills one or two
 PLATEAU_PIXELS = 24  # within half of the noise from the brightest; 3 are usual, a broad maximum has some 15
+LEAST_SHARE = 0.1  # of their mean magnitude, that counts above dark are taken to have as their mean
+DARK_SHARE, LIT_SHARE = (
+    0.3,
+    0.5,
+)  # mean over mean magnitude: no light, light; noise gives 0, light 1
+DARK_OF_ROOT, LIT_OF_ROOT = 6.0, 9.0  # the same for few points, over their root; noise gives 1.3
+MOST_DARK, MOST_LIT = 0.6, 0.9  # the same at most
+RESOLUTION_CM1 = 2.0  # pixels that are closer count as one
 LEAST_LIGHT = 1.2  # of the brightest block above the darkest, in the noise of one pixel; noise gives 0.8
 LEAST_SPIKE = 8.0  # of a pixel above the mean of its neighbours, in the noise; noise gives 6 at most
 SPIKE_SHARE = 0.6  # of its height that a spike has already above the next pixel; lines have less
+LEAST_JUMP = 0.75  # of all counts' range, from one pixel to the next: what wraps falls by nearly all of it
+LEAST_JUMP_NOISE = 20.0  # of such a jump over the lower quartile of those nearby; noise gives 14 at most
+NEARBY = 16  # pixels to either side
 LEAST_IMPLIED = 60.0  # sum of the implied structure's squares, in the noise
 LEAST_SLOPE = 0.5  # of the structure in the counts over the implied one
 
@@ -67,7 +79,13 @@ class Fitness:
     def __init__(self, raman_shift: ArrayLike) -> None:
         """raman_shift: (p,), cm-1. Raises AxisError for an axis that cannot be."""
         axis = check_raman_shift(raman_shift)
+        self._descending = bool(axis[0] > axis[-1])
+        axis = axis[::-1] if self._descending else axis
+        self._lit = lit_range(axis)[1]
         pixels, pitch = len(axis), float(np.median(np.abs(np.diff(axis))))
+        self._merged = np.arange(0, pixels, max(1, round(RESOLUTION_CM1 / pitch)))
+        width = np.gradient(axis)
+        self._pixel_share = np.asarray(width / width.sum(), np.float32)  # of the axis
         self._width = max(1, round(BIN_CM1 / pitch), -(-pixels // MOST_BINS))  # pixels of a bin
         bins = pixels // self._width
         centres = axis[: bins * self._width].reshape(bins, self._width).mean(axis=1)
@@ -97,6 +115,10 @@ class Fitness:
         looked for. dark: (p,) counts. full_scale: counts at which the camera saturates, if known.
         """
         found = np.zeros(len(counts), np.uint8)
+        if self._descending:  # looked at from the other end, so that no flag depends on the direction
+            counts = counts[:, ::-1]
+            raman = None if raman is None else raman[:, ::-1]
+            dark = None if dark is None else dark[::-1]
         with np.errstate(all="ignore"):  # counts near the largest float32: what comes of it is UNLIKE
             for first in range(0, len(counts), ROWS):
                 rows = slice(first, first + ROWS)
@@ -111,22 +133,36 @@ class Fitness:
         if full_scale is not None and brightest.max() >= full_scale:
             saturated = (counts >= full_scale).sum(axis=1) >= min(FULL_PIXELS, counts.shape[1])
         flags = saturated * np.uint8(Flag.SATURATED)
+        empty = self._is_dark(signal)
+        wraps = self._wraps(counts)
         if not self._useful:
-            return flags
+            return flags | empty * np.uint8(Flag.EMPTY) | (wraps & ~empty) * np.uint8(Flag.SPIKE)
         light, noise = self._blocked(signal), self._noise(signal)
         # Shot noise grows with the light, so that bright blocks have at least this, unless they saturate.
         bright = np.partition(noise, self._bright, axis=1)[:, self._bright]
         near = counts >= (brightest - bright / 2)[:, None]
-        plateau = (near.sum(axis=1) >= PLATEAU_PIXELS) & (bright >= 1)  # less is the rounding of counts
+        plateau = near.sum(axis=1) >= PLATEAU_PIXELS
+        for row in np.flatnonzero(plateau):  # few; noise below a count's rounding makes plateaus, too
+            plateau[row] = bright[row] >= _rounding(counts[row])
         above = light.max(axis=1) - np.maximum(light.min(axis=1), 0)
-        empty = above <= np.float32(LEAST_LIGHT) * noise.mean(axis=1)
+        flat = above <= np.float32(LEAST_LIGHT) * noise.mean(axis=1)
+        empty |= flat
         # Without light there is neither a plateau nor a structure, only noise.
         flags |= (plateau & ~empty) * np.uint8(Flag.SATURATED)
         flags |= empty * np.uint8(Flag.EMPTY)
-        flags |= self._spikes(signal, noise) * np.uint8(Flag.SPIKE)
+        flags |= (self._spikes(signal, noise) | wraps & ~flat) * np.uint8(Flag.SPIKE)
         if raman is not None:
             flags |= (self._unlike(signal, noise, raman) & ~empty) * np.uint8(Flag.UNLIKE)
         return flags
+
+    def _is_dark(self, signal: Floats) -> NDArray[np.bool_]:
+        """Whether the mean does not stand out of the noise, or is negative."""
+        parts = signal * self._pixel_share
+        if len(self._merged) < signal.shape[1]:
+            parts = np.add.reduceat(parts, self._merged, axis=1)
+        mean = parts.sum(axis=1)
+        np.abs(parts, out=parts)
+        return np.asarray(~(mean >= np.float32(self._lit) * parts.sum(axis=1)) | ~(mean > 0))
 
     def _blocked(self, values: Floats) -> Floats:
         """Means over blocks, (k, blocks)."""
@@ -166,12 +202,27 @@ class Fitness:
                 found[row] |= above[row, pixel] > SPIKE_SHARE * max(abs(each) for each in wider)
         return found
 
+    def _wraps(self, counts: Floats) -> NDArray[np.bool_]:
+        """Whether counts jump by their whole range within one pixel, as those beyond a counter's end do."""
+        found = np.zeros(len(counts), bool)
+        jumps = np.abs(counts[:, 1:] - counts[:, :-1])
+        least = np.float32(LEAST_JUMP) * (counts.max(axis=1) - counts.min(axis=1))
+        for row in np.flatnonzero(jumps.max(axis=1) > least):  # few
+            size, rounding = jumps[row], _rounding(counts[row])
+            for place in np.flatnonzero(size > least[row]):
+                # Where counts hover about the end, half of them jump, and not the quarter that jumps least.
+                usual = np.quantile(size[max(place - NEARBY, 0) : place + NEARBY + 1], 0.25)
+                if size[place] > LEAST_JUMP_NOISE * max(float(usual), rounding):
+                    found[row] = True
+                    break
+        return found
+
     def _unlike(self, signal: Floats, noise: Floats, raman: Floats) -> NDArray[np.bool_]:
         """Whether the counts lack the structure that the result implies."""
         intensity, ratio = self._binned(signal), self._binned(raman)
         deviation = noise[:, self._block_of_bin] / np.float32(np.sqrt(self._width))
         known = intensity > LEAST_SIGNAL * deviation
-        np.maximum(intensity, np.float32(1e-6), out=intensity)
+        np.maximum(intensity, np.finfo(np.float32).tiny, out=intensity)
         deviation /= intensity
         deviation *= deviation  # the variance of ln I
         real = ratio @ self._transform
@@ -232,13 +283,36 @@ def hilbert_matrix(raman_shift: ArrayLike) -> Floats:
     return np.asarray(matrix / np.pi, np.float32)
 
 
+def lit_range(raman_shift: NDArray[np.float64]) -> tuple[float, float]:
+    """Mean over mean magnitude of counts above dark on an axis (p,): up to the first there is no light, from
+    the second on there is. Light alone gives 1; noise alone about 1.3 over the root of the points."""
+    points = min(len(raman_shift), float(np.ptp(raman_shift)) / RESOLUTION_CM1 + 1)
+    root = np.sqrt(points)
+    dark, lit = max(DARK_SHARE, DARK_OF_ROOT / root), max(LIT_SHARE, LIT_OF_ROOT / root)
+    return min(dark, MOST_DARK), min(lit, MOST_LIT)
+
+
+def _rounding(counts: Floats) -> float:
+    """The least difference of neighbours in counts (p,) that are not the same; infinite if all are."""
+    steps = np.abs(np.diff(counts))
+    return float(np.min(steps[steps > 0], initial=np.inf))
+
+
 def shares(flagged: Mapping[str, int], spectra: int) -> str:
     """Spectra with a flag, by its name, in a phrase such as "12 % of the spectra saturated"."""
     parts = [
-        f"{100 * number / max(spectra, number, 1):.2g} % {'of the spectra ' * (not place)}{name}"
+        f"{percent(number, spectra)} {'of the spectra ' * (not place)}{name}"
         for place, (name, number) in enumerate(flagged.items())
     ]
     return ", ".join(parts)
+
+
+def percent(part: float, whole: float) -> str:
+    """A share for people: "0.033 %", "12 %", "100 %", which is said of all only."""
+    share = 100 * part / max(whole, part, 1)
+    if share >= 99.5 and part < whole:
+        return f"{min(share, 99.99):.4g} %"
+    return f"{share:.2g} %" if share < 10 else f"{share:.0f} %"
 
 
 def named(counted: ArrayLike) -> dict[str, int]:

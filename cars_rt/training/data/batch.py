@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cars_rt.engines.graph import SMALLEST_LEVEL
+from cars_rt.engines.scaling import SMALLEST
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Batch:
         """The model's input, (b, length) float32: counts over their mean, or counts already scaled."""
         if self.scaled:
             return self.counts
-        return self.counts / self.counts.mean(1, keepdim=True).clamp(min=SMALLEST_LEVEL)
+        return self.counts / self.counts.mean(1, keepdim=True).clamp(min=SMALLEST)
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""

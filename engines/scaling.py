@@ -1,0 +1,96 @@
+"""From counts above dark to the network's input, in any unit, and how much of a result the light bears.
+
+A spectrum is divided by its level, which is its mean (or, as some networks ask for, its range). Where there
+is no light the mean is an accident of the noise, near zero or below it: then the level is a share of the
+counts' size, and the light, from 0 to 1, says how far the mean stands out of the noise. Results are
+multiplied by it, and what it takes away is given to the deviation. All of it is relative, so that a spectrum
+in volts gives the same result as one in counts. `cars_rt.physics.fitness` raises the flag `empty` by the
+same measure.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper
+
+from cars_rt.physics.fitness import LEAST_SHARE, lit_range
+
+SMALLEST = 1e-30  # what a spectrum of nothing but zeros is divided by; far below any unit of counts
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Nodes from `on_grid` (batch, length) to the network's input, and to `light` (batch, 1)."""
+
+    nodes: list[onnx.NodeProto]
+    constants: dict[str, NDArray[Any]]
+
+
+def scaling(kind: str, opset: int, axis: NDArray[np.float64], target: str) -> Scaling:
+    """kind: as the card says, "mean" or "minmax". axis: (pixels,), cm-1. target: name of the
+    network's input."""
+    axes, attributes, constants = _over_points(opset)
+    dark, lit = lit_range(axis)
+    constants |= {
+        "smallest": np.array(SMALLEST, np.float32),
+        "least_share": np.array(LEAST_SHARE, np.float32),
+        "dark_below": np.array(dark, np.float32),
+        "lit_slope": np.array(1 / (lit - dark), np.float32),
+        "none": np.array(0, np.float32),
+        "all": np.array(1, np.float32),
+    }
+
+    def over(operator: str, source: str, name: str) -> onnx.NodeProto:
+        return helper.make_node(operator, [source, *axes], [name], keepdims=1, **attributes)
+
+    def node(operator: str, *names: str) -> onnx.NodeProto:
+        return helper.make_node(operator, list(names[:-1]), [names[-1]])
+
+    light = [
+        over("ReduceMean", "on_grid", "mean"),
+        node("Abs", "on_grid", "magnitude"),
+        over("ReduceMean", "magnitude", "mean_magnitude"),
+        node("Max", "mean_magnitude", "smallest", "size"),
+        node("Div", "mean", "size", "share"),
+        node("Sub", "share", "dark_below", "share_above"),
+        node("Mul", "share_above", "lit_slope", "light_unbounded"),
+        node("Max", "light_unbounded", "none", "light_positive"),
+        node("Min", "light_positive", "all", "light"),
+    ]
+    if kind == "minmax":
+        scaled = [
+            over("ReduceMin", "on_grid", "lowest"),
+            over("ReduceMax", "on_grid", "highest"),
+            node("Sub", "highest", "lowest", "range"),
+            node("Max", "range", "smallest", "level"),
+            node("Sub", "on_grid", "lowest", "raised"),
+            node("Div", "raised", "level", target),
+        ]
+    else:
+        scaled = [
+            node("Mul", "size", "least_share", "least_level"),
+            node("Max", "mean", "least_level", "level"),
+            node("Div", "on_grid", "level", target),
+        ]
+    return Scaling([*light, *scaled], constants)
+
+
+def scaled(on_grid: NDArray[np.floating], axis: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """What the nodes of the kind "mean" compute, of (n, length): the network's input and the light (n, 1)."""
+    mean = on_grid.mean(axis=1, keepdims=True)
+    size = np.maximum(np.abs(on_grid).mean(axis=1, keepdims=True), SMALLEST)
+    dark, lit = lit_range(axis)
+    light = np.clip((mean / size - dark) / (lit - dark), 0, 1)
+    return on_grid / np.maximum(mean, LEAST_SHARE * size), light
+
+
+def _over_points(opset: int) -> tuple[list[str], dict[str, Any], dict[str, NDArray[Any]]]:
+    """How a reduction says that it goes over a spectrum's points: inputs, attributes, constants.
+
+    All reductions but the sum have had the axes as an input since opset 18."""
+    if opset >= 18:
+        return ["points"], {}, {"points": np.array([1], np.int64)}
+    return [], {"axes": [1]}, {}
