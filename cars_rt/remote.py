@@ -4,8 +4,10 @@ with cars_rt.remote.Remote() as daemon:
     print(daemon.ask("status")["spectra_out"])
 """
 
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +20,7 @@ from cars_rt.protocol import ProtocolError
 from cars_rt.protocol.control import Request, decode_reply, encode_request
 from cars_rt.security import ClientKeys, why_refused
 from cars_rt.stream import CONTROL_ADDRESS, connect_control
+from cars_rt.stream.turn import Turn
 
 STEP_S = 0.2
 ANSWER_S = 5.0  # a daemon that is there answers at once
@@ -29,7 +32,7 @@ class RemoteError(CarsRtError, RuntimeError):
 
 
 class Remote:
-    """One connection to a daemon's control socket.
+    """One connection to a daemon's control socket. One thread at a time asks; a forked process gets its own.
 
     A daemon without keys for control wants its token. That of a daemon which the same user started on this
     computer is found by itself; token names the file of another one. Raises StreamError for an impossible
@@ -45,7 +48,7 @@ class Remote:
         self.address = address
         self._security = security
         self._token = None if token is None else tokens.read(Path(token))
-        self._socket, self._monitor = connect_control(address, security)
+        self._connect()
 
     def ask(
         self,
@@ -64,33 +67,72 @@ class Remote:
         if timeout_s is None:
             timeout_s = CHANGE_S if do in ("reload", "promote") else ANSWER_S
         given = {name: value for name, value in arguments.items() if value is not None}
+        if self._turn.forked:  # ZeroMQ's threads stayed in the other process
+            self._connect()
+        if self._turn.closed:
+            raise RemoteError(f"this connection to {self.address} is closed: make another one")
+        if not self._turn.take(threading.get_ident()):
+            raise RemoteError(
+                f"another thread waits for an answer of {self.address} through this connection at this "
+                "moment: ask again later, or give each thread a Remote of its own"
+            )
+        try:
+            return self._ask(do, given, timeout_s, waiting)
+        except zmq.ZMQError as error:
+            raise RemoteError(
+                f"the connection to {self.address} is gone ({error}): make another one"
+            ) from None
+        finally:
+            self._turn.give()
+
+    def close(self) -> None:
+        """Disconnect. From any thread: one that waits for an answer raises RemoteError within 0.2 s."""
+        self._turn.close()
+
+    def _ask(
+        self, do: str, given: dict[str, Any], timeout_s: float, waiting: Callable[[], None]
+    ) -> dict[str, Any]:
         token = self._token
         if token is None and self._security is None:
             token = tokens.find(self.address)  # each time: a daemon that was started again has a new one
-        self._socket.send(encode_request(Request(do, given, token)))
+        request = encode_request(Request(do, given, token))
+        if self._asked:  # and left before the answer, which a REQ socket does not allow
+            self._disconnect()
+            self._open()
+        self._asked = True
+        self._socket.send(request)
         deadline = time.monotonic() + timeout_s
         while not self._socket.poll(int(STEP_S * 1e3)):
             waiting()
+            if self._turn.closed:
+                raise RemoteError(f"this connection to {self.address} was closed before the answer came")
             if time.monotonic() > deadline:
-                why = why_refused(self._monitor, self.address, self._security)
-                self.close()  # a REQ socket cannot ask again before it was answered
-                self._socket, self._monitor = connect_control(self.address, self._security)
                 raise RemoteError(
-                    why
-                    or f"no daemon answered at {self.address} within {timeout_s:g} s; "
-                    "is `cars-rt run` running there?"
+                    why_refused(self._monitor, self.address, self._security)
+                    or f"no daemon answered at {self.address} within {timeout_s:g} s: is `cars-rt run` "
+                    f"running there, and is that its --control address (usually {CONTROL_ADDRESS})?"
                 )
+        answer = self._socket.recv(zmq.NOBLOCK)
+        self._asked = False
         try:
-            reply = decode_reply(self._socket.recv(zmq.NOBLOCK))
+            reply = decode_reply(answer)
         except ProtocolError as error:
             raise RemoteError(f"what answered at {self.address} is not a CARS-RT daemon: {error}") from None
         if reply.error is not None:
             raise RemoteError(reply.error)
         return dict(reply.result)
 
-    def close(self) -> None:
-        """Disconnect."""
-        self._socket.disable_monitor()
+    def _connect(self) -> None:
+        self._turn = Turn(self._disconnect)
+        self._open()
+
+    def _open(self) -> None:
+        self._socket, self._monitor = connect_control(self.address, self._security)
+        self._asked = False  # and not answered yet
+
+    def _disconnect(self) -> None:
+        with suppress(zmq.ZMQError):  # somebody ended the context, which waits for these two
+            self._socket.disable_monitor()
         self._monitor.close(0)
         self._socket.close(0)
 
