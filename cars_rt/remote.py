@@ -39,6 +39,8 @@ class Remote:
     address, KeysError for keys that cannot be used, TokenError for a file that holds no token.
     """
 
+    _asked: bool  # and not answered yet
+
     def __init__(
         self,
         address: str = CONTROL_ADDRESS,
@@ -128,7 +130,7 @@ class Remote:
 
     def _open(self) -> None:
         self._socket, self._monitor = connect_control(self.address, self._security)
-        self._asked = False  # and not answered yet
+        self._asked = False
 
     def _disconnect(self) -> None:
         with suppress(zmq.ZMQError):  # somebody ended the context, which waits for these two
