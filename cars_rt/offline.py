@@ -1,8 +1,15 @@
-"""`cars-rt process`: the deployment graph on a file, without sockets."""
+"""`cars-rt process`: the deployment graph on a file, without sockets.
 
+Read, computed and written piece by piece, so that memory does not grow with the file. While one piece is
+computed, the one before it gets its flags and is written.
+"""
+
+from collections import Counter
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +25,16 @@ from cars_rt.engines import (
     open_engine,
 )
 from cars_rt.engines.classical import MEM, Classical, MaximumEntropyEngine
-from cars_rt.engines.graph import DEVIATION, RAMAN
+from cars_rt.engines.graph import RAMAN
 from cars_rt.engines.model import RATIO
+from cars_rt.measurement import COLUMNS
 from cars_rt.physics.fitness import Fitness, named
-from cars_rt.spectra import SpectraError, read_spectra, writable, write_raman
+from cars_rt.protocol import FLAGS
+from cars_rt.results import Results, writable, writing_results
+from cars_rt.spectra import Spectra, SpectraError, open_spectra
 
 BATCH = 64
+PIECE_BYTES = 8 * 2**20  # of counts in float32 that are computed between two looks at the files
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,44 +56,99 @@ def process(
     model: str = DEFAULT_MODEL,
     reference: Path | None = None,
     engine: str = AUTO,
+    overwrite: bool = True,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Processed:
-    """Remove the background from every spectrum of a file.
+    """Remove the background from every spectrum of a file; what else the file says of them goes along.
 
     model: as `load_model` takes it, or mem. reference: spectra of a non-resonant sample, for kk and mem.
-    progress is called with the spectra done and in all. Raises SpectraError, ModelError, EngineError
-    or AxisError; the target is written completely or not at all.
+    overwrite: replace a target that is there. progress is called with the spectra done and in all.
+    Raises SpectraError, ModelError, EngineError or AxisError; the target is written completely or not at
+    all.
     """
-    writable(target, (".npz", ".h5", ".hdf5", ".csv"))
     if target.exists() and source.exists() and target.samefile(source):
         raise SpectraError(f"{target} is the input; choose another name for the result")
-    spectra = read_spectra(source)
-    chosen = load_offline(model, reference)
-    counts, total = spectra.counts, len(spectra.counts)
-    fitness, flags = Fitness(spectra.raman_shift), np.zeros(total, np.uint8)
-    with _engine(engine, chosen, spectra.raman_shift, min(BATCH, total)) as opened:
-        found = {name: np.empty(counts.shape, np.float32) for name in opened.graph.outputs}
-        raman = found[RAMAN]
-        if spectra.dark is not None:
-            opened.set_dark(spectra.dark)
-        for first in range(0, total, opened.max_batch):
-            last = min(first + opened.max_batch, total)
-            batch = counts[first:last].astype(np.float32)
-            for name, values in opened.retrieve(batch).items():
-                found[name][first:last] = values
-            ratio = raman[first:last] if opened.retrieves and chosen.card.target == RATIO else None
-            flags[first:last] = fitness.flags(batch, ratio, spectra.dark, spectra.full_scale)
-            progress(last, total)
-        description = opened.describe()
-    if not np.isfinite(raman).all():
-        spectrum = int(np.argwhere(~np.isfinite(raman))[0, 0])
-        raise SpectraError(
-            f"{source}: the result of spectrum {spectrum} is not finite; its counts are too large"
-        )
-    write_raman(
-        target, spectra.raman_shift, raman, chosen.provenance, flags=flags, deviation=found.get(DEVIATION)
-    )
-    return Processed(total, counts.shape[1], chosen.card.name, chosen.sha256, description, named(flags))
+    writable(target, overwrite=overwrite)
+    with open_spectra(source) as spectra:
+        chosen = load_offline(model, reference)
+        total, pixels = spectra.counts.shape
+        with _engine(engine, chosen, spectra.raman_shift, min(BATCH, total)) as opened:
+            if spectra.dark is not None:
+                opened.set_dark(spectra.dark)
+            arrays: dict[str, NDArray[Any]] = {"raman_shift": spectra.raman_shift}
+            arrays |= {} if spectra.dark is None else {"dark": spectra.dark}
+            attrs = {**_made_by(chosen, opened), **spectra.about, **spectra.receipt}
+            row_bytes = 4 * pixels * len(opened.graph.outputs)
+            with writing_results(
+                target, total, arrays, attrs, row_bytes=row_bytes, overwrite=overwrite
+            ) as results:
+                ratio = opened.retrieves and chosen.card.target == RATIO
+                flagged = _compute(spectra, opened, ratio, results, source, progress)
+            description = opened.describe()
+    return Processed(total, pixels, chosen.card.name, chosen.sha256, description, flagged)
+
+
+def _compute(
+    spectra: Spectra,
+    engine: Engine,
+    ratio: bool,
+    results: Results,
+    source: Path,
+    progress: Callable[[int, int], None],
+) -> dict[str, int]:
+    """Everything from counts to results; how many spectra have which flag."""
+    total, pixels = spectra.counts.shape
+    batch = engine.max_batch
+    piece = max(PIECE_BYTES // (4 * pixels) // batch, 1) * batch
+    fitness, flagged = Fitness(spectra.raman_shift), Counter[str]()
+
+    def settle(first: int, counts: NDArray[np.float32], found: dict[str, NDArray[np.float32]]) -> None:
+        raman, flags = found[RAMAN], np.zeros(len(counts), np.uint8)
+        if not np.isfinite(raman).all():
+            spectrum = first + int(np.argwhere(~np.isfinite(raman))[0, 0])
+            raise SpectraError(
+                f"{source}: the result of spectrum {spectrum} is not finite; its counts are too large"
+            )
+        for begin in range(0, len(counts), batch):
+            rows = slice(begin, begin + batch)
+            implied = raman[rows] if ratio else None
+            flags[rows] = fitness.flags(counts[rows], implied, spectra.dark, spectra.saturates_at)
+        flagged.update(named(flags))
+        results.append(**found, **{FLAGS: flags}, **_columns(spectra, first, first + len(counts)))
+
+    before: Future[None] | None = None
+    with ThreadPoolExecutor(1, "settle") as other:
+        for first in range(0, total, piece):
+            last = min(first + piece, total)
+            counts = spectra.counts[first:last].astype(np.float32)
+            found = {name: np.empty(counts.shape, np.float32) for name in engine.graph.outputs}
+            for begin in range(0, len(counts), batch):
+                rows = slice(begin, begin + batch)
+                for name, values in engine.retrieve(counts[rows]).items():
+                    found[name][rows] = values
+                progress(min(first + begin + batch, last), total)
+            if before is not None:
+                before.result()
+            before = other.submit(settle, first, counts, found)
+        if before is not None:
+            before.result()
+    order = [str(flag) for flag in named(np.full(1, 255, np.uint8))]
+    return {name: flagged[name] for name in order if name in flagged}
+
+
+def _columns(spectra: Spectra, first: int, last: int) -> dict[str, NDArray[Any]]:
+    """What is known of these spectra, one row for each."""
+    rows = {name: values[first:last] for name, values in spectra.columns.items()}
+    if spectra.scan is not None and "position" not in rows:
+        index = rows.get("index", np.arange(first, last))
+        rows["position"] = np.stack(np.divmod(index, spectra.scan[1]), axis=1)
+    return {name: values.astype(COLUMNS[name][1], copy=False) for name, values in rows.items()}
+
+
+def _made_by(model: Model, engine: Engine) -> dict[str, str]:
+    """The model and the engine, as they stand in the file."""
+    said = {f"model_{name}": text for name, text in model.provenance.items() if name != "name"}
+    return {"model": model.card.name, **said, "engine": engine.describe()}
 
 
 def _engine(name: str, model: Model, raman_shift: NDArray[np.float64], max_batch: int) -> Engine:

@@ -1,6 +1,7 @@
 """A recording: one run in one HDF5 file.
 
-    /                attrs: format, version, run, source, complete, reason, scan, step_um, exposure_s
+    /                attrs: format, version, complete, reason; run, source and all else that `start` said (see
+                     cars_rt/measurement.py)
     /raw             raman_shift (p,), counts (n, p), index, sequence, time_ns (n,), position (n, 2),
                      dark (p,) if known
     /raman           raman_shift (p,), raman (n, p), index, sequence, time_ns, time_in_ns, time_out_ns (n,),
@@ -37,6 +38,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cars_rt.accounting import MAX_RANGES, Ledger
 from cars_rt.errors import CarsRtError
+from cars_rt.measurement import ABOUT
 from cars_rt.protocol import DEVIATION, DTYPES, FLAGS, End, Frame, Start
 from cars_rt.protocol.messages import MAIN_ARRAY
 
@@ -172,23 +174,15 @@ class Recording:
         )
         self._file.flush()  # a file that can be opened, from here on
 
-    def start(self, start: Start) -> None:
-        """Make room for one stream of the run."""
+    def start(self, start: Start, rows: int | None = None) -> None:
+        """Make room for one stream of the run: for `rows` spectra, or as many as it plans."""
         with self._guarded():
             group = self._file.create_group(start.stream)
             group["raman_shift"] = start.raman_shift
             group["raman_shift"].attrs["unit"] = "cm-1"
             if start.dark is not None:
                 group["dark"] = start.dark
-            attrs = {
-                "run": start.run,
-                "source": _text(start.source),
-                "time_ns": start.time_ns,
-                "scan": start.scan,
-                "step_um": start.step_um,
-                "exposure_s": start.exposure_s,
-                "full_scale": start.full_scale,
-            }
+            attrs = {name: getattr(start, name) for name in ABOUT} | {"source": _text(start.source)}
             for target in (self._file, group):
                 target.attrs.update({name: value for name, value in attrs.items() if value is not None})
             for name, text in (start.model or {}).items():
@@ -210,14 +204,14 @@ class Recording:
                 trust = {FLAGS: ((), np.uint8), DEVIATION: ((start.pixels,), np.float32)}
                 columns |= {name: column for name, column in trust.items() if name in (start.model or {})}
                 self._trust = [name for name in trust if name in columns]
-            self._warn_of_full_disk(start)
-            self.rows[start.stream] = Rows(group, columns, start.spectra)
+            self._warn_of_full_disk(start, rows)
+            self.rows[start.stream] = Rows(group, columns, start.spectra if rows is None else rows)
             self._scan = start.scan
             self._file.flush()
 
-    def _warn_of_full_disk(self, start: Start) -> None:
+    def _warn_of_full_disk(self, start: Start, rows: int | None) -> None:
         """Say at the start what would otherwise end the recording hours later."""
-        needed = (start.spectra or 0) * start.spectrum_bytes
+        needed = (rows or start.spectra or 0) * start.spectrum_bytes
         free = shutil.disk_usage(self.path.parent).free
         if needed > free:
             log.warning(

@@ -1,9 +1,8 @@
-"""Spectra in files: .csv, .npz and .h5 in, the result in the same kinds out."""
+"""Spectra in files: .csv, .npz and .h5."""
 
-import os
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.errors import CarsRtError
+from cars_rt.hdf5 import StoredRows, explained
+from cars_rt.measurement import ABOUT, COLUMNS, RECEIPT, Rows, judged
 from cars_rt.physics.axis import AxisError, check_raman_shift
 
 KINDS = (".csv", ".txt", ".npz", ".h5", ".hdf5")
+START_NAMES = {"time_ns": "start_time_ns", "spectra": "start_spectra"}  # in an .npz file, of the run
 
 
 class SpectraError(CarsRtError, ValueError):
@@ -23,106 +25,135 @@ class SpectraError(CarsRtError, ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Spectra:
-    """Counts as a camera gave them."""
+    """Counts as a camera gave them, and what is known of their measurement."""
 
     raman_shift: NDArray[np.float64]  # (p,), cm-1
-    counts: NDArray[Any]  # (n, p)
+    counts: NDArray[Any]  # (n, p); of `open_spectra`: rows that are read and checked by slices
     dark: NDArray[np.float32] | None = None  # (p,)
     scan: tuple[int, int] | None = None  # rows, columns
-    full_scale: float | None = None  # counts at which the camera saturates, if known
+    full_scale: float | None = None  # counts at which the camera saturates, as stated
+    run: str | None = None
+    source: str | None = None  # the instrument
+    time_ns: int | None = None  # when the run began
+    block: int | None = None  # the largest number of spectra in one frame
+    spectra: int | None = None  # planned
+    step_um: tuple[float, float] | None = None
+    exposure_s: float | None = None
+    columns: Mapping[str, Rows] = field(default_factory=dict)  # of each spectrum, (n, ...), see COLUMNS
+    receipt: Mapping[str, Any] = field(default_factory=dict)  # how the run ended, see RECEIPT
+
+    @property
+    def saturates_at(self) -> float | None:
+        """Counts at which the camera saturates: as stated, or what its integers can hold; None if unknown."""
+        if self.full_scale is None and self.counts.dtype.kind == "u":
+            return float(np.iinfo(self.counts.dtype).max)
+        return self.full_scale
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What is known of the whole run, by the names in ABOUT."""
+        return {name: value for name in ABOUT if (value := getattr(self, name)) is not None}
 
 
 def read_spectra(path: Path) -> Spectra:
     """Spectra from a file.
 
     .csv, .txt: raman shift in the first column, one spectrum in each further one. .npz: `spectra`
-    (n, p) or (p,) and `raman_shift` (p,), `dark` (p,) if known. .h5: a recording of `cars-rt record`, or
-    the same names as in .npz. Raises SpectraError, also for NaN, empty or mismatched arrays.
+    (n, p) or (p,) and `raman_shift` (p,), `dark` (p,) and what else `cars_rt.measurement` names, if known.
+    .h5: a recording of `cars-rt record`, or the same names as in .npz. Raises SpectraError, also for NaN,
+    empty or mismatched arrays.
     """
-    read = {".csv": _read_text, ".txt": _read_text, ".npz": _read_npz, ".h5": _read_h5, ".hdf5": _read_h5}
-    if path.suffix.lower() not in read:
+    with open_spectra(path) as spectra, _said_of(path):
+        columns = {name: rows[:] for name, rows in spectra.columns.items()}
+        return replace(spectra, counts=spectra.counts[:], columns=columns)
+
+
+@contextmanager
+def open_spectra(path: Path) -> Iterator[Spectra]:
+    """As `read_spectra`, for files larger than memory: `counts` and `columns` of an .h5 file are read, and
+    the counts checked, when a slice of them is asked for, which may raise SpectraError, too."""
+    kind = path.suffix.lower()
+    if kind not in KINDS:
         raise SpectraError(f"{path}: the file's name must end in one of {', '.join(KINDS)}")
     if not path.is_file():
         raise SpectraError(f"there is no file {path}")
+    with ExitStack() as opened:
+        with _said_of(path):
+            if kind in (".h5", ".hdf5"):
+                spectra = _checked(_stored(opened.enter_context(h5py.File(path, "r")), path))
+            else:
+                spectra = _checked(_read_npz(path) if kind == ".npz" else _read_text(path))
+                _finite(spectra.counts, 0)
+        yield spectra
+
+
+@contextmanager
+def _said_of(path: Path) -> Iterator[None]:
+    """What goes wrong with this file, in one sentence that names it."""
     try:
-        spectra = read[path.suffix.lower()](path)
-        return _checked(spectra)
+        yield
     except (SpectraError, AxisError) as error:
-        raise SpectraError(f"{path}: {error}") from None
+        text = str(error)
+        raise SpectraError(text if text.startswith(str(path)) else f"{path}: {text}") from None
     except Exception as error:  # three formats, and each has its own kinds of errors for a broken file
-        raise SpectraError(f"{path} cannot be read: {error}") from None
+        raise SpectraError(f"{path} cannot be read: {explained(error)}") from None
 
 
-def write_raman(
-    path: Path,
-    raman_shift: NDArray[np.float64],
-    raman: NDArray[np.float32],
-    model: dict[str, str],
-    *,
-    flags: NDArray[np.uint8] | None = None,
-    deviation: NDArray[np.float32] | None = None,
-) -> None:
-    """Write raman (n, p) with its axis and the model that made it, as .npz, .h5 or .csv.
+class StoredCounts(StoredRows):
+    """Counts (n, p) in an .h5 file, converted and checked as they are read."""
 
-    flags (n,) and deviation (n, p) are written, too, where there are any. Written beside the target and
-    renamed when complete. Raises SpectraError if that fails.
-    """
-    arrays: dict[str, NDArray[Any]] = {"raman": raman, "raman_shift": raman_shift}
-    arrays |= {} if flags is None else {"flags": flags}
-    arrays |= {} if deviation is None else {"deviation": deviation}
-    write: dict[str, Callable[[Path], None]] = {
-        ".npz": lambda target: _write_npz(target, arrays, model),
-        ".h5": lambda target: _write_h5(target, arrays, model),
-        ".hdf5": lambda target: _write_h5(target, arrays, model),
-        ".csv": lambda target: _write_csv(target, arrays, model),
-    }
-    writable(path, tuple(write))
-    partial = path.with_name(f".{path.name}.partial{path.suffix}")
-    try:
-        write[path.suffix.lower()](partial)
-        partial.replace(path)
-    except OSError as error:
-        raise SpectraError(f"{path} cannot be written: {error.strerror or error}") from None
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+    def __init__(self, dataset: h5py.Dataset, rows: int, path: Path) -> None:
+        super().__init__(dataset, rows)
+        self._path = path
+        self.dtype = _wanted(self.dtype)
 
-
-def writable(path: Path, kinds: tuple[str, ...]) -> None:
-    """Refuse, before any work is done, a target that cannot be written. Raises SpectraError."""
-    if path.suffix.lower() not in kinds:
-        raise SpectraError(f"{path}: the output's name must end in one of {', '.join(kinds)}")
-    if path.is_dir():
-        raise SpectraError(f"{path} is a folder")
-    if not path.parent.is_dir():
-        raise SpectraError(f"there is no folder {path.parent}")
-    if not os.access(path.parent, os.W_OK):
-        raise SpectraError(f"no permission to write in the folder {path.parent}")
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        with _said_of(self._path):
+            counts = super().__getitem__(rows).astype(self.dtype, copy=False)
+            _finite(counts, rows.indices(len(self))[0])
+            return counts
 
 
 def _checked(spectra: Spectra) -> Spectra:
-    counts = np.atleast_2d(np.asarray(spectra.counts))
+    """Judge everything but whether each count is finite."""
+    counts: Any = spectra.counts
+    if not isinstance(counts, StoredRows):
+        counts = np.atleast_2d(np.asarray(counts))
+        counts = counts.astype(_wanted(counts.dtype), copy=False)
     raman_shift = check_raman_shift(spectra.raman_shift)
-    if counts.dtype.kind not in "uif":
-        raise SpectraError(f"the spectra are of type {counts.dtype}, not numbers")
-    if counts.dtype.kind == "i" or counts.dtype.itemsize > 8 or counts.dtype == np.float16:
-        counts = counts.astype(np.float32)
     if counts.ndim != 2 or counts.size == 0:
         raise SpectraError(f"the spectra have the shape {counts.shape}; (spectra, pixels) is needed")
     if counts.shape[1] != len(raman_shift):
         raise SpectraError(f"spectra of {counts.shape[1]} pixels with an axis of {len(raman_shift)}")
-    if not np.isfinite(counts).all():
-        row, pixel = np.argwhere(~np.isfinite(counts))[0]
-        raise SpectraError(f"spectrum {row} is NaN or infinite at pixel {pixel}")
     dark = spectra.dark
     if dark is not None:
         dark = np.asarray(dark, np.float32)
         if dark.shape != raman_shift.shape or not np.isfinite(dark).all():
             raise SpectraError(f"the dark spectrum must be {len(raman_shift)} finite numbers")
-    full_scale = spectra.full_scale
-    if full_scale is None and counts.dtype.kind == "u":
-        full_scale = float(np.iinfo(counts.dtype).max)
-    return Spectra(raman_shift, counts, dark, spectra.scan, full_scale)
+    for name, rows in spectra.columns.items():
+        if not _fits(name, rows, len(counts)):
+            shape = (len(counts), *COLUMNS[name][0])
+            raise SpectraError(f"{name} must be whole numbers of the shape {shape}, one for each spectrum")
+    return replace(spectra, raman_shift=raman_shift, counts=counts, dark=dark)
+
+
+def _fits(name: str, rows: Rows, count: int) -> bool:
+    return rows.shape == (count, *COLUMNS[name][0]) and rows.dtype.kind in "iu"
+
+
+def _wanted(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The type in which counts are passed on. Raises SpectraError for what is no number."""
+    if dtype.kind not in "uif":
+        raise SpectraError(f"the spectra are of type {dtype}, not numbers")
+    if dtype.kind == "i" or dtype.itemsize > 8 or dtype == np.float16:
+        return np.dtype(np.float32)
+    return dtype.newbyteorder("=")
+
+
+def _finite(counts: NDArray[Any], first: int) -> None:
+    if counts.dtype.kind == "f" and not np.isfinite(counts).all():
+        row, pixel = np.argwhere(~np.isfinite(counts))[0]
+        raise SpectraError(f"spectrum {first + row} is NaN or infinite at pixel {pixel}")
 
 
 # -- one kind of file each --------------------------------------------------------------------------
@@ -157,50 +188,38 @@ def _read_npz(path: Path) -> Spectra:
         for name in ("spectra", "raman_shift"):
             if name not in arrays:
                 raise SpectraError(f"holds no array {name!r}, only {', '.join(sorted(arrays)) or 'nothing'}")
-        return Spectra(arrays["raman_shift"], arrays["spectra"], arrays.get("dark"))
-
-
-def _read_h5(path: Path) -> Spectra:
-    with h5py.File(path, "r") as file:
-        group = file.get("raw", file)
-        name = next((name for name in ("counts", "spectra") if name in group), None)
-        if name is None or "raman_shift" not in group:
-            raise SpectraError("holds neither raw/counts nor spectra, with raman_shift beside it")
-        written = int(group["written"][()]) if "written" in group else len(group[name])
-        dark = group["dark"][()] if "dark" in group else None
-        scan, full_scale = group.attrs.get("scan"), group.attrs.get("full_scale")
-        if "index" in group and not np.array_equal(group["index"][:written], np.arange(written)):
-            scan = None  # a part of a scan: played from its beginning, spectra would lie at wrong places
+        known = {name: arrays[name] for name in (*ABOUT, *COLUMNS, *RECEIPT) if name in arrays}
+        scalars = {name: values.tolist() for name, values in known.items()}
+        # Here time_ns is that of each spectrum, and spectra are the counts; those of the start have a prefix.
+        scalars |= {name: arrays[other].tolist() for name, other in START_NAMES.items() if other in arrays}
+        columns = {name: known[name] for name in COLUMNS if name in known}
         return Spectra(
-            group["raman_shift"][()],
-            group[name][:written],
-            dark,
-            (int(scan[0]), int(scan[1])) if scan is not None and len(scan) == 2 else None,
-            None if full_scale is None else float(full_scale),
+            arrays["raman_shift"],
+            arrays["spectra"],
+            arrays.get("dark"),
+            **judged(scalars, ABOUT, strict=False),
+            columns={
+                name: rows for name, rows in columns.items() if _fits(name, rows, len(arrays["spectra"]))
+            },
+            receipt=judged(scalars, RECEIPT, strict=False),
         )
 
 
-def _write_npz(path: Path, arrays: dict[str, NDArray[Any]], model: dict[str, str]) -> None:
-    with path.open("wb") as file:  # given a name, savez would append .npz to one that ends in .NPZ
-        contents: dict[str, Any] = {**arrays, "model": model["name"], "model_sha256": model["sha256"]}
-        np.savez(file, **contents)
-
-
-def _write_h5(path: Path, arrays: dict[str, NDArray[Any]], model: dict[str, str]) -> None:
-    with h5py.File(path, "w") as file:
-        for name, array in arrays.items():
-            file[name] = array
-        file.attrs["model"] = model["name"]
-        file.attrs["model_sha256"] = model["sha256"]
-
-
-def _write_csv(path: Path, arrays: dict[str, NDArray[Any]], model: dict[str, str]) -> None:
-    columns, names = [arrays["raman_shift"]], ["raman_shift"]
-    for name in ("raman", "deviation"):
-        rows = arrays.get(name, np.empty((0, 0)))
-        columns += list(rows)
-        names += [name] if len(rows) == 1 else [f"{name}_{row}" for row in range(len(rows))]
-    flags = " ".join(str(each) for each in arrays.get("flags", ()))
-    about = f"# model {model['name']}, " + (f"flags {flags}, " if flags else "") + f"sha256 {model['sha256']}"
-    header = about + "\n" + ",".join(names)
-    np.savetxt(path, np.column_stack(columns), fmt="%.9g", delimiter=",", header=header, comments="")
+def _stored(file: h5py.File, path: Path) -> Spectra:
+    group = file.get("raw", file)
+    name = next((name for name in ("counts", "spectra") if name in group), None)
+    if name is None or "raman_shift" not in group:
+        raise SpectraError("holds neither raw/counts nor spectra, with raman_shift beside it")
+    ours = "written" in group
+    written = int(group["written"][()]) if ours else len(group[name])
+    one = group[name].ndim == 1
+    attrs = {key: group.attrs[key] for key in (*ABOUT, *RECEIPT) if key in group.attrs}
+    columns = {key: StoredRows(group[key], written) for key in COLUMNS if key in group and not one}
+    return Spectra(
+        group["raman_shift"][()],
+        group[name][()] if one else StoredCounts(group[name], written, path),  # type: ignore[arg-type]
+        group["dark"][()] if "dark" in group else None,
+        **judged(attrs, ABOUT, strict=ours),
+        columns={key: rows for key, rows in columns.items() if ours or _fits(key, rows, written)},
+        receipt=judged(attrs, RECEIPT, strict=ours),
+    )

@@ -33,6 +33,7 @@ class Acquisition:
     """What an instrument says of the run that it is about to make."""
 
     source: str  # the instrument, for people
+    time_ns: int | None = None  # when the run began, Unix time; None: now
     raman_shift: NDArray[np.float64]  # (p,), cm-1, strictly monotonic
     dtype: str  # of the counts: uint8, uint16, uint32, float32 or float64
     block: int = 1  # the largest number of spectra it yields at once
@@ -44,6 +45,15 @@ class Acquisition:
     dark: NDArray[np.float32] | None = None  # (p,), counts with the beams blocked
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Block:
+    """A block of counts that does not simply follow the one before it, or has a time stamp of its own."""
+
+    counts: NDArray[Any]  # (k, p); k = 0 only says that what lies before `index` is lost
+    index: int  # of its first spectrum in the run, not less than what was yielded before
+    time_ns: int | None = None  # Unix time at which the camera had delivered it; None: now
+
+
 class Instrument(ABC):
     """One instrument, for one run. `drive` calls acquisition once, then frames, and close at the end."""
 
@@ -52,12 +62,13 @@ class Instrument(ABC):
         """Called first: open the instrument if need be, and describe the run. May raise InstrumentError."""
 
     @abstractmethod
-    def frames(self) -> Iterator[NDArray[Any]]:
+    def frames(self) -> Iterator[NDArray[Any] | Block]:
         """Called once, when subscribers are there: yield counts (k, p), k from 1 to `block`, in scan order.
 
-        Each block is stamped with the time at which it is yielded; it may be overwritten after the
-        next one is asked for. May raise InstrumentError; what was yielded until then is kept. A block that
-        is not what `acquisition` said ends the run as failed, with a sentence that says what is wrong.
+        Each block is stamped with the time at which it is yielded, unless it is a Block, which may have a
+        time stamp of its own; it may be overwritten after the next one is asked for. May raise
+        InstrumentError; what was yielded until then is kept. A block that is not what `acquisition` said ends
+        the run as failed, with a sentence that says what is wrong.
         """
 
     def close(self) -> None:
@@ -154,8 +165,12 @@ def drive(
             frames = instrument.frames()
             if not isinstance(frames, Iterator):
                 raise InstrumentError(f"frames() must yield blocks of counts, and returns {_kind(frames)}")
-            for counts in frames:
-                _publish(check_block(counts, acquisition), totals, ledger, publisher, stopped)
+            for given in frames:
+                block = given if isinstance(given, Block) else Block(given, totals.produced)
+                _skip(block.index, totals, ledger)
+                if not isinstance(given, Block) or len(block.counts):
+                    counts = check_block(block.counts, acquisition)
+                    _publish(counts, block.time_ns, totals, ledger, publisher, stopped)
                 audience.watch()
                 progress(acquisition, totals)
                 if stopped():
@@ -289,8 +304,19 @@ def _kind(value: object) -> str:
     return "None" if value is None else f"a {type(value).__name__}"
 
 
+def _skip(index: int, totals: DriveTotals, ledger: Ledger) -> None:
+    """What lies before a block and was not yielded is lost, as in the run that is played again."""
+    if missing := index - totals.produced:
+        if missing < 0:
+            raise InstrumentError(f"spectrum {index} comes after spectrum {totals.produced - 1}")
+        text = f"spectra {totals.produced} to {index - 1} are not there"
+        ledger.found(Problem(Cause.UPSTREAM, missing, text, "source skip", totals.produced))
+        totals.produced = index
+
+
 def _publish(
     counts: NDArray[Any],
+    time_ns: int | None,
     totals: DriveTotals,
     ledger: Ledger,
     publisher: Publisher,
@@ -301,7 +327,7 @@ def _publish(
         run=totals.run,
         sequence=publisher.sequence,
         index=totals.produced,
-        time_ns=time.time_ns(),
+        time_ns=time.time_ns() if time_ns is None else time_ns,
         arrays={"counts": counts},
     )
     sent = publisher.send(frame)
@@ -319,7 +345,7 @@ def _start(acquisition: Acquisition, run: str) -> Start:
     return Start(
         stream="raw",
         run=run,
-        time_ns=time.time_ns(),
+        time_ns=time.time_ns() if acquisition.time_ns is None else acquisition.time_ns,
         source=acquisition.source,
         raman_shift=acquisition.raman_shift,
         dtype=acquisition.dtype,

@@ -1,16 +1,22 @@
 """Replay: publishes spectra from a file as if a camera had just taken them."""
 
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.drivers.base import Acquisition, Instrument, InstrumentError, paced
+from cars_rt.drivers.base import Acquisition, Block, Instrument, InstrumentError
 from cars_rt.protocol import DTYPES, MAX_BLOCK
-from cars_rt.spectra import SpectraError, read_spectra
+from cars_rt.spectra import SpectraError, open_spectra
+
+PIECE_BYTES = 8 * 2**20  # of counts that are read at once
+SURVEYED = 2**18  # numbers of spectra that are looked at at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,48 +26,127 @@ class ReplaySettings:
     rate: float = 1000.0
     """Spectra per second; 0 is as fast as the subscribers take them."""
 
-    block: int = 1
-    """Spectra per frame."""
+    block: int | None = None
+    """Spectra per frame; if not given, as they were recorded, or 1."""
 
     loops: int = 1
-    """How often the file is played within one run; 0 plays until stopped."""
+    """How often the file is played within one run; 0 plays until stopped. Played more than once, spectra
+    are numbered and stamped anew and make no scan."""
 
 
 class Replay(Instrument):
-    """Plays a .csv, .npz or .h5 file. Raises InstrumentError if it cannot be read or played so."""
+    """Plays a .csv, .npz or .h5 file; of a recording all that it holds goes along: the driver's settings,
+    its dark, times, and which spectra are missing. Raises InstrumentError if it cannot be read or played so.
+    """
 
     def __init__(self, file: Path, settings: ReplaySettings) -> None:
-        if not 1 <= settings.block <= MAX_BLOCK:
+        if settings.block is not None and not 1 <= settings.block <= MAX_BLOCK:
             raise InstrumentError(f"--block must be from 1 to {MAX_BLOCK}")
         if not np.isfinite(settings.rate) or settings.rate < 0 or settings.loops < 0:
             raise InstrumentError("--rate and --loops cannot be negative")
-        try:
-            self._spectra = read_spectra(file)
-        except SpectraError as error:
-            raise InstrumentError(str(error)) from None
         self._file = file
         self._settings = settings
+        self._open = ExitStack()
+        with _told():
+            self._spectra = self._open.enter_context(open_spectra(file))
+        counts = self._spectra.counts
+        self._dtype = counts.dtype.name if counts.dtype.name in DTYPES else "float32"
+        self._columns = self._spectra.columns if settings.loops == 1 else {}
+        self._rows = max(PIECE_BYTES // (counts.shape[1] * counts.dtype.itemsize), 2 * MAX_BLOCK)
+        with _told(), ExitStack() as failed:
+            failed.callback(self.close)
+            self._end, self._block = self._survey()
+            failed.pop_all()
 
     def acquisition(self) -> Acquisition:
-        counts, loops = self._spectra.counts, self._settings.loops
-        dtype = counts.dtype.name if counts.dtype.name in DTYPES else "float32"
+        spectra, once = self._spectra, self._settings.loops == 1
+        total = len(spectra.counts) * self._settings.loops
+        if once:
+            total = max(spectra.spectra or 0, self._end)
         return Acquisition(
-            source=f"replay of {self._file.name}",
-            raman_shift=self._spectra.raman_shift,
-            dtype=dtype,
-            block=min(self._settings.block, len(counts)),
-            spectra=len(counts) * loops or None,
-            scan=self._spectra.scan if loops == 1 else None,
-            dark=self._spectra.dark,
+            source=spectra.source or f"replay of {self._file.name}",
+            time_ns=spectra.time_ns if once else None,
+            raman_shift=spectra.raman_shift,
+            dtype=self._dtype,
+            block=self._block,
+            spectra=total or None,
+            scan=spectra.scan if once else None,
+            step_um=spectra.step_um if once else None,
+            exposure_s=spectra.exposure_s,
+            full_scale=spectra.full_scale,
+            dark=spectra.dark,
         )
 
-    def frames(self) -> Iterator[NDArray[Any]]:
-        acquisition = self.acquisition()
-        counts = self._spectra.counts.astype(acquisition.dtype, copy=False)
-        ticks = paced(self._settings.rate / acquisition.block)
-        loop = 0
+    def frames(self) -> Iterator[NDArray[Any] | Block]:
+        begin, played, loop = time.perf_counter(), 0, 0
         while self._settings.loops == 0 or loop < self._settings.loops:
-            for first in range(0, len(counts), acquisition.block):
-                next(ticks)
-                yield counts[first : first + acquisition.block]
+            for block in self._blocks():
+                if self._settings.rate > 0:  # what was late is caught up
+                    ahead = begin + played / self._settings.rate - time.perf_counter()
+                    if ahead > 0:
+                        time.sleep(ahead)
+                yield block if self._settings.loops == 1 else block.counts
+                played += len(block.counts)
             loop += 1
+        announced = self._spectra.receipt.get("announced", 0)
+        if self._settings.loops == 1 and announced > self._end:
+            nothing = np.empty((0, self._spectra.counts.shape[1]), self._dtype)
+            yield Block(nothing, announced)  # the last ones are not in the file
+
+    def close(self) -> None:
+        self._open.close()
+
+    def _survey(self) -> tuple[int, int]:
+        """The index after the last spectrum, and the largest block. Raises SpectraError if the numbers in
+        the file are not those of a run."""
+        total = len(self._spectra.counts)
+        end, largest = (0 if "index" in self._columns else total), 1
+        for first in range(0, total, SURVEYED):
+            rows = slice(first, first + SURVEYED)
+            if "index" in self._columns:
+                index = self._columns["index"][rows].astype(np.int64)
+                if index[0] < end or (np.diff(index) <= 0).any():
+                    raise SpectraError(f"{self._file}: index does not grow from spectrum to spectrum")
+                end = int(index[-1]) + 1
+            if "sequence" in self._columns:
+                cuts = np.flatnonzero(np.diff(self._columns["sequence"][rows])) + 1
+                largest = max(largest, int(np.diff([0, *cuts, min(SURVEYED, total - first)]).max()))
+        recorded = max(min(largest, MAX_BLOCK), self._spectra.block or 1)
+        return end, min(self._settings.block or recorded, total)
+
+    def _blocks(self) -> Iterator[Block]:
+        """The file from its beginning to its end."""
+        total, first = len(self._spectra.counts), 0
+        while first < total:
+            last = min(first + self._rows // self._block * self._block, total)
+            index, sequence, times = (
+                self._columns[name][first:last] if name in self._columns else None
+                for name in ("index", "sequence", "time_ns")
+            )
+            index = np.arange(first, last) if index is None else index.astype(np.int64)
+            apart = np.diff(index) != 1
+            if sequence is not None and self._settings.block is None:
+                apart |= np.diff(sequence) != 0
+            with _told():
+                counts = self._spectra.counts[first:last]
+            counts = counts.astype(self._dtype, copy=False)
+            cuts = [0, *(np.flatnonzero(apart) + 1).tolist(), last - first]
+            done = 0
+            for begin, end in pairwise(cuts):
+                if end == last - first and last < total and begin > 0:
+                    break  # it may go on in the next piece
+                for row in range(begin, end, self._block):
+                    rows = slice(row, min(row + self._block, end))
+                    stamp = None if times is None else int(times[rows.stop - 1])
+                    yield Block(counts[rows], int(index[row]), stamp)
+                done = end
+            first += done
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What is wrong with the file, as an error of the instrument."""
+    try:
+        yield
+    except SpectraError as error:
+        raise InstrumentError(str(error)) from None

@@ -18,10 +18,12 @@ from cars_rt.drivers.replay import Replay, ReplaySettings
 from cars_rt.engines import EngineError, ModelError, compose, load_model, open_engine
 from cars_rt.engines.registry import REFERENCE
 from cars_rt.offline import process
+from cars_rt.physics.fitness import Fitness, named
 from cars_rt.recorder import Recorder, RecordSettings
-from cars_rt.spectra import SpectraError, read_spectra, write_raman
+from cars_rt.results import writing_results
+from cars_rt.spectra import SpectraError, read_spectra
 
-MODEL = {"name": "a model", "sha256": "0" * 64}
+MODEL = {"model": "a model", "model_sha256": "0" * 64}
 COUNTS = spectra_of(4)
 
 
@@ -35,6 +37,12 @@ def h5(path: Path, **arrays: Any) -> Path:
         for name, values in arrays.items():
             file[name.replace("__", "/")] = values
     return path
+
+
+def write_raman(path: Path, axis: NDArray[Any], raman: NDArray[Any], model: dict[str, str]) -> None:
+    with writing_results(path, len(raman), {"raman_shift": axis}, model, row_bytes=4 * len(axis)) as results:
+        for row in range(0, len(raman), 2):
+            results.append(raman=raman[row : row + 2])
 
 
 def raman_of(path: Path) -> tuple[NDArray[Any], NDArray[Any], str, str]:
@@ -147,7 +155,7 @@ BAD_FILES: list[tuple[str, Callable[[Path], object], str]] = [
     ("a.h5", arrays(spectra=NAN), "spectrum 2 is NaN or infinite at pixel 5"),
     ("a.h5", lambda path: h5(path, raw=COUNTS), "cannot be read: |holds neither"),
     ("a.h5", lambda path: h5(path, raw__counts__deep=1, raw__raman_shift=AXIS), "cannot be read: "),
-    ("a.h5", corrupt_h5, "cannot be read: .*truncated file"),
+    ("a.h5", corrupt_h5, "cannot be read: it is cut short"),
     ("a.h5", text(""), "cannot be read: "),
     ("a.csv", text(""), "needs two columns of numbers or more"),
     ("a.csv", text("only words\nand more of them\n"), "needs two columns of numbers or more"),
@@ -181,7 +189,7 @@ def test_bad_file_is_refused_in_one_sentence(
 @pytest.mark.parametrize("count", [1, 3])
 def test_raman_goes_to_every_kind_of_file(name: str, count: int, tmp_path: Path) -> None:
     raman = np.random.default_rng(0).normal(size=(count, len(AXIS))).astype(np.float32)
-    write_raman(tmp_path / name, AXIS, raman, MODEL | {"name": "cnn"})
+    write_raman(tmp_path / name, AXIS, raman, MODEL | {"model": "cnn"})
     found, shift, model, sha256 = raman_of(tmp_path / name)
     assert np.allclose(found, raman, rtol=1e-6) and np.allclose(shift, AXIS)
     assert (model, sha256) == ("cnn", "0" * 64)
@@ -245,6 +253,68 @@ def test_process_gives_what_the_engine_gives(kind: str, tmp_path: Path) -> None:
     assert np.allclose(shift, AXIS) and (model, sha256) == ("cnn", load_model().sha256)
     assert (done.spectra, done.pixels, done.model, done.sha256) == (150, len(AXIS), model, sha256)
     assert seen[-1] == (150, 150)
+
+
+@pytest.mark.parametrize("model", ["cnn", "mem"])
+def test_process_in_pieces_is_the_same_to_the_last_bit(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pieces of three batches and a rest, against all at once."""
+    count = 500 if model == "cnn" else 70
+    counts, dark = spectra_of(count), np.linspace(10, 200, len(AXIS)).astype(np.float32)
+    source = h5(tmp_path / "in.h5", spectra=counts, raman_shift=AXIS, dark=dark)
+    process(source, tmp_path / "whole.h5", model=model, engine=REFERENCE if model == "cnn" else "auto")
+    monkeypatch.setattr("cars_rt.offline.PIECE_BYTES", 3 * 64 * 4 * len(AXIS) if model == "cnn" else 1)
+    done = process(
+        source, tmp_path / "pieces.h5", model=model, engine=REFERENCE if model == "cnn" else "auto"
+    )
+    with h5py.File(tmp_path / "whole.h5") as whole, h5py.File(tmp_path / "pieces.h5") as pieces:
+        assert set(whole) == set(pieces) >= {"raman", "flags", "raman_shift", "dark"}
+        for name in whole:
+            assert np.array_equal(whole[name], pieces[name]), name
+        if model == "cnn":
+            with open_engine(REFERENCE, compose(load_model(), AXIS), 64) as engine:
+                engine.set_dark(dark)
+                found = engine.retrieve(counts)
+            fitness = Fitness(AXIS)
+            flags = [
+                fitness.flags(rows.astype(np.float32), found["raman"][at : at + 64], dark, 65_535.0)
+                for at, rows in ((at, counts[at : at + 64]) for at in range(0, count, 64))
+            ]
+            assert all(np.array_equal(pieces[name], found[name]) for name in found)
+            assert np.array_equal(pieces["flags"], np.concatenate(flags))
+            assert done.flagged == named(np.concatenate(flags))
+
+
+def test_results_too_large_for_memory_are_refused_before_any_work(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "huge.h5", "w") as file:
+        file.create_dataset("spectra", (1_000_000, len(AXIS)), "u2", chunks=(200, len(AXIS)))
+        file["raman_shift"] = AXIS
+    for kind in (".npz", ".csv"):
+        with pytest.raises(SpectraError, match=r"1.3 GB of results are too much .* write out.h5 instead"):
+            process(tmp_path / "huge.h5", tmp_path / f"out{kind}")
+    assert [path.name for path in tmp_path.iterdir()] == ["huge.h5"]
+
+
+def test_what_is_there_is_kept_or_replaced_as_asked(tmp_path: Path) -> None:
+    source = npz(tmp_path / "in.npz", spectra=COUNTS, raman_shift=AXIS)
+    target = tmp_path / "out.npz"
+    target.write_bytes(b"older")
+    with pytest.raises(SpectraError, match="exists already; choose another name or give --overwrite"):
+        process(source, target, overwrite=False)
+    assert target.read_bytes() == b"older"
+    process(source, target)
+    assert raman_of(target)[0].shape == COUNTS.shape
+
+
+def test_an_interruption_leaves_nothing(tmp_path: Path) -> None:
+    def interrupted(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    source = h5(tmp_path / "in.h5", spectra=spectra_of(200), raman_shift=AXIS)
+    with pytest.raises(KeyboardInterrupt):
+        process(source, tmp_path / "out.h5", engine=REFERENCE, progress=interrupted)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.h5"]
 
 
 def test_process_reads_a_recording(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -295,7 +295,7 @@ def _write_frames(
     """As a recorder that joined late would: what is not there is named as missing."""
     reader, time_ns = RunReader("raw"), start.time_ns
     reader.accept(start)
-    recording.start(replace(start, spectra=spectra))
+    recording.start(start, spectra)
     for _ in _gently(range(len(frames)), WRITTEN):
         frame = frames.popleft()[2]
         reader.accept(frame)

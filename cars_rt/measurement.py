@@ -1,0 +1,105 @@
+"""What is known of a measurement besides its counts: one list of names for messages, files and programs.
+
+Whoever writes a file or publishes again goes through this list, so that what one of them holds arrives in
+the next one. Tests compare it with the fields of the messages.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cars_rt.protocol.limits import MAX_COUNT, MAX_TEXT
+
+
+class Rows(Protocol):
+    """An array (n, ...), or rows that are read from a file when a slice of them is asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, rows: slice, /) -> NDArray[Any]: ...
+
+
+def _count(value: Any) -> int:
+    number = int(value)
+    if number != value or not 0 <= number <= MAX_COUNT:
+        raise ValueError(f"{value} is no count")
+    return number
+
+
+def _positive(value: Any) -> float:
+    number = float(value)
+    if not 0 < number < np.inf:
+        raise ValueError(f"{value} is not positive")
+    return number
+
+
+def _text(value: Any) -> str:
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    return text[:MAX_TEXT]
+
+
+def _pair(kind: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, Any]]:
+    def pair(value: Any) -> tuple[Any, Any]:
+        first, second = value
+        return kind(first), kind(second)
+
+    return pair
+
+
+def _positive_count(value: Any) -> int:
+    if not (number := _count(value)):
+        raise ValueError("0 is no size")
+    return number
+
+
+#: Of the whole run: names as in `Start`, and how a value from a file is judged.
+ABOUT: Mapping[str, Callable[[Any], Any]] = {
+    "run": _text,
+    "source": _text,
+    "time_ns": _count,
+    "block": _positive_count,
+    "spectra": _count,
+    "scan": _pair(_positive_count),
+    "step_um": _pair(_positive),
+    "exposure_s": _positive,
+    "full_scale": _positive,
+}
+
+#: How a run ended, as a recording has it: names as in `End`, the causes and ranges as JSON.
+RECEIPT: Mapping[str, Callable[[Any], Any]] = {
+    "announced": lambda value: int(value),  # -1: the run never ended
+    "reason": _text,
+    "lost_before": str,
+    "lost": str,
+    "ranges": str,
+}
+
+#: Of each spectrum: names as in `Frame`, and the type of a row.
+COLUMNS: Mapping[str, tuple[tuple[int, ...], type[np.generic]]] = {
+    "index": ((), np.int64),
+    "sequence": ((), np.int64),
+    "time_ns": ((), np.int64),
+    "position": ((2,), np.int32),  # row and column of the scan
+}
+
+
+def judged(
+    found: Mapping[str, Any], rules: Mapping[str, Callable[[Any], Any]], *, strict: bool = True
+) -> dict[str, Any]:
+    """The values from a file that obey the rules, by name. One that does not is left out or, if strict, a
+    ValueError that names it: a recording is ours, another file may mean something else by the name."""
+    values = {}
+    for name, rule in rules.items():
+        if name in found:
+            try:
+                values[name] = rule(found[name])
+            except (TypeError, ValueError, OverflowError) as error:
+                if not strict:
+                    continue
+                raise ValueError(f"{name} is not what it should be: {error}") from None
+    return values

@@ -1,0 +1,170 @@
+"""Results in files: .h5 as they come, .npz and .csv from memory."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from cars_rt.hdf5 import explained
+from cars_rt.measurement import COLUMNS
+from cars_rt.protocol import DEVIATION, FLAGS
+from cars_rt.spectra import START_NAMES, SpectraError
+from cars_rt.storage import StorageError, replacing
+
+KINDS = (".npz", ".h5", ".hdf5", ".csv")
+STREAMED = (".h5", ".hdf5")
+LARGEST_BYTES = 2**30  # of results that are collected for .npz
+LARGEST_TEXT_BYTES = 2**27  # and for .csv, which takes several times as much
+UNITS = {"raman_shift": "cm-1", "raman": "Im{chi_R} / chi_NR", "deviation": "as raman", "time_ns": "ns"}
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class Results:
+    """What a file is made of: arrays of one row for each spectrum, appended piece by piece."""
+
+    def __init__(self, total: int, arrays: Arrays, attrs: Mapping[str, Any]) -> None:
+        """total: spectra. arrays: those that are no rows, such as raman_shift. attrs: what else is known."""
+        self.total, self.arrays, self.attrs = total, dict(arrays), dict(attrs)
+        self.written = 0
+
+    def append(self, **rows: NDArray[Any]) -> None:
+        """The next rows, of the same arrays each time."""
+        count = len(next(iter(rows.values())))
+        for name, values in rows.items():
+            if not self.written:
+                self._make(name, (self.total, *values.shape[1:]), values.dtype)
+            self._put(name, self.written, values)
+        self.written += count
+
+    def _make(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.arrays[name] = np.empty(shape, dtype)
+
+    def _put(self, name: str, first: int, values: NDArray[Any]) -> None:
+        self.arrays[name][first : first + len(values)] = values
+
+    def finish(self, file: BinaryIO) -> None:
+        """Write what was collected."""
+        raise NotImplementedError
+
+
+class _Npz(Results):
+    def finish(self, file: BinaryIO) -> None:
+        attrs = {START_NAMES.get(name, name): value for name, value in self.attrs.items()}
+        contents: dict[str, Any] = {**attrs, **self.arrays}
+        np.savez(file, **contents)
+
+
+class _Csv(Results):
+    def finish(self, file: BinaryIO) -> None:
+        columns, names = [self.arrays["raman_shift"]], ["raman_shift"]
+        for name in ("raman", DEVIATION):
+            rows = self.arrays.get(name, np.empty((0, 0)))
+            columns += list(rows)
+            names += [name] if len(rows) == 1 else [f"{name}_{row}" for row in range(len(rows))]
+        words = [f"model {self.attrs['model']}"]
+        for name in (FLAGS, *COLUMNS):
+            if name in self.arrays:
+                words.append(f"{name} {_words(self.arrays[name])}")
+        for name, value in self.attrs.items():
+            if name not in ("model", "model_sha256", "model_card"):
+                words.append(f"{START_NAMES.get(name, name)} {_words(value)}")
+        about = f"# {', '.join([*words, 'sha256 ' + self.attrs['model_sha256']])}"
+        header = about + "\n" + ",".join(names)
+        np.savetxt(file, np.column_stack(columns), fmt="%.9g", delimiter=",", header=header, comments="")
+
+
+class _H5(Results):
+    def __init__(self, total: int, arrays: Arrays, attrs: Mapping[str, Any], file: h5py.File) -> None:
+        super().__init__(total, arrays, attrs)
+        self._file = file
+        for name, array in arrays.items():
+            file[name] = array
+            file[name].attrs.update({"unit": UNITS[name]} if name in UNITS else {})
+        file.attrs.update(self.attrs)
+
+    def _make(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        dataset = self._file.create_dataset(name, shape, dtype)
+        dataset.attrs.update({"unit": UNITS[name]} if name in UNITS else {})
+
+    def _put(self, name: str, first: int, values: NDArray[Any]) -> None:
+        self._file[name][first : first + len(values)] = values
+
+    def finish(self, file: BinaryIO) -> None:
+        """Everything is there already."""
+
+
+@contextmanager
+def writing_results(
+    path: Path,
+    total: int,
+    arrays: Arrays,
+    attrs: Mapping[str, Any],
+    *,
+    row_bytes: int,
+    overwrite: bool = True,
+) -> Iterator[Results]:
+    """A file of results, complete when the block ends, or not there after an error.
+
+    total: spectra. arrays: raman_shift (p,) and others that are no rows. attrs: model, model_sha256 and what
+    else is known. row_bytes: of all rows of a spectrum, to judge what fits in memory. Raises SpectraError.
+    """
+    writable(path, total * row_bytes, overwrite=overwrite)
+    kind = path.suffix.lower()
+    try:
+        with replacing(path, overwrite=overwrite, durable=False) as file:
+            if kind in STREAMED:
+                with h5py.File(file, "w") as stored:
+                    yield _H5(total, arrays, attrs, stored)
+            else:
+                makes: dict[str, Callable[..., Results]] = {".npz": _Npz, ".csv": _Csv}
+                results = makes[kind](total, arrays, attrs)
+                yield results
+                results.finish(file)
+    except FileExistsError:
+        raise SpectraError(_EXISTS.format(path)) from None
+    except SpectraError:
+        raise
+    except StorageError as error:
+        raise SpectraError(str(error)) from None
+    except (OSError, RuntimeError) as error:
+        raise SpectraError(f"{path} cannot be written: {explained(error)}") from None
+
+
+_EXISTS = "{} exists already; choose another name or give --overwrite"
+
+
+def writable(path: Path, size: int = 0, *, overwrite: bool = True) -> None:
+    """Refuse, before any work is done, a target that cannot be written. size: of the results, bytes.
+
+    Raises SpectraError.
+    """
+    kind = path.suffix.lower()
+    if kind not in KINDS:
+        raise SpectraError(f"{path}: the output's name must end in one of {', '.join(KINDS)}")
+    if path.is_dir():
+        raise SpectraError(f"{path} is a folder")
+    if not path.parent.is_dir():
+        raise SpectraError(f"there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise SpectraError(f"no permission to write in the folder {path.parent}")
+    if not overwrite and path.exists():
+        raise SpectraError(_EXISTS.format(path))
+    largest = {".npz": LARGEST_BYTES, ".csv": LARGEST_TEXT_BYTES}.get(kind)
+    if largest is not None and size > largest:
+        raise SpectraError(
+            f"{path}: {size / 1e9:.1f} GB of results are too much for {kind}, which is made in memory; "
+            f"write {path.with_suffix('.h5').name} instead"
+        )
+
+
+def _words(value: Any) -> str:
+    """Numbers or a text in a comment, without what would end it or look like the next entry."""
+    if isinstance(value, str):
+        return " ".join(value.replace(",", ";").split())
+    return " ".join(str(each) for each in np.asarray(value).ravel().tolist())
