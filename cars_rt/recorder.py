@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cars_rt.access import RecorderAccess
+from cars_rt.address import Address
 from cars_rt.protocol import Closed, Event, Frame, Reason, Start, StreamName
 from cars_rt.recording import (
     Recording,
@@ -30,7 +31,7 @@ QUIET_S = 0.3  # a stop takes in what is already on its way, until nothing came 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordSettings:
-    """Settings of `cars-rt record`."""
+    """Settings of `cars-rt record`. Raises AddressError for what is no address."""
 
     raman: str | None = RAMAN_ADDRESS
     """Address of the result stream; "none" leaves it out."""
@@ -45,6 +46,11 @@ class RecordSettings:
     """Write what was recorded to this JSON file at the end."""
 
     access: RecorderAccess = field(default_factory=RecorderAccess)
+
+    def __post_init__(self) -> None:
+        for address in (self.raman, self.raw):
+            if address not in (None, "none"):
+                Address.to_connect(str(address))
 
 
 @dataclass(slots=True)

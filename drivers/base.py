@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cars_rt.access import PublisherAccess
 from cars_rt.accounting import Cause, Ledger, Problem, Range
+from cars_rt.address import Address
 from cars_rt.errors import CarsRtError
 from cars_rt.protocol import DTYPES, End, Frame, ProtocolError, Reason, Start
 from cars_rt.stream import BUFFER_MB, RAW_ADDRESS, STALL_S, Overload, Publisher
@@ -77,7 +78,7 @@ class Instrument(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class DriveSettings:
-    """Settings of every `cars-rt drive`. Raises InstrumentError for what cannot be."""
+    """Settings of every `cars-rt drive`. Raises InstrumentError or AddressError for what cannot be."""
 
     publish: str = RAW_ADDRESS
     """Address at which the raw stream is published; the daemon connects to it."""
@@ -102,7 +103,8 @@ class DriveSettings:
     access: PublisherAccess = field(default_factory=PublisherAccess)
 
     def __post_init__(self) -> None:
-        if not min(self.subscribers, self.settle_s, self.stall_s) >= 0:
+        Address.to_bind(self.publish)
+        if not all(each >= 0 for each in (self.subscribers, self.settle_s, self.stall_s)):
             raise InstrumentError("--subscribers, --settle-s and --stall-s cannot be negative")
         if not self.buffer_mb > 0:
             raise InstrumentError(f"--buffer-mb must be more than 0, not {self.buffer_mb:g}")

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cars_rt.address import Address
 from cars_rt.engines import AUTO, DEFAULT_MODEL
 from cars_rt.errors import CarsRtError
 from cars_rt.protocol import MAX_BLOCK, MAX_PIXELS
@@ -58,7 +59,8 @@ class CheckSettings:
 
 
 def refuse(settings: CheckSettings) -> None:
-    """Raises CheckError if a number is impossible."""
+    """Raises CheckError if a number is impossible, AddressError for what is no address."""
+    Address.to_connect(settings.listen)
     if settings.rate is not None and not 0 < settings.rate < float("inf"):
         raise CheckError("--rate must be a number above 0")
     if not 0 < settings.seconds <= 600:

@@ -19,6 +19,7 @@ from socketserver import ThreadingTCPServer
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from cars_rt.address import ANY, Address, AddressError
 from cars_rt.daemon.board import StatusBoard
 from cars_rt.daemon.metrics import CONTENT_TYPE, exposition
 from cars_rt.daemon.plain import plain
@@ -38,8 +39,12 @@ class HttpServer:
     """Binds HOST:PORT at once, answers from `start` on. Raises StreamError if it cannot be bound."""
 
     def __init__(self, address: str) -> None:
-        host, port = _split(address)
         try:
+            checked = Address.to_serve(address)
+        except AddressError as error:
+            raise StreamError(str(error)) from None
+        try:
+            host, port = "0.0.0.0" if checked.host == ANY else checked.host, checked.port
             family, *_, target = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             self._server = _Server(family, target, host)
         except OSError as error:
@@ -225,13 +230,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name in the base class
         log.debug("http %s: %s", self.client_address[0], repr(format % args))
-
-
-def _split(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65_535 or "/" in host:
-        raise StreamError(f"cannot serve HTTP at {address!r}: give it as HOST:PORT, or as none")
-    return host.strip("[]"), int(port)
 
 
 def _cannot_serve(address: str, error: OSError) -> str:

@@ -5,6 +5,7 @@ from itertools import combinations
 from pathlib import Path
 
 from cars_rt.access import DaemonAccess
+from cars_rt.address import Address
 from cars_rt.daemon.flight import MEGABYTES, SECONDS
 from cars_rt.engines import AUTO, DEFAULT_MODEL
 from cars_rt.errors import CarsRtError
@@ -28,7 +29,7 @@ class SettingsError(CarsRtError, ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class DaemonSettings:
-    """Settings of `cars-rt run`. Raises SettingsError for what cannot be."""
+    """Settings of `cars-rt run`. Raises SettingsError or AddressError for what cannot be."""
 
     listen: str = RAW_ADDRESS
     """Address of the driver's raw stream, tcp://HOST:PORT; the driver may appear later."""
@@ -101,12 +102,18 @@ class DaemonSettings:
             raise SettingsError("--stall-s, --subscribers and --threads cannot be negative")
         if len(self.bands) > MAX_BANDS:
             raise SettingsError(f"--bands takes at most {MAX_BANDS} bands")
-        names = ("listen", "publish", "preview", "control")
-        for one, other in combinations((name for name in names if getattr(self, name) != OFF), 2):
-            if (address := getattr(self, one)) == getattr(self, other) and not address.endswith("*"):
-                raise SettingsError(f"--{one} and --{other} are the same address, {address}: give two")
         if OFF in (self.listen, self.publish):
             raise SettingsError("--listen and --publish cannot be none")
+        addresses = {"listen": Address.to_connect(self.listen)}
+        for name in ("publish", "preview", "control"):
+            if (text := getattr(self, name)) != OFF:
+                addresses[name] = Address.to_bind(text)
+        if self.http != OFF:
+            addresses["http"] = Address.to_serve(self.http)
+        for one, other in combinations(addresses, 2):
+            if addresses[one].meets(addresses[other]):
+                text = getattr(self, other)
+                raise SettingsError(f"--{one} and --{other} are the same address, {text}: give two")
         if self.receipts is not None:
             try:
                 self.receipts.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from cars_rt.accounting import Cause, Ledger, Problem
 from cars_rt.keys import KeysError
 from cars_rt.protocol import End, Frame, FrameWriter, Part, Start, StreamName, concerns, encode, encode_notice
 from cars_rt.security import Access, Guard, secure_server
-from cars_rt.stream.sockets import StreamError, cannot_bind, configure
+from cars_rt.stream.sockets import StreamError, cannot_bind, configure, prepare_to_bind
 
 log = logging.getLogger("cars_rt.stream")
 
@@ -110,12 +110,13 @@ class Publisher:
         # A subscription takes effect only when `serve` has seen it: the start comes before any frame.
         self.socket.setsockopt(zmq.XPUB_MANUAL, 1)
         try:
+            address = prepare_to_bind(self.socket, address)
             self._guard = secure_server(self.socket, address, security)
             self.socket.bind(address)
         except zmq.ZMQError as error:
             self.close(0)
             raise StreamError(cannot_bind(address, error)) from None
-        except KeysError:
+        except (KeysError, StreamError):
             self.close(0)
             raise
         self.address = cast(bytes, self.socket.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()

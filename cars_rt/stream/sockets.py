@@ -1,10 +1,10 @@
 """What all sockets share: default addresses, options, errors; and the sockets of control."""
 
 import errno
-import socket as sockets
 
 import zmq
 
+from cars_rt.address import Address, AddressError
 from cars_rt.errors import CarsRtError
 from cars_rt.keys import KeysError
 from cars_rt.protocol import MAX_PAYLOAD_BYTES, StreamName
@@ -61,9 +61,10 @@ def bind_control(
     socket.setsockopt(zmq.MAXMSGSIZE, most_bytes)
     guard = None
     try:
+        address = prepare_to_bind(socket, address)
         guard = secure_server(socket, address, security)
         socket.bind(address)
-    except (zmq.ZMQError, KeysError) as error:
+    except (zmq.ZMQError, KeysError, StreamError) as error:
         if guard is not None:
             guard.close()
         socket.close(0)
@@ -80,10 +81,14 @@ def connect_control(
 
     Raises StreamError for an impossible address, KeysError for keys that cannot be used.
     """
-    check_resolves(address)
     socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.REQ)
     configure(socket)
-    secure_client(socket, security)
+    try:
+        address = prepare_to_connect(socket, address)
+        secure_client(socket, security)
+    except (StreamError, KeysError):
+        socket.close(0)
+        raise
     monitor: zmq.Socket[bytes] = socket.get_monitor_socket(FAILED)
     socket.connect(address)
     return socket, monitor
@@ -95,20 +100,34 @@ def cannot_bind(address: str, error: zmq.ZMQError) -> str:
             reason = "another program already uses it; stop that one or choose another port"
         case zmq.EADDRNOTAVAIL | errno.ENODEV:
             reason = "this computer has no such address; 127.0.0.1 always works"
-        case zmq.EINVAL | zmq.EPROTONOSUPPORT:
-            reason = "give it as tcp://HOST:PORT"
+        case errno.EACCES:
+            reason = "the system does not allow it; choose a port above 1023"
         case _:
             reason = str(error)
     return f"cannot publish at {address}: {reason}"
 
 
-def check_resolves(address: str) -> None:
-    """ZeroMQ connects to a name that does not exist without a word, and waits for ever."""
-    scheme, _, rest = address.partition("://")
-    host, _, port = rest.rpartition(":")
-    if scheme != "tcp" or not host or not port.isdecimal() or not 0 < int(port) < 65_536:
-        raise StreamError(f"cannot connect to {address!r}: give it as tcp://HOST:PORT")
+def prepare_to_bind(socket: zmq.Socket[bytes], address: str) -> str:
+    """Call before binding: the address as ZeroMQ takes it. Raises StreamError for what is no address."""
     try:
-        sockets.getaddrinfo(host.strip("[]"), int(port), type=sockets.SOCK_STREAM)
-    except OSError as error:
-        raise StreamError(f"cannot connect to {address}: {error.strerror or error}") from None
+        checked = Address.to_bind(address)
+    except AddressError as error:
+        raise StreamError(str(error)) from None
+    socket.setsockopt(zmq.IPV6, checked.v6)
+    return str(checked)
+
+
+def prepare_to_connect(socket: zmq.Socket[bytes], address: str) -> str:
+    """Call before connecting: the address as ZeroMQ takes it. Raises StreamError for an impossible address.
+
+    ZeroMQ connects to a name that does not exist without a word, and waits for ever.
+    """
+    try:
+        checked = Address.to_connect(address)
+        socket.setsockopt(zmq.IPV6, checked.resolve())
+    except AddressError as error:
+        raise StreamError(str(error)) from None
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise StreamError(f"cannot connect to {address}: {reason}") from None
+    return str(checked)

@@ -9,12 +9,14 @@ from typing import Self, cast
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from cars_rt.keys import KeysError
 from cars_rt.protocol import MAX_PAYLOAD_BYTES, STREAMS, Part, StreamName
 from cars_rt.security import FAILED, ClientKeys, refusal, secure_client
-from cars_rt.stream.sockets import StreamError, check_resolves, configure, remedy
+from cars_rt.stream.sockets import StreamError, configure, prepare_to_connect, remedy
 
 log = logging.getLogger("cars_rt.stream")
 
+RETRY_MS = 50, 1000  # between attempts to connect, at first and after some that were in vain
 UNREAD = 100  # messages at a subscriber; what it does not take in time waits at the publisher
 VIEW_FROM = 16_384  # bytes; a smaller part is copied, since it may lie in a buffer with others
 NOW = int(zmq.NOBLOCK)
@@ -53,13 +55,17 @@ class Subscriber:
         self._asked_at: float | None = None  # when it was asked to, if it has not answered
         self._cut_at: float | None = None
         self._gone_at = time.monotonic()
-        check_resolves(address)
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
         configure(self.socket)
-        secure_client(self.socket, security)
+        try:
+            self._endpoint = prepare_to_connect(self.socket, address)
+            secure_client(self.socket, security)
+        except (KeysError, StreamError):
+            self.socket.close(0)
+            raise
         self.socket.setsockopt(zmq.RCVHWM, UNREAD)
-        self.socket.setsockopt(zmq.RECONNECT_IVL, 50)
-        self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, 250)
+        self.socket.setsockopt(zmq.RECONNECT_IVL, RETRY_MS[0])
+        self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, RETRY_MS[1])
         self.socket.subscribe(f"{stream}.")
         self.monitor: zmq.Socket[bytes] = self.socket.get_monitor_socket(
             zmq.EVENT_HANDSHAKE_SUCCEEDED | CUT | TRYING
@@ -70,7 +76,7 @@ class Subscriber:
     def connect(self) -> None:
         """Connect, now or as soon as somebody publishes there. Raises StreamError."""
         try:
-            self.socket.connect(self.address)
+            self.socket.connect(self._endpoint)
         except zmq.ZMQError as error:
             self.close()
             text = f"cannot connect to {self.address}: {error}; give it as tcp://HOST:PORT"
@@ -136,8 +142,8 @@ class Subscriber:
                         f"{self.address} is no publisher's port (a daemon's --control is none, either): "
                         + remedy(self.stream)
                     )
-            self.socket.disconnect(self.address)
-            self.socket.connect(self.address)
+            self.socket.disconnect(self._endpoint)
+            self.socket.connect(self._endpoint)
         return self.connected
 
     def _note_trouble(self, event: int, value: int) -> None:

@@ -1,0 +1,130 @@
+"""Addresses as people give them: checked before ZeroMQ sees them.
+
+ZeroMQ takes tcp://localhost:99999 and publishes at port 34463, takes :80x for 80, and waits for ever for a
+name that does not exist.
+"""
+
+import ipaddress
+import re
+import socket
+from dataclasses import dataclass
+from typing import Self
+
+from cars_rt.errors import CarsRtError
+
+FORM = "give it as tcp://HOST:PORT"
+ANY = "*"  # as a host every address of this computer, as a port one that the system chooses
+LARGEST_PORT = 65_535
+
+_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
+
+
+class AddressError(CarsRtError, ValueError):
+    """What is no address, with the reason and the remedy in one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a socket binds or connects to."""
+
+    host: str  # a name, an interface, a number without brackets, or ANY
+    port: int  # 0: one that the system chooses
+
+    @classmethod
+    def to_bind(cls, text: str) -> Self:
+        """Where to publish. Raises AddressError."""
+        return cls._parse(text, f"cannot publish at {text}", binds=True)
+
+    @classmethod
+    def to_connect(cls, text: str) -> Self:
+        """Where somebody publishes. Raises AddressError."""
+        return cls._parse(text, f"cannot connect to {text!r}", binds=False)
+
+    @classmethod
+    def to_serve(cls, text: str) -> Self:
+        """HOST:PORT, of HTTP. Raises AddressError."""
+        cannot, form = f"cannot serve HTTP at {text!r}", "give it as HOST:PORT, or as none"
+        if "/" in text:
+            raise AddressError(f"{cannot}: {form}")
+        return cls._split(text, cannot, form, binds=True)
+
+    @classmethod
+    def _parse(cls, text: str, cannot: str, *, binds: bool) -> Self:
+        scheme, separator, rest = text.partition("://")
+        if scheme != "tcp" or not separator:
+            other = f"{scheme} is not supported, only tcp; " if separator else ""
+            raise AddressError(f"{cannot}: {other}{FORM}")
+        return cls._split(rest, cannot, FORM, binds=binds)
+
+    @classmethod
+    def _split(cls, text: str, cannot: str, form: str, *, binds: bool) -> Self:
+        host, _, port = text.rpartition(":")
+        if not host:
+            raise AddressError(f"{cannot}: {form}")
+        host = _host(host, cannot)
+        if host == ANY and not binds:
+            raise AddressError(f"{cannot}: * is every address of this computer; name one, such as 127.0.0.1")
+        if port == ANY and binds:
+            return cls(host, 0)
+        if not (port.isascii() and port.isdecimal() and int(port[:9]) <= LARGEST_PORT and len(port) < 10):
+            said = f"the port must be a number from 1 to {LARGEST_PORT}, not {port[:20]!r}"
+            raise AddressError(f"{cannot}: {said}; {form}")
+        if not int(port) and not binds:
+            raise AddressError(f"{cannot}: nobody publishes at port 0; {form}")
+        return cls(host, int(port))
+
+    @property
+    def v6(self) -> bool:
+        """Whether the host is a number of IPv6."""
+        return ":" in self.host
+
+    def resolve(self) -> bool:
+        """Whether to reach it by IPv6 alone. Raises OSError where the name does not exist."""
+        found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        return all(family == socket.AF_INET6 for family, *_ in found)
+
+    def meets(self, other: "Address") -> bool:
+        """Whether two sockets with these addresses would get into each other's way."""
+        if not self.port or self.port != other.port:
+            return False
+        one, two = _plain(self.host), _plain(other.host)
+        return one == two or ANY in (one, two)
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if self.v6 else self.host
+        return f"tcp://{host}:{self.port or ANY}"
+
+
+def _host(text: str, cannot: str) -> str:
+    """Without brackets, checked."""
+    bracketed = text.startswith("[") and text.endswith("]")
+    inside = text[1:-1] if bracketed else text
+    if bracketed or ":" in text:
+        try:
+            ipaddress.IPv6Address(inside)
+        except ValueError:
+            raise AddressError(f"{cannot}: {inside!r} is no address of IPv6, such as [::1]") from None
+        if not bracketed:
+            raise AddressError(f"{cannot}: an address of IPv6 stands in brackets, such as [{inside}]")
+        return inside
+    if text == ANY:
+        return text
+    if re.fullmatch(r"[0-9.]+", text):
+        try:
+            ipaddress.IPv4Address(text)
+        except ValueError:
+            raise AddressError(f"{cannot}: {text} is no address of IPv4, such as 127.0.0.1") from None
+    elif not _NAME.fullmatch(text):
+        raise AddressError(f"{cannot}: {text!r} is no name of a computer; {FORM}")
+    return text
+
+
+def _plain(host: str) -> str:
+    """One word for what is the same host."""
+    if host in (ANY, "0.0.0.0", "::"):
+        return ANY
+    try:
+        loopback = host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    return "localhost" if loopback else host.lower()
