@@ -37,7 +37,8 @@ def deep(levels: int) -> Any:
 
 #: What a header field should never be, and what it may only sometimes be.
 ODD: list[Any] = [
-    None, True, False, 0, 1, -1, 2, 3, 127, 4096, 4097, 65_536, 65_537, 2**31, 2**53, 2**62, 2**63 - 2,
+    None, True, False, 0, 1, -1, 2, 3, 127, 4096, 4097, 65_536, 65_537, 2**31, 2**53 - 1,
+    2**53, 2**53 + 1, 2**62, 2**63 - 2,
     2**63 - 1, 2**63, 2**64 - 1, -(2**63), 0.0, -0.0, 1.0, 0.5, 1e308, 5e-324,
     float("nan"), float("inf"), -float("inf"),
     "", "raw", "raman", "start", "frame", "end", "counts", "raman_shift", "dark", "uint8", "uint16",

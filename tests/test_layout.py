@@ -27,7 +27,7 @@ from cars_rt.protocol import (
 from cars_rt.protocol.layout import LEARN_AFTER, FrameLayout
 
 TIME = 1_700_000_000_123_456_789
-LARGEST = 2**63 - 1
+LARGEST = 2**53
 FIRSTS = [0, 200, 60_000, 70_000, 2**32 - 8, 2**40, LARGEST - 60]  # numbers of every width, and between two
 
 Parts = list[bytes]

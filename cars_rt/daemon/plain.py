@@ -7,6 +7,8 @@ from typing import Any
 from cars_rt.daemon.snapshot import Queue, Snapshot
 from cars_rt.latency import Latencies
 
+MOST = 2**63 - 1  # of a counter of many runs, as other programs read it: there it stands still
+
 
 def plain(snapshot: Snapshot) -> dict[str, Any]:
     """Text, numbers, lists and maps only. Latencies become percentiles in milliseconds, None without any."""
@@ -30,8 +32,10 @@ def _plain(value: Any) -> Any:
             return _finite(value)
         case list() | tuple():
             return [_plain(each) for each in value]
-        case None | int():
+        case None | bool():
             return value
+        case int():
+            return min(value, MOST)
         case _:  # a mapping
             return {str(key): _plain(each) for key, each in value.items()}
 

@@ -28,6 +28,7 @@ from cars_rt.protocol.limits import (
     MAX_PIXELS,
     MAX_RAMAN_SHIFT,
     MAX_TEXT,
+    MAX_TIME,
     VERSION,
 )
 from cars_rt.protocol.messages import (
@@ -185,7 +186,7 @@ def _start(stream: StreamName, run: str, header: Header, arrays: Mapping[str, ND
     return Start(
         stream=stream,
         run=run,
-        time_ns=_count(header, "time_ns"),
+        time_ns=_time(header, "time_ns"),
         source=_text(header, "source"),
         raman_shift=raman_shift,
         dtype=dtype,
@@ -211,7 +212,7 @@ def _frame_header(message: Frame) -> Header:
         if (value := getattr(message, key)) is not None:
             header[key] = value
     for key in header:
-        _count(header, key)
+        _time(header, key) if key.startswith("time") else _count(header, key)
     if message.made_by is not None:
         header["made_by"] = _name(message.made_by, "made_by")
     if message.bands is not None:
@@ -225,10 +226,10 @@ def _frame(stream: StreamName, run: str, header: Header, arrays: Mapping[str, ND
         run=run,
         sequence=_count(header, "sequence"),
         index=_count(header, "index"),
-        time_ns=_count(header, "time_ns"),
+        time_ns=_time(header, "time_ns"),
         arrays=arrays,
-        time_in_ns=_optional_count(header, "time_in_ns"),
-        time_out_ns=_optional_count(header, "time_out_ns"),
+        time_in_ns=_optional_time(header, "time_in_ns"),
+        time_out_ns=_optional_time(header, "time_out_ns"),
         lost=_optional_count(header, "lost"),
         made_by=None if header.get("made_by") is None else _name(header["made_by"], "made_by"),
         bands=None if header.get("bands") is None else _bands(header["bands"]),
@@ -331,7 +332,7 @@ def _end(stream: StreamName, run: str, header: Header) -> End:
     return End(
         stream=stream,
         run=run,
-        time_ns=_count(header, "time_ns"),
+        time_ns=_time(header, "time_ns"),
         frames=_count(header, "frames"),
         spectra=_count(header, "spectra"),
         reason=reason,
@@ -396,15 +397,23 @@ def _name(value: object, what: str) -> str:
     return value
 
 
-def _count(header: Header, key: str) -> int:
+def _count(header: Header, key: str, most: int = MAX_COUNT, shown: str = "2**53") -> int:
     value = header.get(key)
-    if type(value) is not int or not 0 <= value <= MAX_COUNT:
-        raise ProtocolError(Fault.FIELD, f"{key} must be an integer from 0 to 2**63 - 1")
+    if type(value) is not int or not 0 <= value <= most:
+        raise ProtocolError(Fault.FIELD, f"{key} must be an integer from 0 to {shown}")
     return value
 
 
 def _optional_count(header: Header, key: str) -> int | None:
     return None if header.get(key) is None else _count(header, key)
+
+
+def _time(header: Header, key: str) -> int:
+    return _count(header, key, MAX_TIME, "2**63 - 1")
+
+
+def _optional_time(header: Header, key: str) -> int | None:
+    return None if header.get(key) is None else _time(header, key)
 
 
 def _positive(header: Header, key: str) -> float | None:

@@ -13,7 +13,7 @@ import msgpack
 import numpy as np
 
 from cars_rt.protocol.codec import Part, encode
-from cars_rt.protocol.limits import MAX_COUNT
+from cars_rt.protocol.limits import MAX_COUNT, MAX_TIME
 from cars_rt.protocol.messages import DTYPES, Frame
 
 NUMBERS = ("sequence", "index", "time_ns")
@@ -26,7 +26,7 @@ INTEGERS = {
     0xCC: ("B", 0x80, 0xFF),
     0xCD: ("H", 0x100, 0xFFFF),
     0xCE: ("I", 0x1_0000, 0xFFFF_FFFF),
-    0xCF: ("q", 0x1_0000_0000, MAX_COUNT),  # what is larger reads as negative
+    0xCF: ("q", 0x1_0000_0000, MAX_TIME),  # what is larger reads as negative
 }
 
 
@@ -124,7 +124,7 @@ class FrameLayout:
             number != sequence
             or first != index
             or time_ns < 0
-            or sequence == MAX_COUNT
+            or sequence >= MAX_COUNT
             or index > self._last_index
         ):
             return None
@@ -211,7 +211,7 @@ class FrameWriter:
             or not ranges[0][0] <= sequence <= ranges[0][1]
             or not ranges[1][0] <= index <= ranges[1][1]
             or not ranges[2][0] <= time_ns <= ranges[2][1]
-            or sequence == MAX_COUNT
+            or sequence >= MAX_COUNT
             or index > self._last_index
         ):
             return None

@@ -14,6 +14,7 @@ from cars_rt.accounting import Cause, Ledger, Problem
 from cars_rt.protocol.codec import Part, decode
 from cars_rt.protocol.errors import ProtocolError
 from cars_rt.protocol.layout import LEARN_AFTER, FrameLayout
+from cars_rt.protocol.limits import MAX_COUNT, MAX_TEXT
 from cars_rt.protocol.messages import DTYPES, MAIN_ARRAY, End, Frame, Message, Reason, Start, StreamName
 from cars_rt.protocol.notice import decode_notice
 
@@ -59,6 +60,13 @@ class RunReader:
 
     def read(self, parts: Sequence[Part]) -> list[Event]:
         """Events of one message, in order. Never raises; a malformed message is a Problem."""
+        try:
+            return self._read(parts)
+        except Exception as error:  # a mistake of ours, which must cost no more than this message
+            text = f"a message that this program failed on: {type(error).__name__}: {error}"
+            return [self._problem(Cause.REJECTED, 0, text[:MAX_TEXT], "failed")]
+
+    def _read(self, parts: Sequence[Part]) -> list[Event]:
         layout = self._layout
         if layout is not None and (frame := layout.read(parts, self._sequence, self._index)) is not None:
             self._missed = 0
@@ -192,6 +200,10 @@ class RunReader:
             sent = here + ledger.lost[Cause.MISSING]
             end = replace(end, spectra=sent)
         announced = sent + ledger.lost[Cause.UPSTREAM] if end.announced is None else max(end.announced, sent)
+        if announced > MAX_COUNT:  # nobody could pass such totals on
+            text = f"{sent} spectra sent after gaps of {announced - sent} are more than {MAX_COUNT}"
+            events.append(self._problem(Cause.REJECTED, 0, text, "wrong totals"))
+            announced = MAX_COUNT
         if sent > end.spectra or (end.announced is not None and announced > end.announced):
             text = f"end says {end.announced} spectra announced, {end.spectra} sent, but {here} came"
             events.append(self._problem(Cause.REJECTED, 0, text, "wrong totals"))

@@ -107,7 +107,9 @@ def valid() -> list[dict[str, Any]]:
             values[0] = 0x01020304
         add(f"frame of {dtype}", frame(), ("counts", dtype, [2, 2], values))
     add("frame of one spectrum", frame(sequence=7, index=70), ("counts", "uint16", [1, 3], [1, 258, 65535]))
-    add("frame at the greatest numbers", frame(sequence=2**63 - 2, index=2**63 - 3), COUNTS)
+    add(
+        "frame at the greatest numbers", frame(sequence=2**53 - 1, index=2**53 - 2, time_ns=2**63 - 1), COUNTS
+    )
     add("smallest frame, raman", frame("raman"), RAMAN)
     times = {"time_in_ns": TIME + 1, "time_out_ns": TIME + 2, "lost": 5, "made_by": "a1b2 onnxruntime start"}
     add("frame with every field, raman", frame("raman", sequence=1, index=2, **times), RAMAN)
@@ -218,8 +220,9 @@ def invalid() -> list[dict[str, Any]]:
     add("sequence negative", "field", message(frame(sequence=-1), COUNTS))
     add("sequence true", "field", message(frame(sequence=True), COUNTS))
     add("sequence 0.0", "field", message(frame(sequence=0.0), COUNTS))
-    add("index 2**63", "field", message(frame(index=2**63), COUNTS))
-    add("index that leaves no room", "field", message(frame(index=2**63 - 1), COUNTS))
+    add("index 2**53 + 1", "field", message(frame(index=2**53 + 1), COUNTS))
+    add("time 2**63", "field", message(frame(time_ns=2**63), COUNTS))
+    add("index that leaves no room", "field", message(frame(index=2**53 - 1), COUNTS))
     add("an unknown reason", "field", message(end(reason="done")))
     add("lost that is a number", "field", message(end(lost=3)))
     add("ranges that are a number", "field", message(end(ranges=3)))
