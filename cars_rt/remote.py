@@ -102,9 +102,14 @@ class Remote:
             self._disconnect()
             self._open()
         self._asked = True
-        self._socket.send(request)
         deadline = time.monotonic() + timeout_s
-        while not self._socket.poll(int(STEP_S * 1e3)):
+        sent = False  # who has just been refused has nobody to send to
+        while not self._socket.poll(int(STEP_S * 1e3), zmq.POLLIN if sent else zmq.POLLOUT) or not sent:
+            if not sent:
+                with suppress(zmq.Again):
+                    self._socket.send(request, zmq.NOBLOCK)
+                    sent = True
+                    continue
             waiting()
             if self._turn.closed:
                 raise RemoteError(f"this connection to {self.address} was closed before the answer came")

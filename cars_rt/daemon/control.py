@@ -84,6 +84,8 @@ class Control:
             result = perform(daemon, request, answer)
         except (CarsRtError, ValueError) as error:
             answer(str(error), {})
+        except Exception as error:
+            answer(f"the daemon failed on this request: {daemon.mishaps.note('a request', error)}", {})
         else:
             if result is not None:
                 answer(None, result)

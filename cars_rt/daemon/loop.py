@@ -19,6 +19,7 @@ from cars_rt.daemon.compute import Compute
 from cars_rt.daemon.control import Control
 from cars_rt.daemon.dark import Dark
 from cars_rt.daemon.flight import FlightRecorder
+from cars_rt.daemon.mishaps import Mishaps
 from cars_rt.daemon.picture import picture
 from cars_rt.daemon.pipeline import Pipeline
 from cars_rt.daemon.preview import Preview, parse_band
@@ -52,6 +53,7 @@ class Daemon:
         self.settings = settings
         self.receipts: list[Receipt] = []
         self.totals = Totals()
+        self.mishaps = Mishaps(self.totals.problems)
         self.frames_in = self.spectra_in = 0
         self.ready = False
         self.paused = False
@@ -114,7 +116,7 @@ class Daemon:
             for each in opened:
                 each.close()
             raise
-        self.pipeline = Pipeline(self.compute, self.publisher, self.preview)
+        self.pipeline = Pipeline(self.compute, self.publisher, self.preview, self.mishaps)
         control = [] if self.control is None else [(self.control.socket, int(zmq.POLLIN))]
         self._without_raw: list[tuple[Any, int]] = [(self.compute.socket, int(zmq.POLLIN)), *control]
         self._everything = [*self._without_raw, (self.subscriber.socket, int(zmq.POLLIN))]
@@ -178,6 +180,8 @@ class Daemon:
         self.pipeline.submit(self._block)  # first of all: the engine shall not wait while results are sent
         self._mark(Phase.CONTROL)
         self.pipeline.send(self.ledger.total_lost if self.ledger.lost else 0)
+        if self.pipeline.unsent:
+            self._lose_unsent()
         self._mark(Phase.SEND)
         came = raw in ready
         if came:
@@ -204,12 +208,15 @@ class Daemon:
         self._collect()  # also an engine that hangs
         self.publisher.serve()
         if self.preview is not None:
-            self.preview.serve()
+            with self.mishaps.contained("the preview"):
+                self.preview.serve()
         self._note_clock()
         if self.flight is not None:
-            self._note_output()
-            self.flight.tick()
-        on_tick()
+            with self.mishaps.contained("the flight recorder"):
+                self._note_output()
+                self.flight.tick()
+        with self.mishaps.contained("the status"):
+            on_tick()
 
     def _mark(self, phase: Phase) -> None:
         """The time since the last mark went to this phase."""
@@ -241,7 +248,10 @@ class Daemon:
             received = time.time_ns()
             for event in self.reader.read(parts):
                 if self.flight is not None:
-                    self._keep(event, parts)
+                    try:
+                        self._keep(event, parts)
+                    except Exception as error:
+                        self.mishaps.note("the flight recorder", error)
                 if self._events or self._busy:
                     self._events.append((event, received))
                 else:
@@ -259,6 +269,20 @@ class Daemon:
                 self.flight.rejected(parts, event.text)
 
     def _handle(self, event: Event, received: int) -> None:
+        """One event. Whatever goes wrong costs it alone: of a start, its run; of an end, its receipt."""
+        try:
+            self._take(event, received)
+        except Exception as error:
+            reason = self.mishaps.note(f"a {type(event).__name__.lower()}", error)
+            if isinstance(event, Frame):
+                if self.pipeline.last is not event:  # it is not on its way
+                    self._lose(Cause.ENGINE, event, reason)
+            elif isinstance(event, Start):
+                self._refuse_run(event, reason)
+            elif isinstance(event, Closed):
+                self._forget_run()
+
+    def _take(self, event: Event, received: int) -> None:
         match event:
             case Frame():
                 self._fill(event, received)
@@ -292,8 +316,9 @@ class Daemon:
             self.compute.failed()
             for frame, *_ in batch.frames:
                 self._lose(Cause.ENGINE, frame, reason)
-        if self.compute.settle() is not None and self.run_open is not None:
-            self.pipeline.move()
+        with self.mishaps.contained("a change of the engine"):
+            if self.compute.settle() is not None and self.run_open is not None:
+                self.pipeline.move()
 
     def _proceed(self) -> None:
         """Go on with what other events wait for, as far as it goes."""
@@ -306,7 +331,11 @@ class Daemon:
                 if not self.pipeline.empty:
                     self.pipeline.submit(self._block, full=True)
                     return
-                self._close(self._closing)
+                try:
+                    self._close(self._closing)
+                except Exception as error:
+                    self.mishaps.note("an end", error)
+                    self._forget_run()
             elif self._events:
                 self._handle(*self._events.popleft())
             else:
@@ -336,14 +365,25 @@ class Daemon:
         self._proceed()
 
     def _opened(self) -> None:
-        """The engine is there: tell the subscribers."""
+        """The engine is there, or could not be had: tell the subscribers."""
         start, self._opening = self._opening, None
         assert start is not None
         try:
             self.compute.adopt_opened()
+            self._begin(start)
         except (EngineError, ModelError, AxisError) as error:
-            log.error("run %s from %r cannot be computed: %s", start.run, start.source, error)
-            return
+            self._refuse_run(start, str(error))
+        except Exception as error:
+            self._refuse_run(start, self.mishaps.note("a start", error))
+
+    def _refuse_run(self, start: Start, reason: str) -> None:
+        """A run that cannot be computed: its frames are counted as lost."""
+        log.error("run %s from %r cannot be computed: %s", start.run, start.source, reason)
+        self.run_open = self._opening = None
+        self.pipeline.end()
+
+    def _begin(self, start: Start) -> None:
+        """Compute what comes of this run."""
         worker = self.compute.worker
         assert worker is not None
         dark, name = self.dark.of(start)
@@ -360,15 +400,17 @@ class Daemon:
         self.pipeline.begin(start.saturates_at, with_deviation)
         # Of a run that was joined late, numbers go on from where the driver is: who was there with the
         # daemon before us does not take our results for repeats of its own.
-        self.run_open = replace(start, stream="raman", dtype="float32", dark=None, model=model)
+        run = replace(start, stream="raman", dtype="float32", dark=None, model=model)
+        self.publisher.open(run, self.ledger)
+        self.run_open = run
         log.info(
             "run %s from %r: %d pixels, %s to %s cm-1, on %s",
             start.run, start.source, start.pixels,
             f"{start.raman_shift[0]:.0f}", f"{start.raman_shift[-1]:.0f}", worker.engine.describe(),
         )  # fmt: skip
-        self.publisher.open(self.run_open, self.ledger)
         if self.preview is not None:
-            self.preview.open(self.run_open)
+            with self.mishaps.contained("the preview"):
+                self.preview.open(run)
 
     def _close(self, closed: Closed) -> None:
         """A run is over and nothing of it is on its way: its receipt, as soon as all of it has left."""
@@ -394,9 +436,10 @@ class Daemon:
             self.receipts.append(made)
             self._unsettled.remove(counted)
             self.totals.lost.update(made.lost)
-            made.report()
-            if self.settings.receipts is not None:
-                made.write(self.settings.receipts)
+            with self.mishaps.contained("a receipt"):
+                made.report()
+                if self.settings.receipts is not None:
+                    made.write(self.settings.receipts)
             return made
 
         if self.run_open is None:
@@ -404,7 +447,8 @@ class Daemon:
         else:
             self.publisher.end(lambda: receipt().end(closed.end))
             if self.preview is not None:
-                self.preview.end(closed.end)
+                with self.mishaps.contained("the preview"):
+                    self.preview.end(closed.end)
             self.pipeline.end()
         if self.dark.measuring:
             self.dark.abandon()
@@ -412,6 +456,11 @@ class Daemon:
                 "run %s ended while a dark was being measured; the dark stays as it was", closed.end.run
             )
         self.run_open = self._raw = self.dark_unused = None
+
+    def _forget_run(self) -> None:
+        """The run is over, though its receipt could not be made."""
+        self._closing = self.run_open = self._raw = self.dark_unused = None
+        self.pipeline.end()
 
     def _close_vanished(self) -> None:
         """Close the run of a driver that died: nobody else would."""
@@ -457,6 +506,12 @@ class Daemon:
         self.ledger.found(problem)
         self.totals.problems[problem.kind] += 1
         self._report(problem, self.ledger)
+
+    def _lose_unsent(self) -> None:
+        """Account for results that could not be made a message."""
+        unsent, self.pipeline.unsent = self.pipeline.unsent, []
+        for frame, reason in unsent:
+            self._lose(Cause.OUTPUT, frame, reason)
 
     def _report(self, problem: Problem, ledger: Ledger) -> None:
         """One line for the first problem of a kind in a run or, where none is open, of a connection."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cars_rt.accounting import MAX_RANGES
 from cars_rt.daemon.compute import Compute
+from cars_rt.daemon.mishaps import Mishaps
 from cars_rt.daemon.preview import Preview
 from cars_rt.daemon.worker import Computed, NotComputedError, Worker
 from cars_rt.engines import EngineError
@@ -52,8 +53,13 @@ class Batch:
 class Pipeline:
     """Moves batches along when told to. The loop that owns it fills it and learns what was lost."""
 
-    def __init__(self, compute: Compute, publisher: Publisher, preview: Preview | None) -> None:
+    def __init__(
+        self, compute: Compute, publisher: Publisher, preview: Preview | None, mishaps: Mishaps
+    ) -> None:
         self._compute, self._publisher, self._preview = compute, publisher, preview
+        self._mishaps = mishaps
+        self.last: Frame | None = None  # that was taken
+        self.unsent: list[tuple[Frame, str]] = []  # that could not be made a message, and why; to be taken
         self._filling: Batch | None = None
         self._computing: deque[Batch] = deque()
         self._results: deque[Batch] = deque()
@@ -130,9 +136,11 @@ class Pipeline:
         batch, block = self._filling, frame.block
         assert batch is not None
         rows = batch.rows
-        batch.rows = rows + len(block)
-        batch.counts[rows : batch.rows] = block
+        after = rows + len(block)
+        batch.counts[rows:after] = block
         batch.frames.append((frame, rows, received_ns, lost))
+        batch.rows = after
+        self.last = frame
 
     def submit(self, block: int, full: bool = False) -> None:
         """Have the slab computed if the engine has nothing to do, or if a frame of `block` has no room."""
@@ -199,9 +207,11 @@ class Pipeline:
                 self.run_flagged.update(found)
             counts = batch.counts[: batch.rows]
             if self._preview is not None:
-                self._preview.add(batch.frames, batch.bands, computed, counts, batch.made_by)
+                with self._mishaps.contained("the preview"):
+                    self._preview.add(batch.frames, batch.bands, computed, counts, batch.made_by)
             if self._compute.shadow is not None:
-                self._compute.shadow.look(counts, computed.raman)
+                with self._mishaps.contained("the shadow"):
+                    self._compute.shadow.look(counts, computed.raman)
             self._results.append(batch)
         return failed
 
@@ -228,8 +238,13 @@ class Pipeline:
                     {name: array[rows] for name, array in whole.items()},
                     received, now, before + lost, made_by,
                 )  # fmt: skip
-                if not publisher.send(result):
-                    return False
+                try:
+                    if not publisher.send(result):
+                        return False
+                except Exception as error:
+                    self.unsent.append((frame, self._mishaps.note("a result", error)))
+                    batch.sent += 1
+                    continue
                 batch.sent += 1
                 if (not makers or makers[-1][1] != made_by) and len(makers) < MAX_RANGES:
                     makers.append((frame.index, made_by))

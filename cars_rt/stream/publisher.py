@@ -214,7 +214,7 @@ class Publisher:
         deadline = time.monotonic() + timeout_s
         while self._queue:
             first = self._queue[0]
-            if self._say_again or not self._send_waiting(first):
+            if self._say_again or not self._send_first(first):
                 if (left := deadline - time.monotonic()) <= 0:
                     return False
                 self._wait(left)
@@ -224,6 +224,20 @@ class Publisher:
                 self._queue.popleft()
                 self._forget(first)
         return True
+
+    def _send_first(self, waiting: _Waiting) -> bool:
+        """True if it waits no more: sent or, where it cannot be made a message, left out and counted."""
+        try:
+            return self._send_waiting(waiting)
+        except Exception as error:  # kept, it would hold up everything behind it for good
+            waiting.ledger.problems["failed: a message"] += 1
+            log.error(
+                "a message of the %s stream cannot be sent and is left out: %s: %s",
+                self.stream, type(error).__name__, error,
+            )  # fmt: skip
+            if isinstance(waiting.message, Frame):
+                self._drop(waiting.message, waiting.ledger)
+            return True
 
     def give_up(self) -> int:
         """Drop everything that waits, counted; the number of spectra. Ends are told if there is room."""

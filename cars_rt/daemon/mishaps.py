@@ -1,0 +1,41 @@
+"""What this program itself fails on: it costs what was handled just then, is counted and named."""
+
+import logging
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cars_rt.printable import printable
+
+log = logging.getLogger("cars_rt.daemon")
+
+
+class Mishaps:
+    """Counts mistakes of ours by what they cost, among the daemon's other findings."""
+
+    def __init__(self, findings: Counter[str]) -> None:
+        """findings: where they are counted, as `failed: WHAT`."""
+        self._findings = findings
+
+    def note(self, what: str, error: Exception) -> str:
+        """Count a failure; in a sentence, what went wrong. what: one of few phrases, such as "a request"."""
+        kind = f"failed: {what}"
+        self._findings[kind] += 1
+        # Not the error's own words alone: they seldom say where it was.
+        where = traceback.extract_tb(error.__traceback__)[-1:]
+        place = "".join(f" ({Path(each.filename).name}:{each.lineno})" for each in where)
+        text = printable(f"{type(error).__name__}: {error}{place}", 500)
+        level = logging.ERROR if self._findings[kind] == 1 else logging.DEBUG
+        log.log(level, "%s failed and is left out: %s; more are counted. Please report this", what, text)
+        log.debug("where that was", exc_info=error)
+        return text
+
+    @contextmanager
+    def contained(self, what: str) -> Iterator[None]:
+        """Whatever goes wrong within costs `what` alone."""
+        try:
+            yield
+        except Exception as error:
+            self.note(what, error)

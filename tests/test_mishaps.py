@@ -1,0 +1,141 @@
+"""A mistake of our own costs the one message, result, run, output or request at hand, and is counted."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import LOCAL, Collected, Published, daemon_in_thread, spectra_of, wait_until
+
+from cars_rt.daemon import control
+from cars_rt.daemon.compute import Compute
+from cars_rt.daemon.flight import FlightRecorder
+from cars_rt.daemon.loop import Daemon
+from cars_rt.daemon.pipeline import Pipeline
+from cars_rt.daemon.preview import Preview
+from cars_rt.daemon.receipt import Receipt
+from cars_rt.protocol import Frame, RunReader, reader
+from cars_rt.remote import Remote, RemoteError
+from cars_rt.stream import Publisher, publisher
+
+#: Where it goes wrong, how it is named, and what it costs of the run's 40 spectra.
+PLACES: list[tuple[Any, str, str, int]] = [
+    (reader, "decode", "failed", 40),  # the start: nothing of its run is known
+    (RunReader, "_pass", "failed", 1),  # a frame
+    (Daemon, "_fill", "failed: a frame", 1),
+    (Daemon, "_open", "failed: a start", 40),
+    (Daemon, "_begin", "failed: a start", 40),
+    (Daemon, "_close", "failed: an end", 0),
+    (Pipeline, "take", "failed: a frame", 1),
+    (Preview, "open", "failed: the preview", 0),
+    (Preview, "add", "failed: the preview", 0),
+    (Preview, "serve", "failed: the preview", 0),
+    (Preview, "end", "failed: the preview", 0),
+    (FlightRecorder, "start", "failed: the flight recorder", 0),
+    (FlightRecorder, "frame", "failed: the flight recorder", 0),
+    (FlightRecorder, "tick", "failed: the flight recorder", 0),
+    (Compute, "settle", "failed: a change of the engine", 0),
+    (Receipt, "report", "failed: a receipt", 0),
+    (Receipt, "write", "failed: a receipt", 0),
+    (Receipt, "end", "failed: a message", 0),  # the run's last message is missing
+    (publisher, "encode", "failed: a start", 40),  # that no receiver would accept
+]
+
+ENCODE = publisher.encode
+
+
+def failing_once(function: Callable[..., Any], failed: list[str]) -> Callable[..., Any]:
+    def fails(*given: Any, **named: Any) -> Any:
+        theirs = function is ENCODE and given[0].stream == "raw"  # the driver's message, not ours
+        if not failed and not theirs:
+            failed.append("once")
+            raise ZeroDivisionError("a mistake\nof ours")
+        return function(*given, **named)
+
+    return fails
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "kind", "cost"), PLACES, ids=lambda value: getattr(value, "__name__", value)
+)
+def test_mistake_costs_what_was_at_hand(
+    where: Any, name: str, kind: str, cost: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    failed: list[str] = []
+    with (
+        Published() as source,
+        daemon_in_thread(
+            source.address, engine="passthrough", flight=tmp_path / "flight", receipts=tmp_path / "receipts"
+        ) as daemon,
+        Collected(daemon.publisher.address) as results,
+    ):
+        source.wait()
+        wait_until(lambda: daemon.ready and daemon.publisher.subscribers == 1)
+        monkeypatch.setattr(where, name, failing_once(getattr(where, name), failed))
+        source.run("run-1", spectra_of(40))
+        wait_until(lambda: failed)
+        source.run("run-2", spectra_of(40))
+        results.until(lambda all_: any(each.end.run == "run-2" for each in all_.closed))
+        assert sum(len(frame.block) for frame in results.frames if frame.run == "run-2") == 40
+        found = daemon.snapshot().problems | daemon.receipts[-1].problems
+        wait_until(lambda: daemon.receipts[-1].run == "run-2")
+        if kind != "failed: a message":
+            assert found.get(kind) == 1, found
+    assert not daemon.receipts[-1].lost and daemon.receipts[-1].sent == 40
+    came = sum(len(frame.block) for frame in results.frames if frame.run == "run-1")
+    assert came <= 40 - cost
+    for receipt in daemon.receipts:
+        assert receipt.announced == receipt.sent + sum(receipt.lost.values()), receipt
+
+
+def test_result_that_cannot_be_sent_is_lost_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    send, failed = Publisher.send, []
+
+    def fails(self: Publisher, frame: Frame, *given: Any) -> bool:
+        if frame.stream == "raman" and frame.index == 7 and not failed:
+            failed.append(frame)
+            raise ZeroDivisionError("a mistake of ours")
+        return send(self, frame, *given)
+
+    monkeypatch.setattr(Publisher, "send", fails)
+    with (
+        Published() as source,
+        daemon_in_thread(source.address, engine="passthrough") as daemon,
+        Collected(daemon.publisher.address) as results,
+    ):
+        source.wait()
+        wait_until(lambda: daemon.ready and daemon.publisher.subscribers == 1)
+        source.run("run-1", spectra_of(40))
+        results.ends()
+    assert results.spectra == 39 and results.closed[0].end.lost == {"output": 1}
+    assert daemon.receipts[0].lost == {"output": 1} and failed
+
+
+def test_request_that_fails_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "perform", failing_once(control.perform, []))
+    with daemon_in_thread("tcp://127.0.0.1:9", engine="passthrough") as daemon:
+        assert daemon.control is not None
+        with Remote(daemon.control.address) as remote:
+            with pytest.raises(RemoteError, match="failed on this request: Zero"):
+                remote.ask("status")
+            assert remote.ask("status")["problems"] == {"failed: a request": 1}
+
+
+def test_status_that_fails_costs_the_status() -> None:
+    said: list[int] = []
+
+    def tick() -> None:
+        said.append(1)
+        raise ZeroDivisionError("a mistake of ours")
+
+    from cars_rt.daemon.settings import DaemonSettings
+
+    daemon = Daemon(DaemonSettings(publish=LOCAL, preview=LOCAL, control=LOCAL, engine="passthrough"))
+
+    def stops() -> None:
+        if len(said) > 3:
+            daemon.stop()
+        tick()
+
+    daemon.serve(stops)
+    assert daemon.totals.problems["failed: the status"] == len(said)
