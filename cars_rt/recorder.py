@@ -1,8 +1,10 @@
 """The recorder: subscribes to the raw stream, the result stream or both, and writes each run to a file."""
 
 import logging
+import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,11 +12,13 @@ from cars_rt.access import RecorderAccess
 from cars_rt.address import Address
 from cars_rt.protocol import Closed, Event, Frame, Reason, Start, StreamName
 from cars_rt.recording import (
+    SUFFIXES,
+    Claim,
     Recording,
     RecordingError,
-    partial_path,
-    refuse_existing,
+    claimed,
     refuse_unwritable,
+    repair_all,
 )
 from cars_rt.security import ClientKeys
 from cars_rt.source import Source
@@ -26,7 +30,11 @@ FLUSH_S = 1.0  # at most so much is lost when the recorder is killed
 NAP_S = 0.01  # between two looks; being woken for every spectrum would cost the engine's cores more
 BUSY = 64  # events of one look after which there is no nap
 OTHER_S = 30.0  # how long a stream may begin after the other one of the run has ended
-QUIET_S = 0.3  # a stop takes in what is already on its way, until nothing came for so long
+MOST_WAITING = 32  # recordings that wait for their other stream; each holds files open
+QUIET_S = 0.2  # a stop takes in what is already on its way, until nothing came for so long,
+STOP_S = 0.5  # but for no longer than this, however fast it comes
+LOW_BYTES = 32 * 2**20  # left on the disk when a recording ends for want of room: closing takes some
+MOST_KEPT = 10_000  # runs that are remembered one by one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +71,25 @@ class Recorded:
     rows: dict[str, int] = field(default_factory=dict)  # spectra, by stream
     lost: dict[str, dict[str, int]] = field(default_factory=dict)  # on the way here, by stream and cause
 
+    def describe(self) -> str:
+        """How much is in the file."""
+        rows = ", ".join(f"{count} spectra {stream}" for stream, count in self.rows.items())
+        return f"{rows or 'no spectra'}, {'complete' if self.complete else 'incomplete'}"
+
+
+@dataclass(slots=True, eq=False)
+class _Open:
+    """A file that is being written, and what of its run has ended."""
+
+    recording: Recording
+    recorded: Recorded
+    ended: float = 0.0  # when a stream of it ended the last time
+
+    @property
+    def waiting(self) -> bool:
+        """Every stream that began has ended, and another one should have begun."""
+        return bool(self.recorded.rows) and set(self.recording.rows) == set(self.recorded.rows)
+
 
 class Recorder:
     """Writes runs to `output`: one run if it is a .h5 file, every run if it is a folder.
@@ -74,50 +101,86 @@ class Recorder:
     def __init__(self, output: Path, settings: RecordSettings) -> None:
         self.output = output
         self.settings = settings
-        self.recorded: list[Recorded] = []
-        self.one_run = output.suffix.lower() in (".h5", ".hdf5")
+        self.recorded: list[Recorded] = []  # the last ones
+        self.runs = self.incomplete = self.given_up = self.failed = 0  # files closed; of those
+        self.one_run = output.suffix.lower() in SUFFIXES and not output.is_dir()
         self._stopping = False
-        self._open: dict[str, tuple[Recording, Recorded]] = {}
-        self._flushed = self._ended = time.monotonic()
+        self._spectra = 0  # in files that are closed
+        self._open: dict[str, _Open] = {}
+        self._flushed = time.monotonic()
+        self._full = ""
         raman = (settings.raman, settings.access.raman(settings.raman))
         raw = (settings.raw, settings.access.raw(settings.raw))
-        _check_output(output, self.one_run, settings.overwrite)
         streams: dict[StreamName, tuple[str | None, ClientKeys | None]] = {"raw": raw, "raman": raman}
-        self.sources: dict[StreamName, Source] = {
-            stream: Source(address, stream, keys)
+        wanted = {
+            stream: (address, keys)
             for stream, (address, keys) in streams.items()
-            if address and address != "none"
+            if address not in (None, "none")
         }
-        if not self.sources:
+        if not wanted:
             raise RecordingError("nothing to record: give --raman or --raw")
+        self._folder = output.parent if self.one_run else output
+        self._claim = self._prepare()
+        self.sources: dict[StreamName, Source] = {}
+        try:
+            for stream, (address, keys) in wanted.items():
+                self.sources[stream] = Source(address or "", stream, keys)
+        except BaseException:
+            self._close()
+            raise
+
+    def _prepare(self) -> Claim | None:
+        """Refuse before the experiment what would fail during it; the one file's name, if it is one."""
+        if not self.one_run and not self.output.is_dir():
+            raise RecordingError(
+                f"{self.output} is neither a .h5 file nor a folder: name one NAME.h5 for one run, or make a "
+                "folder first for all runs"
+            )
+        refuse_unwritable(self._folder)
+        self._free = shutil.disk_usage(self._folder).free
+        if self._free < 2 * LOW_BYTES:
+            raise RecordingError(
+                f"the disk of {self._folder} has {self._free / 1e6:.0f} MB left; make room on it"
+            )
+        if self.one_run:
+            return claimed(self.output, overwrite=self.settings.overwrite)
+        repair_all(self.output)
+        return None
 
     def stop(self) -> None:
         """Ask `serve` to close what is open and return. Callable from a signal handler."""
         self._stopping = True
 
     def serve(self, on_tick: Callable[[], None] = lambda: None) -> list[Recorded]:
-        """Record until the one run is over, or until `stop`. Raises RecordingError if writing fails."""
+        """Record until the one run is over, or until `stop`; the last runs. Raises RecordingError if writing
+        fails or the disk is full, after closing as a file what is there."""
         try:
-            while not (self._stopping or (self.one_run and self.recorded and not self._open)):
+            while not (self._stopping or self._full or (self.one_run and self.runs and not self._open)):
                 self._turn()
                 on_tick()
-            quiet = time.monotonic()
-            while self._open and time.monotonic() - quiet < QUIET_S:
+            quiet = stopped = time.monotonic()
+            while self._open and time.monotonic() < min(quiet + QUIET_S, stopped + STOP_S):
                 if self._turn():
                     quiet = time.monotonic()
             self._interrupt()
-            return self.recorded
+        except RecordingError as error:
+            raise RecordingError(f"{error}{self._save()}") from None
         finally:
-            for recording, _ in self._open.values():
-                recording.fail()
-            for source in self.sources.values():
-                source.close()
+            self._close()
+        if self._full:
+            raise RecordingError(self._full)
+        return self.recorded
 
     @property
     def spectra(self) -> int:
-        """Spectra in the open and the finished files, all streams together."""
-        being = [sum(rows.count for rows in recording.rows.values()) for recording, _ in self._open.values()]
-        return sum(being) + sum(sum(recorded.rows.values()) for recorded in self.recorded)
+        """Spectra in the open and the finished files, once also where counts and results are recorded."""
+        being = [[rows.count for rows in each.recording.rows.values()] for each in self._open.values()]
+        return self._spectra + sum(max(counts, default=0) for counts in being)
+
+    @property
+    def left(self) -> list[Path]:
+        """Partial files that are there, for whoever leaves without closing them."""
+        return [each.recording.partial for each in self._open.values() if each.recording.partial.exists()]
 
     def _turn(self) -> bool:
         """Take what has come; True if anything has."""
@@ -131,63 +194,101 @@ class Recorder:
             time.sleep(NAP_S)
         if time.monotonic() - self._flushed > FLUSH_S:
             self._flushed = time.monotonic()
-            for recording, _ in self._open.values():
-                recording.flush()
-        if any(recorded.rows for _, recorded in self._open.values()):
-            self._give_up_waiting()
+            for each in self._open.values():
+                each.recording.flush()
+            self._look_at_the_disk()
+        self._give_up_waiting()
         return came > 0
 
+    def _look_at_the_disk(self) -> None:
+        """End while there is room to end well: closed files, and a word."""
+        free = shutil.disk_usage(self._folder).free
+        used, self._free = self._free - free, free
+        if self._open and free < LOW_BYTES + 2 * max(used, 0):
+            self._full = (
+                f"the disk of {self._folder} is full ({free / 1e6:.0f} MB left), so the recording ended"
+            )
+            log.error("%s", self._full)
+
     def _give_up_waiting(self) -> None:
-        """A stream that has not begun long after the other one ended will not: the daemon refused the run."""
-        for recording, recorded in list(self._open.values()):
-            begun = set(recording.rows) == set(recorded.rows)
-            if recorded.rows and begun and time.monotonic() - self._ended > OTHER_S:
-                missing = ", ".join(set(self.sources) - set(recorded.rows))
-                log.warning("run %s: nothing came of the %s stream", recorded.run, missing)
-                self._finish(recording, recorded)
+        """A stream that has not begun long after the other one ended will not: the daemon refused the run.
+        Those that wait longest end, too, where many do: a program may have only so many files open."""
+        waiting = [each for each in self._open.values() if each.waiting]
+        for each in sorted(waiting, key=lambda each: each.ended):
+            late = time.monotonic() - each.ended > OTHER_S
+            if not late and len(waiting) <= MOST_WAITING:
+                break
+            waiting.remove(each)
+            self.given_up += 1
+            missing = ", ".join(set(self.sources) - set(each.recorded.rows))
+            why = f"within {OTHER_S:g} s" if late else f"and {MOST_WAITING} later runs wait, too"
+            log.warning("run %s: nothing came of the %s stream %s", each.recorded.run, missing, why)
+            self._finish(each)
 
     def _take(self, event: Event) -> None:
-        match event:
-            case Start():
-                self._start(event)
-            case Frame() if event.run in self._open:
-                self._open[event.run][0].append(event)
-            case Closed() if event.end.run in self._open:
-                self._end(event)
+        """One event. Whatever is wrong with one run costs that run's file, and no other."""
+        run = event.end.run if isinstance(event, Closed) else getattr(event, "run", "")
+        try:
+            match event:
+                case Start():
+                    self._start(event)
+                case Frame() if run in self._open:
+                    self._open[run].recording.append(event)
+                case Closed() if run in self._open:
+                    self._end(event)
+        except RecordingError:
+            raise
+        except Exception as error:  # of h5py or NumPy, at values that nobody has thought of
+            self.failed += 1
+            log.error("run %s cannot be recorded: %s", run, str(error) or type(error).__name__)
+            if (each := self._open.get(run)) is not None:
+                each.recording.fail()
+                self._finish(each)
 
     def _start(self, start: Start) -> None:
         if start.run not in self._open:
-            if self.one_run and (self._open or self.recorded):
+            if self.one_run and (self._open or self.runs):
                 return  # the file has its run
-            path = self.output if self.one_run else _unused(self.output / _name(start))
-            self._open[start.run] = (
-                Recording(path, streams=set(self.sources), overwrite=self.settings.overwrite),
+            claim = self._claim or Claim.unused(self.output / _name(start))
+            path, overwrite = claim.path, self.settings.overwrite and self.one_run
+            self._open[start.run] = _Open(
+                Recording(claim, streams=set(self.sources), overwrite=overwrite),
                 Recorded(start.run, str(path)),
             )
             log.info("run %s from %r: writing %s", start.run, start.source, path)
-        if start.stream not in self._open[start.run][0].rows:
-            self._open[start.run][0].start(start)
+        if start.stream not in self._open[start.run].recording.rows:
+            self._open[start.run].recording.start(start)
 
     def _end(self, closed: Closed) -> None:
         """A stream's run is over; the file is when all its streams are."""
-        recording, recorded = self._open[closed.end.run]
+        each = self._open[closed.end.run]
         stream = closed.end.stream
-        recording.end(closed.end, closed.ledger)
-        recorded.rows[stream] = recording.rows[stream].count
-        recorded.lost[stream] = dict(closed.ledger.lost)
-        self._ended = time.monotonic()
-        if len(recorded.rows) == len(self.sources):
-            self._finish(recording, recorded)
+        if stream not in each.recording.rows:
+            return  # it began in another file, which was closed
+        each.recording.end(closed.end, closed.ledger)
+        each.recorded.rows[stream] = each.recording.rows[stream].count
+        each.recorded.lost[stream] = dict(closed.ledger.lost)
+        each.ended = time.monotonic()
+        if len(each.recorded.rows) == len(self.sources):
+            self._finish(each)
 
-    def _finish(self, recording: Recording, recorded: Recorded) -> None:
-        """Close a file and say what is in it."""
-        recorded.complete = recording.complete
-        recorded.path = str(recording.close())
+    def _finish(self, each: _Open) -> None:
+        """Close a file and say what is in it, as counted there."""
+        recorded = each.recorded
+        path = each.recording.close()
+        contents = each.recording.contents or each.recording.rescue()
+        recorded.path = str(path if contents is None else contents.path)
+        recorded.complete = contents is not None and contents.complete
+        if contents is not None:
+            recorded.rows = dict(contents.rows)
         del self._open[recorded.run]
         self.recorded.append(recorded)
-        level = logging.INFO if recorded.complete else logging.WARNING
-        rows = ", ".join(f"{count} spectra {stream}" for stream, count in recorded.rows.items())
-        log.log(level, "%s: %s, %s", recorded.path, rows, "complete" if recorded.complete else "incomplete")
+        del self.recorded[:-MOST_KEPT]
+        self.runs += 1
+        self.incomplete += not recorded.complete
+        self._spectra += max(recorded.rows.values(), default=0)
+        said = contents.describe() if contents else "as far as it could be written; see `cars-rt repair`"
+        log.log(logging.INFO if recorded.complete else logging.WARNING, "%s: %s", recorded.path, said)
 
     def _interrupt(self) -> None:
         """Close what is open, as far as it came."""
@@ -196,29 +297,32 @@ class Recorder:
                 closed.end.run in self._open
             ):
                 self._end(closed)
-        for recording, recorded in list(self._open.values()):  # a stream that never started
-            recorded.rows |= {stream: rows.count for stream, rows in recording.rows.items()}
-            self._finish(recording, recorded)
+        for each in list(self._open.values()):  # a stream that never started
+            self._finish(each)
+
+    def _save(self) -> str:
+        """After a failed write: make files of what is there; what became of them, to end a sentence."""
+        said = ""
+        for each in list(self._open.values()):
+            with suppress(RecordingError):
+                self._finish(each)
+                said += f"; {each.recorded.path} has {each.recorded.describe()}"
+        return said
+
+    def _close(self) -> None:
+        for each in self._open.values():
+            each.recording.fail()
+        for source in self.sources.values():
+            source.close()
+        if self._claim is not None:
+            self._claim.release()
 
 
 def _name(start: Start) -> str:
-    stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(start.time_ns / 1e9))
-    run = "".join(letter for letter in start.run if letter.isalnum())[:8]
-    return f"{stamp}-{run}.h5"
-
-
-def _unused(path: Path) -> Path:
-    """The path, or with a number where a run is met twice, such as after an interruption, or where a
-    recorder that was killed left a part of it."""
-    paths = [path, *(path.with_stem(f"{path.stem}-{number}") for number in range(2, 1000))]
-    return next((each for each in paths if not each.exists() and not partial_path(each).exists()), path)
-
-
-def _check_output(output: Path, one_run: bool, overwrite: bool) -> None:
-    """Refuse before the experiment what would fail during it."""
-    folder = output.parent if one_run else output
-    if one_run and not overwrite:
-        refuse_existing(output)
-    if not one_run and output.is_file():
-        raise RecordingError(f"{output} is neither a .h5 file nor a folder")
-    refuse_unwritable(folder)
+    """When it began and the beginning of its id; a number behind it tells files apart, see `Claim.unused`."""
+    try:
+        stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(start.time_ns / 1e9))
+    except (OverflowError, ValueError, OSError):  # a time that the system's calendar does not reach
+        stamp = "undated"
+    run = "".join(letter for letter in start.run if letter.isascii() and letter.isalnum())[:8]
+    return f"{stamp}-{run or 'run'}.h5"

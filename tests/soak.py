@@ -144,6 +144,7 @@ class Soak:
         )  # fmt: skip
         self.recorder: Program | None = None
         if given.record:
+            (folder / "files").mkdir(exist_ok=True)
             self.recorder = self.start(
                 "recorder",
                 "record",

@@ -26,8 +26,8 @@ from helpers import (
 from cars_rt import recording
 from cars_rt.accounting import Ledger
 from cars_rt.protocol import Start
-from cars_rt.recorder import Recorded, Recorder, RecordSettings, _unused
-from cars_rt.recording import Recording, RecordingError, partial_path, read_rows
+from cars_rt.recorder import Recorded, Recorder, RecordSettings
+from cars_rt.recording import Claim, Recording, RecordingError, partial_path, read_rows, repair
 
 
 class RecorderThread:
@@ -121,7 +121,7 @@ def test_total_that_is_not_known_grows_the_file(tmp_path: Path) -> None:
 
 
 def test_folder_takes_every_run(tmp_path: Path) -> None:
-    with Published() as source, RecorderThread(tmp_path / "new" / "runs", raw=source.address) as recorder:
+    with Published() as source, RecorderThread(tmp_path, raw=source.address) as recorder:
         source.wait()
         source.run("first", spectra_of(5))
         source.run("second", spectra_of(9))
@@ -174,9 +174,7 @@ def test_killed_recorder_leaves_every_row_it_vouched_for(rows: int, tmp_path: Pa
     partial = tmp_path / "scan.partial.h5"
     with (
         Published() as source,
-        Command(
-            "record", tmp_path / "scan.h5", "--raw", source.address, "--raman", source.address
-        ) as recorder,
+        Command("record", tmp_path / "scan.h5", "--raw", source.address, "--raman", "none") as recorder,
     ):
         source.wait()
         source.publisher.open(a_start(axis=AXIS[:60], block=20))
@@ -204,8 +202,14 @@ def test_killed_recorder_leaves_every_row_it_vouched_for(rows: int, tmp_path: Pa
         assert np.array_equal(found, counts[: len(found)])
         assert np.array_equal(read_rows(file["raw"], "index"), np.arange(len(found)))
         assert not file.attrs["complete"] and file.attrs["reason"] == "not closed"
-    with pytest.raises(RecordingError, match="left by a recording that was cut short"):
+    with pytest.raises(
+        RecordingError, match=r"exists already \(closed just now, .*: \d+ spectra raw, incomplete"
+    ):
         Recorder(tmp_path / "scan.h5", RecordSettings(raman=None, raw=source.address))
+    assert not partial.exists()
+    with h5py.File(tmp_path / "scan.h5") as file:
+        assert np.array_equal(file["raw/counts"], found) and len(file["raw/index"]) == len(found)
+        assert not file.attrs["complete"] and file.attrs["reason"] == "not closed"
 
 
 def written(partial: Path) -> int:
@@ -252,7 +256,8 @@ def test_full_disk_is_said_and_what_was_flushed_stays_readable(spectra: int | No
     assert done.stdout.startswith(f"{partial} cannot be written: File too large; what was flushed stays")
     assert done.stdout.endswith(f"{partial}\n") and not path.exists()
     assert "Traceback" not in done.stderr
-    with h5py.File(partial) as file:
+    assert repair(partial).path == path
+    with h5py.File(path) as file:
         found = read_rows(file["raw"], "counts")
         assert len(found) >= 5000
         expected = np.concatenate([spectra_of(100) + np.uint16(sequence) for sequence in range(200)])
@@ -279,13 +284,21 @@ def test_recording_is_not_written_over_unless_asked(tmp_path: Path) -> None:
 def test_output_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:
     settings = RecordSettings(raman=None, raw="tcp://127.0.0.1:5555")
     (tmp_path / "a-file").touch()
+    (tmp_path / "notes.txt").mkdir()
     for output, reason in (
-        (tmp_path / "a-file", "is neither a .h5 file nor a folder"),
-        (tmp_path / "a-file" / "scan.h5", "cannot write in"),
+        (
+            tmp_path / "a-file",
+            "neither a .h5 file nor a folder: name one NAME.h5 for one run, or",
+        ),
+        (tmp_path / "scan.txt", "neither a .h5 file nor a folder"),
+        (tmp_path / "scan", "neither a .h5 file nor a folder"),
+        (tmp_path / "new" / "scan.h5", "cannot write in .*new: it does not exist; make it first"),
+        (tmp_path / "a-file" / "scan.h5", "cannot write in .*a-file: it is no folder"),
         (Path("/proc/nothing/scan.h5"), "cannot write in /proc/nothing"),
     ):
         with pytest.raises(RecordingError, match=reason):
             Recorder(output, settings)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["a-file", "notes.txt"]
     with pytest.raises(RecordingError, match="nothing to record"):
         Recorder(tmp_path / "scan.h5", RecordSettings(raman=None, raw=None))
 
@@ -322,12 +335,15 @@ def test_summary_of_the_command_says_what_is_in_the_file(tmp_path: Path) -> None
     assert run["complete"] and run["rows"] == {"raman": 4} and run["path"] == str(tmp_path / "scan.h5")
 
 
-def test_recorder_that_was_killed_leaves_its_part_and_the_next_one_takes_another_name(tmp_path: Path) -> None:
+def test_names_that_are_taken_get_a_number(tmp_path: Path) -> None:
     path = tmp_path / "scan.h5"
     partial_path(path).touch()
-    assert _unused(path) == tmp_path / "scan-2.h5"
     (tmp_path / "scan-2.h5").touch()
-    assert _unused(path) == tmp_path / "scan-3.h5"
+    held = Claim(tmp_path / "scan-3.h5")
+    claim = Claim.unused(path)
+    assert claim.path == tmp_path / "scan-4.h5"
+    held.release()
+    claim.release()
 
 
 def test_the_end_of_a_stream_adds_nothing_to_the_files_structure(tmp_path: Path) -> None:

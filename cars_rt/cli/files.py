@@ -58,17 +58,53 @@ def record(
     start_logging(logs)
     recorder = Recorder(output, settings)
     rate = Rate()
-    with StatusLine() as line, stopping(recorder.stop):
-        recorded = recorder.serve(
-            lambda: line.show(
-                lambda: f"{recorder.spectra} spectra written, {rate.read(recorder.spectra):.0f}/s"
-            )
-        )
-    write_summary(settings.summary, recorded)
-    if not recorded:
+
+    def tell() -> str:
+        return f"{recorder.spectra} spectra written, {rate.read(recorder.spectra):.0f}/s"
+
+    try:
+        with StatusLine() as line, stopping(recorder.stop):
+            recorder.serve(lambda: line.show(tell))
+    except KeyboardInterrupt:
+        left = "".join(f"; {path} holds what came: cars-rt repair {path}" for path in recorder.left)
+        fail(f"interrupted{left}", EXIT_INTERRUPTED)
+    finally:
+        write_summary(settings.summary, recorder.recorded)
+    if not recorder.runs:
         fail("no run came", EXIT_INCOMPLETE)
-    if not all(each.complete for each in recorded):
+    if recorder.incomplete or recorder.failed:
         sys.exit(EXIT_INCOMPLETE)
+
+
+@app.command
+def repair(files: Annotated[tuple[Path, ...], Parameter(negative=())], /, *, logs: Logs = Logging()) -> None:
+    """Finish recordings that were cut short: cut to their rows, named, and told how much is in them.
+
+    A recorder that is killed leaves NAME.partial.h5. The next one of that name or folder finishes it, too.
+    A recording that is being written is left alone, and so is one that is finished.
+
+    Example: cars-rt repair scan.partial.h5
+
+    Parameters
+    ----------
+    files
+        Recordings, by their partial names or those that they would have had.
+    """
+    from cars_rt.recording import RecordingError
+    from cars_rt.recording import repair as finish
+
+    start_logging(logs)
+    errors = []
+    for path in files:
+        try:
+            contents = finish(path)
+        except RecordingError as error:
+            errors.append(str(error))
+            continue
+        done = "" if contents.changed else ", as it was"
+        log.info("%s: %s%s", contents.path, contents.describe(), done)
+    if errors:
+        fail("; ".join(errors))
 
 
 @app.command

@@ -18,6 +18,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.protocol import Closed, Frame, Part, RunReader, Start
-from cars_rt.recording import Recording, RecordingError, partial_path, refuse_unwritable
+from cars_rt.recording import Claim, Recording, RecordingError, refuse_unwritable
 
 log = logging.getLogger("cars_rt.daemon")
 
@@ -109,6 +110,8 @@ class FlightRecorder:
     def __init__(self, folder: Path, seconds: float = SECONDS, megabytes: float = MEGABYTES) -> None:
         if not (0 < seconds < math.inf and 0 < megabytes < math.inf):
             raise RecordingError("the flight recorder needs more than 0 seconds and more than 0 MB")
+        with suppress(OSError):
+            folder.mkdir(exist_ok=True)  # asked for by name, unlike those above it
         refuse_unwritable(folder)
         self.folder = folder
         self.bytes = 0  # in the ring
@@ -253,7 +256,7 @@ def write_flight(folder: Path, flight: Flight) -> Path:
     needed = sum(size for _, size, _ in _gently(flight.frames, SURVEYED))
     if shutil.disk_usage(folder).free < needed + SPARE_BYTES:
         raise RecordingError(f"the disk of {folder} has less than {SPARE_BYTES / 1e9:.1f} GB to spare")
-    recording = Recording(_unused(folder, alarm))
+    recording = Recording(Claim.unused(folder / _name(alarm)))
     try:
         spectra = _write_alarms(recording, flight)
         if flight.start is not None and flight.frames:
@@ -314,9 +317,8 @@ def _gently(items: Iterable[Item], piece: int) -> Iterator[Item]:
         yield item
 
 
-def _unused(folder: Path, alarm: Alarm) -> Path:
-    """flight-TIME-REASON.h5, with a number if two fall into one second."""
+def _name(alarm: Alarm) -> str:
+    """flight-TIME-REASON.h5."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(alarm.time_ns / 1e9))
-    reason = "".join(letter if letter.isalnum() else "-" for letter in alarm.reason)[:32]
-    paths = [folder / f"flight-{stamp}-{reason}{tail}.h5" for tail in ("", *(f"-{n}" for n in range(2, 100)))]
-    return next((path for path in paths if not path.exists() and not partial_path(path).exists()), paths[0])
+    reason = "".join(each if each.isascii() and each.isalnum() else "-" for each in alarm.reason)[:32]
+    return f"flight-{stamp}-{reason}.h5"

@@ -107,6 +107,7 @@ def test_daemon_restarted_in_the_middle_of_a_run(tmp_path: Path) -> None:
     """The recorder, there all the time, keeps what both daemons sent, in one file that names the gap."""
     raw, raman = programs.addresses(2)
     totals, truth, files = tmp_path / "totals.json", tmp_path / "truth.jsonl", tmp_path / "files"
+    files.mkdir()
     with (
         Tap(raman, "raman") as results,
         programs.recorder(files, raw, raman) as recorder,

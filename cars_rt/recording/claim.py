@@ -1,0 +1,107 @@
+"""The name of a recording: whose it is while it is written, and under which name it lies until then."""
+
+import errno
+import logging
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from cars_rt.recording.errors import InUseError, RecordingError
+from cars_rt.storage import Lock, LockedError, StorageError, refuse_target
+
+log = logging.getLogger("cars_rt.recording")
+
+SUFFIXES = (".h5", ".hdf5")
+MOST_NUMBERS = 100_000  # of names that differ in a number alone
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}  # a network's file system may have none
+
+
+class Claim:
+    """A recording's name, held by one program until it has written the file or ends, however it ends.
+
+    Raises InUseError if another recorder has it, RecordingError if nothing can be written there. `locked` is
+    False on a file system without locks, where only files that are made exclusively keep recorders apart.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.partial = partial_path(path)
+        self._lock: Lock | None = None
+        try:
+            for each in (self.path, self.partial):
+                refuse_target(each)
+            self._lock = Lock(path.with_name(f".{path.name}.lock"))
+        except LockedError:
+            raise InUseError(f"{path} is being recorded by another program; choose another name") from None
+        except StorageError as error:
+            raise RecordingError(str(error)) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise RecordingError(f"cannot write in {path.parent}: {error.strerror or error}") from None
+            log.warning("%s: no locks there, so let no second recorder write into it", path.parent)
+
+    @property
+    def locked(self) -> bool:
+        """Whether a partial file of this name is certainly nobody's."""
+        return self._lock is not None
+
+    @property
+    def taken(self) -> bool:
+        """Whether there is a file of this name, or a part of one."""
+        return os.path.lexists(self.path) or os.path.lexists(self.partial)
+
+    def release(self) -> None:
+        """Let others have the name. A second call does nothing."""
+        if self._lock is not None:
+            self._lock.release()
+
+    @classmethod
+    def unused(cls, path: Path) -> "Claim":
+        """Of this name, or of the first NAME-2, NAME-3, ... that nobody has or writes."""
+        for each in numbered(path):
+            if os.path.lexists(each) or os.path.lexists(partial_path(each)):
+                continue
+            try:
+                claim = cls(each)
+            except InUseError:
+                continue
+            if not claim.taken:  # it may have been written just now
+                return claim
+            claim.release()
+        raise RecordingError(f"{path}: all numbers of this name are taken; choose another folder")
+
+
+def numbered(path: Path) -> Iterator[Path]:
+    """The path, then with -2, -3, ... behind its name."""
+    yield path
+    for number in range(2, MOST_NUMBERS):
+        yield path.with_stem(f"{path.stem}-{number}")
+
+
+def partial_path(path: Path) -> Path:
+    """What a recording is called while it is written."""
+    return path.with_name(f"{path.stem}.partial{path.suffix}")
+
+
+def final_path(path: Path) -> Path:
+    """What a recording is called when it is written: of a partial file's name the one it would get."""
+    return path.with_stem(path.stem.removesuffix(".partial")) if is_partial(path) else path
+
+
+def is_partial(path: Path) -> bool:
+    """Whether this is the name of a recording that is, or was, being written."""
+    return path.stem.endswith(".partial") and len(path.stem) > len(".partial")
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Raises RecordingError if there is no such folder or nothing can be written in it."""
+    if not folder.is_dir():
+        what = "is no folder" if folder.exists() else "does not exist; make it first, or choose another"
+        raise RecordingError(f"cannot write in {folder}: it {what}")
+    try:
+        probe = folder / f".cars-rt-{os.getpid()}-{time.time_ns()}"
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        raise RecordingError(f"cannot write in {folder}: {error.strerror}") from None

@@ -1,0 +1,18 @@
+"""What goes wrong with recordings, in one sentence."""
+
+from cars_rt.errors import CarsRtError
+from cars_rt.hdf5 import explained
+from cars_rt.storage import StorageError
+
+
+class RecordingError(CarsRtError, OSError):
+    """A recording that cannot be written, with the reason and what is left in one sentence."""
+
+
+class InUseError(RecordingError):
+    """A recording that another program is writing."""
+
+
+def reason(error: BaseException) -> str:
+    """Why, without what stands in the sentence already."""
+    return str(error.strerror) if isinstance(error, StorageError) else explained(error)

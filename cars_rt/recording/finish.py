@@ -1,0 +1,266 @@
+"""The end of a recording: opened again, counted, cut to its rows, and given its name.
+
+The recorder does this when a run is over, and `repair` does it to what a recorder left that was killed.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import h5py
+
+from cars_rt.protocol.messages import MAIN_ARRAY
+from cars_rt.recording.claim import Claim, final_path, is_partial, numbered, partial_path
+from cars_rt.recording.errors import InUseError, RecordingError, reason
+from cars_rt.storage import StorageError
+from cars_rt.storage.hdf5 import opened, stored
+from cars_rt.storage.write import rename, same_file
+
+log = logging.getLogger("cars_rt.recording")
+
+FORMAT = "cars-rt recording"
+NOT_CLOSED = "not closed"  # the reason of a recording, and of a stream, that nobody has ended
+MOST_LEFT = 1_000  # partial files of a folder that one start looks at
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a recording holds, counted in the file."""
+
+    path: Path
+    rows: dict[str, int]  # spectra, by stream
+    announced: dict[str, int]  # by stream; -1 where it never ended
+    complete: bool  # every stream ended as planned, and every spectrum that was announced is there
+    changed: bool = True  # whether anything was left to do
+
+    def describe(self) -> str:
+        """How much is in it, and of how much."""
+        parts = []
+        for stream, rows in self.rows.items():
+            announced = self.announced[stream]
+            of = "" if announced in (rows, -1) else f" of {announced}"
+            parts.append(f"{rows}{of} spectra {stream}")
+        return f"{', '.join(parts) or 'no spectra'}, {'complete' if self.complete else 'incomplete'}"
+
+
+def finish(
+    claim: Claim, *, partial: Path | None = None, made: os.stat_result | None = None, overwrite: bool = False
+) -> Contents:
+    """Count what a closed partial file holds, cut it to its rows, write down whether it is complete, and give
+    it its name, or, where that was taken meanwhile and may not be overwritten, one with a number.
+
+    made: what the file was when it was made; another one under its name is left alone. Raises RecordingError,
+    and leaves the file under its partial name.
+    """
+    partial = claim.partial if partial is None else partial
+    with _told(partial):
+        _refuse_exchanged(partial, made)
+        with opened(partial, "r+") as file:
+            counted = _settle(file)
+            complete = bool(file.attrs["complete"])
+        _refuse_exchanged(partial, made)
+        path = _named(partial, claim.path, overwrite)
+        with opened(path) as file:  # said of what is there under this name
+            if complete and not (bool(file.attrs["complete"]) and _count(file).rows == counted.rows):
+                raise RecordingError(f"{path} was changed by another program while it was closed")
+    return Contents(path, counted.rows, counted.announced, complete)
+
+
+def repair(path: Path) -> Contents:
+    """Finish a recording that was cut short, given its partial name or the one that it would have had.
+
+    Nothing happens to one that is finished. Raises InUseError if it is still being written,
+    RecordingError if it is no recording or cannot be read or written.
+    """
+    target = final_path(path)
+    if not is_partial(path) and not path.exists() and partial_path(path).exists():
+        path = partial_path(path)
+    claim = Claim(target)
+    try:
+        with _told(path):
+            if not is_partial(path):
+                with opened(path) as file:
+                    counted, complete = _count(file), bool(file.attrs["complete"])
+                    done = not counted.surplus and complete == counted.whole(file)
+                if not done:
+                    with opened(path, "r+") as file:
+                        counted = _settle(file)
+                        complete = bool(file.attrs["complete"])
+                return Contents(path, counted.rows, counted.announced, complete, changed=not done)
+            if not claim.locked:
+                raise InUseError(f"{path} may be in use, there are no locks there to tell: copy it elsewhere")
+        return finish(claim, partial=path)
+    finally:
+        claim.release()
+
+
+def repair_all(folder: Path) -> list[Contents]:
+    """Finish what recorders that were killed left in a folder; what cannot be finished is told and left."""
+    found = []
+    for path in sorted(folder.glob("*.partial.*"))[:MOST_LEFT]:
+        try:
+            contents = repair(path)
+        except InUseError:
+            continue
+        except RecordingError as error:
+            log.warning("%s", error)
+        else:
+            _tell(contents)
+            found.append(contents)
+    return found
+
+
+def claimed(path: Path, *, overwrite: bool = False) -> Claim:
+    """The name of a recording to be written. What a killed recorder left of one is finished first.
+
+    Raises InUseError if another program writes it, whether or not overwrite is given; RecordingError if there
+    is a file of this name, unless overwrite is given.
+    """
+    claim = Claim(path)
+    try:
+        left = ""
+        if os.path.lexists(claim.partial):
+            left = _finish_left(claim, overwrite)
+        if os.path.lexists(path) and not overwrite:
+            raise RecordingError(f"{path} exists already{left}; choose another name or give --overwrite")
+    except BaseException:
+        claim.release()
+        raise
+    return claim
+
+
+def _finish_left(claim: Claim, overwrite: bool) -> str:
+    if not claim.locked:
+        raise InUseError(
+            f"{claim.partial} may be in use, there are no locks there to tell; choose another name"
+        )
+    try:
+        contents = finish(claim)
+    except InUseError:
+        raise
+    except RecordingError:
+        if not overwrite:
+            raise
+        claim.partial.unlink(missing_ok=True)
+        return ""
+    _tell(contents)
+    if contents.path != claim.path:
+        return f", and what a recorder left that was killed is {contents.path} now"
+    return f" (closed just now, a recorder that was killed had left it: {contents.describe()})"
+
+
+def _tell(contents: Contents) -> None:
+    log.warning("%s: closed what a recorder left that was killed: %s", contents.path, contents.describe())
+
+
+# -- in the file ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    groups: dict[str, h5py.Group]  # of the streams that can be read
+    rows: dict[str, int]
+    announced: dict[str, int]
+    spoiled: bool  # a stream is there that cannot be read
+
+    @property
+    def surplus(self) -> list[tuple[h5py.Dataset, int]]:
+        """Columns with room beyond their rows, and the rows."""
+        columns = [
+            (column, self.rows[name]) for name, group in self.groups.items() for column in _columns(group)
+        ]
+        return [(column, rows) for column, rows in columns if len(column) > rows]
+
+    def whole(self, file: h5py.File) -> bool:
+        """Every stream ended as planned, and every spectrum that was announced is there."""
+        expected = set(json.loads(file.attrs.get("streams", "[]"))) or set(self.rows) or {"any"}
+        return (
+            not self.spoiled
+            and set(self.rows) == expected
+            and all(group.attrs.get("reason") == "complete" for group in self.groups.values())
+            and self.rows == self.announced
+        )
+
+
+def _count(file: h5py.File) -> _Counted:
+    """What is there. Raises RecordingError if there are fewer rows than the file says."""
+    if file.attrs.get("format") != FORMAT:
+        raise RecordingError(f"{file.filename} is no recording of `cars-rt record`")
+    counted = _Counted({}, {}, {}, False)
+    for stream, main in MAIN_ARRAY.items():
+        try:
+            group = stored(file, stream, h5py.Group)
+            written = None if group is None else stored(group, "written", h5py.Dataset)
+            if group is None or written is None or stored(group, main, h5py.Dataset) is None:
+                continue  # it never began, or a kill met it while it did, when nothing was promised yet
+            rows, lengths = int(written[()]), [len(column) for column in _columns(group)]
+        except (StorageError, OSError, RuntimeError, TypeError, ValueError):
+            log.warning("%s: the %s stream in it cannot be read", file.filename, stream)
+            counted = replace(counted, spoiled=True)
+            continue
+        if rows < 0 or min(lengths, default=0) < rows:
+            raise RecordingError(
+                f"{file.filename} is damaged: fewer rows of {stream} than the {rows} it names"
+            )
+        counted.groups[stream], counted.rows[stream] = group, rows
+        counted.announced[stream] = int(group.attrs.get("announced", -1))
+    return counted
+
+
+def _settle(file: h5py.File) -> _Counted:
+    """Cut to the rows that are data and write down what that makes of the recording."""
+    counted = _count(file)
+    for column, rows in counted.surplus:
+        column.resize(rows, axis=0)
+    if file.attrs.get("reason", NOT_CLOSED) == NOT_CLOSED and counted.groups:
+        reasons = {str(group.attrs.get("reason", NOT_CLOSED)) for group in counted.groups.values()}
+        file.attrs["reason"] = ", ".join(sorted(reasons))
+    file.attrs.modify("complete", counted.whole(file))
+    file.flush()
+    return counted
+
+
+def _columns(group: h5py.Group) -> Iterator[h5py.Dataset]:
+    """The datasets that grow with the rows."""
+    for name in group:
+        column = stored(group, name)
+        if isinstance(column, h5py.Dataset) and column.ndim and column.maxshape[0] is None:
+            yield column
+
+
+def _named(partial: Path, target: Path, overwrite: bool) -> Path:
+    for path in numbered(target):
+        try:
+            rename(partial, path, overwrite=overwrite)
+        except FileExistsError:
+            continue
+        if path != target:
+            log.warning("%s was written by another program meanwhile: the recording is %s", target, path)
+        return path
+    raise RecordingError(f"{target} and all its numbers are taken")
+
+
+def _refuse_exchanged(path: Path, made: os.stat_result | None) -> None:
+    if made is not None and not same_file(path, made):
+        raise RecordingError(f"{path} was moved or exchanged by another program while it was written")
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What HDF5 and the system say, in one sentence."""
+    try:
+        yield
+    except RecordingError:
+        raise
+    except StorageError as error:
+        raise RecordingError(str(error)) from None
+    except BlockingIOError:
+        raise InUseError(f"{path} is open in another program") from None
+    except FileNotFoundError:
+        raise RecordingError(f"there is no file {path}") from None
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise RecordingError(f"{path} cannot be closed: {reason(error)}") from None

@@ -1,0 +1,253 @@
+"""The writer of a recording: one run into one file."""
+
+import json
+import logging
+import shutil
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cars_rt.accounting import MAX_RANGES, Ledger
+from cars_rt.measurement import ABOUT
+from cars_rt.protocol import DEVIATION, DTYPES, FLAGS, End, Frame, Start
+from cars_rt.protocol.messages import MAIN_ARRAY
+from cars_rt.recording.claim import Claim
+from cars_rt.recording.errors import RecordingError, reason
+from cars_rt.recording.finish import FORMAT, NOT_CLOSED, Contents, claimed, finish
+from cars_rt.recording.rows import Rows
+from cars_rt.storage import StorageError
+from cars_rt.storage.write import same_file
+
+log = logging.getLogger("cars_rt.recording")
+
+FORMAT_VERSION = 1
+NO_RECEIPT = {"announced": -1, "reason": NOT_CLOSED, "lost_before": "{}", "lost": "{}", "ranges": "[]"}
+ABSENT: Mapping[str, Any] = {FLAGS: np.uint8(0), DEVIATION: np.float32(np.nan)}  # of a frame without them
+
+
+class Recording:
+    """Writes one run. Raises RecordingError if the file cannot be created or written.
+
+    path: what the file is called in the end, or a claim of that name, which is released with the recording.
+    streams: those without which the recording is not complete; the ones that were started if not given.
+    After an error nothing more is written; `close` then leaves the partial file, readable up to the
+    last flush, and `rescue` makes a whole file of it.
+    """
+
+    def __init__(self, path: Path | Claim, *, streams: Collection[str] = (), overwrite: bool = False) -> None:
+        self._claim = path if isinstance(path, Claim) else claimed(path, overwrite=overwrite)
+        self.path = self._claim.path
+        self.partial = self._claim.partial
+        self.contents: Contents | None = None  # counted in the file, once it is closed
+        self._overwrite = overwrite
+        self.rows: dict[str, Rows] = {}
+        self._ends: dict[str, End] = {}
+        self._made_by: list[tuple[int, str]] = []  # from which index on results were made by what
+        self._makers_written = 0
+        self._trust: list[str] = []  # what the run's results say of themselves
+        self._failed = self._meddled = False
+        try:
+            self._file = h5py.File(self.partial, "x")  # made by this call, or not at all
+        except OSError as error:
+            self._claim.release()
+            raise RecordingError(f"{self.partial} cannot be created: {reason(error)}") from None
+        with self._guarded():
+            self._made = self.partial.lstat()
+            self._file.attrs.update(
+                {"format": FORMAT, "version": FORMAT_VERSION, "complete": False, "reason": NOT_CLOSED}
+            )
+            if streams:
+                self._file.attrs["streams"] = json.dumps(sorted(streams))
+            self._file.flush()  # a file that can be opened, from here on
+
+    def start(self, start: Start, rows: int | None = None) -> None:
+        """Make room for one stream of the run: for `rows` spectra, or as many as it plans."""
+        with self._guarded():
+            group = self._file.create_group(start.stream)
+            group["raman_shift"] = start.raman_shift
+            group["raman_shift"].attrs["unit"] = "cm-1"
+            if start.dark is not None:
+                group["dark"] = start.dark
+            attrs = {name: getattr(start, name) for name in ABOUT} | {"source": _text(start.source)}
+            for target in (self._file, group):
+                target.attrs.update({name: value for name, value in attrs.items() if value is not None})
+            for name, text in (start.model or {}).items():
+                group.attrs[f"model_{name}"] = _text(text)
+            # Their room, too: a kill amid the writes of new attributes at the end would spoil the group.
+            group.attrs.update(NO_RECEIPT)
+            if start.stream == "raman":
+                group.attrs["made_by"] = "[]"
+            columns: dict[str, tuple[tuple[int, ...], Any]] = {
+                MAIN_ARRAY[start.stream]: ((start.pixels,), DTYPES[start.dtype]),
+                "index": ((), np.int64),
+                "sequence": ((), np.int64),
+                "time_ns": ((), np.int64),
+            }
+            if start.scan is not None:
+                columns["position"] = ((2,), np.int32 if max(start.scan) < 2**31 else np.int64)
+            if start.stream == "raman":
+                columns |= {"time_in_ns": ((), np.int64), "time_out_ns": ((), np.int64)}
+                trust = {FLAGS: ((), np.uint8), DEVIATION: ((start.pixels,), np.float32)}
+                columns |= {name: column for name, column in trust.items() if name in (start.model or {})}
+                self._trust = [name for name in trust if name in columns]
+            self._warn_of_full_disk(start, rows)
+            self.rows[start.stream] = Rows(group, columns, start.spectra if rows is None else rows)
+            self._scan = start.scan
+            self._file.flush()
+
+    def _warn_of_full_disk(self, start: Start, rows: int | None) -> None:
+        """Say at the start what would otherwise end the recording hours later."""
+        needed = (rows or start.spectra or 0) * start.spectrum_bytes
+        free = shutil.disk_usage(self.path.parent).free
+        if needed > free:
+            log.warning(
+                "%s: the run needs %.1f GB, the disk has %.1f GB", self.path, needed / 1e9, free / 1e9
+            )
+
+    def append(self, frame: Frame) -> None:
+        """Take in one frame of a stream that was started."""
+        block = frame.block
+        index = np.arange(frame.index, frame.index + len(block))
+        columns: dict[str, ArrayLike] = {
+            MAIN_ARRAY[frame.stream]: block,
+            "index": index,
+            "sequence": frame.sequence,
+            "time_ns": frame.time_ns,
+        }
+        if self._scan is not None:
+            columns["position"] = np.stack(np.divmod(index, self._scan[1]), axis=1)
+        if frame.stream == "raman":
+            columns |= {"time_in_ns": frame.time_in_ns or 0, "time_out_ns": frame.time_out_ns or 0}
+            for name in self._trust:
+                columns[name] = frame.arrays.get(name, ABSENT[name])
+        if frame.made_by is not None and frame.made_by not in (each for _, each in self._made_by[-1:]):
+            self._made_by.append((frame.index, frame.made_by))
+        with self._guarded():
+            self.rows[frame.stream].append(len(block), **columns)
+
+    def end(self, end: End, ledger: Ledger) -> None:
+        """Note how a stream ended and what of it did not arrive here."""
+        self._ends[end.stream] = end
+        with self._guarded():
+            group = self._file[end.stream]
+            receipt: dict[str, Any] = {
+                "announced": end.spectra if end.announced is None else end.announced,
+                "reason": end.reason.value,
+                "lost_before": json.dumps(dict(end.lost)),
+                "lost": json.dumps(dict(ledger.lost)),
+                "ranges": json.dumps(ledger.ranges),  # [cause, index of the first, spectra]
+            }
+            for name, value in receipt.items():
+                group.attrs.modify(name, value)
+
+    def note(self, name: str, attrs: Mapping[str, Any], data: ArrayLike | None = None) -> None:
+        """Put something beside the streams: a group of this name, or a dataset if there are data."""
+        with self._guarded():
+            place = (
+                self._file.require_group(name) if data is None else self._file.create_dataset(name, data=data)
+            )
+            for key, value in attrs.items():
+                place.attrs[key] = _text(value) if isinstance(value, str) else value
+
+    def flush(self) -> None:
+        """Everything appended so far is on disk afterwards, and stays readable whatever happens."""
+        with self._guarded():
+            for rows in self.rows.values():
+                rows.write()
+            self._file.flush()  # the data first, then the number that vouches for them
+            for rows in self.rows.values():
+                rows.settle()
+            if len(self._made_by) > self._makers_written:
+                self._makers_written = len(self._made_by)
+                self._file["raman"].attrs.modify("made_by", json.dumps(self._made_by[:MAX_RANGES]))
+            self._file.flush()
+            self._refuse_meddling()
+
+    def close(self) -> Path:
+        """Finish the file and give it its name; where it lies now. `contents` is what it holds."""
+        if self._failed:
+            return self.partial if self.contents is None else self.contents.path
+        self.flush()
+        try:
+            with self._guarded():
+                self._write_reason()
+                self._file.close()
+                self.contents = finish(self._claim, made=self._made, overwrite=self._overwrite)
+        finally:
+            self.fail()  # nothing more can be written, and others may have the name
+        return self.contents.path
+
+    def _write_reason(self) -> None:
+        reasons = {end.reason.value for end in self._ends.values()}
+        self._file.attrs["reason"] = ", ".join(sorted(reasons)) or "stopped"
+
+    @property
+    def complete(self) -> bool:
+        """Every stream ended as planned, and every spectrum that was announced is in the file, as counted
+        there after it was closed."""
+        return self.contents is not None and self.contents.complete
+
+    def rescue(self) -> Contents | None:
+        """After an error: make a whole file of what can be read, None if that fails."""
+        if self._meddled:
+            return None
+        with suppress(RecordingError):
+            claim = Claim(self.path)
+            try:
+                self.contents = finish(claim, made=self._made, overwrite=self._overwrite)
+            finally:
+                claim.release()
+        return self.contents
+
+    def _refuse_meddling(self) -> None:
+        """Raises StorageError if another program took the file away or made it shorter: what would be written
+        from now on would be lost, and nobody would know before the end."""
+        self._meddled = True
+        if not same_file(self.partial, self._made):
+            raise StorageError(self.partial, "it was moved, deleted or exchanged by another program")
+        if self.partial.lstat().st_size < self._file.id.get_filesize():
+            raise StorageError(self.partial, "it was cut by another program")
+        self._meddled = False
+
+    def _guarded(self) -> "_Guard":
+        return _Guard(self)
+
+    def fail(self) -> None:
+        """Let go of the file as it is: what was handed to the system so far is readable."""
+        if self._failed:
+            return
+        self._failed = True
+        with suppress(Exception):  # also where there is no room: this number has its place
+            for rows in () if self._meddled else self.rows.values():
+                rows.settle()
+        with suppress(Exception):  # closing would write what there is no room for
+            self._file.close()
+        self._claim.release()
+
+
+class _Guard:
+    """Turns a failed write into a RecordingError that says what is left."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+
+    def __enter__(self) -> None:
+        if self._recording._failed:
+            raise RecordingError(f"{self._recording.partial} is closed after an error")
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, (OSError, RuntimeError)) and not isinstance(error, RecordingError):
+            self._recording.fail()
+            left = "" if isinstance(error, StorageError) else "; what was flushed stays readable in it"
+            path = self._recording.partial
+            raise RecordingError(f"{path} cannot be written: {reason(error)}{left}") from None
+
+
+def _text(text: str) -> str:
+    """Text that HDF5 can hold."""
+    return text.replace("\0", " ")

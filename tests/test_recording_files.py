@@ -1,0 +1,464 @@
+"""One recording, one writer: two recorders on a name, kills at any moment, what is left, limits."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from helpers import (
+    AXIS,
+    PATIENCE_S,
+    Command,
+    Published,
+    a_frame,
+    a_start,
+    an_end,
+    spectra_of,
+    wait_until,
+)
+from test_recording import RecorderThread
+
+from cars_rt import recorder as recorder_module
+from cars_rt.accounting import Ledger
+from cars_rt.recorder import Recorder, RecordSettings
+from cars_rt.recording import (
+    InUseError,
+    Recording,
+    RecordingError,
+    partial_path,
+    read_rows,
+    repair,
+    repair_all,
+)
+
+TESTS = str(Path(__file__).parent)
+
+
+def written(path: Path, spectra: int = 6) -> Recording:
+    """A recording that is open, with some spectra on disk."""
+    recording = Recording(path, streams=["raw"])
+    recording.start(a_start(spectra=100))
+    for number, counts in enumerate(spectra_of(spectra)):
+        recording.append(a_frame(number, counts[None]))
+    recording.flush()
+    return recording
+
+
+class Sending:
+    """A camera that goes on and on, in a thread."""
+
+    def __init__(self, source: Published) -> None:
+        self.sent, self._stop, self._source = 0, threading.Event(), source
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        counts = spectra_of(1)
+        while not self._stop.wait(0.005):
+            self._source.publisher.send(a_frame(self.sent, counts), PATIENCE_S)
+            self.sent += 1
+
+    def __enter__(self) -> "Sending":
+        self._source.publisher.open(a_start(spectra=1_000_000))
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(PATIENCE_S)
+
+
+@pytest.mark.parametrize("locks", ["TRUE", "FALSE"])
+def test_a_recording_that_is_written_belongs_to_its_recorder(locks: str, tmp_path: Path) -> None:
+    """With HDF5's locks and without: two others on its name, `repair`, and all on one folder."""
+    path, folder = tmp_path / "scan.h5", tmp_path / "runs"
+    folder.mkdir()
+    environment = {"HDF5_USE_FILE_LOCKING": locks}
+    with Published() as source:
+
+        def record(*arguments: object) -> Command:
+            return Command("record", *arguments, "--raw", source.address, "--raman", "none", **environment)
+
+        with record(path) as first, record(folder) as one, record(folder) as two:
+            source.wait(3)
+            source.publisher.open(a_start(spectra=40))
+            for number, counts in enumerate(spectra_of(20)):
+                assert source.publisher.send(a_frame(number, counts[None]), PATIENCE_S)
+            wait_until(lambda: partial_path(path).exists())
+            for arguments in (["record", path], ["record", path, "--overwrite"], ["repair", path]):
+                with Command(*arguments, **environment) as other:
+                    assert other.end() == 1
+                    assert "is being recorded by another program" in other.said, other.said
+            for number, counts in enumerate(spectra_of(20, first=20)):
+                assert source.publisher.send(a_frame(20 + number, counts[None]), PATIENCE_S)
+            source.publisher.end(an_end(40))
+            assert source.publisher.flush(PATIENCE_S)
+            assert first.end() == 0, first.said
+            for each in (one, two):
+                each.wait_for("40 spectra raw, complete")
+                each.process.terminate()
+                assert each.end() == 0, each.said
+    files = [path, *folder.glob("*.h5")]
+    assert len(files) == 3 and not list(tmp_path.rglob("*.partial*")) and not list(tmp_path.rglob("*.lock"))
+    for each in files:
+        with h5py.File(each) as file:
+            assert file.attrs["complete"] and np.array_equal(file["raw/counts"], spectra_of(40))
+
+
+def test_only_one_of_two_recorders_that_wait_gets_the_name(tmp_path: Path) -> None:
+    settings = RecordSettings(raman=None, raw="tcp://127.0.0.1:5555", overwrite=True)
+    recorder = Recorder(tmp_path / "scan.h5", settings)
+    with pytest.raises(InUseError, match="is being recorded by another program; choose another name"):
+        Recorder(tmp_path / "scan.h5", settings)
+    recorder.stop()
+    recorder.serve()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_came_meanwhile_is_not_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "scan.h5"
+    recording = written(path)
+    path.write_bytes(b"precious")
+    assert recording.close() == tmp_path / "scan-2.h5"
+    assert path.read_bytes() == b"precious"
+
+
+def moved(partial: Path) -> None:
+    partial.rename(partial.with_name("elsewhere.h5"))
+
+
+def exchanged(partial: Path) -> None:
+    shutil.copy(partial, partial.with_name("copy"))
+    partial.with_name("copy").replace(partial)
+
+
+def cut(partial: Path) -> None:
+    os.truncate(partial, 5000)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows lets nobody do this to an open file")
+@pytest.mark.parametrize("meddle", [moved, exchanged, cut, Path.unlink])
+def test_what_others_do_to_the_file_is_noticed_at_the_next_flush(
+    meddle: Callable[[Path], None], tmp_path: Path
+) -> None:
+    recording = written(tmp_path / "scan.h5")
+    meddle(recording.partial)
+    with pytest.raises(RecordingError, match=r"cannot be written: it was (moved|cut)"):
+        recording.flush()
+    assert recording.close() == recording.partial and not recording.complete
+    assert recording.rescue() is None and not (tmp_path / "scan.h5").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows lets nobody do this to an open file")
+@pytest.mark.parametrize("meddle", [exchanged, cut])
+def test_complete_is_said_of_what_is_there(meddle: Callable[[Path], None], tmp_path: Path) -> None:
+    """Between the last flush and the end: the file that gets the name was opened again and counted."""
+    recording = written(tmp_path / "scan.h5")
+    recording.end(an_end(6), Ledger())
+    recording.flush()
+    meddle(recording.partial)
+    with pytest.raises(RecordingError):
+        recording.close()
+    assert not recording.complete and not (tmp_path / "scan.h5").exists()
+
+
+LINKS = pytest.mark.skipif(os.name == "nt", reason="links need a privilege on Windows")
+
+
+@LINKS
+@pytest.mark.parametrize("name", ["scan.h5", "scan.partial.h5", ".scan.h5.lock"])
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_no_link_is_followed(name: str, overwrite: bool, tmp_path: Path) -> None:
+    (tmp_path / "victim").write_bytes(b"precious")
+    (tmp_path / name).symlink_to(tmp_path / "victim")
+    with pytest.raises(RecordingError, match=r"is a link|links"):
+        Recording(tmp_path / "scan.h5", overwrite=overwrite)
+    assert (tmp_path / "victim").read_bytes() == b"precious"
+
+
+# -- stops ------------------------------------------------------------------------------------------
+
+
+def test_a_stop_ends_a_recording_although_the_stream_goes_on(tmp_path: Path) -> None:
+    with (
+        Published() as source,
+        RecorderThread(tmp_path / "scan.h5", raw=source.address) as recorder,
+    ):
+        source.wait()
+        with Sending(source) as camera:
+            wait_until(lambda: recorder.recorder.spectra > 20)
+            recorder.recorder.stop()
+            (recorded,) = recorder.end()
+            assert camera.sent > 20
+    assert not recorded.complete and recorded.rows["raw"] > 20
+    with h5py.File(tmp_path / "scan.h5") as file:
+        assert len(file["raw/counts"]) == recorded.rows["raw"] and file.attrs["reason"] == "stopped"
+
+
+def test_ctrl_c_twice_names_the_partial_file_and_repair_completes_it(tmp_path: Path) -> None:
+    path = tmp_path / "scan.h5"
+    with (
+        Published() as source,
+        Command("record", path, "--raw", source.address, "--raman", "none") as program,
+    ):
+        source.wait()
+        with Sending(source):
+            wait_until(lambda: partial_path(path).exists() and partial_path(path).stat().st_size > 10_000)
+            program.process.send_signal(signal.SIGINT)
+            program.wait_for("once more to leave at once")
+            program.process.send_signal(signal.SIGINT)
+            code = program.end()
+    if code == 130:  # else the file was closed before the second one came
+        assert f"{partial_path(path)} holds what came: cars-rt repair {partial_path(path)}" in program.said
+        with Command("repair", partial_path(path)) as again:
+            assert again.end() == 0 and re.search(r"scan\.h5: .*, incomplete", again.said), again.said
+    else:
+        assert code == 3, program.said
+    with h5py.File(path) as file:
+        assert len(file["raw/counts"]) == file["raw/written"][()]
+
+
+def test_leaving_at_once_leaves_a_partial_file_that_is_named(tmp_path: Path) -> None:
+    def leave() -> None:
+        if recorder.spectra:
+            raise KeyboardInterrupt
+
+    with Published() as source:
+        recorder = Recorder(tmp_path / "scan.h5", RecordSettings(raman=None, raw=source.address))
+        with Sending(source), pytest.raises(KeyboardInterrupt):
+            recorder.serve(leave)
+    assert recorder.left == [tmp_path / "scan.partial.h5"]
+    assert repair(tmp_path / "scan.h5").path == tmp_path / "scan.h5"
+
+
+KILLED = """
+import os, sys
+from importlib import import_module
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from test_recording_files import written
+from helpers import an_end
+from cars_rt.accounting import Ledger
+module, name = sys.argv[2].rsplit(".", 1)
+recording = written(Path(sys.argv[1]))
+recording.end(an_end(6), Ledger())
+setattr(import_module(module), name, lambda *_, **__: os._exit(9))
+recording.close()
+"""
+
+
+@pytest.mark.parametrize(
+    ("at", "says_complete"),
+    [("writer.finish", False), ("finish._settle", False), ("finish._named", True), ("finish.rename", True)],
+)
+def test_a_kill_while_a_recording_is_closed_costs_nothing(
+    at: str, says_complete: bool, tmp_path: Path
+) -> None:
+    """Whether it is complete is counted before it gets its name: a partial file that says so is."""
+    path = tmp_path / "scan.h5"
+    program = [sys.executable, "-c", KILLED.format(tests=TESTS), str(path), f"cars_rt.recording.{at}"]
+    assert subprocess.run(program, timeout=PATIENCE_S, check=False).returncode == 9
+    with h5py.File(partial_path(path)) as file:
+        assert bool(file.attrs["complete"]) == says_complete
+        assert not says_complete or len(file["raw/counts"]) == 6
+    contents = repair(partial_path(path))
+    assert contents.complete and contents.path == path and contents.rows == {"raw": 6}
+    with h5py.File(path) as file:
+        assert file.attrs["complete"] and np.array_equal(file["raw/counts"], spectra_of(6))
+    before = path.stat()
+    assert not repair(path).changed and path.stat().st_mtime_ns == before.st_mtime_ns
+
+
+def killed(path: Path) -> None:
+    """What is left of a recorder that was killed in mid-run."""
+    program = f"import sys, os; sys.path.insert(0, {TESTS!r}); from pathlib import Path\n"
+    program += f"from test_recording_files import written; written(Path({str(path)!r})); os._exit(9)"
+    subprocess.run([sys.executable, "-c", program], timeout=PATIENCE_S, check=False)
+    assert partial_path(path).exists()
+
+
+def test_the_next_recorder_of_a_folder_finishes_what_was_left(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    killed(tmp_path / "a.h5")
+    shutil.copy(tmp_path / "a.partial.h5", tmp_path / "taken.partial.h5")
+    (tmp_path / "taken.h5").write_bytes(b"precious")
+    (tmp_path / "b.partial.h5").write_bytes(b"not HDF5")
+    live = written(tmp_path / "live.h5")
+    Recorder(tmp_path, RecordSettings(raman=None, raw="tcp://127.0.0.1:5555"))._close()
+    assert "a.h5: closed what a recorder left that was killed: 6 of 100 spectra raw" not in caplog.text
+    assert "a.h5: closed what a recorder left that was killed: 6 spectra raw, incomplete" in caplog.text
+    assert "b.partial.h5 is no HDF5 file, or a damaged one" in caplog.text
+    assert (tmp_path / "taken.h5").read_bytes() == b"precious" and (tmp_path / "taken-2.h5").exists()
+    for name in ("a.h5", "taken-2.h5"):
+        with h5py.File(tmp_path / name) as file:
+            assert np.array_equal(file["raw/counts"], spectra_of(6)) and not file.attrs["complete"]
+    assert live.close() == tmp_path / "live.h5" and repair_all(tmp_path) == []
+
+
+def test_overwrite_replaces_what_was_left_too(tmp_path: Path) -> None:
+    path = tmp_path / "scan.h5"
+    partial_path(path).write_bytes(b"not HDF5")
+    with pytest.raises(RecordingError, match="is no HDF5 file, or a damaged one"):
+        Recording(path)
+    recording = Recording(path, overwrite=True)
+    recording.start(a_start())
+    assert recording.close() == path and sorted(tmp_path.iterdir()) == [path]
+
+
+def test_repair_refuses_what_is_no_recording(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["raw"] = h5py.ExternalLink(str(tmp_path / "secret.h5"), "/")
+    with h5py.File(tmp_path / "out.partial.h5", "w") as file:
+        file.attrs.update({"format": "cars-rt recording", "complete": False})
+        group = file.create_group("raw")
+        group["written"] = 3
+        group.create_dataset("counts", (3, 8), "u2", external=[(str(tmp_path / "secret"), 0, 48)])
+    with Command("repair", tmp_path / "other.h5", tmp_path / "none.h5", tmp_path) as program:
+        assert program.end() == 1
+        line = program.said.splitlines()[-1]
+    assert "other.h5 is no recording" in line and "there is no file" in line and "is a folder" in line
+    contents = repair(tmp_path / "out.partial.h5")
+    assert contents.rows == {} and not contents.complete
+
+
+# -- limits -----------------------------------------------------------------------------------------
+
+
+def tiny(source: Published, run: str) -> None:
+    source.run(run, spectra_of(1, AXIS[:20]), axis=AXIS[:20])
+
+
+def test_recordings_that_wait_for_the_other_stream_have_a_limit_in_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(recorder_module, "MOST_WAITING", 3)
+    with (
+        Published() as source,
+        Published("raman") as results,
+        RecorderThread(tmp_path, raw=source.address, raman=results.address) as recorder,
+    ):
+        source.wait()
+        results.wait()
+        for number in range(12):
+            tiny(source, f"run-{number}")
+        wait_until(lambda: recorder.recorder.spectra == 12 and len(recorder.recorder._open) == 3)
+        recorder.recorder.stop()
+        recorded = recorder.end()
+    assert len(recorded) == recorder.recorder.incomplete == 12 and not any(each.complete for each in recorded)
+    assert "nothing came of the raman stream and 3 later runs wait, too" in caplog.text
+    assert len(list(tmp_path.glob("*.h5"))) == 12 and not list(tmp_path.glob("*.partial*"))
+
+
+def test_each_recording_that_waits_has_a_limit_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own: other runs that come and end do not make it wait for longer."""
+    monkeypatch.setattr(recorder_module, "OTHER_S", 0.3)
+    with (
+        Published() as source,
+        Published("raman") as results,
+        RecorderThread(tmp_path, raw=source.address, raman=results.address) as recorder,
+    ):
+        source.wait()
+        results.wait()
+        tiny(source, "first")
+        numbers = iter(range(10_000))
+
+        def given_up() -> bool:
+            tiny(source, f"run-{next(numbers)}")
+            return recorder.recorder.runs > 0
+
+        wait_until(given_up)
+        assert recorder.recorder.recorded[0].run == "first"
+
+
+def test_one_run_that_cannot_be_recorded_costs_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Recording.append
+
+    def append(self: Recording, frame: object) -> None:
+        if frame.run == "odd":  # type: ignore[attr-defined]
+            raise OverflowError("Python int too large to convert to C long")
+        real(self, frame)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Recording, "append", append)
+    with Published() as source, RecorderThread(tmp_path, raw=source.address) as recorder:
+        source.wait()
+        for run in ("one", "odd", "two"):
+            tiny(source, run)
+        wait_until(lambda: recorder.recorder.runs == 3)
+        recorder.recorder.stop()
+        recorded = recorder.end()
+    assert {each.run: each.complete for each in recorded} == {"one": True, "odd": False, "two": True}
+    assert recorder.recorder.failed == 1
+
+
+def test_status_counts_spectra_once(tmp_path: Path) -> None:
+    values = spectra_of(4).astype(np.float32)
+    with (
+        Published() as source,
+        Published("raman") as results,
+        RecorderThread(tmp_path, raw=source.address, raman=results.address) as recorder,
+    ):
+        source.wait()
+        results.wait()
+        source.run("run-1", spectra_of(4))
+        results.say(a_start(stream="raman", dtype="float32", model={"name": "m", "sha256": "0" * 64}))
+        results.say(
+            *(
+                a_frame(n, values[n : n + 1], stream="raman", arrays={"raman": values[n : n + 1]})
+                for n in range(4)
+            )
+        )
+        results.say(an_end(4, stream="raman"))
+        wait_until(lambda: recorder.recorder.runs == 1)
+        assert recorder.recorder.spectra == 4
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> "Path":
+    """A file system of 90 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if not sys.platform.startswith("linux") or os.geteuid() != 0:
+        pytest.skip("needs a file system of its own")
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=90m", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("may not mount one")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=False)
+
+
+def test_a_full_disk_ends_the_recording_with_a_file(small_disk: Path) -> None:
+    counts = np.random.default_rng(1).integers(0, 60_000, (2000, 1000), np.uint16)
+    axis = np.linspace(600, 3000, 1000)
+    with Published() as source, Command(
+        "record", small_disk / "scan.h5", "--raw", source.address, "--raman", "none"
+    ) as program:  # fmt: skip
+        source.wait()
+        source.publisher.open(a_start(axis=axis, spectra=2**40, block=2000))
+        number = 0
+        while program.process.poll() is None:
+            source.publisher.send(a_frame(number, counts), 1.0)
+            number += 1
+        assert program.end() == 1
+    last = program.said.splitlines()[-1]
+    assert "is full" in last or ("No space left" in last and "scan.h5 has" in last), program.said
+    assert "the run needs" in program.said and "Traceback" not in program.said
+    with h5py.File(small_disk / "scan.h5") as file:
+        found = read_rows(file["raw"], "counts")
+        assert len(found) == len(file["raw/counts"]) >= 2000 and not file.attrs["complete"]
+        assert np.array_equal(found[:2000], counts)
