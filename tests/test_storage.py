@@ -10,8 +10,9 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
-from helpers import PATIENCE_S
+from helpers import PATIENCE_S, a_start
 
 from cars_rt.console import write_json
 from cars_rt.daemon.dark import Dark
@@ -221,10 +222,9 @@ def test_a_dark_is_not_written_through_a_link(tmp_path: Path) -> None:
     dark = Dark(tmp_path / "folder")
 
     def measure() -> str:
-        import numpy as np
-
-        dark.begin(4)
-        dark.add(np.ones((2, 4), np.uint16))
+        start = a_start()
+        dark.begin(start)
+        dark.add(np.ones((2, start.pixels), np.uint16))
         return dark.finish()
 
     name = measure()
