@@ -16,6 +16,8 @@ from onnx.compose import add_prefix_graph
 from cars_rt.engines.model import RATIO, Card, Model, ModelError
 from cars_rt.engines.resampling import Resampling
 from cars_rt.engines.scaling import scaling
+from cars_rt.engines.soundness import length_given, said
+from cars_rt.errors import CarsRtError
 from cars_rt.physics.axis import Grid, check_raman_shift, resampling_matrix
 from cars_rt.physics.kramers_kronig import LARGEST
 
@@ -56,20 +58,36 @@ def compose(model: Model, raman_shift: ArrayLike, *, deviation: bool = True) -> 
     """Compose a model for the axis (pixels,) of an instrument, cm-1.
 
     deviation: also as an output, if the model has it; what nobody reads costs time and, on a GPU, a copy.
-    Raises ModelError if the axis is too short or too coarse for the model or if the model's outputs have
-    other names, AxisError if the axis is none.
+    Raises ModelError if the axis is too short or too coarse for the model or if the model is none that can be
+    composed, AxisError if the axis is none.
     """
     axis = check_raman_shift(raman_shift)
+    try:
+        return _composed(model, axis, deviation)
+    except CarsRtError:
+        raise
+    except Exception as error:  # of ONNX, which has many kinds for what a file may hold
+        raise ModelError(f"the model {model.card.name} cannot be composed: {said(error)}") from None
+
+
+def _composed(model: Model, axis: NDArray[np.float64], deviation: bool) -> Graph:
     card, pixels = model.card, len(axis)
     grid = grid_for(card, axis)
     proto = onnx.load_model_from_string(model.for_grid(grid))
     opset = next((entry.version for entry in proto.opset_import if not entry.domain), 1)
     network = add_prefix_graph(proto.graph, NETWORK)
     outputs = _outputs(card, [value.name for value in proto.graph.output], deviation)
+    for name in outputs:
+        if (given := length_given(proto, name, grid.length)) not in (None, grid.length):
+            raise ModelError(
+                f"the model {card.name} gives {given} points of {name!r} for {grid.length}; by its card as "
+                f"many come out as go in, in multiples of its stride, {card.stride}"
+            )
 
     onto_grid = Resampling("onto_grid", resampling_matrix(axis, grid.raman_shift))
     onto_pixels = Resampling("onto_pixels", resampling_matrix(grid.raman_shift, axis))
-    spectrum = network.input[0].name
+    constants_of_old = {entry.name for entry in network.initializer}  # among the inputs up to IR version 3
+    spectrum = next(value.name for value in network.input if value.name not in constants_of_old)
     scaled = scaling(card.scaling, opset, axis, spectrum)
     unknown = LARGEST_RATIO if card.target == RATIO else 1.0
     constants: dict[str, NDArray[Any]] = {
@@ -131,5 +149,7 @@ def grid_for(card: Card, axis: NDArray[np.float64]) -> Grid:
 
 def _outputs(card: Card, names: list[str], deviation: bool) -> tuple[str, ...]:
     if RAMAN not in names:
-        raise ModelError(f"the model {card.name} has no output called {RAMAN!r}; it has {', '.join(names)}")
+        raise ModelError(
+            f"the model {card.name} has no output called {RAMAN!r}; it has {', '.join(names) or 'none'}"
+        )
     return (RAMAN, DEVIATION) if deviation and DEVIATION in names else (RAMAN,)

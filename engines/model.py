@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from cars_rt.engines.soundness import fault, said
 from cars_rt.errors import CarsRtError
 from cars_rt.physics.axis import Grid
 
@@ -22,6 +23,7 @@ SCALINGS = ("mean", "minmax")
 RATIO = "ratio"
 TARGETS = (RATIO, "chi3")
 MAX_CARD = 16 * 1024  # characters; the card travels with every run
+MAX_NAME = 80  # characters of a name or a version
 MAX_POINTS = 65536  # of a network that takes one length
 MAX_MODEL_BYTES = 512 * 1024 * 1024  # far above any network for spectra; bounds what a file costs
 
@@ -94,29 +96,43 @@ def load_model(name: str = DEFAULT_MODEL) -> Model:
         known = ", ".join(sorted([*shipped, *CLASSICAL]))
         raise ModelError(f"no model is called {name!r}; there are {known}, or give the path of an .onnx file")
     try:
-        if path.stat().st_size > MAX_MODEL_BYTES:
-            raise ModelError(f"{path} is larger than {MAX_MODEL_BYTES // 2**20} MB, the limit for a model")
-        content = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"cannot read the model {path}: {error.strerror}") from None
+        if path.exists() and not path.is_file():
+            raise ModelError(f"{path} is no file; a model is an .onnx file")
+        with path.open("rb") as file:
+            content = file.read(MAX_MODEL_BYTES + 1)
+    except (OSError, ValueError) as error:  # a name with a zero in it
+        raise ModelError(
+            f"cannot read the model {path}: {getattr(error, 'strerror', None) or error}"
+        ) from None
+    if len(content) > MAX_MODEL_BYTES:
+        raise ModelError(f"{path} is larger than {MAX_MODEL_BYTES // 2**20} MB, the limit for a model")
+    if not content:
+        raise ModelError(f"{path} is empty; a model is an .onnx file")
     digest = hashlib.sha256(content).hexdigest()
     if name in shipped and digest != shipped[name]:
         raise ModelError(f"{path} differs from the file that was shipped; install CARS-RT again")
-    return Model(content, _read_card(content, path), digest)
+    proto = _parsed(content, path)
+    card = _read_card(proto, path)
+    if reason := fault(proto, card.fixed_length):
+        raise ModelError(f"the model {path} {reason}")
+    return Model(content, card, digest)
 
 
-def _read_card(content: bytes, path: Path) -> Card:
+def _parsed(content: bytes, path: Path) -> onnx.ModelProto:
     try:
-        proto = onnx.load_model_from_string(content)
+        return onnx.load_model_from_string(content)
     except Exception as error:  # protobuf raises its own, undocumented kinds
         raise ModelError(f"{path} is not an ONNX file ({type(error).__name__})") from None
+
+
+def _read_card(proto: onnx.ModelProto, path: Path) -> Card:
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
     if CARD_KEY not in metadata:
         raise ModelError(f"{path} has no model card; export it with `cars-rt export`")
     if len(metadata[CARD_KEY]) > MAX_CARD:
         raise ModelError(f"the card of {path} is longer than {MAX_CARD} characters, the limit")
     try:
-        raw = json.loads(metadata[CARD_KEY])
+        raw = json.loads(metadata[CARD_KEY], parse_constant=_no_constant)
         card = Card(
             name=str(raw["name"]),
             version=str(raw["version"]),
@@ -130,10 +146,22 @@ def _read_card(content: bytes, path: Path) -> Card:
             accuracy=dict(raw.get("accuracy", {})),
             fixed_length=int(raw.get("fixed_length", 0)),
         )
-    except (ValueError, TypeError, KeyError) as error:
-        raise ModelError(f"the card of {path} cannot be read: {error!r}") from None
-    if not 0.01 <= card.grid_step_cm1 <= 100 or not 1 <= card.stride <= 4096 or card.min_length < 1:
-        raise ModelError(f"the card of {path} has an impossible grid step, stride or length")
+        travelling = len(json.dumps(asdict(card)))
+    except KeyError as error:
+        raise ModelError(f"the card of {path} does not say its {error}") from None
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise ModelError(f"the card of {path} cannot be read: {said(error)}") from None
+    if travelling > MAX_CARD:
+        raise ModelError(f"the card of {path} is longer than {MAX_CARD} characters, the limit")
+    for word in (card.name, card.version):
+        if not (word.isprintable() and 0 < len(word) <= MAX_NAME):
+            raise ModelError(f"the card of {path} has a name or version that cannot be printed in one line")
+    if not 0.01 <= card.grid_step_cm1 <= 100 or not 1 <= card.stride <= 4096:
+        raise ModelError(f"the card of {path} has an impossible grid step or stride")
+    if not 1 <= card.min_length <= MAX_POINTS:
+        raise ModelError(
+            f"the card of {path} has the min_length {card.min_length}; 1 to {MAX_POINTS} is possible"
+        )
     fixed = card.fixed_length
     if fixed and (not 2 <= fixed <= MAX_POINTS or fixed % card.stride):
         raise ModelError(
@@ -144,3 +172,8 @@ def _read_card(content: bytes, path: Path) -> Card:
         if value not in known:
             raise ModelError(f"{path} has the unknown {word} {value!r}; there are {', '.join(known)}")
     return card
+
+
+def _no_constant(word: str) -> float:
+    """JSON has neither Infinity nor NaN, and who reads our headers need not know them."""
+    raise ValueError(f"{word} is no number of JSON")

@@ -7,6 +7,7 @@ import onnxruntime
 
 from cars_rt.engines.base import Engine, EngineError, Slab, usable_cores
 from cars_rt.engines.graph import COUNTS, DARK
+from cars_rt.engines.soundness import said
 
 
 class OnnxRuntime(Engine):
@@ -26,13 +27,15 @@ class OnnxRuntime(Engine):
         options.intra_op_num_threads = threads or usable_cores()
         # Spinning threads would take the cores that the driver and the recorder need.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # an error is raised, and who raised it says it
         try:
             self._session = onnxruntime.InferenceSession(
                 self.graph.onnx, options, providers=[(self.provider, self.options)]
             )
         except Exception as error:  # ONNX Runtime raises a dozen kinds of its own
-            raise EngineError(f"ONNX Runtime cannot compile {self.graph.model.card.name}: {error}") from None
+            raise EngineError(
+                f"ONNX Runtime cannot compile {self.graph.model.card.name}: {said(error)}"
+            ) from None
         if self.provider not in self._session.get_providers():  # it falls back without an error
             raise EngineError(
                 f"ONNX Runtime has {self.provider} but cannot use it; install the CUDA and cuDNN libraries "
@@ -55,7 +58,7 @@ class OnnxRuntime(Engine):
         try:
             self._session.run_with_iobinding(binding)
         except Exception as error:
-            raise EngineError(f"ONNX Runtime failed on {rows} spectra: {error}") from None
+            raise EngineError(f"ONNX Runtime failed on {rows} spectra: {said(error)}") from None
 
     def wait(self, slab: int) -> None:
         """Nothing is left to wait for."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from cars_rt.engines.base import BFLOAT16, FLOAT16, FLOAT32, Engine, EngineError, Slab, usable_cores
 from cars_rt.engines.graph import COUNTS, DARK, NETWORK
+from cars_rt.engines.soundness import said
 
 if TYPE_CHECKING:
     import openvino
@@ -77,13 +78,13 @@ class OpenVino(Engine):
                 request.set_tensor(name, openvino.Tensor(array[:rows], shared_memory=True))
             request.start_async()
         except Exception as error:
-            raise EngineError(f"OpenVINO failed on {rows} spectra: {error}") from None
+            raise EngineError(f"OpenVINO failed on {rows} spectra: {said(error)}") from None
 
     def wait(self, slab: int) -> None:
         try:
             self._requests[slab].wait()
         except Exception as error:
-            raise EngineError(f"OpenVINO failed: {error}") from None
+            raise EngineError(f"OpenVINO failed: {said(error)}") from None
 
     def close(self) -> None:
         self._requests = []

@@ -1,11 +1,13 @@
 """Models, the deployment graph, and the contract that every engine keeps."""
 
+import dataclasses
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
@@ -72,11 +74,24 @@ def test_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is not an ONNX file"):
         load_model(str(path))
     path.write_bytes(b"")
-    with pytest.raises(ModelError, match="has no model card"):
+    with pytest.raises(ModelError, match="is empty; a model is"):
         load_model(str(path))
+    with pytest.raises(ModelError, match="cannot read the model"):
+        load_model("a\0.onnx")
+    (tmp_path / "folder.onnx").mkdir()
+    with pytest.raises(ModelError, match="is no file"):
+        load_model(str(tmp_path / "folder.onnx"))
+    if hasattr(os, "mkfifo"):  # nobody writes to it, and nobody waits for that
+        os.mkfifo(tmp_path / "pipe.onnx")
+        with pytest.raises(ModelError, match="is no file"):
+            load_model(str(tmp_path / "pipe.onnx"))
     os.truncate(path, MAX_MODEL_BYTES + 1)
     with pytest.raises(ModelError, match="is larger than 512 MB"):
         load_model(str(path))
+
+
+def a_card(**changes: Any) -> str:
+    return json.dumps(dataclasses.asdict(MODEL.card) | changes, ensure_ascii=False)
 
 
 @pytest.mark.parametrize(
@@ -85,8 +100,15 @@ def test_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
         (None, "has no model card; export it with `cars-rt export`"),
         ("{", "the card of .* cannot be read"),
         ("[]", "the card of .* cannot be read"),
-        ('{"name": "x"}', "the card of .* cannot be read"),
-        ('{"name": "x", "version": "1", "grid_step_cm1": 0}', "the card of .* cannot be read"),
+        ('{"name": "x"}', "the card of .* does not say its 'version'"),
+        ('{"name": "x", "version": "1", "grid_step_cm1": 0}', "the card of .* does not say its 'stride'"),
+        ('{"name": "x", "training": ' + "[" * 7000 + "]" * 7000 + "}", "cannot be read"),
+        (a_card(stride=float("inf")), "the card of .* cannot be read: Infinity is no number"),
+        (a_card().replace('"stride": 64', '"stride": 1e999'), "the card of .* cannot be read"),
+        (a_card(grid_step_cm1=1e9), "impossible grid step or stride"),
+        (a_card(min_length=10**9), "the min_length 1000000000; 1 to 65536 is possible"),
+        (a_card(name="cnn\n2026-01-01 CRITICAL forged \x1b[31m"), "cannot be printed in one line"),
+        (a_card(description="\u4e2d" * 7000), "is longer than 16384 characters"),
     ],
 )
 def test_model_without_a_sound_card_is_refused(card: str | None, reason: str, tmp_path: Path) -> None:

@@ -1,0 +1,95 @@
+"""Whether an ONNX file is a network that `cars_rt.engines.graph` can compose, and if not, why not."""
+
+from collections.abc import Iterator
+
+import onnx
+from google.protobuf.message import Message
+from onnx import TensorProto, ValueInfoProto
+
+OUTPUTS = ("raman", "deviation")
+LONGEST_SAID = 200  # characters of what a checker or an engine says
+
+
+def fault(model: onnx.ModelProto, fixed_length: int) -> str | None:
+    """What is wrong with a network that takes spectra (batch, length) float32, or None.
+
+    fixed_length: the length that its card says, 0 for any. What continues the words "the model X ..." is
+    returned; it names the remedy where there is one.
+    """
+    elsewhere = sorted({_location(tensor) for tensor in _tensors(model) if tensor.data_location})
+    if elsewhere:
+        return (
+            f"keeps its weights in another file ({', '.join(elsewhere)}), for which no hash would vouch; "
+            "make one file of the two: python -c \"import onnx; onnx.save(onnx.load('OLD'), 'NEW')\""
+        )
+    try:
+        onnx.checker.check_model(model)
+    except Exception as error:  # the checker's own, and others of what it is written in
+        return f"is no sound ONNX: {said(error)}"
+    constants = {entry.name for entry in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in constants]
+    if len(inputs) != 1:
+        names = ", ".join(value.name for value in inputs) or "none"
+        return f"has {len(inputs)} inputs ({names}); it must have one, spectra (batch, length)"
+    if wrong := _unlike_spectra(inputs[0]):
+        return f"takes {wrong} as {inputs[0].name!r}, not spectra (batch, length) of float32"
+    batch, length = inputs[0].type.tensor_type.shape.dim
+    if batch.dim_value:
+        return f"takes batches of {batch.dim_value} only; export it with a first dimension that is free"
+    if length.dim_value != fixed_length and length.dim_value:
+        return (
+            f"takes {length.dim_value} points only, and its card says "
+            f"{f'fixed_length {fixed_length}' if fixed_length else 'nothing of a fixed_length'}"
+        )
+    for value in model.graph.output:
+        if value.name in OUTPUTS and (wrong := _unlike_spectra(value)):
+            return f"gives {wrong} as {value.name!r}, not spectra (batch, length) of float32"
+    return None
+
+
+def length_given(model: onnx.ModelProto, output: str, length: int) -> int | None:
+    """How many points an output has if the network is given so many; None where that cannot be told."""
+    asked = onnx.ModelProto()
+    asked.CopyFrom(model)
+    constants = {entry.name for entry in asked.graph.initializer}
+    for value in asked.graph.input:
+        if value.name not in constants:
+            value.type.tensor_type.shape.dim[1].dim_value = length
+    for value in asked.graph.output:  # what it says of itself is not asked
+        value.type.tensor_type.ClearField("shape")
+    del asked.graph.value_info[:]
+    inferred = onnx.shape_inference.infer_shapes(asked, data_prop=True)
+    shape = next(v.type.tensor_type.shape for v in inferred.graph.output if v.name == output)
+    return (shape.dim[1].dim_value or None) if len(shape.dim) == 2 else None
+
+
+def said(error: BaseException) -> str:
+    """The first line of an error, not too long."""
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return first if len(first) <= LONGEST_SAID else first[:LONGEST_SAID] + "..."
+
+
+def _unlike_spectra(value: ValueInfoProto) -> str:
+    """What a value is instead of (batch, length) float32; nothing if it is that."""
+    if not value.type.HasField("tensor_type"):
+        return "something else than a tensor"
+    tensor = value.type.tensor_type
+    if tensor.elem_type != TensorProto.FLOAT:
+        return f"numbers of type {TensorProto.DataType.Name(tensor.elem_type).lower()}"
+    return "" if len(tensor.shape.dim) == 2 else f"{len(tensor.shape.dim)} dimensions"
+
+
+def _location(tensor: TensorProto) -> str:
+    return next((entry.value for entry in tensor.external_data if entry.key == "location"), "nowhere")
+
+
+def _tensors(message: Message) -> Iterator[TensorProto]:
+    """All tensors, wherever ONNX may have one: initializers, attributes, branches, functions."""
+    for field, value in message.ListFields():
+        if isinstance(value, TensorProto):
+            yield value
+        elif isinstance(value, Message):
+            yield from _tensors(value)
+        elif field.type == field.TYPE_MESSAGE:  # a list of them
+            for each in value:
+                yield from [each] if isinstance(each, TensorProto) else _tensors(each)

@@ -1,0 +1,161 @@
+"""Networks that are none: whatever an ONNX file holds, one sentence says what is against it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from helpers import AXIS, spectra_of
+from onnx import TensorProto, helper, numpy_helper
+
+from cars_rt.engines import EngineError, ModelError, compose, load_model, open_engine
+from cars_rt.engines.model import CARD_KEY
+
+FLOAT, DOUBLE, ROWS = TensorProto.FLOAT, TensorProto.DOUBLE, ["batch", "length"]
+CARD = {
+    "name": "odd", "version": "1", "grid_step_cm1": 2.0, "stride": 4, "min_length": 64,
+    "scaling": "mean", "target": "ratio",
+}  # fmt: skip
+
+
+def value(name: str, shape: list[Any] | None = None, kind: int = FLOAT) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, ROWS if shape is None else shape)
+
+
+def proto(
+    nodes: list[onnx.NodeProto] | None = None,
+    inputs: list[onnx.ValueInfoProto] | None = None,
+    outputs: list[onnx.ValueInfoProto] | None = None,
+    arrays: dict[str, np.ndarray[Any, Any]] | None = None,
+    **card: Any,
+) -> onnx.ModelProto:
+    """A network that gives its input as raman, but for what is said."""
+    graph = helper.make_graph(
+        [helper.make_node("Mul", ["x", "one"], ["raman"])] if nodes is None else nodes,
+        "odd",
+        [value("x")] if inputs is None else inputs,
+        [value("raman")] if outputs is None else outputs,
+        [
+            numpy_helper.from_array(a, n)
+            for n, a in ({"one": np.ones(1, np.float32)} | (arrays or {})).items()
+        ],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    made.metadata_props.add(key=CARD_KEY, value=json.dumps(CARD | card))
+    return made
+
+
+def node(kind: str, *names: str, **attributes: Any) -> onnx.NodeProto:
+    return helper.make_node(kind, list(names[:-1]), [names[-1]], **attributes)
+
+
+def elsewhere(
+    model: onnx.ModelProto, place: Callable[[onnx.ModelProto], onnx.TensorProto]
+) -> onnx.ModelProto:
+    tensor = place(model)
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../weights.bin")
+    return model
+
+
+def in_a_node(model: onnx.ModelProto) -> onnx.TensorProto:
+    made = helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(np.ones(3, np.float32)))
+    model.graph.node.insert(0, made)
+    return model.graph.node[0].attribute[0].t
+
+
+MUL = node("Mul", "x", "one", "raman")
+TWICE = np.concatenate([np.arange(64)] * 2).astype(np.int64)
+ODD: dict[str, tuple[onnx.ModelProto, str]] = {
+    "weights in another file": (
+        elsewhere(proto(), lambda model: model.graph.initializer[0]),
+        r"keeps its weights in another file \(\.\./weights\.bin\).*onnx\.save\(onnx\.load",
+    ),
+    "a constant in another file": (elsewhere(proto(), in_a_node), "keeps its weights in another file"),
+    "two inputs": (proto([node("Add", "x", "y", "raman")], [value("x"), value("y")]), "has 2 inputs .x, y."),
+    "no input": (proto([node("Identity", "one", "raman")], []), r"has 0 inputs \(none\)"),
+    "input of rank 3": (proto(inputs=[value("x", ["batch", 1, "length"])]), "takes 3 dimensions as 'x'"),
+    "input of rank 0": (proto(inputs=[value("x", [])]), "takes 0 dimensions as 'x'"),
+    "input without a shape": (
+        proto(inputs=[helper.make_tensor_value_info("x", FLOAT, None)]), "is no sound ONNX"
+    ),
+    "integers in": (
+        proto([node("Cast", "x", "raman", to=FLOAT)], [value("x", kind=TensorProto.INT64)]), "type int64"
+    ),
+    "doubles out": (
+        proto([node("Cast", "x", "raman", to=DOUBLE)], outputs=[value("raman", kind=DOUBLE)]),
+        "gives numbers of type double as 'raman'",
+    ),
+    "output of rank 3": (
+        proto([node("Unsqueeze", "x", "axes", "raman")], outputs=[value("raman", ["b", 1, "n"])],
+              arrays={"axes": np.array([1])}),
+        "gives 3 dimensions as 'raman'",
+    ),
+    "one spectrum at once": (proto(inputs=[value("x", [1, "length"])]), "takes batches of 1 only"),
+    "a length of its own": (proto(inputs=[value("x", ["b", 800])]), "800 points only.*nothing of"),
+    "another fixed length": (
+        proto(inputs=[value("x", ["b", 800])], fixed_length=400), "800 points only.*fixed_length 400"
+    ),
+    "no output": (proto([], outputs=[]), "is no sound ONNX|has no output called 'raman'; it has none"),
+    "unknown operator": (proto([node("Magic", "x", "raman")]), "No Op registered for Magic"),
+    "made of nothing": (proto([node("Mul", "x", "nothing", "raman")]), "is no sound ONNX"),
+    "operator of nobody": (
+        proto([helper.make_node("Magic", ["x"], ["raman"], domain="nobody")]), "no sound|cannot compile"
+    ),
+    "more points than it was given": (
+        proto([node("Concat", "x", "x", "raman", axis=1)]), "gives .* points of 'raman' for .*; by its"
+    ),
+    "fewer points": (
+        proto([node("Gather", "x", "places", "raman", axis=1)], arrays={"places": TWICE}), "gives 128 points"
+    ),
+    "points that depend on the spectrum": (
+        proto([node("Greater", "x", "one", "lit"), node("NonZero", "lit", "places"),
+               node("Cast", "places", "raman", to=FLOAT)]),
+        "onnxruntime|gives",
+    ),
+    "needs another stride": (
+        proto([node("Reshape", "x", "shape", "blocks"), node("Reshape", "blocks", "back", "raman")],
+              arrays={"shape": np.array([-1, 977]), "back": np.array([1, -1])}),
+        "ONNX Runtime|cannot be composed|gives",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_a_file_that_is_no_such_network_is_refused_in_one_line(
+    kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model, reason = ODD[kind]
+    path = tmp_path / "odd.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises((ModelError, EngineError), match=reason) as raised:
+        open_engine("onnxruntime", compose(load_model(str(path)), AXIS), 4)
+    assert "\n" not in str(raised.value) and capfd.readouterr().err == ""
+
+
+def test_what_is_sound_is_taken(tmp_path: Path) -> None:
+    """Weights among the inputs, as files of old have them."""
+    model = proto(inputs=[value("one", [1]), value("x")])
+    model.ir_version = 3
+    path = tmp_path / "odd.onnx"
+    path.write_bytes(model.SerializeToString())
+    with open_engine("onnxruntime", compose(load_model(str(path)), AXIS), 4) as engine:
+        assert np.isfinite(engine.run(spectra_of(4))).all()
+
+
+def test_weights_beside_the_model_are_refused_wherever_one_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As exporters write large models; the folder one is in must not decide which weights are taken."""
+    path = tmp_path / "big.onnx"
+    model = proto([node("Mul", "x", "w", "raman")], arrays={"w": np.full((1, 1), 2, np.float32)})
+    onnx.save(model, path, save_as_external_data=True, location="big.data", size_threshold=0)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match=r"another file \(big\.data\)"):
+        load_model("big.onnx")
+    onnx.save(onnx.load("big.onnx"), "one.onnx")  # what it says to do
+    assert load_model("one.onnx").card.name == "odd"
