@@ -96,14 +96,14 @@ def load_model(name: str = DEFAULT_MODEL) -> Model:
         known = ", ".join(sorted([*shipped, *CLASSICAL]))
         raise ModelError(f"no model is called {name!r}; there are {known}, or give the path of an .onnx file")
     try:
-        if path.exists() and not path.is_file():
-            raise ModelError(f"{path} is no file; a model is an .onnx file")
-        with path.open("rb") as file:
-            content = file.read(MAX_MODEL_BYTES + 1)
+        no_file = path.exists() and not path.is_file()  # a folder, or a pipe, at which reading would wait
+        content = b"" if no_file else _read(path)
     except (OSError, ValueError) as error:  # a name with a zero in it
         raise ModelError(
             f"cannot read the model {path}: {getattr(error, 'strerror', None) or error}"
         ) from None
+    if no_file:
+        raise ModelError(f"{path} is no file; a model is an .onnx file")
     if len(content) > MAX_MODEL_BYTES:
         raise ModelError(f"{path} is larger than {MAX_MODEL_BYTES // 2**20} MB, the limit for a model")
     if not content:
@@ -116,6 +116,11 @@ def load_model(name: str = DEFAULT_MODEL) -> Model:
     if reason := fault(proto, card.fixed_length):
         raise ModelError(f"the model {path} {reason}")
     return Model(content, card, digest)
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(MAX_MODEL_BYTES + 1)
 
 
 def _parsed(content: bytes, path: Path) -> onnx.ModelProto:

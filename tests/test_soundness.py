@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from helpers import AXIS, spectra_of
+from helpers import AXIS, LOCAL, spectra_of
 from onnx import TensorProto, helper, numpy_helper
 
+from cars_rt.daemon.loop import Daemon
+from cars_rt.daemon.settings import DaemonSettings
 from cars_rt.engines import EngineError, ModelError, compose, load_model, open_engine
 from cars_rt.engines.model import CARD_KEY
 
@@ -159,3 +161,28 @@ def test_weights_beside_the_model_are_refused_wherever_one_stands(
         load_model("big.onnx")
     onnx.save(onnx.load("big.onnx"), "one.onnx")  # what it says to do
     assert load_model("one.onnx").card.name == "odd"
+
+
+def test_a_model_that_fails_ends_the_daemon_and_loses_nothing_aloud(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No run has begun: there are no results that could be lost."""
+    path = tmp_path / "odd.onnx"
+    path.write_bytes(ODD["needs another stride"][0].SerializeToString())
+    daemon = Daemon(
+        DaemonSettings(publish=LOCAL, preview=LOCAL, control=LOCAL, model=str(path), engine="onnxruntime")
+    )
+    with pytest.raises(EngineError, match="onnxruntime: ONNX Runtime failed on"):
+        daemon.serve()
+    assert "lost" not in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["needs another stride", "more points than it was given", "no output"])
+def test_evaluation_says_so_too(kind: str, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="evaluation needs torch")
+    from cars_rt.training.evaluation.candidates import candidate
+
+    path = tmp_path / "odd.onnx"
+    path.write_bytes(ODD[kind][0].SerializeToString())
+    with pytest.raises(ModelError, match=r"odd fails on|gives other lengths|cannot compile"):
+        candidate(str(path)).on(1)(torch.ones(1, 408))

@@ -37,7 +37,7 @@ def run(
         daemon = Daemon(settings)
         card = daemon.compute.model.card
         log.info("listening to %s, publishing at %s", settings.listen, daemon.publisher.address)
-        log.info("model %s %s: %s", card.name, card.version, card.description)
+        log.info("model %s %s: %s", card.name, card.version, card.description or "its card says no more")
         if outside.http is not None:
             log.info("metrics, health and status at http://%s", outside.http.address)
         status = Status()

@@ -156,7 +156,8 @@ class Daemon:
                 self.preview.close()
             if self.control is not None:
                 self.control.close()
-            if not self.publisher.close(linger):
+            results = bool(self.receipts) or self._raw is not None
+            if not self.publisher.close(linger) and results:
                 log.warning("subscribers did not take the last results; they are lost")
 
     # -- the loop -----------------------------------------------------------------------------------

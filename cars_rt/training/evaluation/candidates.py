@@ -9,8 +9,9 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from cars_rt.engines import Model, load_model
+from cars_rt.engines import Model, ModelError, load_model
 from cars_rt.engines.base import usable_cores
+from cars_rt.engines.soundness import said
 from cars_rt.training.checkpoint import load, load_weights
 from cars_rt.training.data.batch import cropped, padded
 from cars_rt.training.data.distribution import DISTRIBUTIONS
@@ -46,14 +47,26 @@ def of_model(model: Model) -> Candidate:
     def on(threads: int) -> Retrieve:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or usable_cores()
-        options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(model.onnx, options, providers=["CPUExecutionProvider"])
+        options.log_severity_level = 4  # an error is raised, and said once
+        try:
+            session = onnxruntime.InferenceSession(model.onnx, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime raises a dozen kinds of its own
+            raise ModelError(f"ONNX Runtime cannot compile {card.name}: {said(error)}") from None
         given = session.get_inputs()[0].name
         there = [output.name for output in session.get_outputs()]
         wanted = [name for name in ("raman", "deviation") if name in there]
+        if "raman" not in wanted:
+            raise ModelError(f"the model {card.name} has no output called 'raman'")
 
         def run(spectrum: Tensor) -> tuple[Tensor, ...]:
-            found = session.run(wanted, {given: np.ascontiguousarray(spectrum.numpy())})
+            try:
+                found = session.run(wanted, {given: np.ascontiguousarray(spectrum.numpy())})
+            except Exception as error:
+                raise ModelError(f"{card.name} fails on {spectrum.shape[1]} points: {said(error)}") from None
+            if any(each.shape != tuple(spectrum.shape) for each in found):
+                raise ModelError(
+                    f"the model {card.name} gives other lengths than the {spectrum.shape[1]} points it got"
+                )
             return tuple(map(torch.from_numpy, found))
 
         return _fitted(run, card.stride, card.fixed_length)
