@@ -1,0 +1,315 @@
+"""Whether a publisher keeps the protocol: what it sends, each fault with its remedy.
+
+Pure: parts and times in, lines out. What a receiver refuses, the reader finds; what is legal and most likely
+a slip (a clock in milliseconds, pixel numbers as an axis, bytes in the wrong order) is found here.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cars_rt.accounting import Problem
+from cars_rt.printable import printable
+from cars_rt.protocol import Closed, Frame, Part, Reason, RunReader, Start, StreamName
+
+#: What to do about each kind of problem that the reader reports.
+REMEDIES = {
+    "parts": "send topic, header and a part for each entry of the header's arrays, as one message",
+    "magic": "put cars_rt = 1 into every header",
+    "version": "this program speaks version 1: put cars_rt = 1 into every header",
+    "header": "the second part is one msgpack map and nothing else; its keys are text (str, not bin)",
+    "field": "compare the field with the tables of docs/protocol.md",
+    "oversized": "send smaller blocks; docs/protocol.md lists the limits",
+    "truncated": "an array part has exactly shape x bytes of its dtype, row after row, without padding",
+    "dtype": "frames have the dtype of start: uint8, uint16, uint32, float32 or float64 for counts",
+    "shape": "counts are (spectra, pixels), pixels as in raman_shift, 1 to block spectra; one is (1, pixels)",
+    "axis": "raman_shift holds finite float64 in cm-1, each larger than the one before (or each smaller)",
+    "nan": "replace what the camera did not measure, or leave the spectrum out and let index jump",
+    "repeat": "sequence is 0, 1, 2, ..., one more with every frame of the run",
+    "index back": "index counts spectra, not frames: it grows by the number of spectra of each frame",
+    "implausible": "sequence counts frames, index counts spectra, and no index reaches the spectra of start",
+    "sequence jump": "number frames as they are sent; if that is so, ZeroMQ dropped some: set a larger "
+    "SNDHWM before bind, send larger blocks, or use XPUB with XPUB_NODROP",
+    "source skip": "nothing, if the camera lost them: that is how to say it",
+    "joined late": "wait a second or two after bind, or for the subscriber (XPUB), before the first frame",
+    "unknown run": "send start before the first frame and again about once a second, with the same run id",
+    "after end": "send end after the last frame",
+    "tail missing": "frames of end is the sequence that would have come next; if that is so, ZeroMQ dropped "
+    "the last ones: close with LINGER, set a larger SNDHWM before bind",
+    "wrong totals": "spectra of end counts spectra, not frames, and announced is spectra + the sum of lost",
+    "second start": "send end before the next start",
+    "run again": "give every run a new id, such as a UUID: with an old one its frames are taken for repeats",
+    "no end": "send end also when the measurement is stopped or fails (reason stopped or failed)",
+    "no start": "send start again about once a second, with sequence and index of the next frame",
+    "byte order": "arrays are little-endian; LabVIEW and Java write big-endian",
+    "pixel numbers": "send the Raman shift of each pixel, in cm-1",
+    "unit of the axis": "send Raman shift in cm-1: 1e7 / pump_nm - 1e7 / wavelength_nm",
+    "unit of time": "time_ns is Unix time in nanoseconds, a 64-bit integer",
+    "clock": "let NTP or PTP set the clock, and take time_ns when the camera has delivered",
+    "exposure": "exposure_s is in seconds",
+    "scan": "spectra is rows x columns of scan where the scan is done once",
+    "full scale": "full_scale is the count at which the camera saturates; no count is above it",
+    "constant": "look at what the camera's buffer holds when it is sent",
+    "small messages": "put several spectra into a frame: fewer, larger messages cost less",
+}  # fmt: skip
+
+#: Not against the protocol, and worth a look.
+HINTS = frozenset({
+    "source skip", "joined late", "unit of the axis", "exposure", "scan", "full scale", "constant", "clock",
+    "small messages",
+})  # fmt: skip
+
+SECOND_NS = 1_000_000_000
+START_AGAIN_S = 5  # start is said again about once a second
+CLOCK_S = 1.0  # a clock that is further ahead than this is not set
+WAITED_S = 5.0  # and so far behind may be what waited on the way
+SWAPPED = 8.0  # a spectrum that is so much smoother with its bytes swapped has them swapped
+MANY = 2_000  # messages per second that are worth an advice
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One finding and what to do about it. A fault is against the protocol, a hint is not."""
+
+    kind: str
+    text: str
+
+    @property
+    def fault(self) -> bool:
+        """Whether it is against the protocol."""
+        return self.kind not in HINTS
+
+    def __str__(self) -> str:
+        to_do = REMEDIES.get(self.kind, "see docs/protocol.md")
+        return printable(f"{'FAULT' if self.fault else 'hint'}: {self.text} -> {to_do}")
+
+
+class Judge:
+    """Reads one stream of one publisher. Every kind of finding is told once in a run, and counted."""
+
+    def __init__(self, stream: StreamName) -> None:
+        self.stream = stream
+        self.reader = RunReader(stream)
+        self.ended = 0  # runs, however
+        self.runs = self.spectra = self.messages = 0  # runs: that their publisher ended
+        self.elsewhere: str | None = None  # that another stream is published there, in a phrase
+        self.found: Counter[str] = Counter()  # findings by kind, in all runs
+        self._told: set[str] = set()  # kinds, in this run
+        self._known: set[str] = set()  # ids of runs
+        self._waited = self._since = 0  # frames before the first start, and since when they come
+        self._began = self._bytes = self._frames = self._time = 0
+
+    @property
+    def faults(self) -> int:
+        """Findings against the protocol."""
+        return sum(count for kind, count in self.found.items() if kind not in HINTS)
+
+    def read(self, parts: Sequence[Part], now_ns: int) -> list[str]:
+        """What there is to say about one message."""
+        self.messages += 1
+        lines: list[str] = []
+        for event in self.reader.read(parts):
+            match event:
+                case Problem():
+                    lines += self._problem(event, parts, now_ns)
+                case Start():
+                    lines += self._start(event, now_ns)
+                case Frame():
+                    self._bytes += sum(len(part) for part in parts)
+                    lines += self._frame(event, now_ns)
+                case Closed():
+                    lines += self._closed(event, now_ns)
+        return lines
+
+    def vanished(self, now_ns: int) -> list[str]:
+        """What there is to say when the publisher went away."""
+        closed = self.reader.interrupt(now_ns)
+        return [] if closed is None else self._closed(closed, now_ns)
+
+    def late(self, start_came: bool) -> list[str]:
+        """What there is to say about a second subscriber that came in mid-run."""
+        if start_came:
+            return ["a subscriber that comes in mid-run gets start: good"]
+        return self._tell([Finding("no start", "a subscriber that comes in mid-run gets no start")])
+
+    def verdict(self) -> list[str]:
+        """What there is to say at the end; the last line is the verdict."""
+        who = "driver" if self.stream == "raw" else "publisher"
+        lines = []
+        if self._waited and not self._known and not self.faults:
+            lines += self._tell([Finding("no start", f"{self._waited} frames came, but no start")])
+        if self.reader.run is not None:
+            lines.append(f"the run goes on; {self.reader.ledger.spectra} spectra of it came so far")
+        if again := ", ".join(f"{count} x {kind}" for kind, count in self.found.items() if count > 1):
+            lines.append(f"found more than once: {again}")
+        spectra = self.spectra + (self.reader.ledger.spectra if self.reader.run is not None else 0)
+        if self.faults:
+            lines.append(
+                f"this {who} does not keep the protocol: {self.faults} fault{'s' * (self.faults > 1)}"
+            )
+        elif not self.runs and self.reader.run is None:
+            lines.append(f"nothing to judge: no run came in {self.messages} messages")
+        else:
+            so_far = "" if self.runs else "so far "
+            came = f"{self.runs} run{'s' * (self.runs != 1)} ended, {spectra} spectra"
+            lines.append(f"{so_far}this {who} keeps the protocol: {came}, nothing refused")
+        return lines
+
+    # -- one kind of event each -----------------------------------------------------------------------
+
+    def _tell(self, findings: Iterator[Finding] | list[Finding]) -> list[str]:
+        lines = []
+        for finding in findings:
+            self.found[finding.kind] += 1
+            if finding.kind not in self._told:
+                self._told.add(finding.kind)
+                lines.append(str(finding))
+        return lines
+
+    def _problem(self, problem: Problem, parts: Sequence[Part], now_ns: int) -> list[str]:
+        kind, text = str(problem.kind), problem.text
+        if kind == "stream":
+            self.elsewhere = text
+            return []
+        if kind == "unknown run" and not self._known:
+            self._waited += 1  # we came in mid-run: start has to come again
+            self._since = self._since or now_ns
+            late = now_ns - self._since > START_AGAIN_S * SECOND_NS
+            return self._tell([Finding("no start", "frames come, but no start")]) if late else []
+        if kind == "joined late" and self._waited:
+            return []
+        if kind in ("axis", "nan", "field") and _swapped_axis(parts):
+            kind, text = "byte order", f"{text}; with its bytes swapped the axis is one"
+        return self._tell([Finding(kind, text)])
+
+    def _start(self, start: Start, now_ns: int) -> list[str]:
+        self._told.clear()
+        self._began, self._bytes, self._frames, self._time = now_ns, 0, 0, 0
+        axis, planned = start.raman_shift, f"{start.spectra} spectra" if start.spectra else "until stopped"
+        scan = f", scan {start.scan[0]} x {start.scan[1]}" if start.scan else ""
+        exposure = f", exposure {start.exposure_s:g} s" if start.exposure_s else ""
+        dark = "" if start.dark is None else ", with a dark"
+        lines = [
+            printable(f"run {start.run} from {start.source}"),
+            f"  axis: {start.pixels} pixels, {axis[0]:g} to {axis[-1]:g} cm-1, "
+            f"{np.abs(np.diff(axis)).min():.3g} to {np.abs(np.diff(axis)).max():.3g} cm-1 apart",
+            f"  frames: {start.dtype}, at most {start.block} spectra each; {planned}{scan}{exposure}{dark}",
+        ]
+        again = start.run in self._known
+        self._known.add(start.run)
+        return lines + self._tell(_about_start(start, now_ns, again))
+
+    def _frame(self, frame: Frame, now_ns: int) -> list[str]:
+        self._frames += 1
+        if self._frames > 16 and self._frames % 64:  # a sample is enough, and costs little
+            return []
+        run = self.reader.run
+        findings = list(_about_frame(frame, run, now_ns)) if run is not None and self.stream == "raw" else []
+        if frame.time_ns < self._time:
+            findings.append(Finding("clock", "time_ns goes back from one frame to a later one"))
+        self._time = frame.time_ns
+        return self._tell(findings)
+
+    def _closed(self, closed: Closed, now_ns: int) -> list[str]:
+        end, ledger = closed.end, closed.ledger
+        self.ended += 1
+        self.runs += end.reason is not Reason.INTERRUPTED
+        self.spectra += ledger.spectra
+        seconds = max(now_ns - self._began, 1) / SECOND_NS
+        lines = [
+            f"  end ({end.reason.value}): {ledger.spectra} of {end.announced} spectra came, "
+            f"lost: {ledger.describe()}",
+            f"  {ledger.spectra / seconds:.4g} spectra/s in {ledger.frames / seconds:.4g} frames/s, "
+            f"{self._bytes / seconds / 1e6:.3g} MB/s",
+        ]
+        findings = []
+        if end.reason is Reason.INTERRUPTED:
+            findings.append(Finding("no end", "the run was left without an end"))
+        if ledger.frames / seconds > MANY and seconds > 0.5:
+            findings.append(Finding("small messages", f"{ledger.frames / seconds:.0f} messages per second"))
+        return lines + self._tell(findings)
+
+
+# -- what is legal and most likely a slip -----------------------------------------------------------------
+
+
+def _about_start(start: Start, now_ns: int, again: bool) -> Iterator[Finding]:
+    axis = start.raman_shift
+    if again:
+        yield Finding("run again", f"run {start.run} had ended and begins once more")
+    steps = np.diff(axis)
+    low, high = float(axis.min()), float(axis.max())
+    if start.pixels > 2 and low in (0.0, 1.0) and np.all(np.abs(steps) == 1):
+        yield Finding(
+            "pixel numbers", f"the axis is {axis[0]:g}, {axis[1]:g}, {axis[2]:g}, ...: pixel numbers"
+        )
+    elif low > 5_000:
+        yield Finding(
+            "unit of the axis", f"{low:g} to {high:g} is beyond every Raman shift: absolute wavenumbers?"
+        )
+    elif high - low < 20 and high < 20:
+        yield Finding("unit of the axis", f"{low:g} to {high:g} looks like micrometres or electronvolts")
+    elif low > 380 and high < 1_200 and high - low < 400 and np.abs(steps).mean() < 0.6:
+        yield Finding("unit of the axis", f"{low:g} to {high:g} may be nanometres")
+    if note := _clock(start.time_ns, now_ns):
+        yield Finding(note[0], f"time_ns of start is {note[1]}")
+    if start.exposure_s is not None and not 1e-6 <= start.exposure_s <= 600:
+        yield Finding("exposure", f"an exposure of {start.exposure_s:g} s")
+    if (
+        start.scan is not None
+        and start.spectra is not None
+        and start.spectra % (start.scan[0] * start.scan[1])
+    ):
+        yield Finding("scan", f"{start.spectra} spectra are no whole number of scans of {start.scan}")
+
+
+def _about_frame(frame: Frame, run: Start, now_ns: int) -> Iterator[Finding]:
+    block = frame.block
+    if note := _clock(frame.time_ns, now_ns):
+        yield Finding(note[0], f"time_ns of frame {frame.sequence} is {note[1]}")
+    if block.dtype.itemsize > 1:
+        swapped = block.view(block.dtype.newbyteorder()).astype(np.float64)
+        if _rough(block.astype(np.float64)) > SWAPPED * _rough(swapped):
+            yield Finding(
+                "byte order", f"the counts of frame {frame.sequence} are smooth only with their bytes swapped"
+            )
+            return
+    largest = float(block.max())
+    if run.full_scale is not None and largest > run.full_scale:
+        yield Finding("full scale", f"counts up to {largest:g}, full_scale is {run.full_scale:g}")
+    if largest == float(block.min()) and block.shape[1] > 1:
+        yield Finding("constant", f"all counts of frame {frame.sequence} are {largest:g}")
+
+
+def _rough(block: NDArray[np.float64]) -> float:
+    """How much neighbours differ, as a share of what they are; infinite where that is no number."""
+    with np.errstate(all="ignore"):
+        step, size = np.abs(np.diff(block, axis=-1)).mean(), np.abs(block).mean()
+        rough = float(step / size) if size else 0.0
+    return rough if np.isfinite(rough) else np.inf
+
+
+def _swapped_axis(parts: Sequence[Part]) -> bool:
+    """Whether the third part is an axis with its bytes swapped."""
+    if len(parts) < 3 or len(parts[2]) < 16 or len(parts[2]) % 8:
+        return False
+    axis = np.frombuffer(parts[2], ">f8")
+    with np.errstate(all="ignore"):
+        steps = np.diff(axis)
+        return bool(
+            np.all(np.isfinite(axis) & (np.abs(axis) < 1e5)) and (np.all(steps > 0) or np.all(steps < 0))
+        )
+
+
+def _clock(time_ns: int, now_ns: int) -> tuple[str, str] | None:
+    """What is wrong with a time: the kind of finding and a phrase; None if nothing is."""
+    for unit, factor in (("seconds", 1), ("milliseconds", 10**3), ("microseconds", 10**6)):
+        if 0.5 < time_ns * (SECOND_NS // factor) / now_ns < 2:
+            return "unit of time", f"in {unit}"
+    off = (time_ns - now_ns) / SECOND_NS
+    if -WAITED_S < off < CLOCK_S:
+        return None
+    return "clock", f"{abs(off):.3g} s {'ahead of' if off > 0 else 'behind'} this computer's clock"

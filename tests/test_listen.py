@@ -1,0 +1,149 @@
+"""`cars-rt listen`: what is said of publishers that keep the protocol, and of each that does not."""
+
+import re
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+import pytest
+from helpers import PATIENCE_S, Published, a_frame, a_start, an_end, spectra_of
+
+from cars_rt.judge import HINTS, REMEDIES, Judge
+from cars_rt.protocol import End, Fault, Frame, Start, encode, reader
+
+CURVE = spectra_of(4)  # smooth, as spectra are
+NOW = time.time_ns()
+
+
+def sent(*messages: Start | Frame | End | list[bytes], stream: Any = "raw") -> tuple[list[str], Judge]:
+    """What is said of these messages, the verdict last."""
+    judge = Judge(stream)
+    lines: list[str] = []
+    for number, message in enumerate(messages):
+        parts = message if isinstance(message, list) else [bytes(part) for part in encode(message)]
+        lines += judge.read(parts, NOW + number * 10_000_000)
+    return lines + judge.verdict(), judge
+
+
+def start(**fields: Any) -> Start:
+    return a_start(**{"time_ns": NOW, "block": 4} | fields)
+
+
+def frame(sequence: int = 0, index: int | None = None, counts: Any = CURVE, **fields: Any) -> Frame:
+    index = 4 * sequence if index is None else index
+    return a_frame(sequence, counts, **{"index": index, "time_ns": NOW} | fields)
+
+
+def raw(message: Start | Frame | End, change: Any) -> list[bytes]:
+    """The parts of a message with its header changed."""
+    topic, header, *arrays = (bytes(part) for part in encode(message))
+    fields = msgpack.unpackb(header)
+    change(fields)
+    return [topic, msgpack.packb(fields), *arrays]
+
+
+END = an_end(1, 4, time_ns=NOW)
+
+
+def test_publisher_that_keeps_the_protocol() -> None:
+    said, judge = sent(start(spectra=8, scan=(2, 4), exposure_s=0.01), frame(), frame(1), an_end(2, 8))
+    assert said[-1] == "this driver keeps the protocol: 1 run ended, 8 spectra, nothing refused"
+    assert not judge.found and said[1].startswith("  axis: 160 pixels, 800 to 1500 cm-1")
+    assert "uint16, at most 4 spectra each; 8 spectra, scan 2 x 4, exposure 0.01 s" in said[2]
+    assert sent(start(), frame())[0][-1].startswith("so far this driver keeps the protocol: 0 runs ended, 4")
+    assert sent()[0] == ["nothing to judge: no run came in 0 messages"]
+
+
+def swapped(message: Start | Frame) -> list[bytes]:
+    *before, array = (bytes(part) for part in encode(message))
+    size = 8 if isinstance(message, Start) else 2
+    return [*before, np.frombuffer(array, f"<u{size}").astype(f">u{size}").tobytes()]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "messages"),
+    [
+        ("byte order", "smooth only with their bytes swapped", [start(), swapped(frame()), END]),
+        ("byte order", "with its bytes swapped the axis is one", [swapped(start())]),
+        ("pixel numbers", "0, 1, 2, ...: pixel numbers", [start(raman_shift=np.arange(160.0)), frame(), END]),
+        ("unit of the axis", "may be nanometres", [start(raman_shift=np.linspace(650, 720, 160))]),
+        ("unit of the axis", "absolute wavenumbers", [start(raman_shift=np.linspace(12e3, 16e3, 160))]),
+        ("unit of time", "in milliseconds", [start(time_ns=NOW // 10**6), frame(), END]),
+        ("unit of time", "time_ns of frame 0 is in seconds", [start(), frame(time_ns=NOW // 10**9), END]),
+        ("clock", "3.6e+03 s behind", [start(time_ns=NOW - 3600 * 10**9), frame(), END]),
+        ("clock", "3.6e+03 s ahead", [start(time_ns=NOW + 3600 * 10**9), frame(), END]),
+        ("clock", "goes back", [start(), frame(), frame(1, time_ns=NOW - 10**9)]),
+        ("exposure", "an exposure of 5000 s", [start(exposure_s=5000.0), frame(), END]),
+        ("scan", "no whole number of scans", [start(spectra=10, scan=(3, 4)), frame()]),
+        ("full scale", "full_scale is 255", [start(full_scale=255.0), frame(), END]),
+        ("constant", "all counts of frame 0 are 7", [start(), frame(counts=np.full((1, 160), 7, np.uint16))]),
+        ("index back", "index counts spectra, not frames", [start(), frame(), frame(1, 1)]),
+        ("sequence jump", "the sequence jumps from 1 to 3", [start(), frame(), frame(3)]),
+        ("source skip", "the source skips", [start(), frame(), frame(1, 8)]),
+        ("repeat", "came again", [start(), frame(), frame()]),
+        ("shape", "159 pixels where start announced 160", [start(), frame(counts=CURVE[:, 1:].copy())]),
+        ("dtype", "dtype uint32", [start(), frame(counts=CURVE.astype(np.uint32))]),
+        ("second start", "started before", [start(), frame(), start(run="two"), frame(run="two")]),
+        ("no end", "left without an end", [start(), frame(), start(run="two")]),
+        ("run again", "begins once more", [start(), frame(), END, start(run="two"), start()]),
+        ("wrong totals", "end says", [start(), frame(), an_end(1, 1)]),
+        ("tail missing", "the run had 5 frames", [start(), frame(), an_end(5, 20)]),
+        ("no start", "came, but no start", [frame(), frame(1), END]),
+        ("field", "reason must be one of", [start(), frame(), raw(END, lambda f: f.update(reason="done"))]),
+        ("magic", "no key 'cars_rt'", [raw(start(), lambda f: f.pop("cars_rt"))]),
+        ("truncated", "bytes", [start(), [*encode(frame())[:2], b"123"]]),
+    ],
+)  # fmt: skip
+def test_each_slip_is_told_with_its_remedy(kind: str, text: str, messages: list[Any]) -> None:
+    said, judge = sent(*messages)
+    (line,) = [line for line in said if text in line]
+    assert line.endswith(f" -> {REMEDIES[kind]}") and judge.found[kind]
+    assert line.startswith("hint: " if kind in HINTS else "FAULT: ")
+    assert ("does not keep the protocol" in said[-1]) == any(each not in HINTS for each in judge.found)
+
+
+def test_there_is_a_remedy_for_whatever_a_receiver_refuses() -> None:
+    code = Path(reader.__file__).read_text(encoding="utf-8")
+    kinds = set(re.findall(r', "([a-z ]+)"(?:, frame\.index)?\)', code)) - {"stream"}
+    assert {"index back", "sequence jump", "unknown run", "repeat"} <= kinds
+    assert {*Fault} | kinds <= set(REMEDIES)
+
+
+def test_the_command_ends_with_a_verdict_and_its_exit_status() -> None:
+    def command(address: str, *more: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-m", "cars_rt", "listen", address, *more],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    with Published() as good, Published() as bad, Published("preview") as other:
+        programs = [
+            command(good.address, "--runs", "2"),
+            command(bad.address),
+            command(other.address, "--seconds", "60"),
+        ]
+        good.wait()
+        for name in ("one", "two"):
+            good.run(name, CURVE, 2)
+        bad.wait()
+        bad.say(start(), frame(), replace(frame(), sequence=1, index=1), an_end(2, 8))
+        for program in programs[:2]:
+            while program.poll() is None:
+                other.publisher.serve()
+                time.sleep(0.01)
+        said = [program.communicate(timeout=PATIENCE_S)[0] for program in programs[:2]]
+        while programs[2].poll() is None:
+            other.publisher.serve()
+            time.sleep(0.01)
+        said.append(programs[2].communicate()[0])
+    assert [program.returncode for program in programs] == [0, 3, 1], said
+    assert "this driver keeps the protocol: 2 runs ended, 8 spectra" in said[0]
+    assert "FAULT: frame 1 begins at spectrum 1" in said[1] and "does not keep the protocol" in said[1]
+    assert "the preview stream is published there, not the raw stream; the raw stream is at" in said[2]
