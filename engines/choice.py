@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import re
 
 from cars_rt.engines.agreement import check
 from cars_rt.engines.base import Engine, EngineError
@@ -109,4 +110,4 @@ def _summary(engine: Engine, attempts: Attempts) -> str:
 
 def without_remedy(reason: str) -> str:
     """What an engine says against itself, less what to do about it: what a semicolon or a command begins."""
-    return reason.partition("; ")[0].partition(": pip install")[0]
+    return re.split(r"; |: (?=.*\bpip\b.* install )", reason, maxsplit=1)[0]

@@ -8,6 +8,7 @@ import onnxruntime
 from cars_rt.engines.base import Engine, EngineError, Slab, usable_cores
 from cars_rt.engines.graph import COUNTS, DARK
 from cars_rt.engines.soundness import said
+from cars_rt.installation import pip_install
 
 
 class OnnxRuntime(Engine):
@@ -80,4 +81,4 @@ class OnnxRuntimeCuda(OnnxRuntime):
         """Needs the other build of the package."""
         if cls.provider in onnxruntime.get_available_providers():
             return None
-        return "needs the package onnxruntime-gpu in place of onnxruntime: pip install onnxruntime-gpu"
+        return f"needs the package onnxruntime-gpu in place of onnxruntime: {pip_install('onnxruntime-gpu')}"

@@ -13,6 +13,7 @@ import numpy as np
 from cars_rt.engines.base import BFLOAT16, FLOAT16, FLOAT32, Engine, EngineError, Slab, usable_cores
 from cars_rt.engines.graph import COUNTS, DARK, NETWORK
 from cars_rt.engines.soundness import said
+from cars_rt.installation import install_extra
 
 if TYPE_CHECKING:
     import openvino
@@ -34,7 +35,7 @@ class OpenVino(Engine):
     @classmethod
     def unavailable(cls) -> str | None:
         """Needs the package; loads nothing."""
-        return None if find_spec("openvino") else "needs the package openvino: pip install cars-rt[openvino]"
+        return None if find_spec("openvino") else f"needs the package openvino: {install_extra('openvino')}"
 
     def _compile(self, threads: int) -> None:
         import openvino

@@ -12,6 +12,7 @@ import numpy as np
 from cars_rt.engines.base import FLOAT16, FLOAT32, Engine, EngineError, Slab, usable_cores
 from cars_rt.engines.graph import COUNTS, DARK
 from cars_rt.engines.half import halve
+from cars_rt.installation import install_extra
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +34,7 @@ class Torch(Engine):
     @classmethod
     def unavailable(cls) -> str | None:
         """Needs the package; loads nothing."""
-        return None if find_spec("torch") else "needs the package torch: pip install cars-rt[torch]"
+        return None if find_spec("torch") else f"needs the package torch: {install_extra('torch')}"
 
     @classmethod
     def last_resort(cls) -> bool:

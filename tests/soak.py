@@ -31,6 +31,7 @@ import zmq
 from cars_rt.console import EXIT_INCOMPLETE
 from cars_rt.demo.processes import Program
 from cars_rt.drivers.simulator import SimulatedMicroscope, SimulatorSettings
+from cars_rt.installation import install_extra
 
 FILE_SCAN = "16x32"  # spectra that are replayed again and again
 GROWTH_MB = 5.0  # allowed from the end of the warm-up to the end, by a straight line through all samples
@@ -324,7 +325,7 @@ def draw(report: Report, path: Path) -> None:
     try:
         import matplotlib as mpl
     except ImportError:
-        print('no picture: matplotlib is not installed (pip install "cars-rt[demo]")')
+        print(f"no picture: matplotlib is not installed ({install_extra('demo')})")
         return
     mpl.use("Agg")
     from matplotlib import pyplot

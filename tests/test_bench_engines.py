@@ -18,6 +18,7 @@ from cars_rt.bench.pipeline import BenchError
 from cars_rt.bench.settings import EngineBenchSettings
 from cars_rt.engines import EngineError, Graph, ModelError, compose, engine_class, load_model
 from cars_rt.engines.agreement import check
+from cars_rt.installation import install_extra
 
 SHORT = ["--models", "kk", "--models", "cnn", "--engines", "onnxruntime", "--batches", "1", "--batches", "4"]
 SHORT += ["--rounds", "2", "--seconds", "0.01", "--pixels", "320"]
@@ -132,7 +133,7 @@ def test_published_networks_need_torch(
     )
     with pytest.raises(SystemExit, match="1"):
         engines(settings=EngineBenchSettings(published=True))
-    assert 'this needs torch, which is not installed: pip install "cars-rt[torch]"' in " ".join(
+    assert f"this needs torch, which is not installed: {install_extra('torch')}" in " ".join(
         capsys.readouterr().err.split()
     )
 

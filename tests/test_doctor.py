@@ -106,7 +106,6 @@ def test_default_ports_are_those_of_driver_and_daemon() -> None:
 def test_versions_are_those_installed() -> None:
     versions = {each.name: each.version for each in read_packages()}
     assert onnxruntime.__version__ in (versions.get("onnxruntime"), versions.get("onnxruntime-gpu"))
-    assert all(each.install.startswith("pip install") for each in read_packages())
 
 
 def test_cache_counts_plans_and_bytes(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """TensorRT without a GPU: what is installed, which card it is for, memory, messages. With one: tests/gpu."""
 
+import re
 from dataclasses import replace
 from enum import Enum, IntFlag
 from pathlib import Path
@@ -17,6 +18,7 @@ from cars_rt.engines.tensorrt.gpu import Gpu, find_gpu
 from cars_rt.engines.tensorrt.messages import Messages, OutOfMemoryError
 from cars_rt.engines.tensorrt.product import LEAN, RTX, TENSORRT, choose
 from cars_rt.engines.tensorrt.session import parts
+from cars_rt.installation import install_extra, pip_install
 
 
 def test_rtx_refuses_cards_that_it_does_not_run_on() -> None:
@@ -24,7 +26,7 @@ def test_rtx_refuses_cards_that_it_does_not_run_on() -> None:
     refused = RTX.refuses(HOPPER)
     assert refused is not None and refused.startswith(
         "TensorRT-RTX does not run on the H100 (compute capability 9.0), only on 7.5, 8.0, 8.6, 8.9 "
-        'and 12.x; TensorRT does: pip install "cars-rt[tensorrt]"'
+        f"and 12.x; TensorRT does: {install_extra('tensorrt')}"
     )
     assert TENSORRT.refuses(HOPPER) is None
     for each in (RTX, TENSORRT):
@@ -47,15 +49,17 @@ def test_product_is_chosen_by_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         choose(HOPPER)
     runtime_only = replace(LEAN, module=RTX.module)
     monkeypatch.setattr(product, "PRODUCTS", (runtime_only,))
-    with pytest.raises(EngineError, match=r"the lean runtime of TensorRT alone cannot build: pip install"):
+    with pytest.raises(EngineError, match=r"the lean runtime of TensorRT alone cannot build: .*pip install"):
         choose(ADA)
 
 
 def test_nothing_installed_is_said_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(product, "PRODUCTS", (replace(TENSORRT, module="not_there"),))
-    with pytest.raises(EngineError, match=r'TensorRT is not installed: pip install "cars-rt\[rtx\]"'):
+    with pytest.raises(EngineError, match=re.escape(f"TensorRT is not installed: {install_extra('rtx')}")):
         choose(ADA)
-    with pytest.raises(EngineError, match=r'TensorRT is not installed: pip install "cars-rt\[tensorrt\]"'):
+    with pytest.raises(
+        EngineError, match=re.escape(f"TensorRT is not installed: {install_extra('tensorrt')}")
+    ):
         choose(HOPPER)
 
 
@@ -92,7 +96,7 @@ def test_no_package_for_the_device_is_said(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(
         device, "ADAPTERS", {"not_there.driver": ("", "", "this"), "nor.this": ("", "", "that")}
     )
-    with pytest.raises(EngineError, match="neither this nor that is installed: pip install cuda-bindings"):
+    with pytest.raises(EngineError, match=r"neither this nor that is installed: .*pip install cuda-bindings"):
         device.device_class()
 
 
@@ -106,7 +110,7 @@ def test_driver_older_than_the_wheel_is_said(monkeypatch: pytest.MonkeyPatch) ->
     assert str(refused.value) == (
         "the installed TensorRT-RTX is built for CUDA 13, the NVIDIA driver here runs CUDA 12.8 at most; "
         "install driver 580 or newer, or tensorrt-rtx-cu12 in place of tensorrt-rtx: "
-        "pip install tensorrt-rtx-cu12"
+        + pip_install("tensorrt-rtx-cu12")
     )
 
 
@@ -145,7 +149,7 @@ def test_package_that_stops_all_threads_is_refused(monkeypatch: pytest.MonkeyPat
     pytest.importorskip("cuda.bindings.driver")
     monkeypatch.setattr(device, "version", lambda package: "12.8.0")
     with pytest.raises(
-        EngineError, match=r"cuda-bindings 12\.8\.0 .*: pip install \"cuda-bindings>=12\.9\.1\""
+        EngineError, match=r"cuda-bindings 12\.8\.0 .*pip install \"cuda-bindings>=12\.9\.1\""
     ):
         device.device_class()
 

@@ -13,6 +13,7 @@ import cars_rt
 from cars_rt.access import ClientAccess, PublisherAccess
 from cars_rt.cli.config import ConfigError, check_config
 from cars_rt.console import EXIT_INTERRUPTED, EXIT_USAGE, Logging, console, fail, on_terminal
+from cars_rt.installation import install_extra
 
 app = App(
     name="cars-rt",
@@ -70,7 +71,7 @@ def needs(module: str, extra: str) -> None:
     from importlib.util import find_spec
 
     if find_spec(module) is None:
-        fail(f'this needs {module}, which is not installed: pip install "cars-rt[{extra}]"')
+        fail(f"this needs {module}, which is not installed: {install_extra(extra)}")
 
 
 @app.meta.default

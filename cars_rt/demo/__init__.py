@@ -15,6 +15,7 @@ from cars_rt.console import EXIT_ERROR, EXIT_INCOMPLETE, Logging, Rate, Terminal
 from cars_rt.demo.display import Display
 from cars_rt.demo.processes import DemoError, Program, free_addresses
 from cars_rt.demo.report import agreement, picture
+from cars_rt.installation import install_extra
 from cars_rt.protocol import Closed, Frame, Start
 from cars_rt.source import Source
 
@@ -167,7 +168,7 @@ def _report(output: Path, display: Display) -> int:
         )
     out.print(f"recording: {recording}  truth: {truth}")
     drawn = picture(recording, truth, image)
-    out.print(f"picture: {image}" if drawn else 'no picture: pip install "cars-rt[demo]" for it')
+    out.print(f"picture: {image}" if drawn else f"no picture; for one: {install_extra('demo')}")
     out.print("nothing was lost" if complete else "not complete: see the table", style="bold")
     return 0 if complete else EXIT_INCOMPLETE
 

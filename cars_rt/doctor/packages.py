@@ -3,34 +3,31 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from cars_rt.doctor.report import Package
+from cars_rt.installation import install_extra, pip_install
 
-CORE = "pip install --upgrade cars-rt"
-#: Names, the first of which is installed if none is there; what for; how.
+#: Names, the first of which is installed if none is there; what for; the extra that has it, if one does.
 PACKAGES = (
-    (("numpy",), "core", CORE),
-    (("onnx",), "core", CORE),
-    (("onnxruntime", "onnxruntime-gpu"), "core: the reference engine", CORE),
-    (("pyzmq",), "core: streams", CORE),
-    (("h5py",), "core: recordings", CORE),
-    (("openvino",), "engines openvino", 'pip install "cars-rt[openvino]"'),
-    (("torch",), "engine torch, training", 'pip install "cars-rt[torch]"'),
-    (("tensorrt-rtx",), "engine tensorrt on RTX cards", 'pip install "cars-rt[rtx]"'),
-    (
-        ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),
-        "engine tensorrt on other cards",
-        'pip install "cars-rt[tensorrt]"',
-    ),
-    (("cuda-bindings", "pycuda"), "engine tensorrt: memory", "pip install cuda-bindings"),
-    (("matplotlib",), "pictures", 'pip install "cars-rt[demo]"'),
+    (("numpy",), "core", None),
+    (("onnx",), "core", None),
+    (("onnxruntime", "onnxruntime-gpu"), "core: the reference engine", None),
+    (("pyzmq",), "core: streams", None),
+    (("h5py",), "core: recordings", None),
+    (("openvino",), "engines openvino", "openvino"),
+    (("torch",), "engine torch, training", "train"),
+    (("tensorrt-rtx",), "engine tensorrt on RTX cards", "rtx"),
+    (("tensorrt", "tensorrt-cu13", "tensorrt-cu12"), "engine tensorrt on other cards", "tensorrt"),
+    (("cuda-bindings", "pycuda"), "engine tensorrt: memory", None),
+    (("matplotlib",), "pictures", "demo"),
 )
 
 
 def read_packages() -> list[Package]:
     """Versions as installed; nothing is imported."""
-    return [_package(names, purpose, install) for names, purpose, install in PACKAGES]
+    return [_package(names, purpose, extra) for names, purpose, extra in PACKAGES]
 
 
-def _package(names: tuple[str, ...], purpose: str, install: str) -> Package:
+def _package(names: tuple[str, ...], purpose: str, extra: str | None) -> Package:
+    install = install_extra(extra) if extra else pip_install(names[0])
     for name in names:
         try:
             return Package(name=name, purpose=purpose, version=version(name), install=install)

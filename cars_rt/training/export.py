@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from cars_rt.engines.model import CARD_KEY
+from cars_rt.installation import pip_install
 from cars_rt.training.calibration import SEED as CALIBRATION_SEED
 from cars_rt.training.calibration import calibrate
 from cars_rt.training.checkpoint import load, load_weights
@@ -109,7 +110,7 @@ def to_onnx(model: Retrieval | Published, card: dict[str, Any]) -> bytes:
     try:
         import onnx
     except ImportError:
-        raise TrainingError("exporting needs the package onnx: pip install onnx") from None
+        raise TrainingError(f"exporting needs the package onnx: {pip_install('onnx')}") from None
     example = torch.rand(2, 8 * model.stride if not model.fixed_length else model.fixed_length) + 0.5
     sizes = {0: "batch", 1: "length"}
     outputs = list(model.outputs)
@@ -169,7 +170,7 @@ def compare(serialized: bytes, model: Retrieval | Published) -> None:
     try:
         import onnxruntime
     except ImportError:
-        raise TrainingError("the export is checked with onnxruntime: pip install onnxruntime") from None
+        raise TrainingError(f"the export is checked with onnxruntime: {pip_install('onnxruntime')}") from None
     session = onnxruntime.InferenceSession(serialized, providers=["CPUExecutionProvider"])
     random = np.random.default_rng(0)
     stride = model.stride

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cars_rt.engines.base import EngineError
 from cars_rt.engines.tensorrt.gpu import Gpu
+from cars_rt.installation import pip_install
 
 Array = NDArray[np.float32]
 
@@ -117,7 +118,7 @@ def device_class() -> type[Device]:
             found: type[Device] = getattr(import_module(adapter), cls)
             return found
     names = " nor ".join(package for _, _, package in ADAPTERS.values())
-    raise EngineError(f"neither {names} is installed: pip install cuda-bindings")
+    raise EngineError(f"neither {names} is installed: {pip_install('cuda-bindings')}")
 
 
 def page_aligned(rows: int, columns: int) -> Array:
@@ -139,7 +140,7 @@ def _check_version(package: str) -> None:
         wanted = ".".join(map(str, CUDA_BINDINGS))
         raise EngineError(
             f"{package} {found} lets nothing else run while it waits for the GPU; "
-            f'{wanted} or newer does: pip install "{package}>={wanted}"'
+            f"{wanted} or newer does: {pip_install(f'{package}>={wanted}')}"
         )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from cars_rt.engines.base import EngineError
 from cars_rt.engines.tensorrt.gpu import Gpu, dotted
 from cars_rt.engines.tensorrt.messages import Messages
+from cars_rt.installation import install_extra, pip_install
 
 OLDEST = (7, 5)  # compute capability that the present versions run on
 OLDEST_VERSION = (10, 3)
@@ -27,12 +28,22 @@ class Product:
 
     module: str
     title: str
-    install: str  # what pip is to install
+    extra: str | None = None  # of this package, that installs it
     builds: bool = True  # False: it only runs plans
     ahead: bool = False  # True: it builds without the GPU that the plan is for
     timing_cache: bool = True  # False: it has one in name only
     runs_on: tuple[tuple[int, int], ...] = ()  # compute capabilities; empty: all from OLDEST
     runs_on_major: int = 0  # and all with this first number
+
+    @property
+    def package(self) -> str:
+        """What pip calls it."""
+        return self.module.replace("_", "-")
+
+    @property
+    def install(self) -> str:
+        """The command that installs it."""
+        return install_extra(self.extra) if self.extra else pip_install(self.package)
 
     @property
     def installed(self) -> bool:
@@ -45,7 +56,8 @@ class Product:
             module = import_module(self.module)
         except Exception as error:  # its wheels raise several kinds, for a missing library too
             raise EngineError(
-                f"{self.title} is installed, but cannot be loaded ({error}); install it again: {self.install}"
+                f"{self.title} is installed, but cannot be loaded ({error}); install it again: "
+                + pip_install("--force-reinstall", self.package)
             ) from None
         found = str(getattr(module, "__version__", "0"))
         if not self.ahead and tuple(map(int, found.split(".")[:2])) < OLDEST_VERSION:
@@ -91,11 +103,11 @@ class Product:
     def _refuses_driver(self, gpu: Gpu) -> str | None:
         if gpu.cuda is None or gpu.cuda[0] >= self.cuda:
             return None
-        package = self.module.replace("_", "-")
+        other = f"{self.package}-cu{gpu.cuda[0]}"
         return (
             f"the installed {self.title} is built for CUDA {self.cuda}, the NVIDIA driver here runs CUDA "
-            f"{dotted(gpu.cuda)} at most; install driver {DRIVERS[self.cuda]} or newer, or {package}-cu"
-            f"{gpu.cuda[0]} in place of {package}: pip install {package}-cu{gpu.cuda[0]}"
+            f"{dotted(gpu.cuda)} at most; install driver {DRIVERS[self.cuda]} or newer, or {other} "
+            f"in place of {self.package}: {pip_install(other)}"
         )
 
     def target(self, gpu: Gpu | None) -> str:
@@ -110,17 +122,17 @@ class Product:
         return str(gpu) if gpu is not None and gpu.capability == TURING else ANY_RTX
 
 
-TENSORRT = Product("tensorrt", "TensorRT", 'pip install "cars-rt[tensorrt]"')
+TENSORRT = Product("tensorrt", "TensorRT", "tensorrt")
 RTX = Product(
     "tensorrt_rtx",
     "TensorRT-RTX",
-    'pip install "cars-rt[rtx]"',
+    "rtx",
     ahead=True,
     timing_cache=False,
     runs_on=((7, 5), (8, 0), (8, 6), (8, 9)),
     runs_on_major=12,
 )
-LEAN = Product("tensorrt_lean", "the lean runtime of TensorRT", "pip install tensorrt-lean", builds=False)
+LEAN = Product("tensorrt_lean", "the lean runtime of TensorRT", builds=False)
 #: The first that is installed and suits the GPU is taken: TensorRT measures on the GPU what is fastest.
 PRODUCTS = (TENSORRT, RTX, LEAN)
 
