@@ -1,5 +1,6 @@
 """Models: a trained network as an ONNX file with its card."""
 
+import errno
 import hashlib
 import json
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from cars_rt.engines.soundness import fault, said
 from cars_rt.errors import CarsRtError
 from cars_rt.physics.axis import Grid
+from cars_rt.storage import read_bytes
 
 CARD_KEY = "cars_rt.card"
 DEFAULT_MODEL = "cnn"
@@ -96,16 +98,18 @@ def load_model(name: str = DEFAULT_MODEL) -> Model:
         known = ", ".join(sorted([*shipped, *CLASSICAL]))
         raise ModelError(f"no model is called {name!r}; there are {known}, or give the path of an .onnx file")
     try:
-        no_file = path.exists() and not path.is_file()  # a folder, or a pipe, at which reading would wait
-        content = b"" if no_file else _read(path)
+        no_file = path.exists() and not path.is_file()
+        content = b"" if no_file else read_bytes(path, MAX_MODEL_BYTES)
     except (OSError, ValueError) as error:  # a name with a zero in it
+        if getattr(error, "errno", None) == errno.EFBIG:
+            raise ModelError(
+                f"{path} is larger than {MAX_MODEL_BYTES // 2**20} MB, the limit for a model"
+            ) from None
         raise ModelError(
             f"cannot read the model {path}: {getattr(error, 'strerror', None) or error}"
         ) from None
     if no_file:
         raise ModelError(f"{path} is no file; a model is an .onnx file")
-    if len(content) > MAX_MODEL_BYTES:
-        raise ModelError(f"{path} is larger than {MAX_MODEL_BYTES // 2**20} MB, the limit for a model")
     if not content:
         raise ModelError(f"{path} is empty; a model is an .onnx file")
     digest = hashlib.sha256(content).hexdigest()
@@ -116,11 +120,6 @@ def load_model(name: str = DEFAULT_MODEL) -> Model:
     if reason := fault(proto, card.fixed_length):
         raise ModelError(f"the model {path} {reason}")
     return Model(content, card, digest)
-
-
-def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(MAX_MODEL_BYTES + 1)
 
 
 def _parsed(content: bytes, path: Path) -> onnx.ModelProto:

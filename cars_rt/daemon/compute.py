@@ -4,8 +4,11 @@ Everything is compiled and checked beside what works, and taken over between two
 """
 
 import logging
+import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +16,18 @@ import numpy as np
 import zmq
 from numpy.typing import NDArray
 
+from cars_rt.daemon.jobs import Jobs
 from cars_rt.daemon.shadow import Shadow
 from cars_rt.daemon.worker import Worker
 from cars_rt.engines import AUTO, EngineError, Model, load_model, require, retrieving, takes_reference
 from cars_rt.engines.base import Slab, usable_cores
+from cars_rt.errors import CarsRtError
 from cars_rt.protocol import Start
 
 log = logging.getLogger("cars_rt.daemon")
 
 MAX_FAILURES = 3  # batches in a row that one kind of engine may lose before the next kind takes over
+READ_S = 30.0  # how long a request waits for a model to be read
 CLOSE_S = 5.0  # how long a close waits for an engine's thread
 
 Answer = Callable[[str | None, Mapping[str, Any]], None]  # how a request is answered: error or result
@@ -36,6 +42,17 @@ class Change:
     engine: str
     answer: Answer | None = None  # of a request
     repairs: bool = False
+
+
+@dataclass
+class Reading:
+    """A model that is being read, and what for."""
+
+    model: Future[Model]
+    then: Callable[[Model], None]
+    answer: Answer
+    since: float  # monotonic time
+    given_up: bool = False
 
 
 @dataclass
@@ -79,6 +96,8 @@ class Compute:
         self._threads = threads or max(usable_cores() // 2, 1)
         self._opening: Worker | None = None  # for a run that waits for it
         self._change: Change | None = None
+        self._reader: Jobs | None = None
+        self._reading: Reading | None = None
         self._closing: list[Worker] = []
         self._dark: tuple[Slab, str] | None = None
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PULL)
@@ -146,25 +165,40 @@ class Compute:
     # -- on request ---------------------------------------------------------------------------------
 
     def reload(self, model: str | None, engine: str | None, answer: Answer) -> None:
-        """Have a model or an engine, or both, take over as soon as it is compiled and checked.
+        """Have a model or an engine, or both, take over as soon as it is read, compiled and checked.
 
-        Raises ModelError or EngineError if there is none; the answer comes later.
+        Raises EngineError if there is no such engine or another change is under way; the answer comes later.
         """
-        wanted = self.model if model is None else self._load(model)
         kind = self.engine if engine is None else _known(engine)
         if self._change is not None:
             raise EngineError("another change is under way; ask again when it is done")
-        worker = self._beside(wanted, kind)
-        self._change = Change(worker, wanted, kind, answer)
 
-    def start_shadow(self, model: str | None, engine: str | None, every: int) -> None:
-        """Have a candidate compute every n-th batch, too. Raises ModelError or EngineError."""
-        wanted = self.model if model is None else self._load(model)
+        def compile_it(wanted: Model) -> None:
+            if self._change is not None:
+                raise EngineError("another change was begun meanwhile; ask again when it is done")
+            self._change = Change(self._beside(wanted, kind), wanted, kind, answer)
+
+        self._with_model(model, compile_it, answer)
+
+    def start_shadow(self, model: str | None, engine: str | None, every: int, answer: Answer) -> None:
+        """Have a candidate compute every n-th batch, too, as soon as its model is read.
+
+        Raises EngineError if there is no such engine, or while another candidate is still being compiled,
+        also one that was given up: they would take memory and cores beside each other.
+        """
         kind = self.engine if engine is None else _known(engine)
-        self.stop_shadow()
-        self.shadow = Shadow(self._beside(wanted, kind), wanted, kind, every)
-        if self._dark is not None and len(self._dark[0]) == len(self.shadow.worker.raman_shift):
-            self.shadow.worker.set_dark(*self._dark)
+        candidates = [*self._closing, *([self.shadow.worker] if self.shadow else [])]
+        if not all(each.ready.done() for each in candidates):
+            raise EngineError("another candidate is still being compiled; ask again when it is done")
+
+        def cast_it(wanted: Model) -> None:
+            self.stop_shadow()
+            self.shadow = Shadow(self._beside(wanted, kind), wanted, kind, every)
+            if self._dark is not None and len(self._dark[0]) == len(self.shadow.worker.raman_shift):
+                self.shadow.worker.set_dark(*self._dark)
+            answer(None, {"shadow": self.shadow.describe()})
+
+        self._with_model(model, cast_it, answer)
 
     def stop_shadow(self) -> None:
         """No candidate any more."""
@@ -195,6 +229,7 @@ class Compute:
         self._close_idle()
         if self.shadow is not None:
             self.shadow.settle()
+        self._settle_reading()
         change = self._change
         if change is None or not change.worker.ready.done() or self._opening is not None:
             return None
@@ -219,6 +254,11 @@ class Compute:
     def close(self) -> None:
         """Stop all threads and give the engines back."""
         self.stop_shadow()
+        if self._reader is not None:
+            self._reader.close()
+        if self._reading is not None:
+            self._reading.answer("the daemon stops", {})
+            self._reading = None
         if self._change is not None:
             self._dismiss("the daemon stops")
         workers = [each for each in (*self._closing, self._opening, self.worker) if each is not None]
@@ -239,6 +279,40 @@ class Compute:
             size = shadow.worker.max_batch
             worker = self._compile(shadow.model, [shadow.engine], axis, size)
             self.shadow = Shadow(worker, shadow.model, shadow.engine, shadow.every)
+
+    def _with_model(self, name: str | None, then: Callable[[Model], None], answer: Answer) -> None:
+        """Do something with a model: the one of now (None), or another one as soon as it is read.
+
+        It is read in a thread: from where it lies that may take long. Raises EngineError while another is.
+        """
+        if name is None:
+            then(self.model)
+            return
+        if self._reading is not None:
+            raise EngineError("another model is still being read; ask again when it is done")
+        if self._reader is None:
+            self._reader = Jobs("reads models", self._bell, lambda: None)
+        self._reading = Reading(self._reader.ask(partial(self._load, name)), then, answer, time.monotonic())
+
+    def _settle_reading(self) -> None:
+        """Go on with a model that is read, or say why it could not be."""
+        reading = self._reading
+        if reading is None:
+            return
+        if not reading.model.done():
+            if not reading.given_up and time.monotonic() - reading.since > READ_S:
+                reading.given_up = True  # and no other one is begun until the system gives this one back
+                reading.answer(f"the model could not be read within {READ_S:g} s; nothing was changed", {})
+            return
+        self._reading = None
+        if reading.given_up:
+            return
+        try:
+            reading.then(reading.model.result())
+        except (CarsRtError, ValueError) as error:
+            reading.answer(str(error), {})
+        except Exception as error:
+            reading.answer(f"the model cannot be read: {type(error).__name__}: {error}", {})
 
     def _load(self, model: str) -> Model:
         return load_model(model, self._reference if takes_reference(model) else None)

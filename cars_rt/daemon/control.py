@@ -123,8 +123,9 @@ def perform(daemon: "Daemon", request: Request, answer: Answer) -> Mapping[str, 
             daemon.compute.reload(asked.get("model"), asked.get("engine"), answer)
             return None
         case "shadow":
-            daemon.compute.start_shadow(asked.get("model"), asked.get("engine"), asked.get("every", 10))
-            return {"shadow": daemon.compute.shadow.describe() if daemon.compute.shadow else None}
+            every = asked.get("every", 10)
+            daemon.compute.start_shadow(asked.get("model"), asked.get("engine"), every, answer)
+            return None
         case "promote":
             daemon.compute.promote(answer)
             return None

@@ -1,0 +1,115 @@
+"""Model files from elsewhere: whatever they hold or are, refused in one sentence, without waiting."""
+
+import json
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from helpers import Collected, Published, daemon_in_thread, spectra_of, wait_until
+
+from cars_rt.daemon.compute import Compute
+from cars_rt.daemon.plain import plain
+from cars_rt.engines import Model, ModelError, load_model
+from cars_rt.engines.model import CARD_KEY, SHIPPED
+from cars_rt.remote import Remote, RemoteError
+
+
+def with_card(folder: Path, change: Callable[[dict[str, Any]], str | None]) -> Path:
+    """The shipped network with another card: the text that is returned, or the map as it was changed."""
+    model = onnx.load(SHIPPED / "cnn.onnx")
+    entry = next(each for each in model.metadata_props if each.key == CARD_KEY)
+    card = json.loads(entry.value)
+    entry.value = change(card) or json.dumps(card, ensure_ascii=False)
+    path = folder / "other.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no such files on Windows")
+@pytest.mark.parametrize("kind", ["pipe", "device", "link to a device", "folder", "endless", "no path"])
+def test_path_that_is_no_model_is_refused_at_once(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    match kind:
+        case "pipe":
+            os.mkfifo(path)
+        case "device":
+            path = Path("/dev/zero")
+            with pytest.raises(ModelError):  # by its name alone
+                load_model(str(path))
+            (tmp_path / "zero.onnx").symlink_to(path)
+            path = tmp_path / "zero.onnx"
+        case "link to a device":
+            path.symlink_to("/dev/full")
+        case "folder":
+            path.mkdir()
+        case "endless":
+            with path.open("wb") as file:
+                file.truncate(2**40)
+        case "no path":
+            path = Path("a\0.onnx")
+    with pytest.raises(ModelError, match=r"cannot read the model|is no file|is larger than") as caught:
+        load_model(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_spectra_go_on_while_a_model_is_read_slowly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    reads, go_on, load = threading.Event(), threading.Event(), Compute._load
+
+    def slowly(self: Compute, name: str) -> Model:
+        if threading.current_thread() is not threading.main_thread():  # not the daemon's own at its start
+            reads.set()
+            assert go_on.wait(60)
+        return load(self, name)
+
+    monkeypatch.setattr(Compute, "_load", slowly)
+    path = with_card(tmp_path, lambda card: card.update(name="other"))
+    with (
+        Published() as source,
+        daemon_in_thread(source.address) as daemon,
+        Collected(daemon.publisher.address) as results,
+    ):
+        assert daemon.control is not None
+        with Remote(daemon.control.address) as one, Remote(daemon.control.address) as two:
+            source.wait()
+            wait_until(lambda: daemon.ready and daemon.publisher.subscribers == 1)
+            answers: list[dict[str, Any]] = []
+            asking = threading.Thread(target=lambda: answers.append(one.ask("reload", model=str(path))))
+            asking.start()
+            assert reads.wait(60)
+            source.run("run-1", spectra_of(40))
+            assert results.ends().spectra == 40
+            for do in ("reload", "shadow"):
+                with pytest.raises(RemoteError, match="another model is still being read"):
+                    two.ask(do, model=str(path))
+            assert not answers and two.ask("status")["model"] == "cnn"
+            go_on.set()
+            asking.join(60)
+            assert answers[0]["model"] == "other" == plain(daemon.snapshot())["model"]
+
+
+def test_one_candidate_is_compiled_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cars_rt.daemon import worker
+
+    go_on, compose = threading.Event(), worker.compose
+    with daemon_in_thread("tcp://127.0.0.1:9") as daemon:
+        assert daemon.control is not None
+        wait_until(lambda: daemon.ready)
+
+        def slowly(*given: Any, **named: Any) -> Any:
+            assert go_on.wait(60)
+            return compose(*given, **named)
+
+        monkeypatch.setattr(worker, "compose", slowly)
+        with Remote(daemon.control.address) as remote:
+            assert remote.ask("shadow", model="rnn")["shadow"]["model"] == "rnn"
+            for _ in range(3):
+                with pytest.raises(RemoteError, match="another candidate is still being compiled"):
+                    remote.ask("shadow", model="cnn")
+                remote.ask("unshadow")  # one that is given up takes its memory until it is done
+            go_on.set()
+            wait_until(lambda: not daemon.compute._closing)
+            assert remote.ask("shadow", model="cnn")["shadow"]["model"] == "cnn"
