@@ -18,6 +18,7 @@ from cars_rt.protocol import Closed, Frame, Part, Reason, RunReader, Start, Stre
 #: What to do about each kind of problem that the reader reports.
 REMEDIES = {
     "parts": "send topic, header and a part for each entry of the header's arrays, as one message",
+    "failed": "please report it: this is a mistake of CARS-RT's own",
     "magic": "put cars_rt = 1 into every header",
     "version": "this program speaks version 1: put cars_rt = 1 into every header",
     "header": "the second part is one msgpack map and nothing else; its keys are text (str, not bin)",
