@@ -1,11 +1,23 @@
-"""HDF5 files: what went wrong in words for people, and rows that are read when they are needed."""
+"""HDF5 files, also from elsewhere: what went wrong in words for people, and only what is in the file itself.
 
+A file may lead to others by links, external values and virtual datasets, and may announce far more than it
+holds: what is read goes through `stored`, `numbers` or `StoredRows`, which refuse that.
+"""
+
+import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+
+from cars_rt.storage import StorageError, refuse_size, refuse_special_file, refuse_too_much
+
+MOST_CHUNK_BYTES = 2**28  # of one chunk, which is taken into memory as a whole
 
 #: What HDF5 writes in its long chains of texts, and what it means.
 MEANINGS = (
@@ -38,10 +50,86 @@ def explained(error: BaseException) -> str:
     return text.splitlines()[0] if text else type(error).__name__
 
 
+@contextmanager
+def opened(path: Path, mode: str = "r") -> Iterator[h5py.File]:
+    """A file that exists. mode: r or r+. Raises StorageError if it is no HDF5 file or no regular one, or if
+    another program writes it (with r+: has it open) and locks work; OSError if it is not there."""
+    refuse_special_file(path)
+    try:
+        # No cache of chunks: HDF5 crashes on a cached chunk that a full disk refuses.
+        file = h5py.File(path, mode, rdcc_nbytes=0)
+    except OSError as error:
+        if error.errno == errno.EAGAIN:
+            raise StorageError(path, "is open in another program", errno.EAGAIN) from None
+        raise StorageError(path, f"cannot be read: {explained(error)}", error.errno or errno.EINVAL) from None
+    with file:
+        yield file
+
+
+def stored(parent: h5py.Group, name: str, kind: type = object) -> Any:
+    """What lies under this name in the file itself: a group or a dataset, or None if there is nothing.
+
+    Raises StorageError for links to elsewhere (also within the file: they can go round in circles), for
+    datasets whose values are in other files, and if it is not of this kind.
+    """
+    path = Path(parent.file.filename)
+    link = parent.get(name, getlink=True)  # `in` would follow it, and wait at a pipe
+    if link is None:
+        return None
+    if not isinstance(link, h5py.HardLink):
+        raise StorageError(path, f"has {name!r} as a link to elsewhere, and links are not followed")
+    try:
+        found = parent[name]
+    except (KeyError, OSError, RuntimeError, TypeError, ValueError):
+        raise StorageError(path, f"is damaged: {name!r} cannot be read") from None
+    if not isinstance(found, kind):
+        raise StorageError(path, f"has {name!r}, which is no {kind.__name__.lower()}")
+    if isinstance(found, h5py.Dataset):
+        if found.external or found.is_virtual:
+            raise StorageError(path, f"has the values of {name!r} in other files, which are not read")
+        chunk = int(np.prod(found.chunks or (0,), dtype=object)) * found.dtype.itemsize
+        if chunk > MOST_CHUNK_BYTES:
+            raise StorageError(path, f"has {name!r} in chunks of more than {MOST_CHUNK_BYTES >> 20} MB")
+    return found
+
+
+def numbers(parent: h5py.Group, name: str, rows: int | None = None) -> NDArray[Any] | None:
+    """The values of a dataset of numbers, or None if there is none of this name; rows: only the first ones.
+
+    Raises StorageError as `stored` does, and if it holds no numbers, has fewer rows, announces far more than
+    is stored in the file or more than memory holds, or cannot be read.
+    """
+    found = stored(parent, name, h5py.Dataset)
+    if found is None:
+        return None
+    path = Path(parent.file.filename)
+    if found.shape and rows is not None:
+        rows_there = StoredRows(found, rows)
+        if len(rows_there) != rows:
+            raise StorageError(path, f"says that {rows} rows of {name!r} are data, and has {len(found)}")
+        return rows_there[:]
+    _refuse(found, found.shape)
+    refuse_too_much(path, repr(name), found.size * found.dtype.itemsize)
+    try:
+        return np.asarray(found[()])
+    except (OSError, RuntimeError, ValueError, TypeError):
+        raise StorageError(path, f"is damaged: {name!r} cannot be read") from None
+
+
+def _refuse(dataset: h5py.Dataset, shape: tuple[int, ...]) -> None:
+    """Raises StorageError if it holds no numbers, or much less than this."""
+    path, name = Path(dataset.file.filename), repr(str(dataset.name).rpartition("/")[2])
+    if dataset.dtype.kind not in "uifb":
+        raise StorageError(path, f"has {name}, which holds no numbers")
+    wanted = int(np.prod(shape, dtype=object)) * dataset.dtype.itemsize
+    refuse_size(path, name, wanted, min(dataset.id.get_storage_size(), path.stat().st_size))
+
+
 class StoredRows:
     """The first rows of a dataset, read from the file when they are asked for by a slice of step 1.
 
     As an array of shape (n, ...) with `shape`, `dtype`, `len` and slices, for what is too large for memory.
+    Raises StorageError if much less is stored than that, and for a slice that memory does not hold.
     """
 
     def __init__(self, dataset: h5py.Dataset, rows: int | None = None) -> None:
@@ -52,6 +140,7 @@ class StoredRows:
         rows = len(dataset) if rows is None else max(0, min(rows, len(dataset)))
         self.shape: tuple[int, ...] = (rows, *dataset.shape[1:])
         self.dtype: np.dtype[Any] = dataset.dtype
+        _refuse(dataset, self.shape)
 
     @property
     def ndim(self) -> int:
@@ -68,5 +157,11 @@ class StoredRows:
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
         first, last, _ = rows.indices(len(self))
-        found: NDArray[Any] = self._dataset[first : max(first, last)]
+        row_bytes = int(np.prod(self.shape[1:], dtype=object)) * self.dtype.itemsize
+        path, name = Path(self._dataset.file.filename), repr(str(self._dataset.name))
+        refuse_too_much(path, name, max(last - first, 0) * row_bytes)
+        try:
+            found: NDArray[Any] = self._dataset[first : max(first, last)]
+        except (OSError, RuntimeError, ValueError, TypeError):
+            raise StorageError(path, f"is damaged: {name} cannot be read") from None
         return found

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.protocol.limits import MAX_COUNT, MAX_TEXT
+from cars_rt.protocol.limits import MAX_COUNT, MAX_TEXT, MAX_TIME
 
 
 class Rows(Protocol):
@@ -28,6 +28,13 @@ def _count(value: Any) -> int:
     number = int(value)
     if number != value or not 0 <= number <= MAX_COUNT:
         raise ValueError(f"{value} is no count")
+    return number
+
+
+def _time(value: Any) -> int:
+    number = int(value)
+    if number != value or not 0 <= number <= MAX_TIME:
+        raise ValueError(f"{value} is no time")
     return number
 
 
@@ -61,7 +68,7 @@ def _positive_count(value: Any) -> int:
 ABOUT: Mapping[str, Callable[[Any], Any]] = {
     "run": _text,
     "source": _text,
-    "time_ns": _count,
+    "time_ns": _time,
     "block": _positive_count,
     "spectra": _count,
     "scan": _pair(_positive_count),

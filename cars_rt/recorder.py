@@ -210,13 +210,13 @@ class Recorder:
             )
             log.error("%s", self._full)
 
-    def _give_up_waiting(self) -> None:
+    def _give_up_waiting(self, room: int = 0) -> None:
         """A stream that has not begun long after the other one ended will not: the daemon refused the run.
         Those that wait longest end, too, where many do: a program may have only so many files open."""
         waiting = [each for each in self._open.values() if each.waiting]
         for each in sorted(waiting, key=lambda each: each.ended):
             late = time.monotonic() - each.ended > OTHER_S
-            if not late and len(waiting) <= MOST_WAITING:
+            if not late and len(waiting) + room <= MOST_WAITING:
                 break
             waiting.remove(each)
             self.given_up += 1
@@ -249,6 +249,7 @@ class Recorder:
         if start.run not in self._open:
             if self.one_run and (self._open or self.runs):
                 return  # the file has its run
+            self._give_up_waiting(room=1)
             claim = self._claim or Claim.unused(self.output / _name(start))
             path, overwrite = claim.path, self.settings.overwrite and self.one_run
             self._open[start.run] = _Open(

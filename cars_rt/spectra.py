@@ -11,11 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.errors import CarsRtError
-from cars_rt.hdf5 import StoredRows, explained
+from cars_rt.hdf5 import StoredRows, explained, numbers, opened, stored
 from cars_rt.measurement import ABOUT, COLUMNS, RECEIPT, Rows, judged
+from cars_rt.npz import read_npz
 from cars_rt.physics.axis import AxisError, check_raman_shift
+from cars_rt.printable import printable
+from cars_rt.storage import StorageError, refuse_long_lines
 
 KINDS = (".csv", ".txt", ".npz", ".h5", ".hdf5")
+MOST_TEXT_BYTES = 2**28  # of a text table; larger ones belong into .npz or .h5
+MOST_LINE_BYTES = 2**23  # of one line of it: a million spectra side by side
 START_NAMES = {"time_ns": "start_time_ns", "spectra": "start_spectra"}  # in an .npz file, of the run
 
 
@@ -75,12 +80,12 @@ def open_spectra(path: Path) -> Iterator[Spectra]:
     kind = path.suffix.lower()
     if kind not in KINDS:
         raise SpectraError(f"{path}: the file's name must end in one of {', '.join(KINDS)}")
-    if not path.is_file():
+    if not path.exists():
         raise SpectraError(f"there is no file {path}")
-    with ExitStack() as opened:
+    with ExitStack() as stack:
         with _said_of(path):
             if kind in (".h5", ".hdf5"):
-                spectra = _checked(_stored(opened.enter_context(h5py.File(path, "r")), path))
+                spectra = _checked(_stored(stack.enter_context(opened(path)), path))
             else:
                 spectra = _checked(_read_npz(path) if kind == ".npz" else _read_text(path))
                 _finite(spectra.counts, 0)
@@ -92,7 +97,7 @@ def _said_of(path: Path) -> Iterator[None]:
     """What goes wrong with this file, in one sentence that names it."""
     try:
         yield
-    except (SpectraError, AxisError) as error:
+    except (SpectraError, AxisError, StorageError) as error:
         text = str(error)
         raise SpectraError(text if text.startswith(str(path)) else f"{path}: {text}") from None
     except Exception as error:  # three formats, and each has its own kinds of errors for a broken file
@@ -160,6 +165,7 @@ def _finite(counts: NDArray[Any], first: int) -> None:
 
 
 def _read_text(path: Path) -> Spectra:
+    refuse_long_lines(path, MOST_TEXT_BYTES, MOST_LINE_BYTES)
     rows: list[list[float]] = []
     for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
         words = line.split("#")[0].replace(",", " ").replace(";", " ").split()
@@ -181,44 +187,47 @@ def _read_text(path: Path) -> Spectra:
 
 
 def _read_npz(path: Path) -> Spectra:
-    archive = np.load(path, allow_pickle=False)
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise SpectraError("is a single array, not an .npz file")
-    with archive as arrays:
-        for name in ("spectra", "raman_shift"):
-            if name not in arrays:
-                raise SpectraError(f"holds no array {name!r}, only {', '.join(sorted(arrays)) or 'nothing'}")
-        known = {name: arrays[name] for name in (*ABOUT, *COLUMNS, *RECEIPT) if name in arrays}
-        scalars = {name: values.tolist() for name, values in known.items()}
-        # Here time_ns is that of each spectrum, and spectra are the counts; those of the start have a prefix.
-        scalars |= {name: arrays[other].tolist() for name, other in START_NAMES.items() if other in arrays}
-        columns = {name: known[name] for name in COLUMNS if name in known}
-        return Spectra(
-            arrays["raman_shift"],
-            arrays["spectra"],
-            arrays.get("dark"),
-            **judged(scalars, ABOUT, strict=False),
-            columns={
-                name: rows for name, rows in columns.items() if _fits(name, rows, len(arrays["spectra"]))
-            },
-            receipt=judged(scalars, RECEIPT, strict=False),
-        )
+    names = ("raman_shift", "spectra", "dark", *ABOUT, *COLUMNS, *RECEIPT, *START_NAMES.values())
+    arrays, there = read_npz(path, names)
+    for name in ("spectra", "raman_shift"):
+        if name not in arrays:
+            others = printable(", ".join(there) or "nothing", 200)
+            raise SpectraError(f"holds no array {name!r}, only {others}")
+    known = {name: arrays[name] for name in (*ABOUT, *COLUMNS, *RECEIPT) if name in arrays}
+    scalars = {name: values.tolist() for name, values in known.items() if name != "spectra"}
+    # Here time_ns is that of each spectrum, and spectra are the counts; those of the start have a prefix.
+    scalars |= {name: arrays[other].tolist() for name, other in START_NAMES.items() if other in arrays}
+    columns = {name: known[name] for name in COLUMNS if name in known}
+    return Spectra(
+        arrays["raman_shift"],
+        arrays["spectra"],
+        arrays.get("dark"),
+        **judged(scalars, ABOUT, strict=False),
+        columns={name: rows for name, rows in columns.items() if _fits(name, rows, len(arrays["spectra"]))},
+        receipt=judged(scalars, RECEIPT, strict=False),
+    )
 
 
 def _stored(file: h5py.File, path: Path) -> Spectra:
-    group = file.get("raw", file)
-    name = next((name for name in ("counts", "spectra") if name in group), None)
-    if name is None or "raman_shift" not in group:
+    group = stored(file, "raw", h5py.Group) or file
+    found = [stored(group, name, h5py.Dataset) for name in ("counts", "spectra")]
+    counts = next((each for each in found if each is not None), None)
+    raman_shift = numbers(group, "raman_shift")
+    if counts is None or not counts.shape or raman_shift is None:
         raise SpectraError("holds neither raw/counts nor spectra, with raman_shift beside it")
-    ours = "written" in group
-    written = int(group["written"][()]) if ours else len(group[name])
-    one = group[name].ndim == 1
+    rows = numbers(group, "written")
+    ours = rows is not None and rows.ndim == 0
+    written = int(rows) if ours and rows is not None else len(counts)
+    if not 0 <= written <= len(counts):
+        raise SpectraError(f"says that {written} of its {len(counts)} spectra are data")
+    one = counts.ndim == 1
     attrs = {key: group.attrs[key] for key in (*ABOUT, *RECEIPT) if key in group.attrs}
-    columns = {key: StoredRows(group[key], written) for key in COLUMNS if key in group and not one}
+    datasets = {key: stored(group, key, h5py.Dataset) for key in COLUMNS if not one}
+    columns = {key: StoredRows(each, written) for key, each in datasets.items() if each is not None}
     return Spectra(
-        group["raman_shift"][()],
-        group[name][()] if one else StoredCounts(group[name], written, path),  # type: ignore[arg-type]
-        group["dark"][()] if "dark" in group else None,
+        raman_shift,
+        numbers(group, str(counts.name).rpartition("/")[2]) if one else StoredCounts(counts, written, path),  # type: ignore[arg-type]
+        numbers(group, "dark"),
         **judged(attrs, ABOUT, strict=ours),
         columns={key: rows for key, rows in columns.items() if ours or _fits(key, rows, written)},
         receipt=judged(attrs, RECEIPT, strict=ours),

@@ -1,7 +1,7 @@
 """Whether two recordings of a run, counts and results, belong together and their receipts are true."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 from cars_rt.accounting import MAX_RANGES
 from cars_rt.engines import AUTO, TOLERANCE, EngineError, Model, ModelError, compose, load_model, open_engine
 from cars_rt.errors import CarsRtError
+from cars_rt.hdf5 import StoredRows, explained, numbers, opened, stored
 from cars_rt.physics.axis import AxisError
+from cars_rt.protocol.messages import MAIN_ARRAY
 from cars_rt.recording import read_rows
+from cars_rt.storage import StorageError
 
 PROBES = 64  # spectra computed again; all of them would take as long as the run
 
@@ -65,6 +68,27 @@ def verify(
     file is no recording.
     """
     counts, raman = _read(raw, "raw"), _read(result, "raman")
+    try:
+        return _findings(raw, result, counts, raman, model, reference, engine)
+    except VerifyError:
+        raise
+    except StorageError as error:
+        raise VerifyError(str(error)) from None
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError):
+        raise VerifyError(
+            f"{raw} and {result} are no recordings: what they say of themselves is not readable"
+        ) from None
+
+
+def _findings(
+    raw: Path,
+    result: Path,
+    counts: _Stream,
+    raman: _Stream,
+    model: str | None,
+    reference: Path | None,
+    engine: str,
+) -> list[Finding]:
     return [
         Finding(
             counts.attrs["run"] == raman.attrs["run"],
@@ -97,14 +121,33 @@ def _receipt(stream: _Stream) -> Iterator[Finding]:
     )
     unique = bool((np.diff(stream.index) > 0).all())
     yield Finding(unique, f"{stream.name}: every spectrum is there once, in order")
-    gone = np.ones(max(stream.announced, int(stream.index.max(initial=-1)) + 1), bool)
-    gone[stream.index] = False
+    gone = _gaps(stream.index, stream.announced)
     ranges = json.loads(stream.attrs.get("ranges", "[]"))
-    named = np.zeros(len(gone), bool)
-    for _, first, spectra in ranges:
-        named[first : first + spectra] = True
-    same = np.array_equal(gone, named) or (len(ranges) >= MAX_RANGES and not (named & ~gone).any())
-    yield Finding(same, f"{stream.name}: the {int(gone.sum())} that are not there are those named as lost")
+    named = _merged((first, first + spectra) for _, first, spectra in ranges)
+    within = all(any(low <= first and last <= high for low, high in gone) for first, last in named)
+    same = gone == named or (len(ranges) >= MAX_RANGES and within)
+    missing = sum(high - low for low, high in gone)
+    yield Finding(same, f"{stream.name}: the {missing} that are not there are those named as lost")
+
+
+def _gaps(index: NDArray[np.int64], announced: int) -> list[tuple[int, int]]:
+    """What is not there of 0 to announced, each as (first, after the last); takes no memory for it."""
+    there = np.unique(index)
+    end = max(announced, int(there.max(initial=-1)) + 1)
+    edges = np.concatenate([[-1], there, [end]]).astype(np.int64)
+    at = np.flatnonzero(np.diff(edges) > 1)
+    return [(int(edges[each]) + 1, int(edges[each + 1])) for each in at]
+
+
+def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same in order, with those that touch as one."""
+    merged: list[tuple[int, int]] = []
+    for first, last in sorted(each for each in ranges if each[0] < each[1]):
+        if merged and first <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+        else:
+            merged.append((first, last))
+    return merged
 
 
 def _times(counts: _Stream, raman: _Stream) -> Finding:
@@ -140,19 +183,18 @@ def _again(
     if others and not len(rows):
         return Finding(False, "no result was made with a model and a dark that are at hand")
     chosen_few = np.unique(np.linspace(0, len(rows) - 1, min(PROBES, len(rows))).astype(int))
-    with h5py.File(raw) as file:
-        group = file["raw"]
-        some = np.stack([group["counts"][row] for row in rows[chosen_few]]) if len(rows) else None
-        dark = group["dark"][()] if "dark" in group else None
-    if some is None:
+    if not len(rows):
         return Finding(False, "no spectrum is in both files")
-    with h5py.File(result) as file:
-        recorded = np.stack([file["raman/raman"][row] for row in results[chosen_few]])
+    with opened(raw) as file:
+        group = stored(file, "raw", h5py.Group)
+        some, dark = _some(group, "counts", rows[chosen_few]), numbers(group, "dark")
+    with opened(result) as file:
+        recorded = _some(stored(file, "raman", h5py.Group), "raman", results[chosen_few])
     try:
-        with open_engine(engine, compose(chosen, counts.raman_shift), len(some)) as opened:
+        with open_engine(engine, compose(chosen, counts.raman_shift), len(some)) as ready:
             if dark is not None:
-                opened.set_dark(dark)
-            computed = opened.run(some)
+                ready.set_dark(dark)
+            computed = ready.run(some)
     except (EngineError, ModelError, AxisError) as error:
         return Finding(False, f"the results cannot be computed again: {error}")
     scale = np.maximum(np.abs(computed).max(axis=1), 1e-6)
@@ -161,6 +203,12 @@ def _again(
     if others:
         text += f" ({others} were made with another model or a dark measured at the daemon)"
     return Finding(worst <= TOLERANCE, text)
+
+
+def _some(group: h5py.Group, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
+    """These rows (k, p) of a dataset, each read by itself."""
+    values = StoredRows(stored(group, name, h5py.Dataset))
+    return np.concatenate([values[row : row + 1] for row in rows.tolist()])
 
 
 def _made_with(raman: _Stream, index: NDArray[np.int64], model: Model) -> NDArray[np.bool_]:
@@ -175,15 +223,20 @@ def _made_with(raman: _Stream, index: NDArray[np.int64], model: Model) -> NDArra
 
 def _read(path: Path, stream: str) -> _Stream:
     try:
-        with h5py.File(path) as file:
-            if stream not in file or "written" not in file[stream]:
+        with opened(path) as file:
+            group = stored(file, stream, h5py.Group)
+            if group is None or stored(group, "written", h5py.Dataset) is None:
                 raise VerifyError(f"{path} holds no recording of the {stream} stream")
-            group = file[stream]
             attrs = {name: _plain(value) for name, value in group.attrs.items()}
             index, time_ns = read_rows(group, "index"), read_rows(group, "time_ns")
-            return _Stream(stream, attrs, index, time_ns, group["raman_shift"][()])
-    except (OSError, KeyError) as error:
-        raise VerifyError(f"{path} is not a recording: {error}") from None
+            raman_shift = numbers(group, "raman_shift")
+            if raman_shift is None or stored(group, MAIN_ARRAY[stream], h5py.Dataset) is None:
+                raise VerifyError(f"{path} holds no spectra of the {stream} stream")
+            return _Stream(stream, attrs, index, time_ns, raman_shift)
+    except StorageError as error:
+        raise VerifyError(f"{path} is not a recording: it {error.strerror}") from None
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
+        raise VerifyError(f"{path} is not a recording: {explained(error)}") from None
 
 
 def _plain(value: Any) -> Any:

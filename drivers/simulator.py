@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.drivers.base import Acquisition, Instrument, InstrumentError, paced
+from cars_rt.hdf5 import explained
 from cars_rt.physics.microscope import SATURATION, Microscope, Simulator
 from cars_rt.physics.phantom import phantom
 from cars_rt.physics.substances import SUBSTANCES
 from cars_rt.protocol import MAX_BLOCK
+from cars_rt.storage import StorageError, refuse_target
 
 STEP_UM = (0.5, 0.5)  # as in published BCARS images of cells
 TRUTH_ROWS = 256  # spectra whose truth is computed and written at once
@@ -110,9 +112,13 @@ class _Truth:
         self._waiting = 0
         pixels, names = len(simulator.raman_shift), [substance.name for substance in SUBSTANCES]
         try:
-            self._file = h5py.File(path, "w")
+            refuse_target(path)
+            path.unlink(missing_ok=True)
+            self._file = h5py.File(path, "x")
+        except StorageError as error:
+            raise InstrumentError(str(error)) from None
         except OSError as error:
-            raise InstrumentError(f"{path} cannot be written: {error}") from None
+            raise InstrumentError(f"{path} cannot be written: {explained(error)}") from None
         self._file["raman_shift"] = simulator.raman_shift
         self._file.attrs["substances"] = names
         self._file.attrs["scan"] = microscope.scan

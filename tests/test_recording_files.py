@@ -295,7 +295,7 @@ def test_the_next_recorder_of_a_folder_finishes_what_was_left(
     Recorder(tmp_path, RecordSettings(raman=None, raw="tcp://127.0.0.1:5555"))._close()
     assert "a.h5: closed what a recorder left that was killed: 6 of 100 spectra raw" not in caplog.text
     assert "a.h5: closed what a recorder left that was killed: 6 spectra raw, incomplete" in caplog.text
-    assert "b.partial.h5 is no HDF5 file, or a damaged one" in caplog.text
+    assert "b.partial.h5 cannot be read: it is no HDF5 file" in caplog.text
     assert (tmp_path / "taken.h5").read_bytes() == b"precious" and (tmp_path / "taken-2.h5").exists()
     for name in ("a.h5", "taken-2.h5"):
         with h5py.File(tmp_path / name) as file:
@@ -306,7 +306,7 @@ def test_the_next_recorder_of_a_folder_finishes_what_was_left(
 def test_overwrite_replaces_what_was_left_too(tmp_path: Path) -> None:
     path = tmp_path / "scan.h5"
     partial_path(path).write_bytes(b"not HDF5")
-    with pytest.raises(RecordingError, match="is no HDF5 file, or a damaged one"):
+    with pytest.raises(RecordingError, match="cannot be read: it is no HDF5 file"):
         Recording(path)
     recording = Recording(path, overwrite=True)
     recording.start(a_start())

@@ -3,6 +3,7 @@
 The recorder does this when a run is over, and `repair` does it to what a recorder left that was killed.
 """
 
+import errno
 import json
 import logging
 import os
@@ -13,11 +14,11 @@ from pathlib import Path
 
 import h5py
 
+from cars_rt.hdf5 import opened, stored
 from cars_rt.protocol.messages import MAIN_ARRAY
 from cars_rt.recording.claim import Claim, final_path, is_partial, numbered, partial_path
 from cars_rt.recording.errors import InUseError, RecordingError, reason
 from cars_rt.storage import StorageError
-from cars_rt.storage.hdf5 import opened, stored
 from cars_rt.storage.write import rename, same_file
 
 log = logging.getLogger("cars_rt.recording")
@@ -257,9 +258,8 @@ def _told(path: Path) -> Iterator[None]:
     except RecordingError:
         raise
     except StorageError as error:
-        raise RecordingError(str(error)) from None
-    except BlockingIOError:
-        raise InUseError(f"{path} is open in another program") from None
+        kind = InUseError if error.errno == errno.EAGAIN else RecordingError
+        raise kind(str(error)) from None
     except FileNotFoundError:
         raise RecordingError(f"there is no file {path}") from None
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:

@@ -6,8 +6,8 @@ from typing import Any
 import h5py
 from numpy.typing import NDArray
 
+from cars_rt.hdf5 import numbers, stored
 from cars_rt.storage import StorageError
-from cars_rt.storage.hdf5 import numbers, stored
 
 
 def read_rows(group: h5py.Group, name: str) -> NDArray[Any]:

@@ -28,7 +28,7 @@ class Rows:
     ) -> None:
         """columns: name to (shape of one row, dtype). rows: how many there will be, if known."""
         row_bytes = max(int(np.prod(tail)) * np.dtype(dtype).itemsize for tail, dtype in columns.values())
-        chunk = min(max(CHUNK_BYTES // row_bytes, 1), 4096)
+        chunk = min(max(CHUNK_BYTES // row_bytes, 1), 4096, rows or 4096)  # a file of one row is small
         self._group = group
         allocated = self._first(rows, row_bytes)
         self.count = 0  # rows appended

@@ -6,8 +6,9 @@ waits at a pipe, trusts the size that a file announces, or waits for a lock with
 
 from cars_rt.storage.errors import StorageError
 from cars_rt.storage.lock import Lock, LockedError, locked
+from cars_rt.storage.memory import refuse_size, refuse_too_much
 from cars_rt.storage.names import file_name
-from cars_rt.storage.read import read_bytes, read_text, refuse_special_file
+from cars_rt.storage.read import read_bytes, read_text, refuse_long_lines, refuse_special_file
 from cars_rt.storage.write import refuse_target, replacing, write_bytes, write_text
 
 __all__ = [
@@ -18,8 +19,11 @@ __all__ = [
     "locked",
     "read_bytes",
     "read_text",
+    "refuse_long_lines",
+    "refuse_size",
     "refuse_special_file",
     "refuse_target",
+    "refuse_too_much",
     "replacing",
     "write_bytes",
     "write_text",

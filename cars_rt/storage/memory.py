@@ -12,19 +12,22 @@ MOST_RATIO = 200  # beyond it: counts have noise, and noise cannot be compressed
 
 
 def refuse_size(path: Path, what: str, wanted: int, stored: int) -> None:
-    """Raises StorageError, before anything is read, if `wanted` bytes are more than memory holds, or
-    impossibly many for the `stored` ones."""
+    """Raises StorageError if `wanted` bytes are impossibly many for the `stored` ones."""
     if wanted and not stored:
         raise StorageError(path, f"announces {size(wanted)} of {what} and holds none of them")
+    if wanted > max(SMALL, MOST_RATIO * stored):
+        raise StorageError(
+            path, f"announces {size(wanted)} of {what} in {size(stored)}, as nothing that was measured does"
+        )
+
+
+def refuse_too_much(path: Path, what: str, wanted: int) -> None:
+    """Raises StorageError if `wanted` bytes at once are more than this computer's memory holds."""
     if wanted > SHARE * (memory := memory_bytes()):
         raise StorageError(
             path,
-            f"has {size(wanted)} of {what}, which is too much at once for this computer's {size(memory)} of "
-            "memory; take a part of it",
-        )
-    if wanted > max(SMALL, MOST_RATIO * stored):
-        raise StorageError(
-            path, f"announces {size(wanted)} of {what} in {size(stored)}: nothing measured is like this"
+            f"has {size(wanted)} of {what}, too much at once for this computer's {size(memory)} of memory; "
+            "take a part of it",
         )
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from cars_rt.storage.errors import StorageError
 
+PIECE_BYTES = 2**20
+
 
 def read_bytes(path: Path, most: int) -> bytes:
     """What a regular file holds, if that is no more than `most` bytes.
@@ -31,6 +33,23 @@ def read_bytes(path: Path, most: int) -> bytes:
 def read_text(path: Path, most: int, encoding: str = "utf-8") -> str:
     """As `read_bytes`, decoded. Raises UnicodeDecodeError, too."""
     return read_bytes(path, most).decode(encoding)
+
+
+def refuse_long_lines(path: Path, most: int, most_line: int) -> None:
+    """Raises as `read_bytes` does, and StorageError for a file with a line of more than `most_line` bytes:
+    that is no table, and what reads tables takes many times as much memory for it. Reads no more than a
+    piece at a time."""
+    if refuse_special_file(path).st_size > most:
+        raise _too_large(path, most)
+    with path.open("rb") as file:
+        line = 0
+        while piece := file.read(PIECE_BYTES):
+            first, last = piece.find(b"\n"), piece.rfind(b"\n")
+            if line + (len(piece) if first < 0 else first) > most_line:
+                raise StorageError(
+                    path, f"has a line of more than {most_line / 1e6:.4g} MB, so it is no table"
+                )
+            line = line + len(piece) if last < 0 else len(piece) - last - 1
 
 
 def refuse_special_file(path: Path) -> os.stat_result:
