@@ -20,7 +20,7 @@ from platformdirs import user_config_path
 from zmq.utils import z85
 
 from cars_rt.errors import CarsRtError
-from cars_rt.storage import replacing
+from cars_rt.storage import make_folder, replacing
 
 SECRET, PUBLIC = ".key", ".pub"
 MAX_FILE_BYTES = 16_384  # a key file has some 300
@@ -90,6 +90,7 @@ def create(name: str, folder: Path | None = None, *, overwrite: bool = False) ->
     check_curve()
     if not _NAME.fullmatch(name):
         raise KeysError(f"{name!r} is no name for a key: take letters, digits, - and _, such as microscope-1")
+    own = folder is None
     folder = default_folder() if folder is None else folder
     secret_path, public_path = folder / f"{name}{SECRET}", folder / f"{name}{PUBLIC}"
     for path in (secret_path, public_path):
@@ -101,7 +102,9 @@ def create(name: str, folder: Path | None = None, *, overwrite: bool = False) ->
         what="SECRET key", rule="Give it to nobody, and do not change who can read it.", **about
     )
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if own:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder, mode=0o700)
         _write(secret_path, f'{certificate}    secret-key = "{secret.decode()}"\n', 0o600, overwrite)
         certificate = _CERTIFICATE.format(what="Public key", rule="Give it to whoever asks.", **about)
         _write(public_path, certificate, 0o644, overwrite)

@@ -205,19 +205,25 @@ def test_daemon_beside_it_loses_nothing(tmp_path: Path) -> None:
     assert results.spectra == end.spectra == end.announced == sending.frames * 4 and not end.lost
 
 
-def test_output_that_cannot_be_written_fails_the_disk_and_measures_the_rest(tmp_path: Path) -> None:
-    (tmp_path / "a-file").touch()
-    report = check(CheckSettings(listen=nobody(), output=tmp_path / "a-file" / "scans", rate=1, **BRIEF))
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which nobody can write")
+def test_output_that_cannot_be_written_fails_the_disk_and_measures_the_rest() -> None:
+    report = check(CheckSettings(listen=nobody(), output=Path("/proc/self"), rate=1, **BRIEF))
     disk = line(report, "disk")
-    assert disk.verdict is Verdict.FAILS and "a-file" in disk.note and not report.ready
+    assert disk.verdict is Verdict.FAILS and not report.ready
     assert report.summary.endswith(": disk fails")
     assert line(report, "engine").verdict is Verdict.OK
     assert line(report, "processor").verdict is Verdict.NOT_MEASURED
 
 
-def test_folder_that_is_not_there_yet_is_not_made(tmp_path: Path) -> None:
-    report = check(CheckSettings(listen=nobody(), output=tmp_path / "new" / "scans", rate=1, **BRIEF))
-    assert line(report, "disk").verdict is Verdict.OK and not list(tmp_path.iterdir())
+def test_folder_that_is_not_there_is_an_error_and_no_other_disk_is_measured(tmp_path: Path) -> None:
+    (tmp_path / "a-file").touch()
+    for name, reason in (
+        ("not-mounted", "does not exist; make it, mount"),
+        ("a-file", "is no folder; make it"),
+    ):
+        with pytest.raises(CheckError, match=f"^--output: .*{name} {reason}"):
+            check(CheckSettings(listen=nobody(), output=tmp_path / name, rate=1, **BRIEF))
+    assert [each.name for each in tmp_path.iterdir()] == ["a-file"]
 
 
 def test_run_that_does_not_fit_on_the_disk_fails(tmp_path: Path) -> None:

@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 from helpers import AXIS, PATIENCE_S, Command, Published, spectra_of, summary
 
+from cars_rt.cli import app
+from cars_rt.cli.config import ConfigError, check_environment
+from cars_rt.console import STOP_WITH_STDIN
 from cars_rt.demo.processes import free_addresses
+from cars_rt.engines.tensorrt.plans import CACHE
 
 
 def cars_rt(*arguments: object, **environment: str) -> tuple[int, str, str]:
@@ -116,6 +120,29 @@ def test_port_in_use_is_one_line(command: str) -> None:
 def test_flags_come_from_the_environment() -> None:
     code, _, said = cars_rt("run", CARS_RT_RUN_MODEL="from-the-environment")
     assert code == 1 and "no model is called 'from-the-environment'" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("CARS_RT_RUN_MODLE", "did you mean CARS_RT_RUN_MODEL?"),
+        ("CARS_RT_MODEL", "did you mean CARS_RT_RUN_MODEL?"),
+        ("CARS_RT_RUN_max_batch", "did you mean CARS_RT_RUN_MAX_BATCH?"),
+        ("CARS_RT_DRIVE_RATE", "did you mean CARS_RT_DRIVE_REPLAY_RATE?"),
+        ("CARS_RT_XYZZY", "`cars-rt COMMAND --help` lists them"),
+    ],
+)
+def test_name_in_the_environment_that_is_no_flag_is_refused(name: str, meant: str) -> None:
+    names = [CACHE, STOP_WITH_STDIN, "CARS_RT_CTL_STATUS_ADDRESS", "CARS_RT_RECORD_OUTPUT", "HOME"]
+    check_environment(dict.fromkeys(names, ""), app)
+    with pytest.raises(ConfigError, match=f"^{name} in the environment is no flag of any command") as said:
+        check_environment({name: "", **dict.fromkeys(names, "")}, app)
+    assert meant in str(said.value)
+
+
+def test_slip_in_the_environment_stops_every_command() -> None:
+    code, _, said = cars_rt("ctl", "status", CARS_RT_RUN_MODLE="cnn")
+    assert code == 2 and "did you mean CARS_RT_RUN_MODEL?" in said and len(said.splitlines()) == 1
 
 
 def test_flags_come_from_a_file_and_the_command_line_wins(tmp_path: Path) -> None:

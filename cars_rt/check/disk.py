@@ -26,8 +26,6 @@ DISK_SHARE = 0.25  # this share of what is free
 def measure_disk(settings: CheckSettings, load: Load, costs: Costs, progress: Progress) -> tuple[Line, float]:
     """Counts and results into one recording. The line, and the longest time that a flush took."""
     folder = settings.output.absolute()
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent  # the recorder will make it
     path = folder / f".cars-rt-check-{uuid.uuid4().hex}.h5"
     try:
         free = shutil.disk_usage(folder).free

@@ -8,6 +8,7 @@ from cars_rt.address import Address
 from cars_rt.engines import AUTO, DEFAULT_MODEL
 from cars_rt.errors import CarsRtError
 from cars_rt.protocol import MAX_BLOCK, MAX_PIXELS
+from cars_rt.storage import StorageError, refuse_missing_folder
 from cars_rt.stream import BUFFER_MB, RAW_ADDRESS
 
 Progress = Callable[[str, float], None]  # the part that is measured, and how much of it is done
@@ -52,7 +53,7 @@ class CheckSettings:
     """Memory of each buffer, as in `cars-rt run` and `cars-rt drive`."""
 
     output: Path = Path()
-    """Folder in which recordings will be written; up to 2 GB are written there and removed."""
+    """Folder in which recordings will be written, which must be there; up to 2 GB are written and removed."""
 
     seconds: float = 5.0
     """Measure each part for so long."""
@@ -61,6 +62,10 @@ class CheckSettings:
 def refuse(settings: CheckSettings) -> None:
     """Raises CheckError if a number is impossible, AddressError for what is no address."""
     Address.to_connect(settings.listen)
+    try:
+        refuse_missing_folder(settings.output)
+    except StorageError as error:
+        raise CheckError(f"--output: {error}") from None
     if settings.rate is not None and not 0 < settings.rate < float("inf"):
         raise CheckError("--rate must be a number above 0")
     if not 0 < settings.seconds <= 600:

@@ -1,5 +1,6 @@
 """The command line's application, and what its commands share."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import cars_rt
 from cars_rt.access import ClientAccess, PublisherAccess
-from cars_rt.cli.config import ConfigError, check_config
+from cars_rt.cli.config import PREFIX, ConfigError, check_config, check_environment
 from cars_rt.console import EXIT_INTERRUPTED, EXIT_USAGE, Logging, console, fail, on_terminal
 from cars_rt.installation import install_extra
 
@@ -80,7 +81,8 @@ def _with_config(
     config: Annotated[Path | None, Parameter(help="Read flags from this TOML file.")] = None,
 ) -> None:
     """Take flags from the environment and a file, then run the command."""
-    sources: list[cyclopts.config.Env | cyclopts.config.Toml] = [cyclopts.config.Env("CARS_RT_")]
+    check_environment(os.environ, app)
+    sources: list[cyclopts.config.Env | cyclopts.config.Toml] = [cyclopts.config.Env(PREFIX)]
     if config is not None:
         check_config(config, app)
         sources.append(cyclopts.config.Toml(config, must_exist=True))

@@ -1,16 +1,20 @@
-"""The file of `--config`: a table per command, checked as a whole before any command runs."""
+"""Flags from elsewhere, the environment and the file of `--config`, checked before any command runs."""
 
 import difflib
 import json
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from cyclopts import App
 
+from cars_rt.console import STOP_WITH_STDIN
 from cars_rt.storage import StorageError, read_text
 
+PREFIX = "CARS_RT_"
+#: Names in the environment that are no flags: the folder of plans, and what the demo tells its programs.
+OTHERS = {"CARS_RT_CACHE", STOP_WITH_STDIN}
 MOST_BYTES = 2**20  # of a file of flags
 MOST_DEPTH = 8  # a command's command has its flags, and a flag its list
 
@@ -50,6 +54,34 @@ def _depth(content: Any) -> int:
             break
         level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
     return depth
+
+
+def check_environment(environment: Mapping[str, str], app: App) -> None:
+    """Every name that begins as ours do must be a flag of some command, or one of the few others that there
+    are, for the same reason. Raises ConfigError."""
+    ours = sorted(name for name in environment if name.upper().startswith(PREFIX))
+    if not set(ours) - OTHERS:
+        return
+    known = {*OTHERS, *_names(app, PREFIX)}
+    for name in ours:
+        if name not in known:
+            endings = [each.removeprefix(PREFIX) for each in known]
+            close = difflib.get_close_matches(name.upper().removeprefix(PREFIX), endings, 1)
+            meant = f"did you mean {PREFIX}{close[0]}?" if close else "`cars-rt COMMAND --help` lists them"
+            raise ConfigError(f"{name} in the environment is no flag of any command; {meant}")
+
+
+def _names(app: App, prefix: str) -> Iterator[str]:
+    """What the flags of all commands are called in the environment."""
+    for name in app:
+        if not name.startswith("-"):
+            yield from _names(app[name], f"{prefix}{_in_environment(name)}_")
+    for each in app.assemble_argument_collection(parse_docstring=False) if app.default_command else ():
+        yield from (prefix + _in_environment(name) for name in each.names if name != "*")
+
+
+def _in_environment(name: str) -> str:
+    return name.lstrip("-").replace("-", "_").replace(".", "_").upper()
 
 
 def _check_tables(content: dict[str, Any], app: App, path: Path, above: tuple[str, ...]) -> None:

@@ -21,8 +21,8 @@ def train(
     Ctrl-C and a power cut cost little: `--resume` goes on from the last checkpoint. Then `export` it.
     With `--reference`, a model learns the envelope of one instrument, in minutes if it starts from one.
 
-    Example: cars-rt train --network cnn --data bcars --out training/cnn
-    Example: cars-rt train --start cnn --reference glass.h5 --steps 1500 --out training/mine
+    Example: cars-rt train --network cnn --data bcars --out cnn
+    Example: cars-rt train --start cnn --reference glass.h5 --steps 1500 --out mine
     """
     needs("torch", "train")
     from cars_rt.training.checkpoint import load
@@ -46,7 +46,7 @@ def export(
 ) -> None:
     """Make a model (ONNX with its card) of a training's checkpoint.
 
-    Example: cars-rt export training/cnn/checkpoint.pt -o cnn.onnx
+    Example: cars-rt export cnn/checkpoint.pt -o cnn.onnx
 
     Parameters
     ----------

@@ -10,6 +10,7 @@ from cars_rt.daemon.flight import MEGABYTES, SECONDS
 from cars_rt.engines import AUTO, DEFAULT_MODEL
 from cars_rt.errors import CarsRtError
 from cars_rt.protocol import MAX_BANDS, MAX_BLOCK
+from cars_rt.storage import StorageError, make_folder
 from cars_rt.stream import (
     BUFFER_MB,
     CONTROL_ADDRESS,
@@ -116,6 +117,8 @@ class DaemonSettings:
                 raise SettingsError(f"--{one} and --{other} are the same address, {text}: give two")
         if self.receipts is not None:
             try:
-                self.receipts.mkdir(parents=True, exist_ok=True)
+                make_folder(self.receipts)
+            except StorageError as error:
+                raise SettingsError(f"--receipts: {error}") from None
             except OSError as error:
                 raise SettingsError(f"--receipts {self.receipts}: {error.strerror}") from None

@@ -18,6 +18,7 @@ from cars_rt.demo.report import agreement, picture
 from cars_rt.installation import install_extra
 from cars_rt.protocol import Closed, Frame, Start
 from cars_rt.source import Source
+from cars_rt.storage import StorageError, make_folder
 
 TRUTH_EVERY = 8  # the truth of so many spectra is plenty for a median, and an eighth of the disk
 REFRESH_S = 0.5
@@ -36,10 +37,13 @@ def demo(*, seconds: float | None, rate: float, block: int, output: Path, engine
         if signal.getsignal(number := getattr(signal, name)) != signal.SIG_IGN:
             signal.signal(number, _leave)  # the default would leave the programs running
     try:
-        output.mkdir(parents=True, exist_ok=True)
+        make_folder(output)
         display = _measure(programs, min(side, 2048), rate, block, output, engine)
         return _report(output, display)
     except DemoError as error:
+        out.print(str(error), style="red")
+        return EXIT_ERROR
+    except StorageError as error:
         out.print(str(error), style="red")
         return EXIT_ERROR
     except OSError as error:

@@ -5,6 +5,7 @@ waits at a pipe, trusts the size that a file announces, or waits for a lock with
 """
 
 from cars_rt.storage.errors import StorageError
+from cars_rt.storage.folder import make_folder, refuse_missing_folder
 from cars_rt.storage.lock import Lock, LockedError, locked
 from cars_rt.storage.memory import refuse_size, refuse_too_much
 from cars_rt.storage.names import file_name
@@ -17,9 +18,11 @@ __all__ = [
     "StorageError",
     "file_name",
     "locked",
+    "make_folder",
     "read_bytes",
     "read_text",
     "refuse_long_lines",
+    "refuse_missing_folder",
     "refuse_size",
     "refuse_special_file",
     "refuse_target",

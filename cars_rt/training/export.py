@@ -12,6 +12,7 @@ import torch
 
 from cars_rt.engines.model import CARD_KEY
 from cars_rt.installation import pip_install
+from cars_rt.storage import refuse_missing_folder
 from cars_rt.training.calibration import SEED as CALIBRATION_SEED
 from cars_rt.training.calibration import calibrate
 from cars_rt.training.checkpoint import load, load_weights
@@ -43,8 +44,10 @@ def export(
     card's stride. The file is compared with torch at several sizes before it takes its place
     (atomically). `notes` go into the card's training. `progress` is told the batches that the deviation's
     calibration has done and will do, which takes a minute or two.
-    Raises TrainingError for an unusable checkpoint, a missing package or a failed comparison.
+    Raises TrainingError for an unusable checkpoint, a missing package or a failed comparison, StorageError
+    if the output's folder is not there.
     """
+    refuse_missing_folder(output.absolute().parent)  # before the minutes that the calibration takes
     content = load(checkpoint)
     trained_on, reference = content["settings"]["data"], content["settings"].get("reference")
     make = distribution(trained_on, Path(reference) if reference else None)
@@ -71,7 +74,6 @@ def export(
     }
     serialized = to_onnx(model, card)
     compare(serialized, model)
-    output.parent.mkdir(parents=True, exist_ok=True)
     temporary = output.with_suffix(".tmp")
     temporary.write_bytes(serialized)
     temporary.replace(output)

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from cars_rt.storage import make_folder
 from cars_rt.training.checkpoint import Entry, State, restore, save
 from cars_rt.training.data.batch import Batch, cropped, padded
 from cars_rt.training.data.distribution import Distribution, distribution
@@ -42,10 +43,10 @@ def train(settings: TrainSettings, progress: Callable[[Entry], None] | None = No
     checkpoint = settings.out / CHECKPOINT
     if checkpoint.exists() and not settings.resume:
         raise TrainingError(f"{settings.out} already holds a training; resume it or choose another folder")
+    make_folder(settings.out)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     state = _start(settings, make)
-    settings.out.mkdir(parents=True, exist_ok=True)
     if checkpoint.exists():
         restore(state, settings, checkpoint)
     # Not TF32 on a GPU: its 10 bits would not do for phases.
