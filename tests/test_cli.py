@@ -55,6 +55,21 @@ def test_help_of_a_command_lists_its_flags(command: str, flags: list[str]) -> No
         assert flag in out
 
 
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    {
+        "preview": "there is no such command as `cars-rt preview`; there are bench, build, check, ctl, demo,",
+        "recrod": "`cars-rt recrod`; did you mean `cars-rt record`?",
+        "status": "`cars-rt status`; did you mean `cars-rt ctl status`?",
+        "ctl stats": "`cars-rt ctl stats`; did you mean `cars-rt ctl status`?",
+        "--frobnicate": "there is no such flag as `cars-rt --frobnicate`; `cars-rt --help` lists",
+    }.items(),
+)
+def test_a_mistyped_command_is_told_with_the_one_that_was_meant(typed: str, said: str) -> None:
+    code, _, error = cars_rt(*typed.split())
+    assert code == 2 and said in error and error.count("\n") == 1
+
+
 def test_version_is_the_installed_one() -> None:
     from importlib.metadata import version
 

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import socket
 import sys
 import threading
@@ -71,8 +72,21 @@ def test_each_page_says_what_was_posted_last() -> None:
         assert said["spectra_in"] == 42 and said["source"] == "câmera" and said["alive"]
         assert ask(port, "/livez")[:2] == (200, "ok\n")
         assert ask(port, "/readyz")[:2] == (200, "ok\n")
-        status, text, _ = ask(port, "/")
+        status, text, _ = ask(port, "/nothing")
         assert status == 404 and "/metrics" in text
+
+
+def test_a_browser_is_shown_a_page_with_links_and_nothing_of_it_is_believed() -> None:
+    board = StatusBoard(a_snapshot(run="run-1", source="<script>alert(1)</script>\n", lost={"missing": 3}))
+    with serving(board) as port:
+        status, text, header = ask(port, "/")
+        assert status == 200 and header["Content-Type"] == "text/html; charset=utf-8"
+        assert header["Content-Security-Policy"].startswith("default-src 'none'")
+        links = re.findall(r'<a href="([^"]+)">', text)
+        assert len(links) == 4 and [ask(port, link)[0] for link in links] == [200] * 4
+    assert (
+        "<script>" not in text and "&lt;script&gt;alert(1)&lt;/script&gt;\\n" in text and "3 missing" in text
+    )
 
 
 def test_head_is_get_without_the_body() -> None:

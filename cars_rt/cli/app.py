@@ -1,5 +1,6 @@
 """The command line's application, and what its commands share."""
 
+import difflib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ from cars_rt.access import ClientAccess, PublisherAccess
 from cars_rt.cli.config import PREFIX, ConfigError, check_config, check_environment
 from cars_rt.console import EXIT_INTERRUPTED, EXIT_USAGE, Logging, console, fail, on_terminal
 from cars_rt.installation import install_extra
+from cars_rt.printable import printable
 
 app = App(
     name="cars-rt",
@@ -41,19 +43,46 @@ Logs = Annotated[Logging, Parameter(name="*")]
 @contextmanager
 def errors_in_one_line() -> Iterator[None]:
     """Leave with one line and an exit code where something is wrong, with none where nobody reads on."""
-    from cyclopts import CycloptsError
+    from cyclopts import CycloptsError, UnknownCommandError
 
     from cars_rt.errors import CarsRtError
 
     with suppress(BrokenPipeError):
         try:
             yield
+        except UnknownCommandError as error:
+            fail(_no_such_command(error), EXIT_USAGE)
         except (ConfigError, CycloptsError) as error:
             fail(" ".join(str(error).split()), EXIT_USAGE)
         except CarsRtError as error:
             fail(error)
         except KeyboardInterrupt:
             fail("interrupted", EXIT_INTERRUPTED)
+
+
+def _no_such_command(error: cyclopts.UnknownCommandError) -> str:
+    """What was typed, and what is probably meant, also where that is a command of a command."""
+    where = error.app if error.app is not None and error.app.name[0] != app.name[0] else app
+    typed = printable((error.unused_tokens or [""])[0], 64)
+    asked = [*app.name[:1], *(where.name[:1] if where is not app else ()), typed]
+    paths = {" ".join(path): path[-1] for path in _commands(where)}
+    close = difflib.get_close_matches(typed, paths.values(), 1)
+    meant = [path for path, last in paths.items() if close == [last]]
+    if typed.startswith("-"):
+        hint = f"`{' '.join(asked[:-1])} --help` lists what there is"
+    elif meant:
+        before = " ".join(asked[:-1])
+        hint = f"did you mean {' or '.join(f'`{before} {path}`' for path in meant)}?"
+    else:
+        hint = f"there are {', '.join(sorted(path for path in paths if ' ' not in path))}"
+    return f"there is no such {'flag' if typed.startswith('-') else 'command'} as `{' '.join(asked)}`; {hint}"
+
+
+def _commands(where: App) -> Iterator[tuple[str, ...]]:
+    for name in where:
+        if not name.startswith("-"):
+            yield (name,)
+            yield from ((name, *below) for below in _commands(where[name]))
 
 
 def progress_bar() -> Progress:

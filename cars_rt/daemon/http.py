@@ -1,4 +1,4 @@
-"""The daemon over HTTP: /metrics, /livez, /readyz and /status. Read-only.
+"""The daemon over HTTP: a page for people, /metrics, /livez, /readyz and /status. Read-only.
 
 A thread of its own answers from the status board and never touches the daemon. What a client can do is
 bounded: bytes and seconds for each request, connections at once, connections per second.
@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from cars_rt.address import ANY, Address, AddressError
 from cars_rt.daemon.board import StatusBoard
 from cars_rt.daemon.metrics import CONTENT_TYPE, exposition
+from cars_rt.daemon.page import POLICY, page
 from cars_rt.daemon.plain import plain
 from cars_rt.stream import StreamError
 
@@ -32,6 +33,7 @@ REQUEST_S = 5.0  # for a client to say what it wants
 REPLY_S = 5.0  # for a client to take the answer
 MAX_CONNECTIONS = 16  # at once
 PACE_S = 0.01  # between two connections: a client that asks without end leaves the loop its time
+PAGE_TYPE = "text/html; charset=utf-8"
 FRESH_S = 0.1  # so long, one rendering of the metrics serves everybody
 
 
@@ -194,6 +196,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         board = self.server.board
         match self.path.partition("?")[0]:
+            case "/":
+                text = page(board.snapshot, board.not_ready())
+                self._reply(HTTPStatus.OK, text, PAGE_TYPE, **{"Content-Security-Policy": POLICY})
             case "/metrics":
                 self._reply(HTTPStatus.OK, self.server.metrics(), CONTENT_TYPE)
             case "/livez":

@@ -1,0 +1,50 @@
+"""The page that a browser shows at the daemon's HTTP address: how it is, and links to all else."""
+
+from collections.abc import Mapping
+from html import escape
+
+from cars_rt.daemon.snapshot import Snapshot
+from cars_rt.printable import printable
+
+LINKS = {
+    "/status": "everything that the daemon knows of itself, as JSON",
+    "/metrics": "the same for Prometheus",
+    "/readyz": "whether a run can begin: ok, or why not",
+    "/livez": "whether the daemon is alive: ok, or why not",
+}
+#: Nothing but what is written in the page itself, which runs no program.
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+STYLE = (
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:48rem;margin:2rem auto;padding:0 1rem}"
+    ":root{color-scheme:light dark}"
+    "td,th{text-align:left;vertical-align:top;padding:.15rem 1.5rem .15rem 0}"
+    "th{font-weight:normal;opacity:.7}"
+    ".no{color:#c33;font-weight:bold}"
+)
+
+
+def page(now: Snapshot, not_ready: str | None) -> str:
+    """The page as HTML, which loads itself again every 2 s. not_ready: why a run cannot begin, or None."""
+    rows = {
+        "state": f"{now.state}, {now.uptime_s:.0f} s",
+        "driver": f"{now.listen}: {'connected' if now.connected else now.trouble or 'nobody there'}",
+        "results": f"{now.publish}: {now.subscribers} listening",
+        "run": f"{now.run} from {now.source}" if now.run else f"none open, {now.runs} closed",
+        "spectra": f"{now.spectra_in} in, {now.spectra_out} out",
+        "lost": _counts(now.lost),
+        "flagged": _counts(now.flagged),
+        "model": f"{now.model} on {now.engine or 'no engine yet'}, dark {now.dark}",
+    }
+    table = "".join(f"<tr><th>{name}<td>{escape(printable(text))}" for name, text in rows.items())
+    links = "".join(f'<li><a href="{path}">{path}</a>: {escape(text)}' for path, text in LINKS.items())
+    ready = "ready" if not_ready is None else f'<span class="no">{escape(printable(not_ready))}</span>'
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="2">'
+        '<meta name="viewport" content="width=device-width"><title>CARS-RT</title>'
+        f"<style>{STYLE}</style><h1>CARS-RT: {ready}</h1><table>{table}</table><ul>{links}</ul>"
+        "<p>To direct it: <code>cars-rt ctl --help</code>.\n"
+    )
+
+
+def _counts(values: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(values.items()) if count) or "none"
