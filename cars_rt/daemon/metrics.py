@@ -80,7 +80,7 @@ def families(snapshot: Snapshot, age_s: float) -> Iterator[Metric]:
     yield _counters("cars_rt_reloads", "Models or engines changed on request.", "outcome", reloads)
     yield _counter(
         "cars_rt_connections_refused",
-        "Connections without an allowed key, requests without the token.",
+        "Connections without an allowed key or that flooded us, requests without the token.",
         s.refused,
     )
     yield _counter("cars_rt_flight_alarms", "Alarms of the flight recorder.", s.flight_alarms)

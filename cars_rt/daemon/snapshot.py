@@ -80,7 +80,7 @@ class Snapshot:
     latencies: Mapping[str, Latencies] = field(default_factory=dict)  # by stage: wait, compute, output, total
     phases_s: Mapping[Phase, float] = field(default_factory=dict)
     trouble: str | None = None  # why no connection to the driver comes about, if that is known
-    refused: int = 0  # attempts to connect without an allowed key, requests without the token
+    refused: int = 0  # connections without an allowed key or that flooded us, requests without the token
     flight_alarms: int = 0  # of the flight recorder
     flight_files: int = 0
     gpu_memory_bytes: int | None = None  # None: no GPU engine

@@ -15,19 +15,21 @@ import zmq
 
 from cars_rt.accounting import Cause, Ledger, Problem
 from cars_rt.keys import KeysError
-from cars_rt.protocol import End, Frame, FrameWriter, Part, Start, StreamName, concerns, encode, encode_notice
+from cars_rt.protocol import End, Frame, FrameWriter, Part, Start, StreamName, encode, encode_notice
 from cars_rt.security import Access, Guard, secure_server
+from cars_rt.stream.audience import Audience
 from cars_rt.stream.sockets import StreamError, cannot_bind, configure, prepare_to_bind
 
 log = logging.getLogger("cars_rt.stream")
 
 BUFFER_MB = 256  # at a publisher, for each subscriber: more than a minute of a camera at 1 kHz
 NOW, MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
-UNSENT = 4, 64  # messages in ZeroMQ's queue of each subscriber, at least and at most,
-UNSENT_SHARE = 4, 1_000_000  # so that they take a fourth of the buffer if each has so many bytes
+UNSENT = 4, 32  # messages in ZeroMQ's queue of each subscriber, at least and at most,
+UNSENT_SHARE = 4, 2_000_000  # so that they take a fourth of the buffer if each has so many bytes
 STALL_S = 10.0  # a subscriber that has taken nothing for so long has stopped reading
 LOOK_S = 0.005  # between two looks for new subscribers, which cost as much as several messages
 RETRY_S = 0.001  # how soon a send is tried again when a subscriber has no room
+SAID = 5  # so many who subscribe to another stream are named in the log
 WAIT_S = 0.1  # between two looks at whether a subscriber has stalled
 MOMENT_S = 0.001  # so long, waiting for ZeroMQ's thread costs less than copying a frame into our queue
 
@@ -74,7 +76,6 @@ class Publisher:
     ) -> None:
         """stall_s: 0 waits for ever for a subscriber that does not read."""
         self.stream = stream
-        self.subscribers = 0
         self.newest_at = time.monotonic()  # when a subscriber came last
         #: Set: while nobody listens, frames wait stall_s, and then are lost for this cause.
         self.unheard: Cause | None = None
@@ -107,8 +108,7 @@ class Publisher:
         # so it is small, and the larger part of the buffer is ours.
         self.socket.setsockopt(zmq.SNDHWM, self._unsent)
         self.socket.setsockopt(zmq.XPUB_NODROP, 1)
-        # A subscription takes effect only when `serve` has seen it: the start comes before any frame.
-        self.socket.setsockopt(zmq.XPUB_MANUAL, 1)
+        self.audience = Audience(self.socket, stream, self._redirect)
         try:
             address = prepare_to_bind(self.socket, address)
             self._guard = secure_server(self.socket, address, security)
@@ -129,6 +129,11 @@ class Publisher:
         return self._sequence
 
     @property
+    def subscribers(self) -> int:
+        """Connections that subscribe, each counted once."""
+        return len(self.audience)
+
+    @property
     def waiting(self) -> int:
         """Spectra that wait for room."""
         return self._waiting
@@ -145,26 +150,18 @@ class Publisher:
 
     @property
     def refused(self) -> int:
-        """Attempts to connect without an allowed key, so far."""
-        return self._guard.refused if self._guard is not None else 0
+        """Connections without an allowed key, or ended for the flood of their subscriptions, so far."""
+        return self.audience.ended + (self._guard.refused if self._guard is not None else 0)
 
     def serve(self) -> None:
         """Note who came and went, say `start` again to who came late, send what waits. Call it often."""
         self._look_at = time.monotonic() + LOOK_S
-        while cast(int, self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-            event = self.socket.recv(zmq.NOBLOCK)
-            if not concerns(event[1:], self.stream):
-                if event[:1] == b"\x01":
-                    self._redirect(event[1:])
-            elif event[:1] == b"\x01":
-                self.socket.setsockopt(zmq.SUBSCRIBE, event[1:])
-                self.subscribers += 1
-                self.newest_at = time.monotonic()
-                self._say_again = self._start is not None
-            elif event[:1] == b"\x00":
-                self.socket.setsockopt(zmq.UNSUBSCRIBE, event[1:])
-                self.subscribers = max(self.subscribers - 1, 0)
-                self._alone_at = time.monotonic()
+        here = self.subscribers
+        if self.audience.look():
+            self.newest_at = time.monotonic()
+            self._say_again = self._start is not None
+        if self.subscribers < here:
+            self._alone_at = time.monotonic()
         if self._say_again and self._start is not None:
             start = replace(self._start, sequence=self._sequence, index=self._index)
             self._say_again = not self._put(encode(start))
@@ -173,8 +170,9 @@ class Publisher:
 
     def _redirect(self, topic: bytes) -> None:
         """Whoever waits here for another stream is told so, and is nobody to begin for."""
-        log.info("%s: somebody subscribes to %r, but the %s stream is here",
-                 self.address, topic.decode("ascii", "replace")[:64], self.stream)  # fmt: skip
+        level = logging.INFO if self.audience.ignored <= SAID else logging.DEBUG
+        log.log(level, "%s: somebody subscribes to %r, but the %s stream is here",
+                self.address, topic.decode("ascii", "replace")[:64], self.stream)  # fmt: skip
         self.socket.setsockopt(zmq.SUBSCRIBE, topic)
         with suppress(zmq.Again):  # it has just come, and has room unless it goes already
             self._send_now(encode_notice(topic, self.stream))

@@ -1,0 +1,147 @@
+"""Who subscribes to a publisher: connections, not subscriptions; none of them keeps it from publishing."""
+
+import logging
+import socket as sockets
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import zmq
+
+from cars_rt.protocol import STREAMS, StreamName, concerns
+from cars_rt.protocol.limits import MAX_NAME
+
+log = logging.getLogger("cars_rt.stream")
+
+MAX_SUBSCRIPTION_BYTES = (
+    512  # all that a subscriber sends: its topics, and what it says of itself when it comes
+)
+UNREAD_SUBSCRIPTIONS = 32  # of each connection; the others wait at their sender
+TURN_S = 0.002  # for subscriptions, at most; the others wait for the next turn
+WINDOW_S = 1.0
+MOST_IN_WINDOW = 64  # a connection that subscribes and unsubscribes more often than so is ended,
+MOST_FOREIGN = 16  # as one with so many topics of other streams: its socket may have several publishers
+CHECK_S = 0.05, 5.0  # between two looks for connections that ended: where one did, and in any case
+
+Connection = tuple[int, Any]  # file descriptor and address of the peer: no two at any time have the same
+
+
+@dataclass(slots=True)
+class _Listener:
+    """One connection."""
+
+    topics: set[bytes] = field(default_factory=set)  # that were accepted
+    foreign: int = 0
+    events: int = 0  # in this window,
+    since: float = 0.0  # which began then
+
+
+class Audience:
+    """Grants or ignores subscriptions of an XPUB socket with XPUB_MANUAL, and counts who is there.
+
+    libzmq keeps each topic of each connection before we see it: who sends topics without end is ended.
+    """
+
+    def __init__(
+        self, socket: zmq.Socket[bytes], stream: StreamName, redirect: Callable[[bytes], None]
+    ) -> None:
+        """Before the socket is bound. redirect: answers who subscribes to another stream first of all."""
+        self.ignored = 0  # subscriptions to what is not published here
+        self.ended = 0  # connections, for the flood of their subscriptions
+        self._socket, self._stream, self._redirect = socket, stream, redirect
+        topics = [f"{stream}.{kind}".encode() for kind in ("start", "frame", "end")]
+        self._ours = {topic[:length] for topic in topics for length in range(len(topic) + 1)}
+        self._listeners: dict[Connection, _Listener] = {}
+        self._checked_at = self._check_at = 0.0
+        socket.setsockopt(zmq.MAXMSGSIZE, MAX_SUBSCRIPTION_BYTES)
+        socket.setsockopt(zmq.RCVHWM, UNREAD_SUBSCRIPTIONS)
+        # A subscription takes effect only when it is granted here: `start` comes before any frame.
+        socket.setsockopt(zmq.XPUB_MANUAL, 1)
+
+    def __len__(self) -> int:
+        """Connections that subscribe to this stream."""
+        return sum(bool(each.topics) for each in self._listeners.values())
+
+    def look(self) -> bool:
+        """Take what came, some of it if it is much. Whether somebody subscribed to more than before."""
+        new = False
+        now = time.monotonic()
+        connections: dict[int, Connection | None] = {}
+        while time.monotonic() - now < TURN_S:
+            # Not asking for EVENTS each time, with which ZeroMQ takes in more than we take out.
+            try:
+                event = self._socket.recv(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                break
+            try:
+                descriptor = int(event.get(zmq.SRCFD))
+            except zmq.ZMQError:  # ZeroMQ says that a connection has ended, not which
+                self._check_at = min(self._check_at, self._checked_at + CHECK_S[0])
+                continue
+            if descriptor not in connections:
+                connections[descriptor] = _connection(descriptor)
+            if (connection := connections[descriptor]) is not None:  # otherwise it is gone already
+                new |= self._take(connection, event.bytes, now)
+        if now >= self._check_at:
+            self._checked_at, self._check_at = now, now + CHECK_S[1]
+            for each in [each for each in self._listeners if _connection(each[0]) != each]:
+                del self._listeners[each]
+        return new
+
+    def _take(self, connection: Connection, event: bytes, now: float) -> bool:
+        """Whether this is a subscription that was not there before."""
+        listener = self._listeners.setdefault(connection, _Listener())
+        if now - listener.since > WINDOW_S:
+            listener.since, listener.events = now, 0
+        listener.events += 1
+        wanted, topic = event[:1], event[1:]
+        new = False
+        if topic not in self._ours or wanted not in (b"\x00", b"\x01"):
+            self.ignored += 1
+            listener.foreign += 1
+            if listener.foreign == 1 and not listener.topics and wanted == b"\x01" and _named(topic):
+                self._redirect(topic)
+        elif wanted == b"\x01":
+            self._socket.setsockopt(zmq.SUBSCRIBE, topic)
+            new = topic not in listener.topics
+            listener.topics.add(topic)
+        else:
+            self._socket.setsockopt(zmq.UNSUBSCRIBE, topic)
+            listener.topics.discard(topic)
+        if listener.events > MOST_IN_WINDOW or listener.foreign > MOST_FOREIGN:
+            self._end(connection)
+        return new
+
+    def _end(self, connection: Connection) -> None:
+        """End a connection, which ZeroMQ itself has no word for."""
+        with suppress(OSError), _duplicate(connection[0]) as duplicate:
+            if duplicate.getpeername() != connection[1]:
+                return
+            duplicate.shutdown(sockets.SHUT_RDWR)
+            self.ended += 1
+            level = logging.WARNING if self.ended == 1 else logging.DEBUG
+            log.log(
+                level, "%s: a connection of the %s stream was ended for the flood of its subscriptions",
+                connection[1][0] if connection[1] else "?", self._stream,
+            )  # fmt: skip
+
+
+def _named(topic: bytes) -> bool:
+    """Whether it asks for one of the streams that there are."""
+    return len(topic) <= MAX_NAME and any(concerns(topic, stream) for stream in STREAMS)
+
+
+def _duplicate(descriptor: int) -> sockets.socket:
+    """The same connection under a number that nobody else closes. Raises OSError if there is none."""
+    return sockets.fromfd(descriptor, sockets.AF_INET, sockets.SOCK_STREAM)
+
+
+def _connection(descriptor: int) -> Connection | None:
+    """What this file descriptor is connected to, None if to nothing."""
+    try:
+        with _duplicate(descriptor) as duplicate:
+            return descriptor, duplicate.getpeername()
+    except OSError:
+        return None

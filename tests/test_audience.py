@@ -1,0 +1,75 @@
+"""Who subscribes: connections are counted, and who floods the publisher with subscriptions is sent away."""
+
+import logging
+import socket
+
+import pytest
+import zmq
+from chaos.churn import connect, subscription
+from helpers import PATIENCE_S, Collected, Published, spectra_of, wait_until
+
+from cars_rt.stream import audience
+
+FLOODS = {
+    "many topics": [subscription(f"topic {number}".encode()) for number in range(audience.MOST_FOREIGN + 1)],
+    "on and off": [subscription(b"raw.", bool(number % 2)) for number in range(audience.MOST_IN_WINDOW + 1)],
+    "a long topic": [b"\x02" + (1_000_000).to_bytes(8, "big") + b"\x01" + bytes(999_999)],
+    "no subscription": [b"\x00\x01\x07"] * (audience.MOST_FOREIGN + 1),
+}
+
+
+def ended(peer: socket.socket) -> bool:
+    """Whether the other end has closed the connection."""
+    peer.settimeout(0.05)
+    try:
+        return not peer.recv(65_536)
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+
+
+def test_a_socket_with_three_topics_is_one_subscriber() -> None:
+    with Published() as source, zmq.Context() as context, context.socket(zmq.SUB) as plain:
+        plain.setsockopt(zmq.LINGER, 0)
+        for topic in ("raw.start", "raw.frame", "raw.end", "nothing here"):
+            plain.subscribe(topic)
+        plain.connect(source.address)
+        with Collected(source.address, "raw"):
+            source.wait(2)
+            wait_until(lambda: source.publisher.serve() or source.publisher.audience.ignored)
+            assert source.publisher.subscribers == 2
+        wait_until(lambda: source.publisher.serve() or source.publisher.subscribers == 1)
+        for topic in ("raw.start", "raw.frame", "raw.end"):
+            plain.unsubscribe(topic)
+        wait_until(lambda: source.publisher.serve() or source.publisher.subscribers == 0)
+        assert source.publisher.audience.ended == 0
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+def test_a_flood_of_subscriptions_ends_its_connection_and_no_other(
+    flood: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Published() as source, Collected(source.address, "raw") as friend:
+        source.wait()
+        with connect(source.address) as peer, caplog.at_level(logging.WARNING):
+            try:
+                peer.sendall(b"".join(FLOODS[flood]))
+            except OSError:
+                assert flood == "a long topic"  # of which the first bytes are enough
+            wait_until(lambda: source.publisher.serve() or ended(peer))
+        assert source.publisher.audience.ended == (flood != "a long topic") == len(caplog.records)
+        source.run("run-1", spectra_of(20))
+        assert friend.ends().spectra == 20 and not friend.problems
+        wait_until(lambda: source.publisher.serve() or source.publisher.subscribers == 1)
+
+
+def test_nobody_is_counted_who_left_without_a_word() -> None:
+    with Published() as source:
+        for _ in range(20):
+            with connect(source.address) as peer:
+                peer.sendall(subscription(b"raw."))
+                source.wait()
+                peer.sendall(subscription(b"raw.", False))  # ZeroMQ does not tell that this one ends
+        source.publisher.audience._check_at = 0.0
+        wait_until(lambda: source.publisher.serve() or not source.publisher.audience._listeners, PATIENCE_S)
