@@ -34,7 +34,7 @@ class Problem:
     """One finding: its cause, how many spectra it cost (0 where that cannot be known), and a sentence.
 
     `kind` is a stable name, finer than the cause: each kind deserves one line in a log. `first` is the
-    index of the first spectrum it cost.
+    index of the first spectrum it cost; negative where that is not known.
     """
 
     cause: Cause
@@ -73,7 +73,8 @@ class Ledger:
             self.surplus += problem.spectra
         else:
             self.set_lost(problem.cause, self.lost[problem.cause.value] + problem.spectra)
-            self._note(problem)
+            if problem.spectra and problem.first >= 0:
+                self.note(Range(problem.cause.value, problem.first, problem.spectra))
 
     def set_lost(self, cause: Cause, spectra: int) -> None:
         """Correct what one cause has cost, when a total becomes known."""
@@ -81,15 +82,13 @@ class Ledger:
         if spectra <= 0:
             del self.lost[cause.value]
 
-    def _note(self, problem: Problem) -> None:
+    def note(self, lost: Range) -> None:
         """Keep which spectra were lost; what follows on and has the same cause is one range."""
-        if not problem.spectra:
-            return
         last = self.ranges[-1] if self.ranges else None
-        if last and last.cause == problem.cause and last.first + last.spectra == problem.first:
-            self.ranges[-1] = last._replace(spectra=last.spectra + problem.spectra)
+        if last and last.cause == lost.cause and last.first + last.spectra == lost.first:
+            self.ranges[-1] = last._replace(spectra=last.spectra + lost.spectra)
         elif len(self.ranges) < MAX_RANGES:
-            self.ranges.append(Range(problem.cause.value, problem.first, problem.spectra))
+            self.ranges.append(lost)
 
     @property
     def total_lost(self) -> int:

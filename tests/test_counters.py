@@ -1,0 +1,239 @@
+"""Publishers whose counters have few bits: what came is passed on under its number, or counted as lost."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cars_rt.accounting import Problem
+from cars_rt.protocol import Closed, End, Event, Frame, Message, Reason, RunReader, Start, encode
+from cars_rt.protocol.counter import Counter
+from cars_rt.protocol.limits import MAX_COUNT
+
+AXIS = np.array([600.0, 1600.0, 3100.0])
+TIME = 1_700_000_000_000_000_000
+MS = 10**6
+
+
+def a_start(block: int = 1, **fields: Any) -> Start:
+    return Start("raw", "run-1", TIME, "camera", AXIS, "uint32", block, **fields)
+
+
+def a_frame(sequence: int, index: int, spectra: int = 1, late: int | None = None, true: int = 0) -> Frame:
+    """`true`: the index of its first spectrum, also what it holds. `late`: ms from the run's beginning."""
+    counts = np.full((spectra, 3), true % 2**32, np.uint32)
+    time_ns = TIME + MS * (sequence if late is None else late)
+    return Frame("raw", "run-1", sequence, index, time_ns, {"counts": counts})
+
+
+def read(*messages: Message) -> tuple[list[Event], RunReader]:
+    reader = RunReader("raw")
+    return [event for each in messages for event in reader.read([bytes(p) for p in encode(each)])], reader
+
+
+def kinds(events: list[Event]) -> list[str]:
+    return [event.kind for event in events if isinstance(event, Problem)]
+
+
+def closed(events: list[Event]) -> Closed:
+    (one,) = (event for event in events if isinstance(event, Closed))
+    return one
+
+
+def wrapped(first: int, count: int, bits: tuple[int | None, int | None], block: int = 1) -> list[Frame]:
+    """Frames as a publisher with such counters for sequence and index sends them, one a millisecond."""
+    frames, index = [], first
+    for number in range(first, first + count):
+        spectra = 1 + number % block
+        sent = [value if width is None else value % 2**width
+                for value, width in zip((number, index), bits, strict=True)]  # fmt: skip
+        frames.append(a_frame(sent[0], sent[1], spectra, number, index))
+        index += spectra
+    return frames
+
+
+def true_numbers(events: list[Event]) -> list[int]:
+    """Indices of the frames passed on; each has to hold the spectrum that it is named for."""
+    frames = [event for event in events if isinstance(event, Frame)]
+    for frame in frames:
+        assert frame.index % 2**32 == int(frame.counts[0, 0])
+    return [frame.index for frame in frames]
+
+
+@pytest.mark.parametrize("block", [1, 3])
+@pytest.mark.parametrize(
+    ("bits", "first"),
+    [
+        ((6, 6), 0), ((6, None), 0), ((None, 6), 0), ((5, 7), 0), ((4, 4), 0),
+        ((8, 8), 250), ((16, 16), 2**16 - 20), ((32, 32), 2**32 - 20), ((32, 16), 2**16 - 20),
+    ],
+)  # fmt: skip
+def test_counters_that_begin_again_lose_nothing(
+    bits: tuple[int | None, int | None], first: int, block: int
+) -> None:
+    frames = wrapped(first, 150, bits, block)
+    spectra = sum(len(frame.block) for frame in frames)
+    end = End(
+        "raw", "run-1", TIME, (first + 150) % 2 ** (bits[0] or 63), (first + spectra) % 2 ** (bits[1] or 63),
+        Reason.COMPLETE, announced=(first + spectra) % 2 ** (bits[1] or 63),
+    )  # fmt: skip
+    events, _ = read(a_start(block, sequence=first, index=first), *frames, end)
+    assert len(true_numbers(events)) == 150
+    sequences = [event.sequence for event in events if isinstance(event, Frame)]
+    assert sequences == list(range(first, first + 150))
+    assert set(kinds(events)) == {"wrap"} | ({"joined late"} if first else set())
+    found = closed(events)
+    assert (found.end.announced, found.ledger.spectra) == (first + spectra, spectra)
+    assert dict(found.ledger.lost) == ({"missing": first} if first else {}) and not found.ledger.surplus
+
+
+def test_a_run_as_long_as_the_counter() -> None:
+    events, _ = read(a_start(), *wrapped(0, 64, (6, 6)), End("raw", "run-1", TIME, 0, 0, Reason.COMPLETE, 0))
+    assert (closed(events).end.announced, kinds(events)) == (64, [])
+
+
+def test_a_sequence_of_any_length_if_the_index_goes_on() -> None:
+    frames = [replace(frame, sequence=frame.index % 100) for frame in wrapped(0, 350, (None, None))]
+    events, _ = read(a_start(), *frames)
+    assert true_numbers(events) == list(range(350)) and kinds(events) == ["wrap"] * 3
+
+
+@pytest.mark.parametrize("coarse", [1, 4, 16])
+def test_time_stamps_may_be_as_coarse_as_a_few_frames(coarse: int) -> None:
+    frames = wrapped(0, 150, (6, 6))
+    frames = [replace(frame, time_ns=frame.time_ns // (coarse * MS) * coarse * MS) for frame in frames]
+    assert true_numbers(read(a_start(), *frames)[0]) == list(range(150))
+
+
+def test_a_repeat_at_the_end_of_the_counter_is_one() -> None:
+    frames = wrapped(0, 64, (6, 6))
+    after = wrapped(0, 80, (6, 6))[64:]
+    events, reader = read(a_start(), *frames, *frames[:40], *after, *frames[30:50])
+    assert true_numbers(events) == list(range(80))
+    assert kinds(events) == ["repeat"] * 40 + ["wrap"] + ["repeat"] * 20 and reader.ledger.surplus == 60
+
+
+@pytest.mark.parametrize("count", [1, 5, 63, 100])
+def test_a_driver_that_was_restarted_with_the_same_run_is_rejected_and_counted(count: int) -> None:
+    back = min(count, 30)  # numbers that were there before; beyond them it goes on where it had been
+    again = [replace(frame, time_ns=frame.time_ns + 3000 * MS) for frame in wrapped(0, back, (None, None))]
+    end = End("raw", "run-1", TIME, back, back, Reason.COMPLETE, announced=back)
+    events, _ = read(a_start(), *wrapped(0, count, (None, None)), *again, end)
+    found = closed(events)
+    assert found.ledger.spectra == count and dict(found.ledger.lost) == {"rejected": back}
+    assert found.end.announced == count + back and found.ledger.ranges == [("rejected", count, back)]
+    assert "number back" in kinds(events) and not found.ledger.surplus
+
+
+def test_a_counter_that_does_not_count_is_rejected_and_counted() -> None:
+    frames = [replace(frame, sequence=0) for frame in wrapped(0, 20, (None, None))]
+    stuck = [replace(frame, sequence=0, index=0) for frame in frames]
+    _, reader = read(a_start(), *stuck)
+    assert dict(reader.ledger.lost) == {"rejected": 19} and not reader.ledger.surplus
+    one = reader.interrupt(TIME)
+    assert one is not None and one.end.announced == 20 and one.ledger.ranges == [("rejected", 1, 19)]
+
+
+def test_an_index_that_counts_frames_loses_nothing_unsaid() -> None:
+    frames = [a_frame(n, n, 4, n, 4 * n) for n in range(6)]
+    end = End("raw", "run-1", TIME, 6, 24, Reason.COMPLETE, announced=24)
+    events, _ = read(a_start(4), *frames, end)
+    assert true_numbers(events) == [0] and dict(closed(events).ledger.lost) == {"rejected": 20}
+    assert closed(events).ledger.ranges == [("rejected", 4, 20)]
+
+
+def test_a_sequence_that_counts_double_loses_nothing_unsaid() -> None:
+    _, reader = read(a_start(), *(a_frame(2 * n, n, 1, n, n) for n in range(20)))
+    one = reader.interrupt(TIME)
+    assert one is not None and one.end.announced == 20
+    assert dict(one.ledger.lost) == {"rejected": 19} and one.ledger.ranges == [("rejected", 1, 19)]
+
+
+@pytest.mark.parametrize("field", ["sequence", "index"])
+def test_a_number_damaged_downwards_costs_its_frame(field: str) -> None:
+    frames = wrapped(0, 40, (None, None))
+    damaged: dict[str, Any] = {field: 3}
+    frames[25] = replace(frames[25], **damaged)
+    end = End("raw", "run-1", TIME, 40, 40, Reason.COMPLETE, announced=40)
+    events, _ = read(a_start(), *frames, end)
+    found = closed(events)
+    assert true_numbers(events) == [n for n in range(40) if n != 25]
+    assert dict(found.ledger.lost) == {"rejected": 1} and found.ledger.ranges == [("rejected", 25, 1)]
+
+
+def test_numbers_stay_within_the_protocol() -> None:
+    counter, high = Counter(), MAX_COUNT // 2
+    assert counter.continued(0, high - 1, high) is not None
+    counter.base = MAX_COUNT - 2**20
+    assert counter.continued(0, MAX_COUNT - 1, MAX_COUNT) is None
+    frames = [a_frame(high + n, high + n, 1, n, high + n) for n in range(3)]
+    odd = [a_frame(n, n, 1, 10 + at) for at, n in enumerate((high - 1, 0, MAX_COUNT - 5000, 5))]
+    events, _ = read(a_start(sequence=high, index=high), *frames, *odd)
+    for event in events:
+        if isinstance(event, Frame):
+            encode(event)
+
+
+@st.composite
+def losses(draw: st.DrawFn) -> tuple[list[Frame], list[Message], int]:
+    """Frames of a publisher whose counters wrap, and what of them comes: some dropped, repeated, swapped."""
+    width = draw(st.sampled_from([5, 6, 8, 16, 32]))
+    bits = draw(st.sampled_from([(width, width), (width, None), (None, width), (width, width + 1)]))
+    block = draw(st.sampled_from([1, 1, 4]))
+    first = max(2**width - draw(st.integers(8, 30)), 0)
+    frames = wrapped(first, draw(st.integers(20, 60)), bits, block)
+    way: list[Message] = list(frames[:4])  # so that its pace is known
+    number = 4
+    while number < len(frames):
+        match draw(st.integers(0, 19)):
+            case 0:
+                number += draw(st.integers(1, 6))  # lost
+                continue
+            case 1:
+                way += [frames[number], frames[number - draw(st.integers(0, 3))]]
+            case 2 if number + 1 < len(frames):
+                way += [frames[number + 1], frames[number]]
+                number += 1
+            case _:
+                way.append(frames[number])
+        number += 1
+    return frames, way, first
+
+
+@settings(max_examples=400, deadline=None)
+@given(losses())
+def test_whatever_is_lost_around_a_wrap_what_is_passed_on_has_its_true_number(
+    run: tuple[list[Frame], list[Message], int],
+) -> None:
+    frames, way, first = run
+    spectra = sum(len(frame.block) for frame in frames)
+    end = End(
+        "raw", "run-1", TIME, first + len(frames), first + spectra, Reason.COMPLETE, announced=first + spectra
+    )
+    block = max(len(frame.block) for frame in frames)
+    events, _ = read(a_start(4 if block > 1 else 1, sequence=first, index=first), *way, end)
+    passed, found = true_numbers(events), closed(events)
+    assert passed == sorted(set(passed))
+    came = {id(frame) for frame in way}
+    # A gap across the wrap costs a frame that the next one has to bear out, swaps cost what comes late.
+    cost = sum(kinds(events).count(kind) for kind in ("number back", "implausible", "repeat"))
+    assert len(passed) >= len(came) - cost
+    assert found.end.announced == found.ledger.spectra + found.ledger.total_lost == first + spectra
+    assert "wrong totals" not in kinds(events)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 60), st.integers(1, 4)), max_size=30))
+def test_what_is_later_than_all_before_is_never_taken_for_a_repeat(
+    numbers: list[tuple[int, int, int]],
+) -> None:
+    frames = [a_frame(s, i, spectra, late) for late, (s, i, spectra) in enumerate(numbers)]
+    _, reader = read(a_start(4), *frames)
+    assert not reader.ledger.surplus
+    one = reader.interrupt(TIME)
+    assert one is not None and one.end.announced == one.ledger.spectra + one.ledger.total_lost
+    encode(one.end)
+    assert one.end.announced >= sum(len(frame.block) for frame in frames)
