@@ -94,7 +94,6 @@ def start_logging(settings: Logging) -> None:
         handler.setFormatter(
             JsonFormatter("%(levelname)s %(name)s %(message)s", rename_fields=names, timestamp="time")
         )
-        sys.excepthook = _log_uncaught
     elif console.is_terminal:
         handler = RichHandler(
             console=console, show_path=False, log_time_format="%H:%M:%S", omit_repeated_times=False
@@ -102,6 +101,7 @@ def start_logging(settings: Logging) -> None:
         handler.setFormatter(_Lines("%(message)s"))
     else:
         handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(message)s"))
+    sys.excepthook = _log_uncaught  # in the same format, and as text, whatever is in it
     log.handlers = [handler]
     log.setLevel(settings.log_level.upper())
     log.propagate = False

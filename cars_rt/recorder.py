@@ -177,6 +177,18 @@ class Recorder:
         being = [[rows.count for rows in each.recording.rows.values()] for each in self._open.values()]
         return self._spectra + sum(max(counts, default=0) for counts in being)
 
+    def describe(self) -> str:
+        """What it does, or waits for, in a phrase."""
+        waiting = sum(each.waiting for each in self._open.values())
+        if not self._open and not self.runs:
+            return "waiting for a run"
+        said = f"{self.spectra} spectra written"
+        if waiting:
+            said += f", {waiting} recordings wait for their other stream"
+        if self.given_up:
+            said += f", {self.given_up} had nothing of it"
+        return said
+
     @property
     def left(self) -> list[Path]:
         """Partial files that are there, for whoever leaves without closing them."""

@@ -10,6 +10,7 @@ from rich.text import Text
 from cars_rt.bench.engines import Cell, EngineReport
 from cars_rt.bench.floor import SIDE
 from cars_rt.engines.registry import REFERENCE
+from cars_rt.storage import replacing
 
 FLOOR = f"of one product with a matrix of {SIDE} by {SIDE} in the largest batch, by the same engine"
 
@@ -90,7 +91,8 @@ def picture(report: EngineReport, target: Path) -> None:
         axes.grid(alpha=0.3)
     figure.legend(loc="outside right center", fontsize=7)  # beside: it has a line for each model and engine
     figure.suptitle(report.hardware, fontsize=9)
-    figure.savefig(target, dpi=110)
+    with replacing(target, durable=False) as file:
+        figure.savefig(file, dpi=110, format="png")
 
 
 def _cell(cell: Cell, report: EngineReport) -> dict[str, Any]:

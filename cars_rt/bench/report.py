@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cars_rt.bench.stream import BARE, TARGET_ADDED_MS, Comparison, Delay, StreamReport
+from cars_rt.storage import replacing
 
 MOST_BUSY = 0.8  # of the time; beyond it what is measured is the queue before the engine
 
@@ -95,7 +96,8 @@ def picture(report: StreamReport, target: Path) -> None:
     right.set_title(f"latency at {report.settings.rate:g} spectra/s")
     right.legend()
     figure.suptitle(report.hardware, fontsize=9)
-    figure.savefig(target, dpi=110)
+    with replacing(target, durable=False) as file:
+        figure.savefig(file, dpi=110, format="png")
 
 
 def _mark(reached: bool, text: str) -> Text:

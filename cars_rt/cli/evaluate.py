@@ -8,6 +8,7 @@ from rich.text import Text
 
 from cars_rt.cli.app import Logs, app, needs, progress_bar
 from cars_rt.console import Logging, Terminal, fail, log, start_logging, write_json, writing
+from cars_rt.storage import write_text
 from cars_rt.training.settings import HELD_OUT_SEED
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def evaluate(
     write_json(json, [each.as_json() for each in evaluations])
     if markdown is not None:
         with writing(markdown):
-            markdown.write_text(as_markdown(evaluations), encoding="utf-8")
+            write_text(markdown, as_markdown(evaluations))
     if png is not None:
         from cars_rt.training.evaluation.pictures import draw
 
@@ -132,7 +133,7 @@ def _measured(
     write_json(json, [each.as_json() for each in results])
     if markdown is not None:
         with writing(markdown):
-            markdown.write_text(made.markdown(), encoding="utf-8")
+            write_text(markdown, made.markdown())
     if png is not None:
         with writing(png):
             draw_measured(results, png)

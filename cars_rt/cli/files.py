@@ -60,7 +60,7 @@ def record(
     rate = Rate()
 
     def tell() -> str:
-        return f"{recorder.spectra} spectra written, {rate.read(recorder.spectra):.0f}/s"
+        return f"{recorder.describe()}, {rate.read(recorder.spectra):.0f}/s"
 
     try:
         with StatusLine() as line, stopping(recorder.stop):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cars_rt.console import STOP_WITH_STDIN
+from cars_rt.storage import refuse_target
 
 # Nobody looks at these from outside, and a daemon at work on this computer may have the port.
 ENVIRONMENT = {"PYTHONUNBUFFERED": "1", STOP_WITH_STDIN: "1", "CARS_RT_RUN_HTTP": "none"}
@@ -32,6 +33,7 @@ class Program:
         apart: dict[str, Any] = {"start_new_session": True}
         if sys.platform == "win32":
             apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+        refuse_target(self.log)
         with self.log.open("wb") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "cars_rt", *arguments],

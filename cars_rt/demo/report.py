@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cars_rt.demo.display import BAND_CM1, BAND_NAME
 from cars_rt.recording import read_rows
+from cars_rt.storage import replacing
 
 VISIBLE = 5.0  # strongest line over noise; below, there is little to agree with
 
@@ -80,7 +81,8 @@ def picture(recording: Path, truth: Path, target: Path) -> bool:
     bottom.set_ylabel("raman = Im χR / χNR")
     bottom.set_xlabel("raman shift (cm⁻¹)")
     bottom.legend()
-    figure.savefig(target, dpi=110)
+    with replacing(target, durable=False) as file:
+        figure.savefig(file, dpi=110, format="png")
     return True
 
 

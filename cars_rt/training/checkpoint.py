@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cars_rt.engines.base import hardware
+from cars_rt.storage import replacing
 from cars_rt.training.networks import Published, Retrieval
 from cars_rt.training.settings import TrainingError, TrainSettings
 
@@ -49,9 +50,8 @@ def save(state: State, settings: TrainSettings, path: Path) -> None:
         "hardware": _hardware(next(state.model.parameters()).device),
         "torch": str(torch.__version__).split("+")[0],
     }
-    temporary = path.with_suffix(".tmp")
-    torch.save(content, temporary)
-    temporary.replace(path)
+    with replacing(path) as file:
+        torch.save(content, file)
 
 
 def _hardware(device: torch.device) -> str:

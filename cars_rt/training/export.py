@@ -12,7 +12,7 @@ import torch
 
 from cars_rt.engines.model import CARD_KEY
 from cars_rt.installation import pip_install
-from cars_rt.storage import refuse_missing_folder
+from cars_rt.storage import refuse_missing_folder, write_bytes
 from cars_rt.training.calibration import SEED as CALIBRATION_SEED
 from cars_rt.training.calibration import calibrate
 from cars_rt.training.checkpoint import load, load_weights
@@ -74,9 +74,7 @@ def export(
     }
     serialized = to_onnx(model, card)
     compare(serialized, model)
-    temporary = output.with_suffix(".tmp")
-    temporary.write_bytes(serialized)
-    temporary.replace(output)
+    write_bytes(output, serialized)
     return card
 
 

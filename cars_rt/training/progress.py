@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from cars_rt.storage import refuse_target, replacing
 from cars_rt.training.checkpoint import Entry, State
 from cars_rt.training.settings import TrainSettings
 
@@ -30,6 +31,7 @@ def reporter(
     task = bar.add_task(
         "", total=settings.steps, completed=state.step, name=settings.network, loss="-", r2="-"
     )
+    refuse_target(settings.out / LOG)
     with bar, (settings.out / LOG).open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(Entry._fields)
@@ -71,4 +73,5 @@ def plot(history: list[Entry], path: Path) -> None:
         other = axes.twinx()
         other.loglog(*zip(*measured, strict=True), "C1.-")
         other.set_ylabel("1 - median R2 of held-out spectra", color="C1")
-    figure.savefig(path, dpi=120)
+    with replacing(path, durable=False) as file:
+        figure.savefig(file, dpi=120, format="png")

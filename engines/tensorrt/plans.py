@@ -25,7 +25,7 @@ log = logging.getLogger("cars_rt.engines.tensorrt")
 
 CACHE = "CARS_RT_CACHE"  # environment: the folder, where the user's own one for caches does not suit
 SUFFIX = ".plan"
-WAIT_S = 600.0  # TensorRT builds the largest plans for some minutes
+WAIT_S = 300.0  # TensorRT builds the largest plans for some minutes
 MOST_BYTES = 2**31  # of a plan; the largest have some 100 MB
 ATTEMPTS = 10  # to make or read the secret, where other programs begin at the same moment
 PRIVATE = 0o600

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from cars_rt.storage import replacing
 from cars_rt.training.evaluation.comparison import Evaluation
 from cars_rt.training.evaluation.metrics import DECADES, Floats
 
@@ -41,12 +42,8 @@ def draw(evaluations: Sequence[Evaluation], path: Path) -> None:
 
 def save(figure: Figure, path: Path) -> None:
     """As PNG, beside the target and renamed when complete. Raises OSError."""
-    partial = path.with_name(f".{path.name}.partial.png")
-    try:
-        figure.savefig(partial, dpi=100)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as file:
+        figure.savefig(file, dpi=100, format="png")
 
 
 def _distribution(axes: Any, evaluations: Sequence[Evaluation]) -> None:
