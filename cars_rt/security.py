@@ -31,6 +31,7 @@ log = logging.getLogger("cars_rt.security")
 
 DOMAIN = b"cars-rt"
 CURVE_OVERHEAD = 64  # bytes by which encryption makes a message part longer, at most
+HANDSHAKE_MS = 10_000  # who has not said by then which protocol it speaks is cut off
 REREAD_S = 1.0  # folders of allowed keys are read again at most so often
 WINDOW_S = 10.0  # in so many seconds
 LINES = 5  # at most so many refusals are logged one by one; an attacker cannot fill the disk,
@@ -104,6 +105,7 @@ def refuse_old_peers(socket: zmq.Socket[bytes]) -> None:
     would reach the socket. It refuses them where a ZAP domain is set; without a ZAP handler nobody is asked.
     """
     socket.setsockopt(zmq.ZAP_DOMAIN, DOMAIN)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
 
 
 def secure_server(socket: zmq.Socket[bytes], address: str, access: Access) -> "Guard | None":

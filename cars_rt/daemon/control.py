@@ -24,6 +24,7 @@ __all__ = ["Answer", "Control"]
 
 log = logging.getLogger("cars_rt.daemon")
 
+OVERHEAD = 100  # bytes that a part takes on the wire beside its content, at most
 AT_ONCE = 16  # requests answered before the loop goes on
 Envelope: TypeAlias = list[bytes]
 
@@ -37,6 +38,7 @@ class Control:
 
     def __init__(self, address: str, security: Access = None, token: Path | None = None) -> None:
         """token: its file, which may be there already; None: this user's own for the address."""
+        self.taken = 0  # bytes of all requests
         self._strangers = 0  # requests without the token
         self._token: Token | None = None
         self._context = zmq.Context()  # its own, since a guard guards one socket to a context
@@ -62,7 +64,9 @@ class Control:
         """Answer what has come."""
         for _ in range(AT_ONCE):
             try:
-                *envelope, body = self.socket.recv_multipart(zmq.NOBLOCK)
+                parts = self.socket.recv_multipart(zmq.NOBLOCK)
+                self.taken += sum(map(len, parts)) + OVERHEAD * len(parts)
+                *envelope, body = parts
             except zmq.Again:
                 return
             except ValueError:

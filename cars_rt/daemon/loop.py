@@ -19,6 +19,7 @@ from cars_rt.daemon.compute import Compute
 from cars_rt.daemon.control import Control
 from cars_rt.daemon.dark import Dark
 from cars_rt.daemon.flight import FlightRecorder
+from cars_rt.daemon.inflow import Gate, Inflow
 from cars_rt.daemon.mishaps import Mishaps
 from cars_rt.daemon.picture import picture
 from cars_rt.daemon.pipeline import Pipeline
@@ -30,7 +31,7 @@ from cars_rt.engines import EngineError, ModelError
 from cars_rt.physics.axis import AxisError
 from cars_rt.physics.fitness import NAMES
 from cars_rt.protocol import DEVIATION, FLAGS, Closed, Event, Frame, Part, Reason, RunReader, Start
-from cars_rt.stream import RETRY_S, Publisher, Subscriber
+from cars_rt.stream import RETRY_S, UNREAD, Publisher, Subscriber, message_bytes
 
 log = logging.getLogger("cars_rt.daemon")
 
@@ -40,6 +41,10 @@ QUIET_S = 0.1  # a stop takes in what was already sent: until nothing came for s
 DRAIN_S = 2.0  # but not for longer than this
 STOP_S = 10.0  # how long a stop waits for subscribers that take nothing
 MOST_SAID = 64  # kinds of problems and unknown runs kept apart on a connection
+PART_BYTES = 100  # that a message part takes on the wire beside its content, at most
+DRIVER_BYTES = 64_000_000  # from a driver, beside the messages of its run that may wait unread
+SUBSCRIBER_BYTES = 16_000_000  # from all subscribers of a stream together: they only subscribe
+CONTROL_BYTES = 8_000_000  # of all requests that come at once
 CLOCK_NS = 1_000_000  # a time stamp so far ahead of our clock is worth a warning
 
 
@@ -116,6 +121,8 @@ class Daemon:
             for each in opened:
                 each.close()
             raise
+        self._bytes_in = 0  # of messages of the driver
+        self.inflow = Inflow(self._gates())
         self.pipeline = Pipeline(self.compute, self.publisher, self.preview, self.mishaps)
         control = [] if self.control is None else [(self.control.socket, int(zmq.POLLIN))]
         self._without_raw: list[tuple[Any, int]] = [(self.compute.socket, int(zmq.POLLIN)), *control]
@@ -133,6 +140,7 @@ class Daemon:
     def serve(self, on_tick: Callable[[], None] = lambda: None) -> list[Receipt]:
         """Work until `stop`; the receipts of all runs. Calls on_tick about every TICK_S."""
         linger: float | None = 0.0
+        self.inflow.start()
         try:
             self._warm_up(on_tick)
             wanted = self.settings.subscribers
@@ -148,6 +156,7 @@ class Daemon:
             linger = STOP_S
             return self.receipts
         finally:
+            self.inflow.close()
             self.compute.close()
             self.subscriber.close()
             if self.flight is not None:
@@ -216,8 +225,32 @@ class Daemon:
             with self.mishaps.contained("the flight recorder"):
                 self._note_output()
                 self.flight.tick()
+        for gate, count in self.inflow.cut.items():
+            self.totals.problems[f"cut off: {gate}"] = count
         with self.mishaps.contained("the status"):
             on_tick()
+
+    def _gates(self) -> list[Gate]:
+        """What is watched: how much may be on its way into each socket without being a message yet."""
+
+        def on_its_way() -> int:
+            run = self._raw
+            return DRIVER_BYTES + (0 if run is None else (UNREAD + 4) * message_bytes(run))
+
+        gates = [
+            Gate(
+                "the driver", _port(self.settings.listen), on_its_way, lambda: self._bytes_in, outgoing=True
+            ),
+            Gate("the results", _port(self.publisher.address), lambda: SUBSCRIBER_BYTES),
+        ]
+        if self.preview is not None:
+            address = self.preview.publisher.address
+            gates.append(Gate("the preview", _port(address), lambda: SUBSCRIBER_BYTES))
+        if (control := self.control) is not None:
+            gates.append(
+                Gate("control", _port(control.address), lambda: CONTROL_BYTES, lambda: control.taken)
+            )
+        return gates
 
     def _mark(self, phase: Phase) -> None:
         """The time since the last mark went to this phase."""
@@ -247,6 +280,7 @@ class Daemon:
             if not self._can_read or (parts := self.subscriber.receive()) is None:
                 return
             received = time.time_ns()
+            self._bytes_in += sum(map(len, parts)) + PART_BYTES * len(parts)
             for event in self.reader.read(parts):
                 if self.flight is not None:
                     try:
@@ -589,3 +623,9 @@ class Daemon:
             lost += before.lost + after.lost
         self._most_lost |= lost
         return self._most_lost
+
+
+def _port(address: str) -> int:
+    """The port of tcp://HOST:PORT; 0, which nobody has, of what has none."""
+    port = address.rpartition(":")[2]
+    return int(port) if port.isdecimal() else 0

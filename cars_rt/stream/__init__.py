@@ -16,7 +16,7 @@ from cars_rt.stream.sockets import (
     bind_control,
     connect_control,
 )
-from cars_rt.stream.subscriber import Subscriber
+from cars_rt.stream.subscriber import UNREAD, Subscriber
 
 __all__ = [
     "BUFFER_MB",
@@ -26,6 +26,7 @@ __all__ = [
     "RAW_ADDRESS",
     "RETRY_S",
     "STALL_S",
+    "UNREAD",
     "Overload",
     "Publisher",
     "StreamError",

@@ -1,0 +1,207 @@
+"""What flows into the sockets against what comes out of them: who sends without end is cut off.
+
+ZeroMQ bounds the bytes of a part and the number of messages, not the number of parts: a message that never
+ends is kept, part by part, until the memory is full. And each connection takes one of the descriptors that
+the process has. So a thread asks the kernel what each connection has received, and how many there are.
+Linux only; elsewhere nothing is watched.
+"""
+
+import ctypes
+import logging
+import os
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cars_rt import descriptors
+
+log = logging.getLogger("cars_rt.daemon")
+
+LOOK_S = 0.25  # between two looks, and
+REST = 20  # times as long as one took: where there are very many descriptors they are rarer
+MEGABYTE = 1_000_000
+RESERVE = 1 / 4  # of the descriptors is kept for the driver, for control, and for files
+BYTES_RECEIVED = 128  # where that is in the kernel's struct tcp_info, and the struct's size before it
+OPEN = Path("/proc/self/fd")
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One socket: its port, what was taken from it in all, and how much more than that may be on its way."""
+
+    name: str
+    port: int
+    budget: Callable[[], int]  # bytes
+    taken: Callable[[], int] = lambda: 0  # bytes, of all connections
+    outgoing: bool = False  # we connect to that port, nobody to us
+
+
+@dataclass(slots=True)
+class _Connection:
+    descriptor: int
+    since: float  # when it was first seen
+    received: int = 0  # bytes
+
+
+@dataclass(slots=True)
+class _Watched:
+    gate: Gate
+    taken: int
+    unfinished: int = 0  # bytes received and not taken, about
+    connections: dict[tuple[int, str], _Connection] = field(default_factory=dict)
+
+
+class Inflow:
+    """Watches the gates in a thread from start to close; `cut` counts connections that were cut, by gate."""
+
+    def __init__(self, gates: Iterable[Gate]) -> None:
+        self.cut: dict[str, int] = {}
+        self.descriptors_short = False
+        self._watched = [_Watched(gate, gate.taken()) for gate in gates]
+        self._stop = threading.Event()
+        self._trim = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Watch from now on, where that is possible."""
+        if sys.platform == "linux" and OPEN.is_dir():
+            self._thread = threading.Thread(target=self._run, name="inflow", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Watch no more."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        rest = LOOK_S
+        while not self._stop.wait(rest):
+            begin = time.monotonic()
+            try:
+                self.look()
+            except Exception:  # whatever it is, the next look may succeed
+                log.debug("the watch over connections failed", exc_info=True)
+            rest = max(LOOK_S, REST * (time.monotonic() - begin))
+
+    def look(self) -> None:
+        """Compare what came with what was taken, and cut off who is beyond all measure."""
+        if self._trim:
+            self._trim = False
+            _give_memory_back()
+        self._read()
+        for watched in self._watched:
+            self._judge(watched)
+        self._spare_descriptors()
+
+    def _read(self) -> None:
+        """What each connection has received until now."""
+        now, seen = time.monotonic(), [dict[tuple[int, str], _Connection]() for _ in self._watched]
+        incoming = {each.gate.port: n for n, each in enumerate(self._watched) if not each.gate.outgoing}
+        outgoing = {each.gate.port: n for n, each in enumerate(self._watched) if each.gate.outgoing}
+        for descriptor in _descriptors():
+            found = _look_at(descriptor)
+            if found is None:
+                continue
+            here, peer_port, peer, received = found
+            number = incoming.get(here, outgoing.get(peer_port))
+            if number is None:
+                continue
+            watched = self._watched[number]
+            key = descriptor, peer
+            connection = watched.connections.get(key) or _Connection(descriptor, now)
+            watched.unfinished += max(received - connection.received, 0)
+            connection.received = received
+            seen[number][key] = connection
+        for watched, connections in zip(self._watched, seen, strict=True):
+            watched.connections = connections
+
+    def _judge(self, watched: _Watched) -> None:
+        taken = watched.gate.taken()
+        there = sum(each.received for each in watched.connections.values())
+        # What was taken more than was seen to come is no credit, and what has gone holds nothing any more.
+        watched.unfinished = min(max(watched.unfinished - (taken - watched.taken), 0), there)
+        watched.taken = taken
+        budget = watched.gate.budget()
+        if watched.unfinished <= budget:
+            return
+        largest = sorted(watched.connections.values(), key=lambda each: each.received, reverse=True)
+        for connection in largest:
+            if watched.unfinished <= budget / 2:
+                break
+            sent = f"{connection.received / MEGABYTE:.0f} MB"
+            self._cut_off(watched, connection, f"it sends messages that do not end ({sent} until now)")
+            watched.unfinished -= connection.received
+        self._trim = True
+
+    def _spare_descriptors(self) -> None:
+        """Keep some for those who are needed: cut off who came last where most are."""
+        limit, used = descriptors.limit(), descriptors.used()
+        self.descriptors_short = used > limit * (1 - RESERVE)
+        if not self.descriptors_short:
+            return
+        incoming = [each for each in self._watched if not each.gate.outgoing and each.connections]
+        if not incoming:
+            return
+        crowded = max(incoming, key=lambda each: len(each.connections))
+        newest = sorted(crowded.connections.values(), key=lambda each: each.since, reverse=True)
+        for connection in newest[: int(used - limit * (1 - 2 * RESERVE))]:
+            self._cut_off(crowded, connection, f"all but {limit - used} of {limit} descriptors are taken")
+
+    def _cut_off(self, watched: _Watched, connection: _Connection, why: str) -> None:
+        name = watched.gate.name
+        # Only its own two directions: the descriptor stays ZeroMQ's, which closes it.
+        with suppress(OSError):
+            borrowed = _borrowed(connection.descriptor)
+            try:
+                borrowed.shutdown(socket.SHUT_RDWR)
+            finally:
+                borrowed.detach()
+        self.cut[name] = count = self.cut.get(name, 0) + 1
+        log.log(logging.WARNING if count == 1 else logging.DEBUG,
+                "a connection to %s is cut off: %s; more are counted", name, why)  # fmt: skip
+
+
+def _descriptors() -> list[int]:
+    try:
+        return [int(name) for name in os.listdir(OPEN)]  # noqa: PTH208 - names, of which there may be many
+    except OSError:  # no descriptor is left to read the folder: go through the numbers
+        return list(range(3, descriptors.limit()))
+
+
+def _borrowed(descriptor: int) -> socket.socket:
+    """As a Python socket, to be detached again. The family is wide enough for both of IP."""
+    return socket.socket(socket.AF_INET6, socket.SOCK_STREAM, 0, fileno=descriptor)
+
+
+def _look_at(descriptor: int) -> tuple[int, int, str, int] | None:
+    """Own port, the other end's port and name, bytes received; None if it is no connection on TCP."""
+    if sys.platform != "linux":
+        return None
+    try:
+        borrowed = _borrowed(descriptor)
+    except OSError:
+        return None
+    try:
+        here, peer = borrowed.getsockname(), borrowed.getpeername()
+        about = borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, BYTES_RECEIVED + 8)
+    except OSError:
+        return None
+    finally:
+        borrowed.detach()
+    if not isinstance(here, tuple) or len(about) < BYTES_RECEIVED + 8:
+        return None
+    (received,) = struct.unpack_from("=Q", about, BYTES_RECEIVED)
+    return here[1], peer[1], f"{peer[0]}:{peer[1]}", received
+
+
+def _give_memory_back() -> None:
+    """What was freed lies in the C library, in pieces, until somebody asks for it."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
