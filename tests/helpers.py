@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -10,7 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +59,8 @@ def wait_until(condition: Callable[[], object], timeout_s: float = PATIENCE_S) -
     """Return once the condition holds; fail if it does not in time."""
     deadline = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"the condition did not come true in time\n{Command.all_now()}")
         time.sleep(0.005)
 
 
@@ -109,7 +111,7 @@ class Collected:
         """Receive until the condition holds for what came."""
         deadline = time.monotonic() + timeout_s
         while not condition(self):
-            assert time.monotonic() < deadline, f"only {len(self.events)} events came"
+            assert time.monotonic() < deadline, f"only {len(self.events)} events came\n{Command.all_now()}"
             if parts := self.subscriber.receive(0.1):
                 self.events += self.reader.read(parts)
         return self
@@ -215,6 +217,8 @@ ENVIRONMENT = {
 class Command:
     """`cars-rt ...`, or another module, as a process of its own; killed at the end if it still runs."""
 
+    alive: ClassVar[list["Command"]] = []  # and not left yet
+
     def __init__(self, *arguments: object, module: str = "cars_rt", **environment: str) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", module, *map(str, arguments)],
@@ -228,6 +232,26 @@ class Command:
         self.said = ""
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
+        self.alive.append(self)
+
+    def now(self) -> str:
+        """Whether it still runs, where its threads are, and what it said last."""
+        code = self.process.poll()
+        name = " ".join(map(str, self.process.args[2:5]))
+        if code is None and hasattr(signal, "SIGUSR1"):
+            said = len(self.said)
+            self.process.send_signal(signal.SIGUSR1)
+            deadline = time.monotonic() + 5  # its stacks are written by the signal's handler
+            while len(self.said) == said and self.process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.01)
+            time.sleep(0.1)
+        said_last = "\n".join(self.said.splitlines()[-60:])
+        return f"-- {name}: {'runs' if code is None else f'ended with {code}'}\n{said_last}"
+
+    @classmethod
+    def all_now(cls) -> str:
+        """`now` of every program that was started and not left."""
+        return "\n".join(each.now() for each in cls.alive)
 
     def _read(self) -> None:
         assert self.process.stderr is not None
@@ -241,7 +265,10 @@ class Command:
 
     def end(self, timeout_s: float = PATIENCE_S) -> int:
         """Wait for its exit code."""
-        code = self.process.wait(timeout_s)
+        try:
+            code = self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it does not end\n{self.all_now()}") from None
         self._reader.join(timeout_s)
         return code
 
@@ -249,6 +276,7 @@ class Command:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.alive.remove(self)
         with suppress(ProcessLookupError):
             self.process.kill()
         self.process.wait()

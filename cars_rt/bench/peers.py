@@ -18,6 +18,7 @@ import numpy as np
 import zmq
 from numpy.typing import NDArray
 
+from cars_rt.crash import speak_when_killed
 from cars_rt.protocol import End, Reason, Start, encode
 from cars_rt.security import refuse_old_peers
 from cars_rt.stream import Subscriber
@@ -216,4 +217,5 @@ def _end_with_parent() -> None:
 ROLES: dict[str, Callable[..., None]] = {"send": send, "receive": receive, "bare": bare}
 
 if __name__ == "__main__":
+    speak_when_killed()
     ROLES[sys.argv[1]](*sys.argv[2:])

@@ -26,11 +26,13 @@ from cars_rt.cli import (  # noqa: F401 - registers the commands
     train,
 )
 from cars_rt.cli.app import app, errors_in_one_line
+from cars_rt.crash import speak_when_killed
 
 __all__ = ["app", "main"]
 
 
 def main() -> None:
     """Entry point of `cars-rt`."""
+    speak_when_killed()
     with errors_in_one_line():
         app.meta(exit_on_error=False, print_error=False)

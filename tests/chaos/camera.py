@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cars_rt.crash import speak_when_killed
 from cars_rt.drivers import Acquisition, Instrument
 from cars_rt.drivers.base import DriveSettings, drive, paced
 from cars_rt.stream import Publisher
@@ -65,6 +66,7 @@ class Camera(Instrument):
 
 
 def main() -> None:
+    speak_when_killed()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--publish", required=True)
     parser.add_argument("--truth", type=Path, required=True)

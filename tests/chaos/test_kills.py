@@ -70,8 +70,11 @@ class Measurement:
         self.killed.append((time.time_ns(), name))
 
     def goes_on(self, name: str) -> None:
-        """Wait until the program that was started last does its work."""
-        program = self.programs[name]
+        """Wait until the program that was started last does its work.
+
+        What the one before had sent may still be on its way: only what was stamped since counts.
+        """
+        program, since = self.programs[name], self.killed[-1][0]
 
         def works() -> bool:
             assert program.process.poll() is None, f"the {name} ended:\n{program.said}"
@@ -81,8 +84,15 @@ class Measurement:
             wait_until(works)
         else:
             tap = self.results if name == "daemon" else self.counts
-            came = tap.spectra
-            tap.until(lambda tap: tap.spectra > came)
+            stamp = "time_out_ns" if name == "daemon" else "time_ns"
+            seen = len(tap.messages)
+            tap.until(
+                lambda tap: (
+                    any(each.kind == "frame" and each.header[stamp] > since for each in tap.messages[seen:])
+                    or program.process.poll() is not None
+                )
+            )
+            assert program.process.poll() is None, f"the {name} ended:\n{program.said}"
 
     def end(self) -> list[dict[str, Any]]:
         """Ask all of them to end, in the order of the stream; the daemon's totals."""

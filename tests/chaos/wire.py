@@ -9,6 +9,7 @@ from typing import Any, Self
 import msgpack
 import numpy as np
 import zmq
+from helpers import Command
 
 from chaos.camera import checksum
 
@@ -89,7 +90,9 @@ class Tap:
         deadline = time.monotonic() + timeout_s
         while not condition(self):
             assert self._thread.is_alive(), "the tap met a message that it cannot read"
-            assert time.monotonic() < deadline, f"only {len(self.messages)} messages came"
+            assert time.monotonic() < deadline, (
+                f"only {len(self.messages)} messages came\n{Command.all_now()}"
+            )
             time.sleep(0.005)
         return self
 
