@@ -1,8 +1,10 @@
-"""Print where each new spectrum is strongest."""
+"""Print where each new spectrum is strongest, until Ctrl-C."""
+
+from contextlib import suppress
 
 import cars_rt
 
-with cars_rt.connect("tcp://127.0.0.1:5556") as stream:
+with suppress(KeyboardInterrupt), cars_rt.connect("tcp://127.0.0.1:5556") as stream:
     for run in stream:
         print(f"run {run.run} from {run.source}, by {run.model['name']}")
         for frame in run:

@@ -5,6 +5,8 @@ import sys
 
 import h5py
 
+if len(sys.argv) != 2:
+    sys.exit("python read_flight.py flight.h5")
 with h5py.File(sys.argv[1]) as file:
     about = file["flight"].attrs
     print(f"{about['reason']}: {about['text']}")

@@ -4,6 +4,8 @@ import sys
 
 import h5py
 
+if len(sys.argv) != 2:
+    sys.exit("python read_recording.py scan.h5")
 with h5py.File(sys.argv[1]) as file:
     raman = file["raman"]
     print(file.attrs["source"], "complete" if file.attrs["complete"] else "incomplete")
