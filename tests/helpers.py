@@ -219,9 +219,13 @@ class Command:
 
     alive: ClassVar[list["Command"]] = []  # and not left yet
 
-    def __init__(self, *arguments: object, module: str = "cars_rt", **environment: str) -> None:
+    def __init__(self, *arguments: object, module: str | Path = "cars_rt", **environment: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", module, *map(str, arguments)],
+            [
+                sys.executable,
+                *(["-m", module] if isinstance(module, str) else [module]),
+                *map(str, arguments),
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

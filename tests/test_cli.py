@@ -13,6 +13,8 @@ from cars_rt.cli import app
 from cars_rt.cli.config import ConfigError, check_environment
 from cars_rt.console import STOP_WITH_STDIN
 from cars_rt.demo.processes import free_addresses
+from cars_rt.engines import AUTO, ENGINES, guide, shipped_models
+from cars_rt.engines.model import CLASSICAL
 from cars_rt.engines.tensorrt.plans import CACHE
 
 
@@ -68,6 +70,14 @@ def test_help_of_a_command_lists_its_flags(command: str, flags: list[str]) -> No
 def test_a_mistyped_command_is_told_with_the_one_that_was_meant(typed: str, said: str) -> None:
     code, _, error = cars_rt(*typed.split())
     assert code == 2 and said in error and error.count("\n") == 1
+
+
+def test_help_of_run_lists_models_and_engines_with_a_line_each() -> None:
+    assert set(guide.MODELS) == {*shipped_models(), *CLASSICAL}
+    assert next(iter(guide.ENGINES)) == AUTO and set(guide.ENGINES) == {AUTO, *ENGINES}
+    _, out, _ = cars_rt("run", "--help")
+    for name, about in (guide.MODELS | guide.ENGINES).items():
+        assert f" {name}: {about}" in out, out
 
 
 def test_version_is_the_installed_one() -> None:

@@ -1,5 +1,6 @@
 """The demo: three real processes that end together, whatever happens."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -8,6 +9,8 @@ from pathlib import Path
 import h5py
 import pytest
 from helpers import Command, summary, wait_until
+
+from cars_rt.demo.pace import Pace
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="looks for processes with ps")
 
@@ -34,6 +37,7 @@ def test_demo_loses_nothing_and_leaves_its_files(tmp_path: Path) -> None:
     with demo(tmp_path, "--seconds", 4) as command:
         assert command.end(120) == 0, output_of(command)
         said = output_of(command)
+    assert "starting the driver, the daemon and the recorder" in said and f"of {34 * 34} spectra, " in said
     assert "nothing was lost" in said and "agreement with the simulator's truth" in said
     (driver,), (daemon,), (recorder,) = (
         summary(tmp_path / f"{name}.json") for name in ("driver", "daemon", "recorder")
@@ -47,6 +51,23 @@ def test_demo_loses_nothing_and_leaves_its_files(tmp_path: Path) -> None:
     png = (tmp_path / "demo.png").read_bytes()
     assert png.startswith(b"\x89PNG") and png.rstrip().endswith(b"IEND\xaeB`\x82")
     assert not running(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("measured_s", "came_s", "said"),
+    [
+        (10.0, 10.01, None),
+        (10.0, 19.0, "1000/s were measured, 526/s came out, the last one 9.0 s late; .* --rate 370$"),
+        (20.0, 20.1, "500/s were measured, 498/s came out, the last one 0.1 s late; .* --rate 350$"),
+    ],
+)
+def test_computer_that_does_not_keep_up_is_told(measured_s: float, came_s: float, said: str | None) -> None:
+    pace = Pace()
+    for number in range(10_001):
+        pace.add(1, int(measured_s * number * 1e5), int(came_s * number * 1e5) + 1)
+    verdict = pace.verdict(1000)
+    assert verdict is None if said is None else re.search(said, str(verdict))
+    assert Pace().verdict(1000) is None and pace.verdict(0) is None
 
 
 def test_demo_reports_a_daemon_that_cannot_compute(tmp_path: Path) -> None:

@@ -1,13 +1,28 @@
 """Drivers: what every one shares, the simulator, and the replay of files."""
 
+import signal
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
-from helpers import AXIS, LOCAL, MEASURED, PATIENCE_S, Camera, Collected, spectra_of, summary, wait_until
+from helpers import (
+    AXIS,
+    LOCAL,
+    MEASURED,
+    PATIENCE_S,
+    Camera,
+    Collected,
+    Command,
+    spectra_of,
+    summary,
+    wait_until,
+)
 from numpy.typing import NDArray
 
 from cars_rt.console import write_summary
@@ -279,6 +294,33 @@ def test_overload_block_loses_nothing() -> None:
         collected.ends()
         thread.join(PATIENCE_S)
     assert ended[0].produced == ended[0].sent == collected.spectra == 1500
+
+
+# -- a driver of one's own -----------------------------------------------------------------------------
+
+
+@contextmanager
+def my_camera() -> Iterator[tuple[Command, str]]:
+    """The example as a process that waits for its subscriber, and its address."""
+    program = Path(__file__).parents[1] / "docs" / "examples" / "my_camera.py"
+    with Command("--publish", LOCAL, "--settle-s", 0, module=program) as camera:
+        camera.wait_for("waiting for 1 subscriber")
+        yield camera, camera.said.partition("publishing at ")[2].split()[0]
+
+
+def test_own_camera_says_what_it_does_and_makes_its_run() -> None:
+    with my_camera() as (camera, address), Collected(address, "raw") as collected:
+        collected.ends()
+        assert camera.end() == 0
+    assert collected.spectra == 1000 and "complete: 1000 spectra sent; lost: none" in camera.said
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends the signal of Ctrl-C")
+def test_own_camera_ends_at_ctrl_c_without_a_traceback() -> None:
+    with my_camera() as (camera, _):
+        camera.process.send_signal(signal.SIGINT)
+        assert camera.end() == 0
+    assert "nothing was measured" in camera.said and "Traceback" not in camera.said
 
 
 # -- the simulator ------------------------------------------------------------------------------------

@@ -17,13 +17,15 @@ import pytest
 from helpers import PATIENCE_S, Collected, Command, Published, a_snapshot, spectra_of, wait_until
 
 from cars_rt.daemon import http as served
+from cars_rt.daemon.another import another, says
 from cars_rt.daemon.board import StatusBoard
 from cars_rt.daemon.http import MAX_CONNECTIONS, MAX_HEAD_BYTES, HttpServer
 from cars_rt.daemon.notify import Notifier
 from cars_rt.daemon.outside import Outside
+from cars_rt.daemon.settings import DaemonSettings
 from cars_rt.daemon.snapshot import State
 from cars_rt.demo.processes import free_addresses
-from cars_rt.stream import StreamError
+from cars_rt.stream import AddressInUseError, Publisher, StreamError
 
 HERE = "127.0.0.1:0"  # the system chooses a free port
 
@@ -444,3 +446,21 @@ def test_a_daemon_whose_http_port_is_taken_says_so_and_ends() -> None:
         assert daemon.end() == 1
         assert f"cannot serve HTTP at {taken.address}: another program already uses it" in daemon.said
         assert len(daemon.said.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("taken", ["http", "publish"])
+def test_second_daemon_says_that_another_one_is_there(taken: str) -> None:
+    with HttpServer(HERE) as first, Published("raman") as there:
+        board = StatusBoard(a_snapshot(publish=there.address, uptime_s=7.0))
+        first.start(board)
+        addresses = {"publish": there.address} if taken == "publish" else {}
+        with pytest.raises(AddressInUseError):
+            HttpServer(first.address) if taken == "http" else Publisher(there.address, "raman")
+        said = another(DaemonSettings(http=first.address, **addresses))
+    assert said is not None and said.startswith("a daemon runs here already, idle, up 7 s")
+    assert there.address in said
+
+
+def test_what_is_no_daemon_is_not_taken_for_one() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        assert says(f"127.0.0.1:{silent.getsockname()[1]}") is None

@@ -6,13 +6,14 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from cars_rt.cli.app import Logs, Summary, app
-from cars_rt.console import Logging, StatusLine, log, start_logging, stopping, write_summary
+from cars_rt.console import Logging, StatusLine, fail, log, start_logging, stopping, write_summary
 from cars_rt.daemon.settings import DaemonSettings
+from cars_rt.engines.guide import listing
 
 SWITCH_S = 0.0005
 
 
-@app.command
+@app.command(help_epilogue=listing())
 def run(
     *,
     settings: Annotated[DaemonSettings, Parameter(name="*")] = DaemonSettings(),
@@ -26,27 +27,37 @@ def run(
 
     Example: cars-rt run --listen tcp://127.0.0.1:5555 --publish tcp://127.0.0.1:5556 --model cnn
     """
+    from cars_rt.daemon.another import another
     from cars_rt.daemon.loop import Daemon
     from cars_rt.daemon.outside import Outside
     from cars_rt.daemon.status import Status
+    from cars_rt.stream import AddressInUseError
 
     start_logging(logs)
     # Threads that compile a model must not keep the interpreter for 5 ms at a time, as they may by default.
     sys.setswitchinterval(SWITCH_S)
-    with Outside(settings.http) as outside:
-        daemon = Daemon(settings)
-        card = daemon.compute.model.card
-        log.info("listening to %s, publishing at %s", settings.listen, daemon.publisher.address)
-        log.info("model %s %s: %s", card.name, card.version, card.description or "its card says no more")
-        if outside.http is not None:
-            log.info("metrics, health and status at http://%s", outside.http.address)
-        status = Status()
-        with StatusLine() as line, stopping(daemon.stop):
+    try:
+        with Outside(settings.http) as outside:
+            daemon = Daemon(settings)
+            card = daemon.compute.model.card
+            log.info("listening to %s, publishing at %s", settings.listen, daemon.publisher.address)
+            log.info("model %s %s: %s", card.name, card.version, card.description or "its card says no more")
+            if outside.http is not None:
+                log.info("metrics, health and status at http://%s", outside.http.address)
+            status = Status()
+            with StatusLine() as line, stopping(daemon.stop):
 
-            def tick() -> None:
-                snapshot = daemon.snapshot()
-                outside.post(snapshot)
-                line.show(lambda: status.describe(snapshot))
+                def tick() -> None:
+                    snapshot = daemon.snapshot()
+                    outside.post(snapshot)
+                    line.show(lambda: status.describe(snapshot))
 
-            receipts = daemon.serve(tick)
+                receipts = daemon.serve(tick)
+    except AddressInUseError as error:
+        if there := another(settings):
+            fail(
+                f"{there}; `cars-rt ctl stop` ends it. A second one beside it needs other ports: --publish, "
+                f"--preview, --control and --http ({str(error).partition(': another')[0]})"
+            )
+        raise
     write_summary(summary, receipts)

@@ -24,7 +24,7 @@ from cars_rt.daemon.board import StatusBoard
 from cars_rt.daemon.metrics import CONTENT_TYPE, exposition
 from cars_rt.daemon.page import POLICY, page
 from cars_rt.daemon.plain import plain
-from cars_rt.stream import StreamError
+from cars_rt.stream import AddressInUseError, StreamError
 
 log = logging.getLogger("cars_rt.daemon")
 
@@ -50,7 +50,8 @@ class HttpServer:
             family, *_, target = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             self._server = _Server(family, target, host)
         except OSError as error:
-            raise StreamError(_cannot_serve(address, error)) from None
+            kind = AddressInUseError if error.errno == errno.EADDRINUSE else StreamError
+            raise kind(_cannot_serve(address, error)) from None
         bound_host, self.port = self._server.socket.getsockname()[:2]
         shown = f"[{bound_host}]" if ":" in bound_host else bound_host
         self.address = f"{shown}:{self.port}"

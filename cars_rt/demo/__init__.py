@@ -22,6 +22,7 @@ from cars_rt.storage import StorageError, make_folder
 
 TRUTH_EVERY = 8  # the truth of so many spectra is plenty for a median, and an eighth of the disk
 REFRESH_S = 0.5
+SAY_S = 5.0  # between two lines where there is no terminal to draw on
 START_S = 60.0  # the first spectrum must have come by then, on a slow computer, too
 END_S = 30.0  # and everything must have ended so long after the last one
 
@@ -39,7 +40,7 @@ def demo(*, seconds: float | None, rate: float, block: int, output: Path, engine
     try:
         make_folder(output)
         display = _measure(programs, min(side, 2048), rate, block, output, engine)
-        return _report(output, display)
+        return _report(output, display, rate)
     except DemoError as error:
         out.print(str(error), style="red")
         return EXIT_ERROR
@@ -91,7 +92,7 @@ def _measure(
         control,
     )
     driver = program(
-        "driver", "drive", "simulator", "--publish", raw, "--subscribers", "2",
+        "driver", "drive", "simulator", "--publish", raw, "--subscribers", "2", "--settle-s", "0",
         "--rate", str(rate), "--scan", f"{side}x{side}", "--block", str(block),
         "--truth", str(output / "truth.h5"), "--truth-every", str(TRUTH_EVERY),
     )  # fmt: skip
@@ -111,7 +112,7 @@ def _measure(
 
 def _watch(source: Source, display: Display, programs: list[Program], title: str) -> None:
     """Show the results until the run is over. Raises DemoError if a process dies or nothing comes."""
-    rate, begin, shown = Rate(), time.monotonic(), 0.0
+    rate, begin, shown, said = Rate(), time.monotonic(), 0.0, -math.inf
     out.print(f"Scanning {title}; Ctrl-C ends the scan and keeps what was measured.")
     state = "starting the driver, the daemon and the recorder"
     with Live(console=out, auto_refresh=False, transient=True) as live:
@@ -133,14 +134,17 @@ def _watch(source: Source, display: Display, programs: list[Program], title: str
                 program.check()
             if out.is_terminal:
                 live.update(display.render(rate.read(display.spectra), state), refresh=True)
+            elif now - said >= SAY_S:
+                said = now
+                out.print(display.describe(rate.read(display.spectra)) or state)
             if now - source.quiet_since > START_S:
                 raise DemoError(f"no spectrum came for {now - max(begin, source.quiet_since):.0f} s")
             if display.total is None and not programs[-1].running:
-                said = "\n".join(program.tail() for program in programs if program.name == "daemon")
-                raise DemoError(f"the scan ended before any result came; the daemon said:\n{said}")
+                last = "\n".join(program.tail() for program in programs if program.name == "daemon")
+                raise DemoError(f"the scan ended before any result came; the daemon said:\n{last}")
 
 
-def _report(output: Path, display: Display) -> int:
+def _report(output: Path, display: Display, rate: float) -> int:
     """Print the totals, draw the picture; the exit code says whether anything was lost."""
     driver, daemon, recorder = (
         json.loads((output / f"{name}.json").read_text(encoding="utf-8"))[0]
@@ -173,6 +177,8 @@ def _report(output: Path, display: Display) -> int:
     out.print(f"recording: {recording}  truth: {truth}")
     drawn = picture(recording, truth, image)
     out.print(f"picture: {image}" if drawn else f"no picture; for one: {install_extra('demo')}")
+    if slow := display.pace.verdict(rate):
+        out.print(slow, style="yellow")
     out.print("nothing was lost" if complete else "not complete: see the table", style="bold")
     return 0 if complete else EXIT_INCOMPLETE
 

@@ -9,6 +9,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from cars_rt.demo.pace import Pace
 from cars_rt.latency import Latencies
 from cars_rt.physics.fitness import named, shares
 from cars_rt.protocol import Frame, Start
@@ -27,6 +28,7 @@ class Display:
         self.spectra = 0
         self.flagged: Counter[str] = Counter()  # spectra that have a flag, by its name
         self.total: int | None = None
+        self.pace = Pace()
         self.image: NDArray[np.float32] | None = None  # (rows, columns), NaN where not scanned yet
         self._band: slice | None = None
 
@@ -42,11 +44,21 @@ class Display:
         """A block of results arrived."""
         self.latencies.add((now_ns - frame.time_ns) / 1e6)
         self.spectra += len(frame.block)
+        self.pace.add(len(frame.block), frame.time_ns, now_ns)
         if frame.flags is not None and frame.flags.any():
             self.flagged.update(named(frame.flags))
         if self.image is not None:
             band = frame.raman[:, self._band].mean(axis=1)
             self.image.reshape(-1)[frame.index : frame.index + len(band)] = band
+
+    def describe(self, rate: float) -> str | None:
+        """The numbers in one line, where no picture can be drawn; None before the first spectrum."""
+        if not self.spectra:
+            return None
+        return (
+            f"{self.spectra} of {self.total or '?'} spectra, {rate:.0f}/s, "
+            f"latency median {self.latencies.percentile(50):.1f} ms"
+        )
 
     def render(self, rate: float, state: str) -> RenderableType:
         """The picture and the numbers."""

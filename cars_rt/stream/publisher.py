@@ -115,7 +115,7 @@ class Publisher:
             self.socket.bind(address)
         except zmq.ZMQError as error:
             self.close(0)
-            raise StreamError(cannot_bind(address, error)) from None
+            raise cannot_bind(address, error) from None
         except (KeysError, StreamError):
             self.close(0)
             raise

@@ -42,6 +42,10 @@ class StreamError(CarsRtError, RuntimeError):
     """A socket that cannot be opened, with the reason and the remedy in one sentence."""
 
 
+class AddressInUseError(StreamError):
+    """Another program has the address."""
+
+
 def configure(socket: zmq.Socket[bytes]) -> None:
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_PAYLOAD_BYTES)  # refused before it is allocated
@@ -69,7 +73,7 @@ def bind_control(
             guard.close()
         socket.close(0)
         if isinstance(error, zmq.ZMQError):
-            raise StreamError(cannot_bind(address, error)) from None
+            raise cannot_bind(address, error) from None
         raise
     return socket, guard
 
@@ -94,9 +98,12 @@ def connect_control(
     return socket, monitor
 
 
-def cannot_bind(address: str, error: zmq.ZMQError) -> str:
+def cannot_bind(address: str, error: zmq.ZMQError) -> StreamError:
+    """What to raise where an address cannot be bound."""
+    kind = StreamError
     match error.errno:
         case zmq.EADDRINUSE:
+            kind = AddressInUseError
             reason = "another program already uses it; stop that one or choose another port"
         case zmq.EADDRNOTAVAIL | errno.ENODEV:
             reason = "this computer has no such address; 127.0.0.1 always works"
@@ -104,7 +111,7 @@ def cannot_bind(address: str, error: zmq.ZMQError) -> str:
             reason = "the system does not allow it; choose a port above 1023"
         case _:
             reason = str(error)
-    return f"cannot publish at {address}: {reason}"
+    return kind(f"cannot publish at {address}: {reason}")
 
 
 def prepare_to_bind(socket: zmq.Socket[bytes], address: str) -> str:

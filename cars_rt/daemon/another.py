@@ -1,0 +1,36 @@
+"""Whether another daemon has the ports, for the one that finds them taken."""
+
+import http.client
+import json
+from contextlib import suppress
+
+from cars_rt.address import ANY, Address, AddressError
+from cars_rt.daemon.settings import OFF, DaemonSettings
+
+PATIENCE_S = 1.0
+
+
+def another(settings: DaemonSettings) -> str | None:
+    """What another daemon at --http or its default says of itself, in a phrase; None if none answers."""
+    found = (says(http) for http in dict.fromkeys((settings.http, DaemonSettings.http)) if http != OFF)
+    return next(filter(None, found), None)
+
+
+def says(http_address: str) -> str | None:
+    """What a daemon at this HOST:PORT says of itself; None if there is none."""
+    with suppress(OSError, ValueError, http.client.HTTPException, AddressError, KeyError, TypeError):
+        address = Address.to_serve(http_address)
+        host = "127.0.0.1" if address.host == ANY else address.host
+        connection = http.client.HTTPConnection(host, address.port, timeout=PATIENCE_S)
+        try:
+            connection.request("GET", "/status")
+            reply = connection.getresponse()
+            said = json.loads(reply.read(1_000_000))
+        finally:
+            connection.close()
+        if (reply.getheader("Server") or "").startswith("cars-rt"):
+            return (
+                f"a daemon runs here already, {said['state']}, up {said['uptime_s']:.0f} s, "
+                f"listening to {said['listen']}, publishing at {said['publish']}"
+            )
+    return None
