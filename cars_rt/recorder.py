@@ -32,7 +32,7 @@ BUSY = 64  # events of one look after which there is no nap
 OTHER_S = 30.0  # how long a stream may begin after the other one of the run has ended
 MOST_WAITING = 32  # recordings that wait for their other stream; each holds files open
 QUIET_S = 0.2  # a stop takes in what is already on its way, until nothing came for so long,
-STOP_S = 0.5  # but for no longer than this, however fast it comes
+STOP_S = 0.3  # but for no longer than this, however fast it comes
 LOW_BYTES = 32 * 2**20  # left on the disk when a recording ends for want of room: closing takes some
 MOST_KEPT = 10_000  # runs that are remembered one by one
 

@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -242,3 +243,24 @@ def test_errors_say_path_and_reason_once(tmp_path: Path) -> None:
         refused.value.errno == errno.EISDIR
         and refused.value.strerror == "is a folder, where a file is needed"
     )
+
+
+WRITES = re.compile(
+    r"\.write_(text|bytes)\(|h5py\.File\([^)]*\"[wa]\"|\bopen\([^)]*\"[wax]b?\+?\"|np\.save|savefig\("
+)
+#: Those that write to a file that somebody else opened in the one way, and the logs that grow with a program.
+ALLOWED = {
+    "bench/report.py", "bench/engine_report.py", "demo/report.py", "training/evaluation/pictures.py",
+    "daemon/dark.py", "results.py", "training/progress.py", "demo/processes.py", "rehearsal.py",
+}  # fmt: skip
+
+
+def test_whole_files_are_written_in_one_way() -> None:
+    root = Path(__file__).parents[1]
+    for folder in ("cars_rt", "drivers", "engines"):
+        for path in (root / folder).rglob("*.py"):
+            name = path.relative_to(root / folder).as_posix()
+            if not name.startswith("storage/") and WRITES.search(text := path.read_text(encoding="utf-8")):
+                assert name in ALLOWED and (
+                    "replacing" in text or "refuse_target" in text or "BytesIO" in text
+                ), path

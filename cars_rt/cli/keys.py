@@ -5,6 +5,7 @@ from pathlib import Path
 from cyclopts import App
 
 from cars_rt.cli.app import app
+from cars_rt.printable import printable
 
 keys = App(name="keys", help="Make and show key pairs, by which programs know each other.")
 app.command(keys)
@@ -29,8 +30,8 @@ def new(name: str, *, folder: Path | None = None, overwrite: bool = False) -> No
 
     pair = create(name, folder, overwrite=overwrite)
     public = pair.public.path
-    print(f"secret key   {public.with_name(f'{name}{SECRET}')}")
-    print(f"public key   {public}")
+    print(f"secret key   {printable(public.with_name(f'{name}{SECRET}'))}")
+    print(f"public key   {printable(public)}")
     print(f"fingerprint  {pair.public.fingerprint}")
 
 
@@ -46,6 +47,6 @@ def show(file: Path) -> None:
     from cars_rt.keys import read_public
 
     public = read_public(file, or_pair=True)
-    print(f"name         {public.name}")
+    print(f"name         {printable(public.name)}")
     print(f"public key   {public.z85.decode()}")
     print(f"fingerprint  {public.fingerprint}")

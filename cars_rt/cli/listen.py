@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from cars_rt.cli.app import Logs, app
 from cars_rt.console import EXIT_INCOMPLETE, Logging, fail, start_logging, stopping
 from cars_rt.listener import ListenSettings
+from cars_rt.printable import printable
 from cars_rt.stream import RAW_ADDRESS
 
 
@@ -35,7 +36,7 @@ def listen(
     start_logging(logs)
     listener = Listener(address, settings)
     with stopping(listener.stop):
-        judge = listener.listen(lambda line: print(line, flush=True))
+        judge = listener.listen(lambda line: print(printable(line), flush=True))
     if judge.faults:
         sys.exit(EXIT_INCOMPLETE)
     if not judge.runs and judge.reader.run is None:
