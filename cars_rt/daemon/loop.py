@@ -10,11 +10,13 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import zmq
 
 from cars_rt.accounting import Cause, Ledger, Problem
+from cars_rt.clock import LAG_NS, SourceClock
 from cars_rt.daemon.compute import Compute
 from cars_rt.daemon.control import Control
 from cars_rt.daemon.dark import Dark
@@ -46,6 +48,7 @@ DRIVER_BYTES = 64_000_000  # from a driver, beside the messages of its run that 
 SUBSCRIBER_BYTES = 16_000_000  # from all subscribers of a stream together: they only subscribe
 CONTROL_BYTES = 8_000_000  # of all requests that come at once
 CLOCK_NS = 1_000_000  # a time stamp so far ahead of our clock is worth a warning
+LAG_FRAMES = 16  # before it is said that a clock lags: the first ones may have been held up
 
 
 class Daemon:
@@ -73,7 +76,8 @@ class Daemon:
         self._stopping = False
         self._most_lost: Counter[str] = Counter()
         self._unsettled: list[tuple[Ledger, Ledger]] = []  # of runs whose end still waits in the output
-        self._events: deque[tuple[Event, int]] = deque()  # that wait for an opening or a closing
+        self._events: deque[tuple[Event, int, bool]] = deque()  # that wait for an opening or a closing
+        self._empty_ns = 0  # when nothing waited to be read, the last time
         self._raw: Start | None = None  # as received
         self._opening: Start | None = None  # a run whose engine is being compiled
         self._closing: Closed | None = None  # a run whose last spectra are on their way
@@ -149,6 +153,7 @@ class Daemon:
             # Not earlier: a driver that waits for us begins when it sees us.
             if not self._stopping:
                 self.subscriber.connect()
+                self._empty_ns = time.time_ns()
                 log.info("ready for the driver at %s", self.settings.listen)
             while not self._stopping:
                 self._turn(on_tick)
@@ -174,7 +179,8 @@ class Daemon:
     def _turn(self, on_tick: Callable[[], None], timeout_s: float = TICK_S, reading: bool = True) -> bool:
         """Wait for something to do, and do it. True if a message came."""
         raw, done = self.subscriber.socket, self.compute.socket
-        wanted = self._everything if reading and self._can_read else self._without_raw
+        reading = reading and self._can_read
+        wanted = self._everything if reading else self._without_raw
         if self.publisher.blocked:
             wanted = [*wanted, (self.publisher.wake, int(zmq.POLLIN))]
         blocked = self.publisher.blocked or self.pipeline.waiting
@@ -197,6 +203,8 @@ class Daemon:
         if came:
             self._read()
             self._mark(Phase.RECEIVE)
+        elif reading:
+            self._empty_ns = time.time_ns()
         self.pipeline.submit(self._block)
         if self._events or self._opening is not None or self._closing is not None:
             self._proceed()
@@ -277,10 +285,14 @@ class Daemon:
 
     def _read(self) -> None:
         for _ in range(READ_AT_ONCE):
-            if not self._can_read or (parts := self.subscriber.receive()) is None:
+            if not self._can_read:
+                return
+            if (parts := self.subscriber.receive()) is None:
+                self._empty_ns = time.time_ns()
                 return
             received = time.time_ns()
             self._bytes_in += sum(map(len, parts)) + PART_BYTES * len(parts)
+            prompt = received - self._empty_ns < LAG_NS // 2
             for event in self.reader.read(parts):
                 if self.flight is not None:
                     try:
@@ -288,9 +300,9 @@ class Daemon:
                     except Exception as error:
                         self.mishaps.note("the flight recorder", error)
                 if self._events or self._busy:
-                    self._events.append((event, received))
+                    self._events.append((event, received, prompt))
                 else:
-                    self._handle(event, received)
+                    self._handle(event, received, prompt)
 
     def _keep(self, event: Event, parts: Sequence[Part]) -> None:
         """What the flight recorder wants to see, in the order in which it came."""
@@ -303,10 +315,13 @@ class Daemon:
             case Problem() if event.cause is Cause.REJECTED:
                 self.flight.rejected(parts, event.text)
 
-    def _handle(self, event: Event, received: int) -> None:
-        """One event. Whatever goes wrong costs it alone: of a start, its run; of an end, its receipt."""
+    def _handle(self, event: Event, received: int, prompt: bool = False) -> None:
+        """One event; `prompt`: it cannot have waited long to be received.
+
+        Whatever goes wrong costs it alone: of a start, its run; of an end, its receipt.
+        """
         try:
-            self._take(event, received)
+            self._take(event, received, prompt)
         except Exception as error:
             reason = self.mishaps.note(f"a {type(event).__name__.lower()}", error)
             if isinstance(event, Frame):
@@ -317,15 +332,19 @@ class Daemon:
             elif isinstance(event, Closed):
                 self._forget_run()
 
-    def _take(self, event: Event, received: int) -> None:
+    def _take(self, event: Event, received: int, prompt: bool) -> None:
         match event:
             case Frame():
+                self.pipeline.clock.frame(event.time_ns, received, prompt)
                 self._fill(event, received)
             case Problem():
                 self.totals.problems[event.kind] += 1
                 self._lost_before = self.reader.ledger.total_lost
                 self._report(event, self.reader.ledger)
             case Start():
+                self.pipeline.clock = SourceClock()
+                if not event.index:
+                    self.pipeline.clock.start(received - event.time_ns, prompt)
                 self._open(event)
             case Closed():
                 self._closing = event
@@ -395,7 +414,6 @@ class Daemon:
         self._lost_before = self.reader.ledger.total_lost
         self._stalls_before = self.publisher.stalls
         self._output_seen = (self._stalls_before, 0)
-        self.pipeline.early_ns = 0
         self.compute.prepare(start)
         self._proceed()
 
@@ -449,6 +467,7 @@ class Daemon:
 
     def _close(self, closed: Closed) -> None:
         """A run is over and nothing of it is on its way: its receipt, as soon as all of it has left."""
+        self._note_clock()
         self._closing = None
         # Another run may have begun when the receipt is made: it is about this one.
         ledger, begun, counted = self.ledger, self._raw, (closed.ledger, self.ledger)
@@ -574,14 +593,24 @@ class Daemon:
 
     def _note_clock(self) -> None:
         """Say once in a run that the source's clock and ours disagree."""
-        early = self.pipeline.early_ns
-        if early > CLOCK_NS and not self.ledger.problems["clock"]:
-            self.ledger.problems["clock"] += 1
-            self.totals.problems["clock"] += 1
+        clock = self.pipeline.clock
+        early, lag = clock.early_ns, clock.lag_ns
+        said = early > CLOCK_NS or (lag and (clock.frames >= LAG_FRAMES or self._closing is not None))
+        if not said or self.ledger.problems["clock"]:
+            return
+        self.ledger.problems["clock"] += 1
+        self.totals.problems["clock"] += 1
+        if early > CLOCK_NS:
             log.warning(
                 "time stamps of the source are up to %.1f ms in the future, so their latency is not counted: "
                 "a clock was set, or two computers disagree; NTP helps", early / 1e6,
             )  # fmt: skip
+        else:
+            log.warning(
+                "time stamps of the source are %s behind our clock from the beginning on, so that is not "
+                "counted as latency: a clock lags (NTP helps), or older spectra are played again",
+                timedelta(seconds=round(lag / 1e9)),
+            )
 
     # -- seen from outside --------------------------------------------------------------------------
 

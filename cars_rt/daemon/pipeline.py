@@ -12,6 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from cars_rt.accounting import MAX_RANGES
+from cars_rt.clock import SourceClock
 from cars_rt.daemon.compute import Compute
 from cars_rt.daemon.mishaps import Mishaps
 from cars_rt.daemon.preview import Preview
@@ -70,7 +71,7 @@ class Pipeline:
         self.run_flagged: Counter[str] = Counter()
         self._full_scale: float | None = None  # of the run's camera
         self._with_deviation = False
-        self.early_ns = 0  # how far a time stamp was ahead of our clock, at most
+        self.clock = SourceClock()  # of the run
 
     # -- how full it is -----------------------------------------------------------------------------
 
@@ -221,6 +222,7 @@ class Pipeline:
         lost: spectra of the run lost after they were received.
         """
         publisher, total, makers = self._publisher, self.latencies["total"], self.makers
+        clock = self.clock
         while self._results:
             batch = self._results[0]
             assert batch.computed is not None
@@ -249,10 +251,10 @@ class Pipeline:
                 if (not makers or makers[-1][1] != made_by) and len(makers) < MAX_RANGES:
                     makers.append((frame.index, made_by))
                 age = now - time_ns
-                if age >= 0:
+                if age < 0:  # the source's clock is ahead, or one of the two was set
+                    clock.early_ns = max(clock.early_ns, -age)
+                elif not clock.lag_ns:
                     total.add(age / 1e6)
-                else:  # the source's clock is ahead, or one of the two was set
-                    self.early_ns = max(self.early_ns, -age)
             self.latencies["output"].add((time.perf_counter() - batch.done) * 1e3)
             self._results.popleft()
             self._release(batch)

@@ -1,0 +1,56 @@
+"""How a source's clock stands to ours, from the ages of its messages.
+
+An age is the difference of two clocks plus the time that a message took. What it took varies, and is next to
+nothing for a message that came when nobody waited for anything; the difference of the clocks stays. So the
+least age of a run tells the two apart: ahead, it is negative; behind, it stays large from the run's first
+message on, while a real delay begins small and grows.
+"""
+
+LAG_NS = 1_000_000_000  # no source holds every message of a run for so long
+
+
+class SourceClock:
+    """The clock of one run's source. It is told of every message that is received.
+
+    `prompt`: the message cannot have waited for us for longer than a part of LAG_NS.
+    """
+
+    __slots__ = ("_back_ns", "_last_ns", "_least_ns", "_prompt", "_start_ns", "early_ns", "frames")
+
+    def __init__(self) -> None:
+        self.early_ns = 0  # how far a time stamp was ahead of our clock, at most
+        self.frames = 0
+        self._least_ns: int | None = None
+        self._start_ns: int | None = None  # age of a prompt start
+        self._prompt = False  # whether a prompt frame came
+        self._last_ns = 0  # time stamp of the last frame
+        self._back_ns: int | None = None  # age of a frame whose time stamp is far before the last one's
+
+    def start(self, age_ns: int, prompt: bool) -> None:
+        """The run's first message; not if it is said again for those who came late."""
+        self._least_ns = age_ns
+        if prompt:
+            self._start_ns = age_ns
+
+    def frame(self, time_ns: int, received_ns: int, prompt: bool) -> None:
+        """A frame with this time stamp was received then (both Unix time)."""
+        age = received_ns - time_ns
+        if self._back_ns is not None:  # the clock was set back, if this one is as old
+            self._least_ns, self._back_ns = min(age, self._back_ns), None
+        elif time_ns < self._last_ns - LAG_NS:
+            self._back_ns = age
+        if self._least_ns is None or age < self._least_ns:
+            self._least_ns = age
+        self._last_ns = time_ns
+        self._prompt |= prompt
+        self.frames += 1
+
+    @property
+    def lag_ns(self) -> int:
+        """How far the source's clock is behind ours; 0 if it is not, or if ages may be real delays."""
+        least = self._least_ns
+        if not self.frames or least is None or least <= LAG_NS:
+            return 0
+        # Of frames that all waited for us, the start may tell: it did not.
+        sure = self._prompt or (self._start_ns is not None and least >= self._start_ns // 2)
+        return least if sure else 0
