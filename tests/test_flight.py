@@ -249,6 +249,21 @@ def test_no_more_than_so_many_files(
     assert caplog.text.count("holds 3 flight files; move some away") == 1
 
 
+def test_requests_leave_places_to_alarms(tmp_path: Path) -> None:
+    flight = FlightRecorder(tmp_path)
+    flight.start(a_start())
+    for sequence in range(flight_module.MOST_REQUESTED):
+        flight.frame(received(a_frame(sequence, spectra_of(1))))
+        assert flight.request("again")
+        wait_until(lambda: not flight.writing)
+    flight.frame(received(a_frame(99, spectra_of(1))))
+    with pytest.raises(RecordingError, match="holds 10 flight files that were asked for"):
+        flight.request()
+    assert flight.alarm("engine")
+    flight.close()
+    assert len(list(tmp_path.glob("flight-*-engine.h5"))) == 1
+
+
 # -- with the daemon --------------------------------------------------------------------------------
 
 

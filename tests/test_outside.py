@@ -189,14 +189,32 @@ def test_a_client_that_says_nothing_is_dropped(monkeypatch: pytest.MonkeyPatch) 
         assert client.recv(1000).startswith(b"HTTP/1.0 408")
 
 
-def test_connections_are_bounded_and_places_become_free_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_clients_take_no_place_from_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(served, "REQUEST_S", 10 * PATIENCE_S)
-    with serving(StatusBoard(a_snapshot())) as port:
-        with ExitStack() as stack:
-            for _ in range(MAX_CONNECTIONS):
-                stack.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE_S))
-            wait_until(lambda: not answered(port))
-            assert not answered(port)
+    with serving(StatusBoard(a_snapshot())) as port, ExitStack() as stack:
+        silent = []
+        for _ in range(3 * MAX_CONNECTIONS):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE_S))
+            client.sendall(b"GET /livez HTTP/1.0\r\n")
+            silent.append(client)
+            assert answered(port)
+        assert silent[0].recv(1000) == b""  # the oldest had to go
+        newest = silent[-1]
+        newest.sendall(b"\r\n")
+        assert newest.recv(1000).startswith(b"HTTP/1.0 200")
+
+
+def test_connections_are_bounded_and_places_become_free_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks and then does not read the answer keeps a place, for REPLY_S at most."""
+    monkeypatch.setattr(served, "PLACE_S", 0.01)
+    go_on = threading.Event()
+    monkeypatch.setattr(served._Server, "metrics", lambda _: go_on.wait(PATIENCE_S) and b"")
+    with serving(StatusBoard(a_snapshot())) as port, ExitStack() as stack:
+        for _ in range(MAX_CONNECTIONS):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE_S))
+            client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        wait_until(lambda: not answered(port))
+        go_on.set()
         wait_until(lambda: answered(port))
 
 

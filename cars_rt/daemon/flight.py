@@ -41,6 +41,7 @@ AFTER_SHARE = 0.25  # but for no more than this share of its seconds and bytes
 COOL_DOWN_S = 30.0  # after a file was begun, alarms are only counted: a bad minute is one or two files
 MOST_FILES = 20  # flight files in the folder; then somebody has to look at them
 SPARE_BYTES = 2**30  # left on the disk: the recorder needs it more
+MOST_REQUESTED = 10  # of them for who asks: the other places are for alarms
 MOST_ALARMS = 16  # told in one file
 MOST_TEXT = 500  # characters of an alarm's text
 MOST_REASONS = 64  # counted apart
@@ -186,9 +187,14 @@ class FlightRecorder:
 
     def request(self, text: str = "") -> bool:
         """Have the ring written now, for somebody who asked. False if there is nothing in it, or if a file
-        is still being written."""
+        is still being written. Raises RecordingError if the folder holds MOST_REQUESTED of such files."""
         if self.writing or not (self._ring or self._rejected):
             return False
+        if (kept := len(list(self.folder.glob("flight-*-request*.h5")))) >= MOST_REQUESTED:
+            raise RecordingError(
+                f"{self.folder} holds {kept} flight files that were asked for, the most beside those of "
+                "alarms; move some away"
+            )
         self._quiet_until = -math.inf
         self.alarm("request", text)
         self.tick(at_once=True)

@@ -12,6 +12,8 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from io import BytesIO
@@ -32,6 +34,7 @@ MAX_HEAD_BYTES = 8192  # request line and header; there is never a body
 REQUEST_S = 5.0  # for a client to say what it wants
 REPLY_S = 5.0  # for a client to take the answer
 MAX_CONNECTIONS = 16  # at once
+PLACE_S = 1.0  # how long a client waits for the place of one that is sent away
 PACE_S = 0.01  # between two connections: a client that asks without end leaves the loop its time
 PAGE_TYPE = "text/html; charset=utf-8"
 FRESH_S = 0.1  # so long, one rendering of the metrics serves everybody
@@ -94,6 +97,8 @@ class _Server(ThreadingTCPServer):
     def __init__(self, family: int, target: Any, host: str) -> None:
         self.address_family = family
         self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._silent: dict[socket.socket, None] = {}  # that have not said yet what they want, oldest first
+        self._silent_lock = threading.Lock()
         self._rendering = threading.Lock()
         self._rendered, self._rendered_at = b"", -FRESH_S
         super().__init__(target, _Handler)
@@ -126,13 +131,34 @@ class _Server(ThreadingTCPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         time.sleep(PACE_S)
         if not self._places.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
+            # Who says nothing takes no place from who asks: a probe that gets no answer restarts the daemon.
+            self._dismiss_oldest()
+            if not self._places.acquire(timeout=PLACE_S):
+                self.shutdown_request(request)
+                return
         try:
             super().process_request(request, client_address)
         except BaseException:  # no thread could be started
             self._places.release()
             raise
+
+    @contextmanager
+    def silent(self, connection: socket.socket) -> Iterator[None]:
+        """While a client has not said what it wants."""
+        with self._silent_lock:
+            self._silent[connection] = None
+        try:
+            yield
+        finally:
+            with self._silent_lock:
+                self._silent.pop(connection, None)
+
+    def _dismiss_oldest(self) -> None:
+        with self._silent_lock, suppress(OSError):
+            if self._silent:
+                connection = next(iter(self._silent))
+                del self._silent[connection]
+                connection.shutdown(socket.SHUT_RDWR)  # its thread sees the end, and gives the place back
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
@@ -155,7 +181,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def handle(self) -> None:
         self.requestline, self.request_version, self.command = "", "HTTP/1.0", ""
-        head = self._head()
+        with self.server.silent(self.connection):
+            head = self._head()
         self.connection.settimeout(REPLY_S)
         if isinstance(head, HTTPStatus):
             self.send_error(head)
