@@ -47,6 +47,7 @@ class Processed:
     sha256: str
     engine: str
     flagged: Mapping[str, int]  # spectra that have a flag, by its name
+    axis: str = ""  # what was taken as the axis, for people
 
 
 def process(
@@ -56,21 +57,23 @@ def process(
     model: str = DEFAULT_MODEL,
     reference: Path | None = None,
     engine: str = AUTO,
+    pump_nm: float | None = None,
     overwrite: bool = True,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Processed:
     """Remove the background from every spectrum of a file; what else the file says of them goes along.
 
     model: as `load_model` takes it, or mem. reference: spectra of a non-resonant sample, for kk and mem.
-    overwrite: replace a target that is there. progress is called with the spectra done and in all.
+    pump_nm: of text whose axis is in nm, also of the reference's. overwrite: replace a target that is
+    there. progress is called with the spectra done and in all.
     Raises SpectraError, ModelError, EngineError or AxisError; the target is written completely or not at
     all.
     """
     if target.exists() and source.exists() and target.samefile(source):
         raise SpectraError(f"{target} is the input; choose another name for the result")
     writable(target, overwrite=overwrite)
-    with open_spectra(source) as spectra:
-        chosen = load_offline(model, reference)
+    with open_spectra(source, pump_nm) as spectra:
+        chosen = load_offline(model, reference, pump_nm)
         total, pixels = spectra.counts.shape
         with _engine(engine, chosen, spectra.raman_shift, min(BATCH, total)) as opened:
             if spectra.dark is not None:
@@ -84,8 +87,8 @@ def process(
             ) as results:
                 ratio = opened.retrieves and chosen.card.target == RATIO
                 flagged = _compute(spectra, opened, ratio, results, source, progress)
-            description = opened.describe()
-    return Processed(total, pixels, chosen.card.name, chosen.sha256, description, flagged)
+            description, axis = opened.describe(), spectra.axis_said
+    return Processed(total, pixels, chosen.card.name, chosen.sha256, description, flagged, axis)
 
 
 def _compute(

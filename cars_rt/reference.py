@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.physics.axis import Grid, resampling_matrix
-from cars_rt.spectra import SpectraError, read_spectra
+from cars_rt.spectra import Spectra, SpectraError, WavelengthError, read_spectra
 
 SLACK = 2.0  # steps of a grid that it may reach beyond the reference's axis
 
@@ -51,12 +51,13 @@ class Reference:
         return np.asarray(scaled @ resampling_matrix(self.raman_shift, grid.raman_shift), np.float64)
 
 
-def read_reference(path: Path) -> Reference:
-    """The reference in a file of spectra, which are averaged (see `cars_rt.spectra.read_spectra`).
+def read_reference(path: Path, pump_nm: float | None = None) -> Reference:
+    """The reference in a file of spectra, which are averaged (see `cars_rt.spectra.read_spectra`); pump_nm
+    counts where its axis is in nm.
 
     Raises SpectraError if it cannot be read or is not above the dark everywhere.
     """
-    spectra = read_spectra(path)
+    spectra = _read(path, pump_nm)
     axis, counts = spectra.raman_shift, spectra.counts.mean(axis=0, dtype=np.float64)
     if spectra.dark is not None:
         counts = counts - spectra.dark
@@ -69,3 +70,12 @@ def read_reference(path: Path) -> Reference:
             f"{low.size} of {len(axis)} pixels in all not positive); it needs light at every pixel"
         )
     return Reference(np.ascontiguousarray(axis), np.ascontiguousarray(counts), str(path))
+
+
+def _read(path: Path, pump_nm: float | None) -> Spectra:
+    try:
+        return read_spectra(path)
+    except WavelengthError:
+        if pump_nm is None:
+            raise
+        return read_spectra(path, pump_nm)

@@ -10,15 +10,18 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from cars_rt.columns import CM1, NM, TableError
 from cars_rt.errors import CarsRtError
 from cars_rt.hdf5 import StoredRows, explained, numbers, opened, stored
 from cars_rt.measurement import ABOUT, COLUMNS, RECEIPT, Rows, judged
 from cars_rt.npz import read_npz
-from cars_rt.physics.axis import AxisError, check_raman_shift
+from cars_rt.physics.axis import AxisError, from_wavelength, judged_raman_shift
 from cars_rt.printable import printable
 from cars_rt.storage import StorageError, refuse_long_lines
+from cars_rt.tables import parse
 
-KINDS = (".csv", ".txt", ".npz", ".h5", ".hdf5")
+TEXT = (".csv", ".txt")
+KINDS = (*TEXT, ".npz", ".h5", ".hdf5")
 MOST_TEXT_BYTES = 2**28  # of a text table; larger ones belong into .npz or .h5
 MOST_LINE_BYTES = 2**23  # of one line of it: a million spectra side by side
 START_NAMES = {"time_ns": "start_time_ns", "spectra": "start_spectra"}  # in an .npz file, of the run
@@ -26,6 +29,10 @@ START_NAMES = {"time_ns": "start_time_ns", "spectra": "start_spectra"}  # in an 
 
 class SpectraError(CarsRtError, ValueError):
     """A file that cannot be read or written, with the reason in one sentence."""
+
+
+class WavelengthError(SpectraError):
+    """Its axis is in nm, and nobody said shifted from where."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +53,7 @@ class Spectra:
     exposure_s: float | None = None
     columns: Mapping[str, Rows] = field(default_factory=dict)  # of each spectrum, (n, ...), see COLUMNS
     receipt: Mapping[str, Any] = field(default_factory=dict)  # how the run ended, see RECEIPT
+    of_axis: str = "raman_shift"  # what of the file the axis is, for people
 
     @property
     def saturates_at(self) -> float | None:
@@ -55,39 +63,58 @@ class Spectra:
         return self.full_scale
 
     @property
+    def axis_said(self) -> str:
+        """What was taken as the axis: where it stands, its unit, range and steps."""
+        axis, steps = self.raman_shift, np.abs(np.diff(self.raman_shift))
+        low, high = (f"{step:.4g}" for step in (steps.min(), steps.max()))
+        each = low if low == high else f"{low} to {high}"
+        return f"raman shift {axis[0]:.6g} to {axis[-1]:.6g} cm-1 in steps of {each} ({self.of_axis})"
+
+    @property
     def about(self) -> dict[str, Any]:
         """What is known of the whole run, by the names in ABOUT."""
         return {name: value for name in ABOUT if (value := getattr(self, name)) is not None}
 
 
-def read_spectra(path: Path) -> Spectra:
+def read_spectra(path: Path, pump_nm: float | None = None) -> Spectra:
     """Spectra from a file.
 
-    .csv, .txt: raman shift in the first column, one spectrum in each further one. .npz: `spectra`
-    (n, p) or (p,) and `raman_shift` (p,), `dark` (p,) and what else `cars_rt.measurement` names, if known.
+    .csv, .txt: an axis and one spectrum in each further column, as `cars_rt.tables` reads them; with pump_nm,
+    an axis in nm, of light shifted from there (see `cars_rt.physics.axis.from_wavelength`). .npz: `spectra`
+    (n, p), (p,) or (rows, columns, p), which is a scan, and `raman_shift` (p,), `dark` (p,) and what else
+    `cars_rt.measurement` names, if known.
     .h5: a recording of `cars-rt record`, or the same names as in .npz. Raises SpectraError, also for NaN,
     empty or mismatched arrays.
     """
-    with open_spectra(path) as spectra, _said_of(path):
+    with open_spectra(path, pump_nm) as spectra, _said_of(path):
         columns = {name: rows[:] for name, rows in spectra.columns.items()}
         return replace(spectra, counts=spectra.counts[:], columns=columns)
 
 
 @contextmanager
-def open_spectra(path: Path) -> Iterator[Spectra]:
+def open_spectra(path: Path, pump_nm: float | None = None) -> Iterator[Spectra]:
     """As `read_spectra`, for files larger than memory: `counts` and `columns` of an .h5 file are read, and
     the counts checked, when a slice of them is asked for, which may raise SpectraError, too."""
     kind = path.suffix.lower()
+    if kind == ".npy":
+        raise SpectraError(
+            f"{path} holds one array and no axis; put both into an .npz file: np.savez('x.npz', "
+            "spectra=np.load('x.npy'), raman_shift=AXIS)"
+        )
     if kind not in KINDS:
         raise SpectraError(f"{path}: the file's name must end in one of {', '.join(KINDS)}")
     if not path.exists():
         raise SpectraError(f"there is no file {path}")
     with ExitStack() as stack:
         with _said_of(path):
+            if pump_nm is not None and kind not in TEXT:
+                raise SpectraError(
+                    "holds a raman_shift in cm-1; --pump-nm is for tables of text with an axis in nm"
+                )
             if kind in (".h5", ".hdf5"):
                 spectra = _checked(_stored(stack.enter_context(opened(path)), path))
             else:
-                spectra = _checked(_read_npz(path) if kind == ".npz" else _read_text(path))
+                spectra = _checked(_read_npz(path) if kind == ".npz" else _read_text(path, pump_nm))
                 _finite(spectra.counts, 0)
         yield spectra
 
@@ -97,9 +124,10 @@ def _said_of(path: Path) -> Iterator[None]:
     """What goes wrong with this file, in one sentence that names it."""
     try:
         yield
-    except (SpectraError, AxisError, StorageError) as error:
+    except (SpectraError, AxisError, StorageError, TableError) as error:
         text = str(error)
-        raise SpectraError(text if text.startswith(str(path)) else f"{path}: {text}") from None
+        kind = WavelengthError if isinstance(error, WavelengthError) else SpectraError
+        raise kind(text if text.startswith(str(path)) else f"{path}: {text}") from None
     except Exception as error:  # three formats, and each has its own kinds of errors for a broken file
         raise SpectraError(f"{path} cannot be read: {explained(error)}") from None
 
@@ -125,9 +153,19 @@ def _checked(spectra: Spectra) -> Spectra:
     if not isinstance(counts, StoredRows):
         counts = np.atleast_2d(np.asarray(counts))
         counts = counts.astype(_wanted(counts.dtype), copy=False)
-    raman_shift = check_raman_shift(spectra.raman_shift)
+    raman_shift = judged_raman_shift(spectra.raman_shift)
+    if counts.ndim == 3 and counts.shape[2] == len(raman_shift) and not isinstance(counts, StoredRows):
+        scan = counts.shape[:2]
+        return _checked(replace(spectra, counts=counts.reshape(-1, len(raman_shift)), scan=scan))
+    if counts.ndim == 2 and counts.shape[0] == len(raman_shift) != counts.shape[1]:
+        raise SpectraError(
+            f"the spectra have the shape {counts.shape}, pixels first; turn them round: spectra.T"
+        )
     if counts.ndim != 2 or counts.size == 0:
-        raise SpectraError(f"the spectra have the shape {counts.shape}; (spectra, pixels) is needed")
+        raise SpectraError(
+            f"the spectra have the shape {counts.shape}; (spectra, pixels) is needed, or in an "
+            ".npz file (rows, columns, pixels)"
+        )
     if counts.shape[1] != len(raman_shift):
         raise SpectraError(f"spectra of {counts.shape[1]} pixels with an axis of {len(raman_shift)}")
     dark = spectra.dark
@@ -164,26 +202,25 @@ def _finite(counts: NDArray[Any], first: int) -> None:
 # -- one kind of file each --------------------------------------------------------------------------
 
 
-def _read_text(path: Path) -> Spectra:
+def _read_text(path: Path, pump_nm: float | None) -> Spectra:
     refuse_long_lines(path, MOST_TEXT_BYTES, MOST_LINE_BYTES)
-    rows: list[list[float]] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
-        words = line.split("#")[0].replace(",", " ").replace(";", " ").split()
-        if not words:
-            continue
-        try:
-            rows.append([float(word) for word in words])
-        except ValueError:
-            if rows:
-                raise SpectraError(f"line {number} does not hold numbers: {line[:40]!r}") from None
-        if rows and len(rows[-1]) != len(rows[0]):
-            raise SpectraError(f"line {number} has {len(rows[-1])} columns, the first {len(rows[0])}")
-    if not rows or len(rows[0]) < 2:
-        raise SpectraError("needs two columns of numbers or more: raman shift, counts")
-    table = np.array(rows)
-    counts = table[:, 1:].T
+    table = parse(path.read_bytes())
+    axis, of_axis = table.axis, table.about
+    if table.unit == NM and pump_nm is None:
+        raise WavelengthError(
+            f"the axis is in nm ({of_axis}): give `cars-rt process` the wavelength that the light is shifted "
+            "from, such as --pump-nm 785, or write raman shifts in cm-1"
+        )
+    if table.unit == CM1 and pump_nm is not None:
+        raise SpectraError(f"the axis is in cm-1 already ({of_axis}); leave --pump-nm out")
+    if pump_nm is not None:
+        axis = from_wavelength(axis, pump_nm)
+        of_axis += f", from nm with a pump of {pump_nm:g} nm"
+    counts = table.counts
     whole = counts.min() >= 0 and counts.max() <= 65_535 and np.array_equal(counts, np.round(counts))
-    return Spectra(table[:, 0], np.ascontiguousarray(counts, np.uint16 if whole else np.float32))
+    kind = np.uint16 if whole else np.float32
+    dark = None if table.dark is None else table.dark.astype(np.float32)
+    return Spectra(axis, np.ascontiguousarray(counts, kind), dark, of_axis=of_axis)
 
 
 def _read_npz(path: Path) -> Spectra:

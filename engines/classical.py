@@ -58,14 +58,15 @@ class Classical(Model):
         return super().nominal_axis if self.reference is None else self.reference.raman_shift
 
 
-def classical(name: str, reference: Path | None = None) -> Classical:
-    """Retrieval by Kramers-Kronig (`KK`) or maximum entropy (`MEM`); reference: a file of spectra.
+def classical(name: str, reference: Path | None = None, pump_nm: float | None = None) -> Classical:
+    """Retrieval by Kramers-Kronig (`KK`) or maximum entropy (`MEM`); reference,
+    pump_nm: as `read_reference` takes them.
 
     Its hash is that of all that the result depends on: method, version, settings and reference.
     Raises ModelError if the reference cannot be used.
     """
     try:
-        measured = None if reference is None else read_reference(reference)
+        measured = None if reference is None else read_reference(reference, pump_nm)
     except CarsRtError as error:
         raise ModelError(str(error)) from None
     settings = Settings()

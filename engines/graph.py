@@ -18,7 +18,7 @@ from cars_rt.engines.resampling import Resampling
 from cars_rt.engines.scaling import scaling
 from cars_rt.engines.soundness import length_given, said
 from cars_rt.errors import CarsRtError
-from cars_rt.physics.axis import Grid, check_raman_shift, resampling_matrix
+from cars_rt.physics.axis import Grid, judged_raman_shift, resampling_matrix
 from cars_rt.physics.kramers_kronig import LARGEST
 
 COUNTS, DARK, RAMAN, DEVIATION = "counts", "dark", "raman", "deviation"
@@ -61,7 +61,7 @@ def compose(model: Model, raman_shift: ArrayLike, *, deviation: bool = True) -> 
     Raises ModelError if the axis is too short or too coarse for the model or if the model is none that can be
     composed, AxisError if the axis is none.
     """
-    axis = check_raman_shift(raman_shift)
+    axis = judged_raman_shift(raman_shift)
     try:
         return _composed(model, axis, deviation)
     except CarsRtError:

@@ -21,9 +21,12 @@ def load_model(name: str = DEFAULT_MODEL, reference: Path | None = None) -> Mode
     return trained.load_model(name)
 
 
-def load_offline(name: str = DEFAULT_MODEL, reference: Path | None = None) -> Model:
-    """As `load_model`, and `mem`, which no engine runs. Raises ModelError."""
-    return classical(MEM, reference) if name == MEM else load_model(name, reference)
+def load_offline(
+    name: str = DEFAULT_MODEL, reference: Path | None = None, pump_nm: float | None = None
+) -> Model:
+    """As `load_model`, and `mem`, which no engine runs. pump_nm: where the reference may be text with an axis
+    in nm, see `read_spectra`. Raises ModelError."""
+    return classical(name, reference, pump_nm) if name in (KK, MEM) else load_model(name, reference)
 
 
 def takes_reference(name: str) -> bool:

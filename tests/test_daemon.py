@@ -97,7 +97,7 @@ def test_dark_is_subtracted_in_its_own_run_only() -> None:
     assert np.array_equal(results.raman("plain"), results.raman("plain again"))
 
 
-def test_axis_that_is_too_short_is_refused_and_the_next_run_works(caplog: pytest.LogCaptureFixture) -> None:
+def test_axis_that_cannot_be_is_refused_and_the_next_run_works(caplog: pytest.LogCaptureFixture) -> None:
     with (
         Published() as source,
         daemon_in_thread(source.address) as daemon,
@@ -106,11 +106,15 @@ def test_axis_that_is_too_short_is_refused_and_the_next_run_works(caplog: pytest
         source.wait()
         short = np.linspace(1000, 1100, 60)
         source.run("short", spectra_of(10, short), axis=short)
+        source.run("pixels", spectra_of(10), axis=np.arange(160.0))
+        source.run("wavenumbers", spectra_of(10), axis=np.linspace(13_000, 14_000, 160))
         source.run("good", spectra_of(10))
         results.ends()
-        wait_until(lambda: daemon.runs == 2)
+        wait_until(lambda: daemon.runs == 4)
     assert [closed.end.run for closed in results.closed] == ["good"] and results.spectra == 10
-    assert daemon.receipts[0].lost == {"engine": 10} and daemon.receipts[0].sent == 0
+    assert [(each.lost, each.sent) for each in daemon.receipts[:3]] == [({"engine": 10}, 0)] * 3
+    assert "cannot be computed: the axis is 0, 1, 2, ...: pixel numbers" in caplog.text
+    assert "cannot be computed: the axis reaches 14000, beyond every raman shift in cm-1" in caplog.text
     assert "cannot be computed: the axis spans 100 cm-1; the model cnn needs" in caplog.text
 
 

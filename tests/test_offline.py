@@ -85,6 +85,56 @@ def test_counts_come_from_every_kind_of_file(tmp_path: Path) -> None:
             assert np.array_equal(spectra.dark, dark)
 
 
+def test_an_axis_in_nm_becomes_a_raman_shift(tmp_path: Path) -> None:
+    """Of anti-Stokes light, which is bluer than the pump: 1e7 / wavelength - 1e7 / pump."""
+    wavelength = 1e7 / (AXIS + 1e7 / 770)
+    reference = tmp_path / "glass.csv"
+    for path, counts in ((tmp_path / "a.csv", COUNTS[0]), (reference, 500 + 0 * COUNTS[0])):
+        table = np.column_stack([wavelength, counts])
+        np.savetxt(path, table, delimiter=";", header="Wavelength (nm);counts", comments="")
+    with pytest.raises(
+        SpectraError, match=r"the axis is in nm \(column 1 \(Wavelength \(nm\)\)\): .*--pump-nm 785"
+    ):
+        read_spectra(tmp_path / "a.csv")
+    found = read_spectra(tmp_path / "a.csv", 770)
+    assert np.allclose(found.raman_shift, AXIS) and np.array_equal(found.counts[0], COUNTS[0])
+    done = process(
+        tmp_path / "a.csv",
+        tmp_path / "out.npz",
+        model="kk",
+        engine=REFERENCE,
+        pump_nm=770,
+        reference=reference,
+    )
+    assert "from nm with a pump of 770 nm" in done.axis and "800 to 1500 cm-1" in done.axis
+    with pytest.raises(SpectraError, match=r"no wavelength of .* is below the pump's, 600 nm"):
+        read_spectra(tmp_path / "a.csv", 600)
+    (tmp_path / "b.csv").write_text("Raman shift / cm-1,counts\n500.5,3\n600.5,4\n")
+    for path in (tmp_path / "b.csv", npz(tmp_path / "a.npz", spectra=COUNTS, raman_shift=AXIS)):
+        with pytest.raises(SpectraError, match="in cm-1"):
+            read_spectra(path, 770)
+
+
+def test_a_dark_beside_the_spectra_is_subtracted_and_a_cube_is_a_scan(tmp_path: Path) -> None:
+    cube = np.stack([COUNTS, COUNTS[::-1], COUNTS])
+    found = read_spectra(npz(tmp_path / "a.npz", spectra=cube, raman_shift=AXIS))
+    assert found.scan == (3, 4) and np.array_equal(found.counts, cube.reshape(12, -1))
+    table = np.column_stack([AXIS, COUNTS[0] + 600.0, 600 + 0 * AXIS])
+    np.savetxt(tmp_path / "a.csv", table, delimiter="\t", header="shift\tSample\tDark", comments="")
+    assert (
+        "dark: column 3 (Dark)"
+        in process(tmp_path / "a.csv", tmp_path / "a-raman.npz", engine=REFERENCE).axis
+    )
+    process(
+        npz(tmp_path / "b.npz", spectra=COUNTS[0], raman_shift=AXIS),
+        tmp_path / "b-raman.npz",
+        engine=REFERENCE,
+    )
+    assert np.allclose(
+        raman_of(tmp_path / "a-raman.npz")[0], raman_of(tmp_path / "b-raman.npz")[0], atol=1e-4
+    )
+
+
 def test_one_spectrum_may_be_a_plain_list(tmp_path: Path) -> None:
     path = npz(tmp_path / "a.npz", spectra=COUNTS[0], raman_shift=AXIS)
     assert read_spectra(path).counts.shape == (1, len(AXIS))
@@ -132,7 +182,14 @@ BAD_FILES: list[tuple[str, Callable[[Path], object], str]] = [
     ("a.npz", lambda path: npz(path, spectra=COUNTS), "holds no array 'raman_shift', only spectra"),
     ("a.npz", lambda path: npz(path), "holds no array 'spectra', only nothing"),
     ("a.npz", arrays(raman_shift=AXIS[1:]), "spectra of 160 pixels with an axis of 159"),
-    ("a.npz", arrays(spectra=COUNTS[None]), r"the spectra have the shape \(1, 4, 160\)"),
+    ("a.npz", arrays(spectra=COUNTS[None, None]), r"the spectra have the shape \(1, 1, 4, 160\)"),
+    ("a.npz", arrays(spectra=COUNTS.T), r"the shape \(160, 4\), pixels first; turn them round: spectra\.T"),
+    ("a.h5", arrays(spectra=COUNTS.T), r"the shape \(160, 4\), pixels first; turn them round: spectra\.T"),
+    ("a.h5", arrays(spectra=COUNTS[None]), r"the spectra have the shape \(1, 4, 160\)"),
+    ("a.npz", arrays(raman_shift=np.arange(160)), "the axis is 0, 1, 2, ...: pixel numbers"),
+    ("a.h5", arrays(raman_shift=np.arange(160, 0, -1)), "the axis is 1, 2, 3, ...: pixel numbers"),
+    ("a.npz", arrays(raman_shift=np.linspace(12_000, 15_000, 160)), "beyond every raman shift"),
+    ("a.npy", lambda path: np.save(path, COUNTS), "holds one array and no axis; put both into an .npz file"),
     ("a.npz", arrays(spectra=COUNTS[:0]), r"the spectra have the shape \(0, 160\)"),
     ("a.npz", arrays(spectra=COUNTS.astype(str)), "the spectra are of type <U5, not numbers"),
     ("a.npz", arrays(spectra=COUNTS + 1j), "the spectra are of type complex128, not numbers"),
@@ -164,12 +221,12 @@ BAD_FILES: list[tuple[str, Callable[[Path], object], str]] = [
     ("a.csv", text(""), "needs two columns of numbers or more"),
     ("a.csv", text("only words\nand more of them\n"), "needs two columns of numbers or more"),
     ("a.csv", text("1\n2\n3\n"), "needs two columns of numbers or more"),
-    ("a.csv", text("x,y\n1,2\n3,four\n"), "line 3 does not hold numbers: '3,four'"),
+    ("a.csv", text("x,y\n1,2\n3,four\n"), "line 3 does not hold numbers .*: '3,four'"),
     ("a.csv", text("1,2\n3,4,5\n"), "line 2 has 3 columns, the first 2"),
     ("a.csv", text("1,2\n3,nan\n"), "spectrum 0 is NaN or infinite at pixel 1"),
     ("a.csv", text("1,2\n1,3\n"), "raman-shift axis is not strictly monotonic"),
     ("a.csv", text("1,2\n"), "raman-shift axis must be a list of 2 or more"),
-    ("a.csv", lambda path: path.write_bytes(bytes(range(256))), "needs two columns|does not hold numbers"),
+    ("a.csv", lambda path: path.write_bytes(bytes(range(256))), "is no text"),
     ("a.xyz", text("1,2\n"), "the file's name must end in one of .csv"),
     ("a.csv", lambda path: path.mkdir(), "is a folder, where a file is needed"),
     ("a.csv", lambda path: None, "there is no file"),

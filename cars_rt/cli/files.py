@@ -114,6 +114,7 @@ def process(
     model: str = DaemonSettings.model,
     reference: Path | None = None,
     engine: str = DaemonSettings.engine,
+    pump_nm: float | None = None,
     overwrite: bool = False,
     logs: Logs = Logging(),
 ) -> None:
@@ -129,8 +130,8 @@ def process(
     Parameters
     ----------
     input
-        .csv (raman shift, then one column per spectrum), .npz (spectra, raman_shift), .h5 (a recording);
-        one or more, also as patterns.
+        .csv or .txt (raman shift, then one column per spectrum), .npz (spectra, raman_shift), .h5 (a
+        recording); one or more, also as patterns.
     output
         .npz, .h5 or .csv; gets raman, raman_shift, flags, the deviation where the model states it, and the
         model's name and hash. A folder that is there takes NAME-raman.EXTENSION for each input.
@@ -140,6 +141,9 @@ def process(
         Spectra of a purely non-resonant sample, such as glass, for the models kk and mem.
     engine
         What runs the model; auto takes the fastest that works here.
+    pump_nm
+        For a .csv or .txt with wavelengths as its axis: that of the pump, or of the probe if it is another
+        beam, in nm. The raman shift is 1e7/wavelength - 1e7/pump, positive for anti-Stokes light.
     overwrite
         Replace files that exist, without asking.
     """
@@ -161,6 +165,7 @@ def process(
                     model=model,
                     reference=reference,
                     engine=engine,
+                    pump_nm=pump_nm,
                     overwrite=target in agreed,
                     progress=shown.show,
                 )
@@ -172,6 +177,7 @@ def process(
             continue
         except KeyboardInterrupt:
             fail(f"stopped; {target} is not written, and nothing is left of it", EXIT_INTERRUPTED)
+        log.info("%s: %s", source, done.axis)
         log.info(
             "%s: %d spectra of %d pixels by %s on %s",
             target, done.spectra, done.pixels, done.model, done.engine,

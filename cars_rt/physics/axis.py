@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from cars_rt.errors import CarsRtError
 
 FloatArray = NDArray[np.float64]
+LARGEST_CM1 = 9000.0  # twice what any molecule has; absolute wavenumbers of visible light begin at 12,500
 
 
 class AxisError(CarsRtError, ValueError):
@@ -37,6 +38,45 @@ def check_raman_shift(raman_shift: ArrayLike) -> FloatArray:
             f"{axis[where]:g} then {axis[where + 1]:g} cm-1 at pixel {where + 1}"
         )
     return axis
+
+
+def judged_raman_shift(raman_shift: ArrayLike) -> FloatArray:
+    """As `check_raman_shift`, of an axis that comes from elsewhere: it must also be one that can be.
+
+    Raises AxisError for pixel numbers (0, 1, 2, ... or 1, 2, 3, ...) and beyond `LARGEST_CM1`, too.
+    """
+    axis = check_raman_shift(raman_shift)
+    first = float(min(axis[0], axis[-1]))
+    if first in (0, 1) and len(axis) > 2 and (np.abs(np.diff(axis)) == 1).all():
+        raise AxisError(
+            f"the axis is {first:g}, {first + 1:g}, {first + 2:g}, ...: pixel numbers, not a raman shift in "
+            "cm-1; give the calibrated axis"
+        )
+    largest = float(np.abs(axis).max())
+    if largest > LARGEST_CM1:
+        raise AxisError(
+            f"the axis reaches {largest:.6g}, beyond every raman shift in cm-1; of absolute wavenumbers "
+            "subtract that of the pump, wavelengths convert to 1e7/nm - 1e7/pump"
+        )
+    return axis
+
+
+def from_wavelength(wavelength_nm: ArrayLike, pump_nm: float) -> FloatArray:
+    """The raman shift (p,), cm-1, of anti-Stokes light at wavelengths (p,), nm: positive where they are
+    below that of the pump (the beam from which the light is shifted, the probe where that is another).
+
+    Raises AxisError for wavelengths that cannot be, or if none is below the pump's.
+    """
+    wavelength = check_raman_shift(wavelength_nm)
+    if not 100 <= pump_nm <= 10_000 or not (wavelength > 0).all():
+        raise AxisError("wavelengths in nm must be positive, and the pump's from 100 to 10000")
+    shift = 1e7 / wavelength - 1e7 / pump_nm
+    if shift.max() <= 0:
+        raise AxisError(
+            f"no wavelength of {wavelength.min():g} to {wavelength.max():g} nm is below the pump's, "
+            f"{pump_nm:g} nm, as anti-Stokes light is"
+        )
+    return np.asarray(shift, np.float64)
 
 
 @dataclass(frozen=True)

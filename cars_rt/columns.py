@@ -1,0 +1,136 @@
+"""What the columns of a table are, by their names and by what no axis and no spectrum can be."""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cars_rt.errors import CarsRtError
+
+CM1, NM = "cm-1", "nm"
+
+_NUMBER = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|nan|inf)", re.ASCII | re.IGNORECASE)
+_SHIFT = re.compile(
+    r"shift|cm\s*\^?\(?\s*[-−⁻–]\s*[1¹]|1\s*/\s*cm|wave\s*number|wellenzahl|verschiebung", re.I
+)
+_WAVELENGTH = re.compile(r"wave\s*length|wellenl|longueur|longitud|lambda|λ|(?<![a-z])nm(?![a-z])", re.I)
+_NUMBERING = re.compile(
+    r"|unnamed.*|index|pixels?|px|points?|no\.?|nr\.?|#|row|frame|roi|strip|column|line", re.I
+)
+_DARK = re.compile(r"(?<![a-z])dark(?![a-z])", re.I)
+_NO_COUNTS = re.compile(
+    r"(?<![a-z])(?:ref|reference|white|background|baseline|fit|fitted|residuals?|errors?|std|sigma|deviation|flags?|"
+    r"transmi\w*|absor\w*|reflect\w*|nrb)(?![a-z])|^raman(?:_\d+)?$", re.I
+)  # fmt: skip
+_OCEAN = re.compile(r">{3,}\s*begin .*spectral data", re.I)
+_X_AXIS = re.compile(r"(?:x[\s_-]*(?:axis|units?)\b|axisunit\[1\]).*", re.I)
+
+
+class TableError(CarsRtError, ValueError):
+    """Text that is no table of spectra, or may mean two things, in one sentence."""
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """What a text says. axis: (p,) float64 in `unit`, which is empty if not stated. counts: (n, p) float64.
+    dark: (p,), if a column is called so. about: what was taken for what, for people."""
+
+    axis: NDArray[np.float64]
+    counts: NDArray[np.float64]
+    unit: str
+    dark: NDArray[np.float64] | None
+    about: str
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell is one number, with a point or a comma as its decimal sign."""
+    return _NUMBER.fullmatch(cell.replace(",", ".", 1)) is not None
+
+
+def sorted_out(
+    numbers: NDArray[np.float64], places: list[int], names: list[str], named: bool, head: list[str]
+) -> Table:
+    columns = numbers.T
+    if len(columns) < 2:
+        raise TableError("needs two columns of numbers or more: raman shift, counts")
+    if named and not _SHIFT.search(names[0]) and _is_axis_row(names[1:]):
+        raise TableError("has its axis in the first row; turn it round, so that the axis is the first column")
+    shifts = [at for at, name in enumerate(names) if _SHIFT.search(name)]
+    lengths = [at for at, name in enumerate(names) if at not in shifts and _WAVELENGTH.search(name)]
+    numbering = [at for at, name in enumerate(names) if named and _NUMBERING.fullmatch(name.strip())]
+    unnumbered = [at for at in range(len(columns)) if not (at in numbering and _counts_up(columns[at]))]
+    axis = next(iter([*shifts, *lengths]), unnumbered[0] if len(columns) > 2 and unnumbered else 0)
+    unit = (
+        CM1 if axis in shifts else NM if axis in lengths else "" if named and any(names) else _unit_said(head)
+    )
+    dark: list[int] = []
+    spectra: list[int] = []
+    left: list[int] = []
+    for at in range(len(columns)):
+        title = f"column {places[at] + 1}" + (f" ({names[at]})" if names[at] else "")
+        if at == axis:
+            continue
+        if (at in lengths and axis in shifts) or (
+            at in numbering
+            and (_counts_up(columns[at]) or np.ptp(columns[at]) == 0 or (at < axis and not names[at]))
+        ):
+            left.append(at)
+        elif at in numbering and (shifts or lengths):
+            raise TableError(f"{title} is no spectrum; export each spectrum as a column beside the axis")
+        elif at in shifts or at in lengths or np.array_equal(columns[at], columns[axis]):
+            raise TableError(f"{title} is a second axis; leave one axis and the spectra that belong to it")
+        elif _counts_up(columns[at]) and len(columns[at]) > 2:
+            raise TableError(
+                f"{title} is no spectrum, it counts {columns[at][0]:g}, {columns[at][1]:g}, ...; remove it"
+            )
+        elif _DARK.search(names[at]):
+            dark.append(at)
+        elif _NO_COUNTS.search(names[at]):
+            raise TableError(
+                f"{title} does not hold counts, by its name; leave the axis, spectra and, if there is one, a "
+                "dark (a reference goes into a file of its own, for --reference)"
+            )
+        else:
+            spectra.append(at)
+    if not spectra or len(dark) > 1:
+        raise TableError(
+            f"has {len(spectra)} columns of counts and {len(dark)} called dark; one or more are needed, and "
+            "one at most"
+        )
+
+    def said(which: list[int]) -> str:
+        return ", ".join(f"{places[at] + 1}" + (f" ({names[at]})" if names[at] else "") for at in which)
+
+    about = f"column {said([axis])}" + (f", dark: column {said(dark)}" if dark else "")
+    about += f", not used: column {said(left)}" if left else ""
+    return Table(
+        columns[axis].copy(), columns[spectra].copy(), unit, columns[dark[0]].copy() if dark else None, about
+    )
+
+
+def _is_axis_row(names: list[str]) -> bool:
+    """Whether all names are numbers as an axis has them, and not the numbers of spectra."""
+    if len(names) < 3 or not all(map(is_number, names)):
+        return False
+    steps = np.diff([float(name.replace(",", ".")) for name in names])
+    return bool(((steps > 0).all() or (steps < 0).all()) and not (steps == 1).all())
+
+
+def _counts_up(column: NDArray[np.float64]) -> bool:
+    return bool(column[0] in (0, 1) and (np.diff(column) == 1).all())
+
+
+def _unit_said(head: list[str]) -> str:
+    """Of the axis, by what stands above numbers whose columns have no names."""
+    if stated := next((found[0] for line in head if (found := _X_AXIS.search(line))), ""):
+        return CM1 if _SHIFT.search(stated) else NM if _WAVELENGTH.search(stated) else ""
+    near = head[-1] if head else ""
+    if re.search(r"\d", _SHIFT.sub("", near)):
+        return ""  # a setting and its value
+    if _OCEAN.search(near):
+        return NM  # the programs that write this line write wavelengths unless they say so
+    shift, length = _SHIFT.search(near), _WAVELENGTH.search(near)
+    if shift and (not length or shift.start() < length.start()):
+        return CM1
+    return NM if length else ""

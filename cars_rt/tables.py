@@ -1,0 +1,248 @@
+"""Spectra in text, as instruments and spreadsheets export them: read in one way, or refused with a reason.
+
+A file has one delimiter and one decimal sign. Where tabs, semicolons or spaces delimit, a comma is the
+decimal sign or an error. Nothing is guessed that would give other numbers: what may mean two things is
+refused. The module `csv` splits quoted cells; its Sniffer is not used, since it takes a decimal comma for a
+delimiter, and neither is pandas, which is large and takes whatever columns there are.
+"""
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cars_rt.columns import Table, TableError, is_number, sorted_out
+
+COMMENTS = ("#", "%", "!", "//")
+MARKS = {  # the longer ones first
+    b"\xff\xfe\0\0": "utf-32",
+    b"\0\0\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+    b"\xef\xbb\xbf": "utf-8-sig",
+}
+NEAR = 2  # lines above the numbers, and above what names their columns, that may name units
+
+_LIKE_NUMBERS = re.compile(r"(?=[^\d]*\d)(?:[\d.,;+\-eE\"'\s]|nan|inf)+", re.ASCII | re.IGNORECASE)
+_WITH_COMMA = re.compile(r"[+-]?\d+(?:,\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
+_SEPARATED = re.compile(r"[+-]?\d[\d.,' ]*(?:[eE][+-]?\d+)?", re.ASCII)
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+", re.ASCII)
+_UNITS = re.compile(r"[\[(]?\s*(?:|nm|cm.*|1/cm|.*counts?.*|a\.? ?u\.?|arb.*|px|\w{1,3})\s*[\])]?", re.I)
+
+
+@dataclass(frozen=True)
+class _Row:
+    number: int  # of the line, from 1
+    cells: list[str]
+
+
+def parse(content: bytes) -> Table:
+    """The table in a file's content. Raises TableError."""
+    lines = [line.replace("\N{NO-BREAK SPACE}", " ") for line in re.split(r"\r\n|\n|\r", decoded(content))]
+    bare = [_uncommented(line) for line in lines]
+    delimiter = _delimiter(bare)
+    split = [_cells(line, delimiter) for line in bare]
+    first = next((at for at, cells in enumerate(split) if _is_row(cells)), None)
+    if first is None:
+        raise TableError("needs two columns of numbers or more: raman shift, counts")
+    rows = _rows(lines, split, first)
+    head = [line for line in lines[:first] if line.strip(" \t,;")]
+    numbers, places = _numbers(rows, delimiter)
+    width = max(len(row.cells) for row in rows)
+    names = _names(head, width, delimiter)
+    if not names and delimiter == ",":
+        _no_decimal_commas(rows, head)
+    names = [names[place] for place in places] if names else [""] * len(places)
+    return sorted_out(numbers, places, names, bool(any(names)), head)
+
+
+def decoded(content: bytes) -> str:
+    """Text in UTF-8, UTF-16 or UTF-32, with a mark or without, or else Latin-1. Raises TableError."""
+    encoding = next((name for mark, name in MARKS.items() if content.startswith(mark)), "")
+    if not encoding:
+        even, odd = content[0:1000:2].count(0), content[1:1000:2].count(0)
+        encoding = "utf-16-le" if odd > 4 * even + 4 else "utf-16-be" if even > 4 * odd + 4 else "utf-8"
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError:
+        if encoding != "utf-8":
+            raise TableError(f"begins as text in {encoding.upper()} does, and is none") from None
+        text = content.decode("latin-1")
+    if "\0" in text:
+        raise TableError("is no text")
+    return text
+
+
+# -- from lines to numbers ------------------------------------------------------------------------------
+
+
+def _uncommented(line: str) -> str:
+    """Without a comment that is the whole line or follows a space."""
+    return "" if line.lstrip().startswith(COMMENTS) else re.split(r"\s#", line)[0]
+
+
+def _delimiter(lines: Sequence[str]) -> str:
+    like = [line for line in lines if _LIKE_NUMBERS.fullmatch(line)]
+    for delimiter in (";", "\t"):
+        if 2 * sum(delimiter in line.strip() for line in like) > len(like):
+            return delimiter
+    with_comma = [line for line in like if "," in line]
+    if 2 * len(with_comma) <= len(like):
+        return " "
+    words = [line.split() for line in with_comma]
+    by_space = all(len(each) > 1 and all(_WITH_COMMA.fullmatch(word) for word in each) for each in words)
+    return " " if by_space else ","
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    """Stripped, without empty ones at the end."""
+    if delimiter == " ":
+        cells = [word.strip('"') for word in line.split()]
+    else:
+        try:
+            cells = [
+                cell.strip()
+                for cell in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
+            ]
+        except csv.Error:
+            cells = [line]
+    while cells and not cells[-1]:
+        cells.pop()
+    return cells
+
+
+def _is_row(cells: list[str]) -> bool:
+    """Whether a line holds numbers, two or more, and nothing else."""
+    filled = [cell for cell in cells if cell]
+    return (
+        len(filled) > 1
+        and bool(cells[0])
+        and all(is_number(cell) or _SEPARATED.fullmatch(cell) for cell in filled)
+    )
+
+
+def _rows(lines: list[str], split: list[list[str]], first: int) -> list[_Row]:
+    """From the first line of numbers on. What stands above and below them begins with a word."""
+    rows: list[_Row] = []
+    width, ended = len(split[first]), False
+    for at, cells in enumerate(split):
+        if not cells:
+            continue
+        row = at >= first and _is_row(cells)
+        if row and not ended:
+            if len(cells) != width:
+                raise TableError(f"line {at + 1} has {len(cells)} columns, the first {width}")
+            rows.append(_Row(at + 1, cells))
+        elif row or _like_row(cells, width, at > first):
+            raise TableError(f"line {at + 1} does not hold numbers as the others do: {lines[at][:40]!r}")
+        else:
+            ended = at > first
+    return rows
+
+
+def _like_row(cells: list[str], width: int, below: bool) -> bool:
+    """Whether a line is rather one of the numbers that cannot be read than a word about them."""
+    if not re.match(r"[+\-.\d]", cells[0]):
+        return False
+    whole = len(cells) == width and all(any(map(str.isdigit, cell)) for cell in cells if cell)
+    return whole or (below and is_number(cells[0]))
+
+
+def _numbers(rows: list[_Row], delimiter: str) -> tuple[NDArray[np.float64], list[int]]:
+    """Numbers (p, columns), and the place of each column; empty columns are left out."""
+    width = len(rows[0].cells)
+    places = [place for place in range(width) if any(row.cells[place] for row in rows)]
+    commas: list[str] = []
+    points, separated = False, ""
+    for row in rows:
+        for place in places:
+            cell = row.cells[place]
+            if not cell:
+                raise TableError(f"line {row.number} has no number in column {place + 1}")
+            if "," in cell:
+                commas.append(cell)
+            points = points or "." in cell
+            separated = separated if is_number(cell) else separated or cell
+    if separated or (commas and points):
+        raise TableError(
+            f"has numbers with thousands separators, or with commas and points ({separated or commas[0]!r}); "
+            "write them with a point and nothing else"
+        )
+    if commas and all(map(_THOUSANDS.fullmatch, commas)):
+        raise TableError(
+            f"has numbers such as {commas[0]!r}, which may be {commas[0].replace(',', '')} or "
+            f"{commas[0].replace(',', '.')}; write them with a point or with nothing"
+        )
+    for place in places:  # 985 and 1.785 in one column: rather thousands
+        column = [row.cells[place] for row in rows]
+        odd = [cell for cell in column if "." in cell]
+        if 0 < len(odd) < len(column) and all(
+            map(_THOUSANDS.fullmatch, (cell.replace(".", ",") for cell in odd))
+        ):
+            raise TableError(
+                f"has whole numbers and {odd[0]!r} in column {place + 1}, whose point may separate "
+                "thousands; write all with as many digits behind the point"
+            )
+    cells = ((row.cells[place] for place in places) for row in rows)
+    return np.array([[float(cell.replace(",", ".")) for cell in row] for row in cells]), places
+
+
+def _no_decimal_commas(rows: list[_Row], head: list[str]) -> None:
+    """Refuse whole numbers between commas, three or more on a line and not named, of which some may be what
+    stands behind a decimal comma: with a leading zero, with as many digits each, or with too few names."""
+    cells = [row.cells for row in rows]
+    width = len(cells[0])
+    if width < 3 or any("." in cell for row in cells for cell in row):
+        return
+    zero = any(re.fullmatch(r"[+-]?0\d+", cell) for row in cells for cell in row)
+    alike = any(len({len(row[place]) for row in cells}) == 1 for place in range(1, width))
+    named = len(_cells(head[-1].lstrip("#%!/ "), ",")) if head else 0
+    if zero or alike or 1 < named < width:
+        raise TableError(
+            f"has {width} columns between commas, of which some may be the digits behind a decimal comma "
+            f"(line {rows[0].number}); name each column in the line above, or write numbers with a point"
+        )
+
+
+# -- what the columns are called ---------------------------------------------------------------------------
+
+
+def _names(head: list[str], width: int, delimiter: str) -> list[str]:
+    """The names of `width` columns from the lines above the numbers, nothing if there are none."""
+    found: list[str] = []
+    for line in reversed(head[-NEAR:]):
+        cells = _split_to(line, width, delimiter)
+        numbered = [is_number(cell) for cell in cells[1:]]  # spectra may be, but not a column beside others
+        if (
+            not cells
+            or cells[0].endswith(("=", ":"))
+            or (any(numbered) and (width == 2 or not all(numbered)))
+        ):
+            break  # it names a setting and its value
+        if found and not all(_UNITS.fullmatch(cell) for cell in found):
+            break
+        found = [" ".join(pair).strip() for pair in zip(cells, found or [""] * width, strict=True)]
+    return found
+
+
+def _split_to(line: str, width: int, delimiter: str) -> list[str]:
+    """A line split so that it has as many cells as the numbers have columns, or nothing."""
+    text = line.strip("\r\n").lstrip(" ")
+    for mark in COMMENTS:
+        text = text.removeprefix(mark)
+    for pattern in (delimiter, "\t", ";", ","):
+        cells = _cells(text, pattern) if pattern != " " else []
+        if not text.strip():
+            return []
+        if len(cells) < width and len(cells) >= width - 1 and text.rstrip(" ").endswith(pattern):
+            cells.append("")
+        if len(cells) == width:
+            return cells
+    for pattern in (r"\s{2,}|\t", *([r"\s+"] if delimiter == " " else [])):
+        cells = re.split(pattern, text.strip())
+        if len(cells) == width:
+            return cells
+    return []

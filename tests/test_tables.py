@@ -1,0 +1,217 @@
+"""Tables of spectra in text: read rightly, or refused in one sentence, and never read as other numbers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cars_rt.columns import CM1, NM, Table, TableError
+from cars_rt.physics.axis import AxisError, judged_raman_shift
+from cars_rt.tables import parse
+
+AXIS = [497.35, 499.3073, 1003.25, 2012.5]
+COUNTS = [1785.25, 985.5, 20_000.75, 12.0]
+PLAIN = "".join(f"{a}\t{c}\n" for a, c in zip(AXIS, COUNTS, strict=True))
+
+
+def german(text: str) -> str:
+    return text.replace(".", ",")
+
+
+def read(text: str | bytes) -> Table:
+    return parse(text if isinstance(text, bytes) else text.encode())
+
+
+def lines(delimiter: str, *columns: Any) -> str:
+    return "".join(delimiter.join(map(str, row)) + "\n" for row in zip(*columns, strict=True))
+
+
+TWO = lines(";", AXIS, COUNTS)
+DARK = [600.5, 601.0, 599.5, 600.0]
+#: As programs of instruments write them: text, unit, number of spectra, whether with a dark.
+EXPORTS: dict[str, tuple[str | bytes, str, int, bool]] = {
+    "LabSpec": ("#Acq. time (s)=\t1\n#Laser=\t785nm\n#AxisUnit[1]=\t1/cm\n" + PLAIN, CM1, 1, False),
+    "WiRE": ("#Wave\t\t#Intensity\n" + PLAIN.replace("\t", "\t\t"), "", 1, False),
+    "SpectraSuite": (
+        "SpectraSuite Data File\nIntegration Time (usec): 100000\n>>>>>Begin Processed Spectral Data<<<<<\n"
+        + german(PLAIN) + ">>>>>End Processed Spectral Data<<<<<\n", NM, 1, False,
+    ),
+    "OceanView in shifts": (
+        "XAxis mode: Raman Shifts\nNumber of Pixels in Spectrum: 4\n>>>>>Begin Spectral Data<<<<<\n"
+        + PLAIN, CM1, 1, False,
+    ),
+    "Solis": (
+        lines(",", AXIS, COUNTS) + "\n\nDate and Time:,Fri Nov 26\nExposure Time (secs):,0.1\n", "", 1, False
+    ),
+    "AvaSoft": (
+        german("Integration time:;1.00\nWave   ;Sample   ;Dark     \n[nm]   ;[counts] ;[counts]\n\n"
+               + lines(";", AXIS, COUNTS, DARK)), NM, 1, True,
+    ),
+    "LightField": (
+        "Frame,Row,Wavelength,Intensity\n" + lines(",", "1111", "1111", AXIS, COUNTS), NM, 1, False
+    ),
+    "WITec": (
+        "X-Axis,Sample 1,Sample 2\n1/cm,CCD cts,CCD cts\n" + lines(",", AXIS, COUNTS, DARK), CM1, 2, False
+    ),
+    "pandas": (",raman_shift,counts\n" + lines(",", range(4), AXIS, COUNTS), CM1, 1, False),
+    "pandas, sorted": (",raman_shift,counts\n" + lines(",", [3, 1, 0, 2], AXIS, COUNTS), CM1, 1, False),
+    "pandas, an index without a name": (",x,y\n" + lines(",", range(4), AXIS, COUNTS), "", 1, False),
+    "pandas, the axis as index": (",counts\n" + lines(",", AXIS, COUNTS), "", 1, False),
+    "both axes": (
+        "Wavelength (nm);Raman shift (cm-1);Counts\n" + lines(";", [7, 6, 5, 4], AXIS, COUNTS), CM1, 1, False
+    ),
+    "savetxt": ("# wavelength_nm counts\n" + lines(" ", AXIS, COUNTS), NM, 1, False),
+    "spaces and a header of words": (
+        "# Raman shift / cm-1   Intensity (a.u.)\n" + lines("   ", AXIS, COUNTS), CM1, 1, False
+    ),
+    "comma and space": (lines(",   ", AXIS, [f"{c}," for c in COUNTS]), "", 1, False),
+    "a decimal comma between spaces": (german(lines("  ", AXIS, COUNTS)), "", 1, False),
+    "quoted": (lines(",", [f'"{a}"' for a in AXIS], [f'"{c}"' for c in COUNTS]), "", 1, False),
+    "quoted, a decimal comma": (
+        lines(",", [german(f'"{a}"') for a in AXIS], [german(f'"{c}"') for c in COUNTS]), "", 1, False
+    ),
+    "an empty column": ("shift;;counts\n" + lines(";;", AXIS, COUNTS), CM1, 1, False),
+    "UTF-16": (("Raman shift;counts\r\n" + german(TWO)).encode("utf-16"), CM1, 1, False),
+    "UTF-16 without a mark": (german(TWO).encode("utf-16-le"), "", 1, False),
+    "UTF-8 with a mark": (b"\xef\xbb\xbf" + ("Raman shift (cm⁻¹);counts\n" + TWO).encode(), CM1, 1, False),
+    "Latin-1": (("Wellenlänge;Zähler\n" + german(TWO)).encode("latin-1"), NM, 1, False),
+    "carriage returns alone": (TWO.replace("\n", "\r"), "", 1, False),
+    "a wavelength among the settings": ("Excitation wavelength (nm);785\n" + TWO, "", 1, False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", EXPORTS)
+def test_exports_of_instruments_are_read(kind: str) -> None:
+    content, unit, spectra, dark = EXPORTS[kind]
+    table = read(content)
+    assert (table.unit, len(table.counts)) == (unit, spectra)
+    assert table.axis.tolist() == AXIS and table.counts[0].tolist() == COUNTS
+    assert (None if table.dark is None else table.dark.tolist()) == (DARK if dark else None)
+
+
+def test_it_says_what_was_taken_for_what() -> None:
+    table = read(
+        ",nm,raman_shift,dark,a,b\n" + lines(",", range(4), [4, 3, 2, 1], AXIS, DARK, COUNTS, COUNTS[::-1])
+    )
+    assert table.about == "column 3 (raman_shift), dark: column 4 (dark), not used: column 1, 2 (nm)"
+    assert table.counts.tolist() == [COUNTS, COUNTS[::-1]]
+
+
+REFUSED: list[tuple[str | bytes, str]] = [
+    ("x;y\n497.35;1,785\n499.31;985\n", "thousands separators, or with commas and points ..1,785.."),
+    ("497;1,785\n499;1,985\n", "such as '1,785', which may be 1785 or 1.785"),
+    ("497;985\n499;1.785\n", "whole numbers and '1.785' in column 2, whose point may separate thousands"),
+    ("497,5;1.785,25\n498,5;1.885,25\n", "thousands separators"),
+    ("497.5;1 785\n498.5;985\n499.5;987\n", "with thousands separators"),
+    ("997.5;985\n998.5;987\n1 000.5;987\n", "with thousands separators"),
+    ("497.5\t1'785\n498.5\t985\n499.5\t987\n", "with thousands separators"),
+    (
+        "497,3500,1785\n499,3073,1765\n501,2646,1765\n",
+        "3 columns between commas, of which some may be the digits",
+    ),
+    ("497,35,1785\n499,3,17\n501,05,985\n", "the digits behind a decimal comma"),
+    ("shift,counts\n497,35,1785,5\n499,3,17,25\n501,6,985,1\n", "the digits behind a decimal comma"),
+    ("shift;counts;\n1;2;3;\n2;3;4;5\n", "line 3 has 4 columns, the first 3"),
+    ("shift;a;b\n1.5;2;3\n2.5;;4\n", "line 3 has no number in column 2"),
+    (
+        "shift;counts;reference\n1.5;2;3\n2.5;3;4\n",
+        r"column 3 \(reference\) does not hold counts.*--reference",
+    ),
+    ("raman_shift,raman,deviation\n1.5,2,3\n2.5,3,4\n", r"column 2 \(raman\) does not hold counts"),
+    ("shift;dark\n1.5;2\n2.5;3\n", "has 0 columns of counts and 1 called dark"),
+    ("shift_a;a;shift_b;b\n1.5;2;1.5;3\n2.5;3;2.5;4\n", r"column 3 \(shift_b\) is a second axis"),
+    ("1.5 2 1.5 3\n2.5 3 2.5 4\n", "column 3 is a second axis"),
+    ("1.5 0 8\n2.5 1 9\n3.5 2 8\n", r"column 2 is no spectrum, it counts 0, 1, \.\.\."),
+    (",400.5,402.5,404.5\n0,12,13,12\n1,12,15,12\n", "has its axis in the first row"),
+    ("Frame,Wavelength,Intensity\n1,700,5\n2,700,6\n1,701,6\n", r"column 1 \(Frame\) is no spectrum"),
+    ("1.5;2\n2.5;3\nno more\n3.5;4\n", "line 4 does not hold numbers as the others do"),
+    ("1;2\n3;4_0\n", "line 2 does not hold numbers"),
+    ("1;2\n3;0x10\n", "line 2 does not hold numbers"),
+    (b"\xff\xfe" + b"1;2\n3;4\n5", "begins as text in UTF-16 does, and is none"),
+    ("", "needs two columns of numbers or more"),
+    ("1\n2\n3\n", "needs two columns of numbers or more"),
+]
+
+
+@pytest.mark.parametrize(("content", "reason"), REFUSED)
+def test_what_may_mean_two_things_is_refused(content: str | bytes, reason: str) -> None:
+    with pytest.raises(TableError, match=reason) as raised:
+        read(content)
+    assert "\n" not in str(raised.value)
+
+
+HEADS: dict[str, Callable[[str, int], str]] = {
+    "none": lambda d, n: "",
+    "names": lambda d, n: d.join(["Raman shift (cm-1)", *(f"spectrum {k}" for k in range(n))]) + "\n",
+    "numbers": lambda d, n: d.join(["shift", *(str(k) for k in range(1, n + 1))]) + "\n",
+    "short": lambda d, n: d.join(["x", "y"]) + "\n",
+    "settings": lambda d, n: f"Exposure{d}0.1\nLaser (nm){d}785\n\n",
+    "comment": lambda d, n: "# measured on a Friday\n",
+}
+FOOTS = ["", "\n\n", "end of data\n", "Mean;3,5\n", ">>>>>End<<<<<\n"]
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.data(), st.sampled_from([";", "\t", ",", ", ", " ", "  ", " ; "]), st.sampled_from(".,"),
+    st.sampled_from(sorted(HEADS)), st.sampled_from(FOOTS), st.sampled_from(["utf-8", "utf-16", "utf-8-sig"]),
+    st.booleans(), st.booleans(), st.sampled_from(["\n", "\r\n"]),
+)  # fmt: skip
+def test_a_table_in_any_dialect_is_read_as_it_was_or_refused(
+    data: st.DataObject, delimiter: str, sign: str, head: str, foot: str, encoding: str, quoted: bool,
+    index: bool, newline: str,
+) -> None:  # fmt: skip
+    pixels, spectra = data.draw(st.integers(3, 12)), data.draw(st.integers(1, 4))
+    places = [data.draw(st.integers(0, 4)) for _ in range(spectra + 1)]
+    steps = data.draw(st.lists(st.floats(0.5, 300), min_size=pixels, max_size=pixels))
+    axis = np.cumsum(steps) + data.draw(st.floats(0, 2500))
+    size = data.draw(st.sampled_from([1.0, 100.0, 1e5]))
+    counts = [
+        data.draw(st.lists(st.floats(0, size), min_size=pixels, max_size=pixels)) for _ in range(spectra)
+    ]
+    columns = [
+        [f"{value:.{p}f}" for value in values] for values, p in zip([axis, *counts], places, strict=True)
+    ]
+    written = [[cell.replace(".", sign) for cell in column] for column in columns]
+    if quoted:
+        written = [[f'"{cell}"' for cell in column] for column in written]
+    if index:
+        written = [[str(row) for row in range(pixels)], *written]
+    above = HEADS[head](delimiter, spectra)
+    if index and head in ("names", "numbers"):
+        above = delimiter + above
+    text = above + lines(delimiter, *written) + foot
+    try:
+        table = parse(text.replace("\n", newline).encode(encoding))
+        judged_raman_shift(table.axis)  # as whoever reads a file does: an index is no axis
+    except (TableError, AxisError):
+        return
+    assert table.axis.tolist() == [float(cell) for cell in columns[0]]
+    assert table.counts.tolist() == [[float(cell) for cell in column] for column in columns[1:]]
+
+
+def test_most_dialects_are_read() -> None:
+    """Refusing everything would keep the promise above, too."""
+    rng = np.random.default_rng(1)
+    axis, counts = 500 + np.cumsum(rng.uniform(1, 3, 700)), rng.poisson(2000, (2, 700)) + 0.25
+    for delimiter, sign in (
+        (";", ","),
+        ("\t", ","),
+        (" ", ","),
+        (";", "."),
+        ("\t", "."),
+        (",", "."),
+        (" ", "."),
+    ):
+        columns = [
+            [f"{value:.{p}f}".replace(".", sign) for value in row]
+            for row, p in zip([axis, *counts], (3, 2, 2), strict=True)
+        ]
+        table = read(lines(delimiter, *columns))
+        assert np.allclose(table.axis, axis, atol=1e-3) and np.array_equal(table.counts, counts), (
+            delimiter,
+            sign,
+        )
