@@ -109,6 +109,7 @@ class Recorder:
         self._open: dict[str, _Open] = {}
         self._flushed = time.monotonic()
         self._full = ""
+        self._written = 0  # bytes in the open files, a look at the disk ago
         raman = (settings.raman, settings.access.raman(settings.raman))
         raw = (settings.raw, settings.access.raw(settings.raw))
         streams: dict[StreamName, tuple[str | None, ClientKeys | None]] = {"raw": raw, "raman": raman}
@@ -137,11 +138,9 @@ class Recorder:
                 "folder first for all runs"
             )
         refuse_unwritable(self._folder)
-        self._free = shutil.disk_usage(self._folder).free
-        if self._free < 2 * LOW_BYTES:
-            raise RecordingError(
-                f"the disk of {self._folder} has {self._free / 1e6:.0f} MB left; make room on it"
-            )
+        left = shutil.disk_usage(self._folder).free
+        if left < 2 * LOW_BYTES:
+            raise RecordingError(f"the disk of {self._folder} has {left / 1e6:.0f} MB left; make room on it")
         if self.one_run:
             return claimed(self.output, overwrite=self.settings.overwrite)
         repair_all(self.output)
@@ -215,8 +214,10 @@ class Recorder:
     def _look_at_the_disk(self) -> None:
         """End while there is room to end well: closed files, and a word."""
         free = shutil.disk_usage(self._folder).free
-        used, self._free = self._free - free, free
-        if self._open and free < LOW_BYTES + 2 * max(used, 0):
+        rows = [rows for each in self._open.values() for rows in each.recording.rows.values()]
+        written = sum(each.count * each.row_bytes for each in rows)
+        used, self._written = max(written - self._written, 0), written
+        if self._open and free < LOW_BYTES + 2 * used:
             self._full = (
                 f"the disk of {self._folder} is full ({free / 1e6:.0f} MB left), so the recording ended"
             )

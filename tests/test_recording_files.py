@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from helpers import (
     AXIS,
+    LOCAL,
     PATIENCE_S,
     Command,
     Published,
@@ -181,6 +182,20 @@ def test_no_link_is_followed(name: str, overwrite: bool, tmp_path: Path) -> None
     with pytest.raises(RecordingError, match=r"is a link|links"):
         Recording(tmp_path / "scan.h5", overwrite=overwrite)
     assert (tmp_path / "victim").read_bytes() == b"precious"
+
+
+def test_no_program_of_ours_writes_over_a_recording_that_is_being_written(tmp_path: Path) -> None:
+    recording = written(tmp_path / "scan.h5")
+    np.savez(tmp_path / "in.npz", spectra=spectra_of(2), raman_shift=AXIS)
+    partial = recording.partial
+    for arguments in (
+        ["process", tmp_path / "in.npz", "-o", partial, "--overwrite", "--engine", "passthrough"],
+        ["drive", "simulator", "--truth", partial, "--scan", "4x4", "--publish", LOCAL, "--subscribers", "0"],
+    ):
+        with Command(*arguments) as other:
+            assert other.end() == 1 and "is a recording that is being written" in other.said, other.said
+    recording.end(an_end(6), Ledger())
+    assert recording.close() == tmp_path / "scan.h5" and recording.complete
 
 
 # -- stops ------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ class Claim:
         self._lock: Lock | None = None
         try:
             for each in (self.path, self.partial):
-                refuse_target(each)
+                refuse_target(each, partial=True)
             self._lock = Lock(path.with_name(f".{path.name}.lock"))
         except LockedError:
             raise InUseError(f"{path} is being recorded by another program; choose another name") from None

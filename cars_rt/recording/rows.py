@@ -32,6 +32,9 @@ class Rows:
         self._group = group
         allocated = self._first(rows, row_bytes)
         self.count = 0  # rows appended
+        self.row_bytes = sum(
+            int(np.prod(tail, dtype=int)) * np.dtype(dtype).itemsize for tail, dtype in columns.values()
+        )
         self._written = 0
         self._buffered = 0
         self._buffers = {name: np.zeros((chunk, *tail), dtype) for name, (tail, dtype) in columns.items()}
@@ -88,10 +91,9 @@ class Rows:
     def _grow(self, rows: int) -> None:
         """Allocate for `rows` rows and more. A growth that fails half-way would spoil the whole file, so
         the disk is asked for the room first. Raises OSError, with the file as it was."""
-        row_bytes = sum(buffer[:1].nbytes for buffer in self._buffers.values())
-        allocated = max(min(2 * self._allocated, self._allocated + GROWTH_BYTES // row_bytes), rows)
+        allocated = max(min(2 * self._allocated, self._allocated + GROWTH_BYTES // self.row_bytes), rows)
         chunks = 2 * sum(buffer.nbytes for buffer in self._buffers.values())  # begun at both ends
-        needed = (allocated - self._allocated) * row_bytes + chunks + INDEX_BYTES
+        needed = (allocated - self._allocated) * self.row_bytes + chunks + INDEX_BYTES
         file = self._group.file
         if shutil.disk_usage(Path(file.filename).parent).free < needed:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

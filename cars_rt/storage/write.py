@@ -30,8 +30,8 @@ def replacing(
 
     Until then it lies beside the target under a random name, made so that nobody can have put a link or a
     pipe there. durable: it is on the disk, and not only in the system's memory, before it gets its name.
-    Raises OSError; StorageError (one) if the target is a link or no regular file, or if the file was
-    exchanged meanwhile; FileExistsError unless `overwrite` if the target is there when the block ends.
+    Raises OSError; StorageError (one) if the target is a link, no regular file or a partial recording, or if
+    the file was exchanged meanwhile; FileExistsError unless `overwrite` if the target is there at the end.
     """
     refuse_target(path)
     new = path.with_name(f".cars-rt-{secrets.token_hex(8)}.new")
@@ -66,9 +66,10 @@ def write_text(path: Path, text: str, *, mode: int = PUBLIC, durable: bool = Tru
     write_bytes(path, text.encode("utf-8"), mode=mode, durable=durable)
 
 
-def refuse_target(path: Path) -> None:
+def refuse_target(path: Path, *, partial: bool = False) -> None:
     """Raises StorageError if there is something under this path that is no regular file: a link may lead to
-    a file of somebody's who wrote nothing here, a pipe may wait for ever."""
+    a file of somebody's who wrote nothing here, a pipe may wait for ever; unless `partial`, also for what
+    a recorder writes or left, see `cars_rt.recording`."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
@@ -79,6 +80,8 @@ def refuse_target(path: Path) -> None:
         raise StorageError(path, "is a folder", errno.EISDIR)
     if not stat.S_ISREG(mode):
         raise StorageError(path, "is no regular file")
+    if path.stem.endswith(".partial") and not partial:
+        raise StorageError(path, "is a recording that is being written, or was: choose another name")
 
 
 def rename(source: Path, target: Path, *, overwrite: bool) -> None:
