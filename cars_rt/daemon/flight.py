@@ -42,6 +42,7 @@ COOL_DOWN_S = 30.0  # after a file was begun, alarms are only counted: a bad min
 MOST_FILES = 20  # flight files in the folder; then somebody has to look at them
 SPARE_BYTES = 2**30  # left on the disk: the recorder needs it more
 MOST_REQUESTED = 10  # of them for who asks: the other places are for alarms
+REQUEST = "request"  # the reason of a file that was asked for
 MOST_ALARMS = 16  # told in one file
 MOST_TEXT = 500  # characters of an alarm's text
 MOST_REASONS = 64  # counted apart
@@ -190,13 +191,13 @@ class FlightRecorder:
         is still being written. Raises RecordingError if the folder holds MOST_REQUESTED of such files."""
         if self.writing or not (self._ring or self._rejected):
             return False
-        if (kept := len(list(self.folder.glob("flight-*-request*.h5")))) >= MOST_REQUESTED:
+        if (kept := len(list(self.folder.glob(f"flight-*-{REQUEST}*.h5")))) >= MOST_REQUESTED:
             raise RecordingError(
                 f"{self.folder} holds {kept} flight files that were asked for, the most beside those of "
                 "alarms; move some away"
             )
         self._quiet_until = -math.inf
-        self.alarm("request", text)
+        self.alarm(REQUEST, text)
         self.tick(at_once=True)
         return True
 
@@ -228,7 +229,8 @@ class FlightRecorder:
         self._ring, self.bytes = deque(), 0
         self._rejected.clear()
         self._merged.clear()
-        self._quiet_until = time.monotonic() + COOL_DOWN_S
+        if flight.alarms[0].reason != REQUEST:  # who asks does not silence what goes wrong then
+            self._quiet_until = time.monotonic() + COOL_DOWN_S
         self._writer = threading.Thread(target=self._write, args=(flight,), name="flight", daemon=True)
         self._writer.start()
 
