@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     import torch
 
 WARM_UPS = 3  # before a capture: libraries choose their kernels and take their memory
-SEARCHED = 3  # sizes of batch, the largest ones, for which cuDNN tries its kernels: that is what takes time
-CANDIDATES = 3  # kernels that it tries for each convolution there
 
 
 class Torch(Engine):
@@ -140,13 +138,10 @@ class _Graphs:
         self._pool: Any = None
         self._alone: dict[int, tuple[Any, dict[str, Any]]] = {}  # by size
         self._copying: dict[tuple[int, int], Any] = {}  # by slab and size
-        largest_first = tuple(reversed(engine.sizes))  # it takes the memory that the others share
-        for size in largest_first:
-            # Float32 in all its digits, which phases need.
-            search = size in largest_first[:SEARCHED]
-            with torch.backends.cudnn.flags(
-                enabled=True, benchmark=search, benchmark_limit=CANDIDATES, allow_tf32=False
-            ):
+        # Float32 in all its digits, which phases need. cuDNN's own choice of kernels: trying them all takes
+        # seconds for each axis and gains nothing that can be measured.
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False):
+            for size in reversed(engine.sizes):  # the largest takes the memory that the others share
                 self._warm_up(size)
                 self._alone[size] = self._capture(partial(self._compute, size)), self._results
                 for slab in range(len(engine.inputs)):
