@@ -21,8 +21,10 @@ from cars_rt.engines.rehearsal import Tried, rehearse
 log = logging.getLogger("cars_rt.engines")
 
 Attempts = dict[str, Tried]
+SPARE = "only if no other works"
 #: By model or graph, batch, threads and candidates.
 _rehearsed: dict[tuple[str, int, int, tuple[str, ...]], Attempts] = {}
+_said: set[str] = set()  # of engines chosen, once each
 
 
 def open_engine(name: str, graph: Graph, max_batch: int, threads: int = 0) -> Engine:
@@ -53,8 +55,8 @@ def open_engine(name: str, graph: Graph, max_batch: int, threads: int = 0) -> En
         except EngineError as error:
             attempts[candidate] = Tried(reason=str(error))
             continue
-        attempts |= {each: Tried(reason="only if no other works") for each in spare if each not in attempts}
-        log.info("engine %s", _summary(engine, attempts))
+        attempts |= {each: Tried(reason=SPARE) for each in spare if each not in attempts}
+        _say(engine, attempts, set(against) - set(usable))
         return engine
     raise EngineError(
         "; ".join(f"{each}: {tried.reason}" for each, tried in attempts.items() if tried.reason)
@@ -93,19 +95,26 @@ def _open(name: str, graph: Graph, max_batch: int, threads: int) -> Engine:
     return engine
 
 
-def _summary(engine: Engine, attempts: Attempts) -> str:
-    """One line: what was chosen, and why not the others; `cars-rt doctor` has the remedies."""
+def _say(engine: Engine, attempts: Attempts, absent: set[str]) -> None:
+    """One line, once: what was chosen, and what went wrong with another one that is there; the rest of it for
+    those who look closer. `cars-rt doctor` has it all, with the remedies."""
 
-    def rate(tried: Tried) -> str:
-        return f"{tried.rate:,.0f} spectra/s" if tried.rate else "not measured"
+    def about(name: str) -> str:
+        tried = attempts.get(name, Tried())
+        return without_remedy(tried.reason) or (
+            f"{tried.rate:,.0f} spectra/s" if tried.rate else "not measured"
+        )
 
-    chosen = attempts.get(engine.name, Tried())
-    others = (
-        f"{each}: {without_remedy(tried.reason) or rate(tried)}"
-        for each, tried in attempts.items()
-        if each != engine.name
-    )
-    return "; ".join([f"{engine.describe()}, {rate(chosen)}", *others])
+    others = {name: f"{name}: {about(name)}" for name in attempts if name != engine.name}
+    failed = [text for name, text in others.items() if name not in absent and _went_wrong(attempts[name])]
+    line = "; ".join([f"engine {engine.describe()}, {about(engine.name)}", *failed])
+    log.log(logging.DEBUG if line in _said else logging.INFO, "%s", line)
+    _said.add(line)
+    log.debug("other engines: %s", "; ".join(others.values()))
+
+
+def _went_wrong(tried: Tried) -> bool:
+    return bool(tried.reason) and tried.reason != SPARE
 
 
 def without_remedy(reason: str) -> str:
