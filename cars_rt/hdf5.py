@@ -15,8 +15,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.storage import StorageError, refuse_size, refuse_special_file, refuse_too_much
+from cars_rt.storage import SMALL, StorageError, refuse_size, refuse_special_file, refuse_too_much
 
+MOST_UNSTORED = 2**40  # bytes of rows that are read piece by piece, whatever is stored of them
 MOST_CHUNK_BYTES = 2**28  # of one chunk, which is taken into memory as a whole
 
 #: What HDF5 writes in its long chains of texts, and what it means.
@@ -129,7 +130,8 @@ class StoredRows:
     """The first rows of a dataset, read from the file when they are asked for by a slice of step 1.
 
     As an array of shape (n, ...) with `shape`, `dtype`, `len` and slices, for what is too large for memory.
-    Raises StorageError if much less is stored than that, and for a slice that memory does not hold.
+    Raises StorageError if what it announces cannot be, and for a slice that memory does not hold or of which
+    much less is stored.
     """
 
     def __init__(self, dataset: h5py.Dataset, rows: int | None = None) -> None:
@@ -140,7 +142,9 @@ class StoredRows:
         rows = len(dataset) if rows is None else max(0, min(rows, len(dataset)))
         self.shape: tuple[int, ...] = (rows, *dataset.shape[1:])
         self.dtype: np.dtype[Any] = dataset.dtype
-        _refuse(dataset, self.shape)
+        size = int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+        # What was never written reads as zeros, which are flagged; another value would look like counts.
+        _refuse(dataset, self.shape if size > MOST_UNSTORED or dataset.fillvalue else (0,))
 
     @property
     def ndim(self) -> int:
@@ -159,7 +163,10 @@ class StoredRows:
         first, last, _ = rows.indices(len(self))
         row_bytes = int(np.prod(self.shape[1:], dtype=object)) * self.dtype.itemsize
         path, name = Path(self._dataset.file.filename), repr(str(self._dataset.name))
-        refuse_too_much(path, name, max(last - first, 0) * row_bytes)
+        wanted = max(last - first, 0) * row_bytes
+        refuse_too_much(path, name, wanted)
+        if wanted > SMALL:
+            _refuse(self._dataset, (last - first, *self.shape[1:]))
         try:
             found: NDArray[Any] = self._dataset[first : max(first, last)]
         except (OSError, RuntimeError, ValueError, TypeError):

@@ -1,6 +1,7 @@
 """Results in files: .h5 as they come, .npz and .csv from memory."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -155,6 +156,11 @@ def writable(path: Path, size: int = 0, *, overwrite: bool = True) -> None:
         raise SpectraError(f"no permission to write in the folder {path.parent}")
     if not overwrite and path.exists():
         raise SpectraError(_EXISTS.format(path))
+    free = shutil.disk_usage(path.parent).free
+    if kind in STREAMED and size > free:
+        raise SpectraError(
+            f"{path}: the results need {size / 1e9:.1f} GB, and {path.parent} has {free / 1e9:.1f} GB of room"
+        )
     largest = {".npz": LARGEST_BYTES, ".csv": LARGEST_TEXT_BYTES}.get(kind)
     if largest is not None and size > largest:
         raise SpectraError(

@@ -1,5 +1,6 @@
 """The command line as a user meets it: real processes, their output and exit codes."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -7,15 +8,17 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from helpers import AXIS, PATIENCE_S, Command, Published, spectra_of, summary
+from helpers import AXIS, PATIENCE_S, Command, Published, spectra_of, summary, wait_until
 
 from cars_rt.cli import app
 from cars_rt.cli.config import ConfigError, check_environment
+from cars_rt.cli.files import targets
 from cars_rt.console import STOP_WITH_STDIN
 from cars_rt.demo.processes import free_addresses
 from cars_rt.engines import AUTO, ENGINES, guide, shipped_models
 from cars_rt.engines.model import CLASSICAL
 from cars_rt.engines.tensorrt.plans import CACHE
+from cars_rt.spectra import SpectraError
 
 
 def cars_rt(*arguments: object, **environment: str) -> tuple[int, str, str]:
@@ -103,6 +106,59 @@ def test_process_makes_a_file_of_a_file(tmp_path: Path) -> None:
     assert code == 0 and "3 spectra of 160 pixels by cnn" in said
     with h5py.File(tmp_path / "out.h5") as file:
         assert file["raman"].shape == (3, 160)
+
+
+def test_process_takes_many_files_and_replaces_none_unasked(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    for name in ("a.npz", "b.npz"):
+        np.savez(tmp_path / name, spectra=spectra_of(3), raman_shift=AXIS)
+    np.savez(tmp_path / "c.npz", spectra=spectra_of(3), raman_shift=AXIS[1:])
+    given = ("process", tmp_path / "[abc].npz", "-o", tmp_path / "out", "--engine", "onnxruntime")
+    code, _, said = cars_rt(*given)
+    assert code == 1 and "1 of 3 files could not be processed" in said and "an axis of 159" in said
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a-raman.npz", "b-raman.npz"]
+    code, _, said = cars_rt(*given)
+    assert code == 1 and "a-raman.npz exists already; choose another name or give --overwrite" in said
+    (tmp_path / "c.npz").unlink()
+    assert cars_rt(*given, "--overwrite")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "output", "reason"),
+    [
+        (["a.npz", "sub/a.npz"], "out", "two of the inputs would become .*a-raman.npz"),
+        (["a.npz", "sub/a.npz"], "none", "there is no folder .*none; make it first"),
+        (["a.npz", "sub/a.npz"], "b.h5", "is one file, and there are 2 inputs: give a folder"),
+        (["a.npz"], "a.npz", "is the input; choose another name"),
+        (["*.csv"], "out", "no file of spectra matches"),
+        (["notes.md"], "out", "the file's name must end in one of"),
+    ],
+)
+def test_inputs_that_do_not_fit_their_output_are_refused_first(
+    given: list[str], output: str, reason: str, tmp_path: Path
+) -> None:
+    for folder in ("out", "sub"):
+        (tmp_path / folder).mkdir()
+    for name in ("a.npz", "sub/a.npz"):
+        np.savez(tmp_path / name, spectra=spectra_of(3), raman_shift=AXIS)
+    with pytest.raises(SpectraError, match=reason):
+        targets([tmp_path / each for each in given], tmp_path / output)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_process_that_is_stopped_leaves_nothing_and_says_so(number: int, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        file.create_dataset("spectra", (2**20, len(AXIS)), "u2", chunks=(200, len(AXIS)))
+        file["raman_shift"] = AXIS
+    with Command(
+        "process", tmp_path / "in.h5", "-o", tmp_path / "out.h5", "--engine", "onnxruntime"
+    ) as command:
+        wait_until(lambda: len(list(tmp_path.iterdir())) > 1)
+        command.process.send_signal(number)
+        assert command.end() == 130
+    assert "out.h5 is not written, and nothing is left of it" in command.said
+    assert [path.name for path in tmp_path.iterdir()] == ["in.h5"]
 
 
 @pytest.mark.parametrize(

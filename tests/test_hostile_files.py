@@ -20,7 +20,7 @@ from cars_rt.hdf5 import opened, stored
 from cars_rt.offline import process
 from cars_rt.recording import Recording, RecordingError, repair
 from cars_rt.reference import read_reference
-from cars_rt.spectra import SpectraError, read_spectra
+from cars_rt.spectra import SpectraError, open_spectra, read_spectra
 from cars_rt.storage import StorageError, refuse_long_lines
 from cars_rt.verify import VerifyError, verify
 
@@ -129,6 +129,17 @@ def test_what_is_announced_and_not_there_is_not_taken_for_spectra(fill: Fill, tm
     with pytest.raises(SpectraError, match=r"holds none of them|holds no numbers|in chunks of more than"):
         read_spectra(path)
     refused_by_all(path, tmp_path)
+
+
+def test_rows_of_which_few_are_written_are_read_piece_by_piece_and_not_at_once(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "huge.h5", "w") as file:
+        file["raman_shift"] = AXIS
+        counts = file.create_dataset("spectra", (2**24, len(AXIS)), "u2", chunks=(200, len(AXIS)))
+        counts[-1] = COUNTS[0]
+    with open_spectra(tmp_path / "huge.h5") as spectra:
+        assert np.array_equal(spectra.counts[2**24 - 2 : 2**24], [COUNTS[0] * 0, COUNTS[0]])
+    with pytest.raises(SpectraError, match=r"as nothing that was measured does|too much at once"):
+        read_spectra(tmp_path / "huge.h5")
 
 
 def test_a_group_that_leads_elsewhere_is_not_followed(tmp_path: Path) -> None:

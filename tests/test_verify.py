@@ -134,8 +134,10 @@ def test_the_command_says_what_is_true_and_exits_by_it(path: Path) -> None:
     good = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert good.returncode == 0, good.stderr
     assert "NO" not in good.stderr
+    assert good.stderr.splitlines()[-1].startswith("VERIFIED: all ")
     with h5py.File(path, "r+") as file:
         file["raman/raman"][0] *= 1.1
     bad = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert bad.returncode == 3
     assert "NO   36 results computed again" in bad.stderr
+    assert bad.stderr.splitlines()[-1].startswith("NOT VERIFIED: 1 of ")

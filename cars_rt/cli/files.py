@@ -1,5 +1,6 @@
 """`cars-rt record`, `process` and `verify`: files of spectra."""
 
+import signal
 import sys
 import time
 from collections import Counter
@@ -33,6 +34,7 @@ from cars_rt.console import (
 from cars_rt.daemon.settings import DaemonSettings
 from cars_rt.errors import CarsRtError
 from cars_rt.physics.fitness import shares
+from cars_rt.printable import printable
 from cars_rt.recorder import RecordSettings
 from cars_rt.spectra import SpectraError
 
@@ -152,6 +154,9 @@ def process(
     start_logging(logs)
     if not input:
         fail("give a file to process", EXIT_USAGE)
+    for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):  # as Ctrl-C: no part of a file is left behind
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) == signal.SIG_DFL:
+            signal.signal(getattr(signal, name), signal.default_int_handler)
     jobs = targets(input, output)
     agreed = {target for _, target in jobs if overwrite or _may_replace(target)}
     failed = 0
@@ -289,7 +294,7 @@ def verify(
     """Prove from recordings that results belong to counts and that nothing was lost unsaid.
 
     Checks the receipts of both streams against what is in the files, the time stamps, and computes some
-    results again. The exit code is 3 if anything is not as it should be.
+    results again. The last line is the verdict; the exit code is 3 if anything is not as it should be.
 
     Example: cars-rt verify counts.h5 results.h5
 
@@ -312,6 +317,11 @@ def verify(
     findings = verify_recordings(raw, result or raw, model=model, reference=reference, engine=engine)
     for finding in findings:
         mark = ("yes", "green") if finding.true else ("NO ", "bold red")
-        console.print(Text.assemble(mark, "  ", finding.text), soft_wrap=True)
-    if not all(finding.true for finding in findings):
+        console.print(Text.assemble(mark, "  ", printable(finding.text)), soft_wrap=True)
+    untrue = [finding for finding in findings if not finding.true]
+    if untrue:
+        said = f"{len(untrue)} of {len(findings)} checks failed, first that {printable(untrue[0].text)}"
+        console.print(Text.assemble(("NOT VERIFIED", "bold red"), f": {said}"), soft_wrap=True)
         sys.exit(EXIT_INCOMPLETE)
+    said = f"all {len(findings)} checks passed: the results belong to the counts, and nothing was lost unsaid"
+    console.print(Text.assemble(("VERIFIED", "bold green"), f": {said}"), soft_wrap=True)
