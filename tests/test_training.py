@@ -372,6 +372,16 @@ def reference_file(path: Path, scale: float = 1.0) -> Path:
     return path
 
 
+def test_deviation_of_a_network_of_few_steps_can_be_calibrated() -> None:
+    """Its logarithm may lie where exp overflows; then not a number would be exported."""
+    torch.manual_seed(0)
+    network = Cnn()
+    with torch.no_grad():
+        network.deviation_head[1].fill_(200.0)
+    calibrate(network, PROTOCOLS["crimson2024"](8, 2), steps=2)
+    assert all(bool(torch.isfinite(each).all()) for each in network.deviation_head)
+
+
 def test_reference_narrows_the_data_to_its_instrument(tmp_path: Path) -> None:
     reference = read_reference(reference_file(tmp_path / "glass.npz"))
     data = Bcars(4, 32, STRIDE, reference)

@@ -12,6 +12,7 @@ from cars_rt.training.networks.layers import Retrieval, unfolded
 
 SEED = 3_000_017  # of the spectra used: neither trained on nor held out
 LEARNING_RATE = 5e-3
+LN_LARGEST = 60.0  # of the deviation: a network of few steps may give more for a spectrum
 
 
 def calibrate(
@@ -33,7 +34,8 @@ def calibrate(
             raman = network(padded(batch.spectrum, network.stride))[0]
         logarithm = nn.functional.conv2d(hidden.pop(), weight, bias)
         length = batch.raman.shape[1]
-        deviation = cropped(unfolded(torch.exp(logarithm)), length)
+        # Not the network's narrower bounds, beyond which nothing would be learnt; exp overflows at 88.
+        deviation = cropped(unfolded(torch.exp(logarithm.clamp(max=LN_LARGEST))), length)
         optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - step / steps)
         optimizer.zero_grad()
         deviation_loss(deviation, batch.raman - cropped(raman, length)).backward()  # type: ignore[no-untyped-call]
