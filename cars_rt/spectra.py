@@ -17,13 +17,14 @@ from cars_rt.measurement import ABOUT, COLUMNS, RECEIPT, Rows, judged
 from cars_rt.npz import read_npz
 from cars_rt.physics.axis import AxisError, from_wavelength, judged_raman_shift
 from cars_rt.printable import printable
-from cars_rt.storage import StorageError, refuse_long_lines
+from cars_rt.storage import StorageError, refuse_no_table
 from cars_rt.tables import parse
 
 TEXT = (".csv", ".txt")
 KINDS = (*TEXT, ".npz", ".h5", ".hdf5")
-MOST_TEXT_BYTES = 2**28  # of a text table; larger ones belong into .npz or .h5
+MOST_TEXT_BYTES = 2**26  # of a text table, which takes up to 50 times as much memory; .npz and .h5 do not
 MOST_LINE_BYTES = 2**23  # of one line of it: a million spectra side by side
+MOST_LINES = 2**19  # of it: one for each pixel, and a head
 START_NAMES = {"time_ns": "start_time_ns", "spectra": "start_spectra"}  # in an .npz file, of the run
 
 
@@ -203,7 +204,7 @@ def _finite(counts: NDArray[Any], first: int) -> None:
 
 
 def _read_text(path: Path, pump_nm: float | None) -> Spectra:
-    refuse_long_lines(path, MOST_TEXT_BYTES, MOST_LINE_BYTES)
+    refuse_no_table(path, MOST_TEXT_BYTES, MOST_LINE_BYTES, MOST_LINES)
     table = parse(path.read_bytes())
     axis, of_axis = table.axis, table.about
     if table.unit == NM and pump_nm is None:

@@ -21,7 +21,7 @@ from cars_rt.offline import process
 from cars_rt.recording import Recording, RecordingError, repair
 from cars_rt.reference import read_reference
 from cars_rt.spectra import SpectraError, open_spectra, read_spectra
-from cars_rt.storage import StorageError, refuse_long_lines
+from cars_rt.storage import StorageError, refuse_no_table
 from cars_rt.verify import VerifyError, verify
 
 COUNTS = spectra_of(4)
@@ -225,9 +225,13 @@ def test_a_table_of_one_endless_line_is_no_table(tmp_path: Path) -> None:
     with pytest.raises(SpectraError, match=r"has a line of more than 8\.389 MB"):
         read_spectra(path)
     (tmp_path / "fine.txt").write_bytes((b"x" * 99 + b"\n") * 50_000)
-    refuse_long_lines(tmp_path / "fine.txt", 10**7, 100)
+    refuse_no_table(tmp_path / "fine.txt", 10**7, 100, 50_000)
     with pytest.raises(StorageError, match="has a line of more than"):
-        refuse_long_lines(tmp_path / "fine.txt", 10**7, 98)
+        refuse_no_table(tmp_path / "fine.txt", 10**7, 98, 50_000)
+    with pytest.raises(StorageError, match=r"has more than 49,999 lines"):
+        refuse_no_table(tmp_path / "fine.txt", 10**7, 100, 49_999)
+    with pytest.raises(StorageError, match=r"has 5 MB of text, and 1 are read: put the numbers into"):
+        refuse_no_table(tmp_path / "fine.txt", 10**6, 100, 50_000)
 
 
 @pytest.mark.parametrize(

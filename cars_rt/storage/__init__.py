@@ -9,7 +9,7 @@ from cars_rt.storage.folder import make_folder, refuse_missing_folder
 from cars_rt.storage.lock import Lock, LockedError, locked
 from cars_rt.storage.memory import SMALL, refuse_size, refuse_too_much
 from cars_rt.storage.names import file_name
-from cars_rt.storage.read import read_bytes, read_text, refuse_long_lines, refuse_special_file
+from cars_rt.storage.read import read_bytes, read_text, refuse_no_table, refuse_special_file
 from cars_rt.storage.write import refuse_target, replacing, write_bytes, write_text
 
 __all__ = [
@@ -22,8 +22,8 @@ __all__ = [
     "make_folder",
     "read_bytes",
     "read_text",
-    "refuse_long_lines",
     "refuse_missing_folder",
+    "refuse_no_table",
     "refuse_size",
     "refuse_special_file",
     "refuse_target",

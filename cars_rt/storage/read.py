@@ -35,20 +35,23 @@ def read_text(path: Path, most: int, encoding: str = "utf-8") -> str:
     return read_bytes(path, most).decode(encoding)
 
 
-def refuse_long_lines(path: Path, most: int, most_line: int) -> None:
-    """Raises as `read_bytes` does, and StorageError for a file with a line of more than `most_line` bytes:
-    that is no table, and what reads tables takes many times as much memory for it. Reads no more than a
-    piece at a time."""
-    if refuse_special_file(path).st_size > most:
-        raise _too_large(path, most)
+def refuse_no_table(path: Path, most: int, most_line: int, most_lines: int) -> None:
+    """Raises StorageError, without taking the file into memory, for what is no table of text: no regular
+    file, one of more than `most` bytes, or with a line of more than `most_line` or more than `most_lines`
+    of them. What reads tables takes many times as much memory as they have bytes."""
+    if (size := refuse_special_file(path).st_size) > most:
+        what = f"has {size / 1e6:.0f} MB of text, and {most / 1e6:.0f} are read"
+        raise StorageError(path, f"{what}: put the numbers into an .npz or .h5 file", errno.EFBIG)
     with path.open("rb") as file:
-        line = 0
+        line = lines = 0
         while piece := file.read(PIECE_BYTES):
             first, last = piece.find(b"\n"), piece.rfind(b"\n")
             if line + (len(piece) if first < 0 else first) > most_line:
                 raise StorageError(
                     path, f"has a line of more than {most_line / 1e6:.4g} MB, so it is no table"
                 )
+            if (lines := lines + piece.count(b"\n")) > most_lines:
+                raise StorageError(path, f"has more than {most_lines:,} lines: it is no table of spectra")
             line = line + len(piece) if last < 0 else len(piece) - last - 1
 
 
