@@ -14,14 +14,24 @@ _NUMBER = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|nan|inf)", r
 _SHIFT = re.compile(
     r"shift|cm\s*\^?\(?\s*[-−⁻–]\s*[1¹]|1\s*/\s*cm|wave\s*number|wellenzahl|verschiebung", re.I
 )
-_WAVELENGTH = re.compile(r"wave\s*length|wellenl|longueur|longitud|lambda|λ|(?<![a-z])nm(?![a-z])", re.I)
+_WAVELENGTH = re.compile(
+    r"wave\s*length|wellenl|longueur|longitud|lunghezza|onda|golfl|v.gl.ngd|lambda|λ|(?<![a-z])nm(?![a-z])",
+    re.I,
+)
 _NUMBERING = re.compile(
     r"|unnamed.*|index|pixels?|px|points?|no\.?|nr\.?|#|row|frame|roi|strip|column|line", re.I
 )
-_DARK = re.compile(r"(?<![a-z])dark(?![a-z])", re.I)
+_DARK = re.compile(
+    r"(?:dark|dunkel)[\s_-]?(?:counts?|spectrum|spektrum|signal|current|frame|noise)?\s*(?:[\[(].*)?", re.I
+)
+_MAYBE_DARK = re.compile(r"dark|dunkel", re.I)
+_CORRECTED = re.compile(r"corr|korr|subtr|minus|without|removed|-", re.I)
+_REFERENCE = re.compile(
+    r"(?<![a-z])(?:ref|references?|referenz|background|untergrund|white|nrb)(?![a-z])", re.I
+)
 _NO_COUNTS = re.compile(
-    r"(?<![a-z])(?:ref|reference|white|background|baseline|fit|fitted|residuals?|errors?|std|sigma|deviation|flags?|"
-    r"transmi\w*|absor\w*|reflect\w*|nrb)(?![a-z])|^raman(?:_\d+)?$", re.I
+    r"(?<![a-z])(?:baseline|fit|fitted|residuals?|errors?|std|sigma|deviation|flags?|"
+    r"transmi\w*|absor\w*|reflect\w*)(?![a-z])|^raman(?:_\d+)?$", re.I
 )  # fmt: skip
 _OCEAN = re.compile(r">{3,}\s*begin .*spectral data", re.I)
 _X_AXIS = re.compile(r"(?:x[\s_-]*(?:axis|units?)\b|axisunit\[1\]).*", re.I)
@@ -54,8 +64,6 @@ def sorted_out(
     columns = numbers.T
     if len(columns) < 2:
         raise TableError("needs two columns of numbers or more: raman shift, counts")
-    if named and not _SHIFT.search(names[0]) and _is_axis_row(names[1:]):
-        raise TableError("has its axis in the first row; turn it round, so that the axis is the first column")
     shifts = [at for at, name in enumerate(names) if _SHIFT.search(name)]
     lengths = [at for at, name in enumerate(names) if at not in shifts and _WAVELENGTH.search(name)]
     numbering = [at for at, name in enumerate(names) if named and _NUMBERING.fullmatch(name.strip())]
@@ -67,6 +75,7 @@ def sorted_out(
     dark: list[int] = []
     spectra: list[int] = []
     left: list[int] = []
+    references: list[int] = []
     for at in range(len(columns)):
         title = f"column {places[at] + 1}" + (f" ({names[at]})" if names[at] else "")
         if at == axis:
@@ -84,15 +93,22 @@ def sorted_out(
             raise TableError(
                 f"{title} is no spectrum, it counts {columns[at][0]:g}, {columns[at][1]:g}, ...; remove it"
             )
-        elif _DARK.search(names[at]):
+        elif _DARK.fullmatch(names[at].strip()):
             dark.append(at)
+        elif _MAYBE_DARK.search(names[at]) and not _CORRECTED.search(names[at]):
+            raise TableError(f"{title} may be a dark or not; call it dark if it is")
         elif _NO_COUNTS.search(names[at]):
-            raise TableError(
-                f"{title} does not hold counts, by its name; leave the axis, spectra and, if there is one, a "
-                "dark (a reference goes into a file of its own, for --reference)"
-            )
+            raise TableError(f"{title} does not hold counts, by its name; leave the axis and the spectra")
+        elif _REFERENCE.search(names[at]):
+            references.append(at)
         else:
             spectra.append(at)
+    if references and (spectra or len(references) > 1):
+        raise TableError(
+            f"has a column called {names[references[0]]!r} beside the spectra; write it into a file of its "
+            "own, for --reference, or leave it out"
+        )
+    spectra = spectra or references
     if not spectra or len(dark) > 1:
         raise TableError(
             f"has {len(spectra)} columns of counts and {len(dark)} called dark; one or more are needed, and "
@@ -107,14 +123,6 @@ def sorted_out(
     return Table(
         columns[axis].copy(), columns[spectra].copy(), unit, columns[dark[0]].copy() if dark else None, about
     )
-
-
-def _is_axis_row(names: list[str]) -> bool:
-    """Whether all names are numbers as an axis has them, and not the numbers of spectra."""
-    if len(names) < 3 or not all(map(is_number, names)):
-        return False
-    steps = np.diff([float(name.replace(",", ".")) for name in names])
-    return bool(((steps > 0).all() or (steps < 0).all()) and not (steps == 1).all())
 
 
 def _counts_up(column: NDArray[np.float64]) -> bool:

@@ -213,6 +213,8 @@ def _no_decimal_commas(rows: list[_Row], head: list[str]) -> None:
 def _names(head: list[str], width: int, delimiter: str) -> list[str]:
     """The names of `width` columns from the lines above the numbers, nothing if there are none."""
     found: list[str] = []
+    if head and _ends_as_axis(_split_to(head[-1], width, delimiter)):
+        raise TableError("has its axis in the first row; turn it round, so that the axis is the first column")
     for line in reversed(head[-NEAR:]):
         cells = _split_to(line, width, delimiter)
         numbered = [is_number(cell) for cell in cells[1:]]  # spectra may be, but not a column beside others
@@ -226,6 +228,16 @@ def _names(head: list[str], width: int, delimiter: str) -> list[str]:
             break
         found = [" ".join(pair).strip() for pair in zip(cells, found or [""] * width, strict=True)]
     return found
+
+
+def _ends_as_axis(cells: list[str]) -> bool:
+    """Whether words, or nothing, and then an axis stand in a line, and not the numbers of spectra."""
+    words = next((at for at, cell in enumerate(cells) if is_number(cell)), len(cells))
+    tail = cells[words:]
+    if not words or len(tail) < 3 or not all(map(is_number, tail)):
+        return False
+    steps = np.diff([float(cell.replace(",", ".")) for cell in tail])
+    return bool(((steps > 0).all() or (steps < 0).all()) and not (steps == 1).all())
 
 
 def _split_to(line: str, width: int, delimiter: str) -> list[str]:

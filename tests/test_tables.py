@@ -60,6 +60,8 @@ EXPORTS: dict[str, tuple[str | bytes, str, int, bool]] = {
     "pandas, sorted": (",raman_shift,counts\n" + lines(",", [3, 1, 0, 2], AXIS, COUNTS), CM1, 1, False),
     "pandas, an index without a name": (",x,y\n" + lines(",", range(4), AXIS, COUNTS), "", 1, False),
     "pandas, the axis as index": (",counts\n" + lines(",", AXIS, COUNTS), "", 1, False),
+    "a reference in its own file": ("shift;Reference;dark\n" + lines(";", AXIS, COUNTS, DARK), CM1, 1, True),
+    "dark corrected": ("shift;counts (dark corrected)\n" + TWO, CM1, 1, False),
     "both axes": (
         "Wavelength (nm);Raman shift (cm-1);Counts\n" + lines(";", [7, 6, 5, 4], AXIS, COUNTS), CM1, 1, False
     ),
@@ -118,7 +120,7 @@ REFUSED: list[tuple[str | bytes, str]] = [
     ("shift;a;b\n1.5;2;3\n2.5;;4\n", "line 3 has no number in column 2"),
     (
         "shift;counts;reference\n1.5;2;3\n2.5;3;4\n",
-        r"column 3 \(reference\) does not hold counts.*--reference",
+        "called 'reference' beside the spectra; .*--reference",
     ),
     ("raman_shift,raman,deviation\n1.5,2,3\n2.5,3,4\n", r"column 2 \(raman\) does not hold counts"),
     ("shift;dark\n1.5;2\n2.5;3\n", "has 0 columns of counts and 1 called dark"),
@@ -126,6 +128,8 @@ REFUSED: list[tuple[str | bytes, str]] = [
     ("1.5 2 1.5 3\n2.5 3 2.5 4\n", "column 3 is a second axis"),
     ("1.5 0 8\n2.5 1 9\n3.5 2 8\n", r"column 2 is no spectrum, it counts 0, 1, \.\.\."),
     (",400.5,402.5,404.5\n0,12,13,12\n1,12,15,12\n", "has its axis in the first row"),
+    ("\t\t400.5\t402.5\t404.5\n0.5\t1\t12\t13\t12\n1.5\t1\t12\t15\t12\n", "has its axis in the first row"),
+    ("shift;darkest;a\n1.5;2;3\n2.5;3;4\n", "may be a dark or not"),
     ("Frame,Wavelength,Intensity\n1,700,5\n2,700,6\n1,701,6\n", r"column 1 \(Frame\) is no spectrum"),
     ("1.5;2\n2.5;3\nno more\n3.5;4\n", "line 4 does not hold numbers as the others do"),
     ("1;2\n3;4_0\n", "line 2 does not hold numbers"),
