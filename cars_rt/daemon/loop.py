@@ -408,6 +408,8 @@ class Daemon:
 
     def _open(self, start: Start) -> None:
         """A run begins: compile for its axis."""
+        if not start.index:  # it begins here, so no frame came before, whatever else it says
+            start = replace(start, sequence=0)
         self._raw = self._opening = start
         self._said.clear()
         self.ledger = Ledger()

@@ -22,6 +22,7 @@ from cars_rt.engines.base import Slab
 from cars_rt.latency import Latencies
 from cars_rt.physics.fitness import named
 from cars_rt.protocol import DEVIATION, FLAGS, Band, Frame
+from cars_rt.protocol.limits import MAX_COUNT
 from cars_rt.stream import Publisher
 
 HUNG_S = 60.0  # an engine that computes one batch for so long will not come back
@@ -238,7 +239,7 @@ class Pipeline:
                 result = Frame(
                     "raman", frame.run, publisher.sequence, frame.index, time_ns,
                     {name: array[rows] for name, array in whole.items()},
-                    received, now, before + lost, made_by,
+                    received, now, min(before + lost, MAX_COUNT), made_by,
                 )  # fmt: skip
                 try:
                     if not publisher.send(result):

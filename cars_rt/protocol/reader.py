@@ -315,10 +315,6 @@ class RunReader:
             sent = here + ledger.lost[Cause.MISSING]
             end = replace(end, spectra=sent)
         announced = sent + ledger.lost[Cause.UPSTREAM] if end.announced is None else max(end.announced, sent)
-        if announced > MAX_COUNT:  # nobody could pass such totals on
-            text = f"{sent} spectra sent after gaps of {announced - sent} are more than {MAX_COUNT}"
-            events.append(self._problem(Cause.REJECTED, 0, text, "wrong totals"))
-            announced = MAX_COUNT
         if sent > end.spectra or (end.announced is not None and announced > end.announced):
             text = f"end says {end.announced} spectra announced, {end.spectra} sent, but {here} came"
             events.append(self._problem(Cause.REJECTED, 0, text, "wrong totals"))
@@ -384,10 +380,22 @@ class RunReader:
         self._unplaced -= spectra
         return spectra
 
+    def _countable(self, end: End) -> End:
+        """Totals that can be passed on. Those of numbers near the limit may exceed it: never by spectra that
+        came, so less is said to be missing."""
+        ledger = self.ledger
+        excess = ledger.spectra + ledger.total_lost - MAX_COUNT
+        if excess <= 0:
+            return end
+        largest = max(ledger.lost, key=lambda cause: ledger.lost[cause])
+        ledger.set_lost(Cause(largest), ledger.lost[largest] - excess)
+        ledger.problems["wrong totals"] += 1
+        return replace(end, announced=MAX_COUNT, spectra=MAX_COUNT - ledger.lost[Cause.UPSTREAM])
+
     def _close(self, end: End) -> Closed:
         if self._unplaced:  # they are beyond what came in order
             self._place(self._unplaced)
-        closed = Closed(end, self.ledger)
+        closed = Closed(self._countable(end), self.ledger)
         self.run, self.ledger, self._last, self._layout = None, Ledger(), end.run, None
         return closed
 
