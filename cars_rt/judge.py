@@ -29,6 +29,8 @@ REMEDIES = {
     "shape": "counts are (spectra, pixels), pixels as in raman_shift, 1 to block spectra; one is (1, pixels)",
     "axis": "raman_shift holds finite float64 in cm-1, each larger than the one before (or each smaller)",
     "nan": "replace what the camera did not measure, or leave the spectrum out and let index jump",
+    "wrap": "count sequence and index in 64 bits: where fewer come round, loss can hide",
+    "number back": "give every run a new id, and count its frames from 0 without setting the counter back",
     "repeat": "sequence is 0, 1, 2, ..., one more with every frame of the run",
     "index back": "index counts spectra, not frames: it grows by the number of spectra of each frame",
     "implausible": "sequence counts frames, index counts spectra, and no index reaches the spectra of start",
