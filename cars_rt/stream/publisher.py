@@ -326,7 +326,9 @@ class Publisher:
 
     def _drop(self, frame: Frame, ledger: Ledger, unheard: Cause | None = None) -> int:
         spectra, cause = len(frame.block), unheard or self._cause
-        text, kind = ("nobody listens", "unheard") if unheard else ("subscribers are too slow", "too slow")
+        text, kind = (
+            ("there is no subscriber", "unheard") if unheard else ("subscribers are too slow", "too slow")
+        )
         problem = Problem(cause, spectra, text, kind, frame.index)
         ledger.found(problem)
         level = logging.WARNING if ledger.problems[problem.kind] == 1 else logging.DEBUG
