@@ -21,6 +21,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from cars_rt.printable import printable
+from cars_rt.sparing import Sparing
 from cars_rt.storage import write_text
 
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
@@ -101,6 +102,7 @@ def start_logging(settings: Logging) -> None:
         handler.setFormatter(_Lines("%(message)s"))
     else:
         handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(message)s"))
+    handler.addFilter(Sparing())  # who sends without end does not fill the disk with lines about it
     sys.excepthook = _log_uncaught  # in the same format, and as text, whatever is in it
     log.handlers = [handler]
     log.setLevel(settings.log_level.upper())

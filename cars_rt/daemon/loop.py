@@ -47,6 +47,9 @@ PART_BYTES = 100  # that a message part takes on the wire beside its content, at
 DRIVER_BYTES = 64_000_000  # from a driver, beside the messages of its run that may wait unread
 SUBSCRIBER_BYTES = 16_000_000  # from all subscribers of a stream together: they only subscribe
 CONTROL_BYTES = 8_000_000  # of all requests that come at once
+STUCK_S = 3.0  # and how long if they do not take anything at all
+LINGER_S = 1.0  # then, for those who do read
+RUNS_WAITING = 16  # whose results wait for room; a driver that begins more has to wait, too
 CLOCK_NS = 1_000_000  # a time stamp so far ahead of our clock is worth a warning
 LAG_FRAMES = 16  # before it is said that a clock lags: the first ones may have been held up
 
@@ -74,6 +77,8 @@ class Daemon:
         self._begun = self._marked = time.perf_counter()
         self._next_tick = 0.0
         self._stopping = False
+        self._given_up = False  # that subscribers take the last results
+        self._taken = (0, 0), 0.0  # by subscribers, and when that was seen first
         self._most_lost: Counter[str] = Counter()
         self._unsettled: list[tuple[Ledger, Ledger]] = []  # of runs whose end still waits in the output
         self._events: deque[tuple[Event, int, bool]] = deque()  # that wait for an opening or a closing
@@ -158,7 +163,7 @@ class Daemon:
             while not self._stopping:
                 self._turn(on_tick)
             self._finish(on_tick)
-            linger = STOP_S
+            linger = LINGER_S if self._given_up else STOP_S
             return self.receipts
         finally:
             self.inflow.close()
@@ -278,7 +283,7 @@ class Daemon:
     @property
     def _can_read(self) -> bool:
         """Whether another message can be taken."""
-        if self.paused or self._events or self._busy:
+        if self.paused or self._events or self._busy or self.publisher.runs_waiting >= RUNS_WAITING:
             return False
         run = self.run_open
         return run is None or self.pipeline.has_room(run.block)
@@ -551,8 +556,17 @@ class Daemon:
             self._turn(on_tick, RETRY_S, reading=False)
 
     def _surrender(self, late: bool) -> None:
+        late |= self._stuck()
         if late and self.publisher.surrender():
+            self._given_up = True
             log.warning("a subscriber had no room for the last results within %g s of the stop", STOP_S)
+
+    def _stuck(self) -> bool:
+        """Whether results wait, and for STUCK_S nobody has taken any."""
+        taken, now = (self.publisher.frames_sent, self.publisher.runs_waiting), time.monotonic()
+        if not self.publisher.blocked or taken != self._taken[0]:
+            self._taken = taken, now
+        return now - self._taken[1] > STUCK_S
 
     # -- what was lost ------------------------------------------------------------------------------
 

@@ -80,6 +80,7 @@ class Publisher:
         #: Set: while nobody listens, frames wait stall_s, and then are lost for this cause.
         self.unheard: Cause | None = None
         self._alone_at = -math.inf  # since when nobody listens
+        self.runs_waiting = 0  # whose start waits for room
         self.stalls = 0  # how often a subscriber was found to have stopped reading
         self.frames_sent = self.spectra_sent = 0  # in all runs
         self._overload, self._stall_s, self._cause = overload, stall_s, cause
@@ -183,6 +184,7 @@ class Publisher:
         encode(start)  # refused here rather than when its turn comes
         self._newest = Ledger() if ledger is None else ledger
         self._queue.append(_Waiting(start, self._newest, 0))
+        self.runs_waiting += 1
         self.serve()
 
     def send(self, frame: Frame, timeout_s: float = 0) -> bool:
@@ -241,7 +243,7 @@ class Publisher:
         """Drop everything that waits, counted; the number of spectra. Ends are told if there is room."""
         dropped, waiting = 0, list(self._queue)
         self._queue.clear()
-        self._queued = self._waiting = 0
+        self._queued = self._waiting = self.runs_waiting = 0
         for each in waiting:
             if isinstance(each.message, Frame):
                 dropped += self._drop(each.message, each.ledger)
@@ -323,6 +325,7 @@ class Publisher:
         self._queued -= waiting.size
         if isinstance(waiting.message, Frame):
             self._waiting -= len(waiting.message.block)
+        self.runs_waiting -= isinstance(waiting.message, Start)
 
     def _drop(self, frame: Frame, ledger: Ledger, unheard: Cause | None = None) -> int:
         spectra, cause = len(frame.block), unheard or self._cause

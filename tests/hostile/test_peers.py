@@ -4,6 +4,7 @@ the memory comes back, and the stop takes no longer than otherwise."""
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
@@ -199,3 +200,42 @@ def test_requests_for_flight_files_leave_room(line: Line) -> None:
         return any("that were asked for" in each for each in refused)
 
     wait_until(ask)
+
+
+def test_runs_without_end_are_taken_as_fast_as_their_results(tmp_path: Path) -> None:
+    """A driver that begins runs and ends them, and a subscriber that reads next to nothing."""
+    from chaos import programs
+    from chaos.camera import AXIS
+    from helpers import a_start, an_end
+
+    from cars_rt.protocol import encode
+
+    listen, publish = programs.addresses(2)
+    with zmq.Context() as context, context.socket(zmq.PUB) as driver, context.socket(zmq.SUB) as slow:
+        driver.setsockopt(zmq.SNDHWM, 0)
+        driver.setsockopt(zmq.LINGER, 0)
+        driver.bind(listen)
+        slow.setsockopt(zmq.RCVHWM, 1)
+        slow.setsockopt(zmq.RCVBUF, 4096)
+        slow.subscribe(b"raman.")
+        slow.connect(publish)
+        with programs.daemon(listen, publish, subscribers=1, stall_s=60, receipts=tmp_path) as daemon:
+            daemon.wait_for("ready for the driver")
+            run = 0
+            while len(list(tmp_path.iterdir())) < 100:
+                assert daemon.process.poll() is None, daemon.said
+                for _ in range(20):
+                    for each in (a_start(f"run-{run}", AXIS, source="s" * 1000), an_end(0, run=f"run-{run}")):
+                        driver.send_multipart([bytes(part) for part in encode(each)])
+                    run += 1
+                with suppress(zmq.Again):
+                    slow.recv_multipart(zmq.NOBLOCK)
+                time.sleep(0.005)
+            for _ in range(1000):
+                driver.send_multipart([bytes(part) for part in encode(a_start(f"more-{run}", AXIS))])
+            begin = time.monotonic()
+            daemon.process.terminate()
+            assert daemon.end() == 0, daemon.said
+            assert time.monotonic() - begin < 10.0
+            lines = [line for line in daemon.said.splitlines() if "run run-" in line]
+            assert len(lines) < 300 and "Traceback" not in daemon.said
