@@ -139,3 +139,16 @@ def test_status_that_fails_costs_the_status() -> None:
 
     daemon.serve(stops)
     assert daemon.totals.problems["failed: the status"] == len(said)
+
+
+def test_client_goes_on_after_a_message_that_its_reader_failed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    import cars_rt
+
+    failed: list[str] = []
+    with Published() as source, cars_rt.connect(source.address, "raw", timeout=60) as stream:
+        source.wait()
+        monkeypatch.setattr(RunReader, "_pass", failing_once(RunReader._pass, failed))
+        source.run("run-1", spectra_of(20))
+        run = next(iter(stream))
+        came = sum(len(frame.block) for frame in run)
+    assert failed and came == 19 and run.ledger.problems["failed"] == 1 and not run.complete
