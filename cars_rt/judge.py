@@ -32,6 +32,8 @@ REMEDIES = {
     "wrap": "count sequence and index in 64 bits: where fewer come round, loss can hide",
     "number back": "give every run a new id, and count its frames from 0 without setting the counter back",
     "repeat": "sequence is 0, 1, 2, ..., one more with every frame of the run",
+    "number back": "sequence grows by one with every frame of the run, and a new run has a new run id",
+    "wrap": "count on where a counter of few bits begins again: sequence and index reach any number",
     "index back": "index counts spectra, not frames: it grows by the number of spectra of each frame",
     "implausible": "sequence counts frames, index counts spectra, and no index reaches the spectra of start",
     "sequence jump": "number frames as they are sent; if that is so, ZeroMQ dropped some: set a larger "
@@ -62,7 +64,7 @@ REMEDIES = {
 #: Not against the protocol, and worth a look.
 HINTS = frozenset({
     "source skip", "joined late", "unit of the axis", "exposure", "scan", "full scale", "constant", "clock",
-    "small messages",
+    "small messages", "wrap",
 })  # fmt: skip
 
 SECOND_NS = 1_000_000_000

@@ -18,12 +18,13 @@ class Reference:
     """The mean spectrum of a purely non-resonant sample, such as glass.
 
     raman_shift: (p,) float64, cm-1, ascending. counts: (p,) float64, above dark, positive. source: where
-    it is from, for messages.
+    it is from, for messages. instrument: what it was measured with, where its file says so.
     """
 
     raman_shift: NDArray[np.float64]
     counts: NDArray[np.float64]
     source: str = "the reference"
+    instrument: str | None = None
 
     @property
     def sha256(self) -> str:
@@ -69,7 +70,7 @@ def read_reference(path: Path, pump_nm: float | None = None) -> Reference:
             f"{path}: the reference is {counts[low[0]]:g} above dark at {axis[low[0]]:.0f} cm-1 (and at "
             f"{low.size} of {len(axis)} pixels in all not positive); it needs light at every pixel"
         )
-    return Reference(np.ascontiguousarray(axis), np.ascontiguousarray(counts), str(path))
+    return Reference(np.ascontiguousarray(axis), np.ascontiguousarray(counts), str(path), spectra.source)
 
 
 def _read(path: Path, pump_nm: float | None) -> Spectra:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -34,6 +34,25 @@ class Classical(Model):
 
     settings: Settings
     reference: Reference | None
+    full: "Classical | None" = None  # with its reference, where this one does without
+
+    def of_source(self, source: str | None) -> "Classical":
+        """A reference shows the envelope of the instrument that it was measured with, and of no other."""
+        full = self.full or self
+        known = None if full.reference is None else full.reference.instrument
+        if source is None or known is None or known == source:
+            return full
+        return replace(classical(full.card.name), full=full)
+
+    @property
+    def unused(self) -> str | None:
+        """The reference, if it is of another instrument."""
+        if self.full is None or self.full.reference is None:
+            return None
+        reference = self.full.reference
+        return (
+            f"the reference {reference.source} is not applied: it was measured with {reference.instrument!r}"
+        )
 
     def for_grid(self, grid: Grid) -> bytes:
         """Kramers-Kronig retrieval on this grid as ONNX. Raises ModelError as `reference_on` does."""

@@ -63,6 +63,15 @@ class Model:
         """The network for spectra on this grid as ONNX; a trained one is the same on every grid."""
         return self.onnx
 
+    def of_source(self, source: str | None) -> "Model":
+        """This model for spectra of an instrument: without what was measured with another one."""
+        return self
+
+    @property
+    def unused(self) -> str | None:
+        """What of it is not made use of for an instrument, and why; None if there is no such thing."""
+        return None
+
     @property
     def nominal_axis(self) -> NDArray[np.float64]:
         """An axis for which it can be composed before an instrument tells its own, (pixels,), cm-1."""

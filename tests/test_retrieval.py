@@ -5,7 +5,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import AXIS, MEASURED, Collected, Published, daemon_in_thread, spectra_of, wait_until
+from helpers import (
+    AXIS,
+    MEASURED,
+    Collected,
+    Published,
+    a_frame,
+    a_start,
+    daemon_in_thread,
+    spectra_of,
+    wait_until,
+)
 from numpy.typing import NDArray
 from scipy.signal import find_peaks
 
@@ -361,6 +371,38 @@ def test_daemon_takes_kk_with_a_reference_also_after_a_reload(glass: Path, tmp_p
     assert np.abs(results.raman("run-1") - expected).max() > 0.01
     model = results.starts[-1].model
     assert model is not None and model["name"] == "kk"
+
+
+def test_a_reference_of_another_instrument_is_not_applied(
+    glass: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with np.load(glass) as arrays:
+        np.savez(tmp_path / "named.npz", **arrays, source="cam 1")
+    counts, named = spectra_of(3), tmp_path / "named.npz"
+    with (
+        Published() as source,
+        daemon_in_thread(source.address, model="kk", reference=named, engine=REFERENCE) as daemon,
+        Collected(daemon.publisher.address) as results,
+    ):
+        source.wait()
+        for number, instrument in enumerate(("cam 1", "cam 2", "cam 1"), 1):
+            source.run(f"run-{number}", counts, source=instrument)
+            results.ends(number)
+        assert daemon.control is not None
+        with Remote(daemon.control.address) as remote:
+            source.publisher.open(a_start("run-4", source="cam 2"))
+            results.until(lambda all_: len(all_.starts) == 4)
+            assert "measured with 'cam 1'" in remote.ask("status")["reference_unused"]
+            found = remote.ask("reload", model="kk")  # no way around it
+            assert found["sha256"] == load_model("kk", named).sha256
+            source.publisher.send(a_frame(0, counts[:1], "run-4"))
+            results.until(lambda all_: all_.frames[-1].run == "run-4")
+    made = [frame.made_by.split()[0] for frame in results.frames if frame.made_by]
+    full, without = load_model("kk", named).sha256[:16], load_model("kk").sha256[:16]
+    assert made == [full] * 3 + [without] * 3 + [full] * 3 + [without]
+    said = [(start.model or {}).get("reference") for start in results.starts]
+    assert [bool(text) for text in said] == [False, True, False, True]
+    assert caplog.text.count("is not applied: it was measured with 'cam 1'") == 2
 
 
 def test_recorded_results_are_verified_with_the_reference_that_made_them(glass: Path, tmp_path: Path) -> None:

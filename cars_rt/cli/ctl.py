@@ -201,7 +201,7 @@ def _rows(now: dict[str, Any]) -> list[tuple[str, str]]:
         ("driver", f"{now['listen']}: {driver}"),
         ("results", f"{now['publish']}: {now['subscribers']} subscribers"),
         ("model", f"{now['model']} {now['model_sha256'][:16]} on {now['engine']}, dark {now['dark']}"),
-        *((("dark", now["dark_unused"]),) if now["dark_unused"] else ()),
+        *((each, now[f"{each}_unused"]) for each in ("dark", "reference") if now[f"{each}_unused"]),
         ("run", f"{now['run']} from {now['source']}" if now["run"] else f"none open, {now['runs']} closed"),
         ("spectra", f"{now['spectra_in']} in, {now['spectra_out']} out"),
         ("lost", f"run: {counts(now['run_lost'])}; since the start: {counts(now['lost'])}"),

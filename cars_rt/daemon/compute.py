@@ -100,6 +100,7 @@ class Compute:
         self._reading: Reading | None = None
         self._closing: list[Worker] = []
         self._dark: tuple[Slab, str] | None = None
+        self._source: str | None = None  # of the run
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PULL)
         self._bell = f"inproc://compute-{id(self)}"
         self.socket.bind(self._bell)
@@ -108,16 +109,14 @@ class Compute:
 
     def prepare(self, start: Start | None) -> None:
         """Compile for a run, unless that is done already; None: for no run, to warm up. Then ask `opened`."""
-        axis = self.model.nominal_axis if start is None else start.raman_shift  # None: to warm up
+        self._source = None if start is None else start.source
+        model = self.model.of_source(self._source)
+        axis = model.nominal_axis if start is None else start.raman_shift  # None: to warm up
         max_batch = max(self._max_batch, 1 if start is None else start.block)
-        if (
-            self.worker is not None
-            and not self.worker.broken
-            and self.worker.fits(self.model, axis, max_batch)
-        ):
+        if self.worker is not None and not self.worker.broken and self.worker.fits(model, axis, max_batch):
             self._follow(axis)
             return
-        self._opening = self._compile(self.model, [self.engine], axis, max_batch)
+        self._opening = self._compile(model, [self.engine], axis, max_batch)
         self._follow(axis)
 
     @property
@@ -241,7 +240,7 @@ class Compute:
             return None
         worker = change.worker
         if self.worker is not None and not worker.fits(
-            change.model, self.worker.raman_shift, self.worker.max_batch
+            change.model.of_source(self._source), self.worker.raman_shift, self.worker.max_batch
         ):
             # Another run has begun: what was compiled is for its axis no longer.
             self._retire(worker)
@@ -321,8 +320,8 @@ class Compute:
         return Worker(model, kinds, axis, max_batch, self._threads, self._bell, deviation=self._deviation)
 
     def _beside(self, model: Model, engine: str) -> Worker:
-        """A worker for the axis of now."""
-        now = self.worker
+        """A worker for the axis and the instrument of now."""
+        now, model = self.worker, model.of_source(self._source)
         axis, size = (
             (model.nominal_axis, self._max_batch) if now is None else (now.raman_shift, now.max_batch)
         )

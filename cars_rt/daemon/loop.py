@@ -453,6 +453,9 @@ class Daemon:
             log.warning("run %s: %s", start.run, self.dark_unused)
         model = worker.model.provenance | {"engine": worker.engine.describe(), "made_by": worker.made_by}
         model["dark"] = f"{name}; {self.dark_unused}" if self.dark_unused else name
+        if worker.model.unused:
+            log.warning("run %s: %s", start.run, worker.model.unused)
+            model["reference"] = f"none; {worker.model.unused}"
         model[FLAGS] = " ".join(NAMES.values())  # the names of the bits, lowest first
         with_deviation = bool(worker.engine.deviations)
         if with_deviation:

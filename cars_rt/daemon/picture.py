@@ -60,5 +60,6 @@ def picture(daemon: "Daemon") -> Snapshot:
         flight_files=daemon.flight.files if daemon.flight else 0,
         dark=worker.dark if worker and daemon.run_open is not None else daemon.dark.name,
         dark_unused=daemon.dark_unused,
+        reference_unused=worker.model.unused if worker and daemon.run_open is not None else None,
         bands={} if preview is None else {band.name: (band.low, band.high) for band in preview.bands},
     )

@@ -86,4 +86,5 @@ class Snapshot:
     gpu_memory_bytes: int | None = None  # None: no GPU engine
     dark: str = "none"  # id of the dark that is subtracted: none, start (the run's own) or a hash
     dark_unused: str | None = None  # why a dark that was measured here is not subtracted in the open run
+    reference_unused: str | None = None  # why the reference is not applied in it
     bands: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # name to range, cm-1

@@ -37,8 +37,7 @@ class Display:
         low, high = np.searchsorted(start.raman_shift, BAND_CM1)
         self._band = slice(int(low), max(int(high), int(low) + 1))
         self.total = start.spectra
-        if start.scan is not None:
-            self.image = np.full(start.scan, np.nan, np.float32)
+        self.image = None if start.scan is None else np.full(start.scan, np.nan, np.float32)
 
     def add(self, frame: Frame, now_ns: int) -> None:
         """A block of results arrived."""

@@ -12,12 +12,12 @@ import numpy as np
 
 from cars_rt.accounting import Cause, Ledger, Problem, Range
 from cars_rt.protocol.codec import Part, decode
-from cars_rt.protocol.counter import Counter, Wrap
 from cars_rt.protocol.errors import ProtocolError
 from cars_rt.protocol.layout import LEARN_AFTER, FrameLayout
-from cars_rt.protocol.limits import MAX_BLOCK, MAX_COUNT, MAX_TEXT
+from cars_rt.protocol.limits import MAX_COUNT, MAX_TEXT
 from cars_rt.protocol.messages import DTYPES, MAIN_ARRAY, End, Frame, Message, Reason, Start, StreamName
 from cars_rt.protocol.notice import decode_notice
+from cars_rt.protocol.numbers import Numbers
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -36,7 +36,6 @@ REMEDY = "start the driver last, or let it wait (--subscribers 2 for a daemon an
 JOINED_LATE = f"joined late, after the run had begun ({REMEDY})"
 LARGEST = float(np.finfo(np.float32).max)  # engines compute in float32
 UNPLACED = -1  # the index of spectra that came, but not as which
-PACE = 3  # by so much may a gap differ from what the time since the last frame suggests
 
 Event: TypeAlias = Start | Frame | Closed | Problem
 
@@ -54,16 +53,10 @@ class RunReader:
         self.stream = stream
         self.run: Start | None = None  # the open run
         self.ledger = Ledger()
-        self._sequence = 0  # expected next
-        self._index = 0
+        self._at = Numbers()
         self._doubted: tuple[int, int] | None = None  # sequence, index that would bear out a wild jump
-        self._sequences, self._indices = Counter(), Counter()
         self._unplaced = 0  # spectra counted as rejected, but not as which: those of a gap, or beyond the run
         self._doubtful = 0  # spectra refused and not counted yet, since a gap that counts them is expected
-        self._first_ns: int | None = None  # time stamps of the first frame in order
-        self._last_ns = 0  # and of the last one, and the index of that
-        self._last_index = 0
-        self._first_sequence = 0
         self._last: str | None = None  # the run that ended last: its stragglers are not "unknown"
         self._layout: FrameLayout | None = None  # of a frame of the open run that was in order
         self._missed = 0  # frames in a row that were not like it
@@ -78,12 +71,11 @@ class RunReader:
 
     def _read(self, parts: Sequence[Part]) -> list[Event]:
         layout = self._layout
-        sequences, indices = self._sequences.base, self._indices.base
-        if layout is not None and (
-            frame := layout.read(parts, self._sequence - sequences, self._index - indices)
-        ):
+        at = self._at
+        sequences, indices = at.sequences.base, at.indices.base
+        if layout is not None and (frame := layout.read(parts, at.sequence - sequences, at.index - indices)):
             if sequences or indices:
-                frame.sequence, frame.index = self._sequence, self._index
+                frame.sequence, frame.index = at.sequence, at.index
             self._missed = 0
             self._pass(frame)
             return [frame]
@@ -126,7 +118,7 @@ class RunReader:
             stream=self.stream,
             run=self.run.run,
             time_ns=time_ns,
-            frames=self._sequence,
+            frames=self._at.sequence,
             spectra=announced - upstream,
             announced=announced,
             reason=reason,
@@ -146,14 +138,12 @@ class RunReader:
             if interrupted := self.interrupt(start.time_ns):
                 events.append(interrupted)
         self.run, self.ledger, self._layout = start, Ledger(), None
-        self._sequence = self._index = 0
-        self._doubted = self._first_ns = None
-        self._sequences, self._indices = Counter(), Counter()
-        self._unplaced = self._doubtful = self._last_ns = 0
+        self._at, self._doubted = Numbers(start), None
+        self._unplaced = self._doubtful = 0
         events.append(start)
         if start.index:
             events.append(self._gap(Cause.MISSING, start.index, JOINED_LATE, "joined late"))
-            self._sequence, self._index = start.sequence, start.index
+            self._at.sequence, self._at.index = start.sequence, start.index
         return events
 
     def _frame(self, frame: Frame) -> list[Event]:
@@ -166,37 +156,39 @@ class RunReader:
                 return [self._problem(Cause.REPEATED, 0, text, "after end")]
             text = f"run {frame.run} is under way, but no start of it came that could be read; {REMEDY}"
             return [self._problem(Cause.REJECTED, 0, text, "unknown run")]
-        frame, events = self._continued(frame, run)
-        later = frame.time_ns > self._last_ns  # so it is no copy of what came
-        if frame.sequence < self._sequence:
-            if later and self._first_ns is not None:
+        frame, wrap = self._at.continued(frame)
+        events: list[Event] = [self._problem(Cause.UPSTREAM, 0, wrap, "wrap")] if wrap else []
+        later = self._at.later(frame)
+        if frame.sequence < self._at.sequence:
+            if later:
                 text = f"frame {frame.sequence} is later than the last one, but numbered before it (next is "
                 text += (
-                    f"{self._sequence}): is its counter stuck, or a driver restarted with the same run id?"
+                    f"{self._at.sequence}): is its counter stuck, or a driver restarted with the same run id?"
                 )
                 self._unplaced += spectra
                 return [self._problem(Cause.REJECTED, spectra, text, "number back", UNPLACED)]
-            text = f"frame {frame.sequence} came again or too late (next is {self._sequence})"
+            text = f"frame {frame.sequence} came again or too late (next is {self._at.sequence})"
             return [self._problem(Cause.REPEATED, spectra, text, "repeat")]
         if doubt := self._doubt(frame, run):
             self._doubtful += spectra
             return [self._problem(Cause.REJECTED, 0, doubt, "implausible")]
-        if frame.index < self._index:
-            self._sequence = frame.sequence + 1
+        if frame.index < self._at.index:
+            self._at.sequence = frame.sequence + 1
             text = f"frame {frame.sequence} begins at spectrum {frame.index}, which is not after the last one"
-            text += f" (next is {self._index}; index counts spectra, not frames)"
+            text += f" (next is {self._at.index}; index counts spectra, not frames)"
             if not later:
                 return [self._problem(Cause.REPEATED, spectra, text, "index back")]
-            first, self._index = self._index, self._index + spectra  # it is the next one, whatever it says
+            first = self._at.index
+            self._at.index += spectra  # it is the next one, whatever it says
             return [self._problem(Cause.REJECTED, spectra, text, "index back", first)]
-        if frame.sequence > self._sequence:
-            text = f"the sequence jumps from {self._sequence} to {frame.sequence}"
-            events.append(self._gap(Cause.MISSING, frame.index - self._index, text, "sequence jump"))
-        elif frame.index > self._index:
-            text = f"the source skips from spectrum {self._index} to {frame.index}"
-            events.append(self._gap(Cause.UPSTREAM, frame.index - self._index, text, "source skip"))
+        if frame.sequence > self._at.sequence:
+            text = f"the sequence jumps from {self._at.sequence} to {frame.sequence}"
+            events.append(self._gap(Cause.MISSING, frame.index - self._at.index, text, "sequence jump"))
+        elif frame.index > self._at.index:
+            text = f"the source skips from spectrum {self._at.index} to {frame.index}"
+            events.append(self._gap(Cause.UPSTREAM, frame.index - self._at.index, text, "source skip"))
         if fault := _disagreement(frame, run):
-            self._advance(frame)
+            self._at.advance(frame)
             text = f"frame {frame.sequence}: {fault[1]}"
             events.append(self._problem(Cause.REJECTED, spectra, text, fault[0], frame.index))
         else:
@@ -206,103 +198,18 @@ class RunReader:
 
     def _pass(self, frame: Frame) -> None:
         """Count a frame that is in order."""
-        self.ledger.passed(self._advance(frame))
-
-    def _advance(self, frame: Frame) -> int:
-        """The next frame is the one after this; its spectra."""
-        spectra = len(frame.block)
-        self._sequence = frame.sequence + 1
-        self._index = frame.index + spectra
-        self._last_index, self._last_ns = frame.index, frame.time_ns
-        if self._first_ns is None:
-            self._first_ns, self._first_sequence = frame.time_ns, frame.sequence
-        return spectra
-
-    # -- counters of few bits -----------------------------------------------------------------------
-
-    def _continued(self, frame: Frame, run: Start) -> tuple[Frame, list[Event]]:
-        """The frame with numbers that go on where the publisher's counters began again at 0, and a word
-        about it.
-
-        That is so if the frame is later than what came, and its numbers are exactly those that follow. After
-        a gap it has to be plausible by the time that went by, and the next frame has to bear it out.
-        """
-        sent = frame.sequence, frame.index
-        sequence, index = sent[0] + self._sequences.base, sent[1] + self._indices.base
-        if max(sequence, index) > MAX_COUNT - MAX_BLOCK:
-            return frame, []
-        if self._sequences.base and frame.time_ns <= self._last_ns and sequence > self._sequence:
-            # A straggler from before the counter began again, and no jump ahead that took no time.
-            return replace(frame, sequence=self._sequences.before(sent[0])), []
-        if self._sequences.base or self._indices.base:
-            frame = replace(frame, sequence=sequence, index=index)
-        ahead = (
-            Wrap(sequence, self._sequences.base, self._sequences.bits),
-            Wrap(index, self._indices.base, self._indices.bits),
-        )
-        back = sequence < self._sequence, index < self._index
-        time_ns, first_ns = frame.time_ns, self._first_ns
-        if not any(back) or first_ns is None or not first_ns < time_ns >= self._last_ns:
-            return frame, []
-        one, two = ahead
-        if back[0] and not sent[0] and index == self._index:  # the index proves it, whatever the last number
-            one = Wrap(self._sequence, self._sequence, None)
-        elif back[0]:
-            one = self._sequences.continued(sent[0], self._sequence - 1, self._sequence)  # type: ignore[assignment]
-        if back[1]:
-            two = self._indices.continued(sent[1], self._last_index, self._index)  # type: ignore[assignment]
-        if one is None or two is None:
-            return frame, []
-        gap = one.number - self._sequence, two.number - self._index
-        if gap != (0, 0):
-            if not self._plausible(frame, gap, back, run, two.number):
-                return frame, []
-            if (sequence, index) != self._doubted:
-                self._doubted = sequence + 1, index + len(frame.block)
-                return frame, []
-            self._doubted = None
-        self._sequences.take(one)
-        self._indices.take(two)
-        names = " and ".join(
-            name for name, is_back in zip(("sequence", "index"), back, strict=True) if is_back
-        )
-        text = f"{names} of the publisher began again after {self._sequence} frames and {self._index} "
-        text += "spectra, as counters of few bits do; the numbers go on here"
-        note = self._problem(Cause.UPSTREAM, 0, text, "wrap")
-        return replace(frame, sequence=one.number, index=two.number), [note]
-
-    def _plausible(
-        self, frame: Frame, gap: tuple[int, int], back: tuple[bool, bool], run: Start, index: int
-    ) -> bool:
-        """Whether so many frames and spectra may be missing before a frame whose counters began again."""
-        frames, spectra = gap
-        assert self._first_ns is not None
-        if not 0 <= frames <= spectra or frame.time_ns <= self._last_ns:
-            return False
-        if run.spectra is not None and index + len(frame.block) > run.spectra:
-            return False
-        if back[0] != back[1]:  # the other counter went on, and says how much is missing
-            return frames <= spectra and (
-                back[0] or spectra <= frames * run.block or bool(self._indices.bits)
-            )
-        if self._sequences.bits is not None:
-            return True  # it happened before
-        came, took = self._sequence - 1 - self._first_sequence, self._last_ns - self._first_ns
-        if came < 1:
-            return False
-        usual = (frame.time_ns - self._last_ns) * came  # frames in this time, times `took`
-        return usual <= PACE * (frames + 1) * took and (frames + 1) * took <= PACE * usual
+        self.ledger.passed(self._at.advance(frame))
 
     def _end(self, end: End) -> list[Event]:
         if self.run is None or end.run != self.run.run:
             if end.run == self._last:
                 return []
             return [self._problem(Cause.REJECTED, 0, f"end of the unknown run {end.run}", "unknown run")]
-        end = self._totals(end)
+        end = self._at.totals(end, self.ledger.spectra + self.ledger.lost[Cause.REJECTED])
         events: list[Event] = []
-        tail = max((end.spectra if end.announced is None else end.announced) - self._index, 0)
-        if end.frames > self._sequence:
-            text = f"the run had {end.frames} frames, the last one that came is {self._sequence - 1}"
+        tail = max((end.spectra if end.announced is None else end.announced) - self._at.index, 0)
+        if end.frames > self._at.sequence:
+            text = f"the run had {end.frames} frames, the last one that came is {self._at.sequence - 1}"
             events.append(self._gap(Cause.MISSING, tail, text, "tail missing"))
         elif tail and end.announced is not None and end.announced > end.spectra:
             events.append(self._gap(Cause.UPSTREAM, tail, "the source lost its last spectra", "source skip"))
@@ -324,22 +231,13 @@ class RunReader:
         events.append(self._close(end))
         return events
 
-    def _totals(self, end: End) -> End:
-        """The end's totals as they are where the counters they come from began again."""
-        spectra = self._indices.total(end.spectra, self.ledger.spectra + self.ledger.lost[Cause.REJECTED])
-        announced = end.announced
-        if announced is not None:
-            announced = self._indices.total(announced, max(self._index, spectra))
-        frames = self._sequences.total(end.frames, self._sequence)
-        return replace(end, frames=frames, spectra=spectra, announced=announced)
-
     def _doubt(self, frame: Frame, run: Start) -> str | None:
         """Why this frame's numbers cannot be believed, or None.
 
         One number damaged on the way would otherwise make repeats of all frames that follow. A jump that
         the next frame bears out is believed.
         """
-        frames, spectra = frame.sequence - self._sequence, frame.index - self._index
+        frames, spectra = frame.sequence - self._at.sequence, frame.index - self._at.index
         after = frame.index + len(frame.block)
         text = None
         if frames > max(spectra, 0):
@@ -366,7 +264,7 @@ class RunReader:
 
     def _gap(self, cause: Cause, spectra: int, text: str, kind: str) -> Problem:
         """Spectra from the next expected one on did not come, or came with numbers that were refused."""
-        first, text = self._index, f"{text}: {spectra} spectra missing"
+        first, text = self._at.index, f"{text}: {spectra} spectra missing"
         if cause is Cause.MISSING and self._unplaced:
             known = self._place(min(self._unplaced, spectra))
             first, spectra = first + known, spectra - known
@@ -376,7 +274,7 @@ class RunReader:
 
     def _place(self, spectra: int) -> int:
         """So many of the spectra that were rejected are those that are missing next."""
-        self.ledger.note(Range(Cause.REJECTED.value, self._index, spectra))
+        self.ledger.note(Range(Cause.REJECTED.value, self._at.index, spectra))
         self._unplaced -= spectra
         return spectra
 

@@ -47,6 +47,7 @@ class Recording:
         self._overwrite = overwrite
         self.rows: dict[str, Rows] = {}
         self._ends: dict[str, End] = {}
+        self._scans: dict[str, tuple[int, int] | None] = {}
         self._made_by: list[tuple[int, str]] = []  # from which index on results were made by what
         self._makers_written = 0
         self._trust: list[str] = []  # what the run's results say of themselves
@@ -97,7 +98,7 @@ class Recording:
                 self._trust = [name for name in trust if name in columns]
             self._warn_of_full_disk(start, rows)
             self.rows[start.stream] = Rows(group, columns, start.spectra if rows is None else rows)
-            self._scan = start.scan
+            self._scans[start.stream] = start.scan
             self._file.flush()
 
     def _warn_of_full_disk(self, start: Start, rows: int | None) -> None:
@@ -119,8 +120,8 @@ class Recording:
             "sequence": frame.sequence,
             "time_ns": frame.time_ns,
         }
-        if self._scan is not None:
-            columns["position"] = np.stack(np.divmod(index, self._scan[1]), axis=1)
+        if (scan := self._scans[frame.stream]) is not None:
+            columns["position"] = np.stack(np.divmod(index, scan[1]), axis=1)
         if frame.stream == "raman":
             columns |= {"time_in_ns": frame.time_in_ns or 0, "time_out_ns": frame.time_out_ns or 0}
             for name in self._trust:
