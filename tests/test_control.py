@@ -235,7 +235,9 @@ def test_dark_is_averaged_subtracted_and_cleared(tmp_path: Path) -> None:
             measure(sequence, np.stack([dark - 1, dark + 1, dark, dark]))
         found = remote.ask("dark", do="stop")
         assert found["spectra"] == 8
-        assert np.allclose(np.loadtxt(tmp_path / f"dark-{found['dark']}.csv"), dark)
+        file = tmp_path / f"dark-{found['dark']}.csv"
+        wait_until(file.exists)
+        assert np.allclose(np.loadtxt(file), dark)
         shifted = measure(3, counts + dark)
         assert np.abs(shifted - plain).max() < 1e-3
         assert results.frames[-1].made_by == f"{results.frames[0].made_by}".replace("none", found["dark"])

@@ -43,4 +43,5 @@ class StatusBoard:
             return reason
         if snapshot.state is State.STOPPING:
             return "stopping"
-        return None if snapshot.ready else "starting: not warm yet, or waiting for subscribers"
+        waits = snapshot.waits_for
+        return None if snapshot.ready else f"starting: {waits or 'not warm yet'}"

@@ -18,15 +18,18 @@ from numpy.typing import NDArray
 
 from cars_rt.daemon.jobs import Jobs
 from cars_rt.daemon.shadow import Shadow
-from cars_rt.daemon.worker import Worker
+from cars_rt.daemon.worker import TOO_LONG, Worker
 from cars_rt.engines import AUTO, EngineError, Model, load_model, require, retrieving, takes_reference
 from cars_rt.engines.base import Slab, usable_cores
 from cars_rt.errors import CarsRtError
+from cars_rt.printable import printable
 from cars_rt.protocol import Start
 
 log = logging.getLogger("cars_rt.daemon")
 
 MAX_FAILURES = 3  # batches in a row that one kind of engine may lose before the next kind takes over
+REPAIR_S = 120.0  # how long a replacement may compile: spectra wait for it
+RETRY_S = 30.0  # between two attempts to have any engine work again
 READ_S = 30.0  # how long a request waits for a model to be read
 CLOSE_S = 5.0  # how long a close waits for an engine's thread
 
@@ -101,6 +104,9 @@ class Compute:
         self._closing: list[Worker] = []
         self._dark: tuple[Slab, str] | None = None
         self._source: str | None = None  # of the run
+        #: Why no engine computes any more, while another attempt is waited for.
+        self.down: str | None = None
+        self._retry_at = 0.0
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PULL)
         self._bell = f"inproc://compute-{id(self)}"
         self.socket.bind(self._bell)
@@ -122,7 +128,25 @@ class Compute:
     @property
     def opened(self) -> bool:
         """Whether the worker that `prepare` wanted is there, or could not be had."""
-        return self._opening is None or self._opening.ready.done()
+        return self._opening is None or self._opening.ready.done() or self._opening.overdue()
+
+    @property
+    def compiling(self) -> str:
+        """What is being compiled that spectra wait for, in words; empty if nothing is."""
+        if self._opening is not None:
+            worker, text = self._opening, "compiling"
+        elif self._change is not None and self._change.repairs:
+            worker, text = self._change.worker, "the engine failed; compiling another for"
+        else:
+            return ""
+        since = time.monotonic() - worker.begun
+        return f"{text} {printable(worker.model.card.name)} ({since:.0f} s so far)"
+
+    def give_up(self) -> None:
+        """The daemon stops: nobody waits for an engine any more that is still being compiled."""
+        if self._opening is not None:
+            self._retire(self._opening)
+            self._opening = None
 
     def adopt_opened(self) -> None:
         """Take over what `prepare` compiled. Nothing may be under way.
@@ -133,7 +157,14 @@ class Compute:
         if opening is None:
             return
         try:
+            if opening.overdue():
+                self._retire(opening)
+                raise EngineError(TOO_LONG)
             opening.ready.result()
+        except EngineError:
+            if opening.ready.done():
+                opening.close()
+            raise
         except Exception:
             opening.close()
             raise
@@ -157,9 +188,12 @@ class Compute:
         kinds = [name, *others] if self.worker.failures < MAX_FAILURES else [*others, name]
         if self._change is not None:
             self._dismiss("the engine failed meanwhile; ask again")
-        fresh = self._compile(self.worker.model, kinds, self.worker.raman_shift, self.worker.max_batch)
-        fresh.failures = self.worker.failures
-        self._change = Change(fresh, self.worker.model, self.engine, repairs=True)
+        self._repair(self.worker, kinds)
+
+    def _repair(self, broken: Worker, kinds: list[str]) -> None:
+        fresh = self._compile(broken.model, kinds, broken.raman_shift, broken.max_batch)
+        fresh.failures = broken.failures
+        self._change = Change(fresh, broken.model, self.engine, repairs=True)
 
     # -- on request ---------------------------------------------------------------------------------
 
@@ -229,7 +263,13 @@ class Compute:
         if self.shadow is not None:
             self.shadow.settle()
         self._settle_reading()
-        change = self._change
+        worker, change = self.worker, self._change
+        if change is None and self.down and worker is not None and time.monotonic() > self._retry_at:
+            self._repair(worker, [worker.engine.name, *(k for k in retrieving() if k != worker.engine.name)])
+            return None
+        if change is not None and change.worker.overdue(REPAIR_S if change.repairs else None):
+            self._dismiss(f"it was not compiled within {REPAIR_S:g} s" if change.repairs else TOO_LONG)
+            return None
         if change is None or not change.worker.ready.done() or self._opening is not None:
             return None
         self._change = None
@@ -329,6 +369,7 @@ class Compute:
 
     def _take_over(self, worker: Worker) -> None:
         old, self.worker = self.worker, worker
+        self.down = None
         if old is not None:
             self._retire(old)
         if self._dark is not None and len(self._dark[0]) == len(worker.raman_shift):
@@ -361,9 +402,12 @@ class Compute:
 
     def _refuse(self, change: Change, reason: str) -> None:
         if change.repairs:
-            log.error("no engine can take over, trying the one that failed again: %s", reason)
-            if self.worker is not None:
+            log.error("no engine can take over, trying what there is again: %s", reason)
+            if self.worker is not None and not self.worker.hung:
                 self.worker.broken = False
+            else:  # whatever it were given would not come back
+                self.down = f"no engine works any more, spectra are lost; tried again every {RETRY_S:g} s"
+                self._retry_at = time.monotonic() + RETRY_S
             return
         self.counters.reloads_failed += 1
         log.warning("model %s does not take over: %s", change.model.card.name, reason)

@@ -3,11 +3,13 @@
 import hashlib
 import logging
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cars_rt.daemon.filing import Filing
 from cars_rt.engines.base import Slab
 from cars_rt.protocol import Start
 from cars_rt.storage import replacing
@@ -22,10 +24,10 @@ class Dark:
     """Averages counts between `begin` and `finish`. The average holds until `clear`, for every run of the
     same camera in the same mode that has no newer dark of its own (see `unlike`)."""
 
-    def __init__(self, folder: Path | None = None) -> None:
-        """folder: where measured darks are kept, by their id."""
+    def __init__(self, folder: Path | None = None, filing: Filing | None = None) -> None:
+        """folder: where measured darks are kept, by their id. filing: writes them, if not we do."""
         self.spectra = 0  # averaged so far
-        self._folder = folder
+        self._folder, self._filing = folder, filing
         self._during: Start | None = None  # the run in which counts are being averaged
         self._sum: NDArray[np.float64] | None = None
         self._run: Start | None = None  # the run in which the dark was measured
@@ -63,11 +65,11 @@ class Dark:
         self.name = hashlib.sha256(self._measured.tobytes()).hexdigest()[:12]
         if self._folder is not None:
             path = self._folder / f"dark-{self.name}.csv"
-            try:
-                with replacing(path) as file:
-                    np.savetxt(file, self._measured, fmt="%.6g")
-            except OSError as error:
-                log.warning("the dark %s cannot be written: %s", path, error.strerror or error)
+            write = partial(_write, path, self._measured)
+            if self._filing is None:
+                write()
+            else:
+                self._filing.ask("a dark", write)
         return self.name
 
     def clear(self) -> None:
@@ -134,3 +136,11 @@ def _axis(run: Start) -> str:
 
 def _seconds(run: Start) -> str:
     return "an unknown exposure" if run.exposure_s is None else f"an exposure of {run.exposure_s:g} s"
+
+
+def _write(path: Path, dark: Slab) -> None:
+    try:
+        with replacing(path) as file:
+            np.savetxt(file, dark, fmt="%.6g")
+    except OSError as error:
+        log.warning("the dark %s cannot be written: %s", path, error.strerror or error)

@@ -56,8 +56,8 @@ class Jobs:
             function, future, then = job
             try:
                 found = function()
-            except Exception as error:
-                future.set_exception(error)
+            except BaseException as error:  # also what is meant to end a program: this thread serves on
+                future.set_exception(_harmless(error))
             else:
                 if then is not None:
                     then._queue.put((found, future, None))
@@ -66,3 +66,8 @@ class Jobs:
             self._bell.send(b"")
         self._at_end()
         self._bell.close()
+
+
+def _harmless(error: BaseException) -> Exception:
+    """What may be raised where the result is looked at without ending the process there."""
+    return error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")

@@ -20,6 +20,7 @@ from cars_rt.clock import LAG_NS, SourceClock
 from cars_rt.daemon.compute import Compute
 from cars_rt.daemon.control import Control
 from cars_rt.daemon.dark import Dark
+from cars_rt.daemon.filing import Filing
 from cars_rt.daemon.flight import FlightRecorder
 from cars_rt.daemon.inflow import Gate, Inflow
 from cars_rt.daemon.mishaps import Mishaps
@@ -29,6 +30,7 @@ from cars_rt.daemon.preview import Preview, parse_band
 from cars_rt.daemon.receipt import Receipt, Totals
 from cars_rt.daemon.settings import OFF, DaemonSettings
 from cars_rt.daemon.snapshot import Phase, Snapshot, State
+from cars_rt.daemon.waits import Waits, waits_for
 from cars_rt.engines import EngineError, ModelError
 from cars_rt.physics.axis import AxisError
 from cars_rt.physics.fitness import NAMES
@@ -41,6 +43,8 @@ TICK_S = 0.1  # how soon a stop is noticed when nothing arrives
 READ_AT_ONCE = 256  # messages taken before looking at the other sockets
 QUIET_S = 0.1  # a stop takes in what was already sent: until nothing came for so long,
 DRAIN_S = 2.0  # but not for longer than this
+KEPT = 1_000  # receipts; those before are in the log, and in files with --receipts
+ANSWER_S = 5.0  # and then for an engine that has a batch
 STOP_S = 10.0  # how long a stop waits for subscribers that take nothing
 MOST_SAID = 64  # kinds of problems and unknown runs kept apart on a connection
 PART_BYTES = 100  # that a message part takes on the wire beside its content, at most
@@ -62,7 +66,9 @@ class Daemon:
 
     def __init__(self, settings: DaemonSettings) -> None:
         self.settings = settings
-        self.receipts: list[Receipt] = []
+        self.receipts: deque[Receipt] = deque(maxlen=KEPT)  # of the last runs
+        self.runs = 0  # that are closed
+        self.gathering = False  # subscribers are waited for, before the driver is
         self.totals = Totals()
         self.mishaps = Mishaps(self.totals.problems)
         self.frames_in = self.spectra_in = 0
@@ -71,7 +77,9 @@ class Daemon:
         self.reader = RunReader("raw")
         self.run_open: Start | None = None  # as published; None: no run, or one that cannot be computed
         self.ledger = Ledger()  # what became of the run's spectra after they were received
-        self.dark = Dark(settings.receipts)
+        self.filing = Filing()
+        self.dark = Dark(settings.receipts, self.filing)
+        self._waits = Waits()
         self.dark_unused: str | None = None  # why the measured dark is not that of the open run
         self.phases = dict.fromkeys(Phase, 0.0)
         self._begun = self._marked = time.perf_counter()
@@ -137,24 +145,20 @@ class Daemon:
         self._without_raw: list[tuple[Any, int]] = [(self.compute.socket, int(zmq.POLLIN)), *control]
         self._everything = [*self._without_raw, (self.subscriber.socket, int(zmq.POLLIN))]
 
-    @property
-    def runs(self) -> int:
-        """Runs that are closed."""
-        return len(self.receipts)
-
     def stop(self) -> None:
         """Ask the loop to finish what was received and return. Callable from a signal handler."""
         self._stopping = True
 
     def serve(self, on_tick: Callable[[], None] = lambda: None) -> list[Receipt]:
-        """Work until `stop`; the receipts of all runs. Calls on_tick about every TICK_S."""
+        """Work until `stop`; the receipts of the last KEPT runs. Calls on_tick about every TICK_S."""
         linger: float | None = 0.0
         self.inflow.start()
         try:
             self._warm_up(on_tick)
-            wanted = self.settings.subscribers
+            wanted, self.gathering = self.settings.subscribers, True
             while not self._stopping and self.publisher.subscribers < wanted:
                 self._turn(on_tick)
+            self.gathering = False
             # Not earlier: a driver that waits for us begins when it sees us.
             if not self._stopping:
                 self.subscriber.connect()
@@ -164,7 +168,7 @@ class Daemon:
                 self._turn(on_tick)
             self._finish(on_tick)
             linger = LINGER_S if self._given_up else STOP_S
-            return self.receipts
+            return list(self.receipts)
         finally:
             self.inflow.close()
             self.compute.close()
@@ -178,6 +182,7 @@ class Daemon:
             results = bool(self.receipts) or self._raw is not None
             if not self.publisher.close(linger) and results:
                 log.warning("subscribers did not take the last results; they are lost")
+            self.filing.close()
 
     # -- the loop -----------------------------------------------------------------------------------
 
@@ -191,7 +196,7 @@ class Daemon:
         blocked = self.publisher.blocked or self.pipeline.waiting
         self._mark(Phase.CONTROL)
         # As a zmq.Poller, without its look at flags: every turn comes by here.
-        ready = {socket for socket, _ in zmq.zmq_poll(wanted, int(1e3 * timeout_s))}
+        ready = {socket for socket, _ in zmq.zmq_poll(wanted, int(1e3 * self._at_most(timeout_s)))}
         self._mark(Phase.COMPUTE if self.pipeline.computing else Phase.BLOCKED if blocked else Phase.IDLE)
         if done in ready:
             self.compute.ring()
@@ -215,9 +220,16 @@ class Daemon:
             self._proceed()
         if self.control is not None and self.control.socket in ready:
             self.control.serve(self)
+        if self.preview is not None and self.preview.due:
+            with self.mishaps.contained("the preview"):
+                self.preview.serve()
         if time.perf_counter() >= self._next_tick:
             self._tick(on_tick)
         return came
+
+    def _at_most(self, timeout_s: float) -> float:
+        """How long to wait when nothing comes: the preview may be due earlier."""
+        return timeout_s if self.preview is None else min(timeout_s, self.preview.due_s)
 
     def _tick(self, on_tick: Callable[[], None]) -> None:
         self._next_tick = time.perf_counter() + TICK_S
@@ -234,6 +246,9 @@ class Daemon:
             with self.mishaps.contained("the preview"):
                 self.preview.serve()
         self._note_clock()
+        while self.filing.failed:
+            self.mishaps.note(*self.filing.failed.popleft())
+        self._waits.look(*waits_for(self))
         if self.flight is not None:
             with self.mishaps.contained("the flight recorder"):
                 self._note_output()
@@ -286,7 +301,7 @@ class Daemon:
         if self.paused or self._events or self._busy or self.publisher.runs_waiting >= RUNS_WAITING:
             return False
         run = self.run_open
-        return run is None or self.pipeline.has_room(run.block)
+        return run is None or self.compute.down is not None or self.pipeline.has_room(run.block)
 
     def _read(self) -> None:
         for _ in range(READ_AT_ONCE):
@@ -363,6 +378,9 @@ class Daemon:
         if run is None:
             self._lose(Cause.ENGINE, frame, f"frames of run {frame.run}, which cannot be computed")
             return
+        if self.compute.down is not None:
+            self._lose(Cause.ENGINE, frame, self.compute.down)
+            return
         if self.dark.measuring:
             self.dark.add(frame.block)
         self.pipeline.take(frame, received, self._lost_before)
@@ -378,6 +396,14 @@ class Daemon:
         with self.mishaps.contained("a change of the engine"):
             if self.compute.settle() is not None and self.run_open is not None:
                 self.pipeline.move()
+        if self.compute.down is not None:
+            self._abandon(self.compute.down)
+
+    def _abandon(self, reason: str) -> None:
+        """Give up what is in the engine or waits for it."""
+        for batch in self.pipeline.abandon():
+            for frame, *_ in batch.frames:
+                self._lose(Cause.ENGINE, frame, reason)
 
     def _proceed(self) -> None:
         """Go on with what other events wait for, as far as it goes."""
@@ -498,12 +524,13 @@ class Daemon:
                 ended_ns=time.time_ns(),
             )
             self.receipts.append(made)
+            self.runs += 1
             self._unsettled.remove(counted)
             self.totals.lost.update(made.lost)
             with self.mishaps.contained("a receipt"):
                 made.report()
-                if self.settings.receipts is not None:
-                    made.write(self.settings.receipts)
+                if (folder := self.settings.receipts) is not None:
+                    self.filing.ask("a receipt", lambda: made.write(folder))
             return made
 
         if self.run_open is None:
@@ -537,13 +564,14 @@ class Daemon:
 
     def _finish(self, on_tick: Callable[[], None]) -> None:
         """Take in what was already sent, publish it, and close the run."""
-        quiet = time.monotonic()
-        until, deadline = quiet + DRAIN_S, quiet + STOP_S
-        while not self.paused and (now := time.monotonic()) < min(until, quiet + QUIET_S):
+        begin = now = time.monotonic()
+        until, deadline, quiet_s = begin + DRAIN_S, begin + STOP_S, 0.0
+        while not self.paused and now < until and quiet_s < QUIET_S:
+            before, reading = now, self._can_read
             came = self._turn(on_tick, QUIET_S / 5)
-            blocked = not self._can_read
-            if came or blocked:
-                quiet = now
+            now, blocked = time.monotonic(), not self._can_read
+            # A turn may take long for what else there is to do: that was no silence.
+            quiet_s = 0.0 if came or blocked or not reading else quiet_s + min(now - before, QUIET_S / 5)
             if blocked and now < deadline:
                 until = now + DRAIN_S
             self._surrender(now > deadline)
@@ -559,6 +587,12 @@ class Daemon:
             self._turn(on_tick, RETRY_S, reading=False)
 
     def _surrender(self, late: bool) -> None:
+        if late and (self._opening is not None or self.pipeline.computing_s > ANSWER_S):
+            reason = "the engine did not answer in time when the daemon was to stop"
+            self.compute.give_up()
+            if self._opening is not None:
+                self._refuse_run(self._opening, reason)
+            self._abandon(reason)
         late |= self._stuck()
         if late and self.publisher.surrender():
             self._given_up = True
@@ -650,7 +684,7 @@ class Daemon:
             return State.STOPPING
         if self.paused:
             return State.PAUSED
-        if not self.ready:
+        if not self.ready or self.gathering:
             return State.STARTING
         return State.IDLE if self._raw is None else State.RUNNING
 

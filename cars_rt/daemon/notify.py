@@ -42,8 +42,9 @@ class Notifier:
         if self._socket is None:
             return
         now, stopping = time.monotonic(), snapshot.state is State.STOPPING
+        ready = snapshot.ready or snapshot.gathering  # the service is up: who is waited for may need that
         lines = []
-        if snapshot.ready and not self._ready and not stopping:
+        if ready and not self._ready and not stopping:
             lines.append("READY=1")
         if stopping and not self._stopping:
             lines.append("STOPPING=1")
@@ -52,7 +53,7 @@ class Notifier:
         status = _describe(snapshot)
         if lines or (status != self._status and now - self._status_at >= STATUS_S):
             lines.append(f"STATUS={status}")
-            if not (self._ready or snapshot.ready or stopping):
+            if not (self._ready or ready or stopping):
                 lines.append(f"EXTEND_TIMEOUT_USEC={STARTING_S * 1_000_000}")
         # A message that found no room is composed again at the next turn.
         if lines and self._send(lines):
@@ -93,5 +94,6 @@ def _watchdog(environment: Mapping[str, str]) -> float | None:
 def _describe(snapshot: Snapshot) -> str:
     """One line for `systemctl status`."""
     lost = sum(snapshot.lost.values())
-    text = f"{snapshot.state}: {snapshot.spectra_out} spectra sent, {lost} lost, {snapshot.model}"
+    waits = f"{snapshot.waits_for}; " if snapshot.waits_for else ""
+    text = f"{snapshot.state}: {waits}{snapshot.spectra_out} spectra sent, {lost} lost, {snapshot.model}"
     return " ".join(text.split())  # a line break would begin another field

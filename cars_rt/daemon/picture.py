@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from cars_rt.daemon.snapshot import Queue, Snapshot
+from cars_rt.daemon.waits import NOT_READY, waits_for
 
 if TYPE_CHECKING:
     from cars_rt.daemon.loop import Daemon
@@ -15,13 +16,16 @@ def picture(daemon: "Daemon") -> Snapshot:
     filling, computing, results = daemon.pipeline.depths
     slab = worker.max_batch if worker else settings.max_batch
     slabs = len(worker.engine.inputs) if worker else 0
+    kind, waits = waits_for(daemon)
     return Snapshot(
         state=daemon.state,
-        ready=daemon.ready and daemon.state != "stopping",
+        ready=daemon.ready and daemon.state != "stopping" and kind not in NOT_READY,
+        gathering=daemon.gathering,
         uptime_s=daemon.uptime_s,
         listen=settings.listen,
         publish=publisher.address,
         connected=daemon.subscriber.connected,
+        waits_for=waits,
         trouble=daemon.subscriber.trouble,
         refused=sum(each.refused for each in (publisher, preview, daemon.control) if each),
         subscribers=publisher.subscribers,

@@ -87,6 +87,11 @@ class Pipeline:
         return bool(self._computing)
 
     @property
+    def computing_s(self) -> float:
+        """For how long the engine has had the batch that it computes, s."""
+        return time.perf_counter() - self._computing[0].submitted if self._computing else 0.0
+
+    @property
     def waiting(self) -> bool:
         """Whether results wait for room in the output."""
         return bool(self._results)
@@ -216,6 +221,14 @@ class Pipeline:
                     self._compute.shadow.look(counts, computed.raman)
             self._results.append(batch)
         return failed
+
+    def abandon(self) -> list[Batch]:
+        """Give up what nobody will compute; the batches, some with nothing in them."""
+        gone = [*self._again, *self._computing, *([self._filling] if self._filling else [])]
+        self._again.clear()
+        self._computing.clear()
+        self._filling = None
+        return gone
 
     def send(self, lost: int) -> bool:
         """Publish what is computed; False if the output has no room for the rest yet.

@@ -1,5 +1,6 @@
 """The preview: 20 times a second the latest spectrum, and band intensities of all since the last time."""
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -133,6 +134,16 @@ class Preview:
                     )
                 )
         self._latest = None
+
+    @property
+    def due_s(self) -> float:
+        """How soon there is something to publish, s."""
+        return max(self._due - time.monotonic(), 0.0) if self._pieces else math.inf
+
+    @property
+    def due(self) -> bool:
+        """Whether there is something to publish now."""
+        return bool(self._pieces) and time.monotonic() >= self._due
 
     def serve(self) -> None:
         """Call it often: late viewers get their start, and the last spectra of a pause are shown."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.daemon.worker import Computed, Worker
+from cars_rt.daemon.worker import TOO_LONG, Computed, Worker
 from cars_rt.engines import Model
 from cars_rt.engines.base import Slab
 
@@ -66,6 +66,8 @@ class Shadow:
 
     def settle(self) -> None:
         """Compare what was computed meanwhile."""
+        if self.error is None and self.worker.overdue():
+            self.error = TOO_LONG
         if self.error is None and self.worker.ready.done() and (error := self.worker.ready.exception()):
             self.error = str(error)
         if self._pending is None or not self._pending.done():

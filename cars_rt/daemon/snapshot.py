@@ -79,6 +79,8 @@ class Snapshot:
     queues: Mapping[str, Queue] = field(default_factory=dict)  # by stage: filling, computing, output
     latencies: Mapping[str, Latencies] = field(default_factory=dict)  # by stage: wait, compute, output, total
     phases_s: Mapping[Phase, float] = field(default_factory=dict)
+    gathering: bool = False  # all is ready but for subscribers who are waited for
+    waits_for: str = ""  # in words; empty while everything flows
     trouble: str | None = None  # why no connection to the driver comes about, if that is known
     refused: int = 0  # connections without an allowed key or that flooded us, requests without the token
     flight_alarms: int = 0  # of the flight recorder

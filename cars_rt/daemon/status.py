@@ -22,12 +22,12 @@ class Status:
         if now.trouble:
             return now.trouble
         if not now.connected:
-            return f"no driver at {now.listen} yet"
+            return now.waits_for or f"no driver at {now.listen} yet"
         if now.run is None and not rate_in:
             return f"connected to {now.listen}, {now.state.value}; {now.runs} runs so far"
         lost = ", ".join(f"{count} {cause}" for cause, count in sorted(now.run_lost.items())) or "none"
         flagged = shares(now.run_flagged, now.run_announced)
-        paused = "PAUSED, " if now.state == "paused" else ""
+        paused = "PAUSED, " if now.state == "paused" else f"{now.waits_for}; " if now.waits_for else ""
         return (
             f"{paused}in {rate_in:.0f}/s, out {rate_out:.0f}/s, latency p50 {recent.percentile(50):.1f} ms, "
             f"p99 {recent.percentile(99):.1f} ms, lost: {lost}" + (f"; {flagged}" if flagged else "")

@@ -22,6 +22,9 @@ from cars_rt.physics.fitness import Fitness, Flags
 
 log = logging.getLogger("cars_rt.daemon")
 
+COMPILE_S = 900.0  # a compilation that takes longer is given up: the slowest known takes some minutes
+TOO_LONG = f"it was not compiled within {COMPILE_S / 60:g} minutes"
+
 Result = TypeVar("Result")
 
 
@@ -56,6 +59,7 @@ class Worker:
         self.failures = 0  # batches lost one after the other
         self.broken = False  # failed once: it computes nothing more
         self.hung = False  # so that it does not even answer
+        self.begun = time.monotonic()  # to compile
         self._kinds = list(kinds)
         self._threads = threads
         self._deviation = deviation
@@ -72,6 +76,11 @@ class Worker:
         if self._engine is None:
             raise RuntimeError("the engine is not compiled yet")
         return self._engine
+
+    def overdue(self, limit_s: float | None = None) -> bool:
+        """Whether it has been compiling for longer than this, or COMPILE_S: it will hardly come to an end."""
+        limit_s = COMPILE_S if limit_s is None else limit_s
+        return not self.ready.done() and time.monotonic() - self.begun > limit_s
 
     @property
     def idle(self) -> bool:
@@ -135,14 +144,14 @@ class Worker:
             return function()
         except (EngineError, ModelError, AxisError, NotComputedError):
             raise
-        except Exception as error:  # an engine may raise anything
+        except BaseException as error:  # an engine may raise anything, also SystemExit or a panic of Rust
             raise EngineError(f"{type(error).__name__}: {error}") from error
 
     def _end(self) -> None:
         if self._engine is not None:
             try:
                 self._engine.close()
-            except Exception as error:
+            except BaseException as error:
                 log.warning("closing %s: %s", self._engine.name, error)
         self._judging.close()
 

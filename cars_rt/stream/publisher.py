@@ -145,6 +145,11 @@ class Publisher:
         return max(self._limit // self._start.spectrum_bytes, 1) if self._start else 1
 
     @property
+    def refused_s(self) -> float:
+        """For how long some subscriber has had no room, s."""
+        return 0.0 if self._refused_at is None else time.monotonic() - self._refused_at
+
+    @property
     def blocked(self) -> bool:
         """Whether anything waits for room."""
         return bool(self._queue)

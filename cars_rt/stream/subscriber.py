@@ -7,11 +7,11 @@ from types import TracebackType
 from typing import Self, cast
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from cars_rt.keys import KeysError
 from cars_rt.protocol import MAX_PAYLOAD_BYTES, STREAMS, Part, StreamName
 from cars_rt.security import FAILED, ClientKeys, refusal, secure_client
+from cars_rt.stream.monitor import Monitor
 from cars_rt.stream.sockets import StreamError, configure, prepare_to_connect, remedy
 
 log = logging.getLogger("cars_rt.stream")
@@ -67,9 +67,7 @@ class Subscriber:
         self.socket.setsockopt(zmq.RECONNECT_IVL, RETRY_MS[0])
         self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, RETRY_MS[1])
         self.socket.subscribe(f"{stream}.")
-        self.monitor: zmq.Socket[bytes] = self.socket.get_monitor_socket(
-            zmq.EVENT_HANDSHAKE_SUCCEEDED | CUT | TRYING
-        )
+        self._monitor = Monitor(self.socket, zmq.EVENT_HANDSHAKE_SUCCEEDED | CUT | TRYING)
         if connect:
             self.connect()
 
@@ -111,14 +109,14 @@ class Subscriber:
 
     def watch(self) -> bool:
         """Update and return `connected`. Call it often: it also connects again where ZeroMQ would not."""
-        while self.monitor.poll(0):
-            message = recv_monitor_message(self.monitor, zmq.NOBLOCK)
-            event = message["event"]
-            self._note_trouble(event, int(message["value"]))
+        # Only now does a publisher that came again get our subscription, also while nothing is received.
+        self.socket.getsockopt(zmq.EVENTS)
+        for event, value, at in self._monitor.take():
+            self._note_trouble(event, value)
             if self.connected and event != zmq.EVENT_HANDSHAKE_SUCCEEDED:
-                self._gone_at = time.monotonic()
+                self._gone_at = at
             self.connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
-            self._cut_at = time.monotonic() if event & CUT else None
+            self._cut_at = at if event & CUT else None
         if self._asked_at is not None and time.monotonic() - self._asked_at > MUTE_S and not self.trouble:
             self._asked_at = None
             self._say(
@@ -179,8 +177,7 @@ class Subscriber:
     def close(self) -> None:
         """Close at once; unread messages are discarded."""
         with suppress(zmq.ZMQError):  # somebody ended the context, which waits for these two
-            self.socket.disable_monitor()
-        self.monitor.close(0)
+            self._monitor.close()
         self.socket.close(0)
 
     def __enter__(self) -> Self:

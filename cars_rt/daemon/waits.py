@@ -1,0 +1,53 @@
+"""What the daemon waits for, in words: for the status, for probes, and for the log where it takes long."""
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cars_rt.daemon.loop import Daemon
+
+log = logging.getLogger("cars_rt.daemon")
+
+NOT_READY = ("compiling", "subscribers", "down")  # kinds of wait in which no spectrum would be answered
+SAY_S = 5.0  # a wait longer than this is told, and again whenever it has lasted twice as long
+SOON_S = 1.0  # a shorter wait for room in the output is nothing to speak of
+
+
+def waits_for(daemon: "Daemon") -> tuple[str, str]:
+    """The kind of wait, and a phrase; both empty while everything flows."""
+    compute, publisher = daemon.compute, daemon.publisher
+    if (text := compute.compiling) and not daemon.ready:
+        return "compiling", text
+    if daemon.gathering:
+        here, wanted = publisher.subscribers, daemon.settings.subscribers
+        are = "is" if here == 1 else "are"
+        return "subscribers", f"waiting for {wanted} subscribers, {here} {are} here"
+    if compute.down is not None:
+        return "down", compute.down
+    if text:
+        return "compiling", text
+    if publisher.refused_s > SOON_S:
+        return "room", f"waiting for a subscriber that has had no room for {publisher.refused_s:.0f} s"
+    if daemon.paused:
+        return "paused", "paused; `cars-rt ctl resume` goes on"
+    if not daemon.subscriber.connected:
+        return "driver", daemon.subscriber.trouble or f"no driver at {daemon.settings.listen} yet"
+    return "", ""
+
+
+class Waits:
+    """Tells the log of waits that take long."""
+
+    def __init__(self) -> None:
+        self._kind = ""
+        self._since = self._next = 0.0
+
+    def look(self, kind: str, text: str) -> None:
+        """Call it often, with what `waits_for` says."""
+        now = time.monotonic()
+        if kind != self._kind:
+            self._kind, self._since, self._next = kind, now, SAY_S
+        elif kind and now - self._since >= self._next:
+            self._next *= 2
+            log.info("%s", text)

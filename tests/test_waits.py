@@ -1,0 +1,222 @@
+"""What may stand still or grow without bound does not: each wait ends, and says what it is for."""
+
+import logging
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import zmq
+from helpers import (
+    LOCAL,
+    Collected,
+    Published,
+    a_frame,
+    a_start,
+    an_end,
+    daemon_in_thread,
+    spectra_of,
+    wait_until,
+)
+
+from cars_rt.daemon import compute, loop, pipeline, worker
+from cars_rt.daemon.board import StatusBoard
+from cars_rt.daemon.receipt import Receipt
+from cars_rt.engines import ENGINES, EngineError
+from cars_rt.engines.passthrough import Passthrough
+from cars_rt.stream import Subscriber
+
+AXES = [a_start().raman_shift + shift for shift in range(4)]  # each is compiled for anew
+
+
+class Odd(Passthrough):
+    """An engine that does what it is told to, wrongly."""
+
+    name: ClassVar[str] = "odd"
+    compiling: ClassVar[list[str]] = []  # one entry for each compilation after the first: hang, exit, refuse
+    hangs: ClassVar[bool] = False
+    release: ClassVar[threading.Event]
+
+    def _compile(self, threads: int) -> None:
+        match Odd.compiling.pop(0) if Odd.compiling else "":
+            case "hang":
+                Odd.release.wait()
+            case "exit":
+                raise SystemExit("a library thought that it was the program")
+            case "refuse":
+                raise EngineError("there is no such device any more")
+        super()._compile(threads)
+
+    def wait(self, slab: int) -> None:
+        if Odd.hangs:
+            Odd.release.wait()
+
+
+@pytest.fixture
+def odd(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Odd]]:
+    monkeypatch.setitem(ENGINES, "odd", ("test_waits", "Odd"))
+    monkeypatch.setattr(compute, "retrieving", lambda: ["odd"])
+    monkeypatch.setattr(compute, "CLOSE_S", 0.2)  # which a daemon waits for an engine that hangs
+    Odd.release, Odd.hangs, Odd.compiling = threading.Event(), False, []
+    yield Odd
+    Odd.hangs = False
+    Odd.release.set()
+
+
+@pytest.mark.parametrize("fault", ["hang", "exit"])
+def test_a_compilation_that_comes_to_no_good_end_costs_its_run(
+    fault: str, odd: type[Odd], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        Published() as source,
+        daemon_in_thread(source.address, engine="odd") as daemon,
+        Collected(daemon.publisher.address) as results,
+    ):
+        source.wait()
+        wait_until(lambda: daemon.ready and daemon.publisher.subscribers == 1)
+        odd.compiling = [fault]
+        source.run("run-1", spectra_of(5), raman_shift=AXES[1])
+        if fault == "hang":
+            wait_until(lambda: "compiling" in daemon.snapshot().waits_for and not daemon.snapshot().ready)
+            monkeypatch.setattr(worker, "COMPILE_S", 0.0)
+            wait_until(lambda: daemon.runs == 1)
+            monkeypatch.setattr(worker, "COMPILE_S", 900.0)
+        source.run("run-2", spectra_of(5), raman_shift=AXES[2])
+        assert results.ends().spectra == 5
+        assert [dict(receipt.lost) for receipt in daemon.receipts] == [{"engine": 5}, {}]
+    assert "SystemExit" in caplog.text or "not compiled within" in caplog.text
+
+
+def test_an_engine_that_hangs_while_no_other_works_loses_spectra_and_is_tried_again(
+    odd: type[Odd], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "HUNG_S", 0.2)
+    monkeypatch.setattr(compute, "RETRY_S", 0.2)
+    with (
+        Published() as source,
+        daemon_in_thread(source.address, engine="odd") as daemon,
+        Collected(daemon.publisher.address) as results,
+    ):
+        source.wait()
+        wait_until(lambda: daemon.ready and daemon.publisher.subscribers == 1)
+        source.publisher.open(a_start(block=4))
+        wait_until(lambda: daemon.run_open)
+        odd.compiling, odd.hangs = ["refuse"] * 3, True
+        source.publisher.send(a_frame(0, spectra_of(4)))
+        wait_until(lambda: "no engine works" in daemon.snapshot().waits_for)
+        assert not daemon.snapshot().ready
+        source.publisher.send(a_frame(1, spectra_of(4)))
+        wait_until(lambda: daemon.snapshot().run_lost.get("engine") == 8)  # nobody waits for them
+        odd.hangs = False
+        wait_until(lambda: daemon.compute.down is None)
+        source.publisher.send(a_frame(2, spectra_of(4)))
+        source.publisher.end(an_end(3, 12))
+        assert results.ends().spectra == 4 and results.frames[0].index == 8
+        wait_until(lambda: daemon.runs)
+        assert dict(daemon.receipts[0].lost) == {"engine": 8}
+
+
+def test_a_stop_does_not_wait_for_a_compilation(odd: type[Odd], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "STOP_S", 0.2)
+    with Published() as source, daemon_in_thread(source.address, engine="odd") as daemon:
+        source.wait()
+        odd.compiling = ["hang"]
+        source.run("run-1", spectra_of(5), raman_shift=AXES[1])
+        wait_until(lambda: "compiling" in daemon.snapshot().waits_for)
+    assert dict(daemon.receipts[0].lost) == {"engine": 5}
+
+
+def test_waiting_for_subscribers_says_how_many_are_here() -> None:
+    with (
+        daemon_in_thread("tcp://127.0.0.1:9", engine="passthrough", subscribers=2) as daemon,
+        Collected(daemon.publisher.address),
+    ):
+        wait_until(lambda: daemon.snapshot().waits_for == "waiting for 2 subscribers, 1 is here")
+        board = StatusBoard(daemon.snapshot())
+        assert board.not_ready() == "starting: waiting for 2 subscribers, 1 is here"
+        with Collected(daemon.publisher.address):
+            wait_until(lambda: "no driver at" in daemon.snapshot().waits_for)
+            assert daemon.snapshot().ready
+
+
+def test_a_wait_that_takes_long_is_told_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("cars_rt.daemon.waits.SAY_S", 0.0)
+    with caplog.at_level(logging.INFO), daemon_in_thread("tcp://127.0.0.1:9", engine="passthrough"):
+        wait_until(lambda: "no driver at tcp://127.0.0.1:9 yet" in caplog.text)
+
+
+def test_a_driver_that_restarts_finds_a_paused_daemon() -> None:
+    with Published() as source, daemon_in_thread(source.address, engine="passthrough") as daemon:
+        source.wait()
+        daemon.paused = True
+        source.publisher.close(0)
+        wait_until(lambda: not daemon.subscriber.connected)
+        with Published(address=source.address) as again:
+            again.wait()
+            again.run("run-1", spectra_of(5))
+            daemon.paused = False
+            wait_until(lambda: daemon.runs)
+
+
+def test_a_subscriber_that_nobody_looks_at_holds_up_no_other() -> None:
+    """Its events, some thousands here, are read all the same."""
+    with socket.create_server(("127.0.0.1", 0)) as server, Published() as source:
+        idle = Subscriber(f"tcp://127.0.0.1:{server.getsockname()[1]}", "raw", connect=False)
+        for option in (zmq.RECONNECT_IVL, zmq.RECONNECT_IVL_MAX):
+            idle.socket.setsockopt(option, 1)
+        idle.connect()
+        for _ in range(1000):
+            server.accept()[0].close()
+        with Collected(source.address, "raw") as results:
+            source.wait()
+            source.run("run-1", spectra_of(5))
+            assert results.ends().spectra == 5
+        idle.close()
+
+
+def test_receipts_of_many_runs_do_not_pile_up_and_a_slow_disk_keeps_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, write = threading.Event(), Receipt.write
+    monkeypatch.setattr(loop, "KEPT", 2)
+    monkeypatch.setattr(Receipt, "write", lambda *given: disk.wait() and write(*given))
+    with (
+        Published() as source,
+        daemon_in_thread(source.address, engine="passthrough", receipts=tmp_path) as daemon,
+        Collected(daemon.publisher.address) as results,
+    ):
+        source.wait()
+        wait_until(lambda: daemon.publisher.subscribers == 1)
+        for run in ("run-1", "run-2", "run-3"):
+            source.run(run, spectra_of(5))
+        results.ends(3)
+        wait_until(lambda: daemon.runs == 3)
+        assert [receipt.run for receipt in daemon.receipts] == ["run-2", "run-3"] and not [
+            *tmp_path.iterdir()
+        ]
+        disk.set()
+    assert len([*tmp_path.glob("*.json")]) == 3
+
+
+def test_the_preview_does_not_wait_for_the_next_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "TICK_S", 0.5)
+    with (
+        Published() as source,
+        daemon_in_thread(source.address, engine="passthrough", preview=LOCAL) as daemon,
+    ):
+        preview = daemon.preview
+        assert preview is not None
+        with Collected(preview.publisher.address, "preview") as bundles:
+            source.wait()
+            wait_until(lambda: preview.publisher.subscribers == 1)
+            source.publisher.open(a_start())
+            ticks: list[float] = []
+            monkeypatch.setattr(daemon, "_note_clock", lambda: ticks.append(0.0))
+            for sequence in range(12):  # each in a bundle of its own
+                source.publisher.send(a_frame(sequence, spectra_of(1)))
+                bundles.until(lambda all_, wanted=sequence + 1: all_.spectra >= wanted)
+            assert len(ticks) < 12
