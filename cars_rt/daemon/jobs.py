@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
@@ -63,7 +64,8 @@ class Jobs:
                     then._queue.put((found, future, None))
                     continue
                 future.set_result(found)
-            self._bell.send(b"")
+            with suppress(zmq.Again):  # who has so many rings to hear is awake, or gone
+                self._bell.send(b"", zmq.NOBLOCK)
         self._at_end()
         self._bell.close()
 
