@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cars_rt.client import AsyncClient, Client, ClientError, NoDataError, Run, connect, connect_async
     from cars_rt.physics.fitness import Flag
-    from cars_rt.security import ClientKeys
+    from cars_rt.trust.curve import ClientKeys
 
 __all__ = [
     "AsyncClient", "Client", "ClientError", "ClientKeys", "Flag", "NoDataError", "Run", "connect",

@@ -18,9 +18,9 @@ from typing import Any, Self
 
 from cars_rt.protocol import Frame, Start, StreamName
 from cars_rt.reading import Loop, NoDataError, Reading, RunInfo
-from cars_rt.security import ClientKeys
+from cars_rt.sockets import RAMAN_ADDRESS
 from cars_rt.source import ClientError, Source
-from cars_rt.stream import RAMAN_ADDRESS
+from cars_rt.trust.curve import ClientKeys
 
 __all__ = [
     "AsyncClient", "AsyncRun", "Client", "ClientError", "NoDataError", "Run", "RunInfo", "connect",

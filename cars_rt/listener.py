@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cars_rt.access import ClientAccess
 from cars_rt.judge import Judge
 from cars_rt.protocol import RunReader, StreamName
-from cars_rt.stream import StreamError, Subscriber
-from cars_rt.stream.sockets import remedy
+from cars_rt.sockets import StreamError, Subscriber
+from cars_rt.sockets.endpoint import remedy
+from cars_rt.trust.flags import ClientAccess
 
 LOOK_S = 0.1  # how soon a stop is noticed
 READ_AT_ONCE = 1_000  # messages, before everything else is looked at again

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from cars_rt.accounting import Cause, Ledger, Problem
 from cars_rt.errors import CarsRtError
 from cars_rt.protocol import Closed, End, Event, Frame, Reason, Start
+from cars_rt.sockets.turn import Turn
 from cars_rt.source import ClientError, Source
-from cars_rt.stream.turn import Turn
 
 
 class NoDataError(CarsRtError, TimeoutError):

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cars_rt.files.spectra import Spectra, SpectraError, WavelengthError, read_spectra
 from cars_rt.physics.axis import Grid, resampling_matrix
-from cars_rt.spectra import Spectra, SpectraError, WavelengthError, read_spectra
 
 SLACK = 2.0  # steps of a grid that it may reach beyond the reference's axis
 
@@ -53,7 +53,7 @@ class Reference:
 
 
 def read_reference(path: Path, pump_nm: float | None = None) -> Reference:
-    """The reference in a file of spectra, which are averaged (see `cars_rt.spectra.read_spectra`); pump_nm
+    """The reference in a file of spectra, which are averaged (see `cars_rt.files.spectra.read_spectra`); pump_nm
     counts where its axis is in nm.
 
     Raises SpectraError if it cannot be read or is not above the dark everywhere.

@@ -14,13 +14,13 @@ from typing import Any, Self
 
 import zmq
 
-from cars_rt import tokens
 from cars_rt.errors import CarsRtError
 from cars_rt.protocol import ProtocolError
 from cars_rt.protocol.control import Request, decode_reply, encode_request
-from cars_rt.security import ClientKeys, why_refused
-from cars_rt.stream import CONTROL_ADDRESS, connect_control
-from cars_rt.stream.turn import Turn
+from cars_rt.sockets import CONTROL_ADDRESS, connect_control
+from cars_rt.sockets.turn import Turn
+from cars_rt.trust import tokens
+from cars_rt.trust.curve import ClientKeys, why_refused
 
 STEP_S = 0.2
 ANSWER_S = 5.0  # a daemon that is there answers at once

@@ -10,10 +10,10 @@ import zmq
 from cars_rt.accounting import Problem
 from cars_rt.errors import CarsRtError
 from cars_rt.protocol import Closed, Event, RunReader, StreamName
-from cars_rt.security import ClientKeys
-from cars_rt.stream import Subscriber
-from cars_rt.stream.sockets import remedy
-from cars_rt.stream.turn import Turn, Uninterrupted
+from cars_rt.sockets import Subscriber
+from cars_rt.sockets.endpoint import remedy
+from cars_rt.sockets.turn import Turn, Uninterrupted
+from cars_rt.trust.curve import ClientKeys
 
 log = logging.getLogger("cars_rt.client")
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.access import PublisherAccess
 from cars_rt.accounting import Cause, Ledger, Problem, Range
-from cars_rt.address import Address
 from cars_rt.errors import CarsRtError
 from cars_rt.protocol import DTYPES, End, Frame, ProtocolError, Reason, Start
-from cars_rt.stream import BUFFER_MB, RAW_ADDRESS, STALL_S, Overload, Publisher
+from cars_rt.sockets import BUFFER_MB, RAW_ADDRESS, STALL_S, Overload, Publisher
+from cars_rt.sockets.addresses import Address
+from cars_rt.trust.flags import PublisherAccess
 
 log = logging.getLogger("cars_rt.drivers")
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.drivers.base import Acquisition, Block, Instrument, InstrumentError
+from cars_rt.files.spectra import SpectraError, open_spectra
 from cars_rt.protocol import DTYPES, MAX_BLOCK
-from cars_rt.spectra import SpectraError, open_spectra
 
 PIECE_BYTES = 8 * 2**20  # of counts that are read at once
 SURVEYED = 2**18  # numbers of spectra that are looked at at once

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.drivers.base import Acquisition, Instrument, InstrumentError, paced
-from cars_rt.hdf5 import explained
+from cars_rt.files.hdf5 import explained
 from cars_rt.physics.microscope import SATURATION, Microscope, Simulator
 from cars_rt.physics.phantom import phantom
 from cars_rt.physics.substances import SUBSTANCES

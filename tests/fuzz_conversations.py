@@ -28,9 +28,9 @@ from chaos.judge import came_out
 from chaos.wire import Tap
 from helpers import a_frame, a_start, an_end, wait_until
 
-from cars_rt import tokens
 from cars_rt.protocol import ProtocolError, Reason, encode
 from cars_rt.protocol.control import REQUESTS
+from cars_rt.trust import tokens
 
 GROWTH_MB = 24.0  # from the end of the first fifth of the messages to the end of the last
 EVERY = 500  # messages between two looks at the daemon

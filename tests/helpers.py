@@ -22,7 +22,7 @@ from cars_rt.daemon.settings import DaemonSettings
 from cars_rt.daemon.snapshot import Snapshot, State
 from cars_rt.drivers import Acquisition, Instrument
 from cars_rt.protocol import Closed, End, Event, Frame, Reason, RunReader, Start, StreamName, encode
-from cars_rt.stream import Publisher, Subscriber
+from cars_rt.sockets import Publisher, Subscriber
 
 LOCAL = "tcp://127.0.0.1:*"  # the system chooses a free port
 PATIENCE_S = 60.0  # of a test, for what happens at once on an idle computer

@@ -3,14 +3,14 @@
 import pytest
 from helpers import LOCAL, Collected, a_frame, a_start, an_end, spectra_of
 
-from cars_rt.address import Address, AddressError
 from cars_rt.check import CheckSettings, check
 from cars_rt.daemon.http import HttpServer
 from cars_rt.daemon.settings import DaemonSettings, SettingsError
 from cars_rt.drivers import DriveSettings
-from cars_rt.recorder import RecordSettings
+from cars_rt.files.recorder import RecordSettings
 from cars_rt.remote import Remote
-from cars_rt.stream import Publisher, StreamError, Subscriber
+from cars_rt.sockets import Publisher, StreamError, Subscriber
+from cars_rt.sockets.addresses import Address, AddressError
 
 BAD = [
     ("tcp://localhost:99999", "the port must be a number from 1 to 65535, not '99999'"),

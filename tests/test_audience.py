@@ -8,7 +8,7 @@ import zmq
 from chaos.churn import connect, subscription
 from helpers import PATIENCE_S, Collected, Published, spectra_of, wait_until
 
-from cars_rt.stream import audience
+from cars_rt.sockets import audience
 
 FLOODS = {
     "many topics": [subscription(f"topic {number}".encode()) for number in range(audience.MOST_FOREIGN + 1)],

@@ -33,7 +33,7 @@ from cars_rt.check.source import measure_source
 from cars_rt.demo.processes import free_addresses
 from cars_rt.engines import ENGINES, EngineError, ModelError
 from cars_rt.engines.onnxruntime import OnnxRuntime
-from cars_rt.stream import StreamError
+from cars_rt.sockets import StreamError
 
 BRIEF: dict[str, Any] = {"seconds": 0.3, "engine": "passthrough"}
 

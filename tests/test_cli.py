@@ -18,7 +18,7 @@ from cars_rt.demo.processes import free_addresses
 from cars_rt.engines import AUTO, ENGINES, guide, shipped_models
 from cars_rt.engines.model import CLASSICAL
 from cars_rt.engines.tensorrt.plans import CACHE
-from cars_rt.spectra import SpectraError
+from cars_rt.files.spectra import SpectraError
 
 
 def cars_rt(*arguments: object, **environment: str) -> tuple[int, str, str]:

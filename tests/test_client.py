@@ -17,7 +17,7 @@ import cars_rt
 from cars_rt import source as sources
 from cars_rt.demo.processes import free_addresses
 from cars_rt.protocol import STREAMS, Reason, encode
-from cars_rt.stream import Publisher, StreamError, Subscriber, subscriber
+from cars_rt.sockets import Publisher, StreamError, Subscriber, subscriber
 
 COUNTS = {"first": spectra_of(20), "second": spectra_of(7, AXIS[:50])}
 
@@ -181,7 +181,7 @@ def test_waiting_for_nobody_is_said_and_so_is_the_connection(
             return text in caplog.text
 
         wait_until(lambda: said(f"nobody publishes at {address} yet; waiting"))
-        with Subscriber(address, "raw"), cars_rt.stream.Publisher(address, "raw"):
+        with Subscriber(address, "raw"), cars_rt.sockets.Publisher(address, "raw"):
             wait_until(lambda: said(f"connected to {address}"))
             assert source.connected
     finally:

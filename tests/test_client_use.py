@@ -17,7 +17,7 @@ from helpers import PATIENCE_S, Published, a_frame, a_start, an_end, spectra_of,
 import cars_rt
 from cars_rt import ClientError
 from cars_rt.protocol import Reason
-from cars_rt.stream.turn import Turn
+from cars_rt.sockets.turn import Turn
 
 ONE = spectra_of(1)
 

@@ -25,16 +25,16 @@ from helpers import (
     wait_until,
 )
 
-from cars_rt import keys, tokens
-from cars_rt.access import DaemonAccess
 from cars_rt.daemon.loop import Daemon
 from cars_rt.demo.processes import free_addresses
 from cars_rt.engines import ENGINES, compose, load_model, open_engine
 from cars_rt.engines.model import SHIPPED
 from cars_rt.engines.onnxruntime import OnnxRuntime
 from cars_rt.remote import Remote, RemoteError
-from cars_rt.security import ClientKeys
-from cars_rt.stream import Subscriber
+from cars_rt.sockets import Subscriber
+from cars_rt.trust import keys, tokens
+from cars_rt.trust.curve import ClientKeys
+from cars_rt.trust.flags import DaemonAccess
 
 
 @contextmanager
@@ -410,7 +410,7 @@ def test_nobody_there_is_said_soon() -> None:
 
 def test_port_of_control_in_use_says_so() -> None:
     from cars_rt.daemon.settings import DaemonSettings
-    from cars_rt.stream import StreamError
+    from cars_rt.sockets import StreamError
 
     with Published() as taken, pytest.raises(StreamError, match="another program already uses it"):
         Daemon(DaemonSettings(publish=LOCAL, preview=LOCAL, control=taken.address))

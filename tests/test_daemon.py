@@ -30,7 +30,7 @@ from cars_rt.daemon.settings import DaemonSettings
 from cars_rt.demo.processes import free_addresses
 from cars_rt.engines import ENGINES, EngineError, ModelError, compose, load_model, open_engine
 from cars_rt.engines.onnxruntime import OnnxRuntime
-from cars_rt.stream import StreamError
+from cars_rt.sockets import StreamError
 
 
 @pytest.mark.parametrize("block", [1, 64])

@@ -32,7 +32,7 @@ from cars_rt.drivers.replay import Replay, ReplaySettings
 from cars_rt.drivers.simulator import SimulatedMicroscope, SimulatorSettings
 from cars_rt.physics.substances import SUBSTANCES
 from cars_rt.protocol import Reason
-from cars_rt.stream import Publisher
+from cars_rt.sockets import Publisher
 
 
 def driven(instrument: Instrument, **settings: Any) -> tuple[DriveTotals, Collected]:

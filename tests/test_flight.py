@@ -32,9 +32,9 @@ from cars_rt.drivers.base import DriveSettings
 from cars_rt.drivers.replay import Replay, ReplaySettings
 from cars_rt.engines import ENGINES, EngineError
 from cars_rt.engines.onnxruntime import OnnxRuntime
+from cars_rt.files.recording import RecordingError
 from cars_rt.protocol import Frame, decode, encode
-from cars_rt.recording import RecordingError
-from cars_rt.stream import Publisher
+from cars_rt.sockets import Publisher
 
 
 def received(frame: Frame) -> Frame:
@@ -363,7 +363,7 @@ def test_gap_and_refused_message_leave_one_file_that_names_what_is_missing(tmp_p
 
 
 def test_driver_that_vanished_leaves_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cars_rt.stream.subscriber.VANISHED_S", 0.2)
+    monkeypatch.setattr("cars_rt.sockets.subscriber.VANISHED_S", 0.2)
     with Published() as source, daemon_in_thread(source.address, flight=tmp_path) as daemon:
         source.wait()
         source.say(a_start(), *(a_frame(n, spectra_of(1, first=n)) for n in range(20)))

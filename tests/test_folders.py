@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from helpers import Command
 
-from cars_rt import keys
 from cars_rt.daemon.settings import DaemonSettings, SettingsError
 from cars_rt.storage import StorageError, make_folder
+from cars_rt.trust import keys
 
 MAKERS: list[tuple[Callable[[Path], object], type[Exception]]] = [
     (make_folder, StorageError),

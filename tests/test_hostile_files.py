@@ -12,17 +12,18 @@ import numpy as np
 import pytest
 from helpers import AXIS, Command, a_frame, a_start, an_end, spectra_of
 
-from cars_rt import hdf5, storage
+from cars_rt import storage
 from cars_rt.accounting import Ledger
 from cars_rt.drivers import InstrumentError
 from cars_rt.drivers.replay import Replay, ReplaySettings
-from cars_rt.hdf5 import opened, stored
-from cars_rt.offline import process
-from cars_rt.recording import Recording, RecordingError, repair
+from cars_rt.files import hdf5
+from cars_rt.files.hdf5 import opened, stored
+from cars_rt.files.offline import process
+from cars_rt.files.recording import Recording, RecordingError, repair
+from cars_rt.files.spectra import SpectraError, open_spectra, read_spectra
+from cars_rt.files.verify import VerifyError, verify
 from cars_rt.reference import read_reference
-from cars_rt.spectra import SpectraError, open_spectra, read_spectra
 from cars_rt.storage import StorageError, refuse_no_table
-from cars_rt.verify import VerifyError, verify
 
 COUNTS = spectra_of(4)
 Fill = Callable[[h5py.Group, str, Path], None]

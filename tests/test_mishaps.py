@@ -16,7 +16,7 @@ from cars_rt.daemon.preview import Preview
 from cars_rt.daemon.receipt import Receipt
 from cars_rt.protocol import Frame, RunReader, reader
 from cars_rt.remote import Remote, RemoteError
-from cars_rt.stream import Publisher, publisher
+from cars_rt.sockets import Publisher, publisher
 
 #: Where it goes wrong, how it is named, and what it costs of the run's 40 spectra.
 PLACES: list[tuple[Any, str, str, int]] = [

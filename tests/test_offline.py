@@ -17,11 +17,11 @@ from scipy.signal import find_peaks
 from cars_rt.drivers.replay import Replay, ReplaySettings
 from cars_rt.engines import EngineError, ModelError, compose, load_model, open_engine
 from cars_rt.engines.registry import REFERENCE
-from cars_rt.offline import process
+from cars_rt.files.offline import process
+from cars_rt.files.recorder import Recorder, RecordSettings
+from cars_rt.files.results import writing_results
+from cars_rt.files.spectra import SpectraError, read_spectra
 from cars_rt.physics.fitness import Fitness, named
-from cars_rt.recorder import Recorder, RecordSettings
-from cars_rt.results import writing_results
-from cars_rt.spectra import SpectraError, read_spectra
 
 MODEL = {"model": "a model", "model_sha256": "0" * 64}
 COUNTS = spectra_of(4)
@@ -325,7 +325,7 @@ def test_process_in_pieces_is_the_same_to_the_last_bit(
     counts, dark = spectra_of(count), np.linspace(10, 200, len(AXIS)).astype(np.float32)
     source = h5(tmp_path / "in.h5", spectra=counts, raman_shift=AXIS, dark=dark)
     process(source, tmp_path / "whole.h5", model=model, engine=REFERENCE if model == "cnn" else "auto")
-    monkeypatch.setattr("cars_rt.offline.PIECE_BYTES", 3 * 64 * 4 * len(AXIS) if model == "cnn" else 1)
+    monkeypatch.setattr("cars_rt.files.offline.PIECE_BYTES", 3 * 64 * 4 * len(AXIS) if model == "cnn" else 1)
     done = process(
         source, tmp_path / "pieces.h5", model=model, engine=REFERENCE if model == "cnn" else "auto"
     )

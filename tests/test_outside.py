@@ -25,7 +25,7 @@ from cars_rt.daemon.outside import Outside
 from cars_rt.daemon.settings import DaemonSettings
 from cars_rt.daemon.snapshot import State
 from cars_rt.demo.processes import free_addresses
-from cars_rt.stream import AddressInUseError, Publisher, StreamError
+from cars_rt.sockets import AddressInUseError, Publisher, StreamError
 
 HERE = "127.0.0.1:0"  # the system chooses a free port
 

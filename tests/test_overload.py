@@ -22,9 +22,9 @@ from helpers import (
 
 import cars_rt
 from cars_rt.accounting import Ledger
+from cars_rt.files.recorder import Recorder, RecordSettings
 from cars_rt.protocol import Frame
-from cars_rt.recorder import Recorder, RecordSettings
-from cars_rt.stream import Overload, Publisher, subscriber
+from cars_rt.sockets import Overload, Publisher, subscriber
 
 WIDE = np.linspace(400, 3000, 4000)  # 1 MB a frame of 64: queues of a few MB are full at once
 
@@ -183,7 +183,7 @@ def test_client_and_recorder_end_a_run_whose_publisher_vanished(soon: None, tmp_
 def test_recorder_does_not_wait_for_ever_for_a_stream_that_never_begins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cars_rt.recorder.OTHER_S", 0.2)
+    monkeypatch.setattr("cars_rt.files.recorder.OTHER_S", 0.2)
     with Published() as source, Published("raman") as silent:
         settings = RecordSettings(raman=silent.address, raw=source.address)
         recorder = Recorder(tmp_path / "scan.h5", settings)

@@ -44,7 +44,7 @@ from cars_rt.protocol import (
     topic,
 )
 from cars_rt.protocol.messages import MAIN_ARRAY
-from cars_rt.stream import Subscriber
+from cars_rt.sockets import Subscriber
 
 VECTORS = Path(__file__).with_name("vectors")
 VALID: list[dict[str, Any]] = json.loads((VECTORS / "valid.json").read_text(encoding="utf-8"))

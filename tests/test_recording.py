@@ -23,11 +23,11 @@ from helpers import (
     wait_until,
 )
 
-from cars_rt import recording
 from cars_rt.accounting import Ledger
+from cars_rt.files import recording
+from cars_rt.files.recorder import Recorded, Recorder, RecordSettings
+from cars_rt.files.recording import Claim, Recording, RecordingError, partial_path, read_rows, repair
 from cars_rt.protocol import Start
-from cars_rt.recorder import Recorded, Recorder, RecordSettings
-from cars_rt.recording import Claim, Recording, RecordingError, partial_path, read_rows, repair
 
 
 class RecorderThread:
@@ -227,7 +227,7 @@ from pathlib import Path
 import numpy as np
 sys.path.insert(0, {tests!r})
 from helpers import AXIS, a_frame, a_start, spectra_of
-from cars_rt.recording import Recording, RecordingError
+from cars_rt.files.recording import Recording, RecordingError
 recording = Recording(Path({path!r}))
 recording.start(a_start(spectra={spectra}, block=100))
 counts = spectra_of(100)

@@ -27,10 +27,10 @@ from helpers import (
 )
 from test_recording import RecorderThread
 
-from cars_rt import recorder as recorder_module
 from cars_rt.accounting import Ledger
-from cars_rt.recorder import Recorder, RecordSettings
-from cars_rt.recording import (
+from cars_rt.files import recorder as recorder_module
+from cars_rt.files.recorder import Recorder, RecordSettings
+from cars_rt.files.recording import (
     InUseError,
     Recording,
     RecordingError,
@@ -278,7 +278,7 @@ def test_a_kill_while_a_recording_is_closed_costs_nothing(
 ) -> None:
     """Whether it is complete is counted before it gets its name: a partial file that says so is."""
     path = tmp_path / "scan.h5"
-    program = [sys.executable, "-c", KILLED.format(tests=TESTS), str(path), f"cars_rt.recording.{at}"]
+    program = [sys.executable, "-c", KILLED.format(tests=TESTS), str(path), f"cars_rt.files.recording.{at}"]
     assert subprocess.run(program, timeout=PATIENCE_S, check=False).returncode == 9
     with h5py.File(partial_path(path)) as file:
         assert bool(file.attrs["complete"]) == says_complete

@@ -23,17 +23,17 @@ from cars_rt.engines import Card, EngineError, Model, ModelError, compose, load_
 from cars_rt.engines.classical import LONGEST, STEP
 from cars_rt.engines.registry import REFERENCE
 from cars_rt.engines.tracing import trace
-from cars_rt.offline import process
+from cars_rt.files.offline import process
+from cars_rt.files.recorder import Recorder, RecordSettings
+from cars_rt.files.spectra import read_spectra
+from cars_rt.files.verify import verify
 from cars_rt.physics.axis import Grid, resampling_matrix
 from cars_rt.physics.cars import cars_intensity, lorentzians, raman_ratio
 from cars_rt.physics.fitness import Flag
 from cars_rt.physics.kramers_kronig import KramersKronig, hilbert_matrix, smoother
 from cars_rt.physics.maximum_entropy import MaximumEntropy, maximum_entropy_phase
 from cars_rt.physics.microscope import Microscope, Simulator
-from cars_rt.recorder import Recorder, RecordSettings
 from cars_rt.remote import Remote
-from cars_rt.spectra import read_spectra
-from cars_rt.verify import verify
 
 # Five lines far from the ends, one of them stronger than chi_NR allows to linearise.
 SHIFT = 600 + 2.0 * np.arange(1300)

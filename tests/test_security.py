@@ -28,12 +28,12 @@ from helpers import (
 )
 
 import cars_rt
-from cars_rt import keys
-from cars_rt.access import ClientAccess, DaemonAccess, PublisherAccess, RecorderAccess
 from cars_rt.demo.processes import free_addresses
-from cars_rt.keys import AllowList, KeysError, read_pair, read_public
 from cars_rt.protocol import MAX_PAYLOAD_BYTES, StreamName
-from cars_rt.security import (
+from cars_rt.sockets import Publisher, StreamError, Subscriber
+from cars_rt.source import Source
+from cars_rt.trust import keys
+from cars_rt.trust.curve import (
     FAILED,
     ClientKeys,
     Guard,
@@ -43,8 +43,8 @@ from cars_rt.security import (
     secure_server,
     why_refused,
 )
-from cars_rt.source import Source
-from cars_rt.stream import Publisher, StreamError, Subscriber
+from cars_rt.trust.flags import ClientAccess, DaemonAccess, PublisherAccess, RecorderAccess
+from cars_rt.trust.keys import AllowList, KeysError, read_pair, read_public
 
 posix = pytest.mark.skipif(os.name != "posix", reason="file modes")
 
@@ -148,8 +148,8 @@ def test_intruder_gets_nothing_and_is_named(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("cars_rt.security.LINES", 10_000)
-    monkeypatch.setattr("cars_rt.stream.subscriber.REFUSED_S", 0.05)  # its address may be gone too soon
+    monkeypatch.setattr("cars_rt.trust.curve.LINES", 10_000)
+    monkeypatch.setattr("cars_rt.sockets.subscriber.REFUSED_S", 0.05)  # its address may be gone too soon
     keys_of, here, there = intruder
     with Published(security=ring.server) as source, subscribed(source.address, ring.client()) as friend:
         source.wait()
@@ -199,7 +199,7 @@ def test_client_with_a_key_does_not_talk_to_one_without(ring: Ring) -> None:
 def test_client_says_who_refused_it_instead_of_nobody_there(
     ring: Ring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cars_rt.stream.subscriber.REFUSED_S", 0.1)
+    monkeypatch.setattr("cars_rt.sockets.subscriber.REFUSED_S", 0.1)
     with Published(security=ring.server) as source:
         client = Source(source.address, "raw", ring.client("mallory"))
         wait_until(lambda: client.pull(0.05) or client.subscriber.trouble)
@@ -216,8 +216,8 @@ def test_client_says_who_refused_it_instead_of_nobody_there(
 def test_who_is_allowed_later_gets_in_and_who_is_no_longer_does_not(
     ring: Ring, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("cars_rt.security.REREAD_S", 0.0)
-    monkeypatch.setattr("cars_rt.stream.subscriber.REFUSED_S", 0.1)
+    monkeypatch.setattr("cars_rt.trust.curve.REREAD_S", 0.0)
+    monkeypatch.setattr("cars_rt.sockets.subscriber.REFUSED_S", 0.1)
     with Published(security=ring.server) as source:
         with subscribed(source.address, ring.client("mallory")) as stream:
             wait_until(lambda: stream.subscriber.watch() or stream.subscriber.trouble)
@@ -304,7 +304,7 @@ def test_guard_that_fails_at_one_lets_in_the_next(
     def fails(*_: object) -> None:
         raise OSError("the disk is gone")
 
-    monkeypatch.setattr("cars_rt.security.REREAD_S", 0.0)
+    monkeypatch.setattr("cars_rt.trust.curve.REREAD_S", 0.0)
     with Published(security=ring.server) as source:
         for what, gets_in in (("_note", True), ("callback", False)):
             with monkeypatch.context() as broken:

@@ -20,7 +20,6 @@ from cars_rt.daemon.dark import Dark
 from cars_rt.daemon.receipt import Receipt
 from cars_rt.engines import EngineError
 from cars_rt.engines.tensorrt.plans import Plans
-from cars_rt.keys import KeysError, create
 from cars_rt.storage import (
     Lock,
     LockedError,
@@ -31,6 +30,7 @@ from cars_rt.storage import (
     write_bytes,
     write_text,
 )
+from cars_rt.trust.keys import KeysError, create
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs links, pipes and modes of POSIX")
 

@@ -8,7 +8,7 @@ from helpers import LOCAL, PATIENCE_S, Collected, Published, a_frame, a_start, a
 
 from cars_rt.demo.processes import free_addresses
 from cars_rt.protocol import Start
-from cars_rt.stream import Publisher, StreamError, Subscriber
+from cars_rt.sockets import Publisher, StreamError, Subscriber
 
 
 def test_late_subscriber_gets_start_with_the_place_in_the_run() -> None:

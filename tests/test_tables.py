@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cars_rt.columns import CM1, NM, Table, TableError
+from cars_rt.files.columns import CM1, NM, Table, TableError
+from cars_rt.files.tables import parse
 from cars_rt.physics.axis import AxisError, judged_raman_shift
-from cars_rt.tables import parse
 
 AXIS = [497.35, 499.3073, 1003.25, 2012.5]
 COUNTS = [1785.25, 985.5, 20_000.75, 12.0]

@@ -10,12 +10,12 @@ import pytest
 import zmq
 from helpers import LOCAL, PATIENCE_S, Command, daemon_in_thread, wait_until
 
-from cars_rt import tokens
 from cars_rt.daemon.loop import Daemon
 from cars_rt.daemon.settings import DaemonSettings
 from cars_rt.demo.processes import free_addresses
 from cars_rt.remote import Remote, RemoteError
-from cars_rt.tokens import Token, TokenError
+from cars_rt.trust import tokens
+from cars_rt.trust.tokens import Token, TokenError
 
 NOBODY = "tcp://127.0.0.1:9"
 posix = pytest.mark.skipif(os.name != "posix", reason="permissions are not checked on Windows")

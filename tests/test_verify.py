@@ -12,9 +12,9 @@ import pytest
 
 from cars_rt.accounting import Cause, Ledger, Problem
 from cars_rt.engines import compose, load_model, open_engine
+from cars_rt.files.recording import Recording
+from cars_rt.files.verify import VerifyError, verify
 from cars_rt.protocol import End, Frame, Reason, Start
-from cars_rt.recording import Recording
-from cars_rt.verify import VerifyError, verify
 
 AXIS = np.linspace(800, 1800, 400)
 SPECTRA, LOST = 40, range(10, 14)  # frames of one spectrum; these four never reached the recorder

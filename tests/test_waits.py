@@ -26,7 +26,7 @@ from cars_rt.daemon.board import StatusBoard
 from cars_rt.daemon.receipt import Receipt
 from cars_rt.engines import ENGINES, EngineError
 from cars_rt.engines.passthrough import Passthrough
-from cars_rt.stream import Subscriber
+from cars_rt.sockets import Subscriber
 
 AXES = [a_start().raman_shift + shift for shift in range(4)]  # each is compiled for anew
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from cars_rt.crash import speak_when_killed
 from cars_rt.protocol import End, Reason, Start, encode
-from cars_rt.security import refuse_old_peers
-from cars_rt.stream import Subscriber
+from cars_rt.sockets import Subscriber
+from cars_rt.trust.curve import refuse_old_peers
 
 UNSENT = 256  # messages that wait at a socket before it blocks; what the sender sends is never copied
 PAYLOADS = 4  # different blocks of counts, sent in turn

@@ -14,9 +14,9 @@ from cars_rt.check.load import Load
 from cars_rt.check.processor import Costs
 from cars_rt.check.report import Line, Verdict, compared
 from cars_rt.check.settings import CheckSettings, Progress
+from cars_rt.files.recording import Recording, partial_path
 from cars_rt.protocol import Frame, StreamName
 from cars_rt.protocol.messages import MAIN_ARRAY
-from cars_rt.recording import Recording, partial_path
 
 FLUSH_S = 1.0  # as the recorder
 DISK_BYTES = 2e9  # written at most, and no more than

@@ -4,7 +4,7 @@ from cars_rt.check.load import Load
 from cars_rt.check.report import Line, compared
 from cars_rt.check.settings import CheckSettings
 from cars_rt.protocol import StreamName
-from cars_rt.stream import message_bytes
+from cars_rt.sockets import message_bytes
 
 PAUSE_S = 1.0  # a pause that the buffers must bridge, at least
 

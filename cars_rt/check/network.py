@@ -17,7 +17,7 @@ from cars_rt.check.settings import CheckSettings, Progress
 from cars_rt.check.source import STEP_S
 from cars_rt.protocol import Closed, End, Frame, Reason, RunReader, Start, StreamName
 from cars_rt.protocol.messages import MAIN_ARRAY
-from cars_rt.stream import Publisher, StreamError, Subscriber
+from cars_rt.sockets import Publisher, StreamError, Subscriber
 
 CHILD_S = 30.0  # how long the other process of the network's measurement may need to begin
 

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cars_rt.address import Address
 from cars_rt.engines import AUTO, DEFAULT_MODEL
 from cars_rt.errors import CarsRtError
 from cars_rt.protocol import MAX_BLOCK, MAX_PIXELS
+from cars_rt.sockets import BUFFER_MB, RAW_ADDRESS
+from cars_rt.sockets.addresses import Address
 from cars_rt.storage import StorageError, refuse_missing_folder
-from cars_rt.stream import BUFFER_MB, RAW_ADDRESS
 
 Progress = Callable[[str, float], None]  # the part that is measured, and how much of it is done
 

@@ -12,7 +12,7 @@ from cars_rt.check.report import Line, Verdict
 from cars_rt.check.settings import CheckSettings, Progress
 from cars_rt.latency import Latencies
 from cars_rt.protocol import Closed, Frame, Part, RunReader, Start
-from cars_rt.stream import Subscriber
+from cars_rt.sockets import Subscriber
 
 RATE = 1000.0  # spectra per second, where nobody says
 EXAMPLES = 64  # spectra of the source kept for the engine

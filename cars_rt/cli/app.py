@@ -12,11 +12,11 @@ from cyclopts import App, Parameter
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import cars_rt
-from cars_rt.access import ClientAccess, PublisherAccess
 from cars_rt.cli.config import PREFIX, ConfigError, check_config, check_environment
 from cars_rt.console import EXIT_INTERRUPTED, EXIT_USAGE, Logging, console, fail, on_terminal
 from cars_rt.installation import install_extra
 from cars_rt.printable import printable
+from cars_rt.trust.flags import ClientAccess, PublisherAccess
 
 app = App(
     name="cars-rt",

@@ -9,11 +9,11 @@ from cyclopts import App, Parameter
 from rich.table import Table
 from rich.text import Text
 
-from cars_rt.access import ClientAccess
 from cars_rt.cli.app import app
 from cars_rt.console import console
 from cars_rt.printable import printable
-from cars_rt.stream import CONTROL_ADDRESS
+from cars_rt.sockets import CONTROL_ADDRESS
+from cars_rt.trust.flags import ClientAccess
 
 ctl = App(name="ctl", help="Ask a running daemon: status, another model, dark, bands, pause, stop.")
 app.command(ctl)

@@ -86,7 +86,7 @@ def drive_program(make: Callable[[], Instrument]) -> None:
 def _drive(instrument: Instrument, settings: DriveSettings, summary: Path | None) -> None:
     from cars_rt.drivers.base import Acquisition, DriveTotals, drive
     from cars_rt.protocol import Reason
-    from cars_rt.stream import Publisher
+    from cars_rt.sockets import Publisher
 
     stopped = False
 

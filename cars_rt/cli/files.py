@@ -33,10 +33,10 @@ from cars_rt.console import (
 )
 from cars_rt.daemon.settings import DaemonSettings
 from cars_rt.errors import CarsRtError
+from cars_rt.files.recorder import RecordSettings
+from cars_rt.files.spectra import SpectraError
 from cars_rt.physics.fitness import shares
 from cars_rt.printable import printable
-from cars_rt.recorder import RecordSettings
-from cars_rt.spectra import SpectraError
 
 
 @app.command
@@ -55,7 +55,7 @@ def record(
     output
         NAME.h5 takes the next run and ends with it; a folder takes every run until Ctrl-C.
     """
-    from cars_rt.recorder import Recorder
+    from cars_rt.files.recorder import Recorder
 
     start_logging(logs)
     recorder = Recorder(output, settings)
@@ -92,8 +92,8 @@ def repair(files: Annotated[tuple[Path, ...], Parameter(negative=())], /, *, log
     files
         Recordings, by their partial names or those that they would have had.
     """
-    from cars_rt.recording import RecordingError
-    from cars_rt.recording import repair as finish
+    from cars_rt.files.recording import RecordingError
+    from cars_rt.files.recording import repair as finish
 
     start_logging(logs)
     errors = []
@@ -149,7 +149,7 @@ def process(
     overwrite
         Replace files that exist, without asking.
     """
-    from cars_rt.offline import process as process_file
+    from cars_rt.files.offline import process as process_file
 
     start_logging(logs)
     if not input:
@@ -311,7 +311,7 @@ def verify(
     engine
         What computes the results again.
     """
-    from cars_rt.verify import verify as verify_recordings
+    from cars_rt.files.verify import verify as verify_recordings
 
     start_logging(logs)
     findings = verify_recordings(raw, result or raw, model=model, reference=reference, engine=engine)

@@ -26,7 +26,7 @@ def new(name: str, *, folder: Path | None = None, overwrite: bool = False) -> No
     overwrite
         Replace a pair of that name. The old one is of no use any more.
     """
-    from cars_rt.keys import SECRET, create
+    from cars_rt.trust.keys import SECRET, create
 
     pair = create(name, folder, overwrite=overwrite)
     public = pair.public.path
@@ -44,7 +44,7 @@ def show(file: Path) -> None:
     file
         NAME.key or NAME.pub; of a secret key, only the public half is shown.
     """
-    from cars_rt.keys import read_public
+    from cars_rt.trust.keys import read_public
 
     public = read_public(file, or_pair=True)
     print(f"name         {printable(public.name)}")

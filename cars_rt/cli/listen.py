@@ -9,7 +9,7 @@ from cars_rt.cli.app import Logs, app
 from cars_rt.console import EXIT_INCOMPLETE, Logging, fail, start_logging, stopping
 from cars_rt.listener import ListenSettings
 from cars_rt.printable import printable
-from cars_rt.stream import RAW_ADDRESS
+from cars_rt.sockets import RAW_ADDRESS
 
 
 @app.command

@@ -31,7 +31,7 @@ def run(
     from cars_rt.daemon.loop import Daemon
     from cars_rt.daemon.outside import Outside
     from cars_rt.daemon.status import Status
-    from cars_rt.stream import AddressInUseError
+    from cars_rt.sockets import AddressInUseError
 
     start_logging(logs)
     # Threads that compile a model must not keep the interpreter for 5 ms at a time, as they may by default.

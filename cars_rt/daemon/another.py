@@ -4,8 +4,8 @@ import http.client
 import json
 from contextlib import suppress
 
-from cars_rt.address import ANY, Address, AddressError
 from cars_rt.daemon.settings import OFF, DaemonSettings
+from cars_rt.sockets.addresses import ANY, Address, AddressError
 
 PATIENCE_S = 1.0
 

@@ -13,9 +13,9 @@ from cars_rt.errors import CarsRtError
 from cars_rt.protocol import MAX_BANDS, check_band
 from cars_rt.protocol.control import Reply, Request, decode_request, encode_reply
 from cars_rt.protocol.limits import MAX_HEADER_BYTES
-from cars_rt.security import Access
-from cars_rt.stream import bind_control
-from cars_rt.tokens import Token
+from cars_rt.sockets import bind_control
+from cars_rt.trust.curve import Access
+from cars_rt.trust.tokens import Token
 
 if TYPE_CHECKING:
     from cars_rt.daemon.loop import Daemon

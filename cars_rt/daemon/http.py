@@ -21,12 +21,12 @@ from socketserver import ThreadingTCPServer
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from cars_rt.address import ANY, Address, AddressError
 from cars_rt.daemon.board import StatusBoard
 from cars_rt.daemon.metrics import CONTENT_TYPE, exposition
 from cars_rt.daemon.page import POLICY, page
 from cars_rt.daemon.plain import plain
-from cars_rt.stream import AddressInUseError, StreamError
+from cars_rt.sockets import AddressInUseError, StreamError
+from cars_rt.sockets.addresses import ANY, Address, AddressError
 
 log = logging.getLogger("cars_rt.daemon")
 

@@ -35,7 +35,7 @@ from cars_rt.engines import EngineError, ModelError
 from cars_rt.physics.axis import AxisError
 from cars_rt.physics.fitness import NAMES
 from cars_rt.protocol import DEVIATION, FLAGS, Closed, Event, Frame, Part, Reason, RunReader, Start
-from cars_rt.stream import RETRY_S, UNREAD, Publisher, Subscriber, message_bytes
+from cars_rt.sockets import RETRY_S, UNREAD, Publisher, Subscriber, message_bytes
 
 log = logging.getLogger("cars_rt.daemon")
 

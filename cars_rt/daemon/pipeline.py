@@ -23,7 +23,7 @@ from cars_rt.latency import Latencies
 from cars_rt.physics.fitness import named
 from cars_rt.protocol import DEVIATION, FLAGS, Band, Frame
 from cars_rt.protocol.limits import MAX_COUNT
-from cars_rt.stream import Publisher
+from cars_rt.sockets import Publisher
 
 HUNG_S = 60.0  # an engine that computes one batch for so long will not come back
 

@@ -14,8 +14,8 @@ from cars_rt.daemon.worker import Computed
 from cars_rt.engines.base import Slab
 from cars_rt.physics.fitness import Flags
 from cars_rt.protocol import FLAGS, MAX_BLOCK, MAX_PAYLOAD_BYTES, Band, End, Frame, Start, check_band
-from cars_rt.security import Access
-from cars_rt.stream import Publisher
+from cars_rt.sockets import Publisher
+from cars_rt.trust.curve import Access
 
 INTERVAL_S = 0.05
 BUFFER_MB = 8.0  # a viewer that is that far behind gets no more until it has caught up

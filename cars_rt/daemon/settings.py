@@ -4,14 +4,11 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 
-from cars_rt.access import DaemonAccess
-from cars_rt.address import Address
 from cars_rt.daemon.flight import MEGABYTES, SECONDS
 from cars_rt.engines import AUTO, DEFAULT_MODEL
 from cars_rt.errors import CarsRtError
 from cars_rt.protocol import MAX_BANDS, MAX_BLOCK
-from cars_rt.storage import StorageError, make_folder
-from cars_rt.stream import (
+from cars_rt.sockets import (
     BUFFER_MB,
     CONTROL_ADDRESS,
     PREVIEW_ADDRESS,
@@ -20,6 +17,9 @@ from cars_rt.stream import (
     STALL_S,
     Overload,
 )
+from cars_rt.sockets.addresses import Address
+from cars_rt.storage import StorageError, make_folder
+from cars_rt.trust.flags import DaemonAccess
 
 OFF = "none"  # in place of an address
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.demo.display import BAND_CM1, BAND_NAME
-from cars_rt.recording import read_rows
+from cars_rt.files.recording import read_rows
 from cars_rt.storage import replacing
 
 VISIBLE = 5.0  # strongest line over noise; below, there is little to agree with

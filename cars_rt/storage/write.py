@@ -69,7 +69,7 @@ def write_text(path: Path, text: str, *, mode: int = PUBLIC, durable: bool = Tru
 def refuse_target(path: Path, *, partial: bool = False) -> None:
     """Raises StorageError if there is something under this path that is no regular file: a link may lead to
     a file of somebody's who wrote nothing here, a pipe may wait for ever; unless `partial`, also for what
-    a recorder writes or left, see `cars_rt.recording`."""
+    a recorder writes or left, see `cars_rt.files.recording`."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from cars_rt.crash import speak_when_killed
 from cars_rt.drivers import Acquisition, Instrument
 from cars_rt.drivers.base import DriveSettings, drive, paced
-from cars_rt.stream import Publisher
+from cars_rt.sockets import Publisher
 
 AXIS = np.linspace(800, 1500, 160)
 

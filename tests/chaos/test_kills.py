@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from helpers import Command, wait_until
 
-from cars_rt.verify import verify
+from cars_rt.files.verify import verify
 from chaos import programs
 from chaos.files import Kept, kept
 from chaos.judge import came_out, disagreements

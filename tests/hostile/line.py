@@ -14,7 +14,7 @@ from chaos.camera import AXIS, spectra
 from helpers import Collected, a_frame, a_start, an_end, summary, wait_until
 
 from cars_rt.remote import Remote
-from cars_rt.stream import Publisher
+from cars_rt.sockets import Publisher
 
 RATE = 200.0  # spectra a second
 STOP_S = 5.0  # within which a stop must be done

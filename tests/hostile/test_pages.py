@@ -15,7 +15,7 @@ import pytest
 import zmq
 from helpers import LOCAL, wait_until
 
-from cars_rt.security import secure_server
+from cars_rt.trust.curve import secure_server
 from hostile.line import Line
 from hostile.peers import OLD_GREETING, a_request, connected, old_part, smuggled, where
 

@@ -14,8 +14,8 @@ import pytest
 import zmq
 from helpers import Collected, wait_until
 
-from cars_rt import tokens
 from cars_rt.remote import RemoteError
+from cars_rt.trust import tokens
 from hostile.line import Line
 from hostile.peers import a_request, connected, handshaken, part, where
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from cars_rt.engines import REFERENCE, Model, ModelError, compose, open_engine
 from cars_rt.engines.graph import DEVIATION, RAMAN
+from cars_rt.files.spectra import KINDS, SpectraError, read_spectra
 from cars_rt.physics.substances import TOLUENE
-from cars_rt.spectra import KINDS, SpectraError, read_spectra
 from cars_rt.training.evaluation.metrics import TOLERANCE, peaks
 from cars_rt.training.evaluation.pictures import save
 from cars_rt.training.evaluation.report import Table

@@ -8,10 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cars_rt.access import RecorderAccess
-from cars_rt.address import Address
-from cars_rt.protocol import Closed, Event, Frame, Reason, Start, StreamName
-from cars_rt.recording import (
+from cars_rt.files.recording import (
     SUFFIXES,
     Claim,
     Recording,
@@ -20,9 +17,12 @@ from cars_rt.recording import (
     refuse_unwritable,
     repair_all,
 )
-from cars_rt.security import ClientKeys
+from cars_rt.protocol import Closed, Event, Frame, Reason, Start, StreamName
+from cars_rt.sockets import RAMAN_ADDRESS
+from cars_rt.sockets.addresses import Address
 from cars_rt.source import Source
-from cars_rt.stream import RAMAN_ADDRESS
+from cars_rt.trust.curve import ClientKeys
+from cars_rt.trust.flags import RecorderAccess
 
 log = logging.getLogger("cars_rt.recorder")
 

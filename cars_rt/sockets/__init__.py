@@ -6,8 +6,7 @@ policy; closing waits until subscribers have taken what is left; what a broken c
 receiver's sequence numbers show.
 """
 
-from cars_rt.stream.publisher import BUFFER_MB, RETRY_S, STALL_S, Overload, Publisher, message_bytes
-from cars_rt.stream.sockets import (
+from cars_rt.sockets.endpoint import (
     CONTROL_ADDRESS,
     PREVIEW_ADDRESS,
     RAMAN_ADDRESS,
@@ -17,7 +16,8 @@ from cars_rt.stream.sockets import (
     bind_control,
     connect_control,
 )
-from cars_rt.stream.subscriber import UNREAD, Subscriber
+from cars_rt.sockets.publisher import BUFFER_MB, RETRY_S, STALL_S, Overload, Publisher, message_bytes
+from cars_rt.sockets.subscriber import UNREAD, Subscriber
 
 __all__ = [
     "BUFFER_MB",

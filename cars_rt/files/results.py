@@ -11,10 +11,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.hdf5 import explained
-from cars_rt.measurement import COLUMNS
+from cars_rt.files.hdf5 import explained
+from cars_rt.files.measurement import COLUMNS
+from cars_rt.files.spectra import START_NAMES, SpectraError
 from cars_rt.protocol import DEVIATION, FLAGS
-from cars_rt.spectra import START_NAMES, SpectraError
 from cars_rt.storage import StorageError, replacing
 
 KINDS = (".npz", ".h5", ".hdf5", ".csv")

@@ -4,11 +4,11 @@ import errno
 
 import zmq
 
-from cars_rt.address import Address, AddressError
 from cars_rt.errors import CarsRtError
-from cars_rt.keys import KeysError
 from cars_rt.protocol import MAX_PAYLOAD_BYTES, StreamName
-from cars_rt.security import FAILED, Access, ClientKeys, Guard, secure_client, secure_server
+from cars_rt.sockets.addresses import Address, AddressError
+from cars_rt.trust.curve import FAILED, Access, ClientKeys, Guard, secure_client, secure_server
+from cars_rt.trust.keys import KeysError
 
 RAW_ADDRESS = "tcp://127.0.0.1:5555"  # where drivers publish
 RAMAN_ADDRESS = "tcp://127.0.0.1:5556"  # where the daemon publishes

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from cars_rt.accounting import MAX_RANGES
 from cars_rt.engines import AUTO, TOLERANCE, EngineError, Model, ModelError, compose, load_model, open_engine
 from cars_rt.errors import CarsRtError
-from cars_rt.hdf5 import StoredRows, explained, numbers, opened, stored
+from cars_rt.files.hdf5 import StoredRows, explained, numbers, opened, stored
+from cars_rt.files.recording import read_rows
 from cars_rt.physics.axis import AxisError
 from cars_rt.protocol.messages import MAIN_ARRAY
-from cars_rt.recording import read_rows
 from cars_rt.storage import StorageError
 
 PROBES = 64  # spectra computed again; all of them would take as long as the run

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import h5py
 
-from cars_rt.hdf5 import opened, stored
+from cars_rt.files.hdf5 import opened, stored
+from cars_rt.files.recording.claim import Claim, final_path, is_partial, numbered, partial_path
+from cars_rt.files.recording.errors import InUseError, RecordingError, reason
 from cars_rt.protocol.messages import MAIN_ARRAY
-from cars_rt.recording.claim import Claim, final_path, is_partial, numbered, partial_path
-from cars_rt.recording.errors import InUseError, RecordingError, reason
 from cars_rt.storage import StorageError
 from cars_rt.storage.write import rename, same_file
 

@@ -1,7 +1,7 @@
 """A recording: one run in one HDF5 file.
 
     /                attrs: format, version, complete, reason; run, source and all else that `start` said (see
-                     cars_rt/measurement.py); streams: those that it takes to be complete, as JSON
+                     cars_rt/files/measurement.py); streams: those that it takes to be complete, as JSON
     /raw             raman_shift (p,), counts (n, p), index, sequence, time_ns (n,), position (n, 2),
                      dark (p,) if known
     /raman           raman_shift (p,), raman (n, p), index, sequence, time_ns, time_in_ns, time_out_ns (n,),
@@ -26,7 +26,7 @@ A recorder has its file's name for itself: whoever else wants it is refused, by 
 holder, and files are made exclusively.
 """
 
-from cars_rt.recording.claim import (
+from cars_rt.files.recording.claim import (
     SUFFIXES,
     Claim,
     final_path,
@@ -34,11 +34,11 @@ from cars_rt.recording.claim import (
     partial_path,
     refuse_unwritable,
 )
-from cars_rt.recording.errors import InUseError, RecordingError
-from cars_rt.recording.finish import Contents, claimed, repair, repair_all
-from cars_rt.recording.read import read_rows
-from cars_rt.recording.rows import FIRST_ROWS
-from cars_rt.recording.writer import Recording
+from cars_rt.files.recording.errors import InUseError, RecordingError
+from cars_rt.files.recording.finish import Contents, claimed, repair, repair_all
+from cars_rt.files.recording.read import read_rows
+from cars_rt.files.recording.rows import FIRST_ROWS
+from cars_rt.files.recording.writer import Recording
 
 __all__ = [
     "FIRST_ROWS",

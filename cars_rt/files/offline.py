@@ -27,11 +27,11 @@ from cars_rt.engines import (
 from cars_rt.engines.classical import MEM, Classical, MaximumEntropyEngine
 from cars_rt.engines.graph import RAMAN
 from cars_rt.engines.model import RATIO
-from cars_rt.measurement import COLUMNS
+from cars_rt.files.measurement import COLUMNS
+from cars_rt.files.results import Results, writable, writing_results
+from cars_rt.files.spectra import Spectra, SpectraError, open_spectra
 from cars_rt.physics.fitness import Fitness, named
 from cars_rt.protocol import FLAGS
-from cars_rt.results import Results, writable, writing_results
-from cars_rt.spectra import Spectra, SpectraError, open_spectra
 
 BATCH = 64
 PIECE_BYTES = 8 * 2**20  # of counts in float32 that are computed between two looks at the files

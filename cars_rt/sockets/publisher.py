@@ -14,11 +14,11 @@ import numpy as np
 import zmq
 
 from cars_rt.accounting import Cause, Ledger, Problem
-from cars_rt.keys import KeysError
 from cars_rt.protocol import End, Frame, FrameWriter, Part, Start, StreamName, encode, encode_notice
-from cars_rt.security import Access, Guard, secure_server
-from cars_rt.stream.audience import Audience
-from cars_rt.stream.sockets import StreamError, cannot_bind, configure, prepare_to_bind
+from cars_rt.sockets.audience import Audience
+from cars_rt.sockets.endpoint import StreamError, cannot_bind, configure, prepare_to_bind
+from cars_rt.trust.curve import Access, Guard, secure_server
+from cars_rt.trust.keys import KeysError
 
 log = logging.getLogger("cars_rt.stream")
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.columns import Table, TableError, is_number, sorted_out
+from cars_rt.files.columns import Table, TableError, is_number, sorted_out
 
 COMMENTS = ("#", "%", "!", "//")
 MARKS = {  # the longer ones first

@@ -10,15 +10,15 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.columns import CM1, NM, TableError
 from cars_rt.errors import CarsRtError
-from cars_rt.hdf5 import StoredRows, explained, numbers, opened, stored
-from cars_rt.measurement import ABOUT, COLUMNS, RECEIPT, Rows, judged
-from cars_rt.npz import read_npz
+from cars_rt.files.columns import CM1, NM, TableError
+from cars_rt.files.hdf5 import StoredRows, explained, numbers, opened, stored
+from cars_rt.files.measurement import ABOUT, COLUMNS, RECEIPT, Rows, judged
+from cars_rt.files.npz import read_npz
+from cars_rt.files.tables import parse
 from cars_rt.physics.axis import AxisError, from_wavelength, judged_raman_shift
 from cars_rt.printable import printable
 from cars_rt.storage import StorageError, refuse_no_table
-from cars_rt.tables import parse
 
 TEXT = (".csv", ".txt")
 KINDS = (*TEXT, ".npz", ".h5", ".hdf5")
@@ -80,10 +80,10 @@ class Spectra:
 def read_spectra(path: Path, pump_nm: float | None = None) -> Spectra:
     """Spectra from a file.
 
-    .csv, .txt: an axis and one spectrum in each further column, as `cars_rt.tables` reads them; with pump_nm,
+    .csv, .txt: an axis and one spectrum in each further column, as `cars_rt.files.tables` reads them; with pump_nm,
     an axis in nm, of light shifted from there (see `cars_rt.physics.axis.from_wavelength`). .npz: `spectra`
     (n, p), (p,) or (rows, columns, p), which is a scan, and `raman_shift` (p,), `dark` (p,) and what else
-    `cars_rt.measurement` names, if known.
+    `cars_rt.files.measurement` names, if known.
     .h5: a recording of `cars-rt record`, or the same names as in .npz. Raises SpectraError, also for NaN,
     empty or mismatched arrays.
     """

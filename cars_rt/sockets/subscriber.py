@@ -8,11 +8,11 @@ from typing import Self, cast
 
 import zmq
 
-from cars_rt.keys import KeysError
 from cars_rt.protocol import MAX_PAYLOAD_BYTES, STREAMS, Part, StreamName
-from cars_rt.security import FAILED, ClientKeys, refusal, secure_client
-from cars_rt.stream.monitor import Monitor
-from cars_rt.stream.sockets import StreamError, configure, prepare_to_connect, remedy
+from cars_rt.sockets.endpoint import StreamError, configure, prepare_to_connect, remedy
+from cars_rt.sockets.monitor import Monitor
+from cars_rt.trust.curve import FAILED, ClientKeys, refusal, secure_client
+from cars_rt.trust.keys import KeysError
 
 log = logging.getLogger("cars_rt.stream")
 

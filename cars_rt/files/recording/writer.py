@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cars_rt.accounting import MAX_RANGES, Ledger
-from cars_rt.measurement import ABOUT
+from cars_rt.files.measurement import ABOUT
+from cars_rt.files.recording.claim import Claim
+from cars_rt.files.recording.errors import RecordingError, reason
+from cars_rt.files.recording.finish import FORMAT, NOT_CLOSED, Contents, claimed, finish
+from cars_rt.files.recording.rows import Rows
 from cars_rt.protocol import DEVIATION, DTYPES, FLAGS, End, Frame, Start
 from cars_rt.protocol.messages import MAIN_ARRAY
-from cars_rt.recording.claim import Claim
-from cars_rt.recording.errors import RecordingError, reason
-from cars_rt.recording.finish import FORMAT, NOT_CLOSED, Contents, claimed, finish
-from cars_rt.recording.rows import Rows
 from cars_rt.storage import StorageError
 from cars_rt.storage.write import same_file
 

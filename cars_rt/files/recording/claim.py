@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from cars_rt.recording.errors import InUseError, RecordingError
+from cars_rt.files.recording.errors import InUseError, RecordingError
 from cars_rt.storage import Lock, LockedError, StorageError, refuse_target
 
 log = logging.getLogger("cars_rt.recording")

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from cars_rt.keys import KeysError
-from cars_rt.security import Access, ClientKeys, ServerKeys, check_local
+from cars_rt.trust.curve import Access, ClientKeys, ServerKeys, check_local
+from cars_rt.trust.keys import KeysError
 
 
 @dataclass(frozen=True, kw_only=True)

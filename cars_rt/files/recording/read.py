@@ -6,7 +6,7 @@ from typing import Any
 import h5py
 from numpy.typing import NDArray
 
-from cars_rt.hdf5 import numbers, stored
+from cars_rt.files.hdf5 import numbers, stored
 from cars_rt.storage import StorageError
 
 

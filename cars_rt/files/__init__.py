@@ -1,0 +1,1 @@
+"""What lies in files: recordings, spectra in other formats, results, and the programs that use them."""
