@@ -73,7 +73,7 @@ SPOIL: Mapping[str, Callable[[Parts, random.Random], Parts]] = {
     "field": lambda parts, rng: _with(parts, sequence=-1),
     "oversized": lambda parts, rng: _with(parts, arrays=[["counts", "uint32", [2**40, 160]]]),
     "implausible": lambda parts, rng: _with(
-        parts, **{rng.choice(["sequence", "index"]): rng.getrandbits(60)}
+        parts, **{rng.choice(["sequence", "index"]): rng.getrandbits(52)}
     ),
     "dtype": _another_dtype,
     "shape": _another_shape,
