@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from cars_rt.accounting import Problem
 from cars_rt.daemon.loop import Daemon
+from cars_rt.daemon.seen.snapshot import Snapshot, State
 from cars_rt.daemon.settings import DaemonSettings
-from cars_rt.daemon.snapshot import Snapshot, State
 from cars_rt.drivers import Acquisition, Instrument
 from cars_rt.protocol import Closed, End, Event, Frame, Reason, RunReader, Start, StreamName, encode
 from cars_rt.sockets import Publisher, Subscriber

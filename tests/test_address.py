@@ -4,7 +4,7 @@ import pytest
 from helpers import LOCAL, Collected, a_frame, a_start, an_end, spectra_of
 
 from cars_rt.check import CheckSettings, check
-from cars_rt.daemon.http import HttpServer
+from cars_rt.daemon.seen.http import HttpServer
 from cars_rt.daemon.settings import DaemonSettings, SettingsError
 from cars_rt.drivers import DriveSettings
 from cars_rt.files.recorder import RecordSettings

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from helpers import PATIENCE_S, Published, a_frame, a_start, an_end
 
-from cars_rt.daemon.snapshot import Snapshot
+from cars_rt.daemon.seen.snapshot import Snapshot
 from cars_rt.demo.processes import free_addresses
 from cars_rt.listener import Listener, ListenSettings
 from cars_rt.protocol.control import Reply, Request, decode_reply, decode_request

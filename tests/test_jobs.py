@@ -3,7 +3,7 @@
 import zmq
 from helpers import PATIENCE_S
 
-from cars_rt.daemon.jobs import Jobs
+from cars_rt.daemon.compute.jobs import Jobs
 
 
 def test_bell_that_nobody_hears_keeps_no_thread() -> None:

@@ -9,9 +9,9 @@ import pytest
 from helpers import a_snapshot
 from prometheus_client.parser import text_string_to_metric_families
 
-from cars_rt.daemon.metrics import MOST_LABELS, exposition
-from cars_rt.daemon.plain import plain
-from cars_rt.daemon.snapshot import Phase, Queue, Snapshot, State
+from cars_rt.daemon.seen.metrics import MOST_LABELS, exposition
+from cars_rt.daemon.seen.plain import plain
+from cars_rt.daemon.seen.snapshot import Phase, Queue, Snapshot, State
 from cars_rt.latency import Latencies
 
 DEPLOY = Path(__file__).parents[1] / "docs" / "deploy"

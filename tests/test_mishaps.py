@@ -8,11 +8,11 @@ import pytest
 from helpers import LOCAL, Collected, Published, daemon_in_thread, spectra_of, wait_until
 
 from cars_rt.daemon import control
-from cars_rt.daemon.compute import Compute
+from cars_rt.daemon.compute.change import Compute
 from cars_rt.daemon.flight import FlightRecorder
 from cars_rt.daemon.loop import Daemon
+from cars_rt.daemon.outputs.preview import Preview
 from cars_rt.daemon.pipeline import Pipeline
-from cars_rt.daemon.preview import Preview
 from cars_rt.daemon.receipt import Receipt
 from cars_rt.protocol import Frame, RunReader, reader
 from cars_rt.remote import Remote, RemoteError

@@ -11,8 +11,8 @@ import onnx
 import pytest
 from helpers import Collected, Published, daemon_in_thread, spectra_of, wait_until
 
-from cars_rt.daemon.compute import Compute
-from cars_rt.daemon.plain import plain
+from cars_rt.daemon.compute.change import Compute
+from cars_rt.daemon.seen.plain import plain
 from cars_rt.engines import Model, ModelError, load_model
 from cars_rt.engines.model import CARD_KEY, SHIPPED
 from cars_rt.remote import Remote, RemoteError
@@ -92,7 +92,7 @@ def test_spectra_go_on_while_a_model_is_read_slowly(monkeypatch: pytest.MonkeyPa
 
 
 def test_one_candidate_is_compiled_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    from cars_rt.daemon import worker
+    from cars_rt.daemon.compute import worker
 
     go_on, compose = threading.Event(), worker.compose
     with daemon_in_thread("tcp://127.0.0.1:9") as daemon:

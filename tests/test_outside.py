@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 from helpers import PATIENCE_S, Collected, Command, Published, a_snapshot, spectra_of, wait_until
 
-from cars_rt.daemon import http as served
 from cars_rt.daemon.another import another, says
-from cars_rt.daemon.board import StatusBoard
-from cars_rt.daemon.http import MAX_CONNECTIONS, MAX_HEAD_BYTES, HttpServer
-from cars_rt.daemon.notify import Notifier
-from cars_rt.daemon.outside import Outside
+from cars_rt.daemon.seen import http as served
+from cars_rt.daemon.seen.board import StatusBoard
+from cars_rt.daemon.seen.http import MAX_CONNECTIONS, MAX_HEAD_BYTES, HttpServer
+from cars_rt.daemon.seen.notify import Notifier
+from cars_rt.daemon.seen.outside import Outside
+from cars_rt.daemon.seen.snapshot import State
 from cars_rt.daemon.settings import DaemonSettings
-from cars_rt.daemon.snapshot import State
 from cars_rt.demo.processes import free_addresses
 from cars_rt.sockets import AddressInUseError, Publisher, StreamError
 

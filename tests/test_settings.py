@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from helpers import Collected, Published, a_frame, a_start, an_end, daemon_in_thread, spectra_of, wait_until
 
-from cars_rt.daemon.preview import parse_band
+from cars_rt.daemon.outputs.preview import parse_band
 from cars_rt.daemon.settings import DaemonSettings, SettingsError
 
 

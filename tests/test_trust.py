@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from test_graph import a_model
 
 import cars_rt
-from cars_rt.daemon.picture import picture
-from cars_rt.daemon.status import Status
+from cars_rt.daemon.seen.picture import picture
+from cars_rt.daemon.seen.status import Status
 from cars_rt.engines import compose, load_model
 from cars_rt.engines.graph import DEVIATION, RAMAN
 from cars_rt.engines.onnxruntime import OnnxRuntime

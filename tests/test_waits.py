@@ -21,9 +21,10 @@ from helpers import (
     wait_until,
 )
 
-from cars_rt.daemon import compute, loop, pipeline, worker
-from cars_rt.daemon.board import StatusBoard
+from cars_rt.daemon import loop, pipeline
+from cars_rt.daemon.compute import change, worker
 from cars_rt.daemon.receipt import Receipt
+from cars_rt.daemon.seen.board import StatusBoard
 from cars_rt.engines import ENGINES, EngineError
 from cars_rt.engines.passthrough import Passthrough
 from cars_rt.sockets import Subscriber
@@ -57,8 +58,8 @@ class Odd(Passthrough):
 @pytest.fixture
 def odd(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Odd]]:
     monkeypatch.setitem(ENGINES, "odd", ("test_waits", "Odd"))
-    monkeypatch.setattr(compute, "retrieving", lambda: ["odd"])
-    monkeypatch.setattr(compute, "CLOSE_S", 0.2)  # which a daemon waits for an engine that hangs
+    monkeypatch.setattr(change, "retrieving", lambda: ["odd"])
+    monkeypatch.setattr(change, "CLOSE_S", 0.2)  # which a daemon waits for an engine that hangs
     Odd.release, Odd.hangs, Odd.compiling = threading.Event(), False, []
     yield Odd
     Odd.hangs = False
@@ -93,7 +94,7 @@ def test_an_engine_that_hangs_while_no_other_works_loses_spectra_and_is_tried_ag
     odd: type[Odd], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline, "HUNG_S", 0.2)
-    monkeypatch.setattr(compute, "RETRY_S", 0.2)
+    monkeypatch.setattr(change, "RETRY_S", 0.2)
     with (
         Published() as source,
         daemon_in_thread(source.address, engine="odd") as daemon,

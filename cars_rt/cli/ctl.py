@@ -128,7 +128,7 @@ def bands(*bands: str, at: At = Where()) -> None:
     bands
         NAME=LOW:HIGH each, in cm-1; none: show which there are.
     """
-    from cars_rt.daemon.preview import parse_band
+    from cars_rt.daemon.outputs.preview import parse_band
 
     wanted = [list(parse_band(each)) for each in bands] or None
     result = _ask(at, "bands", bands=wanted)

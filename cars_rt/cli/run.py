@@ -29,8 +29,8 @@ def run(
     """
     from cars_rt.daemon.another import another
     from cars_rt.daemon.loop import Daemon
-    from cars_rt.daemon.outside import Outside
-    from cars_rt.daemon.status import Status
+    from cars_rt.daemon.seen.outside import Outside
+    from cars_rt.daemon.seen.status import Status
     from cars_rt.sockets import AddressInUseError
 
     start_logging(logs)

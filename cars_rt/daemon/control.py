@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import zmq
 
-from cars_rt.daemon.compute import Answer
-from cars_rt.daemon.plain import plain
+from cars_rt.daemon.compute.change import Answer
+from cars_rt.daemon.seen.plain import plain
 from cars_rt.errors import CarsRtError
 from cars_rt.protocol import MAX_BANDS, check_band
 from cars_rt.protocol.control import Reply, Request, decode_request, encode_reply

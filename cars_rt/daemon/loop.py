@@ -17,19 +17,19 @@ import zmq
 
 from cars_rt.accounting import Cause, Ledger, Problem
 from cars_rt.clock import LAG_NS, SourceClock
-from cars_rt.daemon.compute import Compute
+from cars_rt.daemon.compute.change import Compute
 from cars_rt.daemon.control import Control
 from cars_rt.daemon.dark import Dark
 from cars_rt.daemon.filing import Filing
 from cars_rt.daemon.flight import FlightRecorder
 from cars_rt.daemon.inflow import Gate, Inflow
 from cars_rt.daemon.mishaps import Mishaps
-from cars_rt.daemon.picture import picture
+from cars_rt.daemon.outputs.preview import Preview, parse_band
 from cars_rt.daemon.pipeline import Pipeline
-from cars_rt.daemon.preview import Preview, parse_band
 from cars_rt.daemon.receipt import Receipt, Totals
+from cars_rt.daemon.seen.picture import picture
+from cars_rt.daemon.seen.snapshot import Phase, Snapshot, State
 from cars_rt.daemon.settings import OFF, DaemonSettings
-from cars_rt.daemon.snapshot import Phase, Snapshot, State
 from cars_rt.daemon.waits import Waits, waits_for
 from cars_rt.engines import EngineError, ModelError
 from cars_rt.physics.axis import AxisError

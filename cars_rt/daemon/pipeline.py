@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from cars_rt.accounting import MAX_RANGES
 from cars_rt.clock import SourceClock
-from cars_rt.daemon.compute import Compute
+from cars_rt.daemon.compute.change import Compute
+from cars_rt.daemon.compute.worker import Computed, NotComputedError, Worker
 from cars_rt.daemon.mishaps import Mishaps
-from cars_rt.daemon.preview import Preview
-from cars_rt.daemon.worker import Computed, NotComputedError, Worker
+from cars_rt.daemon.outputs.preview import Preview
 from cars_rt.engines import EngineError
 from cars_rt.engines.base import Slab
 from cars_rt.latency import Latencies

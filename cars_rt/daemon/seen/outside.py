@@ -3,11 +3,11 @@
 from types import TracebackType
 from typing import Self
 
-from cars_rt.daemon.board import StatusBoard
-from cars_rt.daemon.http import HttpServer
-from cars_rt.daemon.notify import Notifier
+from cars_rt.daemon.seen.board import StatusBoard
+from cars_rt.daemon.seen.http import HttpServer
+from cars_rt.daemon.seen.notify import Notifier
+from cars_rt.daemon.seen.snapshot import Snapshot
 from cars_rt.daemon.settings import OFF
-from cars_rt.daemon.snapshot import Snapshot
 
 
 class Outside:

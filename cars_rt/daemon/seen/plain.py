@@ -4,7 +4,7 @@ import math
 from dataclasses import fields
 from typing import Any
 
-from cars_rt.daemon.snapshot import Queue, Snapshot
+from cars_rt.daemon.seen.snapshot import Queue, Snapshot
 from cars_rt.latency import Latencies
 
 MOST = 2**63 - 1  # of a counter of many runs, as other programs read it: there it stands still

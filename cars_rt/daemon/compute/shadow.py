@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.daemon.worker import TOO_LONG, Computed, Worker
+from cars_rt.daemon.compute.worker import TOO_LONG, Computed, Worker
 from cars_rt.engines import Model
 from cars_rt.engines.base import Slab
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from cars_rt.daemon.snapshot import Queue, Snapshot
+from cars_rt.daemon.seen.snapshot import Queue, Snapshot
 from cars_rt.daemon.waits import NOT_READY, waits_for
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Mapping
 
-from cars_rt.daemon.snapshot import Snapshot, State
+from cars_rt.daemon.seen.snapshot import Snapshot, State
 
 log = logging.getLogger("cars_rt.daemon")
 

@@ -1,7 +1,7 @@
 """The daemon's snapshot for people, in one line."""
 
 from cars_rt.console import Rate
-from cars_rt.daemon.snapshot import Snapshot
+from cars_rt.daemon.seen.snapshot import Snapshot
 from cars_rt.latency import Latencies
 from cars_rt.physics.fitness import shares
 

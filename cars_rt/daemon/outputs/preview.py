@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.accounting import Cause, Ledger
+from cars_rt.daemon.compute.worker import Computed
 from cars_rt.daemon.settings import SettingsError
-from cars_rt.daemon.worker import Computed
 from cars_rt.engines.base import Slab
 from cars_rt.physics.fitness import Flags
 from cars_rt.protocol import FLAGS, MAX_BLOCK, MAX_PAYLOAD_BYTES, Band, End, Frame, Start, check_band

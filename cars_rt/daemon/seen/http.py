@@ -21,10 +21,10 @@ from socketserver import ThreadingTCPServer
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from cars_rt.daemon.board import StatusBoard
-from cars_rt.daemon.metrics import CONTENT_TYPE, exposition
-from cars_rt.daemon.page import POLICY, page
-from cars_rt.daemon.plain import plain
+from cars_rt.daemon.seen.board import StatusBoard
+from cars_rt.daemon.seen.metrics import CONTENT_TYPE, exposition
+from cars_rt.daemon.seen.page import POLICY, page
+from cars_rt.daemon.seen.plain import plain
 from cars_rt.sockets import AddressInUseError, StreamError
 from cars_rt.sockets.addresses import ANY, Address, AddressError
 

@@ -2,7 +2,7 @@
 
 import time
 
-from cars_rt.daemon.snapshot import Snapshot, State
+from cars_rt.daemon.seen.snapshot import Snapshot, State
 
 ALIVE_S = 30.0  # a loop that did not turn for so long hangs
 

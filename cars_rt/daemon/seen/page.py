@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from html import escape
 
-from cars_rt.daemon.snapshot import Snapshot
+from cars_rt.daemon.seen.snapshot import Snapshot
 from cars_rt.printable import printable
 
 LINKS = {

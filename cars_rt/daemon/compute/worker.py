@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.daemon.jobs import Jobs
+from cars_rt.daemon.compute.jobs import Jobs
 from cars_rt.engines import Engine, EngineError, Model, ModelError, compose, open_engine
 from cars_rt.engines.base import Slab
 from cars_rt.engines.model import RATIO

@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 import cars_rt
 from cars_rt.accounting import Cause
-from cars_rt.daemon.snapshot import Phase, Snapshot, State
+from cars_rt.daemon.seen.snapshot import Phase, Snapshot, State
 from cars_rt.latency import Latencies
 from cars_rt.physics.fitness import NAMES
 

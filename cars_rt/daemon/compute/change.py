@@ -16,9 +16,9 @@ import numpy as np
 import zmq
 from numpy.typing import NDArray
 
-from cars_rt.daemon.jobs import Jobs
-from cars_rt.daemon.shadow import Shadow
-from cars_rt.daemon.worker import TOO_LONG, Worker
+from cars_rt.daemon.compute.jobs import Jobs
+from cars_rt.daemon.compute.shadow import Shadow
+from cars_rt.daemon.compute.worker import TOO_LONG, Worker
 from cars_rt.engines import AUTO, EngineError, Model, load_model, require, retrieving, takes_reference
 from cars_rt.engines.base import Slab, usable_cores
 from cars_rt.errors import CarsRtError

@@ -1,0 +1,1 @@
+"""What is seen of the daemon from outside: one snapshot, told over HTTP, to systemd and to people."""
