@@ -29,8 +29,6 @@ REMEDIES = {
     "shape": "counts are (spectra, pixels), pixels as in raman_shift, 1 to block spectra; one is (1, pixels)",
     "axis": "raman_shift holds finite float64 in cm-1, each larger than the one before (or each smaller)",
     "nan": "replace what the camera did not measure, or leave the spectrum out and let index jump",
-    "wrap": "count sequence and index in 64 bits: where fewer come round, loss can hide",
-    "number back": "give every run a new id, and count its frames from 0 without setting the counter back",
     "repeat": "sequence is 0, 1, 2, ..., one more with every frame of the run",
     "number back": "sequence grows by one with every frame of the run, and a new run has a new run id",
     "wrap": "count on where a counter of few bits begins again: sequence and index reach any number",

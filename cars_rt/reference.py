@@ -53,10 +53,10 @@ class Reference:
 
 
 def read_reference(path: Path, pump_nm: float | None = None) -> Reference:
-    """The reference in a file of spectra, which are averaged (see `cars_rt.files.spectra.read_spectra`); pump_nm
-    counts where its axis is in nm.
+    """The reference in a file of spectra, which are averaged; pump_nm counts where its axis is in nm.
 
-    Raises SpectraError if it cannot be read or is not above the dark everywhere.
+    See `cars_rt.files.spectra.read_spectra`. Raises SpectraError if it cannot be read or is not above the
+    dark everywhere.
     """
     spectra = _read(path, pump_nm)
     axis, counts = spectra.raman_shift, spectra.counts.mean(axis=0, dtype=np.float64)

@@ -1,6 +1,6 @@
 """The flight recorder: the last seconds of the daemon's input, kept in memory, written to a file at an alarm.
 
-The file is a recording of the raw stream (cars_rt/files/recording.py), so `cars-rt drive replay` plays it. In it:
+The file is a recording of the raw stream (cars_rt.files.recording), which `cars-rt drive replay` plays:
 
     /flight          attrs: reason, text, time_ns, lost, alarms, merged, spectra_per_s, block
     /flight/rejected 0, 1, ...: the bytes of messages that were refused, uint8; attrs: text, time_ns,

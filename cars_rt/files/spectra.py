@@ -80,10 +80,10 @@ class Spectra:
 def read_spectra(path: Path, pump_nm: float | None = None) -> Spectra:
     """Spectra from a file.
 
-    .csv, .txt: an axis and one spectrum in each further column, as `cars_rt.files.tables` reads them; with pump_nm,
-    an axis in nm, of light shifted from there (see `cars_rt.physics.axis.from_wavelength`). .npz: `spectra`
-    (n, p), (p,) or (rows, columns, p), which is a scan, and `raman_shift` (p,), `dark` (p,) and what else
-    `cars_rt.files.measurement` names, if known.
+    .csv, .txt: an axis and one spectrum in each further column, as `cars_rt.files.tables` reads them; with
+    pump_nm, an axis in nm, of light shifted from there (see `cars_rt.physics.axis.from_wavelength`).
+    .npz: `spectra` (n, p), (p,) or (rows, columns, p), which is a scan, and `raman_shift` (p,), `dark` (p,)
+    and what else `cars_rt.files.measurement` names, if known.
     .h5: a recording of `cars-rt record`, or the same names as in .npz. Raises SpectraError, also for NaN,
     empty or mismatched arrays.
     """
