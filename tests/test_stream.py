@@ -200,3 +200,23 @@ def test_subscriber_of_one_stream_does_not_get_the_other_but_is_told_once_and_do
         assert [problem.kind for problem in wrong.problems] == ["stream"]
         assert "the raw stream is published there" in wrong.problems[0].text
         assert wrong.subscriber.receive(0.1) is None and source.publisher.subscribers == 1
+
+
+def test_frame_waits_behind_a_run_that_ended_at_the_last_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gets its own number when it leaves."""
+    last = 2**53
+    with Published() as source, Collected(source.address, "raw") as stream:
+        source.wait()
+        publisher = source.publisher
+        publisher.open(a_start("run-1", sequence=last, index=last))
+        publisher.end(an_end(last, last, "run-1"))
+        stream.ends()
+        with monkeypatch.context() as full:
+            full.setattr(Publisher, "_put", lambda *_, **__: False)  # no subscriber has room
+            publisher.open(a_start("run-2"))
+            assert publisher.sequence == last
+            assert publisher.send(a_frame(publisher.sequence, spectra_of(1), "run-2", index=0))
+        publisher.end(an_end(1, 1, "run-2"))
+        stream.ends(2)
+    (frame,) = stream.frames
+    assert (frame.run, frame.sequence) == ("run-2", 0)

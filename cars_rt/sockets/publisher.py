@@ -15,6 +15,7 @@ import zmq
 
 from cars_rt.accounting import Cause, Ledger, Problem
 from cars_rt.protocol import End, Frame, FrameWriter, Part, Start, StreamName, encode, encode_notice
+from cars_rt.protocol.limits import MAX_COUNT
 from cars_rt.sockets.audience import Audience
 from cars_rt.sockets.endpoint import StreamError, cannot_bind, configure, prepare_to_bind
 from cars_rt.trust.curve import Access, Guard, secure_server
@@ -315,6 +316,8 @@ class Publisher:
             assert isinstance(oldest.message, Frame)
             self._drop(oldest.message, oldest.ledger)
         # Its arrays belong to the owner, who overwrites them. The copy is the one that ZeroMQ sends later.
+        if frame.sequence >= MAX_COUNT:  # of the run before, which ended at the last number; it gets its own
+            frame = replace(frame, sequence=0)
         payload = [zmq.Frame(part, copy=True) for part in self._writer.encode(frame)[2:]]
         arrays = {
             name: np.ndarray(array.shape, array.dtype.newbyteorder("<"), cast(bytes, part))
