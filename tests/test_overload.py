@@ -1,5 +1,6 @@
 """Subscribers that are too slow and publishers that vanish: nobody else pays for them."""
 
+import math
 import threading
 from pathlib import Path
 
@@ -123,7 +124,7 @@ def test_daemon_goes_on_for_the_others_when_one_stops_reading(overload: Overload
     counts = spectra_of(block, axis)
     with (
         Published() as source,
-        daemon_in_thread(source.address, overload=overload, buffer_mb=64, stall_s=1) as daemon,
+        daemon_in_thread(source.address, overload=overload, stall_s=1, engine="passthrough") as daemon,
         Collected(daemon.publisher.address) as quick,
         Collected(daemon.publisher.address) as slow,
     ):
@@ -247,3 +248,31 @@ def test_a_subscriber_that_reads_nothing_costs_no_more_than_the_buffer(when: str
         publisher.surrender()
         publisher.close(0)
     assert ledger.lost["overload"] and kept * counts.nbytes < 3 * buffer_mb * 1e6
+
+
+def test_a_subscriber_that_reads_slowly_has_not_stopped() -> None:
+    """One message is progress, long before ZeroMQ tells that half of its queue was taken."""
+    counts = np.zeros((64, len(WIDE)), np.float32)  # 1 MB
+    with (
+        Publisher(LOCAL, "raw", stall_s=PATIENCE_S) as publisher,
+        zmq.Context() as context,
+        context.socket(zmq.SUB) as slow,
+    ):
+        for option, value in ((zmq.RCVHWM, 1), (zmq.RCVBUF, 65_536), (zmq.LINGER, 0)):
+            slow.setsockopt(option, value)
+        slow.subscribe("raw.")
+        slow.connect(publisher.address)
+        assert publisher.wait_for_subscribers(1, PATIENCE_S)
+        publisher.open(a_start(axis=WIDE, dtype="float32", block=64))
+        number = 0
+        while not publisher.blocked:
+            publisher.send(a_frame(number, counts))
+            number += 1
+        for _ in range(5):
+            publisher.flush()
+            before = publisher._refused_at or math.inf
+            slow.recv_multipart()
+            wait_until(lambda before=before: publisher.flush() or (publisher._refused_at or 0.0) > before)
+            assert publisher.blocked and not publisher.stalls
+        publisher.surrender()
+        publisher.close(0)

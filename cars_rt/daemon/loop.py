@@ -66,7 +66,7 @@ class Daemon:
 
     def __init__(self, settings: DaemonSettings) -> None:
         self.settings = settings
-        self.receipts: deque[Receipt] = deque(maxlen=KEPT)  # of the last runs
+        self.receipts: list[Receipt] = []  # of the last KEPT runs
         self.runs = 0  # that are closed
         self.gathering = False  # subscribers are waited for, before the driver is
         self.totals = Totals()
@@ -168,7 +168,7 @@ class Daemon:
                 self._turn(on_tick)
             self._finish(on_tick)
             linger = LINGER_S if self._given_up else STOP_S
-            return list(self.receipts)
+            return self.receipts
         finally:
             self.inflow.close()
             self.compute.close()
@@ -524,6 +524,7 @@ class Daemon:
                 ended_ns=time.time_ns(),
             )
             self.receipts.append(made)
+            del self.receipts[:-KEPT]
             self.runs += 1
             self._unsettled.remove(counted)
             self.totals.lost.update(made.lost)

@@ -14,7 +14,6 @@ from cars_rt.sockets import (
     PREVIEW_ADDRESS,
     RAMAN_ADDRESS,
     RAW_ADDRESS,
-    STALL_S,
     Overload,
 )
 from cars_rt.sockets.addresses import Address
@@ -26,6 +25,11 @@ OFF = "none"  # in place of an address
 
 class SettingsError(CarsRtError, ValueError):
     """Settings that cannot be, or contradict each other, in one sentence."""
+
+
+RESULTS_STALL_S = (
+    3.0  # many kinds of program read results, and one that stops shall not hold up the others for long
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +69,7 @@ class DaemonSettings:
     overload: Overload = "block"
     """If a subscriber is too slow and the buffer full: wait, or drop the oldest or newest results."""
 
-    stall_s: float = STALL_S
+    stall_s: float = RESULTS_STALL_S
     """A subscriber that has read nothing for so long is left out, so that the others go on; 0: never."""
 
     subscribers: int = 0

@@ -25,12 +25,14 @@ log = logging.getLogger("cars_rt.stream")
 
 BUFFER_MB = 256  # at a publisher, for each subscriber: more than a minute of a camera at 1 kHz
 NOW, MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
-UNSENT = 4, 32  # messages in ZeroMQ's queue of each subscriber, at least and at most,
-UNSENT_SHARE = 4, 2_000_000  # so that they take a fourth of the buffer if each has so many bytes
+UNSENT = 4, 64  # messages in ZeroMQ's queue of each subscriber, at least and at most,
+UNSENT_SHARE = 4, 1_000_000  # so that they take a fourth of the buffer if each has so many bytes
 STALL_S = 10.0  # a subscriber that has taken nothing for so long has stopped reading
 LOOK_S = 0.005  # between two looks for new subscribers, which cost as much as several messages
 RETRY_S = 0.001  # how soon a send is tried again when a subscriber has no room
 SAID = 5  # so many who subscribe to another stream are named in the log
+# ZeroMQ tells only after half of its queue that a subscriber reads. So we ask whether it still holds what:
+FOLLOWED = 8, 65_536  # of small messages each eighth, all that are larger
 WAIT_S = 0.1  # between two looks at whether a subscriber has stalled
 MOMENT_S = 0.001  # so long, waiting for ZeroMQ's thread costs less than copying a frame into our queue
 
@@ -98,6 +100,7 @@ class Publisher:
         self._look_at = 0.0  # when to look for new subscribers again
         self._refused_at: float | None = None  # since when some subscriber has had no room
         self._surrendered = False
+        self._underway: deque[zmq.MessageTracker] = deque(maxlen=self._unsent)
         self._guard: Guard | None = None
         self._context = zmq.Context()  # its own, so that close can wait for this socket alone
         self.socket: zmq.Socket[bytes] = self._context.socket(zmq.XPUB)
@@ -379,9 +382,15 @@ class Publisher:
         if frame.sequence != self._sequence:
             frame = replace(frame, sequence=self._sequence)
         spectra = len(frame.block)
-        parts = self._writer.encode(frame)
+        parts: Sequence[Part | zmq.Frame] = self._writer.encode(frame)
+        tracker: zmq.MessageTracker | None = None
+        if self._sequence % FOLLOWED[0] == 0 or frame.block.nbytes >= FOLLOWED[1]:
+            header = zmq.Frame(parts[1], copy=False, track=True)
+            tracker, parts = cast(zmq.MessageTracker, header.tracker), [parts[0], header, *parts[2:]]
         if not self._put([*parts[:2], *payload] if payload else parts):
             return False
+        if tracker is not None:
+            self._underway.append(tracker)
         self._sequence += 1
         self._index = frame.index + spectra
         self._ledger.passed(spectra)
@@ -407,18 +416,16 @@ class Publisher:
 
     def _try(self, parts: Sequence[Part | zmq.Frame]) -> bool:
         """Whether all subscribers had room, at once or after a moment."""
-        for wait_s in (0.0,) if self._queue or self._refused_at is not None else (0.0, MOMENT_S):
-            try:
-                self._send_now(parts)
-            except zmq.Again:
-                self._wait(wait_s)
-            else:
-                return True
         try:
             self._send_now(parts)
+            return True
+        except zmq.Again:
+            self._wait(0.0 if self._queue or self._refused_at is not None else MOMENT_S)
+        try:
+            self._send_now(parts)
+            return True
         except zmq.Again:
             return False
-        return True
 
     def _wait(self, most_s: float) -> None:
         """Until ZeroMQ's thread has something to tell, such as that a subscriber has room; note it."""
@@ -434,13 +441,16 @@ class Publisher:
             send(part, MORE if number < last else NOW)
 
     def _stalled(self) -> bool:
-        """Whether some subscriber has had no room for so long that it has stopped reading."""
+        """Whether some subscriber had no room and took nothing for so long that it has stopped reading."""
         now = time.monotonic()
-        if self._refused_at is None:
+        held = [each for each in self._underway if not each.done]
+        if self._refused_at is None or len(held) < len(self._underway):  # by the slowest of all, too
             self._refused_at = now
+        self._underway = deque(held, self._unsent)
         if not self._stall_s or now - self._refused_at < self._stall_s:
             return False
         self.stalls += 1
+        self._underway.clear()  # it holds them until it reads again
         log.log(
             logging.WARNING if self.stalls == 1 else logging.DEBUG,
             "a subscriber of the %s stream read nothing for %g s: it is left out until it reads again",
