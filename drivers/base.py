@@ -224,7 +224,7 @@ class _Audience:
                     log.info(
                         "%s here; the run begins in %g s if no other comes", _people(here), settings.settle_s
                     )
-            left = settings.settle_s - (time.monotonic() - self._publisher.newest_at)
+            left = settings.settle_s - (time.monotonic() - self._publisher.audience.newest_at)
             if here >= wanted and left <= 0:
                 break
             self._publisher.wait_for_subscribers(

@@ -318,7 +318,7 @@ def test_preview_that_nobody_reads_does_not_slow_the_results() -> None:
     counts = spectra_of(64, axis)
     with line() as (source, daemon, results, _):
         assert daemon.preview is not None
-        daemon.preview.publisher._limit = 100_000  # bytes: full at once
+        daemon.preview.publisher.backlog.limit = 100_000  # bytes: full at once
         with Collected(daemon.preview.publisher.address, "preview"):
             wait_until(lambda: daemon.preview and daemon.preview.publisher.subscribers == 1)
             source.publisher.open(a_start(axis=axis, block=64))

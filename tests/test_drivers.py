@@ -147,7 +147,7 @@ def test_run_begins_when_all_who_look_for_the_driver_have_found_it() -> None:
         if publisher.subscribers == 1:
             found.set()
         else:
-            publisher.newest_at = 0.0  # long ago
+            publisher.audience.newest_at = 0.0  # long ago
 
     with Publisher(LOCAL, "raw") as publisher, Collected(publisher.address, "raw") as first:
         camera, settings = Camera([spectra_of(1)] * 9), DriveSettings(settle_s=PATIENCE_S)

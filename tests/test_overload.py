@@ -96,7 +96,7 @@ def test_subscriber_that_stopped_reading_is_left_out_while_the_others_get_everyt
             assert publisher.send(a_frame(number, counts)) and publisher.flush(PATIENCE_S)
             quick.until(lambda all_, wanted=number + 1: len(all_.frames) >= wanted)
         # The quick one pauses for less than it takes to count as stalled, and misses nothing either.
-        publisher._stall_s = PATIENCE_S
+        publisher.outlet.stall_s = PATIENCE_S
         for number in range(frames, frames + 150):
             counts[:] = number
             publisher.send(a_frame(number, counts))
@@ -270,9 +270,11 @@ def test_a_subscriber_that_reads_slowly_has_not_stopped() -> None:
             number += 1
         for _ in range(5):
             publisher.flush()
-            before = publisher._refused_at or math.inf
+            before = publisher.outlet.full_since or math.inf
             slow.recv_multipart()
-            wait_until(lambda before=before: publisher.flush() or (publisher._refused_at or 0.0) > before)
+            wait_until(
+                lambda before=before: publisher.flush() or (publisher.outlet.full_since or 0.0) > before
+            )
             assert publisher.blocked and not publisher.stalls
         publisher.surrender()
         publisher.close(0)

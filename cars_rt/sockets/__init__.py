@@ -6,6 +6,7 @@ policy; closing waits until subscribers have taken what is left; what a broken c
 receiver's sequence numbers show.
 """
 
+from cars_rt.sockets.backlog import Overload
 from cars_rt.sockets.endpoint import (
     CONTROL_ADDRESS,
     PREVIEW_ADDRESS,
@@ -16,7 +17,8 @@ from cars_rt.sockets.endpoint import (
     bind_control,
     connect_control,
 )
-from cars_rt.sockets.publisher import BUFFER_MB, RETRY_S, STALL_S, Overload, Publisher, message_bytes
+from cars_rt.sockets.outlet import STALL_S
+from cars_rt.sockets.publisher import BUFFER_MB, RETRY_S, Publisher, message_bytes
 from cars_rt.sockets.subscriber import UNREAD, Subscriber
 
 __all__ = [

@@ -1,6 +1,7 @@
 """Who subscribes to a publisher: connections, not subscriptions; none of them keeps it from publishing."""
 
 import logging
+import math
 import socket as sockets
 import time
 from collections.abc import Callable
@@ -50,6 +51,8 @@ class Audience:
         """Before the socket is bound. redirect: answers who subscribes to another stream first of all."""
         self.ignored = 0  # subscriptions to what is not published here
         self.ended = 0  # connections, for the flood of their subscriptions
+        self.newest_at = time.monotonic()  # when somebody subscribed last
+        self._alone_at = -math.inf  # since when nobody is there
         self._socket, self._stream, self._redirect = socket, stream, redirect
         topics = [f"{stream}.{kind}".encode() for kind in ("start", "frame", "end")]
         self._ours = {topic[:length] for topic in topics for length in range(len(topic) + 1)}
@@ -64,9 +67,14 @@ class Audience:
         """Connections that subscribe to this stream."""
         return sum(bool(each.topics) for each in self._listeners.values())
 
+    @property
+    def alone_s(self) -> float:
+        """For how long nobody has been there, s, at a time when nobody is; infinite if nobody ever was."""
+        return time.monotonic() - self._alone_at
+
     def look(self) -> bool:
         """Take what came, some of it if it is much. Whether somebody subscribed to more than before."""
-        new = False
+        new, here = False, len(self)
         now = time.monotonic()
         connections: dict[int, Connection | None] = {}
         while time.monotonic() - now < TURN_S:
@@ -88,6 +96,10 @@ class Audience:
             self._checked_at, self._check_at = now, now + CHECK_S[1]
             for each in [each for each in self._listeners if _connection(each[0]) != each]:
                 del self._listeners[each]
+        if new:
+            self.newest_at = time.monotonic()
+        if len(self) < here:
+            self._alone_at = time.monotonic()
         return new
 
     def _take(self, connection: Connection, event: bytes, now: float) -> bool:

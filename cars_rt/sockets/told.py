@@ -1,0 +1,61 @@
+"""What subscribers have been told of a stream: the run on the wire and the numbers of its frames."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
+import numpy as np
+import zmq
+
+from cars_rt.accounting import Ledger
+from cars_rt.protocol import Frame, FrameWriter, Part, Start, encode
+from cars_rt.protocol.limits import MAX_COUNT
+
+
+class Told:
+    """The run whose start has left, until its end has. Frames get their numbers here, as they leave."""
+
+    def __init__(self) -> None:
+        self.start: Start | None = None
+        self.ledger = Ledger()
+        self.sequence = 0  # of the frame that comes next
+        self.frames = self.spectra = 0  # in all runs
+        self._index = 0
+        self._writer = FrameWriter()
+
+    def begin(self, start: Start, ledger: Ledger) -> None:
+        """Its start has left."""
+        self.start, self.ledger = start, ledger
+        self.sequence, self._index = start.sequence, start.index
+
+    def once_more(self) -> list[Part]:
+        """The start, for a subscriber that comes now. Call it only in a run."""
+        assert self.start is not None
+        return encode(replace(self.start, sequence=self.sequence, index=self._index))
+
+    def message(self, frame: Frame, payload: Sequence[zmq.Frame] = ()) -> list[Part | zmq.Frame]:
+        """The frame under the next number; payload: its arrays, if ZeroMQ has them already."""
+        if frame.sequence != self.sequence:
+            frame = replace(frame, sequence=self.sequence)
+        parts = self._writer.encode(frame)
+        return [*parts[:2], *payload] if payload else [*parts]
+
+    def left(self, frame: Frame) -> None:
+        """It has left under that number."""
+        spectra = len(frame.block)
+        self.sequence += 1
+        self._index = frame.index + spectra
+        self.ledger.passed(spectra)
+        self.frames += 1
+        self.spectra += spectra
+
+    def copied(self, frame: Frame) -> tuple[Frame, list[zmq.Frame]]:
+        """The frame with arrays of its own, and these as ZeroMQ sends them later without another copy."""
+        if frame.sequence >= MAX_COUNT:  # of the run before, which ended at the last number; it gets its own
+            frame = replace(frame, sequence=0)
+        payload = [zmq.Frame(part, copy=True) for part in self._writer.encode(frame)[2:]]
+        arrays = {
+            name: np.ndarray(array.shape, array.dtype.newbyteorder("<"), cast(bytes, part))
+            for (name, array), part in zip(frame.arrays.items(), payload, strict=True)
+        }
+        return replace(frame, arrays=arrays), payload
