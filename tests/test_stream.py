@@ -212,7 +212,7 @@ def test_frame_waits_behind_a_run_that_ended_at_the_last_number(monkeypatch: pyt
         publisher.end(an_end(last, last, "run-1"))
         stream.ends()
         with monkeypatch.context() as full:
-            full.setattr(Publisher, "_put", lambda *_, **__: False)  # no subscriber has room
+            full.setattr(source.publisher.outlet, "put", lambda *_, **__: False)  # no subscriber has room
             publisher.open(a_start("run-2"))
             assert publisher.sequence == last
             assert publisher.send(a_frame(publisher.sequence, spectra_of(1), "run-2", index=0))

@@ -26,7 +26,7 @@ class Outlet:
     """
 
     def __init__(self, socket: zmq.Socket[bytes], stream: StreamName, stall_s: float, unsent: int) -> None:
-        """stall_s: 0 waits for ever for a subscriber that does not read. unsent: messages that ZeroMQ keeps."""
+        """stall_s: 0 waits for ever for a subscriber that does not read; unsent: messages in ZeroMQ."""
         self.stall_s = stall_s
         self.stalls = 0  # how often a subscriber was found to have stopped reading
         self.patient = True  # False: nobody is waited for any more
