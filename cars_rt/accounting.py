@@ -2,23 +2,13 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
+
+from cars_rt.kinds import Cause, Fault, Kind
+
+__all__ = ["MAX_RANGES", "Cause", "Kind", "Ledger", "Problem", "Range", "Trouble"]
 
 MAX_RANGES = 512  # of lost spectra that a run keeps apart; beyond it only totals, so that memory is bounded
-
-
-class Cause(StrEnum):
-    """Why a spectrum (or a message) did not arrive at the next stage."""
-
-    MISSING = "missing"  # never reached this stage: a gap in the sequence, or before it joined
-    UPSTREAM = "upstream"  # the stage before lost it and says so; its own report names the cause
-    REPEATED = "repeated"  # a copy or a straggler of a frame already counted; not a lost spectrum
-    REJECTED = "rejected"  # arrived, but malformed or not what `start` announced
-    UNHEARD = "unheard"  # measured while nobody listened to the driver
-    OVERLOAD = "overload"  # dropped here because the next stage was too slow
-    ENGINE = "engine"  # the engine failed on it
-    OUTPUT = "output"  # computed, but dropped at the output: a subscriber had no room for it
 
 
 class Range(NamedTuple):
@@ -29,18 +19,21 @@ class Range(NamedTuple):
     spectra: int
 
 
+Trouble: TypeAlias = Kind | Fault | Cause
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One finding: its cause, how many spectra it cost (0 where that cannot be known), and a sentence.
 
-    `kind` is a stable name, finer than the cause: each kind deserves one line in a log. `first` is the
+    `kind` is finer than the cause: each kind deserves one line in a log. `first` is the
     index of the first spectrum it cost; negative where that is not known.
     """
 
     cause: Cause
     spectra: int
     text: str
-    kind: str
+    kind: Trouble
     first: int = 0
 
 
@@ -68,7 +61,7 @@ class Ledger:
 
     def found(self, problem: Problem) -> None:
         """Count a problem."""
-        self.problems[problem.kind] += 1
+        self.problems[problem.kind.value] += 1
         if problem.cause is Cause.REPEATED:
             self.surplus += problem.spectra
         else:

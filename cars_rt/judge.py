@@ -11,58 +11,62 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.accounting import Problem
+from cars_rt.accounting import Kind, Problem, Trouble
 from cars_rt.printable import printable
-from cars_rt.protocol import Closed, Frame, Part, Reason, RunReader, Start, StreamName
+from cars_rt.protocol import Closed, Fault, Frame, Part, Reason, RunReader, Start, StreamName
 
 #: What to do about each kind of problem that the reader reports.
 REMEDIES = {
-    "parts": "send topic, header and a part for each entry of the header's arrays, as one message",
-    "failed": "please report it: this is a mistake of CARS-RT's own",
-    "magic": "put cars_rt = 1 into every header",
-    "version": "this program speaks version 1: put cars_rt = 1 into every header",
-    "header": "the second part is one msgpack map and nothing else; its keys are text (str, not bin)",
-    "field": "compare the field with the tables of docs/protocol.md",
-    "oversized": "send smaller blocks; docs/protocol.md lists the limits",
-    "truncated": "an array part has exactly shape x bytes of its dtype, row after row, without padding",
-    "dtype": "frames have the dtype of start: uint8, uint16, uint32, float32 or float64 for counts",
-    "shape": "counts are (spectra, pixels), pixels as in raman_shift, 1 to block spectra; one is (1, pixels)",
-    "axis": "raman_shift holds finite float64 in cm-1, each larger than the one before (or each smaller)",
-    "nan": "replace what the camera did not measure, or leave the spectrum out and let index jump",
-    "repeat": "sequence is 0, 1, 2, ..., one more with every frame of the run",
-    "number back": "sequence grows by one with every frame of the run, and a new run has a new run id",
-    "wrap": "count on where a counter of few bits begins again: sequence and index reach any number",
-    "index back": "index counts spectra, not frames: it grows by the number of spectra of each frame",
-    "implausible": "sequence counts frames, index counts spectra, and no index reaches the spectra of start",
-    "sequence jump": "number frames as they are sent; if that is so, ZeroMQ dropped some: set a larger "
+    Fault.PARTS: "send topic, header and a part for each entry of the header's arrays, as one message",
+    Kind.FAILED: "please report it: this is a mistake of CARS-RT's own",
+    Fault.MAGIC: "put cars_rt = 1 into every header",
+    Fault.VERSION: "this program speaks version 1: put cars_rt = 1 into every header",
+    Fault.HEADER: "the second part is one msgpack map and nothing else; its keys are text (str, not bin)",
+    Fault.FIELD: "compare the field with the tables of docs/protocol.md",
+    Fault.OVERSIZED: "send smaller blocks; docs/protocol.md lists the limits",
+    Fault.TRUNCATED: "an array part has exactly shape x bytes of its dtype, row after row, without padding",
+    Fault.DTYPE: "frames have the dtype of start: uint8, uint16, uint32, float32 or float64 for counts",
+    Fault.SHAPE: "counts are (spectra, pixels), pixels as in raman_shift, 1 to block spectra; one is "
+    "(1, pixels)",
+    Fault.AXIS: "raman_shift holds finite float64 in cm-1, each larger than the one before (or each smaller)",
+    Kind.NAN: "replace what the camera did not measure, or leave the spectrum out and let index jump",
+    Kind.REPEAT: "sequence is 0, 1, 2, ..., one more with every frame of the run",
+    Kind.NUMBER_BACK: "sequence grows by one with every frame of the run, and a new run has a new run id",
+    Kind.WRAP: "count on where a counter of few bits begins again: sequence and index reach any number",
+    Kind.INDEX_BACK: "index counts spectra, not frames: it grows by the number of spectra of each frame",
+    Kind.IMPLAUSIBLE: "sequence counts frames, index counts spectra, and no index reaches the spectra of "
+    "start",
+    Kind.SEQUENCE_JUMP: "number frames as they are sent; if that is so, ZeroMQ dropped some: set a larger "
     "SNDHWM before bind, send larger blocks, or use XPUB with XPUB_NODROP",
-    "source skip": "nothing, if the camera lost them: that is how to say it",
-    "joined late": "wait a second or two after bind, or for the subscriber (XPUB), before the first frame",
-    "unknown run": "send start before the first frame and again about once a second, with the same run id",
-    "after end": "send end after the last frame",
-    "tail missing": "frames of end is the sequence that would have come next; if that is so, ZeroMQ dropped "
-    "the last ones: close with LINGER, set a larger SNDHWM before bind",
-    "wrong totals": "spectra of end counts spectra, not frames, and announced is spectra + the sum of lost",
-    "second start": "send end before the next start",
-    "run again": "give every run a new id, such as a UUID: with an old one its frames are taken for repeats",
-    "no end": "send end also when the measurement is stopped or fails (reason stopped or failed)",
-    "no start": "send start again about once a second, with sequence and index of the next frame",
-    "byte order": "arrays are little-endian; LabVIEW and Java write big-endian",
-    "pixel numbers": "send the Raman shift of each pixel, in cm-1",
-    "unit of the axis": "send Raman shift in cm-1: 1e7 / pump_nm - 1e7 / wavelength_nm",
-    "unit of time": "time_ns is Unix time in nanoseconds, a 64-bit integer",
-    "clock": "let NTP or PTP set the clock, and take time_ns when the camera has delivered",
-    "exposure": "exposure_s is in seconds",
-    "scan": "spectra is rows x columns of scan where the scan is done once",
-    "full scale": "full_scale is the count at which the camera saturates; no count is above it",
-    "constant": "look at what the camera's buffer holds when it is sent",
-    "small messages": "put several spectra into a frame: fewer, larger messages cost less",
+    Kind.SOURCE_SKIP: "nothing, if the camera lost them: that is how to say it",
+    Kind.JOINED_LATE: "wait a second or two after bind, or for the subscriber (XPUB), before the first frame",
+    Kind.UNKNOWN_RUN: "send start before the first frame and again about once a second, with the same run id",
+    Kind.AFTER_END: "send end after the last frame",
+    Kind.TAIL_MISSING: "frames of end is the sequence that would have come next; if that is so, ZeroMQ "
+    "dropped the last ones: close with LINGER, set a larger SNDHWM before bind",
+    Kind.WRONG_TOTALS: "spectra of end counts spectra, not frames, and announced is spectra + the sum "
+    "of lost",
+    Kind.SECOND_START: "send end before the next start",
+    Kind.RUN_AGAIN: "give every run a new id, such as a UUID: with an old one its frames are taken for "
+    "repeats",
+    Kind.NO_END: "send end also when the measurement is stopped or fails (reason stopped or failed)",
+    Kind.NO_START: "send start again about once a second, with sequence and index of the next frame",
+    Kind.BYTE_ORDER: "arrays are little-endian; LabVIEW and Java write big-endian",
+    Kind.PIXEL_NUMBERS: "send the Raman shift of each pixel, in cm-1",
+    Kind.UNIT_OF_AXIS: "send Raman shift in cm-1: 1e7 / pump_nm - 1e7 / wavelength_nm",
+    Kind.UNIT_OF_TIME: "time_ns is Unix time in nanoseconds, a 64-bit integer",
+    Kind.CLOCK: "let NTP or PTP set the clock, and take time_ns when the camera has delivered",
+    Kind.EXPOSURE: "exposure_s is in seconds",
+    Kind.SCAN: "spectra is rows x columns of scan where the scan is done once",
+    Kind.FULL_SCALE: "full_scale is the count at which the camera saturates; no count is above it",
+    Kind.CONSTANT: "look at what the camera's buffer holds when it is sent",
+    Kind.SMALL_MESSAGES: "put several spectra into a frame: fewer, larger messages cost less",
 }  # fmt: skip
 
 #: Not against the protocol, and worth a look.
 HINTS = frozenset({
-    "source skip", "joined late", "unit of the axis", "exposure", "scan", "full scale", "constant", "clock",
-    "small messages", "wrap",
+    Kind.SOURCE_SKIP, Kind.JOINED_LATE, Kind.UNIT_OF_AXIS, Kind.EXPOSURE, Kind.SCAN, Kind.FULL_SCALE,
+    Kind.CONSTANT, Kind.CLOCK, Kind.SMALL_MESSAGES, Kind.WRAP,
 })  # fmt: skip
 
 SECOND_NS = 1_000_000_000
@@ -77,7 +81,7 @@ MANY = 2_000  # messages per second that are worth an advice
 class Finding:
     """One finding and what to do about it. A fault is against the protocol, a hint is not."""
 
-    kind: str
+    kind: Trouble
     text: str
 
     @property
@@ -136,14 +140,14 @@ class Judge:
         """What there is to say about a second subscriber that came in mid-run."""
         if start_came:
             return ["a subscriber that comes in mid-run gets start: good"]
-        return self._tell([Finding("no start", "a subscriber that comes in mid-run gets no start")])
+        return self._tell([Finding(Kind.NO_START, "a subscriber that comes in mid-run gets no start")])
 
     def verdict(self) -> list[str]:
         """What there is to say at the end; the last line is the verdict."""
         who = "driver" if self.stream == "raw" else "publisher"
         lines = []
         if self._waited and not self._known and not self.faults:
-            lines += self._tell([Finding("no start", f"{self._waited} frames came, but no start")])
+            lines += self._tell([Finding(Kind.NO_START, f"{self._waited} frames came, but no start")])
         if self.reader.run is not None:
             lines.append(f"the run goes on; {self.reader.ledger.spectra} spectra of it came so far")
         if again := ", ".join(f"{count} x {kind}" for kind, count in self.found.items() if count > 1):
@@ -166,26 +170,26 @@ class Judge:
     def _tell(self, findings: Iterator[Finding] | list[Finding]) -> list[str]:
         lines = []
         for finding in findings:
-            self.found[finding.kind] += 1
+            self.found[finding.kind.value] += 1
             if finding.kind not in self._told:
                 self._told.add(finding.kind)
                 lines.append(str(finding))
         return lines
 
     def _problem(self, problem: Problem, parts: Sequence[Part], now_ns: int) -> list[str]:
-        kind, text = str(problem.kind), problem.text
-        if kind == "stream":
+        kind, text = problem.kind, problem.text
+        if problem.kind is Kind.STREAM:
             self.elsewhere = text
             return []
-        if kind == "unknown run" and not self._known:
+        if problem.kind is Kind.UNKNOWN_RUN and not self._known:
             self._waited += 1  # we came in mid-run: start has to come again
             self._since = self._since or now_ns
             late = now_ns - self._since > START_AGAIN_S * SECOND_NS
-            return self._tell([Finding("no start", "frames come, but no start")]) if late else []
-        if kind == "joined late" and self._waited:
+            return self._tell([Finding(Kind.NO_START, "frames come, but no start")]) if late else []
+        if problem.kind is Kind.JOINED_LATE and self._waited:
             return []
-        if kind in ("axis", "nan", "field") and _swapped_axis(parts):
-            kind, text = "byte order", f"{text}; with its bytes swapped the axis is one"
+        if problem.kind in (Fault.AXIS, Kind.NAN, Fault.FIELD) and _swapped_axis(parts):
+            kind, text = Kind.BYTE_ORDER, f"{text}; with its bytes swapped the axis is one"
         return self._tell([Finding(kind, text)])
 
     def _start(self, start: Start, now_ns: int) -> list[str]:
@@ -212,7 +216,7 @@ class Judge:
         run = self.reader.run
         findings = list(_about_frame(frame, run, now_ns)) if run is not None and self.stream == "raw" else []
         if frame.time_ns < self._time:
-            findings.append(Finding("clock", "time_ns goes back from one frame to a later one"))
+            findings.append(Finding(Kind.CLOCK, "time_ns goes back from one frame to a later one"))
         self._time = frame.time_ns
         return self._tell(findings)
 
@@ -230,9 +234,11 @@ class Judge:
         ]
         findings = []
         if end.reason is Reason.INTERRUPTED:
-            findings.append(Finding("no end", "the run was left without an end"))
+            findings.append(Finding(Kind.NO_END, "the run was left without an end"))
         if ledger.frames / seconds > MANY and seconds > 0.5:
-            findings.append(Finding("small messages", f"{ledger.frames / seconds:.0f} messages per second"))
+            findings.append(
+                Finding(Kind.SMALL_MESSAGES, f"{ledger.frames / seconds:.0f} messages per second")
+            )
         return lines + self._tell(findings)
 
 
@@ -242,31 +248,31 @@ class Judge:
 def _about_start(start: Start, now_ns: int, again: bool) -> Iterator[Finding]:
     axis = start.raman_shift
     if again:
-        yield Finding("run again", f"run {start.run} had ended and begins once more")
+        yield Finding(Kind.RUN_AGAIN, f"run {start.run} had ended and begins once more")
     steps = np.diff(axis)
     low, high = float(axis.min()), float(axis.max())
     if start.pixels > 2 and low in (0.0, 1.0) and np.all(np.abs(steps) == 1):
         yield Finding(
-            "pixel numbers", f"the axis is {axis[0]:g}, {axis[1]:g}, {axis[2]:g}, ...: pixel numbers"
+            Kind.PIXEL_NUMBERS, f"the axis is {axis[0]:g}, {axis[1]:g}, {axis[2]:g}, ...: pixel numbers"
         )
     elif low > 5_000:
         yield Finding(
-            "unit of the axis", f"{low:g} to {high:g} is beyond every Raman shift: absolute wavenumbers?"
+            Kind.UNIT_OF_AXIS, f"{low:g} to {high:g} is beyond every Raman shift: absolute wavenumbers?"
         )
     elif high - low < 20 and high < 20:
-        yield Finding("unit of the axis", f"{low:g} to {high:g} looks like micrometres or electronvolts")
+        yield Finding(Kind.UNIT_OF_AXIS, f"{low:g} to {high:g} looks like micrometres or electronvolts")
     elif low > 380 and high < 1_200 and high - low < 400 and np.abs(steps).mean() < 0.6:
-        yield Finding("unit of the axis", f"{low:g} to {high:g} may be nanometres")
+        yield Finding(Kind.UNIT_OF_AXIS, f"{low:g} to {high:g} may be nanometres")
     if note := _clock(start.time_ns, now_ns):
         yield Finding(note[0], f"time_ns of start is {note[1]}")
     if start.exposure_s is not None and not 1e-6 <= start.exposure_s <= 600:
-        yield Finding("exposure", f"an exposure of {start.exposure_s:g} s")
+        yield Finding(Kind.EXPOSURE, f"an exposure of {start.exposure_s:g} s")
     if (
         start.scan is not None
         and start.spectra is not None
         and start.spectra % (start.scan[0] * start.scan[1])
     ):
-        yield Finding("scan", f"{start.spectra} spectra are no whole number of scans of {start.scan}")
+        yield Finding(Kind.SCAN, f"{start.spectra} spectra are no whole number of scans of {start.scan}")
 
 
 def _about_frame(frame: Frame, run: Start, now_ns: int) -> Iterator[Finding]:
@@ -277,14 +283,15 @@ def _about_frame(frame: Frame, run: Start, now_ns: int) -> Iterator[Finding]:
         swapped = block.view(block.dtype.newbyteorder()).astype(np.float64)
         if _rough(block.astype(np.float64)) > SWAPPED * _rough(swapped):
             yield Finding(
-                "byte order", f"the counts of frame {frame.sequence} are smooth only with their bytes swapped"
+                Kind.BYTE_ORDER,
+                f"the counts of frame {frame.sequence} are smooth only with their bytes swapped",
             )
             return
     largest = float(block.max())
     if run.full_scale is not None and largest > run.full_scale:
-        yield Finding("full scale", f"counts up to {largest:g}, full_scale is {run.full_scale:g}")
+        yield Finding(Kind.FULL_SCALE, f"counts up to {largest:g}, full_scale is {run.full_scale:g}")
     if largest == float(block.min()) and block.shape[1] > 1:
-        yield Finding("constant", f"all counts of frame {frame.sequence} are {largest:g}")
+        yield Finding(Kind.CONSTANT, f"all counts of frame {frame.sequence} are {largest:g}")
 
 
 def _rough(block: NDArray[np.float64]) -> float:
@@ -307,12 +314,12 @@ def _swapped_axis(parts: Sequence[Part]) -> bool:
         )
 
 
-def _clock(time_ns: int, now_ns: int) -> tuple[str, str] | None:
+def _clock(time_ns: int, now_ns: int) -> tuple[Kind, str] | None:
     """What is wrong with a time: the kind of finding and a phrase; None if nothing is."""
     for unit, factor in (("seconds", 1), ("milliseconds", 10**3), ("microseconds", 10**6)):
         if 0.5 < time_ns * (SECOND_NS // factor) / now_ns < 2:
-            return "unit of time", f"in {unit}"
+            return Kind.UNIT_OF_TIME, f"in {unit}"
     off = (time_ns - now_ns) / SECOND_NS
     if -WAITED_S < off < CLOCK_S:
         return None
-    return "clock", f"{abs(off):.3g} s {'ahead of' if off > 0 else 'behind'} this computer's clock"
+    return Kind.CLOCK, f"{abs(off):.3g} s {'ahead of' if off > 0 else 'behind'} this computer's clock"

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.accounting import Cause, Ledger, Problem
+from cars_rt.accounting import Cause, Kind, Ledger, Problem
 from cars_rt.errors import CarsRtError
 from cars_rt.protocol import Closed, End, Event, Frame, Reason, Start
 from cars_rt.sockets.turn import Turn
@@ -198,7 +198,7 @@ class Reading:
                 ledger.frames -= len(unread)
                 ledger.spectra -= spectra
                 text = "the client was closed before they were asked for"
-                ledger.found(Problem(Cause.MISSING, spectra, text, "closed", unread[0].index))
+                ledger.found(Problem(Cause.MISSING, spectra, text, Kind.CLOSED, unread[0].index))
             open_.ledger = ledger
             open_.end = End(
                 end.stream,

@@ -7,7 +7,7 @@ from collections import deque
 
 import zmq
 
-from cars_rt.accounting import Problem
+from cars_rt.accounting import Kind, Problem
 from cars_rt.errors import CarsRtError
 from cars_rt.protocol import Closed, Event, RunReader, StreamName
 from cars_rt.sockets import Subscriber
@@ -156,7 +156,7 @@ class Source:
                 self.quiet_since = time.monotonic()
 
     def _report(self, problem: Problem) -> None:
-        if problem.kind == "stream":
+        if problem.kind is Kind.STREAM:
             where = f"{self.subscriber.address}: {problem.text}; {remedy(self.reader.stream)}"
             if not self._heard and where != self._elsewhere:
                 log.warning(where)

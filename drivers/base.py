@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.accounting import Cause, Ledger, Problem, Range
+from cars_rt.accounting import Cause, Kind, Ledger, Problem, Range
 from cars_rt.errors import CarsRtError
 from cars_rt.protocol import DTYPES, End, Frame, ProtocolError, Reason, Start
 from cars_rt.sockets import BUFFER_MB, RAW_ADDRESS, STALL_S, Overload, Publisher
@@ -312,7 +312,7 @@ def _skip(index: int, totals: DriveTotals, ledger: Ledger) -> None:
         if missing < 0:
             raise InstrumentError(f"spectrum {index} comes after spectrum {totals.produced - 1}")
         text = f"spectra {totals.produced} to {index - 1} are not there"
-        ledger.found(Problem(Cause.UPSTREAM, missing, text, "source skip", totals.produced))
+        ledger.found(Problem(Cause.UPSTREAM, missing, text, Kind.SOURCE_SKIP, totals.produced))
         totals.produced = index
 
 
@@ -338,7 +338,7 @@ def _publish(
         sent = publisher.send(frame, WAIT_STEP_S)
     if not sent:
         text = "stopped while a subscriber had no room"
-        ledger.found(Problem(Cause.OVERLOAD, len(counts), text, "overload", frame.index))
+        ledger.found(Problem(Cause.OVERLOAD, len(counts), text, Kind.OVERLOAD, frame.index))
     if ledger.lost or publisher.stalls:
         totals.settle(ledger, publisher.stalls)
 

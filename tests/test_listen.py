@@ -14,6 +14,7 @@ import pytest
 from helpers import PATIENCE_S, Published, a_frame, a_start, an_end, spectra_of
 
 from cars_rt.judge import HINTS, REMEDIES, Judge
+from cars_rt.kinds import Kind
 from cars_rt.protocol import End, Fault, Frame, Start, encode, reader
 
 CURVE = spectra_of(4)  # smooth, as spectra are
@@ -109,9 +110,9 @@ def test_each_slip_is_told_with_its_remedy(kind: str, text: str, messages: list[
 
 def test_there_is_a_remedy_for_whatever_a_receiver_refuses() -> None:
     code = Path(reader.__file__).read_text(encoding="utf-8")
-    kinds = set(re.findall(r'_(?:problem|gap)\(.+?, "([a-z ]+)"(?:, [\w.]+)?\)\)?\]?$', code, re.MULTILINE))
-    assert {"index back", "sequence jump", "unknown run", "repeat"} <= kinds
-    assert {*Fault} | kinds - {"stream"} <= set(REMEDIES)
+    kinds = {Kind[name] for name in re.findall(r"\bKind\.([A-Z_]+)\b", code)}
+    assert {Kind.INDEX_BACK, Kind.SEQUENCE_JUMP, Kind.UNKNOWN_RUN, Kind.REPEAT} <= kinds
+    assert {*Fault} | kinds - {Kind.STREAM} <= set(REMEDIES)
 
 
 def test_the_command_ends_with_a_verdict_and_its_exit_status() -> None:

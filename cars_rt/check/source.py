@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cars_rt.accounting import Kind
 from cars_rt.check.load import Load
 from cars_rt.check.report import Line, Verdict
 from cars_rt.check.settings import CheckSettings, Progress
@@ -84,7 +85,7 @@ def measure_source(settings: CheckSettings, progress: Progress) -> tuple[Line, L
             note = f"no driver at {settings.listen}"
         return Line(name="source", verdict=Verdict.NOT_MEASURED, note=note), load
     problems = (seen.closed.ledger if seen.closed else seen.reader.ledger).problems
-    found = {kind: count for kind, count in problems.items() if kind != "joined late"}
+    found = {kind: count for kind, count in problems.items() if kind != Kind.JOINED_LATE}
     about = [
         f"{seen.payload / seen.seconds / 1e6:.1f} MB/s",
         f"up to {load.start.block} spectra to a message",

@@ -15,7 +15,7 @@ from typing import Any
 
 import zmq
 
-from cars_rt.accounting import Cause, Ledger, Problem
+from cars_rt.accounting import Cause, Kind, Ledger, Problem
 from cars_rt.clock import LAG_NS, SourceClock
 from cars_rt.daemon.compute.change import Compute
 from cars_rt.daemon.control import Control
@@ -237,8 +237,8 @@ class Daemon:
         if self.subscriber.watch() and not connected:
             self._said.clear()
         if self.subscriber.refused > refused:
-            self.reader.ledger.problems["connection cut"] += 1
-            self.totals.problems["connection cut"] += 1
+            self.reader.ledger.problems[Kind.CONNECTION_CUT.value] += 1
+            self.totals.problems[Kind.CONNECTION_CUT.value] += 1
         self._close_vanished()
         self._collect()  # also an engine that hangs
         self.publisher.serve()
@@ -254,7 +254,7 @@ class Daemon:
                 self._note_output()
                 self.flight.tick()
         for gate, count in self.inflow.cut.items():
-            self.totals.problems[f"cut off: {gate}"] = count
+            self.totals.problems[f"{Kind.CUT_OFF}: {gate}"] = count
         with self.mishaps.contained("the status"):
             on_tick()
 
@@ -358,7 +358,7 @@ class Daemon:
                 self.pipeline.clock.frame(event.time_ns, received, prompt)
                 self._fill(event, received)
             case Problem():
-                self.totals.problems[event.kind] += 1
+                self.totals.problems[event.kind.value] += 1
                 self._lost_before = self.reader.ledger.total_lost
                 self._report(event, self.reader.ledger)
             case Start():
@@ -610,9 +610,9 @@ class Daemon:
 
     def _lose(self, cause: Cause, frame: Frame, text: str) -> None:
         """Account for a frame that was received and will not be sent."""
-        problem = Problem(cause, len(frame.block), text, cause.value, frame.index)
+        problem = Problem(cause, len(frame.block), text, cause, frame.index)
         self.ledger.found(problem)
-        self.totals.problems[problem.kind] += 1
+        self.totals.problems[problem.kind.value] += 1
         self._report(problem, self.ledger)
 
     def _lose_unsent(self) -> None:
@@ -625,7 +625,7 @@ class Daemon:
         """One line for the first problem of a kind in a run or, where none is open, of a connection."""
         first = ledger.problems[problem.kind] <= 1
         if self.reader.run is None:  # its ledger may last for days: each connection, each run is told anew
-            key = problem.text if problem.kind == "unknown run" else problem.kind
+            key = problem.text if problem.kind is Kind.UNKNOWN_RUN else problem.kind
             first = key not in self._said and len(self._said) < MOST_SAID
             self._said |= {key} if first else set()
         log.log(logging.WARNING if first else logging.DEBUG, "%s: %s", problem.cause.value, problem.text)
@@ -650,10 +650,10 @@ class Daemon:
         clock = self.pipeline.clock
         early, lag = clock.early_ns, clock.lag_ns
         said = early > CLOCK_NS or (lag and (clock.frames >= LAG_FRAMES or self._closing is not None))
-        if not said or self.ledger.problems["clock"]:
+        if not said or self.ledger.problems[Kind.CLOCK.value]:
             return
-        self.ledger.problems["clock"] += 1
-        self.totals.problems["clock"] += 1
+        self.ledger.problems[Kind.CLOCK.value] += 1
+        self.totals.problems[Kind.CLOCK.value] += 1
         if early > CLOCK_NS:
             log.warning(
                 "time stamps of the source are up to %.1f ms in the future, so their latency is not counted: "

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cars_rt.kinds import Kind
 from cars_rt.printable import printable
 
 log = logging.getLogger("cars_rt.daemon")
@@ -21,7 +22,7 @@ class Mishaps:
 
     def note(self, what: str, error: Exception) -> str:
         """Count a failure; in a sentence, what went wrong. what: one of few phrases, such as "a request"."""
-        kind = f"failed: {what}"
+        kind = f"{Kind.FAILED}: {what}"
         self._findings[kind] += 1
         # Not the error's own words alone: they seldom say where it was.
         where = traceback.extract_tb(error.__traceback__)[-1:]

@@ -1,7 +1,8 @@
 """The wire format, version 1, as pure code: bytes in, typed messages or one typed error out."""
 
+from cars_rt.kinds import Fault
 from cars_rt.protocol.codec import Part, check_band, decode, encode, topic
-from cars_rt.protocol.errors import Fault, ProtocolError
+from cars_rt.protocol.errors import ProtocolError
 from cars_rt.protocol.layout import FrameWriter
 from cars_rt.protocol.limits import MAX_BANDS, MAX_BLOCK, MAX_PAYLOAD_BYTES, MAX_PIXELS, VERSION
 from cars_rt.protocol.messages import (

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.accounting import Range
+from cars_rt.kinds import Fault
 from cars_rt.physics.axis import AxisError, check_raman_shift
-from cars_rt.protocol.errors import Fault, ProtocolError
+from cars_rt.protocol.errors import ProtocolError
 from cars_rt.protocol.limits import (
     MAX_BANDS,
     MAX_BLOCK,

@@ -9,8 +9,9 @@ from typing import Any
 
 import msgpack
 
+from cars_rt.kinds import Fault
 from cars_rt.protocol.codec import MAGIC, Part, _count, _text, _unpack
-from cars_rt.protocol.errors import Fault, ProtocolError
+from cars_rt.protocol.errors import ProtocolError
 from cars_rt.protocol.limits import MAX_HEADER_BYTES, VERSION
 
 #: What can be asked for, and the arguments of each: name to type; all are optional on the wire.

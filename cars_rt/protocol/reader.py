@@ -10,7 +10,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from cars_rt.accounting import Cause, Ledger, Problem, Range
+from cars_rt.accounting import Cause, Kind, Ledger, Problem, Range, Trouble
+from cars_rt.kinds import Fault
 from cars_rt.protocol.codec import Part, decode
 from cars_rt.protocol.errors import ProtocolError
 from cars_rt.protocol.layout import LEARN_AFTER, FrameLayout
@@ -67,7 +68,7 @@ class RunReader:
             return self._read(parts)
         except Exception as error:  # a mistake of ours, which must cost no more than this message
             text = f"a message that this program failed on: {type(error).__name__}: {error}"
-            return [self._problem(Cause.REJECTED, 0, text[:MAX_TEXT], "failed")]
+            return [self._problem(Cause.REJECTED, 0, text[:MAX_TEXT], Kind.FAILED)]
 
     def _read(self, parts: Sequence[Part]) -> list[Event]:
         layout = self._layout
@@ -134,7 +135,7 @@ class RunReader:
             if self.run.run == start.run:
                 return []  # said again for late subscribers
             text = f"run {start.run} started before run {self.run.run} ended"
-            events.append(self._problem(Cause.REJECTED, 0, text, "second start"))
+            events.append(self._problem(Cause.REJECTED, 0, text, Kind.SECOND_START))
             if interrupted := self.interrupt(start.time_ns):
                 events.append(interrupted)
         self.run, self.ledger, self._layout = start, Ledger(), None
@@ -142,7 +143,7 @@ class RunReader:
         self._unplaced = self._doubtful = 0
         events.append(start)
         if start.index:
-            events.append(self._gap(Cause.MISSING, start.index, JOINED_LATE, "joined late"))
+            events.append(self._gap(Cause.MISSING, start.index, JOINED_LATE, Kind.JOINED_LATE))
             self._at.sequence, self._at.index = start.sequence, start.index
         return events
 
@@ -153,11 +154,11 @@ class RunReader:
             # Spectra of another run: whatever they cost, they cost it nothing here.
             if frame.run == self._last:
                 text = f"a frame came after the end of run {frame.run}"
-                return [self._problem(Cause.REPEATED, 0, text, "after end")]
+                return [self._problem(Cause.REPEATED, 0, text, Kind.AFTER_END)]
             text = f"run {frame.run} is under way, but no start of it came that could be read; {REMEDY}"
-            return [self._problem(Cause.REJECTED, 0, text, "unknown run")]
+            return [self._problem(Cause.REJECTED, 0, text, Kind.UNKNOWN_RUN)]
         frame, wrap = self._at.continued(frame)
-        events: list[Event] = [self._problem(Cause.UPSTREAM, 0, wrap, "wrap")] if wrap else []
+        events: list[Event] = [self._problem(Cause.UPSTREAM, 0, wrap, Kind.WRAP)] if wrap else []
         later = self._at.later(frame)
         if frame.sequence < self._at.sequence:
             if later:
@@ -166,27 +167,27 @@ class RunReader:
                     f"{self._at.sequence}): is its counter stuck, or a driver restarted with the same run id?"
                 )
                 self._unplaced += spectra
-                return [self._problem(Cause.REJECTED, spectra, text, "number back", UNPLACED)]
+                return [self._problem(Cause.REJECTED, spectra, text, Kind.NUMBER_BACK, UNPLACED)]
             text = f"frame {frame.sequence} came again or too late (next is {self._at.sequence})"
-            return [self._problem(Cause.REPEATED, spectra, text, "repeat")]
+            return [self._problem(Cause.REPEATED, spectra, text, Kind.REPEAT)]
         if doubt := self._doubt(frame, run):
             self._doubtful += spectra
-            return [self._problem(Cause.REJECTED, 0, doubt, "implausible")]
+            return [self._problem(Cause.REJECTED, 0, doubt, Kind.IMPLAUSIBLE)]
         if frame.index < self._at.index:
             self._at.sequence = frame.sequence + 1
             text = f"frame {frame.sequence} begins at spectrum {frame.index}, which is not after the last one"
             text += f" (next is {self._at.index}; index counts spectra, not frames)"
             if not later:
-                return [self._problem(Cause.REPEATED, spectra, text, "index back")]
+                return [self._problem(Cause.REPEATED, spectra, text, Kind.INDEX_BACK)]
             first = self._at.index
             self._at.index += spectra  # it is the next one, whatever it says
-            return [self._problem(Cause.REJECTED, spectra, text, "index back", first)]
+            return [self._problem(Cause.REJECTED, spectra, text, Kind.INDEX_BACK, first)]
         if frame.sequence > self._at.sequence:
             text = f"the sequence jumps from {self._at.sequence} to {frame.sequence}"
-            events.append(self._gap(Cause.MISSING, frame.index - self._at.index, text, "sequence jump"))
+            events.append(self._gap(Cause.MISSING, frame.index - self._at.index, text, Kind.SEQUENCE_JUMP))
         elif frame.index > self._at.index:
             text = f"the source skips from spectrum {self._at.index} to {frame.index}"
-            events.append(self._gap(Cause.UPSTREAM, frame.index - self._at.index, text, "source skip"))
+            events.append(self._gap(Cause.UPSTREAM, frame.index - self._at.index, text, Kind.SOURCE_SKIP))
         if fault := _disagreement(frame, run):
             self._at.advance(frame)
             text = f"frame {frame.sequence}: {fault[1]}"
@@ -204,15 +205,17 @@ class RunReader:
         if self.run is None or end.run != self.run.run:
             if end.run == self._last:
                 return []
-            return [self._problem(Cause.REJECTED, 0, f"end of the unknown run {end.run}", "unknown run")]
+            return [self._problem(Cause.REJECTED, 0, f"end of the unknown run {end.run}", Kind.UNKNOWN_RUN)]
         end = self._at.totals(end, self.ledger.spectra + self.ledger.lost[Cause.REJECTED])
         events: list[Event] = []
         tail = max((end.spectra if end.announced is None else end.announced) - self._at.index, 0)
         if end.frames > self._at.sequence:
             text = f"the run had {end.frames} frames, the last one that came is {self._at.sequence - 1}"
-            events.append(self._gap(Cause.MISSING, tail, text, "tail missing"))
+            events.append(self._gap(Cause.MISSING, tail, text, Kind.TAIL_MISSING))
         elif tail and end.announced is not None and end.announced > end.spectra:
-            events.append(self._gap(Cause.UPSTREAM, tail, "the source lost its last spectra", "source skip"))
+            events.append(
+                self._gap(Cause.UPSTREAM, tail, "the source lost its last spectra", Kind.SOURCE_SKIP)
+            )
         # The totals settle what gaps alone cannot: how much was lost before and how much on the way.
         ledger = self.ledger
         here = ledger.spectra + ledger.lost[Cause.REJECTED]
@@ -224,7 +227,7 @@ class RunReader:
         announced = sent + ledger.lost[Cause.UPSTREAM] if end.announced is None else max(end.announced, sent)
         if sent > end.spectra or (end.announced is not None and announced > end.announced):
             text = f"end says {end.announced} spectra announced, {end.spectra} sent, but {here} came"
-            events.append(self._problem(Cause.REJECTED, 0, text, "wrong totals"))
+            events.append(self._problem(Cause.REJECTED, 0, text, Kind.WRONG_TOTALS))
         ledger.set_lost(Cause.UPSTREAM, announced - sent)
         ledger.set_lost(Cause.MISSING, sent - here)
         end = replace(end, spectra=sent, announced=announced)
@@ -252,7 +255,7 @@ class RunReader:
 
     # -- helpers ------------------------------------------------------------------------------------
 
-    def _problem(self, cause: Cause, spectra: int, text: str, kind: str, first: int = 0) -> Problem:
+    def _problem(self, cause: Cause, spectra: int, text: str, kind: Trouble, first: int = 0) -> Problem:
         problem = Problem(cause, spectra, text, kind, first)
         self.ledger.found(problem)
         return problem
@@ -260,9 +263,9 @@ class RunReader:
     def _elsewhere(self, stream: StreamName) -> Problem:
         """The publisher has another stream than we read."""
         text = f"the {stream} stream is published there, not the {self.stream} stream"
-        return self._problem(Cause.REJECTED, 0, text, "stream")
+        return self._problem(Cause.REJECTED, 0, text, Kind.STREAM)
 
-    def _gap(self, cause: Cause, spectra: int, text: str, kind: str) -> Problem:
+    def _gap(self, cause: Cause, spectra: int, text: str, kind: Trouble) -> Problem:
         """Spectra from the next expected one on did not come, or came with numbers that were refused."""
         first, text = self._at.index, f"{text}: {spectra} spectra missing"
         if cause is Cause.MISSING and self._unplaced:
@@ -287,7 +290,7 @@ class RunReader:
             return end
         largest = max(ledger.lost, key=lambda cause: ledger.lost[cause])
         ledger.set_lost(Cause(largest), ledger.lost[largest] - excess)
-        ledger.problems["wrong totals"] += 1
+        ledger.problems[Kind.WRONG_TOTALS.value] += 1
         return replace(end, announced=MAX_COUNT, spectra=MAX_COUNT - ledger.lost[Cause.UPSTREAM])
 
     def _close(self, end: End) -> Closed:
@@ -298,17 +301,17 @@ class RunReader:
         return closed
 
 
-def _disagreement(frame: Frame, run: Start) -> tuple[str, str] | None:
+def _disagreement(frame: Frame, run: Start) -> tuple[Trouble, str] | None:
     """Why this frame is not what `start` announced, as (kind, sentence), or None."""
     block = frame.block
     if block.dtype is not DTYPES.get(run.dtype) and block.dtype.name != run.dtype:
-        return "dtype", f"dtype {block.dtype.name} where start announced {run.dtype}"
+        return Fault.DTYPE, f"dtype {block.dtype.name} where start announced {run.dtype}"
     if frame.stream == "preview":
         return None  # its bands may change within a run
     if block.shape[1] != run.pixels:
-        return "shape", f"{block.shape[1]} pixels where start announced {run.pixels}"
+        return Fault.SHAPE, f"{block.shape[1]} pixels where start announced {run.pixels}"
     if len(block) > run.block:
-        return "shape", f"{len(block)} spectra where start announced at most {run.block}"
+        return Fault.SHAPE, f"{len(block)} spectra where start announced at most {run.block}"
     if frame.stream == "raw" and block.dtype.kind == "f" and not (np.abs(block) <= LARGEST).all():
-        return "nan", f"{MAIN_ARRAY[frame.stream]} that are NaN, infinite or too large for float32"
+        return Kind.NAN, f"{MAIN_ARRAY[frame.stream]} that are NaN, infinite or too large for float32"
     return None

@@ -11,7 +11,7 @@ from typing import Self, cast
 
 import zmq
 
-from cars_rt.accounting import Cause, Ledger, Problem
+from cars_rt.accounting import Cause, Kind, Ledger, Problem
 from cars_rt.protocol import End, Frame, Start, StreamName, encode, encode_notice
 from cars_rt.sockets.audience import Audience
 from cars_rt.sockets.backlog import OVERHEAD_BYTES, Answer, Backlog, Overload, Waiting
@@ -266,7 +266,7 @@ class Publisher:
         try:
             return self._send_waiting(waiting)
         except Exception as error:  # kept, it would hold up everything behind it for good
-            waiting.ledger.problems["failed: a message"] += 1
+            waiting.ledger.problems[f"{Kind.FAILED}: a message"] += 1
             log.error(
                 "a message of the %s stream cannot be sent and is left out: %s: %s",
                 self.stream, type(error).__name__, error,
@@ -329,9 +329,8 @@ class Publisher:
 
     def _drop(self, frame: Frame, ledger: Ledger, unheard: Cause | None = None) -> int:
         spectra, cause = len(frame.block), unheard or self._cause
-        text, kind = (
-            ("there is no subscriber", "unheard") if unheard else ("subscribers are too slow", "too slow")
-        )
+        kind = Kind.UNHEARD if unheard else Kind.TOO_SLOW
+        text = "there is no subscriber" if unheard else "subscribers are too slow"
         problem = Problem(cause, spectra, text, kind, frame.index)
         ledger.found(problem)
         level = logging.WARNING if ledger.problems[problem.kind] == 1 else logging.DEBUG
