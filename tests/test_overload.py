@@ -250,8 +250,9 @@ def test_a_subscriber_that_reads_nothing_costs_no_more_than_the_buffer(when: str
     assert ledger.lost["overload"] and kept * counts.nbytes < 3 * buffer_mb * 1e6
 
 
-def test_a_subscriber_that_reads_slowly_has_not_stopped() -> None:
+def test_a_subscriber_that_reads_slowly_has_not_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """One message is progress, long before ZeroMQ tells that half of its queue was taken."""
+    monkeypatch.setattr("cars_rt.sockets.outlet.FOLLOW_S", 0.0)
     counts = np.zeros((64, len(WIDE)), np.float32)  # 1 MB
     with (
         Publisher(LOCAL, "raw", stall_s=PATIENCE_S) as publisher,

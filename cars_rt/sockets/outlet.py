@@ -17,6 +17,10 @@ STALL_S = 10.0  # a subscriber that has taken nothing for so long has stopped re
 WAIT_S = 0.1  # between two looks at whether a subscriber has stalled
 MOMENT_S = 0.001  # so long, waiting for ZeroMQ's thread costs less than copying a frame into our queue
 
+# ZeroMQ tells only after half of its queue that a subscriber reads. So we follow a message now and then until
+# all have taken it; that costs as much as sending it.
+FOLLOW_S = 0.05
+
 
 class Outlet:
     """Hands messages to an XPUB socket, which refuses a message that some subscriber has no room for.
@@ -32,7 +36,8 @@ class Outlet:
         self.patient = True  # False: nobody is waited for any more
         self._socket, self._stream = socket, stream
         self.full_since: float | None = None  # since when some subscriber has had no room
-        self._underway: deque[zmq.MessageTracker] = deque(maxlen=unsent)
+        self._underway: deque[zmq.MessageTracker] = deque(maxlen=unsent)  # messages that we follow
+        self._follow_at = 0.0
         # Without the look at options of draft sockets, which costs as much as sending a small part.
         self._send_part = super(zmq.Socket, socket).send
         socket.setsockopt(zmq.XPUB_NODROP, 1)
@@ -42,21 +47,14 @@ class Outlet:
         """For how long some subscriber has had no room, s."""
         return 0.0 if self.full_since is None else time.monotonic() - self.full_since
 
-    def put(
-        self,
-        parts: Sequence[Part | zmq.Frame],
-        *,
-        hurry: bool = False,
-        must: bool = False,
-        follow: bool = False,
-    ) -> bool:
+    def put(self, parts: Sequence[Part | zmq.Frame], *, hurry: bool = False, must: bool = False) -> bool:
         """Hand over a message; False if some subscriber has no room, and has not stopped reading.
 
         hurry: others wait behind it, so that it does not wait a moment for room. must: once nobody is
-        waited for, a subscriber without room misses it. follow: ask later whether ZeroMQ still holds it.
+        waited for, a subscriber without room misses it.
         """
         tracker: zmq.MessageTracker | None = None
-        if follow:
+        if (now := time.monotonic()) >= self._follow_at:
             header = zmq.Frame(parts[1], copy=False, track=True)
             tracker, parts = cast(zmq.MessageTracker, header.tracker), [parts[0], header, *parts[2:]]
         if not self._try(parts, hurry):
@@ -69,6 +67,7 @@ class Outlet:
             self._socket.setsockopt(zmq.XPUB_NODROP, 1)
         if tracker is not None:
             self._underway.append(tracker)
+            self._follow_at = now + FOLLOW_S
         self.full_since = None
         return True
 

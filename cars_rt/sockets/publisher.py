@@ -24,12 +24,10 @@ from cars_rt.trust.keys import KeysError
 log = logging.getLogger("cars_rt.stream")
 
 BUFFER_MB = 256  # at a publisher, for each subscriber: more than a minute of a camera at 1 kHz
-UNSENT = 4, 64  # messages in ZeroMQ's queue of each subscriber, at least and at most,
-UNSENT_SHARE = 4, 1_000_000  # so that they take a fourth of the buffer if each has so many bytes
+UNSENT = 4, 128  # messages in ZeroMQ's queue of each subscriber, at least and at most,
+UNSENT_SHARE = 4, 500_000  # so that they take a fourth of the buffer if each has so many bytes
 LOOK_S = 0.005  # between two looks for new subscribers, which cost as much as several messages
 RETRY_S = 0.001  # how soon a send is tried again when a subscriber has no room
-# ZeroMQ tells only after half of its queue that a subscriber reads. So we ask whether it still holds what:
-FOLLOWED = 8, 65_536  # of small messages each eighth, all that are larger
 SAID = 5  # so many who subscribe to another stream are named in the log
 
 
@@ -304,8 +302,7 @@ class Publisher:
                 return False  # a subscriber that was cut off comes back, and gets what waited meanwhile
             self._drop(frame, self._told.ledger, self.unheard)
             return True
-        follow = self._told.sequence % FOLLOWED[0] == 0 or frame.block.nbytes >= FOLLOWED[1]
-        if not self.outlet.put(self._told.message(frame, payload), hurry=self.blocked, follow=follow):
+        if not self.outlet.put(self._told.message(frame, payload), hurry=self.blocked):
             return False
         self._told.left(frame)
         return True
