@@ -31,6 +31,7 @@ from cars_rt.demo.processes import free_addresses
 from cars_rt.engines import ENGINES, EngineError, ModelError, compose, load_model, open_engine
 from cars_rt.engines.onnxruntime import OnnxRuntime
 from cars_rt.sockets import StreamError
+from cars_rt.sockets.addresses import AddressError
 
 
 @pytest.mark.parametrize("block", [1, 64])
@@ -272,7 +273,7 @@ def test_engine_that_hangs_or_gives_nonsense_costs_one_batch(
     name: str, said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("cars_rt.daemon.pipeline.HUNG_S", 1.0)
-    monkeypatch.setattr("cars_rt.daemon.compute.CLOSE_S", 0.1)
+    monkeypatch.setattr("cars_rt.daemon.compute.change.CLOSE_S", 0.1)
     engine = {"Hangs": Hangs, "WrongShape": WrongShape, "NotANumber": NotANumber}[name]
     monkeypatch.setitem(ENGINES, engine.name, (__name__, name))
     Hangs.batches, WrongShape.failed = 0, False
@@ -382,7 +383,7 @@ def test_daemon_that_cannot_start_says_why() -> None:
     with Published() as taken:
         with pytest.raises(StreamError, match="another program already uses it"):
             Daemon(DaemonSettings(listen="tcp://127.0.0.1:5", publish=taken.address))
-        with pytest.raises(StreamError, match="HOST:PORT"):
+        with pytest.raises(AddressError, match="HOST:PORT"):
             Daemon(DaemonSettings(listen="here", publish=LOCAL))
         with pytest.raises(ModelError, match="no model is called 'nonsense'"):
             Daemon(DaemonSettings(listen=taken.address, publish=LOCAL, model="nonsense"))

@@ -97,11 +97,11 @@ def test_subscriber_that_stopped_reading_is_left_out_while_the_others_get_everyt
             quick.until(lambda all_, wanted=number + 1: len(all_.frames) >= wanted)
         # The quick one pauses for less than it takes to count as stalled, and misses nothing either.
         publisher.outlet.stall_s = PATIENCE_S
-        for number in range(frames, frames + 150):
+        for number in range(frames, frames + 300):
             counts[:] = number
             publisher.send(a_frame(number, counts))
         assert publisher.blocked
-        frames += 150
+        frames += 300
         publisher.end(an_end(frames, frames * block))
         while not publisher.flush(0.01):
             quick.more()
