@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.files.spectra import Spectra, SpectraError, WavelengthError, read_spectra
-from cars_rt.physics.axis import Grid, resampling_matrix
+from cars_rt.physics.axis import resampling_matrix
 
-SLACK = 2.0  # steps of a grid that it may reach beyond the reference's axis
+SLACK = 2.0  # steps that an axis may reach beyond the reference's axis
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,20 +36,22 @@ class Reference:
         """Counts at other places, (q,) float64; edges are repeated."""
         return np.interp(raman_shift, self.raman_shift, self.counts)
 
-    def on_grid(self, grid: Grid) -> NDArray[np.float64]:
-        """Counts over their mean on a grid, (length,) float64, blurred as the counts of a sample are.
+    def on(self, raman_shift: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Counts over their mean on an ascending axis, (n,) float64: on its own the very counts.
 
-        Raises SpectraError if the reference does not cover the grid.
+        Raises SpectraError if the reference does not cover the axis.
         """
         low, high = float(self.raman_shift[0]), float(self.raman_shift[-1])
-        first, last = grid.start, grid.start + grid.step * (grid.length - 1)
-        if low > first + SLACK * grid.step or high < last - SLACK * grid.step:
+        first, last = float(raman_shift[0]), float(raman_shift[-1])
+        slack = SLACK * (last - first) / (len(raman_shift) - 1)
+        if low > first + slack or high < last - slack:
             raise SpectraError(
                 f"{self.source}: the reference covers {low:.0f} to {high:.0f} cm-1, the axis {first:.0f} to "
                 f"{last:.0f}; measure it on the same axis"
             )
         scaled = self.counts / self.counts.mean()
-        return np.asarray(scaled @ resampling_matrix(self.raman_shift, grid.raman_shift), np.float64)
+        there = np.asarray(scaled @ resampling_matrix(self.raman_shift, raman_shift), np.float64)
+        return np.asarray(np.maximum(there, scaled.min()))
 
 
 def read_reference(path: Path, pump_nm: float | None = None) -> Reference:

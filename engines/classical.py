@@ -10,19 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.engines.base import Engine, Slab
-from cars_rt.engines.graph import Graph, grid_for
+from cars_rt.engines.graph import Graph
 from cars_rt.engines.model import CLASSICAL, Card, Model, ModelError
+from cars_rt.engines.sampling import points_for
 from cars_rt.engines.scaling import scaled
 from cars_rt.engines.tracing import trace
 from cars_rt.errors import CarsRtError
-from cars_rt.physics.axis import Grid, resampling_matrix
+from cars_rt.physics.axis import resampling_matrix
 from cars_rt.physics.kramers_kronig import KramersKronig, Settings
 from cars_rt.physics.maximum_entropy import MaximumEntropy
 from cars_rt.reference import Reference, read_reference
 
 KK, MEM = CLASSICAL
-VERSION = "2"  # another one whenever results change
-STEP = 2.0  # cm-1
+VERSION = "3"  # another one whenever results change
+STEP = 2.0  # cm-1, of the grid where pixels cannot be taken as they are
+PITCH = (0.8, 5.0)  # cm-1, of pixels that can: they resolve the lines, and their length may change slowly
 SHORTEST = 100  # points
 LONGEST = 4096  # points; the Hilbert matrix has as many rows and as many columns
 METHODS = {KK: "Kramers-Kronig retrieval", MEM: "Maximum entropy retrieval"}
@@ -30,7 +32,7 @@ METHODS = {KK: "Kramers-Kronig retrieval", MEM: "Maximum entropy retrieval"}
 
 @dataclass(frozen=True, eq=False)
 class Classical(Model):
-    """A retrieval by mathematics: its `onnx` is empty, `for_grid` makes it."""
+    """A retrieval by mathematics: its `onnx` is empty, `for_points` makes it."""
 
     settings: Settings
     reference: Reference | None
@@ -54,20 +56,21 @@ class Classical(Model):
             f"the reference {reference.source} is not applied: it was measured with {reference.instrument!r}"
         )
 
-    def for_grid(self, grid: Grid) -> bytes:
-        """Kramers-Kronig retrieval on this grid as ONNX. Raises ModelError as `reference_on` does."""
-        retrieve = KramersKronig(grid.length, grid.step, self.reference_on(grid), self.settings)
-        return bytes(trace(retrieve, grid.length, "spectrum", "raman").SerializeToString())
+    def for_points(self, raman_shift: NDArray[np.float64]) -> bytes:
+        """Kramers-Kronig retrieval on these points as ONNX. Raises ModelError as `reference_on` does."""
+        points, reference = len(raman_shift), self.reference_on(raman_shift)
+        retrieve = KramersKronig(points, step_of(raman_shift), reference, self.settings)
+        return bytes(trace(retrieve, points, "spectrum", "raman").SerializeToString())
 
-    def reference_on(self, grid: Grid) -> NDArray[np.float64] | None:
-        """The reference, if there is one. Raises ModelError for a grid that is too long or not covered."""
-        if grid.length > LONGEST:
+    def reference_on(self, raman_shift: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """The reference, if there is one. Raises ModelError for too many points or points not covered."""
+        if len(raman_shift) > LONGEST:
             raise ModelError(
-                f"the axis spans {grid.step * (grid.length - 1):.0f} cm-1; the model {self.card.name} takes "
-                f"{grid.step * (LONGEST - 1):.0f} at most"
+                f"{len(raman_shift)} points over {np.ptp(raman_shift):.0f} cm-1 are too many; the model "
+                f"{self.card.name} takes {LONGEST} at most"
             )
         try:
-            return None if self.reference is None else self.reference.on_grid(grid)
+            return None if self.reference is None else self.reference.on(raman_shift)
         except CarsRtError as error:
             raise ModelError(str(error)) from None
 
@@ -102,8 +105,9 @@ def classical(name: str, reference: Path | None = None, pump_nm: float | None = 
         + ("with a measured reference." if measured else "without a reference."),
         training=made_of,
         accuracy={},
+        pitch_cm1=PITCH,
     )
-    definition = json.dumps([name, VERSION, STEP, made_of], sort_keys=True)
+    definition = json.dumps([name, VERSION, STEP, PITCH, made_of], sort_keys=True)
     return Classical(b"", card, hashlib.sha256(definition.encode()).hexdigest(), settings, measured)
 
 
@@ -125,10 +129,11 @@ class MaximumEntropyEngine(Engine):
     def _compile(self, threads: int) -> None:
         model, axis = self.graph.model, self.graph.raman_shift
         assert isinstance(model, Classical)
-        grid = grid_for(model.card, axis)
-        self._retrieve = MaximumEntropy(grid.length, grid.step, model.reference_on(grid), model.settings)
-        self._onto_grid = resampling_matrix(axis, grid.raman_shift)
-        self._onto_pixels = resampling_matrix(grid.raman_shift, axis)
+        shift = points_for(model.card, axis).raman_shift
+        reference = model.reference_on(shift)
+        self._retrieve = MaximumEntropy(len(shift), step_of(shift), reference, model.settings)
+        self._onto_points = resampling_matrix(axis, shift)
+        self._onto_pixels = resampling_matrix(shift, axis)
         self._dark = np.zeros(len(axis), np.float32)
 
     def set_dark(self, dark: Slab) -> None:
@@ -136,8 +141,8 @@ class MaximumEntropyEngine(Engine):
 
     def launch(self, slab: int, rows: int) -> None:
         """Computes at once."""
-        on_grid = (self.inputs[slab][:rows] - self._dark) @ self._onto_grid
-        spectra, light = scaled(on_grid, self.graph.raman_shift)
+        on_points = (self.inputs[slab][:rows] - self._dark) @ self._onto_points
+        spectra, light = scaled(on_points, self.graph.raman_shift)
         self.outputs[slab][:rows] = light * (self._retrieve(spectra) @ self._onto_pixels)
 
     def wait(self, slab: int) -> None:
@@ -145,3 +150,8 @@ class MaximumEntropyEngine(Engine):
 
     def describe(self) -> str:
         return f"numpy {np.__version__}, CPU, float64"
+
+
+def step_of(raman_shift: NDArray[np.float64]) -> float:
+    """On average, cm-1: a Hilbert transform does not mind an axis that is stretched slowly."""
+    return float(np.ptp(raman_shift)) / (len(raman_shift) - 1)

@@ -19,7 +19,7 @@ from cars_rt.engines.graph import DEVIATION, RAMAN, Graph, compose
 from cars_rt.engines.model import Model, load_model
 from cars_rt.engines.registry import REFERENCE, engine_class
 
-AXIS = np.linspace(800, 1500, 160)  # short, so that a spectrum costs little
+AXIS = np.linspace(800, 1500, 190)  # short, so that a spectrum costs little; a network sees these pixels
 MAX_BATCH = 8
 
 

@@ -2,8 +2,10 @@
 
 #: What to give as --model.
 MODELS = {
-    "cnn": "the default network: denoises, fast",
+    "cnn": "the default network: denoises, fast; for looking",
     "rnn": "recurrent: a little more accurate, at a quarter of the rate",
+    "cnn-kk": "finds the background, Kramers-Kronig does the rest: for numbers and averages",
+    "rnn-kk": "the same, recurrent",
     "cnn-crimson2024": "for the published protocol crimson2024 (docs/accuracy.md)",
     "rnn-crimson2024": "the same, recurrent",
     "kk": "Kramers-Kronig retrieval, no network; best with --reference",

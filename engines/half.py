@@ -17,6 +17,8 @@ LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "GRU", "LSTM", "MatMul", "R
 PHASE = frozenset({"Cos", "Log", "Sin"})
 #: These stay float32 themselves: they overflow early, or an attribute and not an input says their type.
 FLOAT32_ONLY = PHASE | {"Cast", "ConstantOfShape", "Exp", "EyeLike", "Pow", "Reciprocal"}
+#: Where a network finds the slow background that a phase is computed from; digits do not matter there.
+ROUGH = tuple(f"{NETWORK}/{part}/" for part in ("trunk", "mix", "head"))
 HALF = "/half"  # after the name of a value: the same in half precision
 
 
@@ -24,7 +26,8 @@ def halve(serialized: bytes) -> tuple[bytes, int]:
     """A composed graph with its network in float16, and how many nodes that are (0: none is suited).
 
     Half are the network's layers (convolutions, products, recurrent layers) and what is between two of
-    them, but for a layer that a phase is computed from. Inputs and outputs of the graph stay float32.
+    them, but for a layer that a phase is computed from, unless it is `ROUGH`. Inputs and outputs of the graph
+    stay float32.
     """
     model = onnx.shape_inference.infer_shapes(onnx.load_model_from_string(serialized))
     graph = model.graph
@@ -99,6 +102,7 @@ def _chosen(nodes: list[onnx.NodeProto], floats: set[str], opset: int) -> set[in
     made_by = {name: index for index, node in enumerate(nodes) for name in node.output if name}
     sources = [{made_by[name] for name in _used(node) if name in made_by} for node in nodes]
     before_phase = _upstream({i for i, node in enumerate(nodes) if node.op_type in PHASE}, sources)
+    before_phase -= {i for i in before_phase if nodes[i].output[0].startswith(ROUGH)}
     suited = {i for i, node in enumerate(nodes) if _is_suited(node, floats, opset)} - before_phase
     layers = {i for i in suited if nodes[i].op_type in LAYERS}
     before_layer = _upstream(layers, sources)

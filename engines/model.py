@@ -3,7 +3,8 @@
 import errno
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from numpy.typing import NDArray
 
 from cars_rt.engines.soundness import fault, said
 from cars_rt.errors import CarsRtError
-from cars_rt.physics.axis import Grid
 from cars_rt.storage import read_bytes
 
 CARD_KEY = "cars_rt.card"
@@ -40,7 +40,7 @@ class Card:
 
     name: str
     version: str
-    grid_step_cm1: float  # the step of the uniform raman-shift grid it was trained on
+    grid_step_cm1: float  # of the grid that it sees where it cannot take the camera's pixels
     stride: int  # its input length must be a multiple of this
     min_length: int
     scaling: str  # "mean": counts over the spectrum's mean; "minmax": its minimum to 0, its maximum to 1
@@ -49,6 +49,12 @@ class Card:
     training: Mapping[str, Any]
     accuracy: Mapping[str, Any]
     fixed_length: int = 0  # points that it takes, over the whole axis whatever the step; 0: any number
+    pitch_cm1: Sequence[float] = ()  # least and largest step of pixels that it takes as they are; (): none
+
+    @property
+    def takes_pixels(self) -> bool:
+        """Whether it can see a camera's pixels without a grid."""
+        return len(self.pitch_cm1) == 2
 
 
 @dataclass(frozen=True)
@@ -59,8 +65,8 @@ class Model:
     card: Card
     sha256: str
 
-    def for_grid(self, grid: Grid) -> bytes:
-        """The network for spectra on this grid as ONNX; a trained one is the same on every grid."""
+    def for_points(self, raman_shift: NDArray[np.float64]) -> bytes:
+        """The network for spectra on these points (n,), cm-1, as ONNX; a trained one is always the same."""
         return self.onnx
 
     def of_source(self, source: str | None) -> "Model":
@@ -158,6 +164,7 @@ def _read_card(proto: onnx.ModelProto, path: Path) -> Card:
             training=dict(raw.get("training", {})),
             accuracy=dict(raw.get("accuracy", {})),
             fixed_length=int(raw.get("fixed_length", 0)),
+            pitch_cm1=tuple(float(each) for each in raw.get("pitch_cm1", ())),
         )
         travelling = len(json.dumps(asdict(card)))
     except KeyError as error:
@@ -181,6 +188,8 @@ def _read_card(proto: onnx.ModelProto, path: Path) -> Card:
             f"the card of {path} has the fixed length {fixed}: that must be a multiple of its stride, "
             f"{card.stride}, and at most {MAX_POINTS}"
         )
+    if card.pitch_cm1 and not (card.takes_pixels and 0 < card.pitch_cm1[0] <= card.pitch_cm1[1] < math.inf):
+        raise ModelError(f"the card of {path} has a pitch_cm1 that is no range of steps")
     for word, value, known in (("scaling", card.scaling, SCALINGS), ("target", card.target, TARGETS)):
         if value not in known:
             raise ModelError(f"{path} has the unknown {word} {value!r}; there are {', '.join(known)}")

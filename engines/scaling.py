@@ -23,15 +23,15 @@ SMALLEST = 1e-30  # what a spectrum of nothing but zeros is divided by; far belo
 
 @dataclass(frozen=True)
 class Scaling:
-    """Nodes from `on_grid` (batch, length) to the network's input, and to `light` (batch, 1)."""
+    """Nodes from spectra (batch, n) to the same in the network's unit, and to `light` (batch, 1)."""
 
     nodes: list[onnx.NodeProto]
     constants: dict[str, NDArray[Any]]
 
 
-def scaling(kind: str, opset: int, axis: NDArray[np.float64], target: str) -> Scaling:
-    """kind: as the card says, "mean" or "minmax". axis: (pixels,), cm-1. target: name of the
-    network's input."""
+def scaling(kind: str, opset: int, axis: NDArray[np.float64], source: str, target: str) -> Scaling:
+    """kind: as the card says, "mean" or "minmax". axis: (pixels,), cm-1. source, target: names of the
+    values that are and that become scaled."""
     axes, attributes, constants = _over_points(opset)
     dark, lit = lit_range(axis)
     constants |= {
@@ -43,15 +43,15 @@ def scaling(kind: str, opset: int, axis: NDArray[np.float64], target: str) -> Sc
         "all": np.array(1, np.float32),
     }
 
-    def over(operator: str, source: str, name: str) -> onnx.NodeProto:
-        return helper.make_node(operator, [source, *axes], [name], keepdims=1, **attributes)
+    def over(operator: str, of: str, name: str) -> onnx.NodeProto:
+        return helper.make_node(operator, [of, *axes], [name], keepdims=1, **attributes)
 
     def node(operator: str, *names: str) -> onnx.NodeProto:
         return helper.make_node(operator, list(names[:-1]), [names[-1]])
 
     light = [
-        over("ReduceMean", "on_grid", "mean"),
-        node("Abs", "on_grid", "magnitude"),
+        over("ReduceMean", source, "mean"),
+        node("Abs", source, "magnitude"),
         over("ReduceMean", "magnitude", "mean_magnitude"),
         node("Max", "mean_magnitude", "smallest", "size"),
         node("Div", "mean", "size", "share"),
@@ -62,29 +62,29 @@ def scaling(kind: str, opset: int, axis: NDArray[np.float64], target: str) -> Sc
     ]
     if kind == "minmax":
         scaled = [
-            over("ReduceMin", "on_grid", "lowest"),
-            over("ReduceMax", "on_grid", "highest"),
+            over("ReduceMin", source, "lowest"),
+            over("ReduceMax", source, "highest"),
             node("Sub", "highest", "lowest", "range"),
             node("Max", "range", "smallest", "level"),
-            node("Sub", "on_grid", "lowest", "raised"),
+            node("Sub", source, "lowest", "raised"),
             node("Div", "raised", "level", target),
         ]
     else:
         scaled = [
             node("Mul", "size", "least_share", "least_level"),
             node("Max", "mean", "least_level", "level"),
-            node("Div", "on_grid", "level", target),
+            node("Div", source, "level", target),
         ]
     return Scaling([*light, *scaled], constants)
 
 
-def scaled(on_grid: NDArray[np.floating], axis: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:
+def scaled(spectra: NDArray[np.floating], axis: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:
     """What the nodes of the kind "mean" compute, of (n, length): the network's input and the light (n, 1)."""
-    mean = on_grid.mean(axis=1, keepdims=True)
-    size = np.maximum(np.abs(on_grid).mean(axis=1, keepdims=True), SMALLEST)
+    mean = spectra.mean(axis=1, keepdims=True)
+    size = np.maximum(np.abs(spectra).mean(axis=1, keepdims=True), SMALLEST)
     dark, lit = lit_range(axis)
     light = np.clip((mean / size - dark) / (lit - dark), 0, 1)
-    return on_grid / np.maximum(mean, LEAST_SHARE * size), light
+    return spectra / np.maximum(mean, LEAST_SHARE * size), light
 
 
 def _over_points(opset: int) -> tuple[list[str], dict[str, Any], dict[str, NDArray[Any]]]:

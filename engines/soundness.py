@@ -7,11 +7,13 @@ from google.protobuf.message import Message
 from onnx import TensorProto, ValueInfoProto
 
 OUTPUTS = ("raman", "deviation")
+PITCH = "pitch"  # the name of a second input
 LONGEST_SAID = 200  # characters of what a checker or an engine says
 
 
 def fault(model: onnx.ModelProto, fixed_length: int) -> str | None:
-    """What is wrong with a network that takes spectra (batch, length) float32, or None.
+    """What is wrong with a network that takes spectra (batch, length) float32, and perhaps the `PITCH` of
+    their points (1, length), or None.
 
     fixed_length: the length that its card says, 0 for any. What continues the words "the model X ..." is
     returned; it names the remedy where there is one.
@@ -28,9 +30,13 @@ def fault(model: onnx.ModelProto, fixed_length: int) -> str | None:
         return f"is no sound ONNX: {said(error)}"
     constants = {entry.name for entry in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
+    pitch = [value for value in inputs if value.name == PITCH and len(inputs) == 2]
+    inputs = [value for value in inputs if value not in pitch]
     if len(inputs) != 1:
         names = ", ".join(value.name for value in inputs) or "none"
         return f"has {len(inputs)} inputs ({names}); it must have one, spectra (batch, length)"
+    if pitch and (_unlike_spectra(pitch[0]) or pitch[0].type.tensor_type.shape.dim[0].dim_value != 1):
+        return f"takes a {PITCH!r} that is not (1, length) of float32"
     if wrong := _unlike_spectra(inputs[0]):
         return f"takes {wrong} as {inputs[0].name!r}, not spectra (batch, length) of float32"
     batch, length = inputs[0].type.tensor_type.shape.dim

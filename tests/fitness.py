@@ -17,13 +17,12 @@ import torch
 from numpy.typing import NDArray
 
 from cars_rt.engines import Engine, Model, compose, load_model, open_engine
-from cars_rt.engines.graph import grid_for
 from cars_rt.engines.model import Card, ModelError
+from cars_rt.engines.sampling import points_for
 from cars_rt.files.spectra import read_spectra
-from cars_rt.physics.axis import Grid
 from cars_rt.physics.fitness import NAMES, Fitness, Flag, named
 from cars_rt.physics.microscope import SATURATION, Microscope, Simulator
-from cars_rt.training.data.bcars import GRID_STEP, Bcars
+from cars_rt.training.data.bcars import Bcars
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.float32]
@@ -38,26 +37,17 @@ INSTRUMENTS: tuple[dict[str, float], ...] = (
 )
 
 
-class OnPixels(Bcars):
-    """The distribution as the camera gives it, not brought to the grid."""
-
-    def _camera_for(self, number: int, grid: Grid) -> tuple[Floats, torch.Tensor]:
-        self.axis, _ = super()._camera_for(number, grid)
-        return self.axis, torch.eye(len(self.axis))
-
-
 def distribution(batches: int, card: Card) -> Iterator[tuple[Floats, Counts, Counts]]:
     """Axis (p,), counts above dark (64, p) and the true raman (64, p), where the model takes the axis."""
-    spectra = OnPixels(SEED, 64, card.stride)
+    spectra = Bcars(SEED, 64)
     for number in range(batches):
         batch = spectra[number * 7]  # from many pools and cameras
+        axis = batch.shift.double().numpy()
         try:
-            grid_for(card, spectra.axis)
+            points_for(card, axis)
         except ModelError:
             continue
-        grid = GRID_STEP * np.arange(batch.raman.shape[1])
-        truth = np.array([np.interp(spectra.axis, grid, row) for row in batch.raman.numpy()], np.float32)
-        yield spectra.axis + batch.start, batch.counts.numpy(), truth
+        yield axis, batch.counts.numpy(), batch.raman.numpy()
 
 
 def mixtures(each: int) -> Iterator[tuple[Floats, Counts]]:

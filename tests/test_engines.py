@@ -40,7 +40,7 @@ AVAILABLE = [name for name in retrieving() if reason_against(name) is None]
 
 
 def test_shipped_models_are_those_and_small() -> None:
-    assert set(shipped_models()) == {"cnn", "rnn", "cnn-crimson2024", "rnn-crimson2024"}
+    assert set(shipped_models()) == {"cnn", "rnn", "cnn-crimson2024", "rnn-crimson2024", "cnn-kk", "rnn-kk"}
     for name, digest in shipped_models().items():
         content = (SHIPPED / f"{name}.onnx").read_bytes()
         loaded = load_model(name)

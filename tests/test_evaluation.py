@@ -21,6 +21,7 @@ from cars_rt.engines.model import CARD_KEY, Model  # noqa: E402
 from cars_rt.physics.microscope import Simulator  # noqa: E402
 from cars_rt.physics.substances import SUBSTANCES, TOLUENE  # noqa: E402
 from cars_rt.training import export  # noqa: E402
+from cars_rt.training.data.batch import Batch  # noqa: E402
 from cars_rt.training.data.protocols import Crimson2024  # noqa: E402
 from cars_rt.training.evaluation import metrics  # noqa: E402
 from cars_rt.training.evaluation.candidates import candidate, of_model  # noqa: E402
@@ -88,25 +89,25 @@ def test_a_perfect_model_is_perfect_and_a_weak_one_is_not() -> None:
     batch = Crimson2024(1, 16)[0]
     sigma = 0.01
     noise = sigma * torch.randn(batch.raman.shape, generator=torch.Generator().manual_seed(1))
-    perfect = judge(lambda _: (batch.raman,), batch, 1.9).summary()
+    perfect = judge(lambda _: (batch.raman,), batch).summary()
     assert perfect["median_r2"] == 1 and perfect["mean_square_error"] == 0
     assert perfect["peaks"]["found"] > 16 and perfect["peaks"]["missed"] == perfect["peaks"]["false"] == 0
     assert "within_deviation" not in perfect
-    noisy = judge(lambda _: (batch.raman + noise, torch.full_like(noise, sigma)), batch, 1.9).summary()
+    noisy = judge(lambda _: (batch.raman + noise, torch.full_like(noise, sigma)), batch).summary()
     assert noisy["mean_square_error"] == pytest.approx(sigma**2, rel=0.05)
     assert noisy["mean_absolute_error"] == pytest.approx(sigma * np.sqrt(2 / np.pi), rel=0.05)
     assert noisy["within_deviation"] == pytest.approx(0.683, abs=0.02)
     assert noisy["within_deviation_by_true"]["0.001 to 0.01"] == pytest.approx(0.683, abs=0.03)
     assert noisy["peaks"]["false"] > 10
-    nothing = judge(lambda x: (torch.zeros_like(x),), batch, 1.9).summary()
+    nothing = judge(lambda given: (torch.zeros_like(given.counts),), batch).summary()
     assert nothing["peaks"]["missed"] == perfect["peaks"]["found"]
 
 
 def test_spectra_below_their_noise_count_only_in_the_errors() -> None:
     batch = Crimson2024(1, 4)[0]
-    hidden = type(batch)(batch.start, batch.counts, batch.raman, torch.zeros_like(batch.raman), True)
+    hidden = type(batch)(batch.shift, batch.counts, batch.raman, torch.zeros_like(batch.raman), True)
     hidden.noise[0] = batch.raman[0].max()  # five times it would be needed
-    half = judge(lambda _: (batch.raman * torch.tensor([[0.0], [1], [1], [1]]),), hidden, 1.9)
+    half = judge(lambda _: (batch.raman * torch.tensor([[0.0], [1], [1], [1]]),), hidden)
     assert list(half.visible) == [False, True, True, True]
     summary = half.summary()
     assert summary["visible"] == 3 and summary["quartiles_r2"] == [1, 1] and summary["peaks"]["missed"] == 0
@@ -115,9 +116,13 @@ def test_spectra_below_their_noise_count_only_in_the_errors() -> None:
 
 def test_parts_together_are_the_whole() -> None:
     data = Crimson2024(3, 8)
-    parts = [judge(lambda x: (x, 0.1 + 0 * x), data[i], data.grid_step) for i in range(2)]
+
+    def model(batch: Batch) -> tuple[torch.Tensor, ...]:
+        return batch.counts, 0.1 + 0 * batch.counts
+
+    parts = [judge(model, data[i]) for i in range(2)]
     together = Scores.together(parts).summary()
-    assert together == evaluate(lambda x: (x, 0.1 + 0 * x), data, 2)
+    assert together == evaluate(model, data, 2)
     assert together["spectra"] == 16
     assert together["mean_square_error"] == pytest.approx(
         np.mean([part.summary()["mean_square_error"] for part in parts]), rel=1e-3
@@ -154,24 +159,36 @@ def identity(path: Path, **card: Any) -> Path:
     return path
 
 
-def test_models_take_spectra_of_any_length(tmp_path: Path) -> None:
-    path = identity(tmp_path / "any.onnx")
-    spectrum = torch.rand(3, 1000)
-    raman, deviation = candidate(str(path)).on(1)(spectrum)  # outputs go by name, not by order
-    assert torch.equal(raman, spectrum) and torch.equal(deviation, spectrum / 2)
+def spectra_on(counts: torch.Tensor) -> Batch:
+    """On an axis in steps of 2 cm-1."""
+    return Batch(600 + 2 * torch.arange(counts.shape[1]).float(), counts, counts, counts)
+
+
+def test_models_are_measured_through_their_deployment_graph(tmp_path: Path) -> None:
+    path = identity(tmp_path / "any.onnx", stride=1)
+    counts = 500 + 100 * torch.rand(3, 1000)
+    raman, deviation = candidate(str(path)).on(1)(spectra_on(counts))  # outputs go by name, not by order
+    low, high = counts.amin(1, keepdim=True), counts.amax(1, keepdim=True)
+    assert torch.allclose(raman, (counts - low) / (high - low), atol=1e-4)
+    assert torch.allclose(deviation, raman / 2, atol=1e-4)
 
     fixed = candidate(str(identity(tmp_path / "fixed.onnx", fixed_length=640, stride=640))).on(1)
-    slow = torch.sin(torch.linspace(0, 6, 1000))[None]
-    raman, deviation = fixed(slow)
+    slow = 2 + torch.sin(torch.linspace(0, 6, 1000))[None]
+    raman, deviation = fixed(spectra_on(slow))
     assert raman.shape == (1, 1000)
-    assert (raman - slow).abs().max() < 1e-3 and (deviation - slow / 2).abs().max() < 1e-3
-    exact = torch.rand(2, 640)
-    assert torch.equal(fixed(exact)[0], exact)
+    wanted = (slow - slow.min()) / (slow.max() - slow.min())
+    assert (raman - wanted).abs().max() < 1e-3 and (deviation - wanted / 2).abs().max() < 1e-3
 
 
 def test_all_models_of_a_comparison_get_the_same_spectra(tmp_path: Path) -> None:
     models = [
-        candidate(str(identity(tmp_path / f"{stride}.onnx", stride=stride, name=f"stride {stride}")))
+        candidate(
+            str(
+                identity(
+                    tmp_path / f"{stride}.onnx", stride=stride, name=f"stride {stride}", pitch_cm1=[1, 3]
+                )
+            )
+        )
         for stride in (1, 64)
     ]
     seen: list[tuple[str, int, int]] = []
@@ -198,11 +215,15 @@ def test_vector2022_is_measured_case_by_case(tmp_path: Path) -> None:
 
 def test_refuses_what_cannot_be_compared(tmp_path: Path) -> None:
     chi3 = candidate(str(identity(tmp_path / "chi3.onnx")))
-    with pytest.raises(TrainingError, match="no protocol is called 'raman'; there are: bcars, crimson2024"):
+    with pytest.raises(
+        TrainingError, match="no protocol is called 'raman'; there are: bcars, bcars-pairs, crimson2024"
+    ):
         compare([chi3], "raman")
     with pytest.raises(TrainingError, match=r"gives Im chi_R scaled to 1.*evaluate it on: crimson2024"):
         compare([chi3], "bcars")
-    with pytest.raises(TrainingError, match=r"gives Im\{chi_R\} / chi_NR.*evaluate it on: bcars$"):
+    with pytest.raises(
+        TrainingError, match=r"gives Im\{chi_R\} / chi_NR.*evaluate it on: bcars, bcars-pairs$"
+    ):
         compare([candidate("cnn")], "crimson2024")
     with pytest.raises(TrainingError, match="--spectra must be positive"):
         compare([chi3], "crimson2024", 0)
@@ -213,7 +234,7 @@ def test_refuses_what_cannot_be_compared(tmp_path: Path) -> None:
 
 
 def test_dilution_of_a_model_that_sees_nothing() -> None:
-    found = linearity(lambda x: (torch.full_like(x, 0.5),), 2.0)
+    found = linearity(lambda batch: (torch.full_like(batch.counts, 0.5),), 8)
     assert [dilution.slope for dilution in found.dilutions] == [0, 0, 0]
     toluene = found.dilutions[0]
     assert toluene.shift == pytest.approx(3057.1, abs=3)  # the strongest line through this microscope
@@ -269,7 +290,7 @@ def cars_rt(*arguments: object) -> tuple[int, str, str]:
 def test_evaluate_writes_tables_numbers_and_a_picture(tiny: Path, tmp_path: Path) -> None:
     numbers, picture, text = (tmp_path / name for name in ("a.json", "a.png", "a.md"))
     code, out, said = cars_rt(
-        "evaluate", tiny, "cnn", "--spectra", 48, "--threads", 1,
+        "evaluate", tiny, "cnn", "--spectra", 32, "--threads", 1,
         "--json", numbers, "--png", picture, "--markdown", text,
     )  # fmt: skip
     assert code == 0, said
@@ -277,12 +298,12 @@ def test_evaluate_writes_tables_numbers_and_a_picture(tiny: Path, tmp_path: Path
         assert words in out and words in text.read_text(encoding="utf-8")
     tiny_, shipped = json.loads(numbers.read_text(encoding="utf-8"))
     assert (tiny_["model"], shipped["model"]) == ("tiny", "cnn")
-    assert tiny_["accuracy"]["spectra"] == 48 and "within_deviation" in tiny_["accuracy"]
+    assert tiny_["accuracy"]["spectra"] == 32 and "within_deviation" in tiny_["accuracy"]
     assert shipped["accuracy"]["median_r2"] > tiny_["accuracy"]["median_r2"]  # training was of use
     assert shipped["linearity"]["largest_change"] < 1e-3
     assert [each["batch"] for each in shipped["speed"]] == [1, 128]
     assert picture.read_bytes().startswith(b"\x89PNG") and not list(tmp_path.glob(".*"))
-    assert len(text.read_text(encoding="utf-8").split("| tiny |")) == 8  # in each table, thrice diluted
+    assert len(text.read_text(encoding="utf-8").split("| tiny |")) == 9  # in each table, thrice diluted
 
 
 def test_evaluate_takes_a_checkpoint(tmp_path: Path) -> None:
@@ -293,7 +314,7 @@ def test_evaluate_takes_a_checkpoint(tmp_path: Path) -> None:
     torch.save(content | {"average": network.state_dict()}, checkpoint)
     found = candidate(str(checkpoint))
     assert (found.name, found.target, found.trained_on) == ("mine (3 steps)", "chi3", "specnet2020")
-    spectra = torch.rand(2, 1000)
+    spectra = spectra_on(torch.rand(2, 1000) + 1)
     assert found.on(1)(spectra)[0].shape == (2, 1000)  # resampled to 640 and back
     code, out, said = cars_rt("evaluate", checkpoint, "--protocol", "lut2022", "--spectra", 8, "--threads", 1)
     assert code == 0 and "mine (3 steps)" in out, said
@@ -331,7 +352,7 @@ def test_evaluate_measured_spectra(tiny: Path, tmp_path: Path) -> None:
     ("arguments", "reason"),
     [
         ([], "name the models to evaluate"),
-        (["cnn", "--protocol", "x"], "no protocol is called 'x'; there are: bcars, crimson2024, specnet2020"),
+        (["cnn", "--protocol", "x"], "no protocol is called 'x'; there are: bcars, bcars-pairs, crimson2024"),
         (["cnn", "--protocol", "lut2022"], "the model cnn gives Im{chi_R} / chi_NR"),
         (["nothing"], "no model is called 'nothing'; there are"),
         (["cnn", "--measured", "nowhere.csv"], "there is no file nowhere.csv"),
@@ -348,4 +369,4 @@ def test_a_model_in_memory_is_a_candidate_too(tmp_path: Path) -> None:
     """For models that are made and not stored, such as one for each length."""
     stored = load_model(str(identity(tmp_path / "a.onnx")))
     made = of_model(Model(stored.onnx, stored.card, stored.sha256))
-    assert made.on(1)(torch.ones(1, 70))[0].shape == (1, 70)
+    assert made.on(1)(spectra_on(torch.ones(1, 70)))[0].shape == (1, 70)

@@ -117,12 +117,12 @@ def irregular_axis(points: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("step", [0.7, 2.0, 5.0])
-def test_resampling_columns_sum_to_one_and_are_not_negative(step: float) -> None:
+def test_resampling_columns_sum_to_one(step: float) -> None:
     axis = irregular_axis(300)
     matrix = resampling_matrix(axis, Grid.covering(axis, step, 32).raman_shift)
     assert matrix.dtype == np.float32 and matrix.shape[0] == 300
     np.testing.assert_allclose(matrix.sum(axis=0), 1, atol=1e-6)
-    assert matrix.min() >= 0
+    assert (matrix != 0).sum(axis=0).max() <= 14 * max(1, step)
 
 
 @pytest.mark.parametrize("axis", [Microscope().raman_shift, irregular_axis(200), irregular_axis(200)[::-1]])
@@ -137,9 +137,9 @@ def test_resampling_keeps_smooth_spectra_there_and_back(step: float) -> None:
     spectrum = np.sin(axis / 60)
     inside = (points > axis[0] + step) & (points < axis[-1] - step)
     there = spectrum @ resampling_matrix(axis, points)
-    np.testing.assert_allclose(there[inside], np.sin(points[inside] / 60), atol=5e-4 * step)
+    np.testing.assert_allclose(there[inside], np.sin(points[inside] / 60), atol=1e-4 * step)
     back = there @ resampling_matrix(points, axis)
-    np.testing.assert_allclose(back[5:-5], spectrum[5:-5], atol=1e-3 * step)
+    np.testing.assert_allclose(back[5:-5], spectrum[5:-5], atol=2e-4 * step)
 
 
 @pytest.mark.parametrize("step", [0.7, 2.0, 3.1])

@@ -30,7 +30,7 @@ def networks() -> dict[str, Graph]:
     return {name: compose(made.untrained(name), CAMERA) for name in made.NAMES}
 
 
-NETWORKS = ("cnn", "cnn-large", "rnn", "specnet", "cnn-gru")
+NETWORKS = ("cnn", "cnn-large", "rnn", "cnn-kk", "rnn-kk", "specnet", "cnn-gru")
 
 
 def test_all_networks_of_the_registry_are_here(networks: dict[str, Graph]) -> None:
@@ -57,7 +57,7 @@ def check_half(graph: Graph) -> onnx.ModelProto:
         assert values.dtype == np.float32
         error = np.abs(values - wanted).max() / np.abs(wanted).max()
         assert 0 < error < 5e-3  # half has 11 bits; 0 would be float32
-    assert nodes > 0 and len(serialized) < 0.65 * len(graph.onnx)
+    assert nodes > 0 and len(serialized) < 0.75 * len(graph.onnx)
     return onnx.load_model_from_string(serialized)
 
 
@@ -71,7 +71,7 @@ def test_network_in_half_is_close_to_itself(name: str, networks: dict[str, Graph
     model = check_half(networks[name])
     made_half = {node.op_type for node in model.graph.node if node.output[0].endswith(HALF)}
     assert "Conv" in made_half
-    assert ("GRU" in made_half) == (name in ("rnn", "cnn-gru"))
+    assert ("GRU" in made_half) == (name in ("rnn", "rnn-kk", "cnn-gru"))
 
 
 def test_phases_and_counts_stay_float32(networks: dict[str, Graph]) -> None:
@@ -140,7 +140,7 @@ def test_shipped_model_builds_for_turing_in_half(name: str) -> None:
 
 
 @RTX_THERE
-@pytest.mark.parametrize(("name", "steps"), [("rnn", 89), ("cnn-gru", 1000)])
+@pytest.mark.parametrize(("name", "steps"), [("rnn", 84), ("rnn-kk", 84), ("cnn-gru", 1000)])
 def test_recurrent_layers_see_a_fixed_length(name: str, steps: int, networks: dict[str, Graph]) -> None:
     """Else each step would be a matrix product of its own; only the batch varies."""
     loops = [

@@ -31,8 +31,8 @@ def evaluate(
     markdown: Path | None = None,
     logs: Logs = Logging(),
 ) -> None:
-    """Measure how accurate models are, side by side: on simulated spectra they have never seen, or on
-    measured ones.
+    """Measure how accurate models are, side by side, as the daemon runs them: on simulated spectra and
+    cameras' axes that they have never seen, or on measured spectra.
 
     Examples: cars-rt evaluate cnn --png cnn.png; cars-rt evaluate mine.onnx training/checkpoint.pt --protocol
     crimson2024; cars-rt evaluate cnn --measured toluene.csv
@@ -42,7 +42,8 @@ def evaluate(
     models
         Names of shipped models, paths of .onnx files or of training checkpoints (.pt).
     protocol
-        Where the spectra come from: bcars, crimson2024, specnet2020, vector2022, lut2022.
+        Where the spectra come from: bcars, crimson2024, crimson2024-axes (the same as cameras see them),
+        specnet2020, vector2022, lut2022.
     all_
         Every shipped model whose result is what the protocol asks for, beside those named.
     measured

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from cars_rt.errors import CarsRtError
 
 FloatArray = NDArray[np.float64]
+SPLINE_REACH = 6  # points to either side; what is beyond has a weight of less than 4e-4
 LARGEST_CM1 = 9000.0  # twice what any molecule has; absolute wavenumbers of visible light begin at 12,500
 
 
@@ -109,29 +110,48 @@ class Grid:
 def resampling_matrix(source: ArrayLike, target: ArrayLike) -> NDArray[np.float32]:
     """The matrix M, (p, q) float32, for which spectra (n, p) @ M are the spectra on the target axis.
 
-    Between the source's points it interpolates linearly; where the target is the coarser of the two
-    it also averages, to the blur of a triangle that falls to zero one target step away, so that noise
-    falls and nothing aliases. Straight lines stay exact. Outside the source it repeats the edge
-    value. Every column sums to 1. Raises AxisError for an axis that `check_raman_shift` refuses.
+    Cubic splines through the source's points, whose distances may change slowly along the axis; where the
+    target is the coarser of the two, their basis is as much wider, so that noise falls and nothing
+    aliases. Across a gap the curve goes on as between two neighbours. Outside the source the edge value is
+    repeated. Every column sums to 1. Raises AxisError for an axis that `check_raman_shift` refuses.
     """
     pixels, points = check_raman_shift(source), check_raman_shift(target)
     descending = pixels[0] > pixels[-1]
     if descending:
         pixels = pixels[::-1]
-    step = np.abs(np.gradient(points))
-    pitch = np.interp(points, pixels, np.gradient(pixels))
-    inside = (points >= pixels[0]) & (points <= pixels[-1])
-    # Interpolation blurs by a triangle of the pitch; variances add up to that of one of the step.
-    spread = np.sqrt(np.clip(step**2 - pitch**2, 0, None)) * inside
-    matrix = np.zeros((len(pixels), len(points)))
-    columns = np.arange(len(points))
-    for part in range(-7, 8):
-        weight = (8 - abs(part)) / 64
-        at = np.clip(points + spread * part / 8, pixels[0], pixels[-1])
-        right = np.clip(np.searchsorted(pixels, at), 1, len(pixels) - 1)
-        fraction = (at - pixels[right - 1]) / (pixels[right] - pixels[right - 1])
-        matrix[right - 1, columns] += weight * (1 - fraction)
-        matrix[right, columns] += weight * fraction
+    last = len(pixels) - 1
+    place = np.interp(points, pixels, np.arange(last + 1))  # of each point among the pixels
+    wider = np.maximum(1, np.abs(np.gradient(points)) / np.interp(points, pixels, np.gradient(pixels)))
+    nearest, columns = np.rint(place).astype(int), np.arange(len(points))
+    matrix = np.zeros((last + 1, len(points)))
+    reach = int(np.ceil(SPLINE_REACH * wider.max()))
+    for offset in range(-reach, reach + 1):
+        at = nearest + offset
+        weight = _cardinal_spline((place - at) / wider)
+        # What is beyond an end is what is before it, turned about the end: slopes go on.
+        end = np.clip(at, 0, last)
+        beyond = at != end
+        matrix[np.clip(2 * end - at, 0, last), columns] += np.where(beyond, -weight, weight)
+        matrix[end, columns] += np.where(beyond, 2 * weight, 0)
+    matrix /= matrix.sum(axis=0)
+    # Where distances change abruptly, straight lines would bend; the slope between two neighbours undoes it.
+    inside = np.clip(points, pixels[0], pixels[-1])
+    left = np.clip(np.floor(place).astype(int), 0, last - 1)
+    slope = (inside - pixels @ matrix) / (pixels[left + 1] - pixels[left])
+    slope[np.abs(slope) < 1e-9] = 0
+    matrix[left, columns] -= slope
+    matrix[left + 1, columns] += slope
     if descending:
         matrix = matrix[::-1]
     return np.ascontiguousarray(matrix, dtype=np.float32)
+
+
+def _cardinal_spline(place: FloatArray) -> FloatArray:
+    """The cubic spline that is 1 at 0 and 0 at all other whole numbers; 0 beyond `SPLINE_REACH`."""
+    distance, pole = np.abs(place), np.sqrt(3) - 2
+    values = np.zeros_like(distance)
+    for knot in range(-SPLINE_REACH - 2, SPLINE_REACH + 3):
+        u = np.abs(distance - knot)
+        bell = np.where(u < 1, 2 / 3 - u**2 + u**3 / 2, np.clip(2 - u, 0, None) ** 3 / 6)
+        values += np.sqrt(3) * pole ** abs(knot) * bell
+    return np.where((distance < SPLINE_REACH) & (np.abs(values) > 1e-9), values, 0)

@@ -5,9 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from cars_rt.training.data.batch import cropped, padded
+from cars_rt.training.data.batch import cropped
 from cars_rt.training.data.distribution import Distribution
 from cars_rt.training.losses import deviation_loss
+from cars_rt.training.networks import inputs
 from cars_rt.training.networks.layers import Retrieval, unfolded
 
 SEED = 3_000_017  # of the spectra used: neither trained on nor held out
@@ -22,16 +23,18 @@ def calibrate(
     steps: int = 1500,
 ) -> None:
     """Train the last layer of the deviation alone, everything else being as it is, on the first `steps`
-    batches of `data`. With 400, quiet points of `cnn` were within it at 79 % instead of 75."""
+    batches of `data`, drawn where the network is. With 400, quiet points of `cnn` were within it at 79 %
+    instead of 75."""
+    device = next(network.parameters()).device
     hidden: list[Tensor] = []
     hook = network.head.register_forward_pre_hook(lambda _, inputs: hidden.append(inputs[0]))
     weight, bias = network.deviation_head
     weight, bias = nn.Parameter(weight.clone()), nn.Parameter(bias.clone())
     optimizer = torch.optim.Adam([weight, bias])
     for step in range(steps):
-        batch = data[step]
-        with torch.no_grad():
-            raman = network(padded(batch.spectrum, network.stride))[0]
+        with torch.no_grad(), device:
+            batch = data[step]
+            raman = network(*inputs(network, batch.spectrum, batch.pitch))[0]
         logarithm = nn.functional.conv2d(hidden.pop(), weight, bias)
         length = batch.raman.shape[1]
         # Not the network's narrower bounds, beyond which nothing would be learnt; exp overflows at 88.

@@ -16,9 +16,9 @@ from cars_rt.storage import refuse_missing_folder, write_bytes
 from cars_rt.training.calibration import SEED as CALIBRATION_SEED
 from cars_rt.training.calibration import calibrate
 from cars_rt.training.checkpoint import load, load_weights
-from cars_rt.training.data.distribution import distribution
+from cars_rt.training.data.distribution import distribution, measured_by
 from cars_rt.training.evaluation.scores import evaluate, retrieve
-from cars_rt.training.networks import Published, Retrieval, build
+from cars_rt.training.networks import Published, Retrieval, build, inputs
 from cars_rt.training.networks.layers import PHASES
 from cars_rt.training.settings import HELD_OUT_SEED, TrainingError
 
@@ -54,14 +54,16 @@ def export(
     model = build(content["network"], make(0, 1, 1).lengths)
     load_weights(model, content["average"], checkpoint)
     model.eval()
-    data = make(HELD_OUT_SEED, 128, model.stride)
-    if isinstance(model, Retrieval):
-        calibrate(model, make(CALIBRATION_SEED, 64, model.stride), progress)
+    judged = distribution(measured_by(trained_on), Path(reference) if reference else None)
+    data = judged(HELD_OUT_SEED, 16, 1)
+    if isinstance(model, Retrieval) and not content.get("calibrated"):
+        calibrate(model, judged(CALIBRATION_SEED, 64, 1), progress)
     card = {
         "name": name,
         "version": version,
         "network": content["network"],
         "grid_step_cm1": round(data.grid_step, 6),
+        **({"pitch_cm1": list(data.pitch_cm1)} if "pitch" in model.inputs else {}),
         "stride": model.stride,
         "min_length": model.min_length,
         "fixed_length": model.fixed_length,
@@ -70,7 +72,7 @@ def export(
         "description": "Removes the non-resonant background of broadband CARS spectra: "
         f"{SCALED[data.scaling]} in, {TARGETS[data.target]} out.",
         "training": _training(content, model) | ({"notes": notes} if notes else {}),
-        "accuracy": {trained_on: evaluate(retrieve(model), data)},
+        "accuracy": {data.name: evaluate(retrieve(model), data, 64)},
     }
     serialized = to_onnx(model, card)
     compare(serialized, model)
@@ -96,7 +98,7 @@ def _training(content: dict[str, Any], model: Retrieval | Published) -> dict[str
         **({"reference": Path(settings["reference"]).name} if settings.get("reference") else {}),
         **({"start": Path(settings["start"]).name} if settings.get("start") else {}),
         "steps": content["step"],
-        "planned_steps": settings["steps"],
+        "planned_steps": content["step"] if settings.get("minutes") else settings["steps"],
         "spectra": content["step"] * settings["batch"],
         "hours": round(content["seconds"] / 3600, 2),
         "hardware": content.get("hardware", "not recorded"),
@@ -111,16 +113,18 @@ def to_onnx(model: Retrieval | Published, card: dict[str, Any]) -> bytes:
         import onnx
     except ImportError:
         raise TrainingError(f"exporting needs the package onnx: {pip_install('onnx')}") from None
-    example = torch.rand(2, 8 * model.stride if not model.fixed_length else model.fixed_length) + 0.5
+    points = 8 * model.stride if not model.fixed_length else model.fixed_length
+    example = inputs(model, torch.rand(2, points) + 0.5, torch.full((points,), 2.0))
     sizes = {0: "batch", 1: "length"}
-    outputs = list(model.outputs)
+    given, outputs = list(model.inputs), list(model.outputs)
+    dynamic = dict.fromkeys(("spectrum", *outputs), sizes) | {"pitch": {1: "length"}}
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         # The older exporter on purpose: it leaves a lean file, without stack traces in the nodes.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            model, (example,), path, dynamo=False, opset_version=OPSET, input_names=["spectrum"],
-            output_names=outputs, dynamic_axes=dict.fromkeys(("spectrum", *outputs), sizes),
+            model, example, path, dynamo=False, opset_version=OPSET, input_names=given,
+            output_names=outputs, dynamic_axes={name: dynamic[name] for name in (*given, *outputs)},
         )  # fmt: skip
         graph = onnx.load(path)
     _simplify(graph, outputs)
@@ -181,9 +185,11 @@ def compare(serialized: bytes, model: Retrieval | Published) -> None:
     for batch, length in zip((1, 3, 16, 2), lengths, strict=False):
         spectrum = np.exp(0.5 * random.standard_normal((batch, length))).astype(np.float32)
         spectrum[0, :5] = (-1.0, 0.0, 1e-9, 100.0, -1e-3)  # the network must stand zeros and negatives
-        found = session.run(list(model.outputs), {"spectrum": spectrum})
+        pitch = random.uniform(0.7, 5, (1, length)).astype(np.float32)
+        given = dict(zip(model.inputs, (spectrum, pitch), strict=False))
+        found = session.run(list(model.outputs), given)
         with torch.no_grad():
-            expected = model(torch.from_numpy(spectrum))
+            expected = model(*map(torch.from_numpy, given.values()))
         for name, values, wanted in zip(model.outputs, found, expected, strict=True):
             difference = float(np.abs(values - wanted.numpy()).max()) / max(1.0, float(wanted.abs().max()))
             if values.shape != wanted.shape or not difference < TOLERANCE:

@@ -7,13 +7,22 @@ from cars_rt.training.data.batch import Batch
 
 BETA = 0.2  # below it errors count squared: the mean of what noise leaves open, not the likelier nothing
 SMALL_CHI3 = 0.05  # an error worth mending, of targets scaled to 1: what the deviation is weighed against
+LEAST_LINE = 0.02  # in units of chi_NR: weaker lines, and none, count as this
+OUTLIER = 3.0  # larger errors, in units of half the strongest line, count as this
+SCALES = (1, 4, 16, 64)  # points that errors are averaged over
+GAIN = 0.5  # weight of what is missing of the lines
+NOISE = 0.001  # weight of the noise's square: so much bias is worth it to smooth what noise hides
+OWN = 0.1  # weight of the square of what differs between two retrievals, beside the noise that is passed on
 COVERED = 0.683  # of the errors are to be smaller than the deviation, as for a normal distribution
 
 
 def loss(predicted: tuple[Tensor, ...], batch: Batch) -> Tensor:
     """Scalar, for a network's outputs (each (b, length)): of raman, and of its deviation if there is one."""
     raman = predicted[0]
-    total = _chi3(raman, batch.raman) if batch.scaled else _ratio(raman, batch)
+    if batch.scaled:
+        total = _chi3(raman, batch.raman)
+    else:
+        total = _ratio(raman, batch) if batch.passed is None else _unbiased(raman, predicted[-1], batch)
     if len(predicted) > 1:
         total = total + 0.01 * deviation_loss(predicted[1], batch.raman - raman.detach())
     return total
@@ -44,6 +53,42 @@ def _ratio(raman: Tensor, batch: Batch) -> Tensor:
     error = (raman - batch.raman) / scale
     change = 2 * (error[:, 2:] - error[:, :-2])
     return _penalty(error, weight, BETA) + 0.5 * _penalty(change, weight[:, 1:-1], BETA)
+
+
+def _unbiased(smooth: Tensor, plain: Tensor, batch: Batch) -> Tensor:
+    """Of pairs: the product of both errors, whose mean is the square of the bias, and a little of their
+    variance. Errors are in units of the strongest line, but not below what a base line may be off.
+
+    plain, the result before it is smoothed: its errors besides the noise that retrieval passes on, whose
+    averages over 4, 16 and 64 points count as much as points. smooth: its errors, noise and all."""
+    assert batch.passed is not None
+    noise = batch.noise
+    typical = noise.median(1, keepdim=True).values
+    scale = LEAST_LINE + 0.5 * typical + 0.5 * batch.raman.abs().amax(1, keepdim=True)
+    weight = 1 / (1 + (noise / (0.2 * scale + typical)) ** 2)
+    error = ((plain - batch.passed) / scale).clamp(-OUTLIER, OUTLIER)
+    total = _bias(((smooth - batch.raman) / scale).clamp(-OUTLIER, OUTLIER), weight, NOISE)
+    for result, truth in ((plain, batch.passed), (smooth, batch.raman)):
+        total = total + GAIN * _gain(result - truth, batch.raman, weight)
+    for points in SCALES:
+        of_mean = nn.functional.avg_pool1d(weight, points, ceil_mode=True)
+        mean = nn.functional.avg_pool1d(error * weight, points, ceil_mode=True) / of_mean
+        total = total + _bias(mean, of_mean, OWN)
+    return total
+
+
+def _gain(error: Tensor, raman: Tensor, weight: Tensor) -> Tensor:
+    """The mean square of the share of the lines that is missing, or too much, of pairs; however weak they
+    are, down to a thirtieth of what a base line may be off."""
+    known = (raman.square() * weight).sum(1) + (LEAST_LINE / 30) ** 2 * weight.sum(1)
+    first, second = ((error * raman * weight).sum(1) / known).clamp(-OUTLIER, OUTLIER).chunk(2)
+    return (first * second).mean()
+
+
+def _bias(error: Tensor, weight: Tensor, variance: float) -> Tensor:
+    """The mean square of what both errors of a pair share, and `variance` times that of what they do not."""
+    (first, second), (both, _) = error.chunk(2), weight.chunk(2)
+    return ((first * second + variance * (first - second).square()) * both).sum() / both.sum()
 
 
 def _chi3(raman: Tensor, truth: Tensor) -> Tensor:

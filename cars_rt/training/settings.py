@@ -34,6 +34,9 @@ class TrainSettings:
     steps: int = 30_000
     """Batches until the end."""
 
+    minutes: float = 0.0
+    """Of training, until the end, if that comes before the last step; 0: however long the steps take."""
+
     batch: int = 64
     """Spectra per step, all of them new."""
 

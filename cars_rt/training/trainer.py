@@ -14,11 +14,11 @@ from torch import nn
 
 from cars_rt.storage import make_folder
 from cars_rt.training.checkpoint import Entry, State, restore, save
-from cars_rt.training.data.batch import Batch, cropped, padded
-from cars_rt.training.data.distribution import Distribution, distribution
+from cars_rt.training.data.batch import Batch, cropped
+from cars_rt.training.data.distribution import Distribution, distribution, measured_by
 from cars_rt.training.evaluation.scores import evaluate, retrieve
 from cars_rt.training.losses import loss as loss_function
-from cars_rt.training.networks import Retrieval, build
+from cars_rt.training.networks import Retrieval, build, inputs
 from cars_rt.training.optimizer import optimizers
 from cars_rt.training.progress import CURVE, plot, reporter
 from cars_rt.training.settings import HELD_OUT_SEED, TrainingError, TrainSettings
@@ -27,7 +27,7 @@ from cars_rt.training.weights import start_from
 log = logging.getLogger("cars_rt.training")
 
 CHECKPOINT = "checkpoint.pt"
-HELD_OUT_BATCHES = 4
+HELD_OUT, HELD_OUT_BATCHES = 16, 16  # spectra of a batch, which share an axis, and batches
 Maker = Callable[[int, int, int], Distribution]
 
 
@@ -99,12 +99,12 @@ def _loop(
     stop: threading.Event,
     report: Callable[[Entry], None],
 ) -> None:
-    held_out = make(HELD_OUT_SEED, settings.batch, state.model.stride)
+    held_out = distribution(measured_by(settings.data), settings.reference)(HELD_OUT_SEED, HELD_OUT, 1)
     if state.step == 0 and settings.start is not None:
         _report(state, None, held_out, report)
     total, count, saved, last = 0.0, 0, time.monotonic(), time.monotonic()
     for batch in _batches(settings, state, make):
-        if stop.is_set():
+        if stop.is_set() or (settings.minutes and state.seconds > 60 * settings.minutes):
             break
         loss = _step(settings, state, batch)
         if not math.isfinite(loss):
@@ -176,10 +176,10 @@ def _step(settings: TrainSettings, state: State, batch: Batch) -> float:
     torch.manual_seed(settings.seed << 32 | state.step)  # so that dropout resumes exactly, too
     for optimizer in state.optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * schedule(state.step, settings)
+            group["lr"] = settings.learning_rate * schedule(state.step, settings, state.seconds)
     batch = batch.to(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=mixed(settings, device)):
-        predicted = model(padded(batch.spectrum, model.stride))
+        predicted = model(*inputs(model, batch.spectrum, batch.pitch))
     length = batch.raman.shape[1]
     loss = loss_function(tuple(cropped(values.float(), length) for values in predicted), batch)
     model.zero_grad()
@@ -199,11 +199,14 @@ def _step(settings: TrainSettings, state: State, batch: Batch) -> float:
     return value
 
 
-def schedule(step: int, settings: TrainSettings) -> float:
+def schedule(step: int, settings: TrainSettings, seconds: float = 0.0) -> float:
     """The learning rate's factor: it rises, stays, and falls to zero in the last `decay` of all steps,
     so that a training can be made longer or shorter while it runs (Hagele et al., arXiv:2405.18392)."""
     rising = (step + 1) / max(1, settings.warmup)
     falling = (settings.steps - step) / max(1.0, settings.decay * settings.steps)
+    if settings.minutes:
+        left = 1 - seconds / (60 * settings.minutes)
+        falling = min(falling, max(0.0, left) / max(1e-6, settings.decay))
     return min(1.0, rising, falling)
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict
 import torch
 
 from cars_rt.engines import Card, Model
+from cars_rt.training.data.bcars import STEPS
 from cars_rt.training.export import to_onnx
 from cars_rt.training.networks import build
 
@@ -38,6 +39,7 @@ def untrained(name: str) -> Model:
         training={},
         accuracy={},
         fixed_length=fixed,
+        pitch_cm1=() if fixed else STEPS,
     )
     content = to_onnx(network, asdict(card))
     return Model(content, card, hashlib.sha256(content).hexdigest())

@@ -29,10 +29,27 @@ def start_from(network: nn.Module, source: str) -> None:
         raise TrainingError(str(error)) from None
     weights = {each.name: torch.from_numpy(numpy_helper.to_array(each).copy()) for each in graph.initializer}
     weights |= dict(_recurrent(graph, network, weights))
+    weights = _widened(weights, network)
     wanted = network.state_dict()
     if not {name for name, _ in network.named_parameters()} <= weights.keys():
         raise TrainingError(f"the model {source} is of another architecture than this network")
     load_weights(network, {name: weights.get(name, value) for name, value in wanted.items()}, path)
+
+
+def _widened(weights: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """With zeros for inputs that a layer of the network has more, the last ones; and without the head of
+    one that gives other fields."""
+    found = dict(weights)
+    for name, wanted in network.state_dict().items():
+        given = weights.get(name)
+        if given is None or given.shape == wanted.shape:
+            continue
+        missing = [large - small for large, small in zip(wanted.shape, given.shape, strict=True)]
+        if name.startswith("head."):
+            found[name] = wanted
+        elif missing[1:2] and missing[1] > 0 and not any(missing[:1] + missing[2:]):
+            found[name] = torch.cat([given, given.new_zeros(given.shape[0], missing[1], *given.shape[2:])], 1)
+    return found
 
 
 def _recurrent(

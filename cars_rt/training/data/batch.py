@@ -7,37 +7,56 @@ import torch
 from torch import Tensor
 
 from cars_rt.engines.scaling import SMALLEST
+from cars_rt.physics.fitness import LEAST_SHARE
+from cars_rt.training.data.axes import pitch
 
 
 @dataclass(frozen=True)
 class Batch:
-    """b spectra on one uniform grid of `length` points from `start` cm-1.
+    """b spectra on one axis of `length` points, a camera's pixels.
 
-    counts: (b, length) float32, dark-subtracted camera counts on the grid; of a published protocol the
-    spectrum as that protocol normalises it.
+    shift: (length,) float32, ascending, cm-1.
+    counts: (b, length) float32, dark-subtracted camera counts; of a published protocol the spectrum as
+    that protocol normalises it.
     raman: (b, length) float32, the truth; Im{chi_R} / chi_NR, or what the distribution calls its target.
     noise: (b, length) float32, the noise's standard deviation in units of raman: half the relative
     standard deviation of the counts that the background alone would give; zero where it is not known.
     scaled: whether counts are the model's input as they are.
+    pairs: whether the second half are the spectra of the first once more, with the same truth and other
+    noise.
+    passed: (b, length) float32, of pairs: the truth with the noise that Kramers-Kronig retrieval with a
+    perfect reference passes on from these very counts.
     """
 
-    start: float
+    shift: Tensor
     counts: Tensor
     raman: Tensor
     noise: Tensor
     scaled: bool = False
+    pairs: bool = False
+    passed: Tensor | None = None
+
+    @property
+    def pitch(self) -> Tensor:
+        """Of the axis, (length,) float32, cm-1."""
+        return pitch(self.shift)
 
     @property
     def spectrum(self) -> Tensor:
-        """The model's input, (b, length) float32: counts over their mean, or counts already scaled."""
+        """The model's input, (b, length) float32, as the deployment graph makes it: counts over their mean,
+        or counts already scaled. Of a spectrum that is all noise the mean is an accident, and is bounded."""
         if self.scaled:
             return self.counts
-        return self.counts / self.counts.mean(1, keepdim=True).clamp(min=SMALLEST)
+        size = self.counts.abs().mean(1, keepdim=True).clamp(min=SMALLEST)
+        return self.counts / torch.maximum(self.counts.mean(1, keepdim=True), LEAST_SHARE * size)
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""
-        parts = (self.counts.to(device), self.raman.to(device), self.noise.to(device))
-        return Batch(self.start, *parts, self.scaled)
+        shift, counts, raman, noise = (
+            each.to(device) for each in (self.shift, self.counts, self.raman, self.noise)
+        )
+        passed = None if self.passed is None else self.passed.to(device)
+        return Batch(shift, counts, raman, noise, self.scaled, self.pairs, passed)
 
 
 def generator(*key: int) -> torch.Generator:
@@ -49,7 +68,7 @@ def generator(*key: int) -> torch.Generator:
 
 
 def padded(spectra: Tensor, multiple: int) -> Tensor:
-    """(b, n) to (b, m), m the next multiple: the edges repeated on both sides, as on the model's grid."""
+    """(b, n) to (b, m), m the next multiple: the edges repeated on both sides, as in the deployment graph."""
     missing = -spectra.shape[1] % multiple
     left = missing // 2
     return torch.nn.functional.pad(spectra[:, None], (left, missing - left), mode="replicate")[:, 0]

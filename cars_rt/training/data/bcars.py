@@ -1,39 +1,45 @@
 """The distribution `bcars`: simulated broadband CARS spectra with their true raman.
 
 Every batch is a pure function of (seed, index), so that training resumes exactly and several
-processes could share the work. Per batch: a camera (axis, number of pixels, noise), and for every
+processes could share the work. Per batch: a camera (axis, number of pixels), and for every
 spectrum a mixture of up to three substances out of a pool, an envelope, a background, an instrument
 line shape and a noise level, all drawn anew. The pool (its lines) is drawn anew every `POOL_SPECTRA`
 spectra; mixing and new amplitudes make every spectrum a different one.
 
-The truth is what Kramers-Kronig retrieval with a perfect reference and no noise gives. P being the
-probe's field and L the spectrometer's line shape, that is L * (Im{P * chi_R} / chi_NR), the simulator's
-truth, but for strong lines that L widens, where it differs by some per cent of the strongest line.
-So networks and the Kramers-Kronig graph agree, and no network has to guess L from the lines' shapes.
-Errors of the axis calibration are not drawn: they move counts and truth alike.
+Spectra are as the camera's pixels see them: no grid, no resampling. The truth is what Kramers-Kronig
+retrieval with a perfect reference and no noise gives. P being the probe's field and L the spectrometer's
+line shape, that is L * (Im{P * chi_R} / chi_NR), the simulator's truth, but for strong lines that L widens,
+where it differs by some per cent of the strongest line. So networks and the Kramers-Kronig graph agree, and
+no network has to guess L from the lines' shapes. Errors of the axis calibration are not drawn: they move
+counts and truth alike.
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
 import torch.utils.data
-from numpy.typing import NDArray
 from torch import Tensor
 
-from cars_rt.physics.axis import Grid, resampling_matrix
 from cars_rt.physics.cars import cars_intensity, lorentzians, raman_ratio
 from cars_rt.reference import Reference
 from cars_rt.training.data import envelopes
+from cars_rt.training.data.axes import camera_axis
 from cars_rt.training.data.batch import Batch, generator
 from cars_rt.training.data.substances import WATER, draw_substances
 
-GRID_STEP = 2.0  # cm-1, of the model's grid
+GRID_STEP = 2.0  # cm-1, of the grid that an axis is brought to which no camera has
 FINE_STEP = 1.0  # cm-1, on which lines and line shape are computed
 SHIFT_RANGE = (200.0, 3400.0)  # cm-1
+SPANS = (560.0, 3190.0)  # cm-1
+PITCH = (0.9, 4.0)  # cm-1, the mean of an axis
+STEPS = (0.6, 5.3)  # cm-1, of one pixel
+PIXELS = (256, 2304)
 POOL_SIZE = 1024
 POOL_SPECTRA = 192 * 64
-CAMERA_BATCHES = 192
+LARGEST = 4.0  # ln of the largest |chi / chi_NR|
+DARKEST = 2e-3  # of a spectrum's mean, the least counts that a logarithm is taken of
 FULL_SCALE = 65535.0
 
 
@@ -45,41 +51,37 @@ class Bcars(torch.utils.data.Dataset[Batch]):
     scaling = "mean"
     grid_step = GRID_STEP
 
-    lengths: list[int]  # of the grids drawn with what they lack, ascending
+    lengths: list[int]  # fewest and most pixels
+    draws = 1  # of the noise, of each spectrum
+    weakest = 0.01  # of the strongest lines
+    without = 0.05  # share of spectra that have no lines at all
 
-    def __init__(
-        self, seed: int, batch: int, stride: int, reference: Reference | None = None, min_length: int = 288
-    ) -> None:
-        """seed: any integer. batch: spectra per batch. stride: of the network; grids lack less than one
-        stride to the next multiple, as instruments' axes do. reference: narrows axis and envelopes to those
-        of one instrument."""
-        self.seed, self.batch, self.stride, self.reference = seed, batch, stride, reference
-        # Few different lengths: libraries such as oneDNN prepare and cache their kernels per length.
-        longest = int((SHIFT_RANGE[1] - SHIFT_RANGE[0]) / GRID_STEP)
-        wanted = np.linspace(min_length, longest - stride, 12)
-        self.lengths = [max(1, round(n / stride)) * stride for n in wanted]
+    def __init__(self, seed: int, batch: int, stride: int = 1, reference: Reference | None = None) -> None:
+        """seed: any integer. batch: spectra per batch. stride: of no meaning, cameras have any number of
+        pixels. reference: narrows axis and envelopes to those of one instrument."""
+        self.seed, self.batch, self.reference = seed, batch, reference
+        self.drawn = batch // self.draws  # spectra with a truth of their own
+        self.lengths = list(PIXELS)
         points = round((SHIFT_RANGE[1] - SHIFT_RANGE[0]) / FINE_STEP) + 1
         self.shift = SHIFT_RANGE[0] + FINE_STEP * torch.arange(points)
         if reference is not None:
-            length = int(np.ptp(reference.raman_shift) / GRID_STEP) + 1
-            points = round(GRID_STEP / FINE_STEP) * (length - 1) + 1
-            self.lengths = [length]
+            points = int(np.ptp(reference.raman_shift) / FINE_STEP) + 2
+            self.lengths = [len(reference.raman_shift)]
             self.shift = float(reference.raman_shift[0]) + FINE_STEP * torch.arange(points)
             self.envelope = torch.as_tensor(reference.envelope(self.shift.cpu().double().numpy())).float()
         self.water = lorentzians(self.shift, *torch.tensor(WATER).T)
         self._pool_number = -1
         self._pool = torch.zeros(0)
-        self._cameras: dict[tuple[int, int], tuple[NDArray[np.float64], Tensor]] = {}
 
     def __getitem__(self, index: int) -> Batch:
         """Batch number `index` of this seed."""
         g = generator(self.seed, 1, index)
         pool = self._pool_for(index * self.batch // POOL_SPECTRA)
-        cameras = index // CAMERA_BATCHES
-        length = self._draw_length(cameras, g)
-        every = round(GRID_STEP / FINE_STEP)
-        points = (length - 1) * every + 1
-        first = int(torch.randint(0, len(self.shift) - points + 1, (1,), generator=g))
+        axis = self._axis(generator(self.seed, 3, index))
+        first = int((float(axis[0]) - float(self.shift[0])) / FINE_STEP)
+        points = min(
+            int((float(axis[-1]) - float(self.shift[first])) / FINE_STEP) + 2, len(self.shift) - first
+        )
         shift = self.shift[first : first + points]
         chi_nr = self._background(shift, g)
         probe, spectrometer = self._resolution(g)
@@ -89,13 +91,21 @@ class Bcars(torch.utils.data.Dataset[Batch]):
         chi_r = chi_r * self._strength(_broaden(raman_ratio(chi_r, chi_nr.abs()), spectrometer), g)
         # Water, in some spectra: wide, and of known strength relative to chi_NR. Its flank at the end of
         # the axis looks much like an envelope's, so that too much of it teaches to see it everywhere.
-        chi_r = chi_r + _some(0.15, self.batch, g) * self.water[first : first + points]
-        raman = _retrieved(chi_r, chi_nr, spectrometer)[:, ::every]
+        chi_r = chi_r + _some(0.15, self.drawn, g) * self.water[first : first + points]
+        raman = _retrieved(chi_r, chi_nr, spectrometer)
         envelope = self._envelope(shift, g)
         intensity = _broaden(cars_intensity(envelope, chi_r, chi_nr), spectrometer)
         without = envelope * (chi_nr.real**2 + chi_nr.imag**2)
-        counts, noise = self._camera(cameras, shift, intensity, without, g)
-        return Batch(float(shift[0]), counts, raman, noise)
+        seen = _Pixels(shift, axis)
+        return self._camera(axis, seen(raman), seen(intensity), seen(without), g)
+
+    @property
+    def pitch_cm1(self) -> tuple[float, ...]:
+        """As `Distribution` says; of one instrument, that of its axis and a tenth."""
+        if self.reference is None:
+            return STEPS
+        steps = np.diff(np.sort(self.reference.raman_shift))
+        return round(0.9 * float(steps.min()), 3), round(1.1 * float(steps.max()), 3)
 
     def _pool_for(self, number: int) -> Tensor:
         if number != self._pool_number:
@@ -109,32 +119,20 @@ class Bcars(torch.utils.data.Dataset[Batch]):
             self._pool_number = number
         return self._pool
 
-    def _camera_for(self, number: int, grid: Grid) -> tuple[NDArray[np.float64], Tensor]:
-        """The pixels' raman shift above the first, and the matrix from them to the grid, (p, length)."""
-        if (number, grid.length) not in self._cameras:
-            # One camera for each length and number: the matrix takes as long as a third of a batch.
-            self._cameras = {key: value for key, value in self._cameras.items() if key[0] == number}
-            axis = _camera_axis(GRID_STEP * (grid.length - 1), generator(self.seed, 3, number, grid.length))
-            if self.reference is not None:
-                axis = self.reference.raman_shift - self.reference.raman_shift[0]
-            matrix = torch.as_tensor(resampling_matrix(axis, GRID_STEP * np.arange(grid.length)))
-            self._cameras[number, grid.length] = axis, matrix
-        return self._cameras[number, grid.length]
-
-    def _draw_length(self, number: int, g: torch.Generator) -> int:
-        """Mostly wide spans: half of the batches cover what a BCARS camera covers."""
-        u = float(torch.rand(1, generator=g))
-        fraction = 0.8 + 0.4 * (u - 0.5) if u > 0.5 else u * 1.6
+    def _axis(self, g: torch.Generator) -> Tensor:
+        """The raman shift of a camera's pixels, (p,) float32. Half of them span what a BCARS camera does."""
         if self.reference is not None:
-            return self.lengths[0]
-        whole = self.lengths[min(len(self.lengths) - 1, int(fraction * len(self.lengths)))]
-        # The same for many batches, as the camera is.
-        missing = torch.randint(self.stride, (1,), generator=generator(self.seed, 4, number, whole))
-        return whole - int(missing)
+            return torch.as_tensor(np.sort(self.reference.raman_shift)).float()
+        u = torch.rand(4, generator=g, device=g.device).tolist()
+        wide = 0.8 + 0.4 * (u[0] - 0.5) if u[0] > 0.5 else u[0] * 1.6
+        span = SPANS[0] + (SPANS[1] - SPANS[0]) * wide
+        pixels = round(span / (PITCH[0] * (PITCH[1] / PITCH[0]) ** u[1]))
+        first = SHIFT_RANGE[0] + (SHIFT_RANGE[1] - SHIFT_RANGE[0] - span) * u[2]
+        return camera_axis(first, first + span, min(max(pixels, PIXELS[0]), PIXELS[1]), g)
 
     def _mixture(self, pool: Tensor, g: torch.Generator) -> Tensor:
         """chi_R of up to three substances in an arbitrary unit, (b, p) complex64."""
-        b = self.batch
+        b = self.drawn
         rows = torch.randint(0, POOL_SIZE, (b, 3), generator=g)
         weight = torch.rand(b, 3, generator=g) ** 3
         weight[:, 0] = 1
@@ -148,20 +146,20 @@ class Bcars(torch.utils.data.Dataset[Batch]):
         """Factors (b, 1) that bring the strongest line to 0.01 to 5, about equally often in every octave.
 
         raman: (b, p) in any unit. One spectrum in twenty has no lines at all."""
-        wanted = 0.01 * (5 / 0.01) ** torch.rand(self.batch, 1, generator=g) ** 0.8
-        wanted = wanted * (torch.rand(self.batch, 1, generator=g) > 0.05)
+        wanted = self.weakest * (5 / self.weakest) ** torch.rand(self.drawn, 1, generator=g) ** 0.8
+        wanted = wanted * (torch.rand(self.drawn, 1, generator=g) > self.without)
         # Windows without lines keep only the lines' far wings.
         return wanted / raman.amax(1, keepdim=True).clamp(min=0.02)
 
     def _envelope(self, shift: Tensor, g: torch.Generator) -> Tensor:
         """S, (b, p): any, or the reference's with the drift of a day."""
         if self.reference is None:
-            return envelopes.draw(shift, self.batch, g)
-        return self.envelope * envelopes.drift(shift, self.batch, g)
+            return envelopes.draw(shift, self.drawn, g)
+        return self.envelope * envelopes.drift(shift, self.drawn, g)
 
     def _background(self, shift: Tensor, g: torch.Generator) -> Tensor:
         """chi_NR, (b, p) complex64: 1, with a slow slope and curvature and sometimes a small phase."""
-        b = self.batch
+        b = self.drawn
         u = (shift - 1800) / 1600
         slope, curve = 0.1 * torch.randn(2, b, 1, generator=g).clamp(-2.5, 2.5)
         phase = 0.03 * torch.randn(b, 1, generator=g) * (torch.rand(b, 1, generator=g) < 0.3)
@@ -171,43 +169,100 @@ class Bcars(torch.utils.data.Dataset[Batch]):
     def _resolution(self, g: torch.Generator) -> tuple[Tensor, Tensor]:
         """Full widths at half maximum, each (b, 1) cm-1: of the probe's field, which acts on the
         susceptibility, and of the spectrometer, which acts on the intensity."""
-        u = torch.rand(2, self.batch, 1, generator=g)
+        u = torch.rand(2, self.drawn, 1, generator=g)
         return 18 * u[0], 1.5 + 5.5 * u[1]
 
     def _camera(
-        self, number: int, shift: Tensor, intensity: Tensor, without: Tensor, g: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Camera counts brought to the grid as the deployment graph does it, and the noise in raman.
-
-        shift (p,), intensity and without (the intensity without resonances), (b, p)."""
-        b, (low, high) = self.batch, (float(shift[0]), float(shift[-1]))
-        grid = Grid(low, GRID_STEP, round((high - low) / GRID_STEP) + 1)
-        axis, matrix = self._camera_for(number, grid)
-        place = torch.as_tensor(axis / FINE_STEP).clamp(0, len(shift) - 1.001)
-        left = place.long()
-        fraction = (place - left).float()
-        light = torch.lerp(intensity[:, left], intensity[:, left + 1], fraction)
-
+        self, axis: Tensor, raman: Tensor, light: Tensor, without: Tensor, g: torch.Generator
+    ) -> Batch:
+        """What the camera counts. axis (p,); truth, light and the light without resonances, (b, p)."""
+        b = self.drawn
         peak = 500 * (60000 / 500) ** torch.rand(b, 1, generator=g) ** 0.7
         scale = peak / light.amax(1, keepdim=True)
-        light = light * scale
+        light, without = light * scale, (without * scale).clamp(min=1e-3)
         per_count = 0.3 * (5 / 0.3) ** torch.rand(b, 1, generator=g)  # electrons per count
         read = 2 + 70 * torch.rand(b, 1, generator=g) ** 3  # counts
         gain = 1 + 0.004 * torch.rand(b, 1, generator=g) ** 2 * torch.randn(light.shape, generator=g)
-        deviation = torch.sqrt(light / per_count + read**2)
-        counts = light * gain + deviation * torch.randn(light.shape, generator=g)
         # Now and then the strongest lines saturate; the plateau is the camera's full scale.
         saturated = torch.rand(b, 1, generator=g) < 0.02
         limit = torch.where(saturated, 0.8 * peak, FULL_SCALE)
-        counts = torch.minimum(counts.round(), limit)
         offset = 10 * torch.randn(b, 1, generator=g) * (torch.rand(b, 1, generator=g) < 0.6)
         # Not so much that a dim spectrum has no mean left, which is its unit.
         least = torch.maximum(-0.004 * peak, -0.5 * light.mean(1, keepdim=True))
-        counts = counts + torch.clamp(offset, least, 0.004 * peak)
+        offset = torch.clamp(offset, least, 0.004 * peak)
+        deviation = torch.sqrt(light / per_count + read**2)
+        noise = torch.sqrt(without / per_count + read**2) / (2 * without)
+        draws = [
+            torch.minimum((light * gain + deviation * torch.randn(light.shape, generator=g)).round(), limit)
+            + offset
+            for _ in range(self.draws)
+        ]
+        every = Batch(axis, torch.cat(draws), raman.repeat(self.draws, 1), noise.repeat(self.draws, 1))
+        if self.draws != 2:
+            return every
+        # What is the same in both draws, such as a pixel's gain or saturation, is part of the spectrum.
+        clean = torch.minimum(light, limit)
+        passed = [raman + _passed(each - offset, clean, without) for each in draws]
+        return replace(every, pairs=True, passed=torch.cat(passed))
 
-        background = (without * scale)[:, :: round(GRID_STEP / FINE_STEP)].clamp(min=1e-3)
-        noise = torch.sqrt(background / per_count + read**2) / (2 * background)
-        return counts @ matrix, noise
+
+class BcarsPairs(Bcars):
+    """`bcars` as pairs of one spectrum with two draws of the noise, more of it dilute, from which a network
+    learns to be right on average."""
+
+    name = "bcars-pairs"
+    draws = 2
+    weakest = 0.003
+    without = 0.12
+
+
+class BcarsRepeated(Bcars):
+    """`bcars` with many draws of the noise: rows n, n + batch / draws, ... have one truth."""
+
+    draws = 64
+
+
+class _Pixels:
+    """Rows (..., points) of a fine uniform grid as pixels see them, (..., p): cubic interpolation."""
+
+    def __init__(self, shift: Tensor, axis: Tensor) -> None:
+        place = ((axis - shift[0]) / FINE_STEP).clamp(0, len(shift) - 1.001)
+        left = place.long()
+        self._at = [(left + k).clamp(0, len(shift) - 1) for k in (-1, 0, 1, 2)]
+        t = place - left
+        self._weights = (
+            -t * (t - 1) * (t - 2) / 6,
+            (t + 1) * (t - 1) * (t - 2) / 2,
+            -(t + 1) * t * (t - 2) / 2,
+            (t + 1) * t * (t - 1) / 6,
+        )
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        parts = [rows[..., at] * weight for at, weight in zip(self._at, self._weights, strict=True)]
+        result: Tensor = parts[0] + parts[1] + parts[2] + parts[3]
+        return result
+
+
+def _passed(counts: Tensor, clean: Tensor, without: Tensor) -> Tensor:
+    """The noise that Kramers-Kronig retrieval with a perfect reference passes on, (b, p), to first order: its
+    average is zero."""
+    floor = DARKEST * clean.mean(1, keepdim=True)
+    change = ((counts - clean) / (2 * clean.maximum(floor))).clamp(-1, 1)
+    logarithm = 0.5 * torch.log(clean.maximum(floor) / without.maximum(floor))
+    phase = _hilbert(logarithm)
+    result: Tensor = torch.exp(logarithm.clamp(max=LARGEST)) * (
+        torch.sin(phase) * change + torch.cos(phase) * _hilbert(change)
+    )
+    return result
+
+
+def _hilbert(rows: Tensor) -> Tensor:
+    """(b, p); nothing is beyond the ends."""
+    points = rows.shape[1]
+    size = next(n for n in _fast_sizes() if n >= 2 * points)
+    # The sign of CARS: where the logarithm falls with the raman shift, the phase is positive.
+    result: Tensor = torch.fft.irfft(torch.fft.rfft(rows, n=size) * -1j, n=size)[:, :points]
+    return result
 
 
 def _some(chance: float, count: int, g: torch.Generator) -> Tensor:
@@ -238,24 +293,10 @@ def _retrieved(chi_r: Tensor, chi_nr: Tensor, spectrometer: Tensor) -> Tensor:
     square = ratio.real**2 + ratio.imag**2
     seen = 0.5 * torch.log(_broaden(square, spectrometer).clamp(min=1e-6))
     change = seen - 0.5 * torch.log(square.clamp(min=1e-6))
-    points = change.shape[1]
-    size = next(n for n in _fast_sizes() if n >= 1.5 * points)
-    # The sign of CARS: where the logarithm falls with the raman shift, the phase is positive.
-    phase = torch.fft.irfft(torch.fft.rfft(change, n=size) * -1j, n=size)[:, :points]
-    result: Tensor = torch.exp(seen) * torch.sin(torch.atan2(ratio.imag, ratio.real) + phase)
+    result: Tensor = torch.exp(seen) * torch.sin(torch.atan2(ratio.imag, ratio.real) + _hilbert(change))
     return result.clamp(min=0)  # where L breaks the retrieval beside a strong line, molecules still absorb
 
 
 def _fast_sizes() -> list[int]:
     """Sizes that a fast Fourier transform likes, ascending."""
     return sorted(2**i * k for i in range(5, 14) for k in (1, 3, 5, 9, 15, 25))
-
-
-def _camera_axis(span: float, g: torch.Generator) -> NDArray[np.float64]:
-    """The raman shift of the camera's pixels above the first, cm-1: steps of 1 to 4 that change slowly."""
-    u = torch.rand(3, generator=g, dtype=torch.float64).cpu().numpy()
-    if u[0] < 0.2:
-        return np.arange(0, span + GRID_STEP / 2, GRID_STEP)  # a source that delivers the grid itself
-    position = np.linspace(0, 1, max(2, round(span / (1.2 * (3.2 / 1.2) ** u[1])) + 1))
-    bend = u[2] - 0.5  # the step runs from (1 + bend) to (1 - bend) times its mean
-    return np.asarray(span * (position + bend * position * (1 - position)))

@@ -8,7 +8,7 @@ from typing import Protocol
 from cars_rt.errors import CarsRtError
 from cars_rt.reference import read_reference
 from cars_rt.training.data.batch import Batch
-from cars_rt.training.data.bcars import Bcars
+from cars_rt.training.data.bcars import Bcars, BcarsPairs
 from cars_rt.training.data.protocols import PROTOCOLS
 from cars_rt.training.settings import TrainingError
 
@@ -24,11 +24,16 @@ class Distribution(Protocol):
     scaling: str
     """How a camera's counts become a model's input; see `cars_rt.engines.model.Card`."""
     lengths: list[int]
-    """Points of the grids drawn, ascending."""
+    """Of the spectra, in pixels: the only one, or the fewest and the most."""
+
+    @property
+    def pitch_cm1(self) -> tuple[float, ...]:
+        """The least and the largest step of pixels that are drawn, if axes are; else nothing."""
+        ...
 
     @property
     def grid_step(self) -> float:
-        """Of the grids, cm-1."""
+        """Of the protocol's axis, or of the grid that axes are brought to which no camera has; cm-1."""
         ...
 
     def __getitem__(self, index: int) -> Batch:
@@ -37,7 +42,16 @@ class Distribution(Protocol):
 
 
 #: name: (seed, spectra per batch, stride that the grids' lengths should be multiples of) to the distribution
-DISTRIBUTIONS: dict[str, Callable[[int, int, int], Distribution]] = {Bcars.name: Bcars, **PROTOCOLS}
+DISTRIBUTIONS: dict[str, Callable[[int, int, int], Distribution]] = {
+    Bcars.name: Bcars,
+    BcarsPairs.name: BcarsPairs,
+    **PROTOCOLS,
+}
+
+
+def measured_by(name: str) -> str:
+    """The distribution whose spectra say how good a model is that was trained on this one."""
+    return Bcars.name if name == BcarsPairs.name else name
 
 
 def distribution(name: str, reference: Path | None = None) -> Callable[[int, int, int], Distribution]:
@@ -49,7 +63,7 @@ def distribution(name: str, reference: Path | None = None) -> Callable[[int, int
         raise TrainingError(f"no data is called '{name}'; there are: {', '.join(DISTRIBUTIONS)}")
     if reference is None:
         return DISTRIBUTIONS[name]
-    if name != Bcars.name:
+    if name not in (Bcars.name, BcarsPairs.name):
         raise TrainingError(f"a reference narrows '{Bcars.name}', not '{name}', which is as published")
     try:
         measured = read_reference(reference)
@@ -58,4 +72,4 @@ def distribution(name: str, reference: Path | None = None) -> Callable[[int, int
     span = measured.raman_shift[-1] - measured.raman_shift[0]
     if span < SHORTEST:
         raise TrainingError(f"{reference}: the reference spans {span:.0f} cm-1; {SHORTEST:.0f} are needed")
-    return partial(Bcars, reference=measured)
+    return partial(BcarsPairs if name == BcarsPairs.name else Bcars, reference=measured)

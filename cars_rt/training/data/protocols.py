@@ -5,6 +5,7 @@ are normalised as the papers do it, and nothing here resembles an instrument: mo
 are trained on `bcars`.
 
     crimson2024  Vernuccio et al., Sci. Rep. 14, 23903 (2024), doi 10.1038/s41598-024-74912-5, as its code
+    crimson2024-axes  the same spectra as cameras' pixels would see them
     specnet2020  Valensise et al., APL Photonics 5, 061305 (2020)
     vector2022   Wang et al., J. Raman Spectrosc. 53, 1081 (2022): nine cases
     lut2022      Junjuri et al., Opt. Continuum 1, 1324 (2022): specnet2020 with three families of NRB
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from cars_rt.physics.cars import cars_intensity
+from cars_rt.training.data.axes import camera_axis, pitch
 from cars_rt.training.data.batch import Batch, generator
 
 CHUNK = 32  # spectra computed at once on a processor, so that the lines' buffers stay in its cache
@@ -30,33 +32,37 @@ class Protocol(torch.utils.data.Dataset[Batch]):
     last: float = 2000.0
     target = "chi3"
     scaling = "minmax"
+    pitch_cm1: tuple[float, ...] = ()
 
     def __init__(self, seed: int, batch: int, stride: int = 1) -> None:
         """seed: any integer. batch: spectra per batch. stride: of no meaning, lengths are published."""
         self.seed, self.batch = seed, batch
         self.lengths = [self.points]
-        self.shift = torch.linspace(self.first, self.last, self.points)
 
     @property
     def grid_step(self) -> float:
         """Of the raman-shift axis, cm-1."""
         return (self.last - self.first) / (self.points - 1)
 
+    def axis(self, index: int) -> Tensor:
+        """The raman shift of a batch, (p,) float32, ascending, cm-1."""
+        return torch.linspace(self.first, self.last, self.points)
+
     def __getitem__(self, index: int) -> Batch:
         """Batch number `index` of this seed."""
-        g = generator(self.seed, 1, index)
+        g, shift = generator(self.seed, 1, index), self.axis(index)
         cars, target, have = [], [], 0
         chunk = min(CHUNK, self.batch) if g.device.type == "cpu" else self.batch
         while have < self.batch:
-            spectra, truth = self.draw(chunk, g)
+            spectra, truth = self.draw(shift, chunk, g)
             cars.append(spectra)
             target.append(truth)
             have += len(spectra)
         truth = torch.cat(target)[: self.batch]
-        return Batch(self.first, torch.cat(cars)[: self.batch], truth, torch.zeros_like(truth), scaled=True)
+        return Batch(shift, torch.cat(cars)[: self.batch], truth, torch.zeros_like(truth), scaled=True)
 
-    def draw(self, count: int, g: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Up to `count` normalised spectra and their targets, each (k, points) float32."""
+    def draw(self, shift: Tensor, count: int, g: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Up to `count` normalised spectra on an axis (p,) and their targets, each (k, p) float32."""
         raise NotImplementedError
 
 
@@ -115,23 +121,23 @@ class Crimson2024(Protocol):
     widths = (2.0, 10.0)  # cm-1
     visible = 0.1  # of the normalised spectrum, a peak's lowest value at its centre
 
-    def draw(self, count: int, g: torch.Generator) -> tuple[Tensor, Tensor]:
+    def draw(self, shift: Tensor, count: int, g: torch.Generator) -> tuple[Tensor, Tensor]:
         """As `Protocol.draw`; spectra in which no peak is left are missing."""
-        lines = self._lines(count, g)
-        real, imaginary = lines.susceptibility(self.shift)
+        lines, u = self._lines(count, g), (shift - self.first) / (self.last - self.first)
+        real, imaginary = lines.susceptibility(shift)
         total_real, total_imaginary = real.sum(1), imaginary.sum(1)
         largest = (total_real.square() + total_imaginary.square()).amax(1).sqrt()
         real, imaginary = real / largest[:, None, None], imaginary / largest[:, None, None]
-        chi_nr, envelope = self._background(count, g), self._envelope(count, g)
+        chi_nr, envelope = self._background(u, count, g), self._envelope(shift, u, count, g)
         loudest = _uniform(0.005, 0.05, g, count, 1)
-        noise = _uniform(0.0002, loudest, g, count, 1) * torch.randn(count, self.points, generator=g)
+        noise = _uniform(0.0002, loudest, g, count, 1) * torch.randn(count, len(shift), generator=g)
         full = envelope * ((total_real / largest[:, None] + chi_nr) ** 2)
         full = full + envelope * (total_imaginary / largest[:, None]) ** 2 + noise
         low, high = full.amin(1, keepdim=True), full.amax(1, keepdim=True)
         # Each line alone with the background, normalised as the full spectrum is.
         alone = (real + chi_nr[:, None]).square_().add_(imaginary.square())
         alone.mul_(envelope[:, None]).add_((noise - low)[:, None]).div_((high - low)[:, None])
-        seen = self._visible(alone, lines, loudest) & (lines.amplitude > 0)
+        seen = self._visible(alone, lines, loudest, shift) & (lines.amplitude > 0)
         kept = seen.float()[:, None]
         chi_r = torch.complex((kept @ real)[:, 0], (kept @ imaginary)[:, 0])
         cars = (cars_intensity(envelope, chi_r, chi_nr) + noise - low) / (high - low)
@@ -147,30 +153,29 @@ class Crimson2024(Protocol):
         amplitude = _uniform(0.1, 1, g, count, most) * (torch.arange(most) < number)
         return Lines(_uniform(self.first + edge, self.last - edge, g, count, most), amplitude, width)
 
-    def _background(self, count: int, g: torch.Generator) -> Tensor:
+    def _background(self, u: Tensor, count: int, g: torch.Generator) -> Tensor:
         """chi_NR (count, p): linear, from h up by h - l over the span, or its mirror image."""
         high, low = _uniform(0.5, 0.7, g, count, 1), _uniform(0.3, 0.5, g, count, 1)
-        u = torch.linspace(0, 1, self.points)
         mirrored = torch.rand(count, 1, generator=g) < 0.5
         return high + (high - low) * torch.where(mirrored, 1 - u, u)
 
-    def _envelope(self, count: int, g: torch.Generator) -> Tensor:
+    def _envelope(self, shift: Tensor, u: Tensor, count: int, g: torch.Generator) -> Tensor:
         """S (count, p), at most 1: two sigmoids, a Gaussian or a polynomial."""
-        u = torch.linspace(0, 1, self.points)
         centre, sigma = _uniform(0, 2000, g, count, 1), _uniform(500, 1500, g, count, 1)
-        gaussian = torch.exp(-0.5 * ((self.shift - centre) / sigma) ** 2)
+        gaussian = torch.exp(-0.5 * ((shift - centre) / sigma) ** 2)
         drawn = _choose([_two_sigmoids(u, count, g), gaussian, _polynomial(u, count, g)], g)
         return drawn / drawn.amax(1, keepdim=True)
 
-    def _visible(self, alone: Tensor, lines: Lines, loudest: Tensor) -> Tensor:
+    def _visible(self, alone: Tensor, lines: Lines, loudest: Tensor, shift: Tensor) -> Tensor:
         """Whether each line shows in its spectrum alone (count, most, p): (count, most) bool.
 
         The jump from one half width below the centre to one above must differ from the same jump beside
         it by more than the noise can, and the signal there must be strong enough."""
-        centre = ((lines.position - self.first) / self.grid_step).round().long()
-        reach = (lines.width / self.grid_step).round().long().clamp(min=1)
+        end = len(shift)
+        between = (shift[1:] + shift[:-1]) / 2
+        centre = torch.searchsorted(between, lines.position)  # the nearest pixel
+        reach = (lines.width / pitch(shift)[centre]).round().long().clamp(min=1)
         sums = torch.nn.functional.pad(alone.cumsum(2), (1, 0))
-        end = self.points
 
         def mean(from_: Tensor, to: Tensor) -> Tensor:
             from_, to = from_.clamp(0, end), to.clamp(0, end)
@@ -186,6 +191,31 @@ class Crimson2024(Protocol):
         return (beside > 3 * loudest) & (value > self.visible)
 
 
+class Crimson2024Axes(Crimson2024):
+    """crimson2024 on axes that cameras have: one for each batch, 0.9 to 2.4 cm-1 a pixel on average, from
+    the protocol's first to its last raman shift. A line's visibility is judged at its own pixels, and the
+    noise is white on them."""
+
+    name = "crimson2024-axes"
+    pixels = (850, 2200)
+    pitch_cm1 = (0.6, 3.1)
+
+    def __init__(self, seed: int, batch: int, stride: int = 1) -> None:
+        """stride: of the network, so that the axes' lengths are few when padded."""
+        super().__init__(seed, batch, stride)
+        self.lengths = list(self.pixels)
+
+    def axis(self, index: int) -> Tensor:
+        """As `Protocol.axis`; one in four is the protocol's own."""
+        g = generator(self.seed, 5, index)
+        own, u = torch.rand(2, generator=g, device=g.device).tolist()
+        least, most = self.pixels
+        pixels = round(least * (most / least) ** u)
+        if own < 1 / 4:
+            return super().axis(index)
+        return camera_axis(self.first, self.last, pixels, g)
+
+
 class Specnet2020(Protocol):
     """The 2020 paper's: up to 14 peaks anywhere, widths and positions in fractions of the span."""
 
@@ -194,15 +224,15 @@ class Specnet2020(Protocol):
     first, last = 0.0, 1278.0  # the paper has no unit: 2 cm-1 a point, as the cameras of the time had
     peaks = (1, 14)
 
-    def draw(self, count: int, g: torch.Generator) -> tuple[Tensor, Tensor]:
+    def draw(self, shift: Tensor, count: int, g: torch.Generator) -> tuple[Tensor, Tensor]:
         """As `Protocol.draw`."""
-        u = torch.linspace(0, 1, self.points)
+        u = (shift - self.first) / (self.last - self.first)
         real, imaginary = (part.sum(1) for part in self._lines(count, g).susceptibility(u))
         largest = (real.square() + imaginary.square()).amax(1, keepdim=True).sqrt()
         factor = _uniform(0.3, 1, g, count, 1) / largest
         chi_r = torch.complex(real * factor, imaginary * factor)
         cars = cars_intensity(torch.ones(1), chi_r, self._background(u, count, g)) / 2
-        noise = _uniform(0.0005, 0.003, g, count, 1) * torch.randn(count, self.points, generator=g)
+        noise = _uniform(0.0005, 0.003, g, count, 1) * torch.randn(count, len(shift), generator=g)
         return cars + noise, chi_r.imag.contiguous()
 
     def _lines(self, count: int, g: torch.Generator) -> Lines:
@@ -257,6 +287,6 @@ class Vector2022(Specnet2020):
 
 
 PROTOCOLS: dict[str, type[Protocol]] = {
-    cls.name: cls for cls in (Crimson2024, Specnet2020, Vector2022, Lut2022)
+    cls.name: cls for cls in (Crimson2024, Crimson2024Axes, Specnet2020, Vector2022, Lut2022)
 }
 """The published distributions by name."""

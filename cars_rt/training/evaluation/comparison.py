@@ -6,10 +6,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import torch
+
 from cars_rt.engines.base import hardware, usable_cores
+from cars_rt.engines.model import RATIO
 from cars_rt.training.data.batch import Batch
 from cars_rt.training.data.distribution import DISTRIBUTIONS, Distribution
 from cars_rt.training.data.protocols import Vector2022
+from cars_rt.training.evaluation.bias import Bias, bias
 from cars_rt.training.evaluation.candidates import Candidate
 from cars_rt.training.evaluation.linearity import Linearity, linearity
 from cars_rt.training.evaluation.scores import Scores, judge
@@ -18,6 +22,9 @@ from cars_rt.training.settings import HELD_OUT_SEED, TrainingError
 
 #: Few, since all spectra of a batch of `bcars` share a camera and its axis.
 BATCH = 16
+DILUTED = 256  # spectra of each concentration, unless fewer are evaluated
+CAMERAS = 24  # that the bias is measured with, unless fewer are evaluated
+CAMERA = torch.linspace(400, 3200, 1340)  # cm-1, an axis to measure speed on
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +41,7 @@ class Evaluation:
     accuracy: dict[str, Any]
     cases: dict[str, dict[str, Any]]  # of a protocol that has cases; the spectra are of each
     linearity: Linearity | None
+    bias: Bias | None
     speed: list[Speed]
     scores: Scores = field(repr=False)
 
@@ -51,6 +59,7 @@ class Evaluation:
                 "dilutions": [each._asdict() for each in lines.dilutions],
                 "largest_change": lines.largest_change,
             },
+            "bias": self.bias and self.bias._asdict(),
             "speed": [each._asdict() for each in self.speed],
         }
 
@@ -116,19 +125,21 @@ def _evaluation(
     for name, batches in drawn.items():
         judged = []
         for batch in batches:
-            judged.append(judge(run, batch, cases[name].grid_step))
+            judged.append(judge(run, batch))
             tick(model.name, batch)
         parts[name] = Scores.together(judged)
     scores = Scores.together(parts.values())
-    lengths = next(iter(cases.values())).lengths
-    length = lengths[len(lengths) // 2]
-    rates = [speed(alone, 1, length, batch) for batch in BATCHES]
+    data = next(iter(cases.values()))
+    shift = CAMERA if len(data.lengths) > 1 else data[0].shift
+    rates = [speed(alone, 1, shift, batch) for batch in BATCHES]
     if several > 1:
-        rates += [speed(run, several, length, batch) for batch in BATCHES]
+        rates += [speed(run, several, shift, batch) for batch in BATCHES]
+    counts = model.target == RATIO
     return Evaluation(
         model.name, model.target, model.trained_on, protocol, seed, hardware(), load, scores.summary(),
         {name: each.summary() for name, each in parts.items()} if len(parts) > 1 else {},
-        linearity(run, model.grid_step) if model.target == "ratio" else None, rates, scores,
+        linearity(run, min(DILUTED, len(scores.r2))) if counts else None,
+        bias(run, seed, min(CAMERAS, len(scores.r2) // BATCH)) if counts else None, rates, scores,
     )  # fmt: skip
 
 
@@ -161,4 +172,4 @@ def _cases(protocol: str) -> dict[str, Callable[[int, int, int], Distribution]]:
 
 def _first(batch: Batch, count: int) -> Batch:
     counts, raman, noise = (each[:count] for each in (batch.counts, batch.raman, batch.noise))
-    return Batch(batch.start, counts, raman, noise, batch.scaled)
+    return Batch(batch.shift, counts, raman, noise, batch.scaled)

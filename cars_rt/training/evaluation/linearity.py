@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from cars_rt.physics.axis import Grid, resampling_matrix
 from cars_rt.physics.microscope import Simulator
 from cars_rt.physics.substances import SUBSTANCES
 from cars_rt.training.data.batch import Batch
@@ -17,7 +16,6 @@ from cars_rt.training.evaluation.scores import Retrieve
 
 DILUTED = ("toluene", "DMSO", "acetonitrile")  # each with one line well above all others
 CONCENTRATIONS = np.geomspace(1, 0.01, 9)  # volume fractions
-SPECTRA = 32  # of each concentration, averaged after retrieval, so that noise is not what is judged
 FACTORS = (0.1, 10.0)  # of the counts
 
 
@@ -40,34 +38,31 @@ class Linearity(NamedTuple):
     largest_change: float  # for counts times 0.1 and 10
 
 
-def linearity(model: Retrieve, grid_step: float) -> Linearity:
+def linearity(model: Retrieve, spectra: int) -> Linearity:
     """Dilute some substances in the simulated microscope, noise included, and retrieve them.
 
-    grid_step: of the model, cm-1."""
+    spectra: of each concentration, averaged after retrieval, so that noise is not what is judged."""
     simulator = Simulator()
     axis = simulator.raman_shift
-    grid = Grid.covering(axis, grid_step, 1)
-    onto = resampling_matrix(axis, grid.raman_shift)
 
     def raman(counts: Floats) -> Floats:
-        on_grid = torch.from_numpy((counts @ onto).astype(np.float32))
-        batch = Batch(grid.start, on_grid, on_grid, on_grid)
-        return np.asarray(model(batch.spectrum)[0].double().numpy())
+        given = torch.from_numpy(counts.astype(np.float32))
+        return np.asarray(model(Batch(torch.from_numpy(axis), given, given, given))[0].double().numpy())
 
     dilutions, change = [], 0.0
     for name in DILUTED:
         fractions = np.zeros((len(CONCENTRATIONS), len(SUBSTANCES)))
         fractions[:, [each.name for each in SUBSTANCES].index(name)] = CONCENTRATIONS
-        truth = simulator.raman(fractions) @ onto
+        truth = simulator.raman(fractions)
         place = int(truth[0].argmax())
-        counts = [simulator.measure(np.repeat(row[None], SPECTRA, 0)) - simulator.dark for row in fractions]
+        counts = [simulator.measure(np.repeat(row[None], spectra, 0)) - simulator.dark for row in fractions]
         found = [raman(each) for each in counts]
         true, retrieved = truth[:, place], np.array([each[:, place].mean() for each in found])
         fit = line(true, retrieved)
         dilutions.append(
             Dilution(
                 name,
-                round(float(grid.raman_shift[place]), 1),
+                round(float(axis[place]), 1),
                 round(fit.slope, 4),
                 round(fit.r2, 5),
                 round(float(retrieved[-1] / true[-1]), 4),

@@ -40,7 +40,7 @@ class Table:
 def tables(evaluations: Sequence[Evaluation]) -> list[Table]:
     """Everything measured of models on one protocol; at least one evaluation."""
     made = [_accuracy(evaluations), _cases(evaluations), _deviation(evaluations)]
-    made += [_linearity(evaluations), _speed(evaluations)]
+    made += [_linearity(evaluations), _bias(evaluations), _speed(evaluations)]
     return [table for table in made if table.rows]
 
 
@@ -113,9 +113,24 @@ def _linearity(evaluations: Sequence[Evaluation]) -> Table:
     return Table(title, columns, rows)
 
 
+def _bias(evaluations: Sequence[Evaluation]) -> Table:
+    rows = []
+    for each in evaluations:
+        if each.bias is not None:
+            shares, spread = each.bias.retrieved, each.bias.root_mean_square
+            rows.append([
+                each.model, f"{spread.get(DECADES[0], 0):.1e}",
+                *(f"{shares[name]:.1%}" if name in shares else "" for name in DECADES[1:]),
+            ])  # fmt: skip
+    first = next((each.bias for each in evaluations if each.bias is not None), None)
+    drawn = "" if first is None else f"{first.draws} draws of the noise of each of {first.spectra} spectra"
+    title = f"The mean over {drawn}, of the truth, by decade of the signal"
+    return Table(title, ["model", f"off by, {DECADES[0]}", *DECADES[1:]], rows)
+
+
 def _speed(evaluations: Sequence[Evaluation]) -> Table:
     first = evaluations[0].speed
-    title = f"Spectra per second of {first[0].length} points, the network alone"
+    title = f"Spectra per second of {first[0].length} pixels, counts in and raman out"
     rows = [[each.model, *map(_rate, each.speed)] for each in evaluations]
     return Table(title, ["model", *map(_conditions, first)], rows)
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cars_rt.training.data.batch import Batch, cropped, padded
+from cars_rt.training.data.batch import Batch, cropped
 from cars_rt.training.data.distribution import Distribution
 from cars_rt.training.evaluation.metrics import (
     Coverage,
@@ -22,22 +22,22 @@ from cars_rt.training.evaluation.metrics import (
     peaks,
     pearson,
 )
-from cars_rt.training.networks import Published, Retrieval
+from cars_rt.training.networks import Published, Retrieval, inputs
 
 VISIBLE = 5.0  # a spectrum counts as visible if its strongest line exceeds this times the noise
 
-#: Scaled spectra (b, length) float32 to raman and, of a model that gives it, its deviation, each (b, length).
-Retrieve: TypeAlias = Callable[[Tensor], tuple[Tensor, ...]]
+#: Counts on a camera's pixels to raman and, of a model that gives it, its deviation, each (b, length).
+Retrieve: TypeAlias = Callable[[Batch], tuple[Tensor, ...]]
 
 
 def retrieve(network: Retrieval | Published) -> Retrieve:
-    """A network as a function of spectra (b, length) of any length, without gradients, on the CPU."""
+    """A network while it is trained, on the pixels, without gradients; the results are on the CPU."""
     device = next(network.parameters()).device
 
-    def outputs(spectrum: Tensor) -> tuple[Tensor, ...]:
+    def outputs(batch: Batch) -> tuple[Tensor, ...]:
         with torch.no_grad():
-            found = network(padded(spectrum, network.stride).to(device))
-        return tuple(cropped(values, spectrum.shape[1]).cpu() for values in found)
+            found = network(*(each.to(device) for each in inputs(network, batch.spectrum, batch.pitch)))
+        return tuple(cropped(values, batch.counts.shape[1]).cpu() for values in found)
 
     return outputs
 
@@ -114,12 +114,12 @@ class Scores:
         return result
 
 
-def judge(model: Retrieve, batch: Batch, grid_step: float) -> Scores:
-    """A model on one batch of spectra with points `grid_step` cm-1 apart."""
-    found = model(batch.spectrum)
+def judge(model: Retrieve, batch: Batch) -> Scores:
+    """A model on one batch of spectra."""
+    found = model(batch)
     raman, truth = found[0].double().numpy(), batch.raman.double().numpy()
     deviation = found[1].double().numpy() if len(found) > 1 else None
-    shift = batch.start + grid_step * np.arange(truth.shape[1])
+    shift = batch.shift.numpy()
     strongest, place = batch.raman.max(1, keepdim=True)
     visible = (strongest > VISIBLE * batch.noise.gather(1, place))[:, 0].numpy()
     error = raman - truth
@@ -152,4 +152,4 @@ def judge(model: Retrieve, batch: Batch, grid_step: float) -> Scores:
 def evaluate(model: Retrieve, data: Distribution, batches: int = 16) -> dict[str, Any]:
     """`Scores.summary` of a model on the first batches of a distribution (of `HELD_OUT_SEED`, if it is to
     be honest), for its card and for a training's log."""
-    return Scores.together(judge(model, data[index], data.grid_step) for index in range(batches)).summary()
+    return Scores.together(judge(model, data[index]) for index in range(batches)).summary()

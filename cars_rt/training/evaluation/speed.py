@@ -1,11 +1,13 @@
-"""How fast a model is, alone."""
+"""How fast a model is, in its deployment graph, without a daemon around it."""
 
 import time
 from statistics import median
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
+from cars_rt.training.data.batch import Batch
 from cars_rt.training.evaluation.scores import Retrieve
 
 BATCHES = (1, 128)
@@ -17,17 +19,19 @@ class Speed(NamedTuple):
 
     threads: int
     batch: int
-    length: int  # points of a spectrum
+    length: int  # pixels of a spectrum
     spectra_per_s: float
 
 
-def speed(model: Retrieve, threads: int, length: int, batch: int) -> Speed:
-    """Time a model that is on `threads` threads, with spectra that are ones; after a run to warm up."""
-    spectra = torch.ones(batch, length)
+def speed(model: Retrieve, threads: int, shift: Tensor, batch: int) -> Speed:
+    """Time a model that is on `threads` threads, with spectra that are ones on an axis (p,), cm-1; after a
+    run to warm up."""
+    ones = torch.ones(batch, len(shift))
+    spectra = Batch(shift, ones, ones, ones)
     model(spectra)
     runs: list[float] = []
     while sum(runs) < LEAST_S:
         begin = time.perf_counter()
         model(spectra)
         runs.append(time.perf_counter() - begin)
-    return Speed(threads, batch, length, round(batch / median(runs), 1))
+    return Speed(threads, batch, len(shift), round(batch / median(runs), 1))

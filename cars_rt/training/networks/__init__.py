@@ -1,23 +1,44 @@
-"""The networks by name. Input: a spectrum on the model's grid, scaled; outputs: raman, and its deviation
-where the network has a second output.
+"""The networks by name. Inputs: a spectrum, scaled, and of ours the lengths of its pixels; outputs: raman,
+and its deviation where the network has a second output.
 
-`cnn`, `cnn-large` and `rnn` are ours; `specnet` and `cnn-gru` are the published ones they are measured
-against.
+`cnn`, `cnn-large`, `rnn`, `cnn-kk` and `rnn-kk` are ours; `specnet` and `cnn-gru` are the published ones
+that they are measured against.
 """
 
 from collections.abc import Callable
 
-from cars_rt.training.networks.cnn import Cnn, CnnLarge
+from torch import Tensor
+
+from cars_rt.training.data.batch import padded
+from cars_rt.training.networks.cnn import Cnn, CnnKk, CnnLarge
 from cars_rt.training.networks.layers import Retrieval
 from cars_rt.training.networks.published import CnnGru, Published, SpecNet
-from cars_rt.training.networks.rnn import Rnn
+from cars_rt.training.networks.rnn import Rnn, RnnKk
 from cars_rt.training.settings import TrainingError
 
-__all__ = ["NETWORKS", "Cnn", "CnnGru", "CnnLarge", "Published", "Retrieval", "Rnn", "SpecNet", "build"]
+__all__ = [
+    "NETWORKS",
+    "Cnn",
+    "CnnGru",
+    "CnnLarge",
+    "Published",
+    "Retrieval",
+    "Rnn",
+    "SpecNet",
+    "build",
+    "inputs",
+]
 
-OURS: dict[str, Callable[[], Retrieval]] = {Cnn.name: Cnn, CnnLarge.name: CnnLarge, Rnn.name: Rnn}
+OURS: dict[str, Callable[[], Retrieval]] = {each.name: each for each in (Cnn, CnnLarge, Rnn, CnnKk, RnnKk)}
 PUBLISHED: dict[str, Callable[[int], Published]] = {SpecNet.name: SpecNet, CnnGru.name: CnnGru}
 NETWORKS = (*OURS, *PUBLISHED)
+
+
+def inputs(network: Retrieval | Published, spectrum: Tensor, pitch: Tensor) -> tuple[Tensor, ...]:
+    """What a network is called with for spectra (b, n), scaled, on pixels of these lengths (n,), cm-1: both
+    padded to its stride."""
+    given = padded(spectrum, network.stride)
+    return (given,) if len(network.inputs) == 1 else (given, padded(pitch[None], network.stride))
 
 
 def build(name: str, lengths: list[int]) -> Retrieval | Published:

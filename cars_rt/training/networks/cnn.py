@@ -1,16 +1,17 @@
-"""`cnn` and `cnn-large`: U-Nets over Kramers-Kronig features."""
+"""`cnn`, `cnn-large` and `cnn-kk`: U-Nets over Kramers-Kronig features."""
 
 import itertools
 
 from torch import Tensor, nn
 
-from cars_rt.training.networks.layers import PHASES, Block, KramersKronigFeatures, Retrieval, convolution
+from cars_rt.training.networks.layers import PHASES, Block, Denoised, KramersKronigFeatures, convolution
+from cars_rt.training.networks.unbiased import Unbiased
 
 DEPTHS = (1, 1, 1, 2)  # blocks of each level
 SLOPE = 0.1  # with 0, most units of the coarse levels are dead after a few thousand steps
 
 
-class Cnn(Retrieval):
+class Cnn(Denoised):
     """Four levels of columns of 8, 16, 32 and 64 points; the deepest one sees the whole spectrum.
 
     Most of its work is at the coarse levels, where the smooth fields are found: halving the widths of the
@@ -30,6 +31,16 @@ class CnnLarge(Cnn):
 
     def __init__(self) -> None:
         super().__init__((64, 80, 96, 128))
+
+
+class CnnKk(Unbiased):
+    """The trunk of `cnn`; what it finds is the background."""
+
+    name = "cnn-kk"
+    stride = 8 * PHASES
+
+    def __init__(self, widths: tuple[int, ...] = (32, 32, 64, 96)) -> None:
+        super().__init__(UNet(widths, DEPTHS), widths[0], SLOPE)
 
 
 class UNet(nn.Module):

@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-PHASES = 8  # grid points per column of the space-to-depth view
+PHASES = 8  # pixels per column of the space-to-depth view
+USUAL_PITCH = 2.0  # cm-1; features have the logarithm of a pixel's length over this
 LN_DEVIATION = (-12.0, 4.0)  # what any sample shows; counts that no camera gives would overflow it
 FLOOR = 2e-3  # smallest count over mean whose logarithm is taken; below it is read noise
 
@@ -41,7 +42,7 @@ class Block(nn.Module):
 class KramersKronigFeatures(nn.Module):
     """Amplitude and phase relative to the local mean of the logarithm; fixed, nothing is learnt."""
 
-    outputs = 5 * PHASES + 2
+    outputs = 5 * PHASES + 3
     smoothing: Tensor
     interpolation: Tensor
     hilbert: Tensor
@@ -69,10 +70,11 @@ class KramersKronigFeatures(nn.Module):
         kernel = torch.where(odd, -2 / (math.pi * torch.where(odd, lag, 1.0)) * taper, 0.0)
         self.register_buffer("hilbert", kernel[:, :, None, :].float())
 
-    def forward(self, spectrum: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(b, length) to the features (b, outputs, 1, t), and E sin H and E cos H (b, 8, 1, t)."""
-        # -1 for the columns: their count follows from the length, and both stay dynamic in ONNX.
-        plain = spectrum.reshape(spectrum.shape[0], -1, PHASES).transpose(1, 2).unsqueeze(2)
+    def forward(self, spectrum: Tensor, pitch: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(b, length) and the pixels' lengths (1, length), cm-1, to the features (b, outputs, 1, t), to
+        E sin H and E cos H and to the logarithm of the amplitude, (b, 8, 1, t) each."""
+        plain = folded(spectrum)
+        length = torch.log(folded(pitch).mean(1, keepdim=True) / USUAL_PITCH)
         columns = 0.5 * torch.log(torch.relu(plain - FLOOR) + FLOOR)
         mean = columns.mean(1, keepdim=True)
         pair = torch.cat([mean, mean * 0 + 1], 1)
@@ -83,30 +85,28 @@ class KramersKronigFeatures(nn.Module):
         phase = nn.functional.conv2d(relative, self.hilbert, padding=(0, self.hilbert.shape[-1] // 2))
         amplitude = torch.exp(relative)
         sine, cosine = amplitude * torch.sin(phase), amplitude * torch.cos(phase)
-        features = torch.cat([relative, phase, sine, cosine, plain, mean, smooth[:, 1:]], 1)
-        return features, sine, cosine
+        every = mean * 0 + length  # the same for all spectra
+        features = torch.cat([relative, phase, sine, cosine, plain, mean, smooth[:, 1:], every], 1)
+        return features, sine, cosine, columns
 
 
 class Retrieval(nn.Module):
-    """What `cnn` and `rnn` share: fixed features, a trunk of their own, and a head.
+    """What all of ours share: fixed features, a trunk of their own, and a head.
 
-    The front end is Kramers-Kronig retrieval without a reference (Liu, Lee & Cicerone, Opt. Lett. 34,
-    1363 (2009)): with the local mean of the logarithm as a first guess of the background, the amplitude
-    is E = sqrt(I / I_guess) and the phase H = Hilbert{ln E}. If the guess is wrong by a smooth factor
-    exp(d) in amplitude, the truth is
-
-        Im chi_R / chi_NR = p E sin H + q E cos H,  p = exp(-d) cos Hilbert{d},  q = -exp(-d) sin Hilbert{d}
-
-    so the trunk predicts the smooth fields p and q, and a residual r that removes noise and undoes the
-    rest; and a fourth field, the logarithm of the deviation. All layers work on a space-to-depth view,
-    eight neighbouring grid points as eight channels: at full resolution they would be memory-bound.
+    The network sees a camera's pixels as they are, whatever their raman shift: what it computes is local, or
+    slow, and a Hilbert transform does not mind an axis that is stretched slowly. How long the pixels are is a
+    second input. All layers work on a space-to-depth view, eight neighbouring pixels as eight channels: at
+    full resolution they would be memory-bound.
     """
 
     name: str
     stride: int
-    min_length = 176  # 350 cm-1; on simulated spectra of that length as accurate as on 500 cm-1
+    min_length = 176  # pixels; on simulated spectra of 350 cm-1 as accurate as on 500
     fixed_length = 0
-    outputs = ("raman", "deviation")
+    inputs: tuple[str, ...] = ("spectrum", "pitch")
+    outputs: tuple[str, ...] = ("raman", "deviation")
+    fields: int  # outputs of the head before the deviation's logarithm, which has PHASES
+    pairs = False  # whether it learns from pairs of spectra with one truth
 
     def __init__(self, trunk: nn.Module, channels: int, slope: float) -> None:
         """trunk: features (b, KramersKronigFeatures.outputs, 1, t) to (b, channels, 1, t). slope: of the
@@ -116,32 +116,74 @@ class Retrieval(nn.Module):
         self.features = KramersKronigFeatures()
         self.trunk = trunk
         self.mix = convolution(channels + self.features.outputs, channels, 1)
-        self.head = convolution(channels, 4 * PHASES, 1)
+        self.head = convolution(channels, self.fields + PHASES, 1)
         nn.init.zeros_(self.head.weight)
-        with torch.no_grad():  # start as plain Kramers-Kronig: p = 1, q = r = 0
+        with torch.no_grad():
             assert self.head.bias is not None
             self.head.bias.zero_()
-            self.head.bias[:PHASES] = 1.0
-            self.head.bias[3 * PHASES :] = math.log(0.03)
+            self.head.bias[self.fields :] = math.log(0.03)
 
-    def forward(self, spectrum: Tensor) -> tuple[Tensor, Tensor]:
-        """spectrum: (b, length) float32, scaled counts; length a multiple of `stride`.
+    def forward(self, spectrum: Tensor, pitch: Tensor) -> tuple[Tensor, ...]:
+        """spectrum: (b, length) float32, scaled counts, ascending raman shift; length a multiple of
+        `stride`. pitch: (1, length) float32, the pixels' lengths in cm-1.
 
         Returns raman and its deviation, each (b, length) float32: with a chance of 68.3 % the truth is
         within one deviation."""
         with torch.autocast(spectrum.device.type, enabled=False):  # phases need float32
-            features, sine, cosine = self.features(spectrum)
+            features, sine, cosine, logarithm = self.features(spectrum, pitch)
         x = self.activation(self.trunk(features))
         x = self.head(self.activation(self.mix(torch.cat([x, features], 1)))).float()
-        p, q, r, s = (x[:, i * PHASES : (i + 1) * PHASES] for i in range(4))
-        return unfolded(p * sine + q * cosine + r), unfolded(torch.exp(s.clamp(*LN_DEVIATION)))
+        with torch.autocast(spectrum.device.type, enabled=False):
+            raman = self.raman(x[:, : self.fields], sine, cosine, logarithm)
+        deviation = torch.exp(x[:, self.fields :].clamp(*LN_DEVIATION))
+        return tuple(unfolded(each) for each in (raman[0], deviation, *raman[1:]))
+
+    def raman(self, fields: Tensor, sine: Tensor, cosine: Tensor, logarithm: Tensor) -> tuple[Tensor, ...]:
+        """(b, PHASES, 1, t) from the head's fields (b, fields, 1, t) and what `features` gave, and what
+        else the loss wants to see."""
+        raise NotImplementedError
 
     @property
     def deviation_head(self) -> tuple[Tensor, Tensor]:
         """Views of the last layer's weight (PHASES, channels, 1, 1) and bias (PHASES,) that give the
         deviation's logarithm."""
         assert self.head.bias is not None
-        return self.head.weight[3 * PHASES :], self.head.bias[3 * PHASES :]
+        return self.head.weight[self.fields :], self.head.bias[self.fields :]
+
+
+class Denoised(Retrieval):
+    """The likeliest spectrum: `cnn` and `rnn`.
+
+    The front end is Kramers-Kronig retrieval without a reference (Liu, Lee & Cicerone, Opt. Lett. 34,
+    1363 (2009)): with the local mean of the logarithm as a first guess of the background, the amplitude
+    is E = sqrt(I / I_guess) and the phase H = Hilbert{ln E}. If the guess is wrong by a smooth factor
+    exp(d) in amplitude, the truth is
+
+        Im chi_R / chi_NR = p E sin H + q E cos H,  p = exp(-d) cos Hilbert{d},  q = -exp(-d) sin Hilbert{d}
+
+    so the trunk predicts the smooth fields p and q, and a residual r that removes noise and undoes the
+    rest; and a fourth field, the logarithm of the deviation.
+    """
+
+    fields = 3 * PHASES
+
+    def __init__(self, trunk: nn.Module, channels: int, slope: float) -> None:
+        """As `Retrieval`."""
+        super().__init__(trunk, channels, slope)
+        with torch.no_grad():  # start as plain Kramers-Kronig: p = 1, q = r = 0
+            assert self.head.bias is not None
+            self.head.bias[:PHASES] = 1.0
+
+    def raman(self, fields: Tensor, sine: Tensor, cosine: Tensor, logarithm: Tensor) -> tuple[Tensor, ...]:
+        """As `Retrieval.raman`."""
+        p, q, r = (fields[:, i * PHASES : (i + 1) * PHASES] for i in range(3))
+        return (p * sine + q * cosine + r,)
+
+
+def folded(x: Tensor) -> Tensor:
+    """(b, length) to columns (b, PHASES, 1, t)."""
+    # -1 for the columns: their count follows from the length, and both stay dynamic in ONNX.
+    return x.reshape(x.shape[0], -1, PHASES).transpose(1, 2).unsqueeze(2)
 
 
 def unfolded(x: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ class Published(nn.Module):
     """A network for spectra of exactly `points` points, with one output."""
 
     name: str
+    inputs: tuple[str, ...] = ("spectrum",)
     outputs: tuple[str, ...] = ("raman",)
 
     def __init__(self, points: int = POINTS) -> None:

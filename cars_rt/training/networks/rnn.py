@@ -1,16 +1,27 @@
-"""`rnn`: a recurrent network of few steps, so that it compiles well and runs in real time."""
+"""`rnn` and `rnn-kk`: recurrent networks of few steps, so that they compile well and run in real time."""
 
 import torch
 from torch import Tensor, nn
 
-from cars_rt.training.networks.layers import PHASES, Block, KramersKronigFeatures, Retrieval, convolution
+from cars_rt.training.networks.layers import PHASES, Block, Denoised, KramersKronigFeatures, convolution
+from cars_rt.training.networks.unbiased import Unbiased
 
 
-class Rnn(Retrieval):
+class Rnn(Denoised):
     """Convolutions down to columns of 16 points, bidirectional GRUs over those (63 steps for 1000
     points), and back up."""
 
     name = "rnn"
+    stride = 2 * PHASES
+
+    def __init__(self, width: int = 64, hidden: int = 96, layers: int = 2) -> None:
+        super().__init__(Recurrent(width, hidden, layers), width, slope=0)
+
+
+class RnnKk(Unbiased):
+    """The trunk of `rnn`; what it finds is the background."""
+
+    name = "rnn-kk"
     stride = 2 * PHASES
 
     def __init__(self, width: int = 64, hidden: int = 96, layers: int = 2) -> None:

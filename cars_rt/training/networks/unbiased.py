@@ -1,0 +1,160 @@
+"""`cnn-kk` and `rnn-kk`: the network says what is background, Kramers-Kronig retrieval of the counts says the
+rest."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from cars_rt.training.networks.layers import PHASES, Retrieval
+
+WIDTHS = (2.0, 6.0, 18.0)  # columns, standard deviations of the local means that the background is made of
+NEAR = 13  # columns, within which the Hilbert transform is exact; beyond, of means of 2 columns
+FAR = 63  # pairs of columns that it reaches
+BLURS = (1.5, 5.0)  # pixels, standard deviations; of what noise may be smoothed with
+BLUR_REACH = 3  # columns
+LARGEST = 4.0  # ln of the largest |chi / chi_NR|
+
+
+class Unbiased(Retrieval):
+    """Raman whose noise is that of the counts and whose average is right.
+
+    With b the logarithm of the amplitude that the background alone would have, retrieval is
+
+        Im chi_R / chi_NR = exp(a - b) sin(Hilbert{a - b} + s),  a = 1/2 ln I
+
+    The head gives only slow fields, one value to a column: what lines add to the mean of a; which mixture of
+    three local means of the rest is b, and what is to be added; s, the error of the phase that comes of what
+    lies beyond the ends; and how much the result is to be smoothed where noise hides everything, with
+    kernels that leave parabolas as they are. None of them can shrink a line as noise makes a network do: that
+    would take a background as narrow as the line.
+    """
+
+    fields = 3 + len(WIDTHS) + len(BLURS)
+    pairs = True
+    means: Tensor
+    spline: Tensor
+    slow: Tensor
+    blurs: Tensor
+
+    def __init__(self, trunk: nn.Module, channels: int, slope: float) -> None:
+        """As `Retrieval`."""
+        super().__init__(trunk, channels, slope)
+        radius = math.ceil(3 * WIDTHS[-1])
+        offset = torch.arange(-radius, radius + 1, dtype=torch.float64)
+        gaussians = torch.exp(-0.5 * (offset / torch.tensor(WIDTHS, dtype=torch.float64)[:, None]) ** 2)
+        gaussians = gaussians / gaussians.sum(1, keepdim=True)
+        self.register_buffer("means", gaussians.float()[:, None, None, :])
+        self.register_buffer("slow", gaussians[1:2].float()[:, None, None, :])
+        place = (torch.arange(PHASES) + 0.5) / PHASES - 0.5  # of a pixel in its column
+        self.register_buffer("spline", _spline(place)[:, None, None, :].repeat(2 + len(BLURS), 1, 1, 1))
+        self.register_buffer("blurs", torch.cat([_blur(sigma) for sigma in BLURS]))
+        self.hilbert = Hilbert()
+        with torch.no_grad():  # start with the mean in the middle
+            assert self.head.bias is not None
+            self.head.bias[2 + len(WIDTHS) // 2] = 2.0
+            self.head.bias[self.fields - len(BLURS) : self.fields] = -3.0
+
+    def raman(self, fields: Tensor, sine: Tensor, cosine: Tensor, logarithm: Tensor) -> tuple[Tensor, ...]:
+        """As `Retrieval.raman`; in training also before it is smoothed."""
+        lines, added, error = fields[:, :1], fields[:, 1:2], fields[:, 2:3]
+        weights = torch.sigmoid(fields[:, 3:])
+        rest = logarithm.mean(1, keepdim=True) - lines
+        ones = rest * 0 + 1
+        reach = self.means.shape[-1] // 2
+        means = nn.functional.conv2d(rest, self.means, padding=(0, reach))
+        means = means / nn.functional.conv2d(ones, self.means, padding=(0, reach))
+        chosen = weights[:, : len(WIDTHS)]
+        background = (chosen * means).sum(1, keepdim=True) / chosen.sum(1, keepdim=True) + added
+        error = nn.functional.conv2d(error, self.slow, padding=(0, reach))
+        background, error, little, much = self._fine(torch.cat([background, error, weights[:, -2:]], 1))
+        amplitude = logarithm - background
+        phase = self.hilbert(amplitude) + error
+        plain = torch.exp(amplitude.clamp(max=LARGEST)) * torch.sin(phase)
+        source = plain.detach()  # smoothing is learnt apart
+        blurred = nn.functional.conv2d(source, self.blurs, padding=(0, BLUR_REACH))
+        kept = 1 - much
+        smooth = much * blurred[:, PHASES:] + kept * (little * blurred[:, :PHASES] + (1 - little) * source)
+        return (smooth, plain) if self.training else (smooth,)
+
+    def _fine(self, columns: Tensor) -> list[Tensor]:
+        """(b, n, 1, t) to n of (b, PHASES, 1, t): smooth curves."""
+        ended = torch.cat([columns[..., :1], columns, columns[..., -1:]], 3)
+        curves = nn.functional.conv2d(ended, self.spline, groups=columns.shape[1])
+        return [curves[:, PHASES * n : PHASES * (n + 1)] for n in range(columns.shape[1])]
+
+
+class Hilbert(nn.Module):
+    """The Hilbert transform along the pixels, (b, PHASES, 1, t) to the same, t even; beyond the ends is
+    nothing.
+
+    Its kernel 1 / n is cut in two by a smooth window. What is near is the discrete transform, exact for
+    all that pixels resolve; what is far is smooth, and so computed on means of 16 pixels.
+    """
+
+    near: Tensor
+    mean: Tensor
+    far: Tensor
+    spread: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        column = torch.arange(-NEAR, NEAR + 1, dtype=torch.float64)
+        phase = torch.arange(PHASES, dtype=torch.float64)
+        lag = PHASES * column + phase[None, :, None] - phase[:, None, None]  # input minus output pixel
+        odd = lag.long() % 2 == 1
+        near = torch.where(odd, -2 / (math.pi * torch.where(odd, lag, 1.0)) * _window(lag), 0.0)
+        self.register_buffer("near", near[:, :, None, :].float())
+
+        pair = 2 * PHASES
+        lag = pair * torch.arange(-FAR - 1, FAR + 2, dtype=torch.float64)
+        far = -(1 - _window(lag)) / (math.pi * torch.where(lag == 0, 1.0, lag)) * pair
+        # Means and splines blur, together by a variance of a third of a pair squared; this undoes it.
+        far = far[1:-1] - (far[2:] - 2 * far[1:-1] + far[:-2]) / 6
+        self.register_buffer("far", far[None, None, None].float())
+        self.register_buffer("mean", torch.full((1, PHASES, 1, 2), 1 / pair))
+        # From one mean to the pixels of six columns: a quadratic spline, three pairs wide.
+        place = (torch.arange(3 * pair) + 0.5) / pair - 1.5
+        spread = _bell(place).reshape(6, PHASES).T
+        self.register_buffer("spread", spread[None, :, None, :].contiguous().float())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        near = nn.functional.conv2d(x, self.near, padding=(0, NEAR))
+        far = nn.functional.conv2d(x, self.mean, stride=(1, 2))
+        far = nn.functional.conv2d(far, self.far, padding=(0, FAR))
+        result: Tensor = near + nn.functional.conv_transpose2d(
+            far, self.spread, stride=(1, 2), padding=(0, 2)
+        )
+        return result
+
+
+def _window(lag: Tensor) -> Tensor:
+    """1 at 0, smoothly falling to 0 at the reach of the near part."""
+    reach = PHASES * (NEAR + 1) - PHASES + 1
+    return torch.cos((lag / reach).clamp(-1, 1) * math.pi / 2) ** 2
+
+
+def _bell(place: Tensor) -> Tensor:
+    """The quadratic spline of knots at -1.5, -0.5, 0.5 and 1.5."""
+    distance = place.abs()
+    return torch.where(distance < 0.5, 0.75 - distance**2, 0.5 * (1.5 - distance).clamp(min=0) ** 2)
+
+
+def _spline(place: Tensor) -> Tensor:
+    """Weights (n, 3) of a column and its neighbours for places -0.5 to 0.5 in it."""
+    return torch.stack([_bell(place + 1), _bell(place), _bell(place - 1)], 1)
+
+
+def _blur(sigma: float) -> Tensor:
+    """A smoothing (PHASES, PHASES, 1, columns) over pixels: a Gaussian twice less the Gaussian of itself, so
+    that parabolas stay as they are."""
+    column = torch.arange(-BLUR_REACH, BLUR_REACH + 1, dtype=torch.float64)
+    phase = torch.arange(PHASES, dtype=torch.float64)
+    lag = PHASES * column + phase[None, :, None] - phase[:, None, None]
+
+    def gaussian(width: float) -> Tensor:
+        return torch.exp(-0.5 * (lag / width) ** 2) / (width * math.sqrt(2 * math.pi))
+
+    kernel = 2 * gaussian(sigma) - gaussian(math.sqrt(2) * sigma)
+    return (kernel / kernel.sum((1, 2), keepdim=True))[:, :, None, :].float()

@@ -1,0 +1,153 @@
+"""What a network sees of a camera's pixels: the pixels themselves, or points of a uniform grid.
+
+Most networks take pixels as they are, in the order of ascending raman shift, with the length of each. A
+network that does not, and an axis that is too fine, too coarse or has a gap, goes by a grid and splines.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper
+
+from cars_rt.engines.model import Card, ModelError
+from cars_rt.physics.axis import FloatArray, Grid, resampling_matrix
+
+LARGEST_MATRIX = 2**27  # entries of a resampling matrix while it is made: 1 GB, or 11,000 pixels
+MAX_STRETCH = 8.0  # an axis so much coarser than a network's grid would be mostly interpolation
+COARSEST = 8.0  # cm-1, pixels of those networks that can take them as they are
+GAP = 300.0  # cm-1, the longest that is bridged, such as that of a notch
+GAPS = 3
+WIDE = 4.0  # usual steps: a step so wide is a gap
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """The points that a network sees: raman_shift (n,) float64, ascending, cm-1, n of any size.
+
+    on_pixels: whether they are the camera's own.
+    """
+
+    raman_shift: FloatArray
+    on_pixels: bool
+
+    @property
+    def pitch(self) -> FloatArray:
+        """The length of each, (n,), cm-1."""
+        pitch = np.gradient(self.raman_shift)
+        return np.asarray(pitch, np.float64)
+
+
+def points_for(card: Card, axis: FloatArray) -> Points:
+    """What a model sees of a camera's axis (p,). Raises ModelError if the axis does not suit the model."""
+    steps = np.abs(np.diff(axis))
+    span, usual = float(np.ptp(axis)), float(np.median(steps))
+    if card.fixed_length:
+        grid = Grid(float(axis.min()), span / (card.fixed_length - 1), card.fixed_length)
+        most, works_on = (
+            MAX_STRETCH * grid.step,
+            f"{card.fixed_length} points over all of it, steps of {grid.step:.3g} cm-1,",
+        )
+        _refuse_coarse(card, float(steps.max()), most, f"{works_on} and at most {MAX_STRETCH:g} times that")
+        return Points(_checked(grid, axis).raman_shift, False)
+    if span < (needed := (card.min_length - 1) * card.grid_step_cm1):
+        raise ModelError(f"the axis spans {span:.0f} cm-1; the model {card.name} needs {needed:.0f} or more")
+    if not card.takes_pixels:
+        most, works_on = MAX_STRETCH * card.grid_step_cm1, f"{card.grid_step_cm1:g} cm-1"
+        _refuse_coarse(card, float(steps.max()), most, f"{works_on} and at most {MAX_STRETCH:g} times that")
+        return Points(_checked(Grid.covering(axis, card.grid_step_cm1, card.stride), axis).raman_shift, False)
+    least, most = card.pitch_cm1
+    if least <= steps.min() and steps.max() <= most and len(axis) >= card.min_length:
+        return Points(axis if axis[0] < axis[-1] else axis[::-1], True)
+    gaps = steps > max(WIDE * usual, most)
+    if gaps.sum() > GAPS or (gaps.any() and steps.max() > GAP):
+        raise ModelError(
+            f"the axis has {gaps.sum()} gaps of up to {steps.max():.0f} cm-1; the model {card.name} bridges "
+            f"{GAPS} of up to {GAP:g}"
+        )
+    coarsest = float(steps[~gaps].max())
+    _refuse_coarse(card, coarsest, COARSEST, f"pixels of at most {COARSEST:g} cm-1")
+    step = card.grid_step_cm1 / 2 if usual < least else min(usual, most)
+    step = min(step, span / (card.min_length - 1))
+    return Points(_checked(Grid.covering(axis, step, card.stride), axis).raman_shift, False)
+
+
+def _refuse_coarse(card: Card, coarsest: float, most: float, works_on: str) -> None:
+    if coarsest > most:
+        raise ModelError(
+            f"the axis has steps of {coarsest:.1f} cm-1; the model {card.name} works on {works_on}"
+        )
+
+
+def _checked(grid: Grid, axis: FloatArray) -> Grid:
+    if len(axis) * grid.length > LARGEST_MATRIX:
+        raise ModelError(
+            f"{len(axis)} pixels over {np.ptp(axis):.0f} cm-1 are too many; bin the camera's pixels"
+        )
+    return grid
+
+
+class Ordered:
+    """The pixels in ascending order, edges repeated on both sides up to a multiple of a stride, as nodes of
+    a graph. `constants` are the nodes' initializers by name."""
+
+    def __init__(self, axis: FloatArray, stride: int) -> None:
+        """axis: (p,), cm-1, ascending or descending."""
+        pixels, left = len(axis), -len(axis) % stride // 2
+        order = np.arange(pixels) if axis[0] < axis[-1] else np.arange(pixels)[::-1]
+        self.places = np.clip(np.arange(pixels + -pixels % stride) - left, 0, pixels - 1)
+        """Of what the network takes, among the pixels in ascending order, (n,)."""
+        self.constants: dict[str, NDArray[Any]] = {
+            "onto_points": order[self.places],
+            "onto_pixels": left + np.argsort(order),
+        }
+
+    def onto(self, source: str, target: str) -> list[onnx.NodeProto]:
+        """From pixels (batch, p) to what the network takes (batch, n)."""
+        return [helper.make_node("Gather", [source, "onto_points"], [target], axis=1)]
+
+    def back(self, source: str, target: str) -> list[onnx.NodeProto]:
+        """From what it gives (batch, n) to pixels (batch, p)."""
+        return [helper.make_node("Gather", [source, "onto_pixels"], [target], axis=1)]
+
+
+class Resampled:
+    """Splines onto points and back, as nodes of a graph.
+
+    A matrix has a handful of entries in a column, so it is written as that many gathers: six times faster
+    than the product for one spectrum, twice for 64 (ONNX Runtime, one core).
+    """
+
+    def __init__(self, axis: FloatArray, points: FloatArray) -> None:
+        """axis: (p,), points: (n,), both cm-1."""
+        self.constants: dict[str, NDArray[Any]] = {}
+        self._onto = self._taps("onto_points", resampling_matrix(axis, points))
+        self._back = self._taps("onto_pixels", resampling_matrix(points, axis))
+
+    def onto(self, source: str, target: str) -> list[onnx.NodeProto]:
+        """From pixels (batch, p) to points (batch, n)."""
+        return self._nodes("onto_points", self._onto, source, target)
+
+    def back(self, source: str, target: str) -> list[onnx.NodeProto]:
+        """From points (batch, n) to pixels (batch, p)."""
+        return self._nodes("onto_pixels", self._back, source, target)
+
+    def _taps(self, name: str, matrix: NDArray[np.float32]) -> int:
+        taps = int((matrix != 0).sum(axis=0).max())
+        places = np.argsort(matrix == 0, axis=0, kind="stable")[:taps]  # non-zero entries first
+        weights = np.take_along_axis(matrix, places, axis=0)
+        for tap in range(taps):
+            self.constants[f"{name}/place{tap}"] = places[tap].astype(np.int32)
+            self.constants[f"{name}/weight{tap}"] = weights[tap]
+        return taps
+
+    def _nodes(self, name: str, taps: int, source: str, target: str) -> list[onnx.NodeProto]:
+        made, parts = [], []
+        for tap in range(taps):
+            at, part = f"{target}/at{tap}", f"{target}/part{tap}"
+            made.append(helper.make_node("Gather", [source, f"{name}/place{tap}"], [at], axis=1))
+            made.append(helper.make_node("Mul", [at, f"{name}/weight{tap}"], [part]))
+            parts.append(part)
+        return [*made, helper.make_node("Sum", parts, [target])]
