@@ -128,7 +128,12 @@ def other_counts(counts: np.ndarray) -> Maker:  # type: ignore[type-arg]
             0,
         ),
         (lambda *_: parts_of(an_end(1, run="lost")), "unknown run", "rejected: end of the unknown run", 0),
-        (lambda run, *_: frame(run, 0, 0), "repeat", "repeated: frame 0 came again or too late", 0),
+        (
+            lambda run, *_: frame(run, 0, 0, time_ns=1),
+            "repeat",
+            "repeated: frame 0 came again or too late",
+            0,
+        ),
         (axis([1, 2, 2, 3]), "axis", "rejected: the raman-shift axis is not strictly monotonic", 0),
         (axis([1, 3, 2]), "axis", "rejected: the raman-shift axis is not strictly monotonic", 0),
         (axis([1, np.nan, 3]), "axis", "rejected: raman_shift is not within", 0),

@@ -33,7 +33,7 @@ from cars_rt.check.source import measure_source
 from cars_rt.demo.processes import free_addresses
 from cars_rt.engines import ENGINES, EngineError, ModelError
 from cars_rt.engines.onnxruntime import OnnxRuntime
-from cars_rt.sockets import StreamError
+from cars_rt.sockets.addresses import AddressError
 
 BRIEF: dict[str, Any] = {"seconds": 0.3, "engine": "passthrough"}
 
@@ -314,7 +314,7 @@ def test_axis_that_the_model_cannot_do_fails_the_engine(tmp_path: Path) -> None:
         ({"max_batch": 0}, CheckError, "--max-batch"),
         ({"model": "nonsense"}, ModelError, "no model is called"),
         ({"engine": "nonsense"}, EngineError, "no engine is called"),
-        ({"listen": "nowhere"}, StreamError, "HOST:PORT"),
+        ({"listen": "nowhere"}, AddressError, "HOST:PORT"),
     ],
 )
 def test_impossible_settings_are_refused(wrong: dict[str, Any], error: type[Exception], reason: str) -> None:

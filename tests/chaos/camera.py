@@ -7,7 +7,9 @@ the driver's own receipt says.
 
 import argparse
 import json
+import math
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -41,8 +43,9 @@ def checksum(run: int, index: Any) -> Any:
 class Camera(Instrument):
     """Yields numbered spectra, and counts them."""
 
-    def __init__(self, number: int, settings: argparse.Namespace) -> None:
+    def __init__(self, number: int, settings: argparse.Namespace, publisher: Publisher) -> None:
         self.number, self.settings, self.yielded = number, settings, 0
+        self.publisher = publisher
         lengths = settings.spectra.split(",")
         self.planned = int(lengths[number % len(lengths)])
 
@@ -59,10 +62,21 @@ class Camera(Instrument):
         ticks = paced(self.settings.rate / self.settings.block)
         while self.yielded < self.planned:
             next(ticks)
+            if self.yielded >= self.settings.gate_at:
+                self.wait_at_the_gate()
             count = min(self.settings.block, self.planned - self.yielded)
             counts = spectra(self.number, self.yielded, count, self.settings.pixels)
             self.yielded += count
             yield counts
+
+    def wait_at_the_gate(self) -> None:
+        """Until as many subscribers are here as the test has written into the file: how long a program takes
+        to start is not what is tested."""
+        gate = self.settings.gate
+        while not (gate.exists() and self.publisher.subscribers >= int(gate.read_text() or "1000")):
+            self.publisher.serve()
+            time.sleep(0.01)
+        self.settings.gate_at = math.inf
 
 
 def main() -> None:
@@ -77,6 +91,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0)
     parser.add_argument("--block", type=int, default=4)
     parser.add_argument("--subscribers", type=int, default=1)
+    parser.add_argument("--gate", type=Path, help="a file: how many subscribers the run waits for")
+    parser.add_argument("--gate-at", type=float, default=math.inf, help="spectrum before which it waits")
     parser.add_argument("--overload", default="block")
     parser.add_argument("--buffer-mb", type=float, default=64)
     settings = parser.parse_args()
@@ -97,7 +113,7 @@ def main() -> None:
         settings.publish, "raw", buffer_mb=settings.buffer_mb, overload=settings.overload
     ) as publisher:
         for number in range(settings.first, settings.first + settings.runs):
-            camera = Camera(number, settings)
+            camera = Camera(number, settings, publisher)
             totals = drive(camera, publisher, wanted, lambda: stopped)
             with settings.truth.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"number": number, "yielded": camera.yielded} | asdict(totals)) + "\n")

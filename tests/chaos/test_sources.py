@@ -63,14 +63,15 @@ def test_driver_killed_in_the_middle(restarted: bool, tmp_path: Path) -> None:
 
 def test_daemon_that_joins_late_names_what_it_missed(tmp_path: Path) -> None:
     raw, raman = programs.addresses(2)
-    totals, truth = tmp_path / "totals.json", tmp_path / "truth.jsonl"
+    totals, truth, gate = tmp_path / "totals.json", tmp_path / "truth.jsonl", tmp_path / "gate"
     with (
         Tap(raw, "raw") as counts,
         Tap(raman, "raman") as results,
-        programs.camera(raw, truth, spectra=8000, rate=4000) as camera,
+        programs.camera(raw, truth, spectra=8000, rate=4000, gate=gate, gate_at=2000) as camera,
     ):
         counts.until(lambda tap: tap.spectra > 1000)
         with programs.daemon(raw, raman, totals) as daemon:
+            gate.write_text("2")
             results.ends()
             assert camera.end() == 0, camera.said
             (receipt,) = programs.totals_of(daemon, totals)
@@ -83,14 +84,16 @@ def test_daemon_that_joins_late_names_what_it_missed(tmp_path: Path) -> None:
 
 def test_subscriber_that_comes_late_is_told_where(tmp_path: Path) -> None:
     raw, raman = programs.addresses(2)
-    totals, truth = tmp_path / "totals.json", tmp_path / "truth.jsonl"
+    totals, truth, gate = tmp_path / "totals.json", tmp_path / "truth.jsonl", tmp_path / "gate"
     with (
         Tap(raman, "raman") as results,
         programs.daemon(raw, raman, totals) as daemon,
-        programs.camera(raw, truth, spectra=4000, rate=4000) as camera,
+        programs.camera(raw, truth, spectra=4000, rate=4000, gate=gate, gate_at=2000) as camera,
     ):
         results.until(lambda tap: tap.spectra > 1000)
         with Tap(raman, "raman") as late:
+            late.until(lambda tap: tap.of("start"))
+            gate.write_text("1")
             late.ends()
         results.ends()
         assert camera.end() == 0, camera.said
@@ -106,7 +109,8 @@ def test_subscriber_that_comes_late_is_told_where(tmp_path: Path) -> None:
 def test_daemon_restarted_in_the_middle_of_a_run(tmp_path: Path) -> None:
     """The recorder, there all the time, keeps what both daemons sent, in one file that names the gap."""
     raw, raman = programs.addresses(2)
-    totals, truth, files = tmp_path / "totals.json", tmp_path / "truth.jsonl", tmp_path / "files"
+    totals, truth, gate = tmp_path / "totals.json", tmp_path / "truth.jsonl", tmp_path / "gate"
+    files = tmp_path / "files"
     files.mkdir()
     with (
         Tap(raman, "raman") as results,
@@ -114,12 +118,16 @@ def test_daemon_restarted_in_the_middle_of_a_run(tmp_path: Path) -> None:
     ):
         with (
             programs.daemon(raw, raman, totals, subscribers=2) as daemon,
-            programs.camera(raw, truth, spectra=12_000, rate=4000, subscribers=2) as camera,
+            programs.camera(
+                raw, truth, spectra=12_000, rate=4000, subscribers=2, gate=gate, gate_at=6000
+            ) as camera,
         ):
             results.until(lambda tap: tap.spectra > 2000)
             daemon.process.kill()
             daemon.end()
             with programs.daemon(raw, raman, totals, subscribers=2) as daemon:
+                daemon.wait_for("ready for the driver")
+                gate.write_text("2")
                 results.ends()
                 assert camera.end() == 0, camera.said
                 (receipt,) = programs.totals_of(daemon, totals)
@@ -144,18 +152,19 @@ def test_daemon_restarted_in_the_middle_of_a_run(tmp_path: Path) -> None:
 def test_connection_broken_in_the_middle_of_a_run(long: bool, tmp_path: Path) -> None:
     """After a short break the run goes on with a gap; after a long one it is met as a run joined late."""
     raw, raman, between = programs.addresses(3)
-    totals, truth = tmp_path / "totals.json", tmp_path / "truth.jsonl"
-    spectra = 40_000 if long else 8000
+    totals, truth, gate = tmp_path / "totals.json", tmp_path / "truth.jsonl", tmp_path / "gate"
+    spectra = 8000
     with (
         Tap(raman, "raman") as results,
         programs.daemon(between, raman, totals) as daemon,
-        programs.camera(raw, truth, spectra=spectra, rate=4000) as camera,
+        programs.camera(raw, truth, spectra=spectra, rate=4000, gate=gate, gate_at=4000) as camera,
     ):
         with FaultyProxy(raw, address=between):
             results.until(lambda tap: tap.spectra > 1000)
         if long:
             daemon.wait_for("vanished in mid-run")
         with FaultyProxy(raw, address=between):
+            gate.write_text("1")
             results.ends(2 if long else 1)
             assert camera.end() == 0, camera.said
             receipts = programs.totals_of(daemon, totals)
