@@ -56,7 +56,12 @@ class Block:
 
 
 class Instrument(ABC):
-    """One instrument, for one run. `drive` calls acquisition once, then frames, and close at the end."""
+    """One instrument, for one run. `drive` calls acquisition once, then frames, and close at the end.
+
+    Another package's driver is found by an entry point of the group `cars_rt.drivers` that names its class.
+    The parameters of its `__init__` become flags: a frozen dataclass of settings gives one for each field,
+    whose docstring is the help; any other parameter is given by its place, such as a file.
+    """
 
     @abstractmethod
     def acquisition(self) -> Acquisition:

@@ -35,11 +35,21 @@ class ReplaySettings:
 
 
 class Replay(Instrument):
-    """Plays a .csv, .npz or .h5 file; of a recording all that it holds goes along: the driver's settings,
-    its dark, times, and which spectra are missing. Raises InstrumentError if it cannot be read or played so.
+    """Play a file of spectra as if they were being measured.
+
+    Of a recording all that it holds goes along: the driver's settings, its dark, times, and which spectra are
+    missing.
+
+    Example: cars-rt drive replay toluene.csv --rate 100 --loops 0
+
+    Parameters
+    ----------
+    file
+        .csv (raman shift, then one column per spectrum), .npz (spectra, raman_shift), .h5 (a recording).
     """
 
     def __init__(self, file: Path, settings: ReplaySettings) -> None:
+        """Raises InstrumentError if it cannot be read or played so."""
         if settings.block is not None and not 1 <= settings.block <= MAX_BLOCK:
             raise InstrumentError(f"--block must be from 1 to {MAX_BLOCK}")
         if not np.isfinite(settings.rate) or settings.rate < 0 or settings.loops < 0:

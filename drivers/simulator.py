@@ -51,9 +51,13 @@ class SimulatorSettings:
 
 
 class SimulatedMicroscope(Instrument):
-    """Scans the phantom once. Raises InstrumentError for impossible settings."""
+    """A BCARS microscope by physics: scans a phantom of cells, beads and droplets once.
+
+    Example: cars-rt drive simulator --rate 1000 --scan 256x256 --truth truth.h5
+    """
 
     def __init__(self, settings: SimulatorSettings) -> None:
+        """Raises InstrumentError for impossible settings."""
         self._settings = settings
         self.scan = parse_scan(settings.scan)
         if not 1 <= settings.block <= MAX_BLOCK:

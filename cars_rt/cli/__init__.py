@@ -5,6 +5,7 @@ flags come at once.
 """
 
 import os
+import sys
 
 # The processes of a measurement share few cores; a matrix product of the driver must not take them
 # all. Has to be set before numpy is imported; engines have threads of their own.
@@ -34,5 +35,7 @@ __all__ = ["app", "main"]
 def main() -> None:
     """Entry point of `cars-rt`."""
     speak_when_killed()
+    if drive.may_be_meant(sys.argv[1:], os.environ):
+        drive.register_others()
     with errors_in_one_line():
         app.meta(exit_on_error=False, print_error=False)

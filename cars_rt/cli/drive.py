@@ -1,93 +1,91 @@
 """`cars-rt drive`: drivers."""
 
+import inspect
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import App, Parameter
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 import cars_rt
-from cars_rt.cli.app import Logs, Summary, app, errors_in_one_line, progress_bar
-from cars_rt.console import EXIT_INCOMPLETE, Logging, log, start_logging, stopping, write_summary
-from cars_rt.drivers.base import DriveSettings, Instrument
-from cars_rt.drivers.replay import ReplaySettings
-from cars_rt.drivers.simulator import SimulatorSettings
+from cars_rt.cli.app import app, errors_in_one_line, progress_bar
+from cars_rt.cli.config import PREFIX
+from cars_rt.cli.driver import command
+from cars_rt.console import EXIT_INCOMPLETE, log, stopping, write_summary
+from cars_rt.drivers import DriveSettings, Instrument, InstrumentError
+from cars_rt.drivers.registry import DRIVERS, driver_class, driver_names, package
+from cars_rt.printable import printable
 
 SHOW_S = 0.1  # between two updates of the progress bar
 
-drive = App(name="drive", help="Publish spectra from an instrument: a simulated one, or a file.")
+drive = App(name="drive", help="Publish spectra from an instrument, a simulated one, or a file.")
 app.command(drive)
+LAZY = "driver "  # before the name of a driver: an attribute of this module, which is made when asked for
 
 
-@drive.command
-def simulator(
-    *,
-    settings: Annotated[SimulatorSettings, Parameter(name="*")] = SimulatorSettings(),
-    stream: Annotated[DriveSettings, Parameter(name="*")] = DriveSettings(),
-    summary: Summary = None,
-    logs: Logs = Logging(),
-) -> None:
-    """A BCARS microscope by physics: scans a phantom of cells, beads and droplets once.
-
-    Example: cars-rt drive simulator --rate 1000 --scan 256x256 --truth truth.h5
-    """
-    from cars_rt.drivers.simulator import SimulatedMicroscope
-
-    start_logging(logs)
-    _drive(SimulatedMicroscope(settings), stream, summary)
+def may_be_meant(arguments: Sequence[str], environment: Mapping[str, str]) -> bool:
+    """Whether a driver of another package may be meant: looking for them takes a while."""
+    flags = any(name.startswith(f"{PREFIX}DRIVE_") for name in environment)
+    return flags or any(each == "drive" or each.startswith("--config") for each in arguments)
 
 
-@drive.command
-def replay(
-    file: Path,
-    *,
-    settings: Annotated[ReplaySettings, Parameter(name="*")] = ReplaySettings(),
-    stream: Annotated[DriveSettings, Parameter(name="*")] = DriveSettings(),
-    summary: Summary = None,
-    logs: Logs = Logging(),
-) -> None:
-    """Play a file of spectra as if they were being measured.
-
-    Example: cars-rt drive replay toluene.csv --rate 100 --loops 0
-
-    Parameters
-    ----------
-    file
-        .csv (raman shift, then one column per spectrum), .npz (spectra, raman_shift), .h5 (a recording).
-    """
-    from cars_rt.drivers.replay import Replay
-
-    start_logging(logs)
-    _drive(Replay(file, settings), stream, summary)
+def register_others() -> None:
+    """A command for each driver of another package, which is imported when its flags are needed."""
+    for name in driver_names():
+        if name not in drive:
+            drive.command(f"{__name__}:{LAZY}{name}", name=name, help=f"Of the package {package(name)}.")
 
 
-def drive_program(make: Callable[[], Instrument]) -> None:
+def __getattr__(name: str) -> Any:
+    if not name.startswith(LAZY):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return command(driver_class(name.removeprefix(LAZY)), _drive)
+    except InstrumentError as error:
+        reason = str(error)
+
+        def broken(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]) -> None:
+            raise InstrumentError(reason)
+
+        broken.__doc__ = printable(f"Cannot be used: {reason}")
+        return broken
+
+
+@drive.command(name="--list")
+def list_drivers() -> None:
+    """List the drivers, those of other packages, too, and say why one cannot be used."""
+    table = Table("driver", "package", "what it is", box=None)
+    for name in driver_names():
+        try:
+            what = (inspect.getdoc(driver_class(name)) or "").partition("\n")[0]
+        except InstrumentError as error:
+            what = f"cannot be used: {error}"
+        table.add_row(Text(name), Text(package(name)), Text(printable(what)))
+    Console(soft_wrap=True).print(table)
+
+
+def drive_program(make: Callable[..., Instrument]) -> None:
     """A driver of your own as a program with the flags of `cars-rt drive`: the address, how many subscribers
-    to wait for, keys, logs. Ctrl-C ends the run properly; errors are one line."""
+    to wait for, keys, logs, and its own (see cars_rt/cli/driver.py). Ctrl-C ends the run properly; errors are
+    one line."""
     own = App(help=make.__doc__, version=cars_rt.__version__, default_parameter=Parameter(negative=()))
-
-    @own.default
-    def program(
-        *,
-        stream: Annotated[DriveSettings, Parameter(name="*")] = DriveSettings(),
-        summary: Summary = None,
-        logs: Logs = Logging(),
-    ) -> None:
-        start_logging(logs)
-        _drive(make(), stream, summary)
-
     with errors_in_one_line():
+        own.default(command(make, _drive))
         own(exit_on_error=False, print_error=False)
 
 
-def _drive(instrument: Instrument, settings: DriveSettings, summary: Path | None) -> None:
+def _drive(make: Callable[[], Instrument], settings: DriveSettings, summary: Path | None) -> None:
     from cars_rt.drivers.base import Acquisition, DriveTotals, drive
     from cars_rt.protocol import Reason
     from cars_rt.sockets import Publisher
 
+    instrument = make()
     stopped = False
 
     def stop() -> None:
@@ -137,3 +135,7 @@ def _drive(instrument: Instrument, settings: DriveSettings, summary: Path | None
     write_summary(summary, [totals])
     if not totals.complete:
         sys.exit(EXIT_INCOMPLETE)
+
+
+for _name in DRIVERS:
+    drive.command(command(driver_class(_name), _drive), name=_name)

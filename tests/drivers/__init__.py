@@ -1,0 +1,1 @@
+"""drivers/, installed as cars_rt.drivers."""
