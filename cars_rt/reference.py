@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.files.spectra import Spectra, SpectraError, WavelengthError, read_spectra
+from cars_rt.files.formats import read_spectra
+from cars_rt.files.spectra import Spectra, SpectraError, WavelengthError
 from cars_rt.physics.axis import resampling_matrix
 
 SLACK = 2.0  # steps that an axis may reach beyond the reference's axis
@@ -57,7 +58,7 @@ class Reference:
 def read_reference(path: Path, pump_nm: float | None = None) -> Reference:
     """The reference in a file of spectra, which are averaged; pump_nm counts where its axis is in nm.
 
-    See `cars_rt.files.spectra.read_spectra`. Raises SpectraError if it cannot be read or is not above the
+    See `cars_rt.files.formats.read_spectra`. Raises SpectraError if it cannot be read or is not above the
     dark everywhere.
     """
     spectra = _read(path, pump_nm)

@@ -12,8 +12,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cars_rt.engines import ModelError, compose, load_model, open_engine
+from cars_rt.files.formats import read_spectra
 from cars_rt.files.offline import process
-from cars_rt.files.spectra import read_spectra
 
 # Toluene in the Raman shift standard ASTM E1840, cm-1, and the CH3 stretch.
 LINES = (521.7, 786.5, 1003.6, 1030.6, 1211.4, 1605.1, 2920.0, 3057.1)

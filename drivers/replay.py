@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.drivers.base import Acquisition, Block, Instrument, InstrumentError
-from cars_rt.files.spectra import SpectraError, open_spectra
+from cars_rt.files.formats import open_spectra
+from cars_rt.files.spectra import SpectraError
 from cars_rt.protocol import DTYPES, MAX_BLOCK
 
 PIECE_BYTES = 8 * 2**20  # of counts that are read at once

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cars_rt.engines import Engine, Model, compose, load_model, open_engine
 from cars_rt.engines.model import Card, ModelError
 from cars_rt.engines.sampling import points_for
-from cars_rt.files.spectra import read_spectra
+from cars_rt.files.formats import read_spectra
 from cars_rt.physics.fitness import NAMES, Fitness, Flag, named
 from cars_rt.physics.microscope import SATURATION, Microscope, Simulator
 from cars_rt.training.data.bcars import Bcars

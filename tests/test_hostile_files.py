@@ -17,10 +17,11 @@ from cars_rt.accounting import Ledger
 from cars_rt.drivers import InstrumentError
 from cars_rt.drivers.replay import Replay, ReplaySettings
 from cars_rt.files import hdf5
+from cars_rt.files.formats import open_spectra, read_spectra
 from cars_rt.files.hdf5 import opened, stored
 from cars_rt.files.offline import process
 from cars_rt.files.recording import Recording, RecordingError, repair
-from cars_rt.files.spectra import SpectraError, open_spectra, read_spectra
+from cars_rt.files.spectra import SpectraError
 from cars_rt.files.verify import VerifyError, verify
 from cars_rt.reference import read_reference
 from cars_rt.storage import StorageError, refuse_no_table

@@ -28,10 +28,11 @@ from helpers import (
 from cars_rt.daemon.flight import FlightRecorder
 from cars_rt.drivers import DriveSettings, InstrumentError, drive
 from cars_rt.drivers.replay import Replay, ReplaySettings
+from cars_rt.files.formats import open_spectra, read_spectra
 from cars_rt.files.measurement import ABOUT, COLUMNS, RECEIPT
 from cars_rt.files.offline import process
 from cars_rt.files.recorder import Recorder, RecordSettings
-from cars_rt.files.spectra import START_NAMES, Spectra, SpectraError, open_spectra, read_spectra
+from cars_rt.files.spectra import START_NAMES, Spectra, SpectraError
 from cars_rt.protocol import End, Frame, Start
 from cars_rt.sockets import Publisher
 

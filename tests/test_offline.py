@@ -17,10 +17,11 @@ from scipy.signal import find_peaks
 from cars_rt.drivers.replay import Replay, ReplaySettings
 from cars_rt.engines import EngineError, ModelError, compose, load_model, open_engine
 from cars_rt.engines.registry import REFERENCE
+from cars_rt.files.formats import read_spectra
 from cars_rt.files.offline import process
 from cars_rt.files.recorder import Recorder, RecordSettings
 from cars_rt.files.results import writing_results
-from cars_rt.files.spectra import SpectraError, read_spectra
+from cars_rt.files.spectra import SpectraError
 from cars_rt.physics.fitness import Fitness, named
 
 MODEL = {"model": "a model", "model_sha256": "0" * 64}

@@ -23,9 +23,9 @@ from cars_rt.engines import Card, EngineError, Model, ModelError, compose, load_
 from cars_rt.engines.classical import LONGEST, STEP
 from cars_rt.engines.registry import REFERENCE
 from cars_rt.engines.tracing import trace
+from cars_rt.files.formats import read_spectra
 from cars_rt.files.offline import process
 from cars_rt.files.recorder import Recorder, RecordSettings
-from cars_rt.files.spectra import read_spectra
 from cars_rt.files.verify import verify
 from cars_rt.physics.axis import Grid, resampling_matrix
 from cars_rt.physics.cars import cars_intensity, lorentzians, raman_ratio

@@ -121,7 +121,7 @@ def _axis(like: Path | None, axis: str | None) -> NDArray[np.float64]:
     if (like is None) == (axis is None):
         fail("give the instrument's axis: --like FILE, or --axis LOW:HIGH:PIXELS")
     if like is not None:
-        from cars_rt.files.spectra import read_spectra
+        from cars_rt.files.formats import read_spectra
 
         return read_spectra(like).raman_shift
     try:

@@ -27,9 +27,10 @@ from cars_rt.engines import (
 from cars_rt.engines.classical import MEM, Classical, MaximumEntropyEngine
 from cars_rt.engines.graph import RAMAN
 from cars_rt.engines.model import RATIO
+from cars_rt.files.formats import open_spectra
 from cars_rt.files.measurement import COLUMNS
 from cars_rt.files.results import Results, writable, writing_results
-from cars_rt.files.spectra import Spectra, SpectraError, open_spectra
+from cars_rt.files.spectra import Spectra, SpectraError
 from cars_rt.physics.fitness import Fitness, named
 from cars_rt.protocol import FLAGS
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from cars_rt.engines import REFERENCE, Model, ModelError, compose, open_engine
 from cars_rt.engines.graph import DEVIATION, RAMAN
-from cars_rt.files.spectra import KINDS, SpectraError, read_spectra
+from cars_rt.files.formats import FORMATS, read_spectra
+from cars_rt.files.spectra import SpectraError
 from cars_rt.physics.substances import TOLUENE
 from cars_rt.training.evaluation.metrics import TOLERANCE, peaks
 from cars_rt.training.evaluation.pictures import save
@@ -65,9 +66,9 @@ def spectra_in(place: Path) -> list[Path]:
     """A file itself, or the files of spectra in a folder by name. Raises SpectraError if there are none."""
     if not place.is_dir():
         return [place]
-    files = sorted(path for path in place.iterdir() if path.suffix.lower() in KINDS)
+    files = sorted(path for path in place.iterdir() if path.suffix.lower() in FORMATS)
     if not files:
-        raise SpectraError(f"the folder {place} holds no file that ends in one of {', '.join(KINDS)}")
+        raise SpectraError(f"the folder {place} holds no file that ends in one of {', '.join(FORMATS)}")
     return files
 
 

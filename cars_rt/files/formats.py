@@ -1,0 +1,191 @@
+"""The formats of files with spectra, by the ending of the name: those of this package, and those of others.
+
+Another package's format is an entry point of the group `cars_rt.formats`, called as the files end, without
+the dot: a function that is given the path and returns `Spectra`, whole, in memory, which are checked here.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from cars_rt.files.columns import CM1, NM
+from cars_rt.files.hdf5 import StoredRows, numbers, opened, stored
+from cars_rt.files.measurement import ABOUT, COLUMNS, RECEIPT, judged
+from cars_rt.files.npz import read_npz
+from cars_rt.files.spectra import (
+    START_NAMES,
+    Spectra,
+    SpectraError,
+    StoredCounts,
+    WavelengthError,
+    checked,
+    finite,
+    fits,
+    said_of,
+)  # fmt: skip
+from cars_rt.files.tables import parse
+from cars_rt.physics.axis import from_wavelength
+from cars_rt.printable import printable
+from cars_rt.storage import refuse_no_table
+
+GROUP = "cars_rt.formats"  # of entry points
+NAME = re.compile(r"[a-z0-9]+")  # of one
+TEXT = (".csv", ".txt")
+MOST_TEXT_BYTES = 2**26  # of a text table, which takes up to 50 times as much memory; .npz and .h5 do not
+MOST_LINE_BYTES = 2**23  # of one line of it: a million spectra side by side
+MOST_LINES = 2**19  # of it: one for each pixel, and a head
+
+
+def read_spectra(path: Path, pump_nm: float | None = None) -> Spectra:
+    """Spectra from a file.
+
+    .csv, .txt: an axis and one spectrum in each further column, as `cars_rt.files.tables` reads them; with
+    pump_nm, an axis in nm, of light shifted from there (see `cars_rt.physics.axis.from_wavelength`).
+    .npz: `spectra` (n, p), (p,) or (rows, columns, p), which is a scan, and `raman_shift` (p,), `dark` (p,)
+    and what else `cars_rt.files.measurement` names, if known.
+    .h5: a recording of `cars-rt record`, or the same names as in .npz. Raises SpectraError, also for NaN,
+    empty or mismatched arrays.
+    """
+    with open_spectra(path, pump_nm) as spectra, said_of(path):
+        columns = {name: rows[:] for name, rows in spectra.columns.items()}
+        return replace(spectra, counts=spectra.counts[:], columns=columns)
+
+
+@contextmanager
+def open_spectra(path: Path, pump_nm: float | None = None) -> Iterator[Spectra]:
+    """As `read_spectra`, for files larger than memory: `counts` and `columns` of an .h5 file are read, and
+    the counts checked, when a slice of them is asked for, which may raise SpectraError, too."""
+    ending = path.suffix.lower()
+    if ending == ".npy":
+        raise SpectraError(
+            f"{path} holds one array and no axis; put both into an .npz file: np.savez('x.npz', "
+            "spectra=np.load('x.npy'), raman_shift=AXIS)"
+        )
+    others = {} if ending in FORMATS else _foreign()
+    if ending not in FORMATS and ending not in others:
+        endings = ", ".join([*FORMATS, *others])
+        raise SpectraError(f"{path}: the file's name must end in one of {endings}")
+    if not path.exists():
+        raise SpectraError(f"there is no file {path}")
+    with ExitStack() as stack:
+        with said_of(path):
+            if pump_nm is not None and ending not in TEXT:
+                raise SpectraError(
+                    "holds a raman_shift in cm-1; --pump-nm is for tables of text with an axis in nm"
+                )
+            if ending in FORMATS:
+                spectra = checked(stack.enter_context(FORMATS[ending](path, pump_nm)))
+            else:
+                spectra = checked(_read_foreign(path, others[ending]))
+            if not isinstance(spectra.counts, StoredRows):
+                finite(spectra.counts, 0)
+        yield spectra
+
+
+@contextmanager
+def _text(path: Path, pump_nm: float | None) -> Iterator[Spectra]:
+    refuse_no_table(path, MOST_TEXT_BYTES, MOST_LINE_BYTES, MOST_LINES)
+    table = parse(path.read_bytes())
+    axis, of_axis = table.axis, table.about
+    if table.unit == NM and pump_nm is None:
+        raise WavelengthError(
+            f"the axis is in nm ({of_axis}): give `cars-rt process` the wavelength that the light is shifted "
+            "from, such as --pump-nm 785, or write raman shifts in cm-1"
+        )
+    if table.unit == CM1 and pump_nm is not None:
+        raise SpectraError(f"the axis is in cm-1 already ({of_axis}); leave --pump-nm out")
+    if pump_nm is not None:
+        axis = from_wavelength(axis, pump_nm)
+        of_axis += f", from nm with a pump of {pump_nm:g} nm"
+    counts = table.counts
+    whole = counts.min() >= 0 and counts.max() <= 65_535 and np.array_equal(counts, np.round(counts))
+    kind = np.uint16 if whole else np.float32
+    dark = None if table.dark is None else table.dark.astype(np.float32)
+    yield Spectra(axis, np.ascontiguousarray(counts, kind), dark, of_axis=of_axis)
+
+
+@contextmanager
+def _npz(path: Path, pump_nm: float | None) -> Iterator[Spectra]:
+    names = ("raman_shift", "spectra", "dark", *ABOUT, *COLUMNS, *RECEIPT, *START_NAMES.values())
+    arrays, there = read_npz(path, names)
+    for name in ("spectra", "raman_shift"):
+        if name not in arrays:
+            others = printable(", ".join(there) or "nothing", 200)
+            raise SpectraError(f"holds no array {name!r}, only {others}")
+    known = {name: arrays[name] for name in (*ABOUT, *COLUMNS, *RECEIPT) if name in arrays}
+    scalars = {name: values.tolist() for name, values in known.items() if name != "spectra"}
+    # Here time_ns is that of each spectrum, and spectra are the counts; those of the start have a prefix.
+    scalars |= {name: arrays[other].tolist() for name, other in START_NAMES.items() if other in arrays}
+    columns = {name: known[name] for name in COLUMNS if name in known}
+    yield Spectra(
+        arrays["raman_shift"],
+        arrays["spectra"],
+        arrays.get("dark"),
+        **judged(scalars, ABOUT, strict=False),
+        columns={name: rows for name, rows in columns.items() if fits(name, rows, len(arrays["spectra"]))},
+        receipt=judged(scalars, RECEIPT, strict=False),
+    )
+
+
+@contextmanager
+def _hdf5(path: Path, pump_nm: float | None) -> Iterator[Spectra]:
+    with opened(path) as file:
+        yield _stored(file, path)
+
+
+def _stored(file: h5py.File, path: Path) -> Spectra:
+    group = stored(file, "raw", h5py.Group) or file
+    found = [stored(group, name, h5py.Dataset) for name in ("counts", "spectra")]
+    counts = next((each for each in found if each is not None), None)
+    raman_shift = numbers(group, "raman_shift")
+    if counts is None or not counts.shape or raman_shift is None:
+        raise SpectraError("holds neither raw/counts nor spectra, with raman_shift beside it")
+    rows = numbers(group, "written")
+    ours = rows is not None and rows.ndim == 0
+    written = int(rows) if ours and rows is not None else len(counts)
+    if not 0 <= written <= len(counts):
+        raise SpectraError(f"says that {written} of its {len(counts)} spectra are data")
+    one = counts.ndim == 1
+    attrs = {key: group.attrs[key] for key in (*ABOUT, *RECEIPT) if key in group.attrs}
+    datasets = {key: stored(group, key, h5py.Dataset) for key in COLUMNS if not one}
+    columns = {key: StoredRows(each, written) for key, each in datasets.items() if each is not None}
+    return Spectra(
+        raman_shift,
+        numbers(group, str(counts.name).rpartition("/")[2]) if one else StoredCounts(counts, written, path),  # type: ignore[arg-type]
+        numbers(group, "dark"),
+        **judged(attrs, ABOUT, strict=ours),
+        columns={key: rows for key, rows in columns.items() if ours or fits(key, rows, written)},
+        receipt=judged(attrs, RECEIPT, strict=ours),
+    )
+
+
+def _read_foreign(path: Path, entry: EntryPoint) -> Spectra:
+    remedy = f"update or uninstall the package {entry.dist.name if entry.dist else entry.value}"
+    try:
+        spectra = entry.load()(path)
+    except SpectraError:
+        raise
+    except (Exception, SystemExit) as error:  # somebody else's code may raise anything
+        raise SpectraError(
+            f"{path}: {entry.value} does not read it ({type(error).__name__}: {printable(str(error), 200)}); "
+            f"{remedy}"
+        ) from None
+    if not isinstance(spectra, Spectra):
+        raise SpectraError(f"{path}: {entry.value} returns no cars_rt.files.spectra.Spectra; {remedy}")
+    return spectra
+
+
+def _foreign() -> dict[str, EntryPoint]:
+    """Formats of other packages by ending; none takes the place of one of ours."""
+    found = {f".{each.name}": each for each in entry_points(group=GROUP) if NAME.fullmatch(each.name)}
+    return {ending: entry for ending, entry in found.items() if ending not in FORMATS}
+
+
+Opener = Callable[[Path, float | None], AbstractContextManager[Spectra]]
+FORMATS: dict[str, Opener] = {".csv": _text, ".txt": _text, ".npz": _npz, ".h5": _hdf5, ".hdf5": _hdf5}

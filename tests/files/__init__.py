@@ -1,0 +1,1 @@
+"""cars_rt/files: recordings, spectra in other formats, results, and the programs that use them."""
