@@ -1,5 +1,6 @@
 """The command line as a user meets it: real processes, their output and exit codes."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -117,9 +118,12 @@ def test_process_takes_many_files_and_replaces_none_unasked(tmp_path: Path) -> N
     code, _, said = cars_rt(*given)
     assert code == 1 and "1 of 3 files could not be processed" in said and "an axis of 159" in said
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a-raman.npz", "b-raman.npz"]
+    (tmp_path / "c.npz").unlink()
+    code, _, said = cars_rt(*given)
+    assert code == 0 and "a-raman.npz: an earlier result is replaced" in said
+    shutil.copy(tmp_path / "a.npz", tmp_path / "out" / "a-raman.npz")  # of something else
     code, _, said = cars_rt(*given)
     assert code == 1 and "a-raman.npz exists already; choose another name or give --overwrite" in said
-    (tmp_path / "c.npz").unlink()
     assert cars_rt(*given, "--overwrite")[0] == 0
 
 

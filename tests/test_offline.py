@@ -20,7 +20,7 @@ from cars_rt.engines.registry import REFERENCE
 from cars_rt.files.formats import read_spectra
 from cars_rt.files.offline import process
 from cars_rt.files.recorder import Recorder, RecordSettings
-from cars_rt.files.results import writing_results
+from cars_rt.files.results import is_result, writing_results
 from cars_rt.files.spectra import SpectraError
 from cars_rt.physics.fitness import Fitness, named
 
@@ -367,6 +367,15 @@ def test_what_is_there_is_kept_or_replaced_as_asked(tmp_path: Path) -> None:
     assert target.read_bytes() == b"older"
     process(source, target)
     assert raman_of(target)[0].shape == COUNTS.shape
+
+
+@pytest.mark.parametrize("kind", [".npz", ".h5", ".csv"])
+def test_a_result_is_known_from_other_files(kind: str, tmp_path: Path) -> None:
+    source, target = npz(tmp_path / "in.npz", spectra=COUNTS, raman_shift=AXIS), tmp_path / f"out{kind}"
+    process(source, target)
+    assert is_result(target) and not is_result(source)
+    target.write_bytes(b"something else")
+    assert not is_result(target) and not is_result(tmp_path / f"absent{kind}")
 
 
 def test_an_interruption_leaves_nothing(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def process(
         For a .csv or .txt with wavelengths as its axis: that of the pump, or of the probe if it is another
         beam, in nm. The raman shift is 1e7/wavelength - 1e7/pump, positive for anti-Stokes light.
     overwrite
-        Replace files that exist, without asking.
+        Replace files that exist, without asking. In a script only earlier results are replaced unasked.
     """
     from cars_rt.files.offline import process as process_file
 
@@ -231,10 +231,18 @@ def _matching(given: Path) -> list[Path]:
 
 
 def _may_replace(target: Path) -> bool:
-    """Ask whether a file may be replaced, where somebody can answer; leaves if not."""
+    """Ask whether a file may be replaced, where somebody can answer; leaves if not.
+
+    In a script nobody can: there an earlier result is replaced, which can be made again, and nothing else.
+    """
     if not target.is_file():
         return False
     if not (on_terminal() and sys.stdin.isatty()):
+        from cars_rt.files.results import is_result
+
+        if is_result(target):
+            log.info("%s: an earlier result is replaced", target)
+            return True
         fail(f"{target} exists already; choose another name or give --overwrite")
     from rich.prompt import Confirm
 

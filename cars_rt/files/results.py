@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -137,6 +138,25 @@ def writing_results(
         raise SpectraError(f"{path} cannot be written: {explained(error)}") from None
 
 
+def is_result(path: Path) -> bool:
+    """Whether a file is one that `process` wrote: it can be made again from its source."""
+    try:
+        match path.suffix.lower():
+            case ".csv":
+                with path.open("rb") as file:
+                    return file.read(len(_CSV_BEGINS)) == _CSV_BEGINS
+            case ".npz":
+                with zipfile.ZipFile(path) as archive:
+                    return {"raman.npy", "model_sha256.npy"} <= set(archive.namelist())
+            case ".h5" | ".hdf5":
+                with h5py.File(path) as file:
+                    return "model_sha256" in file.attrs and file.get("raman", getclass=True) is h5py.Dataset
+    except (OSError, zipfile.BadZipFile):
+        pass
+    return False
+
+
+_CSV_BEGINS = b"# model "
 _EXISTS = "{} exists already; choose another name or give --overwrite"
 
 
