@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cars_rt.judge import Judge
 from cars_rt.protocol import RunReader, StreamName
 from cars_rt.sockets import StreamError, Subscriber
-from cars_rt.sockets.endpoint import remedy
+from cars_rt.sockets.addresses import remedy
 from cars_rt.trust.flags import ClientAccess
 
 LOOK_S = 0.1  # how soon a stop is noticed

@@ -11,7 +11,7 @@ from cars_rt.accounting import Kind, Problem
 from cars_rt.errors import CarsRtError
 from cars_rt.protocol import Closed, Event, RunReader, StreamName
 from cars_rt.sockets import Subscriber
-from cars_rt.sockets.endpoint import remedy
+from cars_rt.sockets.addresses import remedy
 from cars_rt.sockets.turn import Turn, Uninterrupted
 from cars_rt.trust.curve import ClientKeys
 

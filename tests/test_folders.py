@@ -12,7 +12,7 @@ from cars_rt.trust import keys
 
 MAKERS: list[tuple[Callable[[Path], object], type[Exception]]] = [
     (make_folder, StorageError),
-    (lambda path: DaemonSettings(receipts=path), SettingsError),
+    (lambda path: DaemonSettings(receipts=path).make_folders(), SettingsError),
     (lambda path: keys.create("a", path, overwrite=True), keys.KeysError),
 ]
 

@@ -33,7 +33,11 @@ def test_impossible_settings_are_refused(given: dict[str, Any], said: str) -> No
 def test_receipts_need_a_folder_that_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SettingsError, match="--receipts"):
-        DaemonSettings(receipts=tmp_path / "file" / "receipts")
+        DaemonSettings(receipts=tmp_path / "file" / "receipts").make_folders()
+    settings = DaemonSettings(receipts=tmp_path / "receipts")
+    assert not (tmp_path / "receipts").exists()  # settings alone touch nothing
+    settings.make_folders()
+    assert (tmp_path / "receipts").is_dir()
 
 
 @pytest.mark.parametrize("text", ["CH", "CH=", "CH=1", "CH=2:1", "CH=a:b", "CH=1:2:3", "CH=nan:2", "=1:", ""])

@@ -65,6 +65,7 @@ class Daemon:
     """
 
     def __init__(self, settings: DaemonSettings) -> None:
+        settings.make_folders()
         self.settings = settings
         self.receipts: list[Receipt] = []  # of the last KEPT runs
         self.runs = 0  # that are closed

@@ -119,6 +119,9 @@ class DaemonSettings:
             if addresses[one].meets(addresses[other]):
                 text = getattr(self, other)
                 raise SettingsError(f"--{one} and --{other} are the same address, {text}: give two")
+
+    def make_folders(self) -> None:
+        """Once, before the daemon starts: the folder of receipts. Raises SettingsError if it cannot be."""
         if self.receipts is not None:
             try:
                 make_folder(self.receipts)

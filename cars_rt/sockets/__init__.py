@@ -6,12 +6,9 @@ policy; closing waits until subscribers have taken what is left; what a broken c
 receiver's sequence numbers show.
 """
 
+from cars_rt.sockets.addresses import CONTROL_ADDRESS, PREVIEW_ADDRESS, RAMAN_ADDRESS, RAW_ADDRESS
 from cars_rt.sockets.backlog import Overload
 from cars_rt.sockets.endpoint import (
-    CONTROL_ADDRESS,
-    PREVIEW_ADDRESS,
-    RAMAN_ADDRESS,
-    RAW_ADDRESS,
     AddressInUseError,
     StreamError,
     bind_control,

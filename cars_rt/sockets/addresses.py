@@ -11,6 +11,12 @@ from dataclasses import dataclass
 from typing import Self
 
 from cars_rt.errors import CarsRtError
+from cars_rt.protocol import StreamName
+
+RAW_ADDRESS = "tcp://127.0.0.1:5555"  # where drivers publish
+RAMAN_ADDRESS = "tcp://127.0.0.1:5556"  # where the daemon publishes
+PREVIEW_ADDRESS = "tcp://127.0.0.1:5557"  # where it publishes the preview
+CONTROL_ADDRESS = "tcp://127.0.0.1:5558"  # where it takes requests
 
 FORM = "give it as tcp://HOST:PORT"
 ANY = "*"  # as a host every address of this computer, as a port one that the system chooses
@@ -128,3 +134,14 @@ def _plain(host: str) -> str:
     except ValueError:
         loopback = False
     return "localhost" if loopback else host.lower()
+
+
+def remedy(stream: StreamName) -> str:
+    """Where a stream is, in a phrase, for whoever looks for it in the wrong place."""
+    match stream:
+        case "raw":
+            return f"the raw stream is at the driver's --publish address, usually {RAW_ADDRESS}"
+        case "raman":
+            return f"the raman stream is at the daemon's --publish address, usually {RAMAN_ADDRESS}"
+        case "preview":
+            return f"the preview stream is at the daemon's --preview address, usually {PREVIEW_ADDRESS}"

@@ -1,20 +1,14 @@
-"""What all sockets share: default addresses, options, errors; and the sockets of control."""
+"""What all sockets share: options and errors; and the sockets of control."""
 
 import errno
 
 import zmq
 
 from cars_rt.errors import CarsRtError
-from cars_rt.protocol import MAX_PAYLOAD_BYTES, StreamName
+from cars_rt.protocol import MAX_PAYLOAD_BYTES
 from cars_rt.sockets.addresses import Address, AddressError
 from cars_rt.trust.curve import FAILED, Access, ClientKeys, Guard, secure_client, secure_server
 from cars_rt.trust.keys import KeysError
-
-RAW_ADDRESS = "tcp://127.0.0.1:5555"  # where drivers publish
-RAMAN_ADDRESS = "tcp://127.0.0.1:5556"  # where the daemon publishes
-PREVIEW_ADDRESS = "tcp://127.0.0.1:5557"  # where it publishes the preview
-CONTROL_ADDRESS = "tcp://127.0.0.1:5558"  # where it takes requests
-
 
 # An unplugged cable is found by the kernel. ZeroMQ's own heartbeats must stay off: a subscriber whose
 # queue is full answers none and would be cut off, and libzmq 4.3 aborts the process if the heartbeat of
@@ -25,17 +19,6 @@ KEEPALIVE = {
     zmq.TCP_KEEPALIVE_INTVL: 5,
     zmq.TCP_KEEPALIVE_CNT: 3,
 }
-
-
-def remedy(stream: StreamName) -> str:
-    """Where a stream is, in a phrase, for whoever looks for it in the wrong place."""
-    match stream:
-        case "raw":
-            return f"the raw stream is at the driver's --publish address, usually {RAW_ADDRESS}"
-        case "raman":
-            return f"the raman stream is at the daemon's --publish address, usually {RAMAN_ADDRESS}"
-        case "preview":
-            return f"the preview stream is at the daemon's --preview address, usually {PREVIEW_ADDRESS}"
 
 
 class StreamError(CarsRtError, RuntimeError):

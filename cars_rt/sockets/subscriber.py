@@ -9,7 +9,8 @@ from typing import Self, cast
 import zmq
 
 from cars_rt.protocol import MAX_PAYLOAD_BYTES, STREAMS, Part, StreamName
-from cars_rt.sockets.endpoint import StreamError, configure, prepare_to_connect, remedy
+from cars_rt.sockets.addresses import remedy
+from cars_rt.sockets.endpoint import StreamError, configure, prepare_to_connect
 from cars_rt.sockets.monitor import Monitor
 from cars_rt.trust.curve import FAILED, ClientKeys, refusal, secure_client
 from cars_rt.trust.keys import KeysError
