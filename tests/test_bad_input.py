@@ -162,13 +162,13 @@ def test_runs_that_are_refused_on_one_connection_each_have_their_line(
     line: Line, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Without a run there is no ledger of its own in which a first time would be counted."""
-    bad, before = axis([1, 2, 2, 3]), line.daemon.totals.problems["unknown run"]
+    bad, before = axis([1, 2, 2, 3]), line.daemon.parts.runs.book.problems["unknown run"]
     runs = [next(RUNS) for _ in range(2)]
     for run in runs:
         for _ in range(3):
             line.source.bytes(*bad(run, 0, 0))
             line.source.bytes(*frame(run, 0, 0))
-    wait_until(lambda: line.daemon.totals.problems["unknown run"] == before + 6)
+    wait_until(lambda: line.daemon.parts.runs.book.problems["unknown run"] == before + 6)
     assert warnings(caplog, "rejected: the raman-shift axis is not") == 1
     for run in runs:
         assert warnings(caplog, f"rejected: run {run} is under way, but no start of it came") == 1

@@ -196,7 +196,7 @@ def test_daemon_beside_it_loses_nothing(tmp_path: Path) -> None:
         source.wait()
         wait_until(lambda: daemon.publisher.subscribers == 1)
         with Sending(source, rate=200, scan=(10, 10)) as sending:
-            wait_until(lambda: daemon.spectra_in > 0)
+            wait_until(lambda: daemon.parts.runs.taken.spectra > 0)
             report = check(CheckSettings(listen=source.address, output=tmp_path, **BRIEF))
         source.publisher.end(an_end(sending.frames, sending.frames * 4))
         results.ends()

@@ -82,6 +82,6 @@ def test_a_clock_that_lags_is_said_once_and_no_latency(
     expected = {"clock": 1} if behind_s else {}
     assert [receipt.problems for receipt in daemon.receipts] == [expected, expected]
     assert caplog.text.count("behind our clock") == 2 * bool(behind_s)
-    total = daemon.pipeline.latencies["total"]
+    total = daemon.parts.results.latencies["total"]
     assert total.count == (0 if behind_s else 2 * frames)
     assert np.isnan(total.percentile(50)) or total.percentile(50) < 20_000

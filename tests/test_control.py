@@ -340,7 +340,7 @@ def test_pause_reads_nothing_and_resume_loses_nothing() -> None:
             source.publisher.send(a_frame(number, spectra_of(1)))
         source.publisher.end(an_end(50))
         assert remote.ask("status")["state"] == "paused"
-        assert results.subscriber.receive(0.3) is None and daemon.spectra_in == 1
+        assert results.subscriber.receive(0.3) is None and daemon.parts.runs.taken.spectra == 1
         remote.ask("resume")
         results.ends()
     assert results.spectra == 50 and not results.closed[0].end.lost

@@ -304,7 +304,7 @@ def test_slow_subscriber_makes_the_daemon_wait_and_loses_nothing() -> None:
         wait_until(lambda: daemon.publisher.subscribers == 1)
         sending = threading.Thread(target=source.run, args=("run-1", counts))
         sending.start()
-        wait_until(lambda: daemon.spectra_in > 500)
+        wait_until(lambda: daemon.parts.runs.taken.spectra > 500)
         results.ends()
         sending.join(PATIENCE_S)
     assert results.spectra == 1500 and not results.closed[0].end.lost
@@ -314,7 +314,7 @@ def test_stop_gives_up_a_subscriber_that_does_not_read(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What it did not take is counted, to the spectrum."""
-    monkeypatch.setattr("cars_rt.daemon.loop.STOP_S", 0.2)
+    monkeypatch.setattr("cars_rt.daemon.ending.STOP_S", 0.2)
     axis = np.linspace(800, 1500, 4096)
     counts = spectra_of(900, axis)
     with (
@@ -332,7 +332,7 @@ def test_stop_gives_up_a_subscriber_that_does_not_read(
         source.publisher.open(a_start(axis=axis, block=30))
         for sequence in range(30):  # ZeroMQ takes them all
             source.publisher.send(a_frame(sequence, counts[30 * sequence : 30 * sequence + 30]), PATIENCE_S)
-        wait_until(lambda: daemon.pipeline.depths[2] > 64)  # slabs wait for the subscriber
+        wait_until(lambda: daemon.parts.pipeline.depths[2] > 64)  # slabs wait for the subscriber
         daemon.stop()
         wait_until(lambda: daemon.runs)
     (totals,) = daemon.receipts

@@ -367,7 +367,7 @@ def test_driver_that_vanished_leaves_its_last_words(tmp_path: Path, monkeypatch:
     with Published() as source, daemon_in_thread(source.address, flight=tmp_path) as daemon:
         source.wait()
         source.say(a_start(), *(a_frame(n, spectra_of(1, first=n)) for n in range(20)))
-        wait_until(lambda: daemon.spectra_in == 20)
+        wait_until(lambda: daemon.parts.runs.taken.spectra == 20)
         source.publisher.close(PATIENCE_S)
         path = only_file(tmp_path)
     assert attrs(path)["reason"] == "driver vanished"
@@ -380,8 +380,8 @@ def test_run_in_good_order_writes_nothing(tmp_path: Path) -> None:
         source.wait()
         source.run("run-1", spectra_of(100), 4)
         wait_until(lambda: daemon.runs)
-        assert daemon.flight is not None and daemon.flight.bytes > 100 * len(AXIS) * 2
-    assert not list(tmp_path.iterdir()) and daemon.flight.alarms == 0
+        assert daemon.parts.flight is not None and daemon.parts.flight.bytes > 100 * len(AXIS) * 2
+    assert not list(tmp_path.iterdir()) and daemon.parts.flight.alarms == 0
 
 
 def test_alarm_in_the_last_moment_is_still_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -389,6 +389,6 @@ def test_alarm_in_the_last_moment_is_still_written(tmp_path: Path, caplog: pytes
     with Published() as source, daemon_in_thread(source.address, flight=tmp_path) as daemon:
         source.wait()
         source.say(a_start(), a_frame(0, spectra_of(1)), a_frame(5, spectra_of(1)))
-        wait_until(lambda: daemon.spectra_in == 2)
+        wait_until(lambda: daemon.parts.runs.taken.spectra == 2)
     assert attrs(only_file(tmp_path))["reason"] == "missing"
     assert "the input of the last seconds is in" in caplog.text

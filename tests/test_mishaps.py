@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from helpers import LOCAL, Collected, Published, daemon_in_thread, spectra_of, wait_until
 
-from cars_rt.daemon import control
+from cars_rt.daemon import commands
 from cars_rt.daemon.compute.change import Compute
 from cars_rt.daemon.flight import FlightRecorder
 from cars_rt.daemon.loop import Daemon
 from cars_rt.daemon.outputs.preview import Preview
 from cars_rt.daemon.pipeline import Pipeline
 from cars_rt.daemon.receipt import Receipt
+from cars_rt.daemon.runs import Runs
 from cars_rt.protocol import Frame, RunReader, reader
 from cars_rt.remote import Remote, RemoteError
 from cars_rt.sockets import Publisher, publisher
@@ -22,13 +23,13 @@ from cars_rt.sockets import Publisher, publisher
 PLACES: list[tuple[Any, str, str, int]] = [
     (reader, "decode", "failed", 40),  # the start: nothing of its run is known
     (RunReader, "_pass", "failed", 1),  # a frame
-    (Daemon, "_fill", "failed: a frame", 1),
-    (Daemon, "_open", "failed: a start", 40),
-    (Daemon, "_begin", "failed: a start", 40),
-    (Daemon, "_close", "failed: an end", 0),
+    (Runs, "_fill", "failed: a frame", 1),
+    (Runs, "_open", "failed: a start", 40),
+    (Runs, "_publish", "failed: a start", 40),
+    (Runs, "_close", "failed: an end", 0),
     (Pipeline, "take", "failed: a frame", 1),
     (Preview, "open", "failed: the preview", 0),
-    (Preview, "add", "failed: the preview", 0),
+    (Preview, "take", "failed: the preview", 0),
     (Preview, "serve", "failed: the preview", 0),
     (Preview, "end", "failed: the preview", 0),
     (FlightRecorder, "start", "failed: the flight recorder", 0),
@@ -111,7 +112,7 @@ def test_result_that_cannot_be_sent_is_lost_by_name(monkeypatch: pytest.MonkeyPa
 
 
 def test_request_that_fails_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control, "perform", failing_once(control.perform, []))
+    monkeypatch.setattr(commands, "perform", failing_once(commands.perform, []))
     with daemon_in_thread("tcp://127.0.0.1:9", engine="passthrough") as daemon:
         assert daemon.control is not None
         with Remote(daemon.control.address) as remote:
@@ -137,7 +138,7 @@ def test_status_that_fails_costs_the_status() -> None:
         tick()
 
     daemon.serve(stops)
-    assert daemon.totals.problems["failed: the status"] == len(said)
+    assert daemon.parts.runs.book.problems["failed: the status"] == len(said)
 
 
 def test_client_goes_on_after_a_message_that_its_reader_failed_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,10 +59,10 @@ def test_time_stamps_from_the_future_are_said_once_and_cost_nothing(caplog: pyte
             stamp = 4_000_000_000_000_000_000 if number % 2 else 1_000_000_000  # the year 2096, 1970
             source.publisher.send(a_frame(number, spectra_of(1), time_ns=stamp))
         results.until(lambda all_: all_.spectra == 20)
-        wait_until(lambda: daemon.totals.problems["clock"])
+        wait_until(lambda: daemon.parts.runs.book.problems["clock"])
         source.publisher.end(an_end(20))
         results.ends()
-    assert daemon.totals.problems == {"clock": 1} and not daemon.receipts[0].lost
+    assert daemon.parts.runs.book.problems == {"clock": 1} and not daemon.receipts[0].lost
     assert daemon.receipts[0].problems == {"clock": 1}
-    assert daemon.pipeline.latencies["total"].count == 10
+    assert daemon.parts.results.latencies["total"].count == 10
     assert caplog.text.count("in the future") == 1

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from test_graph import a_model
 
 import cars_rt
-from cars_rt.daemon.seen.picture import picture
 from cars_rt.daemon.seen.status import Status
 from cars_rt.engines import compose, load_model
 from cars_rt.engines.graph import DEVIATION, RAMAN
@@ -71,7 +70,7 @@ def test_flags_and_deviation_reach_everybody(deviation: bool, tmp_path: Path) ->
             (recorded,) = recorder.serve()
             results.ends()
             preview.ends()
-        now = picture(daemon)
+        now = daemon.snapshot()
     wanted = expected(model, counts)
     assert recorded.complete
     assert all(frame.flags is not None and frame.flags.dtype == np.uint8 for frame in results.frames)
@@ -179,7 +178,7 @@ def test_status_says_what_share_has_a_flag(tmp_path: Path) -> None:
         counts = spectra()
         counts[30:] = 500
         assert source.publisher.send(Frame("raw", "run-1", 0, 0, 1, {"counts": counts}))
-        wait_until(lambda: picture(daemon).run_flagged.get("empty") == 31)
-        wait_until(lambda: "no driver" not in Status().describe(picture(daemon)))  # seen a little later
-        assert "52 % " in (said := Status().describe(picture(daemon))) and " empty" in said
-    assert set(picture(daemon).run_flagged) <= set(NAMES.values())
+        wait_until(lambda: daemon.snapshot().run_flagged.get("empty") == 31)
+        wait_until(lambda: "no driver" not in Status().describe(daemon.snapshot()))  # seen a little later
+        assert "52 % " in (said := Status().describe(daemon.snapshot())) and " empty" in said
+    assert set(daemon.snapshot().run_flagged) <= set(NAMES.values())

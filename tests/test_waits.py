@@ -21,7 +21,7 @@ from helpers import (
     wait_until,
 )
 
-from cars_rt.daemon import loop, pipeline
+from cars_rt.daemon import ending, loop, pipeline, receipt
 from cars_rt.daemon.compute import change, worker
 from cars_rt.daemon.receipt import Receipt
 from cars_rt.daemon.seen.board import StatusBoard
@@ -103,7 +103,7 @@ def test_an_engine_that_hangs_while_no_other_works_loses_spectra_and_is_tried_ag
         source.wait()
         wait_until(lambda: daemon.ready and daemon.publisher.subscribers == 1)
         source.publisher.open(a_start(block=4))
-        wait_until(lambda: daemon.run_open)
+        wait_until(lambda: daemon.parts.runs.open)
         odd.compiling, odd.hangs = ["refuse"] * 3, True
         source.publisher.send(a_frame(0, spectra_of(4)))
         wait_until(lambda: "no engine works" in daemon.snapshot().waits_for)
@@ -120,7 +120,7 @@ def test_an_engine_that_hangs_while_no_other_works_loses_spectra_and_is_tried_ag
 
 
 def test_a_stop_does_not_wait_for_a_compilation(odd: type[Odd], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "STOP_S", 0.2)
+    monkeypatch.setattr(ending, "STOP_S", 0.2)
     with Published() as source, daemon_in_thread(source.address, engine="odd") as daemon:
         source.wait()
         odd.compiling = ["hang"]
@@ -153,13 +153,13 @@ def test_a_wait_that_takes_long_is_told_in_the_log(
 def test_a_driver_that_restarts_finds_a_paused_daemon() -> None:
     with Published() as source, daemon_in_thread(source.address, engine="passthrough") as daemon:
         source.wait()
-        daemon.paused = True
+        daemon.parts.paused = True
         source.publisher.close(0)
-        wait_until(lambda: not daemon.subscriber.connected)
+        wait_until(lambda: not daemon.parts.intake.subscriber.connected)
         with Published(address=source.address) as again:
             again.wait()
             again.run("run-1", spectra_of(5))
-            daemon.paused = False
+            daemon.parts.paused = False
             wait_until(lambda: daemon.runs)
 
 
@@ -183,7 +183,7 @@ def test_receipts_of_many_runs_do_not_pile_up_and_a_slow_disk_keeps_nobody_waiti
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk, write = threading.Event(), Receipt.write
-    monkeypatch.setattr(loop, "KEPT", 2)
+    monkeypatch.setattr(receipt, "KEPT", 2)
     monkeypatch.setattr(Receipt, "write", lambda *given: disk.wait() and write(*given))
     with (
         Published() as source,
@@ -216,7 +216,7 @@ def test_the_preview_does_not_wait_for_the_next_tick(monkeypatch: pytest.MonkeyP
             wait_until(lambda: preview.publisher.subscribers == 1)
             source.publisher.open(a_start())
             ticks: list[float] = []
-            monkeypatch.setattr(daemon, "_note_clock", lambda: ticks.append(0.0))
+            monkeypatch.setattr(daemon.parts.runs, "note_clock", lambda: ticks.append(0.0))
             for sequence in range(12):  # each in a bundle of its own
                 source.publisher.send(a_frame(sequence, spectra_of(1)))
                 bundles.until(lambda all_, wanted=sequence + 1: all_.spectra >= wanted)

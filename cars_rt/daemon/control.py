@@ -1,32 +1,29 @@
 """Requests from outside: one socket, served by the loop between two batches."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import zmq
 
 from cars_rt.daemon.compute.change import Answer
-from cars_rt.daemon.seen.plain import plain
+from cars_rt.daemon.mishaps import Mishaps
 from cars_rt.errors import CarsRtError
-from cars_rt.protocol import MAX_BANDS, check_band
 from cars_rt.protocol.control import Reply, Request, decode_request, encode_reply
 from cars_rt.protocol.limits import MAX_HEADER_BYTES
 from cars_rt.sockets import bind_control
 from cars_rt.trust.curve import Access
 from cars_rt.trust.tokens import Token
 
-if TYPE_CHECKING:
-    from cars_rt.daemon.loop import Daemon
-
-__all__ = ["Answer", "Control"]
-
 log = logging.getLogger("cars_rt.daemon")
 
 OVERHEAD = 100  # bytes that a part takes on the wire beside its content, at most
 AT_ONCE = 16  # requests answered before the loop goes on
 Envelope: TypeAlias = list[bytes]
+
+#: Does what was asked for; the result, or None if the answer comes later. Raises CarsRtError or ValueError.
+Perform: TypeAlias = Callable[[Request, Answer], Mapping[str, Any] | None]
 
 
 class Control:
@@ -60,7 +57,7 @@ class Control:
         """Attempts to connect without an allowed key, and requests without the token, so far."""
         return self._strangers + (self._guard.refused if self._guard is not None else 0)
 
-    def serve(self, daemon: "Daemon") -> None:
+    def serve(self, perform: Perform, mishaps: Mishaps) -> None:
         """Answer what has come."""
         for _ in range(AT_ONCE):
             try:
@@ -71,9 +68,9 @@ class Control:
                 return
             except ValueError:
                 continue
-            self._answer(daemon, envelope, body)
+            self._answer(perform, mishaps, envelope, body)
 
-    def _answer(self, daemon: "Daemon", envelope: Envelope, body: bytes) -> None:
+    def _answer(self, perform: Perform, mishaps: Mishaps, envelope: Envelope, body: bytes) -> None:
         def answer(error: str | None, result: Mapping[str, Any]) -> None:
             try:
                 self.socket.send_multipart([*envelope, encode_reply(Reply(error, result))], zmq.NOBLOCK)
@@ -85,11 +82,11 @@ class Control:
             if self._token is not None and not self._token.matches(request.token):
                 answer(self._refuse(self._token), {})
                 return
-            result = perform(daemon, request, answer)
+            result = perform(request, answer)
         except (CarsRtError, ValueError) as error:
             answer(str(error), {})
         except Exception as error:
-            answer(f"the daemon failed on this request: {daemon.mishaps.note('a request', error)}", {})
+            answer(f"the daemon failed on this request: {mishaps.note('a request', error)}", {})
         else:
             if result is not None:
                 answer(None, result)
@@ -112,80 +109,3 @@ class Control:
             self._guard.close()
         self.socket.close(200)
         self._context.term()
-
-
-def perform(daemon: "Daemon", request: Request, answer: Answer) -> Mapping[str, Any] | None:
-    """Do what was asked for; the result, or None if the answer comes later.
-
-    Raises CarsRtError or ValueError: why it cannot be done.
-    """
-    asked = request.arguments
-    match request.do:
-        case "status":
-            return plain(daemon.snapshot())
-        case "reload":
-            daemon.compute.reload(asked.get("model"), asked.get("engine"), answer)
-            return None
-        case "shadow":
-            every = asked.get("every", 10)
-            daemon.compute.start_shadow(asked.get("model"), asked.get("engine"), every, answer)
-            return None
-        case "promote":
-            daemon.compute.promote(answer)
-            return None
-        case "unshadow":
-            daemon.compute.stop_shadow()
-            return {}
-        case "dark":
-            return _dark(daemon, asked.get("do", ""))
-        case "bands":
-            return _bands(daemon, asked.get("bands"))
-        case "pause" | "resume":
-            daemon.paused = request.do == "pause"
-            return {"paused": daemon.paused}
-        case "flight":
-            if daemon.flight is None:
-                raise ValueError("there is no flight recorder: start the daemon with --flight FOLDER")
-            if not daemon.flight.request(asked.get("reason", "asked for")):
-                raise ValueError(
-                    "nothing to write now: no run has come yet, or a file is still being written"
-                )
-            return {"folder": str(daemon.settings.flight)}
-        case "stop":
-            daemon.stop()
-            return {"stopping": True}
-    raise ValueError(f"{request.do} is not possible with this daemon")
-
-
-def _dark(daemon: "Daemon", do: str) -> Mapping[str, Any]:
-    """Begin, finish or clear a measured dark. Raises ValueError if that is not possible now."""
-    raw, dark = daemon.source, daemon.dark
-    if do == "start":
-        if raw is None or daemon.run_open is None:
-            raise ValueError("no run is open: block the beams and start the scan first")
-        dark.begin(raw)
-        return {"measuring": 1}
-    if do == "stop":
-        spectra, name = dark.spectra, dark.finish()
-    elif do == "clear":
-        spectra, name = 0, "none"
-        dark.clear()
-    else:
-        raise ValueError(f"dark knows start, stop and clear, not {do!r}")
-    if raw is not None:
-        daemon.compute.set_dark(*dark.of(raw))
-        daemon.dark_unused = dark.unused(raw)
-    return {"dark": name, "spectra": spectra}
-
-
-def _bands(daemon: "Daemon", bands: list[Any] | None) -> Mapping[str, Any]:
-    preview = daemon.preview
-    if preview is None:
-        raise ValueError("there is no preview: start the daemon with --preview ADDRESS")
-    if bands is not None:
-        if not all(isinstance(each, list) and len(each) == 3 for each in bands):
-            raise ValueError("each of bands must be [name, low, high]")
-        if not 0 < len(bands) <= MAX_BANDS:
-            raise ValueError(f"1 to {MAX_BANDS} bands can be computed, not {len(bands)}")
-        preview.set_bands([check_band(*each) for each in bands])
-    return {"bands": [list(band) for band in preview.bands]}

@@ -2,18 +2,22 @@
 
 import json
 import logging
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cars_rt.accounting import MAX_RANGES, Ledger, Range
+from cars_rt.daemon.filing import Filing
+from cars_rt.daemon.mishaps import Mishaps
 from cars_rt.physics.fitness import shares
 from cars_rt.protocol import Closed, End
 from cars_rt.storage import file_name, write_text
 
 log = logging.getLogger("cars_rt.daemon")
+
+KEPT = 1_000  # receipts; those before are in the log, and in files with --receipts
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +93,31 @@ class Receipt:
             log.warning("the receipt %s cannot be written: %s", path, error.strerror or error)
 
 
-@dataclass(slots=True)
-class Totals:
-    """All runs that were closed, and everything that happened outside of runs. Only grows."""
+class Book:
+    """The receipts of the last runs, and what was counted in all runs and outside of them. Only grows."""
 
-    lost: Counter[str] = field(default_factory=Counter)
-    problems: Counter[str] = field(default_factory=Counter)
+    def __init__(self, folder: Path | None, filing: Filing) -> None:
+        """folder: where receipts are written, too, through `filing`."""
+        self.receipts: deque[Receipt] = deque(maxlen=KEPT)
+        self.closed = 0  # runs
+        self.problems: Counter[str] = Counter()  # findings, by kind
+        self.filing = filing
+        self._folder = folder
+        self._lost: Counter[str] = Counter()  # spectra of runs that are closed, by cause
+        self._most: Counter[str] = Counter()
+
+    def enter(self, made: Receipt, mishaps: Mishaps) -> None:
+        """A run is closed."""
+        self.receipts.append(made)
+        self.closed += 1
+        self._lost.update(made.lost)
+        with mishaps.contained("a receipt"):
+            made.report()
+            if (folder := self._folder) is not None:
+                self.filing.ask("a receipt", lambda: made.write(folder))
+
+    def lost(self, open_: Iterable[Counter[str]]) -> Counter[str]:
+        """Spectra of all runs lost so far, by cause; open_: those of runs that are not closed. No count ever
+        shrinks."""
+        self._most |= sum(open_, self._lost)
+        return self._most

@@ -2,10 +2,8 @@
 
 import logging
 import time
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from cars_rt.daemon.loop import Daemon
+from cars_rt.daemon.parts import Parts
 
 log = logging.getLogger("cars_rt.daemon")
 
@@ -14,13 +12,13 @@ SAY_S = 5.0  # a wait longer than this is told, and again whenever it has lasted
 SOON_S = 1.0  # a shorter wait for room in the output is nothing to speak of
 
 
-def waits_for(daemon: "Daemon") -> tuple[str, str]:
+def waits_for(parts: Parts) -> tuple[str, str]:
     """The kind of wait, and a phrase; both empty while everything flows."""
-    compute, publisher = daemon.compute, daemon.publisher
-    if (text := compute.compiling) and not daemon.ready:
+    compute, publisher, subscriber = parts.compute, parts.results.publisher, parts.intake.subscriber
+    if (text := compute.compiling) and not parts.ready:
         return "compiling", text
-    if daemon.gathering:
-        here, wanted = publisher.subscribers, daemon.settings.subscribers
+    if parts.gathering:
+        here, wanted = publisher.subscribers, parts.settings.subscribers
         are = "is" if here == 1 else "are"
         return "subscribers", f"waiting for {wanted} subscribers, {here} {are} here"
     if compute.down is not None:
@@ -29,10 +27,13 @@ def waits_for(daemon: "Daemon") -> tuple[str, str]:
         return "compiling", text
     if publisher.refused_s > SOON_S:
         return "room", f"waiting for a subscriber that has had no room for {publisher.refused_s:.0f} s"
-    if daemon.paused:
+    if parts.paused:
         return "paused", "paused; `cars-rt ctl resume` goes on"
-    if not daemon.subscriber.connected:
-        return "driver", daemon.subscriber.trouble or f"no driver at {daemon.settings.listen} yet"
+    if not subscriber.connected:
+        return "driver", subscriber.trouble or f"no driver at {parts.settings.listen} yet"
+    run = parts.runs.current
+    if run is not None and (text := run.waits_for) and time.monotonic() - run.since > SOON_S:
+        return "run", text
     return "", ""
 
 

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.accounting import Cause, Ledger
-from cars_rt.daemon.compute.worker import Computed
+from cars_rt.daemon.batch import Batch
+from cars_rt.daemon.outputs.base import Output
+from cars_rt.daemon.run import Run
 from cars_rt.daemon.settings import SettingsError
 from cars_rt.engines.base import Slab
 from cars_rt.physics.fitness import Flags
@@ -19,6 +21,7 @@ from cars_rt.trust.curve import Access
 
 INTERVAL_S = 0.05
 BUFFER_MB = 8.0  # a viewer that is that far behind gets no more until it has caught up
+LINGER_S = 0.2  # how long a close waits for viewers
 STALL_S = 1.0  # and others are not kept waiting for it
 DEFAULT_BANDS = (
     Band("CH stretch", 2800.0, 3050.0),
@@ -31,7 +34,7 @@ DEFAULT_BANDS = (
 Piece = tuple[int, tuple[Band, ...], NDArray[np.float32], Flags, str]
 
 
-class Preview:
+class Preview(Output):
     """Collects band intensities as batches are computed, and publishes them in bundles.
 
     A frame of the stream holds `bands` (k, bands), the mean of raman over each band for k consecutive
@@ -39,8 +42,11 @@ class Preview:
     slow viewer rather than wait. Raises StreamError if the address cannot be bound.
     """
 
+    name, needed = "the preview", False
+
     def __init__(self, address: str, bands: Sequence[Band] = (), security: Access = None) -> None:
         """bands: the default ones if there are none."""
+        super().__init__()
         self.publisher = Publisher(
             address,
             "preview",
@@ -54,7 +60,7 @@ class Preview:
         )  # that are computed: those that lie on the run's axis
         self._wanted = self.bands
         self.weights: NDArray[np.float32] | None = None  # (pixels, bands), while a run is open
-        self._start: Start | None = None
+        self._run: Run | None = None  # the open one
         self._block = MAX_BLOCK  # spectra in one message
         self._ledger = Ledger()
         self._pieces: list[Piece] = []
@@ -62,20 +68,17 @@ class Preview:
         self._time_ns = 0
         self._due = 0.0
 
-    @property
-    def refused(self) -> int:
-        """Attempts to connect without an allowed key, so far."""
-        return self.publisher.refused
-
     def set_bands(self, bands: Iterable[Band]) -> None:
         """Compute these from the next batch on."""
         self._wanted = self.bands = tuple(bands)
-        if self._start is not None:
-            self._weigh(self._start)
+        if self._run is not None:
+            self._weigh(self._run.start)
 
-    def open(self, start: Start) -> None:
+    def open(self, run: Run) -> None:
         """A run begins."""
-        self._start = start
+        start = run.published
+        assert start is not None
+        self._run = run
         self._weigh(start)
         self._ledger = Ledger()
         # A start is judged by its pixels, whatever its frames hold: no block of theirs exceeds a message.
@@ -89,15 +92,13 @@ class Preview:
         self.bands = on_axis or (everything,)
         self.weights = band_weights(start.raman_shift, self.bands)
 
-    def add(
-        self,
-        frames: Sequence[tuple[Frame, int, int, int]],
-        bands: tuple[Band, ...],
-        computed: Computed,
-        counts: Slab,
-        made_by: str,
-    ) -> None:
-        """A batch was computed: its frames with their rows, counts and raman (rows, pixels)."""
+    def prepare(self, batch: Batch) -> None:
+        """Have the intensities of the bands of now computed."""
+        batch.weights, batch.bands = self.weights, self.bands
+
+    def take(self, batch: Batch) -> None:
+        """Keep its intensities, and its last spectrum: the slab will be filled again."""
+        computed, frames, bands, made_by = batch.result(), batch.frames, batch.bands, batch.made_by
         if computed.bands is None:
             return
         first, begin = frames[0][0].index, 0
@@ -107,13 +108,13 @@ class Preview:
                 self._pieces.append((first, bands, computed.bands[part], computed.flags[part], made_by))
                 first, begin = frame.index, row
         self._pieces.append((first, bands, computed.bands[begin:], computed.flags[begin:], made_by))
-        self._latest = counts[-1].copy(), computed.raman[-1].copy()  # the slab will be filled again
+        self._latest = batch.counts[batch.rows - 1].copy(), computed.raman[-1].copy()
         self._time_ns = frames[-1][0].time_ns
 
     def publish(self) -> None:
         """Send what has come together since the last time."""
         self._due = time.monotonic() + INTERVAL_S
-        if self._latest is None or self._start is None:
+        if self._latest is None or self._run is None:
             return
         counts, raman = self._latest
         latest = {"latest_counts": counts, "latest_raman": raman}
@@ -124,7 +125,7 @@ class Preview:
                 self.publisher.send(
                     Frame(
                         stream="preview",
-                        run=self._start.run,
+                        run=self._run.start.run,
                         sequence=self.publisher.sequence,
                         index=first + begin,
                         time_ns=self._time_ns,
@@ -140,22 +141,18 @@ class Preview:
         """How soon there is something to publish, s."""
         return max(self._due - time.monotonic(), 0.0) if self._pieces else math.inf
 
-    @property
-    def due(self) -> bool:
-        """Whether there is something to publish now."""
-        return bool(self._pieces) and time.monotonic() >= self._due
-
     def serve(self) -> None:
         """Call it often: late viewers get their start, and the last spectra of a pause are shown."""
         self.publisher.serve()
         if self._pieces and time.monotonic() >= self._due:
             self.publish()
 
-    def end(self, end: End) -> None:
+    def end(self, run: Run) -> None:
         """The run is over; its totals are those of the result stream's end."""
         self.publish()
-        ledger, first = self._ledger, 0 if self._start is None else self._start.sequence
-        self._start = self.weights = None
+        assert run.closed is not None
+        end, ledger, first = run.closed.end, self._ledger, run.start.sequence
+        self._run = self.weights = None
         announced = end.spectra if end.announced is None else end.announced
 
         def totals() -> End:
@@ -172,9 +169,9 @@ class Preview:
 
         self.publisher.end(totals)
 
-    def close(self) -> None:
-        """Viewers that have not taken the last bundles do without."""
-        self.publisher.close(0.2)
+    def close(self, linger_s: float | None) -> bool:
+        """Viewers that have not taken the last bundles soon do without, whatever the limit."""
+        return self.publisher.close(LINGER_S)
 
 
 def band_weights(raman_shift: NDArray[np.float64], bands: Sequence[Band]) -> NDArray[np.float32]:

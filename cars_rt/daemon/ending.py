@@ -1,0 +1,84 @@
+"""The end of a daemon: what was sent to it is taken in, computed and published, as far as there is time."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from cars_rt.daemon.parts import Parts
+from cars_rt.protocol import Reason
+from cars_rt.sockets import RETRY_S, Publisher
+
+log = logging.getLogger("cars_rt.daemon")
+
+QUIET_S = 0.1  # a stop takes in what was already sent: until nothing came for so long,
+DRAIN_S = 2.0  # but not for longer than this
+ANSWER_S = 5.0  # and then for an engine that has a batch
+STOP_S = 10.0  # how long a stop waits for subscribers that take nothing
+STUCK_S = 3.0  # and how long if they do not take anything at all
+LINGER_S = 1.0  # then, for those who do read
+
+
+class Turn(Protocol):
+    """One turn of the loop."""
+
+    def __call__(self, timeout_s: float, reading: bool = True) -> bool:
+        """Wait for something to do, and do it. True if a message came."""
+
+
+def finish(parts: Parts, turn: Turn, can_read: Callable[[], bool]) -> float:
+    """Take in what was already sent, publish it, and close the run. How long a close may then wait for
+    subscribers, s."""
+    runs, publisher = parts.runs, parts.results.publisher
+    begin = now = time.monotonic()
+    until, deadline, quiet_s, patience = begin + DRAIN_S, begin + STOP_S, 0.0, _Patience(publisher)
+    while not parts.paused and now < until and quiet_s < QUIET_S:
+        before, reading = now, can_read()
+        came = turn(QUIET_S / 5)
+        now, blocked = time.monotonic(), not can_read()
+        # A turn may take long for what else there is to do: that was no silence.
+        quiet_s = 0.0 if came or blocked or not reading else quiet_s + min(now - before, QUIET_S / 5)
+        if blocked and now < deadline:
+            until = now + DRAIN_S
+        _give_up(parts, patience, now > deadline)
+    interrupted = False
+    while True:
+        if not interrupted and not runs.behind and not runs.busy:
+            interrupted = True
+            if closed := parts.intake.reader.interrupt(time.time_ns(), Reason.STOPPED):
+                runs.take(closed, time.time_ns())
+        if interrupted and not runs.busy and not publisher.blocked:
+            return LINGER_S if patience.over else STOP_S
+        _give_up(parts, patience, time.monotonic() > deadline)
+        turn(RETRY_S, reading=False)
+
+
+class _Patience:
+    """With subscribers of the last results."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+        self.over = False
+        self._taken = (0, 0), 0.0  # what they have taken, and when that was seen first
+
+    def stuck(self) -> bool:
+        """Whether results wait, and for STUCK_S nobody has taken any."""
+        publisher, now = self._publisher, time.monotonic()
+        taken = publisher.frames_sent, publisher.runs_waiting
+        if not publisher.blocked or taken != self._taken[0]:
+            self._taken = taken, now
+        return now - self._taken[1] > STUCK_S
+
+    def end(self) -> None:
+        """Wait for them no longer."""
+        if self._publisher.surrender():
+            self.over = True
+            log.warning("a subscriber had no room for the last results within %g s of the stop", STOP_S)
+
+
+def _give_up(parts: Parts, patience: _Patience, late: bool) -> None:
+    """Wait no longer than a stop may for an engine, or for subscribers."""
+    if late and (parts.runs.opening or parts.pipeline.computing_s > ANSWER_S):
+        parts.runs.give_up_engine("the engine did not answer in time when the daemon was to stop")
+    if patience.stuck() or late:
+        patience.end()

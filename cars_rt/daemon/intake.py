@@ -1,0 +1,102 @@
+"""One source of counts: its messages, read and checked, as events in order."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from cars_rt.accounting import Cause, Kind, Problem
+from cars_rt.clock import LAG_NS
+from cars_rt.daemon.flight import FlightRecorder
+from cars_rt.daemon.mishaps import Mishaps
+from cars_rt.protocol import Event, Frame, Part, RunReader, Start
+from cars_rt.sockets import Subscriber
+from cars_rt.trust.curve import ClientKeys
+
+PART_BYTES = 100  # that a message part takes on the wire beside its content, at most
+
+
+class Intake:
+    """A driver's stream. The flight recorder, if there is one, sees all of it before anybody else does.
+
+    Raises StreamError if there can be no such address.
+    """
+
+    def __init__(
+        self, address: str, security: ClientKeys | None, flight: FlightRecorder | None, mishaps: Mishaps
+    ) -> None:
+        self.address = address
+        self.flight = flight
+        self.subscriber = Subscriber(address, "raw", connect=False, security=security)
+        self.reader = RunReader("raw")
+        self.bytes = 0  # of messages taken
+        self.received_ns = 0  # when the last message was taken
+        self.prompt = False  # whether it cannot have waited long for that
+        self._parts: Sequence[Part] = ()
+        self._empty_ns = 0  # when nothing waited to be read, the last time
+        self._mishaps = mishaps
+
+    def connect(self) -> None:
+        """Begin: a driver that waits for us sends as soon as it sees us."""
+        self.subscriber.connect()
+        self.was_empty()
+
+    def was_empty(self) -> None:
+        """Nothing waits to be read just now."""
+        self._empty_ns = time.time_ns()
+
+    def receive(self) -> bool:
+        """Take the next message, for `events`; False if there is none."""
+        if (parts := self.subscriber.receive()) is None:
+            self.was_empty()
+            return False
+        self.received_ns = time.time_ns()
+        self.prompt = self.received_ns - self._empty_ns < LAG_NS // 2
+        self.bytes += sum(map(len, parts)) + PART_BYTES * len(parts)
+        self._parts = parts
+        return True
+
+    def events(self) -> Iterator[Event]:
+        """What the message means."""
+        for event in self.reader.read(self._parts):
+            if self.flight is not None:
+                try:
+                    self._keep(event)
+                except Exception as error:
+                    self._mishaps.note("the flight recorder", error)
+            yield event
+
+    def _keep(self, event: Event) -> None:
+        """What the flight recorder wants to see."""
+        assert self.flight is not None
+        match event:
+            case Frame():
+                self.flight.frame(event)
+            case Start():
+                self.flight.start(event)
+            case Problem() if event.cause is Cause.REJECTED:
+                self.flight.rejected(self._parts, event.text)
+
+    def watch(self, problems: Counter[str]) -> bool:
+        """Look after the connection, often; count in `problems` one that was cut. True if it is a new one."""
+        refused, connected = self.subscriber.refused, self.subscriber.connected
+        new = self.subscriber.watch() and not connected
+        if self.subscriber.refused > refused:
+            self.reader.ledger.problems[Kind.CONNECTION_CUT.value] += 1
+            problems[Kind.CONNECTION_CUT.value] += 1
+        return new
+
+    @property
+    def vanished(self) -> bool:
+        """Whether the driver is gone in mid-run, and all that it sent was read."""
+        return self.reader.run is not None and self.subscriber.vanished and not self.subscriber.socket.poll(0)
+
+    def alarm(self, reason: str, text: str, lost: Counter[str]) -> None:
+        """Have the flight recorder write what came last; lost: spectra of the run after they came."""
+        if self.flight is not None:
+            self.flight.alarm(reason, text, self.reader.ledger.lost + lost)
+
+    def close(self) -> None:
+        """Take no more."""
+        self.subscriber.close()
+        if self.flight is not None:
+            self.flight.close()

@@ -1,0 +1,116 @@
+"""The result stream: one result for every spectrum, in order, as soon as there is room for it."""
+
+import time
+from collections import deque
+from typing import Any
+
+from numpy.typing import NDArray
+
+from cars_rt.accounting import MAX_RANGES, Cause
+from cars_rt.daemon.batch import Batch
+from cars_rt.daemon.mishaps import Mishaps
+from cars_rt.daemon.outputs.base import Output
+from cars_rt.daemon.run import Run
+from cars_rt.latency import Latencies
+from cars_rt.protocol import DEVIATION, FLAGS, Frame
+from cars_rt.protocol.limits import MAX_COUNT
+from cars_rt.sockets import Overload, Publisher
+from cars_rt.trust.curve import Access
+
+
+class Results(Output):
+    """Sends batches in the order in which they came, a frame for each frame of counts, with its time stamps.
+
+    Raises StreamError if the address cannot be bound, KeysError if it may not be.
+    """
+
+    name, needed = "the results", True
+
+    def __init__(
+        self,
+        address: str,
+        security: Access,
+        mishaps: Mishaps,
+        *,
+        buffer_mb: float,
+        overload: Overload,
+        stall_s: float,
+    ) -> None:
+        super().__init__()
+        self.publisher = Publisher(
+            address,
+            "raman",
+            buffer_mb=buffer_mb,
+            overload=overload,
+            stall_s=stall_s,
+            cause=Cause.OUTPUT,
+            security=security,
+        )
+        self.latencies = {"output": Latencies(), "total": Latencies()}
+        self._mishaps = mishaps
+        self._batches: deque[Batch] = deque()
+
+    def open(self, run: Run) -> None:
+        """Tell the subscribers; what leaves and what is dropped is counted in the run."""
+        assert run.published is not None
+        self.publisher.open(run.published, run.sent)
+
+    def take(self, batch: Batch) -> None:
+        """Send it after what waits already."""
+        batch.holders += 1
+        self._batches.append(batch)
+
+    def work(self) -> None:
+        """Send what there is room for."""
+        while self._batches:
+            batch = self._batches[0]
+            if not self._send(batch):
+                return
+            self.latencies["output"].add((time.perf_counter() - batch.done) * 1e3)
+            self._batches.popleft()
+            batch.holders -= 1
+
+    def _send(self, batch: Batch) -> bool:
+        """True if all of it has left."""
+        run, publisher, total, computed = batch.run, self.publisher, self.latencies["total"], batch.result()
+        assert run is not None
+        whole: dict[str, NDArray[Any]] = {"raman": computed.raman, FLAGS: computed.flags}
+        if run.with_deviation and computed.deviation is not None:
+            whole[DEVIATION] = computed.deviation
+        made_by, frames, makers, clock = batch.made_by, batch.frames, run.makers, run.clock
+        lost = run.sent.total_lost
+        while batch.sent < len(frames):
+            frame, row, received, before = frames[batch.sent]
+            now, time_ns = time.time_ns(), frame.time_ns
+            rows = slice(row, row + len(frame.block))
+            result = Frame(
+                "raman", frame.run, publisher.sequence, frame.index, time_ns,
+                {name: array[rows] for name, array in whole.items()},
+                received, now, min(before + lost, MAX_COUNT), made_by,
+            )  # fmt: skip
+            try:
+                if not publisher.send(result):
+                    return False
+            except Exception as error:
+                self.unsent.append((run, frame, self._mishaps.note("a result", error)))
+                batch.sent += 1
+                continue
+            batch.sent += 1
+            if (not makers or makers[-1][1] != made_by) and len(makers) < MAX_RANGES:
+                makers.append((frame.index, made_by))
+            age = now - time_ns
+            if age < 0:  # the source's clock is ahead, or one of the two was set
+                clock.early_ns = max(clock.early_ns, -age)
+            elif not clock.lag_ns:
+                total.add(age / 1e6)
+        return True
+
+    def end(self, run: Run) -> None:
+        """The run's last message follows its last result; its totals are those of the receipt."""
+        assert run.closed is not None
+        end = run.closed.end
+        self.publisher.end(lambda: run.settle(run).end(end))
+
+    def close(self, linger_s: float | None) -> bool:
+        """None: as long as it takes."""
+        return self.publisher.close(linger_s)

@@ -1,0 +1,169 @@
+"""What a daemon is made of: opened together, closed together, and asked by all that look at the whole."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+
+from cars_rt.daemon.compute.change import Compute
+from cars_rt.daemon.control import Control
+from cars_rt.daemon.dark import Dark
+from cars_rt.daemon.filing import Filing
+from cars_rt.daemon.flight import FlightRecorder
+from cars_rt.daemon.inflow import Gate
+from cars_rt.daemon.intake import Intake
+from cars_rt.daemon.mishaps import Mishaps
+from cars_rt.daemon.outputs.base import Outputs
+from cars_rt.daemon.outputs.preview import Preview, parse_band
+from cars_rt.daemon.outputs.results import Results
+from cars_rt.daemon.pipeline import Pipeline
+from cars_rt.daemon.receipt import Book
+from cars_rt.daemon.runs import Runs
+from cars_rt.daemon.seen.snapshot import Phase, State
+from cars_rt.daemon.settings import OFF, DaemonSettings
+from cars_rt.sockets import UNREAD, message_bytes
+
+DRIVER_BYTES = 64_000_000  # from a driver, beside the messages of its run that may wait unread
+SUBSCRIBER_BYTES = 16_000_000  # from all subscribers of a stream together: they only subscribe
+CONTROL_BYTES = 8_000_000  # of all requests that come at once
+
+
+class Times:
+    """What the loop's time goes to."""
+
+    def __init__(self) -> None:
+        self.phases = dict.fromkeys(Phase, 0.0)  # s
+        self._begun = self._marked = time.perf_counter()
+
+    def mark(self, phase: Phase) -> None:
+        """The time since the last mark went to this phase."""
+        now = time.perf_counter()
+        self.phases[phase] += now - self._marked
+        self._marked = now
+
+    @property
+    def uptime_s(self) -> float:
+        """Up to the last mark: what the phases add up to."""
+        return self._marked - self._begun
+
+
+class Parts:
+    """One intake, one model at a time, the results and their preview.
+
+    Raises StreamError, KeysError, ModelError, EngineError or SettingsError if it cannot be; then nothing is
+    left open.
+    """
+
+    def __init__(self, settings: DaemonSettings) -> None:
+        settings.make_folders()
+        self.settings = settings
+        self.times = Times()
+        self.ready = False  # once the engine is warm
+        self.gathering = False  # subscribers are waited for, before the driver is
+        self.paused = False  # nothing is read
+        self.stopping = False
+        book = Book(settings.receipts, Filing())
+        self.mishaps = Mishaps(book.problems)
+        flight = None
+        if settings.flight is not None:
+            flight = FlightRecorder(settings.flight, settings.flight_seconds, settings.flight_mb)
+        access = settings.access
+        server = access.server(settings.publish)  # before anything starts
+        self.compute = Compute(
+            settings.model,
+            settings.engine,
+            settings.max_batch,
+            settings.threads,
+            settings.reference,
+            deviation=settings.deviation,
+        )
+        opened: list[Callable[[], object]] = [self.compute.close]
+        try:
+            self.intake = Intake(settings.listen, access.client(), flight, self.mishaps)
+            opened.append(self.intake.close)
+            self.results = results = Results(
+                settings.publish,
+                server,
+                self.mishaps,
+                buffer_mb=settings.buffer_mb,
+                overload=settings.overload,
+                stall_s=settings.stall_s,
+            )
+            opened.append(lambda: results.close(None))
+            self.preview: Preview | None = None
+            if settings.preview != OFF:
+                bands = [parse_band(each) for each in settings.bands]
+                self.preview = preview = Preview(settings.preview, bands, access.server(settings.preview))
+                opened.append(lambda: preview.close(None))
+            self.control: Control | None = None
+            if settings.control != OFF:
+                keys = access.control(settings.control)
+                self.control = Control(settings.control, keys, access.control_token)
+        except Exception:
+            for close in opened:
+                close()
+            raise
+        self.outputs = Outputs([results] if self.preview is None else [results, self.preview], self.mishaps)
+        self.pipeline = Pipeline(self.compute, self.outputs, self.mishaps)
+        dark = Dark(settings.receipts, book.filing)
+        self.runs = Runs(self.intake, self.compute, self.pipeline, self.outputs, dark, book, self.mishaps)
+
+    @property
+    def flight(self) -> FlightRecorder | None:
+        """The flight recorder, if there is one."""
+        return self.intake.flight
+
+    @property
+    def state(self) -> State:
+        """What the daemon is doing."""
+        if self.stopping:
+            return State.STOPPING
+        if self.paused:
+            return State.PAUSED
+        if not self.ready or self.gathering:
+            return State.STARTING
+        return State.IDLE if self.runs.current is None else State.RUNNING
+
+    def gates(self) -> list[Gate]:
+        """What is watched: how much may be on its way into each socket without being a message yet."""
+
+        def on_its_way() -> int:
+            run = self.runs.current
+            return DRIVER_BYTES + (0 if run is None else (UNREAD + 4) * message_bytes(run.start))
+
+        intake, control = self.intake, self.control
+        gates = [Gate("the driver", _port(intake.address), on_its_way, lambda: intake.bytes, outgoing=True)]
+        for output in self.outputs:
+            gates.append(Gate(output.name, _port(output.publisher.address), lambda: SUBSCRIBER_BYTES))
+        if control is not None:
+            gates.append(
+                Gate("control", _port(control.address), lambda: CONTROL_BYTES, lambda: control.taken)
+            )
+        return gates
+
+    @property
+    def sockets(self) -> list[tuple[Any, int]]:
+        """What the loop waits for, whether it reads or not."""
+        sockets: list[tuple[Any, int]] = [(self.compute.socket, int(zmq.POLLIN))]
+        if self.control is not None:
+            sockets.append((self.control.socket, int(zmq.POLLIN)))
+        return sockets
+
+    def close(self, linger_s: float) -> bool:
+        """Give everything back; False if subscribers had not taken all results after linger_s."""
+        self.compute.close()
+        self.intake.close()
+        if self.preview is not None:
+            self.preview.close(linger_s)
+        if self.control is not None:
+            self.control.close()
+        taken = self.results.close(linger_s)
+        self.runs.book.filing.close()
+        return taken
+
+
+def _port(address: str) -> int:
+    """The port of tcp://HOST:PORT; 0, which nobody has, of what has none."""
+    port = address.rpartition(":")[2]
+    return int(port) if port.isdecimal() else 0

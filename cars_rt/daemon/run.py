@@ -1,0 +1,122 @@
+"""One run: what its driver said, what became of its spectra, and how far it has come."""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+
+from cars_rt.accounting import Kind, Ledger
+from cars_rt.clock import SourceClock
+from cars_rt.daemon.receipt import Receipt
+from cars_rt.protocol import Closed, Start
+
+log = logging.getLogger("cars_rt.daemon")
+
+CLOCK_NS = 1_000_000  # a time stamp so far ahead of our clock is worth a warning
+LAG_FRAMES = 16  # before it is said that a clock lags: the first ones may have been held up
+
+
+class RunState(StrEnum):
+    """How far a run has come, and how long it may stay there."""
+
+    OPENING = "opening"  # until its engine is compiled, COMPILE_S at most
+    OPEN = "open"  # until its end comes, or its driver vanishes
+    DRAINING = "draining"  # until the engine has answered, HUNG_S for each batch at most, and subscribers
+    # have taken its results, or have stopped reading for stall_s
+    CLOSED = "closed"  # its receipt is made
+
+
+@dataclass(eq=False, slots=True)
+class Run:
+    """Everything that is true of one run. Its batches carry it; nobody keeps a second copy of any of it."""
+
+    start: Start  # as received
+    received: Ledger  # what was counted until its spectra were received
+    settle: Callable[["Run"], Receipt]  # makes its receipt and enters it, when all of it has left
+    stalls_before: int = 0  # of subscribers
+    sent: Ledger = field(default_factory=Ledger)  # what became of its spectra then
+    state: RunState = RunState.OPENING
+    published: Start | None = None  # as published; None before that, and if it cannot be computed
+    closed: Closed | None = None
+    clock: SourceClock = field(default_factory=SourceClock)
+    dark_unused: str | None = None  # why the measured dark is not subtracted
+    with_deviation: bool = False  # it is sent, since the model states it
+    makers: list[tuple[int, str]] = field(default_factory=list)  # from which index on, made by what
+    flagged: Counter[str] = field(default_factory=Counter)  # spectra computed that have a flag, by its name
+    lost_before: int = 0  # spectra lost before they were received, as far as that is known
+    output_seen: int = 0  # spectra dropped at the output that an alarm was raised for
+    since: float = field(default_factory=time.monotonic)  # when it came into its state
+
+    @property
+    def full_scale(self) -> float | None:
+        """Counts at which its camera saturates, if that is known."""
+        return self.start.saturates_at
+
+    @property
+    def block(self) -> int:
+        """The largest number of spectra in one of its frames."""
+        return self.start.block
+
+    @property
+    def lost(self) -> Counter[str]:
+        """Its spectra lost so far, by cause."""
+        return self.received.lost + self.sent.lost
+
+    @property
+    def announced(self) -> int:
+        """Its spectra so far: sent, lost or under way."""
+        return self.received.spectra + self.received.total_lost
+
+    def become(self, state: RunState) -> None:
+        """It has come this far."""
+        self.state, self.since = state, time.monotonic()
+
+    @property
+    def waits_for(self) -> str:
+        """What it waits for, in words; empty while its spectra flow, and when it is closed."""
+        waited = f"({time.monotonic() - self.since:.0f} s so far)"
+        match self.state:
+            case RunState.OPENING:
+                return f"run {self.start.run} waits for its engine {waited}"
+            case RunState.DRAINING:
+                return f"the last spectra of run {self.start.run} are on their way {waited}"
+        return ""
+
+    def receipt(self, stalls: int) -> Receipt:
+        """What became of it. `closed` must be there; stalls: of subscribers until now, in all runs."""
+        assert self.closed is not None
+        self.become(RunState.CLOSED)
+        return Receipt.of(
+            self.closed,
+            self.sent,
+            made_by=self.makers,
+            flagged=dict(self.flagged),
+            stalls=stalls - self.stalls_before,
+            source=self.start.source,
+            begun_ns=self.start.time_ns,
+            first_sequence=self.start.sequence,
+            ended_ns=time.time_ns(),
+        )
+
+    def note_clock(self) -> bool:
+        """Say once that the source's clock and ours disagree. True if it was said just now."""
+        early, lag, ends = self.clock.early_ns, self.clock.lag_ns, self.closed is not None
+        said = early > CLOCK_NS or (lag and (self.clock.frames >= LAG_FRAMES or ends))
+        if not said or self.sent.problems[Kind.CLOCK.value]:
+            return False
+        self.sent.problems[Kind.CLOCK.value] += 1
+        if early > CLOCK_NS:
+            log.warning(
+                "time stamps of the source are up to %.1f ms in the future, so their latency is not counted: "
+                "a clock was set, or two computers disagree; NTP helps", early / 1e6,
+            )  # fmt: skip
+        else:
+            log.warning(
+                "time stamps of the source are %s behind our clock from the beginning on, so that is not "
+                "counted as latency: a clock lags (NTP helps), or older spectra are played again",
+                timedelta(seconds=round(lag / 1e9)),
+            )
+        return True
