@@ -106,6 +106,8 @@ def test_numbers_names_and_ipv6_work_from_end_to_end(address: str) -> None:
         pytest.skip(f"no IPv6 here: {error}")
     with publisher, Collected(publisher.address, "raw") as collected:
         assert publisher.wait_for_subscribers(1, 60)
+        ((_, peer),) = publisher.audience._listeners
+        assert peer[0] in ("127.0.0.1", "::1")  # read as what it is, each time
         publisher.open(a_start())
         publisher.send(a_frame(0, spectra_of(1)))
         publisher.end(an_end(1))

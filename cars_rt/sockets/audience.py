@@ -147,7 +147,13 @@ def _named(topic: bytes) -> bool:
 
 def _duplicate(descriptor: int) -> sockets.socket:
     """The same connection under a number that nobody else closes. Raises OSError if there is none."""
-    return sockets.fromfd(descriptor, sockets.AF_INET, sockets.SOCK_STREAM)
+    # Made once more, so that Python asks for the family: read as IPv4, an IPv6 address has garbage behind.
+    number = sockets.fromfd(descriptor, sockets.AF_INET, sockets.SOCK_STREAM).detach()
+    try:
+        return sockets.socket(fileno=number)
+    except OSError:
+        sockets.close(number)
+        raise
 
 
 def _connection(descriptor: int) -> Connection | None:
