@@ -353,7 +353,7 @@ def _set_own(socket: zmq.Socket[bytes], own: KeyPair) -> None:
 def _peer_of(descriptor: int) -> str:
     """The other end's address. Who shows no key may be cut off before we look."""
     try:
-        borrowed = sockets.socket(sockets.AF_INET, sockets.SOCK_STREAM, 0, fileno=descriptor)
+        borrowed = sockets.socket(fileno=descriptor)  # of whatever family
     except OSError:
         return GONE
     try:

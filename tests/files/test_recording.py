@@ -248,7 +248,7 @@ except RecordingError as error:
 @pytest.mark.parametrize("spectra", [20_000, None])
 def test_full_disk_is_said_and_what_was_flushed_stays_readable(spectra: int | None, tmp_path: Path) -> None:
     path = tmp_path / "scan.h5"
-    program = FULL_DISK.format(tests=str(Path(__file__).parent), path=str(path), spectra=spectra)
+    program = FULL_DISK.format(tests=str(Path(__file__).parents[1]), path=str(path), spectra=spectra)
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE_S, check=True
     )

@@ -302,7 +302,7 @@ def test_overload_block_loses_nothing() -> None:
 @contextmanager
 def my_camera() -> Iterator[tuple[Command, str]]:
     """The example as a process that waits for its subscriber, and its address."""
-    program = Path(__file__).parents[1] / "docs" / "examples" / "my_camera.py"
+    program = Path(__file__).parents[2] / "docs" / "examples" / "my_camera.py"
     with Command("--publish", LOCAL, "--settle-s", 0, module=program) as camera:
         camera.wait_for("waiting for 1 subscriber")
         yield camera, camera.said.partition("publishing at ")[2].split()[0]

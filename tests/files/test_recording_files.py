@@ -25,7 +25,6 @@ from helpers import (
     spectra_of,
     wait_until,
 )
-from test_recording import RecorderThread
 
 from cars_rt.accounting import Ledger
 from cars_rt.files import recorder as recorder_module
@@ -39,8 +38,9 @@ from cars_rt.files.recording import (
     repair,
     repair_all,
 )
+from files.test_recording import RecorderThread
 
-TESTS = str(Path(__file__).parent)
+TESTS = str(Path(__file__).parents[1])
 
 
 def written(path: Path, spectra: int = 6) -> Recording:
@@ -258,7 +258,7 @@ import os, sys
 from importlib import import_module
 sys.path.insert(0, {tests!r})
 from pathlib import Path
-from test_recording_files import written
+from files.test_recording_files import written
 from helpers import an_end
 from cars_rt.accounting import Ledger
 module, name = sys.argv[2].rsplit(".", 1)
@@ -294,7 +294,7 @@ def test_a_kill_while_a_recording_is_closed_costs_nothing(
 def killed(path: Path) -> None:
     """What is left of a recorder that was killed in mid-run."""
     program = f"import sys, os; sys.path.insert(0, {TESTS!r}); from pathlib import Path\n"
-    program += f"from test_recording_files import written; written(Path({str(path)!r})); os._exit(9)"
+    program += f"from files.test_recording_files import written; written(Path({str(path)!r})); os._exit(9)"
     subprocess.run([sys.executable, "-c", program], timeout=PATIENCE_S, check=False)
     assert partial_path(path).exists()
 
