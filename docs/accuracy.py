@@ -13,7 +13,8 @@ import cyclopts
 from cars_rt.cli.app import progress_bar
 from cars_rt.engines import load_model, shipped_models
 from cars_rt.engines.model import RATIO
-from cars_rt.training.data.distribution import DISTRIBUTIONS
+from cars_rt.training.data.bcars import BcarsPairs
+from cars_rt.training.data.distribution import DISTRIBUTIONS, measured_by
 from cars_rt.training.evaluation.candidates import Candidate, candidate
 from cars_rt.training.evaluation.comparison import compare, fits
 from cars_rt.training.evaluation.measured import draw_measured, retrieve_measured, spectra_in, table
@@ -36,8 +37,12 @@ def fill(section: str, text: str) -> None:
 
 
 def belongs(model: Candidate, protocol: str) -> bool:
-    """Whether it was trained on this; one that was not trained belongs wherever its result is asked for."""
-    return fits(model, protocol) and model.trained_on in ("", protocol)
+    """Whether it was trained on this, if only as cameras see it; one that was not trained belongs wherever its
+    result is asked for."""
+    if protocol == BcarsPairs.name or not fits(model, protocol):
+        return False
+    base = measured_by(model.trained_on).removesuffix("-axes")
+    return not base or base == protocol.removesuffix("-axes")
 
 
 def main(*names: str, spectra: int = 1000, measured: Path | None = None) -> None:

@@ -46,7 +46,7 @@ def open_engine(name: str, graph: Graph, max_batch: int, threads: int = 0) -> En
     attempts = {each: Tried(reason=reason) for each, reason in against.items() if reason is not None}
     attempts |= _tried(graph, [each for each in usable if each not in spare], max_batch, threads)
     ranked = sorted(
-        (each for each, tried in attempts.items() if not tried.reason), key=lambda each: -attempts[each].rate
+        (each for each, tried in attempts.items() if not tried.reason), key=lambda each: -attempts[each].merit
     )
     # If the process itself could not be had, the reference is still there.
     for candidate in [*ranked, *spare, *([] if REFERENCE in ranked else [REFERENCE])]:

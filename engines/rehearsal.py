@@ -7,10 +7,12 @@ a processor without AMX has been seen to). So the process is one that may be los
 import faulthandler
 import io
 import json
+import math
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -21,7 +23,8 @@ from cars_rt.engines.graph import Graph
 from cars_rt.engines.model import Card, Model
 from cars_rt.engines.registry import compiled, engine_class
 
-ROWS = 64  # of the batch that is measured: the rate under load is what tells engines apart
+ROWS = 64  # of the batch that is measured: what it is like under load
+FEW = (1, 2, 1, 3, 1, 1, 4, 2)  # rows of one batch after the other: what it is like otherwise
 ROUNDS, ROUND_S = 3, 0.1
 ENDING_S = 5.0  # what a driver may take to let the process end
 
@@ -30,10 +33,17 @@ ENDING_S = 5.0  # what a driver may take to let the process end
 class Tried:
     """What came of one engine: why it cannot be used, or how it did."""
 
-    rate: float = 0.0  # spectra/s; 0: not measured
+    rate: float = 0.0  # spectra/s in batches of ROWS; 0: not measured
+    rate_of_few: float = 0.0  # spectra/s in batches of FEW rows
     reason: str = ""
     difference: float = 0.0  # from the reference, of a spectrum's maximum
     about: str = ""  # as the engine describes itself
+
+    @property
+    def merit(self) -> float:
+        """What engines are compared by: under load the one rate matters, for latency the other. A share of
+        either is worth as much."""
+        return math.sqrt(self.rate * self.rate_of_few)
 
 
 def rehearse(
@@ -63,22 +73,23 @@ def rehearse(
     return found
 
 
-def rate(engine: Engine) -> float:
-    """Spectra per second in batches of ROWS, the best of a few rounds."""
-    rows = min(engine.max_batch, ROWS)
-    engine.inputs[0][:rows] = probe(engine.graph, rows)
+def rate(engine: Engine, batches: Sequence[int] = (ROWS,)) -> float:
+    """Spectra per second in batches of so many rows, over and over, the best of a few rounds."""
+    batches = [min(engine.max_batch, rows) for rows in batches]
+    engine.inputs[0][: max(batches)] = probe(engine.graph, max(batches))
     best = np.inf
     for _ in range(ROUNDS):
         end = time.perf_counter() + ROUND_S
         while True:
             begin = time.perf_counter()
-            engine.launch(0, rows)
-            engine.wait(0)
+            for rows in batches:
+                engine.launch(0, rows)
+                engine.wait(0)
             now = time.perf_counter()
             best = min(best, now - begin)
             if now > end:
                 break
-    return float(rows / best)
+    return float(sum(batches) / best)
 
 
 # -- in the process -----------------------------------------------------------------------------------------
@@ -95,8 +106,8 @@ def main() -> None:
             faulthandler.dump_traceback_later(engine_class(name).patience_s, exit=True)
             with compiled(name, graph, max_batch, threads) as engine:
                 difference = check(engine)
-                measured = rate(engine) if rates else 0.0
-                tried = Tried(rate=measured, difference=difference, about=engine.describe())
+                measured, of_few = (rate(engine), rate(engine, FEW)) if rates else (0.0, 0.0)
+                tried = Tried(measured, of_few, "", difference, engine.describe())
         except Exception as error:
             tried = Tried(reason=str(error) or type(error).__name__)
         print(json.dumps({"name": name} | asdict(tried)), file=answers, flush=True)

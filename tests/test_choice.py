@@ -182,13 +182,25 @@ def test_auto_tries_a_model_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def rehearse(graph: object, names: list[str], *rest: int) -> dict[str, rehearsal.Tried]:
         asked.append(names)
-        return {name: rehearsal.Tried(rate=len(name)) for name in names}
+        return {name: rehearsal.Tried(len(name), len(name)) for name in names}
 
     monkeypatch.setattr(choice, "rehearse", rehearse)
     for axis in (np.linspace(800, 1500, 160), np.linspace(1000, 1900, 300)):
         with open_engine("auto", compose(load_model(), axis), 4) as engine:
             assert engine.name == "onnxruntime"  # the longest name: here, the fastest
     assert asked == [["good", "onnxruntime", "slow"]]
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(("of_few", "taken"), [(500, "onnxruntime"), (1000, "good")])
+def test_auto_looks_at_small_batches_too(of_few: float, taken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that is a little faster under load, and slow with one spectrum to a message, is no gain."""
+    tried = {"good": rehearsal.Tried(1100, of_few), "onnxruntime": rehearsal.Tried(1000, 1000)}
+    monkeypatch.setattr(choice, "_rehearsed", {})
+    monkeypatch.setattr(choice, "retrieving", lambda: list(tried))
+    monkeypatch.setattr(choice, "rehearse", lambda *_: tried)
+    with open_engine("auto", GRAPH, 4) as engine:
+        assert engine.name == taken
 
 
 def test_auto_takes_a_last_resort_only_if_nothing_else_works(monkeypatch: pytest.MonkeyPatch) -> None:
