@@ -43,7 +43,7 @@ class Run:
     closed: Closed | None = None
     clock: SourceClock = field(default_factory=SourceClock)
     dark_unused: str | None = None  # why the measured dark is not subtracted
-    with_deviation: bool = False  # it is sent, since the model states it
+    outputs: tuple[str, ...] = ()  # names of the arrays in its frames of results, as announced
     makers: list[tuple[int, str]] = field(default_factory=list)  # from which index on, made by what
     flagged: Counter[str] = field(default_factory=Counter)  # spectra computed that have a flag, by its name
     lost_before: int = 0  # spectra lost before they were received, as far as that is known

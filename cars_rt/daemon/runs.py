@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from cars_rt.accounting import Cause, Kind, Ledger, Problem
 from cars_rt.daemon.compute.change import Compute
+from cars_rt.daemon.compute.worker import RAMAN
 from cars_rt.daemon.dark import Dark
 from cars_rt.daemon.intake import Intake
 from cars_rt.daemon.mishaps import Mishaps
@@ -233,8 +234,9 @@ class Runs:
             log.warning("run %s: %s", start.run, worker.model.unused)
             model["reference"] = f"none; {worker.model.unused}"
         model[FLAGS] = " ".join(NAMES.values())  # the names of the bits, lowest first
-        run.with_deviation = bool(worker.engine.deviations)
-        if run.with_deviation:
+        run.outputs = RAMAN, FLAGS
+        if worker.engine.deviations:
+            run.outputs += (DEVIATION,)
             model[DEVIATION] = "standard deviation of raman"
         self.pipeline.begin()
         # Of a run that was joined late, numbers go on from where the driver is: who was there with the

@@ -4,11 +4,11 @@ which looks at what came of a batch while the engine computes the next."""
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,15 @@ from cars_rt.engines.base import Slab
 from cars_rt.engines.model import RATIO
 from cars_rt.physics.axis import AxisError
 from cars_rt.physics.fitness import Fitness, Flags
+from cars_rt.protocol import DEVIATION, FLAGS
+from cars_rt.protocol.messages import MAIN_ARRAY
 
 log = logging.getLogger("cars_rt.daemon")
 
 COMPILE_S = 900.0  # a compilation that takes longer is given up: the slowest known takes some minutes
 TOO_LONG = f"it was not compiled within {COMPILE_S / 60:g} minutes"
+
+RAMAN = MAIN_ARRAY["raman"]
 
 Result = TypeVar("Result")
 
@@ -184,9 +188,11 @@ class Worker:
         try:
             engine.launch(slab, rows)
             engine.wait(slab)
-            raman = self._checked(engine.outputs[slab])[:rows]
-            deviation = self._checked(engine.deviations[slab])[:rows] if engine.deviations else None
-            if not np.isfinite(raman).all() or not (deviation is None or np.isfinite(deviation).all()):
+            outputs = {RAMAN: engine.outputs[slab]}
+            if engine.deviations:
+                outputs[DEVIATION] = engine.deviations[slab]
+            arrays = {name: self._checked(output)[:rows] for name, output in outputs.items()}
+            if not all(np.isfinite(array).all() for array in arrays.values()):
                 raise EngineError(f"{engine.name} gave values that are not finite")
         except BaseException:
             self.failures += 1
@@ -194,11 +200,12 @@ class Worker:
             raise
         self.failures = 0
         seconds = time.perf_counter() - begin
+        raman = arrays[RAMAN]
         flags = partial(self._flags, engine.inputs[slab][:rows], raman, self._dark_counts, full_scale)
 
         def judged() -> Computed:
             bands = None if weights is None else raman @ weights
-            return Computed(raman, deviation, flags(), bands, seconds)
+            return Computed({**arrays, FLAGS: flags()}, bands, seconds)
 
         return partial(self._guarded, judged)
 
@@ -223,8 +230,18 @@ class Worker:
 class Computed:
     """What came of a batch."""
 
-    raman: Slab  # (rows, pixels), a view of the slab
-    deviation: Slab | None  # as raman, where the model states it
-    flags: Flags  # (rows,)
+    #: By name: what the network gives (rows, pixels), views of the slab, and flags (rows,). Those leave that
+    #: the run announces.
+    arrays: Mapping[str, NDArray[Any]]
     bands: NDArray[np.float32] | None  # (rows, bands)
     seconds: float  # that the engine took
+
+    @property
+    def raman(self) -> Slab:
+        """(rows, pixels), a view of the slab."""
+        return self.arrays[RAMAN]
+
+    @property
+    def flags(self) -> Flags:
+        """(rows,)."""
+        return self.arrays[FLAGS]

@@ -2,9 +2,6 @@
 
 import time
 from collections import deque
-from typing import Any
-
-from numpy.typing import NDArray
 
 from cars_rt.accounting import MAX_RANGES, Cause
 from cars_rt.daemon.batch import Batch
@@ -12,7 +9,7 @@ from cars_rt.daemon.mishaps import Mishaps
 from cars_rt.daemon.outputs.base import Output
 from cars_rt.daemon.run import Run
 from cars_rt.latency import Latencies
-from cars_rt.protocol import DEVIATION, FLAGS, Frame
+from cars_rt.protocol import Frame
 from cars_rt.protocol.limits import MAX_COUNT
 from cars_rt.sockets import Overload, Publisher
 from cars_rt.trust.curve import Access
@@ -74,9 +71,8 @@ class Results(Output):
         """True if all of it has left."""
         run, publisher, total, computed = batch.run, self.publisher, self.latencies["total"], batch.result()
         assert run is not None
-        whole: dict[str, NDArray[Any]] = {"raman": computed.raman, FLAGS: computed.flags}
-        if run.with_deviation and computed.deviation is not None:
-            whole[DEVIATION] = computed.deviation
+        arrays = computed.arrays
+        whole = {name: arrays[name] for name in run.outputs if name in arrays}  # an engine may have changed
         made_by, frames, makers, clock = batch.made_by, batch.frames, run.makers, run.clock
         lost = run.sent.total_lost
         while batch.sent < len(frames):
