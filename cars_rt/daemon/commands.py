@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from cars_rt.daemon.compute.change import Answer
 from cars_rt.daemon.parts import Parts
-from cars_rt.daemon.seen.picture import picture
+from cars_rt.daemon.picture import picture
 from cars_rt.daemon.seen.plain import plain
 from cars_rt.protocol import MAX_BANDS, check_band
 from cars_rt.protocol.control import Request

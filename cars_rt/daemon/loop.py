@@ -20,8 +20,8 @@ from cars_rt.daemon.ending import finish
 from cars_rt.daemon.inflow import Inflow
 from cars_rt.daemon.outputs.preview import Preview
 from cars_rt.daemon.parts import Parts
+from cars_rt.daemon.picture import picture
 from cars_rt.daemon.receipt import Receipt
-from cars_rt.daemon.seen.picture import picture
 from cars_rt.daemon.seen.snapshot import Phase, Snapshot
 from cars_rt.daemon.settings import DaemonSettings
 from cars_rt.daemon.waits import Waits, waits_for
