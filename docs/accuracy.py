@@ -37,8 +37,8 @@ def fill(section: str, text: str) -> None:
 
 
 def belongs(model: Candidate, protocol: str) -> bool:
-    """Whether it was trained on this, if only as cameras see it; one that was not trained belongs wherever its
-    result is asked for."""
+    """Whether it was trained on this, if only as cameras see it; one that was not trained belongs wherever
+    its result is asked for."""
     if protocol == BcarsPairs.name or not fits(model, protocol):
         return False
     base = measured_by(model.trained_on).removesuffix("-axes")
