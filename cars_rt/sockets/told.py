@@ -33,12 +33,12 @@ class Told:
         assert self.start is not None
         return encode(replace(self.start, sequence=self.sequence, index=self._index))
 
-    def message(self, frame: Frame, payload: Sequence[zmq.Frame] = ()) -> list[Part | zmq.Frame]:
+    def message(self, frame: Frame, payload: Sequence[zmq.Frame] = ()) -> Sequence[Part | zmq.Frame]:
         """The frame under the next number; payload: its arrays, if ZeroMQ has them already."""
         if frame.sequence != self.sequence:
             frame = replace(frame, sequence=self.sequence)
         parts = self._writer.encode(frame)
-        return [*parts[:2], *payload] if payload else [*parts]
+        return [*parts[:2], *payload] if payload else parts
 
     def left(self, frame: Frame) -> None:
         """It has left under that number."""
