@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from glob import has_magic
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Self
 
 from cyclopts import Parameter
@@ -154,16 +155,14 @@ def process(
     start_logging(logs)
     if not input:
         fail("give a file to process", EXIT_USAGE)
-    for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):  # as Ctrl-C: no part of a file is left behind
-        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) == signal.SIG_DFL:
-            signal.signal(getattr(signal, name), signal.default_int_handler)
+    stop = _Stop()
     jobs = targets(input, output)
     agreed = {target for _, target in jobs if overwrite or _may_replace(target)}
     failed = 0
     for number, (source, target) in enumerate(jobs, 1):
         name = f"{source.name} ({number} of {len(jobs)})" if len(jobs) > 1 else source.name
         try:
-            with _Progress(name) as shown:
+            with _Progress(name, stop) as shown:
                 done = process_file(
                     source,
                     target,
@@ -251,11 +250,37 @@ def _may_replace(target: Path) -> bool:
     return True
 
 
+class _Stop:
+    """Ctrl-C and its kin, so that no part of a file is left behind.
+
+    Python swallows a KeyboardInterrupt that comes while it frees an object: so the wish is kept, too.
+    """
+
+    def __init__(self) -> None:
+        self._wished = False
+        for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) in (
+                signal.SIG_DFL,
+                signal.default_int_handler,
+            ):
+                signal.signal(number, self._wish)
+
+    def _wish(self, number: int, frame: FrameType | None) -> None:
+        self._wished = True
+        raise KeyboardInterrupt
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if it was wished."""
+        if self._wished:
+            raise KeyboardInterrupt
+
+
 class _Progress:
     """How far a file is: a bar where there is a terminal, elsewhere a line in the log now and then."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, stop: _Stop) -> None:
+        self._name, self._stop = name, stop
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -270,7 +295,8 @@ class _Progress:
         self._begun = self._logged = time.monotonic()
 
     def show(self, done: int, total: int) -> None:
-        """Spectra done and in all."""
+        """Spectra done and in all. Raises KeyboardInterrupt if a stop is wished."""
+        self._stop.check()
         now = time.monotonic()
         rate = done / max(now - self._begun, 1e-9)
         self._bar.update(self._task, completed=done, total=total, rate=f"{rate:.0f}/s")

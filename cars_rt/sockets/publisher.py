@@ -309,7 +309,7 @@ class Publisher:
 
     def _keep(self, frame: Frame) -> bool:
         """Let a frame wait, or deal with it as `overload` says. False: no room, ask again."""
-        size = frame.block.nbytes + OVERHEAD_BYTES
+        size = sum(array.nbytes for array in frame.arrays.values()) + OVERHEAD_BYTES
         answer, dropped = self.backlog.make_room(size) if self.outlet.patient else (Answer.DROP, [])
         for each in dropped:
             assert isinstance(each.message, Frame)
