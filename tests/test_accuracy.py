@@ -1,4 +1,4 @@
-"""What the shipped models are good for, through the deployment graph, on axes and noise they have not seen."""
+"""What the shipped models are good for, through the deployment graph, on axes and noise never seen."""
 
 import numpy as np
 import pytest
