@@ -70,6 +70,8 @@ def points_for(card: Card, axis: FloatArray) -> Points:
     coarsest = float(steps[~gaps].max())
     _refuse_coarse(card, coarsest, COARSEST, f"pixels of at most {COARSEST:g} cm-1")
     step = card.grid_step_cm1 / 2 if usual < least else min(usual, most)
+    if len(axis) * span / step > 0.9 * LARGEST_MATRIX:  # tens of thousands of pixels: as coarse as is sound
+        step = card.grid_step_cm1
     step = min(step, span / (card.min_length - 1))
     return Points(_checked(Grid.covering(axis, step, card.stride), axis).raman_shift, False)
 
