@@ -9,9 +9,10 @@ import zmq
 
 from cars_rt.accounting import Kind, Problem
 from cars_rt.errors import CarsRtError
-from cars_rt.protocol import Closed, Event, RunReader, StreamName
+from cars_rt.protocol import Closed, Event, RunReader, StreamName, decode_notice
 from cars_rt.sockets import Subscriber
 from cars_rt.sockets.addresses import remedy
+from cars_rt.sockets.probe import Probe
 from cars_rt.sockets.turn import Turn, Uninterrupted
 from cars_rt.trust.curve import ClientKeys
 
@@ -35,7 +36,9 @@ class Source:
         self.subscriber = Subscriber(address, stream, security=security)
         self.reader = RunReader(stream)
         self.quiet_since = time.monotonic()
-        self._turn = Turn(self.subscriber.close)
+        self._security = security
+        self._probe: Probe | None = None  # which other streams are there
+        self._turn = Turn(self._disconnect)
         self._torn = False  # whether an exception came while a message was read
         self._heard = False  # anything of our stream, since we are connected
         self._probed = False  # whether we asked what else there is
@@ -106,6 +109,10 @@ class Source:
         """Disconnect. Another thread that is pulling stops within its timeout, and disconnects then."""
         self._turn.close()
 
+    def _disconnect(self) -> None:
+        self._end_probe()
+        self.subscriber.close()
+
     def _fill(self, events: deque[Event], timeout_s: float) -> None:
         if self._torn:
             self._turn.close()
@@ -115,6 +122,7 @@ class Source:
             )
         with Uninterrupted():
             self._watch()
+            self._look_elsewhere(events)
         if timeout_s and not self.subscriber.socket.poll(int(timeout_s * 1e3)):
             self._note_silence(events)
             return
@@ -141,8 +149,7 @@ class Source:
         if not read:
             self._note_silence(events)
             return
-        if self._probed:
-            self.subscriber.listen_to_all(False)
+        self._end_probe()
         self.quiet_since = time.monotonic()
         if not self.connected:
             self._watch()
@@ -154,6 +161,23 @@ class Source:
                 events.append(closed)
                 self._reported.clear()
                 self.quiet_since = time.monotonic()
+
+    def _look_elsewhere(self, events: deque[Event]) -> None:
+        """Report a message of another stream, if the probe has heard one."""
+        if self._probe is None or (parts := self._probe.receive()) is None:
+            return
+        if decode_notice(parts) == self.reader.stream:  # the right port, where nothing has begun yet
+            return
+        for event in self.reader.read(parts):
+            events.append(event)
+            if isinstance(event, Problem):
+                self._report(event)
+        self._end_probe()
+
+    def _end_probe(self) -> None:
+        if self._probe is not None:
+            self._probe.close()
+            self._probe = None
 
     def _report(self, problem: Problem) -> None:
         if problem.kind is Kind.STREAM:
@@ -176,11 +200,11 @@ class Source:
         if before and not now:
             self._heard = self._probed = False
             self._elsewhere = None
-            self.subscriber.listen_to_all(False)
+            self._end_probe()
         silent = now and not (self._heard or self._probed or self._elsewhere)
         if silent and time.monotonic() - self._since > PATIENCE_S:
             self._probed = True
-            self.subscriber.listen_to_all(True)
+            self._probe = Probe(self.subscriber.address, self.reader.stream, self._security)
         patient = time.monotonic() - self._since > PATIENCE_S and not self.subscriber.trouble
         if not now and not self._said and patient:
             log.warning("nobody publishes at %s yet; waiting", self.subscriber.address)

@@ -11,12 +11,12 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import numpy as np
 import pytest
 import zmq
-from helpers import AXIS, PATIENCE_S, Published, a_frame, a_start, an_end, spectra_of, wait_until
+from helpers import AXIS, LOCAL, PATIENCE_S, Published, a_frame, a_start, an_end, spectra_of, wait_until
 
 import cars_rt
 from cars_rt import source as sources
 from cars_rt.demo.processes import free_addresses
-from cars_rt.protocol import STREAMS, Reason, encode
+from cars_rt.protocol import STREAMS, Closed, Frame, Reason, encode
 from cars_rt.sockets import Publisher, StreamError, Subscriber, subscriber
 
 COUNTS = {"first": spectra_of(20), "second": spectra_of(7, AXIS[:50])}
@@ -286,3 +286,34 @@ def test_impossible_address_is_refused_at_once() -> None:
         cars_rt.connect("localhost")
     with pytest.raises(StreamError, match="HOST:PORT"):
         cars_rt.connect_async("localhost")
+
+
+def test_nothing_is_lost_when_a_publisher_closes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a subscriber still sends then would have the system throw away what is on its way to it."""
+    monkeypatch.setattr(sources, "PATIENCE_S", 0.05)
+    publisher = Publisher(LOCAL, "raw")
+    source = sources.Source(publisher.address, "raw")
+
+    def probed() -> bool:
+        publisher.serve()
+        source.pull(0.01)
+        return source._probed
+
+    wait_until(probed)
+
+    def publish() -> None:
+        publisher.open(a_start("run-1"))
+        for number in range(3000):
+            publisher.send(a_frame(number, spectra_of(1), "run-1"), timeout_s=PATIENCE_S)
+        publisher.end(an_end(3000, run="run-1"))
+        publisher.close()
+
+    publishing = threading.Thread(target=publish)
+    publishing.start()
+    publishing.join(PATIENCE_S)
+    assert not publishing.is_alive()
+    events = source.pull(PATIENCE_S)
+    while not isinstance(events[-1], Closed):
+        events.extend(source.pull(0.2))
+    source.close()
+    assert sum(isinstance(event, Frame) for event in events) == 3000

@@ -173,14 +173,16 @@ def process(
                     overwrite=target in agreed,
                     progress=shown.show,
                 )
-        except CarsRtError as error:
+        except (CarsRtError, KeyboardInterrupt) as error:
+            if stop.wished or isinstance(
+                error, KeyboardInterrupt
+            ):  # libraries may make it an error of theirs
+                fail(f"stopped; {target} is not written, and nothing is left of it", EXIT_INTERRUPTED)
             if len(jobs) == 1:
                 raise
             failed += 1
             log.error("%s", error)
             continue
-        except KeyboardInterrupt:
-            fail(f"stopped; {target} is not written, and nothing is left of it", EXIT_INTERRUPTED)
         log.info("%s: %s", source, done.axis)
         log.info(
             "%s: %d spectra of %d pixels by %s on %s",
@@ -257,7 +259,7 @@ class _Stop:
     """
 
     def __init__(self) -> None:
-        self._wished = False
+        self.wished = False
         for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
             number = getattr(signal, name, None)
             if number is not None and signal.getsignal(number) in (
@@ -267,12 +269,12 @@ class _Stop:
                 signal.signal(number, self._wish)
 
     def _wish(self, number: int, frame: FrameType | None) -> None:
-        self._wished = True
+        self.wished = True
         raise KeyboardInterrupt
 
     def check(self) -> None:
         """Raise KeyboardInterrupt if it was wished."""
-        if self._wished:
+        if self.wished:
             raise KeyboardInterrupt
 
 

@@ -8,7 +8,7 @@ from typing import Self, cast
 
 import zmq
 
-from cars_rt.protocol import MAX_PAYLOAD_BYTES, STREAMS, Part, StreamName
+from cars_rt.protocol import MAX_PAYLOAD_BYTES, Part, StreamName
 from cars_rt.sockets.addresses import remedy
 from cars_rt.sockets.endpoint import StreamError, configure, prepare_to_connect
 from cars_rt.sockets.monitor import Monitor
@@ -51,7 +51,6 @@ class Subscriber:
         self._security = security
         self._reached = False  # in this attempt to connect
         self._broken_off = 0  # handshakes in a row
-        self._all = False
         self._welcome = True  # whether the other end shook hands in the last connection
         self._asked_at: float | None = None  # when it was asked to, if it has not answered
         self._cut_at: float | None = None
@@ -80,14 +79,6 @@ class Subscriber:
             self.close()
             text = f"cannot connect to {self.address}: {error}; give it as tcp://HOST:PORT"
             raise StreamError(text) from None
-
-    def listen_to_all(self, on: bool) -> None:
-        """Whether to hear the other streams, too, which somebody may publish at this address instead."""
-        if on != self._all:
-            self._all = on
-            for stream in STREAMS:
-                if stream != self.stream:
-                    (self.socket.subscribe if on else self.socket.unsubscribe)(f"{stream}.")
 
     def receive(self, timeout_s: float = 0) -> list[Part] | None:
         """The parts of the next message, or None if none came within the timeout.

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from cars_rt.accounting import Cause, Ledger, Problem
+from cars_rt.accounting import Cause, Kind, Ledger, Problem
 from cars_rt.engines import compose, load_model, open_engine
 from cars_rt.files.recording import Recording
 from cars_rt.files.verify import VerifyError, verify
@@ -38,7 +38,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ledger = Ledger()
         for number in range(SPECTRA):
             if number in LOST:
-                ledger.found(Problem(Cause.MISSING, 1, "gap", "gap", number))
+                ledger.found(Problem(Cause.MISSING, 1, "gap", Kind.SEQUENCE_JUMP, number))
                 continue
             ledger.passed(1)
             arrays = {name: values[number : number + 1]}
