@@ -1,9 +1,7 @@
 """All that is around TensorRT's engine, for real on any NVIDIA card, with an engine that stands in for it."""
 
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +10,9 @@ import pytest
 from cars_rt.engines import EngineError, compose, load_model
 from cars_rt.engines.base import FLOAT32
 from cars_rt.engines.tensorrt import engine as engine_module
-from cars_rt.engines.tensorrt.device import ADAPTERS, Device, page_aligned
+from cars_rt.engines.tensorrt.device import Device, page_aligned
 from cars_rt.engines.tensorrt.engine import TensorRT
-from cars_rt.engines.tensorrt.gpu import Gpu, find_gpu
+from cars_rt.engines.tensorrt.gpu import Gpu
 from cars_rt.engines.tensorrt.messages import OutOfMemoryError
 from cars_rt.engines.tensorrt.plans import Plans
 from cars_rt.engines.tensorrt.product import TENSORRT
@@ -26,26 +24,6 @@ standin = pytest.importorskip("gpu.standin", reason="the stand-in needs cuda-bin
 PRODUCT = replace(TENSORRT, module="gpu.standin", title="the stand-in")
 PIXELS, BATCH, SLABS = 1340, 20, 3
 KEY = Key("standin", "0", PRODUCT.module, "1", "here", FLOAT32, profiles(BATCH), 64)
-
-
-@pytest.fixture(scope="module")
-def gpu() -> Gpu:
-    try:
-        return find_gpu()
-    except EngineError as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture(params=list(ADAPTERS.values()), ids=lambda entry: entry[2])
-def device(request: pytest.FixtureRequest, gpu: Gpu) -> Iterator[Device]:
-    module, cls, package = request.param
-    try:
-        adapter = getattr(import_module(module), cls)
-    except ImportError:
-        pytest.skip(f"{package} is not installed")
-    opened: Device = adapter(gpu)
-    yield opened
-    opened.close()
 
 
 def session_on(device: Device, plan: bytes | None = None) -> Session:
