@@ -90,7 +90,7 @@ def test_another_user_gets_in_by_the_file_that_is_shared_with_them(tmp_path: Pat
     (control,) = free_addresses(1)
     shared, home = tmp_path / "control.token", str(tmp_path / "home")
     with Command("run", "--control", control, "--control-token", shared, "--engine", "passthrough") as daemon:
-        daemon.wait_for("listening to")
+        daemon.wait_for("ready for the driver")
 
         def ctl(*arguments: object) -> tuple[int, str]:
             with Command("ctl", "stop", "--address", control, *arguments, XDG_STATE_HOME=home) as command:
