@@ -11,7 +11,7 @@ from cars_rt.sockets import RETRY_S, Publisher
 
 log = logging.getLogger("cars_rt.daemon")
 
-QUIET_S = 0.1  # a stop takes in what was already sent: until nothing came for so long,
+QUIET_S = 0.3  # a stop takes in what was already sent: until nothing came for so long,
 DRAIN_S = 2.0  # but not for longer than this
 ANSWER_S = 5.0  # and then for an engine that has a batch
 STOP_S = 10.0  # how long a stop waits for subscribers that take nothing

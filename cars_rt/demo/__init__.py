@@ -125,6 +125,8 @@ def _watch(source: Source, display: Display, programs: list[Program], title: str
                     case Frame():
                         display.add(event, time.time_ns())
                     case Closed():
+                        if not out.is_terminal:
+                            out.print(display.describe(rate.read(display.spectra)) or state)
                         return
             now = time.monotonic()
             if now - shown < REFRESH_S:

@@ -89,7 +89,10 @@ def test_token_is_never_looked_up_for_another_computer(monkeypatch: pytest.Monke
 def test_another_user_gets_in_by_the_file_that_is_shared_with_them(tmp_path: Path) -> None:
     (control,) = free_addresses(1)
     shared, home = tmp_path / "control.token", str(tmp_path / "home")
-    with Command("run", "--control", control, "--control-token", shared, "--engine", "passthrough") as daemon:
+    with Command(
+        "run", "--listen", NOBODY, "--publish", LOCAL, "--preview", "none", "--http", "none",
+        "--control", control, "--control-token", shared, "--engine", "passthrough",
+    ) as daemon:  # fmt: skip
         daemon.wait_for("ready for the driver")
 
         def ctl(*arguments: object) -> tuple[int, str]:

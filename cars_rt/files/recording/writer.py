@@ -47,6 +47,7 @@ class Recording:
         self._overwrite = overwrite
         self.rows: dict[str, Rows] = {}
         self._ends: dict[str, End] = {}
+        self._receipts: dict[str, dict[str, Any]] = {}  # of streams that ended, until their rows are on disk
         self._scans: dict[str, tuple[int, int] | None] = {}
         self._made_by: list[tuple[int, str]] = []  # from which index on results were made by what
         self._makers_written = 0
@@ -135,16 +136,13 @@ class Recording:
         """Note how a stream ended and what of it did not arrive here."""
         self._ends[end.stream] = end
         with self._guarded():
-            group = self._file[end.stream]
-            receipt: dict[str, Any] = {
+            self._receipts[end.stream] = {
                 "announced": end.spectra if end.announced is None else end.announced,
                 "reason": end.reason.value,
                 "lost_before": json.dumps(dict(end.lost)),
                 "lost": json.dumps(dict(ledger.lost)),
                 "ranges": json.dumps(ledger.ranges),  # [cause, index of the first, spectra]
             }
-            for name, value in receipt.items():
-                group.attrs.modify(name, value)
 
     def note(self, name: str, attrs: Mapping[str, Any], data: ArrayLike | None = None) -> None:
         """Put something beside the streams: a group of this name, or a dataset if there are data."""
@@ -167,6 +165,14 @@ class Recording:
                 self._makers_written = len(self._made_by)
                 self._file["raman"].attrs.modify("made_by", json.dumps(self._made_by[:MAX_RANGES]))
             self._file.flush()
+            # Only now, when every row that they speak of is vouched for: who is killed before leaves a stream
+            # that was not closed, and none whose receipt says more than there is.
+            for stream, receipt in self._receipts.items():
+                for name, value in receipt.items():
+                    self._file[stream].attrs.modify(name, value)
+            if self._receipts:
+                self._receipts.clear()
+                self._file.flush()
             self._refuse_meddling()
 
     def close(self) -> Path:
