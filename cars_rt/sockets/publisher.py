@@ -28,7 +28,6 @@ UNSENT = 4, 128  # messages in ZeroMQ's queue of each subscriber, at least and a
 UNSENT_SHARE = 4, 500_000  # so that they take a fourth of the buffer if each has so many bytes
 LOOK_S = 0.005  # between two looks for new subscribers, which cost as much as several messages
 RETRY_S = 0.001  # how soon a send is tried again when a subscriber has no room
-SAID = 5  # so many who subscribe to another stream are named in the log
 
 
 def message_bytes(start: Start) -> int:
@@ -161,8 +160,7 @@ class Publisher:
 
     def _redirect(self, topic: bytes) -> None:
         """Whoever waits here for another stream is told so, and is nobody to begin for."""
-        level = logging.INFO if self.audience.ignored <= SAID else logging.DEBUG
-        log.log(level, "%s: somebody subscribes to %r, but the %s stream is here",
+        log.debug("%s: somebody subscribes to %r, but the %s stream is here",
                 self.address, topic.decode("ascii", "replace")[:64], self.stream)  # fmt: skip
         self.socket.setsockopt(zmq.SUBSCRIBE, topic)
         with suppress(zmq.Again):  # it has just come, and has room unless it goes already
