@@ -74,8 +74,8 @@ def test_full_queue_drops_frames_at_one_end_and_counts_them(overload: Overload) 
     assert gone == named
     if overload == "drop-oldest":
         assert (frames - 1) * block in came
-    else:  # what had room before the first one that was dropped: 12 MB here, and 4 frames at ZeroMQ
-        assert min(gone) >= 15 * block
+    else:  # what had room before the first one that was dropped: most of the buffer, wherever ZeroMQ stands
+        assert min(gone) >= 12 * block
 
 
 def test_subscriber_that_stopped_reading_is_left_out_while_the_others_get_everything(
