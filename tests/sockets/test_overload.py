@@ -50,6 +50,8 @@ def test_full_queue_drops_frames_at_one_end_and_counts_them(overload: Overload) 
         for number in range(frames):
             counts[:] = number
             assert publisher.send(a_frame(number, counts))
+            if not number:  # ZeroMQ's places are free again when it has passed on the start and a frame
+                slow.until(lambda all_: publisher.serve() or all_.frames)
         lost = ledger.lost["overload"]
         assert lost > 0 and publisher.waiting * WIDE.size * 4 <= 16e6
         publisher.end(
@@ -74,8 +76,8 @@ def test_full_queue_drops_frames_at_one_end_and_counts_them(overload: Overload) 
     assert gone == named
     if overload == "drop-oldest":
         assert (frames - 1) * block in came
-    else:  # what had room before the first one that was dropped: most of the buffer, wherever ZeroMQ stands
-        assert min(gone) >= 12 * block
+    else:  # what had room before the first one that was dropped: 11 frames here, and 4 at ZeroMQ
+        assert min(gone) >= 15 * block
 
 
 def test_subscriber_that_stopped_reading_is_left_out_while_the_others_get_everything(
