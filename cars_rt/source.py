@@ -9,7 +9,7 @@ import zmq
 
 from cars_rt.accounting import Kind, Problem
 from cars_rt.errors import CarsRtError
-from cars_rt.protocol import Closed, Event, RunReader, StreamName, decode_notice
+from cars_rt.protocol import Closed, Event, RunReader, StreamName
 from cars_rt.sockets import Subscriber
 from cars_rt.sockets.addresses import remedy
 from cars_rt.sockets.probe import Probe
@@ -166,13 +166,11 @@ class Source:
         """Report a message of another stream, if the probe has heard one."""
         if self._probe is None or (parts := self._probe.receive()) is None:
             return
-        if decode_notice(parts) == self.reader.stream:  # the right port, where nothing has begun yet
-            return
-        for event in self.reader.read(parts):
+        for event in self.reader.read(parts):  # none where this is the right port, and nothing has begun yet
             events.append(event)
             if isinstance(event, Problem):
                 self._report(event)
-        self._end_probe()
+            self._end_probe()
 
     def _end_probe(self) -> None:
         if self._probe is not None:

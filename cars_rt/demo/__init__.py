@@ -17,6 +17,7 @@ from cars_rt.demo.processes import DemoError, Program, free_addresses
 from cars_rt.demo.report import agreement, picture
 from cars_rt.installation import install_extra
 from cars_rt.protocol import Closed, Frame, Start
+from cars_rt.sockets.turn import Uninterrupted
 from cars_rt.source import Source
 from cars_rt.storage import StorageError, make_folder
 
@@ -68,7 +69,8 @@ def _measure(
     def program(name: str, *arguments: str) -> Program:
         summary = output / f"{name}.json"
         summary.unlink(missing_ok=True)
-        programs.append(Program(name, [*arguments, "--summary", str(summary)], output))
+        with Uninterrupted("SIGTERM", "SIGHUP"):
+            programs.append(Program(name, [*arguments, "--summary", str(summary)], output))
         return programs[-1]
 
     recording = str(output / "scan.h5")

@@ -51,24 +51,30 @@ class Turn:
 
 
 class Uninterrupted:
-    """Within it, Ctrl-C waits: a message that was half read would be lost without a word."""
+    """Within it, Ctrl-C waits, and what else is named: a message that was half read would be lost without a
+    word, and a process that was just begun would be nobody's."""
 
-    __slots__ = ("_before", "_frame", "_number")
+    __slots__ = ("_before", "_frame", "_names", "_number")
+
+    def __init__(self, *names: str) -> None:
+        """names: of further signals, those that this system has."""
+        self._names = ("SIGINT", *names)
 
     def __enter__(self) -> None:
-        self._before: Callable[[int, FrameType | None], object] | None = None
+        self._before: dict[int, Callable[[int, FrameType | None], object]] = {}
         self._number = 0
         if threading.current_thread() is threading.main_thread():
-            before = signal.getsignal(signal.SIGINT)
-            if callable(before):
-                self._before = before
-                signal.signal(signal.SIGINT, self._note)
+            for name in self._names:
+                number = getattr(signal, name, None)
+                if number is not None and callable(before := signal.getsignal(number)):
+                    self._before[number] = before
+                    signal.signal(number, self._note)
 
     def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-            if self._number:
-                self._before(self._number, self._frame)
+        for number, before in self._before.items():
+            signal.signal(number, before)
+        if self._number:
+            self._before[self._number](self._number, self._frame)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._number, self._frame = number, frame
