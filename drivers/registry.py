@@ -5,6 +5,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 
 from cars_rt.drivers.base import Instrument, InstrumentError
+from cars_rt.plugins import load_class, package_of
 
 #: name: module and class; imported only when asked for.
 DRIVERS = {
@@ -29,25 +30,16 @@ def driver_class(name: str) -> type[Instrument]:
     foreign = _foreign()
     if name not in foreign:
         raise InstrumentError(f"no driver is called {name!r}; there are {', '.join([*DRIVERS, *foreign])}")
-    entry = foreign[name]
-    remedy = f"update or uninstall the package {package(name)}"
-    try:
-        loaded = entry.load()
-    except (Exception, SystemExit) as error:  # somebody else's code may raise anything
-        raise InstrumentError(
-            f"{entry.value} does not load ({type(error).__name__}: {error}); {remedy}"
-        ) from None
-    if not (isinstance(loaded, type) and issubclass(loaded, Instrument)):
-        raise InstrumentError(f"{entry.value} is no subclass of cars_rt.drivers.Instrument; {remedy}")
+    loaded: type[Instrument] = load_class(
+        foreign[name], Instrument, "cars_rt.drivers.Instrument", InstrumentError
+    )
     return loaded
 
 
 def package(name: str) -> str:
     """The package that brings a driver."""
     entry = _foreign().get(name)
-    if entry is None:
-        return "cars-rt"
-    return entry.dist.name if entry.dist else entry.value
+    return "cars-rt" if entry is None else package_of(entry)
 
 
 def _foreign() -> dict[str, EntryPoint]:

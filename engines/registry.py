@@ -6,6 +6,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from cars_rt.engines.base import Engine, EngineError
 from cars_rt.engines.graph import Graph
+from cars_rt.plugins import load_class, remedy_for
 
 log = logging.getLogger("cars_rt.engines")
 
@@ -40,17 +41,9 @@ def engine_class(name: str) -> type[Engine]:
         found: type[Engine] = getattr(import_module(module), cls)
         return found
     entry = foreign[name]
-    remedy = f"update or uninstall the package {entry.dist.name if entry.dist else entry.value}"
-    try:
-        loaded = entry.load()
-    except (Exception, SystemExit) as error:  # somebody else's code may raise anything
-        raise EngineError(
-            f"{entry.value} does not load ({type(error).__name__}: {error}); {remedy}"
-        ) from None
-    if not (isinstance(loaded, type) and issubclass(loaded, Engine)):
-        raise EngineError(f"{entry.value} is no subclass of cars_rt.engines.Engine; {remedy}")
+    loaded: type[Engine] = load_class(entry, Engine, "cars_rt.engines.Engine", EngineError)
     if getattr(loaded, "name", None) != name:
-        raise EngineError(f"{entry.value} has another name than its entry point; {remedy}")
+        raise EngineError(f"{entry.value} has another name than its entry point; {remedy_for(entry)}")
     return loaded
 
 

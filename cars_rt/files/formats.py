@@ -31,6 +31,7 @@ from cars_rt.files.spectra import (
 )  # fmt: skip
 from cars_rt.files.tables import parse
 from cars_rt.physics.axis import from_wavelength
+from cars_rt.plugins import remedy_for
 from cars_rt.printable import printable
 from cars_rt.storage import refuse_no_table
 
@@ -166,7 +167,7 @@ def _stored(file: h5py.File, path: Path) -> Spectra:
 
 
 def _read_foreign(path: Path, entry: EntryPoint) -> Spectra:
-    remedy = f"update or uninstall the package {entry.dist.name if entry.dist else entry.value}"
+    remedy = remedy_for(entry)
     try:
         spectra = entry.load()(path)
     except SpectraError:
