@@ -28,6 +28,7 @@ from cars_rt.cli import (  # noqa: F401 - registers the commands
 )
 from cars_rt.cli.app import app, errors_in_one_line
 from cars_rt.crash import speak_when_killed
+from cars_rt.descriptors import raise_limit
 
 __all__ = ["app", "main"]
 
@@ -35,6 +36,7 @@ __all__ = ["app", "main"]
 def main() -> None:
     """Entry point of `cars-rt`."""
     speak_when_killed()
+    raise_limit()
     if drive.may_be_meant(sys.argv[1:], os.environ):
         drive.register_others()
     with errors_in_one_line():

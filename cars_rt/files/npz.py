@@ -48,9 +48,7 @@ def _is_array(path: Path) -> bool:
 
 def _read(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> NDArray[Any]:
     with archive.open(info) as file:
-        header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(
-            npy.read_magic(file)
-        )
+        header = HEADERS.get(npy.read_magic(file))
         if header is None:
             raise StorageError(path, f"has {name!r}, which holds no numbers")
         shape, _, dtype = header(file)
