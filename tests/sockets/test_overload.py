@@ -128,8 +128,12 @@ def test_daemon_goes_on_for_the_others_when_one_stops_reading(overload: Overload
         Published() as source,
         daemon_in_thread(source.address, overload=overload, stall_s=1, engine="passthrough") as daemon,
         Collected(daemon.publisher.address) as quick,
-        Collected(daemon.publisher.address) as slow,
+        Collected(daemon.publisher.address, connect=False) as slow,
     ):
+        # Otherwise all that is sent may fit into what lies between the two, and nobody has to be left out.
+        for option, value in ((zmq.RCVHWM, 1), (zmq.RCVBUF, 65_536)):
+            slow.subscriber.socket.setsockopt(option, value)
+        slow.subscriber.connect()
         source.wait()
         wait_until(lambda: daemon.publisher.subscribers == 2)
         reading = threading.Thread(target=quick.ends)
@@ -159,6 +163,7 @@ def test_run_of_a_driver_that_vanished_is_closed_as_interrupted(soon: None) -> N
             results.ends()
             end = results.closed[0].end
             assert (end.reason, end.spectra, end.announced, dict(end.lost)) == ("interrupted", 20, 20, {})
+        wait_until(lambda: daemon.publisher.subscribers == 0)  # or it is taken for the next one
         with Published(address=source.address) as again:  # the driver is restarted: a new run, in order
             again.wait()
             with Collected(daemon.publisher.address) as results:
