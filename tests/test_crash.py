@@ -12,10 +12,10 @@ def test_a_daemon_says_where_it_is_when_asked_and_when_it_crashes() -> None:
     with Command("run", "--listen", "tcp://127.0.0.1:9", "--publish", LOCAL) as daemon:
         daemon.wait_for("ready for the driver")
         daemon.process.send_signal(signal.SIGUSR1)
-        daemon.wait_for("in _turn")
+        daemon.wait_for("in serve")
         daemon.process.send_signal(signal.SIGSEGV)
         assert daemon.end() == -signal.SIGSEGV
-    assert "Fatal Python error: Segmentation fault" in daemon.said and daemon.said.count("in _turn") >= 2
+    assert "Fatal Python error: Segmentation fault" in daemon.said and daemon.said.count("in serve") >= 2
 
 
 def test_a_test_that_waits_in_vain_names_the_programs() -> None:
