@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cars_rt.accounting import Cause, Kind, Ledger, Problem, Range
 from cars_rt.errors import CarsRtError
-from cars_rt.protocol import DTYPES, End, Frame, ProtocolError, Reason, Start
+from cars_rt.protocol import DTYPES, End, Facts, Frame, ProtocolError, Reason, Start
 from cars_rt.sockets import BUFFER_MB, RAW_ADDRESS, STALL_S, Overload, Publisher
 from cars_rt.sockets.addresses import Address
 from cars_rt.trust.flags import PublisherAccess
@@ -44,6 +44,7 @@ class Acquisition:
     exposure_s: float | None = None
     full_scale: float | None = None  # counts at which the camera saturates
     dark: NDArray[np.float32] | None = None  # (p,), counts with the beams blocked
+    calibration: Facts | None = None  # where the axis comes from: `cars_rt.calibration.Calibration.facts`
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -363,6 +364,7 @@ def _start(acquisition: Acquisition, run: str) -> Start:
         exposure_s=acquisition.exposure_s,
         full_scale=acquisition.full_scale,
         dark=acquisition.dark,
+        calibration=acquisition.calibration,
     )
 
 

@@ -86,6 +86,7 @@ class Replay(Instrument):
             exposure_s=spectra.exposure_s,
             full_scale=spectra.full_scale,
             dark=spectra.dark,
+            calibration=spectra.calibration,
         )
 
     def frames(self) -> Iterator[NDArray[Any] | Block]:

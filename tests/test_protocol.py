@@ -157,6 +157,7 @@ COUNT, TIMES = st.integers(0, 2**53), st.integers(0, 2**63 - 1)
 NAME = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=64)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 POSITIVE = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
+FACT = st.integers(-(2**53), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
 SIZES = st.integers(1, 2**53)
 METRES = st.floats(min_value=0, max_value=1e15, exclude_min=True)
 
@@ -188,6 +189,7 @@ def starts(draw: st.DrawFn) -> Start:
         sequence=draw(COUNT),
         index=draw(COUNT),
         model=draw(maybe(st.dictionaries(NAME, TEXT, max_size=5))),
+        calibration=draw(maybe(st.dictionaries(NAME, TEXT | FACT | st.lists(FACT, max_size=5), max_size=5))),
     )
 
 

@@ -4,13 +4,15 @@ Whoever writes a file or publishes again goes through this list, so that what on
 the next one. Tests compare it with the fields of the messages.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.protocol.limits import MAX_COUNT, MAX_TEXT, MAX_TIME
+from cars_rt.protocol import Facts, check_facts
+from cars_rt.protocol.limits import MAX_COUNT, MAX_HEADER_BYTES, MAX_TEXT, MAX_TIME
 
 
 class Rows(Protocol):
@@ -64,6 +66,21 @@ def _positive_count(value: Any) -> int:
     return number
 
 
+def _facts(value: Any) -> Facts:
+    """As `stored` writes it."""
+    if isinstance(value, Mapping):
+        return check_facts(value, "it")
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    if len(text) > MAX_HEADER_BYTES:
+        raise ValueError(f"{len(text)} characters are too many")
+    return check_facts(json.loads(text), "it")
+
+
+def stored(value: Any) -> Any:
+    """A value of `ABOUT` as files hold it: a map as JSON text, anything else as it is."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, Mapping) else value
+
+
 #: Of the whole run: names as in `Start`, and how a value from a file is judged.
 ABOUT: Mapping[str, Callable[[Any], Any]] = {
     "run": _text,
@@ -75,6 +92,7 @@ ABOUT: Mapping[str, Callable[[Any], Any]] = {
     "step_um": _pair(_positive),
     "exposure_s": _positive,
     "full_scale": _positive,
+    "calibration": _facts,
 }
 
 #: How a run ended, as a recording has it: names as in `End`, the causes and ranges as JSON.
@@ -105,7 +123,7 @@ def judged(
         if name in found:
             try:
                 values[name] = rule(found[name])
-            except (TypeError, ValueError, OverflowError) as error:
+            except (TypeError, ValueError, OverflowError, RecursionError) as error:
                 if not strict:
                     continue
                 raise ValueError(f"{name} is not what it should be: {error}") from None

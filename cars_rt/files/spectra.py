@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from cars_rt.errors import CarsRtError
 from cars_rt.files.columns import TableError
 from cars_rt.files.hdf5 import StoredRows, explained
-from cars_rt.files.measurement import ABOUT, COLUMNS, Rows
+from cars_rt.files.measurement import ABOUT, COLUMNS, Rows, stored
 from cars_rt.physics.axis import AxisError, judged_raman_shift
+from cars_rt.protocol import Facts
 from cars_rt.storage import StorageError
 
 START_NAMES = {"time_ns": "start_time_ns", "spectra": "start_spectra"}  # in an .npz file, of the run
@@ -44,6 +45,7 @@ class Spectra:
     spectra: int | None = None  # planned
     step_um: tuple[float, float] | None = None
     exposure_s: float | None = None
+    calibration: Facts | None = None  # where the axis comes from, as in `Start`
     columns: Mapping[str, Rows] = field(default_factory=dict)  # of each spectrum, (n, ...), see COLUMNS
     receipt: Mapping[str, Any] = field(default_factory=dict)  # how the run ended, see RECEIPT
     of_axis: str = "raman_shift"  # what of the file the axis is, for people
@@ -65,8 +67,8 @@ class Spectra:
 
     @property
     def about(self) -> dict[str, Any]:
-        """What is known of the whole run, by the names in ABOUT."""
-        return {name: value for name in ABOUT if (value := getattr(self, name)) is not None}
+        """What is known of the whole run, by the names in ABOUT, as files hold it."""
+        return {name: stored(value) for name in ABOUT if (value := getattr(self, name)) is not None}
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The wire format, version 1, as pure code: bytes in, typed messages or one typed error out."""
 
 from cars_rt.kinds import Fault
-from cars_rt.protocol.codec import Part, check_band, decode, encode, topic
+from cars_rt.protocol.codec import Part, check_band, check_facts, decode, encode, topic
 from cars_rt.protocol.errors import ProtocolError
 from cars_rt.protocol.layout import FrameWriter
 from cars_rt.protocol.limits import MAX_BANDS, MAX_BLOCK, MAX_PAYLOAD_BYTES, MAX_PIXELS, VERSION
@@ -12,6 +12,7 @@ from cars_rt.protocol.messages import (
     STREAMS,
     Band,
     End,
+    Facts,
     Frame,
     Message,
     Reason,
@@ -35,6 +36,7 @@ __all__ = [
     "Closed",
     "End",
     "Event",
+    "Facts",
     "Fault",
     "Frame",
     "FrameWriter",
@@ -46,6 +48,7 @@ __all__ = [
     "Start",
     "StreamName",
     "check_band",
+    "check_facts",
     "concerns",
     "decode",
     "decode_notice",

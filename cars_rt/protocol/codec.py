@@ -21,6 +21,7 @@ from cars_rt.protocol.limits import (
     MAX_BLOCK,
     MAX_CARD,
     MAX_COUNT,
+    MAX_FACTS,
     MAX_HEADER_BYTES,
     MAX_ITEMS,
     MAX_NAME,
@@ -41,6 +42,7 @@ from cars_rt.protocol.messages import (
     STREAMS,
     Band,
     End,
+    Facts,
     Frame,
     Message,
     Reason,
@@ -143,6 +145,7 @@ def _start_header(message: Start) -> tuple[Header, dict[str, NDArray[Any]]]:
         "sequence": message.sequence,
         "index": message.index,
         "model": message.model,
+        "calibration": message.calibration,
     }
     arrays: dict[str, NDArray[Any]] = {"raman_shift": np.asarray(message.raman_shift, np.float64)}
     if message.dark is not None:
@@ -201,6 +204,7 @@ def _start(stream: StreamName, run: str, header: Header, arrays: Mapping[str, ND
         sequence=_optional_count(header, "sequence") or 0,
         index=_optional_count(header, "index") or 0,
         model=_texts(header, "model"),
+        calibration=_facts(header, "calibration"),
     )
 
 
@@ -445,6 +449,45 @@ def _texts(header: Header, key: str) -> dict[str, str] | None:
     if not isinstance(value, dict):
         raise ProtocolError(Fault.FIELD, f"{key} must be a map of texts")
     return {_name(name, f"a key of {key}"): _text(value, name, MAX_CARD) for name in value}
+
+
+def _facts(header: Header, key: str) -> Facts | None:
+    value = header.get(key)
+    return None if value is None else check_facts(value, key)
+
+
+def check_facts(value: object, what: str) -> Facts:
+    """A map of at most MAX_FACTS names to texts, finite numbers or short lists of them, from elsewhere.
+
+    Raises ProtocolError.
+    """
+    if not isinstance(value, Mapping):
+        raise ProtocolError(Fault.FIELD, f"{what} must be a map")
+    if len(value) > MAX_FACTS:
+        raise ProtocolError(Fault.OVERSIZED, f"{what} has {len(value)} entries, the limit is {MAX_FACTS}")
+    return {_name(name, f"a key of {what}"): _fact(fact, f"{name} of {what}") for name, fact in value.items()}
+
+
+def _fact(value: object, what: str) -> str | int | float | list[float]:
+    if isinstance(value, str):
+        if len(value) > MAX_TEXT:
+            raise ProtocolError(
+                Fault.OVERSIZED, f"{what} has {len(value)} characters, the limit is {MAX_TEXT}"
+            )
+        return value
+    if isinstance(value, list):
+        if len(value) > MAX_FACTS:
+            raise ProtocolError(Fault.OVERSIZED, f"{what} has {len(value)} numbers, the limit is {MAX_FACTS}")
+        return [_finite(each, what) for each in value]
+    return _finite(value, what)
+
+
+def _finite(value: object, what: str) -> int | float:
+    if type(value) is float and math.isfinite(value):
+        return value
+    if type(value) is int and -MAX_COUNT <= value <= MAX_TIME:
+        return value
+    raise ProtocolError(Fault.FIELD, f"{what} must be text, a finite number, or a list of such numbers")
 
 
 def _arrays(header: Header, parts: Sequence[Part]) -> dict[str, NDArray[Any]]:

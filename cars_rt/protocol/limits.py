@@ -13,5 +13,6 @@ MAX_RAMAN_SHIFT = 100_000.0  # cm-1 either way: beyond any optical transition; b
 MAX_NAME = 64  # characters of a name: run (a UUID has 36), array, cause of loss
 MAX_TEXT = 1_024  # characters of any other text in a header
 MAX_CARD = 32 * 1024  # characters of one text about the model; its card is one of them
+MAX_FACTS = 32  # entries of a map of facts, such as that of the calibration, and numbers in one of them
 MAX_COUNT = 2**53  # spectra, frames, indices: exact in a float64, and sums of a thousand fit 64 bits
 MAX_TIME = 2**63 - 1  # ns: a signed 64-bit integer, until the year 2262

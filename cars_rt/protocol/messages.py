@@ -1,6 +1,6 @@
 """The three messages of a run, as typed values. See docs/protocol.md for their meaning on the wire."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.accounting import Range
+
+#: A short map of what is known of something: name to text, number or list of numbers.
+Facts: TypeAlias = Mapping[str, str | int | float | Sequence[float]]
 
 StreamName: TypeAlias = Literal["raw", "raman", "preview"]
 STREAMS: tuple[StreamName, ...] = ("raw", "raman", "preview")
@@ -69,6 +72,7 @@ class Start:
     sequence: int = 0  # sequence number of the next frame
     index: int = 0  # index of the next spectrum
     model: Mapping[str, str] | None = None  # raman only: name, version, sha256, target, engine, ...
+    calibration: Facts | None = None  # where the axis comes from: see cars_rt.calibration
 
     @property
     def pixels(self) -> int:

@@ -29,7 +29,7 @@ from cars_rt.daemon.flight import FlightRecorder
 from cars_rt.drivers import DriveSettings, InstrumentError, drive
 from cars_rt.drivers.replay import Replay, ReplaySettings
 from cars_rt.files.formats import open_spectra, read_spectra
-from cars_rt.files.measurement import ABOUT, COLUMNS, RECEIPT
+from cars_rt.files.measurement import ABOUT, COLUMNS, RECEIPT, stored
 from cars_rt.files.offline import process
 from cars_rt.files.recorder import Recorder, RecordSettings
 from cars_rt.files.spectra import START_NAMES, Spectra, SpectraError
@@ -42,6 +42,7 @@ DARK = np.linspace(3, 9, len(AXIS)).astype(np.float32)
 SAID: dict[str, Any] = {
     "source": "cam, of some kind", "time_ns": BEGUN, "block": 3, "spectra": 15, "scan": (3, 5),
     "step_um": (0.5, 0.25), "exposure_s": 0.0125, "full_scale": 4095.0, "dark": DARK,
+    "calibration": {"id": "0a1b", "kind": "lamp", "coefficients": [398.5, 1.25, -2e-4], "residual_cm1": 0.1},
 }  # fmt: skip
 BLOCKS = {0: 3, 3: 1, 6: 3, 9: 2}  # index: spectra; 4, 5 and those from 11 on were lost at the source
 INDEX = np.concatenate([np.arange(first, first + count) for first, count in BLOCKS.items()])
@@ -104,7 +105,7 @@ def same(path: Path, stream: str = "raw", announced: int = 15) -> None:
         held = {name: group[name][:written] for name in COLUMNS}
         for place in (file, group):
             for name in set(ABOUT) - {"run"}:
-                assert np.array_equal(place.attrs[name], SAID[name]), (stream, name)
+                assert np.array_equal(place.attrs[name], stored(SAID[name])), (stream, name)
         if stream == "raw":
             assert np.array_equal(group["counts"][:written], COUNTS[INDEX])
             assert group["counts"].dtype == np.uint16
@@ -181,7 +182,7 @@ def test_process_passes_on_what_a_recording_holds(kind: str, recording: Path, tm
         held["time_ns"] = np.array(words["time_ns"].split(), np.int64)
         said = {name: words[START_NAMES.get(name, name)] for name in ABOUT}
         wanted = {
-            name: " ".join(map(str, np.ravel(value))).replace(",", ";")
+            name: " ".join(map(str, np.ravel(stored(value)))).replace(",", ";")
             for name, value in (SAID | {"run": run}).items()
         }
         assert said == {name: wanted[name] for name in ABOUT}
@@ -197,7 +198,9 @@ def test_process_passes_on_what_a_recording_holds(kind: str, recording: Path, tm
             with np.load(target) as archive:
                 held = dict(archive)
         for name in ABOUT:
-            assert np.array_equal(held[START_NAMES.get(name, name)], (SAID | {"run": run})[name]), name
+            assert np.array_equal(held[START_NAMES.get(name, name)], stored((SAID | {"run": run})[name])), (
+                name
+            )
         assert held["announced"] == 15 and held["reason"] == "complete"
         assert np.array_equal(held["dark"], DARK)
         assert np.abs(held["raman"] - expected).max() <= 1e-5 * np.abs(expected).max()
@@ -243,6 +246,8 @@ def test_replay_in_other_blocks_and_loops(recording: Path, tmp_path: Path) -> No
         ({"exposure_s": -1.0}, "exposure_s is not what it should be"),
         ({"scan": (0, 5)}, "scan is not what it should be"),
         ({"full_scale": np.nan}, "full_scale is not what it should be"),
+        ({"calibration": '{"id": ["a"]}'}, "calibration is not what it should be"),
+        ({"calibration": "[" * 9999}, "calibration is not what it should be"),
     ],
 )
 def test_a_recording_that_is_none_is_refused(

@@ -100,6 +100,12 @@ def valid() -> list[dict[str, Any]]:
         falling,
         dark,
     )
+    calibration = {
+        "id": "ab12", "kind": "standard", "time": "2026-11-02T10:00:00Z", "instrument": "Spektrometer 3 µm",
+        "coefficients": [398.5, 1.5, -0.00025], "residual_cm1": 0.25, "pixels": 3,
+    }  # fmt: skip
+    add("start with a calibration, raw", start(calibration=calibration), AXIS)
+    add("start with a calibration, raman", start("raman", calibration=calibration), AXIS)
     for dtype in CODES:
         real = dtype.startswith("float")
         values = [1.5, -2.25, 0.0, 4096.0] if real else [1, 2, 250, 0]
@@ -146,7 +152,17 @@ def valid() -> list[dict[str, Any]]:
     add("tolerated: the least a start needs", without(without(start(), "sequence"), "index"), AXIS)
     add("tolerated: the least an end needs", without(end(), "lost"))
     nil = dict.fromkeys(
-        ("spectra", "scan", "step_um", "exposure_s", "full_scale", "sequence", "index", "model")
+        (
+            "spectra",
+            "scan",
+            "step_um",
+            "exposure_s",
+            "full_scale",
+            "sequence",
+            "index",
+            "model",
+            "calibration",
+        )
     )
     add("tolerated: nil for optional fields of start", start(**nil), AXIS)
     add("tolerated: nil for optional fields of end", end(lost=None, announced=None, arrays=None))
@@ -211,6 +227,24 @@ def invalid() -> list[dict[str, Any]]:
     add("exposure of zero", "field", message(start(exposure_s=0), AXIS))
     add("exposure NaN", "field", message(start(exposure_s=float("nan")), AXIS))
     add("model that is text", "field", message(start("raman", model="unet"), AXIS))
+    for name, calibration in {
+        "text": "lamp",
+        "a list": [1.0],
+        "a map within": {"a": {"b": 1}},
+        "NaN": {"a": float("nan")},
+        "infinity in a list": {"a": [1.0, float("inf")]},
+        "text in a list": {"a": ["b"]},
+        "a truth": {"a": True},
+        "a name with a line break": {"a\nb": 1},
+        "an integer of 2**63": {"a": 2**63},
+    }.items():
+        add(f"calibration: {name}", "field", message(start(calibration=calibration), AXIS))
+    for name, calibration in {
+        "33 entries": {f"a{number}": 1 for number in range(33)},
+        "33 numbers": {"a": [1] * 33},
+        "1025 characters": {"a": "b" * 1025},
+    }.items():
+        add(f"calibration: {name}", "oversized", message(start(calibration=calibration), AXIS))
     add("dark with NaN", "field", message(start(), AXIS, ("dark", "float32", [3], [1.0, float("nan"), 1.0])))
     add("a start without axis", "field", message(start()))
     add("a frame without counts", "field", message(frame(), RAMAN))

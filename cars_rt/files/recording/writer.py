@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cars_rt.accounting import MAX_RANGES, Ledger
-from cars_rt.files.measurement import ABOUT
+from cars_rt.files.measurement import ABOUT, stored
 from cars_rt.files.recording.claim import Claim
 from cars_rt.files.recording.errors import RecordingError, reason
 from cars_rt.files.recording.finish import FORMAT, NOT_CLOSED, Contents, claimed, finish
@@ -75,7 +75,7 @@ class Recording:
             group["raman_shift"].attrs["unit"] = "cm-1"
             if start.dark is not None:
                 group["dark"] = start.dark
-            attrs = {name: getattr(start, name) for name in ABOUT} | {"source": _text(start.source)}
+            attrs = {name: stored(getattr(start, name)) for name in ABOUT} | {"source": _text(start.source)}
             for target in (self._file, group):
                 target.attrs.update({name: value for name, value in attrs.items() if value is not None})
             for name, text in (start.model or {}).items():
