@@ -8,6 +8,7 @@ import onnxruntime
 from cars_rt.engines.base import Engine, EngineError, Slab, usable_cores
 from cars_rt.engines.graph import COUNTS, DARK
 from cars_rt.engines.soundness import said
+from cars_rt.engines.steady import steady
 from cars_rt.installation import pip_install
 
 
@@ -31,7 +32,7 @@ class OnnxRuntime(Engine):
         options.log_severity_level = 4  # an error is raised, and who raised it says it
         try:
             self._session = onnxruntime.InferenceSession(
-                self.graph.onnx, options, providers=[(self.provider, self.options)]
+                steady(self.graph.onnx), options, providers=[(self.provider, self.options)]
             )
         except Exception as error:  # ONNX Runtime raises a dozen kinds of its own
             raise EngineError(

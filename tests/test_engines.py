@@ -284,3 +284,17 @@ def test_torch_names_the_node_that_it_cannot_run() -> None:
     other = model.Model(proto.SerializeToString(), MODEL.card, "0" * 64)
     with pytest.raises(EngineError, match=r"torch cannot run the operator Sinh.*that one"):
         engine_class("torch")(compose(other, np.linspace(800, 1500, 160)), 2)
+
+
+@pytest.mark.parametrize("name", ["cnn", "rnn", "cnn-kk", "rnn-kk"])
+def test_a_spectrum_alone_and_among_others_has_the_same_result_to_the_last_bit(name: str) -> None:
+    """So what the daemon computes at any rate is what `process` computes of the recorded counts."""
+    axis = np.linspace(800, 1500, 160)
+    counts = np.random.default_rng(3).poisson(4000 * np.exp(-((axis - 1000) ** 2) / 9e4) + 500, (13, 160))
+    with OnnxRuntime(compose(load_model(name), axis), 16) as engine:
+        together = engine.retrieve(counts)
+        for size in (1, 2, 5):
+            for first in range(0, len(counts), size):
+                rows = slice(first, first + size)
+                for output, found in engine.retrieve(counts[rows]).items():
+                    assert np.array_equal(found, together[output][rows]), (size, output)
