@@ -1,6 +1,6 @@
 """A graph for ONNX Runtime whose results do not depend, to the last bit, on how many spectra share a batch.
 
-Over the channels of one spectrum alone ONNX Runtime sums in another order than over those of several, since it
+Over the channels of one spectrum alone ONNX Runtime sums in another order than over those of several: it
 takes the batch of one for no dimension at all. A convolution of width one is the same mean, and sums in one
 order. So a spectrum that the daemon computes by itself, as at low rates, and the same spectrum that `process`
 computes among others have the same result.
