@@ -1,0 +1,161 @@
+"""The file of a calibration: what is written is read, and nothing else is."""
+
+import copy
+import hashlib
+import json
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cars_rt.calibration import Calibration, CalibrationError, Mean, Point, Region, Scale, read, write
+from cars_rt.calibration.file import decoded, encoded
+from cars_rt.protocol import Start, check_facts, decode, encode
+
+NOW = 1_790_000_000_000_000_000
+COLUMNS = np.arange(100.0)
+LAMP = Scale(
+    kind="lamp",
+    of="neon",
+    quantity="wavelength",
+    coefficients=(700.0, -0.5, 1e-5),
+    region=Region(100, 2, 10),
+    residual_cm1=0.07,
+    time_ns=NOW,
+    probe_nm=770.25,
+    points=(Point(17.25, 692.95, -0.031, "Ne I"), Point(40.0, 680.0, 3.5, "Ne I", False)),
+)
+WHOLE = Calibration(
+    region=Region(100, 2, 10),
+    source="camera, of some kind µ",
+    settings={"serial": "A1", "grating": 600, "region": [10, 0, 200, 4]},
+    who="somebody",
+    scale=LAMP,
+    full_scale=65_535.0,
+    darks=(
+        Mean(np.full(100, 100, np.float32), 50, NOW, 0.001),
+        Mean(np.full(100, 200, np.float32), 50, NOW, 0.003),
+    ),
+    reference=Mean(np.linspace(1e4, 5, 100).astype(np.float32), 500, NOW, 0.001),
+)
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "lab.json"
+    written = write(path, WHOLE)
+    back = read(path)
+    assert back.sha256 == written.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert back.scale == LAMP and back.settings == WHOLE.settings and back.source == WHOLE.source
+    assert encoded(back) == path.read_bytes()
+    assert np.array_equal(back.axis(), WHOLE.axis())
+    expected = 1e7 / (700 - 0.5 * (10.5 + 2 * COLUMNS) + 1e-5 * (10.5 + 2 * COLUMNS) ** 2) - 1e7 / 770.25
+    assert np.allclose(back.axis(100, binning=2, first=10), expected, atol=1e-9, rtol=0)
+    unbinned = back.axis(200, first=10)
+    assert np.allclose((unbinned[::2] + unbinned[1::2]) / 2, back.axis(), atol=0.01)
+
+
+def test_a_dark_is_that_of_the_exposure_or_lies_between_two() -> None:
+    for exposure, expected in ((0.001, 100.0), (0.0025, 175.0), (0.004, None), (None, None)):
+        dark = WHOLE.dark(exposure)
+        assert (None if dark is None else dark[0]) == expected
+    assert WHOLE.dark(0.001, Region(100)) is None
+
+
+def test_it_travels_in_start() -> None:
+    facts = decoded(encoded(WHOLE)).facts
+    start = Start("raw", "r", NOW, "camera", WHOLE.axis(), "uint16", 1, calibration=facts)
+    back = decode([bytes(part) for part in encode(start)])
+    assert isinstance(back, Start) and back.calibration == facts == check_facts(facts, "it")
+    assert facts["of"] == "neon" and facts["coefficients"] == [700.0, -0.5, 1e-5] and facts["points"] == 1
+
+
+def test_another_camera_or_region_is_refused_and_other_settings_are_said() -> None:
+    mine = {"serial": "A1", "grating": 600, "binning": 2, "region": [10, 0, 200, 4]}
+    applied = WHOLE.applied(100, source=WHOLE.source, settings=mine, exposure_s=0.001)
+    assert applied.doubts == () and applied.dark is not None and applied.raman_shift is not None
+    for other, sentence in (
+        ({"serial": "B2"}, "serial A1, this one has B2"),
+        ({"binning": 4}, "100 pixels of 4 columns"),
+        ({"binning": 2, "region": [200, 0]}, "from column 200: calibrate this camera or region anew"),
+    ):
+        with pytest.raises(CalibrationError, match=sentence):
+            WHOLE.applied(100, settings=mine | other)
+    with pytest.raises(CalibrationError, match="these spectra have 1340 pixels"):
+        WHOLE.applied(1340)
+    doubts = WHOLE.applied(100, source="x", settings=mine | {"grating": 300}, exposure_s=1.0).doubts
+    assert len(doubts) == 3 and "at grating 600, and now it is 300" in doubts[1]
+    assert WHOLE.old(NOW) is None and "40 days old" in str(WHOLE.old(NOW + 40 * 86_400 * 10**9))
+    with pytest.raises(CalibrationError, match="give its wavelength, such as --pump-nm"):
+        replace(WHOLE, scale=replace(LAMP, probe_nm=None)).axis()
+
+
+def without(key: str) -> Callable[[Any], Any]:
+    return lambda whole: whole.pop(key)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda w: w.update(format="x"), "not the format"),
+        (lambda w: w.update(version=2), "version is 2, and this program reads 1"),
+        (lambda w: w.update(extra=1), "'extra', which version 1 does not know"),
+        (without("region"), "has no region"),
+        (lambda w: w["region"].update(pixels=10**9), "2 to 65536 pixels"),
+        (lambda w: w["region"].update(pixels=True), "a whole number"),
+        (lambda w: w["axis"].update(medium="air"), "nm in air; a wavelength is written in nm in vacuum"),
+        (lambda w: w["axis"].update(coefficients=[1.0]), "a list of 2 to 16"),
+        (lambda w: w["axis"].update(coefficients=[700, 10**400]), "finite numbers"),
+        (lambda w: w["axis"].update(coefficients=[700.0, -0.5, 0.00249]), "no axis"),
+        (lambda w: w["axis"].update(coefficients=[700.0, 0.0]), "no axis"),
+        (lambda w: w["axis"].update(probe_nm=7.7), "a number above 100"),
+        (lambda w: w["axis"].update(time="yesterday"), "a time such as"),
+        (lambda w: w["axis"]["points"][0].update(column="a"), "column of points"),
+        (lambda w: w["darks"][0].update(counts=[1.0] * 99), "a list of 100 finite numbers"),
+        (lambda w: w["darks"][0].update(exposure_s=-1), "exposure_s of darks"),
+        (lambda w: w["reference"].update(counts=[0.0] * 100), "not above zero"),
+        (lambda w: w["instrument"].update(settings={"a": {"b": 1}}), "text, a finite number"),
+        (lambda w: w.update(who="x" * 2000), "at most 1024"),
+    ],
+)
+def test_what_is_no_calibration_is_refused(
+    spoil: Callable[[Any], Any], sentence: str, tmp_path: Path
+) -> None:
+    whole = json.loads(encoded(WHOLE))
+    spoil(whole)
+    path = tmp_path / "lab.json"
+    path.write_text(json.dumps(whole), encoding="utf-8")
+    with pytest.raises(CalibrationError, match=sentence) as caught:
+        read(path)
+    assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+
+
+def test_hostile_content_is_refused_whatever_it_is(tmp_path: Path) -> None:
+    whole, rng = encoded(WHOLE), random.Random(1)
+    strange: list[bytes] = [
+        b"", b"\xff", b"[" * 100_000, b'{"format": NaN}', b'{"a": 1, "a": 2}', b"null", b"7" * 5_000,
+    ]  # fmt: skip
+    for _ in range(300):
+        spoilt = bytearray(whole)
+        for _ in range(rng.randint(1, 4)):
+            at = rng.randrange(len(spoilt))
+            spoilt[at : at + rng.randint(0, 40)] = rng.randbytes(rng.randint(0, 3))
+        strange.append(bytes(spoilt))
+    for value in (None, True, -1, 1e308, [], {}, "x", [[]], 10**400):
+        for key in ("axis", "darks", "region", "reference", "instrument", "full_scale", "who"):
+            changed = copy.deepcopy(json.loads(whole))
+            changed[key] = value
+            strange.append(json.dumps(changed).encode())
+    refused = 0
+    for content in strange:
+        try:
+            encoded(decoded(content))
+        except CalibrationError:
+            refused += 1
+    assert refused > 300
+    for path in (tmp_path, tmp_path / "none.json", Path("/dev/zero")):
+        with pytest.raises(CalibrationError):
+            read(path)
