@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cars_rt.calibration.calibration import Calibration, Mean, iso
 from cars_rt.calibration.errors import CalibrationError
 from cars_rt.calibration.region import Region
-from cars_rt.calibration.scale import UNITS, Point, Scale
+from cars_rt.calibration.scale import UNITS, Point, Quantity, Scale
 from cars_rt.protocol import ProtocolError, check_facts
 from cars_rt.storage import StorageError, read_bytes, write_bytes
 
@@ -177,8 +177,9 @@ def _optional_mean(given: "_Map | None", region: Region) -> Mean | None:
 
 
 def _scale(given: "_Map") -> Scale:
-    quantity = given.text("quantity")
-    if quantity != "wavelength" and quantity != "raman_shift":
+    said = given.text("quantity")
+    quantity: Quantity | None = next((each for each in UNITS if each == said), None)
+    if quantity is None:
         raise CalibrationError("axis.quantity must be wavelength or raman_shift")
     unit, medium = given.text("unit"), given.text("medium")
     if unit != UNITS[quantity] or medium != "vacuum":
