@@ -20,10 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from cars_rt.demo.processes import Program, free_addresses
 from cars_rt.engines.model import SHIPPED
 from cars_rt.protocol import Closed, Frame
 from cars_rt.remote import Remote, RemoteError
+from cars_rt.room.program import LoggedProgram
+from cars_rt.sockets.free import free_addresses
 from cars_rt.source import Source
 
 SETTLE_S = 3.0  # before the first swap and after the last one
@@ -86,8 +87,10 @@ def measure(settings: argparse.Namespace, folder: Path) -> dict[str, Any]:
     daemon_flags = ["--listen", raw, "--publish", raman, "--control", control, "--preview", "none"]
     driver_flags = ["--publish", raw, "--rate", str(settings.rate), "--scan", f"{side}x{side}"]
     programs = [
-        Program("daemon", ["run", *daemon_flags, "--subscribers", "1", "--engine", settings.engine], folder),
-        Program("driver", ["drive", "simulator", *driver_flags], folder),
+        LoggedProgram(
+            "daemon", ["run", *daemon_flags, "--subscribers", "1", "--engine", settings.engine], folder
+        ),
+        LoggedProgram("driver", ["drive", "simulator", *driver_flags], folder),
     ]
     swaps: list[tuple[float, float, bool]] = []
     refused = True

@@ -29,9 +29,9 @@ import psutil
 import zmq
 
 from cars_rt.console import EXIT_INCOMPLETE
-from cars_rt.demo.processes import Program
 from cars_rt.drivers.simulator import SimulatedMicroscope, SimulatorSettings
 from cars_rt.installation import install_extra
+from cars_rt.room.program import LoggedProgram
 
 FILE_SCAN = "16x32"  # spectra that are replayed again and again
 GROWTH_MB = 5.0  # allowed from the end of the warm-up to the end, by a straight line through all samples
@@ -143,7 +143,7 @@ class Soak:
             "daemon", "run", "--listen", raw, "--publish", raman, "--engine", given.engine,
             "--subscribers", subscribers, "--summary", folder / "daemon.json",
         )  # fmt: skip
-        self.recorder: Program | None = None
+        self.recorder: LoggedProgram | None = None
         if given.record:
             (folder / "files").mkdir(exist_ok=True)
             self.recorder = self.start(
@@ -155,11 +155,11 @@ class Soak:
                 "--summary",
                 folder / "recorder.json",
             )
-        self.driver: Program | None = None
+        self.driver: LoggedProgram | None = None
 
-    def start(self, name: str, *arguments: object) -> Program:
-        program = Program(name, [str(each) for each in arguments], self.folder)
-        self.watched[name] = psutil.Process(program._process.pid)
+    def start(self, name: str, *arguments: object) -> LoggedProgram:
+        program = LoggedProgram(name, [str(each) for each in arguments], self.folder)
+        self.watched[name] = psutil.Process(program.pid)
         return program
 
     def next_run(self) -> None:

@@ -30,10 +30,10 @@ from cars_rt.check.load import Load
 from cars_rt.check.processor import Costs, judge_processor
 from cars_rt.check.report import compared, report_of
 from cars_rt.check.source import measure_source
-from cars_rt.demo.processes import free_addresses
 from cars_rt.engines import ENGINES, EngineError, ModelError
 from cars_rt.engines.onnxruntime import OnnxRuntime
 from cars_rt.sockets.addresses import AddressError
+from cars_rt.sockets.free import free_addresses
 
 BRIEF: dict[str, Any] = {"seconds": 0.3, "engine": "passthrough"}
 

@@ -15,11 +15,11 @@ from cars_rt.cli import app
 from cars_rt.cli.config import ConfigError, check_environment
 from cars_rt.cli.files import targets
 from cars_rt.console import STOP_WITH_STDIN
-from cars_rt.demo.processes import free_addresses
 from cars_rt.engines import AUTO, ENGINES, guide, shipped_models
 from cars_rt.engines.model import CLASSICAL
 from cars_rt.engines.tensorrt.plans import CACHE
 from cars_rt.files.spectra import SpectraError
+from cars_rt.sockets.free import free_addresses
 
 
 def cars_rt(*arguments: object, **environment: str) -> tuple[int, str, str]:

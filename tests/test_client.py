@@ -15,9 +15,9 @@ from helpers import AXIS, LOCAL, PATIENCE_S, Published, a_frame, a_start, an_end
 
 import cars_rt
 from cars_rt import source as sources
-from cars_rt.demo.processes import free_addresses
 from cars_rt.protocol import STREAMS, Closed, Frame, Reason, encode
 from cars_rt.sockets import Publisher, StreamError, Subscriber, subscriber
+from cars_rt.sockets.free import free_addresses
 
 COUNTS = {"first": spectra_of(20), "second": spectra_of(7, AXIS[:50])}
 

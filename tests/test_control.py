@@ -26,12 +26,12 @@ from helpers import (
 )
 
 from cars_rt.daemon.loop import Daemon
-from cars_rt.demo.processes import free_addresses
 from cars_rt.engines import ENGINES, compose, load_model, open_engine
 from cars_rt.engines.model import SHIPPED
 from cars_rt.engines.onnxruntime import OnnxRuntime
 from cars_rt.remote import Remote, RemoteError
 from cars_rt.sockets import Subscriber
+from cars_rt.sockets.free import free_addresses
 from cars_rt.trust import keys, tokens
 from cars_rt.trust.curve import ClientKeys
 from cars_rt.trust.flags import DaemonAccess

@@ -27,11 +27,11 @@ from helpers import (
 
 from cars_rt.daemon.loop import Daemon
 from cars_rt.daemon.settings import DaemonSettings
-from cars_rt.demo.processes import free_addresses
 from cars_rt.engines import ENGINES, EngineError, ModelError, compose, load_model, open_engine
 from cars_rt.engines.onnxruntime import OnnxRuntime
 from cars_rt.sockets import StreamError
 from cars_rt.sockets.addresses import AddressError
+from cars_rt.sockets.free import free_addresses
 
 
 @pytest.mark.parametrize("block", [1, 64])

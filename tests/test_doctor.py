@@ -15,10 +15,11 @@ from cars_rt.doctor import examine
 from cars_rt.doctor.cache import read_cache
 from cars_rt.doctor.engines import try_engines
 from cars_rt.doctor.packages import read_packages
-from cars_rt.doctor.ports import read_ports, reason_against
+from cars_rt.doctor.ports import read_ports
 from cars_rt.doctor.report import EngineState, State, Trial, verdict
 from cars_rt.engines import model as models
 from cars_rt.engines import retrieving, shipped_models
+from cars_rt.sockets.free import reason_against
 
 PATIENCE_S = 170.0  # of a busy computer
 MODELS = ("cnn", "kk")  # one with layers, one without; unless they are named, all are tried

@@ -14,9 +14,9 @@ import pytest
 from helpers import PATIENCE_S, Published, a_frame, a_start, an_end
 
 from cars_rt.daemon.seen.snapshot import Snapshot
-from cars_rt.demo.processes import free_addresses
 from cars_rt.listener import Listener, ListenSettings
 from cars_rt.protocol.control import Reply, Request, decode_reply, decode_request
+from cars_rt.sockets.free import free_addresses
 
 DOCUMENT = Path(__file__).parents[1].joinpath("docs/protocol.md").read_text(encoding="utf-8")
 

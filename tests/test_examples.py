@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers import PATIENCE_S, Published, a_frame, a_start, an_end, wait_until
 
-from cars_rt.demo.processes import free_addresses
+from cars_rt.sockets.free import free_addresses
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
 RUN = a_start(

@@ -24,8 +24,8 @@ from cars_rt.daemon.seen.notify import Notifier
 from cars_rt.daemon.seen.outside import Outside
 from cars_rt.daemon.seen.snapshot import State
 from cars_rt.daemon.settings import DaemonSettings
-from cars_rt.demo.processes import free_addresses
 from cars_rt.sockets import AddressInUseError, Publisher, StreamError
+from cars_rt.sockets.free import free_addresses
 
 HERE = "127.0.0.1:0"  # the system chooses a free port
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from cars_rt.bench.peers import Order
-from cars_rt.demo.processes import DemoError, Program, free_addresses
 from cars_rt.errors import CarsRtError
+from cars_rt.room.program import LoggedProgram, ProgramError
+from cars_rt.sockets.free import free_addresses
 
 START_S = 60.0  # processes and a first run must be there by then, on a slow computer, too
 END_S = 60.0  # and a run must be over so long after its last spectrum was sent
@@ -112,7 +113,7 @@ def daemon(name: str, folder: Path, *flags: str) -> Start:
             "--listen", raw, "--publish", raman, "--preview", preview, "--control", control,
             "--http", http.removeprefix("tcp://"), "--subscribers", "1",
         ]  # fmt: skip
-        return Program(name, ["run", *addresses, *flags, "--log-level", "warning"], folder)
+        return LoggedProgram(name, ["run", *addresses, *flags, "--log-level", "warning"], folder)
 
     return start
 
@@ -155,7 +156,7 @@ class Pipeline:
             for each in (self._middle, self._receiver, self._sender):
                 try:
                     each.check()
-                except DemoError as error:
+                except ProgramError as error:
                     raise BenchError(str(error)) from None
         raise BenchError(f"{self.name}: the {peer.role} process said nothing for {timeout_s:.0f} s")
 

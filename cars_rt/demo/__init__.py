@@ -13,10 +13,11 @@ from rich.table import Table
 
 from cars_rt.console import EXIT_ERROR, EXIT_INCOMPLETE, Logging, Rate, Terminal, start_logging, stopping
 from cars_rt.demo.display import Display
-from cars_rt.demo.processes import DemoError, Program, free_addresses
 from cars_rt.demo.report import agreement, picture
 from cars_rt.installation import install_extra
 from cars_rt.protocol import Closed, Frame, Start
+from cars_rt.room.program import LoggedProgram, ProgramError
+from cars_rt.sockets.free import free_addresses
 from cars_rt.sockets.turn import Uninterrupted
 from cars_rt.source import Source
 from cars_rt.storage import StorageError, make_folder
@@ -34,7 +35,7 @@ def demo(*, seconds: float | None, rate: float, block: int, output: Path, engine
     """Run the demo; the exit code. Nothing is left running, whatever happens."""
     start_logging(Logging(log_level="error"))
     side = 256 if seconds is None else max(int(math.sqrt(max(seconds, 0.1) * rate)), 8)
-    programs: list[Program] = []
+    programs: list[LoggedProgram] = []
     for name in {"SIGTERM", "SIGHUP"} & set(dir(signal)):
         if signal.getsignal(number := getattr(signal, name)) != signal.SIG_IGN:
             signal.signal(number, _leave)  # the default would leave the programs running
@@ -42,7 +43,7 @@ def demo(*, seconds: float | None, rate: float, block: int, output: Path, engine
         make_folder(output)
         display = _measure(programs, min(side, 2048), rate, block, output, engine)
         return _report(output, display, rate)
-    except DemoError as error:
+    except ProgramError as error:
         out.print(str(error), style="red")
         return EXIT_ERROR
     except StorageError as error:
@@ -61,16 +62,16 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 def _measure(
-    programs: list[Program], side: int, rate: float, block: int, output: Path, engine: str
+    programs: list[LoggedProgram], side: int, rate: float, block: int, output: Path, engine: str
 ) -> Display:
     """Start everything, show what comes, and stop everything in order."""
     raw, raman, preview, control = free_addresses(4)
 
-    def program(name: str, *arguments: str) -> Program:
+    def program(name: str, *arguments: str) -> LoggedProgram:
         summary = output / f"{name}.json"
         summary.unlink(missing_ok=True)
         with Uninterrupted("SIGTERM", "SIGHUP"):
-            programs.append(Program(name, [*arguments, "--summary", str(summary)], output))
+            programs.append(LoggedProgram(name, [*arguments, "--summary", str(summary)], output))
         return programs[-1]
 
     recording = str(output / "scan.h5")
@@ -112,8 +113,8 @@ def _measure(
         source.close()
 
 
-def _watch(source: Source, display: Display, programs: list[Program], title: str) -> None:
-    """Show the results until the run is over. Raises DemoError if a process dies or nothing comes."""
+def _watch(source: Source, display: Display, programs: list[LoggedProgram], title: str) -> None:
+    """Show the results until the run is over. Raises ProgramError if a process dies or nothing comes."""
     rate, begin, shown, said = Rate(), time.monotonic(), 0.0, -math.inf
     out.print(f"Scanning {title}; Ctrl-C ends the scan and keeps what was measured.")
     state = "starting the driver, the daemon and the recorder"
@@ -142,10 +143,10 @@ def _watch(source: Source, display: Display, programs: list[Program], title: str
                 said = now
                 out.print(display.describe(rate.read(display.spectra)) or state)
             if now - source.quiet_since > START_S:
-                raise DemoError(f"no spectrum came for {now - max(begin, source.quiet_since):.0f} s")
+                raise ProgramError(f"no spectrum came for {now - max(begin, source.quiet_since):.0f} s")
             if display.total is None and not programs[-1].running:
                 last = "\n".join(program.tail() for program in programs if program.name == "daemon")
-                raise DemoError(f"the scan ended before any result came; the daemon said:\n{last}")
+                raise ProgramError(f"the scan ended before any result came; the daemon said:\n{last}")
 
 
 def _report(output: Path, display: Display, rate: float) -> int:

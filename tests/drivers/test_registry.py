@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from helpers import PATIENCE_S, Collected, summary
 
-from cars_rt.demo.processes import free_addresses
 from cars_rt.drivers import InstrumentError
 from cars_rt.drivers.registry import driver_class, driver_names, package
+from cars_rt.sockets.free import free_addresses
 
 MODULE = '''
 from dataclasses import dataclass

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from helpers import LOCAL, PATIENCE_S, Collected, Published, a_frame, a_start, an_end, spectra_of, wait_until
 
-from cars_rt.demo.processes import free_addresses
 from cars_rt.protocol import Start
 from cars_rt.sockets import Publisher, StreamError, Subscriber
+from cars_rt.sockets.free import free_addresses
 
 
 def test_late_subscriber_gets_start_with_the_place_in_the_run() -> None:

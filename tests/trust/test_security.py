@@ -28,9 +28,9 @@ from helpers import (
 )
 
 import cars_rt
-from cars_rt.demo.processes import free_addresses
 from cars_rt.protocol import MAX_PAYLOAD_BYTES, StreamName
 from cars_rt.sockets import Publisher, StreamError, Subscriber
+from cars_rt.sockets.free import free_addresses
 from cars_rt.source import Source
 from cars_rt.trust import keys
 from cars_rt.trust.curve import (

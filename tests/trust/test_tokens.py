@@ -12,8 +12,8 @@ from helpers import LOCAL, PATIENCE_S, Command, daemon_in_thread, wait_until
 
 from cars_rt.daemon.loop import Daemon
 from cars_rt.daemon.settings import DaemonSettings
-from cars_rt.demo.processes import free_addresses
 from cars_rt.remote import Remote, RemoteError
+from cars_rt.sockets.free import free_addresses
 from cars_rt.trust import tokens
 from cars_rt.trust.tokens import Token, TokenError
 

@@ -1,0 +1,123 @@
+"""Programs of a measurement as real processes: started, stopped, and never left running."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from cars_rt.console import STOP_WITH_STDIN
+from cars_rt.errors import CarsRtError
+from cars_rt.storage import refuse_target
+
+ENVIRONMENT = {"PYTHONUNBUFFERED": "1", STOP_WITH_STDIN: "1"}
+#: Nobody looks at these from outside, and a daemon at work on this computer may have the port.
+UNSEEN = {"CARS_RT_RUN_HTTP": "none"}
+TAIL_LINES = 12  # of a log, shown when its process died
+
+
+class ProgramError(CarsRtError, RuntimeError):
+    """A program failed; the text says which and shows what it said last."""
+
+
+class Program:
+    """One `cars-rt` command in a process of its own.
+
+    It gets no Ctrl-C from the terminal: whoever started it stops it, in the right order. It stops by itself
+    when whoever started it is gone.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        *,
+        output: int | IO[bytes] = subprocess.PIPE,
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
+        """output: where what it says goes; a pipe has to be read (`output`)."""
+        self.name = name
+        apart: dict[str, Any] = {"start_new_session": True}
+        if sys.platform == "win32":
+            apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "cars_rt", *arguments],
+            stdin=subprocess.PIPE,  # never written to; its end tells them that we are gone
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**environment, **ENVIRONMENT},
+            **apart,
+        )
+
+    @property
+    def output(self) -> IO[bytes]:
+        """What it says, if that goes into a pipe."""
+        assert self._process.stdout is not None
+        return self._process.stdout
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
+    @property
+    def code(self) -> int | None:
+        """The exit code, negative for the signal that ended it; None while it runs."""
+        return self._process.poll()
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is still there."""
+        return self.code is None
+
+    def stop(self) -> None:
+        """Ask it to finish."""
+        if self.running:
+            if sys.platform == "win32":
+                self._process.send_signal(signal.CTRL_BREAK_EVENT)
+            else:
+                self._process.terminate()
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait until it ended; kill it and raise ProgramError if it does not."""
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise ProgramError(f"the {self.name} did not end within {timeout_s:g} s") from None
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self.running:
+            self._process.kill()
+        self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+
+class LoggedProgram(Program):
+    """A program whose output goes into a log file of its own, NAME.log."""
+
+    def __init__(self, name: str, arguments: Sequence[str], folder: Path) -> None:
+        self.log = folder / f"{name}.log"
+        refuse_target(self.log)
+        with self.log.open("wb") as output:
+            super().__init__(name, arguments, output=output, environment={**os.environ, **UNSEEN})
+
+    def check(self) -> None:
+        """Raises ProgramError if the process ended with an error."""
+        if self.code:
+            raise ProgramError(f"the {self.name} died (exit code {self.code}):\n{self.tail()}")
+
+    def tail(self) -> str:
+        """What it said last."""
+        return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:])
+
+    def wait(self, timeout_s: float) -> None:
+        """As in Program; the error says where the log is."""
+        try:
+            super().wait(timeout_s)
+        except ProgramError as error:
+            raise ProgramError(f"{error}; see {self.log}") from None
