@@ -5,18 +5,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cars_rt.client import AsyncClient, Client, ClientError, NoDataError, Run, connect, connect_async
+    from cars_rt.files.dataset import open_dataset as open  # noqa: A004 - as cars_rt.open
     from cars_rt.physics.fitness import Flag
     from cars_rt.trust.curve import ClientKeys
 
 __all__ = [
     "AsyncClient", "Client", "ClientError", "ClientKeys", "Flag", "NoDataError", "Run", "connect",
-    "connect_async",
+    "connect_async", "open",
 ]  # fmt: skip
 __version__ = version("cars-rt")
 
 
 def __getattr__(name: str) -> Any:
     """Import the client only when it is used, so that the command line starts quickly."""
+    if name == "open":
+        from cars_rt.files.dataset import open_dataset
+
+        return open_dataset
     if name in __all__:
         from cars_rt import client
         from cars_rt.physics.fitness import Flag

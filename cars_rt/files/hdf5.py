@@ -52,19 +52,30 @@ def explained(error: BaseException) -> str:
 
 
 @contextmanager
-def opened(path: Path, mode: str = "r") -> Iterator[h5py.File]:
-    """A file that exists. mode: r or r+. Raises StorageError if it is no HDF5 file or no regular one, or if
-    another program writes it (with r+: has it open) and locks work; OSError if it is not there."""
+def opened(path: Path, mode: str = "r", *, locking: bool = True) -> Iterator[h5py.File]:
+    """A file that exists. mode: r or r+. locking: False to read what another program writes. Raises
+    StorageError if it is no HDF5 file or no regular one, or if another program writes it (with r+: has it
+    open) and locks work; OSError if it is not there."""
     refuse_special_file(path)
     try:
         # No cache of chunks: HDF5 crashes on a cached chunk that a full disk refuses.
-        file = h5py.File(path, mode, rdcc_nbytes=0)
+        file = _open(path, mode, locking)
     except OSError as error:
         if error.errno == errno.EAGAIN:
             raise StorageError(path, "is open in another program", errno.EAGAIN) from None
         raise StorageError(path, f"cannot be read: {explained(error)}", error.errno or errno.EINVAL) from None
     with file:
         yield file
+
+
+def _open(path: Path, mode: str, locking: bool) -> h5py.File:
+    if not locking:
+        try:
+            return h5py.File(path, mode, rdcc_nbytes=0, locking=False)
+        except OSError as error:
+            if "locking flag values don't match" not in str(error):  # this process has it open already
+                raise
+    return h5py.File(path, mode, rdcc_nbytes=0)
 
 
 def stored(parent: h5py.Group, name: str, kind: type = object) -> Any:

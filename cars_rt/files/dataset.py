@@ -1,0 +1,365 @@
+"""`cars_rt.open`: a file of spectra as an xarray Dataset, read when it is computed.
+
+Nothing is held open. Each piece opens the file when it is read and closes it again, without a lock, so that a
+recording can be looked at while it is written, and pieces can be read by processes elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from cars_rt.files.formats import open_spectra
+from cars_rt.files.hdf5 import StoredRows, numbers, opened, stored
+from cars_rt.files.measurement import ABOUT, RECEIPT, judged
+from cars_rt.files.places import Places, places_of
+from cars_rt.files.recording import FORMAT, FORMAT_VERSION, final_path, read_rows
+from cars_rt.files.spectra import SpectraError, said_of
+from cars_rt.installation import install_extra
+from cars_rt.physics.axis import judged_raman_shift
+from cars_rt.protocol import DEVIATION, FLAGS
+from cars_rt.protocol.messages import MAIN_ARRAY
+
+if TYPE_CHECKING:
+    import xarray
+
+PIECE_BYTES = 16 * 2**20  # of a piece that is read at once
+MOST_PIECES = 2**14  # of one array: a graph of more takes long to make
+GAP = 64  # rows that are read along rather than read in two parts
+
+#: Of each spectrum, beside the main array: what it is called here, and its unit.
+BESIDE: dict[str, dict[str, str]] = {
+    "raw": {"sequence": "counts_sequence", "time_ns": "time"},
+    "raman": {
+        "sequence": "raman_sequence", "time_ns": "time", "time_in_ns": "time_in", "time_out_ns": "time_out",
+        FLAGS: FLAGS, DEVIATION: DEVIATION,
+    },
+}  # fmt: skip
+LONG_NAMES = {
+    "counts": "camera counts",
+    "raman": "Im chi_R / chi_NR",
+    DEVIATION: "standard deviation of raman, as the model states it",
+    FLAGS: "what is wrong with the spectrum: bits of cars_rt.Flag",
+    "time": "when the camera had delivered the spectrum",
+    "time_in": "when the daemon received it",
+    "time_out": "when the daemon sent the result",
+    "dark": "counts with the beams blocked",
+}
+CALLED = {"z": "plane", "y": "row", "x": "column", "spectrum": "spectrum"}
+UNITS = {"raman_shift": "1/cm", "counts": "counts", "raman": "1", DEVIATION: "1", "dark": "counts"}
+
+
+def open_dataset(path: Path | str, *, pump_nm: float | None = None) -> xarray.Dataset:
+    """Spectra of a file as an xarray Dataset of dask arrays: nothing is read until it is computed.
+
+    path: a recording of any version, also one that is being written or was cut short; a result of
+    `cars-rt process`; whatever else `process` reads. pump_nm: of text whose axis is in nm.
+
+    Of a scan the dimensions are (y, x, raman_shift), of a stack (z, y, x, raman_shift), y and x in um where
+    the step is known; else (spectrum, raman_shift). The variables, as far as the file has them: counts and
+    raman (and deviation), float32, NaN where a spectrum is missing; counts_measured and raman_measured, bool,
+    which say where one is; flags; time, time_in, time_out, datetime64[ns] in UTC, NaT where missing;
+    counts_sequence and raman_sequence, -1 where missing; dark. What is known of the whole run, the model and
+    what was lost stands in `attrs`, those of a stream in the attrs of counts and raman.
+
+    A Dataset of a recording that is being written shows the rows that were there when it was opened; it goes
+    on working when the recording gets its final name. Raises SpectraError: one sentence.
+    """
+    try:
+        import dask.array  # noqa: F401
+        import xarray
+    except ImportError as error:
+        raise SpectraError(
+            f"cars_rt.open needs {error.name}, which is not installed: {install_extra('files')}"
+        ) from None
+    path = _existing(Path(path))
+    with said_of(path):
+        parts = _of_hdf5(path) if path.suffix.lower() in (".h5", ".hdf5") else None
+    if parts is None:
+        parts = _of_spectra(path, pump_nm)
+    with said_of(path):
+        return _dataset(xarray, path, *parts)
+
+
+@dataclass(frozen=True, eq=False)
+class _Stream:
+    """What a file says of one stream."""
+
+    main: str  # counts or raman
+    raman_shift: NDArray[np.float64]
+    places: Places
+    attrs: dict[str, Any]
+    read: dict[str, _Reader] = field(default_factory=dict)  # by name in the Dataset
+    dark: NDArray[np.float32] | None = None
+
+
+class _Reader(Protocol):
+    """Rows of one array, read again each time; goes to other processes as its path."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def tail(self) -> tuple[int, ...]: ...  # shape of one row
+    def rows(self, first: int, last: int) -> NDArray[Any]: ...
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """Rows of a dataset in an HDF5 file."""
+
+    path: Path
+    group: str
+    name: str
+    dtype: np.dtype[Any]
+    tail: tuple[int, ...]
+
+    def rows(self, first: int, last: int) -> NDArray[Any]:
+        path = _existing(self.path)
+        with said_of(path), opened(path, locking=False) as file:
+            group = stored(file, self.group, h5py.Group) if self.group else file
+            found = None if group is None else stored(group, self.name, h5py.Dataset)
+            if found is None or found.shape[1:] != self.tail:
+                raise SpectraError(f"holds no {self.name} any more: it was exchanged")
+            values = StoredRows(found)[first:last]
+            if len(values) != last - first:
+                raise SpectraError(f"has {len(found)} rows of {self.name}, and had {last}: it was exchanged")
+            return values
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """Counts of a file of another format."""
+
+    path: Path
+    pump_nm: float | None
+    dtype: np.dtype[Any]
+    tail: tuple[int, ...]
+
+    def rows(self, first: int, last: int) -> NDArray[Any]:
+        with open_spectra(self.path, self.pump_nm) as spectra:
+            return spectra.counts[first:last]
+
+
+class _Mapped:
+    """Rows in the shape of the map, as an array that dask reads by slices."""
+
+    def __init__(self, reader: _Reader | None, places: Places, dtype: np.dtype[Any], missing: Any) -> None:
+        """reader: None for the mask, which is True where there is a row."""
+        self._reader, self._places, self._missing = reader, places, missing
+        self.tail = () if reader is None else reader.tail
+        self.dtype = dtype
+        self.shape = (*places.shape, *self.tail)
+        self.ndim = len(self.shape)
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        given = key if isinstance(key, tuple) else (key,)
+        keys = [*given, *[slice(None)] * (self.ndim - len(given))]
+        lead = len(self._places.shape)
+        strides = np.cumprod([1, *self._places.shape[:0:-1]])[::-1]
+        axes = [np.arange(size)[each] for size, each in zip(self._places.shape, keys, strict=False)]
+        places = np.zeros((), np.int64)
+        for axis, stride in zip(axes, strides, strict=True):
+            places = np.add.outer(places, axis * int(stride))
+        rows = self._places.rows(places)
+        if self._reader is None:
+            return rows >= 0
+        of_row = np.empty(self.tail, bool)[tuple(keys[lead:])].shape
+        found = np.full((*rows.shape, *of_row), self._missing, self.dtype)
+        there = np.flatnonzero(rows >= 0)
+        wanted, order = rows.ravel()[there], None
+        if len(wanted) and (np.diff(wanted) < 0).any():
+            order = np.argsort(wanted, kind="stable")
+            wanted, there = wanted[order], there[order]
+        flat = found.reshape(rows.size, *of_row)
+        within = (slice(None), *keys[lead:])
+        for part in np.split(np.arange(len(wanted)), np.flatnonzero(np.diff(wanted) > GAP) + 1):
+            if len(part):
+                first, last = int(wanted[part[0]]), int(wanted[part[-1]]) + 1
+                values = self._reader.rows(first, last)[within]
+                flat[there[part]] = _as(values[wanted[part] - first], self.dtype)
+        return found
+
+
+def _as(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    if dtype.kind == "M":
+        return values.astype(np.int64).view(dtype)
+    return values.astype(dtype, copy=False)
+
+
+def _of_hdf5(path: Path) -> tuple[dict[str, Any], list[_Stream]] | None:
+    """A recording, or a result of `process`; None if it is neither."""
+    with opened(path, locking=False) as file:
+        if file.attrs.get("format") == FORMAT:
+            version = int(file.attrs.get("version", 1))
+            if version > FORMAT_VERSION:
+                raise SpectraError(
+                    f"is of version {version}, and this program reads up to {FORMAT_VERSION}: update it"
+                )
+            groups = {name: stored(file, name, h5py.Group) for name in MAIN_ARRAY}
+            there = {name: group for name, group in groups.items() if group is not None}
+            streams = [each for name, group in there.items() if (each := _stream(path, group, name))]
+            names = ("version", "complete", "reason")
+            attrs = {name: _plain(file.attrs[name]) for name in names if name in file.attrs}
+            return attrs | judged(dict(file.attrs), ABOUT), streams
+        if "model_sha256" not in file.attrs or stored(file, "raman") is None:
+            return None
+        result = _stream(path, file, "raman")
+        return {}, [] if result is None else [result]
+
+
+def _stream(path: Path, group: h5py.Group, name: str) -> _Stream | None:
+    main = MAIN_ARRAY[name]
+    if stored(group, main, h5py.Dataset) is None:
+        return None  # it never began, or a kill met it while it did
+    raman_shift = numbers(group, "raman_shift")
+    if raman_shift is None:
+        raise SpectraError(f"has {main} without a raman_shift")
+    raman_shift = judged_raman_shift(raman_shift)
+    attrs = {key: _plain(value) for key, value in group.attrs.items()}
+    about, receipt = judged(attrs, ABOUT, strict=False), judged(attrs, RECEIPT, strict=False)
+    written = numbers(group, "written")
+    rows = len(group[main]) if written is None else int(written)
+    index = np.arange(rows) if stored(group, "index") is None else read_rows(group, "index")[:rows]
+    position = None if stored(group, "position") is None else read_rows(group, "position")[:rows]
+    if position is not None and position.shape[1:] != (2,):
+        raise SpectraError("has positions that are no rows and columns")
+    places = places_of(index, position, about.get("scan"), receipt.get("announced", -1))
+    read: dict[str, _Reader] = {}
+    for stored_as, called in {main: main, **BESIDE[name]}.items():
+        found = stored(group, stored_as, h5py.Dataset)
+        if found is None:
+            continue
+        if len(found) < rows or found.dtype.kind not in "uif":
+            raise SpectraError(f"has {stored_as} of {len(found)} rows for {rows} spectra")
+        if found.ndim > 1 and found.shape[1:] != raman_shift.shape:
+            raise SpectraError(
+                f"has {stored_as} of {found.shape[1:]} points with {len(raman_shift)} of an axis"
+            )
+        where = str(group.name).strip("/")
+        read[called] = _Stored(path.absolute(), where, stored_as, found.dtype, found.shape[1:])
+    return _Stream(main, raman_shift, places, attrs, read, numbers(group, "dark"))
+
+
+def _of_spectra(path: Path, pump_nm: float | None) -> tuple[dict[str, Any], list[_Stream]]:
+    """Counts of any other format that `process` reads."""
+    with open_spectra(path, pump_nm) as spectra:
+        counts, columns = spectra.counts, spectra.columns
+        index = columns["index"][:] if "index" in columns else np.arange(len(counts))
+        position = columns["position"][:] if "position" in columns else None
+        places = places_of(index, position, spectra.scan, int(spectra.receipt.get("announced", -1)))
+        read: dict[str, _Reader] = {
+            "counts": _Counts(path.absolute(), pump_nm, counts.dtype, counts.shape[1:])
+        }
+        attrs = {**spectra.about, **spectra.receipt}
+        return {}, [_Stream("counts", spectra.raman_shift, places, attrs, read, spectra.dark)]
+
+
+def _dataset(xr: Any, path: Path, attrs: dict[str, Any], streams: list[_Stream]) -> xarray.Dataset:
+    if not streams:
+        raise SpectraError("holds no spectra")
+    first = streams[0]
+    variables: dict[str, Any] = {}
+    about = dict(attrs)
+    for each in streams:
+        if not np.array_equal(each.raman_shift, first.raman_shift):
+            raise SpectraError("holds counts and results on different axes")
+        about |= judged(each.attrs, ABOUT, strict=False)
+    shape = max((each.places for each in streams), key=lambda places: math.prod(places.shape))
+    for each in streams:
+        of_all = Places(shape.shape, shape.dims, each.places.of_rows)  # one may have come further
+        for name, reader in each.read.items():
+            if name in variables:  # the time of a spectrum is that of its counts, also in the results
+                continue
+            dtype, missing = _kind(name, reader.dtype)
+            dims = (*shape.dims, *(("raman_shift",) if reader.tail else ()))
+            said = _about(name) | (_said(each) if name == each.main else {})
+            variables[name] = (dims, _lazy(_Mapped(reader, of_all, dtype, missing)), said)
+        mask = _Mapped(None, of_all, np.dtype(bool), False)
+        there = {"long_name": f"where there is a spectrum of {each.main}"}
+        variables[f"{each.main}_measured"] = (shape.dims, _lazy(mask), there)
+        if each.dark is not None and each.dark.shape == each.raman_shift.shape:
+            variables["dark"] = ("raman_shift", each.dark, _about("dark"))
+    about |= {"file": str(path), "spectra_repeated": max(each.places.repeated for each in streams)}
+    coordinates = _coordinates(shape, about.get("step_um"), first.raman_shift)
+    found: xarray.Dataset = xr.Dataset(variables, coords=coordinates, attrs=about)
+    return found
+
+
+def _lazy(values: _Mapped) -> Any:
+    import dask.array
+
+    meta = np.empty((0,) * values.ndim, values.dtype)
+    return dask.array.from_array(values, _pieces(values), asarray=False, meta=meta)  # type: ignore[no-untyped-call]
+
+
+def _about(name: str) -> dict[str, str]:
+    unit = {"units": UNITS[name]} if name in UNITS else {}
+    return {"long_name": LONG_NAMES.get(name, name), **unit}
+
+
+def _kind(name: str, dtype: np.dtype[Any]) -> tuple[np.dtype[Any], Any]:
+    """The type of an array here, and what it has where nothing was measured."""
+    if name.startswith("time"):
+        return np.dtype("datetime64[ns]"), np.datetime64("NaT", "ns")
+    if name == FLAGS:
+        return np.dtype(np.uint8), 0
+    if name.endswith("sequence"):
+        return np.dtype(np.int64), -1
+    exact = dtype.itemsize <= 2 or dtype == np.float32
+    return np.dtype(np.float32 if exact else np.float64), np.nan
+
+
+def _pieces(values: _Mapped) -> tuple[int, ...]:
+    """Sizes of the pieces that are read at once: whole lines of the map where they fit."""
+    row = max(int(np.prod(values.tail, dtype=int)), 1) * values.dtype.itemsize
+    lead = values.shape[: values.ndim - len(values.tail)]
+    left = max(PIECE_BYTES // row, -(-math.prod(lead) // MOST_PIECES), 1)
+    sizes: list[int] = []
+    for size in reversed(lead):
+        sizes.insert(0, max(min(size, left), 1))
+        left = max(left // max(size, 1), 1)
+    return (*sizes, *values.tail)
+
+
+def _coordinates(
+    places: Places, step_um: tuple[float, float] | None, raman_shift: NDArray[np.float64]
+) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "raman_shift": ("raman_shift", raman_shift, {"units": "1/cm", "long_name": "Raman shift"})
+    }
+    steps = dict(zip(("y", "x"), step_um or (), strict=False))
+    for name, size in zip(places.dims, places.shape, strict=True):
+        if name in steps:
+            values, about = np.arange(size) * steps[name], {"units": "um", "long_name": f"{name} position"}
+        else:
+            values, about = np.arange(float(size)), {"long_name": f"number of the {CALLED[name]}"}
+        found[name] = (name, values, about)
+    return found
+
+
+def _said(stream: _Stream) -> dict[str, Any]:
+    """What a stream says of itself: how it ended, and for results what made them, in part as JSON."""
+    return {key: value for key, value in stream.attrs.items() if key not in ABOUT}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, np.bool_):
+        return int(value)  # netCDF has no other truth
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _existing(path: Path) -> Path:
+    """The file, or, of a recording that got its final name meanwhile, where it is now."""
+    if not path.exists():
+        if (final := final_path(path)).exists():
+            return final
+        raise SpectraError(f"there is no file {path}")
+    return path

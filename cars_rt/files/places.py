@@ -1,0 +1,94 @@
+"""Where each spectrum of a run lies: in the map that its scan draws, or in a list. Pure."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cars_rt.files.spectra import SpectraError
+
+MOST_PLACES = 2**28  # of one map or list; what announces more is not believed
+DIMS = ("z", "y", "x")  # of a map: planes, rows, columns
+LIST = ("spectrum",)
+
+
+class Places:
+    """The map (z, y, x) or (y, x), or the list (spectrum,), and the place of each row in it.
+
+    Places are counted line by line, as in an array of that shape that is flattened. A place that no row has
+    was not measured, or was lost.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dims: tuple[str, ...], of_rows: NDArray[np.int64]) -> None:
+        """of_rows: (n,), place of each row."""
+        self.shape, self.dims, self.of_rows = shape, dims, of_rows
+        in_order = bool((np.diff(of_rows) > 0).all())
+        self._order = None if in_order else np.argsort(of_rows, kind="stable")
+        self._sorted = of_rows if in_order else of_rows[self._order]
+
+    @property
+    def is_map(self) -> bool:
+        """Whether a scan drew it."""
+        return self.dims != LIST
+
+    @property
+    def repeated(self) -> int:
+        """How many rows another one hides, which came later at the same place."""
+        return int((np.diff(self._sorted) == 0).sum())
+
+    def rows(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Row of each of these places, in their shape; -1 where there is none. Of several the last one."""
+        if not len(self._sorted):
+            return np.full(places.shape, -1, np.int64)
+        at = np.searchsorted(self._sorted, places, side="right") - 1
+        there = (at >= 0) & (self._sorted[at] == places)
+        return np.where(there, at if self._order is None else self._order[at], -1)
+
+
+def shape_of(
+    scan: Sequence[int] | None, last: int, announced: int
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Shape and dimensions of a run's map or list.
+
+    scan: rows and columns. last: after the last place that a spectrum has. announced: how many there are by
+    the run's own account, -1 if it never said so. A run of more than its scan has is a stack of planes.
+    Raises SpectraError for more places than can be.
+    """
+    if scan is None:
+        shape: tuple[int, ...] = (max(last, announced, 0),)
+        dims: tuple[str, ...] = LIST
+    else:
+        rows, columns = scan
+        planes = -(-max(last, announced, 1) // (rows * columns))
+        shape = (rows, columns) if planes == 1 else (planes, rows, columns)
+        dims = DIMS[-len(shape) :]
+    if (size := int(np.prod(shape, dtype=object))) > MOST_PLACES:
+        raise SpectraError(
+            f"announces {' x '.join(map(str, shape))} = {size} spectra, and {MOST_PLACES} can be shown"
+        )
+    return shape, dims
+
+
+def places_of(
+    index: NDArray[np.integer],
+    position: NDArray[np.integer] | None,
+    scan: Sequence[int] | None,
+    announced: int,
+) -> Places:
+    """Where the rows lie.
+
+    index: (n,), which spectrum of the run each row is. position: (n, 2), row and column of the scan, if it is
+    written down, whatever the order in which they were measured. Raises SpectraError for a place outside. A
+    list that would be almost empty, since its run was joined late, has its rows one behind the other.
+    """
+    places = np.asarray(index).astype(np.int64)
+    if scan is not None and position is not None and len(position):
+        if position.min() < 0 or position[:, 1].max() >= scan[1]:
+            raise SpectraError(f"has positions outside of its scan of {scan[0]} x {scan[1]}")
+        places = position[:, 0].astype(np.int64) * scan[1] + position[:, 1]
+    if len(places) and places.min() < 0:
+        raise SpectraError("has spectra at places before the first one")
+    last = int(places.max(initial=-1)) + 1
+    if scan is None and max(last, announced) > max(MOST_PLACES, 2 * len(places)):
+        return Places((len(places),), LIST, np.arange(len(places)))
+    return Places(*shape_of(scan, last, announced), places)

@@ -1,0 +1,193 @@
+"""cars_rt.open: the map of a scan, what is missing in it, files that grow, and files that lie."""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from helpers import AXIS, a_frame, a_start, an_end, spectra_of
+from numpy.typing import NDArray
+
+import cars_rt
+from cars_rt.accounting import Ledger
+from cars_rt.files.places import places_of
+from cars_rt.files.recording import Recording
+from cars_rt.files.spectra import SpectraError
+
+xarray = pytest.importorskip("xarray", reason="needs the extra files")
+pytest.importorskip("dask.array", reason="needs the extra files")
+
+SCAN = 5, 7
+COUNTS = spectra_of(35)
+RAMAN = (COUNTS / 1000).astype(np.float32)
+LOST = [3, 4, 20]  # of the results
+
+
+def recorded(path: Path, *, scan: tuple[int, int] | None = SCAN, spectra: int = 35) -> Recording:
+    """Counts and results of a run, which was not ended yet."""
+    recording = Recording(path, streams=["raw", "raman"])
+    about: dict[str, Any] = {"spectra": 35, "scan": scan, "step_um": (0.5, 0.25) if scan else None}
+    model = {"name": "cnn", "sha256": "ab" * 32, "flags": "a b", "deviation": "yes"}
+    recording.start(a_start(**about, time_ns=1, dark=np.zeros(len(AXIS), np.float32)))
+    recording.start(a_start(stream="raman", dtype="float32", model=model, time_ns=1, **about))
+    for index in range(spectra):
+        time_ns = 10**9 * (index + 1)
+        recording.append(a_frame(index, COUNTS[index : index + 1], time_ns=time_ns))
+        if index not in LOST:
+            arrays = {
+                "raman": RAMAN[index : index + 1],
+                "flags": np.array([index % 4], np.uint8),
+                "deviation": RAMAN[index : index + 1] / 10,
+            }
+            recording.append(
+                a_frame(index, arrays["raman"], stream="raman", index=index, arrays=arrays, time_ns=time_ns)
+            )
+    return recording
+
+
+def ended(recording: Recording, spectra: int = 35) -> Path:
+    for stream in ("raw", "raman"):
+        recording.end(an_end(spectra, stream=stream), Ledger())
+    return recording.close()
+
+
+def holed(rows: NDArray[Any], there: int = 35, lost: list[int] = LOST) -> NDArray[np.float32]:
+    """The rows with NaN where none came."""
+    found = rows.astype(np.float32)
+    found[lost], found[there:] = np.nan, np.nan
+    return found
+
+
+def test_a_recording_is_a_map_with_units_and_what_is_missing_is_nan(tmp_path: Path) -> None:
+    with cars_rt.open(ended(recorded(tmp_path / "scan.h5"))) as scan:
+        assert scan.raman.dims == ("y", "x", "raman_shift") and scan.raman.chunks is not None
+        assert np.array_equal(scan.counts, COUNTS.reshape(*SCAN, -1))
+        assert np.array_equal(scan.raman, holed(RAMAN).reshape(*SCAN, -1), equal_nan=True)
+        assert np.array_equal(scan.deviation, holed(RAMAN / 10).reshape(*SCAN, -1), equal_nan=True)
+        assert (~scan.raman_measured).values.ravel().nonzero()[0].tolist() == LOST
+        assert scan.counts_measured.values.all() and scan.flags.values.ravel()[5] == 1
+        assert np.allclose(scan.y, 0.5 * np.arange(5)) and scan.x.attrs["units"] == "um"
+        assert np.array_equal(scan.raman_shift, AXIS) and scan.raman_shift.attrs["units"] == "1/cm"
+        assert scan.time.values[0, 1] == np.datetime64(2 * 10**9, "ns")
+        assert scan.attrs["complete"] == 0 and scan.raman.attrs["model_name"] == "cnn"
+        assert np.array_equal(scan.counts.sel(x=0.5, y=1, method="nearest"), COUNTS[2 * 7 + 2])
+        assert np.array_equal(
+            scan.raman[::2, ::-1, 3:9].values, holed(RAMAN).reshape(*SCAN, -1)[::2, ::-1, 3:9], equal_nan=True
+        )
+        line = pickle.loads(pickle.dumps(scan.counts[3]))  # as it goes to a worker elsewhere
+        assert np.array_equal(line, COUNTS[21:28])
+        scan.drop_vars("dark").to_netcdf(tmp_path / "copy.nc", engine="h5netcdf")
+
+
+def test_what_was_planned_and_not_measured_is_there_as_missing(tmp_path: Path) -> None:
+    """While it is written, when its recorder was killed, and when it got its name."""
+    recording = recorded(tmp_path / "scan.h5", spectra=17)
+    recording.flush()
+    growing = cars_rt.open(recording.partial)
+    expected = holed(COUNTS, there=17, lost=[]).reshape(*SCAN, -1)
+    for _ in range(2):
+        assert growing.sizes == {"y": 5, "x": 7, "raman_shift": len(AXIS)}
+        assert np.array_equal(growing.counts, expected, equal_nan=True)
+        assert growing.counts_measured.values.sum() == 17
+        path = ended(recording, 17) if recording.contents is None else path  # noqa: F821 - then once more
+    assert path == tmp_path / "scan.h5"
+
+
+def test_a_run_without_a_scan_is_a_list(tmp_path: Path) -> None:
+    found = cars_rt.open(ended(recorded(tmp_path / "list.h5", scan=None)))
+    assert found.raman.dims == ("spectrum", "raman_shift")
+    assert np.array_equal(found.raman, holed(RAMAN), equal_nan=True)
+
+
+def test_other_files_that_process_reads(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", spectra=COUNTS.reshape(*SCAN, -1), raman_shift=AXIS)
+    assert np.array_equal(cars_rt.open(tmp_path / "a.npz").counts, COUNTS.reshape(*SCAN, -1))
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file["raman_shift"], file["spectra"] = AXIS, COUNTS
+    assert np.array_equal(cars_rt.open(tmp_path / "b.h5").counts, COUNTS)
+    from cars_rt.files.offline import process
+
+    process(tmp_path / "a.npz", tmp_path / "c.h5", engine="passthrough")
+    assert cars_rt.open(tmp_path / "c.h5").raman.shape == (*SCAN, len(AXIS))
+
+
+@pytest.mark.parametrize("order", ["rows", "snake", "random", "stack", "twice"])
+def test_places_follow_positions_in_any_order(order: str) -> None:
+    rows, columns = np.divmod(np.arange(35), 7)
+    if order == "snake":
+        columns = np.where(rows % 2, 6 - columns, columns)
+    if order == "random":
+        mixed = np.random.default_rng(1).permutation(35)
+        rows, columns = rows[mixed], columns[mixed]
+    if order == "stack":
+        rows, columns = np.divmod(np.arange(70), 7)
+    if order == "twice":
+        rows, columns = np.append(rows, 2), np.append(columns, 3)
+    places = places_of(np.arange(len(rows)), np.stack([rows, columns], 1), SCAN, -1)
+    assert places.shape == ((2, 5, 7) if order == "stack" else SCAN)
+    found = places.rows(rows * 7 + columns)
+    expected = np.arange(len(rows))
+    if order == "twice":
+        expected[2 * 7 + 3] = 35
+        assert places.repeated == 1
+    assert np.array_equal(found, expected)
+    assert (places.rows(np.arange(35)) >= 0).all() and places_of(np.arange(3), None, SCAN, -1).rows(
+        np.arange(5)
+    ).tolist() == [0, 1, 2, -1, -1]
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:3000])
+
+
+def changed(**attrs: Any) -> Callable[[Path], None]:
+    def change(path: Path) -> None:
+        with h5py.File(path, "r+") as file:
+            for place in (file, file["raw"], file["raman"]):
+                place.attrs.update(attrs)
+
+    return change
+
+
+def outside(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        del file["raman/raman"]
+        file["raman/raman"] = h5py.ExternalLink("other.h5", "/raman")
+
+
+def shifted(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file["raw/position"][3] = 1, 700
+
+
+def shorter(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        del file["raman/flags"]
+        file["raman/flags"] = np.zeros(3, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("harm", "why"),
+    [
+        (cut, "cut short"),
+        (Path.unlink, "there is no file"),
+        (changed(version=99), "is of version 99, and this program reads up to"),
+        (changed(scan=(2**30, 2**30)), "announces 1073741824 x 1073741824"),
+        (changed(scan=(2**16, 2**16)), "and 268435456 can be shown"),
+        (outside, "links are not followed"),
+        (shifted, "positions outside of its scan"),
+        (shorter, "flags of 3 rows for 32 spectra"),
+    ],
+    ids=["cut", "gone", "newer", "2**60", "2**32", "link", "position", "rows"],
+)
+def test_what_cannot_be_opened_is_told_in_one_sentence(
+    harm: Callable[[Path], None], why: str, tmp_path: Path
+) -> None:
+    path = ended(recorded(tmp_path / "scan.h5"))
+    harm(path)
+    with pytest.raises(SpectraError, match=why) as error:
+        cars_rt.open(path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
