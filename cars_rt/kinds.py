@@ -13,6 +13,8 @@ class Cause(StrEnum):
     UPSTREAM = "upstream"  # the stage before lost it and says so; its own report names the cause
     REPEATED = "repeated"  # a copy or a straggler of a frame already counted; not a lost spectrum
     REJECTED = "rejected"  # arrived, but malformed or not what `start` announced
+    CAMERA = "camera"  # the instrument lost it: a gap in its own numbers, or it says so
+    UNMEASURED = "unmeasured"  # the scan was stopped in the middle of a row, before it came there
     UNHEARD = "unheard"  # measured while nobody listened to the driver
     OVERLOAD = "overload"  # dropped here because the next stage was too slow
     ENGINE = "engine"  # the engine failed on it

@@ -1,27 +1,23 @@
-"""What every driver shares: an instrument yields counts, this publishes them and accounts for them."""
+"""What an instrument is: it describes itself, yields counts, and closes. Everything else is shared."""
 
-import logging
-import math
 import time
-import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.accounting import Cause, Kind, Ledger, Problem, Range
+from cars_rt.accounting import Cause
+from cars_rt.drivers.numbering import AS_THEY_COME, Numbering
+from cars_rt.drivers.order import ROW_BY_ROW, Order
 from cars_rt.errors import CarsRtError
-from cars_rt.protocol import DTYPES, End, Facts, Frame, ProtocolError, Reason, Start
-from cars_rt.sockets import BUFFER_MB, RAW_ADDRESS, STALL_S, Overload, Publisher
+from cars_rt.protocol import Facts
+from cars_rt.sockets import BUFFER_MB, RAW_ADDRESS, STALL_S, Overload
 from cars_rt.sockets.addresses import Address
 from cars_rt.trust.flags import PublisherAccess
 
-log = logging.getLogger("cars_rt.drivers")
-
-WAIT_STEP_S = 0.1  # how soon a stop is noticed while waiting
 SETTLE_S = 2.0  # who looks for a publisher tries again within a second, and finds it
 
 
@@ -31,7 +27,7 @@ class InstrumentError(CarsRtError, RuntimeError):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Acquisition:
-    """What an instrument says of the run that it is about to make."""
+    """What an instrument says of the run that it is about to make. Spectra are those that it yields."""
 
     source: str  # the instrument, for people
     time_ns: int | None = None  # when the run began, Unix time; None: now
@@ -39,12 +35,16 @@ class Acquisition:
     dtype: str  # of the counts: uint8, uint16, uint32, float32 or float64
     block: int = 1  # the largest number of spectra it yields at once
     spectra: int | None = None  # planned total; None: until stopped
-    scan: tuple[int, int] | None = None  # rows, columns
+    scan: tuple[int, int] | None = None  # rows, columns; planes of a stack lie one under the other
+    order: Order = ROW_BY_ROW  # in which the points of the scan are measured
     step_um: tuple[float, float] | None = None
     exposure_s: float | None = None
     full_scale: float | None = None  # counts at which the camera saturates
     dark: NDArray[np.float32] | None = None  # (p,), counts with the beams blocked
     calibration: Facts | None = None  # where the axis comes from: `cars_rt.calibration.Calibration.facts`
+    instrument: Facts | None = None  # its settings: gain, temperature_c, binning, region, model, serial...
+    numbers: Numbering = AS_THEY_COME  # how the camera numbers its images, where blocks say their number
+    triggered: bool = False  # the run begins when the first block has come, not at once
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -52,34 +52,69 @@ class Block:
     """A block of counts that does not simply follow the one before it, or has a time stamp of its own."""
 
     counts: NDArray[Any]  # (k, p); k = 0 only says that what lies before `index` is lost
-    index: int  # of its first spectrum in the run, not less than what was yielded before
+    index: int | None = None  # of its first spectrum, not less than what was yielded before; None: the next
     time_ns: int | None = None  # Unix time at which the camera had delivered it; None: now
+    number: int | None = None  # instead of index: the camera's own number of its (first) image
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """So many spectra of the instrument are lost here. A gap in `Block.number` need not be said."""
+
+    spectra: int
+    cause: Cause = Cause.CAMERA
+
+
+@dataclass(frozen=True, slots=True)
+class NextRow:
+    """The trigger of a row of the scan came: what the row before it lacks is lost at the camera."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Nothing has come yet: yielded about every tenth of a second, so that a stop is noticed meanwhile."""
+
+    what_for: str = ""  # such as "the trigger"; shown to people
+
+
+Yielded: TypeAlias = NDArray[Any] | Block | Gap | NextRow | Waiting
 
 
 class Instrument(ABC):
-    """One instrument, for one run. `drive` calls acquisition once, then frames, and close at the end.
+    """One instrument. For each run `acquisition` is called, then `frames`; `close` once, at the end.
 
     Another package's driver is found by an entry point of the group `cars_rt.drivers` that names its class.
     The parameters of its `__init__` become flags: a frozen dataclass of settings gives one for each field,
     whose docstring is the help; any other parameter is given by its place, such as a file.
     """
 
+    #: Where it is made and called. `here`: in the loop that publishes, which waits for slow subscribers and
+    #: so holds it up. `thread`: in one of its own, always the same one, as libraries of cameras want it; what
+    #: subscribers are too slow for is lost and counted. `process`: likewise, in a process that is ended when
+    #: it gives no sign: for libraries that hang or crash. Its class and settings must be importable there.
+    lives: ClassVar[Literal["here", "thread", "process"]] = "here"
+
+    #: Seconds, beyond two exposures, after which an instrument that lives elsewhere and yields nothing, not
+    #: even Waiting, has failed.
+    silent_s: ClassVar[float] = 30.0
+
     @abstractmethod
     def acquisition(self) -> Acquisition:
         """Called first: open the instrument if need be, and describe the run. May raise InstrumentError."""
 
     @abstractmethod
-    def frames(self) -> Iterator[NDArray[Any] | Block]:
-        """Called once, when subscribers are there: yield counts (k, p), k from 1 to `block`, in scan order.
+    def frames(self) -> Iterator[Yielded]:
+        """Called when subscribers are there: yield counts (k, p), k from 1 to `block`, as they are measured.
 
         Each block is stamped with the time at which it is yielded, unless it is a Block, which may have a
-        time stamp of its own; it may be overwritten after the next one is asked for. May raise
-        InstrumentError; what was yielded until then is kept. A block that is not what `acquisition` said ends
-        the run as failed, with a sentence that says what is wrong.
+        time stamp and a number of its own; the array may be overwritten after the next one is asked for, so
+        that a view of the camera's memory is as good as a copy. May raise InstrumentError; what was yielded
+        until then is kept. What is not as `acquisition` said ends the run as failed, with a sentence that
+        says what is wrong. When the run is stopped, the iterator is closed: `finally` stops the camera.
         """
 
     def close(self) -> None:
-        """Called last, whatever happened."""
+        """Called last, whatever happened: release the instrument."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +130,9 @@ class DriveSettings:
 
     settle_s: float = SETTLE_S
     """Then wait until nobody new has come for so long, so that all who look for the driver find it."""
+
+    runs: int = 1
+    """So many runs, one after the other, such as one for each scan; 0: until stopped."""
 
     overload: Overload = "block"
     """When subscribers are too slow and the buffer is full: wait, or drop the oldest or newest frames."""
@@ -112,274 +150,10 @@ class DriveSettings:
         Address.to_bind(self.publish)
         if not all(each >= 0 for each in (self.subscribers, self.settle_s, self.stall_s)):
             raise InstrumentError("--subscribers, --settle-s and --stall-s cannot be negative")
+        if self.runs < 0:
+            raise InstrumentError("--runs cannot be negative; 0 makes one after the other until stopped")
         if not self.buffer_mb > 0:
             raise InstrumentError(f"--buffer-mb must be more than 0, not {self.buffer_mb:g}")
-
-
-@dataclass(slots=True)
-class DriveTotals:
-    """What became of the spectra of one run: produced = sent + sum(lost), once nothing waits any more."""
-
-    run: str = field(default_factory=lambda: uuid.uuid4().hex)
-    produced: int = 0
-    sent: int = 0
-    frames: int = 0
-    lost: dict[str, int] = field(default_factory=dict)
-    ranges: list[Range] = field(default_factory=list)
-    stalls: int = 0  # how often a subscriber stopped reading and was left out
-    deserted: bool = False  # whether all subscribers had left before the end: what was under way is lost
-    reason: Reason = Reason.COMPLETE
-
-    @property
-    def complete(self) -> bool:
-        """Whether everything that was measured went to somebody who was there to the end."""
-        return not self.lost and not self.deserted
-
-    def settle(self, ledger: Ledger, stalls: int) -> None:
-        """Take over what the publisher counted."""
-        self.sent, self.frames, self.stalls = ledger.spectra, ledger.frames, stalls
-        self.lost, self.ranges = dict(ledger.lost), list(ledger.ranges)
-
-
-def drive(
-    instrument: Instrument,
-    publisher: Publisher,
-    settings: DriveSettings,
-    stopped: Callable[[], bool] = lambda: False,
-    progress: Callable[[Acquisition, DriveTotals], None] = lambda acquisition, totals: None,
-) -> DriveTotals:
-    """Make one run: publish start, frames and end.
-
-    If all subscribers leave in mid-run, frames wait `stall_s` in the buffer, and then are lost, counted.
-
-    stopped is asked before every frame; progress is called after every frame and while waiting.
-    Raises InstrumentError after the run was ended on the wire as failed.
-    """
-    totals, ledger, audience = DriveTotals(), Ledger(), _Audience(publisher, settings.stall_s or math.inf)
-    publisher.unheard = Cause.UNHEARD
-    try:
-        acquisition = _checked(instrument.acquisition())
-        for _ in audience.gather(settings):
-            progress(acquisition, totals)
-            if stopped():
-                totals.reason = Reason.STOPPED
-                return totals
-        try:
-            publisher.open(_start(acquisition, totals.run), ledger)
-        except (ProtocolError, TypeError, ValueError) as error:
-            raise InstrumentError(f"{acquisition.source} cannot be published: {error}") from None
-        patient = True
-        try:
-            frames = instrument.frames()
-            if not isinstance(frames, Iterator):
-                raise InstrumentError(f"frames() must yield blocks of counts, and returns {_kind(frames)}")
-            for given in frames:
-                block = given if isinstance(given, Block) else Block(given, totals.produced)
-                _skip(block.index, totals, ledger)
-                if not isinstance(given, Block) or len(block.counts):
-                    counts = check_block(block.counts, acquisition)
-                    _publish(counts, block.time_ns, totals, ledger, publisher, stopped)
-                audience.watch()
-                progress(acquisition, totals)
-                if stopped():
-                    totals.reason = Reason.STOPPED
-                    break
-        except BaseException as error:
-            totals.reason = Reason.FAILED
-            patient = isinstance(error, Exception)  # not after a second Ctrl-C
-            raise
-        finally:
-            publisher.end(lambda: _end(totals, ledger))
-            while not publisher.flush(WAIT_STEP_S) and patient:
-                audience.watch()
-                progress(acquisition, totals)
-            audience.watch()
-            totals.deserted = audience.left and not publisher.subscribers
-            totals.settle(ledger, publisher.stalls)
-    except ProtocolError as error:
-        raise InstrumentError(f"the instrument gave what cannot be sent: {error}") from None
-    finally:
-        instrument.close()
-    return totals
-
-
-class _Audience:
-    """Who listens to the publisher, said whenever it changes."""
-
-    def __init__(self, publisher: Publisher, patience_s: float) -> None:
-        self._publisher = publisher
-        self._patience_s = patience_s
-        self._here = 0
-        self.left = False  # whether somebody left since the run began
-
-    def gather(self, settings: DriveSettings) -> Iterator[None]:
-        """Wait until as many are there as `settings` wants, and nobody new comes; yields meanwhile."""
-        wanted = settings.subscribers
-        if wanted:
-            log.info("waiting for %s", _people(wanted))
-        else:
-            self._publisher.serve()
-            self._here = self._publisher.subscribers
-        while wanted:
-            here = self._publisher.subscribers
-            if here != self._here:
-                self._here = here
-                if here < wanted:
-                    log.info("waiting for %s, %d here", _people(wanted), here)
-                else:
-                    log.info(
-                        "%s here; the run begins in %g s if no other comes", _people(here), settings.settle_s
-                    )
-            left = settings.settle_s - (time.monotonic() - self._publisher.audience.newest_at)
-            if here >= wanted and left <= 0:
-                break
-            self._publisher.wait_for_subscribers(
-                here + 1, WAIT_STEP_S if here < wanted else min(WAIT_STEP_S, left)
-            )
-            yield
-
-    def watch(self) -> None:
-        """Say who left or came in mid-run."""
-        if not self._publisher.subscribers:
-            self._publisher.serve()
-        here = self._publisher.subscribers
-        if here == self._here:
-            return
-        if here < self._here:
-            self.left = True
-            if here:
-                log.warning("a subscriber left in mid-run: %d still listening", here)
-            else:
-                log.warning(
-                    "nobody listens any more, and what was on its way is lost; what is measured now waits "
-                    "%g s, as far as the buffer reaches, for the daemon or a recorder to come back",
-                    self._patience_s,
-                )
-        else:
-            log.info("a subscriber came in mid-run, and misses what was before: %d listening", here)
-        self._here = here
-
-
-def _people(count: int) -> str:
-    return "1 subscriber" if count == 1 else f"{count} subscribers"
-
-
-def check_block(counts: Any, acquisition: Acquisition) -> NDArray[Any]:
-    """A block as it was yielded, if it is what was announced. Raises InstrumentError, with the remedy."""
-    pixels, most = len(acquisition.raman_shift), acquisition.block
-    meant = f"(k, {pixels}) with k from 1 to {most} is meant"
-    if not isinstance(counts, np.ndarray):
-        raise InstrumentError(f"frames() yielded {_kind(counts)}, where a NumPy array {meant}")
-    if counts.ndim != 2:
-        remedy = "; counts[None] makes one spectrum a block" if counts.shape == (pixels,) else ""
-        raise InstrumentError(f"frames() yielded an array of shape {counts.shape}, where {meant}{remedy}")
-    if counts.shape[1] != pixels:
-        remedy = "; counts.T turns it over" if counts.shape[0] == pixels else ""
-        raise InstrumentError(
-            f"frames() yielded {counts.shape[1]} pixels, raman_shift has {pixels}: {meant}{remedy}"
-        )
-    if not 1 <= len(counts) <= most:
-        raise InstrumentError(
-            f"frames() yielded {len(counts)} spectra at once, acquisition() said 1 to {most}: "
-            "state the largest number as block"
-        )
-    if counts.dtype.name != acquisition.dtype:
-        remedy = (
-            f"state dtype={counts.dtype.name!r}" if counts.dtype.name in DTYPES else "convert with astype"
-        )
-        raise InstrumentError(
-            f"frames() yielded {counts.dtype.name}, acquisition() said {acquisition.dtype}: {remedy}"
-        )
-    return counts
-
-
-def _checked(given: Any) -> Acquisition:
-    """With arrays and names of types where an author wrote lists and types. Raises InstrumentError."""
-    if not isinstance(given, Acquisition):
-        raise InstrumentError(f"acquisition() must return an Acquisition, and returns {_kind(given)}")
-    try:
-        return replace(
-            given,
-            raman_shift=np.asarray(given.raman_shift, np.float64),
-            dtype=np.dtype(given.dtype).name,
-            dark=None if given.dark is None else np.asarray(given.dark, np.float32),
-        )
-    except (TypeError, ValueError) as error:
-        raise InstrumentError(f"acquisition() of {given.source}: {error}") from None
-
-
-def _kind(value: object) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"
-
-
-def _skip(index: int, totals: DriveTotals, ledger: Ledger) -> None:
-    """What lies before a block and was not yielded is lost, as in the run that is played again."""
-    if missing := index - totals.produced:
-        if missing < 0:
-            raise InstrumentError(f"spectrum {index} comes after spectrum {totals.produced - 1}")
-        text = f"spectra {totals.produced} to {index - 1} are not there"
-        ledger.found(Problem(Cause.UPSTREAM, missing, text, Kind.SOURCE_SKIP, totals.produced))
-        totals.produced = index
-
-
-def _publish(
-    counts: NDArray[Any],
-    time_ns: int | None,
-    totals: DriveTotals,
-    ledger: Ledger,
-    publisher: Publisher,
-    stopped: Callable[[], bool],
-) -> None:
-    frame = Frame(
-        stream="raw",
-        run=totals.run,
-        sequence=publisher.sequence,
-        index=totals.produced,
-        time_ns=time.time_ns() if time_ns is None else time_ns,
-        arrays={"counts": counts},
-    )
-    sent = publisher.send(frame)
-    totals.produced += len(counts)
-    while not sent and not stopped():
-        sent = publisher.send(frame, WAIT_STEP_S)
-    if not sent:
-        text = "stopped while a subscriber had no room"
-        ledger.found(Problem(Cause.OVERLOAD, len(counts), text, Kind.OVERLOAD, frame.index))
-    if ledger.lost or publisher.stalls:
-        totals.settle(ledger, publisher.stalls)
-
-
-def _start(acquisition: Acquisition, run: str) -> Start:
-    return Start(
-        stream="raw",
-        run=run,
-        time_ns=time.time_ns() if acquisition.time_ns is None else acquisition.time_ns,
-        source=acquisition.source,
-        raman_shift=acquisition.raman_shift,
-        dtype=acquisition.dtype,
-        block=acquisition.block,
-        spectra=acquisition.spectra,
-        scan=acquisition.scan,
-        step_um=acquisition.step_um,
-        exposure_s=acquisition.exposure_s,
-        full_scale=acquisition.full_scale,
-        dark=acquisition.dark,
-        calibration=acquisition.calibration,
-    )
-
-
-def _end(totals: DriveTotals, ledger: Ledger) -> End:
-    return End(
-        stream="raw",
-        run=totals.run,
-        time_ns=time.time_ns(),
-        frames=ledger.frames,
-        spectra=ledger.spectra,
-        reason=totals.reason,
-        announced=totals.produced,
-        lost=dict(ledger.lost),
-        ranges=tuple(ledger.ranges),
-    )
 
 
 def paced(rate: float) -> Iterator[int]:

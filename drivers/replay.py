@@ -87,6 +87,7 @@ class Replay(Instrument):
             full_scale=spectra.full_scale,
             dark=spectra.dark,
             calibration=spectra.calibration,
+            instrument=spectra.instrument,
         )
 
     def frames(self) -> Iterator[NDArray[Any] | Block]:

@@ -73,9 +73,13 @@ class SimulatedMicroscope(Instrument):
         self.simulator = Simulator(microscope)
         maps = phantom(*self.scan, seed=settings.seed)
         self._concentrations = np.ascontiguousarray(maps.reshape(len(maps), -1).T)
+        self._runs = 0
         self._truth = _Truth(settings.truth, self) if settings.truth else None
 
     def acquisition(self) -> Acquisition:
+        if self._truth and self._runs:
+            raise InstrumentError("--truth is of one run: leave --runs at 1")
+        self._runs += 1
         return Acquisition(
             source=f"simulated BCARS microscope, seed {self._settings.seed}",
             raman_shift=self.simulator.raman_shift,

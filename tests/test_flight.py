@@ -27,8 +27,7 @@ from helpers import (
 
 from cars_rt.daemon import flight as flight_module
 from cars_rt.daemon.flight import FlightRecorder
-from cars_rt.drivers import Block, drive
-from cars_rt.drivers.base import DriveSettings
+from cars_rt.drivers import Block, DriveSettings, drive
 from cars_rt.drivers.replay import Replay, ReplaySettings
 from cars_rt.engines import ENGINES, EngineError
 from cars_rt.engines.onnxruntime import OnnxRuntime

@@ -5,6 +5,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,11 +19,12 @@ from cars_rt.cli.app import app, errors_in_one_line, progress_bar
 from cars_rt.cli.config import PREFIX
 from cars_rt.cli.driver import command
 from cars_rt.console import EXIT_INCOMPLETE, log, stopping, write_summary
-from cars_rt.drivers import DriveSettings, Instrument, InstrumentError
+from cars_rt.drivers import DriveSettings, DriveTotals, Instrument, InstrumentError
 from cars_rt.drivers.registry import DRIVERS, driver_class, driver_names, package
 from cars_rt.printable import printable
 
 SHOW_S = 0.1  # between two updates of the progress bar
+RUNS_KEPT = 1000  # of which the summary tells, the latest ones
 
 drive = App(name="drive", help="Publish spectra from an instrument, a simulated one, or a file.")
 app.command(drive)
@@ -81,19 +83,21 @@ def drive_program(make: Callable[..., Instrument]) -> None:
 
 
 def _drive(make: Callable[[], Instrument], settings: DriveSettings, summary: Path | None) -> None:
-    from cars_rt.drivers.base import Acquisition, DriveTotals, drive
-    from cars_rt.protocol import Reason
+    from cars_rt.drivers import Acquisition, drive_runs
+    from cars_rt.drivers.apart import placed
     from cars_rt.sockets import Publisher
 
-    instrument = make()
     stopped = False
 
     def stop() -> None:
         nonlocal stopped
         stopped = True
 
+    instrument = placed(make)
     security = settings.access.server(settings.publish)
+    made: list[DriveTotals] = []
     with (
+        closing(instrument),
         Publisher(
             settings.publish,
             "raw",
@@ -115,14 +119,25 @@ def _drive(make: Callable[[], Instrument], settings: DriveSettings, summary: Pat
                 return
             shown = now
             text = "spectra"
-            if not totals.produced:
+            if totals.waiting_for:
+                text = f"waiting for {totals.waiting_for}"
+            elif not totals.produced and publisher.subscribers < settings.subscribers:
                 text = f"waiting for {settings.subscribers} subscribers, {publisher.subscribers} here"
             elif not publisher.subscribers:
                 text = "spectra, but nobody listens"
             bar.update(task, completed=totals.produced, total=acquisition.spectra, description=text)
 
-        totals = drive(instrument, publisher, settings, lambda: stopped, progress)
-    if totals.reason == Reason.STOPPED and not totals.produced:
+        for totals in drive_runs(instrument, publisher, settings, lambda: stopped, progress):
+            _said(totals)
+            made = [*made[1 - RUNS_KEPT :], totals]
+            write_summary(summary, made)
+    if not all(totals.complete for totals in made):
+        sys.exit(EXIT_INCOMPLETE)
+
+
+def _said(totals: DriveTotals) -> None:
+    """What became of a run, as a line of the log."""
+    if totals.reason == "stopped" and not totals.produced:
         log.info("stopped before the run began: nothing was measured")
     lost = ", ".join(f"{count} {cause}" for cause, count in totals.lost.items()) or "none"
     if totals.deserted:
@@ -132,9 +147,6 @@ def _drive(make: Callable[[], Instrument], settings: DriveSettings, summary: Pat
         logging.INFO if totals.complete else logging.WARNING,
         "run %s %s: %d spectra sent; lost: %s", totals.run, totals.reason, totals.sent, lost, extra=fields,
     )  # fmt: skip
-    write_summary(summary, [totals])
-    if not totals.complete:
-        sys.exit(EXIT_INCOMPLETE)
 
 
 for _name in DRIVERS:

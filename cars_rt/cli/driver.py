@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
+from functools import partial
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -41,7 +42,7 @@ def command(make: Callable[..., Instrument], run: Run) -> Callable[..., None]:
         **settings: Any,
     ) -> None:
         start_logging(logs)
-        run(lambda: make(*given, **defaults | settings), stream, summary)
+        run(partial(make, *given, **defaults | settings), stream, summary)
 
     every = [each for each in inspect.signature(program).parameters.values() if each.kind is KEYWORD]
     ordered = sorted([*own, *every], key=lambda each: each.kind)

@@ -93,6 +93,7 @@ ABOUT: Mapping[str, Callable[[Any], Any]] = {
     "exposure_s": _positive,
     "full_scale": _positive,
     "calibration": _facts,
+    "instrument": _facts,
 }
 
 #: How a run ended, as a recording has it: names as in `End`, the causes and ranges as JSON.

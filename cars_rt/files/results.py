@@ -78,7 +78,8 @@ class _Csv(Results):
                 words.append(f"{START_NAMES.get(name, name)} {_words(value)}")
         about = f"# {', '.join([*words, 'sha256 ' + self.attrs['model_sha256']])}"
         header = about + "\n" + ",".join(names)
-        np.savetxt(file, np.column_stack(columns), fmt="%.9g", delimiter=",", header=header, comments="")
+        np.savetxt(file, np.column_stack(columns), fmt="%.9g", delimiter=",", header=header, comments="",
+                   encoding="utf-8")  # fmt: skip
 
 
 class _H5(Results):

@@ -46,6 +46,7 @@ class Spectra:
     step_um: tuple[float, float] | None = None
     exposure_s: float | None = None
     calibration: Facts | None = None  # where the axis comes from, as in `Start`
+    instrument: Facts | None = None  # the camera's settings, as in `Start`
     columns: Mapping[str, Rows] = field(default_factory=dict)  # of each spectrum, (n, ...), see COLUMNS
     receipt: Mapping[str, Any] = field(default_factory=dict)  # how the run ended, see RECEIPT
     of_axis: str = "raman_shift"  # what of the file the axis is, for people

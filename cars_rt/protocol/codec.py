@@ -146,6 +146,7 @@ def _start_header(message: Start) -> tuple[Header, dict[str, NDArray[Any]]]:
         "index": message.index,
         "model": message.model,
         "calibration": message.calibration,
+        "instrument": message.instrument,
     }
     arrays: dict[str, NDArray[Any]] = {"raman_shift": np.asarray(message.raman_shift, np.float64)}
     if message.dark is not None:
@@ -205,6 +206,7 @@ def _start(stream: StreamName, run: str, header: Header, arrays: Mapping[str, ND
         index=_optional_count(header, "index") or 0,
         model=_texts(header, "model"),
         calibration=_facts(header, "calibration"),
+        instrument=_facts(header, "instrument"),
     )
 
 

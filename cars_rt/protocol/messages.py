@@ -73,6 +73,7 @@ class Start:
     index: int = 0  # index of the next spectrum
     model: Mapping[str, str] | None = None  # raman only: name, version, sha256, target, engine, ...
     calibration: Facts | None = None  # where the axis comes from: see cars_rt.calibration
+    instrument: Facts | None = None  # its settings: gain, temperature_c, binning, region, model, serial...
 
     @property
     def pixels(self) -> int:

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.crash import speak_when_killed
-from cars_rt.drivers import Acquisition, Instrument
-from cars_rt.drivers.base import DriveSettings, drive, paced
+from cars_rt.drivers import Acquisition, DriveSettings, Instrument, drive
+from cars_rt.drivers.base import paced
 from cars_rt.sockets import Publisher
 
 AXIS = np.linspace(800, 1500, 160)

@@ -26,8 +26,7 @@ from helpers import (
 from numpy.typing import NDArray
 
 from cars_rt.console import write_summary
-from cars_rt.drivers import DriveSettings, Instrument, InstrumentError, drive
-from cars_rt.drivers.base import DriveTotals
+from cars_rt.drivers import DriveSettings, DriveTotals, Instrument, InstrumentError, drive
 from cars_rt.drivers.replay import Replay, ReplaySettings
 from cars_rt.drivers.simulator import SimulatedMicroscope, SimulatorSettings
 from cars_rt.physics.substances import SUBSTANCES

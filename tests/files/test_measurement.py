@@ -42,6 +42,7 @@ DARK = np.linspace(3, 9, len(AXIS)).astype(np.float32)
 SAID: dict[str, Any] = {
     "source": "cam, of some kind", "time_ns": BEGUN, "block": 3, "spectra": 15, "scan": (3, 5),
     "step_um": (0.5, 0.25), "exposure_s": 0.0125, "full_scale": 4095.0, "dark": DARK,
+    "instrument": {"model": "iXon 3 µm", "gain": 2, "temperature_c": -60.5, "region": [0, 10, 1340, 4]},
     "calibration": {"id": "0a1b", "kind": "lamp", "coefficients": [398.5, 1.25, -2e-4], "residual_cm1": 0.1},
 }  # fmt: skip
 BLOCKS = {0: 3, 3: 1, 6: 3, 9: 2}  # index: spectra; 4, 5 and those from 11 on were lost at the source

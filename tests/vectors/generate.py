@@ -105,6 +105,8 @@ def valid() -> list[dict[str, Any]]:
         "coefficients": [398.5, 1.5, -0.00025], "residual_cm1": 0.25, "pixels": 3,
     }  # fmt: skip
     add("start with a calibration, raw", start(calibration=calibration), AXIS)
+    instrument = {"model": "Kamera 3 µm", "gain": 2, "temperature_c": -60.5, "region": [0, 10, 1340, 4]}
+    add("start with an instrument's settings, raw", start(instrument=instrument), AXIS)
     add("start with a calibration, raman", start("raman", calibration=calibration), AXIS)
     for dtype in CODES:
         real = dtype.startswith("float")
@@ -162,6 +164,7 @@ def valid() -> list[dict[str, Any]]:
             "index",
             "model",
             "calibration",
+            "instrument",
         )
     )
     add("tolerated: nil for optional fields of start", start(**nil), AXIS)
@@ -245,6 +248,7 @@ def invalid() -> list[dict[str, Any]]:
         "1025 characters": {"a": "b" * 1025},
     }.items():
         add(f"calibration: {name}", "oversized", message(start(calibration=calibration), AXIS))
+    add("instrument: a map within", "field", message(start(instrument={"a": {"b": 1}}), AXIS))
     add("dark with NaN", "field", message(start(), AXIS, ("dark", "float32", [3], [1.0, float("nan"), 1.0])))
     add("a start without axis", "field", message(start()))
     add("a frame without counts", "field", message(frame(), RAMAN))

@@ -1,0 +1,164 @@
+"""What an instrument yields, checked against what it announced, as the pieces of a run; pure."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cars_rt.accounting import Cause
+from cars_rt.drivers.base import Acquisition, Block, Gap, InstrumentError, NextRow
+from cars_rt.drivers.numbering import Numbers, NumbersBackError
+from cars_rt.drivers.order import Piece, Sorter
+from cars_rt.protocol import DTYPES
+
+
+class Feed:
+    """One run of an instrument: what it yields goes in, pieces of the stream come out, without holes."""
+
+    def __init__(self, given: Any) -> None:
+        """given: what `acquisition` returned. Raises InstrumentError for what cannot be."""
+        self.acquisition = about = checked(given)
+        columns = None if about.scan is None else about.scan[1]
+        if columns is None and (about.order.snake or about.order.flyback):
+            raise InstrumentError("a scan that goes there and back, or flies back, needs rows and columns")
+        if columns is not None and not 0 < columns < 2**31:
+            raise InstrumentError(f"a scan of {columns} columns cannot be")
+        self.measured = 0  # frames of the instrument so far, those that are lost, too
+        self._numbers = Numbers(about.numbers)
+        try:
+            self._sorter = Sorter(about.order, columns, len(about.raman_shift), about.dtype)
+        except (TypeError, ValueError, MemoryError) as error:
+            raise InstrumentError(f"acquisition() of {about.source}: {error}") from None
+
+    @property
+    def published(self) -> Acquisition:
+        """The run as it is published: points of the scan, where those are not what is yielded."""
+        about, sorter = self.acquisition, self._sorter
+        if sorter.plain:
+            return about
+        frames, full = about.order.frames, about.full_scale
+        if full is None and about.dtype.startswith("uint"):
+            full = float(np.iinfo(about.dtype).max)
+        return replace(
+            about,
+            dtype=sorter.dtype,
+            block=sorter.block,
+            spectra=None if about.spectra is None else sorter.points(about.spectra),
+            exposure_s=None if about.exposure_s is None else about.exposure_s * frames,
+            full_scale=None if full is None else full * frames,
+            dark=None if about.dark is None else about.dark * np.float32(frames),
+        )
+
+    def take(self, given: Any) -> Iterator[Piece]:
+        """Pieces of what was yielded. Raises InstrumentError where it is not what was announced."""
+        match given:
+            case Gap(spectra, cause):
+                yield from self._lose(spectra, cause)
+            case NextRow():
+                if self.acquisition.scan is None:
+                    raise InstrumentError("frames() yielded NextRow, but acquisition() announced no scan")
+                yield from self._lose(self._sorter.rest_of_row(self.measured), Cause.CAMERA)
+                self._numbers = Numbers(replace(self.acquisition.numbers, first=None))
+            case Block():
+                yield from self._block(given)
+            case _:
+                yield from self._counts(check_block(given, self.acquisition), None)
+
+    def finish(self) -> Iterator[Piece]:
+        """What was held back, when nothing more is yielded."""
+        yield from self._sorter.finish()
+
+    @property
+    def missing(self) -> int:
+        """Spectra that were announced and have not come, nor been lost."""
+        announced = self.acquisition.spectra
+        return 0 if announced is None else announced - self.measured
+
+    def _block(self, block: Block) -> Iterator[Piece]:
+        index, cause = block.index, Cause.UPSTREAM
+        empty = isinstance(block.counts, np.ndarray) and not len(block.counts)
+        counts = block.counts if empty else check_block(block.counts, self.acquisition)
+        if block.number is not None:
+            if index is not None:
+                raise InstrumentError("a Block has an index or a number of the camera, not both")
+            try:
+                index = self._numbers.place(block.number, len(counts), self.measured)
+            except NumbersBackError as error:
+                raise InstrumentError(f"{error}: the camera was started again, which ends this run") from None
+            cause = Cause.CAMERA
+            if index is None:
+                return  # a copy of what came already
+        if index is not None and index != self.measured:
+            if index < self.measured:
+                raise InstrumentError(f"spectrum {index} comes after spectrum {self.measured - 1}")
+            yield from self._lose(index - self.measured, cause)
+        if not empty:
+            yield from self._counts(counts, block.time_ns)
+
+    def _counts(self, counts: NDArray[Any], time_ns: int | None) -> Iterator[Piece]:
+        yield from self._pass(Piece(self.measured, len(counts), counts, time_ns))
+
+    def _lose(self, spectra: int, cause: Cause) -> Iterator[Piece]:
+        if spectra < 0:
+            raise InstrumentError(f"a gap of {spectra} spectra cannot be")
+        if spectra:
+            yield from self._pass(Piece(self.measured, spectra, None, None, cause))
+
+    def _pass(self, piece: Piece) -> Iterator[Piece]:
+        announced = self.acquisition.spectra
+        if announced is not None and piece.index + piece.spectra > announced:
+            raise InstrumentError(
+                f"spectrum {piece.index + piece.spectra} came, and acquisition() announced {announced}"
+            )
+        self.measured += piece.spectra
+        yield from self._sorter.take(piece)
+
+
+def check_block(counts: Any, acquisition: Acquisition) -> NDArray[Any]:
+    """A block as it was yielded, if it is what was announced. Raises InstrumentError, with the remedy."""
+    pixels, most = len(acquisition.raman_shift), acquisition.block
+    meant = f"(k, {pixels}) with k from 1 to {most} is meant"
+    if not isinstance(counts, np.ndarray):
+        raise InstrumentError(f"frames() yielded {kind_of(counts)}, where a NumPy array {meant}")
+    if counts.ndim != 2:
+        remedy = "; counts[None] makes one spectrum a block" if counts.shape == (pixels,) else ""
+        raise InstrumentError(f"frames() yielded an array of shape {counts.shape}, where {meant}{remedy}")
+    if counts.shape[1] != pixels:
+        remedy = "; counts.T turns it over" if counts.shape[0] == pixels else ""
+        raise InstrumentError(
+            f"frames() yielded {counts.shape[1]} pixels, raman_shift has {pixels}: {meant}{remedy}"
+        )
+    if not 1 <= len(counts) <= most:
+        raise InstrumentError(
+            f"frames() yielded {len(counts)} spectra at once, acquisition() said 1 to {most}: "
+            "state the largest number as block"
+        )
+    if counts.dtype.name != acquisition.dtype:
+        remedy = (
+            f"state dtype={counts.dtype.name!r}" if counts.dtype.name in DTYPES else "convert with astype"
+        )
+        raise InstrumentError(
+            f"frames() yielded {counts.dtype.name}, acquisition() said {acquisition.dtype}: {remedy}"
+        )
+    return counts
+
+
+def checked(given: Any) -> Acquisition:
+    """With arrays and names of types where an author wrote lists and types. Raises InstrumentError."""
+    if not isinstance(given, Acquisition):
+        raise InstrumentError(f"acquisition() must return an Acquisition, and returns {kind_of(given)}")
+    try:
+        return replace(
+            given,
+            raman_shift=np.asarray(given.raman_shift, np.float64),
+            dtype=np.dtype(given.dtype).name,
+            dark=None if given.dark is None else np.asarray(given.dark, np.float32),
+        )
+    except (TypeError, ValueError) as error:
+        raise InstrumentError(f"acquisition() of {given.source}: {error}") from None
+
+
+def kind_of(value: object) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"

@@ -1,0 +1,36 @@
+"""A camera's own clock, as Unix time; pure."""
+
+import time
+from collections.abc import Callable
+
+DRIFT = 1e-4  # by how much two clocks may run apart, relative: more than any quartz does
+
+
+class Ticks:
+    """Unix times of a clock that counts from anywhere.
+
+    An image arrives some time after its stamp was made, never before: the smallest difference so far is the
+    best guess of where the clock began. It may grow by DRIFT, so that clocks that run apart are followed.
+    """
+
+    def __init__(self, per_s: float, now: Callable[[], int] = time.time_ns) -> None:
+        """per_s: ticks in a second. now: Unix time, ns."""
+        if not 0 < per_s <= 1e12:
+            raise ValueError(f"a clock of {per_s:g} ticks in a second cannot be")
+        self._ns = 1e9 / per_s
+        self._now = now
+        self._first: int | None = None  # tick, from which the others are counted: a float64 holds the rest
+        self._begin = 0.0  # ns, of that tick after the first arrival's Unix time
+        self._arrived = 0  # Unix time at which the first one came
+        self._last = 0.0  # ns, elapsed on the camera's clock
+
+    def time_ns(self, ticks: int) -> int:
+        """The Unix time of a stamp that has just come, ns; never after now."""
+        now = self._now()
+        if self._first is None:
+            self._first, self._arrived = ticks, now
+        elapsed = (ticks - self._first) * self._ns
+        since = float(now - self._arrived)
+        self._begin = min(since - elapsed, self._begin + max(elapsed - self._last, 0.0) * DRIFT)
+        self._last = max(self._last, elapsed)
+        return self._arrived + int(self._begin + elapsed)

@@ -1,0 +1,329 @@
+"""What the base does for every instrument: numbers, clocks, scans, triggers, runs, threads, processes."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import AXIS, LOCAL, PATIENCE_S, Camera, Collected, spectra_of
+
+from cars_rt.drivers import (
+    Acquisition,
+    Block,
+    DriveSettings,
+    DriveTotals,
+    Gap,
+    Instrument,
+    InstrumentError,
+    NextRow,
+    Numbering,
+    Order,
+    Waiting,
+    drive_runs,
+)
+from cars_rt.drivers.apart import InProcess, InThread, placed
+from cars_rt.drivers.feed import Feed
+from cars_rt.drivers.ticks import Ticks
+from cars_rt.sockets import Publisher
+
+PIXELS = 4
+SHIFT = np.arange(PIXELS) + 500.0
+
+
+def numbered(first: int, count: int = 1) -> Any:
+    """Counts whose every pixel is the spectrum's number."""
+    return np.repeat(np.arange(first, first + count, dtype=np.uint16)[:, None], PIXELS, axis=1)
+
+
+def fed(yielded: list[Any], **about: Any) -> list[tuple[int, Any]]:
+    """Pieces of a run as (index, what it is): the spectra's numbers, or the cause and how many."""
+    feed = Feed(Acquisition(**{"source": "a test", "raman_shift": SHIFT, "dtype": "uint16"} | about))
+    pieces = []
+    for given in [*yielded, None]:
+        for piece in feed.finish() if given is None else feed.take(given):
+            what = (str(piece.cause), piece.spectra) if piece.counts is None else piece.counts[:, 0].tolist()
+            pieces.append((piece.index, what))
+    return pieces
+
+
+def images(*numbers: int) -> list[Block]:
+    return [Block(numbered(number), number=number) for number in numbers]
+
+
+@pytest.mark.parametrize(
+    ("numbering", "numbers", "pieces"),
+    [
+        ({}, [7, 8, 10], [(0, [7]), (1, [8]), (2, ("camera", 1)), (3, [10])]),
+        ({"first": 5}, [7, 8], [(0, ("camera", 2)), (2, [7]), (3, [8])]),
+        ({}, [7, 8, 8, 9], [(0, [7]), (1, [8]), (2, [9])]),  # one came twice
+        ({"highest": 15}, [14, 15, 1], [(0, [14]), (1, [15]), (2, ("camera", 1)), (3, [1])]),
+        ({"lowest": 1, "highest": 255}, [255, 1], [(0, [255]), (1, [1])]),  # GigE's counters leave 0 out
+    ],
+)
+def test_gap_in_the_numbers_of_the_camera_is_lost_at_the_camera(
+    numbering: dict[str, int], numbers: list[int], pieces: list[Any]
+) -> None:
+    assert fed(images(*numbers), numbers=Numbering(**numbering)) == pieces
+
+
+def test_images_of_several_spectra_and_what_a_queue_lost_are_not_counted_twice() -> None:
+    blocks = [Block(numbered(first, 2), number=number) for first, number in ((0, 3), (6, 6), (10, 8))]
+    pieces = fed([blocks[0], Gap(4), *blocks[1:]], numbers=Numbering(spectra=2), block=2)
+    assert pieces == [(0, [0, 1]), (2, ("camera", 4)), (6, [6, 7]), (8, ("camera", 2)), (10, [10, 11])]
+
+
+def test_camera_that_was_started_again_ends_the_run() -> None:
+    with pytest.raises(InstrumentError, match="image 1 came after image 9: the camera was started again"):
+        fed(images(8, 9, 1))
+
+
+@pytest.mark.parametrize(
+    ("order", "yielded", "pieces"),
+    [
+        (Order(snake=True), [numbered(0, 6)], [(0, [0, 1, 2]), (3, [5, 4, 3])]),
+        (Order(snake=True), [numbered(n) for n in range(6)], [(0, [0]), (1, [1]), (2, [2]), (3, [5, 4, 3])]),
+        (Order(frames=2), [numbered(0, 6)], [(0, [1, 5, 9])]),
+        (Order(frames=2, flyback=1), [numbered(0, 16)], [(0, [1, 5, 9]), (3, [17, 21, 25])]),
+        (  # the fifth is lost: a row that is measured backwards
+            Order(snake=True),
+            [*images(0, 1, 2, 3), *images(5)],
+            [(0, [0]), (1, [1]), (2, [2]), (3, [5]), (4, ("camera", 1)), (5, [3])],
+        ),
+        (Order(frames=2), [*images(0, 2), *images(3)], [(0, ("camera", 1)), (1, [5])]),
+        (Order(snake=True), [numbered(0, 4)], [(0, [0, 1, 2]), (3, ("unmeasured", 2)), (5, [3])]),  # stopped
+        (Order(), [numbered(0), NextRow(), numbered(3)], [(0, [0]), (1, ("camera", 2)), (3, [3])]),
+        (Order(), [*images(0, 1), NextRow(), *images(2)], [(0, [0]), (1, [1]), (2, ("camera", 1)), (3, [2])]),
+        (Order(snake=True), [numbered(0, 3), NextRow(), numbered(3, 3)], [(0, [0, 1, 2]), (3, [5, 4, 3])]),
+    ],
+)
+def test_orders_of_a_scan_become_rows(order: Order, yielded: list[Any], pieces: list[Any]) -> None:
+    assert fed(yielded, order=order, scan=(2, 3), block=16) == pieces
+
+
+def test_sums_of_frames_are_announced_as_they_are_published() -> None:
+    about = Acquisition(
+        source="", raman_shift=SHIFT, dtype="uint16", spectra=20, scan=(2, 3), exposure_s=0.5,
+        dark=np.full(PIXELS, 3, np.float32), order=Order(frames=3, snake=True, flyback=1),
+    )  # fmt: skip
+    said = Feed(about).published
+    assert (said.dtype, said.block, said.spectra, said.exposure_s) == ("uint32", 3, 5, 1.5)
+    assert said.full_scale == 3 * 65535 and said.dark is not None and said.dark.tolist() == [9] * PIXELS
+    (_, counts), *_ = fed([numbered(65000, 3)], order=Order(frames=3), block=3)
+    assert counts == [65000 + 65001 + 65002]
+
+
+@pytest.mark.parametrize(
+    ("yielded", "about", "reason"),
+    [
+        ([numbered(0, 3)], {"block": 3, "spectra": 2}, r"spectrum 3 came, and acquisition\(\) announced 2"),
+        ([NextRow()], {}, "yielded NextRow, but"),
+        ([Block(numbered(0), 0, number=0)], {}, "an index or a number of the camera, not both"),
+        ([], {"order": Order(snake=True)}, "there and back, or flies back, needs rows"),
+        ([Gap(-1)], {}, "a gap of -1 spectra"),
+    ],
+)
+def test_what_was_announced_is_compared(yielded: list[Any], about: dict[str, Any], reason: str) -> None:
+    with pytest.raises(InstrumentError, match=reason):
+        fed(yielded, **about)
+
+
+def test_clock_of_a_camera_becomes_unix_time() -> None:
+    """Its quartz is 50 ppm fast, and images arrive late by 1 to 100 ms."""
+    now, late = 0, np.random.default_rng(1).uniform(1e6, 100e6, 2000)
+    ticks = Ticks(1e6, lambda: now)
+    wrong = []
+    for number in range(2000):
+        true = 1_700_000_000_000_000_000 + number * 10**8
+        now = true + int(late[number])
+        wrong.append(ticks.time_ns(2**60 + int(number * 10**5 * (1 + 50e-6))) - true)
+    assert min(wrong) >= 0 and max(wrong[200:]) < 12e6 and max(wrong) <= 100e6
+
+
+# -- runs -------------------------------------------------------------------------------------------------
+
+
+def several(instrument: Instrument, runs: int, **settings: Any) -> tuple[list[DriveTotals], Collected]:
+    with Publisher(LOCAL, "raw") as publisher, Collected(publisher.address, "raw") as collected:
+        made: list[DriveTotals] = []
+        given = DriveSettings(settle_s=0, runs=runs, **settings)
+        thread = threading.Thread(target=lambda: made.extend(drive_runs(instrument, publisher, given)))
+        thread.start()
+        collected.ends(runs)
+        thread.join(PATIENCE_S)
+    return made, collected
+
+
+class Triggered(Camera):
+    """The trigger of each scan comes when it has been seen to wait."""
+
+    waited = 0
+
+    def acquisition(self) -> Acquisition:
+        self.began_ns = time.time_ns()
+        return Acquisition(**self.about, source="a camera", raman_shift=AXIS, triggered=True)
+
+    def frames(self) -> Iterator[Any]:
+        for _ in range(3):
+            yield Waiting("the trigger")
+            self.waited += 1
+        self.triggered_ns = time.time_ns()
+        yield from self.blocks
+
+
+def test_scan_after_scan_each_begins_with_its_trigger() -> None:
+    camera = Triggered([spectra_of(2), spectra_of(3)], instrument={"gain": 2, "temperature_c": -60.5})
+    made, collected = several(camera, 3)
+    assert [totals.sent for totals in made] == [5, 5, 5] and camera.closed == 1 and camera.waited == 9
+    assert len({start.run for start in collected.starts}) == 3 and not collected.problems
+    assert [frame.index for frame in collected.frames] == [0, 2] * 3
+    assert collected.starts[-1].time_ns >= camera.triggered_ns
+    assert collected.starts[0].instrument == {"gain": 2, "temperature_c": -60.5}
+
+
+def test_stop_while_waiting_for_the_trigger_makes_no_run() -> None:
+    class Never(Triggered):
+        def frames(self) -> Iterator[Any]:
+            while True:
+                yield Waiting("the trigger")
+
+    waits: list[str | None] = []
+    with Publisher(LOCAL, "raw") as publisher:
+        (totals,) = drive_runs(
+            Never([spectra_of(1)]), publisher, DriveSettings(subscribers=0, runs=0),
+            lambda: len(waits) > 5, lambda _, totals: waits.append(totals.waiting_for),
+        )  # fmt: skip
+    assert (totals.reason, totals.produced, totals.waiting_for) == ("stopped", 0, None)
+    assert set(waits) == {"the trigger"}
+
+
+# -- threads and processes ------------------------------------------------------------------------------
+
+
+class Elsewhere(Camera):
+    """Reuses its memory, and says in which thread and process each of its methods is called."""
+
+    fault = ""
+    silent_s = 2.0
+
+    def __init__(self, fault: str = "", count: int = 300) -> None:
+        super().__init__([spectra_of(1)])
+        self.fault, self.count, self.made = fault, count, self.where()
+        if fault == "absent":
+            raise InstrumentError("no camera is there")
+
+    @staticmethod
+    def where() -> tuple[int, int]:
+        return os.getpid(), threading.get_ident()
+
+    def acquisition(self) -> Acquisition:
+        assert self.where() == self.made
+        said = {"pid": self.made[0], "thread": self.made[1] % 2**31}
+        return Acquisition(source="", raman_shift=SHIFT, dtype="uint16", block=1, instrument=said)
+
+    def frames(self) -> Iterator[Any]:
+        assert self.where() == self.made
+        memory = np.zeros((1, PIXELS), np.uint16)
+        for number in range(self.count):
+            memory[:] = number
+            yield Block(memory, number=number)
+        memory[:] = 9999
+        if self.fault == "crash":
+            os._exit(7)
+        if self.fault == "hang":
+            threading.Event().wait()
+        if self.fault:
+            raise InstrumentError(self.fault)
+
+    def close(self) -> None:
+        assert self.where() == self.made
+
+
+class There(Elsewhere):
+    lives = "process"
+
+
+def values(collected: Collected) -> list[int]:
+    return [int(frame.counts[0, 0]) for frame in collected.frames]
+
+
+def test_instrument_in_a_thread_may_reuse_its_memory() -> None:
+    instrument = InThread(Elsewhere)
+    made, collected = several(instrument, 2)
+    assert [totals.sent for totals in made] == [300, 300] and values(collected) == [*range(300)] * 2
+    said = collected.starts[0].instrument
+    assert said is not None and said["thread"] != threading.get_ident() % 2**31 and said["pid"] == os.getpid()
+
+
+def test_what_the_queue_of_a_thread_has_no_room_for_is_counted_and_the_camera_is_not_held_up() -> None:
+    ended = threading.Event()
+
+    class Fast(Elsewhere):
+        def frames(self) -> Iterator[Any]:
+            for given in super().frames():
+                if given.number not in (100, 101):  # the camera lost these
+                    yield given
+            ended.set()
+
+    instrument = InThread(Fast, buffer_mb=20 * 8 / 1e6)  # for 20 spectra
+    instrument.acquisition()
+    frames = instrument.frames()
+    feed = Feed(Acquisition(source="", raman_shift=SHIFT, dtype="uint16"))
+    pieces = list(feed.take(next(frames)))
+    assert ended.wait(PATIENCE_S)
+    pieces += [piece for given in frames if not isinstance(given, Waiting) for piece in feed.take(given)]
+    instrument.close()
+    lost = {str(piece.cause): piece.spectra for piece in pieces if piece.cause}
+    kept = sum(piece.spectra for piece in pieces if piece.counts is not None)
+    assert feed.measured + 2 == 300 or feed.measured == 300  # a gap at the very end shows with the next one
+    assert kept + sum(lost.values()) == feed.measured and 20 <= kept < 300 and lost["overload"] > 0
+
+
+def test_instrument_that_hangs_in_a_thread_is_said_to() -> None:
+    instrument = InThread(partial(Elsewhere, "hang", 3), silent_s=0.2)
+    with Publisher(LOCAL, "raw") as publisher, pytest.raises(InstrumentError, match="has given no sign for"):
+        list(drive_runs(instrument, publisher, DriveSettings(subscribers=0, stall_s=0.01)))
+
+
+def test_instrument_in_a_process_of_its_own_makes_two_runs_and_ends() -> None:
+    instrument = placed(There)
+    assert isinstance(instrument, InProcess)
+    made, collected = several(instrument, 2)
+    assert [totals.sent for totals in made] == [300, 300] and values(collected) == [*range(300)] * 2
+    said = collected.starts[0].instrument
+    assert said is not None and said["pid"] != os.getpid()
+    assert instrument._process.exitcode == 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("crash", r"the process of the instrument died \(exit code 7\): its library crashed"),
+        ("hang", "has given no sign for 2 s: its library hangs"),
+        ("the cable is out", "the cable is out"),
+    ],
+)
+def test_process_that_crashes_or_hangs_ends_the_run_as_failed(fault: str, reason: str) -> None:
+    instrument = InProcess(partial(There, fault, 3), There.silent_s)
+    with Publisher(LOCAL, "raw") as publisher, Collected(publisher.address, "raw") as collected:
+        publisher.wait_for_subscribers(1, PATIENCE_S)
+        with pytest.raises(InstrumentError, match=reason):
+            list(drive_runs(instrument, publisher, DriveSettings(settle_s=0)))
+        collected.ends()
+    assert collected.closed[0].end.reason == "failed"
+    assert collected.spectra == 3 or fault == "crash"  # which may take along what it had yielded
+    assert not instrument._process.is_alive()
+
+
+def test_process_that_cannot_be_made_says_why() -> None:
+    with pytest.raises(InstrumentError, match="no camera is there"):
+        placed(partial(There, "absent"))
+
+    class Local(There):
+        pass
+
+    with pytest.raises(InstrumentError, match="must be importable"):
+        placed(Local)
