@@ -2,7 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -114,7 +114,13 @@ class Instrument(ABC):
         """
 
     def close(self) -> None:
-        """Called last, whatever happened: release the instrument."""
+        """Called last, whatever happened: release the instrument. May be called twice."""
+
+    @classmethod
+    def conformance(cls, make: Callable[[], "Instrument"]) -> Mapping[str, Any]:
+        """For `--conform`: what only its author knows of the instrument that `make` makes, by the names of
+        `cars_rt.drivers.conformance.Subject`, such as what the counts should be."""
+        return {}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,8 @@
 """Replay: publishes spectra from a file as if a camera had just taken them."""
 
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -108,6 +108,17 @@ class Replay(Instrument):
 
     def close(self) -> None:
         self._open.close()
+
+    @classmethod
+    def conformance(cls, make: Callable[[], Instrument]) -> Mapping[str, Any]:
+        """The counts should be those of the file."""
+        played = make()
+        assert isinstance(played, Replay)
+        with closing(played), _told():
+            counts = played._spectra.counts[0:SURVEYED].astype(played._dtype, copy=False)
+            index = played._columns["index"][0:SURVEYED] if "index" in played._columns else None
+        rows = {number: row for row, number in enumerate(np.arange(len(counts)) if index is None else index)}
+        return {"truth": lambda wanted: counts[[rows[number % len(counts)] for number in wanted.tolist()]]}
 
     def _survey(self) -> tuple[int, int]:
         """The index after the last spectrum, and the largest block. Raises SpectraError if the numbers in

@@ -82,7 +82,24 @@ def drive_program(make: Callable[..., Instrument]) -> None:
         own(exit_on_error=False, print_error=False)
 
 
-def _drive(make: Callable[[], Instrument], settings: DriveSettings, summary: Path | None) -> None:
+def _conform(make: Callable[[], Instrument]) -> None:
+    """Say of each trial what came of it; leave with an error if one failed."""
+    from cars_rt.drivers.conformance import conform, subject_of
+
+    failed = 0
+    for verdict in conform(subject_of(make)):
+        failed += verdict.outcome == "failed"
+        print(printable(f"{verdict.outcome:<9}  {verdict.trial:<14}  {verdict.said}", None), flush=True)
+    if failed:
+        raise InstrumentError(f"{failed} of the trials failed")
+
+
+def _drive(
+    make: Callable[[], Instrument], settings: DriveSettings, summary: Path | None, conform: bool
+) -> None:
+    if conform:
+        _conform(make)
+        return
     from cars_rt.drivers import Acquisition, drive_runs
     from cars_rt.drivers.apart import placed
     from cars_rt.sockets import Publisher

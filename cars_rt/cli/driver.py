@@ -14,7 +14,8 @@ from cars_rt.drivers import DriveSettings, Instrument, InstrumentError
 
 KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
-Run = Callable[[Callable[[], Instrument], DriveSettings, Any], None]
+Run = Callable[[Callable[[], Instrument], DriveSettings, Any, bool], None]
+Conform = Annotated[bool, Parameter(help="Try whether the driver keeps its promises, instead of publishing.")]
 
 
 def command(make: Callable[..., Instrument], run: Run) -> Callable[..., None]:
@@ -37,12 +38,13 @@ def command(make: Callable[..., Instrument], run: Run) -> Callable[..., None]:
     def program(
         *given: Any,
         stream: Annotated[DriveSettings, Parameter(name="*")] = DriveSettings(),
+        conform: Conform = False,
         summary: Summary = None,
         logs: Logs = Logging(),
         **settings: Any,
     ) -> None:
         start_logging(logs)
-        run(partial(make, *given, **defaults | settings), stream, summary)
+        run(partial(make, *given, **defaults | settings), stream, summary, conform)
 
     every = [each for each in inspect.signature(program).parameters.values() if each.kind is KEYWORD]
     ordered = sorted([*own, *every], key=lambda each: each.kind)
