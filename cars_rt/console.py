@@ -34,6 +34,8 @@ EXIT_INTERRUPTED = 130  # left at once, after a second Ctrl-C
 
 STOP_WITH_STDIN = "CARS_RT_STOP_WITH_STDIN"  # set: stop when the standard input ends
 
+STOPPING = "stopping: finishing what was received (once more to leave at once)"
+
 STATUS_S = 1.0  # between two readings of the status line
 LOGGED_S = 10.0  # between two status lines where there is no terminal to rewrite them on
 
@@ -129,7 +131,7 @@ def stopping(stop: Callable[[], None]) -> Iterator[None]:
         if asked:
             raise KeyboardInterrupt
         asked = True
-        log.info("stopping: finishing what was received (once more to leave at once)")
+        log.info(STOPPING)
         stop()
 
     if os.environ.get(STOP_WITH_STDIN):

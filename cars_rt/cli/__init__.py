@@ -25,6 +25,7 @@ from cars_rt.cli import (  # noqa: F401 - registers the commands
     listen,
     run,
     train,
+    up,
 )
 from cars_rt.cli.app import app, errors_in_one_line
 from cars_rt.crash import speak_when_killed

@@ -26,12 +26,17 @@ class ConfigError(ValueError):
 def check_config(path: Path, app: App) -> None:
     """Every table must be a command and every name in it one of its flags, so that a slip of the pen is not
     a flag silently left at its default. Raises ConfigError. Types are checked when the command runs."""
+    _check_tables(read_tables(path, ", which --config names"), app, path, ())
+
+
+def read_tables(path: Path, asked: str = "") -> dict[str, Any]:
+    """What a TOML file says, within limits. asked: who wants it, to end a sentence. Raises ConfigError."""
     try:
         content = tomllib.loads(read_text(path, MOST_BYTES))
         if _depth(content) > MOST_DEPTH:
             raise RecursionError
     except FileNotFoundError:
-        raise ConfigError(f"there is no file {path}, which --config names") from None
+        raise ConfigError(f"there is no file {path}{asked}") from None
     except StorageError as error:
         raise ConfigError(f"cannot read the file of flags: {error}") from None
     except OSError as error:
@@ -42,7 +47,7 @@ def check_config(path: Path, app: App) -> None:
         raise ConfigError(f"{path} has tables or lists within others, deeper than any flag") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}") from None
-    _check_tables(content, app, path, ())
+    return content
 
 
 def _depth(content: Any) -> int:
@@ -75,13 +80,14 @@ def _names(app: App, prefix: str) -> Iterator[str]:
     """What the flags of all commands are called in the environment."""
     for name in app:
         if not name.startswith("-"):
-            yield from _names(app[name], f"{prefix}{_in_environment(name)}_")
+            yield from _names(app[name], in_environment(name, prefix) + "_")
     for each in app.assemble_argument_collection(parse_docstring=False) if app.default_command else ():
-        yield from (prefix + _in_environment(name) for name in each.names if name != "*")
+        yield from (in_environment(name, prefix) for name in each.names if name != "*")
 
 
-def _in_environment(name: str) -> str:
-    return name.lstrip("-").replace("-", "_").replace(".", "_").upper()
+def in_environment(name: str, prefix: str = PREFIX) -> str:
+    """What a flag or a command is called there."""
+    return prefix + name.lstrip("-").replace("-", "_").replace(".", "_").upper()
 
 
 def _check_tables(content: dict[str, Any], app: App, path: Path, above: tuple[str, ...]) -> None:
@@ -91,7 +97,7 @@ def _check_tables(content: dict[str, Any], app: App, path: Path, above: tuple[st
         if name not in commands:
             where = f"in [{'.'.join(above)}]" if above else "outside of a table"
             if isinstance(value, dict):
-                raise ConfigError(f"{path}: [{'.'.join(table)}] is no command{_meant(name, commands)}")
+                raise ConfigError(f"{path}: [{'.'.join(table)}] is no command{meant(name, commands)}")
             raise ConfigError(
                 f"{path}: {name} stands {where}; put it in the table of a command, such as [run]"
             )
@@ -103,26 +109,29 @@ def _check_tables(content: dict[str, Any], app: App, path: Path, above: tuple[st
         if any(not each.startswith("-") for each in command):
             _check_tables(value, command, path, table)
         else:
-            _check_flags(value, command, path, ".".join(table))
+            called = " ".join(("cars-rt", *table))
+            check_flags(value, command, f"[{'.'.join(table)}]", called, f"{path}: ")
 
 
-def _check_flags(content: dict[str, Any], command: App, path: Path, table: str) -> None:
+def check_flags(content: dict[str, Any], command: App, table: str, called: str, where: str = "") -> None:
+    """Every name in a table must be a long flag of the command, and whole numbers whole. table: what the
+    file calls it; called: what people type; where: before each sentence. Raises ConfigError."""
     arguments = command.assemble_argument_collection(parse_docstring=False)
     flags = {name[2:]: each.hint for each in arguments for name in each.names if name.startswith("--")}
     known = [flag for flag in flags if not flag.startswith(("no-", "empty-"))]
     for name, value in content.items():
         flag = name.replace("_", "-")
         if flag not in known:
-            raise ConfigError(f"{path}: {name} in [{table}] is no flag of `cars-rt {table.replace('.', ' ')}`"
-                              f"{_meant(flag, known)}")  # fmt: skip
+            raise ConfigError(f"{where}{name} in {table} is no flag of `{called}`{meant(flag, known)}")
         if isinstance(value, dict):
-            raise ConfigError(f"{path}: {name} in [{table}] is a table, where a value is meant")
+            raise ConfigError(f"{where}{name} in {table} is a table, where a value is meant")
         number = flags[flag] in (int, float) and isinstance(value, (bool, float))
         if number and not (flags[flag] is float and isinstance(value, float)):  # they would be rounded
             kind = "a whole number" if flags[flag] is int else "a number"
-            raise ConfigError(f"{path}: {name} in [{table}] is {json.dumps(value)}, where {kind} is meant")
+            raise ConfigError(f"{where}{name} in {table} is {json.dumps(value)}, where {kind} is meant")
 
 
-def _meant(name: str, known: Iterable[str]) -> str:
+def meant(name: str, known: Iterable[str]) -> str:
+    """Which of the known names is probably meant, or which there are, to end a sentence."""
     close = difflib.get_close_matches(name, known, 1)
     return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}"

@@ -3,6 +3,7 @@
 import http.client
 import json
 from contextlib import suppress
+from typing import Any
 
 from cars_rt.daemon.settings import OFF, DaemonSettings
 from cars_rt.sockets.addresses import ANY, Address, AddressError
@@ -16,9 +17,9 @@ def another(settings: DaemonSettings) -> str | None:
     return next(filter(None, found), None)
 
 
-def says(http_address: str) -> str | None:
-    """What a daemon at this HOST:PORT says of itself; None if there is none."""
-    with suppress(OSError, ValueError, http.client.HTTPException, AddressError, KeyError, TypeError):
+def status(http_address: str) -> dict[str, Any] | None:
+    """The picture that a daemon at this HOST:PORT gives of itself; None if there is none, or it is slow."""
+    with suppress(OSError, ValueError, http.client.HTTPException, AddressError):
         address = Address.to_serve(http_address)
         host = "127.0.0.1" if address.host == ANY else address.host
         connection = http.client.HTTPConnection(host, address.port, timeout=PATIENCE_S)
@@ -28,7 +29,16 @@ def says(http_address: str) -> str | None:
             said = json.loads(reply.read(1_000_000))
         finally:
             connection.close()
-        if (reply.getheader("Server") or "").startswith("cars-rt"):
+        if (reply.getheader("Server") or "").startswith("cars-rt") and isinstance(said, dict):
+            return said
+    return None
+
+
+def says(http_address: str) -> str | None:
+    """What a daemon at this HOST:PORT says of itself, in a phrase; None if there is none."""
+    said = status(http_address)
+    with suppress(KeyError, TypeError, ValueError):
+        if said is not None:
             return (
                 f"a daemon runs here already, {said['state']}, up {said['uptime_s']:.0f} s, "
                 f"listening to {said['listen']}, publishing at {said['publish']}"

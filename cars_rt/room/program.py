@@ -15,6 +15,8 @@ from cars_rt.storage import refuse_target
 ENVIRONMENT = {"PYTHONUNBUFFERED": "1", STOP_WITH_STDIN: "1"}
 #: Nobody looks at these from outside, and a daemon at work on this computer may have the port.
 UNSEEN = {"CARS_RT_RUN_HTTP": "none"}
+#: By which systemd speaks to us, and to none of them.
+OURS = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}
 TAIL_LINES = 12  # of a log, shown when its process died
 
 
@@ -47,7 +49,7 @@ class Program:
             stdin=subprocess.PIPE,  # never written to; its end tells them that we are gone
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**environment, **ENVIRONMENT},
+            env={name: value for name, value in environment.items() if name not in OURS} | ENVIRONMENT,
             **apart,
         )
 

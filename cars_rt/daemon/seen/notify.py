@@ -39,18 +39,22 @@ class Notifier:
 
     def post(self, snapshot: Snapshot) -> None:
         """Say what is new, and that the loop turned."""
+        if self._socket is not None:
+            # While subscribers are waited for the service is up: who is waited for may need that.
+            ready, stopping = snapshot.ready or snapshot.gathering, snapshot.state is State.STOPPING
+            self.say(_describe(snapshot), ready=ready, stopping=stopping)
+
+    def say(self, status: str, *, ready: bool, stopping: bool) -> None:
+        """Say what is new of these, and that whoever says it is alive. status: one line."""
         if self._socket is None:
             return
-        now, stopping = time.monotonic(), snapshot.state is State.STOPPING
-        ready = snapshot.ready or snapshot.gathering  # the service is up: who is waited for may need that
-        lines = []
+        now, lines = time.monotonic(), []
         if ready and not self._ready and not stopping:
             lines.append("READY=1")
         if stopping and not self._stopping:
             lines.append("STOPPING=1")
         if self._watchdog_s is not None and now - self._alive_at >= self._watchdog_s / 3:
             lines.append("WATCHDOG=1")
-        status = _describe(snapshot)
         if lines or (status != self._status and now - self._status_at >= STATUS_S):
             lines.append(f"STATUS={status}")
             if not (self._ready or ready or stopping):

@@ -1,0 +1,164 @@
+"""`cars-rt up`: the programs of a room by one command and one file."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from cars_rt.cli.app import Logs, app
+from cars_rt.cli.config import ConfigError
+from cars_rt.cli.room import Judged, Plan, read_plan
+from cars_rt.console import EXIT_ERROR, EXIT_INTERRUPTED, Logging, console, fail, log, start_logging, stopping
+from cars_rt.errors import CarsRtError
+from cars_rt.printable import printable
+from cars_rt.room.restarts import LIMIT
+from cars_rt.storage import StorageError, make_folder
+
+
+@app.command
+def up(
+    file: Path = Path("lab.toml"),
+    *,
+    check: bool = False,
+    example: bool = False,
+    log_folder: Path = Path("logs"),
+    restarts: int = LIMIT,
+    verbose: bool = False,
+    logs: Logs = Logging(),
+) -> None:
+    """Start driver, daemon, recorder and display of a room, as a file describes it, and keep them at work.
+
+    Who listens is started before who speaks, so that nothing is missed. What dies is started again, after
+    pauses that grow, and said. Ctrl-C ends all of them along the stream, so that nothing is lost; so does a
+    driver that has measured what it was to. The exit code is 0 if everything arrived, 3 if something was lost
+    or had to be started again, 1 if it died too often.
+
+    Example, the whole file for one instrument: [driver] and, on the next line, name = "simulator"
+
+    Parameters
+    ----------
+    file
+        TOML with [driver], [daemon], [recorder] and [view]: the flags of `drive`, `run`, `record` and `view`.
+        Its paths count from its own folder.
+    check
+        Say what would go wrong, a sentence each, and start nothing.
+    example
+        Print a file with explanations, and start nothing.
+    log_folder
+        Folder for what the parts say, PART.log each, cut when it is large; made if it is not there.
+    restarts
+        Deaths in a row after which a part is given up; one that lived for a minute begins anew.
+    verbose
+        Show all that the parts say, not their warnings alone; where there is no terminal it is always all.
+    """
+    if example:
+        from cars_rt.room.example import EXAMPLE
+
+        print(EXAMPLE, end="")
+        return
+    start_logging(logs)
+    if restarts < 0:
+        raise ConfigError("--restarts cannot be negative")
+    plan = read_plan(file)
+    os.chdir(file.absolute().parent)  # from there on its paths count
+    problems = [*plan.problems, *_troubles(plan, log_folder)]
+    for problem in problems:
+        if not check:
+            log.error("%s", problem)
+        else:
+            console.print(printable(problem), soft_wrap=True, style="red")
+    if problems:
+        count = f"{len(problems)} mistakes" if len(problems) > 1 else "a mistake"
+        fail(f"{file} has {count}; nothing was started")
+    if check:
+        for each in plan.judged:
+            console.print(f"{each.part.name}: cars-rt {' '.join(each.part.command)}", soft_wrap=True)
+        console.print(f"{printable(file)} is sound: {len(plan.judged)} parts can be started", style="green")
+        return
+    sys.exit(_serve(plan, log_folder, restarts, verbose))
+
+
+def _troubles(plan: Plan, log_folder: Path) -> Iterator[str]:
+    """What the computer has against it."""
+    from cars_rt.daemon.settings import DaemonSettings
+    from cars_rt.room import check
+    from cars_rt.room.part import Role
+    from cars_rt.room.wiring import BINDS
+
+    yield from check.addresses(
+        [
+            (_title(each), flag, address)
+            for each in plan.judged
+            for flag in BINDS[each.part.role]
+            if isinstance(address := each.value(flag), str)
+        ]
+    )
+    for each in plan.judged:
+        title, folders = _title(each), {}
+        for flag in ("receipts", "flight"):
+            if (path := each.value(flag)) is not None and not path.is_dir():
+                folders[path.parent] = f"{title}: --{flag}"
+        if each.part.role is Role.RECORDER and (output := each.value("output")) is not None:
+            folders[check.folder_of(output)] = f"{title}: --output"
+        yield from check.folders(folders, plan.folders)
+        if each.part.role is Role.DRIVER:
+            yield from (f"{title}: there is no file {path}" for path in each.files() if not path.exists())
+        settings = each.flags.arguments.get("settings")
+        if isinstance(settings, DaemonSettings):
+            yield from (f"{title}: {said}" for said in check.computing(settings))
+        yield from (f"{title}: {said}" for said in check.keys(each.flags.arguments.values()))
+    yield from check.folders({log_folder.parent: "--log-folder"}, [])
+
+
+def _title(judged: Judged) -> str:
+    part = judged.part
+    return f"[{part.role}.{part.label}]" if part.label else f"[{part.role}]"
+
+
+def _serve(plan: Plan, log_folder: Path, restarts: int, verbose: bool) -> int:
+    from cars_rt.daemon.seen.notify import Notifier
+    from cars_rt.room.instrument import Instrument
+    from cars_rt.room.keeper import Keeper
+    from cars_rt.room.restarts import Restarts
+    from cars_rt.room.room import Room
+    from cars_rt.room.said import Said
+    from cars_rt.room.shown import Shown
+
+    try:
+        for folder in (*plan.folders, log_folder):
+            make_folder(folder)
+    except (StorageError, OSError) as error:
+        raise CarsRtError(f"a folder cannot be made: {error}") from None
+    shown, notifier = Shown(everything=verbose), Notifier()
+    instruments = [
+        Instrument(
+            [
+                Keeper(each.part, Said(each.part.name, log_folder, shown.line), Restarts(restarts))
+                for each in parts
+            ]
+        )
+        for parts in plan.instruments
+    ]
+    room = Room(instruments)
+
+    def tell() -> None:
+        shown.refresh(room.instruments)
+        notifier.say(room.describe(), ready=room.ready, stopping=room.stopping)
+
+    log.info("%s; their logs are in %s", room.describe(), log_folder)
+    try:
+        with shown, stopping(room.stop):
+            code = room.serve(tell)
+    except KeyboardInterrupt:
+        fail("left at once: parts were killed, and what was on its way is lost", EXIT_INTERRUPTED)
+    finally:
+        notifier.close()
+    for line in room.last_words():
+        log.info("%s", line)
+    if code == EXIT_ERROR:
+        fail("a part died too often; see above, and the logs")
+    if code:
+        log.warning("ended; not everything arrived, or a part had to be started again: see above")
+    else:
+        log.info("ended; nothing was lost")
+    return code

@@ -1,0 +1,99 @@
+"""What would go wrong with a room, found before anything starts: a sentence each."""
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+
+from cars_rt.daemon.another import says
+from cars_rt.daemon.settings import OFF, DaemonSettings
+from cars_rt.drivers import DriveSettings
+from cars_rt.engines import AUTO, load_model, require, takes_reference
+from cars_rt.errors import CarsRtError
+from cars_rt.files.recorder import RecordSettings
+from cars_rt.files.recording import SUFFIXES
+from cars_rt.sockets.addresses import Address, AddressError
+from cars_rt.sockets.free import reason_against
+
+LOW_BYTES = 1e9  # on a disk that takes recordings: three minutes at 1000 spectra a second
+
+#: What a part publishes at: its name in the file, the flag, the address.
+Bound = tuple[str, str, str]
+
+
+def addresses(bound: Sequence[Bound]) -> Iterator[str]:
+    """Two parts at one address, an address that others cannot find, or that somebody has."""
+    where: dict[Bound, Address] = {}
+    for each in bound:
+        title, flag, text = each
+        if text == OFF:
+            continue
+        try:
+            where[each] = Address.to_bind(text) if "://" in text else Address.to_serve(text)
+        except AddressError as error:
+            yield f"{title}: --{flag}: {error}"
+    for one, other in combinations(where, 2):
+        if where[one].meets(where[other]):
+            both = f"{one[0]} --{one[1]} and {other[0]} --{other[1]}"
+            yield f"{both} are the same address, {other[2]}: give two"
+    for (title, flag, text), address in where.items():
+        if address.port and (reason := reason_against(text)):
+            there = says(text) if flag == "http" else None
+            cannot = f"{title}: --{flag} {text} cannot be used"
+            yield f"{cannot}: {there or reason}; end what has it, or give another"
+
+
+def folders(wanted: Mapping[Path, str], made: Sequence[Path]) -> Iterator[str]:
+    """Folders that are missing, cannot be written in, or lie on a disk that is nearly full.
+
+    wanted: folders, with the flag that names each; made: those that will be made, with those above them.
+    """
+    for path, flag in wanted.items():
+        there = path
+        while there in made and not there.exists():
+            there = there.parent
+        if not there.is_dir():
+            what = f"{there} is no folder" if there.exists() else f"there is no folder {there}"
+            yield f"{flag}: {what}: make it, or mount its disk"
+        elif not os.access(there, os.W_OK | os.X_OK):
+            yield f"{flag}: nothing can be written in {there.absolute()}: see who may"
+        elif (free := shutil.disk_usage(there).free) < LOW_BYTES:
+            yield f"{flag}: the disk of {there.absolute()} has {free / 1e6:.0f} MB left; make room on it"
+
+
+def folder_of(output: Path) -> Path:
+    """Where a recorder with this output writes."""
+    return output.parent if output.suffix.lower() in SUFFIXES and not output.is_dir() else output
+
+
+def computing(settings: DaemonSettings) -> Iterator[str]:
+    """A model or an engine that cannot be used here."""
+    try:
+        load_model(settings.model, settings.reference if takes_reference(settings.model) else None)
+    except CarsRtError as error:
+        yield f"--model: {error}"
+    if settings.engine != AUTO:
+        try:
+            require(settings.engine)
+        except CarsRtError as error:
+            yield f"--engine: {error}"
+
+
+def keys(given: Iterable[object]) -> Iterator[str]:
+    """Keys that cannot be used, or addresses that others reach without any. given: one command's settings."""
+    for settings in given:
+        try:
+            match settings:
+                case DaemonSettings(access=access):
+                    access.server(settings.publish)
+                    access.client()
+                    if settings.control != OFF:
+                        access.control(settings.control)
+                case DriveSettings(access=access):
+                    access.server(settings.publish)
+                case RecordSettings(access=access):
+                    access.raman(settings.raman)
+                    access.raw(settings.raw)
+        except CarsRtError as error:
+            yield str(error)

@@ -1,0 +1,151 @@
+"""The parts of one instrument: driver, daemon, recorder and display, from the first start to the last end."""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from cars_rt.daemon.another import status
+from cars_rt.daemon.settings import OFF
+from cars_rt.room.keeper import Condition, Keeper
+from cars_rt.room.part import ENDING, Role
+
+log = logging.getLogger("cars_rt.room")
+
+GLANCE_S = 1.0  # between two looks at how a daemon is
+HANGS = 3  # looks in a row at which it said that its loop stands still
+END_S = 60.0  # for a part to end when it was asked to; a daemon gives slow subscribers 10 s
+DRAIN_S = 120.0  # for a daemon to finish the run of a driver that ended
+
+
+class Instrument:
+    """One chain of programs. `turn` has to be called several times a second until `over`."""
+
+    def __init__(self, keepers: Sequence[Keeper]) -> None:
+        """keepers: in the order in which they are started."""
+        self.keepers = list(keepers)
+        self.status: dict[str, Any] | None = None  # as the daemon said it last
+        self._glanced, self._hanging = 0.0, 0
+        self._ending: Iterator[None] | None = None
+        self.over = False
+
+    @property
+    def label(self) -> str:
+        """Its name in the file; empty where there is one."""
+        return self.keepers[0].part.label
+
+    @property
+    def ready(self) -> bool:
+        """Whether a run can begin, as far as can be seen."""
+        running = all(each.condition is Condition.RUNNING for each in self.keepers)
+        watched = [each for each in self._of(Role.DAEMON) if each.part.http not in (None, OFF)]
+        said = self.status or {}
+        return running and (not watched or bool(said.get("ready") or said.get("gathering")))
+
+    @property
+    def failed(self) -> bool:
+        """Whether a part that a measurement cannot be without had to be given up."""
+        return any(each.failed for each in self.keepers)
+
+    @property
+    def restarts(self) -> int:
+        """Of all its parts."""
+        return sum(each.restarts.total for each in self.keepers)
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether a part said that something was lost, or had to be started again."""
+        return self.restarts > 0 or any(each.code not in (0, None) for each in self.keepers)
+
+    def turn(self) -> None:
+        """Look after every part once."""
+        if self.over:
+            return
+        for each in self.keepers:
+            each.look(self._start)
+        self._glance()
+        if self._ending is None and (why := self._why_end()):
+            log.info("%s%s: the other parts end, too", f"{self.label}: " if self.label else "", why)
+            self.stop()
+        if self._ending is not None and next(self._ending, self) is self:
+            self.over = True
+
+    def stop(self) -> None:
+        """Begin to end, along the stream, so that everything that was measured arrives."""
+        if self._ending is None:
+            self._ending = self._end()
+
+    def kill(self) -> None:
+        """End every process at once."""
+        for each in self.keepers:
+            each.kill()
+
+    def _of(self, role: Role) -> list[Keeper]:
+        return [each for each in self.keepers if each.part.role is role]
+
+    def _start(self, keeper: Keeper) -> None:
+        if self._ending is not None:
+            keeper.stop()
+            return
+        heard = [each for each in self.keepers if each.part.role in keeper.part.hearers and not each.over]
+        keeper.start(len(heard))
+
+    def _why_end(self) -> str:
+        """Why nothing more is to be done, in words, or nothing."""
+        if gone := [each for each in self.keepers if each.failed]:
+            return f"the {gone[0].part.name} is given up"
+        for role, what in ((Role.DRIVER, "has measured what it was to"), (Role.DAEMON, "was stopped")):
+            parts = self._of(role)
+            if parts and all(each.condition is Condition.ENDED for each in parts):
+                return f"the {parts[0].part.name} {what}"
+        return ""
+
+    def _glance(self) -> None:
+        """Ask the daemon how it is; one whose loop stands still is ended, and so started again."""
+        now = time.monotonic()
+        if now - self._glanced < GLANCE_S:
+            return
+        self._glanced = now
+        for each in self._of(Role.DAEMON):
+            if each.part.http in (None, OFF) or each.pid is None:
+                self.status, self._hanging = None, 0
+                continue
+            assert each.part.http is not None
+            self.status = status(each.part.http)
+            hangs = self.status is not None and self.status.get("alive") is False
+            self._hanging = self._hanging + 1 if hangs else 0
+            if self._hanging >= HANGS:
+                self._hanging = 0
+                each.hang("its loop does not turn")
+
+    def _end(self) -> Iterator[None]:
+        """One step after the other; yields while it waits."""
+        for role in ENDING:
+            parts = self._of(role)
+            if role is Role.DAEMON:
+                yield from self._drain()
+            for each in parts:
+                each.stop()
+            deadline = time.monotonic() + END_S
+            while any(not each.over for each in parts):
+                if time.monotonic() > deadline:
+                    for each in (each for each in parts if not each.over):
+                        log.error("the %s did not end within %g s: it is killed", each.part.name, END_S)
+                        each.kill()
+                yield
+
+    def _drain(self) -> Iterator[None]:
+        """Until the daemon has published the run that the driver ended."""
+        if not self._of(Role.DRIVER):
+            return
+        self.status, self._glanced = None, 0.0
+        deadline = time.monotonic() + DRAIN_S
+        while any(
+            each.pid is not None and each.part.http not in (None, OFF) for each in self._of(Role.DAEMON)
+        ):
+            if self.status is not None and self.status.get("run") is None:
+                return
+            if time.monotonic() > deadline:
+                log.warning("the daemon has not finished the run within %g s: it is stopped", DRAIN_S)
+                return
+            yield

@@ -1,0 +1,27 @@
+"""How long to wait before a program that died is started again, and when to leave it. Pure."""
+
+from dataclasses import dataclass
+
+FIRST_S = 0.5  # a daemon that is back so soon misses what the driver's buffer does not hold, and no more
+MOST_S = 30.0
+LONG_S = 60.0  # who lived so long begins anew with the shortest pause
+LIMIT = 8  # deaths in a row: with their pauses a minute and a half
+
+
+@dataclass
+class Restarts:
+    """Of one program."""
+
+    limit: int = LIMIT
+    total: int = 0  # restarts so far
+    _row: int = 0  # deaths without a long life between
+
+    def pause_s(self, lived_s: float) -> float | None:
+        """It died after so long: when to start it again; None: not any more."""
+        if lived_s >= LONG_S:
+            self._row = 0
+        if self._row >= self.limit:
+            return None
+        self._row += 1
+        self.total += 1
+        return float(min(FIRST_S * 2 ** (self._row - 1), MOST_S))

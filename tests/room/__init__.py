@@ -1,0 +1,1 @@
+"""Of cars_rt/room: the programs of a measurement as one."""

@@ -1,0 +1,92 @@
+"""One part kept at work: restarts with growing pauses and an end, logs that do not grow without end."""
+
+import json
+import logging
+import time
+from pathlib import Path
+
+import pytest
+
+from cars_rt.room import said as said_module
+from cars_rt.room.instrument import Instrument
+from cars_rt.room.keeper import Condition, Keeper
+from cars_rt.room.part import Part, Role
+from cars_rt.room.restarts import LONG_S, Restarts
+from cars_rt.room.room import Room
+from cars_rt.room.said import Line, Said, read_line
+from cars_rt.room.shown import describe
+
+
+def test_pauses_grow_until_the_limit_and_a_long_life_begins_anew() -> None:
+    restarts = Restarts(limit=4)
+    assert [restarts.pause_s(1) for _ in range(4)] == [0.5, 1, 2, 4]
+    assert restarts.pause_s(1) is None and restarts.total == 4
+    assert restarts.pause_s(LONG_S) == 0.5 and restarts.total == 5
+    many = Restarts(limit=99)
+    assert [many.pause_s(0) for _ in range(9)][-1] == 30.0
+
+
+def keeper(folder: Path, *command: str, limit: int = 1, role: Role = Role.DAEMON) -> Keeper:
+    part = Part(role=role, command=(*command, "--log-format=json"))
+    return Keeper(part, Said(part.name, folder, lambda name, line: None), Restarts(limit))
+
+
+def test_a_part_that_cannot_work_is_given_up_and_the_others_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The recorder waits for a stream that nobody sends; the daemon has an engine that does not exist."""
+    nobody = "tcp://127.0.0.1:9"
+    recorder = keeper(tmp_path, "record", str(tmp_path), f"--raman={nobody}", role=Role.RECORDER)
+    daemon = keeper(tmp_path, "run", "--engine=nonsense", "--http=none")
+    wrong = keeper(tmp_path, "run", "--nonsense", role=Role.VIEW)
+    room = Room([Instrument([recorder, daemon, wrong])])
+    with caplog.at_level(logging.INFO, "cars_rt.room"):
+        assert room.serve() == 1
+    assert daemon.condition is wrong.condition is Condition.GIVEN_UP and recorder.condition is Condition.ENDED
+    assert daemon.restarts.total == 1 and wrong.restarts.total == 0
+    assert "the daemon died (exit code 1)" in caplog.text and "restart 1 follows in 0.5 s" in caplog.text
+    assert "is not started again: 1 restarts did not help" in caplog.text
+    assert "is not started again: its flags are wrong" in caplog.text
+    assert "the daemon is given up: the other parts end, too" in caplog.text
+    log = (tmp_path / "daemon.log").read_text(encoding="utf-8")
+    assert log.count("no engine is called 'nonsense'") == 2 and log.count("-- started as process") == 2
+
+
+def test_lines_of_parts_are_read_as_they_are_and_cannot_play_with_the_terminal() -> None:
+    line = {"level": "WARNING", "message": "12 %s\x1b[2J lost", "time": "now", "exc_info": "a\nb"}
+    assert read_line(json.dumps(line).encode()) == Line(logging.WARNING, "12 %s\\x1b[2J lost\na\nb", "now")
+    assert read_line(b"plain \xff\x07\n") == Line(logging.INFO, "plain �\\x07")
+    assert read_line(b"cars-rt: no such flag").level == logging.ERROR
+    assert [read_line(odd).level for odd in (b"[1]", b"3", b'{"level": []}', b"{}")] == [logging.INFO] * 4
+
+
+def test_a_log_is_cut_and_does_not_follow_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(said_module, "LOG_BYTES", 2000)
+    said = Said("daemon", tmp_path, lambda name, line: None)
+    for number in range(400):
+        said.note(f"line {number:4d} of many")
+    said.close()
+    files = sorted(tmp_path.glob("daemon.log*"))
+    assert len(files) == 1 + said_module.LOG_FILES and all(each.stat().st_size <= 2000 for each in files)
+    assert "line  399" in (tmp_path / "daemon.log").read_text(encoding="utf-8")
+    (tmp_path / "other.log").symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError, match="is a link"):
+        Said("other", tmp_path, lambda name, line: None)
+
+
+def test_each_part_is_described_in_a_line(tmp_path: Path) -> None:
+    daemon = keeper(tmp_path, "run")
+    assert describe(daemon, None, 0) == "not started yet"
+    daemon.start_at = time.monotonic() + 7
+    assert describe(daemon, None, daemon.start_at - 7) == "is started again in 7 s"
+    daemon.condition, daemon.said.last = Condition.RUNNING, Line(logging.INFO, "what it said\nbelow")
+    assert describe(daemon, None, 0) == "what it said"
+    status = {
+        "state": "running",
+        "spectra_in": 5,
+        "spectra_out": 3,
+        "lost": {"engine": 2},
+        "waits_for": "a\x07",
+    }
+    assert describe(daemon, status, 0) == "running, 5 spectra in, 3 out, lost: 2 engine; a\\x07"
+    daemon.said.close()

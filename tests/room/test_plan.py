@@ -1,0 +1,146 @@
+"""A file of `cars-rt up`: what it becomes, and what is said of one that cannot be."""
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+from helpers import Command
+
+from cars_rt.cli.room import Plan, read_plan
+from cars_rt.room import check
+from cars_rt.room.example import EXAMPLE
+from cars_rt.room.part import Role
+from cars_rt.room.wiring import Ends, reached, wire
+
+SIMULATOR = '[driver]\nname = "simulator"\n'
+
+
+def plan_of(text: str, folder: Path, **environment: str) -> Plan:
+    (folder / "lab.toml").write_text(text, encoding="utf-8")
+    return read_plan(folder / "lab.toml", environment)
+
+
+def commands(plan: Plan) -> dict[str, str]:
+    return {each.part.name: " ".join(each.part.command) for each in plan.judged}
+
+
+@pytest.mark.parametrize("text", [SIMULATOR, "[driver.simulator]\n", EXAMPLE])
+def test_a_driver_is_all_that_has_to_be_named(text: str, tmp_path: Path) -> None:
+    plan = plan_of(text, tmp_path)
+    assert not plan.problems
+    (parts,) = plan.instruments
+    by_role = {each.part.role: each for each in parts}
+    assert list(by_role) == [role for role in Role if role in by_role]  # who listens is started first
+    assert by_role[Role.DRIVER].part.hearers == (Role.RECORDER, Role.DAEMON)
+    assert by_role[Role.DAEMON].part.hearers == (Role.RECORDER,)
+    assert by_role[Role.RECORDER].value("raw") == by_role[Role.DRIVER].value("publish")
+    assert by_role[Role.RECORDER].value("raman") == by_role[Role.DAEMON].value("publish")
+    assert {Path("recordings"), Path("receipts")} <= set(plan.folders)
+
+
+def test_two_instruments_share_nothing_and_one_address_is_said_once(tmp_path: Path) -> None:
+    plan = plan_of(
+        '[driver.A]\nname = "simulator"\n[driver.B]\nname = "simulator"\npublish = "tcp://*:7777"\n'
+        'open-to-network = true\n[daemon.B]\nbands = ["CH=2800:3050", "x=1:2"]\ndeviation = false\n',
+        tmp_path,
+    )
+    assert not plan.problems
+    said = commands(plan)
+    assert "--publish=tcp://127.0.0.1:5555" in said["driver-A"]
+    assert (
+        "--listen=tcp://127.0.0.1:7777" in said["daemon-B"]
+        and "--raw=tcp://127.0.0.1:7777" in said["recorder-B"]
+    )
+    assert (
+        "--http=127.0.0.1:5680" in said["daemon-B"] and "--publish=tcp://127.0.0.1:5656" in said["daemon-B"]
+    )
+    assert "--bands=CH=2800:3050 --bands=x=1:2" in said["daemon-B"] and "deviation" not in said["daemon-B"]
+    assert f"--output={Path('recordings', 'B')}" in said["recorder-B"]
+    assert f"--receipts={Path('receipts', 'B')}" in said["daemon-B"]
+    bound = [
+        (each.part.name, flag, str(each.value(flag))) for each in plan.judged for flag in ("publish", "http")
+    ]
+    assert not [
+        said for said in check.addresses([each for each in bound if each[2] != "None"]) if "same" in said
+    ]
+
+
+def test_the_environment_counts_where_the_file_says_nothing(tmp_path: Path) -> None:
+    plan = plan_of(SIMULATOR, tmp_path, CARS_RT_DRIVE_SIMULATOR_PUBLISH="tcp://127.0.0.1:7001")
+    assert "--listen=tcp://127.0.0.1:7001" in commands(plan)["daemon"]
+    assert "--publish" not in commands(plan)["driver"]  # it reads that itself
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "there is no [driver]; name one, such as name = \"simulator\""),
+        ("[driver]\nrate = 1\n", "[driver] does not say which driver"),
+        ('[driver]\nname = "simulater"\n', "no driver is called 'simulater'; did you mean simulator?"),
+        (SIMULATOR + "[deamon]\n", "[deamon] is no part of a room; did you mean [daemon]?"),
+        (SIMULATOR + "rat = 1\n", "rat in [driver] is no flag of `cars-rt drive simulator`; did you"),
+        (SIMULATOR + "[daemon]\nmax_batch = 0\n", "[daemon]: --max-batch must be from 1 to 4096, not 0"),
+        (SIMULATOR + "[daemon]\nmax-batch = 1.5\n", "max-batch in [daemon] is 1.5, where a whole number is"),
+        (SIMULATOR + '[daemon]\nlog-format = "json"\n', "`cars-rt up --log-format` says for all"),
+        (SIMULATOR + '[recorder]\nraman = "tcp://x"\n', "[recorder]: cannot connect to 'tcp://x'"),
+        (SIMULATOR + "[daemon.A]\n[daemon.B]\n", "[driver] does not say whose it is: there are A and B"),
+        ("[driver.simulator]\n[daemon.smulator]\n", "there is no [driver.smulator]; did you mean simulator?"),
+        ("daemon = false\n" + SIMULATOR, "a room has a daemon"),
+        ("view = 3\n" + SIMULATOR, "view is a part: write its flags under [view], or view = false for none"),
+        ("[driver]\nx = 1\n[driver.A]\n", "x stands in [driver] beside [driver.A]"),
+        ('["driver"."a b"]\nname = "simulator"\n', "an instrument's name has letters, digits, - and _"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_said_in_one_sentence(text: str, said: str, tmp_path: Path) -> None:
+    problems = plan_of(text, tmp_path).problems
+    assert any(said in each for each in problems), problems
+    assert all("\n" not in each for each in problems)
+
+
+def test_an_address_given_at_one_end_is_the_other_ends_too() -> None:
+    driver = Ends(Role.DRIVER, {"publish": "tcp://127.0.0.1:5555"}, {"publish": "tcp://0.0.0.0:7000"})
+    daemon = Ends(Role.DAEMON, {"listen": "tcp://127.0.0.1:5555", "http": "127.0.0.1:5580"})
+    assert wire(1, [daemon, driver]) == [{"listen": "tcp://127.0.0.1:7000", "http": "127.0.0.1:5680"}, {}]
+    elsewhere = Ends(Role.DAEMON, {"listen": "tcp://127.0.0.1:5555"}, {"listen": "tcp://scope:5555"})
+    recorder = Ends(Role.RECORDER, {"raw": "tcp://127.0.0.1:5555"})
+    assert wire(0, [recorder, elsewhere]) == [{"raw": "tcp://scope:5555"}, {}]
+    assert reached("tcp://[::]:7") == "tcp://[::1]:7" and reached("*:80") == "127.0.0.1:80"
+
+
+def test_the_computer_is_asked_before_anything_starts(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        (said,) = check.addresses([("[driver]", "publish", address), ("[daemon]", "http", "none")])
+        assert said.startswith(f"[driver]: --publish {address} cannot be used: ") and "give another" in said
+    both = [("[driver]", "publish", "tcp://*:7777"), ("[daemon]", "publish", "tcp://127.0.0.1:7777")]
+    assert next(check.addresses(both)) == (
+        "[driver] --publish and [daemon] --publish are the same address, tcp://127.0.0.1:7777: give two"
+    )
+    (said,) = check.folders({tmp_path / "no" / "where": "--output"}, [])
+    assert "there is no folder" in said and "make it, or mount its disk" in said
+    assert not list(check.folders({tmp_path / "a" / "b": "--output"}, [tmp_path / "a", tmp_path / "a" / "b"]))
+    (tmp_path / "file").touch()
+    assert "is no folder" in next(check.folders({tmp_path / "file": "--output"}, []))
+    if sys.platform != "win32" and os.geteuid():
+        (tmp_path / "closed").mkdir(mode=0o500)
+        assert "nothing can be written" in next(check.folders({tmp_path / "closed": "--output"}, []))
+
+
+def test_check_says_all_that_is_wrong_and_starts_nothing(tmp_path: Path) -> None:
+    text = (
+        '[driver]\nname = "replay"\nfile = "gone.h5"\npublish = "tcp://*:7770"\n[daemon]\nmodel = "cnnn"\n'
+        'engine = "opnvino"\nreceipts = "no/where"\n[recorder]\noutput = "elsewhere"\n'
+    )
+    (tmp_path / "lab.toml").write_text(text, encoding="utf-8")
+    with Command("up", "--check", tmp_path / "lab.toml") as command:
+        assert command.end() == 1
+    for said in (
+        "[driver]: there is no file gone.h5", "[driver]: other computers can reach tcp://*:7770",
+        "--model: no model is called 'cnnn'", "--engine: no engine is called 'opnvino'",
+        "[daemon]: --receipts: there is no folder no: make it, or mount its disk",
+        "[recorder]: --output: there is no folder elsewhere", "has 6 mistakes; nothing was started",
+    ):  # fmt: skip
+        assert said in command.said, command.said
+    assert {each.name for each in tmp_path.iterdir()} == {"lab.toml"}
