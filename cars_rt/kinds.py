@@ -21,6 +21,13 @@ class Cause(StrEnum):
     OUTPUT = "output"  # computed, but dropped at the output: a subscriber had no room for it
 
 
+class Outside(StrEnum):
+    """Why a spectrum is not in this file though it was not lost; counted among the lost ones there."""
+
+    UNRECORDED = "unrecorded"  # was measured before the recorder was told to record
+    ELSEWHERE = "elsewhere"  # belongs to an earlier part of the same recording
+
+
 class Fault(StrEnum):
     """What is wrong with a message; stable names, for counting and for programs."""
 

@@ -1,7 +1,12 @@
-"""Requests to a running daemon, from scripts and from `cars-rt ctl`.
+"""Requests to a running daemon or recorder, from scripts and from `cars-rt ctl`.
 
 with cars_rt.remote.Remote() as daemon:
     print(daemon.ask("status")["spectra_out"])
+
+with cars_rt.remote.Recorder() as recorder:
+    recorder.open("sample-7/map.h5", sample="liver, slice 7")
+    ...  # the measurement
+    print(recorder.status()["rows"], recorder.close_file()["path"])
 """
 
 import threading
@@ -10,25 +15,26 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import zmq
 
 from cars_rt.errors import CarsRtError
 from cars_rt.protocol import ProtocolError
 from cars_rt.protocol.control import Request, decode_reply, encode_request
-from cars_rt.sockets import CONTROL_ADDRESS, connect_control
+from cars_rt.sockets import CONTROL_ADDRESS, RECORDER_ADDRESS, connect_control
 from cars_rt.sockets.turn import Turn
 from cars_rt.trust import tokens
 from cars_rt.trust.curve import ClientKeys, why_refused
 
 STEP_S = 0.2
 ANSWER_S = 5.0  # a daemon that is there answers at once
-CHANGE_S = 600.0  # but compiling a model can take minutes
+CHANGE_S = 600.0  # but compiling a model can take minutes,
+FILE_S = 60.0  # and closing a large file on a slow disk is not done at once
 
 
 class RemoteError(CarsRtError, RuntimeError):
-    """The daemon refused, or nobody answered; the text says which and why."""
+    """What was asked refused, or nobody answered; the text says which and why."""
 
 
 class Remote:
@@ -40,6 +46,9 @@ class Remote:
     """
 
     _asked: bool  # and not answered yet
+    _what: ClassVar[str] = "daemon"
+    _program: ClassVar[str] = "run"
+    _usual: ClassVar[str] = CONTROL_ADDRESS
 
     def __init__(
         self,
@@ -116,15 +125,18 @@ class Remote:
             if time.monotonic() > deadline:
                 raise RemoteError(
                     why_refused(self._monitor, self.address, self._security)
-                    or f"no daemon answered at {self.address} within {timeout_s:g} s: is `cars-rt run` "
-                    f"running there, and is that its --control address (usually {CONTROL_ADDRESS})?"
+                    or f"no {self._what} answered at {self.address} within {timeout_s:g} s: is `cars-rt "
+                    f"{self._program}` running there, and is that its --control address (usually "
+                    f"{self._usual})?"
                 )
         answer = self._socket.recv(zmq.NOBLOCK)
         self._asked = False
         try:
             reply = decode_reply(answer)
         except ProtocolError as error:
-            raise RemoteError(f"what answered at {self.address} is not a CARS-RT daemon: {error}") from None
+            raise RemoteError(
+                f"what answered at {self.address} is not a CARS-RT {self._what}: {error}"
+            ) from None
         if reply.error is not None:
             raise RemoteError(reply.error)
         return dict(reply.result)
@@ -148,3 +160,54 @@ class Remote:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.close()
+
+
+class Recorder(Remote):
+    """One connection to a recorder, `cars-rt record`; otherwise as `Remote`, whose errors all methods raise.
+
+    Paths are as the recorder's computer sees them, and lie below the recorder's folder.
+    """
+
+    _what = "recorder"
+    _program = "record"
+    _usual = RECORDER_ADDRESS
+
+    def __init__(
+        self,
+        address: str = RECORDER_ADDRESS,
+        security: ClientKeys | None = None,
+        token: Path | str | None = None,
+    ) -> None:
+        super().__init__(address, security, token)
+
+    def start(
+        self, name: str | None = None, *, sample: str | None = None, notes: str | None = None
+    ) -> dict[str, Any]:
+        """Record from now on until `stop`, each run into a file of its own.
+
+        name: what the files are called, also with {sample}, {date}, {time}, {run}, {number:03d}; without it
+        the recorder's own template. An open run is joined where it is. The answer has `path`, None until
+        a run has begun, and `waits`, whether none has.
+        """
+        return self.ask("record-start", name=name, sample=sample, notes=notes)
+
+    def stop(self) -> dict[str, Any]:
+        """Close what is being recorded, on disk: `files`, each as `close_file` answers."""
+        return self.ask("record-stop", timeout_s=FILE_S)
+
+    def open(
+        self, path: Path | str, *, sample: str | None = None, notes: str | None = None
+    ) -> dict[str, Any]:
+        """Record the open run, or the next one, into exactly this file, which must not exist: its `path`."""
+        return self.ask("record-open", path=str(path), sample=sample, notes=notes)
+
+    def close_file(self) -> dict[str, Any]:
+        """Close the file of `open` and wait until it is on disk; also after its run has ended by itself.
+
+        `path`, `run`, `rows` by stream, `lost` by stream and cause, `complete`, `planned`.
+        """
+        return self.ask("record-close", timeout_s=FILE_S)
+
+    def status(self) -> dict[str, Any]:
+        """What it does: `state`, `path`, `rows` on disk, `minutes_left` and more, see docs/protocol.md."""
+        return self.ask("record-status")

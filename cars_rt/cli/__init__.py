@@ -16,6 +16,7 @@ from cars_rt.cli import (  # noqa: F401 - registers the commands
     build,
     check,
     ctl,
+    ctl_record,
     demo,
     doctor,
     drive,

@@ -68,6 +68,7 @@ def _no_such_command(error: cyclopts.UnknownCommandError) -> str:
     paths = {" ".join(path): path[-1] for path in _commands(where)}
     close = difflib.get_close_matches(typed, paths.values(), 1)
     meant = [path for path, last in paths.items() if close == [last]]
+    meant = [path for path in meant if len(path.split()) == min(len(each.split()) for each in meant)]
     if typed.startswith("-"):
         hint = f"`{' '.join(asked[:-1])} --help` lists what there is"
     elif meant:

@@ -15,7 +15,9 @@ from cars_rt.printable import printable
 from cars_rt.sockets import CONTROL_ADDRESS
 from cars_rt.trust.flags import ClientAccess
 
-ctl = App(name="ctl", help="Ask a running daemon: status, another model, dark, bands, pause, stop.")
+ctl = App(
+    name="ctl", help="Ask a running daemon or recorder: status, another model, dark, pause, record, stop."
+)
 app.command(ctl)
 
 

@@ -5,6 +5,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from glob import has_magic
 from pathlib import Path
@@ -35,6 +36,7 @@ from cars_rt.console import (
 from cars_rt.daemon.settings import DaemonSettings
 from cars_rt.errors import CarsRtError
 from cars_rt.files.recorder import RecordSettings
+from cars_rt.files.recorder.settings import OFF
 from cars_rt.files.spectra import SpectraError
 from cars_rt.physics.fitness import shares
 from cars_rt.printable import printable
@@ -42,8 +44,10 @@ from cars_rt.printable import printable
 
 @app.command
 def record(
-    output: Path,
+    output: Path | None = None,
     *,
+    idle: bool = False,
+    no_control: bool = False,
     settings: Annotated[RecordSettings, Parameter(name="*")] = RecordSettings(),
     logs: Logs = Logging(),
 ) -> None:
@@ -51,29 +55,44 @@ def record(
 
     Example, results and counts together: cars-rt record scan.h5 --raw tcp://127.0.0.1:5555
 
+    Example, begun and ended by command: cars-rt record --idle scans, then cars-rt ctl record start liver-7
+
     Parameters
     ----------
     output
-        NAME.h5 takes the next run and ends with it; a folder takes every run until Ctrl-C.
+        NAME.h5 takes the next run and ends with it; a folder takes every run until Ctrl-C. Without it, as
+        with --idle and this folder.
+    idle
+        Record nothing before `cars-rt ctl record start` or `open`, and then into the folder OUTPUT.
+    no_control
+        Take no commands; the same as --control none.
     """
     from cars_rt.files.recorder import Recorder
+    from cars_rt.files.recorder.commands import Commands
 
     start_logging(logs)
-    recorder = Recorder(output, settings)
+    if no_control:
+        settings = replace(settings, control=OFF)
+    recorder = Recorder(output or Path(), settings, idle=idle or output is None)
     rate = Rate()
 
     def tell() -> str:
         return f"{recorder.describe()}, {rate.read(recorder.spectra):.0f}/s"
 
     try:
-        with StatusLine() as line, stopping(recorder.stop):
-            recorder.serve(lambda: line.show(tell))
+        with stopping(recorder.stop), Commands(recorder) as commands, StatusLine() as line:
+
+            def tick() -> None:
+                commands.serve()
+                line.show(tell)
+
+            recorder.serve(tick)
     except KeyboardInterrupt:
         left = "".join(f"; {path} holds what came: cars-rt repair {path}" for path in recorder.left)
         fail(f"interrupted{left}", EXIT_INTERRUPTED)
     finally:
         write_summary(settings.summary, recorder.recorded)
-    if not recorder.runs:
+    if not (recorder.runs or recorder.idle):
         fail("no run came", EXIT_INCOMPLETE)
     if recorder.incomplete or recorder.failed:
         sys.exit(EXIT_INCOMPLETE)

@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeAlias
 
-from cars_rt.daemon.compute.change import Answer
 from cars_rt.daemon.parts import Parts
 from cars_rt.daemon.picture import picture
 from cars_rt.daemon.seen.plain import plain
 from cars_rt.protocol import MAX_BANDS, check_band
 from cars_rt.protocol.control import Request
+from cars_rt.sockets.control import Answer
 
 Result: TypeAlias = Mapping[str, Any] | None
 Arguments: TypeAlias = Mapping[str, Any]
@@ -22,7 +22,10 @@ Arguments: TypeAlias = Mapping[str, Any]
 def serve(parts: Parts) -> None:
     """Answer the requests that have come."""
     if parts.control is not None:
-        parts.control.serve(lambda request, answer: perform(parts, request, answer), parts.mishaps)
+        parts.control.serve(
+            lambda request, answer: perform(parts, request, answer),
+            lambda error: parts.mishaps.note("a request", error),
+        )
 
 
 def perform(parts: Parts, request: Request, answer: Answer) -> Result:

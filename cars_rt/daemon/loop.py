@@ -15,9 +15,7 @@ import zmq
 
 from cars_rt.daemon import commands
 from cars_rt.daemon.compute.change import Compute
-from cars_rt.daemon.control import Control
 from cars_rt.daemon.ending import finish
-from cars_rt.daemon.inflow import Inflow
 from cars_rt.daemon.outputs.preview import Preview
 from cars_rt.daemon.parts import Parts
 from cars_rt.daemon.picture import picture
@@ -27,6 +25,8 @@ from cars_rt.daemon.settings import DaemonSettings
 from cars_rt.daemon.waits import Waits, waits_for
 from cars_rt.kinds import Kind
 from cars_rt.sockets import Publisher
+from cars_rt.sockets.control import Control
+from cars_rt.sockets.inflow import Inflow
 
 log = logging.getLogger("cars_rt.daemon")
 

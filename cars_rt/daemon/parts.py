@@ -7,11 +7,9 @@ from typing import Any
 import zmq
 
 from cars_rt.daemon.compute.change import Compute
-from cars_rt.daemon.control import Control
 from cars_rt.daemon.dark import Dark
 from cars_rt.daemon.filing import Filing
 from cars_rt.daemon.flight import FlightRecorder
-from cars_rt.daemon.inflow import Gate
 from cars_rt.daemon.intake import Intake
 from cars_rt.daemon.mishaps import Mishaps
 from cars_rt.daemon.outputs.base import Outputs
@@ -22,11 +20,13 @@ from cars_rt.daemon.receipt import Book
 from cars_rt.daemon.runs import Runs
 from cars_rt.daemon.seen.snapshot import Phase, State
 from cars_rt.daemon.settings import OFF, DaemonSettings
+from cars_rt.protocol.control import REQUESTS
 from cars_rt.sockets import UNREAD, message_bytes
+from cars_rt.sockets.control import Control
+from cars_rt.sockets.inflow import Gate
 
 DRIVER_BYTES = 64_000_000  # from a driver, beside the messages of its run that may wait unread
 SUBSCRIBER_BYTES = 16_000_000  # from all subscribers of a stream together: they only subscribe
-CONTROL_BYTES = 8_000_000  # of all requests that come at once
 
 
 class Times:
@@ -99,7 +99,7 @@ class Parts:
             self.control: Control | None = None
             if settings.control != OFF:
                 keys = access.control(settings.control)
-                self.control = Control(settings.control, keys, access.control_token)
+                self.control = Control(settings.control, REQUESTS, "daemon", keys, access.control_token)
         except Exception:
             for close in opened:
                 close()
@@ -137,9 +137,7 @@ class Parts:
         for output in self.outputs:
             gates.append(Gate(output.name, _port(output.publisher.address), lambda: SUBSCRIBER_BYTES))
         if control is not None:
-            gates.append(
-                Gate("control", _port(control.address), lambda: CONTROL_BYTES, lambda: control.taken)
-            )
+            gates.append(control.gate())
         return gates
 
     @property

@@ -1,11 +1,12 @@
-"""Requests to a running daemon and its replies, as pure code: bytes in, typed values or one typed error.
+"""Requests to a running daemon or recorder and its replies, as pure code: bytes in, typed values or one typed
+error.
 
 One request is one ZeroMQ message from a REQ or DEALER socket, one msgpack map; so is the reply.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgpack
 
@@ -15,7 +16,10 @@ from cars_rt.protocol.errors import ProtocolError
 from cars_rt.protocol.limits import MAX_HEADER_BYTES, VERSION
 
 #: What can be asked for, and the arguments of each: name to type; all are optional on the wire.
-REQUESTS: Mapping[str, Mapping[str, type]] = {
+Requests: TypeAlias = Mapping[str, Mapping[str, type]]
+
+#: Of a daemon.
+REQUESTS: Requests = {
     "status": {},
     "reload": {"model": str, "engine": str},  # what is not given stays as it is
     "shadow": {"model": str, "engine": str, "every": int},
@@ -29,6 +33,16 @@ REQUESTS: Mapping[str, Mapping[str, type]] = {
     "stop": {},
 }
 
+#: Of a recorder. No name is one of the daemon's: a stop of the one that reaches the other stops nothing.
+RECORDER_REQUESTS: Requests = {
+    "record-start": {"name": str, "sample": str, "notes": str},  # until stop: each run a file of this name
+    "record-stop": {},
+    "record-open": {"path": str, "sample": str, "notes": str},  # one run in exactly this file
+    "record-close": {},
+    "record-status": {},
+}
+ALL: Requests = {**REQUESTS, **RECORDER_REQUESTS}
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -36,7 +50,7 @@ class Request:
 
     do: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    token: str | None = field(default=None, repr=False)  # the daemon's secret, which whoever asks must know
+    token: str | None = field(default=None, repr=False)  # the program's secret, which whoever asks must know
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +62,24 @@ class Reply:
 
 
 def encode_request(request: Request) -> bytes:
-    """The request as one message. Raises ProtocolError for one that no daemon would accept."""
+    """The request as one message. Raises ProtocolError for one that nobody would accept."""
     secret = {} if request.token is None else {"token": request.token}
     packed: bytes = msgpack.packb({MAGIC: VERSION, "request": request.do, **secret, **request.arguments})
     decode_request(packed)
     return packed
 
 
-def decode_request(part: Part) -> Request:
-    """The request in this message. Raises ProtocolError, whatever the bytes."""
+def decode_request(part: Part, requests: Requests = ALL) -> Request:
+    """The request in this message, one of `requests`. Raises ProtocolError, whatever the bytes."""
     header = _unpack(part)
     do = _text(header, "request")
-    if do not in REQUESTS:
-        raise ProtocolError(Fault.FIELD, f"no request is called {do[:32]!r}; there are {', '.join(REQUESTS)}")
+    if do not in requests:
+        there = ", ".join(requests)
+        if do in ALL:
+            there += f"; that is asked of a {'recorder' if do in RECORDER_REQUESTS else 'daemon'}"
+        raise ProtocolError(Fault.FIELD, f"no request is called {do[:32]!r}; there are {there}")
     arguments: dict[str, Any] = {}
-    for name, kind in REQUESTS[do].items():
+    for name, kind in requests[do].items():
         value = header.get(name)
         if value is None:
             continue

@@ -5,6 +5,7 @@ they judge a stream alike.
 """
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -113,11 +114,30 @@ class RunReader:
         if self._doubtful:  # no gap came that would have counted them
             self.ledger.set_lost(Cause.REJECTED, self.ledger.lost[Cause.REJECTED] + self._doubtful)
             self._unplaced += self._doubtful
+        return self._close(self._end_here(self.run, time_ns, reason))
+
+    @property
+    def index(self) -> int:
+        """Of the spectrum that the open run is expected to go on with."""
+        return self._at.index
+
+    @property
+    def last(self) -> str | None:
+        """The run that ended last, here."""
+        return self._last
+
+    def so_far(self, time_ns: int, reason: Reason) -> Closed | None:
+        """What `interrupt` would say now of the open run, which goes on; None if none is open."""
+        if self.run is None:
+            return None
+        return Closed(self._end_here(self.run, time_ns, reason), deepcopy(self.ledger))
+
+    def _end_here(self, run: Start, time_ns: int, reason: Reason) -> End:
         upstream = self.ledger.lost[Cause.UPSTREAM]
         announced = self.ledger.spectra + self.ledger.total_lost
-        end = End(
+        return End(
             stream=self.stream,
-            run=self.run.run,
+            run=run.run,
             time_ns=time_ns,
             frames=self._at.sequence,
             spectra=announced - upstream,
@@ -125,7 +145,6 @@ class RunReader:
             reason=reason,
             lost={Cause.UPSTREAM.value: upstream} if upstream else {},
         )
-        return self._close(end)
 
     # -- one kind of message each -------------------------------------------------------------------
 

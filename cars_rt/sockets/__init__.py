@@ -6,7 +6,13 @@ policy; closing waits until subscribers have taken what is left; what a broken c
 receiver's sequence numbers show.
 """
 
-from cars_rt.sockets.addresses import CONTROL_ADDRESS, PREVIEW_ADDRESS, RAMAN_ADDRESS, RAW_ADDRESS
+from cars_rt.sockets.addresses import (
+    CONTROL_ADDRESS,
+    PREVIEW_ADDRESS,
+    RAMAN_ADDRESS,
+    RAW_ADDRESS,
+    RECORDER_ADDRESS,
+)
 from cars_rt.sockets.backlog import Overload
 from cars_rt.sockets.endpoint import (
     AddressInUseError,
@@ -24,6 +30,7 @@ __all__ = [
     "PREVIEW_ADDRESS",
     "RAMAN_ADDRESS",
     "RAW_ADDRESS",
+    "RECORDER_ADDRESS",
     "RETRY_S",
     "STALL_S",
     "UNREAD",

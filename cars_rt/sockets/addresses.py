@@ -17,6 +17,7 @@ RAW_ADDRESS = "tcp://127.0.0.1:5555"  # where drivers publish
 RAMAN_ADDRESS = "tcp://127.0.0.1:5556"  # where the daemon publishes
 PREVIEW_ADDRESS = "tcp://127.0.0.1:5557"  # where it publishes the preview
 CONTROL_ADDRESS = "tcp://127.0.0.1:5558"  # where it takes requests
+RECORDER_ADDRESS = "tcp://127.0.0.1:5559"  # where the recorder does
 
 FORM = "give it as tcp://HOST:PORT"
 ANY = "*"  # as a host every address of this computer, as a port one that the system chooses

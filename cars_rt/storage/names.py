@@ -9,6 +9,11 @@ _HASH = 32  # hexadecimal digits of SHA-256: two names that share them cannot be
 _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?")  # on Windows
 
 
+def reserved(name: str) -> bool:
+    """Whether Windows keeps this name for itself."""
+    return _RESERVED.fullmatch(name.lower()) is not None
+
+
 def file_name(text: str, suffix: str = "") -> str:
     """A file's name for a text: another text, another name, on every system.
 

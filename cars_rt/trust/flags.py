@@ -42,7 +42,42 @@ class PublisherAccess:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DaemonAccess(PublisherAccess):
+class ControlAccess:
+    """Flags of a program that can be controlled."""
+
+    key: Path | None = None
+    """Own key pair, NAME.key of `cars-rt keys new`."""
+
+    control_key: Path | None = None
+    """Own key pair for the control socket, if it shall be another one than --key."""
+
+    control_allow: tuple[Path, ...] = ()
+    """Who may control it: a .pub file, or a folder of them; may be repeated."""
+
+    control_token: Path | None = None
+    """File of the secret by which a request shows that it may control, where that has no keys; made if it is
+    not there. By default one that this user alone can read, which `cars-rt ctl` finds by itself."""
+
+    def control(self, address: str) -> Access:
+        """How to bind the control socket, which is never open to others without keys. Raises KeysError."""
+        self._check_control()
+        key = self.control_key or self.key
+        if key is not None and self.control_allow:
+            return ServerKeys.load(key, self.control_allow)
+        check_local(address, "--control-allow and --control-key (or --key)")
+        return None
+
+    def _check_control(self) -> None:
+        if self.control_key is not None and not self.control_allow:
+            raise KeysError("--control-key without --control-allow: say who may control it")
+        if self.control_allow and self.control_key is None and self.key is None:
+            raise KeysError("--control-allow without --control-key or --key: give the own key pair, too")
+        if self.control_allow and self.control_token is not None:
+            raise KeysError("--control-token is for control without keys: leave out --control-allow, or it")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DaemonAccess(ControlAccess, PublisherAccess):
     """Flags of the daemon, which also connects to a driver and can be controlled."""
 
     key: Path | None = None
@@ -51,16 +86,6 @@ class DaemonAccess(PublisherAccess):
 
     server_key: Path | None = None
     """Public key (.pub) of the driver at --listen; nobody else is believed. Needs --key."""
-
-    control_key: Path | None = None
-    """Own key pair for the control socket, if it shall be another one than --key."""
-
-    control_allow: tuple[Path, ...] = ()
-    """Who may control the daemon: a .pub file, or a folder of them; may be repeated."""
-
-    control_token: Path | None = None
-    """File of the secret by which a request shows that it may control, where that has no keys; made if it is
-    not there. By default one that this user alone can read, which `cars-rt ctl` finds by itself."""
 
     def server(self, address: str) -> Access:
         """How to bind --publish. Raises KeysError."""
@@ -74,23 +99,6 @@ class DaemonAccess(PublisherAccess):
     def client(self) -> ClientKeys | None:
         """How to connect to --listen. Raises KeysError."""
         return _client(self.key, self.server_key, "--server-key")
-
-    def control(self, address: str) -> Access:
-        """How to bind the control socket, which is never open to others without keys. Raises KeysError."""
-        self._check_control()
-        key = self.control_key or self.key
-        if key is not None and self.control_allow:
-            return ServerKeys.load(key, self.control_allow)
-        check_local(address, "--control-allow and --control-key (or --key)")
-        return None
-
-    def _check_control(self) -> None:
-        if self.control_key is not None and not self.control_allow:
-            raise KeysError("--control-key without --control-allow: say who may control the daemon")
-        if self.control_allow and self.control_key is None and self.key is None:
-            raise KeysError("--control-allow without --control-key or --key: give the own key pair, too")
-        if self.control_allow and self.control_token is not None:
-            raise KeysError("--control-token is for control without keys: leave out --control-allow, or it")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,15 +119,18 @@ class ClientAccess:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecorderAccess(ClientAccess):
-    """Flags of the recorder, which can connect to a driver, too."""
+class RecorderAccess(ControlAccess, ClientAccess):
+    """Flags of the recorder, which can connect to a driver, too, and can be controlled."""
+
+    key: Path | None = None
+    """Own key pair, NAME.key of `cars-rt keys new`; its NAME.pub must be allowed there."""
 
     raw_server_key: Path | None = None
     """Public key (.pub) of the driver at --raw; nobody else is believed. Needs --key."""
 
     def raman(self, address: str | None) -> ClientKeys | None:
         """How to connect to the result stream, None or "none" if it is left out. Raises KeysError."""
-        if self.key is not None and not (self.server_key or self.raw_server_key):
+        if self.key is not None and not (self.server_key or self.raw_server_key or self.control_allow):
             raise KeysError("--key without --server-key or --raw-server-key: give whom to connect to")
         if self.server_key is not None and address in (None, "none"):
             raise KeysError("--server-key is for the result stream, which --raman none leaves out")

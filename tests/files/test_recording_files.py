@@ -27,8 +27,8 @@ from helpers import (
 )
 
 from cars_rt.accounting import Ledger
-from cars_rt.files import recorder as recorder_module
 from cars_rt.files.recorder import Recorder, RecordSettings
+from cars_rt.files.recorder import recorder as recorder_module
 from cars_rt.files.recording import (
     InUseError,
     Recording,

@@ -191,7 +191,7 @@ def test_client_and_recorder_end_a_run_whose_publisher_vanished(soon: None, tmp_
 def test_recorder_does_not_wait_for_ever_for_a_stream_that_never_begins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cars_rt.files.recorder.OTHER_S", 0.2)
+    monkeypatch.setattr("cars_rt.files.recorder.recorder.OTHER_S", 0.2)
     with Published() as source, Published("raman") as silent:
         settings = RecordSettings(raman=silent.address, raw=source.address)
         recorder = Recorder(tmp_path / "scan.h5", settings)

@@ -5,12 +5,11 @@ Everything is compiled and checked beside what works, and taken over between two
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import zmq
@@ -24,6 +23,7 @@ from cars_rt.engines.base import Slab, usable_cores
 from cars_rt.errors import CarsRtError
 from cars_rt.printable import printable
 from cars_rt.protocol import Start
+from cars_rt.sockets.control import Answer
 
 log = logging.getLogger("cars_rt.daemon")
 
@@ -32,8 +32,6 @@ REPAIR_S = 120.0  # how long a replacement may compile: spectra wait for it
 RETRY_S = 30.0  # between two attempts to have any engine work again
 READ_S = 30.0  # how long a request waits for a model to be read
 CLOSE_S = 5.0  # how long a close waits for an engine's thread
-
-Answer = Callable[[str | None, Mapping[str, Any]], None]  # how a request is answered: error or result
 
 
 @dataclass

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from cars_rt import descriptors
 
-log = logging.getLogger("cars_rt.daemon")
+log = logging.getLogger("cars_rt.control")
 
 LOOK_S = 0.25  # between two looks, and
 REST = 20  # times as long as one took: where there are very many descriptors they are rarer

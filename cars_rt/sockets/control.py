@@ -1,4 +1,4 @@
-"""Requests from outside: one socket, served by the loop between two batches."""
+"""Requests from outside: one socket of the daemon or the recorder, served by its loop between two turns."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -7,34 +7,49 @@ from typing import Any, TypeAlias, cast
 
 import zmq
 
-from cars_rt.daemon.compute.change import Answer
-from cars_rt.daemon.mishaps import Mishaps
 from cars_rt.errors import CarsRtError
-from cars_rt.protocol.control import Reply, Request, decode_request, encode_reply
+from cars_rt.protocol.control import Reply, Request, Requests, decode_request, encode_reply
 from cars_rt.protocol.limits import MAX_HEADER_BYTES
-from cars_rt.sockets import bind_control
+from cars_rt.sockets.endpoint import bind_control
+from cars_rt.sockets.inflow import Gate
 from cars_rt.trust.curve import Access
 from cars_rt.trust.tokens import Token
 
-log = logging.getLogger("cars_rt.daemon")
+log = logging.getLogger("cars_rt.control")
 
 OVERHEAD = 100  # bytes that a part takes on the wire beside its content, at most
 AT_ONCE = 16  # requests answered before the loop goes on
+MOST_BYTES = 8_000_000  # of all requests that come at once
 Envelope: TypeAlias = list[bytes]
+
+#: How a request is answered: error or result.
+Answer: TypeAlias = Callable[[str | None, Mapping[str, Any]], None]
 
 #: Does what was asked for; the result, or None if the answer comes later. Raises CarsRtError or ValueError.
 Perform: TypeAlias = Callable[[Request, Answer], Mapping[str, Any] | None]
+
+#: Counts and logs a mistake of the program's own; in a sentence, what went wrong.
+Note: TypeAlias = Callable[[Exception], str]
 
 
 class Control:
     """A ROUTER socket that takes requests; each gets one reply, some of them later.
 
-    Without keys a request must carry the daemon's token. Raises StreamError if the address cannot be bound,
+    Without keys a request must carry the program's token. Raises StreamError if the address cannot be bound,
     KeysError if it may not be, TokenError if the token cannot be had.
     """
 
-    def __init__(self, address: str, security: Access = None, token: Path | None = None) -> None:
-        """token: its file, which may be there already; None: this user's own for the address."""
+    def __init__(
+        self,
+        address: str,
+        requests: Requests,
+        program: str,
+        security: Access = None,
+        token: Path | None = None,
+    ) -> None:
+        """requests: what can be asked for. program: what it is called in answers, such as "daemon". token:
+        its file, which may be there already; None: this user's own for the address."""
+        self._requests, self._program = requests, program
         self.taken = 0  # bytes of all requests
         self._strangers = 0  # requests without the token
         self._token: Token | None = None
@@ -57,7 +72,12 @@ class Control:
         """Attempts to connect without an allowed key, and requests without the token, so far."""
         return self._strangers + (self._guard.refused if self._guard is not None else 0)
 
-    def serve(self, perform: Perform, mishaps: Mishaps) -> None:
+    def gate(self) -> Gate:
+        """What is watched: how much may be on its way into the socket without being a request yet."""
+        port = self.address.rpartition(":")[2]
+        return Gate("control", int(port), lambda: MOST_BYTES, lambda: self.taken)
+
+    def serve(self, perform: Perform, note: Note) -> None:
         """Answer what has come."""
         for _ in range(AT_ONCE):
             try:
@@ -68,9 +88,9 @@ class Control:
                 return
             except ValueError:
                 continue
-            self._answer(perform, mishaps, envelope, body)
+            self._answer(perform, note, envelope, body)
 
-    def _answer(self, perform: Perform, mishaps: Mishaps, envelope: Envelope, body: bytes) -> None:
+    def _answer(self, perform: Perform, note: Note, envelope: Envelope, body: bytes) -> None:
         def answer(error: str | None, result: Mapping[str, Any]) -> None:
             try:
                 self.socket.send_multipart([*envelope, encode_reply(Reply(error, result))], zmq.NOBLOCK)
@@ -78,7 +98,7 @@ class Control:
                 return  # whoever asked is gone
 
         try:
-            request = decode_request(body)
+            request = decode_request(body, self._requests)
             if self._token is not None and not self._token.matches(request.token):
                 answer(self._refuse(self._token), {})
                 return
@@ -86,7 +106,7 @@ class Control:
         except (CarsRtError, ValueError) as error:
             answer(str(error), {})
         except Exception as error:
-            answer(f"the daemon failed on this request: {mishaps.note('a request', error)}", {})
+            answer(f"the {self._program} failed on this request: {note(error)}", {})
         else:
             if result is not None:
                 answer(None, result)
@@ -97,8 +117,8 @@ class Control:
         level = logging.WARNING if self._strangers == 1 else logging.DEBUG
         log.log(level, "%s: a request without the token was refused; more are counted", self.address)
         return (
-            f"this daemon answers only who gives its token: ask as the user who started it, or give the file "
-            f"{token.path} with --token"
+            f"this {self._program} answers only who gives its token: ask as the user who started it, or give "
+            f"the file {token.path} with --token"
         )
 
     def close(self) -> None:

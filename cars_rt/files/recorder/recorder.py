@@ -1,0 +1,404 @@
+"""The recorder's loop: which run goes into which file, begun by itself or when it is told to."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import chain
+from pathlib import Path
+
+from cars_rt.files.recorder.disk import Disk, refuse_full
+from cars_rt.files.recorder.names import Template, below
+from cars_rt.files.recorder.piece import Piece, Recorded
+from cars_rt.files.recorder.plan import Plan
+from cars_rt.files.recorder.settings import RecordSettings
+from cars_rt.files.recording import SUFFIXES, Claim, RecordingError, claimed, refuse_unwritable, repair_all
+from cars_rt.protocol import Closed, Event, Frame, Reason, RunReader, Start, StreamName
+from cars_rt.source import Source
+
+log = logging.getLogger("cars_rt.recorder")
+
+FLUSH_S = 1.0  # at most so much is lost when the recorder is killed
+NAP_S = 0.01  # between two looks; being woken for every spectrum would cost the engine's cores more
+BUSY = 64  # events of one look after which there is no nap
+OTHER_S = 30.0  # how long a stream may begin after the other one of the run has ended
+CATCH_UP_S = 2.0  # how long results may come up to the counts at which a recording was stopped
+MOST_WAITING = 32  # recordings that wait for their other stream; each holds files open
+QUIET_S = 0.2  # a stop takes in what is already on its way, until nothing came for so long,
+STOP_S = 0.3  # but for no longer than this, however fast it comes
+MOST_KEPT = 10_000  # runs that are remembered one by one
+
+#: Called with the files that were open when something was asked for, once they are closed.
+Then = Callable[[list[Recorded]], None]
+
+
+class Recorder:
+    """Writes runs to `output`: one run if it is a .h5 file, every run if it is a folder; if idle, none before
+    `start` or `open` say so, and then into that folder.
+
+    Raises StreamError for an impossible address, KeysError for keys that cannot be used, RecordingError if
+    the output cannot be written.
+    """
+
+    def __init__(self, output: Path, settings: RecordSettings, *, idle: bool = False) -> None:
+        self.output, self.settings, self.idle = output, settings, idle
+        self.recorded: list[Recorded] = []  # the last ones
+        self.runs = self.incomplete = self.given_up = self.failed = 0  # files closed; of those
+        self.passed_over = 0  # runs that began while nothing was to be recorded
+        self.trouble = ""  # why the last recording ended that should have gone on
+        self.one_run = output.suffix.lower() in SUFFIXES and not output.is_dir()
+        self._stopping = False
+        self._spectra = 0  # in files that are closed
+        self._open: dict[str, list[Piece]] = {}  # by run; two where a file was just split
+        self._asked: list[tuple[Then, list[Piece]]] = []
+        self._flushed = time.monotonic()
+        wanted = settings.streams()
+        self.folder = output.parent if self.one_run else output
+        self.plan = self._prepare()
+        self.disk = Disk(self.folder)
+        self.sources: dict[StreamName, Source] = {}
+        try:
+            for stream, (address, keys) in wanted.items():
+                self.sources[stream] = Source(address, stream, keys)
+        except BaseException:
+            self._close()
+            raise
+
+    def _prepare(self) -> Plan | None:
+        """Refuse before the experiment what would fail during it; what is to be recorded from the start."""
+        if self.idle and self.one_run:
+            raise RecordingError(f"{self.output} is one file, and recordings on command need a folder")
+        if not self.one_run and not self.output.is_dir():
+            raise RecordingError(
+                f"{self.output} is neither a .h5 file nor a folder: name one NAME.h5 for one run, or make a "
+                "folder first for all runs"
+            )
+        refuse_unwritable(self.folder)
+        refuse_full(self.folder)
+        if self.one_run:
+            claim = claimed(self.output, overwrite=self.settings.overwrite)
+            return self._planned(None, claim, overwrite=self.settings.overwrite)
+        repair_all(self.output)
+        return None if self.idle else self._planned(Template(self.settings.name))
+
+    def _planned(
+        self,
+        template: Template | None,
+        claim: Claim | None = None,
+        sample: str | None = None,
+        notes: str | None = None,
+        overwrite: bool = False,
+    ) -> Plan:
+        sample = self.settings.sample if sample is None else sample
+        if template is not None:
+            template.check(sample)
+        notes = "\n".join(self.settings.note) if notes is None else notes
+        return Plan(template, claim, sample, notes, overwrite)
+
+    # -- what it is told ----------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Ask `serve` to close what is open and return. Callable from a signal handler."""
+        self._stopping = True
+
+    def start(
+        self, name: str | None = None, sample: str | None = None, notes: str | None = None
+    ) -> Piece | None:
+        """Record each run from now on, until `finish`, into files of this name or the settings'; the file, if
+        a run is open, which is joined where it is. Raises RecordingError."""
+        self._refuse_busy()
+        return self._follow(self._planned(Template(name or self.settings.name), None, sample, notes))
+
+    def open(self, path: str, sample: str | None = None, notes: str | None = None) -> Path:
+        """Record the open run, or the next one, into exactly this file below the folder; where it will lie.
+        Raises RecordingError."""
+        self._refuse_busy()
+        where = below(self.folder, path)
+        refuse_unwritable(where.parent)
+        self._follow(self._planned(None, claimed(where), sample, notes))
+        return where
+
+    def finish(self, then: Then) -> None:
+        """Record nothing more, and close what is open."""
+        plan, self.plan = self.plan, None
+        pieces = list(self._pieces())
+        if plan is not None and not pieces:
+            plan.release()
+        for each in pieces:
+            each.cut(self._readers, CATCH_UP_S)
+        self._asked.append((then, pieces))
+        self._stopping |= self.one_run
+        self._settle()
+
+    def _refuse_busy(self) -> None:
+        if self.one_run:
+            raise RecordingError(f"this recorder takes one run into {self.output}: start one with a folder")
+        if self.plan is not None or self._open:
+            raise RecordingError("it is recording already: `cars-rt ctl record stop` first")
+        refuse_full(self.folder)
+
+    def _follow(self, plan: Plan) -> Piece | None:
+        """From now on; the file, if a run is open that goes on."""
+        self.plan, self.trouble = plan, ""
+        readers = self._readers.values()
+        starts = [each.run for each in readers if each.run is not None]
+        starts = [each for each in starts if all(reader.last != each.run for reader in readers)]
+        if not starts:
+            return None
+        newest = max(starts, key=lambda start: start.time_ns).run
+        there = [each for each in readers if each.run is not None and each.run.run == newest]
+        piece: Piece | None = None
+        for reader in there:
+            assert reader.run is not None
+            # All streams from the same spectrum on, which the slower one has yet to reach.
+            piece = piece or self._piece(reader.run, max(each.index for each in there))
+            piece.start(reader.run)
+        return piece
+
+    # -- the loop -----------------------------------------------------------------------------------
+
+    def serve(self, on_tick: Callable[[], None] = lambda: None) -> list[Recorded]:
+        """Record until the one run is over, or until `stop`; the last runs. Raises RecordingError if writing
+        fails or the disk is full, after closing as a file what is there; an idle one goes on."""
+        try:
+            while not (self._stopping or self._failed or (self.one_run and self.runs and not self._open)):
+                self._turn()
+                on_tick()
+            quiet = stopped = time.monotonic()
+            while self._open and time.monotonic() < min(quiet + QUIET_S, stopped + STOP_S):
+                if self._turn():
+                    quiet = time.monotonic()
+            self._interrupt()
+        finally:
+            self._close()
+        if self._failed:
+            raise RecordingError(self.trouble)
+        return self.recorded
+
+    @property
+    def _failed(self) -> bool:
+        return bool(self.trouble) and not self.idle
+
+    @property
+    def _readers(self) -> dict[str, RunReader]:
+        return {stream: source.reader for stream, source in self.sources.items()}
+
+    @property
+    def spectra(self) -> int:
+        """Spectra in the open and the finished files, once also where counts and results are recorded."""
+        being = [[rows.count for rows in each.recording.rows.values()] for each in self._pieces()]
+        return self._spectra + sum(max(counts, default=0) for counts in being)
+
+    def describe(self) -> str:
+        """What it does, or waits for, in a phrase."""
+        if self.plan is None and not self._open:
+            return "idle: waits for `cars-rt ctl record start`"
+        waiting = sum(each.waiting for each in self._pieces())
+        if not self._open and not self.runs:
+            return "waiting for a run"
+        said = f"{self.spectra} spectra written"
+        if waiting:
+            said += f", {waiting} recordings wait for their other stream"
+        if self.given_up:
+            said += f", {self.given_up} had nothing of it"
+        return said
+
+    @property
+    def left(self) -> list[Path]:
+        """Partial files that are there, for whoever leaves without closing them."""
+        return [each.recording.partial for each in self._pieces() if each.recording.partial.exists()]
+
+    @property
+    def now(self) -> Piece | None:
+        """The file that is being written; of several the one begun last."""
+        return next(reversed(list(self._pieces())), None)
+
+    def _pieces(self) -> Iterator[Piece]:
+        return chain.from_iterable(self._open.values())
+
+    def _turn(self) -> bool:
+        """Take what has come; True if anything has. What cannot be written ends what is being recorded."""
+        try:
+            came = self._take_all()
+            self._settle()
+            self._give_up_waiting()
+        except RecordingError as error:
+            self._give_up(str(error))
+            return True
+        return came > 0
+
+    def _take_all(self) -> int:
+        came = 0
+        for source in self.sources.values():
+            events = source.pull(0)
+            came += len(events)
+            for event in events:
+                self._take(event)
+        if came < BUSY:
+            time.sleep(NAP_S)
+        if time.monotonic() - self._flushed > FLUSH_S:
+            self._flushed = time.monotonic()
+            for each in self._pieces():
+                each.flush()
+            self._look_at_the_disk()
+            self._split()
+        return came
+
+    def _look_at_the_disk(self) -> None:
+        """Warn in time; end while there is room to end well: closed files, and a word."""
+        if not self._open:
+            return
+        stored = sum(each.stored_bytes for each in self._pieces())
+        given = sum(each.given_bytes for each in self._pieces())
+        self.disk.look(stored, given, time.monotonic())
+        if warning := self.disk.warning():
+            log.warning("%s", warning)
+        if self.disk.full:
+            for each in self._pieces():
+                each.stop(self._readers, time.monotonic())
+            left = f"{self.disk.free / 1e6:.0f} MB left"
+            self._give_up(f"the disk of {self.folder} is full ({left}), so the recording ended")
+
+    def _give_up(self, why: str) -> None:
+        """Make files of what is there, and record nothing more before somebody says so."""
+        if self.plan is not None and not self._open:
+            self.plan.release()
+        self.plan, self.trouble = None, f"{why}{self._save()}"
+        self._answer()
+        log.error("%s", self.trouble)
+
+    def _split(self) -> None:
+        """Go on in another file where one has become large enough."""
+        most = self.settings.split_gb * 1e9
+        for each in list(self._pieces()) if most else ():
+            if each.limit is None and each.recording.rows and not each.recorded.rows:
+                if each.stored_bytes < most:
+                    continue
+                each.cut(self._readers, OTHER_S)
+                self._open[each.run].append(following := each.go_on())
+                paths = each.recording.path, following.recording.path
+                log.info("%s goes on in %s, from spectrum %d on", *paths, each.limit)
+
+    def _settle(self) -> None:
+        """Close what has reached its limit; answer who waited for that."""
+        now = time.monotonic()
+        for piece in [each for each in self._pieces() if each.limit is not None]:
+            if piece.catch_up(self._readers, now):
+                self._finish(piece)
+        self._answer()
+
+    def _answer(self) -> None:
+        open_ = list(self._pieces())
+        for asked in [each for each in self._asked if not any(piece in open_ for piece in each[1])]:
+            self._asked.remove(asked)
+            then, pieces = asked
+            then([piece.recorded for piece in pieces])
+
+    def _give_up_waiting(self, room: int = 0) -> None:
+        """A stream that has not begun long after the other one ended will not: the daemon refused the run.
+        Those that wait longest end, too, where many do: a program may have only so many files open."""
+        waiting = [each for each in self._pieces() if each.waiting]
+        for each in sorted(waiting, key=lambda each: each.ended):
+            late = time.monotonic() - each.ended > OTHER_S
+            if not late and len(waiting) + room <= MOST_WAITING:
+                break
+            waiting.remove(each)
+            self.given_up += 1
+            missing = ", ".join(set(self.sources) - set(each.recorded.rows))
+            why = f"within {OTHER_S:g} s" if late else f"and {MOST_WAITING} later runs wait, too"
+            log.warning("run %s: nothing came of the %s stream %s", each.run, missing, why)
+            self._finish(each)
+
+    # -- one event ----------------------------------------------------------------------------------
+
+    def _take(self, event: Event) -> None:
+        """One event. Whatever is wrong with one run costs that run's file, and no other."""
+        run = event.end.run if isinstance(event, Closed) else getattr(event, "run", "")
+        try:
+            match event:
+                case Start():
+                    self._begin(event)
+                case Frame():
+                    for piece in self._open.get(run, ()):
+                        piece.take(event)
+                case Closed():
+                    for piece in list(self._open.get(run, ())):
+                        piece.end(event, time.monotonic())
+                        if piece.over:
+                            self._finish(piece)
+        except RecordingError:
+            raise
+        except Exception as error:  # of h5py or NumPy, at values that nobody has thought of
+            self.failed += 1
+            log.error("run %s cannot be recorded: %s", run, str(error) or type(error).__name__)
+            for piece in list(self._open.get(run, ())):
+                piece.recording.fail()
+                self._finish(piece)
+
+    def _begin(self, start: Start) -> None:
+        if start.run not in self._open:
+            if self.plan is None or (self.plan.claimed is not None and self._open):
+                self.passed_over += start.stream == next(iter(self.sources))
+                return
+            self._give_up_waiting(room=1)
+            self._piece(start)
+        for piece in self._open[start.run]:
+            piece.start(start)
+
+    def _piece(self, start: Start, first: int = 0) -> Piece:
+        """The file of a run that begins, or is joined at spectrum `first`."""
+        assert self.plan is not None
+        claim, about, wanted = self.plan.claim(self.folder, start), self.plan.about, set(self.sources)
+        if not self._open:
+            self.disk.begin()
+        piece = Piece(claim, start.run, wanted, about, first=first, overwrite=self.plan.overwrite)
+        self._open[start.run] = [piece]
+        late = f", from spectrum {first} on" if first else ""
+        log.info("run %s from %r: writing %s%s", start.run, start.source, claim.path, late)
+        return piece
+
+    def _finish(self, piece: Piece) -> None:
+        """Close a file and say what is in it, as counted there."""
+        recorded = piece.recorded
+        try:
+            said = piece.close()
+        finally:
+            self._open[piece.run].remove(piece)
+            if not self._open[piece.run]:
+                del self._open[piece.run]
+        self.recorded.append(recorded)
+        del self.recorded[:-MOST_KEPT]
+        if piece.next is None:
+            self.runs += 1
+            if self.plan is not None and self.plan.claimed is not None:
+                self.plan = None  # the one file has its run
+        self.incomplete += not recorded.complete
+        self._spectra += max(recorded.rows.values(), default=0)
+        log.log(logging.INFO if recorded.complete else logging.WARNING, "%s: %s", recorded.path, said)
+
+    def _interrupt(self) -> None:
+        """Close what is open, as far as it came."""
+        for source in self.sources.values():
+            if closed := source.reader.interrupt(time.time_ns(), Reason.STOPPED):
+                for piece in self._open.get(closed.end.run, ()):
+                    piece.end(closed, time.monotonic())
+        for piece in list(self._pieces()):  # also where a stream never started
+            self._finish(piece)
+        self._answer()
+
+    def _save(self) -> str:
+        """Make files of what is there, also after a failed write; what became of them, to end a sentence."""
+        said = ""
+        for each in list(self._pieces()):
+            with suppress(RecordingError):
+                self._finish(each)
+                said += f"; {each.recorded.path} has {each.recorded.describe()}"
+        return said
+
+    def _close(self) -> None:
+        for each in self._pieces():
+            each.recording.fail()
+        for source in self.sources.values():
+            source.close()
+        if self.plan is not None:
+            self.plan.release()

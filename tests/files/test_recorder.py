@@ -1,0 +1,230 @@
+"""The recorder told what to do while it runs: start, stop, open, status, close; names, parts, room."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from helpers import LOCAL, PATIENCE_S, Published, a_frame, a_start, an_end, spectra_of, wait_until
+
+from cars_rt import remote
+from cars_rt.files.recorder import Recorder, RecordSettings
+from cars_rt.files.recorder.commands import COMMANDS, Commands
+from cars_rt.files.recorder.names import Template
+from cars_rt.files.recording import RecordingError
+from cars_rt.protocol.control import RECORDER_REQUESTS
+from cars_rt.remote import Remote, RemoteError
+
+
+@contextmanager
+def recording(
+    folder: Path, *, idle: bool = True, **settings: Any
+) -> Iterator[tuple[Recorder, remote.Recorder]]:
+    """A recorder at work in a thread, and a connection to its control socket."""
+    given: dict[str, Any] = {"raman": None, "control": LOCAL} | settings
+    recorder = Recorder(folder, RecordSettings(**given), idle=idle)
+    with Commands(recorder) as commands:
+        assert commands.control is not None
+        thread = threading.Thread(target=lambda: recorder.serve(commands.serve))
+        thread.start()
+        try:
+            with remote.Recorder(commands.control.address) as asking:
+                yield recorder, asking
+        finally:
+            recorder.stop()
+            thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+
+
+class Camera:
+    """Sends one spectrum after the other of a run that plans more of them."""
+
+    def __init__(self, source: Published, planned: int = 100, run: str = "run-1") -> None:
+        self.source, self.planned, self.run, self.sent = source, planned, run, 0
+        self.counts = spectra_of(planned)
+        source.publisher.open(a_start(run, spectra=planned))
+
+    def send(self, count: int) -> None:
+        for _ in range(count):
+            frame = a_frame(self.sent, self.counts[self.sent : self.sent + 1], self.run)
+            assert self.source.publisher.send(frame, PATIENCE_S)
+            self.sent += 1
+
+    def end(self) -> None:
+        self.source.publisher.end(an_end(self.sent, run=self.run))
+        assert self.source.publisher.flush(PATIENCE_S)
+
+
+def test_each_request_has_its_command_and_none_is_the_daemons() -> None:
+    assert set(COMMANDS) == set(RECORDER_REQUESTS)
+
+
+def test_start_and_stop_at_will_in_the_middle_of_a_run(tmp_path: Path) -> None:
+    """Late and early: the file has what came between, and says what it lacks and how many were planned."""
+    with Published() as source, recording(tmp_path, raw=source.address) as (recorder, asking):
+        source.wait()
+        camera = Camera(source)
+        camera.send(10)
+        wait_until(lambda: recorder.sources["raw"].reader.index == 10)
+        assert asking.status()["state"] == "idle"
+        began = asking.start("liver", sample="liver, slice 7", notes="dry\n20 mW")
+        assert began == {"path": str(tmp_path / "liver.h5"), "waits": False, "first": 10}
+        with pytest.raises(RemoteError, match="recording already: `cars-rt ctl record stop` first"):
+            asking.start("other")
+        camera.send(20)
+        wait_until(lambda: asking.status()["rows"] == {"raw": 20})
+        now = asking.status()
+        assert (now["state"], now["run"], now["planned"], now["first"]) == ("recording", "run-1", 100, 10)
+        assert now["sample"] == "liver, slice 7" and now["bytes"] > 0 and now["disk_free"] > 0
+        (file,) = asking.stop()["files"]
+        assert file["rows"] == {"raw": 20} and file["planned"] == 100 and not file["complete"]
+        with pytest.raises(RemoteError, match="nothing is being recorded"):
+            asking.stop()
+        camera.send(5)
+        wait_until(lambda: recorder.sources["raw"].reader.index == 35)
+        assert asking.start("liver")["path"] == str(tmp_path / "liver-2.h5")
+        camera.send(5)
+        camera.end()
+        wait_until(lambda: recorder.runs == 2)
+        Camera(source, run="run-2").end()  # until it is stopped, each run gets a file
+        wait_until(lambda: recorder.runs == 3)
+        assert asking.stop() == {"files": []}
+    with h5py.File(tmp_path / "liver.h5") as one, h5py.File(tmp_path / "liver-2.h5") as two:
+        assert np.array_equal(one["raw/counts"], camera.counts[10:30])
+        assert list(one["raw/index"]) == list(range(10, 30))
+        assert one.attrs["reason"] == "stopped" and one.attrs["spectra"] == 100 and not one.attrs["complete"]
+        assert one.attrs["sample"] == "liver, slice 7" and one.attrs["notes"] == "dry\n20 mW"
+        assert json.loads(one["raw"].attrs["lost"]) == {"unrecorded": 10}
+        assert json.loads(one["raw"].attrs["ranges"]) == [["unrecorded", 0, 10]]
+        assert one["raw"].attrs["announced"] == 30 and one.attrs["began_at"] == 10
+        assert np.array_equal(two["raw/counts"], camera.counts[35:40])
+        assert two["raw"].attrs["announced"] == 40 and two["raw"].attrs["reason"] == "complete"
+    assert (tmp_path / "liver-3.h5").exists()
+
+
+def test_open_takes_one_run_and_close_says_what_is_in_the_file(tmp_path: Path) -> None:
+    (tmp_path / "today").mkdir()
+    with Published() as source, recording(tmp_path, raw=source.address) as (_, asking):
+        source.wait()
+        assert asking.close_file() == {"path": None}
+        path = str(tmp_path / "today" / "map.h5")
+        assert asking.open("today/map.h5") == {"path": path}
+        assert asking.status()["state"] == "waiting"
+        first = Camera(source)
+        first.send(100)
+        wait_until(lambda: asking.status()["rows"] == {"raw": 100})  # on disk, while it goes on
+        first.end()
+        wait_until(lambda: asking.status()["state"] == "idle")
+        Camera(source, run="run-2").end()
+        wait_until(lambda: asking.status()["passed_over"] == 1)
+        closed = asking.close_file()
+        assert closed["path"] == path and closed["complete"] and closed["rows"] == {"raw": 100}
+        with pytest.raises(RemoteError, match="exists already"):
+            asking.open(path)
+    assert [each.name for each in tmp_path.rglob("*.h5")] == ["map.h5"]
+
+
+def test_both_streams_end_at_the_same_spectrum(tmp_path: Path) -> None:
+    """Results lag behind the counts: a stop waits for those of the spectra that are in the file."""
+    values = spectra_of(40).astype(np.float32)
+    with (
+        Published() as source,
+        Published("raman") as results,
+        recording(tmp_path, raw=source.address, raman=results.address) as (recorder, asking),
+    ):
+        source.wait()
+        results.wait()
+
+        def result(first: int, last: int) -> None:
+            block = values[first:last]
+            results.publisher.send(
+                a_frame(first, block, stream="raman", index=first, arrays={"raman": block}), PATIENCE_S
+            )
+
+        camera = Camera(source)
+        model = {"name": "m", "sha256": "0" * 64}
+        results.publisher.open(a_start(stream="raman", dtype="float32", model=model, spectra=100, block=40))
+        camera.send(10)
+        result(0, 5)
+        wait_until(lambda: [each.index for each in recorder._readers.values()] == [10, 5])
+        assert asking.start("both")["first"] == 10
+        camera.send(20)
+        wait_until(lambda: recorder.sources["raw"].reader.index == 30)
+        answers: list[Any] = []
+        stopping = threading.Thread(target=lambda: answers.append(asking.stop()))
+        stopping.start()
+        wait_until(lambda: recorder.now is None or recorder.now.limit == 30)
+        camera.send(5)
+        result(5, 35)
+        stopping.join(PATIENCE_S)
+        (file,) = answers[0]["files"]
+        assert file["rows"] == {"raw": 20, "raman": 20}
+        assert file["lost"] == {"raw": {"unrecorded": 10}, "raman": {"unrecorded": 10}}
+    with h5py.File(tmp_path / "both.h5") as file:
+        assert np.array_equal(file["raman/raman"], values[10:30])
+        assert np.array_equal(file["raw/index"], file["raman/index"])
+
+
+def test_a_request_for_the_other_program_does_nothing(tmp_path: Path) -> None:
+    with recording(tmp_path, raw="tcp://127.0.0.1:9") as (recorder, asking):
+        with Remote(asking.address) as wrong, pytest.raises(RemoteError, match="asked of a daemon"):
+            wrong.ask("stop")
+        assert asking.status()["state"] == "idle" and not recorder._stopping
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../out.h5", "/etc/out.h5", "a/../../out.h5", "out", "out.txt", "..", "", "new/out.h5", "link/out.h5",
+        "a\0.h5", "con.h5", ".hidden.h5", "a:b.h5", "x.partial.h5", "a\x1b[31m.h5", "x" * 300 + ".h5",
+    ],
+)  # fmt: skip
+def test_nothing_is_written_but_below_the_folder(path: str, tmp_path: Path) -> None:
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(RecordingError):
+        Recorder(folder, RecordSettings(raman=None, raw="tcp://127.0.0.1:9"), idle=True).open(path)
+    with pytest.raises(RecordingError):
+        Template(path + "/")
+    assert not [each for each in tmp_path.rglob("*") if each.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("{sample}", "say which with --sample"),
+        ("{sample.__class__}", "a field that is none"),
+        ("{number:999d}", "a field that is none"),
+        ("{0}", "a field that is none"),
+        ("{date!r}", "a field that is none"),
+        ("{", "cannot be read"),
+        ("../{date}", "no part of a name"),
+        ("x" * 201, "longer than 200 bytes"),
+    ],
+)
+def test_a_name_is_checked_before_anything_begins(name: str, said: str, tmp_path: Path) -> None:
+    with recording(tmp_path, raw="tcp://127.0.0.1:9") as (_, asking), pytest.raises(RemoteError, match=said):
+        asking.start(name)
+
+
+def test_names_have_sample_date_run_and_the_next_number(tmp_path: Path) -> None:
+    template = "{sample}_{date}_{number:03d}"
+    date = "20260102"
+    for name in (f"liver-7_{date}_002.h5", f"liver-7_{date}_010.partial.h5", f"other_{date}_050.h5"):
+        (tmp_path / name).touch()
+    start = 1_767_355_200_000_000_000  # 2026-01-02 12:00 UTC
+    with Published() as source, recording(tmp_path, raw=source.address, name=template) as (recorder, asking):
+        source.wait()
+        asking.start(sample="liver/7")
+        for run in ("one", "two"):
+            source.run(run, spectra_of(2), time_ns=start)
+        wait_until(lambda: recorder.runs == 2)
+        names = [Path(each["path"]).name for each in asking.status()["files"]]
+    assert names == [f"liver-7_{date}_011.h5", f"liver-7_{date}_012.h5"]
