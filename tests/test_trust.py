@@ -126,8 +126,8 @@ def test_process_writes_what_the_daemon_sends(tmp_path: Path) -> None:
         assert np.array_equal(found["flags"], wanted["flags"])
         assert np.allclose(found["deviation"], wanted[DEVIATION], rtol=1e-5)
     with h5py.File(tmp_path / "out.h5") as file:
-        assert np.array_equal(file["flags"], wanted["flags"])
-        assert np.allclose(file["deviation"], wanted[DEVIATION], rtol=1e-5)
+        assert np.array_equal(file["raman/flags"], wanted["flags"])
+        assert np.allclose(file["raman/deviation"], wanted[DEVIATION], rtol=1e-5)
     about, names = (tmp_path / "out.csv").read_text().splitlines()[:2]
     written = about.split("flags ")[1].split(",")[0].split()
     assert [int(each) for each in written] == wanted["flags"].tolist()

@@ -24,6 +24,7 @@ from cars_rt.cli import (  # noqa: F401 - registers the commands
     files,
     keys,
     listen,
+    process,
     run,
     train,
     up,

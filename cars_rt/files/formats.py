@@ -70,8 +70,7 @@ def open_spectra(path: Path, pump_nm: float | None = None) -> Iterator[Spectra]:
         )
     others = {} if ending in FORMATS else _foreign()
     if ending not in FORMATS and ending not in others:
-        endings = ", ".join([*FORMATS, *others])
-        raise SpectraError(f"{path}: the file's name must end in one of {endings}")
+        raise SpectraError(f"{path}: the file's name must end in one of {', '.join(endings())}")
     if not path.exists():
         raise SpectraError(f"there is no file {path}")
     with ExitStack() as stack:
@@ -186,6 +185,11 @@ def _foreign() -> dict[str, EntryPoint]:
     """Formats of other packages by ending; none takes the place of one of ours."""
     found = {f".{each.name}": each for each in entry_points(group=GROUP) if NAME.fullmatch(each.name)}
     return {ending: entry for ending, entry in found.items() if ending not in FORMATS}
+
+
+def endings() -> list[str]:
+    """Of the names of files that can be read, those of other packages last."""
+    return [*FORMATS, *_foreign()]
 
 
 Opener = Callable[[Path, float | None], AbstractContextManager[Spectra]]

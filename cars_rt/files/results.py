@@ -1,4 +1,4 @@
-"""Results in files: .h5 as they come, .npz and .csv from memory."""
+"""Results in files: .npz and .csv, made in memory. In .h5 they are recordings: `cars_rt.files.resumed`."""
 
 import os
 import shutil
@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.files.hdf5 import explained
 from cars_rt.files.measurement import COLUMNS
+from cars_rt.files.resumed import is_ours
 from cars_rt.files.spectra import START_NAMES, SpectraError
 from cars_rt.protocol import DEVIATION, FLAGS
 from cars_rt.storage import StorageError, replacing
@@ -22,7 +22,6 @@ KINDS = (".npz", ".h5", ".hdf5", ".csv")
 STREAMED = (".h5", ".hdf5")
 LARGEST_BYTES = 2**30  # of results that are collected for .npz
 LARGEST_TEXT_BYTES = 2**27  # and for .csv, which takes several times as much
-UNITS = {"raman_shift": "cm-1", "raman": "Im{chi_R} / chi_NR", "deviation": "as raman", "time_ns": "ns"}
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -82,26 +81,6 @@ class _Csv(Results):
                    encoding="utf-8")  # fmt: skip
 
 
-class _H5(Results):
-    def __init__(self, total: int, arrays: Arrays, attrs: Mapping[str, Any], file: h5py.File) -> None:
-        super().__init__(total, arrays, attrs)
-        self._file = file
-        for name, array in arrays.items():
-            file[name] = array
-            file[name].attrs.update({"unit": UNITS[name]} if name in UNITS else {})
-        file.attrs.update(self.attrs)
-
-    def _make(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        dataset = self._file.create_dataset(name, shape, dtype)
-        dataset.attrs.update({"unit": UNITS[name]} if name in UNITS else {})
-
-    def _put(self, name: str, first: int, values: NDArray[Any]) -> None:
-        self._file[name][first : first + len(values)] = values
-
-    def finish(self, file: BinaryIO) -> None:
-        """Everything is there already."""
-
-
 @contextmanager
 def writing_results(
     path: Path,
@@ -112,7 +91,7 @@ def writing_results(
     row_bytes: int,
     overwrite: bool = True,
 ) -> Iterator[Results]:
-    """A file of results, complete when the block ends, or not there after an error.
+    """A file of results in .npz or .csv, complete when the block ends, or not there after an error.
 
     total: spectra. arrays: raman_shift (p,) and others that are no rows. attrs: model, model_sha256 and what
     else is known. row_bytes: of all rows of a spectrum, to judge what fits in memory. Raises SpectraError.
@@ -121,14 +100,10 @@ def writing_results(
     kind = path.suffix.lower()
     try:
         with replacing(path, overwrite=overwrite, durable=False) as file:
-            if kind in STREAMED:
-                with h5py.File(file, "w") as stored:
-                    yield _H5(total, arrays, attrs, stored)
-            else:
-                makes: dict[str, Callable[..., Results]] = {".npz": _Npz, ".csv": _Csv}
-                results = makes[kind](total, arrays, attrs)
-                yield results
-                results.finish(file)
+            makes: dict[str, Callable[..., Results]] = {".npz": _Npz, ".csv": _Csv}
+            results = makes[kind](total, arrays, attrs)
+            yield results
+            results.finish(file)
     except FileExistsError:
         raise SpectraError(_EXISTS.format(path)) from None
     except SpectraError:
@@ -150,8 +125,7 @@ def is_result(path: Path) -> bool:
                 with zipfile.ZipFile(path) as archive:
                     return {"raman.npy", "model_sha256.npy"} <= set(archive.namelist())
             case ".h5" | ".hdf5":
-                with h5py.File(path) as file:
-                    return "model_sha256" in file.attrs and file.get("raman", getclass=True) is h5py.Dataset
+                return is_ours(path)
     except (OSError, zipfile.BadZipFile):
         pass
     return False

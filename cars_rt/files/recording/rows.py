@@ -61,6 +61,11 @@ class Rows:
         most = max(min(free, FIRST_BYTES) // row_bytes, 1)
         return min(rows or min(FIRST_ROWS, most), MOST_ROWS, most)
 
+    @property
+    def names(self) -> list[str]:
+        """Of the columns."""
+        return list(self._datasets)
+
     def append(self, rows: int, **columns: ArrayLike) -> None:
         """Append rows; a column is an array of `rows` rows, or one value for all of them."""
         done = 0

@@ -127,10 +127,20 @@ class Recording:
             columns |= {"time_in_ns": frame.time_in_ns or 0, "time_out_ns": frame.time_out_ns or 0}
             for name in self._trust:
                 columns[name] = frame.arrays.get(name, ABSENT[name])
-        if frame.made_by is not None and frame.made_by not in (each for _, each in self._made_by[-1:]):
-            self._made_by.append((frame.index, frame.made_by))
+        if frame.made_by is not None:
+            self.made(frame.index, frame.made_by)
+        self.put(frame.stream, len(block), columns)
+
+    def put(self, stream: str, rows: int, columns: Mapping[str, ArrayLike]) -> None:
+        """Take in `rows` rows with every column of a stream, as they come from another file and not in
+        frames; a column is an array of as many rows, or one value for all of them."""
         with self._guarded():
-            self.rows[frame.stream].append(len(block), **columns)
+            self.rows[stream].append(rows, **columns)
+
+    def made(self, index: int, made_by: str) -> None:
+        """Results from this spectrum on are made by this model, engine and dark."""
+        if made_by not in (each for _, each in self._made_by[-1:]):
+            self._made_by.append((index, made_by))
 
     def end(self, end: End, ledger: Ledger) -> None:
         """Note how a stream ended and what of it did not arrive here."""

@@ -1,0 +1,216 @@
+"""`cars-rt process`: files of counts to files of results."""
+
+import signal
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Self
+
+from cyclopts import Parameter
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from cars_rt.cli.app import Logs, app
+from cars_rt.console import (
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    LOGGED_S,
+    Logging,
+    console,
+    fail,
+    log,
+    on_terminal,
+    start_logging,
+)
+from cars_rt.daemon.settings import DaemonSettings
+from cars_rt.errors import CarsRtError
+from cars_rt.physics.fitness import shares
+
+
+@app.command
+def process(
+    *input: Path,  # noqa: A002 - the name in the help
+    output: Annotated[Path, Parameter(name=("--output", "-o"))],
+    model: str = DaemonSettings.model,
+    reference: Path | None = None,
+    engine: str = DaemonSettings.engine,
+    pump_nm: float | None = None,
+    overwrite: bool = False,
+    logs: Logs = Logging(),
+) -> None:
+    """Remove the background from the spectra in files.
+
+    What a file says of its measurement (dark, scan, times, positions, exposure ...) goes along. Memory does
+    not grow with the file where the output is .h5. What was stopped or killed goes on where it was when the
+    same command is given again, and what is done already is not done twice.
+
+    Example: cars-rt process toluene.csv -o toluene-raman.npz
+
+    Example, each of many into a folder: cars-rt process scans/*.h5 -o results
+
+    Parameters
+    ----------
+    input
+        .csv or .txt (raman shift, then one column per spectrum), .npz (spectra, raman_shift), .h5 (a
+        recording); one or more, also as patterns, and folders of them.
+    output
+        .npz, .h5 or .csv; gets raman, raman_shift, flags, the deviation where the model states it, and the
+        model's name and hash. A folder that is there takes NAME-raman.EXTENSION for each input.
+    model
+        Name of a model (also mem, maximum entropy), or the path of an .onnx file.
+    reference
+        Spectra of a purely non-resonant sample, such as glass, for the models kk and mem.
+    engine
+        What runs the model; auto takes the fastest that works here.
+    pump_nm
+        For a file with wavelengths as its axis: that of the pump, or of the probe if it is another beam, in
+        nm. The raman shift is 1e7/wavelength - 1e7/pump, positive for anti-Stokes light.
+    overwrite
+        Replace files that exist, without asking. In a script only earlier results are replaced unasked.
+    """
+    from cars_rt.files.offline import process as process_file
+    from cars_rt.files.offline.jobs import targets
+
+    start_logging(logs)
+    if not input:
+        fail("give a file to process", EXIT_USAGE)
+    stop = _Stop()
+    jobs = targets(input, output)
+    failed = 0
+    for number, (source, target) in enumerate(jobs, 1):
+        name = f"{source.name} ({number} of {len(jobs)})" if len(jobs) > 1 else source.name
+        try:
+            with _Progress(name, stop) as shown:
+                done = process_file(
+                    source,
+                    target,
+                    model=model,
+                    reference=reference,
+                    engine=engine,
+                    pump_nm=pump_nm,
+                    overwrite=overwrite,
+                    again=overwrite,
+                    may_replace=_may_replace,
+                    progress=shown.show,
+                )
+        except (CarsRtError, KeyboardInterrupt) as error:
+            if stop.wished or isinstance(
+                error, KeyboardInterrupt
+            ):  # libraries may make it an error of theirs
+                fail(f"stopped; {_left(target)}", EXIT_INTERRUPTED)
+            if len(jobs) == 1:
+                raise
+            failed += 1
+            log.error("%s", error)
+            continue
+        log.info("%s: %s", source, done.axis)
+        if not done.computed:
+            log.info("%s: these results are there already; --overwrite makes them again", target)
+            continue
+        log.info(
+            "%s: %d spectra of %d pixels by %s on %s",
+            target, done.spectra, done.pixels, done.model, done.engine,
+        )  # fmt: skip
+        if done.flagged:
+            log.warning("%s: %s; see flags in the output", target, shares(done.flagged, done.computed))
+    if failed:
+        fail(f"{failed} of {len(jobs)} files could not be processed")
+
+
+def _left(target: Path) -> str:
+    """What an interruption left of a target, for people."""
+    from cars_rt.files.recording import partial_path
+    from cars_rt.files.resumed import earlier_path, is_ours
+
+    partial = partial_path(target)
+    if earlier_path(target).exists() or (partial.exists() and is_ours(partial)):
+        return f"{target} is not written, and what is done of it is kept: the same command goes on from there"
+    return f"{target} is not written, and nothing is left of it"
+
+
+def _may_replace(target: Path) -> bool:
+    """Ask whether a file may be replaced, where somebody can answer; leaves if not.
+
+    In a script nobody can: there an earlier result is replaced, which can be made again, and nothing else.
+    """
+    if not target.is_file():
+        return False
+    if not (on_terminal() and sys.stdin.isatty()):
+        from cars_rt.files.results import is_result
+
+        if is_result(target):
+            log.info("%s: an earlier result is replaced", target)
+            return True
+        fail(f"{target} exists already; choose another name or give --overwrite")
+    from rich.prompt import Confirm
+
+    if not Confirm.ask(Text(f"{target} exists already. Replace it?"), console=console, default=False):
+        fail(f"{target} stays as it is")
+    return True
+
+
+class _Stop:
+    """Ctrl-C and its kin, so that no part of a file is left behind.
+
+    Python swallows a KeyboardInterrupt that comes while it frees an object: so the wish is kept, too.
+    """
+
+    def __init__(self) -> None:
+        self.wished = False
+        for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) in (
+                signal.SIG_DFL,
+                signal.default_int_handler,
+            ):
+                signal.signal(number, self._wish)
+
+    def _wish(self, number: int, frame: FrameType | None) -> None:
+        self.wished = True
+        raise KeyboardInterrupt
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if it was wished."""
+        if self.wished:
+            raise KeyboardInterrupt
+
+
+class _Progress:
+    """How far a file is: a bar where there is a terminal, elsewhere a line in the log now and then."""
+
+    def __init__(self, name: str, stop: _Stop) -> None:
+        self._name, self._stop = name, stop
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not on_terminal(),
+            refresh_per_second=4,
+        )
+        self._task = self._bar.add_task(name, total=None, rate="")
+        self._begun = self._logged = time.monotonic()
+
+    def show(self, done: int, total: int) -> None:
+        """Spectra done and in all. Raises KeyboardInterrupt if a stop is wished."""
+        self._stop.check()
+        now = time.monotonic()
+        rate = done / max(now - self._begun, 1e-9)
+        self._bar.update(self._task, completed=done, total=total, rate=f"{rate:.0f}/s")
+        if self._bar.disable and now - self._logged >= LOGGED_S:
+            self._logged = now
+            log.info(
+                "%s: %d of %d spectra, %.0f/s, %s left",
+                self._name, done, total, rate, timedelta(seconds=round((total - done) / rate)),
+            )  # fmt: skip
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()

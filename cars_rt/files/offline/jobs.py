@@ -1,0 +1,65 @@
+"""Which files become which: names, patterns and folders to pairs of a source and a target."""
+
+from collections import Counter
+from collections.abc import Sequence
+from glob import has_magic
+from pathlib import Path
+
+from cars_rt.files.formats import endings
+from cars_rt.files.recording import is_partial
+from cars_rt.files.results import is_result
+from cars_rt.files.spectra import SpectraError
+
+#: What becomes of which kind of file where only a folder is given; of any other .h5.
+KIND_OF_RESULT = {".csv": ".csv", ".txt": ".csv", ".npz": ".npz", ".npy": ".npz"}
+
+
+def targets(inputs: Sequence[Path], output: Path) -> list[tuple[Path, Path]]:
+    """Which file becomes which. Raises SpectraError for what cannot be, before any work is done."""
+    sources = list(dict.fromkeys(each for given in inputs for each in _matching(given)))
+    if not output.is_dir():
+        if len(sources) == 1:
+            if output.exists() and sources[0].exists() and output.samefile(sources[0]):
+                raise SpectraError(f"{output} is the input; choose another name for the result")
+            return [(sources[0], output)]
+        if output.suffix:
+            raise SpectraError(f"{output} is one file, and there are {len(sources)} inputs: give a folder")
+        raise SpectraError(f"there is no folder {output}; make it first")
+    jobs = [
+        (each, output / f"{each.stem}-raman{KIND_OF_RESULT.get(each.suffix.lower(), '.h5')}")
+        for each in sources
+    ]
+    twice = [name for name, count in Counter(target for _, target in jobs).items() if count > 1]
+    if twice:
+        raise SpectraError(f"two of the inputs would become {twice[0]}; process them into two folders")
+    return jobs
+
+
+def _matching(given: Path) -> list[Path]:
+    """The file; of a folder, the files of spectra in it; where there is neither, those that match it as a
+    pattern: not every shell does that by itself. Results and partial recordings are no spectra."""
+    known = endings()
+    if given.is_dir():
+        found = [each for each in sorted(given.iterdir()) if _is_source(each, known)]
+        if not found:
+            raise SpectraError(f"no file of spectra is in the folder {given}")
+        return found
+    if given.exists() or not has_magic(str(given)):
+        if given.suffix.lower() not in known:
+            raise SpectraError(f"{given}: the file's name must end in one of {', '.join(known)}")
+        return [given]
+    pattern = str(given.relative_to(given.anchor))
+    found = [each for each in sorted(Path(given.anchor).glob(pattern)) if _is_source(each, known)]
+    if not found:
+        raise SpectraError(f"no file of spectra matches {given}")
+    return found
+
+
+def _is_source(path: Path, known: Sequence[str]) -> bool:
+    return (
+        path.suffix.lower() in known
+        and path.is_file()
+        and not path.name.startswith(".")
+        and not is_partial(path)
+        and not is_result(path)
+    )

@@ -1,0 +1,162 @@
+"""From a file of counts to a file of results."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cars_rt.engines import AUTO, DEFAULT_MODEL, Model
+from cars_rt.engines.graph import RAMAN
+from cars_rt.files.formats import open_spectra
+from cars_rt.files.offline.recipe import Recipe, made_from
+from cars_rt.files.offline.retrieval import BATCH, Retrieval, chosen, retrieving
+from cars_rt.files.results import STREAMED, writable, writing_results
+from cars_rt.files.resumed import Origin, resuming, rows_of
+from cars_rt.files.spectra import Spectra, SpectraError
+from cars_rt.physics.fitness import NAMES, named
+from cars_rt.protocol import DEVIATION, FLAGS, Start
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Processed:
+    """What was done."""
+
+    spectra: int
+    pixels: int
+    model: str
+    sha256: str
+    engine: str
+    flagged: Mapping[str, int]  # spectra computed now that have a flag, by its name
+    axis: str = ""  # what was taken as the axis, for people
+    computed: int = 0  # spectra; the others were there from an earlier attempt
+
+
+def process(
+    source: Path,
+    target: Path,
+    *,
+    model: str = DEFAULT_MODEL,
+    reference: Path | None = None,
+    engine: str = AUTO,
+    pump_nm: float | None = None,
+    overwrite: bool = True,
+    again: bool = True,
+    may_replace: Callable[[Path], bool] = lambda target: False,
+    progress: Progress = lambda done, total: None,
+) -> Processed:
+    """Remove the background from every spectrum of a file; what else the file says of them goes along.
+
+    model: as `load_offline` takes it. reference: spectra of a non-resonant sample, for kk and mem. pump_nm:
+    of files whose axis is in nm, also of the reference's. overwrite: replace a target that is there. again:
+    also one that holds these very results. may_replace: asked about a target that is there and may not be
+    overwritten. progress is called with the spectra done and in all.
+    Raises SpectraError, ModelError, EngineError or AxisError. The target is written completely or not at all;
+    of an .h5 file what was done before Ctrl-C, a kill or a full disk is kept beside it, and the next call
+    goes on from there.
+    """
+    if target.exists() and source.exists() and target.samefile(source):
+        raise SpectraError(f"{target} is the input; choose another name for the result")
+    recipe = Recipe(model, reference, engine, pump_nm)
+    with open_spectra(source, pump_nm) as spectra:
+        wanted = chosen(recipe)
+        if not again and (done := _done(source, target, spectra, wanted, engine)) is not None:
+            return done
+        overwrite = overwrite or may_replace(target)
+        writable(target, overwrite=overwrite)
+        with retrieving(source, spectra, wanted, engine) as retrieval:
+            total, pixels = spectra.counts.shape
+            writable(target, total * retrieval.row_bytes, overwrite=overwrite)
+            fill = _fill_recording if target.suffix.lower() in STREAMED else _fill_arrays
+            computed, flagged = fill(target, source, retrieval, overwrite, progress)
+            return Processed(
+                total, pixels, wanted.card.name, wanted.sha256, retrieval.engine.describe(), flagged,
+                spectra.axis_said, computed,
+            )  # fmt: skip
+
+
+def _done(source: Path, target: Path, spectra: Spectra, model: Model, engine: str) -> Processed | None:
+    """What was done, if the target holds all results of these counts, model and engine already."""
+    if target.suffix.lower() not in STREAMED or not target.exists():
+        return None
+    total, pixels = spectra.counts.shape
+    rows, made_with = rows_of(target, made_from(source, spectra, model))
+    if rows != total or engine not in (AUTO, made_with.split(" ")[0]):
+        return None
+    return Processed(total, pixels, model.card.name, model.sha256, made_with, {}, spectra.axis_said, 0)
+
+
+def _fill_recording(
+    target: Path, source: Path, retrieval: Retrieval, overwrite: bool, progress: Progress
+) -> tuple[int, dict[str, int]]:
+    """Into a recording; how many spectra were computed, and how many have which flag."""
+    total, flagged = len(retrieval.spectra.counts), Counter[str]()
+    with resuming(target, total, origin(source, retrieval), align=BATCH, overwrite=overwrite) as results:
+        there = results.written
+
+        def take(rows: dict[str, NDArray[Any]]) -> None:
+            flagged.update(named(rows[FLAGS]))
+            results.append(rows)
+
+        progress(there, total)
+        retrieval.rows(there, total, take, lambda done: progress(done, total))
+    return total - there, in_order(flagged)
+
+
+def _fill_arrays(
+    target: Path, source: Path, retrieval: Retrieval, overwrite: bool, progress: Progress
+) -> tuple[int, dict[str, int]]:
+    """The same into memory, for the formats that are written at once."""
+    spectra, flagged = retrieval.spectra, Counter[str]()
+    total = len(spectra.counts)
+    arrays: dict[str, NDArray[Any]] = {"raman_shift": spectra.raman_shift}
+    arrays |= {} if spectra.dark is None else {"dark": spectra.dark}
+    card = retrieval.model.provenance
+    attrs = {f"model_{name}": text for name, text in card.items() if name != "name"}
+    attrs = {"model": card["name"], **attrs, "engine": retrieval.engine.describe()}
+    attrs |= {**spectra.about, **spectra.receipt}
+    with writing_results(
+        target, total, arrays, attrs, row_bytes=retrieval.row_bytes, overwrite=overwrite
+    ) as results:
+
+        def take(rows: dict[str, NDArray[Any]]) -> None:
+            flagged.update(named(rows[FLAGS]))
+            results.append(**rows)
+
+        retrieval.rows(0, total, take, lambda done: progress(done, total))
+    return total, in_order(flagged)
+
+
+def origin(source: Path, retrieval: Retrieval) -> Origin:
+    """What the results say of where they come from: all that the source says, and what was done."""
+    spectra, model, engine = retrieval.spectra, retrieval.model, retrieval.engine
+    said = model.provenance | {"engine": engine.describe(), "made_by": retrieval.made_by}
+    said |= {"dark": retrieval.dark, FLAGS: " ".join(NAMES.values())}  # of the bits, lowest first
+    if DEVIATION in engine.graph.outputs:
+        said[DEVIATION] = "standard deviation of raman"
+    known = spectra.about
+    modified_ns = source.stat().st_mtime_ns
+    about = {"run": source.stem, "source": source.name, "block": 1, "time_ns": modified_ns} | known
+    start = Start(
+        stream=RAMAN, raman_shift=spectra.raman_shift, dtype="float32", dark=spectra.dark, model=said, **about
+    )
+    notes = {
+        "source": source.name,
+        "axis": spectra.axis_said,
+        "time_is_of": "the run" if "time_ns" in known else "the file",
+        "when": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+    text = made_from(source, spectra, model)
+    return Origin(start, text, retrieval.made_by, engine.describe(), spectra.receipt, notes)
+
+
+def in_order(flagged: Counter[str]) -> dict[str, int]:
+    """Counts by flag in the order of the bits."""
+    order = [str(flag) for flag in named(np.full(1, 255, np.uint8))]
+    return {name: flagged[name] for name in order if name in flagged}

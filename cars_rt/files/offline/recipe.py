@@ -1,0 +1,46 @@
+"""What is done to counts, and by what results are known to be those of these counts."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cars_rt.engines import AUTO, DEFAULT_MODEL, Model
+from cars_rt.files.spectra import Spectra
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that the user says of how; can be sent to another process.
+
+    model: as `load_offline` takes it. reference: spectra of a non-resonant sample, for kk and mem. engine:
+    its name, or auto. pump_nm: of files whose axis is in nm, also of the reference's.
+    """
+
+    model: str = DEFAULT_MODEL
+    reference: Path | None = None
+    engine: str = AUTO
+    pump_nm: float | None = None
+
+
+def made_from(path: Path, spectra: Spectra, model: Model) -> str:
+    """What results come from, as text: the counts, by their file's size and time, their axis and dark, and
+    the model. Where it is the same, so are the results of the same engine."""
+    about = path.stat()
+    said: dict[str, Any] = {
+        "bytes": about.st_size,
+        "modified_ns": about.st_mtime_ns,
+        "spectra": len(spectra.counts),
+        "axis": _hashed(spectra.raman_shift),
+        "dark": None if spectra.dark is None else _hashed(spectra.dark),
+        "full_scale": spectra.saturates_at,
+        "model": model.sha256,
+    }
+    return json.dumps(said, sort_keys=True)
+
+
+def _hashed(values: Any) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()[:16]

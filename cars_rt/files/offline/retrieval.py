@@ -1,0 +1,166 @@
+"""An engine on the counts of one file: rows of results, piece by piece."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cars_rt.engines import AUTO, Engine, EngineError, Model, compose, load_offline, open_engine
+from cars_rt.engines.base import usable_cores
+from cars_rt.engines.classical import MEM, Classical, MaximumEntropyEngine
+from cars_rt.engines.graph import RAMAN
+from cars_rt.engines.model import RATIO
+from cars_rt.files.measurement import COLUMNS
+from cars_rt.files.offline.recipe import Recipe
+from cars_rt.files.spectra import Spectra, SpectraError
+from cars_rt.physics.fitness import Fitness
+from cars_rt.protocol import FLAGS
+
+BATCH = 64  # spectra; more are no faster on a processor
+PIECE_BYTES = 8 * 2**20  # of counts in float32 that are computed between two looks at the files
+
+Rows = dict[str, NDArray[Any]]
+
+
+class Retrieval:
+    """Computes what the daemon would send. All calls come from the thread that opened it.
+
+    spectra: the counts, which must stay open. model: what is done to them.
+    """
+
+    def __init__(self, path: Path, spectra: Spectra, model: Model, engine: Engine) -> None:
+        self.spectra, self.model, self.engine = spectra, model, engine
+        self._path = path
+        self._fitness = Fitness(spectra.raman_shift)
+        self._is_ratio = engine.retrieves and model.card.target == RATIO
+        if spectra.dark is not None:
+            engine.set_dark(spectra.dark)
+
+    @property
+    def dark(self) -> str:
+        """Which dark is subtracted, as results say it."""
+        return "none" if self.spectra.dark is None else "start"
+
+    @property
+    def made_by(self) -> str:
+        """What results say of their making: the model's hash, the engine, the dark."""
+        return f"{self.model.sha256[:16]} {self.engine.name} {self.dark}"
+
+    @property
+    def row_bytes(self) -> int:
+        """Of all results of one spectrum."""
+        return 4 * len(self.spectra.raman_shift) * len(self.engine.graph.outputs)
+
+    def rows(
+        self,
+        first: int,
+        last: int,
+        take: Callable[[Rows], None],
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> None:
+        """Results of the spectra from first to before last, in order, as arrays with a row for each: what the
+        model gives, flags, and what the file says of each spectrum.
+
+        While one piece is computed, the next is read, the ones before get their flags, and one is taken:
+        `take` is called in another thread, never twice at a time. progress: called with how many are
+        computed. Raises SpectraError for counts or results that are none, and what `take` raises.
+        """
+        pixels, batch = len(self.spectra.raman_shift), self.engine.max_batch
+        piece = max(PIECE_BYTES // (4 * pixels) // batch, 1) * batch
+        starts = range(first, last, piece)
+        judges = max(usable_cores() // 4, 1)
+        with (
+            ThreadPoolExecutor(1, "read") as reader,
+            ThreadPoolExecutor(judges, "flags") as judging,
+            ThreadPoolExecutor(1, "write") as writer,
+        ):
+            reading = deque[Future[NDArray[np.float32]]]()
+            taken = deque[Future[None]]()
+            pools = (reader, judging, writer)
+            try:
+                for number, begin in enumerate(starts):
+                    for ahead in starts[number + len(reading) : number + 2]:
+                        reading.append(reader.submit(self._read, ahead, min(ahead + piece, last)))
+                    counts = reading.popleft().result()
+                    found = self._compute(counts, partial(_say, progress, begin))
+                    judged = judging.submit(self._judge, begin, counts, found)
+                    taken.append(writer.submit(_pass_on, judged, take))
+                    while len(taken) > judges + 1:
+                        taken.popleft().result()
+                while taken:
+                    taken.popleft().result()
+            except BaseException:
+                for pool in pools:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _read(self, first: int, last: int) -> NDArray[np.float32]:
+        with np.errstate(over="ignore"):  # infinite counts have no finite result, which is said then
+            return self.spectra.counts[first:last].astype(np.float32)
+
+    def _compute(self, counts: NDArray[np.float32], progress: Callable[[int], None]) -> Rows:
+        found = {name: np.empty(counts.shape, np.float32) for name in self.engine.graph.outputs}
+        for begin in range(0, len(counts), self.engine.max_batch):
+            rows = slice(begin, begin + self.engine.max_batch)
+            for name, values in self.engine.retrieve(counts[rows]).items():
+                found[name][rows] = values
+            progress(min(rows.stop, len(counts)))
+        return found
+
+    def _judge(self, first: int, counts: NDArray[np.float32], found: Rows) -> Rows:
+        """The results with their flags and what is known of their spectra."""
+        raman = found[RAMAN]
+        if not np.isfinite(raman).all():
+            spectrum = first + int(np.argwhere(~np.isfinite(raman))[0, 0])
+            raise SpectraError(
+                f"{self._path}: the result of spectrum {spectrum} is not finite; its counts are too large"
+            )
+        spectra, flags = self.spectra, np.zeros(len(counts), np.uint8)
+        for begin in range(0, len(counts), BATCH):
+            rows = slice(begin, begin + BATCH)
+            implied = raman[rows] if self._is_ratio else None
+            flags[rows] = self._fitness.flags(counts[rows], implied, spectra.dark, spectra.saturates_at)
+        return {**found, FLAGS: flags, **self._columns(first, first + len(counts))}
+
+    def _columns(self, first: int, last: int) -> Rows:
+        """What is known of these spectra, one row for each."""
+        rows = {name: values[first:last] for name, values in self.spectra.columns.items()}
+        if self.spectra.scan is not None and "position" not in rows:
+            index = rows.get("index", np.arange(first, last))
+            rows["position"] = np.stack(np.divmod(index, self.spectra.scan[1]), axis=1)
+        return {name: values.astype(COLUMNS[name][1], copy=False) for name, values in rows.items()}
+
+
+def _pass_on(judged: "Future[Rows]", take: Callable[[Rows], None]) -> None:
+    take(judged.result())
+
+
+def _say(progress: Callable[[int], None], begin: int, done: int) -> None:
+    progress(begin + done)
+
+
+def chosen(recipe: Recipe) -> Model:
+    """The model of a recipe. Raises ModelError."""
+    return load_offline(recipe.model, recipe.reference, recipe.pump_nm)
+
+
+@contextmanager
+def retrieving(path: Path, spectra: Spectra, model: Model, engine: str = AUTO) -> Iterator[Retrieval]:
+    """An engine of this name, opened for these spectra. Raises ModelError or EngineError."""
+    with _engine(engine, model, spectra, min(BATCH, len(spectra.counts))) as opened:
+        yield Retrieval(path, spectra, model, opened)
+
+
+def _engine(name: str, model: Model, spectra: Spectra, max_batch: int) -> Engine:
+    """What runs a model here; `mem` is no graph and has an engine of its own."""
+    if not (isinstance(model, Classical) and model.card.name == MEM):
+        return open_engine(name, compose(model, spectra.raman_shift), max_batch)
+    if name != AUTO:
+        raise EngineError(f"the model {MEM} runs on no engine; leave --engine out")
+    return MaximumEntropyEngine.of(model, spectra.raman_shift, max_batch)

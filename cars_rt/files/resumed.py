@@ -1,0 +1,238 @@
+"""Results in a recording, which go on where a kill or Ctrl-C left them.
+
+They are written as the recorder writes (see `cars_rt.files.recording`): under a partial name, with every row
+that was flushed readable at any moment. A group /process says which counts and which model they come from.
+The next attempt to make the same file sets that partial file aside, as .NAME.earlier, takes its rows over,
+and computes the rest; what was set aside goes when the file is whole. So a kill at any moment costs the rows
+since the last flush, and never the file.
+"""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from cars_rt.accounting import Ledger, Range
+from cars_rt.files.hdf5 import StoredRows, opened, stored
+from cars_rt.files.recording import Claim, Recording, RecordingError
+from cars_rt.files.spectra import SpectraError
+from cars_rt.protocol import End, Reason, Start
+from cars_rt.protocol.messages import MAIN_ARRAY
+from cars_rt.storage import StorageError
+from cars_rt.storage.write import refuse_target
+
+log = logging.getLogger("cars_rt.results")
+
+STREAM = "raman"
+GROUP = "process"  # in a file of results, what they were made from
+MADE_FROM, ENGINE = "made_from", "engine"  # its attributes
+FLUSH_S = 1.0  # between two flushes: what a kill costs
+PIECE_BYTES = 8 * 2**20  # of rows that are taken over at once
+
+Rows = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """What results say of where they come from.
+
+    start: of their stream. made_from: text that is the same where the results are. made_by: model, engine and
+    dark, as recordings have it. receipt: how the run of the counts ended, see `RECEIPT`. about: what else is
+    written down, for people.
+    """
+
+    start: Start
+    made_from: str
+    made_by: str
+    engine: str
+    receipt: Mapping[str, Any] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Resumed:
+    """One file of results that is being written. `written` rows are in it already."""
+
+    def __init__(self, recording: Recording, origin: Origin, total: int) -> None:
+        self._recording, self._origin, self._total = recording, origin, total
+        self._flushed = -FLUSH_S  # the first rows are flushed at once
+        self.written = 0
+        recording.note(
+            GROUP, {MADE_FROM: origin.made_from, ENGINE: origin.engine, "spectra": total, **origin.about}
+        )
+        recording.start(origin.start, rows=total)
+        recording.made(origin.start.index, origin.made_by)
+
+    def append(self, rows: Rows) -> None:
+        """The next rows: arrays of one row for each spectrum. Raises RecordingError."""
+        count = len(rows[MAIN_ARRAY[STREAM]])
+        index = np.arange(self.written, self.written + count)
+        absent: dict[str, Any] = {"index": index, "sequence": index, "time_ns": 0}
+        absent |= {"time_in_ns": 0, "time_out_ns": 0}  # of a daemon
+        self._recording.put(STREAM, count, absent | dict(rows))
+        self.written += count
+        if time.monotonic() - self._flushed > FLUSH_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """What was appended so far outlives a kill."""
+        self._recording.flush()
+        self._flushed = time.monotonic()
+
+    def take_over(self, earlier: Path, align: int) -> None:
+        """Rows of an earlier attempt, as many as make a multiple of `align`."""
+        with opened(earlier) as file:
+            group = stored(file, STREAM, h5py.Group)
+            count = min(_written(group), self._total) // align * align
+            columns = {name: StoredRows(stored(group, name, h5py.Dataset), count) for name in self._columns}
+            step = max(PIECE_BYTES // self._recording.rows[STREAM].row_bytes, 1)
+            for first in range(0, count, step):
+                rows = slice(first, min(first + step, count))
+                self.append({name: column[rows] for name, column in columns.items()})
+        self.flush()
+
+    def finish(self) -> Path:
+        """All rows are there: give the file its name. Raises RecordingError."""
+        receipt = self._origin.receipt
+        reasons = {reason.value: reason for reason in Reason}
+        lost, before = (json.loads(receipt.get(name, "{}")) for name in ("lost", "lost_before"))
+        ranges = [Range(*each) for each in json.loads(receipt.get("ranges", "[]"))]
+        end = End(
+            stream=STREAM,
+            run=self._origin.start.run,
+            time_ns=time.time_ns(),
+            frames=self.written,
+            spectra=self.written,
+            reason=reasons.get(receipt.get("reason", ""), Reason.COMPLETE if not receipt else Reason.STOPPED),
+            announced=max(receipt.get("announced", self.written), self.written),
+            lost=before,
+        )
+        ledger = Ledger(ranges=ranges)
+        ledger.lost.update(lost)
+        self._recording.end(end, ledger)
+        return self._recording.close()
+
+    @property
+    def _columns(self) -> list[str]:
+        return self._recording.rows[STREAM].names
+
+
+@contextmanager
+def resuming(
+    path: Path, total: int, origin: Origin, *, align: int = 1, overwrite: bool = False
+) -> Iterator[Resumed]:
+    """A file of results to be filled to `total` rows; whole, under its name, when the block ends.
+
+    align: earlier rows are taken over in multiples of this. After KeyboardInterrupt or a failed write, or a
+    kill, the rows so far stay in the partial file for the next attempt; after another error nothing does.
+    Raises SpectraError.
+    """
+    earlier = earlier_path(path)
+    recording: Recording | None = None
+    try:
+        claim = _claimed(path, earlier, origin, overwrite)
+        try:
+            recording = Recording(claim, streams=(STREAM,), overwrite=overwrite)
+            results = Resumed(recording, origin, total)
+            if earlier.exists():
+                results.take_over(earlier, align)
+                log.info("%s: goes on after %d of %d spectra", path, results.written, total)
+            yield results
+            if results.finish() == path:
+                earlier.unlink(missing_ok=True)
+        except BaseException as error:
+            if not _kept(recording, error):
+                claim.partial.unlink(missing_ok=True)
+            claim.release()
+            raise
+    except (RecordingError, StorageError) as error:
+        raise SpectraError(str(error)) from None
+
+
+def _kept(recording: Recording | None, error: BaseException) -> bool:
+    """Let go of a recording; whether the next attempt finds anything in it."""
+    if recording is None:
+        return False
+    keep = isinstance(error, KeyboardInterrupt | RecordingError)
+    keep = keep and any(each.count for each in recording.rows.values())
+    if keep:
+        with suppress(RecordingError):
+            recording.flush()
+    recording.fail()
+    return keep
+
+
+def earlier_path(path: Path) -> Path:
+    """What an attempt is called from which the next one takes over."""
+    return path.with_name(f".{path.name}.earlier")
+
+
+def rows_of(path: Path, made_from: str) -> tuple[int, str]:
+    """How many rows of results of the same origin a file has, and of which engine; -1 if it is no such
+    file."""
+    try:
+        with opened(path) as file:
+            group, rows = stored(file, GROUP, h5py.Group), stored(file, STREAM, h5py.Group)
+            if group is None or rows is None or group.attrs.get(MADE_FROM) != made_from:
+                return -1, ""
+            return _written(rows), str(group.attrs.get(ENGINE, ""))
+    except (StorageError, OSError, RuntimeError, KeyError, ValueError, TypeError):
+        return -1, ""
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is one that `process` wrote, whole or not."""
+    try:
+        with opened(path) as file:
+            return stored(file, GROUP, h5py.Group) is not None
+    except (StorageError, OSError):
+        return False
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether a kill met a recording before it had a place for rows."""
+    try:
+        with opened(path) as file:
+            return not any(name in file for name in MAIN_ARRAY)
+    except (StorageError, OSError):
+        return False
+
+
+def _written(group: h5py.Group) -> int:
+    written = stored(group, "written", h5py.Dataset)
+    return 0 if written is None else int(written[()])
+
+
+def _claimed(path: Path, earlier: Path, origin: Origin, overwrite: bool) -> Claim:
+    """The name, with what an earlier attempt left set aside if it is of the same origin, else removed."""
+    claim = Claim(path)
+    try:
+        if os.path.lexists(path) and not overwrite:
+            raise RecordingError(f"{path} exists already; choose another name or give --overwrite")
+        refuse_target(earlier)
+        if os.path.lexists(claim.partial):
+            if not (claim.locked and (is_ours(claim.partial) or _is_empty(claim.partial))):
+                raise RecordingError(
+                    f"{claim.partial} is a recording that was cut short; finish it first: "
+                    f"cars-rt repair {claim.partial}"
+                )
+            rows, engine = rows_of(claim.partial, origin.made_from)
+            if engine == origin.engine and rows > rows_of(earlier, origin.made_from)[0]:
+                claim.partial.replace(earlier)
+            else:
+                claim.partial.unlink()
+        if earlier.exists() and rows_of(earlier, origin.made_from)[1] != origin.engine:
+            log.warning("%s: an earlier attempt was of other counts, model or engine; begun anew", path)
+            earlier.unlink()
+    except BaseException:
+        claim.release()
+        raise
+    return claim

@@ -1,0 +1,199 @@
+"""`process` into a recording: equal to the live results, and goes on where a kill left it."""
+
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from helpers import AXIS, Command, Published, daemon_in_thread, spectra_of, wait_until
+from numpy.typing import NDArray
+
+from cars_rt.engines.registry import REFERENCE
+from cars_rt.files.offline import Processed, process, retrieval
+from cars_rt.files.recorder import Recorder, RecordSettings
+from cars_rt.files.recording import partial_path, read_rows
+from cars_rt.files.resumed import earlier_path
+from cars_rt.files.spectra import SpectraError
+from cars_rt.files.verify import verify
+
+SIZE = 200  # spectra
+NAMES = ("raman", "deviation", "flags", "index", "sequence", "time_ns", "position")
+PIECES = 16 * len(AXIS) * 4
+
+
+def arrays(path: Path) -> dict[str, NDArray[Any]]:
+    with h5py.File(path) as file:
+        return {name: read_rows(file["raman"], name) for name in NAMES}
+
+
+def same_bytes(path: Path, expected: dict[str, NDArray[Any]]) -> None:
+    for name, values in arrays(path).items():
+        assert values.dtype == expected[name].dtype and np.array_equal(values, expected[name]), name
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Counts and results of one run, which came to the daemon in frames of 1 to 7 spectra."""
+    path = tmp_path_factory.mktemp("live") / "scan.h5"
+    counts, dark = spectra_of(SIZE), np.linspace(10, 90, len(AXIS)).astype(np.float32)
+    with (
+        Published() as source,
+        daemon_in_thread(source.address, engine=REFERENCE, max_batch=24, deviation=True) as daemon,
+    ):
+        recorder = Recorder(path, RecordSettings(raw=source.address, raman=daemon.publisher.address))
+        thread = threading.Thread(target=recorder.serve)
+        thread.start()
+        source.wait(2)
+        wait_until(lambda: daemon.publisher.subscribers == 1)
+        source.run("run-1", counts, block=7, scan=(10, 20), dark=dark, exposure_s=0.01, step_um=(0.5, 0.25))
+        thread.join()
+    return path
+
+
+def processed(live: Path, target: Path, **options: Any) -> Processed:
+    return process(live, target, engine=REFERENCE, overwrite=False, again=False, **options)
+
+
+def test_what_was_live_comes_again_to_the_last_bit(live: Path, tmp_path: Path) -> None:
+    """Results, flags and deviations; and the recordings of both prove to belong together."""
+    before = live.read_bytes()
+    done = processed(live, tmp_path / "out.h5")
+    assert done.computed == SIZE
+    same_bytes(tmp_path / "out.h5", arrays(live))
+    assert all(finding.true for finding in verify(live, tmp_path / "out.h5", engine=REFERENCE))
+    with h5py.File(live) as one, h5py.File(tmp_path / "out.h5") as other:
+        for name in (
+            "run",
+            "source",
+            "scan",
+            "step_um",
+            "exposure_s",
+            "model_sha256",
+            "made_by",
+            "model_dark",
+        ):
+            assert np.array_equal(one["raman"].attrs[name], other["raman"].attrs[name]), name
+        assert np.array_equal(one["raw/dark"], other["raman/dark"]) and other.attrs["complete"]
+    assert live.read_bytes() == before
+    # A second time there is nothing to do, unless another model is asked for.
+    assert processed(live, tmp_path / "out.h5").computed == 0
+    with pytest.raises(SpectraError, match="exists already"):
+        processed(live, tmp_path / "out.h5", model="rnn")
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_what_was_interrupted_goes_on_where_it_was(
+    times: int, live: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrieval, "PIECE_BYTES", PIECES)
+    monkeypatch.setattr(retrieval, "BATCH", 16)
+    target, begun = tmp_path / "out.h5", []
+    for attempt in range(times):
+
+        def interrupted(done: int, total: int, attempt: int = attempt) -> None:
+            begun.append(done)
+            if done >= 80 + 32 * attempt:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            processed(live, target, progress=interrupted)
+        assert not target.exists() and partial_path(target).exists()
+    done = processed(live, target)
+    assert done.computed <= SIZE - 16 * times
+    same_bytes(target, arrays(live))
+    assert [path.name for path in tmp_path.iterdir()] == ["out.h5"]
+
+
+def test_a_kill_while_rows_are_taken_over_costs_none(live: Path, tmp_path: Path) -> None:
+    """The attempt with more rows counts, whichever it is."""
+    target = tmp_path / "out.h5"
+    for stop in (160, 64):
+        with pytest.raises(KeyboardInterrupt):
+            part_of(live, target, stop)
+        if stop == 160:
+            partial_path(target).rename(tmp_path / "most")
+    (tmp_path / "most").replace(earlier_path(target))
+    assert processed(live, target).computed == SIZE - 128
+    same_bytes(target, arrays(live))
+    assert [path.name for path in tmp_path.iterdir()] == ["out.h5"]
+
+
+def part_of(live: Path, target: Path, stop: int) -> None:
+    def interrupted(done: int, total: int) -> None:
+        if done >= stop:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retrieval, "PIECE_BYTES", PIECES)
+        patch.setattr(retrieval, "BATCH", 16)
+        processed(live, target, progress=interrupted)
+
+
+def test_rows_of_other_counts_or_another_model_are_not_taken_over(live: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.h5"
+    with pytest.raises(KeyboardInterrupt):
+        part_of(live, target, 160)
+    assert processed(live, target, model="rnn").computed == SIZE
+    with h5py.File(target) as file:
+        assert file["raman"].attrs["model_name"] == "rnn"
+    target.unlink()
+    with pytest.raises(KeyboardInterrupt):
+        part_of(live, target, 160)
+    copy = tmp_path / "copy.h5"
+    copy.write_bytes(live.read_bytes())
+    with h5py.File(copy, "r+") as file:
+        file["raw/dark"][:] = 0
+    assert processed(copy, target).computed == SIZE
+
+
+def test_a_recording_that_was_cut_short_is_not_taken_for_results(live: Path, tmp_path: Path) -> None:
+    partial_path(tmp_path / "out.h5").write_bytes(live.read_bytes())
+    with pytest.raises(SpectraError, match="was cut short; finish it first: cars-rt repair"):
+        processed(live, tmp_path / "out.h5")
+    assert partial_path(tmp_path / "out.h5").read_bytes() == live.read_bytes()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs signals")
+def test_a_killed_process_is_gone_on_with(tmp_path: Path) -> None:
+    """A real one, killed without warning when some of its rows are on disk."""
+    count = 28_000
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        file["spectra"], file["raman_shift"] = spectra_of(count), AXIS
+    target = tmp_path / "out" / "out.h5"
+    target.parent.mkdir()
+    given = ("process", tmp_path / "in.h5", "-o", target, "--engine", "onnxruntime")
+
+    def rows() -> int:
+        if not (partial := partial_path(target)).exists():
+            return 0
+        try:
+            with h5py.File(partial, locking=False) as file:
+                return int(file["raman/written"][()])
+        except (OSError, KeyError):
+            return 0
+
+    with Command(*given) as command:
+        wait_until(lambda: rows() > 0 or command.process.poll() is not None)
+        command.process.send_signal(signal.SIGKILL)
+        command.process.wait()
+    if target.exists():
+        pytest.skip("it was done before it could be killed")
+    assert rows() > 0
+    with Command(*given) as command:
+        assert command.end() == 0
+    assert f"goes on after {rows_taken(command.said)} of {count} spectra" in command.said
+    process(tmp_path / "in.h5", tmp_path / "whole.h5", engine=REFERENCE)
+    with h5py.File(target) as one, h5py.File(tmp_path / "whole.h5") as other:
+        for name in ("raman", "deviation", "flags", "index"):
+            assert np.array_equal(one[f"raman/{name}"], other[f"raman/{name}"]), name
+        assert json.loads(one["process"].attrs["made_from"])["spectra"] == count
+    assert [path.name for path in target.parent.iterdir()] == ["out.h5"]
+
+
+def rows_taken(said: str) -> int:
+    return int(said.split("goes on after ")[1].split()[0])
