@@ -16,7 +16,7 @@ from cars_rt.files.measurement import COLUMNS
 from cars_rt.files.resumed import is_ours
 from cars_rt.files.spectra import START_NAMES, SpectraError
 from cars_rt.protocol import DEVIATION, FLAGS
-from cars_rt.storage import StorageError, replacing
+from cars_rt.storage import StorageError, refuse_target, replacing
 
 KINDS = (".npz", ".h5", ".hdf5", ".csv")
 STREAMED = (".h5", ".hdf5")
@@ -143,8 +143,10 @@ def writable(path: Path, size: int = 0, *, overwrite: bool = True) -> None:
     kind = path.suffix.lower()
     if kind not in KINDS:
         raise SpectraError(f"{path}: the output's name must end in one of {', '.join(KINDS)}")
-    if path.is_dir():
-        raise SpectraError(f"{path} is a folder")
+    try:
+        refuse_target(path)
+    except StorageError as error:
+        raise SpectraError(str(error)) from None
     if not path.parent.is_dir():
         raise SpectraError(f"there is no folder {path.parent}")
     if not os.access(path.parent, os.W_OK):

@@ -14,7 +14,7 @@ from cars_rt.engines import AUTO, DEFAULT_MODEL, Model
 from cars_rt.engines.graph import RAMAN
 from cars_rt.files.formats import open_spectra
 from cars_rt.files.offline.recipe import Recipe, made_from
-from cars_rt.files.offline.retrieval import BATCH, Retrieval, chosen, retrieving
+from cars_rt.files.offline.retrieval import Retrieval, chosen, retrieving
 from cars_rt.files.results import STREAMED, writable, writing_results
 from cars_rt.files.resumed import Origin, resuming, rows_of
 from cars_rt.files.spectra import Spectra, SpectraError
@@ -97,7 +97,8 @@ def _fill_recording(
 ) -> tuple[int, dict[str, int]]:
     """Into a recording; how many spectra were computed, and how many have which flag."""
     total, flagged = len(retrieval.spectra.counts), Counter[str]()
-    with resuming(target, total, origin(source, retrieval), align=BATCH, overwrite=overwrite) as results:
+    told, align = origin(source, retrieval), retrieval.engine.max_batch
+    with resuming(target, total, told, align=align, overwrite=overwrite) as results:
         there = results.written
 
         def take(rows: dict[str, NDArray[Any]]) -> None:
