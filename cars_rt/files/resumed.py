@@ -25,14 +25,14 @@ from cars_rt.accounting import Ledger, Range
 from cars_rt.files.hdf5 import StoredRows, opened, stored
 from cars_rt.files.recording import Claim, Recording, RecordingError
 from cars_rt.files.spectra import SpectraError
-from cars_rt.protocol import End, Reason, Start
+from cars_rt.protocol import End, Reason, Start, StreamName
 from cars_rt.protocol.messages import MAIN_ARRAY
 from cars_rt.storage import StorageError
 from cars_rt.storage.write import refuse_target
 
 log = logging.getLogger("cars_rt.results")
 
-STREAM = "raman"
+STREAM: StreamName = "raman"
 GROUP = "process"  # in a file of results, what they were made from
 MADE_FROM, ENGINE = "made_from", "engine"  # its attributes
 FLUSH_S = 1.0  # between two flushes: what a kill costs

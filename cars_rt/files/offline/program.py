@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.engines import AUTO, DEFAULT_MODEL, Model
-from cars_rt.engines.graph import RAMAN
 from cars_rt.files.formats import open_spectra
 from cars_rt.files.offline.recipe import Recipe, made_from
 from cars_rt.files.offline.retrieval import Retrieval, chosen, retrieving
 from cars_rt.files.results import STREAMED, writable, writing_results
-from cars_rt.files.resumed import Origin, resuming, rows_of
+from cars_rt.files.resumed import STREAM, Origin, resuming, rows_of
 from cars_rt.files.spectra import Spectra, SpectraError
 from cars_rt.physics.fitness import NAMES, named
 from cars_rt.protocol import DEVIATION, FLAGS, Start
@@ -143,9 +142,19 @@ def origin(source: Path, retrieval: Retrieval) -> Origin:
         said[DEVIATION] = "standard deviation of raman"
     known = spectra.about
     modified_ns = source.stat().st_mtime_ns
-    about = {"run": source.stem, "source": source.name, "block": 1, "time_ns": modified_ns} | known
+    about: dict[str, Any] = {
+        "run": source.stem,
+        "source": source.name,
+        "block": 1,
+        "time_ns": modified_ns,
+    } | known
     start = Start(
-        stream=RAMAN, raman_shift=spectra.raman_shift, dtype="float32", dark=spectra.dark, model=said, **about
+        stream=STREAM,
+        raman_shift=spectra.raman_shift,
+        dtype="float32",
+        dark=spectra.dark,
+        model=said,
+        **about,
     )
     notes = {
         "source": source.name,
