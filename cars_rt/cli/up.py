@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,6 +118,7 @@ def _title(judged: Judged) -> str:
 
 def _serve(plan: Plan, log_folder: Path, restarts: int, verbose: bool) -> int:
     from cars_rt.daemon.seen.notify import Notifier
+    from cars_rt.room.account import account
     from cars_rt.room.instrument import Instrument
     from cars_rt.room.keeper import Keeper
     from cars_rt.room.restarts import Restarts
@@ -129,6 +131,7 @@ def _serve(plan: Plan, log_folder: Path, restarts: int, verbose: bool) -> int:
             make_folder(folder)
     except (StorageError, OSError) as error:
         raise CarsRtError(f"a folder cannot be made: {error}") from None
+    begun = time.time()
     shown, notifier = Shown(everything=verbose), Notifier()
     instruments = [
         Instrument(
@@ -153,8 +156,16 @@ def _serve(plan: Plan, log_folder: Path, restarts: int, verbose: bool) -> int:
         fail("left at once: parts were killed, and what was on its way is lost", EXIT_INTERRUPTED)
     finally:
         notifier.close()
+    for parts in plan.instruments:
+        receipts, output = (
+            next((value for each in parts if (value := each.value(flag)) is not None), None)
+            for flag in ("receipts", "output")
+        )
+        label = f"{parts[0].part.label}: " if parts[0].part.label else ""
+        for line in account(receipts, output, begun):
+            log.info("%s%s", label, line)
     for line in room.last_words():
-        log.info("%s", line)
+        log.warning("%s", line)
     if code == EXIT_ERROR:
         fail("a part died too often; see above, and the logs")
     if code:

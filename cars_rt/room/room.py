@@ -10,7 +10,6 @@ from cars_rt.room.instrument import Instrument
 
 log = logging.getLogger("cars_rt.room")
 
-NEW_LINE = "\n"
 TURN_S = 0.05  # between two looks at the processes
 
 
@@ -42,12 +41,12 @@ class Room:
         return f"{len(keepers)} parts: {said}" + (f", {restarts} restarts" if restarts else "")
 
     def last_words(self) -> list[str]:
-        """What each part did: its last line, how it ended, and how often it was started again."""
+        """Of parts that were started again, or ended otherwise than well."""
         return [
-            f"{keeper.part.name}: {keeper.said.last.text.partition(NEW_LINE)[0] or 'said nothing'}"
-            f" ({keeper.condition}, exit code {keeper.code}, {keeper.restarts.total} restarts)"
-            for each in self.instruments
-            for keeper in each.keepers
+            f"{each.part.name}: {each.restarts.total} restarts, {each.condition} with exit code {each.code}"
+            for instrument in self.instruments
+            for each in instrument.keepers
+            if each.restarts.total or each.code
         ]
 
     def stop(self) -> None:

@@ -148,7 +148,13 @@ def test_whoever_is_killed_is_back_and_receipts_are_true(
     assert "Traceback" not in said
     for part in ("daemon-A", "recorder-A", "driver-A"):
         assert said.count(f"the {part} died (exit code -9)") == 1, said
+        assert f"{part}: 1 restarts, ended with exit code" in said
     assert said.count("restart 1 follows in 0.5 s") == 3
+    assert re.search(r"INFO A: run \w+ interrupted: .*; lost: \d+ missing", said)
+    assert re.search(
+        r"INFO B: run \w+ complete: 600 spectra announced, 600 received, 600 sent; lost: none", said
+    )
+    assert f"A: 3 recordings in {Path('recordings', 'A')}" in said
     check_disturbed(room)
     check_undisturbed(room)
 
