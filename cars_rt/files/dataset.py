@@ -272,7 +272,7 @@ def _dataset(xr: Any, path: Path, attrs: dict[str, Any], streams: list[_Stream])
         about |= judged(each.attrs, ABOUT, strict=False)
     shape = max((each.places for each in streams), key=lambda places: math.prod(places.shape))
     for each in streams:
-        of_all = Places(shape.shape, shape.dims, each.places.of_rows)  # one may have come further
+        of_all = each.places.within(shape)
         for name, reader in each.read.items():
             if name in variables:  # the time of a spectrum is that of its counts, also in the results
                 continue
@@ -334,11 +334,11 @@ def _coordinates(
         "raman_shift": ("raman_shift", raman_shift, {"units": "1/cm", "long_name": "Raman shift"})
     }
     steps = dict(zip(("y", "x"), step_um or (), strict=False))
-    for name, size in zip(places.dims, places.shape, strict=True):
+    for name in places.dims:
+        values = places.coordinate(name)
+        about = {"long_name": f"number of the {CALLED[name]}"}
         if name in steps:
-            values, about = np.arange(size) * steps[name], {"units": "um", "long_name": f"{name} position"}
-        else:
-            values, about = np.arange(float(size)), {"long_name": f"number of the {CALLED[name]}"}
+            values, about = values * steps[name], {"units": "um", "long_name": f"{name} position"}
         found[name] = (name, values, about)
     return found
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from cars_rt.files.spectra import SpectraError
 
 MOST_PLACES = 2**28  # of one map or list; what announces more is not believed
+MOST_EMPTY = 2**16  # places of a list that may be empty where more than half of them are
 DIMS = ("z", "y", "x")  # of a map: planes, rows, columns
 LIST = ("spectrum",)
 
@@ -19,9 +20,15 @@ class Places:
     was not measured, or was lost.
     """
 
-    def __init__(self, shape: tuple[int, ...], dims: tuple[str, ...], of_rows: NDArray[np.int64]) -> None:
-        """of_rows: (n,), place of each row."""
-        self.shape, self.dims, self.of_rows = shape, dims, of_rows
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dims: tuple[str, ...],
+        of_rows: NDArray[np.int64],
+        index: NDArray[np.int64] | None = None,
+    ) -> None:
+        """of_rows: (n,), place of each row. index: (n,), of a list whose places are not that."""
+        self.shape, self.dims, self.of_rows, self._index = shape, dims, of_rows, index
         in_order = bool((np.diff(of_rows) > 0).all())
         self._order = None if in_order else np.argsort(of_rows, kind="stable")
         self._sorted = of_rows if in_order else of_rows[self._order]
@@ -30,6 +37,21 @@ class Places:
     def is_map(self) -> bool:
         """Whether a scan drew it."""
         return self.dims != LIST
+
+    def within(self, other: "Places") -> "Places":
+        """The same rows in the map of another one, which may have come further."""
+        return Places(other.shape, other.dims, self.of_rows, self._index)
+
+    def compact(self) -> "Places":
+        """A list of the rows one behind the other."""
+        rows = np.arange(len(self.of_rows))
+        return Places((len(rows),), LIST, rows, self.of_rows)
+
+    def coordinate(self, dim: str) -> NDArray[np.float64]:
+        """What the places along a dimension are called: their number, in a list the index of the spectrum."""
+        if dim == LIST[0] and self._index is not None:
+            return self._index.astype(float)
+        return np.arange(float(self.shape[self.dims.index(dim)]))
 
     @property
     def repeated(self) -> int:
@@ -89,6 +111,6 @@ def places_of(
     if len(places) and places.min() < 0:
         raise SpectraError("has spectra at places before the first one")
     last = int(places.max(initial=-1)) + 1
-    if scan is None and max(last, announced) > max(MOST_PLACES, 2 * len(places)):
-        return Places((len(places),), LIST, np.arange(len(places)))
+    if scan is None and max(last, announced) > min(2 * len(places) + MOST_EMPTY, MOST_PLACES):
+        return Places((len(places),), LIST, places).compact()
     return Places(*shape_of(scan, last, announced), places)

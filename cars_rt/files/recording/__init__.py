@@ -35,10 +35,10 @@ from cars_rt.files.recording.claim import (
     refuse_unwritable,
 )
 from cars_rt.files.recording.errors import InUseError, RecordingError
-from cars_rt.files.recording.finish import FORMAT, Contents, claimed, repair, repair_all
+from cars_rt.files.recording.finish import FORMAT, FORMAT_VERSION, Contents, claimed, repair, repair_all
 from cars_rt.files.recording.read import read_rows
 from cars_rt.files.recording.rows import FIRST_ROWS
-from cars_rt.files.recording.writer import FORMAT_VERSION, Recording
+from cars_rt.files.recording.writer import Recording
 
 __all__ = [
     "FIRST_ROWS",

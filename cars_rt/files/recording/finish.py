@@ -7,6 +7,7 @@ import errno
 import json
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ import h5py
 from cars_rt.files.hdf5 import opened, stored
 from cars_rt.files.recording.claim import Claim, final_path, is_partial, numbered, partial_path
 from cars_rt.files.recording.errors import InUseError, RecordingError, reason
+from cars_rt.files.recording.nexus import describe, room_for
 from cars_rt.protocol.messages import MAIN_ARRAY
 from cars_rt.storage import StorageError
 from cars_rt.storage.write import rename, same_file
@@ -24,6 +26,8 @@ from cars_rt.storage.write import rename, same_file
 log = logging.getLogger("cars_rt.recording")
 
 FORMAT = "cars-rt recording"
+FORMAT_VERSION = 2
+DESCRIBED = "described"  # the version of what is there for other programs
 NOT_CLOSED = "not closed"  # the reason of a recording, and of a stream, that nobody has ended
 MOST_LEFT = 1_000  # partial files of a folder that one start looks at
 
@@ -87,6 +91,7 @@ def repair(path: Path) -> Contents:
                 with opened(path) as file:
                     counted, complete = _count(file), bool(file.attrs["complete"])
                     done = not counted.surplus and complete == counted.whole(file)
+                    done &= int(file.attrs.get(DESCRIBED, 1)) >= FORMAT_VERSION
                 if not done:
                     with opened(path, "r+") as file:
                         counted = _settle(file)
@@ -222,7 +227,37 @@ def _settle(file: h5py.File) -> _Counted:
         file.attrs["reason"] = ", ".join(sorted(reasons))
     file.attrs.modify("complete", counted.whole(file))
     file.flush()
+    _describe(file, counted)
+    file.flush()
     return counted
+
+
+def _describe(file: h5py.File, counted: _Counted) -> None:
+    """Write what other programs look for. A recording that says nonsense of itself has its rows all the same,
+    and so has one on a disk that is full: `repair` does the rest when there is room."""
+    try:
+        _refuse_full_disk(file, room_for(counted.groups))
+    except OSError as error:
+        log.warning("%s: no map is made of it (%s); `cars-rt repair` makes it", file.filename, reason(error))
+        return
+    try:
+        describe(file, counted.groups)
+    except Exception as error:  # of h5py or NumPy, at values that nobody has thought of
+        log.warning("%s: no map is made of it: %s", file.filename, reason(error))
+    file.attrs.update({DESCRIBED: FORMAT_VERSION, "version": FORMAT_VERSION})
+
+
+def _refuse_full_disk(file: h5py.File, size: int) -> None:
+    """Raises OSError if the file cannot grow by so much: HDF5 crashes where its own tables find no room."""
+    if shutil.disk_usage(Path(file.filename).parent).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if hasattr(os, "posix_fallocate"):  # the file may have a limit of its own
+        descriptor = file.id.get_vfd_handle()
+        end = os.fstat(descriptor).st_size
+        try:
+            os.posix_fallocate(descriptor, end, size)
+        finally:
+            os.ftruncate(descriptor, end)
 
 
 def _columns(group: h5py.Group) -> Iterator[h5py.Dataset]:

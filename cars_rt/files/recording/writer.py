@@ -16,7 +16,7 @@ from cars_rt.accounting import MAX_RANGES, Ledger
 from cars_rt.files.measurement import ABOUT, stored
 from cars_rt.files.recording.claim import Claim
 from cars_rt.files.recording.errors import RecordingError, reason
-from cars_rt.files.recording.finish import FORMAT, NOT_CLOSED, Contents, claimed, finish
+from cars_rt.files.recording.finish import FORMAT, FORMAT_VERSION, NOT_CLOSED, Contents, claimed, finish
 from cars_rt.files.recording.rows import Rows
 from cars_rt.protocol import DEVIATION, DTYPES, FLAGS, End, Frame, Start
 from cars_rt.protocol.messages import MAIN_ARRAY
@@ -25,7 +25,6 @@ from cars_rt.storage.write import same_file
 
 log = logging.getLogger("cars_rt.recording")
 
-FORMAT_VERSION = 1
 NO_RECEIPT = {"announced": -1, "reason": NOT_CLOSED, "lost_before": "{}", "lost": "{}", "ranges": "[]"}
 ABSENT: Mapping[str, Any] = {FLAGS: np.uint8(0), DEVIATION: np.float32(np.nan)}  # of a frame without them
 

@@ -1,0 +1,189 @@
+"""The map of a recording for other programs: NXdata with axes, and each spectrum at its place.
+
+The spectra are not written twice: their map is a virtual dataset of this same file over the rows, which lie
+in /raw and /raman in the order in which they came. What is small is written out, and never compressed.
+"""
+
+import logging
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from cars_rt.files.hdf5 import stored
+from cars_rt.files.places import Places, places_of
+from cars_rt.files.recording.read import read_rows
+from cars_rt.protocol import DEVIATION, FLAGS
+from cars_rt.protocol.messages import MAIN_ARRAY
+
+log = logging.getLogger("cars_rt.recording")
+
+MOST_PARTS = 10_000  # of a virtual dataset; what is scattered more is left as a list
+PIECE = 2**16  # places that are written at once
+MOST_LINE = 2**20  # places of one line, which is written at once
+NO_TIME = np.iinfo(np.int64).min
+LONG_NAMES = {
+    "raman": "Im(chi_R) / chi_NR",
+    DEVIATION: "standard deviation of raman, as the model states it",
+    "counts": "camera counts",
+    "raman_shift": "Raman shift",
+}
+UNITS = {"raman": "1", DEVIATION: "1", "counts": "count", "raman_shift": "1/cm"}
+
+
+def nexus_group(parent: h5py.Group, name: str, kind: str, **attrs: str) -> h5py.Group:
+    """A new group of a class of NeXus."""
+    group = parent.create_group(name)
+    group.attrs.update({"NX_class": kind, **attrs})
+    return group
+
+
+def text_of(value: Any) -> str:
+    """An attribute as a text that HDF5 can hold."""
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    return text.replace("\0", " ")
+
+
+class Map:
+    """Where the spectra of one stream lie in the map, and how many parts that has."""
+
+    def __init__(self, group: h5py.Group, places: Places) -> None:
+        self.group, self.places = group, places
+        along = np.flatnonzero(np.diff(places.of_rows) != 1) + 1
+        self.cuts = [0, *along.tolist(), len(places.of_rows)] if len(places.of_rows) else [0]
+
+    @classmethod
+    def of(cls, group: h5py.Group) -> "Map":
+        position = None if stored(group, "position") is None else read_rows(group, "position")
+        scan = group.attrs.get("scan")
+        size = None if scan is None else (int(scan[0]), int(scan[1]))
+        announced = int(group.attrs.get("announced", -1))
+        return cls(group, places_of(read_rows(group, "index"), position, size, announced))
+
+
+def write_map(entry: h5py.Group, name: str, maps: dict[str, Map], main: str) -> h5py.Group:
+    """The default plot. Where the map would be in too many parts, and where it cannot be, a list."""
+    largest = max((each.places for each in maps.values()), key=lambda places: int(np.prod(places.shape)))
+    axis = maps[main].group["raman_shift"][()]
+    maps = {name: each for name, each in maps.items() if np.array_equal(each.group["raman_shift"][()], axis)}
+    if (
+        sum(len(each.cuts) for each in maps.values()) > MOST_PARTS
+        or int(np.prod(largest.shape[1:])) > MOST_LINE
+    ):
+        log.warning("%s: its spectra are scattered too much for a map; it has a list", entry.file.filename)
+        maps = {main: Map(maps[main].group, maps[main].places.compact())}
+        largest = maps[main].places
+    maps = {name: Map(each.group, each.places.within(largest)) for name, each in maps.items()}
+    data = nexus_group(entry, name, "NXdata", signal=MAIN_ARRAY[main], interpretation="spectrum")
+    axes = _axes(data, largest, maps[main].group)
+    data.attrs["axes"] = np.array([*largest.dims, "raman_shift"], dtype=h5py.string_dtype())
+    for number, axis in enumerate([*largest.dims, "raman_shift"]):
+        data.attrs[f"{axis}_indices"] = number
+    for stream, each in maps.items():
+        wide = [MAIN_ARRAY[stream], *([DEVIATION] if stream == "raman" else [])]
+        for array in wide:
+            if stored(each.group, array, h5py.Dataset) is not None:
+                found = _shown(data, array, each)
+                found.attrs.update(
+                    {"interpretation": "spectrum", "units": UNITS[array], "long_name": LONG_NAMES[array]}
+                )
+                _scales(found, axes)
+        _beside(data, stream, each, axes)
+    return data
+
+
+def _axes(data: h5py.Group, places: Places, group: h5py.Group) -> list[h5py.Dataset]:
+    step = dict(zip(("y", "x"), np.asarray(group.attrs.get("step_um", ())).tolist(), strict=False))
+    axes = []
+    for dim in places.dims:
+        data[dim] = places.coordinate(dim) * float(step.get(dim, 1))
+        said = {"units": "um", "long_name": f"{dim} position"} if dim in step else {"long_name": dim}
+        data[dim].attrs.update(said)
+        axes.append(data[dim])
+    data["raman_shift"] = group["raman_shift"][()]
+    data["raman_shift"].attrs.update({"units": UNITS["raman_shift"], "long_name": LONG_NAMES["raman_shift"]})
+    axes.append(data["raman_shift"])
+    for axis in axes:
+        axis.make_scale(str(axis.name).rpartition("/")[2])
+    return axes
+
+
+def _scales(dataset: h5py.Dataset, axes: list[h5py.Dataset]) -> None:
+    for number in range(dataset.ndim):
+        dataset.dims[number].attach_scale(axes[number])
+
+
+def _shown(data: h5py.Group, name: str, each: Map) -> h5py.Dataset:
+    """The rows of an array at their places: a virtual dataset of this file."""
+    rows = each.group[name]
+    shape = (*each.places.shape, rows.shape[1])
+    layout = h5py.VirtualLayout(shape, rows.dtype)
+    source = h5py.VirtualSource(".", str(rows.name), rows.shape, rows.dtype)
+    for first, last in zip(each.cuts, each.cuts[1:], strict=False):
+        place = int(each.places.of_rows[first])
+        while first < last:
+            where, size = _block(place, last - first, each.places.shape)
+            layout[where] = source[first : first + size]
+            place, first = place + size, first + size
+    missing = np.nan if rows.dtype.kind == "f" else 0
+    return data.create_virtual_dataset(name, layout, fillvalue=missing)
+
+
+def _block(place: int, size: int, shape: tuple[int, ...]) -> tuple[tuple[int | slice, ...], int]:
+    """The largest block of whole lines (or planes) that begins at a place, of no more than `size` places."""
+    if len(shape) == 1:
+        return (slice(place, place + size),), size
+    within = int(np.prod(shape[1:]))
+    first, rest = divmod(place, within)
+    if rest == 0 and size >= within:
+        count = size // within
+        return (slice(first, first + count),), count * within
+    inner, taken = _block(rest, min(size, within - rest), shape[1:])
+    return (first, *inner), taken
+
+
+def _beside(data: h5py.Group, stream: str, each: Map, axes: list[h5py.Dataset]) -> None:
+    """What is known of each spectrum, at its place: small, so written out, and never compressed."""
+    places, main = each.places, MAIN_ARRAY[stream]
+
+    def put(name: str, values: Any, missing: Any, dtype: Any, **attrs: Any) -> None:
+        if name not in data:
+            _at_places(data, name, values, places, np.asarray(missing, dtype))
+            data[name].attrs.update(attrs)
+            _scales(data[name], axes)
+
+    put(
+        f"{main}_measured",
+        np.ones(len(places.of_rows)),
+        0,
+        np.uint8,
+        long_name=f"1 where there is a spectrum of {main}",
+    )
+    about = {"units": "nanoseconds since 1970-01-01", "_FillValue": np.int64(NO_TIME)}
+    put("time", read_rows(each.group, "time_ns"), NO_TIME, np.int64, **about,
+        long_name="when the camera had delivered the spectrum")  # fmt: skip
+    if stream == "raman" and stored(each.group, FLAGS) is not None:
+        names = text_of(each.group.attrs.get("model_flags", "")).split()
+        said = {"flag_masks": np.array([1 << bit for bit in range(len(names))], np.uint8)} if names else {}
+        put(FLAGS, read_rows(each.group, FLAGS), 0, np.uint8, flag_meanings=" ".join(names),
+            long_name="what is wrong with the spectrum", **said)  # fmt: skip
+
+
+def _at_places(
+    data: h5py.Group, name: str, values: NDArray[Any], places: Places, missing: NDArray[Any]
+) -> h5py.Dataset:
+    """A number of each spectrum in a map, of which only the lines are stored where something was measured."""
+    shape = places.shape
+    line = int(np.prod(shape[1:]))
+    lines = min(max(PIECE // line, 1), shape[0]) if shape[0] else 0
+    if not lines:
+        return data.create_dataset(name, shape, missing.dtype)
+    chunk = (lines, *shape[1:])
+    found = data.create_dataset(name, shape, missing.dtype, chunks=chunk, fillvalue=missing[()])
+    for number in np.unique(places.of_rows // (lines * line)).tolist():
+        first, last = number * lines, min((number + 1) * lines, shape[0])
+        rows = places.rows(np.arange(first * line, last * line))
+        part = np.where(rows >= 0, values[rows], missing).astype(missing.dtype)
+        found[first:last] = part.reshape(last - first, *shape[1:])
+    return found

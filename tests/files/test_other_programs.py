@@ -1,0 +1,131 @@
+"""A recording as other programs find it: their own code opens the file, untouched, as it was written."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from helpers import AXIS, Command
+
+import cars_rt
+from cars_rt.files.recording import repair
+from files.test_dataset import COUNTS, LOST, RAMAN, SCAN, ended, holed, recorded
+
+#: The command pynx, wherever it was installed.
+PYNX = """from importlib.metadata import entry_points
+for each in entry_points(group="console_scripts", name="pynx"):
+    each.load()()"""
+MAP = holed(RAMAN).reshape(*SCAN, -1)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return ended(recorded(tmp_path_factory.mktemp("recorded") / "scan.h5"))
+
+
+def test_silx_finds_the_map_as_default_plot(path: Path) -> None:
+    io = pytest.importorskip("silx.io", reason="silx is not installed")
+    nxdata = pytest.importorskip("silx.io.nxdata")
+    with io.open(str(path)) as file:
+        plot = nxdata.get_default(file)
+        assert (
+            plot.is_valid and plot.signal_name == "Im(chi_R) / chi_NR" and plot.interpretation == "spectrum"
+        )
+        assert np.array_equal(plot.signal[()], MAP, equal_nan=True)
+        assert plot.axes_dataset_names == ["y", "x", "raman_shift"]
+        assert np.array_equal(plot.axes[2][()], AXIS) and plot.axes[2].attrs["units"] == "1/cm"
+        assert np.allclose(plot.axes[0][()], 0.5 * np.arange(5)) and plot.axes[0].attrs["units"] == "um"
+
+
+def test_hyperspys_reader_finds_the_map_with_its_axes(path: Path) -> None:
+    nexus = pytest.importorskip("rsciio.nexus", reason="RosettaSciIO is not installed")
+    found = {each["metadata"]["General"]["title"]: each for each in nexus.file_reader(str(path))}
+    for title, values in (("data", MAP), ("counts", COUNTS.reshape(*SCAN, -1))):
+        assert np.array_equal(found[title]["data"], values, equal_nan=True)
+        y, x, shift = found[title]["axes"]
+        assert (shift["name"], shift["units"], shift["navigate"]) == ("raman_shift", "1/cm", False)
+        assert np.allclose(shift["offset"] + shift["scale"] * np.arange(len(AXIS)), AXIS)
+        assert [(each["units"], each["navigate"]) for each in (y, x)] == [("um", True)] * 2
+        assert np.allclose([y["scale"], x["scale"]], [0.5, 0.25])
+
+
+def test_xarray_finds_coordinates_units_times_and_what_is_missing(path: Path) -> None:
+    xarray = pytest.importorskip("xarray", reason="needs the extra files")
+    pytest.importorskip("h5netcdf", reason="needs the extra files")
+    with xarray.open_dataset(path, engine="h5netcdf", group="entry/data") as found:
+        assert found.raman.dims == ("y", "x", "raman_shift") and found.raman_shift.attrs["units"] == "1/cm"
+        with cars_rt.open(path) as ours:
+            for name in ("raman", "deviation", "raman_shift", "y", "x", "time", "flags"):
+                assert np.array_equal(found[name], ours[name], equal_nan=name not in ("flags",)), name
+            assert np.array_equal(found.raman_measured, ours.raman_measured)
+        assert np.array_equal(found.counts, COUNTS.reshape(*SCAN, -1))
+
+
+def test_pynx_says_that_it_is_valid(path: Path) -> None:
+    pytest.importorskip("pynxtools", reason="needs the extra nexus")
+    command = [sys.executable, "-c", PYNX, "validate", "--ignore-undocumented", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "is valid according to the `NXraman`" in done.stdout + done.stderr, done
+
+
+def test_what_nxraman_requires_and_h5web_follows_is_there(path: Path) -> None:
+    """The convention itself: from the root by @default to @signal, @axes and an interpretation."""
+    with h5py.File(path) as file:
+        entry = file[file.attrs["default"]]
+        data = entry[entry.attrs["default"]]
+        assert [each.attrs["NX_class"] for each in (file, entry, data)] == ["NXroot", "NXentry", "NXdata"]
+        signal = data[data.attrs["signal"]]
+        assert list(data.attrs["axes"]) == ["y", "x", "raman_shift"] and signal.shape == (*SCAN, len(AXIS))
+        assert signal.attrs["interpretation"] == data.attrs["interpretation"] == "spectrum"
+        assert [data.attrs[f"{axis}_indices"] for axis in data.attrs["axes"]] == [0, 1, 2]
+        assert entry["definition"][()] == b"NXraman" and signal.attrs["units"] == "1"
+        assert entry["raman_experiment_type"][()].endswith(b"(CARS)")
+        beam, camera = (entry["instrument"][name] for name in ("beam_incident", "detector_camera"))
+        assert np.isnan(beam["wavelength"][()]) and beam["parameter_reliability"][()] == b"nominal"
+        assert camera["detector_channel_type"][()] == b"multichannel" and not camera["dark"][()].any()
+        assert (
+            entry["sample/name"][()] == b"not stated" and entry["process_retrieval/model_name"][()] == b"cnn"
+        )
+        assert entry["start_time"][()].startswith(b"1970-01-01T00:00:00") and "end_time" in entry
+        receipt = json.loads(entry["receipt_raman/data"][()])
+        assert receipt["announced"] == 35 and receipt["reason"] == "complete"
+        assert data["flags"].attrs["flag_masks"].tolist() == [1, 2]
+        assert not data["raman_measured"][()].ravel()[LOST].any() and data["raman_measured"][()].sum() == 32
+
+
+def as_version_1(path: Path) -> None:
+    """What version 0.1 of this program wrote had the streams, and nothing for others."""
+    with h5py.File(path, "r+") as file:
+        del file["entry"]
+        for name in ("NX_class", "default", "described"):
+            del file.attrs[name]
+        file.attrs["version"] = 1
+
+
+def test_repair_brings_version_1_up_and_leaves_it_then(tmp_path: Path) -> None:
+    path = ended(recorded(tmp_path / "scan.h5"))
+    as_version_1(path)
+    assert np.array_equal(cars_rt.open(path).raman, MAP, equal_nan=True)
+    with Command("repair", path) as first, Command("repair", path) as _:
+        assert first.end() == 0, first.said
+    contents = repair(path)
+    assert not contents.changed and contents.rows == {"raw": 35, "raman": 32}
+    test_what_nxraman_requires_and_h5web_follows_is_there(path)
+
+
+@pytest.mark.parametrize("given", [{"scan": None}, {"scan": (3, 7)}, {"scan": (5, 7), "spectra": 0}])
+def test_lists_stacks_and_runs_without_a_spectrum_have_their_default_plot(
+    given: dict[str, Any], tmp_path: Path
+) -> None:
+    path = ended(recorded(tmp_path / "scan.h5", **given), given.get("spectra", 35))
+    shapes = {None: (35,), (3, 7): (2, 3, 7), (5, 7): (5, 7)}
+    with h5py.File(path) as file:
+        raman = file["entry/data/raman"]
+        assert raman.shape == (*shapes[given["scan"]], len(AXIS))
+        expected = np.full((raman.size // len(AXIS), len(AXIS)), np.nan, np.float32)
+        expected[: given.get("spectra", 35)] = holed(RAMAN)[: given.get("spectra", 35)]
+        assert np.array_equal(raman[()].reshape(expected.shape), expected, equal_nan=True)
