@@ -5,7 +5,7 @@ there and back, measure several frames at each point, or go on measuring while i
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ class Order:
 
     snake: bool = False  # every second row backwards
     frames: int = 1  # at each point, which are added up
+    rows: int | None = None  # of each plane, which begins forwards; None: there is one
     flyback: int = 0  # points after each row where nothing is measured that counts
 
     def __post_init__(self) -> None:
@@ -51,7 +52,7 @@ class Sorter:
         self.columns = 1 if columns is None else columns
         self._order = order
         self.dtype = summed(dtype) if order.frames > 1 else dtype
-        self.plain = order == ROW_BY_ROW
+        self.plain = replace(order, rows=None) == ROW_BY_ROW
         self._row = (self.columns + order.flyback) * order.frames  # frames from one row to the next
         most = MAX_PAYLOAD_BYTES // (pixels * max(np.dtype(self.dtype).itemsize, 4))
         self.block = max(min(self.columns, MAX_BLOCK, most), 1)
@@ -101,7 +102,8 @@ class Sorter:
 
     @property
     def _backwards(self) -> bool:
-        return self._order.snake and self._at % 2 == 1
+        row = self._at % self._order.rows if self._order.rows else self._at
+        return self._order.snake and row % 2 == 1
 
     def _add(self, begin: int, end: int, counts: NDArray[Any] | None, cause: Cause | None) -> None:
         frames = self._order.frames

@@ -23,9 +23,10 @@ class Ticks:
         self._begin = 0.0  # ns, of that tick after the first arrival's Unix time
         self._arrived = 0  # Unix time at which the first one came
         self._last = 0.0  # ns, elapsed on the camera's clock
+        self._said = 0
 
     def time_ns(self, ticks: int) -> int:
-        """The Unix time of a stamp that has just come, ns; never after now."""
+        """The Unix time of a stamp that has just come, ns; never after now, nor before the last one."""
         now = self._now()
         if self._first is None:
             self._first, self._arrived = ticks, now
@@ -33,4 +34,5 @@ class Ticks:
         since = float(now - self._arrived)
         self._begin = min(since - elapsed, self._begin + max(elapsed - self._last, 0.0) * DRIFT)
         self._last = max(self._last, elapsed)
-        return self._arrived + int(self._begin + elapsed)
+        self._said = max(self._said, min(self._arrived + int(self._begin + elapsed), now))
+        return self._said

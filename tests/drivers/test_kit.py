@@ -86,6 +86,7 @@ def test_camera_that_was_started_again_ends_the_run() -> None:
     [
         (Order(snake=True), [numbered(0, 6)], [(0, [0, 1, 2]), (3, [5, 4, 3])]),
         (Order(snake=True), [numbered(n) for n in range(6)], [(0, [0]), (1, [1]), (2, [2]), (3, [5, 4, 3])]),
+        (Order(snake=True, rows=1), [numbered(0, 6)], [(0, [0, 1, 2]), (3, [3, 4, 5])]),  # planes of one row
         (Order(frames=2), [numbered(0, 6)], [(0, [1, 5, 9])]),
         (Order(frames=2, flyback=1), [numbered(0, 16)], [(0, [1, 5, 9]), (3, [17, 21, 25])]),
         (  # the fifth is lost: a row that is measured backwards

@@ -1,0 +1,130 @@
+"""Which raman shift belongs to the pixels of a camera: of a calibration, of a file, or as it is said."""
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cars_rt import calibration
+from cars_rt.drivers.base import Acquisition, InstrumentError
+from cars_rt.errors import CarsRtError
+from cars_rt.files.formats import read_spectra
+from cars_rt.physics.axis import from_wavelength
+from cars_rt.protocol import Facts
+from cars_rt.storage import StorageError, read_bytes
+
+log = logging.getLogger("cars_rt.drivers")
+
+LARGEST = 2**20  # bytes of a file with one column
+
+
+@dataclass(frozen=True, kw_only=True)
+class AxisSettings:
+    """Where the axis comes from."""
+
+    calibration: Path | None = None
+    """A file of `cars-rt calibrate`: the axis, and if known the dark and where the camera saturates."""
+
+    axis: str | None = None
+    """Without a calibration: a file of spectra with this axis, or of one number for each pixel; or LOW:HIGH,
+    such as 500:3100, evenly spaced."""
+
+    pump_nm: float | None = None
+    """The axis is in nm: shifts count from this wavelength, that of the pump and probe beam."""
+
+
+class Axis:
+    """The axis that the settings say; files are read here. Raises InstrumentError."""
+
+    def __init__(self, settings: AxisSettings) -> None:
+        self._pump_nm = settings.pump_nm
+        self._calibration: calibration.Calibration | None = None
+        self._shift: NDArray[np.float64] | None = None
+        self._ends: tuple[float, float] | None = None
+        if settings.calibration is not None and settings.axis is not None:
+            raise InstrumentError("give --calibration or --axis, not both")
+        try:
+            if settings.calibration is not None:
+                self._calibration = calibration.read(settings.calibration)
+                if old := self._calibration.old(time.time_ns()):
+                    log.warning("the calibration %s: %s", settings.calibration, old)
+            elif settings.axis is not None:
+                self._ends = _ends(settings.axis)
+                if self._ends is None:
+                    self._shift = _of_file(Path(settings.axis), self._pump_nm)
+        except CarsRtError as error:
+            raise InstrumentError(f"the axis: {error}") from None
+
+    def acquisition(
+        self,
+        pixels: int,
+        *,
+        source: str,
+        instrument: Facts,
+        exposure_s: float | None = None,
+        full_scale: float | None = None,
+        wavelength_nm: NDArray[np.float64] | None = None,
+        **more: Any,
+    ) -> Acquisition:
+        """The description of a run with this axis, and with what the calibration knows of the camera.
+
+        wavelength_nm: (pixels,), as the instrument itself knows it; what was given goes before it.
+        """
+        about: dict[str, Any] = {"source": source, "instrument": instrument, "exposure_s": exposure_s} | more
+        about["full_scale"] = full_scale
+        try:
+            if self._calibration is not None:
+                applied = self._calibration.applied(
+                    pixels, source=source, settings=instrument, exposure_s=exposure_s, probe_nm=self._pump_nm
+                )
+                for doubt in applied.doubts:
+                    log.warning("the calibration: %s", doubt)
+                shift = applied.raman_shift
+                about |= {"dark": applied.dark, "calibration": applied.facts}
+                about["full_scale"] = applied.full_scale or full_scale
+            elif self._ends is not None:
+                shift = np.linspace(*self._ends, pixels)
+                shift = shift if self._pump_nm is None else from_wavelength(shift, self._pump_nm)
+            elif self._shift is not None:
+                shift = self._shift
+            elif wavelength_nm is not None and self._pump_nm is not None:
+                shift = from_wavelength(wavelength_nm, self._pump_nm)
+            else:
+                shift = None
+        except CarsRtError as error:
+            raise InstrumentError(f"the axis of {source}: {error}") from None
+        if shift is None and wavelength_nm is not None:
+            raise InstrumentError(f"{source} knows wavelengths: say with --pump-nm where shifts count from")
+        if shift is None:
+            raise InstrumentError(
+                f"which raman shift its {pixels} pixels have is not known: give --calibration FILE "
+                "(`cars-rt calibrate`), --axis FILE, or --axis 500:3100 for a first look"
+            )
+        if len(shift) != pixels:
+            raise InstrumentError(
+                f"the axis has {len(shift)} pixels, {source} has {pixels}: region, binning?"
+            )
+        return Acquisition(raman_shift=shift, **about)
+
+
+def _ends(text: str) -> tuple[float, float] | None:
+    low, colon, high = text.partition(":")
+    try:
+        return (float(low), float(high)) if colon else None
+    except ValueError:
+        return None  # C:\axis.txt
+
+
+def _of_file(path: Path, pump_nm: float | None) -> NDArray[np.float64]:
+    try:
+        cells = read_bytes(path, LARGEST).decode("ascii").split()
+        numbers = np.array([float(cell) for cell in cells])
+        return numbers if pump_nm is None else from_wavelength(numbers, pump_nm)
+    except OSError as error:
+        raise InstrumentError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (ValueError, StorageError):
+        return read_spectra(path, pump_nm).raman_shift

@@ -1,0 +1,66 @@
+"""Spectra from images: a spectrometer's camera has the spectrum along its rows."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cars_rt.drivers.base import InstrumentError
+
+#: Numbers of a camera that the stream does not have: those that hold them.
+HELD = {"int8": "float32", "int16": "float32", "int32": "float64", "int64": "float64", "uint64": "float64"}
+#: Sums of several rows.
+SUMS = {"uint8": "uint32", "uint16": "uint32", "uint32": "float64"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSettings:
+    """What of an image is a spectrum."""
+
+    rows: str | None = None
+    """Rows of the image that are used, such as 100:140, the last one not included; all if not given."""
+
+    tracks: int = 1
+    """Spectra in each image: its rows are parted into so many equal groups, and each is summed; 0: every row
+    is a spectrum."""
+
+
+class Rows:
+    """Sums rows of images of one shape. Raises InstrumentError for rows that these images do not have."""
+
+    def __init__(self, settings: ImageSettings, rows: int, dtype: Any) -> None:
+        first, last = _range(settings.rows, rows)
+        self.used = first, last
+        self.tracks = settings.tracks or last - first
+        if settings.tracks < 0 or (last - first) % self.tracks:
+            raise InstrumentError(f"{last - first} rows cannot be parted into --tracks {settings.tracks}")
+        self.summed = (last - first) // self.tracks  # rows in one spectrum
+        name = np.dtype(dtype).name
+        name = HELD.get(name, name)
+        self.dtype = SUMS.get(name, name) if self.summed > 1 else name
+        self._slice = slice(first, last)
+
+    def __call__(self, image: NDArray[Any]) -> NDArray[Any]:
+        """Spectra (tracks, columns) of an image (rows, columns)."""
+        used = image[self._slice]
+        if self.summed == 1:
+            return used.astype(self.dtype, copy=False)
+        groups = used.reshape(self.tracks, self.summed, image.shape[1])
+        total: NDArray[Any] = np.add.reduce(groups, axis=1, dtype=self.dtype)
+        return total
+
+    def full_scale(self, bits: int | None) -> float | None:
+        """Counts of a spectrum at which a camera of so many bits saturates."""
+        return None if bits is None else float((2**bits - 1) * self.summed)
+
+
+def _range(text: str | None, rows: int) -> tuple[int, int]:
+    if text is None:
+        return 0, rows
+    parts = text.split(":")
+    if len(parts) == 2 and all(part.isdecimal() for part in parts):
+        first, last = int(parts[0]), int(parts[1])
+        if first < last <= rows:
+            return first, last
+    raise InstrumentError(f"--rows {text}: give the first and the one after the last, from 0:1 to 0:{rows}")
