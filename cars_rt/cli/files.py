@@ -1,6 +1,8 @@
 """`cars-rt record`, `repair` and `verify`: recordings."""
 
 import sys
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +25,7 @@ from cars_rt.console import (
     write_summary,
 )
 from cars_rt.daemon.settings import DaemonSettings
-from cars_rt.files.recorder import RecordSettings
+from cars_rt.files.recorder import Recorder, RecordSettings
 from cars_rt.files.recorder.settings import OFF
 from cars_rt.printable import printable
 
@@ -53,35 +55,44 @@ def record(
     no_control
         Take no commands; the same as --control none.
     """
-    from cars_rt.files.recorder import Recorder
     from cars_rt.files.recorder.commands import Commands
 
     start_logging(logs)
     if no_control:
         settings = replace(settings, control=OFF)
-    recorder = Recorder(output or Path(), settings, idle=idle or output is None)
     rate = Rate()
+    stops: list[bool] = []
 
     def tell() -> str:
         return f"{recorder.describe()}, {rate.read(recorder.spectra):.0f}/s"
 
-    try:
-        with stopping(recorder.stop), Commands(recorder) as commands, StatusLine() as line:
+    def tick() -> None:
+        if stops:
+            recorder.stop()
+        commands.serve()
+        line.show(tell)
 
-            def tick() -> None:
-                commands.serve()
-                line.show(tell)
-
-            recorder.serve(tick)
-    except KeyboardInterrupt:
-        left = "".join(f"; {path} holds what came: cars-rt repair {path}" for path in recorder.left)
-        fail(f"interrupted{left}", EXIT_INTERRUPTED)
-    finally:
-        write_summary(settings.summary, recorder.recorded)
+    with ExitStack() as stack:
+        stack.enter_context(stopping(lambda: stops.append(True)))  # before it can be seen that it is there
+        recorder = Recorder(output or Path(), settings, idle=idle or output is None)
+        stack.callback(recorder.close)
+        commands = stack.enter_context(Commands(recorder))
+        line = stack.enter_context(StatusLine())
+        _serve(recorder, tick)
     if not (recorder.runs or recorder.idle):
         fail("no run came", EXIT_INCOMPLETE)
     if recorder.incomplete or recorder.failed:
         sys.exit(EXIT_INCOMPLETE)
+
+
+def _serve(recorder: Recorder, tick: Callable[[], None]) -> None:
+    try:
+        recorder.serve(tick)
+    except KeyboardInterrupt:
+        left = "".join(f"; {path} holds what came: cars-rt repair {path}" for path in recorder.left)
+        fail(f"interrupted{left}", EXIT_INTERRUPTED)
+    finally:
+        write_summary(recorder.settings.summary, recorder.recorded)
 
 
 @app.command

@@ -307,7 +307,7 @@ def test_the_next_recorder_of_a_folder_finishes_what_was_left(
     (tmp_path / "taken.h5").write_bytes(b"precious")
     (tmp_path / "b.partial.h5").write_bytes(b"not HDF5")
     live = written(tmp_path / "live.h5")
-    Recorder(tmp_path, RecordSettings(raman=None, raw="tcp://127.0.0.1:5555"))._close()
+    Recorder(tmp_path, RecordSettings(raman=None, raw="tcp://127.0.0.1:5555")).close()
     assert "a.h5: closed what a recorder left that was killed: 6 of 100 spectra raw" not in caplog.text
     assert "a.h5: closed what a recorder left that was killed: 6 spectra raw, incomplete" in caplog.text
     assert "b.partial.h5 cannot be read: it is no HDF5 file" in caplog.text

@@ -61,7 +61,7 @@ class Recorder:
             for stream, (address, keys) in wanted.items():
                 self.sources[stream] = Source(address, stream, keys)
         except BaseException:
-            self._close()
+            self.close()
             raise
 
     def _prepare(self) -> Plan | None:
@@ -94,8 +94,6 @@ class Recorder:
             template.check(sample)
         notes = "\n".join(self.settings.note) if notes is None else notes
         return Plan(template, claim, sample, notes, overwrite)
-
-    # -- what it is told ----------------------------------------------------------------------------
 
     def stop(self) -> None:
         """Ask `serve` to close what is open and return. Callable from a signal handler."""
@@ -155,8 +153,6 @@ class Recorder:
             piece.start(reader.run)
         return piece
 
-    # -- the loop -----------------------------------------------------------------------------------
-
     def serve(self, on_tick: Callable[[], None] = lambda: None) -> list[Recorded]:
         """Record until the one run is over, or until `stop`; the last runs. Raises RecordingError if writing
         fails or the disk is full, after closing as a file what is there; an idle one goes on."""
@@ -170,7 +166,7 @@ class Recorder:
                     quiet = time.monotonic()
             self._interrupt()
         finally:
-            self._close()
+            self.close()
         if self._failed:
             raise RecordingError(self.trouble)
         return self.recorded
@@ -309,8 +305,6 @@ class Recorder:
             log.warning("run %s: nothing came of the %s stream %s", each.run, missing, why)
             self._finish(each)
 
-    # -- one event ----------------------------------------------------------------------------------
-
     def _take(self, event: Event) -> None:
         """One event. Whatever is wrong with one run costs that run's file, and no other."""
         run = event.end.run if isinstance(event, Closed) else getattr(event, "run", "")
@@ -395,7 +389,8 @@ class Recorder:
                 said += f"; {each.recorded.path} has {each.recorded.describe()}"
         return said
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Give everything back; what is open stays as it is. A second call does nothing."""
         for each in self._pieces():
             each.recording.fail()
         for source in self.sources.values():
