@@ -1,6 +1,7 @@
 """The recorder told what to do while it runs: start, stop, open, status, close; names, parts, room."""
 
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from helpers import LOCAL, PATIENCE_S, Published, a_frame, a_start, an_end, spec
 from cars_rt import remote
 from cars_rt.files.recorder import Recorder, RecordSettings
 from cars_rt.files.recorder.commands import COMMANDS, Commands
+from cars_rt.files.recorder.disk import LOW_BYTES, Disk
 from cars_rt.files.recorder.names import Template
 from cars_rt.files.recording import RecordingError
 from cars_rt.protocol.control import RECORDER_REQUESTS
@@ -228,3 +230,115 @@ def test_names_have_sample_date_run_and_the_next_number(tmp_path: Path) -> None:
         wait_until(lambda: recorder.runs == 2)
         names = [Path(each["path"]).name for each in asking.status()["files"]]
     assert names == [f"liver-7_{date}_011.h5", f"liver-7_{date}_012.h5"]
+
+
+def parts_of(folder: Path) -> list[Path]:
+    return [folder / "map.h5", *sorted(folder.glob("map-part*.h5"), key=lambda path: int(path.stem[8:]))]
+
+
+def test_parts_of_a_size_hold_every_spectrum_once_and_name_each_other(tmp_path: Path) -> None:
+    """Counts and results, the results some spectra behind: each part has the same ones of both."""
+    values = spectra_of(3000).astype(np.float32)
+    with (
+        Published() as source,
+        Published("raman") as results,
+        recording(tmp_path, raw=source.address, raman=results.address, split_gb=4e-4) as (recorder, asking),
+    ):
+        source.wait()
+        results.wait()
+        camera = Camera(source, 3000)
+        model = {"name": "m", "sha256": "0" * 64}
+        results.publisher.open(a_start(stream="raman", dtype="float32", model=model, block=200, spectra=3000))
+        asking.open("map.h5", sample="bead")
+        for first in range(0, 3000, 100):
+            camera.send(100)
+            if first:
+                block = values[first - 130 if first > 100 else 0 : first - 30]
+                at = first - 30 - len(block)
+                results.publisher.send(
+                    a_frame(first // 100 - 1, block, stream="raman", index=at, arrays={"raman": block}),
+                    PATIENCE_S,
+                )
+            if first == 1500:
+                wait_until(lambda: len(list(tmp_path.glob("map-part*"))) >= 1)
+        results.publisher.send(
+            a_frame(29, values[2870:], stream="raman", index=2870, arrays={"raman": values[2870:]}), 60
+        )
+        camera.end()
+        results.publisher.end(an_end(30, 3000, stream="raman"))
+        assert results.publisher.flush(PATIENCE_S)
+        wait_until(lambda: recorder.runs == 1)
+        assert recorder.incomplete == 0
+        assert [each["part"] for each in asking.status()["files"]] == list(
+            range(1, len(parts_of(tmp_path)) + 1)
+        )
+    paths = parts_of(tmp_path)
+    assert len(paths) >= 2 and not list(tmp_path.glob("*.partial*"))
+    files = [h5py.File(path) for path in paths]
+    for name, whole in (("raw/counts", camera.counts), ("raman/raman", values)):
+        assert np.array_equal(np.concatenate([file[name] for file in files]), whole)
+    for number, (before, file, after) in enumerate(
+        zip([None, *paths], files, [*paths[1:], None], strict=False)
+    ):
+        assert file.attrs["part"] == number + 1 and file.attrs["sample"] == "bead"
+        assert file.attrs.get("previous_part", None) == (before and before.name)
+        assert file.attrs.get("next_part", None) == (after and after.name)
+        assert np.array_equal(file["raw/index"], file["raman/index"])
+        first = int(file["raw/index"][0])
+        assert json.loads(file["raw"].attrs["lost"]) == ({"elsewhere": first} if first else {})
+    for file in files:
+        file.close()
+
+
+def a_disk(free: Iterator[int]) -> Any:
+    """What the system says of a disk whose room shrinks from one look to the next."""
+    return lambda _: shutil._ntuple_diskusage(10**12, 0, next(free))
+
+
+def test_minutes_left_are_said_once_for_each_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """100 MB/s of a disk with room for 35 minutes."""
+    room = 35 * 60 * 100_000_000
+    monkeypatch.setattr(shutil, "disk_usage", a_disk(iter(range(room + LOW_BYTES, 0, -100_000_000))))
+    disk = Disk(tmp_path)
+    said, minutes = [], []
+    for second in range(35 * 60 - 1):
+        disk.look(second * 100_000_000, second * 100_000_000, float(second))
+        if warning := disk.warning():
+            said.append(warning)
+            minutes.append(disk.minutes_left)
+    assert minutes == pytest.approx([30, 10, 3, 1], abs=0.05)
+    assert "180 GB left, enough for 30 minutes at 100 MB/s" in said[0] and "enough for 60 s" in said[-1]
+    assert disk.full
+
+
+def test_a_full_disk_ends_a_recording_and_not_the_recorder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is closed with its receipt; a new one is refused before there is room, and begins then."""
+    real = shutil.disk_usage
+    full = threading.Event()
+    monkeypatch.setattr(
+        shutil,
+        "disk_usage",
+        lambda path: real(path)._replace(free=LOW_BYTES // 2) if full.is_set() else real(path),
+    )
+    with Published() as source, recording(tmp_path, raw=source.address) as (recorder, asking):
+        source.wait()
+        asking.start("map")
+        camera = Camera(source)
+        camera.send(30)
+        wait_until(lambda: asking.status()["rows"] == {"raw": 30})
+        full.set()
+        wait_until(lambda: recorder.trouble)
+        now = asking.status()
+        assert now["state"] == "idle" and "is full (17 MB left), so the recording ended" in now["trouble"]
+        assert "map.h5 has 30 spectra raw" in now["trouble"]
+        with pytest.raises(RemoteError, match="has 17 MB left; make room on it"):
+            asking.start("map")
+        full.clear()
+        camera.send(5)
+        wait_until(lambda: recorder.sources["raw"].reader.index == 35)
+        assert asking.start("map")["first"] == 35
+    with h5py.File(tmp_path / "map.h5") as file:
+        assert np.array_equal(file["raw/counts"], camera.counts[:30])
+        assert file.attrs["reason"] == "stopped" and file["raw"].attrs["announced"] == 30
