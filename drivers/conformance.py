@@ -16,9 +16,10 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from cars_rt.drivers.apart import Make, placed
-from cars_rt.drivers.base import InstrumentError
+from cars_rt.drivers.base import InstrumentError, Waiting
 from cars_rt.drivers.feed import Feed
 from cars_rt.drivers.trial import (
+    STOPS_S,
     FailedError,
     Subject,
     adds_up,
@@ -218,7 +219,9 @@ def _wrong_settings(subject: Subject) -> str:
         try:
             with closing(placed(make)) as instrument:
                 Feed(instrument.acquisition())
-                next(iter(instrument.frames()), None)
+                deadline, frames = time.monotonic() + STOPS_S, iter(instrument.frames())
+                while isinstance(next(frames, None), Waiting) and time.monotonic() < deadline:
+                    continue
         except CarsRtError as error:
             one_sentence(str(error), name)
         else:

@@ -1,0 +1,223 @@
+"""Detectors at facilities: images (NTNDArray) of EPICS areaDetector over PVAccess."""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import import_module
+from queue import Empty, Queue
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cars_rt.drivers.axis import Axis, AxisSettings
+from cars_rt.drivers.base import Acquisition, Block, Instrument, InstrumentError, Waiting, Yielded
+from cars_rt.drivers.images import ImageSettings, Rows
+from cars_rt.drivers.numbering import Numbering
+from cars_rt.drivers.scan import ScanSettings
+from cars_rt.installation import install_extra
+
+log = logging.getLogger("cars_rt.drivers")
+
+ASKED = 1000  # images that wait in the monitor's queue: of the four that are usual, some are overwritten
+WAIT_S = 0.1
+GOES_S = 1.0  # for which a detector that may be gone is asked to stop
+FROM_NOW_S = 3600.0  # beyond that, a time stamp is none
+EXPOSURES = ("AcquireTime", "ExposureTime")
+FIELDS = "field(value,codec,uniqueId,dimension,timeStamp,dataTimeStamp,attribute)"
+TOLD = 20  # attributes that are told in `start`
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpicsSettings:
+    """Settings of `cars-rt drive epics`."""
+
+    acquire: str | None = None
+    """PV to which 1 is put when a run begins and 0 when it ends, such as 13SIM1:cam1:Acquire."""
+
+    exposure_ms: float | None = None
+    """Exposure of one image, where the detector has no attribute AcquireTime that says it."""
+
+    connect_s: float = 5.0
+    """For how long to wait for the PV and its first image."""
+
+
+class Epics(Instrument):
+    """Images of areaDetector over PVAccess; gaps of uniqueId are counted as lost at the camera.
+
+    Example: cars-rt drive epics 13SIM1:Pva1:Image --acquire 13SIM1:cam1:Acquire --calibration lab.json
+
+    Parameters
+    ----------
+    pv
+        The images' PV, of the plugin NDPva.
+    """
+
+    lives = "thread"  # which empties the monitor's queue, whatever happens behind it
+
+    def __init__(
+        self, pv: str, settings: EpicsSettings, images: ImageSettings, scan: ScanSettings, axis: AxisSettings
+    ) -> None:
+        """Raises InstrumentError if there is no such PV, or it has no image that can be spectra."""
+        self._pv, self._settings, self._images, self._about = pv, settings, images, scan.about()
+        self._axis = Axis(axis)
+        try:
+            client = import_module("p4p.client.thread")
+        except ImportError as error:
+            raise InstrumentError(f"p4p is missing ({error}): {install_extra('epics')}") from None
+        self._client = client
+        self._context = client.Context("pva", nt=False)
+        self._shape: tuple[int, int] = (0, 0)
+        self._dtype = ""
+
+    def acquisition(self) -> Acquisition:
+        value = self._first()
+        image = self._image(value)
+        self._shape, self._dtype = image.shape, image.dtype.name
+        self._rows = Rows(self._images, image.shape[0], image.dtype)
+        facts = _attributes(value)
+        exposure = next((facts[name] for name in EXPOSURES if isinstance(facts.get(name), float)), None)
+        if self._settings.exposure_ms is not None:
+            exposure = self._settings.exposure_ms / 1e3
+        sizes = value["dimension"]
+        facts["region"] = [float(each["offset"]) for each in sizes] + [float(each["size"]) for each in sizes]
+        facts["binning"] = [float(max(each["binning"], 1)) for each in sizes]
+        return self._axis.acquisition(
+            image.shape[1],
+            source=f"{self._pv} (EPICS)",
+            instrument=facts,
+            exposure_s=exposure or None,
+            dtype=self._rows.dtype,
+            block=self._rows.tracks,
+            numbers=Numbering(lowest=-(2**31), highest=2**31 - 1, spectra=self._rows.tracks),
+            **self._about,
+        )
+
+    def frames(self) -> Iterator[Yielded]:
+        arrived: Queue[Any] = Queue(ASKED)
+        planned, done = self._about["spectra"], 0
+        request = f"record[queueSize={ASKED}]{FIELDS}"
+        monitor = self._context.monitor(self._pv, arrived.put, request=request, notify_disconnect=True)
+        try:
+            self._next(arrived, self._settings.connect_s)  # the image as it stands, of before this run
+            self._put(1)
+            while planned is None or done < planned:
+                value = self._next(arrived, WAIT_S)
+                if value is None:
+                    yield Waiting("" if done else "the detector")
+                    continue
+                image = self._image(value)
+                if image.shape != self._shape or image.dtype.name != self._dtype:
+                    raise InstrumentError(
+                        f"images of {self._pv} changed from {_sizes(self._shape)} {self._dtype} to "
+                        f"{_sizes(image.shape)} {image.dtype.name}, which ends the run"
+                    )
+                yield Block(self._rows(image), None, _stamp(value), int(value["uniqueId"]))
+                done += self._rows.tracks
+        finally:
+            monitor.close()
+            with suppress(InstrumentError):
+                self._put(0, GOES_S)
+
+    def close(self) -> None:
+        self._context.close()
+
+    def _first(self) -> Any:
+        """The image as it stands; waits for one if there was none yet."""
+        deadline, value = time.monotonic() + self._settings.connect_s, None
+        while time.monotonic() < deadline:
+            try:
+                value = self._context.get(self._pv, timeout=self._settings.connect_s)
+            except TimeoutError:
+                break
+            except Exception as error:
+                raise InstrumentError(f"{self._pv}: {_line(error)}") from None
+            if "dimension" not in value or "uniqueId" not in value:
+                raise InstrumentError(
+                    f"{self._pv} is no NTNDArray, but {value.getID()}: give the PV of images"
+                )
+            if len(value["dimension"]):
+                return value
+            time.sleep(WAIT_S)
+        if value is None:
+            raise InstrumentError(
+                f"there is no PV {self._pv} within {self._settings.connect_s:g} s: is its server running, "
+                "and does EPICS_PVA_ADDR_LIST name its computer?"
+            )
+        raise InstrumentError(
+            f"{self._pv} has no image yet: let the detector take one, so that its size is known"
+        )
+
+    def _next(self, arrived: "Queue[Any]", patience_s: float) -> Any:
+        """The next image, or None."""
+        deadline = time.monotonic() + patience_s
+        while True:
+            try:
+                value = arrived.get(timeout=max(deadline - time.monotonic(), 0.001))
+            except Empty:
+                return None
+            if not isinstance(value, Exception):
+                return value
+            if self._context is None or patience_s == WAIT_S:
+                raise InstrumentError(f"{self._pv}: its server is gone ({_line(value)})")
+
+    def _put(self, value: int, patience_s: float | None = None) -> None:
+        if self._settings.acquire is None:
+            return
+        try:
+            self._context.put(self._settings.acquire, value, timeout=patience_s or self._settings.connect_s)
+        except Exception as error:
+            reason = "no such PV" if isinstance(error, TimeoutError) else _line(error)
+            raise InstrumentError(f"--acquire {self._settings.acquire}: {reason}") from None
+
+    def _image(self, value: Any) -> NDArray[Any]:
+        """(rows, columns). Raises InstrumentError for what is no grey, plain image."""
+        codec = value["codec"]["name"]
+        if codec:
+            raise InstrumentError(
+                f"images of {self._pv} are compressed ({codec}): switch its codec plugin off"
+            )
+        sizes = [int(each["size"]) for each in value["dimension"]]
+        if len(sizes) > 2:
+            raise InstrumentError(
+                f"images of {self._pv} are in colour ({_sizes(sizes)}), and a spectrum has one number a "
+                "pixel: choose the colour mode Mono"
+            )
+        data = np.asarray(value["value"])
+        if data.size != np.prod(sizes, dtype=int):
+            raise InstrumentError(f"an image of {self._pv} says {_sizes(sizes)} and has {data.size} pixels")
+        return data.reshape(sizes[::-1] if len(sizes) == 2 else (1, -1))
+
+
+def _stamp(value: Any) -> int | None:
+    """When it was taken, Unix time, as far as its server knows."""
+    now = time.time()
+    for name in ("dataTimeStamp", "timeStamp"):
+        seconds, ns = value[name]["secondsPastEpoch"], value[name]["nanoseconds"]
+        if abs(seconds - now) < FROM_NOW_S:
+            return int(seconds) * 10**9 + int(ns)
+    return None
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    """Those of the image that are numbers or texts."""
+    facts: dict[str, Any] = {}
+    for each in value["attribute"][:TOLD]:
+        known, name = each["value"], str(each["name"])[:64]
+        if isinstance(known, bool | int | float) and np.isfinite(known):
+            facts[name] = float(known)
+        elif isinstance(known, str) and name.isascii():
+            facts[name] = known[:200]
+    if facts.pop("ColorMode", 0.0):
+        raise InstrumentError("the detector's images are in colour: choose the colour mode Mono")
+    return facts
+
+
+def _sizes(sizes: Any) -> str:
+    return " x ".join(map(str, sizes))
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

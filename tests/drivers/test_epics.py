@@ -1,0 +1,207 @@
+"""Detectors by EPICS: a real PVAccess server in the same test, which can lose images and go away."""
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import PATIENCE_S
+
+pytest.importorskip("p4p", reason="PVAccess is not installed: p4p")
+
+from p4p.nt import NTNDArray, NTScalar
+from p4p.server import Server
+from p4p.server.thread import SharedPV
+
+from cars_rt.drivers import Block, InstrumentError, Waiting
+from cars_rt.drivers.axis import AxisSettings
+from cars_rt.drivers.base import paced
+from cars_rt.drivers.conformance import TRIALS, Subject, attempt
+from cars_rt.drivers.epics import Epics, EpicsSettings
+from cars_rt.drivers.images import ImageSettings
+from cars_rt.drivers.scan import ScanSettings
+
+ROWS, COLUMNS = 2, 64
+SETTINGS = EpicsSettings(acquire="cam:Acquire", connect_s=10)
+
+
+class Detector:
+    """Posts images from when 1 is put to its PV until 0 is: pixels hold the number since then."""
+
+    def __init__(self, **image: Any) -> None:
+        self.unique, self.lost, self.goes, self.server = 100, 0, threading.Event(), None
+        self.image = {"dtype": np.uint16, "shape": (ROWS, COLUMNS)} | image
+        self.images = SharedPV(initial=self.value(999))
+        self.acquire = SharedPV(nt=NTScalar("i"), initial=0)
+        self.acquire.put(self.put)  # type: ignore[attr-defined]
+        self.thread: threading.Thread | None = None
+        self.plug()
+
+    def value(self, number: int) -> Any:
+        image = np.full(self.image["shape"], number, self.image["dtype"])
+        value = NTNDArray().wrap(image)
+        value["uniqueId"] = self.unique
+        now = time.time_ns()
+        value["timeStamp.secondsPastEpoch"], value["timeStamp.nanoseconds"] = divmod(now, 10**9)
+        if "codec" in self.image:
+            value["codec.name"] = self.image["codec"]
+        return value
+
+    def put(self, pv: Any, operation: Any) -> None:
+        self.goes.clear()
+        if self.thread is not None:
+            self.thread.join()
+        pv.post(int(operation.value()))
+        operation.done()
+        if int(operation.value()):
+            self.goes.set()
+            self.thread = threading.Thread(target=self.post)
+            self.thread.start()
+
+    def post(self) -> None:
+        number = 0
+        for _ in paced(1000):
+            if not self.goes.is_set():
+                return
+            self.unique += 1 + self.lost
+            number, self.lost = number + self.lost, 0
+            self.images.post(self.value(number))
+            number += 1
+
+    def plug(self) -> None:
+        self.server = Server(
+            providers=[{"cam:Image": self.images, "cam:Acquire": self.acquire}], isolate=True
+        )
+
+    def unplug(self) -> None:
+        self.goes.clear()
+        assert self.server is not None
+        self.server.stop()
+
+    def lose(self) -> None:
+        self.lost = 5
+
+
+@pytest.fixture
+def detector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    made: list[Detector] = []
+
+    def make(**image: Any) -> Detector:
+        made.append(Detector(**image))
+        here(made[-1])
+        return made[-1]
+
+    def here(one: Detector) -> None:
+        for name, value in one.server.conf().items():  # type: ignore[attr-defined]
+            monkeypatch.setenv(name, value)
+
+    make.here = here  # type: ignore[attr-defined]
+    yield make
+    for one in made:
+        one.unplug()
+
+
+def epics(settings: EpicsSettings = SETTINGS, spectra: int | None = 60, **images: Any) -> partial[Epics]:
+    axis = AxisSettings(axis="500:3100")
+    return partial(Epics, "cam:Image", settings, ImageSettings(**images), ScanSettings(spectra=spectra), axis)
+
+
+def truth(index: Any) -> Any:
+    return np.repeat((index * ROWS).astype(np.uint32)[:, None], COLUMNS, axis=1)
+
+
+@pytest.mark.parametrize("trial", TRIALS)
+def test_detector_conforms(trial: str, detector: Any) -> None:
+    one = detector()
+
+    def replug() -> None:
+        one.plug()
+        detector.here(one)
+
+    wrong = {"another PV to start it": epics(replace(SETTINGS, acquire="cam:Acquir", connect_s=1))}
+    subject = Subject(
+        make=epics(),
+        truth=truth,
+        wrong=wrong,
+        lose=one.lose,
+        unplug=one.unplug,
+        replug=replug,
+        spectra=50,
+        rate=50,
+    )
+    if trial == "unplugging":
+        subject = replace(subject, make=epics(spectra=None))
+    verdict = attempt(trial, subject)
+    assert verdict.outcome == "passed", verdict.said
+    assert trial != "gaps" or verdict.said == "lost: 5 camera"
+
+
+def test_every_image_of_a_thousand_a_second_arrives(detector: Any) -> None:
+    """Of a monitor's usual queue of four, some would be overwritten."""
+    detector()
+    instrument = epics(spectra=2000)()
+    try:
+        about = instrument.acquisition()
+        assert (about.dtype, about.block, about.instrument["region"]) == ("uint32", 1, [0, 0, COLUMNS, ROWS])
+        begin = time.monotonic()
+        given = []
+        for each in instrument.frames():
+            assert time.monotonic() < begin + PATIENCE_S
+            given += [each] if isinstance(each, Block) else []
+        numbers = np.array([each.number for each in given])
+        assert len(given) == 2000 and (np.diff(numbers) == 1).all()
+        assert abs(given[-1].time_ns - time.time_ns()) < PATIENCE_S * 1e9
+    finally:
+        instrument.close()
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        ({"shape": (2, 8, 3)}, r"in colour \(3 x 8 x 2\), .* choose the colour mode Mono"),
+        ({"codec": "blosc"}, r"are compressed \(blosc\): switch its codec plugin off"),
+    ],
+)
+def test_image_that_is_no_spectrum_is_refused(image: dict[str, Any], reason: str, detector: Any) -> None:
+    detector(**image)
+    instrument = epics()()
+    with pytest.raises(InstrumentError, match=reason):
+        instrument.acquisition()
+    instrument.close()
+
+
+def test_image_of_another_size_ends_the_run(detector: Any) -> None:
+    one = detector()
+    instrument = epics(spectra=None)()
+    instrument.acquisition()
+    with pytest.raises(InstrumentError, match="changed from 2 x 64 uint16 to 2 x 32 uint16"):
+        for number, _ in enumerate(instrument.frames()):
+            if number == 10:
+                one.image["shape"] = (2, 32)
+    instrument.close()
+
+
+def test_absent_pv_and_one_that_is_no_image_are_told(detector: Any) -> None:
+    detector()
+    axis = AxisSettings(axis="500:3100")
+    for pv, reason in (
+        ("cam:Imag", "there is no PV cam:Imag within 0.5 s"),
+        ("cam:Acquire", "is no NTNDArray"),
+    ):
+        settings = replace(SETTINGS, connect_s=0.5)
+        instrument = Epics(pv, settings, ImageSettings(), ScanSettings(), axis)
+        with pytest.raises(InstrumentError, match=reason):
+            instrument.acquisition()
+        instrument.close()
+
+
+def test_detector_that_sends_nothing_is_waited_for(detector: Any) -> None:
+    detector()
+    instrument = epics(replace(SETTINGS, acquire=None))()
+    instrument.acquisition()
+    assert next(instrument.frames()) == Waiting("the detector")
+    instrument.close()
