@@ -307,7 +307,7 @@ def test_minutes_left_are_said_once_for_each_step(tmp_path: Path, monkeypatch: p
             said.append(warning)
             minutes.append(disk.minutes_left)
     assert minutes == pytest.approx([30, 10, 3, 1], abs=0.05)
-    assert "180 GB left, enough for 30 minutes at 100 MB/s" in said[0] and "enough for 60 s" in said[-1]
+    assert "180 GB left, enough for 30 minutes at 100 MB/s" in said[0] and "enough for 59 s" in said[-1]
     assert disk.full
 
 

@@ -439,6 +439,15 @@ def test_status_counts_spectra_once(tmp_path: Path) -> None:
         assert recorder.recorder.spectra == 4
 
 
+def vouched_for(partial: Path) -> int:
+    """Rows of a file that is being written, read as another program may."""
+    try:
+        with h5py.File(partial, "r", locking=False) as file:
+            return int(file["raw/written"][()])
+    except (OSError, KeyError, RuntimeError):
+        return 0  # not yet there, or just being written
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> "Path":
     """A file system of 90 MB."""
@@ -466,10 +475,23 @@ def test_a_full_disk_ends_the_recording_with_a_file(small_disk: Path) -> None:
         source.wait()
         source.publisher.open(a_start(axis=axis, spectra=2**40, block=2000))
         number = 0
+
+        def send(frames: int) -> None:
+            nonlocal number
+            for _ in range(frames):
+                source.publisher.send(a_frame(number, counts), 1.0)
+                number += 1
+
+        for frames in (4, 8):  # 16 MB from one look at the disk to the next
+            send(4)
+            wait_until(
+                lambda frames=frames: vouched_for(partial_path(small_disk / "scan.h5")) >= 2000 * frames
+            )
+        program.wait_for("make room, or stop")
         while program.process.poll() is None:
-            source.publisher.send(a_frame(number, counts), 1.0)
-            number += 1
+            send(1)
         assert program.end() == 1
+    assert re.search(r"has [\d.]+ GB left, enough for \d s at [\d.]+ MB/s", program.said), program.said
     last = program.said.splitlines()[-1]
     assert "is full" in last or ("No space left" in last and "scan.h5 has" in last), program.said
     assert "the run needs" in program.said and "Traceback" not in program.said
