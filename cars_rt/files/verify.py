@@ -19,6 +19,7 @@ from cars_rt.physics.axis import AxisError
 from cars_rt.protocol.messages import MAIN_ARRAY
 from cars_rt.storage import StorageError
 
+MOST_NAMED = 4  # ranges of missing spectra that are said one by one
 PROBES = 64  # spectra computed again; all of them would take as long as the run
 
 
@@ -32,6 +33,7 @@ class Finding:
 
     true: bool
     text: str
+    told: bool = False  # whether it belongs to the verdict: what the recording is not, or has not
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -47,6 +49,12 @@ class _Stream:
     @property
     def announced(self) -> int:
         return int(self.attrs.get("announced", -1))
+
+    @property
+    def planned(self) -> int | None:
+        """Spectra of the whole run, as its start said."""
+        planned = self.attrs.get("spectra")
+        return None if planned is None else int(planned)
 
     @property
     def lost(self) -> dict[str, int]:
@@ -100,8 +108,10 @@ def _findings(
         ),
         Finding(
             counts.announced == raman.announced,
-            f"both announce the same number of spectra ({counts.announced}; {raman.announced})",
+            f"both announce the same number of spectra ({_number(counts)}; {_number(raman)})",
         ),
+        *_extent(raw, counts),
+        *(() if result == raw else _extent(result, raman)),
         *_receipt(counts),
         *_receipt(raman),
         _times(counts, raman),
@@ -113,6 +123,7 @@ def _receipt(stream: _Stream) -> Iterator[Finding]:
     """Every spectrum announced is there or named as lost."""
     if stream.announced < 0:
         yield Finding(False, f"{stream.name}: the run never ended, so there is no receipt")
+        yield _without_receipt(stream)
         return
     rows, lost = len(stream.index), sum(stream.lost.values())
     yield Finding(
@@ -128,6 +139,52 @@ def _receipt(stream: _Stream) -> Iterator[Finding]:
     same = gone == named or (len(ranges) >= MAX_RANGES and within)
     missing = sum(high - low for low, high in gone)
     yield Finding(same, f"{stream.name}: the {missing} that are not there are those named as lost")
+
+
+def _number(stream: _Stream) -> str:
+    return "not known" if stream.announced < 0 else str(stream.announced)
+
+
+def _without_receipt(stream: _Stream) -> Finding:
+    """What is there of a run whose recorder was killed, or writes yet."""
+    rows, planned = len(stream.index), stream.planned
+    last = int(stream.index.max(initial=-1))
+    gaps = [f"{first} to {end - 1}" for first, end in _gaps(stream.index, last + 1)]
+    if planned is None:
+        gaps.append(f"whatever came after {last}")
+    elif planned > last + 1:
+        gaps.append(f"{last + 1} to {planned - 1}")
+    named = ", ".join(
+        [*gaps[:MOST_NAMED], *(["..."] if len(gaps) > MOST_NAMED + 1 else []), *gaps[MOST_NAMED:][-1:]]
+    )
+    of = "" if planned is None else f" of {planned} planned"
+    missing = f"missing are spectra {named}" if named else "none is missing"
+    return Finding(True, f"{stream.name}: {rows}{of} spectra are in the file; {missing}", told=True)
+
+
+def _extent(path: Path, stream: _Stream) -> Iterator[Finding]:
+    """What the file is of its run, where that is not all."""
+    with opened(path) as file:
+        about = {name: _plain(value) for name, value in file.attrs.items()}
+    if about.get("part"):
+        others = [
+            f"{word} it {about[name]}"
+            for name, word in (("previous_part", "before"), ("next_part", "after"))
+            if about.get(name)
+        ]
+        first = int(stream.index[0]) if len(stream.index) else 0
+        text = f"this is part {about['part']} of a recording, from spectrum {first} on ({', '.join(others)})"
+        yield Finding(True, text, told=True)
+        return
+    if about.get("began_at"):
+        yield Finding(True, f"recording began at spectrum {about['began_at']} of the run", told=True)
+    planned = stream.planned
+    if planned is not None and 0 <= stream.announced < planned:
+        ended = {"stopped": "was stopped", "failed": "failed"}.get(
+            str(stream.attrs.get("reason")), "ended early"
+        )
+        text = f"it {ended}: {len(stream.index)} of {planned} planned spectra are in the file"
+        yield Finding(True, text, told=True)
 
 
 def _gaps(index: NDArray[np.int64], announced: int) -> list[tuple[int, int]]:

@@ -112,10 +112,34 @@ def test_results_of_other_counts_are_found(path: Path) -> None:
     assert "both are of one run" in untrue(path)
 
 
+def told(path: Path) -> list[str]:
+    """What verify's verdict says beside it."""
+    return [finding.text for finding in verify(path, path) if finding.told]
+
+
 def test_a_run_without_an_end_has_no_receipt(path: Path) -> None:
+    """What is there, and what is missing, is said all the same."""
     with h5py.File(path, "r+") as file:
-        del file["raw"].attrs["announced"]
-    assert "the run never ended" in untrue(path)
+        file["raw"].attrs.update({"announced": -1, "spectra": 16_384})
+    assert "the run never ended" in untrue(path) and "(not known; 40)" in untrue(path)
+    assert told(path) == [
+        "raw: 36 of 16384 planned spectra are in the file; missing are spectra 10 to 13, 40 to 16383"
+    ]
+
+
+def test_the_verdict_says_what_of_its_run_a_file_is(path: Path) -> None:
+    assert told(path) == []
+    with h5py.File(path, "r+") as file:
+        file["raw"].attrs.update({"reason": "stopped", "spectra": 16_384})
+        file.attrs["began_at"] = 7
+    assert told(path) == [
+        "recording began at spectrum 7 of the run",
+        "it was stopped: 36 of 16384 planned spectra are in the file",
+    ]
+    with h5py.File(path, "r+") as file:
+        file.attrs.update({"part": 2, "previous_part": "scan.h5", "next_part": "scan-part3.h5"})
+    said = "this is part 2 of a recording, from spectrum 0 on (before it scan.h5, after it scan-part3.h5)"
+    assert told(path) == [said] and untrue(path) == ""
 
 
 def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
@@ -130,11 +154,14 @@ def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_command_says_what_is_true_and_exits_by_it(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file["raw"].attrs.update({"reason": "stopped", "spectra": 16_384})
     command = [sys.executable, "-m", "cars_rt", "verify", str(path)]
     good = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert good.returncode == 0, good.stderr
     assert "NO" not in good.stderr
-    assert good.stderr.splitlines()[-1].startswith("VERIFIED: all ")
+    last = good.stderr.splitlines()[-1]
+    assert last.startswith("VERIFIED: all ") and "was stopped: 36 of 16384 planned spectra" in last
     with h5py.File(path, "r+") as file:
         file["raman/raman"][0] *= 1.1
     bad = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
