@@ -28,6 +28,7 @@ from cars_rt.cli import (  # noqa: F401 - registers the commands
     run,
     train,
     up,
+    view,
 )
 from cars_rt.cli.app import app, errors_in_one_line
 from cars_rt.crash import speak_when_killed

@@ -1,0 +1,87 @@
+"""Threads that read a daemon's streams into the store, and do nothing else."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from cars_rt.accounting import Problem
+from cars_rt.errors import CarsRtError
+from cars_rt.kinds import Fault, Kind
+from cars_rt.protocol import Closed, Frame, Start, StreamName
+from cars_rt.source import Source
+from cars_rt.trust.curve import ClientKeys
+from cars_rt.view.store import Store
+
+log = logging.getLogger("cars_rt.view")
+
+LOOK_S = 0.1  # how soon a stop is noticed
+AGAIN_S = 1.0  # before a connection that broke is made anew
+SPEAKS_OTHERWISE = {*Fault, Kind.STREAM}  # findings that explain why nothing is shown
+
+
+class Feed(threading.Thread):
+    """Reads one stream until it is stopped, whatever happens to the daemon."""
+
+    def __init__(
+        self,
+        store: Store,
+        address: str,
+        stream: StreamName,
+        security: ClientKeys | None = None,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """wanted: asked from time to time; while it says no, this feed is not connected."""
+        super().__init__(name=f"feed of {stream}", daemon=True)
+        self.address, self.stream = address, stream
+        self._store, self._security, self._wanted = store, security, wanted
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        while not self._over.is_set():
+            if not self._wanted():
+                self._note(False, "")
+                self._over.wait(AGAIN_S)
+                continue
+            try:
+                source = Source(self.address, self.stream, self._security)
+            except CarsRtError as error:
+                self._note(False, str(error))
+                self._over.wait(AGAIN_S)
+                continue
+            try:
+                self._read(source)
+            except CarsRtError as error:
+                log.warning("%s", error)
+                self._note(False, str(error))
+                self._over.wait(AGAIN_S)
+            finally:
+                source.close()
+
+    def close(self) -> None:
+        """Stop, and wait for it."""
+        self._over.set()
+        self.join()
+
+    def _read(self, source: Source) -> None:
+        said = ""
+        while not self._over.is_set() and self._wanted():
+            for event in source.pull(LOOK_S):
+                match event:
+                    case Start():
+                        said = ""
+                        self._store.begin(event)
+                    case Frame() if self.stream == "preview":
+                        said = ""
+                        self._store.bundle(event)
+                    case Frame():
+                        self._store.spectra(event)
+                    case Closed() if self.stream == "preview":
+                        self._store.close(event)
+                    case Problem() if event.kind in SPEAKS_OTHERWISE:
+                        said = f"{self.address}: {event.text}"
+            why = source.subscriber.trouble or "" if source.connected else source.describe()
+            self._note(source.connected, said or why)
+
+    def _note(self, connected: bool, trouble: str) -> None:
+        self._store.connected[self.stream] = connected
+        self._store.troubles[self.stream] = trouble

@@ -1,0 +1,165 @@
+"""Whether all is well, as one colour and one sentence, and the numbers behind it; pure."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from cars_rt.printable import printable
+
+QUIET_S = 5.0  # nothing for so long, within a run, is worth a word
+MANY_FLAGS = 0.1  # of the spectra
+OLD_S = 5.0  # an answer of the daemon that is older says nothing any more
+LOW_DISK_MINUTES = 10.0
+
+
+class Level(StrEnum):
+    """How it is, at a glance."""
+
+    GREEN = "green"
+    AMBER = "amber"
+    RED = "red"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Facts:
+    """What is known at one moment."""
+
+    connected: bool  # to the preview
+    trouble: str = ""  # why not, or what else is wrong with it
+    quiet_s: float = 0.0  # nothing came for so long
+    run: str | None = None
+    source: str = ""
+    seen: int = 0  # spectra of this run in the preview
+    planned: int | None = None
+    ended: str | None = None  # the reason, once the run is over
+    lost: Mapping[str, int] = field(default_factory=dict)  # of this run, by cause
+    flagged: Mapping[str, int] = field(default_factory=dict)
+    not_finite: int = 0
+    beyond: int = 0
+    lag_s: float | None = None  # of what is shown, behind the camera
+    status: Mapping[str, Any] | None = None  # the daemon's answer
+    status_age_s: float = 0.0
+    why: str = ""  # why there is no answer
+    rate_in: float = 0.0
+    rate_out: float = 0.0
+    busy: bool = False  # the daemon has no head-room
+    recorder: Mapping[str, Any] | None = None
+    file: str | None = None  # a recording is shown, not a daemon
+
+
+def judge(facts: Facts) -> tuple[Level, str]:
+    """The worst colour, and a sentence for each thing that is not well, or one that says what goes on."""
+    if facts.file is not None:
+        return Level.GREEN, f"{facts.file}: {facts.seen} spectra of {facts.source}."
+    status = _fresh(facts)
+    found = [*_reds(facts, status), *_ambers(facts, status)]
+    if found:
+        return found[0][0], " ".join(sentence for _, sentence in found)
+    if facts.run is None:
+        waits = printable(str((status or {}).get("waits_for") or "a run"))
+        return Level.GREEN, f"Connected; waiting for {waits}."
+    if facts.ended:
+        return Level.GREEN, f"The run is complete: {facts.seen} spectra, none lost."
+    return Level.GREEN, "All is well: nothing is lost."
+
+
+def _reds(facts: Facts, status: Mapping[str, Any] | None) -> Iterator[tuple[Level, str]]:
+    if lost := _counts(_lost(facts, status)):
+        yield Level.RED, f"Spectra of this run are lost: {lost}."
+    if facts.not_finite:
+        yield Level.RED, f"{facts.not_finite} spectra of this run are no numbers (NaN)."
+    if not facts.connected and not facts.ended:
+        since = f", nothing for {_time(facts.quiet_s)}" if facts.quiet_s >= 1 else ""
+        yield Level.RED, f"No daemon: {facts.trouble or 'nobody publishes'}{since}; waiting for it."
+    elif facts.trouble and facts.run is None:
+        yield Level.RED, f"{facts.trouble}; waiting."
+    if (disk := _disk(facts)) is not None:
+        yield Level.RED, disk
+
+
+def _ambers(facts: Facts, status: Mapping[str, Any] | None) -> Iterator[tuple[Level, str]]:
+    if not facts.connected and facts.ended:
+        yield Level.AMBER, f"The daemon is gone for {_time(facts.quiet_s)}; shown is what it sent last."
+    if status is not None and not status.get("ready", True):
+        waits = printable(str(status.get("waits_for") or "its engine"))
+        yield Level.AMBER, f"The daemon is not ready: it waits for {waits}."
+    if facts.ended and facts.ended != "complete":
+        yield Level.AMBER, f"The run ended early: {facts.ended}."
+    if facts.beyond > 0:
+        yield Level.AMBER, f"{facts.beyond} spectra came after the last pixel of the scan."
+    if facts.seen and sum(facts.flagged.values()) > MANY_FLAGS * facts.seen:
+        yield Level.AMBER, f"Many spectra have flags: {_counts(facts.flagged)} of {facts.seen}."
+    if facts.run is not None and not facts.ended and facts.connected and facts.quiet_s > QUIET_S:
+        yield Level.AMBER, f"Nothing came for {_time(facts.quiet_s)}, and the run is still open."
+    if facts.busy:
+        yield Level.AMBER, "The daemon has no head-room; the display asks for less."
+    if facts.connected and status is None and facts.why:
+        yield Level.AMBER, f"The daemon's health is not known: {facts.why}"
+
+
+def rows(facts: Facts) -> list[tuple[str, str]]:
+    """Names and values for people, the same ones at every moment."""
+    status = _fresh(facts)
+    of = f" of {facts.planned}" if facts.planned else ""
+    share = f" ({100 * facts.seen / facts.planned:.0f} %)" if facts.planned else ""
+    both = [
+        ("run", f"{facts.run} from {facts.source}" if facts.run else "none yet"),
+        ("spectra", f"{facts.seen}{of}{share}"),
+        ("lost", _counts(_lost(facts, status)) or "none"),
+        ("flags", _counts(facts.flagged) or "none"),
+    ]
+    if facts.file is not None:
+        return both
+    lag = "–" if facts.lag_s is None else f"{facts.lag_s:.2f} s behind the camera"
+    both.append(("display", lag))
+    if status is None:
+        return [*both, ("daemon", facts.why or "–")]
+    total = (status.get("latencies") or {}).get("total") or {}
+    ms = ", ".join(
+        f"{name} {total[key]:.1f} ms"
+        for name, key in (("median", "p50_ms"), ("99 %", "p99_ms"))
+        if isinstance(total.get(key), int | float)
+    )
+    model = f"{status.get('model')} on {status.get('engine') or 'no engine yet'}, dark {status.get('dark')}"
+    more = [
+        ("rate", f"{facts.rate_in:.0f}/s in, {facts.rate_out:.0f}/s out"),
+        ("latency", ms or "–"),
+        ("model", printable(model)),
+    ]
+    if facts.recorder is not None:
+        more.append(("recorder", _recorder(facts.recorder)))
+    return [*both, *more]
+
+
+def _fresh(facts: Facts) -> Mapping[str, Any] | None:
+    return facts.status if facts.status_age_s <= OLD_S else None
+
+
+def _lost(facts: Facts, status: Mapping[str, Any] | None) -> Mapping[str, int]:
+    """Of this run: as the daemon says while it is open, as its end says afterwards."""
+    if facts.ended or status is None or status.get("run") != facts.run:
+        return facts.lost
+    said = status.get("run_lost")
+    return said if isinstance(said, dict) and said else facts.lost
+
+
+def _disk(facts: Facts) -> str | None:
+    minutes = (facts.recorder or {}).get("minutes_left")
+    if isinstance(minutes, int | float) and minutes < LOW_DISK_MINUTES:
+        return f"The recorder's disk is full in {minutes:.0f} minutes."
+    return None
+
+
+def _recorder(status: Mapping[str, Any]) -> str:
+    free = status.get("disk_free") or status.get("disk_free_bytes")
+    left = f", {free / 1e9:.1f} GB left" if isinstance(free, int | float) else ""
+    return printable(f"{status.get('path') or 'no file open'}{left}")
+
+
+def _counts(values: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {printable(name)}" for name, count in sorted(values.items()) if count)
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

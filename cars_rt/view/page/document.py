@@ -1,0 +1,488 @@
+"""One browser's page: what it shows, what it is asked, and when it is sent more."""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from bokeh.document import Document
+from bokeh.models import CustomJS
+
+from cars_rt.errors import CarsRtError
+from cars_rt.printable import printable
+from cars_rt.protocol import Band
+from cars_rt.view import health
+from cars_rt.view.page.mapview import PALETTES, MapView
+from cars_rt.view.page.orders import Order, OrderError
+from cars_rt.view.page.pointsview import PointsView
+from cars_rt.view.page.spectrumview import LINES, SpectrumView
+from cars_rt.view.page.talk import Talk
+from cars_rt.view.page.theme import THEMES
+from cars_rt.view.picture import SCREEN, Window
+from cars_rt.view.quantity import Composite, Kind, Quantity, a_band, name
+from cars_rt.view.scan import Scan, Spectrum
+from cars_rt.view.world import World
+
+log = logging.getLogger("cars_rt.view")
+
+BEAT_MS = 40  # how often a page looks whether it may and must send
+EVERY_S, BUSY_S = 0.08, 0.4  # between two pictures, and where the daemon has no head-room
+REST = 0.5  # of the time that the browser took to draw, before it gets more
+LOST_S = 5.0  # without a word from the browser, after which it is told once more
+HEALTH_S = 0.5  # between two looks at the numbers
+MOST_ORDERS = 100  # that wait; a flood beyond is left out
+MOST_PLANES = 10_000
+
+HEAR = "CarsRT.hear(talk)"
+FRAME = "for (const plot of plots) plot.reset.emit()"
+
+
+class Page:
+    """One browser. All of it runs in the server's loop."""
+
+    def __init__(self, document: Document, world: World) -> None:
+        self.world, self.store, self.document = world, world.store, document
+        self.talk = Talk()
+        self.map = MapView(self._tap_map)
+        self.points = PointsView(self._tap_points)
+        self.spectrum = SpectrumView(self._drag_band)
+        self.what: Quantity | Composite | None = None
+        self.scan: Scan | None = None
+        self.planes, self.plane = 1, 0  # of a stack, one under the other in the scan
+        self.place: tuple[int, int] | None = None  # whose spectrum is shown; None: the latest one
+        self.region: tuple[int, int, int, int] | None = None
+        self.zoom: Window | None = None  # what the browser shows of a scan that is larger than the screen
+        self.message, self.bad = "", False
+        self._orders: list[Order] = []
+        self._left_out = 0
+        self._stale = True  # the pictures are to be made anew
+        self._reframe = False  # plots are to show all there is again
+        self._place_stale = True
+        self._place_due = 0.0
+        self._tick = self._drawn = 0
+        self._sent_at = self._due = self._health_due = 0.0
+        self._lag_s: float | None = None
+        self._shown_ns = 0
+        self._said: dict[str, Any] = {}
+        self._state: dict[str, Any] = {
+            "palette": "viridis",
+            "theme": "light",
+            "labels": False,
+            "log": False,
+            "substances": [],
+        }
+        self.map.plot.on_event("selectiongeometry", self._select)
+        self.map.plot.on_event("rangesupdate", self._zoomed)
+        self.map.plot.tags = [self.talk]
+        self.talk.js_on_change("said", CustomJS(args={"talk": self.talk}, code=HEAR))
+        document.js_on_event("document_ready", CustomJS(args={"talk": self.talk}, code=HEAR))
+        self.talk.on_change("asked", self._asked)
+        plots = [self.map.plot, *self.spectrum.plots, self.points.waterfall, self.points.trend]
+        self.talk.js_on_change("framed", CustomJS(args={"plots": plots}, code=FRAME))
+        self._paint("light")
+        for root in plots:
+            document.add_root(root)
+        document.add_periodic_callback(self._guarded(self.beat), BEAT_MS)
+
+    def _guarded(self, do: Callable[[], None]) -> Callable[[], None]:
+        """A mistake of ours is said on the page, which goes on."""
+
+        def guarded() -> None:
+            try:
+                do()
+            except Exception as error:
+                log.exception("the page failed")
+                self._say(f"The display failed ({type(error).__name__}: {error}); see its log.", True)
+                self._due = time.monotonic() + 1
+
+        return guarded
+
+    # What the browser asks
+
+    def _asked(self, attribute: str, old: str, new: str) -> None:
+        try:
+            order = Order(new)
+            if order.do == "drawn":
+                self._is_drawn(order.whole("tick", 0, 2**53))
+            elif len(self._orders) >= MOST_ORDERS:
+                self._left_out += 1
+                self._say("Too much was asked at once; some of it was left out.", True)
+            else:
+                self._orders.append(order)
+        except OrderError as error:
+            self._say(str(error), True)
+
+    def _is_drawn(self, tick: int) -> None:
+        if tick != self._tick or self._drawn == tick:
+            return
+        self._drawn, now = tick, time.monotonic()
+        pause = BUSY_S if self.world.busy else EVERY_S
+        self._due = max(self._sent_at + pause, now + REST * (now - self._sent_at))
+        if self._shown_ns:
+            self._lag_s = max(time.time_ns() - self._shown_ns, 0) / 1e9
+
+    def _obey(self) -> None:
+        orders, self._orders = self._orders, []
+        last = {order.do: order for order in orders}  # of a flood, the last one counts
+        for order in orders:
+            if order.do != "move" and order is not last[order.do]:
+                continue
+            try:
+                self._carry_out(order)
+            except CarsRtError as error:
+                self._say(str(error), True)
+
+    def _carry_out(self, order: Order) -> None:
+        match order.do:
+            case "band":
+                self._choose(self._quantity(order, "low", "high"))
+            case "rgb":
+                given = [
+                    a_band(*each[:2])
+                    for each in order.items("bands", 3)
+                    if isinstance(each, list) and len(each) >= 2
+                ]
+                self._choose(Composite.of([Quantity(each) for each in given]))
+            case "limits":
+                by = order.choice("by", ("auto", "fixed", "hand"))
+                ends = (order.number("low"), order.number("high")) if by == "hand" else (None, None)
+                if ends[0] is not None and ends[1] is not None and ends[0] >= ends[1]:
+                    raise OrderError("the lower limit must be below the upper one")
+                self.map.limit(by, *ends)
+            case "palette":
+                self._state["palette"] = order.choice("name", PALETTES)
+                self.map.colour(self._state["palette"])
+                self.points.colour(self._state["palette"])
+            case "latest":
+                self.place = self.region = None
+                self.map.unmark()
+                self._place_stale = True
+            case "move":
+                self._move(order.whole("rows", -1000, 1000), order.whole("columns", -1000, 1000))
+            case "point":
+                self._point(order.whole("row", 0, 2**53), order.whole("column", 0, 2**53))
+            case "planes":
+                self._stack(order.whole("count", 1, MOST_PLANES), order.whole("plane", 0, MOST_PLANES))
+            case "pin":
+                self.spectrum.pin()
+            case "unpin":
+                self.spectrum.unpin()
+            case "labels":
+                self._state["labels"] = self.spectrum.labelled = order.switch("on")
+                self.spectrum.label()
+            case "log":
+                self._state["log"] = order.switch("on")
+                self.spectrum.set_log(self._state["log"])
+            case "substances":
+                names = [each for each in order.items("names") if each in LINES]
+                self._state["substances"] = names
+                self.spectrum.mark_substances(names)
+            case "theme":
+                self._paint(order.choice("name", THEMES))
+            case _:
+                self._control(order)
+
+    def _quantity(self, order: Order, low: str, high: str) -> Quantity:
+        kind = Kind(order.choice("kind", list(Kind)) if order.text("kind") else Kind.MEAN)
+        band = a_band(order.number(low), order.number(high), order.text("name", 64))
+        other = a_band(order.number("low2"), order.number("high2")) if kind is Kind.RATIO else None
+        return Quantity(band, kind, other)
+
+    def _choose(self, what: Quantity | Composite) -> None:
+        scan = self.store.scan
+        if scan is not None:  # refused here, and what is shown stays
+            for each in what.channels if isinstance(what, Composite) else (what,):
+                each.pixels(scan.axis)
+        self.what, self._stale = what, True
+        self._say("", False)
+
+    def _stack(self, count: int, plane: int) -> None:
+        scan = self.scan
+        if scan is None or scan.points:
+            raise OrderError("there is no scan to part into planes")
+        if scan.shape[0] % count:
+            raise OrderError(f"{scan.shape[0]} rows cannot be parted into {count} planes of the same height")
+        self.planes, self.plane = count, min(plane, count - 1)
+        self.zoom, self._stale, self._reframe = None, True, True
+
+    def _control(self, order: Order) -> None:
+        given: dict[str, Any] = {}
+        if order.do == "dark":
+            given = {"do": order.choice("state", ("start", "stop", "clear"))}
+        elif order.do in ("reload", "shadow"):
+            given = {"model": order.text("model") or None, "engine": order.text("engine") or None}
+        elif order.do == "bands":
+            given = {"bands": [list(each) for each in _bands(order.items("bands", 32))]}
+        elif order.do == "record":
+            given = {key: order.text(key, 1000) or None for key in ("name", "sample", "notes")}
+        self._say(f"{order.do} …", False)
+
+        def then(text: str, bad: bool) -> None:  # from another thread
+            self.document.add_next_tick_callback(lambda: self._say(text, bad))
+
+        self.world.ask(order.do, given, then)
+
+    # What is done in the plots
+
+    def _tap_map(self, x: float, y: float) -> None:
+        if self.scan is not None and math.isfinite(x) and math.isfinite(y):
+            self._point(*self.map.pixel(x, y))
+
+    def _tap_points(self, x: float, y: float) -> None:
+        if math.isfinite(y):
+            self._point(int(max(y, 0)), 0)
+
+    def _point(self, row: int, column: int) -> None:
+        scan = self.scan
+        if scan is None:
+            return
+        rows, columns = scan.shape
+        if not (0 <= row < rows and 0 <= column < columns):
+            self._say("There is no pixel there.", False)
+            return
+        self.place, self.region, self._place_stale = (row, column), None, True
+        if not scan.points:
+            self.map.mark(row, column)
+
+    def _move(self, rows: int, columns: int) -> None:
+        scan = self.scan
+        if scan is None:
+            return
+        row, column = self.place or (min(scan.latest_index // scan.shape[1], scan.shape[0] - 1), 0)
+        self._point(
+            min(max(row + rows, 0), scan.shape[0] - 1), min(max(column + columns, 0), scan.shape[1] - 1)
+        )
+
+    def _select(self, event: Any) -> None:
+        geometry, scan = event.geometry, self.scan
+        ends = [geometry.get(each) for each in ("x0", "y0", "x1", "y1")]
+        if (
+            not event.final
+            or scan is None
+            or not all(isinstance(each, int | float) and math.isfinite(each) for each in ends)
+        ):
+            return
+        x0, y0, x1, y1 = (float(each) for each in ends)
+        top, left = self.map.pixel(min(x0, x1), min(y0, y1))
+        bottom, right = self.map.pixel(max(x0, x1), max(y0, y1))
+        window = Window(top, left, bottom + 1, right + 1).within(*scan.shape)
+        self.region, self.place = (window.top, window.left, window.bottom, window.right), None
+        self.map.mark_region(*self.region)
+        self._place_stale = True
+
+    def _drag_band(self, x0: float, x1: float) -> None:
+        try:
+            kind = (
+                self.what.kind
+                if isinstance(self.what, Quantity) and self.what.kind is not Kind.RATIO
+                else Kind.MEAN
+            )
+            self._choose(Quantity(a_band(x0, x1), kind))
+        except CarsRtError as error:
+            self._say(str(error), True)
+
+    def _zoomed(self, event: Any) -> None:
+        scan = self.scan
+        if scan is None or scan.points or max(scan.shape[0] // self.planes, scan.shape[1]) <= SCREEN:
+            return
+        ends = (event.x0, event.y0, event.x1, event.y1)
+        if not all(isinstance(each, int | float) and math.isfinite(each) for each in ends):
+            return
+        top, left = self.map.pixel(min(event.x0, event.x1), min(event.y0, event.y1))
+        bottom, right = self.map.pixel(max(event.x0, event.x1), max(event.y0, event.y1))
+        zoom = Window(top, left, bottom + 1, right + 1).within(*scan.shape)
+        if zoom != self.zoom:
+            self.zoom, self._stale = zoom, True
+
+    # What is sent
+
+    def beat(self) -> None:
+        """Send what is new, if the browser has drawn what it was sent before."""
+        self._obey()
+        now = time.monotonic()
+        if self._drawn != self._tick and now - self._sent_at < LOST_S:
+            return  # it has not drawn yet, or nobody looks at its tab
+        if now < self._due:
+            return
+        sent = self._pictures() | self._spectrum(now)
+        self._speak(now, sent)
+
+    def _pictures(self) -> bool:
+        scan = self.store.scan
+        if scan is None:
+            return False
+        if scan is not self.scan:
+            with self.store.lock:
+                known = bool(scan.bands) or scan.raman.version > 0
+            if not known and scan.end is None:
+                return False
+            self._new(scan)
+        if self._stale:
+            self._stale = False
+            assert self.what is not None
+            if scan.points:
+                chosen = list(self.what.channels) if isinstance(self.what, Composite) else [self.what]
+                with self.store.lock:
+                    others = [Quantity(each) for each in scan.bands]
+                ends = {(each.band.low, each.band.high) for each in chosen}
+                self.points.show(
+                    scan, chosen + [each for each in others if (each.band.low, each.band.high) not in ends]
+                )
+            else:
+                rows = scan.shape[0] // self.planes
+                self.map.show(scan, self.what, (self.plane * rows, rows), self.zoom)
+            if self._reframe:
+                self._reframe = False
+                self.talk.framed += 1
+            bands = self.what.red if isinstance(self.what, Composite) else self.what
+            self.spectrum.mark_bands(bands.band, bands.other)
+        self._shown_ns = scan.latest_ns if scan.end is None else 0
+        return self.points.update(self.store.lock) if scan.points else self.map.update(self.store.lock)
+
+    def _new(self, scan: Scan) -> None:
+        """Another run: what was chosen stays where its axis allows."""
+        other_axis = self.scan is None or not np.array_equal(self.scan.axis, scan.axis)
+        if self.scan is not None and (self.scan.shape != scan.shape or scan.points):
+            self.planes, self.plane = 1, 0
+        self._reframe = other_axis or self.scan is None or self.scan.shape != scan.shape
+        self.scan, self.zoom, self._stale, self._place_stale = scan, None, True, True
+        self.place = self.region = None
+        if self.what is not None and other_axis:
+            try:
+                for each in self.what.channels if isinstance(self.what, Composite) else (self.what,):
+                    each.pixels(scan.axis)
+            except CarsRtError as error:
+                self._say(f"{error}; another band was chosen.", True)
+                self.what = None
+        if self.what is None:
+            low, high = float(scan.axis.min()), float(scan.axis.max())
+            self.what = Quantity(scan.bands[0] if scan.bands else Band("everything", low, high))
+
+    def _spectrum(self, now: float) -> bool:
+        scan = self.scan
+        if scan is None:
+            return False
+        shown: Spectrum | None
+        if self.place is None and self.region is None:
+            shown = scan.latest
+        else:
+            fresh = scan.end is None and now >= self._place_due
+            if not (self._place_stale or fresh):
+                return False
+            with self.store.lock:
+                shown = (
+                    scan.region(*self.region) if self.region else scan.at(*self.place) if self.place else None
+                )
+            self._place_due = now + 1.0  # a region that is still being scanned
+            if shown is None:
+                self._say("No spectrum was kept there yet.", False)
+        self._place_stale = False
+        if shown is None or shown is self.spectrum.shown:
+            return False
+        self.spectrum.show(scan.axis, shown)
+        return True
+
+    def _speak(self, now: float, sent: bool) -> None:
+        if not sent and now < self._health_due and not self._said.get("unsaid"):
+            return
+        said = dict(self._said)
+        said.pop("unsaid", None)
+        if now >= self._health_due:
+            self._health_due = now + HEALTH_S
+            facts = self.world.facts()
+            level, sentence = health.judge(facts)
+            rows = health.rows(facts)
+            if self._lag_s is not None and self.scan is not None and self.scan.end is None:
+                rows = [
+                    (key, f"{self._lag_s:.2f} s behind the camera" if key == "display" else text)
+                    for key, text in rows
+                ]
+            said |= {
+                "level": level.value,
+                "sentence": printable(sentence),
+                "rows": [[key, printable(text, 300)] for key, text in rows],
+                "flags": [round(each, 3) for each in self.world.flags_over_time()],
+                "daemon_bands": self._daemon_bands(),
+                "control": self.world.settings.allow_control,
+            }
+        said |= {
+            "message": printable(self.message, 500),
+            "bad": self.bad,
+            "points": bool(self.scan and self.scan.points),
+            "words": self._words(),
+            "peaks": [round(each) for each in self.spectrum.peaks()] if sent else said.get("peaks", []),
+            "limits": [self.map.mapper.low, self.map.mapper.high],
+            "by": self.map.limits_by,
+            "planes": [self.planes, self.plane],
+            "title": self.what.title if self.what else "",
+            "bands": self._ends(),
+            "state": dict(self._state),
+        }
+        if not sent and said == self._said:
+            return
+        self._said = said
+        self._tick += 1
+        self._sent_at = now
+        self.talk.said = json.dumps(said | {"tick": self._tick})
+
+    def _ends(self) -> list[float]:
+        """Of the band that is shown, cm-1."""
+        if self.what is None:
+            return []
+        band = (self.what.red if isinstance(self.what, Composite) else self.what).band
+        return [round(band.low, 2), round(band.high, 2)]
+
+    def _daemon_bands(self) -> list[list[Any]]:
+        scan = self.store.scan
+        return [] if scan is None else [[band.name, band.low, band.high] for band in scan.bands]
+
+    def _words(self) -> str:
+        """What the canvas shows, in words."""
+        scan, shown = self.scan, self.spectrum.shown
+        if scan is None or shown is None or self.what is None:
+            return "Nothing to show yet."
+        words = [f"Spectrum: {shown.title}."]
+        if isinstance(self.what, Quantity):
+            try:
+                first, second = self.what.pixels(scan.axis)
+                value = float(self.what.of(shown.raman[first], scan.axis[first]))
+                if second is not None:
+                    value /= float(self.what.of(shown.raman[second], scan.axis[second])) or math.nan
+                words.append(f"{self.what.title}: {value:.4g}.")
+            except CarsRtError:
+                pass
+        if scan.points:
+            words.append(f"{scan.seen} spectra so far.")
+        elif scan.start.scan is not None:
+            rows, columns = scan.start.scan
+            words.append(f"Scan of {rows} × {columns} pixels, {scan.seen} seen.")
+            if not scan.raman.exact:
+                words.append(
+                    f"Spectra are kept as means of {scan.raman.bin[0]} × {scan.raman.bin[1]} pixels."
+                )
+        if scan.thinned and scan.kept:
+            words.append(f"{100 * scan.kept / max(scan.seen, 1):.0f} % of the spectra were kept whole.")
+        return " ".join(words)
+
+    def _say(self, text: str, bad: bool) -> None:
+        self.message, self.bad = text, bad
+        self._said = dict(self._said) | {"unsaid": True}
+
+    def _paint(self, theme: str) -> None:
+        self._state["theme"] = theme
+        for view in (self.map, self.points, self.spectrum):
+            view.paint(THEMES[theme])
+
+
+def _bands(given: list[Any]) -> list[Band]:
+    bands = [
+        a_band(each[1], each[2], str(each[0])[:64])
+        for each in given
+        if isinstance(each, list) and len(each) == 3
+    ]
+    if not bands or len(bands) != len(given):
+        raise OrderError("each band is a name and two numbers in cm⁻¹")
+    return [Band(band.name or name(band), band.low, band.high) for band in bands]

@@ -1,0 +1,261 @@
+"""The map: a picture that grows as the scan does, with colours made in the browser."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from bokeh import palettes
+from bokeh.models import (
+    ColorBar,
+    ColumnDataSource,
+    DataRange1d,
+    HoverTool,
+    LinearColorMapper,
+    MetricLength,
+    ScaleBar,
+)
+from bokeh.plotting import figure
+from numpy.typing import NDArray
+
+from cars_rt.view.page.theme import Theme, paint
+from cars_rt.view.picture import Picture, Window, limits, rgba
+from cars_rt.view.quantity import Composite, Quantity
+from cars_rt.view.scan import Scan
+
+PALETTES = {
+    "viridis": palettes.Viridis256,
+    "cividis": palettes.Cividis256,
+    "inferno": palettes.Inferno256,
+    "magma": palettes.Magma256,
+    "plasma": palettes.Plasma256,
+    "grey": palettes.Greys256[::-1],
+}
+CLOSE = 0.02  # limits that differ by less of their range stay
+HOVER = [("position", "$x{0.0}, $y{0.0}"), ("value", "@image{0.0000}")]
+
+
+class MapView:
+    """One browser's map of the scan of now."""
+
+    def __init__(self, tapped: Callable[[float, float], None]) -> None:
+        self.image = ColumnDataSource(_nothing(np.float32))
+        self.colours = ColumnDataSource(_nothing(np.uint32))
+        self.outline = ColumnDataSource({"left": [0], "right": [1], "top": [0], "bottom": [1]})
+        self.cross = ColumnDataSource({"x": [], "y": []})
+        self.box = ColumnDataSource({"left": [], "right": [], "top": [], "bottom": []})
+        self.mapper = LinearColorMapper(palette="Viridis256", low=0, high=1, nan_color=(0, 0, 0, 0))
+        plot = self.plot = figure(
+            name="map",
+            sizing_mode="stretch_both",
+            match_aspect=True,
+            tools="pan,wheel_zoom,box_select,reset,save",
+            active_drag="box_select",
+            active_scroll="wheel_zoom",
+            toolbar_location="above",
+            x_range=DataRange1d(range_padding=0.02),
+            y_range=DataRange1d(flipped=True, range_padding=0.02),
+            min_border=8,
+        )
+        self.missing = plot.quad(
+            "left",
+            "right",
+            "top",
+            "bottom",
+            source=self.outline,
+            hatch_pattern="right_diagonal_line",
+            hatch_scale=10,
+            line_color=None,
+        )
+        plot.x_range.renderers = plot.y_range.renderers = [self.missing]
+        where = {"x": "x", "y": "y", "dw": "dw", "dh": "dh"}
+        self.scalar = plot.image("image", source=self.image, color_mapper=self.mapper, **where)
+        self.coloured = plot.image_rgba("image", source=self.colours, visible=False, **where)
+        self.region = plot.quad(
+            "left",
+            "right",
+            "top",
+            "bottom",
+            source=self.box,
+            fill_alpha=0.0,
+            line_width=2,
+            line_dash="dashed",
+        )
+        self.cursor = plot.scatter("x", "y", source=self.cross, marker="cross", size=18, line_width=2)
+        self.halo = plot.scatter(
+            "x", "y", source=self.cross, marker="circle", size=13, line_width=2, fill_alpha=0
+        )
+        self.bar = ColorBar(color_mapper=self.mapper, padding=4, title="", width=14)
+        plot.add_layout(self.bar, "right")
+        self.scale = ScaleBar(
+            range=plot.x_range,
+            unit="µm",
+            dimensional=MetricLength(),
+            location="bottom_left",
+            visible=False,
+            background_fill_alpha=0.75,
+            padding=6,
+            bar_line_width=3,
+        )
+        plot.add_layout(self.scale)
+        self.hover = HoverTool(tooltips=HOVER, renderers=[self.scalar], attachment="right")
+        plot.add_tools(self.hover)
+        plot.on_event("tap", lambda event: tapped(event.x, event.y))
+        self.limits_by = "auto"  # auto, fixed or hand
+        self.scan: Scan | None = None
+        self.top = 0  # the scan's row that is the first one of the plane shown
+        self._pictures: list[Picture] = []
+        self._ranges: list[tuple[float, float]] = []
+        self._window: Window | None = None
+        self._whole = True  # all of the picture is to be sent, not only what is new
+
+    def show(
+        self, scan: Scan, what: Quantity | Composite, plane: tuple[int, int], zoom: Window | None
+    ) -> None:
+        """Show this of a scan from now on. Raises QuantityError; then what is shown stays.
+
+        plane: its first row in the scan and its rows. zoom: the part that is looked at, if not all of it.
+        """
+        quantities = what.channels if isinstance(what, Composite) else (what,)
+        window = zoom or Window(plane[0], 0, plane[0] + plane[1], scan.shape[1])
+        self._pictures = [Picture(scan, each, window) for each in quantities]
+        new = scan is not self.scan or plane[0] != self.top
+        self.scan, self.top, self._window = scan, plane[0], window
+        self._ranges = self._ranges if self.limits_by == "hand" else []
+        composite = isinstance(what, Composite)
+        self.scalar.visible, self.coloured.visible, self.bar.visible = not composite, composite, not composite
+        self.hover.renderers = [self.coloured if composite else self.scalar]
+        self.hover.tooltips = HOVER[:1] if composite else HOVER
+        self.plot.title.text = what.title
+        if new:
+            self._frame(scan, plane[1])
+            self.unmark()
+        self._whole = True
+
+    def _frame(self, scan: Scan, rows: int) -> None:
+        down, across = self.steps
+        right, bottom = scan.shape[1] * across, rows * down
+        self.outline.data = {"left": [0], "right": [right], "top": [0], "bottom": [bottom]}
+        known = scan.step_um is not None
+        unit = "µm" if known else "pixels"
+        self.plot.xaxis.axis_label, self.plot.yaxis.axis_label = f"x ({unit})", f"y ({unit})"
+        self.scale.visible = known
+
+    @property
+    def steps(self) -> tuple[float, float]:
+        """Distance between rows, between columns, in the unit of the axes."""
+        return (self.scan.step_um if self.scan else None) or (1.0, 1.0)
+
+    def pixel(self, x: float, y: float) -> tuple[int, int]:
+        """Row and column of the scan at a place of the axes."""
+        down, across = self.steps
+        return int(np.floor(y / down)) + self.top, int(np.floor(x / across))
+
+    def update(self, lock: threading.Lock) -> bool:
+        """Send what is new; whether there was anything."""
+        if not self._pictures or self.scan is None:
+            return False
+        if any(each.stale for each in self._pictures):
+            self._pictures = [Picture(self.scan, each.quantity, self._window) for each in self._pictures]
+            self._whole = True
+        changed = [new for each in self._pictures if (new := each.update(lock)) is not None]
+        if not changed and not self._whole:
+            return False
+        rows = slice(
+            min((part.start for part in changed), default=0), max((part.stop for part in changed), default=0)
+        )
+        relimited = self._relimit()
+        first = self._pictures[0]
+        values: NDArray[Any]
+        if len(self._pictures) == 1:
+            source, values = self.image, first.values
+        else:
+            source = self.colours
+            red, green, blue = (each.values for each in self._pictures)
+            values = rgba((red, green, blue), self._ranges)
+        if self._whole or (relimited and source is self.colours):
+            window, (down, across) = first.window, self.steps
+            source.data = {
+                "image": [values.copy()],
+                "x": [window.left * across],
+                "y": [(window.top - self.top) * down],
+                "dw": [values.shape[1] * first.wide * across],
+                "dh": [values.shape[0] * first.tall * down],
+            }
+            self._whole = False
+        else:
+            part: Any = (0, rows, slice(0, values.shape[1]))
+            source.patch({"image": [(part, values[rows].ravel())]})
+        return True
+
+    def _relimit(self) -> bool:
+        """Follow the percentiles, where limits are automatic; whether they moved."""
+        if self.limits_by == "hand" or (self.limits_by == "fixed" and self._ranges):
+            return False
+        found = [limits(each.values) or (0.0, 1.0) for each in self._pictures]
+        if self._ranges and all(map(_alike, found, self._ranges)):
+            return False
+        self._ranges = found
+        if len(found) == 1:
+            self.mapper.update(low=found[0][0], high=found[0][1])
+        return True
+
+    def limit(self, by: str, low: float | None = None, high: float | None = None) -> None:
+        """How colours are spread: auto (percentiles), fixed (as now), hand (low to high)."""
+        self.limits_by = by
+        if by == "auto":
+            self._ranges = []
+            self._relimit()
+        elif by == "hand" and low is not None and high is not None:
+            self._ranges = [(low, high)] * max(len(self._pictures), 1)
+            self.mapper.update(low=low, high=high)
+        self._whole = self._whole or self.coloured.visible
+
+    def colour(self, palette: str) -> None:
+        """Another colour map, a key of PALETTES."""
+        self.mapper.palette = PALETTES[palette]
+
+    def mark(self, row: int, column: int) -> None:
+        """Show where the spectrum is from."""
+        down, across = self.steps
+        self.cross.data = {"x": [(column + 0.5) * across], "y": [(row - self.top + 0.5) * down]}
+        self.box.data = {key: [] for key in self.box.data}
+
+    def mark_region(self, top: int, left: int, bottom: int, right: int) -> None:
+        """Show of which pixels the mean is."""
+        down, across = self.steps
+        self.cross.data = {"x": [], "y": []}
+        self.box.data = {
+            "left": [left * across],
+            "right": [right * across],
+            "top": [(top - self.top) * down],
+            "bottom": [(bottom - self.top) * down],
+        }
+
+    def unmark(self) -> None:
+        """Nothing is chosen."""
+        self.cross.data, self.box.data = {"x": [], "y": []}, {key: [] for key in self.box.data}
+
+    def paint(self, theme: Theme) -> None:
+        """Another theme."""
+        paint(self.plot, theme)
+        glyph: Any = self.missing.glyph
+        glyph.update(fill_color=theme.missing, hatch_color=theme.missing_lines)
+        for each in (self.region, self.cursor, self.halo):
+            each.glyph.line_color = theme.mark
+        self.scale.update(
+            background_fill_color=theme.paper,
+            border_line_color=None,
+            bar_line_color=theme.ink,
+            label_text_color=theme.ink,
+        )
+        self.bar.update(background_fill_color=theme.paper)
+
+
+def _nothing(dtype: type[np.generic]) -> dict[str, Any]:
+    return {"image": [np.zeros((1, 1), dtype)], "x": [0], "y": [0], "dw": [0], "dh": [0]}
+
+
+def _alike(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    width = max(one[1] - one[0], other[1] - other[0])
+    return abs(one[0] - other[0]) <= CLOSE * width and abs(one[1] - other[1]) <= CLOSE * width

@@ -1,0 +1,120 @@
+"""Point measurements: spectra over time as a waterfall, and the daemon's bands as curves."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+from bokeh.models import ColumnDataSource, DataRange1d, LinearColorMapper
+from bokeh.plotting import figure
+
+from cars_rt.view.page.mapview import PALETTES
+from cars_rt.view.page.theme import PINNED, Theme, paint
+from cars_rt.view.picture import Curve, Waterfall, limits
+from cars_rt.view.quantity import Quantity
+from cars_rt.view.scan import Scan
+
+EVERY_S = 0.25  # a waterfall is sent whole, so not at each turn
+MOST_CURVES = 6
+
+
+class PointsView:
+    """One browser's view of a run without a scan."""
+
+    def __init__(self, tapped: Callable[[float, float], None]) -> None:
+        self.image = ColumnDataSource(
+            {"image": [np.zeros((1, 1), np.float32)], "x": [0], "y": [0], "dw": [0], "dh": [0]}
+        )
+        self.curves = ColumnDataSource({"xs": [], "ys": [], "colour": [], "name": []})
+        self.mapper = LinearColorMapper(palette="Viridis256", low=0, high=1, nan_color=(0, 0, 0, 0))
+        tools = "pan,wheel_zoom,reset,save"
+        self.waterfall = figure(
+            name="waterfall",
+            sizing_mode="stretch_both",
+            tools=tools,
+            active_scroll="wheel_zoom",
+            title="spectra in time",
+            toolbar_location="above",
+            x_axis_label="raman shift (cm⁻¹)",
+            y_axis_label="spectrum",
+            x_range=DataRange1d(range_padding=0),
+            y_range=DataRange1d(range_padding=0, flipped=True),
+        )
+        self.waterfall.image(
+            "image", source=self.image, color_mapper=self.mapper, x="x", y="y", dw="dw", dh="dh"
+        )
+        self.waterfall.on_event("tap", lambda event: tapped(0.0, event.y))
+        self.trend = figure(
+            name="trend",
+            sizing_mode="stretch_both",
+            tools=tools,
+            toolbar_location="above",
+            x_axis_label="spectrum",
+            y_axis_label="raman in the band",
+            title="bands in time",
+            x_range=DataRange1d(range_padding=0),
+        )
+        self.trend.multi_line(
+            "xs", "ys", source=self.curves, line_color="colour", line_width=1.4, legend_field="name"
+        )
+        self.trend.legend.update(
+            location="top_left",
+            label_text_font_size="11px",
+            padding=4,
+            background_fill_alpha=0.6,
+            border_line_color=None,
+        )
+        self._waterfall: Waterfall | None = None
+        self._curves: list[Curve] = []
+        self._due = 0.0
+        self._seen = (-1, -1)
+
+    def show(self, scan: Scan, chosen: list[Quantity]) -> None:
+        """Show these bands of a run."""
+        self._waterfall = Waterfall(scan)
+        self._curves = [Curve(scan, each) for each in chosen[:MOST_CURVES]]
+        self._seen = (-1, -1)
+
+    def update(self, lock: threading.Lock) -> bool:
+        """Send what is new; whether there was anything."""
+        fall = self._waterfall
+        if fall is None or time.monotonic() < self._due:
+            return False
+        version = fall.grid.version, sum(each.version for each in self._curves)
+        if version == self._seen:
+            return False
+        self._seen, self._due = version, time.monotonic() + EVERY_S
+        step, values = fall.read(lock)
+        if values.size:
+            self.image.data = {
+                "image": [values],
+                "x": [fall.low],
+                "y": [0],
+                "dw": [fall.high - fall.low],
+                "dh": [len(values) * step],
+            }
+            if ends := limits(values):
+                self.mapper.update(low=ends[0], high=ends[1])
+        xs, ys = [], []
+        for curve in self._curves:
+            step, found = curve.read(lock)
+            known = np.flatnonzero(np.isfinite(found))
+            xs.append((known * step).astype(np.float32))
+            ys.append(found[known])
+        self.curves.data = {
+            "xs": xs,
+            "ys": ys,
+            "colour": list(PINNED[: len(xs)]),
+            "name": [each.quantity.title for each in self._curves],
+        }
+        return True
+
+    def colour(self, palette: str) -> None:
+        """Another colour map."""
+        self.mapper.palette = PALETTES[palette]
+
+    def paint(self, theme: Theme) -> None:
+        """Another theme."""
+        paint(self.waterfall, theme)
+        paint(self.trend, theme)
+        self.trend.legend.update(label_text_color=theme.ink, background_fill_color=theme.ground)

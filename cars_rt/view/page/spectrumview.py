@@ -1,0 +1,276 @@
+"""The spectrum: what the camera saw and what came of it, on one axis of raman shift."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from bokeh.models import (
+    BoxAnnotation,
+    BoxSelectTool,
+    ColumnDataSource,
+    DataRange1d,
+    HoverTool,
+    LabelSet,
+    Legend,
+    LegendItem,
+    LinearAxis,
+    Plot,
+    Range1d,
+)
+from bokeh.plotting import figure
+from numpy.typing import NDArray
+
+from cars_rt.physics.substances import SUBSTANCES
+from cars_rt.protocol import Band
+from cars_rt.view.page.theme import PINNED, Theme, paint
+from cars_rt.view.peaks import peaks
+from cars_rt.view.scan import Spectrum
+
+RESULT = "raman = Im χR / χNR"
+LOWEST_LOG = 1e-4  # of the highest point: below, a logarithm shows noise
+STRONG = 0.08  # of a substance's strongest line; fainter ones are not marked
+TOOLS = "pan,wheel_zoom,xbox_select,reset,save"
+LINES = {each.name: each for each in SUBSTANCES}
+
+
+class SpectrumView:
+    """One browser's spectrum, twice: with a linear scale and with a logarithmic one, one of them visible."""
+
+    def __init__(self, dragged: Callable[[float, float], None]) -> None:
+        self.result = ColumnDataSource({"x": [], "y": [], "low": [], "high": []})
+        self.raw = ColumnDataSource({"x": [], "y": []})
+        self.pinned = ColumnDataSource({"xs": [], "ys": [], "colour": [], "name": []})
+        self.tops = ColumnDataSource({"x": [], "y": [], "text": []})
+        self.marks = ColumnDataSource({"x": [], "bottom": [], "top": [], "colour": []})
+        self.names = ColumnDataSource({"x": [], "y": [], "text": [], "colour": []})
+        self.labelled = False
+        self._axis: NDArray[np.float64] | None = None
+        self.shown: Spectrum | None = None
+        self._substances: Sequence[str] = ()
+        self._parts: list[dict[str, Any]] = []
+        self.has_log = False
+        self.linear = self._figure("spectrum", "linear", dragged)
+        self.log = self._figure("spectrum_log", "log", dragged)
+        self.log.visible = False
+        self.plots: tuple[Any, Any] = self.linear, self.log
+
+    def _figure(self, name: str, scale: Any, dragged: Callable[[float, float], None]) -> Any:
+        plot = figure(
+            name=name,
+            sizing_mode="stretch_both",
+            tools=TOOLS,
+            active_drag="xbox_select",
+            y_axis_type=scale,
+            active_scroll="wheel_zoom",
+            toolbar_location="above",
+            x_range=DataRange1d(range_padding=0.0),
+            min_border=8,
+            x_axis_label="raman shift (cm⁻¹)",
+            y_axis_label=RESULT,
+        )
+        plot.select(BoxSelectTool)[0].persistent = False
+        plot.extra_y_ranges = {"counts": DataRange1d()}
+        raw = plot.line("x", "y", source=self.raw, line_width=1.2, y_range_name="counts")
+        shade = plot.varea("x", "low", "high", source=self.result, fill_alpha=0.22)
+        pinned = plot.multi_line("xs", "ys", source=self.pinned, line_color="colour", line_width=1.2)
+        line = plot.line("x", "y", source=self.result, line_width=1.6)
+        plot.extra_y_ranges["counts"].renderers = [raw]
+        plot.y_range = DataRange1d(renderers=[line, shade, pinned] if scale == "linear" else [line, pinned])
+        plot.x_range.renderers = [line]
+        plot.add_layout(LinearAxis(y_range_name="counts", axis_label="camera counts"), "right")
+        plot.extra_y_ranges["marks"] = Range1d(0, 1)
+        plot.segment(
+            "x",
+            "bottom",
+            "x",
+            "top",
+            source=self.marks,
+            line_color="colour",
+            line_width=1.5,
+            y_range_name="marks",
+        )
+        plot.add_layout(
+            LabelSet(
+                x="x",
+                y="y",
+                text="text",
+                source=self.names,
+                text_color="colour",
+                y_range_name="marks",
+                text_font_size="11px",
+                x_offset=3,
+            )
+        )
+        tops = LabelSet(
+            x="x",
+            y="y",
+            text="text",
+            source=self.tops,
+            y_offset=4,
+            text_align="center",
+            text_font_size="11px",
+        )
+        plot.add_layout(tops)
+        band = BoxAnnotation(fill_alpha=0.14, line_alpha=0.5, visible=False, propagate_hover=True)
+        other = BoxAnnotation(fill_alpha=0.10, line_alpha=0.5, line_dash="dashed", visible=False)
+        plot.add_layout(band)
+        plot.add_layout(other)
+        legend = Legend(
+            items=[
+                LegendItem(label="result", renderers=[line]),
+                LegendItem(label="camera counts", renderers=[raw]),
+                LegendItem(label={"field": "name"}, renderers=[pinned]),
+            ],
+            location="top_right",
+            background_fill_alpha=0.6,
+            border_line_color=None,
+            padding=4,
+            spacing=0,
+            label_text_font_size="11px",
+        )
+        plot.add_layout(legend)
+        plot.add_tools(
+            HoverTool(tooltips=[("cm⁻¹", "@x{0.0}"), ("raman", "@y{0.0000}")], renderers=[line], mode="vline")
+        )
+        self._parts.append(
+            {
+                "raw": raw,
+                "shade": shade,
+                "line": line,
+                "tops": tops,
+                "band": band,
+                "other": other,
+                "legend": legend,
+            }
+        )
+        plot.on_event("selectiongeometry", lambda event: _drag(event, dragged))
+        return plot
+
+    def show(self, axis: NDArray[np.float64], spectrum: Spectrum) -> None:
+        """Draw a spectrum on its axis (p,)."""
+        if self._axis is None or not np.array_equal(axis, self._axis):
+            self._axis = axis
+            self.pinned.data = {"xs": [], "ys": [], "colour": [], "name": []}
+            self.mark_substances(self._substances)
+        if spectrum is self.shown:
+            return
+        self.shown = spectrum
+        raman, x = spectrum.raman, axis.astype(np.float32)
+        spread = spectrum.deviation if spectrum.deviation is not None else np.zeros_like(raman)
+        self.result.data = {"x": x, "y": self._loggable(raman), "low": raman - spread, "high": raman + spread}
+        counts = spectrum.counts
+        self.raw.data = {"x": x, "y": counts} if counts is not None else {"x": x[:0], "y": x[:0]}
+        self.label()
+        for plot in self.plots:
+            plot.title.text = spectrum.title
+
+    def _loggable(self, raman: NDArray[np.float32]) -> NDArray[np.float32]:
+        """As it is or, with a logarithmic scale, without what is not above zero."""
+        if not self.has_log or not np.isfinite(raman).any():
+            return raman
+        floor = np.nanmax(raman) * LOWEST_LOG
+        return np.where(raman > floor, raman, np.float32(np.nan))
+
+    def label(self) -> None:
+        """Name the peaks, if that is wished."""
+        shown, axis = self.shown, self._axis
+        found = peaks(shown.raman) if self.labelled and shown is not None else np.zeros(0, np.intp)
+        if shown is None or axis is None or not len(found):
+            if len(self.tops.data["x"]):
+                self.tops.data = {"x": [], "y": [], "text": []}
+            return
+        self.tops.data = {
+            "x": axis[found],
+            "y": shown.raman[found],
+            "text": [f"{each:.0f}" for each in axis[found]],
+        }
+
+    def peaks(self) -> list[float]:
+        """Where the peaks of the spectrum are, cm-1."""
+        if self.shown is None or self._axis is None:
+            return []
+        return [float(each) for each in self._axis[peaks(self.shown.raman)]]
+
+    def pin(self) -> None:
+        """Keep what is shown, to compare."""
+        if self.shown is None or self._axis is None:
+            return
+        old = {name: list(values)[-(len(PINNED) - 1) :] for name, values in self.pinned.data.items()}
+        taken = set(old["colour"])
+        colour = next(each for each in PINNED if each not in taken)
+        new = {"xs": self._axis, "ys": self.shown.raman, "colour": colour, "name": self.shown.title}
+        self.pinned.data = {name: [*old[name], new[name]] for name in old}
+
+    def unpin(self) -> None:
+        """Forget what was kept."""
+        self.pinned.data = {"xs": [], "ys": [], "colour": [], "name": []}
+
+    def mark_bands(self, band: Band, other: Band | None) -> None:
+        """Show which part of the axis the map is made of."""
+        for parts in self._parts:
+            parts["band"].update(left=band.low, right=band.high, visible=True)
+            if other is None:
+                parts["other"].visible = False
+            else:
+                parts["other"].update(left=other.low, right=other.high, visible=True)
+
+    def mark_substances(self, names: Sequence[str]) -> None:
+        """Show lines of known substances. Unknown names are left out."""
+        self._substances = [name for name in names if name in LINES]
+        marks: dict[str, list[Any]] = {"x": [], "bottom": [], "top": [], "colour": []}
+        texts: dict[str, list[Any]] = {"x": [], "y": [], "text": [], "colour": []}
+        low, high = (-np.inf, np.inf) if self._axis is None else (self._axis.min(), self._axis.max())
+        for number, name in enumerate(self._substances):
+            substance, colour = LINES[name], PINNED[number % len(PINNED)]
+            strongest = max(substance.strength)
+            at = [
+                (position, strength / strongest)
+                for position, strength in zip(substance.position, substance.strength, strict=True)
+                if low <= position <= high and strength >= STRONG * strongest
+            ]
+            if not at:
+                continue
+            for position, share in at:
+                marks["x"].append(position)
+                marks["bottom"].append(0.0)
+                marks["top"].append(0.05 + 0.2 * share)
+                marks["colour"].append(colour)
+            position, share = max(at, key=lambda each: each[1])
+            for key, value in (
+                ("x", position),
+                ("y", 0.2 + 0.045 * number),
+                ("text", name),
+                ("colour", colour),
+            ):
+                texts[key].append(value)
+        self.marks.data, self.names.data = marks, texts
+
+    def set_log(self, on: bool) -> None:
+        """A logarithmic scale, or a linear one."""
+        self.has_log = on
+        self.linear.visible, self.log.visible = not on, on
+        if self.shown is not None and self._axis is not None:
+            shown, self.shown = self.shown, None
+            self.show(self._axis, shown)
+
+    def paint(self, theme: Theme) -> None:
+        """Another theme."""
+        for plot, parts in zip(self.plots, self._parts, strict=True):
+            _paint(plot, parts, theme)
+
+
+def _paint(plot: Plot, parts: dict[str, Any], theme: Theme) -> None:
+    paint(plot, theme)
+    parts["raw"].glyph.line_color = theme.raw
+    parts["line"].glyph.line_color = theme.result
+    parts["shade"].glyph.fill_color = theme.shade
+    parts["tops"].text_color = theme.ink
+    parts["legend"].update(label_text_color=theme.ink, background_fill_color=theme.ground)
+    for name in ("band", "other"):
+        parts[name].update(fill_color=theme.mark, line_color=theme.mark)
+
+
+def _drag(event: Any, dragged: Callable[[float, float], None]) -> None:
+    geometry = event.geometry
+    if event.final and "x0" in geometry and "x1" in geometry:
+        dragged(geometry["x0"], geometry["x1"])

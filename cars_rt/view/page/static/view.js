@@ -1,0 +1,184 @@
+"use strict";
+// The page's words and controls. Pictures are Bokeh's; both speak with the server through the model `talk`.
+const CarsRT = (() => {
+  let talk = null, number = 0, said = {}, bandsShown = "", typing = false;
+  const $ = (id) => document.getElementById(id);
+
+  function ask(what) {
+    if (talk !== null) talk.asked = JSON.stringify({ n: ++number, ...what });
+  }
+
+  function text(id, value) {
+    const where = $(id);
+    if (where && where.textContent !== value) where.textContent = value;
+  }
+
+  // The server waits for this before it sends more: it says that the browser has drawn.
+  function drawn(tick) {
+    requestAnimationFrame(() => requestAnimationFrame(() => ask({ do: "drawn", tick })));
+  }
+
+  function hear(model) {
+    const first = talk === null;
+    talk = model;
+    said = JSON.parse(talk.said);
+    if (first) begin();
+    show();
+    drawn(said.tick);
+  }
+
+  function show() {
+    if (said.level) {
+      $("health").className = said.level;
+      text("level", said.level);
+      text("sentence", said.sentence);
+      rows(said.rows);
+      flags(said.flags);
+    }
+    const message = $("message");
+    message.hidden = !said.message;
+    message.className = said.bad ? "bad" : "";
+    text("message", said.message || "");
+    text("words", said.words || "");
+    text("peaks", said.peaks && said.peaks.length && said.state.labels ? `Peaks at ${said.peaks.join(", ")} cm⁻¹.` : "");
+    $("map").hidden = said.points;
+    $("waterfall").hidden = $("trend").hidden = !said.points;
+    $("stack").hidden = said.points;
+    if (said.planes) {
+      $("plane").hidden = said.planes[0] < 2;
+      $("plane").max = said.planes[0] - 1;
+    }
+    if (said.daemon_bands) bands(said.daemon_bands);
+    if (said.by !== "hand" && said.limits) {
+      $("lower").value = Number(said.limits[0]).toPrecision(4);
+      $("upper").value = Number(said.limits[1]).toPrecision(4);
+    }
+    if (said.state) {
+      document.documentElement.dataset.theme = said.state.theme;
+      text("theme", said.state.theme === "dark" ? "light" : "dark");
+    }
+    if (said.bands && !typing) [$("low").value, $("high").value] = said.bands;
+  }
+
+  function rows(pairs) {
+    const list = $("rows");
+    while (list.children.length > pairs.length) list.lastChild.remove();
+    pairs.forEach(([name, value], at) => {
+      let row = list.children[at];
+      if (!row) {
+        row = document.createElement("div");
+        row.append(document.createElement("dt"), document.createElement("dd"));
+        list.append(row);
+      }
+      if (row.children[0].textContent !== name) row.children[0].textContent = name;
+      if (row.children[1].textContent !== value) row.children[1].textContent = value;
+      row.dataset.name = name;
+    });
+  }
+
+  function flags(shares) {
+    const step = 60 / Math.max(shares.length - 1, 1);
+    const points = shares.map((share, at) => `${(at * step).toFixed(1)},${(19 - 18 * share).toFixed(1)}`);
+    $("flags").innerHTML = points.length > 1 ? `<path d="M${points.join(" L")}"/>` : "";
+    const last = shares.length ? Math.round(100 * shares[shares.length - 1]) : 0;
+    $("flags").setAttribute("aria-label", `share of flagged spectra over the last minute, now ${last} %`);
+  }
+
+  function bands(list) {
+    const now = JSON.stringify(list);
+    if (now === bandsShown) return;
+    bandsShown = now;
+    const select = $("band");
+    select.replaceChildren(new Option("bands …", ""));
+    list.forEach(([name, low, high], at) => select.add(new Option(`${name} ${low}–${high}`, String(at))));
+  }
+
+  function band() {
+    const what = { do: "band", low: $("low").valueAsNumber, high: $("high").valueAsNumber, kind: $("kind").value };
+    if (what.kind === "ratio") {
+      what.low2 = $("low2").valueAsNumber;
+      what.high2 = $("high2").valueAsNumber;
+    }
+    ask(what);
+  }
+
+  function limits() {
+    const by = $("by").value;
+    $("hand").hidden = by !== "hand";
+    ask(by === "hand" ? { do: "limits", by, low: $("lower").valueAsNumber, high: $("upper").valueAsNumber }
+      : { do: "limits", by });
+  }
+
+  function control(button) {
+    const what = { do: button.dataset.do };
+    if (button.dataset.state) what.state = button.dataset.state;
+    if (what.do === "reload" || what.do === "shadow") what.model = $("model").value;
+    if (what.do === "record") [what.name, what.sample] = [$("record-name").value, $("record-sample").value];
+    if (what.do === "bands") {
+      what.bands = $("bands").value.split(",").map((each) => {
+        const [, name, low, high] = /^\s*(?:(.*)=)?\s*([-\d.]+)\s*:\s*([-\d.]+)\s*$/.exec(each) || [];
+        return [name || `${low}:${high}`, Number(low), Number(high)];
+      });
+    }
+    ask(what);
+  }
+
+  function key(event) {
+    if (event.target.closest("input, select, textarea") || event.ctrlKey || event.altKey || event.metaKey) return;
+    const far = event.shiftKey ? 10 : 1;
+    const moves = { ArrowUp: [-far, 0], ArrowDown: [far, 0], ArrowLeft: [0, -far], ArrowRight: [0, far] };
+    if (event.key in moves && event.target.closest(".plot")) {
+      const [rows, columns] = moves[event.key];
+      ask({ do: "move", rows, columns });
+    } else if (event.key === "Escape") ask({ do: "latest" });
+    else if (event.key === "p") ask({ do: "pin" });
+    else return;
+    event.preventDefault();
+  }
+
+  function begin() {
+    const click = (id, what) => $(id).addEventListener("click", () => ask(what()));
+    $("band-form").addEventListener("submit", (event) => { event.preventDefault(); typing = false; band(); });
+    $("low").addEventListener("input", () => { typing = true; });
+    $("high").addEventListener("input", () => { typing = true; });
+    $("band").addEventListener("change", () => {
+      const chosen = said.daemon_bands[Number($("band").value)];
+      if ($("band").value === "" || !chosen) return;
+      typing = false;
+      [, $("low").value, $("high").value] = chosen;
+      ask({ do: "band", name: chosen[0], low: chosen[1], high: chosen[2], kind: "mean" });
+      $("kind").value = "mean";
+      $("second").hidden = true;
+    });
+    $("kind").addEventListener("change", () => { $("second").hidden = $("kind").value !== "ratio"; });
+    $("rgb").addEventListener("click", () => ask({ do: "rgb", bands: said.daemon_bands.slice(0, 3).map((each) => [each[1], each[2]]) }));
+    $("palette").addEventListener("change", () => ask({ do: "palette", name: $("palette").value }));
+    $("by").addEventListener("change", limits);
+    $("limits-form").addEventListener("submit", (event) => { event.preventDefault(); limits(); });
+    const stack = () => ask({ do: "planes", count: $("planes").valueAsNumber, plane: $("plane").valueAsNumber });
+    $("planes").addEventListener("change", stack);
+    $("plane").addEventListener("input", stack);
+    click("latest", () => ({ do: "latest" }));
+    click("pin", () => ({ do: "pin" }));
+    click("unpin", () => ({ do: "unpin" }));
+    for (const id of ["labels", "log"]) $(id).addEventListener("change", () => ask({ do: id, on: $(id).checked }));
+    $("substances").addEventListener("change", () => ask({
+      do: "substances", names: [...document.querySelectorAll("[name=substance]:checked")].map((each) => each.value),
+    }));
+    const theme = (name) => ask({ do: "theme", name });
+    $("theme").addEventListener("click", () => theme(said.state.theme === "dark" ? "light" : "dark"));
+    for (const button of document.querySelectorAll("#control button")) button.addEventListener("click", () => control(button));
+    document.addEventListener("keydown", key);
+    if (matchMedia("(prefers-color-scheme: dark)").matches) theme("dark");
+  }
+
+  // A page whose server has gone says so, and comes back with it.
+  function lost() {
+    $("health").className = "red";
+    text("level", "red");
+    text("sentence", "The display itself has ended (`cars-rt view`); this page comes back when it does.");
+    setTimeout(() => fetch("/view/view.css", { cache: "no-store" }).then(() => location.reload(), lost), 1000);
+  }
+
+  return { hear, lost };
+})();

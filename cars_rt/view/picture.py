@@ -1,0 +1,173 @@
+"""Pictures of a scan for a screen: no more cells than it shows, and which rows of them are new."""
+
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cars_rt.view.grid import Floats, Grid, reduced
+from cars_rt.view.quantity import Quantity
+from cars_rt.view.scan import Scan
+
+SCREEN = 512  # cells along each side of a picture
+AT_ONCE = 64  # rows that are read while the feed waits
+EMPTY_BELOW, EMPTY_ABOVE = 1.0, 99.5  # percentiles of automatic limits
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A part of the scan, in pixels: rows top to bottom and columns left to right, without the last ones."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    def within(self, rows: int, columns: int) -> "Window":
+        """Cut to a scan; at least one pixel."""
+        top, left = min(max(self.top, 0), rows - 1), min(max(self.left, 0), columns - 1)
+        return Window(
+            top, left, min(max(self.bottom, top + 1), rows), min(max(self.right, left + 1), columns)
+        )
+
+
+class Picture:
+    """Values (rows, columns) of a quantity in a window; `update` says which rows have changed."""
+
+    def __init__(self, scan: Scan, quantity: Quantity, window: Window | None = None) -> None:
+        """Raises QuantityError for a band outside the axis."""
+        quantity.pixels(scan.axis)
+        self.scan, self.quantity = scan, quantity
+        self.grid = scan.grid_of(quantity)
+        rows, columns = self.grid.scan
+        self.whole = window is None
+        window = (window or Window(0, 0, rows, columns)).within(rows, columns)
+        self._grid_bin = self.grid.bin
+        self.tall = _bin(window.bottom - window.top, self.grid.bin[0])
+        self.wide = _bin(window.right - window.left, self.grid.bin[1])
+        # To whole cells of the picture, so that they do not depend on where the window begins.
+        self.window = Window(
+            window.top // self.tall * self.tall,
+            window.left // self.wide * self.wide,
+            min(-(-window.bottom // self.tall) * self.tall, rows),
+            min(-(-window.right // self.wide) * self.wide, columns),
+        )
+        self._seen = -1
+        shape = (
+            -(-(self.window.bottom - self.window.top) // self.tall),
+            -(-(self.window.right - self.window.left) // self.wide),
+        )
+        self.values: Floats = np.full(shape, np.nan, np.float32)
+
+    @property
+    def stale(self) -> bool:
+        """Whether the scan has moved on in a way that needs another picture."""
+        return self.grid.bin != self._grid_bin or self.scan.grid_of(self.quantity) is not self.grid
+
+    def update(self, lock: threading.Lock) -> slice | None:
+        """Read what is new; the rows of `values` that changed, None without any."""
+        grid, (tall, wide) = self.grid, self.grid.bin
+        first, end = self.window.top // tall, -(-self.window.bottom // tall)
+        columns = slice(self.window.left // wide, -(-self.window.right // wide))
+        with lock:
+            changed = np.flatnonzero(grid.changed[first:end] > self._seen)
+            self._seen = grid.version
+        if not len(changed):
+            return None
+        step = self.tall // tall
+        begin = int(changed[0]) // step
+        stop = int(changed[-1]) // step + 1
+        for row in range(begin, stop, max(AT_ONCE // step, 1)):
+            last = min(row + max(AT_ONCE // step, 1), stop)
+            rows = slice(first + row * step, min(first + last * step, end))
+            with lock:
+                values = self.scan.values(self.quantity, grid, rows, columns)
+            self.values[row:last] = reduced(values, step, self.wide // wide)
+        return slice(begin, stop)
+
+
+class Waterfall:
+    """Spectra of points over time: values (moments, steps of raman shift), the newest last."""
+
+    def __init__(self, scan: Scan) -> None:
+        self.scan, self.grid = scan, scan.raman
+        low, high = float(scan.axis.min()), float(scan.axis.max())
+        self.steps = min(len(scan.axis), SCREEN)
+        self.low, self.high = low, high if high > low else low + 1
+        edges = np.linspace(self.low, self.high, self.steps + 1)
+        order = np.argsort(scan.axis)
+        places = np.clip(np.searchsorted(scan.axis[order], edges[:-1]), 0, len(order) - 1)
+        self._order, self._places = order, places
+        self._counts = np.maximum(np.diff(places, append=len(order)), 1)
+
+    def read(self, lock: threading.Lock) -> tuple[int, Floats]:
+        """How many spectra each row of the picture stands for, and the picture (rows, steps)."""
+        with lock:
+            grid = self.grid
+            rows = _filled(grid)
+            step = _bin(rows, 1)
+            bin_ = grid.bin[0]
+            values = grid.mean(slice(0, rows))[:, 0] if rows else np.zeros((0, len(self._order)), np.float32)
+        sums = np.add.reduceat(values[:, self._order], self._places, axis=1)
+        return step * bin_, reduced(np.asarray(sums / self._counts, np.float32), step, 1)
+
+
+class Curve:
+    """A quantity of points over time."""
+
+    def __init__(self, scan: Scan, quantity: Quantity) -> None:
+        """Raises QuantityError for a band outside the axis."""
+        quantity.pixels(scan.axis)
+        self.scan, self.quantity = scan, quantity
+
+    @property
+    def version(self) -> int:
+        """Grows with what there is to read."""
+        return self.scan.grid_of(self.quantity).version
+
+    def read(self, lock: threading.Lock) -> tuple[int, Floats]:
+        """How many spectra each value stands for, and the values (n,); NaN where nothing was seen."""
+        with lock:
+            grid = self.scan.grid_of(self.quantity)
+            rows = _filled(grid)
+            values = self.scan.values(self.quantity, grid, slice(0, rows), slice(None))
+        step = _bin(rows, 1)
+        return step * grid.bin[0], reduced(values, step, 1)[:, 0]
+
+
+def _filled(grid: Grid) -> int:
+    """Rows up to the last one that holds anything."""
+    filled = np.flatnonzero(grid.counts[:, 0])
+    return int(filled[-1]) + 1 if len(filled) else 0
+
+
+def _bin(pixels: int, smallest: int) -> int:
+    """The cell along one side: a power of two from `smallest` on."""
+    size = smallest
+    while -(-pixels // size) > SCREEN:
+        size *= 2
+    return size
+
+
+def limits(values: Floats) -> tuple[float, float] | None:
+    """Percentiles between which colours are spread; None without any number."""
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return None
+    low, high = (float(each) for each in np.percentile(known, (EMPTY_BELOW, EMPTY_ABOVE)))
+    return (low, high) if high > low else (low, low + max(abs(low) * 1e-3, 1e-6))
+
+
+def rgba(channels: tuple[Floats, Floats, Floats], ranges: list[tuple[float, float]]) -> NDArray[np.uint32]:
+    """Three pictures as one (rows, columns) of red, green, blue; transparent where one of them is missing."""
+    shape = channels[0].shape
+    image = np.zeros((*shape, 4), np.uint8)
+    known = np.ones(shape, bool)
+    for number, (values, (low, high)) in enumerate(zip(channels, ranges, strict=True)):
+        finite = np.isfinite(values)
+        known &= finite
+        share = np.clip((np.where(finite, values, low) - low) / max(high - low, 1e-30), 0, 1)
+        image[..., number] = (share * 255).astype(np.uint8)
+    image[..., 3] = np.where(known, 255, 0)
+    return image.view("<u4")[..., 0]

@@ -1,0 +1,32 @@
+"""`cars-rt view` as a program: world, server, browser."""
+
+import logging
+import threading
+import webbrowser
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from cars_rt.view.server import PageServer
+from cars_rt.view.settings import ViewSettings
+from cars_rt.view.world import World
+
+log = logging.getLogger("cars_rt.view")
+
+
+def view(
+    settings: ViewSettings, stopping: Callable[[Callable[[], None]], AbstractContextManager[None]]
+) -> None:
+    """Serve the page until `stopping` says so. Raises CarsRtError where that cannot be."""
+    for name in ("bokeh", "tornado"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    world = World(settings)
+    server = PageServer(world, settings)
+    try:
+        world.start()
+        log.info("the display is at %s", server.link)
+        if not settings.no_browser:
+            threading.Thread(target=webbrowser.open, args=(server.link,), daemon=True).start()
+        with stopping(server.stop):
+            server.serve()
+    finally:
+        world.close()

@@ -1,0 +1,225 @@
+"""What was seen of one run: maps of the daemon's bands, spectra within a bound of memory, the latest."""
+
+import math
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cars_rt.physics.fitness import named
+from cars_rt.protocol import MAX_BANDS, Band, End, Frame, Start
+from cars_rt.view.grid import Floats, Grid, Trail
+from cars_rt.view.quantity import Kind, Quantity
+
+PLANE_BYTES = 16e6  # of the map of one band: four million cells
+TRAIL_ROWS = 16_384  # of point measurements: moments that are kept apart
+
+
+@dataclass(frozen=True, slots=True)
+class Spectrum:
+    """What is drawn as a spectrum: means over `pixels` of the scan, with what is known beside."""
+
+    title: str
+    raman: Floats  # (p,)
+    counts: Floats | None = None  # (p,)
+    deviation: Floats | None = None  # (p,): of raman over the region, or as the model states it
+    pixels: int = 1
+
+
+class Scan:
+    """One run. `most_bytes` bounds the spectra that are kept, raman and counts together.
+
+    The feed's thread writes and the page's reads, under the lock of the store.
+    """
+
+    def __init__(self, start: Start, most_bytes: float) -> None:
+        self.start = start
+        self.axis: NDArray[np.float64] = start.raman_shift
+        self.points = start.scan is None  # no map, but one place in time
+        self.planes: dict[Band, Grid] = {}
+        self._share = most_bytes / 2
+        self.raman = self._grid(start.pixels, self._share)
+        self.counts: Grid | None = None  # where the source of spectra sends them
+        self.latest: Spectrum | None = None
+        self.latest_index = -1
+        self.latest_ns = 0  # when the camera had delivered it
+        self.bands: tuple[Band, ...] = ()  # that the daemon computes now
+        self.seen = 0  # spectra in the preview
+        self.kept = 0  # spectra that came whole
+        self.beyond = 0  # spectra after the last pixel of the scan
+        self.not_finite = 0  # spectra whose bands are no numbers
+        self.flagged: Counter[str] = Counter()
+        self.lost: dict[str, int] = {}
+        self.end: End | None = None
+        self.begun = time.monotonic()
+        self.touched = self.begun  # when anything came last
+
+    def _grid(self, depth: int, most_bytes: float) -> Grid:
+        if self.start.scan is None:
+            return Trail(depth, most_bytes, TRAIL_ROWS)
+        return Grid(*self.start.scan, depth, most_bytes)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the scan; of points, moments and 1."""
+        return self.raman.scan
+
+    @property
+    def step_um(self) -> tuple[float, float] | None:
+        """Distance between rows, between columns, um; None if nobody said, or it cannot be."""
+        step = self.start.step_um
+        return step if step and all(math.isfinite(each) and each > 0 for each in step) else None
+
+    @property
+    def thinned(self) -> bool:
+        """Whether some spectra were not kept whole, so that maps of other bands have holes."""
+        return self.kept + self.beyond < self.seen
+
+    def take_bundle(self, frame: Frame) -> None:
+        """A frame of the preview."""
+        bands = frame.bands or ()
+        values = np.asarray(frame.block, np.float32)
+        self.touched = time.monotonic()
+        if bands != self.bands:
+            self._change_bands(bands)
+        for number, band in enumerate(bands[: values.shape[1]]):
+            self.planes[band].add(frame.index, values[:, number : number + 1])
+        self.seen += len(values)
+        self.beyond = max(self.beyond, frame.index + len(values) - self._pixels)
+        self.not_finite += int(np.count_nonzero(~np.isfinite(values).all(axis=1)))
+        if frame.flags is not None and frame.flags.any():
+            self.flagged.update(named(frame.flags))
+        raman, counts = frame.arrays.get("latest_raman"), frame.arrays.get("latest_counts")
+        if raman is not None and raman.shape == self.axis.shape:
+            good = counts is not None and counts.shape == self.axis.shape
+            self._is_latest(frame, raman, counts if good else None, None)
+
+    def take_spectra(self, frame: Frame) -> None:
+        """A frame of whole spectra; `counts` (k, p) beside them are kept, too."""
+        raman, counts = frame.raman, frame.arrays.get("counts")
+        self.touched = time.monotonic()
+        self.raman.add(frame.index, raman)
+        if counts is not None and counts.shape == raman.shape:
+            if self.counts is None:
+                self.counts = self._grid(self.start.pixels, self._share)
+            self.counts.add(frame.index, counts)
+        self.kept += len(raman)
+        deviation = frame.deviation
+        if deviation is not None:
+            last = counts[-1] if counts is not None and counts.shape == raman.shape else None
+            self._is_latest(frame, raman[-1], last, deviation[-1])
+
+    def _is_latest(
+        self, frame: Frame, raman: Floats, counts: Floats | None, deviation: Floats | None
+    ) -> None:
+        index = frame.index + len(frame.block) - 1
+        if index < self.latest_index or (index == self.latest_index and deviation is None):
+            return
+        self.latest_index, self.latest_ns = index, frame.time_ns
+        copy = None if counts is None else np.array(counts, np.float32)
+        spread = None if deviation is None else np.array(deviation, np.float32)
+        self.latest = Spectrum("latest spectrum", np.array(raman, np.float32), copy, spread)
+
+    @property
+    def _pixels(self) -> int:
+        scan = self.start.scan
+        return 2**62 if scan is None else scan[0] * scan[1]
+
+    def _change_bands(self, bands: tuple[Band, ...]) -> None:
+        """Maps of bands that are computed no more stay, while there is room for them."""
+        for band in bands:
+            if band not in self.planes:
+                self.planes[band] = self._grid(1, PLANE_BYTES)
+        for band in list(self.planes):
+            if len(self.planes) <= MAX_BANDS:
+                break
+            if band not in bands:
+                del self.planes[band]
+        self.bands = bands
+
+    def grid_of(self, quantity: Quantity) -> Grid:
+        """Where this quantity is read: the daemon's own map of its band if there is one, or the spectra."""
+        return self.plane_of(quantity) or self.raman
+
+    def plane_of(self, quantity: Quantity) -> Grid | None:
+        """The daemon's map of this band, which holds every spectrum."""
+        if quantity.kind is not Kind.MEAN:
+            return None
+        low, high = quantity.band.low, quantity.band.high
+        alike = [band for band in self.planes if (band.low, band.high) == (low, high)]
+        whole = [band for band in alike if self.planes[band].filled >= self.raman.filled]
+        return self.planes[whole[-1]] if whole else None
+
+    def values(self, quantity: Quantity, grid: Grid, rows: slice, columns: slice) -> Floats:
+        """The quantity (rows, columns) in these cells of `grid`; NaN where nothing was seen."""
+        if grid is not self.raman:
+            return grid.mean(rows, columns)[..., 0]
+        first, second = quantity.pixels(self.axis)
+        values = quantity.of(grid.mean(rows, columns, first), self.axis[first])
+        if second is not None:
+            with np.errstate(invalid="ignore", divide="ignore"):
+                values = values / quantity.of(grid.mean(rows, columns, second), self.axis[second])
+            values[~np.isfinite(values)] = np.nan
+        return values
+
+    def at(self, row: int, column: int) -> Spectrum | None:
+        """The spectrum at a pixel, or the nearest that was kept; the title says which. None: none near."""
+        grid = self.raman
+        rows, columns = self.shape
+        if not (0 <= row < rows and 0 <= column < columns):
+            return None
+        cell = grid.nearest(*grid.cell(row, column))
+        if cell is None:
+            return None
+        there = slice(cell[0], cell[0] + 1), slice(cell[1], cell[1] + 1)
+        counts = None if self.counts is None else self.counts.mean(*there)[0, 0]
+        return Spectrum(
+            self._title(row, column, cell),
+            grid.mean(*there)[0, 0],
+            counts,
+            pixels=int(grid.counts[cell]),
+        )
+
+    def _title(self, row: int, column: int, cell: tuple[int, int]) -> str:
+        if self.points:
+            return f"spectrum {row}" if self.raman.exact else f"mean of the spectra around {row}"
+        asked = f"row {row}, column {column}"
+        if not self.raman.exact:
+            return f"mean of {self.raman.bin[0]} × {self.raman.bin[1]} pixels at {asked}"
+        return asked if cell == (row, column) else f"row {cell[0]}, column {cell[1]}, nearest kept to {asked}"
+
+    def region(self, top: int, left: int, bottom: int, right: int) -> Spectrum | None:
+        """Mean and deviation over the pixels from (top, left) to (bottom, right), without the last ones."""
+        grid = self.raman
+        (tall, wide), shape = grid.bin, grid.shape
+        rows = slice(max(top, 0) // tall, min(-(-bottom // tall), shape[0]))
+        columns = slice(max(left, 0) // wide, min(-(-right // wide), shape[1]))
+        known = grid.counts[rows, columns] > 0
+        cells = int(known.sum())
+        if not cells:
+            return None
+        mean, spread = _moments(grid, rows, columns)
+        counts = None if self.counts is None else _moments(self.counts, rows, columns)[0]
+        pixels = int(grid.counts[rows, columns].sum())
+        last = min(rows.stop * tall, self.shape[0]) - 1
+        title = f"mean of {pixels} spectra, rows {rows.start * tall} to {last}"
+        if not self.points:
+            title += f", columns {columns.start * wide} to {min(columns.stop * wide, self.shape[1]) - 1}"
+        return Spectrum(title, mean, counts, spread if cells > 1 else None, pixels)
+
+
+def _moments(grid: Grid, rows: slice, columns: slice) -> tuple[Floats, Floats]:
+    """Mean and standard deviation (p,) over cells that hold anything, row by row to spare memory."""
+    depth = grid.sums.shape[2]
+    total, squares, cells = np.zeros(depth), np.zeros(depth), 0
+    for row in range(rows.start, rows.stop):
+        known = grid.counts[row, columns] > 0
+        values = grid.mean(slice(row, row + 1), columns)[0][known].astype(np.float64)
+        total += values.sum(axis=0)
+        squares += (values**2).sum(axis=0)
+        cells += len(values)
+    mean = total / max(cells, 1)
+    spread = np.sqrt(np.maximum(squares / max(cells, 1) - mean**2, 0) * cells / max(cells - 1, 1))
+    return mean.astype(np.float32), spread.astype(np.float32)

@@ -1,0 +1,317 @@
+"""The page's server: Bokeh's, with hosts and origins checked and, where it is wished, a secret to come in."""
+
+import asyncio
+import errno
+import hmac
+import logging
+import secrets
+import socket
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from bokeh.application import Application
+from bokeh.application.handlers.function import FunctionHandler
+from bokeh.core.templates import FILE
+from bokeh.document import Document
+from bokeh.server.auth_provider import AuthProvider
+from bokeh.server.server import BaseServer
+from bokeh.server.tornado import BokehTornado
+from jinja2 import Template
+from tornado.httpserver import HTTPServer
+from tornado.httputil import HTTPServerRequest
+from tornado.ioloop import IOLoop
+from tornado.netutil import bind_sockets
+from tornado.web import OutputTransform, RequestHandler, StaticFileHandler
+
+from cars_rt.physics.substances import SUBSTANCES
+from cars_rt.sockets.addresses import Address
+from cars_rt.storage import read_bytes
+from cars_rt.view.page.document import Page
+from cars_rt.view.page.mapview import PALETTES
+from cars_rt.view.quantity import Kind
+from cars_rt.view.settings import ViewError, ViewSettings, is_loopback
+from cars_rt.view.snapshot import SnapshotHandler
+from cars_rt.view.world import World
+
+log = logging.getLogger("cars_rt.view")
+
+MOST_PAGES = 32  # browsers at once
+MESSAGE_BYTES = 256 * 1024  # a browser sends orders, no data
+BODY_BYTES = 64 * 1024
+COOKIE = "cars_rt_view"
+SHORTEST = 8  # characters of a password
+WRONG_S = 1.0  # how long the answer to a wrong password takes
+#: Everything comes from this server. Bokeh makes functions of text in the page, so scripts may be evaluated.
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
+        "style-src 'self' 'unsafe-inline'; "
+        "img-src 'self' data: blob:; connect-src 'self' ws: wss:; frame-ancestors 'none'; "
+        "form-action 'self'; "
+        "base-uri 'none'; object-src 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+class _Headers(OutputTransform):
+    """Adds HEADERS to each answer."""
+
+    def transform_first_chunk(
+        self, status_code: int, headers: Any, chunk: bytes, finishing: bool
+    ) -> tuple[int, Any, bytes]:
+        for key, value in HEADERS.items():
+            headers[key] = value
+        return status_code, headers, chunk
+
+
+class _Refused(RequestHandler):
+    def initialize(self, status: int, text: str) -> None:
+        self._status, self._text = status, text
+
+    def prepare(self) -> None:
+        self.set_status(self._status)
+        self.set_header("Content-Type", "text/plain; charset=utf-8")
+        self.finish(self._text + "\n")
+
+
+class _Login(RequestHandler):
+    """Takes the secret, from a form or, as in the address that the program says, from the query."""
+
+    def initialize(self, secret: str, page: str) -> None:
+        self._secret, self._page = secret, page
+
+    async def get(self) -> None:
+        given = self.get_query_argument("token", "")
+        if given:
+            await self._judge(given)
+        else:
+            self._form("")
+
+    async def post(self) -> None:
+        await self._judge(self.get_body_argument("password", ""))
+
+    async def _judge(self, given: str) -> None:
+        if hmac.compare_digest(given.encode(), self._secret.encode()):
+            self.set_signed_cookie(COOKIE, "in", expires_days=1, httponly=True, samesite="Strict")
+            self.redirect("/")
+            return
+        log.warning("a wrong password from %s", self.request.remote_ip)
+        await asyncio.sleep(WRONG_S)
+        self.set_status(403)
+        self._form("That is not the password.")
+
+    def _form(self, said: str) -> None:
+        self.finish(self._page.replace("{{ said }}", said))
+
+
+class _Secret(AuthProvider):  # type: ignore[misc]
+    """Who has given the secret may see the page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    @property
+    def get_user(self) -> Callable[[Any], str | None]:
+        def user(handler: Any) -> str | None:
+            return "in" if handler.get_signed_cookie(COOKIE) == b"in" else None
+
+        return user
+
+    @property
+    def get_user_async(self) -> None:
+        return None
+
+    @property
+    def login_url(self) -> str:
+        return "/login"
+
+    @property
+    def get_login_url(self) -> None:
+        return None
+
+    @property
+    def login_handler(self) -> None:
+        return None  # it has arguments, so it stands among the other patterns
+
+    @property
+    def logout_url(self) -> None:
+        return None
+
+    @property
+    def logout_handler(self) -> None:
+        return None
+
+
+class _Tornado(BokehTornado):  # type: ignore[misc]
+    """Answers only those who ask for one of our names."""
+
+    names: frozenset[str] = frozenset()
+
+    def find_handler(self, request: HTTPServerRequest, **given: Any) -> Any:
+        said = ""
+        if request.host.lower() not in self.names:
+            said = (
+                f"{request.host[:100]!r} is not a name of this display; `cars-rt view --host NAME:PORT` "
+                "adds one"
+            )
+        origin = request.headers.get("Origin")
+        if not said and origin is not None and urlsplit(origin).netloc.lower() not in self.names:
+            said = "another page may not ask this display"
+        if said:
+            return self.get_handler_delegate(request, _Refused, {"status": 421, "text": said})
+        return super().find_handler(request, **given)
+
+
+class PageServer:
+    """Serves the pages of a world. Raises ViewError where it cannot be."""
+
+    def __init__(self, world: World, settings: ViewSettings) -> None:
+        where = Address.to_serve(settings.http)
+        host = "" if where.host == "*" else where.host
+        try:
+            sockets = bind_sockets(where.port, host)
+        except OSError as error:
+            raise ViewError(_cannot_serve(settings.http, error)) from None
+        self.port = int(sockets[0].getsockname()[1])
+        if where.port == 0 and len(sockets) > 1:  # of localhost, 127.0.0.1 and ::1 got different ones
+            for each in sockets[1:]:
+                each.close()
+            sockets = sockets[:1]
+        secret = self._secret(settings)
+        local = is_loopback(where.host)
+        shown = f"[{where.host}]" if where.v6 else where.host
+        name = f"{'127.0.0.1' if local or where.host in ('*', '0.0.0.0') else shown}:{self.port}"
+        self.address = f"http://{name}/"
+        #: The address to open: with the secret, where the program made it itself.
+        self.link = (
+            f"{self.address}login?token={quote(secret)}"
+            if secret and settings.password is None
+            else self.address
+        )
+        folder = Path(str(files("cars_rt.view.page")))
+        patterns: list[Any] = [
+            (r"/view/(.*)", StaticFileHandler, {"path": str(folder / "static")}),
+            (r"/snapshot\.(npz|h5)", SnapshotHandler, {"world": world}),
+        ]
+        options: dict[str, Any] = {}
+        if secret:
+            login = (folder / "login.html").read_text(encoding="utf-8")
+            patterns.append((r"/login", _Login, {"secret": secret, "page": login}))
+            options = {"auth_provider": _Secret(), "cookie_secret": secrets.token_urlsafe(32)}
+        page = Application(FunctionHandler(lambda document: open_page(document, world)))
+        tornado = _Tornado(
+            {"/": page},
+            extra_patterns=patterns,
+            sign_sessions=True,
+            secret_key=secrets.token_bytes(32),
+            websocket_max_message_size_bytes=MESSAGE_BYTES,
+            transforms=[_Headers],
+            extra_websocket_origins=list(_names(where.host, self.port, settings.host)),
+            include_headers=[],
+            include_cookies=[],
+            log_function=_log_request,
+            **options,
+        )
+        tornado.names = _names(where.host, self.port, settings.host)
+        http = HTTPServer(tornado, max_body_size=BODY_BYTES, max_header_size=BODY_BYTES)
+        http.add_sockets(sockets)
+        self.loop = IOLoop.current()
+        self._server = BaseServer(self.loop, tornado, http)
+        if not local:
+            log.warning(
+                "the page at %s is not encrypted: who listens to the network sees it and the password; put a "
+                "reverse proxy with TLS before it",
+                self.address,
+            )
+
+    @staticmethod
+    def _secret(settings: ViewSettings) -> str:
+        """What lets one in; empty: nothing is needed. Whoever may control must have shown it."""
+        if settings.password is not None:
+            return _password(settings.password)
+        return secrets.token_urlsafe(24) if settings.allow_control else ""
+
+    def serve(self) -> None:
+        """Answer until `stop`. In the thread that made it."""
+        self._server.start()
+        self.loop.start()
+        self._server.stop(wait=False)
+
+    def stop(self) -> None:
+        """From any thread, or a signal handler."""
+        self.loop.add_callback_from_signal(self.loop.stop)
+
+
+def open_page(document: Document, world: World) -> None:
+    """A browser comes."""
+    folder = files("cars_rt.view.page")
+    document.title = "CARS-RT"
+    if world.pages >= MOST_PAGES:
+        document.template = Template((folder / "full.html").read_text(encoding="utf-8"))
+        document.template_variables["base"] = FILE
+        return
+    world.pages += 1
+    document.on_session_destroyed(lambda context: _left(world))
+    Page(document, world)
+    document.template = Template((folder / "index.html").read_text(encoding="utf-8"))
+    document.template_variables.update(
+        base=FILE,
+        palettes=list(PALETTES),
+        kinds=[each.value for each in Kind],
+        control=world.settings.allow_control,
+        substances=[each.name for each in SUBSTANCES],
+        file=world.file,
+    )
+
+
+def _left(world: World) -> None:
+    world.pages -= 1
+
+
+def _log_request(handler: RequestHandler) -> None:
+    log.debug("%d %s %s", handler.get_status(), handler.request.method, handler.request.path)
+
+
+def _names(host: str, port: int, more: tuple[str, ...]) -> frozenset[str]:
+    """Host headers by which browsers may ask, in lower case."""
+    found = {"localhost", "127.0.0.1", "[::1]"} if is_loopback(host) else {host, f"[{host}]"}
+    if host in ("*", "0.0.0.0", "::"):
+        found = {"localhost", "127.0.0.1", "[::1]", socket.gethostname(), socket.getfqdn()}
+        for *_, address in socket.getaddrinfo(socket.gethostname(), None):
+            found.add(f"[{address[0]}]" if ":" in str(address[0]) else str(address[0]))
+    names = {f"{each}:{port}" for each in found} | set(more)
+    return frozenset(each.lower() for each in names | (found if port == 80 else set()))
+
+
+def _password(path: Path) -> str:
+    try:
+        text = read_bytes(path, BODY_BYTES).decode("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ViewError(
+            f"cannot read the password {path}: {getattr(error, 'strerror', None) or error}"
+        ) from None
+    if len(text) < SHORTEST or not text.isprintable():
+        raise ViewError(f"{path} holds no password: one line of at least {SHORTEST} characters")
+    return text
+
+
+def _cannot_serve(address: str, error: OSError) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            reason = (
+                f"another program uses it, such as a second `cars-rt view`: look at http://{address}/, or "
+                "choose another address with --http"
+            )
+        case errno.EADDRNOTAVAIL:
+            reason = "this computer has no such address; 127.0.0.1 always works"
+        case errno.EACCES:
+            reason = "the system does not allow it; choose a port above 1023 with --http"
+        case _:
+            reason = str(error.strerror or error)
+    return f"cannot serve the page at {address}: {reason}"

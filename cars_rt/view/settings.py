@@ -1,0 +1,83 @@
+"""What the display is told: one frozen object, from flags, environment and file."""
+
+import ipaddress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cars_rt.errors import CarsRtError
+from cars_rt.sockets import CONTROL_ADDRESS, PREVIEW_ADDRESS, RAMAN_ADDRESS
+from cars_rt.sockets.addresses import Address
+from cars_rt.trust.flags import ClientAccess
+
+OFF = "none"  # in place of an address
+HTTP_ADDRESS = "127.0.0.1:5570"
+RECORDER_ADDRESS = "tcp://127.0.0.1:5565"
+LEAST_MB = 16.0
+
+
+class ViewError(CarsRtError, RuntimeError):
+    """A display that cannot be, in one sentence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewSettings:
+    """Settings of `cars-rt view`. Raises ViewError or AddressError for what cannot be."""
+
+    preview: str = PREVIEW_ADDRESS
+    """Address of the daemon's preview (its --preview)."""
+
+    spectra: str = RAMAN_ADDRESS
+    """Address of whole spectra, for the one under the cursor and maps of other bands; none: only those that
+    the preview has."""
+
+    control: str = CONTROL_ADDRESS
+    """Control address of the daemon (its --control), for its health; none: the display asks nothing."""
+
+    recorder: str = RECORDER_ADDRESS
+    """Control address of a recorder (its --control); none: the display asks nothing of it."""
+
+    http: str = HTTP_ADDRESS
+    """HOST:PORT at which the page is served. Another host than this computer needs --password."""
+
+    memory_mb: float = 1024.0
+    """Memory for spectra; a scan that needs more is averaged to larger pixels."""
+
+    allow_control: bool = False
+    """Let whoever sees the page change bands, dark and model, and start and stop recordings."""
+
+    token: Path | None = None
+    """File of the daemon's token, if another user started it or it runs on another computer."""
+
+    password: Path | None = None
+    """File whose one line is the password of the page."""
+
+    host: tuple[str, ...] = ()
+    """Another name, HOST:PORT, under which browsers reach the page, such as that of a reverse proxy."""
+
+    no_browser: bool = False
+    """Do not open the page in this computer's browser."""
+
+    access: ClientAccess = field(default_factory=ClientAccess)
+
+    def __post_init__(self) -> None:
+        for text in (self.preview, self.spectra, self.control, self.recorder):
+            if text != OFF:
+                Address.to_connect(text)
+        if self.preview == OFF:
+            raise ViewError("--preview cannot be none: the display lives on it")
+        if not self.memory_mb >= LEAST_MB:
+            raise ViewError(f"--memory-mb must be {LEAST_MB:g} or more, not {self.memory_mb:g}")
+        Address.to_serve(self.http)
+        if not is_loopback(Address.to_serve(self.http).host) and self.password is None:
+            raise ViewError(
+                f"--http {self.http} can be reached from other computers: give --password FILE, or an "
+                "address of this computer alone, such as 127.0.0.1:5570"
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this computer reaches it."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,85 @@
+"""What a page shows as a file to take away: .npz or .h5, with maps, latest spectrum and axis."""
+
+import io
+from typing import Any
+
+import h5py
+import numpy as np
+from tornado.web import RequestHandler
+
+from cars_rt.view.scan import Scan
+from cars_rt.view.world import World
+
+MOST_CELLS = 4_194_304  # of one map
+TYPES = {"npz": "application/octet-stream", "h5": "application/x-hdf5"}
+
+
+def arrays(scan: Scan) -> dict[str, Any]:
+    """Axis, the map of each band (rows, columns; NaN where nothing was seen), the latest spectrum.
+
+    Call it under the store's lock.
+    """
+    content: dict[str, Any] = {"raman_shift": scan.axis}
+    for band, grid in scan.planes.items():
+        content[f"map {band.name}"] = grid.mean(slice(None))[..., 0]
+    if scan.latest is not None:
+        content["latest_raman"] = scan.latest.raman
+        if scan.latest.counts is not None:
+            content["latest_counts"] = scan.latest.counts
+    return content
+
+
+def about(scan: Scan) -> dict[str, Any]:
+    """What belongs to it."""
+    start = scan.start
+    said: dict[str, Any] = {
+        "run": start.run,
+        "source": start.source,
+        "seen": scan.seen,
+        "bands": [f"{band.name}={band.low:g}:{band.high:g}" for band in scan.planes],
+    }
+    if start.scan is not None:
+        said["scan"] = list(start.scan)
+    if scan.step_um is not None:
+        said["step_um"] = list(scan.step_um)
+    return said
+
+
+def packed(scan_arrays: dict[str, Any], said: dict[str, Any], form: str) -> bytes:
+    """A file of this form, npz or h5."""
+    buffer = io.BytesIO()
+    if form == "npz":
+        everything: dict[str, Any] = scan_arrays | {key: np.asarray(value) for key, value in said.items()}
+        np.savez_compressed(buffer, **everything)
+    else:
+        with h5py.File(buffer, "w") as file:
+            for key, value in scan_arrays.items():
+                file.create_dataset(key.replace("/", "_"), data=value)
+            for key, value in said.items():
+                file.attrs[key] = value
+    return buffer.getvalue()
+
+
+class SnapshotHandler(RequestHandler):
+    """Gives the scan of now as a file to whoever may see the page."""
+
+    def initialize(self, world: World) -> None:
+        self._world = world
+
+    def get(self, form: str) -> None:
+        user = getattr(self.application, "auth_provider", None)
+        if user is not None and user.get_user is not None and user.get_user(self) is None:
+            self.redirect("/login")
+            return
+        store = self._world.store
+        with store.lock:
+            scan = store.scan
+            content = None if scan is None else arrays(scan)
+        if scan is None or content is None:
+            self.set_status(404)
+            self.finish("there is nothing to take away yet\n")
+            return
+        self.set_header("Content-Type", TYPES[form])
+        name = "".join(each if each.isalnum() else "-" for each in scan.start.run[:40])
+        self.set_header("Content-Disposition", f'attachment; filename="cars-rt-{name}.{form}"')
+        self.finish(packed(content, about(scan), form))

@@ -1,0 +1,51 @@
+"""What the feed has seen, for all pages: the scan of now, and how the connections are."""
+
+import threading
+import time
+
+from cars_rt.protocol import Closed, Frame, Start
+from cars_rt.view.scan import Scan
+
+
+class Store:
+    """The run that is shown. Whoever reads or writes a scan holds `lock`, for a moment."""
+
+    def __init__(self, most_bytes: float) -> None:
+        self.lock = threading.Lock()
+        self.most_bytes = most_bytes
+        self.scan: Scan | None = None
+        self.runs = 0  # that were seen
+        self.troubles: dict[str, str] = {}  # by stream: why nothing comes from there
+        self.connected: dict[str, bool] = {}
+        self.quiet_since = time.monotonic()  # nothing came since then
+
+    def begin(self, start: Start) -> None:
+        """A run begins, in one of the streams; both say so."""
+        with self.lock:
+            if self.scan is None or self.scan.start.run != start.run:
+                self.scan = None  # its memory first
+                self.scan = Scan(start, self.most_bytes)
+                self.runs += 1
+            self.quiet_since = time.monotonic()
+
+    def bundle(self, frame: Frame) -> None:
+        """A frame of the preview."""
+        with self.lock:
+            if self.scan is not None and self.scan.start.run == frame.run:
+                self.scan.take_bundle(frame)
+            self.quiet_since = time.monotonic()
+
+    def spectra(self, frame: Frame) -> None:
+        """A frame of whole spectra."""
+        with self.lock:
+            scan = self.scan
+            if scan is not None and scan.start.run == frame.run and frame.raman.shape[1] == len(scan.axis):
+                scan.take_spectra(frame)
+
+    def close(self, closed: Closed) -> None:
+        """The preview of a run ended."""
+        with self.lock:
+            if self.scan is not None and self.scan.start.run == closed.end.run:
+                self.scan.end = closed.end
+                self.scan.lost = dict(closed.end.lost)
+            self.quiet_since = time.monotonic()

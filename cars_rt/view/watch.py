@@ -1,0 +1,76 @@
+"""Asks the daemon how it is, once a second, and passes on what the page may ask of it."""
+
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from cars_rt.errors import CarsRtError
+from cars_rt.remote import Remote
+from cars_rt.trust.curve import ClientKeys
+
+log = logging.getLogger("cars_rt.view")
+
+EVERY_S = 1.0
+FULL = 0.5  # of a queue; a daemon with a fuller one has no head-room
+
+
+class Watch(threading.Thread):
+    """The status of one daemon, or recorder, at `address`."""
+
+    def __init__(
+        self,
+        address: str,
+        security: ClientKeys | None = None,
+        token: Path | None = None,
+        every_s: float = EVERY_S,
+    ) -> None:
+        super().__init__(name=f"watch of {address}", daemon=True)
+        self.address = address
+        self.status: dict[str, Any] | None = None  # the last answer; None: it does not answer
+        self.at = 0.0  # when it came
+        self.why = "not asked yet"  # why there is no answer
+        self.rate_in = self.rate_out = 0.0  # spectra/s
+        self.busy = False
+        self._security, self._token, self._every_s = security, token, every_s
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        remote: Remote | None = None
+        while not self._over.is_set():
+            try:
+                if remote is None:
+                    remote = Remote(self.address, self._security, self._token)
+                self._take(remote.ask("status", timeout_s=2 * self._every_s))
+            except CarsRtError as error:
+                self.status, self.why, self.busy = None, str(error), False
+                if remote is not None:
+                    remote.close()
+                remote = None
+            self._over.wait(self._every_s)
+        if remote is not None:
+            remote.close()
+
+    def _take(self, status: dict[str, Any]) -> None:
+        now, before = time.monotonic(), self.status
+        if before is not None:
+            passed = max(now - self.at, 1e-3)
+            try:
+                self.rate_in = max(status["spectra_in"] - before["spectra_in"], 0) / passed
+                self.rate_out = max(status["spectra_out"] - before["spectra_out"], 0) / passed
+                queues = status["queues"].values()
+                self.busy = any(each["depth"] > FULL * max(each["limit"], 1) for each in queues)
+            except (KeyError, TypeError, AttributeError):  # a recorder, or a daemon of another version
+                self.busy = False
+        self.status, self.at, self.why = status, now, ""
+
+    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
+        """One request, on a connection of its own. Raises CarsRtError: what the daemon said against it."""
+        with Remote(self.address, self._security, self._token) as remote:
+            return remote.ask(do, **arguments)
+
+    def close(self) -> None:
+        """Stop asking."""
+        self._over.set()
+        self.join()

@@ -1,0 +1,139 @@
+"""What all pages share: the store, the threads that fill it, and what may be asked of daemon and recorder."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any
+
+from cars_rt.errors import CarsRtError
+from cars_rt.view.feed import Feed
+from cars_rt.view.health import Facts
+from cars_rt.view.settings import OFF, ViewSettings
+from cars_rt.view.store import Store
+from cars_rt.view.watch import Watch
+
+CALM_S = 5.0  # a daemon that was busy is asked for whole spectra again after so long
+FLAGS_EVERY_S, FLAGS_KEPT = 2.0, 30  # the share of flagged spectra, over the last minute
+DAEMON = ("dark", "reload", "shadow", "promote", "unshadow", "bands")
+RECORDER = {"record": "start", "record stop": "stop"}
+
+
+class World:
+    """Everything behind the pages. `close` ends its threads."""
+
+    def __init__(self, settings: ViewSettings) -> None:
+        self.settings = settings
+        self.store = Store(settings.memory_mb * 1e6)
+        self.file: str | None = None  # a recording is shown
+        self.watch: Watch | None = None
+        self.recorder: Watch | None = None
+        self._feeds: list[Feed] = []
+        self._busy_at = -CALM_S
+        self._asking = ThreadPoolExecutor(2, "asks")
+        self.pages = 0
+        self._flags: deque[tuple[int, int]] = deque(maxlen=FLAGS_KEPT + 1)  # flagged, seen
+        self._flags_due = 0.0
+
+    def start(self) -> None:
+        """Connect. Raises KeysError or TokenError for what cannot be used."""
+        settings, keys = self.settings, self.settings.access.client()
+        self._feeds = [Feed(self.store, settings.preview, "preview", keys)]
+        if settings.spectra != OFF:
+            self._feeds.append(Feed(self.store, settings.spectra, "raman", keys, lambda: not self.busy))
+        if settings.control != OFF:
+            self.watch = Watch(settings.control, keys, settings.token)
+        if settings.recorder != OFF:
+            self.recorder = Watch(settings.recorder, keys, settings.token, 2.0)
+        for each in (*self._feeds, self.watch, self.recorder):
+            if each is not None:
+                each.start()
+
+    def close(self) -> None:
+        """End all threads."""
+        for each in (*self._feeds, self.watch, self.recorder):
+            if each is not None:
+                each.close()
+        self._asking.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def busy(self) -> bool:
+        """Whether the daemon has no head-room, or had none a moment ago."""
+        now = time.monotonic()
+        if self.watch is not None and self.watch.busy:
+            self._busy_at = now
+        return now - self._busy_at < CALM_S
+
+    def facts(self) -> Facts:
+        """How everything is."""
+        store, watch, now = self.store, self.watch, time.monotonic()
+        scan = store.scan
+        known: dict[str, Any] = {}
+        if scan is not None:
+            known = {
+                "run": scan.start.run,
+                "source": scan.start.source,
+                "seen": scan.seen,
+                "planned": scan.start.spectra,
+                "ended": scan.end.reason.value if scan.end else None,
+                "lost": dict(scan.lost),
+                "flagged": dict(scan.flagged),
+                "beyond": scan.beyond,
+                "not_finite": scan.not_finite,
+            }
+        if watch is not None:
+            known |= {
+                "status": watch.status,
+                "status_age_s": now - watch.at,
+                "why": watch.why,
+                "rate_in": watch.rate_in,
+                "rate_out": watch.rate_out,
+                "busy": self.busy,
+            }
+        return Facts(
+            connected=store.connected.get("preview", False),
+            trouble=store.troubles.get("preview", ""),
+            quiet_s=now - store.quiet_since,
+            recorder=None if self.recorder is None else self.recorder.status,
+            file=self.file,
+            **known,
+        )
+
+    def flags_over_time(self) -> list[float]:
+        """The share of flagged spectra in each of the last intervals, oldest first."""
+        scan, now = self.store.scan, time.monotonic()
+        if scan is not None and now >= self._flags_due:
+            self._flags_due = now + FLAGS_EVERY_S
+            last = sum(scan.flagged.values()), scan.seen
+            if self._flags and last[1] < self._flags[-1][1]:
+                self._flags.clear()
+            self._flags.append(last)
+        pairs = list(self._flags)
+        return [(after[0] - before[0]) / max(after[1] - before[1], 1) for before, after in pairwise(pairs)]
+
+    def ask(self, do: str, given: Mapping[str, Any], then: Callable[[str, bool], None]) -> None:
+        """Have daemon or recorder do something, in a thread that then says what came of it, or why not."""
+        watch, word = (self.recorder, RECORDER[do]) if do in RECORDER else (self.watch, do)
+        if not self.settings.allow_control:
+            then("This page may look, not control: start `cars-rt view --allow-control` for that.", True)
+        elif do not in DAEMON and do not in RECORDER:
+            then(f"Nothing is called {do[:40]!r} here.", True)
+        elif watch is None:
+            then(f"The display was started without an address to ask for {do!r}.", True)
+        else:
+            future = self._asking.submit(watch.ask, word, **given)
+            future.add_done_callback(lambda done: then(*_answer(do, done)))
+
+
+def _answer(do: str, done: "Future[dict[str, Any]]") -> tuple[str, bool]:
+    try:
+        result = done.result()
+    except CarsRtError as error:
+        return f"{do}: {error}", True
+    except Exception as error:  # of whatever kind: whoever looks must see it
+        return f"{do}: {type(error).__name__}: {error}", True
+    said = ", ".join(
+        f"{name} {value}" for name, value in result.items() if isinstance(value, str | int | float)
+    )
+    return f"{do}: done{f' ({said})' if said else ''}", False

@@ -1,0 +1,336 @@
+"""The page in a real Chromium, before a real daemon: what it shows is what was sent."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import (
+    AXIS,
+    Collected,
+    Command,
+    Published,
+    a_frame,
+    a_start,
+    an_end,
+    daemon_in_thread,
+    spectra_of,
+    wait_until,
+)
+from numpy.typing import NDArray
+
+from cars_rt.physics.substances import SUBSTANCES
+from cars_rt.sockets.free import free_addresses
+from tests.view.browser import Browser, a_browser
+
+ROWS, COLUMNS = 12, 16
+STEP_UM = (0.5, 0.25)
+BANDS = ("first=850:900", "second=1000:1100", "third=1300:1400")
+OTHER_AXIS = np.linspace(2700, 3100, 120)
+
+
+@dataclass
+class Room:
+    """A driver, a daemon, somebody who knows the truth, the display and a browser."""
+
+    raw: Published
+    daemon: dict[str, Any]  # its settings
+    view: Command
+    address: str
+    browser: Browser
+    stack: ExitStack  # of the daemon and who reads it
+    truth: Collected
+
+    def start_daemon(self) -> None:
+        self.stack.enter_context(daemon_in_thread(self.raw.address, **self.daemon))
+        self.truth = self.stack.enter_context(Collected(self.daemon["publish"]))
+
+    def begin(self, run: str, axis: NDArray[np.float64] = AXIS, **fields: Any) -> None:
+        """A run begins, and everybody is there."""
+        self.raw.wait()
+        given: dict[str, Any] = {"scan": (ROWS, COLUMNS), "step_um": STEP_UM, "spectra": ROWS * COLUMNS}
+        self.raw.say(a_start(run, axis, **given | {"block": COLUMNS} | fields))
+
+    def rows(self, run: str, rows: range, axis: NDArray[np.float64] = AXIS, skipped: int = 0) -> None:
+        """Rows of the scan, one to a frame; `skipped` frames never were."""
+        for row in rows:
+            counts = spectra_of(COLUMNS, axis, row * COLUMNS)
+            self.raw.say(a_frame(row + skipped, counts, run, index=(row + skipped) * COLUMNS))
+
+    def raman(self, run: str, spectra: int) -> NDArray[np.float32]:
+        """What the daemon made of it."""
+        count = lambda all_: sum(len(each.block) for each in all_.frames if each.run == run)  # noqa: E731
+        return self.truth.until(lambda all_: count(all_) >= spectra).raman(run)
+
+
+@pytest.fixture(scope="module")
+def room() -> Iterator[Room]:
+    publish, preview, control = free_addresses(3)
+    settings = {"publish": publish, "preview": preview, "control": control, "bands": BANDS, "subscribers": 2}
+    with ExitStack() as stack:
+        browser = stack.enter_context(a_browser())
+        raw = stack.enter_context(Published())
+        view = stack.enter_context(
+            Command(
+                "view",
+                "--preview",
+                preview,
+                "--spectra",
+                publish,
+                "--control",
+                control,
+                "--recorder",
+                "none",
+                "--http",
+                "127.0.0.1:0",
+                "--no-browser",
+            )
+        )
+        view.wait_for("the display is at ")
+        address = view.said.partition("the display is at ")[2].split()[0]
+        with ExitStack() as daemon:
+            room = Room(raw, settings, view, address, browser, daemon, None)  # type: ignore[arg-type]
+            yield room
+
+
+def test_without_a_daemon_it_says_so_and_waits(room: Room) -> None:
+    room.browser.open(room.address)
+    room.browser.says("#level", "red")
+    room.browser.says("#sentence", "No daemon: nobody publishes at")
+    room.start_daemon()
+    room.browser.says("#sentence", "waiting for")
+    room.browser.says("#level", "green")
+
+
+def test_everything_comes_from_this_computer(room: Room) -> None:
+    outside = [
+        each
+        for each in room.browser.requests
+        if not each.startswith((room.address, "data:", "blob:", "ws://127.0.0.1"))
+    ]
+    assert room.browser.requests and not outside
+    assert room.browser.errors == []
+
+
+def test_the_map_grows_and_what_is_missing_is_missing(room: Room) -> None:
+    room.begin("one")
+    room.rows("one", range(7))
+    raman = room.raman("one", 7 * COLUMNS)
+    room.browser.until("eyes.data('map', 1, 'image')[0].values.filter(isFinite).length === 7 * 16")
+    image = room.browser.image()
+    inside = (AXIS >= 850) & (AXIS <= 900)
+    assert image.shape == (ROWS, COLUMNS) and np.isnan(image[7:]).all()
+    np.testing.assert_allclose(image[:7].ravel(), raman[:, inside].mean(axis=1), rtol=1e-4, atol=1e-6)
+    room.rows("one", range(7, ROWS))
+    room.raw.say(an_end(ROWS, ROWS * COLUMNS, "one"))
+    room.browser.says("#sentence", f"complete: {ROWS * COLUMNS} spectra, none lost")
+    room.browser.until("eyes.data('map', 1, 'image')[0].values.every(isFinite)")
+    assert room.browser.row("spectra").startswith(f"{ROWS * COLUMNS} of {ROWS * COLUMNS}")
+    across = room.browser.page.evaluate("[eyes.data('map', 1, 'dw')[0], eyes.data('map', 1, 'dh')[0]]")
+    assert across == [COLUMNS * STEP_UM[1], ROWS * STEP_UM[0]]  # micrometres
+
+
+def test_a_click_shows_the_spectrum_of_that_pixel(room: Room) -> None:
+    raman = room.raman("one", ROWS * COLUMNS)
+    row, column = 5, 11
+    room.browser.click("map", (column + 0.5) * STEP_UM[1], (row + 0.5) * STEP_UM[0])
+    room.browser.says("#words", f"row {row}, column {column}")
+    np.testing.assert_array_equal(room.browser.spectrum().astype(np.float32), raman[row * COLUMNS + column])
+    room.browser.page.focus("#map")
+    room.browser.page.keyboard.press("ArrowDown")
+    room.browser.page.keyboard.press("ArrowLeft")
+    room.browser.says("#words", f"row {row + 1}, column {column - 1}")
+    np.testing.assert_array_equal(
+        room.browser.spectrum().astype(np.float32), raman[(row + 1) * COLUMNS + column - 1]
+    )
+
+
+def test_a_region_shows_its_mean_with_deviation(room: Room) -> None:
+    raman = room.raman("one", ROWS * COLUMNS).reshape(ROWS, COLUMNS, -1)
+    room.browser.drag("map", (2.5 * STEP_UM[1], 1.5 * STEP_UM[0]), (7.5 * STEP_UM[1], 4.5 * STEP_UM[0]))
+    room.browser.says("#words", "mean of 24 spectra, rows 1 to 4, columns 2 to 7")
+    part = raman[1:5, 2:8].reshape(24, -1).astype(np.float64)
+    mean, spread = part.mean(axis=0), part.std(axis=0, ddof=1)
+    np.testing.assert_allclose(room.browser.spectrum(), mean, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(room.browser.spectrum("high", 1), mean + spread, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["mean", "sum", "peak", "ratio"])
+def test_another_band_redraws_the_whole_map_from_what_was_kept(room: Room, kind: str) -> None:
+    raman, page = room.raman("one", ROWS * COLUMNS).astype(np.float64), room.browser.page
+    if kind == "ratio":
+        page.select_option("#kind", "ratio")
+        page.fill("#low2", "1200")
+        page.fill("#high2", "1250")
+    room.browser.band(1120, 1180, kind)
+    inside = (AXIS >= 1120) & (AXIS <= 1180)
+    part, axis = raman[:, inside], AXIS[inside]
+    line = part[:, :1] + (part[:, -1:] - part[:, :1]) * np.linspace(0, 1, len(axis))
+    expected = {
+        "mean": part.mean(axis=1),
+        "sum": (part * np.gradient(axis)).sum(axis=1),
+        "peak": (part - line).max(axis=1),
+        "ratio": part.mean(axis=1) / raman[:, (AXIS >= 1200) & (AXIS <= 1250)].mean(axis=1),
+    }[kind]
+    word = {"mean": "", "ratio": "/"}.get(kind, kind)
+    title = "eyes.model('map').title.text"
+    room.browser.until(f"{title}.includes('1120–1180') && {title}.includes('{word}')")
+    wait_until(
+        lambda: np.allclose(room.browser.image().ravel(), expected, rtol=1e-3, atol=1e-5, equal_nan=True)
+    )
+
+
+def test_a_band_is_dragged_in_the_spectrum(room: Room) -> None:
+    raman = room.raman("one", ROWS * COLUMNS)
+    room.browser.band(1120, 1180)
+    middle = float(room.browser.spectrum().mean())
+    room.browser.drag("spectrum", (1001, middle), (1051, middle))
+    room.browser.until("Math.abs(Number(document.querySelector('#low').value) - 1001) < 5")
+    low, high = (float(room.browser.page.input_value(f"#{each}")) for each in ("low", "high"))
+    assert abs(high - 1051) < 5
+    inside = (low <= AXIS) & (high >= AXIS)
+    wait_until(
+        lambda: np.allclose(room.browser.image().ravel(), raman[:, inside].mean(axis=1), rtol=1e-3, atol=1e-5)
+    )
+
+
+def test_three_bands_are_red_green_and_blue(room: Room) -> None:
+    raman, page = room.raman("one", ROWS * COLUMNS), room.browser.page
+    page.click("#rgb")
+    room.browser.until(
+        "eyes.model('map').renderers[2].visible && eyes.data('map', 2, 'image')[0].shape[0] === 12"
+    )
+    image = room.browser.image(2).astype(np.uint32)
+    assert image.shape == (ROWS, COLUMNS) and (image >> 24 == 255).all()
+    green = raman[:, (AXIS >= 1000) & (AXIS <= 1100)].mean(axis=1)
+    low, high = np.percentile(green, (1, 99.5))
+    expected = np.clip((green - low) / (high - low), 0, 1) * 255
+    assert np.abs((image.ravel() >> 8 & 255) - expected).max() <= 2
+
+
+def test_colours_are_spread_as_wished(room: Room) -> None:
+    page = room.browser.page
+    room.browser.band(1120, 1180)
+    room.browser.until("eyes.model('map').renderers[1].visible")
+    page.select_option("#by", "hand")
+    page.fill("#lower", "-0.25")
+    page.fill("#upper", "2.5")
+    page.click("#hand button")
+    mapper = "eyes.model('map').renderers[1].glyph.color_mapper"
+    room.browser.until(f"{mapper}.low === -0.25 && {mapper}.high === 2.5")
+    page.select_option("#palette", "cividis")
+    room.browser.until(f"{mapper}.palette[0] === '#00204C'")
+    page.fill("#lower", "3")
+    page.click("#hand button")
+    room.browser.says("#message", "the lower limit must be below the upper one")
+    page.select_option("#by", "auto")
+    room.browser.until(f"{mapper}.high < 2.5")
+
+
+def test_pins_peaks_substances_logarithm_and_the_dark(room: Room) -> None:
+    page = room.browser.page
+    page.click("#latest")
+    room.browser.says("#words", "latest spectrum")
+    page.click("#pin")
+    room.browser.until("eyes.data('spectrum', 2, 'name').length === 1")
+    page.click("#unpin")
+    room.browser.until("eyes.data('spectrum', 2, 'name').length === 0")
+    page.check("#labels")
+    room.browser.says("#peaks", "Peaks at")
+    page.click("#substances summary")
+    page.check("[name=substance][value=toluene]")
+    toluene = next(each for each in SUBSTANCES if each.name == "toluene")
+    strong = [x for x, strength in zip(toluene.position, toluene.strength, strict=True)
+              if AXIS.min() <= x <= AXIS.max() and strength >= 0.08 * max(toluene.strength)]  # fmt: skip
+    room.browser.until(f"JSON.stringify(eyes.data('spectrum', 4, 'x')) === JSON.stringify({strong})")
+    page.check("#log")
+    room.browser.until("eyes.model('spectrum_log').visible && !eyes.model('spectrum').visible")
+    page.uncheck("#log")
+    page.click("#theme")
+    room.browser.until("document.documentElement.dataset.theme === 'dark'")
+    page.click("#theme")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [(5000, 6000, "lies outside this axis, 800 to 1500"), (900, 900, "must be wider than nothing")],
+)
+def test_a_band_that_cannot_be_is_refused_and_the_map_stays(
+    room: Room, low: float, high: float, said: str
+) -> None:
+    before = room.browser.page.evaluate("eyes.model('map').title.text")
+    room.browser.band(low, high)
+    room.browser.says("#message", said)
+    assert room.browser.page.evaluate("eyes.model('map').title.text") == before
+
+
+def test_a_flood_of_clicks_leaves_a_page_that_works(room: Room) -> None:
+    room.browser.page.evaluate(
+        "for (let n = 0; n < 3000; n++) document.querySelector(n % 2 ? '#latest' : '#pin').click()"
+    )
+    room.browser.band(1130, 1190)
+    room.browser.until("eyes.model('map').title.text.includes('1130–1190')")
+
+
+def test_who_may_look_may_not_control(room: Room) -> None:
+    assert not room.browser.page.query_selector("#control")
+    room.browser.page.evaluate(
+        "eyes.model('map').tags[0].asked = JSON.stringify({do: 'dark', state: 'clear'})"
+    )
+    room.browser.says("#message", "This page may look, not control")
+
+
+def test_a_loss_turns_the_line_red_with_its_cause(room: Room) -> None:
+    room.begin("two", spectra=None)
+    room.rows("two", range(2))
+    room.rows("two", range(2, 5), skipped=1)
+    room.browser.says("#sentence", f"Spectra of this run are lost: {COLUMNS} missing")
+    room.browser.says("#level", "red")
+    image = room.browser.image()
+    assert np.isnan(image[2]).all()
+    room.raw.say(an_end(6, 6 * COLUMNS, "two"))
+
+
+def test_the_daemon_dies_and_comes_back_with_another_axis(room: Room) -> None:
+    room.browser.page.click("#latest")
+    room.stack.close()
+    room.browser.says("#sentence", "The daemon is gone")
+    wait_until(lambda: room.raw.publisher.serve() or not room.raw.publisher.subscribers)
+    room.start_daemon()
+    room.browser.until("!document.querySelector('#sentence').textContent.includes('gone')")
+    room.begin("three", OTHER_AXIS)
+    room.rows("three", range(ROWS), OTHER_AXIS)
+    raman = room.raman("three", ROWS * COLUMNS)
+    room.browser.says("#message", "lies outside this axis, 2700 to 3100 cm⁻¹; another band was chosen")
+    wait_until(lambda: np.allclose(room.browser.image().ravel(), raman.mean(axis=1), rtol=1e-3, atol=1e-5))
+    np.testing.assert_allclose(room.browser.spectrum("x"), OTHER_AXIS, rtol=1e-6)
+    room.raw.say(an_end(ROWS, ROWS * COLUMNS, "three"))
+    room.browser.says("#level", "green")
+
+
+def test_points_are_a_waterfall_and_curves(room: Room) -> None:
+    counts = spectra_of(40)
+    room.raw.run("four", counts, block=4)
+    raman = room.raman("four", 40)
+    room.browser.until("eyes.data('trend', 0, 'ys')[0]?.values.length === 40")
+    room.browser.until("eyes.data('waterfall', 0, 'image')[0].shape[0] === 40")
+    ys = [each["values"] for each in room.browser.page.evaluate("eyes.data('trend', 0, 'ys')")]
+    names = room.browser.page.evaluate("eyes.data('trend', 0, 'name')")
+    inside = (AXIS >= 850) & (AXIS <= 900)
+    number = next(at for at, name in enumerate(names) if name.startswith("first"))
+    np.testing.assert_allclose(ys[number], raman[:, inside].mean(axis=1), rtol=1e-4, atol=1e-6)
+    room.browser.click("waterfall", 1100, 17.5)
+    room.browser.says("#words", "spectrum 17")
+    np.testing.assert_array_equal(room.browser.spectrum().astype(np.float32), raman[17])
+
+
+def test_snapshots_hold_what_the_page_shows(room: Room, tmp_path: Path) -> None:
+    with room.browser.page.expect_download() as download:
+        room.browser.page.click("a[href='/snapshot.npz']")
+    download.value.save_as(tmp_path / "view.npz")
+    content = np.load(tmp_path / "view.npz")
+    assert str(content["run"]) == "four" and content["map first"].size >= 40
+    np.testing.assert_array_equal(content["raman_shift"], AXIS)
