@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
-from cars_rt.kinds import Cause, Fault, Kind
+from cars_rt.kinds import Cause, Fault, Kind, in_words
 
 __all__ = ["MAX_RANGES", "Cause", "Kind", "Ledger", "Problem", "Range", "Trouble"]
 
@@ -90,6 +90,5 @@ class Ledger:
 
     def describe(self) -> str:
         """Losses by cause, then findings that cost no known number of spectra, in one phrase."""
-        lost = ", ".join(f"{count} {cause}" for cause, count in sorted(self.lost.items())) or "none"
-        seen = ", ".join(f"{count} {kind}" for kind, count in sorted(self.problems.items()))
+        lost, seen = in_words(self.lost) or "none", in_words(self.problems)
         return f"{lost} ({seen})" if seen else lost

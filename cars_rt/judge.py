@@ -39,7 +39,8 @@ REMEDIES = {
     Kind.SEQUENCE_JUMP: "number frames as they are sent; if that is so, ZeroMQ dropped some: set a larger "
     "SNDHWM before bind, send larger blocks, or use XPUB with XPUB_NODROP",
     Kind.SOURCE_SKIP: "nothing, if the camera lost them: that is how to say it",
-    Kind.JOINED_LATE: "wait a second or two after bind, or for the subscriber (XPUB), before the first frame",
+    Kind.JOINED_LATE: "wait a second or two after bind, or for the subscriber (XPUB), before the first "
+    "frame; or `cars-rt listen` came too late",
     Kind.UNKNOWN_RUN: "send start before the first frame and again about once a second, with the same run id",
     Kind.AFTER_END: "send end after the last frame",
     Kind.TAIL_MISSING: "frames of end is the sequence that would have come next; if that is so, ZeroMQ "
@@ -107,6 +108,7 @@ class Judge:
         self._told: set[str] = set()  # kinds, in this run
         self._known: set[str] = set()  # ids of runs
         self._waited = self._since = 0  # frames before the first start, and since when they come
+        self._under_way_s = 0.0  # how long before we came the run had begun, if it was not just now
         self._began = self._bytes = self._frames = self._time = 0
 
     @property
@@ -186,7 +188,7 @@ class Judge:
             self._since = self._since or now_ns
             late = now_ns - self._since > START_AGAIN_S * SECOND_NS
             return self._tell([Finding(Kind.NO_START, "frames come, but no start")]) if late else []
-        if problem.kind is Kind.JOINED_LATE and self._waited:
+        if problem.kind is Kind.JOINED_LATE and (self._waited or self._under_way_s):
             return []
         if problem.kind in (Fault.AXIS, Kind.NAN, Fault.FIELD) and _swapped_axis(parts):
             kind, text = Kind.BYTE_ORDER, f"{text}; with its bytes swapped the axis is one"
@@ -205,9 +207,15 @@ class Judge:
             f"{np.abs(np.diff(axis)).min():.3g} to {np.abs(np.diff(axis)).max():.3g} cm-1 apart",
             f"  frames: {start.dtype}, at most {start.block} spectra each; {planned}{scan}{exposure}{dark}",
         ]
-        again = start.run in self._known
+        again, age_s = start.run in self._known, (now_ns - start.time_ns) / SECOND_NS
+        self._under_way_s = age_s if start.sequence and not self._known and age_s > WAITED_S else 0.0
+        if self._under_way_s:
+            lines.append(
+                f"  it was under way when we came, begun {age_s:.0f} s before by its time_ns: {start.index} "
+                "spectra went by, and its beginning is not judged; for that, begin `cars-rt listen` before it"
+            )
         self._known.add(start.run)
-        return lines + self._tell(_about_start(start, now_ns, again))
+        return lines + self._tell(_about_start(start, now_ns, again, bool(self._under_way_s)))
 
     def _frame(self, frame: Frame, now_ns: int) -> list[str]:
         self._frames += 1
@@ -245,7 +253,7 @@ class Judge:
 # -- what is legal and most likely a slip -----------------------------------------------------------------
 
 
-def _about_start(start: Start, now_ns: int, again: bool) -> Iterator[Finding]:
+def _about_start(start: Start, now_ns: int, again: bool, under_way: bool) -> Iterator[Finding]:
     axis = start.raman_shift
     if again:
         yield Finding(Kind.RUN_AGAIN, f"run {start.run} had ended and begins once more")
@@ -263,7 +271,7 @@ def _about_start(start: Start, now_ns: int, again: bool) -> Iterator[Finding]:
         yield Finding(Kind.UNIT_OF_AXIS, f"{low:g} to {high:g} looks like micrometres or electronvolts")
     elif low > 380 and high < 1_200 and high - low < 400 and np.abs(steps).mean() < 0.6:
         yield Finding(Kind.UNIT_OF_AXIS, f"{low:g} to {high:g} may be nanometres")
-    if note := _clock(start.time_ns, now_ns):
+    if (note := _clock(start.time_ns, now_ns)) and not (under_way and note[0] is Kind.CLOCK):
         yield Finding(note[0], f"time_ns of start is {note[1]}")
     if start.exposure_s is not None and not 1e-6 <= start.exposure_s <= 600:
         yield Finding(Kind.EXPOSURE, f"an exposure of {start.exposure_s:g} s")

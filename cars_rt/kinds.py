@@ -3,6 +3,7 @@
 The values are public: labels of metrics, words of receipts and logs. They never change their meaning.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 
@@ -85,3 +86,12 @@ class Kind(StrEnum):
     FULL_SCALE = "full scale"
     CONSTANT = "constant"
     SMALL_MESSAGES = "small messages"
+
+
+#: What a word alone does not say, for people.
+EXPLAINED = {str(Kind.CLOCK): "clock: time stamps of the source that are not of now"}
+
+
+def in_words(counts: Mapping[str, int]) -> str:
+    """How many of which cause or kind, for people; empty if there are none."""
+    return ", ".join(f"{count} {EXPLAINED.get(str(kind), kind)}" for kind, count in sorted(counts.items()))

@@ -28,7 +28,8 @@ from cars_rt.trust import tokens
 from cars_rt.trust.curve import ClientKeys, why_refused
 
 STEP_S = 0.2
-ANSWER_S = 5.0  # a daemon that is there answers at once
+ANSWER_S = 5.0  # a daemon that is there answers at once,
+BUSY_S = 30.0  # unless the computer is overloaded, and that it is there can be seen
 CHANGE_S = 600.0  # but compiling a model can take minutes,
 FILE_S = 60.0  # and closing a large file on a slow disk is not done at once
 
@@ -75,6 +76,7 @@ class Remote:
         Raises RemoteError if the daemon refuses or nobody answers in time, ProtocolError for a request
         that does not exist.
         """
+        patient = timeout_s is None
         if timeout_s is None:
             timeout_s = CHANGE_S if do in ("reload", "promote") else ANSWER_S
         given = {name: value for name, value in arguments.items() if value is not None}
@@ -88,7 +90,7 @@ class Remote:
                 "moment: ask again later, or give each thread a Remote of its own"
             )
         try:
-            return self._ask(do, given, timeout_s, waiting)
+            return self._ask(do, given, timeout_s, max(timeout_s, BUSY_S) if patient else timeout_s, waiting)
         except zmq.ZMQError as error:
             raise RemoteError(
                 f"the connection to {self.address} is gone ({error}): make another one"
@@ -101,8 +103,9 @@ class Remote:
         self._turn.close()
 
     def _ask(
-        self, do: str, given: dict[str, Any], timeout_s: float, waiting: Callable[[], None]
+        self, do: str, given: dict[str, Any], timeout_s: float, busy_s: float, waiting: Callable[[], None]
     ) -> dict[str, Any]:
+        """timeout_s: for somebody to be there; busy_s: for the answer of who is there."""
         token = self._token
         if token is None and self._security is None:
             token = tokens.find(self.address)  # each time: a daemon that was started again has a new one
@@ -111,7 +114,7 @@ class Remote:
             self._disconnect()
             self._open()
         self._asked = True
-        deadline = time.monotonic() + timeout_s
+        begun = time.monotonic()
         sent = False  # who has just been refused has nobody to send to
         while not self._socket.poll(int(STEP_S * 1e3), zmq.POLLIN if sent else zmq.POLLOUT) or not sent:
             if not sent:
@@ -122,7 +125,13 @@ class Remote:
             waiting()
             if self._turn.closed:
                 raise RemoteError(f"this connection to {self.address} was closed before the answer came")
-            if time.monotonic() > deadline:
+            if sent and time.monotonic() - begun > busy_s:
+                raise RemoteError(
+                    why_refused(self._monitor, self.address, self._security)
+                    or f"the {self._what} at {self.address} is there, but has not answered within "
+                    f"{busy_s:g} s: it or the computer is busy; ask again, or give the computer less to do"
+                )
+            if not sent and time.monotonic() - begun > timeout_s:
                 raise RemoteError(
                     why_refused(self._monitor, self.address, self._security)
                     or f"no {self._what} answered at {self.address} within {timeout_s:g} s: is `cars-rt "

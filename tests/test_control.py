@@ -10,6 +10,7 @@ from pathlib import Path
 import msgpack
 import numpy as np
 import pytest
+import zmq
 from helpers import (
     AXIS,
     LOCAL,
@@ -388,7 +389,7 @@ def test_ctl_as_a_user_calls_it() -> None:
         code, out, _ = ctl("status", "--json")
         assert code == 0 and json.loads(out)["listen"] == listen
         code, _, said = ctl("status")
-        assert code == 0 and "nobody there" in said and "latency" not in said
+        assert code == 0 and "nobody there" in said and "latency" not in said and "none is subtracted" in said
         code, _, said = ctl("bands", "CH=2800:3050")
         assert code == 0 and "CH: 2800 to 3050 cm-1" in said
         code, _, said = ctl("bands", "CH=2800")
@@ -399,13 +400,27 @@ def test_ctl_as_a_user_calls_it() -> None:
         assert code == 1 and "no model is called 'nonsense'" in said
         code, _, said = ctl("stop")
         assert code == 0 and daemon.end() == 0
-    assert "Traceback" not in daemon.said
+    assert "Traceback" not in daemon.said and "stopping, as `cars-rt ctl stop` asked" in daemon.said
 
 
 def test_nobody_there_is_said_soon() -> None:
     (address,) = free_addresses(1)
     with Remote(address) as remote, pytest.raises(RemoteError, match="no daemon answered"):
         remote.ask("status", timeout_s=0.3)
+
+
+def test_one_that_is_there_and_busy_gets_more_time_and_another_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cars_rt.remote.ANSWER_S", 0.0)
+    monkeypatch.setattr("cars_rt.remote.BUSY_S", 0.5)
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as busy:
+        busy.setsockopt(zmq.LINGER, 0)
+        port = busy.bind_to_random_port("tcp://127.0.0.1")
+        with Remote(f"tcp://127.0.0.1:{port}") as remote:
+            wait_until(lambda: remote._socket.poll(0, zmq.POLLOUT))
+            with pytest.raises(
+                RemoteError, match=r"is there, but has not answered within 0\.5 s: it or the comp"
+            ):
+                remote.ask("status")
 
 
 def test_port_of_control_in_use_says_so() -> None:

@@ -1,9 +1,11 @@
 """The examples of the documentation, run as they stand: against a daemon's results, until Ctrl-C."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +21,16 @@ RUN = a_start(
 )  # fmt: skip
 
 
+def snippet() -> str:
+    """The program of README.md, as somebody copies it."""
+    text = (EXAMPLES.parents[1] / "README.md").read_text(encoding="utf-8")
+    (found,) = re.findall(r"\n\n((?:    .*\n|\n)*?    .*cars_rt\.connect\((?:.*\n(?=    |\n))*.*\n)", text)
+    return textwrap.dedent(found)
+
+
 def example(name: str, address: str, folder: Path) -> "subprocess.Popen[bytes]":
     """The example with another address than the usual one, its output in a file."""
-    code = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
+    code = snippet() if name == "README" else (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
     assert "tcp://127.0.0.1:5556" in code
     script = folder / f"{name}.py"
     script.write_text(code.replace("tcp://127.0.0.1:5556", address), encoding="utf-8")
@@ -32,7 +41,11 @@ def example(name: str, address: str, folder: Path) -> "subprocess.Popen[bytes]":
 @pytest.mark.skipif(os.name != "posix", reason="sends the signal of Ctrl-C")
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("print_peaks", "complete; lost on the way here: nothing"), ("band_image", "-2930.npy: 8 of 8 points")],
+    [
+        ("print_peaks", "complete; lost on the way here: nothing"),
+        ("band_image", "-2930.npy: 8 of 8 points"),
+        ("README", "4 [2800. 2800. 2800. 2800.]"),
+    ],
 )
 def test_example_reads_a_run_and_ends_at_ctrl_c_without_a_traceback(
     name: str, said: str, tmp_path: Path

@@ -108,6 +108,19 @@ def test_each_slip_is_told_with_its_remedy(kind: str, text: str, messages: list[
     assert ("does not keep the protocol" in said[-1]) == any(each not in HINTS for each in judge.found)
 
 
+def test_a_run_that_was_under_way_is_judged_from_there_on_and_told_so() -> None:
+    """Its start is old because it began long ago, not for a clock that is wrong."""
+    began = NOW - 200 * 10**9
+    said, judge = sent(start(time_ns=began, sequence=50, index=200), frame(50), an_end(51, 204, time_ns=NOW))
+    (line,) = [line for line in said if "was under way when we came, begun 200 s before" in line]
+    assert "200 spectra went by" in line and "begin `cars-rt listen` before it" in line
+    assert not judge.found and said[-1].startswith("this driver keeps the protocol: 1 run ended, 4 spectra")
+    just_now, judge = sent(start(sequence=1, index=4), frame(1))  # a driver that did not wait for anybody
+    assert judge.found == {"joined late": 1} and any("after bind" in line for line in just_now)
+    _, judge = sent(start(time_ns=began, sequence=50, index=200), frame(50, time_ns=began))
+    assert judge.found == {"clock": 1}  # by the frames, which are new
+
+
 def test_there_is_a_remedy_for_whatever_a_receiver_refuses() -> None:
     code = Path(reader.__file__).read_text(encoding="utf-8")
     kinds = {Kind[name] for name in re.findall(r"\bKind\.([A-Z_]+)\b", code)}

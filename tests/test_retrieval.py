@@ -464,3 +464,8 @@ def test_ratio_spectrum_needs_no_envelope(tmp_path: Path) -> None:
     peaks = shift[find_peaks(raman[0], prominence=0.15 * raman[0].max())[0]]
     for line in (1300, 1330, 1370):
         assert np.abs(peaks - line).min() <= 4, f"no peak at {line}: {peaks.round(1)}"
+
+
+def test_a_daemon_says_what_it_means_to_have_no_reference(caplog: pytest.LogCaptureFixture) -> None:
+    with daemon_in_thread("tcp://127.0.0.1:9", model="kk", engine="passthrough"):
+        assert "model kk without --reference: the background is estimated" in caplog.text

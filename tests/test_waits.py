@@ -4,6 +4,7 @@ import logging
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -25,6 +26,7 @@ from cars_rt.daemon import ending, loop, pipeline, receipt
 from cars_rt.daemon.compute import change, worker
 from cars_rt.daemon.receipt import Receipt
 from cars_rt.daemon.seen.board import StatusBoard
+from cars_rt.daemon.seen.status import Status
 from cars_rt.engines import ENGINES, EngineError
 from cars_rt.engines.passthrough import Passthrough
 from cars_rt.sockets import Subscriber
@@ -148,6 +150,27 @@ def test_a_wait_that_takes_long_is_told_in_the_log(
     monkeypatch.setattr("cars_rt.daemon.waits.SAY_S", 0.0)
     with caplog.at_level(logging.INFO), daemon_in_thread("tcp://127.0.0.1:9", engine="passthrough"):
         wait_until(lambda: "no driver at tcp://127.0.0.1:9 yet" in caplog.text)
+
+
+def test_a_driver_that_has_left_is_told_from_one_that_never_came(caplog: pytest.LogCaptureFixture) -> None:
+    with daemon_in_thread("tcp://127.0.0.1:9", engine="passthrough") as daemon:
+        wait_until(lambda: daemon.snapshot().waits_for == "no driver at tcp://127.0.0.1:9 yet")
+    caplog.set_level(logging.INFO)
+    with Published() as source, daemon_in_thread(source.address, engine="passthrough") as daemon:
+        source.wait()
+        source.publisher.open(a_start(time_ns=10**18))  # played again: what is old is no latency
+        for number in range(5):
+            source.publisher.send(a_frame(number, spectra_of(1), time_ns=10**18 + number))
+        source.publisher.end(an_end(5))
+        wait_until(lambda: daemon.runs)
+        status = Status()
+        said = status.describe(replace(daemon.snapshot(), run="run-1", connected=True))
+        assert "no latency: its time stamps are not of now" in said and "nan" not in said
+        source.publisher.close(0)
+        left = f"no driver at {source.address} since the last run ended; 1 run so far"
+        wait_until(lambda: daemon.snapshot().waits_for == left)
+        assert status.describe(daemon.snapshot()) == left
+    assert "lost: none (1 clock: time stamps of the source that are not of now)" in caplog.text
 
 
 def test_a_driver_that_restarts_finds_a_paused_daemon() -> None:

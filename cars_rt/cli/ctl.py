@@ -11,6 +11,8 @@ from rich.text import Text
 
 from cars_rt.cli.app import app
 from cars_rt.console import console
+from cars_rt.daemon.seen.status import dark_in_words
+from cars_rt.kinds import in_words
 from cars_rt.printable import printable
 from cars_rt.sockets import CONTROL_ADDRESS
 from cars_rt.trust.flags import ClientAccess
@@ -194,7 +196,7 @@ def _show(at: Where, status: dict[str, Any]) -> None:
 
 def _rows(now: dict[str, Any]) -> list[tuple[str, str]]:
     def counts(values: dict[str, Any]) -> str:
-        return ", ".join(f"{count} {name}" for name, count in sorted(values.items())) or "none"
+        return in_words(values) or "none"
 
     driver = "connected" if now["connected"] else "nobody there"
     whole = sum(now["phases_s"].values()) or 1.0
@@ -202,7 +204,8 @@ def _rows(now: dict[str, Any]) -> list[tuple[str, str]]:
         ("state", f"{now['state']}, {'ready' if now['ready'] else 'not ready'}, up {now['uptime_s']:.0f} s"),
         ("driver", f"{now['listen']}: {driver}"),
         ("results", f"{now['publish']}: {now['subscribers']} subscribers"),
-        ("model", f"{now['model']} {now['model_sha256'][:16]} on {now['engine']}, dark {now['dark']}"),
+        ("model", f"{now['model']} {now['model_sha256'][:16]} on {now['engine']}"),
+        ("dark", dark_in_words(now["dark"])),
         *((each, now[f"{each}_unused"]) for each in ("dark", "reference") if now[f"{each}_unused"]),
         ("run", f"{now['run']} from {now['source']}" if now["run"] else f"none open, {now['runs']} closed"),
         ("spectra", f"{now['spectra_in']} in, {now['spectra_out']} out"),

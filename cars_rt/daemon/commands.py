@@ -4,6 +4,7 @@ The arguments were checked when the request was read (see cars_rt.protocol.contr
 result, or None if the answer comes later; it raises CarsRtError or ValueError: why it cannot be done.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeAlias
@@ -14,6 +15,8 @@ from cars_rt.daemon.seen.plain import plain
 from cars_rt.protocol import MAX_BANDS, check_band
 from cars_rt.protocol.control import Request
 from cars_rt.sockets.control import Answer
+
+log = logging.getLogger("cars_rt.daemon")
 
 Result: TypeAlias = Mapping[str, Any] | None
 Arguments: TypeAlias = Mapping[str, Any]
@@ -106,6 +109,7 @@ def _flight(parts: Parts, asked: Arguments, answer: Answer) -> Result:
 
 
 def _stop(parts: Parts, asked: Arguments, answer: Answer) -> Result:
+    log.info("stopping, as `cars-rt ctl stop` asked: finishing what was received")
     parts.stopping = True
     return {"stopping": True}
 

@@ -1,9 +1,11 @@
 """What the daemon waits for, in words: for the status, for probes, and for the log where it takes long."""
 
 import logging
+import math
 import time
 
 from cars_rt.daemon.parts import Parts
+from cars_rt.daemon.seen.status import no_driver
 
 log = logging.getLogger("cars_rt.daemon")
 
@@ -30,7 +32,7 @@ def waits_for(parts: Parts) -> tuple[str, str]:
     if parts.paused:
         return "paused", "paused; `cars-rt ctl resume` goes on"
     if not subscriber.connected:
-        return "driver", subscriber.trouble or f"no driver at {parts.settings.listen} yet"
+        return "driver", subscriber.trouble or no_driver(parts.settings.listen, parts.runs.book.closed)
     run = parts.runs.current
     if run is not None and (text := run.waits_for) and time.monotonic() - run.since > SOON_S:
         return "run", text
@@ -50,5 +52,6 @@ class Waits:
         if kind != self._kind:
             self._kind, self._since, self._next = kind, now, SAY_S
         elif kind and now - self._since >= self._next:
-            self._next *= 2
+            # That no driver is there is usual, and stands in the status line, too.
+            self._next = math.inf if kind == "driver" else self._next * 2
             log.info("%s", text)

@@ -13,7 +13,7 @@ PACKAGES = (
     (("pyzmq",), "core: streams", None),
     (("h5py",), "core: recordings", None),
     (("openvino",), "engines openvino", "openvino"),
-    (("torch",), "engine torch, training", "train"),
+    (("torch",), "engine torch, training", "torch"),
     (("tensorrt-rtx",), "engine tensorrt on RTX cards", "rtx"),
     (("tensorrt", "tensorrt-cu13", "tensorrt-cu12"), "engine tensorrt on other cards", "tensorrt"),
     (("cuda-bindings", "pycuda"), "engine tensorrt: memory", None),

@@ -76,6 +76,7 @@ def connect_control(
     except (StreamError, KeysError):
         socket.close(0)
         raise
+    socket.setsockopt(zmq.IMMEDIATE, 1)  # a request that could be sent has found somebody
     monitor: zmq.Socket[bytes] = socket.get_monitor_socket(FAILED)
     socket.connect(address)
     return socket, monitor

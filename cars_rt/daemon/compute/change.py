@@ -352,6 +352,12 @@ class Compute:
             reading.answer(f"the model cannot be read: {type(error).__name__}: {error}", {})
 
     def _load(self, model: str) -> Model:
+        if takes_reference(model) and self._reference is None:
+            log.warning(
+                "model %s without --reference: the background is estimated from each spectrum, so what the "
+                "instrument itself has that is as narrow as a line looks like one, and broad bands come out "
+                "too low (docs/retrieval.md)", model,
+            )  # fmt: skip
         return load_model(model, self._reference if takes_reference(model) else None)
 
     def _compile(self, model: Model, kinds: list[str], axis: NDArray[np.float64], max_batch: int) -> Worker:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from html import escape
 
 from cars_rt.daemon.seen.snapshot import Snapshot
+from cars_rt.daemon.seen.status import dark_in_words
 from cars_rt.printable import printable
 
 LINKS = {
@@ -33,7 +34,8 @@ def page(now: Snapshot, not_ready: str | None) -> str:
         "spectra": f"{now.spectra_in} in, {now.spectra_out} out",
         "lost": _counts(now.lost),
         "flagged": _counts(now.flagged),
-        "model": f"{now.model} on {now.engine or 'no engine yet'}, dark {now.dark}",
+        "model": f"{now.model} on {now.engine or 'no engine yet'}",
+        "dark": dark_in_words(now.dark),
     }
     table = "".join(f"<tr><th>{name}<td>{escape(printable(text))}" for name, text in rows.items())
     links = "".join(f'<li><a href="{path}">{path}</a>: {escape(text)}' for path, text in LINKS.items())
