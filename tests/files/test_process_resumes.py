@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from helpers import AXIS, Command, Published, daemon_in_thread, spectra_of, wait_until
 from numpy.typing import NDArray
+from process_memory import peak_of
 
 from cars_rt.engines.registry import REFERENCE
 from cars_rt.files.offline import Processed, process, retrieval
@@ -197,3 +199,13 @@ def test_a_killed_process_is_gone_on_with(tmp_path: Path) -> None:
 
 def rows_taken(said: str) -> int:
     return int(said.split("goes on after ")[1].split()[0])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    """A process of its own; tests/process_memory.py does the same with 20 GB."""
+    with h5py.File(tmp_path / "in.h5", "w") as file:  # sparse: 77 MB of counts make 307 MB of results
+        file.create_dataset("spectra", (240_000, len(AXIS)), "u2", chunks=(500, len(AXIS)))[:500] = 900
+        file["raman_shift"] = AXIS
+    peak, _ = peak_of(tmp_path / "in.h5", tmp_path / "out.h5", "passthrough")
+    assert peak < 0.35, f"{peak:.2f} GB"  # where nothing is kept: 0.2

@@ -38,6 +38,7 @@ class Retrieval:
         self.spectra, self.model, self.engine = spectra, model, engine
         self._path = path
         self._fitness = Fitness(spectra.raman_shift)
+        self._outputs = engine.graph.outputs
         self._is_ratio = engine.retrieves and model.card.target == RATIO
         if spectra.dark is not None:
             engine.set_dark(spectra.dark)
@@ -105,12 +106,16 @@ class Retrieval:
             return self.spectra.counts[first:last].astype(np.float32)
 
     def _compute(self, counts: NDArray[np.float32], progress: Callable[[int], None]) -> Rows:
-        found = {name: np.empty(counts.shape, np.float32) for name in self.engine.graph.outputs}
-        for begin in range(0, len(counts), self.engine.max_batch):
-            rows = slice(begin, begin + self.engine.max_batch)
-            for name, values in self.engine.retrieve(counts[rows]).items():
-                found[name][rows] = values
-            progress(min(rows.stop, len(counts)))
+        engine, found = self.engine, {name: np.empty(counts.shape, np.float32) for name in self._outputs}
+        for begin in range(0, len(counts), engine.max_batch):
+            batch = counts[begin : begin + engine.max_batch]
+            rows = slice(begin, begin + len(batch))
+            engine.inputs[0][: len(batch)] = batch
+            engine.launch(0, len(batch))
+            engine.wait(0)
+            for name, slab in engine.results(0).items():
+                found[name][rows] = slab[: len(batch)]
+            progress(rows.stop)
         return found
 
     def _judge(self, first: int, counts: NDArray[np.float32], found: Rows) -> Rows:
