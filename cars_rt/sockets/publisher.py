@@ -24,8 +24,8 @@ from cars_rt.trust.keys import KeysError
 log = logging.getLogger("cars_rt.stream")
 
 BUFFER_MB = 256  # at a publisher, for each subscriber: more than a minute of a camera at 1 kHz
-UNSENT = 4, 128  # messages in ZeroMQ's queue of each subscriber, at least and at most,
-UNSENT_SHARE = 4, 500_000  # so that they take a fourth of the buffer if each has so many bytes
+UNSENT = 4, 256  # messages in ZeroMQ's queue of each subscriber, at least and at most,
+UNSENT_SHARE = 2, 500_000  # so that they take half of the buffer if each has so many bytes
 LOOK_S = 0.005  # between two looks for new subscribers, which cost as much as several messages
 RETRY_S = 0.001  # how soon a send is tried again when a subscriber has no room
 
@@ -150,9 +150,10 @@ class Publisher:
 
     def serve(self) -> None:
         """Note who came and went, say `start` again to who came late, send what waits. Call it often."""
-        self._look_at = time.monotonic() + LOOK_S
-        if self.audience.look():
-            self._say_again = self._told.start is not None
+        if (now := time.monotonic()) >= self._look_at:
+            if self.audience.look():
+                self._say_again = self._told.start is not None
+            self._look_at = now + LOOK_S
         if self._say_again and self._told.start is not None:
             self._say_again = not self.outlet.put(self._told.once_more(), hurry=self.blocked)
         if self.backlog:

@@ -1,6 +1,7 @@
 """What subscribers have been told of a stream: the run on the wire and the numbers of its frames."""
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 from typing import cast
 
@@ -10,6 +11,8 @@ import zmq
 from cars_rt.accounting import Ledger
 from cars_rt.protocol import Frame, FrameWriter, Part, Start, encode
 from cars_rt.protocol.limits import MAX_COUNT
+
+SMALL_BYTES = 32_768  # of a frame: to copy it twice costs less than to make ZeroMQ's objects of it
 
 
 class Told:
@@ -53,6 +56,10 @@ class Told:
         """The frame with arrays of its own, and these as ZeroMQ sends them later without another copy."""
         if frame.sequence >= MAX_COUNT:  # of the run before, which ended at the last number; it gets its own
             frame = replace(frame, sequence=0)
+        if sum(array.nbytes for array in frame.arrays.values()) < SMALL_BYTES:
+            own = copy(frame)
+            own.arrays = {name: array.copy() for name, array in frame.arrays.items()}
+            return own, []
         payload = [zmq.Frame(part, copy=True) for part in self._writer.encode(frame)[2:]]
         arrays = {
             name: np.ndarray(array.shape, array.dtype.newbyteorder("<"), cast(bytes, part))
