@@ -159,7 +159,8 @@ def daemon_in_thread(listen: str, **settings: Any) -> Iterator[Daemon]:
     """A daemon at work; stopped at the end, and its error, if any, is raised."""
     # Not `auto`: what it takes may depend on the moment, and results are compared to the last digit.
     given: dict[str, Any] = {
-        "publish": LOCAL, "preview": LOCAL, "control": LOCAL, "threads": 1, "engine": "onnxruntime",
+        "publish": LOCAL, "preview": LOCAL, "spectra": "none", "control": LOCAL, "threads": 1,
+        "engine": "onnxruntime",
     } | settings  # fmt: skip
     daemon = Daemon(DaemonSettings(listen=listen, **given))
     failures: list[BaseException] = []
@@ -207,9 +208,11 @@ ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
     "COLUMNS": "200",
     "CARS_RT_RUN_PREVIEW": LOCAL,
+    "CARS_RT_RUN_SPECTRA": "none",
     "CARS_RT_RUN_CONTROL": LOCAL,
     "CARS_RT_RECORD_CONTROL": LOCAL,
     "CARS_RT_RUN_HTTP": "none",
+    "CARS_RT_VIEW_NO_BROWSER": "true",
     "CARS_RT_DRIVE_REPLAY_SETTLE_S": "0",
     "CARS_RT_DRIVE_SIMULATOR_SETTLE_S": "0",
 }

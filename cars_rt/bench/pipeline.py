@@ -110,8 +110,8 @@ def daemon(name: str, folder: Path, *flags: str) -> Start:
     def start(raw: str, raman: str) -> Middle:
         preview, control, http = free_addresses(3)
         addresses = [
-            "--listen", raw, "--publish", raman, "--preview", preview, "--control", control,
-            "--http", http.removeprefix("tcp://"), "--subscribers", "1",
+            "--listen", raw, "--publish", raman, "--preview", preview, "--spectra", "none",
+            "--control", control, "--http", http.removeprefix("tcp://"), "--subscribers", "1",
         ]  # fmt: skip
         return LoggedProgram(name, ["run", *addresses, *flags, "--log-level", "warning"], folder)
 

@@ -15,6 +15,7 @@ from cars_rt.daemon.mishaps import Mishaps
 from cars_rt.daemon.outputs.base import Outputs
 from cars_rt.daemon.outputs.preview import Preview, parse_band
 from cars_rt.daemon.outputs.results import Results
+from cars_rt.daemon.outputs.spectra import Spectra, open_spectra
 from cars_rt.daemon.pipeline import Pipeline
 from cars_rt.daemon.receipt import Book
 from cars_rt.daemon.runs import Runs
@@ -96,6 +97,10 @@ class Parts:
                 bands = [parse_band(each) for each in settings.bands]
                 self.preview = preview = Preview(settings.preview, bands, access.server(settings.preview))
                 opened.append(lambda: preview.close(None))
+            self.spectra: Spectra | None = None
+            if settings.spectra != OFF:
+                self.spectra = spectra = open_spectra(settings.spectra, access.server(settings.spectra))
+                opened.append(lambda: spectra and spectra.close(None))
             self.control: Control | None = None
             if settings.control != OFF:
                 keys = access.control(settings.control)
@@ -104,7 +109,7 @@ class Parts:
             for close in opened:
                 close()
             raise
-        self.outputs = Outputs([results] if self.preview is None else [results, self.preview], self.mishaps)
+        self.outputs = Outputs([each for each in (results, self.preview, self.spectra) if each], self.mishaps)
         self.pipeline = Pipeline(self.compute, self.outputs, self.mishaps)
         dark = Dark(settings.receipts, book.filing)
         self.runs = Runs(self.intake, self.compute, self.pipeline, self.outputs, dark, book, self.mishaps)
@@ -152,8 +157,9 @@ class Parts:
         """Give everything back; False if subscribers had not taken all results after linger_s."""
         self.compute.close()
         self.intake.close()
-        if self.preview is not None:
-            self.preview.close(linger_s)
+        for output in (self.preview, self.spectra):
+            if output is not None:
+                output.close(linger_s)
         if self.control is not None:
             self.control.close()
         taken = self.results.close(linger_s)

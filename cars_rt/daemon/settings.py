@@ -14,6 +14,7 @@ from cars_rt.sockets import (
     PREVIEW_ADDRESS,
     RAMAN_ADDRESS,
     RAW_ADDRESS,
+    SPECTRA_ADDRESS,
     Overload,
 )
 from cars_rt.sockets.addresses import Address
@@ -44,6 +45,9 @@ class DaemonSettings:
 
     preview: str = PREVIEW_ADDRESS
     """Address of the preview, some 20 bundles a second for live display; none: no preview."""
+
+    spectra: str = SPECTRA_ADDRESS
+    """Address of whole spectra with their counts for displays, as many as a screen can use; none: no such."""
 
     control: str = CONTROL_ADDRESS
     """Address at which `cars-rt ctl` is answered; none: it is not."""
@@ -110,7 +114,7 @@ class DaemonSettings:
         if OFF in (self.listen, self.publish):
             raise SettingsError("--listen and --publish cannot be none")
         addresses = {"listen": Address.to_connect(self.listen)}
-        for name in ("publish", "preview", "control"):
+        for name in ("publish", "preview", "spectra", "control"):
             if (text := getattr(self, name)) != OFF:
                 addresses[name] = Address.to_bind(text)
         if self.http != OFF:

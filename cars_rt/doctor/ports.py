@@ -9,6 +9,7 @@ USES = (
     ("driver", DaemonSettings.listen, "drive --publish"),
     ("results", DaemonSettings.publish, "run --publish"),
     ("preview", DaemonSettings.preview, "run --preview"),
+    ("spectra", DaemonSettings.spectra, "run --spectra"),
     ("control", DaemonSettings.control, "run --control"),
     ("HTTP", DaemonSettings.http, "run --http"),
 )

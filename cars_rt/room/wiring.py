@@ -14,7 +14,7 @@ ADDRESS = re.compile(r"(?:tcp://)?[^\s/]+:\d{1,5}")
 #: The flags by which a part says where it is; all other addresses are those of others.
 BINDS = {
     Role.DRIVER: ("publish",),
-    Role.DAEMON: ("publish", "preview", "control", "http"),
+    Role.DAEMON: ("publish", "preview", "spectra", "control", "http"),
     Role.RECORDER: ("control",),
     Role.VIEW: ("http",),
 }

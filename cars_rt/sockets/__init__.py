@@ -12,6 +12,7 @@ from cars_rt.sockets.addresses import (
     RAMAN_ADDRESS,
     RAW_ADDRESS,
     RECORDER_ADDRESS,
+    SPECTRA_ADDRESS,
 )
 from cars_rt.sockets.backlog import Overload
 from cars_rt.sockets.endpoint import (
@@ -32,6 +33,7 @@ __all__ = [
     "RAW_ADDRESS",
     "RECORDER_ADDRESS",
     "RETRY_S",
+    "SPECTRA_ADDRESS",
     "STALL_S",
     "UNREAD",
     "AddressInUseError",

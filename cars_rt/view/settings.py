@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cars_rt.errors import CarsRtError
-from cars_rt.sockets import CONTROL_ADDRESS, PREVIEW_ADDRESS, RAMAN_ADDRESS
+from cars_rt.sockets import CONTROL_ADDRESS, PREVIEW_ADDRESS, SPECTRA_ADDRESS
 from cars_rt.sockets.addresses import Address
 from cars_rt.trust.flags import ClientAccess
 
@@ -26,9 +26,9 @@ class ViewSettings:
     preview: str = PREVIEW_ADDRESS
     """Address of the daemon's preview (its --preview)."""
 
-    spectra: str = RAMAN_ADDRESS
-    """Address of whole spectra, for the one under the cursor and maps of other bands; none: only those that
-    the preview has."""
+    spectra: str = SPECTRA_ADDRESS
+    """Address of whole spectra (the daemon's --spectra), for the one under the cursor and maps of other
+    bands; none: only what the preview has."""
 
     control: str = CONTROL_ADDRESS
     """Control address of the daemon (its --control), for its health; none: the display asks nothing."""

@@ -134,7 +134,11 @@ def test_check_says_all_that_is_wrong_and_starts_nothing(tmp_path: Path) -> None
         'engine = "opnvino"\nreceipts = "no/where"\n[recorder]\noutput = "elsewhere"\n'
     )
     (tmp_path / "lab.toml").write_text(text, encoding="utf-8")
-    with Command("up", "--check", tmp_path / "lab.toml") as command:
+    ports = {
+        f"CARS_RT_RUN_{name}": f"tcp://127.0.0.1:{port}"
+        for name, port in (("PREVIEW", 7757), ("CONTROL", 7758))
+    }
+    with Command("up", "--check", tmp_path / "lab.toml", **ports) as command:
         assert command.end() == 1
     for said in (
         "[driver]: there is no file gone.h5", "[driver]: other computers can reach tcp://*:7770",

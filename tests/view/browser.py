@@ -48,7 +48,7 @@ class Browser:
         self.page = page
         self.requests: list[str] = []
         self.errors: list[str] = []
-        page.set_default_timeout(PATIENCE_S * 1e3 / 3)
+        page.set_default_timeout(PATIENCE_S * 1e3)
         page.on("request", lambda request: self.requests.append(request.url))
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.add_init_script(EYES)

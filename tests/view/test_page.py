@@ -68,8 +68,15 @@ class Room:
 
 @pytest.fixture(scope="module")
 def room() -> Iterator[Room]:
-    publish, preview, control = free_addresses(3)
-    settings = {"publish": publish, "preview": preview, "control": control, "bands": BANDS, "subscribers": 2}
+    publish, preview, spectra, control = free_addresses(4)
+    settings = {
+        "publish": publish,
+        "preview": preview,
+        "spectra": spectra,
+        "control": control,
+        "bands": BANDS,
+        "subscribers": 1,
+    }
     with ExitStack() as stack:
         browser = stack.enter_context(a_browser())
         raw = stack.enter_context(Published())
@@ -79,7 +86,7 @@ def room() -> Iterator[Room]:
                 "--preview",
                 preview,
                 "--spectra",
-                publish,
+                spectra,
                 "--control",
                 control,
                 "--recorder",
@@ -106,11 +113,8 @@ def test_without_a_daemon_it_says_so_and_waits(room: Room) -> None:
 
 
 def test_everything_comes_from_this_computer(room: Room) -> None:
-    outside = [
-        each
-        for each in room.browser.requests
-        if not each.startswith((room.address, "data:", "blob:", "ws://127.0.0.1"))
-    ]
+    own = (room.address, "data:", "blob:", "ws://127.0.0.1")
+    outside = [each for each in room.browser.requests if not each.startswith(own)]
     assert room.browser.requests and not outside
     assert room.browser.errors == []
 
@@ -331,6 +335,7 @@ def test_snapshots_hold_what_the_page_shows(room: Room, tmp_path: Path) -> None:
     with room.browser.page.expect_download() as download:
         room.browser.page.click("a[href='/snapshot.npz']")
     download.value.save_as(tmp_path / "view.npz")
-    content = np.load(tmp_path / "view.npz")
+    with np.load(tmp_path / "view.npz") as file:
+        content = dict(file)
     assert str(content["run"]) == "four" and content["map first"].size >= 40
     np.testing.assert_array_equal(content["raman_shift"], AXIS)
