@@ -13,6 +13,7 @@ DRIVERS = {
     "replay": ("cars_rt.drivers.replay", "Replay"),
     "micromanager": ("cars_rt.drivers.micromanager", "MicroManager"),
     "epics": ("cars_rt.drivers.epics", "Epics"),
+    "genicam": ("cars_rt.drivers.genicam", "Genicam"),
 }
 GROUP = "cars_rt.drivers"  # of entry points; each is a subclass of Instrument
 NAME = re.compile(r"[a-z][a-z0-9-]*")  # of a driver, so that it can be a command

@@ -1,10 +1,15 @@
 """Detectors by EPICS: a real PVAccess server in the same test, which can lose images and go away."""
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
+from socket import AF_INET, SOCK_DGRAM, socket
+from subprocess import DEVNULL, Popen
 from typing import Any
 
 import numpy as np
@@ -26,6 +31,7 @@ from cars_rt.drivers.images import ImageSettings
 from cars_rt.drivers.scan import ScanSettings
 
 ROWS, COLUMNS = 2, 64
+SIMULATOR = "pvapy.cli.adSimServer"
 SETTINGS = EpicsSettings(acquire="cam:Acquire", connect_s=10)
 
 
@@ -205,3 +211,30 @@ def test_detector_that_sends_nothing_is_waited_for(detector: Any) -> None:
     instrument.acquisition()
     assert next(instrument.frames()) == Waiting("the detector")
     instrument.close()
+
+
+@pytest.mark.skipif(find_spec("pvapy") is None, reason="the simulator of areaDetector is absent: pvapy")
+def test_simulator_of_area_detector_is_driven(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another server, of another library, as a process of its own; pvapy-ad-sim-server."""
+    with socket(AF_INET, SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    address = {"ADDR_LIST": "127.0.0.1", "AUTO_ADDR_LIST": "NO", "BROADCAST_PORT": port}
+    for name, value in address.items():
+        monkeypatch.setenv(f"EPICS_PVA_{name}", value)
+    server = {"EPICS_PVAS_INTF_ADDR_LIST": "127.0.0.1", "EPICS_PVAS_SERVER_PORT": "0"}
+    server |= {"EPICS_PVAS_BROADCAST_PORT": port}
+    flags = ["-cn", "cam:Image", "-dc", "-nx", "64", "-ny", "2", "-dt", "uint16", "-fps", "200", "-rt", "60"]
+    with Popen(
+        [sys.executable, "-m", SIMULATOR, *flags], env=os.environ | server, stdout=DEVNULL, stderr=DEVNULL
+    ) as program:
+        try:
+            instrument = epics(EpicsSettings(connect_s=PATIENCE_S), 100)()
+            about = instrument.acquisition()
+            given = [each for each in instrument.frames() if isinstance(each, Block)]
+            instrument.close()
+        finally:
+            program.kill()
+    numbers = np.array([each.number for each in given])
+    assert (about.dtype, len(about.raman_shift), len(given)) == ("uint32", 64, 100)
+    assert (np.diff(numbers) == 1).all() and len({each.counts.tobytes() for each in given}) > 50

@@ -1,0 +1,266 @@
+"""Cameras by GenICam: GigE Vision, USB3 Vision, CoaXPress and others, by their maker's producer (.cti)."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cars_rt.drivers.axis import Axis, AxisSettings
+from cars_rt.drivers.base import Acquisition, Block, Instrument, InstrumentError, Waiting, Yielded
+from cars_rt.drivers.images import ImageSettings, Rows
+from cars_rt.drivers.nearest import meant, offered
+from cars_rt.drivers.numbering import Numbering
+from cars_rt.drivers.pixels import bits, grey
+from cars_rt.drivers.scan import ScanSettings
+from cars_rt.drivers.ticks import Ticks
+from cars_rt.installation import install_extra
+
+log = logging.getLogger("cars_rt.drivers")
+
+WAIT_S = 0.1
+BUFFERS = 64  # of the producer, so that a pause of this computer costs no image
+EXPOSURES = ("ExposureTime", "ExposureTimeAbs")  # us
+TOLD = {"Gain": "gain", "DeviceTemperature": "temperature_c", "BinningHorizontal": "binning"}
+REGION = ("OffsetX", "OffsetY", "Width", "Height")
+PATH = "GENICAM_GENTL64_PATH"  # where producers say they are
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenicamSettings:
+    """Settings of `cars-rt drive genicam`."""
+
+    producer: Path | None = None
+    """The camera maker's GenTL producer, a file .cti; if not given, those that GENICAM_GENTL64_PATH names."""
+
+    camera: str | None = None
+    """Serial number, name or model of the camera, if there are several."""
+
+    exposure_ms: float | None = None
+    """Exposure of one image; if not given, as the camera is set."""
+
+    property: tuple[str, ...] = ()
+    """A feature to set, such as Gain=2 or PixelFormat=Mono12; may be given several times, in order."""
+
+    region: str | None = None
+    """Part of the sensor: x,y,width,height."""
+
+
+class Genicam(Instrument):
+    """A camera by GenICam; each image is summed to one spectrum, or to several.
+
+    Example: cars-rt drive genicam --producer /opt/maker/producer.cti --property PixelFormat=Mono12
+    """
+
+    lives = "thread"
+
+    def __init__(
+        self, settings: GenicamSettings, images: ImageSettings, scan: ScanSettings, axis: AxisSettings
+    ) -> None:
+        """Raises InstrumentError with the nearest that exists or is offered."""
+        self._settings, self._about = settings, scan.about()
+        self._axis, self._acquirer = Axis(axis), None
+        try:
+            harvesters = import_module("harvesters.core")
+            self._gentl = import_module("genicam.gentl")
+        except ImportError as error:
+            raise InstrumentError(f"GenICam is missing ({error}): {install_extra('genicam')}") from None
+        logging.getLogger("harvesters").setLevel(logging.CRITICAL)  # it logs what it raises
+        self._harvester = harvesters.Harvester()
+        try:
+            self._open()
+            self._set_up()
+            self._rows = self._image_rows(images)
+        except InstrumentError:
+            self.close()
+            raise
+        except Exception as error:  # of many libraries
+            self.close()
+            raise InstrumentError(f"GenICam: {_line(error)}") from None
+
+    def acquisition(self) -> Acquisition:
+        facts: dict[str, Any] = {"model": self._info["model"], "serial": self._info["serial_number"]}
+        facts |= {known: value for name, known in TOLD.items() if (value := self._number(name)) is not None}
+        region = [self._number(name) for name in REGION]
+        facts["region"] = [0.0 if value is None else value for value in region]
+        facts["pixel_format"] = self._format
+        exposure = next((value for name in EXPOSURES if (value := self._number(name)) is not None), None)
+        return self._axis.acquisition(
+            self._columns,
+            source=f"{self._info['vendor']} {self._info['model']} {self._info['serial_number']} (GenICam)",
+            instrument={name: value for name, value in facts.items() if value not in ("", None)},
+            exposure_s=exposure / 1e6 if exposure else None,
+            full_scale=self._rows.full_scale(bits(self._format)),
+            dtype=self._rows.dtype,
+            block=self._rows.tracks,
+            numbers=Numbering(spectra=self._rows.tracks),
+            **self._about,
+        )
+
+    def frames(self) -> Iterator[Yielded]:
+        acquirer, planned, done = self._acquirer, self._about["spectra"], 0
+        assert acquirer is not None
+        clock: Ticks | None = None
+        try:
+            acquirer.start()
+            while planned is None or done < planned:
+                try:
+                    with acquirer.fetch(timeout=WAIT_S) as buffer:
+                        counts = self._rows(self._image(buffer)).copy()  # the camera goes on writing there
+                        number, ticks = _known(buffer, "frame_id"), _known(buffer, "timestamp")
+                        per_s = _known(buffer, "timestamp_frequency") or 10**9
+                except self._gentl.TimeoutException:
+                    yield Waiting("" if done else "the trigger")
+                    continue
+                clock = clock or Ticks(per_s)
+                yield Block(counts, None, clock.time_ns(ticks) if ticks else None, number)
+                done += self._rows.tracks
+        except InstrumentError:
+            raise
+        except Exception as error:
+            raise InstrumentError(f"{self._info['model']} gives no image any more: {_line(error)}") from None
+        finally:
+            with suppress(Exception):
+                acquirer.stop()
+
+    def close(self) -> None:
+        with suppress(Exception):
+            if self._acquirer is not None:
+                self._acquirer.destroy()
+        self._acquirer = None
+        with suppress(Exception):
+            self._harvester.reset()
+
+    # -- opening ----------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        producer = self._settings.producer
+        files = [producer] if producer else _installed()
+        if not files:
+            raise InstrumentError(
+                f"no GenTL producer is known: give the camera maker's file .cti as --producer, or set {PATH} "
+                "to its folder; makers ship it with their drivers"
+            )
+        for file in files:
+            if not file.is_file():
+                raise InstrumentError(f"there is no producer {file}")
+            self._harvester.add_file(str(file), check_validity=True)
+        self._harvester.update()
+        found = [each.property_dict for each in self._harvester.device_info_list]
+        if not found:
+            raise InstrumentError(
+                "the producer finds no camera: is it plugged in and on, or does another program have it? "
+                "For USB3 cameras their makers ship a udev rule, which lets other users than root open them"
+            )
+        wanted = self._settings.camera
+        names = [
+            [str(each.get(key)) for key in ("serial_number", "id_", "user_defined_name", "model")]
+            for each in found
+        ]
+        number = 0 if wanted is None else next((n for n, each in enumerate(names) if wanted in each), None)
+        if number is None:
+            there = [name for each in names for name in each if name != "None"]
+            raise InstrumentError(f"no camera {wanted} is there: {meant(str(wanted), dict.fromkeys(there))}")
+        self._info = found[number]
+        try:
+            self._acquirer = self._harvester.create(number)
+        except Exception as error:
+            raise InstrumentError(
+                f"{self._info['display_name']} cannot be opened ({_line(error)}): does another program "
+                "have it, or is this user not allowed to? For USB3 cameras their makers ship a udev rule"
+            ) from None
+        assert self._acquirer is not None
+        self._acquirer.num_buffers = max(BUFFERS, self._acquirer.min_num_buffers)
+        self._map = self._acquirer.remote_device.node_map
+
+    def _set_up(self) -> None:
+        if self._settings.region is not None:
+            parts = self._settings.region.split(",")
+            if len(parts) != 4 or not all(part.strip().isdecimal() for part in parts):
+                raise InstrumentError(f"--region {self._settings.region}: give x,y,width,height")
+            x, y, width, height = (part.strip() for part in parts)
+            for name, value in zip(
+                ("Width", "Height", "OffsetX", "OffsetY"), (width, height, x, y), strict=True
+            ):
+                if value != "0" or self._has(name):
+                    self._set(name, value, f"--region {self._settings.region}")
+        for each in self._settings.property:
+            name, equals, value = each.partition("=")
+            if not equals:
+                raise InstrumentError(f"--property {each}: give Feature=Value, such as Gain=2")
+            self._set(name, value, f"--property {each}")
+        if self._settings.exposure_ms is not None:
+            name = next((name for name in EXPOSURES if self._has(name)), None)
+            what = f"--exposure-ms {self._settings.exposure_ms:g}"
+            if name is None:
+                raise InstrumentError(f"{what}: this camera has no {EXPOSURES[0]} that could be set")
+            self._set(name, str(self._settings.exposure_ms * 1e3), what)
+
+    def _has(self, name: str) -> bool:
+        try:
+            return self._map.get_node(name) is not None
+        except Exception:
+            return False
+
+    def _set(self, name: str, value: str, what: str) -> None:
+        if not self._has(name):
+            names = [each for each in dir(self._map) if each[:1].isupper()]
+            raise InstrumentError(f"{what}: the camera has no {name}; {meant(name, names)}")
+        node = getattr(self._map, name)
+        symbols = getattr(node, "symbolics", ())
+        try:
+            kind = type(node.value)
+            node.value = value if symbols or kind is str else kind(float(value))
+        except Exception as error:
+            low, high = (getattr(node, end, None) for end in ("min", "max"))
+            clause = _line(error)
+            if symbols or (low is not None and high is not None):
+                clause = offered(value, symbols, *(() if symbols else (low, high)))
+            raise InstrumentError(f"{what} is not possible: {clause}") from None
+
+    def _number(self, name: str) -> float | None:
+        try:
+            return float(getattr(self._map, name).value)
+        except Exception:  # not there, or not readable now
+            return None
+
+    def _image_rows(self, images: ImageSettings) -> Rows:
+        self._format = str(self._map.PixelFormat.value)
+        self._columns, rows = int(self._map.Width.value), int(self._map.Height.value)
+        depth = bits(self._format)
+        if depth is None or depth > 16:
+            greys = [each for each in self._map.PixelFormat.symbolics if bits(each)]
+            remedy = f"--property PixelFormat={greys[-1]}" if greys else "it offers no grey one"
+            raise InstrumentError(
+                f"the camera's pixels are {self._format}, and a spectrum has one number a pixel: {remedy}"
+            )
+        return Rows(images, rows, np.uint8 if depth == 8 else np.uint16)
+
+    def _image(self, buffer: Any) -> NDArray[Any]:
+        component = buffer.payload.components[0]
+        try:
+            return grey(component.data_format, component.data, component.width, component.height)
+        except ValueError as error:
+            raise InstrumentError(f"{self._info['model']}: {error}") from None
+
+
+def _installed() -> list[Path]:
+    folders = [Path(each) for each in os.environ.get(PATH, "").split(os.pathsep) if each]
+    return [file for folder in folders for file in sorted(folder.glob("*.cti"))]
+
+
+def _known(buffer: Any, name: str) -> int | None:
+    try:
+        return int(getattr(buffer.module, name))
+    except Exception:  # this producer does not say it
+        return None
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,75 @@
+"""Pixels as GenICam's PFNC packs them, as numbers; pure."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bytes = NDArray[np.uint8]
+
+COLOUR = re.compile(r"(RGB|BGR|YUV|YCbCr|Bayer|CIELAB|HSI|XYZ)", re.IGNORECASE)
+
+
+def mono12p(data: Bytes) -> NDArray[np.uint16]:
+    """Two pixels in three bytes, the lower bits first."""
+    low, middle, high = _threes(data)
+    return _merged(low | (middle & 0x0F) << 8, middle >> 4 | high << 4)
+
+
+def mono12packed(data: Bytes) -> NDArray[np.uint16]:
+    """Two pixels in three bytes, whose middle one holds the low bits of both: GigE Vision's older format."""
+    first, low, second = _threes(data)
+    return _merged(first << 4 | low & 0x0F, second << 4 | low >> 4)
+
+
+def mono10p(data: Bytes) -> NDArray[np.uint16]:
+    """Four pixels in five bytes, the lower bits first."""
+    a, b, c, d, e = data[: len(data) // 5 * 5].reshape(-1, 5).T.astype(np.uint16)
+    pixels = (a | (b & 0x03) << 8, b >> 2 | (c & 0x0F) << 6, c >> 4 | (d & 0x3F) << 4, d >> 6 | e << 2)
+    return np.stack(pixels, axis=1).reshape(-1)
+
+
+def mono10packed(data: Bytes) -> NDArray[np.uint16]:
+    """Two pixels in three bytes, whose middle one holds the low bits of both."""
+    first, low, second = _threes(data)
+    return _merged(first << 2 | low & 0x03, second << 2 | low >> 4 & 0x03)
+
+
+#: How packed formats become numbers.
+PACKED: dict[str, Callable[[Bytes], NDArray[np.uint16]]] = {
+    "Mono12p": mono12p,
+    "Mono12Packed": mono12packed,
+    "Mono10p": mono10p,
+    "Mono10Packed": mono10packed,
+}
+
+
+def bits(name: str) -> int | None:
+    """Of one pixel of a grey format; None for any other."""
+    found = re.fullmatch(r"Mono(\d{1,2})(p|Packed)?", name)
+    return int(found[1]) if found else None
+
+
+def grey(name: str, data: NDArray[Any], columns: int, rows: int) -> NDArray[Any]:
+    """An image (rows, columns) of a grey format. Raises ValueError for a format that is none."""
+    known = bits(name)
+    if known is None:
+        what = "in colour" if COLOUR.match(name) else "no grey numbers"
+        raise ValueError(f"its pixels are {what} ({name})")
+    if name in PACKED:
+        data = PACKED[name](data.view(np.uint8))
+    elif known > 8 and data.dtype == np.uint8:
+        data = data.view("<u2")
+    if known > 16 or data.size < rows * columns:
+        raise ValueError(f"an image of {columns} x {rows} pixels of {name} has not {data.size} of them")
+    return data[: rows * columns].reshape(rows, columns)
+
+
+def _threes(data: Bytes) -> Any:
+    return data[: len(data) // 3 * 3].reshape(-1, 3).T.astype(np.uint16)
+
+
+def _merged(first: NDArray[np.uint16], second: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    return np.stack((first, second), axis=1).reshape(-1)

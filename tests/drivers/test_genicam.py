@@ -1,0 +1,138 @@
+"""Cameras by GenICam: the virtual cameras of the producer that comes with the package genicam."""
+
+from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+pytest.importorskip("genicam", reason="GenICam is not installed: genicam")
+pytest.importorskip("harvesters", reason="GenICam's acquisition library is not installed: harvesters")
+
+from cars_rt.drivers import Block, InstrumentError
+from cars_rt.drivers.axis import AxisSettings
+from cars_rt.drivers.conformance import TRIALS, Subject, attempt
+from cars_rt.drivers.genicam import Genicam, GenicamSettings
+from cars_rt.drivers.images import ImageSettings
+from cars_rt.drivers.pixels import grey, mono10p, mono10packed, mono12p, mono12packed
+from cars_rt.drivers.scan import ScanSettings
+
+PRODUCER = Path(str(find_spec("genicam").origin)).with_name("viky.cti")  # type: ignore[union-attr]
+if not PRODUCER.is_file():
+    pytest.skip("this build of genicam has no virtual producer", allow_module_level=True)
+
+SETTINGS = GenicamSettings(
+    producer=PRODUCER,
+    property=("PixelFormat=Mono8", "Width=160", "Height=100", "AcquisitionFrameRate=200"),
+)
+AXIS = AxisSettings(axis="500:3100")
+
+
+class Watched(Genicam):
+    """Can be reached from elsewhere, to take its camera away."""
+
+    last: ClassVar[Any] = None
+
+    def __init__(self, *settings: Any) -> None:
+        super().__init__(*settings)
+        Watched.last = self
+
+
+def camera(settings: GenicamSettings = SETTINGS, spectra: int | None = 30, **images: Any) -> partial[Genicam]:
+    return partial(Watched, settings, ImageSettings(**images), ScanSettings(spectra=spectra), AXIS)
+
+
+@pytest.mark.parametrize("trial", TRIALS)
+def test_virtual_camera_conforms(trial: str) -> None:
+    wrong = {"colour": camera(replace(SETTINGS, property=("PixelFormat=RGBa8",)))}
+    subject = Subject(make=camera(), wrong=wrong, rate=20, spectra=20)
+    if trial == "unplugging":
+        endless, destroy = camera(spectra=None), lambda: Watched.last._acquirer.destroy()
+        subject = replace(subject, make=endless, unplug=destroy, replug=lambda: None)
+    verdict = attempt(trial, subject)
+    verdict.check()
+    assert verdict.outcome == "passed" or trial in ("numbers", "gaps")
+
+
+def test_images_are_summed_copied_and_numbered() -> None:
+    instrument = camera(tracks=2)()
+    about = instrument.acquisition()
+    given = [each for each in instrument.frames() if isinstance(each, Block)]
+    instrument.close()
+    assert (about.dtype, about.block, about.full_scale) == ("uint32", 2, 50 * 255)
+    assert about.instrument["region"] == [0, 0, 160, 100] and about.instrument["model"] == "Viky"
+    assert len(given) == 15 and all(each.counts.shape == (2, 160) for each in given)
+    assert np.diff([each.number for each in given]).tolist() == [1] * 14
+    assert len({each.counts.tobytes() for each in given}) > 5  # and not all views of one buffer
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        (
+            {"property": ("PixelFormat=RGBa8",)},
+            "RGBa8, .*: --property PixelFormat=Mono8",
+        ),
+        ({"property": ("PixelFormat=Mono12p",)}, "is not possible: did you mean Mono8"),
+        (
+            {"property": ("AcquisitionFrameRat=5",)},
+            "no AcquisitionFrameRat; did you mean AcquisitionFrameRate",
+        ),
+        ({"property": ("AcquisitionFrameRate=1000",)}, r"the nearest offered is 200 \(from 1 to 200\)"),
+        ({"property": ("Height=4",)}, r"the nearest offered is 100 \(from 100 to 800\)"),
+        ({"property": ("Height",)}, "give Feature=Value"),
+        ({"region": "0,0,400"}, "give x,y,width,height"),
+        ({"region": "0,0,400,4"}, "--region 0,0,400,4 is not possible: the nearest offered is 100"),
+        ({"exposure_ms": 1.0}, "this camera has no ExposureTime"),
+        ({"camera": "VikyTL_DEV_rad"}, "no camera VikyTL_DEV_rad is there: did you mean VikyTL_DEV_red"),
+        ({"producer": Path("nowhere.cti")}, "there is no producer nowhere.cti"),
+        ({"producer": Path(__file__)}, "GenICam: "),
+        ({"producer": None}, "no GenTL producer is known: give the camera maker's file"),
+    ],
+)
+def test_what_cannot_be_is_told_with_the_nearest_that_can(
+    changed: dict[str, Any], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GENICAM_GENTL64_PATH", raising=False)
+    with pytest.raises(InstrumentError, match=reason):
+        camera(replace(SETTINGS, **changed))()
+
+
+def test_second_program_cannot_have_the_camera_as_well() -> None:
+    first = camera()()
+    try:
+        with pytest.raises(
+            InstrumentError, match=r"no camera: .* does another program have it|cannot be opened"
+        ):
+            camera()()
+    finally:
+        first.close()
+    camera()().close()
+
+
+def test_producers_are_found_as_genicam_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GENICAM_GENTL64_PATH", str(PRODUCER.parent))
+    camera(replace(SETTINGS, producer=None))().close()
+
+
+def test_packed_pixels_are_unpacked() -> None:
+    """By hand: 0xABC and 0x123; 0x3FF, 0, 0x155 and 0x2AA."""
+    assert mono12p(np.array([0xBC, 0x3A, 0x12], np.uint8)).tolist() == [0xABC, 0x123]
+    assert mono12packed(np.array([0xAB, 0x3C, 0x12], np.uint8)).tolist() == [0xABC, 0x123]
+    packed = sum(value << (10 * place) for place, value in enumerate((0x3FF, 0, 0x155, 0x2AA)))
+    four = np.frombuffer(packed.to_bytes(5, "little"), np.uint8)
+    assert mono10p(four).tolist() == [0x3FF, 0, 0x155, 0x2AA]
+    assert mono10packed(np.array([0xFF, 0x23, 0x48], np.uint8)).tolist() == [0x3FF, 0x122]
+    image = grey("Mono12p", np.array([0xBC, 0x3A, 0x12] * 2, np.uint8), 2, 2)
+    assert image.tolist() == [[0xABC, 0x123]] * 2
+    assert grey("Mono16", np.array([1, 2], "<u2").view(np.uint8), 2, 1).tolist() == [[1, 2]]
+    for name, reason in (
+        ("BayerRG8", "in colour"),
+        ("Coord3D_C16", "no grey numbers"),
+        ("Mono8", "has not 4"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            grey(name, np.zeros(4, np.uint8), 4, 4)
