@@ -65,7 +65,9 @@ class Genicam(Instrument):
     ) -> None:
         """Raises InstrumentError with the nearest that exists or is offered."""
         self._settings, self._about = settings, scan.about()
-        self._axis, self._acquirer = Axis(axis), None
+        self._axis = Axis(axis)
+        self._acquirer: Any = None
+        self._map: Any = None
         try:
             harvesters = import_module("harvesters.core")
             self._gentl = import_module("genicam.gentl")
@@ -105,7 +107,6 @@ class Genicam(Instrument):
 
     def frames(self) -> Iterator[Yielded]:
         acquirer, planned, done = self._acquirer, self._about["spectra"], 0
-        assert acquirer is not None
         clock: Ticks | None = None
         try:
             acquirer.start()
@@ -175,7 +176,6 @@ class Genicam(Instrument):
                 f"{self._info['display_name']} cannot be opened ({_line(error)}): does another program "
                 "have it, or is this user not allowed to? For USB3 cameras their makers ship a udev rule"
             ) from None
-        assert self._acquirer is not None
         self._acquirer.num_buffers = max(BUFFERS, self._acquirer.min_num_buffers)
         self._map = self._acquirer.remote_device.node_map
 
@@ -196,11 +196,11 @@ class Genicam(Instrument):
                 raise InstrumentError(f"--property {each}: give Feature=Value, such as Gain=2")
             self._set(name, value, f"--property {each}")
         if self._settings.exposure_ms is not None:
-            name = next((name for name in EXPOSURES if self._has(name)), None)
+            exposure = next((name for name in EXPOSURES if self._has(name)), None)
             what = f"--exposure-ms {self._settings.exposure_ms:g}"
-            if name is None:
+            if exposure is None:
                 raise InstrumentError(f"{what}: this camera has no {EXPOSURES[0]} that could be set")
-            self._set(name, str(self._settings.exposure_ms * 1e3), what)
+            self._set(exposure, str(self._settings.exposure_ms * 1e3), what)
 
     def _has(self, name: str) -> bool:
         try:

@@ -14,6 +14,7 @@ DRIVERS = {
     "micromanager": ("cars_rt.drivers.micromanager", "MicroManager"),
     "epics": ("cars_rt.drivers.epics", "Epics"),
     "genicam": ("cars_rt.drivers.genicam", "Genicam"),
+    "seabreeze": ("cars_rt.drivers.seabreeze", "Seabreeze"),
 }
 GROUP = "cars_rt.drivers"  # of entry points; each is a subclass of Instrument
 NAME = re.compile(r"[a-z][a-z0-9-]*")  # of a driver, so that it can be a command

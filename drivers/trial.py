@@ -18,6 +18,7 @@ from cars_rt.protocol import Closed, Event, Frame, Reason, RunReader, Start
 from cars_rt.sockets import Overload, Publisher, Subscriber
 
 LOCAL = "tcp://127.0.0.1:*"
+ARRIVES_S = 3.0  # within which what was sent is here, also on a busy computer
 STOPS_S = 15.0  # within which a run ends that was stopped, beyond two exposures
 LONGEST = 400  # characters of a sentence about an error
 
@@ -52,6 +53,12 @@ class Made:
     error: BaseException | None = None
     stopped_at: float | None = None
     ended_at: float = 0.0
+
+    @property
+    def ended(self) -> bool:
+        """Whether the ends of all its runs have come, as far as there were runs."""
+        runs = sum(totals.produced > 0 for totals in self.totals) + (self.error is not None)
+        return len(self.closed) >= runs > 0
 
     @property
     def starts(self) -> list[Start]:
@@ -127,7 +134,7 @@ def driven(
                     now = time.monotonic()
                     made.arrived += [(now, len(each.counts)) for each in events if isinstance(each, Frame)]
                     made.events += events
-                elif done.is_set():
+                elif done.is_set() and (made.ended or time.monotonic() > made.ended_at + ARRIVES_S):
                     break
         finally:
             deadline = 0.0
