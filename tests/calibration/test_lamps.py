@@ -1,0 +1,58 @@
+"""Wavelengths of pixels from the spectrum of a lamp, whatever the grating was set to."""
+
+import numpy as np
+import pytest
+
+from calibration.simulated import lamp_spectrum
+from cars_rt.calibration.errors import CalibrationError, UnmatchedError
+from cars_rt.calibration.lamp_fit import fit_lamp
+from cars_rt.calibration.lamps import LAMPS, lamp
+from cars_rt.physics.air import in_air, in_vacuum, refractive_index
+
+
+def test_air_and_vacuum_are_those_of_the_literature() -> None:
+    # Pairs of NIST ASD, nm: Hg 546.0750, Ne 585.2488, Ar 763.5106, Kr 587.0914, Ne 837.7608.
+    air = np.array([546.0750, 585.2488, 763.5106, 587.0914, 837.7608])
+    vacuum = np.array([546.2268, 585.4110, 763.7208, 587.2543, 837.9909])
+    assert np.abs(in_vacuum(air) - vacuum).max() < 2e-4
+    assert np.abs(in_air(in_vacuum(air)) - air).max() < 1e-9
+    assert refractive_index(633.0) == pytest.approx(1.00027653, abs=2e-8)
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "last", "off", "stretch"),
+    [
+        ("neon", 575, 770, 0.2, 1.2),
+        ("neon", 830, 600, -0.18, 0.84),
+        ("argon", 690, 860, 0.2, 0.84),
+        ("krypton", 740, 900, -0.15, 1.2),
+        ("mercury-argon", 540, 860, 0.1, 1.2),
+        ("neon", 610, 700, None, None),
+    ],
+)
+def test_a_lamp_calibrates_a_grating_that_is_set_wrongly(
+    name: str, first: float, last: float, off: float | None, stretch: float | None
+) -> None:
+    wavelength, counts = lamp_spectrum(name, first, last)
+    near = None
+    if off is not None and stretch is not None:
+        middle, half = (first + last) / 2 * (1 + off), (last - first) / 2 * stretch
+        near = (middle - half, middle + half)
+    fit = fit_lamp(counts, lamp(name), near=near)
+    assert fit.residual < 0.3 and fit.used.sum() >= 10
+    found = fit.wavelength(np.linspace(-1, 1, len(counts)))
+    lines = slice(int(fit.peaks.place[fit.peak].min()), int(fit.peaks.place[fit.peak].max()))
+    assert np.abs(1e7 / found - 1e7 / wavelength)[lines].max() < 0.3
+
+
+def test_another_lamp_and_no_lines_are_refused() -> None:
+    _, counts = lamp_spectrum("argon", 690, 860)
+    for near in (None, (690.0, 860.0)):
+        with pytest.raises(UnmatchedError, match="not those of a krypton lamp") as caught:
+            fit_lamp(counts, lamp("Kr"), near=near)
+        assert caught.value.attempt[0] is counts
+    with pytest.raises(UnmatchedError, match="lines stand out, and 5 are needed"):
+        fit_lamp(np.random.default_rng(1).normal(100, 5, 1024), lamp("Ne"))
+    with pytest.raises(CalibrationError, match="no lamp is called 'xenon'; there are neon"):
+        lamp("xenon")
+    assert [lamp(short).name for short in ("Ne", "Ar", "Kr", "Hg-Ar")] == list(LAMPS)
