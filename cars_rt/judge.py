@@ -271,7 +271,9 @@ def _about_start(start: Start, now_ns: int, again: bool, under_way: bool) -> Ite
         yield Finding(Kind.UNIT_OF_AXIS, f"{low:g} to {high:g} looks like micrometres or electronvolts")
     elif low > 380 and high < 1_200 and high - low < 400 and np.abs(steps).mean() < 0.6:
         yield Finding(Kind.UNIT_OF_AXIS, f"{low:g} to {high:g} may be nanometres")
-    if (note := _clock(start.time_ns, now_ns)) and not (under_way and note[0] is Kind.CLOCK):
+    # A start of results keeps the driver's time, and comes when the engine is compiled.
+    old = under_way or start.stream != "raw"
+    if (note := _clock(start.time_ns, now_ns)) and not (old and note[0] is Kind.CLOCK):
         yield Finding(note[0], f"time_ns of start is {note[1]}")
     if start.exposure_s is not None and not 1e-6 <= start.exposure_s <= 600:
         yield Finding(Kind.EXPOSURE, f"an exposure of {start.exposure_s:g} s")
@@ -285,8 +287,9 @@ def _about_start(start: Start, now_ns: int, again: bool, under_way: bool) -> Ite
 
 def _about_frame(frame: Frame, run: Start, now_ns: int) -> Iterator[Finding]:
     block = frame.block
-    if note := _clock(frame.time_ns, now_ns):
-        yield Finding(note[0], f"time_ns of frame {frame.sequence} is {note[1]}")
+    name = "time_ns" if frame.time_out_ns is None else "time_out_ns"  # the publisher's own, where it says it
+    if note := _clock(getattr(frame, name), now_ns):
+        yield Finding(note[0], f"{name} of frame {frame.sequence} is {note[1]}")
     if block.dtype.itemsize > 1:
         swapped = block.view(block.dtype.newbyteorder()).astype(np.float64)
         if _rough(block.astype(np.float64)) > SWAPPED * _rough(swapped):

@@ -16,9 +16,9 @@ def another(settings: DaemonSettings, error: str) -> str | None:
     address `error` finds taken: it answers or publishes there, or a daemon is there by default. Else None.
     """
     usual = (DaemonSettings.publish, DaemonSettings.preview, DaemonSettings.control, DaemonSettings.http)
-    for http in dict.fromkeys((settings.http, DaemonSettings.http)):
-        said = None if http == OFF else says(http)
-        if said and any(address in error for address in (*usual, http, said.rpartition(" ")[2])):
+    for place in dict.fromkeys((settings.http, DaemonSettings.http)):
+        said = None if place == OFF else says(place)
+        if said and any(address in error for address in (*usual, place, said.rpartition(" ")[2])):
             return said
     return None
 
