@@ -71,7 +71,8 @@ def _values(axis: h5py.Group, size: int) -> NDArray[np.float64] | None:
         if listed.shape != (size,):
             raise SpectraError(f"has an axis of {listed.size} points for {size} pixels")
         return np.asarray(listed, np.float64)
-    return float(axis.attrs.get("offset", 0)) + float(axis.attrs.get("scale", 1)) * np.arange(size)
+    offset, scale = float(axis.attrs.get("offset", 0)), float(axis.attrs.get("scale", 1))
+    return np.asarray(offset + scale * np.arange(size), np.float64)
 
 
 def _step_um(axis: h5py.Group) -> float | None:

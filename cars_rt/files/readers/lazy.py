@@ -1,4 +1,5 @@
-"""Rows of counts that are read, turned round and checked when a slice of them is asked for."""
+"""Rows of counts that are read, turned round and checked when a slice of them is asked for: `Lazy`, which
+stands where `Spectra` has an array."""
 
 from collections.abc import Callable
 from math import prod
@@ -33,7 +34,7 @@ class Lazy(StoredRows):
             return counts[:, ::-1] if self._turned else counts
 
 
-def of_array(values: NDArray[Any], path: Path, turned: bool) -> Lazy:
+def of_array(values: NDArray[Any], path: Path, turned: bool) -> Any:
     """Of an array (..., p), which may be mapped from the file."""
     flat = values.reshape(-1, values.shape[-1])
     return Lazy(
@@ -41,7 +42,7 @@ def of_array(values: NDArray[Any], path: Path, turned: bool) -> Lazy:
     )
 
 
-def of_dataset(dataset: h5py.Dataset, path: Path, turned: bool) -> Lazy:
+def of_dataset(dataset: h5py.Dataset, path: Path, turned: bool) -> Any:
     """Of a dataset (..., p) in an HDF5 file, as one list of spectra."""
     if dataset.ndim < 2:
         stored = StoredRows(dataset)

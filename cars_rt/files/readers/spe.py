@@ -7,6 +7,7 @@ those of the format's description.
 
 import struct
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -50,7 +51,7 @@ def read_spe(path: Path, asked: Asked) -> Spectra:
         raise SpectraError(
             "has frames with more than one region or with data between them; export one region"
         )
-    data = np.memmap(path, dtype, "r", HEADER, (frames * rows, pixels))
+    data: NDArray[Any] = np.memmap(path, dtype, "r", HEADER, (frames * rows, pixels))
     values, unit, exposure = (
         _footer(xml, pixels) if xml else (*_calibration(head, pixels), _of("<f", head, 10))
     )
@@ -63,9 +64,8 @@ def read_spe(path: Path, asked: Asked) -> Spectra:
     )
 
 
-def _of(kind: str, head: bytes, offset: int) -> int | float:  # type: ignore[misc]
-    value: int | float = struct.unpack_from(kind, head, offset)[0]
-    return value
+def _of(kind: str, head: bytes, offset: int) -> Any:
+    return struct.unpack_from(kind, head, offset)[0]
 
 
 def _calibration(head: bytes, pixels: int) -> tuple[NDArray[np.float64] | None, str]:
