@@ -287,9 +287,8 @@ def _about_start(start: Start, now_ns: int, again: bool, under_way: bool) -> Ite
 
 def _about_frame(frame: Frame, run: Start, now_ns: int) -> Iterator[Finding]:
     block = frame.block
-    name = "time_ns" if frame.time_out_ns is None else "time_out_ns"  # the publisher's own, where it says it
-    if note := _clock(getattr(frame, name), now_ns):
-        yield Finding(note[0], f"{name} of frame {frame.sequence} is {note[1]}")
+    if note := _clock(frame.time_ns, now_ns):
+        yield Finding(note[0], f"time_ns of frame {frame.sequence} is {note[1]}")
     if block.dtype.itemsize > 1:
         swapped = block.view(block.dtype.newbyteorder()).astype(np.float64)
         if _rough(block.astype(np.float64)) > SWAPPED * _rough(swapped):

@@ -121,19 +121,11 @@ def test_a_run_that_was_under_way_is_judged_from_there_on_and_told_so() -> None:
     assert judge.found == {"clock": 1}  # by the frames, which are new
 
 
-def test_results_of_counts_that_waited_for_the_engine_are_no_sign_of_a_wrong_clock() -> None:
-    """They keep the driver's times; the daemon's own is that of sending."""
+def test_a_start_that_waited_for_the_engine_is_no_sign_of_a_wrong_clock() -> None:
+    """That of results keeps the driver's time."""
     old = NOW - 200 * 10**9
-    raman = {"raman": CURVE.astype(np.float32), "flags": np.zeros(len(CURVE), np.uint8)}
-    begin = start(stream="raman", dtype="float32", model={"name": "cnn"}, time_ns=old)
-
-    def found(left: int) -> Any:
-        result = frame(
-            stream="raman", arrays=raman, time_ns=old, time_in_ns=NOW, time_out_ns=left, made_by="cnn"
-        )
-        return sent(begin, result, stream="raman")[1].found
-
-    assert not found(NOW) and found(old) == {"clock": 1}
+    results = start(stream="raman", dtype="float32", model={"name": "cnn"}, time_ns=old)
+    assert not sent(results, stream="raman")[1].found and sent(start(time_ns=old))[1].found == {"clock": 1}
 
 
 def test_there_is_a_remedy_for_whatever_a_receiver_refuses() -> None:
