@@ -4,11 +4,12 @@
     python tests/instruments.py --source epics --seconds 20
     python tests/instruments.py --source genicam --rate 200      as fast as its virtual camera is
 
-micromanager is its own demonstration camera, 1340 x 8 pixels of 16 bits, two spectra in each image; epics is
-a PVAccess server in this process, 1340 x 4 pixels, whose every pixel is the image's number and which loses
-some on purpose; genicam is the virtual camera of the package genicam. Driver, daemon and recorder are real
-processes. What the file holds is compared with what the source sent, and every receipt with it. The exit code
-is 1 if anything is missing that the source did not lose.
+micromanager is its own demonstration camera, 1340 x 16 pixels of 16 bits, four spectra in each image, as it
+makes no more than some 800 images a second, at the rate it comes to; epics is a PVAccess server in this
+process, 1340 x 4 pixels, whose every pixel is the image's number and which loses some on purpose; genicam is
+the virtual camera of the package genicam. Driver, daemon and recorder are real processes. What the file holds
+is compared with what the source sent, and every receipt with it. The exit code is 1 if anything is missing
+that the source did not lose.
 """
 
 import argparse
@@ -35,9 +36,9 @@ COLUMNS, ROWS = 1340, 4
 
 def micromanager(rate: float, spectra: int) -> list[str]:
     return [
-        "micromanager", "--device", "DemoCamera/DCam", "--exposure-ms", f"{2000 / rate:g}", "--tracks", "2",
+        "micromanager", "--device", "DemoCamera/DCam", "--exposure-ms", f"{3000 / rate:g}", "--tracks", "4",
         "--property", "Camera.PixelType=16bit", "--property", f"Camera.OnCameraCCDXSize={COLUMNS}",
-        "--property", "Camera.FastImage=1", "--region", f"0,100,{COLUMNS},8",
+        "--property", "Camera.FastImage=1", "--region", f"0,100,{COLUMNS},16",
     ]  # fmt: skip
 
 
