@@ -3,8 +3,10 @@
 import difflib
 import os
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from inspect import BoundArguments, Parameter
 from pathlib import Path
 from typing import Any
@@ -14,14 +16,18 @@ from cyclopts import App, CycloptsError
 from cars_rt.cli.app import app
 from cars_rt.cli.config import ConfigError, check_flags, in_environment, meant, read_tables
 from cars_rt.cli.drive import drive, register_others
+from cars_rt.daemon.settings import OFF
 from cars_rt.drivers.registry import driver_names
 from cars_rt.errors import CarsRtError
+from cars_rt.installation import install_extra
 from cars_rt.printable import printable
 from cars_rt.room.part import Part, Role
 from cars_rt.room.wiring import Ends, is_address, wire
 from cars_rt.sockets import RAW_ADDRESS
+from cars_rt.sockets.addresses import ANY
 
 COMMANDS = {Role.RECORDER: "record", Role.DAEMON: "run", Role.VIEW: "view"}
+NEEDS = {Role.VIEW: ("bokeh", "view")}  # a package that is none of the core's, and the extra that has it
 LABEL = re.compile(r"[A-Za-z0-9_-]{1,32}")
 MOST = 16  # instruments
 OURS = "log-format"  # of the flags: what the parts say has to be read
@@ -52,6 +58,7 @@ class Plan:
     instruments: list[list[Judged]] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)  # to be made, those above first
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what is left out, and why
 
     @property
     def judged(self) -> list[Judged]:
@@ -68,6 +75,7 @@ class Section:
     table: dict[str, Any]
     path: tuple[str, ...] = ()  # the command, behind `cars-rt`
     defaults: dict[str, Any] = field(default_factory=dict)  # by flag
+    named: bool = True  # whether it is in the file
 
     @property
     def title(self) -> str:
@@ -89,17 +97,17 @@ def read_plan(path: Path, environment: Mapping[str, str] = os.environ) -> Plan:
     register_others()
     plan = Plan()
     sections, without = _sections(read_tables(path), plan.problems)
-    named = {role for role, _ in sections}
     for number, label in enumerate(_labels(sections, plan.problems)):
-        if Role.DRIVER not in without and not {(Role.DRIVER, label), (Role.DRIVER, "")} & sections.keys():
+        roles = [role for role in Role if not {(role, label), (role, "")} & without]
+        if Role.DRIVER in roles and not {(Role.DRIVER, label), (Role.DRIVER, "")} & sections.keys():
             continue  # that is said already
         present = [
-            sections.get((role, label)) or sections.get((role, "")) or Section(role, label, {})
-            for role in Role
-            if role not in without and (role is not Role.VIEW or "view" in app or Role.VIEW in named)
+            sections.get((role, label)) or sections.get((role, "")) or Section(role, label, {}, named=False)
+            for role in roles
         ]
         for section in present:
             section.label = label
+        present = [section for section in present if section.named or not _lacks(section, plan.notes)]
         sound = [section for section in present if _has_command(section, plan.problems)]
         if len(sound) == len(present):
             plan.instruments.append(_instrument(number, sound, environment, plan))
@@ -108,10 +116,12 @@ def read_plan(path: Path, environment: Mapping[str, str] = os.environ) -> Plan:
 
 def _sections(
     content: dict[str, Any], problems: list[str]
-) -> tuple[dict[tuple[Role, str], Section], set[Role]]:
-    """The tables by role and label, and the roles that shall not be."""
+) -> tuple[dict[tuple[Role, str], Section], set[tuple[Role, str]]]:
+    """The tables by role and label, and the roles and labels of parts that shall not be."""
     found: dict[tuple[Role, str], Section] = {}
-    without: set[Role] = set()
+    without: set[tuple[Role, str]] = set()
+    tables = [table for table in content.values() if isinstance(table, dict)]
+    named = {label for table in tables for label, inner in table.items() if isinstance(inner, dict)}
     for name, value in content.items():
         if name not in list(Role):
             close = difflib.get_close_matches(name, list(Role), 1)
@@ -119,8 +129,13 @@ def _sections(
             problems.append(f"[{printable(name, 64)}] is no part of a room; {hint}")
             continue
         role = Role(name)
+        if isinstance(value, dict) and (off := {label for label in named if value.get(label) is False}):
+            without |= {(role, label) for label in off}
+            value = {label: inner for label, inner in value.items() if label not in off}
+            if not value:
+                continue
         if value is False:
-            without.add(role)
+            without.add((role, ""))
         elif not isinstance(value, dict):
             problems.append(f"{role} is a part: write its flags under [{role}], or {role} = false for none")
         elif labels := [each for each, inner in value.items() if isinstance(inner, dict)]:
@@ -137,12 +152,12 @@ def _sections(
                 found[role, label] = Section(role, label, dict(value[label]))
         else:
             found[role, ""] = Section(role, "", dict(value))
-    if (Role.DRIVER not in without) and not any(role is Role.DRIVER for role, _ in found):
+    if not any(role is Role.DRIVER for role, _ in [*found, *without]):
         problems.append(
             'there is no [driver]; name one, such as name = "simulator" (`cars-rt drive --list` lists them), '
             "or write driver = false if it runs elsewhere"
         )
-    if Role.DAEMON in without:
+    if any(role is Role.DAEMON for role, _ in without):
         problems.append("a room has a daemon; for drivers and recorders alone there are their own commands")
     return found, without
 
@@ -170,6 +185,16 @@ def _labels(sections: Iterable[tuple[Role, str]], problems: list[str]) -> list[s
     return labels
 
 
+def _lacks(section: Section, said: list[str]) -> bool:
+    """Whether a package of a part is missing, which is then said."""
+    module, extra = NEEDS.get(section.role, ("", ""))
+    if not module or find_spec(module) is not None:
+        return False
+    missing = f"it needs {module}, which is not installed: {install_extra(extra)}"
+    said.append(f"there is no {section.title}: {missing}")
+    return True
+
+
 def _has_command(section: Section, problems: list[str]) -> bool:
     """Find the section's command and its flags, and say what is wrong with it otherwise."""
     called = COMMANDS.get(section.role, "")
@@ -187,6 +212,8 @@ def _has_command(section: Section, problems: list[str]) -> bool:
         section.path = ("drive", str(called))
     elif called not in app:
         problems.append(f"{section.title}: there is no command `cars-rt {called}` in this version")
+        return False
+    elif _lacks(section, problems):
         return False
     else:
         section.path = (called,)
@@ -221,6 +248,14 @@ def _instrument(
     judged: list[Judged] = []
     for section, addresses in zip(sections, wire(number, ends), strict=True):
         extra: dict[str, Any] = dict(addresses)
+        if section.role is Role.VIEW:
+            # It does without what it cannot find, but for the preview.
+            extra = {flag: OFF if address.endswith(f":{ANY}") else address for flag, address in extra.items()}
+            if extra.get("preview") == OFF and not section.named:
+                plan.notes.append(f"there is no {section.title}: the daemon has no preview for it")
+                continue
+            if section.given("no-browser", environment) is None and not sys.stderr.isatty():
+                extra["no-browser"] = True  # nobody sits before it
         if section.role in FOLDERS:
             flag, name = FOLDERS[section.role]
             if section.given(flag, environment) is None:
@@ -243,7 +278,7 @@ def _instrument(
         part = Part(
             role=section.role, label=section.label, command=(*section.path, *tokens),
             hearers=_hearers(section.role, judged) if waits else (),
-            http=_find("http", flags.arguments) if section.role is Role.DAEMON else None,
+            http=_find("http", flags.arguments) if section.role in (Role.DAEMON, Role.VIEW) else None,
         )  # fmt: skip
         judged.append(Judged(part, flags))
     return judged

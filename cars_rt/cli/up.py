@@ -71,6 +71,8 @@ def up(
     if problems:
         count = f"{len(problems)} mistakes" if len(problems) > 1 else "a mistake"
         fail(f"{file} has {count}; nothing was started")
+    for note in plan.notes:
+        log.info("%s", note)
     if check:
         for each in plan.judged:
             console.print(f"{each.part.name}: cars-rt {' '.join(each.part.command)}", soft_wrap=True)

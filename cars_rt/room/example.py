@@ -24,6 +24,9 @@ model = "cnn"
 [recorder]                  # cars-rt record: counts and results; `recorder = false` for none
 # output = "recordings"     # every run in a file of its own, in this folder, which is made beside this file
 
+# [view]                    # cars-rt view: the display in a browser; `view = false` for none
+# allow-control = true
+
 # Two instruments: a table for each part of each, [driver.A], [driver.B], [daemon.A], ... Each has a daemon of
 # its own, with ports that are 100 higher for the second one, and its own folders receipts/B and recordings/B:
 #

@@ -5,15 +5,16 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from cars_rt.daemon.another import status
 from cars_rt.daemon.settings import OFF
+from cars_rt.room.glance import Glance
 from cars_rt.room.keeper import Condition, Keeper
 from cars_rt.room.part import ENDING, Role
 
 log = logging.getLogger("cars_rt.room")
 
-GLANCE_S = 1.0  # between two looks at how a daemon is
-HANGS = 3  # looks in a row at which it said that its loop stands still
+PATIENCE_S = 30.0  # with a part that others wait for at the start,
+UNSEEN_S = 10.0  # and with a daemon that does not say how it is
+HANGS = 3  # answers in a row in which a daemon said that its loop stands still
 END_S = 60.0  # for a part to end when it was asked to; a daemon gives slow subscribers 10 s
 DRAIN_S = 120.0  # for a daemon to finish the run of a driver that ended
 
@@ -24,10 +25,17 @@ class Instrument:
     def __init__(self, keepers: Sequence[Keeper]) -> None:
         """keepers: in the order in which they are started."""
         self.keepers = list(keepers)
-        self.status: dict[str, Any] | None = None  # as the daemon said it last
-        self._glanced, self._hanging = 0.0, 0
+        said_at = {each.part.role: each.part.http for each in self.keepers}
+        self._glance = Glance(said_at.get(Role.DAEMON), said_at.get(Role.VIEW))
+        self._begun = time.monotonic()
+        self._asked = self._hanging = 0
         self._ending: Iterator[None] | None = None
         self.over = False
+
+    @property
+    def status(self) -> dict[str, Any] | None:
+        """As the daemon said it last; None where it does not say, or is not there."""
+        return self._glance.status
 
     @property
     def label(self) -> str:
@@ -38,9 +46,13 @@ class Instrument:
     def ready(self) -> bool:
         """Whether a run can begin, as far as can be seen."""
         running = all(each.condition is Condition.RUNNING for each in self.keepers)
-        watched = [each for each in self._of(Role.DAEMON) if each.part.http not in (None, OFF)]
         said = self.status or {}
-        return running and (not watched or bool(said.get("ready") or said.get("gathering")))
+        return running and (not self._watched or bool(said.get("ready") or said.get("gathering")))
+
+    @property
+    def _watched(self) -> list[Keeper]:
+        """The daemon, if it says over HTTP how it is."""
+        return [each for each in self._of(Role.DAEMON) if each.part.http not in (None, OFF)]
 
     @property
     def failed(self) -> bool:
@@ -63,7 +75,7 @@ class Instrument:
             return
         for each in self.keepers:
             each.look(self._start)
-        self._glance()
+        self._look_for_hang()
         if self._ending is None and (why := self._why_end()):
             log.info("%s%s: the other parts end, too", f"{self.label}: " if self.label else "", why)
             self.stop()
@@ -77,6 +89,7 @@ class Instrument:
 
     def kill(self) -> None:
         """End every process at once."""
+        self._glance.close()
         for each in self.keepers:
             each.kill()
 
@@ -87,8 +100,29 @@ class Instrument:
         if self._ending is not None:
             keeper.stop()
             return
+        if not keeper.start_at and not self._may_start(keeper.part.role):
+            return
         heard = [each for each in self.keepers if each.part.role in keeper.part.hearers and not each.over]
         keeper.start(len(heard))
+
+    def _may_start(self, role: Role) -> bool:
+        """Whether those that come before a part are so far, or were given time enough.
+
+        The display subscribes to results, too: the daemon, which waits for the recorder, shall not take it
+        for that one. And the driver begins when there is somebody to show its first spectrum.
+        """
+        waited_s = time.monotonic() - self._begun
+        if waited_s > PATIENCE_S:
+            return True
+        match role:
+            case Role.VIEW:
+                said = self.status or {}
+                seen = bool(said.get("ready")) and not said.get("gathering")
+                return seen or (not self._watched and waited_s > UNSEEN_S)
+            case Role.DRIVER:
+                return self._glance.shown or all(each.over for each in self._of(Role.VIEW))
+            case _:
+                return True
 
     def _why_end(self) -> str:
         """Why nothing more is to be done, in words, or nothing."""
@@ -100,22 +134,16 @@ class Instrument:
                 return f"the {parts[0].part.name} {what}"
         return ""
 
-    def _glance(self) -> None:
-        """Ask the daemon how it is; one whose loop stands still is ended, and so started again."""
-        now = time.monotonic()
-        if now - self._glanced < GLANCE_S:
+    def _look_for_hang(self) -> None:
+        """End a daemon that says that its loop stands still, so that it is started again."""
+        if self._glance.asked == self._asked:
             return
-        self._glanced = now
-        for each in self._of(Role.DAEMON):
-            if each.part.http in (None, OFF) or each.pid is None:
-                self.status, self._hanging = None, 0
-                continue
-            assert each.part.http is not None
-            self.status = status(each.part.http)
-            hangs = self.status is not None and self.status.get("alive") is False
-            self._hanging = self._hanging + 1 if hangs else 0
-            if self._hanging >= HANGS:
-                self._hanging = 0
+        self._asked = self._glance.asked
+        hangs = self.status is not None and self.status.get("alive") is False
+        self._hanging = self._hanging + 1 if hangs else 0
+        if self._hanging >= HANGS:
+            self._hanging = 0
+            for each in self._of(Role.DAEMON):
                 each.hang("its loop does not turn")
 
     def _end(self) -> Iterator[None]:
@@ -138,12 +166,11 @@ class Instrument:
         """Until the daemon has published the run that the driver ended."""
         if not self._of(Role.DRIVER):
             return
-        self.status, self._glanced = None, 0.0
+        fresh = self._glance.asked + 2  # the one under way may have been asked before the driver ended
         deadline = time.monotonic() + DRAIN_S
-        while any(
-            each.pid is not None and each.part.http not in (None, OFF) for each in self._of(Role.DAEMON)
-        ):
-            if self.status is not None and self.status.get("run") is None:
+        while any(each.pid is not None for each in self._watched):
+            said = self.status if self._glance.asked >= fresh else None
+            if said is not None and said.get("run") is None:
                 return
             if time.monotonic() > deadline:
                 log.warning("the daemon has not finished the run within %g s: it is stopped", DRAIN_S)

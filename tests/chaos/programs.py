@@ -31,7 +31,8 @@ def addresses(count: int) -> list[str]:
         port = random.SystemRandom().randrange(20_000, 32_000)
         with suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
-            found.append(f"tcp://127.0.0.1:{port}")
+            if (address := f"tcp://127.0.0.1:{port}") not in found:
+                found.append(address)
     return found
 
 

@@ -1,10 +1,8 @@
 """The recorder told what to do while it runs: start, stop, open, status, close; names, parts, room."""
 
 import json
-import re
 import shutil
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -346,16 +344,41 @@ def test_a_full_disk_ends_a_recording_and_not_the_recorder(
         assert file.attrs["reason"] == "stopped" and file["raw"].attrs["announced"] == 30
 
 
-def test_the_documented_program_drives_a_recorder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = Path(__file__).parents[2].joinpath("docs/operation.md").read_text(encoding="utf-8")
-    (program,) = re.findall(r"```python recorder\n(.+?)```", text, re.DOTALL)
-    (tmp_path / "monday").mkdir()
-    with Published() as source, recording(tmp_path, raw=source.address) as (_, asking):
-        source.wait()
-
-        def measure() -> None:
-            source.run("run-1", spectra_of(100))
-
-        exec(program, {"ADDRESS": asking.address, "measure": measure, "time": time})
-    said = f"{tmp_path / 'monday' / 'bead-3.h5'} {{'raw': 100}} True"
-    assert capsys.readouterr().out.strip() == said
+def test_a_stream_that_goes_on_after_its_publisher_had_vanished_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon is killed and takes its time to come back, while the driver goes on."""
+    monkeypatch.setattr("cars_rt.sockets.subscriber.VANISHED_S", 0.0)
+    with (
+        Published() as raw,
+        Published("raman") as raman,
+        recording(tmp_path, idle=False, raw=raw.address, raman=raman.address) as (recorder, _),
+    ):
+        raw.wait()
+        raman.wait()
+        camera = Camera(raw, planned=20)
+        camera.send(8)
+        results = {"stream": "raman", "dtype": "float32"}
+        one = {"stream": "raman", "arrays": {"raman": np.zeros((1, 160), np.float32)}}
+        raman.publisher.open(a_start(**results))
+        for sequence in range(5):
+            raman.publisher.send(a_frame(sequence, np.zeros((1, 160)), **one))
+        wait_until(lambda: recorder.sources["raman"].reader.index == 5)
+        raman.publisher.close(0)
+        wait_until(lambda: recorder.sources["raman"].reader.run is None)
+        with Published("raman", raman.address) as again:
+            again.wait()
+            again.say(a_start(sequence=8, index=8, **results))
+            camera.send(12)
+            for sequence in range(8, 20):
+                again.say(a_frame(sequence, np.zeros((1, 160)), **one))
+            again.say(an_end(20, 12, announced=20, lost={"missing": 8}, stream="raman"))
+            camera.end()
+            wait_until(lambda: recorder.runs == 2)
+    first, second = sorted(tmp_path.glob("*.h5"), key=lambda path: path.stem)
+    with h5py.File(first) as file:
+        assert len(file["raw/counts"]) == 20 and list(file["raman/index"]) == [*range(5)]
+        assert file["raman"].attrs["reason"] == "interrupted" and not file.attrs["complete"]
+    with h5py.File(second) as file:
+        assert "raw" not in file and list(file["raman/index"]) == [*range(8, 20)]
+        assert json.loads(file["raman"].attrs["lost"]) == {"upstream": 8}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cars_rt.room import instrument
 from cars_rt.room import said as said_module
 from cars_rt.room.instrument import Instrument
 from cars_rt.room.keeper import Condition, Keeper
@@ -32,9 +33,10 @@ def keeper(folder: Path, *command: str, limit: int = 1, role: Role = Role.DAEMON
 
 
 def test_a_part_that_cannot_work_is_given_up_and_the_others_end(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The recorder waits for a stream that nobody sends; the daemon has an engine that does not exist."""
+    monkeypatch.setattr(instrument, "UNSEEN_S", 0.0)
     nobody = "tcp://127.0.0.1:9"
     recorder = keeper(tmp_path, "record", str(tmp_path), f"--raman={nobody}", role=Role.RECORDER)
     daemon = keeper(tmp_path, "run", "--engine=nonsense", "--http=none")

@@ -38,6 +38,24 @@ def test_a_driver_is_all_that_has_to_be_named(text: str, tmp_path: Path) -> None
     assert by_role[Role.RECORDER].value("raw") == by_role[Role.DRIVER].value("publish")
     assert by_role[Role.RECORDER].value("raman") == by_role[Role.DAEMON].value("publish")
     assert {Path("recordings"), Path("receipts")} <= set(plan.folders)
+    if Role.VIEW in by_role:
+        assert by_role[Role.VIEW].value("preview") == by_role[Role.DAEMON].value("preview")
+        assert by_role[Role.VIEW].value("no_browser")  # nobody sits before this
+
+
+def test_a_display_is_left_out_where_it_cannot_be_and_of_one_instrument(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = '[driver.A]\nname = "simulator"\n[driver.B]\nname = "simulator"\n'
+    assert "view-A" not in commands(plan_of(two + "[view]\nA = false\n", tmp_path))
+    plan = plan_of(SIMULATOR + '[daemon]\npreview = "none"\n', tmp_path)
+    assert not plan.problems and "view" not in commands(plan)
+    monkeypatch.setattr("cars_rt.cli.room.find_spec", lambda name: None)
+    plan = plan_of(SIMULATOR, tmp_path)
+    assert (
+        not plan.problems and "there is no [view]: it needs bokeh, which is not installed: " in plan.notes[0]
+    )
+    assert "there is no [view]: it needs bokeh" in plan_of(SIMULATOR + "[view]\n", tmp_path).problems[0]
 
 
 def test_two_instruments_share_nothing_and_one_address_is_said_once(tmp_path: Path) -> None:
@@ -130,8 +148,9 @@ def test_the_computer_is_asked_before_anything_starts(tmp_path: Path) -> None:
 
 def test_check_says_all_that_is_wrong_and_starts_nothing(tmp_path: Path) -> None:
     text = (
-        '[driver]\nname = "replay"\nfile = "gone.h5"\npublish = "tcp://*:7770"\n[daemon]\nmodel = "cnnn"\n'
-        'engine = "opnvino"\nreceipts = "no/where"\n[recorder]\noutput = "elsewhere"\n'
+        'view = false\n[driver]\nname = "replay"\nfile = "gone.h5"\npublish = "tcp://*:7770"\n'
+        '[daemon]\nmodel = "cnnn"\nengine = "opnvino"\nreceipts = "no/where"\n'
+        '[recorder]\noutput = "elsewhere"\n'
     )
     (tmp_path / "lab.toml").write_text(text, encoding="utf-8")
     ports = {

@@ -57,6 +57,7 @@ class Piece:
         self.ended = 0.0  # when a stream of it ended the last time
         self.flushed: dict[str, int] = {}  # rows on disk, by stream
         self.starts: dict[str, Start] = {}
+        self.interrupted: set[str] = set()  # streams whose publisher vanished
         self._streams = set(streams)
         self._whole = True  # whether everything that belongs here is here
         self._end = first  # of what came of streams that have ended
@@ -87,8 +88,7 @@ class Piece:
     @property
     def stored_bytes(self) -> int:
         """What it takes on the disk."""
-        path = self.recording.partial if self.recording.contents is None else self.recording.contents.path
-        return stored_bytes(path, self.given_bytes)
+        return stored_bytes(self.recording.partial, self.given_bytes)
 
     def note(self, **attrs: Any) -> None:
         """Say in the file what a reader of the whole should know."""
@@ -157,6 +157,8 @@ class Piece:
         stream = closed.end.stream
         if stream not in self.open:
             return  # it began in another file, which was closed
+        if closed.end.reason is Reason.INTERRUPTED:
+            self.interrupted.add(stream)
         count = self.recording.rows[stream].count
         mine = portion(closed, count, self.first, self.limit, self.before)
         self.recording.end(mine.end, mine.ledger)

@@ -47,9 +47,6 @@ class Recorder:
         self.passed_over = 0  # runs that began while nothing was to be recorded
         self.trouble = ""  # why the last recording ended that should have gone on
         self.one_run = output.suffix.lower() in SUFFIXES and not output.is_dir()
-        self.latest: Piece | None = (
-            None  # the file that was closed last, until something else is to be recorded
-        )
         self._stopping = False
         self._spectra = 0  # in files that are closed
         self._open: dict[str, list[Piece]] = {}  # by run; two where a file was just split
@@ -140,7 +137,7 @@ class Recorder:
 
     def _follow(self, plan: Plan) -> Piece | None:
         """From now on; the file, if a run is open that goes on."""
-        self.plan, self.trouble, self.latest = plan, "", None
+        self.plan, self.trouble = plan, ""
         readers = self._readers.values()
         starts = [each.run for each in readers if each.run is not None]
         starts = [each for each in starts if all(reader.last != each.run for reader in readers)]
@@ -196,8 +193,11 @@ class Recorder:
         if not self._open and not self.runs:
             return "waiting for a run"
         said = f"{self.spectra} spectra written"
-        said += f", {waiting} recordings wait for their other stream" if waiting else ""
-        return said + (f", {self.given_up} had nothing of it" if self.given_up else "")
+        if waiting:
+            said += f", {waiting} recordings wait for their other stream"
+        if self.given_up:
+            said += f", {self.given_up} had nothing of it"
+        return said
 
     @property
     def left(self) -> list[Path]:
@@ -338,6 +338,18 @@ class Recorder:
             self._piece(start)
         for piece in self._open[start.run]:
             piece.start(start)
+        if all(start.stream in piece.interrupted for piece in self._open[start.run]):
+            self._again(start)
+
+    def _again(self, start: Start) -> None:
+        """A stream of an open run whose publisher had vanished goes on: what comes now has a file of its own.
+        The one before says where it ended."""
+        before = self._open[start.run][0]
+        claim = Claim.unused(before.recording.path)
+        piece = Piece(claim, start.run, {start.stream}, before.about)
+        self._open[start.run].append(piece)
+        piece.start(start)
+        log.warning("run %s: its %s stream goes on, now in %s", start.run, start.stream, claim.path)
 
     def _piece(self, start: Start, first: int = 0) -> Piece:
         """The file of a run that begins, or is joined at spectrum `first`."""
@@ -360,7 +372,6 @@ class Recorder:
             self._open[piece.run].remove(piece)
             if not self._open[piece.run]:
                 del self._open[piece.run]
-        self.latest = piece
         self.recorded.append(recorded)
         del self.recorded[:-MOST_KEPT]
         if piece.next is None:

@@ -1,0 +1,46 @@
+"""How daemon and display are, asked now and then by a thread: who is asked may be slow, and nobody waits."""
+
+import socket
+import threading
+from contextlib import suppress
+from typing import Any
+
+from cars_rt.daemon.another import status
+from cars_rt.daemon.settings import OFF
+from cars_rt.sockets.addresses import ANY, Address, AddressError
+
+EVERY_S = 1.0
+
+
+class Glance:
+    """Asks at HOST:PORT of one daemon and one display until it is closed; answers may be read at any time."""
+
+    def __init__(self, daemon: str | None, view: str | None) -> None:
+        """Each may be None or none: nobody is asked."""
+        self.asked = 0  # how often
+        self.status: dict[str, Any] | None = None  # the daemon's last answer; None: there was none
+        self.shown = False  # whether the display takes connections
+        self._daemon, self._view = daemon, view
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="glance", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._closed.set()
+
+    def _look(self) -> None:
+        while not self._closed.wait(EVERY_S):
+            self.status = None if self._daemon in (None, OFF) else status(str(self._daemon))
+            self.shown = self.shown or _answers(self._view)
+            self.asked += 1
+
+
+def _answers(http: str | None) -> bool:
+    """Whether somebody takes connections at HOST:PORT."""
+    with suppress(OSError, AddressError):
+        address = Address.to_serve(http or "")
+        host = "127.0.0.1" if address.host in (ANY, "0.0.0.0") else address.host
+        with socket.create_connection((host, address.port), EVERY_S):
+            return True
+    return False
