@@ -53,7 +53,7 @@ class Picture:
             min(-(-window.bottom // self.tall) * self.tall, rows),
             min(-(-window.right // self.wide) * self.wide, columns),
         )
-        self._seen = -1
+        self._seen = 0
         shape = (
             -(-(self.window.bottom - self.window.top) // self.tall),
             -(-(self.window.right - self.window.left) // self.wide),

@@ -1,0 +1,198 @@
+"""Who gets the page: hosts, origins, passwords, sizes, and addresses that cannot be."""
+
+import asyncio
+import http.client
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import Command
+
+pytest.importorskip("bokeh", reason="the display is not installed (extra view)")
+from tornado.httpclient import HTTPClientError, HTTPRequest
+from tornado.websocket import WebSocketClosedError, websocket_connect
+
+from cars_rt.sockets.free import free_addresses
+from cars_rt.view.settings import ViewError, ViewSettings
+
+PASSWORD = "a long password"
+
+
+class Served:
+    """A display that nobody feeds, and requests to it."""
+
+    def __init__(self, command: Command) -> None:
+        command.wait_for("the display is at ")
+        self.link = command.said.partition("the display is at ")[2].split()[0]
+        self.port = int(re.search(r":(\d+)/", self.link)[1])  # type: ignore[index]
+        self.command = command
+
+    def get(
+        self, path: str = "/", method: str = "GET", body: str = "", **header: str
+    ) -> tuple[int, str, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        given = {"Host": f"127.0.0.1:{self.port}"} | {
+            key.replace("_", "-"): each for key, each in header.items()
+        }
+        try:
+            connection.request(method, path, body, given)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode(), answer.headers
+        finally:
+            connection.close()
+
+    def websocket(self, token: str = "", origin: str | None = None, send: bytes = b"", **header: str) -> str:
+        """What comes of a websocket: a message, or why there is none."""
+
+        async def talk(closing: ExitStack) -> str:
+            request = HTTPRequest(
+                f"ws://127.0.0.1:{self.port}/ws",
+                headers={"Origin": origin or f"http://127.0.0.1:{self.port}"} | header,
+            )
+            try:
+                socket = await websocket_connect(request, subprotocols=["bokeh", token])
+                closing.callback(socket.close)
+                said = await asyncio.wait_for(socket.read_message(), 30)
+                if said is None or not send:
+                    return "closed" if said is None else "open"
+                await socket.write_message(send, binary=True)
+                for _ in range(20):
+                    if await asyncio.wait_for(socket.read_message(), 30) is None:
+                        return "closed"
+                return "open"
+            except (HTTPClientError, WebSocketClosedError) as error:
+                return str(error)
+
+        async def whole() -> str:
+            with ExitStack() as closing:
+                said = await talk(closing)
+            await asyncio.sleep(0)  # for the socket to be closed
+            return said
+
+        return asyncio.run(whole())
+
+    def token(self, **header: str) -> str:
+        """Of a session that this page began."""
+        page = self.get("/", **header)[1]
+        return re.search(r'"token":"([^"]+)"', page)[1]  # type: ignore[index]
+
+
+def display(*flags: object, http: str = "127.0.0.1:0") -> Command:
+    preview, control = free_addresses(2)
+    alone = "--preview", preview, "--spectra", "none", "--control", control, "--recorder", "none"
+    return Command("view", *alone, "--http", http, "--no-browser", *flags)
+
+
+@pytest.fixture(scope="module")
+def open_() -> Iterator[Served]:
+    with display() as command:
+        yield Served(command)
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    secret = tmp_path_factory.mktemp("password") / "password"
+    secret.write_text(PASSWORD + "\n", encoding="utf-8")
+    with display("--password", secret, "--allow-control") as command:
+        yield Served(command)
+
+
+def test_another_name_or_another_page_gets_nothing(open_: Served) -> None:
+    assert open_.get()[0] == 200
+    assert open_.get(Host=f"localhost:{open_.port}")[0] == 200
+    for header in (
+        {"Host": "evil.example"},
+        {"Host": f"evil.example:{open_.port}"},
+        {"Origin": "http://evil.example"},
+    ):
+        status, said, _ = open_.get(**header)
+        assert status == 421 and "evil.example" not in said.partition("'")[0] and len(said) < 300
+    assert "421" in open_.websocket(open_.token(), origin="http://evil.example")
+    assert open_.websocket(open_.token()) == "open"
+
+
+def test_a_session_is_begun_by_a_page_and_not_made_up(open_: Served) -> None:
+    token = open_.token()
+    changed = token[:-4] + ("AAAA" if not token.endswith("AAAA") else "BBBB")
+    for made_up in (changed, "nonsense", ""):
+        assert open_.websocket(made_up) != "open"
+
+
+def test_a_message_that_is_too_large_ends_the_connection(open_: Served) -> None:
+    assert open_.websocket(open_.token(), send=b"x" * 1_000_000) == "closed"
+    with suppress(ConnectionError):  # it need not read to the end what it refuses
+        assert open_.get("/", "POST", "x" * 1_000_000)[0] in (400, 405, 413)
+    assert open_.get()[0] == 200
+
+
+def test_what_is_answered_may_not_be_framed_and_asks_nobody_outside(open_: Served) -> None:
+    headers = open_.get()[2]
+    assert headers["X-Frame-Options"] == "DENY" and "default-src 'self'" in headers["Content-Security-Policy"]
+    assert not re.search(r'(src|href)="(https?:)?//', open_.get()[1])
+    assert open_.get("/view/../server.py")[0] in (403, 404)
+
+
+def test_without_the_password_there_is_no_page_no_stream_and_no_file(locked: Served) -> None:
+    assert locked.link == f"http://127.0.0.1:{locked.port}/"  # which does not hold it
+    for path in ("/", "/snapshot.npz", "/snapshot.h5"):
+        status, _, headers = locked.get(path)
+        assert status == 302 and headers["Location"].startswith("/login")
+    assert locked.websocket("x") != "open"
+    form = {"Content_Type": "application/x-www-form-urlencoded"}
+    status, said, headers = locked.get("/login", "POST", "password=wrong+password", **form)
+    assert status == 403 and "That is not the password" in said and "Set-Cookie" not in headers
+    status, _, headers = locked.get("/login", "POST", f"password={PASSWORD.replace(' ', '+')}", **form)
+    cookie = headers["Set-Cookie"]
+    assert status == 302 and "HttpOnly" in cookie and "SameSite=Strict" in cookie
+    inside = {"Cookie": cookie.partition(";")[0]}
+    assert locked.get("/", **inside)[0] == 200
+    assert locked.get("/snapshot.npz", **inside)[0] == 404  # nothing has come
+    token = locked.token(**inside)
+    assert locked.websocket(token, **inside) == "open"
+    assert locked.websocket(token) != "open"
+
+
+def test_who_may_control_has_shown_a_secret() -> None:
+    with display("--allow-control") as command:
+        served = Served(command)
+        assert "/login?token=" in served.link
+        assert served.get("/")[0] == 302
+        path = served.link.partition(f":{served.port}")[2]
+        status, _, headers = served.get(path)
+        assert status == 302 and headers["Location"] == "/"
+        status, page, _ = served.get("/", Cookie=headers["Set-Cookie"].partition(";")[0])
+        assert status == 200 and 'id="control"' in page
+        # A second one says who has the address.
+        with Command("view", "--http", f"127.0.0.1:{served.port}", "--no-browser") as second:
+            assert second.end() == 1
+            assert "another program uses it, such as a second `cars-rt view`" in second.said
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"http": "0.0.0.0:5570"}, "can be reached from other computers: give --password FILE"),
+        ({"http": "*:5570"}, "can be reached from other computers"),
+        ({"preview": "none"}, "--preview cannot be none"),
+        ({"memory_mb": 1.0}, "--memory-mb must be 16 or more"),
+    ],
+)
+def test_settings_that_cannot_be(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ViewError, match=re.escape(said)):
+        ViewSettings(**given)
+
+
+def test_beyond_this_computer_it_says_that_nothing_is_encrypted(tmp_path: Path) -> None:
+    secret = tmp_path / "password"
+    secret.write_text("short\n", encoding="utf-8")
+    with display("--password", secret, http="0.0.0.0:0") as command:
+        assert command.end() == 1 and "one line of at least 8 characters" in command.said
+    secret.write_text(PASSWORD, encoding="utf-8")
+    with display("--password", secret, "--host", "lab.example:443", http="0.0.0.0:0") as command:
+        served = Served(command)
+        assert "is not encrypted" in command.said
+        assert served.get("/login", Host="lab.example:443")[0] == 200
+        assert served.get("/login", Host="other.example")[0] == 421

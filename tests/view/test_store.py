@@ -1,0 +1,216 @@
+"""What the display keeps and says, without any browser."""
+
+import json
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import AXIS, a_start
+
+from cars_rt.protocol import Band, Frame
+from cars_rt.view import health
+from cars_rt.view.grid import Grid, Trail, reduced
+from cars_rt.view.health import Facts, Level
+from cars_rt.view.page.orders import Order, OrderError
+from cars_rt.view.peaks import peaks
+from cars_rt.view.picture import SCREEN, Curve, Picture, Waterfall, Window, rgba
+from cars_rt.view.quantity import Kind, Quantity, QuantityError, a_band
+from cars_rt.view.scan import Scan
+
+BAND = Band("some", 900.0, 1000.0)
+
+
+def a_scan(rows: int | None, columns: int = 1, most_bytes: float = 1e9, **fields: Any) -> Scan:
+    return Scan(a_start(scan=None if rows is None else (rows, columns), **fields), most_bytes)
+
+
+def raman(index: int, values: np.ndarray, **arrays: np.ndarray) -> Frame:
+    return Frame("raman", "run-1", 0, index, 1, {"raman": values.astype(np.float32)} | arrays)
+
+
+def bundle(index: int, values: np.ndarray, bands: tuple[Band, ...] = (BAND,), **arrays: np.ndarray) -> Frame:
+    return Frame("preview", "run-1", 0, index, 1, {"bands": values.astype(np.float32)} | arrays, bands=bands)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "cells"), [(37, 53, 10**6), (37, 53, 200), (8, 700, 90), (500, 3, 64)]
+)
+def test_cells_are_means_of_their_pixels_however_they_come(rows: int, columns: int, cells: int) -> None:
+    random = np.random.default_rng(1)
+    values = random.normal(size=(rows * columns, 4)).astype(np.float32)
+    grid = Grid(rows, columns, 4, cells * 16)
+    assert grid.sums.nbytes <= cells * 16
+    index = 0
+    while index < len(values):
+        count = int(random.integers(1, 3 * columns))
+        grid.add(index, values[index : index + count])
+        index += count
+    image = values.reshape(rows, columns, 4)
+    expected = np.stack([reduced(image[..., each], *grid.bin) for each in range(4)], axis=-1)
+    np.testing.assert_allclose(grid.mean(slice(None)), expected, rtol=1e-4, atol=1e-5)
+    assert grid.counts.sum() == rows * columns
+
+
+def test_a_scan_far_larger_than_memory_is_kept_within_the_bound() -> None:
+    scan = a_scan(4096, 4096, 64e6)
+    scan.take_spectra(raman(4096 * 7 + 5, np.ones((3, 160)), counts=np.ones((3, 160), np.float32)))
+    assert scan.counts is not None
+    assert scan.raman.nbytes + scan.counts.nbytes <= 66e6 and not scan.raman.exact
+    scan.take_bundle(bundle(0, np.ones((4096 * 16, 1))))
+    assert scan.planes[BAND].sums.nbytes <= 16e6
+    picture = Picture(scan, Quantity(BAND))
+    assert max(picture.values.shape) <= SCREEN
+    assert picture.update(threading.Lock()) == slice(0, 2)
+    shown = scan.at(7, 6)
+    assert shown is not None and "mean of" in shown.title and shown.pixels == 3
+    assert scan.beyond == 0 and Scan(a_start(scan=(2**30, 2**22)), 64e6).raman.sums.nbytes <= 32e6
+
+
+def test_spectra_beyond_the_scan_are_counted_and_left_out() -> None:
+    scan = a_scan(2, 3)
+    scan.take_bundle(bundle(4, np.ones((5, 1))))
+    scan.take_spectra(raman(4, np.ones((5, 160))))
+    assert scan.beyond == 3 and scan.planes[BAND].counts.sum() == scan.raman.counts.sum() == 2
+
+
+def test_a_trail_is_halved_for_ever() -> None:
+    trail = Trail(2, 1e9, 16)
+    for index in range(0, 1000, 7):
+        trail.add(index, np.repeat(np.arange(index, index + 7), 2).reshape(-1, 2))
+    assert trail.shape == (16, 1) and trail.counts.sum() == 1001
+    cells = trail.mean(slice(None))[:, 0, 0]
+    bins = np.arange(16) * trail.bin[0]
+    known = np.isfinite(cells)
+    expected = [np.arange(first, min(first + trail.bin[0], 1001)).mean() for first in bins[known]]
+    np.testing.assert_allclose(cells[known], expected)
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_a_picture_that_grew_is_the_one_that_is_made_at_once(kind: Kind) -> None:
+    lock, random = threading.Lock(), np.random.default_rng(2)
+    scan = a_scan(40, 30)
+    quantity = Quantity(a_band(1100, 1000), kind, BAND if kind is Kind.RATIO else None)
+    growing = Picture(scan, quantity)
+    for index in range(0, 900, 45):
+        scan.take_spectra(raman(index, random.normal(5, 1, (45, 160))))
+        part = growing.update(lock)
+        assert part is not None and part.stop - part.start <= 3
+        assert growing.update(lock) is None
+    whole = Picture(scan, quantity)
+    whole.update(lock)
+    np.testing.assert_allclose(growing.values, whole.values, rtol=1e-5)
+    assert np.isfinite(whole.values[:30]).all() and np.isnan(whole.values[30:]).all()
+    window = Picture(scan, quantity, Window(5, 10, 20, 25))
+    window.update(lock)
+    np.testing.assert_allclose(window.values, whole.values[5:20, 10:25], rtol=1e-5)
+
+
+def test_the_daemons_band_is_complete_where_spectra_were_thinned() -> None:
+    scan = a_scan(10, 10)
+    scan.take_bundle(bundle(0, np.arange(100).reshape(-1, 1)))
+    scan.take_spectra(raman(0, np.ones((30, 160))))
+    assert scan.thinned
+    quantity = Quantity(Band("called otherwise", BAND.low, BAND.high))
+    picture = Picture(scan, quantity)
+    picture.update(threading.Lock())
+    np.testing.assert_array_equal(picture.values.ravel(), np.arange(100))
+    near = scan.at(4, 2)
+    assert near is not None and near.title == "row 2, column 2, nearest kept to row 4, column 2"
+    assert scan.at(9, 9) is not None and scan.at(10, 0) is None
+
+
+def test_points_become_a_waterfall_on_any_axis() -> None:
+    axis = AXIS[::-1].copy()
+    scan = Scan(a_start(axis=axis), 1e8)
+    values = np.tile(axis.astype(np.float32), (20, 1))
+    scan.take_spectra(raman(0, values))
+    step, picture = Waterfall(scan).read(threading.Lock())
+    assert step == 1 and picture.shape == (20, 160) and (np.diff(picture[0]) > 0).all()
+    each, curve = Curve(scan, Quantity(BAND)).read(threading.Lock())
+    assert each == 1 and len(curve) == 20 and 900 < curve[3] < 1000
+
+
+def test_empty_and_absurd_values_break_nothing() -> None:
+    lock, scan = threading.Lock(), a_scan(1, 1)
+    scan.take_bundle(bundle(0, np.full((1, 1), np.nan), latest_raman=np.full(160, np.nan, np.float32)))
+    assert scan.not_finite == 1
+    picture = Picture(scan, Quantity(BAND))
+    picture.update(lock)
+    assert picture.values.shape == (1, 1) and np.isnan(picture.values).all()
+    assert len(peaks(np.full(160, np.nan, np.float32))) == 0 and len(peaks(np.zeros(160, np.float32))) == 0
+    red = np.full((2, 2), np.nan, np.float32)
+    assert not rgba((red, red, red), [(0, 0)] * 3).any()
+    with pytest.raises(QuantityError, match="outside this axis"):
+        Picture(scan, Quantity(Band("", 4000, 5000)))
+    assert a_scan(3, 3, step_um=(0.0, 1.0)).step_um is None
+
+
+def test_peaks_are_where_lines_are() -> None:
+    lines = sum(
+        height / (1 + ((AXIS - centre) / 8) ** 2) for centre, height in ((900, 1), (1200, 0.5), (1400, 0.3))
+    )
+    noisy = (lines + np.random.default_rng(3).normal(0, 0.005, len(AXIS))).astype(np.float32)
+    np.testing.assert_allclose(AXIS[peaks(noisy)], [900, 1200, 1400], atol=5)
+
+
+STATUS: dict[str, Any] = {
+    "ready": True,
+    "run": "r", "run_lost": {}, "waits_for": "", "model": "cnn", "engine": "cpu", "dark": "none",
+    "latencies": {"total": {"p50_ms": 1.0, "p99_ms": 2.0}},
+}  # fmt: skip
+WELL: dict[str, Any] = {"connected": True, "run": "r", "source": "s", "seen": 100, "status": STATUS}
+
+
+@pytest.mark.parametrize(
+    ("changed", "level", "said"),
+    [
+        ({}, Level.GREEN, "All is well: nothing is lost."),
+        ({"run": None}, Level.GREEN, "Connected; waiting for a run."),
+        ({"ended": "complete"}, Level.GREEN, "The run is complete: 100 spectra, none lost."),
+        ({"connected": False, "quiet_s": 300}, Level.RED, "No daemon: nobody publishes, nothing for 5 min"),
+        ({"connected": False, "ended": "complete", "quiet_s": 9}, Level.AMBER, "The daemon is gone for 9 s"),
+        ({"status": STATUS | {"run_lost": {"gone": 7}}}, Level.RED, "Spectra of this run are lost: 7 gone."),
+        ({"ended": "complete", "lost": {"engine": 3}}, Level.RED, "lost: 3 engine"),
+        ({"status": STATUS | {"ready": False, "waits_for": "2 readers"}}, Level.AMBER, "waits for 2 readers"),
+        ({"not_finite": 2}, Level.RED, "2 spectra of this run are no numbers (NaN)."),
+        ({"flagged": {"spike": 50}}, Level.AMBER, "Many spectra have flags: 50 spike of 100."),
+        ({"quiet_s": 30}, Level.AMBER, "Nothing came for 30 s"),
+        ({"busy": True}, Level.AMBER, "no head-room"),
+        ({"ended": "interrupted"}, Level.AMBER, "The run ended early: interrupted."),
+        ({"beyond": 4}, Level.AMBER, "4 spectra came after the last pixel"),
+        ({"status": None, "why": "no answer"}, Level.AMBER, "health is not known: no answer"),
+        ({"recorder": {"minutes_left": 3}}, Level.RED, "The recorder's disk is full in 3 minutes."),
+        ({"trouble": "protocol version 9", "run": None}, Level.RED, "protocol version 9; waiting."),
+        ({"file": "scan.h5", "connected": False}, Level.GREEN, "scan.h5: 100 spectra of s."),
+    ],
+)  # fmt: skip
+def test_one_line_says_how_it_is(changed: dict[str, Any], level: Level, said: str) -> None:
+    facts = Facts(**WELL | changed)
+    found, sentence = health.judge(facts)
+    assert found is level and said in sentence
+    assert dict(health.rows(facts))["spectra"].startswith("100")
+
+
+@pytest.mark.parametrize("text", [
+    "", "nonsense", "[]", "{}", '{"do": 7}', "[" * 4000,
+    '{"do": "band", "low": NaN}', json.dumps({"do": "x" * 5000}),
+])  # fmt: skip
+def test_what_is_no_order_is_refused(text: str) -> None:
+    with pytest.raises(OrderError):
+        Order(text)
+
+
+def test_orders_are_read_with_checks() -> None:
+    order = Order(json.dumps({"do": "x", "a": True, "b": 1.5, "c": "w" * 300, "d": [0] * 99, "e": 3}))
+    for wrong in (lambda: order.number("a"), lambda: order.number("gone"), lambda: order.whole("b", 0, 9),
+                  lambda: order.text("c"), lambda: order.items("d"), lambda: order.choice("c", ("u",)),
+                  lambda: order.whole("e", 4, 9)):  # fmt: skip
+        with pytest.raises(OrderError):
+            wrong()
+    assert (
+        order.whole("e", 0, 9) == 3
+        and order.text("gone") == ""
+        and order.switch("a")
+        and not order.switch("b")
+    )
