@@ -1,8 +1,9 @@
 """The wire format, version 1, as pure code: bytes in, typed messages or one typed error out."""
 
 from cars_rt.kinds import Fault
-from cars_rt.protocol.codec import Part, check_band, check_facts, decode, encode, topic
+from cars_rt.protocol.codec import check_band, decode, encode, topic
 from cars_rt.protocol.errors import ProtocolError
+from cars_rt.protocol.fields import Part, check_facts
 from cars_rt.protocol.layout import FrameWriter
 from cars_rt.protocol.limits import MAX_BANDS, MAX_BLOCK, MAX_PAYLOAD_BYTES, MAX_PIXELS, VERSION
 from cars_rt.protocol.messages import (

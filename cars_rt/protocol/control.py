@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 import msgpack
 
 from cars_rt.kinds import Fault
-from cars_rt.protocol.codec import MAGIC, Part, _count, _text, _unpack
 from cars_rt.protocol.errors import ProtocolError
+from cars_rt.protocol.fields import MAGIC, Part, count_of, text_of, unpack
 from cars_rt.protocol.limits import MAX_HEADER_BYTES, VERSION
 
 #: What can be asked for, and the arguments of each: name to type; all are optional on the wire.
@@ -71,8 +71,8 @@ def encode_request(request: Request) -> bytes:
 
 def decode_request(part: Part, requests: Requests = ALL) -> Request:
     """The request in this message, one of `requests`. Raises ProtocolError, whatever the bytes."""
-    header = _unpack(part)
-    do = _text(header, "request")
+    header = unpack(part)
+    do = text_of(header, "request")
     if do not in requests:
         there = ", ".join(requests)
         if do in ALL:
@@ -84,14 +84,14 @@ def decode_request(part: Part, requests: Requests = ALL) -> Request:
         if value is None:
             continue
         if kind is str:
-            arguments[name] = _text(header, name)
+            arguments[name] = text_of(header, name)
         elif kind is int:
-            arguments[name] = _count(header, name)
+            arguments[name] = count_of(header, name)
         elif isinstance(value, kind):
             arguments[name] = value
         else:
             raise ProtocolError(Fault.FIELD, f"{name} must be a {kind.__name__}")
-    return Request(do, arguments, None if header.get("token") is None else _text(header, "token"))
+    return Request(do, arguments, None if header.get("token") is None else text_of(header, "token"))
 
 
 def encode_reply(reply: Reply) -> bytes:
@@ -107,9 +107,9 @@ def encode_reply(reply: Reply) -> bytes:
 
 def decode_reply(part: Part) -> Reply:
     """The reply in this message. Raises ProtocolError, whatever the bytes."""
-    header = _unpack(part)
+    header = unpack(part)
     if header.get("error") is not None:
-        return Reply(error=_text(header, "error", MAX_HEADER_BYTES))
+        return Reply(error=text_of(header, "error", MAX_HEADER_BYTES))
     result = header.get("result")
     if not isinstance(result, dict):
         raise ProtocolError(Fault.FIELD, "a reply holds an error or a result")

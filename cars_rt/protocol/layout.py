@@ -12,7 +12,8 @@ from operator import itemgetter
 import msgpack
 import numpy as np
 
-from cars_rt.protocol.codec import Part, encode
+from cars_rt.protocol.codec import encode
+from cars_rt.protocol.fields import Part
 from cars_rt.protocol.limits import MAX_COUNT, MAX_TIME
 from cars_rt.protocol.messages import DTYPES, Frame
 

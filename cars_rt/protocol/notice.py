@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import msgpack
 
-from cars_rt.protocol.codec import MAGIC, Part, _unpack
 from cars_rt.protocol.errors import ProtocolError
+from cars_rt.protocol.fields import MAGIC, Part, unpack
 from cars_rt.protocol.limits import VERSION
 from cars_rt.protocol.messages import STREAMS, StreamName
 
@@ -30,7 +30,7 @@ def decode_notice(parts: Sequence[Part]) -> StreamName | None:
     if len(parts) != 2:
         return None
     try:
-        header = _unpack(parts[1])
+        header = unpack(parts[1])
     except ProtocolError:
         return None
     known = [stream for stream in STREAMS if stream == header.get("stream")]

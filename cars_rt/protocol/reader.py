@@ -13,8 +13,9 @@ import numpy as np
 
 from cars_rt.accounting import Cause, Kind, Ledger, Problem, Range, Trouble
 from cars_rt.kinds import Fault
-from cars_rt.protocol.codec import Part, decode
+from cars_rt.protocol.codec import decode
 from cars_rt.protocol.errors import ProtocolError
+from cars_rt.protocol.fields import Part
 from cars_rt.protocol.layout import LEARN_AFTER, FrameLayout
 from cars_rt.protocol.limits import MAX_COUNT, MAX_TEXT
 from cars_rt.protocol.messages import DTYPES, MAIN_ARRAY, End, Frame, Message, Reason, Start, StreamName
