@@ -271,7 +271,9 @@ def _about_start(start: Start, now_ns: int, again: bool, under_way: bool) -> Ite
         yield Finding(Kind.UNIT_OF_AXIS, f"{low:g} to {high:g} looks like micrometres or electronvolts")
     elif low > 380 and high < 1_200 and high - low < 400 and np.abs(steps).mean() < 0.6:
         yield Finding(Kind.UNIT_OF_AXIS, f"{low:g} to {high:g} may be nanometres")
-    if (note := _clock(start.time_ns, now_ns)) and not (under_way and note[0] is Kind.CLOCK):
+    # A start of results keeps the driver's time, and comes when the engine is compiled.
+    old = under_way or start.stream != "raw"
+    if (note := _clock(start.time_ns, now_ns)) and not (old and note[0] is Kind.CLOCK):
         yield Finding(note[0], f"time_ns of start is {note[1]}")
     if start.exposure_s is not None and not 1e-6 <= start.exposure_s <= 600:
         yield Finding(Kind.EXPOSURE, f"an exposure of {start.exposure_s:g} s")

@@ -27,6 +27,7 @@ class Feed:
             raise InstrumentError(f"a scan of {columns} columns cannot be")
         self.measured = 0  # frames of the instrument so far, those that are lost, too
         self._numbers = Numbers(about.numbers)
+        self._numbered = False  # whether blocks say their number
         try:
             self._sorter = Sorter(about.order, columns, len(about.raman_shift), about.dtype)
         except (TypeError, ValueError, MemoryError) as error:
@@ -76,6 +77,11 @@ class Feed:
         announced = self.acquisition.spectra
         return 0 if announced is None else announced - self.measured
 
+    @property
+    def full(self) -> bool:
+        """Whether the camera's own numbers say that all which was announced has come, or is lost."""
+        return self._numbered and self.missing == 0 and self.acquisition.spectra is not None
+
     def _block(self, block: Block) -> Iterator[Piece]:
         index, cause = block.index, Cause.UPSTREAM
         empty = isinstance(block.counts, np.ndarray) and not len(block.counts)
@@ -87,9 +93,12 @@ class Feed:
                 index = self._numbers.place(block.number, len(counts), self.measured)
             except NumbersBackError as error:
                 raise InstrumentError(f"{error}: the camera was started again, which ends this run") from None
-            cause = Cause.CAMERA
+            cause, self._numbered = Cause.CAMERA, True
             if index is None:
                 return  # a copy of what came already
+            if (most := self.acquisition.spectra) is not None and index + len(counts) > most:
+                index, counts = min(index, most), counts[: max(most - index, 0)]  # it goes on for nobody
+                empty = not len(counts)
         if index is not None and index != self.measured:
             if index < self.measured:
                 raise InstrumentError(f"spectrum {index} comes after spectrum {self.measured - 1}")

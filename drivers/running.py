@@ -144,6 +144,8 @@ class _Run:
                         self._pass(piece)
                 self._audience.watch()
                 self._progress(about, totals)
+                if feed.full:
+                    break
                 if self._stopped():
                     totals.reason = Reason.STOPPED
                     break

@@ -64,7 +64,7 @@ def test_help_of_a_command_lists_its_flags(command: str, flags: list[str]) -> No
 @pytest.mark.parametrize(
     ("typed", "said"),
     {
-        "preview": "there is no such command as `cars-rt preview`; there are bench, build, check, ctl, demo,",
+        "frobnicate": "there is no such command as `cars-rt frobnicate`; there are bench, build, c",
         "recrod": "`cars-rt recrod`; did you mean `cars-rt record`?",
         "status": "`cars-rt status`; did you mean `cars-rt ctl status`?",
         "ctl stats": "`cars-rt ctl stats`; did you mean `cars-rt ctl status`?",

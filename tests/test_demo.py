@@ -38,6 +38,7 @@ def test_demo_loses_nothing_and_leaves_its_files(tmp_path: Path) -> None:
         assert command.end(120) == 0, output_of(command)
         said = output_of(command)
     assert "starting the driver, the daemon and the recorder" in said and f"of {34 * 34} spectra, " in said
+    assert "The live display in a browser: http://127.0.0.1:" in said or "For a live display" in said
     assert "nothing was lost" in said and "agreement with the simulator's truth" in said
     (driver,), (daemon,), (recorder,) = (
         summary(tmp_path / f"{name}.json") for name in ("driver", "daemon", "recorder")

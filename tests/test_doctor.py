@@ -101,7 +101,7 @@ def test_a_port_that_is_taken_is_said() -> None:
 
 def test_default_ports_are_those_of_driver_and_daemon() -> None:
     numbers = [int(each.address.rpartition(":")[2]) for each in read_ports()]
-    assert numbers == [5555, 5556, 5557, 5559, 5558, 5580]
+    assert numbers == [5555, 5556, 5557, 5560, 5558, 5580]
 
 
 def test_versions_are_those_installed() -> None:

@@ -121,6 +121,13 @@ def test_a_run_that_was_under_way_is_judged_from_there_on_and_told_so() -> None:
     assert judge.found == {"clock": 1}  # by the frames, which are new
 
 
+def test_a_start_that_waited_for_the_engine_is_no_sign_of_a_wrong_clock() -> None:
+    """That of results keeps the driver's time."""
+    old = NOW - 200 * 10**9
+    results = start(stream="raman", dtype="float32", model={"name": "cnn"}, time_ns=old)
+    assert not sent(results, stream="raman")[1].found and sent(start(time_ns=old))[1].found == {"clock": 1}
+
+
 def test_there_is_a_remedy_for_whatever_a_receiver_refuses() -> None:
     code = Path(reader.__file__).read_text(encoding="utf-8")
     kinds = {Kind[name] for name in re.findall(r"\bKind\.([A-Z_]+)\b", code)}

@@ -468,13 +468,15 @@ def test_a_daemon_whose_http_port_is_taken_says_so_and_ends() -> None:
 
 @pytest.mark.parametrize("taken", ["http", "publish"])
 def test_second_daemon_says_that_another_one_is_there(taken: str) -> None:
-    with HttpServer(HERE) as first, Published("raman") as there:
+    with HttpServer(HERE) as first, Published("raman") as there, Published() as elsewhere:
         board = StatusBoard(a_snapshot(publish=there.address, uptime_s=7.0))
         first.start(board)
         addresses = {"publish": there.address} if taken == "publish" else {}
-        with pytest.raises(AddressInUseError):
+        settings = DaemonSettings(http=first.address, **addresses)
+        with pytest.raises(AddressInUseError) as error:
             HttpServer(first.address) if taken == "http" else Publisher(there.address, "raman")
-        said = another(DaemonSettings(http=first.address, **addresses))
+        said = another(settings, str(error.value))
+        assert another(settings, f"cannot publish at {elsewhere.address}: another program uses it") is None
     assert said is not None and said.startswith("a daemon runs here already, idle, up 7 s")
     assert there.address in said
 

@@ -26,6 +26,7 @@ from cars_rt.cli import (  # noqa: F401 - registers the commands
     listen,
     process,
     run,
+    show,
     train,
     up,
     view,

@@ -15,11 +15,12 @@ def demo(
     block: int = 4,
     output: Path = Path("demo-output"),
     engine: str = DaemonSettings.engine,
+    no_browser: bool = False,
 ) -> None:
     """See it work: a simulated microscope, the daemon and the recorder, as in the laboratory.
 
-    Shows the image while it is scanned; at the end the totals, a recording and a picture are in the
-    output folder.
+    Shows the image while it is scanned, here and in the browser; at the end the totals, a recording and a
+    picture are in the output folder.
 
     Parameters
     ----------
@@ -33,7 +34,13 @@ def demo(
         Folder for the recording, the truth, the picture and the logs; older ones in it are replaced.
     engine
         What runs the model; auto takes the fastest that works here.
+    no_browser
+        Do not open the live display in this computer's browser; its address is said all the same.
     """
     from cars_rt.demo import demo as run_demo
 
-    sys.exit(run_demo(seconds=seconds, rate=rate, block=block, output=output, engine=engine))
+    sys.exit(
+        run_demo(
+            seconds=seconds, rate=rate, block=block, output=output, engine=engine, browser=not no_browser
+        )
+    )

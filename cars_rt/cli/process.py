@@ -37,6 +37,7 @@ def process(
     reference: Path | None = None,
     engine: str = DaemonSettings.engine,
     pump_nm: float | None = None,
+    axis: Path | None = None,
     overwrite: bool = False,
     logs: Logs = Logging(),
 ) -> None:
@@ -54,7 +55,8 @@ def process(
     ----------
     input
         .csv or .txt (raman shift, then one column per spectrum), .npz (spectra, raman_shift), .h5 (a
-        recording); one or more, also as patterns, and folders of them.
+        recording, NeXus, CRIkit2), .hspy, .sif, .spe, .wdf, .npy; one or more, also as patterns, and folders
+        of them.
     output
         .npz, .h5 or .csv; gets raman, raman_shift, flags, the deviation where the model states it, and the
         model's name and hash. A folder that is there takes NAME-raman.EXTENSION for each input.
@@ -67,6 +69,9 @@ def process(
     pump_nm
         For a file with wavelengths as its axis: that of the pump, or of the probe if it is another beam, in
         nm. The raman shift is 1e7/wavelength - 1e7/pump, positive for anti-Stokes light.
+    axis
+        For files without an axis: a file with the raman shift of each pixel, .npy or text; with --pump-nm,
+        with wavelengths in nm.
     overwrite
         Replace files that exist, without asking. In a script only earlier results are replaced unasked.
     """
@@ -90,6 +95,7 @@ def process(
                     reference=reference,
                     engine=engine,
                     pump_nm=pump_nm,
+                    axis=axis,
                     overwrite=overwrite,
                     again=overwrite,
                     may_replace=_may_replace,

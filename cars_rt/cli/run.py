@@ -54,7 +54,7 @@ def run(
 
                 receipts = daemon.serve(tick)
     except AddressInUseError as error:
-        if there := another(settings):
+        if there := another(settings, str(error)):
             fail(
                 f"{there}; `cars-rt ctl stop` ends it. A second one beside it needs other ports: --publish, "
                 f"--preview, --control and --http ({str(error).partition(': another')[0]})"

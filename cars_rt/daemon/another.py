@@ -11,10 +11,16 @@ from cars_rt.sockets.addresses import ANY, Address, AddressError
 PATIENCE_S = 1.0
 
 
-def another(settings: DaemonSettings) -> str | None:
-    """What another daemon at --http or its default says of itself, in a phrase; None if none answers."""
-    found = (says(http) for http in dict.fromkeys((settings.http, DaemonSettings.http)) if http != OFF)
-    return next(filter(None, found), None)
+def another(settings: DaemonSettings, error: str) -> str | None:
+    """What another daemon at --http or its default says of itself, in a phrase, if it may be the one whose
+    address `error` finds taken: it answers or publishes there, or a daemon is there by default. Else None.
+    """
+    usual = (DaemonSettings.publish, DaemonSettings.preview, DaemonSettings.control, DaemonSettings.http)
+    for place in dict.fromkeys((settings.http, DaemonSettings.http)):
+        said = None if place == OFF else says(place)
+        if said and any(address in error for address in (*usual, place, said.rpartition(" ")[2])):
+            return said
+    return None
 
 
 def status(http_address: str) -> dict[str, Any] | None:

@@ -1,9 +1,10 @@
-"""`cars-rt demo`: driver, daemon and recorder as real processes over real sockets."""
+"""`cars-rt demo`: driver, daemon, recorder and display as real processes over real sockets."""
 
 import json
 import math
 import signal
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -31,7 +32,9 @@ END_S = 30.0  # and everything must have ended so long after the last one
 out = Terminal(soft_wrap=True)
 
 
-def demo(*, seconds: float | None, rate: float, block: int, output: Path, engine: str) -> int:
+def demo(
+    *, seconds: float | None, rate: float, block: int, output: Path, engine: str, browser: bool = True
+) -> int:
     """Run the demo; the exit code. Nothing is left running, whatever happens."""
     start_logging(Logging(log_level="error"))
     side = 256 if seconds is None else max(int(math.sqrt(max(seconds, 0.1) * rate)), 8)
@@ -41,7 +44,7 @@ def demo(*, seconds: float | None, rate: float, block: int, output: Path, engine
             signal.signal(number, _leave)  # the default would leave the programs running
     try:
         make_folder(output)
-        display = _measure(programs, min(side, 2048), rate, block, output, engine)
+        display = _measure(programs, min(side, 2048), rate, block, output, engine, browser)
         return _report(output, display, rate)
     except ProgramError as error:
         out.print(str(error), style="red")
@@ -62,21 +65,39 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 def _measure(
-    programs: list[LoggedProgram], side: int, rate: float, block: int, output: Path, engine: str
+    programs: list[LoggedProgram],
+    side: int,
+    rate: float,
+    block: int,
+    output: Path,
+    engine: str,
+    browser: bool,
 ) -> Display:
     """Start everything, show what comes, and stop everything in order."""
-    raw, raman, preview, control = free_addresses(4)
+    raw, raman, preview, spectra, control, page = free_addresses(6)
+
+    def started(name: str, *arguments: str) -> LoggedProgram:
+        with Uninterrupted("SIGTERM", "SIGHUP"):
+            programs.append(LoggedProgram(name, arguments, output))
+        return programs[-1]
 
     def program(name: str, *arguments: str) -> LoggedProgram:
         summary = output / f"{name}.json"
         summary.unlink(missing_ok=True)
-        with Uninterrupted("SIGTERM", "SIGHUP"):
-            programs.append(LoggedProgram(name, [*arguments, "--summary", str(summary)], output))
-        return programs[-1]
+        return started(name, *arguments, "--summary", str(summary))
 
     recording = str(output / "scan.h5")
     source, display = Source(raman, "raman"), Display()
     # Each waits for those that listen to it, so that nobody misses the first spectrum.
+    if find_spec("bokeh"):  # nothing else depends on the display, whatever becomes of it
+        where = page.removeprefix("tcp://")
+        started(
+            "display", "view", "--preview", preview, "--spectra", spectra, "--control", control,
+            "--recorder", "none", "--http", where, *(() if browser else ("--no-browser",)),
+        )  # fmt: skip
+        out.print(f"The live display in a browser: http://{where}/")
+    else:
+        out.print(f"For a live display in a browser: {install_extra('view')}")
     recorder = program("recorder", "record", recording, "--raman", raman, "--raw", raw, "--overwrite")
     daemon = program(
         "daemon",
@@ -91,6 +112,8 @@ def _measure(
         engine,
         "--preview",
         preview,
+        "--spectra",
+        spectra,
         "--control",
         control,
     )
@@ -101,7 +124,12 @@ def _measure(
     )  # fmt: skip
     try:
         with stopping(driver.stop):
-            _watch(source, display, programs, f"{side} x {side} spectra at {rate:g}/s, {block} to a message")
+            _watch(
+                source,
+                display,
+                [recorder, daemon, driver],
+                f"{side} x {side} spectra at {rate:g}/s, {block} to a message",
+            )
         recorder.wait(END_S)
         driver.wait(END_S)
         daemon.stop()

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 PIECE_BYTES = 16 * 2**20  # of a piece that is read at once
 MOST_PIECES = 2**14  # of one array: a graph of more takes long to make
+PART = ("began_at", "part", "previous_part", "next_part")  # what of its run a file is, see docs/operation.md
 GAP = 64  # rows that are read along rather than read in two parts
 
 #: Of each spectrum, beside the main array: what it is called here, and its unit.
@@ -204,7 +205,7 @@ def _of_hdf5(path: Path) -> tuple[dict[str, Any], list[_Stream]] | None:
             groups = {name: stored(file, name, h5py.Group) for name in MAIN_ARRAY}
             there = {name: group for name, group in groups.items() if group is not None}
             streams = [each for name, group in there.items() if (each := _stream(path, group, name))]
-            names = ("version", "complete", "reason")
+            names = ("version", "complete", "reason", "sample", "notes", *PART)
             attrs = {name: _plain(file.attrs[name]) for name in names if name in file.attrs}
             return attrs | judged(dict(file.attrs), ABOUT), streams
         if "model_sha256" not in file.attrs or stored(file, "raman") is None:

@@ -18,6 +18,14 @@ from cars_rt.files.columns import CM1, NM
 from cars_rt.files.hdf5 import StoredRows, numbers, opened, stored
 from cars_rt.files.measurement import ABOUT, COLUMNS, RECEIPT, judged
 from cars_rt.files.npz import read_npz
+from cars_rt.files.readers.crikit import find_crikit, read_crikit
+from cars_rt.files.readers.hyperspy import is_hyperspy, read_hyperspy
+from cars_rt.files.readers.nexus import find_data, read_data
+from cars_rt.files.readers.npy import read_array
+from cars_rt.files.readers.scale import Asked, read_axis
+from cars_rt.files.readers.sif import read_sif
+from cars_rt.files.readers.spe import read_spe
+from cars_rt.files.readers.wdf import read_wdf
 from cars_rt.files.spectra import (
     START_NAMES,
     Spectra,
@@ -37,59 +45,63 @@ from cars_rt.storage import refuse_no_table
 
 GROUP = "cars_rt.formats"  # of entry points
 NAME = re.compile(r"[a-z0-9]+")  # of one
-TEXT = (".csv", ".txt")
 MOST_TEXT_BYTES = 2**26  # of a text table, which takes up to 50 times as much memory; .npz and .h5 do not
 MOST_LINE_BYTES = 2**23  # of one line of it: a million spectra side by side
 MOST_LINES = 2**19  # of it: one for each pixel, and a head
 
 
-def read_spectra(path: Path, pump_nm: float | None = None) -> Spectra:
+def read_spectra(path: Path, pump_nm: float | None = None, axis: Path | None = None) -> Spectra:
     """Spectra from a file.
 
-    .csv, .txt: an axis and one spectrum in each further column, as `cars_rt.files.tables` reads them; with
-    pump_nm, an axis in nm, of light shifted from there (see `cars_rt.physics.axis.from_wavelength`).
+    .csv, .txt: an axis and one spectrum in each further column, as `cars_rt.files.tables` reads them.
     .npz: `spectra` (n, p), (p,) or (rows, columns, p), which is a scan, and `raman_shift` (p,), `dark` (p,)
     and what else `cars_rt.files.measurement` names, if known.
-    .h5: a recording of `cars-rt record`, or the same names as in .npz. Raises SpectraError, also for NaN,
-    empty or mismatched arrays.
+    .h5, .nxs: a recording of `cars-rt record`, or the same names as in .npz, or an NXdata, or what HyperSpy
+    (.hspy) or CRIkit2 wrote. .wdf, .sif, .spe, .npy: see `cars_rt.files.readers`.
+    pump_nm: of a file whose axis is in nm, of light shifted from there (see `cars_rt.physics.axis`). axis: a
+    file with the axis of one that has none. Raises SpectraError, also for NaN, empty or mismatched arrays.
     """
-    with open_spectra(path, pump_nm) as spectra, said_of(path):
+    with open_spectra(path, pump_nm, axis) as spectra, said_of(path):
         columns = {name: rows[:] for name, rows in spectra.columns.items()}
         return replace(spectra, counts=spectra.counts[:], columns=columns)
 
 
 @contextmanager
-def open_spectra(path: Path, pump_nm: float | None = None) -> Iterator[Spectra]:
-    """As `read_spectra`, for files larger than memory: `counts` and `columns` of an .h5 file are read, and
-    the counts checked, when a slice of them is asked for, which may raise SpectraError, too."""
+def open_spectra(path: Path, pump_nm: float | None = None, axis: Path | None = None) -> Iterator[Spectra]:
+    """As `read_spectra`, for files larger than memory: `counts` and `columns` of an .h5 file and its kin are
+    read, and the counts checked, when a slice of them is asked for, which may raise SpectraError, too."""
     ending = path.suffix.lower()
-    if ending == ".npy":
-        raise SpectraError(
-            f"{path} holds one array and no axis; put both into an .npz file: np.savez('x.npz', "
-            "spectra=np.load('x.npy'), raman_shift=AXIS)"
-        )
     others = {} if ending in FORMATS else _foreign()
     if ending not in FORMATS and ending not in others:
         raise SpectraError(f"{path}: the file's name must end in one of {', '.join(endings())}")
     if not path.exists():
         raise SpectraError(f"there is no file {path}")
+    asked = Asked(pump_nm, None if axis is None else read_axis(axis))
     with ExitStack() as stack:
         with said_of(path):
-            if pump_nm is not None and ending not in TEXT:
-                raise SpectraError(
-                    "holds a raman_shift in cm-1; --pump-nm is for tables of text with an axis in nm"
-                )
             if ending in FORMATS:
-                spectra = checked(stack.enter_context(FORMATS[ending](path, pump_nm)))
+                spectra = checked(stack.enter_context(FORMATS[ending](path, asked)))
             else:
+                _refuse_asked(asked)
                 spectra = checked(_read_foreign(path, others[ending]))
             if not isinstance(spectra.counts, StoredRows):
                 finite(spectra.counts, 0)
         yield spectra
 
 
+def _refuse_asked(asked: Asked, axis: str = "a raman_shift in cm-1") -> None:
+    """Of files that have their axis, and in cm-1."""
+    if asked.pump_nm is not None:
+        raise SpectraError(f"holds {axis}; --pump-nm is for files with an axis in nm")
+    if asked.axis is not None:
+        raise SpectraError(f"holds {axis}; leave --axis out")
+
+
 @contextmanager
-def _text(path: Path, pump_nm: float | None) -> Iterator[Spectra]:
+def _text(path: Path, asked: Asked) -> Iterator[Spectra]:
+    pump_nm = asked.pump_nm
+    if asked.axis is not None:
+        raise SpectraError("has its axis in a column; leave --axis out")
     refuse_no_table(path, MOST_TEXT_BYTES, MOST_LINE_BYTES, MOST_LINES)
     table = parse(path.read_bytes())
     axis, of_axis = table.axis, table.about
@@ -111,7 +123,8 @@ def _text(path: Path, pump_nm: float | None) -> Iterator[Spectra]:
 
 
 @contextmanager
-def _npz(path: Path, pump_nm: float | None) -> Iterator[Spectra]:
+def _npz(path: Path, asked: Asked) -> Iterator[Spectra]:
+    _refuse_asked(asked)
     names = ("raman_shift", "spectra", "dark", *ABOUT, *COLUMNS, *RECEIPT, *START_NAMES.values())
     arrays, there = read_npz(path, names)
     for name in ("spectra", "raman_shift"):
@@ -134,9 +147,33 @@ def _npz(path: Path, pump_nm: float | None) -> Iterator[Spectra]:
 
 
 @contextmanager
-def _hdf5(path: Path, pump_nm: float | None) -> Iterator[Spectra]:
+def _hdf5(path: Path, asked: Asked) -> Iterator[Spectra]:
+    """Ours, or whichever layout of other programs is found in it."""
     with opened(path) as file:
-        yield _stored(file, path)
+        if "format" in file.attrs or any(name in file for name in ("raw", "counts", "spectra")):
+            _refuse_asked(asked)
+            yield _stored(file, path)
+        elif is_hyperspy(file):
+            yield read_hyperspy(file, path, asked)
+        elif (group := find_data(file)) is not None:
+            yield read_data(group, path, asked)
+        elif (dataset := find_crikit(file)) is not None:
+            yield read_crikit(dataset, path, asked)
+        else:
+            raise SpectraError(
+                "holds neither raw/counts nor spectra, with raman_shift beside it, nor an NXdata, nor what "
+                "HyperSpy or CRIkit2 write"
+            )
+
+
+def _plain(read: Callable[[Path, Asked], Spectra]) -> "Opener":
+    """A reader that leaves nothing open."""
+
+    @contextmanager
+    def opener(path: Path, asked: Asked) -> Iterator[Spectra]:
+        yield read(path, asked)
+
+    return opener
 
 
 def _stored(file: h5py.File, path: Path) -> Spectra:
@@ -192,5 +229,9 @@ def endings() -> list[str]:
     return [*FORMATS, *_foreign()]
 
 
-Opener = Callable[[Path, float | None], AbstractContextManager[Spectra]]
-FORMATS: dict[str, Opener] = {".csv": _text, ".txt": _text, ".npz": _npz, ".h5": _hdf5, ".hdf5": _hdf5}
+Opener = Callable[[Path, Asked], AbstractContextManager[Spectra]]
+FORMATS: dict[str, Opener] = {
+    ".csv": _text, ".txt": _text, ".npz": _npz, ".npy": _plain(read_array), ".h5": _hdf5, ".hdf5": _hdf5,
+    ".nxs": _hdf5, ".hspy": _hdf5, ".wdf": _plain(read_wdf), ".sif": _plain(read_sif),
+    ".spe": _plain(read_spe),
+}  # fmt: skip

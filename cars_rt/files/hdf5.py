@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from cars_rt.storage import SMALL, StorageError, refuse_size, refuse_special_file, refuse_too_much
 
 MOST_UNSTORED = 2**40  # bytes of rows that are read piece by piece, whatever is stored of them
+MOST_HOPS = 8  # links that one path leads over
 MOST_CHUNK_BYTES = 2**28  # of one chunk, which is taken into memory as a whole
 
 #: What HDF5 writes in its long chains of texts, and what it means.
@@ -103,6 +104,30 @@ def stored(parent: h5py.Group, name: str, kind: type = object) -> Any:
         if chunk > MOST_CHUNK_BYTES:
             raise StorageError(path, f"has {name!r} in chunks of more than {MOST_CHUNK_BYTES >> 20} MB")
     return found
+
+
+def followed(parent: h5py.Group, path: str) -> Any:
+    """As `stored`, for what other programs write: a path of several names, and links within the file are
+    followed, a few of them."""
+    waiting, place, hops = [each for each in reversed(path.split("/")) if each], parent, 0
+    if path.startswith("/"):
+        place = parent.file
+    while waiting:
+        name = waiting.pop()
+        if not isinstance(place, h5py.Group):
+            return None
+        link = place.get(name, getlink=True)
+        if isinstance(link, h5py.SoftLink) and (hops := hops + 1) <= MOST_HOPS:
+            waiting += [each for each in reversed(link.path.split("/")) if each]
+            place = place.file if link.path.startswith("/") else place
+            continue
+        place = stored(place, name)
+    return place
+
+
+def numbers_of(dataset: h5py.Dataset) -> NDArray[Any] | None:
+    """As `numbers`, of a dataset that was found."""
+    return numbers(dataset.parent, str(dataset.name).rpartition("/")[2])
 
 
 def numbers(parent: h5py.Group, name: str, rows: int | None = None) -> NDArray[Any] | None:

@@ -41,6 +41,26 @@ def read_npz(path: Path, names: Collection[str]) -> tuple[dict[str, NDArray[Any]
     return found, sorted(there)
 
 
+def read_npy(path: Path) -> NDArray[Any]:
+    """The one array of an .npy file, mapped and not read. Raises StorageError."""
+    about = refuse_special_file(path)
+    try:
+        with path.open("rb") as file:
+            header = HEADERS.get(npy.read_magic(file))
+            shape, _, dtype = header(file) if header else ((), False, np.dtype(object))
+            there = about.st_size - file.tell()
+        if dtype.hasobject:
+            raise StorageError(path, "holds Python objects, which are not read; save numbers")
+        if (wanted := int(np.prod(shape, dtype=object)) * dtype.itemsize) > there:
+            raise StorageError(path, f"announces {wanted} bytes of numbers and has {there}")
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except StorageError:
+        raise
+    except (ValueError, EOFError, TypeError, SyntaxError):
+        raise StorageError(path, "cannot be read: it is no .npy file, or a damaged one") from None
+    return array
+
+
 def _is_array(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(len(npy.MAGIC_PREFIX)) == npy.MAGIC_PREFIX

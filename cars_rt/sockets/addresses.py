@@ -16,7 +16,7 @@ from cars_rt.protocol import StreamName
 RAW_ADDRESS = "tcp://127.0.0.1:5555"  # where drivers publish
 RAMAN_ADDRESS = "tcp://127.0.0.1:5556"  # where the daemon publishes
 PREVIEW_ADDRESS = "tcp://127.0.0.1:5557"  # where it publishes the preview
-SPECTRA_ADDRESS = "tcp://127.0.0.1:5559"  # where it publishes whole spectra for displays
+SPECTRA_ADDRESS = "tcp://127.0.0.1:5560"  # where it publishes whole spectra for displays
 CONTROL_ADDRESS = "tcp://127.0.0.1:5558"  # where it takes requests
 RECORDER_ADDRESS = "tcp://127.0.0.1:5559"  # where the recorder does
 

@@ -1,6 +1,8 @@
 """`cars-rt view` as a program: world, server, browser."""
 
 import logging
+import os
+import sys
 import threading
 import webbrowser
 from collections.abc import Callable
@@ -24,9 +26,16 @@ def view(
     try:
         world.start()
         log.info("the display is at %s", server.link)
-        if not settings.no_browser:
+        if not settings.no_browser and has_screen():
             threading.Thread(target=webbrowser.open, args=(server.link,), daemon=True).start()
         with stopping(server.stop):
             server.serve()
     finally:
         world.close()
+
+
+def has_screen() -> bool:
+    """Whether a browser could show itself; one that runs in the terminal would be no help."""
+    if sys.platform in ("win32", "darwin"):
+        return True
+    return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))

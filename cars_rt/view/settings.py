@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cars_rt.errors import CarsRtError
-from cars_rt.sockets import CONTROL_ADDRESS, PREVIEW_ADDRESS, SPECTRA_ADDRESS
+from cars_rt.sockets import CONTROL_ADDRESS, PREVIEW_ADDRESS, RECORDER_ADDRESS, SPECTRA_ADDRESS
 from cars_rt.sockets.addresses import Address
 from cars_rt.trust.flags import ClientAccess
 
 OFF = "none"  # in place of an address
 HTTP_ADDRESS = "127.0.0.1:5570"
-RECORDER_ADDRESS = "tcp://127.0.0.1:5565"
 LEAST_MB = 16.0
 
 

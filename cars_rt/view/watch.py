@@ -25,7 +25,10 @@ class Watch(threading.Thread):
         security: ClientKeys | None = None,
         token: Path | None = None,
         every_s: float = EVERY_S,
+        what: type[Remote] = Remote,
+        word: str = "status",
     ) -> None:
+        """what: the kind of connection; word: by which it is asked how it is."""
         super().__init__(name=f"watch of {address}", daemon=True)
         self.address = address
         self.status: dict[str, Any] | None = None  # the last answer; None: it does not answer
@@ -34,6 +37,7 @@ class Watch(threading.Thread):
         self.rate_in = self.rate_out = 0.0  # spectra/s
         self.busy = False
         self._security, self._token, self._every_s = security, token, every_s
+        self._what, self._word = what, word
         self._over = threading.Event()
 
     def run(self) -> None:
@@ -41,8 +45,8 @@ class Watch(threading.Thread):
         while not self._over.is_set():
             try:
                 if remote is None:
-                    remote = Remote(self.address, self._security, self._token)
-                self._take(remote.ask("status", timeout_s=2 * self._every_s))
+                    remote = self._what(self.address, self._security, self._token)
+                self._take(remote.ask(self._word, timeout_s=2 * self._every_s))
             except CarsRtError as error:
                 self.status, self.why, self.busy = None, str(error), False
                 if remote is not None:
@@ -67,7 +71,7 @@ class Watch(threading.Thread):
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         """One request, on a connection of its own. Raises CarsRtError: what the daemon said against it."""
-        with Remote(self.address, self._security, self._token) as remote:
+        with self._what(self.address, self._security, self._token) as remote:
             return remote.ask(do, **arguments)
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from cars_rt.errors import CarsRtError
+from cars_rt.remote import Recorder
 from cars_rt.view.feed import Feed
 from cars_rt.view.health import Facts
 from cars_rt.view.settings import OFF, ViewSettings
@@ -17,7 +18,7 @@ from cars_rt.view.watch import Watch
 CALM_S = 5.0  # a daemon that was busy is asked for whole spectra again after so long
 FLAGS_EVERY_S, FLAGS_KEPT = 2.0, 30  # the share of flagged spectra, over the last minute
 DAEMON = ("dark", "reload", "shadow", "promote", "unshadow", "bands")
-RECORDER = {"record": "start", "record stop": "stop"}
+RECORDER = {"record": "record-start", "record stop": "record-stop"}
 
 
 class World:
@@ -45,7 +46,7 @@ class World:
         if settings.control != OFF:
             self.watch = Watch(settings.control, keys, settings.token)
         if settings.recorder != OFF:
-            self.recorder = Watch(settings.recorder, keys, settings.token, 2.0)
+            self.recorder = Watch(settings.recorder, keys, every_s=2.0, what=Recorder, word="record-status")
         for each in (*self._feeds, self.watch, self.recorder):
             if each is not None:
                 each.start()

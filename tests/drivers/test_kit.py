@@ -76,6 +76,17 @@ def test_images_of_several_spectra_and_what_a_queue_lost_are_not_counted_twice()
     assert pieces == [(0, [0, 1]), (2, ("camera", 4)), (6, [6, 7]), (8, ("camera", 2)), (10, [10, 11])]
 
 
+def test_run_is_full_where_the_numbers_say_so_and_what_comes_after_is_nobodys() -> None:
+    pieces = fed([*images(0, 1, 4, 5)], numbers=Numbering(first=0), spectra=4)
+    assert pieces == [(0, [0]), (1, [1]), (2, ("camera", 2))]
+    block = [Block(numbered(0, 2), number=0), Block(numbered(4, 2), number=4)]
+    assert fed(block, spectra=5, block=2) == [(0, [0, 1]), (2, ("camera", 2)), (4, [4])]
+    endless = Camera([spectra_of(1)], spectra=9)
+    endless.frames = lambda: (Block(spectra_of(1), number=number) for number in range(0, 10**9, 2))  # type: ignore[method-assign, assignment]
+    made, collected = several(endless, 1)
+    assert (made[0].sent, made[0].lost, collected.closed[0].end.reason) == (5, {"camera": 4}, "complete")
+
+
 def test_camera_that_was_started_again_ends_the_run() -> None:
     with pytest.raises(InstrumentError, match="image 1 came after image 9: the camera was started again"):
         fed(images(8, 9, 1))

@@ -192,7 +192,7 @@ BAD_FILES: list[tuple[str, Callable[[Path], object], str]] = [
     ("a.npz", arrays(raman_shift=np.arange(160)), "the axis is 0, 1, 2, ...: pixel numbers"),
     ("a.h5", arrays(raman_shift=np.arange(160, 0, -1)), "the axis is 1, 2, 3, ...: pixel numbers"),
     ("a.npz", arrays(raman_shift=np.linspace(12_000, 15_000, 160)), "beyond every raman shift"),
-    ("a.npy", lambda path: np.save(path, COUNTS), "holds one array and no axis; put both into an .npz file"),
+    ("a.npy", lambda path: np.save(path, COUNTS), "holds one array and no axis; give --axis FILE"),
     ("a.npz", arrays(spectra=COUNTS[:0]), r"the spectra have the shape \(0, 160\)"),
     ("a.npz", arrays(spectra=COUNTS.astype(str)), "the spectra are of type <U5, not numbers"),
     ("a.npz", arrays(spectra=COUNTS + 1j), "the spectra are of type complex128, not numbers"),

@@ -1,8 +1,10 @@
 """The recorder told what to do while it runs: start, stop, open, status, close; names, parts, room."""
 
 import json
+import re
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -342,6 +344,21 @@ def test_a_full_disk_ends_a_recording_and_not_the_recorder(
     with h5py.File(tmp_path / "map.h5") as file:
         assert np.array_equal(file["raw/counts"], camera.counts[:30])
         assert file.attrs["reason"] == "stopped" and file["raw"].attrs["announced"] == 30
+
+
+def test_the_documented_program_drives_a_recorder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = Path(__file__).parents[2].joinpath("docs/operation.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python recorder\n(.+?)```", text, re.DOTALL)
+    (tmp_path / "monday").mkdir()
+    with Published() as source, recording(tmp_path, raw=source.address) as (_, asking):
+        source.wait()
+
+        def measure() -> None:
+            source.run("run-1", spectra_of(100))
+
+        exec(program, {"ADDRESS": asking.address, "measure": measure, "time": time})
+    said = f"{tmp_path / 'monday' / 'bead-3.h5'} {{'raw': 100}} True"
+    assert capsys.readouterr().out.strip() == said
 
 
 def test_a_stream_that_goes_on_after_its_publisher_had_vanished_is_recorded(

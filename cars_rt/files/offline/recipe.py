@@ -17,13 +17,15 @@ class Recipe:
     """Everything that the user says of how; can be sent to another process.
 
     model: as `load_offline` takes it. reference: spectra of a non-resonant sample, for kk and mem. engine:
-    its name, or auto. pump_nm: of files whose axis is in nm, also of the reference's.
+    its name, or auto. pump_nm: of files whose axis is in nm, also of the reference's. axis: a file with the
+    axis of one that has none.
     """
 
     model: str = DEFAULT_MODEL
     reference: Path | None = None
     engine: str = AUTO
     pump_nm: float | None = None
+    axis: Path | None = None
 
 
 def made_from(path: Path, spectra: Spectra, model: Model) -> str:

@@ -120,14 +120,15 @@ def _close(recorder: Recorder, asked: Arguments, answer: Answer) -> Result:
 
 def _status(recorder: Recorder, asked: Arguments, answer: Answer) -> Result:
     """Counts are spectra, sizes bytes; what is not known is None."""
-    piece, plan, disk = recorder.now, recorder.plan, recorder.disk
+    open_, plan, disk = recorder.now, recorder.plan, recorder.disk
+    piece = open_ or recorder.latest
     disk.refresh()
-    minutes = disk.minutes_left if piece is not None else None
+    minutes = disk.minutes_left if open_ is not None else None
     received = {} if piece is None else {name: each.count for name, each in piece.recording.rows.items()}
     about = piece.about if piece is not None else {} if plan is None else plan.about
     return {
-        "state": "recording" if piece is not None else "waiting" if plan is not None else "idle",
-        "recording": piece is not None,
+        "state": "recording" if open_ is not None else "waiting" if plan is not None else "idle",
+        "recording": open_ is not None,
         "path": None if piece is None else _shown(piece.recorded.path),
         "run": None if piece is None else piece.run,
         "sample": about.get("sample", ""),
@@ -138,7 +139,7 @@ def _status(recorder: Recorder, asked: Arguments, answer: Answer) -> Result:
         "rows": {} if piece is None else dict(piece.flushed),
         "received": received,
         "bytes": 0 if piece is None else piece.stored_bytes,
-        "bytes_per_s": disk.rate if piece is not None else 0.0,
+        "bytes_per_s": disk.rate if open_ is not None else 0.0,
         "disk_free": disk.free,
         "minutes_left": minutes,
         "folder": str(recorder.folder.absolute()),

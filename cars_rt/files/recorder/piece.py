@@ -88,7 +88,8 @@ class Piece:
     @property
     def stored_bytes(self) -> int:
         """What it takes on the disk."""
-        return stored_bytes(self.recording.partial, self.given_bytes)
+        path = self.recording.partial if self.recording.contents is None else self.recording.contents.path
+        return stored_bytes(path, self.given_bytes)
 
     def note(self, **attrs: Any) -> None:
         """Say in the file what a reader of the whole should know."""

@@ -47,6 +47,9 @@ class Recorder:
         self.passed_over = 0  # runs that began while nothing was to be recorded
         self.trouble = ""  # why the last recording ended that should have gone on
         self.one_run = output.suffix.lower() in SUFFIXES and not output.is_dir()
+        self.latest: Piece | None = (
+            None  # the file that was closed last, until something else is to be recorded
+        )
         self._stopping = False
         self._spectra = 0  # in files that are closed
         self._open: dict[str, list[Piece]] = {}  # by run; two where a file was just split
@@ -137,7 +140,7 @@ class Recorder:
 
     def _follow(self, plan: Plan) -> Piece | None:
         """From now on; the file, if a run is open that goes on."""
-        self.plan, self.trouble = plan, ""
+        self.plan, self.trouble, self.latest = plan, "", None
         readers = self._readers.values()
         starts = [each.run for each in readers if each.run is not None]
         starts = [each for each in starts if all(reader.last != each.run for reader in readers)]
@@ -193,11 +196,8 @@ class Recorder:
         if not self._open and not self.runs:
             return "waiting for a run"
         said = f"{self.spectra} spectra written"
-        if waiting:
-            said += f", {waiting} recordings wait for their other stream"
-        if self.given_up:
-            said += f", {self.given_up} had nothing of it"
-        return said
+        said += f", {waiting} recordings wait for their other stream" if waiting else ""
+        return said + (f", {self.given_up} had nothing of it" if self.given_up else "")
 
     @property
     def left(self) -> list[Path]:
@@ -372,6 +372,7 @@ class Recorder:
             self._open[piece.run].remove(piece)
             if not self._open[piece.run]:
                 del self._open[piece.run]
+        self.latest = piece
         self.recorded.append(recorded)
         del self.recorded[:-MOST_KEPT]
         if piece.next is None:

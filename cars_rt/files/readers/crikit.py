@@ -1,0 +1,62 @@
+"""CRIkit2's layout: one dataset (y, x, p), whose attributes hold the scan and the wavelengths as a
+polynomial."""
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from cars_rt.files.hdf5 import stored
+from cars_rt.files.readers.lazy import of_dataset, scan_of
+from cars_rt.files.readers.nexus import groups_in, is_own, text_of
+from cars_rt.files.readers.scale import Asked, scale_of
+from cars_rt.files.spectra import Spectra, SpectraError
+
+CALIB = ("Spectrometer.calib.", "Calib.")
+RASTER = ("Macro.Raster.", "Raster.")
+
+
+def find_crikit(file: h5py.File) -> h5py.Dataset | None:
+    """The dataset that is laid out so; several are one too many. Raises SpectraError."""
+    found = []
+    for group in groups_in(file):
+        for name in group:
+            if is_own(group, name, h5py.Dataset):
+                dataset = stored(group, name, h5py.Dataset)
+                if dataset.ndim and any(f"{each}a_vec" in dataset.attrs for each in CALIB):
+                    found.append(dataset)
+    if len(found) > 1:
+        names = ", ".join(str(each.name) for each in found[:5])
+        raise SpectraError(f"holds {len(found)} sets of spectra, {names}; copy one to a file of its own")
+    return found[0] if found else None
+
+
+def read_crikit(dataset: h5py.Dataset, path: Path, asked: Asked) -> Spectra:
+    """Its spectra. The wavelength of a pixel is the polynomial moved by centre less calibrated centre, that
+    of the probe stands beside it. Raises SpectraError."""
+    a_vec = _number(dataset, CALIB, "a_vec")
+    coefficients = np.atleast_1d(np.asarray(a_vec, np.float64))
+    moved = float(_number(dataset, CALIB, "ctr_wl", 0.0)) - float(_number(dataset, CALIB, "ctr_wl0", 0.0))
+    wavelength = np.polyval(coefficients, np.arange(dataset.shape[-1])) + moved
+    probe = asked.pump_nm or float(_number(dataset, CALIB, "probe", np.nan))
+    said = Asked(None if np.isnan(probe) else probe, asked.axis)
+    unit = text_of(dataset, "Calib.units") or "nm"
+    scale = scale_of(wavelength, unit, said, f"{dataset.name}, polynomial of degree {len(coefficients) - 1}")
+    steps = [abs(float(_number(dataset, RASTER, f"{each}.StepSize", 0.0))) for each in ("Slow", "Fast")]
+    return Spectra(
+        scale.raman_shift,
+        of_dataset(dataset, path, scale.turned),
+        scan=scan_of(dataset.shape),
+        step_um=(steps[0], steps[1]) if all(steps) and dataset.ndim > 2 else None,
+        of_axis=scale.said,
+    )
+
+
+def _number(dataset: h5py.Dataset, prefixes: tuple[str, ...], name: str, default: Any = None) -> Any:
+    for prefix in prefixes:
+        if (value := dataset.attrs.get(prefix + name)) is not None:
+            if np.asarray(value).dtype.kind not in "uif":
+                raise SpectraError(f"has no number as {prefix + name} of {dataset.name}")
+            return value if np.ndim(value) == 0 or name == "a_vec" else np.ravel(value)[0]
+    return default

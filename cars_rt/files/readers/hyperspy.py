@@ -1,0 +1,80 @@
+"""HyperSpy's own HDF5 layout, .hspy: /Experiments/NAME with data and one group for each axis."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from cars_rt.files.hdf5 import numbers, stored
+from cars_rt.files.readers.lazy import of_dataset, scan_of
+from cars_rt.files.readers.nexus import TEXTS, text_of
+from cars_rt.files.readers.scale import Asked, length_um, scale_of
+from cars_rt.files.spectra import Spectra, SpectraError
+from cars_rt.printable import printable
+
+EXPERIMENTS = "Experiments"
+
+
+def is_hyperspy(file: h5py.File) -> bool:
+    """Whether it is laid out so."""
+    return file.get(EXPERIMENTS, getclass=True) is h5py.Group
+
+
+def read_hyperspy(file: h5py.File, path: Path, asked: Asked) -> Spectra:
+    """Its one signal, of one spectral axis. Raises SpectraError."""
+    experiments = stored(file, EXPERIMENTS, h5py.Group)
+    names = list(experiments)
+    if len(names) != 1:
+        raise SpectraError(
+            f"holds {len(names)} signals, {printable(', '.join(names), TEXTS)}; save one to a file"
+        )
+    group = stored(experiments, names[0], h5py.Group)
+    data = stored(group, "data", h5py.Dataset)
+    if data is None or not data.ndim:
+        raise SpectraError(f"has no data in {printable(names[0], TEXTS)}")
+    axes = [stored(group, f"axis-{at}", h5py.Group) for at in range(data.ndim)]
+    if any(axis is None for axis in axes):
+        raise SpectraError(f"lacks an axis of {printable(names[0], TEXTS)}")
+    spectral = [at for at, axis in enumerate(axes) if not axis.attrs.get("navigate", at < data.ndim - 1)]
+    if spectral != [data.ndim - 1]:
+        raise SpectraError(
+            "must have one signal axis, the last one; transpose it: signal.transpose(signal_axes=1)"
+        )
+    last, size = axes[-1], data.shape[-1]
+    name = text_of(last, "name") or f"axis-{data.ndim - 1}"
+    # Without a unit and a scale it is what HyperSpy makes of an array without an axis.
+    values = None if _is_default(last) else _values(last, size)
+    scale = scale_of(values, _unit(last), asked, f"axis {printable(name, TEXTS)!r}")
+    steps = [_step_um(axis) for axis in axes[-3:-1]]
+    return Spectra(
+        scale.raman_shift,
+        of_dataset(data, path, scale.turned),
+        scan=scan_of(data.shape),
+        step_um=(steps[0], steps[1]) if len(steps) == 2 and all(steps) else None,  # type: ignore[arg-type]
+        source=names[0] if names[0] != "__unnamed__" else None,
+        of_axis=scale.said,
+    )
+
+
+def _unit(axis: h5py.Group) -> str:
+    unit = text_of(axis, "units")
+    return "" if unit in ("<undefined>", "None", "_None_") else unit
+
+
+def _is_default(axis: h5py.Group) -> bool:
+    return not _unit(axis) and "axis" not in axis and float(axis.attrs.get("scale", 1)) == 1
+
+
+def _values(axis: h5py.Group, size: int) -> NDArray[np.float64] | None:
+    if (listed := numbers(axis, "axis")) is not None:
+        if listed.shape != (size,):
+            raise SpectraError(f"has an axis of {listed.size} points for {size} pixels")
+        return np.asarray(listed, np.float64)
+    offset, scale = float(axis.attrs.get("offset", 0)), float(axis.attrs.get("scale", 1))
+    return np.asarray(offset + scale * np.arange(size), np.float64)
+
+
+def _step_um(axis: h5py.Group) -> float | None:
+    factor = length_um(_unit(axis))
+    return None if factor is None or "scale" not in axis.attrs else abs(float(axis.attrs["scale"])) * factor

@@ -1,0 +1,64 @@
+"""Rows of counts that are read, turned round and checked when a slice of them is asked for: `Lazy`, which
+stands where `Spectra` has an array."""
+
+from collections.abc import Callable
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from cars_rt.files.hdf5 import StoredRows
+from cars_rt.files.spectra import finite, said_of, wanted
+
+Read = Callable[[int, int], NDArray[Any]]
+
+
+class Lazy(StoredRows):
+    """Counts (n, p). read: rows from first to before last. turned: pixels come in the other direction."""
+
+    def __init__(
+        self, rows: int, pixels: int, dtype: np.dtype[Any], read: Read, path: Path, turned: bool
+    ) -> None:
+        self.shape = (rows, pixels)
+        self.dtype = wanted(dtype)
+        self._read, self._path, self._turned = read, path, turned
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        with said_of(self._path):
+            first, last, _ = rows.indices(len(self))
+            counts = self._read(first, max(first, last)).astype(self.dtype, copy=False)
+            finite(counts, first)
+            return counts[:, ::-1] if self._turned else counts
+
+
+def of_array(values: NDArray[Any], path: Path, turned: bool) -> Any:
+    """Of an array (..., p), which may be mapped from the file."""
+    flat = values.reshape(-1, values.shape[-1])
+    return Lazy(
+        len(flat), flat.shape[1], flat.dtype, lambda first, last: np.asarray(flat[first:last]), path, turned
+    )
+
+
+def of_dataset(dataset: h5py.Dataset, path: Path, turned: bool) -> Any:
+    """Of a dataset (..., p) in an HDF5 file, as one list of spectra."""
+    if dataset.ndim < 2:
+        stored = StoredRows(dataset)
+        return Lazy(
+            1, len(stored), dataset.dtype, lambda first, last: stored[:][None][first:last], path, turned
+        )
+    lines, within, pixels = StoredRows(dataset), prod(dataset.shape[1:-1]), dataset.shape[-1]
+
+    def read(first: int, last: int) -> NDArray[Any]:
+        begin = first // max(within, 1)
+        block = lines[begin : -(-last // max(within, 1))].reshape(-1, pixels)
+        return block[first - begin * within : last - begin * within]
+
+    return Lazy(len(lines) * within, pixels, dataset.dtype, read, path, turned)
+
+
+def scan_of(shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """Rows and columns of a cube (rows, columns, p) or a stack of them (planes, rows, columns, p)."""
+    return (shape[-3], shape[-2]) if len(shape) > 2 else None

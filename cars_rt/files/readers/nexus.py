@@ -1,0 +1,132 @@
+"""Any NXdata with an axis, found as NeXus says: by the chain of `default`, else the first one there is."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from cars_rt.files.hdf5 import followed, numbers_of
+from cars_rt.files.readers.lazy import of_dataset, scan_of
+from cars_rt.files.readers.scale import Asked, length_um, scale_of
+from cars_rt.files.spectra import Spectra, SpectraError
+from cars_rt.printable import printable
+
+MOST_GROUPS = 1_000  # that are looked at
+DEEPEST = 6
+TEXTS = 200  # characters of a text in an attribute
+
+
+def find_data(file: h5py.File) -> h5py.Group | None:
+    """The group with class NXdata that the file shows first."""
+    group: Any = file
+    for _ in range(DEEPEST):
+        name = text_of(group, "default")
+        found = followed(group, name) if name else None
+        if not isinstance(found, h5py.Group):
+            break
+        group = found
+        if text_of(group, "NX_class") == "NXdata":
+            return group
+    return next((each for each in groups_in(file) if text_of(each, "NX_class") == "NXdata"), None)
+
+
+def read_data(group: h5py.Group, path: Path, asked: Asked) -> Spectra:
+    """Spectra of an NXdata. Raises SpectraError."""
+    place = printable(str(group.name), TEXTS)
+    signal = followed(group, text_of(group, "signal") or _marked(group))
+    if not isinstance(signal, h5py.Dataset) or not signal.ndim:
+        raise SpectraError(f"has an NXdata without a signal ({place})")
+    names = _axes(group, signal)
+    units = ["" if name is None else text_of(group.get(name), "units") for name in names]
+    spectral = [at for at, name in enumerate(names) if name is not None and not _is_place(name, units[at])]
+    if spectral and spectral[-1] != signal.ndim - 1:
+        raise SpectraError(
+            f"has spectra along dimension {spectral[-1] + 1} of {signal.ndim} of {place}; it must be the last"
+        )
+    last = names[-1]
+    values = None if last is None or not spectral else numbers_of(followed(group, last))
+    scale = scale_of(values, units[-1], asked, f"{place}/{last}" if last else place)
+    steps = [_step_um(group, name, unit) for name, unit in zip(names[-3:-1], units[-3:-1], strict=True)]
+    step = (steps[0], steps[1]) if len(steps) == 2 and all(steps) else None
+    return Spectra(
+        scale.raman_shift,
+        of_dataset(signal, path, scale.turned),
+        scan=scan_of(signal.shape),
+        step_um=step,  # type: ignore[arg-type]
+        source=text_of(group, "title") or None,
+        of_axis=scale.said,
+    )
+
+
+def groups_in(file: h5py.Group) -> Iterator[h5py.Group]:
+    """Groups of a file, nearest first, as far as links within it that are no links to elsewhere lead."""
+    waiting, seen = [(file, 0)], 0
+    while waiting and seen < MOST_GROUPS:
+        group, depth = waiting.pop(0)
+        seen += 1
+        yield group
+        if depth < DEEPEST:
+            for name in group:
+                if is_own(group, name, h5py.Group):
+                    waiting.append((group[name], depth + 1))
+
+
+def is_own(group: h5py.Group, name: str, kind: type) -> bool:
+    """Whether a group or a dataset of this name lies in the file itself."""
+    link = group.get(name, getlink=True)
+    return isinstance(link, h5py.HardLink) and group.get(name, getclass=True) is kind
+
+
+def text_of(place: Any, name: str) -> str:
+    """An attribute that is text, or the first of several; nothing if there is none."""
+    value = place.attrs.get(name, "") if isinstance(place, h5py.Group | h5py.Dataset) else ""
+    if isinstance(value, np.ndarray):
+        value = value.flat[0] if value.size else ""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _marked(group: h5py.Group) -> str:
+    """The dataset that files of before 2014 mark as the signal."""
+    for name in group:
+        found = followed(group, name)
+        if isinstance(found, h5py.Dataset) and text_of(found, "signal") == "1":
+            return str(name)
+    return ""
+
+
+def _axes(group: h5py.Group, signal: h5py.Dataset) -> list[str | None]:
+    """Name of the axis of each dimension of the signal, None where there is none that fits."""
+    given = group.attrs.get("axes", signal.attrs.get("axes", ""))
+    if isinstance(given, str | bytes):
+        text = given.decode() if isinstance(given, bytes) else given
+        given = text.strip("[]").replace(",", ":").split(":")
+    names = [each.decode() if isinstance(each, bytes) else str(each) for each in np.ravel(given)]
+    found: list[str | None] = [None] * signal.ndim
+    for at, name in enumerate(names):
+        dataset = followed(group, name) if name not in ("", ".") else None
+        place = group.attrs.get(f"{name}_indices", at)
+        place = int(np.ravel(place)[0]) if np.size(place) == 1 else at
+        if (
+            isinstance(dataset, h5py.Dataset)
+            and 0 <= place < signal.ndim
+            and dataset.shape == (signal.shape[place],)
+        ):
+            found[place] = name
+    return found
+
+
+def _is_place(name: str, unit: str) -> bool:
+    return name.lower() in ("x", "y", "z") or (length_um(unit) or 0) >= 1
+
+
+def _step_um(group: h5py.Group, name: str | None, unit: str) -> float | None:
+    """Distance between the points of an axis, in um, if it is a length and regular."""
+    factor = length_um(unit)
+    values = None if name is None or factor is None else numbers_of(followed(group, name))
+    if values is None or factor is None or len(values) < 2:
+        return None
+    steps = np.abs(np.diff(np.asarray(values, np.float64)))
+    step = float(np.median(steps))
+    return step * factor if step > 0 and np.allclose(steps, step, rtol=1e-3) else None

@@ -1,0 +1,98 @@
+"""An axis and its unit, as a file states them, made a raman shift in cm-1 that grows."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cars_rt.files.spectra import SpectraError, WavelengthError
+from cars_rt.physics.axis import from_wavelength
+from cars_rt.storage import read_bytes
+
+MOST_AXIS_BYTES = 2**22
+
+_SHIFT = re.compile(r"(?:r?cm\s*\^?\(?\s*[-−⁻–]\s*[1¹]\)?|1\s*/\s*cm|raman.?shift|wave.?numbers?)", re.I)
+_LENGTHS = {"nm": 1.0, "nanometer": 1.0, "nanometers": 1.0, "nanometre": 1.0, "um": 1e3, "µm": 1e3, "μm": 1e3,
+            "micrometer": 1e3, "micron": 1e3, "mm": 1e6, "millimeter": 1e6, "m": 1e9, "meter": 1e9, "a": 0.1,
+            "angstrom": 0.1}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What the user says of a file. pump_nm: wavelength from which light is shifted. axis: (p,), where the
+    file has none: a raman shift, or wavelengths in nm if pump_nm is given."""
+
+    pump_nm: float | None = None
+    axis: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """raman_shift: (p,), cm-1, growing. turned: it fell in the file, so each spectrum has to be turned round,
+    too. said: where it comes from, for people."""
+
+    raman_shift: NDArray[np.float64]
+    turned: bool
+    said: str
+
+
+def scale_of(values: ArrayLike | None, unit: str, asked: Asked, where: str) -> Scale:
+    """The axis of a file. values: (p,), None where it has none. where: its place there, for people.
+
+    Raises WavelengthError for wavelengths without a pump, SpectraError for no axis and for other units.
+    """
+    if values is None:
+        if asked.axis is None:
+            raise SpectraError(
+                f"has no axis ({where}); give --axis FILE with the raman shift of each pixel, in cm-1"
+            )
+        values, unit, where = asked.axis, "nm" if asked.pump_nm else "cm-1", "given with --axis"
+    elif asked.axis is not None:
+        raise SpectraError(f"has an axis of its own ({where}); leave --axis out")
+    axis = np.asarray(values, np.float64)
+    unit = unit.strip()
+    if _SHIFT.fullmatch(unit):
+        if asked.pump_nm is not None:
+            raise SpectraError(f"has its axis in cm-1 already ({where}); leave --pump-nm out")
+        said = where
+    elif (factor := _LENGTHS.get(unit.lower())) is not None:
+        if asked.pump_nm is None:
+            raise WavelengthError(
+                f"has its axis in {unit} ({where}): give the wavelength that the light is shifted from, such "
+                "as --pump-nm 785"
+            )
+        axis = from_wavelength(axis * factor, asked.pump_nm)
+        said = f"{where}, from {unit} with a pump of {asked.pump_nm:g} nm"
+    else:
+        wrong = f"has an axis in {unit!r} ({where}), which is neither cm-1 nor a wavelength"
+        none = f"does not say the unit of its axis ({where})"
+        raise SpectraError(f"{wrong if unit else none}; write 1/cm or nm beside it")
+    turned = axis.ndim == 1 and len(axis) > 1 and bool(axis[0] > axis[-1])
+    return Scale(axis[::-1] if turned else axis, turned, said + (", turned round" if turned else ""))
+
+
+def length_um(unit: str) -> float | None:
+    """How many um one of this unit is; None if it is no length."""
+    nm = _LENGTHS.get(unit.strip().lower())
+    return None if nm is None else nm / 1e3
+
+
+def read_axis(path: Path) -> NDArray[np.float64]:
+    """The numbers of --axis: .npy, or text with one number on each line. Raises SpectraError."""
+    if not path.exists():
+        raise SpectraError(f"there is no file {path}")
+    if path.suffix.lower() == ".npy":
+        from cars_rt.files.npz import read_npy
+
+        values = np.asarray(read_npy(path), np.float64)
+    else:
+        words = read_bytes(path, MOST_AXIS_BYTES).decode("utf-8", "replace").replace(",", " ").split()
+        try:
+            values = np.array([float(word) for word in words])
+        except ValueError:
+            raise SpectraError(f"{path} must hold one number for each pixel and nothing else") from None
+    if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
+        raise SpectraError(f"{path} must hold a list of finite numbers, one for each pixel")
+    return values

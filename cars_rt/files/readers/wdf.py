@@ -1,0 +1,71 @@
+"""Renishaw's .wdf, by RosettaSciIO."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+
+from cars_rt.files.readers.lazy import of_array, scan_of
+from cars_rt.files.readers.scale import Asked, length_um, scale_of
+from cars_rt.files.spectra import Spectra, SpectraError
+from cars_rt.installation import install_extra
+from cars_rt.storage import refuse_special_file, refuse_too_much
+
+HEAD = struct.Struct("<4sIQ")  # name, number and length of a block
+MOST_BLOCKS = 10_000
+
+
+def read_wdf(path: Path, asked: Asked) -> Spectra:
+    """Raises SpectraError."""
+    try:
+        from rsciio.renishaw import file_reader
+    except ImportError:
+        raise SpectraError(f"needs RosettaSciIO to be read: {install_extra('formats')}") from None
+    refuse_special_file(path)
+    refuse_too_much(path, "spectra", path.stat().st_size)
+    _refuse_without_blocks(path)
+    try:
+        (found, *others) = file_reader(str(path))
+        data, axes = np.asarray(found["data"]), found["axes"]
+    except Exception as error:  # another package's code on a file from anywhere
+        raise SpectraError(f"is no .wdf file that RosettaSciIO reads ({type(error).__name__})") from None
+    last = axes[-1] if axes else {}
+    if others or not data.ndim or last.get("navigate", True):
+        raise SpectraError("must hold one signal with spectra along its last axis")
+    size = data.shape[-1]
+    values = (
+        last["axis"] if "axis" in last else last.get("offset", 0) + last.get("scale", 1) * np.arange(size)
+    )
+    scale = scale_of(values, str(last.get("units", "")), asked, f"axis {last.get('name', '')!r}")
+    steps = [_step_um(axis) for axis in axes[-3:-1]]
+    return Spectra(
+        scale.raman_shift,
+        of_array(data, path, scale.turned),
+        scan=scan_of(data.shape),
+        step_um=(steps[0], steps[1]) if len(steps) == 2 and all(steps) else None,  # type: ignore[arg-type]
+        of_axis=scale.said,
+    )
+
+
+def _refuse_without_blocks(path: Path) -> None:
+    """A file is a chain of blocks, each with its length. RosettaSciIO follows it for ever where one is
+    zero."""
+    place, size = 0, path.stat().st_size
+    with path.open("rb") as file:
+        for _ in range(MOST_BLOCKS):
+            file.seek(place)
+            head = file.read(HEAD.size)
+            if len(head) < HEAD.size:
+                break
+            length = HEAD.unpack(head)[2]
+            if length < HEAD.size or (not place and head[:4] != b"WDF1"):
+                break
+            place += length
+            if place == size:
+                return
+    raise SpectraError("is no whole .wdf file: its blocks do not follow one another to its end")
+
+
+def _step_um(axis: dict[str, object]) -> float | None:
+    factor, step = length_um(str(axis.get("units", ""))), axis.get("scale")
+    return abs(float(step)) * factor if factor and isinstance(step, int | float | np.number) else None

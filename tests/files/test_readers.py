@@ -1,0 +1,293 @@
+"""What other programs write, read as counts with a raman shift: NeXus, HyperSpy, CRIkit2, Renishaw, Andor,
+Princeton."""
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import foreign
+import h5py
+import numpy as np
+import pytest
+from helpers import AXIS, spectra_of
+
+from cars_rt.engines.registry import REFERENCE
+from cars_rt.files.formats import open_spectra, read_spectra
+from cars_rt.files.offline import process
+from cars_rt.files.recording import read_rows
+from cars_rt.files.spectra import SpectraError
+
+CUBE = spectra_of(12).reshape(3, 4, -1)
+LINES = CUBE.reshape(12, 1, -1)
+PIXELS = np.arange(len(AXIS))
+PUMP = 785.0
+LENGTHS = 740 - 0.4 * PIXELS - 1e-5 * PIXELS**2  # nm, so that the shift grows with the pixel
+SHIFTS = 1e7 / LENGTHS - 1e7 / PUMP
+BY_PIXEL = np.polynomial.Polynomial([740, -0.4, -1e-5])  # of the pixel from 0
+FROM_1 = BY_PIXEL(np.polynomial.Polynomial([-1, 1])).coef.tolist()  # of the pixel from 1
+SPATIAL = [{"name": "y", "size": 3, "scale": 0.5, "offset": 0, "units": "um"},
+           {"name": "x", "size": 4, "scale": 250, "offset": 0, "units": "nm"}]  # fmt: skip
+
+
+def uniform(unit: str = "1/cm", **more: Any) -> dict[str, Any]:
+    step = AXIS[1] - AXIS[0]
+    return {"name": "shift", "size": len(AXIS), "scale": step, "offset": AXIS[0], "units": unit,
+            "_type": "UniformDataAxis"} | more  # fmt: skip
+
+
+def listed(axis: Any, unit: str = "cm$^{-1}$") -> dict[str, Any]:
+    return {"name": "shift", "size": len(axis), "axis": np.asarray(axis), "units": unit, "_type": "DataAxis"}
+
+
+def hspy(*axes: dict[str, Any], data: Any = CUBE) -> Callable[[Path], Path]:
+    pytest.importorskip("rsciio")
+    return lambda path: foreign.hspy(path, data, [*SPATIAL, *axes])
+
+
+MAP = {"scan": (3, 4), "step_um": (0.5, 0.25)}
+READ: list[tuple[str, Callable[[Path], Path], Any, dict[str, Any], dict[str, Any]]] = [
+    ("a.hspy", lambda path: foreign.hspy(path, CUBE, [*SPATIAL, uniform()]), AXIS, {}, MAP),
+    (
+        "a.hspy",
+        lambda path: foreign.hspy(path, CUBE, [*SPATIAL, listed(AXIS**1.1, "cm^-1")]),
+        AXIS**1.1,
+        {},
+        MAP,
+    ),
+    (
+        "a.nxs",
+        lambda path: foreign.nexus(path, CUBE, AXIS, "1/cm"),
+        AXIS,
+        {},
+        {"scan": (3, 4), "step_um": (0.5, 0.5)},
+    ),
+    (
+        "a.h5",
+        lambda path: foreign.nexus(path, CUBE[0], LENGTHS, "nm"),
+        SHIFTS,
+        {"pump_nm": PUMP},
+        {"scan": None},
+    ),
+    (
+        "a.h5",
+        lambda path: foreign.nexus(path, CUBE[..., ::-1], AXIS[::-1], "cm-1"),
+        AXIS,
+        {},
+        {"scan": (3, 4)},
+    ),
+    ("a.h5", lambda path: foreign.crikit(path, CUBE, [-1e-5, -0.4, 738], PUMP), SHIFTS, {}, MAP),
+    ("a.spe", lambda path: foreign.spe2(path, LINES, FROM_1, 2), SHIFTS, {"pump_nm": PUMP}, {}),
+    ("a.spe", lambda path: foreign.spe2(path, LINES, [AXIS[0] - 4, 4, 0], 3), AXIS[0] + 4 * PIXELS, {}, {}),
+    (
+        "a.spe",
+        lambda path: foreign.spe3(path, CUBE, LENGTHS),
+        SHIFTS,
+        {"pump_nm": PUMP},
+        {"exposure_s": 0.02},
+    ),
+    (
+        "a.sif",
+        lambda path: foreign.sif(path, LINES, FROM_1),
+        SHIFTS,
+        {"pump_nm": PUMP},
+        {"exposure_s": 0.0125, "source": "DU420"},
+    ),
+    ("a.wdf", lambda path: foreign.wdf(path, CUBE, AXIS), AXIS, {}, {"scan": (3, 4), "step_um": (0.25, 0.5)}),
+    ("a.npy", lambda path: np.save(path, CUBE), AXIS, {"axis": "axis.txt"}, {"scan": (3, 4)}),
+]
+
+
+@pytest.mark.parametrize(("name", "write", "axis", "asked", "known"), READ)
+def test_files_of_other_programs_are_read(
+    name: str,
+    write: Callable[[Path], Path],
+    axis: Any,
+    asked: dict[str, Any],
+    known: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    """Counts, axis in cm-1 that grows, scan and steps; also in pieces that begin within a line of the map."""
+    if name.endswith((".hspy", ".wdf")):
+        pytest.importorskip("rsciio")
+    if name.endswith(".sif"):
+        pytest.importorskip("sif_parser")
+    np.savetxt(tmp_path / "axis.txt", AXIS)
+    asked = {key: tmp_path / value if key == "axis" else value for key, value in asked.items()}
+    write(tmp_path / name)
+    found = read_spectra(tmp_path / name, **asked)
+    assert (
+        np.allclose(found.raman_shift, axis, rtol=0, atol=2e-4)
+        and found.raman_shift[0] < found.raman_shift[-1]
+    )
+    expected = CUBE[0] if found.scan is None and len(found.counts) == 4 else CUBE.reshape(12, -1)
+    assert np.array_equal(found.counts, expected)
+    for key, value in known.items():
+        assert getattr(found, key) == (value if key in ("scan", "source") else pytest.approx(value)), key
+    with open_spectra(tmp_path / name, **asked) as spectra:
+        assert np.array_equal(spectra.counts[1:3], expected[1:3])
+
+
+def test_a_foreign_file_becomes_a_recording_with_its_scan(tmp_path: Path) -> None:
+    foreign.nexus(tmp_path / "a.nxs", CUBE[..., ::-1], AXIS[::-1], "1/cm", title="liver")
+    before = (tmp_path / "a.nxs").read_bytes()
+    done = process(tmp_path / "a.nxs", tmp_path / "out.h5", engine=REFERENCE)
+    np.savez(tmp_path / "b.npz", spectra=CUBE, raman_shift=AXIS)
+    process(tmp_path / "b.npz", tmp_path / "b.h5", engine=REFERENCE)
+    assert "turned round" in done.axis and "/scan/data/shift" in done.axis
+    with h5py.File(tmp_path / "out.h5") as file, h5py.File(tmp_path / "b.h5") as other:
+        assert np.array_equal(read_rows(file["raman"], "raman"), read_rows(other["raman"], "raman"))
+        assert tuple(file["raman"].attrs["scan"]) == (3, 4) and file["raman"].attrs["source"] == "liver"
+    assert (tmp_path / "a.nxs").read_bytes() == before
+
+
+def changed(write: Callable[[Path], Any], change: Callable[[h5py.File], Any]) -> Callable[[Path], Any]:
+    def written(path: Path) -> None:
+        write(path)
+        with h5py.File(path, "r+") as file:
+            change(file)
+
+    return written
+
+
+def plain(path: Path) -> Path:
+    return foreign.nexus(path, CUBE, AXIS, "1/cm")
+
+
+def replaced(name: str, value: Any) -> Callable[[h5py.File], None]:
+    def change(file: h5py.File) -> None:
+        del file[name]
+        file[name] = value
+
+    return change
+
+
+def outside(file: h5py.File) -> None:
+    del file["scan/instrument/camera/counts"]
+    file["scan/instrument/camera"].create_dataset(
+        "counts", (9, 9, len(AXIS)), "u2", external=[("/etc/passwd", 0, 2**20)]
+    )
+
+
+def huge(file: h5py.File) -> None:
+    del file["scan/instrument/camera/counts"]
+    file["scan/instrument/camera"].create_dataset(
+        "counts", (2**20, 2**20, len(AXIS)), "u2", chunks=(1, 8, len(AXIS))
+    )
+
+
+def cut(write: Callable[[Path], Any], keep: int) -> Callable[[Path], None]:
+    def written(path: Path) -> None:
+        write(path)
+        path.write_bytes(path.read_bytes()[:keep])
+
+    return written
+
+
+def header(offset: int, kind: str, value: Any) -> Callable[[Path], None]:
+    def written(path: Path) -> None:
+        foreign.spe2(path, LINES, FROM_1, 2)
+        content = bytearray(path.read_bytes())
+        struct.pack_into(kind, content, offset, value)
+        path.write_bytes(content)
+
+    return written
+
+
+REFUSED: list[tuple[str, Callable[[Path], Any], dict[str, Any], str]] = [
+    (
+        "a.nxs",
+        lambda path: foreign.nexus(path, CUBE, LENGTHS, "nm"),
+        {},
+        "its axis in nm .*: give .*--pump-nm 785",
+    ),
+    ("a.nxs", plain, {"pump_nm": 785.0}, "its axis in cm-1 already .*; leave --pump-nm out"),
+    ("a.nxs", plain, {"axis": "axis.txt"}, "an axis of its own .*; leave --axis out"),
+    ("a.nxs", lambda path: foreign.nexus(path, CUBE, AXIS, "eV"), {}, "an axis in 'eV' .*, which is neither"),
+    ("a.nxs", lambda path: foreign.nexus(path, CUBE, AXIS, ""), {}, "does not say the unit of its axis"),
+    (
+        "a.nxs",
+        lambda path: foreign.nexus(path, CUBE, AXIS, "1/cm", shift=None),
+        {},
+        "has no axis .*; give --axis FILE",
+    ),
+    (
+        "a.nxs",
+        lambda path: foreign.nexus(path, CUBE, AXIS, "1/cm", signal="none"),
+        {},
+        "an NXdata without a signal",
+    ),
+    (
+        "a.nxs",
+        lambda path: foreign.nexus(path, CUBE, AXIS, "1/cm", axes=["shift", "y", "x"], shift_indices=0),
+        {},
+        "has no axis",
+    ),
+    ("a.nxs", lambda path: h5py.File(path, "w").close(), {}, "holds neither raw/counts nor spectra"),
+    (
+        "a.nxs",
+        changed(plain, replaced("scan/data/counts", h5py.ExternalLink("/etc/passwd", "/x"))),
+        {},
+        "as a link to elsewhere",
+    ),
+    (
+        "a.nxs",
+        changed(plain, replaced("scan/data/counts", h5py.SoftLink("/scan/data/counts"))),
+        {},
+        "as a link to elsewhere",
+    ),
+    ("a.nxs", changed(plain, outside), {}, "in other files, which are not read"),
+    ("a.nxs", changed(plain, huge), {}, "holds none of them|as nothing that was measured does"),
+    ("a.nxs", cut(plain, 900), {}, "cannot be read: it is cut short"),
+    ("a.spe", lambda path: foreign.spe2(path, LINES, [], 2), {}, "has no axis .*; give --axis FILE"),
+    ("a.spe", header(1446, "<i", 2**30), {}, "is cut short: it announces"),
+    ("a.spe", header(108, "<h", 99), {}, "is no .spe file: it announces 12 frames"),
+    ("a.spe", lambda path: path.write_bytes(b"short"), {}, "is no .spe file: it has no whole header"),
+    (
+        "a.spe",
+        cut(lambda path: foreign.spe3(path, CUBE, LENGTHS), -30),
+        {"pump_nm": 785.0},
+        "a footer that is no XML",
+    ),
+    ("a.sif", lambda path: path.write_bytes(b"Andor of a kind"), {}, "is no .sif file"),
+    (
+        "a.sif",
+        cut(lambda path: foreign.sif(path, LINES, FROM_1), -400),
+        {"pump_nm": 785.0},
+        "is no .sif file",
+    ),
+    ("a.wdf", lambda path: path.write_bytes(b"WDF1" + bytes(600)), {}, "blocks do not follow"),
+    ("a.npy", lambda path: path.write_bytes(b"\x93NUMPY\x01\x00"), {"axis": "axis.txt"}, "is no .npy file"),
+]
+
+
+@pytest.mark.parametrize(("name", "write", "asked", "reason"), REFUSED)
+def test_what_cannot_be_read_is_said_in_one_sentence(
+    name: str, write: Callable[[Path], Any], asked: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    if name.endswith(".wdf"):
+        pytest.importorskip("rsciio")
+    if name.endswith(".sif"):
+        pytest.importorskip("sif_parser")
+    np.savetxt(tmp_path / "axis.txt", AXIS)
+    write(tmp_path / name)
+    given = {key: tmp_path / value if key == "axis" else value for key, value in asked.items()}
+    with pytest.raises(SpectraError, match=reason) as raised:
+        read_spectra(tmp_path / name, **given)
+    assert str(tmp_path / name) in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_hspy_that_leaves_open_what_is_meant_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("rsciio")
+    for axes, reason in (
+        ([*SPATIAL, uniform("", scale=1, offset=0)], "has no axis"),
+        (
+            [*SPATIAL[:1], uniform(), SPATIAL[1] | {"navigate": True}],
+            "must have one signal axis, the last one",
+        ),
+    ):
+        data = CUBE if axes[-1]["name"] == "shift" else CUBE.transpose(0, 2, 1)
+        axes = [axis | {"navigate": axis["name"] != "shift"} for axis in axes]
+        foreign.hspy(tmp_path / "a.hspy", data, axes)
+        with pytest.raises(SpectraError, match=reason):
+            read_spectra(tmp_path / "a.hspy")

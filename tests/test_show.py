@@ -1,0 +1,137 @@
+"""`cars-rt show`: what is in a file as pictures and as text, with gaps, flags and points."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import AXIS, Command, a_frame, a_start, spectra_of
+
+from cars_rt.files.recording import Recording
+from cars_rt.physics.fitness import Flag
+
+pytest.importorskip("xarray", reason="the extra files is not installed")
+pytest.importorskip("dask", reason="the extra files is not installed")
+plt = pytest.importorskip("matplotlib.image", reason="matplotlib is not installed")
+
+from cars_rt.show import ShowError, parse_bands, read  # noqa: E402
+from cars_rt.show.picture import MISSING, composite, draw, limits, nice  # noqa: E402
+from cars_rt.show.terminal import render  # noqa: E402
+
+ROWS, COLUMNS = 12, 20
+GONE = 5  # a row that did not come
+
+
+def a_file(folder: Path, scan: tuple[int, int] | None = (ROWS, COLUMNS)) -> Path:
+    """A recording that is still being written: counts and results of a scan, or of no scan, with a gap."""
+    counts = spectra_of(ROWS * COLUMNS)
+    recording = Recording(folder / "scan.h5")
+    model = {"name": "cnn", "sha256": "0" * 64, "flags": "saturated"}
+    about = {"block": COLUMNS, "spectra": len(counts), "scan": scan, "step_um": scan and (0.5, 0.25)}
+    recording.note("/", {"sample": "liver"})
+    recording.start(a_start(**about))
+    recording.start(a_start(stream="raman", dtype="float32", model=model, **about))
+    for row in range(ROWS - 2):
+        block = counts[row * COLUMNS : (row + 1) * COLUMNS]
+        flags = np.where(np.arange(COLUMNS) < 3, Flag.SATURATED, 0).astype(np.uint8)
+        if row == GONE:
+            continue
+        recording.append(a_frame(row, block))
+        arrays = {"raman": block.astype(np.float32) / 1000, "flags": flags}
+        recording.append(a_frame(row, block, stream="raman", arrays=arrays))
+    recording.flush()
+    recording.fail()
+    return recording.partial
+
+
+def test_maps_means_and_points_are_those_of_the_file(tmp_path: Path) -> None:
+    counts = spectra_of(ROWS * COLUMNS).reshape(ROWS, COLUMNS, -1)
+    shown = read(a_file(tmp_path), parse_bands(["CH=900:950,1200"], 40.0), [(3, 4), (GONE, 0)])
+    inside = (AXIS >= 1180) & (AXIS <= 1220)
+    there = [row for row in range(ROWS - 2) if row != GONE]
+    assert [band.label for band in shown.bands] == ["CH, 900–950 cm⁻¹", "1180–1220 cm⁻¹"]
+    assert np.allclose(shown.maps[1][there], counts[there][..., inside].mean(axis=2) / 1000, rtol=1e-5)
+    assert np.isnan(shown.maps[0][[GONE, ROWS - 2, ROWS - 1]]).all()
+    assert np.allclose(shown.means["counts"], counts[there].mean(axis=(0, 1)))
+    assert np.allclose(shown.points[0].spectra["raman"], counts[3, 4] / 1000)
+    assert np.isnan(shown.points[1].spectra["counts"]).all()
+    assert shown.step_um == (0.5, 0.25) and shown.flagged == {"saturated": 3 * len(there)}
+    assert shown.describe() == f"12 × 20 = 240 spectra, 60 missing, {3 * len(there)} saturated"
+    assert shown.about["sample"] == "liver" and shown.about["model"] == "cnn"
+    assert read(a_file(tmp_path / "a"), counts=True).main == "counts"
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("bands", "at", "said"),
+    [
+        (["3000"], [], "no point of the axis, 800 to 1500 cm-1, is in the band 2990 to 3010"),
+        (["a"], [], "'a' is no band: give it as CENTRE or LOW:HIGH"),
+        (["1000:900"], [], "is no band"),
+        ([",".join(map(str, range(900, 910)))], [], "10 bands are too many"),
+        ([], [(1,)], "1 is no point of this file: give it as ROW,COLUMN"),
+        ([], [(12, 0)], "there is no spectrum at 12, 0: y goes from 0 to 11"),
+    ],
+)
+def test_what_is_not_in_the_file_is_said(
+    bands: list[str], at: list[tuple[int, ...]], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ShowError, match=said):
+        read(a_file(tmp_path), parse_bands(bands), at)
+
+
+def test_pictures_have_gaps_in_a_colour_of_their_own_and_units(tmp_path: Path) -> None:
+    path = a_file(tmp_path)
+    draw(read(path, parse_bands(["900,1000,1200"]), [(3, 4)]), tmp_path / "rgb.png", 60)
+    image = plt.imread(tmp_path / "rgb.png")
+    missing = np.array([int(MISSING[at : at + 2], 16) / 255 for at in (1, 3, 5)])
+    share = (np.abs(image[..., :3] - missing).max(axis=-1) < 0.01).mean()
+    assert 0.01 < share < 0.2 and image.shape[1] > 500
+    draw(read(path, parse_bands(["900"]), [(3, 4)]), tmp_path / "one.svg")
+    text = (tmp_path / "one.svg").read_text(encoding="utf-8")
+    for said in (
+        "890–910 cm⁻¹",
+        "Raman shift",
+        "row 3, column 4",
+        "not measured",
+        "saturated (27)",
+        "liver",
+    ):
+        assert said in text, said
+    with pytest.raises(ShowError, match=r"a picture ends in .png, .svg, .pdf"):
+        draw(read(path), tmp_path / "one.gif")
+
+
+def test_three_bands_are_red_green_and_blue_each_in_its_own_range() -> None:
+    low = np.arange(8.0).reshape(2, 4)
+    image = composite([low, 100 * low, -low], np.array([[True] * 4, [True, True, True, False]]))
+    assert np.allclose(image[0, 0], [0, 0, 1]) and np.allclose(image[1, 2], [6 / 7, 6 / 7, 1 / 7], atol=0.02)
+    assert np.allclose(image[1, 3], [int(MISSING[at : at + 2], 16) / 255 for at in (1, 3, 5)])
+    assert limits(np.full((2, 2), np.nan)) == (0, 1) and [nice(each) for each in (1, 4.9, 73)] == [1, 2, 50]
+
+
+def test_a_run_without_scan_is_shown_as_a_list(tmp_path: Path) -> None:
+    shown = read(a_file(tmp_path, scan=None), parse_bands(["900"]), [(7,)])
+    draw(shown, tmp_path / "list.png", 50)
+    assert not shown.is_map and shown.measured.sum() == (ROWS - 3) * COLUMNS
+    from rich.console import Console
+
+    console = Console(width=60, color_system=None)
+    with console.capture() as captured:
+        console.print(render(shown, 60, 20, colour=False))
+    text = captured.get()
+    assert "890–910 cm⁻¹: Im χR / χNR" in text and "(7): Im" in text and "spectrum 0" in text
+
+
+def test_the_command_draws_and_says_where_a_picture_goes(tmp_path: Path) -> None:
+    path = a_file(tmp_path)
+    with Command("show", path, "--band", "900,1200", "--at", "3,4", "--at", "5,0", COLUMNS="70") as program:
+        assert program.process.stdout is not None
+        text = program.process.stdout.read()
+        assert program.end() == 0, program.said
+    assert "890–910 cm⁻¹: Im χR / χNR from" in text and "(5, 0) was not measured" in text
+    assert "·" * 20 in text and max(map(len, text.splitlines()[:-1])) <= 70
+    assert text.splitlines()[-1] == f"a picture of it: cars-rt show {path} --out scan.partial.png"
