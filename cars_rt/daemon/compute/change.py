@@ -6,7 +6,6 @@ Everything is compiled and checked beside what works, and taken over between two
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,12 +14,11 @@ import numpy as np
 import zmq
 from numpy.typing import NDArray
 
-from cars_rt.daemon.compute.jobs import Jobs
+from cars_rt.daemon.compute.library import Library
 from cars_rt.daemon.compute.shadow import Shadow
 from cars_rt.daemon.compute.worker import TOO_LONG, Worker
 from cars_rt.engines import AUTO, EngineError, Model, load_model, require, retrieving, takes_reference
 from cars_rt.engines.base import Slab, usable_cores
-from cars_rt.errors import CarsRtError
 from cars_rt.printable import printable
 from cars_rt.protocol import Start
 from cars_rt.sockets.control import Answer
@@ -30,7 +28,6 @@ log = logging.getLogger("cars_rt.daemon")
 MAX_FAILURES = 3  # batches in a row that one kind of engine may lose before the next kind takes over
 REPAIR_S = 120.0  # how long a replacement may compile: spectra wait for it
 RETRY_S = 30.0  # between two attempts to have any engine work again
-READ_S = 30.0  # how long a request waits for a model to be read
 CLOSE_S = 5.0  # how long a close waits for an engine's thread
 
 
@@ -43,17 +40,6 @@ class Change:
     engine: str
     answer: Answer | None = None  # of a request
     repairs: bool = False
-
-
-@dataclass
-class Reading:
-    """A model that is being read, and what for."""
-
-    model: Future[Model]
-    then: Callable[[Model], None]
-    answer: Answer
-    since: float  # monotonic time
-    given_up: bool = False
 
 
 @dataclass
@@ -93,12 +79,8 @@ class Compute:
         self.worker: Worker | None = None
         self.shadow: Shadow | None = None
         self._max_batch = max_batch
-        self._deviation = deviation
-        self._threads = threads or max(usable_cores() // 2, 1)
         self._opening: Worker | None = None  # for a run that waits for it
         self._change: Change | None = None
-        self._reader: Jobs | None = None
-        self._reading: Reading | None = None
         self._closing: list[Worker] = []
         self._dark: tuple[Slab, str] | None = None
         self._source: str | None = None  # of the run
@@ -106,8 +88,11 @@ class Compute:
         self.down: str | None = None
         self._retry_at = 0.0
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PULL)
-        self._bell = f"inproc://compute-{id(self)}"
-        self.socket.bind(self._bell)
+        bell = f"inproc://compute-{id(self)}"
+        self.socket.bind(bell)
+        self._library = Library(self._load, bell)
+        threads = threads or max(usable_cores() // 2, 1)
+        self._new_worker = partial(Worker, threads=threads, bell=bell, deviation=deviation)
 
     # -- for a run ----------------------------------------------------------------------------------
 
@@ -120,7 +105,7 @@ class Compute:
         if self.worker is not None and not self.worker.broken and self.worker.fits(model, axis, max_batch):
             self._follow(axis)
             return
-        self._opening = self._compile(model, [self.engine], axis, max_batch)
+        self._opening = self._new_worker(model, [self.engine], axis, max_batch)
         self._follow(axis)
 
     @property
@@ -189,7 +174,7 @@ class Compute:
         self._repair(self.worker, kinds)
 
     def _repair(self, broken: Worker, kinds: list[str]) -> None:
-        fresh = self._compile(broken.model, kinds, broken.raman_shift, broken.max_batch)
+        fresh = self._new_worker(broken.model, kinds, broken.raman_shift, broken.max_batch)
         fresh.failures = broken.failures
         self._change = Change(fresh, broken.model, self.engine, repairs=True)
 
@@ -209,7 +194,7 @@ class Compute:
                 raise EngineError("another change was begun meanwhile; ask again when it is done")
             self._change = Change(self._beside(wanted, kind), wanted, kind, answer)
 
-        self._with_model(model, compile_it, answer)
+        self._give(model, compile_it, answer)
 
     def start_shadow(self, model: str | None, engine: str | None, every: int, answer: Answer) -> None:
         """Have a candidate compute every n-th batch, too, as soon as its model is read.
@@ -229,7 +214,7 @@ class Compute:
                 self.shadow.worker.set_dark(*self._dark)
             answer(None, {"shadow": self.shadow.describe()})
 
-        self._with_model(model, cast_it, answer)
+        self._give(model, cast_it, answer)
 
     def stop_shadow(self) -> None:
         """No candidate any more."""
@@ -260,7 +245,7 @@ class Compute:
         self._close_idle()
         if self.shadow is not None:
             self.shadow.settle()
-        self._settle_reading()
+        self._library.settle()
         worker, change = self.worker, self._change
         if change is None and self.down and worker is not None and time.monotonic() > self._retry_at:
             self._repair(worker, [worker.engine.name, *(k for k in retrieving() if k != worker.engine.name)])
@@ -291,11 +276,7 @@ class Compute:
     def close(self) -> None:
         """Stop all threads and give the engines back."""
         self.stop_shadow()
-        if self._reader is not None:
-            self._reader.close()
-        if self._reading is not None:
-            self._reading.answer("the daemon stops", {})
-            self._reading = None
+        self._library.close()
         if self._change is not None:
             self._dismiss("the daemon stops")
         workers = [each for each in (*self._closing, self._opening, self.worker) if each is not None]
@@ -314,42 +295,15 @@ class Compute:
         if shadow is not None and not np.array_equal(shadow.worker.raman_shift, axis):
             self._retire(shadow.worker)
             size = shadow.worker.max_batch
-            worker = self._compile(shadow.model, [shadow.engine], axis, size)
+            worker = self._new_worker(shadow.model, [shadow.engine], axis, size)
             self.shadow = Shadow(worker, shadow.model, shadow.engine, shadow.every)
 
-    def _with_model(self, name: str | None, then: Callable[[Model], None], answer: Answer) -> None:
-        """Do something with a model: the one of now (None), or another one as soon as it is read.
-
-        It is read in a thread: from where it lies that may take long. Raises EngineError while another is.
-        """
+    def _give(self, name: str | None, then: Callable[[Model], None], answer: Answer) -> None:
+        """The model of now (None), or another one as soon as it is read. Raises EngineError."""
         if name is None:
             then(self.model)
-            return
-        if self._reading is not None:
-            raise EngineError("another model is still being read; ask again when it is done")
-        if self._reader is None:
-            self._reader = Jobs("reads models", self._bell, lambda: None)
-        self._reading = Reading(self._reader.ask(partial(self._load, name)), then, answer, time.monotonic())
-
-    def _settle_reading(self) -> None:
-        """Go on with a model that is read, or say why it could not be."""
-        reading = self._reading
-        if reading is None:
-            return
-        if not reading.model.done():
-            if not reading.given_up and time.monotonic() - reading.since > READ_S:
-                reading.given_up = True  # and no other one is begun until the system gives this one back
-                reading.answer(f"the model could not be read within {READ_S:g} s; nothing was changed", {})
-            return
-        self._reading = None
-        if reading.given_up:
-            return
-        try:
-            reading.then(reading.model.result())
-        except (CarsRtError, ValueError) as error:
-            reading.answer(str(error), {})
-        except Exception as error:
-            reading.answer(f"the model cannot be read: {type(error).__name__}: {error}", {})
+        else:
+            self._library.ask(name, then, answer)
 
     def _load(self, model: str) -> Model:
         if takes_reference(model) and self._reference is None:
@@ -360,16 +314,13 @@ class Compute:
             )  # fmt: skip
         return load_model(model, self._reference if takes_reference(model) else None)
 
-    def _compile(self, model: Model, kinds: list[str], axis: NDArray[np.float64], max_batch: int) -> Worker:
-        return Worker(model, kinds, axis, max_batch, self._threads, self._bell, deviation=self._deviation)
-
     def _beside(self, model: Model, engine: str) -> Worker:
         """A worker for the axis and the instrument of now."""
         now, model = self.worker, model.of_source(self._source)
         axis, size = (
             (model.nominal_axis, self._max_batch) if now is None else (now.raman_shift, now.max_batch)
         )
-        return self._compile(model, [engine], axis, size)
+        return self._new_worker(model, [engine], axis, size)
 
     def _take_over(self, worker: Worker) -> None:
         old, self.worker = self.worker, worker
