@@ -21,6 +21,7 @@ from cars_rt.cli import (  # noqa: F401 - registers the commands
     doctor,
     drive,
     evaluate,
+    export,
     files,
     keys,
     listen,

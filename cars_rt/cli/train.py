@@ -1,4 +1,4 @@
-"""`cars-rt train` and `export`: networks."""
+"""`cars-rt train`: networks."""
 
 from pathlib import Path
 from typing import Annotated
@@ -36,34 +36,14 @@ def train(
     log.info("trained: %s; make a model of it with `cars-rt export %s -o NAME.onnx`", checkpoint, checkpoint)
 
 
-@app.command
-def export(
-    checkpoint: Path,
-    *,
-    output: Annotated[Path, Parameter(name=("--output", "-o"))],
-    name: str | None = None,
-    logs: Logs = Logging(),
-) -> None:
-    """Make a model (ONNX with its card) of a training's checkpoint.
-
-    Example: cars-rt export cnn/checkpoint.pt -o cnn.onnx
-
-    Parameters
-    ----------
-    checkpoint
-        The checkpoint that `cars-rt train` wrote.
-    output
-        The .onnx file to write; `cars-rt run --model FILE.onnx` uses it.
-    name
-        The model's name, as results will carry it; the file's name if not given.
-    """
+def export_model(checkpoint: Path, output: Path, name: str | None) -> None:
+    """Make a model (ONNX with its card) of a training's checkpoint; name: as results will carry it."""
     needs("torch", "train")
-    from cars_rt.training.export import export as export_model
+    from cars_rt.training.export import export
 
-    start_logging(logs)
     with progress_bar() as bar:
         task = bar.add_task("calibrating the deviation", total=None)
-        card = export_model(
+        card = export(
             checkpoint,
             output,
             name or output.stem,

@@ -1,0 +1,93 @@
+"""`cars-rt export`: spectra for other programs, and models from training."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from cars_rt.cli.app import Logs, app
+from cars_rt.cli.train import export_model
+from cars_rt.console import EXIT_USAGE, Logging, fail, log, start_logging
+
+CHECKPOINTS = (".pt", ".pth", ".ckpt")
+
+
+@app.command
+def export(
+    file: Path,
+    *,
+    output: Annotated[Path, Parameter(name=("--output", "-o"))],
+    to: Literal["hspy", "crikit", "zarr", "tiff", "csv"] | None = None,
+    what: Literal["raman", "counts"] | None = None,
+    band: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    at: str | None = None,
+    probe_nm: float | None = None,
+    pump_nm: float | None = None,
+    overwrite: bool = False,
+    name: str | None = None,
+    logs: Logs = Logging(),
+) -> None:
+    """Write spectra for another program, or make a model (ONNX with its card) of a training's checkpoint.
+
+    Example, for HyperSpy: cars-rt export scan.h5 --to hspy -o scan.hspy
+
+    Example, band images for Fiji: cars-rt export scan.h5 --to tiff --band 2850-2930 -o scan.tif
+
+    Example, a model: cars-rt export cnn/checkpoint.pt -o cnn.onnx
+
+    Parameters
+    ----------
+    file
+        A recording, a result of `cars-rt process` or another file of spectra; or the checkpoint that
+        `cars-rt train` wrote.
+    output
+        The file to write, for zarr a folder; of a checkpoint an .onnx file, which `cars-rt run --model` uses.
+    to
+        hspy (HyperSpy, keeps any axis), crikit (CRIkit2's HDF5), zarr (v3, everything in the file), tiff
+        (band images with the size of a pixel), csv (one spectrum); by the output's name if not given.
+    what
+        raman or counts; raman where there is any, if not given.
+    band
+        A range of raman shift for tiff, such as 2850-2930, in cm-1; once for each image.
+    at
+        Which spectrum for csv: ROW,COLUMN of a scan or a number, from 0; the mean of all if not given.
+    probe_nm
+        Wavelength of the probe that crikit gets to compute raman shifts with.
+    pump_nm
+        As for `cars-rt process`.
+    overwrite
+        Replace a file that exists.
+    name
+        Of a checkpoint: the model's name, as results will carry it; the file's name if not given.
+    """
+    start_logging(logs)
+    if file.suffix.lower() in CHECKPOINTS or (to is None and output.suffix.lower() == ".onnx"):
+        export_model(file, output, name)
+        return
+    from cars_rt.files.export import KINDS, Wanted
+    from cars_rt.files.export import export as export_file
+
+    kind = to or next((each for each, of in KINDS.items() if of.ending == output.suffix.lower()), None)
+    if kind is None:
+        fail(f"{output}: say --to {', '.join(KINDS)}", EXIT_USAGE)
+    wanted = Wanted(what, tuple(map(_band, band)), _places(at), probe_nm, pump_nm)
+    cube = export_file(file, output, kind, wanted, overwrite=overwrite)
+    log.info("%s: %s of %s as %s", output, cube.name, " x ".join(map(str, cube.shape)), kind)
+
+
+def _band(text: str) -> tuple[float, float]:
+    low, _, high = text.partition("-")
+    try:
+        found = float(low), float(high)
+    except ValueError:
+        found = (0.0, 0.0)
+    if not found[0] < found[1]:
+        fail(f"--band {text!r}: give two raman shifts in cm-1, such as 2850-2930", EXIT_USAGE)
+    return found
+
+
+def _places(text: str | None) -> tuple[int, ...]:
+    try:
+        return tuple(int(each) for each in text.split(",")) if text else ()
+    except ValueError:
+        fail(f"--at {text!r}: give ROW,COLUMN or a number, from 0", EXIT_USAGE)

@@ -1,0 +1,38 @@
+"""One spectrum as text, with what is known of it above."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cars_rt.files.export.cube import Cube, ExportError
+
+
+def write_csv(cube: Cube, path: Path, at: Sequence[int]) -> None:
+    """The spectrum at these places, (row, column) or a number, or the mean of all if none are given.
+
+    Columns are the raman shift, the values and, where the file has them, the deviations. Raises ExportError.
+    """
+    columns = {"raman_shift": cube.raman_shift}
+    if at:
+        if len(at) != len(cube.dims) or not all(
+            0 <= n < size for n, size in zip(at, cube.shape, strict=False)
+        ):
+            sizes = " x ".join(map(str, cube.shape[:-1]))
+            raise ExportError(f"there is no spectrum at {','.join(map(str, at))} of {sizes}, counted from 0")
+        for name in (cube.name, "deviation"):
+            if name in cube.dataset:
+                columns[name] = np.asarray(cube.dataset[name].data[tuple(at)].compute(), np.float64)
+        where = f"at {','.join(map(str, at))}"
+    else:
+        total, count = np.zeros(len(cube.raman_shift)), 0
+        for _, values in cube.blocks():
+            rows = values.reshape(-1, values.shape[-1])
+            rows = rows[~np.isnan(rows).any(axis=1)]
+            total, count = total + rows.sum(axis=0, dtype=np.float64), count + len(rows)
+        if not count:
+            raise ExportError("there is no spectrum to take the mean of")
+        columns[cube.name], where = total / count, f"mean of {count} spectra"
+    head = f"# {' '.join(cube.title.split())}: {cube.name} {where}\n" + ",".join(columns)
+    table = np.column_stack(list(columns.values()))
+    np.savetxt(path, table, fmt="%.9g", delimiter=",", header=head, comments="", encoding="utf-8")

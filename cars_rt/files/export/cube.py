@@ -1,0 +1,70 @@
+"""What is exported: one array of a file in the shape of its scan, with what is known of it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cars_rt.errors import CarsRtError
+from cars_rt.files.dataset import open_dataset
+
+BLOCK_BYTES = 32 * 2**20  # of spectra that are taken into memory at once
+
+
+class ExportError(CarsRtError, ValueError):
+    """An export that cannot be made, with the reason in one sentence."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cube:
+    """values: dask array (..., p), float32, NaN where nothing was measured. raman_shift: (p,), cm-1.
+    dims: names of the leading dimensions. steps: um of each of them, None where they are no lengths."""
+
+    name: str
+    values: Any
+    raman_shift: NDArray[np.float64]
+    dims: tuple[str, ...]
+    steps: tuple[float | None, ...]
+    dataset: Any
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the values."""
+        return tuple(self.values.shape)
+
+    @property
+    def title(self) -> str:
+        """Of the run, for people."""
+        return (
+            f"{self.dataset.attrs.get('source', '')} {self.dataset.attrs.get('run', '')}".strip() or self.name
+        )
+
+    def blocks(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """The values along the first dimension, as many as fit in memory at once."""
+        row = int(np.prod(self.shape[1:], dtype=object)) * 4
+        step = max(BLOCK_BYTES // max(row, 1), 1)
+        for first in range(0, self.shape[0], step):
+            rows = slice(first, min(first + step, self.shape[0]))
+            yield rows, np.asarray(self.values[rows].compute(scheduler="synchronous"), np.float32)
+
+
+def open_cube(path: Path, what: str | None = None, pump_nm: float | None = None) -> Cube:
+    """what: raman or counts; if not given, raman where there is any. Raises SpectraError, ExportError."""
+    dataset = open_dataset(path, pump_nm=pump_nm)
+    there = [name for name in ("raman", "counts") if name in dataset]
+    name = what or there[0]
+    if name not in dataset or "raman_shift" not in dataset[name].dims:
+        raise ExportError(f"{path} holds no {name}, only {', '.join(there)}")
+    array = dataset[name]
+    dims = tuple(str(each) for each in array.dims[:-1])
+    steps = tuple(_step(dataset[each]) for each in dims)
+    return Cube(name, array.data, np.asarray(dataset["raman_shift"].values, np.float64), dims, steps, dataset)
+
+
+def _step(coordinate: Any) -> float | None:
+    if coordinate.attrs.get("units") != "um" or coordinate.size < 2:
+        return None
+    return float(coordinate.values[1] - coordinate.values[0])

@@ -1,0 +1,97 @@
+"""The kinds of export by name, and the one way in which each of them is written."""
+
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from cars_rt.files.export.crikit import write_crikit
+from cars_rt.files.export.csv import write_csv
+from cars_rt.files.export.cube import Cube, ExportError, open_cube
+from cars_rt.files.export.hspy import write_hspy
+from cars_rt.files.export.tiff import write_tiff
+from cars_rt.files.export.zarr import write_zarr
+from cars_rt.files.hdf5 import explained
+from cars_rt.installation import install_extra
+from cars_rt.storage import StorageError, refuse_target
+from cars_rt.storage.write import rename
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the user says. what: raman or counts. bands: cm-1, of tiff. at: places, of csv. probe_nm: of
+    crikit. pump_nm: of a source whose axis is in nm."""
+
+    what: str | None = None
+    bands: tuple[tuple[float, float], ...] = ()
+    at: tuple[int, ...] = ()
+    probe_nm: float | None = None
+    pump_nm: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """ending: of the name. needs: modules, all of the extra `export`."""
+
+    ending: str
+    write: Callable[[Cube, Path, Wanted], None]
+    needs: tuple[str, ...] = ()
+
+
+KINDS: Mapping[str, Kind] = {
+    "hspy": Kind(".hspy", lambda cube, path, wanted: write_hspy(cube, path), ("rsciio",)),
+    "crikit": Kind(".h5", lambda cube, path, wanted: write_crikit(cube, path, wanted.probe_nm)),
+    "zarr": Kind(".zarr", lambda cube, path, wanted: write_zarr(cube, path), ("zarr",)),
+    "tiff": Kind(".tif", lambda cube, path, wanted: write_tiff(cube, path, wanted.bands), ("tifffile",)),
+    "csv": Kind(".csv", lambda cube, path, wanted: write_csv(cube, path, wanted.at)),
+}
+
+
+def export(source: Path, target: Path, kind: str, wanted: Wanted, *, overwrite: bool = False) -> Cube:
+    """Write one file, or folder of zarr, whole or not at all; what was exported. The source is only read.
+
+    Raises SpectraError, or ExportError for what this kind cannot hold and for what cannot be written.
+    """
+    chosen = KINDS[kind]
+    missing = [name for name in ("xarray", "dask", *chosen.needs) if find_spec(name) is None]
+    if missing:
+        raise ExportError(f"--to {kind} needs {', '.join(missing)}: {install_extra('export')}")
+    if target.exists() and target.resolve() == source.resolve():
+        raise ExportError(f"{target} is the input; choose another name")
+    if os.path.lexists(target) and not overwrite:
+        raise ExportError(f"{target} exists already; choose another name or give --overwrite")
+    if not target.parent.is_dir():
+        raise ExportError(f"there is no folder {target.parent}")
+    is_zarr = target.is_dir() and (target / "zarr.json").is_file()
+    new = target.with_name(f".cars-rt-{secrets.token_hex(8)}{chosen.ending}")
+    try:
+        if not is_zarr:
+            refuse_target(target)
+        cube = open_cube(source, wanted.what, wanted.pump_nm)
+        chosen.write(cube, new, wanted)
+        if is_zarr:
+            shutil.rmtree(target)
+        rename_whole(new, target, overwrite)
+    except FileExistsError:
+        raise ExportError(f"{target} exists already; choose another name or give --overwrite") from None
+    except StorageError as error:
+        raise ExportError(str(error)) from None
+    except OSError as error:
+        raise ExportError(f"{target} cannot be written: {explained(error)}") from None
+    finally:
+        if new.is_dir():
+            shutil.rmtree(new, ignore_errors=True)
+        else:
+            new.unlink(missing_ok=True)
+    return cube
+
+
+def rename_whole(new: Path, target: Path, overwrite: bool) -> None:
+    """A file by a second name where none may be replaced; a folder as it is."""
+    if new.is_dir():
+        new.rename(target)
+    else:
+        rename(new, target, overwrite=overwrite)

@@ -1,0 +1,179 @@
+"""Files for other programs, opened by the library of each."""
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from helpers import AXIS, Command, a_frame, a_start, an_end, spectra_of
+from numpy.typing import NDArray
+
+from cars_rt.accounting import Ledger
+from cars_rt.files.export import ExportError, Wanted, export
+from cars_rt.files.export.crikit import polynomial
+from cars_rt.files.formats import read_spectra
+from cars_rt.files.recording import Recording
+
+pytest.importorskip("xarray")
+
+ROWS, COLUMNS = 5, 7
+PIXELS = len(AXIS)
+#: Of a spectrometer: wavelengths nearly linear in the pixel, so raman shifts are not.
+BENT = 1e7 / (1e7 / (1e7 / 785 + 500) - 0.16 * np.arange(PIXELS) - 4e-6 * np.arange(PIXELS) ** 2) - 1e7 / 785
+
+
+def recorded(path: Path, axis: NDArray[Any] = BENT, scan: tuple[int, int] | None = (ROWS, COLUMNS)) -> Path:
+    """Results of a scan that lost its last spectrum, with steps of 0.5 and 0.25 um."""
+    count = ROWS * COLUMNS
+    step = {} if scan is None else {"step_um": (0.5, 0.25)}
+    recording = Recording(path)
+    recording.start(a_start(axis=axis, spectra=count, scan=scan, source="a microscope", **step))
+    recording.append(a_frame(0, spectra_of(count - 1), index=0))
+    recording.end(an_end(1, count - 1, announced=count, lost={"upstream": 1}), Ledger())
+    return recording.close()
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return recorded(tmp_path_factory.mktemp("source") / "scan.h5")
+
+
+def expected() -> NDArray[np.float32]:
+    cube = np.full((ROWS * COLUMNS, PIXELS), np.nan, np.float32)
+    cube[:-1] = spectra_of(ROWS * COLUMNS - 1)
+    return cube.reshape(ROWS, COLUMNS, PIXELS)
+
+
+def same(found: Any, missing: float = np.nan) -> None:
+    wanted = np.where(np.isnan(expected()), np.float32(missing), expected())
+    assert np.array_equal(np.asarray(found, np.float32), wanted, equal_nan=True)
+
+
+def test_hspy_keeps_an_axis_that_is_not_uniform(source: Path, tmp_path: Path) -> None:
+    reader = pytest.importorskip("rsciio.hspy").file_reader
+    export(source, tmp_path / "a.hspy", "hspy", Wanted())
+    (signal,) = reader(str(tmp_path / "a.hspy"))
+    same(signal["data"])
+    y, x, shift = signal["axes"]
+    assert (y["scale"], y["units"], x["scale"], x["units"]) == (0.5, "um", 0.25, "um")
+    assert np.array_equal(shift["axis"], BENT) and shift["units"] == "1/cm"
+    even = recorded(tmp_path / "even.h5", AXIS, None)
+    export(even, tmp_path / "b.hspy", "hspy", Wanted())
+    (signal,) = reader(str(tmp_path / "b.hspy"))
+    last = signal["axes"][-1]
+    assert signal["data"].shape == (ROWS * COLUMNS, PIXELS)
+    assert np.allclose(last["offset"] + last["scale"] * np.arange(PIXELS), AXIS)
+
+
+def test_crikit_opens_its_export_with_the_same_axis(source: Path, tmp_path: Path, capsys: Any) -> None:
+    hdf5 = pytest.importorskip("crikit.io.hdf5")
+    from crikit.data.spectra import Hsi
+    from crikit.io.meta_configs import special_nist_bcars2
+    from crikit.io.meta_process import meta_process
+
+    export(source, tmp_path / "a.h5", "crikit", Wanted(probe_nm=771.0))
+    image = Hsi()
+    assert hdf5.hdf_import_data(str(tmp_path), "a.h5", "BCARSImage/counts", image)
+    meta_process(special_nist_bcars2(), image)
+    same(image.data, missing=0)
+    assert np.abs(image.freq.data - BENT).max() < 0.01
+    assert np.allclose(image.x, 0.25 * np.arange(COLUMNS)) and np.allclose(image.y, 0.5 * np.arange(ROWS))
+    again = read_spectra(tmp_path / "a.h5")
+    assert np.abs(again.raman_shift - BENT).max() < 0.01
+    assert again.scan == (ROWS, COLUMNS) and again.step_um == (0.5, 0.25)
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert len(file["BCARSImage/counts"].attrs["Spectrometer.calib.a_vec"]) <= 6
+
+
+def test_an_axis_that_is_no_polynomial_is_refused() -> None:
+    jumps = np.where(np.arange(400) < 200, np.arange(400.0), np.arange(400.0) + 50) + 500
+    with pytest.raises(ExportError, match=r"is no polynomial in the pixel, as CRIkit2 needs it"):
+        polynomial(jumps, 785)
+    for axis in (AXIS, AXIS[::-1].copy(), np.linspace(300, 3700, 4096)):
+        pixels = np.arange(len(axis))
+        back = 1e7 / np.polyval(polynomial(axis, 785), pixels) - 1e7 / 785
+        assert np.abs(back - axis).max() < 2e-3
+
+
+def test_zarr_holds_everything_in_the_chunks_of_its_tasks(source: Path, tmp_path: Path) -> None:
+    pytest.importorskip("zarr")
+    import xarray
+    import zarr
+
+    from cars_rt.files.dataset import open_dataset
+
+    export(source, tmp_path / "a.zarr", "zarr", Wanted())
+    found, wanted = xarray.open_zarr(tmp_path / "a.zarr", consolidated=False), open_dataset(source)
+    assert set(found) == set(wanted) and set(found.coords) == set(wanted.coords)
+    for name in wanted.variables:
+        assert np.array_equal(
+            found[name].values, wanted[name].values, equal_nan=found[name].dtype.kind in "fM"
+        ), name
+    same(found["counts"].values)
+    assert found["x"].attrs["units"] == "um" and found.attrs["source"] == "a microscope"
+    array = zarr.open(tmp_path / "a.zarr", mode="r")["counts"]
+    assert array.metadata.zarr_format == 3 and array.shards is None
+    assert array.chunks == tuple(sizes[0] for sizes in wanted["counts"].data.chunks)
+    with pytest.raises(ExportError, match="exists already"):
+        export(source, tmp_path / "a.zarr", "zarr", Wanted())
+    export(source, tmp_path / "a.zarr", "zarr", Wanted(), overwrite=True)
+
+
+def test_tiff_has_an_image_of_each_band_with_the_size_of_a_pixel(source: Path, tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    bands = ((600.0, 700.0), (900.0, 1000.0))
+    export(source, tmp_path / "a.tif", "tiff", Wanted(bands=bands))
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        images, page = file.asarray(), file.pages[0]
+        assert file.is_imagej and file.imagej_metadata["unit"] == "um"
+        assert file.imagej_metadata["Labels"] == ["600-700 cm-1", "900-1000 cm-1"]
+        x, y = (page.tags[name].value for name in ("XResolution", "YResolution"))
+    assert (x[0] / x[1], y[0] / y[1]) == (4.0, 2.0) and images.shape == (2, ROWS, COLUMNS)
+    for image, (low, high) in zip(images, bands, strict=True):
+        wanted = expected()[..., (low <= BENT) & (high >= BENT)].mean(axis=-1)
+        assert np.allclose(image, wanted, equal_nan=True, rtol=1e-6)
+
+
+@pytest.mark.parametrize("at", [(), (1, 2)])
+def test_csv_is_one_spectrum(at: tuple[int, ...], source: Path, tmp_path: Path) -> None:
+    export(source, tmp_path / "a.csv", "csv", Wanted(at=at))
+    lines = (tmp_path / "a.csv").read_text().splitlines()
+    table = np.loadtxt(tmp_path / "a.csv", delimiter=",", skiprows=2)
+    one = expected()[1, 2] if at else np.nanmean(expected().reshape(-1, PIXELS), axis=0, dtype=np.float64)
+    assert np.allclose(table, np.column_stack([BENT, one]), rtol=1e-7)
+    assert lines[1] == "raman_shift,counts" and ("at 1,2" if at else "mean of 34 spectra") in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted", "reason"),
+    [
+        ("tiff", {}, "give the bands that the images are of"),
+        ("tiff", {"bands": ((4000.0, 4100.0),)}, "no point of the axis, .* is in 4000-4100"),
+        ("csv", {"at": (9, 0)}, "there is no spectrum at 9,0 of 5 x 7"),
+        ("hspy", {"what": "raman"}, "holds no raman, only counts"),
+    ],
+)
+def test_what_cannot_be_exported_is_said_and_leaves_nothing(
+    kind: str, wanted: dict[str, Any], reason: str, source: Path, tmp_path: Path
+) -> None:
+    before = source.read_bytes()
+    with pytest.raises(ExportError, match=reason):
+        export(source, tmp_path / "out", kind, Wanted(**wanted))
+    (tmp_path / "out").write_text("older")
+    with pytest.raises(ExportError, match="exists already; choose another name or give --overwrite"):
+        export(source, tmp_path / "out", "csv", Wanted())
+    with pytest.raises(ExportError, match="is the input"):
+        export(source, source, "csv", Wanted(), overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"] and source.read_bytes() == before
+
+
+def test_export_is_a_command_that_knows_kinds_by_their_names(source: Path, tmp_path: Path) -> None:
+    with Command(
+        "export", source, "-o", tmp_path / "a.tif", "--band", "600-700", "--band", "900-1000"
+    ) as command:
+        assert command.end() == 0, command.said
+    assert "counts of 5 x 7 x 160 as tiff" in command.said and (tmp_path / "a.tif").exists()
+    with Command("export", source, "-o", tmp_path / "a.xyz") as command:
+        assert command.end() == 2
+    assert "say --to hspy, crikit, zarr, tiff, csv" in command.said
