@@ -67,7 +67,8 @@ def export(
     from cars_rt.files.export import KINDS, Wanted
     from cars_rt.files.export import export as export_file
 
-    kind = to or next((each for each, of in KINDS.items() if of.ending == output.suffix.lower()), None)
+    named = (each for each, of in KINDS.items() if of.ending == output.suffix.lower())
+    kind: str | None = to or next(named, None)
     if kind is None:
         fail(f"{output}: say --to {', '.join(KINDS)}", EXIT_USAGE)
     wanted = Wanted(what, tuple(map(_band, band)), _places(at), probe_nm, pump_nm)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cars_rt.accounting import Ledger
 from cars_rt.files.export import ExportError, Wanted, export
-from cars_rt.files.export.crikit import polynomial
+from cars_rt.files.export.crikit import wavelengths
 from cars_rt.files.formats import read_spectra
 from cars_rt.files.recording import Recording
 
@@ -89,10 +89,10 @@ def test_crikit_opens_its_export_with_the_same_axis(source: Path, tmp_path: Path
 def test_an_axis_that_is_no_polynomial_is_refused() -> None:
     jumps = np.where(np.arange(400) < 200, np.arange(400.0), np.arange(400.0) + 50) + 500
     with pytest.raises(ExportError, match=r"is no polynomial in the pixel, as CRIkit2 needs it"):
-        polynomial(jumps, 785)
+        wavelengths(jumps, 785)
     for axis in (AXIS, AXIS[::-1].copy(), np.linspace(300, 3700, 4096)):
         pixels = np.arange(len(axis))
-        back = 1e7 / np.polyval(polynomial(axis, 785), pixels) - 1e7 / 785
+        back = 1e7 / np.polyval(wavelengths(axis, 785), pixels) - 1e7 / 785
         assert np.abs(back - axis).max() < 2e-3
 
 

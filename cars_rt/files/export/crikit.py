@@ -25,7 +25,7 @@ def write_crikit(cube: Cube, path: Path, probe_nm: float | None) -> None:
     if len(cube.dims) > 2:
         raise ExportError("CRIkit2 reads one plane at a time, and this is a stack; export its planes")
     probe = probe_nm or PROBE_NM
-    coefficients = polynomial(cube.raman_shift, probe)
+    coefficients = wavelengths(cube.raman_shift, probe)
     rows, columns = cube.shape[:2] if len(cube.dims) == 2 else (1, cube.shape[0])
     slow, fast = cube.steps if len(cube.dims) == 2 else (None, None)
     pixels = len(cube.raman_shift)
@@ -49,7 +49,7 @@ def write_crikit(cube: Cube, path: Path, probe_nm: float | None) -> None:
         dataset.attrs.update(attrs)
 
 
-def polynomial(raman_shift: NDArray[np.float64], probe_nm: float) -> NDArray[np.float64]:
+def wavelengths(raman_shift: NDArray[np.float64], probe_nm: float) -> NDArray[np.float64]:
     """Coefficients, highest first, of the wavelength in nm of each pixel from 0. Raises ExportError."""
     shift = raman_shift + 1e7 / probe_nm
     if not (shift > 0).all():
@@ -59,10 +59,10 @@ def polynomial(raman_shift: NDArray[np.float64], probe_nm: float) -> NDArray[np.
     wavelength, pixels = 1e7 / shift, np.arange(len(shift))
     worst = np.inf
     for degree in range(1, min(MOST_DEGREE, len(shift) - 1) + 1):
-        fit = np.polynomial.Polynomial.fit(pixels, wavelength, degree).convert().coef[::-1]
-        worst = float(np.abs(1e7 / np.polyval(fit, pixels) - shift).max())
+        polynomial = np.polynomial.Polynomial.fit(pixels, wavelength, degree).convert()
+        worst = float(np.abs(1e7 / polynomial(pixels) - shift).max())
         if worst <= AGREES:
-            return np.asarray(fit, np.float64)
+            return np.asarray(polynomial.coef[::-1], np.float64)
     raise ExportError(
         f"the axis is no polynomial in the pixel, as CRIkit2 needs it: {worst:.3g} cm-1 off with degree "
         f"{MOST_DEGREE}"
