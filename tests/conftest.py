@@ -5,6 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from cars_rt.files.hdf5 import load_filters
+
+load_filters()  # tests look into recordings with h5py alone
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.demo.display import BAND_CM1, BAND_NAME
+from cars_rt.files.hdf5 import load_filters
 from cars_rt.files.recording import read_rows
 from cars_rt.storage import replacing
 
@@ -26,6 +27,7 @@ class Agreement:
 
 def agreement(recording: Path, truth: Path) -> Agreement | None:
     """Compare a recording with the simulator's truth; None if they share no visible spectrum."""
+    load_filters()
     with h5py.File(recording) as recorded, h5py.File(truth) as true:
         visible = np.flatnonzero(true["strongest_over_noise"][()] > VISIBLE)
         wanted = true["index"][()][visible]
@@ -52,6 +54,7 @@ def picture(recording: Path, truth: Path, target: Path) -> bool:
         from matplotlib.figure import Figure
     except ImportError:
         return False
+    load_filters()
     with h5py.File(recording) as file, h5py.File(truth) as true:
         shift = file["raman/raman_shift"][()]
         raman, counts = file["raman/raman"], file["raw/counts"]

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.files.formats import open_spectra
-from cars_rt.files.hdf5 import StoredRows, numbers, opened, stored
+from cars_rt.files.hdf5 import numbers, opened, stored
 from cars_rt.files.measurement import ABOUT, RECEIPT, judged
 from cars_rt.files.places import Places, places_of
 from cars_rt.files.recording import FORMAT, FORMAT_VERSION, final_path, read_rows
 from cars_rt.files.spectra import SpectraError, said_of
+from cars_rt.files.written import stored_rows
 from cars_rt.installation import install_extra
 from cars_rt.physics.axis import judged_raman_shift
 from cars_rt.protocol import DEVIATION, FLAGS
@@ -127,9 +128,10 @@ class _Stored:
             found = None if group is None else stored(group, self.name, h5py.Dataset)
             if found is None or found.shape[1:] != self.tail:
                 raise SpectraError(f"holds no {self.name} any more: it was exchanged")
-            values = StoredRows(found)[first:last]
+            there = stored_rows(group, self.name)
+            values = there[first:last]
             if len(values) != last - first:
-                raise SpectraError(f"has {len(found)} rows of {self.name}, and had {last}: it was exchanged")
+                raise SpectraError(f"has {len(there)} rows of {self.name}, and had {last}: it was exchanged")
             return values
 
 
@@ -224,8 +226,7 @@ def _stream(path: Path, group: h5py.Group, name: str) -> _Stream | None:
     raman_shift = judged_raman_shift(raman_shift)
     attrs = {key: _plain(value) for key, value in group.attrs.items()}
     about, receipt = judged(attrs, ABOUT, strict=False), judged(attrs, RECEIPT, strict=False)
-    written = numbers(group, "written")
-    rows = len(group[main]) if written is None else int(written)
+    rows = len(stored_rows(group, main))
     index = np.arange(rows) if stored(group, "index") is None else read_rows(group, "index")[:rows]
     position = None if stored(group, "position") is None else read_rows(group, "position")[:rows]
     if position is not None and position.shape[1:] != (2,):
@@ -236,7 +237,7 @@ def _stream(path: Path, group: h5py.Group, name: str) -> _Stream | None:
         found = stored(group, stored_as, h5py.Dataset)
         if found is None:
             continue
-        if len(found) < rows or found.dtype.kind not in "uif":
+        if len(stored_rows(group, stored_as)) < rows or found.dtype.kind not in "uif":
             raise SpectraError(f"has {stored_as} of {len(found)} rows for {rows} spectra")
         if found.ndim > 1 and found.shape[1:] != raman_shift.shape:
             raise SpectraError(

@@ -38,6 +38,7 @@ from cars_rt.files.spectra import (
     said_of,
 )  # fmt: skip
 from cars_rt.files.tables import parse
+from cars_rt.files.written import located
 from cars_rt.physics.axis import from_wavelength
 from cars_rt.plugins import remedy_for
 from cars_rt.printable import printable
@@ -184,17 +185,15 @@ def _stored(file: h5py.File, path: Path) -> Spectra:
     if counts is None or not counts.shape or raman_shift is None:
         raise SpectraError("holds neither raw/counts nor spectra, with raman_shift beside it")
     rows = numbers(group, "written")
-    ours = rows is not None and rows.ndim == 0
-    written = int(rows) if ours and rows is not None else len(counts)
-    if not 0 <= written <= len(counts):
-        raise SpectraError(f"says that {written} of its {len(counts)} spectra are data")
-    one = counts.ndim == 1
+    ours, one = rows is not None and rows.ndim == 0, counts.ndim == 1
+    name = str(counts.name).rpartition("/")[2]
+    counts, written, tail = located(group, name) if ours and not one else (counts, len(counts), None)
     attrs = {key: group.attrs[key] for key in (*ABOUT, *RECEIPT) if key in group.attrs}
     datasets = {key: stored(group, key, h5py.Dataset) for key in COLUMNS if not one}
     columns = {key: StoredRows(each, written) for key, each in datasets.items() if each is not None}
     return Spectra(
         raman_shift,
-        numbers(group, str(counts.name).rpartition("/")[2]) if one else StoredCounts(counts, written, path),  # type: ignore[arg-type]
+        numbers(group, name) if one else StoredCounts(counts, written, path, tail),  # type: ignore[arg-type]
         numbers(group, "dark"),
         **judged(attrs, ABOUT, strict=ours),
         columns={key: rows for key, rows in columns.items() if ours or fits(key, rows, written)},

@@ -7,7 +7,8 @@ holds: what is read goes through `stored`, `numbers` or `StoredRows`, which refu
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from cars_rt.installation import pip_install
 from cars_rt.storage import SMALL, StorageError, refuse_size, refuse_special_file, refuse_too_much
 
 MOST_UNSTORED = 2**40  # bytes of rows that are read piece by piece, whatever is stored of them
 MOST_HOPS = 8  # links that one path leads over
 MOST_CHUNK_BYTES = 2**28  # of one chunk, which is taken into memory as a whole
+
+BITSHUFFLE = 32008  # of HDF5's registered filters; hdf5plugin brings it
 
 #: What HDF5 writes in its long chains of texts, and what it means.
 MEANINGS = (
@@ -50,6 +54,10 @@ def explained(error: BaseException) -> str:
     if "ynchronously" in text or isinstance(error, KeyError | RuntimeError):
         return "it is damaged, or not laid out as it should be"
     return text.splitlines()[0] if text else type(error).__name__
+
+
+class FilterError(StorageError):
+    """Numbers that are compressed in a way that cannot be read here."""
 
 
 @contextmanager
@@ -103,6 +111,7 @@ def stored(parent: h5py.Group, name: str, kind: type = object) -> Any:
         chunk = int(np.prod(found.chunks or (0,), dtype=object)) * found.dtype.itemsize
         if chunk > MOST_CHUNK_BYTES:
             raise StorageError(path, f"has {name!r} in chunks of more than {MOST_CHUNK_BYTES >> 20} MB")
+        _refuse_packed(path, name, found)
     return found
 
 
@@ -162,6 +171,30 @@ def _refuse(dataset: h5py.Dataset, shape: tuple[int, ...]) -> None:
     refuse_size(path, name, wanted, min(dataset.id.get_storage_size(), path.stat().st_size))
 
 
+@cache
+def load_filters() -> bool:
+    """Have h5py read and write bitshuffle with LZ4; False where hdf5plugin is missing, which brings it."""
+    if not h5py.h5z.filter_avail(BITSHUFFLE):
+        with suppress(ImportError):
+            import hdf5plugin  # noqa: F401 - it registers its filters
+    return bool(h5py.h5z.filter_avail(BITSHUFFLE))
+
+
+def _refuse_packed(path: Path, name: str, dataset: h5py.Dataset) -> None:
+    """Raises StorageError if it is compressed in a way that cannot be read here."""
+    made = dataset.id.get_create_plist()
+    for number in range(made.get_nfilters()):
+        which = made.get_filter(number)[0]
+        if h5py.h5z.filter_avail(which) or (which == BITSHUFFLE and load_filters()):
+            continue
+        remedy = (
+            f"install hdf5plugin, which reads it: {pip_install('hdf5plugin')}"
+            if which == BITSHUFFLE
+            else f"no filter {which} is known here"
+        )
+        raise FilterError(path, f"has {name!r} compressed in a way that cannot be read here; {remedy}")
+
+
 class StoredRows:
     """The first rows of a dataset, read from the file when they are asked for by a slice of step 1.
 
@@ -170,11 +203,17 @@ class StoredRows:
     much less is stored.
     """
 
-    def __init__(self, dataset: h5py.Dataset, rows: int | None = None) -> None:
-        """rows: how many of them are data; all if not given."""
+    def __init__(
+        self,
+        dataset: h5py.Dataset,
+        rows: int | None = None,
+        tail: tuple[h5py.Dataset, int, int] | None = None,
+    ) -> None:
+        """rows: how many of them are data; all if not given. tail: where the last ones lie instead, of a
+        recording that is being written: another dataset, and from which row on which of its slots."""
         if not isinstance(dataset, h5py.Dataset) or not dataset.shape:
             raise ValueError(f"{dataset.name} is no list of rows")
-        self._dataset = dataset
+        self._dataset, self._tail = dataset, tail
         rows = len(dataset) if rows is None else max(0, min(rows, len(dataset)))
         self.shape: tuple[int, ...] = (rows, *dataset.shape[1:])
         self.dtype: np.dtype[Any] = dataset.dtype
@@ -203,8 +242,13 @@ class StoredRows:
         refuse_too_much(path, name, wanted)
         if wanted > SMALL:
             _refuse(self._dataset, (last - first, *self.shape[1:]))
+        last = max(first, last)
         try:
-            found: NDArray[Any] = self._dataset[first : max(first, last)]
+            if self._tail is None or last <= self._tail[1]:
+                found: NDArray[Any] = self._dataset[first:last]
+                return found
+            tail, begin, slot = self._tail
+            after = tail[slot, max(first - begin, 0) : last - begin]
+            return np.concatenate([self._dataset[first:begin], after]) if first < begin else after
         except (OSError, RuntimeError, ValueError, TypeError):
             raise StorageError(path, f"is damaged: {name} cannot be read") from None
-        return found

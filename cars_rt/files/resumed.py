@@ -22,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.accounting import Ledger, Range
-from cars_rt.files.hdf5 import StoredRows, opened, stored
-from cars_rt.files.recording import Claim, Recording, RecordingError
+from cars_rt.files.hdf5 import opened, stored
+from cars_rt.files.recording import Claim, Packing, Recording, RecordingError
 from cars_rt.files.spectra import SpectraError
+from cars_rt.files.written import rows_written, stored_rows
 from cars_rt.protocol import End, Reason, Start, StreamName
 from cars_rt.protocol.messages import MAIN_ARRAY
 from cars_rt.storage import StorageError
@@ -92,7 +93,7 @@ class Resumed:
         with opened(earlier) as file:
             group = stored(file, STREAM, h5py.Group)
             count = min(_written(group), self._total) // align * align
-            columns = {name: StoredRows(stored(group, name, h5py.Dataset), count) for name in self._columns}
+            columns = {name: stored_rows(group, name) for name in self._columns}
             step = max(PIECE_BYTES // self._recording.rows[STREAM].row_bytes, 1)
             for first in range(0, count, step):
                 rows = slice(first, min(first + step, count))
@@ -140,7 +141,9 @@ def resuming(
     try:
         claim = _claimed(path, earlier, origin, overwrite)
         try:
-            recording = Recording(claim, streams=(STREAM,), overwrite=overwrite)
+            recording = Recording(
+                claim, streams=(STREAM,), overwrite=overwrite, packing=Packing("lz4").usable()
+            )
             results = Resumed(recording, origin, total)
             if earlier.exists():
                 results.take_over(earlier, align)
@@ -207,8 +210,7 @@ def _is_empty(path: Path) -> bool:
 
 
 def _written(group: h5py.Group) -> int:
-    written = stored(group, "written", h5py.Dataset)
-    return 0 if written is None else int(written[()])
+    return 0 if stored(group, "written", h5py.Dataset) is None else rows_written(group)
 
 
 def _claimed(path: Path, earlier: Path, origin: Origin, overwrite: bool) -> Claim:

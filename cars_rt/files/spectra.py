@@ -88,8 +88,8 @@ def said_of(path: Path) -> Iterator[None]:
 class StoredCounts(StoredRows):
     """Counts (n, p) in an .h5 file, converted and checked as they are read."""
 
-    def __init__(self, dataset: h5py.Dataset, rows: int, path: Path) -> None:
-        super().__init__(dataset, rows)
+    def __init__(self, dataset: h5py.Dataset, rows: int, path: Path, tail: Any = None) -> None:
+        super().__init__(dataset, rows, tail)
         self._path = path
         self.dtype = wanted(self.dtype)
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from cars_rt.accounting import MAX_RANGES
 from cars_rt.engines import AUTO, TOLERANCE, EngineError, Model, ModelError, compose, load_model, open_engine
 from cars_rt.errors import CarsRtError
-from cars_rt.files.hdf5 import StoredRows, explained, numbers, opened, stored
+from cars_rt.files.hdf5 import explained, numbers, opened, stored
 from cars_rt.files.recording import read_rows
+from cars_rt.files.written import stored_rows
 from cars_rt.physics.axis import AxisError
 from cars_rt.protocol.messages import MAIN_ARRAY
 from cars_rt.storage import StorageError
@@ -264,7 +265,7 @@ def _again(
 
 def _some(group: h5py.Group, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
     """These rows (k, p) of a dataset, each read by itself."""
-    values = StoredRows(stored(group, name, h5py.Dataset))
+    values = stored_rows(group, name)
     return np.concatenate([values[row : row + 1] for row in rows.tolist()])
 
 

@@ -1,8 +1,12 @@
 """Read a recording with h5py alone."""
 
 import sys
+from contextlib import suppress
 
 import h5py
+
+with suppress(ImportError):  # of a recording that is not compressed (--compression none) it is not needed
+    import hdf5plugin  # noqa: F401
 
 if len(sys.argv) != 2:
     sys.exit("python read_recording.py scan.h5")

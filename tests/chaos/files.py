@@ -50,10 +50,23 @@ def kept(path: Path) -> Kept:
         return Kept(path, bool(file.attrs["complete"]), parts)
 
 
-def _part(group: h5py.Group, stream: str) -> Part:
+def _rows(group: h5py.Group, name: str) -> NDArray[Any]:
+    """The rows that are data, as docs/files.md says: up to `written`, and those in the tail."""
     rows = int(group["written"][()])
-    index = group["index"][:rows]
-    values = group["counts" if stream == "raw" else "raman"][:rows].astype(np.int64)
+    if "tail" not in group:
+        return group[name][:rows]
+    first, count, slot = group["tail/rows"][()].tolist()
+    if first < rows:
+        first, count = rows, 0
+    if name not in group["tail"]:
+        return group[name][: first + count]
+    return np.concatenate([group[name][:first], group["tail"][name][slot, :count]])
+
+
+def _part(group: h5py.Group, stream: str) -> Part:
+    index = _rows(group, "index")
+    rows = len(index)
+    values = _rows(group, "counts" if stream == "raw" else "raman").astype(np.int64)
     number = values[:, 1]
     genuine = (
         (values[:, 0] == index).all()

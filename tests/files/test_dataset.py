@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import cars_rt
 from cars_rt.accounting import Ledger
 from cars_rt.files.places import places_of
-from cars_rt.files.recording import Recording
+from cars_rt.files.recording import PLAIN, Packing, Recording
 from cars_rt.files.spectra import SpectraError
 
 xarray = pytest.importorskip("xarray", reason="needs the extra files")
@@ -26,9 +26,11 @@ RAMAN = (COUNTS / 1000).astype(np.float32)
 LOST = [3, 4, 20]  # of the results
 
 
-def recorded(path: Path, *, scan: tuple[int, int] | None = SCAN, spectra: int = 35) -> Recording:
+def recorded(
+    path: Path, *, scan: tuple[int, int] | None = SCAN, spectra: int = 35, packing: Packing = PLAIN
+) -> Recording:
     """Counts and results of a run, which was not ended yet."""
-    recording = Recording(path, streams=["raw", "raman"])
+    recording = Recording(path, streams=["raw", "raman"], packing=packing)
     about: dict[str, Any] = {"spectra": 35, "scan": scan, "step_um": (0.5, 0.25) if scan else None}
     model = {"name": "cnn", "sha256": "ab" * 32, "flags": "a b", "deviation": "yes"}
     recording.start(a_start(**about, time_ns=1, dark=np.zeros(len(AXIS), np.float32)))
@@ -179,7 +181,7 @@ def shorter(path: Path) -> None:
         (changed(scan=(2**16, 2**16)), "and 268435456 can be shown"),
         (outside, "links are not followed"),
         (shifted, "positions outside of its scan"),
-        (shorter, "flags of 3 rows for 32 spectra"),
+        (shorter, "32 rows of 'flags' are data, and has 3"),
     ],
     ids=["cut", "gone", "newer", "2**60", "2**32", "link", "position", "rows"],
 )

@@ -110,7 +110,7 @@ def test_repair_brings_version_1_up_and_leaves_it_then(tmp_path: Path) -> None:
     path = ended(recorded(tmp_path / "scan.h5"))
     as_version_1(path)
     assert np.array_equal(cars_rt.open(path).raman, MAP, equal_nan=True)
-    with Command("repair", path) as first, Command("repair", path) as _:
+    with Command("repair", path) as first:
         assert first.end() == 0, first.said
     contents = repair(path)
     assert not contents.changed and contents.rows == {"raw": 35, "raman": 32}

@@ -38,6 +38,7 @@ from cars_rt.files.recording import (
     repair,
     repair_all,
 )
+from cars_rt.files.written import rows_written
 from files.test_recording import RecorderThread
 
 TESTS = str(Path(__file__).parents[1])
@@ -225,7 +226,7 @@ def test_ctrl_c_twice_names_the_partial_file_and_repair_completes_it(tmp_path: P
     ):
         source.wait()
         with Sending(source):
-            wait_until(lambda: partial_path(path).exists() and partial_path(path).stat().st_size > 10_000)
+            wait_until(lambda: vouched_for(partial_path(path)) > 0)
             program.process.send_signal(signal.SIGINT)
             program.wait_for("once more to leave at once")
             program.process.send_signal(signal.SIGINT)
@@ -443,7 +444,7 @@ def vouched_for(partial: Path) -> int:
     """Rows of a file that is being written, read as another program may."""
     try:
         with h5py.File(partial, "r", locking=False) as file:
-            return int(file["raw/written"][()])
+            return rows_written(file["raw"])
     except (OSError, KeyError, RuntimeError):
         return 0  # not yet there, or just being written
 

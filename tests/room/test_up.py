@@ -19,6 +19,7 @@ from chaos.programs import addresses
 from helpers import Command, summary, wait_until
 
 from cars_rt.files.verify import verify
+from cars_rt.files.written import rows_written
 
 LAB = """
 [view]
@@ -105,7 +106,7 @@ def rows(path: Path) -> int:
     """Results in a file as it is now."""
     try:
         with h5py.File(path, "r", locking=False) as file:
-            return int(file["raman/written"][()])
+            return rows_written(file["raman"])
     except (OSError, KeyError, RuntimeError):
         return 0
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from cars_rt.files.recorder.disk import stored_bytes
 from cars_rt.files.recorder.portion import portion, within
-from cars_rt.files.recording import Claim, Recording
+from cars_rt.files.recording import PLAIN, Claim, Packing, Recording
 from cars_rt.kinds import Outside
 from cars_rt.protocol import Closed, Frame, Reason, RunReader, Start
 
@@ -45,11 +45,13 @@ class Piece:
         first: int = 0,
         before: Outside = Outside.UNRECORDED,
         overwrite: bool = False,
+        packing: Packing = PLAIN,
     ) -> None:
         """streams: those that are wanted. about: texts for the file's attributes. before: why spectra before
         `first` are not in it."""
         self.recorded = Recorded(run, str(claim.path), first=first)
-        self.recording = Recording(claim, streams=set(streams), overwrite=overwrite)
+        self.recording = Recording(claim, streams=set(streams), overwrite=overwrite, packing=packing)
+        self._packing = packing
         self.run, self.first, self.before, self.about = run, first, before, dict(about)
         self.limit: int | None = None
         self.deadline = 0.0  # until when streams may come up to the limit
@@ -124,7 +126,9 @@ class Piece:
         claim = Claim.unused(path.with_stem(f"{stem}-part{number + 1}"))
         self.recorded.part = number
         about, before = self.about, Outside.ELSEWHERE
-        self.next = Piece(claim, self.run, self._streams, about, first=self.limit, before=before)
+        self.next = Piece(
+            claim, self.run, self._streams, about, first=self.limit, before=before, packing=self._packing
+        )
         self.next.recorded.part = number + 1
         for start in self.starts.values():
             self.next.start(start)

@@ -12,7 +12,15 @@ from cars_rt.files.recorder.names import Template, below
 from cars_rt.files.recorder.piece import Piece, Recorded
 from cars_rt.files.recorder.plan import Plan
 from cars_rt.files.recorder.settings import RecordSettings
-from cars_rt.files.recording import SUFFIXES, Claim, RecordingError, claimed, refuse_unwritable, repair_all
+from cars_rt.files.recording import (
+    SUFFIXES,
+    Claim,
+    Packing,
+    RecordingError,
+    claimed,
+    refuse_unwritable,
+    repair_all,
+)
 from cars_rt.protocol import Closed, Event, Frame, Reason, RunReader, Start, StreamName
 from cars_rt.source import Source
 
@@ -55,6 +63,7 @@ class Recorder:
         self._open: dict[str, list[Piece]] = {}  # by run; two where a file was just split
         self._asked: list[tuple[Then, list[Piece]]] = []
         self._flushed = time.monotonic()
+        self._packing = Packing(settings.compression, settings.mantissa_bits).usable()
         wanted = settings.streams()
         self.folder = output.parent if self.one_run else output
         self.plan = self._prepare()
@@ -357,7 +366,8 @@ class Recorder:
         claim, about, wanted = self.plan.claim(self.folder, start), self.plan.about, set(self.sources)
         if not self._open:
             self.disk.begin()
-        piece = Piece(claim, start.run, wanted, about, first=first, overwrite=self.plan.overwrite)
+        overwrite, packing = self.plan.overwrite, self._packing
+        piece = Piece(claim, start.run, wanted, about, first=first, overwrite=overwrite, packing=packing)
         self._open[start.run] = [piece]
         late = f", from spectrum {first} on" if first else ""
         log.info("run %s from %r: writing %s%s", start.run, start.source, claim.path, late)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cars_rt.files.recorder.names import DEFAULT, Template
-from cars_rt.files.recording import RecordingError
+from cars_rt.files.recording import Compression, Packing, RecordingError
 from cars_rt.protocol import StreamName
 from cars_rt.sockets import RAMAN_ADDRESS, RECORDER_ADDRESS
 from cars_rt.sockets.addresses import Address
@@ -38,6 +38,14 @@ class RecordSettings:
     note: tuple[str, ...] = ()
     """Anything else that the files shall say; may be repeated."""
 
+    compression: Compression = "lz4"
+    """Of counts and results, without loss: lz4 (with bitshuffle; needs hdf5plugin, also to read them), gzip,
+    which every reader knows and which is ten times slower, or none."""
+
+    mantissa_bits: int | None = None
+    """Round results to so many bits behind the leading one (12: to 0.01 %, at half the size), and say so in
+    the file. All are kept if not given."""
+
     split_gb: float = 0.0
     """Go on in another file when one has so many GB; 0: never."""
 
@@ -58,6 +66,7 @@ class RecordSettings:
         if not self.split_gb >= 0:
             raise RecordingError(f"--split-gb cannot be {self.split_gb:g}: give a size, or 0 for none")
         Template(self.name)
+        Packing(self.compression, self.mantissa_bits)
 
     def streams(self) -> dict[StreamName, tuple[str, ClientKeys | None]]:
         """What is subscribed to: address and keys. Raises KeysError, or RecordingError if that is nothing."""

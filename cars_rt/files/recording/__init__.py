@@ -36,6 +36,7 @@ from cars_rt.files.recording.claim import (
 )
 from cars_rt.files.recording.errors import InUseError, RecordingError
 from cars_rt.files.recording.finish import FORMAT, FORMAT_VERSION, Contents, claimed, repair, repair_all
+from cars_rt.files.recording.packing import PLAIN, Compression, Packing
 from cars_rt.files.recording.read import read_rows
 from cars_rt.files.recording.rows import FIRST_ROWS
 from cars_rt.files.recording.writer import Recording
@@ -44,10 +45,13 @@ __all__ = [
     "FIRST_ROWS",
     "FORMAT",
     "FORMAT_VERSION",
+    "PLAIN",
     "SUFFIXES",
     "Claim",
+    "Compression",
     "Contents",
     "InUseError",
+    "Packing",
     "Recording",
     "RecordingError",
     "claimed",

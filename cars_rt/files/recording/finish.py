@@ -15,10 +15,11 @@ from pathlib import Path
 
 import h5py
 
-from cars_rt.files.hdf5 import opened, stored
+from cars_rt.files.hdf5 import FilterError, opened, stored
 from cars_rt.files.recording.claim import Claim, final_path, is_partial, numbered, partial_path
 from cars_rt.files.recording.errors import InUseError, RecordingError, reason
 from cars_rt.files.recording.nexus import describe, room_for
+from cars_rt.files.written import TAIL, TAIL_ROWS, rows_written, tail_of
 from cars_rt.protocol.messages import MAIN_ARRAY
 from cars_rt.storage import StorageError
 from cars_rt.storage.write import rename, same_file
@@ -203,7 +204,10 @@ def _count(file: h5py.File) -> _Counted:
             written = None if group is None else stored(group, "written", h5py.Dataset)
             if group is None or written is None or stored(group, main, h5py.Dataset) is None:
                 continue  # it never began, or a kill met it while it did, when nothing was promised yet
-            rows, lengths = int(written[()]), [len(column) for column in _columns(group)]
+            rows = rows_written(group)
+            lengths = [len(column) for column in _columns(group)]
+        except FilterError:
+            raise
         except (StorageError, OSError, RuntimeError, TypeError, ValueError):
             log.warning("%s: the %s stream in it cannot be read", file.filename, stream)
             counted = replace(counted, spoiled=True)
@@ -220,6 +224,9 @@ def _count(file: h5py.File) -> _Counted:
 def _settle(file: h5py.File) -> _Counted:
     """Cut to the rows that are data and write down what that makes of the recording."""
     counted = _count(file)
+    for group in counted.groups.values():
+        if stored(group, TAIL, h5py.Group) is not None:
+            _take_in_tail(file, group)
     for column, rows in counted.surplus:
         column.resize(rows, axis=0)
     if file.attrs.get("reason", NOT_CLOSED) == NOT_CLOSED and counted.groups:
@@ -230,6 +237,27 @@ def _settle(file: h5py.File) -> _Counted:
     _describe(file, counted)
     file.flush()
     return counted
+
+
+def _take_in_tail(file: h5py.File, group: h5py.Group) -> None:
+    """The last rows, which waited for their chunk to be whole, go into it. A kill at any moment leaves what
+    is needed to do it again: they stay in the tail until they are counted."""
+    first, count, slot = tail_of(group)
+    tail = stored(group, TAIL, h5py.Group)
+    if first >= int(group["written"][()]):
+        waiting = {name: stored(tail, name, h5py.Dataset) for name in tail if name != TAIL_ROWS}
+        for name in waiting:
+            stored(group, name, h5py.Dataset).resize(first, axis=0)  # whole chunks: none is written anew
+        file.flush()
+        for name, rows in waiting.items():
+            group[name].resize(first + count, axis=0)
+            if count:
+                group[name][first:] = rows[slot, :count]
+        file.flush()
+        group["written"][()] = first + count
+        file.flush()
+    del group[TAIL]
+    file.flush()
 
 
 def _describe(file: h5py.File, counted: _Counted) -> None:
@@ -261,8 +289,11 @@ def _refuse_full_disk(file: h5py.File, size: int) -> None:
 
 
 def _columns(group: h5py.Group) -> Iterator[h5py.Dataset]:
-    """The datasets that grow with the rows."""
+    """The datasets that grow with the rows, and are as long; not those whose last rows wait in the tail."""
+    tail = stored(group, TAIL, h5py.Group)
     for name in group:
+        if tail is not None and name in tail:
+            continue
         column = stored(group, name)
         if isinstance(column, h5py.Dataset) and column.ndim and column.maxshape[0] is None:
             yield column

@@ -133,6 +133,11 @@ def _processes(entry: h5py.Group, streams: Mapping[str, h5py.Group]) -> None:
                 process[key] = text
         _note(process, "made_by", text_of(raman.attrs.get("made_by", "[]")),
               "index of the first spectrum, and what made results from there on")  # fmt: skip
+    recorder = nexus_group(entry, "process_recorder", "NXprocess")
+    recorder["program"] = text_of(entry.file.attrs.get("program", "cars-rt"))
+    for key in ("compression", "mantissa_bits"):
+        if key in entry.file.attrs:
+            recorder[key] = entry.file.attrs[key]
     for name, group in streams.items():
         names = ("announced", "reason", "lost_before", "lost", "ranges")
         receipt = {key: _plain(group.attrs[key]) for key in names if key in group.attrs}

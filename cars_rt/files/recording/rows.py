@@ -12,53 +12,97 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike
 
+from cars_rt.files.recording.packing import PLAIN, Packing
+from cars_rt.files.written import SLOTS, TAIL, TAIL_ROWS
+
 CHUNK_BYTES = 512 * 1024  # of the main array: one write, large enough for any disk
 FIRST_ROWS = 4_096  # allocated at first where the total is not known; doubled when full,
 GROWTH_BYTES = 256 * 2**20  # but by no more than this at once
 INDEX_BYTES = 2**20  # and HDF5's own tables need no more than this for it
 MOST_ROWS = 2**22  # allocated at once where it is known; sparse, so it costs nothing until written,
+MOST_EMPTY = 2**13  # empty chunks that are allocated at first of compressed arrays
+EMPTY_RATIO = 128  # at least: an empty chunk of a compressed array takes 3,000 of 512 K
 FIRST_BYTES = 2**34  # nor more than this: HDF5's tables of the chunks are no longer small then
 
 
 class Rows:
-    """Datasets of equal length that grow together, row by row, through a buffer of one chunk."""
+    """Datasets of equal length that grow together, row by row, through a buffer of one chunk.
+
+    An array that is packed is written by whole chunks, each once: one that is compressed again takes another
+    place, and a kill meanwhile would spoil what was there. What waits for its chunk to be whole lies in the
+    group `tail`, see cars_rt.files.written.
+    """
 
     def __init__(
-        self, group: h5py.Group, columns: Mapping[str, tuple[tuple[int, ...], Any]], rows: int | None
+        self,
+        group: h5py.Group,
+        columns: Mapping[str, tuple[tuple[int, ...], Any]],
+        rows: int | None,
+        packing: Packing = PLAIN,
     ) -> None:
-        """columns: name to (shape of one row, dtype). rows: how many there will be, if known."""
-        row_bytes = max(int(np.prod(tail)) * np.dtype(dtype).itemsize for tail, dtype in columns.values())
-        chunk = min(max(CHUNK_BYTES // row_bytes, 1), 4096, rows or 4096)  # a file of one row is small
-        self._group = group
-        allocated = self._first(rows, row_bytes)
-        self.count = 0  # rows appended
-        self.row_bytes = sum(
-            int(np.prod(tail, dtype=int)) * np.dtype(dtype).itemsize for tail, dtype in columns.values()
+        """columns: name to (shape of one row, dtype). rows: how many there will be, if known. packing: of
+        those with as many numbers in a row as the widest."""
+        sizes = {name: int(np.prod(tail, dtype=int)) for name, (tail, _) in columns.items()}
+        bytes_ = {name: sizes[name] * np.dtype(dtype).itemsize for name, (_, dtype) in columns.items()}
+        wide = {name for name, size in sizes.items() if size == max(sizes.values()) > 1}
+        self._packed = wide if packing.packs else set()
+        self._packing, self._rounded = (
+            packing,
+            {name for name in wide if packing.mantissa_bits and np.dtype(columns[name][1]) == np.float32},
         )
-        self._written = 0
-        self._buffered = 0
+        chunk = min(
+            max(CHUNK_BYTES // max(bytes_.values()), 1), 4096, rows or 4096
+        )  # a file of one row is small
+        self._group, self._chunk = group, chunk
+        self.count = 0  # rows appended
+        self.row_bytes = sum(bytes_.values())
+        # What a row takes before it is written: of a packed one its share of an empty chunk.
+        self._ahead = sum(
+            size / EMPTY_RATIO if name in self._packed else size for name, size in bytes_.items()
+        )
+        allocated = self._first(rows, max(bytes_.values()))
+        self._base = self._buffered = self._passed = 0  # rows in chunks; in the buffer; of those handed over
+        self._slot = self._waiting = 0  # of the tail; rows in it
         self._buffers = {name: np.zeros((chunk, *tail), dtype) for name, (tail, dtype) in columns.items()}
-        early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-        early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-        early.set_fill_time(h5py.h5d.FILL_TIME_NEVER)  # the file system gives zeros, and no disk is used yet
-        direct = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
-        direct.set_chunk_cache(0, 0, 1.0)  # HDF5 crashes on a cached chunk that a full disk refuses
-        self._datasets = {}
-        for name, (tail, dtype) in columns.items():
-            plist = early.copy()
-            plist.set_chunk((chunk, *tail))
-            space = h5py.h5s.create_simple((allocated, *tail), (h5py.h5s.UNLIMITED, *tail))
-            kind = h5py.h5t.py_create(np.dtype(dtype), logical=True)
-            self._datasets[name] = h5py.Dataset(
-                h5py.h5d.create(group.id, name.encode(), kind, space, plist, dapl=direct)
-            )
+        self._datasets = {
+            name: self._created(name, allocated, tail, np.dtype(dtype))
+            for name, (tail, dtype) in columns.items()
+        }
+        for name in self._rounded:
+            self._datasets[name].attrs["mantissa_bits"] = packing.mantissa_bits
         self._allocated = allocated
         self._total = group.create_dataset("written", data=np.int64(0))
+        if self._packed:
+            tails = group.create_group(TAIL)
+            self._tail_rows = tails.create_dataset(TAIL_ROWS, data=np.zeros(3, np.int64))
+            self._tails = {name: self._tail_of(tails, name) for name in sorted(self._packed)}
+
+    def _created(self, name: str, rows: int, tail: tuple[int, ...], dtype: np.dtype[Any]) -> h5py.Dataset:
+        packed = name in self._packed
+        plist = _early(fill=packed)
+        if packed:
+            self._packing.apply(plist)
+            if dtype.kind == "f":
+                plist.set_fill_value(np.array(np.nan, dtype))
+        plist.set_chunk((self._chunk, *tail))
+        direct = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
+        direct.set_chunk_cache(0, 0, 1.0)  # HDF5 crashes on a cached chunk that a full disk refuses
+        space = h5py.h5s.create_simple((rows, *tail), (h5py.h5s.UNLIMITED, *tail))
+        kind = h5py.h5t.py_create(dtype, logical=True)
+        return h5py.Dataset(h5py.h5d.create(self._group.id, name.encode(), kind, space, plist, dapl=direct))
+
+    def _tail_of(self, tails: h5py.Group, name: str) -> h5py.Dataset:
+        buffer = self._buffers[name]
+        space = h5py.h5s.create_simple((SLOTS, *buffer.shape))
+        kind = h5py.h5t.py_create(buffer.dtype, logical=True)
+        return h5py.Dataset(h5py.h5d.create(tails.id, name.encode(), kind, space, _early(fill=False)))
 
     def _first(self, rows: int | None, row_bytes: int) -> int:
         """How many rows there is room for at first: those announced, as far as that can be believed."""
         free = shutil.disk_usage(Path(self._group.file.filename).parent).free
         most = max(min(free, FIRST_BYTES) // row_bytes, 1)
+        if self._packed:
+            most = min(most, MOST_EMPTY * self._chunk)
         return min(rows or min(FIRST_ROWS, most), MOST_ROWS, most)
 
     @property
@@ -84,21 +128,37 @@ class Rows:
 
     def write(self) -> None:
         """Hand the buffered rows to the file. They count as written only after the file's flush."""
-        if not self._buffered:
+        end = self._base + self._buffered
+        if self._passed == self._buffered:
             return
-        end = self._written + self._buffered
         if end > self._allocated:
             self._grow(end)
-        for name, dataset in self._datasets.items():
-            dataset[self._written : end] = self._buffers[name][: self._buffered]
-        self._written, self._buffered = end, 0
+        fresh = slice(self._passed, self._buffered)
+        for name in self._rounded:
+            part = self._buffers[name][fresh]
+            part[...] = self._packing.rounded(part)
+        for name in self._datasets.keys() - self._packed:
+            self._datasets[name][self._base + self._passed : end] = self._buffers[name][fresh]
+        self._passed = self._buffered
+        if self._buffered == self._chunk:
+            for name in self._packed:
+                self._datasets[name][self._base : end] = self._buffers[name]
+            self._base, self._buffered, self._passed = end, 0, 0
+            if self._waiting:  # what vouches for this slot is still on disk: the next rows take the other one
+                self._slot, self._waiting = 1 - self._slot, 0
+        elif self._packed:
+            for name, tail in self._tails.items():
+                tail[self._slot, self._waiting : self._buffered] = self._buffers[name][
+                    self._waiting : self._buffered
+                ]
+            self._waiting = self._buffered
 
     def _grow(self, rows: int) -> None:
         """Allocate for `rows` rows and more. A growth that fails half-way would spoil the whole file, so
         the disk is asked for the room first. Raises OSError, with the file as it was."""
-        allocated = max(min(2 * self._allocated, self._allocated + GROWTH_BYTES // self.row_bytes), rows)
+        allocated = max(min(2 * self._allocated, self._allocated + int(GROWTH_BYTES / self._ahead)), rows)
         chunks = 2 * sum(buffer.nbytes for buffer in self._buffers.values())  # begun at both ends
-        needed = (allocated - self._allocated) * self.row_bytes + chunks + INDEX_BYTES
+        needed = int((allocated - self._allocated) * self._ahead) + chunks + INDEX_BYTES
         file = self._group.file
         if shutil.disk_usage(Path(file.filename).parent).free < needed:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -112,4 +172,15 @@ class Rows:
 
     def settle(self) -> None:
         """Say in the file how many rows are data."""
-        self._total[()] = self._written
+        if self._packed:
+            self._tail_rows[...] = self._base, self._waiting, self._slot
+        self._total[()] = self._base if self._packed else self._base + self._passed
+
+
+def _early(fill: bool) -> Any:
+    """Creation properties of a dataset whose room is there from the beginning; fill: with empty chunks, which
+    are small when they are compressed. Without, the file system gives zeros, and no disk is used yet."""
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    plist.set_fill_time(h5py.h5d.FILL_TIME_ALLOC if fill else h5py.h5d.FILL_TIME_NEVER)
+    return plist

@@ -5,6 +5,7 @@ import logging
 import shutil
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from cars_rt.files.measurement import ABOUT, stored
 from cars_rt.files.recording.claim import Claim
 from cars_rt.files.recording.errors import RecordingError, reason
 from cars_rt.files.recording.finish import FORMAT, FORMAT_VERSION, NOT_CLOSED, Contents, claimed, finish
+from cars_rt.files.recording.packing import PLAIN, Packing
 from cars_rt.files.recording.rows import Rows
 from cars_rt.protocol import DEVIATION, DTYPES, FLAGS, End, Frame, Start
 from cars_rt.protocol.messages import MAIN_ARRAY
@@ -34,16 +36,24 @@ class Recording:
 
     path: what the file is called in the end, or a claim of that name, which is released with the recording.
     streams: those without which the recording is not complete; the ones that were started if not given.
+    packing: how counts and results are compressed.
     After an error nothing more is written; `close` then leaves the partial file, readable up to the
     last flush, and `rescue` makes a whole file of it.
     """
 
-    def __init__(self, path: Path | Claim, *, streams: Collection[str] = (), overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path | Claim,
+        *,
+        streams: Collection[str] = (),
+        overwrite: bool = False,
+        packing: Packing = PLAIN,
+    ) -> None:
         self._claim = path if isinstance(path, Claim) else claimed(path, overwrite=overwrite)
         self.path = self._claim.path
         self.partial = self._claim.partial
         self.contents: Contents | None = None  # counted in the file, once it is closed
-        self._overwrite = overwrite
+        self._overwrite, self._packing = overwrite, packing
         self.rows: dict[str, Rows] = {}
         self._ends: dict[str, End] = {}
         self._receipts: dict[str, dict[str, Any]] = {}  # of streams that ended, until their rows are on disk
@@ -62,6 +72,7 @@ class Recording:
             self._file.attrs.update(
                 {"format": FORMAT, "version": FORMAT_VERSION, "complete": False, "reason": NOT_CLOSED}
             )
+            self._file.attrs.update({"program": f"cars-rt {version('cars-rt')}", **packing.about})
             if streams:
                 self._file.attrs["streams"] = json.dumps(sorted(streams))
             self._file.flush()  # a file that can be opened, from here on
@@ -97,7 +108,9 @@ class Recording:
                 columns |= {name: column for name, column in trust.items() if name in (start.model or {})}
                 self._trust = [name for name in trust if name in columns]
             self._warn_of_full_disk(start, rows)
-            self.rows[start.stream] = Rows(group, columns, start.spectra if rows is None else rows)
+            self.rows[start.stream] = Rows(
+                group, columns, start.spectra if rows is None else rows, self._packing
+            )
             self._scans[start.stream] = start.scan
             self._file.flush()
 

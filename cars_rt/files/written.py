@@ -1,0 +1,66 @@
+"""What of a stream in a recording is data, also while it is written or after a kill.
+
+Rows lie in their datasets up to `written`. Of a recording with compressed arrays the last ones may lie in
+the group `tail` until their chunk is whole, since a kill can spoil a chunk that is written twice: there each
+array has two slots of a chunk, and `rows` says [first row, how many, slot].
+"""
+
+from pathlib import Path
+
+import h5py
+
+from cars_rt.files.hdf5 import StoredRows, numbers, stored
+from cars_rt.storage import StorageError
+
+TAIL, TAIL_ROWS = "tail", "rows"
+SLOTS = 2
+
+
+def rows_written(group: h5py.Group) -> int:
+    """How many rows of a stream are data. Raises StorageError if it does not say so."""
+    written = numbers(group, "written")
+    if written is None or written.ndim or written.dtype.kind not in "iu":
+        raise StorageError(Path(group.file.filename), f"does not say how many rows of {group.name} are data")
+    first, count, _ = tail_of(group)
+    return first + count if first >= int(written) else int(written)
+
+
+def tail_of(group: h5py.Group) -> tuple[int, int, int]:
+    """First row, how many, and the slot of what lies in the tail; no rows if there is none."""
+    tail = stored(group, TAIL, h5py.Group)
+    rows = None if tail is None else numbers(tail, TAIL_ROWS)
+    if rows is None:
+        return 0, 0, 0
+    first, count, slot = (int(each) for each in rows.ravel()[:3]) if rows.size == 3 else (-1, -1, -1)
+    if first < 0 or count < 0 or not 0 <= slot < SLOTS:
+        raise StorageError(Path(group.file.filename), f"is damaged: what {group.name}/tail says cannot be")
+    return first, count, slot
+
+
+def located(group: h5py.Group, name: str) -> tuple[h5py.Dataset, int, tuple[h5py.Dataset, int, int] | None]:
+    """Where the rows of an array of a stream are that are data: its dataset, how many rows, and the tail (a
+    dataset, the row with which it begins, and its slot) if some are there. Raises StorageError."""
+    path = Path(group.file.filename)
+    found = stored(group, name, h5py.Dataset)
+    if found is None or not found.shape:
+        raise StorageError(path, f"holds no rows {name!r}")
+    if stored(group, "written", h5py.Dataset) is None:
+        return found, len(found), None
+    rows = rows_written(group)
+    if rows < 0 or len(found) < rows:
+        raise StorageError(path, f"says that {rows} rows of {name!r} are data, and has {len(found)}")
+    first, count, slot = tail_of(group)
+    tail = stored(group, TAIL, h5py.Group)
+    waiting = None if tail is None else stored(tail, name, h5py.Dataset)
+    if waiting is None or not count or first + count != rows:
+        return found, rows, None
+    if waiting.shape[2:] != found.shape[1:] or waiting.ndim != found.ndim + 1 or waiting.dtype != found.dtype:
+        raise StorageError(path, f"is damaged: the tail of {name!r} has rows of another kind")
+    if waiting.shape[0] <= slot or waiting.shape[1] < count:
+        raise StorageError(path, f"is damaged: the tail of {name!r} has the shape {waiting.shape}")
+    return found, rows, (waiting, first, slot)
+
+
+def stored_rows(group: h5py.Group, name: str) -> StoredRows:
+    """The rows of an array of a stream that are data. Raises StorageError if they are not there."""
+    return StoredRows(*located(group, name))

@@ -1,0 +1,158 @@
+"""Compressed recordings: the same numbers, while they grow, after a kill, and without the plug-in."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from helpers import AXIS, a_frame
+
+import cars_rt
+from cars_rt.files.formats import open_spectra
+from cars_rt.files.hdf5 import load_filters, opened
+from cars_rt.files.recording import Compression, Packing, RecordingError, read_rows, repair, rows
+from cars_rt.files.verify import verify
+from files.test_dataset import COUNTS, LOST, RAMAN, SCAN, ended, holed, recorded
+
+pytest.importorskip("xarray", reason="needs the extra files")
+needs_plugin = pytest.mark.skipif(not load_filters(), reason="hdf5plugin is not installed")
+KINDS = ["none", "gzip", pytest.param("lz4", marks=needs_plugin)]
+CHUNK = 8  # rows of the counts in one chunk; 4 of the results
+
+
+@pytest.fixture(autouse=True)
+def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "CHUNK_BYTES", CHUNK * len(AXIS) * 2)
+
+
+def added(recording: Any, first: int, last: int) -> None:
+    """Some more spectra of the run."""
+    for index in range(first, last):
+        recording.append(a_frame(index, COUNTS[index : index + 1], time_ns=index + 1))
+        if index not in LOST:
+            raman = RAMAN[index : index + 1]
+            arrays = {"raman": raman, "flags": np.array([index % 4], np.uint8), "deviation": raman / 10}
+            recording.append(
+                a_frame(index, raman, stream="raman", index=index, arrays=arrays, time_ns=index + 1)
+            )
+
+
+def shows(path: Path, spectra: int) -> None:
+    """Every way to read the file finds so many spectra, each the right one."""
+    with cars_rt.open(path) as found:
+        for name, values in (("counts", holed(COUNTS, spectra, [])), ("raman", holed(RAMAN, spectra))):
+            assert np.array_equal(found[name].values.reshape(values.shape), values, equal_nan=True), name
+    with open_spectra(path) as spectra_:
+        assert np.array_equal(spectra_.counts[:], COUNTS[:spectra]) and len(spectra_.counts) == spectra
+        assert np.array_equal(spectra_.counts[spectra // 2 : spectra], COUNTS[spectra // 2 : spectra])
+    with opened(path, locking=False) as file:
+        index = read_rows(file["raman"], "index")
+        assert np.array_equal(read_rows(file["raman"], "raman"), RAMAN[index]) and len(index) <= spectra
+
+
+@pytest.mark.parametrize("compression", KINDS)
+def test_every_flushed_spectrum_is_there_whenever_the_recorder_is_killed(
+    compression: Compression, tmp_path: Path
+) -> None:
+    """Flushed after 1, 4, 9, 16 ... spectra; what is on disk at that moment is what a kill leaves."""
+    recording = recorded(tmp_path / "scan.h5", spectra=0, packing=Packing(compression))
+    done = 0
+    for spectra in (1, 4, 9, 10, 11, 12, 13, 25, 34):
+        added(recording, done, spectra)
+        recording.flush()
+        done = spectra
+        left = shutil.copy(recording.partial, tmp_path / f"{spectra}.partial.h5")
+        for path in (recording.partial, left):
+            shows(path, spectra)
+        contents = repair(left)
+        assert contents.rows["raw"] == spectra and not contents.complete
+        shows(contents.path, spectra)
+    added(recording, done, 35)
+    path = ended(recording)
+    shows(path, 35)
+    with h5py.File(path) as file:
+        assert file["raw/counts"].shape == COUNTS.shape and "tail" not in file["raw"]
+        assert np.array_equal(file["entry/data/raman"], holed(RAMAN).reshape(*SCAN, -1), equal_nan=True)
+        assert file["raw/index"].compression is None and file["raw/counts"].chunks == (CHUNK, len(AXIS))
+        filters = file["raw/counts"].id.get_create_plist().get_nfilters()
+        assert filters == {"none": 0, "gzip": 2, "lz4": 1}[compression]
+        assert file.attrs["compression"] == compression
+    receipts = [each for each in verify(path, path, engine="passthrough") if "in the file" in each.text]
+    assert len(receipts) == 2 and receipts[0].true
+
+
+def test_what_nobody_vouched_for_is_not_data(tmp_path: Path) -> None:
+    """Killed between writing and flushing: chunks that are there already do not count, and spoil nothing."""
+    recording = recorded(tmp_path / "scan.h5", spectra=0, packing=Packing("gzip"))
+    added(recording, 0, 11)
+    recording.flush()
+    added(recording, 11, 30)  # whole chunks of these are written at once, the last rows wait in memory
+    left = shutil.copy(recording.partial, tmp_path / "left.partial.h5")
+    shows(left, 11)
+    shows(repair(left).path, 11)
+    recording.fail()
+
+
+def test_results_are_rounded_only_when_asked_for_and_the_file_says_so(tmp_path: Path) -> None:
+    path = ended(recorded(tmp_path / "scan.h5", packing=Packing("gzip", 12)))
+    with h5py.File(path) as file:
+        raman, counts = file["raman/raman"], file["raw/counts"]
+        assert raman.attrs["mantissa_bits"] == file.attrs["mantissa_bits"] == 12
+        assert "mantissa_bits" not in counts.attrs and np.array_equal(counts, COUNTS)
+        exact = RAMAN[file["raman/index"][()]]
+        assert 0 < np.abs(raman[()] / exact - 1).max() <= 2.0**-13
+        assert not (raman[()].view(np.uint32) & 0x7FF).any()
+    odd = np.array([np.nan, np.inf, -np.inf, 0, -0.0, 1, 3.4e38], np.float32)
+    assert np.array_equal(Packing("none", 12).rounded(odd)[:6], odd[:6], equal_nan=True)
+    for bits in (0, 23):
+        with pytest.raises(RecordingError, match=f"{bits} cannot be kept: say 1 to 22"):
+            Packing("none", bits)
+
+
+@needs_plugin
+def test_without_the_plugin_it_is_said_what_to_install_and_recording_goes_on(tmp_path: Path) -> None:
+    path = ended(recorded(tmp_path / "scan.h5", packing=Packing("lz4")))
+    left = recorded(tmp_path / "left.h5", packing=Packing("lz4"))
+    left.flush()
+    left.fail()
+    program = f"""
+import logging, pathlib, sys
+sys.modules["hdf5plugin"] = None  # as where it is not installed
+logging.basicConfig(format="%(message)s")
+import cars_rt, cars_rt.errors
+from cars_rt.files.recording import Packing, repair
+print(Packing("lz4").usable().compression)
+path, left = pathlib.Path({str(path)!r}), pathlib.Path({str(left.path)!r})
+for read in (lambda: cars_rt.open(path), lambda: repair(left)):
+    try:
+        read()
+    except cars_rt.errors.CarsRtError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    first, *sentences = done.stdout.splitlines()
+    assert first == "none" and done.stderr.count("recordings are not compressed, which needs hdf5plugin") == 1
+    assert len(sentences) == 2, done
+    assert all("install hdf5plugin, which reads it" in each for each in sentences), done
+    assert left.partial.exists()
+    assert repair(left.path).rows == {"raw": 35, "raman": 32}
+
+
+@pytest.mark.parametrize("rows_", [(-1, 3, 0), (8, 3, 2), (8, 2**40, 0), (2**40, 1, 0)])
+def test_a_tail_that_lies_costs_a_sentence(rows_: tuple[int, int, int], tmp_path: Path) -> None:
+    recording = recorded(tmp_path / "scan.h5", spectra=11, packing=Packing("gzip"))
+    recording.flush()
+    recording.fail()
+    with h5py.File(recording.partial, "r+") as file:
+        file["raw/tail/rows"][...] = rows_
+    with pytest.raises(cars_rt.files.spectra.SpectraError, match=r"is damaged|rows of 'counts' are data"):
+        cars_rt.open(recording.partial)
+    try:
+        contents = repair(recording.path)  # the stream cannot be read, and the other one can
+        assert not contents.complete and contents.rows == {"raman": 9}
+    except RecordingError as error:
+        assert "cannot be closed" in str(error) or "is damaged" in str(error)
