@@ -76,7 +76,7 @@ class Pipeline:
     # -- a run --------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """A run begins: fill the slabs of the engine of now."""
+        """A run begins: fill slabs of the present engine."""
         self.end()
         self._fill_next()
 
@@ -199,7 +199,7 @@ class Pipeline:
             self._filling = Batch(worker)
 
     def _moved(self, old: Batch) -> Batch:
-        """The batch in a slab of the worker of now."""
+        """The batch, in a slab of the present worker."""
         worker = self._compute.worker
         if worker is None or not worker.free:
             return old

@@ -13,9 +13,9 @@ from cars_rt.protocol import Part, StreamName
 log = logging.getLogger("cars_rt.stream")
 
 NOW, MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
-STALL_S = 10.0  # a subscriber that has taken nothing for so long has stopped reading
+STALL_S = 10.0  # a subscriber that takes nothing for so long has stopped reading
 WAIT_S = 0.1  # between two looks at whether a subscriber has stalled
-MOMENT_S = 0.001  # so long, waiting for ZeroMQ's thread costs less than copying a frame into our queue
+MOMENT_S = 0.001  # waiting so long for ZeroMQ's thread costs less than copying a frame into our queue
 
 # ZeroMQ tells only after half of its queue that a subscriber reads. So we follow a message now and then until
 # all have taken it; that costs as much as sending it.
@@ -33,7 +33,7 @@ class Outlet:
         """stall_s: 0 waits for ever for a subscriber that does not read; unsent: messages in ZeroMQ."""
         self.stall_s = stall_s
         self.stalls = 0  # how often a subscriber was found to have stopped reading
-        self.patient = True  # False: nobody is waited for any more
+        self.patient = True  # False: do not wait for any subscriber any more
         self._socket, self._stream = socket, stream
         self.full_since: float | None = None  # since when some subscriber has had no room
         self._underway: deque[zmq.MessageTracker] = deque(maxlen=unsent)  # messages that we follow
@@ -104,13 +104,15 @@ class Outlet:
     def _stalled(self) -> bool:
         """Whether some subscriber had no room and took nothing for so long that it has stopped reading."""
         held = [each for each in self._underway if not each.done]
-        if self.full_since is None or len(held) < len(self._underway):  # by the slowest of all, too
+        if self.full_since is None or len(held) < len(
+            self._underway
+        ):  # even the slowest subscriber took something
             self.full_since = time.monotonic()
         self._underway = deque(held, self._underway.maxlen)
         if not self.stall_s or self.full_s < self.stall_s:
             return False
         self.stalls += 1
-        self._underway.clear()  # it holds them until it reads again
+        self._underway.clear()  # the stalled subscriber holds these until it reads again
         log.log(
             logging.WARNING if self.stalls == 1 else logging.DEBUG,
             "a subscriber of the %s stream read nothing for %g s: it is left out until it reads again",

@@ -160,11 +160,11 @@ class Publisher:
             self.flush()
 
     def _redirect(self, topic: bytes) -> None:
-        """Whoever waits here for another stream is told so, and is nobody to begin for."""
+        """Tell a subscriber of another stream that this is not the place. It does not count as a subscriber."""
         log.debug("%s: somebody subscribes to %r, but the %s stream is here",
                 self.address, topic.decode("ascii", "replace")[:64], self.stream)  # fmt: skip
         self.socket.setsockopt(zmq.SUBSCRIBE, topic)
-        with suppress(zmq.Again):  # it has just come, and has room unless it goes already
+        with suppress(zmq.Again):  # it has just connected, so it has room unless it is leaving again
             self.outlet.send_now(encode_notice(topic, self.stream))
         self.socket.setsockopt(zmq.UNSUBSCRIBE, topic)
 
@@ -255,14 +255,14 @@ class Publisher:
         self.socket.close(
             -1 if linger_s is None else int(max(linger_s - (time.monotonic() - begin), 0) * 1e3)
         )
-        self._context.term()  # waits; leaving the process without it would discard the queue
+        self._context.term()  # waits until all is sent; ending the process without this would discard the queue
         return taken and (linger_s is None or time.monotonic() - begin < linger_s)
 
     def _send_first(self, waiting: Waiting) -> bool:
         """True if it waits no more: sent or, where it cannot be made a message, left out and counted."""
         try:
             return self._send_waiting(waiting)
-        except Exception as error:  # kept, it would hold up everything behind it for good
+        except Exception as error:  # if it stayed, it would block everything behind it for good
             waiting.ledger.problems[f"{Kind.FAILED}: a message"] += 1
             log.error(
                 "a message of the %s stream cannot be sent and is left out: %s: %s",
@@ -298,7 +298,7 @@ class Publisher:
         if self.unheard is not None and not self.subscribers:
             stall_s = self.outlet.stall_s
             if self.outlet.patient and (not stall_s or self.audience.alone_s < stall_s):
-                return False  # a subscriber that was cut off comes back, and gets what waited meanwhile
+                return False  # a subscriber that was cut off may come back, and then gets what waited
             self._drop(frame, self._told.ledger, self.unheard)
             return True
         if not self.outlet.put(self._told.message(frame, payload), hurry=self.blocked):

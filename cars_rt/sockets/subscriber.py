@@ -22,10 +22,10 @@ UNREAD = 100  # messages at a subscriber; what it does not take in time waits at
 VIEW_FROM = 16_384  # bytes; a smaller part is copied, since it may lie in a buffer with others
 NOW = int(zmq.NOBLOCK)
 VANISHED_S = 5.0  # a publisher that is away for so long has died: an open run is closed as interrupted
-CUT_S = 1.0  # after so long without an attempt to connect again, ZeroMQ has given the connection up
-REFUSED_S = 5.0  # and so long where it was for keys: somebody has to do something first
+CUT_S = 1.0  # without a new attempt for so long, ZeroMQ has given the connection up
+REFUSED_S = 5.0  # so long if the reason was keys: a person has to change something first
 MUTE_S = 2.0  # a publisher shakes hands at once
-BROKEN_OFF = 3  # so many handshakes in a row that the other end broke off are no accident
+BROKEN_OFF = 3  # when the other end breaks off so many handshakes in a row, it is no accident
 CUT = zmq.EVENT_DISCONNECTED | FAILED
 TRYING = zmq.EVENT_CONNECTED | zmq.EVENT_CONNECT_DELAYED | zmq.EVENT_CONNECT_RETRIED
 

@@ -53,7 +53,9 @@ class Told:
         self.spectra += spectra
 
     def copied(self, frame: Frame) -> tuple[Frame, list[zmq.Frame]]:
-        """The frame with arrays of its own, and these as ZeroMQ sends them later without another copy."""
+        """A copy of the frame that owns its arrays, and, for a large one, the same arrays as ZeroMQ's objects,
+        which are sent later without another copy.
+        """
         if frame.sequence >= MAX_COUNT:  # of the run before, which ended at the last number; it gets its own
             frame = replace(frame, sequence=0)
         if sum(array.nbytes for array in frame.arrays.values()) < SMALL_BYTES:

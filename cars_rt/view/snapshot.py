@@ -61,7 +61,7 @@ def packed(scan_arrays: dict[str, Any], said: dict[str, Any], form: str) -> byte
 
 
 class SnapshotHandler(RequestHandler):
-    """Gives the scan of now as a file to whoever may see the page."""
+    """Gives the present scan as a file to whoever may see the page."""
 
     def initialize(self, world: World) -> None:
         self._world = world

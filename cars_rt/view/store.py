@@ -1,4 +1,4 @@
-"""What the feed has seen, for all pages: the scan of now, and how the connections are."""
+"""What the feed has seen, for all pages: the present scan, and how the connections are."""
 
 import threading
 import time

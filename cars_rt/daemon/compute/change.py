@@ -70,7 +70,7 @@ class Compute:
         *,
         deviation: bool = False,
     ) -> None:
-        """reference: for the models that take one, now or after a reload. deviation: compute it, too, for
+        """reference: for the models that take one, at the start or after a reload. deviation: compute it, too, for
         those that state it."""
         self._reference = reference
         self.model = self._load(model)
@@ -126,7 +126,7 @@ class Compute:
         return f"{text} {printable(worker.model.card.name)} ({since:.0f} s so far)"
 
     def give_up(self) -> None:
-        """The daemon stops: nobody waits for an engine any more that is still being compiled."""
+        """The daemon stops: no longer wait for an engine that is still being compiled."""
         if self._opening is not None:
             self._retire(self._opening)
             self._opening = None
@@ -265,7 +265,7 @@ class Compute:
         if self.worker is not None and not worker.fits(
             change.model.of_source(self._source), self.worker.raman_shift, self.worker.max_batch
         ):
-            # Another run has begun: what was compiled is for its axis no longer.
+            # Another run has begun meanwhile, and the new worker does not fit its axis: compile once more.
             self._retire(worker)
             change.worker = self._beside(change.model, change.engine)
             self._change = change
@@ -290,7 +290,7 @@ class Compute:
     # -- helpers ------------------------------------------------------------------------------------
 
     def _follow(self, axis: NDArray[np.float64]) -> None:
-        """A shadow is compared on the axis of the run: begin it anew where that is another one."""
+        """A shadow is compared on the axis of the run. Compile it again if this run has another axis."""
         shadow = self.shadow
         if shadow is not None and not np.array_equal(shadow.worker.raman_shift, axis):
             self._retire(shadow.worker)
@@ -299,7 +299,7 @@ class Compute:
             self.shadow = Shadow(worker, shadow.model, shadow.engine, shadow.every)
 
     def _give(self, name: str | None, then: Callable[[Model], None], answer: Answer) -> None:
-        """The model of now (None), or another one as soon as it is read. Raises EngineError."""
+        """Pass on the present model (None), or another one as soon as it is read. Raises EngineError."""
         if name is None:
             then(self.model)
         else:
@@ -315,7 +315,7 @@ class Compute:
         return load_model(model, self._reference if takes_reference(model) else None)
 
     def _beside(self, model: Model, engine: str) -> Worker:
-        """A worker for the axis and the instrument of now."""
+        """A worker for the present axis and instrument."""
         now, model = self.worker, model.of_source(self._source)
         axis, size = (
             (model.nominal_axis, self._max_batch) if now is None else (now.raman_shift, now.max_batch)
@@ -338,7 +338,7 @@ class Compute:
         if change.repairs:
             self.counters.replacements += 1
             if old is not None and old.engine.name != change.worker.engine.name:
-                change.worker.failures = 0  # those were of another kind
+                change.worker.failures = 0  # the failures counted so far were another kind's
             log.warning("the engine failed; it is replaced by %s", description)
             return
         self.counters.reloads += 1
@@ -360,7 +360,7 @@ class Compute:
             log.error("no engine can take over, trying what there is again: %s", reason)
             if self.worker is not None and not self.worker.hung:
                 self.worker.broken = False
-            else:  # whatever it were given would not come back
+            else:  # a batch given to a hung engine never comes back
                 self.down = f"no engine works any more, spectra are lost; tried again every {RETRY_S:g} s"
                 self._retry_at = time.monotonic() + RETRY_S
             return

@@ -64,7 +64,7 @@ class Jobs:
                     then._queue.put((found, future, None))
                     continue
                 future.set_result(found)
-            with suppress(zmq.Again):  # who has so many rings to hear is awake, or gone
+            with suppress(zmq.Again):  # the queue of rings is full: the listener is awake already, or gone
                 self._bell.send(b"", zmq.NOBLOCK)
         self._at_end()
         self._bell.close()

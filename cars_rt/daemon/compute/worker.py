@@ -33,7 +33,7 @@ Result = TypeVar("Result")
 
 
 class NotComputedError(Exception):
-    """A batch that the engine has not touched, since it failed on the one before."""
+    """The engine failed on an earlier batch and has not touched this one."""
 
 
 class Worker:
@@ -62,7 +62,7 @@ class Worker:
         self.dark = "none"  # id of the dark that batches submitted from now on are computed with
         self.failures = 0  # batches lost one after the other
         self.broken = False  # failed once: it computes nothing more
-        self.hung = False  # so that it does not even answer
+        self.hung = False  # the engine does not answer at all
         self.begun = time.monotonic()  # to compile
         self._kinds = list(kinds)
         self._threads = threads

@@ -93,7 +93,7 @@ class Preview(Output):
         self.weights = band_weights(start.raman_shift, self.bands)
 
     def prepare(self, batch: Batch) -> None:
-        """Have the intensities of the bands of now computed."""
+        """Have the intensities of the present bands computed."""
         batch.weights, batch.bands = self.weights, self.bands
 
     def take(self, batch: Batch) -> None:

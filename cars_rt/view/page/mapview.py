@@ -36,7 +36,7 @@ HOVER = [("position", "$x{0.0}, $y{0.0}"), ("value", "@image{0.0000}")]
 
 
 class MapView:
-    """One browser's map of the scan of now."""
+    """One browser's map of the present scan."""
 
     def __init__(self, tapped: Callable[[float, float], None]) -> None:
         self.image = ColumnDataSource(_nothing(np.float32))
