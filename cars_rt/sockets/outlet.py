@@ -104,9 +104,7 @@ class Outlet:
     def _stalled(self) -> bool:
         """Whether some subscriber had no room and took nothing for so long that it has stopped reading."""
         held = [each for each in self._underway if not each.done]
-        if self.full_since is None or len(held) < len(
-            self._underway
-        ):  # even the slowest subscriber took something
+        if self.full_since is None or len(held) < len(self._underway):  # even the slowest took something
             self.full_since = time.monotonic()
         self._underway = deque(held, self._underway.maxlen)
         if not self.stall_s or self.full_s < self.stall_s:

@@ -160,7 +160,7 @@ class Publisher:
             self.flush()
 
     def _redirect(self, topic: bytes) -> None:
-        """Tell a subscriber of another stream that this is not the place. It does not count as a subscriber."""
+        """Tell who subscribes to another stream that it is not here. They do not count as subscribers."""
         log.debug("%s: somebody subscribes to %r, but the %s stream is here",
                 self.address, topic.decode("ascii", "replace")[:64], self.stream)  # fmt: skip
         self.socket.setsockopt(zmq.SUBSCRIBE, topic)
@@ -255,7 +255,7 @@ class Publisher:
         self.socket.close(
             -1 if linger_s is None else int(max(linger_s - (time.monotonic() - begin), 0) * 1e3)
         )
-        self._context.term()  # waits until all is sent; ending the process without this would discard the queue
+        self._context.term()  # waits until all is sent; the end of the process would discard it
         return taken and (linger_s is None or time.monotonic() - begin < linger_s)
 
     def _send_first(self, waiting: Waiting) -> bool:

@@ -53,8 +53,8 @@ class Told:
         self.spectra += spectra
 
     def copied(self, frame: Frame) -> tuple[Frame, list[zmq.Frame]]:
-        """A copy of the frame that owns its arrays, and, for a large one, the same arrays as ZeroMQ's objects,
-        which are sent later without another copy.
+        """A copy of the frame that owns its arrays. For a large one, the same arrays as ZeroMQ's objects,
+        too, which are sent later without another copy.
         """
         if frame.sequence >= MAX_COUNT:  # of the run before, which ended at the last number; it gets its own
             frame = replace(frame, sequence=0)

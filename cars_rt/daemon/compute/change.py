@@ -70,8 +70,9 @@ class Compute:
         *,
         deviation: bool = False,
     ) -> None:
-        """reference: for the models that take one, at the start or after a reload. deviation: compute it, too, for
-        those that state it."""
+        """reference: for the models that take one, at the start or after a reload. deviation: compute it,
+        too, for the models that state it.
+        """
         self._reference = reference
         self.model = self._load(model)
         self.engine = _known(engine)
