@@ -94,6 +94,9 @@ class Instrument(ABC):
     #: it gives no sign: for libraries that hang or crash. Its class and settings must be importable there.
     lives: ClassVar[Literal["here", "thread", "process"]] = "here"
 
+    #: A module of another package that it cannot do without, and our extra that installs it.
+    needs: ClassVar[tuple[str, str] | None] = None
+
     #: Seconds, beyond two exposures, after which an instrument that lives elsewhere and yields nothing, not
     #: even Waiting, has failed.
     silent_s: ClassVar[float] = 30.0

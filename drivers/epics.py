@@ -56,6 +56,7 @@ class Epics(Instrument):
     """
 
     lives = "thread"  # which empties the monitor's queue, whatever happens behind it
+    needs = ("p4p", "epics")
 
     def __init__(
         self, pv: str, settings: EpicsSettings, images: ImageSettings, scan: ScanSettings, axis: AxisSettings

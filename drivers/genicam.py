@@ -59,6 +59,7 @@ class Genicam(Instrument):
     """
 
     lives = "thread"
+    needs = ("harvesters", "genicam")
 
     def __init__(
         self, settings: GenicamSettings, images: ImageSettings, scan: ScanSettings, axis: AxisSettings

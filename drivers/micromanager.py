@@ -66,6 +66,7 @@ class MicroManager(Instrument):
     """
 
     lives = "thread"  # adapters want one thread, and their buffer must be emptied whatever happens behind it
+    needs = ("pymmcore", "micromanager")
 
     def __init__(
         self, settings: MicroManagerSettings, images: ImageSettings, scan: ScanSettings, axis: AxisSettings

@@ -47,6 +47,7 @@ class Seabreeze(Instrument):
     """
 
     lives = "process"
+    needs = ("seabreeze", "seabreeze")
     silent_s = 20.0
 
     def __init__(self, settings: SeabreezeSettings, scan: ScanSettings, axis: AxisSettings) -> None:

@@ -17,7 +17,7 @@ from cars_rt.cli.app import app
 from cars_rt.cli.config import ConfigError, check_flags, in_environment, meant, read_tables
 from cars_rt.cli.drive import drive, register_others
 from cars_rt.daemon.settings import OFF
-from cars_rt.drivers.registry import driver_names
+from cars_rt.drivers.registry import driver_class, driver_names
 from cars_rt.errors import CarsRtError
 from cars_rt.installation import install_extra
 from cars_rt.printable import printable
@@ -187,11 +187,14 @@ def _labels(sections: Iterable[tuple[Role, str]], problems: list[str]) -> list[s
 
 def _lacks(section: Section, said: list[str]) -> bool:
     """Whether a package of a part is missing, which is then said."""
-    module, extra = NEEDS.get(section.role, ("", ""))
-    if not module or find_spec(module) is not None:
+    needs = NEEDS.get(section.role)
+    if section.role is Role.DRIVER:
+        needs = driver_class(section.path[1]).needs
+    if needs is None or find_spec(needs[0]) is not None:
         return False
+    module, extra = needs
     missing = f"it needs {module}, which is not installed: {install_extra(extra)}"
-    said.append(f"there is no {section.title}: {missing}")
+    said.append(f"{section.title} cannot be: {missing}")
     return True
 
 
@@ -210,6 +213,12 @@ def _has_command(section: Section, problems: list[str]) -> bool:
             problems.append(f"{section.title}: no driver is called {printable(called, 64)!r}; {hint}")
             return False
         section.path = ("drive", str(called))
+        try:
+            if _lacks(section, problems):
+                return False
+        except CarsRtError as error:  # of a driver's package that is broken
+            problems.append(f"{section.title}: {error}")
+            return False
     elif called not in app:
         problems.append(f"{section.title}: there is no command `cars-rt {called}` in this version")
         return False
@@ -224,9 +233,6 @@ def _has_command(section: Section, problems: list[str]) -> bool:
             raise ConfigError(f"{section.title}: `cars-rt up --{OURS}` says for all how their logs look")
     except ConfigError as error:
         problems.append(str(error))
-        return False
-    except CarsRtError as error:  # of a driver's package that is broken
-        problems.append(f"{section.title}: {error}")
         return False
     for each in command.assemble_argument_collection(parse_docstring=False):
         default = None if each.field_info.default is Parameter.empty else each.field_info.default

@@ -105,7 +105,9 @@ def _troubles(plan: Plan, log_folder: Path) -> Iterator[str]:
             folders[check.folder_of(output)] = f"{title}: --output"
         yield from check.folders(folders, plan.folders)
         if each.part.role is Role.DRIVER:
-            yield from (f"{title}: there is no file {path}" for path in each.files() if not path.exists())
+            given = [each.value(flag) for flag in ("calibration", "system")]
+            wanted = [*each.files(), *(path for path in given if isinstance(path, Path))]
+            yield from (f"{title}: there is no file {path}" for path in wanted if not path.exists())
         settings = each.flags.arguments.get("settings")
         if isinstance(settings, DaemonSettings):
             yield from (f"{title}: {said}" for said in check.computing(settings))

@@ -2,12 +2,15 @@
 
 import json
 import logging
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from helpers import wait_until
 
-from cars_rt.room import instrument
+from cars_rt.room import glance, instrument
 from cars_rt.room import said as said_module
 from cars_rt.room.instrument import Instrument
 from cars_rt.room.keeper import Condition, Keeper
@@ -52,6 +55,45 @@ def test_a_part_that_cannot_work_is_given_up_and_the_others_end(
     assert "the daemon is given up: the other parts end, too" in caplog.text
     log = (tmp_path / "daemon.log").read_text(encoding="utf-8")
     assert log.count("no engine is called 'nonsense'") == 2 and log.count("-- started as process") == 2
+
+
+class Hung(BaseHTTPRequestHandler):
+    """A daemon whose loop stands still, while its thread for HTTP goes on."""
+
+    server_version = "cars-rt"
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"alive": false}')
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_daemon_that_says_that_it_hangs_is_started_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(glance, "EVERY_S", 0.05)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hung) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        command = (
+            "record",
+            str(tmp_path),
+            "--raman=tcp://127.0.0.1:9",
+            "--control=none",
+            "--log-format=json",
+        )
+        http = f"127.0.0.1:{server.server_address[1]}"
+        part = Part(role=Role.DAEMON, command=command, http=http)
+        hung = Keeper(part, Said(part.name, tmp_path, lambda name, line: None), Restarts())
+        room = Room([Instrument([hung])])
+        wait_until(lambda: room.instruments[0].turn() or hung.restarts.total)
+        room.stop()
+        assert room.serve() == 3
+        server.shutdown()
+    assert "the daemon hangs (its loop does not turn): it is ended" in caplog.text
+    assert "restart 1 follows in 0.5 s" in caplog.text
 
 
 def test_lines_of_parts_are_read_as_they_are_and_cannot_play_with_the_terminal() -> None:

@@ -52,10 +52,10 @@ def test_a_display_is_left_out_where_it_cannot_be_and_of_one_instrument(
     assert not plan.problems and "view" not in commands(plan)
     monkeypatch.setattr("cars_rt.cli.room.find_spec", lambda name: None)
     plan = plan_of(SIMULATOR, tmp_path)
-    assert (
-        not plan.problems and "there is no [view]: it needs bokeh, which is not installed: " in plan.notes[0]
-    )
-    assert "there is no [view]: it needs bokeh" in plan_of(SIMULATOR + "[view]\n", tmp_path).problems[0]
+    assert not plan.problems and "[view] cannot be: it needs bokeh, which is not installed: " in plan.notes[0]
+    assert "[view] cannot be: it needs bokeh" in plan_of(SIMULATOR + "[view]\n", tmp_path).problems[0]
+    problems = plan_of('[driver.epics]\npv = "13SIM1:Pva1:Image"\n', tmp_path).problems
+    assert problems[0].startswith("[driver.epics] cannot be: it needs p4p, which is not installed: ")
 
 
 def test_two_instruments_share_nothing_and_one_address_is_said_once(tmp_path: Path) -> None:
