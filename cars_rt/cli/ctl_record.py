@@ -88,7 +88,7 @@ def stop(*, at: At = Where()) -> None:
     """Close what is being recorded, and record nothing more."""
     result = _ask(at).stop()
     files = [_described(each) for each in result["files"]]
-    _say(at, result, "\n".join(files) or "stopped before a run began")
+    _say(at, result, "\n".join(files) or "no file was open, and nothing more is recorded")
 
 
 @record.command
@@ -135,6 +135,7 @@ def _rows(now: dict[str, Any]) -> list[tuple[str, str]]:
     def counts(values: dict[str, int]) -> str:
         return ", ".join(f"{count} {name}" for name, count in values.items()) or "none"
 
+    closed = "" if now["recording"] else ", closed"
     planned = f" of {now['planned']} planned" if now["planned"] else ""
     late = f", from spectrum {now['first']} on" if now["first"] else ""
     minutes = "" if now["minutes_left"] is None else f", {now['minutes_left']:.0f} min at the present rate"
@@ -144,7 +145,7 @@ def _rows(now: dict[str, Any]) -> list[tuple[str, str]]:
     )
     rows = [
         ("state", now["state"]),
-        ("file", f"{now['path']}{late}" if now["path"] else f"none; they go into {now['folder']}"),
+        ("file", f"{now['path']}{late}{closed}" if now["path"] else f"none; they go into {now['folder']}"),
         ("run", str(now["run"] or "none")),
         ("sample", now["sample"]),
         ("notes", now["notes"].replace("\n", "; ")),

@@ -23,6 +23,9 @@ from cars_rt.files.recorder.names import Template
 from cars_rt.files.recording import RecordingError
 from cars_rt.protocol.control import RECORDER_REQUESTS
 from cars_rt.remote import Remote, RemoteError
+from cars_rt.trust import keys
+from cars_rt.trust.curve import ClientKeys
+from cars_rt.trust.flags import RecorderAccess
 
 
 @contextmanager
@@ -130,6 +133,8 @@ def test_open_takes_one_run_and_close_says_what_is_in_the_file(tmp_path: Path) -
         assert closed["path"] == path and closed["complete"] and closed["rows"] == {"raw": 100}
         with pytest.raises(RemoteError, match="exists already"):
             asking.open(path)
+        asking.open("other.h5")
+        assert asking.close_file() == {"path": None}  # no run came, and the one before is not it
     assert [each.name for each in tmp_path.rglob("*.h5")] == ["map.h5"]
 
 
@@ -174,11 +179,35 @@ def test_both_streams_end_at_the_same_spectrum(tmp_path: Path) -> None:
         assert np.array_equal(file["raw/index"], file["raman/index"])
 
 
-def test_a_request_for_the_other_program_does_nothing(tmp_path: Path) -> None:
+def test_a_request_for_the_other_program_or_without_the_token_does_nothing(tmp_path: Path) -> None:
+    stranger = tmp_path / "stranger.token"
+    stranger.write_text("x" * 43)
     with recording(tmp_path, raw="tcp://127.0.0.1:9") as (recorder, asking):
         with Remote(asking.address) as wrong, pytest.raises(RemoteError, match="asked of a daemon"):
             wrong.ask("stop")
         assert asking.status()["state"] == "idle" and not recorder._stopping
+        with Remote(asking.address, token=stranger) as wrong, pytest.raises(RemoteError) as refused:
+            wrong.ask("record-start", name="x")
+        assert "this recorder answers only who gives its token" in str(refused.value)
+        assert recorder.plan is None
+
+
+def test_keys_lock_the_recorders_commands_too(tmp_path: Path) -> None:
+    for name in ("recorder", "operator", "stranger"):
+        keys.create(name, tmp_path)
+    access = RecorderAccess(control_key=tmp_path / "recorder.key", control_allow=(tmp_path / "operator.pub",))
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    with recording(folder, raw="tcp://127.0.0.1:9", access=access) as (recorder, without):
+        for name, let_in in (("operator", True), ("stranger", False)):
+            own = ClientKeys.load(tmp_path / f"{name}.key", tmp_path / "recorder.pub")
+            with remote.Recorder(without.address, own) as asking:
+                if let_in:
+                    assert asking.start("x")["waits"] and asking.stop() == {"files": []}
+                else:
+                    with pytest.raises(RemoteError):
+                        asking.ask("record-start", name="x", timeout_s=0.5)
+        assert recorder.plan is None
 
 
 @pytest.mark.parametrize(

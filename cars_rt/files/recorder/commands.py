@@ -108,8 +108,8 @@ def _close(recorder: Recorder, asked: Arguments, answer: Answer) -> Result:
     """As stop; of a file whose run has ended already, what became of it."""
 
     def then(files: list[Recorded]) -> None:
-        last = [*recorder.recorded[-1:], *files][-1:]
-        answer(None, _described(last[0]) if last else {"path": None})
+        latest = [] if recorder.latest is None else [recorder.latest.recorded]
+        answer(None, _described([*latest, *files][-1]) if latest or files else {"path": None})
 
     if recorder.plan is None and recorder.now is None:
         then([])

@@ -136,6 +136,13 @@ class Piece:
         self.next.note(part=number + 1, previous_part=path.name)
         return self.next
 
+    def again(self, start: Start) -> "Piece":
+        """A file for a stream of the same run that goes on after it had ended here."""
+        claim = Claim.unused(self.recording.path)
+        piece = Piece(claim, self.run, {start.stream}, self.about, packing=self._packing)
+        piece.start(start)
+        return piece
+
     def catch_up(self, readers: Mapping[str, RunReader], now: float) -> bool:
         """After it was cut: end streams that came up to the limit; whether nothing more is waited for."""
         late = now > self.deadline

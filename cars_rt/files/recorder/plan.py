@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cars_rt.files.recorder.names import Template, values_of
+from cars_rt.files.recorder.settings import RecordSettings
 from cars_rt.files.recording import Claim
 from cars_rt.protocol import Start
 
@@ -16,7 +17,6 @@ class Plan:
     claimed: Claim | None
     sample: str = ""
     notes: str = ""
-    overwrite: bool = False
 
     @property
     def about(self) -> dict[str, str]:
@@ -34,3 +34,17 @@ class Plan:
         """Let others have the file, if nothing was written to it."""
         if self.claimed is not None:
             self.claimed.release()
+
+
+def planned(
+    settings: RecordSettings,
+    template: Template | None,
+    claim: Claim | None,
+    sample: str | None = None,
+    notes: str | None = None,
+) -> Plan:
+    """A plan; what is not given is as the settings say. Raises RecordingError for a name that cannot be."""
+    sample = settings.sample if sample is None else sample
+    if template is not None:
+        template.check(sample)
+    return Plan(template, claim, sample, "\n".join(settings.note) if notes is None else notes)

@@ -10,17 +10,9 @@ from pathlib import Path
 from cars_rt.files.recorder.disk import Disk, refuse_full
 from cars_rt.files.recorder.names import Template, below
 from cars_rt.files.recorder.piece import Piece, Recorded
-from cars_rt.files.recorder.plan import Plan
+from cars_rt.files.recorder.plan import Plan, planned
 from cars_rt.files.recorder.settings import RecordSettings
-from cars_rt.files.recording import (
-    SUFFIXES,
-    Claim,
-    Packing,
-    RecordingError,
-    claimed,
-    refuse_unwritable,
-    repair_all,
-)
+from cars_rt.files.recording import SUFFIXES, RecordingError, claimed, refuse_unwritable, repair_all
 from cars_rt.protocol import Closed, Event, Frame, Reason, RunReader, Start, StreamName
 from cars_rt.source import Source
 
@@ -55,15 +47,13 @@ class Recorder:
         self.passed_over = 0  # runs that began while nothing was to be recorded
         self.trouble = ""  # why the last recording ended that should have gone on
         self.one_run = output.suffix.lower() in SUFFIXES and not output.is_dir()
-        self.latest: Piece | None = (
-            None  # the file that was closed last, until something else is to be recorded
-        )
+        self.latest: Piece | None = None  # closed last, until something else is to be recorded
         self._stopping = False
         self._spectra = 0  # in files that are closed
         self._open: dict[str, list[Piece]] = {}  # by run; two where a file was just split
         self._asked: list[tuple[Then, list[Piece]]] = []
         self._flushed = time.monotonic()
-        self._packing = Packing(settings.compression, settings.mantissa_bits).usable()
+        self._packing = settings.packing()
         wanted = settings.streams()
         self.folder = output.parent if self.one_run else output
         self.plan = self._prepare()
@@ -89,23 +79,9 @@ class Recorder:
         refuse_full(self.folder)
         if self.one_run:
             claim = claimed(self.output, overwrite=self.settings.overwrite)
-            return self._planned(None, claim, overwrite=self.settings.overwrite)
+            return planned(self.settings, None, claim)
         repair_all(self.output)
-        return None if self.idle else self._planned(Template(self.settings.name))
-
-    def _planned(
-        self,
-        template: Template | None,
-        claim: Claim | None = None,
-        sample: str | None = None,
-        notes: str | None = None,
-        overwrite: bool = False,
-    ) -> Plan:
-        sample = self.settings.sample if sample is None else sample
-        if template is not None:
-            template.check(sample)
-        notes = "\n".join(self.settings.note) if notes is None else notes
-        return Plan(template, claim, sample, notes, overwrite)
+        return None if self.idle else planned(self.settings, Template(self.settings.name), None)
 
     def stop(self) -> None:
         """Ask `serve` to close what is open and return. Callable from a signal handler."""
@@ -117,7 +93,7 @@ class Recorder:
         """Record each run from now on, until `finish`, into files of this name or the settings'; the file, if
         a run is open, which is joined where it is. Raises RecordingError."""
         self._refuse_busy()
-        return self._follow(self._planned(Template(name or self.settings.name), None, sample, notes))
+        return self._follow(planned(self.settings, Template(name or self.settings.name), None, sample, notes))
 
     def open(self, path: str, sample: str | None = None, notes: str | None = None) -> Path:
         """Record the open run, or the next one, into exactly this file below the folder; where it will lie.
@@ -125,7 +101,7 @@ class Recorder:
         self._refuse_busy()
         where = below(self.folder, path)
         refuse_unwritable(where.parent)
-        self._follow(self._planned(None, claimed(where), sample, notes))
+        self._follow(planned(self.settings, None, claimed(where), sample, notes))
         return where
 
     def finish(self, then: Then) -> None:
@@ -353,12 +329,10 @@ class Recorder:
     def _again(self, start: Start) -> None:
         """A stream of an open run whose publisher had vanished goes on: what comes now has a file of its own.
         The one before says where it ended."""
-        before = self._open[start.run][0]
-        claim = Claim.unused(before.recording.path)
-        piece = Piece(claim, start.run, {start.stream}, before.about)
+        piece = self._open[start.run][0].again(start)
         self._open[start.run].append(piece)
-        piece.start(start)
-        log.warning("run %s: its %s stream goes on, now in %s", start.run, start.stream, claim.path)
+        path = piece.recording.path
+        log.warning("run %s: its %s stream goes on, now in %s", start.run, start.stream, path)
 
     def _piece(self, start: Start, first: int = 0) -> Piece:
         """The file of a run that begins, or is joined at spectrum `first`."""
@@ -366,7 +340,7 @@ class Recorder:
         claim, about, wanted = self.plan.claim(self.folder, start), self.plan.about, set(self.sources)
         if not self._open:
             self.disk.begin()
-        overwrite, packing = self.plan.overwrite, self._packing
+        overwrite, packing = self.one_run and self.settings.overwrite, self._packing
         piece = Piece(claim, start.run, wanted, about, first=first, overwrite=overwrite, packing=packing)
         self._open[start.run] = [piece]
         late = f", from spectrum {first} on" if first else ""

@@ -68,6 +68,10 @@ class RecordSettings:
         Template(self.name)
         Packing(self.compression, self.mantissa_bits)
 
+    def packing(self) -> Packing:
+        """How rows are compressed, as far as that can be done here."""
+        return Packing(self.compression, self.mantissa_bits).usable()
+
     def streams(self) -> dict[StreamName, tuple[str, ClientKeys | None]]:
         """What is subscribed to: address and keys. Raises KeysError, or RecordingError if that is nothing."""
         raman = (self.raman, self.access.raman(self.raman))
