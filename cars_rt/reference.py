@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cars_rt.calibration import CalibrationError
+from cars_rt.calibration import read as read_calibration
 from cars_rt.files.formats import read_spectra
 from cars_rt.files.spectra import Spectra, SpectraError, WavelengthError
 from cars_rt.physics.axis import resampling_matrix
@@ -58,9 +60,11 @@ class Reference:
 def read_reference(path: Path, pump_nm: float | None = None) -> Reference:
     """The reference in a file of spectra, which are averaged; pump_nm counts where its axis is in nm.
 
-    See `cars_rt.files.formats.read_spectra`. Raises SpectraError if it cannot be read or is not above the
-    dark everywhere.
+    A .json file is a calibration that holds a reference. See `cars_rt.files.formats.read_spectra`. Raises
+    SpectraError if it cannot be read or is not above the dark everywhere.
     """
+    if path.suffix.lower() == ".json":
+        return _calibrated(path, pump_nm)
     spectra = _read(path, pump_nm)
     axis, counts = spectra.raman_shift, spectra.counts.mean(axis=0, dtype=np.float64)
     if spectra.dark is not None:
@@ -74,6 +78,23 @@ def read_reference(path: Path, pump_nm: float | None = None) -> Reference:
             f"{low.size} of {len(axis)} pixels in all not positive); it needs light at every pixel"
         )
     return Reference(np.ascontiguousarray(axis), np.ascontiguousarray(counts), str(path), spectra.source)
+
+
+def _calibrated(path: Path, pump_nm: float | None) -> Reference:
+    try:
+        known = read_calibration(path)
+        if known.reference is None:
+            raise SpectraError(f"{path} holds no reference: add one with `cars-rt calibrate reference`")
+        region = known.region
+        axis = known.axis(region.pixels, binning=region.binning, first=region.first, probe_nm=pump_nm)
+    except CalibrationError as error:
+        raise SpectraError(str(error)) from None
+    counts = known.reference.counts.astype(np.float64)
+    if axis[0] > axis[-1]:
+        axis, counts = axis[::-1], counts[::-1]
+    return Reference(
+        np.ascontiguousarray(axis), np.ascontiguousarray(counts), str(path), known.source or None
+    )
 
 
 def _read(path: Path, pump_nm: float | None) -> Spectra:

@@ -14,6 +14,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 from cars_rt.cli import (  # noqa: F401 - registers the commands
     bench,
     build,
+    calibrate,
     check,
     ctl,
     ctl_record,

@@ -38,6 +38,7 @@ def process(
     engine: str = DaemonSettings.engine,
     pump_nm: float | None = None,
     axis: Path | None = None,
+    calibration: Path | None = None,
     overwrite: bool = False,
     logs: Logs = Logging(),
 ) -> None:
@@ -72,6 +73,9 @@ def process(
     axis
         For files without an axis: a file with the raman shift of each pixel, .npy or text; with --pump-nm,
         with wavelengths in nm.
+    calibration
+        A file of `cars-rt calibrate`: its axis instead of the files' own, and its dark and saturation level
+        where they have none. Its reference is used by --reference with the same file.
     overwrite
         Replace files that exist, without asking. In a script only earlier results are replaced unasked.
     """
@@ -96,6 +100,7 @@ def process(
                     engine=engine,
                     pump_nm=pump_nm,
                     axis=axis,
+                    calibration=calibration,
                     overwrite=overwrite,
                     again=overwrite,
                     may_replace=_may_replace,

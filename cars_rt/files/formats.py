@@ -13,6 +13,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from cars_rt.files.columns import CM1, NM
 from cars_rt.files.hdf5 import StoredRows, numbers, opened, stored
@@ -22,7 +23,7 @@ from cars_rt.files.readers.crikit import find_crikit, read_crikit
 from cars_rt.files.readers.hyperspy import is_hyperspy, read_hyperspy
 from cars_rt.files.readers.nexus import find_data, read_data
 from cars_rt.files.readers.npy import read_array
-from cars_rt.files.readers.scale import Asked, read_axis
+from cars_rt.files.readers.scale import Asked, read_axis, scale_of
 from cars_rt.files.readers.sif import read_sif
 from cars_rt.files.readers.spe import read_spe
 from cars_rt.files.readers.wdf import read_wdf
@@ -39,13 +40,15 @@ from cars_rt.files.spectra import (
 )  # fmt: skip
 from cars_rt.files.tables import parse
 from cars_rt.files.written import located
-from cars_rt.physics.axis import from_wavelength
+from cars_rt.physics.axis import from_wavelength, is_numbering
 from cars_rt.plugins import remedy_for
 from cars_rt.printable import printable
 from cars_rt.storage import refuse_no_table
 
+Given = Callable[[int], NDArray[np.float64]]
 GROUP = "cars_rt.formats"  # of entry points
 NAME = re.compile(r"[a-z0-9]+")  # of one
+TEXT = (".csv", ".txt")
 MOST_TEXT_BYTES = 2**26  # of a text table, which takes up to 50 times as much memory; .npz and .h5 do not
 MOST_LINE_BYTES = 2**23  # of one line of it: a million spectra side by side
 MOST_LINES = 2**19  # of it: one for each pixel, and a head
@@ -68,9 +71,14 @@ def read_spectra(path: Path, pump_nm: float | None = None, axis: Path | None = N
 
 
 @contextmanager
-def open_spectra(path: Path, pump_nm: float | None = None, axis: Path | None = None) -> Iterator[Spectra]:
+def open_spectra(
+    path: Path, pump_nm: float | None = None, axis: Path | None = None, *, given: Given | None = None
+) -> Iterator[Spectra]:
     """As `read_spectra`, for files larger than memory: `counts` and `columns` of an .h5 file and its kin are
-    read, and the counts checked, when a slice of them is asked for, which may raise SpectraError, too."""
+    read, and the counts checked, when a slice of them is asked for, which may raise SpectraError, too.
+
+    given: makes the raman shift (p,), cm-1, of so many pixels, in place of the file's own, whatever that is.
+    """
     ending = path.suffix.lower()
     others = {} if ending in FORMATS else _foreign()
     if ending not in FORMATS and ending not in others:
@@ -81,10 +89,20 @@ def open_spectra(path: Path, pump_nm: float | None = None, axis: Path | None = N
     with ExitStack() as stack:
         with said_of(path):
             if ending in FORMATS:
-                spectra = checked(stack.enter_context(FORMATS[ending](path, asked)))
+                opener = _text_of_any_axis if given is not None and ending in TEXT else FORMATS[ending]
+                spectra = stack.enter_context(opener(path, asked))
             else:
                 _refuse_asked(asked)
-                spectra = checked(_read_foreign(path, others[ending]))
+                spectra = _read_foreign(path, others[ending])
+            if given is not None:
+                if "turned round" in spectra.of_axis:
+                    raise SpectraError(
+                        "has an axis that falls, so that its pixels were turned round: which one is which of "
+                        "the camera's is not known any more"
+                    )
+                shift = given(np.shape(spectra.raman_shift)[-1])
+                spectra = replace(spectra, raman_shift=shift, of_axis="given, not the file's own")
+            spectra = checked(spectra)
             if not isinstance(spectra.counts, StoredRows):
                 finite(spectra.counts, 0)
         yield spectra
@@ -98,22 +116,33 @@ def _refuse_asked(asked: Asked, axis: str = "a raman_shift in cm-1") -> None:
         raise SpectraError(f"holds {axis}; leave --axis out")
 
 
+def _text_of_any_axis(path: Path, asked: Asked) -> AbstractContextManager[Spectra]:
+    """Text whose axis is not used: its unit does not matter, and it may be pixel numbers."""
+    return _text(path, asked, any_axis=True)
+
+
 @contextmanager
-def _text(path: Path, asked: Asked) -> Iterator[Spectra]:
+def _text(path: Path, asked: Asked, *, any_axis: bool = False) -> Iterator[Spectra]:
     pump_nm = asked.pump_nm
-    if asked.axis is not None:
-        raise SpectraError("has its axis in a column; leave --axis out")
     refuse_no_table(path, MOST_TEXT_BYTES, MOST_LINE_BYTES, MOST_LINES)
     table = parse(path.read_bytes())
     axis, of_axis = table.axis, table.about
-    if table.unit == NM and pump_nm is None:
+    if asked.axis is not None:
+        if not is_numbering(axis):
+            raise SpectraError(f"has its axis in {of_axis}; leave --axis out")
+        scale = scale_of(None, "", asked, of_axis)
+        axis = scale.raman_shift[::-1] if scale.turned else scale.raman_shift
+        of_axis = "given with --axis"
+    elif any_axis:
+        pump_nm = None
+    elif table.unit == NM and pump_nm is None:
         raise WavelengthError(
             f"the axis is in nm ({of_axis}): give `cars-rt process` the wavelength that the light is shifted "
             "from, such as --pump-nm 785, or write raman shifts in cm-1"
         )
-    if table.unit == CM1 and pump_nm is not None:
+    elif table.unit == CM1 and pump_nm is not None:
         raise SpectraError(f"the axis is in cm-1 already ({of_axis}); leave --pump-nm out")
-    if pump_nm is not None:
+    if pump_nm is not None and asked.axis is None:
         axis = from_wavelength(axis, pump_nm)
         of_axis += f", from nm with a pump of {pump_nm:g} nm"
     counts = table.counts
@@ -221,6 +250,11 @@ def _foreign() -> dict[str, EntryPoint]:
     """Formats of other packages by ending; none takes the place of one of ours."""
     found = {f".{each.name}": each for each in entry_points(group=GROUP) if NAME.fullmatch(each.name)}
     return {ending: entry for ending, entry in found.items() if ending not in FORMATS}
+
+
+def any_axis(pixels: int) -> NDArray[np.float64]:
+    """(pixels,), cm-1: stands for an axis that is not known yet."""
+    return np.asarray(100.0 + np.arange(pixels), np.float64)
 
 
 def endings() -> list[str]:

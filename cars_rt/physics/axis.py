@@ -47,8 +47,8 @@ def judged_raman_shift(raman_shift: ArrayLike) -> FloatArray:
     Raises AxisError for pixel numbers (0, 1, 2, ... or 1, 2, 3, ...) and beyond `LARGEST_CM1`, too.
     """
     axis = check_raman_shift(raman_shift)
-    first = float(min(axis[0], axis[-1]))
-    if first in (0, 1) and len(axis) > 2 and (np.abs(np.diff(axis)) == 1).all():
+    if is_numbering(axis):
+        first = float(min(axis[0], axis[-1]))
         raise AxisError(
             f"the axis is {first:g}, {first + 1:g}, {first + 2:g}, ...: pixel numbers, not a raman shift in "
             "cm-1; give the calibrated axis"
@@ -60,6 +60,12 @@ def judged_raman_shift(raman_shift: ArrayLike) -> FloatArray:
             "subtract that of the pump, wavelengths convert to 1e7/nm - 1e7/pump"
         )
     return axis
+
+
+def is_numbering(axis: FloatArray) -> bool:
+    """Whether an axis (p,) is pixel numbers: 0, 1, 2, ... or 1, 2, 3, ..., up or down."""
+    ends = float(min(axis[0], axis[-1]))
+    return ends in (0, 1) and len(axis) > 2 and bool((np.abs(np.diff(axis)) == 1).all())
 
 
 def from_wavelength(wavelength_nm: ArrayLike, pump_nm: float) -> FloatArray:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.engines import AUTO, DEFAULT_MODEL, Model
-from cars_rt.files.formats import open_spectra
+from cars_rt.files.calibrated import open_calibrated
 from cars_rt.files.offline.recipe import Recipe, made_from
 from cars_rt.files.offline.retrieval import Retrieval, chosen, retrieving
 from cars_rt.files.results import STREAMED, writable, writing_results
@@ -46,6 +46,7 @@ def process(
     engine: str = AUTO,
     pump_nm: float | None = None,
     axis: Path | None = None,
+    calibration: Path | None = None,
     overwrite: bool = True,
     again: bool = True,
     may_replace: Callable[[Path], bool] = lambda target: False,
@@ -55,16 +56,17 @@ def process(
 
     model: as `load_offline` takes it. reference: spectra of a non-resonant sample, for kk and mem. pump_nm:
     of files whose axis is in nm, also of the reference's. axis: a file with the axis of one that has none.
-    overwrite: replace a target that is there. again: also one that holds these very results. may_replace:
-    asked about a target that is there and may not be overwritten. progress is called with the spectra done
-    and in all. Raises SpectraError, ModelError, EngineError or AxisError. The target is written completely or
-    not at all; of an .h5 file what was done before Ctrl-C, a kill or a full disk is kept beside it, and the
-    next call goes on from there.
+    calibration: as `open_calibrated` takes it. overwrite: replace a target that is there. again: also one
+    that holds these very results. may_replace: asked about a target that is there and may not be overwritten.
+    progress is called with the spectra done and in all.
+    Raises SpectraError, ModelError, EngineError or AxisError. The target is written completely or not at all;
+    of an .h5 file what was done before Ctrl-C, a kill or a full disk is kept beside it, and the next call
+    goes on from there.
     """
     if target.exists() and source.exists() and target.samefile(source):
         raise SpectraError(f"{target} is the input; choose another name for the result")
     recipe = Recipe(model, reference, engine, pump_nm, axis)
-    with open_spectra(source, pump_nm, axis) as spectra:
+    with open_calibrated(source, pump_nm, axis, calibration) as spectra:
         wanted = chosen(recipe)
         if not again and (done := _done(source, target, spectra, wanted, engine)) is not None:
             return done

@@ -1,0 +1,6 @@
+"""`cars-rt calibrate`: calibrations from files and running drivers.
+
+measured   the mean of some spectra, and what is known of them
+program    from that to a part of a calibration, and into its file
+pictures   what was found, for people
+"""

@@ -1,0 +1,157 @@
+"""The mean of some spectra, from a file or from a driver that is running."""
+
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cars_rt.calibration import CalibrationError
+from cars_rt.client import connect
+from cars_rt.files.columns import CM1, NM
+from cars_rt.files.formats import MOST_LINE_BYTES, MOST_LINES, MOST_TEXT_BYTES, TEXT, any_axis, open_spectra
+from cars_rt.files.spectra import Spectra, SpectraError, said_of
+from cars_rt.files.tables import parse
+from cars_rt.physics.axis import AxisError, judged_raman_shift
+from cars_rt.protocol import Facts
+from cars_rt.storage import refuse_no_table
+from cars_rt.trust.curve import ClientKeys
+
+PIECE_BYTES = 8 * 2**20
+PATIENCE_S = 60.0  # for the first spectrum of a stream
+SATURATED = 0.98  # of the full scale
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Measured:
+    """The mean of some spectra. counts: (p,) float64, dark not subtracted. axis: (p,) in `unit` (cm-1, nm, or
+    empty where it is not said), None for pixel numbers. saturated: (p,), pixels at the full scale."""
+
+    counts: NDArray[np.float64]
+    spectra: int
+    where: str
+    axis: NDArray[np.float64] | None = None
+    unit: str = ""
+    dark: NDArray[np.float64] | None = None
+    exposure_s: float | None = None
+    full_scale: float | None = None
+    source: str = ""
+    settings: Facts = field(default_factory=dict)
+    time_ns: int = 0
+
+    @property
+    def saturated(self) -> NDArray[np.bool_]:
+        if self.full_scale is None:
+            return np.zeros(len(self.counts), np.bool_)
+        return np.asarray(self.counts >= SATURATED * self.full_scale)
+
+    @property
+    def above_dark(self) -> NDArray[np.float64]:
+        return self.counts if self.dark is None else self.counts - self.dark
+
+
+def measured(
+    where: str, most: int | None = None, security: ClientKeys | None = None, timeout_s: float = PATIENCE_S
+) -> Measured:
+    """The mean of the first `most` spectra (all of a file, 100 of a stream if not said) at an address
+    such as tcp://127.0.0.1:5555, or in a file. Raises SpectraError, StreamError or NoDataError."""
+    if "://" in where:
+        return _of_stream(where, 100 if most is None else most, security, timeout_s)
+    return _of_file(Path(where), most)
+
+
+def _of_stream(address: str, most: int, security: ClientKeys | None, timeout_s: float) -> Measured:
+    with connect(address, "raw", timeout=timeout_s, security=security) as stream:
+        for run in stream:
+            total, count, start = np.zeros(run.start.pixels), 0, run.start
+            for frame in run:
+                rows = frame.counts[: most - count]
+                total += rows.sum(axis=0, dtype=np.float64)
+                count += len(rows)
+                if count >= most:
+                    break
+            if not count:
+                continue
+            axis = _judged(start.raman_shift)
+            return Measured(
+                counts=total / count,
+                spectra=count,
+                where=address,
+                axis=axis,
+                unit="" if axis is None else "cm-1",
+                dark=None if start.dark is None else np.asarray(start.dark, np.float64),
+                exposure_s=start.exposure_s,
+                full_scale=start.saturates_at,
+                source=start.source,
+                settings=start.instrument or {},
+                time_ns=time.time_ns(),
+            )
+    raise CalibrationError(f"{address}: no spectrum came")
+
+
+def _of_file(path: Path, most: int | None) -> Measured:
+    if path.suffix.lower() in TEXT and path.exists():
+        return _of_text(path, most)
+    try:
+        with open_spectra(path) as spectra:
+            return _mean(spectra, path, most, spectra.raman_shift)
+    except SpectraError:
+        with open_spectra(path, given=any_axis) as spectra:
+            return _mean(spectra, path, most, None)
+
+
+def _of_text(path: Path, most: int | None) -> Measured:
+    with said_of(path):
+        refuse_no_table(path, MOST_TEXT_BYTES, MOST_LINE_BYTES, MOST_LINES)
+        table = parse(path.read_bytes())
+        rows = table.counts[:most]
+        if not np.isfinite(rows).all():
+            raise SpectraError("holds counts that are not finite")
+        axis = table.axis if table.unit == NM else _judged(table.axis)
+        full_scale = 65_535.0 if rows.max() <= 65_535 and np.array_equal(rows, np.round(rows)) else None
+    return Measured(
+        counts=rows.mean(axis=0),
+        spectra=len(rows),
+        where=str(path),
+        axis=axis,
+        unit="" if axis is None else table.unit or CM1,
+        dark=table.dark,
+        full_scale=full_scale,
+        time_ns=path.stat().st_mtime_ns,
+    )
+
+
+def _mean(spectra: Spectra, path: Path, most: int | None, axis: NDArray[np.float64] | None) -> Measured:
+    total, pixels = len(spectra.counts), spectra.counts.shape[1]
+    count = total if most is None else min(most, total)
+    step = max(PIECE_BYTES // (8 * pixels), 1)
+    summed = np.zeros(pixels)
+    for first in range(0, count, step):
+        summed += spectra.counts[first : min(first + step, count)].sum(axis=0, dtype=np.float64)
+    return Measured(
+        counts=summed / count,
+        spectra=count,
+        where=str(path),
+        axis=axis,
+        unit="" if axis is None else "cm-1",
+        dark=None if spectra.dark is None else np.asarray(spectra.dark, np.float64),
+        exposure_s=spectra.exposure_s,
+        full_scale=spectra.saturates_at,
+        source=spectra.source or "",
+        settings=spectra.instrument or {},
+        time_ns=spectra.time_ns or path.stat().st_mtime_ns,
+    )
+
+
+def without_axis(given: Measured) -> Measured:
+    """The same with pixel numbers alone."""
+    return replace(given, axis=None, unit="")
+
+
+def _judged(axis: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """The axis, or None for what is none, such as pixel numbers."""
+    try:
+        return judged_raman_shift(axis)
+    except AxisError:
+        return None

@@ -1,0 +1,327 @@
+"""From the mean of some spectra to a part of a calibration, and into its file."""
+
+import getpass
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.polynomial import Polynomial
+from numpy.typing import NDArray
+
+from cars_rt.calibration import (
+    Calibration,
+    CalibrationError,
+    Mean,
+    Point,
+    Region,
+    Scale,
+    read,
+    region_of,
+    write,
+)  # fmt: skip
+from cars_rt.calibration.lamp_fit import LampFit, fit_lamp
+from cars_rt.calibration.lamps import Lamp
+from cars_rt.calibration.recognise import Recognised, recognise
+from cars_rt.calibrator.measured import Measured
+from cars_rt.files.columns import NM
+from cars_rt.physics.air import in_vacuum
+
+Array = NDArray[np.float64]
+
+EXACT_NM, EXACT_CM1 = 1e-4, 1e-3  # how closely the powers of the column give what was fitted
+SAME_EXPOSURE = 1e-6
+FEW_SATURATED = 0.02  # of the pixels
+
+
+def region_for(given: Measured, binning: int | None = None, first: int | None = None) -> Region:
+    """As it is said, or as the driver says it. Raises CalibrationError."""
+    known = region_of(given.settings, len(given.counts))
+    return Region(
+        known.pixels,
+        known.binning if binning is None else binning,
+        known.first if first is None else first,
+    )
+
+
+def opened(path: Path, given: Measured, region: Region) -> Calibration:
+    """The calibration that is there already, to which a part is added, or an empty one.
+
+    Raises CalibrationError if it is of another camera or region.
+    """
+    if not path.exists():
+        return Calibration(region=region, source=given.source, settings=given.settings, who=who())
+    there = read(path)
+    if there.region != region:
+        raise CalibrationError(
+            f"{path} is of {there.region}, and {given.where} has {region}: choose another file for this "
+            "camera or region"
+        )
+    if there.source and given.source and there.source != given.source:
+        raise CalibrationError(
+            f"{path} is of {there.source!r}, and these spectra are from {given.source!r}: choose another file"
+        )
+    return replace(there, source=given.source or there.source, settings=given.settings or there.settings)
+
+
+def who() -> str:
+    """Who calibrates, as the system knows them."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return ""
+
+
+def with_lamp(
+    calibration: Calibration,
+    given: Measured,
+    lamp: Lamp,
+    *,
+    near: tuple[float, float] | None = None,
+    unsure: float = 0.2,
+    probe_nm: float | None = None,
+) -> tuple[Calibration, LampFit]:
+    """With the wavelengths that a lamp gives. near, unsure: as `fit_lamp` takes them. probe_nm: in vacuum.
+
+    Raises UnmatchedError, CalibrationError.
+    """
+    counts = given.above_dark
+    fit = fit_lamp(counts, lamp, near=near, unsure=unsure)
+    region = calibration.region
+    coefficients = by_column(fit.wavelength, region, EXACT_NM)
+    columns = column_of(fit.peaks.place[fit.peak], region)
+    points = tuple(
+        Point(float(column), float(lamp.vacuum_nm[line]), float(residual), lamp.names[line], bool(used))
+        for column, line, residual, used in zip(columns, fit.line, fit.residual_cm1, fit.used, strict=True)
+    )
+    before = calibration.scale.probe_nm if calibration.scale is not None else None
+    scale = Scale(
+        kind="lamp",
+        of=lamp.name,
+        quantity="wavelength",
+        coefficients=coefficients,
+        region=region,
+        residual_cm1=fit.residual,
+        time_ns=given.time_ns,
+        probe_nm=before if probe_nm is None else probe_nm,
+        points=points,
+    )
+    if scale.probe_nm is not None:
+        scale.axis(region)
+    return replace(calibration, scale=scale, full_scale=calibration.full_scale or given.full_scale), fit
+
+
+def with_standard(
+    calibration: Calibration, given: Measured, *, name: str | None = None, pump_nm: float | None = None
+) -> tuple[Calibration, Recognised, Array | None]:
+    """With the raman shifts that a standard gives, and the axis that was there before (p,), cm-1.
+
+    Where the calibration has wavelengths, only the probe's is fitted; so it is where the spectrum's own axis
+    is in nm. An axis in cm-1 is corrected; without one, the raman shifts are found from nothing.
+    Raises UnmatchedError, CalibrationError.
+    """
+    counts = given.above_dark
+    if (share := float(given.saturated.mean())) > FEW_SATURATED:
+        raise CalibrationError(
+            f"{given.where}: {share:.0%} of the pixels are saturated: expose for a shorter time"
+        )
+    if not counts.sum() > 0:
+        raise CalibrationError(f"{given.where}: there is no light above the dark")
+    region, scale = calibration.region, calibration.scale
+    before = None
+    if given.axis is not None and given.unit == NM:
+        nm = given.axis
+        wavelength = Polynomial.fit(_u(region), nm, min(5, region.pixels - 1), domain=[-1, 1])
+        scale = Scale(
+            kind="given",
+            of="the spectrum's own axis",
+            quantity="wavelength",
+            coefficients=by_column(Polynomial(wavelength.coef), region, 1.0),
+            region=region,
+            residual_cm1=0.0,
+            time_ns=given.time_ns,
+        )
+    if scale is not None and scale.quantity == "wavelength":
+        if scale.probe_nm is not None or pump_nm is not None:
+            before = scale.axis(region, pump_nm)
+        absolute = 1e7 / scale.at(region.columns)
+        found = recognise(counts, wavenumber=absolute, name=name)
+        offset = float(np.mean(absolute - found.axis))
+        scale = _probed(scale, found, region, 1e7 / offset, given)
+    else:
+        near = given.axis if given.unit != NM else None
+        before = near
+        found = recognise(counts, near, name=name)
+        scale = Scale(
+            kind="standard",
+            of=found.match.standard.name,
+            quantity="raman_shift",
+            coefficients=by_column(_turned(found.match.axis, found.descending), region, EXACT_CM1),
+            region=region,
+            residual_cm1=_rms(found),
+            time_ns=given.time_ns,
+            points=_points(found, region),
+        )
+    scale.axis(region)
+    full_scale = calibration.full_scale or given.full_scale
+    return replace(calibration, scale=scale, full_scale=full_scale), found, before
+
+
+def with_dark(calibration: Calibration, given: Measured, exposure_s: float | None) -> Calibration:
+    """With the dark of one exposure, which takes the place of another of the same exposure."""
+    exposure_s = given.exposure_s if exposure_s is None else exposure_s
+    if given.saturated.any():
+        raise CalibrationError(
+            f"{given.where}: {int(given.saturated.sum())} pixels are saturated, as no dark is: block the "
+            "beams"
+        )
+    dark = Mean(given.counts.astype(np.float32), given.spectra, given.time_ns, exposure_s)
+    others = tuple(each for each in calibration.darks if not _same_exposure(each.exposure_s, exposure_s))
+    full_scale = calibration.full_scale or given.full_scale
+    darks = sorted((*others, dark), key=lambda each: each.exposure_s or 0.0)
+    return replace(calibration, darks=tuple(darks), full_scale=full_scale)
+
+
+def with_reference(calibration: Calibration, given: Measured) -> Calibration:
+    """With the mean of a non-resonant sample above the dark: the spectra's own, or the calibration's.
+
+    Raises CalibrationError unless it is above zero everywhere.
+    """
+    dark = given.dark
+    if dark is None:
+        known = calibration.dark(given.exposure_s, calibration.region)
+        dark = None if known is None else np.asarray(known, np.float64)
+    counts = given.counts if dark is None else given.counts - dark
+    if given.saturated.any():
+        raise CalibrationError(
+            f"{given.where}: {int(given.saturated.sum())} pixels are saturated, and a reference must not be: "
+            "expose for a shorter time"
+        )
+    low = np.flatnonzero(counts <= 0)
+    if low.size:
+        raise CalibrationError(
+            f"{given.where}: the reference is not above the dark at {low.size} of {len(counts)} pixels, "
+            f"first at pixel {low[0]}: it needs light at every pixel"
+        )
+    reference = Mean(counts.astype(np.float32), given.spectra, given.time_ns, given.exposure_s)
+    return replace(calibration, reference=reference)
+
+
+def saved(path: Path, calibration: Calibration) -> Calibration:
+    """Written, and read back."""
+    return write(path, replace(calibration, who=calibration.who or who()))
+
+
+def vacuum(nm: float | None, air: bool) -> float | None:
+    """A wavelength in vacuum of one in vacuum or in air."""
+    return nm if nm is None or not air else float(in_vacuum(nm))
+
+
+def believed(
+    given: Measured, from_nm: float | None, to_nm: float | None, probe_nm: float | None
+) -> tuple[float, float] | None:
+    """Wavelengths at the first and the last pixel, as they are said or as the spectrum's own axis has them.
+
+    Raises CalibrationError for one of the two alone, and for what cannot be wavelengths in nm.
+    """
+    if from_nm is not None and to_nm is not None:
+        near = from_nm, to_nm
+    elif from_nm is not None or to_nm is not None:
+        raise CalibrationError("give --from-nm and --to-nm, or neither of them")
+    elif given.axis is None or (given.unit != NM and probe_nm is None):
+        return None
+    else:
+        nm = given.axis if given.unit == NM else 1e7 / (given.axis + 1e7 / (probe_nm or 1.0))
+        near = float(nm[0]), float(nm[-1])
+    if not all(200 <= each <= 2_000 for each in near) or near[0] == near[1]:
+        raise CalibrationError(
+            f"the range {near[0]:g} to {near[1]:g} is none of wavelengths in nm: 200 to 2000 are meant"
+        )
+    return near
+
+
+def worst(found: Recognised, before: Array) -> float:
+    """The largest difference between an axis (p,) and the one that was found, between the lines, cm-1."""
+    place = found.peaks.place[found.match.peak]
+    low, up = int(place.min()), int(place.max()) + 1
+    rows = slice(len(before) - up, len(before) - low) if found.descending else slice(low, up)
+    return float(np.abs(before - found.axis)[rows].max())
+
+
+# -- from places of a spectrum to columns of a camera ------------------------------------------------------
+
+
+def by_column(curve: Polynomial, region: Region, exact: float) -> tuple[float, ...]:
+    """Coefficients in ascending powers of the camera's column, of a curve over the region from -1 to 1.
+
+    Raises CalibrationError if they do not give the same within `exact`.
+    """
+    columns = region.columns
+    long = columns[-1] - columns[0]
+    composed = Polynomial(curve.coef)(Polynomial([-1 - 2 * columns[0] / long, 2 / long]))
+    found = Polynomial(composed.coef)(columns)
+    if np.abs(found - curve(_u(region))).max() > exact:
+        raise CalibrationError(f"no polynomial of the column gives the axis of {region} exactly enough")
+    return tuple(float(each) for each in composed.coef)
+
+
+def column_of(place: Array, region: Region) -> Array:
+    """The camera's column of places in pixels."""
+    return np.asarray(region.columns[0] + region.binning * place, np.float64)
+
+
+def _u(region: Region) -> Array:
+    return np.linspace(-1, 1, region.pixels)
+
+
+def _turned(axis: Polynomial, descending: bool) -> Polynomial:
+    coefficients = np.asarray(axis.coef, np.float64)
+    return Polynomial(coefficients * (-1.0) ** np.arange(len(coefficients))) if descending else axis
+
+
+def _points(found: Recognised, region: Region) -> tuple[Point, ...]:
+    match, pixels = found.match, len(found.raman)
+    place = found.peaks.place[match.peak]
+    here = match.axis(2 * place / (pixels - 1) - 1)
+    columns = column_of(pixels - 1 - place if found.descending else place, region)
+    known, certain = match.lines.position[match.line], match.lines.certain[match.line]
+    return tuple(
+        Point(
+            float(column),
+            float(line),
+            float(value - line),
+            f"{match.standard.name} {line:.1f}" + ("" if sure else ", no standard"),
+            bool(used),
+        )
+        for column, line, value, sure, used in zip(columns, known, here, certain, match.used, strict=True)
+    )
+
+
+def _rms(found: Recognised) -> float:
+    """Of the standard's own lines that were used."""
+    match = found.match
+    place = 2 * found.peaks.place[match.peak] / (len(found.raman) - 1) - 1
+    off = match.axis(place) - match.lines.position[match.line]
+    which = match.used & match.lines.certain[match.line]
+    return float(np.sqrt(np.mean(off[which if which.any() else match.used] ** 2)))
+
+
+def _probed(scale: Scale, found: Recognised, region: Region, probe_nm: float, given: Measured) -> Scale:
+    """A scale of wavelengths with the probe that a standard gives, whose lines stand among the points."""
+    added = tuple(
+        point._replace(value=1e7 / (point.value + 1e7 / probe_nm), name=point.name + " cm-1")
+        for point in _points(found, region)
+    )
+    return replace(
+        scale,
+        probe_nm=probe_nm,
+        of=f"{scale.of.split(' and ')[0]} and {found.match.standard.name}",
+        residual_cm1=_rms(found),
+        time_ns=given.time_ns,
+        points=tuple(point for point in scale.points if not point.name.endswith("cm-1")) + added,
+    )
+
+
+def _same_exposure(one: float | None, other: float | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return abs(one - other) <= SAME_EXPOSURE * max(one, other)

@@ -1,0 +1,304 @@
+"""`cars-rt calibrate`: axes, darks and references of an instrument."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+from cyclopts import App, Parameter
+from rich.text import Text
+
+from cars_rt.calibration import Calibration
+from cars_rt.calibration.errors import UnmatchedError
+from cars_rt.calibrator.measured import Measured, measured, without_axis
+from cars_rt.cli.app import Logs, app, needs
+from cars_rt.console import Logging, console, fail, log, start_logging
+from cars_rt.printable import printable
+from cars_rt.trust.flags import ClientAccess
+
+calibrate = App(
+    name="calibrate",
+    help=(
+        "Calibrate an instrument: its axis, darks and reference, in one file for --calibration.\n\n"
+        "The spectra come from a file, or from a driver that is running, by its address. What is in the file "
+        "of the calibration already stays: `lamp`, `standard`, `dark` and `reference` each add a part."
+    ),
+)
+app.command(calibrate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrateSettings:
+    """Settings of every `cars-rt calibrate`."""
+
+    output: Annotated[Path, Parameter(name=("--output", "-o"))] = Path("calibration.json")
+    """The file of the calibration; a part is added to one that is there."""
+
+    spectra: int | None = None
+    """Average so many spectra: all of a file, and 100 of a stream if not given."""
+
+    binning: int | None = None
+    """Columns of the camera in one pixel, if the driver does not say so."""
+
+    first_column: int | None = None
+    """Column of the camera that the first pixel begins with, if the driver does not say so."""
+
+    access: ClientAccess = field(default_factory=ClientAccess)
+
+
+Settings = Annotated[CalibrateSettings, Parameter(name="*")]
+
+
+@calibrate.command
+def lamp(
+    source: str,
+    *,
+    lamp: str,
+    from_nm: float | None = None,
+    to_nm: float | None = None,
+    unsure: float = 0.2,
+    pump_nm: float | None = None,
+    air: bool = False,
+    picture: Path | None = None,
+    settings: Settings = CalibrateSettings(),
+    logs: Logs = Logging(),
+) -> None:
+    """Wavelengths of the pixels from the spectrum of a lamp, whatever the grating is set to.
+
+    Example: cars-rt calibrate lamp tcp://127.0.0.1:5555 --lamp neon --pump-nm 785.1 -o lab.json
+
+    Parameters
+    ----------
+    source
+        A file with the lamp's spectrum, or the address of a running driver.
+    lamp
+        neon, argon, krypton or mercury-argon.
+    from_nm
+        Wavelength at the first pixel as the grating is believed to be set, in nm; with --to-nm.
+    to_nm
+        Wavelength at the last pixel.
+    unsure
+        By what share of them the middle and the width of that range may be wrong.
+    pump_nm
+        Wavelength from which the light is shifted, that of the probe if it is another beam than the pump, in
+        vacuum. Without it, measure a standard next: that finds it.
+    air
+        --pump-nm is in air.
+    picture
+        PNG of the lines and residuals; by default beside the output, where matplotlib is installed.
+    """
+    from cars_rt.calibration.lamps import lamp as lamp_called
+    from cars_rt.calibrator import pictures, program
+
+    start_logging(logs)
+    chosen, given = lamp_called(lamp), _measured(source, settings)
+    near = program.believed(given, from_nm, to_nm, program.vacuum(pump_nm, air))
+    path = _picture(picture, settings.output, "lamp")
+    calibration = _opened(given, settings)
+    try:
+        calibration, fit = program.with_lamp(
+            calibration, given, chosen, near=near, unsure=unsure, probe_nm=program.vacuum(pump_nm, air)
+        )
+    except UnmatchedError as error:
+        _refused(error, path)
+    known = program.saved(settings.output, calibration)
+    _draw(path, lambda at: pictures.draw_lamp(fit, given.above_dark, at))
+    place = fit.wavelength([-1.0, 1.0])
+    log.info(
+        "%s: %s lamp, %d lines, residual %.3f cm-1 (rms), %.3f to %.3f nm in vacuum; id %s",
+        settings.output, chosen.name, fit.used.sum(), fit.residual, place[0], place[1], known.id,
+    )  # fmt: skip
+    if known.scale is not None and known.scale.probe_nm is None:
+        log.info("no probe's wavelength is known: give --pump-nm, or `cars-rt calibrate standard` next")
+
+
+@calibrate.command
+def standard(
+    source: str,
+    *,
+    standard: str | None = None,
+    pixels: bool = False,
+    picture: Path | None = None,
+    settings: Settings = CalibrateSettings(),
+    logs: Logs = Logging(),
+) -> None:
+    """Raman shifts of the pixels from a CARS spectrum of a standard, recognised by its own lines.
+
+    The spectrum's own axis is corrected; where the calibration has a lamp's wavelengths, only the probe's is
+    found; without any, or with --pixels, the axis is found from nothing.
+
+    Example: cars-rt calibrate standard toluene.csv -o lab.json
+
+    Parameters
+    ----------
+    source
+        A file with the spectrum, or the address of a running driver.
+    standard
+        toluene, cyclohexane, polystyrene, benzonitrile or acetaminophen; recognised if not given.
+    pixels
+        Use neither the spectrum's own axis nor the wavelengths of the calibration.
+    picture
+        PNG of lines, residuals, and what was wrong with the axis; by default beside the output, where
+        matplotlib is installed.
+    """
+    from dataclasses import replace
+
+    from cars_rt.calibrator import pictures, program
+
+    start_logging(logs)
+    given = _measured(source, settings)
+    path = _picture(picture, settings.output, "standard")
+    calibration = _opened(given, settings)
+    original = given
+    if pixels:
+        given, calibration = without_axis(given), replace(calibration, scale=None)
+    try:
+        calibration, found, before = program.with_standard(calibration, given, name=standard)
+    except UnmatchedError as error:
+        _refused(error, path)
+    if pixels and original.unit == "cm-1":
+        before = original.axis
+    known = program.saved(settings.output, calibration)
+    _draw(path, lambda at: pictures.draw_standard(found, before, at))
+    scale = known.scale
+    assert scale is not None
+    log.info(
+        "%s: %s by %d lines, residual %.2f cm-1 (rms of those of ASTM E1840)%s; %.1f to %.1f cm-1; id %s",
+        settings.output, found.match.standard.name, found.match.used.sum(), scale.residual_cm1,
+        f", probe {scale.probe_nm:.4f} nm in vacuum" if scale.probe_nm else "",
+        found.axis[0], found.axis[-1], known.id,
+    )  # fmt: skip
+    if before is not None:
+        log.info("the axis before was off by up to %.1f cm-1 between the lines", program.worst(found, before))
+
+
+@calibrate.command
+def dark(
+    source: str,
+    *,
+    exposure_ms: float | None = None,
+    full_scale: float | None = None,
+    settings: Settings = CalibrateSettings(),
+    logs: Logs = Logging(),
+) -> None:
+    """The dark of one exposure, from spectra with the beams blocked; again for each exposure.
+
+    Example: cars-rt calibrate dark tcp://127.0.0.1:5555 --spectra 500 -o lab.json
+
+    Parameters
+    ----------
+    source
+        A file with the spectra, or the address of a running driver.
+    exposure_ms
+        Exposure of one spectrum, if it is not said there.
+    full_scale
+        Counts at which the camera saturates, if it is not said there.
+    """
+    from dataclasses import replace
+
+    from cars_rt.calibrator import program
+    from cars_rt.calibrator.summary import exposures
+
+    start_logging(logs)
+    given = _measured(source, settings)
+    if full_scale is not None:
+        given = replace(given, full_scale=full_scale)
+    exposure_s = None if exposure_ms is None else exposure_ms / 1e3
+    calibration = program.with_dark(_opened(given, settings), given, exposure_s)
+    if full_scale is not None:
+        calibration = replace(calibration, full_scale=full_scale)
+    known = program.saved(settings.output, calibration)
+    log.info(
+        "%s: dark of %d spectra, %.6g counts in the mean; darks for %s; saturates at %s; id %s",
+        settings.output, given.spectra, given.counts.mean(), exposures(known), known.full_scale, known.id,
+    )  # fmt: skip
+
+
+@calibrate.command
+def reference(source: str, *, settings: Settings = CalibrateSettings(), logs: Logs = Logging()) -> None:
+    """The envelope's reference, from spectra of a purely non-resonant sample such as glass.
+
+    The dark of the spectra, or else the calibration's dark for their exposure, is subtracted.
+
+    Example: cars-rt calibrate reference glass.h5 -o lab.json
+
+    Parameters
+    ----------
+    source
+        A file with the spectra, or the address of a running driver.
+    """
+    from cars_rt.calibrator import program
+
+    start_logging(logs)
+    given = _measured(source, settings)
+    before = _opened(given, settings)
+    if given.dark is None and before.dark(given.exposure_s, before.region) is None:
+        log.warning("no dark is known for this exposure: none is subtracted")
+    known = program.saved(settings.output, program.with_reference(before, given))
+    log.info("%s: reference of %d spectra; id %s", settings.output, given.spectra, known.id)
+
+
+@calibrate.command
+def show(file: Path, *, logs: Logs = Logging()) -> None:
+    """Say what is in the file of a calibration.
+
+    Parameters
+    ----------
+    file
+        The calibration.
+    """
+    from cars_rt.calibration import read
+    from cars_rt.calibrator.summary import described
+
+    start_logging(logs)
+    for line in described(read(file), time.time_ns()):
+        console.print(Text(printable(line)), soft_wrap=True)
+
+
+def _measured(source: str, settings: CalibrateSettings) -> Measured:
+    security = settings.access.client() if "://" in source else None
+    given = measured(source, settings.spectra, security)
+    log.info("%s: the mean of %d spectra of %d pixels", source, given.spectra, len(given.counts))
+    return given
+
+
+def _opened(given: Measured, settings: CalibrateSettings) -> Calibration:
+    from cars_rt.calibrator import program
+
+    region = program.region_for(given, settings.binning, settings.first_column)
+    return program.opened(settings.output, given, region)
+
+
+def _picture(asked: Path | None, output: Path, kind: str) -> Path | None:
+    """Where a picture goes; None if none can be drawn."""
+    if asked is not None:
+        needs("matplotlib", "demo")
+        return asked
+    return output.with_name(f"{output.stem}-{kind}.png") if find_spec("matplotlib") else None
+
+
+def _draw(path: Path | None, draw: Callable[[Path], None]) -> None:
+    if path is None:
+        return
+    try:
+        draw(path)
+    except OSError as error:
+        log.warning("the picture %s cannot be written: %s", path, error.strerror or error)
+    else:
+        log.info("%s: the lines and what they are off", path)
+
+
+def _refused(error: UnmatchedError, path: Path | None) -> NoReturn:
+    """Leave with the reason, and with the picture of what was found."""
+    from cars_rt.calibrator import pictures
+
+    sentence = str(error)
+    if path is not None:
+        try:
+            pictures.draw_unmatched(error.attempt, path)
+            sentence += f"; {path} shows what was found"
+        except OSError as trouble:
+            log.warning("the picture %s cannot be written: %s", path, trouble.strerror or trouble)
+    fail(sentence)

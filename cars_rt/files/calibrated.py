@@ -1,0 +1,71 @@
+"""Spectra of files with what a calibration says of the camera's pixels."""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from cars_rt import calibration
+from cars_rt.calibration import Calibration, CalibrationError
+from cars_rt.files.formats import any_axis, open_spectra
+from cars_rt.files.spectra import Spectra, SpectraError, said_of
+
+log = logging.getLogger("cars_rt.files")
+
+
+@contextmanager
+def open_calibrated(
+    path: Path, pump_nm: float | None = None, axis: Path | None = None, calibrated: Path | None = None
+) -> Iterator[Spectra]:
+    """As `open_spectra`; calibrated: a file of `cars-rt calibrate`, whose axis takes the place of the file's
+    own, and whose dark and saturation level count where the spectra have none. Raises SpectraError."""
+    if calibrated is None:
+        with open_spectra(path, pump_nm, axis) as spectra:
+            yield spectra
+        return
+    if axis is not None:
+        raise SpectraError("give --calibration or --axis, not both")
+    known = _read(calibrated)
+    with open_spectra(path, given=any_axis) as spectra:
+        with said_of(path):
+            spectra = _applied(spectra, known, calibrated, pump_nm)
+        yield spectra
+
+
+def _read(path: Path) -> Calibration:
+    try:
+        known = calibration.read(path)
+    except CalibrationError as error:
+        raise SpectraError(str(error)) from None
+    if known.scale is None:
+        raise SpectraError(f"{path} holds no axis: add one with `cars-rt calibrate lamp` or `standard`")
+    return known
+
+
+def _applied(spectra: Spectra, known: Calibration, path: Path, pump_nm: float | None) -> Spectra:
+    try:
+        found = known.applied(
+            spectra.counts.shape[1],
+            source=spectra.source or "",
+            settings=spectra.instrument or {},
+            exposure_s=spectra.exposure_s,
+            probe_nm=pump_nm,
+        )
+    except CalibrationError as error:
+        raise SpectraError(f"{error} ({path})") from None
+    for doubt in found.doubts:
+        if spectra.dark is None or "no dark" not in doubt:
+            log.warning("the calibration %s: %s", path, doubt)
+    if old := known.old(spectra.time_ns or time.time_ns()):
+        log.warning("the calibration %s: %s", path, old)
+    assert found.raman_shift is not None
+    return replace(
+        spectra,
+        raman_shift=found.raman_shift,
+        dark=found.dark if spectra.dark is None else spectra.dark,
+        full_scale=spectra.full_scale or found.full_scale,
+        calibration=found.facts,
+        of_axis=f"of the calibration {known.id}",
+    )

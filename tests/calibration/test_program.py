@@ -1,0 +1,198 @@
+"""`cars-rt calibrate` from a file and from a running driver to what uses the calibration."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from helpers import Published, a_frame, a_start, an_end
+
+from calibration.simulated import cars_spectrum, lamp_spectrum
+from cars_rt.calibration import CalibrationError, Region, read, write
+from cars_rt.calibration.calibration import Calibration
+from cars_rt.calibration.lamps import lamp
+from cars_rt.calibrator import program
+from cars_rt.calibrator.measured import measured, without_axis
+from cars_rt.calibrator.summary import described
+from cars_rt.files.calibrated import open_calibrated
+from cars_rt.files.offline import process
+from cars_rt.files.spectra import SpectraError
+from cars_rt.physics.substances import TOLUENE
+from cars_rt.reference import read_reference
+
+PROBE = 771.25  # nm, in vacuum
+NOW = 1_790_000_000_000_000_000
+
+
+def on_wavelengths(first: float, last: float, pixels: int) -> tuple[np.ndarray, np.ndarray]:
+    """A toluene spectrum on the pixels of a lamp's: raman shift and counts."""
+    wavelength, _ = lamp_spectrum("neon", first, last, pixels)
+    shift = 1e7 / wavelength - 1e7 / PROBE
+    truth, counts = cars_spectrum(TOLUENE, shift.min() - 20, shift.max() + 20, 4 * pixels)
+    return shift, np.interp(shift, truth, counts)
+
+
+def text(path: Path, axis: np.ndarray, *columns: np.ndarray, names: str) -> Path:
+    np.savetxt(path, np.stack([axis, *columns], 1), delimiter=",", header=names, comments="", fmt="%.10g")
+    return path
+
+
+def test_a_lamp_then_a_standard_give_wavelengths_and_the_probe(tmp_path: Path) -> None:
+    pixels, output = 700, tmp_path / "lab.json"
+    _, counts = lamp_spectrum("neon", 745, 622, pixels)
+    neon = measured(str(text(tmp_path / "neon.csv", np.arange(pixels), counts, names="pixel,counts")))
+    assert neon.axis is None
+    region = program.region_for(neon, 1, None)
+    made, fit = program.with_lamp(program.opened(output, neon, region), neon, lamp("Ne"), near=(780, 650))
+    assert fit.residual < 0.3
+    known = program.saved(output, made)
+    with pytest.raises(CalibrationError, match="holds wavelengths and no probe"):
+        known.axis(pixels)
+    truth, spectrum = on_wavelengths(745, 622, pixels)
+    toluene = measured(str(text(tmp_path / "toluene.txt", np.arange(pixels), spectrum, names="pixel,counts")))
+    made, found, before = program.with_standard(program.opened(output, toluene, region), toluene)
+    known = program.saved(output, made)
+    assert before is None and found.match.standard.name == "toluene" and known.scale is not None
+    assert known.scale.probe_nm == pytest.approx(PROBE, abs=0.06)  # 1 cm-1
+    assert np.abs(known.axis(pixels) - truth).max() < 1.0
+    assert known.scale.of == "neon and toluene"
+    assert any("probe: 771." in line for line in described(known, NOW))
+    # The same region with half of the columns, which the camera did not bin.
+    with pytest.raises(CalibrationError, match="choose another file for this camera"):
+        program.opened(output, neon, Region(1400))
+
+
+def test_darks_saturation_and_reference_serve_process(tmp_path: Path) -> None:
+    truth, counts = cars_spectrum(TOLUENE)
+    pixels, output = len(truth), tmp_path / "lab.json"
+    dark = 100 + 20 * np.sin(np.arange(pixels) / 9)
+    reference = 20_000 * np.exp(-(truth - 400) / 2_500)
+
+    def stored(name: str, spectra: np.ndarray, exposure_s: float, axis: np.ndarray = truth) -> str:
+        path = tmp_path / name
+        with h5py.File(path, "w") as file:
+            file["spectra"], file["raman_shift"] = np.round(np.atleast_2d(spectra)).astype(np.uint16), axis
+            file.attrs["exposure_s"], file.attrs["full_scale"] = exposure_s, 60_000.0
+        return str(path)
+
+    off = truth + 5
+    source = stored("counts.h5", np.stack([counts + dark] * 3), 0.002, off)
+    given = measured(source)
+    made, _, before = program.with_standard(Calibration(region=Region(pixels)), given)
+    assert before is not None and np.abs(made.axis() - truth).max() < 4
+    for factor, exposure_s in ((1, 0.001), (3, 0.003)):
+        made = program.with_dark(made, measured(stored("dark.h5", factor * dark, exposure_s)), None)
+    made = program.with_reference(made, measured(stored("glass.h5", reference + 2 * dark, 0.002)))
+    known = program.saved(output, made)
+    assert known.full_scale == 60_000 and [each.exposure_s for each in known.darks] == [0.001, 0.003]
+    between = known.dark(0.002)
+    assert between is not None and np.abs(between - 2 * dark).max() < 1
+    ours = read_reference(output)
+    assert np.abs(ours.counts / reference - 1).max() < 0.02
+    with open_calibrated(Path(source), None, None, output) as spectra:
+        assert np.array_equal(spectra.raman_shift, known.axis()) and spectra.full_scale == 60_000
+        assert spectra.dark is not None and np.array_equal(spectra.dark, between)
+        assert spectra.calibration == known.facts
+    process(
+        Path(source), tmp_path / "out.npz", model="kk", reference=output, engine="onnxruntime",
+        calibration=output,
+    )  # fmt: skip
+    with np.load(tmp_path / "out.npz") as out:
+        assert np.array_equal(out["raman_shift"], known.axis())
+        assert json.loads(str(out["calibration"]))["id"] == known.id
+    with pytest.raises(CalibrationError, match="pixels are saturated, as no dark is"):
+        program.with_dark(made, measured(stored("bright.h5", dark + 60_000, 0.001)), None)
+    with pytest.raises(CalibrationError, match="it needs light at every pixel"):
+        program.with_reference(made, measured(stored("low.h5", 0 * dark, 0.001)))
+
+
+def test_axes_for_files_without_one(tmp_path: Path) -> None:
+    truth, counts = cars_spectrum(TOLUENE, pixels=64)
+    numbered = text(tmp_path / "a.csv", np.arange(64), counts, names="pixel,counts")
+    axis = tmp_path / "axis.txt"
+    axis.write_text("\n".join(f"{value:.9g}" for value in truth), encoding="ascii")
+    with open_calibrated(numbered, None, axis) as spectra:
+        assert np.allclose(spectra.raman_shift, truth) and "--axis" in spectra.axis_said
+    axis.write_text("\n".join(f"{1e7 / (value + 1e7 / PROBE):.12g}" for value in truth), encoding="ascii")
+    with open_calibrated(numbered, PROBE, axis) as spectra:
+        assert np.allclose(spectra.raman_shift, truth, atol=1e-5)
+    write(tmp_path / "empty.json", Calibration(region=Region(64)))
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"axis": axis, "calibrated": axis}, "give --calibration or --axis, not both"),
+        ({"axis": tmp_path / "none.txt"}, r"there is no file .*none\.txt"),
+        ({"calibrated": axis}, "no calibration: it is no JSON"),
+        ({"calibrated": tmp_path / "empty.json"}, "holds no axis"),
+    ]
+    for settings, sentence in wrong:
+        with pytest.raises(SpectraError, match=sentence), open_calibrated(numbered, **settings):
+            pass
+    axis.write_text("500 502 504", encoding="ascii")
+    with pytest.raises(SpectraError, match="with an axis of 3"), open_calibrated(numbered, None, axis):
+        pass
+
+
+def test_the_command_reads_a_running_driver_and_refuses_with_a_picture(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    _, counts = lamp_spectrum("neon", 610, 700, 500)
+    rows = np.maximum(np.round(np.stack([counts] * 8)), 0).astype(np.uint16)
+    settings = {"serial": "S1", "grating": 600, "region": [30, 0, 500, 4]}
+
+    def command(*arguments: Any) -> tuple[int, str]:
+        with Published() as driver:
+            program_ = subprocess.Popen(
+                [sys.executable, "-m", "cars_rt", "calibrate", arguments[0], driver.address,
+                 *map(str, arguments[1:])],
+                stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+            )  # fmt: skip
+            driver.wait()
+            start = a_start(axis=np.arange(500.0), instrument=settings, block=4)
+            driver.say(start, a_frame(0, rows[:4]), a_frame(1, rows[4:]), an_end(2, 8))
+            _, said = program_.communicate(timeout=60)
+            return program_.returncode, said
+
+    code, said = command(
+        "lamp",
+        "--lamp",
+        "neon",
+        "--pump-nm",
+        "771.25",
+        "--from-nm",
+        600,
+        "--to-nm",
+        700,
+        "-o",
+        "lab.json",
+        "--spectra",
+        6,
+    )
+    assert code == 0, said
+    known = read(tmp_path / "lab.json")
+    assert known.region == Region(500, 1, 30) and known.settings["grating"] == 600
+    assert known.scale is not None and known.scale.residual_cm1 < 0.3
+    assert (tmp_path / "lab-lamp.png").read_bytes().startswith(b"\x89PNG")
+    code, said = command("lamp", "--lamp", "krypton", "--from-nm", 600, "--to-nm", 700, "-o", "lab.json")
+    assert code == 1 and "not those of a krypton lamp" in said and "lab-lamp.png shows what was found" in said
+    assert "Traceback" not in said and read(tmp_path / "lab.json").id == known.id
+
+
+def test_settings_that_cannot_be_are_one_sentence(tmp_path: Path) -> None:
+    _, counts = lamp_spectrum("neon", 610, 700, 100)
+    given = measured(str(text(tmp_path / "a.csv", np.arange(100), counts, names="pixel,counts")))
+    assert program.believed(given, None, None, None) is None
+    for ends, sentence in (
+        ((600.0, None), "give --from-nm and --to-nm"),
+        ((6e-7, 7e-7), "none of wavelengths in nm"),
+        ((16_000.0, 14_000.0), "none of wavelengths in nm"),
+    ):
+        with pytest.raises(CalibrationError, match=sentence):
+            program.believed(given, *ends, None)
+    dull = measured(str(text(tmp_path / "b.csv", np.arange(100), 0 * counts, names="pixel,counts")))
+    with pytest.raises(CalibrationError, match="no light above the dark"):
+        program.with_standard(Calibration(region=Region(100)), without_axis(dull))
+    full = measured(str(text(tmp_path / "c.csv", np.arange(100), 0 * counts + 65_535, names="pixel,counts")))
+    with pytest.raises(CalibrationError, match="100% of the pixels are saturated"):
+        program.with_standard(Calibration(region=Region(100)), full)
