@@ -96,7 +96,7 @@ def read_plan(path: Path, environment: Mapping[str, str] = os.environ) -> Plan:
     in `problems`, a sentence each."""
     register_others()
     plan = Plan()
-    sections, without = _sections(read_tables(path), plan.problems)
+    sections, without = _sections(read_tables(path, "; `cars-rt up --example` prints one"), plan.problems)
     for number, label in enumerate(_labels(sections, plan.problems)):
         roles = [role for role in Role if not {(role, label), (role, "")} & without]
         if Role.DRIVER in roles and not {(Role.DRIVER, label), (Role.DRIVER, "")} & sections.keys():

@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from cyclopts.config import Toml
+
 from cars_rt.cli.app import Logs, app
 from cars_rt.cli.config import ConfigError
 from cars_rt.cli.room import Judged, Plan, read_plan
@@ -60,6 +62,8 @@ def up(
     start_logging(logs)
     if restarts < 0:
         raise ConfigError("--restarts cannot be negative")
+    # What --config says is for this command; the parts have their flags from the file and the environment.
+    app.config = tuple(each for each in app.config or () if not isinstance(each, Toml))
     plan = read_plan(file)
     os.chdir(file.absolute().parent)  # from there on its paths count
     problems = [*plan.problems, *_troubles(plan, log_folder)]
