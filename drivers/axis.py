@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from cars_rt.drivers.base import Acquisition, InstrumentError
 from cars_rt.errors import CarsRtError
 from cars_rt.files.formats import read_spectra
 from cars_rt.physics.axis import from_wavelength
-from cars_rt.protocol import Facts
+from cars_rt.protocol import Facts, ProtocolError, check_facts
+from cars_rt.protocol.limits import MAX_FACTS, MAX_NAME, MAX_TEXT
 from cars_rt.storage import StorageError, read_bytes
 
 log = logging.getLogger("cars_rt.drivers")
@@ -64,7 +66,7 @@ class Axis:
         pixels: int,
         *,
         source: str,
-        instrument: Facts,
+        instrument: Mapping[str, Any],
         exposure_s: float | None = None,
         full_scale: float | None = None,
         wavelength_nm: NDArray[np.float64] | None = None,
@@ -74,6 +76,7 @@ class Axis:
 
         wavelength_nm: (pixels,), as the instrument itself knows it; what was given goes before it.
         """
+        instrument = told(instrument)
         about: dict[str, Any] = {"source": source, "instrument": instrument, "exposure_s": exposure_s} | more
         about["full_scale"] = full_scale
         try:
@@ -109,6 +112,21 @@ class Axis:
                 f"the axis has {len(shift)} pixels, {source} has {pixels}: region, binning?"
             )
         return Acquisition(raman_shift=shift, **about)
+
+
+def told(known: Mapping[str, Any]) -> Facts:
+    """As much of an instrument's settings as `start` takes: whatever else a camera says is left out."""
+    facts: dict[str, Any] = {}
+    for name, value in known.items():
+        plain = name[-MAX_NAME:].encode("ascii", "replace").decode()
+        if value in ("", None) or not plain.isprintable() or len(facts) == MAX_FACTS:
+            continue
+        facts[plain] = value[:MAX_TEXT] if isinstance(value, str) else value
+        try:
+            check_facts({plain: facts[plain]}, "instrument")
+        except ProtocolError:
+            del facts[plain]
+    return facts
 
 
 def _ends(text: str) -> tuple[float, float] | None:

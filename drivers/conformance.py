@@ -63,13 +63,14 @@ class _NotTriedError(Exception):
 
 def attempt(trial: str, subject: Subject) -> Verdict:
     """One trial of TRIALS. Never raises for what a driver does wrong."""
-    before = set(multiprocessing.active_children())
+    before = {*multiprocessing.active_children(), *threading.enumerate()}
     try:
         said = TRIALS[trial](subject)
-        left = [thread.name for thread in threading.enumerate() if thread.name == "instrument"]
-        left += [child.name for child in set(multiprocessing.active_children()) - before]
-        if left:
-            raise FailedError(f"after close, the instrument's {', '.join(left)} is still at work")
+        after = {*multiprocessing.active_children(), *threading.enumerate()} - before
+        if left := [each.name for each in after if each.name == "instrument"]:
+            raise FailedError(
+                f"after close, {len(left)} of the instrument's threads or processes is still at work"
+            )
     except _NotTriedError as reason:
         return Verdict(trial, "not tried", str(reason))
     except FailedError as reason:

@@ -83,8 +83,9 @@ class Epics(Instrument):
         if self._settings.exposure_ms is not None:
             exposure = self._settings.exposure_ms / 1e3
         sizes = value["dimension"]
-        facts["region"] = [float(each["offset"]) for each in sizes] + [float(each["size"]) for each in sizes]
-        facts["binning"] = [float(max(each["binning"], 1)) for each in sizes]
+        binned = [float(max(each["binning"], 1)) for each in sizes]
+        size = [each["size"] * by for each, by in zip(sizes, binned, strict=True)]
+        facts["binning"], facts["region"] = binned, [float(each["offset"]) for each in sizes] + size
         return self._axis.acquisition(
             image.shape[1],
             source=f"{self._pv} (EPICS)",

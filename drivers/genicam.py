@@ -91,13 +91,14 @@ class Genicam(Instrument):
         facts: dict[str, Any] = {"model": self._info["model"], "serial": self._info["serial_number"]}
         facts |= {known: value for name, known in TOLD.items() if (value := self._number(name)) is not None}
         region = [self._number(name) for name in REGION]
-        facts["region"] = [0.0 if value is None else value for value in region]
+        binned = facts.get("binning", 1.0)
+        facts["region"] = [(value or 0.0) * binned for value in region]  # in columns of the sensor
         facts["pixel_format"] = self._format
         exposure = next((value for name in EXPOSURES if (value := self._number(name)) is not None), None)
         return self._axis.acquisition(
             self._columns,
             source=f"{self._info['vendor']} {self._info['model']} {self._info['serial_number']} (GenICam)",
-            instrument={name: value for name, value in facts.items() if value not in ("", None)},
+            instrument=facts,
             exposure_s=exposure / 1e6 if exposure else None,
             full_scale=self._rows.full_scale(bits(self._format)),
             dtype=self._rows.dtype,

@@ -1,7 +1,7 @@
 """Any camera that Micro-Manager has an adapter for: Andor, Princeton, Hamamatsu, PCO, Thorlabs and others."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -16,7 +16,6 @@ from cars_rt.drivers.numbering import Numbering
 from cars_rt.drivers.scan import ScanSettings
 from cars_rt.drivers.ticks import Ticks
 from cars_rt.installation import install_extra
-from cars_rt.protocol import Facts
 
 UNBOUNDED = 2**31 - 1  # images of a sequence that goes on until it is stopped
 SLEEP_S = 0.0005  # between two looks for images: the core tells nobody that one has come
@@ -102,12 +101,13 @@ class MicroManager(Instrument):
                 text = core.getProperty(camera, name)
                 facts[known] = float(text.split("x")[0]) if text else text
         for each in self._settings.property:
-            facts[each.partition("=")[0][-64:]] = each.partition("=")[2]
-        facts["region"] = [float(each) for each in core.getROI(camera)]
+            facts[each.partition("=")[0]] = each.partition("=")[2]
+        binned = facts.get("binning", 1.0)
+        facts["region"] = [each * binned for each in core.getROI(camera)]  # in columns of the sensor
         return self._axis.acquisition(
             core.getImageWidth(),
             source=f"{core.getDeviceDescription(camera) or camera} (Micro-Manager)",
-            instrument=_facts(facts),
+            instrument=facts,
             exposure_s=core.getExposure() / 1e3 or None,
             full_scale=self._rows.full_scale(core.getImageBitDepth()),
             dtype=self._rows.dtype,
@@ -312,10 +312,6 @@ def _number(about: Any, name: str) -> float | None:
         return float(about.GetSingleTag(name).GetValue())
     except (RuntimeError, ValueError):
         return None
-
-
-def _facts(known: Mapping[str, Any]) -> Facts:
-    return {name: value for name, value in known.items() if value not in ("", None)}
 
 
 def _said(error: BaseException) -> str:

@@ -72,11 +72,19 @@ def drive_runs(
     stopped: Callable[[], bool] = lambda: False,
     progress: Callable[[Acquisition, DriveTotals], None] = lambda acquisition, totals: None,
 ) -> Iterator[DriveTotals]:
-    """As `drive`, for `settings.runs` runs, one after the other, which are yielded as they end."""
+    """As `drive`, for `settings.runs` runs, one after the other, which are yielded as they end; one that
+    fails is, too, before its InstrumentError is raised."""
     try:
         made = 0
         while not made or (not stopped() and (made < settings.runs or not settings.runs)):
-            yield _Run(instrument, publisher, settings, stopped, progress).make()
+            run = _Run(instrument, publisher, settings, stopped, progress)
+            try:
+                totals = run.make()
+            except InstrumentError:
+                if run.totals.reason is Reason.FAILED:
+                    yield run.totals  # what had come until then
+                raise
+            yield totals
             made += 1
     finally:
         instrument.close()
@@ -96,12 +104,12 @@ class _Run:
         self._instrument, self._publisher, self._settings = instrument, publisher, settings
         self._stopped, self._progress = stopped, progress
         self._audience = _Audience(publisher, settings.stall_s or math.inf)
-        self._totals, self._ledger = DriveTotals(), Ledger()
+        self.totals, self._ledger = DriveTotals(), Ledger()
         self._stalls_before = publisher.stalls
         publisher.unheard = Cause.UNHEARD
 
     def make(self) -> DriveTotals:
-        totals = self._totals
+        totals = self.totals
         try:
             feed = Feed(self._instrument.acquisition())
             about = feed.published
@@ -115,19 +123,19 @@ class _Run:
             try:
                 self._measure(feed, about)
             finally:
-                self._totals.waiting_for = None
+                self.totals.waiting_for = None
         except ProtocolError as error:
             raise InstrumentError(f"the instrument gave what cannot be sent: {error}") from None
         return totals
 
     def _open(self, about: Acquisition) -> None:
         try:
-            self._publisher.open(_start(about, self._totals.run), self._ledger)
+            self._publisher.open(_start(about, self.totals.run), self._ledger)
         except (ProtocolError, TypeError, ValueError) as error:
             raise InstrumentError(f"{about.source} cannot be published: {error}") from None
 
     def _measure(self, feed: Feed, about: Acquisition) -> None:
-        totals, patient, opened, frames = self._totals, True, not about.triggered, None
+        totals, patient, opened, frames = self.totals, True, not about.triggered, None
         try:
             frames = self._instrument.frames()
             if not isinstance(frames, Iterator):
@@ -169,7 +177,7 @@ class _Run:
 
     def _pass(self, piece: Piece) -> None:
         """Publish counts, or count what is lost."""
-        totals, ledger, publisher = self._totals, self._ledger, self._publisher
+        totals, ledger, publisher = self.totals, self._ledger, self._publisher
         totals.produced = piece.index + piece.spectra
         if piece.counts is None:
             cause = piece.cause or Cause.CAMERA
@@ -195,7 +203,7 @@ class _Run:
             self._settle()
 
     def _end(self, about: Acquisition, patient: bool) -> None:
-        publisher, totals = self._publisher, self._totals
+        publisher, totals = self._publisher, self.totals
         publisher.end(lambda: _end(totals, self._ledger))
         while not publisher.flush(WAIT_STEP_S) and patient:
             self._audience.watch()
@@ -205,7 +213,7 @@ class _Run:
         self._settle()
 
     def _settle(self) -> None:
-        self._totals.settle(self._ledger, self._publisher.stalls - self._stalls_before)
+        self.totals.settle(self._ledger, self._publisher.stalls - self._stalls_before)
 
 
 class _Audience:

@@ -57,7 +57,8 @@ class Made:
     @property
     def ended(self) -> bool:
         """Whether the ends of all its runs have come, as far as there were runs."""
-        runs = sum(totals.produced > 0 for totals in self.totals) + (self.error is not None)
+        failed = self.error is not None and not any(each.reason == Reason.FAILED for each in self.totals)
+        runs = sum(totals.produced > 0 for totals in self.totals) + failed
         return len(self.closed) >= runs > 0
 
     @property

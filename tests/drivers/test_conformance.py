@@ -1,5 +1,6 @@
 """The suite that every driver has to pass: ours pass it, and each fault that it is for is found."""
 
+import threading
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -85,6 +86,8 @@ class Faulty(Instrument):
     def close(self) -> None:
         if self.fault != "is not released":
             Faulty.opened = 0
+        if self.fault == "goes on":
+            threading.Thread(target=threading.Event().wait, daemon=True, name="instrument").start()
 
 
 def unplug() -> None:
@@ -126,6 +129,7 @@ def test_camera_that_has_no_fault_conforms_in_every_trial(trial: str) -> None:
         ("slow clock", "clock", r"the first frame is 10\.. s older than its run"),
         ("clock back", "clock", "go back|older than its run"),
         ("is not released", "restart", "it is open already"),
+        ("goes on", "run", "after close, 1 of the instrument's threads or processes"),
         ("takes all", "wrong settings", "a setting is not refused"),
         ("two lines", "unplugging", "not in one sentence"),
         ("hides gaps", "gaps", "images were lost, and nothing says so|another one than it should be"),

@@ -322,10 +322,12 @@ def test_process_that_crashes_or_hangs_ends_the_run_as_failed(fault: str, reason
     instrument = InProcess(partial(There, fault, 3), There.silent_s)
     with Publisher(LOCAL, "raw") as publisher, Collected(publisher.address, "raw") as collected:
         publisher.wait_for_subscribers(1, PATIENCE_S)
+        made: list[DriveTotals] = []
         with pytest.raises(InstrumentError, match=reason):
-            list(drive_runs(instrument, publisher, DriveSettings(settle_s=0)))
+            made.extend(drive_runs(instrument, publisher, DriveSettings(settle_s=0)))
         collected.ends()
     assert collected.closed[0].end.reason == "failed"
+    assert [totals.reason for totals in made] == ["failed"]  # for the summary
     assert collected.spectra == 3 or fault == "crash"  # which may take along what it had yielded
     assert not instrument._process.is_alive()
 

@@ -1,0 +1,128 @@
+"""What camera drivers share: the axis from wherever it comes, the scan, what is told of settings."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cars_rt import calibration
+from cars_rt.calibration import Calibration, Mean, Region, Scale
+from cars_rt.drivers import Acquisition, InstrumentError, Order
+from cars_rt.drivers.axis import Axis, AxisSettings, told
+from cars_rt.drivers.nearest import meant, offered
+from cars_rt.drivers.scan import ScanSettings
+from cars_rt.physics.axis import from_wavelength
+
+PIXELS = 64
+NM = np.linspace(820, 1000, PIXELS)
+
+
+def acquisition(settings: AxisSettings, pixels: int = PIXELS, **about: Any) -> Acquisition:
+    given = {"source": "a camera", "instrument": {}, "dtype": "uint16"} | about
+    return Axis(settings).acquisition(pixels, **given)
+
+
+def calibrated(path: Path) -> Path:
+    region = Region(2 * PIXELS)
+    scale = Scale(
+        kind="lamp", of="neon", quantity="raman_shift", coefficients=(500.0, 10.0), region=region,
+        residual_cm1=0.1, time_ns=10**18,
+    )  # fmt: skip
+    dark = Mean(np.full(2 * PIXELS, 7, np.float32), 10, 10**18, 0.5)
+    made = Calibration(region=region, scale=scale, darks=(dark,), full_scale=60_000, source="a camera",
+                       settings={"serial": "17"})  # fmt: skip
+    calibration.write(path, made)
+    return path
+
+
+def test_calibration_gives_axis_dark_and_full_scale_of_the_region_that_is_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = AxisSettings(calibration=calibrated(tmp_path / "lab.json"))
+    about = acquisition(settings, 2 * PIXELS, exposure_s=0.5)
+    assert np.allclose(about.raman_shift, 500 + 10 * np.arange(2 * PIXELS))
+    assert about.dark is not None and about.dark[0] == 7 and about.full_scale == 60_000
+    assert about.calibration is not None and about.calibration["of"] == "neon" and "days old" in caplog.text
+    part = acquisition(settings, instrument={"binning": 1.0, "region": [10.0, 0.0, PIXELS, 4.0]})
+    assert np.allclose(part.raman_shift, 500 + 10 * (10 + np.arange(PIXELS))) and part.dark is None
+    with pytest.raises(InstrumentError, match="the calibration is of the camera with the serial 17"):
+        acquisition(settings, 2 * PIXELS, instrument={"serial": "18"})
+    with pytest.raises(InstrumentError, match="the axis of a camera: the calibration is of 128 pixels"):
+        acquisition(settings)
+
+
+def test_axis_of_a_file_of_one_column_of_spectra_or_as_it_is_said(tmp_path: Path) -> None:
+    column, table = tmp_path / "axis.txt", tmp_path / "toluene.csv"
+    np.savetxt(column, NM)
+    np.savetxt(
+        table, np.column_stack([NM, NM * 2]), delimiter=",", header="wavelength (nm),counts", comments=""
+    )
+    shift = from_wavelength(NM, 1064.0)
+    for file in (column, table):
+        assert np.allclose(acquisition(AxisSettings(axis=str(file), pump_nm=1064.0)).raman_shift, shift)
+    assert np.allclose(acquisition(AxisSettings(axis=str(column))).raman_shift, NM)
+    assert np.allclose(acquisition(AxisSettings(axis="500:3100")).raman_shift, np.linspace(500, 3100, PIXELS))
+    own = acquisition(AxisSettings(pump_nm=1064.0), wavelength_nm=NM)
+    assert np.allclose(own.raman_shift, shift)
+    for settings, reason in (
+        (AxisSettings(), "which raman shift its 64 pixels have is not known: give --calibration FILE"),
+        (AxisSettings(axis=str(tmp_path / "none.txt")), "none.txt"),
+        (AxisSettings(axis="500:3100", calibration=table), "give --calibration or --axis, not both"),
+        (AxisSettings(calibration=table), "no calibration"),
+    ):
+        with pytest.raises(InstrumentError, match=reason):
+            acquisition(settings)
+    with pytest.raises(InstrumentError, match="the axis has 64 pixels, a camera has 65: region, binning"):
+        acquisition(AxisSettings(axis=str(column)), 65)
+
+
+@pytest.mark.parametrize(
+    ("settings", "about"),
+    [
+        ({}, {"spectra": None, "order": Order()}),
+        ({"spectra": 7, "frames_per_point": 2}, {"spectra": 7, "order": Order(frames=2)}),
+        ({"scan": "3x4"}, {"scan": (3, 4), "spectra": 12, "order": Order(rows=3)}),
+        (
+            {"scan": "2x3x4", "order": "snake", "flyback": 1, "frames_per_point": 2, "step_um": "0.5x0.25"},
+            {
+                "scan": (6, 4), "spectra": 6 * 5 * 2, "step_um": (0.5, 0.25),
+                "order": Order(snake=True, frames=2, flyback=1, rows=3),
+            },
+        ),
+    ],
+)  # fmt: skip
+def test_scan_as_it_is_said(settings: dict[str, Any], about: dict[str, Any]) -> None:
+    assert ScanSettings(**settings).about() == {"triggered": False} | about
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"scan": "3"}, {"scan": "0x4"}, {"scan": "3x4x5x6"}, {"order": "snake"}, {"step_um": "1x1"},
+        {"scan": "3x4", "step_um": "1"}, {"scan": "3x4", "flyback": -1}, {"spectra": 0}, {"frames_per_point": 0},
+    ],
+)  # fmt: skip
+def test_scan_that_cannot_be_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(InstrumentError, match="--"):
+        ScanSettings(**settings).about()
+
+
+def test_of_a_cameras_settings_only_what_start_takes_is_told() -> None:
+    known: dict[str, Any] = {
+        "gain": 2.0,
+        "é" * 80: "x" * 5000,
+        "nan": float("nan"),
+        "none": None,
+        "list": [1.0, 2.0],
+    }
+    facts = told(known | {f"a{number}": 1 for number in range(99)})
+    assert len(facts) == 32 and facts["gain"] == 2.0 and facts["list"] == [1.0, 2.0]
+    assert facts["?" * 64] == "x" * 1024 and "nan" not in facts and "none" not in facts
+
+
+def test_nearest_is_named() -> None:
+    assert meant("gian", ["Gain", "Offset"]) == "did you mean Gain?"
+    assert meant("x", []) == "there are none" and meant("zz", list("abcdefghijklmnop")).endswith("l, ...")
+    assert offered("3", ["1", "2", "4"]).startswith("the nearest offered is 2")
+    assert offered("nonsense", [], 0, 1) == "there are none"
