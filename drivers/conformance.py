@@ -63,13 +63,12 @@ class _NotTriedError(Exception):
 
 def attempt(trial: str, subject: Subject) -> Verdict:
     """One trial of TRIALS. Never raises for what a driver does wrong."""
-    before = {*multiprocessing.active_children(), *threading.enumerate()}
+    before = _at_work()
     try:
         said = TRIALS[trial](subject)
-        after = {*multiprocessing.active_children(), *threading.enumerate()} - before
-        if left := [each.name for each in after if each.name == "instrument"]:
+        if left := _at_work() - before:
             raise FailedError(
-                f"after close, {len(left)} of the instrument's threads or processes is still at work"
+                f"after close, {len(left)} of the instrument's threads or processes are still at work"
             )
     except _NotTriedError as reason:
         return Verdict(trial, "not tried", str(reason))
@@ -78,6 +77,12 @@ def attempt(trial: str, subject: Subject) -> Verdict:
     except Exception as error:
         return Verdict(trial, "failed", f"{type(error).__name__}: {error}")
     return Verdict(trial, "passed", said)
+
+
+def _at_work() -> set[Any]:
+    """Threads and processes of instruments."""
+    everything: list[Any] = [*multiprocessing.active_children(), *threading.enumerate()]
+    return {each for each in everything if each.name == "instrument"}
 
 
 def subject_of(make: Make) -> Subject:

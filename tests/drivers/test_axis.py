@@ -100,7 +100,8 @@ def test_scan_as_it_is_said(settings: dict[str, Any], about: dict[str, Any]) -> 
     "settings",
     [
         {"scan": "3"}, {"scan": "0x4"}, {"scan": "3x4x5x6"}, {"order": "snake"}, {"step_um": "1x1"},
-        {"scan": "3x4", "step_um": "1"}, {"scan": "3x4", "flyback": -1}, {"spectra": 0}, {"frames_per_point": 0},
+        {"scan": "3x4", "step_um": "1"}, {"scan": "3x4", "flyback": -1}, {"spectra": 0},
+        {"frames_per_point": 0},
     ],
 )  # fmt: skip
 def test_scan_that_cannot_be_is_refused(settings: dict[str, Any]) -> None:

@@ -129,7 +129,7 @@ def test_camera_that_has_no_fault_conforms_in_every_trial(trial: str) -> None:
         ("slow clock", "clock", r"the first frame is 10\.. s older than its run"),
         ("clock back", "clock", "go back|older than its run"),
         ("is not released", "restart", "it is open already"),
-        ("goes on", "run", "after close, 1 of the instrument's threads or processes"),
+        ("goes on", "run", "after close, 2 of the instrument's threads or processes"),
         ("takes all", "wrong settings", "a setting is not refused"),
         ("two lines", "unplugging", "not in one sentence"),
         ("hides gaps", "gaps", "images were lost, and nothing says so|another one than it should be"),
