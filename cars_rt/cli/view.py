@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -15,6 +16,7 @@ NICE = 5  # the daemon comes first
 
 @app.command
 def view(
+    file: Path | None = None,
     *,
     settings: Annotated[ViewSettings, Parameter(name="*")] = ViewSettings(),
     logs: Logs = Logging(),
@@ -24,6 +26,11 @@ def view(
     It is a process of its own, and the daemon does not wait for it. Ctrl-C ends it.
 
     Example: cars-rt view
+
+    Parameters
+    ----------
+    file
+        A recording, or another file of spectra, to be shown in place of a daemon.
     """
     needs("bokeh", "view")
     from cars_rt.view.program import view as run_view
@@ -31,4 +38,4 @@ def view(
     start_logging(logs)
     if sys.platform != "win32":
         os.nice(NICE)
-    run_view(settings, stopping)
+    run_view(settings, stopping, file)

@@ -46,12 +46,14 @@ class Facts:
     busy: bool = False  # the daemon has no head-room
     recorder: Mapping[str, Any] | None = None
     file: str | None = None  # a recording is shown, not a daemon
+    file_trouble: str = ""  # why not all of it is
+    results: bool = True  # it holds results, not counts alone
 
 
 def judge(facts: Facts) -> tuple[Level, str]:
     """The worst colour, and a sentence for each thing that is not well, or one that says what goes on."""
     if facts.file is not None:
-        return Level.GREEN, f"{facts.file}: {facts.seen} spectra of {facts.source}."
+        return _judge_file(facts)
     status = _fresh(facts)
     found = [*_reds(facts, status), *_ambers(facts, status)]
     if found:
@@ -62,6 +64,15 @@ def judge(facts: Facts) -> tuple[Level, str]:
     if facts.ended:
         return Level.GREEN, f"The run is complete: {facts.seen} spectra, none lost."
     return Level.GREEN, "All is well: nothing is lost."
+
+
+def _judge_file(facts: Facts) -> tuple[Level, str]:
+    what = f"{facts.file}: {facts.seen} spectra of {printable(facts.source)}"
+    if facts.file_trouble:
+        return Level.RED, f"{what}; {facts.file_trouble}"
+    if lost := _counts(facts.lost):
+        return Level.AMBER, f"{what}; lost were {lost}."
+    return Level.GREEN, f"{what}{'' if facts.results else '; counts alone, no results, so these are shown'}."
 
 
 def _reds(facts: Facts, status: Mapping[str, Any] | None) -> Iterator[tuple[Level, str]]:

@@ -7,6 +7,7 @@ import threading
 import webbrowser
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 from cars_rt.view.server import PageServer
 from cars_rt.view.settings import ViewSettings
@@ -16,12 +17,14 @@ log = logging.getLogger("cars_rt.view")
 
 
 def view(
-    settings: ViewSettings, stopping: Callable[[Callable[[], None]], AbstractContextManager[None]]
+    settings: ViewSettings,
+    stopping: Callable[[Callable[[], None]], AbstractContextManager[None]],
+    file: Path | None = None,
 ) -> None:
     """Serve the page until `stopping` says so. Raises CarsRtError where that cannot be."""
     for name in ("bokeh", "tornado"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    world = World(settings)
+    world = World(settings, file)
     server = PageServer(world, settings)
     try:
         world.start()

@@ -38,6 +38,7 @@ class Scan:
         self.start = start
         self.axis: NDArray[np.float64] = start.raman_shift
         self.points = start.scan is None  # no map, but one place in time
+        self.stacked = 1  # planes of a stack that lie one under the other, if that is known
         self.planes: dict[Band, Grid] = {}
         self._share = most_bytes / 2
         self.raman = self._grid(start.pixels, self._share)
@@ -110,6 +111,16 @@ class Scan:
         if deviation is not None:
             last = counts[-1] if counts is not None and counts.shape == raman.shape else None
             self._is_latest(frame, raman[-1], last, deviation[-1])
+
+    def take_recorded(self, frame: Frame) -> None:
+        """Whole spectra of a recording: all that there is of them."""
+        self.take_spectra(frame)
+        self.seen += len(frame.raman)
+        if frame.flags is not None and frame.flags.any():
+            self.flagged.update(named(frame.flags))
+        counts = frame.arrays.get("counts")
+        last = counts[-1] if counts is not None and counts.shape == frame.raman.shape else None
+        self._is_latest(frame, frame.raman[-1], last, None)
 
     def _is_latest(
         self, frame: Frame, raman: Floats, counts: Floats | None, deviation: Floats | None

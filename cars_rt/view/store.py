@@ -3,7 +3,7 @@
 import threading
 import time
 
-from cars_rt.protocol import Closed, Frame, Start
+from cars_rt.protocol import Closed, End, Frame, Start
 from cars_rt.view.scan import Scan
 
 
@@ -41,6 +41,18 @@ class Store:
             scan = self.scan
             if scan is not None and scan.start.run == frame.run and frame.raman.shape[1] == len(scan.axis):
                 scan.take_spectra(frame)
+
+    def read(self, frame: Frame) -> None:
+        """Spectra of a recording, which has no preview."""
+        with self.lock:
+            if self.scan is not None:
+                self.scan.take_recorded(frame)
+
+    def over(self, end: End) -> None:
+        """A recording was read."""
+        with self.lock:
+            if self.scan is not None:
+                self.scan.end, self.scan.lost = end, dict(end.lost)
 
     def close(self, closed: Closed) -> None:
         """The preview of a run ended."""

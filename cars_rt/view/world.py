@@ -5,12 +5,14 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from cars_rt.errors import CarsRtError
 from cars_rt.remote import Recorder
 from cars_rt.view.feed import Feed
 from cars_rt.view.health import Facts
+from cars_rt.view.recorded import Recorded
 from cars_rt.view.settings import OFF, ViewSettings
 from cars_rt.view.store import Store
 from cars_rt.view.watch import Watch
@@ -24,13 +26,14 @@ RECORDER = {"record": "record-start", "record stop": "record-stop"}
 class World:
     """Everything behind the pages. `close` ends its threads."""
 
-    def __init__(self, settings: ViewSettings) -> None:
-        self.settings = settings
+    def __init__(self, settings: ViewSettings, file: Path | None = None) -> None:
+        """file: a recording to be shown in place of a daemon."""
+        self.settings, self._path = settings, file
         self.store = Store(settings.memory_mb * 1e6)
         self.file: str | None = None  # a recording is shown
         self.watch: Watch | None = None
         self.recorder: Watch | None = None
-        self._feeds: list[Feed] = []
+        self._feeds: list[Feed | Recorded] = []
         self._busy_at = -CALM_S
         self._asking = ThreadPoolExecutor(2, "asks")
         self.pages = 0
@@ -40,6 +43,11 @@ class World:
     def start(self) -> None:
         """Connect. Raises KeysError or TokenError for what cannot be used."""
         settings, keys = self.settings, self.settings.access.client()
+        if self._path is not None:
+            self.file = self._path.name
+            self._feeds = [Recorded(self.store, self._path)]
+            self._feeds[0].start()
+            return
         self._feeds = [Feed(self.store, settings.preview, "preview", keys)]
         if settings.spectra != OFF:
             self._feeds.append(Feed(self.store, settings.spectra, "raman", keys, lambda: not self.busy))
@@ -98,6 +106,8 @@ class World:
             quiet_s=now - store.quiet_since,
             recorder=None if self.recorder is None else self.recorder.status,
             file=self.file,
+            results=not any(isinstance(each, Recorded) and not each.results for each in self._feeds),
+            file_trouble=" ".join(each.trouble for each in self._feeds if isinstance(each, Recorded)),
             **known,
         )
 

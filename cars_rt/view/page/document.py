@@ -78,6 +78,7 @@ class Page:
         self.map.plot.on_event("rangesupdate", self._zoomed)
         self.map.plot.tags = [self.talk]
         self.talk.js_on_change("said", CustomJS(args={"talk": self.talk}, code=HEAR))
+        document.js_on_event("connection_lost", CustomJS(code="CarsRT.lost()"))
         document.js_on_event("document_ready", CustomJS(args={"talk": self.talk}, code=HEAR))
         self.talk.on_change("asked", self._asked)
         plots = [self.map.plot, *self.spectrum.plots, self.points.waterfall, self.points.trend]
@@ -345,8 +346,8 @@ class Page:
     def _new(self, scan: Scan) -> None:
         """Another run: what was chosen stays where its axis allows."""
         other_axis = self.scan is None or not np.array_equal(self.scan.axis, scan.axis)
-        if self.scan is not None and (self.scan.shape != scan.shape or scan.points):
-            self.planes, self.plane = 1, 0
+        if self.scan is None or self.scan.shape != scan.shape or scan.points:
+            self.planes, self.plane = scan.stacked, 0
         self._reframe = other_axis or self.scan is None or self.scan.shape != scan.shape
         self.scan, self.zoom, self._stale, self._place_stale = scan, None, True, True
         self.place = self.region = None

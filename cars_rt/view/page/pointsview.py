@@ -59,7 +59,7 @@ class PointsView:
         )
         self.trend.legend.update(
             location="top_left",
-            label_text_font_size="11px",
+            label_text_font_size="13px",
             padding=4,
             background_fill_alpha=0.6,
             border_line_color=None,

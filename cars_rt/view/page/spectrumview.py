@@ -97,7 +97,7 @@ class SpectrumView:
                 source=self.names,
                 text_color="colour",
                 y_range_name="marks",
-                text_font_size="11px",
+                text_font_size="13px",
                 x_offset=3,
             )
         )
@@ -108,7 +108,7 @@ class SpectrumView:
             source=self.tops,
             y_offset=4,
             text_align="center",
-            text_font_size="11px",
+            text_font_size="13px",
         )
         plot.add_layout(tops)
         band = BoxAnnotation(fill_alpha=0.14, line_alpha=0.5, visible=False, propagate_hover=True)
@@ -121,14 +121,15 @@ class SpectrumView:
                 LegendItem(label="camera counts", renderers=[raw]),
                 LegendItem(label={"field": "name"}, renderers=[pinned]),
             ],
-            location="top_right",
-            background_fill_alpha=0.6,
+            orientation="horizontal",
+            location="top_left",
             border_line_color=None,
-            padding=4,
-            spacing=0,
-            label_text_font_size="11px",
+            padding=0,
+            margin=0,
+            spacing=14,
+            label_text_font_size="13px",
         )
-        plot.add_layout(legend)
+        plot.add_layout(legend, "above")
         plot.add_tools(
             HoverTool(tooltips=[("cm⁻¹", "@x{0.0}"), ("raman", "@y{0.0000}")], renderers=[line], mode="vline")
         )
@@ -265,7 +266,7 @@ def _paint(plot: Plot, parts: dict[str, Any], theme: Theme) -> None:
     parts["line"].glyph.line_color = theme.result
     parts["shade"].glyph.fill_color = theme.shade
     parts["tops"].text_color = theme.ink
-    parts["legend"].update(label_text_color=theme.ink, background_fill_color=theme.ground)
+    parts["legend"].update(label_text_color=theme.ink, background_fill_color=theme.paper)
     for name in ("band", "other"):
         parts[name].update(fill_color=theme.mark, line_color=theme.mark)
 

@@ -64,11 +64,14 @@ def paint(plot: Plot, theme: Theme) -> None:
             "axis_label_text_color",
         ):
             _set(axis, name, theme.ink)
+        _set(axis, "axis_label_text_font_size", "14px")
+        _set(axis, "axis_label_text_font_style", "normal")
+        _set(axis, "major_label_text_font_size", "13px")
         _set(axis, "title_text_color", theme.ink)
         _set(axis, "background_fill_color", theme.paper)
     for each in plot.center:
         _set(each, "grid_line_color", theme.faint)
-    plot.title.text_color = theme.ink
+    plot.title.update(text_color=theme.ink, text_font_size="15px")
 
 
 def _set(model: Any, name: str, value: str) -> None:

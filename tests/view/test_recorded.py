@@ -1,0 +1,57 @@
+"""A recording is shown as the scan was."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import AXIS, spectra_of
+
+import cars_rt
+from cars_rt.files.spectra import SpectraError
+from cars_rt.view.store import Store
+from tests.files.test_dataset import ended, recorded
+
+pytest.importorskip("xarray", reason="needs the extra files")
+pytest.importorskip("dask.array", reason="needs the extra files")
+
+from cars_rt.view.recorded import Recorded
+
+
+def read(path: Path) -> tuple[Store, Recorded]:
+    store = Store(1e8)
+    reading = Recorded(store, path)
+    reading.run()
+    assert not reading.trouble
+    return store, reading
+
+
+def test_every_spectrum_has_its_pixel_and_what_is_missing_is_missing(tmp_path: Path) -> None:
+    recording = recorded(tmp_path / "scan.h5")
+    path = ended(recording)
+    store, reading = read(path)
+    scan = store.scan
+    assert scan is not None and reading.results and scan.end is not None
+    data = cars_rt.open(path)
+    expected = data["raman"].values
+    np.testing.assert_array_equal(scan.raman.mean(slice(None)).reshape(expected.shape), expected)
+    assert scan.counts is not None
+    np.testing.assert_array_equal(
+        scan.counts.mean(slice(None)).reshape(data["counts"].shape)[data["raman_measured"].values],
+        data["counts"].values[data["raman_measured"].values],
+    )
+    assert scan.seen == int(data["raman_measured"].values.sum())
+
+
+def test_counts_alone_are_shown_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "counts.npz"
+    np.savez(path, spectra=spectra_of(12), raman_shift=AXIS)
+    store, reading = read(path)
+    scan = store.scan
+    assert scan is not None and not reading.results and scan.points
+    np.testing.assert_array_equal(scan.raman.mean(slice(0, 12))[:, 0], spectra_of(12))
+
+
+def test_what_is_no_recording_is_said_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / "scan.h5").write_text("nonsense", encoding="utf-8")
+    with pytest.raises(SpectraError):
+        Recorded(Store(1e8), tmp_path / "scan.h5")
