@@ -337,7 +337,10 @@ class Recorder:
     def _piece(self, start: Start, first: int = 0) -> Piece:
         """The file of a run that begins, or is joined at spectrum `first`."""
         assert self.plan is not None
-        claim, about, wanted = self.plan.claim(self.folder, start), self.plan.about, set(self.sources)
+        claim, about = self.plan.claim(self.folder, start), self.plan.about
+        # Not a stream of the run that is over: its file is closed, and nothing more of it comes.
+        over = {name for name, reader in self._readers.items() if reader.last == start.run}
+        wanted = {name for name in self.sources if name == start.stream or name not in over}
         if not self._open:
             self.disk.begin()
         overwrite, packing = self.one_run and self.settings.overwrite, self._packing
