@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from cars_rt.engines.base import Engine, Slab
 from cars_rt.engines.graph import Graph
-from cars_rt.engines.model import CLASSICAL, Card, Model, ModelError
+from cars_rt.engines.model import CLASSICAL, Card, ModelError
+from cars_rt.engines.referenced import Referenced
 from cars_rt.engines.sampling import points_for
 from cars_rt.engines.scaling import scaled
 from cars_rt.engines.tracing import trace
@@ -19,7 +20,7 @@ from cars_rt.errors import CarsRtError
 from cars_rt.physics.axis import resampling_matrix
 from cars_rt.physics.kramers_kronig import KramersKronig, Settings
 from cars_rt.physics.maximum_entropy import MaximumEntropy
-from cars_rt.reference import Reference, read_reference
+from cars_rt.reference import read_reference
 
 KK, MEM = CLASSICAL
 VERSION = "3"  # another one whenever results change
@@ -31,30 +32,14 @@ METHODS = {KK: "Kramers-Kronig retrieval", MEM: "Maximum entropy retrieval"}
 
 
 @dataclass(frozen=True, eq=False)
-class Classical(Model):
+class Classical(Referenced):
     """A retrieval by mathematics: its `onnx` is empty, `for_points` makes it."""
 
-    settings: Settings
-    reference: Reference | None
-    full: "Classical | None" = None  # with its reference, where this one does without
+    settings: Settings = field(default_factory=Settings)
 
-    def of_source(self, source: str | None) -> "Classical":
-        """A reference shows the envelope of the instrument that it was measured with, and of no other."""
-        full = self.full or self
-        known = None if full.reference is None else full.reference.instrument
-        if source is None or known is None or known == source:
-            return full
-        return replace(classical(full.card.name), full=full)
-
-    @property
-    def unused(self) -> str | None:
-        """The reference, if it is of another instrument."""
-        if self.full is None or self.full.reference is None:
-            return None
-        reference = self.full.reference
-        return (
-            f"the reference {reference.source} is not applied: it was measured with {reference.instrument!r}"
-        )
+    def without(self) -> "Classical":
+        """The same retrieval without its reference."""
+        return classical(self.card.name)
 
     def for_points(self, raman_shift: NDArray[np.float64]) -> bytes:
         """Kramers-Kronig retrieval on these points as ONNX. Raises ModelError as `reference_on` does."""
@@ -69,15 +54,7 @@ class Classical(Model):
                 f"{len(raman_shift)} points over {np.ptp(raman_shift):.0f} cm-1 are too many; the model "
                 f"{self.card.name} takes {LONGEST} at most"
             )
-        try:
-            return None if self.reference is None else self.reference.on(raman_shift)
-        except CarsRtError as error:
-            raise ModelError(str(error)) from None
-
-    @property
-    def nominal_axis(self) -> NDArray[np.float64]:
-        """The reference's, if there is one."""
-        return super().nominal_axis if self.reference is None else self.reference.raman_shift
+        return self._on(raman_shift)
 
 
 def classical(name: str, reference: Path | None = None, pump_nm: float | None = None) -> Classical:
@@ -108,7 +85,7 @@ def classical(name: str, reference: Path | None = None, pump_nm: float | None = 
         pitch_cm1=PITCH,
     )
     definition = json.dumps([name, VERSION, STEP, PITCH, made_of], sort_keys=True)
-    return Classical(b"", card, hashlib.sha256(definition.encode()).hexdigest(), settings, measured)
+    return Classical(b"", card, hashlib.sha256(definition.encode()).hexdigest(), measured, settings=settings)
 
 
 class MaximumEntropyEngine(Engine):

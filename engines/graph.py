@@ -1,7 +1,7 @@
 """The deployment graph: a model composed for one instrument's axis.
 
-counts - dark -> scaling -> network -> by the light that there is, all on the camera's pixels; or with splines
-onto a grid before it and back after it, see `cars_rt.engines.sampling`.
+counts - dark (-> over a reference) -> scaling -> network -> by the light that there is, all on the camera's
+pixels; or with splines onto a grid before it and back after it, see `cars_rt.engines.sampling`.
 Everything is in the graph, so that every engine runs the same mathematics.
 """
 
@@ -103,9 +103,14 @@ def _composed(model: Model, axis: NDArray[np.float64], deviation: bool) -> Graph
     if NETWORK + PITCH in inputs:
         pitch = points.pitch[moved.places] if isinstance(moved, Ordered) else points.pitch
         constants[NETWORK + PITCH] = pitch[None].astype(np.float32)
+    flat = model.flattening(axis)
+    above_dark = [helper.make_node("Sub", [COUNTS, DARK], ["signal" if flat is None else "uneven"])]
+    if flat is not None:
+        constants["flat"] = flat
+        above_dark.append(helper.make_node("Mul", ["uneven", "flat"], ["signal"]))
     graph = helper.make_graph(
         [
-            helper.make_node("Sub", [COUNTS, DARK], ["signal"]),
+            *above_dark,
             *before,
             *network.node,
             # Deviations of neighbours are alike and their errors go together: interpolated like raman.

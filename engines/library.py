@@ -4,31 +4,33 @@ from pathlib import Path
 
 from cars_rt.engines import model as trained
 from cars_rt.engines.classical import KK, MEM, classical
-from cars_rt.engines.model import DEFAULT_MODEL, Model, ModelError
+from cars_rt.engines.model import DEFAULT_MODEL, RATIO, Model, ModelError
+from cars_rt.engines.referenced import flattened
 
 
-def load_model(name: str = DEFAULT_MODEL, reference: Path | None = None) -> Model:
+def load_model(
+    name: str = DEFAULT_MODEL, reference: Path | None = None, pump_nm: float | None = None
+) -> Model:
     """A model that engines run: a shipped one or `kk` by name, or any by the path of its .onnx file.
 
-    reference: a file with spectra of a purely non-resonant sample, for `kk`. Raises ModelError.
+    reference: a file with spectra of a purely non-resonant sample; pump_nm: where its axis may be in nm, see
+    `read_spectra`. Raises ModelError.
     """
-    if takes_reference(name):
-        return classical(name, reference)
+    if name == KK:
+        return classical(name, reference, pump_nm)
     if name == MEM:
         raise ModelError(f"{MEM} is too slow for this; it is for files: cars-rt process --model {MEM}")
-    if reference is not None:
-        raise ModelError(f"the model {name} takes no reference; {KK} does, and {MEM} in cars-rt process")
-    return trained.load_model(name)
+    model = trained.load_model(name)
+    return model if reference is None else flattened(model, reference, pump_nm)
 
 
 def load_offline(
     name: str = DEFAULT_MODEL, reference: Path | None = None, pump_nm: float | None = None
 ) -> Model:
-    """As `load_model`, and `mem`, which no engine runs. pump_nm: where the reference may be text with an axis
-    in nm, see `read_spectra`. Raises ModelError."""
-    return classical(name, reference, pump_nm) if name in (KK, MEM) else load_model(name, reference)
+    """As `load_model`, and `mem`, which no engine runs. Raises ModelError."""
+    return classical(name, reference, pump_nm) if name == MEM else load_model(name, reference, pump_nm)
 
 
 def takes_reference(name: str) -> bool:
-    """Whether a model that engines run makes use of a measured reference."""
-    return name == KK
+    """Whether a model that engines run makes use of a measured reference. Raises ModelError."""
+    return name == KK or (name != MEM and trained.load_model(name).card.target == RATIO)

@@ -69,6 +69,10 @@ class Model:
         """The network for spectra on these points (n,), cm-1, as ONNX; a trained one is always the same."""
         return self.onnx
 
+    def flattening(self, raman_shift: NDArray[np.float64]) -> NDArray[np.float32] | None:
+        """What counts above dark on this axis (pixels,) are multiplied by first of all; None: nothing."""
+        return None
+
     def of_source(self, source: str | None) -> "Model":
         """This model for spectra of an instrument: without what was measured with another one."""
         return self

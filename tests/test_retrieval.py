@@ -1,5 +1,6 @@
 """Classical retrieval: its mathematics, as a graph, from files and in the daemon."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -276,8 +277,8 @@ def test_reference_with_impossible_values_is_refused(
 
 
 def test_models_that_do_not_fit_are_refused(glass: Path) -> None:
-    with pytest.raises(ModelError, match="the model cnn takes no reference; kk does"):
-        load_model("cnn", glass)
+    with pytest.raises(ModelError, match="the model cnn-crimson2024 takes no reference: what it"):
+        load_model("cnn-crimson2024", glass)
     with pytest.raises(ModelError, match="mem is too slow for this; it is for files: cars-rt process"):
         load_model("mem")
     with pytest.raises(ModelError, match=r"no model is called 'nonsense'; there are .*kk, mem"):
@@ -286,6 +287,42 @@ def test_models_that_do_not_fit_are_refused(glass: Path) -> None:
         compose(load_model("kk"), np.linspace(500, 690, 300))
     with pytest.raises(ModelError, match=r"4200 points over 8000 cm-1 are too many; the model kk takes 4096"):
         compose(load_model("kk"), np.linspace(0, 8000, LONGEST + 104))
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_a_network_behind_a_reference_sees_counts_without_fringes(turn: int, tmp_path: Path) -> None:
+    """A fringe of the optics looks like lines; the reference has it, too."""
+    fringes = 1 + 0.06 * np.cos(SHIFT / 9)
+    reference = npz(tmp_path / "glass.npz", SHIFT[::-turn], (0.3 * ENVELOPE * fringes)[::-turn])
+    counts = (COUNTS * fringes).astype(np.float32)[None, ::turn]
+    axis = SHIFT[::turn]
+    found = {}
+    for name, model in {
+        "without": load_model("cnn-kk"), "with": load_model("cnn-kk", reference)
+    }.items():  # fmt: skip
+        with open_engine("onnxruntime", compose(model, axis), 1) as engine:
+            found[name] = engine.run(counts)[0, ::turn]
+            dark = engine.run(np.zeros_like(counts))
+        assert not dark.any()
+    quiet = np.abs(TRUTH) < 0.02
+    error = {name: np.abs(each - TRUTH)[quiet].max() for name, each in found.items()}
+    assert error["with"] < 0.5 * error["without"], error
+    with open_engine("onnxruntime", compose(load_model("cnn-kk"), axis), 1) as engine:
+        flat = np.abs(ENVELOPE * fringes / (ENVELOPE * fringes).mean())[::turn]
+        by_hand = engine.run((counts / flat).astype(np.float32))[0, ::turn]
+    assert worst(found["with"], by_hand) < 1e-3
+
+
+def test_the_reference_of_a_network_is_for_its_own_instrument_only(glass: Path) -> None:
+    plain, full = load_model("cnn"), load_model("cnn", glass)
+    assert full.sha256 != plain.sha256 and full.of_source("a test") is full
+    elsewhere = replace(full, reference=replace(full.reference, instrument="mine")).of_source("another")
+    assert elsewhere.sha256 == plain.sha256 and "is not applied" in (elsewhere.unused or "")
+    assert elsewhere.flattening(AXIS) is None
+    assert (
+        elsewhere.of_source("mine").unused is None
+        and elsewhere.of_source("mine").flattening(AXIS) is not None
+    )
 
 
 def test_a_trained_model_is_the_same_on_all_points() -> None:
@@ -402,10 +439,13 @@ def test_a_reference_of_another_instrument_is_not_applied(
     assert caplog.text.count("is not applied: it was measured with 'cam 1'") == 2
 
 
-def test_recorded_results_are_verified_with_the_reference_that_made_them(glass: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", ["kk", "cnn-kk"])
+def test_recorded_results_are_verified_with_the_reference_that_made_them(
+    model: str, glass: Path, tmp_path: Path
+) -> None:
     with (
         Published() as source,
-        daemon_in_thread(source.address, model="kk", reference=glass) as daemon,
+        daemon_in_thread(source.address, model=model, reference=glass) as daemon,
     ):
         settings = RecordSettings(raman=daemon.publisher.address, raw=source.address)
         recorder = Recorder(tmp_path / "scan.h5", settings)
@@ -416,8 +456,8 @@ def test_recorded_results_are_verified_with_the_reference_that_made_them(glass: 
     scan = tmp_path / "scan.h5"
     findings = verify(scan, scan, reference=glass)
     assert all(finding.true for finding in findings), findings
-    without = [finding.text for finding in verify(scan, scan) if not finding.true]
-    assert without == ["the model kk here is not the one that made the results; give --model or --reference"]
+    (without,) = [finding.text for finding in verify(scan, scan) if not finding.true]
+    assert without.startswith(f"the model {model} here is not the one that made the results; give --model")
 
 
 def test_run_on_an_axis_that_the_reference_does_not_cover_is_refused_and_the_next_one_computed(

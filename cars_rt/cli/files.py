@@ -152,7 +152,7 @@ def verify(
     model
         The model's name or path, if it is not a shipped one.
     reference
-        The reference that the model kk was given, if it was.
+        The reference that the model was given, if it was.
     engine
         What computes the results again.
     """

@@ -64,7 +64,8 @@ def process(
     model
         Name of a model (also mem, maximum entropy), or the path of an .onnx file.
     reference
-        Spectra of a purely non-resonant sample, such as glass, for the models kk and mem.
+        Spectra of a purely non-resonant sample, such as glass: takes away fringes and notches of the optics;
+        for every model but those for published protocols.
     engine
         What runs the model; auto takes the fastest that works here.
     pump_nm

@@ -56,7 +56,8 @@ class DaemonSettings:
     """Name of a model, or the path of an .onnx file exported by `cars-rt export`."""
 
     reference: Path | None = None
-    """Spectra of a purely non-resonant sample, for the model kk, also after a reload; .csv, .npz or .h5."""
+    """Spectra of a purely non-resonant sample, such as glass: takes away fringes and notches of the optics,
+    with every model but those for published protocols, also after a reload; .csv, .npz or .h5."""
 
     engine: str = AUTO
     """What runs the model; auto takes the fastest that works here."""

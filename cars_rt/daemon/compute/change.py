@@ -19,6 +19,7 @@ from cars_rt.daemon.compute.shadow import Shadow
 from cars_rt.daemon.compute.worker import TOO_LONG, Worker
 from cars_rt.engines import AUTO, EngineError, Model, load_model, require, retrieving, takes_reference
 from cars_rt.engines.base import Slab, usable_cores
+from cars_rt.engines.classical import KK
 from cars_rt.printable import printable
 from cars_rt.protocol import Start
 from cars_rt.sockets.control import Answer
@@ -307,7 +308,7 @@ class Compute:
             self._library.ask(name, then, answer)
 
     def _load(self, model: str) -> Model:
-        if takes_reference(model) and self._reference is None:
+        if model == KK and self._reference is None:
             log.warning(
                 "model %s without --reference: the background is estimated from each spectrum, so what the "
                 "instrument itself has that is as narrow as a line looks like one, and broad bands come out "

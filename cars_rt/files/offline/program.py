@@ -54,7 +54,7 @@ def process(
 ) -> Processed:
     """Remove the background from every spectrum of a file; what else the file says of them goes along.
 
-    model: as `load_offline` takes it. reference: spectra of a non-resonant sample, for kk and mem. pump_nm:
+    model: as `load_offline` takes it. reference: spectra of a non-resonant sample. pump_nm:
     of files whose axis is in nm, also of the reference's. axis: a file with the axis of one that has none.
     calibration: as `open_calibrated` takes it. overwrite: replace a target that is there. again: also one
     that holds these very results. may_replace: asked about a target that is there and may not be overwritten.

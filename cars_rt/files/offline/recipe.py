@@ -16,7 +16,7 @@ from cars_rt.files.spectra import Spectra
 class Recipe:
     """Everything that the user says of how; can be sent to another process.
 
-    model: as `load_offline` takes it. reference: spectra of a non-resonant sample, for kk and mem. engine:
+    model: as `load_offline` takes it. reference: spectra of a non-resonant sample. engine:
     its name, or auto. pump_nm: of files whose axis is in nm, also of the reference's. axis: a file with the
     axis of one that has none.
     """
