@@ -11,7 +11,17 @@ from cyclopts.config import Toml
 from cars_rt.cli.app import Logs, app
 from cars_rt.cli.config import ConfigError
 from cars_rt.cli.room import Judged, Plan, read_plan
-from cars_rt.console import EXIT_ERROR, EXIT_INTERRUPTED, Logging, console, fail, log, start_logging, stopping
+from cars_rt.console import (
+    EXIT_ERROR,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    Logging,
+    console,
+    fail,
+    log,
+    start_logging,
+    stopping,
+)
 from cars_rt.errors import CarsRtError
 from cars_rt.printable import printable
 from cars_rt.room.restarts import LIMIT
@@ -74,7 +84,8 @@ def up(
             console.print(printable(problem), soft_wrap=True, style="red")
     if problems:
         count = f"{len(problems)} mistakes" if len(problems) > 1 else "a mistake"
-        fail(f"{file} has {count}; nothing was started")
+        code = EXIT_USAGE if plan.problems else EXIT_ERROR
+        fail(f"{file} has {count}; nothing was started", code)
     for note in plan.notes:
         log.info("%s", note)
     if check:
@@ -116,6 +127,12 @@ def _troubles(plan: Plan, log_folder: Path) -> Iterator[str]:
         if isinstance(settings, DaemonSettings):
             yield from (f"{title}: {said}" for said in check.computing(settings))
         yield from (f"{title}: {said}" for said in check.keys(each.flags.arguments.values()))
+    for parts in plan.instruments:
+        outputs, runs = ([value for each in parts if (value := each.value(flag)) is not None]
+                         for flag in ("output", "runs"))  # fmt: skip
+        if outputs and check.folder_of(outputs[0]) != outputs[0] and any(count != 1 for count in runs):
+            takes = f"{_title(parts[0])}: --output {outputs[0]} takes one run"
+            yield f"{takes}, and the driver makes more: give a folder"
     yield from check.folders({log_folder.parent: "--log-folder"}, [])
 
 

@@ -7,6 +7,7 @@ from itertools import combinations
 from pathlib import Path
 
 from cars_rt.daemon.another import says
+from cars_rt.daemon.outputs.preview import parse_band
 from cars_rt.daemon.settings import OFF, DaemonSettings
 from cars_rt.drivers import DriveSettings
 from cars_rt.engines import AUTO, load_model, require, takes_reference
@@ -73,6 +74,11 @@ def computing(settings: DaemonSettings) -> Iterator[str]:
         load_model(settings.model, settings.reference if takes_reference(settings.model) else None)
     except CarsRtError as error:
         yield f"--model: {error}"
+    for band in settings.bands:
+        try:
+            parse_band(band)
+        except CarsRtError as error:
+            yield f"--bands: {error}"
     if settings.engine != AUTO:
         try:
             require(settings.engine)

@@ -77,10 +77,13 @@ class Program:
     def stop(self) -> None:
         """Ask it to finish."""
         if self.running:
-            if sys.platform == "win32":
-                self._process.send_signal(signal.CTRL_BREAK_EVENT)
-            else:
+            if sys.platform != "win32":
                 self._process.terminate()
+                return
+            try:
+                self._process.send_signal(signal.CTRL_BREAK_EVENT)
+            except OSError:  # without a console there is no such signal
+                self._hang_up()
 
     def wait(self, timeout_s: float) -> None:
         """Wait until it ended; kill it and raise ProgramError if it does not."""
@@ -95,6 +98,10 @@ class Program:
         if self.running:
             self._process.kill()
         self._process.wait()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        """It sees the end of its standard input, and stops."""
         if self._process.stdin is not None:
             self._process.stdin.close()
 

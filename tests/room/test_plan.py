@@ -148,9 +148,9 @@ def test_the_computer_is_asked_before_anything_starts(tmp_path: Path) -> None:
 
 def test_check_says_all_that_is_wrong_and_starts_nothing(tmp_path: Path) -> None:
     text = (
-        'view = false\n[driver]\nname = "replay"\nfile = "gone.h5"\npublish = "tcp://*:7770"\n'
-        '[daemon]\nmodel = "cnnn"\nengine = "opnvino"\nreceipts = "no/where"\n'
-        '[recorder]\noutput = "elsewhere"\n'
+        'view = false\n[driver]\nname = "replay"\nfile = "gone.h5"\npublish = "tcp://*:7770"\nruns = 2\n'
+        '[daemon]\nmodel = "cnnn"\nengine = "opnvino"\nreceipts = "no/where"\nbands = ["CH"]\n'
+        '[recorder]\noutput = "elsewhere/x.h5"\n'
     )
     (tmp_path / "lab.toml").write_text(text, encoding="utf-8")
     ports = {
@@ -163,7 +163,8 @@ def test_check_says_all_that_is_wrong_and_starts_nothing(tmp_path: Path) -> None
         "[driver]: there is no file gone.h5", "[driver]: other computers can reach tcp://*:7770",
         "--model: no model is called 'cnnn'", "--engine: no engine is called 'opnvino'",
         "[daemon]: --receipts: there is no folder no: make it, or mount its disk",
-        "[recorder]: --output: there is no folder elsewhere", "has 6 mistakes; nothing was started",
+        "[recorder]: --output: there is no folder elsewhere", "[daemon]: --bands: a band is NAME=LOW:HIGH",
+        "takes one run, and the driver makes more: give a folder", "mistakes; nothing was started",
     ):  # fmt: skip
         assert said in command.said, command.said
     assert {each.name for each in tmp_path.iterdir()} == {"lab.toml"}
