@@ -25,7 +25,7 @@ from cars_rt.installation import install_extra
 log = logging.getLogger("cars_rt.drivers")
 
 WAIT_S = 0.1
-BUFFERS = 64  # of the producer, so that a pause of this computer costs no image
+BUFFERS = 16, 1000  # of the producer, at least and at most, so that a pause of this computer costs no image
 EXPOSURES = ("ExposureTime", "ExposureTimeAbs")  # us
 TOLD = {"Gain": "gain", "DeviceTemperature": "temperature_c", "BinningHorizontal": "binning"}
 REGION = ("OffsetX", "OffsetY", "Width", "Height")
@@ -50,6 +50,9 @@ class GenicamSettings:
 
     region: str | None = None
     """Part of the sensor: x,y,width,height."""
+
+    ring_mb: int = 256
+    """Memory for images that were not fetched yet."""
 
 
 class Genicam(Instrument):
@@ -178,7 +181,6 @@ class Genicam(Instrument):
                 f"{self._info['display_name']} cannot be opened ({_line(error)}): does another program "
                 "have it, or is this user not allowed to? For USB3 cameras their makers ship a udev rule"
             ) from None
-        self._acquirer.num_buffers = max(BUFFERS, self._acquirer.min_num_buffers)
         self._map = self._acquirer.remote_device.node_map
 
     def _set_up(self) -> None:
@@ -242,6 +244,9 @@ class Genicam(Instrument):
             raise InstrumentError(
                 f"the camera's pixels are {self._format}, and a spectrum has one number a pixel: {remedy}"
             )
+        size = self._number("PayloadSize") or rows * self._columns * 2.0  # as the producer allocates it
+        wanted = min(max(int(self._settings.ring_mb * 1e6 / size), BUFFERS[0]), BUFFERS[1])
+        self._acquirer.num_buffers = max(wanted, self._acquirer.min_num_buffers)
         return Rows(images, rows, np.uint8 if depth == 8 else np.uint16)
 
     def _image(self, buffer: Any) -> NDArray[Any]:

@@ -27,6 +27,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from cars_rt.files.hdf5 import load_filters
 from cars_rt.room.program import LoggedProgram
 from cars_rt.sockets.free import free_addresses
 
@@ -46,7 +47,8 @@ def genicam(rate: float, spectra: int) -> list[str]:
     producer = Path(str(find_spec("genicam").origin)).with_name("viky.cti")  # type: ignore[union-attr]
     features = ("PixelFormat=Mono8", f"AcquisitionFrameRate={rate:g}")
     flags = [part for each in features for part in ("--property", each)]
-    return ["genicam", "--producer", str(producer), *flags]
+    # Its buffers are announced as 10 MB each, whatever the image.
+    return ["genicam", "--producer", str(producer), "--ring-mb", "2000", *flags]
 
 
 @contextmanager
@@ -128,6 +130,7 @@ def judged(
     source: str,
     took: float,
 ) -> Iterator[str]:
+    load_filters()
     with h5py.File(path) as file:
         raw, raman = file["raw"], file["raman"]
         index, time_ns = raw["index"][:], raw["time_ns"][:]
