@@ -20,7 +20,9 @@ from cars_rt.files.recorder import Recorder, RecordSettings
 from cars_rt.files.recorder.commands import COMMANDS, Commands
 from cars_rt.files.recorder.disk import LOW_BYTES, Disk
 from cars_rt.files.recorder.names import Template
-from cars_rt.files.recording import RecordingError
+from cars_rt.files.recorder.piece import Piece
+from cars_rt.files.recording import Claim, RecordingError
+from cars_rt.protocol import RunReader
 from cars_rt.protocol.control import RECORDER_REQUESTS
 from cars_rt.remote import Remote, RemoteError
 from cars_rt.trust import keys
@@ -138,7 +140,7 @@ def test_open_takes_one_run_and_close_says_what_is_in_the_file(tmp_path: Path) -
     assert [each.name for each in tmp_path.rglob("*.h5")] == ["map.h5"]
 
 
-def test_both_streams_end_at_the_same_spectrum(tmp_path: Path) -> None:
+def test_both_streams_end_at_the_same_spectrum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Results lag behind the counts: a stop waits for those of the spectra that are in the file."""
     values = spectra_of(40).astype(np.float32)
     with (
@@ -165,6 +167,7 @@ def test_both_streams_end_at_the_same_spectrum(tmp_path: Path) -> None:
         camera.send(20)
         wait_until(lambda: recorder.sources["raw"].reader.index == 30)
         answers: list[Any] = []
+        monkeypatch.setattr("cars_rt.files.recorder.recorder.CATCH_UP_S", PATIENCE_S)
         stopping = threading.Thread(target=lambda: answers.append(asking.stop()))
         stopping.start()
         wait_until(lambda: recorder.now is None or recorder.now.limit == 30)
@@ -428,3 +431,34 @@ def test_a_stream_that_goes_on_after_its_publisher_had_vanished_is_recorded(
     with h5py.File(second) as file:
         assert "raw" not in file and list(file["raman/index"]) == [*range(8, 20)]
         assert json.loads(file["raman"].attrs["lost"]) == {"upstream": 8}
+
+
+@pytest.mark.parametrize("stands_still", [False, True])
+def test_results_that_keep_coming_are_waited_for(stands_still: bool, tmp_path: Path) -> None:
+    """However late they are: patience counts anew from each spectrum on."""
+    readers = {"raw": RunReader("raw"), "raman": RunReader("raman")}
+    piece = Piece(Claim(tmp_path / "late.h5"), "run-1", set(readers), {})
+    for stream, fields in (("raw", {}), ("raman", {"dtype": "float32"})):
+        start = a_start(stream=stream, spectra=100, **fields)
+        readers[stream].accept(start)
+        piece.start(start)
+    values = spectra_of(30)
+
+    def takes(number: int, stream: str) -> None:
+        main = "counts" if stream == "raw" else "raman"
+        block = values[[number]].astype(np.uint16 if stream == "raw" else np.float32)
+        frame = a_frame(number, block, stream=stream, arrays={main: block})
+        assert readers[stream].accept(frame) == [frame]
+        piece.take(frame)
+
+    for number in range(30):
+        takes(number, "raw")
+    piece.cut(readers, 2.0, now=0.0)
+    for number in range(29):
+        takes(number, "raman")
+        assert not piece.catch_up(readers, now=1.9 * (number + 1))
+    if not stands_still:
+        takes(29, "raman")
+    assert piece.catch_up(readers, now=1.9 * 30 + 0.2)
+    piece.close()
+    assert piece.recorded.rows == {"raw": 30, "raman": 29 if stands_still else 30}

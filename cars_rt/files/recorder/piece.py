@@ -54,7 +54,9 @@ class Piece:
         self._packing = packing
         self.run, self.first, self.before, self.about = run, first, before, dict(about)
         self.limit: int | None = None
-        self.deadline = 0.0  # until when streams may come up to the limit
+        self._patience = 0.0  # s that streams have to come on towards the limit,
+        self._moved = 0.0  # since when they did the last time,
+        self._came = -1  # at so many rows in all
         self.next: Piece | None = None  # which takes what is beyond the limit
         self.ended = 0.0  # when a stream of it ended the last time
         self.flushed: dict[str, int] = {}  # rows on disk, by stream
@@ -112,11 +114,11 @@ class Piece:
         if frame.stream in self.open and (part := within(frame, self.first, self.limit)) is not None:
             self.recording.append(part)
 
-    def cut(self, readers: Mapping[str, RunReader], patience_s: float) -> None:
+    def cut(self, readers: Mapping[str, RunReader], patience_s: float, now: float) -> None:
         """Nothing is taken beyond what has come of one of its streams; the others have yet to come so far."""
         if self.limit is None:
             self.limit = max([self._end, *(each.index for each in self._at(readers).values())])
-        self.deadline = time.monotonic() + patience_s
+        self._patience, self._moved = patience_s, now
 
     def go_on(self) -> "Piece":
         """The part after this one, which was cut. Raises RecordingError if it cannot be begun."""
@@ -145,7 +147,9 @@ class Piece:
 
     def catch_up(self, readers: Mapping[str, RunReader], now: float) -> bool:
         """After it was cut: end streams that came up to the limit; whether nothing more is waited for."""
-        late = now > self.deadline
+        if (came := sum(each.count for each in self.recording.rows.values())) != self._came:
+            self._came, self._moved = came, now
+        late = now > self._moved + self._patience
         for reader in self._at(readers).values():
             if (late or self.limit is None or reader.index >= self.limit) and (
                 closed := reader.so_far(time.time_ns(), Reason.STOPPED)

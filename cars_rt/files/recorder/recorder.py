@@ -22,7 +22,7 @@ FLUSH_S = 1.0  # at most so much is lost when the recorder is killed
 NAP_S = 0.01  # between two looks; being woken for every spectrum would cost the engine's cores more
 BUSY = 64  # events of one look after which there is no nap
 OTHER_S = 30.0  # how long a stream may begin after the other one of the run has ended
-CATCH_UP_S = 2.0  # how long results may come up to the counts at which a recording was stopped
+CATCH_UP_S = 2.0  # without any more results on the way to the counts at which a recording was stopped
 MOST_WAITING = 32  # recordings that wait for their other stream; each holds files open
 QUIET_S = 0.2  # a stop takes in what is already on its way, until nothing came for so long,
 STOP_S = 0.3  # but for no longer than this, however fast it comes
@@ -111,7 +111,7 @@ class Recorder:
         if plan is not None and not pieces:
             plan.release()
         for each in pieces:
-            each.cut(self._readers, CATCH_UP_S)
+            each.cut(self._readers, CATCH_UP_S, time.monotonic())
         self._asked.append((then, pieces))
         self._stopping |= self.one_run
         self._settle()
@@ -255,7 +255,7 @@ class Recorder:
             if each.limit is None and each.recording.rows and not each.recorded.rows:
                 if each.stored_bytes < most:
                     continue
-                each.cut(self._readers, OTHER_S)
+                each.cut(self._readers, OTHER_S, time.monotonic())
                 self._open[each.run].append(following := each.go_on())
                 paths = each.recording.path, following.recording.path
                 log.info("%s goes on in %s, from spectrum %d on", *paths, each.limit)
