@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.drivers.base import Acquisition, Block, Instrument, InstrumentError
-from cars_rt.files.formats import open_spectra
+from cars_rt.files.calibrated import open_calibrated
 from cars_rt.files.spectra import SpectraError
 from cars_rt.protocol import DTYPES, MAX_BLOCK
 
@@ -33,6 +33,10 @@ class ReplaySettings:
     loops: int = 1
     """How often the file is played within one run; 0 plays until stopped. Played more than once, spectra
     are numbered and stamped anew and make no scan."""
+
+    calibration: Path | None = None
+    """A file of `cars-rt calibrate`: its axis instead of the file's own, and its dark and saturation level
+    where the file has none."""
 
 
 class Replay(Instrument):
@@ -59,7 +63,7 @@ class Replay(Instrument):
         self._settings = settings
         self._open = ExitStack()
         with _told():
-            self._spectra = self._open.enter_context(open_spectra(file))
+            self._spectra = self._open.enter_context(open_calibrated(file, calibrated=settings.calibration))
         counts = self._spectra.counts
         self._dtype = counts.dtype.name if counts.dtype.name in DTYPES else "float32"
         self._columns = self._spectra.columns if settings.loops == 1 else {}

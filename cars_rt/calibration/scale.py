@@ -78,7 +78,12 @@ class Scale:
                 )
             if not (values > 0).all():
                 raise CalibrationError("the calibration's polynomial gives wavelengths below zero")
-            values = raman_shift(values, probe_nm)
+            nm, values = values, raman_shift(values, probe_nm)
+            if values.max() <= 0:
+                raise CalibrationError(
+                    f"no wavelength of {nm.min():.1f} to {nm.max():.1f} nm is below the probe's, "
+                    f"{probe_nm:g} nm, as anti-Stokes light is"
+                )
         try:
             return judged_raman_shift(values)
         except AxisError as error:

@@ -19,6 +19,7 @@ from cars_rt.calibration import (
     region_of,
     write,
 )  # fmt: skip
+from cars_rt.calibration.errors import UnmatchedError
 from cars_rt.calibration.lamp_fit import LampFit, fit_lamp
 from cars_rt.calibration.lamps import Lamp
 from cars_rt.calibration.recognise import Recognised, recognise
@@ -150,7 +151,7 @@ def with_standard(
     else:
         near = given.axis if given.unit != NM else None
         before = near
-        found = recognise(counts, near, name=name)
+        found = _on_its_axis(counts, near, name)
         scale = Scale(
             kind="standard",
             of=found.match.standard.name,
@@ -164,6 +165,26 @@ def with_standard(
     scale.axis(region)
     full_scale = calibration.full_scale or given.full_scale
     return replace(calibration, scale=scale, full_scale=full_scale), found, before
+
+
+def _on_its_axis(counts: Array, near: Array | None, name: str | None) -> Recognised:
+    """As `recognise`; where the axis itself is in the way, the reason says so."""
+    try:
+        return recognise(counts, near, name=name)
+    except UnmatchedError as error:
+        if near is None:
+            raise
+        try:
+            found = recognise(counts, name=name)
+        except UnmatchedError:
+            raise error from None
+        shift = np.sort(found.axis)
+        raise UnmatchedError(
+            f"its lines are those of {found.match.standard.name} at {shift[0]:.0f} to {shift[-1]:.0f} cm-1, "
+            f"and its own axis goes from {near[0]:.6g} to {near[-1]:.6g}: if that is not in cm-1, or is far "
+            "off, give --pixels",
+            error.attempt,
+        ) from None
 
 
 def with_dark(calibration: Calibration, given: Measured, exposure_s: float | None) -> Calibration:
@@ -212,7 +233,9 @@ def saved(path: Path, calibration: Calibration) -> Calibration:
 
 
 def vacuum(nm: float | None, air: bool) -> float | None:
-    """A wavelength in vacuum of one in vacuum or in air."""
+    """A wavelength in vacuum of one in vacuum or in air. Raises CalibrationError for what is none in nm."""
+    if nm is not None and not 200 <= nm <= 2_000:
+        raise CalibrationError(f"--pump-nm is a wavelength in nm, such as 785, and {nm:g} is none")
     return nm if nm is None or not air else float(in_vacuum(nm))
 
 

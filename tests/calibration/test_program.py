@@ -180,8 +180,8 @@ def test_the_command_reads_a_running_driver_and_refuses_with_a_picture(tmp_path:
 
 
 def test_settings_that_cannot_be_are_one_sentence(tmp_path: Path) -> None:
-    _, counts = lamp_spectrum("neon", 610, 700, 100)
-    given = measured(str(text(tmp_path / "a.csv", np.arange(100), counts, names="pixel,counts")))
+    _, counts = lamp_spectrum("neon", 610, 700, 300)
+    given = measured(str(text(tmp_path / "a.csv", np.arange(300), counts, names="pixel,counts")))
     assert program.believed(given, None, None, None) is None
     for ends, sentence in (
         ((600.0, None), "give --from-nm and --to-nm"),
@@ -190,9 +190,19 @@ def test_settings_that_cannot_be_are_one_sentence(tmp_path: Path) -> None:
     ):
         with pytest.raises(CalibrationError, match=sentence):
             program.believed(given, *ends, None)
-    dull = measured(str(text(tmp_path / "b.csv", np.arange(100), 0 * counts, names="pixel,counts")))
+    for wrong in (0.785, 785e-9, 12_739.0):
+        with pytest.raises(CalibrationError, match="is a wavelength in nm, such as 785"):
+            program.vacuum(wrong, False)
+    assert program.vacuum(785.0, True) == pytest.approx(785.2159, abs=1e-3)
+    with pytest.raises(CalibrationError, match=r"is below the probe's, 532 nm, as anti-Stokes light is"):
+        program.with_lamp(Calibration(region=Region(300)), given, lamp("Ne"), near=(610, 700), probe_nm=532)
+    truth, spectrum = cars_spectrum(TOLUENE)
+    nm = text(tmp_path / "nm.csv", 1e7 / (truth + 1e7 / PROBE), spectrum, names="axis,counts")
+    with pytest.raises(CalibrationError, match=r"its lines are those of toluene at .* give --pixels"):
+        program.with_standard(Calibration(region=Region(len(truth))), measured(str(nm)))
+    dull = measured(str(text(tmp_path / "b.csv", np.arange(300), 0 * counts, names="pixel,counts")))
     with pytest.raises(CalibrationError, match="no light above the dark"):
-        program.with_standard(Calibration(region=Region(100)), without_axis(dull))
-    full = measured(str(text(tmp_path / "c.csv", np.arange(100), 0 * counts + 65_535, names="pixel,counts")))
+        program.with_standard(Calibration(region=Region(300)), without_axis(dull))
+    full = measured(str(text(tmp_path / "c.csv", np.arange(300), 0 * counts + 65_535, names="pixel,counts")))
     with pytest.raises(CalibrationError, match="100% of the pixels are saturated"):
-        program.with_standard(Calibration(region=Region(100)), full)
+        program.with_standard(Calibration(region=Region(300)), full)
