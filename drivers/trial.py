@@ -18,6 +18,7 @@ from cars_rt.protocol import Closed, Event, Frame, Reason, RunReader, Start
 from cars_rt.sockets import Overload, Publisher, Subscriber
 
 LOCAL = "tcp://127.0.0.1:*"
+LATE_S = 2.0  # after which a slow subscriber reads at last
 ARRIVES_S = 3.0  # within which what was sent is here, also on a busy computer
 STOPS_S = 15.0  # within which a run ends that was stopped, beyond two exposures
 LONGEST = 400  # characters of a sentence about an error
@@ -88,22 +89,25 @@ def driven(
 ) -> Made:
     """Some runs of the instrument, each stopped after `stop_after` spectra, in a thread; what arrives.
 
-    meanwhile: called when a third of the spectra has been measured. reads: whether the subscriber does.
+    meanwhile: called when a third of the spectra has been measured. reads: whether the subscriber does; late:
+    when something was lost for want of it, or LATE_S have passed, and so many spectra follow.
     """
-    made, done = Made(), threading.Event()
+    made, done, waiting = Made(), threading.Event(), reads == "late"
     enough = subject.spectra if stop_after is None else stop_after
     seen = 0  # of the run that is being made
     called = False
 
     def progress(about: Acquisition, totals: DriveTotals) -> None:
-        nonlocal seen, called
+        nonlocal seen, called, enough, waiting
         made.about, seen = about, totals.produced
+        if waiting and totals.lost:
+            waiting, enough = False, seen + enough
         if meanwhile and not called and seen > enough // 3:
             called = True
             meanwhile()
 
     def stopped() -> bool:
-        over = (seen >= enough and not forever) or time.monotonic() > deadline
+        over = (seen >= enough and not forever and not waiting) or time.monotonic() > deadline
         if over and made.stopped_at is None:
             made.stopped_at = time.monotonic()
         return over
@@ -127,8 +131,11 @@ def driven(
         thread = threading.Thread(target=work, name="trial")
         thread.start()
         try:
-            if reads is not True:
-                done.wait(0.5 if reads == "late" else subject.limit_s + STOPS_S)
+            late = time.monotonic() + (LATE_S if reads == "late" else subject.limit_s + STOPS_S)
+            while reads is not True and not done.wait(0.02) and time.monotonic() < late:
+                if reads == "late" and not waiting:
+                    break
+            waiting = False
             while time.monotonic() < deadline + STOPS_S:
                 if parts := subscriber.receive(0.05):
                     events = reader.read(parts)

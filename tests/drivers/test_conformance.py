@@ -33,6 +33,13 @@ def test_simulator_conforms(trial: str) -> None:
     attempt(trial, simulator()).check()
 
 
+def test_slow_consumer_is_slow_enough_that_a_fast_camera_loses_spectra_and_that_is_right() -> None:
+    make = partial(Faulty, "endless")
+    verdict = attempt("slow consumer", Subject(make=make))
+    verdict.check()
+    assert verdict.said.count("overload") == 2
+
+
 @pytest.mark.parametrize("trial", TRIALS)
 def test_replay_conforms(trial: str, tmp_path: Path) -> None:
     path = tmp_path / "counts.npz"
@@ -59,10 +66,14 @@ class Faulty(Instrument):
 
     def acquisition(self) -> Acquisition:
         shift = AXIS + (time.monotonic() if self.fault == "another axis" else 0.0)
+        if self.fault == "endless":
+            return Acquisition(source="faulty", raman_shift=np.arange(4096) + 500.0, dtype="float64")
         return Acquisition(source="faulty", raman_shift=shift, dtype="uint16", spectra=60)
 
     def frames(self) -> Iterator[Any]:
         number = 0
+        while self.fault == "endless":
+            yield np.zeros((1, 4096))
         for _ in paced(3000):
             if number == 60:
                 return
