@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from helpers import (
@@ -339,3 +340,42 @@ def test_snapshots_hold_what_the_page_shows(room: Room, tmp_path: Path) -> None:
         content = dict(file)
     assert str(content["run"]) == "four" and content["map first"].size >= 40
     np.testing.assert_array_equal(content["raman_shift"], AXIS)
+
+
+def test_who_may_control_records_from_the_page(room: Room, tmp_path: Path) -> None:
+    (recorder,) = free_addresses(1)
+    publish, preview, control = (room.daemon[each] for each in ("publish", "preview", "control"))
+    wait_until(lambda: room.raw.publisher.serve() or room.raw.publisher.subscribers)
+    where = "--preview", preview, "--spectra", "none", "--control", control, "--recorder", recorder
+    with (
+        Command("record", tmp_path, "--raman", publish, "--idle", "--control", recorder) as record,
+        Command("view", *where, "--allow-control", "--http", "127.0.0.1:0") as view,
+    ):
+        view.wait_for("the display is at ")
+        page = room.browser.page
+        room.browser.open(view.said.partition("the display is at ")[2].split()[0])
+        room.browser.says("#level", "green")
+        page.fill("#bands", "low=900:950, high = 1200:1250")
+        page.click("[data-do=bands]")
+        room.browser.says("#message", "bands: done")
+        page.click("[data-do=reload]")  # no name: the same model once more
+        page.fill("#record-name", "from-the-page")
+        page.fill("#record-sample", "a leaf")
+        page.click("[data-do=record]")
+        room.browser.says("#message", "record: done")
+        room.begin("five")
+        room.rows("five", range(ROWS))
+        room.raw.say(an_end(ROWS, ROWS * COLUMNS, "five"))
+        raman = room.raman("five", ROWS * COLUMNS)
+        room.browser.says("#rows [data-name=recorder] dd", "GB left")
+        page.click("[data-do='record stop']")
+        room.browser.says("#message", "record stop: done")
+        assert record.process.poll() is None
+        (path,) = tmp_path.glob("from-the-page*.h5")
+        with h5py.File(path) as file:
+            np.testing.assert_array_equal(file["raman/raman"][()], raman)
+            assert file.attrs["sample"] == "a leaf"
+        assert page.evaluate("[...document.querySelector('#band').options].map((each) => each.text)")[1:] == [
+            "low 900–950",
+            "high 1200–1250",
+        ]
