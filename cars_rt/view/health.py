@@ -11,6 +11,7 @@ QUIET_S = 5.0  # nothing for so long, within a run, is worth a word
 MANY_FLAGS = 0.1  # of the spectra
 OLD_S = 5.0  # an answer of the daemon that is older says nothing any more
 LOW_DISK_MINUTES = 10.0
+SHOWN = 13  # characters of a run's id
 
 
 class Level(StrEnum):
@@ -115,7 +116,7 @@ def rows(facts: Facts) -> list[tuple[str, str]]:
     of = f" of {facts.planned}" if facts.planned else ""
     share = f" ({100 * facts.seen / facts.planned:.0f} %)" if facts.planned else ""
     both = [
-        ("run", f"{facts.run} from {facts.source}" if facts.run else "none yet"),
+        ("run", f"{_short(facts.run)} from {facts.source}" if facts.run else "none yet"),
         ("spectra", f"{facts.seen}{of}{share}"),
         ("lost", _counts(_lost(facts, status)) or "none"),
         ("flags", _counts(facts.flagged) or "none"),
@@ -170,6 +171,11 @@ def _recorder(status: Mapping[str, Any]) -> str:
 
 def _counts(values: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {printable(name)}" for name, count in sorted(values.items()) if count)
+
+
+def _short(run: str) -> str:
+    """Enough of a run's id to tell it from others."""
+    return run if len(run) <= SHOWN else f"{run[: SHOWN - 1]}…"
 
 
 def _time(seconds: float) -> str:

@@ -123,7 +123,7 @@ class Composite:
     @property
     def title(self) -> str:
         """For people."""
+        names = (each.band.name or each.title for each in self.channels)
         return ", ".join(
-            f"{colour}: {each.title}"
-            for colour, each in zip(("red", "green", "blue"), self.channels, strict=True)
+            f"{colour} {each}" for colour, each in zip(("red", "green", "blue"), names, strict=True)
         )

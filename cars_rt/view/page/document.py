@@ -141,12 +141,8 @@ class Page:
             case "band":
                 self._choose(self._quantity(order, "low", "high"))
             case "rgb":
-                given = [
-                    a_band(*each[:2])
-                    for each in order.items("bands", 3)
-                    if isinstance(each, list) and len(each) >= 2
-                ]
-                self._choose(Composite.of([Quantity(each) for each in given]))
+                given = [[str(each[2])[:64], *each[:2]] for each in order.items("bands", 3) if _is_band(each)]
+                self._choose(Composite.of([Quantity(a_band(low, high, name)) for name, low, high in given]))
             case "limits":
                 by = order.choice("by", ("auto", "fixed", "hand"))
                 ends = (order.number("low"), order.number("high")) if by == "hand" else (None, None)
@@ -478,12 +474,12 @@ class Page:
             view.paint(THEMES[theme])
 
 
+def _is_band(given: Any) -> bool:
+    return isinstance(given, list) and len(given) == 3
+
+
 def _bands(given: list[Any]) -> list[Band]:
-    bands = [
-        a_band(each[1], each[2], str(each[0])[:64])
-        for each in given
-        if isinstance(each, list) and len(each) == 3
-    ]
+    bands = [a_band(each[1], each[2], str(each[0])[:64]) for each in given if _is_band(each)]
     if not bands or len(bands) != len(given):
         raise OrderError("each band is a name and two numbers in cm⁻¹")
     return [Band(band.name or name(band), band.low, band.high) for band in bands]

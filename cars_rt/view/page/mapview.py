@@ -93,7 +93,12 @@ class MapView:
             dimensional=MetricLength(),
             location="bottom_left",
             visible=False,
-            background_fill_alpha=0.75,
+            background_fill_color="#ffffff",
+            background_fill_alpha=0.8,
+            border_line_color=None,
+            label_text_color="#1c2430",
+            bar_line_color="#1c2430",
+            label_text_font_size="14px",
             padding=6,
             bar_line_width=3,
         )
@@ -243,12 +248,6 @@ class MapView:
         glyph.update(fill_color=theme.missing, hatch_color=theme.missing_lines)
         for each in (self.region, self.cursor, self.halo):
             each.glyph.line_color = theme.mark
-        self.scale.update(
-            background_fill_color=theme.paper,
-            border_line_color=None,
-            bar_line_color=theme.ink,
-            label_text_color=theme.ink,
-        )
         self.bar.update(background_fill_color=theme.paper)
 
 

@@ -239,7 +239,7 @@ class SpectrumView:
             position, share = max(at, key=lambda each: each[1])
             for key, value in (
                 ("x", position),
-                ("y", 0.2 + 0.045 * number),
+                ("y", 0.94 - 0.05 * number),
                 ("text", name),
                 ("colour", colour),
             ):

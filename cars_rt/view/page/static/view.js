@@ -151,7 +151,7 @@ const CarsRT = (() => {
       $("second").hidden = true;
     });
     $("kind").addEventListener("change", () => { $("second").hidden = $("kind").value !== "ratio"; });
-    $("rgb").addEventListener("click", () => ask({ do: "rgb", bands: said.daemon_bands.slice(0, 3).map((each) => [each[1], each[2]]) }));
+    $("rgb").addEventListener("click", () => ask({ do: "rgb", bands: said.daemon_bands.slice(0, 3).map(([name, low, high]) => [low, high, name]) }));
     $("palette").addEventListener("change", () => ask({ do: "palette", name: $("palette").value }));
     $("by").addEventListener("change", limits);
     $("limits-form").addEventListener("submit", (event) => { event.preventDefault(); limits(); });
