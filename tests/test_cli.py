@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -13,6 +14,7 @@ from helpers import AXIS, PATIENCE_S, Command, Published, spectra_of, summary, w
 
 from cars_rt.cli import app
 from cars_rt.cli.config import ConfigError, check_environment
+from cars_rt.cli.process import _Progress
 from cars_rt.console import STOP_WITH_STDIN
 from cars_rt.engines import AUTO, ENGINES, guide, shipped_models
 from cars_rt.engines.model import CLASSICAL
@@ -147,6 +149,24 @@ def test_inputs_that_do_not_fit_their_output_are_refused_first(
         np.savez(tmp_path / name, spectra=spectra_of(3), raman_shift=AXIS)
     with pytest.raises(SpectraError, match=reason):
         targets([tmp_path / each for each in given], tmp_path / output)
+
+
+def test_progress_of_what_goes_on_counts_what_is_done_now(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Half of it was there, and nothing came for a while: no rate yet, then that of the rest."""
+    now = iter([0.0, 100.0, 120.0, 140.0])
+    monkeypatch.setattr("cars_rt.cli.process.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("cars_rt.cli.process.on_terminal", lambda: False)
+    caplog.set_level("INFO", "cars_rt")
+    shown = _Progress("a.h5", SimpleNamespace(check=lambda: None))
+    for done in (500, 500, 600):
+        shown.show(done, 1000)
+    assert [record.getMessage() for record in caplog.records] == [
+        "a.h5: 500 of 1000 spectra, 0/s, just begun",
+        "a.h5: 500 of 1000 spectra, 0/s, just begun",
+        "a.h5: 600 of 1000 spectra, 2/s, 0:02:40 left",
+    ]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")

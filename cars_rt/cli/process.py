@@ -39,6 +39,7 @@ def process(
     pump_nm: float | None = None,
     axis: Path | None = None,
     calibration: Path | None = None,
+    scheduler: str | None = None,
     overwrite: bool = False,
     logs: Logs = Logging(),
 ) -> None:
@@ -77,6 +78,9 @@ def process(
     calibration
         A file of `cars-rt calibrate`: its axis instead of the files' own, and its dark and saturation level
         where they have none. Its reference is used by --reference with the same file.
+    scheduler
+        Address of a Dask scheduler, such as tcp://10.0.0.5:8786, whose workers see the same folders: they
+        compute, and what one of them does not end another one does (docs/cluster.md).
     overwrite
         Replace files that exist, without asking. In a script only earlier results are replaced unasked.
     """
@@ -102,6 +106,7 @@ def process(
                     pump_nm=pump_nm,
                     axis=axis,
                     calibration=calibration,
+                    scheduler=scheduler,
                     overwrite=overwrite,
                     again=overwrite,
                     may_replace=_may_replace,
@@ -133,11 +138,16 @@ def process(
 
 def _left(target: Path) -> str:
     """What an interruption left of a target, for people."""
+    from cars_rt.files.offline.parts import parts_folder
     from cars_rt.files.recording import partial_path
     from cars_rt.files.resumed import earlier_path, is_ours
 
     partial = partial_path(target)
-    if earlier_path(target).exists() or (partial.exists() and is_ours(partial)):
+    if (
+        earlier_path(target).exists()
+        or parts_folder(target).exists()
+        or (partial.exists() and is_ours(partial))
+    ):
         return f"{target} is not written, and what is done of it is kept: the same command goes on from there"
     return f"{target} is not written, and nothing is left of it"
 
@@ -206,19 +216,20 @@ class _Progress:
         )
         self._task = self._bar.add_task(name, total=None, rate="")
         self._begun = self._logged = time.monotonic()
+        self._there: int | None = None  # spectra that an earlier attempt had done
 
     def show(self, done: int, total: int) -> None:
         """Spectra done and in all. Raises KeyboardInterrupt if a stop is wished."""
         self._stop.check()
         now = time.monotonic()
-        rate = done / max(now - self._begun, 1e-9)
+        if self._there is None:
+            self._there, self._begun = done, now
+        rate = (done - self._there) / max(now - self._begun, 1e-9)
         self._bar.update(self._task, completed=done, total=total, rate=f"{rate:.0f}/s")
         if self._bar.disable and now - self._logged >= LOGGED_S:
             self._logged = now
-            log.info(
-                "%s: %d of %d spectra, %.0f/s, %s left",
-                self._name, done, total, rate, timedelta(seconds=round((total - done) / rate)),
-            )  # fmt: skip
+            left = f"{timedelta(seconds=round((total - done) / rate))} left" if rate else "just begun"
+            log.info("%s: %d of %d spectra, %.0f/s, %s", self._name, done, total, rate, left)
 
     def __enter__(self) -> Self:
         self._bar.start()

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.engines import AUTO, DEFAULT_MODEL, Model
-from cars_rt.files.calibrated import open_calibrated
 from cars_rt.files.offline.recipe import Recipe, made_from
-from cars_rt.files.offline.retrieval import Retrieval, chosen, retrieving
+from cars_rt.files.offline.retrieval import Maker, Retrieval, chosen, retrieving
 from cars_rt.files.results import STREAMED, writable, writing_results
 from cars_rt.files.resumed import STREAM, Origin, resuming, rows_of
 from cars_rt.files.spectra import Spectra, SpectraError
@@ -47,6 +47,7 @@ def process(
     pump_nm: float | None = None,
     axis: Path | None = None,
     calibration: Path | None = None,
+    scheduler: str | None = None,
     overwrite: bool = True,
     again: bool = True,
     may_replace: Callable[[Path], bool] = lambda target: False,
@@ -56,31 +57,57 @@ def process(
 
     model: as `load_offline` takes it. reference: spectra of a non-resonant sample. pump_nm:
     of files whose axis is in nm, also of the reference's. axis: a file with the axis of one that has none.
-    calibration: as `open_calibrated` takes it. overwrite: replace a target that is there. again: also one
-    that holds these very results. may_replace: asked about a target that is there and may not be overwritten.
-    progress is called with the spectra done and in all.
-    Raises SpectraError, ModelError, EngineError or AxisError. The target is written completely or not at all;
-    of an .h5 file what was done before Ctrl-C, a kill or a full disk is kept beside it, and the next call
-    goes on from there.
+    calibration: as `open_calibrated` takes it. scheduler: address of a Dask scheduler whose workers compute;
+    the target is .h5 then. overwrite: replace a target that is there. again: also one that holds these very
+    results. may_replace: asked about a target that is there and may not be overwritten. progress is called
+    with the spectra done and in all. Raises SpectraError, ModelError, EngineError or AxisError. The target is
+    written completely or not at all; of an .h5 file what was done before Ctrl-C, a kill or a full disk is
+    kept beside it, and the next call goes on from there.
     """
     if target.exists() and source.exists() and target.samefile(source):
         raise SpectraError(f"{target} is the input; choose another name for the result")
-    recipe = Recipe(model, reference, engine, pump_nm, axis)
-    with open_calibrated(source, pump_nm, axis, calibration) as spectra:
+    recipe = Recipe(model, reference, engine, pump_nm, axis, calibration)
+    with recipe.opened(source) as spectra:
         wanted = chosen(recipe)
         if not again and (done := _done(source, target, spectra, wanted, engine)) is not None:
             return done
         overwrite = overwrite or may_replace(target)
         writable(target, overwrite=overwrite)
-        with retrieving(source, spectra, wanted, engine) as retrieval:
-            total, pixels = spectra.counts.shape
-            writable(target, total * retrieval.row_bytes, overwrite=overwrite)
-            fill = _fill_recording if target.suffix.lower() in STREAMED else _fill_arrays
-            computed, flagged = fill(target, source, retrieval, overwrite, progress)
-            return Processed(
-                total, pixels, wanted.card.name, wanted.sha256, retrieval.engine.describe(), flagged,
-                spectra.axis_said, computed,
-            )  # fmt: skip
+        if scheduler is not None:
+            maker, computed, flagged = _on_cluster(
+                scheduler, source, target, spectra, wanted, recipe, overwrite, progress
+            )
+        else:
+            with retrieving(source, spectra, wanted, engine) as retrieval:
+                writable(target, len(spectra.counts) * retrieval.row_bytes, overwrite=overwrite)
+                fill = _fill_recording if target.suffix.lower() in STREAMED else _fill_arrays
+                computed, flagged = fill(target, source, retrieval, overwrite, progress)
+                maker = retrieval.maker
+        total, pixels = spectra.counts.shape
+        return Processed(
+            total, pixels, wanted.card.name, wanted.sha256, maker.description, in_order(flagged),
+            spectra.axis_said, computed,
+        )  # fmt: skip
+
+
+def _on_cluster(
+    scheduler: str,
+    source: Path,
+    target: Path,
+    spectra: Spectra,
+    model: Model,
+    recipe: Recipe,
+    overwrite: bool,
+    progress: Progress,
+) -> tuple[Maker, int, Counter[str]]:
+    if target.suffix.lower() not in STREAMED:
+        raise SpectraError(f"{target}: with --scheduler results are written as .h5")
+    from cars_rt.files.offline.cluster import process_on_cluster
+
+    return process_on_cluster(
+        scheduler, source, target, spectra, model, recipe, partial(origin, source, spectra, model),
+        overwrite=overwrite, progress=progress,
+    )  # fmt: skip
 
 
 def _done(source: Path, target: Path, spectra: Spectra, model: Model, engine: str) -> Processed | None:
@@ -96,10 +123,11 @@ def _done(source: Path, target: Path, spectra: Spectra, model: Model, engine: st
 
 def _fill_recording(
     target: Path, source: Path, retrieval: Retrieval, overwrite: bool, progress: Progress
-) -> tuple[int, dict[str, int]]:
+) -> tuple[int, Counter[str]]:
     """Into a recording; how many spectra were computed, and how many have which flag."""
     total, flagged = len(retrieval.spectra.counts), Counter[str]()
-    told, align = origin(source, retrieval), retrieval.engine.max_batch
+    told = origin(source, retrieval.spectra, retrieval.model, retrieval.maker)
+    align = retrieval.engine.max_batch
     with resuming(target, total, told, align=align, overwrite=overwrite) as results:
         there = results.written
 
@@ -109,12 +137,12 @@ def _fill_recording(
 
         progress(there, total)
         retrieval.rows(there, total, take, lambda done: progress(done, total))
-    return total - there, in_order(flagged)
+    return total - there, flagged
 
 
 def _fill_arrays(
     target: Path, source: Path, retrieval: Retrieval, overwrite: bool, progress: Progress
-) -> tuple[int, dict[str, int]]:
+) -> tuple[int, Counter[str]]:
     """The same into memory, for the formats that are written at once."""
     spectra, flagged = retrieval.spectra, Counter[str]()
     total = len(spectra.counts)
@@ -133,15 +161,14 @@ def _fill_arrays(
             results.append(**rows)
 
         retrieval.rows(0, total, take, lambda done: progress(done, total))
-    return total, in_order(flagged)
+    return total, flagged
 
 
-def origin(source: Path, retrieval: Retrieval) -> Origin:
+def origin(source: Path, spectra: Spectra, model: Model, maker: Maker) -> Origin:
     """What the results say of where they come from: all that the source says, and what was done."""
-    spectra, model, engine = retrieval.spectra, retrieval.model, retrieval.engine
-    said = model.provenance | {"engine": engine.describe(), "made_by": retrieval.made_by}
-    said |= {"dark": retrieval.dark, FLAGS: " ".join(NAMES.values())}  # of the bits, lowest first
-    if DEVIATION in engine.graph.outputs:
+    said = model.provenance | {"engine": maker.description, "made_by": maker.made_by}
+    said |= {"dark": maker.dark, FLAGS: " ".join(NAMES.values())}  # of the bits, lowest first
+    if DEVIATION in maker.outputs:
         said[DEVIATION] = "standard deviation of raman"
     known = spectra.about
     modified_ns = source.stat().st_mtime_ns
@@ -166,7 +193,7 @@ def origin(source: Path, retrieval: Retrieval) -> Origin:
         "when": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
     text = made_from(source, spectra, model)
-    return Origin(start, text, retrieval.made_by, engine.describe(), spectra.receipt, notes)
+    return Origin(start, text, maker.made_by, maker.description, spectra.receipt, notes)
 
 
 def in_order(flagged: Counter[str]) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cars_rt.engines import AUTO, DEFAULT_MODEL, Model
+from cars_rt.files.calibrated import open_calibrated
 from cars_rt.files.spectra import Spectra
 
 
@@ -18,7 +20,7 @@ class Recipe:
 
     model: as `load_offline` takes it. reference: spectra of a non-resonant sample. engine:
     its name, or auto. pump_nm: of files whose axis is in nm, also of the reference's. axis: a file with the
-    axis of one that has none.
+    axis of one that has none. calibration: as `open_calibrated` takes it.
     """
 
     model: str = DEFAULT_MODEL
@@ -26,6 +28,11 @@ class Recipe:
     engine: str = AUTO
     pump_nm: float | None = None
     axis: Path | None = None
+    calibration: Path | None = None
+
+    def opened(self, source: Path) -> AbstractContextManager[Spectra]:
+        """The spectra of a file, as this says. Raises SpectraError."""
+        return open_calibrated(source, self.pump_nm, self.axis, self.calibration)
 
 
 def made_from(path: Path, spectra: Spectra, model: Model) -> str:

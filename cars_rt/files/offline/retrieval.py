@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,18 @@ PIECE_BYTES = 8 * 2**20  # of counts in float32 that are computed between two lo
 Rows = dict[str, NDArray[Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """What made results, as they say it: the engine by its name and in a few words, the graph's outputs,
+    model with engine and dark as recordings have it, and which dark was subtracted."""
+
+    engine: str
+    description: str
+    outputs: tuple[str, ...]
+    made_by: str
+    dark: str
+
+
 class Retrieval:
     """Computes what the daemon would send. All calls come from the thread that opened it.
 
@@ -44,14 +57,11 @@ class Retrieval:
             engine.set_dark(spectra.dark)
 
     @property
-    def dark(self) -> str:
-        """Which dark is subtracted, as results say it."""
-        return "none" if self.spectra.dark is None else "start"
-
-    @property
-    def made_by(self) -> str:
-        """What results say of their making: the model's hash, the engine, the dark."""
-        return f"{self.model.sha256[:16]} {self.engine.name} {self.dark}"
+    def maker(self) -> "Maker":
+        """What makes the results."""
+        dark = "none" if self.spectra.dark is None else "start"
+        made_by = f"{self.model.sha256[:16]} {self.engine.name} {dark}"
+        return Maker(self.engine.name, self.engine.describe(), tuple(self._outputs), made_by, dark)
 
     @property
     def row_bytes(self) -> int:
@@ -158,14 +168,16 @@ def chosen(recipe: Recipe) -> Model:
 @contextmanager
 def retrieving(path: Path, spectra: Spectra, model: Model, engine: str = AUTO) -> Iterator[Retrieval]:
     """An engine of this name, opened for these spectra. Raises ModelError or EngineError."""
-    with _engine(engine, model, spectra, min(BATCH, len(spectra.counts))) as opened:
+    with engine_for(spectra, model, engine) as opened:
         yield Retrieval(path, spectra, model, opened)
 
 
-def _engine(name: str, model: Model, spectra: Spectra, max_batch: int) -> Engine:
-    """What runs a model here; `mem` is no graph and has an engine of its own."""
+def engine_for(spectra: Spectra, model: Model, name: str = AUTO) -> Engine:
+    """What runs a model here; `mem` is no graph and has an engine of its own. Raises ModelError or
+    EngineError."""
+    max_batch = min(BATCH, len(spectra.counts))
     if not (isinstance(model, Classical) and model.card.name == MEM):
         return open_engine(name, compose(model, spectra.raman_shift), max_batch)
-    if name != AUTO:
+    if name not in (AUTO, MaximumEntropyEngine.name):
         raise EngineError(f"the model {MEM} runs on no engine; leave --engine out")
     return MaximumEntropyEngine.of(model, spectra.raman_shift, max_batch)
