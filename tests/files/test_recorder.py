@@ -1,6 +1,7 @@
 """The recorder told what to do while it runs: start, stop, open, status, close; names, parts, room."""
 
 import json
+import os
 import re
 import shutil
 import threading
@@ -224,7 +225,8 @@ def test_nothing_is_written_but_below_the_folder(path: str, tmp_path: Path) -> N
     folder = tmp_path / "recordings"
     folder.mkdir()
     (tmp_path / "elsewhere").mkdir()
-    (folder / "link").symlink_to(tmp_path / "elsewhere")
+    if os.name != "nt":  # where links need a privilege
+        (folder / "link").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(RecordingError):
         Recorder(folder, RecordSettings(raman=None, raw="tcp://127.0.0.1:9"), idle=True).open(path)
     with pytest.raises(RecordingError):

@@ -39,6 +39,9 @@ from cars_rt.files.recording import (
     repair_all,
 )
 from cars_rt.files.written import rows_written
+from cars_rt.remote import Recorder as Asking
+from cars_rt.remote import RemoteError
+from cars_rt.sockets.free import free_addresses
 from files.test_recording import RecorderThread
 
 TESTS = str(Path(__file__).parents[1])
@@ -500,3 +503,47 @@ def test_a_full_disk_ends_the_recording_with_a_file(small_disk: Path) -> None:
         found = read_rows(file["raw"], "counts")
         assert len(found) == len(file["raw/counts"]) >= 2000 and not file.attrs["complete"]
         assert np.array_equal(found[:2000], counts)
+
+
+def test_a_disk_that_is_full_at_once_ends_a_recording_and_not_the_recorder(small_disk: Path) -> None:
+    """Another program takes all that is left between two looks: the next write fails, what was flushed is a
+    file, and the recorder takes commands again when there is room."""
+    counts = np.random.default_rng(1).integers(0, 60_000, (1000, 1000), np.uint16)
+    control, axis = free_addresses(1)[0], np.linspace(600, 3000, 1000)
+    with Published() as source, Command(
+        "record", "--idle", small_disk, "--raw", source.address, "--raman", "none", "--control", control,
+        "--compression", "none",
+    ) as program, Asking(control) as asking:  # fmt: skip
+        source.wait()
+        program.wait_for("takes commands")
+        asking.start("map")
+        source.publisher.open(a_start(axis=axis, block=1000))
+        sent = 0
+
+        def send(frames: int) -> None:
+            nonlocal sent
+            for _ in range(frames):
+                assert source.publisher.send(a_frame(sent, counts), PATIENCE_S)
+                sent += 1
+
+        send(3)
+        wait_until(lambda: asking.status()["rows"] == {"raw": 3000})
+        with (small_disk / "junk").open("wb", buffering=0) as junk, pytest.raises(OSError, match="No space"):
+            while True:
+                junk.write(bytes(65_536))
+        send(8)
+        wait_until(lambda: asking.status()["trouble"])
+        now = asking.status()
+        assert now["state"] == "idle" and "has 3000 spectra raw, incomplete" in now["trouble"], now
+        with pytest.raises(RemoteError, match="make room on it"):
+            asking.start("map")
+        (small_disk / "junk").unlink()
+        wait_until(lambda: asking.start("again"))
+        send(2)
+        wait_until(lambda: asking.status()["rows"].get("raw", 0) >= 2000)
+        (again,) = asking.stop()["files"]
+        assert "Traceback" not in program.said
+    for path, rows in (("map.h5", 3000), (again["path"], 2000)):
+        with h5py.File(small_disk / path) as file:
+            found = read_rows(file["raw"], "counts")
+            assert len(found) >= rows and np.array_equal(found[:rows].reshape(-1, 1000, 1000)[-1], counts)

@@ -90,6 +90,11 @@ class Piece:
         return sum(each.count * each.row_bytes for each in self.recording.rows.values())
 
     @property
+    def finished(self) -> bool:
+        """Whether the file has its name."""
+        return self.recording.contents is not None
+
+    @property
     def stored_bytes(self) -> int:
         """What it takes on the disk."""
         path = self.recording.partial if self.recording.contents is None else self.recording.contents.path
@@ -192,14 +197,15 @@ class Piece:
         self.flushed = counts
 
     def close(self) -> str:
-        """Finish the file; what is in it, as counted there, in a phrase."""
+        """Finish the file; what is in it, as counted there, in a phrase. If that fails, try again later."""
         recorded = self.recorded
         path: Path = self.recording.close()
         contents = self.recording.contents or self.recording.rescue()
         recorded.path = str(path if contents is None else contents.path)
         recorded.complete = contents is not None and contents.complete
         if contents is None:
-            return "as far as it could be written; see `cars-rt repair`"
+            recorded.rows = dict(self.flushed)
+            return f"{recorded.describe()}; `cars-rt repair {path}` finishes it when it can be written"
         if recorded.part:
             recorded.complete = self._whole and set(contents.rows) == self._streams
             recorded.complete &= contents.rows == recorded.rows

@@ -122,6 +122,8 @@ class Recorder:
         if self.plan is not None or self._open:
             raise RecordingError("it is recording already: `cars-rt ctl record stop` first")
         refuse_full(self.folder)
+        if self.latest is not None and not self.latest.finished:  # a full disk did not let it
+            log.info("the file before is closed now: %s", self.latest.close())
 
     def _follow(self, plan: Plan) -> Piece | None:
         """From now on; the file, if a run is open that goes on."""
@@ -252,9 +254,8 @@ class Recorder:
         """Go on in another file where one has become large enough."""
         most = self.settings.split_gb * 1e9
         for each in list(self._pieces()) if most else ():
-            if each.limit is None and each.recording.rows and not each.recorded.rows:
-                if each.stored_bytes < most:
-                    continue
+            whole = each.limit is None and each.recording.rows and not each.recorded.rows
+            if whole and each.stored_bytes >= most:
                 each.cut(self._readers, OTHER_S, time.monotonic())
                 self._open[each.run].append(following := each.go_on())
                 paths = each.recording.path, following.recording.path
