@@ -52,7 +52,7 @@ def test_help_lists_every_command() -> None:
         ("process", ["INPUT", "--output", "-o", "--model", "--engine"]),
         ("demo", ["--seconds", "--rate", "--output"]),
         ("train", ["--network", "--out", "--resume"]),
-        ("export", ["CHECKPOINT", "--output"]),
+        ("export", ["FILE", "--to", "--output"]),
         ("evaluate", ["MODELS", "--protocol", "--all", "--measured", "--json", "--png", "--markdown"]),
     ],
 )

@@ -252,6 +252,7 @@ WRITES = re.compile(
 ALLOWED = {
     "bench/report.py", "bench/engine_report.py", "demo/report.py", "training/evaluation/pictures.py",
     "daemon/dark.py", "files/results.py", "training/progress.py", "room/program.py", "rehearsal.py",
+    "calibrator/pictures.py", "show/picture.py",
 }  # fmt: skip
 
 
