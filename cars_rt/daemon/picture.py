@@ -31,6 +31,7 @@ def picture(daemon: Parts) -> Snapshot:
         model=compute.model.card.name,
         model_sha256=compute.model.sha256,
         engine=worker.engine.describe() if worker else "",
+        engine_name=worker.engine.name if worker else "",
         gpu_memory_bytes=worker.engine.gpu_memory_bytes() if worker else None,
         shadow=compute.shadow.describe() if compute.shadow else None,
         run=run.start.run if run else None,

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cars_rt.daemon.settings import OFF
+from cars_rt.engines.registry import engine_names
 from cars_rt.room.glance import Glance
 from cars_rt.room.keeper import Condition, Keeper
 from cars_rt.room.part import ENDING, Role
@@ -29,6 +30,7 @@ class Instrument:
         self._glance = Glance(said_at.get(Role.DAEMON), said_at.get(Role.VIEW))
         self._begun = time.monotonic()
         self._asked = self._hanging = 0
+        self._engine = ""  # that the daemon found fastest
         self._ending: Iterator[None] | None = None
         self.over = False
 
@@ -103,7 +105,15 @@ class Instrument:
         if not keeper.start_at and not self._may_start(keeper.part.role):
             return
         heard = [each for each in self.keepers if each.part.role in keeper.part.hearers and not each.over]
-        keeper.start(len(heard))
+        keeper.start(len(heard), *self._known(keeper))
+
+    def _known(self, keeper: Keeper) -> list[str]:
+        """Flags that spare a daemon which died to look for the fastest engine once more: that takes seconds,
+        and spectra go by. If it dies again it looks."""
+        named = any(flag.startswith("--engine=") for flag in keeper.part.command)
+        if keeper.part.role is not Role.DAEMON or named or not self._engine or not keeper.restarts.first:
+            return []
+        return [f"--engine={self._engine}"]
 
     def _may_start(self, role: Role) -> bool:
         """Whether those that come before a part are so far, or were given time enough.
@@ -139,6 +149,8 @@ class Instrument:
         if self._glance.asked == self._asked:
             return
         self._asked = self._glance.asked
+        name = (self.status or {}).get("engine_name")
+        self._engine = name if name in engine_names() else self._engine
         hangs = self.status is not None and self.status.get("alive") is False
         self._hanging = self._hanging + 1 if hangs else 0
         if self._hanging >= HANGS:

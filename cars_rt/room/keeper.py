@@ -48,11 +48,12 @@ class Keeper:
         """Of its process, if there is one."""
         return self._program.pid if self._program is not None and self._program.running else None
 
-    def start(self, subscribers: int) -> None:
-        """Begin a life. subscribers: how many it waits for, where it waits for the room's own."""
+    def start(self, subscribers: int, *more: str) -> None:
+        """Begin a life. subscribers: how many it waits for, where it waits for the room's own; more: flags of
+        this life alone."""
         wait = [f"--subscribers={subscribers}"] if self.part.hearers else []
         with Uninterrupted("SIGTERM", "SIGHUP"):
-            self._program = Program(self.part.name, [*self.part.command, *wait])
+            self._program = Program(self.part.name, [*self.part.command, *wait, *more])
         self.said.listen(self._program.output)
         self.said.note(f"started as process {self._program.pid}")
         self._began = time.monotonic()

@@ -16,6 +16,11 @@ class Restarts:
     total: int = 0  # restarts so far
     _row: int = 0  # deaths without a long life between
 
+    @property
+    def first(self) -> bool:
+        """Whether the next life is the first one after a death, and not another attempt."""
+        return self._row == 1
+
     def pause_s(self, lived_s: float) -> float | None:
         """It died after so long: when to start it again; None: not any more."""
         if lived_s >= LONG_S:

@@ -61,37 +61,40 @@ class Hung(BaseHTTPRequestHandler):
     """A daemon whose loop stands still, while its thread for HTTP goes on."""
 
     server_version = "cars-rt"
+    alive = "false"
 
     def do_GET(self) -> None:
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(b'{"alive": false}')
+        self.wfile.write(f'{{"alive": {self.alive}, "engine_name": "passthrough"}}'.encode())
 
     def log_message(self, *_: object) -> None:
         pass
 
 
-def test_a_daemon_that_says_that_it_hangs_is_started_again(
+def test_a_daemon_that_says_that_it_hangs_is_started_again_with_the_engine_that_it_had(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(glance, "EVERY_S", 0.05)
+    nowhere = (f"--{flag}=none" for flag in ("preview", "spectra", "control", "http"))
     with ThreadingHTTPServer(("127.0.0.1", 0), Hung) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        command = (
-            "record",
-            str(tmp_path),
-            "--raman=tcp://127.0.0.1:9",
-            "--control=none",
-            "--log-format=json",
-        )
+        command = ("run", "--listen=tcp://127.0.0.1:9", "--publish=tcp://127.0.0.1:*", *nowhere)
         http = f"127.0.0.1:{server.server_address[1]}"
-        part = Part(role=Role.DAEMON, command=command, http=http)
+        part = Part(role=Role.DAEMON, command=(*command, "--log-format=json"), http=http)
         hung = Keeper(part, Said(part.name, tmp_path, lambda name, line: None), Restarts())
         room = Room([Instrument([hung])])
-        wait_until(lambda: room.instruments[0].turn() or hung.restarts.total)
-        room.stop()
-        assert room.serve() == 3
-        server.shutdown()
+        log = tmp_path / "daemon.log"
+        try:
+            wait_until(lambda: room.instruments[0].turn() or hung.restarts.total)
+            monkeypatch.setattr(Hung, "alive", "true")
+            wait_until(lambda: room.instruments[0].turn() or "ready for the driver" in log.read_text("utf-8"))
+        finally:
+            room.stop()
+            code = room.serve()
+            server.shutdown()
+    assert code == 3 and hung.restarts.total == 1
+    assert " spectra/s" not in log.read_text("utf-8")  # as it says of the engine that it found fastest
     assert "the daemon hangs (its loop does not turn): it is ended" in caplog.text
     assert "restart 1 follows in 0.5 s" in caplog.text
 
