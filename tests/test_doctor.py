@@ -99,9 +99,9 @@ def test_a_port_that_is_taken_is_said() -> None:
     assert reason_against(address) is None
 
 
-def test_default_ports_are_those_of_driver_and_daemon() -> None:
+def test_default_ports_are_those_of_driver_daemon_and_recorder() -> None:
     numbers = [int(each.address.rpartition(":")[2]) for each in read_ports()]
-    assert numbers == [5555, 5556, 5557, 5560, 5558, 5580]
+    assert numbers == [5555, 5556, 5557, 5560, 5558, 5580, 5559]
 
 
 def test_versions_are_those_installed() -> None:

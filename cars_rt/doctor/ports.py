@@ -1,7 +1,8 @@
-"""Whether the addresses that daemon and driver take by default are free."""
+"""Whether the addresses that daemon, driver and recorder take by default are free."""
 
 from cars_rt.daemon.settings import DaemonSettings
 from cars_rt.doctor.report import PortState
+from cars_rt.sockets import RECORDER_ADDRESS
 from cars_rt.sockets.free import reason_against
 
 #: The flags that name another one.
@@ -12,6 +13,7 @@ USES = (
     ("spectra", DaemonSettings.spectra, "run --spectra"),
     ("control", DaemonSettings.control, "run --control"),
     ("HTTP", DaemonSettings.http, "run --http"),
+    ("recorder", RECORDER_ADDRESS, "record --control"),
 )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from helpers import LOCAL, PATIENCE_S, Published, a_frame, a_start, an_end, spectra_of, wait_until
+from helpers import LOCAL, PATIENCE_S, Command, Published, a_frame, a_start, an_end, spectra_of, wait_until
 
 from cars_rt import remote
 from cars_rt.files.recorder import Recorder, RecordSettings
@@ -464,3 +464,28 @@ def test_results_that_keep_coming_are_waited_for(stands_still: bool, tmp_path: P
     assert piece.catch_up(readers, now=1.9 * 30 + 0.2)
     piece.close()
     assert piece.recorded.rows == {"raw": 30, "raman": 29 if stands_still else 30}
+
+
+def test_ctl_record_as_a_user_calls_it(tmp_path: Path) -> None:
+    with Published() as source, recording(tmp_path, raw=source.address) as (recorder, asking):
+        source.wait()
+
+        def ctl(*arguments: str) -> tuple[int, str]:
+            with Command("ctl", "record", *arguments, "--address", asking.address) as command:
+                return command.end(), command.said
+
+        assert ctl("stop") == (1, "cars-rt: nothing is being recorded\n")
+        camera = Camera(source)
+        camera.send(3)
+        wait_until(lambda: recorder.sources["raw"].reader.index == 3)
+        code, said = ctl(
+            "start", "{sample}-{number}", "--sample", "bead 1", "--note", "dry", "--note", "20 mW"
+        )
+        assert code == 0 and f"recording into {tmp_path / 'bead-1-1.h5'}, from spectrum 3 on" in said
+        camera.send(5)
+        wait_until(lambda: asking.status()["rows"] == {"raw": 5})
+        code, said = ctl("status")
+        for each in ("recording", "bead 1", "dry; 20 mW", "5 raw of 100 planned", "GB free", "nobody there"):
+            assert code == 0 and (each in said) == (each != "nobody there"), said
+        code, said = ctl("stop")
+        assert code == 0 and "bead-1-1.h5: 5 spectra raw, 100 were planned, incomplete" in said
