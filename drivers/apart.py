@@ -246,7 +246,7 @@ class InProcess(Instrument):
         try:
             self._receive("made", silent_s + 60.0)  # a new process imports everything first
         except BaseException:
-            self._end(0.0)
+            self._end(ENDS_S)
             raise
 
     def acquisition(self) -> Acquisition:
@@ -300,14 +300,17 @@ class InProcess(Instrument):
                 return value
 
     def _take(self, patience_s: float) -> tuple[str, Any]:
-        try:
-            if not self._pipe.poll(patience_s):
-                raise InstrumentError(
-                    f"the process of the instrument gave no sign for {patience_s:.0f} s: its library hangs"
-                )
-            what, value = self._pipe.recv()
-        except (EOFError, OSError):
-            raise self._died() from None
+        what = "said"
+        while what == "said":
+            try:
+                if not self._pipe.poll(patience_s):
+                    silent = f"gave no sign for {patience_s:.0f} s: its library hangs"
+                    raise InstrumentError(f"the process of the instrument {silent}")
+                what, value = self._pipe.recv()
+            except (EOFError, OSError):
+                raise self._died() from None
+            if what == "said":
+                log.log(*value)
         if what == "error":
             raise InstrumentError(value)
         return what, value
@@ -322,9 +325,11 @@ class InProcess(Instrument):
         return InstrumentError(f"the process of the instrument died ({how}): its library crashed")
 
 
-def _serve(pipe: Connection, make: Make, silent_s: float) -> None:
+def _serve(connection: Connection, make: Make, silent_s: float) -> None:
     """The process of an instrument: does what is ordered, and passes on what is yielded."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program, which then orders a stop
+    pipe = _Shared(connection)
+    logging.getLogger("cars_rt").addHandler(pipe)
     instrument: InThread | None = None
     with suppress(EOFError, OSError):  # the program has gone
         try:
@@ -345,7 +350,7 @@ def _serve(pipe: Connection, make: Make, silent_s: float) -> None:
         instrument.close()
 
 
-def _pass_on(pipe: Connection, instrument: InThread) -> None:
+def _pass_on(pipe: "_Shared", instrument: InThread) -> None:
     frames = instrument.frames()
     for given in frames:
         pipe.send(("given", given))
@@ -354,6 +359,22 @@ def _pass_on(pipe: Connection, instrument: InThread) -> None:
             break
     frames.close()  # type: ignore[attr-defined]
     pipe.send(("end", None))
+
+
+class _Shared(logging.Handler):
+    """The process's end of the pipe, for the threads that yield and those that log."""
+
+    def __init__(self, pipe: Connection) -> None:
+        super().__init__(logging.INFO)
+        self.recv, self.poll, self._pipe, self._one = pipe.recv, pipe.poll, pipe, threading.Lock()
+
+    def send(self, message: tuple[str, Any]) -> None:
+        with self._one:
+            self._pipe.send(message)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(OSError):
+            self.send(("said", (record.levelno, record.getMessage())))
 
 
 def _bytes(given: Any) -> int:

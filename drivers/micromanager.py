@@ -64,6 +64,7 @@ class MicroManager(Instrument):
     Example: cars-rt drive micromanager --system andor.cfg --exposure-ms 1 --calibration lab.json
     """
 
+    silent_s = 120.0  # a whole microscope takes a while to be initialised
     lives = "thread"  # adapters want one thread, and their buffer must be emptied whatever happens behind it
     needs = ("pymmcore", "micromanager")
 

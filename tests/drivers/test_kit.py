@@ -1,5 +1,6 @@
 """What the base does for every instrument: numbers, clocks, scans, triggers, runs, threads, processes."""
 
+import logging
 import os
 import threading
 import time
@@ -238,6 +239,7 @@ class Elsewhere(Camera):
 
     def frames(self) -> Iterator[Any]:
         assert self.where() == self.made
+        logging.getLogger("cars_rt.drivers").warning("its fan is at %d %%", 99)
         memory = np.zeros((1, PIXELS), np.uint16)
         for number in range(self.count):
             memory[:] = number
@@ -300,13 +302,17 @@ def test_instrument_that_hangs_in_a_thread_is_said_to() -> None:
         list(drive_runs(instrument, publisher, DriveSettings(subscribers=0, stall_s=0.01)))
 
 
-def test_instrument_in_a_process_of_its_own_makes_two_runs_and_ends() -> None:
+def test_instrument_in_a_process_of_its_own_makes_two_runs_and_ends(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cars_rt.drivers.apart.ENDS_S", PATIENCE_S)  # on a busy computer, too
     instrument = placed(There)
     assert isinstance(instrument, InProcess)
     made, collected = several(instrument, 2)
     assert [totals.sent for totals in made] == [300, 300] and values(collected) == [*range(300)] * 2
     said = collected.starts[0].instrument
     assert said is not None and said["pid"] != os.getpid()
+    assert caplog.text.count("its fan is at 99 %") == 2
     assert instrument._process.exitcode == 0
 
 
