@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ from cars_rt.files.recorder.commands import COMMANDS, Commands
 from cars_rt.files.recorder.disk import LOW_BYTES, Disk
 from cars_rt.files.recorder.names import Template
 from cars_rt.files.recorder.piece import Piece
-from cars_rt.files.recording import Claim, RecordingError
+from cars_rt.files.recording import Claim, Recording, RecordingError
 from cars_rt.protocol import RunReader
 from cars_rt.protocol.control import RECORDER_REQUESTS
 from cars_rt.remote import Remote, RemoteError
+from cars_rt.sockets import AddressInUseError
 from cars_rt.trust import keys
 from cars_rt.trust.curve import ClientKeys
 from cars_rt.trust.flags import RecorderAccess
@@ -489,3 +491,48 @@ def test_ctl_record_as_a_user_calls_it(tmp_path: Path) -> None:
             assert code == 0 and (each in said) == (each != "nobody there"), said
         code, said = ctl("stop")
         assert code == 0 and "bead-1-1.h5: 5 spectra raw, 100 were planned, incomplete" in said
+
+
+def test_a_second_recorder_goes_on_without_commands_unless_it_needs_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Published() as taken:
+        monkeypatch.setattr("cars_rt.files.recorder.commands.RECORDER_ADDRESS", taken.address)
+        settings = RecordSettings(raman=None, raw="tcp://127.0.0.1:9", control=taken.address)
+        for idle in (False, True):
+            recorder = Recorder(tmp_path, settings, idle=idle)
+            if idle:
+                with pytest.raises(AddressInUseError, match="another program already uses it"):
+                    Commands(recorder)
+            else:
+                with Commands(recorder) as commands:
+                    assert commands.control is None
+            recorder.close()
+    assert "so this recorder takes no commands" in caplog.text
+    with pytest.raises(RecordingError, match="waits for commands needs a --control address"):
+        Commands(Recorder(tmp_path, replace(settings, control="none"), idle=True))
+
+
+def test_a_recording_that_cannot_begin_is_said_and_not_half_begun(tmp_path: Path) -> None:
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    with Published() as source, recording(folder, raw=source.address) as (recorder, asking):
+        source.wait()
+        camera = Camera(source)
+        camera.send(3)
+        wait_until(lambda: recorder.sources["raw"].reader.index == 3)
+        folder.rmdir()
+        with pytest.raises(RemoteError, match=f"cannot write in {folder}: No such file"):
+            asking.start("map")
+        assert asking.status()["state"] == "idle"
+        folder.mkdir()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Recording, "start", failing)
+            with pytest.raises(RemoteError, match="it cannot be"):
+                asking.start("map")
+        assert asking.status()["state"] == "idle" and not list(folder.glob("*.partial*"))
+        assert asking.start("map")["path"] == str(folder / "map-2.h5")
+
+
+def failing(*_: object) -> None:
+    raise RecordingError("it cannot be")

@@ -71,12 +71,18 @@ class Disk:
         )
 
     def _measure(self) -> int:
-        return shutil.disk_usage(self.folder).free
+        try:
+            return shutil.disk_usage(self.folder).free
+        except OSError:  # somebody took the folder away: nothing can be written there
+            return 0
 
 
 def refuse_full(folder: Path) -> None:
     """Raises RecordingError where a recording would have to end soon."""
-    left = shutil.disk_usage(folder).free
+    try:
+        left = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise RecordingError(f"cannot write in {folder}: {error.strerror}") from None
     if left < 2 * LOW_BYTES:
         raise RecordingError(f"the disk of {folder} has {left / 1e6:.0f} MB left; make room on it")
 

@@ -129,18 +129,19 @@ class Recorder:
         """From now on; the file, if a run is open that goes on."""
         self.plan, self.trouble, self.latest = plan, "", None
         readers = self._readers.values()
-        starts = [each.run for each in readers if each.run is not None]
-        starts = [each for each in starts if all(reader.last != each.run for reader in readers)]
-        if not starts:
-            return None
-        newest = max(starts, key=lambda start: start.time_ns).run
-        there = [each for each in readers if each.run is not None and each.run.run == newest]
+        over = {each.last for each in readers}
+        starts = {each: each.run for each in readers if each.run is not None and each.run.run not in over}
+        newest = max(starts.values(), key=lambda start: start.time_ns, default=None)
+        there = {each: start for each, start in starts.items() if newest and start.run == newest.run}
         piece: Piece | None = None
-        for reader in there:
-            assert reader.run is not None
-            # All streams from the same spectrum on, which the slower one has yet to reach.
-            piece = piece or self._piece(reader.run, max(each.index for each in there))
-            piece.start(reader.run)
+        try:
+            for start in there.values():
+                # All streams from the same spectrum on, which the slower one has yet to reach.
+                piece = piece or self._piece(start, max(each.index for each in there))
+                piece.start(start)
+        except Exception as error:  # whoever asked is told, and nothing is half begun
+            self._give_up(str(error))
+            raise
         return piece
 
     def serve(self, on_tick: Callable[[], None] = lambda: None) -> list[Recorded]:
