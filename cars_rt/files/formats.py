@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cars_rt.files.columns import CM1, NM
 from cars_rt.files.hdf5 import StoredRows, numbers, opened, stored
-from cars_rt.files.measurement import ABOUT, COLUMNS, RECEIPT, judged
+from cars_rt.files.measurement import ABOUT, COLUMNS, MOST_WRITTEN, RECEIPT, WRITTEN, judged
 from cars_rt.files.npz import read_npz
 from cars_rt.files.readers.crikit import find_crikit, read_crikit
 from cars_rt.files.readers.hyperspy import is_hyperspy, read_hyperspy
@@ -227,7 +227,14 @@ def _stored(file: h5py.File, path: Path) -> Spectra:
         **judged(attrs, ABOUT, strict=ours),
         columns={key: rows for key, rows in columns.items() if ours or fits(key, rows, written)},
         receipt=judged(attrs, RECEIPT, strict=ours),
+        written=_written(file) if ours else {},
     )
+
+
+def _written(file: h5py.File) -> dict[str, str]:
+    """What people wrote of the run."""
+    found = {name: file.attrs[name] for name in WRITTEN if name in file.attrs}
+    return {name: text[:MOST_WRITTEN] for name, text in found.items() if isinstance(text, str) and text}
 
 
 def _read_foreign(path: Path, entry: EntryPoint) -> Spectra:

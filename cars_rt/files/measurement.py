@@ -96,6 +96,10 @@ ABOUT: Mapping[str, Callable[[Any], Any]] = {
     "instrument": _facts,
 }
 
+#: What people wrote of it, as a recording has it at its root.
+WRITTEN = ("sample", "notes")
+MOST_WRITTEN = 2**16  # characters of each
+
 #: How a run ended, as a recording has it: names as in `End`, the causes and ranges as JSON.
 RECEIPT: Mapping[str, Callable[[Any], Any]] = {
     "announced": lambda value: int(value),  # -1: the run never ended

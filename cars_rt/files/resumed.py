@@ -48,7 +48,8 @@ class Origin:
 
     start: of their stream. made_from: text that is the same where the results are. made_by: model, engine and
     dark, as recordings have it. receipt: how the run of the counts ended, see `RECEIPT`. about: what else is
-    written down, for people.
+    written down, for people. written: what people wrote of the run, see `WRITTEN`. arrays: what else went in,
+    such as the reference.
     """
 
     start: Start
@@ -57,6 +58,8 @@ class Origin:
     engine: str
     receipt: Mapping[str, Any] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
+    written: Mapping[str, str] = field(default_factory=dict)
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 class Resumed:
@@ -69,6 +72,9 @@ class Resumed:
         recording.note(
             GROUP, {MADE_FROM: origin.made_from, ENGINE: origin.engine, "spectra": total, **origin.about}
         )
+        for name, values in origin.arrays.items():
+            recording.note(f"{GROUP}/{name}", {}, values)
+        recording.note("/", origin.written)
         recording.start(origin.start, rows=total)
         recording.made(origin.start.index, origin.made_by)
 

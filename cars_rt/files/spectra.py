@@ -49,6 +49,7 @@ class Spectra:
     instrument: Facts | None = None  # the camera's settings, as in `Start`
     columns: Mapping[str, Rows] = field(default_factory=dict)  # of each spectrum, (n, ...), see COLUMNS
     receipt: Mapping[str, Any] = field(default_factory=dict)  # how the run ended, see RECEIPT
+    written: Mapping[str, str] = field(default_factory=dict)  # what people wrote of it, see WRITTEN
     of_axis: str = "raman_shift"  # what of the file the axis is, for people
 
     @property

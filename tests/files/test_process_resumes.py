@@ -89,6 +89,19 @@ def test_what_was_live_comes_again_to_the_last_bit(live: Path, tmp_path: Path) -
         processed(live, tmp_path / "out.h5", model="rnn")
 
 
+def test_what_people_wrote_and_the_reference_go_along(live: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in.h5"
+    source.write_bytes(live.read_bytes())
+    with h5py.File(source, "r+") as file:
+        file.attrs.update({"sample": "liver 7", "notes": "objective 60x\nlamp off"})
+    np.savez(tmp_path / "glass.npz", spectra=spectra_of(1) * 0 + 500, raman_shift=AXIS)
+    processed(source, tmp_path / "out.h5", model="kk", reference=tmp_path / "glass.npz")
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert (file.attrs["sample"], file.attrs["notes"]) == ("liver 7", "objective 60x\nlamp off")
+        assert np.allclose(file["process/reference"], 500) and "glass" in file["process"].attrs["reference"]
+        assert np.array_equal(file["process/reference_raman_shift"], AXIS)
+
+
 @pytest.mark.parametrize("times", [1, 3])
 def test_what_was_interrupted_goes_on_where_it_was(
     times: int, live: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -151,7 +151,7 @@ def _fill_arrays(
     card = retrieval.model.provenance
     attrs = {f"model_{name}": text for name, text in card.items() if name != "name"}
     attrs = {"model": card["name"], **attrs, "engine": retrieval.engine.describe()}
-    attrs |= {**spectra.about, **spectra.receipt}
+    attrs |= {**spectra.about, **spectra.receipt, **spectra.written}
     with writing_results(
         target, total, arrays, attrs, row_bytes=retrieval.row_bytes, overwrite=overwrite
     ) as results:
@@ -193,7 +193,13 @@ def origin(source: Path, spectra: Spectra, model: Model, maker: Maker) -> Origin
         "when": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
     text = made_from(source, spectra, model)
-    return Origin(start, text, maker.made_by, maker.description, spectra.receipt, notes)
+    arrays: dict[str, NDArray[Any]] = {}
+    if (reference := getattr(model, "reference", None)) is not None:
+        notes["reference"] = reference.source
+        arrays = {"reference": reference.counts, "reference_raman_shift": reference.raman_shift}
+    return Origin(
+        start, text, maker.made_by, maker.description, spectra.receipt, notes, spectra.written, arrays
+    )
 
 
 def in_order(flagged: Counter[str]) -> dict[str, int]:
