@@ -124,8 +124,8 @@ class Seabreeze(Instrument):
         devices = self._library.list_devices()
         if not devices:
             raise InstrumentError(
-                "no spectrometer is there: is it plugged in, of Ocean Optics, and may this user open it? "
-                "Its udev rule is installed by `seabreeze_os_setup`"
+                "no spectrometer is there: is it plugged in, does another program have it, and may this user "
+                "open it? Its udev rule is installed by `seabreeze_os_setup`"
             )
         serials = [each.serial_number for each in devices]
         wanted = self._settings.serial

@@ -1,5 +1,7 @@
 """What camera drivers share: the axis from wherever it comes, the scan, what is told of settings."""
 
+import inspect
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from cars_rt.calibration import Calibration, Mean, Region, Scale
 from cars_rt.drivers import Acquisition, InstrumentError, Order
 from cars_rt.drivers.axis import Axis, AxisSettings, told
 from cars_rt.drivers.nearest import meant, offered
+from cars_rt.drivers.registry import driver_class
 from cars_rt.drivers.scan import ScanSettings
 from cars_rt.physics.axis import from_wavelength
 
@@ -120,6 +123,26 @@ def test_of_a_cameras_settings_only_what_start_takes_is_told() -> None:
     facts = told(known | {f"a{number}": 1 for number in range(99)})
     assert len(facts) == 32 and facts["gain"] == 2.0 and facts["list"] == [1.0, 2.0]
     assert facts["?" * 64] == "x" * 1024 and "nan" not in facts and "none" not in facts
+
+
+@pytest.mark.parametrize(
+    ("driver", "module", "given"),
+    [
+        ("micromanager", "pymmcore", ()),
+        ("genicam", "harvesters.core", ()),
+        ("epics", "p4p.client.thread", ("cam:Image",)),
+        ("seabreeze", "seabreeze", ()),
+    ],
+)
+def test_package_that_is_missing_is_named_with_how_to_get_it(
+    driver: str, module: str, given: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    made = driver_class(driver)
+    _, *parameters = inspect.signature(made.__init__, eval_str=True).parameters.values()
+    settings = [each.annotation() for each in parameters[len(given) :]]
+    with pytest.raises(InstrumentError, match=rf"missing .*pip install .*{driver}"):
+        made(*given, *settings)
 
 
 def test_nearest_is_named() -> None:
