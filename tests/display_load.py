@@ -187,10 +187,15 @@ async def read_as_a_browser(address: str, stop: asyncio.Event) -> None:
     from tornado.httpclient import AsyncHTTPClient, HTTPRequest
     from tornado.websocket import websocket_connect
 
-    page = (await AsyncHTTPClient().fetch(address, request_timeout=60)).body.decode()
+    page = (await AsyncHTTPClient().fetch(address, connect_timeout=120, request_timeout=120)).body.decode()
     token = re.search(r'"token":"([^"]+)"', page)[1]  # type: ignore[index]
     session = websocket_connect(
-        HTTPRequest(f"ws{address[4:]}ws", headers={"Origin": address.rstrip("/")}),
+        HTTPRequest(
+            f"ws{address[4:]}ws",
+            headers={"Origin": address.rstrip("/")},
+            connect_timeout=120,
+            request_timeout=120,
+        ),
         subprotocols=["bokeh", token], max_message_size=2**28,
     )  # fmt: skip
     socket = await session
@@ -199,6 +204,7 @@ async def read_as_a_browser(address: str, stop: asyncio.Event) -> None:
     await socket.write_message("{}")
     await socket.write_message("{}")
     number = 1
+    read_as_a_browser.there += 1  # type: ignore[attr-defined]
     while not stop.is_set():
         try:
             message = await asyncio.wait_for(socket.read_message(), 1)
@@ -220,17 +226,17 @@ async def read_as_a_browser(address: str, stop: asyncio.Event) -> None:
             read_as_a_browser.drawn += 1  # type: ignore[attr-defined]
 
 
-read_as_a_browser.drawn = 0  # type: ignore[attr-defined]
+read_as_a_browser.drawn = read_as_a_browser.there = 0  # type: ignore[attr-defined]
 
 
 def clients(folder: Path, count: int, side: int) -> dict[str, Any]:
     """What ten more clients cost server and daemon, at 200 spectra/s."""
     found: dict[str, Any] = {}
     for number in (0, count):
-        room = Room(folder, 200.0, side, 1, engine="onnxruntime", rows=side // 2)
+        room = Room(folder, 200.0, side, 1, engine="onnxruntime", rows=side // 3)
         with room.open(), display(room) as (view, address):
             stop = asyncio.Event()
-            read_as_a_browser.drawn = 0  # type: ignore[attr-defined]
+            read_as_a_browser.drawn = read_as_a_browser.there = 0  # type: ignore[attr-defined]
 
             async def all_(number: int = number, address: str = address, stop: asyncio.Event = stop) -> None:
                 await asyncio.gather(*(read_as_a_browser(address, stop) for _ in range(number)))
@@ -238,7 +244,8 @@ def clients(folder: Path, count: int, side: int) -> dict[str, Any]:
             loop = asyncio.new_event_loop()
             thread = threading.Thread(target=loop.run_until_complete, args=(all_(),))
             thread.start()
-            time.sleep(3)
+            while read_as_a_browser.there < number and thread.is_alive():  # type: ignore[attr-defined]
+                time.sleep(0.2)
             pages, daemon = psutil.Process(view.process.pid), psutil.Process(room.daemon.process.pid)
             before = [sum(each.cpu_times()[:2]) for each in (pages, daemon)]
             one = room.scan_once()
@@ -254,10 +261,9 @@ def clients(folder: Path, count: int, side: int) -> dict[str, Any]:
     return found
 
 
-def memory(folder: Path, minutes: float, rate: float) -> dict[str, Any]:
+def memory(folder: Path, minutes: float, rate: float, side: int) -> dict[str, Any]:
     """Memory of the server and of the browser's page, MB, while scans follow one another."""
     rows: list[list[float]] = []
-    side = 256
     room = Room(folder, rate, side, 4, engine="onnxruntime")
     with room.open(), display(room) as (view, address), a_browser() as browser:
         browser.open(address)
@@ -283,6 +289,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("fast", "slow", "clients", "flood"))
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--side", type=int, default=256)
+    parser.add_argument("--rate", type=float, default=1000.0, help="of --memory")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--json", type=Path)
@@ -291,7 +298,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder, side = Path(temporary), given.side
         if given.memory:
-            found["memory"] = memory(folder, given.minutes, 1000.0)
+            found["memory"] = memory(folder, given.minutes, given.rate, side)
         else:
             if given.only in (None, "fast"):
                 found["fast"] = compare(

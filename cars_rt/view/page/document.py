@@ -30,6 +30,7 @@ log = logging.getLogger("cars_rt.view")
 
 BEAT_MS = 40  # how often a page looks whether it may and must send
 EVERY_S, BUSY_S = 0.08, 0.4  # between two pictures, and where the daemon has no head-room
+SHARE_S = 0.03  # so that many browsers together cost the server no more than a few do
 REST = 0.5  # of the time that the browser took to draw, before it gets more
 LOST_S = 5.0  # without a word from the browser, after which it is told once more
 HEALTH_S = 0.5  # between two looks at the numbers
@@ -84,8 +85,9 @@ class Page:
         plots = [self.map.plot, *self.spectrum.plots, self.points.waterfall, self.points.trend]
         self.talk.js_on_change("framed", CustomJS(args={"plots": plots}, code=FRAME))
         self._paint("light")
-        for root in plots:
-            document.add_root(root)
+        with document.models.freeze():  # it looks at all models once, not after each root
+            for root in plots:
+                document.add_root(root)
         document.add_periodic_callback(self._guarded(self.beat), BEAT_MS)
 
     def _guarded(self, do: Callable[[], None]) -> Callable[[], None]:
@@ -120,7 +122,7 @@ class Page:
         if tick != self._tick or self._drawn == tick:
             return
         self._drawn, now = tick, time.monotonic()
-        pause = BUSY_S if self.world.busy else EVERY_S
+        pause = BUSY_S if self.world.busy else max(EVERY_S, SHARE_S * self.world.pages)
         self._due = max(self._sent_at + pause, now + REST * (now - self._sent_at))
         if self._shown_ns:
             self._lag_s = max(time.time_ns() - self._shown_ns, 0) / 1e9
@@ -410,7 +412,7 @@ class Page:
             "bad": self.bad,
             "points": bool(self.scan and self.scan.points),
             "words": self._words(),
-            "peaks": [round(each) for each in self.spectrum.peaks()] if sent else said.get("peaks", []),
+            "peaks": [round(each) for each in self.spectrum.peaks()],
             "limits": [self.map.mapper.low, self.map.mapper.high],
             "by": self.map.limits_by,
             "planes": [self.planes, self.plane],

@@ -1,6 +1,7 @@
 """The map: a picture that grows as the scan does, with colours made in the browser."""
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,7 @@ PALETTES = {
     "plasma": palettes.Plasma256,
     "grey": palettes.Greys256[::-1],
 }
+LIMITS_S = 0.5  # between two looks at the percentiles
 CLOSE = 0.02  # limits that differ by less of their range stay
 HOVER = [("position", "$x{0.0}, $y{0.0}"), ("value", "@image{0.0000}")]
 
@@ -112,6 +114,8 @@ class MapView:
         self._pictures: list[Picture] = []
         self._ranges: list[tuple[float, float]] = []
         self._window: Window | None = None
+        self._old_limits = False  # they are of values before the last ones
+        self._limits_due = 0.0
         self._whole = True  # all of the picture is to be sent, not only what is new
 
     def show(
@@ -165,7 +169,7 @@ class MapView:
             self._whole = True
         changed = [new for each in self._pictures if (new := each.update(lock)) is not None]
         if not changed and not self._whole:
-            return False
+            return self._old_limits and self._relimit()
         rows = slice(
             min((part.start for part in changed), default=0), max((part.stop for part in changed), default=0)
         )
@@ -197,6 +201,11 @@ class MapView:
         """Follow the percentiles, where limits are automatic; whether they moved."""
         if self.limits_by == "hand" or (self.limits_by == "fixed" and self._ranges):
             return False
+        now = time.monotonic()
+        self._old_limits = bool(self._ranges) and now < self._limits_due
+        if self._old_limits:
+            return False
+        self._limits_due = now + LIMITS_S
         found = [limits(each.values) or (0.0, 1.0) for each in self._pictures]
         if self._ranges and all(map(_alike, found, self._ranges)):
             return False

@@ -187,10 +187,8 @@ class SpectrumView:
         }
 
     def peaks(self) -> list[float]:
-        """Where the peaks of the spectrum are, cm-1."""
-        if self.shown is None or self._axis is None:
-            return []
-        return [float(each) for each in self._axis[peaks(self.shown.raman)]]
+        """Where the peaks are that have labels, cm-1."""
+        return [float(each) for each in self.tops.data["x"]]
 
     def pin(self) -> None:
         """Keep what is shown, to compare."""
