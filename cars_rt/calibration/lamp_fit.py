@@ -31,6 +31,10 @@ SCHEDULE = (
     (0.2, 4, 8.0), (0.1, 4, 8.0), (0.1, 4, 8.0), (0.0, 4, 4.0),
 )  # fmt: skip
 MOST_DEGREE = 4
+#: How large the coefficients from the third power on are, over the slope: a grating bends an axis by its
+#: angles, a camera's lens by its distortion, and neither by more than a little.
+SMOOTH_AXIS = (0.01, 0.002)
+UNLIKELY = 20.0  # taken from the odds for each pixel by which lines are off
 PLACE, VAGUE = 0.05, 0.25  # pixels: how well a line's place is known at best, and too badly
 OUTLIER = 4.0  # times the median of what lines are off
 LEAST_SCORE, LEAST_EXPLAINED = 8.0, 0.7
@@ -173,7 +177,7 @@ def _refined(curve: Array, counts: Array, peaks: Peaks, lamp: Lamp, strength: Ar
         if used.sum() < FEWEST_PAIRS:
             return None
         degree = min(degree, max(1, int(used.sum()) // 3))
-        fitted = Polynomial.fit(u[peak][used], lines[line][used], degree, w=1 / sigma[used], domain=[-1, 1])
+        fitted = _fitted(u[peak][used], lines[line][used], sigma[used], degree, span / 2)
         steps = np.diff(fitted(np.linspace(-1, 1, 33)))
         if not ((steps > 0).all() or (steps < 0).all()):
             return None
@@ -191,7 +195,17 @@ def _refined(curve: Array, counts: Array, peaks: Peaks, lamp: Lamp, strength: Ar
     residual = 1e7 / found - 1e7 / lines[line]
     good = used & alone[line] if (used & alone[line]).any() else used
     away = float(np.sqrt(np.mean(((found - lines[line]) / pixel)[good] ** 2)))
-    return LampFit(lamp, peaks, fitted, peak, line, good, float(score), float(explained), residual, away)
+    odds = float(score) - UNLIKELY * away
+    return LampFit(lamp, peaks, fitted, peak, line, good, odds, float(explained), residual, away)
+
+
+def _fitted(u: Array, known: Array, sigma: Array, degree: int, slope: float) -> Polynomial:
+    """Least squares, with what an axis can be as further equations."""
+    powers = u[:, None] ** np.arange(degree + 1) / sigma[:, None]
+    likely = [np.eye(degree + 1)[at] / (SMOOTH_AXIS[at - 3] * slope) for at in range(3, degree + 1)]
+    design = np.vstack([powers, *likely]) if likely else powers
+    wanted = np.concatenate([known / sigma, np.zeros(len(likely))])
+    return Polynomial(np.linalg.lstsq(design, wanted, rcond=None)[0])
 
 
 def _alone(lamp: Lamp, nm: float) -> NDArray[np.bool_]:

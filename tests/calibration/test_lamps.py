@@ -45,6 +45,14 @@ def test_a_lamp_calibrates_a_grating_that_is_set_wrongly(
     assert np.abs(1e7 / found - 1e7 / wavelength)[lines].max() < 0.3
 
 
+@pytest.mark.parametrize("seed", [1, 4])
+def test_a_stray_line_beyond_the_others_does_not_bend_the_axis(seed: int) -> None:
+    wavelength, counts = lamp_spectrum("neon", 800, 940, seed=seed, bend=0.005)
+    fit = fit_lamp(counts, lamp("neon"), near=(740.0, 880.0))
+    found = fit.wavelength(np.linspace(-1, 1, len(counts)))
+    assert np.abs(1e7 / found - 1e7 / wavelength)[80:1300].max() < 0.3
+
+
 def test_another_lamp_and_no_lines_are_refused() -> None:
     _, counts = lamp_spectrum("argon", 690, 860)
     for near in (None, (690.0, 860.0)):
