@@ -19,9 +19,9 @@ from cars_rt.files.formats import open_spectra
 from cars_rt.files.hdf5 import numbers, opened, stored
 from cars_rt.files.measurement import ABOUT, RECEIPT, judged
 from cars_rt.files.places import Places, places_of
-from cars_rt.files.recording import FORMAT, FORMAT_VERSION, final_path, read_rows
+from cars_rt.files.recording import final_path, read_rows
 from cars_rt.files.spectra import SpectraError, said_of
-from cars_rt.files.written import stored_rows
+from cars_rt.files.written import is_recording, stored_rows
 from cars_rt.installation import install_extra
 from cars_rt.physics.axis import judged_raman_shift
 from cars_rt.protocol import DEVIATION, FLAGS
@@ -198,12 +198,7 @@ def _as(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
 def _of_hdf5(path: Path) -> tuple[dict[str, Any], list[_Stream]] | None:
     """A recording, or a result of `process`; None if it is neither."""
     with opened(path, locking=False) as file:
-        if file.attrs.get("format") == FORMAT:
-            version = int(file.attrs.get("version", 1))
-            if version > FORMAT_VERSION:
-                raise SpectraError(
-                    f"is of version {version}, and this program reads up to {FORMAT_VERSION}: update it"
-                )
+        if is_recording(file):
             groups = {name: stored(file, name, h5py.Group) for name in MAIN_ARRAY}
             there = {name: group for name, group in groups.items() if group is not None}
             streams = [each for name, group in there.items() if (each := _stream(path, group, name))]

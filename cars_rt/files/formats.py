@@ -39,7 +39,7 @@ from cars_rt.files.spectra import (
     said_of,
 )  # fmt: skip
 from cars_rt.files.tables import parse
-from cars_rt.files.written import located
+from cars_rt.files.written import is_recording, located
 from cars_rt.physics.axis import from_wavelength, is_numbering
 from cars_rt.plugins import remedy_for
 from cars_rt.printable import printable
@@ -180,7 +180,7 @@ def _npz(path: Path, asked: Asked) -> Iterator[Spectra]:
 def _hdf5(path: Path, asked: Asked) -> Iterator[Spectra]:
     """Ours, or whichever layout of other programs is found in it."""
     with opened(path) as file:
-        if "format" in file.attrs or any(name in file for name in ("raw", "counts", "spectra")):
+        if is_recording(file) or any(name in file for name in ("raw", "counts", "spectra")):
             _refuse_asked(asked)
             yield _stored(file, path)
         elif is_hyperspy(file):

@@ -12,8 +12,22 @@ import h5py
 from cars_rt.files.hdf5 import StoredRows, numbers, stored
 from cars_rt.storage import StorageError
 
+FORMAT = "cars-rt recording"  # what a recording says that it is
+FORMAT_VERSION = 2  # the newest that is read here
 TAIL, TAIL_ROWS = "tail", "rows"
 SLOTS = 2
+
+
+def is_recording(file: h5py.File) -> bool:
+    """Whether a file says that it is a recording. Raises StorageError for one of a version to come."""
+    if file.attrs.get("format") != FORMAT:
+        return False
+    if (version := int(file.attrs.get("version", 1))) > FORMAT_VERSION:
+        raise StorageError(
+            Path(file.filename),
+            f"is of version {version}, and this program reads up to {FORMAT_VERSION}: update it",
+        )
+    return True
 
 
 def rows_written(group: h5py.Group) -> int:

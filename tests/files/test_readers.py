@@ -2,6 +2,7 @@
 Princeton."""
 
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -275,6 +276,30 @@ def test_what_cannot_be_read_is_said_in_one_sentence(
     with pytest.raises(SpectraError, match=reason) as raised:
         read_spectra(tmp_path / name, **given)
     assert str(tmp_path / name) in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "package"),
+    [
+        ("a.wdf", lambda path: foreign.wdf(path, CUBE, AXIS), "rsciio.renishaw"),
+        ("a.sif", lambda path: foreign.sif(path, LINES, FROM_1), "sif_parser"),
+    ],
+)
+def test_a_package_that_is_missing_is_named(
+    name: str, write: Callable[[Path], Any], package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / name)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(SpectraError, match=r"needs \w+ to be read: .*install"):
+        read_spectra(tmp_path / name)
+
+
+def test_a_recording_of_a_version_to_come_is_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.attrs.update({"format": "cars-rt recording", "version": 99})
+        file["raw/counts"], file["raw/raman_shift"] = CUBE.reshape(12, -1), AXIS
+    with pytest.raises(SpectraError, match="is of version 99, and this program reads up to 2: update it"):
+        read_spectra(tmp_path / "a.h5")
 
 
 def test_hspy_that_leaves_open_what_is_meant_is_refused(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from cars_rt.files.recording.claim import (
     refuse_unwritable,
 )
 from cars_rt.files.recording.errors import InUseError, RecordingError
-from cars_rt.files.recording.finish import FORMAT, FORMAT_VERSION, Contents, claimed, repair, repair_all
+from cars_rt.files.recording.finish import Contents, claimed, repair, repair_all
 from cars_rt.files.recording.packing import PLAIN, Compression, Packing
 from cars_rt.files.recording.read import read_rows
 from cars_rt.files.recording.rows import FIRST_ROWS
@@ -43,8 +43,6 @@ from cars_rt.files.recording.writer import Recording
 
 __all__ = [
     "FIRST_ROWS",
-    "FORMAT",
-    "FORMAT_VERSION",
     "PLAIN",
     "SUFFIXES",
     "Claim",

@@ -19,15 +19,13 @@ from cars_rt.files.hdf5 import FilterError, opened, stored
 from cars_rt.files.recording.claim import Claim, final_path, is_partial, numbered, partial_path
 from cars_rt.files.recording.errors import InUseError, RecordingError, reason
 from cars_rt.files.recording.nexus import describe, room_for
-from cars_rt.files.written import TAIL, TAIL_ROWS, rows_written, tail_of
+from cars_rt.files.written import FORMAT, FORMAT_VERSION, TAIL, TAIL_ROWS, rows_written, tail_of
 from cars_rt.protocol.messages import MAIN_ARRAY
 from cars_rt.storage import StorageError
 from cars_rt.storage.write import rename, same_file
 
 log = logging.getLogger("cars_rt.recording")
 
-FORMAT = "cars-rt recording"
-FORMAT_VERSION = 2
 DESCRIBED = "described"  # the version of what is there for other programs
 NOT_CLOSED = "not closed"  # the reason of a recording, and of a stream, that nobody has ended
 MOST_LEFT = 1_000  # partial files of a folder that one start looks at

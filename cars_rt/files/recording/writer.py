@@ -17,9 +17,10 @@ from cars_rt.accounting import MAX_RANGES, Ledger
 from cars_rt.files.measurement import ABOUT, stored
 from cars_rt.files.recording.claim import Claim
 from cars_rt.files.recording.errors import RecordingError, reason
-from cars_rt.files.recording.finish import FORMAT, FORMAT_VERSION, NOT_CLOSED, Contents, claimed, finish
+from cars_rt.files.recording.finish import NOT_CLOSED, Contents, claimed, finish
 from cars_rt.files.recording.packing import PLAIN, Packing
 from cars_rt.files.recording.rows import Rows
+from cars_rt.files.written import FORMAT, FORMAT_VERSION
 from cars_rt.protocol import DEVIATION, DTYPES, FLAGS, End, Frame, Start
 from cars_rt.protocol.messages import MAIN_ARRAY
 from cars_rt.storage import StorageError
