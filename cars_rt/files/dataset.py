@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.files.formats import open_spectra
-from cars_rt.files.hdf5 import numbers, opened, stored
+from cars_rt.files.hdf5 import numbers, opened, readable_attrs, stored
 from cars_rt.files.measurement import ABOUT, RECEIPT, judged
 from cars_rt.files.places import Places, places_of
 from cars_rt.files.recording import final_path, read_rows
@@ -203,8 +203,9 @@ def _of_hdf5(path: Path) -> tuple[dict[str, Any], list[_Stream]] | None:
             there = {name: group for name, group in groups.items() if group is not None}
             streams = [each for name, group in there.items() if (each := _stream(path, group, name))]
             names = ("version", "complete", "reason", "sample", "notes", *PART)
-            attrs = {name: _plain(file.attrs[name]) for name in names if name in file.attrs}
-            return attrs | judged(dict(file.attrs), ABOUT), streams
+            said = readable_attrs(file)
+            attrs = {name: _plain(said[name]) for name in names if name in said}
+            return attrs | judged(said, ABOUT), streams
         if "model_sha256" not in file.attrs or stored(file, "raman") is None:
             return None
         result = _stream(path, file, "raman")
@@ -219,7 +220,7 @@ def _stream(path: Path, group: h5py.Group, name: str) -> _Stream | None:
     if raman_shift is None:
         raise SpectraError(f"has {main} without a raman_shift")
     raman_shift = judged_raman_shift(raman_shift)
-    attrs = {key: _plain(value) for key, value in group.attrs.items()}
+    attrs = {key: _plain(value) for key, value in readable_attrs(group).items()}
     about, receipt = judged(attrs, ABOUT, strict=False), judged(attrs, RECEIPT, strict=False)
     rows = len(stored_rows(group, main))
     index = np.arange(rows) if stored(group, "index") is None else read_rows(group, "index")[:rows]

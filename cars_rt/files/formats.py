@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.files.columns import CM1, NM
-from cars_rt.files.hdf5 import StoredRows, numbers, opened, stored
+from cars_rt.files.hdf5 import StoredRows, numbers, opened, readable_attrs, stored
 from cars_rt.files.measurement import ABOUT, COLUMNS, MOST_WRITTEN, RECEIPT, WRITTEN, judged
 from cars_rt.files.npz import read_npz
 from cars_rt.files.readers.crikit import find_crikit, read_crikit
@@ -217,7 +217,7 @@ def _stored(file: h5py.File, path: Path) -> Spectra:
     ours, one = rows is not None and rows.ndim == 0, counts.ndim == 1
     name = str(counts.name).rpartition("/")[2]
     counts, written, tail = located(group, name) if ours and not one else (counts, len(counts), None)
-    attrs = {key: group.attrs[key] for key in (*ABOUT, *RECEIPT) if key in group.attrs}
+    attrs = readable_attrs(group)
     datasets = {key: stored(group, key, h5py.Dataset) for key in COLUMNS if not one}
     columns = {key: StoredRows(each, written) for key, each in datasets.items() if each is not None}
     return Spectra(

@@ -171,6 +171,15 @@ def _refuse(dataset: h5py.Dataset, shape: tuple[int, ...]) -> None:
     refuse_size(path, name, wanted, min(dataset.id.get_storage_size(), path.stat().st_size))
 
 
+def readable_attrs(place: h5py.Group) -> dict[str, Any]:
+    """The attributes of a group that can be read: a kill in the moment of writing a text spoils it."""
+    found = {}
+    for name in place.attrs:
+        with suppress(OSError, RuntimeError, KeyError, UnicodeDecodeError):
+            found[name] = place.attrs[name]
+    return found
+
+
 @cache
 def load_filters() -> bool:
     """Have h5py read and write bitshuffle with LZ4; False where hdf5plugin is missing, which brings it."""

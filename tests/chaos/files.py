@@ -50,7 +50,7 @@ def kept(path: Path) -> Kept:
         return Kept(path, bool(file.attrs["complete"]), parts)
 
 
-def _rows(group: h5py.Group, name: str) -> NDArray[Any]:
+def rows_of(group: h5py.Group, name: str) -> NDArray[Any]:
     """The rows that are data, as docs/files.md says: up to `written`, and those in the tail."""
     rows = int(group["written"][()])
     if "tail" not in group:
@@ -64,9 +64,9 @@ def _rows(group: h5py.Group, name: str) -> NDArray[Any]:
 
 
 def _part(group: h5py.Group, stream: str) -> Part:
-    index = _rows(group, "index")
+    index = rows_of(group, "index")
     rows = len(index)
-    values = _rows(group, "counts" if stream == "raw" else "raman").astype(np.int64)
+    values = rows_of(group, "counts" if stream == "raw" else "raman").astype(np.int64)
     number = values[:, 1]
     genuine = (
         (values[:, 0] == index).all()

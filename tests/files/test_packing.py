@@ -1,6 +1,7 @@
 """Compressed recordings: the same numbers, while they grow, after a kill, and without the plug-in."""
 
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from helpers import AXIS, a_frame
+from helpers import AXIS, a_frame, an_end
+from kill_recordings import MET, kill_once
 
 import cars_rt
+from cars_rt.accounting import Ledger
 from cars_rt.files.formats import open_spectra
 from cars_rt.files.hdf5 import load_filters, opened
 from cars_rt.files.recording import Compression, Packing, RecordingError, read_rows, repair, rows
@@ -140,6 +143,37 @@ for read in (lambda: cars_rt.open(path), lambda: repair(left)):
     assert all("install hdf5plugin, which reads it" in each for each in sentences), done
     assert left.partial.exists()
     assert repair(left.path).rows == {"raw": 35, "raman": 32}
+
+
+def test_a_kill_amid_the_text_of_a_receipt_costs_the_receipt_alone(tmp_path: Path) -> None:
+    recording = recorded(tmp_path / "scan.h5", packing=Packing("gzip"))
+    for stream in ("raw", "raman"):
+        recording.end(an_end(35, stream=stream), Ledger())
+    recording.flush()
+    recording.fail()
+    content = bytearray(recording.partial.read_bytes())
+    text = content.rfind(struct.pack("<HIQ", 0, 0, 8) + b"complete")  # as HDF5 keeps the reason
+    assert text > 0
+    content[text - 2 : text] = b"\xc8\0"  # its number: the attribute leads to what is not there yet
+    recording.partial.write_bytes(content)
+    with cars_rt.open(recording.partial) as found:
+        assert np.array_equal(found.counts, COUNTS.reshape(*SCAN, -1))
+    contents = repair(recording.path)
+    assert contents.rows == {"raw": 35, "raman": 32} and not contents.complete
+    shows(contents.path, 35)
+    with h5py.File(contents.path) as file:
+        assert file["raman"].attrs["reason"] == "not closed" and file["raman"].attrs["announced"] == -1
+        assert file["entry/data/raman"].shape == (*SCAN, len(AXIS))
+
+
+@pytest.mark.parametrize("compression", ["none", pytest.param("lz4", marks=needs_plugin)])
+def test_a_writer_that_is_killed_at_full_speed_leaves_every_flushed_spectrum(
+    compression: str, tmp_path: Path
+) -> None:
+    """tests/kill_recordings.py does it more often."""
+    for number, wait_s in enumerate((0.1, 0.5)):
+        (folder := tmp_path / str(number)).mkdir()
+        assert kill_once(folder, compression, wait_s) in MET
 
 
 @pytest.mark.parametrize("rows_", [(-1, 3, 0), (8, 3, 2), (8, 2**40, 0), (2**40, 1, 0)])

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import h5py
 
-from cars_rt.files.hdf5 import FilterError, opened, stored
+from cars_rt.files.hdf5 import FilterError, opened, readable_attrs, stored
 from cars_rt.files.recording.claim import Claim, final_path, is_partial, numbered, partial_path
 from cars_rt.files.recording.errors import InUseError, RecordingError, reason
 from cars_rt.files.recording.nexus import describe, room_for
@@ -28,6 +28,7 @@ log = logging.getLogger("cars_rt.recording")
 
 DESCRIBED = "described"  # the version of what is there for other programs
 NOT_CLOSED = "not closed"  # the reason of a recording, and of a stream, that nobody has ended
+NO_RECEIPT = {"announced": -1, "reason": NOT_CLOSED, "lost_before": "{}", "lost": "{}", "ranges": "[]"}
 MOST_LEFT = 1_000  # partial files of a folder that one start looks at
 
 
@@ -221,6 +222,7 @@ def _count(file: h5py.File) -> _Counted:
 
 def _settle(file: h5py.File) -> _Counted:
     """Cut to the rows that are data and write down what that makes of the recording."""
+    _mend_texts(file)
     counted = _count(file)
     for group in counted.groups.values():
         if stored(group, TAIL, h5py.Group) is not None:
@@ -235,6 +237,33 @@ def _settle(file: h5py.File) -> _Counted:
     _describe(file, counted)
     file.flush()
     return counted
+
+
+def _mend_texts(file: h5py.File) -> None:
+    """A receipt that was being written when its recorder was killed is not known: nothing of it counts."""
+    for place in [file, *(group for name in MAIN_ARRAY if (group := _group(file, name)) is not None)]:
+        spoiled = set(place.attrs) - set(readable_attrs(place))
+        if not spoiled:
+            continue
+        log.warning(
+            "%s: %s of %s was spoiled by a kill", file.filename, ", ".join(sorted(spoiled)), place.name
+        )
+        given = {"reason": NOT_CLOSED} if place is file else NO_RECEIPT
+        for name in spoiled - set(given):
+            place.attrs.modify(name, "[]" if name == "made_by" else "")
+        if spoiled & set(given):
+            for name, value in given.items():
+                place.attrs.modify(name, value)
+    file.flush()
+
+
+def _group(file: h5py.File, name: str) -> h5py.Group | None:
+    """A stream's group, if it can be read."""
+    try:
+        found: h5py.Group | None = stored(file, name, h5py.Group)
+    except StorageError:
+        return None
+    return found
 
 
 def _take_in_tail(file: h5py.File, group: h5py.Group) -> None:

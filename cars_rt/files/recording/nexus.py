@@ -12,6 +12,7 @@ Everything here is made from what the recording says already, when it is finishe
 
 import json
 import logging
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -20,7 +21,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from cars_rt.files.hdf5 import numbers, stored
+from cars_rt.files.hdf5 import numbers
 from cars_rt.files.recording.maps import Map, nexus_group, text_of, write_map
 from cars_rt.files.recording.read import read_rows
 
@@ -37,8 +38,11 @@ def describe(file: h5py.File, streams: Mapping[str, h5py.Group]) -> None:
 
     Raises OSError and RuntimeError of HDF5.
     """
-    if stored(file, ENTRY) is not None:
-        del file[ENTRY]
+    if ENTRY in file:
+        try:
+            del file[ENTRY]
+        except (OSError, RuntimeError, KeyError):  # a kill met its writing
+            file.move(ENTRY, f"{ENTRY}_spoiled_{time.time_ns()}")
     if not streams:
         return
     entry = nexus_group(file, ENTRY, "NXentry")

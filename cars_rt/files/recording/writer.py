@@ -17,7 +17,7 @@ from cars_rt.accounting import MAX_RANGES, Ledger
 from cars_rt.files.measurement import ABOUT, stored
 from cars_rt.files.recording.claim import Claim
 from cars_rt.files.recording.errors import RecordingError, reason
-from cars_rt.files.recording.finish import NOT_CLOSED, Contents, claimed, finish
+from cars_rt.files.recording.finish import NO_RECEIPT, NOT_CLOSED, Contents, claimed, finish
 from cars_rt.files.recording.packing import PLAIN, Packing
 from cars_rt.files.recording.rows import Rows
 from cars_rt.files.written import FORMAT, FORMAT_VERSION
@@ -28,7 +28,6 @@ from cars_rt.storage.write import same_file
 
 log = logging.getLogger("cars_rt.recording")
 
-NO_RECEIPT = {"announced": -1, "reason": NOT_CLOSED, "lost_before": "{}", "lost": "{}", "ranges": "[]"}
 ABSENT: Mapping[str, Any] = {FLAGS: np.uint8(0), DEVIATION: np.float32(np.nan)}  # of a frame without them
 
 
