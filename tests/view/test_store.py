@@ -13,6 +13,7 @@ from cars_rt.view import health
 from cars_rt.view.grid import Grid, Trail, reduced
 from cars_rt.view.health import Facts, Level
 from cars_rt.view.page.orders import Order, OrderError
+from cars_rt.view.page.pace import Pace
 from cars_rt.view.peaks import peaks
 from cars_rt.view.picture import SCREEN, Curve, Picture, Waterfall, Window, rgba
 from cars_rt.view.quantity import Kind, Quantity, QuantityError, a_band
@@ -214,3 +215,18 @@ def test_orders_are_read_with_checks() -> None:
         and order.switch("a")
         and not order.switch("b")
     )
+
+
+def test_a_browser_gets_more_when_it_has_drawn_and_rested() -> None:
+    pace = Pace()
+    assert pace.may_send(10.0)
+    tick = pace.sent(10.0)
+    assert not pace.may_send(10.2)  # it has not drawn yet
+    assert not pace.drawn(tick - 1, 10.2, busy=False, pages=1)
+    assert pace.drawn(tick, 10.4, busy=False, pages=1) and not pace.drawn(tick, 10.4, busy=False, pages=1)
+    assert not pace.may_send(10.5) and pace.may_send(10.7)  # it took 0.4 s, so it rests for 0.2 s
+    for busy, pages, soon, late in ((False, 1, 0.07, 0.09), (True, 1, 0.3, 0.45), (False, 20, 0.5, 0.65)):
+        assert pace.drawn(pace.sent(20.0), 20.01, busy=busy, pages=pages)
+        assert not pace.may_send(20.0 + soon) and pace.may_send(20.0 + late)
+    pace.sent(30.0)
+    assert not pace.may_send(34.0) and pace.may_send(35.1)  # nobody looks: a word now and then

@@ -15,24 +15,23 @@ from cars_rt.errors import CarsRtError
 from cars_rt.printable import printable
 from cars_rt.protocol import Band
 from cars_rt.view import health
+from cars_rt.view.page import wishes
 from cars_rt.view.page.mapview import PALETTES, MapView
 from cars_rt.view.page.orders import Order, OrderError
+from cars_rt.view.page.pace import Pace
 from cars_rt.view.page.pointsview import PointsView
 from cars_rt.view.page.spectrumview import LINES, SpectrumView
 from cars_rt.view.page.talk import Talk
 from cars_rt.view.page.theme import THEMES
+from cars_rt.view.page.words import band_ends, in_words
 from cars_rt.view.picture import SCREEN, Window
-from cars_rt.view.quantity import Composite, Kind, Quantity, a_band, name
+from cars_rt.view.quantity import Composite, Kind, Quantity, a_band
 from cars_rt.view.scan import Scan, Spectrum
 from cars_rt.view.world import World
 
 log = logging.getLogger("cars_rt.view")
 
 BEAT_MS = 40  # how often a page looks whether it may and must send
-EVERY_S, BUSY_S = 0.08, 0.4  # between two pictures, and where the daemon has no head-room
-SHARE_S = 0.03  # so that many browsers together cost the server no more than a few do
-REST = 0.5  # of the time that the browser took to draw, before it gets more
-LOST_S = 5.0  # without a word from the browser, after which it is told once more
 HEALTH_S = 0.5  # between two looks at the numbers
 MOST_ORDERS = 100  # that wait; a flood beyond is left out
 MOST_PLANES = 10_000
@@ -58,13 +57,12 @@ class Page:
         self.zoom: Window | None = None  # what the browser shows of a scan that is larger than the screen
         self.message, self.bad = "", False
         self._orders: list[Order] = []
-        self._left_out = 0
         self._stale = True  # the pictures are to be made anew
         self._reframe = False  # plots are to show all there is again
         self._place_stale = True
         self._place_due = 0.0
-        self._tick = self._drawn = 0
-        self._sent_at = self._due = self._health_due = 0.0
+        self._pace = Pace()
+        self._health_due = 0.0
         self._lag_s: float | None = None
         self._shown_ns = 0
         self._said: dict[str, Any] = {}
@@ -99,7 +97,7 @@ class Page:
             except Exception as error:
                 log.exception("the page failed")
                 self._say(f"The display failed ({type(error).__name__}: {error}); see its log.", True)
-                self._due = time.monotonic() + 1
+                self._pace.rest(time.monotonic() + 1)
 
         return guarded
 
@@ -111,7 +109,6 @@ class Page:
             if order.do == "drawn":
                 self._is_drawn(order.whole("tick", 0, 2**53))
             elif len(self._orders) >= MOST_ORDERS:
-                self._left_out += 1
                 self._say("Too much was asked at once; some of it was left out.", True)
             else:
                 self._orders.append(order)
@@ -119,12 +116,8 @@ class Page:
             self._say(str(error), True)
 
     def _is_drawn(self, tick: int) -> None:
-        if tick != self._tick or self._drawn == tick:
-            return
-        self._drawn, now = tick, time.monotonic()
-        pause = BUSY_S if self.world.busy else max(EVERY_S, SHARE_S * self.world.pages)
-        self._due = max(self._sent_at + pause, now + REST * (now - self._sent_at))
-        if self._shown_ns:
+        busy, pages = self.world.busy, self.world.pages
+        if self._pace.drawn(tick, time.monotonic(), busy=busy, pages=pages) and self._shown_ns:
             self._lag_s = max(time.time_ns() - self._shown_ns, 0) / 1e9
 
     def _obey(self) -> None:
@@ -141,10 +134,9 @@ class Page:
     def _carry_out(self, order: Order) -> None:
         match order.do:
             case "band":
-                self._choose(self._quantity(order, "low", "high"))
+                self._choose(wishes.quantity(order))
             case "rgb":
-                given = [[str(each[2])[:64], *each[:2]] for each in order.items("bands", 3) if _is_band(each)]
-                self._choose(Composite.of([Quantity(a_band(low, high, name)) for name, low, high in given]))
+                self._choose(wishes.composite(order))
             case "limits":
                 by = order.choice("by", ("auto", "fixed", "hand"))
                 ends = (order.number("low"), order.number("high")) if by == "hand" else (None, None)
@@ -184,12 +176,6 @@ class Page:
             case _:
                 self._control(order)
 
-    def _quantity(self, order: Order, low: str, high: str) -> Quantity:
-        kind = Kind(order.choice("kind", list(Kind)) if order.text("kind") else Kind.MEAN)
-        band = a_band(order.number(low), order.number(high), order.text("name", 64))
-        other = a_band(order.number("low2"), order.number("high2")) if kind is Kind.RATIO else None
-        return Quantity(band, kind, other)
-
     def _choose(self, what: Quantity | Composite) -> None:
         scan = self.store.scan
         if scan is not None:  # refused here, and what is shown stays
@@ -208,15 +194,7 @@ class Page:
         self.zoom, self._stale, self._reframe = None, True, True
 
     def _control(self, order: Order) -> None:
-        given: dict[str, Any] = {}
-        if order.do == "dark":
-            given = {"do": order.choice("state", ("start", "stop", "clear"))}
-        elif order.do in ("reload", "shadow"):
-            given = {"model": order.text("model") or None, "engine": order.text("engine") or None}
-        elif order.do == "bands":
-            given = {"bands": [list(each) for each in _bands(order.items("bands", 32))]}
-        elif order.do == "record":
-            given = {key: order.text(key, 1000) or None for key in ("name", "sample", "notes")}
+        given = wishes.control(order)
         self._say(f"{order.do} …", False)
 
         def then(text: str, bad: bool) -> None:  # from another thread
@@ -302,12 +280,9 @@ class Page:
         """Send what is new, if the browser has drawn what it was sent before."""
         self._obey()
         now = time.monotonic()
-        if self._drawn != self._tick and now - self._sent_at < LOST_S:
-            return  # it has not drawn yet, or nobody looks at its tab
-        if now < self._due:
-            return
-        sent = self._pictures() | self._spectrum(now)
-        self._speak(now, sent)
+        if self._pace.may_send(now):
+            sent = self._pictures() | self._spectrum(now)
+            self._speak(now, sent)
 
     def _pictures(self) -> bool:
         scan = self.store.scan
@@ -404,67 +379,28 @@ class Page:
                 "sentence": printable(sentence),
                 "rows": [[key, printable(text, 300)] for key, text in rows],
                 "flags": [round(each, 3) for each in self.world.flags_over_time()],
-                "daemon_bands": self._daemon_bands(),
+                "daemon_bands": []
+                if self.store.scan is None
+                else [list(each) for each in self.store.scan.bands],
                 "control": self.world.settings.allow_control,
             }
         said |= {
             "message": printable(self.message, 500),
             "bad": self.bad,
             "points": bool(self.scan and self.scan.points),
-            "words": self._words(),
+            "words": in_words(self.scan, self.spectrum.shown, self.what),
             "peaks": [round(each) for each in self.spectrum.peaks()],
             "limits": [self.map.mapper.low, self.map.mapper.high],
             "by": self.map.limits_by,
             "planes": [self.planes, self.plane],
             "title": self.what.title if self.what else "",
-            "bands": self._ends(),
+            "bands": band_ends(self.what),
             "state": dict(self._state),
         }
         if not sent and said == self._said:
             return
         self._said = said
-        self._tick += 1
-        self._sent_at = now
-        self.talk.said = json.dumps(said | {"tick": self._tick})
-
-    def _ends(self) -> list[float]:
-        """Of the band that is shown, cm-1."""
-        if self.what is None:
-            return []
-        band = (self.what.red if isinstance(self.what, Composite) else self.what).band
-        return [round(band.low, 2), round(band.high, 2)]
-
-    def _daemon_bands(self) -> list[list[Any]]:
-        scan = self.store.scan
-        return [] if scan is None else [[band.name, band.low, band.high] for band in scan.bands]
-
-    def _words(self) -> str:
-        """What the canvas shows, in words."""
-        scan, shown = self.scan, self.spectrum.shown
-        if scan is None or shown is None or self.what is None:
-            return "Nothing to show yet."
-        words = [f"Spectrum: {shown.title}."]
-        if isinstance(self.what, Quantity):
-            try:
-                first, second = self.what.pixels(scan.axis)
-                value = float(self.what.of(shown.raman[first], scan.axis[first]))
-                if second is not None:
-                    value /= float(self.what.of(shown.raman[second], scan.axis[second])) or math.nan
-                words.append(f"{self.what.title}: {value:.4g}.")
-            except CarsRtError:
-                pass
-        if scan.points:
-            words.append(f"{scan.seen} spectra so far.")
-        elif scan.start.scan is not None:
-            rows, columns = scan.start.scan
-            words.append(f"Scan of {rows} × {columns} pixels, {scan.seen} seen.")
-            if not scan.raman.exact:
-                words.append(
-                    f"Spectra are kept as means of {scan.raman.bin[0]} × {scan.raman.bin[1]} pixels."
-                )
-        if scan.thinned and scan.kept:
-            words.append(f"{100 * scan.kept / max(scan.seen, 1):.0f} % of the spectra were kept whole.")
-        return " ".join(words)
+        self.talk.said = json.dumps(said | {"tick": self._pace.sent(now)})
 
     def _say(self, text: str, bad: bool) -> None:
         self.message, self.bad = text, bad
@@ -474,14 +410,3 @@ class Page:
         self._state["theme"] = theme
         for view in (self.map, self.points, self.spectrum):
             view.paint(THEMES[theme])
-
-
-def _is_band(given: Any) -> bool:
-    return isinstance(given, list) and len(given) == 3
-
-
-def _bands(given: list[Any]) -> list[Band]:
-    bands = [a_band(each[1], each[2], str(each[0])[:64]) for each in given if _is_band(each)]
-    if not bands or len(bands) != len(given):
-        raise OrderError("each band is a name and two numbers in cm⁻¹")
-    return [Band(band.name or name(band), band.low, band.high) for band in bands]

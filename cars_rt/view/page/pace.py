@@ -1,0 +1,40 @@
+"""When a browser is sent more: after it has drawn, and no sooner than others and the daemon can bear."""
+
+EVERY_S, BUSY_S = 0.08, 0.4  # between two pictures, and where the daemon has no head-room
+SHARE_S = 0.03  # so that many browsers together cost the server no more than a few do
+REST = 0.5  # of the time that the browser took to draw, before it gets more
+LOST_S = 5.0  # without a word from the browser, after which it is told once more
+
+
+class Pace:
+    """Of one browser. Times are of one monotonic clock, s."""
+
+    def __init__(self) -> None:
+        self.tick = 0  # of what was sent last
+        self._drawn = 0
+        self._sent_at = self._due = 0.0
+
+    def may_send(self, now: float) -> bool:
+        """Whether it has drawn what it was sent, and rested. A tab that nobody looks at never draws."""
+        if self._drawn != self.tick and now - self._sent_at < LOST_S:
+            return False
+        return now >= self._due
+
+    def sent(self, now: float) -> int:
+        """Something is sent; the tick that the browser will say when it has drawn it."""
+        self.tick += 1
+        self._sent_at = now
+        return self.tick
+
+    def drawn(self, tick: int, now: float, *, busy: bool, pages: int) -> bool:
+        """The browser says that it has drawn this; whether it is what was sent last."""
+        if tick != self.tick or self._drawn == tick:
+            return False
+        self._drawn = tick
+        pause = BUSY_S if busy else max(EVERY_S, SHARE_S * pages)
+        self._due = max(self._sent_at + pause, now + REST * (now - self._sent_at))
+        return True
+
+    def rest(self, until: float) -> None:
+        """Nothing more is sent before."""
+        self._due = until

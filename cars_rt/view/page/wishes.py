@@ -1,0 +1,49 @@
+"""Orders that hold more than a word: bands, composites, and what daemon and recorder are to do."""
+
+from typing import Any
+
+from cars_rt.protocol import MAX_BANDS, Band
+from cars_rt.view.page.orders import Order, OrderError
+from cars_rt.view.quantity import Composite, Kind, Quantity, a_band, name
+
+NAME, NOTE = 64, 1_000  # characters
+
+
+def quantity(order: Order) -> Quantity:
+    """A band, how it becomes a number, and the second band of a ratio. Raises OrderError, QuantityError."""
+    kind = Kind(order.choice("kind", list(Kind)) if order.text("kind") else Kind.MEAN)
+    band = a_band(order.number("low"), order.number("high"), order.text("name", NAME))
+    other = a_band(order.number("low2"), order.number("high2")) if kind is Kind.RATIO else None
+    return Quantity(band, kind, other)
+
+
+def composite(order: Order) -> Composite:
+    """Three bands as [low, high, name]. Raises OrderError, QuantityError."""
+    given = [each for each in order.items("bands", 3) if _is_band(each)]
+    return Composite.of([Quantity(a_band(low, high, str(called)[:NAME])) for low, high, called in given])
+
+
+def control(order: Order) -> dict[str, Any]:
+    """The arguments of a request to daemon or recorder. Raises OrderError, QuantityError."""
+    match order.do:
+        case "dark":
+            return {"do": order.choice("state", ("start", "stop", "clear"))}
+        case "reload" | "shadow":
+            return {"model": order.text("model") or None, "engine": order.text("engine") or None}
+        case "bands":
+            return {"bands": [list(each) for each in _bands(order.items("bands", MAX_BANDS))]}
+        case "record":
+            return {key: order.text(key, NOTE) or None for key in ("name", "sample", "notes")}
+    return {}
+
+
+def _bands(given: list[Any]) -> list[Band]:
+    """Bands as [name, low, high]."""
+    bands = [a_band(each[1], each[2], str(each[0])[:NAME]) for each in given if _is_band(each)]
+    if not bands or len(bands) != len(given):
+        raise OrderError("each band is a name and two numbers in cm⁻¹")
+    return [Band(band.name or name(band), band.low, band.high) for band in bands]
+
+
+def _is_band(given: Any) -> bool:
+    return isinstance(given, list) and len(given) == 3

@@ -1,0 +1,45 @@
+"""What the canvas shows, in words: for screen readers, and for everybody below the spectrum."""
+
+import math
+
+from cars_rt.errors import CarsRtError
+from cars_rt.view.quantity import Composite, Quantity
+from cars_rt.view.scan import Scan, Spectrum
+
+
+def in_words(scan: Scan | None, shown: Spectrum | None, what: Quantity | Composite | None) -> str:
+    """Whose spectrum it is, the value there, and how much of the scan there is."""
+    if scan is None or shown is None or what is None:
+        return "Nothing to show yet."
+    words = [f"Spectrum: {shown.title}."]
+    if isinstance(what, Quantity) and (value := _value(scan, shown, what)) is not None:
+        words.append(f"{what.title}: {value:.4g}.")
+    if scan.points:
+        words.append(f"{scan.seen} spectra so far.")
+    elif scan.start.scan is not None:
+        rows, columns = scan.start.scan
+        words.append(f"Scan of {rows} × {columns} pixels, {scan.seen} seen.")
+        if not scan.raman.exact:
+            words.append(f"Spectra are kept as means of {scan.raman.bin[0]} × {scan.raman.bin[1]} pixels.")
+    if scan.thinned and scan.kept:
+        words.append(f"{100 * scan.kept / max(scan.seen, 1):.0f} % of the spectra were kept whole.")
+    return " ".join(words)
+
+
+def band_ends(what: Quantity | Composite | None) -> list[float]:
+    """Of the band that is shown, cm-1; none without."""
+    if what is None:
+        return []
+    band = (what.red if isinstance(what, Composite) else what).band
+    return [round(band.low, 2), round(band.high, 2)]
+
+
+def _value(scan: Scan, shown: Spectrum, what: Quantity) -> float | None:
+    try:
+        first, second = what.pixels(scan.axis)
+    except CarsRtError:  # of another run's axis
+        return None
+    value = float(what.of(shown.raman[first], scan.axis[first]))
+    if second is not None:
+        value /= float(what.of(shown.raman[second], scan.axis[second])) or math.nan
+    return value
