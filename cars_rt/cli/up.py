@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from cyclopts.config import Toml
@@ -13,6 +14,7 @@ from cars_rt.cli.config import ConfigError
 from cars_rt.cli.room import Judged, Plan, read_plan
 from cars_rt.console import (
     EXIT_ERROR,
+    EXIT_INCOMPLETE,
     EXIT_INTERRUPTED,
     EXIT_USAGE,
     Logging,
@@ -24,6 +26,7 @@ from cars_rt.console import (
 )
 from cars_rt.errors import CarsRtError
 from cars_rt.printable import printable
+from cars_rt.room.part import Part, Role
 from cars_rt.room.restarts import LIMIT
 from cars_rt.storage import StorageError, make_folder
 
@@ -100,7 +103,6 @@ def _troubles(plan: Plan, log_folder: Path) -> Iterator[str]:
     """What the computer has against it."""
     from cars_rt.daemon.settings import DaemonSettings
     from cars_rt.room import check
-    from cars_rt.room.part import Role
     from cars_rt.room.wiring import BINDS
 
     yield from check.addresses(
@@ -158,16 +160,12 @@ def _serve(plan: Plan, log_folder: Path, restarts: int, verbose: bool) -> int:
         raise CarsRtError(f"a folder cannot be made: {error}") from None
     begun = time.time()
     shown, notifier = Shown(everything=verbose), Notifier()
-    instruments = [
-        Instrument(
-            [
-                Keeper(each.part, Said(each.part.name, log_folder, shown.line), Restarts(restarts))
-                for each in parts
-            ]
-        )
-        for parts in plan.instruments
-    ]
-    room = Room(instruments)
+
+    def keeper(each: Judged) -> Keeper:
+        said = Said(each.part.name, log_folder, shown.line)
+        return Keeper(_summing(each, log_folder), said, Restarts(restarts))
+
+    room = Room([Instrument([keeper(each) for each in parts]) for parts in plan.instruments])
 
     def tell() -> None:
         shown.refresh(room.instruments)
@@ -182,13 +180,18 @@ def _serve(plan: Plan, log_folder: Path, restarts: int, verbose: bool) -> int:
     finally:
         notifier.close()
     for parts in plan.instruments:
-        receipts, output = (
-            next((value for each in parts if (value := each.value(flag)) is not None), None)
-            for flag in ("receipts", "output")
+        recorder = next((each for each in parts if each.part.role is Role.RECORDER), None)
+        receipts = next((value for each in parts if (value := each.value("receipts")) is not None), None)
+        found = account(
+            receipts,
+            None if recorder is None else recorder.value("output"),
+            None if recorder is None else _summary(recorder, log_folder),
+            begun,
         )
-        label = f"{parts[0].part.label}: " if parts[0].part.label else ""
-        for line in account(receipts, output, begun):
-            log.info("%s%s", label, line)
+        for line in found.lines:
+            log.info("%s%s", f"{parts[0].part.label}: " if parts[0].part.label else "", line)
+        if found.lost and not code:
+            code = EXIT_INCOMPLETE
     for line in room.last_words():
         log.warning("%s", line)
     if code == EXIT_ERROR:
@@ -196,5 +199,20 @@ def _serve(plan: Plan, log_folder: Path, restarts: int, verbose: bool) -> int:
     if code:
         log.warning("ended; not everything arrived, or a part had to be started again: see above")
     else:
-        log.info("ended; nothing was lost")
+        log.info("ended; nothing that was measured was lost")
     return code
+
+
+def _summary(recorder: Judged, log_folder: Path) -> Path:
+    """Where a recorder says what it recorded."""
+    return recorder.value("summary") or log_folder / f"{recorder.part.name}.json"
+
+
+def _summing(judged: Judged, log_folder: Path) -> Part:
+    """A part as it is started: a recorder says at its end what it recorded."""
+    if judged.part.role is not Role.RECORDER:
+        return judged.part
+    path = _summary(judged, log_folder)
+    path.unlink(missing_ok=True)
+    more = () if judged.value("summary") else (f"--summary={path}",)
+    return replace(judged.part, command=(*judged.part.command, *more))

@@ -1,34 +1,56 @@
 """What came of the runs of an instrument: from the receipts and recordings that were written meanwhile."""
 
 import json
-from collections.abc import Iterator
-from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cars_rt.files.recording import SUFFIXES, is_partial
+from cars_rt.kinds import Outside
 from cars_rt.printable import printable
 from cars_rt.storage import read_text
 
 MOST = 20  # runs that are named one by one
-MOST_BYTES = 1_000_000  # of a receipt
+MOST_BYTES = 10_000_000  # of a receipt, or of a recorder's summary
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
 
-def account(receipts: Path | None, output: Path | None, since: float) -> Iterator[str]:
-    """A line for each run, and one for the recordings. since: Unix time, s."""
+@dataclass
+class Account:
+    """Of one instrument."""
+
+    lines: list[str] = field(default_factory=list)  # one for each run, and one for the recordings
+    lost: bool = False  # whether a receipt or the recorder names spectra that are lost, or cannot be read
+
+
+def account(receipts: Path | None, output: Path | None, summary: Path | None, since: float) -> Account:
+    """What its receipts, its recordings and the recorder's summary say. since: Unix time, s."""
+    found = Account()
     made = _written(receipts, {".json"}, since)
     if len(made) > MOST:
-        yield f"{len(made)} runs; the last {MOST} of them, all receipts are in {receipts}:"
-    for path in made[-MOST:]:
-        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            yield _line(json.loads(read_text(path, MOST_BYTES)))
+        found.lines.append(f"{len(made)} runs; the last {MOST} of them, all receipts are in {receipts}:")
+    for path in made:
+        try:
+            about = json.loads(read_text(path, MOST_BYTES))
+            found.lost |= bool(about["lost"])
+            if path in made[-MOST:]:
+                found.lines.append(_line(about))
+        except UNREADABLE:
+            found.lost = True
+            found.lines.append(f"the receipt {path} cannot be read")
     folder = output.parent if output is not None and output.suffix.lower() in SUFFIXES else output
     files = _written(folder, SUFFIXES, since)
     left = [path for path in files if is_partial(path)]
     if files:
-        yield f"{len(files)} recordings in {folder}" + (
-            f"; `cars-rt repair` finishes {left[0]}" if left else ""
-        )
+        repair = f"; `cars-rt repair` finishes {left[0]}" if left else ""
+        found.lines.append(f"{len(files)} recordings in {folder}{repair}")
+    try:
+        recorded = json.loads(read_text(summary, MOST_BYTES)) if summary is not None else []
+        lost = {cause for each in recorded for counts in each["lost"].values() for cause in counts}
+        found.lost |= bool(left or lost - set(Outside))
+    except UNREADABLE:
+        found.lost = True
+    return found
 
 
 def _line(about: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from cars_rt.console import EXIT_INCOMPLETE
 from cars_rt.daemon.settings import OFF
 from cars_rt.engines.registry import engine_names
 from cars_rt.room.glance import Glance
@@ -66,10 +67,15 @@ class Instrument:
         """Of all its parts."""
         return sum(each.restarts.total for each in self.keepers)
 
-    @property
-    def incomplete(self) -> bool:
-        """Whether a part said that something was lost, or had to be started again."""
-        return self.restarts > 0 or any(each.code not in (0, None) for each in self.keepers)
+    def incomplete(self, stopped: bool) -> bool:
+        """Whether a part said that something was lost, or had to be started again. stopped: by somebody, so
+        that a recorder whose run has no end says nothing of losses by its exit code."""
+        codes = [
+            each.code
+            for each in self.keepers
+            if not (stopped and each.part.role is Role.RECORDER and each.code == EXIT_INCOMPLETE)
+        ]
+        return self.restarts > 0 or any(code not in (0, None) for code in codes)
 
     def turn(self) -> None:
         """Look after every part once."""

@@ -27,10 +27,10 @@ class Room:
 
     @property
     def code(self) -> int:
-        """The exit code: whether a part was given up, or something was lost."""
+        """The exit code: whether a part was given up, was started again, or says that it lost something."""
         if any(each.failed for each in self.instruments):
             return EXIT_ERROR
-        return EXIT_INCOMPLETE if any(each.incomplete for each in self.instruments) else 0
+        return EXIT_INCOMPLETE if any(each.incomplete(self.stopping) for each in self.instruments) else 0
 
     def describe(self) -> str:
         """How it stands, in one line."""
