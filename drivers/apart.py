@@ -222,7 +222,8 @@ class InThread(Instrument):
 class InProcess(Instrument):
     """An instrument in a process of its own, which is ended when it hangs, and whose death is an error.
 
-    There it lives in a thread of its own, with that thread's queue. Raises InstrumentError with what the
+    There it lives in a thread of its own, with that thread's queue. The pipe between them is of these two
+    processes alone; multiprocessing pickles what goes through it. Raises InstrumentError with what the
     instrument said, and if it gave no sign for `silent_s` and two exposures, or its process died.
     """
 

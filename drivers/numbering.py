@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+MOST_LOST = 10**6  # images in a row; a larger step is another count, not a loss
+
 
 @dataclass(frozen=True, kw_only=True)
 class Numbering:
@@ -17,7 +19,7 @@ AS_THEY_COME = Numbering()
 
 
 class NumbersBackError(ValueError):
-    """The numbers went back: the camera was started again, or another one took its place."""
+    """The numbers went back, or far away: the camera was started again, or another one took its place."""
 
 
 class Numbers:
@@ -41,7 +43,7 @@ class Numbers:
                 ahead = (ahead + size // 2) % size - size // 2  # nearer than half a turn, either way
             if ahead == -1:
                 return None
-            if ahead < 0:
+            if not 0 <= ahead <= MOST_LOST:
                 raise NumbersBackError(f"image {number} came after image {self._last}")
         images = max(spectra // about.spectra, 1)
         index = self._place + ahead * about.spectra

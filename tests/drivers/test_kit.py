@@ -88,9 +88,13 @@ def test_run_is_full_where_the_numbers_say_so_and_what_comes_after_is_nobodys() 
     assert (made[0].sent, made[0].lost, collected.closed[0].end.reason) == (5, {"camera": 4}, "complete")
 
 
-def test_camera_that_was_started_again_ends_the_run() -> None:
-    with pytest.raises(InstrumentError, match="image 1 came after image 9: the camera was started again"):
-        fed(images(8, 9, 1))
+@pytest.mark.parametrize("number", [1, 60_000_000])
+def test_camera_that_was_started_again_ends_the_run(number: int) -> None:
+    blocks = [*images(8, 9), Block(numbered(0), number=number)]
+    with pytest.raises(
+        InstrumentError, match=f"image {number} came after image 9: the camera was started again"
+    ):
+        fed(blocks, scan=(2, 3), order=Order(snake=True))
 
 
 @pytest.mark.parametrize(
