@@ -120,7 +120,7 @@ def process(
             if len(jobs) == 1:
                 raise
             failed += 1
-            log.error("%s", error)
+            log.error("%s", _of(source, str(error)))
             continue
         log.info("%s: %s", source, done.axis)
         if not done.computed:
@@ -134,6 +134,11 @@ def process(
             log.warning("%s: %s; see flags in the output", target, shares(done.flagged, done.computed))
     if failed:
         fail(f"{failed} of {len(jobs)} files could not be processed")
+
+
+def _of(source: Path, text: str) -> str:
+    """An error among those of many files names its own."""
+    return text if str(source) in text else f"{source}: {text}"
 
 
 def _left(target: Path) -> str:

@@ -1,5 +1,6 @@
 """Renishaw's .wdf, by RosettaSciIO."""
 
+import logging
 import struct
 from pathlib import Path
 
@@ -21,6 +22,7 @@ def read_wdf(path: Path, asked: Asked) -> Spectra:
         from rsciio.renishaw import file_reader
     except ImportError:
         raise SpectraError(f"needs RosettaSciIO to be read: {install_extra('formats')}") from None
+    logging.getLogger("rsciio").setLevel(logging.ERROR)  # it speaks of packages for what is not read here
     refuse_special_file(path)
     refuse_too_much(path, "spectra", path.stat().st_size)
     _refuse_without_blocks(path)
