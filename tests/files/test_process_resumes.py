@@ -150,6 +150,15 @@ def part_of(live: Path, target: Path, stop: int) -> None:
         processed(live, target, progress=interrupted)
 
 
+def test_auto_means_the_engine_that_has_begun(live: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.h5"
+    with pytest.raises(KeyboardInterrupt):
+        part_of(live, target, 160)
+    done = process(live, target, engine="auto", overwrite=False, again=False)
+    assert done.engine.startswith(REFERENCE) and done.computed < SIZE
+    same_bytes(target, arrays(live))
+
+
 def test_rows_of_other_counts_or_another_model_are_not_taken_over(live: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.h5"
     with pytest.raises(KeyboardInterrupt):

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.engines import AUTO, DEFAULT_MODEL, Model
+from cars_rt.engines import AUTO, DEFAULT_MODEL, Model, reason_against
+from cars_rt.engines import retrieving as retrieving_engines
 from cars_rt.files.offline.recipe import Recipe, made_from
 from cars_rt.files.offline.retrieval import Maker, Retrieval, chosen, retrieving
+from cars_rt.files.recording import partial_path
 from cars_rt.files.results import STREAMED, writable, writing_results
-from cars_rt.files.resumed import STREAM, Origin, resuming, rows_of
+from cars_rt.files.resumed import STREAM, Origin, earlier_path, resuming, rows_of
 from cars_rt.files.spectra import Spectra, SpectraError
 from cars_rt.physics.fitness import NAMES, named
 from cars_rt.protocol import DEVIATION, FLAGS, Start
@@ -78,6 +80,8 @@ def process(
                 scheduler, source, target, spectra, wanted, recipe, overwrite, progress
             )
         else:
+            if engine == AUTO:
+                engine = _begun_with(target, made_from(source, spectra, wanted))
             with retrieving(source, spectra, wanted, engine) as retrieval:
                 writable(target, len(spectra.counts) * retrieval.row_bytes, overwrite=overwrite)
                 fill = _fill_recording if target.suffix.lower() in STREAMED else _fill_arrays
@@ -119,6 +123,16 @@ def _done(source: Path, target: Path, spectra: Spectra, model: Model, engine: st
     if rows != total or engine not in (AUTO, made_with.split(" ")[0]):
         return None
     return Processed(total, pixels, model.card.name, model.sha256, made_with, {}, spectra.axis_said, 0)
+
+
+def _begun_with(target: Path, made: str) -> str:
+    """The engine of an earlier attempt, whose rows are of use to the same engine alone; else auto."""
+    for path in (partial_path(target), earlier_path(target)):
+        rows, made_with = rows_of(path, made)
+        name = made_with.split(" ")[0]
+        if rows > 0 and name in retrieving_engines() and reason_against(name) is None:
+            return name
+    return AUTO
 
 
 def _fill_recording(
