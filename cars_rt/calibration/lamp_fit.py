@@ -105,7 +105,7 @@ def fit_lamp(
             else ""
         )
         raise UnmatchedError(
-            f"its {len(peaks)} lines are not those of a {lamp.name} lamp{closest}: check which lamp it is, "
+            f"its {len(peaks)} lines are not those of {lamp.name}{closest}: check which lamp it is, "
             "whether the spectrum is saturated, and the range that is given",
             (counts, peaks, best[0] if best else None),
         )
@@ -115,7 +115,7 @@ def fit_lamp(
         apart = np.median(np.abs(other.wavelength(place) - first.wavelength(place)))
         if apart > OTHER * pixel_nm and other.good and first.score - other.score < MARGIN:
             raise UnmatchedError(
-                f"its lines fit a {lamp.name} lamp at {_range(first)} and at {_range(other)}: say which with "
+                f"its lines are those of {lamp.name} at {_range(first)} and at {_range(other)}: say which with "
                 "--from-nm and --to-nm",
                 (counts, peaks, first),
             )
