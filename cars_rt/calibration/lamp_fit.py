@@ -28,7 +28,7 @@ REFINED = 120  # the best guesses
 #: Lines at the ends are far off at first, where the middle fits already: they must not be left out then.
 SCHEDULE = (
     (1.0, 2, 4.0), (0.7, 2, 8.0), (0.7, 3, 12.0), (0.5, 3, 12.0), (0.4, 4, 12.0), (0.4, 4, 8.0),
-    (0.2, 4, 8.0), (0.1, 4, 8.0), (0.1, 4, 8.0), (0.0, 4, 4.0),
+    (0.2, 4, 8.0), (0.1, 4, 8.0), (0.1, 4, 8.0), (0.0, 4, 4.0), (0.0, 4, 8.0), (0.0, 4, 8.0), (0.0, 4, 4.0),
 )  # fmt: skip
 MOST_DEGREE = 4
 #: How large the coefficients from the third power on are, over the slope: a grating bends an axis by its
@@ -115,8 +115,8 @@ def fit_lamp(
         apart = np.median(np.abs(other.wavelength(place) - first.wavelength(place)))
         if apart > OTHER * pixel_nm and other.good and first.score - other.score < MARGIN:
             raise UnmatchedError(
-                f"its lines are those of {lamp.name} at {_range(first)} and at {_range(other)}: say which with "
-                "--from-nm and --to-nm",
+                f"its lines are those of {lamp.name} at {_range(first)} and at {_range(other)}: say which "
+                "with --from-nm and --to-nm",
                 (counts, peaks, first),
             )
     return first
