@@ -27,13 +27,14 @@ import psutil
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from helpers import Command, summary
+from helpers import Command, Published, a_frame, a_start, an_end, spectra_of, summary
 
 from cars_rt.remote import Remote
 from cars_rt.sockets.free import free_addresses
 from tests.view.browser import a_browser
 
-PIXELS = 1340
+SIMULATED = 3000  # spectra/s that the simulator makes; beyond, the same counts are sent again and again
+BLOCK = 128
 
 
 class Room:
@@ -66,6 +67,9 @@ class Room:
             yield
 
     def driver(self) -> Command:
+        if self.rate > SIMULATED:
+            where = self.raw, "--total", self.total, "--side", self.scan.partition("x")[2]
+            return Command("--drive", *where, "--rate", self.rate, module=Path(__file__))
         return Command(
             "drive", "simulator", "--publish", self.raw, "--rate", self.rate, "--scan", self.scan,
             "--block", self.block, "--subscribers", "1", "--summary", self.folder / "driver.json",
@@ -284,16 +288,39 @@ def memory(folder: Path, minutes: float, rate: float, side: int) -> dict[str, An
     return {"seconds_server_page_mb": rows}
 
 
+def drive(address: str, rate: float, total: int, side: int) -> None:
+    """A driver that costs little: blocks of 128 spectra of 160 pixels, made beforehand."""
+    counts = spectra_of(BLOCK)
+    with Published("raw", address) as source:
+        source.wait()
+        start = a_start("flood", block=BLOCK, spectra=total, scan=(total // side, side), step_um=(0.5, 0.5))
+        source.publisher.open(start)
+        begin = time.monotonic()
+        for sequence, index in enumerate(range(0, total, BLOCK)):
+            time.sleep(max(begin + index / rate - time.monotonic(), 0))
+            assert source.publisher.send(a_frame(sequence, counts, "flood", index=index), 60)
+        source.publisher.end(an_end(total // BLOCK, total, "flood"))
+        assert source.publisher.flush(60)
+        print(f"sent {total / (time.monotonic() - begin):.0f}/s", file=sys.stderr)
+        time.sleep(1)  # for who is still reading
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--drive", help="used by itself")
+    parser.add_argument("--total", type=int, default=0)
     parser.add_argument("--only", choices=("fast", "slow", "clients", "flood"))
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--rate", type=float, default=1000.0, help="of --memory")
+    parser.add_argument("--engine", default="onnxruntime")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
+    if given.drive:
+        drive(given.drive, given.rate, given.total, given.side)
+        return
     found: dict[str, Any] = {"cores": os.cpu_count(), "load": os.getloadavg()[0]}
     with tempfile.TemporaryDirectory() as temporary:
         folder, side = Path(temporary), given.side
@@ -302,11 +329,11 @@ def main() -> None:
         else:
             if given.only in (None, "fast"):
                 found["fast"] = compare(
-                    "fast", folder, given.repeats, rate=1000.0, side=side, block=4, engine="onnxruntime"
+                    "fast", folder, given.repeats, rate=1000.0, side=side, block=4, engine=given.engine
                 )
             if given.only in (None, "slow"):
                 found["slow"] = compare(
-                    "slow", folder, 1, rate=200.0, side=side, block=1, engine="onnxruntime", rows=side // 8
+                    "slow", folder, 1, rate=200.0, side=side, block=1, engine=given.engine, rows=side // 8
                 )
             if given.only in (None, "clients"):
                 found["clients"] = clients(folder, 10, min(side, 128))
