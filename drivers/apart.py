@@ -91,6 +91,13 @@ class InThread(Instrument):
             if not self._hangs and self._answer(ENDS_S) is _NOTHING:
                 self._hangs = True
 
+    def halt(self) -> bool:
+        with self._changed:
+            self._stop = True
+        self._limit_s = min(self._limit_s, self._limit_s - self._silent_s + ENDS_S)
+        self._sign_at = time.monotonic()
+        return True
+
     def close(self) -> None:
         if self._thread.is_alive():
             with self._changed:
@@ -274,6 +281,10 @@ class InProcess(Instrument):
                     while self._take(max(deadline - time.monotonic(), 0.0))[0] != "end":
                         pass
 
+    def halt(self) -> bool:
+        self._tell("stop")
+        return True
+
     def close(self) -> None:
         with suppress(InstrumentError):
             self._tell("close")
@@ -355,9 +366,8 @@ def _pass_on(pipe: "_Shared", instrument: InThread) -> None:
     frames = instrument.frames()
     for given in frames:
         pipe.send(("given", given))
-        if pipe.poll():
-            pipe.recv()  # the order to stop
-            break
+        if pipe.poll() and pipe.recv() == "stop":
+            instrument.halt()  # and on with what it has measured
     frames.close()  # type: ignore[attr-defined]
     pipe.send(("end", None))
 

@@ -116,6 +116,11 @@ class Instrument(ABC):
         says what is wrong. When the run is stopped, the iterator is closed: `finally` stops the camera.
         """
 
+    def halt(self) -> bool:
+        """Called when the run is stopped. True: `frames` will end by itself, soon, with what is measured and
+        not yielded yet. False: its iterator is closed at once."""
+        return False
+
     def close(self) -> None:
         """Called last, whatever happened: release the instrument. May be called twice."""
 

@@ -154,11 +154,12 @@ class _Run:
                 self._progress(about, totals)
                 if feed.full:
                     break
-                if self._stopped():
+                if totals.reason is not Reason.STOPPED and self._stopped():
                     totals.reason = Reason.STOPPED
-                    break
+                    if not self._instrument.halt():
+                        break
             else:
-                if feed.missing:
+                if feed.missing and totals.reason is not Reason.STOPPED:
                     log.warning("the instrument ended %d spectra before the %d that it announced",
                                 feed.missing, feed.acquisition.spectra)  # fmt: skip
         except BaseException as error:

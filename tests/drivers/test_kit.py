@@ -300,6 +300,41 @@ def test_what_the_queue_of_a_thread_has_no_room_for_is_counted_and_the_camera_is
     assert kept + sum(lost.values()) == feed.measured and 20 <= kept < 300 and lost["overload"] > 0
 
 
+class Counting(Elsewhere):
+    """Goes on until it is stopped, and counts what it yields."""
+
+    yielded = 0
+
+    def frames(self) -> Iterator[Any]:
+        Counting.yielded = 0
+        try:
+            for number in range(10**9):
+                Counting.yielded += 1
+                yield np.full((1, PIXELS), number % 60_000, np.uint16)
+        finally:
+            Counting.stopped_at = Counting.yielded
+
+
+def test_what_was_measured_before_a_stop_is_published_though_it_still_waits_in_the_queue() -> None:
+    stop = threading.Event()
+    instrument = InThread(Counting)
+    with Publisher(LOCAL, "raw") as publisher, Collected(publisher.address, "raw") as collected:
+        made: list[DriveTotals] = []
+        given, see = DriveSettings(settle_s=0), lambda _, totals: totals.produced and stop.set()
+        thread = threading.Thread(
+            target=lambda: made.extend(drive_runs(instrument, publisher, given, stop.is_set, see))
+        )
+        thread.start()
+        collected.ends()
+        thread.join(PATIENCE_S)
+    (totals,) = made
+    assert (
+        totals.reason == "stopped"
+        and totals.produced == Counting.yielded == totals.sent + totals.lost.get("overload", 0)
+    )
+    assert collected.spectra == totals.sent
+
+
 def test_instrument_that_hangs_in_a_thread_is_said_to() -> None:
     instrument = InThread(partial(Elsewhere, "hang", 3), silent_s=0.2)
     with Publisher(LOCAL, "raw") as publisher, pytest.raises(InstrumentError, match="has given no sign for"):
