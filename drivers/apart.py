@@ -155,9 +155,7 @@ class InThread(Instrument):
         if not self._thread.is_alive() and not self._answers:
             raise InstrumentError("the thread of the instrument has ended")
 
-    # -- in the thread of the instrument ----------------------------------------------------------------
-
-    def _work(self, make: Make) -> None:
+    def _work(self, make: Make) -> None:  # this and the following, in the thread of the instrument
         try:
             instrument = make()
         except BaseException as error:
