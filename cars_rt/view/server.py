@@ -22,7 +22,7 @@ from bokeh.server.tornado import BokehTornado
 from jinja2 import Template
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPServerRequest
-from tornado.ioloop import IOLoop
+from tornado.ioloop import IOLoop, PeriodicCallback
 from tornado.netutil import bind_sockets
 from tornado.web import OutputTransform, RequestHandler, StaticFileHandler
 
@@ -38,6 +38,7 @@ from cars_rt.view.world import World
 
 log = logging.getLogger("cars_rt.view")
 
+LOOK_MS = 40  # how often it is looked whether a page may and must be sent more
 MOST_PAGES = 32  # browsers at once
 MESSAGE_BYTES = 256 * 1024  # a browser sends orders, no data
 BODY_BYTES = 64 * 1024
@@ -222,6 +223,7 @@ class PageServer:
         http = HTTPServer(tornado, max_body_size=BODY_BYTES, max_header_size=BODY_BYTES)
         http.add_sockets(sockets)
         self.loop = IOLoop.current()
+        self._world = world
         self._server = BaseServer(self.loop, tornado, http)
         if not local:
             log.warning(
@@ -240,8 +242,15 @@ class PageServer:
     def serve(self) -> None:
         """Answer until `stop`. In the thread that made it."""
         self._server.start()
+        beat = PeriodicCallback(self._look, LOOK_MS)
+        beat.start()
         self.loop.start()
+        beat.stop()
         self._server.stop(wait=False)
+
+    def _look(self) -> None:
+        for page in list(self._world.pages):
+            page.look()
 
     def stop(self) -> None:
         """From any thread, or a signal handler."""
@@ -252,13 +261,13 @@ def open_page(document: Document, world: World) -> None:
     """A browser comes."""
     folder = files("cars_rt.view.page")
     document.title = "CARS-RT"
-    if world.pages >= MOST_PAGES:
+    if len(world.pages) >= MOST_PAGES:
         document.template = Template((folder / "full.html").read_text(encoding="utf-8"))
         document.template_variables["base"] = FILE
         return
-    world.pages += 1
-    document.on_session_destroyed(lambda context: _left(world))
-    Page(document, world)
+    page = Page(document, world)
+    world.pages.append(page)
+    document.on_session_destroyed(lambda context: world.pages.remove(page))
     document.template = Template((folder / "index.html").read_text(encoding="utf-8"))
     document.template_variables.update(
         base=FILE,
@@ -268,10 +277,6 @@ def open_page(document: Document, world: World) -> None:
         substances=[each.name for each in SUBSTANCES],
         file=world.file,
     )
-
-
-def _left(world: World) -> None:
-    world.pages -= 1
 
 
 def _log_request(handler: RequestHandler) -> None:

@@ -36,7 +36,7 @@ class World:
         self._feeds: list[Feed | Recorded] = []
         self._busy_at = -CALM_S
         self._asking = ThreadPoolExecutor(2, "asks")
-        self.pages = 0
+        self.pages: list[Any] = []  # of all browsers
         self._flags: deque[tuple[int, int]] = deque(maxlen=FLAGS_KEPT + 1)  # flagged, seen
         self._flags_due = 0.0
 

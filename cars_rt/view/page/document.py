@@ -4,7 +4,6 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,6 @@ from cars_rt.view.world import World
 
 log = logging.getLogger("cars_rt.view")
 
-BEAT_MS = 40  # how often a page looks whether it may and must send
 HEALTH_S = 0.5  # between two looks at the numbers
 MOST_ORDERS = 100  # that wait; a flood beyond is left out
 MOST_PLANES = 10_000
@@ -62,6 +60,8 @@ class Page:
         self._place_stale = True
         self._place_due = 0.0
         self._pace = Pace()
+        self._called = False  # `beat` is under way
+        self._beaten = 0.0  # when it was last
         self._health_due = 0.0
         self._lag_s: float | None = None
         self._shown_ns = 0
@@ -86,20 +86,26 @@ class Page:
         with document.models.freeze():  # it looks at all models once, not after each root
             for root in plots:
                 document.add_root(root)
-        document.add_periodic_callback(self._guarded(self.beat), BEAT_MS)
 
-    def _guarded(self, do: Callable[[], None]) -> Callable[[], None]:
+    def look(self) -> None:
+        """Have `beat` called if there is anything to do. Cheap, since Bokeh takes its time for a call."""
+        now, scan = time.monotonic(), self.store.scan
+        new = scan is not self.scan or (scan is not None and scan.touched >= self._beaten)
+        stale = self._stale or self._place_stale or self._said.get("unsaid")
+        due = (new or stale or now >= self._health_due) and self._pace.may_send(now)
+        if not self._called and (self._orders or due):
+            self._called = True
+            self.document.add_next_tick_callback(self._guarded_beat)
+
+    def _guarded_beat(self) -> None:
         """A mistake of ours is said on the page, which goes on."""
-
-        def guarded() -> None:
-            try:
-                do()
-            except Exception as error:
-                log.exception("the page failed")
-                self._say(f"The display failed ({type(error).__name__}: {error}); see its log.", True)
-                self._pace.rest(time.monotonic() + 1)
-
-        return guarded
+        self._called, self._beaten = False, time.monotonic()
+        try:
+            self.beat()
+        except Exception as error:
+            log.exception("the page failed")
+            self._say(f"The display failed ({type(error).__name__}: {error}); see its log.", True)
+            self._pace.rest(time.monotonic() + 1)
 
     # What the browser asks
 
@@ -116,7 +122,7 @@ class Page:
             self._say(str(error), True)
 
     def _is_drawn(self, tick: int) -> None:
-        busy, pages = self.world.busy, self.world.pages
+        busy, pages = self.world.busy, len(self.world.pages)
         if self._pace.drawn(tick, time.monotonic(), busy=busy, pages=pages) and self._shown_ns:
             self._lag_s = max(time.time_ns() - self._shown_ns, 0) / 1e9
 
