@@ -230,8 +230,8 @@ def rows_taken(said: str) -> int:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     """A process of its own; tests/process_memory.py does the same with 20 GB."""
-    with h5py.File(tmp_path / "in.h5", "w") as file:  # sparse: 38 MB of counts make 154 MB of results
-        file.create_dataset("spectra", (120_000, len(AXIS)), "u2", chunks=(500, len(AXIS)))[:500] = 900
+    with h5py.File(tmp_path / "in.h5", "w") as file:  # sparse: 26 MB of counts make 102 MB of results
+        file.create_dataset("spectra", (80_000, len(AXIS)), "u2", chunks=(500, len(AXIS)))[:500] = 900
         file["raman_shift"] = AXIS
     peak, _ = peak_of(tmp_path / "in.h5", tmp_path / "out.h5", "passthrough")
-    assert peak < 0.3, f"{peak:.2f} GB"  # where nothing is kept: 0.2
+    assert peak < 0.27, f"{peak:.2f} GB"  # where nothing is kept: 0.2

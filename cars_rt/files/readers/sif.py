@@ -20,7 +20,8 @@ def read_sif(path: Path, asked: Asked) -> Spectra:
         raise SpectraError(f"needs sif_parser to be read: {install_extra('formats')}") from None
     refuse_special_file(path)
     try:
-        data, info = sif_parser.np_open(str(path), lazy="memmap")
+        with path.open("rb") as file:  # which sif_parser would leave open where it fails
+            data, info = sif_parser.np_open(file, lazy="memmap")
         wavelength = extract_calibration(info)
     except Exception as error:  # another package's code on a file from anywhere
         raise SpectraError(f"is no .sif file that sif_parser reads ({type(error).__name__})") from None
