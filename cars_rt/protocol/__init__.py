@@ -7,6 +7,7 @@ from cars_rt.protocol.fields import Part, check_facts
 from cars_rt.protocol.layout import FrameWriter
 from cars_rt.protocol.limits import MAX_BANDS, MAX_BLOCK, MAX_PAYLOAD_BYTES, MAX_PIXELS, VERSION
 from cars_rt.protocol.messages import (
+    BANDS,
     DEVIATION,
     DTYPES,
     FLAGS,
@@ -24,6 +25,7 @@ from cars_rt.protocol.notice import concerns, decode_notice, encode_notice
 from cars_rt.protocol.reader import Closed, Event, RunReader
 
 __all__ = [
+    "BANDS",
     "DEVIATION",
     "DTYPES",
     "FLAGS",

@@ -43,6 +43,15 @@ class Band(NamedTuple):
     high: float
 
 
+#: Those that are shown where nobody chose others.
+BANDS: tuple[Band, ...] = (
+    Band("CH stretch", 2800.0, 3050.0),
+    Band("amide I", 1630.0, 1690.0),
+    Band("CH2 bend", 1420.0, 1470.0),
+    Band("ring breathing", 994.0, 1014.0),
+)
+
+
 class Reason(StrEnum):
     """Why a run ended."""
 

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 import cars_rt
-from cars_rt.daemon.outputs.preview import DEFAULT_BANDS
 from cars_rt.errors import CarsRtError
-from cars_rt.protocol import End, Frame, Reason, Start
+from cars_rt.protocol import BANDS, End, Frame, Reason, Start
 from cars_rt.view.store import Store
 
 log = logging.getLogger("cars_rt.view")
@@ -39,7 +38,7 @@ class Recorded(threading.Thread):
         assert store.scan is not None
         store.scan.stacked = self.planes
         low, high = float(start.raman_shift.min()), float(start.raman_shift.max())
-        store.scan.bands = tuple(band for band in DEFAULT_BANDS if band.high >= low and band.low <= high)
+        store.scan.bands = tuple(band for band in BANDS if band.high >= low and band.low <= high)
         try:
             for frame in _frames(self._data, self._name, start):
                 if self._over.is_set():

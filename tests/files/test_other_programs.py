@@ -97,6 +97,19 @@ def test_what_nxraman_requires_and_h5web_follows_is_there(path: Path) -> None:
         assert not data["raman_measured"][()].ravel()[LOST].any() and data["raman_measured"][()].sum() == 32
 
 
+def test_pictures_at_bands_are_there_and_not_compressed(path: Path) -> None:
+    with h5py.File(path) as file:
+        group = file["entry/bands"]
+        assert group.attrs["NX_class"] == "NXdata" and list(group.attrs["axes"]) == ["y", "x"]
+        names = [group.attrs["signal"], *group.attrs["auxiliary_signals"]]
+        assert names == ["CH2 bend", "ring breathing"]  # those that the axis has
+        inside = (AXIS >= 1420) & (AXIS <= 1470)
+        expected = MAP[:, :, inside].mean(axis=2)
+        assert np.allclose(group["CH2 bend"][()], expected, rtol=1e-5, equal_nan=True)
+        assert group["CH2 bend"].compression is None and np.isnan(group["CH2 bend"][()]).sum() == len(LOST)
+        assert group["CH2 bend"].attrs["long_name"] == "CH2 bend, mean from 1420 to 1470 1/cm"
+
+
 def as_version_1(path: Path) -> None:
     """What version 0.1 of this program wrote had the streams, and nothing for others."""
     with h5py.File(path, "r+") as file:

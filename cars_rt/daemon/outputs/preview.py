@@ -15,7 +15,7 @@ from cars_rt.daemon.run import Run
 from cars_rt.daemon.settings import SettingsError
 from cars_rt.engines.base import Slab
 from cars_rt.physics.fitness import Flags
-from cars_rt.protocol import FLAGS, MAX_BLOCK, MAX_PAYLOAD_BYTES, Band, End, Frame, Start, check_band
+from cars_rt.protocol import BANDS, FLAGS, MAX_BLOCK, MAX_PAYLOAD_BYTES, Band, End, Frame, Start, check_band
 from cars_rt.sockets import Publisher
 from cars_rt.trust.curve import Access
 
@@ -23,12 +23,6 @@ INTERVAL_S = 0.05
 BUFFER_MB = 8.0  # a viewer that is that far behind gets no more until it has caught up
 LINGER_S = 0.2  # how long a close waits for viewers
 STALL_S = 1.0  # and others are not kept waiting for it
-DEFAULT_BANDS = (
-    Band("CH stretch", 2800.0, 3050.0),
-    Band("amide I", 1630.0, 1690.0),
-    Band("CH2 bend", 1420.0, 1470.0),
-    Band("ring breathing", 994.0, 1014.0),
-)
 
 #: First index, bands, their intensities (k, bands), flags (k,), made by.
 Piece = tuple[int, tuple[Band, ...], NDArray[np.float32], Flags, str]
@@ -56,7 +50,7 @@ class Preview(Output):
             security=security,
         )
         self.bands: tuple[Band, ...] = (
-            tuple(bands) or DEFAULT_BANDS
+            tuple(bands) or BANDS
         )  # that are computed: those that lie on the run's axis
         self._wanted = self.bands
         self.weights: NDArray[np.float32] | None = None  # (pixels, bands), while a run is open

@@ -4,6 +4,7 @@ The spectra are not written twice: their map is a virtual dataset of this same f
 in /raw and /raman in the order in which they came. What is small is written out, and never compressed.
 """
 
+import json
 import logging
 from typing import Any
 
@@ -13,9 +14,11 @@ from numpy.typing import NDArray
 
 from cars_rt.files.hdf5 import stored
 from cars_rt.files.places import Places, places_of
+from cars_rt.files.recording.bands import NAME as BANDS
 from cars_rt.files.recording.read import read_rows
 from cars_rt.protocol import DEVIATION, FLAGS
 from cars_rt.protocol.messages import MAIN_ARRAY
+from cars_rt.storage import StorageError
 
 log = logging.getLogger("cars_rt.recording")
 
@@ -62,8 +65,11 @@ class Map:
         return cls(group, places_of(read_rows(group, "index"), position, size, announced))
 
 
-def write_map(entry: h5py.Group, name: str, maps: dict[str, Map], main: str) -> h5py.Group:
-    """The default plot. Where the map would be in too many parts, and where it cannot be, a list."""
+def write_map(
+    entry: h5py.Group, name: str, maps: dict[str, Map], main: str
+) -> tuple[h5py.Group, dict[str, Map]]:
+    """The default plot, and the maps that are in it. Where the map would be in too many parts, and where it
+    cannot be, a list."""
     largest = max((each.places for each in maps.values()), key=lambda places: int(np.prod(places.shape)))
     axis = maps[main].group["raman_shift"][()]
     maps = {name: each for name, each in maps.items() if np.array_equal(each.group["raman_shift"][()], axis)}
@@ -90,7 +96,7 @@ def write_map(entry: h5py.Group, name: str, maps: dict[str, Map], main: str) -> 
                 )
                 _scales(found, axes)
         _beside(data, stream, each, axes)
-    return data
+    return data, maps
 
 
 def _axes(data: h5py.Group, places: Places, group: h5py.Group) -> list[h5py.Dataset]:
@@ -168,6 +174,32 @@ def _beside(data: h5py.Group, stream: str, each: Map, axes: list[h5py.Dataset]) 
         said = {"flag_masks": np.array([1 << bit for bit in range(len(names))], np.uint8)} if names else {}
         put(FLAGS, read_rows(each.group, FLAGS), 0, np.uint8, flag_meanings=" ".join(names),
             long_name="what is wrong with the spectrum", **said)  # fmt: skip
+
+
+def write_bands(entry: h5py.Group, data: h5py.Group, each: Map) -> None:
+    """Pictures at a few bands, with the axes of the map: the only ones that need no plug-in."""
+    try:
+        bands = json.loads(text_of(each.group.attrs.get(BANDS, "[]")))
+        means = read_rows(each.group, BANDS) if bands else np.empty((0, 0))
+        names = [text_of(name).replace("/", " ")[:80] or "band" for name, _, _ in bands]
+    except (StorageError, ValueError, TypeError):
+        return
+    axes = [str(axis) for axis in data.attrs["axes"]][:-1]
+    if not bands or means.shape[1:] != (len(bands),) or len(set(names)) != len(names):
+        return
+    group = nexus_group(entry, BANDS, "NXdata", signal=names[0])
+    group.attrs["auxiliary_signals"] = np.array(names[1:], dtype=h5py.string_dtype())
+    group.attrs["axes"] = np.array(axes, dtype=h5py.string_dtype())
+    for number, axis in enumerate(axes):
+        group[axis] = data[axis]
+        group.attrs[f"{axis}_indices"] = number
+    for number, (name, (_, low, high)) in enumerate(zip(names, bands, strict=True)):
+        image = _at_places(group, name, means[:, number], each.places, np.array(np.nan, np.float32))
+        about = f"{name}, mean from {float(low):g} to {float(high):g} 1/cm"
+        image.attrs.update({"units": UNITS["raman"], "long_name": about})
+        if image.ndim > 1:
+            image.attrs["interpretation"] = "image"
+        _scales(image, [data[axis] for axis in axes])
 
 
 def _at_places(

@@ -7,6 +7,7 @@ Everything here is made from what the recording says already, when it is finishe
                     (z, y, x, p), NaN where no spectrum is, or (n, p) of a run without scan; with axes,
                     deviation, flags, time, and a mask for each stream
     /entry/counts   NXdata of the counts, where there are results, too
+    /entry/bands    NXdata of the results at a few bands, as pictures
     /entry/instrument, sample, process_..., receipt_...
 """
 
@@ -22,7 +23,7 @@ import h5py
 import numpy as np
 
 from cars_rt.files.hdf5 import numbers
-from cars_rt.files.recording.maps import Map, nexus_group, text_of, write_map
+from cars_rt.files.recording.maps import Map, nexus_group, text_of, write_bands, write_map
 from cars_rt.files.recording.read import read_rows
 
 log = logging.getLogger("cars_rt.recording")
@@ -57,9 +58,11 @@ def describe(file: h5py.File, streams: Mapping[str, h5py.Group]) -> None:
     if notes := text_of(file.attrs.get("notes", "")):
         entry["experiment_description"] = notes
     _processes(entry, streams)
-    data = write_map(entry, "data", maps, main)
+    data, shown = write_map(entry, "data", maps, main)
     if main == "raman" and "counts" in data:
         _links(entry, "counts", data, "counts")
+    if main == "raman":
+        write_bands(entry, data, shown[main])
     entry.attrs["default"] = "data"
 
 

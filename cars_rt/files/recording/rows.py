@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike
 
+from cars_rt.files.recording.bands import NAME as BANDS
 from cars_rt.files.recording.packing import PLAIN, Packing
 from cars_rt.files.written import SLOTS, TAIL, TAIL_ROWS
 
@@ -107,8 +108,8 @@ class Rows:
 
     @property
     def names(self) -> list[str]:
-        """Of the columns."""
-        return list(self._datasets)
+        """Of the columns that are given, and not computed from others."""
+        return [name for name in self._datasets if name != BANDS]
 
     def append(self, rows: int, **columns: ArrayLike) -> None:
         """Append rows; a column is an array of `rows` rows, or one value for all of them."""

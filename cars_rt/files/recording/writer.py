@@ -15,6 +15,8 @@ from numpy.typing import ArrayLike
 
 from cars_rt.accounting import MAX_RANGES, Ledger
 from cars_rt.files.measurement import ABOUT, stored
+from cars_rt.files.recording.bands import NAME as BANDS
+from cars_rt.files.recording.bands import Means
 from cars_rt.files.recording.claim import Claim
 from cars_rt.files.recording.errors import RecordingError, reason
 from cars_rt.files.recording.finish import NO_RECEIPT, NOT_CLOSED, Contents, claimed, finish
@@ -61,6 +63,7 @@ class Recording:
         self._made_by: list[tuple[int, str]] = []  # from which index on results were made by what
         self._makers_written = 0
         self._trust: list[str] = []  # what the run's results say of themselves
+        self._means: Means | None = None
         self._failed = self._meddled = False
         try:
             self._file = h5py.File(self.partial, "x")  # made by this call, or not at all
@@ -107,6 +110,9 @@ class Recording:
                 trust = {FLAGS: ((), np.uint8), DEVIATION: ((start.pixels,), np.float32)}
                 columns |= {name: column for name, column in trust.items() if name in (start.model or {})}
                 self._trust = [name for name in trust if name in columns]
+                self._means = Means(start.raman_shift)
+                columns[BANDS] = ((len(self._means.bands),), np.float32)
+                group.attrs[BANDS] = self._means.about
             self._warn_of_full_disk(start, rows)
             self.rows[start.stream] = Rows(
                 group, columns, start.spectra if rows is None else rows, self._packing
@@ -146,6 +152,8 @@ class Recording:
     def put(self, stream: str, rows: int, columns: Mapping[str, ArrayLike]) -> None:
         """Take in `rows` rows with every column of a stream, as they come from another file and not in
         frames; a column is an array of as many rows, or one value for all of them."""
+        if stream == "raman" and self._means is not None:
+            columns = {**columns, BANDS: self._means.of(np.asarray(columns[MAIN_ARRAY[stream]]))}
         with self._guarded():
             self.rows[stream].append(rows, **columns)
 
