@@ -7,9 +7,11 @@ recording can be looked at while it is written, and pieces can be read by proces
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import h5py
 import numpy as np
@@ -19,7 +21,7 @@ from cars_rt.files.formats import open_spectra
 from cars_rt.files.hdf5 import numbers, opened, readable_attrs, stored
 from cars_rt.files.measurement import ABOUT, RECEIPT, judged
 from cars_rt.files.places import Places, places_of
-from cars_rt.files.recording import final_path, read_rows
+from cars_rt.files.recording import final_path, is_partial, read_rows
 from cars_rt.files.spectra import SpectraError, said_of
 from cars_rt.files.written import is_recording, stored_rows
 from cars_rt.installation import install_extra
@@ -30,9 +32,12 @@ from cars_rt.protocol.messages import MAIN_ARRAY
 if TYPE_CHECKING:
     import xarray
 
+T = TypeVar("T")
+
 PIECE_BYTES = 16 * 2**20  # of a piece that is read at once
 MOST_PIECES = 2**14  # of one array: a graph of more takes long to make
 PART = ("began_at", "part", "previous_part", "next_part")  # what of its run a file is, see docs/operation.md
+ATTEMPTS, NAP_S = 10, 0.1  # of reading a file that is being written
 GAP = 64  # rows that are read along rather than read in two parts
 
 #: Of each spectrum, beside the main array: what it is called here, and its unit.
@@ -81,8 +86,8 @@ def open_dataset(path: Path | str, *, pump_nm: float | None = None) -> xarray.Da
             f"cars_rt.open needs {error.name}, which is not installed: {install_extra('files')}"
         ) from None
     path = _existing(Path(path))
-    with said_of(path):
-        parts = _of_hdf5(path) if path.suffix.lower() in (".h5", ".hdf5") else None
+    parts = _patiently(path, _of_hdf5) if path.suffix.lower() in (".h5", ".hdf5") else None
+    path = _existing(path)
     if parts is None:
         parts = _of_spectra(path, pump_nm)
     with said_of(path):
@@ -122,8 +127,10 @@ class _Stored:
     tail: tuple[int, ...]
 
     def rows(self, first: int, last: int) -> NDArray[Any]:
-        path = _existing(self.path)
-        with said_of(path), opened(path, locking=False) as file:
+        return _patiently(self.path, lambda path: self._rows(path, first, last))
+
+    def _rows(self, path: Path, first: int, last: int) -> NDArray[Any]:
+        with opened(path, locking=False) as file:
             group = stored(file, self.group, h5py.Group) if self.group else file
             found = None if group is None else stored(group, self.name, h5py.Dataset)
             if found is None or found.shape[1:] != self.tail:
@@ -352,6 +359,20 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.bool_):
         return int(value)  # netCDF has no other truth
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _patiently(path: Path, read: Callable[[Path], T]) -> T:
+    """Read a file. One that is being written is seen between two writes now and then, and read again."""
+    for left in reversed(range(ATTEMPTS)):
+        there = _existing(path)
+        try:
+            with said_of(there):
+                return read(there)
+        except SpectraError:
+            if not (left and is_partial(path)):
+                raise
+        time.sleep(NAP_S)
+    raise AssertionError
 
 
 def _existing(path: Path) -> Path:
