@@ -11,10 +11,14 @@
                      made_by: [index, what made results from there on], a change of model, engine or dark each
     /raw, /raman     written: how many rows are data; attrs: lost, announced (-1 until the stream ended)
 
+    /entry           what other programs find, see nexus and maps: made when the recording is finished
+    docs/files.md    describes all of it for other readers
+
 What else is noted (see cars_rt/daemon/flight.py) lies in groups of its own.
 
 While it is written the file is called NAME.partial.h5. Every dataset is allocated ahead and `written`
-follows the data, so that writing changes no metadata: rows that were flushed are readable at any moment, also
+follows the data, so that writing changes no metadata, or for compressed arrays only where a chunk lies that
+nobody vouched for yet: rows that were flushed are readable at any moment, also
 after a kill, when rows from `written` on are not data. A kill within the millisecond in which a stream begins
 can spoil that stream, which has no rows yet; one in which it ends, the text of its receipt.
 
