@@ -490,7 +490,7 @@ def test_ctl_record_as_a_user_calls_it(tmp_path: Path) -> None:
         for each in ("recording", "bead 1", "dry; 20 mW", "5 raw of 100 planned", "GB free", "nobody there"):
             assert code == 0 and (each in said) == (each != "nobody there"), said
         code, said = ctl("stop")
-        assert code == 0 and "bead-1-1.h5: 5 spectra raw, 100 were planned, incomplete" in said
+        assert code == 0 and "bead-1-1.h5: 5 spectra raw, 100 were planned, incomplete" in said, said
 
 
 def test_a_second_recorder_goes_on_without_commands_unless_it_needs_them(

@@ -135,6 +135,18 @@ def test_a_file_that_came_meanwhile_is_not_written_over(tmp_path: Path) -> None:
     assert path.read_bytes() == b"precious"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="locks are of another kind on Windows")
+def test_a_copy_of_the_descriptor_does_not_keep_a_recorder_from_its_own_file(tmp_path: Path) -> None:
+    """HDF5's lock ends with the last copy: one in a process that is just being started, for instance."""
+    recording = written(tmp_path / "scan.h5")
+    copy = os.dup(recording._file.id.get_vfd_handle())
+    try:
+        recording.end(an_end(6), Ledger())
+        assert recording.close() == tmp_path / "scan.h5" and recording.complete
+    finally:
+        os.close(copy)
+
+
 def moved(partial: Path) -> None:
     partial.rename(partial.with_name("elsewhere.h5"))
 

@@ -180,9 +180,9 @@ class Recorder:
         """What it does, or waits for, in a phrase."""
         if self.plan is None and not self._open:
             return "idle: waits for `cars-rt ctl record start`"
-        waiting = sum(each.waiting for each in self._pieces())
         if not self._open and not self.runs:
             return "waiting for a run"
+        waiting = sum(each.waiting for each in self._pieces())
         said = f"{self.spectra} spectra written"
         said += f", {waiting} recordings wait for their other stream" if waiting else ""
         return said + (f", {self.given_up} had nothing of it" if self.given_up else "")

@@ -64,12 +64,15 @@ def finish(
     partial = claim.partial if partial is None else partial
     with _told(partial):
         _refuse_exchanged(partial, made)
-        with opened(partial, "r+") as file:
+        # What a recorder closes is its own by the claim. HDF5's lock may be held a little longer, by whoever
+        # has a copy of the descriptor or began to read between closing and opening: that shall cost no file.
+        ours = made is not None and claim.locked
+        with opened(partial, "r+", locking=not ours) as file:
             counted = _settle(file)
             complete = bool(file.attrs["complete"])
         _refuse_exchanged(partial, made)
         path = _named(partial, claim.path, overwrite)
-        with opened(path) as file:  # said of what is there under this name
+        with opened(path, locking=not ours) as file:  # said of what is there under this name
             if complete and not (bool(file.attrs["complete"]) and _count(file).rows == counted.rows):
                 raise RecordingError(f"{path} was changed by another program while it was closed")
     return Contents(path, counted.rows, counted.announced, complete)
