@@ -12,8 +12,8 @@ R implies, m, and the slope of l over m should be 1, whatever the envelope, the 
 seen through a second difference and weighed by the noise, which the spectrum itself shows in the third
 differences of its pixels. A result that says nothing above the noise agrees with every spectrum.
 
-Thresholds: `python tests/fitness.py` measures how often each flag is raised on spectra of many kinds, with
-the distributions behind it; docs/fitness.md has its table and says which threshold follows from what.
+Thresholds: `python tests/scripts/fitness.py` measures how often each flag is raised on many kinds of spectra,
+and the distributions behind it; docs/fitness.md has its table and says which threshold follows from what.
 """
 
 from collections.abc import Mapping

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 from helpers import AXIS, a_frame, an_end
-from kill_recordings import MET, kill_once
+from scripts.kill_recordings import MET, kill_once
 
 import cars_rt
 from cars_rt.accounting import Ledger
@@ -170,7 +170,7 @@ def test_a_kill_amid_the_text_of_a_receipt_costs_the_receipt_alone(tmp_path: Pat
 def test_a_writer_that_is_killed_at_full_speed_leaves_every_flushed_spectrum(
     compression: str, tmp_path: Path
 ) -> None:
-    """tests/kill_recordings.py does it more often."""
+    """tests/scripts/kill_recordings.py does it more often."""
     for number, wait_s in enumerate((0.1, 0.5)):
         (folder := tmp_path / str(number)).mkdir()
         assert kill_once(folder, compression, wait_s) in MET

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from helpers import AXIS, Command, Published, daemon_in_thread, spectra_of, wait_until
 from numpy.typing import NDArray
-from process_memory import peak_of
+from scripts.process_memory import peak_of
 
 from cars_rt.engines.registry import REFERENCE, reason_against
 from cars_rt.files.offline import Processed, process, retrieval
@@ -229,7 +229,7 @@ def rows_taken(said: str) -> int:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
-    """A process of its own; tests/process_memory.py does the same with 20 GB."""
+    """A process of its own; tests/scripts/process_memory.py does the same with 20 GB."""
     with h5py.File(tmp_path / "in.h5", "w") as file:  # sparse: 26 MB of counts make 102 MB of results
         file.create_dataset("spectra", (80_000, len(AXIS)), "u2", chunks=(500, len(AXIS)))[:500] = 900
         file["raman_shift"] = AXIS

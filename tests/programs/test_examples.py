@@ -14,7 +14,7 @@ from helpers import PATIENCE_S, Published, a_frame, a_start, an_end, wait_until
 
 from cars_rt.sockets.free import free_addresses
 
-EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 RUN = a_start(
     "run-1", np.linspace(2800, 3050, 50), stream="raman", dtype="float32", block=4, spectra=8, scan=(2, 4),
     model={"name": "cnn"},

@@ -1,6 +1,6 @@
 """kill -9 of a program that writes recordings as fast as it can, also while it finishes them.
 
-    python tests/kill_recordings.py --kills 200 --compression lz4 --seed 7
+    python tests/scripts/kill_recordings.py --kills 200 --compression lz4 --seed 7
 
 After each kill what it left is opened with h5py alone, and every spectrum that was flushed must be there, the
 right one; then it is repaired, and must have the same spectra and the map. Prints what was found.
@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))  # beside the packages of the tests
 
 from chaos.files import rows_of
 from helpers import a_frame, a_start, an_end

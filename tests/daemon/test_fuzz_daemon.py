@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from fuzz_daemon import GROWTH_MB, fuzz
+from scripts.fuzz_daemon import GROWTH_MB, fuzz
 
 MESSAGES = int(os.environ.get("FUZZ_MESSAGES", "100000"))
 SEED = int(os.environ.get("FUZZ_SEED", "1"))

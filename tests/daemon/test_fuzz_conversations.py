@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from fuzz_conversations import GROWTH_MB, STOP_S, converse
+from scripts.fuzz_conversations import GROWTH_MB, STOP_S, converse
 
 MESSAGES = int(os.environ.get("FUZZ_CONVERSATION", "20000"))
 SEED = int(os.environ.get("FUZZ_SEED", "1"))

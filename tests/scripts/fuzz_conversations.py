@@ -1,6 +1,6 @@
 """Fuzzes whole conversations with a running daemon: valid messages, in wrong orders and with wrong numbers.
 
-python tests/fuzz_conversations.py [--messages 100000] [--seed N]
+python tests/scripts/fuzz_conversations.py [--messages 100000] [--seed N]
 
 Several peers at once, each over a connection of its own: a driver that starts, repeats, skips, ends and
 forgets runs; an owner and a stranger at control; subscribers of both streams that come, go and read nothing.
@@ -22,6 +22,9 @@ import msgpack
 import numpy as np
 import psutil
 import zmq
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # beside the packages of the tests
+
 from chaos import programs
 from chaos.camera import AXIS, spectra
 from chaos.judge import came_out

@@ -358,7 +358,7 @@ def test_gap_and_refused_message_leave_one_file_that_names_what_is_missing(tmp_p
         refused = file["flight/rejected/0"]
         assert bytes(refused[:]) == b"raw.framethis is not msgpackat all"
         assert "not msgpack" in refused.attrs["text"]
-    example = Path(__file__).parents[1] / "docs" / "examples" / "read_flight.py"
+    example = Path(__file__).parents[2] / "docs" / "examples" / "read_flight.py"
     said = subprocess.run([sys.executable, example, path], capture_output=True, text=True, check=True).stdout
     assert "missing: the sequence jumps from 10 to 15" in said and "35 spectra from 0 to 39" in said
     assert "not in the file: [['missing', 10, 5]]" in said and "refused message 0, 34 bytes" in said

@@ -1,7 +1,7 @@
 """How much memory `cars-rt process` takes for a large recording, and how fast it is beside its engine alone.
 
-    python tests/process_memory.py --gigabytes 20 --engine passthrough
-    python tests/process_memory.py --gigabytes 0.2 --rate
+    python tests/scripts/process_memory.py --gigabytes 20 --engine passthrough
+    python tests/scripts/process_memory.py --gigabytes 0.2 --rate
 
 The recording is sparse: it announces its counts and holds few of them, so that it takes no room on the disk;
 its results do, four bytes for two and as many again of deviations. Each run is a process of its own, whose

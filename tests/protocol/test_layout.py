@@ -8,7 +8,7 @@ from typing import Any
 import msgpack
 import numpy as np
 import pytest
-from fuzz_protocol import corpus, mutate, same
+from scripts.fuzz_protocol import corpus, mutate, same
 
 from cars_rt.accounting import Problem
 from cars_rt.protocol import (

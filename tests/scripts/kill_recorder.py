@@ -1,6 +1,6 @@
 """kill -9 of a recorder at random moments of one run of counts and results: what is left of its files.
 
-python tests/kill_recorder.py --kills 20 --rate 1000 --pixels 1340 --seconds 30
+python tests/scripts/kill_recorder.py --kills 20 --rate 1000 --pixels 1340 --seconds 30
 
 Each time: the file opens with plain h5py; every row that the recorder had said is on disk is in it and is
 what was sent; `repair` finishes it; `verify` names exactly the spectra that are missing.
@@ -17,7 +17,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))  # beside the packages of the tests
 
 from helpers import Command, Published, a_frame, a_start, wait_until
 

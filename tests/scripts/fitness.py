@@ -1,6 +1,6 @@
 """How often each flag is raised, on good and on bad spectra, and what it costs: the table of docs/fitness.md.
 
-    python tests/fitness.py [--model cnn] [--batches 100] [FILE.csv ...]
+    python tests/scripts/fitness.py [--model cnn] [--batches 100] [FILE.csv ...]
 
 Good: held-out spectra of the distribution `bcars` (needs torch), the simulator's mixtures, measured files.
 Bad: made of the good ones, or of noise. Not part of the test suite: it takes some minutes.

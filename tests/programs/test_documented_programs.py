@@ -18,7 +18,7 @@ from cars_rt.listener import Listener, ListenSettings
 from cars_rt.protocol.control import Reply, Request, decode_reply, decode_request
 from cars_rt.sockets.free import free_addresses
 
-DOCUMENT = Path(__file__).parents[1].joinpath("docs/protocol.md").read_text(encoding="utf-8")
+DOCUMENT = Path(__file__).parents[2].joinpath("docs/protocol.md").read_text(encoding="utf-8")
 
 
 def block(language: str) -> str:

@@ -1,6 +1,6 @@
 """How fast recordings are written and how small they get: the recorder's writer alone, fed from memory.
 
-    python tests/bench_recordings.py --spectra 60000 --folder .
+    python tests/scripts/bench_recordings.py --spectra 60000 --folder .
 
 Counts of the simulator and results of `cnn` (1340 points, uint16 and float32), first as chunks into a file in
 memory, then as whole recordings on the disk, flushed once a second. Says wall time, and the processor's own:
@@ -8,6 +8,7 @@ on a computer that does other things, too, only the second means something.
 """
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 from itertools import islice
@@ -17,6 +18,9 @@ from typing import Any
 import h5py
 import hdf5plugin
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # beside the packages of the tests
+
 from helpers import a_frame, a_start, an_end
 from numpy.typing import NDArray
 

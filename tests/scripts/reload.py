@@ -1,7 +1,7 @@
 """Models exchanged under load, by real processes: is anything lost, and how late do results come meanwhile?
 
-    python tests/reload.py                    20 times, good and broken in turn, at 500 spectra/s
-    python tests/reload.py --rate 1000 --times 100
+    python tests/scripts/reload.py                    20 times, good and broken in turn, at 500 spectra/s
+    python tests/scripts/reload.py --rate 1000 --times 100
 
 A driver simulates a microscope, the daemon computes, this program counts what comes out and asks for another
 model again and again: one that works, one that is cut off, one whose engine does not exist. Latency is from

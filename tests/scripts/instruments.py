@@ -1,8 +1,8 @@
 """Real drivers through daemon and recorder, for a minute: nothing lost that the source did not lose itself.
 
-    python tests/instruments.py                                  both, 60 s at 1,000 spectra/s
-    python tests/instruments.py --source epics --seconds 20
-    python tests/instruments.py --source genicam --rate 200      as fast as its virtual camera is
+    python tests/scripts/instruments.py                                  both, 60 s at 1,000 spectra/s
+    python tests/scripts/instruments.py --source epics --seconds 20
+    python tests/scripts/instruments.py --source genicam --rate 200      as fast as its virtual camera is
 
 micromanager is its own demonstration camera, 1340 x 16 pixels of 16 bits, four spectra in each image, as it
 makes no more than some 800 images a second, at the rate it comes to; epics is a PVAccess server in this
@@ -30,6 +30,9 @@ import numpy as np
 from cars_rt.files.hdf5 import load_filters
 from cars_rt.room.program import LoggedProgram
 from cars_rt.sockets.free import free_addresses
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # beside the packages of the tests
+
 
 LATE_S = 240.0  # for a program to end when all has been measured, on a busy computer
 COLUMNS, ROWS = 1340, 4

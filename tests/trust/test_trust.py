@@ -6,9 +6,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from engines.test_graph import a_model
 from helpers import AXIS, Collected, Published, a_start, an_end, daemon_in_thread, spectra_of, wait_until
 from numpy.typing import NDArray
-from test_graph import a_model
 
 import cars_rt
 from cars_rt.daemon.seen.status import Status

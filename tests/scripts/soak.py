@@ -1,8 +1,8 @@
 """Minutes or days of measuring, with real processes: nothing lost, no memory or descriptor leaked.
 
-    python tests/soak.py                      30 minutes at 1,000 spectra/s
-    python tests/soak.py --minutes 1440       a day
-    python tests/soak.py --minutes 2 --rate 500 --no-record
+    python tests/scripts/soak.py                      30 minutes at 1,000 spectra/s
+    python tests/scripts/soak.py --minutes 1440       a day
+    python tests/scripts/soak.py --minutes 2 --rate 500 --no-record
 
 A driver replays a small file of simulated spectra, run after run; the daemon computes; the recorder writes
 every run to a file, which is checked and deleted; this program counts what comes out and looks at the

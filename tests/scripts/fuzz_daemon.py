@@ -1,6 +1,6 @@
 """Fuzzes the running daemon over a real socket: it stays alive, its memory flat, and counts every message.
 
-python tests/fuzz_daemon.py [--messages 100000] [--seed N]
+python tests/scripts/fuzz_daemon.py [--messages 100000] [--seed N]
 
 What each message is worth is judged in lockstep by a RunReader of the same version: the daemon's receipts
 must name as many problems of each kind, run by run. A run is opened again whenever a mutation closed it,
@@ -21,15 +21,18 @@ from typing import Any
 import numpy as np
 import psutil
 import zmq
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # beside the packages of the tests
+
 from chaos import programs
 from chaos.camera import AXIS, spectra
 from chaos.judge import came_out, disagreements
 from chaos.wire import Tap
-from fuzz_protocol import corpus, mutate
 from helpers import a_frame, a_start, an_end
 
 from cars_rt.accounting import Problem
 from cars_rt.protocol import Closed, RunReader, encode
+from scripts.fuzz_protocol import corpus, mutate
 
 GROWTH_MB = 8.0  # after the first tenth of the messages; 100,000 that leaked 100 bytes each would take 10
 EVERY = 500  # messages between two looks at the memory

@@ -14,7 +14,7 @@ from cars_rt.daemon.seen.plain import plain
 from cars_rt.daemon.seen.snapshot import Phase, Queue, Snapshot, State
 from cars_rt.latency import Latencies
 
-DEPLOY = Path(__file__).parents[1] / "docs" / "deploy"
+DEPLOY = Path(__file__).parents[2] / "docs" / "deploy"
 
 
 def samples(snapshot: Snapshot, age_s: float = 0.0) -> dict[str, dict[tuple[str, ...], float]]:

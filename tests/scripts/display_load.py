@@ -1,8 +1,8 @@
 """What the display costs: driver, daemon, recorder and a browser on one computer, with it and without.
 
-    python tests/display_load.py                       # 1,000 and 200 spectra/s, ten clients, pass-through
-    python tests/display_load.py --only fast           # one part: slow, fast, clients, flood
-    python tests/display_load.py --memory --minutes 30 # memory of page and server over time
+    python tests/scripts/display_load.py                   # 1,000, 200, ten clients, pass-through
+    python tests/scripts/display_load.py --only fast       # one part: slow, fast, clients, flood
+    python tests/scripts/display_load.py --memory --minutes 30 # memory of page and server over time
 
 Prints a line for each measurement, and JSON with --json FILE. The runs with and without the display
 alternate, since other work on the computer changes what it can do.
@@ -24,14 +24,13 @@ from typing import Any
 
 import psutil
 
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1]))  # beside the packages of the tests
 
 from helpers import Command, Published, a_frame, a_start, an_end, spectra_of, summary
+from view.browser import a_browser
 
 from cars_rt.remote import Remote
 from cars_rt.sockets.free import free_addresses
-from tests.view.browser import a_browser
 
 SIMULATED = 3000  # spectra/s that the simulator makes; beyond, the same counts are sent again and again
 BLOCK = 128

@@ -16,9 +16,9 @@ import hypothesis.extra.numpy as arrays_of
 import msgpack
 import numpy as np
 import pytest
-from fuzz_protocol import ODD, check, corpus, deep, mutate, same
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scripts.fuzz_protocol import ODD, check, corpus, deep, mutate, same
 
 from cars_rt.accounting import Cause, Problem, Range
 from cars_rt.protocol import (
@@ -46,7 +46,7 @@ from cars_rt.protocol import (
 from cars_rt.protocol.messages import MAIN_ARRAY
 from cars_rt.sockets import Subscriber
 
-VECTORS = Path(__file__).with_name("vectors")
+VECTORS = Path(__file__).parents[1] / "vectors"
 VALID: list[dict[str, Any]] = json.loads((VECTORS / "valid.json").read_text(encoding="utf-8"))
 INVALID: list[dict[str, Any]] = json.loads((VECTORS / "invalid.json").read_text(encoding="utf-8"))
 
@@ -808,7 +808,7 @@ def test_the_books_balance_whatever_comes(messages: list[Message]) -> None:
 
 # -- the documentation --------------------------------------------------------------------------------
 
-DOCUMENT = Path(__file__).parents[1].joinpath("docs/protocol.md").read_text(encoding="utf-8")
+DOCUMENT = Path(__file__).parents[2].joinpath("docs/protocol.md").read_text(encoding="utf-8")
 
 
 def test_documented_bytes_are_the_committed_ones() -> None:

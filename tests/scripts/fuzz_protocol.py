@@ -1,7 +1,7 @@
 """Fuzzes the wire format: whatever the bytes, decode gives a Message or raises ProtocolError.
 
-python tests/fuzz_protocol.py --seconds 60 [--seed N]      mutations of the test vectors, no extra package
-python tests/fuzz_protocol.py --atheris [libFuzzer flags]  guided by coverage, where atheris is installed
+python tests/scripts/fuzz_protocol.py --seconds 60 [--seed N]  mutations of the test vectors, no extra package
+python tests/scripts/fuzz_protocol.py --atheris [libFuzzer flags]  guided by coverage, if atheris is installed
 
 Exits with 1 and the message in hex at the first thing that must not happen.
 """
@@ -24,7 +24,7 @@ from cars_rt.protocol import Closed, Fault, Message, ProtocolError, RunReader, S
 
 Parts = list[bytes]
 
-VECTORS = Path(__file__).with_name("vectors")
+VECTORS = Path(__file__).parents[1] / "vectors"
 
 
 def deep(levels: int) -> Any:

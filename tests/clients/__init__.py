@@ -1,0 +1,1 @@
+"""Who reads a stream, and who asks a daemon."""

@@ -1,0 +1,1 @@
+"""Physics and what judges spectra."""
