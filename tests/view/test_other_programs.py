@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from files.test_dataset import ended, recorded
 from helpers import Published, a_frame, a_start, an_end, wait_until
 
 import cars_rt
 from cars_rt.protocol import Band
-from tests.files.test_dataset import ended, recorded
 
 PAGE = Path(__file__).parents[2] / "docs" / "display.md"
 VALUES = np.arange(12, dtype=np.float32)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from cars_rt.physics.substances import SUBSTANCES
 from cars_rt.sockets.free import free_addresses
-from tests.view.browser import Browser, a_browser
+from view.browser import Browser, a_browser
 
 ROWS, COLUMNS = 12, 16
 STEP_UM = (0.5, 0.25)

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from files.test_dataset import ended, recorded
 from helpers import AXIS, spectra_of
 
 import cars_rt
 from cars_rt.files.spectra import SpectraError
 from cars_rt.view.store import Store
-from tests.files.test_dataset import ended, recorded
 
 pytest.importorskip("xarray", reason="needs the extra files")
 pytest.importorskip("dask.array", reason="needs the extra files")
