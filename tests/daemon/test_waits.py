@@ -59,7 +59,7 @@ class Odd(Passthrough):
 
 @pytest.fixture
 def odd(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Odd]]:
-    monkeypatch.setitem(ENGINES, "odd", ("test_waits", "Odd"))
+    monkeypatch.setitem(ENGINES, "odd", (__name__, "Odd"))
     monkeypatch.setattr(change, "retrieving", lambda: ["odd"])
     monkeypatch.setattr(change, "CLOSE_S", 0.2)  # which a daemon waits for an engine that hangs
     Odd.release, Odd.hangs, Odd.compiling = threading.Event(), False, []

@@ -19,7 +19,7 @@ from cars_rt.doctor.packages import read_packages
 from cars_rt.engines.choice import without_remedy
 from cars_rt.installation import install_extra, pip_install
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PLACES = {
     "cars_rt": "cars_rt",
     "drivers": "cars_rt/drivers",

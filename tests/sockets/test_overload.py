@@ -24,10 +24,19 @@ from helpers import (
 import cars_rt
 from cars_rt.accounting import Ledger
 from cars_rt.files.recorder import Recorder, RecordSettings
-from cars_rt.protocol import Frame
+from cars_rt.protocol import Frame, StreamName
 from cars_rt.sockets import Overload, Publisher, subscriber
 
 WIDE = np.linspace(400, 3000, 4000)  # 1 MB a frame of 64: queues of a few MB are full at once
+
+
+def short_of_room(address: str, stream: StreamName = "raman") -> Collected:
+    """Who does not read is full soon. Else all of a run may fit into the system's buffers of a connection."""
+    made = Collected(address, stream, connect=False)
+    for option, value in ((zmq.RCVHWM, 1), (zmq.RCVBUF, 65_536)):
+        made.subscriber.socket.setsockopt(option, value)
+    made.subscriber.connect()
+    return made
 
 
 @pytest.fixture
@@ -87,7 +96,7 @@ def test_subscriber_that_stopped_reading_is_left_out_while_the_others_get_everyt
     with (
         Publisher(LOCAL, "raw", buffer_mb=400, overload="drop-newest", stall_s=0.05) as publisher,
         Collected(publisher.address, "raw") as quick,
-        Collected(publisher.address, "raw") as slow,
+        short_of_room(publisher.address, "raw") as slow,
     ):
         assert publisher.wait_for_subscribers(2, PATIENCE_S)
         ledger = Ledger()
@@ -128,12 +137,8 @@ def test_daemon_goes_on_for_the_others_when_one_stops_reading(overload: Overload
         Published() as source,
         daemon_in_thread(source.address, overload=overload, stall_s=1, engine="passthrough") as daemon,
         Collected(daemon.publisher.address) as quick,
-        Collected(daemon.publisher.address, connect=False) as slow,
+        short_of_room(daemon.publisher.address) as slow,
     ):
-        # Otherwise all that is sent may fit into what lies between the two, and nobody has to be left out.
-        for option, value in ((zmq.RCVHWM, 1), (zmq.RCVBUF, 65_536)):
-            slow.subscriber.socket.setsockopt(option, value)
-        slow.subscriber.connect()
         source.wait()
         wait_until(lambda: daemon.publisher.subscribers == 2)
         reading = threading.Thread(target=quick.ends)

@@ -261,7 +261,7 @@ ELSEWHERE = "storage/", "files/export/"
 
 
 def test_whole_files_are_written_in_one_way() -> None:
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     for folder in ("cars_rt", "drivers", "engines"):
         for path in (root / folder).rglob("*.py"):
             name = path.relative_to(root / folder).as_posix()
