@@ -12,9 +12,9 @@ PYTEST ?=
 demo: $(VENV)/.demo
 	$(BIN)/cars-rt demo $(if $(SECONDS),--seconds $(SECONDS))
 
-# Most tests wait for processes of their own, so files run beside each other, one to a core.
+# Most tests wait for processes of their own, so files run beside each other, two to a core.
 test: $(VENV)/.test
-	$(BIN)/pytest -n auto --dist loadfile $(PYTEST)
+	$(BIN)/pytest -n $$($(BIN)/python -c 'import os; print(2 * (os.cpu_count() or 1))') --dist loadfile $(PYTEST)
 
 clean:
 	rm -rf $(VENV) build demo-output *.egg-info
