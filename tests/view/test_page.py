@@ -97,6 +97,7 @@ def room() -> Iterator[Room]:
                 "--no-browser",
             )
         )
+        record.wait_for("takes commands at")
         view.wait_for("the display is at ")
         address = view.said.partition("the display is at ")[2].split()[0]
         with ExitStack() as daemon:
@@ -351,6 +352,7 @@ def test_who_may_control_records_from_the_page(room: Room, tmp_path: Path) -> No
         Command("record", tmp_path, "--raman", publish, "--idle", "--control", recorder) as record,
         Command("view", *where, "--allow-control", "--http", "127.0.0.1:0") as view,
     ):
+        record.wait_for("takes commands at")
         view.wait_for("the display is at ")
         page = room.browser.page
         room.browser.open(view.said.partition("the display is at ")[2].split()[0])
@@ -358,7 +360,6 @@ def test_who_may_control_records_from_the_page(room: Room, tmp_path: Path) -> No
         page.fill("#bands", "low=900:950, high = 1200:1250")
         page.click("[data-do=bands]")
         room.browser.says("#message", "bands: done")
-        page.click("[data-do=reload]")  # no name: the same model once more
         page.fill("#record-name", "from-the-page")
         page.fill("#record-sample", "a leaf")
         page.click("[data-do=record]")
