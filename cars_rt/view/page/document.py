@@ -15,6 +15,7 @@ from cars_rt.printable import printable
 from cars_rt.protocol import Band
 from cars_rt.view import health
 from cars_rt.view.page import wishes
+from cars_rt.view.page.answers import Answers
 from cars_rt.view.page.mapview import PALETTES, MapView
 from cars_rt.view.page.orders import Order, OrderError
 from cars_rt.view.page.pace import Pace
@@ -54,6 +55,7 @@ class Page:
         self.region: tuple[int, int, int, int] | None = None
         self.zoom: Window | None = None  # what the browser shows of a scan that is larger than the screen
         self.message, self.bad = "", False
+        self._answers = Answers()
         self._orders: list[Order] = []
         self._stale = True  # the pictures are to be made anew
         self._reframe = False  # plots are to show all there is again
@@ -201,10 +203,12 @@ class Page:
 
     def _control(self, order: Order) -> None:
         given = wishes.control(order)
-        self._say(f"{order.do} …", False)
+        self._say(*self._answers.ask(order.do))
 
         def then(text: str, bad: bool) -> None:  # from another thread
-            self.document.add_next_tick_callback(lambda: self._say(text, bad))
+            self.document.add_next_tick_callback(
+                lambda: self._say(*self._answers.answer(order.do, text, bad))
+            )
 
         self.world.ask(order.do, given, then)
 

@@ -1,0 +1,25 @@
+"""What came of what a browser asked daemon and recorder for: no answer takes the place of another one."""
+
+
+class Answers:
+    """One sentence for all that was asked since nothing was waited for any more."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, tuple[str, bool]] = {}  # by what was asked for, in that order; whether it failed
+        self._open: set[str] = set()
+
+    def ask(self, do: str) -> tuple[str, bool]:
+        """Something is asked for. What to say now, and whether any of it failed."""
+        if not self._open:
+            self._said.clear()
+        self._open.add(do)
+        return self._now(do, f"{do} …", False)
+
+    def answer(self, do: str, text: str, bad: bool) -> tuple[str, bool]:
+        """This came of it. What to say now, and whether any of it failed."""
+        self._open.discard(do)
+        return self._now(do, text, bad)
+
+    def _now(self, do: str, text: str, bad: bool) -> tuple[str, bool]:
+        self._said[do] = text, bad
+        return " · ".join(text for text, _ in self._said.values()), any(bad for _, bad in self._said.values())
