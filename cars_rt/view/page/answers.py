@@ -5,7 +5,7 @@ class Answers:
     """One sentence for all that was asked since nothing was waited for any more."""
 
     def __init__(self) -> None:
-        self._said: dict[str, tuple[str, bool]] = {}  # by what was asked for, in that order; whether it failed
+        self._said: dict[str, tuple[str, bool]] = {}  # by what was asked; whether it failed
         self._open: set[str] = set()
 
     def ask(self, do: str) -> tuple[str, bool]:

@@ -116,12 +116,19 @@ class Page:
             order = Order(new)
             if order.do == "drawn":
                 self._is_drawn(order.whole("tick", 0, 2**53))
-            elif len(self._orders) >= MOST_ORDERS:
-                self._say("Too much was asked at once; some of it was left out.", True)
             else:
-                self._orders.append(order)
+                self._wait(order)
         except OrderError as error:
             self._say(str(error), True)
+
+    def _wait(self, order: Order) -> None:
+        """Of a flood the last order of each kind counts, so that it never keeps out the one that ends it."""
+        if order.do != "move":
+            self._orders = [each for each in self._orders if each.do != order.do]
+        if len(self._orders) >= MOST_ORDERS:
+            self._say("Too much was asked at once; some of it was left out.", True)
+        else:
+            self._orders.append(order)
 
     def _is_drawn(self, tick: int) -> None:
         busy, pages = self.world.busy, len(self.world.pages)
@@ -130,10 +137,7 @@ class Page:
 
     def _obey(self) -> None:
         orders, self._orders = self._orders, []
-        last = {order.do: order for order in orders}  # of a flood, the last one counts
         for order in orders:
-            if order.do != "move" and order is not last[order.do]:
-                continue
             try:
                 self._carry_out(order)
             except CarsRtError as error:
