@@ -12,6 +12,8 @@ import pytest
 from helpers import PATIENCE_S
 from numpy.typing import NDArray
 
+#: Whatever was to be drawn by now has been.
+TWO_FRAMES = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 #: As root in a container, without a GPU; and asking nobody outside.
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
@@ -88,11 +90,19 @@ class Browser:
 
     def click(self, name: str, x: float, y: float) -> None:
         """Click at a place of a plot's axes."""
-        self.page.mouse.click(*self.page.evaluate(f"eyes.place('{name}', {x}, {y})"))
+        self.page.mouse.click(*self._settled(name, x, y))
+
+    def _settled(self, name: str, x: float, y: float) -> list[float]:
+        """Where on the page a place of a plot's axes is, once it stays there: axes follow what was drawn."""
+        place: list[float] = []
+        while (now := self.page.evaluate(f"eyes.place('{name}', {x}, {y})")) != place:
+            place = now
+            self.page.evaluate(TWO_FRAMES)
+        return place
 
     def drag(self, name: str, begin: tuple[float, float], end: tuple[float, float]) -> None:
         """Drag from one place of a plot's axes to another."""
-        places = [self.page.evaluate(f"eyes.place('{name}', {x}, {y})") for x, y in (begin, end)]
+        places = [self._settled(name, x, y) for x, y in (begin, end)]
         self.page.mouse.move(*places[0])
         self.page.mouse.down()
         self.page.mouse.move(*places[1], steps=4)

@@ -61,6 +61,7 @@ class Page:
         self._reframe = False  # plots are to show all there is again
         self._place_stale = True
         self._place_due = 0.0
+        self._place_missing = False  # it may come after the run's end, which another stream tells
         self._pace = Pace()
         self._called = False  # `beat` is under way
         self._beaten = 0.0  # when it was last
@@ -357,16 +358,17 @@ class Page:
         if self.place is None and self.region is None:
             shown = scan.latest
         else:
-            fresh = scan.end is None and now >= self._place_due
-            if not (self._place_stale or fresh):
+            again = (scan.end is None or self._place_missing) and now >= self._place_due
+            if not (self._place_stale or again):
                 return False
             with self.store.lock:
                 shown = (
                     scan.region(*self.region) if self.region else scan.at(*self.place) if self.place else None
                 )
             self._place_due = now + 1.0  # a region that is still being scanned
-            if shown is None:
-                self._say("No spectrum was kept there yet.", False)
+            if (shown is None) != self._place_missing or (shown is None and self._place_stale):
+                self._say("No spectrum was kept there yet." if shown is None else "", False)
+            self._place_missing = shown is None
         self._place_stale = False
         if shown is None or shown is self.spectrum.shown:
             return False
