@@ -6,7 +6,7 @@ name, compiles it and checks it against the reference before it serves.
 
 from cars_rt.engines.agreement import TOLERANCE, check
 from cars_rt.engines.base import Engine, EngineError
-from cars_rt.engines.choice import open_engine
+from cars_rt.engines.choice import open_engine, quick_engines, takes_long
 from cars_rt.engines.graph import Graph, compose
 from cars_rt.engines.library import load_model, load_offline, takes_reference
 from cars_rt.engines.model import DEFAULT_MODEL, Card, Model, ModelError, shipped_models
@@ -40,9 +40,11 @@ __all__ = [
     "load_model",
     "load_offline",
     "open_engine",
+    "quick_engines",
     "reason_against",
     "require",
     "retrieving",
     "shipped_models",
+    "takes_long",
     "takes_reference",
 ]

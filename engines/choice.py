@@ -4,6 +4,7 @@ import hashlib
 import logging
 import re
 
+from cars_rt.engines import remembered
 from cars_rt.engines.agreement import check
 from cars_rt.engines.base import Engine, EngineError
 from cars_rt.engines.graph import Graph
@@ -22,29 +23,37 @@ log = logging.getLogger("cars_rt.engines")
 
 Attempts = dict[str, Tried]
 SPARE = "only if no other works"
-#: By model or graph, batch, threads and candidates.
+LONG_S = 60.0  # an engine that is given more than this to open may take minutes
+#: By model, batch, threads and candidates.
 _rehearsed: dict[tuple[str, int, int, tuple[str, ...]], Attempts] = {}
+_safe: set[str] = set()  # what is fragile and has been opened in this process, as `_one` names it
 _said: set[str] = set()  # of engines chosen, once each
 
 
 def open_engine(name: str, graph: Graph, max_batch: int, threads: int = 0) -> Engine:
     """A compiled engine, checked on a probe batch; `auto` takes the fastest that passes.
 
-    `auto` tries the engines in a process of their own, once for a model, unless there is only one.
+    `auto` tries the engines in a process of their own, once for a model, unless there is only one; what it
+    found is kept on disk (see `remembered`).
     Raises EngineError with the reason (all reasons, for `auto`).
     """
     if name != AUTO:
         require(name)
         try:
-            _rehearsed_alone(name, graph, max_batch, threads)
             return _open(name, graph, max_batch, threads)
         except EngineError as error:
             raise EngineError(f"{name}: {error}") from error
+    return _fastest(graph, max_batch, threads, recalling=True)
+
+
+def _fastest(graph: Graph, max_batch: int, threads: int, *, recalling: bool) -> Engine:
     against = {each: reason_against(each) for each in retrieving()}
     usable = [each for each, reason in against.items() if reason is None]
     spare = [each for each in usable if engine_class(each).last_resort()]
+    candidates = [each for each in usable if each not in spare]
     attempts = {each: Tried(reason=reason) for each, reason in against.items() if reason is not None}
-    attempts |= _tried(graph, [each for each in usable if each not in spare], max_batch, threads)
+    recalled, found = _tried(graph, candidates, max_batch, threads, recalling=recalling)
+    attempts |= found
     ranked = sorted(
         (each for each, tried in attempts.items() if not tried.reason), key=lambda each: -attempts[each].merit
     )
@@ -53,6 +62,9 @@ def open_engine(name: str, graph: Graph, max_batch: int, threads: int = 0) -> En
         try:
             engine = _open(candidate, graph, max_batch, threads)
         except EngineError as error:
+            if recalled:  # it is true no longer: all are tried anew
+                _forget(graph, candidates, max_batch, threads)
+                return _fastest(graph, max_batch, threads, recalling=False)
             attempts[candidate] = Tried(reason=str(error))
             continue
         attempts |= {each: Tried(reason=SPARE) for each in spare if each not in attempts}
@@ -63,29 +75,75 @@ def open_engine(name: str, graph: Graph, max_batch: int, threads: int = 0) -> En
     )
 
 
-def _tried(graph: Graph, candidates: list[str], max_batch: int, threads: int) -> Attempts:
+def takes_long(name: str) -> bool:
+    """Whether opening an engine may take minutes the first time: it compiles, or `auto` may choose one that
+    does. Never raises."""
+    names = retrieving() if name == AUTO else [name]
+    return any(_compiles(each) and reason_against(each) is None for each in names)
+
+
+def quick_engines(besides: str) -> list[str]:
+    """Engines that retrieve and open in seconds, if they work here, those thought fastest first."""
+    return [each for each in retrieving() if each != besides and not _compiles(each)]
+
+
+def _compiles(name: str) -> bool:
+    try:
+        cls = engine_class(name)
+        return cls.patience_s > LONG_S and not cls.last_resort()
+    except (EngineError, ImportError):
+        return False
+
+
+def _tried(
+    graph: Graph, candidates: list[str], max_batch: int, threads: int, *, recalling: bool
+) -> tuple[bool, Attempts]:
+    """Whether it is known from disk how the candidates do, and how that is."""
     if len(candidates) < 2:
-        return {each: Tried() for each in candidates}
+        return False, {each: Tried() for each in candidates}
     key = (graph.model.sha256, max_batch, threads, tuple(candidates))
-    if key not in _rehearsed:
-        _rehearsed[key] = rehearse(graph, candidates, max_batch, threads)
-    return dict(_rehearsed[key])
+    if key in _rehearsed:
+        return False, dict(_rehearsed[key])
+    about = remembered.facts(graph, candidates, max_batch, threads)
+    known = remembered.recall(about) if recalling else None
+    if known is None:
+        found = rehearse(graph, candidates, max_batch, threads)
+        if not all(tried.reason for tried in found.values()):
+            remembered.remember(about, found)
+        _safe.update(_one(each, graph, max_batch, threads) for each in found if not found[each].reason)
+    _rehearsed[key] = found if known is None else known
+    return known is not None, dict(_rehearsed[key])
 
 
-def _rehearsed_alone(name: str, graph: Graph, max_batch: int, threads: int) -> None:
-    """Try an engine that may crash where only a child process is lost; what it compiles there is kept on
-    disk. Once for a graph. Raises EngineError with the reason."""
-    if not engine_class(name).fragile:
-        return
-    key = (hashlib.sha256(graph.onnx).hexdigest(), max_batch, threads, (name,))
-    if key not in _rehearsed:
-        _rehearsed[key] = rehearse(graph, [name], max_batch, threads, rates=False)
-    if reason := _rehearsed[key][name].reason:
-        del _rehearsed[key]  # what was wrong may have been mended when it is asked for again
-        raise EngineError(reason)
+def _forget(graph: Graph, candidates: list[str], max_batch: int, threads: int) -> None:
+    _rehearsed.pop((graph.model.sha256, max_batch, threads, tuple(candidates)), None)
+    remembered.forget(remembered.facts(graph, candidates, max_batch, threads))
 
 
 def _open(name: str, graph: Graph, max_batch: int, threads: int) -> Engine:
+    """An engine that may end or hang its process is first tried where only a child process is lost, which
+    also keeps on disk what it compiles. That is so once for a graph: what went well is remembered, but not
+    while the engine is opened here."""
+    if not engine_class(name).fragile:
+        return _opened(name, graph, max_batch, threads)
+    about = remembered.facts(graph, [name], max_batch, threads, exactly=True)
+    one, known = _one(name, graph, max_batch, threads), remembered.recall(about)
+    if known is None and one not in _safe:
+        known = rehearse(graph, [name], max_batch, threads, rates=False)
+        if reason := known[name].reason:
+            raise EngineError(reason)
+    remembered.forget(about)
+    engine = _opened(name, graph, max_batch, threads)
+    _safe.add(one)
+    remembered.remember(about, known or {name: Tried()})
+    return engine
+
+
+def _one(name: str, graph: Graph, max_batch: int, threads: int) -> str:
+    return f"{name} {hashlib.sha256(graph.onnx).hexdigest()} {max_batch} {threads}"
+
+
+def _opened(name: str, graph: Graph, max_batch: int, threads: int) -> Engine:
     engine = compiled(name, graph, max_batch, threads)
     try:
         check(engine)

@@ -38,6 +38,7 @@ class Tried:
     reason: str = ""
     difference: float = 0.0  # from the reference, of a spectrum's maximum
     about: str = ""  # as the engine describes itself
+    open_s: float = 0.0  # that it took to load and compile, s
 
     @property
     def merit(self) -> float:
@@ -104,10 +105,12 @@ def main() -> None:
         try:
             # A thread of C++ ends the process in time, even if nothing in it runs any more.
             faulthandler.dump_traceback_later(engine_class(name).patience_s, exit=True)
+            begin = time.perf_counter()
             with compiled(name, graph, max_batch, threads) as engine:
+                open_s = time.perf_counter() - begin
                 difference = check(engine)
                 measured, of_few = (rate(engine), rate(engine, FEW)) if rates else (0.0, 0.0)
-                tried = Tried(measured, of_few, "", difference, engine.describe())
+                tried = Tried(measured, of_few, "", difference, engine.describe(), open_s)
         except Exception as error:
             tried = Tried(reason=str(error) or type(error).__name__)
         print(json.dumps({"name": name} | asdict(tried)), file=answers, flush=True)

@@ -12,8 +12,10 @@ load_filters()  # tests look into recordings with h5py alone
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Tokens of daemons, also of those that a test kills, lie in a folder of this session."""
+    """Tokens of daemons, also of those that a test kills, lie in a folder of this session, and so does what
+    is found out about engines."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CARS_RT_CACHE", str(tmp_path_factory.mktemp("cache")))
         if os.name == "posix":
             patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from cars_rt.engines.base import EngineError
 
 DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+MANAGEMENT = "nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1"  # comes with the driver
 CAPABILITY_MAJOR, CAPABILITY_MINOR = 75, 76  # CUdevice_attribute
 NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
 
@@ -21,6 +22,7 @@ class Gpu:
     name: str
     capability: tuple[int, int]  # compute capability, (8, 9) for 8.9
     cuda: tuple[int, int] | None = None  # newest version of CUDA that the driver runs
+    driver: str = ""  # as NVIDIA numbers it, 580.65.06; empty where it does not say
 
     def __str__(self) -> str:
         return f"{self.name} (compute capability {dotted(self.capability)})"
@@ -50,7 +52,7 @@ def find_gpu() -> Gpu:
     version = ctypes.c_int()
     _call(driver, "cuDriverGetVersion", ctypes.byref(version))
     cuda = version.value // 1000, version.value % 1000 // 10
-    return Gpu(name.value.decode(errors="replace"), (numbers[0], numbers[1]), cuda)
+    return Gpu(name.value.decode(errors="replace"), (numbers[0], numbers[1]), cuda, _driver_version())
 
 
 def pin(address: int, size: int) -> None:
@@ -72,6 +74,21 @@ def _driver() -> ctypes.CDLL:
         raise EngineError(
             f"there is no NVIDIA driver here ({DRIVER} is not found); install NVIDIA's driver for the GPU"
         ) from None
+
+
+def _driver_version() -> str:
+    said = ctypes.create_string_buffer(96)
+    try:
+        management = ctypes.CDLL(MANAGEMENT)
+        if management.nvmlInit_v2():
+            return ""
+        try:
+            failed = management.nvmlSystemGetDriverVersion(said, len(said))
+        finally:
+            management.nvmlShutdown()
+    except (OSError, AttributeError):
+        return ""
+    return "" if failed else said.value.decode(errors="replace")
 
 
 def _call(driver: ctypes.CDLL, function: str, *arguments: object) -> None:

@@ -104,8 +104,9 @@ class Product:
         if gpu.cuda is None or gpu.cuda[0] >= self.cuda:
             return None
         other = f"{self.package}-cu{gpu.cuda[0]}"
+        driver = f"the NVIDIA driver {gpu.driver}".rstrip()
         return (
-            f"the installed {self.title} is built for CUDA {self.cuda}, the NVIDIA driver here runs CUDA "
+            f"the installed {self.title} is built for CUDA {self.cuda}, {driver} here runs CUDA "
             f"{dotted(gpu.cuda)} at most; install driver {DRIVERS[self.cuda]} or newer, or {other} "
             f"in place of {self.package}: {pip_install(other)}"
         )
