@@ -44,6 +44,7 @@ class Engine(ABC):
     retrieves: ClassVar[bool] = True  # False: does not run the graph, so `auto` passes it over
     precision: str = FLOAT32  # of the network; before and after it, all is float32
     patience_s: ClassVar[float] = 30.0  # to compile and compute a little; who takes longer hangs
+    overlaps: bool = False  # True: a batch may be launched while another one is computed, which gains time
     fragile: ClassVar[bool] = False  # True: may end or hang its process, so it is tried in another one first
 
     def __init__(self, graph: Graph, max_batch: int, slabs: int = 3, threads: int = 0) -> None:

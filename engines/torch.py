@@ -43,7 +43,7 @@ class Torch(Engine):
         import torch
 
         self._torch = torch
-        self._gpu = torch.cuda.is_available()
+        self._gpu = self.overlaps = torch.cuda.is_available()
         shape = (self.max_batch, self.graph.pixels)
         return [torch.zeros(shape, pin_memory=self._gpu).numpy() for _ in range(slabs)]
 

@@ -1,9 +1,19 @@
 """The thread that does what it is asked for."""
 
-import zmq
-from helpers import PATIENCE_S
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import numpy as np
+import pytest
+import zmq
+from helpers import AXIS, PATIENCE_S, spectra_of
+
+from cars_rt.daemon.compute import worker as worker_module
 from cars_rt.daemon.compute.jobs import Jobs
+from cars_rt.daemon.compute.worker import NotComputedError, Worker
+from cars_rt.engines import EngineError, load_model
+from cars_rt.engines.onnxruntime import OnnxRuntime
 
 
 def test_bell_that_nobody_hears_keeps_no_thread() -> None:
@@ -15,3 +25,80 @@ def test_bell_that_nobody_hears_keeps_no_thread() -> None:
         jobs.close()
         assert jobs.join(PATIENCE_S)
         assert all(each.done() for each in done)
+
+
+class Told(OnnxRuntime):
+    """Tells what it is asked for, waits for leave, and fails on the slab that it is told to."""
+
+    overlaps, fails_at = True, -1
+
+    def _compile(self, threads: int) -> None:
+        self.asked: list[tuple[str, int]] = []
+        self.waiting, self.leave = threading.Event(), threading.Event()
+        super()._compile(threads)
+
+    def launch(self, slab: int, rows: int) -> None:
+        self.asked.append(("launch", slab))
+        super().launch(slab, rows)
+
+    def wait(self, slab: int) -> None:
+        self.asked.append(("wait", slab))
+        self.waiting.set()
+        assert self.leave.wait(PATIENCE_S)
+        if slab == self.fails_at:
+            raise EngineError("it had enough")
+        super().wait(slab)
+
+
+@contextmanager
+def telling(monkeypatch: pytest.MonkeyPatch, *, overlaps: bool) -> Iterator[tuple[Worker, Told]]:
+    monkeypatch.setattr(
+        worker_module, "open_engine", lambda kind, graph, size, threads: Told(graph, size, threads=threads)
+    )
+    monkeypatch.setattr(Told, "overlaps", overlaps)
+    with zmq.Context.instance().socket(zmq.PULL) as bell:
+        address = f"inproc://a-bell-of-an-engine-{id(bell)}"
+        bell.bind(address)
+        worker = Worker(load_model(), ["told"], AXIS, 4, 1, address)
+        worker.ready.result(PATIENCE_S)
+        engine = worker.engine
+        assert isinstance(engine, Told)
+        for slab, counts in enumerate(engine.inputs):
+            counts[:] = spectra_of(4, first=4 * slab)
+        yield worker, engine
+        worker.close()
+        assert worker.join(PATIENCE_S)
+
+
+@pytest.mark.parametrize("overlaps", [True, False])
+def test_next_batch_is_launched_before_the_last_one_is_waited_for(
+    overlaps: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only by an engine that says so: to compute on a processor is to have launched."""
+    with telling(monkeypatch, overlaps=overlaps) as (worker, engine):
+        done = [worker.compute(0, 4)]
+        assert engine.waiting.wait(PATIENCE_S)  # for the first one, and here come two more, and a dark
+        done += [worker.compute(1, 4), worker.compute(2, 4)]
+        worker.set_dark(np.zeros(len(AXIS), np.float32), "a dark")
+        engine.leave.set()
+        found = [each.result(PATIENCE_S) for each in done]
+        assert all(np.isfinite(each.raman).all() for each in found)
+        order = ["launch 0", "wait 0", "launch 1", "launch 2", "wait 1", "wait 2"]
+        if not overlaps:
+            order[3], order[4] = order[4], order[3]
+        assert [f"{what} {slab}" for what, slab in engine.asked] == order
+
+
+def test_batch_launched_behind_one_that_fails_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    with telling(monkeypatch, overlaps=True) as (worker, engine):
+        engine.fails_at = 1
+        first = worker.compute(0, 4)
+        assert engine.waiting.wait(PATIENCE_S)
+        failing, behind = worker.compute(1, 4), worker.compute(2, 4)
+        engine.leave.set()
+        assert first.result(PATIENCE_S).seconds > 0
+        with pytest.raises(EngineError, match="it had enough"):
+            failing.result(PATIENCE_S)
+        with pytest.raises(NotComputedError):
+            behind.result(PATIENCE_S)
+        assert worker.broken and worker.failures == 1

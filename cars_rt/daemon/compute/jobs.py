@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
@@ -12,13 +13,23 @@ import zmq
 Result = TypeVar("Result")
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class _Job:
+    """What to call, for whom, and who goes on with what it returns."""
+
+    function: Callable[[], Any]
+    future: Future[Any]
+    then: "Jobs | None" = None
+    begins: bool = False  # it returns as soon as something is under way, and what waits for that
+
+
 class Jobs:
     """Each method returns at once. Futures hold what a function returned or raised; when one is done, a
     message on the bell wakes whoever polls there."""
 
     def __init__(self, name: str, bell: str, at_end: Callable[[], None]) -> None:
         """bell: address of a ZeroMQ PULL socket in this process. at_end: the thread's last deed."""
-        self._queue: SimpleQueue[tuple[Callable[[], Any], Future[Any], Jobs | None] | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._at_end = at_end
         self._bell: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUSH)
         self._bell.setsockopt(zmq.LINGER, 0)
@@ -29,14 +40,21 @@ class Jobs:
 
     def ask(self, function: Callable[[], Result]) -> "Future[Result]":
         """Have a function called."""
-        return self._put(function, None)
+        return self._put(_Job(function, Future()))
 
     def ask_first(
         self, function: Callable[[], Callable[[], Result]], then: "Jobs | None"
     ) -> "Future[Result]":
         """Have a function called that returns another one, for `then` to call; the future is that one's.
         None: it is called here, too."""
-        return self.ask(lambda: function()()) if then is None else self._put(function, then)
+        return self.ask(lambda: function()()) if then is None else self._put(_Job(function, Future(), then))
+
+    def ask_begun(
+        self, function: Callable[[], Callable[[], Callable[[], Result]]], then: "Jobs"
+    ) -> "Future[Result]":
+        """As `ask_first` of what the function returns, but of several in a row the next one's function is
+        called before what the one before returned. All else that is asked for comes after both."""
+        return self._put(_Job(function, Future(), then, begins=True))
 
     def close(self) -> None:
         """Let the thread end once it has done what it was asked for; does not wait for it."""
@@ -47,27 +65,58 @@ class Jobs:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
-    def _put(self, function: Callable[[], Any], then: "Jobs | None") -> "Future[Any]":
-        future: Future[Any] = Future()
-        self._queue.put((function, future, then))
-        return future
+    def _put(self, job: _Job) -> "Future[Any]":
+        self._queue.put(job)
+        return job.future
 
     def _serve(self) -> None:
-        while (job := self._queue.get()) is not None:
-            function, future, then = job
-            try:
-                found = function()
-            except BaseException as error:  # also what is meant to end a program: this thread serves on
-                future.set_exception(_harmless(error))
-            else:
-                if then is not None:
-                    then._queue.put((found, future, None))
-                    continue
-                future.set_result(found)
-            with suppress(zmq.Again):  # the queue of rings is full: the listener is awake already, or gone
-                self._bell.send(b"", zmq.NOBLOCK)
+        begun: _Job | None = None
+        while True:
+            if begun is not None and self._queue.empty():
+                self._finish(begun)
+                begun = None
+            job = self._queue.get()
+            if begun is not None and not (job is not None and job.begins):
+                self._finish(begun)
+                begun = None
+            if job is None:
+                break
+            if not job.begins:
+                self._finish(job)
+                continue
+            before, begun = begun, self._begin(job)
+            if before is not None:
+                self._finish(before)
         self._at_end()
         self._bell.close()
+
+    def _begin(self, job: _Job) -> _Job | None:
+        """What is left to do of a job; None if it failed."""
+        try:
+            return _Job(job.function(), job.future, job.then)
+        except BaseException as error:
+            self._failed(job, error)
+            return None
+
+    def _finish(self, job: _Job) -> None:
+        try:
+            found = job.function()
+        except BaseException as error:  # also what is meant to end a program: this thread serves on
+            self._failed(job, error)
+            return
+        if job.then is not None:
+            job.then._queue.put(_Job(found, job.future))
+            return
+        job.future.set_result(found)
+        self._ring()
+
+    def _failed(self, job: _Job, error: BaseException) -> None:
+        job.future.set_exception(_harmless(error))
+        self._ring()
+
+    def _ring(self) -> None:
+        with suppress(zmq.Again):  # the queue of rings is full: the listener is awake already, or gone
+            self._bell.send(b"", zmq.NOBLOCK)
 
 
 def _harmless(error: BaseException) -> Exception:

@@ -4,8 +4,9 @@ which looks at what came of a batch while the engine computes the next."""
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.daemon.compute.jobs import Jobs
-from cars_rt.engines import Engine, EngineError, Model, ModelError, compose, open_engine
+from cars_rt.engines import Engine, EngineError, Model, ModelError, compose, open_engine, takes_long
 from cars_rt.engines.base import Slab
 from cars_rt.engines.model import RATIO
 from cars_rt.physics.axis import AxisError
@@ -63,6 +64,7 @@ class Worker:
         self.failures = 0  # batches lost one after the other
         self.broken = False  # failed once: it computes nothing more
         self.hung = False  # the engine does not answer at all
+        self.slow = False  # may compile for minutes
         self.begun = time.monotonic()  # to compile
         self._kinds = list(kinds)
         self._threads = threads
@@ -80,6 +82,11 @@ class Worker:
         if self._engine is None:
             raise RuntimeError("the engine is not compiled yet")
         return self._engine
+
+    @property
+    def works(self) -> bool:
+        """Whether it is compiled."""
+        return self.ready.done() and self.ready.exception() is None
 
     def overdue(self, limit_s: float | None = None) -> bool:
         """Whether it has been compiling for longer than this, or COMPILE_S: it will hardly come to an end."""
@@ -123,11 +130,11 @@ class Worker:
         weights (pixels, bands): also the band intensities of each spectrum. full_scale: counts at which the
         camera saturates, if known.
         """
-        first = partial(self._compute, slab, rows, weights, full_scale)
+        launch = partial(self._guarded, partial(self._launch, slab, rows, weights, full_scale))
+        if self.engine.overlaps and self.engine.retrieves:
+            return self._computing.ask_begun(launch, self._judging)
         # Where nothing is retrieved there is nothing to judge.
-        return self._computing.ask_first(
-            partial(self._guarded, first), self._judging if self.engine.retrieves else None
-        )
+        return self._computing.ask_first(lambda: launch()(), self._judging if self.engine.retrieves else None)
 
     def close(self) -> None:
         """Let the threads end once they have done what they were asked for; does not wait for them."""
@@ -160,6 +167,7 @@ class Worker:
         self._judging.close()
 
     def _compile(self) -> None:
+        self.slow = any(takes_long(kind) for kind in self._kinds)
         graph = compose(self.model, self.raman_shift, deviation=self._deviation)
         reasons = []
         for kind in self._kinds:
@@ -177,37 +185,55 @@ class Worker:
         self.engine.set_dark(dark)
         self._dark_counts = dark.copy()
 
-    def _compute(
+    def _launch(
         self, slab: int, rows: int, weights: NDArray[np.float32] | None, full_scale: float | None
-    ) -> "Callable[[], Computed]":
-        """Compute, and return what is left to do for the other thread."""
+    ) -> "Callable[[], Callable[[], Computed]]":
+        """Begin to compute, and return what waits for it and returns what is left to do for the other
+        thread."""
         if self.broken:
             raise NotComputedError
-        engine = self.engine
         begin = time.perf_counter()
+        with self._breaking():
+            self.engine.launch(slab, rows)
+        dark = self._dark_counts  # the one that it is computed with
+
+        def judged(arrays: dict[str, Slab], seconds: float) -> Computed:
+            raman = arrays[RAMAN]
+            bands = None if weights is None else raman @ weights
+            flags = self._flags(self.engine.inputs[slab][:rows], raman, dark, full_scale)
+            return Computed({**arrays, FLAGS: flags}, bands, seconds)
+
+        def wait() -> "Callable[[], Computed]":
+            if self.broken:  # by another batch meanwhile
+                raise NotComputedError
+            with self._breaking():
+                arrays = self._arrays(slab, rows)
+            self.failures = 0
+            return partial(self._guarded, partial(judged, arrays, time.perf_counter() - begin))
+
+        return partial(self._guarded, wait)
+
+    @contextmanager
+    def _breaking(self) -> Iterator[None]:
+        """What fails in here costs the batch and the engine."""
         try:
-            engine.launch(slab, rows)
-            engine.wait(slab)
-            outputs = {RAMAN: engine.outputs[slab]}
-            if engine.deviations:
-                outputs[DEVIATION] = engine.deviations[slab]
-            arrays = {name: self._checked(output)[:rows] for name, output in outputs.items()}
-            if not all(np.isfinite(array).all() for array in arrays.values()):
-                raise EngineError(f"{engine.name} gave values that are not finite")
+            yield
         except BaseException:
             self.failures += 1
             self.broken = True
             raise
-        self.failures = 0
-        seconds = time.perf_counter() - begin
-        raman = arrays[RAMAN]
-        flags = partial(self._flags, engine.inputs[slab][:rows], raman, self._dark_counts, full_scale)
 
-        def judged() -> Computed:
-            bands = None if weights is None else raman @ weights
-            return Computed({**arrays, FLAGS: flags()}, bands, seconds)
-
-        return partial(self._guarded, judged)
+    def _arrays(self, slab: int, rows: int) -> dict[str, Slab]:
+        """What the network gives for a slab that was launched, by name, as soon as it is there."""
+        engine = self.engine
+        engine.wait(slab)
+        outputs = {RAMAN: engine.outputs[slab]}
+        if engine.deviations:
+            outputs[DEVIATION] = engine.deviations[slab]
+        arrays = {name: self._checked(output)[:rows] for name, output in outputs.items()}
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            raise EngineError(f"{engine.name} gave values that are not finite")
+        return arrays
 
     def _flags(self, counts: Slab, raman: Slab, dark: Slab | None, full_scale: float | None) -> Flags:
         """None are raised where nothing is retrieved: `passthrough` measures all that is around an engine."""
