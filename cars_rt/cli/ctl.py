@@ -205,6 +205,7 @@ def _rows(now: dict[str, Any]) -> list[tuple[str, str]]:
         ("driver", f"{now['listen']}: {driver}"),
         ("results", f"{now['publish']}: {now['subscribers']} subscribers"),
         ("model", f"{now['model']} {now['model_sha256'][:16]} on {now['engine']}"),
+        *([("because", now["engine_instead"])] if now.get("engine_instead") else []),
         ("dark", dark_in_words(now["dark"])),
         *((each, now[f"{each}_unused"]) for each in ("dark", "reference") if now[f"{each}_unused"]),
         ("run", f"{now['run']} from {now['source']}" if now["run"] else f"none open, {now['runs']} closed"),

@@ -32,6 +32,7 @@ def picture(daemon: Parts) -> Snapshot:
         model_sha256=compute.model.sha256,
         engine=worker.engine.describe() if worker else "",
         engine_name=worker.engine.name if worker else "",
+        engine_instead=compute.instead,
         gpu_memory_bytes=worker.engine.gpu_memory_bytes() if worker else None,
         shadow=compute.shadow.describe() if compute.shadow else None,
         run=run.start.run if run else None,

@@ -54,8 +54,8 @@ class Device(ABC):
         """A stream that does not wait for others."""
 
     @abstractmethod
-    def event(self) -> Any:
-        """An event that nothing waits for yet."""
+    def event(self, *, blocking: bool = False) -> Any:
+        """An event that nothing waits for yet. blocking: who waits for it sleeps, and does not spin."""
 
     @abstractmethod
     def upload(self, to: int, array: Array, stream: int) -> None:

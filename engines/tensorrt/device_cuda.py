@@ -36,8 +36,10 @@ class CudaBindings(Device):
         flags = cuda.CUstream_flags.CU_STREAM_NON_BLOCKING
         return int(self._keep(cuda.cuStreamDestroy, self._call(cuda.cuStreamCreate, flags)))
 
-    def event(self) -> Any:
-        flags = cuda.CUevent_flags.CU_EVENT_DISABLE_TIMING
+    def event(self, *, blocking: bool = False) -> Any:
+        flags = int(cuda.CUevent_flags.CU_EVENT_DISABLE_TIMING)
+        if blocking:
+            flags |= int(cuda.CUevent_flags.CU_EVENT_BLOCKING_SYNC)
         return self._keep(cuda.cuEventDestroy, self._call(cuda.cuEventCreate, flags))
 
     def upload(self, to: int, array: Array, stream: int) -> None:

@@ -48,9 +48,10 @@ class PyCuda(Device):
         self._streams[int(stream.handle)] = stream
         return int(stream.handle)
 
-    def event(self) -> Any:
+    def event(self, *, blocking: bool = False) -> Any:
+        flags = cuda.event_flags.DISABLE_TIMING | (cuda.event_flags.BLOCKING_SYNC if blocking else 0)
         with self._errors():
-            event = cuda.Event(cuda.event_flags.DISABLE_TIMING)
+            event = cuda.Event(flags)
         self._events.append(event)
         return event
 

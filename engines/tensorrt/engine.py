@@ -16,7 +16,7 @@ from cars_rt.engines.tensorrt.messages import OutOfMemoryError
 from cars_rt.engines.tensorrt.plans import Plans
 from cars_rt.engines.tensorrt.product import choose
 from cars_rt.engines.tensorrt.recipe import WORKSPACE_MB, Recipe, recipe
-from cars_rt.engines.tensorrt.session import Session
+from cars_rt.engines.tensorrt.session import PlanRefusedError, Session
 
 log = logging.getLogger("cars_rt.engines.tensorrt")
 
@@ -31,6 +31,7 @@ class TensorRT(Engine):
     name: ClassVar[str] = "tensorrt"
     patience_s: ClassVar[float] = 900.0  # a plan that is not there yet is built for each size of batch
     fragile: ClassVar[bool] = True
+    overlaps = True
 
     def __init__(
         self,
@@ -81,8 +82,17 @@ class TensorRT(Engine):
 
     def _open(self, plans: Plans, batch: int) -> None:
         made = recipe(self.graph, self._product, self._gpu, self.precision, batch, self._workspace_mb)
-        plan = plan_of(made, self._gpu, plans, self._progress)
         self.precision = made.key.precision
+        if (kept := plans.load(made.key.name)) is not None:
+            try:
+                self._run_or_close(made, kept, plans)
+                return
+            except PlanRefusedError as error:
+                log.warning("%s; it is built again", error)
+                plans.drop(made.key.name)
+        self._run_or_close(made, plan_of(made, self._gpu, plans, self._progress), plans)
+
+    def _run_or_close(self, made: Recipe, plan: bytes, plans: Plans) -> None:
         try:
             self._run(made, plan, plans)
         except BaseException:

@@ -125,6 +125,11 @@ class Plans:
         except EngineError as error:
             log.warning("%s; it is built again the next time", error)
 
+    def drop(self, name: str) -> None:
+        """Forget a plan, if that is possible."""
+        with suppress(OSError):
+            self.path(name).unlink()
+
     def path(self, name: str) -> Path:
         """Where the plan of this name is, or would be."""
         return self.folder / f"{name}{SUFFIX}"

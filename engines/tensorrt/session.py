@@ -7,11 +7,16 @@ from typing import Any
 from cars_rt.engines.base import EngineError, Slab, batch_sizes
 from cars_rt.engines.graph import COUNTS, DARK
 from cars_rt.engines.tensorrt.device import Device
-from cars_rt.engines.tensorrt.messages import Messages
+from cars_rt.engines.tensorrt.messages import Messages, OutOfMemoryError
 from cars_rt.engines.tensorrt.product import Product, invalidity
 from cars_rt.engines.tensorrt.recipe import Key, profile_of
 
 ROW = 4  # bytes of a number in a row
+LARGE = 256  # rows from which on waiting lets the processor do something else: waking up costs some 50 us
+
+
+class PlanRefusedError(EngineError):
+    """A plan that this version, GPU or driver does not take."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,7 @@ class Slot:
     uploaded: Any  # events
     computed: Any
     downloaded: Any
+    ended: Any  # as downloaded, to be waited for without spinning
 
 
 @dataclass(slots=True)
@@ -70,15 +76,17 @@ class Session:
         try:
             refused = f"{product.title} cannot load the plan of {key.model} on this GPU"
             if reasons := invalidity(self._trt, self._runtime, plan):
-                raise EngineError(refused + reasons)
+                raise PlanRefusedError(refused + reasons)
             self._engine = self._runtime.deserialize_cuda_engine(plan)
             if self._engine is None:
-                raise self._messages.error(refused)
+                error = self._messages.error(refused)
+                raise error if isinstance(error, OutOfMemoryError) else PlanRefusedError(str(error))
             self._check()
             self._config, self._cache = self._configure(kernels) if product.ahead else (None, None)
             self._upload, self._compute, self._download = (device.stream() for _ in range(3))
             self._dark = device.allocate(pixels * ROW)
             self._slots = [self._slot() for _ in range(slabs)]
+            self._end = [slot.downloaded for slot in self._slots]
             self._dark_there = device.event()
             self._open()
         except BaseException as error:
@@ -121,10 +129,14 @@ class Session:
             for name, result in results.items():
                 device.download(result[part], slot.results[name], self._download)
             device.record(slot.downloaded, self._download)
+        self._end[slab] = slot.downloaded
+        if len(counts) >= LARGE:
+            device.record(slot.ended, self._download)
+            self._end[slab] = slot.ended
 
     def wait(self, slab: int) -> None:
         """Return when the slab's results are there."""
-        self._device.wait(self._slots[slab].downloaded)
+        self._device.wait(self._end[slab])
 
     def close(self) -> None:
         """Wait for what is under way, then let go of graphs, contexts, engine and runtime, in this order. The
@@ -154,7 +166,7 @@ class Session:
         size = self.batch * self._pixels * ROW
         allocate, event = self._device.allocate, self._device.event
         results = {name: allocate(size) for name in self._outputs}
-        return Slot(allocate(size), results, event(), event(), event())
+        return Slot(allocate(size), results, event(), event(), event(), event(blocking=True))
 
     def _configure(self, kernels: bytes) -> tuple[Any, Any]:
         """How TensorRT-RTX compiles kernels: all of them before the first batch, or what is captured would

@@ -6,7 +6,6 @@ Everything is compiled and checked beside what works, and taken over between two
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -14,12 +13,14 @@ import numpy as np
 import zmq
 from numpy.typing import NDArray
 
-from cars_rt.daemon.compute.library import Library
+from cars_rt.daemon.compute.changes import Change, Counters
+from cars_rt.daemon.compute.library import Library, load_with
+from cars_rt.daemon.compute.opening import Opening
 from cars_rt.daemon.compute.shadow import Shadow
+from cars_rt.daemon.compute.wanted import Wanted, known
 from cars_rt.daemon.compute.worker import TOO_LONG, Worker
-from cars_rt.engines import AUTO, EngineError, Model, load_model, require, retrieving, takes_reference
+from cars_rt.engines import EngineError, Model, retrieving
 from cars_rt.engines.base import Slab, usable_cores
-from cars_rt.engines.classical import KK
 from cars_rt.printable import printable
 from cars_rt.protocol import Start
 from cars_rt.sockets.control import Answer
@@ -30,27 +31,6 @@ MAX_FAILURES = 3  # batches in a row that one kind of engine may lose before the
 REPAIR_S = 120.0  # how long a replacement may compile: spectra wait for it
 RETRY_S = 30.0  # between two attempts to have any engine work again
 CLOSE_S = 5.0  # how long a close waits for an engine's thread
-
-
-@dataclass
-class Change:
-    """A worker that is being compiled, and what for."""
-
-    worker: Worker
-    model: Model
-    engine: str
-    answer: Answer | None = None  # of a request
-    repairs: bool = False
-
-
-@dataclass
-class Counters:
-    """What happened to engines so far."""
-
-    failures: int = 0
-    replacements: int = 0
-    reloads: int = 0
-    reloads_failed: int = 0
 
 
 class Compute:
@@ -74,14 +54,14 @@ class Compute:
         """reference: for the models that take one, at the start or after a reload. deviation: compute it,
         too, for the models that state it.
         """
-        self._reference = reference
-        self.model = self._load(model)
-        self.engine = _known(engine)
+        load = partial(load_with, reference=reference)
+        self.model = load(model)
+        self._wanted = Wanted(engine)
         self.counters = Counters()
         self.worker: Worker | None = None
         self.shadow: Shadow | None = None
         self._max_batch = max_batch
-        self._opening: Worker | None = None  # for a run that waits for it
+        self._opening: Opening | None = None  # for a run that waits for it
         self._change: Change | None = None
         self._closing: list[Worker] = []
         self._dark: tuple[Slab, str] | None = None
@@ -92,7 +72,7 @@ class Compute:
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PULL)
         bell = f"inproc://compute-{id(self)}"
         self.socket.bind(bell)
-        self._library = Library(self._load, bell)
+        self._library = Library(load, bell)
         threads = threads or max(usable_cores() // 2, 1)
         self._new_worker = partial(Worker, threads=threads, bell=bell, deviation=deviation)
 
@@ -107,19 +87,21 @@ class Compute:
         if self.worker is not None and not self.worker.broken and self.worker.fits(model, axis, max_batch):
             self._follow(axis)
             return
-        self._opening = self._new_worker(model, [self.engine], axis, max_batch)
+        wanted = self._new_worker(model, [self.engine], axis, max_batch)
+        another = partial(self._new_worker, model, raman_shift=axis, max_batch=max_batch)
+        self._opening = Opening(wanted, self.engine, another)
         self._follow(axis)
 
     @property
     def opened(self) -> bool:
         """Whether the worker that `prepare` wanted is there, or could not be had."""
-        return self._opening is None or self._opening.ready.done() or self._opening.overdue()
+        return self._opening is None or self._opening.over
 
     @property
     def compiling(self) -> str:
         """What is being compiled that spectra wait for, in words; empty if nothing is."""
         if self._opening is not None:
-            worker, text = self._opening, "compiling"
+            worker, text = self._opening.wanted, "compiling"
         elif self._change is not None and self._change.repairs:
             worker, text = self._change.worker, "the engine failed; compiling another for"
         else:
@@ -127,10 +109,25 @@ class Compute:
         since = time.monotonic() - worker.begun
         return f"{text} {printable(worker.model.card.name)} ({since:.0f} s so far)"
 
+    @property
+    def engine(self) -> str:
+        """The engine that was asked for, by its name."""
+        return self._wanted.engine
+
+    @property
+    def instead(self) -> str:
+        """Why another engine computes than the one that was asked for, in words; empty if none does."""
+        change = self._change
+        if change is not None and change.awaited:
+            return self._wanted.progress(change.worker)
+        return self._wanted.instead
+
     def give_up(self) -> None:
         """The daemon stops: no longer wait for an engine that is still being compiled."""
         if self._opening is not None:
-            self._retire(self._opening)
+            for worker in (self._opening.wanted, self._opening.other):
+                if worker is not None:
+                    self._retire(worker)
             self._opening = None
 
     def adopt_opened(self) -> None:
@@ -141,19 +138,46 @@ class Compute:
         opening, self._opening = self._opening, None
         if opening is None:
             return
-        try:
-            if opening.overdue():
-                self._retire(opening)
-                raise EngineError(TOO_LONG)
-            opening.ready.result()
-        except EngineError:
-            if opening.ready.done():
-                opening.close()
-            raise
-        except Exception:
-            opening.close()
-            raise
-        self._take_over(opening)
+        wanted, other = opening.wanted, opening.other
+        self._drop_awaited()  # for the axis before
+        if other is not None and other.works and not wanted.works:
+            self._stand_in(other, wanted)
+            return
+        if other is not None:
+            self._retire(other)
+        if wanted.overdue():
+            self._retire(wanted)
+            raise EngineError(TOO_LONG)
+        if not wanted.works:
+            wanted.close()
+            wanted.ready.result()  # raises
+        self._take_over(wanted)
+        self._wanted.computes()
+
+    def _stand_in(self, other: Worker, wanted: Worker) -> None:
+        """Have another worker compute than the one that was wanted, which failed or takes long."""
+        self._take_over(other)
+        if wanted.ready.done():
+            wanted.close()
+            self._wanted.failed(str(wanted.ready.exception()), other)
+            return
+        self._wanted.compiles(other)
+        if self._change is None:
+            self._await(wanted)
+        else:  # a reload; if that fails, it is compiled again
+            self._retire(wanted)
+            self._wanted.owed = True
+
+    def _await(self, worker: Worker) -> None:
+        self._wanted.owed = False
+        self._change = Change(worker, self.model, self.engine, awaited=True)
+
+    def _drop_awaited(self) -> None:
+        """Something else has to be compiled first."""
+        change = self._change
+        if change is not None and change.awaited:
+            self._change, self._wanted.owed = None, True
+            self._retire(change.worker)
 
     def set_dark(self, dark: Slab, name: str) -> None:
         """Subtract this dark from all batches that are submitted from now on."""
@@ -171,6 +195,7 @@ class Compute:
         name = self.worker.engine.name
         others = [kind for kind in retrieving() if kind != name]
         kinds = [name, *others] if self.worker.failures < MAX_FAILURES else [*others, name]
+        self._drop_awaited()
         if self._change is not None:
             self._dismiss("the engine failed meanwhile; ask again")
         self._repair(self.worker, kinds)
@@ -187,13 +212,14 @@ class Compute:
 
         Raises EngineError if there is no such engine or another change is under way; the answer comes later.
         """
-        kind = self.engine if engine is None else _known(engine)
-        if self._change is not None:
+        kind = self.engine if engine is None else known(engine)
+        if self._asked:
             raise EngineError("another change is under way; ask again when it is done")
 
         def compile_it(wanted: Model) -> None:
-            if self._change is not None:
+            if self._asked:
                 raise EngineError("another change was begun meanwhile; ask again when it is done")
+            self._drop_awaited()
             self._change = Change(self._beside(wanted, kind), wanted, kind, answer)
 
         self._give(model, compile_it, answer)
@@ -204,7 +230,7 @@ class Compute:
         Raises EngineError if there is no such engine, or while another candidate is still being compiled,
         also one that was given up: they would take memory and cores beside each other.
         """
-        kind = self.engine if engine is None else _known(engine)
+        kind = self.engine if engine is None else known(engine)
         candidates = [*self._closing, *([self.shadow.worker] if self.shadow else [])]
         if not all(each.ready.done() for each in candidates):
             raise EngineError("another candidate is still being compiled; ask again when it is done")
@@ -229,11 +255,12 @@ class Compute:
         shadow = self.shadow
         if shadow is None:
             raise EngineError("there is no shadow; begin one with `shadow`")
-        if self._change is not None:
+        if self._asked:
             raise EngineError("another change is under way; ask again when it is done")
         if shadow.error is not None:
             raise EngineError(f"the shadow does not work: {shadow.error}")
         self.shadow = None
+        self._drop_awaited()
         self._change = Change(shadow.worker, shadow.model, shadow.engine, answer)
 
     # -- when the socket was readable ---------------------------------------------------------------
@@ -248,7 +275,12 @@ class Compute:
         if self.shadow is not None:
             self.shadow.settle()
         self._library.settle()
+        if self._opening is not None:
+            self._opening.look()
         worker, change = self.worker, self._change
+        if change is None and self._wanted.owed and self._opening is None and worker and not worker.broken:
+            self._await(self._beside(self.model, self.engine))
+            return None
         if change is None and self.down and worker is not None and time.monotonic() > self._retry_at:
             self._repair(worker, [worker.engine.name, *(k for k in retrieving() if k != worker.engine.name)])
             return None
@@ -279,9 +311,11 @@ class Compute:
         """Stop all threads and give the engines back."""
         self.stop_shadow()
         self._library.close()
+        self._drop_awaited()
         if self._change is not None:
             self._dismiss("the daemon stops")
-        workers = [each for each in (*self._closing, self._opening, self.worker) if each is not None]
+        self.give_up()
+        workers = [each for each in (*self._closing, self.worker) if each is not None]
         for worker in workers:
             worker.close()
         for worker in workers:
@@ -290,6 +324,11 @@ class Compute:
         self.socket.close(0)
 
     # -- helpers ------------------------------------------------------------------------------------
+
+    @property
+    def _asked(self) -> bool:
+        """Whether a change is under way that nothing else may displace."""
+        return self._change is not None and not self._change.awaited
 
     def _follow(self, axis: NDArray[np.float64]) -> None:
         """A shadow is compared on the axis of the run. Compile it again if this run has another axis."""
@@ -306,15 +345,6 @@ class Compute:
             then(self.model)
         else:
             self._library.ask(name, then, answer)
-
-    def _load(self, model: str) -> Model:
-        if model == KK and self._reference is None:
-            log.warning(
-                "model %s without --reference: the background is estimated from each spectrum, so what the "
-                "instrument itself has that is as narrow as a line looks like one, and broad bands come out "
-                "too low (docs/retrieval.md)", model,
-            )  # fmt: skip
-        return load_model(model, self._reference if takes_reference(model) else None)
 
     def _beside(self, model: Model, engine: str) -> Worker:
         """A worker for the present axis and instrument."""
@@ -335,27 +365,23 @@ class Compute:
     def _accept(self, change: Change) -> None:
         old = self.worker
         self._take_over(change.worker)
-        self.model, self.engine = change.model, change.engine
+        self.model = change.model
         description = change.worker.engine.describe()
         if change.repairs:
             self.counters.replacements += 1
             if old is not None and old.engine.name != change.worker.engine.name:
+                self._wanted.instead = f"{old.engine.name} failed"
                 change.worker.failures = 0  # the failures counted so far were another kind's
             log.warning("the engine failed; it is replaced by %s", description)
             return
+        if change.awaited:
+            self._wanted.computes()
+            log.info("%s is compiled and takes over", description)
+            return
+        self._wanted.change(change.engine)
         self.counters.reloads += 1
         log.info("model %s on %s takes over", change.model.card.name, description)
-        if change.answer is not None:
-            card = change.model.card
-            change.answer(
-                None,
-                {
-                    "model": card.name,
-                    "version": card.version,
-                    "sha256": change.model.sha256,
-                    "engine": description,
-                },
-            )
+        change.tell(description)
 
     def _refuse(self, change: Change, reason: str) -> None:
         if change.repairs:
@@ -365,6 +391,9 @@ class Compute:
             else:  # a batch given to a hung engine never comes back
                 self.down = f"no engine works any more, spectra are lost; tried again every {RETRY_S:g} s"
                 self._retry_at = time.monotonic() + RETRY_S
+            return
+        if change.awaited and self.worker is not None:
+            self._wanted.failed(reason, self.worker)
             return
         self.counters.reloads_failed += 1
         log.warning("model %s does not take over: %s", change.model.card.name, reason)
@@ -387,10 +416,3 @@ class Compute:
             if worker.idle or (worker.ready.done() and worker.ready.exception() is not None):
                 worker.close()
                 self._closing.remove(worker)
-
-
-def _known(engine: str) -> str:
-    """The engine's name. Raises EngineError if there is none of it here."""
-    if engine != AUTO:
-        require(engine)
-    return engine

@@ -1,15 +1,20 @@
 """Models that are asked for by name while the daemon runs: each is read in a thread, one at a time."""
 
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from cars_rt.daemon.compute.jobs import Jobs
-from cars_rt.engines import EngineError, Model
+from cars_rt.engines import EngineError, Model, load_model, takes_reference
+from cars_rt.engines.classical import KK
 from cars_rt.errors import CarsRtError
 from cars_rt.sockets.control import Answer
+
+log = logging.getLogger("cars_rt.daemon")
 
 READ_S = 30.0  # how long a request waits for a model to be read
 
@@ -73,3 +78,14 @@ class Library:
         if self._reading is not None:
             self._reading.answer("the daemon stops", {})
             self._reading = None
+
+
+def load_with(model: str, reference: Path | None) -> Model:
+    """A model by its name or path, with the reference if it takes one. Raises ModelError."""
+    if model == KK and reference is None:
+        log.warning(
+            "model %s without --reference: the background is estimated from each spectrum, so what the "
+            "instrument itself has that is as narrow as a line looks like one, and broad bands come out "
+            "too low (docs/retrieval.md)", model,
+        )  # fmt: skip
+    return load_model(model, reference if takes_reference(model) else None)

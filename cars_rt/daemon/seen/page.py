@@ -35,6 +35,7 @@ def page(now: Snapshot, not_ready: str | None) -> str:
         "lost": _counts(now.lost),
         "flagged": _counts(now.flagged),
         "model": f"{now.model} on {now.engine or 'no engine yet'}",
+        **({"because": now.engine_instead} if now.engine_instead else {}),
         "dark": dark_in_words(now.dark),
     }
     table = "".join(f"<tr><th>{name}<td>{escape(printable(text))}" for name, text in rows.items())

@@ -80,6 +80,7 @@ class Snapshot:
     latencies: Mapping[str, Latencies] = field(default_factory=dict)  # by stage: wait, compute, output, total
     phases_s: Mapping[Phase, float] = field(default_factory=dict)
     engine_name: str = ""  # as --engine takes it; empty before the first one is compiled
+    engine_instead: str = ""  # why another engine computes than was asked for; empty if none does
     gathering: bool = False  # all is ready but for subscribers who are waited for
     waits_for: str = ""  # in words; empty while everything flows
     trouble: str | None = None  # why no connection to the driver comes about, if that is known

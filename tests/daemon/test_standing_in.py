@@ -1,0 +1,96 @@
+"""An engine that was asked for by name and cannot be, or takes long: another one computes meanwhile."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import simulated
+from helpers import PATIENCE_S, Collected, Command, Published, spectra_of, summary, wait_until
+
+from cars_rt.remote import Remote
+from cars_rt.sockets.free import free_addresses
+
+pytestmark = simulated.there
+
+
+@pytest.fixture(scope="module")
+def card(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return simulated.build(tmp_path_factory.mktemp("card"))
+
+
+@contextmanager
+def rig(
+    card: Path, folder: Path, **environment: str
+) -> Iterator[tuple[Published, Command, Collected, Remote]]:
+    publish, control = free_addresses(2)
+    with (
+        Published() as source,
+        Command(
+            "run", "--engine", "tensorrt", "--listen", source.address, "--publish", publish,
+            "--control", control, "--max-batch", "8", "--subscribers", "1",
+            "--summary", folder / "summary.json",
+            **simulated.environment(card, folder, **environment),
+        ) as command,
+        Collected(publish) as results,
+        Remote(control) as remote,
+    ):  # fmt: skip
+        source.wait()
+        yield source, command, results, remote
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (
+            {"SIMULATED_CUDA": "12080"},
+            "is built for CUDA 13, the NVIDIA driver 580.65.06 here runs CUDA 12.8",
+        ),
+        ({"SIMULATED_TRT": "crash"}, "tensorrt: crashed or hung when it was tried (exit status 139)"),
+    ],
+    ids=["driver too old", "library crashes"],
+)
+def test_daemon_lives_and_another_engine_computes(
+    wrong: dict[str, str], said: str, card: Path, tmp_path: Path
+) -> None:
+    with rig(card, tmp_path, **wrong) as (source, command, results, remote):
+        source.run("run-1", spectra_of(40))
+        assert results.ends().spectra == 40
+        status = remote.ask("status")
+        assert said in status["engine_instead"] and status["engine_name"] in (
+            "openvino",
+            "openvino-bf16",
+            "onnxruntime",
+        )
+        assert command.said.count(said) >= 1 and "Traceback" not in command.said
+        remote.ask("stop")
+        assert command.end() == 0
+    (receipt,) = summary(tmp_path / "summary.json")
+    assert receipt["sent"] == 40 and not receipt["lost"]
+
+
+def test_another_engine_computes_while_a_plan_is_built_and_hands_over(card: Path, tmp_path: Path) -> None:
+    built = tmp_path / "built"
+    with rig(card, tmp_path, SIMULATED_BUILD_UNTIL=str(built)) as (source, command, results, remote):
+        first, second = spectra_of(40), spectra_of(40, first=40)
+        source.run("run-1", first)
+        assert results.ends().spectra == 40
+        status = remote.ask("status")
+        assert status["engine_name"] != "tensorrt" and status["ready"]
+        assert status["engine_instead"].startswith(
+            "tensorrt is being compiled, which may take minutes the first time ("
+        )
+        built.touch()
+        wait_until(lambda: remote.ask("status")["engine_name"] == "tensorrt", PATIENCE_S)
+        assert remote.ask("status")["engine_instead"] == ""
+        assert (
+            "tensorrt is being compiled, which may take minutes the first time; until then computes "
+            in command.said
+        )
+        assert "CUDA graphs 9 of 9) is compiled and takes over" in command.said
+        source.run("run-2", second)
+        assert results.ends(2).spectra == 80
+        remote.ask("stop")
+        assert command.end() == 0
+    receipts = summary(tmp_path / "summary.json")
+    assert [(each["sent"], each["lost"]) for each in receipts] == [(40, {}), (40, {})]

@@ -1,0 +1,170 @@
+"""All of TensorRT but the product and the card, on a card in software; and what can go wrong below."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import simulated
+
+pytestmark = simulated.there
+
+#: Runs in a process of its own: where the card was seen once, it stays.
+COMMON = """
+import json, logging, os, sys
+from cars_rt.engines import EngineError, compose, load_model, open_engine, reason_against
+from cars_rt.engines.agreement import check
+
+said = []
+class Keep(logging.Handler):
+    def emit(self, record):
+        said.append(record.getMessage())
+logging.getLogger("cars_rt").addHandler(Keep())
+logging.getLogger("cars_rt").setLevel(logging.INFO)
+
+def graph(name="cnn"):
+    model = load_model(name)
+    return compose(model, model.nominal_axis)
+"""
+
+
+@pytest.fixture(scope="module")
+def card(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return simulated.build(tmp_path_factory.mktemp("card"))
+
+
+def answers(script: str, card: Path, state: Path, **environment: str) -> Any:
+    """What a script prints as JSON, in its last line."""
+    done = subprocess.run(
+        [sys.executable, "-c", COMMON + script],
+        env=os.environ | simulated.environment(card, state, **environment),
+        capture_output=True, text=True, encoding="utf-8", timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_what_the_driver_says_decides_and_is_said_with_the_remedy(card: Path, tmp_path: Path) -> None:
+    """In the environment that a script sets, the driver finds another card each time."""
+    cases = {
+        "works": {},
+        "nothing": {"SIMULATED_GPUS": "0"},
+        "old card": {"SIMULATED_GPU": "GTX 1080", "SIMULATED_CAPABILITY": "61"},
+        "old driver": {"SIMULATED_CUDA": "12080", "SIMULATED_DRIVER": "570.86.15"},
+    }
+    script = f"""
+found = {{}}
+for name, given in {cases!r}.items():
+    os.environ.update(given)
+    found[name] = reason_against("tensorrt")
+    for each in given:
+        del os.environ[each]
+print(json.dumps(found))
+"""
+    said = answers(script, card, tmp_path)
+    assert said.pop("works") is None
+    assert said["nothing"] == ("the NVIDIA driver sees no GPU; nvidia-smi and CUDA_VISIBLE_DEVICES say why")
+    assert "TensorRT does not run on the GTX 1080 (compute capability 6.1): it needs 7.5" in said["old card"]
+    assert said["old driver"].startswith(
+        "the installed TensorRT is built for CUDA 13, the NVIDIA driver 570.86.15 here runs CUDA 12.8 at "
+        "most; install driver 580 or newer, or tensorrt-cu12 in place of tensorrt: "
+    )
+    assert all("\n" not in text for text in said.values())
+
+
+def test_agrees_in_graphs_and_whatever_fails_below_is_one_sentence(card: Path, tmp_path: Path) -> None:
+    """One engine after the other in one process, each with another fault, also of memory and of the disk."""
+    script = """
+import resource
+from cars_rt.engines.tensorrt.engine import TensorRT
+from cars_rt.engines.tensorrt.plans import default_folder
+
+def opened(batch=256, model="cnn", **given):
+    said.clear()
+    os.environ.update(given)
+    try:
+        with TensorRT(graph(model), batch) as engine:
+            return [engine.describe(), check(engine), list(said), engine.gpu_memory_bytes()]
+    except EngineError as error:
+        return [str(error), None, list(said), None]
+    finally:
+        for each in given:
+            del os.environ[each]
+
+found = {"first": opened(), "second": opened()}
+found["kk"] = opened(4, "kk")
+needed = found["first"][3]
+found["unpinned"] = opened(SIMULATED_PINNING="0")
+found["uncapturable"] = opened(SIMULATED_TRT="uncapturable")
+found["half"] = opened(SIMULATED_MEMORY=str(int(needed * 0.7)))
+found["none"] = opened(SIMULATED_MEMORY="5000")
+found["nullptr"] = opened(SIMULATED_TRT="nullptr")
+found["unsuited"] = opened(SIMULATED_TRT="unsuited")
+found["other"] = opened(SIMULATED_MICROCODE="2")
+found["again"] = opened(SIMULATED_MICROCODE="2")
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+found["full"] = opened(24)
+print(json.dumps(found))
+"""
+    said = answers(script, card, tmp_path)
+    for name in ("first", "second", "kk", "unpinned", "uncapturable", "half", "other", "again", "full"):
+        description, difference, *_ = said[name]
+        assert difference is not None and difference < 2e-3, (name, description)
+        assert description.startswith("tensorrt (TensorRT 10.9.0, a card in software, "), name
+
+    def warned(name: str) -> str:
+        return "; ".join(said[name][2])
+
+    assert "CUDA graphs 15 of 15" in said["first"][0] == said["second"][0]
+    assert "building cnn" in warned("first") and not warned("second")
+    assert "float32" in said["kk"][0]
+    assert "memory cannot be pinned (the card" not in warned("unpinned")
+    assert (
+        "copies to the GPU and back take longer: memory cannot be pinned (the a card in software (compute "
+        "capability 8.9) failed: cuMemHostRegister says CUDA_ERROR_NOT_SUPPORTED)"
+    ) in warned("unpinned")
+    assert "CUDA graphs 15 of 15" in said["unpinned"][0]
+    assert "CUDA graphs 0 of 15" in said["uncapturable"][0]
+    assert "the GPU's memory suffices for batches of 128: larger ones are computed in parts" in warned("half")
+    assert said["none"][0].endswith("one spectrum is too much: end other programs on the GPU")
+    assert (
+        "cannot begin (TypeError: pybind11::init(): factory function returned nullptr)" in said["nullptr"][0]
+    )
+    assert said["nullptr"][0].endswith("; NVIDIA's driver may be too old for it: nvidia-smi")
+    refused = (
+        "TensorRT cannot load the plan of cnn on this GPU: The engine plan file is generated on an "
+        "incompatible device or version"
+    )
+    assert said["unsuited"][0] == refused
+    assert f"{refused}; it is built again" in warned("other") and not warned("again")
+    assert "cannot write the plan " in warned("full") and "; it is built again the next time" in warned(
+        "full"
+    )
+    for name, (text, *_) in said.items():
+        assert "\n" not in text and "Traceback" not in text, name
+
+
+def test_crash_of_the_library_costs_a_child_process_and_success_is_remembered(
+    card: Path, tmp_path: Path
+) -> None:
+    script = """
+from cars_rt.engines import choice
+asked = []
+rehearse = choice.rehearse
+choice.rehearse = lambda *given, **named: asked.append(given[1]) or rehearse(*given, **named)
+try:
+    open_engine("tensorrt", graph(), 4).close()
+    found = ""
+except EngineError as error:
+    found = str(error)
+print(json.dumps([found, asked]))
+"""
+    said, asked = answers(script, card, tmp_path, SIMULATED_TRT="crash")
+    assert said == "tensorrt: crashed or hung when it was tried (exit status 139)"
+    assert asked == [["tensorrt"]]
+    assert answers(script, card, tmp_path) == ["", [["tensorrt"]]]
+    assert answers(script, card, tmp_path) == ["", []]  # the next start tries it no more,
+    assert answers(script, card, tmp_path, SIMULATED_DRIVER="590.1") == ["", [["tensorrt"]]]
