@@ -24,7 +24,12 @@ def doctor(
         list[str] | None, Parameter(negative=(), help="Try this one, and no others; once for each.")
     ] = None,
     quick: Annotated[bool, Parameter(help="Do not measure rates.")] = False,
-    json: Annotated[Path | None, Parameter(help="Write the findings to this JSON file.")] = None,
+    json: Annotated[
+        Path | None, Parameter(help="Write the findings to this JSON file; it names nobody and can be sent.")
+    ] = None,
+    forget: Annotated[
+        bool, Parameter(help="First drop what earlier starts found out about engines.")
+    ] = False,
 ) -> None:
     """What this computer has, and whether every engine on it computes every model right.
 
@@ -36,7 +41,10 @@ def doctor(
     Example: cars-rt doctor --json doctor.json
     """
     from cars_rt.doctor import examine
+    from cars_rt.engines.remembered import forget_all
 
+    if forget:
+        forget_all()
     with progress_bar() as bar:
         task = bar.add_task("", total=None)
         report = examine(
@@ -71,10 +79,17 @@ def _facts(report: Report) -> Table:
     machine, gpu, cache = report.machine, report.gpu, report.cache
     table.add_row("machine", Text(f"{machine.processor}, {machine.usable_cores} of {machine.cores} cores"))
     table.add_row("system", Text(f"{machine.system}, {machine.python}, CARS-RT {machine.cars_rt}"))
-    about = f"{gpu.name}, compute capability {gpu.capability}, driver for CUDA {gpu.driver_cuda}"
+    driver = f"driver {gpu.driver}".rstrip()
+    about = f"{gpu.name}, compute capability {gpu.capability}, {driver}, which runs CUDA {gpu.driver_cuda}"
     table.add_row("GPU", Text(gpu.reason or about))
+    for product in report.products:
+        cuda = f"built for CUDA {product.cuda}" if product.cuda else "for a CUDA that it does not tell"
+        table.add_row(product.title, Text(f"{product.version}, {cuda}".lstrip(", ")))
     plans = f"{cache.folder}: {cache.plans} plans, {cache.bytes / MEGABYTE:.1f} MB"
     table.add_row("plan cache", Text(plans))
+    if cache.choices:
+        kept = f"{cache.choices} kept there; cars-rt doctor --forget drops them, and engines are tried again"
+        table.add_row("engines tried", Text(kept))
     for port in report.ports:
         taken = f"taken by a running {port.flag.split()[0]} or another program ({port.reason}); "
         text = "free" if port.reason is None else f"{taken}{port.flag} names another"
@@ -93,7 +108,7 @@ def _packages(report: Report) -> Table:
 
 def _trials(trials: list[Trial]) -> Table:
     table = Table("model", "engine", box=None, pad_edge=False)
-    for name in ("difference", "spectra/s"):
+    for name in ("difference", "spectra/s", "ready in"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("")
     for each in trials:
@@ -103,6 +118,14 @@ def _trials(trials: list[Trial]) -> Table:
             Text(each.engine, COLOURS[state]),
             "" if each.reason else f"{each.difference:.1e}",
             f"{each.rate:,.0f}" if each.rate else "",
+            _seconds(each),
             Text(each.reason or each.about, "bold red" if each.reason else "dim"),
         )
     return table
+
+
+def _seconds(trial: Trial) -> str:
+    """Until the engine was ready, and the second time."""
+    if trial.reason:
+        return ""
+    return f"{trial.open_s:.1f} s" + (f", then {trial.again_s:.1f} s" if trial.again_s else "")

@@ -6,7 +6,7 @@ from typing import TypeAlias
 from cars_rt.daemon.settings import DaemonSettings
 from cars_rt.doctor.cache import read_cache
 from cars_rt.doctor.engines import read_engines, try_engines
-from cars_rt.doctor.gpu import read_gpu
+from cars_rt.doctor.gpu import read_gpu, read_products
 from cars_rt.doctor.machine import read_machine
 from cars_rt.doctor.packages import read_packages
 from cars_rt.doctor.ports import read_ports
@@ -40,6 +40,7 @@ def examine(
     return Report(
         machine=read_machine(),
         gpu=read_gpu(),
+        products=read_products(),
         packages=read_packages(),
         engines=engines,
         cache=read_cache(),

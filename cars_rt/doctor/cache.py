@@ -1,8 +1,9 @@
-"""The cache of TensorRT's plans."""
+"""The folder of TensorRT's plans and of what `auto` found out."""
 
 from pathlib import Path
 
 from cars_rt.doctor.report import CacheState
+from cars_rt.engines.remembered import records
 from cars_rt.engines.tensorrt.plans import SUFFIX, default_folder
 
 
@@ -16,4 +17,4 @@ def read_cache(folder: Path | None = None) -> CacheState:
             size += path.stat().st_size
     except OSError:  # not there, or not ours; TensorRT itself says so where it matters
         pass
-    return CacheState(folder=str(place), plans=plans, bytes=size)
+    return CacheState(folder=str(place), plans=plans, bytes=size, choices=len(records(place)))

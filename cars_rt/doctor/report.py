@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from cars_rt.doctor.impersonal import impersonal
 from cars_rt.engines import DEFAULT_MODEL
 from cars_rt.engines.registry import REFERENCE
 
@@ -28,8 +29,18 @@ class GpuState:
 
     name: str | None = None
     capability: str | None = None  # compute capability, "8.9"
+    driver: str | None = None  # its version, "580.65.06"
     driver_cuda: str | None = None  # the newest CUDA that the driver runs, "12.8"
     reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProductState:
+    """One of NVIDIA's products that is installed."""
+
+    title: str
+    version: str
+    cuda: int  # first number of the CUDA that it is built for; 0: not known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +68,12 @@ class EngineState:
 
 @dataclass(frozen=True, kw_only=True)
 class CacheState:
-    """The folder of TensorRT's plans."""
+    """The folder of TensorRT's plans and of what `auto` found out."""
 
     folder: str
     plans: int
     bytes: int  # of all files in it
+    choices: int  # records of engines that were tried
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +96,8 @@ class Trial:
     difference: float = 0.0  # from the reference, of a spectrum's maximum
     rate: float = 0.0  # spectra/s; 0: not measured
     about: str = ""  # version, device and precision, in the engine's own words
+    open_s: float = 0.0  # until it was ready, s
+    again_s: float = 0.0  # the same once more, with what it keeps on disk; 0: not tried
 
 
 class State(StrEnum):
@@ -109,6 +123,7 @@ class Report:
 
     machine: Machine
     gpu: GpuState
+    products: list[ProductState]
     packages: list[Package]
     engines: list[EngineState]
     cache: CacheState
@@ -162,12 +177,14 @@ def verdict(engine: EngineState, trials: list[Trial]) -> Verdict:
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """Everything, for programs; what it comes to first."""
-    return {
+    """Everything, for programs and to be sent; what it comes to first. Of paths only what tells nothing about
+    who works here."""
+    found = {
         "healthy": report.healthy,
         "summary": report.summary,
         "verdicts": [asdict(each) for each in report.verdicts],
     } | asdict(report)
+    return {name: impersonal(value) for name, value in found.items()}
 
 
 def _counted(verdicts: list[Verdict]) -> str:

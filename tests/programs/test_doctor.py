@@ -39,7 +39,8 @@ def examined(path: Path, code: int, *flags: str, **environment: str) -> tuple[di
 def test_this_computer_is_healthy(tmp_path: Path) -> None:
     found, text = examined(tmp_path / "doctor.json", 0, CARS_RT_CACHE=str(tmp_path / "none"))
     assert list(found) == [
-        "healthy", "summary", "verdicts", "machine", "gpu", "packages", "engines", "cache", "ports", "trials",
+        "healthy", "summary", "verdicts", "machine", "gpu", "products", "packages", "engines", "cache",
+        "ports", "trials",
     ]  # fmt: skip
     assert found["healthy"] and found["summary"].startswith("HEALTHY") and found["summary"] in text
     assert found["machine"]["python"].endswith(".".join(map(str, sys.version_info[:3])))
@@ -52,6 +53,7 @@ def test_this_computer_is_healthy(tmp_path: Path) -> None:
     tried = {(each["model"], each["engine"]) for each in found["trials"]}
     assert tried == {(model, engine) for model in MODELS for engine in usable}
     for trial in found["trials"]:
+        assert trial["open_s"] > 0 and (trial["again_s"] > 0) == (trial["engine"] == "tensorrt")
         assert trial["reason"] == "" and trial["rate"] > 0 and trial["about"].startswith(trial["engine"])
         assert (trial["difference"] == 0) == (trial["engine"] == "onnxruntime")
     for each in found["verdicts"]:
