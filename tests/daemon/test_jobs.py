@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def telling(monkeypatch: pytest.MonkeyPatch, *, overlaps: bool) -> Iterator[tupl
     )
     monkeypatch.setattr(Told, "overlaps", overlaps)
     with zmq.Context.instance().socket(zmq.PULL) as bell:
-        address = f"inproc://a-bell-of-an-engine-{id(bell)}"
+        address = f"inproc://a-bell-of-an-engine-{uuid4()}"
         bell.bind(address)
         worker = Worker(load_model(), ["told"], AXIS, 4, 1, address)
         worker.ready.result(PATIENCE_S)
