@@ -82,7 +82,7 @@ import resource
 from cars_rt.engines.tensorrt.engine import TensorRT
 from cars_rt.engines.tensorrt.plans import default_folder
 
-def opened(batch=256, model="cnn", **given):
+def opened(batch=24, model="cnn", **given):
     said.clear()
     os.environ.update(given)
     try:
@@ -94,9 +94,8 @@ def opened(batch=256, model="cnn", **given):
         for each in given:
             del os.environ[each]
 
-found = {"first": opened(), "second": opened()}
-found["kk"] = opened(4, "kk")
-needed = found["first"][3]
+found = {"first": opened(256), "second": opened(256), "kk": opened(4, "kk"), "few": opened()}
+needed = found["few"][3]
 found["unpinned"] = opened(SIMULATED_PINNING="0")
 found["uncapturable"] = opened(SIMULATED_TRT="uncapturable")
 found["half"] = opened(SIMULATED_MEMORY=str(int(needed * 0.7)))
@@ -106,14 +105,25 @@ found["unsuited"] = opened(SIMULATED_TRT="unsuited")
 found["other"] = opened(SIMULATED_MICROCODE="2")
 found["again"] = opened(SIMULATED_MICROCODE="2")
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-found["full"] = opened(24)
+found["full"] = opened(6)
 print(json.dumps(found))
 """
     said = answers(script, card, tmp_path)
-    for name in ("first", "second", "kk", "unpinned", "uncapturable", "half", "other", "again", "full"):
+    for name in (
+        "first",
+        "second",
+        "kk",
+        "few",
+        "unpinned",
+        "uncapturable",
+        "half",
+        "other",
+        "again",
+        "full",
+    ):
         description, difference, *_ = said[name]
         assert difference is not None and difference < 2e-3, (name, description)
-        assert description.startswith("tensorrt (TensorRT 10.9.0, a card in software, "), name
+        assert description.startswith("tensorrt (TensorRT 10.9.0, card in software, "), name
 
     def warned(name: str) -> str:
         return "; ".join(said[name][2])
@@ -121,14 +131,13 @@ print(json.dumps(found))
     assert "CUDA graphs 15 of 15" in said["first"][0] == said["second"][0]
     assert "building cnn" in warned("first") and not warned("second")
     assert "float32" in said["kk"][0]
-    assert "memory cannot be pinned (the card" not in warned("unpinned")
     assert (
-        "copies to the GPU and back take longer: memory cannot be pinned (the a card in software (compute "
+        "copies to the GPU and back take longer: memory cannot be pinned (the card in software (compute "
         "capability 8.9) failed: cuMemHostRegister says CUDA_ERROR_NOT_SUPPORTED)"
     ) in warned("unpinned")
-    assert "CUDA graphs 15 of 15" in said["unpinned"][0]
-    assert "CUDA graphs 0 of 15" in said["uncapturable"][0]
-    assert "the GPU's memory suffices for batches of 128: larger ones are computed in parts" in warned("half")
+    assert "CUDA graphs 12 of 12" in said["unpinned"][0]
+    assert "CUDA graphs 0 of 12" in said["uncapturable"][0]
+    assert "the GPU's memory suffices for batches of 12: larger ones are computed in parts" in warned("half")
     assert said["none"][0].endswith("one spectrum is too much: end other programs on the GPU")
     assert (
         "cannot begin (TypeError: pybind11::init(): factory function returned nullptr)" in said["nullptr"][0]
@@ -168,3 +177,28 @@ print(json.dumps([found, asked]))
     assert answers(script, card, tmp_path) == ["", [["tensorrt"]]]
     assert answers(script, card, tmp_path) == ["", []]  # the next start tries it no more,
     assert answers(script, card, tmp_path, SIMULATED_DRIVER="590.1") == ["", [["tensorrt"]]]
+
+
+def test_rtx_compiles_once_captures_and_says_why_a_plan_does_not_suit(card: Path, tmp_path: Path) -> None:
+    script = """
+from pathlib import Path
+from cars_rt.engines.tensorrt.engine import TensorRT
+from cars_rt.engines.tensorrt.plans import default_folder
+found = []
+for wrong in ("", "", "unsuited"):
+    os.environ["SIMULATED_TRT"] = wrong
+    said.clear()
+    try:
+        with TensorRT(graph(), 16) as engine:
+            found.append([engine.describe(), check(engine), list(said)])
+    except EngineError as error:
+        found.append([str(error), None, list(said)])
+print(json.dumps([*found, sorted(each.name.partition("-")[0] for each in default_folder().glob("*.plan"))]))
+"""
+    first, second, unsuited, kept = answers(script, card, tmp_path, product="tensorrt_rtx")
+    for each in (first, second):
+        assert each[0].startswith("tensorrt (TensorRT-RTX 1.7.1, card in software, float16, cuda-bindings, ")
+        assert each[0].endswith("CUDA graphs 9 of 9)") and each[1] < 2e-3
+    assert first[2] and not second[2]
+    assert unsuited[0] == "TensorRT-RTX cannot load the plan of cnn on this GPU (UNSUPPORTED_CC)"
+    assert kept == ["cnn", "kernels"]

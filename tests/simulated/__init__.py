@@ -15,7 +15,11 @@ import pytest
 
 HERE = Path(__file__).parent
 COMPILER = shutil.which("cc") or shutil.which("gcc")
-CUDA = 13  # that the product is built for, as its package says
+CUDA = 13  # that the products are built for, as their packages say
+PRODUCTS = {
+    "tensorrt": ("10.9.0", ""),
+    "tensorrt_rtx": ("1.7.1", "from softcard import RtxRuntime as Runtime"),
+}
 
 there = pytest.mark.skipif(
     not sys.platform.startswith("linux") or COMPILER is None or find_spec("cuda") is None,
@@ -24,19 +28,26 @@ there = pytest.mark.skipif(
 
 
 def build(folder: Path) -> Path:
-    """Compile the driver into a folder, and make the product look installed there."""
+    """Compile the driver into a folder, and make the products look installed there."""
     assert COMPILER is not None
     for library in ("libcuda.so.1", "libnvidia-ml.so.1"):
         command = [COMPILER, "-shared", "-fPIC", "-w", f"-Wl,-soname,{library}", "-o", folder / library]
         subprocess.run([*command, HERE / "cuda.c", "-ldl"], check=True, timeout=60)
-    shutil.copytree(HERE / "site", folder / "site")
-    about = folder / "site" / f"tensorrt_cu{CUDA}-10.9.0.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: tensorrt-cu{CUDA}\nVersion: 10.9.0\n")
+    for module, (version, more) in PRODUCTS.items():
+        site = folder / module
+        about = site / f"{module}_cu{CUDA}-{version}.dist-info"
+        for place in (site / module, about):
+            place.mkdir(parents=True)
+        shutil.copy(HERE / "softcard.py", site)
+        (site / module / "__init__.py").write_text(
+            f"from softcard import *\n{more}\n__version__ = {version!r}\n"
+        )
+        name = f"{module}-cu{CUDA}".replace("_", "-")
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
     return folder
 
 
-def environment(built: Path, state: Path, **more: str) -> dict[str, str]:
+def environment(built: Path, state: Path, product: str = "tensorrt", **more: str) -> dict[str, str]:
     """For a program that shall see the card. state: the folder for what it keeps."""
 
     def first(place: Path, name: str) -> str:
@@ -44,7 +55,7 @@ def environment(built: Path, state: Path, **more: str) -> dict[str, str]:
 
     return {
         "LD_LIBRARY_PATH": first(built, "LD_LIBRARY_PATH"),
-        "PYTHONPATH": first(built / "site", "PYTHONPATH"),
+        "PYTHONPATH": first(built / product, "PYTHONPATH"),
         "CARS_RT_CACHE": str(state / "cache"),
         "XDG_DATA_HOME": str(state / "data"),
     } | more

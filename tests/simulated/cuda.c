@@ -76,7 +76,7 @@ int cuDeviceGet(int *device, int ordinal) { *device = ordinal; return SUCCESS; }
 int cuDeviceGetName(char *name, int size, int device)
 {
     const char *text = getenv("SIMULATED_GPU");
-    snprintf(name, size, "%s", text ? text : "a card in software");
+    snprintf(name, size, "%s", text ? text : "card in software");
     return SUCCESS;
 }
 

@@ -1,5 +1,5 @@
-"""A product with TensorRT's interface, for a card in software: its plans hold the graph, and ONNX Runtime
-computes it in the card's memory.
+"""TensorRT and TensorRT-RTX for a card in software: plans hold the graph, and ONNX Runtime computes it in the
+card's memory.
 
 The environment says what goes wrong:
 
@@ -13,14 +13,12 @@ import ctypes
 import os
 import time
 from collections.abc import Callable
-from enum import Enum, IntEnum
+from enum import Enum, IntEnum, IntFlag
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
-
-__version__ = "10.9.0"
 
 STEPS = 10
 
@@ -57,7 +55,7 @@ class MemoryPoolType(IntEnum):
 
 
 class BuilderFlag(IntEnum):
-    TF32 = 0
+    TF32, REQUIRE_USER_ALLOCATION = 0, 1
 
 
 class DataType(Enum):
@@ -70,6 +68,18 @@ class TensorIOMode(Enum):
 
 class ExecutionContextAllocationStrategy(Enum):
     USER_MANAGED = "user"
+
+
+class DynamicShapesKernelSpecializationStrategy(Enum):
+    EAGER = "all of them when a plan is opened"
+
+
+class EngineValidity(Enum):
+    VALID, INVALID = 0, 1
+
+
+class EngineInvalidityDiagnostics(IntFlag):
+    UNSUPPORTED_CC, OLD_CUDA_DRIVER = 1, 2
 
 
 def _begin(logger: ILogger) -> None:
@@ -113,6 +123,10 @@ class Config:
 
     def __init__(self) -> None:
         self._profiles = 0
+        self.flags: set[BuilderFlag] = set()
+
+    def set_flag(self, flag: BuilderFlag) -> None:
+        self.flags.add(flag)
 
     def set_memory_pool_limit(self, pool: MemoryPoolType, size: int) -> None:
         pass
@@ -154,7 +168,8 @@ class Builder:
             if not monitor.step_complete("Building Engine", step):
                 return None
         monitor.phase_finish("Building Engine")
-        return _magic() + network.onnx
+        allocates = BuilderFlag.REQUIRE_USER_ALLOCATION not in config.flags
+        return _magic() + (b"1" if allocates else b"0") + network.onnx
 
 
 class Runtime:
@@ -168,13 +183,52 @@ class Runtime:
                 ILogger.ERROR, "The engine plan file is generated on an incompatible device or version"
             )
             return None
-        return Engine(plan.removeprefix(_magic()))
+        rest = plan.removeprefix(_magic())
+        return Engine(rest[1:], allocates=rest[:1] == b"1")
+
+
+class RtxRuntime(Runtime):
+    """TensorRT itself cannot be asked."""
+
+    def get_engine_validity(self, plan: bytes) -> tuple[EngineValidity, int]:
+        if _wrong("unsuited"):
+            return EngineValidity.INVALID, int(EngineInvalidityDiagnostics.UNSUPPORTED_CC)
+        return EngineValidity.VALID, 0
+
+
+class RuntimeCache:
+    """What a plan is compiled to when it is opened."""
+
+    content = b""
+
+    def deserialize(self, content: bytes) -> bool:
+        self.content = content
+        return True
+
+    def serialize(self) -> bytes:
+        return b"kernels"
+
+
+class RuntimeConfig:
+    dynamic_shapes_kernel_specialization_strategy: Any = None
+    cache: RuntimeCache | None = None
+
+    def set_execution_context_allocation_strategy(self, strategy: ExecutionContextAllocationStrategy) -> None:
+        assert strategy is ExecutionContextAllocationStrategy.USER_MANAGED
+
+    def create_runtime_cache(self) -> RuntimeCache:
+        return RuntimeCache()
+
+    def set_runtime_cache(self, cache: RuntimeCache) -> None:
+        self.cache = cache
 
 
 class Engine:
     device_memory_size_v2 = 4096
+    only_where_allocated = False  # as TensorRT-RTX: work that allocates is not captured
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, *, allocates: bool) -> None:
+        self.allocates = allocates  # memory of its own while it computes, which no graph can have
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
@@ -196,7 +250,14 @@ class Engine:
     def get_tensor_mode(self, name: str) -> TensorIOMode:
         return TensorIOMode.INPUT if name in self.inputs else TensorIOMode.OUTPUT
 
-    def create_execution_context(self, strategy: ExecutionContextAllocationStrategy) -> "Context":
+    def create_runtime_config(self) -> RuntimeConfig:
+        return RuntimeConfig()
+
+    def create_execution_context(self, how: ExecutionContextAllocationStrategy | RuntimeConfig) -> "Context":
+        if isinstance(how, RuntimeConfig):
+            eager = DynamicShapesKernelSpecializationStrategy.EAGER
+            assert how.cache is not None and how.dynamic_shapes_kernel_specialization_strategy is eager
+            self.only_where_allocated = True
         return Context(self)
 
 
@@ -227,7 +288,8 @@ class Context:
         return address % 256 == 0
 
     def is_stream_capturable(self, stream: int) -> bool:
-        return not _wrong("uncapturable")
+        engine = self._engine
+        return not _wrong("uncapturable") and not (engine.only_where_allocated and engine.allocates)
 
     def execute_async_v3(self, stream: int) -> bool:
         return DRIVER.cuLaunchHostFunc(ctypes.c_void_p(stream), self._function, None) == 0
