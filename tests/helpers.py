@@ -8,12 +8,15 @@ import sys
 import threading
 import time
 import traceback
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import h5py
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from cars_rt.accounting import Problem
@@ -21,6 +24,7 @@ from cars_rt.daemon.loop import Daemon
 from cars_rt.daemon.seen.snapshot import Snapshot, State
 from cars_rt.daemon.settings import DaemonSettings
 from cars_rt.drivers import Acquisition, Instrument
+from cars_rt.files.written import rows_written
 from cars_rt.protocol import Closed, End, Event, Frame, Reason, RunReader, Start, StreamName, encode
 from cars_rt.sockets import Publisher, Subscriber
 
@@ -184,6 +188,19 @@ def daemon_in_thread(listen: str, **settings: Any) -> Iterator[Daemon]:
         raise failures[0]
 
 
+@contextmanager
+def a_line(**settings: Any) -> Iterator[tuple[Published, Daemon, Collected]]:
+    """A source, a daemon and a subscriber of its results, each connected to the next."""
+    with (
+        Published() as source,
+        daemon_in_thread(source.address, **settings) as daemon,
+        Collected(daemon.publisher.address) as results,
+    ):
+        source.wait()
+        wait_until(lambda: daemon.ready and daemon.publisher.subscribers == 1)
+        yield source, daemon, results
+
+
 class Camera(Instrument):
     """A small instrument: yields the blocks it was given, then fails if it was told to."""
 
@@ -295,9 +312,53 @@ class Command:
             pipe.close()
 
 
+def a_package(place: Path, name: str, modules: dict[str, str], group: str, entries: list[str]) -> Path:
+    """A package of another author, installed by pip: the folder that it lies in.
+
+    modules: content by file name. entries: lines of its entry points in this group.
+    """
+    about = f"{name}-1.dist-info/"
+    files = modules | {
+        about + "METADATA": f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1\n",
+        about + "WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        about + "entry_points.txt": f"[{group}]\n" + "\n".join(entries) + "\n",
+    }
+    files[about + "RECORD"] = "".join(f"{each},,\n" for each in [*files, about + "RECORD"])
+    wheel = place / f"{name}-1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for each, content in files.items():
+            archive.writestr(each, content)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target"]
+    subprocess.run([*pip, str(place / "site"), str(wheel)], check=True, timeout=120)
+    return place / "site"
+
+
+def found_by_processes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packages in this folder are there, also for programs that a test starts."""
+    monkeypatch.syspath_prepend(folder)
+    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+    monkeypatch.setenv("PYTHONPATH", path.rstrip(os.pathsep))
+
+
+def vouched_for(partial: Path, stream: str = "raw") -> int:
+    """Rows that a file which is being written vouches for, read as another program may."""
+    try:
+        with h5py.File(partial, "r", locking=False) as file:
+            return rows_written(file[stream])
+    except (OSError, KeyError, RuntimeError):
+        return 0  # not yet there, or just being written
+
+
 def summary(path: Path) -> list[dict[str, Any]]:
     content: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
     return content
+
+
+#: What the status says that parts of the daemon declare as metrics.
+COUNTED = {
+    "frames_in", "frames_out", "problems", "stalls", "engine_failures", "engine_replacements", "reloads",
+    "reloads_failed", "phases_s", "refused", "flight_alarms", "flight_files", "gpu_memory_bytes",
+}  # fmt: skip
 
 
 def a_snapshot(**fields: Any) -> Snapshot:
@@ -306,10 +367,8 @@ def a_snapshot(**fields: Any) -> Snapshot:
         "state": State.IDLE, "ready": True, "uptime_s": 1.0, "listen": "tcp://127.0.0.1:5555",
         "publish": "tcp://127.0.0.1:5556", "connected": False, "subscribers": 0, "model": "cnn",
         "model_sha256": "0" * 64, "engine": "", "shadow": None, "run": None, "source": None,
-        "run_announced": 0, "run_lost": {}, "run_flagged": {}, "runs": 0,
-        "frames_in": 0, "spectra_in": 0, "frames_out": 0,
-        "spectra_out": 0, "lost": {}, "flagged": {}, "problems": {}, "stalls": 0, "engine_failures": 0,
-        "engine_replacements": 0, "reloads": 0, "reloads_failed": 0,
+        "run_announced": 0, "run_lost": {}, "run_flagged": {}, "runs": 0, "spectra_in": 0, "spectra_out": 0,
+        "lost": {}, "flagged": {},
     }  # fmt: skip
     return Snapshot(**given | fields)
 

@@ -8,6 +8,8 @@ from cars_rt.accounting import Cause, Kind, Problem
 from cars_rt.clock import LAG_NS
 from cars_rt.daemon.flight import FlightRecorder
 from cars_rt.daemon.mishaps import Mishaps
+from cars_rt.daemon.seen import metric
+from cars_rt.daemon.seen.metric import Metric
 from cars_rt.protocol import Event, Frame, Part, RunReader, Start
 from cars_rt.sockets import Subscriber
 from cars_rt.trust.curve import ClientKeys
@@ -94,6 +96,14 @@ class Intake:
         """Have the flight recorder write what came last; lost: spectra of the run after they came."""
         if self.flight is not None:
             self.flight.alarm(reason, text, self.reader.ledger.lost + lost)
+
+    def metrics(self) -> Iterator[Metric]:
+        """What is counted here, and by the flight recorder."""
+        yield metric.Gauge("cars_rt_driver_connected", "1: a driver is there.", self.subscriber.connected)
+        alarms, files = (self.flight.alarms, self.flight.files) if self.flight is not None else (0, 0)
+        text = "Alarms of the flight recorder."
+        yield metric.Counter("cars_rt_flight_alarms", text, alarms, status="flight_alarms")
+        yield metric.Counter("cars_rt_flight_files", "Files it has written.", files, status="flight_files")
 
     def close(self) -> None:
         """Take no more."""

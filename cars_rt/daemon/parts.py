@@ -1,7 +1,7 @@
 """What a daemon is made of: opened together, closed together, and asked by all that look at the whole."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import zmq
@@ -19,8 +19,11 @@ from cars_rt.daemon.outputs.spectra import Spectra, open_spectra
 from cars_rt.daemon.pipeline import Pipeline
 from cars_rt.daemon.receipt import Book
 from cars_rt.daemon.runs import Runs
-from cars_rt.daemon.seen.snapshot import Phase, State
+from cars_rt.daemon.seen import metric
+from cars_rt.daemon.seen.metric import Metric
+from cars_rt.daemon.seen.snapshot import Phase, Queue, State
 from cars_rt.daemon.settings import OFF, DaemonSettings
+from cars_rt.latency import Latencies
 from cars_rt.protocol.control import REQUESTS
 from cars_rt.sockets import UNREAD, message_bytes
 from cars_rt.sockets.control import Control
@@ -47,6 +50,13 @@ class Times:
     def uptime_s(self) -> float:
         """Up to the last mark: what the phases add up to."""
         return self._marked - self._begun
+
+    def metrics(self) -> Iterator[Metric]:
+        """What is counted here."""
+        yield metric.Gauge("cars_rt_uptime_seconds", "Since the daemon started.", self.uptime_s)
+        text = "What the loop's time went to. The phases add up to its life."
+        phases = {phase.value: seconds for phase, seconds in self.phases.items()}
+        yield metric.Counter("cars_rt_phase_seconds", text, phases, "phase", "phases_s")
 
 
 class Parts:
@@ -129,6 +139,32 @@ class Parts:
         if not self.ready or self.gathering:
             return State.STARTING
         return State.IDLE if self.runs.current is None else State.RUNNING
+
+    @property
+    def queues(self) -> dict[str, Queue]:
+        """How full they are, by stage."""
+        return self.pipeline.queues | {"output": self.results.queue}
+
+    @property
+    def latencies(self) -> dict[str, Latencies]:
+        """As they are now, by stage."""
+        parts = (self.pipeline, *self.outputs)
+        return {stage: each.copy() for part in parts for stage, each in part.latencies.items()}
+
+    def metrics(self) -> Iterator[Metric]:
+        """What all of them count."""
+        for part in (self.times, self.intake, self.compute, self.pipeline, self.runs, *self.outputs):
+            yield from part.metrics()
+        text = "Connections without an allowed key or that flooded us, requests without the token."
+        refused = sum(output.publisher.refused for output in self.outputs)
+        refused += self.control.refused if self.control is not None else 0
+        yield metric.Counter("cars_rt_connections_refused", text, refused, status="refused")
+        queues = self.queues.items()
+        depths, limits = ({name: getattr(queue, of) for name, queue in queues} for of in ("depth", "limit"))
+        yield metric.Gauge("cars_rt_queue_depth_spectra", "Spectra waiting, by queue.", depths, "queue")
+        yield metric.Gauge("cars_rt_queue_limit_spectra", "Room for spectra, by queue.", limits, "queue")
+        text = "Latency in seconds, by stage."
+        yield metric.Histogram("cars_rt_latency_seconds", text, self.latencies, "stage")
 
     def gates(self) -> list[Gate]:
         """What is watched: how much may be on its way into each socket without being a message yet."""

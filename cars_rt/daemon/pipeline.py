@@ -6,6 +6,7 @@ slabs are taken there is no room, the loop stops reading, and spectra wait in th
 
 import time
 from collections import Counter, deque
+from collections.abc import Iterator
 from concurrent.futures import Future
 
 from cars_rt.daemon.batch import Batch
@@ -14,9 +15,12 @@ from cars_rt.daemon.compute.worker import NotComputedError, Worker
 from cars_rt.daemon.mishaps import Mishaps
 from cars_rt.daemon.outputs.base import Outputs
 from cars_rt.daemon.run import Run
+from cars_rt.daemon.seen import metric
+from cars_rt.daemon.seen.metric import Metric
+from cars_rt.daemon.seen.snapshot import Queue
 from cars_rt.engines import EngineError
 from cars_rt.latency import Latencies
-from cars_rt.physics.fitness import named
+from cars_rt.physics.fitness import NAMES, named
 from cars_rt.protocol import Frame
 
 HUNG_S = 60.0  # an engine that computes one batch for so long will not come back
@@ -60,13 +64,22 @@ class Pipeline:
         return bool(self._held)
 
     @property
-    def depths(self) -> tuple[int, int, int]:
-        """Spectra being filled in, computed, and waiting to be sent."""
-        return (
-            self._filling.rows if self._filling else 0,
-            sum(batch.rows for batch in (*self._untouched, *self._computing)),
-            sum(batch.rows for batch in self._held),
-        )
+    def queues(self) -> dict[str, Queue]:
+        """Spectra that are filled in, computed, and wait to be sent."""
+        slab, slabs = self._compute.room
+        filled = self._filling.rows if self._filling else 0
+        computed = sum(batch.rows for batch in (*self._untouched, *self._computing))
+        held = sum(batch.rows for batch in self._held)
+        return {
+            "filling": Queue(filled, slab),
+            "computing": Queue(computed, slab * slabs),
+            "results": Queue(held, slab * slabs),
+        }
+
+    def metrics(self) -> Iterator[Metric]:
+        """What is counted here."""
+        text, flagged = "Spectra that have a flag, by its name.", dict.fromkeys(NAMES.values(), 0)
+        yield metric.Counter("cars_rt_spectra_flagged", text, flagged | self.flagged, "flag")
 
     def has_room(self, block: int) -> bool:
         """Whether another frame of up to `block` spectra can be taken."""

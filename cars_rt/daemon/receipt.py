@@ -3,7 +3,7 @@
 import json
 import logging
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 from cars_rt.accounting import MAX_RANGES, Ledger, Range
 from cars_rt.daemon.filing import Filing
 from cars_rt.daemon.mishaps import Mishaps
+from cars_rt.daemon.seen import metric
+from cars_rt.daemon.seen.metric import Metric
 from cars_rt.physics.fitness import shares
 from cars_rt.protocol import Closed, End
 from cars_rt.storage import file_name, write_text
@@ -121,3 +123,9 @@ class Book:
         shrinks."""
         self._most |= sum(open_, self._lost)
         return self._most
+
+    def metrics(self) -> Iterator[Metric]:
+        """What is counted here."""
+        yield metric.Counter("cars_rt_runs", "Runs closed.", self.closed)
+        text, found = "Findings about messages, by kind.", dict(self.problems)
+        yield metric.Counter("cars_rt_problems", text, found, "kind", "problems")

@@ -2,6 +2,7 @@
 
 import logging
 from collections import Counter, deque
+from collections.abc import Iterator
 from dataclasses import replace
 
 from cars_rt.accounting import Cause, Kind, Ledger, Problem
@@ -14,6 +15,8 @@ from cars_rt.daemon.outputs.base import Outputs
 from cars_rt.daemon.pipeline import Pipeline
 from cars_rt.daemon.receipt import Book, Receipt
 from cars_rt.daemon.run import Run, RunState
+from cars_rt.daemon.seen import metric
+from cars_rt.daemon.seen.metric import Metric
 from cars_rt.engines import EngineError, ModelError
 from cars_rt.physics.axis import AxisError
 from cars_rt.physics.fitness import NAMES
@@ -21,6 +24,7 @@ from cars_rt.protocol import DEVIATION, FLAGS, Closed, Event, Frame, Start
 
 log = logging.getLogger("cars_rt.daemon")
 
+LOSSES = dict.fromkeys((cause.value for cause in Cause if cause is not Cause.REPEATED), 0)  # a copy is none
 MOST_SAID = 64  # kinds of problems and unknown runs kept apart on a connection
 
 
@@ -100,6 +104,20 @@ class Runs:
     def all_lost(self) -> Counter[str]:
         """Spectra of all runs lost so far, by cause. No count ever shrinks."""
         return self.book.lost([self.lost, *(run.lost for run in self.draining)])
+
+    def metrics(self) -> Iterator[Metric]:
+        """What is counted here, and of all runs."""
+        taken, run = self.taken, self.current
+        yield metric.Counter("cars_rt_frames_received", "Frames received.", taken.frames, status="frames_in")
+        yield metric.Counter("cars_rt_spectra_received", "Spectra received.", taken.spectra)
+        lost = LOSSES | self.all_lost()
+        yield metric.Counter("cars_rt_spectra_lost", "Spectra lost, by cause.", lost, "cause")
+        yield metric.Gauge("cars_rt_run_open", "1: a run is open.", run is not None)
+        announced = run.announced if run else 0
+        yield metric.Gauge("cars_rt_run_announced_spectra", "Spectra of the open run so far.", announced)
+        text = "Spectra of the open run lost, by cause."
+        yield metric.Gauge("cars_rt_run_lost_spectra", text, LOSSES | self.lost, "cause")
+        yield from self.book.metrics()
 
     # -- events -------------------------------------------------------------------------------------
 

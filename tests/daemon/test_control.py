@@ -27,6 +27,7 @@ from helpers import (
 )
 
 from cars_rt.daemon.loop import Daemon
+from cars_rt.daemon.seen.plain import plain
 from cars_rt.engines import ENGINES, compose, load_model, open_engine
 from cars_rt.engines.model import SHIPPED
 from cars_rt.engines.onnxruntime import OnnxRuntime
@@ -464,4 +465,4 @@ def test_control_and_preview_are_behind_keys_of_their_own(tmp_path: Path) -> Non
             source.run("run-1", spectra_of(20))
             assert results.receive(PATIENCE_S) and preview.receive(PATIENCE_S)
             assert stranger.receive(0.3) is None
-        wait_until(lambda: daemon.snapshot().refused >= 3)
+        wait_until(lambda: plain(daemon.snapshot())["refused"] >= 3)

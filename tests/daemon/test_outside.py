@@ -20,6 +20,7 @@ from cars_rt.daemon.another import another, says
 from cars_rt.daemon.seen import http as served
 from cars_rt.daemon.seen.board import StatusBoard
 from cars_rt.daemon.seen.http import MAX_CONNECTIONS, MAX_HEAD_BYTES, HttpServer
+from cars_rt.daemon.seen.metric import Counter
 from cars_rt.daemon.seen.notify import Notifier
 from cars_rt.daemon.seen.outside import Outside
 from cars_rt.daemon.seen.snapshot import State
@@ -64,7 +65,8 @@ def raw(port: int, data: bytes) -> bytes:
 def test_each_page_says_what_was_posted_last() -> None:
     board = StatusBoard(a_snapshot(spectra_in=1))
     with serving(board) as port:
-        board.post(a_snapshot(spectra_in=42, source="câmera"))
+        counted = Counter("cars_rt_spectra_received", "Spectra received.", 42)
+        board.post(a_snapshot(spectra_in=42, source="câmera", metrics=(counted,)))
         status, text, header = ask(port, "/metrics")
         assert status == 200 and header["Content-Type"].startswith("text/plain; version=0.0.4")
         assert "cars_rt_spectra_received_total 42.0" in text

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import PATIENCE_S, Published, a_frame, a_start, an_end
+from helpers import COUNTED, PATIENCE_S, Published, a_frame, a_start, an_end
 
 from cars_rt.daemon.seen.snapshot import Snapshot
 from cars_rt.listener import Listener, ListenSettings
@@ -115,7 +115,7 @@ def test_the_documented_status_is_that_of_the_daemon() -> None:
     table = re.search(r"What `status` answers.+?\n\n(.+?)\n\n", DOCUMENT, re.DOTALL)
     assert table is not None
     keys = {key for row in table[1].splitlines() for key in re.findall(r"`(\w+)`", row.split("|")[1])}
-    known = {each.name for each in fields(Snapshot)}
+    known = {*(each.name for each in fields(Snapshot)), *COUNTED}
     assert keys and keys <= known, keys - known
     latencies = {"count", "mean_ms", "p50_ms", "p90_ms", "p99_ms", "largest_ms", "depth", "limit"}
     assert all(f"`{name}`" in table[1] for name in latencies | {"runs"})

@@ -11,6 +11,7 @@ import zmq
 from helpers import LOCAL, PATIENCE_S, Command, daemon_in_thread, wait_until
 
 from cars_rt.daemon.loop import Daemon
+from cars_rt.daemon.seen.plain import plain
 from cars_rt.daemon.settings import DaemonSettings
 from cars_rt.remote import Remote, RemoteError
 from cars_rt.sockets.free import free_addresses
@@ -43,7 +44,7 @@ def test_request_without_the_token_is_refused_counted_and_logged_once(
             assert "answers only who gives its token" in str(said["error"])
             assert str(tokens.default_path(address)) in str(said["error"])
         assert asked(address, request="stop").get("error")
-        assert not daemon.parts.paused and daemon.control.refused == 4 == daemon.snapshot().refused
+        assert not daemon.parts.paused and daemon.control.refused == 4 == plain(daemon.snapshot())["refused"]
         lines = [each for each in caplog.records if "without the token" in each.getMessage()]
         assert [each.levelno for each in lines if each.levelno > logging.DEBUG] == [logging.WARNING]
         with Remote(address) as remote:  # of the same user: it finds the token

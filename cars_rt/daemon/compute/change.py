@@ -5,7 +5,7 @@ Everything is compiled and checked beside what works, and taken over between two
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -13,12 +13,17 @@ import numpy as np
 import zmq
 from numpy.typing import NDArray
 
-from cars_rt.daemon.compute.changes import Change, Counters
+import cars_rt
+from cars_rt.daemon.compute.changes import Change
+from cars_rt.daemon.compute.counters import Counters
 from cars_rt.daemon.compute.library import Library, load_with
 from cars_rt.daemon.compute.opening import Opening
+from cars_rt.daemon.compute.retired import Retired, close_now
 from cars_rt.daemon.compute.shadow import Shadow
 from cars_rt.daemon.compute.wanted import Wanted, known
 from cars_rt.daemon.compute.worker import TOO_LONG, Worker
+from cars_rt.daemon.seen import metric
+from cars_rt.daemon.seen.metric import Metric
 from cars_rt.engines import EngineError, Model, retrieving
 from cars_rt.engines.base import Slab, usable_cores
 from cars_rt.printable import printable
@@ -30,7 +35,6 @@ log = logging.getLogger("cars_rt.daemon")
 MAX_FAILURES = 3  # batches in a row that one kind of engine may lose before the next kind takes over
 REPAIR_S = 120.0  # how long a replacement may compile: spectra wait for it
 RETRY_S = 30.0  # between two attempts to have any engine work again
-CLOSE_S = 5.0  # how long a close waits for an engine's thread
 
 
 class Compute:
@@ -63,7 +67,7 @@ class Compute:
         self._max_batch = max_batch
         self._opening: Opening | None = None  # for a run that waits for it
         self._change: Change | None = None
-        self._closing: list[Worker] = []
+        self._retired = Retired()
         self._dark: tuple[Slab, str] | None = None
         self._source: str | None = None  # of the run
         #: Why no engine computes any more, while another attempt is waited for.
@@ -75,6 +79,24 @@ class Compute:
         self._library = Library(load, bell)
         threads = threads or max(usable_cores() // 2, 1)
         self._new_worker = partial(Worker, threads=threads, bell=bell, deviation=deviation)
+
+    @property
+    def room(self) -> tuple[int, int]:
+        """Spectra in a slab, and slabs, of which there are none before the first engine."""
+        worker = self.worker
+        return (self._max_batch, 0) if worker is None else (worker.max_batch, len(worker.engine.inputs))
+
+    def metrics(self) -> Iterator[Metric]:
+        """What computes, and what happened to it."""
+        model, engine = self.model, self.worker.engine if self.worker else None
+        about = {"version": cars_rt.__version__, "model": model.card.name, "model_sha256": model.sha256}
+        about["engine"] = engine.describe() if engine else ""
+        yield metric.Info("cars_rt", "What computes.", about)
+        yield from self.counters.metrics()
+        text, used = "Memory of the GPU in use.", engine.gpu_memory_bytes() if engine else None
+        yield metric.Gauge("cars_rt_gpu_memory_bytes", text, used, status="gpu_memory_bytes")
+        if self.shadow is not None:
+            yield from self.shadow.metrics()
 
     # -- for a run ----------------------------------------------------------------------------------
 
@@ -127,7 +149,7 @@ class Compute:
         if self._opening is not None:
             for worker in (self._opening.wanted, self._opening.other):
                 if worker is not None:
-                    self._retire(worker)
+                    self._retired.take(worker)
             self._opening = None
 
     def adopt_opened(self) -> None:
@@ -144,9 +166,9 @@ class Compute:
             self._stand_in(other, wanted)
             return
         if other is not None:
-            self._retire(other)
+            self._retired.take(other)
         if wanted.overdue():
-            self._retire(wanted)
+            self._retired.take(wanted)
             raise EngineError(TOO_LONG)
         if not wanted.works:
             wanted.close()
@@ -165,7 +187,7 @@ class Compute:
         if self._change is None:
             self._await(wanted)
         else:  # a reload; if that fails, it is compiled again
-            self._retire(wanted)
+            self._retired.take(wanted)
             self._wanted.owed = True
 
     def _await(self, worker: Worker) -> None:
@@ -177,7 +199,7 @@ class Compute:
         change = self._change
         if change is not None and change.awaited:
             self._change, self._wanted.owed = None, True
-            self._retire(change.worker)
+            self._retired.take(change.worker)
 
     def set_dark(self, dark: Slab, name: str) -> None:
         """Subtract this dark from all batches that are submitted from now on."""
@@ -231,7 +253,7 @@ class Compute:
         also one that was given up: they would take memory and cores beside each other.
         """
         kind = self.engine if engine is None else known(engine)
-        candidates = [*self._closing, *([self.shadow.worker] if self.shadow else [])]
+        candidates = [*self._retired, *([self.shadow.worker] if self.shadow else [])]
         if not all(each.ready.done() for each in candidates):
             raise EngineError("another candidate is still being compiled; ask again when it is done")
 
@@ -247,7 +269,7 @@ class Compute:
     def stop_shadow(self) -> None:
         """No candidate any more."""
         if self.shadow is not None:
-            self._retire(self.shadow.worker)
+            self._retired.take(self.shadow.worker)
             self.shadow = None
 
     def promote(self, answer: Answer) -> None:
@@ -271,7 +293,7 @@ class Compute:
 
     def settle(self) -> Worker | None:
         """Bring changes that are compiled to their end: the worker that takes over now, if any."""
-        self._close_idle()
+        self._retired.close_idle()
         if self.shadow is not None:
             self.shadow.settle()
         self._library.settle()
@@ -300,7 +322,7 @@ class Compute:
             change.model.of_source(self._source), self.worker.raman_shift, self.worker.max_batch
         ):
             # Another run has begun meanwhile, and the new worker does not fit its axis: compile once more.
-            self._retire(worker)
+            self._retired.take(worker)
             change.worker = self._beside(change.model, change.engine)
             self._change = change
             return None
@@ -315,12 +337,7 @@ class Compute:
         if self._change is not None:
             self._dismiss("the daemon stops")
         self.give_up()
-        workers = [each for each in (*self._closing, self.worker) if each is not None]
-        for worker in workers:
-            worker.close()
-        for worker in workers:
-            if not worker.join(CLOSE_S):
-                log.warning("the engine %s does not end; it is left behind", worker.model.card.name)
+        close_now([each for each in (*self._retired, self.worker) if each is not None])
         self.socket.close(0)
 
     # -- helpers ------------------------------------------------------------------------------------
@@ -334,7 +351,7 @@ class Compute:
         """A shadow is compared on the axis of the run. Compile it again if this run has another axis."""
         shadow = self.shadow
         if shadow is not None and not np.array_equal(shadow.worker.raman_shift, axis):
-            self._retire(shadow.worker)
+            self._retired.take(shadow.worker)
             size = shadow.worker.max_batch
             worker = self._new_worker(shadow.model, [shadow.engine], axis, size)
             self.shadow = Shadow(worker, shadow.model, shadow.engine, shadow.every)
@@ -358,7 +375,7 @@ class Compute:
         old, self.worker = self.worker, worker
         self.down = None
         if old is not None:
-            self._retire(old)
+            self._retired.take(old)
         if self._dark is not None and len(self._dark[0]) == len(worker.raman_shift):
             worker.set_dark(*self._dark)
 
@@ -403,16 +420,5 @@ class Compute:
     def _dismiss(self, reason: str) -> None:
         change, self._change = self._change, None
         if change is not None:
-            self._retire(change.worker)
+            self._retired.take(change.worker)
             self._refuse(change, reason)
-
-    def _retire(self, worker: Worker) -> None:
-        """Close a worker once nobody reads its slabs any more."""
-        self._closing.append(worker)
-        self._close_idle()
-
-    def _close_idle(self) -> None:
-        for worker in list(self._closing):
-            if worker.idle or (worker.ready.done() and worker.ready.exception() is not None):
-                worker.close()
-                self._closing.remove(worker)

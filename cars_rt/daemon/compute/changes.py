@@ -1,4 +1,4 @@
-"""A change of what computes, and how many there were."""
+"""A change of what computes that is under way."""
 
 from dataclasses import dataclass
 
@@ -24,13 +24,3 @@ class Change:
             card = self.model.card
             told = {"model": card.name, "version": card.version, "sha256": self.model.sha256}
             self.answer(None, told | {"engine": description})
-
-
-@dataclass
-class Counters:
-    """What happened to engines so far."""
-
-    failures: int = 0
-    replacements: int = 0
-    reloads: int = 0
-    reloads_failed: int = 0

@@ -1,5 +1,6 @@
 """A candidate in the shadow: computes every n-th batch beside the worker and is compared with it."""
 
+from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -7,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.daemon.compute.worker import TOO_LONG, Computed, Worker
+from cars_rt.daemon.seen import metric
+from cars_rt.daemon.seen.metric import Metric
 from cars_rt.engines import Model
 from cars_rt.engines.base import Slab
 
@@ -77,6 +80,14 @@ class Shadow:
             self.error = str(failure)
         elif self._served is not None:
             self.disagreement.add(self._served, pending.result().raman)
+
+    def metrics(self) -> Iterator[Metric]:
+        """What is counted here."""
+        found = self.disagreement
+        text = "Batches that the candidate computed, too."
+        yield metric.Gauge("cars_rt_shadow_batches", text, found.batches)
+        text = "How far the candidate's results are from the model's."
+        yield metric.Gauge("cars_rt_shadow_disagreement", text, found.mean)
 
     def describe(self) -> dict[str, str | float | int]:
         """For the status."""

@@ -8,6 +8,7 @@ from typing import ClassVar
 from cars_rt.daemon.batch import Batch
 from cars_rt.daemon.mishaps import Mishaps
 from cars_rt.daemon.run import Run
+from cars_rt.daemon.seen.metric import Metric
 from cars_rt.latency import Latencies
 from cars_rt.protocol import Frame
 from cars_rt.sockets import Publisher
@@ -50,6 +51,10 @@ class Output(ABC):
     def due_s(self) -> float:
         """How soon it wants to be served, s."""
         return math.inf
+
+    def metrics(self) -> Iterator[Metric]:
+        """What it counts, beside latencies and refused connections."""
+        return iter(())
 
     @abstractmethod
     def close(self, linger_s: float | None) -> bool:

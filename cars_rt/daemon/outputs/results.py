@@ -2,12 +2,16 @@
 
 import time
 from collections import deque
+from collections.abc import Iterator
 
 from cars_rt.accounting import MAX_RANGES, Cause
 from cars_rt.daemon.batch import Batch
 from cars_rt.daemon.mishaps import Mishaps
 from cars_rt.daemon.outputs.base import Output
 from cars_rt.daemon.run import Run
+from cars_rt.daemon.seen import metric
+from cars_rt.daemon.seen.metric import Metric
+from cars_rt.daemon.seen.snapshot import Queue
 from cars_rt.latency import Latencies
 from cars_rt.protocol import Frame
 from cars_rt.protocol.limits import MAX_COUNT
@@ -106,6 +110,21 @@ class Results(Output):
         assert run.closed is not None
         end = run.closed.end
         self.publisher.end(lambda: run.settle(run).end(end))
+
+    @property
+    def queue(self) -> Queue:
+        """Spectra that wait for subscribers."""
+        return Queue(self.publisher.waiting, self.publisher.capacity)
+
+    def metrics(self) -> Iterator[Metric]:
+        """What is counted here."""
+        sent = self.publisher
+        yield metric.Gauge("cars_rt_subscribers", "Subscribers of the result stream.", sent.subscribers)
+        text = "Frames of results sent."
+        yield metric.Counter("cars_rt_frames_sent", text, sent.frames_sent, status="frames_out")
+        yield metric.Counter("cars_rt_spectra_sent", "Spectra sent.", sent.spectra_sent)
+        text = "How often a subscriber stopped reading and was left out."
+        yield metric.Counter("cars_rt_subscriber_stalls", text, sent.stalls, status="stalls")
 
     def close(self, linger_s: float | None) -> bool:
         """None: as long as it takes."""

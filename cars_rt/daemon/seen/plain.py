@@ -1,6 +1,7 @@
 """Snapshot to plain values, as JSON and msgpack take them."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -12,7 +13,14 @@ MOST = 2**63 - 1  # of a counter of many runs, as other programs read it: there 
 
 def plain(snapshot: Snapshot) -> dict[str, Any]:
     """Text, numbers, lists and maps only. Latencies become percentiles in milliseconds, None without any."""
-    return {each.name: _plain(getattr(snapshot, each.name)) for each in fields(snapshot)}
+    made = {each.name: getattr(snapshot, each.name) for each in fields(snapshot) if each.name != "metrics"}
+    for metric in snapshot.metrics:
+        if isinstance(metric.status, str):
+            made[metric.status] = metric.value
+        elif isinstance(metric.value, Mapping):
+            made |= zip(metric.status, metric.value.values(), strict=True)
+    made.pop("", None)  # what is not in the status, or there in another form
+    return {name: _plain(value) for name, value in made.items()}
 
 
 def _plain(value: Any) -> Any:

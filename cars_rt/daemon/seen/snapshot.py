@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from cars_rt.daemon.seen.metric import Metric
 from cars_rt.latency import Latencies
 
 
@@ -60,35 +61,20 @@ class Snapshot:
     run_flagged: Mapping[str, int]  # of the open or the last run, by the flag's name
     runs: int  # runs closed
 
-    frames_in: int
     spectra_in: int
-    frames_out: int
     spectra_out: int
-    lost: Mapping[
-        str, int
-    ]  # by cause, all runs; a gap stays here as missing, also if `end` then says upstream
+    lost: Mapping[str, int]  # by cause, all runs; a gap stays here as missing, also if `end` says upstream
     flagged: Mapping[str, int]  # spectra computed that have a flag, by its name, all runs
-    problems: Mapping[str, int]  # findings by kind, all runs
-    stalls: int  # how often a subscriber stopped reading and was left out
-
-    engine_failures: int  # batches lost
-    engine_replacements: int
-    reloads: int  # models or engines changed on request
-    reloads_failed: int
 
     queues: Mapping[str, Queue] = field(default_factory=dict)  # by stage: filling, computing, output
     latencies: Mapping[str, Latencies] = field(default_factory=dict)  # by stage: wait, compute, output, total
-    phases_s: Mapping[Phase, float] = field(default_factory=dict)
     engine_name: str = ""  # as --engine takes it; empty before the first one is compiled
     engine_instead: str = ""  # why another engine computes than was asked for; empty if none does
     gathering: bool = False  # all is ready but for subscribers who are waited for
     waits_for: str = ""  # in words; empty while everything flows
     trouble: str | None = None  # why no connection to the driver comes about, if that is known
-    refused: int = 0  # connections without an allowed key or that flooded us, requests without the token
-    flight_alarms: int = 0  # of the flight recorder
-    flight_files: int = 0
-    gpu_memory_bytes: int | None = None  # None: no GPU engine
     dark: str = "none"  # id of the dark that is subtracted: none, start (the run's own) or a hash
     dark_unused: str | None = None  # why a dark that was measured here is not subtracted in the open run
     reference_unused: str | None = None  # why the reference is not applied in it
     bands: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # name to range, cm-1
+    metrics: tuple[Metric, ...] = ()  # what its parts count
