@@ -2,14 +2,14 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from itertools import chain
 from pathlib import Path
 
 from cars_rt.files.recorder.disk import Disk, refuse_full
 from cars_rt.files.recorder.names import Template, below
 from cars_rt.files.recorder.piece import Piece, Recorded
+from cars_rt.files.recorder.pieces import Pieces
 from cars_rt.files.recorder.plan import Plan, planned
 from cars_rt.files.recorder.settings import RecordSettings
 from cars_rt.files.recording import SUFFIXES, RecordingError, claimed, refuse_unwritable, repair_all
@@ -50,7 +50,7 @@ class Recorder:
         self.latest: Piece | None = None  # closed last, until something else is to be recorded
         self._stopping = False
         self._spectra = 0  # in files that are closed
-        self._open: dict[str, list[Piece]] = {}  # by run; two where a file was just split
+        self._open = Pieces()
         self._asked: list[tuple[Then, list[Piece]]] = []
         self._flushed = time.monotonic()
         self._packing = settings.packing()
@@ -107,7 +107,7 @@ class Recorder:
     def finish(self, then: Then) -> None:
         """Record nothing more, and close what is open."""
         plan, self.plan = self.plan, None
-        pieces = list(self._pieces())
+        pieces = list(self._open)
         if plan is not None and not pieces:
             plan.release()
         for each in pieces:
@@ -173,7 +173,7 @@ class Recorder:
     @property
     def spectra(self) -> int:
         """Spectra in the open and the finished files, once also where counts and results are recorded."""
-        being = [[rows.count for rows in each.recording.rows.values()] for each in self._pieces()]
+        being = [[rows.count for rows in each.recording.rows.values()] for each in self._open]
         return self._spectra + sum(max(counts, default=0) for counts in being)
 
     def describe(self) -> str:
@@ -182,7 +182,7 @@ class Recorder:
             return "idle: waits for `cars-rt ctl record start`"
         if not self._open and not self.runs:
             return "waiting for a run"
-        waiting = sum(each.waiting for each in self._pieces())
+        waiting = sum(each.waiting for each in self._open)
         said = f"{self.spectra} spectra written"
         said += f", {waiting} recordings wait for their other stream" if waiting else ""
         return said + (f", {self.given_up} had nothing of it" if self.given_up else "")
@@ -190,15 +190,12 @@ class Recorder:
     @property
     def left(self) -> list[Path]:
         """Partial files that are there, for whoever leaves without closing them."""
-        return [each.recording.partial for each in self._pieces() if each.recording.partial.exists()]
+        return [each.recording.partial for each in self._open if each.recording.partial.exists()]
 
     @property
     def now(self) -> Piece | None:
         """The file that is being written; of several the one begun last."""
-        return next(reversed(list(self._pieces())), None)
-
-    def _pieces(self) -> Iterator[Piece]:
-        return chain.from_iterable(self._open.values())
+        return next(reversed(list(self._open)), None)
 
     def _turn(self) -> bool:
         """Take what has come; True if anything has. What cannot be written ends what is being recorded."""
@@ -222,7 +219,7 @@ class Recorder:
             time.sleep(NAP_S)
         if time.monotonic() - self._flushed > FLUSH_S:
             self._flushed = time.monotonic()
-            for each in self._pieces():
+            for each in self._open:
                 each.flush()
             self._look_at_the_disk()
             self._split()
@@ -232,13 +229,13 @@ class Recorder:
         """Warn in time; end while there is room to end well: closed files, and a word."""
         if not self._open:
             return
-        stored = sum(each.stored_bytes for each in self._pieces())
-        given = sum(each.given_bytes for each in self._pieces())
+        stored = sum(each.stored_bytes for each in self._open)
+        given = sum(each.given_bytes for each in self._open)
         self.disk.look(stored, given, time.monotonic())
         if warning := self.disk.warning():
             log.warning("%s", warning)
         if self.disk.full:
-            for each in self._pieces():
+            for each in self._open:
                 each.stop(self._readers, time.monotonic())
             left = f"{self.disk.free / 1e6:.0f} MB left"
             self._give_up(f"the disk of {self.folder} is full ({left}), so the recording ended")
@@ -254,24 +251,24 @@ class Recorder:
     def _split(self) -> None:
         """Go on in another file where one has become large enough."""
         most = self.settings.split_gb * 1e9
-        for each in list(self._pieces()) if most else ():
+        for each in list(self._open) if most else ():
             whole = each.limit is None and each.recording.rows and not each.recorded.rows
             if whole and each.stored_bytes >= most:
                 each.cut(self._readers, OTHER_S, time.monotonic())
-                self._open[each.run].append(following := each.go_on())
+                self._open.add(following := each.go_on())
                 paths = each.recording.path, following.recording.path
                 log.info("%s goes on in %s, from spectrum %d on", *paths, each.limit)
 
     def _settle(self) -> None:
         """Close what has reached its limit; answer who waited for that."""
         now = time.monotonic()
-        for piece in [each for each in self._pieces() if each.limit is not None]:
+        for piece in [each for each in self._open if each.limit is not None]:
             if piece.catch_up(self._readers, now):
                 self._finish(piece)
         self._answer()
 
     def _answer(self) -> None:
-        open_ = list(self._pieces())
+        open_ = list(self._open)
         for asked in [each for each in self._asked if not any(piece in open_ for piece in each[1])]:
             self._asked.remove(asked)
             then, pieces = asked
@@ -280,7 +277,7 @@ class Recorder:
     def _give_up_waiting(self, room: int = 0) -> None:
         """A stream that has not begun long after the other one ended will not: the daemon refused the run.
         Those that wait longest end, too, where many do: a program may have only so many files open."""
-        waiting = [each for each in self._pieces() if each.waiting]
+        waiting = [each for each in self._open if each.waiting]
         for each in sorted(waiting, key=lambda each: each.ended):
             late = time.monotonic() - each.ended > OTHER_S
             if not late and len(waiting) + room <= MOST_WAITING:
@@ -300,10 +297,10 @@ class Recorder:
                 case Start():
                     self._begin(event)
                 case Frame():
-                    for piece in self._open.get(run, ()):
+                    for piece in self._open.of(run):
                         piece.take(event)
                 case Closed():
-                    for piece in list(self._open.get(run, ())):
+                    for piece in list(self._open.of(run)):
                         piece.end(event, time.monotonic())
                         if piece.over:
                             self._finish(piece)
@@ -312,7 +309,7 @@ class Recorder:
         except Exception as error:  # of h5py or NumPy, at values that nobody has thought of
             self.failed += 1
             log.error("run %s cannot be recorded: %s", run, str(error) or type(error).__name__)
-            for piece in list(self._open.get(run, ())):
+            for piece in list(self._open.of(run)):
                 piece.recording.fail()
                 self._finish(piece)
 
@@ -323,16 +320,16 @@ class Recorder:
                 return
             self._give_up_waiting(room=1)
             self._piece(start)
-        for piece in self._open[start.run]:
+        for piece in self._open.of(start.run):
             piece.start(start)
-        if all(start.stream in piece.interrupted for piece in self._open[start.run]):
+        if all(start.stream in piece.interrupted for piece in self._open.of(start.run)):
             self._again(start)
 
     def _again(self, start: Start) -> None:
         """A stream of an open run whose publisher had vanished goes on: what comes now has a file of its own.
         The one before says where it ended."""
-        piece = self._open[start.run][0].again(start)
-        self._open[start.run].append(piece)
+        piece = self._open.of(start.run)[0].again(start)
+        self._open.add(piece)
         path = piece.recording.path
         log.warning("run %s: its %s stream goes on, now in %s", start.run, start.stream, path)
 
@@ -347,7 +344,7 @@ class Recorder:
             self.disk.begin()
         overwrite, packing = self.one_run and self.settings.overwrite, self._packing
         piece = Piece(claim, start.run, wanted, about, first=first, overwrite=overwrite, packing=packing)
-        self._open[start.run] = [piece]
+        self._open.add(piece)
         late = f", from spectrum {first} on" if first else ""
         log.info("run %s from %r: writing %s%s", start.run, start.source, claim.path, late)
         return piece
@@ -358,9 +355,7 @@ class Recorder:
         try:
             said = piece.close()
         finally:
-            self._open[piece.run].remove(piece)
-            if not self._open[piece.run]:
-                del self._open[piece.run]
+            self._open.remove(piece)
         self.latest = piece
         self.recorded.append(recorded)
         del self.recorded[:-MOST_KEPT]
@@ -376,16 +371,16 @@ class Recorder:
         """Close what is open, as far as it came."""
         for source in self.sources.values():
             if closed := source.reader.interrupt(time.time_ns(), Reason.STOPPED):
-                for piece in self._open.get(closed.end.run, ()):
+                for piece in self._open.of(closed.end.run):
                     piece.end(closed, time.monotonic())
-        for piece in list(self._pieces()):  # also where a stream never started
+        for piece in list(self._open):  # also where a stream never started
             self._finish(piece)
         self._answer()
 
     def _save(self) -> str:
         """Make files of what is there, also after a failed write; what became of them, to end a sentence."""
         said = ""
-        for each in list(self._pieces()):
+        for each in list(self._open):
             with suppress(RecordingError):
                 self._finish(each)
                 said += f"; {each.recorded.path} has {each.recorded.describe()}"
@@ -393,7 +388,7 @@ class Recorder:
 
     def close(self) -> None:
         """Give everything back; what is open stays as it is. A second call does nothing."""
-        for each in self._pieces():
+        for each in self._open:
             each.recording.fail()
         for source in self.sources.values():
             source.close()

@@ -11,15 +11,14 @@ from bokeh.document import Document
 from bokeh.models import CustomJS
 
 from cars_rt.errors import CarsRtError
-from cars_rt.printable import printable
 from cars_rt.protocol import Band
-from cars_rt.view import health
 from cars_rt.view.page import wishes
 from cars_rt.view.page.answers import Answers
 from cars_rt.view.page.mapview import PALETTES, MapView
-from cars_rt.view.page.orders import Order, OrderError
+from cars_rt.view.page.orders import Order, OrderError, Orders
 from cars_rt.view.page.pace import Pace
 from cars_rt.view.page.pointsview import PointsView
+from cars_rt.view.page.said import Said
 from cars_rt.view.page.spectrumview import LINES, SpectrumView
 from cars_rt.view.page.talk import Talk
 from cars_rt.view.page.theme import THEMES
@@ -31,8 +30,6 @@ from cars_rt.view.world import World
 
 log = logging.getLogger("cars_rt.view")
 
-HEALTH_S = 0.5  # between two looks at the numbers
-MOST_ORDERS = 100  # that wait; a flood beyond is left out
 MOST_PLANES = 10_000
 
 HEAR = "CarsRT.hear(talk)"
@@ -54,9 +51,9 @@ class Page:
         self.place: tuple[int, int] | None = None  # whose spectrum is shown; None: the latest one
         self.region: tuple[int, int, int, int] | None = None
         self.zoom: Window | None = None  # what the browser shows of a scan that is larger than the screen
-        self.message, self.bad = "", False
         self._answers = Answers()
-        self._orders: list[Order] = []
+        self._orders = Orders()
+        self._said = Said(world)
         self._stale = True  # the pictures are to be made anew
         self._reframe = False  # plots are to show all there is again
         self._place_stale = True
@@ -65,10 +62,8 @@ class Page:
         self._pace = Pace()
         self._called = False  # `beat` is under way
         self._beaten = 0.0  # when it was last
-        self._health_due = 0.0
         self._lag_s: float | None = None
         self._shown_ns = 0
-        self._said: dict[str, Any] = {}
         self._state: dict[str, Any] = {
             "palette": "viridis",
             "theme": "light",
@@ -94,8 +89,7 @@ class Page:
         """Have `beat` called if there is anything to do. Cheap, since Bokeh takes its time for a call."""
         now, scan = time.monotonic(), self.store.scan
         new = scan is not self.scan or (scan is not None and scan.touched >= self._beaten)
-        stale = self._stale or self._place_stale or self._said.get("unsaid")
-        due = (new or stale or now >= self._health_due) and self._pace.may_send(now)
+        due = (new or self._stale or self._place_stale or self._said.due(now)) and self._pace.may_send(now)
         if not self._called and (self._orders or due):
             self._called = True
             self.document.add_next_tick_callback(self._guarded_beat)
@@ -107,7 +101,7 @@ class Page:
             self.beat()
         except Exception as error:
             log.exception("the page failed")
-            self._say(f"The display failed ({type(error).__name__}: {error}); see its log.", True)
+            self._said.say(f"The display failed ({type(error).__name__}: {error}); see its log.", True)
             self._pace.rest(time.monotonic() + 1)
 
     # What the browser asks
@@ -117,19 +111,10 @@ class Page:
             order = Order(new)
             if order.do == "drawn":
                 self._is_drawn(order.whole("tick", 0, 2**53))
-            else:
-                self._wait(order)
+            elif not self._orders.add(order):
+                self._said.say("Too much was asked at once; some of it was left out.", True)
         except OrderError as error:
-            self._say(str(error), True)
-
-    def _wait(self, order: Order) -> None:
-        """Of a flood the last order of each kind counts, so that it never keeps out the one that ends it."""
-        if order.do != "move":
-            self._orders = [each for each in self._orders if each.do != order.do]
-        if len(self._orders) >= MOST_ORDERS:
-            self._say("Too much was asked at once; some of it was left out.", True)
-        else:
-            self._orders.append(order)
+            self._said.say(str(error), True)
 
     def _is_drawn(self, tick: int) -> None:
         busy, pages = self.world.busy, len(self.world.pages)
@@ -137,12 +122,11 @@ class Page:
             self._lag_s = max(time.time_ns() - self._shown_ns, 0) / 1e9
 
     def _obey(self) -> None:
-        orders, self._orders = self._orders, []
-        for order in orders:
+        for order in self._orders.take():
             try:
                 self._carry_out(order)
             except CarsRtError as error:
-                self._say(str(error), True)
+                self._said.say(str(error), True)
 
     def _carry_out(self, order: Order) -> None:
         match order.do:
@@ -195,7 +179,7 @@ class Page:
             for each in what.channels if isinstance(what, Composite) else (what,):
                 each.pixels(scan.axis)
         self.what, self._stale = what, True
-        self._say("", False)
+        self._said.say("", False)
 
     def _stack(self, count: int, plane: int) -> None:
         scan = self.scan
@@ -208,11 +192,11 @@ class Page:
 
     def _control(self, order: Order) -> None:
         given = wishes.control(order)
-        self._say(*self._answers.ask(order.do))
+        self._said.say(*self._answers.ask(order.do))
 
         def then(text: str, bad: bool) -> None:  # from another thread
             self.document.add_next_tick_callback(
-                lambda: self._say(*self._answers.answer(order.do, text, bad))
+                lambda: self._said.say(*self._answers.answer(order.do, text, bad))
             )
 
         self.world.ask(order.do, given, then)
@@ -233,7 +217,7 @@ class Page:
             return
         rows, columns = scan.shape
         if not (0 <= row < rows and 0 <= column < columns):
-            self._say("There is no pixel there.", False)
+            self._said.say("There is no pixel there.", False)
             return
         self.place, self.region, self._place_stale = (row, column), None, True
         if not scan.points:
@@ -274,7 +258,7 @@ class Page:
             )
             self._choose(Quantity(a_band(x0, x1), kind))
         except CarsRtError as error:
-            self._say(str(error), True)
+            self._said.say(str(error), True)
 
     def _zoomed(self, event: Any) -> None:
         scan = self.scan
@@ -344,7 +328,7 @@ class Page:
                 for each in self.what.channels if isinstance(self.what, Composite) else (self.what,):
                     each.pixels(scan.axis)
             except CarsRtError as error:
-                self._say(f"{error}; another band was chosen.", True)
+                self._said.say(f"{error}; another band was chosen.", True)
                 self.what = None
         if self.what is None:
             low, high = float(scan.axis.min()), float(scan.axis.max())
@@ -367,7 +351,7 @@ class Page:
                 )
             self._place_due = now + 1.0  # a region that is still being scanned
             if (shown is None) != self._place_missing or (shown is None and self._place_stale):
-                self._say("No spectrum was kept there yet." if shown is None else "", False)
+                self._said.say("No spectrum was kept there yet." if shown is None else "", False)
             self._place_missing = shown is None
         self._place_stale = False
         if shown is None or shown is self.spectrum.shown:
@@ -376,33 +360,9 @@ class Page:
         return True
 
     def _speak(self, now: float, sent: bool) -> None:
-        if not sent and now < self._health_due and not self._said.get("unsaid"):
+        if not sent and not self._said.due(now):
             return
-        said = dict(self._said)
-        said.pop("unsaid", None)
-        if now >= self._health_due:
-            self._health_due = now + HEALTH_S
-            facts = self.world.facts()
-            level, sentence = health.judge(facts)
-            rows = health.rows(facts)
-            if self._lag_s is not None and self.scan is not None and self.scan.end is None:
-                rows = [
-                    (key, f"{self._lag_s:.2f} s behind the camera" if key == "display" else text)
-                    for key, text in rows
-                ]
-            said |= {
-                "level": level.value,
-                "sentence": printable(sentence),
-                "rows": [[key, printable(text, 300)] for key, text in rows],
-                "flags": [round(each, 3) for each in self.world.flags_over_time()],
-                "daemon_bands": []
-                if self.store.scan is None
-                else [list(each) for each in self.store.scan.bands],
-                "control": self.world.settings.allow_control,
-            }
-        said |= {
-            "message": printable(self.message, 500),
-            "bad": self.bad,
+        shown = {
             "points": bool(self.scan and self.scan.points),
             "words": in_words(self.scan, self.spectrum.shown, self.what),
             "peaks": [round(each) for each in self.spectrum.peaks()],
@@ -413,14 +373,10 @@ class Page:
             "bands": band_ends(self.what),
             "state": dict(self._state),
         }
-        if not sent and said == self._said:
-            return
-        self._said = said
-        self.talk.said = json.dumps(said | {"tick": self._pace.sent(now)})
-
-    def _say(self, text: str, bad: bool) -> None:
-        self.message, self.bad = text, bad
-        self._said = dict(self._said) | {"unsaid": True}
+        running = self.scan is not None and self.scan.end is None
+        told = self._said.tell(now, shown, self._lag_s if running else None, sent)
+        if told is not None:
+            self.talk.said = json.dumps(told | {"tick": self._pace.sent(now)})
 
     def _paint(self, theme: str) -> None:
         self._state["theme"] = theme

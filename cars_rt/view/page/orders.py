@@ -8,6 +8,7 @@ from cars_rt.errors import CarsRtError
 
 MAX_LENGTH = 4_096  # characters of one order
 MOST_NAMES = 64
+MOST_ORDERS = 100  # that wait; a flood beyond is left out
 
 
 class OrderError(CarsRtError, ValueError):
@@ -68,6 +69,31 @@ class Order:
         if not isinstance(value, list) or len(value) > most:
             raise OrderError(f"{name} must be a list of at most {most}")
         return value
+
+
+class Orders:
+    """Orders that wait to be carried out."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Order] = []
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, order: Order) -> bool:
+        """Of a flood the last order of each kind counts, so that it never keeps out the one that ends it.
+        False if there is no room."""
+        if order.do != "move":
+            self._waiting = [each for each in self._waiting if each.do != order.do]
+        if len(self._waiting) >= MOST_ORDERS:
+            return False
+        self._waiting.append(order)
+        return True
+
+    def take(self) -> list[Order]:
+        """All of them, in order; then none wait."""
+        orders, self._waiting = self._waiting, []
+        return orders
 
 
 def _refuse(text: str) -> float:
