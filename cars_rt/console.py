@@ -158,12 +158,28 @@ def _at_end_of_stdin(stop: Callable[[], None]) -> None:
     stop()
 
 
-class StatusLine:
-    """One calm line at the bottom of the terminal; elsewhere a line in the log now and then."""
+class Below:
+    """What is drawn anew below all that is printed; on a terminal only."""
 
     def __init__(self) -> None:
         live = Live(console=console, auto_refresh=False, transient=True)
         self._live = live if on_terminal() else None
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+
+class StatusLine(Below):
+    """One calm line at the bottom of the terminal; elsewhere a line in the log now and then."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self._next = time.monotonic() + STATUS_S
         self._logged = time.monotonic()
 
@@ -179,15 +195,6 @@ class StatusLine:
         elif now - self._logged >= LOGGED_S:
             self._logged = now
             log.info(text)
-
-    def __enter__(self) -> Self:
-        if self._live is not None:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._live is not None:
-            self._live.stop()
 
 
 class Rate:

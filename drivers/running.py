@@ -5,7 +5,7 @@ import math
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cars_rt.accounting import Cause, Kind, Ledger, Problem, Range
 from cars_rt.drivers.base import Acquisition, DriveSettings, Instrument, InstrumentError, Waiting
@@ -59,10 +59,8 @@ def drive(
     stopped is asked before every frame; progress is called after every frame and while waiting.
     Raises InstrumentError after the run was ended on the wire as failed.
     """
-    try:
-        return _Run(instrument, publisher, settings, stopped, progress).make()
-    finally:
-        instrument.close()
+    [totals] = drive_runs(instrument, publisher, replace(settings, runs=1), stopped, progress)
+    return totals
 
 
 def drive_runs(

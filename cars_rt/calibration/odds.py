@@ -41,22 +41,13 @@ def scores(
     strength: (m,), the second about their heights. sigma: by how much a line may lie beside its place, for
     each guess (h,) or for all. near: within so much a line of the list is there, if more than 3 sigma.
     """
-    each = np.broadcast_to(np.asarray(sigma, np.float64), len(curves))
-    pieces = [slice(first, first + PIECE) for first in range(0, len(curves), PIECE)]
-    done = [_scores(curves[rows], base, peaks, pixels, lines, strength, each[rows], near) for rows in pieces]
-    return np.concatenate(done) if done else np.empty(0)
-
-
-def _scores(
-    curves: Array,
-    base: Polynomial,
-    peaks: Peaks,
-    pixels: int,
-    lines: Array,
-    strength: Array,
-    sigma: Array,
-    near: float,
-) -> Array:
+    sigma = np.broadcast_to(np.asarray(sigma, np.float64), len(curves))
+    if not len(curves):
+        return np.empty(0)
+    if len(curves) > PIECE:
+        pieces = [slice(first, first + PIECE) for first in range(0, len(curves), PIECE)]
+        about = base, peaks, pixels, lines, strength
+        return np.concatenate([scores(curves[rows], *about, sigma[rows], near) for rows in pieces])
     which, degree = seen(peaks), curves.shape[1]
     u = places(peaks, pixels)[which]
     ends = np.array([-1.0, 1.0])

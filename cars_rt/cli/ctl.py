@@ -1,6 +1,7 @@
 """`cars-rt ctl`: requests to a running daemon."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -45,7 +46,7 @@ At = Annotated[Where, Parameter(name="*")]
 @ctl.command
 def status(*, at: At = Where()) -> None:
     """Show what the daemon is doing: rates, losses, latencies, queues, and what its time goes to."""
-    _show(at, _ask(at, "status"))
+    show(at, _ask(at, "status"), _rows)
 
 
 @ctl.command
@@ -63,7 +64,7 @@ def reload(model: str | None = None, *, engine: str | None = None, at: At = Wher
     """
     with console.status("compiling and checking; the old one goes on meanwhile"):
         result = _ask(at, "reload", model=model, engine=engine)
-    _say(at, result, f"{result.get('model')} {result.get('version')} on {result.get('engine')} took over")
+    say(at, result, f"{result.get('model')} {result.get('version')} on {result.get('engine')} took over")
 
 
 @ctl.command
@@ -89,18 +90,16 @@ def shadow(
         End it.
     """
     if off:
-        _say(at, _ask(at, "unshadow"), "no shadow any more")
+        say(at, _ask(at, "unshadow"), "no shadow any more")
     else:
-        _say(
-            at, _ask(at, "shadow", model=model, engine=engine, every=every), "the candidate is in the shadow"
-        )
+        say(at, _ask(at, "shadow", model=model, engine=engine, every=every), "the candidate is in the shadow")
 
 
 @ctl.command
 def promote(*, at: At = Where()) -> None:
     """Let the candidate in the shadow take over."""
     result = _ask(at, "promote")
-    _say(at, result, f"{result.get('model')} {result.get('version')} on {result.get('engine')} took over")
+    say(at, result, f"{result.get('model')} {result.get('version')} on {result.get('engine')} took over")
 
 
 @ctl.command
@@ -118,7 +117,7 @@ def dark(do: Literal["start", "stop", "clear"], *, at: At = Where()) -> None:
         "stop": f"dark {result.get('dark')}, the average of {result.get('spectra')} spectra, is subtracted",
         "clear": "no measured dark any more",
     }
-    _say(at, result, said[do])
+    say(at, result, said[do])
 
 
 @ctl.command
@@ -136,7 +135,7 @@ def bands(*bands: str, at: At = Where()) -> None:
 
     wanted = [list(parse_band(each)) for each in bands] or None
     result = _ask(at, "bands", bands=wanted)
-    _say(at, result, "\n".join(f"{name}: {low:g} to {high:g} cm-1" for name, low, high in result["bands"]))
+    say(at, result, "\n".join(f"{name}: {low:g} to {high:g} cm-1" for name, low, high in result["bands"]))
 
 
 @ctl.command
@@ -149,25 +148,25 @@ def flight(reason: str = "asked for", *, at: At = Where()) -> None:
         Why, as the file will say.
     """
     result = _ask(at, "flight", reason=reason)
-    _say(at, result, f"a file is being written in {result['folder']}")
+    say(at, result, f"a file is being written in {result['folder']}")
 
 
 @ctl.command
 def pause(*, at: At = Where()) -> None:
     """Read no spectra until `resume`; they wait at the driver."""
-    _say(at, _ask(at, "pause"), "paused; `cars-rt ctl resume` goes on")
+    say(at, _ask(at, "pause"), "paused; `cars-rt ctl resume` goes on")
 
 
 @ctl.command
 def resume(*, at: At = Where()) -> None:
     """Go on after `pause`."""
-    _say(at, _ask(at, "resume"), "goes on")
+    say(at, _ask(at, "resume"), "goes on")
 
 
 @ctl.command
 def stop(*, at: At = Where()) -> None:
     """Stop the daemon after everything that it received has been sent."""
-    _say(at, _ask(at, "stop"), "it finishes what it received, and ends")
+    say(at, _ask(at, "stop"), "it finishes what it received, and ends")
 
 
 def _ask(at: Where, do: str, /, **arguments: Any) -> dict[str, Any]:
@@ -177,19 +176,21 @@ def _ask(at: Where, do: str, /, **arguments: Any) -> dict[str, Any]:
         return daemon.ask(do, **arguments)
 
 
-def _say(at: Where, result: dict[str, Any], text: str) -> None:
+def say(at: Where, result: dict[str, Any], text: str) -> None:
+    """Print what came of a request, in words or as JSON."""
     if at.json:
         print(json.dumps(result))
     else:
-        console.print(printable(text, keep="\n"))
+        console.print(printable(text, None, keep="\n"), soft_wrap=True)
 
 
-def _show(at: Where, status: dict[str, Any]) -> None:
+def show(at: Where, status: dict[str, Any], rows: Callable[[dict[str, Any]], list[tuple[str, str]]]) -> None:
+    """Print a status, as names and what is said of each or as JSON."""
     if at.json:
         print(json.dumps(status))
         return
     table = Table.grid(padding=(0, 2))
-    for name, text in _rows(status):
+    for name, text in rows(status):
         table.add_row(Text(name, "dim"), printable(text))
     console.print(table)
 

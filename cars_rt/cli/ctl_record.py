@@ -1,38 +1,28 @@
 """`cars-rt ctl record`: requests to a running recorder."""
 
-import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
-from rich.table import Table
-from rich.text import Text
 
-from cars_rt.cli.ctl import ctl
-from cars_rt.console import console
-from cars_rt.printable import printable
+from cars_rt.cli.ctl import Where as DaemonWhere
+from cars_rt.cli.ctl import ctl, say, show
 from cars_rt.sockets import RECORDER_ADDRESS
-from cars_rt.trust.flags import ClientAccess
 
 record = App(name="record", help="Tell a running recorder (`cars-rt record`) to start and stop.")
 ctl.command(record)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Where:
+class Where(DaemonWhere):
     """Which recorder is asked."""
 
     address: str = RECORDER_ADDRESS
     """Control address of the recorder (its --control)."""
 
-    json: bool = False
-    """Print the reply as JSON."""
-
     token: Path | None = None
     """File of the recorder's token, if another user started it or it runs on another computer."""
-
-    access: ClientAccess = field(default_factory=ClientAccess)
 
 
 At = Annotated[Where, Parameter(name="*")]
@@ -63,7 +53,7 @@ def start(
     result = _ask(at).start(name, sample=sample, notes="\n".join(note) or None)
     late = f", from spectrum {result['first']} on" if result["first"] else ""
     said = "the next run will be recorded" if result["waits"] else f"recording into {result['path']}{late}"
-    _say(at, result, said)
+    say(at, result, said)
 
 
 @record.command(name="open")
@@ -80,7 +70,7 @@ def open_(path: str, *, sample: str | None = None, note: tuple[str, ...] = (), a
         Anything else that the file shall say; may be repeated.
     """
     result = _ask(at).open(path, sample=sample, notes="\n".join(note) or None)
-    _say(at, result, f"one run goes into {result['path']}")
+    say(at, result, f"one run goes into {result['path']}")
 
 
 @record.command
@@ -88,40 +78,26 @@ def stop(*, at: At = Where()) -> None:
     """Close what is being recorded, and record nothing more."""
     result = _ask(at).stop()
     files = [_described(each) for each in result["files"]]
-    _say(at, result, "\n".join(files) or "no file was open, and nothing more is recorded")
+    say(at, result, "\n".join(files) or "no file was open, and nothing more is recorded")
 
 
 @record.command
 def close(*, at: At = Where()) -> None:
     """Close the file of `open`; of one whose run has ended already, say what is in it."""
     result = _ask(at).close_file()
-    _say(at, result, _described(result) if result["path"] else "nothing was recorded")
+    say(at, result, _described(result) if result["path"] else "nothing was recorded")
 
 
 @record.command
 def status(*, at: At = Where()) -> None:
     """Show what the recorder is doing: file, spectra on disk, room left."""
-    now = _ask(at).status()
-    if at.json:
-        print(json.dumps(now))
-        return
-    table = Table.grid(padding=(0, 2))
-    for name, text in _rows(now):
-        table.add_row(Text(name, "dim"), printable(text))
-    console.print(table)
+    show(at, _ask(at).status(), _rows)
 
 
 def _ask(at: Where) -> Any:
     from cars_rt.remote import Recorder
 
     return Recorder(at.address, at.access.client(), at.token)
-
-
-def _say(at: Where, result: dict[str, Any], text: str) -> None:
-    if at.json:
-        print(json.dumps(result))
-    else:
-        console.print(printable(text, None, keep="\n"), soft_wrap=True)
 
 
 def _described(file: dict[str, Any]) -> str:

@@ -3,13 +3,12 @@
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cars_rt.console import console, on_terminal
+from cars_rt.console import Below, console
 from cars_rt.printable import printable
 from cars_rt.room.instrument import Instrument
 from cars_rt.room.keeper import Condition, Keeper
@@ -23,12 +22,12 @@ COLOURS = {Role.DRIVER: "cyan", Role.DAEMON: "green", Role.RECORDER: "magenta", 
 STATES = {Condition.RUNNING: "green", Condition.GIVEN_UP: "bold red", Condition.WAITING: "yellow"}
 
 
-class Shown:
+class Shown(Below):
     """What people see of a room."""
 
     def __init__(self, *, everything: bool) -> None:
         """everything: each line of each part also on a terminal, where otherwise warnings are shown."""
-        self._live = Live(console=console, auto_refresh=False, transient=True) if on_terminal() else None
+        super().__init__()
         self._least = logging.WARNING if self._live is not None and not everything else logging.DEBUG
         self._next = 0.0
 
@@ -60,15 +59,6 @@ class Shown:
                 does = Text(describe(keeper, instrument.status, now), no_wrap=True, overflow="ellipsis")
                 table.add_row(Text(keeper.part.name, COLOURS[keeper.part.role]), state, restarts, does)
         self._live.update(table, refresh=True)
-
-    def __enter__(self) -> Self:
-        if self._live is not None:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._live is not None:
-            self._live.stop()
 
 
 def describe(keeper: Keeper, status: Mapping[str, Any] | None, now: float) -> str:

@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 from cars_rt.physics.fitness import NAMES
 from cars_rt.show.bands import Floats
 from cars_rt.show.errors import ShowError
-from cars_rt.show.shown import Shown
+from cars_rt.show.shown import Shown, limits
 from cars_rt.storage import replacing
 
 FORMATS = (".png", ".svg", ".pdf")
 MISSING = "#b9c2cc"  # of places without a spectrum: no colour of the maps
 COLOURS = "viridis"  # perceptually uniform, also for the colour-blind
 CHANNELS = ("#ff0000", "#00ff00", "#0000ff")
-CLIP = 0.5, 99.5  # percent of the values between which colours run
 POINTS = ("#d62728", "#ff7f0e", "#17becf", "#e377c2", "#8c564b", "#7f7f7f", "#bcbd22", "#9467bd")
 FLAG_COLOURS = ("#d62728", "#4d4d4d", "#ff7f0e", "#9467bd")
 NICE = np.array([1, 2, 5])
@@ -116,15 +115,6 @@ def composite(maps: list[Floats], measured: NDArray[np.bool_]) -> Floats:
         image[..., channel] = np.clip((np.nan_to_num(values) - low) / (high - low), 0, 1)
     image[~measured] = [int(MISSING[at : at + 2], 16) / 255 for at in (1, 3, 5)]
     return image
-
-
-def limits(image: Floats) -> tuple[float, float]:
-    """Between which values colours run: without the few brightest and darkest."""
-    there = image[np.isfinite(image)]
-    if not there.size:
-        return 0.0, 1.0
-    low, high = (float(value) for value in np.percentile(there, CLIP))
-    return (low, high) if high > low else (low, low + (abs(low) or 1.0))
 
 
 def _extend(image: Floats, low: float, high: float) -> str:

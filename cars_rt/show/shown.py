@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PIECE = 2**22  # values that are read at once, about
 
 UNITS = {"raman": "Im χR / χNR", "counts": "camera counts"}
+CLIP = 0.5, 99.5  # percent of the values between which colours run
 
 
 @dataclass(slots=True)
@@ -198,3 +199,12 @@ def _point(dataset: "xarray.Dataset", at: tuple[int, ...]) -> Point:
             raise ShowError(f"there is no spectrum at {said}: {dim} goes from 0 to {dataset.sizes[dim] - 1}")
     where = dict(zip(dims, at, strict=True))
     return Point(at, {name: dataset[name].isel(where).values for name in names})
+
+
+def limits(image: Floats) -> tuple[float, float]:
+    """Between which values colours run: without the few brightest and darkest."""
+    there = image[np.isfinite(image)]
+    if not there.size:
+        return 0.0, 1.0
+    low, high = (float(value) for value in np.percentile(there, CLIP))
+    return (low, high) if high > low else (low, low + (abs(low) or 1.0))

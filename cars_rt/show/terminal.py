@@ -9,7 +9,7 @@ from rich.text import Text
 
 from cars_rt.printable import printable
 from cars_rt.show.bands import Floats
-from cars_rt.show.shown import UNITS, Shown
+from cars_rt.show.shown import UNITS, Shown, limits
 
 #: Viridis at nine steps, and of places without a spectrum another colour.
 STEPS = np.array(
@@ -23,7 +23,6 @@ SHADES = " ░▒▓█"  # without colours
 GAP = "·"
 BLOCKS = " ▁▂▃▄▅▆▇█"
 SPECTRUM_LINES = 8
-CLIP = 0.5, 99.5  # percent
 
 
 def render(shown: Shown, width: int, height: int, *, colour: bool) -> Group:
@@ -49,15 +48,6 @@ def render(shown: Shown, width: int, height: int, *, colour: bool) -> Group:
         else:
             parts.append(Text(f"({where}) was not measured"))
     return Group(*parts, Text(printable(f"{shown.file}: {shown.describe()}", None), "dim"))
-
-
-def limits(values: Floats) -> tuple[float, float]:
-    """Between which values the colours run."""
-    there = values[np.isfinite(values)]
-    if not there.size:
-        return 0.0, 1.0
-    low, high = (float(value) for value in np.percentile(there, CLIP))
-    return (low, high) if high > low else (low, low + (abs(low) or 1.0))
 
 
 def shrunk(image: Floats, rows: int, columns: int) -> Floats:

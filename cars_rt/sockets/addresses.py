@@ -4,6 +4,7 @@ ZeroMQ takes tcp://localhost:99999 and publishes at port 34463, takes :80x for 8
 name that does not exist.
 """
 
+import errno
 import ipaddress
 import re
 import socket
@@ -147,3 +148,18 @@ def remedy(stream: StreamName) -> str:
             return f"the raman stream is at the daemon's --publish address, usually {RAMAN_ADDRESS}"
         case "preview":
             return f"the preview stream is at the daemon's --preview address, usually {PREVIEW_ADDRESS}"
+
+
+def cannot_serve(what: str, address: str, error: OSError, in_use: str, flag: str) -> str:
+    """Why something cannot be served at an address, and what to do. in_use: if that is since another program
+    has it. flag: how another address is chosen."""
+    match error.errno:
+        case errno.EADDRINUSE:
+            reason = in_use
+        case errno.EADDRNOTAVAIL:
+            reason = "this computer has no such address; 127.0.0.1 always works"
+        case errno.EACCES:
+            reason = f"the system does not allow it; choose a port above 1023 with {flag}"
+        case _:
+            reason = str(error.strerror or error)
+    return f"cannot serve {what} at {address}: {reason}"

@@ -1,7 +1,6 @@
 """The page's server: Bokeh's, with hosts and origins checked and, where it is wished, a secret to come in."""
 
 import asyncio
-import errno
 import hmac
 import logging
 import secrets
@@ -27,7 +26,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import OutputTransform, RequestHandler, StaticFileHandler
 
 from cars_rt.physics.substances import SUBSTANCES
-from cars_rt.sockets.addresses import Address
+from cars_rt.sockets.addresses import Address, cannot_serve
 from cars_rt.storage import read_bytes
 from cars_rt.view.page.document import Page
 from cars_rt.view.page.mapview import PALETTES
@@ -178,7 +177,9 @@ class PageServer:
         try:
             sockets = bind_sockets(where.port, host)
         except OSError as error:
-            raise ViewError(_cannot_serve(settings.http, error)) from None
+            used = "another program uses it, such as a second `cars-rt view`: look at http://"
+            used += f"{settings.http}/, or choose another address with --http"
+            raise ViewError(cannot_serve("the page", settings.http, error, used, "--http")) from None
         self.port = int(sockets[0].getsockname()[1])
         if where.port == 0 and len(sockets) > 1:  # of localhost, 127.0.0.1 and ::1 got different ones
             for each in sockets[1:]:
@@ -304,19 +305,3 @@ def _password(path: Path) -> str:
     if len(text) < SHORTEST or not text.isprintable():
         raise ViewError(f"{path} holds no password: one line of at least {SHORTEST} characters")
     return text
-
-
-def _cannot_serve(address: str, error: OSError) -> str:
-    match error.errno:
-        case errno.EADDRINUSE:
-            reason = (
-                f"another program uses it, such as a second `cars-rt view`: look at http://{address}/, or "
-                "choose another address with --http"
-            )
-        case errno.EADDRNOTAVAIL:
-            reason = "this computer has no such address; 127.0.0.1 always works"
-        case errno.EACCES:
-            reason = "the system does not allow it; choose a port above 1023 with --http"
-        case _:
-            reason = str(error.strerror or error)
-    return f"cannot serve the page at {address}: {reason}"

@@ -11,17 +11,7 @@ from dataclasses import dataclass
 import msgpack
 import numpy as np
 import pytest
-from helpers import (
-    AXIS,
-    Collected,
-    Published,
-    a_frame,
-    a_start,
-    an_end,
-    daemon_in_thread,
-    spectra_of,
-    wait_until,
-)
+from helpers import AXIS, Collected, Published, a_frame, a_line, a_start, an_end, spectra_of, wait_until
 
 from cars_rt.daemon.loop import Daemon
 from cars_rt.daemon.receipt import Receipt
@@ -60,13 +50,7 @@ class Line:
 
 @pytest.fixture(scope="module")
 def line() -> Iterator[Line]:
-    with (
-        Published() as source,
-        daemon_in_thread(source.address) as daemon,
-        Collected(daemon.publisher.address) as results,
-    ):
-        source.wait()
-        wait_until(lambda: daemon.publisher.subscribers == 1)
+    with a_line() as (source, daemon, results):
         yield Line(source, daemon, results)
 
 

@@ -17,6 +17,7 @@ from helpers import (
     Command,
     Published,
     a_frame,
+    a_line,
     a_start,
     an_end,
     daemon_in_thread,
@@ -37,13 +38,7 @@ from cars_rt.sockets.free import free_addresses
 @pytest.mark.parametrize("block", [1, 64])
 def test_every_spectrum_comes_out_once_in_order_with_the_right_values(block: int) -> None:
     counts = spectra_of(3000)
-    with (
-        Published() as source,
-        daemon_in_thread(source.address) as daemon,
-        Collected(daemon.publisher.address) as results,
-    ):
-        source.wait()
-        wait_until(lambda: daemon.publisher.subscribers == 1)
+    with a_line() as (source, daemon, results):
         source.run("run-1", counts, block, spectra=3000, scan=(30, 100), exposure_s=0.001)
         results.ends()
     with open_engine("onnxruntime", compose(load_model(), AXIS), 64) as engine:
@@ -67,12 +62,7 @@ def test_runs_one_after_the_other_may_differ_in_axis_and_dtype() -> None:
         "wide": (np.linspace(600, 2400, 300), spectra_of(40, np.linspace(600, 2400, 300)).astype(np.uint32)),
         "again": (AXIS, (spectra_of(40) >> 8).astype(np.uint8)),
     }
-    with (
-        Published() as source,
-        daemon_in_thread(source.address) as daemon,
-        Collected(daemon.publisher.address) as results,
-    ):
-        source.wait()
+    with a_line() as (source, _, results):
         for name, (axis, counts) in runs.items():
             source.run(name, counts, 7, axis=axis)
         results.ends(len(runs))
@@ -85,12 +75,7 @@ def test_runs_one_after_the_other_may_differ_in_axis_and_dtype() -> None:
 
 def test_dark_is_subtracted_in_its_own_run_only() -> None:
     counts, dark = spectra_of(20), np.linspace(500, 900, len(AXIS)).astype(np.float32)
-    with (
-        Published() as source,
-        daemon_in_thread(source.address) as daemon,
-        Collected(daemon.publisher.address) as results,
-    ):
-        source.wait()
+    with a_line() as (source, _, results):
         source.run("plain", counts)
         source.run("with dark", counts + dark, dark=dark)
         source.run("plain again", counts)
@@ -100,12 +85,7 @@ def test_dark_is_subtracted_in_its_own_run_only() -> None:
 
 
 def test_axis_that_cannot_be_is_refused_and_the_next_run_works(caplog: pytest.LogCaptureFixture) -> None:
-    with (
-        Published() as source,
-        daemon_in_thread(source.address) as daemon,
-        Collected(daemon.publisher.address) as results,
-    ):
-        source.wait()
+    with a_line() as (source, daemon, results):
         short = np.linspace(1000, 1100, 60)
         source.run("short", spectra_of(10, short), axis=short)
         source.run("pixels", spectra_of(10), axis=np.arange(160.0))
@@ -121,12 +101,7 @@ def test_axis_that_cannot_be_is_refused_and_the_next_run_works(caplog: pytest.Lo
 
 
 def test_spectra_that_the_source_lost_are_reported_downstream() -> None:
-    with (
-        Published() as source,
-        daemon_in_thread(source.address) as daemon,
-        Collected(daemon.publisher.address) as results,
-    ):
-        source.wait()
+    with a_line() as (source, _, results):
         counts = spectra_of(1)
         source.say(a_start(), a_frame(0, counts), a_frame(1, counts, index=5))
         source.say(an_end(2, announced=9, lost={"overload": 7}))
@@ -139,12 +114,7 @@ def test_spectra_that_the_source_lost_are_reported_downstream() -> None:
 
 
 def test_source_that_vanished_is_closed_as_interrupted_by_the_next_run() -> None:
-    with (
-        Published() as source,
-        daemon_in_thread(source.address) as daemon,
-        Collected(daemon.publisher.address) as results,
-    ):
-        source.wait()
+    with a_line() as (source, _, results):
         source.say(a_start("first"), a_frame(0, spectra_of(1), "first"))
         source.run("second", spectra_of(3))
         results.ends(2)
@@ -171,12 +141,7 @@ def test_failing_engine_loses_exactly_its_batch(
     monkeypatch.setitem(ENGINES, "fails-once", (__name__, "FailsOnce"))
     FailsOnce.failed = False
     counts = spectra_of(64)
-    with (
-        Published() as source,
-        daemon_in_thread(source.address, engine="fails-once", max_batch=16) as daemon,
-        Collected(daemon.publisher.address) as results,
-    ):
-        source.wait()
+    with a_line(engine="fails-once", max_batch=16) as (source, _, results):
         source.run("run-1", counts, 16)
         results.ends()
     end = results.closed[0].end
@@ -202,13 +167,7 @@ def test_engine_that_keeps_failing_is_replaced_by_the_next_kind(
 ) -> None:
     monkeypatch.setitem(ENGINES, "fails-always", (__name__, "FailsAlways"))
     counts = spectra_of(8 * 16)
-    with (
-        Published() as source,
-        daemon_in_thread(source.address, engine="fails-always", max_batch=16) as daemon,
-        Collected(daemon.publisher.address) as results,
-    ):
-        source.wait()
-        wait_until(lambda: daemon.publisher.subscribers == 1)
+    with a_line(engine="fails-always", max_batch=16) as (source, _, results):
         source.run("run-1", counts, 16)
         results.ends()
     end = results.closed[0].end
@@ -273,18 +232,12 @@ def test_engine_that_hangs_or_gives_nonsense_costs_one_batch(
     name: str, said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("cars_rt.daemon.pipeline.HUNG_S", 1.0)
-    monkeypatch.setattr("cars_rt.daemon.compute.change.CLOSE_S", 0.1)
+    monkeypatch.setattr("cars_rt.daemon.compute.retired.CLOSE_S", 0.1)
     engine = {"Hangs": Hangs, "WrongShape": WrongShape, "NotANumber": NotANumber}[name]
     monkeypatch.setitem(ENGINES, engine.name, (__name__, name))
     Hangs.batches, WrongShape.failed = 0, False
     counts = spectra_of(8 * 16)
-    with (
-        Published() as source,
-        daemon_in_thread(source.address, engine=engine.name, max_batch=16) as daemon,
-        Collected(daemon.publisher.address) as results,
-    ):
-        source.wait()
-        wait_until(lambda: daemon.publisher.subscribers == 1)
+    with a_line(engine=engine.name, max_batch=16) as (source, _, results):
         source.run("run-1", counts, 16)
         results.ends()
     end = results.closed[0].end
@@ -295,13 +248,7 @@ def test_engine_that_hangs_or_gives_nonsense_costs_one_batch(
 
 def test_slow_subscriber_makes_the_daemon_wait_and_loses_nothing() -> None:
     counts = spectra_of(1500)
-    with (
-        Published() as source,
-        daemon_in_thread(source.address, buffer_mb=0.1) as daemon,
-        Collected(daemon.publisher.address) as results,
-    ):
-        source.wait()
-        wait_until(lambda: daemon.publisher.subscribers == 1)
+    with a_line(buffer_mb=0.1) as (source, daemon, results):
         sending = threading.Thread(target=source.run, args=("run-1", counts))
         sending.start()
         wait_until(lambda: daemon.parts.runs.taken.spectra > 500)
@@ -332,7 +279,7 @@ def test_stop_gives_up_a_subscriber_that_does_not_read(
         source.publisher.open(a_start(axis=axis, block=30))
         for sequence in range(30):  # ZeroMQ takes them all
             source.publisher.send(a_frame(sequence, counts[30 * sequence : 30 * sequence + 30]), PATIENCE_S)
-        wait_until(lambda: daemon.parts.pipeline.depths[2] > 64)  # slabs wait for the subscriber
+        wait_until(lambda: daemon.parts.pipeline.queues["results"].depth > 64)  # slabs wait for the subscriber
         daemon.stop()
         wait_until(lambda: daemon.runs)
     (totals,) = daemon.receipts

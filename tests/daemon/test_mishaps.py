@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import LOCAL, Collected, Published, daemon_in_thread, spectra_of, wait_until
+from helpers import LOCAL, Collected, Published, a_line, daemon_in_thread, spectra_of, wait_until
 
 from cars_rt.daemon import commands
 from cars_rt.daemon.compute.change import Compute
@@ -15,6 +15,7 @@ from cars_rt.daemon.outputs.preview import Preview
 from cars_rt.daemon.pipeline import Pipeline
 from cars_rt.daemon.receipt import Receipt
 from cars_rt.daemon.runs import Runs
+from cars_rt.daemon.seen.plain import plain
 from cars_rt.protocol import Frame, RunReader, reader
 from cars_rt.remote import Remote, RemoteError
 from cars_rt.sockets import Publisher, publisher
@@ -80,7 +81,11 @@ def test_mistake_costs_what_was_at_hand(
         assert sum(len(frame.block) for frame in results.frames if frame.run == "run-2") == 40
         wait_until(lambda: daemon.receipts[-1].run == "run-2")
         if kind != "failed: a message":
-            wait_until(lambda: (daemon.snapshot().problems | daemon.receipts[-1].problems).get(kind) == 1)
+
+            def found() -> dict[str, int]:
+                return {**plain(daemon.snapshot())["problems"], **daemon.receipts[-1].problems}
+
+            wait_until(lambda: found().get(kind) == 1)
     assert not daemon.receipts[-1].lost and daemon.receipts[-1].sent == 40
     came = sum(len(frame.block) for frame in results.frames if frame.run == "run-1")
     assert came <= 40 - cost
@@ -98,13 +103,7 @@ def test_result_that_cannot_be_sent_is_lost_by_name(monkeypatch: pytest.MonkeyPa
         return send(self, frame, *given)
 
     monkeypatch.setattr(Publisher, "send", fails)
-    with (
-        Published() as source,
-        daemon_in_thread(source.address, engine="passthrough") as daemon,
-        Collected(daemon.publisher.address) as results,
-    ):
-        source.wait()
-        wait_until(lambda: daemon.ready and daemon.publisher.subscribers == 1)
+    with a_line(engine="passthrough") as (source, daemon, results):
         source.run("run-1", spectra_of(40))
         results.ends()
     assert results.spectra == 39 and results.closed[0].end.lost == {"output": 1}

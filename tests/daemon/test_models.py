@@ -111,5 +111,5 @@ def test_one_candidate_is_compiled_at_a_time(monkeypatch: pytest.MonkeyPatch) ->
                     remote.ask("shadow", model="cnn")
                 remote.ask("unshadow")  # one that is given up takes its memory until it is done
             go_on.set()
-            wait_until(lambda: not daemon.compute._closing)
+            wait_until(lambda: not list(daemon.compute._retired))
             assert remote.ask("shadow", model="cnn")["shadow"]["model"] == "cnn"

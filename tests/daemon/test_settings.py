@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Collected, Published, a_frame, a_start, an_end, daemon_in_thread, spectra_of, wait_until
+from helpers import a_frame, a_line, a_start, an_end, spectra_of, wait_until
 
 from cars_rt.daemon.outputs.preview import parse_band
 from cars_rt.daemon.settings import DaemonSettings, SettingsError
@@ -48,12 +48,7 @@ def test_band_that_is_none_is_refused(text: str) -> None:
 
 def test_time_stamps_from_the_future_are_said_once_and_cost_nothing(caplog: pytest.LogCaptureFixture) -> None:
     """Also what a clock that is set back looks like."""
-    with (
-        Published() as source,
-        daemon_in_thread(source.address) as daemon,
-        Collected(daemon.publisher.address) as results,
-    ):
-        source.wait()
+    with a_line() as (source, daemon, results):
         source.publisher.open(a_start())
         for number in range(20):
             stamp = 4_000_000_000_000_000_000 if number % 2 else 1_000_000_000  # the year 2096, 1970

@@ -15,6 +15,7 @@ from helpers import (
     Collected,
     Published,
     a_frame,
+    a_line,
     a_start,
     an_end,
     daemon_in_thread,
@@ -23,7 +24,7 @@ from helpers import (
 )
 
 from cars_rt.daemon import ending, loop, pipeline, receipt
-from cars_rt.daemon.compute import change, worker
+from cars_rt.daemon.compute import change, retired, worker
 from cars_rt.daemon.receipt import Receipt
 from cars_rt.daemon.seen.board import StatusBoard
 from cars_rt.daemon.seen.status import Status
@@ -61,7 +62,7 @@ class Odd(Passthrough):
 def odd(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Odd]]:
     monkeypatch.setitem(ENGINES, "odd", (__name__, "Odd"))
     monkeypatch.setattr(change, "retrieving", lambda: ["odd"])
-    monkeypatch.setattr(change, "CLOSE_S", 0.2)  # which a daemon waits for an engine that hangs
+    monkeypatch.setattr(retired, "CLOSE_S", 0.2)  # which a daemon waits for an engine that hangs
     Odd.release, Odd.hangs, Odd.compiling = threading.Event(), False, []
     yield Odd
     Odd.hangs = False
@@ -72,13 +73,7 @@ def odd(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Odd]]:
 def test_a_compilation_that_comes_to_no_good_end_costs_its_run(
     fault: str, odd: type[Odd], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with (
-        Published() as source,
-        daemon_in_thread(source.address, engine="odd") as daemon,
-        Collected(daemon.publisher.address) as results,
-    ):
-        source.wait()
-        wait_until(lambda: daemon.ready and daemon.publisher.subscribers == 1)
+    with a_line(engine="odd") as (source, daemon, results):
         odd.compiling = [fault]
         source.run("run-1", spectra_of(5), raman_shift=AXES[1])
         if fault == "hang":
@@ -97,13 +92,7 @@ def test_an_engine_that_hangs_while_no_other_works_loses_spectra_and_is_tried_ag
 ) -> None:
     monkeypatch.setattr(pipeline, "HUNG_S", 0.2)
     monkeypatch.setattr(change, "RETRY_S", 0.2)
-    with (
-        Published() as source,
-        daemon_in_thread(source.address, engine="odd") as daemon,
-        Collected(daemon.publisher.address) as results,
-    ):
-        source.wait()
-        wait_until(lambda: daemon.ready and daemon.publisher.subscribers == 1)
+    with a_line(engine="odd") as (source, daemon, results):
         source.publisher.open(a_start(block=4))
         wait_until(lambda: daemon.parts.runs.open)
         odd.compiling, odd.hangs = ["refuse"] * 3, True
@@ -208,13 +197,7 @@ def test_receipts_of_many_runs_do_not_pile_up_and_a_slow_disk_keeps_nobody_waiti
     disk, write = threading.Event(), Receipt.write
     monkeypatch.setattr(receipt, "KEPT", 2)
     monkeypatch.setattr(Receipt, "write", lambda *given: disk.wait() and write(*given))
-    with (
-        Published() as source,
-        daemon_in_thread(source.address, engine="passthrough", receipts=tmp_path) as daemon,
-        Collected(daemon.publisher.address) as results,
-    ):
-        source.wait()
-        wait_until(lambda: daemon.publisher.subscribers == 1)
+    with a_line(engine="passthrough", receipts=tmp_path) as (source, daemon, results):
         for run in ("run-1", "run-2", "run-3"):
             source.run(run, spectra_of(5))
         results.ends(3)

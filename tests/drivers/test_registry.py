@@ -1,14 +1,12 @@
 """Drivers that other packages bring: found, listed with their flags, driven, and contained where broken."""
 
-import os
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import PATIENCE_S, Collected, summary
+from helpers import PATIENCE_S, Collected, a_package, found_by_processes, summary
 
 from cars_rt.drivers import InstrumentError
 from cars_rt.drivers.registry import DRIVERS, driver_class, driver_names, package
@@ -76,28 +74,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     entries = [f"{name} = foreign_drivers:{cls}" for name, cls in ENTRIES.items()]
     entries += [f"{name} = foreign_drivers:Lab" for name in ("replay", "--help")]
     entries += ["absent = foreign_nowhere:Any"]
-    about = "foreign_drivers-1.dist-info/"
-    files = {
-        "foreign_drivers.py": MODULE,
-        about + "METADATA": "Metadata-Version: 2.1\nName: foreign-drivers\nVersion: 1\n",
-        about + "WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        about + "entry_points.txt": "[cars_rt.drivers]\n" + "\n".join(entries) + "\n",
-    }
-    files[about + "RECORD"] = "".join(f"{name},,\n" for name in [*files, about + "RECORD"])
-    wheel = place / "foreign_drivers-1-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target"]
-    subprocess.run([*pip, str(place / "site"), str(wheel)], check=True, timeout=120)
-    return place / "site"
+    modules = {"foreign_drivers.py": MODULE}
+    return a_package(place, "foreign_drivers", modules, "cars_rt.drivers", entries)
 
 
 @pytest.fixture
 def installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(folder)
-    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
-    monkeypatch.setenv("PYTHONPATH", path.rstrip(os.pathsep))
+    found_by_processes(folder, monkeypatch)
 
 
 def drive(*arguments: object) -> "subprocess.Popen[str]":

@@ -1,14 +1,11 @@
 """Engines from other packages, and how `auto` chooses."""
 
 import logging
-import os
-import subprocess
-import sys
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import a_package, found_by_processes
 
 from cars_rt.engines import (
     Engine,
@@ -85,22 +82,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "absent = foreign_absent:Any",
         "onnxruntime = foreign_engines:Off",
     ]
-    about = "foreign_engines-1.dist-info/"
-    files = {
-        "foreign_engines.py": MODULE,
-        "foreign_exits.py": "raise SystemExit(3)",
-        about + "METADATA": "Metadata-Version: 2.1\nName: foreign-engines\nVersion: 1\n",
-        about + "WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        about + "entry_points.txt": "[cars_rt.engines]\n" + "\n".join(entries) + "\n",
-    }
-    files[about + "RECORD"] = "".join(f"{name},,\n" for name in [*files, about + "RECORD"])
-    wheel = place / "foreign_engines-1-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target"]
-    subprocess.run([*pip, str(place / "site"), str(wheel)], check=True, timeout=120)
-    return place / "site"
+    modules = {"foreign_engines.py": MODULE, "foreign_exits.py": "raise SystemExit(3)"}
+    return a_package(place, "foreign_engines", modules, "cars_rt.engines", entries)
 
 
 @pytest.fixture(autouse=True)
@@ -110,9 +93,7 @@ def _own_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(folder)
-    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
-    monkeypatch.setenv("PYTHONPATH", path.rstrip(os.pathsep))
+    found_by_processes(folder, monkeypatch)
     monkeypatch.setattr(choice, "_rehearsed", {})
 
 

@@ -9,9 +9,9 @@ import pytest
 from helpers import (
     AXIS,
     MEASURED,
-    Collected,
     Published,
     a_frame,
+    a_line,
     a_start,
     daemon_in_thread,
     spectra_of,
@@ -387,12 +387,7 @@ def test_daemon_takes_kk_with_a_reference_also_after_a_reload(glass: Path, tmp_p
         engine=REFERENCE,
     )
     expected, _ = result(tmp_path / "out.npz")
-    with (
-        Published() as source,
-        daemon_in_thread(source.address, model="cnn", reference=glass, engine=REFERENCE) as daemon,
-        Collected(daemon.publisher.address) as results,
-    ):
-        source.wait()
+    with a_line(model="cnn", reference=glass, engine=REFERENCE) as (source, daemon, results):
         source.run("run-1", counts)
         results.ends()
         assert daemon.control is not None
@@ -413,12 +408,7 @@ def test_a_reference_of_another_instrument_is_not_applied(
     with np.load(glass) as arrays:
         np.savez(tmp_path / "named.npz", **arrays, source="cam 1")
     counts, named = spectra_of(3), tmp_path / "named.npz"
-    with (
-        Published() as source,
-        daemon_in_thread(source.address, model="kk", reference=named, engine=REFERENCE) as daemon,
-        Collected(daemon.publisher.address) as results,
-    ):
-        source.wait()
+    with a_line(model="kk", reference=named, engine=REFERENCE) as (source, daemon, results):
         for number, instrument in enumerate(("cam 1", "cam 2", "cam 1"), 1):
             source.run(f"run-{number}", counts, source=instrument)
             results.ends(number)
@@ -464,12 +454,7 @@ def test_run_on_an_axis_that_the_reference_does_not_cover_is_refused_and_the_nex
     glass: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     wide = np.linspace(600, 1500, 200)
-    with (
-        Published() as source,
-        daemon_in_thread(source.address, model="kk", reference=glass) as daemon,
-        Collected(daemon.publisher.address) as results,
-    ):
-        source.wait()
+    with a_line(model="kk", reference=glass) as (source, _, results):
         source.run("run-1", spectra_of(3, wide), axis=wide)
         source.run("run-2", spectra_of(3))
         results.ends()

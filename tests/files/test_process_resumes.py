@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from helpers import AXIS, Command, Published, daemon_in_thread, spectra_of, wait_until
+from helpers import AXIS, Command, Published, daemon_in_thread, spectra_of, vouched_for, wait_until
 from numpy.typing import NDArray
 from scripts.process_memory import peak_of
 
@@ -22,7 +22,6 @@ from cars_rt.files.recording import partial_path, read_rows
 from cars_rt.files.resumed import earlier_path
 from cars_rt.files.spectra import SpectraError
 from cars_rt.files.verify import verify
-from cars_rt.files.written import rows_written
 
 SIZE = 200  # spectra
 NAMES = ("raman", "deviation", "flags", "index", "sequence", "time_ns", "position")
@@ -196,22 +195,14 @@ def test_a_killed_process_is_gone_on_with(tmp_path: Path) -> None:
     target.parent.mkdir()
     given = ("process", tmp_path / "in.h5", "-o", target, "--engine", "onnxruntime")
 
-    def rows() -> int:
-        if not (partial := partial_path(target)).exists():
-            return 0
-        try:
-            with h5py.File(partial, locking=False) as file:
-                return rows_written(file["raman"])
-        except (OSError, KeyError):
-            return 0
-
     with Command(*given) as command:
-        wait_until(lambda: rows() > 0 or command.process.poll() is not None)
+        partial = partial_path(target)
+        wait_until(lambda: vouched_for(partial, "raman") > 0 or command.process.poll() is not None)
         command.process.send_signal(signal.SIGKILL)
         command.process.wait()
     if target.exists():
         pytest.skip("it was done before it could be killed")
-    assert rows() > 0
+    assert vouched_for(partial, "raman") > 0
     with Command(*given) as command:
         assert command.end() == 0
     assert f"goes on after {rows_taken(command.said)} of {count} spectra" in command.said

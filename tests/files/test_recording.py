@@ -20,6 +20,7 @@ from helpers import (
     daemon_in_thread,
     spectra_of,
     summary,
+    vouched_for,
     wait_until,
 )
 
@@ -191,7 +192,7 @@ def test_killed_recorder_leaves_every_row_it_vouched_for(rows: int, tmp_path: Pa
         stop = threading.Event()
         sending = threading.Thread(target=sent, args=(stop,))
         sending.start()
-        wait_until(lambda: written(partial) >= rows or not sending.is_alive())
+        wait_until(lambda: vouched_for(partial) >= rows or not sending.is_alive())
         recorder.process.kill()
         recorder.end()
         stop.set()
@@ -211,15 +212,6 @@ def test_killed_recorder_leaves_every_row_it_vouched_for(rows: int, tmp_path: Pa
     with h5py.File(tmp_path / "scan.h5") as file:
         assert np.array_equal(file["raw/counts"], found) and len(file["raw/index"]) == len(found)
         assert not file.attrs["complete"] and file.attrs["reason"] == "not closed"
-
-
-def written(partial: Path) -> int:
-    """Rows that a file which is being written vouches for, read as another program may."""
-    try:
-        with h5py.File(partial, "r", locking=False) as file:
-            return rows_written(file["raw"])
-    except (OSError, KeyError, RuntimeError):
-        return 0  # not yet there, or just being written
 
 
 FULL_DISK = """

@@ -23,6 +23,7 @@ from helpers import (
     a_start,
     an_end,
     spectra_of,
+    vouched_for,
     wait_until,
 )
 
@@ -38,7 +39,6 @@ from cars_rt.files.recording import (
     repair,
     repair_all,
 )
-from cars_rt.files.written import rows_written
 from cars_rt.remote import Recorder as Asking
 from cars_rt.remote import RemoteError
 from cars_rt.sockets.free import free_addresses
@@ -453,15 +453,6 @@ def test_status_counts_spectra_once(tmp_path: Path) -> None:
         results.say(an_end(4, stream="raman"))
         wait_until(lambda: recorder.recorder.runs == 1)
         assert recorder.recorder.spectra == 4
-
-
-def vouched_for(partial: Path) -> int:
-    """Rows of a file that is being written, read as another program may."""
-    try:
-        with h5py.File(partial, "r", locking=False) as file:
-            return rows_written(file["raw"])
-    except (OSError, KeyError, RuntimeError):
-        return 0  # not yet there, or just being written
 
 
 @pytest.fixture

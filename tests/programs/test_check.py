@@ -14,13 +14,12 @@ import pytest
 from helpers import (
     AXIS,
     PATIENCE_S,
-    Collected,
     Command,
     Published,
     a_frame,
+    a_line,
     a_start,
     an_end,
-    daemon_in_thread,
     spectra_of,
     wait_until,
 )
@@ -188,13 +187,7 @@ def test_run_that_ends_while_it_is_measured_is_enough() -> None:
 
 
 def test_daemon_beside_it_loses_nothing(tmp_path: Path) -> None:
-    with (
-        Published() as source,
-        daemon_in_thread(source.address) as daemon,
-        Collected(daemon.publisher.address) as results,
-    ):
-        source.wait()
-        wait_until(lambda: daemon.publisher.subscribers == 1)
+    with a_line() as (source, daemon, results):
         with Sending(source, rate=200, scan=(10, 10)) as sending:
             wait_until(lambda: daemon.parts.runs.taken.spectra > 0)
             report = check(CheckSettings(listen=source.address, output=tmp_path, **BRIEF))

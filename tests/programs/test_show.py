@@ -14,7 +14,8 @@ pytest.importorskip("dask", reason="the extra files is not installed")
 plt = pytest.importorskip("matplotlib.image", reason="matplotlib is not installed")
 
 from cars_rt.show import ShowError, parse_bands, read  # noqa: E402
-from cars_rt.show.picture import MISSING, composite, draw, limits, nice  # noqa: E402
+from cars_rt.show.picture import MISSING, composite, draw, nice  # noqa: E402
+from cars_rt.show.shown import limits  # noqa: E402
 from cars_rt.show.terminal import render  # noqa: E402
 
 ROWS, COLUMNS = 12, 20

@@ -7,7 +7,17 @@ import h5py
 import numpy as np
 import pytest
 from engines.test_graph import a_model
-from helpers import AXIS, Collected, Published, a_start, an_end, daemon_in_thread, spectra_of, wait_until
+from helpers import (
+    AXIS,
+    Collected,
+    Published,
+    a_line,
+    a_start,
+    an_end,
+    daemon_in_thread,
+    spectra_of,
+    wait_until,
+)
 from numpy.typing import NDArray
 
 import cars_rt
@@ -99,12 +109,7 @@ def test_what_a_model_does_not_claim_is_not_looked_for(tmp_path: Path) -> None:
     """A model whose result is no ratio; counts above the stated full scale; a dark of the run."""
     a_model(tmp_path, target="chi3", scaling="minmax")
     counts, dark = spectra(), np.full(len(AXIS), 300, np.float32)
-    with (
-        Published() as source,
-        daemon_in_thread(source.address, model=str(tmp_path / "test.onnx"), deviation=True) as daemon,
-        Collected(daemon.publisher.address) as results,
-    ):
-        source.wait()
+    with a_line(model=str(tmp_path / "test.onnx"), deviation=True) as (source, _, results):
         source.run("run-1", counts + 300, 9, full_scale=65_000.0, dark=dark)
         results.ends()
     raised = (counts + 300).astype(np.float32)

@@ -26,7 +26,7 @@ from cars_rt.daemon.seen.metrics import CONTENT_TYPE, exposition
 from cars_rt.daemon.seen.page import POLICY, page
 from cars_rt.daemon.seen.plain import plain
 from cars_rt.sockets import AddressInUseError, StreamError
-from cars_rt.sockets.addresses import ANY, Address, AddressError
+from cars_rt.sockets.addresses import ANY, Address, AddressError, cannot_serve
 
 log = logging.getLogger("cars_rt.daemon")
 
@@ -37,6 +37,8 @@ MAX_CONNECTIONS = 16  # at once
 PLACE_S = 1.0  # how long a client waits for the place of one that is sent away
 PACE_S = 0.01  # between two connections: a client that asks without end leaves the loop its time
 PAGE_TYPE = "text/html; charset=utf-8"
+FLAG = "--http (or none)"
+IN_USE = f"another program already uses it; stop that one, or choose another with {FLAG}"
 FRESH_S = 0.1  # so long, one rendering of the metrics serves everybody
 
 
@@ -54,7 +56,7 @@ class HttpServer:
             self._server = _Server(family, target, host)
         except OSError as error:
             kind = AddressInUseError if error.errno == errno.EADDRINUSE else StreamError
-            raise kind(_cannot_serve(address, error)) from None
+            raise kind(cannot_serve("HTTP", address, error, IN_USE, FLAG)) from None
         bound_host, self.port = self._server.socket.getsockname()[:2]
         shown = f"[{bound_host}]" if ":" in bound_host else bound_host
         self.address = f"{shown}:{self.port}"
@@ -263,16 +265,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name in the base class
         log.debug("http %s: %s", self.client_address[0], repr(format % args))
-
-
-def _cannot_serve(address: str, error: OSError) -> str:
-    match error.errno:
-        case errno.EADDRINUSE:
-            reason = "another program already uses it; stop that one, or choose another with --http (or none)"
-        case errno.EADDRNOTAVAIL:
-            reason = "this computer has no such address; 127.0.0.1 always works"
-        case errno.EACCES:
-            reason = "the system does not allow it; choose a port above 1023 with --http (or none)"
-        case _:
-            reason = str(error.strerror or error)
-    return f"cannot serve HTTP at {address}: {reason}"

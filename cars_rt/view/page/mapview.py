@@ -41,8 +41,8 @@ class MapView:
     """One browser's map of the present scan."""
 
     def __init__(self, tapped: Callable[[float, float], None]) -> None:
-        self.image = ColumnDataSource(_nothing(np.float32))
-        self.colours = ColumnDataSource(_nothing(np.uint32))
+        self.image = ColumnDataSource(nothing(np.float32))
+        self.colours = ColumnDataSource(nothing(np.uint32))
         self.outline = ColumnDataSource({"left": [0], "right": [1], "top": [0], "bottom": [1]})
         self.cross = ColumnDataSource({"x": [], "y": []})
         self.box = ColumnDataSource({"left": [], "right": [], "top": [], "bottom": []})
@@ -260,7 +260,8 @@ class MapView:
         self.bar.update(background_fill_color=theme.paper)
 
 
-def _nothing(dtype: type[np.generic]) -> dict[str, Any]:
+def nothing(dtype: type[np.generic]) -> dict[str, Any]:
+    """A picture with nothing in it."""
     return {"image": [np.zeros((1, 1), dtype)], "x": [0], "y": [0], "dw": [0], "dh": [0]}
 
 

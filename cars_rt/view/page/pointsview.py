@@ -8,7 +8,7 @@ import numpy as np
 from bokeh.models import ColumnDataSource, DataRange1d, LinearColorMapper
 from bokeh.plotting import figure
 
-from cars_rt.view.page.mapview import PALETTES
+from cars_rt.view.page.mapview import PALETTES, nothing
 from cars_rt.view.page.theme import PINNED, Theme, paint
 from cars_rt.view.picture import Curve, Waterfall, limits
 from cars_rt.view.quantity import Quantity
@@ -22,9 +22,7 @@ class PointsView:
     """One browser's view of a run without a scan."""
 
     def __init__(self, tapped: Callable[[float, float], None]) -> None:
-        self.image = ColumnDataSource(
-            {"image": [np.zeros((1, 1), np.float32)], "x": [0], "y": [0], "dw": [0], "dh": [0]}
-        )
+        self.image = ColumnDataSource(nothing(np.float32))
         self.curves = ColumnDataSource({"xs": [], "ys": [], "colour": [], "name": []})
         self.mapper = LinearColorMapper(palette="Viridis256", low=0, high=1, nan_color=(0, 0, 0, 0))
         tools = "pan,wheel_zoom,reset,save"
