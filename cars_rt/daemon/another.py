@@ -12,8 +12,11 @@ PATIENCE_S = 1.0
 
 
 def another(settings: DaemonSettings, error: str) -> str | None:
-    """What another daemon at --http or its default says of itself, in a phrase, if it may be the one whose
-    address `error` finds taken: it answers or publishes there, or a daemon is there by default. Else None.
+    """What another daemon says of itself, in a phrase, if it may be the one that holds the address in
+    `error`.
+
+    It is looked for at --http and at the default of that. None if there is none, or if it has nothing to do
+    with that address.
     """
     usual = (DaemonSettings.publish, DaemonSettings.preview, DaemonSettings.control, DaemonSettings.http)
     for place in dict.fromkeys((settings.http, DaemonSettings.http)):
@@ -24,7 +27,7 @@ def another(settings: DaemonSettings, error: str) -> str | None:
 
 
 def status(http_address: str) -> dict[str, Any] | None:
-    """The picture that a daemon at this HOST:PORT gives of itself; None if there is none, or it is slow."""
+    """The status of the daemon at this HOST:PORT; None if there is none, or if it does not answer in time."""
     with suppress(OSError, ValueError, http.client.HTTPException, AddressError):
         address = Address.to_serve(http_address)
         host = "127.0.0.1" if address.host == ANY else address.host

@@ -8,7 +8,7 @@ from cars_rt.daemon.run import Run
 from cars_rt.engines.base import Slab
 from cars_rt.protocol import Band, Frame
 
-Entry: TypeAlias = tuple[Frame, int, int, int]  # a frame, first row, when it came in (ns), lost before it
+Entry: TypeAlias = tuple[Frame, int, int, int]  # frame, first row, received (ns), spectra lost before
 
 
 class Batch:
@@ -36,7 +36,7 @@ class Batch:
         self.holders = 0  # outputs that still need the slab
 
     def result(self) -> Computed:
-        """What came of it, which must have succeeded."""
+        """Its results. The computation must have succeeded."""
         assert self.computed is not None
         return self.computed.result()
 

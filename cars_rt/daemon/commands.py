@@ -1,7 +1,8 @@
 """What can be asked of a daemon: each command with its arguments and the function that does it, in one table.
 
 The arguments were checked when the request was read (see cars_rt.protocol.control). A function returns the
-result, or None if the answer comes later; it raises CarsRtError or ValueError: why it cannot be done.
+result, or None if the answer comes later. It raises CarsRtError or ValueError, which say why it cannot be
+done.
 """
 
 import logging

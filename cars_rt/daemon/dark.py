@@ -21,11 +21,12 @@ SAME_EXPOSURE = 1e-6  # relative: what a float loses on its way through other pr
 
 
 class Dark:
-    """Averages counts between `begin` and `finish`. The average holds until `clear`, for every run of the
-    same camera in the same mode that has no newer dark of its own (see `unlike`)."""
+    """Averages counts between `begin` and `finish`. Until `clear` the average is subtracted in every run of
+    the same camera in the same mode (see `unlike`) whose driver gives no newer dark."""
 
     def __init__(self, folder: Path | None = None, filing: Filing | None = None) -> None:
-        """folder: where measured darks are kept, by their id. filing: writes them, if not we do."""
+        """folder: where measured darks are kept, by their id. filing: writes them; None: they are written
+        here."""
         self.spectra = 0  # averaged so far
         self._folder, self._filing = folder, filing
         self._during: Start | None = None  # the run in which counts are being averaged
@@ -50,7 +51,7 @@ class Dark:
             self.spectra += len(counts)
 
     def abandon(self) -> None:
-        """The run is over before the measurement was finished."""
+        """Drop the measurement: its run ended first."""
         self._sum = self._during = None
 
     def finish(self) -> str:
@@ -73,7 +74,7 @@ class Dark:
         return self.name
 
     def clear(self) -> None:
-        """Each run's own dark again."""
+        """Forget the measured dark: each run has its driver's own again."""
         self.abandon()
         self._measured = self._run = None
         self.name = NONE
@@ -100,8 +101,8 @@ class Dark:
 
 
 def unlike(measured: Start, now: Start) -> str | None:
-    """What of the camera and its mode differs between two runs, so that a dark of the first is none of the
-    second; None if nothing does."""
+    """What differs in camera or mode between two runs, so that a dark of the first does not suit the second;
+    None if nothing does."""
     if measured.source != now.source:
         return f"it was measured with {measured.source!r}, this run is from {now.source!r}"
     if not np.array_equal(measured.raman_shift, now.raman_shift):

@@ -11,12 +11,12 @@ from cars_rt.sockets import RETRY_S, Publisher
 
 log = logging.getLogger("cars_rt.daemon")
 
-QUIET_S = 0.3  # a stop takes in what was already sent: until nothing came for so long,
-DRAIN_S = 2.0  # but not for longer than this
-ANSWER_S = 5.0  # and then for an engine that has a batch
-STOP_S = 10.0  # how long a stop waits for subscribers that take nothing
-STUCK_S = 3.0  # and how long if they do not take anything at all
-LINGER_S = 1.0  # then, for those who do read
+QUIET_S = 0.3  # a stop reads what was already sent, until nothing has come for this long
+DRAIN_S = 2.0  # and for this long at most, unless the engine or a subscriber holds it up
+ANSWER_S = 5.0  # how long a stop waits for an engine that has a batch
+STOP_S = 10.0  # how long a stop waits for subscribers
+STUCK_S = 3.0  # how long it waits if they take nothing at all
+LINGER_S = 1.0  # after that, for those who do read
 
 
 class Turn(Protocol):
@@ -27,8 +27,8 @@ class Turn(Protocol):
 
 
 def finish(parts: Parts, turn: Turn, can_read: Callable[[], bool]) -> float:
-    """Take in what was already sent, publish it, and close the run. How long a close may then wait for
-    subscribers, s."""
+    """Read what was already sent, publish its results, and close the run. Returns how long a close may then
+    wait for subscribers, s."""
     runs, publisher = parts.runs, parts.results.publisher
     begin = now = time.monotonic()
     until, deadline, quiet_s, patience = begin + DRAIN_S, begin + STOP_S, 0.0, _Patience(publisher)
@@ -36,7 +36,7 @@ def finish(parts: Parts, turn: Turn, can_read: Callable[[], bool]) -> float:
         before, reading = now, can_read()
         came = turn(QUIET_S / 5)
         now, blocked = time.monotonic(), not can_read()
-        # A turn may take long for what else there is to do: that was no silence.
+        # A turn may take long for other work. That time is no silence of the driver.
         quiet_s = 0.0 if came or blocked or not reading else quiet_s + min(now - before, QUIET_S / 5)
         if blocked and now < deadline:
             until = now + DRAIN_S
@@ -54,7 +54,7 @@ def finish(parts: Parts, turn: Turn, can_read: Callable[[], bool]) -> float:
 
 
 class _Patience:
-    """With subscribers of the last results."""
+    """How long subscribers of the last results are waited for."""
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher

@@ -9,12 +9,12 @@ from threading import Thread
 
 log = logging.getLogger("cars_rt.daemon")
 
-MOST = 1_000  # that wait for the disk: then the disk counts as gone
-CLOSE_S = 5.0  # how long the end waits for them
+MOST = 1_000  # files that may wait; with more of them the disk counts as gone
+CLOSE_S = 5.0  # how long a close waits for them
 
 
 class Filing:
-    """Does what it is asked for, one after the other, in a thread that begins with the first."""
+    """Writes files one after the other, in a thread that starts with the first one."""
 
     def __init__(self) -> None:
         self.left_out = 0  # files that are not written, since too many waited
@@ -24,7 +24,7 @@ class Filing:
 
     def ask(self, what: str, write: Callable[[], None]) -> None:
         """Have it written; returns at once. what: such as "a receipt"."""
-        if self._thread is None:  # of the kind that does not keep the process from ending
+        if self._thread is None:  # a daemon thread does not keep the process from ending
             self._thread = Thread(target=self._serve, name="files", daemon=True)
             self._thread.start()
         try:
@@ -35,7 +35,7 @@ class Filing:
             log.log(level, "%s is not written: %d files wait for the disk already", what, MOST)
 
     def close(self) -> None:
-        """Wait a little for what was asked for, and say what had to be left."""
+        """Wait a little for the files that were asked for; log how many are left."""
         thread, deadline = self._thread, time.monotonic() + CLOSE_S
         if thread is None:
             return

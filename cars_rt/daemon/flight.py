@@ -35,24 +35,24 @@ Item = TypeVar("Item")
 
 SECONDS = 10.0
 MEGABYTES = 256.0
-FRAME_BYTES = 1024  # of a frame besides its arrays: Python's objects
-AFTER_S = 1.0  # the ring goes on for so long after an alarm, to show what came of it,
-AFTER_SHARE = 0.25  # but for no more than this share of its seconds and bytes
-COOL_DOWN_S = 30.0  # after a file was begun, alarms are only counted: a bad minute is one or two files
-MOST_FILES = 20  # flight files in the folder; then somebody has to look at them
-SPARE_BYTES = 2**30  # left on the disk: the recorder needs it more
-MOST_REQUESTED = 10  # of them for who asks: the other places are for alarms
+FRAME_BYTES = 1024  # that Python's objects of a frame take beside its arrays
+AFTER_S = 1.0  # how long the ring goes on after an alarm, to show what followed
+AFTER_SHARE = 0.25  # share of the ring's seconds and bytes that this may take
+COOL_DOWN_S = 30.0  # how long alarms are only counted after a file was begun: a bad minute gives two files
+MOST_FILES = 20  # flight files in the folder; no more are written before somebody has looked at them
+SPARE_BYTES = 2**30  # left free on the disk, for the recorder
+MOST_REQUESTED = 10  # of these, files that were asked for; the other places are for alarms
 REQUEST = "request"  # the reason of a file that was asked for
-MOST_ALARMS = 16  # told in one file
+MOST_ALARMS = 16  # alarms named in one file
 MOST_TEXT = 500  # characters of an alarm's text
-MOST_REASONS = 64  # counted apart
-REJECTED = 16  # refused messages kept,
-REJECTED_BYTES = 64 * 1024  # and this much of each
-MOST_PARTS = 64  # whose sizes are told
+MOST_REASONS = 64  # reasons counted apart
+REJECTED = 16  # refused messages that are kept
+REJECTED_BYTES = 64 * 1024  # bytes that are kept of each
+MOST_PARTS = 64  # parts of a refused message whose sizes are kept
 CLOSE_S = 10.0  # how long closing waits for the file
-WRITTEN = 32  # frames, or
-SURVEYED = 512  # frames looked at, between two
-NAP_S = 0.0005  # pauses of the writer
+WRITTEN = 32  # frames written between two pauses
+SURVEYED = 512  # frames looked at between two pauses
+NAP_S = 0.0005  # such a pause of the writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +93,8 @@ class Flight:
     """What goes into one file."""
 
     alarms: list[Alarm]  # the first one is why it is written
-    until: float  # monotonic time, and
-    room: int  # bytes, until which frames are still added
+    until: float  # monotonic time after which no frame is added
+    room: int  # bytes of frames that may still be added
     start: Start | None = None
     frames: deque[tuple[float, int, Frame]] = field(default_factory=deque)
     rejected: list[Rejected] = field(default_factory=list)
@@ -113,7 +113,7 @@ class FlightRecorder:
         if not (0 < seconds < math.inf and 0 < megabytes < math.inf):
             raise RecordingError("the flight recorder needs more than 0 seconds and more than 0 MB")
         with suppress(OSError):
-            folder.mkdir(exist_ok=True)  # asked for by name, unlike those above it
+            folder.mkdir(exist_ok=True)  # only the folder that was named, none above it
         refuse_unwritable(folder)
         self.folder = folder
         self.bytes = 0  # in the ring
@@ -229,7 +229,7 @@ class FlightRecorder:
         self._ring, self.bytes = deque(), 0
         self._rejected.clear()
         self._merged.clear()
-        if flight.alarms[0].reason != REQUEST:  # who asks does not silence what goes wrong then
+        if flight.alarms[0].reason != REQUEST:  # a request does not silence alarms that follow
             self._quiet_until = time.monotonic() + COOL_DOWN_S
         self._writer = threading.Thread(target=self._write, args=(flight,), name="flight", daemon=True)
         self._writer.start()
@@ -303,7 +303,7 @@ def _write_alarms(recording: Recording, flight: Flight) -> int:
 def _write_frames(
     recording: Recording, start: Start, frames: deque[tuple[float, int, Frame]], spectra: int
 ) -> None:
-    """As a recorder that joined late would: what is not there is named as missing."""
+    """Write them as a recorder that joined late would: earlier spectra count as missing."""
     reader, time_ns = RunReader("raw"), start.time_ns
     reader.accept(start)
     recording.start(start, spectra)

@@ -32,9 +32,9 @@ class Intake:
         self.reader = RunReader("raw")
         self.bytes = 0  # of messages taken
         self.received_ns = 0  # when the last message was taken
-        self.prompt = False  # whether it cannot have waited long for that
+        self.prompt = False  # whether it was received soon after it arrived
         self._parts: Sequence[Part] = ()
-        self._empty_ns = 0  # when nothing waited to be read, the last time
+        self._empty_ns = 0  # when the socket was last seen empty
         self._mishaps = mishaps
 
     def connect(self) -> None:
@@ -43,7 +43,7 @@ class Intake:
         self.was_empty()
 
     def was_empty(self) -> None:
-        """Nothing waits to be read just now."""
+        """Note that nothing waits to be read."""
         self._empty_ns = time.time_ns()
 
     def receive(self) -> bool:
@@ -58,7 +58,7 @@ class Intake:
         return True
 
     def events(self) -> Iterator[Event]:
-        """What the message means."""
+        """The events of the message that was received."""
         for event in self.reader.read(self._parts):
             if self.flight is not None:
                 try:
@@ -68,7 +68,7 @@ class Intake:
             yield event
 
     def _keep(self, event: Event) -> None:
-        """What the flight recorder wants to see."""
+        """Show the flight recorder an event."""
         assert self.flight is not None
         match event:
             case Frame():
@@ -79,7 +79,8 @@ class Intake:
                 self.flight.rejected(self._parts, event.text)
 
     def watch(self, problems: Counter[str]) -> bool:
-        """Look after the connection, often; count in `problems` one that was cut. True if it is a new one."""
+        """Look after the connection; call it often. Counts a connection that was cut in `problems`. True if
+        there is a new one."""
         refused, connected = self.subscriber.refused, self.subscriber.connected
         new = self.subscriber.watch() and not connected
         if self.subscriber.refused > refused:
@@ -93,7 +94,8 @@ class Intake:
         return self.reader.run is not None and self.subscriber.vanished and not self.subscriber.socket.poll(0)
 
     def alarm(self, reason: str, text: str, lost: Counter[str]) -> None:
-        """Have the flight recorder write what came last; lost: spectra of the run after they came."""
+        """Have the flight recorder write its ring. lost: spectra of the run that were lost after they
+        came."""
         if self.flight is not None:
             self.flight.alarm(reason, text, self.reader.ledger.lost + lost)
 

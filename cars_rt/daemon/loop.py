@@ -32,7 +32,7 @@ log = logging.getLogger("cars_rt.daemon")
 
 TICK_S = 0.1  # how soon a stop is noticed when nothing arrives
 READ_AT_ONCE = 256  # messages taken before looking at the other sockets
-RUNS_WAITING = 16  # whose results wait for room; a driver that begins more has to wait, too
+RUNS_WAITING = 16  # runs whose results may wait for room; with more of them the driver has to wait
 
 
 class Daemon:
@@ -53,7 +53,7 @@ class Daemon:
 
     @property
     def publisher(self) -> Publisher:
-        """Of the results."""
+        """The publisher of the results."""
         return self.parts.results.publisher
 
     @property
@@ -78,7 +78,7 @@ class Daemon:
 
     @property
     def receipts(self) -> list[Receipt]:
-        """Of the last runs."""
+        """The receipts of the last runs."""
         return list(self.parts.runs.book.receipts)
 
     @property
@@ -130,7 +130,7 @@ class Daemon:
         blocked = publisher.blocked or pipeline.waiting
         timeout_s = min(timeout_s, parts.outputs.due_s)
         mark(Phase.CONTROL)
-        # As a zmq.Poller, without its look at flags: every turn comes by here.
+        # zmq.Poller does the same, but looks at flags each time, and every turn comes by here.
         ready = {socket for socket, _ in zmq.zmq_poll(wanted, int(1e3 * timeout_s))}
         mark(Phase.COMPUTE if pipeline.computing else Phase.BLOCKED if blocked else Phase.IDLE)
         if parts.compute.socket in ready:
@@ -175,7 +175,7 @@ class Daemon:
                 runs.take(event, intake.received_ns, intake.prompt)
 
     def _tick(self, on_tick: Callable[[], None]) -> None:
-        """What has time for a tenth of a second."""
+        """Do what need not be done in every turn."""
         self._next_tick = time.perf_counter() + TICK_S
         parts, mishaps, runs = self.parts, self.parts.mishaps, self.parts.runs
         problems, filing = runs.book.problems, runs.book.filing

@@ -1,4 +1,4 @@
-"""What this program itself fails on: it costs what was handled just then, is counted and named."""
+"""Mistakes of this program itself: each costs what was handled just then, and is counted and logged."""
 
 import logging
 import traceback
@@ -21,7 +21,8 @@ class Mishaps:
         self._findings = findings
 
     def note(self, what: str, error: Exception) -> str:
-        """Count a failure; in a sentence, what went wrong. what: one of few phrases, such as "a request"."""
+        """Count a failure. Returns what went wrong, in a sentence. what: one of few phrases, as "a
+        request"."""
         kind = f"{Kind.FAILED}: {what}"
         self._findings[kind] += 1
         # Not the error's own words alone: they seldom say where it was.
@@ -35,7 +36,7 @@ class Mishaps:
 
     @contextmanager
     def contained(self, what: str) -> Iterator[None]:
-        """Whatever goes wrong within costs `what` alone."""
+        """A mistake within costs `what` alone."""
         try:
             yield
         except Exception as error:

@@ -31,11 +31,11 @@ class Pipeline:
 
     def __init__(self, compute: Compute, outputs: Outputs, mishaps: Mishaps) -> None:
         self._compute, self._outputs, self._mishaps = compute, outputs, mishaps
-        self.last: Frame | None = None  # that was taken
+        self.last: Frame | None = None  # the one that was taken last
         self._filling: Batch | None = None
         self._computing: deque[Batch] = deque()
-        self._held: deque[Batch] = deque()  # computed, by outputs
-        self._untouched: deque[Batch] = deque()  # their engine failed on one before them
+        self._held: deque[Batch] = deque()  # computed; outputs still need them
+        self._untouched: deque[Batch] = deque()  # their engine failed on an earlier batch
         self.latencies = {"wait": Latencies(), "compute": Latencies()}
         self.flagged: Counter[str] = Counter()  # spectra computed that have a flag, by its name, all runs
 
@@ -151,7 +151,7 @@ class Pipeline:
         self._computing.append(batch)
 
     def collect(self) -> list[tuple[Batch, str]]:
-        """Take what is computed; batches that the engine failed on, with the reason."""
+        """Take batches that are computed. Returns those that the engine failed on, with the reason."""
         failed = []
         while self._computing:
             batch = self._computing[0]
@@ -191,7 +191,7 @@ class Pipeline:
         return failed
 
     def abandon(self) -> list[Batch]:
-        """Give up what nobody will compute; the batches, some with nothing in them."""
+        """Give up the batches that nobody will compute. Returns them; some may be empty."""
         gone = [*self._untouched, *self._computing, *([self._filling] if self._filling else [])]
         self._untouched.clear()
         self._computing.clear()

@@ -36,7 +36,7 @@ class Receipt:
     lost: Mapping[str, int]  # by cause
     ranges: list[Range]  # of spectra lost: cause, index of the first, how many
     problems: Mapping[str, int]  # what was wrong with messages, by kind
-    made_by: list[tuple[int, str]]  # from which index on results were made by what
+    made_by: list[tuple[int, str]]  # from which index on, and what made the results
     flagged: Mapping[str, int]  # spectra computed that have a flag, by its name
     stalls: int  # how often a subscriber stopped reading and was left out
     source: str = ""
@@ -99,7 +99,7 @@ class Book:
     """The receipts of the last runs, and what was counted in all runs and outside of them. Only grows."""
 
     def __init__(self, folder: Path | None, filing: Filing) -> None:
-        """folder: where receipts are written, too, through `filing`."""
+        """folder: where `filing` writes receipts; None: nowhere."""
         self.receipts: deque[Receipt] = deque(maxlen=KEPT)
         self.closed = 0  # runs
         self.problems: Counter[str] = Counter()  # findings, by kind

@@ -16,7 +16,7 @@ from cars_rt.protocol import Closed, Start
 log = logging.getLogger("cars_rt.daemon")
 
 CLOCK_NS = 1_000_000  # a time stamp so far ahead of our clock is worth a warning
-LAG_FRAMES = 16  # before it is said that a clock lags: the first ones may have been held up
+LAG_FRAMES = 16  # frames before a clock is said to lag: the first ones may have been held up
 
 
 class RunState(StrEnum):
@@ -44,10 +44,10 @@ class Run:
     clock: SourceClock = field(default_factory=SourceClock)
     dark_unused: str | None = None  # why the measured dark is not subtracted
     outputs: tuple[str, ...] = ()  # names of the arrays in its frames of results, as announced
-    makers: list[tuple[int, str]] = field(default_factory=list)  # from which index on, made by what
+    makers: list[tuple[int, str]] = field(default_factory=list)  # from which index on, and what made results
     flagged: Counter[str] = field(default_factory=Counter)  # spectra computed that have a flag, by its name
     lost_before: int = 0  # spectra lost before they were received, as far as that is known
-    output_seen: int = 0  # spectra dropped at the output that an alarm was raised for
+    output_seen: int = 0  # spectra dropped at the output for which an alarm was raised
     since: float = field(default_factory=time.monotonic)  # when it came into its state
 
     @property
@@ -71,7 +71,7 @@ class Run:
         return self.received.spectra + self.received.total_lost
 
     def become(self, state: RunState) -> None:
-        """It has come this far."""
+        """It has come to this state."""
         self.state, self.since = state, time.monotonic()
 
     @property

@@ -25,7 +25,7 @@ from cars_rt.protocol import DEVIATION, FLAGS, Closed, Event, Frame, Start
 log = logging.getLogger("cars_rt.daemon")
 
 LOSSES = dict.fromkeys((cause.value for cause in Cause if cause is not Cause.REPEATED), 0)  # a copy is none
-MOST_SAID = 64  # kinds of problems and unknown runs kept apart on a connection
+MOST_SAID = 64  # kinds of problems and unknown runs that have a line in the log, on one connection
 
 
 class Runs:
@@ -122,14 +122,15 @@ class Runs:
     # -- events -------------------------------------------------------------------------------------
 
     def take(self, event: Event, received_ns: int, prompt: bool = False) -> None:
-        """One event, as soon as its turn comes; `prompt`: it cannot have waited long to be received."""
+        """Handle an event as soon as its turn comes. prompt: it was received soon after it arrived."""
         if self._events or self.busy:
             self._events.append((event, received_ns, prompt))
         else:
             self._handle(event, received_ns, prompt)
 
     def proceed(self) -> None:
-        """Go on with what other events wait for, as far as it goes."""
+        """Go on with opening or draining a run, then with the events that wait for that, as far as
+        possible."""
         while True:
             run = self.current
             if run is not None and run.state is RunState.OPENING:
@@ -238,7 +239,7 @@ class Runs:
         self.pipeline.end()
 
     def _publish(self, run: Run) -> None:
-        """Compute what comes of this run."""
+        """Announce a run to the subscribers, and compute its spectra from now on."""
         start, worker = run.start, self.compute.worker
         assert worker is not None
         dark, name = self.dark.of(start)
@@ -257,8 +258,8 @@ class Runs:
             run.outputs += (DEVIATION,)
             model[DEVIATION] = "standard deviation of raman"
         self.pipeline.begin()
-        # Of a run that was joined late, numbers go on from where the driver is: who was there with the
-        # daemon before us does not take our results for repeats of its own.
+        # In a run that was joined late, sequence numbers go on from the driver's: a subscriber that has had
+        # results of an earlier daemon does not take ours for repeats.
         run.published = replace(start, stream="raman", dtype="float32", dark=None, model=model)
         self.outputs.open(run)
         run.become(RunState.OPEN)
@@ -280,7 +281,7 @@ class Runs:
         """Nothing of a run is on its way any more: its receipt, as soon as all of it has left."""
         assert run.closed is not None
         self.note_clock()
-        # Another run may have begun when the receipt is made: it is about this one.
+        # The receipt is about this run, even if another one has begun when it is made.
         self.draining.append(run)
         if run.published is None:
             self._settle(run)

@@ -10,7 +10,7 @@ from cars_rt.daemon.seen.status import no_driver
 log = logging.getLogger("cars_rt.daemon")
 
 NOT_READY = ("compiling", "subscribers", "down")  # kinds of wait in which no spectrum would be answered
-SAY_S = 5.0  # a wait longer than this is told, and again whenever it has lasted twice as long
+SAY_S = 5.0  # a wait longer than this is logged, and again whenever it has lasted twice as long
 SOON_S = 1.0  # a shorter wait for room in the output is nothing to speak of
 
 

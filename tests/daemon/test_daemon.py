@@ -279,7 +279,7 @@ def test_stop_gives_up_a_subscriber_that_does_not_read(
         source.publisher.open(a_start(axis=axis, block=30))
         for sequence in range(30):  # ZeroMQ takes them all
             source.publisher.send(a_frame(sequence, counts[30 * sequence : 30 * sequence + 30]), PATIENCE_S)
-        wait_until(lambda: daemon.parts.pipeline.queues["results"].depth > 64)  # slabs wait for the subscriber
+        wait_until(lambda: daemon.parts.pipeline.queues["results"].depth > 64)  # slabs wait
         daemon.stop()
         wait_until(lambda: daemon.runs)
     (totals,) = daemon.receipts

@@ -1,6 +1,6 @@
 """Which engine computes: the current one, its replacement when it fails, and one that is to take over.
 
-Everything is compiled and checked beside what works, and taken over between two batches.
+A new engine is compiled and checked while the old one goes on computing. It takes over between two batches.
 """
 
 import logging
@@ -55,8 +55,8 @@ class Compute:
         *,
         deviation: bool = False,
     ) -> None:
-        """reference: for the models that take one, at the start or after a reload. deviation: compute it,
-        too, for the models that state it.
+        """reference: file of a reference spectrum, for the models that take one. deviation: also compute the
+        standard deviation, for the models that state it.
         """
         load = partial(load_with, reference=reference)
         self.model = load(model)
@@ -65,12 +65,12 @@ class Compute:
         self.worker: Worker | None = None
         self.shadow: Shadow | None = None
         self._max_batch = max_batch
-        self._opening: Opening | None = None  # for a run that waits for it
+        self._opening: Opening | None = None  # compiled for a run, which waits for it
         self._change: Change | None = None
         self._retired = Retired()
         self._dark: tuple[Slab, str] | None = None
-        self._source: str | None = None  # of the run
-        #: Why no engine computes any more, while another attempt is waited for.
+        self._source: str | None = None  # instrument of the run
+        #: Why no engine works, until the next attempt; None while one does.
         self.down: str | None = None
         self._retry_at = 0.0
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PULL)
@@ -101,7 +101,10 @@ class Compute:
     # -- for a run ----------------------------------------------------------------------------------
 
     def prepare(self, start: Start | None) -> None:
-        """Compile for a run, unless that is done already; None: for no run, to warm up. Then ask `opened`."""
+        """Begin to compile for a run, unless that is done already. `opened` says when it has ended.
+
+        start: None before any run, to warm up.
+        """
         self._source = None if start is None else start.source
         model = self.model.of_source(self._source)
         axis = model.nominal_axis if start is None else start.raman_shift  # None: to warm up
@@ -116,12 +119,12 @@ class Compute:
 
     @property
     def opened(self) -> bool:
-        """Whether the worker that `prepare` wanted is there, or could not be had."""
+        """Whether what `prepare` began has ended, well or not."""
         return self._opening is None or self._opening.over
 
     @property
     def compiling(self) -> str:
-        """What is being compiled that spectra wait for, in words; empty if nothing is."""
+        """The compilation that spectra wait for, in words; empty if they wait for none."""
         if self._opening is not None:
             worker, text = self._opening.wanted, "compiling"
         elif self._change is not None and self._change.repairs:
@@ -145,7 +148,7 @@ class Compute:
         return self._wanted.instead
 
     def give_up(self) -> None:
-        """The daemon stops: no longer wait for an engine that is still being compiled."""
+        """Wait no longer for an engine that is being compiled: the daemon stops."""
         if self._opening is not None:
             for worker in (self._opening.wanted, self._opening.other):
                 if worker is not None:
@@ -153,9 +156,9 @@ class Compute:
             self._opening = None
 
     def adopt_opened(self) -> None:
-        """Take over what `prepare` compiled. Nothing may be under way.
+        """Let the worker that `prepare` compiled take over. No batch may be under way.
 
-        Raises EngineError, ModelError or AxisError: the run cannot be computed; the old worker stays.
+        Raises EngineError, ModelError or AxisError if the run cannot be computed; then the old worker stays.
         """
         opening, self._opening = self._opening, None
         if opening is None:
@@ -209,8 +212,8 @@ class Compute:
                 worker.set_dark(dark, name)
 
     def failed(self) -> None:
-        """The worker lost a batch: have another one compiled, of the same kind or, after MAX_FAILURES
-        failures in a row, of the next kind that works."""
+        """The worker lost a batch: begin to compile another one, of the same kind of engine. After
+        MAX_FAILURES failures in a row it is of the next kind that works."""
         self.counters.failures += 1
         if self.worker is None or (self._change is not None and self._change.repairs):
             return
@@ -230,9 +233,9 @@ class Compute:
     # -- on request ---------------------------------------------------------------------------------
 
     def reload(self, model: str | None, engine: str | None, answer: Answer) -> None:
-        """Have a model or an engine, or both, take over as soon as it is read, compiled and checked.
+        """Have another model, engine or both take over as soon as they are compiled and checked.
 
-        Raises EngineError if there is no such engine or another change is under way; the answer comes later.
+        The answer comes then. Raises EngineError if there is no such engine or another change is under way.
         """
         kind = self.engine if engine is None else known(engine)
         if self._asked:
@@ -249,8 +252,8 @@ class Compute:
     def start_shadow(self, model: str | None, engine: str | None, every: int, answer: Answer) -> None:
         """Have a candidate compute every n-th batch, too, as soon as its model is read.
 
-        Raises EngineError if there is no such engine, or while another candidate is still being compiled,
-        also one that was given up: they would take memory and cores beside each other.
+        Raises EngineError if there is no such engine, or while another candidate is being compiled, even one
+        that was given up: two at once would take too much memory and too many cores.
         """
         kind = self.engine if engine is None else known(engine)
         candidates = [*self._retired, *([self.shadow.worker] if self.shadow else [])]
@@ -288,11 +291,11 @@ class Compute:
     # -- when the socket was readable ---------------------------------------------------------------
 
     def ring(self) -> None:
-        """Take one message from the socket, which has one; where there are more it stays readable."""
+        """Take one message from the socket, which must have one. It stays readable while there are more."""
         self.socket.recv(zmq.NOBLOCK)
 
     def settle(self) -> Worker | None:
-        """Bring changes that are compiled to their end: the worker that takes over now, if any."""
+        """Finish changes whose worker is compiled. Returns the worker that takes over now, or None."""
         self._retired.close_idle()
         if self.shadow is not None:
             self.shadow.settle()
@@ -357,7 +360,8 @@ class Compute:
             self.shadow = Shadow(worker, shadow.model, shadow.engine, shadow.every)
 
     def _give(self, name: str | None, then: Callable[[Model], None], answer: Answer) -> None:
-        """Pass on the present model (None), or another one as soon as it is read. Raises EngineError."""
+        """Call `then` with the present model (None), or with another one once it is read. Raises
+        EngineError."""
         if name is None:
             then(self.model)
         else:

@@ -1,4 +1,4 @@
-"""A thread that does what it is asked for, one after the other, and rings when something is done."""
+"""A thread that calls functions one after the other, and rings a bell after each."""
 
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -28,7 +28,7 @@ class Jobs:
     message on the bell wakes whoever polls there."""
 
     def __init__(self, name: str, bell: str, at_end: Callable[[], None]) -> None:
-        """bell: address of a ZeroMQ PULL socket in this process. at_end: the thread's last deed."""
+        """bell: address of a ZeroMQ PULL socket in this process. at_end: what the thread does last."""
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._at_end = at_end
         self._bell: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUSH)
@@ -45,8 +45,8 @@ class Jobs:
     def ask_first(
         self, function: Callable[[], Callable[[], Result]], then: "Jobs | None"
     ) -> "Future[Result]":
-        """Have a function called that returns another one, for `then` to call; the future is that one's.
-        None: it is called here, too."""
+        """Have a function called that returns a second one, which the thread of `then` calls, or this thread
+        if that is None. The future is that of the second function."""
         return self.ask(lambda: function()()) if then is None else self._put(_Job(function, Future(), then))
 
     def ask_begun(
@@ -101,7 +101,7 @@ class Jobs:
     def _finish(self, job: _Job) -> None:
         try:
             found = job.function()
-        except BaseException as error:  # also what is meant to end a program: this thread serves on
+        except BaseException as error:  # also SystemExit and the like: this thread goes on
             self._failed(job, error)
             return
         if job.then is not None:
@@ -120,5 +120,5 @@ class Jobs:
 
 
 def _harmless(error: BaseException) -> Exception:
-    """What may be raised where the result is looked at without ending the process there."""
+    """The error in a form that does not end the process where the result is read."""
     return error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")

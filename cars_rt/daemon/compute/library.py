@@ -31,7 +31,7 @@ class _Reading:
 
 
 class Library:
-    """Reads models for requests. From where a model lies that may take long, and the loop must not wait."""
+    """Reads models for requests. A slow disk may take long, and the loop must not wait for it."""
 
     def __init__(self, load: Callable[[str], Model], bell: str) -> None:
         """load: a model by its name or path; called in the thread. bell: as for Jobs."""
@@ -58,7 +58,7 @@ class Library:
             return
         if not reading.model.done():
             if not reading.given_up and time.monotonic() - reading.since > READ_S:
-                reading.given_up = True  # and no other one is begun until the system gives this one back
+                reading.given_up = True  # no other one is read before the system returns from this one
                 reading.answer(f"the model could not be read within {READ_S:g} s; nothing was changed", {})
             return
         self._reading = None

@@ -36,7 +36,7 @@ class Disagreement:
 
 
 class Shadow:
-    """Never in the way: a batch that comes while it is busy is not looked at, and its errors stay here."""
+    """Never delays results: it skips a batch that comes while it is busy, and keeps its errors to itself."""
 
     def __init__(self, worker: Worker, model: Model, engine: str, every: int) -> None:
         """every: batches from one that is compared to the next."""
@@ -51,7 +51,8 @@ class Shadow:
         self._pending: Future[Computed] | None = None
 
     def look(self, counts: NDArray[np.float32], raman: Slab) -> None:
-        """Called for each computed batch, counts and raman (rows, pixels): take every n-th one."""
+        """Have every n-th batch computed here, too. Called for each batch; counts and raman: (rows,
+        pixels)."""
         self._seen += 1
         worker = self.worker
         ready = worker.ready.done() and self.error is None and not worker.ready.exception()
@@ -68,7 +69,7 @@ class Shadow:
         self._pending = worker.compute(0, rows)
 
     def settle(self) -> None:
-        """Compare what was computed meanwhile."""
+        """Compare the batch that was computed meanwhile, if any."""
         if self.error is None and self.worker.overdue():
             self.error = TOO_LONG
         if self.error is None and self.worker.ready.done() and (error := self.worker.ready.exception()):

@@ -1,5 +1,8 @@
-"""One engine and the thread that owns it, since a GPU context belongs to one thread; and a second thread,
-which looks at what came of a batch while the engine computes the next."""
+"""One engine and its two threads.
+
+The first thread owns the engine, since a GPU context belongs to one thread. The second one judges the
+results of a batch while the engine computes the next.
+"""
 
 import logging
 import time
@@ -38,7 +41,7 @@ class NotComputedError(Exception):
 
 
 class Worker:
-    """Compiles a model for an axis on the first of some kinds of engine that works, then computes batches.
+    """Compiles a model for an axis, on the first kind of engine that works, then computes batches.
 
     Everything that touches the engine is done in its thread, in order; each method returns at once.
     """
@@ -54,24 +57,24 @@ class Worker:
         *,
         deviation: bool = False,
     ) -> None:
-        """bell: address of a ZeroMQ PULL socket in this process. deviation: compute it, too, if the model
-        states it."""
+        """bell: address of a ZeroMQ PULL socket in this process. deviation: also compute the
+        standard deviation, if the model states it."""
         self.model = model
         self.raman_shift = raman_shift
         self.max_batch = max_batch
-        self.free: deque[int] = deque()  # slabs that nobody uses, once it is ready
-        self.dark = "none"  # id of the dark that batches submitted from now on are computed with
-        self.failures = 0  # batches lost one after the other
+        self.free: deque[int] = deque()  # slabs that nobody uses; none before it is ready
+        self.dark = "none"  # id of the dark that is subtracted from the next batches
+        self.failures = 0  # batches lost in a row
         self.broken = False  # failed once: it computes nothing more
         self.hung = False  # the engine does not answer at all
         self.slow = False  # may compile for minutes
-        self.begun = time.monotonic()  # to compile
+        self.begun = time.monotonic()  # when it began to compile
         self._kinds = list(kinds)
         self._threads = threads
         self._deviation = deviation
         self._engine: Engine | None = None
         self._fitness: Fitness | None = None
-        self._dark_counts: Slab | None = None  # as the thread has given it to the engine
+        self._dark_counts: Slab | None = None  # the dark that the engine has
         self._judging = Jobs(f"flags {model.card.name}", bell, lambda: None)
         self._computing = Jobs(f"engine {model.card.name}", bell, self._end)
         self.ready: Future[None] = self._ask(self._compile)
@@ -89,7 +92,7 @@ class Worker:
         return self.ready.done() and self.ready.exception() is None
 
     def overdue(self, limit_s: float | None = None) -> bool:
-        """Whether it has been compiling for longer than this, or COMPILE_S: it will hardly come to an end."""
+        """Whether it has been compiling for longer than this (without it: COMPILE_S), and is given up."""
         limit_s = COMPILE_S if limit_s is None else limit_s
         return not self.ready.done() and time.monotonic() - self.begun > limit_s
 
@@ -100,7 +103,7 @@ class Worker:
 
     @property
     def made_by(self) -> str:
-        """What results say of their making: the model's hash, the engine, the dark."""
+        """What made the results, as they say it: the model's hash, the engine, the dark."""
         return f"{self.model.sha256[:16]} {self.engine.name} {self.dark}"
 
     def fits(self, model: Model, raman_shift: NDArray[np.float64], max_batch: int) -> bool:
@@ -124,10 +127,10 @@ class Worker:
         weights: NDArray[np.float32] | None = None,
         full_scale: float | None = None,
     ) -> "Future[Computed]":
-        """Compute the first rows of a slab. The future holds EngineError if the engine failed on it,
-        NotComputedError if it did on an earlier one.
+        """Compute the first rows of a slab. The future holds EngineError if the engine failed on this batch,
+        NotComputedError if it failed on an earlier one.
 
-        weights (pixels, bands): also the band intensities of each spectrum. full_scale: counts at which the
+        weights (pixels, bands): compute the band intensities, too. full_scale: counts at which the
         camera saturates, if known.
         """
         launch = partial(self._guarded, partial(self._launch, slab, rows, weights, full_scale))
@@ -150,7 +153,7 @@ class Worker:
         return self._computing.ask(partial(self._guarded, function))
 
     def _guarded(self, function: Callable[[], Result]) -> Result:
-        """What the function returns. Raises what the loop knows of, and EngineError for all else."""
+        """Call the function. Errors that the loop knows are raised as they are, all others as EngineError."""
         try:
             return function()
         except (EngineError, ModelError, AxisError, NotComputedError):
@@ -236,7 +239,7 @@ class Worker:
         return arrays
 
     def _flags(self, counts: Slab, raman: Slab, dark: Slab | None, full_scale: float | None) -> Flags:
-        """None are raised where nothing is retrieved: `passthrough` measures all that is around an engine."""
+        """Flags of each spectrum. `passthrough` retrieves nothing, and so raises none."""
         assert self._fitness is not None
         if not self.engine.retrieves:
             return np.zeros(len(counts), np.uint8)
@@ -256,8 +259,8 @@ class Worker:
 class Computed:
     """What came of a batch."""
 
-    #: By name: what the network gives (rows, pixels), views of the slab, and flags (rows,). Those leave that
-    #: the run announces.
+    #: By name: the network's outputs (rows, pixels), which are views of the slab, and flags (rows,). Frames
+    #: of results hold those that the run announces.
     arrays: Mapping[str, NDArray[Any]]
     bands: NDArray[np.float32] | None  # (rows, bands)
     seconds: float  # that the engine took

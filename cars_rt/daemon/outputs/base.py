@@ -18,11 +18,11 @@ class Output(ABC):
     """One stream that the daemon publishes. The loop calls all of this; nothing here may wait."""
 
     name: ClassVar[str]  # in words, as "the preview"
-    needed: ClassVar[bool]  # whether a run fails with it; a mistake in any other one costs that one alone
+    needed: ClassVar[bool]  # whether a run fails if it does; a mistake in another costs that one alone
     publisher: Publisher
 
     def __init__(self) -> None:
-        self.unsent: list[tuple[Run, Frame, str]] = []  # that could not be made a message, and why
+        self.unsent: list[tuple[Run, Frame, str]] = []  # frames that could not be made a message, and why
         self.latencies: dict[str, Latencies] = {}  # by stage
 
     @abstractmethod
@@ -34,7 +34,7 @@ class Output(ABC):
 
     @abstractmethod
     def take(self, batch: Batch) -> None:
-        """A batch is computed. Who cannot send all of it now holds it until that is done."""
+        """A batch is computed. An output that cannot send all of it now holds it until it has."""
 
     def work(self) -> None:
         """Send what there is room for. Called in every turn of the loop."""
@@ -72,7 +72,7 @@ class Outputs:
 
     @property
     def stalls(self) -> int:
-        """How often a subscriber of something needed was found to have stopped reading."""
+        """How often a subscriber of a needed output was found to have stopped reading."""
         return sum(output.publisher.stalls for output in self._all if output.needed)
 
     def open(self, run: Run) -> None:

@@ -164,7 +164,7 @@ class Preview(Output):
         self.publisher.end(totals)
 
     def close(self, linger_s: float | None) -> bool:
-        """Viewers that have not taken the last bundles soon do without, whatever the limit."""
+        """Close after LINGER_S at most, whatever the limit: viewers that are late miss the last bundles."""
         return self.publisher.close(LINGER_S)
 
 

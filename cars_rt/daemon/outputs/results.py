@@ -127,5 +127,5 @@ class Results(Output):
         yield metric.Counter("cars_rt_subscriber_stalls", text, sent.stalls, status="stalls")
 
     def close(self, linger_s: float | None) -> bool:
-        """None: as long as it takes."""
+        """Close when subscribers have taken everything, after linger_s at most; None: without that limit."""
         return self.publisher.close(linger_s)

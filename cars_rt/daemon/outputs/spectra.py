@@ -135,7 +135,7 @@ class Spectra(Output):
         self.publisher.end(totals)
 
     def close(self, linger_s: float | None) -> bool:
-        """Displays that have not taken the last spectra soon do without, whatever the limit."""
+        """Close after LINGER_S at most, whatever the limit: displays that are late miss the last spectra."""
         return self.publisher.close(LINGER_S)
 
 

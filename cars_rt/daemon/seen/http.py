@@ -92,7 +92,7 @@ class _Server(ThreadingTCPServer):
     # Not HTTPServer: it asks the name service for the computer's name, which can take long.
     daemon_threads = True
     block_on_close = False
-    request_queue_size = 2 * MAX_CONNECTIONS  # the system's; who finds no room there tries again after 1 s
+    request_queue_size = 2 * MAX_CONNECTIONS  # the system's; a client without room tries again after 1 s
     allow_reuse_address = os.name == "posix"  # on Windows it would mean to share the port
     board: StatusBoard
 
@@ -133,7 +133,8 @@ class _Server(ThreadingTCPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         time.sleep(PACE_S)
         if not self._places.acquire(blocking=False):
-            # Who says nothing takes no place from who asks: a probe that gets no answer restarts the daemon.
+            # A client that says nothing gives its place to one that asks: a probe without an answer would
+            # have the daemon restarted.
             self._dismiss_oldest()
             if not self._places.acquire(timeout=PLACE_S):
                 self.shutdown_request(request)
@@ -146,7 +147,7 @@ class _Server(ThreadingTCPServer):
 
     @contextmanager
     def silent(self, connection: socket.socket) -> Iterator[None]:
-        """While a client has not said what it wants."""
+        """Keep a connection among the silent ones while its client has not said what it wants."""
         with self._silent_lock:
             self._silent[connection] = None
         try:

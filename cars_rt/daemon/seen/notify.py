@@ -40,12 +40,12 @@ class Notifier:
     def post(self, snapshot: Snapshot) -> None:
         """Say what is new, and that the loop turned."""
         if self._socket is not None:
-            # While subscribers are waited for the service is up: who is waited for may need that.
+            # The service is up while it waits for subscribers: they may be started after it.
             ready, stopping = snapshot.ready or snapshot.gathering, snapshot.state is State.STOPPING
             self.say(_describe(snapshot), ready=ready, stopping=stopping)
 
     def say(self, status: str, *, ready: bool, stopping: bool) -> None:
-        """Say what is new of these, and that whoever says it is alive. status: one line."""
+        """Tell what is new of these, and that the program is alive. status: one line."""
         if self._socket is None:
             return
         now, lines = time.monotonic(), []

@@ -8,7 +8,7 @@ from typing import Any
 from cars_rt.daemon.seen.snapshot import Queue, Snapshot
 from cars_rt.latency import Latencies
 
-MOST = 2**63 - 1  # of a counter of many runs, as other programs read it: there it stands still
+MOST = 2**63 - 1  # the largest integer that other programs read; a counter stands still there
 
 
 def plain(snapshot: Snapshot) -> dict[str, Any]:
