@@ -1,9 +1,9 @@
 """ZeroMQ sockets under the protocol: a publisher binds, subscribers connect, on tcp.
 
-Each object belongs to one thread. Nothing is dropped inside ZeroMQ without being seen: it refuses a
-message that a subscriber has no room for (XPUB_NODROP), and the publisher keeps or drops it by its
-policy; closing waits until subscribers have taken what is left; what a broken connection loses, the
-receiver's sequence numbers show.
+Each object belongs to one thread. Nothing is dropped inside ZeroMQ without being seen. It refuses a message
+that a subscriber has no room for (XPUB_NODROP), and the publisher keeps or drops that by its policy. Closing
+waits until subscribers have taken what is left. Sequence numbers show the receiver what a broken connection
+lost.
 """
 
 from cars_rt.sockets.addresses import (

@@ -22,7 +22,7 @@ CONTROL_ADDRESS = "tcp://127.0.0.1:5558"  # where it takes requests
 RECORDER_ADDRESS = "tcp://127.0.0.1:5559"  # where the recorder does
 
 FORM = "give it as tcp://HOST:PORT"
-ANY = "*"  # as a host every address of this computer, as a port one that the system chooses
+ANY = "*"  # as a host: every address of this computer; as a port: one that the system chooses
 LARGEST_PORT = 65_535
 
 _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
@@ -129,7 +129,7 @@ def _host(text: str, cannot: str) -> str:
 
 
 def _plain(host: str) -> str:
-    """One word for what is the same host."""
+    """The host in a form that is equal for equal hosts."""
     if host in (ANY, "0.0.0.0", "::"):
         return ANY
     try:

@@ -1,4 +1,4 @@
-"""Who subscribes to a publisher: connections, not subscriptions; none of them keeps it from publishing."""
+"""Who subscribes to a publisher. Counts connections, not subscriptions; none keeps it from publishing."""
 
 import logging
 import math
@@ -20,11 +20,11 @@ MAX_SUBSCRIPTION_BYTES = (
     512  # all that a subscriber sends: its topics, and what it says of itself when it comes
 )
 UNREAD_SUBSCRIPTIONS = 32  # of each connection; the others wait at their sender
-TURN_S = 0.002  # for subscriptions, at most; the others wait for the next turn
+TURN_S = 0.002  # spent on subscriptions in one turn, at most; the others wait for the next
 WINDOW_S = 1.0
-MOST_IN_WINDOW = 64  # a connection that subscribes and unsubscribes more often than so is ended,
-MOST_FOREIGN = 16  # as one with so many topics of other streams: its socket may have several publishers
-CHECK_S = 0.05, 5.0  # between two looks for connections that ended: where one did, and in any case
+MOST_IN_WINDOW = 64  # a connection that subscribes and unsubscribes more often is ended
+MOST_FOREIGN = 16  # so is one with more topics of other streams; a few are no fault of it
+CHECK_S = 0.05, 5.0  # between two looks for ended connections: at least, and where none is known to
 
 Connection = tuple[int, Any]  # file descriptor and address of the peer: no two at any time have the same
 
@@ -33,26 +33,28 @@ Connection = tuple[int, Any]  # file descriptor and address of the peer: no two 
 class _Listener:
     """One connection."""
 
-    topics: set[bytes] = field(default_factory=set)  # that were accepted
+    topics: set[bytes] = field(default_factory=set)  # accepted ones
     foreign: int = 0
-    events: int = 0  # in this window,
-    since: float = 0.0  # which began then
+    events: int = 0  # in this window
+    since: float = 0.0  # when this window began
 
 
 class Audience:
     """Grants or ignores subscriptions of an XPUB socket with XPUB_MANUAL, and counts who is there.
 
-    libzmq keeps each topic of each connection before we see it: who sends topics without end is ended.
+    libzmq stores each topic of a connection before we see it, so a connection with topics without end is
+    ended.
     """
 
     def __init__(
         self, socket: zmq.Socket[bytes], stream: StreamName, redirect: Callable[[bytes], None]
     ) -> None:
-        """Before the socket is bound. redirect: answers who subscribes to another stream first of all."""
+        """Call it before the socket is bound. redirect: answers a connection that first asks for another
+        stream."""
         self.ignored = 0  # subscriptions to what is not published here
         self.ended = 0  # connections, for the flood of their subscriptions
         self.newest_at = time.monotonic()  # when somebody subscribed last
-        self._alone_at = -math.inf  # since when nobody is there
+        self._alone_at = -math.inf  # when the last subscriber left
         self._socket, self._stream, self._redirect = socket, stream, redirect
         topics = [f"{stream}.{kind}".encode() for kind in ("start", "frame", "end")]
         self._ours = {topic[:length] for topic in topics for length in range(len(topic) + 1)}
@@ -69,16 +71,17 @@ class Audience:
 
     @property
     def alone_s(self) -> float:
-        """For how long nobody has been there, s, at a time when nobody is; infinite if nobody ever was."""
+        """For how long nobody has been there, s; infinite if nobody ever was. Only where nobody is there
+        now."""
         return time.monotonic() - self._alone_at
 
     def look(self) -> bool:
-        """Take what came, some of it if it is much. Whether somebody subscribed to more than before."""
+        """Take what came, or a part of it if it is much. Returns whether there is a new subscription."""
         new, here = False, len(self)
         now = time.monotonic()
         connections: dict[int, Connection | None] = {}
         while time.monotonic() - now < TURN_S:
-            # Not asking for EVENTS each time, with which ZeroMQ takes in more than we take out.
+            # Without asking for EVENTS each time: with that, ZeroMQ takes in more than we take out.
             try:
                 event = self._socket.recv(zmq.NOBLOCK, copy=False)
             except zmq.Again:
@@ -90,7 +93,7 @@ class Audience:
                 continue
             if descriptor not in connections:
                 connections[descriptor] = _connection(descriptor)
-            if (connection := connections[descriptor]) is not None:  # otherwise it is gone already
+            if (connection := connections[descriptor]) is not None:  # None: it is gone already
                 new |= self._take(connection, event.bytes, now)
         if now >= self._check_at:
             self._checked_at, self._check_at = now, now + CHECK_S[1]
@@ -127,7 +130,7 @@ class Audience:
         return new
 
     def _end(self, connection: Connection) -> None:
-        """End a connection, which ZeroMQ itself has no word for."""
+        """End a connection by its descriptor, since ZeroMQ has no call for that."""
         with suppress(OSError), _duplicate(connection[0]) as duplicate:
             if duplicate.getpeername() != connection[1]:
                 return
@@ -147,7 +150,7 @@ def _named(topic: bytes) -> bool:
 
 def _duplicate(descriptor: int) -> sockets.socket:
     """The same connection under a number that nobody else closes. Raises OSError if there is none."""
-    # Made once more, so that Python asks for the family: read as IPv4, an IPv6 address has garbage behind.
+    # Made anew, so that Python asks for the family: an IPv6 address that is read as IPv4 ends in garbage.
     number = sockets.fromfd(descriptor, sockets.AF_INET, sockets.SOCK_STREAM).detach()
     try:
         return sockets.socket(fileno=number)

@@ -19,8 +19,8 @@ class Answer(Enum):
     """What becomes of a frame that has to wait."""
 
     KEEP = auto()  # there is room for it
-    WAIT = auto()  # there is none: its owner keeps it and asks again
-    DROP = auto()  # there is none, and it is lost
+    WAIT = auto()  # there is no room: its owner keeps it and asks again
+    DROP = auto()  # there is no room, and it is lost
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class Waiting:
 
     @property
     def spectra(self) -> int:
-        """Of a frame; 0 for other messages."""
+        """Spectra of a frame; 0 for other messages."""
         return len(self.message.block) if isinstance(self.message, Frame) else 0
 
 
@@ -57,11 +57,11 @@ class Backlog:
         return len(self._queue)
 
     def share(self, elsewhere: int) -> None:
-        """ZeroMQ keeps so many bytes of the run that begins; half of the limit stays here in any case."""
+        """Leave so many bytes of the limit to ZeroMQ's own queue, but half of it at most."""
         self.room = max(self.limit - elsewhere, self.limit // 2)
 
     def make_room(self, size: int) -> tuple[Answer, list[Waiting]]:
-        """What becomes of a frame of `size` bytes, and the frames that are dropped for its sake."""
+        """What becomes of a frame of `size` bytes, and which frames are dropped to make room for it."""
         dropped: list[Waiting] = []
         while self.size and self.size + size > self.room:
             match self.overload:

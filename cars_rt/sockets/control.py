@@ -47,8 +47,8 @@ class Control:
         security: Access = None,
         token: Path | None = None,
     ) -> None:
-        """requests: what can be asked for. program: what it is called in answers, such as "daemon". token:
-        its file, which may be there already; None: this user's own for the address."""
+        """requests: what can be asked for. program: its name in answers, such as "daemon". token: file of the
+        token, which may exist already; None: this user's own file for the address."""
         self._requests, self._program = requests, program
         self.taken = 0  # bytes of all requests
         self._strangers = 0  # requests without the token
@@ -73,7 +73,7 @@ class Control:
         return self._strangers + (self._guard.refused if self._guard is not None else 0)
 
     def gate(self) -> Gate:
-        """What is watched: how much may be on its way into the socket without being a request yet."""
+        """For `Inflow`: how much may be on its way into the socket without being a request yet."""
         port = self.address.rpartition(":")[2]
         return Gate("control", int(port), lambda: MOST_BYTES, lambda: self.taken)
 
@@ -112,7 +112,7 @@ class Control:
                 answer(None, result)
 
     def _refuse(self, token: Token) -> str:
-        """Count a request without the token; what it is answered."""
+        """Count a request without the token. Returns the answer to it."""
         self._strangers += 1
         level = logging.WARNING if self._strangers == 1 else logging.DEBUG
         log.log(level, "%s: a request without the token was refused; more are counted", self.address)

@@ -76,7 +76,7 @@ def connect_control(
     except (StreamError, KeysError):
         socket.close(0)
         raise
-    socket.setsockopt(zmq.IMMEDIATE, 1)  # a request that could be sent has found somebody
+    socket.setsockopt(zmq.IMMEDIATE, 1)  # a request is sent only once somebody is there
     monitor: zmq.Socket[bytes] = socket.get_monitor_socket(FAILED)
     socket.connect(address)
     return socket, monitor

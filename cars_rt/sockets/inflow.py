@@ -1,8 +1,8 @@
-"""What flows into the sockets against what comes out of them: who sends without end is cut off.
+"""Cuts off a connection that sends without end: it compares what flows into sockets with what is read.
 
 ZeroMQ bounds the bytes of a part and the number of messages, not the number of parts: a message that never
-ends is kept, part by part, until the memory is full. And each connection takes one of the descriptors that
-the process has. So a thread asks the kernel what each connection has received, and how many there are.
+ends is kept, part by part, until the memory is full. And each connection takes one of the descriptors of
+the process. So a thread asks the kernel what each connection has received, and how many there are.
 Linux only; elsewhere nothing is watched.
 """
 
@@ -23,8 +23,8 @@ from cars_rt import descriptors
 
 log = logging.getLogger("cars_rt.control")
 
-LOOK_S = 0.25  # between two looks, and
-REST = 20  # times as long as one took: where there are very many descriptors they are rarer
+LOOK_S = 0.25  # between two looks
+REST = 20  # times as long as a look took, where that is longer: there may be very many descriptors
 MEGABYTE = 1_000_000
 RESERVE = 1 / 4  # of the descriptors is kept for the driver, for control, and for files
 BYTES_RECEIVED = 128  # where that is in the kernel's struct tcp_info, and the struct's size before it
@@ -33,13 +33,13 @@ OPEN = Path("/proc/self/fd")
 
 @dataclass(frozen=True)
 class Gate:
-    """One socket: its port, what was taken from it in all, and how much more than that may be on its way."""
+    """One socket: its port, the bytes taken from it, and how many more may be on their way."""
 
     name: str
     port: int
     budget: Callable[[], int]  # bytes
     taken: Callable[[], int] = lambda: 0  # bytes, of all connections
-    outgoing: bool = False  # we connect to that port, nobody to us
+    outgoing: bool = False  # we connect to that port; nobody connects to us
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ class _Connection:
 class _Watched:
     gate: Gate
     taken: int
-    unfinished: int = 0  # bytes received and not taken, about
+    unfinished: int = 0  # bytes received but not taken, about
     connections: dict[tuple[int, str], _Connection] = field(default_factory=dict)
 
 
@@ -91,7 +91,7 @@ class Inflow:
             rest = max(LOOK_S, REST * (time.monotonic() - begin))
 
     def look(self) -> None:
-        """Compare what came with what was taken, and cut off who is beyond all measure."""
+        """Compare what came with what was taken, and cut off connections beyond their budget."""
         if self._trim:
             self._trim = False
             _give_memory_back()
@@ -125,7 +125,7 @@ class Inflow:
     def _judge(self, watched: _Watched) -> None:
         taken = watched.gate.taken()
         there = sum(each.received for each in watched.connections.values())
-        # What was taken more than was seen to come is no credit, and what has gone holds nothing any more.
+        # More taken than was seen to come gives no credit. A connection that is gone holds nothing.
         watched.unfinished = min(max(watched.unfinished - (taken - watched.taken), 0), there)
         watched.taken = taken
         budget = watched.gate.budget()
@@ -141,7 +141,7 @@ class Inflow:
         self._trim = True
 
     def _spare_descriptors(self) -> None:
-        """Keep some for those who are needed: cut off who came last where most are."""
+        """Keep some for connections that are needed: of the gate with most of them the newest are cut off."""
         limit, used = descriptors.limit(), descriptors.used()
         self.descriptors_short = used > limit * (1 - RESERVE)
         if not self.descriptors_short:
@@ -156,7 +156,7 @@ class Inflow:
 
     def _cut_off(self, watched: _Watched, connection: _Connection, why: str) -> None:
         name = watched.gate.name
-        # Only its own two directions: the descriptor stays ZeroMQ's, which closes it.
+        # Both directions are shut down here. The descriptor is ZeroMQ's, which closes it.
         with suppress(OSError):
             borrowed = _borrowed(connection.descriptor)
             try:
@@ -176,7 +176,7 @@ def _descriptors() -> list[int]:
 
 
 def _borrowed(descriptor: int) -> socket.socket:
-    """As a Python socket, to be detached again. The family is wide enough for both of IP."""
+    """The descriptor as a Python socket, to be detached again. Its family suits IPv4 and IPv6."""
     return socket.socket(socket.AF_INET6, socket.SOCK_STREAM, 0, fileno=descriptor)
 
 
@@ -202,6 +202,6 @@ def _look_at(descriptor: int) -> tuple[int, int, str, int] | None:
 
 
 def _give_memory_back() -> None:
-    """What was freed lies in the C library, in pieces, until somebody asks for it."""
+    """Have the C library return freed memory to the system, which it does not do by itself."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -7,7 +7,7 @@ from collections import deque
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-KEPT = 256  # events that nobody asked for yet; older ones have been overtaken by them
+KEPT = 256  # the newest events that nobody asked for yet; older ones no longer matter
 CLOSE_S = 1.0
 
 
@@ -19,7 +19,7 @@ class Monitor:
     """
 
     def __init__(self, socket: zmq.Socket[bytes], events: int) -> None:
-        """Before the socket is connected; events: a mask of zmq.EVENT_..."""
+        """Call it before the socket is connected. events: a mask of zmq.EVENT_..."""
         self._socket = socket
         self._events: deque[tuple[int, int, float]] = deque(maxlen=KEPT)
         pair = socket.get_monitor_socket(events | zmq.EVENT_MONITOR_STOPPED)

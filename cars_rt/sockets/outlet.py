@@ -1,4 +1,4 @@
-"""The way from a publisher into ZeroMQ: all subscribers get a message, but for those that stopped reading."""
+"""The way from a publisher into ZeroMQ: all subscribers get a message, except those that stopped reading."""
 
 import logging
 import time
@@ -15,7 +15,7 @@ log = logging.getLogger("cars_rt.stream")
 NOW, MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
 STALL_S = 10.0  # a subscriber that takes nothing for so long has stopped reading
 WAIT_S = 0.1  # between two looks at whether a subscriber has stalled
-MOMENT_S = 0.001  # waiting so long for ZeroMQ's thread costs less than copying a frame into our queue
+MOMENT_S = 0.001  # such a wait for ZeroMQ's thread costs less than copying a frame into our queue
 
 # ZeroMQ tells only after half of its queue that a subscriber reads. So we follow a message now and then until
 # all have taken it; that costs as much as sending it.
@@ -38,7 +38,7 @@ class Outlet:
         self.full_since: float | None = None  # since when some subscriber has had no room
         self._underway: deque[zmq.MessageTracker] = deque(maxlen=unsent)  # messages that we follow
         self._follow_at = 0.0
-        # Without the look at options of draft sockets, which costs as much as sending a small part.
+        # It skips a check for draft sockets, which costs as much as sending a small part.
         self._send_part = super(zmq.Socket, socket).send
         socket.setsockopt(zmq.XPUB_NODROP, 1)
 
@@ -50,8 +50,8 @@ class Outlet:
     def put(self, parts: Sequence[Part | zmq.Frame], *, hurry: bool = False, must: bool = False) -> bool:
         """Hand over a message; False if some subscriber has no room, and has not stopped reading.
 
-        hurry: others wait behind it, so that it does not wait a moment for room. must: once nobody is
-        waited for, a subscriber without room misses it.
+        hurry: do not wait a moment for room, since other messages wait behind it. must: a subscriber without
+        room misses it, once nobody is waited for.
         """
         tracker: zmq.MessageTracker | None = None
         if (now := time.monotonic()) >= self._follow_at:
@@ -72,7 +72,7 @@ class Outlet:
         return True
 
     def send_now(self, parts: Sequence[Part | zmq.Frame]) -> None:
-        """As send_multipart, which looks at each part for longer than it takes to send it.
+        """Send at once. send_multipart does the same, but checks each part for longer than sending it takes.
 
         Raises zmq.Again if some subscriber has no room.
         """
@@ -81,7 +81,7 @@ class Outlet:
             send(part, MORE if number < last else NOW)
 
     def wait(self, most_s: float) -> None:
-        """Until ZeroMQ's thread has something to tell, such as that a subscriber has room; note it."""
+        """Wait until ZeroMQ's thread has something to tell, such as that a subscriber has room."""
         if most_s:
             wake = cast(int, self._socket.getsockopt(zmq.FD))
             zmq.zmq_poll([(wake, zmq.POLLIN)], max(int(min(most_s, WAIT_S) * 1e3), 1))

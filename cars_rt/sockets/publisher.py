@@ -24,8 +24,8 @@ from cars_rt.trust.keys import KeysError
 log = logging.getLogger("cars_rt.stream")
 
 BUFFER_MB = 256  # at a publisher, for each subscriber: more than a minute of a camera at 1 kHz
-UNSENT = 4, 256  # messages in ZeroMQ's queue of each subscriber, at least and at most,
-UNSENT_SHARE = 2, 500_000  # so that they take half of the buffer if each has so many bytes
+UNSENT = 4, 256  # messages in ZeroMQ's queue of each subscriber, at least and at most
+UNSENT_SHARE = 2, 500_000  # part of the buffer that they take if each has so many bytes: a half
 LOOK_S = 0.005  # between two looks for new subscribers, which cost as much as several messages
 RETRY_S = 0.001  # how soon a send is tried again when a subscriber has no room
 
@@ -59,21 +59,21 @@ class Publisher:
     ) -> None:
         """stall_s: 0 waits for ever for a subscriber that does not read."""
         self.stream = stream
-        #: Set: while nobody listens, frames wait stall_s, and then are lost for this cause.
+        #: If set: while nobody listens, frames wait stall_s and are then lost for this cause.
         self.unheard: Cause | None = None
         self.backlog = Backlog(int(buffer_mb * 1e6), overload)
         self._cause = cause
         self._told = Told()
         self._newest = self._told.ledger  # of the run that was opened last
-        self._say_again = False  # the start, to a late subscriber
+        self._say_again = False  # the start is to be sent to a late subscriber
         self._look_at = 0.0  # when to look for new subscribers again
         self._guard: Guard | None = None
         self._context = zmq.Context()  # its own, so that close can wait for this socket alone
         self.socket: zmq.Socket[bytes] = self._context.socket(zmq.XPUB)
         configure(self.socket)
-        # Never after the address is bound: libzmq 4.3.5 tells a new mark also to a connection that is just
-        # ending, and writes into memory that was freed. It counts messages, memory is what must be bounded:
-        # so it is small, and the larger part of the buffer is ours.
+        # Never set it after the address is bound: libzmq 4.3.5 also tells a new mark to a connection that is
+        # just ending, and writes into freed memory. The mark counts messages, but memory is what must be
+        # bounded. So it is small, and the larger part of the buffer is ours.
         unsent = _unsent(self.backlog.limit)
         self.socket.setsockopt(zmq.SNDHWM, unsent)
         self.outlet = Outlet(self.socket, stream, stall_s, unsent)
@@ -99,12 +99,12 @@ class Publisher:
 
     @property
     def frames_sent(self) -> int:
-        """In all runs."""
+        """Frames sent in all runs."""
         return self._told.frames
 
     @property
     def spectra_sent(self) -> int:
-        """In all runs."""
+        """Spectra sent in all runs."""
         return self._told.spectra
 
     @property
@@ -149,7 +149,7 @@ class Publisher:
         return self.audience.ended + (self._guard.refused if self._guard is not None else 0)
 
     def serve(self) -> None:
-        """Note who came and went, say `start` again to who came late, send what waits. Call it often."""
+        """Note subscribers that came and went, send late ones the `start`, send what waits. Call it often."""
         if (now := time.monotonic()) >= self._look_at:
             if self.audience.look():
                 self._say_again = self._told.start is not None
@@ -160,7 +160,8 @@ class Publisher:
             self.flush()
 
     def _redirect(self, topic: bytes) -> None:
-        """Tell who subscribes to another stream that it is not here. They do not count as subscribers."""
+        """Tell a connection that asks for another stream that it is not here. It does not count as a
+        subscriber."""
         log.debug("%s: somebody subscribes to %r, but the %s stream is here",
                 self.address, topic.decode("ascii", "replace")[:64], self.stream)  # fmt: skip
         self.socket.setsockopt(zmq.SUBSCRIBE, topic)
@@ -170,7 +171,7 @@ class Publisher:
 
     def open(self, start: Start, ledger: Ledger | None = None) -> None:
         """Begin a run, after what still waits. What leaves and what is dropped is counted in `ledger`."""
-        encode(start)  # refused here rather than when its turn comes
+        encode(start)  # so that a bad one is refused here, not when its turn comes
         self._newest = Ledger() if ledger is None else ledger
         self.backlog.add(Waiting(start, self._newest))
         self.serve()
@@ -211,7 +212,8 @@ class Publisher:
         return True
 
     def drop_waiting(self) -> int:
-        """Drop all frames that wait, counted; the number of spectra. Ends are told if there is room."""
+        """Drop all frames that wait, and count them. Returns the number of spectra. Ends leave if there is
+        room."""
         dropped = 0
         for each in self.backlog.clear():
             if isinstance(each.message, Frame):
@@ -221,7 +223,7 @@ class Publisher:
         return dropped
 
     def surrender(self) -> bool:
-        """Wait for nobody any more: drop, counted, what waits and whatever has no room from now on.
+        """Wait for nobody any more: frames that wait, or have no room from now on, are dropped and counted.
 
         False if that was so already.
         """
@@ -262,7 +264,7 @@ class Publisher:
         """True if it waits no more: sent or, where it cannot be made a message, left out and counted."""
         try:
             return self._send_waiting(waiting)
-        except Exception as error:  # if it stayed, it would block everything behind it for good
+        except Exception as error:  # a message that stayed would block all behind it for good
             waiting.ledger.problems[f"{Kind.FAILED}: a message"] += 1
             log.error(
                 "a message of the %s stream cannot be sent and is left out: %s: %s",
@@ -285,7 +287,7 @@ class Publisher:
                 self.backlog.share(_unsent(self.backlog.limit) * message_bytes(start))
                 self._say_again = False
             case make:
-                # The totals are final only when this leaves: ask once, and keep the answer.
+                # The totals are final only now, when this leaves: they are asked for once and kept.
                 end = make()
                 waiting.message = lambda: end
                 if not self.outlet.put(encode(end), hurry=self.blocked, must=True):
@@ -298,7 +300,7 @@ class Publisher:
         if self.unheard is not None and not self.subscribers:
             stall_s = self.outlet.stall_s
             if self.outlet.patient and (not stall_s or self.audience.alone_s < stall_s):
-                return False  # a subscriber that was cut off may come back, and then gets what waited
+                return False  # a subscriber that was cut off may come back for what waits
             self._drop(frame, self._told.ledger, self.unheard)
             return True
         if not self.outlet.put(self._told.message(frame, payload), hurry=self.blocked):
@@ -307,7 +309,7 @@ class Publisher:
         return True
 
     def _keep(self, frame: Frame) -> bool:
-        """Let a frame wait, or deal with it as `overload` says. False: no room, ask again."""
+        """Let a frame wait, or deal with it as `overload` says. False: there is no room, ask again."""
         size = sum(array.nbytes for array in frame.arrays.values()) + OVERHEAD_BYTES
         answer, dropped = self.backlog.make_room(size) if self.outlet.patient else (Answer.DROP, [])
         for each in dropped:
@@ -318,7 +320,7 @@ class Publisher:
                 return False
             case Answer.DROP:
                 self._drop(frame, self._newest)
-            case Answer.KEEP:  # its arrays belong to the owner, who overwrites them
+            case Answer.KEEP:  # a copy: its arrays belong to the owner, who overwrites them
                 copy, payload = self._told.copied(frame)
                 self.backlog.add(Waiting(copy, self._newest, size, payload))
         return True

@@ -1,4 +1,4 @@
-"""Connects to a publisher and receives: whether anybody is there, who cut us off, who refused us."""
+"""Connects to a publisher and receives; knows whether anybody is there, cut us off or refused us."""
 
 import logging
 import time
@@ -23,9 +23,9 @@ VIEW_FROM = 16_384  # bytes; a smaller part is copied, since it may lie in a buf
 NOW = int(zmq.NOBLOCK)
 VANISHED_S = 5.0  # a publisher that is away for so long has died: an open run is closed as interrupted
 CUT_S = 1.0  # without a new attempt for so long, ZeroMQ has given the connection up
-REFUSED_S = 5.0  # so long if the reason was keys: a person has to change something first
-MUTE_S = 2.0  # a publisher shakes hands at once
-BROKEN_OFF = 3  # when the other end breaks off so many handshakes in a row, it is no accident
+REFUSED_S = 5.0  # the same if keys were refused: a person has to change something first
+MUTE_S = 2.0  # without a handshake for so long, it is no publisher: those shake hands at once
+BROKEN_OFF = 3  # handshakes that the other end breaks off in a row before it is said
 CUT = zmq.EVENT_DISCONNECTED | FAILED
 TRYING = zmq.EVENT_CONNECTED | zmq.EVENT_CONNECT_DELAYED | zmq.EVENT_CONNECT_RETRIED
 
@@ -33,7 +33,7 @@ TRYING = zmq.EVENT_CONNECTED | zmq.EVENT_CONNECT_DELAYED | zmq.EVENT_CONNECT_RET
 class Subscriber:
     """Connects to a publisher, now or whenever it appears, and receives one stream.
 
-    `connected` tells what the socket itself never does: whether anybody is there. `refused` counts
+    `connected` tells whether anybody is there, which the socket itself never does. `refused` counts
     connections that were cut for what the other end sent: a part beyond MAX_PAYLOAD_BYTES, or no ZeroMQ.
     `trouble` says in a sentence why somebody who is there does not let us in. security: our key and whom we
     believe. Raises StreamError for an address that cannot be connected to.
@@ -52,7 +52,7 @@ class Subscriber:
         self._reached = False  # in this attempt to connect
         self._broken_off = 0  # handshakes in a row
         self._welcome = True  # whether the other end shook hands in the last connection
-        self._asked_at: float | None = None  # when it was asked to, if it has not answered
+        self._asked_at: float | None = None  # when it was asked to shake hands, while it has not answered
         self._cut_at: float | None = None
         self._gone_at = time.monotonic()
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
@@ -92,7 +92,7 @@ class Subscriber:
             part = receive(NOW, copy=False)
         except zmq.Again:
             return None
-        # As recv_multipart, which asks the socket for RCVMORE after each part: that costs more than the part.
+        # recv_multipart asks the socket for RCVMORE after each part, which costs more than the part.
         parts: list[Part] = [part.bytes]
         while part.more:
             part = receive(NOW, copy=False)
@@ -101,7 +101,7 @@ class Subscriber:
 
     def watch(self) -> bool:
         """Update and return `connected`. Call it often: it also connects again where ZeroMQ would not."""
-        # Only now does a publisher that came again get our subscription, also while nothing is received.
+        # This sends our subscription to a publisher that came again, even while nothing is received.
         self.socket.getsockopt(zmq.EVENTS)
         for event, value, at in self._monitor.take():
             self._note_trouble(event, value)

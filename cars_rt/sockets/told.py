@@ -12,7 +12,7 @@ from cars_rt.accounting import Ledger
 from cars_rt.protocol import Frame, FrameWriter, Part, Start, encode
 from cars_rt.protocol.limits import MAX_COUNT
 
-SMALL_BYTES = 32_768  # of a frame: to copy it twice costs less than to make ZeroMQ's objects of it
+SMALL_BYTES = 32_768  # a smaller frame is copied twice: that costs less than objects of ZeroMQ
 
 
 class Told:
@@ -27,7 +27,7 @@ class Told:
         self._writer = FrameWriter()
 
     def begin(self, start: Start, ledger: Ledger) -> None:
-        """Its start has left."""
+        """The start of a run has left."""
         self.start, self.ledger = start, ledger
         self.sequence, self._index = start.sequence, start.index
 
@@ -44,7 +44,7 @@ class Told:
         return [*parts[:2], *payload] if payload else parts
 
     def left(self, frame: Frame) -> None:
-        """It has left under that number."""
+        """A frame has left under that number."""
         spectra = len(frame.block)
         self.sequence += 1
         self._index = frame.index + spectra
@@ -53,10 +53,10 @@ class Told:
         self.spectra += spectra
 
     def copied(self, frame: Frame) -> tuple[Frame, list[zmq.Frame]]:
-        """A copy of the frame that owns its arrays. For a large one, the same arrays as ZeroMQ's objects,
-        too, which are sent later without another copy.
+        """A copy of the frame that owns its arrays. Of a large one also the arrays as ZeroMQ's objects, which
+        are sent later without another copy.
         """
-        if frame.sequence >= MAX_COUNT:  # of the run before, which ended at the last number; it gets its own
+        if frame.sequence >= MAX_COUNT:  # a number of the run before, which ended at the last one
             frame = replace(frame, sequence=0)
         if sum(array.nbytes for array in frame.arrays.values()) < SMALL_BYTES:
             own = copy(frame)

@@ -34,7 +34,7 @@ class Turn:
         return self._held.setdefault("by", who) == who
 
     def give(self) -> None:
-        """Give the turn back; whoever asked to close meanwhile gets it done."""
+        """Give the turn back. Closes now if that was asked for meanwhile."""
         self._held.pop("by", None)
         if self.closed:
             self.close()
@@ -51,8 +51,8 @@ class Turn:
 
 
 class Uninterrupted:
-    """Within it, Ctrl-C waits, and what else is named: a message that was half read would be lost without a
-    word, and a process that was just begun would be nobody's."""
+    """Within it, Ctrl-C and the named signals wait. Otherwise a message that was half read would be lost
+    without a word, and a process that was just begun would belong to nobody."""
 
     __slots__ = ("_before", "_frame", "_names", "_number")
 
