@@ -100,7 +100,7 @@ def encode(message: Message) -> list[Part]:
     if isinstance(message, Frame):
         _check_frame(message)
     else:
-        decode(parts)  # rare, and a start or end that no receiver accepts would cost the whole run
+        decode(parts)  # they are rare, and a start or end that no receiver accepts would cost the run
     return parts
 
 

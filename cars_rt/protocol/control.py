@@ -21,19 +21,19 @@ Requests: TypeAlias = Mapping[str, Mapping[str, type]]
 #: Of a daemon.
 REQUESTS: Requests = {
     "status": {},
-    "reload": {"model": str, "engine": str},  # what is not given stays as it is
+    "reload": {"model": str, "engine": str},  # without one of them, that one stays as it is
     "shadow": {"model": str, "engine": str, "every": int},
     "promote": {},  # the shadow takes over
     "unshadow": {},
     "dark": {"do": str},  # start, stop, clear
-    "bands": {"bands": list},  # of [name, low, high]; none given: which there are
+    "bands": {"bands": list},  # of [name, low, high]; without it, the present ones are told
     "pause": {},
     "resume": {},
     "flight": {"reason": str},
     "stop": {},
 }
 
-#: Of a recorder. No name is one of the daemon's: a stop of the one that reaches the other stops nothing.
+#: Of a recorder. No name is one of the daemon's: a stop that reaches the wrong program stops nothing.
 RECORDER_REQUESTS: Requests = {
     "record-start": {"name": str, "sample": str, "notes": str},  # until stop: each run a file of this name
     "record-stop": {},
@@ -50,7 +50,7 @@ class Request:
 
     do: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    token: str | None = field(default=None, repr=False)  # the program's secret, which whoever asks must know
+    token: str | None = field(default=None, repr=False)  # the program's secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Reply:
 
 
 def encode_request(request: Request) -> bytes:
-    """The request as one message. Raises ProtocolError for one that nobody would accept."""
+    """The request as one message. Raises ProtocolError if no receiver would accept it."""
     secret = {} if request.token is None else {"token": request.token}
     packed: bytes = msgpack.packb({MAGIC: VERSION, "request": request.do, **secret, **request.arguments})
     decode_request(packed)
@@ -95,7 +95,7 @@ def decode_request(part: Part, requests: Requests = ALL) -> Request:
 
 
 def encode_reply(reply: Reply) -> bytes:
-    """The reply as one message; one that would be too long says so instead."""
+    """The reply as one message. A reply that would be too long becomes an error that says so."""
     content = {"error": reply.error} if reply.error is not None else {"result": dict(reply.result)}
     packed: bytes = msgpack.packb({MAGIC: VERSION, **content})
     if len(packed) > MAX_HEADER_BYTES:

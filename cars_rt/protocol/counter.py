@@ -8,7 +8,7 @@ FEWEST_BITS = 4  # below that, a counter that begins again says little
 
 
 class Wrap(NamedTuple):
-    """How a counter would go on if it began again: the number that is meant, and what follows from it."""
+    """How a counter goes on after it began again at 0: the number that is meant, and what follows from it."""
 
     number: int
     base: int
@@ -16,7 +16,7 @@ class Wrap(NamedTuple):
 
 
 class Counter:
-    """Numbers as a publisher sends them, and as they go on over every time that it began again at 0."""
+    """Turns the numbers that a publisher sends, which begin again at 0, into numbers that go on."""
 
     __slots__ = ("base", "bits")
 
@@ -25,8 +25,9 @@ class Counter:
         self.bits: int | None = None  # of the counter, once it began again
 
     def continued(self, sent: int, last: int, expected: int) -> Wrap | None:
-        """What a number that lies before the expected one means if the counter began again: the first one,
-        from the expected one on, that a counter of as few bits as possible shows so. None if there is none.
+        """What a number below the expected one means if the counter began again. It is the first number, from
+        the expected one on, that a counter of as few bits as possible would show like this. None if there
+        is none.
 
         last: the number before it, as it goes on.
         """
@@ -37,7 +38,7 @@ class Counter:
         return Wrap(number, number - sent, bits) if number <= MAX_COUNT - MAX_BLOCK else None
 
     def take(self, wrap: Wrap) -> None:
-        """It did begin again."""
+        """Note that the counter did begin again."""
         self.base, self.bits = wrap.base, wrap.bits
 
     def before(self, sent: int) -> int:
@@ -45,7 +46,7 @@ class Counter:
         return sent + self.base - (self.base if self.bits is None else 1 << self.bits)
 
     def total(self, sent: int, least: int) -> int:
-        """A total of which at least so much is known: as sent, unless the counter began again since."""
+        """A total that is `least` at least: as it was sent, unless the counter began again since."""
         if sent >= least:
             return sent
         if self.bits is not None:

@@ -1,4 +1,4 @@
-"""The values in a message's header, each judged by itself: from bytes of which nothing is known."""
+"""The values in a message's header, each checked by itself, from bytes of which nothing is known."""
 
 import math
 from collections.abc import Mapping
@@ -69,7 +69,7 @@ def name_of(value: object, what: str) -> str:
 
 
 def count_of(header: Header, key: str, most: int = MAX_COUNT, shown: str = "2**53") -> int:
-    """A number of things, at most `most`, which a person reads as `shown`."""
+    """A number of things, at most `most`. Error texts call that limit `shown`."""
     value = header.get(key)
     if type(value) is not int or not 0 <= value <= most:
         raise ProtocolError(Fault.FIELD, f"{key} must be an integer from 0 to {shown}")

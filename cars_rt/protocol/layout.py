@@ -1,8 +1,8 @@
-"""The short way for the frames of an orderly stream, which differ from one another only in numbers.
+"""The short way for frames of an orderly stream, which differ from one another only in numbers.
 
-A header that was judged in full is kept as a layout: its bytes, and where in them the numbers lie. Another
-header with the same bytes around its numbers says the same, whatever order of keys its sender prefers, and
-only its numbers have to be judged. Whatever is not so goes the long way, through the codec, which decides.
+A header that was checked in full is kept as a layout: its bytes, and where the numbers lie in them. A header
+with the same bytes around its numbers says the same, so that only its numbers need a check. Every other
+header goes the long way, through the codec.
 """
 
 import struct
@@ -18,16 +18,16 @@ from cars_rt.protocol.limits import MAX_COUNT, MAX_TIME
 from cars_rt.protocol.messages import DTYPES, Frame
 
 NUMBERS = ("sequence", "index", "time_ns")
-TIMES = ("time_in_ns", "time_out_ns")  # of the result stream, both or none
-LEARN_AFTER = 16  # frames in a row that had to go the long way: a layout costs about as much as one of them
+TIMES = ("time_in_ns", "time_out_ns")  # of the result stream: both, or none of them
+LEARN_AFTER = 16  # frames that go the long way before a layout is made: that costs as much as one of them
 
-#: msgpack's integers by their first byte: how struct reads them, the smallest that is written so and the
-#: largest that the protocol allows. A number below 128 is its own first byte: no layout.
+#: msgpack's integers by their first byte: how struct reads them, the smallest one that is written like this,
+#: and the largest one that the protocol allows. A number below 128 is its own first byte, and has no layout.
 INTEGERS = {
     0xCC: ("B", 0x80, 0xFF),
     0xCD: ("H", 0x100, 0xFFFF),
     0xCE: ("I", 0x1_0000, 0xFFFF_FFFF),
-    0xCF: ("q", 0x1_0000_0000, MAX_TIME),  # what is larger reads as negative
+    0xCF: ("q", 0x1_0000_0000, MAX_TIME),  # larger numbers read as negative
 }
 
 
@@ -63,7 +63,7 @@ def _analysed(header: bytes) -> _Header | None:
         if key in NUMBERS or key in TIMES:
             if header[offset] not in INTEGERS:
                 return None
-            found[key] = (offset, header[offset])  # of a key that comes twice, the last value counts
+            found[key] = (offset, header[offset])  # if a key comes twice, the last value counts
     times = sum(name in found for name in TIMES)
     return _Header(header, found) if len(found) - times == len(NUMBERS) and times in (0, len(TIMES)) else None
 
@@ -97,7 +97,7 @@ class FrameLayout:
 
     @classmethod
     def of(cls, frame: Frame, parts: Sequence[Part]) -> "FrameLayout | None":
-        """parts: those of which `frame` was decoded. Values that need a look at each other's have none."""
+        """parts: those that `frame` was decoded from. None if values of the frame depend on each other."""
         floats = frame.stream == "raw" and frame.block.dtype.kind == "f"
         if floats or not all(array.size for array in frame.arrays.values()):
             return None
@@ -156,7 +156,8 @@ class FrameWriter:
         self._missed = 0
 
     def encode(self, frame: Frame) -> list[Part]:
-        """As cars_rt.protocol.encode. Raises ProtocolError for a frame that no receiver would accept."""
+        """Encode as cars_rt.protocol.encode does. Raises ProtocolError if no receiver would accept the
+        frame."""
         if self._header is not None and (parts := self._like_the_last(frame)) is not None:
             self._missed = 0
             return parts
@@ -183,7 +184,7 @@ class FrameWriter:
         self._last_index = MAX_COUNT - len(frame.block)
 
     def _like_the_last(self, frame: Frame) -> list[Part] | None:
-        """The parts, if this frame differs from the learned one only in numbers that are written as wide."""
+        """The parts, if this frame differs from the learned one only in numbers of the same width."""
         arrays, lost = frame.arrays, frame.lost
         if (
             (frame.stream, frame.run, frame.made_by) != self._same

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cars_rt.accounting import Range
 
-#: A short map of what is known of something: name to text, number or list of numbers.
+#: Facts about something: name to text, number or list of numbers.
 Facts: TypeAlias = Mapping[str, str | int | float | Sequence[float]]
 
 StreamName: TypeAlias = Literal["raw", "raman", "preview"]
@@ -43,7 +43,7 @@ class Band(NamedTuple):
     high: float
 
 
-#: Those that are shown where nobody chose others.
+#: The bands where nobody chose others.
 BANDS: tuple[Band, ...] = (
     Band("CH stretch", 2800.0, 3050.0),
     Band("amide I", 1630.0, 1690.0),
@@ -55,7 +55,7 @@ BANDS: tuple[Band, ...] = (
 class Reason(StrEnum):
     """Why a run ended."""
 
-    COMPLETE = "complete"  # everything that was planned
+    COMPLETE = "complete"  # everything that was planned was measured
     STOPPED = "stopped"  # someone stopped it
     FAILED = "failed"  # the instrument or a stage failed
     INTERRUPTED = "interrupted"  # no `end` came; the receiver closed the run itself
@@ -102,7 +102,7 @@ class Start:
         return self.pixels * DTYPES[self.dtype].itemsize
 
 
-@dataclass(eq=False, slots=True)  # not frozen, since that makes one four times as slowly
+@dataclass(eq=False, slots=True)  # not frozen: a frozen one is made four times as slowly
 class Frame:
     """A block of k consecutive spectra."""
 
@@ -146,17 +146,17 @@ class Frame:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class End:
-    """A run is over. A receiver that counted `frames` and `spectra` has everything that was sent."""
+    """A run is over. A receiver that has counted `frames` and `spectra` has everything that was sent."""
 
     stream: StreamName
     run: str
     time_ns: int
-    frames: int  # frames sent, which is also the sequence number that never came
+    frames: int  # frames sent, which is also the sequence number after the last one
     spectra: int  # spectra sent
     reason: Reason
     announced: int | None = None  # spectra that the instrument produced: sent + lost
     lost: Mapping[str, int] = field(default_factory=dict)  # by cause, upstream stages included
-    ranges: tuple[Range, ...] = ()  # which ones, in order; not all of them if there are very many
+    ranges: tuple[Range, ...] = ()  # which ones are lost, in order; not all if there are very many
 
 
 Message: TypeAlias = Start | Frame | End

@@ -1,7 +1,7 @@
-"""What a publisher answers to whoever subscribes to another stream than it has: which one is there.
+"""The answer to a subscription to a stream that a publisher does not have: it names the stream that it has.
 
-Two parts: the topic that was subscribed to, and a header with `cars_rt` and `stream` and no `kind`. It is no
-message of a run, and receivers that do not know it refuse it as one.
+It has two parts: the topic that was subscribed to, and a header with `cars_rt` and `stream` and no `kind`.
+It is no message of a run. Receivers that do not know it refuse it as a malformed one.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ def concerns(topic: bytes, stream: StreamName) -> bool:
 
 
 def encode_notice(topic: bytes, stream: StreamName) -> list[Part]:
-    """To whoever subscribed to the topic: that `stream` is published here."""
+    """The notice for a subscriber of the topic that `stream` is published here."""
     return [topic, msgpack.packb({MAGIC: VERSION, "stream": stream})]
 
 

@@ -1,4 +1,5 @@
-"""Where a run is: which frame and which spectrum come next, also from counters that began again at 0."""
+"""Which frame and which spectrum of a run come next, even if the counters of its publisher begin again at
+0."""
 
 from dataclasses import replace
 
@@ -6,7 +7,7 @@ from cars_rt.protocol.counter import Counter, Wrap
 from cars_rt.protocol.limits import MAX_BLOCK, MAX_COUNT
 from cars_rt.protocol.messages import End, Frame, Start
 
-PACE = 3  # by so much may a gap differ from what the time since the last frame suggests
+PACE = 3  # factor by which a gap may differ from what the time since the last frame suggests
 
 
 class Numbers:
@@ -21,13 +22,13 @@ class Numbers:
         self.run = run
         self.sequence = self.index = 0  # expected next
         self.sequences, self.indices = Counter(), Counter()
-        self._doubted: tuple[int, int] | None = None  # sequence, index that would bear out a gap
-        self._first_ns: int | None = None  # time stamps of the first frame in order
-        self._last_ns = self._last_index = 0  # and of the last one, and the index of that
+        self._doubted: tuple[int, int] | None = None  # sequence and index that would confirm a gap
+        self._first_ns: int | None = None  # time stamp of the first frame in order
+        self._last_ns = self._last_index = 0  # time stamp and index of the last one
         self._first_sequence = 0
 
     def advance(self, frame: Frame) -> int:
-        """The next frame is the one after this; its spectra."""
+        """Expect the frame after this one next. Returns the number of its spectra."""
         spectra = len(frame.block)
         self.sequence = frame.sequence + 1
         self.index = frame.index + spectra
@@ -37,22 +38,22 @@ class Numbers:
         return spectra
 
     def later(self, frame: Frame) -> bool:
-        """Whether it is later than every frame that was in order, so that it is a copy of none."""
+        """Whether it is later than every frame that was in order, and so no copy of one."""
         return self._first_ns is not None and frame.time_ns > self._last_ns
 
     def continued(self, frame: Frame) -> tuple[Frame, str | None]:
-        """The frame with numbers that go on where the publisher's counters began again at 0, and a sentence
-        if they just did.
+        """The frame with numbers that go on, although the publisher's counters began again at 0. Also a
+        sentence if they began again just now.
 
-        They did if the frame is later than what came, and its numbers are exactly those that follow. After
-        a gap it has to be plausible by the time that went by, and the next frame has to bear it out.
+        They did if the frame is later than all others and its numbers are exactly those that follow. After a
+        gap, the time that went by must make it plausible, and the next frame must confirm it.
         """
         sent = frame.sequence, frame.index
         number, index = sent[0] + self.sequences.base, sent[1] + self.indices.base
         if max(number, index) > MAX_COUNT - MAX_BLOCK:
             return frame, None
         if self.sequences.base and frame.time_ns <= self._last_ns and number > self.sequence:
-            # A straggler from before the counter began again, and no jump ahead that took no time.
+            # This is a straggler from before the counter began again, not a jump ahead that took no time.
             return replace(frame, sequence=self.sequences.before(sent[0])), None
         if self.sequences.base or self.indices.base:
             frame = replace(frame, sequence=number, index=index)
@@ -88,8 +89,8 @@ class Numbers:
         )
 
     def totals(self, end: End, here: int) -> End:
-        """The end's totals as they are where the counters that they come from began again. here: spectra
-        that came."""
+        """The end with totals that go on, if the counters that they come from began again. here: spectra that
+        came."""
         spectra = self.indices.total(end.spectra, here)
         announced = end.announced
         if announced is not None:
@@ -105,7 +106,7 @@ class Numbers:
             return False
         if run.spectra is not None and index + len(frame.block) > run.spectra:
             return False
-        if back[0] != back[1]:  # the other counter went on, and says how much is missing
+        if back[0] != back[1]:  # the other counter went on, and tells how much is missing
             return back[0] or spectra <= frames * run.block or self.indices.bits is not None
         if self.sequences.bits is not None:
             return True  # it happened before

@@ -38,7 +38,7 @@ class Closed:
 REMEDY = "start the driver last, or let it wait (--subscribers 2 for a daemon and a recorder)"
 JOINED_LATE = f"joined late, after the run had begun ({REMEDY})"
 LARGEST = float(np.finfo(np.float32).max)  # engines compute in float32
-UNPLACED = -1  # the index of spectra that came, but not as which
+UNPLACED = -1  # the index of spectra that came in unknown places
 
 Event: TypeAlias = Start | Frame | Closed | Problem
 
@@ -57,18 +57,18 @@ class RunReader:
         self.run: Start | None = None  # the open run
         self.ledger = Ledger()
         self._at = Numbers()
-        self._doubted: tuple[int, int] | None = None  # sequence, index that would bear out a wild jump
-        self._unplaced = 0  # spectra counted as rejected, but not as which: those of a gap, or beyond the run
-        self._doubtful = 0  # spectra refused and not counted yet, since a gap that counts them is expected
-        self._last: str | None = None  # the run that ended last: its stragglers are not "unknown"
+        self._doubted: tuple[int, int] | None = None  # sequence and index that would confirm a wild jump
+        self._unplaced = 0  # rejected spectra whose place is unknown: in a gap, or beyond the run
+        self._doubtful = 0  # refused spectra that are not counted yet: the gap that they leave counts them
+        self._last: str | None = None  # the run that ended last, whose stragglers are not "unknown"
         self._layout: FrameLayout | None = None  # of a frame of the open run that was in order
-        self._missed = 0  # frames in a row that were not like it
+        self._missed = 0  # frames in a row that did not fit the layout
 
     def read(self, parts: Sequence[Part]) -> list[Event]:
         """Events of one message, in order. Never raises; a malformed message is a Problem."""
         try:
             return self._read(parts)
-        except Exception as error:  # a mistake of ours, which must cost no more than this message
+        except Exception as error:  # a mistake of ours must cost no more than this message
             text = f"a message that this program failed on: {type(error).__name__}: {error}"
             return [self._problem(Cause.REJECTED, 0, text[:MAX_TEXT], Kind.FAILED)]
 
@@ -97,7 +97,7 @@ class RunReader:
         return events
 
     def accept(self, message: Message) -> list[Event]:
-        """As `read`, for a message that is already decoded."""
+        """Do what `read` does, with a message that is already decoded."""
         if message.stream != self.stream:
             return [self._elsewhere(message.stream)]
         match message:
@@ -112,23 +112,23 @@ class RunReader:
         """Close the open run without its `end`: the publisher vanished or we stop. None if none is open."""
         if self.run is None:
             return None
-        if self._doubtful:  # no gap came that would have counted them
+        if self._doubtful:  # no gap came to count them
             self.ledger.set_lost(Cause.REJECTED, self.ledger.lost[Cause.REJECTED] + self._doubtful)
             self._unplaced += self._doubtful
         return self._close(self._end_here(self.run, time_ns, reason))
 
     @property
     def index(self) -> int:
-        """Of the spectrum that the open run is expected to go on with."""
+        """The index of the spectrum that the open run is expected to go on with."""
         return self._at.index
 
     @property
     def last(self) -> str | None:
-        """The run that ended last, here."""
+        """The run whose end was seen last."""
         return self._last
 
     def so_far(self, time_ns: int, reason: Reason) -> Closed | None:
-        """What `interrupt` would say now of the open run, which goes on; None if none is open."""
+        """What `interrupt` would return now. The open run goes on. None if none is open."""
         if self.run is None:
             return None
         return Closed(self._end_here(self.run, time_ns, reason), deepcopy(self.ledger))
@@ -200,7 +200,7 @@ class RunReader:
             if not later:
                 return [self._problem(Cause.REPEATED, spectra, text, Kind.INDEX_BACK)]
             first = self._at.index
-            self._at.index += spectra  # it is the next one, whatever it says
+            self._at.index += spectra  # it counts as the next one, whatever its numbers say
             return [self._problem(Cause.REJECTED, spectra, text, Kind.INDEX_BACK, first)]
         if frame.sequence > self._at.sequence:
             text = f"the sequence jumps from {self._at.sequence} to {frame.sequence}"
@@ -236,12 +236,12 @@ class RunReader:
             events.append(
                 self._gap(Cause.UPSTREAM, tail, "the source lost its last spectra", Kind.SOURCE_SKIP)
             )
-        # The totals settle what gaps alone cannot: how much was lost before and how much on the way.
+        # Only the totals tell how much was lost before the publisher and how much on the way.
         ledger = self.ledger
         here = ledger.spectra + ledger.lost[Cause.REJECTED]
         sent = max(end.spectra, here)
         if here > end.spectra and ledger.spectra + ledger.total_lost == end.announced:
-            # The publisher was restarted in the middle and counts what it sent since; our count adds up.
+            # The publisher was restarted in mid-run and counts only what it sent since. Our count adds up.
             sent = here + ledger.lost[Cause.MISSING]
             end = replace(end, spectra=sent)
         announced = sent + ledger.lost[Cause.UPSTREAM] if end.announced is None else max(end.announced, sent)
@@ -257,8 +257,8 @@ class RunReader:
     def _doubt(self, frame: Frame, run: Start) -> str | None:
         """Why this frame's numbers cannot be believed, or None.
 
-        One number damaged on the way would otherwise make repeats of all frames that follow. A jump that
-        the next frame bears out is believed.
+        Otherwise one number that was damaged on the way would make repeats of all frames after it. A jump is
+        believed if the next frame confirms it.
         """
         frames, spectra = frame.sequence - self._at.sequence, frame.index - self._at.index
         after = frame.index + len(frame.block)
@@ -281,12 +281,12 @@ class RunReader:
         return problem
 
     def _elsewhere(self, stream: StreamName) -> Problem:
-        """The publisher has another stream than we read."""
+        """The problem that the publisher has another stream than we read."""
         text = f"the {stream} stream is published there, not the {self.stream} stream"
         return self._problem(Cause.REJECTED, 0, text, Kind.STREAM)
 
     def _gap(self, cause: Cause, spectra: int, text: str, kind: Trouble) -> Problem:
-        """Spectra from the next expected one on did not come, or came with numbers that were refused."""
+        """Count spectra, from the next expected one on, that did not come or were refused."""
         first, text = self._at.index, f"{text}: {spectra} spectra missing"
         if cause is Cause.MISSING and self._unplaced:
             known = self._place(min(self._unplaced, spectra))
@@ -296,14 +296,14 @@ class RunReader:
         return self._problem(cause, spectra, text, kind, first)
 
     def _place(self, spectra: int) -> int:
-        """So many of the spectra that were rejected are those that are missing next."""
+        """Count so many of the rejected spectra as those that are missing next."""
         self.ledger.note(Range(Cause.REJECTED.value, self._at.index, spectra))
         self._unplaced -= spectra
         return spectra
 
     def _countable(self, end: End) -> End:
-        """Totals that can be passed on. Those of numbers near the limit may exceed it: never by spectra that
-        came, so less is said to be missing."""
+        """The end with totals that can be passed on. Near the limit of numbers a total may exceed it. Then
+        fewer spectra are said to be missing, never fewer to have come."""
         ledger = self.ledger
         excess = ledger.spectra + ledger.total_lost - MAX_COUNT
         if excess <= 0:
@@ -314,7 +314,7 @@ class RunReader:
         return replace(end, announced=MAX_COUNT, spectra=MAX_COUNT - ledger.lost[Cause.UPSTREAM])
 
     def _close(self, end: End) -> Closed:
-        if self._unplaced:  # they are beyond what came in order
+        if self._unplaced:  # they lie beyond what came in order
             self._place(self._unplaced)
         closed = Closed(self._countable(end), self.ledger)
         self.run, self.ledger, self._last, self._layout = None, Ledger(), end.run, None
