@@ -105,7 +105,7 @@ found["unsuited"] = opened(SIMULATED_TRT="unsuited")
 found["other"] = opened(SIMULATED_MICROCODE="2")
 found["again"] = opened(SIMULATED_MICROCODE="2")
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-found["full"] = opened(6)
+found["full"] = opened(7)
 print(json.dumps(found))
 """
     said = answers(script, card, tmp_path)
