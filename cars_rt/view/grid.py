@@ -17,7 +17,7 @@ class Grid:
         self.scan = rows, columns
         self.bin = smallest_bin(rows, columns, most_bytes / (4 * depth))
         shape = -(-rows // self.bin[0]), -(-columns // self.bin[1])
-        self.sums: Floats = np.zeros((*shape, depth), np.float32)  # pages that nobody touched cost nothing
+        self.sums: Floats = np.zeros((*shape, depth), np.float32)  # unwritten memory costs nothing
         self.counts: NDArray[np.uint32] = np.zeros(shape, np.uint32)
         self.changed: NDArray[np.int64] = np.zeros(
             shape[0], np.int64
@@ -45,7 +45,8 @@ class Grid:
         return self.sums.nbytes + self.counts.nbytes
 
     def add(self, index: int, values: ArrayLike) -> int:
-        """Take in (k, depth) values of consecutive pixels from `index` on; how many lie beyond the scan."""
+        """Take in (k, depth) values of consecutive pixels from `index` on. Returns how many lie beyond the
+        scan."""
         block = np.asarray(values, np.float32)
         columns = self.scan[1]
         beyond = max(index + len(block) - self.scan[0] * columns, 0)
@@ -99,14 +100,14 @@ class Grid:
 
 
 class Trail(Grid):
-    """A grid of one column whose number of rows nobody knows: when it is full, each two rows become one."""
+    """A grid of one column and of any number of rows: when it is full, each two rows become one."""
 
     def __init__(self, depth: int, most_bytes: float, most_rows: int) -> None:
         rows = max(min(int(most_bytes / (4 * depth)), most_rows) // 2 * 2, 2)
         super().__init__(rows, 1, depth, 8.0 * rows * depth)
 
     def add(self, index: int, values: ArrayLike) -> int:
-        """As Grid; nothing lies beyond."""
+        """Take in values as Grid does; none lie beyond."""
         while index + len(np.asarray(values)) > self.scan[0]:
             self._halve()
         return super().add(index, values)

@@ -7,9 +7,9 @@ from typing import Any
 
 from cars_rt.printable import printable
 
-QUIET_S = 5.0  # nothing for so long, within a run, is worth a word
+QUIET_S = 5.0  # without a message for so long within a run, the page says so
 MANY_FLAGS = 0.1  # of the spectra
-OLD_S = 5.0  # an answer of the daemon that is older says nothing any more
+OLD_S = 5.0  # an older answer of the daemon counts for nothing
 LOW_DISK_MINUTES = 10.0
 SHOWN = 13  # characters of a run's id
 
@@ -28,7 +28,7 @@ class Facts:
 
     connected: bool  # to the preview
     trouble: str = ""  # why not, or what else is wrong with it
-    quiet_s: float = 0.0  # nothing came for so long
+    quiet_s: float = 0.0  # since something came
     run: str | None = None
     source: str = ""
     seen: int = 0  # spectra of this run in the preview
@@ -38,7 +38,7 @@ class Facts:
     flagged: Mapping[str, int] = field(default_factory=dict)
     not_finite: int = 0
     beyond: int = 0
-    lag_s: float | None = None  # of what is shown, behind the camera
+    lag_s: float | None = None  # by which what is shown is behind the camera
     status: Mapping[str, Any] | None = None  # the daemon's answer
     status_age_s: float = 0.0
     why: str = ""  # why there is no answer
@@ -47,7 +47,7 @@ class Facts:
     busy: bool = False  # the daemon has no head-room
     recorder: Mapping[str, Any] | None = None
     file: str | None = None  # a recording is shown, not a daemon
-    file_trouble: str = ""  # why not all of it is
+    file_trouble: str = ""  # why not all of it is shown
     results: bool = True  # it holds results, not counts alone
 
 
@@ -149,7 +149,7 @@ def _fresh(facts: Facts) -> Mapping[str, Any] | None:
 
 
 def _lost(facts: Facts, status: Mapping[str, Any] | None) -> Mapping[str, int]:
-    """Of this run: as the daemon says while it is open, as its end says afterwards."""
+    """Spectra lost in this run: as the daemon says while it is open, as its end says afterwards."""
     if facts.ended or status is None or status.get("run") != facts.run:
         return facts.lost
     said = status.get("run_lost")

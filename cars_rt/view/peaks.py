@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 
 from cars_rt.view.grid import Floats
 
-LEAST_NOISE = 6.0  # a peak above its surroundings, in the noise of one pixel
-LEAST_SHARE = 0.04  # and of the highest one
+LEAST_NOISE = 6.0  # height of a peak above its surroundings, in units of the noise of one pixel
+LEAST_SHARE = 0.04  # and as a share of the highest one
 
 
 def peaks(values: Floats, most: int = 8) -> NDArray[np.intp]:

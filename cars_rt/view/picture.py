@@ -46,7 +46,7 @@ class Picture:
         self._grid_bin = self.grid.bin
         self.tall = _bin(window.bottom - window.top, self.grid.bin[0])
         self.wide = _bin(window.right - window.left, self.grid.bin[1])
-        # To whole cells of the picture, so that they do not depend on where the window begins.
+        # Widened to whole cells, so that these do not depend on where the window begins.
         self.window = Window(
             window.top // self.tall * self.tall,
             window.left // self.wide * self.wide,
@@ -66,7 +66,7 @@ class Picture:
         return self.grid.bin != self._grid_bin or self.scan.grid_of(self.quantity) is not self.grid
 
     def update(self, lock: threading.Lock) -> slice | None:
-        """Read what is new; the rows of `values` that changed, None without any."""
+        """Read what is new. Returns the rows of `values` that changed; None without any."""
         grid, (tall, wide) = self.grid, self.grid.bin
         first, end = self.window.top // tall, -(-self.window.bottom // tall)
         columns = slice(self.window.left // wide, -(-self.window.right // wide))

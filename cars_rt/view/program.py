@@ -38,7 +38,7 @@ def view(
 
 
 def has_screen() -> bool:
-    """Whether a browser could show itself; one that runs in the terminal would be no help."""
+    """Whether a browser has a screen to appear on. One that runs in the terminal would be no help."""
     if sys.platform in ("win32", "darwin"):
         return True
     return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))

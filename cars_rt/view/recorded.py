@@ -111,7 +111,7 @@ def _frames(data: Any, name: str, start: Start) -> Iterator[Frame]:
 
 
 def _runs(measured: Any) -> Iterator[slice]:
-    """Where it is true without a gap."""
+    """Ranges in which it is true without a gap."""
     edges = np.flatnonzero(np.diff(np.concatenate(([False], measured, [False])).astype(np.int8)))
     for begin, end in edges.reshape(-1, 2):
         yield slice(int(begin), int(end))

@@ -1,4 +1,4 @@
-"""What was seen of one run: maps of the daemon's bands, spectra within a bound of memory, the latest."""
+"""What was seen of one run: maps of the daemon's bands, spectra within a bound of memory, the latest one."""
 
 import math
 import time
@@ -14,7 +14,7 @@ from cars_rt.view.grid import Floats, Grid, Trail
 from cars_rt.view.quantity import Kind, Quantity
 
 PLANE_BYTES = 16e6  # of the map of one band: four million cells
-TRAIL_ROWS = 16_384  # of point measurements: moments that are kept apart
+TRAIL_ROWS = 16_384  # moments of point measurements that are kept apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +42,10 @@ class Scan:
         self.planes: dict[Band, Grid] = {}
         self._share = most_bytes / 2
         self.raman = self._grid(start.pixels, self._share)
-        self.counts: Grid | None = None  # where the source of spectra sends them
+        self.counts: Grid | None = None  # if the source of spectra sends them
         self.latest: Spectrum | None = None
         self.latest_index = -1
-        self.latest_ns = 0  # when the camera had delivered it
+        self.latest_ns = 0  # when the camera had delivered the latest one
         self.bands: tuple[Band, ...] = ()  # that the daemon computes now
         self.seen = 0  # spectra in the preview
         self.kept = 0  # spectra that came whole
@@ -69,7 +69,7 @@ class Scan:
 
     @property
     def step_um(self) -> tuple[float, float] | None:
-        """Distance between rows, between columns, um; None if nobody said, or it cannot be."""
+        """Distance between rows, between columns, um; None if it is unknown or cannot be."""
         step = self.start.step_um
         return step if step and all(math.isfinite(each) and each > 0 for each in step) else None
 
@@ -139,7 +139,7 @@ class Scan:
         return 2**62 if scan is None else scan[0] * scan[1]
 
     def _change_bands(self, bands: tuple[Band, ...]) -> None:
-        """Maps of bands that are computed no more stay, while there is room for them."""
+        """Keep maps of bands that are no longer computed, while there is room for them."""
         for band in bands:
             if band not in self.planes:
                 self.planes[band] = self._grid(1, PLANE_BYTES)

@@ -1,4 +1,5 @@
-"""The page's server: Bokeh's, with hosts and origins checked and, where it is wished, a secret to come in."""
+"""The page's server: Bokeh's, with a check of hosts and origins and, if wished, a secret for whoever
+comes."""
 
 import asyncio
 import hmac
@@ -37,7 +38,7 @@ from cars_rt.view.world import World
 
 log = logging.getLogger("cars_rt.view")
 
-LOOK_MS = 40  # how often it is looked whether a page may and must be sent more
+LOOK_MS = 40  # how often each page is asked whether it has to be sent more
 MOST_PAGES = 32  # browsers at once
 MESSAGE_BYTES = 256 * 1024  # a browser sends orders, no data
 BODY_BYTES = 64 * 1024
@@ -111,7 +112,7 @@ class _Login(RequestHandler):
 
 
 class _Secret(AuthProvider):  # type: ignore[misc]
-    """Who has given the secret may see the page."""
+    """Lets only those see the page who have given the secret."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -149,7 +150,7 @@ class _Secret(AuthProvider):  # type: ignore[misc]
 
 
 class _Tornado(BokehTornado):  # type: ignore[misc]
-    """Answers only those who ask for one of our names."""
+    """Answers only requests for one of our names."""
 
     names: frozenset[str] = frozenset()
 
@@ -181,7 +182,7 @@ class PageServer:
             used += f"{settings.http}/, or choose another address with --http"
             raise ViewError(cannot_serve("the page", settings.http, error, used, "--http")) from None
         self.port = int(sockets[0].getsockname()[1])
-        if where.port == 0 and len(sockets) > 1:  # of localhost, 127.0.0.1 and ::1 got different ones
+        if where.port == 0 and len(sockets) > 1:  # localhost is 127.0.0.1 and ::1, which got different ports
             for each in sockets[1:]:
                 each.close()
             sockets = sockets[:1]
@@ -235,7 +236,7 @@ class PageServer:
 
     @staticmethod
     def _secret(settings: ViewSettings) -> str:
-        """What lets one in; empty: nothing is needed. Whoever may control must have shown it."""
+        """The secret; empty: none is needed. Nobody may control without one."""
         if settings.password is not None:
             return _password(settings.password)
         return secrets.token_urlsafe(24) if settings.allow_control else ""

@@ -15,15 +15,15 @@ class Store:
         self.most_bytes = most_bytes
         self.scan: Scan | None = None
         self.runs = 0  # that were seen
-        self.troubles: dict[str, str] = {}  # by stream: why nothing comes from there
+        self.troubles: dict[str, str] = {}  # why nothing comes, by stream
         self.connected: dict[str, bool] = {}
         self.quiet_since = time.monotonic()  # nothing came since then
 
     def begin(self, start: Start) -> None:
-        """A run begins, in one of the streams; both say so."""
+        """A run begins. Both streams say so, one after the other."""
         with self.lock:
             if self.scan is None or self.scan.start.run != start.run:
-                self.scan = None  # its memory first
+                self.scan = None  # frees its memory before more is taken
                 self.scan = Scan(start, self.most_bytes)
                 self.runs += 1
             self.quiet_since = time.monotonic()

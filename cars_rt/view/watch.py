@@ -13,7 +13,7 @@ from cars_rt.trust.curve import ClientKeys
 log = logging.getLogger("cars_rt.view")
 
 EVERY_S = 1.0
-FULL = 0.5  # of a queue; a daemon with a fuller one has no head-room
+FULL = 0.5  # share of a queue; a daemon with a fuller one has no head-room
 
 
 class Watch(threading.Thread):
@@ -28,7 +28,7 @@ class Watch(threading.Thread):
         what: type[Remote] = Remote,
         word: str = "status",
     ) -> None:
-        """what: the kind of connection; word: by which it is asked how it is."""
+        """what: the kind of connection. word: the request for the status."""
         super().__init__(name=f"watch of {address}", daemon=True)
         self.address = address
         self.status: dict[str, Any] | None = None  # the last answer; None: it does not answer
@@ -70,7 +70,7 @@ class Watch(threading.Thread):
         self.status, self.at, self.why = status, now, ""
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
-        """One request, on a connection of its own. Raises CarsRtError: what the daemon said against it."""
+        """Make one request, on a connection of its own. Raises CarsRtError, which says why it was refused."""
         with self._what(self.address, self._security, self._token) as remote:
             return remote.ask(do, **arguments)
 

@@ -17,7 +17,7 @@ from cars_rt.view.settings import OFF, ViewSettings
 from cars_rt.view.store import Store
 from cars_rt.view.watch import Watch
 
-CALM_S = 5.0  # a daemon that was busy is asked for whole spectra again after so long
+CALM_S = 5.0  # how long after a daemon was busy it is asked for whole spectra again
 FLAGS_EVERY_S, FLAGS_KEPT = 2.0, 30  # the share of flagged spectra, over the last minute
 DAEMON = ("dark", "reload", "shadow", "promote", "unshadow", "bands")
 RECORDER = {"record": "record-start", "record stop": "record-stop"}
@@ -124,7 +124,8 @@ class World:
         return [(after[0] - before[0]) / max(after[1] - before[1], 1) for before, after in pairwise(pairs)]
 
     def ask(self, do: str, given: Mapping[str, Any], then: Callable[[str, bool], None]) -> None:
-        """Have daemon or recorder do something, in a thread that then says what came of it, or why not."""
+        """Ask daemon or recorder for something, in a thread. `then` is told what came of it, or why nothing
+        did."""
         watch, word = (self.recorder, RECORDER[do]) if do in RECORDER else (self.watch, do)
         if not self.settings.allow_control:
             then("This page may look, not control: start `cars-rt view --allow-control` for that.", True)
@@ -142,7 +143,7 @@ def _answer(do: str, done: "Future[dict[str, Any]]") -> tuple[str, bool]:
         result = done.result()
     except CarsRtError as error:
         return f"{do}: {error}", True
-    except Exception as error:  # of whatever kind: whoever looks must see it
+    except Exception as error:  # whatever it is, the user must see it
         return f"{do}: {type(error).__name__}: {error}", True
     said = ", ".join(
         f"{name} {value}" for name, value in result.items() if isinstance(value, str | int | float)

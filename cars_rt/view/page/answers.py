@@ -1,22 +1,22 @@
-"""What came of what a browser asked daemon and recorder for: no answer takes the place of another one."""
+"""The answers of daemon and recorder to a browser's requests; none takes the place of another one."""
 
 
 class Answers:
-    """One sentence for all that was asked since nothing was waited for any more."""
+    """One sentence for all requests since the last time that none was open."""
 
     def __init__(self) -> None:
         self._said: dict[str, tuple[str, bool]] = {}  # by what was asked; whether it failed
         self._open: set[str] = set()
 
     def ask(self, do: str) -> tuple[str, bool]:
-        """Something is asked for. What to say now, and whether any of it failed."""
+        """A request is made. Returns what to say now, and whether anything failed."""
         if not self._open:
             self._said.clear()
         self._open.add(do)
         return self._now(do, f"{do} …", False)
 
     def answer(self, do: str, text: str, bad: bool) -> tuple[str, bool]:
-        """This came of it. What to say now, and whether any of it failed."""
+        """A request is answered. Returns what to say now, and whether anything failed."""
         self._open.discard(do)
         return self._now(do, text, bad)
 

@@ -48,7 +48,7 @@ class Page:
         self.what: Quantity | Composite | None = None
         self.scan: Scan | None = None
         self.planes, self.plane = 1, 0  # of a stack, one under the other in the scan
-        self.place: tuple[int, int] | None = None  # whose spectrum is shown; None: the latest one
+        self.place: tuple[int, int] | None = None  # the pixel whose spectrum is shown; None: the latest one
         self.region: tuple[int, int, int, int] | None = None
         self.zoom: Window | None = None  # what the browser shows of a scan that is larger than the screen
         self._answers = Answers()
@@ -58,10 +58,10 @@ class Page:
         self._reframe = False  # plots are to show all there is again
         self._place_stale = True
         self._place_due = 0.0
-        self._place_missing = False  # it may come after the run's end, which another stream tells
+        self._place_missing = False  # its spectrum may come after the run's end, which another stream tells
         self._pace = Pace()
         self._called = False  # `beat` is under way
-        self._beaten = 0.0  # when it was last
+        self._beaten = 0.0  # when `beat` last began
         self._lag_s: float | None = None
         self._shown_ns = 0
         self._state: dict[str, Any] = {
@@ -86,7 +86,7 @@ class Page:
                 document.add_root(root)
 
     def look(self) -> None:
-        """Have `beat` called if there is anything to do. Cheap, since Bokeh takes its time for a call."""
+        """Have `beat` called if there is anything to do. This look is cheap; a call through Bokeh is not."""
         now, scan = time.monotonic(), self.store.scan
         new = scan is not self.scan or (scan is not None and scan.touched >= self._beaten)
         due = (new or self._stale or self._place_stale or self._said.due(now)) and self._pace.may_send(now)
@@ -95,7 +95,7 @@ class Page:
             self.document.add_next_tick_callback(self._guarded_beat)
 
     def _guarded_beat(self) -> None:
-        """A mistake of ours is said on the page, which goes on."""
+        """Call `beat`. A mistake of ours is shown on the page, which goes on."""
         self._called, self._beaten = False, time.monotonic()
         try:
             self.beat()
@@ -175,7 +175,7 @@ class Page:
 
     def _choose(self, what: Quantity | Composite) -> None:
         scan = self.store.scan
-        if scan is not None:  # refused here, and what is shown stays
+        if scan is not None:  # a band that is refused here changes nothing on the page
             for each in what.channels if isinstance(what, Composite) else (what,):
                 each.pixels(scan.axis)
         self.what, self._stale = what, True
@@ -316,7 +316,7 @@ class Page:
         return self.points.update(self.store.lock) if scan.points else self.map.update(self.store.lock)
 
     def _new(self, scan: Scan) -> None:
-        """Another run: what was chosen stays where its axis allows."""
+        """Turn to another run. What was chosen stays where its axis allows."""
         other_axis = self.scan is None or not np.array_equal(self.scan.axis, scan.axis)
         if self.scan is None or self.scan.shape != scan.shape or scan.points:
             self.planes, self.plane = scan.stacked, 0

@@ -114,7 +114,7 @@ class MapView:
         self._pictures: list[Picture] = []
         self._ranges: list[tuple[float, float]] = []
         self._window: Window | None = None
-        self._old_limits = False  # they are of values before the last ones
+        self._old_limits = False  # the limits are those of earlier values
         self._limits_due = 0.0
         self._whole = True  # all of the picture is to be sent, not only what is new
 
@@ -161,7 +161,7 @@ class MapView:
         return int(np.floor(y / down)) + self.top, int(np.floor(x / across))
 
     def update(self, lock: threading.Lock) -> bool:
-        """Send what is new; whether there was anything."""
+        """Send what is new. Returns whether there was anything."""
         if not self._pictures or self.scan is None:
             return False
         if any(each.stale for each in self._pictures):
@@ -198,7 +198,7 @@ class MapView:
         return True
 
     def _relimit(self) -> bool:
-        """Follow the percentiles, where limits are automatic; whether they moved."""
+        """Follow the percentiles, where limits are automatic. Returns whether they moved."""
         if self.limits_by == "hand" or (self.limits_by == "fixed" and self._ranges):
             return False
         now = time.monotonic()

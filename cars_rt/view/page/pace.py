@@ -1,13 +1,14 @@
-"""When a browser is sent more: after it has drawn, and no sooner than others and the daemon can bear."""
+"""When a browser is sent more: after it has drawn, and only as often as the daemon and other browsers
+bear."""
 
 EVERY_S, BUSY_S = 0.08, 0.4  # between two pictures, and where the daemon has no head-room
-SHARE_S = 0.03  # so that many browsers together cost the server no more than a few do
+SHARE_S = 0.03  # more for each browser, so that many together cost the server no more than a few
 REST = 0.5  # of the time that the browser took to draw, before it gets more
-LOST_S = 5.0  # without a word from the browser, after which it is told once more
+LOST_S = 5.0  # after so long without a word from the browser it is sent more anyhow
 
 
 class Pace:
-    """Of one browser. Times are of one monotonic clock, s."""
+    """The pace of one browser. Times are of one monotonic clock, s."""
 
     def __init__(self) -> None:
         self.tick = 0  # of what was sent last
@@ -21,13 +22,13 @@ class Pace:
         return now >= self._due
 
     def sent(self, now: float) -> int:
-        """Something is sent; the tick that the browser will say when it has drawn it."""
+        """Something is sent. Returns the tick that the browser will say when it has drawn it."""
         self.tick += 1
         self._sent_at = now
         return self.tick
 
     def drawn(self, tick: int, now: float, *, busy: bool, pages: int) -> bool:
-        """The browser says that it has drawn this; whether it is what was sent last."""
+        """The browser says that it has drawn this. Returns whether it is what was sent last."""
         if tick != self.tick or self._drawn == tick:
             return False
         self._drawn = tick

@@ -74,7 +74,7 @@ class PointsView:
         self._seen = (-1, -1)
 
     def update(self, lock: threading.Lock) -> bool:
-        """Send what is new; whether there was anything."""
+        """Send what is new. Returns whether there was anything."""
         fall = self._waterfall
         if fall is None or time.monotonic() < self._due:
             return False

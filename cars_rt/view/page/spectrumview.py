@@ -166,7 +166,7 @@ class SpectrumView:
             plot.title.text = spectrum.title
 
     def _loggable(self, raman: NDArray[np.float32]) -> NDArray[np.float32]:
-        """As it is or, with a logarithmic scale, without what is not above zero."""
+        """The values as they are; with a logarithmic scale, without those that are not above zero."""
         if not self.has_log or not np.isfinite(raman).any():
             return raman
         floor = np.nanmax(raman) * LOWEST_LOG

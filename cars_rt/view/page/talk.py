@@ -5,7 +5,7 @@ from bokeh.model import DataModel
 
 
 class Talk(DataModel):  # type: ignore[misc]
-    """`said` by the server, as JSON, after what it belongs to was sent; `asked` by the browser, likewise."""
+    """`said` is the server's text, as JSON, sent after what it belongs to; `asked` is the browser's."""
 
     said = String(default="{}")
     asked = String(default="")

@@ -27,7 +27,7 @@ def in_words(scan: Scan | None, shown: Spectrum | None, what: Quantity | Composi
 
 
 def band_ends(what: Quantity | Composite | None) -> list[float]:
-    """Of the band that is shown, cm-1; none without."""
+    """The two ends of the band that is shown, cm-1; empty without one."""
     if what is None:
         return []
     band = (what.red if isinstance(what, Composite) else what).band
