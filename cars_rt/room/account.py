@@ -17,14 +17,14 @@ UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
 @dataclass
 class Account:
-    """Of one instrument."""
+    """What came of the runs of one instrument."""
 
     lines: list[str] = field(default_factory=list)  # one for each run, and one for the recordings
     lost: bool = False  # whether a receipt or the recorder names spectra that are lost, or cannot be read
 
 
 def account(receipts: Path | None, output: Path | None, summary: Path | None, since: float) -> Account:
-    """What its receipts, its recordings and the recorder's summary say. since: Unix time, s."""
+    """Read receipts, recordings and the recorder's summary of one instrument. since: Unix time, s."""
     found = Account()
     made = _written(receipts, {".json"}, since)
     if len(made) > MOST:
@@ -60,7 +60,7 @@ def _line(about: dict[str, Any]) -> str:
 
 
 def _written(folder: Path | None, suffixes: set[str] | tuple[str, ...], since: float) -> list[Path]:
-    """Files of these endings that were written since then, the oldest first."""
+    """Files with these endings that were written since then, the oldest first."""
     if folder is None or not folder.is_dir():
         return []
     found = [(path.stat().st_mtime, path) for path in folder.iterdir() if path.suffix.lower() in suffixes]

@@ -1,4 +1,4 @@
-"""What would go wrong with a room, found before anything starts: a sentence each."""
+"""Finds what would go wrong with a room before anything starts; says each fault in a sentence."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ Bound = tuple[str, str, str]
 
 
 def addresses(bound: Sequence[Bound]) -> Iterator[str]:
-    """Two parts at one address, an address that others cannot find, or that somebody has."""
+    """Two parts at one address, and addresses that others cannot find or that are taken."""
     where: dict[Bound, Address] = {}
     for each in bound:
         title, flag, text = each

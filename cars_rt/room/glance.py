@@ -1,4 +1,4 @@
-"""How daemon and display are, asked now and then by a thread: who is asked may be slow, and nobody waits."""
+"""Asks daemon and display now and then how they are, in a thread, so that nobody waits for a slow answer."""
 
 import socket
 import threading
@@ -13,11 +13,11 @@ EVERY_S = 1.0
 
 
 class Glance:
-    """Asks at HOST:PORT of one daemon and one display until it is closed; answers may be read at any time."""
+    """Asks one daemon and one display at their HOST:PORT until `close`. Answers may be read at any time."""
 
     def __init__(self, daemon: str | None, view: str | None) -> None:
-        """Each may be None or none: nobody is asked."""
-        self.asked = 0  # how often
+        """Either may be None or the word none: then it is not asked."""
+        self.asked = 0  # how often it has asked
         self.status: dict[str, Any] | None = None  # the daemon's last answer; None: there was none
         self.shown = False  # whether the display takes connections
         self._daemon, self._view = daemon, view

@@ -14,8 +14,8 @@ from cars_rt.room.part import ENDING, Role
 
 log = logging.getLogger("cars_rt.room")
 
-PATIENCE_S = 30.0  # with a part that others wait for at the start,
-UNSEEN_S = 10.0  # and with a daemon that does not say how it is
+PATIENCE_S = 30.0  # for a part that others wait for at the start
+UNSEEN_S = 10.0  # for a daemon that does not say how it is
 HANGS = 3  # answers in a row in which a daemon said that its loop stands still
 END_S = 60.0  # for a part to end when it was asked to; a daemon gives slow subscribers 10 s
 DRAIN_S = 120.0  # for a daemon to finish the run of a driver that ended
@@ -31,13 +31,13 @@ class Instrument:
         self._glance = Glance(said_at.get(Role.DAEMON), said_at.get(Role.VIEW))
         self._begun = time.monotonic()
         self._asked = self._hanging = 0
-        self._engine = ""  # that the daemon found fastest
+        self._engine = ""  # the one that the daemon found fastest
         self._ending: Iterator[None] | None = None
         self.over = False
 
     @property
     def status(self) -> dict[str, Any] | None:
-        """As the daemon said it last; None where it does not say, or is not there."""
+        """The daemon's last answer; None if it gives none or is not there."""
         return self._glance.status
 
     @property
@@ -64,12 +64,12 @@ class Instrument:
 
     @property
     def restarts(self) -> int:
-        """Of all its parts."""
+        """Restarts of all its parts."""
         return sum(each.restarts.total for each in self.keepers)
 
     def incomplete(self, stopped: bool) -> bool:
-        """Whether a part said that something was lost, or had to be started again. stopped: by somebody, so
-        that a recorder whose run has no end says nothing of losses by its exit code."""
+        """Whether a part said that something was lost, or was started again. stopped: somebody ended the
+        room, so that the exit code of a recorder whose run has no end does not tell of losses."""
         codes = [
             each.code
             for each in self.keepers
@@ -91,7 +91,7 @@ class Instrument:
             self.over = True
 
     def stop(self) -> None:
-        """Begin to end, along the stream, so that everything that was measured arrives."""
+        """Begin to end the parts, along the stream, so that everything that was measured arrives."""
         if self._ending is None:
             self._ending = self._end()
 
@@ -114,18 +114,18 @@ class Instrument:
         keeper.start(len(heard), *self._known(keeper))
 
     def _known(self, keeper: Keeper) -> list[str]:
-        """Flags that spare a daemon which died to look for the fastest engine once more: that takes seconds,
-        and spectra go by. If it dies again it looks."""
+        """Flags that name the fastest engine, for a daemon that died: to look for it takes seconds, in which
+        spectra go by. If the daemon dies again it looks."""
         named = any(flag.startswith("--engine=") for flag in keeper.part.command)
         if keeper.part.role is not Role.DAEMON or named or not self._engine or not keeper.restarts.first:
             return []
         return [f"--engine={self._engine}"]
 
     def _may_start(self, role: Role) -> bool:
-        """Whether those that come before a part are so far, or were given time enough.
+        """Whether the parts before this one are ready, or were given time enough.
 
-        The display subscribes to results, too: the daemon, which waits for the recorder, shall not take it
-        for that one. And the driver begins when there is somebody to show its first spectrum.
+        The display subscribes to results, too. The daemon waits for the recorder and must not take the
+        display for it. And the driver begins when there is somebody to show its first spectrum.
         """
         waited_s = time.monotonic() - self._begun
         if waited_s > PATIENCE_S:
@@ -141,7 +141,7 @@ class Instrument:
                 return True
 
     def _why_end(self) -> str:
-        """Why nothing more is to be done, in words, or nothing."""
+        """Why the instrument is to end, in words; empty if it is not."""
         if gone := [each for each in self.keepers if each.failed]:
             return f"the {gone[0].part.name} is given up"
         for role, what in ((Role.DRIVER, "has measured what it was to"), (Role.DAEMON, "was stopped")):
@@ -184,7 +184,7 @@ class Instrument:
         """Until the daemon has published the run that the driver ended."""
         if not self._of(Role.DRIVER):
             return
-        fresh = self._glance.asked + 2  # the one under way may have been asked before the driver ended
+        fresh = self._glance.asked + 2  # the answer under way may have been asked for before the driver ended
         deadline = time.monotonic() + DRAIN_S
         while any(each.pid is not None for each in self._watched):
             said = self.status if self._glance.asked >= fresh else None

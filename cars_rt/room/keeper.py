@@ -22,13 +22,13 @@ class Condition(StrEnum):
 
     WAITING = "waiting"  # to be started, again or for the first time
     RUNNING = "running"
-    ENDING = "ending"  # was asked to
+    ENDING = "ending"  # was asked to end
     ENDED = "ended"
     GIVEN_UP = "given up"  # died too often
 
 
 class Keeper:
-    """Of one part. `look` has to be called now and then."""
+    """Keeps one part at work. `look` has to be called now and then."""
 
     def __init__(self, part: Part, said: Said, restarts: Restarts) -> None:
         self.part, self.said, self.restarts = part, said, restarts
@@ -45,11 +45,11 @@ class Keeper:
 
     @property
     def pid(self) -> int | None:
-        """Of its process, if there is one."""
+        """The id of its process, if there is one."""
         return self._program.pid if self._program is not None and self._program.running else None
 
     def start(self, subscribers: int, *more: str) -> None:
-        """Begin a life. subscribers: how many it waits for, where it waits for the room's own; more: flags of
+        """Begin a life. subscribers: how many it waits for, if it waits for parts of the room. more: flags of
         this life alone."""
         wait = [f"--subscribers={subscribers}"] if self.part.hearers else []
         with Uninterrupted("SIGTERM", "SIGHUP"):
@@ -68,7 +68,7 @@ class Keeper:
             self._died()
 
     def stop(self) -> None:
-        """Ask it to end; a part that waits to be started again is not."""
+        """Ask it to end. A part that waits to be started again stays down."""
         if self.condition is Condition.WAITING:
             self.condition = Condition.ENDED
         elif self.condition is Condition.RUNNING and self._program is not None:
@@ -85,7 +85,7 @@ class Keeper:
             self.condition = Condition.ENDED
 
     def hang(self, why: str) -> None:
-        """It does not move any more: end this life, which `look` finds dead."""
+        """It hangs: end this life, so that `look` finds it dead."""
         log.error("the %s hangs (%s): it is ended", self.part.name, why)
         if self._program is not None:
             self._program.kill()
@@ -119,5 +119,5 @@ class Keeper:
 
     @property
     def failed(self) -> bool:
-        """Whether it was given up, and is one that a measurement cannot be without."""
+        """Whether it was given up and a measurement cannot be without it."""
         return self.condition is Condition.GIVEN_UP and self.part.role is not Role.VIEW

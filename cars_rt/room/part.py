@@ -5,7 +5,7 @@ from enum import StrEnum
 
 
 class Role(StrEnum):
-    """What a part is, in the order in which parts are started: who listens comes before who speaks."""
+    """What a part is. Parts are started in this order: those that listen before those that speak."""
 
     RECORDER = "recorder"
     DAEMON = "daemon"
@@ -24,10 +24,10 @@ class Part:
     role: Role
     label: str = ""  # of the instrument; empty where there is one
     command: tuple[str, ...]  # behind `cars-rt`, with its flags
-    hearers: tuple[Role, ...] = ()  # that it waits for, by --subscribers; none where the file gives that flag
-    http: str | None = None  # HOST:PORT where it says how it is
+    hearers: tuple[Role, ...] = ()  # parts it waits for (--subscribers); none if the file gives that flag
+    http: str | None = None  # HOST:PORT at which it says how it is
 
     @property
     def name(self) -> str:
-        """For people, and of its log."""
+        """For people, and as the name of its log."""
         return f"{self.role}-{self.label}" if self.label else str(self.role)

@@ -13,9 +13,9 @@ from cars_rt.errors import CarsRtError
 from cars_rt.storage import refuse_target
 
 ENVIRONMENT = {"PYTHONUNBUFFERED": "1", STOP_WITH_STDIN: "1"}
-#: Nobody looks at these from outside, and a daemon at work on this computer may have the port.
+#: These need no HTTP from outside, and a daemon at work on this computer may have the port.
 UNSEEN = {"CARS_RT_RUN_HTTP": "none"}
-#: By which systemd speaks to us, and to none of them.
+#: Variables by which systemd speaks to this program. The programs that it starts must not answer.
 OURS = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}
 TAIL_LINES = 12  # of a log, shown when its process died
 
@@ -27,8 +27,8 @@ class ProgramError(CarsRtError, RuntimeError):
 class Program:
     """One `cars-rt` command in a process of its own.
 
-    It gets no Ctrl-C from the terminal: whoever started it stops it, in the right order. It stops by itself
-    when whoever started it is gone.
+    It gets no Ctrl-C from the terminal: its starter stops it, in the right order. It stops by itself when its
+    starter is gone.
     """
 
     def __init__(
@@ -39,14 +39,14 @@ class Program:
         output: int | IO[bytes] = subprocess.PIPE,
         environment: Mapping[str, str] = os.environ,
     ) -> None:
-        """output: where what it says goes; a pipe has to be read (`output`)."""
+        """output: where its output goes; a pipe has to be read (`output`)."""
         self.name = name
         apart: dict[str, Any] = {"start_new_session": True}
         if sys.platform == "win32":
             apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "cars_rt", *arguments],
-            stdin=subprocess.PIPE,  # never written to; its end tells them that we are gone
+            stdin=subprocess.PIPE,  # never written to; its end tells the program that we are gone
             stdout=output,
             stderr=subprocess.STDOUT,
             env={name: value for name, value in environment.items() if name not in OURS} | ENVIRONMENT,
@@ -61,7 +61,7 @@ class Program:
 
     @property
     def pid(self) -> int:
-        """Of the process."""
+        """The id of the process."""
         return self._process.pid
 
     @property
@@ -101,7 +101,7 @@ class Program:
         self._hang_up()
 
     def _hang_up(self) -> None:
-        """It sees the end of its standard input, and stops."""
+        """Close its standard input, at whose end it stops."""
         if self._process.stdin is not None:
             self._process.stdin.close()
 
@@ -125,7 +125,7 @@ class LoggedProgram(Program):
         return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:])
 
     def wait(self, timeout_s: float) -> None:
-        """As in Program; the error says where the log is."""
+        """Wait as Program does; the error says where the log is."""
         try:
             super().wait(timeout_s)
         except ProgramError as error:

@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 
-FIRST_S = 0.5  # a daemon that is back so soon misses what the driver's buffer does not hold, and no more
+FIRST_S = 0.5  # a daemon that is back so soon misses only what the driver's buffer does not hold
 MOST_S = 30.0
-LONG_S = 60.0  # who lived so long begins anew with the shortest pause
-LIMIT = 8  # deaths in a row: with their pauses a minute and a half
+LONG_S = 60.0  # after so long a life the next pause is the shortest again
+LIMIT = 8  # deaths in a row; with their pauses they take a minute and a half
 
 
 @dataclass
 class Restarts:
-    """Of one program."""
+    """Deaths and pauses of one program."""
 
     limit: int = LIMIT
     total: int = 0  # restarts so far
@@ -22,7 +22,7 @@ class Restarts:
         return self._row == 1
 
     def pause_s(self, lived_s: float) -> float | None:
-        """It died after so long: when to start it again; None: not any more."""
+        """The pause after a life of so long, s; None: it is not started again."""
         if lived_s >= LONG_S:
             self._row = 0
         if self._row >= self.limit:

@@ -41,7 +41,7 @@ class Room:
         return f"{len(keepers)} parts: {said}" + (f", {restarts} restarts" if restarts else "")
 
     def last_words(self) -> list[str]:
-        """Of parts that were started again, or ended otherwise than well."""
+        """The last words of parts that were started again or did not end well."""
         return [
             f"{each.part.name}: {each.restarts.total} restarts, {each.condition} with exit code {each.code}"
             for instrument in self.instruments
@@ -54,7 +54,8 @@ class Room:
         self.stopping = True
 
     def serve(self, on_turn: Callable[[], None] = lambda: None) -> int:
-        """Until everything ended; the exit code. Nothing is left running, whatever happens."""
+        """Work until everything has ended. Returns the exit code. Nothing is left running, whatever
+        happens."""
         try:
             while not all(each.over for each in self.instruments):
                 for each in self.instruments:

@@ -15,7 +15,7 @@ from cars_rt.storage import refuse_target
 
 log = logging.getLogger("cars_rt.room")
 
-LOG_BYTES, LOG_FILES = 5_000_000, 4  # of one part; before the newest there are so many older ones
+LOG_BYTES, LOG_FILES = 5_000_000, 4  # size of a part's log, and how many older ones are kept
 LONGEST = 100_000  # bytes of a line
 
 
@@ -65,7 +65,7 @@ class Said:
         self._reader.start()
 
     def wait(self, timeout_s: float) -> None:
-        """Until all that was said has been read."""
+        """Wait until all that was said has been read."""
         if self._reader is not None:
             self._reader.join(timeout_s)
 
@@ -75,7 +75,7 @@ class Said:
         self._file.close()
 
     def note(self, text: str) -> None:
-        """A line of whoever watches the part, among its own."""
+        """Add a line of ours to those of the part."""
         self._write(Line(logging.INFO, f"-- {text}"))
 
     def _read(self, output: IO[bytes]) -> None:
@@ -84,7 +84,7 @@ class Said:
                 if not raw.strip():
                     continue
                 line = read_line(raw)
-                if line.text != STOPPING:  # everybody says so at the end
+                if line.text != STOPPING:  # every part says so at the end
                     self.last = line
                 self._write(line)
                 self._pass_on(self.name, line)
@@ -94,7 +94,7 @@ class Said:
         self._file.handle(logging.makeLogRecord({"msg": text, "levelno": line.level}))
 
     def _failed(self, record: logging.LogRecord) -> None:
-        """A full disk does not end the part; what it says still goes to the terminal."""
+        """Note that the log cannot be written: a full disk does not end the part, whose lines still go on."""
         if not self._full:
             self._full = True
             log.error("%s cannot be written any more; the %s goes on without its log", self.path, self.name)

@@ -42,7 +42,7 @@ class Shown(Below):
             )
             console.print(Text.assemble((f"{name} | ", colour), (line.text, style)), soft_wrap=True)
         else:
-            # Already counted and spared by whoever said it: each text is a kind of its own here.
+            # The part itself has already left out repetitions, so each text counts as new here.
             log.log(line.level, f"{name} | {line.text}", extra={"part": name})
 
     def refresh(self, instruments: list[Instrument]) -> None:

@@ -1,5 +1,8 @@
-"""Which address each part of an instrument gets: the commands' defaults, for a further instrument with ports
-that are 100 higher each, and whatever the file says for one end is the other end's, too. Pure."""
+"""Which address each part of an instrument gets. Pure.
+
+They are the commands' defaults, with ports that are 100 higher for each further instrument. What the file
+says for one end holds for the other end, too.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,7 +14,7 @@ from cars_rt.sockets.addresses import ANY
 
 STEP = 100  # from the ports of one instrument to those of the next
 ADDRESS = re.compile(r"(?:tcp://)?[^\s/]+:\d{1,5}")
-#: The flags by which a part says where it is; all other addresses are those of others.
+#: The flags for a part's own addresses; all other addresses are those of other parts.
 BINDS = {
     Role.DRIVER: ("publish",),
     Role.DAEMON: ("publish", "preview", "spectra", "control", "http"),
@@ -25,8 +28,8 @@ class Ends:
     """The addresses of one part, by flag."""
 
     role: Role
-    defaults: Mapping[str, str]  # as its command has them
-    given: Mapping[str, str] = field(default_factory=dict)  # as somebody gave them
+    defaults: Mapping[str, str]  # those of its command
+    given: Mapping[str, str] = field(default_factory=dict)  # those that the file gives
 
 
 def is_address(value: object) -> bool:
@@ -44,7 +47,7 @@ def wire(number: int, parts: Sequence[Ends]) -> list[dict[str, str]]:
     """The addresses that each part of the instrument of this number gets, by flag; not those given."""
     meant = {default: shifted(default, number) for part in parts for default in part.defaults.values()}
     for part in parts:
-        if part.role is Role.DAEMON and "listen" in part.given:  # to a driver that is not of this room
+        if part.role is Role.DAEMON and "listen" in part.given:  # the driver is not of this room
             meant[RAW_ADDRESS] = part.given["listen"]
     for part in parts:
         for flag in BINDS[part.role]:
