@@ -33,8 +33,8 @@ def check(engine: Engine) -> float:
 def compare(what: str, result: Slab, expected: Slab, precision: str, raman: Slab) -> float:
     """Compare an output (n, pixels) with the reference's; raman: the reference's spectra, the same size.
 
-    Of raman itself also the R2, which a deviation, nearly flat in places, does not have. Returns their
-    `difference`; raises EngineError if they differ by more than this precision explains."""
+    Raman itself is also compared by R2. A deviation is not, since it is nearly flat in places. Returns their
+    `difference`. Raises EngineError if they differ by more than this precision explains."""
     found = difference(result, expected, raman)
     if not found <= TOLERANCES[precision]:
         raise EngineError(
@@ -48,8 +48,8 @@ def compare(what: str, result: Slab, expected: Slab, precision: str, raman: Slab
 
 
 def difference(result: Slab, expected: Slab, raman: Slab | None = None) -> float:
-    """The largest difference between outputs (n, pixels), relative to each spectrum's maximum: in raman,
-    whose unit a deviation has; without it, of what is expected."""
+    """The largest difference between outputs (n, pixels), relative to the maximum of each spectrum of raman;
+    without raman, of each expected spectrum."""
     scale = np.abs(expected if raman is None else raman).max(axis=1, keepdims=True)
     return float((np.abs(result - expected) / np.maximum(scale, np.finfo(np.float32).tiny)).max())
 

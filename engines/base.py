@@ -27,12 +27,12 @@ class EngineError(CarsRtError, RuntimeError):
 class Engine(ABC):
     """Runs one deployment graph in slabs that it owns.
 
-    A slab is a few arrays, each (max_batch, pixels) float32: `inputs[i]`, `outputs[i]`, and
-    `deviations[i]` where the model has that output (else the list is empty). Who uses the engine fills
-    the first rows of an input slab with counts, calls `launch(i, rows)`, may fill another slab meanwhile,
-    calls `wait(i)`, and reads the first rows of the output slabs; the other rows stay as they were. All
-    calls come from one thread, the one that constructs the engine; the slabs may be filled and read from
-    any thread, outside of launch..wait.
+    A slab is a few arrays, each (max_batch, pixels) float32: `inputs[i]`, `outputs[i]`, and `deviations[i]`
+    where the model has that output (else the list is empty). The user of the engine fills the first rows of
+    an input slab with counts, calls `launch(i, rows)`, may fill another slab meanwhile, calls `wait(i)`, and
+    reads the first rows of the output slabs. The other rows stay as they were. All calls come from one
+    thread, the one that constructs the engine; the slabs may be filled and read from any thread, outside of
+    launch..wait.
 
     An engine takes batches of any number of rows from 1 to max_batch. One that must compile for fixed
     sizes does so for `sizes`, and computes a batch of another size as the next larger one of those.
@@ -42,8 +42,8 @@ class Engine(ABC):
 
     name: ClassVar[str]
     retrieves: ClassVar[bool] = True  # False: does not run the graph, so `auto` passes it over
-    precision: str = FLOAT32  # of the network; before and after it, all is float32
-    patience_s: ClassVar[float] = 30.0  # to compile and compute a little; who takes longer hangs
+    precision: str = FLOAT32  # of the network; everything before and after it is float32
+    patience_s: ClassVar[float] = 30.0  # to compile and compute a little; an engine that takes longer hangs
     overlaps: bool = False  # True: a batch may be launched while another one is computed, which gains time
     fragile: ClassVar[bool] = False  # True: may end or hang its process, so it is tried in another one first
 
@@ -114,7 +114,7 @@ class Engine(ABC):
         return self.retrieve(counts)[RAMAN]
 
     def retrieve(self, counts: NDArray[np.generic]) -> dict[str, Slab]:
-        """As `run`, but each of the graph's outputs by its name, (n, pixels) float32."""
+        """Compute as `run` does; returns each of the graph's outputs by its name, (n, pixels) float32."""
         found = {name: np.empty(counts.shape, np.float32) for name in self.graph.outputs}
         for first in range(0, len(counts), self.max_batch):
             batch = counts[first : first + self.max_batch]

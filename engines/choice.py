@@ -27,7 +27,7 @@ LONG_S = 60.0  # an engine that is given more than this to open may take minutes
 #: By model, batch, threads and candidates.
 _rehearsed: dict[tuple[str, int, int, tuple[str, ...]], Attempts] = {}
 _safe: set[str] = set()  # what is fragile and has been opened in this process, as `_one` names it
-_said: set[str] = set()  # of engines chosen, once each
+_said: set[str] = set()  # what was logged of chosen engines, so that each is logged once
 
 
 def open_engine(name: str, graph: Graph, max_batch: int, threads: int = 0) -> Engine:
@@ -57,7 +57,7 @@ def _fastest(graph: Graph, max_batch: int, threads: int, *, recalling: bool) -> 
     ranked = sorted(
         (each for each, tried in attempts.items() if not tried.reason), key=lambda each: -attempts[each].merit
     )
-    # If the process itself could not be had, the reference is still there.
+    # If no process could be started, the reference engine is still there.
     for candidate in [*ranked, *spare, *([] if REFERENCE in ranked else [REFERENCE])]:
         try:
             engine = _open(candidate, graph, max_batch, threads)
@@ -154,8 +154,8 @@ def _opened(name: str, graph: Graph, max_batch: int, threads: int) -> Engine:
 
 
 def _say(engine: Engine, attempts: Attempts, absent: set[str]) -> None:
-    """One line, once: what was chosen, and what went wrong with another one that is there; the rest of it for
-    those who look closer. `cars-rt doctor` has it all, with the remedies."""
+    """Log, once, what was chosen and what went wrong with other engines that are there. Details are logged
+    below that level. `cars-rt doctor` shows everything, with the remedies."""
 
     def about(name: str) -> str:
         tried = attempts.get(name, Tried())
@@ -176,5 +176,5 @@ def _went_wrong(tried: Tried) -> bool:
 
 
 def without_remedy(reason: str) -> str:
-    """What an engine says against itself, less what to do about it: what a semicolon or a command begins."""
+    """The reason against an engine without its remedy, which begins at a semicolon or a command."""
     return re.split(r"; |: (?=.*\bpip\b.* install )", reason, maxsplit=1)[0]

@@ -23,9 +23,9 @@ from cars_rt.physics.maximum_entropy import MaximumEntropy
 from cars_rt.reference import read_reference
 
 KK, MEM = CLASSICAL
-VERSION = "3"  # another one whenever results change
-STEP = 2.0  # cm-1, of the grid where pixels cannot be taken as they are
-PITCH = (0.8, 5.0)  # cm-1, of pixels that can: they resolve the lines, and their length may change slowly
+VERSION = "3"  # a new one whenever results change
+STEP = 2.0  # cm-1, of the grid that is used where pixels cannot be taken as they are
+PITCH = (0.8, 5.0)  # cm-1, of pixels that can be taken as they are: they resolve lines, and may widen slowly
 SHORTEST = 100  # points
 LONGEST = 4096  # points; the Hilbert matrix has as many rows and as many columns
 METHODS = {KK: "Kramers-Kronig retrieval", MEM: "Maximum entropy retrieval"}
@@ -130,5 +130,5 @@ class MaximumEntropyEngine(Engine):
 
 
 def step_of(raman_shift: NDArray[np.float64]) -> float:
-    """On average, cm-1: a Hilbert transform does not mind an axis that is stretched slowly."""
+    """The average step, cm-1: a Hilbert transform does not mind an axis that is stretched slowly."""
     return float(np.ptp(raman_shift)) / (len(raman_shift) - 1)

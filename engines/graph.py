@@ -1,7 +1,7 @@
 """The deployment graph: a model composed for one instrument's axis.
 
-counts - dark (-> over a reference) -> scaling -> network -> by the light that there is, all on the camera's
-pixels; or with splines onto a grid before it and back after it, see `cars_rt.engines.sampling`.
+counts - dark (-> over a reference) -> scaling -> network -> 0 where there is no light. All of it is on the
+camera's pixels, or with splines onto a grid before it and back after it (`cars_rt.engines.sampling`).
 Everything is in the graph, so that every engine runs the same mathematics.
 """
 
@@ -24,7 +24,7 @@ from cars_rt.physics.kramers_kronig import LARGEST
 
 COUNTS, DARK, RAMAN, DEVIATION = "counts", "dark", "raman", "deviation"
 NETWORK = "network/"  # before the names of everything that comes from the model
-LARGEST_RATIO = float(np.exp(LARGEST))  # of a spectrum without light nothing is known but that it is below
+LARGEST_RATIO = float(np.exp(LARGEST))  # a spectrum without light is known to be below this, no more
 
 #: Where there is no light the result is 0, and its deviation says that it could be anything.
 BY_LIGHT = {
@@ -56,8 +56,9 @@ class Graph:
 def compose(model: Model, raman_shift: ArrayLike, *, deviation: bool = True) -> Graph:
     """Compose a model for the axis (pixels,) of an instrument, cm-1.
 
-    deviation: also as an output, if the model has it; what nobody reads costs time and, on a GPU, a copy.
-    Raises ModelError if the axis is too short or too coarse for the model or if the model is none that can be
+    deviation: make it an output, if the model has it. An output that nobody reads costs time and, on a GPU,
+    a copy.
+    Raises ModelError if the axis is too short or too coarse for the model, or if the model cannot be
     composed, AxisError if the axis is none.
     """
     axis = judged_raman_shift(raman_shift)
@@ -65,7 +66,7 @@ def compose(model: Model, raman_shift: ArrayLike, *, deviation: bool = True) -> 
         return _composed(model, axis, deviation)
     except CarsRtError:
         raise
-    except Exception as error:  # of ONNX, which has many kinds for what a file may hold
+    except Exception as error:  # ONNX raises many kinds of errors for what a file may hold
         raise ModelError(f"the model {model.card.name} cannot be composed: {said(error)}") from None
 
 
@@ -85,7 +86,7 @@ def _composed(model: Model, axis: NDArray[np.float64], deviation: bool) -> Graph
                 f"many come out as go in, in multiples of its stride, {card.stride}"
             )
 
-    constants_of_old = {entry.name for entry in network.initializer}  # among the inputs up to IR version 3
+    constants_of_old = {entry.name for entry in network.initializer}  # inputs up to IR version 3
     inputs = [value.name for value in network.input if value.name not in constants_of_old]
     spectrum = next(name for name in inputs if name != NETWORK + PITCH)
     if isinstance(moved, Ordered):
@@ -113,7 +114,7 @@ def _composed(model: Model, axis: NDArray[np.float64], deviation: bool) -> Graph
             *above_dark,
             *before,
             *network.node,
-            # Deviations of neighbours are alike and their errors go together: interpolated like raman.
+            # Deviations of neighbours are alike and their errors go together, so they are interpolated, too.
             *(node for name in outputs for node in moved.back(NETWORK + name, f"{name}/pixels")),
             *(node for name in outputs for node in BY_LIGHT[name]),
         ],

@@ -1,7 +1,8 @@
 """The network of a deployment graph in half precision, everything around it in float32.
 
-TensorRT computes in the types that the graph says (strong typing), and so does our program of PyTorch calls:
-the graph is rewritten. Layers that do the work get float16 weights, with casts where float32 meets float16.
+TensorRT computes in the types that the graph names (strong typing), and so does our program of PyTorch
+calls. So the graph is rewritten: layers that do the work get float16 weights, with casts where float32 meets
+float16.
 """
 
 import numpy as np
@@ -17,17 +18,17 @@ LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "GRU", "LSTM", "MatMul", "R
 PHASE = frozenset({"Cos", "Log", "Sin"})
 #: These stay float32 themselves: they overflow early, or an attribute and not an input says their type.
 FLOAT32_ONLY = PHASE | {"Cast", "ConstantOfShape", "Exp", "EyeLike", "Pow", "Reciprocal"}
-#: Where a network finds the slow background that a phase is computed from; digits do not matter there.
+#: Layers that find the slow background that a phase is computed from, where digits do not matter.
 ROUGH = tuple(f"{NETWORK}/{part}/" for part in ("trunk", "mix", "head"))
-HALF = "/half"  # after the name of a value: the same in half precision
+HALF = "/half"  # appended to the name of a value: the same value in half precision
 
 
 def halve(serialized: bytes) -> tuple[bytes, int]:
     """A composed graph with its network in float16, and how many nodes that are (0: none is suited).
 
-    Half are the network's layers (convolutions, products, recurrent layers) and what is between two of
-    them, but for a layer that a phase is computed from, unless it is `ROUGH`. Inputs and outputs of the graph
-    stay float32.
+    Half precision goes to the network's layers (convolutions, products, recurrent layers) and to what is
+    between two of them. Layers that a phase is computed from stay float32, unless they are `ROUGH`, and so do
+    inputs and outputs of the graph.
     """
     model = onnx.shape_inference.infer_shapes(onnx.load_model_from_string(serialized))
     graph = model.graph

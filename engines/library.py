@@ -27,7 +27,7 @@ def load_model(
 def load_offline(
     name: str = DEFAULT_MODEL, reference: Path | None = None, pump_nm: float | None = None
 ) -> Model:
-    """As `load_model`, and `mem`, which no engine runs. Raises ModelError."""
+    """A model as `load_model` gives it, or `mem`, which no engine runs. Raises ModelError."""
     return classical(name, reference, pump_nm) if name == MEM else load_model(name, reference, pump_nm)
 
 

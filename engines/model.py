@@ -40,7 +40,7 @@ class Card:
 
     name: str
     version: str
-    grid_step_cm1: float  # of the grid that it sees where it cannot take the camera's pixels
+    grid_step_cm1: float  # of the grid that it is given where it cannot take the camera's pixels
     stride: int  # its input length must be a multiple of this
     min_length: int
     scaling: str  # "mean": counts over the spectrum's mean; "minmax": its minimum to 0, its maximum to 1
@@ -48,7 +48,7 @@ class Card:
     description: str
     training: Mapping[str, Any]
     accuracy: Mapping[str, Any]
-    fixed_length: int = 0  # points that it takes, over the whole axis whatever the step; 0: any number
+    fixed_length: int = 0  # points that it takes, spread over the whole axis; 0: any number
     pitch_cm1: Sequence[float] = ()  # least and largest step of pixels that it takes as they are; (): none
 
     @property
@@ -70,16 +70,17 @@ class Model:
         return self.onnx
 
     def flattening(self, raman_shift: NDArray[np.float64]) -> NDArray[np.float32] | None:
-        """What counts above dark on this axis (pixels,) are multiplied by first of all; None: nothing."""
+        """Factors for counts above dark on this axis, (pixels,), applied before all else; None: no
+        factors."""
         return None
 
     def of_source(self, source: str | None) -> "Model":
-        """This model for spectra of an instrument: without what was measured with another one."""
+        """This model for spectra of an instrument, without a reference that was measured with another one."""
         return self
 
     @property
     def unused(self) -> str | None:
-        """What of it is not made use of for an instrument, and why; None if there is no such thing."""
+        """Which part of it is not used for an instrument, and why; None if all of it is."""
         return None
 
     @property
@@ -201,5 +202,5 @@ def _read_card(proto: onnx.ModelProto, path: Path) -> Card:
 
 
 def _no_constant(word: str) -> float:
-    """JSON has neither Infinity nor NaN, and who reads our headers need not know them."""
+    """Refuse Infinity and NaN, which JSON does not have and readers of our headers need not know."""
     raise ValueError(f"{word} is no number of JSON")

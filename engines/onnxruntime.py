@@ -29,7 +29,7 @@ class OnnxRuntime(Engine):
         options.intra_op_num_threads = threads or usable_cores()
         # Spinning threads would take the cores that the driver and the recorder need.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 4  # an error is raised, and who raised it says it
+        options.log_severity_level = 4  # errors are raised, and told by the code that catches them
         try:
             self._session = onnxruntime.InferenceSession(
                 steady(self.graph.onnx), options, providers=[(self.provider, self.options)]
