@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from cars_rt.engines.base import FLOAT16, FLOAT32, Engine, EngineError, Slab, usable_cores
+from cars_rt.engines.base import EVEN, FLOAT16, FLOAT32, Engine, EngineError, Slab, usable_cores
 from cars_rt.engines.graph import COUNTS, DARK
 from cars_rt.engines.half import halve
 from cars_rt.installation import install_extra
@@ -126,7 +126,9 @@ class _Graphs:
         torch = engine._torch
         self._engine, self._torch = engine, torch
         self._stream = torch.cuda.Stream()
-        self._events = [torch.cuda.Event() for _ in engine.inputs]
+        # Who waits for the second kind sleeps, and leaves the processor to others: for large batches.
+        self._events = [(torch.cuda.Event(), torch.cuda.Event(blocking=True)) for _ in engine.inputs]
+        self._ends = [spinning for spinning, _ in self._events]
         self._host = [
             {name: torch.from_numpy(array) for name, array in arrays.items()}
             for arrays in (
@@ -156,10 +158,11 @@ class _Graphs:
                 self._upload(slab, rows)
                 graph.replay()
                 self._download(slab, rows)
-            self._events[slab].record()
+            self._ends[slab] = self._events[slab][rows >= EVEN]
+            self._ends[slab].record()
 
     def wait(self, slab: int) -> None:
-        self._events[slab].synchronize()
+        self._ends[slab].synchronize()
 
     def _upload(self, slab: int, rows: int) -> None:
         self._counts[:rows].copy_(self._host[slab][COUNTS][:rows], non_blocking=True)

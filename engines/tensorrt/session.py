@@ -4,7 +4,7 @@ import traceback
 from dataclasses import dataclass
 from typing import Any
 
-from cars_rt.engines.base import EngineError, Slab, batch_sizes
+from cars_rt.engines.base import EVEN, EngineError, Slab, batch_sizes
 from cars_rt.engines.graph import COUNTS, DARK
 from cars_rt.engines.tensorrt.device import Device
 from cars_rt.engines.tensorrt.messages import Messages, OutOfMemoryError
@@ -12,7 +12,6 @@ from cars_rt.engines.tensorrt.product import Product, invalidity
 from cars_rt.engines.tensorrt.recipe import Key, profile_of
 
 ROW = 4  # bytes of a number in a row
-LARGE = 256  # rows from which on waiting lets the processor do something else: waking up costs some 50 us
 
 
 class PlanRefusedError(EngineError):
@@ -130,7 +129,7 @@ class Session:
                 device.download(result[part], slot.results[name], self._download)
             device.record(slot.downloaded, self._download)
         self._end[slab] = slot.downloaded
-        if len(counts) >= LARGE:
+        if len(counts) >= EVEN:  # fewer are there before who sleeps would wake up
             device.record(slot.ended, self._download)
             self._end[slab] = slot.ended
 
