@@ -20,6 +20,7 @@ from cars_rt.engines.registry import (
     require,
     retrieving,
 )
+from cars_rt.engines.rehearsal import give_up
 
 __all__ = [
     "AUTO",
@@ -37,6 +38,7 @@ __all__ = [
     "compose",
     "engine_class",
     "engine_names",
+    "give_up",
     "load_model",
     "load_offline",
     "open_engine",

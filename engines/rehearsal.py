@@ -4,6 +4,7 @@ A driver may crash its process, and a compiler or a device may hang it for good,
 a processor without AMX has been seen to). So the process is one that may be lost.
 """
 
+import atexit
 import faulthandler
 import io
 import json
@@ -11,6 +12,7 @@ import math
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +20,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from cars_rt.engines.agreement import check, probe
-from cars_rt.engines.base import Engine
+from cars_rt.engines.base import Engine, EngineError
 from cars_rt.engines.graph import Graph
 from cars_rt.engines.model import Card, Model
 from cars_rt.engines.registry import compiled, engine_class
@@ -47,30 +49,98 @@ class Tried:
         return math.sqrt(self.rate * self.rate_of_few)
 
 
-def rehearse(
-    graph: Graph, names: list[str], max_batch: int, threads: int, *, rates: bool = True
-) -> dict[str, Tried]:
-    """Try engines one after the other; takes as long as they take, and ends even if they do not. rates: also
-    measure how fast they are."""
-    found: dict[str, Tried] = {}
-    while left := [name for name in names if name not in found]:
-        try:
-            child = subprocess.run(
+class GivenUpError(EngineError):
+    """Nobody wants to know any more what would have come of an engine."""
+
+
+class _Children:
+    """The processes in which engines are tried, by the thread that waits."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: dict[int, subprocess.Popen[bytes] | None] = {}  # None: between two of them
+        self._given_up: set[int] = set()
+
+    def begin(self) -> None:
+        """This thread tries engines from now on."""
+        with self._lock:
+            self._running[threading.get_ident()] = None
+
+    def answers(self, content: bytes) -> tuple[bytes, int]:
+        """What a process writes that is given this content, and its exit status. Raises OSError if there can
+        be none, GivenUpError after `give_up`."""
+        me = threading.get_ident()
+        with self._lock:
+            if me in self._given_up:
+                raise GivenUpError("given up")
+            self._running[me] = child = subprocess.Popen(
                 [sys.executable, "-m", __name__],
-                input=_packed(graph, left, max_batch, threads, rates),
+                stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )
+        with child:
+            said, _ = child.communicate(content)
+        if me in self._given_up:
+            raise GivenUpError("given up")
+        return said, child.returncode
+
+    def end(self) -> None:
+        """This thread tries no more."""
+        with self._lock:
+            self._running.pop(threading.get_ident(), None)
+            self._given_up.discard(threading.get_ident())
+
+    def give_up(self, thread: int) -> None:
+        with self._lock:
+            if thread in self._running:
+                self._given_up.add(thread)
+                if (child := self._running[thread]) is not None:
+                    child.kill()
+
+    def give_up_all(self) -> None:
+        for thread in list(self._running):
+            self.give_up(thread)
+
+
+_children = _Children()
+#: What compiles for minutes shall not outlive who wanted it.
+atexit.register(_children.give_up_all)
+
+
+def give_up(thread: int | None) -> None:
+    """Have `rehearse` in this thread end now, with GivenUpError; nothing if it is not there."""
+    if thread is not None:
+        _children.give_up(thread)
+
+
+def rehearse(
+    graph: Graph, names: list[str], max_batch: int, threads: int, *, rates: bool = True
+) -> dict[str, Tried]:
+    """Try engines one after the other; takes as long as they take, and ends even if they do not. rates: also
+    measure how fast they are. Raises GivenUpError after `give_up`."""
+    _children.begin()
+    try:
+        return _rehearsed(graph, names, max_batch, threads, rates)
+    finally:
+        _children.end()
+
+
+def _rehearsed(graph: Graph, names: list[str], max_batch: int, threads: int, rates: bool) -> dict[str, Tried]:
+    found: dict[str, Tried] = {}
+    while left := [name for name in names if name not in found]:
+        try:
+            said, status = _children.answers(_packed(graph, left, max_batch, threads, rates))
         except OSError as error:
             return found | {name: Tried(reason=f"cannot be tried: {error}") for name in left}
-        for line in child.stdout.splitlines():
+        for line in said.splitlines():
             answer = json.loads(line)
             name = answer.pop("name")
             found[name] = Tried(**answer)
         lost = next((name for name in left if name not in found), None)
         if lost is not None:  # it took the process with it
-            found[lost] = Tried(reason=f"crashed or hung when it was tried (exit status {child.returncode})")
+            found[lost] = Tried(reason=f"crashed or hung when it was tried (exit status {status})")
     return found
 
 

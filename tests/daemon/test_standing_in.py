@@ -94,3 +94,11 @@ def test_another_engine_computes_while_a_plan_is_built_and_hands_over(card: Path
         assert command.end() == 0
     receipts = summary(tmp_path / "summary.json")
     assert [(each["sent"], each["lost"]) for each in receipts] == [(40, {}), (40, {})]
+
+
+def test_stop_does_not_wait_for_a_plan(card: Path, tmp_path: Path) -> None:
+    never = tmp_path / "never"
+    with rig(card, tmp_path, SIMULATED_BUILD_UNTIL=str(never)) as (_, command, _, remote):
+        assert remote.ask("status")["engine_instead"].startswith("tensorrt is being compiled")
+        remote.ask("stop")
+        assert command.end() == 0 and "left behind" not in command.said

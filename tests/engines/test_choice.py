@@ -1,11 +1,12 @@
 """Engines from other packages, and how `auto` chooses."""
 
 import logging
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import a_package, found_by_processes
+from helpers import PATIENCE_S, a_package, found_by_processes, wait_until
 
 from cars_rt.engines import (
     Engine,
@@ -18,6 +19,7 @@ from cars_rt.engines import (
     open_engine,
     reason_against,
     rehearsal,
+    remembered,
     retrieving,
 )
 from cars_rt.engines.conformance import failures
@@ -159,6 +161,29 @@ def test_auto_takes_the_fastest_that_works_and_says_what_went_wrong_with_others(
     assert "exits: foreign_exits:Any does not load" in rest
     slow = next(part for part in rest.split("; ") if part.startswith("slow: "))
     assert float(slow.split()[1].replace(",", "")) <= 4 / 0.2
+
+
+@pytest.mark.usefixtures("installed")
+def test_engine_that_is_being_tried_can_be_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, for good, and nothing is remembered of it."""
+    monkeypatch.setattr(choice, "retrieving", lambda: ["hangs", "onnxruntime"])
+    failures: list[BaseException] = []
+
+    def open_it() -> None:
+        try:
+            open_engine("auto", GRAPH, 4)
+        except EngineError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=open_it)
+    thread.start()
+    children = rehearsal._children
+    wait_until(lambda: children._running.get(thread.ident or 0) is not None)
+    rehearsal.give_up(thread.ident)
+    thread.join(PATIENCE_S)
+    assert isinstance(failures[0], rehearsal.GivenUpError) and not remembered.records()
+    rehearsal.give_up(thread.ident)  # it is over
+    assert not children._running and not children._given_up
 
 
 @pytest.mark.usefixtures("installed")

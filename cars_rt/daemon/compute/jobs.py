@@ -56,6 +56,11 @@ class Jobs:
         called before what the one before returned. All else that is asked for comes after both."""
         return self._put(_Job(function, Future(), then, begins=True))
 
+    @property
+    def thread(self) -> int | None:
+        """The thread's number, while it is there."""
+        return self._thread.ident if self._thread.is_alive() else None
+
     def close(self) -> None:
         """Let the thread end once it has done what it was asked for; does not wait for it."""
         self._queue.put(None)

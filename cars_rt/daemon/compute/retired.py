@@ -20,7 +20,8 @@ class Retired:
         return iter(self._workers)
 
     def take(self, worker: Worker) -> None:
-        """Close it when that can be done."""
+        """Close it when that can be done; if it is being compiled, stop that where it can be stopped."""
+        worker.give_up()
         self._workers.append(worker)
         self.close_idle()
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.daemon.compute.jobs import Jobs
-from cars_rt.engines import Engine, EngineError, Model, ModelError, compose, open_engine, takes_long
+from cars_rt.engines import Engine, EngineError, Model, ModelError, compose, give_up, open_engine, takes_long
 from cars_rt.engines.base import Slab
 from cars_rt.engines.model import RATIO
 from cars_rt.physics.axis import AxisError
@@ -138,6 +138,11 @@ class Worker:
             return self._computing.ask_begun(launch, self._judging)
         # Where nothing is retrieved there is nothing to judge.
         return self._computing.ask_first(lambda: launch()(), self._judging if self.engine.retrieves else None)
+
+    def give_up(self) -> None:
+        """Compile no longer, as far as that can be stopped: the process in which engines are tried."""
+        if not self.ready.done():
+            give_up(self._computing.thread)
 
     def close(self) -> None:
         """Let the threads end once they have done what they were asked for; does not wait for them."""
