@@ -6,8 +6,8 @@ name, compiles it and checks it against the reference before it serves.
 
 from cars_rt.engines.agreement import TOLERANCE, check
 from cars_rt.engines.base import Engine, EngineError
-from cars_rt.engines.choice import open_engine, quick_engines, takes_long
-from cars_rt.engines.graph import Graph, compose
+from cars_rt.engines.choice import adopted, open_engine, quick_engines, takes_long
+from cars_rt.engines.graph import Graph, axis_for, compose
 from cars_rt.engines.library import load_model, load_offline, takes_reference
 from cars_rt.engines.model import DEFAULT_MODEL, Card, Model, ModelError, shipped_models
 from cars_rt.engines.registry import (
@@ -34,6 +34,8 @@ __all__ = [
     "Graph",
     "Model",
     "ModelError",
+    "adopted",
+    "axis_for",
     "check",
     "compose",
     "engine_class",

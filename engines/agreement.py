@@ -15,11 +15,7 @@ R2 = 1 - 5e-4  # of an engine's spectrum against the reference's, at least
 def check(engine: Engine) -> float:
     """Compare an engine with the reference on a probe batch: the largest difference of its outputs, relative
     to each spectrum's maximum. Raises EngineError if they disagree."""
-    counts = probe(engine.graph)
-    results = engine.retrieve(counts)
-    for name, result in results.items():
-        if not np.isfinite(result).all():
-            raise EngineError(f"its {name} is not finite on a probe batch")
+    counts, results = probe(engine.graph), computed(engine)
     if engine.name == REFERENCE or not engine.retrieves:
         return 0.0
     with engine_class(REFERENCE)(engine.graph, len(counts), slabs=1) as reference:
@@ -28,6 +24,15 @@ def check(engine: Engine) -> float:
         compare(f"its {name}", result, expected[name], engine.precision, expected[RAMAN])
         for name, result in results.items()
     )
+
+
+def computed(engine: Engine) -> dict[str, Slab]:
+    """What an engine makes of a probe batch. Raises EngineError if that is not finite."""
+    results = engine.retrieve(probe(engine.graph))
+    for name, result in results.items():
+        if not np.isfinite(result).all():
+            raise EngineError(f"its {name} is not finite on a probe batch")
+    return results
 
 
 def compare(what: str, result: Slab, expected: Slab, precision: str, raman: Slab) -> float:

@@ -3,10 +3,11 @@
 import os
 import platform
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,9 @@ class Engine(ABC):
     reads the first rows of the output slabs. The other rows stay as they were. All calls come from one
     thread, the one that constructs the engine; the slabs may be filled and read from any thread, outside of
     launch..wait.
+
+    The graph's parameters are inputs, so that `adopt` can exchange them; an engine that cannot do that
+    compiles `graph.fixed`, in which they are constants, and is compiled again for another axis.
 
     An engine takes batches of any number of rows from 1 to max_batch. One that must compile for fixed
     sizes does so for `sizes`, and computes a batch of another size as the next larger one of those.
@@ -81,6 +85,21 @@ class Engine(ABC):
     @abstractmethod
     def set_dark(self, dark: Slab) -> None:
         """Take over the dark spectrum (pixels,) that the graph subtracts. Called between batches."""
+
+    def adopt(self, graph: Graph) -> bool:
+        """Compute another graph from the next batch on, where nothing but its parameters differs: another
+        axis of as many pixels, or another reference. The dark stays. False: it takes compiling, and nothing
+        has changed. Called between batches. Raises EngineError if the parameters cannot be copied."""
+        if graph.onnx != self.graph.onnx or graph.outputs != self.graph.outputs:
+            return False
+        if not self._set(graph.parameters):
+            return False
+        self.graph = graph
+        return True
+
+    def _set(self, parameters: Mapping[str, NDArray[Any]]) -> bool:
+        """Copy values for all of the graph's parameters; False where they are compiled in."""
+        return False
 
     @abstractmethod
     def launch(self, slab: int, rows: int) -> None:

@@ -5,7 +5,7 @@ import logging
 import re
 
 from cars_rt.engines import remembered
-from cars_rt.engines.agreement import check
+from cars_rt.engines.agreement import check, computed
 from cars_rt.engines.base import Engine, EngineError
 from cars_rt.engines.graph import Graph
 from cars_rt.engines.registry import (
@@ -73,6 +73,15 @@ def _fastest(graph: Graph, max_batch: int, threads: int, *, recalling: bool) -> 
     raise EngineError(
         "; ".join(f"{each}: {tried.reason}" for each, tried in attempts.items() if tried.reason)
     )
+
+
+def adopted(engine: Engine, graph: Graph) -> bool:
+    """Have an open engine compute another graph, if that takes no compiling; it was checked when it was
+    opened, so a probe batch need only be computed. Raises EngineError if that fails: it is of no use then."""
+    if not engine.adopt(graph):
+        return False
+    computed(engine)
+    return True
 
 
 def takes_long(name: str) -> bool:

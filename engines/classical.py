@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -41,11 +42,14 @@ class Classical(Referenced):
         """The same retrieval without its reference."""
         return classical(self.card.name)
 
-    def for_points(self, raman_shift: NDArray[np.float64]) -> bytes:
-        """Kramers-Kronig retrieval on these points as ONNX. Raises ModelError as `reference_on` does."""
+    def for_points(self, raman_shift: NDArray[np.float64]) -> tuple[bytes, Mapping[str, NDArray[np.float32]]]:
+        """Kramers-Kronig retrieval on these points as ONNX, and the matrices that depend on more than their
+        number. Raises ModelError as `reference_on` does."""
         points, reference = len(raman_shift), self.reference_on(raman_shift)
         retrieve = KramersKronig(points, step_of(raman_shift), reference, self.settings)
-        return bytes(trace(retrieve, points, "spectrum", "raman").SerializeToString())
+        proto = trace(retrieve, points, "spectrum", "raman", retrieve.of_axis)
+        given = {name: np.ascontiguousarray(each, np.float32) for name, each in retrieve.of_axis.items()}
+        return bytes(proto.SerializeToString()), given
 
     def reference_on(self, raman_shift: NDArray[np.float64]) -> NDArray[np.float64] | None:
         """The reference, if there is one. Raises ModelError for too many points or points not covered."""

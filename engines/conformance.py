@@ -203,6 +203,21 @@ def another_one_comes_and_goes(engine: Engine) -> None:
         _same(engine, result, before[name], f"{name} after another engine was closed")
 
 
+def another_axis_is_taken_or_refused(engine: Engine) -> None:
+    """A graph that differs in its parameters alone: it is computed from then on, or nothing has changed."""
+    before = engine.graph
+    other = compose(before.model, 1.01 * before.raman_shift[::-1])
+    counts = probe(other, MAX_BATCH)
+    plain = engine.retrieve(counts)
+    if engine.adopt(other):
+        expected = _reference(engine, counts)
+        for name, result in engine.retrieve(counts).items():
+            compare(f"its {name} on another axis", result, expected[name], engine.precision, expected[RAMAN])
+        _require(engine.adopt(before), "it takes another axis, and then not the one of before")
+    for name, result in engine.retrieve(counts).items():
+        _same(engine, result, plain[name], f"{name} after another axis")
+
+
 CHECKS: tuple[Callable[[Engine], None], ...] = (
     slabs_are_alike,
     says_what_it_is,
@@ -215,6 +230,7 @@ CHECKS: tuple[Callable[[Engine], None], ...] = (
     no_light_gives_nothing,
     odd_counts_stay_finite,
     deviation_is_positive,
+    another_axis_is_taken_or_refused,
     another_one_comes_and_goes,
 )
 

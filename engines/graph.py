@@ -2,10 +2,13 @@
 
 counts - dark (-> over a reference) -> scaling -> network -> 0 where there is no light. All of it is on the
 camera's pixels, or with splines onto a grid before it and back after it (`cars_rt.engines.sampling`).
-Everything is in the graph, so that every engine runs the same mathematics.
+Everything is in the graph, so that every engine runs the same mathematics. What depends on the axis or on a
+reference are inputs beside the counts: the parameters. So what an engine compiles is for all axes of as many
+pixels, and another axis costs a copy.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx.compose import add_prefix_graph
 
-from cars_rt.engines.model import RATIO, Card, Model, ModelError
+from cars_rt.engines.model import CLASSICAL, RATIO, Card, Model, ModelError
 from cars_rt.engines.sampling import Ordered, Resampled, points_for
 from cars_rt.engines.scaling import scaling
 from cars_rt.engines.soundness import PITCH, length_given, said
@@ -39,18 +42,33 @@ BY_LIGHT = {
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """An ONNX graph, float32: counts (batch, pixels) and dark (pixels,) in, each of `outputs` (batch, pixels)
-    out, by name."""
+    """An ONNX graph, float32: counts (batch, pixels), dark (pixels,) and each of `parameters` in, each of
+    `outputs` (batch, pixels) out, by name."""
 
     onnx: bytes
     raman_shift: NDArray[np.float64]  # (pixels,), cm-1
     model: Model
     outputs: tuple[str, ...] = (RAMAN,)  # also DEVIATION, if the model knows its error; in raman's unit
+    #: What depends on the axis or a reference, float32 or int32, in shapes that the graph fixes.
+    parameters: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     @property
     def pixels(self) -> int:
         """Points of one spectrum, in and out."""
         return len(self.raman_shift)
+
+    @property
+    def fixed(self) -> bytes:
+        """The same graph with its parameters as constants: counts and dark are its only inputs. For an engine
+        that compiles for one axis."""
+        proto = onnx.load_model_from_string(self.onnx)
+        inputs = [value for value in proto.graph.input if value.name not in self.parameters]
+        del proto.graph.input[:]
+        proto.graph.input.extend(inputs)
+        proto.graph.initializer.extend(
+            numpy_helper.from_array(value, name) for name, value in self.parameters.items()
+        )
+        return bytes(proto.SerializeToString())
 
 
 def compose(model: Model, raman_shift: ArrayLike, *, deviation: bool = True) -> Graph:
@@ -70,13 +88,27 @@ def compose(model: Model, raman_shift: ArrayLike, *, deviation: bool = True) -> 
         raise ModelError(f"the model {model.card.name} cannot be composed: {said(error)}") from None
 
 
+def axis_for(model: Model, pixels: int) -> NDArray[np.float64]:
+    """An axis (pixels,), cm-1, that stands for all that a model can see as they are: their graphs differ in
+    parameters alone. Raises ModelError where more of an axis decides the graph."""
+    card = model.card
+    if not card.takes_pixels or card.name in CLASSICAL:
+        raise ModelError(f"the graph of {card.name} depends on more of the axis than its number of pixels")
+    if pixels < card.min_length:
+        raise ModelError(f"{pixels} pixels are too few for {card.name}, which sees {card.min_length} or more")
+    usual = np.sqrt(np.prod(card.pitch_cm1))
+    pitch = max(usual, card.min_length * card.grid_step_cm1 / (pixels - 1))  # few pixels are long ones
+    return np.asarray(500 + pitch * np.arange(pixels), np.float64)
+
+
 def _composed(model: Model, axis: NDArray[np.float64], deviation: bool) -> Graph:
     card, pixels = model.card, len(axis)
     points = points_for(card, axis)
-    moved = Ordered(axis, card.stride) if points.on_pixels else Resampled(axis, points.raman_shift)
-    length = len(moved.places) if isinstance(moved, Ordered) else len(points.raman_shift)
-    proto = onnx.load_model_from_string(model.for_points(points.raman_shift))
+    content, of_network = model.for_points(points.raman_shift)
+    proto = onnx.load_model_from_string(content)
     opset = next((entry.version for entry in proto.opset_import if not entry.domain), 1)
+    moved = Ordered(axis, card.stride) if points.on_pixels else Resampled(axis, points.raman_shift, opset)
+    length = len(moved.places) if isinstance(moved, Ordered) else len(points.raman_shift)
     network = add_prefix_graph(proto.graph, NETWORK)
     outputs = _outputs(card, [value.name for value in proto.graph.output], deviation)
     for name in outputs:
@@ -88,7 +120,8 @@ def _composed(model: Model, axis: NDArray[np.float64], deviation: bool) -> Graph
 
     constants_of_old = {entry.name for entry in network.initializer}  # inputs up to IR version 3
     inputs = [value.name for value in network.input if value.name not in constants_of_old]
-    spectrum = next(name for name in inputs if name != NETWORK + PITCH)
+    parameters = {NETWORK + name: value for name, value in of_network.items()}
+    spectrum = next(name for name in inputs if name != NETWORK + PITCH and name not in parameters)
     if isinstance(moved, Ordered):
         scaled = scaling(card.scaling, opset, axis, "signal", "scaled")
         before = [*scaled.nodes, *moved.onto("scaled", spectrum)]
@@ -101,17 +134,16 @@ def _composed(model: Model, axis: NDArray[np.float64], deviation: bool) -> Graph
         **scaled.constants,
         "unknown": np.array(unknown, np.float32),
     }
+    flat = model.flattening(axis)
+    parameters |= {"flat": np.ones(pixels, np.float32) if flat is None else flat}
+    parameters |= moved.parameters | scaled.parameters
     if NETWORK + PITCH in inputs:
         pitch = points.pitch[moved.places] if isinstance(moved, Ordered) else points.pitch
-        constants[NETWORK + PITCH] = pitch[None].astype(np.float32)
-    flat = model.flattening(axis)
-    above_dark = [helper.make_node("Sub", [COUNTS, DARK], ["signal" if flat is None else "uneven"])]
-    if flat is not None:
-        constants["flat"] = flat
-        above_dark.append(helper.make_node("Mul", ["uneven", "flat"], ["signal"]))
+        parameters[NETWORK + PITCH] = pitch[None].astype(np.float32)
     graph = helper.make_graph(
         [
-            *above_dark,
+            helper.make_node("Sub", [COUNTS, DARK], ["uneven"]),
+            helper.make_node("Mul", ["uneven", "flat"], ["signal"]),
             *before,
             *network.node,
             # Deviations of neighbours are alike and their errors go together, so they are interpolated, too.
@@ -122,6 +154,10 @@ def _composed(model: Model, axis: NDArray[np.float64], deviation: bool) -> Graph
         [
             helper.make_tensor_value_info(COUNTS, TensorProto.FLOAT, ["batch", pixels]),
             helper.make_tensor_value_info(DARK, TensorProto.FLOAT, [pixels]),
+            *(
+                helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
+                for name, value in parameters.items()
+            ),
         ],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", pixels]) for name in outputs],
         [
@@ -132,7 +168,7 @@ def _composed(model: Model, axis: NDArray[np.float64], deviation: bool) -> Graph
     composed = helper.make_model(graph, opset_imports=proto.opset_import, producer_name="cars-rt")
     composed.ir_version = min(composed.ir_version, 10)  # what the engines in use can read
     onnx.checker.check_model(composed)
-    return Graph(composed.SerializeToString(), axis, model, outputs)
+    return Graph(composed.SerializeToString(), axis, model, outputs, parameters)
 
 
 def _outputs(card: Card, names: list[str], deviation: bool) -> tuple[str, ...]:

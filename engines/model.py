@@ -65,9 +65,10 @@ class Model:
     card: Card
     sha256: str
 
-    def for_points(self, raman_shift: NDArray[np.float64]) -> bytes:
-        """The network for spectra on these points (n,), cm-1, as ONNX; a trained one is always the same."""
-        return self.onnx
+    def for_points(self, raman_shift: NDArray[np.float64]) -> tuple[bytes, Mapping[str, NDArray[np.float32]]]:
+        """The network for spectra on these points (n,), cm-1, as ONNX, and what it takes beside them and
+        their pitch, by name. A trained one is always the same, and takes nothing."""
+        return self.onnx, {}
 
     def flattening(self, raman_shift: NDArray[np.float64]) -> NDArray[np.float32] | None:
         """Factors for counts above dark on this axis, (pixels,), applied before all else; None: no

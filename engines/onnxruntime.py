@@ -1,9 +1,11 @@
 """ONNX Runtime: on the CPU, the reference engine in the core install; and on NVIDIA GPUs."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
 from cars_rt.engines.base import Engine, EngineError, Slab, usable_cores
 from cars_rt.engines.graph import COUNTS, DARK
@@ -43,18 +45,27 @@ class OnnxRuntime(Engine):
                 f"ONNX Runtime has {self.provider} but cannot use it; install the CUDA and cuDNN libraries "
                 "that its version asks for, or use onnxruntime"
             )
-        self._dark = np.zeros(self.graph.pixels, np.float32)
+        self._binding = self._session.io_binding()
+        self._given: dict[str, NDArray[Any]] = {}
+        self._give({DARK: np.zeros(self.graph.pixels, np.float32), **self.graph.parameters})
 
     def set_dark(self, dark: Slab) -> None:
-        self._dark[:] = dark
+        self._give({DARK: np.asarray(dark, np.float32)})
+
+    def _set(self, parameters: Mapping[str, NDArray[Any]]) -> bool:
+        self._give(parameters)
+        return True
+
+    def _give(self, values: Mapping[str, NDArray[Any]]) -> None:
+        """Where the session is on a GPU, what is bound is copied there now, and not with each batch."""
+        for name, value in values.items():
+            kept = self._given[name] = np.array(value, order="C")
+            self._binding.bind_input(name, "cpu", 0, kept.dtype.type, kept.shape, kept.ctypes.data)
 
     def launch(self, slab: int, rows: int) -> None:
         """Computes at once: the work is on ONNX Runtime's own threads, and the GIL is free meanwhile."""
-        binding = self._session.io_binding()
-        shape = (rows, self.graph.pixels)
-        place = ("cpu", 0, np.float32)
+        binding, shape, place = self._binding, (rows, self.graph.pixels), ("cpu", 0, np.float32)
         binding.bind_input(COUNTS, *place, shape, self.inputs[slab].ctypes.data)
-        binding.bind_input(DARK, *place, self._dark.shape, self._dark.ctypes.data)
         for name, result in self.results(slab).items():
             binding.bind_output(name, *place, shape, result.ctypes.data)
         try:

@@ -2,6 +2,7 @@
 
 import io
 import platform
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from xml.etree import ElementTree
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cars_rt.engines.base import BFLOAT16, FLOAT16, FLOAT32, Engine, EngineError, Slab, usable_cores
 from cars_rt.engines.graph import COUNTS, DARK, NETWORK
@@ -58,16 +60,23 @@ class OpenVino(Engine):
         except Exception as error:  # OpenVINO raises RuntimeError and others of its own
             said = (str(error).strip() or type(error).__name__).splitlines()[-1]
             raise EngineError(f"OpenVINO cannot compile {self.graph.model.card.name}: {said}") from None
-        self._dark = np.zeros(self.graph.pixels, np.float32)
+        dark = np.zeros(self.graph.pixels, np.float32)
+        self._given = {DARK: dark, **{name: value.copy() for name, value in self.graph.parameters.items()}}
         self._requests = [self._request(openvino) for _ in self.inputs]
 
     def _request(self, openvino: Any) -> "openvino.InferRequest":
         request = self._compiled.create_infer_request()
-        request.set_tensor(DARK, openvino.Tensor(self._dark, shared_memory=True))
+        for name, array in self._given.items():
+            request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
         return request
 
     def set_dark(self, dark: Slab) -> None:
-        self._dark[:] = dark
+        self._given[DARK][:] = dark
+
+    def _set(self, parameters: Mapping[str, NDArray[Any]]) -> bool:
+        for name, value in parameters.items():
+            self._given[name][:] = value
+        return True
 
     def launch(self, slab: int, rows: int) -> None:
         """Returns at once; OpenVINO's threads compute."""
@@ -170,6 +179,14 @@ def exact(model: "openvino.Model") -> set[str]:
     for node in reversed(nodes):
         if node.get_type_name() in PHASES or node.get_friendly_name() in found:
             found |= {node.get_friendly_name()} | reads[node.get_friendly_name()]
+    of_parameters, of_counts = set(), set()
+    for node in nodes:
+        name = node.get_friendly_name()
+        if name in (COUNTS, DARK) or not reads[name].isdisjoint(of_counts):
+            of_counts.add(name)
+        elif node.get_type_name() == "Parameter" or not reads[name].isdisjoint(of_parameters):
+            of_parameters.add(name)
+    found |= of_parameters  # what the axis alone decides: a few numbers, for all spectra
     for node in nodes:
         name = node.get_friendly_name()
         if node.get_type_name() not in LAYERS and not reads[name].isdisjoint(found):

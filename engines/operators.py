@@ -138,13 +138,10 @@ def reduction(function: Callable[..., Tensor]) -> Operator:
 
 
 def gather(attributes: Attributes, x: Tensor, indices: Tensor) -> Tensor:
-    """One index, or a list of them."""
-    axis = attributes.get("axis", 0)
-    if indices.ndim == 0:
-        return x.index_select(axis, indices.to(x.device).reshape(1)).squeeze(axis)
-    if indices.ndim > 1:
-        raise UnsupportedError(f"Gather with indices of {indices.ndim} dimensions")
-    return x.index_select(axis, indices.to(x.device))
+    """One index, or an array of them, whose dimensions take the place of the axis."""
+    axis = attributes.get("axis", 0) % x.ndim
+    found = x.index_select(axis, indices.to(x.device).reshape(-1))
+    return found.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
 
 
 def sliced(

@@ -28,6 +28,7 @@ from cars_rt.engines.registry import compiled, engine_class
 ROWS = 64  # of the batch that is measured: what it is like under load
 FEW = (1, 2, 1, 3, 1, 1, 4, 2)  # rows of one batch after the other: what it is like otherwise
 ROUNDS, ROUND_S = 3, 0.1
+PARAMETER = "parameter "  # before the names of a graph's parameters
 ENDING_S = 5.0  # what a driver may take to let the process end
 
 
@@ -204,6 +205,7 @@ def _packed(graph: Graph, names: list[str], max_batch: int, threads: int, rates:
         graph=np.frombuffer(graph.onnx, np.uint8),
         model=np.frombuffer(graph.model.onnx, np.uint8),
         raman_shift=graph.raman_shift,
+        **{PARAMETER + name: value for name, value in graph.parameters.items()},
     )
     return stream.getvalue()
 
@@ -212,7 +214,10 @@ def _unpacked(content: bytes) -> tuple[Graph, list[str], int, int, bool]:
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         about = json.loads(str(arrays["about"]))
         model = Model(arrays["model"].tobytes(), Card(**about["card"]), about["sha256"])
-        graph = Graph(arrays["graph"].tobytes(), arrays["raman_shift"], model, tuple(about["outputs"]))
+        names = [name for name in arrays if name.startswith(PARAMETER)]
+        parameters = {name.removeprefix(PARAMETER): arrays[name] for name in names}
+        content, outputs = arrays["graph"].tobytes(), tuple(about["outputs"])
+        graph = Graph(content, arrays["raman_shift"], model, outputs, parameters)
     return graph, about["names"], about["max_batch"], about["threads"], about["rates"]
 
 

@@ -21,6 +21,8 @@ COARSEST = 8.0  # cm-1, pixels of those networks that can take them as they are
 GAP = 300.0  # cm-1, the longest that is bridged, such as that of a notch
 GAPS = 3
 WIDE = 4.0  # usual steps: a step so wide is a gap
+EVEN_TAPS = 4  # the number of a spline's taps is a multiple of this, so that similar axes have as many
+SUM_OVER_AN_INPUT = 13  # the opset since which a sum's axes are one
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +95,7 @@ def _checked(grid: Grid, axis: FloatArray) -> Grid:
 
 class Ordered:
     """The pixels in ascending order, edges repeated on both sides up to a multiple of a stride, as nodes of
-    a graph. `constants` are the nodes' initializers by name."""
+    a graph. `parameters` are what the nodes read, by name."""
 
     def __init__(self, axis: FloatArray, stride: int) -> None:
         """axis: (p,), cm-1, ascending or descending."""
@@ -101,10 +103,11 @@ class Ordered:
         order = np.arange(pixels) if axis[0] < axis[-1] else np.arange(pixels)[::-1]
         self.places = np.clip(np.arange(pixels + -pixels % stride) - left, 0, pixels - 1)
         """Of what the network takes, among the pixels in ascending order, (n,)."""
-        self.constants: dict[str, NDArray[Any]] = {
-            "onto_points": order[self.places],
-            "onto_pixels": left + np.argsort(order),
+        self.parameters: dict[str, NDArray[Any]] = {
+            "onto_points": order[self.places].astype(np.int32),
+            "onto_pixels": (left + np.argsort(order)).astype(np.int32),
         }
+        self.constants: dict[str, NDArray[Any]] = {}
 
     def onto(self, source: str, target: str) -> list[onnx.NodeProto]:
         """From pixels (batch, p) to what the network takes (batch, n)."""
@@ -116,40 +119,49 @@ class Ordered:
 
 
 class Resampled:
-    """Splines onto points and back, as nodes of a graph.
+    """Splines onto points and back, as nodes of a graph. `parameters` are what the nodes read, by name.
 
-    A matrix has a handful of entries in a column, so it is written as that many gathers: six times faster
-    than the product for one spectrum, twice for 64 (ONNX Runtime, one core).
+    A matrix has a handful of entries in a column, its taps, so a product with it is written as one gather of
+    all that the taps weigh, and a sum.
     """
 
-    def __init__(self, axis: FloatArray, points: FloatArray) -> None:
+    def __init__(self, axis: FloatArray, points: FloatArray, opset: int) -> None:
         """axis: (p,), points: (n,), both cm-1."""
-        self.constants: dict[str, NDArray[Any]] = {}
-        self._onto = self._taps("onto_points", resampling_matrix(axis, points))
-        self._back = self._taps("onto_pixels", resampling_matrix(points, axis))
+        self._opset = opset
+        self.parameters: dict[str, NDArray[Any]] = {
+            **_taps("onto_points", resampling_matrix(axis, points)),
+            **_taps("onto_pixels", resampling_matrix(points, axis)),
+        }
+
+    @property
+    def constants(self) -> dict[str, NDArray[Any]]:
+        """What else the nodes read, by name."""
+        return {"taps": np.array([1], np.int64)} if self._opset >= SUM_OVER_AN_INPUT else {}
 
     def onto(self, source: str, target: str) -> list[onnx.NodeProto]:
         """From pixels (batch, p) to points (batch, n)."""
-        return self._nodes("onto_points", self._onto, source, target)
+        return self._nodes("onto_points", source, target)
 
     def back(self, source: str, target: str) -> list[onnx.NodeProto]:
         """From points (batch, n) to pixels (batch, p)."""
-        return self._nodes("onto_pixels", self._back, source, target)
+        return self._nodes("onto_pixels", source, target)
 
-    def _taps(self, name: str, matrix: NDArray[np.float32]) -> int:
-        taps = int((matrix != 0).sum(axis=0).max())
-        places = np.argsort(matrix == 0, axis=0, kind="stable")[:taps]  # non-zero entries first
-        weights = np.take_along_axis(matrix, places, axis=0)
-        for tap in range(taps):
-            self.constants[f"{name}/place{tap}"] = places[tap].astype(np.int32)
-            self.constants[f"{name}/weight{tap}"] = weights[tap]
-        return taps
+    def _nodes(self, name: str, source: str, target: str) -> list[onnx.NodeProto]:
+        at, parts, row = f"{target}/at", f"{target}/parts", f"{target}/row"
+        axes, attributes = (["taps"], {}) if self.constants else ([], {"axes": [1]})
+        return [
+            helper.make_node("Gather", [source, f"{name}/places"], [at], axis=1),
+            helper.make_node("Mul", [at, f"{name}/weights"], [parts]),
+            helper.make_node("ReduceSum", [parts, *axes], [row], keepdims=1, **attributes),
+            helper.make_node("Squeeze", [row, *axes], [target], **attributes),
+        ]
 
-    def _nodes(self, name: str, taps: int, source: str, target: str) -> list[onnx.NodeProto]:
-        made, parts = [], []
-        for tap in range(taps):
-            at, part = f"{target}/at{tap}", f"{target}/part{tap}"
-            made.append(helper.make_node("Gather", [source, f"{name}/place{tap}"], [at], axis=1))
-            made.append(helper.make_node("Mul", [at, f"{name}/weight{tap}"], [part]))
-            parts.append(part)
-        return [*made, helper.make_node("Sum", parts, [target])]
+
+def _taps(name: str, matrix: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    """Places (taps, q) and weights of a matrix (p, q). There are as many taps as suit all axes that are like
+    this one: those that no entry is for have the weight 0."""
+    taps = int((matrix != 0).sum(axis=0).max())
+    taps += -taps % EVEN_TAPS
+    places = np.argsort(matrix == 0, axis=0, kind="stable")[:taps]  # non-zero entries first
+    weights = np.take_along_axis(matrix, places, axis=0)
+    return {f"{name}/places": places.astype(np.int32), f"{name}/weights": weights}

@@ -27,6 +27,7 @@ class Scaling:
 
     nodes: list[onnx.NodeProto]
     constants: dict[str, NDArray[Any]]
+    parameters: dict[str, NDArray[Any]]  # what depends on the axis
 
 
 def scaling(kind: str, opset: int, axis: NDArray[np.float64], source: str, target: str) -> Scaling:
@@ -37,8 +38,6 @@ def scaling(kind: str, opset: int, axis: NDArray[np.float64], source: str, targe
     constants |= {
         "smallest": np.array(SMALLEST, np.float32),
         "least_share": np.array(LEAST_SHARE, np.float32),
-        "dark_below": np.array(dark, np.float32),
-        "lit_slope": np.array(1 / (lit - dark), np.float32),
         "none": np.array(0, np.float32),
         "all": np.array(1, np.float32),
     }
@@ -75,7 +74,12 @@ def scaling(kind: str, opset: int, axis: NDArray[np.float64], source: str, targe
             node("Max", "mean", "least_level", "level"),
             node("Div", source, "level", target),
         ]
-    return Scaling([*light, *scaled], constants)
+    parameters = {"dark_below": dark, "lit_slope": 1 / (lit - dark)}
+    return Scaling(
+        [*light, *scaled],
+        constants,
+        {name: np.array([value], np.float32) for name, value in parameters.items()},
+    )
 
 
 def scaled(spectra: NDArray[np.floating], axis: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:

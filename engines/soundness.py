@@ -59,7 +59,7 @@ def length_given(model: onnx.ModelProto, output: str, length: int) -> int | None
     asked.CopyFrom(model)
     constants = {entry.name for entry in asked.graph.initializer}
     for value in asked.graph.input:
-        if value.name not in constants:
+        if value.name not in constants and not value.type.tensor_type.shape.dim[1].dim_value:
             value.type.tensor_type.shape.dim[1].dim_value = length
     for value in asked.graph.output:  # what it says of itself is not asked
         value.type.tensor_type.ClearField("shape")

@@ -2,12 +2,13 @@
 
 import ctypes
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cars_rt.engines.base import EVEN, FLOAT16, FLOAT32, Engine, EngineError, Slab, usable_cores
 from cars_rt.engines.graph import COUNTS, DARK
@@ -62,7 +63,9 @@ class Torch(Engine):
         try:
             with torch.inference_mode():
                 self._program: Any = Program(content, self._device)
-                self._dark = torch.zeros(self.graph.pixels, device=self._device)
+                self._given = {DARK: torch.zeros(self.graph.pixels, device=self._device)}
+                for name, value in self.graph.parameters.items():
+                    self._given[name] = torch.from_numpy(value.copy()).to(self._device)
                 self._computing = _Graphs(self) if self._gpu else None
                 if not self._gpu:
                     self._program(self._inputs(torch.zeros(1, self.graph.pixels)))
@@ -72,8 +75,20 @@ class Torch(Engine):
             raise EngineError(self._said(error)) from None
 
     def set_dark(self, dark: Slab) -> None:
-        with self._torch.inference_mode():
-            self._dark.copy_(self._torch.from_numpy(np.array(dark, np.float32)))
+        self._give({DARK: np.asarray(dark, np.float32)})
+
+    def _set(self, parameters: Mapping[str, NDArray[Any]]) -> bool:
+        self._give(parameters)
+        return True
+
+    def _give(self, values: Mapping[str, NDArray[Any]]) -> None:
+        """Into the tensors that captured graphs read."""
+        try:
+            with self._torch.inference_mode():
+                for name, value in values.items():
+                    self._given[name].copy_(self._torch.from_numpy(value.copy()))
+        except Exception as error:
+            raise EngineError(self._said(error)) from None
 
     def launch(self, slab: int, rows: int) -> None:
         """Returns at once on a GPU; on the CPU it computes here."""
@@ -107,7 +122,7 @@ class Torch(Engine):
         return f"torch {self._torch.__version__.split('+')[0]}, {device}, {self.precision}"
 
     def _inputs(self, counts: "torch.Tensor") -> dict[str, "torch.Tensor"]:
-        return {COUNTS: counts, DARK: self._dark}
+        return {COUNTS: counts, **self._given}
 
     def _said(self, error: Exception) -> str:
         if isinstance(error, self._torch.cuda.OutOfMemoryError):

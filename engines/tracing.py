@@ -5,12 +5,13 @@ in place of its array, and the operators that it applies become the nodes of a g
 is written once, in numpy, and every engine runs it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.lib.mixins import NDArrayOperatorsMixin
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 17
@@ -45,10 +46,10 @@ class Traced(NDArrayOperatorsMixin):
 class _Graph:
     """Nodes and constants, in the order in which they came."""
 
-    def __init__(self) -> None:
+    def __init__(self, inputs: Mapping[str, Any]) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, np.ndarray[Any, np.dtype[np.float32]]] = {}
-        self._names: dict[int, str] = {}
+        self._names: dict[int, str] = {id(value): name for name, value in inputs.items()}
         self._kept: list[Any] = []  # so that no id is used twice
 
     def apply(self, operator: str, inputs: tuple[Any, ...]) -> Traced:
@@ -65,19 +66,33 @@ class _Graph:
         return self._names[id(value)]
 
 
-def trace(function: Callable[[Any], Any], points: int, source: str, target: str) -> onnx.ModelProto:
+def trace(
+    function: Callable[[Any], Any],
+    points: int,
+    source: str,
+    target: str,
+    inputs: Mapping[str, NDArray[Any]] | None = None,
+) -> onnx.ModelProto:
     """The function of rows (batch, points) to rows (batch, points) as ONNX, float32.
 
-    source, target: names of input and output. Raises TypeError for what is not in `OPERATORS`.
+    source, target: names of input and output. inputs: those of the arrays it uses, the very objects, that are
+    inputs of the graph, too, and no constants. Raises TypeError for what is not in `OPERATORS`.
     """
-    graph = _Graph()
+    inputs = {} if inputs is None else inputs
+    graph = _Graph(inputs)
     result = function(Traced(graph, source))
     graph.nodes.append(helper.make_node("Identity", [result.name], [target]))
     rows: list[str | int | None] = ["batch", points]
     proto = helper.make_graph(
         graph.nodes,
         target,
-        [helper.make_tensor_value_info(source, TensorProto.FLOAT, rows)],
+        [
+            helper.make_tensor_value_info(source, TensorProto.FLOAT, rows),
+            *(
+                helper.make_tensor_value_info(name, TensorProto.FLOAT, value.shape)
+                for name, value in inputs.items()
+            ),
+        ],
         [helper.make_tensor_value_info(target, TensorProto.FLOAT, rows)],
         [numpy_helper.from_array(value, name) for name, value in graph.constants.items()],
     )

@@ -43,7 +43,7 @@ def multiply_adds(graph: Graph) -> int:
 
     Counted from the shapes that arrays have when ONNX Runtime computes one spectrum.
     """
-    proto = onnx.load_model_from_string(graph.onnx)
+    proto = onnx.load_model_from_string(graph.fixed)
     nodes = [node for node in proto.graph.node if node.op_type in COUNTS_OF]
     shapes: dict[str, Shape] = {each.name: tuple(each.dims) for each in proto.graph.initializer}
     wanted = {name for node in nodes for name in (*node.input, *node.output) if name} - set(shapes)

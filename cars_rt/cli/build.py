@@ -28,6 +28,7 @@ def build(
     *,
     like: Path | None = None,
     axis: str | None = None,
+    pixels: int | None = None,
     precision: Literal["half", "float32"] = "half",
     max_batch: int = DaemonSettings.max_batch,
     deviation: bool = DaemonSettings.deviation,
@@ -38,10 +39,11 @@ def build(
 ) -> None:
     """Build a model with TensorRT for an instrument, so that the daemon need not at its first run.
 
-    A plan is for one model, one axis, one precision and one version of TensorRT. TensorRT-RTX builds without
-    a GPU, too, for all RTX cards; TensorRT builds for the GPU that is there.
+    A plan is for one model, one number of pixels, one precision and one version of TensorRT: a calibration or
+    another grating needs no other, as long as the model takes the pixels as they are (docs/engines.md).
+    TensorRT-RTX builds without a GPU, too, for all RTX cards; TensorRT builds for the GPU that is there.
 
-    Example: cars-rt build cnn --like scan.h5
+    Example: cars-rt build cnn --pixels 1340
 
     Parameters
     ----------
@@ -51,6 +53,8 @@ def build(
         A file of spectra (.h5, .npz, .csv) whose axis is the instrument's.
     axis
         In its place an axis of even steps: LOW:HIGH:PIXELS in cm-1.
+    pixels
+        In its place the number of pixels alone, for a trained model that takes them as they are.
     precision
         Of the network; what is before and after it stays float32.
     max_batch
@@ -62,7 +66,7 @@ def build(
     cache
         Folder for plans; the daemon finds it if CARS_RT_CACHE names it, too.
     """
-    from cars_rt.engines import compose, load_model
+    from cars_rt.engines import axis_for, compose, load_model
     from cars_rt.engines.base import FLOAT16, FLOAT32, EngineError
     from cars_rt.engines.tensorrt.engine import plan_of
     from cars_rt.engines.tensorrt.gpu import find_gpu
@@ -74,7 +78,11 @@ def build(
     start_logging(logs)
     if min(max_batch, workspace_mb) < 1:
         fail("--max-batch and --workspace-mb must be 1 or more")
-    graph = compose(load_model(model), _axis(like, axis), deviation=deviation)
+    if sum(given is not None for given in (like, axis, pixels)) != 1:
+        fail("say for what: --pixels N, --like FILE, or --axis LOW:HIGH:PIXELS")
+    loaded = load_model(model)
+    shift = _axis(like, axis) if pixels is None else axis_for(loaded, pixels)
+    graph = compose(loaded, shift, deviation=deviation)
     try:
         gpu = find_gpu()
     except EngineError as error:
@@ -118,8 +126,6 @@ def _show(layers: "list[Layer]") -> None:
 
 
 def _axis(like: Path | None, axis: str | None) -> NDArray[np.float64]:
-    if (like is None) == (axis is None):
-        fail("give the instrument's axis: --like FILE, or --axis LOW:HIGH:PIXELS")
     if like is not None:
         from cars_rt.files.formats import read_spectra
 

@@ -127,7 +127,7 @@ def resampling_matrix(source: ArrayLike, target: ArrayLike) -> NDArray[np.float3
         pixels = pixels[::-1]
     last = len(pixels) - 1
     place = np.interp(points, pixels, np.arange(last + 1))  # of each point among the pixels
-    wider = np.maximum(1, np.abs(np.gradient(points)) / np.interp(points, pixels, np.gradient(pixels)))
+    wider = np.maximum(1, _widths(points) / np.interp(points, pixels, np.gradient(pixels)))
     nearest, columns = np.rint(place).astype(int), np.arange(len(points))
     matrix = np.zeros((last + 1, len(points)))
     reach = int(np.ceil(SPLINE_REACH * wider.max()))
@@ -150,6 +150,14 @@ def resampling_matrix(source: ArrayLike, target: ArrayLike) -> NDArray[np.float3
     if descending:
         matrix = matrix[::-1]
     return np.ascontiguousarray(matrix, dtype=np.float32)
+
+
+def _widths(points: FloatArray) -> FloatArray:
+    """How long each point's part of the axis is, (n,), cm-1; a gap beside it belongs to none."""
+    steps = np.abs(np.diff(points))
+    nearer = np.minimum(np.append(steps[:1], steps), np.append(steps, steps[-1:]))
+    widths = np.abs(np.gradient(points))
+    return np.where(widths > 2 * nearer, nearer, widths)
 
 
 def _cardinal_spline(place: FloatArray) -> FloatArray:

@@ -23,6 +23,7 @@ FLOOR = 3e-3  # of the spectrum's mean: less than that is camera noise, and a lo
 CEILING = 1e4  # of the spectrum's mean; only counts that no camera gives exceed it
 LARGEST = 4.0  # ln of the largest |chi / chi_NR|: what no sample shows stays finite, in half precision, too
 LEAST_LEVEL = 0.5  # of chi_NR, which is near 1 here: a mean so far below comes of noise
+SPLINES = 16  # a smoother's matrices are so many splines wide, or a multiple
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,12 @@ class KramersKronig:
         logarithm = self.amplitude(spectrum)
         return self.correction(logarithm, logarithm @ self.hilbert)
 
+    @property
+    def of_axis(self) -> dict[str, Matrix]:
+        """What it computes with, by name, that depends on the step or the reference; all else follows from
+        the number of points."""
+        return {**self.amplitude.of_axis, **self.correction.of_axis}
+
 
 class Amplitude:
     """ln sqrt(I / I_ref), with a mean near zero, as `KramersKronig` describes it."""
@@ -78,6 +85,13 @@ class Amplitude:
         if self._reference is not None:
             logarithm = logarithm - self._reference
         return logarithm - self._background(logarithm)
+
+    @property
+    def of_axis(self) -> dict[str, Matrix]:
+        """As that of `KramersKronig`."""
+        if self._reference is not None:
+            return {"reference": self._reference}
+        return self._background.named("background")
 
 
 class Correction:
@@ -98,6 +112,15 @@ class Correction:
         # Re{chi_R} is as often positive as negative, so that the mean of the real part is that of chi_NR.
         level = np.maximum(self._scale(amplitude * np.cos(phase)), LEAST_LEVEL)
         return amplitude * np.sin(phase) / level
+
+    @property
+    def of_axis(self) -> dict[str, Matrix]:
+        """As that of `KramersKronig`."""
+        return {
+            **self._phase.named("phase"),
+            "phase/conjugate": self._conjugate,
+            **self._scale.named("scale"),
+        }
 
     def _error(self, phase: Array) -> Array:
         """The smooth curve below the lines, as coefficients of `self._phase.up`.
@@ -125,23 +148,31 @@ class Smoother:
         """The smooth part of (n, points)."""
         return rows @ self.down @ self.up
 
+    def named(self, name: str) -> dict[str, Matrix]:
+        """Its matrices by names that begin so."""
+        return {f"{name}/down": self.down, f"{name}/up": self.up}
+
 
 def smoother(points: int, step: float, length: float) -> Smoother:
     """Penalised cubic splines (Eilers & Marx, Stat. Sci. 11, 89 (1996)) with two knots to a length.
 
-    Straight lines stay exact, up to the ends. step, length: cm-1.
+    Straight lines stay exact, up to the ends. step, length: cm-1. The matrices are as wide as suits all axes
+    that are alike: what is beyond the last spline is zero.
     """
     intervals = max(1, round(2 * (points - 1) * step / length))
     knot = (points - 1) * step / intervals
     place = np.linspace(0, intervals, points)
     distance = np.abs(place[:, None] - np.arange(-1, intervals + 2))
-    splines = np.where(
-        distance < 1, 2 / 3 - distance**2 + distance**3 / 2, np.clip(2 - distance, 0, None) ** 3 / 6
-    )
+    square, beyond = (
+        distance * distance,
+        np.clip(2 - distance, 0, None),
+    )  # powers would take ten times as long
+    splines = np.where(distance < 1, 2 / 3 - square + square * distance / 2, beyond * beyond * beyond / 6)
     bend = np.diff(np.eye(intervals + 3), n=2, axis=0)
     normal = splines.T @ splines * step / knot + (length / knot) ** 4 * bend.T @ bend
     down = np.linalg.solve(normal, splines.T * step / knot).T
-    return Smoother(np.asarray(down, np.float64), np.ascontiguousarray(splines.T))
+    empty = ((0, 0), (0, -(intervals + 3) % SPLINES))
+    return Smoother(np.pad(down, empty), np.ascontiguousarray(np.pad(splines, empty).T))
 
 
 def hilbert_matrix(points: int) -> Matrix:

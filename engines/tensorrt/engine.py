@@ -3,9 +3,11 @@
 import atexit
 import logging
 import threading
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 from weakref import WeakSet
+
+from numpy.typing import NDArray
 
 from cars_rt.engines.base import FLOAT16, Engine, EngineError, Slab
 from cars_rt.engines.graph import Graph
@@ -104,12 +106,11 @@ class TensorRT(Engine):
         self._pin(self._device)
         slabs, kernels = len(self.inputs), made.key.kernels(str(self._gpu))
         known = plans.load(kernels) or b""
-        self._session = Session(
-            self._device, self._product, plan, made.key, self.graph.pixels, self.graph.outputs, slabs, known
-        )
+        self._session = Session(self._device, self._product, plan, made.key, self.graph, slabs, known)
         if (compiled := self._session.kernels) != known:
             plans.keep(kernels, compiled)
         self._session.set_dark(self._dark)
+        self._session.set(self.graph.parameters)
         self._memory = self._device.memory_in_use()
 
     def _pin(self, device: Device) -> None:
@@ -125,6 +126,11 @@ class TensorRT(Engine):
         """Waits until the GPU has it; batches under way are computed with the one before."""
         self._dark[0] = dark
         self._running.set_dark(self._dark)
+
+    def _set(self, parameters: Mapping[str, NDArray[Any]]) -> bool:
+        """Waits until the GPU has them."""
+        self._running.set(parameters)
+        return True
 
     def launch(self, slab: int, rows: int) -> None:
         """Returns when the work is on the GPU's streams."""

@@ -1,11 +1,15 @@
 """A plan on the GPU: buffers, streams and contexts for batches up to its size."""
 
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cars_rt.engines.base import EVEN, EngineError, Slab, batch_sizes
-from cars_rt.engines.graph import COUNTS, DARK
+from cars_rt.engines.graph import COUNTS, DARK, Graph
 from cars_rt.engines.tensorrt.device import Device
 from cars_rt.engines.tensorrt.messages import Messages, OutOfMemoryError
 from cars_rt.engines.tensorrt.product import Product, invalidity
@@ -55,14 +59,14 @@ class Session:
         product: Product,
         plan: bytes,
         key: Key,
-        pixels: int,
-        outputs: tuple[str, ...],
+        graph: Graph,
         slabs: int,
         kernels: bytes = b"",
     ) -> None:
-        """kernels: what `kernels` gave for this plan on this GPU earlier, or nothing."""
+        """graph: of which the plan was made, without its parameters, which `set` gives.
+        kernels: what `kernels` gave for this plan on this GPU earlier, or nothing."""
         self.batch = key.profiles[-1][2]
-        self._device, self._key, self._pixels, self._outputs = device, key, pixels, outputs
+        self._device, self._key, self._graph, self._pixels = device, key, graph, graph.pixels
         self._sizes = batch_sizes(self.batch)
         self._prepared: dict[tuple[int, int], Prepared] = {}  # by slab and size
         self._capturing = True  # until one piece of work could not be captured
@@ -83,10 +87,11 @@ class Session:
             self._check()
             self._config, self._cache = self._configure(kernels) if product.ahead else (None, None)
             self._upload, self._compute, self._download = (device.stream() for _ in range(3))
-            self._dark = device.allocate(pixels * ROW)
+            self._given = {DARK: device.allocate(graph.pixels * ROW)}
+            self._given |= {name: device.allocate(value.nbytes) for name, value in graph.parameters.items()}
             self._slots = [self._slot() for _ in range(slabs)]
             self._end = [slot.downloaded for slot in self._slots]
-            self._dark_there = device.event()
+            self._given_there = device.event()
             self._open()
         except BaseException as error:
             traceback.clear_frames(error.__traceback__)  # a context in there would outlive its engine
@@ -106,9 +111,15 @@ class Session:
 
     def set_dark(self, dark: Slab) -> None:
         """Subtract this dark (1, pixels), pinned, from batches launched from now on."""
-        self._device.upload(self._dark, dark, self._compute)  # in order with what is computed
-        self._device.record(self._dark_there, self._compute)
-        self._device.wait(self._dark_there)
+        self.set({DARK: dark})
+
+    def set(self, values: Mapping[str, NDArray[Any]]) -> None:
+        """Compute with these parameters in batches launched from now on; captured graphs read them anew."""
+        kept = {name: np.ascontiguousarray(value) for name, value in values.items()}
+        for name, value in kept.items():
+            self._device.upload(self._given[name], value, self._compute)  # in order with what is computed
+        self._device.record(self._given_there, self._compute)
+        self._device.wait(self._given_there)
 
     def launch(self, slab: int, counts: Slab, results: dict[str, Slab]) -> None:
         """Begin computing counts (rows, pixels) into results, of the same shape, in the slab's place.
@@ -151,20 +162,23 @@ class Session:
 
     def _check(self) -> None:
         """The plan's inputs and outputs are the graph's."""
-        expected = {COUNTS: (-1, self._pixels), DARK: (self._pixels,)}
-        expected |= dict.fromkeys(self._outputs, (-1, self._pixels))
+        floats = self._trt.DataType.FLOAT
+        expected = {COUNTS: (floats, (-1, self._pixels)), DARK: (floats, (self._pixels,))}
+        expected |= dict.fromkeys(self._graph.outputs, (floats, (-1, self._pixels)))
+        for name, value in self._graph.parameters.items():
+            expected[name] = (floats if value.dtype == np.float32 else self._trt.DataType.INT32, value.shape)
         engine = self._engine
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-        found = {name: tuple(engine.get_tensor_shape(name)) for name in names}
-        if found != expected or any(
-            engine.get_tensor_dtype(name) != self._trt.DataType.FLOAT for name in names
-        ):
+        found = {
+            name: (engine.get_tensor_dtype(name), tuple(engine.get_tensor_shape(name))) for name in names
+        }
+        if found != expected:
             raise EngineError(f"the plan of {self._key.model} is for another graph: it has {found}")
 
     def _slot(self) -> Slot:
         size = self.batch * self._pixels * ROW
         allocate, event = self._device.allocate, self._device.event
-        results = {name: allocate(size) for name in self._outputs}
+        results = {name: allocate(size) for name in self._graph.outputs}
         return Slot(allocate(size), results, event(), event(), event(), event(blocking=True))
 
     def _configure(self, kernels: bytes) -> tuple[Any, Any]:
@@ -215,7 +229,7 @@ class Session:
         if not context.set_optimization_profile_async(profile, self._compute):
             raise self._messages.error(f"no profile for {refused}")
         slot = self._slots[slab]
-        addresses = {COUNTS: slot.counts, DARK: self._dark} | slot.results
+        addresses = {COUNTS: slot.counts} | self._given | slot.results
         if not context.set_input_shape(COUNTS, (size, self._pixels)) or context.infer_shapes():
             raise self._messages.error(f"the plan refuses {refused}")
         if not all(context.set_tensor_address(name, at) for name, at in addresses.items()):

@@ -268,6 +268,7 @@ def test_torch_in_half_precision_agrees() -> None:
             graph = compose(networks.untrained(name), np.linspace(400, 3400, 700))
             counts = probe(graph)
             given = {"counts": torch.from_numpy(counts), "dark": torch.zeros(700)}
+            given |= {name: torch.from_numpy(value) for name, value in graph.parameters.items()}
             found = Program(halve(graph.onnx)[0], torch.device("cpu"))(given)
             with OnnxRuntime(graph, 3, slabs=1) as reference:
                 for output, expected in reference.retrieve(counts).items():

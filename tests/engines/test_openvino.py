@@ -20,7 +20,7 @@ BARE = {"Constant", "Parameter", "Result"}
 def test_all_that_a_phase_is_made_of_is_kept_and_no_layer_of_the_trunk(name: str) -> None:
     model = openvino.Core().read_model(io.BytesIO(compose(load_model(name), AXIS).onnx))
     kept = exact(model)
-    varying: set[str] = set()  # but for what the pixels' lengths alone decide, which is computed once
+    varying: set[str] = set()  # but for what constants alone decide, which is computed once
     for node in model.get_ordered_ops():
         sources = {value.get_node().get_friendly_name() for value in node.input_values()}
         if node.get_type_name() == "Parameter" or sources & varying:
@@ -43,7 +43,8 @@ def test_the_model_computes_what_it_did() -> None:
     model = phases_kept(core, core.read_model(io.BytesIO(graph.onnx)))
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     counts = probe(graph)
-    found = compiled({"counts": counts, "dark": np.zeros(graph.pixels, np.float32)})
+    dark = np.zeros(graph.pixels, np.float32)
+    found = compiled({"counts": counts, "dark": dark, **graph.parameters})
     with OnnxRuntime(graph, len(counts), slabs=1) as reference:
         for output, expected in reference.retrieve(counts).items():
             assert difference(found[output], expected) < 1e-4

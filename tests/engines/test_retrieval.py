@@ -202,9 +202,12 @@ def test_only_what_is_known_can_be_traced() -> None:
             np.cos(np.minimum(2 - np.exp(0.5 * x), 1)) @ matrix / np.maximum(np.sin(x) + 3, row) * np.log(x)
         )
 
-    session = onnxruntime.InferenceSession(trace(function, 5, "x", "y").SerializeToString())
     x = np.random.default_rng(1).uniform(0.5, 2, (4, 5)).astype(np.float32)
-    assert np.allclose(session.run(["y"], {"x": x})[0], function(x), rtol=1e-5)
+    for inputs in ({}, {"m": matrix}):
+        traced = trace(function, 5, "x", "y", inputs)
+        session = onnxruntime.InferenceSession(traced.SerializeToString())
+        given = {name: value.astype(np.float32) for name, value in inputs.items()}
+        assert np.allclose(session.run(["y"], {"x": x, **given})[0], function(x), rtol=1e-5)
     with pytest.raises(TypeError, match="tanh"):
         trace(np.tanh, 5, "x", "y")
 
@@ -328,7 +331,7 @@ def test_the_reference_of_a_network_is_for_its_own_instrument_only(glass: Path) 
 def test_a_trained_model_is_the_same_on_all_points() -> None:
     card = Card("x", "1", 2.0, 1, 2, "mean", "ratio", "", {}, {})
     model = Model(b"some bytes", card, "0" * 64)
-    assert model.for_points(SHIFT) == model.for_points(SHIFT[:9]) == b"some bytes"
+    assert model.for_points(SHIFT) == model.for_points(SHIFT[:9]) == (b"some bytes", {})
 
 
 # -- files and daemon -----------------------------------------------------------------------------------

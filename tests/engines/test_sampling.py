@@ -1,10 +1,8 @@
 """What a network sees of a camera's axis: its own pixels, or a grid where they do not suit it."""
 
 import numpy as np
-import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
 from cars_rt.engines import ModelError, compose, load_model
 from cars_rt.engines.graph import NETWORK
@@ -46,12 +44,12 @@ def test_network_sees_the_pixels_of_a_camera(pixels: int, bend: float) -> None:
     for given in (axis, axis[::-1]):
         points = points_for(MODEL.card, given)
         assert points.on_pixels and np.array_equal(points.raman_shift, axis)
-    graph = onnx.load_model_from_string(compose(MODEL, axis[::-1]).onnx).graph
-    pitch = next(numpy_helper.to_array(each) for each in graph.initializer if each.name == NETWORK + "pitch")
+    parameters = compose(MODEL, axis[::-1]).parameters
+    pitch = parameters[NETWORK + "pitch"]
     assert pitch.shape[0] == 1 and pitch.shape[1] % MODEL.card.stride == 0
     left = (pitch.shape[1] - pixels) // 2
     assert np.allclose(pitch[0, left : left + pixels], np.gradient(axis), rtol=1e-5)
-    assert "onto_points/weight0" not in [each.name for each in graph.initializer]  # nothing is interpolated
+    assert "onto_points/weights" not in parameters  # nothing is interpolated
 
 
 @pytest.mark.parametrize("name", ["cnn", "cnn-kk", "kk"])

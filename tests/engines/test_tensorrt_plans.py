@@ -141,12 +141,14 @@ def folders(tmp_path: Path) -> dict[str, str]:
 @NO_GPU
 @RTX_THERE
 def test_two_processes_at_once_build_once(folders: dict[str, str]) -> None:
-    arguments = ("build", "cnn", "--axis", "800:1500:160", "--max-batch", "4")
-    with Command(*arguments, **folders) as one, Command(*arguments, **folders) as other:
+    axis, pixels = (("build", "cnn", *which, "--max-batch", "4") for which in (
+        ("--axis", "800:1500:200"), ("--pixels", "200"),
+    ))  # fmt: skip
+    with Command(*axis, **folders) as one, Command(*pixels, **folders) as other:
         assert one.end() == other.end() == 0, one.said + other.said
         said = one.said + other.said
     assert said.count("building cnn") == 1
-    assert said.count("cnn for 160 pixels, float16, batches up to 4, TensorRT-RTX") == 2
+    assert said.count("cnn for 200 pixels, float16, batches up to 4, TensorRT-RTX") == 2
     assert len(list(Path(folders["CARS_RT_CACHE"]).glob("cnn-*.plan"))) == 1
 
 
@@ -165,7 +167,9 @@ def test_build_takes_the_axis_of_a_file_and_shows_layers(folders: dict[str, str]
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ((), "give the instrument's axis: --like FILE, or --axis LOW:HIGH:PIXELS"),
+        ((), "say for what: --pixels N, --like FILE, or --axis LOW:HIGH:PIXELS"),
+        (("--pixels", "160", "--axis", "800:1500:160"), "say for what: --pixels N, --like FILE"),
+        (("--pixels", "175"), "175 pixels are too few for cnn, which sees 176 or more"),
         (("--axis", "1:2"), "--axis takes LOW:HIGH:PIXELS"),
         (("--axis", "800:1500:160", "--max-batch", "0"), "--max-batch and --workspace-mb must be 1 or more"),
     ],

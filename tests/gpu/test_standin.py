@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cars_rt.engines import EngineError, compose, load_model
+from cars_rt.engines import EngineError, Graph, load_model
 from cars_rt.engines.base import FLOAT32
 from cars_rt.engines.tensorrt import engine as engine_module
 from cars_rt.engines.tensorrt.device import Device, page_aligned
@@ -26,8 +26,11 @@ PIXELS, BATCH, SLABS = 1340, 20, 3
 KEY = Key("standin", "0", PRODUCT.module, "1", "here", FLOAT32, profiles(BATCH), 64)
 
 
+GRAPH = Graph(b"", np.linspace(400, 3400, PIXELS), load_model())  # nothing of it but its length is looked at
+
+
 def session_on(device: Device, plan: bytes | None = None) -> Session:
-    return Session(device, PRODUCT, plan or standin.plan(PIXELS, BATCH), KEY, PIXELS, ("raman",), SLABS)
+    return Session(device, PRODUCT, plan or standin.plan(PIXELS, BATCH), KEY, GRAPH, SLABS)
 
 
 class Slabs:
@@ -150,7 +153,7 @@ def test_engine_goes_on_where_memory_cannot_be_pinned(
 
     adapter = engine_module.device_class()
     monkeypatch.setattr(adapter, "pin", pin)
-    graph = compose(load_model("kk"), load_model("kk").nominal_axis)
+    graph = replace(GRAPH, model=load_model("kk"))
     with TensorRT(graph, BATCH, plans=Plans(tmp_path, tmp_path / "secret")) as engine:
         counts = np.random.default_rng(0).standard_normal((3 * BATCH, graph.pixels)).astype(np.float32)
         assert np.allclose(engine.run(counts), standin.expected(counts, np.float32(0)), atol=1e-5)

@@ -112,7 +112,7 @@ class Compute:
         if self.worker is not None and not self.worker.broken and self.worker.fits(model, axis, max_batch):
             self._follow(axis)
             return
-        wanted = self._new_worker(model, [self.engine], axis, max_batch)
+        wanted = self._new_worker(model, [self.engine], axis, max_batch, instead=self._reusable(max_batch))
         another = partial(self._new_worker, model, raman_shift=axis, max_batch=max_batch)
         self._opening = Opening(wanted, self.engine, another)
         self._follow(axis)
@@ -176,7 +176,9 @@ class Compute:
         if not wanted.works:
             wanted.close()
             wanted.ready.result()  # raises
-        self._take_over(wanted)
+        if wanted.successor is not wanted:
+            self._retired.take(wanted)
+        self._take_over(wanted.successor)
         self._wanted.computes()
 
     def _stand_in(self, other: Worker, wanted: Worker) -> None:
@@ -345,6 +347,13 @@ class Compute:
 
     # -- helpers ------------------------------------------------------------------------------------
 
+    def _reusable(self, max_batch: int) -> Worker | None:
+        """The worker, if its engine may go on with another run: it works, and is what was asked for."""
+        worker = self.worker
+        if worker is None or worker.broken or worker.max_batch < max_batch or not self._wanted.met(worker):
+            return None
+        return worker
+
     @property
     def _asked(self) -> bool:
         """Whether a change is under way that nothing else may displace."""
@@ -378,7 +387,7 @@ class Compute:
     def _take_over(self, worker: Worker) -> None:
         old, self.worker = self.worker, worker
         self.down = None
-        if old is not None:
+        if old is not None and old is not worker:
             self._retired.take(old)
         if self._dark is not None and len(self._dark[0]) == len(worker.raman_shift):
             worker.set_dark(*self._dark)

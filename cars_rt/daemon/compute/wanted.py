@@ -38,6 +38,11 @@ class Wanted:
         """Another one was asked for, and computes."""
         self.engine, self._unusable, self.instead, self.owed = engine, "", "", False
 
+    def met(self, computing: Worker) -> bool:
+        """Whether this is what was asked for, and nothing in its place."""
+        named = self.engine in (AUTO, computing.engine.name)
+        return named and self.instead == self._unusable and not self.owed
+
     def computes(self) -> None:
         """It does."""
         self.instead, self.owed = self._unusable, False

@@ -18,7 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.daemon.compute.jobs import Jobs
-from cars_rt.engines import Engine, EngineError, Model, ModelError, compose, give_up, open_engine, takes_long
+from cars_rt.engines import (
+    Engine,
+    EngineError,
+    Graph,
+    Model,
+    ModelError,
+    adopted,
+    compose,
+    give_up,
+    open_engine,
+    takes_long,
+)
 from cars_rt.engines.base import Slab
 from cars_rt.engines.model import RATIO
 from cars_rt.physics.axis import AxisError
@@ -29,6 +40,7 @@ from cars_rt.protocol.messages import MAIN_ARRAY
 log = logging.getLogger("cars_rt.daemon")
 
 COMPILE_S = 900.0  # a compilation that takes longer is given up: the slowest known takes some minutes
+FOLLOW_S = 30.0  # that an engine may take to copy what another axis needs, and for a probe batch
 TOO_LONG = f"it was not compiled within {COMPILE_S / 60:g} minutes"
 
 RAMAN = MAIN_ARRAY["raman"]
@@ -56,9 +68,11 @@ class Worker:
         bell: str,
         *,
         deviation: bool = False,
+        instead: "Worker | None" = None,
     ) -> None:
         """bell: address of a ZeroMQ PULL socket in this process. deviation: also compute the
-        standard deviation, if the model states it."""
+        standard deviation, if the model states it. instead: a worker that is asked for nothing meanwhile.
+        If its engine can compute this axis as it is, nothing is compiled, and that worker is `successor`."""
         self.model = model
         self.raman_shift = raman_shift
         self.max_batch = max_batch
@@ -69,6 +83,8 @@ class Worker:
         self.hung = False  # the engine does not answer at all
         self.slow = False  # may compile for minutes
         self.begun = time.monotonic()  # when it began to compile
+        self.successor = self  # who computes once this one is ready
+        self._instead = instead
         self._kinds = list(kinds)
         self._threads = threads
         self._deviation = deviation
@@ -98,7 +114,9 @@ class Worker:
 
     @property
     def idle(self) -> bool:
-        """Whether all slabs came back."""
+        """Whether all slabs came back, if it ever had some."""
+        if self.successor is not self:
+            return True
         return self._engine is not None and len(self.free) == len(self._engine.inputs)
 
     @property
@@ -114,6 +132,15 @@ class Worker:
             and self.max_batch >= max_batch
             and np.array_equal(self.raman_shift, raman_shift)
         )
+
+    def follows(self, model: Model, graph: Graph) -> bool:
+        """Compute this graph of a model from now on, if that takes no compiling; else nothing changes. Waits
+        for the engine, for a limited time: to be asked from a thread that may."""
+        try:
+            return self._computing.ask(partial(self._follow, model, graph)).result(FOLLOW_S)
+        except TimeoutError:
+            self.broken = self.hung = True
+            return False
 
     def set_dark(self, dark: Slab, name: str) -> None:
         """Subtract this dark (pixels,) from batches submitted from now on."""
@@ -177,6 +204,10 @@ class Worker:
     def _compile(self) -> None:
         self.slow = any(takes_long(kind) for kind in self._kinds)
         graph = compose(self.model, self.raman_shift, deviation=self._deviation)
+        instead, self._instead = self._instead, None
+        if instead is not None and instead.follows(self.model, graph):
+            self.successor = instead
+            return
         reasons = []
         for kind in self._kinds:
             try:
@@ -188,6 +219,19 @@ class Worker:
             raise EngineError("; ".join(reasons))
         self._fitness = Fitness(self.raman_shift)
         self.free.extend(range(len(self._engine.inputs)))
+
+    def _follow(self, model: Model, graph: Graph) -> bool:
+        """False also where the engine fails on it: another one is compiled then."""
+        try:
+            if self.broken or not adopted(self.engine, graph):
+                return False
+        except BaseException as error:
+            log.warning("%s: %s", self.engine.name, error)
+            self.broken = True
+            return False
+        self.model, self.raman_shift = model, graph.raman_shift
+        self._fitness = Fitness(graph.raman_shift)
+        return True
 
     def _set_dark(self, dark: Slab) -> None:
         self.engine.set_dark(dark)
