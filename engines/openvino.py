@@ -179,7 +179,8 @@ def exact(model: "openvino.Model") -> set[str]:
     for node in reversed(nodes):
         if node.get_type_name() in PHASES or node.get_friendly_name() in found:
             found |= {node.get_friendly_name()} | reads[node.get_friendly_name()]
-    of_parameters, of_counts = set(), set()
+    of_parameters: set[str] = set()
+    of_counts: set[str] = set()
     for node in nodes:
         name = node.get_friendly_name()
         if name in (COUNTS, DARK) or not reads[name].isdisjoint(of_counts):

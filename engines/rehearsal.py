@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -198,6 +199,7 @@ def _packed(graph: Graph, names: list[str], max_batch: int, threads: int, rates:
         "sha256": graph.model.sha256,
         "card": asdict(graph.model.card),
     }
+    parameters: dict[str, Any] = {PARAMETER + name: value for name, value in graph.parameters.items()}
     stream = io.BytesIO()
     np.savez(
         stream,
@@ -205,7 +207,7 @@ def _packed(graph: Graph, names: list[str], max_batch: int, threads: int, rates:
         graph=np.frombuffer(graph.onnx, np.uint8),
         model=np.frombuffer(graph.model.onnx, np.uint8),
         raman_shift=graph.raman_shift,
-        **{PARAMETER + name: value for name, value in graph.parameters.items()},
+        **parameters,
     )
     return stream.getvalue()
 

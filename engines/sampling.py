@@ -148,7 +148,8 @@ class Resampled:
 
     def _nodes(self, name: str, source: str, target: str) -> list[onnx.NodeProto]:
         at, parts, row = f"{target}/at", f"{target}/parts", f"{target}/row"
-        axes, attributes = (["taps"], {}) if self.constants else ([], {"axes": [1]})
+        axes: list[str] = [*self.constants]
+        attributes: dict[str, Any] = {} if axes else {"axes": [1]}
         return [
             helper.make_node("Gather", [source, f"{name}/places"], [at], axis=1),
             helper.make_node("Mul", [at, f"{name}/weights"], [parts]),

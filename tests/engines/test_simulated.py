@@ -202,3 +202,30 @@ print(json.dumps([*found, sorted(each.name.partition("-")[0] for each in default
     assert first[2] and not second[2]
     assert unsuited[0] == "TensorRT-RTX cannot load the plan of cnn on this GPU (UNSUPPORTED_CC)"
     assert kept == ["cnn", "kernels"]
+
+
+def test_another_axis_takes_no_plan_and_no_graph(card: Path, tmp_path: Path) -> None:
+    script = """
+from cars_rt.engines import adopted
+from cars_rt.engines.agreement import compare, probe
+from cars_rt.engines.onnxruntime import OnnxRuntime
+from cars_rt.engines.tensorrt.engine import TensorRT
+
+model = load_model()
+axis = model.nominal_axis
+with TensorRT(graph(), 4) as engine:
+    session, captured = engine._session, engine._session.captured
+    said.clear()
+    for other in (40 + 1.1 * axis[::-1], axis):
+        wanted = compose(model, other)
+        assert adopted(engine, wanted)
+        counts = probe(wanted)
+        with OnnxRuntime(wanted, 3, slabs=1) as reference:
+            expected = reference.retrieve(counts)
+        for name, result in engine.retrieve(counts).items():
+            compare(name, result, expected[name], engine.precision, expected["raman"])
+    assert engine._session is session and session.captured == captured
+print(json.dumps([captured, said]))
+"""
+    captured, said = answers(script, card, tmp_path)
+    assert captured[0] == captured[1] and not said
