@@ -137,6 +137,12 @@ class Collected:
         return [event for event in self.events if isinstance(event, Frame)]
 
     @property
+    def index(self) -> NDArray[np.int64]:
+        """Of each spectrum that came, in the order in which they came."""
+        each = [np.arange(frame.index, frame.index + len(frame.block)) for frame in self.frames]
+        return np.concatenate(each or [np.empty(0, np.int64)])
+
+    @property
     def closed(self) -> list[Closed]:
         return [event for event in self.events if isinstance(event, Closed)]
 

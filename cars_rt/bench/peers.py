@@ -104,46 +104,49 @@ def receive(address: str) -> None:
     socket, unpack = subscriber.socket, msgpack.unpackb
     times: list[int] = []
     sent: list[int] = []
-    block = pixels = wrong = 0
+    rows: list[int] = []
+    pixels = wrong = 0
     while True:
         socket.recv()
         raw = socket.recv()
         now = time.time_ns()
         header = unpack(raw)
         kind = header["kind"]
-        size = block * pixels * 4
-        parts = []  # raman, then the flags if there are any
+        spectra = header["arrays"][0][2][0] if kind == "frame" else 0
+        size = spectra * pixels * 4
+        parts = []  # raman, then whatever else there is
         while socket.rcvmore:
             parts.append(len(socket.recv(copy=size < COPY_BELOW)))
         if kind == "frame":
             wrong += header["sequence"] != len(times) or parts[:1] != [size]
             times.append(now)
             sent.append(header["time_ns"])
+            rows.append(spectra)
         elif kind == "start":
-            times, sent, wrong = [], [], 0
-            block, pixels = header["block"], header["arrays"][0][2][0]
+            times, sent, rows, wrong = [], [], [], 0
+            pixels = header["arrays"][0][2][0]
         else:
             _answer(
                 {
                     "run": header["run"],
                     "frames": len(times),
-                    "spectra": len(times) * block,
+                    "spectra": sum(rows),
                     "wrong": wrong,
                     "announced": header["announced"],
                     "lost": header.get("lost", {}),
-                    "rate": _rate(times, block),
+                    "rate": _rate(times, rows),
                     "latency_ms": _percentiles(times, sent),
                 }
             )
 
 
-def _rate(times: list[int], block: int) -> float:
+def _rate(times: list[int], rows: list[int]) -> float:
     """Spectra per second after the first burst: its own duration is not known, only when it was over."""
     if len(times) < 2:
         return 0.0
     (pauses,) = np.nonzero(np.diff(times[:UNSENT]) > PAUSE_NS)
     first = int(pauses[0]) if len(pauses) else 0
-    return (len(times) - 1 - first) * block / max(times[-1] - times[first], 1) * 1e9
+    return sum(rows[first + 1 :]) / max(times[-1] - times[first], 1) * 1e9
 
 
 def _percentiles(came: list[int], sent: list[int]) -> list[float]:

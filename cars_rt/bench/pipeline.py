@@ -139,7 +139,8 @@ class Pipeline:
         sent = self._wait(self._sender, seconds + START_S)
         received = self._wait(self._receiver, END_S)
         came = {"frames": received["frames"], "spectra": received["spectra"]}
-        if received["run"] != run or came != sent or received["wrong"] or received["lost"]:
+        complete = received["run"] == run and received["spectra"] == sent["spectra"]
+        if not complete or received["wrong"] or received["lost"]:
             lost = ", ".join(f"{count} {cause}" for cause, count in received["lost"].items()) or "none"
             raise BenchError(
                 f"{self.name}: {sent['spectra']} spectra were sent in blocks of {block}, "

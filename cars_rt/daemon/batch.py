@@ -16,7 +16,7 @@ class Batch:
 
     __slots__ = (
         "bands", "computed", "counts", "done", "frames", "holders", "made_by",
-        "rows", "run", "sent", "slab", "submitted", "weights", "worker",
+        "rows", "run", "slab", "submitted", "weights", "worker",
     )  # fmt: skip
 
     def __init__(self, worker: Worker) -> None:
@@ -32,7 +32,6 @@ class Batch:
         self.bands: tuple[Band, ...] = ()
         self.computed: Future[Computed] | None = None
         self.submitted = self.done = 0.0
-        self.sent = 0  # frames that have left as results
         self.holders = 0  # outputs that still need the slab
 
     def result(self) -> Computed:

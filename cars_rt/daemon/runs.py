@@ -12,6 +12,7 @@ from cars_rt.daemon.dark import Dark
 from cars_rt.daemon.intake import Intake
 from cars_rt.daemon.mishaps import Mishaps
 from cars_rt.daemon.outputs.base import Outputs
+from cars_rt.daemon.outputs.joined import largest
 from cars_rt.daemon.pipeline import Pipeline
 from cars_rt.daemon.receipt import Book, Receipt
 from cars_rt.daemon.run import Run, RunState
@@ -260,7 +261,8 @@ class Runs:
         self.pipeline.begin()
         # In a run that was joined late, sequence numbers go on from the driver's: a subscriber that has had
         # results of an earlier daemon does not take ours for repeats.
-        run.published = replace(start, stream="raman", dtype="float32", dark=None, model=model)
+        block = largest(start, len(run.outputs))
+        run.published = replace(start, stream="raman", dtype="float32", block=block, dark=None, model=model)
         self.outputs.open(run)
         run.become(RunState.OPEN)
         log.info(

@@ -8,6 +8,7 @@ from cars_rt.protocol.layout import FrameWriter
 from cars_rt.protocol.limits import MAX_BANDS, MAX_BLOCK, MAX_PAYLOAD_BYTES, MAX_PIXELS, VERSION
 from cars_rt.protocol.messages import (
     BANDS,
+    DELAYS,
     DEVIATION,
     DTYPES,
     FLAGS,
@@ -26,6 +27,7 @@ from cars_rt.protocol.reader import Closed, Event, RunReader
 
 __all__ = [
     "BANDS",
+    "DELAYS",
     "DEVIATION",
     "DTYPES",
     "FLAGS",

@@ -36,15 +36,18 @@ from cars_rt.protocol.limits import (
     MAX_BANDS,
     MAX_BLOCK,
     MAX_COUNT,
+    MAX_DELAY_S,
     MAX_ITEMS,
     MAX_NAME,
     MAX_PARTS,
     MAX_PAYLOAD_BYTES,
     MAX_PIXELS,
     MAX_RAMAN_SHIFT,
+    MAX_TIME,
     VERSION,
 )
 from cars_rt.protocol.messages import (
+    DELAYS,
     DEVIATION,
     DTYPES,
     FLAGS,
@@ -278,6 +281,13 @@ def _check_frame(frame: Frame) -> None:
         _must_be(FLAGS, flags, np.uint8, main.shape[:1])
     if (deviation := frame.deviation) is not None:
         _must_be(DEVIATION, deviation, np.float32, main.shape)
+    if frame.stream == "raman" and (delays := arrays.get(DELAYS)) is not None:
+        _must_be(DELAYS, delays, np.float64, main.shape[:1])
+        if not (np.abs(delays) <= MAX_DELAY_S).all():
+            raise ProtocolError(Fault.FIELD, f"{DELAYS} must be at most {MAX_DELAY_S:,} s either way")
+        ends = [frame.time_ns + round(float(each) * 1e9) for each in (delays.min(), delays.max())]
+        if ends[0] < 0 or ends[1] > MAX_TIME:
+            raise ProtocolError(Fault.FIELD, f"time_ns with {DELAYS} is no time")
     if max(frame.sequence + 1, frame.index + main.shape[0]) > MAX_COUNT:
         raise ProtocolError(Fault.FIELD, "sequence and index must leave room for the next frame's")
 

@@ -15,7 +15,7 @@ import numpy as np
 from cars_rt.protocol.codec import encode
 from cars_rt.protocol.fields import Part
 from cars_rt.protocol.limits import MAX_COUNT, MAX_TIME
-from cars_rt.protocol.messages import DTYPES, Frame
+from cars_rt.protocol.messages import DELAYS, DTYPES, Frame
 
 NUMBERS = ("sequence", "index", "time_ns")
 TIMES = ("time_in_ns", "time_out_ns")  # of the result stream: both, or none of them
@@ -98,7 +98,7 @@ class FrameLayout:
     @classmethod
     def of(cls, frame: Frame, parts: Sequence[Part]) -> "FrameLayout | None":
         """parts: those that `frame` was decoded from. None if values of the frame depend on each other."""
-        floats = frame.stream == "raw" and frame.block.dtype.kind == "f"
+        floats = (frame.stream == "raw" and frame.block.dtype.kind == "f") or DELAYS in frame.arrays
         if floats or not all(array.size for array in frame.arrays.values()):
             return None
         header = _analysed(bytes(parts[1]))

@@ -16,3 +16,4 @@ MAX_CARD = 32 * 1024  # characters of one text about the model; its card is one 
 MAX_FACTS = 32  # entries of a map of facts, such as that of the calibration, and numbers in one of them
 MAX_COUNT = 2**53  # spectra, frames, indices: exact in a float64, and sums of a thousand fit 64 bits
 MAX_TIME = 2**63 - 1  # ns: a signed 64-bit integer, until the year 2262
+MAX_DELAY_S = 1_000_000  # between spectra of one frame: in ns still exact in a float64

@@ -25,6 +25,9 @@ LATEST: tuple[str, ...] = ("latest_counts", "latest_raman")
 #: Arrays of a result or preview frame that say how far to trust it, where the publisher knows.
 FLAGS, DEVIATION = "flags", "deviation"
 
+#: Array (k,) of a result frame that joins several frames of counts: s after its `time_ns`, for each spectrum.
+DELAYS = "delays"
+
 #: dtypes on the wire, all little-endian.
 DTYPES: Mapping[str, np.dtype[Any]] = {
     "uint8": np.dtype("u1"),
@@ -137,6 +140,13 @@ class Frame:
     def flags(self) -> NDArray[np.uint8] | None:
         """What is wrong with each spectrum, (k,), bits of cars_rt.Flag; None if nobody looked."""
         return None if self.stream == "raw" else self.arrays.get(FLAGS)
+
+    @property
+    def times_ns(self) -> NDArray[np.int64]:
+        """Unix time at which the camera had delivered each spectrum, (k,), ns."""
+        delays = self.arrays.get(DELAYS) if self.stream == "raman" else None
+        times = np.full(len(self.block), self.time_ns, np.int64)
+        return times if delays is None else times + np.rint(delays * 1e9).astype(np.int64)
 
     @property
     def deviation(self) -> NDArray[np.float32] | None:

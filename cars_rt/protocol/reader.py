@@ -58,6 +58,7 @@ class RunReader:
         self.ledger = Ledger()
         self._at = Numbers()
         self._doubted: tuple[int, int] | None = None  # sequence and index that would confirm a wild jump
+        self._resumed = 0, 0  # sequence and index of the next frame, by the start that was said again
         self._unplaced = 0  # rejected spectra whose place is unknown: in a gap, or beyond the run
         self._doubtful = 0  # refused spectra that are not counted yet: the gap that they leave counts them
         self._last: str | None = None  # the run that ended last, whose stragglers are not "unknown"
@@ -152,14 +153,15 @@ class RunReader:
     def _start(self, start: Start) -> list[Event]:
         events: list[Event] = []
         if self.run is not None:
-            if self.run.run == start.run:
-                return []  # said again for late subscribers
+            if self.run.run == start.run:  # said again for late subscribers
+                self._resumed = start.sequence, start.index
+                return []
             text = f"run {start.run} started before run {self.run.run} ended"
             events.append(self._problem(Cause.REJECTED, 0, text, Kind.SECOND_START))
             if interrupted := self.interrupt(start.time_ns):
                 events.append(interrupted)
         self.run, self.ledger, self._layout = start, Ledger(), None
-        self._at, self._doubted = Numbers(start), None
+        self._at, self._doubted, self._resumed = Numbers(start), None, (0, 0)
         self._unplaced = self._doubtful = 0
         events.append(start)
         if start.index:
@@ -258,9 +260,13 @@ class RunReader:
         """Why this frame's numbers cannot be believed, or None.
 
         Otherwise one number that was damaged on the way would make repeats of all frames after it. A jump is
-        believed if the next frame confirms it.
+        believed if the next frame confirms it, or if a repeated start announced it: a publisher that was
+        restarted in mid-run may number its frames otherwise.
         """
         frames, spectra = frame.sequence - self._at.sequence, frame.index - self._at.index
+        since = frame.sequence - self._resumed[0], frame.index - self._resumed[1]
+        if self._resumed[0] > self._at.sequence and 0 <= since[0] <= since[1]:
+            frames = 0
         after = frame.index + len(frame.block)
         text = None
         if frames > max(spectra, 0):

@@ -38,7 +38,7 @@ from cars_rt.view.world import World
 
 log = logging.getLogger("cars_rt.view")
 
-LOOK_MS = 40  # how often each page is asked whether it has to be sent more
+LOOK_MS = 20  # how often each page is asked whether it has to be sent more: each picture waits for that
 MOST_PAGES = 32  # browsers at once
 MESSAGE_BYTES = 256 * 1024  # a browser sends orders, no data
 BODY_BYTES = 64 * 1024

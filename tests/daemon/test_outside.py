@@ -430,7 +430,7 @@ def test_a_daemon_at_work_is_seen_from_outside() -> None:
         text = ask(port, "/metrics")[1]
         assert metric(text, "cars_rt_spectra_received_total") == result.spectra == 300
         assert metric(text, "cars_rt_spectra_sent_total") == 300
-        assert metric(text, "cars_rt_frames_sent_total") == 75
+        assert metric(text, "cars_rt_frames_sent_total") == len(result.frames) <= 75
         assert sum(metric(text, line.rpartition(" ")[0]) for line in text.splitlines()
                    if line.startswith("cars_rt_spectra_lost_total{")) == 0  # fmt: skip
         assert metric(text, 'cars_rt_latency_seconds_count{stage="total"}') > 0

@@ -594,6 +594,26 @@ def test_a_publisher_that_was_restarted_leaves_a_gap_and_is_no_liar() -> None:
     assert read.lost == {"missing": 3} and read.closed.ledger.ranges == [("missing", 2, 3)]
 
 
+def test_a_publisher_that_was_restarted_may_have_joined_more_or_less_before() -> None:
+    """Its sequence jumps further than its index, which a start that was said again explains."""
+    before, after = (a_frame(0, 0, 3), a_frame(1, 3, 2)), (a_frame(9, 9, 2), a_frame(10, 11, 4))
+    end = an_end(11, 6, announced=15, lost={"missing": 9})
+    read = Read.of(a_start(), *before, a_start(sequence=9, index=9), *after, end)
+    assert read.kinds == ["sequence jump"] and read.passed == [0, 3, 9, 11]
+    assert read.lost == {"missing": 4} and read.closed.ledger.ranges == [("missing", 5, 4)]
+    lone = Read.of(a_start(), *before, a_frame(9, 6, 2), a_frame(10, 8, 4))
+    assert lone.kinds == ["implausible", "sequence jump"] and lone.passed == [0, 3, 8]
+
+
+def test_joined_blocks_keep_the_time_of_each_spectrum() -> None:
+    delays = np.array([0.0, 0.001000001, -0.5])
+    arrays = {"raman": np.zeros((3, 3), np.float32), "delays": delays}
+    (joined,) = (decode(parts_of(Frame("raman", "run-1", 0, 0, TIME, arrays))),)
+    assert isinstance(joined, Frame)
+    assert joined.times_ns.tolist() == [TIME, TIME + 1_000_001, TIME - 500_000_000]
+    assert a_frame(0, 0, 2).times_ns.tolist() == [TIME, TIME]
+
+
 def test_what_comes_outside_of_runs_is_not_the_runs() -> None:
     other = a_frame(1, 1, run="other")
     read = Read.of(a_frame(), a_start(), an_end(), a_frame(), other)

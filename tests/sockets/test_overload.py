@@ -163,7 +163,7 @@ def test_run_of_a_driver_that_vanished_is_closed_as_interrupted(soon: None) -> N
             source.wait()
             wait_until(lambda: daemon.publisher.subscribers == 1)
             source.say(a_start(spectra=100), *(a_frame(n, spectra_of(1, first=n)) for n in range(20)))
-            results.until(lambda all_: len(all_.frames) == 20)
+            results.until(lambda all_: all_.spectra == 20)
             source.publisher.close(PATIENCE_S)
             results.ends()
             end = results.closed[0].end

@@ -5,6 +5,7 @@ It uses nothing of cars_rt, so that the bytes are a second opinion, not an echo.
 """
 
 import json
+import math
 import struct
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,14 @@ def valid() -> list[dict[str, Any]]:
     add("frame with flags, raman", frame("raman", sequence=1, index=2, **times), RAMAN, flags)
     add(
         "frame with every array, raman", frame("raman", sequence=1, index=2, **times), RAMAN, flags, deviation
+    )
+    delays: Array = ("delays", "float64", [2], [0.0, 0.001])
+    add(
+        "frame that joins two blocks, raman",
+        frame("raman", sequence=1, index=2, **times),
+        RAMAN,
+        flags,
+        delays,
     )
     bands = {"bands": [["CH", 2800.0, 3050.0], ["amide I", 1630.0, 1690.0]]}
     latest = (
@@ -301,6 +310,11 @@ def invalid() -> list[dict[str, Any]]:
     add("deviation of float64", "dtype", message(frame("raman"), RAMAN, wide))
     short: Array = ("deviation", "float32", [2, 2], [1.0] * 4)
     add("deviation of fewer points", "shape", message(frame("raman"), RAMAN, short))
+    for name, late in {"NaN": math.nan, "two weeks": 1.3e6, "before 1970": -9e5}.items():
+        early = frame("raman", time_ns=1)
+        add(f"delays of {name}", "field", message(early, RAMAN, ("delays", "float64", [2], [0.0, late])))
+    add("delays of float32", "dtype", message(frame("raman"), RAMAN, ("delays", "float32", [2], [0.0, 1.0])))
+    add("delays of one spectrum", "shape", message(frame("raman"), RAMAN, ("delays", "float64", [1], [0.0])))
     for name, axis in {
         "one point": [600.0],
         "a repeated point": [600.0, 600.0, 700.0],

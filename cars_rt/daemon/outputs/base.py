@@ -2,7 +2,8 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar
 
 from cars_rt.daemon.batch import Batch
@@ -12,6 +13,8 @@ from cars_rt.daemon.seen.metric import Metric
 from cars_rt.latency import Latencies
 from cars_rt.protocol import Frame
 from cars_rt.sockets import Publisher
+
+UNGUARDED = nullcontext()
 
 
 class Output(ABC):
@@ -77,15 +80,21 @@ class Outputs:
 
     def open(self, run: Run) -> None:
         """See Output."""
-        self._have(lambda output: output.open(run))
+        for output in self._all:
+            with self._guard(output):
+                output.open(run)
 
     def prepare(self, batch: Batch) -> None:
         """See Output."""
-        self._have(lambda output: output.prepare(batch))
+        for output in self._all:
+            with self._guard(output):
+                output.prepare(batch)
 
     def take(self, batch: Batch) -> None:
         """See Output."""
-        self._have(lambda output: output.take(batch))
+        for output in self._all:
+            with self._guard(output):
+                output.take(batch)
 
     def work(self) -> None:
         """See Output."""
@@ -94,26 +103,22 @@ class Outputs:
 
     def end(self, run: Run) -> None:
         """See Output."""
-        self._have(lambda output: output.end(run))
+        for output in self._all:
+            with self._guard(output):
+                output.end(run)
 
     def serve(self, due: bool = False) -> None:
         """See Output. due: only those that are due now."""
         for output in self._all:
             if not due or output.due_s <= 0:
-                self._guarded(output, lambda output: output.serve())
+                with self._guard(output):
+                    output.serve()
 
     @property
     def due_s(self) -> float:
         """How soon one of them wants to be served, s."""
-        return min(output.due_s for output in self._all)
+        return min([output.due_s for output in self._all])
 
-    def _have(self, do: Callable[[Output], None]) -> None:
-        for output in self._all:
-            self._guarded(output, do)
-
-    def _guarded(self, output: Output, do: Callable[[Output], None]) -> None:
-        if output.needed:
-            do(output)
-        else:
-            with self._mishaps.contained(output.name):
-                do(output)
+    def _guard(self, output: Output) -> AbstractContextManager[object]:
+        """A mistake in one that is needed is the run's; any other output fails alone."""
+        return UNGUARDED if output.needed else self._mishaps.contained(output.name)

@@ -8,6 +8,7 @@ from cars_rt.accounting import MAX_RANGES, Cause
 from cars_rt.daemon.batch import Batch
 from cars_rt.daemon.mishaps import Mishaps
 from cars_rt.daemon.outputs.base import Output
+from cars_rt.daemon.outputs.joined import Joined, joined
 from cars_rt.daemon.run import Run
 from cars_rt.daemon.seen import metric
 from cars_rt.daemon.seen.metric import Metric
@@ -20,7 +21,7 @@ from cars_rt.trust.curve import Access
 
 
 class Results(Output):
-    """Sends batches in the order in which they came, a frame for each frame of counts, with its time stamps.
+    """Sends batches in the order in which they came, in few frames, with the time stamps of their counts.
 
     Raises StreamError if the address cannot be bound, KeysError if it may not be.
     """
@@ -49,7 +50,7 @@ class Results(Output):
         )
         self.latencies = {"output": Latencies(), "total": Latencies()}
         self._mishaps = mishaps
-        self._batches: deque[Batch] = deque()
+        self._waiting: deque[tuple[Batch, deque[Joined]]] = deque()
 
     def open(self, run: Run) -> None:
         """Tell the subscribers; what leaves and what is dropped is counted in the run."""
@@ -59,51 +60,56 @@ class Results(Output):
     def take(self, batch: Batch) -> None:
         """Send it after what waits already."""
         batch.holders += 1
-        self._batches.append(batch)
+        assert batch.run is not None and batch.run.published is not None
+        self._waiting.append((batch, deque(joined(batch.frames, batch.run.published.block))))
 
     def work(self) -> None:
         """Send what there is room for."""
-        while self._batches:
-            batch = self._batches[0]
-            if not self._send(batch):
+        while self._waiting:
+            batch, parts = self._waiting[0]
+            if not self._send(batch, parts):
                 return
             self.latencies["output"].add((time.perf_counter() - batch.done) * 1e3)
-            self._batches.popleft()
+            self._waiting.popleft()
             batch.holders -= 1
 
-    def _send(self, batch: Batch) -> bool:
+    def _send(self, batch: Batch, parts: deque[Joined]) -> bool:
         """True if all of it has left."""
-        run, publisher, total, computed = batch.run, self.publisher, self.latencies["total"], batch.result()
+        run, publisher, computed = batch.run, self.publisher, batch.result()
         assert run is not None
         arrays = computed.arrays
         whole = {name: arrays[name] for name in run.outputs if name in arrays}  # an engine may have changed
-        made_by, frames, makers, clock = batch.made_by, batch.frames, run.makers, run.clock
         lost = run.sent.total_lost
-        while batch.sent < len(frames):
-            frame, row, received, before = frames[batch.sent]
-            now, time_ns = time.time_ns(), frame.time_ns
-            rows = slice(row, row + len(frame.block))
+        while parts:
+            part, now = parts[0], time.time_ns()
+            rows = slice(part.first, part.first + part.rows)
             result = Frame(
-                "raman", frame.run, publisher.sequence, frame.index, time_ns,
-                {name: array[rows] for name, array in whole.items()},
-                received, now, min(before + lost, MAX_COUNT), made_by,
+                "raman", run.start.run, publisher.sequence, part.index, part.time_ns,
+                {name: array[rows] for name, array in whole.items()} | part.delays(),
+                part.received_ns, now, min(part.lost + lost, MAX_COUNT), batch.made_by,
             )  # fmt: skip
             try:
                 if not publisher.send(result):
                     return False
             except Exception as error:
-                self.unsent.append((run, frame, self._mishaps.note("a result", error)))
-                batch.sent += 1
-                continue
-            batch.sent += 1
-            if (not makers or makers[-1][1] != made_by) and len(makers) < MAX_RANGES:
-                makers.append((frame.index, made_by))
-            age = now - time_ns
+                reason = self._mishaps.note("a result", error)
+                self.unsent += [(run, frame, reason) for frame, *_ in part.entries]
+            else:
+                self._left(run, part, now, batch.made_by)
+            parts.popleft()
+        return True
+
+    def _left(self, run: Run, part: Joined, now_ns: int, made_by: str) -> None:
+        """Note who made it, and how old it is."""
+        makers, clock = run.makers, run.clock
+        if (not makers or makers[-1][1] != made_by) and len(makers) < MAX_RANGES:
+            makers.append((part.index, made_by))
+        for frame, *_ in part.entries:
+            age = now_ns - frame.time_ns
             if age < 0:  # the source's clock is ahead, or one of the two was set
                 clock.early_ns = max(clock.early_ns, -age)
             elif not clock.lag_ns:
-                total.add(age / 1e6)
-        return True
+                self.latencies["total"].add(age / 1e6)
 
     def end(self, run: Run) -> None:
         """The run's last message follows its last result; its totals are those of the receipt."""

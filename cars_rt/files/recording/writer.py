@@ -137,7 +137,7 @@ class Recording:
             MAIN_ARRAY[frame.stream]: block,
             "index": index,
             "sequence": frame.sequence,
-            "time_ns": frame.time_ns,
+            "time_ns": frame.times_ns,
         }
         if (scan := self._scans[frame.stream]) is not None:
             columns["position"] = np.stack(np.divmod(index, scan[1]), axis=1)

@@ -1,7 +1,7 @@
 """When a browser is sent more: after it has drawn, and only as often as the daemon and other browsers
 bear."""
 
-EVERY_S, BUSY_S = 0.08, 0.4  # between two pictures, and where the daemon has no head-room
+EVERY_S, BUSY_S = 0.075, 0.4  # between two pictures, and where the daemon has no head-room
 SHARE_S = 0.03  # more for each browser, so that many together cost the server no more than a few
 REST = 0.5  # of the time that the browser took to draw, before it gets more
 LOST_S = 5.0  # after so long without a word from the browser it is sent more anyhow
