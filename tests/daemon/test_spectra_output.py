@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from helpers import AXIS, LOCAL, Collected, Published, daemon_in_thread, spectra_of
 
+from cars_rt.daemon.outputs import bundles
 from cars_rt.daemon.outputs import spectra as output
 from cars_rt.daemon.outputs.spectra import open_spectra
 from cars_rt.sockets import AddressInUseError, Publisher
@@ -28,7 +29,7 @@ def test_they_are_the_results_with_their_counts() -> None:
 
 def test_beyond_the_bound_the_rest_is_left_out_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(output, "BUNDLE_BYTES", 10 * 4 * len(AXIS) * 3)
-    monkeypatch.setattr(output, "INTERVAL_S", 3600.0)  # one bundle, and what is left at the end
+    monkeypatch.setattr(bundles, "INTERVAL_S", 3600.0)  # one bundle, and what is left at the end
     counts = spectra_of(100)
     with Published() as raw, daemon_in_thread(raw.address, spectra=LOCAL, subscribers=1) as daemon:
         assert daemon.parts.spectra is not None
