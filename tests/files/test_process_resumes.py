@@ -24,7 +24,7 @@ from cars_rt.files.spectra import SpectraError
 from cars_rt.files.verify import verify
 
 SIZE = 200  # spectra
-NAMES = ("raman", "deviation", "flags", "index", "sequence", "time_ns", "position")
+NAMES = ("raman", "deviation", "flags", "index", "time_ns", "position")
 PIECES = 16 * len(AXIS) * 4
 
 

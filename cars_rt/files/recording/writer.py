@@ -89,7 +89,9 @@ class Recording:
             if start.dark is not None:
                 group["dark"] = start.dark
             attrs = {name: stored(getattr(start, name)) for name in ABOUT} | {"source": _text(start.source)}
-            for target in (self._file, group):
+            # What stands at the top is the instrument's; results may come in other blocks.
+            above = [] if start.stream == "raman" and "raw" in self._file else [self._file]
+            for target in (*above, group):
                 target.attrs.update({name: value for name, value in attrs.items() if value is not None})
             for name, text in (start.model or {}).items():
                 group.attrs[f"model_{name}"] = _text(text)
