@@ -1,7 +1,8 @@
 """Frames of counts that leave as one frame of results, since they were computed together."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,8 @@ def largest(start: Start, arrays: int) -> int:
     return max(start.block, min(JOINED_BYTES // spectrum, MAX_BLOCK))
 
 
-class Joined(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Joined:
     """Consecutive rows of a batch, of one frame of counts or several that follow on."""
 
     index: int  # of the first spectrum in the run

@@ -70,7 +70,7 @@ class Preview(Bundles):
             return
 
         def keep(index: int, part: slice) -> None:
-            arrays = {"bands": values[part], FLAGS: computed.flags[part]}
+            arrays: dict[str, NDArray[Any]] = {"bands": values[part], FLAGS: computed.flags[part]}
             self._pieces.append(Piece(index, arrays, batch.made_by, batch.bands))
 
         first, begin = frames[0][0].index, 0
