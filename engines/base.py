@@ -33,7 +33,8 @@ class Engine(ABC):
     an input slab with counts, calls `launch(i, rows)`, may fill another slab meanwhile, calls `wait(i)`, and
     reads the first rows of the output slabs. The other rows stay as they were. All calls come from one
     thread, the one that constructs the engine; the slabs may be filled and read from any thread, outside of
-    launch..wait.
+    launch..wait. Of a `reentrant` engine also launch and wait may come from any thread, and several slabs be
+    under way at once.
 
     The graph's parameters are inputs, so that `adopt` can exchange them; an engine that cannot do that
     compiles `graph.fixed`, in which they are constants, and is compiled again for another axis.
@@ -49,6 +50,7 @@ class Engine(ABC):
     precision: str = FLOAT32  # of the network; everything before and after it is float32
     patience_s: ClassVar[float] = 30.0  # to compile and compute a little; an engine that takes longer hangs
     overlaps: bool = False  # True: a batch may be launched while another one is computed, which gains time
+    reentrant: ClassVar[bool] = False  # True: as said above; with one thread for each slab it does most
     fragile: ClassVar[bool] = False  # True: may end or hang its process, so it is tried in another one first
 
     def __init__(self, graph: Graph, max_batch: int, slabs: int = 3, threads: int = 0) -> None:

@@ -7,6 +7,7 @@ Each check raises NonConformanceError, in one sentence, or returns.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -184,6 +185,30 @@ def deviation_is_positive(engine: Engine) -> None:
     _require(found is None or bool((found > 0).all()), "a deviation is not positive")
 
 
+def slabs_compute_at_once(engine: Engine) -> None:
+    """Of a reentrant engine: each in a thread of its own, time and again, as one after the other."""
+    if not engine.reentrant:
+        return
+    counts = probe(engine.graph, MAX_BATCH)
+    expected = engine.retrieve(counts)
+
+    def compute(slab: int) -> list[dict[str, Slab]]:
+        found = []
+        for _ in range(20):
+            engine.inputs[slab][:] = np.roll(counts, slab, axis=0)
+            engine.launch(slab, MAX_BATCH)
+            engine.wait(slab)
+            found.append({name: values.copy() for name, values in engine.results(slab).items()})
+        return found
+
+    with ThreadPoolExecutor(len(engine.inputs)) as pool:
+        for slab, rounds in enumerate(pool.map(compute, range(len(engine.inputs)))):
+            for found in rounds:
+                for name, values in found.items():
+                    what = f"{name} of slabs that are under way at once"
+                    _same(engine, values, np.roll(expected[name], slab, axis=0), what)
+
+
 def another_one_comes_and_goes(engine: Engine) -> None:
     """An engine beside it, closed again, changes nothing; what is no graph is refused with EngineError."""
     counts = probe(engine.graph, MAX_BATCH)
@@ -231,6 +256,7 @@ CHECKS: tuple[Callable[[Engine], None], ...] = (
     odd_counts_stay_finite,
     deviation_is_positive,
     another_axis_is_taken_or_refused,
+    slabs_compute_at_once,
     another_one_comes_and_goes,
 )
 

@@ -18,6 +18,7 @@ class OnnxRuntime(Engine):
     """Runs the graph on the CPU in float32, from the input slab to the output slabs in place."""
 
     name: ClassVar[str] = "onnxruntime"
+    reentrant: ClassVar[bool] = True
     provider: ClassVar[str] = "CPUExecutionProvider"
     options: ClassVar[dict[str, Any]] = {}
 
@@ -45,7 +46,7 @@ class OnnxRuntime(Engine):
                 f"ONNX Runtime has {self.provider} but cannot use it; install the CUDA and cuDNN libraries "
                 "that its version asks for, or use onnxruntime"
             )
-        self._binding = self._session.io_binding()
+        self._bindings = [self._session.io_binding() for _ in self.inputs]
         self._given: dict[str, NDArray[Any]] = {}
         self._give({DARK: np.zeros(self.graph.pixels, np.float32), **self.graph.parameters})
 
@@ -60,11 +61,12 @@ class OnnxRuntime(Engine):
         """Where the session is on a GPU, what is bound is copied there now, and not with each batch."""
         for name, value in values.items():
             kept = self._given[name] = np.array(value, order="C")
-            self._binding.bind_input(name, "cpu", 0, kept.dtype.type, kept.shape, kept.ctypes.data)
+            for binding in self._bindings:
+                binding.bind_input(name, "cpu", 0, kept.dtype.type, kept.shape, kept.ctypes.data)
 
     def launch(self, slab: int, rows: int) -> None:
-        """Computes at once: the work is on ONNX Runtime's own threads, and the GIL is free meanwhile."""
-        binding, shape, place = self._binding, (rows, self.graph.pixels), ("cpu", 0, np.float32)
+        """Computes at once: here and on ONNX Runtime's own threads, and the GIL is free meanwhile."""
+        binding, shape, place = self._bindings[slab], (rows, self.graph.pixels), ("cpu", 0, np.float32)
         binding.bind_input(COUNTS, *place, shape, self.inputs[slab].ctypes.data)
         for name, result in self.results(slab).items():
             binding.bind_output(name, *place, shape, result.ctypes.data)
@@ -85,6 +87,7 @@ class OnnxRuntimeCuda(OnnxRuntime):
     """The same on an NVIDIA GPU; it copies between the slabs and the GPU itself."""
 
     name: ClassVar[str] = "onnxruntime-cuda"
+    reentrant: ClassVar[bool] = False
     provider: ClassVar[str] = "CUDAExecutionProvider"
     options: ClassVar[dict[str, Any]] = {"use_tf32": "0"}  # float32 means float32
 

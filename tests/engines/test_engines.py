@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -210,6 +211,18 @@ class Forgetful(OnnxRuntime):
         super().launch(*self._last)
 
 
+class OfOneThread(OnnxRuntime):
+    """Says that it may be used from any thread, and cannot."""
+
+    def _compile(self, threads: int) -> None:
+        self._thread = threading.get_ident()
+        super()._compile(threads)
+
+    def launch(self, slab: int, rows: int) -> None:
+        if threading.get_ident() == self._thread:
+            super().launch(slab, rows)
+
+
 class Crashing(OnnxRuntime):
     def _compile(self, threads: int) -> None:
         try:
@@ -228,6 +241,7 @@ class Crashing(OnnxRuntime):
         (WithoutDark, "dark_is_subtracted (raman)"),
         (OneSlab, "slabs_are_alike (raman): slabs share memory"),
         (Forgetful, "slabs_may_be_under_way_together (raman)"),
+        (OfOneThread, "slabs_compute_at_once (raman): raman of slabs that are under way at once"),
         (Crashing, "another_one_comes_and_goes (raman): half a graph raises ValueError"),
     ],
 )

@@ -328,9 +328,9 @@ def test_process_in_pieces_is_the_same_to_the_last_bit(
     counts, dark = spectra_of(count), np.linspace(10, 200, len(AXIS)).astype(np.float32)
     source = h5(tmp_path / "in.h5", spectra=counts, raman_shift=AXIS, dark=dark)
     process(source, tmp_path / "whole.h5", model=model, engine=REFERENCE if model == "cnn" else "auto")
-    monkeypatch.setattr(
-        "cars_rt.files.offline.retrieval.PIECE_BYTES", 3 * 64 * 4 * len(AXIS) if model == "cnn" else 1
-    )
+    for name in ("PIECE_BYTES", "LANE_BYTES"):
+        size = 3 * 64 * 4 * len(AXIS) if model == "cnn" else 1
+        monkeypatch.setattr(f"cars_rt.files.offline.retrieval.{name}", size)
     done = process(
         source, tmp_path / "pieces.h5", model=model, engine=REFERENCE if model == "cnn" else "auto"
     )

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 from helpers import AXIS, a_frame, an_end
-from scripts.kill_recordings import MET, kill_once
+from scripts.kill_recordings import MET, kill_writer
 
 import cars_rt
 from cars_rt.accounting import Ledger
@@ -173,7 +173,7 @@ def test_a_writer_that_is_killed_at_full_speed_leaves_every_flushed_spectrum(
     """tests/scripts/kill_recordings.py does it more often."""
     for number, wait_s in enumerate((0.1, 0.5)):
         (folder := tmp_path / str(number)).mkdir()
-        assert kill_once(folder, compression, wait_s) in MET
+        assert kill_writer(folder, compression, wait_s) in MET
 
 
 @pytest.mark.parametrize("rows_", [(-1, 3, 0), (8, 3, 2), (8, 2**40, 0), (2**40, 1, 0)])

@@ -105,7 +105,7 @@ def test_what_people_wrote_and_the_reference_go_along(live: Path, tmp_path: Path
 def test_what_was_interrupted_goes_on_where_it_was(
     times: int, live: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retrieval, "PIECE_BYTES", PIECES)
+    monkeypatch.setattr(retrieval, "LANE_BYTES", PIECES)
     monkeypatch.setattr(retrieval, "BATCH", 16)
     target, begun = tmp_path / "out.h5", []
     for attempt in range(times):
@@ -144,6 +144,7 @@ def part_of(live: Path, target: Path, stop: int, engine: str = REFERENCE) -> Non
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retrieval, "LANE_BYTES", PIECES)
         patch.setattr(retrieval, "PIECE_BYTES", PIECES)
         patch.setattr(retrieval, "BATCH", 16)
         process(live, target, engine=engine, overwrite=False, again=False, progress=interrupted)

@@ -4,13 +4,18 @@
 
 Counts of the simulator and results of `cnn` (1340 points, uint16 and float32), first as chunks into a file in
 memory, then as whole recordings on the disk, flushed once a second. Says wall time, and the processor's own:
-on a computer that does other things, too, only the second means something.
+on a computer that does other things, too, only the second means something. With --direct instead: chunks that
+HDF5 compresses against those that are compressed before and handed to it as they are, here or in a thread,
+turn by turn, with the compressor that HDF5 has itself (on Linux).
 """
 
 import argparse
+import ctypes
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -77,6 +82,74 @@ def chunks(name: str, values: NDArray[Any], repeats: int = 16) -> None:
     print(line)
 
 
+class Compressor:
+    """bitshuffle with LZ4 as hdf5plugin has it, outside of HDF5: the GIL is free meanwhile."""
+
+    def __init__(self) -> None:
+        library = ctypes.CDLL(str(Path(hdf5plugin.PLUGIN_PATH) / "libh5bshuf.so"))
+        self._compress, self._bound = library.bshuf_compress_lz4, library.bshuf_compress_lz4_bound
+        self._block = library.bshuf_default_block_size
+        for function in (self._compress, self._bound, self._block):
+            function.restype = ctypes.c_int64
+        self._block.argtypes = [ctypes.c_size_t]
+        self._bound.argtypes = [ctypes.c_size_t] * 3
+        self._compress.argtypes = [ctypes.c_void_p] * 2 + [ctypes.c_size_t] * 3
+
+    def chunk(self, values: NDArray[Any]) -> NDArray[np.uint8]:
+        """As the filter writes it: the size, that of a block, and the blocks."""
+        block = self._block(values.itemsize)
+        found = np.empty(12 + self._bound(values.size, values.itemsize, block), np.uint8)
+        found[:8] = np.frombuffer(values.nbytes.to_bytes(8, "big"), np.uint8)
+        found[8:12] = np.frombuffer((block * values.itemsize).to_bytes(4, "big"), np.uint8)
+        place = found.ctypes.data + 12
+        size = self._compress(values.ctypes.data, place, values.size, values.itemsize, block)
+        assert size > 0
+        return found[: 12 + size]
+
+
+def direct(folder: Path, values: NDArray[Any], rounds: int = 9, chunks: int = 64) -> None:
+    """Microseconds for each spectrum of the processor's time and of the clock's, medians of the rounds."""
+    compressor = Compressor()
+    options: dict[str, Any] = dict(hdf5plugin.Bitshuffle(nelems=0, cname="lz4"))
+    shape = (CHUNK * chunks, values.shape[1])
+    parts = [
+        np.ascontiguousarray(values[first : first + CHUNK]) for first in range(0, len(values) - CHUNK, CHUNK)
+    ]
+    source = [parts[number % len(parts)] for number in range(chunks)]
+
+    def by_hdf5(rows: Any) -> None:
+        for number, part in enumerate(source):
+            rows[number * CHUNK : (number + 1) * CHUNK] = part
+
+    def before(rows: Any) -> None:
+        for number, part in enumerate(source):
+            rows.id.write_direct_chunk((number * CHUNK, 0), compressor.chunk(part))
+
+    def in_thread(rows: Any) -> None:
+        with ThreadPoolExecutor(1) as pool:
+            waiting = deque[Future[NDArray[np.uint8]]]()
+            for number in range(chunks):
+                for each in source[number + len(waiting) : number + 3]:
+                    waiting.append(pool.submit(compressor.chunk, each))
+                rows.id.write_direct_chunk((number * CHUNK, 0), waiting.popleft().result())
+
+    found: dict[str, list[tuple[float, float]]] = {}
+    for _ in range(rounds):
+        for write in (by_hdf5, before, in_thread):
+            path = folder / "bench-recordings.h5"
+            with h5py.File(path, "w") as file:
+                rows = file.create_dataset("rows", shape, values.dtype, chunks=(CHUNK, shape[1]), **options)
+                wall, busy = timed(lambda write=write, rows=rows: write(rows))  # type: ignore[misc]
+                found.setdefault(write.__name__, []).append((1e6 * busy / shape[0], 1e6 * wall / shape[0]))
+            with h5py.File(path) as file:
+                assert np.array_equal(file["rows"][-CHUNK:], source[-1])
+            path.unlink()
+    for name, times in found.items():
+        busy, wall = np.median(times, axis=0)
+        low = np.min(times, axis=0)
+        print(f"| {values.dtype} {name:10} | {busy:.2f} ({low[0]:.2f}) | {wall:.2f} ({low[1]:.2f}) |")
+
+
 def recording(folder: Path, packing: Packing, total: int, block: int, data: Any) -> None:
     """A whole recording of counts and results."""
     axis, counts, raman = data
@@ -119,9 +192,15 @@ def main() -> None:
     parser.add_argument("--block", type=int, default=64)
     parser.add_argument("--folder", type=Path, default=Path())
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--direct", action="store_true", help="compare with chunks that are compressed before")
     given = parser.parse_args()
     data = spectra(1024)
     _, counts, raman = data
+    if given.direct:
+        print("microseconds for a spectrum, median and least: of the processor, of the clock")
+        for values in (counts, raman):
+            direct(given.folder, values)
+        return
     print(f"spectra per second of processor time, and ratio: {', '.join(FILTERS)}")
     chunks("counts", counts)
     chunks("raman", raman)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from cars_rt.protocol import FLAGS
 
 BATCH = 64  # spectra; more are no faster on a processor
 PIECE_BYTES = 8 * 2**20  # of counts in float32 that are computed between two looks at the files
+LANE_BYTES = 2 * 2**20  # the same where each core has its own
+MOST_LANES = 16  # each takes some 30 MB for what a network computes on the way
 
 Rows = dict[str, NDArray[Any]]
 
@@ -78,12 +81,55 @@ class Retrieval:
         """Results of the spectra from first to before last, in order, as arrays with a row for each: what the
         model gives, flags, and what the file says of each spectrum.
 
-        While one piece is computed, the next is read, the ones before get their flags, and one is taken:
-        `take` is called in another thread, never twice at a time. progress: called with how many are
+        take: never called twice at a time, perhaps in another thread. progress: called with how many are
         computed. Raises SpectraError for counts or results that are none, and what `take` raises.
         """
+        way = self._in_lanes if self.engine.reentrant else self._in_turn
+        way(first, last, take, progress)
+
+    def _in_lanes(
+        self, first: int, last: int, take: Callable[[Rows], None], progress: Callable[[int], None]
+    ) -> None:
+        """Each core brings a piece all the way from the file to its flags: none waits for another one within
+        a batch, and what it works on stays in its cache."""
+        piece = self._piece(LANE_BYTES)
+        slabs = SimpleQueue[int]()
+        for slab in range(len(self.engine.inputs)):
+            slabs.put(slab)
+
+        def whole(begin: int) -> Rows:
+            counts, slab = self._read(begin, min(begin + piece, last)), slabs.get()
+            try:
+                found = self._compute(counts, slab)
+            finally:
+                slabs.put(slab)
+            return self._judge(begin, counts, found)
+
+        lanes = len(self.engine.inputs)
+        with ThreadPoolExecutor(lanes, "lane") as pool:
+            waiting = deque[Future[Rows]]()
+            starts = range(first, last, piece)
+            try:
+                for number, begin in enumerate(starts):
+                    for ahead in starts[number + len(waiting) : number + lanes + 2]:
+                        waiting.append(pool.submit(whole, ahead))
+                    take(waiting.popleft().result())
+                    progress(min(begin + piece, last))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _piece(self, size: int) -> int:
+        """How many spectra, in whole batches, have so many bytes as float32."""
         pixels, batch = len(self.spectra.raman_shift), self.engine.max_batch
-        piece = max(PIECE_BYTES // (4 * pixels) // batch, 1) * batch
+        return max(size // (4 * pixels) // batch, 1) * batch
+
+    def _in_turn(
+        self, first: int, last: int, take: Callable[[Rows], None], progress: Callable[[int], None]
+    ) -> None:
+        """While one piece is computed, the next is read, the ones before get their flags, and one is
+        taken."""
+        piece = self._piece(PIECE_BYTES)
         starts = range(first, last, piece)
         judges = max(usable_cores() // 4, 1)
         with (
@@ -99,7 +145,7 @@ class Retrieval:
                     for ahead in starts[number + len(reading) : number + 2]:
                         reading.append(reader.submit(self._read, ahead, min(ahead + piece, last)))
                     counts = reading.popleft().result()
-                    found = self._compute(counts, partial(_say, progress, begin))
+                    found = self._compute(counts, 0, partial(_say, progress, begin))
                     judged = judging.submit(self._judge, begin, counts, found)
                     taken.append(writer.submit(_pass_on, judged, take))
                     while len(taken) > judges + 1:
@@ -115,16 +161,18 @@ class Retrieval:
         with np.errstate(over="ignore"):  # infinite counts have no finite result, which is said then
             return self.spectra.counts[first:last].astype(np.float32)
 
-    def _compute(self, counts: NDArray[np.float32], progress: Callable[[int], None]) -> Rows:
+    def _compute(
+        self, counts: NDArray[np.float32], slab: int, progress: Callable[[int], None] = lambda done: None
+    ) -> Rows:
         engine, found = self.engine, {name: np.empty(counts.shape, np.float32) for name in self._outputs}
         for begin in range(0, len(counts), engine.max_batch):
             batch = counts[begin : begin + engine.max_batch]
             rows = slice(begin, begin + len(batch))
-            engine.inputs[0][: len(batch)] = batch
-            engine.launch(0, len(batch))
-            engine.wait(0)
-            for name, slab in engine.results(0).items():
-                found[name][rows] = slab[: len(batch)]
+            engine.inputs[slab][: len(batch)] = batch
+            engine.launch(slab, len(batch))
+            engine.wait(slab)
+            for name, values in engine.results(slab).items():
+                found[name][rows] = values[: len(batch)]
             progress(rows.stop)
         return found
 
@@ -177,7 +225,15 @@ def engine_for(spectra: Spectra, model: Model, name: str = AUTO) -> Engine:
     EngineError."""
     max_batch = min(BATCH, len(spectra.counts))
     if not (isinstance(model, Classical) and model.card.name == MEM):
-        return open_engine(name, compose(model, spectra.raman_shift), max_batch)
+        engine = open_engine(name, compose(model, spectra.raman_shift), max_batch)
+        return _with_lanes(engine) if engine.reentrant else engine
     if name not in (AUTO, MaximumEntropyEngine.name):
         raise EngineError(f"the model {MEM} runs on no engine; leave --engine out")
     return MaximumEntropyEngine.of(model, spectra.raman_shift, max_batch)
+
+
+def _with_lanes(engine: Engine) -> Engine:
+    """The same with a slab for each core, and one thread to compute it."""
+    engine.close()
+    lanes = min(usable_cores(), MOST_LANES)
+    return type(engine)(engine.graph, engine.max_batch, lanes, max(usable_cores() // lanes, 1))

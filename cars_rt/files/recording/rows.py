@@ -10,7 +10,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from cars_rt.files.recording.bands import NAME as BANDS
 from cars_rt.files.recording.packing import PLAIN, Packing
@@ -139,19 +139,17 @@ class Rows:
             part = self._buffers[name][fresh]
             part[...] = self._packing.rounded(part)
         for name in self._datasets.keys() - self._packed:
-            self._datasets[name][self._base + self._passed : end] = self._buffers[name][fresh]
+            _put(self._datasets[name], (self._base + self._passed,), self._buffers[name][fresh])
         self._passed = self._buffered
         if self._buffered == self._chunk:
             for name in self._packed:
-                self._datasets[name][self._base : end] = self._buffers[name]
+                _put(self._datasets[name], (self._base,), self._buffers[name])
             self._base, self._buffered, self._passed = end, 0, 0
             if self._waiting:  # what vouches for this slot is still on disk: the next rows take the other one
                 self._slot, self._waiting = 1 - self._slot, 0
         elif self._packed:
             for name, tail in self._tails.items():
-                tail[self._slot, self._waiting : self._buffered] = self._buffers[name][
-                    self._waiting : self._buffered
-                ]
+                _put(tail, (self._slot, self._waiting), self._buffers[name][self._waiting : self._buffered])
             self._waiting = self._buffered
 
     def _grow(self, rows: int) -> None:
@@ -176,6 +174,15 @@ class Rows:
         if self._packed:
             self._tail_rows[...] = self._base, self._waiting, self._slot
         self._total[()] = self._base if self._packed else self._base + self._passed
+
+
+def _put(dataset: h5py.Dataset, first: tuple[int, ...], rows: NDArray[Any]) -> None:
+    """Rows from this place on. As `dataset[first : last] = rows`, whose search for what is meant takes longer
+    than a short column takes to be written."""
+    place = dataset.id.get_space()
+    leading = (1,) * (len(first) - 1)
+    place.select_hyperslab((*first, *(0,) * (rows.ndim - 1)), (*leading, *rows.shape))
+    dataset.id.write(h5py.h5s.create_simple(rows.shape), place, rows)
 
 
 def _early(fill: bool) -> Any:
