@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,7 @@ def direct(folder: Path, values: NDArray[Any], rounds: int = 9, chunks: int = 64
             path = folder / "bench-recordings.h5"
             with h5py.File(path, "w") as file:
                 rows = file.create_dataset("rows", shape, values.dtype, chunks=(CHUNK, shape[1]), **options)
-                wall, busy = timed(lambda write=write, rows=rows: write(rows))  # type: ignore[misc]
+                wall, busy = timed(partial(write, rows))
                 found.setdefault(write.__name__, []).append((1e6 * busy / shape[0], 1e6 * wall / shape[0]))
             with h5py.File(path) as file:
                 assert np.array_equal(file["rows"][-CHUNK:], source[-1])
@@ -192,7 +193,7 @@ def main() -> None:
     parser.add_argument("--block", type=int, default=64)
     parser.add_argument("--folder", type=Path, default=Path())
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--direct", action="store_true", help="compare with chunks that are compressed before")
+    parser.add_argument("--direct", action="store_true", help="chunks that are compressed before")
     given = parser.parse_args()
     data = spectra(1024)
     _, counts, raman = data
