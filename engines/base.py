@@ -12,8 +12,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.engines.graph import DEVIATION, RAMAN, Graph
+from cars_rt.engines.graph import RAMAN, Graph
 from cars_rt.errors import CarsRtError
+from cars_rt.protocol import DEVIATION
 
 Slab = NDArray[np.float32]
 
@@ -60,12 +61,18 @@ class Engine(ABC):
         self.sizes = batch_sizes(max_batch)
         self.inputs: list[Slab] = self._allocate(slabs)
         self.outputs: list[Slab] = self._allocate(slabs)
-        self.deviations: list[Slab] = self._allocate(slabs if DEVIATION in graph.outputs else 0)
+        #: Slabs of the graph's other outputs, by name.
+        self.others = {name: self._allocate(slabs) for name in graph.outputs if name != RAMAN}
         try:
             self._compile(threads)
         except BaseException:
             self.close()
             raise
+
+    @property
+    def deviations(self) -> list[Slab]:
+        """The slabs of the deviation; none if the graph does not give it."""
+        return self.others.get(DEVIATION, [])
 
     @classmethod
     @abstractmethod
@@ -125,10 +132,7 @@ class Engine(ABC):
 
     def results(self, slab: int) -> dict[str, Slab]:
         """The output arrays of a slab by the name of the graph's output, whole."""
-        found = {RAMAN: self.outputs[slab]}
-        if self.deviations:
-            found[DEVIATION] = self.deviations[slab]
-        return found
+        return {RAMAN: self.outputs[slab]} | {name: slabs[slab] for name, slabs in self.others.items()}
 
     def run(self, counts: NDArray[np.generic]) -> Slab:
         """Compute (n, pixels) counts in batches, one after the other: raman (n, pixels) float32."""

@@ -9,6 +9,7 @@ Each check raises NonConformanceError, in one sentence, or returns.
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import onnx
@@ -16,9 +17,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cars_rt.engines.agreement import TOLERANCES, check, compare, difference, probe
 from cars_rt.engines.base import Engine, EngineError, Slab
-from cars_rt.engines.graph import DEVIATION, RAMAN, Graph, compose
+from cars_rt.engines.graph import RAMAN, Graph, compose
 from cars_rt.engines.model import Model, load_model
 from cars_rt.engines.registry import REFERENCE, engine_class
+from cars_rt.protocol import DEVIATION
 
 AXIS = np.linspace(800, 1500, 190)  # short, so that a spectrum costs little; a network sees these pixels
 MAX_BATCH = 8
@@ -60,7 +62,7 @@ def slabs_are_alike(engine: Engine) -> None:
     _require(
         deviations == (count if DEVIATION in engine.graph.outputs else 0), "it has deviations for nothing"
     )
-    arrays = [*engine.inputs, *engine.outputs, *engine.deviations]
+    arrays = [*engine.inputs, *engine.outputs, *chain(*engine.others.values())]
     for array in arrays:
         shape = (engine.max_batch, engine.graph.pixels)
         _require(array.shape == shape and array.dtype == np.float32, f"a slab is {array.dtype} {array.shape}")

@@ -24,12 +24,14 @@ from cars_rt.engines.soundness import PITCH, length_given, said
 from cars_rt.errors import CarsRtError
 from cars_rt.physics.axis import judged_raman_shift
 from cars_rt.physics.kramers_kronig import LARGEST
+from cars_rt.protocol import DEVIATION
 
-COUNTS, DARK, RAMAN, DEVIATION = "counts", "dark", "raman", "deviation"
+COUNTS, DARK, RAMAN = "counts", "dark", "raman"
 NETWORK = "network/"  # before the names of everything that comes from the model
 LARGEST_RATIO = float(np.exp(LARGEST))  # a spectrum without light is known to be below this, no more
 
-#: Where there is no light the result is 0, and its deviation says that it could be anything.
+#: What light does to each output that a network may have. Without light raman is 0, and its deviation says
+#: that it could be anything.
 BY_LIGHT = {
     RAMAN: [helper.make_node("Mul", [f"{RAMAN}/pixels", "light"], [RAMAN])],
     DEVIATION: [
@@ -176,4 +178,4 @@ def _outputs(card: Card, names: list[str], deviation: bool) -> tuple[str, ...]:
         raise ModelError(
             f"the model {card.name} has no output called {RAMAN!r}; it has {', '.join(names) or 'none'}"
         )
-    return (RAMAN, DEVIATION) if deviation and DEVIATION in names else (RAMAN,)
+    return tuple(name for name in BY_LIGHT if name in names and (deviation or name != DEVIATION))

@@ -6,7 +6,9 @@ import onnx
 from google.protobuf.message import Message
 from onnx import TensorProto, ValueInfoProto
 
-OUTPUTS = ("raman", "deviation")
+from cars_rt.protocol import NETWORK_OUTPUTS
+
+OUTPUTS = ("raman", *NETWORK_OUTPUTS)
 PITCH = "pitch"  # the name of a second input
 LONGEST_SAID = 200  # characters of what a checker or an engine says
 

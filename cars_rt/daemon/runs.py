@@ -21,7 +21,7 @@ from cars_rt.daemon.seen.metric import Metric
 from cars_rt.engines import EngineError, ModelError
 from cars_rt.physics.axis import AxisError
 from cars_rt.physics.fitness import NAMES
-from cars_rt.protocol import DEVIATION, FLAGS, Closed, Event, Frame, Start
+from cars_rt.protocol import FLAGS, NETWORK_OUTPUTS, Closed, Event, Frame, Start
 
 log = logging.getLogger("cars_rt.daemon")
 
@@ -254,10 +254,9 @@ class Runs:
             log.warning("run %s: %s", start.run, worker.model.unused)
             model["reference"] = f"none; {worker.model.unused}"
         model[FLAGS] = " ".join(NAMES.values())  # the names of the bits, lowest first
-        run.outputs = RAMAN, FLAGS
-        if worker.engine.deviations:
-            run.outputs += (DEVIATION,)
-            model[DEVIATION] = "standard deviation of raman"
+        given = {name: NETWORK_OUTPUTS[name] for name in worker.engine.graph.outputs if name != RAMAN}
+        model |= given
+        run.outputs = RAMAN, FLAGS, *given
         self.pipeline.begin()
         # In a run that was joined late, sequence numbers go on from the driver's: a subscriber that has had
         # results of an earlier daemon does not take ours for repeats.

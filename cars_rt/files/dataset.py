@@ -26,7 +26,7 @@ from cars_rt.files.spectra import SpectraError, said_of
 from cars_rt.files.written import is_recording, stored_rows
 from cars_rt.installation import install_extra
 from cars_rt.physics.axis import judged_raman_shift
-from cars_rt.protocol import DEVIATION, FLAGS
+from cars_rt.protocol import FLAGS, NETWORK_OUTPUTS
 from cars_rt.protocol.messages import MAIN_ARRAY
 
 if TYPE_CHECKING:
@@ -45,13 +45,13 @@ BESIDE: dict[str, dict[str, str]] = {
     "raw": {"sequence": "counts_sequence", "time_ns": "time"},
     "raman": {
         "sequence": "raman_sequence", "time_ns": "time", "time_in_ns": "time_in", "time_out_ns": "time_out",
-        FLAGS: FLAGS, DEVIATION: DEVIATION,
+        FLAGS: FLAGS, **{name: name for name in NETWORK_OUTPUTS},
     },
 }  # fmt: skip
 LONG_NAMES = {
     "counts": "camera counts",
     "raman": "Im chi_R / chi_NR",
-    DEVIATION: "standard deviation of raman, as the model states it",
+    **{name: f"{meaning}, as the model states it" for name, meaning in NETWORK_OUTPUTS.items()},
     FLAGS: "what is wrong with the spectrum: bits of cars_rt.Flag",
     "time": "when the camera had delivered the spectrum",
     "time_in": "when the daemon received it",
@@ -59,7 +59,8 @@ LONG_NAMES = {
     "dark": "counts with the beams blocked",
 }
 CALLED = {"z": "plane", "y": "row", "x": "column", "spectrum": "spectrum"}
-UNITS = {"raman_shift": "1/cm", "counts": "counts", "raman": "1", DEVIATION: "1", "dark": "counts"}
+UNITS = {"raman_shift": "1/cm", "counts": "counts", "dark": "counts"}
+UNITS |= dict.fromkeys(("raman", *NETWORK_OUTPUTS), "1")
 
 
 def open_dataset(path: Path | str, *, pump_nm: float | None = None) -> xarray.Dataset:

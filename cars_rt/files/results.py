@@ -15,7 +15,7 @@ from cars_rt.files.hdf5 import explained
 from cars_rt.files.measurement import COLUMNS
 from cars_rt.files.resumed import is_ours
 from cars_rt.files.spectra import START_NAMES, SpectraError
-from cars_rt.protocol import DEVIATION, FLAGS
+from cars_rt.protocol import FLAGS, NETWORK_OUTPUTS
 from cars_rt.storage import StorageError, refuse_target, replacing
 
 KINDS = (".npz", ".h5", ".hdf5", ".csv")
@@ -64,7 +64,7 @@ class _Npz(Results):
 class _Csv(Results):
     def finish(self, file: BinaryIO) -> None:
         columns, names = [self.arrays["raman_shift"]], ["raman_shift"]
-        for name in ("raman", DEVIATION):
+        for name in ("raman", *NETWORK_OUTPUTS):
             rows = self.arrays.get(name, np.empty((0, 0)))
             columns += list(rows)
             names += [name] if len(rows) == 1 else [f"{name}_{row}" for row in range(len(rows))]

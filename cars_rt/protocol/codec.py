@@ -48,11 +48,11 @@ from cars_rt.protocol.limits import (
 )
 from cars_rt.protocol.messages import (
     DELAYS,
-    DEVIATION,
     DTYPES,
     FLAGS,
     LATEST,
     MAIN_ARRAY,
+    NETWORK_OUTPUTS,
     STREAMS,
     Band,
     End,
@@ -279,8 +279,9 @@ def _check_frame(frame: Frame) -> None:
             raise ProtocolError(Fault.SHAPE, f"{name} has shape {array.shape} beside {main.shape}")
     if (flags := frame.flags) is not None:
         _must_be(FLAGS, flags, np.uint8, main.shape[:1])
-    if (deviation := frame.deviation) is not None:
-        _must_be(DEVIATION, deviation, np.float32, main.shape)
+    for name in NETWORK_OUTPUTS if frame.stream == "raman" else ():
+        if (array := arrays.get(name)) is not None:
+            _must_be(name, array, np.float32, main.shape)
     if frame.stream == "raman" and (delays := arrays.get(DELAYS)) is not None:
         _must_be(DELAYS, delays, np.float64, main.shape[:1])
         if not (np.abs(delays) <= MAX_DELAY_S).all():

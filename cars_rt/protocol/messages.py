@@ -25,6 +25,9 @@ LATEST: tuple[str, ...] = ("latest_counts", "latest_raman")
 #: Arrays of a result or preview frame that say how far to trust it, where the publisher knows.
 FLAGS, DEVIATION = "flags", "deviation"
 
+#: What a network may give beside raman: arrays (k, p) float32 in its unit, by name, and what each means.
+NETWORK_OUTPUTS: Mapping[str, str] = {DEVIATION: "standard deviation of raman"}
+
 #: Array (k,) of a result frame that joins several frames of counts: s after its `time_ns`, for each spectrum.
 DELAYS = "delays"
 

@@ -4,6 +4,7 @@ import atexit
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any, ClassVar
 from weakref import WeakSet
 
@@ -115,7 +116,7 @@ class TensorRT(Engine):
 
     def _pin(self, device: Device) -> None:
         """Under WSL and in some containers memory cannot be pinned: the driver then copies it twice."""
-        for array in (self._dark, *self.inputs, *self.outputs, *self.deviations):
+        for array in (self._dark, *self.inputs, *self.outputs, *chain(*self.others.values())):
             try:
                 device.pin(array)
             except EngineError as error:

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from cars_rt.engines import Graph, Model, ModelError, compose, load_model
-from cars_rt.engines.graph import DEVIATION, RAMAN
+from cars_rt.engines.graph import RAMAN
 from cars_rt.engines.model import CARD_KEY
 from cars_rt.engines.onnxruntime import OnnxRuntime
 from cars_rt.physics.axis import AxisError
+from cars_rt.protocol import DEVIATION
 
 MODEL = load_model()
 GRAPH = compose(MODEL, AXIS)

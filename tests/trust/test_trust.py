@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 import cars_rt
 from cars_rt.daemon.seen.status import Status
 from cars_rt.engines import compose, load_model
-from cars_rt.engines.graph import DEVIATION, RAMAN
+from cars_rt.engines.graph import RAMAN
 from cars_rt.engines.onnxruntime import OnnxRuntime
 from cars_rt.files.offline import process
 from cars_rt.files.recorder import Recorder, RecordSettings
 from cars_rt.files.recording import Recording
 from cars_rt.files.verify import verify
 from cars_rt.physics.fitness import NAMES, Fitness, Flag, named
-from cars_rt.protocol import Frame
+from cars_rt.protocol import DEVIATION, Frame
 
 BOTH = (RAMAN, DEVIATION)
 

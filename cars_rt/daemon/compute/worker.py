@@ -34,7 +34,7 @@ from cars_rt.engines.base import Slab
 from cars_rt.engines.model import RATIO
 from cars_rt.physics.axis import AxisError
 from cars_rt.physics.fitness import Fitness, Flags
-from cars_rt.protocol import DEVIATION, FLAGS
+from cars_rt.protocol import FLAGS
 from cars_rt.protocol.messages import MAIN_ARRAY
 
 log = logging.getLogger("cars_rt.daemon")
@@ -279,10 +279,7 @@ class Worker:
         """What the network gives for a slab that was launched, by name, as soon as it is there."""
         engine = self.engine
         engine.wait(slab)
-        outputs = {RAMAN: engine.outputs[slab]}
-        if engine.deviations:
-            outputs[DEVIATION] = engine.deviations[slab]
-        arrays = {name: self._checked(output)[:rows] for name, output in outputs.items()}
+        arrays = {name: self._checked(output)[:rows] for name, output in engine.results(slab).items()}
         if not all(np.isfinite(array).all() for array in arrays.values()):
             raise EngineError(f"{engine.name} gave values that are not finite")
         return arrays

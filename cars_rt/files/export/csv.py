@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from cars_rt.files.export.cube import Cube, ExportError
+from cars_rt.protocol import NETWORK_OUTPUTS
 
 
 def write_csv(cube: Cube, path: Path, at: Sequence[int]) -> None:
@@ -20,7 +21,7 @@ def write_csv(cube: Cube, path: Path, at: Sequence[int]) -> None:
         ):
             sizes = " x ".join(map(str, cube.shape[:-1]))
             raise ExportError(f"there is no spectrum at {','.join(map(str, at))} of {sizes}, counted from 0")
-        for name in (cube.name, "deviation"):
+        for name in (cube.name, *NETWORK_OUTPUTS):
             if name in cube.dataset:
                 columns[name] = np.asarray(cube.dataset[name].data[tuple(at)].compute(), np.float64)
         where = f"at {','.join(map(str, at))}"

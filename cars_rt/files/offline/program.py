@@ -20,7 +20,7 @@ from cars_rt.files.results import STREAMED, writable, writing_results
 from cars_rt.files.resumed import STREAM, Origin, earlier_path, resuming, rows_of
 from cars_rt.files.spectra import Spectra, SpectraError
 from cars_rt.physics.fitness import NAMES, named
-from cars_rt.protocol import DEVIATION, FLAGS, Start
+from cars_rt.protocol import FLAGS, NETWORK_OUTPUTS, Start
 
 Progress = Callable[[int, int], None]
 
@@ -182,8 +182,7 @@ def origin(source: Path, spectra: Spectra, model: Model, maker: Maker) -> Origin
     """What the results say of where they come from: all that the source says, and what was done."""
     said = model.provenance | {"engine": maker.description, "made_by": maker.made_by}
     said |= {"dark": maker.dark, FLAGS: " ".join(NAMES.values())}  # of the bits, lowest first
-    if DEVIATION in maker.outputs:
-        said[DEVIATION] = "standard deviation of raman"
+    said |= {name: meaning for name, meaning in NETWORK_OUTPUTS.items() if name in maker.outputs}
     known = spectra.about
     modified_ns = source.stat().st_mtime_ns
     about: dict[str, Any] = {

@@ -16,7 +16,7 @@ from cars_rt.files.hdf5 import stored
 from cars_rt.files.places import Places, places_of
 from cars_rt.files.recording.bands import NAME as BANDS
 from cars_rt.files.recording.read import read_rows
-from cars_rt.protocol import DEVIATION, FLAGS
+from cars_rt.protocol import FLAGS, NETWORK_OUTPUTS
 from cars_rt.protocol.messages import MAIN_ARRAY
 from cars_rt.storage import StorageError
 
@@ -28,11 +28,11 @@ MOST_LINE = 2**20  # places of one line, which is written at once
 NO_TIME = np.iinfo(np.int64).min
 LONG_NAMES = {
     "raman": "Im(chi_R) / chi_NR",
-    DEVIATION: "standard deviation of raman, as the model states it",
+    **{name: f"{meaning}, as the model states it" for name, meaning in NETWORK_OUTPUTS.items()},
     "counts": "camera counts",
     "raman_shift": "Raman shift",
 }
-UNITS = {"raman": "1", DEVIATION: "1", "counts": "count", "raman_shift": "1/cm"}
+UNITS = {"counts": "count", "raman_shift": "1/cm"} | dict.fromkeys(("raman", *NETWORK_OUTPUTS), "1")
 
 
 def nexus_group(parent: h5py.Group, name: str, kind: str, **attrs: str) -> h5py.Group:
@@ -87,7 +87,7 @@ def write_map(
     for number, axis in enumerate([*largest.dims, "raman_shift"]):
         data.attrs[f"{axis}_indices"] = number
     for stream, each in maps.items():
-        wide = [MAIN_ARRAY[stream], *([DEVIATION] if stream == "raman" else [])]
+        wide = [MAIN_ARRAY[stream], *(NETWORK_OUTPUTS if stream == "raman" else ())]
         for array in wide:
             if stored(each.group, array, h5py.Dataset) is not None:
                 found = _shown(data, array, each)

@@ -23,14 +23,15 @@ from cars_rt.files.recording.finish import NO_RECEIPT, NOT_CLOSED, Contents, cla
 from cars_rt.files.recording.packing import PLAIN, Packing
 from cars_rt.files.recording.rows import Rows
 from cars_rt.files.written import FORMAT, FORMAT_VERSION
-from cars_rt.protocol import DEVIATION, DTYPES, FLAGS, End, Frame, Start
+from cars_rt.protocol import DTYPES, FLAGS, NETWORK_OUTPUTS, End, Frame, Start
 from cars_rt.protocol.messages import MAIN_ARRAY
 from cars_rt.storage import StorageError
 from cars_rt.storage.write import same_file
 
 log = logging.getLogger("cars_rt.recording")
 
-ABSENT: Mapping[str, Any] = {FLAGS: np.uint8(0), DEVIATION: np.float32(np.nan)}  # of a frame without them
+#: What is kept of a frame without them.
+ABSENT: Mapping[str, Any] = {FLAGS: np.uint8(0)} | dict.fromkeys(NETWORK_OUTPUTS, np.float32(np.nan))
 
 
 class Recording:
@@ -109,7 +110,8 @@ class Recording:
                 columns["position"] = ((2,), np.int32 if max(start.scan) < 2**31 else np.int64)
             if start.stream == "raman":
                 columns |= {"time_in_ns": ((), np.int64), "time_out_ns": ((), np.int64)}
-                trust = {FLAGS: ((), np.uint8), DEVIATION: ((start.pixels,), np.float32)}
+                trust: dict[str, tuple[tuple[int, ...], Any]] = {FLAGS: ((), np.uint8)}
+                trust |= dict.fromkeys(NETWORK_OUTPUTS, ((start.pixels,), np.float32))
                 columns |= {name: column for name, column in trust.items() if name in (start.model or {})}
                 self._trust = [name for name in trust if name in columns]
                 self._means = Means(start.raman_shift)

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.engines import REFERENCE, Model, ModelError, compose, open_engine
-from cars_rt.engines.graph import DEVIATION, RAMAN
+from cars_rt.engines.graph import RAMAN
 from cars_rt.files.formats import FORMATS, read_spectra
 from cars_rt.files.spectra import SpectraError
 from cars_rt.physics.substances import TOLUENE
+from cars_rt.protocol import DEVIATION
 from cars_rt.training.evaluation.metrics import TOLERANCE, peaks
 from cars_rt.training.evaluation.pictures import save
 from cars_rt.training.evaluation.report import Table
