@@ -1,4 +1,4 @@
-"""What all errors for people have in common."""
+"""The base of all errors that are for people."""
 
 
 class CarsRtError(Exception):

@@ -1,4 +1,4 @@
-"""What reads a stream: one loop at a time, and what it is given of the events that are here."""
+"""Loops over a stream: one at a time takes events, and each is given those of its own run."""
 
 import asyncio
 import threading

@@ -1,4 +1,5 @@
-"""A log that nobody can fill: of lines of one kind, so many in some seconds; of the others, their number."""
+"""A log that nobody can fill: of one kind so many lines are logged in some seconds, of the others their
+number."""
 
 import logging
 import time

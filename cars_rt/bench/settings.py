@@ -1,4 +1,4 @@
-"""What a measurement is told."""
+"""Settings of the measurements of speed."""
 
 from dataclasses import dataclass
 

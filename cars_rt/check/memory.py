@@ -1,4 +1,4 @@
-"""Whether the buffers are large enough."""
+"""Whether the buffers of all programs are large enough for the experiment."""
 
 from cars_rt.check.load import Load
 from cars_rt.check.report import Line, compared

@@ -1,4 +1,4 @@
-"""What check is told."""
+"""Settings of `cars-rt check`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,0 +1,1 @@
+"""The daemon: counts come in, results go out, in real time."""

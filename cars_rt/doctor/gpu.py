@@ -1,4 +1,4 @@
-"""The NVIDIA GPU, and what compiles for it."""
+"""Finds out which NVIDIA GPU is there, and which product compiles for it."""
 
 from importlib.metadata import PackageNotFoundError, version
 

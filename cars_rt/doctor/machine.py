@@ -1,4 +1,4 @@
-"""The computer."""
+"""Finds out what computer this is."""
 
 import os
 import platform

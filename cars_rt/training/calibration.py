@@ -1,4 +1,4 @@
-"""Making the deviation true: the weights that are kept, an average, err less than those it was learnt on."""
+"""Makes the deviation true for the weights that are kept: these are an average, and err less."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What training minimises."""
+"""Losses: what training minimises, of raman and of its deviation."""
 
 import torch
 from torch import Tensor, nn

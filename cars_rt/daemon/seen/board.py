@@ -1,4 +1,4 @@
-"""Where the loop leaves its snapshots for those who look from other threads."""
+"""Whether the daemon is alive and ready, and its last snapshot, for those who look from other threads."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""What the networks are made of."""
+"""Layers that the networks share."""
 
 import math
 
