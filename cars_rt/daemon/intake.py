@@ -4,6 +4,8 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+import zmq
+
 from cars_rt.accounting import Cause, Kind, Problem
 from cars_rt.clock import LAG_NS
 from cars_rt.daemon.flight import FlightRecorder
@@ -36,6 +38,21 @@ class Intake:
         self._parts: Sequence[Part] = ()
         self._empty_ns = 0  # when the socket was last seen empty
         self._mishaps = mishaps
+
+    @property
+    def sockets(self) -> list[zmq.Socket[bytes]]:
+        """Readable when there is something to receive."""
+        return [self.subscriber.socket]
+
+    @property
+    def connected(self) -> bool:
+        """Whether a driver is there."""
+        return self.subscriber.connected
+
+    @property
+    def trouble(self) -> str | None:
+        """Why no connection comes about, if that is known."""
+        return self.subscriber.trouble
 
     def connect(self) -> None:
         """Begin: a driver that waits for us sends as soon as it sees us."""
@@ -101,7 +118,7 @@ class Intake:
 
     def metrics(self) -> Iterator[Metric]:
         """What is counted here, and by the flight recorder."""
-        yield metric.Gauge("cars_rt_driver_connected", "1: a driver is there.", self.subscriber.connected)
+        yield metric.Gauge("cars_rt_driver_connected", "1: a driver is there.", self.connected)
         alarms, files = (self.flight.alarms, self.flight.files) if self.flight is not None else (0, 0)
         text = "Alarms of the flight recorder."
         yield metric.Counter("cars_rt_flight_alarms", text, alarms, status="flight_alarms")

@@ -47,7 +47,8 @@ class Daemon:
         self._waits = Waits()
         self._next_tick = 0.0
         self._without_raw: list[tuple[Any, int]] = self.parts.sockets
-        self._everything = [*self._without_raw, (self.parts.intake.subscriber.socket, int(zmq.POLLIN))]
+        self._raw = set(self.parts.intake.sockets)
+        self._everything = [*self._without_raw, *((socket, int(zmq.POLLIN)) for socket in self._raw)]
 
     # -- for who runs it ----------------------------------------------------------------------------
 
@@ -143,7 +144,7 @@ class Daemon:
         pipeline.send()
         runs.lose_unsent()
         mark(Phase.SEND)
-        came = parts.intake.subscriber.socket in ready
+        came = not self._raw.isdisjoint(ready)
         if came:
             self._read()
             mark(Phase.RECEIVE)

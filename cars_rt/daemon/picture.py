@@ -10,7 +10,7 @@ def picture(daemon: Parts) -> Snapshot:
     daemon.times.mark(Phase.CONTROL)
     settings, compute, worker = daemon.settings, daemon.compute, daemon.compute.worker
     runs, run, book, open_ = daemon.runs, daemon.runs.current, daemon.runs.book, daemon.runs.open
-    publisher, preview, subscriber = daemon.results.publisher, daemon.preview, daemon.intake.subscriber
+    publisher, preview, intake = daemon.results.publisher, daemon.preview, daemon.intake
     kind, waits = waits_for(daemon)
     return Snapshot(
         state=daemon.state,
@@ -19,9 +19,9 @@ def picture(daemon: Parts) -> Snapshot:
         uptime_s=daemon.times.uptime_s,
         listen=settings.listen,
         publish=publisher.address,
-        connected=subscriber.connected,
+        connected=intake.connected,
         waits_for=waits,
-        trouble=subscriber.trouble,
+        trouble=intake.trouble,
         subscribers=publisher.subscribers,
         model=compute.model.card.name,
         model_sha256=compute.model.sha256,

@@ -16,7 +16,7 @@ SOON_S = 1.0  # a shorter wait for room in the output is nothing to speak of
 
 def waits_for(parts: Parts) -> tuple[str, str]:
     """The kind of wait, and a phrase; both empty while everything flows."""
-    compute, publisher, subscriber = parts.compute, parts.results.publisher, parts.intake.subscriber
+    compute, publisher, intake = parts.compute, parts.results.publisher, parts.intake
     if (text := compute.compiling) and not parts.ready:
         return "compiling", text
     if parts.gathering:
@@ -31,8 +31,8 @@ def waits_for(parts: Parts) -> tuple[str, str]:
         return "room", f"waiting for a subscriber that has had no room for {publisher.refused_s:.0f} s"
     if parts.paused:
         return "paused", "paused; `cars-rt ctl resume` goes on"
-    if not subscriber.connected:
-        return "driver", subscriber.trouble or no_driver(parts.settings.listen, parts.runs.book.closed)
+    if not intake.connected:
+        return "driver", intake.trouble or no_driver(parts.settings.listen, parts.runs.book.closed)
     run = parts.runs.current
     if run is not None and (text := run.waits_for) and time.monotonic() - run.since > SOON_S:
         return "run", text
