@@ -280,8 +280,8 @@ def _check_frame(frame: Frame) -> None:
     if (flags := frame.flags) is not None:
         _must_be(FLAGS, flags, np.uint8, main.shape[:1])
     for name in NETWORK_OUTPUTS if frame.stream == "raman" else ():
-        if (array := arrays.get(name)) is not None:
-            _must_be(name, array, np.float32, main.shape)
+        if (given := arrays.get(name)) is not None:
+            _must_be(name, given, np.float32, main.shape)
     if frame.stream == "raman" and (delays := arrays.get(DELAYS)) is not None:
         _must_be(DELAYS, delays, np.float64, main.shape[:1])
         if not (np.abs(delays) <= MAX_DELAY_S).all():
