@@ -11,12 +11,22 @@ class Ticks:
 
     An image arrives some time after its stamp was made, never before: the smallest difference so far is the
     best guess of where the clock began. It may grow by DRIFT, so that clocks that run apart are followed.
+    A counter of few bits begins again after `highest`; how often it did meanwhile is known by this computer's
+    clock, so images may stay away for longer than a turn takes.
     """
 
-    def __init__(self, per_s: float, now: Callable[[], int] = time.time_ns) -> None:
-        """per_s: ticks in a second. now: Unix time, ns."""
+    def __init__(
+        self, per_s: float, now: Callable[[], int] = time.time_ns, *, highest: int | None = None
+    ) -> None:
+        """per_s: ticks in a second. now: Unix time, ns. highest: the last number before the clock's counter
+        begins again at 0, such as 2**32 - 1; None: it never does. Raises ValueError for what cannot be."""
         if not 0 < per_s <= 1e12:
             raise ValueError(f"a clock of {per_s:g} ticks in a second cannot be")
+        if highest is not None and not highest >= per_s:
+            raise ValueError(
+                f"a clock that begins again after {highest} ticks, within a second, tells no time"
+            )
+        self._turn = None if highest is None else highest + 1
         self._ns = 1e9 / per_s
         self._now = now
         self._first: int | None = None  # tick, from which the others are counted: a float64 holds the rest
@@ -30,8 +40,10 @@ class Ticks:
         now = self._now()
         if self._first is None:
             self._first, self._arrived = ticks, now
-        elapsed = (ticks - self._first) * self._ns
-        since = float(now - self._arrived)
+        since, elapsed = float(now - self._arrived), (ticks - self._first) * self._ns
+        if self._turn is not None:
+            turn = self._turn * self._ns
+            elapsed += turn * round((since - self._begin - elapsed) / turn)
         self._begin = min(since - elapsed, self._begin + max(elapsed - self._last, 0.0) * DRIFT)
         self._last = max(self._last, elapsed)
         self._said = max(self._said, min(self._arrived + int(self._begin + elapsed), now))

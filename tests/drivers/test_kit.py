@@ -160,6 +160,18 @@ def test_clock_of_a_camera_becomes_unix_time() -> None:
     assert min(wrong) >= 0 and max(wrong[200:]) < 12e6 and max(wrong) <= 100e6
 
 
+def test_clock_of_few_bits_begins_again() -> None:
+    """32 bits at 10 MHz begin again after 429 s; for 20 minutes in between no trigger came."""
+    now = 0
+    ticks = Ticks(1e7, lambda: now, highest=2**32 - 1)
+    for second in [*range(0, 1000, 7), *range(2200, 3000, 7)]:
+        true = 1_700_000_000_000_000_000 + second * 10**9
+        now = true + 10**6
+        assert ticks.time_ns((4_000_000_000 + second * 10**7) % 2**32) == now
+    with pytest.raises(ValueError, match="begins again after 65535 ticks, within a second"):
+        Ticks(1e6, highest=65535)
+
+
 # -- runs -------------------------------------------------------------------------------------------------
 
 
