@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cars_rt.errors import CarsRtError
-from cars_rt.remote import Remote
+from cars_rt.remote import Remote, RemoteError
 from cars_rt.trust.curve import ClientKeys
 
 log = logging.getLogger("cars_rt.view")
@@ -46,7 +46,7 @@ class Watch(threading.Thread):
             try:
                 if remote is None:
                     remote = self._what(self.address, self._security, self._token)
-                self._take(remote.ask(self._word, timeout_s=2 * self._every_s))
+                self._take(remote.ask(self._word, timeout_s=2 * self._every_s, waiting=self._go_on))
             except CarsRtError as error:
                 self.status, self.why, self.busy = None, str(error), False
                 if remote is not None:
@@ -55,6 +55,11 @@ class Watch(threading.Thread):
             self._over.wait(self._every_s)
         if remote is not None:
             remote.close()
+
+    def _go_on(self) -> None:
+        """Called while an answer is waited for: the end of the program does not wait for it."""
+        if self._over.is_set():
+            raise RemoteError("the display ends")
 
     def _take(self, status: dict[str, Any]) -> None:
         now, before = time.monotonic(), self.status
