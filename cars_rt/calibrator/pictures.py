@@ -37,6 +37,7 @@ def draw_lamp(fit: LampFit, counts: Array, path: Path) -> None:
     above.set(
         xlabel="wavelength in vacuum (nm)", ylabel="counts above background", xlim=sorted(wavelength[[0, -1]])
     )
+    above.set_ylim(1, 100 * above.get_ylim()[1])  # room for names and the legend above the highest line
     above.set_title(
         f"{fit.lamp.name} lamp: {fit.used.sum()} lines used, residual {fit.residual:.3f} cm-1 (rms)",
         fontsize=11,
@@ -65,6 +66,7 @@ def draw_standard(found: Recognised, before: Array | None, path: Path) -> None:
         height = found.peaks.height[peak]
         above.annotate(f"{value:.1f}", (value, min(height, top)), fontsize=7, rotation=90, ha="right")
     above.set(xlabel="raman shift (cm-1), calibrated", ylabel="retrieved raman", xlim=(shift[0], shift[-1]))
+    above.set_ylim(top=1.2 * top)  # room for the value at the highest line
     above.set_title(
         f"{match.standard.name}: {len(match.peak)} lines; blue: by ASTM E1840, orange: known less well",
         fontsize=11,
@@ -127,7 +129,8 @@ def draw_unmatched(attempt: Any, path: Path) -> None:
             )
     only.set(xlabel="pixel", ylabel="retrieved raman" if of_standards else "counts")
     only.set_title("not matched", fontsize=11)
-    only.legend(fontsize=8)
+    if only.get_legend_handles_labels()[0]:  # where nothing stands out there is nothing to explain
+        only.legend(fontsize=8)
     _save(figure, path)
 
 
