@@ -25,7 +25,8 @@ REMEDIES = {
     Fault.FIELD: "compare the field with the tables of docs/protocol.md",
     Fault.OVERSIZED: "send smaller blocks; docs/protocol.md lists the limits",
     Fault.TRUNCATED: "an array part has exactly shape x bytes of its dtype, row after row, without padding",
-    Fault.DTYPE: "frames have the dtype of start: uint8, uint16, uint32, float32 or float64 for counts",
+    Fault.DTYPE: "counts have the dtype of start, which is uint8, uint16, uint32, float32 or float64; "
+    "raman_shift is float64, dark float32",
     Fault.SHAPE: "counts are (spectra, pixels), pixels as in raman_shift, 1 to block spectra; one is "
     "(1, pixels)",
     Fault.AXIS: "raman_shift holds finite float64 in cm-1, each larger than the one before (or each smaller)",
@@ -75,6 +76,7 @@ START_AGAIN_S = 5  # start is said again about once a second
 CLOCK_S = 1.0  # a clock that is further ahead than this is not set
 WAITED_S = 5.0  # and so far behind may be what waited on the way
 SWAPPED = 8.0  # a spectrum that is so much smoother with its bytes swapped has them swapped
+EXPOSED = 10.0  # exposures at the same time that no camera makes; milliseconds for seconds are a thousand
 MANY = 2_000  # messages per second that are worth an advice
 
 
@@ -110,6 +112,7 @@ class Judge:
         self._waited = self._since = 0  # frames before the first start, and since when they come
         self._under_way_s = 0.0  # how long before we came the run had begun, if it was not just now
         self._began = self._bytes = self._frames = self._time = 0
+        self._exposure_s: float | None = None
 
     @property
     def faults(self) -> int:
@@ -197,6 +200,7 @@ class Judge:
     def _start(self, start: Start, now_ns: int) -> list[str]:
         self._told.clear()
         self._began, self._bytes, self._frames, self._time = now_ns, 0, 0, 0
+        self._exposure_s = start.exposure_s
         axis, planned = start.raman_shift, f"{start.spectra} spectra" if start.spectra else "until stopped"
         scan = f", scan {start.scan[0]} x {start.scan[1]}" if start.scan else ""
         exposure = f", exposure {start.exposure_s:g} s" if start.exposure_s else ""
@@ -243,6 +247,9 @@ class Judge:
         findings = []
         if end.reason is Reason.INTERRUPTED:
             findings.append(Finding(Kind.NO_END, "the run was left without an end"))
+        if seconds > 0.5 and ledger.frames / seconds * (self._exposure_s or 0.0) > EXPOSED:
+            text = f"{ledger.frames / seconds:.3g} frames/s came, each exposed for {self._exposure_s:g} s"
+            findings.append(Finding(Kind.EXPOSURE, text))
         if ledger.frames / seconds > MANY and seconds > 0.5:
             findings.append(
                 Finding(Kind.SMALL_MESSAGES, f"{ledger.frames / seconds:.0f} messages per second")
@@ -268,7 +275,9 @@ def _about_start(start: Start, now_ns: int, again: bool, under_way: bool) -> Ite
             Kind.UNIT_OF_AXIS, f"{low:g} to {high:g} is beyond every Raman shift: absolute wavenumbers?"
         )
     elif high - low < 20 and high < 20:
-        yield Finding(Kind.UNIT_OF_AXIS, f"{low:g} to {high:g} looks like micrometres or electronvolts")
+        yield Finding(
+            Kind.UNIT_OF_AXIS, f"{low:g} to {high:g} looks like metres, micrometres or electronvolts"
+        )
     elif low > 380 and high < 1_200 and high - low < 400 and np.abs(steps).mean() < 0.6:
         yield Finding(Kind.UNIT_OF_AXIS, f"{low:g} to {high:g} may be nanometres")
     # A start of results keeps the driver's time, and comes when the engine is compiled.

@@ -18,5 +18,11 @@ def printable(text: object, longest: int | None = LONGEST, *, keep: str = "") ->
     return "".join(each if each.isprintable() or each in keep else _escaped(each) for each in given)
 
 
+def counted(count: int, one: str) -> str:
+    """So many of them, whose plural ends in s or is that of spectrum: "1 recording", "3 spectra"."""
+    many = "spectra" if one == "spectrum" else f"{one}s"
+    return f"{count} {one if count == 1 else many}"
+
+
 def _escaped(letter: str) -> str:
     return letter.encode("unicode_escape").decode("ascii")

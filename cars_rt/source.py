@@ -45,6 +45,7 @@ class Source:
         self._elsewhere: str | None = None  # which other stream is there instead
         self._reported: set[str] = set()
         self._said = False
+        self._met = False  # whether a publisher was there once
         self._since = self.quiet_since
 
     @property
@@ -191,7 +192,7 @@ class Source:
         before, now = self.subscriber.connected, self.subscriber.watch()
         if now and (not before or self._said):
             log.info("connected to %s", self.subscriber.address)
-            self._said = False
+            self._said, self._met = False, True
             self._reported.clear()
         if before != now:
             self._since = time.monotonic()
@@ -205,5 +206,6 @@ class Source:
             self._probe = Probe(self.subscriber.address, self.reader.stream, self._security)
         patient = time.monotonic() - self._since > PATIENCE_S and not self.subscriber.trouble
         if not now and not self._said and patient:
-            log.warning("nobody publishes at %s yet; waiting", self.subscriber.address)
+            level, when = (logging.INFO, "any more") if self._met else (logging.WARNING, "yet")
+            log.log(level, "nobody publishes at %s %s; waiting", self.subscriber.address, when)
             self._said = True

@@ -55,7 +55,10 @@ def points_for(card: Card, axis: FloatArray) -> Points:
         _refuse_coarse(card, float(steps.max()), most, f"{works_on} and at most {MAX_STRETCH:g} times that")
         return Points(_checked(grid, axis).raman_shift, False)
     if span < (needed := (card.min_length - 1) * card.grid_step_cm1):
-        raise ModelError(f"the axis spans {span:.0f} cm-1; the model {card.name} needs {needed:.0f} or more")
+        raise ModelError(
+            f"the axis spans {span:.3g} cm-1; the model {card.name} needs {needed:.0f} or more (of an axis in "
+            "nm the raman shifts are 1e7 / pump_nm - 1e7 / wavelength_nm)"
+        )
     if not card.takes_pixels:
         most, works_on = MAX_STRETCH * card.grid_step_cm1, f"{card.grid_step_cm1:g} cm-1"
         _refuse_coarse(card, float(steps.max()), most, f"{works_on} and at most {MAX_STRETCH:g} times that")

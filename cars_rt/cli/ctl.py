@@ -14,7 +14,7 @@ from cars_rt.cli.app import app
 from cars_rt.console import console
 from cars_rt.daemon.seen.status import dark_in_words
 from cars_rt.kinds import in_words
-from cars_rt.printable import printable
+from cars_rt.printable import counted, printable
 from cars_rt.sockets import CONTROL_ADDRESS
 from cars_rt.trust.flags import ClientAccess
 
@@ -204,7 +204,7 @@ def _rows(now: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [
         ("state", f"{now['state']}, {'ready' if now['ready'] else 'not ready'}, up {now['uptime_s']:.0f} s"),
         ("driver", f"{now['listen']}: {driver}"),
-        ("results", f"{now['publish']}: {now['subscribers']} subscribers"),
+        ("results", f"{now['publish']}: {counted(now['subscribers'], 'subscriber')}"),
         ("model", f"{now['model']} {now['model_sha256'][:16]} on {now['engine']}"),
         *([("because", now["engine_instead"])] if now.get("engine_instead") else []),
         ("dark", dark_in_words(now["dark"])),

@@ -72,7 +72,8 @@ def count_of(header: Header, key: str, most: int = MAX_COUNT, shown: str = "2**5
     """A number of things, at most `most`. Error texts call that limit `shown`."""
     value = header.get(key)
     if type(value) is not int or not 0 <= value <= most:
-        raise ProtocolError(Fault.FIELD, f"{key} must be an integer from 0 to {shown}")
+        lacks = ", and is missing" if value is None else ""
+        raise ProtocolError(Fault.FIELD, f"{key} must be an integer from 0 to {shown}{lacks}")
     return value
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from cars_rt.accounting import Cause, Kind, Ledger, Problem, Range, Trouble
 from cars_rt.kinds import Fault
+from cars_rt.printable import counted
 from cars_rt.protocol.codec import decode
 from cars_rt.protocol.errors import ProtocolError
 from cars_rt.protocol.fields import Part
@@ -208,7 +209,8 @@ class RunReader:
             text = f"the sequence jumps from {self._at.sequence} to {frame.sequence}"
             events.append(self._gap(Cause.MISSING, frame.index - self._at.index, text, Kind.SEQUENCE_JUMP))
         elif frame.index > self._at.index:
-            text = f"the source skips from spectrum {self._at.index} to {frame.index}"
+            first, last = self._at.index, frame.index - 1
+            text = f"the source skips spectrum {first}" + (f" to {last}" if last > first else "")
             events.append(self._gap(Cause.UPSTREAM, frame.index - self._at.index, text, Kind.SOURCE_SKIP))
         if fault := _disagreement(frame, run):
             self._at.advance(frame)
@@ -232,8 +234,14 @@ class RunReader:
         events: list[Event] = []
         tail = max((end.spectra if end.announced is None else end.announced) - self._at.index, 0)
         if end.frames > self._at.sequence:
-            text = f"the run had {end.frames} frames, the last one that came is {self._at.sequence - 1}"
-            events.append(self._gap(Cause.MISSING, tail, text, Kind.TAIL_MISSING))
+            came = f"the last one that came is {self._at.sequence - 1}"
+            came = came if self._at.sequence else "and none came that could be read"
+            if tail:
+                text = f"the run had {end.frames} frames, {came}"
+                events.append(self._gap(Cause.MISSING, tail, text, Kind.TAIL_MISSING))
+            else:
+                text = f"end says {end.frames} frames, though {self._at.sequence} held all of its spectra"
+                events.append(self._problem(Cause.MISSING, 0, text, Kind.TAIL_MISSING))
         elif tail and end.announced is not None and end.announced > end.spectra:
             events.append(
                 self._gap(Cause.UPSTREAM, tail, "the source lost its last spectra", Kind.SOURCE_SKIP)
@@ -293,7 +301,7 @@ class RunReader:
 
     def _gap(self, cause: Cause, spectra: int, text: str, kind: Trouble) -> Problem:
         """Count spectra, from the next expected one on, that did not come or were refused."""
-        first, text = self._at.index, f"{text}: {spectra} spectra missing"
+        first, text = self._at.index, f"{text}: {counted(spectra, 'spectrum')} missing"
         if cause is Cause.MISSING and self._unplaced:
             known = self._place(min(self._unplaced, spectra))
             first, spectra = first + known, spectra - known

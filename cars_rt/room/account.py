@@ -7,7 +7,7 @@ from typing import Any
 
 from cars_rt.files.recording import SUFFIXES, is_partial
 from cars_rt.kinds import Outside
-from cars_rt.printable import printable
+from cars_rt.printable import counted, printable
 from cars_rt.storage import read_text
 
 MOST = 20  # runs that are named one by one
@@ -43,7 +43,8 @@ def account(receipts: Path | None, output: Path | None, summary: Path | None, si
     left = [path for path in files if is_partial(path)]
     if files:
         repair = f"; `cars-rt repair` finishes {left[0]}" if left else ""
-        found.lines.append(f"{len(files)} recordings in {folder}{repair}")
+        look = f"; `cars-rt view {files[-1]}` shows the last one" if not left else ""
+        found.lines.append(f"{counted(len(files), 'recording')} in {folder}{repair}{look}")
     try:
         recorded = json.loads(read_text(summary, MOST_BYTES)) if summary is not None else []
         lost = {cause for each in recorded for counts in each["lost"].values() for cause in counts}

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from enum import StrEnum
 
 from cars_rt.console import EXIT_INCOMPLETE, EXIT_USAGE
+from cars_rt.printable import counted
 from cars_rt.room.part import Part, Role
 from cars_rt.room.program import Program
 from cars_rt.room.restarts import Restarts
@@ -109,7 +110,7 @@ class Keeper:
             why = (
                 "its flags are wrong"
                 if code == EXIT_USAGE
-                else f"{self.restarts.limit} restarts did not help"
+                else f"{counted(self.restarts.limit, 'restart')} did not help"
             )
             log.error("%s and is not started again: %s; its log is %s", how, why, self.said.path)
             return

@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from cars_rt.console import EXIT_ERROR, EXIT_INCOMPLETE
+from cars_rt.printable import counted
 from cars_rt.room.instrument import Instrument
+from cars_rt.room.part import Role
 
 log = logging.getLogger("cars_rt.room")
 
@@ -38,16 +40,18 @@ class Room:
         states = Counter(str(each.condition) for each in keepers)
         said = ", ".join(f"{count} {state}" for state, count in states.items())
         restarts = sum(each.restarts for each in self.instruments)
-        return f"{len(keepers)} parts: {said}" + (f", {restarts} restarts" if restarts else "")
+        return f"{len(keepers)} parts: {said}" + (f", {counted(restarts, 'restart')}" if restarts else "")
 
     def last_words(self) -> list[str]:
         """The last words of parts that were started again or did not end well."""
-        return [
-            f"{each.part.name}: {each.restarts.total} restarts, {each.condition} with exit code {each.code}"
-            for instrument in self.instruments
-            for each in instrument.keepers
-            if each.restarts.total or each.code
-        ]
+        said = []
+        for each in (keeper for instrument in self.instruments for keeper in instrument.keepers):
+            restarts = f"{counted(each.restarts.total, 'restart')}, " if each.restarts.total else ""
+            # A recorder says by its code that a run was stopped, too, which is no news to who stopped it.
+            ended = each.code and (each.part.role is not Role.RECORDER or each.code != EXIT_INCOMPLETE)
+            if restarts or ended:
+                said.append(f"{each.part.name}: {restarts}{each.condition} with exit code {each.code}")
+        return said
 
     def stop(self) -> None:
         """Ask all parts to end, in order. Callable from a signal handler."""

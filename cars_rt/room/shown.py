@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cars_rt.console import Below, console
-from cars_rt.printable import printable
+from cars_rt.printable import counted, printable
 from cars_rt.room.instrument import Instrument
 from cars_rt.room.keeper import Condition, Keeper
 from cars_rt.room.part import Role
@@ -55,7 +55,7 @@ class Shown(Below):
         for instrument in instruments:
             for keeper in instrument.keepers:
                 state = Text(str(keeper.condition), STATES.get(keeper.condition, "dim"))
-                restarts = f"{keeper.restarts.total} restarts" if keeper.restarts.total else ""
+                restarts = counted(keeper.restarts.total, "restart") if keeper.restarts.total else ""
                 does = Text(describe(keeper, instrument.status, now), no_wrap=True, overflow="ellipsis")
                 table.add_row(Text(keeper.part.name, COLOURS[keeper.part.role]), state, restarts, does)
         self._live.update(table, refresh=True)

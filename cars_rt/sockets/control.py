@@ -115,7 +115,9 @@ class Control:
         """Count a request without the token. Returns the answer to it."""
         self._strangers += 1
         level = logging.WARNING if self._strangers == 1 else logging.DEBUG
-        log.log(level, "%s: a request without the token was refused; more are counted", self.address)
+        log.log(
+            level, "%s: a request without the token of this start was refused; more are counted", self.address
+        )
         return (
             f"this {self._program} answers only who gives its token: ask as the user who started it, or give "
             f"the file {token.path} with --token"

@@ -29,7 +29,9 @@ def test_whether_anything_was_lost(
     (tmp_path / "summary").write_text(json.dumps([{"lost": recorded}]), encoding="utf-8")
     (tmp_path / "a.h5").touch()
     found = account(tmp_path, tmp_path, tmp_path / "summary", 0.0)
-    assert found.lost == lost and found.lines[-1] == f"1 recordings in {tmp_path}"
+    assert found.lost == lost and found.lines[-1] == (
+        f"1 recording in {tmp_path}; `cars-rt view {tmp_path / 'a.h5'}` shows the last one"
+    )
     if not lost:
         assert found.lines[0] == "run r complete: 5 spectra announced, 5 received, 5 sent; lost: none"
 

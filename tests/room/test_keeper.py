@@ -50,7 +50,7 @@ def test_a_part_that_cannot_work_is_given_up_and_the_others_end(
     assert daemon.condition is wrong.condition is Condition.GIVEN_UP and recorder.condition is Condition.ENDED
     assert daemon.restarts.total == 1 and wrong.restarts.total == 0
     assert "the daemon died (exit code 1)" in caplog.text and "restart 1 follows in 0.5 s" in caplog.text
-    assert "is not started again: 1 restarts did not help" in caplog.text
+    assert "is not started again: 1 restart did not help" in caplog.text
     assert "is not started again: its flags are wrong" in caplog.text
     assert "the daemon is given up: the other parts end, too" in caplog.text
     log = (tmp_path / "daemon.log").read_text(encoding="utf-8")

@@ -13,6 +13,7 @@ from cars_rt.files.recorder.pieces import Pieces
 from cars_rt.files.recorder.plan import Plan, planned
 from cars_rt.files.recorder.settings import RecordSettings
 from cars_rt.files.recording import SUFFIXES, RecordingError, claimed, refuse_unwritable, repair_all
+from cars_rt.printable import counted
 from cars_rt.protocol import Closed, Event, Frame, Reason, RunReader, Start, StreamName
 from cars_rt.source import Source
 
@@ -183,9 +184,9 @@ class Recorder:
         if not self._open and not self.runs:
             return "waiting for a run"
         waiting = sum(each.waiting for each in self._open)
-        said = f"{self.spectra} spectra written"
-        said += f", {waiting} recordings wait for their other stream" if waiting else ""
-        return said + (f", {self.given_up} had nothing of it" if self.given_up else "")
+        said = f"{counted(self.spectra, 'spectrum')} written"
+        said += f", open for their other stream: {counted(waiting, 'recording')}" if waiting else ""
+        return said + (f", closed without it: {self.given_up}" if self.given_up else "")
 
     @property
     def left(self) -> list[Path]:

@@ -54,7 +54,8 @@ class Packing:
         if self.compression != "lz4" or load_filters():
             return self
         log.warning(
-            "recordings are not compressed, which needs hdf5plugin (%s); --compression none says nothing",
+            "recordings are not compressed, which needs hdf5plugin (%s); with --compression none "
+            "this is not said",
             pip_install("hdf5plugin"),
         )
         return Packing("none", self.mantissa_bits)
