@@ -56,7 +56,7 @@ def points_for(card: Card, axis: FloatArray) -> Points:
         return Points(_checked(grid, axis).raman_shift, False)
     if span < (needed := (card.min_length - 1) * card.grid_step_cm1):
         raise ModelError(
-            f"the axis spans {span:.3g} cm-1; the model {card.name} needs {needed:.0f} or more (of an axis in "
+            f"the axis spans {span:.3g} cm-1; the model {card.name} needs {needed:.0f} or more (of one in "
             "nm the raman shifts are 1e7 / pump_nm - 1e7 / wavelength_nm)"
         )
     if not card.takes_pixels:
