@@ -19,8 +19,9 @@ log = logging.getLogger("cars_rt.files")
 def open_calibrated(
     path: Path, pump_nm: float | None = None, axis: Path | None = None, calibrated: Path | None = None
 ) -> Iterator[Spectra]:
-    """As `open_spectra`; calibrated: a file of `cars-rt calibrate`, whose axis takes the place of the file's
-    own, and whose dark and saturation level count where the spectra have none. Raises SpectraError."""
+    """Spectra as `open_spectra` gives them. calibrated: a file of `cars-rt calibrate`. Its axis takes the
+    place of the file's own. Its dark and saturation level count where the spectra have none. Raises
+    SpectraError."""
     if calibrated is None:
         with open_spectra(path, pump_nm, axis) as spectra:
             yield spectra

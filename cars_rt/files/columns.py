@@ -130,12 +130,12 @@ def _counts_up(column: NDArray[np.float64]) -> bool:
 
 
 def _unit_said(head: list[str]) -> str:
-    """Of the axis, by what stands above numbers whose columns have no names."""
+    """The unit of the axis, from what stands above numbers whose columns have no names."""
     if stated := next((found[0] for line in head if (found := _X_AXIS.search(line))), ""):
         return CM1 if _SHIFT.search(stated) else NM if _WAVELENGTH.search(stated) else ""
     near = head[-1] if head else ""
     if re.search(r"\d", _SHIFT.sub("", near)):
-        return ""  # a setting and its value
+        return ""  # it is a setting and its value
     if _OCEAN.search(near):
         return NM  # the programs that write this line write wavelengths unless they say so
     shift, length = _SHIFT.search(near), _WAVELENGTH.search(near)

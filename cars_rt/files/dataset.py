@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PIECE_BYTES = 16 * 2**20  # of a piece that is read at once
-MOST_PIECES = 2**14  # of one array: a graph of more takes long to make
+PIECE_BYTES = 16 * 2**20  # size of a piece that is read at once
+MOST_PIECES = 2**14  # pieces of one array: a graph of more takes long to make
 PART = ("began_at", "part", "previous_part", "next_part")  # what of its run a file is, see docs/operation.md
-ATTEMPTS, NAP_S = 10, 0.1  # of reading a file that is being written
-GAP = 64  # rows that are read along rather than read in two parts
+ATTEMPTS, NAP_S = 10, 0.1  # attempts at reading a file that is being written
+GAP = 64  # rows between two parts that are read along, so that both are read at once
 
 #: Of each spectrum, beside the main array: what it is called here, and its unit.
 BESIDE: dict[str, dict[str, str]] = {
@@ -223,7 +223,7 @@ def _of_hdf5(path: Path) -> tuple[dict[str, Any], list[_Stream]] | None:
 def _stream(path: Path, group: h5py.Group, name: str) -> _Stream | None:
     main = MAIN_ARRAY[name]
     if stored(group, main, h5py.Dataset) is None:
-        return None  # it never began, or a kill met it while it did
+        return None  # it never began, or was killed while it began
     raman_shift = numbers(group, "raman_shift")
     if raman_shift is None:
         raise SpectraError(f"has {main} without a raman_shift")
@@ -280,7 +280,7 @@ def _dataset(xr: Any, path: Path, attrs: dict[str, Any], streams: list[_Stream])
     for each in streams:
         of_all = each.places.within(shape)
         for name, reader in each.read.items():
-            if name in variables:  # the time of a spectrum is that of its counts, also in the results
+            if name in variables:  # the time of a spectrum is that of its counts, in the results, too
                 continue
             dtype, missing = _kind(name, reader.dtype)
             dims = (*shape.dims, *(("raman_shift",) if reader.tail else ()))
@@ -310,7 +310,7 @@ def _about(name: str) -> dict[str, str]:
 
 
 def _kind(name: str, dtype: np.dtype[Any]) -> tuple[np.dtype[Any], Any]:
-    """The type of an array here, and what it has where nothing was measured."""
+    """The type of an array here, and its value where nothing was measured."""
     if name.startswith("time"):
         return np.dtype("datetime64[ns]"), np.datetime64("NaT", "ns")
     if name == FLAGS:
@@ -358,7 +358,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if isinstance(value, np.bool_):
-        return int(value)  # netCDF has no other truth
+        return int(value)  # netCDF has no bool
     return value.item() if isinstance(value, np.generic) else value
 
 

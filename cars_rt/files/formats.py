@@ -49,9 +49,9 @@ Given = Callable[[int], NDArray[np.float64]]
 GROUP = "cars_rt.formats"  # of entry points
 NAME = re.compile(r"[a-z0-9]+")  # of one
 TEXT = (".csv", ".txt")
-MOST_TEXT_BYTES = 2**26  # of a text table, which takes up to 50 times as much memory; .npz and .h5 do not
-MOST_LINE_BYTES = 2**23  # of one line of it: a million spectra side by side
-MOST_LINES = 2**19  # of it: one for each pixel, and a head
+MOST_TEXT_BYTES = 2**26  # of a text table, which takes up to 50 times as much memory; .npz, .h5 do not
+MOST_LINE_BYTES = 2**23  # size of one of its lines: a million spectra side by side
+MOST_LINES = 2**19  # lines of it: one for each pixel, and a head
 
 
 def read_spectra(path: Path, pump_nm: float | None = None, axis: Path | None = None) -> Spectra:
@@ -109,7 +109,7 @@ def open_spectra(
 
 
 def _refuse_asked(asked: Asked, axis: str = "a raman_shift in cm-1") -> None:
-    """Of files that have their axis, and in cm-1."""
+    """Refuse flags for an axis, where the file has its own in cm-1."""
     if asked.pump_nm is not None:
         raise SpectraError(f"holds {axis}; --pump-nm is for files with an axis in nm")
     if asked.axis is not None:
@@ -178,7 +178,7 @@ def _npz(path: Path, asked: Asked) -> Iterator[Spectra]:
 
 @contextmanager
 def _hdf5(path: Path, asked: Asked) -> Iterator[Spectra]:
-    """Ours, or whichever layout of other programs is found in it."""
+    """Spectra of an HDF5 file in our layout, or in one of other programs that is found in it."""
     with opened(path) as file:
         if is_recording(file) or any(name in file for name in ("raw", "counts", "spectra")):
             _refuse_asked(asked)
@@ -232,7 +232,7 @@ def _stored(file: h5py.File, path: Path) -> Spectra:
 
 
 def _written(file: h5py.File) -> dict[str, str]:
-    """What people wrote of the run."""
+    """Read what people wrote of the run."""
     found = {name: file.attrs[name] for name in WRITTEN if name in file.attrs}
     return {name: text[:MOST_WRITTEN] for name, text in found.items() if isinstance(text, str) and text}
 

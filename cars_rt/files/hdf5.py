@@ -21,7 +21,7 @@ from cars_rt.storage import SMALL, StorageError, refuse_size, refuse_special_fil
 
 MOST_UNSTORED = 2**40  # bytes of rows that are read piece by piece, whatever is stored of them
 MOST_HOPS = 8  # links that one path leads over
-MOST_CHUNK_BYTES = 2**28  # of one chunk, which is taken into memory as a whole
+MOST_CHUNK_BYTES = 2**28  # size of one chunk, which is read into memory as a whole
 
 BITSHUFFLE = 32008  # of HDF5's registered filters; hdf5plugin brings it
 
@@ -82,7 +82,7 @@ def _open(path: Path, mode: str, locking: bool) -> h5py.File:
         try:
             return h5py.File(path, mode, rdcc_nbytes=0, locking=False)
         except OSError as error:
-            if "locking flag values don't match" not in str(error):  # this process has it open already
+            if "locking flag values don't match" not in str(error):  # this process has it open
                 raise
     return h5py.File(path, mode, rdcc_nbytes=0)
 
@@ -116,8 +116,8 @@ def stored(parent: h5py.Group, name: str, kind: type = object) -> Any:
 
 
 def followed(parent: h5py.Group, path: str) -> Any:
-    """As `stored`, for what other programs write: a path of several names, and links within the file are
-    followed, a few of them."""
+    """Find what other programs wrote, as `stored` does. The name may be a path, and a few links within the
+    file are followed."""
     waiting, place, hops = [each for each in reversed(path.split("/")) if each], parent, 0
     if path.startswith("/"):
         place = parent.file
@@ -135,7 +135,7 @@ def followed(parent: h5py.Group, path: str) -> Any:
 
 
 def numbers_of(dataset: h5py.Dataset) -> NDArray[Any] | None:
-    """As `numbers`, of a dataset that was found."""
+    """Read a dataset that was found, as `numbers` does."""
     return numbers(dataset.parent, str(dataset.name).rpartition("/")[2])
 
 
@@ -227,7 +227,7 @@ class StoredRows:
         self.shape: tuple[int, ...] = (rows, *dataset.shape[1:])
         self.dtype: np.dtype[Any] = dataset.dtype
         size = int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
-        # What was never written reads as zeros, which are flagged; another value would look like counts.
+        # Rows that were never written read as zeros, which are flagged; another value would look like counts.
         _refuse(dataset, self.shape if size > MOST_UNSTORED or dataset.fillvalue else (0,))
 
     @property

@@ -1,7 +1,7 @@
 """What is known of a measurement besides its counts: one list of names for messages, files and programs.
 
-Whoever writes a file or publishes again goes through this list, so that what one of them holds arrives in
-the next one. Tests compare it with the fields of the messages.
+All code that writes a file or publishes one goes through this list, so that nothing is lost from one to
+the next. Tests compare it with the fields of the messages.
 """
 
 import json
@@ -67,7 +67,7 @@ def _positive_count(value: Any) -> int:
 
 
 def _facts(value: Any) -> Facts:
-    """As `stored` writes it."""
+    """Read a value as `stored` writes it."""
     if isinstance(value, Mapping):
         return check_facts(value, "it")
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from cars_rt.files.spectra import SpectraError
 
-MOST_PLACES = 2**28  # of one map or list; what announces more is not believed
+MOST_PLACES = 2**28  # places of one map or list; a file that announces more is not believed
 MOST_EMPTY = 2**16  # places of a list that may be empty where more than half of them are
 DIMS = ("z", "y", "x")  # of a map: planes, rows, columns
 LIST = ("spectrum",)
@@ -39,7 +39,7 @@ class Places:
         return self.dims != LIST
 
     def within(self, other: "Places") -> "Places":
-        """The same rows in the map of another one, which may have come further."""
+        """The same rows in the map of another stream, which may have come further."""
         return Places(other.shape, other.dims, self.of_rows, self._index)
 
     def compact(self) -> "Places":
@@ -55,7 +55,7 @@ class Places:
 
     @property
     def repeated(self) -> int:
-        """How many rows another one hides, which came later at the same place."""
+        """How many rows are hidden by another one that came later at the same place."""
         return int((np.diff(self._sorted) == 0).sum())
 
     def rows(self, places: NDArray[np.int64]) -> NDArray[np.int64]:

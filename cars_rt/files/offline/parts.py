@@ -3,7 +3,7 @@
     NAME.parts/plan.json             which counts, model and engine they are of
     NAME.parts/FIRST-LAST.npz        rows, written at once or not at all
 
-So who computes a range may be killed, or do it twice, and whoever comes next sees what is missing.
+So a process that computes a range may be killed, or compute it twice, and the next one sees what is missing.
 """
 
 import json
@@ -34,16 +34,16 @@ class Parts:
 
     @property
     def ranges(self) -> list[tuple[int, int]]:
-        """First, and after the last, of each part."""
+        """The first spectrum of each part, and the one after its last."""
         return [(first, min(first + self.size, self.total)) for first in range(0, self.total, self.size)]
 
     @property
     def missing(self) -> list[tuple[int, int]]:
-        """Those that are not there."""
+        """Parts that are missing."""
         return [each for each in self.ranges if not self.path(*each).exists()]
 
     def path(self, first: int, last: int) -> Path:
-        """Of a part."""
+        """The file of a part."""
         return self.folder / f"{first:012d}-{last:012d}.npz"
 
     def read(self, first: int) -> Iterator[dict[str, NDArray[Any]]]:

@@ -1,4 +1,4 @@
-"""What is done to counts, and by what results are known to be those of these counts."""
+"""What is done to counts, and how results are recognised as those of these counts."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from cars_rt.files.spectra import Spectra
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Everything that the user says of how; can be sent to another process.
+    """Everything that the user wants done to counts; can be sent to another process.
 
     model: as `load_offline` takes it. reference: spectra of a non-resonant sample. engine:
     its name, or auto. pump_nm: of files whose axis is in nm, also of the reference's. axis: a file with the
@@ -31,7 +31,7 @@ class Recipe:
     calibration: Path | None = None
 
     def opened(self, source: Path) -> AbstractContextManager[Spectra]:
-        """The spectra of a file, as this says. Raises SpectraError."""
+        """The spectra of a file, read as the recipe says. Raises SpectraError."""
         return open_calibrated(source, self.pump_nm, self.axis, self.calibration)
 
 

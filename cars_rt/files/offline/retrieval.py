@@ -26,7 +26,7 @@ from cars_rt.protocol import FLAGS
 
 BATCH = 64  # spectra; more are no faster on a processor
 PIECE_BYTES = 8 * 2**20  # of counts in float32 that are computed between two looks at the files
-LANE_BYTES = 2 * 2**20  # the same where each core has its own
+LANE_BYTES = 2 * 2**20  # the same, where each core has a piece of its own
 MOST_LANES = 16  # each takes some 30 MB for what a network computes on the way
 
 Rows = dict[str, NDArray[Any]]
@@ -68,7 +68,7 @@ class Retrieval:
 
     @property
     def row_bytes(self) -> int:
-        """Of all results of one spectrum."""
+        """Bytes of all results of one spectrum."""
         return 4 * len(self.spectra.raman_shift) * len(self.engine.graph.outputs)
 
     def rows(
@@ -90,8 +90,8 @@ class Retrieval:
     def _in_lanes(
         self, first: int, last: int, take: Callable[[Rows], None], progress: Callable[[int], None]
     ) -> None:
-        """Each core brings a piece all the way from the file to its flags: none waits for another one within
-        a batch, and what it works on stays in its cache."""
+        """Each core takes a piece all the way from the file to its flags. No core waits for another one
+        within a batch, and its data stay in its cache."""
         piece = self._piece(LANE_BYTES)
         slabs = SimpleQueue[int]()
         for slab in range(len(self.engine.inputs)):
@@ -120,15 +120,15 @@ class Retrieval:
                 raise
 
     def _piece(self, size: int) -> int:
-        """How many spectra, in whole batches, have so many bytes as float32."""
+        """How many spectra, in whole batches, take so many bytes as float32."""
         pixels, batch = len(self.spectra.raman_shift), self.engine.max_batch
         return max(size // (4 * pixels) // batch, 1) * batch
 
     def _in_turn(
         self, first: int, last: int, take: Callable[[Rows], None], progress: Callable[[int], None]
     ) -> None:
-        """While one piece is computed, the next is read, the ones before get their flags, and one is
-        taken."""
+        """Overlap the steps: one piece is computed while the next is read, earlier ones get their flags, and
+        one is taken."""
         piece = self._piece(PIECE_BYTES)
         starts = range(first, last, piece)
         judges = max(usable_cores() // 4, 1)

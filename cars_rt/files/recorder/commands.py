@@ -23,7 +23,7 @@ from cars_rt.sockets.inflow import Inflow
 
 log = logging.getLogger("cars_rt.recorder")
 
-MOST_FILES = 20  # the last ones, in the status
+MOST_FILES = 20  # of the last files, in the status
 Result: TypeAlias = Mapping[str, Any] | None
 Arguments: TypeAlias = Mapping[str, Any]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from cars_rt.files.recording import RecordingError
 
-LOW_BYTES = 32 * 2**20  # left on the disk when a recording ends for want of room: closing takes some
-WARN_MIN = 30, 10, 3, 1  # minutes left, each said once
+LOW_BYTES = 32 * 2**20  # left on the disk when a recording ends for want of room: closing needs some of it
+WARN_MIN = 30, 10, 3, 1  # minutes left at which a warning is given, once each
 MEMORY_S = 10.0  # over which the rate is averaged
 
 
@@ -19,10 +19,10 @@ class Disk:
         self.folder = folder
         self.free = self._measure()
         self.rate = 0.0  # bytes/s that go into files, averaged
-        self._stored = self._given = 0  # bytes, a look ago
+        self._stored = self._given = 0  # bytes at the last look
         self._margin = 2 * LOW_BYTES
-        self._seen = -math.inf  # when that was
-        self._said = math.inf  # minutes of the last warning
+        self._seen = -math.inf  # when the last look was
+        self._said = math.inf  # minutes that the last warning named
 
     def begin(self) -> None:
         """A recording begins: rate and warnings are its own."""
@@ -42,7 +42,7 @@ class Disk:
         self._seen = now
 
     def refresh(self) -> None:
-        """Ask again how much there is, for whoever asks."""
+        """Ask again how much room there is."""
         self.free = self._measure()
 
     @property
@@ -73,7 +73,7 @@ class Disk:
     def _measure(self) -> int:
         try:
             return shutil.disk_usage(self.folder).free
-        except OSError:  # somebody took the folder away: nothing can be written there
+        except OSError:  # the folder is gone: nothing can be written there
             return 0
 
 

@@ -24,7 +24,7 @@ Values = Mapping[str, str]
 
 
 def check_name(name: str) -> str:
-    """The same, if a recording may be called so on every system. Raises RecordingError."""
+    """The name, if it is one that a recording may have on every system. Raises RecordingError."""
     shown, stem = printable(name, 80), name
     for suffix in SUFFIXES:
         stem = stem.removesuffix(suffix)
@@ -49,7 +49,7 @@ def below(folder: Path, text: str) -> Path:
     path = folder / text
     check_name(path.name)
     try:
-        parent = path.parent.resolve()  # links, too, may not lead elsewhere
+        parent = path.parent.resolve()  # not even links may lead elsewhere
         inside = parent.is_relative_to(folder.resolve())
     except (OSError, RuntimeError, ValueError):
         inside = False
@@ -84,7 +84,7 @@ class Template:
 
     @property
     def fields(self) -> set[str]:
-        """What it has places for."""
+        """The fields that it has places for."""
         return {field for _, field, _ in self._parts if field}
 
     def check(self, sample: str) -> None:
@@ -95,7 +95,7 @@ class Template:
         check_name(self._said(values, 1))
 
     def claim(self, folder: Path, values: Values) -> Claim:
-        """The file of this run, which nobody has. Raises RecordingError."""
+        """A free file for this run. Raises RecordingError."""
         if "number" not in self.fields:
             return Claim.unused(folder / check_name(self._said(values, 0)))
         for number in range(self._highest(folder, values) + 1, MOST):

@@ -54,17 +54,17 @@ class Piece:
         self._packing = packing
         self.run, self.first, self.before, self.about = run, first, before, dict(about)
         self.limit: int | None = None
-        self._patience = 0.0  # s that streams have to come on towards the limit,
-        self._moved = 0.0  # since when they did the last time,
-        self._came = -1  # at so many rows in all
-        self.next: Piece | None = None  # which takes what is beyond the limit
-        self.ended = 0.0  # when a stream of it ended the last time
+        self._patience = 0.0  # s that streams have to move on towards the limit
+        self._moved = 0.0  # when they last moved
+        self._came = -1  # rows in all at that time
+        self.next: Piece | None = None  # the one that takes what is beyond the limit
+        self.ended = 0.0  # when a stream of it last ended
         self.flushed: dict[str, int] = {}  # rows on disk, by stream
         self.starts: dict[str, Start] = {}
         self.interrupted: set[str] = set()  # streams whose publisher vanished
         self._streams = set(streams)
         self._whole = True  # whether everything that belongs here is here
-        self._end = first  # of what came of streams that have ended
+        self._end = first  # index up to which streams came that have ended
         self.note(**self.about)
         if first and before is Outside.UNRECORDED:
             self.note(began_at=first)
@@ -86,7 +86,7 @@ class Piece:
 
     @property
     def given_bytes(self) -> int:
-        """Of its rows, before any compression."""
+        """Bytes of its rows, before any compression."""
         return sum(each.count * each.row_bytes for each in self.recording.rows.values())
 
     @property
@@ -96,7 +96,7 @@ class Piece:
 
     @property
     def stored_bytes(self) -> int:
-        """What it takes on the disk."""
+        """Bytes that it takes on the disk."""
         path = self.recording.partial if self.recording.contents is None else self.recording.contents.path
         return stored_bytes(path, self.given_bytes)
 
@@ -115,12 +115,12 @@ class Piece:
         self.recording.start(start, rows)
 
     def take(self, frame: Frame) -> None:
-        """What of a frame belongs in it."""
+        """Take in what of a frame belongs in it."""
         if frame.stream in self.open and (part := within(frame, self.first, self.limit)) is not None:
             self.recording.append(part)
 
     def cut(self, readers: Mapping[str, RunReader], patience_s: float, now: float) -> None:
-        """Nothing is taken beyond what has come of one of its streams; the others have yet to come so far."""
+        """Set the limit where the furthest of its streams is. The others have yet to come so far."""
         if self.limit is None:
             self.limit = max([self._end, *(each.index for each in self._at(readers).values())])
         self._patience, self._moved = patience_s, now
@@ -151,7 +151,7 @@ class Piece:
         return piece
 
     def catch_up(self, readers: Mapping[str, RunReader], now: float) -> bool:
-        """After it was cut: end streams that came up to the limit; whether nothing more is waited for."""
+        """End streams that came up to the limit, after a cut. Returns whether nothing more is waited for."""
         if (came := sum(each.count for each in self.recording.rows.values())) != self._came:
             self._came, self._moved = came, now
         late = now > self._moved + self._patience
@@ -169,7 +169,7 @@ class Piece:
                 self.end(closed, now)
 
     def _at(self, readers: Mapping[str, RunReader]) -> dict[str, RunReader]:
-        """Those of its open streams."""
+        """The readers of its open streams."""
         runs = {stream: reader.run for stream, reader in readers.items() if stream in self.open}
         return {stream: readers[stream] for stream, run in runs.items() if run and run.run == self.run}
 
@@ -191,13 +191,14 @@ class Piece:
         self._whole &= not lost and (mine.end.reason is Reason.COMPLETE or goes_on)
 
     def flush(self) -> None:
-        """What has come is on disk afterwards."""
+        """Put what has come on disk."""
         counts = {stream: rows.count for stream, rows in self.recording.rows.items()}
         self.recording.flush()
         self.flushed = counts
 
     def close(self) -> str:
-        """Finish the file; what is in it, as counted there, in a phrase. If that fails, try again later."""
+        """Finish the file. Returns what is in it, as counted there, in a phrase. If it fails, call it again
+        later."""
         recorded = self.recorded
         path: Path = self.recording.close()
         contents = self.recording.contents or self.recording.rescue()

@@ -23,15 +23,15 @@ class Pieces:
         return run in self._by_run
 
     def of(self, run: str) -> Sequence[Piece]:
-        """Those of a run, the one begun first in front."""
+        """The files of a run, the one begun first in front."""
         return self._by_run.get(run, ())
 
     def add(self, piece: Piece) -> None:
-        """This one was begun."""
+        """Note a file that was begun."""
         self._by_run.setdefault(piece.run, []).append(piece)
 
     def remove(self, piece: Piece) -> None:
-        """This one is closed."""
+        """Note that a file is closed."""
         self._by_run[piece.run].remove(piece)
         if not self._by_run[piece.run]:
             del self._by_run[piece.run]

@@ -9,7 +9,7 @@ from cars_rt.protocol import Closed, Frame, Reason
 
 
 def within(frame: Frame, first: int, limit: int | None) -> Frame | None:
-    """What of a frame is from `first` up to `limit`, None if nothing is."""
+    """The part of a frame from `first` up to `limit`; None if there is none."""
     size = len(frame.block)
     low = max(first - frame.index, 0)
     high = size if limit is None else min(limit - frame.index, size)

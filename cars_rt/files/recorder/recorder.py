@@ -19,14 +19,14 @@ from cars_rt.source import Source
 
 log = logging.getLogger("cars_rt.recorder")
 
-FLUSH_S = 1.0  # at most so much is lost when the recorder is killed
+FLUSH_S = 1.0  # the most that is lost when the recorder is killed
 NAP_S = 0.01  # between two looks; being woken for every spectrum would cost the engine's cores more
 BUSY = 64  # events of one look after which there is no nap
 OTHER_S = 30.0  # how long a stream may begin after the other one of the run has ended
-CATCH_UP_S = 2.0  # without any more results on the way to the counts at which a recording was stopped
+CATCH_UP_S = 2.0  # how long results may pause on their way to the counts at which a recording was stopped
 MOST_WAITING = 32  # recordings that wait for their other stream; each holds files open
-QUIET_S = 0.2  # a stop takes in what is already on its way, until nothing came for so long,
-STOP_S = 0.3  # but for no longer than this, however fast it comes
+QUIET_S = 0.2  # a stop reads what is already on its way, until nothing has come for this long
+STOP_S = 0.3  # and for this long at most
 MOST_KEPT = 10_000  # runs that are remembered one by one
 
 #: Called with the files that were open when something was asked for, once they are closed.
@@ -44,13 +44,13 @@ class Recorder:
     def __init__(self, output: Path, settings: RecordSettings, *, idle: bool = False) -> None:
         self.output, self.settings, self.idle = output, settings, idle
         self.recorded: list[Recorded] = []  # the last ones
-        self.runs = self.incomplete = self.given_up = self.failed = 0  # files closed; of those
+        self.runs = self.incomplete = self.given_up = self.failed = 0  # files closed, and some of those
         self.passed_over = 0  # runs that began while nothing was to be recorded
-        self.trouble = ""  # why the last recording ended that should have gone on
+        self.trouble = ""  # why the last recording ended too early
         self.one_run = output.suffix.lower() in SUFFIXES and not output.is_dir()
         self.latest: Piece | None = None  # closed last, until something else is to be recorded
         self._stopping = False
-        self._spectra = 0  # in files that are closed
+        self._spectra = 0  # in closed files
         self._open = Pieces()
         self._asked: list[tuple[Then, list[Piece]]] = []
         self._flushed = time.monotonic()
@@ -68,7 +68,8 @@ class Recorder:
             raise
 
     def _prepare(self) -> Plan | None:
-        """Refuse before the experiment what would fail during it; what is to be recorded from the start."""
+        """Refuse before the experiment what would fail during it. Returns what is to be recorded from the
+        start."""
         if self.idle and self.one_run:
             raise RecordingError(f"{self.output} is one file, and recordings on command need a folder")
         if not self.one_run and not self.output.is_dir():
@@ -91,13 +92,13 @@ class Recorder:
     def start(
         self, name: str | None = None, sample: str | None = None, notes: str | None = None
     ) -> Piece | None:
-        """Record each run from now on, until `finish`, into files of this name or the settings'; the file, if
-        a run is open, which is joined where it is. Raises RecordingError."""
+        """Record each run from now on, until `finish`, into files of this name or the settings'. A run that
+        is open is joined where it is: then its file is returned. Raises RecordingError."""
         self._refuse_busy()
         return self._follow(planned(self.settings, Template(name or self.settings.name), None, sample, notes))
 
     def open(self, path: str, sample: str | None = None, notes: str | None = None) -> Path:
-        """Record the open run, or the next one, into exactly this file below the folder; where it will lie.
+        """Record the open run, or the next one, into exactly this file below the folder. Returns its path.
         Raises RecordingError."""
         self._refuse_busy()
         where = below(self.folder, path)
@@ -123,11 +124,11 @@ class Recorder:
         if self.plan is not None or self._open:
             raise RecordingError("it is recording already: `cars-rt ctl record stop` first")
         refuse_full(self.folder)
-        if self.latest is not None and not self.latest.finished:  # a full disk did not let it
+        if self.latest is not None and not self.latest.finished:  # a full disk kept it from that
             log.info("the file before is closed now: %s", self.latest.close())
 
     def _follow(self, plan: Plan) -> Piece | None:
-        """From now on; the file, if a run is open that goes on."""
+        """Record by this plan from now on. Returns the file, if an open run is joined."""
         self.plan, self.trouble, self.latest = plan, "", None
         readers = self._readers.values()
         over = {each.last for each in readers}
@@ -140,14 +141,15 @@ class Recorder:
                 # All streams from the same spectrum on, which the slower one has yet to reach.
                 piece = piece or self._piece(start, max(each.index for each in there))
                 piece.start(start)
-        except Exception as error:  # whoever asked is told, and nothing is half begun
+        except Exception as error:  # the asker is told, and nothing stays half begun
             self._give_up(str(error))
             raise
         return piece
 
     def serve(self, on_tick: Callable[[], None] = lambda: None) -> list[Recorded]:
-        """Record until the one run is over, or until `stop`; the last runs. Raises RecordingError if writing
-        fails or the disk is full, after closing as a file what is there; an idle one goes on."""
+        """Record until the one run is over, or until `stop`. Returns the last runs. Raises RecordingError if
+        writing fails or the disk is full, once what is there is closed as a file; an idle recorder goes
+        on."""
         try:
             while not (self._stopping or self._failed or (self.one_run and self.runs and not self._open)):
                 self._turn()
@@ -173,7 +175,7 @@ class Recorder:
 
     @property
     def spectra(self) -> int:
-        """Spectra in the open and the finished files, once also where counts and results are recorded."""
+        """Spectra in open and finished files. Counts and results of a spectrum count once."""
         being = [[rows.count for rows in each.recording.rows.values()] for each in self._open]
         return self._spectra + sum(max(counts, default=0) for counts in being)
 
@@ -190,7 +192,7 @@ class Recorder:
 
     @property
     def left(self) -> list[Path]:
-        """Partial files that are there, for whoever leaves without closing them."""
+        """Partial files that are there, to be named if they are not closed."""
         return [each.recording.partial for each in self._open if each.recording.partial.exists()]
 
     @property
@@ -199,7 +201,7 @@ class Recorder:
         return next(reversed(list(self._open)), None)
 
     def _turn(self) -> bool:
-        """Take what has come; True if anything has. What cannot be written ends what is being recorded."""
+        """Take what has come. True if anything has. A file that cannot be written ends the recording."""
         try:
             came = self._take_all()
             self._settle()
@@ -227,7 +229,7 @@ class Recorder:
         return came
 
     def _look_at_the_disk(self) -> None:
-        """Warn in time; end while there is room to end well: closed files, and a word."""
+        """Warn in time, and end while there is still room to close the files."""
         if not self._open:
             return
         stored = sum(each.stored_bytes for each in self._open)
@@ -242,7 +244,7 @@ class Recorder:
             self._give_up(f"the disk of {self.folder} is full ({left}), so the recording ended")
 
     def _give_up(self, why: str) -> None:
-        """Make files of what is there, and record nothing more before somebody says so."""
+        """Make files of what is there, and record nothing more until somebody asks for it."""
         if self.plan is not None and not self._open:
             self.plan.release()
         self.plan, self.trouble = None, f"{why}{self._save()}"
@@ -261,7 +263,7 @@ class Recorder:
                 log.info("%s goes on in %s, from spectrum %d on", *paths, each.limit)
 
     def _settle(self) -> None:
-        """Close what has reached its limit; answer who waited for that."""
+        """Close files that have reached their limit, and answer the requests that waited for it."""
         now = time.monotonic()
         for piece in [each for each in self._open if each.limit is not None]:
             if piece.catch_up(self._readers, now):
@@ -276,8 +278,9 @@ class Recorder:
             then([piece.recorded for piece in pieces])
 
     def _give_up_waiting(self, room: int = 0) -> None:
-        """A stream that has not begun long after the other one ended will not: the daemon refused the run.
-        Those that wait longest end, too, where many do: a program may have only so many files open."""
+        """Close files whose other stream has not begun long after the first one ended: the daemon refused the
+        run. If many wait, those that wait longest are closed, since a program may have only so many files
+        open."""
         waiting = [each for each in self._open if each.waiting]
         for each in sorted(waiting, key=lambda each: each.ended):
             late = time.monotonic() - each.ended > OTHER_S
@@ -291,7 +294,7 @@ class Recorder:
             self._finish(each)
 
     def _take(self, event: Event) -> None:
-        """One event. Whatever is wrong with one run costs that run's file, and no other."""
+        """Take in one event. A fault in one run costs that run's file, and no other."""
         run = event.end.run if isinstance(event, Closed) else getattr(event, "run", "")
         try:
             match event:
@@ -307,7 +310,7 @@ class Recorder:
                             self._finish(piece)
         except RecordingError:
             raise
-        except Exception as error:  # of h5py or NumPy, at values that nobody has thought of
+        except Exception as error:  # h5py and NumPy raise many kinds at odd values
             self.failed += 1
             log.error("run %s cannot be recorded: %s", run, str(error) or type(error).__name__)
             for piece in list(self._open.of(run)):
@@ -327,8 +330,8 @@ class Recorder:
             self._again(start)
 
     def _again(self, start: Start) -> None:
-        """A stream of an open run whose publisher had vanished goes on: what comes now has a file of its own.
-        The one before says where it ended."""
+        """Begin another file for a stream that goes on after its publisher had vanished. The file before says
+        where it ended."""
         piece = self._open.of(start.run)[0].again(start)
         self._open.add(piece)
         path = piece.recording.path
@@ -338,7 +341,7 @@ class Recorder:
         """The file of a run that begins, or is joined at spectrum `first`."""
         assert self.plan is not None
         claim, about = self.plan.claim(self.folder, start), self.plan.about
-        # Not a stream of the run that is over: its file is closed, and nothing more of it comes.
+        # A stream in which the run is over is not wanted: nothing more of it comes.
         over = {name for name, reader in self._readers.items() if reader.last == start.run}
         wanted = {name for name in self.sources if name == start.stream or name not in over}
         if not self._open:
@@ -379,7 +382,8 @@ class Recorder:
         self._answer()
 
     def _save(self) -> str:
-        """Make files of what is there, also after a failed write; what became of them, to end a sentence."""
+        """Make files of what is there, even after a failed write. Returns what became of them, to end a
+        sentence."""
         said = ""
         for each in list(self._open):
             with suppress(RecordingError):

@@ -12,7 +12,7 @@ NAME = "bands"  # of the dataset, and of the attribute that says which they are
 
 
 class Means:
-    """Of the usual bands that an axis has, or of all of it.
+    """Means over the usual bands that an axis has, or over all of it.
 
     raman_shift: (p,), cm-1, strictly monotonic.
     """

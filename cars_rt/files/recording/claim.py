@@ -13,7 +13,7 @@ from cars_rt.storage import Lock, LockedError, StorageError, refuse_target
 log = logging.getLogger("cars_rt.recording")
 
 SUFFIXES = (".h5", ".hdf5")
-MOST_NUMBERS = 100_000  # of names that differ in a number alone
+MOST_NUMBERS = 100_000  # names that differ only in a number
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}  # a network's file system may have none
 
 
@@ -58,7 +58,7 @@ class Claim:
 
     @classmethod
     def unused(cls, path: Path) -> "Claim":
-        """Of this name, or of the first NAME-2, NAME-3, ... that nobody has or writes."""
+        """A claim of this name, or of the first of NAME-2, NAME-3, ... that is free."""
         for each in numbered(path):
             if os.path.lexists(each) or os.path.lexists(partial_path(each)):
                 continue
@@ -80,12 +80,12 @@ def numbered(path: Path) -> Iterator[Path]:
 
 
 def partial_path(path: Path) -> Path:
-    """What a recording is called while it is written."""
+    """The name of a recording while it is written."""
     return path.with_name(f"{path.stem}.partial{path.suffix}")
 
 
 def final_path(path: Path) -> Path:
-    """What a recording is called when it is written: of a partial file's name the one it would get."""
+    """The final name of a recording; of a partial file, the name that it would get."""
     return path.with_stem(path.stem.removesuffix(".partial")) if is_partial(path) else path
 
 

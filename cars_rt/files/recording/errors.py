@@ -14,5 +14,5 @@ class InUseError(RecordingError):
 
 
 def reason(error: BaseException) -> str:
-    """Why, without what stands in the sentence already."""
+    """The reason, without words that the sentence already has."""
     return str(error.strerror) if isinstance(error, StorageError) else explained(error)

@@ -64,15 +64,15 @@ def finish(
     partial = claim.partial if partial is None else partial
     with _told(partial):
         _refuse_exchanged(partial, made)
-        # What a recorder closes is its own by the claim. HDF5's lock may be held a little longer, by whoever
-        # has a copy of the descriptor or began to read between closing and opening: that shall cost no file.
+        # What a recorder closes is its own by the claim. A process that has a copy of the descriptor, or
+        # began to read just now, may hold HDF5's lock a little longer. That must cost no file.
         ours = made is not None and claim.locked
         with opened(partial, "r+", locking=not ours) as file:
             counted = _settle(file)
             complete = bool(file.attrs["complete"])
         _refuse_exchanged(partial, made)
         path = _named(partial, claim.path, overwrite)
-        with opened(path, locking=not ours) as file:  # said of what is there under this name
+        with opened(path, locking=not ours) as file:  # an error is about what is there under this name
             if complete and not (bool(file.attrs["complete"]) and _count(file).rows == counted.rows):
                 raise RecordingError(f"{path} was changed by another program while it was closed")
     return Contents(path, counted.rows, counted.announced, complete)
@@ -205,7 +205,7 @@ def _count(file: h5py.File) -> _Counted:
             group = stored(file, stream, h5py.Group)
             written = None if group is None else stored(group, "written", h5py.Dataset)
             if group is None or written is None or stored(group, main, h5py.Dataset) is None:
-                continue  # it never began, or a kill met it while it did, when nothing was promised yet
+                continue  # it never began, or was killed while it began, when it promised nothing yet
             rows = rows_written(group)
             lengths = [len(column) for column in _columns(group)]
         except FilterError:
@@ -243,7 +243,7 @@ def _settle(file: h5py.File) -> _Counted:
 
 
 def _mend_texts(file: h5py.File) -> None:
-    """A receipt that was being written when its recorder was killed is not known: nothing of it counts."""
+    """Mend texts that were being written when the recorder was killed. Nothing of such a receipt counts."""
     for place in [file, *(group for name in MAIN_ARRAY if (group := _group(file, name)) is not None)]:
         spoiled = set(place.attrs) - set(readable_attrs(place))
         if not spoiled:
@@ -270,8 +270,8 @@ def _group(file: h5py.File, name: str) -> h5py.Group | None:
 
 
 def _take_in_tail(file: h5py.File, group: h5py.Group) -> None:
-    """The last rows, which waited for their chunk to be whole, go into it. A kill at any moment leaves what
-    is needed to do it again: they stay in the tail until they are counted."""
+    """Move the last rows, which waited for their chunk to be whole, into it. They stay in the tail until they
+    are counted, so that a kill at any moment leaves what is needed to do it again."""
     first, count, slot = tail_of(group)
     tail = stored(group, TAIL, h5py.Group)
     if first >= int(group["written"][()]):
@@ -291,8 +291,8 @@ def _take_in_tail(file: h5py.File, group: h5py.Group) -> None:
 
 
 def _describe(file: h5py.File, counted: _Counted) -> None:
-    """Write what other programs look for. A recording that says nonsense of itself has its rows all the same,
-    and so has one on a disk that is full: `repair` does the rest when there is room."""
+    """Write what other programs look for. A recording that says nonsense of itself keeps its rows without it,
+    and so does one on a full disk: `repair` does the rest when there is room."""
     try:
         _refuse_full_disk(file, room_for(counted.groups))
     except OSError as error:
@@ -300,7 +300,7 @@ def _describe(file: h5py.File, counted: _Counted) -> None:
         return
     try:
         describe(file, counted.groups)
-    except Exception as error:  # of h5py or NumPy, at values that nobody has thought of
+    except Exception as error:  # h5py and NumPy raise many kinds at odd values
         log.warning("%s: no map is made of it: %s", file.filename, reason(error))
     file.attrs.update({DESCRIBED: FORMAT_VERSION, "version": FORMAT_VERSION})
 
@@ -319,7 +319,8 @@ def _refuse_full_disk(file: h5py.File, size: int) -> None:
 
 
 def _columns(group: h5py.Group) -> Iterator[h5py.Dataset]:
-    """The datasets that grow with the rows, and are as long; not those whose last rows wait in the tail."""
+    """The datasets that grow with the rows and are as long; without those whose last rows wait in the
+    tail."""
     tail = stored(group, TAIL, h5py.Group)
     for name in group:
         if tail is not None and name in tail:

@@ -22,7 +22,7 @@ from cars_rt.storage import StorageError
 
 log = logging.getLogger("cars_rt.recording")
 
-MOST_PARTS = 10_000  # of a virtual dataset; what is scattered more is left as a list
+MOST_PARTS = 10_000  # parts of a virtual dataset; spectra that are scattered more are left as a list
 PIECE = 2**16  # places that are written at once
 MOST_LINE = 2**20  # places of one line, which is written at once
 NO_TIME = np.iinfo(np.int64).min
@@ -68,8 +68,8 @@ class Map:
 def write_map(
     entry: h5py.Group, name: str, maps: dict[str, Map], main: str
 ) -> tuple[h5py.Group, dict[str, Map]]:
-    """The default plot, and the maps that are in it. Where the map would be in too many parts, and where it
-    cannot be, a list."""
+    """Make the default plot. Returns it and the maps that are in it. They are lists where a map is impossible
+    or would be in too many parts."""
     largest = max((each.places for each in maps.values()), key=lambda places: int(np.prod(places.shape)))
     axis = maps[main].group["raman_shift"][()]
     maps = {name: each for name, each in maps.items() if np.array_equal(each.group["raman_shift"][()], axis)}
@@ -150,7 +150,7 @@ def _block(place: int, size: int, shape: tuple[int, ...]) -> tuple[tuple[int | s
 
 
 def _beside(data: h5py.Group, stream: str, each: Map, axes: list[h5py.Dataset]) -> None:
-    """What is known of each spectrum, at its place: small, so written out, and never compressed."""
+    """Write what is known of each spectrum at its place. It is small, so it is written out, uncompressed."""
     places, main = each.places, MAIN_ARRAY[stream]
 
     def put(name: str, values: Any, missing: Any, dtype: Any, **attrs: Any) -> None:

@@ -42,7 +42,7 @@ def describe(file: h5py.File, streams: Mapping[str, h5py.Group]) -> None:
     if ENTRY in file:
         try:
             del file[ENTRY]
-        except (OSError, RuntimeError, KeyError):  # a kill met its writing
+        except (OSError, RuntimeError, KeyError):  # its writer was killed
             file.move(ENTRY, f"{ENTRY}_spoiled_{time.time_ns()}")
     if not streams:
         return

@@ -1,7 +1,7 @@
 """How the arrays of a recording are compressed: losslessly, unless somebody asks for rounding.
 
-bitshuffle with LZ4 takes what a camera's noise leaves to be saved, a quarter to a third, at many times the
-rate of gzip. It needs the plug-in that hdf5plugin brings, here and in whatever reads the file.
+bitshuffle with LZ4 saves what a camera's noise allows, a quarter to a third, at many times the rate of gzip.
+It needs the plug-in that hdf5plugin brings, here and in whatever reads the file.
 """
 
 import logging
@@ -21,7 +21,7 @@ log = logging.getLogger("cars_rt.recording")
 Compression: TypeAlias = Literal["lz4", "gzip", "none"]
 
 MANTISSA = 23  # bits of a float32's
-LZ4 = 2  # of bitshuffle's options
+LZ4 = 2  # as bitshuffle's options name it
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Packing:
 
     @property
     def about(self) -> dict[str, Any]:
-        """As recordings say it."""
+        """The compression in the words of a recording."""
         bits = {} if self.mantissa_bits is None else {"mantissa_bits": self.mantissa_bits}
         return {"compression": self.compression, **bits}
 

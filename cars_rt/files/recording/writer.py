@@ -67,7 +67,7 @@ class Recording:
         self._means: Means | None = None
         self._failed = self._meddled = False
         try:
-            self._file = h5py.File(self.partial, "x")  # made by this call, or not at all
+            self._file = h5py.File(self.partial, "x")  # fails if it exists
         except OSError as error:
             self._claim.release()
             raise RecordingError(f"{self.partial} cannot be created: {reason(error)}") from None
@@ -90,7 +90,7 @@ class Recording:
             if start.dark is not None:
                 group["dark"] = start.dark
             attrs = {name: stored(getattr(start, name)) for name in ABOUT} | {"source": _text(start.source)}
-            # What stands at the top is the instrument's; results may come in other blocks.
+            # The attributes at the top are the instrument's; results may come in other blocks.
             above = [] if start.stream == "raman" and "raw" in self._file else [self._file]
             for target in (*above, group):
                 target.attrs.update({name: value for name, value in attrs.items() if value is not None})
@@ -154,8 +154,8 @@ class Recording:
         self.put(frame.stream, len(block), columns)
 
     def put(self, stream: str, rows: int, columns: Mapping[str, ArrayLike]) -> None:
-        """Take in `rows` rows with every column of a stream, as they come from another file and not in
-        frames; a column is an array of as many rows, or one value for all of them."""
+        """Take in `rows` rows of a stream that come from another file, not in frames. A column is an array of
+        as many rows, or one value for all of them."""
         if stream == "raman" and self._means is not None:
             columns = {**columns, BANDS: self._means.of(np.asarray(columns[MAIN_ARRAY[stream]]))}
         with self._guarded():
@@ -188,7 +188,7 @@ class Recording:
                 place.attrs[key] = _text(value) if isinstance(value, str) else value
 
     def flush(self) -> None:
-        """Everything appended so far is on disk afterwards, and stays readable whatever happens."""
+        """Put everything appended so far on disk, where it stays readable whatever happens."""
         with self._guarded():
             for rows in self.rows.values():
                 rows.write()
