@@ -28,9 +28,7 @@ class SettingsError(CarsRtError, ValueError):
     """Settings that cannot be, or contradict each other, in one sentence."""
 
 
-RESULTS_STALL_S = (
-    3.0  # many kinds of program read results, and one that stops shall not hold up the others for long
-)
+RESULTS_STALL_S = 3.0  # one program of many that stops reading shall not hold up the others for long
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,8 +20,8 @@ from cars_rt.storage import StorageError, refuse_target, replacing
 
 KINDS = (".npz", ".h5", ".hdf5", ".csv")
 STREAMED = (".h5", ".hdf5")
-LARGEST_BYTES = 2**30  # of results that are collected for .npz
-LARGEST_TEXT_BYTES = 2**27  # and for .csv, which takes several times as much
+LARGEST_BYTES = 2**30  # results that are collected for .npz
+LARGEST_TEXT_BYTES = 2**27  # the same for .csv, which takes several times as much memory
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -167,7 +167,7 @@ def writable(path: Path, size: int = 0, *, overwrite: bool = True) -> None:
 
 
 def _words(value: Any) -> str:
-    """Numbers or a text in a comment, without what would end it or look like the next entry."""
+    """Numbers or a text for a comment, without characters that end it or look like the next entry."""
     if isinstance(value, str):
         return " ".join(value.replace(",", ";").split())
     return " ".join(str(each) for each in np.asarray(value).ravel().tolist())

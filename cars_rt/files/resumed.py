@@ -83,14 +83,14 @@ class Resumed:
         count = len(rows[MAIN_ARRAY[STREAM]])
         index = np.arange(self.written, self.written + count)
         absent: dict[str, Any] = {"index": index, "sequence": index, "time_ns": 0}
-        absent |= {"time_in_ns": 0, "time_out_ns": 0}  # of a daemon
+        absent |= {"time_in_ns": 0, "time_out_ns": 0}  # only a daemon knows them
         self._recording.put(STREAM, count, absent | dict(rows))
         self.written += count
         if time.monotonic() - self._flushed > FLUSH_S:
             self.flush()
 
     def flush(self) -> None:
-        """What was appended so far outlives a kill."""
+        """Put what was appended on disk, where it outlives a kill."""
         self._recording.flush()
         self._flushed = time.monotonic()
 
@@ -107,7 +107,7 @@ class Resumed:
         self.flush()
 
     def finish(self) -> Path:
-        """All rows are there: give the file its name. Raises RecordingError."""
+        """Give the file its name, now that all rows are there. Raises RecordingError."""
         receipt = self._origin.receipt
         reasons = {reason.value: reason for reason in Reason}
         lost, before = (json.loads(receipt.get(name, "{}")) for name in ("lost", "lost_before"))
@@ -167,7 +167,7 @@ def resuming(
 
 
 def _kept(recording: Recording | None, error: BaseException) -> bool:
-    """Let go of a recording; whether the next attempt finds anything in it."""
+    """Let go of a recording. Returns whether the next attempt finds anything in it."""
     if recording is None:
         return False
     keep = isinstance(error, KeyboardInterrupt | RecordingError)
@@ -180,7 +180,7 @@ def _kept(recording: Recording | None, error: BaseException) -> bool:
 
 
 def earlier_path(path: Path) -> Path:
-    """What an attempt is called from which the next one takes over."""
+    """The name of an earlier attempt, which the next one takes over."""
     return path.with_name(f".{path.name}.earlier")
 
 
@@ -207,7 +207,7 @@ def is_ours(path: Path) -> bool:
 
 
 def _is_empty(path: Path) -> bool:
-    """Whether a kill met a recording before it had a place for rows."""
+    """Whether a recording was killed before it had a place for rows."""
     try:
         with opened(path) as file:
             return not any(name in file for name in MAIN_ARRAY)

@@ -26,7 +26,7 @@ class SpectraError(CarsRtError, ValueError):
 
 
 class WavelengthError(SpectraError):
-    """Its axis is in nm, and nobody said shifted from where."""
+    """Its axis is in nm, and the wavelength that it is shifted from is unknown."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,14 +75,14 @@ class Spectra:
 
 @contextmanager
 def said_of(path: Path) -> Iterator[None]:
-    """What goes wrong with this file, in one sentence that names it."""
+    """Errors within become one sentence that names this file."""
     try:
         yield
     except (SpectraError, AxisError, StorageError, TableError) as error:
         text = str(error)
         kind = WavelengthError if isinstance(error, WavelengthError) else SpectraError
         raise kind(text if text.startswith(str(path)) else f"{path}: {text}") from None
-    except Exception as error:  # three formats, and each has its own kinds of errors for a broken file
+    except Exception as error:  # each format has its own kinds of errors for a broken file
         raise SpectraError(f"{path} cannot be read: {explained(error)}") from None
 
 

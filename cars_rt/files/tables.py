@@ -24,7 +24,7 @@ MARKS = {  # the longer ones first
     b"\xfe\xff": "utf-16",
     b"\xef\xbb\xbf": "utf-8-sig",
 }
-NEAR = 2  # lines above the numbers, and above what names their columns, that may name units
+NEAR = 2  # lines above the numbers, or above the names of their columns, that may name units
 
 _LIKE_NUMBERS = re.compile(r"(?=[^\d]*\d)(?:[\d.,;+\-eE\"'\s]|nan|inf)+", re.ASCII | re.IGNORECASE)
 _WITH_COMMA = re.compile(r"[+-]?\d+(?:,\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
@@ -80,7 +80,7 @@ def decoded(content: bytes) -> str:
 
 
 def _uncommented(line: str) -> str:
-    """Without a comment that is the whole line or follows a space."""
+    """The line without a comment, which is all of it or follows a space."""
     return "" if line.lstrip().startswith(COMMENTS) else re.split(r"\s#", line)[0]
 
 
@@ -98,7 +98,7 @@ def _delimiter(lines: Sequence[str]) -> str:
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
-    """Stripped, without empty ones at the end."""
+    """The cells, stripped, without empty ones at the end."""
     if delimiter == " ":
         cells = [word.strip('"') for word in line.split()]
     else:
@@ -144,7 +144,7 @@ def _rows(lines: list[str], split: list[list[str]], first: int) -> list[_Row]:
 
 
 def _like_row(cells: list[str], width: int, below: bool) -> bool:
-    """Whether a line is rather one of the numbers that cannot be read than a word about them."""
+    """Whether a line looks like numbers that cannot be read, rather than like words about them."""
     if not re.match(r"[+\-.\d]", cells[0]):
         return False
     whole = len(cells) == width and all(any(map(str.isdigit, cell)) for cell in cells if cell)
@@ -217,7 +217,7 @@ def _names(head: list[str], width: int, delimiter: str) -> list[str]:
         raise TableError("has its axis in the first row; turn it round, so that the axis is the first column")
     for line in reversed(head[-NEAR:]):
         cells = _split_to(line, width, delimiter)
-        numbered = [is_number(cell) for cell in cells[1:]]  # spectra may be, but not a column beside others
+        numbered = [is_number(cell) for cell in cells[1:]]  # numbers name spectra, no column beside others
         if (
             not cells
             or cells[0].endswith(("=", ":"))

@@ -20,7 +20,7 @@ from cars_rt.physics.axis import AxisError
 from cars_rt.protocol.messages import MAIN_ARRAY
 from cars_rt.storage import StorageError
 
-MOST_NAMED = 4  # ranges of missing spectra that are said one by one
+MOST_NAMED = 4  # ranges of missing spectra that are named one by one
 PROBES = 64  # spectra computed again; all of them would take as long as the run
 
 
@@ -34,7 +34,7 @@ class Finding:
 
     true: bool
     text: str
-    told: bool = False  # whether it belongs to the verdict: what the recording is not, or has not
+    told: bool = False  # whether it is named in the verdict, as something that the recording lacks
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -147,7 +147,7 @@ def _number(stream: _Stream) -> str:
 
 
 def _without_receipt(stream: _Stream) -> Finding:
-    """What is there of a run whose recorder was killed, or writes yet."""
+    """What is there of a run whose recorder was killed or is still writing."""
     rows, planned = len(stream.index), stream.planned
     last = int(stream.index.max(initial=-1))
     gaps = [f"{first} to {end - 1}" for first, end in _gaps(stream.index, last + 1)]
@@ -164,7 +164,7 @@ def _without_receipt(stream: _Stream) -> Finding:
 
 
 def _extent(path: Path, stream: _Stream) -> Iterator[Finding]:
-    """What the file is of its run, where that is not all."""
+    """Which part of its run the file is, if it is not all of it."""
     with opened(path) as file:
         about = {name: _plain(value) for name, value in file.attrs.items()}
     if about.get("part"):
@@ -189,7 +189,8 @@ def _extent(path: Path, stream: _Stream) -> Iterator[Finding]:
 
 
 def _gaps(index: NDArray[np.int64], announced: int) -> list[tuple[int, int]]:
-    """What is not there of 0 to announced, each as (first, after the last); takes no memory for it."""
+    """Ranges that are missing of 0 to announced, each as (first, after the last). Takes no memory for
+    them."""
     there = np.unique(index)
     end = max(announced, int(there.max(initial=-1)) + 1)
     edges = np.concatenate([[-1], there, [end]]).astype(np.int64)
@@ -198,7 +199,7 @@ def _gaps(index: NDArray[np.int64], announced: int) -> list[tuple[int, int]]:
 
 
 def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The same in order, with those that touch as one."""
+    """The ranges in order; those that touch become one."""
     merged: list[tuple[int, int]] = []
     for first, last in sorted(each for each in ranges if each[0] < each[1]):
         if merged and first <= merged[-1][1]:

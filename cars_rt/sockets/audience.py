@@ -16,9 +16,7 @@ from cars_rt.protocol.limits import MAX_NAME
 
 log = logging.getLogger("cars_rt.stream")
 
-MAX_SUBSCRIPTION_BYTES = (
-    512  # all that a subscriber sends: its topics, and what it says of itself when it comes
-)
+MAX_SUBSCRIPTION_BYTES = 512  # a topic, or what a subscriber says of itself when it comes
 UNREAD_SUBSCRIPTIONS = 32  # of each connection; the others wait at their sender
 TURN_S = 0.002  # spent on subscriptions in one turn, at most; the others wait for the next
 WINDOW_S = 1.0

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from cars_rt.files.export.cube import Cube, ExportError
 
 PLACE = "BCARSImage"
-PROBE_NM = 785.0  # where nobody says; the axis comes back the same with any
+PROBE_NM = 785.0  # if none is given; the axis comes back the same with any
 AGREES = 1e-3  # cm-1
 MOST_DEGREE = 12
 
 
 def write_crikit(cube: Cube, path: Path, probe_nm: float | None) -> None:
-    """Missing spectra are zeros there, which CRIkit2 can compute with. Raises ExportError for an axis that no
-    polynomial gives."""
+    """Write the file. Missing spectra become zeros, which CRIkit2 can compute with. Raises ExportError for an
+    axis that no polynomial gives."""
     if len(cube.dims) > 2:
         raise ExportError("CRIkit2 reads one plane at a time, and this is a stack; export its planes")
     probe = probe_nm or PROBE_NM

@@ -32,12 +32,12 @@ class Cube:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the values."""
+        """The shape of the values."""
         return tuple(self.values.shape)
 
     @property
     def title(self) -> str:
-        """Of the run, for people."""
+        """What is known of the run, for people."""
         return (
             f"{self.dataset.attrs.get('source', '')} {self.dataset.attrs.get('run', '')}".strip() or self.name
         )

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from cars_rt.files.export.cube import Cube
 
-UNIFORM = 1e-6  # of a step, that steps may differ by
+UNIFORM = 1e-6  # share of a step by which steps may differ
 
 
 def write_hspy(cube: Cube, path: Path) -> None:
-    """Lazily, chunk by chunk."""
+    """Write the file lazily, chunk by chunk."""
     from rsciio.hspy import file_writer
 
     axes = [

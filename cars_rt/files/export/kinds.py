@@ -22,8 +22,8 @@ from cars_rt.storage.write import rename
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the user says. what: raman or counts. bands: cm-1, of tiff. at: places, of csv. probe_nm: of
-    crikit. pump_nm: of a source whose axis is in nm."""
+    """What the user asks for. what: raman or counts. bands: for tiff, cm-1. at: for csv, places. probe_nm:
+    for crikit. pump_nm: for a source whose axis is in nm."""
 
     what: str | None = None
     bands: tuple[tuple[float, float], ...] = ()
@@ -51,7 +51,8 @@ KINDS: Mapping[str, Kind] = {
 
 
 def export(source: Path, target: Path, kind: str, wanted: Wanted, *, overwrite: bool = False) -> Cube:
-    """Write one file, or folder of zarr, whole or not at all; what was exported. The source is only read.
+    """Write one file, or folder of zarr, whole or not at all. Returns what was exported. The source is only
+    read.
 
     Raises SpectraError, or ExportError for what this kind cannot hold and for what cannot be written.
     """
@@ -90,7 +91,7 @@ def export(source: Path, target: Path, kind: str, wanted: Wanted, *, overwrite: 
 
 
 def rename_whole(new: Path, target: Path, overwrite: bool) -> None:
-    """A file by a second name where none may be replaced; a folder as it is."""
+    """Give a file or folder its final name. Without overwrite no file is replaced."""
     if new.is_dir():
         new.rename(target)
     else:

@@ -11,7 +11,8 @@ Band = tuple[float, float]
 
 
 def write_tiff(cube: Cube, path: Path, bands: Sequence[Band]) -> None:
-    """Each page is the mean over a band, cm-1, float32; of a stack all planes of it. Raises ExportError."""
+    """Write a page for each band, the mean over it, float32; of a stack a page for each plane. Raises
+    ExportError."""
     import tifffile
 
     if len(cube.dims) < 2:

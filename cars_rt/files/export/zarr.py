@@ -13,19 +13,19 @@ from cars_rt.files.export.cube import Cube
 
 
 def write_zarr(cube: Cube, path: Path) -> None:
-    """All arrays of the file, chunk by chunk."""
+    """Write all arrays of the file, chunk by chunk."""
     dataset = cube.dataset.copy()
     for place in (dataset, *dataset.variables.values()):
         place.attrs = {name: _plain(value) for name, value in place.attrs.items()}
         if place is not dataset:
             place.encoding = {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of consolidated metadata, which is not asked for, and its kin
+        warnings.simplefilter("ignore")  # such as those about consolidated metadata, which is not asked for
         dataset.to_zarr(path, mode="w-", zarr_format=3, consolidated=False)
 
 
 def _plain(value: Any) -> Any:
-    """What JSON has a word for."""
+    """The value in a form that JSON has."""
     try:
         json.dumps(value)
     except TypeError:

@@ -18,7 +18,7 @@ RASTER = ("Macro.Raster.", "Raster.")
 
 
 def find_crikit(file: h5py.File) -> h5py.Dataset | None:
-    """The dataset that is laid out so; several are one too many. Raises SpectraError."""
+    """The one dataset with this layout. Raises SpectraError if there are several."""
     found = []
     for group in groups_in(file):
         for name in group:
@@ -33,8 +33,8 @@ def find_crikit(file: h5py.File) -> h5py.Dataset | None:
 
 
 def read_crikit(dataset: h5py.Dataset, path: Path, asked: Asked) -> Spectra:
-    """Its spectra. The wavelength of a pixel is the polynomial moved by centre less calibrated centre, that
-    of the probe stands beside it. Raises SpectraError."""
+    """Its spectra. The wavelength of a pixel is the polynomial, moved by the centre less the calibrated
+    centre. The probe's wavelength stands beside it. Raises SpectraError."""
     a_vec = _number(dataset, CALIB, "a_vec")
     coefficients = np.atleast_1d(np.asarray(a_vec, np.float64))
     moved = float(_number(dataset, CALIB, "ctr_wl", 0.0)) - float(_number(dataset, CALIB, "ctr_wl0", 0.0))

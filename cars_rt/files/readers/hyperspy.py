@@ -17,7 +17,7 @@ EXPERIMENTS = "Experiments"
 
 
 def is_hyperspy(file: h5py.File) -> bool:
-    """Whether it is laid out so."""
+    """Whether a file has this layout."""
     return file.get(EXPERIMENTS, getclass=True) is h5py.Group
 
 

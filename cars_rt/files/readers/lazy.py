@@ -35,7 +35,7 @@ class Lazy(StoredRows):
 
 
 def of_array(values: NDArray[Any], path: Path, turned: bool) -> Any:
-    """Of an array (..., p), which may be mapped from the file."""
+    """The rows of an array (..., p), which may be mapped from the file."""
     flat = values.reshape(-1, values.shape[-1])
     return Lazy(
         len(flat), flat.shape[1], flat.dtype, lambda first, last: np.asarray(flat[first:last]), path, turned
@@ -43,7 +43,7 @@ def of_array(values: NDArray[Any], path: Path, turned: bool) -> Any:
 
 
 def of_dataset(dataset: h5py.Dataset, path: Path, turned: bool) -> Any:
-    """Of a dataset (..., p) in an HDF5 file, as one list of spectra."""
+    """The rows of a dataset (..., p) in an HDF5 file, as one list of spectra."""
     if dataset.ndim < 2:
         stored = StoredRows(dataset)
         return Lazy(

@@ -13,7 +13,7 @@ from cars_rt.files.readers.scale import Asked, length_um, scale_of
 from cars_rt.files.spectra import Spectra, SpectraError
 from cars_rt.printable import printable
 
-MOST_GROUPS = 1_000  # that are looked at
+MOST_GROUPS = 1_000  # groups that are looked at
 DEEPEST = 6
 TEXTS = 200  # characters of a text in an attribute
 
@@ -61,7 +61,7 @@ def read_data(group: h5py.Group, path: Path, asked: Asked) -> Spectra:
 
 
 def groups_in(file: h5py.Group) -> Iterator[h5py.Group]:
-    """Groups of a file, nearest first, as far as links within it that are no links to elsewhere lead."""
+    """Groups of a file, nearest first. Links within the file are followed, links to elsewhere are not."""
     waiting, seen = [(file, 0)], 0
     while waiting and seen < MOST_GROUPS:
         group, depth = waiting.pop(0)

@@ -8,7 +8,7 @@ from cars_rt.files.spectra import Spectra, SpectraError
 
 
 def read_array(path: Path, asked: Asked) -> Spectra:
-    """Raises SpectraError without an axis."""
+    """The spectra. Raises SpectraError without an axis."""
     if asked.axis is None:
         raise SpectraError(
             "holds one array and no axis; give --axis FILE with the raman shift of each pixel, or put both "

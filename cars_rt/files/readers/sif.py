@@ -12,7 +12,7 @@ from cars_rt.storage import refuse_special_file
 
 
 def read_sif(path: Path, asked: Asked) -> Spectra:
-    """Raises SpectraError; WavelengthError names the laser that the file states, if it does."""
+    """The spectra. Raises SpectraError; a WavelengthError names the laser, if the file states it."""
     try:
         import sif_parser
         from sif_parser.utils import extract_calibration
@@ -20,7 +20,7 @@ def read_sif(path: Path, asked: Asked) -> Spectra:
         raise SpectraError(f"needs sif_parser to be read: {install_extra('formats')}") from None
     refuse_special_file(path)
     try:
-        with path.open("rb") as file:  # which sif_parser would leave open where it fails
+        with path.open("rb") as file:  # opened here: sif_parser leaves it open when it fails
             data, info = sif_parser.np_open(file, lazy="memmap")
         wavelength = extract_calibration(info)
     except Exception as error:  # another package's code on a file from anywhere
@@ -29,7 +29,7 @@ def read_sif(path: Path, asked: Asked) -> Spectra:
         if not (wavelength == wavelength[0]).all():
             raise SpectraError("has another calibration for each frame; save frames of one calibration")
         wavelength = wavelength[0]
-    if wavelength is not None:  # a polynomial of nothing but the pixel's number is none
+    if wavelength is not None:  # a polynomial that is the pixel's number alone is no axis
         wavelength = wavelength[: data.shape[-1]]
         numbers = np.arange(1, len(wavelength) + 1)
         wavelength = None if np.array_equal(wavelength, numbers) or not wavelength.any() else wavelength

@@ -1,8 +1,8 @@
 """Princeton Instruments' .spe, versions 2 (WinSpec) and 3 (LightField): a header of 4100 bytes, frames, and
 in version 3 a footer in XML.
 
-Read here, since it is little, mapped from the file, and the packages for it bring a dozen others. Offsets are
-those of the format's description.
+It is read here, mapped from the file: that is little work, and the packages for it bring a dozen others.
+Offsets are those of the format's description.
 """
 
 import struct

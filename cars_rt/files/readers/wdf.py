@@ -17,12 +17,12 @@ MOST_BLOCKS = 10_000
 
 
 def read_wdf(path: Path, asked: Asked) -> Spectra:
-    """Raises SpectraError."""
+    """The spectra. Raises SpectraError."""
     try:
         from rsciio.renishaw import file_reader
     except ImportError:
         raise SpectraError(f"needs RosettaSciIO to be read: {install_extra('formats')}") from None
-    logging.getLogger("rsciio").setLevel(logging.ERROR)  # it speaks of packages for what is not read here
+    logging.getLogger("rsciio").setLevel(logging.ERROR)  # it warns of packages for what is not read
     refuse_special_file(path)
     refuse_too_much(path, "spectra", path.stat().st_size)
     _refuse_without_blocks(path)
@@ -50,8 +50,8 @@ def read_wdf(path: Path, asked: Asked) -> Spectra:
 
 
 def _refuse_without_blocks(path: Path) -> None:
-    """A file is a chain of blocks, each with its length. RosettaSciIO follows it for ever where one is
-    zero."""
+    """Refuse a broken chain of blocks. Each block states its length, and RosettaSciIO reads for ever if one
+    is zero."""
     place, size = 0, path.stat().st_size
     with path.open("rb") as file:
         for _ in range(MOST_BLOCKS):

@@ -128,7 +128,7 @@ class Recorder:
             log.info("the file before is closed now: %s", self.latest.close())
 
     def _follow(self, plan: Plan) -> Piece | None:
-        """Record by this plan from now on. Returns the file, if an open run is joined."""
+        """Record by this plan from now on. Returns the file of an open run that is joined."""
         self.plan, self.trouble, self.latest = plan, "", None
         readers = self._readers.values()
         over = {each.last for each in readers}
@@ -148,8 +148,7 @@ class Recorder:
 
     def serve(self, on_tick: Callable[[], None] = lambda: None) -> list[Recorded]:
         """Record until the one run is over, or until `stop`. Returns the last runs. Raises RecordingError if
-        writing fails or the disk is full, once what is there is closed as a file; an idle recorder goes
-        on."""
+        writing fails or the disk is full, after closing the files; an idle recorder goes on."""
         try:
             while not (self._stopping or self._failed or (self.one_run and self.runs and not self._open)):
                 self._turn()
@@ -341,7 +340,7 @@ class Recorder:
         """The file of a run that begins, or is joined at spectrum `first`."""
         assert self.plan is not None
         claim, about = self.plan.claim(self.folder, start), self.plan.about
-        # A stream in which the run is over is not wanted: nothing more of it comes.
+        # Nothing more comes of a stream in which the run is over.
         over = {name for name, reader in self._readers.items() if reader.last == start.run}
         wanted = {name for name in self.sources if name == start.stream or name not in over}
         if not self._open:
