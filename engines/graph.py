@@ -95,7 +95,7 @@ def axis_for(model: Model, pixels: int) -> NDArray[np.float64]:
     parameters alone. Raises ModelError where more of an axis decides the graph."""
     card = model.card
     if not card.takes_pixels or card.name in CLASSICAL:
-        raise ModelError(f"the graph of {card.name} depends on more of the axis than its number of pixels")
+        raise ModelError(f"the graph of {card.name} depends on more of an axis than its number of pixels")
     if pixels < card.min_length:
         raise ModelError(f"{pixels} pixels are too few for {card.name}, which sees {card.min_length} or more")
     usual = np.sqrt(np.prod(card.pitch_cm1))

@@ -66,7 +66,7 @@ def build(
     cache
         Folder for plans; the daemon finds it if CARS_RT_CACHE names it, too.
     """
-    from cars_rt.engines import axis_for, compose, load_model
+    from cars_rt.engines import ModelError, axis_for, compose, load_model
     from cars_rt.engines.base import FLOAT16, FLOAT32, EngineError
     from cars_rt.engines.tensorrt.engine import plan_of
     from cars_rt.engines.tensorrt.gpu import find_gpu
@@ -81,7 +81,10 @@ def build(
     if sum(given is not None for given in (like, axis, pixels)) != 1:
         fail("say for what: --pixels N, --like FILE, or --axis LOW:HIGH:PIXELS")
     loaded = load_model(model)
-    shift = _axis(like, axis) if pixels is None else axis_for(loaded, pixels)
+    try:
+        shift = _axis(like, axis) if pixels is None else axis_for(loaded, pixels)
+    except ModelError as error:
+        fail(f"{error}; in place of --pixels give --like FILE or --axis LOW:HIGH:PIXELS")
     graph = compose(loaded, shift, deviation=deviation)
     try:
         gpu = find_gpu()

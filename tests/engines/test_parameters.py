@@ -77,9 +77,7 @@ def test_what_takes_compiling_changes_nothing() -> None:
 @pytest.mark.parametrize("name", [*shipped_models(), "kk", "cnn with gaps"])
 def test_number_of_pixels_stands_for_an_axis(name: str) -> None:
     if name == "kk":
-        with pytest.raises(
-            ModelError, match="the graph of kk depends on more of the axis than its number of"
-        ):
+        with pytest.raises(ModelError, match="the graph of kk depends on more of an axis than its number of"):
             axis_for(load_model(name), 1340)
         return
     model: Model = load_model(name.split()[0])
