@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from cars_rt.daemon.seen.status import dark_in_words
 from cars_rt.printable import printable
 
 QUIET_S = 5.0  # without a message for so long within a run, the page says so
@@ -133,11 +134,12 @@ def rows(facts: Facts) -> list[tuple[str, str]]:
         for name, key in (("median", "p50_ms"), ("99 %", "p99_ms"))
         if isinstance(total.get(key), int | float)
     )
-    model = f"{status.get('model')} on {status.get('engine') or 'no engine yet'}, dark {status.get('dark')}"
+    model = f"{status.get('model')} on {status.get('engine') or 'no engine yet'}"
     more = [
         ("rate", f"{facts.rate_in:.0f}/s in, {facts.rate_out:.0f}/s out"),
         ("latency", ms or "–"),
         ("model", printable(model)),
+        ("dark", printable(dark_in_words(str(status.get("dark"))))),
     ]
     if facts.recorder is not None:
         more.append(("recorder", _recorder(facts.recorder)))

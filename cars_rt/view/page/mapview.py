@@ -34,7 +34,7 @@ PALETTES = {
 }
 LIMITS_S = 0.5  # between two looks at the percentiles
 CLOSE = 0.02  # limits that differ by less of their range stay
-HOVER = [("position", "$x{0.0}, $y{0.0}"), ("value", "@image{0.0000}")]
+VALUE = ("value", "@image{0.0000}")
 
 
 class MapView:
@@ -82,11 +82,18 @@ class MapView:
             fill_alpha=0.0,
             line_width=2,
             line_dash="dashed",
+            level="overlay",
         )
-        self.cursor = plot.scatter("x", "y", source=self.cross, marker="cross", size=18, line_width=2)
+        self.cursor = plot.scatter(
+            "x", "y", source=self.cross, marker="cross", size=18, line_width=2, level="overlay"
+        )
         self.halo = plot.scatter(
-            "x", "y", source=self.cross, marker="circle", size=13, line_width=2, fill_alpha=0
+            "x", "y", source=self.cross, marker="circle", size=13, line_width=2, fill_alpha=0, level="overlay"
         )
+        white: dict[str, Any] = {"fill_alpha": 0, "line_color": "white", "level": "annotation"}  # below them
+        plot.quad("left", "right", "top", "bottom", source=self.box, line_width=4, **white)
+        plot.scatter("x", "y", source=self.cross, marker="circle", size=13, line_width=5, **white)
+        plot.scatter("x", "y", source=self.cross, marker="cross", size=18, line_width=4, **white)
         self.bar = ColorBar(color_mapper=self.mapper, padding=4, title="", width=14)
         plot.add_layout(self.bar, "right")
         self.scale = ScaleBar(
@@ -105,7 +112,7 @@ class MapView:
             bar_line_width=3,
         )
         plot.add_layout(self.scale)
-        self.hover = HoverTool(tooltips=HOVER, renderers=[self.scalar], attachment="right")
+        self.hover = HoverTool(tooltips=[VALUE], renderers=[self.scalar], attachment="right")
         plot.add_tools(self.hover)
         plot.on_event("tap", lambda event: tapped(event.x, event.y))
         self.limits_by = "auto"  # auto, fixed or hand
@@ -134,7 +141,8 @@ class MapView:
         composite = isinstance(what, Composite)
         self.scalar.visible, self.coloured.visible, self.bar.visible = not composite, composite, not composite
         self.hover.renderers = [self.coloured if composite else self.scalar]
-        self.hover.tooltips = HOVER[:1] if composite else HOVER
+        place = (f"x, y ({_unit(scan)})", "$x{0.0}, $y{0.0}")
+        self.hover.tooltips = [place] if composite else [place, VALUE]
         self.plot.title.text = what.title
         if new:
             self._frame(scan, plane[1])
@@ -145,10 +153,9 @@ class MapView:
         down, across = self.steps
         right, bottom = scan.shape[1] * across, rows * down
         self.outline.data = {"left": [0], "right": [right], "top": [0], "bottom": [bottom]}
-        known = scan.step_um is not None
-        unit = "µm" if known else "pixels"
+        unit = _unit(scan)
         self.plot.xaxis.axis_label, self.plot.yaxis.axis_label = f"x ({unit})", f"y ({unit})"
-        self.scale.visible = known
+        self.scale.visible = scan.step_um is not None
 
     @property
     def steps(self) -> tuple[float, float]:
@@ -263,6 +270,10 @@ class MapView:
 def nothing(dtype: type[np.generic]) -> dict[str, Any]:
     """A picture with nothing in it."""
     return {"image": [np.zeros((1, 1), dtype)], "x": [0], "y": [0], "dw": [0], "dh": [0]}
+
+
+def _unit(scan: Scan) -> str:
+    return "pixels" if scan.step_um is None else "µm"
 
 
 def _alike(one: tuple[float, float], other: tuple[float, float]) -> bool:

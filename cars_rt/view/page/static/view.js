@@ -55,7 +55,7 @@ const CarsRT = (() => {
     }
     if (said.state) {
       document.documentElement.dataset.theme = said.state.theme;
-      text("theme", said.state.theme === "dark" ? "light" : "dark");
+      text("theme", said.state.theme === "dark" ? "light theme" : "dark theme");
     }
     if (said.bands && !typing) [$("low").value, $("high").value] = said.bands;
   }
