@@ -112,7 +112,6 @@ def test_process_makes_a_file_of_a_file(tmp_path: Path) -> None:
 
 
 def test_process_takes_many_files_and_replaces_none_unasked(tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
     for name in ("a.npz", "b.npz"):
         np.savez(tmp_path / name, spectra=spectra_of(3), raman_shift=AXIS)
     np.savez(tmp_path / "c.npz", spectra=spectra_of(3)[:, ::4], raman_shift=AXIS[::4])
@@ -134,7 +133,8 @@ def test_process_takes_many_files_and_replaces_none_unasked(tmp_path: Path) -> N
     ("given", "output", "reason"),
     [
         (["a.npz", "sub/a.npz"], "out", "two of the inputs would become .*a-raman.npz"),
-        (["a.npz", "sub/a.npz"], "none", "there is no folder .*none; make it first"),
+        (["a.npz", "b.npz"], "none/out", "cannot be made: there is no folder .*none; make that"),
+        (["sub"], "none/out", "cannot be made: there is no folder .*none; make that"),  # of one file
         (["a.npz", "sub/a.npz"], "b.h5", "is one file, and there are 2 inputs: give a folder"),
         (["a.npz"], "a.npz", "is the input; choose another name"),
         (["*.csv"], "out", "no file of spectra matches"),
@@ -146,7 +146,7 @@ def test_inputs_that_do_not_fit_their_output_are_refused_first(
 ) -> None:
     for folder in ("out", "sub"):
         (tmp_path / folder).mkdir()
-    for name in ("a.npz", "sub/a.npz"):
+    for name in ("a.npz", "b.npz", "sub/a.npz"):
         np.savez(tmp_path / name, spectra=spectra_of(3), raman_shift=AXIS)
     with pytest.raises(SpectraError, match=reason):
         targets([tmp_path / each for each in given], tmp_path / output)

@@ -9,22 +9,24 @@ from cars_rt.files.formats import endings
 from cars_rt.files.recording import is_partial
 from cars_rt.files.results import is_result
 from cars_rt.files.spectra import SpectraError
+from cars_rt.storage import StorageError, make_folder
 
 #: What becomes of which kind of file where only a folder is given; of any other .h5.
 KIND_OF_RESULT = {".csv": ".csv", ".txt": ".csv", ".npz": ".npz", ".npy": ".npz"}
 
 
 def targets(inputs: Sequence[Path], output: Path) -> list[tuple[Path, Path]]:
-    """Which file becomes which. Raises SpectraError for what cannot be, before any work is done."""
+    """Which file becomes which; the folder of the results is made if there is none. Raises SpectraError for
+    what cannot be, before any work is done."""
     sources = list(dict.fromkeys(each for given in inputs for each in _matching(given)))
     if not output.is_dir():
-        if len(sources) == 1:
+        of_folder = not output.suffix and any(each.is_dir() for each in inputs)
+        if len(sources) == 1 and not of_folder:
             if output.exists() and sources[0].exists() and output.samefile(sources[0]):
                 raise SpectraError(f"{output} is the input; choose another name for the result")
             return [(sources[0], output)]
         if output.suffix:
             raise SpectraError(f"{output} is one file, and there are {len(sources)} inputs: give a folder")
-        raise SpectraError(f"there is no folder {output}; make it first")
     jobs = [
         (each, output / f"{each.stem}-raman{KIND_OF_RESULT.get(each.suffix.lower(), '.h5')}")
         for each in sources
@@ -32,6 +34,10 @@ def targets(inputs: Sequence[Path], output: Path) -> list[tuple[Path, Path]]:
     twice = [name for name, count in Counter(target for _, target in jobs).items() if count > 1]
     if twice:
         raise SpectraError(f"two of the inputs would become {twice[0]}; process them into two folders")
+    try:
+        make_folder(output)
+    except (StorageError, OSError) as error:
+        raise SpectraError(str(error)) from None
     return jobs
 
 
