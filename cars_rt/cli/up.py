@@ -87,8 +87,12 @@ def up(
             console.print(printable(problem), soft_wrap=True, style="red")
     if problems:
         count = f"{len(problems)} mistakes" if len(problems) > 1 else "a mistake"
-        code = EXIT_USAGE if plan.problems else EXIT_ERROR
-        fail(f"{file} has {count}; nothing was started", code)
+        what = (
+            f"{file} has {count}"
+            if plan.problems
+            else f"{file} is sound, and what is said above is in the way"
+        )
+        fail(f"{what}; nothing was started", EXIT_USAGE if plan.problems else EXIT_ERROR)
     for note in plan.notes:
         log.info("%s", note)
     if check:

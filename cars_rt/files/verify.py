@@ -14,7 +14,7 @@ from cars_rt.accounting import MAX_RANGES
 from cars_rt.engines import AUTO, TOLERANCE, EngineError, Model, ModelError, compose, load_model, open_engine
 from cars_rt.errors import CarsRtError
 from cars_rt.files.hdf5 import explained, numbers, opened, stored
-from cars_rt.files.recording import read_rows
+from cars_rt.files.recording import partial_path, read_rows
 from cars_rt.files.written import stored_rows
 from cars_rt.physics.axis import AxisError
 from cars_rt.protocol.messages import MAIN_ARRAY
@@ -294,8 +294,16 @@ def _read(path: Path, stream: str) -> _Stream:
             return _Stream(stream, attrs, index, time_ns, raman_shift)
     except StorageError as error:
         raise VerifyError(f"{path} is not a recording: it {error.strerror}") from None
+    except FileNotFoundError:
+        raise VerifyError(f"there is no file {path}{_begun(path)}") from None
     except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
         raise VerifyError(f"{path} is not a recording: {explained(error)}") from None
+
+
+def _begun(path: Path) -> str:
+    """What is there instead of a recording that does not have its name yet."""
+    partial = partial_path(path)
+    return f"; {partial.name} is still written, or was cut short (cars-rt repair)" if partial.exists() else ""
 
 
 def _plain(value: Any) -> Any:

@@ -151,6 +151,9 @@ def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
     other.write_bytes(b"nothing")
     with pytest.raises(VerifyError, match="is not a recording"):
         verify(other, other)
+    (tmp_path / "scan.partial.h5").touch()
+    with pytest.raises(VerifyError, match=r"no file .*scan\.h5; scan\.partial\.h5 is still written, or was cut"):
+        verify(tmp_path / "scan.h5", tmp_path / "scan.h5")
 
 
 def test_the_command_says_what_is_true_and_exits_by_it(path: Path) -> None:
