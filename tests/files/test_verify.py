@@ -152,7 +152,7 @@ def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
     with pytest.raises(VerifyError, match="is not a recording"):
         verify(other, other)
     (tmp_path / "scan.partial.h5").touch()
-    with pytest.raises(VerifyError, match=r"no file .*scan\.h5; scan\.partial\.h5 is still written, or was cut"):
+    with pytest.raises(VerifyError, match=r"no file .*; scan\.partial\.h5 is still written, or was cut"):
         verify(tmp_path / "scan.h5", tmp_path / "scan.h5")
 
 
