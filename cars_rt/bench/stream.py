@@ -100,7 +100,15 @@ def measure(
     graph = compose(load_model(settings.model), axis(settings.pixels), deviation=False)
     steps = Steps(settings.rounds * (2 * len(settings.blocks) + 5), progress)
     progress(0, 1, "starting processes")
-    common = ["--max-batch", str(settings.max_batch), "--threads", str(threads), "--model", settings.model]
+    common = [
+        "--engine-only",
+        "--max-batch",
+        str(settings.max_batch),
+        "--threads",
+        str(threads),
+        "--model",
+        settings.model,
+    ]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cars-rt-bench-")))
         engines = [

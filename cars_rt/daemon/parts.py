@@ -88,6 +88,7 @@ class Parts:
             settings.threads,
             settings.reference,
             deviation=settings.deviation,
+            stand_in=not settings.engine_only,
         )
         opened: list[Callable[[], object]] = [self.compute.close]
         try:

@@ -58,8 +58,10 @@ class DaemonSettings:
     with every model but those for published protocols, also after a reload; .csv, .npz or .h5."""
 
     engine: str = AUTO
-    """What runs the model; auto takes the fastest that works here. If the one that is named cannot run, fails
-    or compiles for long, another one computes meanwhile."""
+    """What runs the model; auto takes the fastest that works here."""
+
+    engine_only: bool = False
+    """Compute with nothing else while this engine compiles for long, or where it cannot run or be opened."""
 
     max_batch: int = 256
     """Most spectra computed at once. Larger is faster under load and changes nothing at low rates."""

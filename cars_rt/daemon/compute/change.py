@@ -54,13 +54,16 @@ class Compute:
         reference: Path | None = None,
         *,
         deviation: bool = False,
+        stand_in: bool = True,
     ) -> None:
         """reference: file of a reference spectrum, for the models that take one. deviation: also compute the
-        standard deviation, for the models that state it.
+        standard deviation, for the models that state it. stand_in: another engine computes while this one is
+        compiled for long, or where it cannot be.
         """
         load = partial(load_with, reference=reference)
         self.model = load(model)
-        self._wanted = Wanted(engine)
+        self._wanted = Wanted(engine, stand_in=stand_in)
+        self._stands_in = stand_in
         self.counters = Counters()
         self.worker: Worker | None = None
         self.shadow: Shadow | None = None
@@ -114,7 +117,7 @@ class Compute:
             return
         wanted = self._new_worker(model, [self.engine], axis, max_batch, instead=self._reusable(max_batch))
         another = partial(self._new_worker, model, raman_shift=axis, max_batch=max_batch)
-        self._opening = Opening(wanted, self.engine, another)
+        self._opening = Opening(wanted, self.engine, another if self._stands_in else None)
         self._follow(axis)
 
     @property

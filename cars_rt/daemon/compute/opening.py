@@ -16,16 +16,18 @@ class Opening:
     Who owns it calls `look` often, and once it is `over` takes the worker that works, if one does.
     """
 
-    def __init__(self, wanted: Worker, engine: str, another: Callable[[Sequence[str]], Worker]) -> None:
+    def __init__(
+        self, wanted: Worker, engine: str, another: Callable[[Sequence[str]], Worker] | None
+    ) -> None:
         """engine: as it was asked for. another: makes a worker like it, of the first of some engines that
-        works."""
+        works; None: nothing stands in for it."""
         self.wanted = wanted
         self.other: Worker | None = None  # that stands in for it
         self._engine, self._another = engine, another
 
     def look(self) -> None:
         """Begin to open a stand-in when that is due."""
-        if self.other is None and (self._late or self._replaceable):
+        if self._another is not None and self.other is None and (self._late or self._replaceable):
             self.other = self._another(quick_engines(self._engine))
 
     @property
@@ -47,7 +49,8 @@ class Opening:
         """Whether it failed, and another engine would do: `auto` has tried them all."""
         wanted = self.wanted
         return (
-            wanted.ready.done()
+            self._another is not None
+            and wanted.ready.done()
             and isinstance(wanted.ready.exception(), EngineError)
             and self._engine != AUTO
             and engine_class(self._engine).retrieves

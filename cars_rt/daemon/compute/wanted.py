@@ -13,17 +13,18 @@ class Wanted:
     """The engine that was asked for at the start or by a reload.
 
     One that cannot run here has others in its place, since spectra that come shall be computed.
-    Raises EngineError if there is none of this name, or if it retrieves nothing, so that no other could
-    replace it.
+    Raises EngineError if there is none of this name, or if none may replace it: that is not wanted, or it
+    retrieves nothing.
     """
 
-    def __init__(self, engine: str) -> None:
+    def __init__(self, engine: str, *, stand_in: bool = True) -> None:
+        """stand_in: others may replace it."""
         self.owed = False  # it was given up for something more urgent, and is to be compiled once more
         self._unusable = ""
         try:
             self.engine = known(engine)
         except EngineError as error:
-            if not engine_class(engine).retrieves:
+            if not stand_in or not engine_class(engine).retrieves:
                 raise
             self.engine, self._unusable = AUTO, str(error)
             log.warning("%s; in its place computes the fastest engine that works", error)
