@@ -29,13 +29,13 @@ class EngineError(CarsRtError, RuntimeError):
 class Engine(ABC):
     """Runs one deployment graph in slabs that it owns.
 
-    A slab is a few arrays, each (max_batch, pixels) float32: `inputs[i]`, `outputs[i]`, and `deviations[i]`
-    where the model has that output (else the list is empty). The user of the engine fills the first rows of
-    an input slab with counts, calls `launch(i, rows)`, may fill another slab meanwhile, calls `wait(i)`, and
-    reads the first rows of the output slabs. The other rows stay as they were. All calls come from one
-    thread, the one that constructs the engine; the slabs may be filled and read from any thread, outside of
-    launch..wait. Of a `reentrant` engine also launch and wait may come from any thread, and several slabs be
-    under way at once.
+    A slab is a few arrays, each (max_batch, pixels) float32: `inputs[i]`, `outputs[i]` for raman, and
+    `others[name][i]` for each other output of the graph; `deviations[i]` is one of those, or an empty list.
+    The user of the engine fills the first rows of an input slab with counts, calls `launch(i, rows)`, may
+    fill another slab meanwhile, calls `wait(i)`, and reads the first rows of the output slabs. The other rows
+    stay as they were. All calls come from one thread, the one that constructs the engine; the slabs may be
+    filled and read from any thread, outside of launch..wait. Of a `reentrant` engine also launch and wait may
+    come from any thread, and several slabs be under way at once.
 
     The graph's parameters are inputs, so that `adopt` can exchange them; an engine that cannot do that
     compiles `graph.fixed`, in which they are constants, and is compiled again for another axis.
@@ -116,7 +116,7 @@ class Engine(ABC):
 
     @abstractmethod
     def wait(self, slab: int) -> None:
-        """Return when the slab's results are in `outputs` and `deviations`. Raises EngineError if computing
+        """Return when the slab's results are in `outputs` and `others`. Raises EngineError if computing
         failed."""
 
     def close(self) -> None:

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from cars_rt.engines import Graph, Model, ModelError, compose, load_model
-from cars_rt.engines.graph import RAMAN
+from cars_rt.engines.graph import BY_LIGHT, RAMAN
 from cars_rt.engines.model import CARD_KEY
 from cars_rt.engines.onnxruntime import OnnxRuntime
 from cars_rt.physics.axis import AxisError
-from cars_rt.protocol import DEVIATION
+from cars_rt.protocol import DEVIATION, FLAGS, NETWORK_OUTPUTS
+from cars_rt.protocol.limits import MAX_PARTS
+from cars_rt.protocol.messages import DELAYS
 
 MODEL = load_model()
 GRAPH = compose(MODEL, AXIS)
@@ -96,6 +98,19 @@ def _smooth(axis: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
     lines = np.array([[800, 1004, 2930], [1100, 1450, 2850], [700, 1600, 3060], [900, 1210, 2960]])
     chi = (12 / (lines[:, :, None] - axis - 12j)).sum(axis=1)
     return 20_000 * np.exp(-(((axis - 600) / 2600) ** 2)) * np.abs(1 + chi) ** 2  # type: ignore[no-any-return]
+
+
+def test_every_output_of_a_network_meets_the_light_and_has_room_in_a_frame() -> None:
+    assert set(BY_LIGHT) == {RAMAN, *NETWORK_OUTPUTS}
+    assert len({RAMAN, FLAGS, DELAYS, *NETWORK_OUTPUTS}) <= MAX_PARTS - 2  # beside topic and header
+
+
+def test_a_further_output_goes_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_light = [helper.make_node("Mul", ["background/pixels", "light"], ["background"])]
+    monkeypatch.setitem(BY_LIGHT, "background", by_light)
+    found = retrieved(compose(a_model(tmp_path, (RAMAN, "background")), AXIS), spectra_of(5))
+    assert set(found) == {RAMAN, "background"}
+    np.testing.assert_allclose(found["background"], 0.5 * found[RAMAN] + 0.1, rtol=1e-4)
 
 
 def test_graph_is_sound_onnx() -> None:
