@@ -73,7 +73,7 @@ class Numbers:
             return frame, None
         gap = one.number - self.sequence, two.number - self.index
         if gap != (0, 0):
-            if not self._plausible(frame, gap, back, two.number):
+            if not self._plausible(frame, gap, back, two):
                 return frame, None
             if (number, index) != self._doubted:
                 self._doubted = number + 1, index + len(frame.block)
@@ -98,14 +98,16 @@ class Numbers:
         frames = self.sequences.total(end.frames, self.sequence)
         return replace(end, frames=frames, spectra=spectra, announced=announced)
 
-    def _plausible(self, frame: Frame, gap: tuple[int, int], back: tuple[bool, bool], index: int) -> bool:
+    def _plausible(self, frame: Frame, gap: tuple[int, int], back: tuple[bool, bool], index: Wrap) -> bool:
         """Whether so many frames and spectra may be missing before a frame whose counters began again."""
         frames, spectra = gap
         run, first_ns = self.run, self._first_ns
         if run is None or first_ns is None or not 0 <= frames <= spectra or frame.time_ns <= self._last_ns:
             return False
-        if run.spectra is not None and index + len(frame.block) > run.spectra:
+        if run.spectra is not None and index.number + len(frame.block) > run.spectra:
             return False
+        if index.bits is not None and spectra + 2**index.bits <= frames * run.block:
+            return False  # so many frames may hold another turn of the counter, which nobody can tell
         if back[0] != back[1]:  # the other counter went on, and tells how much is missing
             return back[0] or spectra <= frames * run.block or self.indices.bits is not None
         if self.sequences.bits is not None:

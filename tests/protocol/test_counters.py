@@ -225,6 +225,14 @@ def test_whatever_is_lost_around_a_wrap_what_is_passed_on_has_its_true_number(
     assert "wrong totals" not in kinds(events)
 
 
+def test_a_gap_that_may_hold_a_whole_turn_of_the_index_passes_nothing_on() -> None:
+    """Five bits, up to four spectra to a frame, 23 frames refused: 27 spectra are missing, or 59."""
+    frames = wrapped(17, 28, (5, 5), 4)
+    places = [0, 1, 2, 3, 10, 9, 18, 17, 20, 19, 22, 21, 24, 23, 26, 25, 27]
+    events, _ = read(a_start(4, sequence=17, index=17), *(frames[each] for each in places))
+    assert true_numbers(events) == [17, 19, 22, 26] and "number back" in kinds(events)
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 60), st.integers(1, 4)), max_size=30))
 def test_what_is_later_than_all_before_is_never_taken_for_a_repeat(
