@@ -45,6 +45,6 @@ def main() -> None:
     speak_when_killed()
     raise_limit()
     if drive.may_be_meant(sys.argv[1:], os.environ):
-        drive.register_others()
+        drive.register_others(sys.argv[1:])
     with errors_in_one_line():
         app.meta(exit_on_error=False, print_error=False)

@@ -37,11 +37,13 @@ def may_be_meant(arguments: Sequence[str], environment: Mapping[str, str]) -> bo
     return flags or any(each == "drive" or each.startswith("--config") for each in arguments)
 
 
-def register_others() -> None:
-    """A command for each driver of another package, which is imported when its flags are needed."""
+def register_others(meant: Sequence[str] = ()) -> None:
+    """A command for each driver of another package, which is imported when its flags are needed; so what it
+    says of itself is shown for those that are meant, and for others whose they are."""
     for name in driver_names():
         if name not in drive:
-            drive.command(f"{__name__}:{LAZY}{name}", name=name, help=f"Of the package {package(name)}.")
+            about = None if name in meant else f"Of the package {package(name)}."
+            drive.command(f"{__name__}:{LAZY}{name}", name=name, help=about)
 
 
 def __getattr__(name: str) -> Any:
