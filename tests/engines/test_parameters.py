@@ -9,6 +9,7 @@ from helpers import Collected, Published, daemon_in_thread, spectra_of
 from numpy.typing import NDArray
 
 from cars_rt.engines import (
+    EngineError,
     Graph,
     Model,
     ModelError,
@@ -122,3 +123,31 @@ def test_run_on_another_axis_opens_without_compiling(name: str, monkeypatch: pyt
     for run, axis in runs.items():
         expected = retrieved(compose(load_model(), axis), spectra_of(20, axis))
         assert difference(results.raman(run), expected) < 1e-4
+
+
+@pytest.mark.parametrize("fault", [EngineError("the device is lost"), None])
+def test_engine_that_cannot_take_another_axis_is_compiled_anew(
+    fault: Exception | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It fails, or has all of it compiled in."""
+
+    def fail(self: OnnxRuntime, parameters: object) -> bool:
+        if fault is not None:
+            raise fault
+        return False
+
+    monkeypatch.setattr(OnnxRuntime, "_set", fail)
+    runs = {"one": SHORT, "other": 40 + 1.02 * SHORT}
+    with (
+        Published() as source,
+        daemon_in_thread(source.address) as daemon,
+        Collected(daemon.publisher.address) as results,
+    ):
+        source.wait()
+        for run, axis in runs.items():
+            source.run(run, spectra_of(4, axis), 2, axis=axis)
+        results.ends(len(runs))
+    for run, axis in runs.items():
+        assert (
+            difference(results.raman(run), retrieved(compose(load_model(), axis), spectra_of(4, axis))) < 1e-5
+        )
