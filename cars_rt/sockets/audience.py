@@ -22,7 +22,7 @@ TURN_S = 0.002  # spent on subscriptions in one turn, at most; the others wait f
 WINDOW_S = 1.0
 MOST_IN_WINDOW = 64  # a connection that subscribes and unsubscribes more often is ended
 MOST_FOREIGN = 16  # so is one with more topics of other streams; a few are no fault of it
-CHECK_S = 0.05, 5.0  # between two looks for ended connections: at least, and where none is known to
+CHECK_S = 0.05, 5.0  # between two looks for ended connections: where one has ended, and in any case
 
 Connection = tuple[int, Any]  # file descriptor and address of the peer: no two at any time have the same
 
