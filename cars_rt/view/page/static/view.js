@@ -49,7 +49,7 @@ const CarsRT = (() => {
       $("plane").max = said.planes[0] - 1;
     }
     if (said.daemon_bands) bands(said.daemon_bands);
-    if (said.by !== "hand" && said.limits) {
+    if ($("by").value !== "hand" && said.limits) {
       $("lower").value = Number(said.limits[0]).toPrecision(4);
       $("upper").value = Number(said.limits[1]).toPrecision(4);
     }
