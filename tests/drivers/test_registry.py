@@ -123,6 +123,7 @@ def test_drivers_of_other_packages_are_listed_and_broken_ones_are_one_sentence(t
     code, out, _ = said("lab", "--help")
     assert code == 0
     assert all(each in out for each in ("ABOUT", "--gain", "Of the amplifier.", "--publish", "--log-level"))
+    assert "The spectrometer of a laboratory." in out
     code, _, error = said("nothing", "--publish", "tcp://127.0.0.1:5555")
     assert code == 1 and error.count("\n") == 1
     assert "NotADriver is no subclass of cars_rt.drivers.Instrument; update or uninstall the" in error

@@ -3,20 +3,23 @@
 import asyncio
 import http.client
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Command
+from helpers import PATIENCE_S, Command
 
 pytest.importorskip("bokeh", reason="the display is not installed (extra view)")
 from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import WebSocketClosedError, websocket_connect
 
+from cars_rt.remote import Remote
 from cars_rt.sockets.free import free_addresses
 from cars_rt.view.settings import ViewError, ViewSettings
+from cars_rt.view.watch import Watch
 
 PASSWORD = "a long password"
 
@@ -196,3 +199,21 @@ def test_beyond_this_computer_it_says_that_nothing_is_encrypted(tmp_path: Path) 
         assert "is not encrypted" in command.said
         assert served.get("/login", Host="lab.example:443")[0] == 200
         assert served.get("/login", Host="other.example")[0] == 421
+
+
+def test_a_display_that_waits_for_its_daemon_ends_at_once() -> None:
+    """Nobody is there, and the request may wait for two minutes."""
+    asked = threading.Event()
+
+    class Asked(Remote):
+        def ask(self, *do: Any, **arguments: Any) -> dict[str, Any]:
+            asked.set()
+            return super().ask(*do, **arguments)
+
+    watch = Watch(free_addresses(1)[0], every_s=PATIENCE_S, what=Asked)
+    watch.start()
+    assert asked.wait(PATIENCE_S)
+    closing = threading.Thread(target=watch.close, daemon=True)
+    closing.start()
+    closing.join(PATIENCE_S)
+    assert not closing.is_alive() and "the display ends" in watch.why
