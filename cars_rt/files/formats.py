@@ -130,9 +130,7 @@ def _text(path: Path, asked: Asked, *, any_axis: bool = False) -> Iterator[Spect
     if asked.axis is not None:
         if not is_numbering(axis):
             raise SpectraError(f"has its axis in {of_axis}; leave --axis out")
-        scale = scale_of(None, "", asked, of_axis)
-        axis = scale.raman_shift[::-1] if scale.turned else scale.raman_shift
-        of_axis = "given with --axis"
+        axis, of_axis = _given_axis(asked, of_axis), "given with --axis"
     elif any_axis:
         pump_nm = None
     elif table.unit == NM and pump_nm is None:
@@ -154,13 +152,14 @@ def _text(path: Path, asked: Asked, *, any_axis: bool = False) -> Iterator[Spect
 
 @contextmanager
 def _npz(path: Path, asked: Asked) -> Iterator[Spectra]:
-    _refuse_asked(asked)
     names = ("raman_shift", "spectra", "dark", *ABOUT, *COLUMNS, *RECEIPT, *START_NAMES.values())
     arrays, there = read_npz(path, names)
-    for name in ("spectra", "raman_shift"):
-        if name not in arrays:
-            others = printable(", ".join(there) or "nothing", 200)
-            raise SpectraError(f"holds no array {name!r}, only {others}")
+    if "spectra" not in arrays:
+        raise SpectraError(f"holds no array 'spectra', only {printable(', '.join(there) or 'nothing', 200)}")
+    if "raman_shift" in arrays:
+        _refuse_asked(asked)
+    else:
+        arrays["raman_shift"] = _given_axis(asked, f"no raman_shift, only {printable(', '.join(there), 200)}")
     known = {name: arrays[name] for name in (*ABOUT, *COLUMNS, *RECEIPT) if name in arrays}
     scalars = {name: values.tolist() for name, values in known.items() if name != "spectra"}
     # Here time_ns is that of each spectrum, and spectra are the counts; those of the start have a prefix.
@@ -181,8 +180,7 @@ def _hdf5(path: Path, asked: Asked) -> Iterator[Spectra]:
     """Spectra of an HDF5 file in our layout, or in one of other programs that is found in it."""
     with opened(path) as file:
         if is_recording(file) or any(name in file for name in ("raw", "counts", "spectra")):
-            _refuse_asked(asked)
-            yield _stored(file, path)
+            yield _stored(file, path, asked)
         elif is_hyperspy(file):
             yield read_hyperspy(file, path, asked)
         elif (group := find_data(file)) is not None:
@@ -206,13 +204,23 @@ def _plain(read: Callable[[Path, Asked], Spectra]) -> "Opener":
     return opener
 
 
-def _stored(file: h5py.File, path: Path) -> Spectra:
+def _given_axis(asked: Asked, where: str) -> NDArray[np.float64]:
+    """The axis of --axis, of a file that has none, in the order of its pixels. Raises SpectraError."""
+    scale = scale_of(None, "", asked, where)
+    return scale.raman_shift[::-1] if scale.turned else scale.raman_shift
+
+
+def _stored(file: h5py.File, path: Path, asked: Asked) -> Spectra:
     group = stored(file, "raw", h5py.Group) or file
     found = [stored(group, name, h5py.Dataset) for name in ("counts", "spectra")]
     counts = next((each for each in found if each is not None), None)
     raman_shift = numbers(group, "raman_shift")
-    if counts is None or not counts.shape or raman_shift is None:
+    if counts is None or not counts.shape:
         raise SpectraError("holds neither raw/counts nor spectra, with raman_shift beside it")
+    if raman_shift is None:
+        raman_shift = _given_axis(asked, f"no raman_shift beside {counts.name}")
+    else:
+        _refuse_asked(asked)
     rows = numbers(group, "written")
     ours, one = rows is not None and rows.ndim == 0, counts.ndim == 1
     name = str(counts.name).rpartition("/")[2]

@@ -51,7 +51,7 @@ def explained(error: BaseException) -> str:
     for found, meaning in MEANINGS:
         if found in text:
             return meaning
-    if "ynchronously" in text or isinstance(error, KeyError | RuntimeError):
+    if "ynchronously" in text or isinstance(error, KeyError | RuntimeError | TypeError | UnicodeError):
         return "it is damaged, or not laid out as it should be"
     return text.splitlines()[0] if text else type(error).__name__
 
@@ -165,7 +165,7 @@ def numbers(parent: h5py.Group, name: str, rows: int | None = None) -> NDArray[A
 def _refuse(dataset: h5py.Dataset, shape: tuple[int, ...]) -> None:
     """Raises StorageError if it holds no numbers, or much less than this."""
     path, name = Path(dataset.file.filename), repr(str(dataset.name).rpartition("/")[2])
-    if dataset.dtype.kind not in "uifb":
+    if dataset.dtype.kind not in "uifb" or shape is None:  # a dataset of nothing has no shape
         raise StorageError(path, f"has {name}, which holds no numbers")
     wanted = int(np.prod(shape, dtype=object)) * dataset.dtype.itemsize
     refuse_size(path, name, wanted, min(dataset.id.get_storage_size(), path.stat().st_size))

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cars_rt.printable import printable
 from cars_rt.protocol import Facts, check_facts
 from cars_rt.protocol.limits import MAX_COUNT, MAX_HEADER_BYTES, MAX_TEXT, MAX_TIME
 
@@ -128,8 +129,9 @@ def judged(
         if name in found:
             try:
                 values[name] = rule(found[name])
-            except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            except (TypeError, ValueError, OverflowError, RecursionError):
                 if not strict:
                     continue
-                raise ValueError(f"{name} is not what it should be: {error}") from None
+                said = printable(str(found[name]), 80)
+                raise ValueError(f"{name} is {said!r}, which it cannot be") from None
     return values

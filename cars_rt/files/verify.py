@@ -15,7 +15,7 @@ from cars_rt.engines import AUTO, TOLERANCE, EngineError, Model, ModelError, com
 from cars_rt.errors import CarsRtError
 from cars_rt.files.hdf5 import explained, numbers, opened, stored
 from cars_rt.files.recording import partial_path, read_rows
-from cars_rt.files.written import stored_rows
+from cars_rt.files.written import is_recording, stored_rows
 from cars_rt.physics.axis import AxisError
 from cars_rt.protocol.messages import MAIN_ARRAY
 from cars_rt.storage import StorageError
@@ -283,6 +283,7 @@ def _made_with(raman: _Stream, index: NDArray[np.int64], model: Model) -> NDArra
 def _read(path: Path, stream: str) -> _Stream:
     try:
         with opened(path) as file:
+            is_recording(file)  # refuses one of a version to come
             group = stored(file, stream, h5py.Group)
             if group is None or stored(group, "written", h5py.Dataset) is None:
                 raise VerifyError(f"{path} holds no recording of the {stream} stream")
@@ -292,6 +293,8 @@ def _read(path: Path, stream: str) -> _Stream:
             if raman_shift is None or stored(group, MAIN_ARRAY[stream], h5py.Dataset) is None:
                 raise VerifyError(f"{path} holds no spectra of the {stream} stream")
             return _Stream(stream, attrs, index, time_ns, raman_shift)
+    except VerifyError:
+        raise
     except StorageError as error:
         raise VerifyError(f"{path} is not a recording: it {error.strerror}") from None
     except FileNotFoundError:

@@ -8,6 +8,7 @@ array has two slots of a chunk, and `rows` says [first row, how many, slot].
 from pathlib import Path
 
 import h5py
+import numpy as np
 
 from cars_rt.files.hdf5 import StoredRows, numbers, stored
 from cars_rt.storage import StorageError
@@ -22,18 +23,19 @@ def is_recording(file: h5py.File) -> bool:
     """Whether a file says that it is a recording. Raises StorageError for one of a version to come."""
     if file.attrs.get("format") != FORMAT:
         return False
-    if (version := int(file.attrs.get("version", 1))) > FORMAT_VERSION:
-        raise StorageError(
-            Path(file.filename),
-            f"is of version {version}, and this program reads up to {FORMAT_VERSION}: update it",
-        )
+    version, path = file.attrs.get("version", 1), Path(file.filename)
+    if not isinstance(version, int | np.integer) or version < 1:
+        raise StorageError(path, "is damaged: it does not say of which version it is")
+    if version > FORMAT_VERSION:
+        said = f"is of version {version}, and this program reads up to {FORMAT_VERSION}: update it"
+        raise StorageError(path, said)
     return True
 
 
 def rows_written(group: h5py.Group) -> int:
     """How many rows of a stream are data. Raises StorageError if it does not say so."""
     written = numbers(group, "written")
-    if written is None or written.ndim or written.dtype.kind not in "iu":
+    if written is None or written.ndim or written.dtype.kind not in "iu" or written < 0:
         raise StorageError(Path(group.file.filename), f"does not say how many rows of {group.name} are data")
     first, count, _ = tail_of(group)
     return first + count if first >= int(written) else int(written)

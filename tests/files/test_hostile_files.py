@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import foreign
 import h5py
 import numpy as np
 import pytest
@@ -252,3 +253,92 @@ def test_receipts_from_elsewhere_cost_a_sentence(attr: str, value: Any, tmp_path
             group.attrs[attr] = value if len(str(value)) < 60_000 else value[:60_000]
     with Command("verify", path, "--engine", "passthrough") as program:
         assert program.end() in (1, 3) and "Traceback" not in program.said, program.said
+
+
+def finished(folder: Path) -> Path:
+    recording = Recording(folder / "scan.h5")
+    recording.start(a_start(dtype="uint16"))
+    recording.append(a_frame(0, COUNTS))
+    recording.end(an_end(1, 4), Ledger())
+    return recording.close()
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "value", "why"),
+    [
+        ("/", "version", 99, "is of version 99, and this program reads up to"),
+        ("/", "version", "two", "does not say of which version it is"),
+        ("/", "streams", "{{{", "what it says of itself is damaged"),
+        ("raw", "announced", "many", "what it says of itself is damaged"),
+        ("raw", "written", -5, None),
+    ],
+)
+def test_a_recording_that_says_nonsense_of_itself_is_not_repaired(
+    place: str, name: str, value: Any, why: str | None, tmp_path: Path
+) -> None:
+    """Nothing in it is cut or written anew; a negative number of rows would cost all of them."""
+    path = finished(tmp_path)
+    with h5py.File(path, "r+") as file:
+        if name in file[place]:
+            file[place][name][()] = value
+        else:
+            file[place].attrs[name] = value
+    before = path.read_bytes()
+    if why is not None:
+        with pytest.raises(RecordingError, match=why):
+            repair(path)
+        assert path.read_bytes() == before
+    else:
+        repair(path)  # says in the log that the stream cannot be read
+    if name == "version":
+        for program in (lambda: verify(path, path), lambda: read_spectra(path)):
+            with pytest.raises((VerifyError, SpectraError), match=why or ""):
+                program()
+    with h5py.File(path) as file:
+        assert np.array_equal(file["raw/counts"], COUNTS)
+
+
+def test_an_axis_can_be_given_to_spectra_without_one(tmp_path: Path) -> None:
+    np.savetxt(tmp_path / "axis.txt", AXIS[::-1])
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["spectra"] = COUNTS
+    np.savez(tmp_path / "a.npz", spectra=COUNTS)
+    for name in ("a.h5", "a.npz"):
+        with pytest.raises(SpectraError, match=r"has no axis \(no raman_shift.*give --axis FILE"):
+            read_spectra(tmp_path / name)
+        found = read_spectra(tmp_path / name, axis=tmp_path / "axis.txt")
+        assert np.allclose(found.raman_shift, AXIS[::-1]) and np.array_equal(found.counts, COUNTS)
+
+
+def nothing(file: h5py.File) -> None:
+    del file["scan/data/shift"]
+    file["scan/data/shift"] = h5py.Empty("f8")
+
+
+def shorter(file: h5py.File) -> None:
+    del file["scan/data/shift"]
+    file["scan/data/shift"] = AXIS[:100]
+    file["scan/data/shift"].attrs["units"] = "1/cm"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (shorter, "an axis of 100 points .*/shift.* for spectra of 160 pixels"),
+        (nothing, "has no axis"),
+        (lambda file: file["scan/data"].attrs.update(axes=np.bytes_(b"\xff\xfe")), "has no axis|has an axis"),
+        (lambda file: file["scan/data"].attrs.update(shift_indices="abc"), None),
+    ],
+)
+def test_an_nxdata_that_says_nonsense_of_its_axis_costs_a_sentence(
+    change: Callable[[h5py.File], None], why: str | None, tmp_path: Path
+) -> None:
+    foreign.nexus(tmp_path / "a.nxs", spectra_of(12).reshape(3, 4, -1), AXIS, "1/cm")
+    with h5py.File(tmp_path / "a.nxs", "r+") as file:
+        change(file)
+    if why is None:
+        assert len(read_spectra(tmp_path / "a.nxs").counts) == 12
+        return
+    with pytest.raises(SpectraError, match=why) as refused:
+        read_spectra(tmp_path / "a.nxs")
+    assert "codec" not in str(refused.value) and "argument" not in str(refused.value)

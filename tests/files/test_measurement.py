@@ -247,11 +247,11 @@ def test_replay_in_other_blocks_and_loops(recording: Path, tmp_path: Path) -> No
     [
         ({"raw/index": INDEX[::-1]}, "index does not grow"),
         ({"raw/time_ns": np.zeros(5, np.int64)}, "time_ns must be whole numbers"),
-        ({"exposure_s": -1.0}, "exposure_s is not what it should be"),
-        ({"scan": (0, 5)}, "scan is not what it should be"),
-        ({"full_scale": np.nan}, "full_scale is not what it should be"),
-        ({"calibration": '{"id": ["a"]}'}, "calibration is not what it should be"),
-        ({"calibration": "[" * 9999}, "calibration is not what it should be"),
+        ({"exposure_s": -1.0}, "exposure_s is .*, which it cannot be"),
+        ({"scan": (0, 5)}, "scan is .*, which it cannot be"),
+        ({"full_scale": np.nan}, "full_scale is .*, which it cannot be"),
+        ({"calibration": '{"id": ["a"]}'}, "calibration is .*, which it cannot be"),
+        ({"calibration": "[" * 9999}, "calibration is .*, which it cannot be"),
     ],
 )
 def test_a_recording_that_is_none_is_refused(

@@ -182,7 +182,11 @@ NAN = COUNTS.astype(np.float32)
 NAN[2, 5] = np.nan
 BAD_FILES: list[tuple[str, Callable[[Path], object], str]] = [
     ("a.npz", lambda path: npz(path, raman_shift=AXIS), "holds no array 'spectra', only raman_shift"),
-    ("a.npz", lambda path: npz(path, spectra=COUNTS), "holds no array 'raman_shift', only spectra"),
+    (
+        "a.npz",
+        lambda path: npz(path, spectra=COUNTS),
+        r"has no axis \(no raman_shift, only spectra\); give --axis FILE",
+    ),
     ("a.npz", lambda path: npz(path), "holds no array 'spectra', only nothing"),
     ("a.npz", arrays(raman_shift=AXIS[1:]), "spectra of 160 pixels with an axis of 159"),
     ("a.npz", arrays(spectra=COUNTS[None, None]), r"the spectra have the shape \(1, 1, 4, 160\)"),

@@ -62,8 +62,15 @@ def _unit(axis: h5py.Group) -> str:
     return "" if unit in ("<undefined>", "None", "_None_") else unit
 
 
+def _number(axis: h5py.Group, name: str, default: float) -> float:
+    value = axis.attrs.get(name, default)
+    if np.ndim(value) or np.asarray(value).dtype.kind not in "uif":
+        raise SpectraError(f"has no number as {name} of {axis.name}")
+    return float(value)
+
+
 def _is_default(axis: h5py.Group) -> bool:
-    return not _unit(axis) and "axis" not in axis and float(axis.attrs.get("scale", 1)) == 1
+    return not _unit(axis) and "axis" not in axis and _number(axis, "scale", 1) == 1
 
 
 def _values(axis: h5py.Group, size: int) -> NDArray[np.float64] | None:
@@ -71,10 +78,10 @@ def _values(axis: h5py.Group, size: int) -> NDArray[np.float64] | None:
         if listed.shape != (size,):
             raise SpectraError(f"has an axis of {listed.size} points for {size} pixels")
         return np.asarray(listed, np.float64)
-    offset, scale = float(axis.attrs.get("offset", 0)), float(axis.attrs.get("scale", 1))
+    offset, scale = _number(axis, "offset", 0), _number(axis, "scale", 1)
     return np.asarray(offset + scale * np.arange(size), np.float64)
 
 
 def _step_um(axis: h5py.Group) -> float | None:
     factor = length_um(_unit(axis))
-    return None if factor is None or "scale" not in axis.attrs else abs(float(axis.attrs["scale"])) * factor
+    return None if factor is None or "scale" not in axis.attrs else abs(_number(axis, "scale", 1)) * factor

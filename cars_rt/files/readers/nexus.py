@@ -7,9 +7,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from cars_rt.files.hdf5 import followed, numbers_of
+from cars_rt.files.hdf5 import followed, numbers_of, stored
 from cars_rt.files.readers.lazy import of_dataset, scan_of
-from cars_rt.files.readers.scale import Asked, length_um, scale_of
+from cars_rt.files.readers.scale import Asked, is_shift, length_um, scale_of
 from cars_rt.files.spectra import Spectra, SpectraError
 from cars_rt.printable import printable
 
@@ -47,6 +47,8 @@ def read_data(group: h5py.Group, path: Path, asked: Asked) -> Spectra:
         )
     last = names[-1]
     values = None if last is None or not spectral else numbers_of(followed(group, last))
+    if values is None and asked.axis is None:
+        _refuse_other_length(group, signal, place)
     scale = scale_of(values, units[-1], asked, f"{place}/{last}" if last else place)
     steps = [_step_um(group, name, unit) for name, unit in zip(names[-3:-1], units[-3:-1], strict=True)]
     step = (steps[0], steps[1]) if len(steps) == 2 and all(steps) else None
@@ -100,14 +102,18 @@ def _axes(group: h5py.Group, signal: h5py.Dataset) -> list[str | None]:
     """Name of the axis of each dimension of the signal, None where there is none that fits."""
     given = group.attrs.get("axes", signal.attrs.get("axes", ""))
     if isinstance(given, str | bytes):
-        text = given.decode() if isinstance(given, bytes) else given
+        text = given.decode("utf-8", "replace") if isinstance(given, bytes) else given
         given = text.strip("[]").replace(",", ":").split(":")
-    names = [each.decode() if isinstance(each, bytes) else str(each) for each in np.ravel(given)]
+    names = [
+        each.decode("utf-8", "replace") if isinstance(each, bytes) else str(each) for each in np.ravel(given)
+    ]
     found: list[str | None] = [None] * signal.ndim
     for at, name in enumerate(names):
         dataset = followed(group, name) if name not in ("", ".") else None
         place = group.attrs.get(f"{name}_indices", at)
-        place = int(np.ravel(place)[0]) if np.size(place) == 1 else at
+        place = (
+            int(np.ravel(place)[0]) if np.size(place) == 1 and np.asarray(place).dtype.kind in "iu" else at
+        )
         if (
             isinstance(dataset, h5py.Dataset)
             and 0 <= place < signal.ndim
@@ -115,6 +121,18 @@ def _axes(group: h5py.Group, signal: h5py.Dataset) -> list[str | None]:
         ):
             found[place] = name
     return found
+
+
+def _refuse_other_length(group: h5py.Group, signal: h5py.Dataset, place: str) -> None:
+    """Raises SpectraError if an axis in cm-1 is there, and of another length than the spectra."""
+    for name in group:
+        found = stored(group, name) if is_own(group, name, h5py.Dataset) else None
+        other = found is not None and found.ndim == 1 and len(found) != signal.shape[-1]
+        if other and is_shift(text_of(found, "units")):
+            raise SpectraError(
+                f"has an axis of {len(found)} points ({place}/{printable(str(name), TEXTS)}) for spectra of "
+                f"{signal.shape[-1]} pixels"
+            )
 
 
 def _is_place(name: str, unit: str) -> bool:

@@ -73,6 +73,11 @@ def scale_of(values: ArrayLike | None, unit: str, asked: Asked, where: str) -> S
     return Scale(axis[::-1] if turned else axis, turned, said + (", turned round" if turned else ""))
 
 
+def is_shift(unit: str) -> bool:
+    """Whether this is a unit of a raman shift."""
+    return _SHIFT.fullmatch(unit.strip()) is not None
+
+
 def length_um(unit: str) -> float | None:
     """How many um one of this unit is; None if it is no length."""
     nm = _LENGTHS.get(unit.strip().lower())

@@ -60,7 +60,7 @@ def _refuse_without_blocks(path: Path) -> None:
             if len(head) < HEAD.size:
                 break
             length = HEAD.unpack(head)[2]
-            if length < HEAD.size or (not place and head[:4] != b"WDF1"):
+            if not HEAD.size <= length <= size - place or (not place and head[:4] != b"WDF1"):
                 break
             place += length
             if place == size:

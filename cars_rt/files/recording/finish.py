@@ -19,7 +19,7 @@ from cars_rt.files.hdf5 import FilterError, opened, readable_attrs, stored
 from cars_rt.files.recording.claim import Claim, final_path, is_partial, numbered, partial_path
 from cars_rt.files.recording.errors import InUseError, RecordingError, reason
 from cars_rt.files.recording.nexus import describe, room_for
-from cars_rt.files.written import FORMAT, FORMAT_VERSION, TAIL, TAIL_ROWS, rows_written, tail_of
+from cars_rt.files.written import FORMAT_VERSION, TAIL, TAIL_ROWS, is_recording, rows_written, tail_of
 from cars_rt.protocol.messages import MAIN_ARRAY
 from cars_rt.storage import StorageError
 from cars_rt.storage.write import rename, same_file
@@ -197,7 +197,7 @@ class _Counted:
 
 def _count(file: h5py.File) -> _Counted:
     """What is there. Raises RecordingError if there are fewer rows than the file says."""
-    if file.attrs.get("format") != FORMAT:
+    if not is_recording(file):
         raise RecordingError(f"{file.filename} is no recording of `cars-rt record`")
     counted = _Counted({}, {}, {}, False)
     for stream, main in MAIN_ARRAY.items():
@@ -359,5 +359,7 @@ def _told(path: Path) -> Iterator[None]:
         raise kind(str(error)) from None
     except FileNotFoundError:
         raise RecordingError(f"there is no file {path}") from None
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+    except (OSError, RuntimeError) as error:
         raise RecordingError(f"{path} cannot be closed: {reason(error)}") from None
+    except (KeyError, ValueError, TypeError):
+        raise RecordingError(f"{path} cannot be closed: what it says of itself is damaged") from None
