@@ -213,7 +213,7 @@ BAD_FILES: list[tuple[str, Callable[[Path], object], str]] = [
     ("a.npz", lambda path: path.write_bytes(pickle.dumps([1])), "cannot be read: "),
     ("a.npz", one_array, "is a single array, not an .npz file"),
     ("a.h5", lambda path: h5(path), "holds neither raw/counts nor spectra"),
-    ("a.h5", lambda path: h5(path, spectra=COUNTS), "holds neither raw/counts nor spectra"),
+    ("a.h5", lambda path: h5(path, spectra=COUNTS), "has no axis .no raman_shift beside"),
     ("a.h5", lambda path: h5(path, raman__raman=COUNTS), "holds neither raw/counts nor spectra"),
     ("a.h5", arrays(raman_shift=AXIS[1:]), "spectra of 160 pixels with an axis of 159"),
     ("a.h5", arrays(spectra=NAN), "spectrum 2 is NaN or infinite at pixel 5"),

@@ -110,10 +110,8 @@ def _axes(group: h5py.Group, signal: h5py.Dataset) -> list[str | None]:
     found: list[str | None] = [None] * signal.ndim
     for at, name in enumerate(names):
         dataset = followed(group, name) if name not in ("", ".") else None
-        place = group.attrs.get(f"{name}_indices", at)
-        place = (
-            int(np.ravel(place)[0]) if np.size(place) == 1 and np.asarray(place).dtype.kind in "iu" else at
-        )
+        said = np.ravel(group.attrs.get(f"{name}_indices", at))
+        place = int(said[0]) if said.size == 1 and said.dtype.kind in "iu" else at
         if (
             isinstance(dataset, h5py.Dataset)
             and 0 <= place < signal.ndim
@@ -126,9 +124,10 @@ def _axes(group: h5py.Group, signal: h5py.Dataset) -> list[str | None]:
 def _refuse_other_length(group: h5py.Group, signal: h5py.Dataset, place: str) -> None:
     """Raises SpectraError if an axis in cm-1 is there, and of another length than the spectra."""
     for name in group:
-        found = stored(group, name) if is_own(group, name, h5py.Dataset) else None
-        other = found is not None and found.ndim == 1 and len(found) != signal.shape[-1]
-        if other and is_shift(text_of(found, "units")):
+        if not is_own(group, name, h5py.Dataset):
+            continue
+        found = stored(group, name, h5py.Dataset)
+        if found.ndim == 1 and len(found) != signal.shape[-1] and is_shift(text_of(found, "units")):
             raise SpectraError(
                 f"has an axis of {len(found)} points ({place}/{printable(str(name), TEXTS)}) for spectra of "
                 f"{signal.shape[-1]} pixels"
