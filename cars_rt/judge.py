@@ -167,7 +167,9 @@ class Judge:
         else:
             so_far = "" if self.runs else "so far "
             came = f"{self.runs} run{'s' * (self.runs != 1)} ended, {spectra} spectra"
-            lines.append(f"{so_far}this {who} keeps the protocol: {came}, nothing refused")
+            hints = ", ".join(sorted(self.found))
+            look = f"; worth a look: {hints}" if hints else ""
+            lines.append(f"{so_far}this {who} keeps the protocol: {came}, nothing refused{look}")
         return lines
 
     # -- one kind of event each -----------------------------------------------------------------------

@@ -37,7 +37,7 @@ class Closed:
 
 #: What somebody who came after the beginning of a run can do about it the next time.
 REMEDY = "start the driver last, or let it wait (--subscribers 2 for a daemon and a recorder)"
-JOINED_LATE = f"joined late, after the run had begun ({REMEDY})"
+JOINED_LATE = f"joined late, after the run had begun; {REMEDY}"
 LARGEST = float(np.finfo(np.float32).max)  # engines compute in float32
 UNPLACED = -1  # the index of spectra that came in unknown places
 

@@ -112,6 +112,7 @@ def test_each_slip_is_told_with_its_remedy(kind: str, text: str, messages: list[
     assert line.endswith(f" -> {REMEDIES[kind]}") and judge.found[kind]
     assert line.startswith("hint: " if kind in HINTS else "FAULT: ")
     assert ("does not keep the protocol" in said[-1]) == any(each not in HINTS for each in judge.found)
+    assert ("; worth a look: " in said[-1]) == all(each in HINTS for each in judge.found)
 
 
 def test_a_run_that_was_under_way_is_judged_from_there_on_and_told_so() -> None:
