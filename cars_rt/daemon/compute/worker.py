@@ -40,7 +40,7 @@ from cars_rt.protocol.messages import MAIN_ARRAY
 log = logging.getLogger("cars_rt.daemon")
 
 COMPILE_S = 900.0  # a compilation that takes longer is given up: the slowest known takes some minutes
-FOLLOW_S = 30.0  # that an engine may take to copy what another axis needs, and for a probe batch
+FOLLOW_S = 10.0  # that an engine may take to copy what another axis needs, and for a probe batch
 TOO_LONG = f"it was not compiled within {COMPILE_S / 60:g} minutes"
 
 RAMAN = MAIN_ARRAY["raman"]
@@ -202,12 +202,12 @@ class Worker:
         self._judging.close()
 
     def _compile(self) -> None:
-        self.slow = any(takes_long(kind) for kind in self._kinds)
         graph = compose(self.model, self.raman_shift, deviation=self._deviation)
         instead, self._instead = self._instead, None
         if instead is not None and instead.follows(self.model, graph):
             self.successor = instead
             return
+        self.slow = any(takes_long(kind) for kind in self._kinds)
         reasons = []
         for kind in self._kinds:
             try:
