@@ -111,7 +111,6 @@ class TensorRT(Engine):
         if (compiled := self._session.kernels) != known:
             plans.keep(kernels, compiled)
         self._session.set_dark(self._dark)
-        self._session.set(self.graph.parameters)
         self._memory = self._device.memory_in_use()
 
     def _pin(self, device: Device) -> None:

@@ -63,7 +63,7 @@ class Session:
         slabs: int,
         kernels: bytes = b"",
     ) -> None:
-        """graph: of which the plan was made, without its parameters, which `set` gives.
+        """graph: of which the plan was made, without its parameters; `set` gives others later.
         kernels: what `kernels` gave for this plan on this GPU earlier, or nothing."""
         self.batch = key.profiles[-1][2]
         self._device, self._key, self._graph, self._pixels = device, key, graph, graph.pixels
@@ -92,6 +92,8 @@ class Session:
             self._slots = [self._slot() for _ in range(slabs)]
             self._end = [slot.downloaded for slot in self._slots]
             self._given_there = device.event()
+            # Before anything is computed: among them are places in spectra, and others would be outside.
+            self.set(graph.parameters)
             self._open()
         except BaseException as error:
             traceback.clear_frames(error.__traceback__)  # a context in there would outlive its engine

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SUCCESS = 0, INVALID = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, NOT_FOUND = 500, NOT_SUPPORTED = 801 };
+enum { SUCCESS = 0, OUT_OF_MEMORY = 2, NO_DEVICE = 100, NOT_FOUND = 500, ILLEGAL_ADDRESS = 700, NOT_SUPPORTED = 801 };
 
 typedef unsigned long long Address;
 typedef void (*Function)(void *);
@@ -37,6 +37,9 @@ typedef struct {
 } Stream;
 
 static size_t in_use;
+static int fault; /* of work that was done, which whoever waits next is told, and everybody after */
+
+void simulatedFault(void) { fault = ILLEGAL_ADDRESS; }
 
 static long number(const char *name, long otherwise)
 {
@@ -91,7 +94,7 @@ int cuDevicePrimaryCtxRetain(void **context, int device) { *context = &in_use; r
 int cuDevicePrimaryCtxRelease(int device) { return SUCCESS; }
 int cuCtxPushCurrent(void *context) { return SUCCESS; }
 int cuCtxPopCurrent(void **context) { *context = &in_use; return SUCCESS; }
-int cuCtxSynchronize(void) { return SUCCESS; }
+int cuCtxSynchronize(void) { return fault; }
 
 /* -- memory --------------------------------------------------------------------------------------------- */
 
@@ -100,6 +103,7 @@ int cuMemAlloc(Address *address, size_t size)
     size_t whole = (size + 255) / 256 * 256, *block;
     if (in_use + whole > total() || posix_memalign((void **)&block, 256, whole + 256))
         return OUT_OF_MEMORY;
+    memset(block, 0xA5, whole + 256); /* what nobody has written is no number that can be used */
     *block = whole;
     in_use += whole;
     *address = (Address)(size_t)block + 256;
@@ -132,12 +136,12 @@ int cuMemHostUnregister(void *address) { return SUCCESS; }
 
 int cuStreamCreate(Stream **stream, unsigned flags) { *stream = calloc(1, sizeof **stream); return SUCCESS; }
 int cuStreamDestroy(Stream *stream) { free(stream); return SUCCESS; }
-int cuStreamSynchronize(Stream *stream) { return SUCCESS; }
+int cuStreamSynchronize(Stream *stream) { return fault; }
 int cuStreamWaitEvent(Stream *stream, void *event, unsigned flags) { return SUCCESS; }
 int cuEventCreate(void **event, unsigned flags) { *event = malloc(1); return SUCCESS; }
 int cuEventDestroy(void *event) { free(event); return SUCCESS; }
 int cuEventRecord(void *event, Stream *stream) { return SUCCESS; }
-int cuEventSynchronize(void *event) { return SUCCESS; }
+int cuEventSynchronize(void *event) { return fault; }
 
 int cuMemcpyHtoDAsync(Address to, const void *from, size_t size, Stream *stream)
 {

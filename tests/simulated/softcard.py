@@ -10,6 +10,7 @@ SIMULATED_BUILD_UNTIL: a file that a build waits for, so that it takes as long a
 """
 
 import ctypes
+import json
 import os
 import time
 from collections.abc import Callable
@@ -253,12 +254,27 @@ class Engine:
     def create_runtime_config(self) -> RuntimeConfig:
         return RuntimeConfig()
 
+    def create_engine_inspector(self) -> "Inspector":
+        return Inspector(list(self.outputs))
+
     def create_execution_context(self, how: ExecutionContextAllocationStrategy | RuntimeConfig) -> "Context":
         if isinstance(how, RuntimeConfig):
             eager = DynamicShapesKernelSpecializationStrategy.EAGER
             assert how.cache is not None and how.dynamic_shapes_kernel_specialization_strategy is eager
             self.only_where_allocated = True
         return Context(self)
+
+
+class LayerInformationFormat(Enum):
+    JSON = "json"
+
+
+class Inspector:
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+
+    def get_engine_information(self, form: LayerInformationFormat) -> str:
+        return json.dumps({"Layers": self._names})
 
 
 class Context:
@@ -296,7 +312,11 @@ class Context:
 
     def _compute(self, _: Any) -> None:
         inputs = {name: self._there(name) for name in self._engine.inputs}
-        found = self._engine.session.run(list(self._engine.outputs), inputs)
+        try:
+            found = self._engine.session.run(list(self._engine.outputs), inputs)
+        except Exception:  # such as places outside of a spectrum
+            DRIVER.simulatedFault()
+            return
         for name, values in zip(self._engine.outputs, found, strict=True):
             self._there(name)[:] = values
 
