@@ -4,7 +4,7 @@ VERSION = 1
 
 MAX_HEADER_BYTES = 64 * 1024  # a header holds names and numbers; arrays travel as parts of their own
 MAX_ITEMS = 1_024  # entries of one list or map in a header; their length is announced before they come
-MAX_PARTS = 6  # topic, header and at most four arrays
+MAX_PARTS = 8  # topic, header and at most six arrays
 MAX_PIXELS = 65_536  # the widest spectrometer cameras have 4096; Fourier-transform CARS reaches 30,000
 MAX_BLOCK = 4_096  # spectra in one frame; more only adds latency
 MAX_BANDS = 32  # bands that the preview computes; more would be a spectrum

@@ -79,7 +79,7 @@ def other_counts(counts: np.ndarray) -> Maker:  # type: ignore[type-arg]
     ("make", "kind", "said", "cost"),
     [
         (lambda *_: [b"raw.frame", b"\xc1"], "header", "rejected: the header is not msgpack", 0),
-        (lambda *_: [b"raw.frame"], "parts", "rejected: a message has 2 to 6 parts", 0),
+        (lambda *_: [b"raw.frame"], "parts", "rejected: a message has 2 to 8 parts", 0),
         (lambda *at: frame(*at, cars_rt=None), "magic", "rejected: not a CARS-RT message", 0),
         (lambda *at: frame(*at, cars_rt=2), "version", "rejected: protocol version 2; this program", 0),
         (lambda *at: [*frame(*at)[:2], b"\0" * 313], "truncated", "rejected: counts: 313 bytes where 320", 0),

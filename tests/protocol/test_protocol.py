@@ -298,7 +298,7 @@ def test_start_takes_numpy_numbers_and_other_float_types() -> None:
         (a_frame(arrays={"counts": np.zeros((1, 3), np.int16)}), Fault.DTYPE),
         (a_frame(arrays={"counts": np.zeros((1, 3), object)}), Fault.DTYPE),
         (a_frame(arrays={"counts": np.zeros((1, MAX_PIXELS + 1), np.uint8)}), Fault.OVERSIZED),
-        (a_frame(arrays={name: np.zeros((1, 3)) for name in ("counts", *"abcd")}), Fault.PARTS),
+        (a_frame(arrays={name: np.zeros((1, 3)) for name in ("counts", *"abcdef")}), Fault.PARTS),
         (a_frame(arrays={name: np.zeros((1, 3)) for name in ("counts", "\n")}), Fault.FIELD),
         (a_frame(arrays={"counts": np.zeros((1, 3)), "a": np.zeros((1, 1, 1))}), Fault.SHAPE),
         (an_end(spectra=-1), Fault.FIELD),
