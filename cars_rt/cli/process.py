@@ -122,7 +122,6 @@ def process(
             failed += 1
             log.error("%s", _of(source, str(error)))
             continue
-        log.info("%s: %s", source, done.axis)
         if not done.computed:
             log.info("%s: these results are there already; --overwrite makes them again", target)
             continue

@@ -1,5 +1,6 @@
 """From a file of counts to a file of results."""
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -21,6 +22,8 @@ from cars_rt.files.resumed import STREAM, Origin, earlier_path, resuming, rows_o
 from cars_rt.files.spectra import Spectra, SpectraError
 from cars_rt.physics.fitness import NAMES, named
 from cars_rt.protocol import FLAGS, NETWORK_OUTPUTS, Start
+
+log = logging.getLogger("cars_rt")
 
 Progress = Callable[[int, int], None]
 
@@ -79,11 +82,13 @@ def process(
             maker, computed, flagged = _on_cluster(
                 scheduler, source, target, spectra, wanted, recipe, overwrite, progress
             )
+            log.info("%s: %s", source, spectra.axis_said)
         else:
             if engine == AUTO:
                 engine = _begun_with(target, made_from(source, spectra, wanted))
             with retrieving(source, spectra, wanted, engine) as retrieval:
                 writable(target, len(spectra.counts) * retrieval.row_bytes, overwrite=overwrite)
+                log.info("%s: %s", source, spectra.axis_said)  # before the work, which may be for nothing
                 fill = _fill_recording if target.suffix.lower() in STREAMED else _fill_arrays
                 computed, flagged = fill(target, source, retrieval, overwrite, progress)
                 maker = retrieval.maker
