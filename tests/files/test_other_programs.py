@@ -1,24 +1,29 @@
 """A recording as other programs find it: their own code opens the file, untouched, as it was written."""
 
 import json
+import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
-from helpers import AXIS, Command
+from helpers import AXIS, Command, a_frame, a_start, an_end
 
 import cars_rt
-from cars_rt.files.recording import repair
+from cars_rt.accounting import Ledger
+from cars_rt.files.export import Wanted, export
+from cars_rt.files.recording import Recording, repair
 from files.test_dataset import COUNTS, LOST, RAMAN, SCAN, ended, holed, recorded
 
 #: The command pynx, wherever it was installed.
 PYNX = """from importlib.metadata import entry_points
 for each in entry_points(group="console_scripts", name="pynx"):
     each.load()()"""
+PAGE = Path(__file__).parents[2] / "docs" / "files.md"
 MAP = holed(RAMAN).reshape(*SCAN, -1)
 
 
@@ -51,6 +56,72 @@ def test_hyperspys_reader_finds_the_map_with_its_axes(path: Path) -> None:
         assert np.allclose(shift["offset"] + shift["scale"] * np.arange(len(AXIS)), AXIS)
         assert [(each["units"], each["navigate"]) for each in (y, x)] == [("um", True)] * 2
         assert np.allclose([y["scale"], x["scale"]], [0.5, 0.25])
+
+
+def recipe(after: str) -> dict[str, Any]:
+    """What the lines of docs/files.md that follow these words leave, in the folder of a scan.h5."""
+    text = PAGE.read_text(encoding="utf-8").partition(after)[2]
+    found = re.match(r"[^\n]*\n\n((?:    .*\n|\n)*)", text)
+    assert found is not None and found[1], after
+    space: dict[str, Any] = {}
+    exec(textwrap.dedent(found[1]), space)
+    return space
+
+
+def test_hyperspy_opens_a_recording_as_the_docs_say(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("hyperspy.api", reason="HyperSpy is not installed")
+    monkeypatch.chdir(path.parent)
+    space = recipe("For HyperSpy")
+    for name, values in (("raman", MAP), ("counts", COUNTS.reshape(*SCAN, -1))):
+        assert np.array_equal(space[name].data, values, equal_nan=True), name
+        axes = space[name].axes_manager
+        (shift,), places = axes.signal_axes, axes.navigation_axes
+        assert (shift.name, shift.units) == ("raman_shift", "1/cm") and np.allclose(shift.axis, AXIS)
+        assert [(each.name, each.units, each.scale) for each in places] == [
+            ("x", "um", 0.25),
+            ("y", "um", 0.5),
+        ]
+
+
+def test_hyperspy_opens_the_export_of_an_axis_that_is_not_uniform(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("hyperspy.api", reason="HyperSpy is not installed")
+    bent = AXIS + (AXIS - 800) ** 2 / 5000
+    recording = Recording(tmp_path / "scan.h5")
+    recording.start(a_start(axis=bent, spectra=35, scan=SCAN, step_um=(0.5, 0.25)))
+    recording.append(a_frame(0, COUNTS))
+    recording.end(an_end(1, 35), Ledger())
+    export(recording.close(), tmp_path / "scan.hspy", "hspy", Wanted())
+    monkeypatch.chdir(tmp_path)
+    signal = recipe("and what `cars-rt export")["raman"]
+    (shift,) = signal.axes_manager.signal_axes
+    assert np.array_equal(signal.data, COUNTS.reshape(*SCAN, -1))
+    assert not shift.is_uniform and np.array_equal(shift.axis, bent) and shift.units == "1/cm"
+    assert [each.scale for each in signal.axes_manager.navigation_axes] == [0.25, 0.5]
+
+
+def test_napari_gets_a_layer_with_its_scale(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the model of a viewer, which needs no screen."""
+    pytest.importorskip("napari", reason="napari is not installed")
+    from napari.components import ViewerModel
+
+    monkeypatch.chdir(path.parent)
+    viewer = ViewerModel()
+    layer = viewer.add_layer(recipe("For napari")["layer"])
+    assert np.array_equal(np.asarray(layer.data), np.moveaxis(MAP, -1, 0), equal_nan=True)
+    assert np.allclose(layer.scale, [AXIS[1] - AXIS[0], 0.5, 0.25])
+    assert [f"{each:~}" for each in layer.units] == ["1 / cm", "µm", "µm"]
+    assert viewer.dims.axis_labels == ("raman_shift", "y", "x")
+    viewer.dims.set_point(0, 50 * layer.scale[0])
+    assert np.array_equal(layer._slice.image.raw, MAP[..., 50], equal_nan=True)
+
+
+def test_xarray_opens_it_as_the_docs_say(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("h5netcdf", reason="needs the extra files")
+    monkeypatch.chdir(path.parent)
+    raman = recipe("For xarray")["raman"]
+    assert np.array_equal(raman, MAP, equal_nan=True) and raman.raman_shift.attrs["units"] == "1/cm"
 
 
 def test_xarray_finds_coordinates_units_times_and_what_is_missing(path: Path) -> None:
