@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cars_rt.accounting import MAX_RANGES
 from cars_rt.engines import AUTO, TOLERANCE, EngineError, Model, ModelError, compose, load_model, open_engine
 from cars_rt.errors import CarsRtError
-from cars_rt.files.hdf5 import explained, numbers, opened, stored
+from cars_rt.files.hdf5 import FilterError, explained, numbers, opened, stored
 from cars_rt.files.recording import partial_path, read_rows
 from cars_rt.files.written import is_recording, stored_rows
 from cars_rt.physics.axis import AxisError
@@ -295,6 +295,8 @@ def _read(path: Path, stream: str) -> _Stream:
             return _Stream(stream, attrs, index, time_ns, raman_shift)
     except VerifyError:
         raise
+    except FilterError as error:
+        raise VerifyError(str(error)) from None
     except StorageError as error:
         raise VerifyError(f"{path} is not a recording: it {error.strerror}") from None
     except FileNotFoundError:

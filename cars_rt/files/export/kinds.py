@@ -4,6 +4,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -86,7 +87,8 @@ def export(source: Path, target: Path, kind: str, wanted: Wanted, *, overwrite: 
         if new.is_dir():
             shutil.rmtree(new, ignore_errors=True)
         else:
-            new.unlink(missing_ok=True)
+            with suppress(OSError):  # where nothing can be written, nothing can be deleted
+                new.unlink(missing_ok=True)
     return cube
 
 
