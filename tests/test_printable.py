@@ -51,10 +51,9 @@ def test_nothing_printed_is_markup_or_a_command(terminal: bool) -> None:
 def test_status_of_a_daemon_with_a_source_that_is_markup(monkeypatch: pytest.MonkeyPatch) -> None:
     said = io.StringIO()
     monkeypatch.setattr(ctl.console, "file", said)
-    monkeypatch.setattr(ctl, "_rows", lambda now: [("run", now["run"])])
-    ctl._show(Where(), {"run": HOSTILE})
+    ctl.show(Where(), {"run": HOSTILE}, lambda now: [("run", now["run"])])
     assert "[/bold]" in said.getvalue() and not obeyed(said.getvalue())
-    ctl._say(Where(), {}, f"a\n{HOSTILE}")
+    ctl.say(Where(), {}, f"a\n{HOSTILE}")
     assert not obeyed(said.getvalue())
 
 

@@ -311,7 +311,7 @@ def test_run_of_many_pixels_has_a_preview(pixels: int) -> None:
                 assert source.publisher.send(a_frame(number, counts), PATIENCE_S)
             source.publisher.end(an_end(3, 6))
             # It compiles for a minute where other programs are busy.
-            assert results.until(lambda all_: all_.closed, 2 * PATIENCE_S).spectra == 6
+            assert results.until(lambda all_: all_.closed, 4 * PATIENCE_S).spectra == 6
             assert preview.ends().spectra == 6
     assert preview.starts[0].pixels == pixels and preview.frames[-1].arrays["latest_raman"].size == pixels
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgpack
 import pytest
 import zmq
-from helpers import Collected, wait_until
+from helpers import PATIENCE_S, Collected, wait_until
 
 from cars_rt.remote import RemoteError
 from cars_rt.trust import tokens
@@ -236,6 +236,6 @@ def test_runs_without_end_are_taken_as_fast_as_their_results(tmp_path: Path) -> 
             begin = time.monotonic()
             daemon.process.terminate()
             assert daemon.end() == 0, daemon.said
-            assert time.monotonic() - begin < 10.0
+            assert time.monotonic() - begin < PATIENCE_S / 2  # it does not wait for all that was sent
             lines = [line for line in daemon.said.splitlines() if "run run-" in line]
             assert len(lines) < 300 and "Traceback" not in daemon.said

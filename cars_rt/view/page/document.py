@@ -203,11 +203,15 @@ class Page:
 
     # What is done in the plots
 
+    # Bokeh calls these at once: what was ordered before is obeyed first.
+
     def _tap_map(self, x: float, y: float) -> None:
+        self._obey()
         if self.scan is not None and math.isfinite(x) and math.isfinite(y):
             self._point(*self.map.pixel(x, y))
 
     def _tap_points(self, x: float, y: float) -> None:
+        self._obey()
         if math.isfinite(y):
             self._point(int(max(y, 0)), 0)
 
@@ -233,6 +237,7 @@ class Page:
         )
 
     def _select(self, event: Any) -> None:
+        self._obey()
         geometry, scan = event.geometry, self.scan
         ends = [geometry.get(each) for each in ("x0", "y0", "x1", "y1")]
         if (
@@ -250,6 +255,7 @@ class Page:
         self._place_stale = True
 
     def _drag_band(self, x0: float, x1: float) -> None:
+        self._obey()
         try:
             kind = (
                 self.what.kind
