@@ -7,6 +7,7 @@ message on, while a real delay begins small and grows.
 """
 
 LAG_NS = 1_000_000_000  # no source holds every message of a run for so long
+DAY_NS = 86_400 * LAG_NS  # and no message at all: such time stamps are of another unit, or of a file
 
 
 class SourceClock:
@@ -52,5 +53,5 @@ class SourceClock:
         if not self.frames or least is None or least <= LAG_NS:
             return 0
         # Of frames that all waited for us, the start may tell: it did not.
-        sure = self._prompt or (self._start_ns is not None and least >= self._start_ns // 2)
+        sure = self._prompt or least > DAY_NS or (self._start_ns is not None and least >= self._start_ns // 2)
         return least if sure else 0

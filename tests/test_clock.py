@@ -30,6 +30,7 @@ def test_a_lag_is_there_from_the_first_message_on() -> None:
     assert clock([3600.1, 3600.2]).lag_ns == 3600.1 * S  # joined late
     assert clock([3601, 3602], start=3600, prompt=False).lag_ns == 3600 * S  # while an engine is compiled
     assert clock([], start=3600).lag_ns == 0  # not known yet
+    assert clock([50 * 3600], prompt=False).lag_ns == 50 * HOUR  # ns that are none: nothing waits for days
 
 
 @pytest.mark.parametrize(
