@@ -86,12 +86,11 @@ def up(
         else:
             console.print(printable(problem), soft_wrap=True, style="red")
     if problems:
-        count = f"{len(problems)} mistakes" if len(problems) > 1 else "a mistake"
-        what = (
-            f"{file} has {count}"
-            if plan.problems
-            else f"{file} is sound, and what is said above is in the way"
+        many = len(problems) > 1
+        mistakes, things = (
+            (f"{len(problems)} mistakes", f"{len(problems)} things are") if many else ("a mistake", "that is")
         )
+        what = f"{file} has {mistakes}" if plan.problems else f"{file} cannot be started: {things} in the way"
         fail(f"{what}; nothing was started", EXIT_USAGE if plan.problems else EXIT_ERROR)
     for note in plan.notes:
         log.info("%s", note)

@@ -58,7 +58,7 @@ def test_this_computer_is_healthy(tmp_path: Path) -> None:
         assert (trial["difference"] == 0) == (trial["engine"] == "onnxruntime")
     for each in found["verdicts"]:
         assert each["state"] == ("works" if each["engine"] in usable else "not here")
-        assert each["text"] in text
+        assert each["text"] in text.replace(sys.prefix, "PYTHON")  # the file names no folder of this computer
     tensorrt = next(line for line in text.splitlines() if line.startswith("TensorRT: "))
     assert tensorrt.startswith(("TensorRT: works, agrees (within", "TensorRT: not here: "))
 

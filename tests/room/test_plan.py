@@ -164,7 +164,8 @@ def test_check_says_all_that_is_wrong_and_starts_nothing(tmp_path: Path) -> None
         "--model: no model is called 'cnnn'", "--engine: no engine is called 'opnvino'",
         "[daemon]: --receipts: there is no folder no: make it, or mount its disk",
         "[recorder]: --output: there is no folder elsewhere", "[daemon]: --bands: a band is NAME=LOW:HIGH",
-        "takes one run, and the driver makes more: give a folder", "mistakes; nothing was started",
+        "takes one run, and the driver makes more: give a folder",
+        "things are in the way; nothing was started",
     ):  # fmt: skip
         assert said in command.said, command.said
     assert {each.name for each in tmp_path.iterdir()} == {"lab.toml"}
