@@ -3,8 +3,9 @@
 import logging
 import traceback
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 
 from cars_rt.kinds import Kind
 from cars_rt.printable import printable
@@ -33,24 +34,10 @@ class Mishaps:
         log.debug("where that was", exc_info=error)
         return text
 
-    def contained(self, what: str) -> "_Contained":
+    @contextmanager
+    def contained(self, what: str) -> Iterator[None]:
         """A mistake within costs `what` alone."""
-        return _Contained(self, what)
-
-
-class _Contained:
-    """A context. Every turn of the loop makes several, and one of contextlib takes four times as long."""
-
-    __slots__ = ("_mishaps", "_what")
-
-    def __init__(self, mishaps: Mishaps, what: str) -> None:
-        self._mishaps, self._what = mishaps, what
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> bool:
-        if not isinstance(error, Exception):
-            return False
-        self._mishaps.note(self._what, error)
-        return True
+        try:
+            yield
+        except Exception as error:
+            self.note(what, error)

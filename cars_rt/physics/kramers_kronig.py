@@ -163,10 +163,8 @@ def smoother(points: int, step: float, length: float) -> Smoother:
     knot = (points - 1) * step / intervals
     place = np.linspace(0, intervals, points)
     distance = np.abs(place[:, None] - np.arange(-1, intervals + 2))
-    square, beyond = (
-        distance * distance,
-        np.clip(2 - distance, 0, None),
-    )  # powers would take ten times as long
+    square = distance * distance  # powers would take ten times as long
+    beyond = np.clip(2 - distance, 0, None)
     splines = np.where(distance < 1, 2 / 3 - square + square * distance / 2, beyond * beyond * beyond / 6)
     bend = np.diff(np.eye(intervals + 3), n=2, axis=0)
     normal = splines.T @ splines * step / knot + (length / knot) ** 4 * bend.T @ bend
