@@ -9,6 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from chaos.programs import addresses
 from helpers import (
     AXIS,
     Collected,
@@ -24,7 +25,6 @@ from helpers import (
 from numpy.typing import NDArray
 
 from cars_rt.physics.substances import SUBSTANCES
-from cars_rt.sockets.free import free_addresses
 from view.browser import Browser, a_browser
 
 ROWS, COLUMNS = 12, 16
@@ -69,7 +69,7 @@ class Room:
 
 @pytest.fixture(scope="module")
 def room() -> Iterator[Room]:
-    publish, preview, spectra, control = free_addresses(4)
+    publish, preview, spectra, control = addresses(4)
     settings = {
         "publish": publish,
         "preview": preview,
@@ -343,7 +343,7 @@ def test_snapshots_hold_what_the_page_shows(room: Room, tmp_path: Path) -> None:
 
 
 def test_who_may_control_records_from_the_page(room: Room, tmp_path: Path) -> None:
-    (recorder,) = free_addresses(1)
+    (recorder,) = addresses(1)
     publish, preview, control = (room.daemon[each] for each in ("publish", "preview", "control"))
     wait_until(lambda: room.raw.publisher.serve() or room.raw.publisher.subscribers)
     where = "--preview", preview, "--spectra", "none", "--control", control, "--recorder", recorder
