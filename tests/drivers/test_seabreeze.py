@@ -1,6 +1,5 @@
 """Ocean spectrometers: python-seabreeze and PyUSB as they are, above a stand-in for the USB device itself."""
 
-import json
 import sys
 from dataclasses import replace
 from functools import partial
@@ -21,7 +20,7 @@ from cars_rt.drivers.conformance import TRIALS, Subject, attempt
 from cars_rt.drivers.scan import ScanSettings
 from cars_rt.drivers.seabreeze import Seabreeze, SeabreezeSettings
 from cars_rt.physics.axis import from_wavelength
-from drivers.usb_standin import COEFFICIENTS, PIXELS, install, spectrum, wavelengths
+from drivers.usb_standin import COEFFICIENTS, PIXELS, install, note, noted, spectrum, wavelengths
 
 #: It looks for spectrometers on the network, too, and leaves a socket open; it is chosen again by each test.
 pytestmark = [
@@ -49,8 +48,8 @@ class Nearby(StandIn):
 
 
 def at(folder: Path, fault: str = "") -> Path:
-    state = folder / "state.json"
-    state.write_text(json.dumps({"fault": fault}), encoding="utf-8")
+    state = folder / "state.jsonl"
+    note(state, fault=fault)
     return state
 
 
@@ -96,7 +95,7 @@ def test_its_own_wavelengths_are_the_axis_and_the_first_spectrum_is_not_used(tmp
     assert (about.source, about.full_scale) == ("Ocean USB2000 USB2E1234 (seabreeze)", 4095)
     assert about.instrument == {"model": "USB2000", "serial": "USB2E1234", "trigger": "none"}
     assert np.array_equal(np.concatenate(given), [spectrum(0), spectrum(1)])
-    known = json.loads((tmp_path / "state.json").read_text(encoding="utf-8"))
+    known = noted(tmp_path / "state.jsonl")
     assert (known["micros"], known["trigger"]) == (3000, 0)
 
 

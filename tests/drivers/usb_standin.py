@@ -36,8 +36,21 @@ def order() -> Any:
     return (at // 2) % 64 + (at % 2) * 64 + (at // 128) * 128
 
 
+def note(state: Path, **what: Any) -> None:
+    """Add a line of JSON: test and spectrometer are two processes, and neither may find the file half
+    written, or write over what the other one says."""
+    with state.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(what) + "\n")
+
+
+def noted(state: Path) -> dict[str, Any]:
+    """All that is noted; of each name the latest."""
+    lines = state.read_text(encoding="utf-8").splitlines(keepends=True)
+    return {key: value for line in lines if line.endswith("\n") for key, value in json.loads(line).items()}
+
+
 class Backend(IBackend):  # type: ignore[misc]
-    """`state`: a file of JSON: fault, and what has been done."""
+    """`state`: what the test says to it (fault), and what has been done to it; see `note`."""
 
     state: ClassVar[Path]
 
@@ -46,11 +59,7 @@ class Backend(IBackend):  # type: ignore[misc]
         self.number, self.answer, self.micros, self.opened = -1, b"", 0, False
 
     def fault(self) -> str:
-        return str(json.loads(self.state.read_text(encoding="utf-8"))["fault"])
-
-    def note(self, **what: Any) -> None:
-        known = json.loads(self.state.read_text(encoding="utf-8")) | what
-        self.state.write_text(json.dumps(known), encoding="utf-8")
+        return str(noted(self.state)["fault"])
 
     # -- what PyUSB asks ------------------------------------------------------------------------------
 
@@ -99,7 +108,7 @@ class Backend(IBackend):  # type: ignore[misc]
         return "handle"
 
     def close_device(self, handle: Any) -> None:
-        self.note(closed=True)
+        note(self.state, closed=True)
 
     def set_configuration(self, handle: Any, value: int) -> None:
         if self.fault() == "busy":
@@ -124,9 +133,9 @@ class Backend(IBackend):  # type: ignore[misc]
             self.number = -1
         elif command == 0x02:  # integration time; a spectrum may have been begun before
             self.micros = int.from_bytes(rest[:4], "little") * 1000
-            self.note(micros=self.micros)
+            note(self.state, micros=self.micros)
         elif command == 0x0A:
-            self.note(trigger=rest[0])
+            note(self.state, trigger=rest[0])
         elif command == 0x05:
             slot = rest[0]
             text = "USB2E1234" if slot == 0 else COEFFICIENTS[slot - 1] if slot <= 4 else "0"
