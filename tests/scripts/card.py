@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import signal
 import statistics
 import subprocess
@@ -80,13 +81,12 @@ def short(value: Any) -> str:
 def described(told: Told) -> None:
     import torch
 
-    free = subprocess.run(
-        ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    told["card"] = free.stdout.strip()
+    card = torch.cuda.get_device_properties(0)
+    told["card"] = f"{card.name}, {card.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}"
+    management = shutil.which("nvidia-smi")
+    if management:
+        command = [management, "--query-gpu=driver_version", "--format=csv,noheader"]
+        told["driver"] = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     told["software"] = (
         f"Python {platform.python_version()}, torch {torch.__version__}, {os.cpu_count()} cores"
     )
@@ -496,6 +496,7 @@ class PyCuda(threading.Thread):
             install += ["--target", str(self.site)]
             # Unoptimised: what it does is call the driver, and building it is most of this step.
             options = {**os.environ, "CFLAGS": "-O0 -g0", "CXXFLAGS": "-O0 -g0"}
+            options["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/cuda/bin"])
             code = subprocess.call([*install, str(folder)], stdout=log, stderr=log, env=options)
         tail = (self._out / "pycuda.log").read_text(encoding="utf-8", errors="replace").splitlines()[-3:]
         self.said = f"was built in {time.perf_counter() - begin:.0f} s" if code == 0 else "cannot be built: "
