@@ -30,9 +30,11 @@ _safe: set[str] = set()  # what is fragile and has been opened in this process, 
 _said: set[str] = set()  # what was logged of chosen engines, so that each is logged once
 
 
-def open_engine(name: str, graph: Graph, max_batch: int, threads: int = 0) -> Engine:
+def open_engine(name: str, graph: Graph, max_batch: int, threads: int = 0, lanes: int = 0) -> Engine:
     """A compiled engine, checked on a probe batch; `auto` takes the fastest that passes.
 
+    lanes: batches that are wanted under way at once, of an engine that can do that (`reentrant`): it gets a
+    slab for each, and the cores in equal shares.
     `auto` tries the engines in a process of their own, once for a model, unless there is only one; what it
     found is kept on disk (see `remembered`).
     Raises EngineError with the reason (all reasons, for `auto`).
@@ -40,13 +42,13 @@ def open_engine(name: str, graph: Graph, max_batch: int, threads: int = 0) -> En
     if name != AUTO:
         require(name)
         try:
-            return _open(name, graph, max_batch, threads)
+            return _open(name, graph, max_batch, threads, lanes)
         except EngineError as error:
             raise EngineError(f"{name}: {error}") from error
-    return _fastest(graph, max_batch, threads, recalling=True)
+    return _fastest(graph, max_batch, threads, lanes, recalling=True)
 
 
-def _fastest(graph: Graph, max_batch: int, threads: int, *, recalling: bool) -> Engine:
+def _fastest(graph: Graph, max_batch: int, threads: int, lanes: int, *, recalling: bool) -> Engine:
     against = {each: reason_against(each) for each in retrieving()}
     usable = [each for each, reason in against.items() if reason is None]
     spare = [each for each in usable if engine_class(each).last_resort()]
@@ -60,11 +62,11 @@ def _fastest(graph: Graph, max_batch: int, threads: int, *, recalling: bool) -> 
     # If no process could be started, the reference engine is still there.
     for candidate in [*ranked, *spare, *([] if REFERENCE in ranked else [REFERENCE])]:
         try:
-            engine = _open(candidate, graph, max_batch, threads)
+            engine = _open(candidate, graph, max_batch, threads, lanes)
         except EngineError as error:
             if recalled:  # it is true no longer: all are tried anew
                 _forget(graph, candidates, max_batch, threads)
-                return _fastest(graph, max_batch, threads, recalling=False)
+                return _fastest(graph, max_batch, threads, lanes, recalling=False)
             attempts[candidate] = Tried(reason=str(error))
             continue
         attempts |= {each: Tried(reason=SPARE) for each in spare if each not in attempts}
@@ -129,12 +131,12 @@ def _forget(graph: Graph, candidates: list[str], max_batch: int, threads: int) -
     remembered.forget(remembered.facts(graph, candidates, max_batch, threads))
 
 
-def _open(name: str, graph: Graph, max_batch: int, threads: int) -> Engine:
+def _open(name: str, graph: Graph, max_batch: int, threads: int, lanes: int) -> Engine:
     """An engine that may end or hang its process is first tried where only a child process is lost, which
     also keeps on disk what it compiles. That is so once for a graph: what went well is remembered, but not
     while the engine is opened here."""
     if not engine_class(name).fragile:
-        return _opened(name, graph, max_batch, threads)
+        return _opened(name, graph, max_batch, threads, lanes)
     about = remembered.facts(graph, [name], max_batch, threads, exactly=True)
     one, known = _one(name, graph, max_batch, threads), remembered.recall(about)
     if known is None and one not in _safe:
@@ -142,7 +144,7 @@ def _open(name: str, graph: Graph, max_batch: int, threads: int) -> Engine:
         if reason := known[name].reason:
             raise EngineError(reason)
     remembered.forget(about)
-    engine = _opened(name, graph, max_batch, threads)
+    engine = _opened(name, graph, max_batch, threads, lanes)
     _safe.add(one)
     remembered.remember(about, known or {name: Tried()})
     return engine
@@ -152,8 +154,8 @@ def _one(name: str, graph: Graph, max_batch: int, threads: int) -> str:
     return f"{name} {hashlib.sha256(graph.onnx).hexdigest()} {max_batch} {threads}"
 
 
-def _opened(name: str, graph: Graph, max_batch: int, threads: int) -> Engine:
-    engine = compiled(name, graph, max_batch, threads)
+def _opened(name: str, graph: Graph, max_batch: int, threads: int, lanes: int) -> Engine:
+    engine = compiled(name, graph, max_batch, threads, lanes)
     try:
         check(engine)
     except BaseException:

@@ -4,7 +4,7 @@ import logging
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 
-from cars_rt.engines.base import Engine, EngineError
+from cars_rt.engines.base import Engine, EngineError, usable_cores
 from cars_rt.engines.graph import Graph
 from cars_rt.plugins import load_class, remedy_for
 
@@ -47,10 +47,13 @@ def engine_class(name: str) -> type[Engine]:
     return loaded
 
 
-def compiled(name: str, graph: Graph, max_batch: int, threads: int) -> Engine:
-    """The engine of this name on a graph. Raises EngineError, whatever the engine raises."""
+def compiled(name: str, graph: Graph, max_batch: int, threads: int, lanes: int = 0) -> Engine:
+    """The engine of this name on a graph. lanes: slabs of one that is reentrant, which share the cores among
+    them; others have what is usual. Raises EngineError, whatever the engine raises."""
     cls = engine_class(name)
     try:
+        if lanes and cls.reentrant:
+            return cls(graph, max_batch, lanes, max(usable_cores() // lanes, 1))
         return cls(graph, max_batch, threads=threads)
     except EngineError:
         raise

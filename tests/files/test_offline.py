@@ -16,7 +16,8 @@ from scipy.signal import find_peaks
 
 from cars_rt.drivers.replay import Replay, ReplaySettings
 from cars_rt.engines import EngineError, ModelError, compose, load_model, open_engine
-from cars_rt.engines.registry import REFERENCE
+from cars_rt.engines.base import usable_cores
+from cars_rt.engines.registry import REFERENCE, engine_class
 from cars_rt.files.formats import read_spectra
 from cars_rt.files.offline import process
 from cars_rt.files.recorder import Recorder, RecordSettings
@@ -355,6 +356,22 @@ def test_process_in_pieces_is_the_same_to_the_last_bit(
             assert all(np.array_equal(pieces[name], found[name]) for name in found)
             assert np.array_equal(pieces["flags"], np.concatenate(flags))
             assert done.flagged == named(np.concatenate(flags))
+
+
+def test_an_engine_is_compiled_once_for_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a slab for each core, and the cores in equal shares."""
+    cls, made = engine_class(REFERENCE), list[tuple[int, int]]()
+    compile_it = cls._compile
+    monkeypatch.setattr(
+        cls,
+        "_compile",
+        lambda self, threads: (made.append((len(self.inputs), threads)), compile_it(self, threads)),
+    )
+    process(
+        npz(tmp_path / "in.npz", spectra=COUNTS, raman_shift=AXIS), tmp_path / "out.npz", engine=REFERENCE
+    )
+    lanes = min(usable_cores(), 16)
+    assert made == [(lanes, usable_cores() // lanes)]
 
 
 def test_results_too_large_for_memory_are_refused_before_any_work(tmp_path: Path) -> None:

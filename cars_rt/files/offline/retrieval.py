@@ -225,15 +225,8 @@ def engine_for(spectra: Spectra, model: Model, name: str = AUTO) -> Engine:
     EngineError."""
     max_batch = min(BATCH, len(spectra.counts))
     if not (isinstance(model, Classical) and model.card.name == MEM):
-        engine = open_engine(name, compose(model, spectra.raman_shift), max_batch)
-        return _with_lanes(engine) if engine.reentrant else engine
+        lanes = min(usable_cores(), MOST_LANES)
+        return open_engine(name, compose(model, spectra.raman_shift), max_batch, lanes=lanes)
     if name not in (AUTO, MaximumEntropyEngine.name):
         raise EngineError(f"the model {MEM} runs on no engine; leave --engine out")
     return MaximumEntropyEngine.of(model, spectra.raman_shift, max_batch)
-
-
-def _with_lanes(engine: Engine) -> Engine:
-    """The same with a slab for each core, and one thread to compute it."""
-    engine.close()
-    lanes = min(usable_cores(), MOST_LANES)
-    return type(engine)(engine.graph, engine.max_batch, lanes, max(usable_cores() // lanes, 1))
