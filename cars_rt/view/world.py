@@ -1,5 +1,6 @@
 """What all pages share: the store, the threads that fill it, and what may be asked of daemon and recorder."""
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -10,14 +11,16 @@ from typing import Any
 
 from cars_rt.errors import CarsRtError
 from cars_rt.remote import Recorder
+from cars_rt.sockets.addresses import Address
 from cars_rt.view.feed import Feed
 from cars_rt.view.health import Facts
 from cars_rt.view.recorded import Recorded
-from cars_rt.view.settings import OFF, ViewSettings
+from cars_rt.view.settings import OFF, ViewSettings, is_loopback
 from cars_rt.view.store import Store
 from cars_rt.view.watch import Watch
 
 CALM_S = 5.0  # how long after a daemon was busy it is asked for whole spectra again
+FEW_CORES = 4  # on which a browser, which paints on three of them, takes turns with the daemon
 FLAGS_EVERY_S, FLAGS_KEPT = 2.0, 30  # the share of flagged spectra, over the last minute
 DAEMON = ("dark", "reload", "shadow", "promote", "unshadow", "bands")
 RECORDER = {"record": "record-start", "record stop": "record-stop"}
@@ -35,6 +38,8 @@ class World:
         self.recorder: Watch | None = None
         self._feeds: list[Feed | Recorded] = []
         self._busy_at = -CALM_S
+        here = is_loopback(Address.to_connect(settings.preview).host)
+        self._crowded = file is None and here and (os.cpu_count() or 1) <= FEW_CORES
         self._asking = ThreadPoolExecutor(2, "asks")
         self.pages: list[Any] = []  # of all browsers
         self._flags: deque[tuple[int, int]] = deque(maxlen=FLAGS_KEPT + 1)  # flagged, seen
@@ -73,6 +78,13 @@ class World:
         if self.watch is not None and self.watch.busy:
             self._busy_at = now
         return now - self._busy_at < CALM_S
+
+    def crowding(self) -> float:
+        """Spectra/s of a daemon that runs on this computer, where that has few cores; 0 otherwise."""
+        scan = self.store.scan
+        if not self._crowded or scan is None or scan.end is not None:
+            return 0.0
+        return scan.seen / max(time.monotonic() - scan.begun, 1.0)
 
     def facts(self) -> Facts:
         """How everything is."""

@@ -16,7 +16,7 @@ from cars_rt.view.page import wishes
 from cars_rt.view.page.answers import Answers
 from cars_rt.view.page.mapview import PALETTES, MapView
 from cars_rt.view.page.orders import Order, OrderError, Orders
-from cars_rt.view.page.pace import Pace
+from cars_rt.view.page.pace import Pace, pause_s
 from cars_rt.view.page.pointsview import PointsView
 from cars_rt.view.page.said import Said
 from cars_rt.view.page.spectrumview import LINES, SpectrumView
@@ -31,6 +31,7 @@ from cars_rt.view.world import World
 log = logging.getLogger("cars_rt.view")
 
 MOST_PLANES = 10_000
+LATEST = 4  # pictures to one latest spectrum: nobody reads more, and it costs as much to draw as the map
 
 HEAR = "CarsRT.hear(talk)"
 FRAME = "for (const plot of plots) plot.reset.emit()"
@@ -117,9 +118,12 @@ class Page:
             self._said.say(str(error), True)
 
     def _is_drawn(self, tick: int) -> None:
-        busy, pages = self.world.busy, len(self.world.pages)
-        if self._pace.drawn(tick, time.monotonic(), busy=busy, pages=pages) and self._shown_ns:
+        if self._pace.drawn(tick, time.monotonic(), self._pause()) and self._shown_ns:
             self._lag_s = max(time.time_ns() - self._shown_ns, 0) / 1e9
+
+    def _pause(self) -> float:
+        world = self.world
+        return pause_s(busy=world.busy, pages=len(world.pages), crowding=world.crowding())
 
     def _obey(self) -> None:
         for order in self._orders.take():
@@ -346,7 +350,9 @@ class Page:
             return False
         shown: Spectrum | None
         if self.place is None and self.region is None:
-            shown = scan.latest
+            if not self._place_stale and now < self._place_due:
+                return False
+            shown, self._place_due = scan.latest, now + LATEST * self._pause()
         else:
             again = (scan.end is None or self._place_missing) and now >= self._place_due
             if not (self._place_stale or again):

@@ -2,9 +2,19 @@
 bear."""
 
 EVERY_S, BUSY_S = 0.075, 0.4  # between two pictures, and where the daemon has no head-room
+PER_SPECTRUM_S, CROWDED_S = 0.27e-3, 0.27  # for each spectrum/s of a daemon on the same few cores, at most
 SHARE_S = 0.03  # more for each browser, so that many together cost the server no more than a few
 REST = 0.5  # of the time that the browser took to draw, before it gets more
 LOST_S = 5.0  # after so long without a word from the browser it is sent more anyhow
+
+
+def pause_s(*, busy: bool = False, pages: int = 1, crowding: float = 0.0) -> float:
+    """Between two pictures. busy: the daemon has no head-room. pages: browsers that look. crowding: spectra/s
+    of a daemon that shares few cores with the browser, 0 where it does not: each drawing delays some of
+    them."""
+    if busy:
+        return BUSY_S
+    return max(EVERY_S, SHARE_S * pages, min(crowding * PER_SPECTRUM_S, CROWDED_S))
 
 
 class Pace:
@@ -27,12 +37,14 @@ class Pace:
         self._sent_at = now
         return self.tick
 
-    def drawn(self, tick: int, now: float, *, busy: bool, pages: int) -> bool:
-        """The browser says that it has drawn this. Returns whether it is what was sent last."""
+    def drawn(self, tick: int, now: float, pause: float) -> bool:
+        """The browser says that it has drawn this. Returns whether it is what was sent last.
+
+        pause: from one picture to the next, s, where the browser draws faster than that.
+        """
         if tick != self.tick or self._drawn == tick:
             return False
         self._drawn = tick
-        pause = BUSY_S if busy else max(EVERY_S, SHARE_S * pages)
         self._due = max(self._sent_at + pause, now + REST * (now - self._sent_at))
         return True
 

@@ -1,0 +1,63 @@
+"""How often a browser is sent more."""
+
+import os
+
+import numpy as np
+import pytest
+from helpers import a_start
+
+from cars_rt.view import world
+from cars_rt.view.page.pace import Pace, pause_s
+from cars_rt.view.settings import ViewSettings
+from cars_rt.view.world import World
+
+
+def test_a_picture_follows_when_the_browser_has_drawn_and_rested() -> None:
+    pace = Pace()
+    assert pace.may_send(0.0)
+    tick = pace.sent(0.0)
+    assert not pace.may_send(0.3)  # nothing is known of it
+    assert pace.drawn(tick, 0.04, pause_s())
+    assert not pace.may_send(0.07)
+    assert pace.may_send(0.08)
+    assert not pace.drawn(tick, 0.09, pause_s())  # said twice
+    tick = pace.sent(1.0)
+    assert pace.drawn(tick, 1.4, pause_s())  # a slow browser rests for half of what it took
+    assert not pace.may_send(1.55)
+    assert pace.may_send(1.61)
+    pace.sent(2.0)
+    assert pace.may_send(7.1)  # it never answered
+
+
+@pytest.mark.parametrize(
+    ("given", "least", "most"),
+    [
+        ({}, 10, 15),
+        ({"crowding": 200.0}, 10, 15),
+        ({"crowding": 1000.0}, 3.5, 5),
+        ({"crowding": 50_000.0}, 3.5, 5),
+        ({"pages": 10}, 3, 5),
+        ({"crowding": 1000.0, "busy": True}, 2, 3),
+    ],
+)
+def test_pictures_a_second(given: dict[str, float], least: float, most: float) -> None:
+    assert least <= 1 / pause_s(**given) <= most  # type: ignore[arg-type]
+
+
+def test_a_daemon_crowds_the_display_where_it_shares_few_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    def crowding(cores: int, preview: str = "tcp://127.0.0.1:5557") -> float:
+        monkeypatch.setattr(os, "cpu_count", lambda: cores)
+        monkeypatch.setattr(world.time, "monotonic", lambda: 1000.0)
+        here = World(ViewSettings(preview=preview))
+        try:
+            assert here.crowding() == 0.0  # there is no run yet
+            here.store.begin(a_start("run", scan=(100, 100), spectra=10_000))
+            assert here.store.scan is not None
+            here.store.scan.begun, here.store.scan.seen = 995.0, 5000
+            return here.crowding()
+        finally:
+            here.close()
+
+    assert np.isclose(crowding(2), 1000.0)
+    assert crowding(16) == 0.0
+    assert crowding(2, "tcp://daemon.example:5557") == 0.0
