@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from cars_rt import memory
 from cars_rt.cli.app import Logs, Summary, app
 from cars_rt.console import Logging, StatusLine, fail, log, start_logging, stopping, write_summary
 from cars_rt.daemon.settings import DaemonSettings
@@ -36,6 +37,7 @@ def run(
     start_logging(logs)
     # Threads that compile a model must not keep the interpreter for 5 ms at a time, as they may by default.
     sys.setswitchinterval(SWITCH_S)
+    memory.keep()
     try:
         with Outside(settings.http) as outside:
             daemon = Daemon(settings)

@@ -6,7 +6,6 @@ the process. So a thread asks the kernel what each connection has received, and 
 Linux only; elsewhere nothing is watched.
 """
 
-import ctypes
 import logging
 import os
 import socket
@@ -19,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cars_rt import descriptors
+from cars_rt import descriptors, memory
 
 log = logging.getLogger("cars_rt.control")
 
@@ -94,7 +93,7 @@ class Inflow:
         """Compare what came with what was taken, and cut off connections beyond their budget."""
         if self._trim:
             self._trim = False
-            _give_memory_back()
+            memory.give_back()
         self._read()
         for watched in self._watched:
             self._judge(watched)
@@ -199,9 +198,3 @@ def _look_at(descriptor: int) -> tuple[int, int, str, int] | None:
         return None
     (received,) = struct.unpack_from("=Q", about, BYTES_RECEIVED)
     return here[1], peer[1], f"{peer[0]}:{peer[1]}", received
-
-
-def _give_memory_back() -> None:
-    """Have the C library return freed memory to the system, which it does not do by itself."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)

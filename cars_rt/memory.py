@@ -1,0 +1,30 @@
+"""What this process keeps of memory that was freed, where the C library is glibc; elsewhere nothing is done.
+
+A message of a few hundred kilobytes is memory that is taken and freed thousands of times a second. As it comes,
+glibc returns much of it to the system each time, which has to clear it anew: a fifth of the daemon's
+processor time with blocks of 128 spectra.
+"""
+
+import ctypes
+from contextlib import suppress
+
+MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # as mallopt names them
+OWN_BYTES = 32 * 2**20  # a larger piece is the system's as soon as it is freed
+KEPT_BYTES = 64 * 2**20  # that may lie free at the end of each arena
+
+
+def keep() -> bool:
+    """Keep freed memory for what comes next, as glibc would after one piece of OWN_BYTES was freed. False where
+    the C library cannot be told."""
+    with suppress(OSError, AttributeError, TypeError):
+        library = ctypes.CDLL(None)
+        return bool(
+            library.mallopt(MMAP_THRESHOLD, OWN_BYTES) and library.mallopt(TRIM_THRESHOLD, KEPT_BYTES)
+        )
+    return False
+
+
+def give_back() -> None:
+    """Have all freed memory returned to the system, after a flood that will not come again."""
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
