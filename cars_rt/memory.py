@@ -1,7 +1,7 @@
 """What this process keeps of memory that was freed, where the C library is glibc; elsewhere nothing is done.
 
-A message of a few hundred kilobytes is memory that is taken and freed thousands of times a second. As it comes,
-glibc returns much of it to the system each time, which has to clear it anew: a fifth of the daemon's
+A message of a few hundred kilobytes is memory that is taken and freed thousands of times a second. As it
+comes, glibc returns much of it to the system each time, which has to clear it anew: a fifth of the daemon's
 processor time with blocks of 128 spectra.
 """
 
@@ -14,8 +14,8 @@ KEPT_BYTES = 64 * 2**20  # that may lie free at the end of each arena
 
 
 def keep() -> bool:
-    """Keep freed memory for what comes next, as glibc would after one piece of OWN_BYTES was freed. False where
-    the C library cannot be told."""
+    """Keep freed memory for what comes next, as glibc does once a piece of OWN_BYTES was freed. False where the
+    C library cannot be told."""
     with suppress(OSError, AttributeError, TypeError):
         library = ctypes.CDLL(None)
         return bool(

@@ -4,7 +4,6 @@ import subprocess
 import sys
 
 import pytest
-
 from helpers import PATIENCE_S
 
 # Messages that wait and leave, again and again: how many pages the system has to give.
