@@ -14,8 +14,10 @@ KEPT_BYTES = 64 * 2**20  # that may lie free at the end of each arena
 
 
 def keep() -> bool:
-    """Keep freed memory for what comes next, as glibc does once a piece of OWN_BYTES was freed. False where the
-    C library cannot be told."""
+    """Keep freed memory for what comes next, as glibc does once a piece of OWN_BYTES was freed.
+
+    False where the C library cannot be told.
+    """
     with suppress(OSError, AttributeError, TypeError):
         library = ctypes.CDLL(None)
         return bool(
