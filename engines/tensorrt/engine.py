@@ -104,23 +104,28 @@ class TensorRT(Engine):
 
     def _run(self, made: Recipe, plan: bytes, plans: Plans) -> None:
         self._device = device_class()(self._gpu)
-        self._pin(self._device)
+        pinned = self._pin(self._device)
         slabs, kernels = len(self.inputs), made.key.kernels(str(self._gpu))
         known = plans.load(kernels) or b""
         self._session = Session(self._device, self._product, plan, made.key, self.graph, slabs, known)
         if (compiled := self._session.kernels) != known:
             plans.keep(kernels, compiled)
         self._session.set_dark(self._dark)
+        if pinned:  # the driver copies other memory in pieces, which no graph can hold
+            for slab, counts in enumerate(self.inputs):
+                self._session.bind(slab, counts, self.results(slab))
         self._memory = self._device.memory_in_use()
 
-    def _pin(self, device: Device) -> None:
-        """Under WSL and in some containers memory cannot be pinned: the driver then copies it twice."""
+    def _pin(self, device: Device) -> bool:
+        """Whether all arrays are pinned: under WSL and in some containers memory cannot be, and the driver
+        copies it twice."""
         for array in (self._dark, *self.inputs, *self.outputs, *chain(*self.others.values())):
             try:
                 device.pin(array)
             except EngineError as error:
                 log.warning("copies to the GPU and back take longer: memory cannot be pinned (%s)", error)
-                return
+                return False
+        return True
 
     def set_dark(self, dark: Slab) -> None:
         """Waits until the GPU has it; batches under way are computed with the one before."""

@@ -16,6 +16,7 @@ from cars_rt.engines.tensorrt.product import Product, invalidity
 from cars_rt.engines.tensorrt.recipe import Key, profile_of
 
 ROW = 4  # bytes of a number in a row
+FEW = 16  # rows up to which what it takes to begin a batch is much of its time
 
 
 class PlanRefusedError(EngineError):
@@ -69,6 +70,7 @@ class Session:
         self._device, self._key, self._graph, self._pixels = device, key, graph, graph.pixels
         self._sizes = batch_sizes(self.batch)
         self._prepared: dict[tuple[int, int], Prepared] = {}  # by slab and size
+        self._whole: dict[tuple[int, int], Prepared] = {}  # the same, graphs with the copies in them
         self._capturing = True  # until one piece of work could not be captured
         self._config: Any = None
         self._cache: Any = None
@@ -123,12 +125,39 @@ class Session:
         self._device.record(self._given_there, self._compute)
         self._device.wait(self._given_there)
 
+    def bind(self, slab: int, counts: Slab, results: dict[str, Slab]) -> None:
+        """Promise to launch this slab only with the first rows of these pinned arrays. Then one graph copies
+        a batch of a small size in, computes it and copies it out, begun by one call in place of ten, if that
+        can be captured."""
+        device = self._device
+        for size in (size for size in self._sizes if size <= FEW and self._capturing):
+            context = self._context(slab, size)
+
+            def enqueue(size: int = size, context: Any = context) -> None:
+                device.upload(self._slots[slab].counts, counts[:size], self._compute)
+                self._execute(context, size)
+                for name, result in results.items():
+                    device.download(result[:size], self._slots[slab].results[name], self._compute)
+
+            self._execute(context, size)
+            self._settle()
+            if (graph := device.capture(self._compute, enqueue)) is None:
+                return
+            self._whole[slab, size] = Prepared(context, graph)
+
     def launch(self, slab: int, counts: Slab, results: dict[str, Slab]) -> None:
         """Begin computing counts (rows, pixels) into results, of the same shape, in the slab's place.
 
         More rows than the plan takes at once are computed in parts, one after the other.
         """
         device, slot = self._device, self._slots[slab]
+        if (whole := self._whole.get((slab, len(counts)))) is not None:
+            device.hold(self._compute, slot.downloaded)
+            device.replay(whole.graph, self._compute)
+            device.record(slot.computed, self._compute)
+            device.record(slot.downloaded, self._compute)
+            self._end[slab] = slot.downloaded
+            return
         for part in parts(len(counts), self.batch):
             device.hold(self._upload, slot.computed)  # the part before has been read,
             device.upload(slot.counts, counts[part], self._upload)
@@ -154,9 +183,10 @@ class Session:
         """Wait for what is under way, then let go of graphs, contexts, engine and runtime, in this order. The
         device's memory is the device's. Never raises: the GPU may be gone."""
         self._device.settle()
-        for each in self._prepared.values():
+        for each in (*self._whole.values(), *self._prepared.values()):
             if each.graph is not None:
                 self._device.forget(each.graph)
+        self._whole.clear()
         self._prepared.clear()
         self._config = self._cache = None
         self._engine = None
@@ -203,22 +233,22 @@ class Session:
         """Prepare each size in each slab's place, and compute once with each, so that nothing is set up while
         it measures."""
         needed = max(int(self._engine.device_memory_size_v2), 1)
-        scratch = self._device.allocate(needed)
+        self._scratch = self._device.allocate(needed), needed
         for size in self._sizes:
             for slab in range(len(self._slots)):
-                made = self._prepared[slab, size] = Prepared(self._context(slab, size, scratch, needed))
+                made = self._prepared[slab, size] = Prepared(self._context(slab, size))
                 self._enqueue(slab, size)
                 self._settle()
-                if self._capturing and (graph := self._capture(made.context)) is not None:
+                if self._capturing and (graph := self._capture(made.context, size)) is not None:
                     made.graph = graph
                 elif self._capturing:  # a loop, or a package without graphs: as well without
                     self._capturing = False
                     # What the attempt has left in the context is not known.
-                    made.context = self._context(slab, size, scratch, needed)
+                    made.context = self._context(slab, size)
                 self._enqueue(slab, size)
                 self._settle()
 
-    def _context(self, slab: int, size: int, scratch: int, needed: int) -> Any:
+    def _context(self, slab: int, size: int) -> Any:
         """An execution context with scratch memory, profile, shapes and addresses set, in this order."""
         refused = f"batches of {size}"
         context = self._engine.create_execution_context(
@@ -226,7 +256,7 @@ class Session:
         )
         if context is None:
             raise self._messages.error(f"no context for {refused}")
-        context.set_device_memory(scratch, needed)
+        context.set_device_memory(*self._scratch)
         profile = profile_of(size, self._key.profiles)
         if not context.set_optimization_profile_async(profile, self._compute):
             raise self._messages.error(f"no profile for {refused}")
@@ -238,25 +268,23 @@ class Session:
             raise self._messages.error("an address is refused")
         return context
 
-    def _capture(self, context: Any) -> Any | None:
+    def _capture(self, context: Any, size: int) -> Any | None:
         """What a context computes as a CUDA graph, or None."""
         capturable = getattr(context, "is_stream_capturable", None)  # TensorRT-RTX knows
         if capturable is not None and not capturable(self._compute):
             return None
-
-        def enqueue() -> None:
-            if not context.execute_async_v3(self._compute):
-                raise self._messages.error("it was not captured")
-
-        return self._device.capture(self._compute, enqueue)
+        return self._device.capture(self._compute, lambda: self._execute(context, size))
 
     def _enqueue(self, slab: int, size: int) -> None:
         prepared = self._prepared[slab, size]
         if prepared.graph is not None:
             self._device.replay(prepared.graph, self._compute)
             return
+        self._execute(prepared.context, size)
+
+    def _execute(self, context: Any, size: int) -> None:
         self._messages.clear()
-        if not prepared.context.execute_async_v3(self._compute):
+        if not context.execute_async_v3(self._compute):
             raise self._messages.error(f"a batch of {size} was not computed")
 
     def _settle(self) -> None:

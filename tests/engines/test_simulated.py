@@ -79,6 +79,7 @@ def test_agrees_in_graphs_and_whatever_fails_below_is_one_sentence(card: Path, t
     """One engine after the other in one process, each with another fault, also of memory and of the disk."""
     script = """
 import resource
+import numpy as np
 from cars_rt.engines.tensorrt.engine import TensorRT
 from cars_rt.engines.tensorrt.plans import default_folder
 
@@ -94,7 +95,23 @@ def opened(batch=24, model="cnn", **given):
         for each in given:
             del os.environ[each]
 
-found = {"first": opened(256), "second": opened(256), "kk": opened(4, "kk"), "few": opened()}
+def few():
+    # Batches of a size exactly and between two of them, in all slabs under way at once.
+    with TensorRT(graph(), 24) as engine:
+        counts = np.random.default_rng(1).uniform(500, 2000, (24, engine.graph.pixels)).astype(np.float32)
+        wanted = engine.run(counts)
+        for rows in (1, 3, 4, 15, 16, 17, 24):
+            for slab, output in enumerate(engine.outputs):
+                engine.inputs[slab][:], output[:] = counts, np.nan
+                engine.launch(slab, rows)
+            for slab, output in enumerate(engine.outputs):
+                engine.wait(slab)
+                assert np.allclose(output[:rows], wanted[:rows], atol=1e-4 * np.abs(wanted).max()), rows
+                assert np.isnan(output[rows:]).all(), rows
+        return len(engine._session._whole)
+
+found = {"graphs with copies": few(), "first": opened(256), "second": opened(256)}
+found |= {"kk": opened(4, "kk"), "few": opened()}
 needed = found["few"][3]
 found["unpinned"] = opened(SIMULATED_PINNING="0")
 found["uncapturable"] = opened(SIMULATED_TRT="uncapturable")
@@ -109,6 +126,7 @@ found["full"] = opened(7)
 print(json.dumps(found))
 """
     said = answers(script, card, tmp_path)
+    assert said.pop("graphs with copies") == 3 * 3  # for 1, 4 and 16 spectra in each slab
     for name in (
         "first",
         "second",

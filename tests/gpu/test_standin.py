@@ -62,13 +62,21 @@ class Slabs:
                 assert np.allclose(self.raman[slab][:rows], wanted, atol=1e-5), (number, slab, rows)
                 assert np.isnan(self.raman[slab][rows:]).all()
 
+    def bind(self, session: Session) -> None:
+        for slab, counts in enumerate(self.counts):
+            session.bind(slab, counts, {"raman": self.raman[slab]})
+
 
 def test_hundreds_of_rounds(device: Device) -> None:
     session = session_on(device)
     done, all_of_them = session.captured
     assert all_of_them == SLABS * len(session._sizes)
     assert done == (all_of_them if device.package == "cuda-bindings" else 0)
-    Slabs(device, 1).check(session, 300)
+    slabs = Slabs(device, 1)
+    slabs.check(session, 100)
+    slabs.bind(session)
+    assert len(session._whole) == (SLABS * 3 if done else 0)  # for 1, 4 and 16 spectra
+    slabs.check(session, 300)
     session.close()
 
 
