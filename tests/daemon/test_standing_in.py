@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import simulated
-from helpers import PATIENCE_S, Collected, Command, Published, spectra_of, summary, wait_until
+from helpers import AXIS, PATIENCE_S, Collected, Command, Published, spectra_of, summary, wait_until
 
 from cars_rt.remote import Remote
 from cars_rt.sockets.free import free_addresses
@@ -68,9 +68,10 @@ def test_daemon_lives_and_another_engine_computes(
 
 
 def test_another_engine_computes_while_a_plan_is_built_and_hands_over(card: Path, tmp_path: Path) -> None:
+    """Runs of other axes of as many pixels do not begin it anew."""
     built = tmp_path / "built"
     with rig(card, tmp_path, SIMULATED_BUILD_UNTIL=str(built)) as (source, command, results, remote):
-        first, second = spectra_of(40), spectra_of(40, first=40)
+        first, second, third = (spectra_of(40, first=40 * number) for number in range(3))
         source.run("run-1", first)
         assert results.ends().spectra == 40
         status = remote.ask("status")
@@ -78,6 +79,8 @@ def test_another_engine_computes_while_a_plan_is_built_and_hands_over(card: Path
         assert status["engine_instead"].startswith(
             "tensorrt is being compiled, which may take minutes the first time ("
         )
+        source.run("run-2", second, axis=AXIS + 9)
+        assert results.ends(2).spectra == 80
         built.touch()
         wait_until(lambda: remote.ask("status")["engine_name"] == "tensorrt", PATIENCE_S)
         assert remote.ask("status")["engine_instead"] == ""
@@ -85,12 +88,13 @@ def test_another_engine_computes_while_a_plan_is_built_and_hands_over(card: Path
             "tensorrt is being compiled, which may take minutes the first time; until then computes "
         )
         command.wait_for("CUDA graphs 9 of 9) is compiled and takes over")
-        source.run("run-2", second)
-        assert results.ends(2).spectra == 80
+        assert command.said.count("until then computes") == 1  # a second run does not begin it anew
+        source.run("run-3", third, axis=AXIS + 9)
+        assert results.ends(3).spectra == 120
         remote.ask("stop")
         assert command.end() == 0
     receipts = summary(tmp_path / "summary.json")
-    assert [(each["sent"], each["lost"]) for each in receipts] == [(40, {}), (40, {})]
+    assert [(each["sent"], each["lost"]) for each in receipts] == [(40, {})] * 3
 
 
 def test_stop_does_not_wait_for_a_plan(card: Path, tmp_path: Path) -> None:

@@ -115,9 +115,16 @@ class Compute:
         if self.worker is not None and not self.worker.broken and self.worker.fits(model, axis, max_batch):
             self._follow(axis)
             return
-        wanted = self._new_worker(model, [self.engine], axis, max_batch, instead=self._reusable(max_batch))
         another = partial(self._new_worker, model, raman_shift=axis, max_batch=max_batch)
-        self._opening = Opening(wanted, self.engine, another if self._stands_in else None)
+        standing = self._standing_in
+        if standing is None:
+            reusable = self._reusable(max_batch)
+            wanted = self._new_worker(model, [self.engine], axis, max_batch, instead=reusable)
+            self._opening = Opening(wanted, self.engine, another if self._stands_in else None)
+        else:  # what is awaited follows when it is there
+            name, reusable = standing.engine.name, standing if standing.max_batch >= max_batch else None
+            wanted = self._new_worker(model, [name], axis, max_batch, instead=reusable)
+            self._opening = Opening(wanted, name, another, stands_in=True)
         self._follow(axis)
 
     @property
@@ -167,9 +174,14 @@ class Compute:
         if opening is None:
             return
         wanted, other = opening.wanted, opening.other
-        self._drop_awaited()  # for the axis before
+        if not opening.stands_in:
+            self._drop_awaited()  # for the axis before
         if other is not None and other.works and not wanted.works:
-            self._stand_in(other, wanted)
+            if opening.stands_in:
+                self._retired.take(wanted)
+                self._take_over(other)
+            else:
+                self._stand_in(other, wanted)
             return
         if other is not None:
             self._retired.take(other)
@@ -182,7 +194,8 @@ class Compute:
         if wanted.successor is not wanted:
             self._retired.take(wanted)
         self._take_over(wanted.successor)
-        self._wanted.computes()
+        if not opening.stands_in:
+            self._wanted.computes()
 
     def _stand_in(self, other: Worker, wanted: Worker) -> None:
         """Have another worker compute than the one that was wanted, which failed or takes long."""
@@ -207,7 +220,7 @@ class Compute:
         change = self._change
         if change is not None and change.awaited:
             self._change, self._wanted.owed = None, True
-            self._retired.take(change.worker)
+            self._let_go(change)
 
     def set_dark(self, dark: Slab, name: str) -> None:
         """Subtract this dark from all batches that are submitted from now on."""
@@ -322,16 +335,23 @@ class Compute:
         self._change = None
         error = change.worker.ready.exception()
         if error is not None:
-            change.worker.close()
+            self._let_go(change)
             self._refuse(change, str(error))
             return None
+        if (follower := change.worker.successor) is not change.worker:
+            self._retired.take(change.worker)  # it has nothing of its own
+            change.worker, change.before = follower, None
+        elif change.before is not None:
+            self._retired.take(change.before)
+            change.before = None
         worker = change.worker
         if self.worker is not None and not worker.fits(
             change.model.of_source(self._source), self.worker.raman_shift, self.worker.max_batch
         ):
-            # Another run has begun meanwhile, and the new worker does not fit its axis: compile once more.
-            self._retired.take(worker)
-            change.worker = self._beside(change.model, change.engine)
+            # Another run has begun meanwhile, and the new worker does not fit its axis: it follows, or
+            # another one is compiled.
+            change.before = worker
+            change.worker = self._beside(change.model, change.engine, instead=worker)
             self._change = change
             return None
         self._accept(change)
@@ -358,6 +378,21 @@ class Compute:
         return worker
 
     @property
+    def _standing_in(self) -> Worker | None:
+        """The worker that computes while what was asked for is being compiled, if it goes on with another run
+        until then."""
+        worker, change = self.worker, self._change
+        if (
+            worker is None
+            or worker.broken
+            or change is None
+            or not change.awaited
+            or change.worker.ready.done()
+        ):
+            return None
+        return worker
+
+    @property
     def _asked(self) -> bool:
         """Whether a change is under way that nothing else may displace."""
         return self._change is not None and not self._change.awaited
@@ -379,13 +414,20 @@ class Compute:
         else:
             self._library.ask(name, then, answer)
 
-    def _beside(self, model: Model, engine: str) -> Worker:
-        """A worker for the present axis and instrument."""
+    def _beside(self, model: Model, engine: str, instead: Worker | None = None) -> Worker:
+        """A worker for the present axis and instrument, or what makes `instead` follow them."""
         now, model = self.worker, model.of_source(self._source)
         axis, size = (
             (model.nominal_axis, self._max_batch) if now is None else (now.raman_shift, now.max_batch)
         )
-        return self._new_worker(model, [engine], axis, size)
+        if instead is not None and instead.max_batch < size:
+            instead = None
+        return self._new_worker(model, [engine], axis, size, instead=instead)
+
+    def _let_go(self, change: Change) -> None:
+        for worker in (change.worker, change.before):
+            if worker is not None:
+                self._retired.take(worker)
 
     def _take_over(self, worker: Worker) -> None:
         old, self.worker = self.worker, worker
@@ -436,5 +478,5 @@ class Compute:
     def _dismiss(self, reason: str) -> None:
         change, self._change = self._change, None
         if change is not None:
-            self._retired.take(change.worker)
+            self._let_go(change)
             self._refuse(change, reason)

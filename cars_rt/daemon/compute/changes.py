@@ -17,6 +17,7 @@ class Change:
     answer: Answer | None = None  # of a request
     repairs: bool = False
     awaited: bool = False  # what was asked for from the start; another engine stands in for it
+    before: Worker | None = None  # compiled for an earlier axis, which the worker may have follow
 
     def tell(self, description: str) -> None:
         """Answer the request, if there was one, that the engine of this description computes now."""

@@ -17,11 +17,17 @@ class Opening:
     """
 
     def __init__(
-        self, wanted: Worker, engine: str, another: Callable[[Sequence[str]], Worker] | None
+        self,
+        wanted: Worker,
+        engine: str,
+        another: Callable[[Sequence[str]], Worker] | None,
+        *,
+        stands_in: bool = False,
     ) -> None:
         """engine: as it was asked for. another: makes a worker like it, of the first of some engines that
-        works; None: nothing stands in for it."""
-        self.wanted = wanted
+        works; None: nothing stands in for it. stands_in: it stands in itself, for one that goes on compiling
+        beside it."""
+        self.wanted, self.stands_in = wanted, stands_in
         self.other: Worker | None = None  # that stands in for it
         self._engine, self._another = engine, another
 
