@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,11 +26,13 @@ from cars_rt.engines.base import Engine, EngineError
 from cars_rt.engines.graph import Graph
 from cars_rt.engines.model import Card, Model
 from cars_rt.engines.registry import compiled, engine_class
+from cars_rt.engines.underway import say, told
 
 ROWS = 64  # of the batch that is measured: what it is like under load
 FEW = (1, 2, 1, 3, 1, 1, 4, 2)  # rows of one batch after the other: what it is like otherwise
 ROUNDS, ROUND_S = 3, 0.1
 PARAMETER = "parameter "  # before the names of a graph's parameters
+UNDERWAY = b"underway "  # before what a process says of how far it is
 ENDING_S = 5.0  # what a driver may take to let the process end
 
 
@@ -69,8 +72,8 @@ class _Children:
             self._running[threading.get_ident()] = None
 
     def answers(self, content: bytes) -> tuple[bytes, int]:
-        """What a process writes that is given this content, and its exit status. Raises OSError if there can
-        be none, GivenUpError after `give_up`."""
+        """What a process answers that is given this content, and its exit status; what it says of how far it
+        is, is passed on. Raises OSError if there can be none, GivenUpError after `give_up`."""
         me = threading.get_ident()
         with self._lock:
             if me in self._given_up:
@@ -82,8 +85,18 @@ class _Children:
                 stderr=subprocess.DEVNULL,
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )
+        said = b""
         with child:
-            said, _ = child.communicate(content)
+            assert child.stdin is not None and child.stdout is not None
+            with suppress(BrokenPipeError):  # it has ended, as its status says
+                child.stdin.write(content)
+            with suppress(BrokenPipeError):
+                child.stdin.close()
+            for line in child.stdout:
+                if line.startswith(UNDERWAY):
+                    say(line.removeprefix(UNDERWAY).decode(errors="replace").strip())
+                else:
+                    said += line
         if me in self._given_up:
             raise GivenUpError("given up")
         return said, child.returncode
@@ -173,12 +186,16 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # drivers print what they like
     graph, names, max_batch, threads, rates = _unpacked(sys.stdin.buffer.read())
+
+    def underway(text: str) -> None:
+        print(f"{UNDERWAY.decode()}{text}", file=answers, flush=True)
+
     for name in names:
         try:
             # A thread of C++ ends the process in time, even if nothing in it runs any more.
             faulthandler.dump_traceback_later(engine_class(name).patience_s, exit=True)
             begin = time.perf_counter()
-            with compiled(name, graph, max_batch, threads) as engine:
+            with told(underway), compiled(name, graph, max_batch, threads) as engine:
                 open_s = time.perf_counter() - begin
                 difference = check(engine)
                 measured, of_few = (rate(engine), rate(engine, FEW)) if rates else (0.0, 0.0)

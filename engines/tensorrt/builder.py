@@ -26,6 +26,42 @@ class Progress(Protocol):
         """A phase is over, also if its steps are not all done."""
 
 
+class Percent:
+    """A Progress that tells how much of the outermost phase is done, in percent, whenever that has grown.
+
+    A step of a phase is as much as each other one; what is done of the phase within it counts as a part."""
+
+    def __init__(self, tell: Callable[[int], None]) -> None:
+        self._tell = tell
+        #: Of each phase that is not over its parent, its steps, and how many are done.
+        self._open: dict[str, tuple[str | None, int, int]] = {}
+        self._told = 0
+
+    def start(self, phase: str, parent: str | None, steps: int) -> None:
+        self._open[phase] = parent, max(steps, 1), 0
+
+    def step(self, phase: str, done: int) -> None:
+        if phase in self._open:
+            parent, steps, _ = self._open[phase]
+            self._open[phase] = parent, steps, done
+            self._look(phase)
+
+    def finish(self, phase: str) -> None:
+        self._open.pop(phase, None)
+
+    def _look(self, phase: str) -> None:
+        share, outer = 0.0, phase
+        for _ in range(len(self._open)):  # no further, should a phase name itself as its parent
+            parent, steps, done = self._open[outer]
+            share = min((done + share) / steps, 1.0)
+            if parent not in self._open:
+                break
+            outer = str(parent)
+        if (percent := int(100 * share)) > self._told:
+            self._told = percent
+            self._tell(percent)
+
+
 @dataclass(frozen=True)
 class Built:
     """What the builder made."""

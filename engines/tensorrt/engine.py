@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cars_rt.engines.base import FLOAT16, Engine, EngineError, Slab
 from cars_rt.engines.graph import Graph
-from cars_rt.engines.tensorrt.builder import Progress, build
+from cars_rt.engines.tensorrt.builder import Percent, Progress, build
 from cars_rt.engines.tensorrt.device import Device, device_class, page_aligned
 from cars_rt.engines.tensorrt.gpu import Gpu, find_gpu
 from cars_rt.engines.tensorrt.messages import OutOfMemoryError
@@ -20,6 +20,7 @@ from cars_rt.engines.tensorrt.plans import Plans
 from cars_rt.engines.tensorrt.product import choose
 from cars_rt.engines.tensorrt.recipe import WORKSPACE_MB, Recipe, recipe
 from cars_rt.engines.tensorrt.session import PlanRefusedError, Session
+from cars_rt.engines.underway import listener
 
 log = logging.getLogger("cars_rt.engines.tensorrt")
 
@@ -208,7 +209,9 @@ def plan_of(made: Recipe, gpu: Gpu | None, plans: Plans, progress: Progress | No
     def fresh() -> bytes:
         timings = made.key.timings
         log.info("building %s for %s with %s", made.key.model, made.key.target, made.product.title)
-        built = build(made, gpu, plans.load(timings) or b"", progress)
+        waiting = listener()
+        percent = Percent(lambda done: waiting(f"its plan {done} %"))
+        built = build(made, gpu, plans.load(timings) or b"", progress or percent)
         if built.timings:
             plans.keep(timings, built.timings)
         return built.plan

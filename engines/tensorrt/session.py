@@ -14,6 +14,7 @@ from cars_rt.engines.tensorrt.device import Device
 from cars_rt.engines.tensorrt.messages import Messages, OutOfMemoryError
 from cars_rt.engines.tensorrt.product import Product, invalidity
 from cars_rt.engines.tensorrt.recipe import Key, profile_of
+from cars_rt.engines.underway import say
 
 ROW = 4  # bytes of a number in a row
 FEW = 16  # rows up to which what it takes to begin a batch is much of its time
@@ -234,7 +235,8 @@ class Session:
         it measures."""
         needed = max(int(self._engine.device_memory_size_v2), 1)
         self._scratch = self._device.allocate(needed), needed
-        for size in self._sizes:
+        for number, size in enumerate(self._sizes):
+            say(f"its kernels {100 * number // len(self._sizes)} %")
             for slab in range(len(self._slots)):
                 made = self._prepared[slab, size] = Prepared(self._context(slab, size))
                 self._enqueue(slab, size)

@@ -79,6 +79,7 @@ def test_another_engine_computes_while_a_plan_is_built_and_hands_over(card: Path
         assert status["engine_instead"].startswith(
             "tensorrt is being compiled, which may take minutes the first time ("
         )
+        wait_until(lambda: remote.ask("status")["engine_instead"].endswith(" s so far, its plan 50 %)"))
         source.run("run-2", second, axis=AXIS + 9)
         assert results.ends(2).spectra == 80
         built.touch()

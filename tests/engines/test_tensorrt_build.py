@@ -17,6 +17,7 @@ from recipes import ADA, CAMERA, DOUBLE, PRODUCT, RTX_THERE, TURING, Phases, sma
 from cars_rt.engines import EngineError, Graph, compose, load_model, shipped_models
 from cars_rt.engines.base import BFLOAT16, FLOAT16, FLOAT32, batch_sizes
 from cars_rt.engines.half import HALF, PHASE, halve
+from cars_rt.engines.tensorrt.builder import Percent
 from cars_rt.engines.tensorrt.gpu import Gpu
 from cars_rt.engines.tensorrt.layers import parse_layers, read_layers
 from cars_rt.engines.tensorrt.product import RTX
@@ -270,3 +271,19 @@ def test_recipe_is_the_same_each_time() -> None:
 def test_other_precision_is_refused() -> None:
     with pytest.raises(EngineError, match="computes networks in float32 or float16, not in 'bfloat16'"):
         recipe(compose(load_model(), AXIS), RTX, None, BFLOAT16, 8)
+
+
+def test_percent_counts_the_phases_within_and_never_falls() -> None:
+    said: list[int] = []
+    percent = Percent(said.append)
+    percent.start("engine", None, 2)
+    for phase in ("graph", "graph"):
+        percent.start(phase, "engine", 4)
+        percent.step(phase, 1)
+        percent.step(phase, 3)
+        percent.finish(phase)
+    percent.step("never begun", 1)
+    percent.step("engine", 1)
+    percent.start("of itself", "of itself", 0)  # whatever the builder says, it ends
+    percent.step("of itself", 3)
+    assert said == [12, 37, 50, 100]

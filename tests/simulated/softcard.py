@@ -6,7 +6,7 @@ The environment says what goes wrong:
 SIMULATED_TRT: nullptr (its library finds no driver that suits it), crash (it ends the process), unsuited (no
 plan suits this GPU), uncapturable (its work cannot become a CUDA graph)
 SIMULATED_MICROCODE: what plans must be of, beyond all that a version says
-SIMULATED_BUILD_UNTIL: a file that a build waits for, so that it takes as long as it is wanted to
+SIMULATED_BUILD_UNTIL: a file for which a build waits when it is half done: it takes as long as is wanted
 """
 
 import ctypes
@@ -163,9 +163,9 @@ class Builder:
         monitor = config.progress_monitor
         monitor.phase_start("Building Engine", None, STEPS)
         until = os.environ.get("SIMULATED_BUILD_UNTIL")
-        while until and not Path(until).exists():
-            time.sleep(0.02)
         for step in range(STEPS):
+            while step == STEPS // 2 and until and not Path(until).exists():
+                time.sleep(0.02)
             if not monitor.step_complete("Building Engine", step):
                 return None
         monitor.phase_finish("Building Engine")

@@ -141,8 +141,7 @@ class Compute:
             worker, text = self._change.worker, "the engine failed; compiling another for"
         else:
             return ""
-        since = time.monotonic() - worker.begun
-        return f"{text} {printable(worker.model.card.name)} ({since:.0f} s so far)"
+        return f"{text} {printable(worker.model.card.name)} ({worker.so_far})"
 
     @property
     def engine(self) -> str:

@@ -1,7 +1,6 @@
 """Which engine was asked for, and why another one computes."""
 
 import logging
-import time
 
 from cars_rt.daemon.compute.worker import Worker
 from cars_rt.engines import AUTO, EngineError, engine_class, require
@@ -62,9 +61,8 @@ class Wanted:
         log.warning("%s; in its place computes %s", reason, computing.engine.describe())
 
     def progress(self, worker: Worker) -> str:
-        """That it is being compiled, and since when."""
-        since = time.monotonic() - worker.begun
-        text = f"{self.title} is being compiled, which may take minutes the first time ({since:.0f} s so far)"
+        """That it is being compiled, since when, and how far that is."""
+        text = f"{self.title} is being compiled, which may take minutes the first time ({worker.so_far})"
         return self._with_reason(text)
 
     def _with_reason(self, text: str) -> str:

@@ -32,8 +32,10 @@ from cars_rt.engines import (
 )
 from cars_rt.engines.base import Slab
 from cars_rt.engines.model import RATIO
+from cars_rt.engines.underway import told
 from cars_rt.physics.axis import AxisError
 from cars_rt.physics.fitness import Fitness, Flags
+from cars_rt.printable import printable
 from cars_rt.protocol import FLAGS
 from cars_rt.protocol.messages import MAIN_ARRAY
 
@@ -83,6 +85,7 @@ class Worker:
         self.hung = False  # the engine does not answer at all
         self.slow = False  # may compile for minutes
         self.begun = time.monotonic()  # when it began to compile
+        self.underway = ""  # how far that is, in words, where the engine tells
         self.successor = self  # who computes once this one is ready
         self._instead = instead
         self._kinds = list(kinds)
@@ -106,6 +109,12 @@ class Worker:
     def works(self) -> bool:
         """Whether it is compiled."""
         return self.ready.done() and self.ready.exception() is None
+
+    @property
+    def so_far(self) -> str:
+        """How long it has been compiling, and how far that is, where the engine tells."""
+        since = f"{time.monotonic() - self.begun:.0f} s so far"
+        return f"{since}, {self.underway}" if self.underway else since
 
     def overdue(self, limit_s: float | None = None) -> bool:
         """Whether it has been compiling for longer than this (without it: COMPILE_S), and is given up."""
@@ -211,7 +220,8 @@ class Worker:
         reasons = []
         for kind in self._kinds:
             try:
-                self._engine = open_engine(kind, graph, self.max_batch, self._threads)
+                with told(self._hear):
+                    self._engine = open_engine(kind, graph, self.max_batch, self._threads)
                 break
             except EngineError as error:
                 reasons.append(str(error))
@@ -219,6 +229,9 @@ class Worker:
             raise EngineError("; ".join(reasons))
         self._fitness = Fitness(self.raman_shift)
         self.free.extend(range(len(self._engine.inputs)))
+
+    def _hear(self, text: str) -> None:
+        self.underway = printable(text)
 
     def _follow(self, model: Model, graph: Graph) -> bool:
         """False also where the engine fails on it: another one is compiled then."""
