@@ -301,15 +301,28 @@ def test_torch_names_the_node_that_it_cannot_run() -> None:
         engine_class("torch")(compose(other, np.linspace(800, 1500, 160)), 2)
 
 
-@pytest.mark.parametrize("name", ["cnn", "rnn", "cnn-kk", "rnn-kk"])
-def test_a_spectrum_alone_and_among_others_has_the_same_result_to_the_last_bit(name: str) -> None:
-    """So what the daemon computes at any rate is what `process` computes of the recorded counts."""
-    axis = np.linspace(800, 1500, 160)
-    counts = np.random.default_rng(3).poisson(4000 * np.exp(-((axis - 1000) ** 2) / 9e4) + 500, (13, 160))
-    with OnnxRuntime(compose(load_model(name), axis), 16) as engine:
+@pytest.mark.parametrize(
+    ("name", "pixels"),
+    [
+        *((name, 160) for name in ("cnn", "rnn", "cnn-kk", "rnn-kk", "kk")),
+        *((name, pixels) for name in ("cnn", "kk") for pixels in (401, 1339, 1340, 1341, 1342)),
+        ("cnn-kk", 401),
+    ],
+)
+def test_a_spectrum_has_the_same_result_to_the_last_bit_however_it_is_computed(
+    name: str, pixels: int
+) -> None:
+    """Alone and among others, by one core or by several. So what the daemon computes at any rate is what
+    `process` computes of the recorded counts, also where rows are no whole number of packets of four."""
+    axis = np.linspace(800, 1500, pixels) if pixels == 160 else np.linspace(500, 3400, pixels)
+    counts = np.random.default_rng(3).poisson(4000 * np.exp(-((axis - 1000) ** 2) / 9e4) + 500, (13, pixels))
+    graph = compose(load_model(name), axis)
+    with OnnxRuntime(graph, 16, slabs=1, threads=1) as engine:
         together = engine.retrieve(counts)
-        for size in (1, 2, 5):
-            for first in range(0, len(counts), size):
-                rows = slice(first, first + size)
-                for output, found in engine.retrieve(counts[rows]).items():
-                    assert np.array_equal(found, together[output][rows]), (size, output)
+    for threads, sizes in ((1, (1, 5)), (2, (13, 1)), (3, (13, 2))):
+        with OnnxRuntime(graph, 16, slabs=1, threads=threads) as engine:
+            for size in sizes:
+                for first in range(0, len(counts), size):
+                    rows = slice(first, first + size)
+                    for output, found in engine.retrieve(counts[rows]).items():
+                        assert np.array_equal(found, together[output][rows]), (threads, size, output)

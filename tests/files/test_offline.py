@@ -415,6 +415,26 @@ def test_process_reads_a_recording(tmp_path: Path) -> None:
     assert done.spectra == 4
 
 
+@pytest.mark.parametrize(("model", "pixels"), [("kk", 1339), ("cnn", 1342)])
+def test_process_gives_to_the_last_bit_what_the_daemon_sent(model: str, pixels: int, tmp_path: Path) -> None:
+    """In blocks of seven by as many cores as there are, and on each core by itself."""
+    axis = np.linspace(500, 3200, pixels)
+    counts = spectra_of(200, axis)
+    with (
+        Published() as source,
+        daemon_in_thread(source.address, engine=REFERENCE, model=model) as daemon,
+        Collected(daemon.publisher.address) as results,
+    ):
+        source.wait()
+        source.run("run-1", counts, 7, axis=axis)
+        results.ends()
+    process(
+        npz(tmp_path / "in.npz", spectra=counts, raman_shift=axis), tmp_path / "out.npz", model=model,
+        engine=REFERENCE,
+    )  # fmt: skip
+    assert np.array_equal(raman_of(tmp_path / "out.npz")[0], results.raman("run-1"))
+
+
 def test_process_refuses_what_it_cannot_do(tmp_path: Path) -> None:
     source = npz(tmp_path / "in.npz", spectra=COUNTS, raman_shift=AXIS)
     short = npz(tmp_path / "short.npz", spectra=COUNTS[:, :40], raman_shift=AXIS[:40])
