@@ -31,8 +31,9 @@ def draw_lamp(fit: LampFit, counts: Array, path: Path) -> None:
     order = np.argsort(-fit.peaks.height[fit.peak])[:NAMED]
     for row in order:
         above.annotate(
-            fit.lamp.names[fit.line[row]], (lines[row], fit.peaks.height[fit.peak[row]]), fontsize=6,
-            rotation=90, ha="right", va="bottom",
+            fit.lamp.names[fit.line[row]], (lines[row], fit.peaks.height[fit.peak[row]]), (0, 3),
+            textcoords="offset points", fontsize=7, rotation=90, ha="center", va="bottom",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.3},
         )  # fmt: skip
     above.set(
         xlabel="wavelength in vacuum (nm)", ylabel="counts above background", xlim=sorted(wavelength[[0, -1]])

@@ -29,6 +29,8 @@ from cars_rt.view.scan import Spectrum
 RESULT = "raman = Im χR / χNR"
 LOWEST_LOG = 1e-4  # of the highest point: below, a logarithm shows noise
 STRONG = 0.08  # of a substance's strongest line; fainter ones are not marked
+WIDE, TALL = 0.06, 0.04  # of a label, as shares of a plot on a small screen
+EDGE = WIDE / 2
 TOOLS = "pan,wheel_zoom,xbox_select,reset,save"
 LINES = {each.name: each for each in SUBSTANCES}
 
@@ -40,9 +42,8 @@ class SpectrumView:
         self.result = ColumnDataSource({"x": [], "y": [], "low": [], "high": []})
         self.raw = ColumnDataSource({"x": [], "y": []})
         self.pinned = ColumnDataSource({"xs": [], "ys": [], "colour": [], "name": []})
-        self.tops = ColumnDataSource({"x": [], "y": [], "text": []})
-        self.marks = ColumnDataSource({"x": [], "bottom": [], "top": [], "colour": []})
-        self.names = ColumnDataSource({"x": [], "y": [], "text": [], "colour": []})
+        self.tops = ColumnDataSource({"x": [], "y": [], "text": [], "align": []})
+        self.marks = ColumnDataSource({"x": [], "bottom": [], "top": [], "colour": [], "name": []})
         self.labelled = False
         self._axis: NDArray[np.float64] | None = None
         self.shown: Spectrum | None = None
@@ -79,7 +80,7 @@ class SpectrumView:
         plot.x_range.renderers = [line]
         plot.add_layout(LinearAxis(y_range_name="counts", axis_label="camera counts"), "right")
         plot.extra_y_ranges["marks"] = Range1d(0, 1)
-        plot.segment(
+        marks = plot.segment(
             "x",
             "bottom",
             "x",
@@ -89,25 +90,13 @@ class SpectrumView:
             line_width=1.5,
             y_range_name="marks",
         )
-        plot.add_layout(
-            LabelSet(
-                x="x",
-                y="y",
-                text="text",
-                source=self.names,
-                text_color="colour",
-                y_range_name="marks",
-                text_font_size="13px",
-                x_offset=3,
-            )
-        )
         tops = LabelSet(
             x="x",
             y="y",
             text="text",
             source=self.tops,
             y_offset=4,
-            text_align="center",
+            text_align="align",
             text_font_size="13px",
         )
         plot.add_layout(tops)
@@ -115,11 +104,13 @@ class SpectrumView:
         other = BoxAnnotation(fill_alpha=0.10, line_alpha=0.5, line_dash="dashed", visible=False)
         plot.add_layout(band)
         plot.add_layout(other)
+        counted = LegendItem(label="camera counts", renderers=[raw])
         legend = Legend(
             items=[
                 LegendItem(label="result", renderers=[line]),
-                LegendItem(label="camera counts", renderers=[raw]),
+                counted,
                 LegendItem(label={"field": "name"}, renderers=[pinned]),
+                LegendItem(label={"field": "name"}, renderers=[marks]),
             ],
             orientation="horizontal",
             location="top_left",
@@ -142,6 +133,7 @@ class SpectrumView:
                 "band": band,
                 "other": other,
                 "legend": legend,
+                "counted": counted,
             }
         )
         plot.on_event("selectiongeometry", lambda event: _drag(event, dragged))
@@ -161,6 +153,8 @@ class SpectrumView:
         self.result.data = {"x": x, "y": self._loggable(raman), "low": raman - spread, "high": raman + spread}
         counts = spectrum.counts
         self.raw.data = {"x": x, "y": counts} if counts is not None else {"x": x[:0], "y": x[:0]}
+        for parts in self._parts:
+            parts["counted"].visible = counts is not None
         self.label()
         for plot in self.plots:
             plot.title.text = spectrum.title
@@ -178,12 +172,16 @@ class SpectrumView:
         found = peaks(shown.raman) if self.labelled and shown is not None else np.zeros(0, np.intp)
         if shown is None or axis is None or not len(found):
             if len(self.tops.data["x"]):
-                self.tops.data = {"x": [], "y": [], "text": []}
+                self.tops.data = {"x": [], "y": [], "text": [], "align": []}
             return
+        place, height = _shares(axis)[found], _shares(shown.raman)[found]
+        apart = legible(place, height)
+        found, place = found[apart], place[apart]
         self.tops.data = {
             "x": axis[found],
             "y": shown.raman[found],
             "text": [f"{each:.0f}" for each in axis[found]],
+            "align": ["left" if at < EDGE else "right" if at > 1 - EDGE else "center" for at in place],
         }
 
     def peaks(self) -> list[float]:
@@ -216,33 +214,18 @@ class SpectrumView:
     def mark_substances(self, names: Sequence[str]) -> None:
         """Show lines of known substances. Unknown names are left out."""
         self._substances = [name for name in names if name in LINES]
-        marks: dict[str, list[Any]] = {"x": [], "bottom": [], "top": [], "colour": []}
-        texts: dict[str, list[Any]] = {"x": [], "y": [], "text": [], "colour": []}
+        marks: dict[str, list[Any]] = {name: [] for name in self.marks.data}
         low, high = (-np.inf, np.inf) if self._axis is None else (self._axis.min(), self._axis.max())
         for number, name in enumerate(self._substances):
-            substance, colour = LINES[name], PINNED[number % len(PINNED)]
-            strongest = max(substance.strength)
-            at = [
-                (position, strength / strongest)
-                for position, strength in zip(substance.position, substance.strength, strict=True)
-                if low <= position <= high and strength >= STRONG * strongest
-            ]
-            if not at:
-                continue
-            for position, share in at:
-                marks["x"].append(position)
-                marks["bottom"].append(0.0)
-                marks["top"].append(0.05 + 0.2 * share)
-                marks["colour"].append(colour)
-            position, share = max(at, key=lambda each: each[1])
-            for key, value in (
-                ("x", position),
-                ("y", 0.94 - 0.05 * number),
-                ("text", name),
-                ("colour", colour),
-            ):
-                texts[key].append(value)
-        self.marks.data, self.names.data = marks, texts
+            substance, strongest = LINES[name], max(LINES[name].strength)
+            for position, strength in zip(substance.position, substance.strength, strict=True):
+                if low <= position <= high and strength >= STRONG * strongest:
+                    marks["x"].append(position)
+                    marks["bottom"].append(0.0)
+                    marks["top"].append(0.05 + 0.2 * strength / strongest)
+                    marks["colour"].append(PINNED[number % len(PINNED)])
+                    marks["name"].append(name)
+        self.marks.data = marks
 
     def set_log(self, on: bool) -> None:
         """A logarithmic scale, or a linear one."""
@@ -256,6 +239,21 @@ class SpectrumView:
         """Another theme."""
         for plot, parts in zip(self.plots, self._parts, strict=True):
             _paint(plot, parts, theme)
+
+
+def legible(place: NDArray[np.float64], height: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which labels (n,) at these shares of a plot's sides are written: those that cover no higher one."""
+    kept = np.zeros(len(place), bool)
+    for each in np.argsort(height)[::-1]:
+        near = (np.abs(place - place[each]) < WIDE) & (np.abs(height - height[each]) < TALL)
+        kept[each] = not (near & kept).any()
+    return kept
+
+
+def _shares(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Values from lowest to highest as numbers from 0 to 1."""
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    return (np.asarray(values, np.float64) - low) / ((high - low) or 1.0)
 
 
 def _paint(plot: Plot, parts: dict[str, Any], theme: Theme) -> None:
