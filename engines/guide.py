@@ -12,6 +12,8 @@ MODELS = {
     "mem": "maximum entropy, for files only (cars-rt process)",
 }
 
+FOR_FILES = ("mem",)  # too slow for a stream
+
 #: What to give as --engine; `cars-rt doctor` says which of them work on a computer.
 ENGINES = {
     "auto": "the fastest that works here and agrees with onnxruntime",
@@ -27,9 +29,9 @@ ENGINES = {
 
 
 def listing() -> str:
-    """Both as lists in Markdown."""
+    """Both as lists in Markdown, but for what is for files only."""
     lines = ["Models (--model), or the path of an .onnx file:", ""]
-    lines += [f"- {name}: {about}" for name, about in MODELS.items()]
+    lines += [f"- {name}: {about}" for name, about in MODELS.items() if name not in FOR_FILES]
     lines += ["", "Engines (--engine); cars-rt doctor says which work here:", ""]
     lines += [f"- {name}: {about}" for name, about in ENGINES.items()]
     return "\n".join(lines)

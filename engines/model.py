@@ -108,15 +108,16 @@ def shipped_models() -> dict[str, str]:
     return {Path(name).stem: digest for digest, name in zip(listing[::2], listing[1::2], strict=True)}
 
 
-def load_model(name: str = DEFAULT_MODEL) -> Model:
+def load_model(name: str = DEFAULT_MODEL, others: Sequence[str] = ()) -> Model:
     """A shipped model by name, or any model by the path of its .onnx file.
 
-    A shipped file must have the hash it was shipped with. Raises ModelError.
+    others: names that whoever asks would have taken besides, for the sentence about one that is none. A
+    shipped file must have the hash it was shipped with. Raises ModelError.
     """
     shipped = shipped_models()
     path = SHIPPED / f"{name}.onnx" if name in shipped else Path(name)
     if name not in shipped and path.suffix != ".onnx":
-        known = ", ".join(sorted([*shipped, *CLASSICAL]))
+        known = ", ".join(sorted([*shipped, *others]))
         raise ModelError(f"no model is called {name!r}; there are {known}, or give the path of an .onnx file")
     try:
         no_file = path.exists() and not path.is_file()

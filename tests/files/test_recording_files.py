@@ -356,8 +356,10 @@ def test_repair_refuses_what_is_no_recording(tmp_path: Path) -> None:
         assert program.end() == 1
         line = program.said.splitlines()[-1]
     assert "other.h5 is no recording" in line and "there is no file" in line and "is a folder" in line
-    contents = repair(tmp_path / "out.partial.h5")
-    assert contents.rows == {} and not contents.complete
+    with pytest.raises(
+        RecordingError, match=r"left as it is: the raw stream in it cannot be read: .*in other files"
+    ):
+        repair(tmp_path / "out.partial.h5")
 
 
 # -- limits -----------------------------------------------------------------------------------------

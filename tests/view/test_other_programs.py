@@ -57,12 +57,14 @@ def test_the_map_of_a_run(after: str) -> None:
 
 
 def test_a_recording_in_napari(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the model of a viewer: the window around it needs a screen and OpenGL."""
     napari = pytest.importorskip("napari", reason="napari is not installed")
     pytest.importorskip("xarray", reason="needs the extra files")
-    monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
+    from napari.components import ViewerModel
+
+    monkeypatch.setattr(napari, "Viewer", ViewerModel, raising=False)
     monkeypatch.chdir(tmp_path)
     ended(recorded(tmp_path / "scan.h5"))
     space: dict[str, Any] = {}
     exec(lines("In napari"), space)
     assert space["viewer"].layers[0].data.shape == (160, 5, 7)
-    napari.Viewer.close(space["viewer"])

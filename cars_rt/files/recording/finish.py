@@ -196,10 +196,11 @@ class _Counted:
 
 
 def _count(file: h5py.File) -> _Counted:
-    """What is there. Raises RecordingError if there are fewer rows than the file says."""
+    """What is there. Raises RecordingError if there are fewer rows than the file says, or if none of the
+    streams that are there can be read: nothing is cut or closed that somebody may still save."""
     if not is_recording(file):
         raise RecordingError(f"{file.filename} is no recording of `cars-rt record`")
-    counted = _Counted({}, {}, {}, False)
+    counted, spoiled = _Counted({}, {}, {}, False), ""
     for stream, main in MAIN_ARRAY.items():
         try:
             group = stored(file, stream, h5py.Group)
@@ -210,8 +211,9 @@ def _count(file: h5py.File) -> _Counted:
             lengths = [len(column) for column in _columns(group)]
         except FilterError:
             raise
-        except (StorageError, OSError, RuntimeError, TypeError, ValueError):
-            log.warning("%s: the %s stream in it cannot be read", file.filename, stream)
+        except (StorageError, OSError, RuntimeError, TypeError, ValueError) as error:
+            spoiled = f"the {stream} stream in it cannot be read: {reason(error)}"
+            log.warning("%s: %s", file.filename, spoiled)
             counted = replace(counted, spoiled=True)
             continue
         if rows < 0 or min(lengths, default=0) < rows:
@@ -220,6 +222,8 @@ def _count(file: h5py.File) -> _Counted:
             )
         counted.groups[stream], counted.rows[stream] = group, rows
         counted.announced[stream] = int(group.attrs.get("announced", -1))
+    if spoiled and not counted.groups:
+        raise RecordingError(f"{file.filename} is damaged and left as it is: {spoiled}")
     return counted
 
 
