@@ -177,7 +177,10 @@ class Parts:
         intake, control = self.intake, self.control
         gates = [Gate("the driver", _port(intake.address), on_its_way, lambda: intake.bytes, outgoing=True)]
         for output in self.outputs:
-            gates.append(Gate(output.name, _port(output.publisher.address), lambda: SUBSCRIBER_BYTES))
+            sent = output.publisher
+            gates.append(
+                Gate(output.name, _port(sent.address), lambda: SUBSCRIBER_BYTES, behind=sent.is_behind)
+            )
         if control is not None:
             gates.append(control.gate())
         return gates

@@ -53,6 +53,7 @@ class Audience:
         self.ended = 0  # connections, for the flood of their subscriptions
         self.newest_at = time.monotonic()  # when somebody subscribed last
         self._alone_at = -math.inf  # when the last subscriber left
+        self.behind = False  # whether more has come than was taken in the last look
         self._socket, self._stream, self._redirect = socket, stream, redirect
         topics = [f"{stream}.{kind}".encode() for kind in ("start", "frame", "end")]
         self._ours = {topic[:length] for topic in topics for length in range(len(topic) + 1)}
@@ -78,11 +79,13 @@ class Audience:
         new, here = False, len(self)
         now = time.monotonic()
         connections: dict[int, Connection | None] = {}
+        self.behind = True
         while time.monotonic() - now < TURN_S:
             # Without asking for EVENTS each time: with that, ZeroMQ takes in more than we take out.
             try:
                 event = self._socket.recv(zmq.NOBLOCK, copy=False)
             except zmq.Again:
+                self.behind = False
                 break
             try:
                 descriptor = int(event.get(zmq.SRCFD))
@@ -148,8 +151,8 @@ def _named(topic: bytes) -> bool:
 
 def _duplicate(descriptor: int) -> sockets.socket:
     """The same connection under a number that nobody else closes. Raises OSError if there is none."""
-    # Made anew, so that Python asks for the family: an IPv6 address that is read as IPv4 ends in garbage.
-    number = sockets.fromfd(descriptor, sockets.AF_INET, sockets.SOCK_STREAM).detach()
+    # Not by socket.fromfd, which leaves the duplicate open where the descriptor is no socket any more.
+    number = sockets.dup(descriptor)
     try:
         return sockets.socket(fileno=number)
     except OSError:

@@ -39,6 +39,7 @@ class Gate:
     budget: Callable[[], int]  # bytes
     taken: Callable[[], int] = lambda: 0  # bytes, of all connections
     outgoing: bool = False  # we connect to that port; nobody connects to us
+    behind: Callable[[], bool] = lambda: False  # whether more has come in than could be looked at yet
 
 
 @dataclass(slots=True)
@@ -64,7 +65,7 @@ class Inflow:
         self.descriptors_short = False
         self._watched = [_Watched(gate, gate.taken()) for gate in gates]
         self._stop = threading.Event()
-        self._trim = False
+        self._trim = self._behind = False
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -91,7 +92,8 @@ class Inflow:
 
     def look(self) -> None:
         """Compare what came with what was taken, and cut off connections beyond their budget."""
-        if self._trim:
+        behind, self._behind = self._behind, any(each.gate.behind() for each in self._watched)
+        if self._trim or (behind and not self._behind):
             self._trim = False
             memory.give_back()
         self._read()

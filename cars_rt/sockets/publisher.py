@@ -143,6 +143,15 @@ class Publisher:
         """Whether anything waits for room."""
         return bool(self.backlog)
 
+    def is_behind(self) -> bool:
+        """Whether more subscriptions wait than could be looked at until now."""
+        return self.audience.behind
+
+    @property
+    def due_s(self) -> float:
+        """How soon `serve` has to be called again, s: infinite where no subscriptions wait."""
+        return max(self._look_at - time.monotonic(), 0.0) if self.audience.behind else math.inf
+
     @property
     def refused(self) -> int:
         """Connections without an allowed key, or ended for the flood of their subscriptions, so far."""

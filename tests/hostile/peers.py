@@ -31,15 +31,25 @@ def handshaken(address: str, kind: bytes) -> socket.socket:
 
 def shake(connection: socket.socket, kind: bytes) -> None:
     """Greeting and READY, as ZMTP 3.1 wants them."""
-    connection.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x01" + b"NULL".ljust(20, b"\0") + bytes(32))
-    greeting = b""
-    while len(greeting) < 64:
-        more = connection.recv(64 - len(greeting))
+    connection.sendall(greeting())
+    theirs = b""
+    while len(theirs) < 64:
+        more = connection.recv(64 - len(theirs))
         assert more, "cut off in the greeting"
-        greeting += more
-    ready = b"\x05READY" + b"\x0bSocket-Type" + struct.pack(">I", len(kind)) + kind
-    connection.sendall(bytes([4, len(ready)]) + ready)
+        theirs += more
+    connection.sendall(ready(kind))
     assert connection.recv(4096), "cut off after READY"
+
+
+def greeting() -> bytes:
+    """Of ZMTP 3.1, without keys."""
+    return b"\xff" + bytes(8) + b"\x7f\x03\x01" + b"NULL".ljust(20, b"\0") + bytes(32)
+
+
+def ready(kind: bytes) -> bytes:
+    """What follows it, of this kind of socket."""
+    content = b"\x05READY" + b"\x0bSocket-Type" + struct.pack(">I", len(kind)) + kind
+    return bytes([4, len(content)]) + content
 
 
 def part(content: bytes, more: bool) -> bytes:

@@ -1,13 +1,16 @@
 """Who subscribes: connections are counted, and who floods the publisher with subscriptions is sent away."""
 
 import logging
+import math
 import socket
+from pathlib import Path
 
 import pytest
 import zmq
 from chaos.churn import connect, subscription
 from helpers import PATIENCE_S, Collected, Published, spectra_of, wait_until
 
+from cars_rt import descriptors
 from cars_rt.sockets import audience
 
 FLOODS = {
@@ -27,6 +30,29 @@ def ended(peer: socket.socket) -> bool:
         return False
     except OSError:
         return True
+
+
+def test_a_descriptor_that_is_no_connection_any_more_leaves_none_behind(tmp_path: Path) -> None:
+    with (tmp_path / "no socket").open("w") as other:
+        before = descriptors.used()
+        for _ in range(3):
+            assert audience._connection(other.fileno()) is None
+        assert descriptors.used() == before
+
+
+def test_what_was_not_looked_at_is_looked_at_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Published() as source, Collected(source.address, "raw"):
+        source.wait(1)
+        publisher = source.publisher
+        assert publisher.due_s == math.inf
+        with monkeypatch.context() as patch, Collected(source.address, "raw"):
+            patch.setattr(audience, "TURN_S", 0)
+            publisher.audience.look()
+            assert publisher.is_behind()
+            assert publisher.due_s < PATIENCE_S
+            patch.undo()
+            source.wait(2)
+        wait_until(lambda: publisher.serve() or not publisher.is_behind())
 
 
 def test_a_socket_with_three_topics_is_one_subscriber() -> None:

@@ -1,6 +1,5 @@
 """What every output of the daemon can do, and all of them in turn."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -53,7 +52,7 @@ class Output(ABC):
     @property
     def due_s(self) -> float:
         """How soon it wants to be served, s."""
-        return math.inf
+        return self.publisher.due_s
 
     def metrics(self) -> Iterator[Metric]:
         """What it counts, beside latencies and refused connections."""

@@ -1,6 +1,5 @@
 """An output that collects what was computed and publishes it in bundles, for those who look."""
 
-import math
 import time
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
@@ -65,8 +64,9 @@ class Bundles(Output):
 
     @property
     def due_s(self) -> float:
-        """How soon there is something to publish, s."""
-        return max(self._due - time.monotonic(), 0.0) if self._pieces else math.inf
+        """How soon there is something to publish, s, or somebody to look after."""
+        due_s = self.publisher.due_s
+        return min(max(self._due - time.monotonic(), 0.0), due_s) if self._pieces else due_s
 
     def serve(self) -> None:
         """Call it often: who comes late gets a start, and the last spectra of a pause are shown."""
