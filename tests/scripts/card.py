@@ -228,6 +228,8 @@ class OnCard:
         from cars_rt.engines.program import Program
         from cars_rt.physics.microscope import Microscope
 
+        # As the engine `torch` has it, for all that this process computes.
+        torch.backends.cudnn.benchmark = torch.backends.cudnn.allow_tf32 = False
         self.torch, self.counts_name, self.raman = torch, COUNTS, RAMAN
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         axis = Microscope().raman_shift
@@ -305,11 +307,12 @@ def _lanes(card: OnCard, host: Any, depth: int) -> float:
             there.copy_(host, non_blocking=True)
             down.copy_(card.compute(there.float()), non_blocking=True)
 
-        lanes.append((card.captured(work, stream)[0], torch.cuda.Event(), stream))
+        # The memory, too: a graph does not keep what it copies from and to.
+        lanes.append((card.captured(work, stream)[0], torch.cuda.Event(), stream, there, down))
     torch.cuda.synchronize()
     begin, rounds = time.perf_counter(), 0
     while time.perf_counter() - begin < MEASURED_S or rounds % depth:
-        replay, event, stream = lanes[rounds % depth]
+        replay, event, stream, *_ = lanes[rounds % depth]
         event.synchronize()
         replay()
         event.record(stream)
