@@ -27,6 +27,7 @@ from cars_rt.training.weights import start_from
 log = logging.getLogger("cars_rt.training")
 
 CHECKPOINT = "checkpoint.pt"
+LEFT_OUT = 10  # steps in succession whose loss is not finite: then the weights are at fault, not a spectrum
 HELD_OUT, HELD_OUT_BATCHES = 16, 16  # spectra of a batch, which share an axis, and batches
 Maker = Callable[[int, int, int], Distribution]
 
@@ -102,12 +103,14 @@ def _loop(
     held_out = distribution(measured_by(settings.data), settings.reference)(HELD_OUT_SEED, HELD_OUT, 1)
     if state.step == 0 and settings.start is not None:
         _report(state, None, held_out, report)
+    left_out = 0
     total, count, saved, last = 0.0, 0, time.monotonic(), time.monotonic()
     for batch in _batches(settings, state, make):
         if stop.is_set() or (settings.minutes and state.seconds > 60 * settings.minutes):
             break
         loss = _step(settings, state, batch)
-        if not math.isfinite(loss):
+        left_out = 0 if math.isfinite(loss) else left_out + 1
+        if left_out == LEFT_OUT:
             raise TrainingError(
                 f"the loss became {loss} at step {state.step}; the checkpoint in {settings.out} "
                 "is from before: resume with a smaller learning rate"
@@ -115,10 +118,11 @@ def _loop(
         state.step += 1
         now = time.monotonic()
         state.seconds, last = state.seconds + now - last, now
-        total, count = total + loss, count + 1
+        if not left_out:
+            total, count = total + loss, count + 1
         if state.step % settings.log_every == 0 or state.step == settings.steps:
             measured = state.step % settings.validate_every == 0 or state.step == settings.steps
-            _report(state, total / count, held_out if measured else None, report)
+            _report(state, total / max(1, count), held_out if measured else None, report)
             total, count = 0.0, 0
         if now - saved > 60 * settings.checkpoint_minutes:
             save(state, settings, checkpoint)
@@ -186,9 +190,9 @@ def _step(settings: TrainSettings, state: State, batch: Batch) -> float:
     loss.backward()  # type: ignore[no-untyped-call]
     norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     value, steepness = map(float, torch.stack([loss.detach(), norm]).tolist())
-    if math.isfinite(value) and not math.isfinite(steepness):  # as recurrent layers may do, once in a while
-        log.warning("step %d is left out: its gradient overflowed", state.step + 1)
-    elif math.isfinite(value):
+    if not math.isfinite(value + steepness):  # as recurrent layers may do, once in a while
+        log.warning("step %d is left out: its loss or gradient overflowed", state.step + 1)
+    else:
         for optimizer in state.optimizers:
             optimizer.step()
         decay = min(settings.average, (state.step + 1) / (state.step + 10))

@@ -182,19 +182,31 @@ def test_batches_do_not_depend_on_workers(trained: Path, tmp_path: Path) -> None
     assert beside["history"] == checkpoint.load(trained)["history"]
 
 
-def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_loss_that_is_not_finite_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     true, calls = trainer.loss_function, iter(range(100))
 
     def breaks(predicted: Any, batch: Batch) -> Any:
         return true(predicted, batch) * (float("nan") if next(calls) == 2 else 1.0)
 
     monkeypatch.setattr(trainer, "loss_function", breaks)
-    with pytest.raises(TrainingError, match="the loss became nan at step 2"):
-        trainer.train(settings(tmp_path, checkpoint_minutes=0), quiet)
+    content = checkpoint.load(trainer.train(settings(tmp_path, steps=4), quiet))
+    assert content["step"] == 4
+    assert all(torch.isfinite(weights).all() for weights in content["model"].values())
+
+
+def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true, calls = trainer.loss_function, iter(range(100))
+
+    def breaks(predicted: Any, batch: Batch) -> Any:
+        return true(predicted, batch) * (1.0 if next(calls) < 2 else float("nan"))
+
+    monkeypatch.setattr(trainer, "loss_function", breaks)
+    with pytest.raises(TrainingError, match="the loss became nan at step 11"):
+        trainer.train(settings(tmp_path, steps=20, checkpoint_minutes=0), quiet)
     content = checkpoint.load(tmp_path / trainer.CHECKPOINT)
-    assert content["step"] == 2
+    assert content["step"] == 11
     assert all(torch.isfinite(weights).all() for weights in content["model"].values())
 
 
