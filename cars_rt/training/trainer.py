@@ -191,7 +191,8 @@ def _step(settings: TrainSettings, state: State, batch: Batch) -> float:
     norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     value, steepness = map(float, torch.stack([loss.detach(), norm]).tolist())
     if not math.isfinite(value + steepness):  # as recurrent layers may do, once in a while
-        log.warning("step %d is left out: its loss or gradient overflowed", state.step + 1)
+        what = "gradient" if math.isfinite(value) else "loss"
+        log.warning("step %d is left out: its %s overflowed", state.step + 1, what)
     else:
         for optimizer in state.optimizers:
             optimizer.step()
