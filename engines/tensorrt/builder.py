@@ -29,7 +29,7 @@ class Progress(Protocol):
 class Percent:
     """A Progress that tells how much of the outermost phase is done, in percent, whenever that has grown.
 
-    A step of a phase is as much as each other one; what is done of the phase within it counts as a part."""
+    All steps of a phase count alike, and a phase within a step counts as the part of it that is done."""
 
     def __init__(self, tell: Callable[[int], None]) -> None:
         self._tell = tell
@@ -83,7 +83,7 @@ def build(recipe: Recipe, gpu: Gpu | None, timings: bytes = b"", progress: Progr
     network = parse(trt, builder, messages, recipe)
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, recipe.key.workspace_mb * MEGABYTE)
-    config.clear_flag(trt.BuilderFlag.TF32)  # 10 bits of a number would not do for phases
+    config.clear_flag(trt.BuilderFlag.TF32)  # its 10 bits of a number are too few for phases
     if recipe.key.detailed:
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if product.ahead:  # without it TensorRT-RTX refuses to have its work captured
@@ -117,7 +117,7 @@ def parse(trt: Any, builder: Any, messages: Messages, recipe: Recipe) -> Any:
     parser = trt.OnnxParser(network, messages.logger)
     title, reasons = recipe.product.title, []
     if parser.parse(recipe.onnx):
-        if not network.num_outputs:  # as in many a damaged file: the format lets every field be absent
+        if not network.num_outputs:  # of a damaged file, since in ONNX every field may be absent
             raise EngineError(f"{title} cannot read {recipe.key.model} at the file: it holds no graph")
         return network
     for index in range(parser.num_errors):
@@ -131,14 +131,15 @@ def parse(trt: Any, builder: Any, messages: Messages, recipe: Recipe) -> Any:
 
 
 def _monitor(trt: Any, progress: Progress | None) -> tuple[Any, list[BaseException]]:
-    """TensorRT's view of a Progress, and what stopped it: no exception may go through its C++ frames."""
+    """A monitor for TensorRT that tells a Progress, and a list of what it raised. An exception must not pass
+    through TensorRT's C++ code: it is kept in the list, and the build is stopped."""
     stopped: list[BaseException] = []
 
     def guarded(tell: Callable[[Progress], None]) -> bool:
         try:
             if progress is not None:
                 tell(progress)
-        except BaseException as error:  # Ctrl-C too: the main thread is in the builder
+        except BaseException as error:  # Ctrl-C, too, since the main thread may be the one that builds
             stopped.append(error)
         return not stopped
 

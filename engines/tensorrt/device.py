@@ -38,7 +38,7 @@ class Device(ABC):
 
     @abstractmethod
     def __init__(self, gpu: Gpu) -> None:
-        """Take the GPU that `find_gpu` found; never call it where that raised."""
+        """Take the GPU that `find_gpu` found. Where that raised, make none: some packages crash."""
 
     @abstractmethod
     def allocate(self, size: int) -> int:
@@ -55,7 +55,7 @@ class Device(ABC):
 
     @abstractmethod
     def event(self, *, blocking: bool = False) -> Any:
-        """An event that nothing waits for yet. blocking: who waits for it sleeps, and does not spin."""
+        """A new event. blocking: a thread that waits for it sleeps, in place of asking again and again."""
 
     @abstractmethod
     def upload(self, to: int, array: Array, stream: int) -> None:
@@ -67,11 +67,12 @@ class Device(ABC):
 
     @abstractmethod
     def record(self, event: Any, stream: int) -> None:
-        """The event has come when everything that the stream has now is done."""
+        """Have the event come when all work that is on the stream now is done."""
 
     @abstractmethod
     def hold(self, stream: int, event: Any) -> None:
-        """What the stream gets from now on waits for the event; at once if it was never recorded."""
+        """Have work that is put on the stream from now on wait for the event. One that was never recorded
+        holds nothing up."""
 
     @abstractmethod
     def wait(self, event: Any) -> None:
@@ -79,8 +80,8 @@ class Device(ABC):
 
     @abstractmethod
     def capture(self, stream: int, enqueue: Callable[[], None]) -> Any | None:
-        """What `enqueue` puts on the stream as a CUDA graph, without doing it; None if this package has no
-        graphs or the work cannot be captured."""
+        """A CUDA graph of the work that `enqueue` puts on the stream; none of it is done now. None if this
+        package has no graphs or the work cannot be captured."""
 
     @abstractmethod
     def replay(self, graph: Any, stream: int) -> None:
@@ -103,7 +104,8 @@ class Device(ABC):
         """Wait for what is under way and give everything back. Never raises: the GPU may be gone."""
 
 
-#: Module of each adapter, and what pip calls its package; the first that is installed is taken.
+#: By the module that must be there: the adapter's module, its class, and what pip calls the package. The
+#: first that is installed is taken.
 ADAPTERS = {
     "cuda.bindings.driver": ("cars_rt.engines.tensorrt.device_cuda", "CudaBindings", "cuda-bindings"),
     "pycuda.driver": ("cars_rt.engines.tensorrt.device_pycuda", "PyCuda", "pycuda"),

@@ -18,7 +18,7 @@ class CudaBindings(Device):
 
     def __init__(self, gpu: Gpu) -> None:
         self._gpu = gpu
-        self._made: list[tuple[Callable[..., Any], Any]] = []  # how to give back what, the oldest first
+        self._made: list[tuple[Callable[..., Any], Any]] = []  # what gives back what, oldest first
         self._call(cuda.cuInit, 0)
         self._device = self._call(cuda.cuDeviceGet, 0)
         context = self._call(cuda.cuDevicePrimaryCtxRetain, self._device)
@@ -63,7 +63,7 @@ class CudaBindings(Device):
         failed = False
         try:
             enqueue()
-        except Exception:  # TensorRT: some layers cannot be captured
+        except Exception:  # TensorRT cannot have some layers captured, such as recurrent ones
             failed = True
         code, graph = cuda.cuStreamEndCapture(stream)
         if code != cuda.CUresult.CUDA_SUCCESS:
@@ -83,7 +83,7 @@ class CudaBindings(Device):
             cuda.cuGraphExecDestroy(graph)
 
     def settle(self) -> None:
-        with suppress(Exception):  # where the GPU is lost each call says so once more
+        with suppress(Exception):  # when the GPU is lost every call fails, and `wait` has said so
             cuda.cuCtxSynchronize()
 
     def memory_in_use(self) -> int:

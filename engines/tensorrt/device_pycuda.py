@@ -13,8 +13,9 @@ from cars_rt.engines.tensorrt.messages import OutOfMemoryError
 
 
 class PyCuda(Device):
-    """pycuda frees an object when nothing refers to it, in the thread and context that made it: so they
-    are all kept here, and let go in `close`. Its `autoinit` is not used: that makes a context of its own."""
+    """pycuda frees an object as soon as nothing refers to it, which must happen in the thread and context
+    that made it. So all objects are kept here until `close`. Its `autoinit` is not used, since that makes a
+    context of its own."""
 
     package: ClassVar[str] = "pycuda"
 
@@ -82,7 +83,7 @@ class PyCuda(Device):
         raise DeviceError("pycuda has no CUDA graphs")
 
     def forget(self, graph: Any) -> None:
-        """There are none."""
+        """pycuda has no graphs, so there is none to give back."""
 
     def settle(self) -> None:
         if self._context is not None:

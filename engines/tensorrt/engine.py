@@ -1,4 +1,4 @@
-"""TensorRT as an engine: finds product and plan, and runs it with two slabs and more under way."""
+"""TensorRT as an engine: finds the product and the plan, and runs the plan with several slabs under way."""
 
 import atexit
 import logging
@@ -134,7 +134,7 @@ class TensorRT(Engine):
         self._running.set_dark(self._dark)
 
     def _set(self, parameters: Mapping[str, NDArray[Any]]) -> bool:
-        """Waits until the GPU has them."""
+        """Waits until the GPU has the parameters."""
         self._running.set(parameters)
         return True
 
@@ -181,7 +181,8 @@ _alive: WeakSet[TensorRT] = WeakSet()
 
 @atexit.register
 def _close_all() -> None:
-    """Close what was left open, while all that it needs is still there; other threads close their own."""
+    """Close the engines of this thread that were left open, while the driver and TensorRT are still loaded.
+    Those of other threads cannot be closed from here."""
     for engine in list(_alive):
         if engine._thread == threading.get_ident():
             engine.close()

@@ -7,7 +7,7 @@ from cars_rt.engines.base import EngineError
 
 log = logging.getLogger("cars_rt.engines.tensorrt")
 
-KEPT = 2  # of the errors; the first ones say what happened, the others where it was noticed
+KEPT = 2  # errors that are told: the first ones say what happened, later ones only where it was noticed
 MEMORY = ("out of memory", "outofmemory", "out_of_memory", "insufficient memory", "cudaerrormemoryallocation")
 
 

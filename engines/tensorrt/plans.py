@@ -79,8 +79,8 @@ class Plans:
 
     @contextmanager
     def _alone(self, name: str) -> Iterator[None]:
-        """Among the programs that want this plan, for a limited time: whoever holds the lock of a folder that
-        is shared must not stop the others, and a plan that is built twice is no harm."""
+        """Be the only program that builds this plan, if that comes about within a limited time. Others that
+        share the folder could hold the lock for ever, and a plan that is built twice does no harm."""
         path, what = self.folder / f"{name}.lock", f"the plan {name}, which another program may be building"
         lock = None
         try:
@@ -111,7 +111,7 @@ class Plans:
         return None
 
     def store(self, name: str, plan: bytes) -> None:
-        """Keep a plan: all of it or, if that fails (EngineError), as it was before."""
+        """Write a plan. Raises EngineError if that fails; the file is then as it was before."""
         path = self.path(name)
         try:
             write_bytes(path, self._mac(name, plan) + plan, mode=PRIVATE)
@@ -119,7 +119,8 @@ class Plans:
             raise EngineError(f"cannot write the plan {path}: {error.strerror or error}") from None
 
     def keep(self, name: str, plan: bytes) -> None:
-        """Store a plan if that is possible: a full disk costs the time to build it, not the run."""
+        """Write a plan if that is possible. On a full disk it is built again the next time, and the run goes
+        on."""
         try:
             self.store(name, plan)
         except EngineError as error:
@@ -156,7 +157,7 @@ def _secret(path: Path) -> bytes:
 
 
 def _refuse_shared(path: Path) -> None:
-    """As keys are: what others could read or write vouches for nothing."""
+    """Raise EngineError if other users can read or write the secret: it would prove nothing."""
     if os.name != "posix":
         return
     about = path.stat()

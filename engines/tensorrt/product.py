@@ -31,7 +31,7 @@ class Product:
     extra: str | None = None  # of this package, that installs it
     builds: bool = True  # False: it only runs plans
     ahead: bool = False  # True: it builds without the GPU that the plan is for
-    timing_cache: bool = True  # False: it has one in name only
+    timing_cache: bool = True  # False: what it gives as its timing cache is of no use
     runs_on: tuple[tuple[int, int], ...] = ()  # compute capabilities; empty: all from OLDEST
     runs_on_major: int = 0  # and all with this first number
 
@@ -67,8 +67,8 @@ class Product:
         return module
 
     def make(self, kind: str, messages: Messages) -> Any:
-        """A `Builder` or a `Runtime`. Raises EngineError where its library finds no driver that suits it: it
-        says so by returning nothing, which the bindings make an exception of their own."""
+        """A `Builder` or a `Runtime`. Raises EngineError where the library finds no driver that suits it: the
+        library then returns nothing, and the bindings raise an exception of their own."""
         try:
             return getattr(self.load(), kind)(messages.logger)
         except EngineError:

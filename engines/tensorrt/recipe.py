@@ -30,8 +30,8 @@ class Key:
     precision: str
     profiles: tuple[Profile, ...]
     workspace_mb: int
-    user_allocation: bool = False  # scratch memory is always ours: what a CUDA graph captures may demand that
-    detailed: bool = False  # it can tell its layers, which costs time where no CUDA graph runs
+    user_allocation: bool = False  # built with REQUIRE_USER_ALLOCATION, so that a CUDA graph can hold it
+    detailed: bool = False  # it can list its layers, which makes it slower where no CUDA graph runs
 
     @property
     def name(self) -> str:

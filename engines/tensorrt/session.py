@@ -16,8 +16,8 @@ from cars_rt.engines.tensorrt.product import Product, invalidity
 from cars_rt.engines.tensorrt.recipe import Key, profile_of
 from cars_rt.engines.underway import say
 
-ROW = 4  # bytes of a number in a row
-FEW = 16  # rows up to which what it takes to begin a batch is much of its time
+NUMBER = 4  # bytes of a float32
+FEW = 16  # up to so many rows, starting a batch takes much of its time
 
 
 class PlanRefusedError(EngineError):
@@ -33,15 +33,15 @@ class Slot:
     uploaded: Any  # events
     computed: Any
     downloaded: Any
-    ended: Any  # as downloaded, to be waited for without spinning
+    ended: Any  # comes with `downloaded`; a thread that waits for it sleeps
 
 
 @dataclass(slots=True)
 class Prepared:
-    """Batches of one size in one slab's place."""
+    """Computes batches of one size in the memory of one slab."""
 
-    context: Any  # its shapes and addresses are set
-    graph: Any = None  # its work, where that could be captured
+    context: Any  # an execution context, its shapes and addresses set
+    graph: Any = None  # the CUDA graph of its work; None where that cannot be captured
 
 
 class Session:
@@ -71,8 +71,8 @@ class Session:
         self._device, self._key, self._graph, self._pixels = device, key, graph, graph.pixels
         self._sizes = batch_sizes(self.batch)
         self._prepared: dict[tuple[int, int], Prepared] = {}  # by slab and size
-        self._whole: dict[tuple[int, int], Prepared] = {}  # the same, graphs with the copies in them
-        self._capturing = True  # until one piece of work could not be captured
+        self._whole: dict[tuple[int, int], Prepared] = {}  # likewise, with graphs that hold the copies, too
+        self._capturing = True  # False once a capture has failed: no other one is tried
         self._config: Any = None
         self._cache: Any = None
         self._trt = product.load()
@@ -90,23 +90,25 @@ class Session:
             self._check()
             self._config, self._cache = self._configure(kernels) if product.ahead else (None, None)
             self._upload, self._compute, self._download = (device.stream() for _ in range(3))
-            self._given = {DARK: device.allocate(graph.pixels * ROW)}
+            self._given = {DARK: device.allocate(graph.pixels * NUMBER)}
             self._given |= {name: device.allocate(value.nbytes) for name, value in graph.parameters.items()}
             self._slots = [self._slot() for _ in range(slabs)]
             self._end = [slot.downloaded for slot in self._slots]
             self._given_there = device.event()
-            # Before anything is computed: among them are places in spectra, and others would be outside.
+            # Before anything is computed: some are indices into spectra, and memory that nobody has
+            # written holds indices outside of them.
             self.set(graph.parameters)
             self._open()
         except BaseException as error:
-            traceback.clear_frames(error.__traceback__)  # a context in there would outlive its engine
+            # A context that a frame of the traceback still holds would outlive its engine.
+            traceback.clear_frames(error.__traceback__)
             self.close()
             raise
 
     @property
     def kernels(self) -> bytes:
-        """Kernels that were compiled for this GPU when the plan was opened, which TensorRT-RTX does only
-        then; empty for TensorRT."""
+        """Kernels for this GPU. TensorRT-RTX compiles them when it opens a plan; TensorRT's are in the plan,
+        so that this is empty."""
         return b"" if self._cache is None else bytes(memoryview(self._cache.serialize()))
 
     @property
@@ -119,7 +121,8 @@ class Session:
         self.set({DARK: dark})
 
     def set(self, values: Mapping[str, NDArray[Any]]) -> None:
-        """Compute with these parameters in batches launched from now on; captured graphs read them anew."""
+        """Compute with these parameters in batches launched from now on. A captured graph reads them from the
+        same addresses each time, so it need not be captured again."""
         kept = {name: np.ascontiguousarray(value) for name, value in values.items()}
         for name, value in kept.items():
             self._device.upload(self._given[name], value, self._compute)  # in order with what is computed
@@ -160,11 +163,11 @@ class Session:
             self._end[slab] = slot.downloaded
             return
         for part in parts(len(counts), self.batch):
-            device.hold(self._upload, slot.computed)  # the part before has been read,
+            device.hold(self._upload, slot.computed)  # until the counts of the part before have been read
             device.upload(slot.counts, counts[part], self._upload)
             device.record(slot.uploaded, self._upload)
             device.hold(self._compute, slot.uploaded)
-            device.hold(self._compute, slot.downloaded)  # and its results fetched
+            device.hold(self._compute, slot.downloaded)  # until the results of the part before are fetched
             self._enqueue(slab, next(size for size in self._sizes if size >= part.stop - part.start))
             device.record(slot.computed, self._compute)
             device.hold(self._download, slot.computed)
@@ -172,7 +175,7 @@ class Session:
                 device.download(result[part], slot.results[name], self._download)
             device.record(slot.downloaded, self._download)
         self._end[slab] = slot.downloaded
-        if len(counts) >= EVEN:  # fewer are there before who sleeps would wake up
+        if len(counts) >= EVEN:  # a smaller batch is done sooner than a sleeping thread wakes up
             device.record(slot.ended, self._download)
             self._end[slab] = slot.ended
 
@@ -209,14 +212,14 @@ class Session:
             raise EngineError(f"the plan of {self._key.model} is for another graph: it has {found}")
 
     def _slot(self) -> Slot:
-        size = self.batch * self._pixels * ROW
+        size = self.batch * self._pixels * NUMBER
         allocate, event = self._device.allocate, self._device.event
         results = {name: allocate(size) for name in self._graph.outputs}
         return Slot(allocate(size), results, event(), event(), event(), event(blocking=True))
 
     def _configure(self, kernels: bytes) -> tuple[Any, Any]:
-        """How TensorRT-RTX compiles kernels: all of them before the first batch, or what is captured would
-        be those that stand in for them."""
+        """What TensorRT-RTX is told of how to compile kernels: all of them before the first batch. Otherwise
+        it begins with slower ones, and the graphs would hold those for good."""
         config = self._engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(
             self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
@@ -226,13 +229,13 @@ class Session:
         )
         cache = config.create_runtime_cache()
         if kernels:
-            cache.deserialize(kernels)  # False if they are of another GPU or version: compiled again
+            cache.deserialize(kernels)  # False for another GPU or version; they are then compiled again
         config.set_runtime_cache(cache)
         return config, cache
 
     def _open(self) -> None:
-        """Prepare each size in each slab's place, and compute once with each, so that nothing is set up while
-        it measures."""
+        """Prepare each size for each slab and compute with it once, so that nothing is left to be set up when
+        spectra come."""
         needed = max(int(self._engine.device_memory_size_v2), 1)
         self._scratch = self._device.allocate(needed), needed
         for number, size in enumerate(self._sizes):
@@ -243,9 +246,11 @@ class Session:
                 self._settle()
                 if self._capturing and (graph := self._capture(made.context, size)) is not None:
                     made.graph = graph
-                elif self._capturing:  # a loop, or a package without graphs: as well without
+                elif (
+                    self._capturing
+                ):  # recurrent layers are loops, which may not be captured; pycuda has no graphs
                     self._capturing = False
-                    # What the attempt has left in the context is not known.
+                    # Nobody knows what the attempt has left in the context.
                     made.context = self._context(slab, size)
                 self._enqueue(slab, size)
                 self._settle()
