@@ -2,6 +2,9 @@
 
 import shutil
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from cars_rt.cli.app import Logs, app, needs, progress_bar
 from cars_rt.console import Logging, fail, log, start_logging
@@ -14,7 +17,7 @@ def show(
     *,
     band: tuple[str, ...] = (),
     at: tuple[str, ...] = (),
-    out: Path | None = None,
+    out: Annotated[Path | None, Parameter(name=("--out", "--output", "-o"))] = None,
     width: float = WIDTH_CM1,
     counts: bool = False,
     plane: int | None = None,

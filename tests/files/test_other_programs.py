@@ -17,6 +17,7 @@ import cars_rt
 from cars_rt.accounting import Ledger
 from cars_rt.files.export import Wanted, export
 from cars_rt.files.recording import Recording, repair
+from cars_rt.files.recording.packing import Packing
 from files.test_dataset import COUNTS, LOST, RAMAN, SCAN, ended, holed, recorded
 
 #: The command pynx, wherever it was installed.
@@ -58,14 +59,40 @@ def test_hyperspys_reader_finds_the_map_with_its_axes(path: Path) -> None:
         assert np.allclose([y["scale"], x["scale"]], [0.5, 0.25])
 
 
-def recipe(after: str) -> dict[str, Any]:
-    """What the lines of docs/files.md that follow these words leave, in the folder of a scan.h5."""
+def lines(after: str) -> str:
+    """The lines of docs/files.md that follow these words."""
     text = PAGE.read_text(encoding="utf-8").partition(after)[2]
     found = re.match(r"[^\n]*\n\n((?:    .*\n|\n)*)", text)
     assert found is not None and found[1], after
+    return textwrap.dedent(found[1])
+
+
+def recipe(after: str) -> dict[str, Any]:
+    """What they leave, in the folder of a scan.h5."""
     space: dict[str, Any] = {}
-    exec(textwrap.dedent(found[1]), space)
+    exec(lines(after), space)
     return space
+
+
+@pytest.mark.parametrize(("after", "needs"), [("For HyperSpy", "hyperspy"), ("For xarray", "h5netcdf")])
+def test_a_compressed_recording_opens_where_this_package_was_never_imported(
+    after: str, needs: str, tmp_path: Path
+) -> None:
+    """As the recorder writes by default: whoever reads it elsewhere has to load the filter."""
+    pytest.importorskip(needs, reason=f"{needs} is not installed")
+    pytest.importorskip("hdf5plugin", reason="hdf5plugin is not installed")
+    recording = Recording(tmp_path / "scan.h5", packing=Packing("lz4"))
+    recording.start(a_start(axis=AXIS, spectra=35, scan=SCAN, step_um=(0.5, 0.25)))
+    recording.append(a_frame(0, COUNTS))
+    recording.end(an_end(1, 35), Ledger())
+    recording.close()
+    # What is in it are counts alone, so these are the map.
+    code = lines(after).replace('signals["counts"]', "None").replace(").raman\n", ").counts\n")
+    code += "import numpy\nassert numpy.asarray(raman).max() > 0\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-500:]
 
 
 def test_hyperspy_opens_a_recording_as_the_docs_say(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
