@@ -10,11 +10,12 @@ import numpy as np
 from cars_rt.files.hdf5 import followed, numbers_of, stored
 from cars_rt.files.readers.lazy import of_dataset, scan_of
 from cars_rt.files.readers.scale import Asked, is_shift, length_um, scale_of
-from cars_rt.files.spectra import Spectra, SpectraError
+from cars_rt.files.spectra import Spectra, SpectraError, WavelengthError
 from cars_rt.printable import printable
 
 MOST_GROUPS = 1_000  # groups that are looked at
 DEEPEST = 6
+PLACES = ("x", "y", "z")  # names of axes
 TEXTS = 200  # characters of a text in an attribute
 
 
@@ -46,6 +47,14 @@ def read_data(group: h5py.Group, path: Path, asked: Asked) -> Spectra:
             f"has spectra along dimension {spectral[-1] + 1} of {signal.ndim} of {place}; it must be the last"
         )
     last = names[-1]
+    if not spectral and last is not None and _is_length(last, units[-1]) and asked.axis is None:
+        if asked.pump_nm is None:
+            raise WavelengthError(
+                f"has an axis in {printable(units[-1], TEXTS)} ({place}/{last}): if those are wavelengths, "
+                "give what the light is shifted from, such as --pump-nm 785; if places, --axis FILE with the "
+                "raman shift of each pixel"
+            )
+        spectral = [signal.ndim - 1]
     values = None if last is None or not spectral else numbers_of(followed(group, last))
     if values is None and asked.axis is None:
         _refuse_other_length(group, signal, place)
@@ -135,7 +144,12 @@ def _refuse_other_length(group: h5py.Group, signal: h5py.Dataset, place: str) ->
 
 
 def _is_place(name: str, unit: str) -> bool:
-    return name.lower() in ("x", "y", "z") or (length_um(unit) or 0) >= 1
+    return name.lower() in PLACES or _is_length(name, unit)
+
+
+def _is_length(name: str, unit: str) -> bool:
+    """Whether it is in a unit for places, as wavelengths in micrometres or metres may be, too."""
+    return name.lower() not in PLACES and (length_um(unit) or 0) >= 1
 
 
 def _step_um(group: h5py.Group, name: str | None, unit: str) -> float | None:
