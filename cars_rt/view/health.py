@@ -35,6 +35,7 @@ class Facts:
     seen: int = 0  # spectra of this run in the preview
     planned: int | None = None
     ended: str | None = None  # the reason, once the run is over
+    came: int | None = None  # spectra that its end tells of
     lost: Mapping[str, int] = field(default_factory=dict)  # of this run, by cause
     flagged: Mapping[str, int] = field(default_factory=dict)
     not_finite: int = 0
@@ -64,7 +65,7 @@ def judge(facts: Facts) -> tuple[Level, str]:
         waits = printable(str((status or {}).get("waits_for") or "a run"))
         return Level.GREEN, f"Connected; waiting for {waits}."
     if facts.ended:
-        return Level.GREEN, f"The run is complete: {facts.seen} spectra, none lost."
+        return Level.GREEN, f"The run is complete: {_came(facts)} spectra, none lost."
     return Level.GREEN, "All is well: nothing is lost."
 
 
@@ -79,13 +80,18 @@ def _judge_file(facts: Facts) -> tuple[Level, str]:
 
 def _reds(facts: Facts, status: Mapping[str, Any] | None) -> Iterator[tuple[Level, str]]:
     if lost := _counts(_lost(facts, status)):
-        yield Level.RED, f"Spectra of this run are lost: {lost}."
+        where = " (the daemon's own report names the cause)" if "upstream" in lost else ""
+        yield Level.RED, f"Spectra of this run are lost: {lost}{where}."
+    if status is not None and status.get("run") not in (None, facts.run):  # nothing of it can be shown
+        other = status.get("run_lost")
+        if isinstance(other, dict) and (lost := _counts(other)):
+            yield Level.RED, f"Spectra of run {_short(printable(str(status['run'])))} are lost: {lost}."
     if facts.not_finite:
         yield Level.RED, f"{facts.not_finite} spectra of this run are no numbers (NaN)."
     if not facts.connected and not facts.ended:
         since = f", nothing for {_time(facts.quiet_s)}" if facts.quiet_s >= 1 else ""
         yield Level.RED, f"No daemon: {facts.trouble or 'nobody publishes'}{since}; waiting for it."
-    elif facts.trouble and facts.run is None:
+    elif facts.trouble and (facts.run is None or facts.ended):
         yield Level.RED, f"{facts.trouble}; waiting."
     if (disk := _disk(facts)) is not None:
         yield Level.RED, disk
@@ -99,6 +105,9 @@ def _ambers(facts: Facts, status: Mapping[str, Any] | None) -> Iterator[tuple[Le
         yield Level.AMBER, f"The daemon is not ready: it waits for {waits}."
     if facts.ended and facts.ended != "complete":
         yield Level.AMBER, f"The run ended early: {facts.ended}."
+    missing = (facts.planned or 0) - _came(facts) - sum(facts.lost.values())
+    if facts.ended == "complete" and missing > 0:
+        yield Level.AMBER, f"The run is over, and {missing} of its {facts.planned} spectra never came."
     if facts.beyond > 0:
         yield Level.AMBER, f"{facts.beyond} spectra came after the last pixel of the scan."
     if facts.seen and sum(facts.flagged.values()) > MANY_FLAGS * facts.seen:
@@ -156,6 +165,11 @@ def _lost(facts: Facts, status: Mapping[str, Any] | None) -> Mapping[str, int]:
         return facts.lost
     said = status.get("run_lost")
     return said if isinstance(said, dict) and said else facts.lost
+
+
+def _came(facts: Facts) -> int:
+    """Spectra of a run that is over, also those from before this display looked."""
+    return facts.seen if facts.came is None else facts.came
 
 
 def _disk(facts: Facts) -> str | None:

@@ -98,6 +98,7 @@ class World:
                 "seen": scan.seen,
                 "planned": scan.start.spectra,
                 "ended": scan.end.reason.value if scan.end else None,
+                "came": scan.end.spectra if scan.end else None,
                 "lost": dict(scan.lost),
                 "flagged": dict(scan.flagged),
                 "beyond": scan.beyond,

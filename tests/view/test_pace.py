@@ -17,6 +17,7 @@ def test_a_picture_follows_when_the_browser_has_drawn_and_rested() -> None:
     assert pace.may_send(0.0)
     tick = pace.sent(0.0)
     assert not pace.may_send(0.3)  # nothing is known of it
+    assert not pace.drawn(tick - 1, 0.03, pause_s())  # said of an earlier one
     assert pace.drawn(tick, 0.04, pause_s())
     assert not pace.may_send(0.07)
     assert pace.may_send(0.08)
@@ -36,7 +37,7 @@ def test_a_picture_follows_when_the_browser_has_drawn_and_rested() -> None:
         ({"crowding": 200.0}, 10, 15),
         ({"crowding": 1000.0}, 3.5, 5),
         ({"crowding": 50_000.0}, 3.5, 5),
-        ({"pages": 10}, 3, 5),
+        ({"pages": 20}, 1.5, 2),
         ({"crowding": 1000.0, "busy": True}, 2, 3),
     ],
 )

@@ -316,6 +316,14 @@ def test_the_daemon_dies_and_comes_back_with_another_axis(room: Room) -> None:
     room.browser.says("#level", "green")
 
 
+def test_another_run_shows_nothing_of_the_one_before(room: Room) -> None:
+    room.begin("nothing")
+    room.raw.say(an_end(0, 0, "nothing"))
+    room.browser.says("#words", "No spectrum to show yet.")
+    room.browser.says("#sentence", f"{ROWS * COLUMNS} of its {ROWS * COLUMNS} spectra never came")
+    assert len(room.browser.spectrum()) == 0 and np.isnan(room.browser.image()).all()
+
+
 def test_points_are_a_waterfall_and_curves(room: Room) -> None:
     counts = spectra_of(40)
     room.raw.run("four", counts, block=4)
@@ -340,6 +348,31 @@ def test_snapshots_hold_what_the_page_shows(room: Room, tmp_path: Path) -> None:
         content = dict(file)
     assert str(content["run"]) == "four" and content["map first"].size >= 40
     np.testing.assert_array_equal(content["raman_shift"], AXIS)
+
+
+def test_a_password_is_asked_for(room: Room, tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("correct horse", encoding="utf-8")
+    where = (
+        "--preview",
+        room.daemon["preview"],
+        "--spectra",
+        "none",
+        "--control",
+        "none",
+        "--recorder",
+        "none",
+    )
+    with Command("view", *where, "--password", tmp_path / "password", "--http", "127.0.0.1:0") as view:
+        view.wait_for("the display is at ")
+        page = room.browser.page
+        page.goto(view.said.partition("the display is at ")[2].split()[0])
+        for given, then in (
+            ("wrong horse", "That is not the password."),
+            ("correct horse", "Nothing to show yet."),
+        ):
+            page.fill("[name=password]", given)
+            page.keyboard.press("Enter")
+            room.browser.says("body", then)
 
 
 def test_who_may_control_records_from_the_page(room: Room, tmp_path: Path) -> None:

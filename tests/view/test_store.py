@@ -13,7 +13,6 @@ from cars_rt.view import health
 from cars_rt.view.grid import Grid, Trail, reduced
 from cars_rt.view.health import Facts, Level
 from cars_rt.view.page.orders import Order, OrderError
-from cars_rt.view.page.pace import Pace
 from cars_rt.view.peaks import peaks
 from cars_rt.view.picture import SCREEN, Curve, Picture, Waterfall, Window, rgba
 from cars_rt.view.quantity import Kind, Quantity, QuantityError, a_band
@@ -179,10 +178,16 @@ WELL: dict[str, Any] = {"connected": True, "run": "r", "source": "s", "seen": 10
         ({"quiet_s": 30}, Level.AMBER, "Nothing came for 30 s"),
         ({"busy": True}, Level.AMBER, "no head-room"),
         ({"ended": "interrupted"}, Level.AMBER, "The run ended early: interrupted."),
+        ({"ended": "complete", "came": 400}, Level.GREEN, "The run is complete: 400 spectra"),  # we came late
+        ({"ended": "complete", "came": 90, "planned": 120, "lost": {"gone": 10}}, Level.RED, "and 20 of"),
+        ({"lost": {"upstream": 3}, "ended": "complete"}, Level.RED, "3 upstream (the daemon"),
+        ({"run": "old", "ended": "complete", "status": STATUS | {"run_lost": {"engine": 5}}}, Level.RED,
+         "Spectra of run r are lost: 5 engine."),
         ({"beyond": 4}, Level.AMBER, "4 spectra came after the last pixel"),
         ({"status": None, "why": "no answer"}, Level.AMBER, "health is not known: no answer"),
         ({"recorder": {"minutes_left": 3}}, Level.RED, "The recorder's disk is full in 3 minutes."),
         ({"trouble": "protocol version 9", "run": None}, Level.RED, "protocol version 9; waiting."),
+        ({"trouble": "protocol version 9", "ended": "complete"}, Level.RED, "protocol version 9; waiting."),
         ({"file": "scan.h5", "connected": False}, Level.GREEN, "scan.h5: 100 spectra of s."),
     ],
 )  # fmt: skip
@@ -215,18 +220,3 @@ def test_orders_are_read_with_checks() -> None:
         and order.switch("a")
         and not order.switch("b")
     )
-
-
-def test_a_browser_gets_more_when_it_has_drawn_and_rested() -> None:
-    pace = Pace()
-    assert pace.may_send(10.0)
-    tick = pace.sent(10.0)
-    assert not pace.may_send(10.2)  # it has not drawn yet
-    assert not pace.drawn(tick - 1, 10.2, busy=False, pages=1)
-    assert pace.drawn(tick, 10.4, busy=False, pages=1) and not pace.drawn(tick, 10.4, busy=False, pages=1)
-    assert not pace.may_send(10.5) and pace.may_send(10.7)  # it took 0.4 s, so it rests for 0.2 s
-    for busy, pages, soon, late in ((False, 1, 0.07, 0.09), (True, 1, 0.3, 0.45), (False, 20, 0.5, 0.65)):
-        assert pace.drawn(pace.sent(20.0), 20.01, busy=busy, pages=pages)
-        assert not pace.may_send(20.0 + soon) and pace.may_send(20.0 + late)
-    pace.sent(30.0)
-    assert not pace.may_send(34.0) and pace.may_send(35.1)  # nobody looks: a word now and then

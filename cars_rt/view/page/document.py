@@ -333,6 +333,10 @@ class Page:
         self._reframe = other_axis or self.scan is None or self.scan.shape != scan.shape
         self.scan, self.zoom, self._stale, self._place_stale = scan, None, True, True
         self.place = self.region = None
+        self.spectrum.clear()
+        if self._place_missing:
+            self._said.say("", False)
+            self._place_missing = False
         if self.what is not None and other_axis:
             try:
                 for each in self.what.channels if isinstance(self.what, Composite) else (self.what,):

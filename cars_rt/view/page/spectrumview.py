@@ -159,6 +159,15 @@ class SpectrumView:
         for plot in self.plots:
             plot.title.text = spectrum.title
 
+    def clear(self) -> None:
+        """Nothing is shown: what was there is of an earlier run. What was pinned stays."""
+        self.shown = None
+        self.result.data = {name: [] for name in self.result.data}
+        self.raw.data = {name: [] for name in self.raw.data}
+        self.label()
+        for plot in self.plots:
+            plot.title.text = ""
+
     def _loggable(self, raman: NDArray[np.float32]) -> NDArray[np.float32]:
         """The values as they are; with a logarithmic scale, without those that are not above zero."""
         if not self.has_log or not np.isfinite(raman).any():

@@ -9,10 +9,10 @@ from cars_rt.view.scan import Scan, Spectrum
 
 def in_words(scan: Scan | None, shown: Spectrum | None, what: Quantity | Composite | None) -> str:
     """Whose spectrum it is, the value there, and how much of the scan there is."""
-    if scan is None or shown is None or what is None:
+    if scan is None or what is None:
         return "Nothing to show yet."
-    words = [f"Spectrum: {shown.title}."]
-    if isinstance(what, Quantity) and (value := _value(scan, shown, what)) is not None:
+    words = ["No spectrum to show yet." if shown is None else f"Spectrum: {shown.title}."]
+    if shown is not None and isinstance(what, Quantity) and (value := _value(scan, shown, what)) is not None:
         words.append(f"{what.title}: {value:.4g}.")
     if scan.points:
         words.append(f"{scan.seen} spectra so far.")
