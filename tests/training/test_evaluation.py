@@ -21,6 +21,7 @@ from cars_rt.engines.model import CARD_KEY, Model  # noqa: E402
 from cars_rt.physics.microscope import Simulator  # noqa: E402
 from cars_rt.physics.substances import SUBSTANCES, TOLUENE  # noqa: E402
 from cars_rt.training import export  # noqa: E402
+from cars_rt.training.data import bcars  # noqa: E402
 from cars_rt.training.data.batch import Batch  # noqa: E402
 from cars_rt.training.data.protocols import Crimson2024  # noqa: E402
 from cars_rt.training.evaluation import metrics  # noqa: E402
@@ -287,7 +288,11 @@ def cars_rt(*arguments: object) -> tuple[int, str, str]:
     return code, out.getvalue(), said.getvalue()
 
 
-def test_evaluate_writes_tables_numbers_and_a_picture(tiny: Path, tmp_path: Path) -> None:
+def test_evaluate_writes_tables_numbers_and_a_picture(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two pools of the full size, for 32 spectra, took nearly half of the time.
+    monkeypatch.setattr(bcars, "POOL_SIZE", 64)
     numbers, picture, text = (tmp_path / name for name in ("a.json", "a.png", "a.md"))
     code, out, said = cars_rt(
         "evaluate", tiny, "cnn", "--spectra", 32, "--threads", 1,
