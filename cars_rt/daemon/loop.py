@@ -14,7 +14,7 @@ from typing import Any
 import zmq
 
 from cars_rt.daemon import commands
-from cars_rt.daemon.compute.change import Compute
+from cars_rt.daemon.compute.compute import Compute
 from cars_rt.daemon.ending import finish
 from cars_rt.daemon.outputs.preview import Preview
 from cars_rt.daemon.parts import Parts

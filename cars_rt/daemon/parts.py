@@ -6,7 +6,7 @@ from typing import Any
 
 import zmq
 
-from cars_rt.daemon.compute.change import Compute
+from cars_rt.daemon.compute.compute import Compute
 from cars_rt.daemon.dark import Dark
 from cars_rt.daemon.filing import Filing
 from cars_rt.daemon.flight import FlightRecorder

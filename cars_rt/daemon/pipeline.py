@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 
 from cars_rt.daemon.batch import Batch
-from cars_rt.daemon.compute.change import Compute
+from cars_rt.daemon.compute.compute import Compute
 from cars_rt.daemon.compute.worker import NotComputedError, Worker
 from cars_rt.daemon.mishaps import Mishaps
 from cars_rt.daemon.outputs.base import Outputs

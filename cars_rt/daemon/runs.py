@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from cars_rt.accounting import Cause, Kind, Ledger, Problem
-from cars_rt.daemon.compute.change import Compute
+from cars_rt.daemon.compute.compute import Compute
 from cars_rt.daemon.compute.worker import RAMAN
 from cars_rt.daemon.dark import Dark
 from cars_rt.daemon.intake import Intake

@@ -8,7 +8,7 @@ import pytest
 from helpers import LOCAL, Collected, Published, a_line, daemon_in_thread, spectra_of, wait_until
 
 from cars_rt.daemon import commands
-from cars_rt.daemon.compute.change import Compute
+from cars_rt.daemon.compute.compute import Compute
 from cars_rt.daemon.flight import FlightRecorder
 from cars_rt.daemon.loop import Daemon
 from cars_rt.daemon.outputs.preview import Preview
