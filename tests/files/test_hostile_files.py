@@ -300,6 +300,23 @@ def test_a_recording_that_says_nonsense_of_itself_is_not_repaired(
         assert np.array_equal(file["raw/counts"], COUNTS)
 
 
+def test_a_recording_whose_spectra_are_words_is_not_called_complete(tmp_path: Path) -> None:
+    path = finished(tmp_path)
+    with h5py.File(path, "r+") as file:
+        about = dict(file["raw/counts"].attrs)
+        del file["raw/counts"]
+        file["raw"].create_dataset(
+            "counts", data=np.array([[b"many"] * COUNTS.shape[1]]), maxshape=(None, None)
+        )
+        file["raw/counts"].attrs.update(about)
+    before = path.read_bytes()
+    with pytest.raises(
+        RecordingError, match=r"left as it is: the raw stream .* its counts are no numbers but"
+    ):
+        repair(path)
+    assert path.read_bytes() == before
+
+
 def test_an_axis_can_be_given_to_spectra_without_one(tmp_path: Path) -> None:
     np.savetxt(tmp_path / "axis.txt", AXIS[::-1])
     with h5py.File(tmp_path / "a.h5", "w") as file:

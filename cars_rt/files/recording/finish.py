@@ -29,6 +29,7 @@ log = logging.getLogger("cars_rt.recording")
 DESCRIBED = "described"  # the version of what is there for other programs
 NOT_CLOSED = "not closed"  # the reason of a recording, and of a stream, that nobody has ended
 NO_RECEIPT = {"announced": -1, "reason": NOT_CLOSED, "lost_before": "{}", "lost": "{}", "ranges": "[]"}
+NUMBERS = "uif"  # kinds of numbers that spectra may be
 MOST_LEFT = 1_000  # partial files of a folder that one start looks at
 
 
@@ -205,8 +206,11 @@ def _count(file: h5py.File) -> _Counted:
         try:
             group = stored(file, stream, h5py.Group)
             written = None if group is None else stored(group, "written", h5py.Dataset)
-            if group is None or written is None or stored(group, main, h5py.Dataset) is None:
+            spectra = None if group is None else stored(group, main, h5py.Dataset)
+            if group is None or written is None or spectra is None:
                 continue  # it never began, or was killed while it began, when it promised nothing yet
+            if spectra.dtype.kind not in NUMBERS:
+                raise StorageError(Path(file.filename), f"its {main} are no numbers but {spectra.dtype}")
             rows = rows_written(group)
             lengths = [len(column) for column in _columns(group)]
         except FilterError:
