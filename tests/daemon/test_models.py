@@ -11,7 +11,7 @@ import onnx
 import pytest
 from helpers import Collected, Published, daemon_in_thread, spectra_of, wait_until
 
-from cars_rt.daemon.compute import change
+from cars_rt.daemon.compute import compute
 from cars_rt.daemon.seen.plain import plain
 from cars_rt.engines import Model, ModelError, load_model
 from cars_rt.engines.model import CARD_KEY, SHIPPED
@@ -57,7 +57,7 @@ def test_path_that_is_no_model_is_refused_at_once(kind: str, tmp_path: Path) -> 
 
 
 def test_spectra_go_on_while_a_model_is_read_slowly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    reads, go_on, load = threading.Event(), threading.Event(), change.load_with
+    reads, go_on, load = threading.Event(), threading.Event(), compute.load_with
 
     def slowly(name: str, **given: Any) -> Model:
         if threading.current_thread() is not threading.main_thread():  # not the daemon's own at its start
@@ -65,7 +65,7 @@ def test_spectra_go_on_while_a_model_is_read_slowly(monkeypatch: pytest.MonkeyPa
             assert go_on.wait(60)
         return load(name, **given)
 
-    monkeypatch.setattr(change, "load_with", slowly)
+    monkeypatch.setattr(compute, "load_with", slowly)
     path = with_card(tmp_path, lambda card: card.update(name="other"))
     with (
         Published() as source,

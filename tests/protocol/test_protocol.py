@@ -43,7 +43,7 @@ from cars_rt.protocol import (
     limits,
     topic,
 )
-from cars_rt.protocol.messages import MAIN_ARRAY
+from cars_rt.protocol.messages import DELAYS, FLAGS, MAIN_ARRAY, NETWORK_OUTPUTS
 from cars_rt.sockets import Subscriber
 
 VECTORS = Path(__file__).parents[1] / "vectors"
@@ -199,7 +199,8 @@ def frames(draw: st.DrawFn) -> Frame:
     main = MAIN_ARRAY[stream]
     spectra = draw(st.integers(1, 6))
     arrays = {main: draw(arrays_of.arrays(DTYPES[draw(st.sampled_from([*DTYPES]))], (spectra, 4)))}
-    for name in draw(st.lists(NAME.filter(lambda name: name != main), max_size=3, unique=True)):
+    known = {main, FLAGS, DELAYS, *NETWORK_OUTPUTS}  # whose type and shape are given
+    for name in draw(st.lists(NAME.filter(lambda name: name not in known), max_size=3, unique=True)):
         shape = draw(st.sampled_from([(spectra,), (spectra, 2), (spectra, 0)]))
         arrays[name] = draw(arrays_of.arrays(DTYPES[draw(st.sampled_from([*DTYPES]))], shape))
     return Frame(
