@@ -1,12 +1,11 @@
 """Detectors at facilities: images (NTNDArray) of EPICS areaDetector over PVAccess."""
 
-import logging
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from importlib import import_module
-from queue import Empty, Queue
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,6 @@ from cars_rt.drivers.images import ImageSettings, Rows
 from cars_rt.drivers.numbering import Numbering
 from cars_rt.drivers.scan import ScanSettings
 from cars_rt.installation import install_extra
-
-log = logging.getLogger("cars_rt.drivers")
 
 ASKED = 1000  # images that wait in the monitor's queue: of the four that are usual, some are overwritten
 WAIT_S = 0.1
@@ -68,7 +65,6 @@ class Epics(Instrument):
             client = import_module("p4p.client.thread")
         except ImportError as error:
             raise InstrumentError(f"p4p is missing ({error}): {install_extra('epics')}") from None
-        self._client = client
         self._context = client.Context("pva", nt=False)
         self._shape: tuple[int, int] = (0, 0)
         self._dtype = ""
@@ -98,30 +94,27 @@ class Epics(Instrument):
         )
 
     def frames(self) -> Iterator[Yielded]:
-        arrived: Queue[Any] = Queue(ASKED)
         planned, done = self._about["spectra"], 0
-        request = f"record[queueSize={ASKED}]{FIELDS}"
-        monitor = self._context.monitor(self._pv, arrived.put, request=request, notify_disconnect=True)
-        try:
-            self._next(arrived, self._settings.connect_s)  # the image as it stands, of before this run
-            self._put(1)
-            while planned is None or done < planned:
-                value = self._next(arrived, WAIT_S)
-                if value is None:
-                    yield Waiting("" if done else "the detector")
-                    continue
-                image = self._image(value)
-                if image.shape != self._shape or image.dtype.name != self._dtype:
-                    raise InstrumentError(
-                        f"images of {self._pv} changed from {_sizes(self._shape)} {self._dtype} to "
-                        f"{_sizes(image.shape)} {image.dtype.name}, which ends the run"
-                    )
-                yield Block(self._rows(image), None, _stamp(value), int(value["uniqueId"]))
-                done += self._rows.tracks
-        finally:
-            monitor.close()
-            with suppress(InstrumentError):
-                self._put(0, GOES_S)
+        with closing(_Monitor(self._context, self._pv)) as monitor:
+            try:
+                monitor.next(self._settings.connect_s)  # the image as it stands, of before this run
+                self._put(1)
+                while planned is None or done < planned:
+                    value = monitor.next(WAIT_S)
+                    if value is None:
+                        yield Waiting("" if done else "the detector")
+                        continue
+                    image = self._image(value)
+                    if image.shape != self._shape or image.dtype.name != self._dtype:
+                        raise InstrumentError(
+                            f"images of {self._pv} changed from {_sizes(self._shape)} {self._dtype} to "
+                            f"{_sizes(image.shape)} {image.dtype.name}, which ends the run"
+                        )
+                    yield Block(self._rows(image), None, _stamp(value), int(value["uniqueId"]))
+                    done += self._rows.tracks
+            finally:
+                with suppress(InstrumentError):
+                    self._put(0, GOES_S)
 
     def close(self) -> None:
         self._context.close()
@@ -152,19 +145,6 @@ class Epics(Instrument):
             f"{self._pv} has no image yet: let the detector take one, so that its size is known"
         )
 
-    def _next(self, arrived: "Queue[Any]", patience_s: float) -> Any:
-        """The next image, or None."""
-        deadline = time.monotonic() + patience_s
-        while True:
-            try:
-                value = arrived.get(timeout=max(deadline - time.monotonic(), 0.001))
-            except Empty:
-                return None
-            if not isinstance(value, Exception):
-                return value
-            if self._context is None or patience_s == WAIT_S:
-                raise InstrumentError(f"{self._pv}: its server is gone ({_line(value)})")
-
     def _put(self, value: int, patience_s: float | None = None) -> None:
         if self._settings.acquire is None:
             return
@@ -191,6 +171,36 @@ class Epics(Instrument):
         if data.size != np.prod(sizes, dtype=int):
             raise InstrumentError(f"an image of {self._pv} says {_sizes(sizes)} and has {data.size} pixels")
         return data.reshape(sizes[::-1] if len(sizes) == 2 else (1, -1))
+
+
+class _Monitor:
+    """A subscription to a PV, emptied and closed by one thread.
+
+    p4p's own subscription (p4p.client.thread, 4.3.0) is emptied by a thread of p4p. If that one lets go of it
+    last, it waits for PVAccess with Python's lock held, while PVAccess may wait for that lock: the program
+    stands still and hears no signal. Its first image can also arrive before it is ready to be told of any,
+    and it is never told again.
+    """
+
+    def __init__(self, context: Any, pv: str) -> None:
+        raw = import_module("p4p.client.raw")
+        self._pv, self._told = pv, Event()
+        request = f"record[queueSize={ASKED}]{FIELDS}"
+        self._subscription = raw.Context.monitor(context, pv, self._told.set, request)
+
+    def next(self, patience_s: float) -> Any:
+        """The next image, or None if there is none for so long. Raises InstrumentError if its server left."""
+        deadline = time.monotonic() + patience_s
+        while True:
+            self._told.clear()  # before the look, so that what comes after it is not overlooked
+            value = self._subscription.pop()
+            if isinstance(value, Exception):
+                raise InstrumentError(f"{self._pv}: its server is gone ({_line(value)})")
+            if value is not None or not self._told.wait(max(deadline - time.monotonic(), 0.0)):
+                return value
+
+    def close(self) -> None:
+        self._subscription.close()
 
 
 def _stamp(value: Any) -> int | None:

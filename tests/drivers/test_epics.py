@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from socket import AF_INET, SOCK_DGRAM, socket
-from subprocess import DEVNULL, Popen
+from subprocess import DEVNULL, PIPE, Popen, run
 from typing import Any
 
 import numpy as np
@@ -148,6 +149,28 @@ def test_detector_that_sends_nothing_is_waited_for(detector: Any) -> None:
     instrument.acquisition()
     assert next(instrument.frames()) == Waiting("the detector")
     instrument.close()
+
+
+def test_runs_that_are_stopped_while_images_arrive_end_and_the_next_begins() -> None:
+    """In a process of its own: p4p's own subscription stops all threads of it within some hundred runs."""
+    program = """
+import os
+from drivers.detector import Detector
+from drivers.test_epics import Block, epics
+detector = Detector(rate=20_000)
+os.environ |= detector.server.conf()
+instrument = epics(spectra=3)()
+instrument.acquisition()
+for _ in range(1000):
+    assert sum(isinstance(each, Block) for each in instrument.frames()) == 3
+instrument.close()
+detector.unplug()
+"""
+    tests = Path(__file__).parents[1]
+    ended = run(
+        [sys.executable, "-c", program], cwd=tests, stderr=PIPE, text=True, timeout=PATIENCE_S, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
 
 
 @pytest.mark.skipif(find_spec("pvapy") is None, reason="the simulator of areaDetector is absent: pvapy")
