@@ -26,6 +26,7 @@ LOOK_S = 0.25  # between two looks
 REST = 20  # times as long as a look took, where that is longer: there may be very many descriptors
 MEGABYTE = 1_000_000
 RESERVE = 1 / 4  # of the descriptors is kept for the driver, for control, and for files
+TRIMS = (1, 2, 4, 8, 16, 32)  # looks after a cut: ZeroMQ frees what was kept when its threads come to it
 BYTES_RECEIVED = 128  # where that is in the kernel's struct tcp_info, and the struct's size before it
 OPEN = Path("/proc/self/fd")
 
@@ -65,7 +66,8 @@ class Inflow:
         self.descriptors_short = False
         self._watched = [_Watched(gate, gate.taken()) for gate in gates]
         self._stop = threading.Event()
-        self._trim = self._behind = False
+        self._looks_since_cut = max(TRIMS)
+        self._behind = False
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -93,8 +95,8 @@ class Inflow:
     def look(self) -> None:
         """Compare what came with what was taken, and cut off connections beyond their budget."""
         behind, self._behind = self._behind, any(each.gate.behind() for each in self._watched)
-        if self._trim or (behind and not self._behind):
-            self._trim = False
+        self._looks_since_cut += 1
+        if self._looks_since_cut in TRIMS or (behind and not self._behind):
             memory.give_back()
         self._read()
         for watched in self._watched:
@@ -139,7 +141,7 @@ class Inflow:
             sent = f"{connection.received / MEGABYTE:.0f} MB"
             self._cut_off(watched, connection, f"it sends messages that do not end ({sent} until now)")
             watched.unfinished -= connection.received
-        self._trim = True
+        self._looks_since_cut = 0
 
     def _spare_descriptors(self) -> None:
         """Keep some for connections that are needed: of the gate with most of them the newest are cut off."""

@@ -84,17 +84,20 @@ def test_a_daemon_that_says_that_it_hangs_is_started_again_with_the_engine_that_
         part = Part(role=Role.DAEMON, command=(*command, "--log-format=json"), http=http)
         hung = Keeper(part, Said(part.name, tmp_path, lambda name, line: None), Restarts())
         room = Room([Instrument([hung])])
-        log = tmp_path / "daemon.log"
+
+        def second_life() -> str:  # the first one may have lived for as long as it takes to be ready
+            return (tmp_path / "daemon.log").read_text("utf-8").partition("ended with exit code")[2]
+
         try:
             wait_until(lambda: room.instruments[0].turn() or hung.restarts.total)
             monkeypatch.setattr(Hung, "alive", "true")
-            wait_until(lambda: room.instruments[0].turn() or "ready for the driver" in log.read_text("utf-8"))
+            wait_until(lambda: room.instruments[0].turn() or "ready for the driver" in second_life())
         finally:
             room.stop()
             code = room.serve()
             server.shutdown()
     assert code == 3 and hung.restarts.total == 1
-    assert " spectra/s" not in log.read_text("utf-8")  # as it says of the engine that it found fastest
+    assert " spectra/s" not in second_life()  # as it says of the engine that it found fastest
     assert "the daemon hangs (its loop does not turn): it is ended" in caplog.text
     assert "restart 1 follows in 0.5 s" in caplog.text
 
