@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cars_rt.errors import CarsRtError
 from cars_rt.files.columns import TableError
 from cars_rt.files.hdf5 import StoredRows, explained
-from cars_rt.files.measurement import ABOUT, COLUMNS, Rows, stored
+from cars_rt.files.measurement import ABOUT, COLUMNS, Rows, judged, stored
 from cars_rt.physics.axis import AxisError, judged_raman_shift
 from cars_rt.protocol import Facts
 from cars_rt.storage import StorageError
@@ -131,7 +131,12 @@ def checked(spectra: Spectra) -> Spectra:
         if not fits(name, rows, len(counts)):
             shape = (len(counts), *COLUMNS[name][0])
             raise SpectraError(f"{name} must be whole numbers of the shape {shape}, one for each spectrum")
-    return replace(spectra, raman_shift=raman_shift, counts=counts, dark=dark)
+    known = {name: value for name in ABOUT if (value := getattr(spectra, name)) is not None}
+    try:
+        known = judged(known, ABOUT)
+    except ValueError as error:
+        raise SpectraError(str(error)) from None
+    return replace(spectra, raman_shift=raman_shift, counts=counts, dark=dark, **known)
 
 
 def fits(name: str, rows: Rows, count: int) -> bool:

@@ -10,6 +10,8 @@ from cars_rt.files.formats import read_spectra
 from cars_rt.files.spectra import SpectraError
 
 MODULE = """
+import json
+
 import numpy as np
 
 from cars_rt.files.spectra import Spectra
@@ -21,6 +23,10 @@ def read_lab(path):
     return Spectra(np.linspace(first, last, counts.shape[1]), counts, source="a laboratory")
 
 
+def odd(path):
+    return Spectra(np.linspace(500, 3000, 4), np.ones((2, 4)), **json.loads(path.read_text()))
+
+
 def fails(path):
     return {}["no such key"]
 
@@ -28,7 +34,7 @@ def fails(path):
 def nothing(path):
     return None
 """
-ENTRIES = {"lab": "read_lab", "bad": "fails", "nil": "nothing", "csv": "fails"}
+ENTRIES = {"lab": "read_lab", "odd": "odd", "bad": "fails", "nil": "nothing", "csv": "fails"}
 
 
 @pytest.fixture
@@ -65,7 +71,7 @@ def test_format_of_another_package_is_read_and_played(tmp_path: Path) -> None:
     [
         ("x.bad", "lab_formats:fails does not read it .KeyError: 'no such key'.; update or uninstall the"),
         ("x.nil", "lab_formats:nothing returns no cars_rt.files.spectra.Spectra; update or uninstall the"),
-        ("x.xyz", "must end in one of .csv, .txt, .npz, .*, .lab, .bad, .nil"),
+        ("x.xyz", "must end in one of .csv, .txt, .npz, .*, .lab, .odd, .bad, .nil"),
         ("x.csv", "x.csv: (?!lab_formats)"),  # none takes the place of one of ours
     ],
 )
@@ -74,3 +80,15 @@ def test_what_a_package_does_wrong_is_one_sentence(name: str, reason: str, tmp_p
     with pytest.raises(SpectraError, match=reason) as error:
         read_spectra(tmp_path / name)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    "said",
+    ['{"full_scale": NaN}', '{"scan": [-1, 2]}', '{"step_um": [NaN, 1]}', '{"exposure_s": 0}', '{"block": 0}',
+     '{"time_ns": -1}', '{"spectra": 1.5}', '{"calibration": 3}'],
+)  # fmt: skip
+def test_what_a_package_says_of_a_measurement_is_judged_as_of_a_recording(said: str, tmp_path: Path) -> None:
+    (tmp_path / "x.odd").write_text(said, encoding="utf-8")
+    with pytest.raises(SpectraError, match=rf"x\.odd: {said.split(chr(34))[1]} is .*, which it cannot be"):
+        read_spectra(tmp_path / "x.odd")
