@@ -3,6 +3,7 @@
     python tests/scripts/soak.py                      30 minutes at 1,000 spectra/s
     python tests/scripts/soak.py --minutes 1440       a day
     python tests/scripts/soak.py --minutes 2 --rate 500 --no-record
+    python tests/scripts/soak.py --attack 20          with 20 hostile connections/s at the daemon's sockets
 
 A driver replays a small file of simulated spectra, run after run; the daemon computes; the recorder writes
 every run to a file, which is checked and deleted; this program counts what comes out and looks at the
@@ -12,6 +13,7 @@ picture in the output folder. The exit code is 1 if anything was lost or leaked.
 
 import argparse
 import json
+import multiprocessing
 import shutil
 import sys
 import tempfile
@@ -28,10 +30,13 @@ import numpy as np
 import psutil
 import zmq
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # beside the packages of the tests
+
 from cars_rt.console import EXIT_INCOMPLETE
 from cars_rt.drivers.simulator import SimulatedMicroscope, SimulatorSettings
 from cars_rt.installation import install_extra
 from cars_rt.room.program import LoggedProgram
+from scripts.storm import KINDS, storm
 
 FILE_SCAN = "16x32"  # spectra that are replayed again and again
 GROWTH_MB = 5.0  # allowed from the end of the warm-up to the end, by a straight line through all samples
@@ -108,6 +113,7 @@ class Report:
 
     minutes: float = 0
     rate: float = 0
+    hostile: int = 0  # connections of an attack
     interrupted: bool = False
     runs: list[dict[str, Any]] = field(default_factory=list)
     samples: dict[str, list[Sample]] = field(default_factory=dict)
@@ -134,7 +140,7 @@ class Soak:
         np.savez(self.file, spectra=counts, raman_shift=about.raman_shift, dark=about.dark)
         self.in_file = len(counts)
         self.number = 0
-        raw, raman = (f"tcp://127.0.0.1:{given.port + number}" for number in range(2))
+        raw, raman, preview, control = (f"tcp://127.0.0.1:{given.port + number}" for number in range(4))
         self.raw = raw
         self.counter = Counter(raman)
         self.counter.start()
@@ -142,7 +148,15 @@ class Soak:
         self.daemon = self.start(
             "daemon", "run", "--listen", raw, "--publish", raman, "--engine", given.engine,
             "--subscribers", subscribers, "--summary", folder / "daemon.json",
+            "--preview", preview, "--control", control,
         )  # fmt: skip
+        self.visits = multiprocessing.Value("q", 0)
+        self.attack: multiprocessing.Process | None = None
+        if given.attack:
+            until = self.begin + given.minutes * 60
+            hostile = [raman, preview, control], given.attack, KINDS, self.visits, until
+            self.attack = multiprocessing.Process(target=storm, args=hostile, daemon=True)
+            self.attack.start()
         self.recorder: LoggedProgram | None = None
         if given.record:
             (folder / "files").mkdir(exist_ok=True)
@@ -208,7 +222,8 @@ class Soak:
 
     def describe(self) -> str:
         memory = ", ".join(f"{name} {samples[-1].mb:.1f} MB" for name, samples in self.report.samples.items())
-        return f"{sum(self.counter.spectra.values())} spectra, {memory}"
+        hostile = f", {self.visits.value} hostile connections" if self.attack else ""
+        return f"{sum(self.counter.spectra.values())} spectra{hostile}, {memory}"
 
     def finish_driver(self, stop: bool = False) -> None:
         """Wait for a driver's end; what it says it sent has to come out."""
@@ -247,6 +262,9 @@ class Soak:
 
     def end(self) -> None:
         """Ask all to end, in the order of the stream, and read what they say."""
+        if self.attack is not None:
+            self.attack.kill()
+            self.report.hostile = self.visits.value
         self.finish_driver(stop=True)
         for name, program in (("recorder", self.recorder), ("daemon", self.daemon)):
             if program is None:
@@ -265,7 +283,7 @@ class Soak:
             self.report.say(f"{self.counter.gaps} frames came out of order or after a gap")
 
     def close(self) -> None:
-        for program in (self.driver, self.recorder, self.daemon):
+        for program in (self.attack, self.driver, self.recorder, self.daemon):
             if program is not None:
                 program.kill()
         self.counter.stop()
@@ -356,7 +374,13 @@ def main() -> int:
     parser.add_argument("--run-minutes", type=float, default=5, help="length of one run; 0: one run only")
     parser.add_argument("--no-record", dest="record", action="store_false", help="count, write nothing")
     parser.add_argument("--every", type=float, default=5, help="seconds between two looks")
-    parser.add_argument("--port", type=int, default=5955, help="of the raw stream; results on the next one")
+    parser.add_argument("--attack", type=float, default=0, help="hostile connections per second")
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=5955,
+        help="of the raw stream; results, preview and control on the next ones",
+    )
     parser.add_argument("--output", type=Path, default=Path("soak-output"))
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
@@ -391,6 +415,8 @@ def main() -> int:
     came = sum(run["came"] for run in report.runs)
     produced = sum(run["produced"] for run in report.runs)
     print(f"{report.minutes:.1f} minutes, {len(report.runs)} runs: {produced} spectra produced, {came} came")
+    if report.hostile:
+        print(f"{report.hostile} hostile connections meanwhile")
     for name, numbers in grown.items():
         print(
             f"{name:>10}: {numbers['mb']:.1f} MB, grown by {numbers['growth_mb']:+.2f} MB, "

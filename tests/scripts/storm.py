@@ -14,42 +14,59 @@ import multiprocessing
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import suppress
+from itertools import cycle, product
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from hostile.line import RATE, Line
-from hostile.peers import connected, greeting, handshaken, part, ready
+from hostile.peers import a_request, connected, greeting, handshaken, part, ready, smuggled
 
 from cars_rt.sockets import Subscriber
 
-KINDS = ("connect", "blind", "shake", "subscribe", "flood")
+KINDS = ("connect", "blind", "shake", "subscribe", "flood", "endless", "web")
 FLOOD = b"".join(part(bytes([n % 2]) + b"r", more=False) for n in range(200))
+ENDLESS = part(bytes(50_000), more=True) * 100  # 5 MB of a message that does not end
+WEB = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500\r\n\r\n" + smuggled(a_request("stop"))
 
 
-def storm(address: str, rate: float, kind: str, made: "Synchronized[int]", until: float) -> None:
-    """Connections one after the other, `rate` a second if that can be had."""
-    begin, number = time.monotonic(), 0
-    while time.monotonic() < until:
+def visit(address: str, kind: str) -> None:
+    """One connection that does what its kind does, and leaves."""
+    with suppress(OSError, AssertionError):
+        if kind in ("connect", "blind", "web"):
+            peer = connected(address)
+            if kind == "blind":  # everything at once, without waiting for an answer
+                peer.sendall(greeting() + ready(b"SUB") + part(b"\x01raman.", more=False))
+            if kind == "web":
+                peer.sendall(WEB)
+        else:
+            peer = handshaken(address, b"DEALER" if kind == "endless" else b"SUB")
+            if kind == "subscribe":
+                peer.sendall(part(b"\x01raman.", more=False))
+            if kind == "flood":  # as many subscriptions as fit before it is ended
+                peer.sendall(FLOOD)
+            if kind == "endless":
+                peer.sendall(ENDLESS)
+        peer.close()
+
+
+def storm(
+    addresses: Sequence[str], rate: float, kinds: Sequence[str], made: "Synchronized[int]", until: float
+) -> None:
+    """Connections one after the other, to all addresses and of all kinds in turn, `rate` a second if that
+    can be had, until this time of `time.monotonic`."""
+    begin, visits = time.monotonic(), cycle(product(kinds, addresses))
+    for number, (kind, address) in enumerate(visits, 1):
+        if time.monotonic() >= until:
+            return
         if (ahead := begin + number / rate - time.monotonic()) > 0:
             time.sleep(ahead)
-        number += 1
-        with suppress(OSError, AssertionError):
-            if kind in ("connect", "blind"):
-                peer = connected(address)
-                if kind == "blind":  # everything at once, without waiting for an answer
-                    peer.sendall(greeting() + ready(b"SUB") + part(b"\x01raman.", more=False))
-            else:
-                peer = handshaken(address, b"SUB")
-                if kind == "subscribe":
-                    peer.sendall(part(b"\x01raman.", more=False))
-                if kind == "flood":  # as many subscriptions as fit before it is ended
-                    peer.sendall(FLOOD)
-            peer.close()
-            with made.get_lock():
-                made.value += 1
+        visit(address, kind)
+        with made.get_lock():
+            made.value += 1
 
 
 class Join:
@@ -92,7 +109,7 @@ def main() -> None:
             for rate in wanted.rate or [500.0, 1000.0, 3000.0]:
                 made = multiprocessing.Value("q", 0)
                 until = time.monotonic() + wanted.seconds
-                arguments = (getattr(line, wanted.gate), rate / wanted.processes, kind, made, until)
+                arguments = ([getattr(line, wanted.gate)], rate / wanted.processes, [kind], made, until)
                 peers = [
                     multiprocessing.Process(target=storm, args=arguments) for _ in range(wanted.processes)
                 ]
