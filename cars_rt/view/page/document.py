@@ -47,6 +47,8 @@ class Page:
         self.points = PointsView(self._tap_points)
         self.spectrum = SpectrumView(self._drag_band)
         self.what: Quantity | Composite | None = None
+        self._for_want = False  # `what` was taken before any band of the daemon was known
+        self._bands: tuple[Band, ...] = ()  # of the daemon, as far as they were looked at
         self.scan: Scan | None = None
         self.planes, self.plane = 1, 0  # of a stack, one under the other in the scan
         self.place: tuple[int, int] | None = None  # the pixel whose spectrum is shown; None: the latest one
@@ -182,7 +184,7 @@ class Page:
         if scan is not None:  # a band that is refused here changes nothing on the page
             for each in what.channels if isinstance(what, Composite) else (what,):
                 each.pixels(scan.axis)
-        self.what, self._stale = what, True
+        self.what, self._for_want, self._stale = what, False, True
         self._said.say("", False)
 
     def _stack(self, count: int, plane: int) -> None:
@@ -303,13 +305,13 @@ class Page:
             if not known and scan.end is None:
                 return False
             self._new(scan)
+        self._look_at_bands(scan)
         if self._stale:
             self._stale = False
             assert self.what is not None
             if scan.points:
                 chosen = list(self.what.channels) if isinstance(self.what, Composite) else [self.what]
-                with self.store.lock:
-                    others = [Quantity(each) for each in scan.bands]
+                others = [Quantity(each) for each in self._bands]
                 ends = {(each.band.low, each.band.high) for each in chosen}
                 self.points.show(
                     scan, chosen + [each for each in others if (each.band.low, each.band.high) not in ends]
@@ -344,9 +346,20 @@ class Page:
             except CarsRtError as error:
                 self._said.say(f"{error}; another band was chosen.", True)
                 self.what = None
+        self._bands = ()
         if self.what is None:
             low, high = float(scan.axis.min()), float(scan.axis.max())
-            self.what = Quantity(scan.bands[0] if scan.bands else Band("everything", low, high))
+            self.what, self._for_want = Quantity(Band("everything", low, high)), True
+
+    def _look_at_bands(self, scan: Scan) -> None:
+        """Whole spectra and the daemon's bands come by two streams, in either order, and bands change."""
+        with self.store.lock:
+            bands = scan.bands
+        if bands == self._bands:
+            return
+        self._bands, self._stale = bands, self._stale or scan.points
+        if bands and self._for_want:
+            self.what, self._for_want, self._stale = Quantity(bands[0]), False, True
 
     def _spectrum(self, now: float) -> bool:
         scan = self.scan
