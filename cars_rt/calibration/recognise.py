@@ -1,4 +1,7 @@
-"""Which standard a CARS spectrum is of, by its own lines, and which raman shifts its pixels have."""
+"""Which standard a CARS spectrum is of, by its own lines, and which raman shifts its pixels have.
+
+Toluene and others; the lines of a lamp are matched in `lamp_fit`.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

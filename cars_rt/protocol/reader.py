@@ -1,4 +1,4 @@
-"""What a receiver knows of the current run, and the order in which messages may come.
+"""What a receiver knows of the current run, and in which order messages come: what a gap is, what a repeat.
 
 Pure: parts in, events out. The daemon, the recorder and the client all read through it, so that
 they judge a stream alike.

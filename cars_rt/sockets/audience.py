@@ -1,4 +1,7 @@
-"""Who subscribes to a publisher. Counts connections, not subscriptions; none keeps it from publishing."""
+"""Who subscribes to a publisher, and how much it may send for that: the size of a subscription, and how many.
+
+Counts connections, not subscriptions; none keeps it from publishing.
+"""
 
 import logging
 import math

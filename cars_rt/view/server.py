@@ -1,5 +1,5 @@
-"""The page's server: Bokeh's, with a check of hosts and origins and, if wished, a secret for whoever
-comes."""
+"""The page's server: Bokeh's. No page of another host or origin may ask it; whoever comes may need a
+secret."""
 
 import asyncio
 import hmac

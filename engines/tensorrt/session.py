@@ -1,4 +1,4 @@
-"""A plan on the GPU: buffers, streams and contexts for batches up to its size."""
+"""A plan on the GPU: buffers, streams, contexts and CUDA graphs for batches up to its size."""
 
 import traceback
 from collections.abc import Mapping

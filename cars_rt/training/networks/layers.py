@@ -1,4 +1,4 @@
-"""Layers that the networks share."""
+"""What the networks share: layers, fixed features, and the head that states raman and its deviation."""
 
 import math
 
