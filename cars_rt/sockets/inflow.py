@@ -14,7 +14,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,6 +45,7 @@ class Gate:
 @dataclass(slots=True)
 class _Connection:
     descriptor: int
+    peer: str  # its address and port
     since: float  # when it was first seen
     received: int = 0  # bytes
 
@@ -69,6 +69,9 @@ class Inflow:
         self._looks_since_cut = max(TRIMS)
         self._behind = False
         self._thread: threading.Thread | None = None
+        # A number of our own, under which a connection is looked at before it is cut off: ZeroMQ may close the
+        # other one at any moment, and the next connection gets it. It is kept for when no number is left.
+        self._spare = [os.open(os.devnull, os.O_RDONLY) for _ in range(2)]
 
     def start(self) -> None:
         """Watch from now on, where that is possible."""
@@ -81,6 +84,8 @@ class Inflow:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
+        while self._spare:
+            os.close(self._spare.pop())
 
     def _run(self) -> None:
         rest = LOOK_S
@@ -118,7 +123,7 @@ class Inflow:
                 continue
             watched = self._watched[number]
             key = descriptor, peer
-            connection = watched.connections.get(key) or _Connection(descriptor, now)
+            connection = watched.connections.get(key) or _Connection(descriptor, peer, now)
             watched.unfinished += max(received - connection.received, 0)
             connection.received = received
             seen[number][key] = connection
@@ -159,16 +164,32 @@ class Inflow:
 
     def _cut_off(self, watched: _Watched, connection: _Connection, why: str) -> None:
         name = watched.gate.name
-        # Both directions are shut down here. The descriptor is ZeroMQ's, which closes it.
-        with suppress(OSError):
-            borrowed = _borrowed(connection.descriptor)
+        if not self._shut_down(connection):
+            return
+        self.cut[name] = count = self.cut.get(name, 0) + 1
+        log.log(logging.WARNING if count == 1 else logging.DEBUG,
+                "a connection to %s is cut off: %s; more are counted", name, why)  # fmt: skip
+
+    def _shut_down(self, connection: _Connection) -> bool:
+        """Whether it was still there. Both directions are shut down; the descriptor is ZeroMQ's, which closes
+        it."""
+        nothing, own = self._spare
+        try:
+            os.dup2(connection.descriptor, own, inheritable=False)
+            # From here on it is this connection or another one, and stays that.
+            found = _look_at(own)
+            if found is None or found[2] != connection.peer or found[3] < connection.received:
+                return False
+            borrowed = _borrowed(own)
             try:
                 borrowed.shutdown(socket.SHUT_RDWR)
             finally:
                 borrowed.detach()
-        self.cut[name] = count = self.cut.get(name, 0) + 1
-        log.log(logging.WARNING if count == 1 else logging.DEBUG,
-                "a connection to %s is cut off: %s; more are counted", name, why)  # fmt: skip
+        except OSError:
+            return False
+        finally:
+            os.dup2(nothing, own, inheritable=False)
+        return True
 
 
 def _descriptors() -> list[int]:
@@ -194,6 +215,8 @@ def _look_at(descriptor: int) -> tuple[int, int, str, int] | None:
     try:
         here, peer = borrowed.getsockname(), borrowed.getpeername()
         about = borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, BYTES_RECEIVED + 8)
+        if borrowed.getpeername() != peer:  # another one got its number meanwhile
+            return None
     except OSError:
         return None
     finally:

@@ -1,0 +1,76 @@
+"""Who is cut off: this connection, and no other one that has come to its number meanwhile."""
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+
+import pytest
+
+from cars_rt.sockets.inflow import Gate, Inflow
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what flows in is watched on Linux only")
+
+
+class Port:
+    """A port, connections to it, and the watch over them."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.stack = stack
+        self.server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        port = self.server.getsockname()[1]
+        self.inflow = Inflow([Gate("a port", port, lambda: 0)])
+        stack.callback(self.inflow.close)
+
+    def connection(self) -> tuple[socket.socket, socket.socket]:
+        """The peer's end, and ours."""
+        peer = self.stack.enter_context(socket.create_connection(self.server.getsockname()))
+        peer.settimeout(20)
+        return peer, self.stack.enter_context(self.server.accept()[0])
+
+    def cut_all(self) -> None:
+        """What the watch does to whatever it saw in its last look."""
+        (watched,) = self.inflow._watched
+        for each in watched.connections.values():
+            self.inflow._cut_off(watched, each, "why")
+
+
+@contextmanager
+def a_port() -> Iterator[Port]:
+    with ExitStack() as stack:
+        yield Port(stack)
+
+
+def test_a_connection_that_has_the_number_of_another_one_is_left_alone() -> None:
+    with a_port() as port:
+        gone, ours = port.connection()
+        gone.sendall(b"something")
+        ours.recv(100)
+        port.inflow._read()
+        peer, other = port.connection()
+        os.dup2(other.fileno(), ours.fileno())  # closed, and given to the next one
+        port.cut_all()
+        assert not port.inflow.cut
+        ours.sendall(b"still here")
+        assert peer.recv(100) == b"still here"
+        with open(os.devnull, "rb") as file:  # noqa: PTH123 - or to a file
+            os.dup2(file.fileno(), ours.fileno())
+        port.cut_all()
+        assert not port.inflow.cut
+
+
+def test_one_is_cut_off_even_where_no_descriptor_is_left() -> None:
+    with a_port() as port, ExitStack() as taken:
+        peer, ours = port.connection()
+        port.inflow._read()
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+        taken.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limit)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (ours.fileno() + 8, limit[1]))
+        with suppress(OSError):
+            while True:
+                taken.callback(os.close, os.dup(ours.fileno()))
+        port.cut_all()
+        assert port.inflow.cut == {"a port": 1} and peer.recv(1) == b""
