@@ -12,7 +12,9 @@ from cars_rt.errors import CarsRtError
 from cars_rt.protocol import Closed, Event, RunReader, StreamName
 from cars_rt.sockets import Subscriber
 from cars_rt.sockets.addresses import remedy
+from cars_rt.sockets.inflow import Gate
 from cars_rt.sockets.probe import Probe
+from cars_rt.sockets.subscriber import gate_to
 from cars_rt.sockets.turn import Turn, Uninterrupted
 from cars_rt.trust.curve import ClientKeys
 
@@ -105,6 +107,12 @@ class Source:
         if not self.connected:
             return f"nobody publishes at {self.subscriber.address}"
         return f"connected to {self.subscriber.address}, where no run is open or no frame came"
+
+    def gate(self) -> Gate:
+        """For `Inflow`: what may be on its way here."""
+        subscriber, reader = self.subscriber, self.reader
+        name = f"the publisher of the {reader.stream} stream"
+        return gate_to(name, subscriber.address, lambda: reader.run, lambda: subscriber.taken)
 
     def close(self) -> None:
         """Disconnect. Another thread that is pulling stops within its timeout, and disconnects then."""

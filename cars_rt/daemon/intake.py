@@ -16,8 +16,6 @@ from cars_rt.protocol import Event, Frame, Part, RunReader, Start
 from cars_rt.sockets import Subscriber
 from cars_rt.trust.curve import ClientKeys
 
-PART_BYTES = 100  # that a message part takes on the wire beside its content, at most
-
 
 class Intake:
     """A driver's stream. The flight recorder, if there is one, sees all of it before anybody else does.
@@ -32,7 +30,6 @@ class Intake:
         self.flight = flight
         self.subscriber = Subscriber(address, "raw", connect=False, security=security)
         self.reader = RunReader("raw")
-        self.bytes = 0  # of messages taken
         self.received_ns = 0  # when the last message was taken
         self.prompt = False  # whether it was received soon after it arrived
         self._parts: Sequence[Part] = ()
@@ -70,7 +67,6 @@ class Intake:
             return False
         self.received_ns = time.time_ns()
         self.prompt = self.received_ns - self._empty_ns < LAG_NS // 2
-        self.bytes += sum(map(len, parts)) + PART_BYTES * len(parts)
         self._parts = parts
         return True
 

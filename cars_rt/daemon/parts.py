@@ -25,11 +25,10 @@ from cars_rt.daemon.seen.snapshot import Phase, Queue, State
 from cars_rt.daemon.settings import OFF, DaemonSettings
 from cars_rt.latency import Latencies
 from cars_rt.protocol.control import REQUESTS
-from cars_rt.sockets import UNREAD, message_bytes
 from cars_rt.sockets.control import Control
 from cars_rt.sockets.inflow import Gate
+from cars_rt.sockets.subscriber import gate_to
 
-DRIVER_BYTES = 64_000_000  # from a driver, beside the messages of its run that may wait unread
 SUBSCRIBER_BYTES = 16_000_000  # from all subscribers of a stream together: they only subscribe
 
 
@@ -169,13 +168,10 @@ class Parts:
 
     def gates(self) -> list[Gate]:
         """What is watched: how much may be on its way into each socket without being a message yet."""
-
-        def on_its_way() -> int:
-            run = self.runs.current
-            return DRIVER_BYTES + (0 if run is None else (UNREAD + 4) * message_bytes(run.start))
-
         intake, control = self.intake, self.control
-        gates = [Gate("the driver", _port(intake.address), on_its_way, lambda: intake.bytes, outgoing=True)]
+        gates = [
+            gate_to("the driver", intake.address, lambda: intake.reader.run, lambda: intake.subscriber.taken)
+        ]
         for output in self.outputs:
             sent = output.publisher
             gates.append(

@@ -69,8 +69,8 @@ class Inflow:
         self._looks_since_cut = max(TRIMS)
         self._behind = False
         self._thread: threading.Thread | None = None
-        # A number of our own, under which a connection is looked at before it is cut off: ZeroMQ may close the
-        # other one at any moment, and the next connection gets it. It is kept for when no number is left.
+        # A number of our own, under which a connection is looked at before it is cut off: ZeroMQ may close
+        # its own at any moment, and the next connection gets that. It is kept for when no number is left.
         self._spare = [os.open(os.devnull, os.O_RDONLY) for _ in range(2)]
 
     def start(self) -> None:

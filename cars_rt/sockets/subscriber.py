@@ -2,16 +2,19 @@
 
 import logging
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Self, cast
 
 import zmq
 
-from cars_rt.protocol import MAX_PAYLOAD_BYTES, Part, StreamName
+from cars_rt.protocol import MAX_PAYLOAD_BYTES, Part, Start, StreamName
 from cars_rt.sockets.addresses import remedy
 from cars_rt.sockets.endpoint import StreamError, configure, prepare_to_connect
+from cars_rt.sockets.inflow import Gate
 from cars_rt.sockets.monitor import Monitor
+from cars_rt.sockets.publisher import message_bytes
 from cars_rt.trust.curve import FAILED, ClientKeys, refusal, secure_client
 from cars_rt.trust.keys import KeysError
 
@@ -19,6 +22,9 @@ log = logging.getLogger("cars_rt.stream")
 
 RETRY_MS = 50, 1000  # between attempts to connect, at first and after some that were in vain
 UNREAD = 100  # messages at a subscriber; what it does not take in time waits at the publisher
+PART_BYTES = 100  # that a message part takes on the wire beside its content, at most
+UNFINISHED_BYTES = 64_000_000  # from a publisher, beside the messages of its run that may wait unread
+LARGE_ARRAYS = 3  # in a frame of results: raman, its deviation, counts
 VIEW_FROM = 16_384  # bytes; a smaller part is copied, since it may lie in a buffer with others
 NOW = int(zmq.NOBLOCK)
 VANISHED_S = 5.0  # a publisher that is away for so long has died: an open run is closed as interrupted
@@ -47,6 +53,7 @@ class Subscriber:
         self.stream = stream
         self.connected = False
         self.refused = 0
+        self.taken = 0  # bytes of messages received
         self.trouble: str | None = None
         self._security = security
         self._reached = False  # in this attempt to connect
@@ -97,6 +104,7 @@ class Subscriber:
         while part.more:
             part = receive(NOW, copy=False)
             parts.append(part.bytes if len(part) < VIEW_FROM else memoryview(cast(bytes, part)).toreadonly())
+        self.taken += sum(map(len, parts)) + PART_BYTES * len(parts)
         return parts
 
     def watch(self) -> bool:
@@ -177,3 +185,18 @@ class Subscriber:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.close()
+
+
+def gate_to(name: str, address: str, run: Callable[[], Start | None], taken: Callable[[], int]) -> Gate:
+    """For `Inflow`: how much of a publisher's may be on its way without being a message yet.
+
+    run: the open one. taken: bytes of its messages that were received.
+    """
+
+    def budget() -> int:
+        start = run()
+        unread = 0 if start is None else (UNREAD + 4) * message_bytes(start)
+        return UNFINISHED_BYTES + unread * (1 if start is None or start.stream == "raw" else LARGE_ARRAYS)
+
+    port = address.rpartition(":")[2]
+    return Gate(name, int(port) if port.isdecimal() else 0, budget, taken, outgoing=True)

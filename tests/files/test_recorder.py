@@ -270,6 +270,17 @@ def test_names_have_sample_date_run_and_the_next_number(tmp_path: Path) -> None:
     assert names == [f"liver-7_{date}_011.h5", f"liver-7_{date}_012.h5"]
 
 
+@pytest.mark.parametrize("template", ["{source}", "{source}-{number}", "{run}"])
+def test_no_name_of_a_source_or_a_run_ends_the_recording(template: str, tmp_path: Path) -> None:
+    hostile = [("CON", "nul"), ("con.h5", "CON"), ("漢" * 1000, "com1"), ("\U00010400" * 500, "../../x")]
+    with Published() as source, recording(tmp_path, idle=False, raw=source.address, name=template) as (it, _):
+        source.wait()
+        for name, run in [*hostile, ("a camera", "legitimate")]:
+            source.run(run, spectra_of(2), source=name)
+        wait_until(lambda: it.runs == len(hostile) + 1)
+        assert not it.trouble and all(each.complete for each in it.recorded)
+
+
 def parts_of(folder: Path) -> list[Path]:
     return [folder / "map.h5", *sorted(folder.glob("map-part*.h5"), key=lambda path: int(path.stem[8:]))]
 

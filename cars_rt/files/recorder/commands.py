@@ -37,30 +37,11 @@ class Commands:
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
-        self.control: Control | None = None
-        self._inflow: Inflow | None = None
-        settings, access = recorder.settings, recorder.settings.access
-        if settings.control == OFF:
-            if recorder.idle:
-                raise RecordingError("a recorder that waits for commands needs a --control address")
-            return
-        keys = access.control(settings.control)
-        try:
-            self.control = Control(
-                settings.control, RECORDER_REQUESTS, "recorder", keys, access.control_token
-            )
-        except AddressInUseError:
-            if recorder.idle or settings.control != RECORDER_ADDRESS:
-                raise
-            log.warning(
-                "another program has %s, so this recorder takes no commands (--control gives it another "
-                "address, --control none says that it shall take none)",
-                settings.control,
-            )
-            return
-        self._inflow = Inflow([self.control.gate()])
+        self.control = _control(recorder)
+        # Whoever sends without end is cut off, there and at the streams.
+        gates = [each.gate() for each in (*recorder.sources.values(), self.control) if each is not None]
+        self._inflow = Inflow(gates)
         self._inflow.start()
-        log.info("takes commands at %s", self.control.address)
 
     def serve(self) -> None:
         """Answer the requests that have come."""
@@ -69,8 +50,7 @@ class Commands:
 
     def close(self) -> None:
         """Give the last replies a moment to leave."""
-        if self._inflow is not None:
-            self._inflow.close()
+        self._inflow.close()
         if self.control is not None:
             self.control.close()
 
@@ -82,6 +62,28 @@ class Commands:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.close()
+
+
+def _control(recorder: Recorder) -> Control | None:
+    settings, access = recorder.settings, recorder.settings.access
+    if settings.control == OFF:
+        if recorder.idle:
+            raise RecordingError("a recorder that waits for commands needs a --control address")
+        return None
+    keys = access.control(settings.control)
+    try:
+        control = Control(settings.control, RECORDER_REQUESTS, "recorder", keys, access.control_token)
+    except AddressInUseError:
+        if recorder.idle or settings.control != RECORDER_ADDRESS:
+            raise
+        log.warning(
+            "another program has %s, so this recorder takes no commands (--control gives it another "
+            "address, --control none says that it shall take none)",
+            settings.control,
+        )
+        return None
+    log.info("takes commands at %s", control.address)
+    return control
 
 
 def _start(recorder: Recorder, asked: Arguments, answer: Answer) -> Result:
