@@ -24,7 +24,7 @@ from helpers import (
 )
 
 from cars_rt.daemon import ending, loop, pipeline, receipt
-from cars_rt.daemon.compute import compute, retired, worker
+from cars_rt.daemon.compute import changes, retired, worker
 from cars_rt.daemon.receipt import Receipt
 from cars_rt.daemon.seen.board import StatusBoard
 from cars_rt.daemon.seen.status import Status
@@ -61,7 +61,7 @@ class Odd(Passthrough):
 @pytest.fixture
 def odd(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Odd]]:
     monkeypatch.setitem(ENGINES, "odd", (__name__, "Odd"))
-    monkeypatch.setattr(compute, "retrieving", lambda: ["odd"])
+    monkeypatch.setattr(changes, "retrieving", lambda: ["odd"])
     monkeypatch.setattr(retired, "CLOSE_S", 0.2)  # which a daemon waits for an engine that hangs
     Odd.release, Odd.hangs, Odd.compiling = threading.Event(), False, []
     yield Odd
@@ -91,7 +91,7 @@ def test_an_engine_that_hangs_while_no_other_works_loses_spectra_and_is_tried_ag
     odd: type[Odd], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline, "HUNG_S", 0.2)
-    monkeypatch.setattr(compute, "RETRY_S", 0.2)
+    monkeypatch.setattr(changes, "RETRY_S", 0.2)
     with a_line(engine="odd") as (source, daemon, results):
         source.publisher.open(a_start(block=4))
         wait_until(lambda: daemon.parts.runs.open)

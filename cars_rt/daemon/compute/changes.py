@@ -1,0 +1,213 @@
+"""Changes of what computes: another model or engine on request, another engine for one that failed, and the
+one that was asked for from the start.
+
+A new worker is compiled and checked while the present one goes on computing. It takes over between two
+batches. One change is under way at a time.
+"""
+
+import logging
+import time
+
+from cars_rt.daemon.compute.change import Change
+from cars_rt.daemon.compute.counters import Counters
+from cars_rt.daemon.compute.retired import Retired
+from cars_rt.daemon.compute.serving import Serving
+from cars_rt.daemon.compute.shadow import Shadow
+from cars_rt.daemon.compute.wanted import Wanted
+from cars_rt.daemon.compute.worker import TOO_LONG, Worker
+from cars_rt.engines import EngineError, Model, retrieving
+from cars_rt.sockets.control import Answer
+
+log = logging.getLogger("cars_rt.daemon")
+
+MAX_FAILURES = 3  # batches in a row that one kind of engine may lose before the next kind takes over
+REPAIR_S = 120.0  # how long a replacement may compile: spectra wait for it
+RETRY_S = 30.0  # between two attempts to have any engine work again
+
+
+class Changes:
+    """Begins a change, and ends it: it is accepted, refused, or dismissed for something more urgent."""
+
+    def __init__(self, serving: Serving, wanted: Wanted, retired: Retired, counters: Counters) -> None:
+        self._serving, self._wanted = serving, wanted
+        self._retired, self._counters = retired, counters
+        self._change: Change | None = None
+        self._retry_at = 0.0
+
+    @property
+    def asked(self) -> bool:
+        """Whether a change is under way that nothing else may displace."""
+        return self._change is not None and not self._change.awaited
+
+    @property
+    def repairing(self) -> Worker | None:
+        """The worker that is compiled for one that failed; spectra wait for it."""
+        change = self._change
+        return change.worker if change is not None and change.repairs else None
+
+    @property
+    def awaited(self) -> Worker | None:
+        """The worker that was asked for from the start, while another one stands in for it."""
+        change = self._change
+        return change.worker if change is not None and change.awaited else None
+
+    # -- begin --------------------------------------------------------------------------------------
+
+    def reload(self, model: Model, engine: str, answer: Answer) -> None:
+        """Have this model on this engine take over. The answer comes then.
+
+        Raises EngineError if another change is under way.
+        """
+        if self.asked:
+            raise EngineError("another change was begun meanwhile; ask again when it is done")
+        self.drop_awaited()
+        self._change = Change(self._serving.compile_alike(model, engine), model, engine, answer)
+
+    def promote(self, shadow: Shadow, answer: Answer) -> None:
+        """Have the shadow take over. Raises EngineError if it does not work or another change is under
+        way."""
+        if self.asked:
+            raise EngineError("another change is under way; ask again when it is done")
+        if shadow.error is not None:
+            raise EngineError(f"the shadow does not work: {shadow.error}")
+        self.drop_awaited()
+        self._change = Change(shadow.worker, shadow.model, shadow.engine, answer)
+
+    def wait_for(self, worker: Worker) -> None:
+        """Have the worker that was asked for from the start take over as soon as it is compiled. A change on
+        request goes before: then it is compiled again."""
+        if self._change is None:
+            self._wanted.owed = False
+            self._change = Change(worker, self._serving.model, self._wanted.engine, awaited=True)
+        else:
+            self._retired.take(worker)
+            self._wanted.owed = True
+
+    def drop_awaited(self) -> None:
+        """Something else has to be compiled first."""
+        change = self._change
+        if change is not None and change.awaited:
+            self._change, self._wanted.owed = None, True
+            self._let_go(change)
+
+    def replace_failed(self) -> None:
+        """The worker lost a batch: begin to compile another one, of the same kind of engine. After
+        MAX_FAILURES failures in a row it is of the next kind that works."""
+        broken = self._serving.worker
+        if broken is None or self.repairing is not None:
+            return
+        name = broken.engine.name
+        others = [kind for kind in retrieving() if kind != name]
+        kinds = [name, *others] if broken.failures < MAX_FAILURES else [*others, name]
+        self.drop_awaited()
+        self.dismiss("the engine failed meanwhile; ask again")
+        self._repair(broken, kinds)
+
+    def _repair(self, broken: Worker, kinds: list[str]) -> None:
+        fresh = self._serving.compile(broken.model, kinds, broken.raman_shift, broken.max_batch)
+        fresh.failures = broken.failures
+        self._change = Change(fresh, broken.model, self._wanted.engine, repairs=True)
+
+    # -- end ----------------------------------------------------------------------------------------
+
+    def settle(self, *, opening: bool) -> Worker | None:
+        """Finish a change whose worker is compiled. Returns the worker that takes over now, or None.
+
+        opening: an engine is being opened for a run; nothing takes over meanwhile.
+        """
+        change = self._change
+        if change is None:
+            self._begin_due(opening=opening)
+            return None
+        if change.worker.overdue(REPAIR_S if change.repairs else None):
+            self.dismiss(f"it was not compiled within {REPAIR_S:g} s" if change.repairs else TOO_LONG)
+            return None
+        if opening or not change.worker.ready.done():
+            return None
+        return self._finish(change)
+
+    def dismiss(self, reason: str) -> None:
+        """Give up what is under way, if anything is."""
+        change, self._change = self._change, None
+        if change is not None:
+            self._let_go(change)
+            self._refuse(change, reason)
+
+    def _begin_due(self, *, opening: bool) -> None:
+        """Begin what nobody has to ask for: the engine that is owed, or another attempt after all failed."""
+        worker = self._serving.worker
+        if self._wanted.owed and not opening and self._serving.works:
+            self.wait_for(self._serving.compile_alike(self._serving.model, self._wanted.engine))
+        elif self._serving.down and worker is not None and time.monotonic() > self._retry_at:
+            name = worker.engine.name
+            self._repair(worker, [name, *(kind for kind in retrieving() if kind != name)])
+
+    def _finish(self, change: Change) -> Worker | None:
+        self._change = None
+        error = change.worker.ready.exception()
+        if error is not None:
+            self._let_go(change)
+            self._refuse(change, str(error))
+            return None
+        if (follower := change.worker.successor) is not change.worker:
+            self._retired.take(change.worker)  # it has nothing of its own
+            change.worker, change.before = follower, None
+        elif change.before is not None:
+            self._retired.take(change.before)
+            change.before = None
+        worker = change.worker
+        if not self._serving.suits(worker, change.model):
+            # Another run has begun meanwhile, and the new worker does not fit its axis: it follows, or
+            # another one is compiled.
+            change.before = worker
+            change.worker = self._serving.compile_alike(change.model, change.engine, instead=worker)
+            self._change = change
+            return None
+        self._accept(change)
+        return worker
+
+    def _accept(self, change: Change) -> None:
+        old = self._serving.worker
+        self._serving.take_over(change.worker)
+        self._serving.model = change.model
+        description = change.worker.engine.describe()
+        if change.repairs:
+            self._counters.replacements += 1
+            if old is not None and old.engine.name != change.worker.engine.name:
+                self._wanted.instead = f"{old.engine.name} failed"
+                change.worker.failures = 0  # the failures counted so far were another kind's
+            log.warning("the engine failed; it is replaced by %s", description)
+            return
+        if change.awaited:
+            self._wanted.computes()
+            log.info("%s is compiled and takes over", description)
+            return
+        self._wanted.change(change.engine)
+        self._counters.reloads += 1
+        log.info("model %s on %s takes over", change.model.card.name, description)
+        change.tell(description)
+
+    def _refuse(self, change: Change, reason: str) -> None:
+        worker = self._serving.worker
+        if change.repairs:
+            log.error("no engine can take over, trying what there is again: %s", reason)
+            if worker is not None and not worker.hung:
+                worker.broken = False
+            else:  # a batch given to a hung engine never comes back
+                self._serving.down = (
+                    f"no engine works any more, spectra are lost; tried again every {RETRY_S:g} s"
+                )
+                self._retry_at = time.monotonic() + RETRY_S
+            return
+        if change.awaited and worker is not None:
+            self._wanted.failed(reason, worker)
+            return
+        self._counters.reloads_failed += 1
+        log.warning("model %s does not take over: %s", change.model.card.name, reason)
+        if change.answer is not None:
+            change.answer(f"{change.model.card.name} does not take over: {reason}", {})
+
+    def _let_go(self, change: Change) -> None:
+        for worker in (change.worker, change.before):
+            if worker is not None:
+                self._retired.take(worker)
