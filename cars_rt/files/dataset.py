@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.files.formats import open_spectra
-from cars_rt.files.hdf5 import numbers, opened, readable_attrs, stored
+from cars_rt.files.hdf5 import are_numbers, numbers, opened, readable_attrs, stored
 from cars_rt.files.measurement import ABOUT, RECEIPT, judged
 from cars_rt.files.places import Places, places_of
 from cars_rt.files.recording import final_path, is_partial, read_rows
@@ -241,7 +241,7 @@ def _stream(path: Path, group: h5py.Group, name: str) -> _Stream | None:
         found = stored(group, stored_as, h5py.Dataset)
         if found is None:
             continue
-        if len(stored_rows(group, stored_as)) < rows or found.dtype.kind not in "uif":
+        if len(stored_rows(group, stored_as)) < rows or not are_numbers(found.dtype):
             raise SpectraError(f"has {stored_as} of {len(found)} rows for {rows} spectra")
         if found.ndim > 1 and found.shape[1:] != raman_shift.shape:
             raise SpectraError(

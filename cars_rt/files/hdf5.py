@@ -134,6 +134,16 @@ def followed(parent: h5py.Group, path: str) -> Any:
     return place
 
 
+def are_numbers(dtype: np.dtype[Any]) -> bool:
+    """Whether values of this type are real numbers: no truth values, no complex ones, no texts or times."""
+    return dtype.kind == "f" or are_whole_numbers(dtype)
+
+
+def are_whole_numbers(dtype: np.dtype[Any]) -> bool:
+    """Whether values of this type are whole numbers, signed or not."""
+    return dtype.kind in "iu"
+
+
 def numbers_of(dataset: h5py.Dataset) -> NDArray[Any] | None:
     """Read a dataset that was found, as `numbers` does."""
     return numbers(dataset.parent, str(dataset.name).rpartition("/")[2])
@@ -165,7 +175,8 @@ def numbers(parent: h5py.Group, name: str, rows: int | None = None) -> NDArray[A
 def _refuse(dataset: h5py.Dataset, shape: tuple[int, ...]) -> None:
     """Raises StorageError if it holds no numbers, or much less than this."""
     path, name = Path(dataset.file.filename), repr(str(dataset.name).rpartition("/")[2])
-    if dataset.dtype.kind not in "uifb" or shape is None:  # a dataset of nothing has no shape
+    readable = are_numbers(dataset.dtype) or dataset.dtype.kind == "b"
+    if not readable or shape is None:  # a dataset of nothing has no shape
         raise StorageError(path, f"has {name}, which holds no numbers")
     wanted = int(np.prod(shape, dtype=object)) * dataset.dtype.itemsize
     refuse_size(path, name, wanted, min(dataset.id.get_storage_size(), path.stat().st_size))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cars_rt.errors import CarsRtError
 from cars_rt.files.columns import TableError
-from cars_rt.files.hdf5 import StoredRows, explained
+from cars_rt.files.hdf5 import StoredRows, are_numbers, are_whole_numbers, explained
 from cars_rt.files.measurement import ABOUT, COLUMNS, Rows, judged, stored
 from cars_rt.physics.axis import AxisError, judged_raman_shift
 from cars_rt.protocol import Facts
@@ -140,12 +140,12 @@ def checked(spectra: Spectra) -> Spectra:
 
 
 def fits(name: str, rows: Rows, count: int) -> bool:
-    return rows.shape == (count, *COLUMNS[name][0]) and rows.dtype.kind in "iu"
+    return rows.shape == (count, *COLUMNS[name][0]) and are_whole_numbers(rows.dtype)
 
 
 def wanted(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The type in which counts are passed on. Raises SpectraError for what is no number."""
-    if dtype.kind not in "uif":
+    if not are_numbers(dtype):
         raise SpectraError(f"the spectra are of type {dtype}, not numbers")
     if dtype.kind == "i" or dtype.itemsize > 8 or dtype == np.float16:
         return np.dtype(np.float32)

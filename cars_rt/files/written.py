@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from cars_rt.files.hdf5 import StoredRows, numbers, stored
+from cars_rt.files.hdf5 import StoredRows, are_whole_numbers, numbers, stored
 from cars_rt.storage import StorageError
 
 FORMAT = "cars-rt recording"  # what a recording says that it is
@@ -35,7 +35,7 @@ def is_recording(file: h5py.File) -> bool:
 def rows_written(group: h5py.Group) -> int:
     """How many rows of a stream are data. Raises StorageError if it does not say so."""
     written = numbers(group, "written")
-    if written is None or written.ndim or written.dtype.kind not in "iu" or written < 0:
+    if written is None or written.ndim or not are_whole_numbers(written.dtype) or written < 0:
         raise StorageError(Path(group.file.filename), f"does not say how many rows of {group.name} are data")
     first, count, _ = tail_of(group)
     return first + count if first >= int(written) else int(written)

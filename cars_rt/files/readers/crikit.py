@@ -7,7 +7,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from cars_rt.files.hdf5 import stored
+from cars_rt.files.hdf5 import are_numbers, stored
 from cars_rt.files.readers.lazy import of_dataset, scan_of
 from cars_rt.files.readers.nexus import groups_in, is_own, text_of
 from cars_rt.files.readers.scale import Asked, scale_of
@@ -56,7 +56,7 @@ def read_crikit(dataset: h5py.Dataset, path: Path, asked: Asked) -> Spectra:
 def _number(dataset: h5py.Dataset, prefixes: tuple[str, ...], name: str, default: Any = None) -> Any:
     for prefix in prefixes:
         if (value := dataset.attrs.get(prefix + name)) is not None:
-            if np.asarray(value).dtype.kind not in "uif":
+            if not are_numbers(np.asarray(value).dtype):
                 raise SpectraError(f"has no number as {prefix + name} of {dataset.name}")
             return value if np.ndim(value) == 0 or name == "a_vec" else np.ravel(value)[0]
     return default

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.files.hdf5 import numbers, stored
+from cars_rt.files.hdf5 import are_numbers, numbers, stored
 from cars_rt.files.readers.lazy import of_dataset, scan_of
 from cars_rt.files.readers.nexus import TEXTS, text_of
 from cars_rt.files.readers.scale import Asked, length_um, scale_of
@@ -64,7 +64,7 @@ def _unit(axis: h5py.Group) -> str:
 
 def _number(axis: h5py.Group, name: str, default: float) -> float:
     value = axis.attrs.get(name, default)
-    if np.ndim(value) or np.asarray(value).dtype.kind not in "uif":
+    if np.ndim(value) or not are_numbers(np.asarray(value).dtype):
         raise SpectraError(f"has no number as {name} of {axis.name}")
     return float(value)
 

@@ -7,7 +7,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from cars_rt.files.hdf5 import followed, numbers_of, stored
+from cars_rt.files.hdf5 import are_whole_numbers, followed, numbers_of, stored
 from cars_rt.files.readers.lazy import of_dataset, scan_of
 from cars_rt.files.readers.scale import Asked, is_shift, length_um, scale_of
 from cars_rt.files.spectra import Spectra, SpectraError, WavelengthError
@@ -120,7 +120,7 @@ def _axes(group: h5py.Group, signal: h5py.Dataset) -> list[str | None]:
     for at, name in enumerate(names):
         dataset = followed(group, name) if name not in ("", ".") else None
         said = np.ravel(group.attrs.get(f"{name}_indices", at))
-        place = int(said[0]) if said.size == 1 and said.dtype.kind in "iu" else at
+        place = int(said[0]) if said.size == 1 and are_whole_numbers(said.dtype) else at
         if (
             isinstance(dataset, h5py.Dataset)
             and 0 <= place < signal.ndim

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import h5py
 
-from cars_rt.files.hdf5 import FilterError, opened, readable_attrs, stored
+from cars_rt.files.hdf5 import FilterError, are_numbers, opened, readable_attrs, stored
 from cars_rt.files.recording.claim import Claim, final_path, is_partial, numbered, partial_path
 from cars_rt.files.recording.errors import InUseError, RecordingError, reason
 from cars_rt.files.recording.nexus import describe, room_for
@@ -29,7 +29,6 @@ log = logging.getLogger("cars_rt.recording")
 DESCRIBED = "described"  # the version of what is there for other programs
 NOT_CLOSED = "not closed"  # the reason of a recording, and of a stream, that nobody has ended
 NO_RECEIPT = {"announced": -1, "reason": NOT_CLOSED, "lost_before": "{}", "lost": "{}", "ranges": "[]"}
-NUMBERS = "uif"  # kinds of numbers that spectra may be
 MOST_LEFT = 1_000  # partial files of a folder that one start looks at
 
 
@@ -209,7 +208,7 @@ def _count(file: h5py.File) -> _Counted:
             spectra = None if group is None else stored(group, main, h5py.Dataset)
             if group is None or written is None or spectra is None:
                 continue  # it never began, or was killed while it began, when it promised nothing yet
-            if spectra.dtype.kind not in NUMBERS:
+            if not are_numbers(spectra.dtype):
                 raise StorageError(Path(file.filename), f"its {main} are no numbers but {spectra.dtype}")
             rows = rows_written(group)
             lengths = [len(column) for column in _columns(group)]
