@@ -7,7 +7,9 @@ from collections.abc import Callable
 from cars_rt.accounting import Problem
 from cars_rt.errors import CarsRtError
 from cars_rt.kinds import Fault, Kind
-from cars_rt.protocol import Closed, Frame, Start, StreamName
+from cars_rt.protocol import Closed, Event, Frame, Start, StreamName
+from cars_rt.sockets.inflow import Gate
+from cars_rt.sockets.subscriber import gate_to
 from cars_rt.source import Source
 from cars_rt.trust.curve import ClientKeys
 from cars_rt.view.store import Store
@@ -35,6 +37,21 @@ class Feed(threading.Thread):
         self.address, self.stream = address, stream
         self._store, self._security, self._wanted = store, security, wanted
         self._over = threading.Event()
+        self._source: Source | None = None
+        self._taken = 0  # bytes that came by earlier ones
+
+    def gate(self) -> Gate:
+        """For `Inflow`: what may be on its way here."""
+
+        def run() -> Start | None:
+            scan = self._store.scan
+            return None if scan is None else scan.start
+
+        def taken() -> int:
+            source = self._source
+            return self._taken + (0 if source is None else source.subscriber.taken)
+
+        return gate_to(f"the publisher of the {self.stream} stream", self.address, run, taken)
 
     def run(self) -> None:
         while not self._over.is_set():
@@ -43,7 +60,7 @@ class Feed(threading.Thread):
                 self._over.wait(AGAIN_S)
                 continue
             try:
-                source = Source(self.address, self.stream, self._security)
+                self._source = source = Source(self.address, self.stream, self._security)
             except CarsRtError as error:
                 self._note(False, str(error))
                 self._over.wait(AGAIN_S)
@@ -55,6 +72,8 @@ class Feed(threading.Thread):
                 self._note(False, str(error))
                 self._over.wait(AGAIN_S)
             finally:
+                self._taken += source.subscriber.taken
+                self._source = None
                 source.close()
 
     def close(self) -> None:
@@ -66,21 +85,30 @@ class Feed(threading.Thread):
         said = ""
         while not self._over.is_set() and self._wanted():
             for event in source.pull(LOOK_S):
-                match event:
-                    case Start():
-                        said = ""
-                        self._store.begin(event)
-                    case Frame() if self.stream == "preview":
-                        said = ""
-                        self._store.bundle(event)
-                    case Frame():
-                        self._store.spectra(event)
-                    case Closed() if self.stream == "preview":
-                        self._store.close(event)
-                    case Problem() if event.kind in SPEAKS_OTHERWISE:
-                        said = f"{self.address}: {event.text}"
+                try:
+                    said = self._take(event, said)
+                except Exception as error:  # one message that this program fails on costs no more than itself
+                    log.warning("%s: a message cannot be shown: %s", self.address, error)
+                    log.debug("where that was", exc_info=True)
             why = source.subscriber.trouble or "" if source.connected else source.describe()
             self._note(source.connected, said or why)
+
+    def _take(self, event: Event, said: str) -> str:
+        """Show what came. Returns why nothing can be shown, if that is known; `said` is what it was."""
+        match event:
+            case Start():
+                self._store.begin(event)
+                return ""
+            case Frame() if self.stream == "preview":
+                self._store.bundle(event)
+                return ""
+            case Frame():
+                self._store.spectra(event)
+            case Closed() if self.stream == "preview":
+                self._store.close(event)
+            case Problem() if event.kind in SPEAKS_OTHERWISE:
+                return f"{self.address}: {event.text}"
+        return said
 
     def _note(self, connected: bool, trouble: str) -> None:
         self._store.connected[self.stream] = connected

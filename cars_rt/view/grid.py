@@ -50,7 +50,7 @@ class Grid:
         block = np.asarray(values, np.float32)
         columns = self.scan[1]
         beyond = max(index + len(block) - self.scan[0] * columns, 0)
-        block = block[: len(block) - beyond] if beyond else block
+        block = block[: max(len(block) - beyond, 0)] if beyond else block
         if not len(block):
             return beyond
         self.version += 1

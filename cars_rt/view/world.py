@@ -12,6 +12,7 @@ from typing import Any
 from cars_rt.errors import CarsRtError
 from cars_rt.remote import Recorder
 from cars_rt.sockets.addresses import Address
+from cars_rt.sockets.inflow import Inflow
 from cars_rt.view.feed import Feed
 from cars_rt.view.health import Facts
 from cars_rt.view.recorded import Recorded
@@ -37,6 +38,7 @@ class World:
         self.watch: Watch | None = None
         self.recorder: Watch | None = None
         self._feeds: list[Feed | Recorded] = []
+        self._inflow: Inflow | None = None
         self._busy_at = -CALM_S
         here = is_loopback(Address.to_connect(settings.preview).host)
         self._crowded = file is None and here and (os.cpu_count() or 1) <= FEW_CORES
@@ -56,6 +58,8 @@ class World:
         self._feeds = [Feed(self.store, settings.preview, "preview", keys)]
         if settings.spectra != OFF:
             self._feeds.append(Feed(self.store, settings.spectra, "raman", keys, lambda: not self.busy))
+        self._inflow = Inflow([each.gate() for each in self._feeds if isinstance(each, Feed)])
+        self._inflow.start()
         if settings.control != OFF:
             self.watch = Watch(settings.control, keys, settings.token)
         if settings.recorder != OFF:
@@ -66,6 +70,8 @@ class World:
 
     def close(self) -> None:
         """End all threads."""
+        if self._inflow is not None:
+            self._inflow.close()
         for each in (*self._feeds, self.watch, self.recorder):
             if each is not None:
                 each.close()

@@ -2,14 +2,16 @@
 
 import json
 import threading
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from helpers import AXIS, a_start
+from helpers import AXIS, Published, a_start, wait_until
 
 from cars_rt.protocol import Band, Frame
 from cars_rt.view import health
+from cars_rt.view.feed import Feed
 from cars_rt.view.grid import Grid, Trail, reduced
 from cars_rt.view.health import Facts, Level
 from cars_rt.view.page.orders import Order, OrderError
@@ -17,6 +19,7 @@ from cars_rt.view.peaks import peaks
 from cars_rt.view.picture import SCREEN, Curve, Picture, Waterfall, Window, rgba
 from cars_rt.view.quantity import Kind, Quantity, QuantityError, a_band
 from cars_rt.view.scan import Scan
+from cars_rt.view.store import Store
 
 BAND = Band("some", 900.0, 1000.0)
 
@@ -72,6 +75,34 @@ def test_spectra_beyond_the_scan_are_counted_and_left_out() -> None:
     scan.take_bundle(bundle(4, np.ones((5, 1))))
     scan.take_spectra(raman(4, np.ones((5, 160))))
     assert scan.beyond == 3 and scan.planes[BAND].counts.sum() == scan.raman.counts.sum() == 2
+
+
+@pytest.mark.parametrize("scan", [(4, 5), (300, 500), (2**53, 1), (1, 2**53), (2**53, 2**53), None])
+def test_no_place_that_a_message_may_name_breaks_the_scan(scan: tuple[int, int] | None) -> None:
+    for index in (0, 15, 22, 25, 10**6, 2**53 - 10):
+        kept = Scan(a_start(scan=scan), 64e6)
+        kept.take_bundle(bundle(index, np.ones((10, 1))))
+        kept.take_spectra(raman(index, np.ones((10, 160))))
+        inside = 10 if scan is None else min(max(scan[0] * scan[1] - index, 0), 10)
+        assert kept.raman.counts.sum() == kept.planes[BAND].counts.sum() == inside
+
+
+def test_a_message_that_the_display_fails_on_costs_no_more_than_itself() -> None:
+    class Failing(Store):
+        def bundle(self, frame: Frame) -> None:
+            assert frame.sequence
+            super().bundle(frame)
+
+    store = Failing(64e6)
+    with Published("preview") as source:
+        feed = Feed(store, source.address, "preview")
+        feed.start()
+        source.wait()
+        source.say(a_start(stream="preview", dtype="float32"))
+        for number in range(2):
+            source.say(replace(bundle(number, np.ones((1, 1))), sequence=number))
+        wait_until(lambda: store.scan is not None and store.scan.seen == 1)
+        feed.close()
 
 
 def test_a_trail_is_halved_for_ever() -> None:
