@@ -8,8 +8,9 @@ from numpy.polynomial import Polynomial
 from numpy.typing import NDArray
 
 from cars_rt.calibration.errors import UnmatchedError
+from cars_rt.calibration.fit import fit_polynomial
 from cars_rt.calibration.lamps import Lamp
-from cars_rt.calibration.odds import pairs, places, scores, seen
+from cars_rt.calibration.odds import explained, pairs, places, scores, seen
 from cars_rt.calibration.peaks import Peaks, find_peaks
 
 Array = NDArray[np.float64]
@@ -30,7 +31,6 @@ SCHEDULE = (
     (1.0, 2, 4.0), (0.7, 2, 8.0), (0.7, 3, 12.0), (0.5, 3, 12.0), (0.4, 4, 12.0), (0.4, 4, 8.0),
     (0.2, 4, 8.0), (0.1, 4, 8.0), (0.1, 4, 8.0), (0.0, 4, 4.0), (0.0, 4, 8.0), (0.0, 4, 8.0), (0.0, 4, 4.0),
 )  # fmt: skip
-MOST_DEGREE = 4
 #: How large the coefficients from the third power on are, over the slope: a grating bends an axis by its
 #: angles, a camera's lens by its distortion, and neither by more than a little.
 SMOOTH_AXIS = (0.01, 0.002)
@@ -177,18 +177,15 @@ def _refined(curve: Array, counts: Array, peaks: Peaks, lamp: Lamp, strength: Ar
         if used.sum() < FEWEST_PAIRS:
             return None
         degree = min(degree, max(1, int(used.sum()) // 3))
-        fitted = _fitted(u[peak][used], lines[line][used], sigma[used], degree, span / 2)
+        smooth = {power: (0.0, SMOOTH_AXIS[power - 3] * span / 2) for power in range(3, degree + 1)}
+        fitted = fit_polynomial(u[peak][used], lines[line][used], sigma[used], degree + 1, smooth)
         steps = np.diff(fitted(np.linspace(-1, 1, 33)))
         if not ((steps > 0).all() or (steps < 0).all()):
             return None
-    coefficients = np.zeros(MOST_DEGREE + 1)
-    coefficients[: len(fitted.coef)] = fitted.coef
-    sharp = max(0.5, 2 * PLACE) * pixel
-    score = scores(
-        coefficients[None], Polynomial([0.0]), peaks, pixels, lines, strength, sharp, 1.5 * wide * pixel
-    )[0]
-    height, which = np.sqrt(peaks.height), seen(peaks)
-    explained = height[np.intersect1d(peak[used], which)].sum() / height[which].sum()
+    coefficients, none = np.array([fitted.coef], np.float64), Polynomial([0.0])
+    sharp, near = max(0.5, 2 * PLACE) * pixel, 1.5 * wide * pixel
+    score = scores(coefficients, none, peaks, pixels, lines, strength, sharp, near)[0]
+    share = explained(peaks, peak[used])
     found = fitted(u[peak])
     off = np.abs(found - lines[line]) / sigma
     used &= (off <= max(OUTLIER * float(np.median(off)), OUTLIER / 2)) & (peaks.error[peak] < VAGUE)
@@ -196,16 +193,7 @@ def _refined(curve: Array, counts: Array, peaks: Peaks, lamp: Lamp, strength: Ar
     good = used & alone[line] if (used & alone[line]).any() else used
     away = float(np.sqrt(np.mean(((found - lines[line]) / pixel)[good] ** 2)))
     odds = float(score) - UNLIKELY * away
-    return LampFit(lamp, peaks, fitted, peak, line, good, odds, float(explained), residual, away)
-
-
-def _fitted(u: Array, known: Array, sigma: Array, degree: int, slope: float) -> Polynomial:
-    """Least squares, with what an axis can be as further equations."""
-    powers = u[:, None] ** np.arange(degree + 1) / sigma[:, None]
-    likely = [np.eye(degree + 1)[at] / (SMOOTH_AXIS[at - 3] * slope) for at in range(3, degree + 1)]
-    design = np.vstack([powers, *likely]) if likely else powers
-    wanted = np.concatenate([known / sigma, np.zeros(len(likely))])
-    return Polynomial(np.linalg.lstsq(design, wanted, rcond=None)[0])
+    return LampFit(lamp, peaks, fitted, peak, line, good, odds, share, residual, away)
 
 
 def _alone(lamp: Lamp, nm: float) -> NDArray[np.bool_]:

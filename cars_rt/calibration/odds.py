@@ -25,6 +25,12 @@ def seen(peaks: Peaks) -> NDArray[np.intp]:
     return np.sort(np.argsort(-peaks.height, kind="stable")[:SEEN])
 
 
+def explained(peaks: Peaks, peak: NDArray[np.intp]) -> float:
+    """The share of `peak` in the lines that have to be explained, each weighed by the root of its height."""
+    height, which = np.sqrt(peaks.height), seen(peaks)
+    return float(height[np.intersect1d(peak, which)].sum() / height[which].sum())
+
+
 def scores(
     curves: Array,
     base: Polynomial,

@@ -12,7 +12,8 @@ from numpy.polynomial import Polynomial
 from numpy.typing import NDArray
 
 from cars_rt.calibration.errors import UnmatchedError
-from cars_rt.calibration.odds import pairs, places, scores, seen
+from cars_rt.calibration.fit import fit_polynomial
+from cars_rt.calibration.odds import explained, pairs, places, scores
 from cars_rt.calibration.peaks import Peaks
 from cars_rt.calibration.retrieved import raman_lines, retrieved
 from cars_rt.calibration.standards import STANDARDS, Lines, Standard, standards
@@ -237,37 +238,27 @@ def _refined(guess: Guess, curve: Array, peaks: Peaks, standard: Standard, pixel
         axis = guess.base + added
         if not (axis.deriv()(place) > 0).all():
             return None
-    coefficients = np.zeros(4)
-    coefficients[: len(added.coef)] = added.coef
-    score = scores(coefficients[None], guess.base, peaks, pixels, lines.position, lines.area, FINE_CM1)[0]
-    height, which = np.sqrt(peaks.height), seen(peaks)
-    explained = height[np.intersect1d(peak, which)].sum() / height[which].sum()
+    coefficients = np.array([added.coef], np.float64)
+    score = scores(coefficients, guess.base, peaks, pixels, lines.position, lines.area, FINE_CM1)[0]
+    share = explained(peaks, peak)
     inside = (lines.position > axis(-1.0)) & (lines.position < axis(1.0))
     weight = np.sqrt(lines.area) * (inside & (lines.area > 0.05 * lines.area.max()))
     found = weight[np.intersect1d(line, np.flatnonzero(weight))].sum() / max(float(weight.sum()), 1e-300)
-    return Match(standard, lines, axis, peak, line, used, float(score), float(explained), float(found))
+    return Match(standard, lines, axis, peak, line, used, float(score), share, float(found))
 
 
 def _fitted(guess: Guess, u: Array, position: Array, sigma: Array, before: Polynomial) -> Polynomial:
-    """Least squares, with what is expected of the higher coefficients as further equations."""
+    """What is to be added to the base, with what is likely of the higher coefficients."""
     free = guess.free
     if not guess.unknown and free > 1:
         free = 4 if len(u) >= 7 else 2
-    design = u[:, None] ** np.arange(free) / sigma[:, None]
-    wanted = (position - guess.base(u)) / sigma
-    rows: list[Array] = []
-    values: list[float] = []
+    likely = {}
     if guess.unknown:
         _, slope, bend = np.append(np.asarray(before.coef, np.float64), [0.0, 0.0])[:3]
-        rows.append(np.eye(free)[3] / TWISTED_CM1)
-        values.append(bend**2 / slope / TWISTED_CM1)
+        likely = {3: (bend**2 / slope, TWISTED_CM1)}
     elif free == 4:
-        rows += [np.eye(free)[2] / TWISTED_CM1, np.eye(free)[3] / TWISTED_CM1]
-        values += [0.0, 0.0]
-    if rows:
-        design, wanted = np.vstack([design, rows]), np.append(wanted, values)
-    solution, *_ = np.linalg.lstsq(design, wanted, rcond=None)
-    return Polynomial(solution)
+        likely = {2: (0.0, TWISTED_CM1), 3: (0.0, TWISTED_CM1)}
+    return fit_polynomial(u, position - guess.base(u), sigma, free, likely)
 
 
 __all__ = ["STANDARDS", "Match", "Recognised", "recognise"]
