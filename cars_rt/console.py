@@ -46,6 +46,11 @@ class Terminal(Console):
     def __init__(self, *, stderr: bool = False, soft_wrap: bool = False) -> None:
         super().__init__(stderr=stderr, soft_wrap=soft_wrap, highlight=False, markup=False, emoji=False)
 
+    def make_room(self, columns: int = 160) -> None:
+        """Let a table have so many columns where there is no terminal that has its own width."""
+        if not self.is_terminal:
+            self.width = max(self.width, columns)
+
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Whatever is printed comes through here, a table's cells, too."""
         for segment in super().render(renderable, options):

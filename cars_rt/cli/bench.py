@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 bench = App(name="bench", help="Measure speed, always against a reference in the same run.")
 app.command(bench)
 
-WIDTH = 160  # where there is no terminal to ask
 QUIET = 0.5  # the load average of a computer that does nothing else
 
 Json: TypeAlias = Annotated[Path | None, Parameter(help="Write every number to this JSON file.")]
@@ -87,8 +86,7 @@ def _measured(measure: "Callable[[Progress], Report]", png: Path | None) -> Repo
 
 
 def _show(hardware: str, load_before: float | None, tables: "list[Table]") -> None:
-    if not console.is_terminal:
-        console.width = max(console.width, WIDTH)
+    console.make_room()
     console.print(hardware)
     if load_before is not None and load_before > QUIET:
         text = f"other programs kept this computer busy (load {load_before:.1f}): the ratios are rough"

@@ -18,7 +18,6 @@ from cars_rt.daemon.settings import DaemonSettings
 if TYPE_CHECKING:
     from cars_rt.engines.tensorrt.layers import Layer
 
-WIDTH = 160  # where there is no terminal to ask
 MEGABYTE = 2**20
 
 
@@ -120,8 +119,7 @@ def build(
 
 def _show(layers: "list[Layer]") -> None:
     out = Terminal()
-    if not out.is_terminal:
-        out.width = max(out.width, WIDTH)
+    out.make_room()
     table = Table("layer", "kind", "output", box=None, pad_edge=False)
     for layer in layers:
         table.add_row(Text(layer.name), layer.kind, layer.output)

@@ -13,7 +13,6 @@ from cars_rt.check import CheckSettings, Line, Report, Verdict
 from cars_rt.cli.app import Logs, app, progress_bar
 from cars_rt.console import EXIT_INCOMPLETE, Logging, Terminal, start_logging, write_json
 
-WIDTH = 160  # where there is no terminal to ask
 COLOURS = {Verdict.OK: "green", Verdict.TIGHT: "yellow", Verdict.NOT_MEASURED: "dim"}
 
 
@@ -49,8 +48,7 @@ def check(
 
 def _print(report: Report) -> None:
     out = Terminal()
-    if not out.is_terminal:
-        out.width = max(out.width, WIDTH)
+    out.make_room()
     table = Table(box=None, pad_edge=False)
     for name in ("part", "required", "measured", "head-room", "verdict"):
         table.add_column(name, justify="left" if name in ("part", "verdict") else "right", no_wrap=True)

@@ -12,7 +12,6 @@ from cars_rt.cli.app import app, progress_bar
 from cars_rt.console import EXIT_ERROR, Terminal, write_json
 from cars_rt.doctor.report import Report, State, Trial, as_json
 
-WIDTH = 160  # where there is no terminal to ask
 COLOURS = {State.WORKS: "green", State.FAILS: "bold red", State.NOT_HERE: "dim"}
 MEGABYTE = 2**20
 
@@ -62,8 +61,7 @@ def doctor(
 
 def _print(report: Report) -> None:
     out = Terminal()
-    if not out.is_terminal:
-        out.width = max(out.width, WIDTH)
+    out.make_room()
     out.print(_facts(report), soft_wrap=True)
     out.print(_packages(report))
     out.print(_trials(report.trials))

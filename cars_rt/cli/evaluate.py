@@ -14,8 +14,6 @@ from cars_rt.training.settings import HELD_OUT_SEED
 if TYPE_CHECKING:
     from cars_rt.training.evaluation.report import Table
 
-WIDTH = 200  # where there is no terminal to ask
-
 
 @app.command
 def evaluate(
@@ -142,8 +140,7 @@ def _measured(
 
 def _print(tables: "list[Table]", note: str = "") -> None:
     out = Terminal()
-    if not out.is_terminal:
-        out.width = max(out.width, WIDTH)
+    out.make_room(200)
     for table in tables:
         out.print(Text(table.title, "bold"), soft_wrap=True)
         out.print(table.rich())
