@@ -30,7 +30,7 @@ from cars_rt.physics.substances import SUBSTANCES
 from cars_rt.sockets.addresses import Address, cannot_serve
 from cars_rt.storage import read_bytes
 from cars_rt.view.page.document import Page
-from cars_rt.view.page.mapview import PALETTES
+from cars_rt.view.page.image import PALETTES
 from cars_rt.view.quantity import Kind
 from cars_rt.view.settings import ViewError, ViewSettings, is_loopback
 from cars_rt.view.snapshot import SnapshotHandler

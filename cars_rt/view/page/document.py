@@ -14,7 +14,8 @@ from cars_rt.errors import CarsRtError
 from cars_rt.protocol import Band
 from cars_rt.view.page import wishes
 from cars_rt.view.page.answers import Answers
-from cars_rt.view.page.mapview import PALETTES, MapView
+from cars_rt.view.page.image import PALETTES
+from cars_rt.view.page.mapview import MapView
 from cars_rt.view.page.orders import Order, OrderError, Orders
 from cars_rt.view.page.pace import Pace, pause_s
 from cars_rt.view.page.pointsview import PointsView

@@ -6,32 +6,23 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from bokeh import palettes
 from bokeh.models import (
     ColorBar,
     ColumnDataSource,
     DataRange1d,
     HoverTool,
-    LinearColorMapper,
     MetricLength,
     ScaleBar,
 )
 from bokeh.plotting import figure
 from numpy.typing import NDArray
 
+from cars_rt.view.page.image import PALETTES, Image, new_mapper
 from cars_rt.view.page.theme import Theme, paint
 from cars_rt.view.picture import Picture, Window, limits, rgba
 from cars_rt.view.quantity import Composite, Quantity
 from cars_rt.view.scan import Scan
 
-PALETTES = {
-    "viridis": palettes.Viridis256,
-    "cividis": palettes.Cividis256,
-    "inferno": palettes.Inferno256,
-    "magma": palettes.Magma256,
-    "plasma": palettes.Plasma256,
-    "grey": palettes.Greys256[::-1],
-}
 LIMITS_S = 0.5  # between two looks at the percentiles
 CLOSE = 0.02  # limits that differ by less of their range stay
 VALUE = ("value", "@image{0.0000}")
@@ -41,12 +32,10 @@ class MapView:
     """One browser's map of the present scan."""
 
     def __init__(self, tapped: Callable[[float, float], None]) -> None:
-        self.image = ColumnDataSource(nothing(np.float32))
-        self.colours = ColumnDataSource(nothing(np.uint32))
         self.outline = ColumnDataSource({"left": [0], "right": [1], "top": [0], "bottom": [1]})
         self.cross = ColumnDataSource({"x": [], "y": []})
         self.box = ColumnDataSource({"left": [], "right": [], "top": [], "bottom": []})
-        self.mapper = LinearColorMapper(palette="Viridis256", low=0, high=1, nan_color=(0, 0, 0, 0))
+        self.mapper = new_mapper()
         plot = self.plot = figure(
             name="map",
             sizing_mode="stretch_both",
@@ -70,9 +59,8 @@ class MapView:
             line_color=None,
         )
         plot.x_range.renderers = plot.y_range.renderers = [self.missing]
-        where = {"x": "x", "y": "y", "dw": "dw", "dh": "dh"}
-        self.scalar = plot.image("image", source=self.image, color_mapper=self.mapper, **where)
-        self.coloured = plot.image_rgba("image", source=self.colours, visible=False, **where)
+        self.numbers, self.colours = Image(plot, self.mapper), Image(plot)
+        self.colours.drawn.visible = False
         self.region = plot.quad(
             "left",
             "right",
@@ -112,7 +100,7 @@ class MapView:
             bar_line_width=3,
         )
         plot.add_layout(self.scale)
-        self.hover = HoverTool(tooltips=[VALUE], renderers=[self.scalar], attachment="right")
+        self.hover = HoverTool(tooltips=[VALUE], renderers=[self.numbers.drawn], attachment="right")
         plot.add_tools(self.hover)
         plot.on_event("tap", lambda event: tapped(event.x, event.y))
         self.limits_by = "auto"  # auto, fixed or hand
@@ -139,8 +127,9 @@ class MapView:
         self.scan, self.top, self._window = scan, plane[0], window
         self._ranges = self._ranges if self.limits_by == "hand" else []
         composite = isinstance(what, Composite)
-        self.scalar.visible, self.coloured.visible, self.bar.visible = not composite, composite, not composite
-        self.hover.renderers = [self.coloured if composite else self.scalar]
+        shown, hidden = (self.colours, self.numbers) if composite else (self.numbers, self.colours)
+        shown.drawn.visible, hidden.drawn.visible, self.bar.visible = True, False, not composite
+        self.hover.renderers = [shown.drawn]
         place = (f"x, y ({_unit(scan)})", "$x{0.0}, $y{0.0}")
         self.hover.tooltips = [place] if composite else [place, VALUE]
         self.plot.title.text = what.title
@@ -184,24 +173,23 @@ class MapView:
         first = self._pictures[0]
         values: NDArray[Any]
         if len(self._pictures) == 1:
-            source, values = self.image, first.values
+            image, values = self.numbers, first.values
         else:
-            source = self.colours
+            image = self.colours
             red, green, blue = (each.values for each in self._pictures)
             values = rgba((red, green, blue), self._ranges)
-        if self._whole or (relimited and source is self.colours):
+        if self._whole or (relimited and image is self.colours):
             window, (down, across) = first.window, self.steps
-            source.data = {
-                "image": [values.copy()],
-                "x": [window.left * across],
-                "y": [(window.top - self.top) * down],
-                "dw": [values.shape[1] * first.wide * across],
-                "dh": [values.shape[0] * first.tall * down],
-            }
+            image.lay(
+                values.copy(),
+                window.left * across,
+                (window.top - self.top) * down,
+                values.shape[1] * first.wide * across,
+                values.shape[0] * first.tall * down,
+            )
             self._whole = False
         else:
-            part: Any = (0, rows, slice(0, values.shape[1]))
-            source.patch({"image": [(part, values[rows].ravel())]})
+            image.change(values, rows)
         return True
 
     def _relimit(self) -> bool:
@@ -230,7 +218,7 @@ class MapView:
         elif by == "hand" and low is not None and high is not None:
             self._ranges = [(low, high)] * max(len(self._pictures), 1)
             self.mapper.update(low=low, high=high)
-        self._whole = self._whole or self.coloured.visible
+        self._whole = self._whole or self.colours.drawn.visible
 
     def colour(self, palette: str) -> None:
         """Another colour map, a key of PALETTES."""
@@ -265,11 +253,6 @@ class MapView:
         for each in (self.region, self.cursor, self.halo):
             each.glyph.line_color = theme.mark
         self.bar.update(background_fill_color=theme.paper)
-
-
-def nothing(dtype: type[np.generic]) -> dict[str, Any]:
-    """A picture with nothing in it."""
-    return {"image": [np.zeros((1, 1), dtype)], "x": [0], "y": [0], "dw": [0], "dh": [0]}
 
 
 def _unit(scan: Scan) -> str:

@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-from bokeh.models import ColumnDataSource, DataRange1d, LinearColorMapper
+from bokeh.models import ColumnDataSource, DataRange1d
 from bokeh.plotting import figure
 
-from cars_rt.view.page.mapview import PALETTES, nothing
+from cars_rt.view.page.image import PALETTES, Image, new_mapper
 from cars_rt.view.page.theme import PINNED, Theme, paint
 from cars_rt.view.picture import Curve, Waterfall, limits
 from cars_rt.view.quantity import Quantity
@@ -22,9 +22,8 @@ class PointsView:
     """One browser's view of a run without a scan."""
 
     def __init__(self, tapped: Callable[[float, float], None]) -> None:
-        self.image = ColumnDataSource(nothing(np.float32))
         self.curves = ColumnDataSource({"xs": [], "ys": [], "colour": [], "name": []})
-        self.mapper = LinearColorMapper(palette="Viridis256", low=0, high=1, nan_color=(0, 0, 0, 0))
+        self.mapper = new_mapper()
         tools = "pan,wheel_zoom,reset,save"
         self.waterfall = figure(
             name="waterfall",
@@ -38,9 +37,7 @@ class PointsView:
             x_range=DataRange1d(range_padding=0),
             y_range=DataRange1d(range_padding=0, flipped=True),
         )
-        self.waterfall.image(
-            "image", source=self.image, color_mapper=self.mapper, x="x", y="y", dw="dw", dh="dh"
-        )
+        self.image = Image(self.waterfall, self.mapper)
         self.waterfall.on_event("tap", lambda event: tapped(0.0, event.y))
         self.trend = figure(
             name="trend",
@@ -84,13 +81,7 @@ class PointsView:
         self._seen, self._due = version, time.monotonic() + EVERY_S
         step, values = fall.read(lock)
         if values.size:
-            self.image.data = {
-                "image": [values],
-                "x": [fall.low],
-                "y": [0],
-                "dw": [fall.high - fall.low],
-                "dh": [len(values) * step],
-            }
+            self.image.lay(values, fall.low, 0, fall.high - fall.low, len(values) * step)
             if ends := limits(values):
                 self.mapper.update(low=ends[0], high=ends[1])
         xs, ys = [], []
