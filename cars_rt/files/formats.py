@@ -81,10 +81,10 @@ def open_spectra(
     """
     ending = path.suffix.lower()
     others = {} if ending in FORMATS else _foreign()
-    if ending not in FORMATS and ending not in others:
-        raise SpectraError(f"{path}: the file's name must end in one of {', '.join(endings())}")
     if not path.exists():
         raise SpectraError(f"there is no file {path}")
+    if ending not in FORMATS and ending not in others:
+        raise SpectraError(f"{path}: the file's name must end in one of {', '.join(endings())}")
     asked = Asked(pump_nm, None if axis is None else read_axis(axis))
     with ExitStack() as stack:
         with said_of(path):

@@ -139,6 +139,8 @@ def test_process_takes_many_files_and_replaces_none_unasked(tmp_path: Path) -> N
         (["a.npz"], "a.npz", "is the input; choose another name"),
         (["*.csv"], "out", "no file of spectra matches"),
         (["notes.md"], "out", "the file's name must end in one of"),
+        (["none"], "out", "^there is no file or folder .*none$"),
+        (["a.npz", "none.md"], "out", "^there is no file or folder .*none.md$"),
     ],
 )
 def test_inputs_that_do_not_fit_their_output_are_refused_first(
@@ -148,6 +150,7 @@ def test_inputs_that_do_not_fit_their_output_are_refused_first(
         (tmp_path / folder).mkdir()
     for name in ("a.npz", "b.npz", "sub/a.npz"):
         np.savez(tmp_path / name, spectra=spectra_of(3), raman_shift=AXIS)
+    (tmp_path / "notes.md").touch()
     with pytest.raises(SpectraError, match=reason):
         targets([tmp_path / each for each in given], tmp_path / output)
 
@@ -204,6 +207,7 @@ def test_process_that_is_stopped_says_what_it_leaves(number: int, tmp_path: Path
         ("run --publish nowhere", "cannot publish at nowhere: give it as tcp://HOST:PORT"),
         ("drive simulator --scan 7", "--scan '7': give rows and columns"),
         ("drive replay {tmp}/none.csv", "there is no file"),
+        ("drive replay {tmp}/none", "there is no file"),
         ("record {tmp}/a.txt/scan.h5", "cannot write in"),
         ("record {tmp}/scan.h5 --raman nowhere", "cannot connect to 'nowhere'"),
         ("process {tmp}/in.npz -o {tmp}/out.xyz", "the output's name must end in one of"),

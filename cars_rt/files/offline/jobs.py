@@ -50,10 +50,12 @@ def _matching(given: Path) -> list[Path]:
         if not found:
             raise SpectraError(f"no file of spectra is in the folder {given}")
         return found
-    if given.exists() or not has_magic(str(given)):
+    if given.exists():
         if given.suffix.lower() not in known:
             raise SpectraError(f"{given}: the file's name must end in one of {', '.join(known)}")
         return [given]
+    if not has_magic(str(given)):
+        raise SpectraError(f"there is no file or folder {given}")
     pattern = str(given.relative_to(given.anchor))
     found = [each for each in sorted(Path(given.anchor).glob(pattern)) if _is_source(each, known)]
     if not found:
