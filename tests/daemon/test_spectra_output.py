@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from helpers import AXIS, LOCAL, Collected, Published, daemon_in_thread, spectra_of
+from numpy.typing import NDArray
 
 from cars_rt.daemon.outputs import bundles
 from cars_rt.daemon.outputs import spectra as output
@@ -10,8 +11,8 @@ from cars_rt.daemon.outputs.spectra import open_spectra
 from cars_rt.sockets import AddressInUseError, Publisher
 
 
-def test_they_are_the_results_with_their_counts() -> None:
-    counts = spectra_of(200)
+def what_comes_of(counts: NDArray[np.uint16]) -> tuple[Collected, Collected]:
+    """One run: what a display got of it, and what came of the results."""
     with Published() as raw, daemon_in_thread(raw.address, spectra=LOCAL, subscribers=1) as daemon:
         assert daemon.parts.spectra is not None
         with Collected(daemon.parts.spectra.publisher.address) as looked:
@@ -19,9 +20,15 @@ def test_they_are_the_results_with_their_counts() -> None:
             with Collected(daemon.publisher.address) as all_:
                 raw.wait()
                 raw.run("run-1", counts, block=4)
-                raman = all_.ends().raman()
+                all_.ends()
             looked.ends()
-    np.testing.assert_array_equal(looked.raman(), raman)
+    return looked, all_
+
+
+def test_they_are_the_results_with_their_counts() -> None:
+    counts = spectra_of(200)
+    looked, all_ = what_comes_of(counts)
+    np.testing.assert_array_equal(looked.raman(), all_.raman())
     np.testing.assert_array_equal(np.concatenate([each.arrays["counts"] for each in looked.frames]), counts)
     assert looked.closed[0].end.spectra == 200 and not looked.closed[0].end.lost
     assert len(looked.frames) < 50  # bundles, not one message for each
@@ -31,15 +38,8 @@ def test_beyond_the_bound_the_rest_is_left_out_and_counted(monkeypatch: pytest.M
     monkeypatch.setattr(output, "BUNDLE_BYTES", 10 * 4 * len(AXIS) * 3)
     monkeypatch.setattr(bundles, "INTERVAL_S", 3600.0)  # one bundle, and what is left at the end
     counts = spectra_of(100)
-    with Published() as raw, daemon_in_thread(raw.address, spectra=LOCAL, subscribers=1) as daemon:
-        assert daemon.parts.spectra is not None
-        with Collected(daemon.parts.spectra.publisher.address) as looked:
-            looked.until(lambda _: daemon.parts.spectra.publisher.subscribers)
-            with Collected(daemon.publisher.address) as all_:
-                raw.wait()
-                raw.run("run-1", counts, block=4)
-                assert all_.ends().spectra == 100  # of these nothing is missing
-            looked.ends()
+    looked, all_ = what_comes_of(counts)
+    assert all_.closed[0].end.spectra == 100  # of these nothing is missing
     end = looked.closed[0].end
     assert 0 < end.spectra <= 30 and end.lost == {"upstream": 100 - end.spectra}
     for frame in looked.frames:
