@@ -1,5 +1,6 @@
 """`cars-rt view` as a program: world, server, browser."""
 
+import gc
 import logging
 import os
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from cars_rt.view.guard import InASentence
 from cars_rt.view.server import PageServer
 from cars_rt.view.settings import ViewSettings
 from cars_rt.view.world import World
@@ -23,7 +25,10 @@ def view(
 ) -> None:
     """Serve the page until `stopping` says so. Raises CarsRtError where that cannot be."""
     for name in ("bokeh", "tornado"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        library = logging.getLogger(name)
+        library.setLevel(logging.ERROR)
+        library.handlers[:] = [InASentence()]
+        library.propagate = False
     world = World(settings, file)
     server = PageServer(world, settings)
     try:
@@ -31,6 +36,7 @@ def view(
         log.info("the display is at %s", server.link)
         if not settings.no_browser and has_screen():
             threading.Thread(target=webbrowser.open, args=(server.link,), daemon=True).start()
+        gc.freeze()  # each page that is given up has all objects looked through, of which most stay for good
         with stopping(server.stop):
             server.serve()
     finally:

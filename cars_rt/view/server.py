@@ -13,14 +13,12 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from bokeh.application import Application
-from bokeh.application.handlers.function import FunctionHandler
 from bokeh.core.templates import FILE
 from bokeh.document import Document
 from bokeh.server.auth_provider import AuthProvider
 from bokeh.server.server import BaseServer
 from bokeh.server.tornado import BokehTornado
 from jinja2 import Template
-from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPServerRequest
 from tornado.ioloop import IOLoop, PeriodicCallback
 from tornado.netutil import bind_sockets
@@ -29,6 +27,7 @@ from tornado.web import OutputTransform, RequestHandler, StaticFileHandler
 from cars_rt.physics.substances import SUBSTANCES
 from cars_rt.sockets.addresses import Address, cannot_serve
 from cars_rt.storage import read_bytes
+from cars_rt.view import guard
 from cars_rt.view.page.document import Page
 from cars_rt.view.page.image import PALETTES
 from cars_rt.view.quantity import Kind
@@ -39,8 +38,10 @@ from cars_rt.view.world import World
 log = logging.getLogger("cars_rt.view")
 
 LOOK_MS = 20  # how often each page is asked whether it has to be sent more: each picture waits for that
+DEAF_MS = 1_000  # how often browsers are looked for that read nothing
 MOST_PAGES = 32  # browsers at once
-MESSAGE_BYTES = 256 * 1024  # a browser sends orders, no data
+MOST_SOCKETS = 2 * MOST_PAGES  # also of those that found no place
+MESSAGE_BYTES = 64 * 1024  # a browser sends orders, no data
 BODY_BYTES = 64 * 1024
 COOKIE = "cars_rt_view"
 SHORTEST = 8  # characters of a password
@@ -161,12 +162,23 @@ class _Tornado(BokehTornado):  # type: ignore[misc]
                 f"{request.host[:100]!r} is not a name of this display; `cars-rt view --host NAME:PORT` "
                 "adds one"
             )
-        origin = request.headers.get("Origin")
-        if not said and origin is not None and urlsplit(origin).netloc.lower() not in self.names:
+        if not said and _foreign(request, self.names):
             said = "another page may not ask this display"
         if said:
             return self.get_handler_delegate(request, _Refused, {"status": 421, "text": said})
         return super().find_handler(request, **given)
+
+    def new_connection(self, protocol: Any, socket: Any, application_context: Any, session: Any) -> Any:
+        """A page's connection. It has one: the newest, since the one before may have been cut on the way."""
+        guard.receive(socket)
+        for number, each in enumerate(list(self._clients)):
+            if each._session is session or number >= MOST_SOCKETS:
+                guard.cut_off(each)
+        return super().new_connection(protocol, socket, application_context, session)
+
+    def leave_out_the_deaf(self) -> None:
+        """End connections of browsers that do not read."""
+        guard.leave_out_the_deaf(self._clients)
 
 
 class PageServer:
@@ -207,7 +219,7 @@ class PageServer:
             login = (folder / "login.html").read_text(encoding="utf-8")
             patterns.append((r"/login", _Login, {"secret": secret, "page": login}))
             options = {"auth_provider": _Secret(), "cookie_secret": secrets.token_urlsafe(32)}
-        page = Application(FunctionHandler(lambda document: open_page(document, world)))
+        page = Application(guard.Pages(lambda document: open_page(document, world)))
         tornado = _Tornado(
             {"/": page},
             extra_patterns=patterns,
@@ -222,10 +234,16 @@ class PageServer:
             **options,
         )
         tornado.names = _names(where.host, self.port, settings.host)
-        http = HTTPServer(tornado, max_body_size=BODY_BYTES, max_header_size=BODY_BYTES)
+        http = guard.Connections(
+            tornado,
+            max_body_size=BODY_BYTES,
+            max_header_size=BODY_BYTES,
+            idle_connection_timeout=guard.HEAD_S,
+            body_timeout=guard.BODY_S,
+        )
         http.add_sockets(sockets)
         self.loop = IOLoop.current()
-        self._world = world
+        self._world, self._tornado = world, tornado
         self._server = BaseServer(self.loop, tornado, http)
         if not local:
             log.warning(
@@ -245,9 +263,12 @@ class PageServer:
         """Answer until `stop`. In the thread that made it."""
         self._server.start()
         beat = PeriodicCallback(self._look, LOOK_MS)
+        deaf = PeriodicCallback(self._tornado.leave_out_the_deaf, DEAF_MS)
         beat.start()
+        deaf.start()
         self.loop.start()
         beat.stop()
+        deaf.stop()
         self._server.stop(wait=False)
 
     def _look(self) -> None:
@@ -263,7 +284,7 @@ def open_page(document: Document, world: World) -> None:
     """A browser comes."""
     folder = files("cars_rt.view.page")
     document.title = "CARS-RT"
-    if len(world.pages) >= MOST_PAGES:
+    if len(world.pages) >= MOST_PAGES or getattr(document, "left_out", False):
         document.template = Template((folder / "full.html").read_text(encoding="utf-8"))
         document.template_variables["base"] = FILE
         return
@@ -279,6 +300,18 @@ def open_page(document: Document, world: World) -> None:
         substances=[each.name for each in SUBSTANCES],
         file=world.file,
     )
+
+
+def _foreign(request: HTTPServerRequest, names: frozenset[str]) -> bool:
+    """Whether a page of another origin asks. A link to this display is no request of that page."""
+    origin, headers = request.headers.get("Origin"), request.headers
+    if origin is not None:
+        try:
+            return urlsplit(origin).netloc.lower() not in names
+        except ValueError:  # no address
+            return True
+    link = headers.get("Sec-Fetch-Mode") == "navigate" and headers.get("Sec-Fetch-Dest") == "document"
+    return headers.get("Sec-Fetch-Site") == "cross-site" and not link
 
 
 def _log_request(handler: RequestHandler) -> None:

@@ -1,13 +1,14 @@
 """What a browser asks of its page: text from outside, checked before anything is done with it."""
 
 import json
-import math
+import sys
 from typing import Any
 
 from cars_rt.errors import CarsRtError
 
 MAX_LENGTH = 4_096  # characters of one order
 MOST_NAMES = 64
+LARGEST = sys.float_info.max  # whole numbers have no bound of their own
 MOST_ORDERS = 100  # that wait; a flood beyond is left out
 
 
@@ -34,7 +35,7 @@ class Order:
     def number(self, name: str) -> float:
         """A number. Raises OrderError."""
         value = self._content.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
             raise OrderError(f"{name} must be a number")
         return float(value)
 

@@ -1,0 +1,150 @@
+"""Who means harm to the page: others are served meanwhile, its memory stays, it says one sentence each."""
+
+import asyncio
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from typing import Any
+
+import psutil
+import pytest
+
+pytest.importorskip("bokeh", reason="the display is not installed (extra view)")
+from tornado.httpclient import HTTPRequest
+from tornado.websocket import WebSocketClientConnection, WebSocketClosedError, websocket_connect
+
+from cars_rt.view.guard import MOST_CONNECTIONS
+from view.test_server import Served, display
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    with display() as command:
+        served = Served(command)
+        yield served
+        assert command.process.poll() is None
+        command.process.terminate()
+        assert command.end() == 0
+        assert "Traceback" not in command.said, command.said
+
+
+def process(served: Served) -> psutil.Process:
+    return psutil.Process(served.command.process.pid)
+
+
+async def opened(served: Served, token: str) -> WebSocketClientConnection:
+    """A page's connection that was let in."""
+    where = f"127.0.0.1:{served.port}"
+    request = HTTPRequest(f"ws://{where}/ws", headers={"Origin": f"http://{where}"})
+    connection = await websocket_connect(request, subprotocols=["bokeh", token])
+    assert "ACK" in str(await asyncio.wait_for(connection.read_message(), 60))
+    return connection
+
+
+async def ended(connection: WebSocketClientConnection) -> bool:
+    """Wait until the other end closes it."""
+    while await asyncio.wait_for(connection.read_message(), 60) is not None:
+        pass
+    return True
+
+
+def test_requests_that_do_not_go_on_make_room(served: Served) -> None:
+    with ExitStack() as stack:
+        peers = []
+        for number in range(2 * MOST_CONNECTIONS):
+            peers.append(stack.enter_context(closing(socket.create_connection(("127.0.0.1", served.port)))))
+            peers[-1].sendall(
+                (b"GET / HT", b"POST /login HTTP/1.1\r\nContent-Length: 60000\r\n\r\nx")[number % 2]
+            )
+        assert served.get()[0] == 200
+        assert process(served).num_fds() < MOST_CONNECTIONS + 60
+        peers[0].settimeout(60)
+        assert peers[0].recv(100) == b""  # the one that came first
+
+
+def test_a_page_has_one_connection_the_newest(served: Served) -> None:
+    async def many() -> None:
+        token = served.token()
+        connections = [await opened(served, token) for _ in range(20)]
+        for each in connections[:-1]:
+            assert await ended(each)
+        await connections[-1].write_message(json.dumps({"msgid": "1", "msgtype": "SERVER-INFO-REQ"}))
+        for _ in range(2):
+            await connections[-1].write_message("{}")
+        while "SERVER-INFO-REPLY" not in str(said := await connections[-1].read_message()):
+            assert said is not None
+        for each in connections:
+            each.close()
+        await asyncio.sleep(0.1)  # for the sockets to be closed
+
+    asyncio.run(many())
+
+
+MADE = {"type": "object", "name": "Range1d", "id": "made"}
+
+
+@pytest.mark.parametrize(
+    ("header", "content"),
+    [
+        ({"num_buffers": 10**9}, {"events": []}),
+        ({"msgtype": "PUSH-DOC"}, {"doc": {"version": "3", "title": "", "roots": []}}),
+        ({}, {"events": [{"kind": "RootAdded", "model": MADE}]}),
+        ({}, {"events": [{"kind": "ModelChanged", "model": {"id": "1"}, "attr": "x", "new": [{"a": MADE}]}]}),
+        ({}, {"events": [{"kind": "ColumnsStreamed", "model": {"id": "1"}, "attr": "data", "data": {}}]}),
+        ({}, {"events": [7]}),
+        ({}, {"events": [{"kind": []}]}),
+        ({}, []),
+    ],
+)
+def test_messages_that_no_page_sends_end_the_connection(
+    header: dict[str, Any], content: Any, served: Served
+) -> None:
+    async def talk() -> None:
+        connection = await opened(served, served.token())
+        for each in ({"msgid": "1", "msgtype": "PATCH-DOC"} | header, {}, content):
+            await connection.write_message(json.dumps(each))
+        try:
+            if "num_buffers" in header:
+                for _ in range(2000):
+                    await connection.write_message(json.dumps({"id": "1"}))
+                    await connection.write_message(bytes(60_000), binary=True)
+        except WebSocketClosedError:
+            pass
+        assert await ended(connection)
+        connection.close()
+        await asyncio.sleep(0.1)  # for the socket to be closed
+
+    asyncio.run(talk())
+    assert served.get("/view/view.js")[0] == 200
+
+
+def test_another_page_may_link_here_and_no_more(served: Served) -> None:
+    link = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "document"}
+    assert served.get(**link)[0] == 200
+    others: list[dict[str, str]] = [
+        {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "no-cors", "Sec_Fetch_Dest": "image"},
+        link | {"Sec_Fetch_Dest": "iframe"},
+        {"Origin": "http://["},
+        {"Origin": "null"},
+    ]
+    for each in others:
+        assert served.get(**each)[0] == 421
+
+
+@pytest.mark.parametrize(
+    "path", ["/view/%00", "/?bokeh-token=x", "/?bokeh-session-id=x", "/?bokeh-token=%F0"]
+)
+def test_odd_requests_cost_a_line_each(path: str, served: Served) -> None:
+    before = len(served.command.said)
+    assert served.get(path)[0] >= 400
+    assert "\n " not in served.command.said[before:]
+
+
+def test_pages_that_are_given_up_leave_time_to_others(served: Served) -> None:
+    """More of them at once than there are places and seats to wait."""
+    with ExitStack() as stack:
+        for _ in range(20):
+            peer = stack.enter_context(closing(socket.create_connection(("127.0.0.1", served.port))))
+            peer.sendall(f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n\r\n".encode())
+        assert served.get("/view/view.js")[0] == 200
