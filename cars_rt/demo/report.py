@@ -71,7 +71,7 @@ def picture(recording: Path, truth: Path, target: Path) -> bool:
         0.5, vmin=0, vmax=float(np.nanpercentile(image, 99.5))
     )  # cells are fainter than solvents
     shown = map_.imshow(image, cmap="inferno", norm=scale)
-    map_.set_title(f"raman at {BAND_NAME}")
+    map_.set_title(f"raman at {BAND_NAME.replace('cm-1', 'cm⁻¹')}")  # as its axis, not as a terminal
     map_.set_xticks([])
     map_.set_yticks([])
     map_.plot(row % image.shape[1], row // image.shape[1], "c+", markersize=12)

@@ -5,12 +5,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import h5py
 import pytest
 from helpers import Command, summary, vouched_for, wait_until
 
 from cars_rt.demo.pace import Pace
+from cars_rt.demo.report import picture
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="looks for processes with ps")
 
@@ -33,7 +35,7 @@ def output_of(command: Command) -> str:
     return command.process.stdout.read() + command.said
 
 
-def test_demo_loses_nothing_and_leaves_its_files(tmp_path: Path) -> None:
+def test_demo_loses_nothing_and_leaves_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with demo(tmp_path, "--seconds", 4) as command:
         assert command.end(120) == 0, output_of(command)
         said = output_of(command)
@@ -52,6 +54,25 @@ def test_demo_loses_nothing_and_leaves_its_files(tmp_path: Path) -> None:
     png = (tmp_path / "demo.png").read_bytes()
     assert png.startswith(b"\x89PNG") and png.rstrip().endswith(b"IEND\xaeB`\x82")
     assert not running(tmp_path)
+    _writes_one_unit(tmp_path, monkeypatch)
+
+
+def _writes_one_unit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written in the picture, as the figure has it that is drawn from the same files."""
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+
+    written: list[str] = []
+    save = Figure.savefig
+
+    def saving(figure: Figure, *given: Any, **named: Any) -> None:
+        save(figure, *given, **named)
+        written.extend(each.get_text() for each in figure.findobj(Text))
+
+    monkeypatch.setattr(Figure, "savefig", saving)
+    assert picture(folder / "scan.h5", folder / "truth.h5", folder / "again.png")
+    assert "raman at 1004 cm⁻¹ (toluene, polystyrene)" in written and "raman shift (cm⁻¹)" in written
+    assert not [each for each in written if "cm-1" in each]
 
 
 @pytest.mark.parametrize(
