@@ -4,6 +4,7 @@ One file per command; programs are imported inside their commands, so that `--he
 flags come at once.
 """
 
+import io
 import os
 import sys
 
@@ -43,6 +44,8 @@ __all__ = ["app", "main"]
 def main() -> None:
     """Entry point of `cars-rt`."""
     speak_when_killed()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file may know few letters; so does stderr
     raise_limit()
     if drive.may_be_meant(sys.argv[1:], os.environ):
         drive.register_others(sys.argv[1:])

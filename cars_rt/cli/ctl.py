@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cars_rt.cli.app import app
-from cars_rt.console import console
+from cars_rt.console import Terminal, console
 from cars_rt.daemon.seen.status import dark_in_words
 from cars_rt.kinds import in_words
 from cars_rt.printable import counted, printable
@@ -181,7 +181,7 @@ def say(at: Where, result: dict[str, Any], text: str) -> None:
     if at.json:
         print(json.dumps(result))
     else:
-        console.print(printable(text, None, keep="\n"), soft_wrap=True)
+        Terminal().print(printable(text, None, keep="\n"), soft_wrap=True)
 
 
 def show(at: Where, status: dict[str, Any], rows: Callable[[dict[str, Any]], list[tuple[str, str]]]) -> None:
@@ -189,10 +189,16 @@ def show(at: Where, status: dict[str, Any], rows: Callable[[dict[str, Any]], lis
     if at.json:
         print(json.dumps(status))
         return
+    out, said = Terminal(), [(name, printable(text)) for name, text in rows(status)]
     table = Table.grid(padding=(0, 2))
-    for name, text in rows(status):
-        table.add_row(Text(name, "dim"), printable(text))
-    console.print(table)
+    for name, text in said:
+        table.add_row(Text(name, "dim"), text)
+    if out.is_terminal:
+        out.print(table)
+        return
+    width = max(len(name) for name, _ in said)  # a file has no width to wrap at: one line for each name
+    for name, text in said:
+        out.print(f"{name:<{width}}  {text}", soft_wrap=True)
 
 
 def _rows(now: dict[str, Any]) -> list[tuple[str, str]]:

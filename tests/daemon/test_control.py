@@ -390,18 +390,18 @@ def test_ctl_as_a_user_calls_it() -> None:
 
         code, out, _ = ctl("status", "--json")
         assert code == 0 and json.loads(out)["listen"] == listen
-        code, _, said = ctl("status")
-        assert code == 0 and "nobody there" in said and "latency" not in said and "none is subtracted" in said
-        code, _, said = ctl("bands", "CH=2800:3050")
-        assert code == 0 and "CH: 2800 to 3050 cm-1" in said
-        code, _, said = ctl("bands", "CH=2800")
-        assert code == 1 and "a band is NAME=LOW:HIGH" in said
-        code, _, said = ctl("reload", "cnn")
-        assert code == 0 and "took over" in said
-        code, _, said = ctl("reload", "nonsense")
-        assert code == 1 and "no model is called 'nonsense'" in said
-        code, _, said = ctl("stop")
-        assert code == 0 and daemon.end() == 0
+        code, out, said = ctl("status")
+        assert code == 0 and "nobody there" in out and "latency" not in out and "none is subtracted" in out
+        assert not said and out.startswith("state     ")
+        assert ctl("bands", "CH=2800:3050") == (0, "CH: 2800 to 3050 cm-1\n", "")
+        code, out, said = ctl("bands", "CH=2800")
+        assert code == 1 and not out and "a band is NAME=LOW:HIGH" in said
+        code, out, said = ctl("reload", "cnn")
+        assert code == 0 and "took over" in out and not said
+        code, out, said = ctl("reload", "nonsense")
+        assert code == 1 and not out and "no model is called 'nonsense'" in said
+        code, out, said = ctl("stop")
+        assert code == 0 and "it finishes what it received" in out and not said and daemon.end() == 0
     assert "Traceback" not in daemon.said and "stopping, as `cars-rt ctl stop` asked" in daemon.said
 
 

@@ -484,21 +484,31 @@ def test_ctl_record_as_a_user_calls_it(tmp_path: Path) -> None:
         source.wait()
 
         def ctl(*arguments: str) -> tuple[int, str]:
-            with Command("ctl", "record", *arguments, "--address", asking.address) as command:
-                return command.end(), command.said
+            few = {"PYTHONIOENCODING": "ascii"}  # letters, as in a file on Windows
+            with Command("ctl", "record", *arguments, "--address", asking.address, **few) as command:
+                code = command.end()
+                assert command.process.stdout is not None
+                return code, command.said if code else command.process.stdout.read()
 
         assert ctl("stop") == (1, "cars-rt: nothing is being recorded\n")
         camera = Camera(source)
         camera.send(3)
         wait_until(lambda: recorder.sources["raw"].reader.index == 3)
         code, said = ctl(
-            "start", "{sample}-{number}", "--sample", "bead 1", "--note", "dry", "--note", "20 mW"
+            "start", "{sample}-{number}", "--sample", "bead 1", "--note", "dry", "--note", "20 µW"
         )
         assert code == 0 and f"recording into {tmp_path / 'bead-1-1.h5'}, from spectrum 3 on" in said
         camera.send(5)
         wait_until(lambda: asking.status()["rows"] == {"raw": 5})
         code, said = ctl("status")
-        for each in ("recording", "bead 1", "dry; 20 mW", "5 raw of 100 planned", "GB free", "nobody there"):
+        for each in (
+            "recording",
+            "bead 1",
+            r"dry; 20 \xb5W",
+            "5 raw of 100 planned",
+            "GB free",
+            "nobody there",
+        ):
             assert code == 0 and (each in said) == (each != "nobody there"), said
         code, said = ctl("stop")
         assert code == 0 and "bead-1-1.h5: 5 spectra raw, 100 were planned, incomplete" in said, said
