@@ -5,7 +5,7 @@ import http.client
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,28 +50,34 @@ class Served:
     def websocket(self, token: str = "", origin: str | None = None, send: bytes = b"", **header: str) -> str:
         """What comes of a websocket: a message, or why there is none."""
 
-        async def talk(closing: ExitStack) -> str:
+        async def talk() -> str:
             request = HTTPRequest(
                 f"ws://127.0.0.1:{self.port}/ws",
                 headers={"Origin": origin or f"http://127.0.0.1:{self.port}"} | header,
             )
+            socket = None
             try:
                 socket = await websocket_connect(request, subprotocols=["bokeh", token])
-                closing.callback(socket.close)
                 said = await asyncio.wait_for(socket.read_message(), 30)
-                if said is None or not send:
-                    return "closed" if said is None else "open"
-                await socket.write_message(send, binary=True)
-                for _ in range(20):
-                    if await asyncio.wait_for(socket.read_message(), 30) is None:
-                        return "closed"
+                if said is None:
+                    return "closed"
+                if send:
+                    await socket.write_message(send, binary=True)
+                    for _ in range(20):
+                        if await asyncio.wait_for(socket.read_message(), 30) is None:
+                            return "closed"
+                socket.close()
+                while await asyncio.wait_for(socket.read_message(), 30) is not None:
+                    continue  # the server closes it, too, after what was on its way
                 return "open"
             except (HTTPClientError, WebSocketClosedError) as error:
                 return str(error)
+            finally:
+                if socket is not None:
+                    socket.close()
 
         async def whole() -> str:
-            with ExitStack() as closing:
-                said = await talk(closing)
+            said = await talk()
             await asyncio.sleep(0)  # for the socket to be closed
             return said
 
