@@ -451,7 +451,9 @@ def test_a_daemon_under_systemd_is_ready_alive_and_stops(systemd: Systemd) -> No
     environment = {"NOTIFY_SOCKET": systemd.path, "WATCHDOG_USEC": "1000000"}
     with (
         Published() as source,
-        Command("run", "--listen", source.address, "--publish", publish, **environment) as daemon,
+        Command(
+            "run", "--listen", source.address, "--publish", publish, "--engine", "passthrough", **environment
+        ) as daemon,
     ):
         assert systemd.until("READY")["STATUS"]
         systemd.until("WATCHDOG")

@@ -4,11 +4,13 @@ import json
 import subprocess
 import sys
 import threading
+from io import BytesIO
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from chaos.files import rows_of
 from helpers import (
     AXIS,
     PATIENCE_S,
@@ -27,9 +29,10 @@ from helpers import (
 from cars_rt.accounting import Ledger
 from cars_rt.files import recording
 from cars_rt.files.recorder import Recorded, Recorder, RecordSettings
-from cars_rt.files.recording import Claim, Recording, RecordingError, partial_path, read_rows, repair
+from cars_rt.files.recording import Claim, Recording, RecordingError, partial_path, read_rows, repair, writer
 from cars_rt.files.written import rows_written
 from cars_rt.protocol import Start
+from cars_rt.protocol.messages import MAIN_ARRAY
 
 
 class RecorderThread:
@@ -353,3 +356,75 @@ def test_the_end_of_a_stream_adds_nothing_to_the_files_structure(tmp_path: Path)
     recording.flush()
     assert set(group.attrs) == before and recording.partial.stat().st_size == size
     recording.close()
+
+
+class Written:
+    """A file that keeps what was written to it, in order."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("x+b")
+        self.done: list[tuple[int, bytes | None]] = []  # where and what; None: cut there
+        self.seek, self.tell, self.flush = self._file.seek, self._file.tell, self._file.flush
+        self.read, self.readinto = self._file.read, self._file.readinto
+        self.close = self._file.close
+
+    def write(self, data: bytes) -> int:
+        self.done.append((self.tell(), bytes(data)))
+        return self._file.write(data)
+
+    def truncate(self, size: int) -> int:
+        self.done.append((size, None))
+        return self._file.truncate(size)
+
+
+@pytest.mark.parametrize("first", ["raw", "raman"])
+def test_a_kill_amid_the_second_streams_beginning_costs_no_row_of_the_first(
+    first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After each write of those that HDF5 makes, in its order, the file is opened. Writes that follow one
+    another without a gap are one, as HDF5 gathers them.
+    """
+    path, real, written = tmp_path / "scan.h5", h5py.File, list[Written]()
+
+    def opened(partial: Path, _: str) -> h5py.File:
+        written.append(Written(partial))
+        return real(written[0], "w")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writer.h5py, "File", opened)
+        recording = Recording(path)
+    begun = len(written[0].done)
+    model = {"name": "m", "sha256": "0" * 64, "description": "d" * 2000}
+    about = {
+        "spectra": 64,
+        "source": "camera " * 9,
+        "scan": (8, 8),
+        "exposure_s": 0.1,
+        "instrument": {"a": 1.0},
+    }
+    starts = {
+        "raw": a_start(**about, step_um=(1.0, 1.0)),
+        "raman": a_start(stream="raman", dtype="float32", model=model, **about),
+    }
+    values = spectra_of(10)
+    results = {"stream": "raman", "arrays": {"raman": values.astype(np.float32)}} if first == "raman" else {}
+    recording.start(starts.pop(first))
+    recording.append(a_frame(0, values, **results))
+    recording.flush()
+    (file,), content, before = written, bytearray(), len(written[0].done)
+    recording.start(*starts.values())
+    for number, (at, data) in enumerate(file.done, 1):
+        content[len(content) :] = bytes(max(at - len(content), 0))
+        if data is None:
+            del content[at:]
+        else:
+            content[at : at + len(data)] = data
+        goes_on = data is not None and number < len(file.done) and file.done[number][0] == at + len(data)
+        if number >= begun and not goes_on:
+            with h5py.File(BytesIO(content), "r") as killed:
+                if number >= before:
+                    assert rows_of(killed[first], "index").tolist() == list(range(10)), number
+                    assert np.array_equal(rows_of(killed[first], MAIN_ARRAY[first]), values)
+    assert len(file.done) > before + 10
+    recording.close()
+    file.close()

@@ -153,7 +153,7 @@ def test_driver_without_a_run_is_told_from_no_driver(tmp_path: Path) -> None:
     [
         ({}, Verdict.OK, "no gap"),
         ({"leave_out": (5, 7, 8)}, Verdict.FAILS, "2 sequence jump|2 source skip"),
-        ({"ahead_ns": 5_000_000_000}, Verdict.OK, "its clock is 5000 ms ahead"),
+        ({"ahead_ns": 5_000_000_000}, Verdict.OK, "its clock is (49..|5000) ms ahead"),
         ({"ahead_ns": -9_000_000_000}, Verdict.OK, "time stamp to here p50 9"),
     ],
 )

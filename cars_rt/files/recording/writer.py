@@ -32,6 +32,7 @@ log = logging.getLogger("cars_rt.recording")
 
 #: What is kept of a frame without them.
 ABSENT: Mapping[str, Any] = {FLAGS: np.uint8(0)} | dict.fromkeys(NETWORK_OUTPUTS, np.float32(np.nan))
+ROOM, ROOM_BYTES = "room", 8_192  # at the top of the file, for what is said there when a stream begins
 
 
 class Recording:
@@ -79,21 +80,21 @@ class Recording:
             self._file.attrs.update({"program": f"cars-rt {version('cars-rt')}", **packing.about})
             if streams:
                 self._file.attrs["streams"] = json.dumps(sorted(streams))
+            self._file.attrs[ROOM] = np.zeros(ROOM_BYTES, np.uint8)
             self._file.flush()  # a file that can be opened, from here on
 
     def start(self, start: Start, rows: int | None = None) -> None:
         """Make room for one stream of the run: for `rows` spectra, or as many as it plans."""
         with self._guarded():
-            group = self._file.create_group(start.stream)
+            # Without a name until all of it is on disk: who is killed before leaves the other stream whole.
+            group = h5py.Group(h5py.h5g.create(self._file.id, None))
             group["raman_shift"] = start.raman_shift
             group["raman_shift"].attrs["unit"] = "cm-1"
             if start.dark is not None:
                 group["dark"] = start.dark
             attrs = {name: stored(getattr(start, name)) for name in ABOUT} | {"source": _text(start.source)}
-            # The attributes at the top are the instrument's; results may come in other blocks.
-            above = [] if start.stream == "raman" and "raw" in self._file else [self._file]
-            for target in (*above, group):
-                target.attrs.update({name: value for name, value in attrs.items() if value is not None})
+            attrs = {name: value for name, value in attrs.items() if value is not None}
+            group.attrs.update(attrs)
             for name, text in (start.model or {}).items():
                 group.attrs[f"model_{name}"] = _text(text)
             # Their room, too: a kill amid the writes of new attributes at the end would spoil the group.
@@ -123,6 +124,23 @@ class Recording:
             )
             self._scans[start.stream] = start.scan
             self._file.flush()
+            # The attributes at the top are the instrument's; results may come in other blocks.
+            if start.stream != "raman" or "raw" not in self._file:
+                self._say(attrs)
+            self._file[start.stream] = group
+            self._file.flush()
+
+    def _say(self, attrs: Mapping[str, Any]) -> None:
+        """Put attributes at the top, in the room that was kept for them: elsewhere, a kill amid the writes
+        would spoil the way to all that is in the file."""
+        top = self._file.attrs
+        if ROOM in top:
+            del top[ROOM]
+        for name, value in attrs.items():
+            if name not in top:
+                top[name] = value
+            elif not np.array_equal(top[name], value):
+                top.modify(name, value)
 
     def _warn_of_full_disk(self, start: Start, rows: int | None) -> None:
         """Say at the start what would otherwise end the recording hours later."""
