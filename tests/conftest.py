@@ -1,5 +1,6 @@
 """For all tests: nothing is written to the user's own folders."""
 
+import faulthandler
 import os
 from collections.abc import Iterator
 
@@ -19,3 +20,10 @@ def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         if os.name == "posix":
             patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What ends a process that hears no signal does not end a test that says that it may take longer."""
+    limit = item.get_closest_marker("timeout")
+    if limit is not None and limit.args[0] >= float(item.config.getini("faulthandler_timeout")):
+        faulthandler.cancel_dump_traceback_later()
