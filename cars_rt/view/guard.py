@@ -4,7 +4,7 @@ messages only those that a page of ours sends."""
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from bokeh.application.handlers.function import FunctionHandler
@@ -21,7 +21,7 @@ log = logging.getLogger("cars_rt.view")
 MOST_CONNECTIONS = 128  # of HTTP, beside the pages' own
 HEAD_S = 10.0  # for the head of a request, and between two of them
 BODY_S = 10.0
-UNREAD_BYTES = 32_000_000  # a browser that leaves more of what it was sent is gone
+PING_S = 15.0  # a browser that is asked whether it is there answers within that time
 WAITING = 8  # browsers that wait for their page; it costs the server's loop a fraction of a second
 KINDS = ("ModelChanged", "MessageSent")  # of changes that a page sends: of a property, and of an event
 NEW = {"object", "type"}  # what would make models here that are not there
@@ -130,16 +130,6 @@ def cut_off(connection: Any) -> None:
     """End a page's connection at once."""
     if (there := connection._socket.ws_connection) is not None and there.stream is not None:
         there.stream.close()
-
-
-def leave_out_the_deaf(connections: Iterable[Any]) -> None:
-    """End connections of browsers that do not read."""
-    for each in list(connections):
-        there = each._socket.ws_connection
-        stream = None if there is None else there.stream
-        if stream is not None and len(stream._write_buffer) > UNREAD_BYTES:
-            log.warning("a browser that reads nothing is left out")
-            stream.close()
 
 
 class InASentence(logging.Handler):

@@ -38,7 +38,6 @@ from cars_rt.view.world import World
 log = logging.getLogger("cars_rt.view")
 
 LOOK_MS = 20  # how often each page is asked whether it has to be sent more: each picture waits for that
-DEAF_MS = 1_000  # how often browsers are looked for that read nothing
 MOST_PAGES = 32  # browsers at once
 MOST_SOCKETS = 2 * MOST_PAGES  # also of those that found no place
 MESSAGE_BYTES = 64 * 1024  # a browser sends orders, no data
@@ -46,6 +45,7 @@ BODY_BYTES = 64 * 1024
 COOKIE = "cars_rt_view"
 SHORTEST = 8  # characters of a password
 WRONG_S = 1.0  # how long the answer to a wrong password takes
+GUESSES = 4  # that are judged at once; the others wait, and are forgotten where who asked does not
 #: Everything comes from this server. Bokeh makes functions of text in the page, so scripts may be evaluated.
 HEADERS = {
     "Content-Security-Policy": (
@@ -85,8 +85,12 @@ class _Refused(RequestHandler):
 class _Login(RequestHandler):
     """Takes the secret, from a form or, as in the address that the program says, from the query."""
 
-    def initialize(self, secret: str, page: str) -> None:
-        self._secret, self._page = secret, page
+    def initialize(self, secret: str, page: str, turn: asyncio.Semaphore) -> None:
+        self._secret, self._page, self._turn = secret, page, turn
+        self._gone = False
+
+    def on_connection_close(self) -> None:
+        self._gone = True
 
     async def get(self) -> None:
         given = self.get_query_argument("token", "")
@@ -99,12 +103,15 @@ class _Login(RequestHandler):
         await self._judge(self.get_body_argument("password", ""))
 
     async def _judge(self, given: str) -> None:
-        if hmac.compare_digest(given.encode(), self._secret.encode()):
-            self.set_signed_cookie(COOKIE, "in", expires_days=1, httponly=True, samesite="Strict")
-            self.redirect("/")
-            return
-        log.warning("a wrong password from %s", self.request.remote_ip)
-        await asyncio.sleep(WRONG_S)
+        async with self._turn:
+            if self._gone:
+                return
+            if hmac.compare_digest(given.encode(), self._secret.encode()):
+                self.set_signed_cookie(COOKIE, "in", expires_days=1, httponly=True, samesite="Strict")
+                self.redirect("/")
+                return
+            log.warning("a wrong password from %s", self.request.remote_ip)
+            await asyncio.sleep(WRONG_S)
         self.set_status(403)
         self._form("That is not the password.")
 
@@ -176,10 +183,6 @@ class _Tornado(BokehTornado):  # type: ignore[misc]
                 guard.cut_off(each)
         return super().new_connection(protocol, socket, application_context, session)
 
-    def leave_out_the_deaf(self) -> None:
-        """End connections of browsers that do not read."""
-        guard.leave_out_the_deaf(self._clients)
-
 
 class PageServer:
     """Serves the pages of a world. Raises ViewError where it cannot be."""
@@ -212,12 +215,14 @@ class PageServer:
         folder = Path(str(files("cars_rt.view.page")))
         patterns: list[Any] = [
             (r"/view/(.*)", StaticFileHandler, {"path": str(folder / "static")}),
-            (r"/snapshot\.(npz|h5)", SnapshotHandler, {"world": world}),
+            (r"/snapshot\.(npz|h5)", SnapshotHandler, {"world": world, "turn": asyncio.Lock()}),
         ]
         options: dict[str, Any] = {}
         if secret:
             login = (folder / "login.html").read_text(encoding="utf-8")
-            patterns.append((r"/login", _Login, {"secret": secret, "page": login}))
+            patterns.append(
+                (r"/login", _Login, {"secret": secret, "page": login, "turn": asyncio.Semaphore(GUESSES)})
+            )
             options = {"auth_provider": _Secret(), "cookie_secret": secrets.token_urlsafe(32)}
         page = Application(guard.Pages(lambda document: open_page(document, world)))
         tornado = _Tornado(
@@ -226,6 +231,8 @@ class PageServer:
             sign_sessions=True,
             secret_key=secrets.token_bytes(32),
             websocket_max_message_size_bytes=MESSAGE_BYTES,
+            websocket_ping_interval=guard.PING_S,
+            websocket_ping_timeout=guard.PING_S,
             transforms=[_Headers],
             extra_websocket_origins=list(_names(where.host, self.port, settings.host)),
             include_headers=[],
@@ -243,7 +250,7 @@ class PageServer:
         )
         http.add_sockets(sockets)
         self.loop = IOLoop.current()
-        self._world, self._tornado = world, tornado
+        self._world = world
         self._server = BaseServer(self.loop, tornado, http)
         if not local:
             log.warning(
@@ -263,12 +270,9 @@ class PageServer:
         """Answer until `stop`. In the thread that made it."""
         self._server.start()
         beat = PeriodicCallback(self._look, LOOK_MS)
-        deaf = PeriodicCallback(self._tornado.leave_out_the_deaf, DEAF_MS)
         beat.start()
-        deaf.start()
         self.loop.start()
         beat.stop()
-        deaf.stop()
         self._server.stop(wait=False)
 
     def _look(self) -> None:

@@ -1,5 +1,6 @@
 """What a page shows as a file to take away: .npz or .h5, with maps, latest spectrum and axis."""
 
+import asyncio
 import io
 from typing import Any
 
@@ -63,23 +64,35 @@ def packed(scan_arrays: dict[str, Any], said: dict[str, Any], form: str) -> byte
 class SnapshotHandler(RequestHandler):
     """Gives the present scan as a file to whoever may see the page."""
 
-    def initialize(self, world: World) -> None:
-        self._world = world
+    def initialize(self, world: World, turn: asyncio.Lock) -> None:
+        self._world, self._turn = world, turn
 
-    def get(self, form: str) -> None:
+    async def get(self, form: str) -> None:
         user = getattr(self.application, "auth_provider", None)
         if user is not None and user.get_user is not None and user.get_user(self) is None:
             self.redirect("/login")
             return
-        store = self._world.store
-        with store.lock:
-            scan = store.scan
-            content = None if scan is None else arrays(scan)
-        if scan is None or content is None:
+        if self._turn.locked():  # each takes memory for all maps once more
+            self.set_status(503)
+            self.finish("somebody takes one away at this moment; try again\n")
+            return
+        async with self._turn:
+            name, content = await asyncio.to_thread(self._made, form)
+        if not content:
             self.set_status(404)
             self.finish("there is nothing to take away yet\n")
             return
         self.set_header("Content-Type", TYPES[form])
-        name = "".join(each if each.isalnum() else "-" for each in scan.start.run[:40])
         self.set_header("Content-Disposition", f'attachment; filename="cars-rt-{name}.{form}"')
-        self.finish(packed(content, about(scan), form))
+        self.finish(content)
+
+    def _made(self, form: str) -> tuple[str, bytes]:
+        """Of the present run, its name for a file and the file; empty without a run."""
+        store = self._world.store
+        with store.lock:
+            scan = store.scan
+            if scan is None:
+                return "", b""
+            content, said = arrays(scan), about(scan)
+        name = "".join(each if each.isalnum() else "-" for each in scan.start.run[:40])
+        return name, packed(content, said, form)

@@ -3,18 +3,25 @@
 import asyncio
 import json
 import socket
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
+from helpers import Published, a_start, wait_until
 
 pytest.importorskip("bokeh", reason="the display is not installed (extra view)")
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import WebSocketClientConnection, WebSocketClosedError, websocket_connect
 
+from cars_rt.protocol import Band, Frame
 from cars_rt.view.guard import MOST_CONNECTIONS
+from cars_rt.view.server import GUESSES, WRONG_S
 from view.test_server import Served, display
 
 
@@ -148,3 +155,46 @@ def test_pages_that_are_given_up_leave_time_to_others(served: Served) -> None:
             peer = stack.enter_context(closing(socket.create_connection(("127.0.0.1", served.port))))
             peer.sendall(f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n\r\n".encode())
         assert served.get("/view/view.js")[0] == 200
+
+
+def test_files_are_made_one_at_a_time_beside_the_loop() -> None:
+    bands = tuple(Band(f"band {number}", 900.0 + number, 950.0) for number in range(32))
+    with Published("preview") as source, display(preview=source.address) as command:
+        served = Served(command)
+        source.wait()
+        source.say(a_start(stream="preview", dtype="float32", scan=(1024, 1024)))
+        arrays = {"bands": np.random.default_rng(1).random((4096, len(bands)), np.float32)}
+        for number in range(8):
+            source.say(Frame("preview", "run-1", number, number * 4096, 1, arrays, bands=bands))
+        request = f"GET /snapshot.npz HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n\r\n".encode()
+
+        def asked(count: int) -> list[bytes]:
+            """What comes of so many at once, in order."""
+            with ExitStack() as stack:
+                where = "127.0.0.1", served.port
+                peers = [
+                    stack.enter_context(closing(socket.create_connection(where, 60))) for _ in range(count)
+                ]
+                for each in peers:
+                    each.sendall(request)
+                return sorted(each.recv(12).split()[-1] for each in peers)
+
+        wait_until(lambda: asked(1) == [b"200"])
+        codes = asked(6)
+        assert codes[0] == b"200" and codes[-1] == b"503", codes
+
+
+def test_passwords_cannot_be_tried_by_the_thousand(tmp_path: Path) -> None:
+    secret = tmp_path / "password"
+    secret.write_text("a long password\n", encoding="utf-8")
+    form = {"Content_Type": "application/x-www-form-urlencoded"}
+    with display("--password", secret) as command, ThreadPoolExecutor(3 * GUESSES) as guessing:
+        served = Served(command)
+        begin = time.monotonic()
+        guesses = [
+            guessing.submit(served.get, "/login", "POST", "password=a+guess", **form)
+            for _ in range(3 * GUESSES)
+        ]
+        assert {each.result()[0] for each in guesses} == {403}
+        assert time.monotonic() - begin > 2.9 * WRONG_S
+        assert served.get("/login", "POST", "password=a+long+password", **form)[0] == 302

@@ -89,9 +89,9 @@ class Served:
         return re.search(r'"token":"([^"]+)"', page)[1]  # type: ignore[index]
 
 
-def display(*flags: object, http: str = "127.0.0.1:0") -> Command:
-    preview, control = free_addresses(2)
-    alone = "--preview", preview, "--spectra", "none", "--control", control, "--recorder", "none"
+def display(*flags: object, http: str = "127.0.0.1:0", preview: str = "") -> Command:
+    nobody, control = free_addresses(2)
+    alone = "--preview", preview or nobody, "--spectra", "none", "--control", control, "--recorder", "none"
     return Command("view", *alone, "--http", http, "--no-browser", *flags)
 
 
