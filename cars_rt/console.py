@@ -38,6 +38,7 @@ STOPPING = "stopping: finishing what was received (once more to leave at once)"
 
 STATUS_S = 1.0  # between two readings of the status line
 LOGGED_S = 10.0  # between two status lines where there is no terminal to rewrite them on
+SAME_S = 60.0, 600.0  # until one that says the same is logged again: the first time, and from then on
 
 
 class Terminal(Console):
@@ -185,20 +186,23 @@ class StatusLine(Below):
 
     def __init__(self) -> None:
         super().__init__()
-        self._next = time.monotonic() + STATUS_S
-        self._logged = time.monotonic()
+        # Who describes says what happened since it was asked last, so it is asked only for a line.
+        self._every = LOGGED_S if self._live is None else STATUS_S
+        self._next = time.monotonic() + self._every
+        self._logged, self._again = "", 0.0  # the last line, and when it may be logged once more
 
     def show(self, describe: Callable[[], str]) -> None:
         """Show what `describe` says, if it is time; call it as often as you like."""
         now = time.monotonic()
         if now < self._next:
             return
-        self._next = now + STATUS_S
+        self._next = now + self._every
         text = describe()
         if self._live is not None:
             self._live.update(Text(printable(text), no_wrap=True, overflow="ellipsis"), refresh=True)
-        elif now - self._logged >= LOGGED_S:
-            self._logged = now
+        elif text != self._logged or now >= self._again:
+            self._again = now + SAME_S[text == self._logged]
+            self._logged = text
             log.info(text)
 
 

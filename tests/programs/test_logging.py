@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from helpers import AXIS, LOCAL, Command, spectra_of
+
+from cars_rt.console import Rate, StatusLine
 
 HEAD = """
 import logging
@@ -61,3 +64,27 @@ def test_text_is_the_default_and_other_formats_are_refused() -> None:
         assert daemon.end() == 1 and daemon.said.startswith("cars-rt: ")
     with Command("run", "--log-format", "xml") as daemon:
         assert daemon.end() == 2
+
+
+def test_a_status_in_the_log_tells_of_the_time_since_the_one_before_and_is_not_repeated_for_ever(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Blocks of 2,000 spectra come early in each ten seconds, and for an hour nothing does."""
+    caplog.set_level("INFO", "cars_rt")
+    monkeypatch.setattr("cars_rt.console.on_terminal", lambda: False)
+    now, total, said = 0.0, 0, []
+    monkeypatch.setattr("cars_rt.console.time.monotonic", lambda: now)
+    rate = Rate()
+
+    def describe() -> str:
+        return f"{total} written, {rate.read(total):.0f}/s"
+
+    with StatusLine() as line:
+        for second in range(1, 3661):
+            now, total = float(second), 2000 * min(1 + second // 10, 3)
+            line.show(describe)
+            said += [(second, record.getMessage()) for record in caplog.records]
+            caplog.clear()
+    assert said[:2] == [(10, "4000 written, 400/s"), (20, "6000 written, 200/s")]
+    nothing = "6000 written, 0/s"
+    assert said[2:] == [(second, nothing) for second in (30, 90, 690, 1290, 1890, 2490, 3090)]
