@@ -12,6 +12,7 @@ from cars_rt.sockets import RETRY_S, Publisher
 log = logging.getLogger("cars_rt.daemon")
 
 QUIET_S = 0.3  # a stop reads what was already sent, until nothing has come for this long
+LATE_S = 2.0  # and what is there then is counted for this long at most
 DRAIN_S = 2.0  # and for this long at most, unless the engine or a subscriber holds it up
 ANSWER_S = 5.0  # how long a stop waits for an engine that has a batch
 STOP_S = 10.0  # how long a stop waits for subscribers
@@ -27,8 +28,8 @@ class Turn(Protocol):
 
 
 def finish(parts: Parts, turn: Turn, can_read: Callable[[], bool]) -> float:
-    """Read what was already sent, publish its results, and close the run. Returns how long a close may then
-    wait for subscribers, s."""
+    """Read what was already sent, publish its results, and close the run. What there is no time to compute is
+    counted as lost. Returns how long a close may then wait for subscribers, s."""
     runs, publisher = parts.runs, parts.results.publisher
     begin = now = time.monotonic()
     until, deadline, quiet_s, patience = begin + DRAIN_S, begin + STOP_S, 0.0, _Patience(publisher)
@@ -41,6 +42,12 @@ def finish(parts: Parts, turn: Turn, can_read: Callable[[], bool]) -> float:
         if blocked and now < deadline:
             until = now + DRAIN_S
         _give_up(parts, patience, now > deadline)
+    if quiet_s < QUIET_S:
+        runs.left_out = "it came too late to be computed, since the daemon was stopped"
+        until = now + LATE_S
+        while now < until and (turn(QUIET_S / 5) or not can_read()):
+            now = time.monotonic()
+            _give_up(parts, patience, now > deadline)
     interrupted = False
     while True:
         if not interrupted and not runs.behind and not runs.busy:

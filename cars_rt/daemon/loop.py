@@ -163,9 +163,9 @@ class Daemon:
     @property
     def _can_read(self) -> bool:
         """Whether another message can be taken."""
-        return (
-            not self.parts.paused and self.parts.runs.have_room and self.publisher.runs_waiting < RUNS_WAITING
-        )
+        runs = self.parts.runs
+        reads = bool(runs.left_out) or not self.parts.paused
+        return reads and runs.have_room and self.publisher.runs_waiting < RUNS_WAITING
 
     def _read(self) -> None:
         intake, runs = self.parts.intake, self.parts.runs

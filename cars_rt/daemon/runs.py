@@ -51,6 +51,7 @@ class Runs:
         self.current: Run | None = None  # until its end is handed to the outputs
         self.draining: list[Run] = []  # whose end waits in an output
         self.taken = Ledger()  # all frames of all runs
+        self.left_out = ""  # why no more of what comes is computed; empty: it is
         self._last: Run | None = None  # the run that was begun last
         self._stalls_seen = 0  # of subscribers
         self._events: deque[tuple[Event, int, bool]] = deque()
@@ -90,7 +91,12 @@ class Runs:
         if self._events or self.busy:
             return False
         run = self.open
-        return run is None or self.compute.down is not None or self.pipeline.has_room(run.block)
+        return (
+            bool(self.left_out)
+            or run is None
+            or self.compute.down is not None
+            or self.pipeline.has_room(run.block)
+        )
 
     @property
     def lost(self) -> Counter[str]:
@@ -184,6 +190,9 @@ class Runs:
             return
         if self.compute.down is not None:
             self.lose(run, Cause.ENGINE, frame, self.compute.down)
+            return
+        if self.left_out:
+            self.lose(run, Cause.OVERLOAD, frame, self.left_out)
             return
         if self.dark.measuring:
             self.dark.add(frame.block)

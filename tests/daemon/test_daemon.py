@@ -258,6 +258,26 @@ def test_slow_subscriber_makes_the_daemon_wait_and_loses_nothing() -> None:
     assert results.spectra == 1500 and not results.closed[0].end.lost
 
 
+def test_what_a_stop_has_no_time_to_compute_is_counted(caplog: pytest.LogCaptureFixture) -> None:
+    """The driver ended long ago, and says that all was sent."""
+    with a_line() as (source, daemon, results):
+        source.publisher.open(a_start(block=4, spectra=400))
+        for sequence in range(100):
+            if sequence == 10:
+                wait_until(lambda: daemon.parts.runs.taken.frames == 10)
+                daemon.parts.paused = True  # as one that is far behind: nothing more is read
+            source.publisher.send(a_frame(sequence, spectra_of(4)), PATIENCE_S)
+        source.publisher.end(an_end(100, 400))
+        assert source.publisher.flush(PATIENCE_S)
+        daemon.stop()
+        wait_until(lambda: daemon.runs)
+        results.ends()
+    (receipt,) = daemon.receipts
+    assert (receipt.announced, receipt.sent, dict(receipt.lost)) == (400, 40, {"overload": 360})
+    assert dict(results.closed[0].end.lost) == {"overload": 360}
+    assert "it came too late to be computed, since the daemon was stopped" in caplog.text
+
+
 def test_stop_gives_up_a_subscriber_that_does_not_read(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
