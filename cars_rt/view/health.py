@@ -137,7 +137,9 @@ def rows(facts: Facts) -> list[tuple[str, str]]:
     both.append(("display", lag))
     if status is None:
         return [*both, ("daemon", facts.why or "–")]
-    total = (status.get("latencies") or {}).get("total") or {}
+    latencies = status.get("latencies")
+    total = latencies.get("total") if isinstance(latencies, dict) else None
+    total = total if isinstance(total, dict) else {}
     ms = ", ".join(
         f"{name} {total[key]:.1f} ms"
         for name, key in (("median", "p50_ms"), ("99 %", "p99_ms"))

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 from tornado.web import RequestHandler
 
+from cars_rt import memory
 from cars_rt.view.scan import Scan
 from cars_rt.view.world import World
 
@@ -95,4 +96,7 @@ class SnapshotHandler(RequestHandler):
                 return "", b""
             content, said = arrays(scan), about(scan)
         name = "".join(each if each.isalnum() else "-" for each in scan.start.run[:40])
-        return name, packed(content, said, form)
+        file = packed(content, said, form)
+        del content  # as large as all maps
+        memory.give_back()
+        return name, file

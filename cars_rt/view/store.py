@@ -3,6 +3,7 @@
 import threading
 import time
 
+from cars_rt import memory
 from cars_rt.protocol import Closed, End, Frame, Start
 from cars_rt.view.scan import Scan
 
@@ -24,6 +25,7 @@ class Store:
         with self.lock:
             if self.scan is None or self.scan.start.run != start.run:
                 self.scan = None  # frees its memory before more is taken
+                memory.give_back()
                 self.scan = Scan(start, self.most_bytes)
                 self.runs += 1
             self.quiet_since = time.monotonic()

@@ -1,6 +1,7 @@
 """Who means harm to the page: others are served meanwhile, its memory stays, it says one sentence each."""
 
 import asyncio
+import http.client
 import json
 import socket
 import time
@@ -34,6 +35,13 @@ def served() -> Iterator[Served]:
         command.process.terminate()
         assert command.end() == 0
         assert "Traceback" not in command.said, command.said
+
+
+def run_shown(served: Served) -> str:
+    """What the file is called that can be taken away."""
+    with closing(http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)) as connection:
+        connection.request("GET", "/snapshot.npz")
+        return str(connection.getresponse().headers["Content-Disposition"])
 
 
 def process(served: Served) -> psutil.Process:
@@ -198,3 +206,24 @@ def test_passwords_cannot_be_tried_by_the_thousand(tmp_path: Path) -> None:
         assert {each.result()[0] for each in guesses} == {403}
         assert time.monotonic() - begin > 2.9 * WRONG_S
         assert served.get("/login", "POST", "password=a+long+password", **form)[0] == 302
+
+
+def test_memory_of_runs_that_are_over_comes_back() -> None:
+    bands = tuple(Band(f"band {number}", 900.0 + number, 950.0) for number in range(32))
+    arrays = {"bands": np.full((4096, len(bands)), np.nan, np.float32)}
+    with Published("preview") as source, display(preview=source.address) as command:
+        served = Served(command)
+        source.wait()
+        memory = process(served).memory_info
+        before = memory().rss
+        for number in range(30):
+            run = f"run-{number}"
+            source.say(
+                a_start(run, stream="preview", dtype="float32", scan=(4096, 4096)),
+                Frame("preview", run, 0, 0, 1, arrays, bands=bands),
+            )
+        for number in range(3):
+            source.say(a_start(f"small-{number}", stream="preview", dtype="float32", scan=(4, 4)))
+        wait_until(lambda: "small-2" in run_shown(served))
+        time.sleep(3)
+        print("GROWTH", (memory().rss - before) / 1e6, flush=True)

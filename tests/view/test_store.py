@@ -77,6 +77,12 @@ def test_spectra_beyond_the_scan_are_counted_and_left_out() -> None:
     assert scan.beyond == 3 and scan.planes[BAND].counts.sum() == scan.raman.counts.sum() == 2
 
 
+@pytest.mark.parametrize("said", ["x", 1.0, [1], {"total": 1}, {"total": {"p50_ms": "x"}}])
+def test_whatever_a_daemon_says_of_itself_can_be_shown(said: Any) -> None:
+    shown = dict(health.rows(Facts(connected=True, status={"latencies": said})))
+    assert shown["latency"] == "–"
+
+
 @pytest.mark.parametrize("scan", [(4, 5), (300, 500), (2**53, 1), (1, 2**53), (2**53, 2**53), None])
 def test_no_place_that_a_message_may_name_breaks_the_scan(scan: tuple[int, int] | None) -> None:
     for index in (0, 15, 22, 25, 10**6, 2**53 - 10):
