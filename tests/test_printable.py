@@ -48,13 +48,13 @@ def test_nothing_printed_is_markup_or_a_command(terminal: bool) -> None:
     assert "\u202e" not in said
 
 
-def test_status_of_a_daemon_with_a_source_that_is_markup(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = io.StringIO()
-    monkeypatch.setattr(ctl.console, "file", said)
+def test_status_of_a_daemon_with_a_source_that_is_markup(capsys: pytest.CaptureFixture[str]) -> None:
     ctl.show(Where(), {"run": HOSTILE}, lambda now: [("run", now["run"])])
-    assert "[/bold]" in said.getvalue() and not obeyed(said.getvalue())
+    said = capsys.readouterr().out
+    assert "[/bold]" in said and not obeyed(said)
     ctl.say(Where(), {}, f"a\n{HOSTILE}")
-    assert not obeyed(said.getvalue())
+    said = capsys.readouterr().out
+    assert "[/bold]" in said and not obeyed(said)
 
 
 LOGS = """

@@ -26,6 +26,7 @@ REST = 20  # times as long as a look took, where that is longer: there may be ve
 MEGABYTE = 1_000_000
 RESERVE = 1 / 4  # of the descriptors is kept for the driver, for control, and for files
 TRIMS = (1, 2, 4, 8, 16, 32)  # looks after a cut: ZeroMQ frees what was kept when its threads come to it
+TRIM_BYTES = 16 * MEGABYTE
 BYTES_RECEIVED = 128  # where that is in the kernel's struct tcp_info, and the struct's size before it
 OPEN = Path("/proc/self/fd")
 
@@ -134,7 +135,10 @@ class Inflow:
         taken = watched.gate.taken()
         there = sum(each.received for each in watched.connections.values())
         # More taken than was seen to come gives no credit. A connection that is gone holds nothing.
-        watched.unfinished = min(max(watched.unfinished - (taken - watched.taken), 0), there)
+        left = max(watched.unfinished - (taken - watched.taken), 0)
+        watched.unfinished = min(left, there)
+        if left - watched.unfinished > TRIM_BYTES:  # who left in the middle of a message leaves its memory
+            self._looks_since_cut = 0
         watched.taken = taken
         budget = watched.gate.budget()
         if watched.unfinished <= budget:
