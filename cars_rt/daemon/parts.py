@@ -25,6 +25,7 @@ from cars_rt.daemon.seen.snapshot import Phase, Queue, State
 from cars_rt.daemon.settings import OFF, DaemonSettings
 from cars_rt.latency import Latencies
 from cars_rt.protocol.control import REQUESTS
+from cars_rt.sockets.addresses import port_of
 from cars_rt.sockets.control import Control
 from cars_rt.sockets.inflow import Gate
 from cars_rt.sockets.subscriber import gate_to
@@ -175,7 +176,7 @@ class Parts:
         for output in self.outputs:
             sent = output.publisher
             gates.append(
-                Gate(output.name, _port(sent.address), lambda: SUBSCRIBER_BYTES, behind=sent.is_behind)
+                Gate(output.name, port_of(sent.address), lambda: SUBSCRIBER_BYTES, behind=sent.is_behind)
             )
         if control is not None:
             gates.append(control.gate())
@@ -201,9 +202,3 @@ class Parts:
         taken = self.results.close(linger_s)
         self.runs.book.filing.close()
         return taken
-
-
-def _port(address: str) -> int:
-    """The port of tcp://HOST:PORT; 0, which nobody has, of what has none."""
-    port = address.rpartition(":")[2]
-    return int(port) if port.isdecimal() else 0

@@ -139,6 +139,12 @@ def _plain(host: str) -> str:
     return "localhost" if loopback else host.lower()
 
 
+def port_of(address: str) -> int:
+    """The port of tcp://HOST:PORT; 0, which nobody has, of what has none."""
+    port = address.rpartition(":")[2]
+    return int(port) if port.isdecimal() else 0
+
+
 def remedy(stream: StreamName) -> str:
     """Where a stream is, in a phrase, for whoever looks for it in the wrong place."""
     match stream:

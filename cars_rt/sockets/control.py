@@ -10,6 +10,7 @@ import zmq
 from cars_rt.errors import CarsRtError
 from cars_rt.protocol.control import Reply, Request, Requests, decode_request, encode_reply
 from cars_rt.protocol.limits import MAX_HEADER_BYTES
+from cars_rt.sockets.addresses import port_of
 from cars_rt.sockets.endpoint import bind_control
 from cars_rt.sockets.inflow import Gate
 from cars_rt.trust.curve import Access
@@ -74,8 +75,7 @@ class Control:
 
     def gate(self) -> Gate:
         """For `Inflow`: how much may be on its way into the socket without being a request yet."""
-        port = self.address.rpartition(":")[2]
-        return Gate("control", int(port), lambda: MOST_BYTES, lambda: self.taken)
+        return Gate("control", port_of(self.address), lambda: MOST_BYTES, lambda: self.taken)
 
     def serve(self, perform: Perform, note: Note) -> None:
         """Answer what has come."""

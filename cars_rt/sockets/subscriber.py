@@ -10,7 +10,7 @@ from typing import Self, cast
 import zmq
 
 from cars_rt.protocol import MAX_PAYLOAD_BYTES, Part, Start, StreamName
-from cars_rt.sockets.addresses import remedy
+from cars_rt.sockets.addresses import port_of, remedy
 from cars_rt.sockets.endpoint import StreamError, configure, prepare_to_connect
 from cars_rt.sockets.inflow import Gate
 from cars_rt.sockets.monitor import Monitor
@@ -198,5 +198,4 @@ def gate_to(name: str, address: str, run: Callable[[], Start | None], taken: Cal
         unread = 0 if start is None else (UNREAD + 4) * message_bytes(start)
         return UNFINISHED_BYTES + unread * (1 if start is None or start.stream == "raw" else LARGE_ARRAYS)
 
-    port = address.rpartition(":")[2]
-    return Gate(name, int(port) if port.isdecimal() else 0, budget, taken, outgoing=True)
+    return Gate(name, port_of(address), budget, taken, outgoing=True)
