@@ -103,7 +103,7 @@ class Inflow:
         behind, self._behind = self._behind, any(each.gate.behind() for each in self._watched)
         self._looks_since_cut += 1
         if self._looks_since_cut in TRIMS or (behind and not self._behind):
-            memory.give_back()
+            memory.give_back(more_follows=self._looks_since_cut < TRIMS[-1])
         self._read()
         for watched in self._watched:
             self._judge(watched)
@@ -143,6 +143,7 @@ class Inflow:
         budget = watched.gate.budget()
         if watched.unfinished <= budget:
             return
+        memory.give_back(more_follows=True)  # before the thread that keeps it comes to free it
         largest = sorted(watched.connections.values(), key=lambda each: each.received, reverse=True)
         for connection in largest:
             if watched.unfinished <= budget / 2:
