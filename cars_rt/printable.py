@@ -18,6 +18,11 @@ def printable(text: object, longest: int | None = LONGEST, *, keep: str = "") ->
     return "".join(each if each.isprintable() or each in keep else _escaped(each) for each in given)
 
 
+def one_line(error: BaseException, longest: int = 200) -> str:
+    """What an error of somebody's library says, on one line and not at any length; if nothing, its class."""
+    return " ".join(str(error).split())[:longest] or type(error).__name__
+
+
 def counted(count: int, one: str) -> str:
     """So many of them, whose plural ends in s or is that of spectrum: "1 recording", "3 spectra"."""
     many = "spectra" if one == "spectrum" else f"{one}s"

@@ -17,6 +17,7 @@ from cars_rt.drivers.images import ImageSettings, Rows
 from cars_rt.drivers.numbering import Numbering
 from cars_rt.drivers.scan import ScanSettings
 from cars_rt.installation import install_extra
+from cars_rt.printable import one_line
 
 ASKED = 1000  # images that wait in the monitor's queue: of the four that are usual, some are overwritten
 WAIT_S = 0.1
@@ -128,7 +129,7 @@ class Epics(Instrument):
             except TimeoutError:
                 break
             except Exception as error:
-                raise InstrumentError(f"{self._pv}: {_line(error)}") from None
+                raise InstrumentError(f"{self._pv}: {one_line(error)}") from None
             if "dimension" not in value or "uniqueId" not in value:
                 raise InstrumentError(
                     f"{self._pv} is no NTNDArray, but {value.getID()}: give the PV of images"
@@ -151,7 +152,7 @@ class Epics(Instrument):
         try:
             self._context.put(self._settings.acquire, value, timeout=patience_s or self._settings.connect_s)
         except Exception as error:
-            reason = "no such PV" if isinstance(error, TimeoutError) else _line(error)
+            reason = "no such PV" if isinstance(error, TimeoutError) else one_line(error)
             raise InstrumentError(f"--acquire {self._settings.acquire}: {reason}") from None
 
     def _image(self, value: Any) -> NDArray[Any]:
@@ -195,7 +196,7 @@ class _Monitor:
             self._told.clear()  # before the look, so that what comes after it is not overlooked
             value = self._subscription.pop()
             if isinstance(value, Exception):
-                raise InstrumentError(f"{self._pv}: its server is gone ({_line(value)})")
+                raise InstrumentError(f"{self._pv}: its server is gone ({one_line(value)})")
             if value is not None or not self._told.wait(max(deadline - time.monotonic(), 0.0)):
                 return value
 
@@ -229,7 +230,3 @@ def _attributes(value: Any) -> dict[str, Any]:
 
 def _sizes(sizes: Any) -> str:
     return " x ".join(map(str, sizes))
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

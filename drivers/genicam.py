@@ -21,6 +21,7 @@ from cars_rt.drivers.pixels import bits, grey
 from cars_rt.drivers.scan import ScanSettings
 from cars_rt.drivers.ticks import Ticks
 from cars_rt.installation import install_extra
+from cars_rt.printable import one_line
 
 log = logging.getLogger("cars_rt.drivers")
 
@@ -88,7 +89,7 @@ class Genicam(Instrument):
             raise
         except Exception as error:  # of many libraries
             self.close()
-            raise InstrumentError(f"GenICam: {_line(error)}") from None
+            raise InstrumentError(f"GenICam: {one_line(error)}") from None
 
     def acquisition(self) -> Acquisition:
         facts: dict[str, Any] = {"model": self._info["model"], "serial": self._info["serial_number"]}
@@ -130,7 +131,9 @@ class Genicam(Instrument):
         except InstrumentError:
             raise
         except Exception as error:
-            raise InstrumentError(f"{self._info['model']} gives no image any more: {_line(error)}") from None
+            raise InstrumentError(
+                f"{self._info['model']} gives no image any more: {one_line(error)}"
+            ) from None
         finally:
             with suppress(Exception):
                 acquirer.stop()
@@ -178,7 +181,7 @@ class Genicam(Instrument):
             self._acquirer = self._harvester.create(number)
         except Exception as error:
             raise InstrumentError(
-                f"{self._info['display_name']} cannot be opened ({_line(error)}): does another program "
+                f"{self._info['display_name']} cannot be opened ({one_line(error)}): does another program "
                 "have it, or is this user not allowed to? For USB3 cameras their makers ship a udev rule"
             ) from None
         self._map = self._acquirer.remote_device.node_map
@@ -223,7 +226,7 @@ class Genicam(Instrument):
             node.value = value if symbols or kind is str else kind(float(value))
         except Exception as error:
             low, high = (getattr(node, end, None) for end in ("min", "max"))
-            clause = _line(error)
+            clause = one_line(error)
             if symbols or (low is not None and high is not None):
                 clause = offered(value, symbols, *(() if symbols else (low, high)))
             raise InstrumentError(f"{what} is not possible: {clause}") from None
@@ -267,7 +270,3 @@ def _known(buffer: Any, name: str) -> int | None:
         return int(getattr(buffer.module, name))
     except Exception:  # this producer does not say it
         return None
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

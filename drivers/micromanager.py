@@ -16,6 +16,7 @@ from cars_rt.drivers.numbering import Numbering
 from cars_rt.drivers.scan import ScanSettings
 from cars_rt.drivers.ticks import Ticks
 from cars_rt.installation import install_extra
+from cars_rt.printable import one_line
 
 UNBOUNDED = 2**31 - 1  # images of a sequence that goes on until it is stopped
 SLEEP_S = 0.0005  # between two looks for images: the core tells nobody that one has come
@@ -89,7 +90,7 @@ class MicroManager(Instrument):
             self.close()
             if isinstance(error, InstrumentError):
                 raise
-            raise InstrumentError(f"Micro-Manager: {_said(error)}") from None
+            raise InstrumentError(f"Micro-Manager: {one_line(error)}") from None
 
     def acquisition(self) -> Acquisition:
         core, camera = self._core, self._camera
@@ -148,7 +149,7 @@ class MicroManager(Instrument):
         except SystemError:  # of its Python wrapper, which has no words for an image of no camera
             raise InstrumentError("Micro-Manager gives no image any more: the camera is gone") from None
         except RuntimeError as error:
-            raise InstrumentError(f"Micro-Manager: {_said(error)}") from None
+            raise InstrumentError(f"Micro-Manager: {one_line(error)}") from None
         finally:
             with suppress(RuntimeError):
                 core.stopSequenceAcquisition()
@@ -237,7 +238,7 @@ class MicroManager(Instrument):
             limits: tuple[float, ...] = ()
             if core.hasPropertyLimits(device, name):
                 limits = core.getPropertyLowerLimit(device, name), core.getPropertyUpperLimit(device, name)
-            clause = offered(value, allowed, *limits) if allowed or limits else _said(error)
+            clause = offered(value, allowed, *limits) if allowed or limits else one_line(error)
             raise InstrumentError(f"--property {assignment} is not possible: {clause}") from None
 
     def _set_region(self, text: str) -> None:
@@ -313,8 +314,3 @@ def _number(about: Any, name: str) -> float | None:
         return float(about.GetSingleTag(name).GetValue())
     except (RuntimeError, ValueError):
         return None
-
-
-def _said(error: BaseException) -> str:
-    """What the core says, in one line."""
-    return " ".join(str(error).split())[:300]

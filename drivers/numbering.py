@@ -1,4 +1,4 @@
-"""The camera's own numbers of its images, as places in the run; pure."""
+"""The camera's own numbers of its images, also of 16 bits, which begin again, as places in the run; pure."""
 
 from dataclasses import dataclass
 

@@ -15,6 +15,7 @@ from cars_rt.drivers.base import Acquisition, Instrument, InstrumentError, Waiti
 from cars_rt.drivers.nearest import meant
 from cars_rt.drivers.scan import ScanSettings
 from cars_rt.installation import install_extra
+from cars_rt.printable import one_line
 
 log = logging.getLogger("cars_rt.drivers")
 
@@ -148,14 +149,14 @@ class Seabreeze(Instrument):
             device.trigger_mode(TRIGGERS[self._settings.trigger])
         except Exception as error:
             raise InstrumentError(
-                f"--trigger {self._settings.trigger} is not possible: {_line(error)}"
+                f"--trigger {self._settings.trigger} is not possible: {one_line(error)}"
             ) from None
         device.integration_time_micros(int(micros))
 
 
 def _reason(error: BaseException) -> str:
     """What to do about what went wrong with USB."""
-    text, code = _line(error), getattr(error, "errno", None)
+    text, code = one_line(error), getattr(error, "errno", None)
     if "No pyusb backend" in text or "NoBackend" in type(error).__name__:
         return (
             "libusb is missing, by which USB is reached: install libusb-1.0 (on Windows, its driver by Zadig)"
@@ -169,7 +170,3 @@ def _reason(error: BaseException) -> str:
     if code in (19, 5) or "no such device" in text.lower():
         return f"the spectrometer is gone ({text}): was it unplugged?"
     return f"the spectrometer failed ({text})"
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

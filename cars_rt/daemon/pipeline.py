@@ -1,7 +1,8 @@
-"""The way of spectra through the daemon: filled into a slab, computed, sent. Nothing waits here.
+"""The way of spectra through the daemon: filled into a slab, computed unless the engine hangs, sent.
 
-While a batch is computed, another slab fills with whatever arrives; that is the next batch. When all
-slabs are taken there is no room, the loop stops reading, and spectra wait in the bounded queue before it.
+Nothing waits here. While a batch is computed, another slab fills with whatever arrives; that is the next
+batch. When all slabs are taken there is no room, the loop stops reading, and spectra wait in the bounded
+queue before it.
 """
 
 import time

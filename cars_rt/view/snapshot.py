@@ -12,7 +12,6 @@ from cars_rt import memory
 from cars_rt.view.scan import Scan
 from cars_rt.view.world import World
 
-MOST_CELLS = 4_194_304  # of one map
 TYPES = {"npz": "application/octet-stream", "h5": "application/x-hdf5"}
 
 

@@ -18,6 +18,7 @@ from cars_rt.cli.process import _Progress
 from cars_rt.console import STOP_WITH_STDIN
 from cars_rt.engines import AUTO, ENGINES, guide, shipped_models
 from cars_rt.engines.model import CLASSICAL
+from cars_rt.engines.remembered import OFF as FORGETFUL
 from cars_rt.engines.tensorrt.plans import CACHE
 from cars_rt.files.offline.jobs import targets
 from cars_rt.files.spectra import SpectraError
@@ -252,7 +253,7 @@ def test_flags_come_from_the_environment() -> None:
     ],
 )
 def test_name_in_the_environment_that_is_no_flag_is_refused(name: str, meant: str) -> None:
-    names = [CACHE, STOP_WITH_STDIN, "CARS_RT_CTL_STATUS_ADDRESS", "CARS_RT_RECORD_OUTPUT", "HOME"]
+    names = [CACHE, FORGETFUL, STOP_WITH_STDIN, "CARS_RT_CTL_STATUS_ADDRESS", "CARS_RT_RECORD_OUTPUT", "HOME"]
     check_environment(dict.fromkeys(names, ""), app)
     with pytest.raises(ConfigError, match=f"^{name} in the environment is no flag of any command") as said:
         check_environment({name: "", **dict.fromkeys(names, "")}, app)

@@ -1,5 +1,4 @@
-"""Changes of what computes: another model or engine on request, another engine for one that failed, and the
-one that was asked for from the start.
+"""Changes of what computes: on request, for an engine that failed, and to the one asked for from the start.
 
 A new worker is compiled and checked while the present one goes on computing. It takes over between two
 batches. One change is under way at a time.
@@ -96,14 +95,15 @@ class Changes:
         broken = self._serving.worker
         if broken is None or self.repairing is not None:
             return
-        name = broken.engine.name
-        others = [kind for kind in retrieving() if kind != name]
-        kinds = [name, *others] if broken.failures < MAX_FAILURES else [*others, name]
         self.drop_awaited()
         self.dismiss("the engine failed meanwhile; ask again")
-        self._repair(broken, kinds)
+        self._repair(broken, again=broken.failures < MAX_FAILURES)
 
-    def _repair(self, broken: Worker, kinds: list[str]) -> None:
+    def _repair(self, broken: Worker, *, again: bool) -> None:
+        """again: the same kind of engine is tried before the others, not after them."""
+        name = broken.engine.name
+        others = [kind for kind in retrieving() if kind != name]
+        kinds = [name, *others] if again else [*others, name]
         fresh = self._serving.compile(broken.model, kinds, broken.raman_shift, broken.max_batch)
         fresh.failures = broken.failures
         self._change = Change(fresh, broken.model, self._wanted.engine, repairs=True)
@@ -139,8 +139,7 @@ class Changes:
         if self._wanted.owed and not opening and self._serving.works:
             self.wait_for(self._serving.compile_alike(self._serving.model, self._wanted.engine))
         elif self._serving.down and worker is not None and time.monotonic() > self._retry_at:
-            name = worker.engine.name
-            self._repair(worker, [name, *(kind for kind in retrieving() if kind != name)])
+            self._repair(worker, again=True)
 
     def _finish(self, change: Change) -> Worker | None:
         self._change = None
