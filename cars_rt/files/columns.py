@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.errors import CarsRtError
+from cars_rt.files.units import length_in, neither_in
 
 CM1, NM = "cm-1", "nm"
 
@@ -30,10 +31,16 @@ _REFERENCE = re.compile(
     r"(?<![a-z])(?:ref|references?|referenz|background|untergrund|white|nrb)(?![a-z])", re.I
 )
 _NO_COUNTS = re.compile(
-    r"(?<![a-z])(?:baseline|fit|fitted|residuals?|errors?|std|sigma|deviation|flags?|"
-    r"transmi\w*|absor\w*|reflect\w*)(?![a-z])|^raman(?:_\d+)?$", re.I
+    r"(?<![a-z])(?:baseline|fit|fitted|residuals?|err|errors?|uncertaint\w*|std|sigma|variance|deviation|"
+    r"flags?|snr|chi\d?|transmi\w*|absor\w*|reflect\w*)(?![a-z])|[±χ]|log(?:10)?\s*[\[(]|^raman(?:_\d+)?$|"
+    r"^(?:exposure|integration|time|temperature|power|gain)(?:[ _]?time)?\s*(?:[\[(].*)?$", re.I
 )  # fmt: skip
+_OF_OTHERS = re.compile(
+    r"(?:mean|average|avg|median|sum|total|mittelwert|summe)\.?(?:[\s_]*(?:of|spectrum|[\[(]).*)?", re.I
+)
 _OCEAN = re.compile(r">{3,}\s*begin .*spectral data", re.I)
+FEWEST_OF_AXIS = 8  # numbers that are judged by their steps
+MOST_STEPS = 4.0  # the largest step of an axis over its smallest; those of gratings differ by less than two
 _X_AXIS = re.compile(r"(?:x[\s_-]*(?:axis|units?)\b|axisunit\[1\]).*", re.I)
 
 
@@ -72,6 +79,12 @@ def sorted_out(
     unit = (
         CM1 if axis in shifts else NM if axis in lengths else "" if named and any(names) else _unit_said(head)
     )
+    nm = length_in(names[axis]) if unit == NM else 1.0
+    if other := neither_in(names[axis]):
+        raise TableError(
+            f"has its axis in {other!r} (column {places[axis] + 1}, {names[axis]}), which is neither cm-1 "
+            "nor a wavelength; write raman shifts in cm-1, or wavelengths in nm"
+        )
     dark: list[int] = []
     spectra: list[int] = []
     left: list[int] = []
@@ -93,6 +106,11 @@ def sorted_out(
             raise TableError(
                 f"{title} is no spectrum, it counts {columns[at][0]:g}, {columns[at][1]:g}, ...; remove it"
             )
+        elif looks_like_axis(columns[at]) and looks_like_axis(columns[axis]):
+            raise TableError(
+                f"{title} goes from {columns[at][0]:g} to {columns[at][-1]:g} in steps as even as an axis, "
+                f"and so does column {places[axis] + 1}; leave one axis and the spectra that belong to it"
+            )
         elif _DARK.fullmatch(names[at].strip()):
             dark.append(at)
         elif _MAYBE_DARK.search(names[at]) and not _CORRECTED.search(names[at]):
@@ -109,6 +127,11 @@ def sorted_out(
             "own, for --reference, or leave it out"
         )
     spectra = spectra or references
+    made = [names[at] for at in spectra if _OF_OTHERS.fullmatch(names[at].strip())]
+    if 0 < len(made) < len(spectra):
+        raise TableError(
+            f"has a column called {made[0]!r} beside the spectra, made of them by its name; leave it out"
+        )
     if not spectra or len(dark) > 1:
         raise TableError(
             f"has {len(spectra)} columns of counts and {len(dark)} called dark; one or more are needed, and "
@@ -121,8 +144,16 @@ def sorted_out(
     about = f"column {said([axis])}" + (f", dark: column {said(dark)}" if dark else "")
     about += f", not used: column {said(left)}" if left else ""
     return Table(
-        columns[axis].copy(), columns[spectra].copy(), unit, columns[dark[0]].copy() if dark else None, about
+        columns[axis] * nm, columns[spectra].copy(), unit, columns[dark[0]].copy() if dark else None, about
     )
+
+
+def looks_like_axis(values: NDArray[np.float64]) -> bool:
+    """Whether numbers (p,) rise or fall without exception, in even steps, as no spectrum does."""
+    steps = np.diff(values)
+    if len(values) < FEWEST_OF_AXIS or not ((steps > 0).all() or (steps < 0).all()):
+        return False
+    return bool(np.abs(steps).max() < MOST_STEPS * np.abs(steps).min())
 
 
 def _counts_up(column: NDArray[np.float64]) -> bool:
@@ -132,6 +163,11 @@ def _counts_up(column: NDArray[np.float64]) -> bool:
 def _unit_said(head: list[str]) -> str:
     """The unit of the axis, from what stands above numbers whose columns have no names."""
     if stated := next((found[0] for line in head if (found := _X_AXIS.search(line))), ""):
+        if other := neither_in(stated):
+            raise TableError(
+                f"says {stated.strip()!r}, and {other!r} is neither cm-1 nor a wavelength; write raman "
+                "shifts in cm-1, or wavelengths in nm"
+            )
         return CM1 if _SHIFT.search(stated) else NM if _WAVELENGTH.search(stated) else ""
     near = head[-1] if head else ""
     if re.search(r"\d", _SHIFT.sub("", near)):

@@ -107,7 +107,11 @@ def checked(spectra: Spectra) -> Spectra:
     if not isinstance(counts, StoredRows):
         counts = np.atleast_2d(np.asarray(counts))
         counts = counts.astype(wanted(counts.dtype), copy=False)
-    raman_shift = judged_raman_shift(spectra.raman_shift)
+    try:
+        raman_shift = judged_raman_shift(spectra.raman_shift)
+    except AxisError as error:
+        where = "" if spectra.of_axis == "raman_shift" else f" (axis: {spectra.of_axis})"
+        raise SpectraError(f"{error}{where}") from None
     if counts.ndim == 3 and counts.shape[2] == len(raman_shift) and not isinstance(counts, StoredRows):
         scan = counts.shape[:2]
         return checked(replace(spectra, counts=counts.reshape(-1, len(raman_shift)), scan=scan))

@@ -8,13 +8,14 @@ delimiter, and neither is pandas, which is large and takes whatever columns ther
 
 import csv
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.files.columns import Table, TableError, is_number, sorted_out
+from cars_rt.files.columns import Table, TableError, is_number, looks_like_axis, sorted_out
 
 COMMENTS = ("#", "%", "!", "//")
 MARKS = {  # the longer ones first
@@ -24,13 +25,26 @@ MARKS = {  # the longer ones first
     b"\xfe\xff": "utf-16",
     b"\xef\xbb\xbf": "utf-8-sig",
 }
+FILES = {  # what begins so is no text, and what to do then
+    b"\x1f\x8b": "is compressed (gzip); unpack it",
+    b"PK\x03\x04": "is an archive or a spreadsheet (zip); unpack it, or save the sheet as .csv",
+    b"\x89HDF": "is an HDF5 file; let its name end in .h5",
+    b"\x93NUMPY": "is an array of NumPy; let its name end in .npy",
+}
 NEAR = 2  # lines above the numbers, or above the names of their columns, that may name units
 
 _LIKE_NUMBERS = re.compile(r"(?=[^\d]*\d)(?:[\d.,;+\-eE\"'\s]|nan|inf)+", re.ASCII | re.IGNORECASE)
 _WITH_COMMA = re.compile(r"[+-]?\d+(?:,\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
 _SEPARATED = re.compile(r"[+-]?\d[\d.,' ]*(?:[eE][+-]?\d+)?", re.ASCII)
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+", re.ASCII)
+_MINUS = re.compile(r"[−‐‑‒–](?=[\d.,])")
+_FORTRAN = re.compile(r"(?<=[\d.])[dD](?=[+-]\d{1,3}\b)")  # 1.5D+03
+_ODD_NUMBER = re.compile(r"\W?[+-]?(?:\d[\d.,]*|[.,]\d+)(?:[eE][+-]?\d+)?\W?", re.ASCII)
+_JCAMP = re.compile(r"\(X\+\+\(Y\.\.Y\)\)", re.I)
 _UNITS = re.compile(r"[\[(]?\s*(?:|nm|cm.*|1/cm|.*counts?.*|a\.? ?u\.?|arb.*|px|\w{1,3})\s*[\])]?", re.I)
+
+
+IN_FIRST_ROW = "has its axis in the first row; turn it round, so that the axis is the first column"
 
 
 @dataclass(frozen=True)
@@ -41,16 +55,22 @@ class _Row:
 
 def parse(content: bytes) -> Table:
     """The table in a file's content. Raises TableError."""
-    lines = [line.replace("\N{NO-BREAK SPACE}", " ") for line in re.split(r"\r\n|\n|\r", decoded(content))]
+    lines = re.split(r"\r\n|\n|\r", _plain(decoded(content)))
     bare = [_uncommented(line) for line in lines]
     delimiter = _delimiter(bare)
     split = [_cells(line, delimiter) for line in bare]
     first = next((at for at, cells in enumerate(split) if _is_row(cells)), None)
     if first is None:
-        raise TableError("needs two columns of numbers or more: raman shift, counts")
+        raise TableError(_no_numbers(lines, split))
     rows = _rows(lines, split, first)
     head = [line for line in lines[:first] if line.strip(" \t,;")]
+    if any(map(_JCAMP.search, head)):
+        raise TableError(
+            "has several counts behind each place of its axis (JCAMP-DX); export it as two columns"
+        )
     numbers, places = _numbers(rows, delimiter)
+    if looks_like_axis(numbers[0]):
+        raise TableError(IN_FIRST_ROW)
     width = max(len(row.cells) for row in rows)
     names = _names(head, width, delimiter)
     if not names and delimiter == ",":
@@ -61,6 +81,8 @@ def parse(content: bytes) -> Table:
 
 def decoded(content: bytes) -> str:
     """Text in UTF-8, UTF-16 or UTF-32, with a mark or without, or else Latin-1. Raises TableError."""
+    if refused := next((said for begins, said in FILES.items() if content.startswith(begins)), ""):
+        raise TableError(refused)
     encoding = next((name for mark, name in MARKS.items() if content.startswith(mark)), "")
     if not encoding:
         even, odd = content[0:1000:2].count(0), content[1:1000:2].count(0)
@@ -77,6 +99,26 @@ def decoded(content: bytes) -> str:
 
 
 # -- from lines to numbers ------------------------------------------------------------------------------
+
+
+def _plain(text: str) -> str:
+    """The text with the signs of numbers as programs read them: spaces, a minus, an exponent's e."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text).replace("\ufeff", "").replace("’", "'")
+        text = _MINUS.sub("-", text)
+    return _FORTRAN.sub("e", text)
+
+
+def _no_numbers(lines: list[str], split: list[list[str]]) -> str:
+    """Why no line is a row of a table, by one from the middle."""
+    filled = [at for at, cells in enumerate(split) if cells]
+    said = "needs two columns of numbers or more: raman shift, counts"
+    if not filled:
+        return said
+    at = filled[len(filled) // 2]
+    odd = next((cell for cell in split[at] if not is_number(cell)), "")
+    why = f"{odd[:40]!r} is no number" if odd else f"one number alone, {split[at][0]!r}"
+    return f"{said} (line {at + 1}: {why})"
 
 
 def _uncommented(line: str) -> str:
@@ -145,7 +187,7 @@ def _rows(lines: list[str], split: list[list[str]], first: int) -> list[_Row]:
 
 def _like_row(cells: list[str], width: int, below: bool) -> bool:
     """Whether a line looks like numbers that cannot be read, rather than like words about them."""
-    if not re.match(r"[+\-.\d]", cells[0]):
+    if not (re.match(r"[+\-.\d]", cells[0]) or _ODD_NUMBER.fullmatch(cells[0])):
         return False
     whole = len(cells) == width and all(any(map(str.isdigit, cell)) for cell in cells if cell)
     return whole or (below and is_number(cells[0]))
@@ -214,7 +256,7 @@ def _names(head: list[str], width: int, delimiter: str) -> list[str]:
     """The names of `width` columns from the lines above the numbers, nothing if there are none."""
     found: list[str] = []
     if head and _ends_as_axis(_split_to(head[-1], width, delimiter)):
-        raise TableError("has its axis in the first row; turn it round, so that the axis is the first column")
+        raise TableError(IN_FIRST_ROW)
     for line in reversed(head[-NEAR:]):
         cells = _split_to(line, width, delimiter)
         numbered = [is_number(cell) for cell in cells[1:]]  # numbers name spectra, no column beside others

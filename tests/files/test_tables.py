@@ -147,6 +147,71 @@ def test_what_may_mean_two_things_is_refused(content: str | bytes, reason: str) 
     assert "\n" not in str(raised.value)
 
 
+STEPS = [800.5 + 12.5 * step for step in range(16)]
+BESIDE = [x - 900 for x in STEPS]  # on both sides of the laser
+WIDE = {ord("0") + digit: 0xFF10 + digit for digit in range(10)}
+NOISY = [3000.5 + 40 * (step * 7 % 5) for step in range(16)]
+#: As they come: text, axis in the table's unit.
+ODD: dict[str, tuple[str, list[float]]] = {
+    "a printer's minus": (lines("\t", BESIDE, NOISY).replace("-", "\u2212"), BESIDE),
+    "a dash": (lines(",", BESIDE, NOISY).replace("-", "\u2013"), BESIDE),
+    "an exponent of Fortran": (lines("  ", [f"{x:.6E}".replace("E", "D") for x in STEPS], NOISY), STEPS),
+    "full-width digits": (lines("\t", STEPS, NOISY).translate(WIDE), STEPS),
+    "two files after one another": (
+        lines(",", STEPS[:8], NOISY[:8]) + "\ufeff" + lines(",", STEPS[8:], NOISY[8:]), STEPS
+    ),
+    "micrometres": ("Wavelength (µm),counts\n" + lines(",", [x / 1e3 for x in STEPS], NOISY), STEPS),
+    "ångström": ("Wavelength [Å],counts\n" + lines(",", [x * 10 for x in STEPS], NOISY), STEPS),
+    "a mean alone": ("shift,mean\n" + lines(",", STEPS, NOISY), STEPS),
+    "minutes": ("shift,control,5 min,chitin\n" + lines(",", STEPS, NOISY, NOISY, NOISY), STEPS),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_signs_and_units_give_the_same_numbers(kind: str) -> None:
+    content, axis = ODD[kind]
+    table = read(content)
+    assert table.axis == pytest.approx(axis) and table.counts[0].tolist() == NOISY
+
+
+#: What would be read as other numbers.
+OTHER: list[tuple[str, str]] = [
+    *[
+        (f"{name},counts\n" + lines(",", STEPS, NOISY), f"'{unit}'.* neither cm-1 nor a wavelength")
+        for name, unit in {
+            "Energy (eV)": "eV",
+            "Raman shift [meV]": "meV",
+            "Frequency (THz)": "THz",
+            "wavenumber / mm-1": "mm-1",
+            "Raman shift (10^3 cm-1)": r"10\^3 cm-1",
+            "t (s)": "s",
+            "2theta": "2theta",
+        }.items()
+    ],
+    ("Energy,counts\neV,cts\n" + lines(",", STEPS, NOISY), "'eV'"),
+    (lines("\t", STEPS, NOISY, [x + 3 for x in STEPS], NOISY), "column 3 goes from 803.5 to 991"),
+    ("liver_x;a;kidney_x;b\n" + lines(";", STEPS, NOISY, [x + 3 for x in STEPS], NOISY), "kidney_x"),
+    (lines(",", [1e7 / (12739 + x) for x in STEPS], STEPS, NOISY), "column 2 goes from 800.5"),
+    (lines("\t", range(10, 26), STEPS, NOISY), "column 2 goes from 800.5"),
+    (",".join(map(str, STEPS)) + "\n" + ",".join(map(str, NOISY)) + "\n", "has its axis in the first row"),
+    ("shift,a,b,sum\n" + lines(",", STEPS, NOISY, NOISY, NOISY), "called 'sum' beside the spectra"),
+    ("shift,exposure (s),a\n" + lines(",", STEPS, NOISY, NOISY), "exposure"),
+    ("shift,log10(counts)\n" + lines(",", STEPS, NOISY), "does not hold counts"),
+    ("##XYDATA=(X++(Y..Y))\n" + lines(" ", STEPS, NOISY, NOISY), "JCAMP"),
+    ("~800.5\t3000.5\n~813\t3040.5\n" + lines("\t", STEPS[2:], NOISY[2:]), "line 1 does not hold"),
+    (lines(",", STEPS, NOISY, ["10:00:01"] * 16), r"line 9: .*10:00:01.* is no number"),
+    (lines("\t", STEPS, [f"{x:,.2f}".replace(",", "\u202f") for x in NOISY]), "thousands separators"),
+    ("\x1f\x8b\x08\x00abc", "compressed"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "reason"), OTHER)
+def test_what_would_be_other_numbers_is_refused(content: str, reason: str) -> None:
+    with pytest.raises(TableError, match=reason) as raised:
+        read(content.encode("latin-1") if content.startswith("\x1f") else content)
+    assert "\n" not in str(raised.value)
+
+
 HEADS: dict[str, Callable[[str, int], str]] = {
     "none": lambda d, n: "",
     "names": lambda d, n: d.join(["Raman shift (cm-1)", *(f"spectrum {k}" for k in range(n))]) + "\n",

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from cars_rt.files.hdf5 import are_numbers, numbers, stored
 from cars_rt.files.readers.lazy import of_dataset, scan_of
 from cars_rt.files.readers.nexus import TEXTS, text_of
-from cars_rt.files.readers.scale import Asked, length_um, scale_of
+from cars_rt.files.readers.scale import Asked, scale_of
 from cars_rt.files.spectra import Spectra, SpectraError
+from cars_rt.files.units import length_um
 from cars_rt.printable import printable
 
 EXPERIMENTS = "Experiments"

@@ -9,8 +9,9 @@ import numpy as np
 
 from cars_rt.files.hdf5 import are_whole_numbers, followed, numbers_of, stored
 from cars_rt.files.readers.lazy import of_dataset, scan_of
-from cars_rt.files.readers.scale import Asked, is_shift, length_um, scale_of
+from cars_rt.files.readers.scale import Asked, scale_of
 from cars_rt.files.spectra import Spectra, SpectraError, WavelengthError
+from cars_rt.files.units import is_shift, length_um
 from cars_rt.printable import printable
 
 MOST_GROUPS = 1_000  # groups that are looked at

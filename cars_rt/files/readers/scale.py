@@ -1,6 +1,5 @@
 """An axis and its unit, as a file states them, made a raman shift in cm-1 that grows."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,15 +7,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cars_rt.files.spectra import SpectraError, WavelengthError
+from cars_rt.files.units import is_shift, nm_per
 from cars_rt.physics.axis import from_wavelength
 from cars_rt.storage import read_bytes
 
 MOST_AXIS_BYTES = 2**22
-
-_SHIFT = re.compile(r"(?:r?cm\s*\^?\(?\s*[-−⁻–]\s*[1¹]\)?|1\s*/\s*cm|raman.?shift|wave.?numbers?)", re.I)
-_LENGTHS = {"nm": 1.0, "nanometer": 1.0, "nanometers": 1.0, "nanometre": 1.0, "um": 1e3, "µm": 1e3, "μm": 1e3,
-            "micrometer": 1e3, "micron": 1e3, "mm": 1e6, "millimeter": 1e6, "m": 1e9, "meter": 1e9, "a": 0.1,
-            "angstrom": 0.1}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +48,11 @@ def scale_of(values: ArrayLike | None, unit: str, asked: Asked, where: str) -> S
         raise SpectraError(f"has an axis of its own ({where}); leave --axis out")
     axis = np.asarray(values, np.float64)
     unit = unit.strip()
-    if _SHIFT.fullmatch(unit):
+    if is_shift(unit):
         if asked.pump_nm is not None:
             raise SpectraError(f"has its axis in cm-1 already ({where}); leave --pump-nm out")
         said = where
-    elif (factor := _LENGTHS.get(unit.lower())) is not None:
+    elif (factor := nm_per(unit)) is not None:
         if asked.pump_nm is None:
             raise WavelengthError(
                 f"has its axis in {unit} ({where}): give the wavelength that the light is shifted from, such "
@@ -71,17 +66,6 @@ def scale_of(values: ArrayLike | None, unit: str, asked: Asked, where: str) -> S
         raise SpectraError(f"{wrong if unit else none}; write 1/cm or nm beside it")
     turned = axis.ndim == 1 and len(axis) > 1 and bool(axis[0] > axis[-1])
     return Scale(axis[::-1] if turned else axis, turned, said + (", turned round" if turned else ""))
-
-
-def is_shift(unit: str) -> bool:
-    """Whether this is a unit of a raman shift."""
-    return _SHIFT.fullmatch(unit.strip()) is not None
-
-
-def length_um(unit: str) -> float | None:
-    """How many um one of this unit is; None if it is no length."""
-    nm = _LENGTHS.get(unit.strip().lower())
-    return None if nm is None else nm / 1e3
 
 
 def read_axis(path: Path) -> NDArray[np.float64]:

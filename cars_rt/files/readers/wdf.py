@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from cars_rt.files.readers.lazy import of_array, scan_of
-from cars_rt.files.readers.scale import Asked, length_um, scale_of
+from cars_rt.files.readers.scale import Asked, scale_of
 from cars_rt.files.spectra import Spectra, SpectraError
+from cars_rt.files.units import length_um
 from cars_rt.installation import install_extra
 from cars_rt.storage import refuse_special_file, refuse_too_much
 
