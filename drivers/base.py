@@ -158,6 +158,10 @@ class DriveSettings:
     """A subscriber that has read nothing for so long is left out, so that the others go on, and if all have
     gone, what is measured after so long is lost; 0: never."""
 
+    no_realtime: bool = False
+    """Wait for a core like any other program; else, where the system allows it, spectra wait for none while
+    this takes less than a quarter of the computer."""
+
     access: PublisherAccess = field(default_factory=PublisherAccess)
 
     def __post_init__(self) -> None:

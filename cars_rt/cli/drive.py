@@ -22,7 +22,9 @@ from cars_rt.console import EXIT_INCOMPLETE, log, stopping, write_summary
 from cars_rt.drivers import DriveSettings, DriveTotals, Instrument, InstrumentError
 from cars_rt.drivers.registry import DRIVERS, driver_class, driver_names, package
 from cars_rt.printable import printable
+from cars_rt.urgency import Urgency
 
+SHARE = 1 / 4  # of the computer, below which it runs before other programs
 SHOW_S = 0.1  # between two updates of the progress bar
 RUNS_KEPT = 1000  # of which the summary tells, the latest ones
 
@@ -126,6 +128,7 @@ def _drive(
             stall_s=settings.stall_s,
             security=security,
         ) as publisher,
+        Urgency(SHARE, not settings.no_realtime),
         progress_bar() as bar,
         stopping(stop),
     ):

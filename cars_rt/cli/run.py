@@ -10,8 +10,10 @@ from cars_rt.cli.app import Logs, Summary, app
 from cars_rt.console import Logging, StatusLine, fail, log, start_logging, stopping, write_summary
 from cars_rt.daemon.settings import DaemonSettings
 from cars_rt.engines.guide import listing
+from cars_rt.urgency import Urgency
 
 SWITCH_S = 0.0005
+SHARE = 1 / 2  # of the computer, below which it runs before other programs
 
 
 @app.command(help_epilogue=listing())
@@ -39,7 +41,7 @@ def run(
     sys.setswitchinterval(SWITCH_S)
     memory.keep()
     try:
-        with Outside(settings.http) as outside:
+        with Outside(settings.http) as outside, Urgency(SHARE, not settings.no_realtime):
             daemon = Daemon(settings)
             card = daemon.compute.model.card
             log.info("listening to %s, publishing at %s", settings.listen, daemon.publisher.address)

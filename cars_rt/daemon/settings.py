@@ -102,6 +102,10 @@ class DaemonSettings:
     flight_mb: float = MEGABYTES
     """Memory for them, whatever the rate; as much again while a file is being written."""
 
+    no_realtime: bool = False
+    """Wait for a core like any other program; else, where the system allows it, spectra wait for none while
+    this takes less than half of the computer."""
+
     access: DaemonAccess = field(default_factory=DaemonAccess)
 
     def __post_init__(self) -> None:

@@ -1,0 +1,86 @@
+"""Has the threads of this process run before other programs', while they need little of the computer.
+
+A spectrum goes through several threads, each of which sleeps until it comes. Linux lets what runs meanwhile
+(a browser that paints, say) go on for up to a tick, 4 ms, each time. A thread of real-time priority does not
+wait for it. Who takes much of the computer would keep the others out, and so is as urgent as they are.
+"""
+
+import contextlib
+import logging
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Self
+
+log = logging.getLogger("cars_rt.urgency")
+
+LOOK_S = 1.0  # between two looks
+AGAIN = 0.8  # of the share, below which it is urgent again: not in and out at each look
+THREADS = Path("/proc/self/task")
+
+
+class Urgency:
+    """While entered, it looks about once a second. share: of the time of all cores, below which it is urgent.
+
+    Where the system does not have it, or does not allow it to this user, nothing is done.
+    """
+
+    def __init__(self, share: float, wanted: bool = True) -> None:
+        self.urgent = False
+        self._share, self._wanted = share, wanted
+        self._raised: set[int] = set()  # threads
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="urgency", daemon=True)
+
+    def __enter__(self) -> Self:
+        if self._wanted and sys.platform == "linux":
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        cores, said = len(os.sched_getaffinity(0)), False
+        began, used = time.monotonic(), time.process_time()
+        while not self._stop.wait(LOOK_S):
+            now, now_used = time.monotonic(), time.process_time()
+            share = (now_used - used) / (now - began) / cores
+            began, used = now, now_used
+            urgent = share < self._share * (1 if self.urgent else AGAIN)
+            try:
+                self._become(urgent)
+            except OSError as error:
+                log.debug("no real-time priority: %s", error.strerror)
+                return
+            if urgent and not said:
+                said = True
+                log.info(
+                    "runs before other programs while it takes less than %.0f %% of the cores (real-time "
+                    "priority, which the system allows)", 100 * self._share,
+                )  # fmt: skip
+
+    def _become(self, urgent: bool) -> None:
+        """All threads, of which there may be new ones. Raises OSError if the system does not allow it."""
+        there = {int(each.name) for each in THREADS.iterdir()}
+        if urgent:
+            for thread in there - self._raised:
+                _place(thread, os.SCHED_OTHER, os.SCHED_RR, 1)
+            self._raised = there
+        else:
+            for thread in there & self._raised:
+                _place(thread, os.SCHED_RR, os.SCHED_OTHER, 0)
+            self._raised = set()
+        self.urgent = urgent
+
+
+def _place(thread: int, before: int, policy: int, priority: int) -> None:
+    """Move a thread to another policy, unless it has one that is not from here."""
+    with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+        if os.sched_getscheduler(thread) & ~os.SCHED_RESET_ON_FORK == before:
+            # What is started from a thread, be it another program, is as urgent as any.
+            os.sched_setscheduler(thread, policy | os.SCHED_RESET_ON_FORK, os.sched_param(priority))

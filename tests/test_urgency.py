@@ -1,0 +1,54 @@
+"""Threads of a program that needs little run before others, and no longer when it needs much."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from helpers import LOCAL, PATIENCE_S, Command
+
+from cars_rt.sockets.free import free_addresses
+
+PROGRAM = """
+import hashlib, os, subprocess, sys, time
+from pathlib import Path
+from cars_rt.urgency import Urgency
+def policies():
+    each = (int(thread.name) for thread in Path("/proc/self/task").iterdir())
+    return {os.sched_getscheduler(thread) & ~os.SCHED_RESET_ON_FORK for thread in each}
+with Urgency(0.02):
+    while policies() != {os.SCHED_RR}:
+        time.sleep(0.05)
+    child = [sys.executable, "-c", "import os; print(os.sched_getscheduler(0))"]
+    print("urgent; a child", subprocess.run(child, capture_output=True, text=True).stdout.strip(), flush=True)
+    while policies() != {os.SCHED_OTHER}:
+        hashlib.sha256(bytes(1_000_000))
+    print("as others", flush=True)
+"""
+
+
+def allowed() -> bool:
+    """Whether this user may have real-time priority; asked by a thread that ends."""
+    if sys.platform != "linux":
+        return False
+    asking = "import os; os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))"
+    return subprocess.run([sys.executable, "-c", asking], capture_output=True, check=False).returncode == 0
+
+
+needs_it = pytest.mark.skipif(not allowed(), reason="the system does not allow real-time priority here")
+
+
+@needs_it
+def test_who_needs_much_is_as_urgent_as_others() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=PATIENCE_S
+    )
+    assert done.stdout.splitlines() == [f"urgent; a child {os.SCHED_OTHER}", "as others"]
+
+
+@needs_it
+def test_daemon_says_that_it_is() -> None:
+    (listen,) = free_addresses(1)
+    with Command("run", "--listen", listen, "--publish", LOCAL, "--engine", "passthrough") as daemon:
+        daemon.wait_for("runs before other programs")
+        assert os.sched_getscheduler(daemon.process.pid) & ~os.SCHED_RESET_ON_FORK == os.SCHED_RR
