@@ -78,6 +78,11 @@ class Urgency:
         self.urgent = urgent
 
 
+def urgent() -> bool:
+    """Whether the thread that asks runs before other programs, whoever has brought that about."""
+    return sys.platform == "linux" and os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK != os.SCHED_OTHER
+
+
 def _place(thread: int, before: int, policy: int, priority: int) -> None:
     """Move a thread to another policy, unless it has one that is not from here."""
     with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile

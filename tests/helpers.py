@@ -364,6 +364,7 @@ def summary(path: Path) -> list[dict[str, Any]]:
 COUNTED = {
     "frames_in", "frames_out", "problems", "stalls", "engine_failures", "engine_replacements", "reloads",
     "reloads_failed", "phases_s", "refused", "flight_alarms", "flight_files", "gpu_memory_bytes",
+    "realtime",
 }  # fmt: skip
 
 

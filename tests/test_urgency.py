@@ -7,6 +7,7 @@ import sys
 import pytest
 from helpers import LOCAL, PATIENCE_S, Command
 
+from cars_rt.remote import Remote
 from cars_rt.sockets.free import free_addresses
 
 PROGRAM = """
@@ -48,7 +49,10 @@ def test_who_needs_much_is_as_urgent_as_others() -> None:
 
 @needs_it
 def test_daemon_says_that_it_is() -> None:
-    (listen,) = free_addresses(1)
-    with Command("run", "--listen", listen, "--publish", LOCAL, "--engine", "passthrough") as daemon:
+    listen, control = free_addresses(2)
+    where = "--listen", listen, "--publish", LOCAL, "--control", control
+    with Command("run", *where, "--engine", "passthrough") as daemon:
         daemon.wait_for("runs before other programs")
+        with Remote(control) as remote:
+            assert remote.ask("status")["realtime"]
         assert os.sched_getscheduler(daemon.process.pid) & ~os.SCHED_RESET_ON_FORK == os.SCHED_RR

@@ -29,6 +29,7 @@ from cars_rt.sockets.addresses import port_of
 from cars_rt.sockets.control import Control
 from cars_rt.sockets.inflow import Gate
 from cars_rt.sockets.subscriber import gate_to
+from cars_rt.urgency import urgent
 
 SUBSCRIBER_BYTES = 16_000_000  # from all subscribers of a stream together: they only subscribe
 
@@ -156,6 +157,8 @@ class Parts:
         """What all of them count."""
         for part in (self.times, self.intake, self.compute, self.pipeline, self.runs, *self.outputs):
             yield from part.metrics()
+        text = "1: spectra wait for no other program, 0: as everybody does."
+        yield metric.Gauge("cars_rt_realtime", text, urgent(), status="realtime")
         text = "Connections without an allowed key or that flooded us, requests without the token."
         refused = sum(output.publisher.refused for output in self.outputs)
         refused += self.control.refused if self.control is not None else 0

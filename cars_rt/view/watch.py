@@ -36,6 +36,7 @@ class Watch(threading.Thread):
         self.why = "not asked yet"  # why there is no answer
         self.rate_in = self.rate_out = 0.0  # spectra/s
         self.busy = False
+        self.urgent = False  # it waits for no other program, so neither for a browser that draws
         self._security, self._token, self._every_s = security, token, every_s
         self._what, self._word = what, word
         self._over = threading.Event()
@@ -48,7 +49,7 @@ class Watch(threading.Thread):
                     remote = self._what(self.address, self._security, self._token)
                 self._take(remote.ask(self._word, timeout_s=2 * self._every_s, waiting=self._go_on))
             except CarsRtError as error:
-                self.status, self.why, self.busy = None, str(error), False
+                self.status, self.why, self.busy, self.urgent = None, str(error), False, False
                 if remote is not None:
                     remote.close()
                 remote = None
@@ -72,6 +73,7 @@ class Watch(threading.Thread):
                 self.busy = any(each["depth"] > FULL * max(each["limit"], 1) for each in queues)
             except (KeyError, TypeError, AttributeError):  # a recorder, or a daemon of another version
                 self.busy = False
+        self.urgent = bool(status.get("realtime"))
         self.status, self.at, self.why = status, now, ""
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:

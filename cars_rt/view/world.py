@@ -86,9 +86,10 @@ class World:
         return now - self._busy_at < CALM_S
 
     def crowding(self) -> float:
-        """Spectra/s of a daemon that runs on this computer, where that has few cores; 0 otherwise."""
-        scan = self.store.scan
-        if not self._crowded or scan is None or scan.end is not None:
+        """Spectra/s of a daemon that runs on this computer and waits for others there, where that has few
+        cores; 0 otherwise."""
+        scan, watch = self.store.scan, self.watch
+        if not self._crowded or (watch and watch.urgent) or scan is None or scan.end is not None:
             return 0.0
         return scan.seen / max(time.monotonic() - scan.begun, 1.0)
 

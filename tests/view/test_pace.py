@@ -9,6 +9,7 @@ from helpers import a_start
 from cars_rt.view import world
 from cars_rt.view.page.pace import Pace, pause_s
 from cars_rt.view.settings import ViewSettings
+from cars_rt.view.watch import Watch
 from cars_rt.view.world import World
 
 
@@ -46,10 +47,12 @@ def test_pictures_a_second(given: dict[str, float], least: float, most: float) -
 
 
 def test_a_daemon_crowds_the_display_where_it_shares_few_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    def crowding(cores: int, preview: str = "tcp://127.0.0.1:5557") -> float:
+    def crowding(cores: int, preview: str = "tcp://127.0.0.1:5557", urgent: bool = False) -> float:
         monkeypatch.setattr(os, "cpu_count", lambda: cores)
         monkeypatch.setattr(world.time, "monotonic", lambda: 1000.0)
         here = World(ViewSettings(preview=preview))
+        here.watch = Watch("tcp://127.0.0.1:5559")
+        here.watch.urgent = urgent
         try:
             assert here.crowding() == 0.0  # there is no run yet
             here.store.begin(a_start("run", scan=(100, 100), spectra=10_000))
@@ -57,8 +60,10 @@ def test_a_daemon_crowds_the_display_where_it_shares_few_cores(monkeypatch: pyte
             here.store.scan.begun, here.store.scan.seen = 995.0, 5000
             return here.crowding()
         finally:
+            here.watch = None  # it was not started
             here.close()
 
     assert np.isclose(crowding(2), 1000.0)
     assert crowding(16) == 0.0
     assert crowding(2, "tcp://daemon.example:5557") == 0.0
+    assert crowding(2, urgent=True) == 0.0
