@@ -4,12 +4,14 @@ Another package's format is an entry point of the group `cars_rt.formats`, calle
 the dot: a function that is given the path and returns `Spectra`, whole, in memory, which are checked here.
 """
 
+import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -21,7 +23,7 @@ from cars_rt.files.measurement import ABOUT, COLUMNS, MOST_WRITTEN, RECEIPT, WRI
 from cars_rt.files.npz import read_npz
 from cars_rt.files.readers.crikit import find_crikit, read_crikit
 from cars_rt.files.readers.hyperspy import is_hyperspy, read_hyperspy
-from cars_rt.files.readers.nexus import find_data, read_data
+from cars_rt.files.readers.nexus import find_data, read_data, text_of
 from cars_rt.files.readers.npy import read_array
 from cars_rt.files.readers.scale import Asked, read_axis, scale_of
 from cars_rt.files.readers.sif import read_sif
@@ -37,13 +39,17 @@ from cars_rt.files.spectra import (
     finite,
     fits,
     said_of,
+    within,
 )  # fmt: skip
 from cars_rt.files.tables import parse
+from cars_rt.files.units import is_shift
 from cars_rt.files.written import is_recording, located
 from cars_rt.physics.axis import from_wavelength, is_numbering
 from cars_rt.plugins import remedy_for
 from cars_rt.printable import printable
 from cars_rt.storage import refuse_no_table
+
+log = logging.getLogger("cars_rt")
 
 Given = Callable[[int], NDArray[np.float64]]
 GROUP = "cars_rt.formats"  # of entry points
@@ -165,12 +171,21 @@ def _npz(path: Path, asked: Asked) -> Iterator[Spectra]:
     # Here time_ns is that of each spectrum, and spectra are the counts; those of the start have a prefix.
     scalars |= {name: arrays[other].tolist() for name, other in START_NAMES.items() if other in arrays}
     columns = {name: known[name] for name in COLUMNS if name in known}
+    about = judged(scalars, ABOUT, strict=False)
+    fitting = {
+        name: rows
+        for name, rows in columns.items()
+        if fits(name, rows, len(np.atleast_1d(arrays["spectra"]))) and within(name, rows)
+    }
+    _say_left_out(
+        path, {**columns, **{name: scalars[name] for name in ABOUT if name in scalars}}, about, fitting
+    )
     yield Spectra(
         arrays["raman_shift"],
         arrays["spectra"],
         arrays.get("dark"),
-        **judged(scalars, ABOUT, strict=False),
-        columns={name: rows for name, rows in columns.items() if fits(name, rows, len(arrays["spectra"]))},
+        **about,
+        columns=fitting,
         receipt=judged(scalars, RECEIPT, strict=False),
     )
 
@@ -220,7 +235,12 @@ def _stored(file: h5py.File, path: Path, asked: Asked) -> Spectra:
     if raman_shift is None:
         raman_shift = _given_axis(asked, f"no raman_shift beside {counts.name}")
     else:
+        unit = text_of(group["raman_shift"], "units") or text_of(group["raman_shift"], "unit")
+        if unit and not is_shift(unit):
+            raise SpectraError(f"has its raman_shift in {printable(unit, 40)!r}; write it in cm-1")
         _refuse_asked(asked)
+    if found[0] is not None and found[1] is not None:
+        raise SpectraError("has both 'counts' and 'spectra'; leave the one that is to be read")
     rows = numbers(group, "written")
     ours, one = rows is not None and rows.ndim == 0, counts.ndim == 1
     name = str(counts.name).rpartition("/")[2]
@@ -228,15 +248,28 @@ def _stored(file: h5py.File, path: Path, asked: Asked) -> Spectra:
     attrs = readable_attrs(group)
     datasets = {key: stored(group, key, h5py.Dataset) for key in COLUMNS if not one}
     columns = {key: StoredRows(each, written) for key, each in datasets.items() if each is not None}
+    about = judged(attrs, ABOUT, strict=ours)
+    fitting = {key: rows for key, rows in columns.items() if ours or fits(key, rows, written)}
+    _say_left_out(path, columns | {key: attrs[key] for key in ABOUT if key in attrs}, about, fitting)
     return Spectra(
         raman_shift,
         numbers(group, name) if one else StoredCounts(counts, written, path, tail),  # type: ignore[arg-type]
         numbers(group, "dark"),
-        **judged(attrs, ABOUT, strict=ours),
-        columns={key: rows for key, rows in columns.items() if ours or fits(key, rows, written)},
+        **about,
+        columns=fitting,
         receipt=judged(attrs, RECEIPT, strict=ours),
         written=_written(file) if ours else {},
     )
+
+
+def _say_left_out(path: Path, there: Mapping[str, Any], *taken: Mapping[str, Any]) -> None:
+    """Say what a file of another program has by a name of ours, and means otherwise."""
+    left = [name for name in there if not any(name in each for each in taken)]
+    if left:
+        said = ", ".join(
+            name if name in COLUMNS else f"{name} = {printable(str(there[name]), 40)!r}" for name in left
+        )
+        log.warning("%s: left out, since it is not what the name means here: %s", path, said)
 
 
 def _written(file: h5py.File) -> dict[str, str]:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.installation import pip_install
+from cars_rt.printable import printable
 from cars_rt.storage import SMALL, StorageError, refuse_size, refuse_special_file, refuse_too_much
 
 MOST_UNSTORED = 2**40  # bytes of rows that are read piece by piece, whatever is stored of them
@@ -24,6 +25,9 @@ MOST_HOPS = 8  # links that one path leads over
 MOST_CHUNK_BYTES = 2**28  # size of one chunk, which is read into memory as a whole
 
 BITSHUFFLE = 32008  # of HDF5's registered filters; hdf5plugin brings it
+
+#: Attributes by which other programs say that the numbers are to be converted, and what would leave them.
+CONVERSIONS = {"scale_factor": 1, "scaling_factor": 1, "add_offset": 0}
 
 #: What HDF5 writes in its long chains of texts, and what it means.
 MEANINGS = (
@@ -112,6 +116,7 @@ def stored(parent: h5py.Group, name: str, kind: type = object) -> Any:
         if chunk > MOST_CHUNK_BYTES:
             raise StorageError(path, f"has {name!r} in chunks of more than {MOST_CHUNK_BYTES >> 20} MB")
         _refuse_packed(path, name, found)
+        _refuse_converted(path, name, found)
     return found
 
 
@@ -140,8 +145,8 @@ def are_numbers(dtype: np.dtype[Any]) -> bool:
 
 
 def are_whole_numbers(dtype: np.dtype[Any]) -> bool:
-    """Whether values of this type are whole numbers, signed or not."""
-    return dtype.kind in "iu"
+    """Whether values of this type are whole numbers, signed or not, and no numbers for names."""
+    return dtype.kind in "iu" and h5py.check_enum_dtype(dtype) is None
 
 
 def numbers_of(dataset: h5py.Dataset) -> NDArray[Any] | None:
@@ -182,8 +187,8 @@ def _refuse(dataset: h5py.Dataset, shape: tuple[int, ...]) -> None:
     refuse_size(path, name, wanted, min(dataset.id.get_storage_size(), path.stat().st_size))
 
 
-def readable_attrs(place: h5py.Group) -> dict[str, Any]:
-    """The attributes of a group that can be read: a kill in the moment of writing a text spoils it."""
+def readable_attrs(place: h5py.Group | h5py.Dataset) -> dict[str, Any]:
+    """The attributes of a place that can be read: a kill in the moment of writing a text spoils it."""
     found = {}
     for name in place.attrs:
         with suppress(OSError, RuntimeError, KeyError, UnicodeDecodeError):
@@ -213,6 +218,19 @@ def _refuse_packed(path: Path, name: str, dataset: h5py.Dataset) -> None:
             else f"no filter {which} is known here"
         )
         raise FilterError(path, f"has {name!r} compressed in a way that cannot be read here; {remedy}")
+
+
+def _refuse_converted(path: Path, name: str, dataset: h5py.Dataset) -> None:
+    """Raises StorageError if its numbers mean others, by an attribute."""
+    for attribute, neutral in CONVERSIONS.items():
+        if attribute in dataset.attrs:
+            value = readable_attrs(dataset).get(attribute)
+            if value is None or not np.all(np.equal(value, neutral)):
+                raise StorageError(
+                    path,
+                    f"has {name!r} with the attribute {attribute} = {printable(str(value), 40)}, by which "
+                    "its numbers are to be converted; write them converted, without the attribute",
+                )
 
 
 class StoredRows:

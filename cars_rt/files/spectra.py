@@ -16,6 +16,7 @@ from cars_rt.files.hdf5 import StoredRows, are_numbers, are_whole_numbers, expla
 from cars_rt.files.measurement import ABOUT, COLUMNS, Rows, judged, stored
 from cars_rt.physics.axis import AxisError, judged_raman_shift
 from cars_rt.protocol import Facts
+from cars_rt.protocol.limits import MAX_COUNT, MAX_TIME
 from cars_rt.storage import StorageError
 
 START_NAMES = {"time_ns": "start_time_ns", "spectra": "start_spectra"}  # in an .npz file, of the run
@@ -128,9 +129,13 @@ def checked(spectra: Spectra) -> Spectra:
         raise SpectraError(f"spectra of {counts.shape[1]} pixels with an axis of {len(raman_shift)}")
     dark = spectra.dark
     if dark is not None:
-        dark = np.asarray(dark, np.float32)
+        wrong = f"the dark spectrum must be {len(raman_shift)} finite numbers"
+        if not are_numbers(np.asarray(dark).dtype):
+            raise SpectraError(wrong)
+        with np.errstate(over="ignore"):
+            dark = np.asarray(dark, np.float32)
         if dark.shape != raman_shift.shape or not np.isfinite(dark).all():
-            raise SpectraError(f"the dark spectrum must be {len(raman_shift)} finite numbers")
+            raise SpectraError(wrong)
     for name, rows in spectra.columns.items():
         if not fits(name, rows, len(counts)):
             shape = (len(counts), *COLUMNS[name][0])
@@ -145,6 +150,13 @@ def checked(spectra: Spectra) -> Spectra:
 
 def fits(name: str, rows: Rows, count: int) -> bool:
     return rows.shape == (count, *COLUMNS[name][0]) and are_whole_numbers(rows.dtype)
+
+
+def within(name: str, rows: NDArray[Any]) -> bool:
+    """Whether all values of a column are of its kind: no negative ones, none that would wrap in its type."""
+    size = np.dtype(COLUMNS[name][1]).itemsize
+    most = min(2 ** (8 * size - 1) - 1, MAX_TIME if name == "time_ns" else MAX_COUNT)
+    return not rows.size or (rows.min() >= 0 and int(rows.max()) <= most)
 
 
 def wanted(dtype: np.dtype[Any]) -> np.dtype[Any]:

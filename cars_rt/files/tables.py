@@ -55,7 +55,7 @@ class _Row:
 
 def parse(content: bytes) -> Table:
     """The table in a file's content. Raises TableError."""
-    lines = re.split(r"\r\n|\n|\r", _plain(decoded(content)))
+    lines = re.split(r"\r\n|\n|\r", plain(decoded(content)))
     bare = [_uncommented(line) for line in lines]
     delimiter = _delimiter(bare)
     split = [_cells(line, delimiter) for line in bare]
@@ -101,7 +101,7 @@ def decoded(content: bytes) -> str:
 # -- from lines to numbers ------------------------------------------------------------------------------
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """The text with the signs of numbers as programs read them: spaces, a minus, an exponent's e."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text).replace("\ufeff", "").replace("’", "'")

@@ -9,6 +9,7 @@ from cars_rt.errors import CarsRtError
 
 FloatArray = NDArray[np.float64]
 SPLINE_REACH = 6  # points to either side; what is beyond has a weight of less than 4e-4
+SMALLEST_CM1 = 10.0  # that an axis reaches: one in eV, um or thousands of cm-1 stays below
 LARGEST_CM1 = 9000.0  # twice what any molecule has; absolute wavenumbers of visible light begin at 12,500
 
 
@@ -22,6 +23,8 @@ def check_raman_shift(raman_shift: ArrayLike) -> FloatArray:
     Raises AxisError unless it is one-dimensional, finite, strictly monotonic and has two points.
     """
     try:
+        if np.iscomplexobj(raman_shift):
+            raise TypeError("they are complex")
         axis = np.asarray(raman_shift, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise AxisError(f"the raman-shift axis is not made of numbers: {error}") from None
@@ -44,7 +47,8 @@ def check_raman_shift(raman_shift: ArrayLike) -> FloatArray:
 def judged_raman_shift(raman_shift: ArrayLike) -> FloatArray:
     """As `check_raman_shift`, of an axis that comes from elsewhere: it must also be one that can be.
 
-    Raises AxisError for pixel numbers (0, 1, 2, ... or 1, 2, 3, ...) and beyond `LARGEST_CM1`, too.
+    Raises AxisError for pixel numbers (0, 1, 2, ... or 1, 2, 3, ...), beyond `LARGEST_CM1`, within
+    `SMALLEST_CM1`, and where it lies on the other side of the laser, too.
     """
     axis = check_raman_shift(raman_shift)
     if is_numbering(axis):
@@ -58,6 +62,17 @@ def judged_raman_shift(raman_shift: ArrayLike) -> FloatArray:
         raise AxisError(
             f"the axis reaches {largest:.6g}, beyond every raman shift in cm-1; of absolute wavenumbers "
             "subtract that of the pump, wavelengths convert to 1e7/nm - 1e7/pump"
+        )
+    low, high = float(axis.min()), float(axis.max())
+    if low < -high / 2 and largest > SMALLEST_CM1:
+        raise AxisError(
+            f"the axis goes from {low:g} to {high:g}, far below 0: anti-Stokes shifts count as positive; "
+            "turn its sign round, or leave out what lies on the other side of the laser"
+        )
+    if largest < SMALLEST_CM1:
+        raise AxisError(
+            f"the axis reaches no further than {largest:.3g}, as energies in eV, wavelengths in um and "
+            "shifts in 1000 cm-1 do; give raman shifts in cm-1"
         )
     return axis
 

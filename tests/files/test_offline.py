@@ -20,6 +20,7 @@ from cars_rt.engines.base import usable_cores
 from cars_rt.engines.registry import REFERENCE, engine_class
 from cars_rt.files.formats import read_spectra
 from cars_rt.files.offline import process
+from cars_rt.files.readers.scale import read_axis
 from cars_rt.files.recorder import Recorder, RecordSettings
 from cars_rt.files.results import is_result, writing_results
 from cars_rt.files.spectra import SpectraError
@@ -144,6 +145,38 @@ def test_one_spectrum_may_be_a_plain_list(tmp_path: Path) -> None:
     assert read_spectra(path).counts.shape == (1, len(AXIS))
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("exposure_s", "12 ms"),
+        ("full_scale", 65535 + 0j),
+        ("index", np.full(len(COUNTS), 2**63, np.uint64)),
+        ("position", np.full((len(COUNTS), 2), -4)),
+        ("time_ns", np.arange(len(COUNTS)) / 2),
+    ],
+)
+def test_what_a_file_means_otherwise_is_left_out_and_named(
+    name: str, value: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spectra = read_spectra(npz(tmp_path / "a.npz", spectra=COUNTS, raman_shift=AXIS, **{name: value}))
+    assert not spectra.about and not spectra.columns
+    assert f"left out, since it is not what the name means here: {name}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        lambda axis: "\n".join(axis).replace(".", ",").encode(),  # as spreadsheets write them
+        lambda axis: "\n".join(axis).encode("utf-16"),
+        lambda axis: ";".join(axis).encode(),
+        lambda axis: ("\ufeff" + ",\r\n".join(axis)).encode(),
+    ],
+)
+def test_an_axis_in_text_is_read_as_a_table_is(text: Callable[[list[str]], bytes], tmp_path: Path) -> None:
+    (tmp_path / "axis.txt").write_bytes(text([str(each) for each in AXIS]))
+    assert read_axis(tmp_path / "axis.txt").tolist() == AXIS.tolist()
+
+
 def test_rows_that_were_never_written_are_not_read(tmp_path: Path) -> None:
     path = h5(tmp_path / "a.h5", raw__counts=COUNTS, raw__raman_shift=AXIS, raw__written=np.int64(3))
     assert np.array_equal(read_spectra(path).counts, COUNTS[:3])
@@ -179,6 +212,25 @@ def arrays(**given: Any) -> Callable[[Path], object]:
     return lambda path: (npz if path.suffix == ".npz" else h5)(path, **given)
 
 
+def said(name: str, **attrs: Any) -> Callable[[Path], object]:
+    """A file whose dataset has these attributes."""
+
+    def make(path: Path) -> None:
+        h5(path, spectra=COUNTS, raman_shift=AXIS)
+        with h5py.File(path, "a") as file:
+            file[name].attrs.update(attrs)
+
+    return make
+
+
+def numbered(path: Path) -> None:
+    """Numbers that stand for names."""
+    h5(path, raman_shift=AXIS)
+    with h5py.File(path, "a") as file:
+        kind = h5py.enum_dtype({"OFF": 0, "ON": 1}, "i4")
+        file.create_dataset("spectra", data=np.ones(COUNTS.shape, "i4"), dtype=kind)
+
+
 NAN = COUNTS.astype(np.float32)
 NAN[2, 5] = np.nan
 BAD_FILES: list[tuple[str, Callable[[Path], object], str]] = [
@@ -207,6 +259,18 @@ BAD_FILES: list[tuple[str, Callable[[Path], object], str]] = [
     ("a.npz", arrays(raman_shift=AXIS * np.nan), "raman-shift axis is not finite at pixel 0"),
     ("a.npz", arrays(dark=AXIS[1:]), "the dark spectrum must be 160 finite numbers"),
     ("a.npz", arrays(dark=AXIS * np.inf), "the dark spectrum must be 160 finite numbers"),
+    ("a.npz", arrays(raman_shift=AXIS + 0j), "not made of numbers: they are complex"),
+    ("a.npz", arrays(raman_shift=AXIS / 8065.5), "reaches no further than .*, as energies in eV"),
+    ("a.npz", arrays(raman_shift=-AXIS), "far below 0: anti-Stokes shifts count as positive"),
+    *[
+        ("a.npz", arrays(dark=dark), "the dark spectrum must be 160 finite numbers")
+        for dark in (AXIS + 1j, AXIS > 0, AXIS.astype(str), 1e300 * AXIS)
+    ],
+    ("a.h5", said("raman_shift", units="eV"), "has its raman_shift in 'eV'; write it in cm-1"),
+    ("a.h5", said("spectra", scale_factor=2.0), "'spectra' with the attribute scale_factor = 2.0"),
+    ("a.h5", said("raman_shift", add_offset=100), "'raman_shift' with the attribute add_offset = 100"),
+    ("a.h5", arrays(counts=COUNTS * 2), "has both 'counts' and 'spectra'"),
+    ("a.h5", numbered, "has 'spectra', which holds no numbers|are of type .*, not numbers"),
     ("a.npz", corrupt_npz, "cannot be read: "),
     ("a.npz", text(""), "cannot be read: "),
     ("a.npz", text("no archive"), "cannot be read: "),
@@ -231,7 +295,7 @@ BAD_FILES: list[tuple[str, Callable[[Path], object], str]] = [
     ("a.csv", text("1\n2\n3\n"), "needs two columns of numbers or more"),
     ("a.csv", text("x,y\n1,2\n3,four\n"), "line 3 does not hold numbers .*: '3,four'"),
     ("a.csv", text("1,2\n3,4,5\n"), "line 2 has 3 columns, the first 2"),
-    ("a.csv", text("1,2\n3,nan\n"), "spectrum 0 is NaN or infinite at pixel 1"),
+    ("a.csv", text("100,2\n102,nan\n"), "spectrum 0 is NaN or infinite at pixel 1"),
     ("a.csv", text("1,2\n1,3\n"), "raman-shift axis is not strictly monotonic"),
     ("a.csv", text("1,2\n"), "raman-shift axis must be a list of 2 or more"),
     ("a.csv", lambda path: path.write_bytes(bytes(range(256))), "is no text"),

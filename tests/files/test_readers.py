@@ -77,6 +77,7 @@ READ: list[tuple[str, Callable[[Path], Path], Any, dict[str, Any], dict[str, Any
         {},
         {"scan": (3, 4)},
     ),
+    ("a.h5", lambda path: changed(plain, once)(path), AXIS, {}, {"scan": (3, 4)}),
     ("a.h5", lambda path: foreign.nexus(path, CUBE, LENGTHS / 1000, "um"), SHIFTS, {"pump_nm": PUMP}, {}),
     ("a.h5", lambda path: foreign.crikit(path, CUBE, [-1e-5, -0.4, 738], PUMP), SHIFTS, {}, MAP),
     ("a.spe", lambda path: foreign.spe2(path, LINES, FROM_1, 2), SHIFTS, {"pump_nm": PUMP}, {}),
@@ -164,6 +165,20 @@ def replaced(name: str, value: Any) -> Callable[[h5py.File], None]:
     return change
 
 
+def twice(file: h5py.File) -> None:
+    """Two sets of spectra, of which neither is shown."""
+    del file.attrs["default"]
+    file.copy("scan", "again", expand_soft=True)
+
+
+def once(file: h5py.File) -> None:
+    """One set of spectra behind an image, of which neither is shown."""
+    del file.attrs["default"]
+    image = file.create_group("a first one/image")
+    image.attrs.update({"NX_class": "NXdata", "signal": "pixels", "axes": ["y", "x"]})
+    image["pixels"] = np.zeros((3, 4))
+
+
 def outside(file: h5py.File) -> None:
     del file["scan/instrument/camera/counts"]
     file["scan/instrument/camera"].create_dataset(
@@ -208,6 +223,18 @@ REFUSED: list[tuple[str, Callable[[Path], Any], dict[str, Any], str]] = [
         lambda path: foreign.nexus(path, CUBE, LENGTHS / 1000, "um"),
         {},
         "an axis in um .*: if those are wavelengths, give .*--pump-nm 785; if places, --axis FILE",
+    ),
+    (
+        "a.nxs",
+        changed(plain, twice),
+        {},
+        "holds 2 NXdata with spectra, /again/data, /scan/data, and its attribute 'default' shows none",
+    ),
+    (
+        "a.nxs",
+        changed(plain, lambda file: file["scan/data"].create_dataset("scaling_factor", data=2.0)),
+        {},
+        "scan/data/scaling_factor, by which its counts",
     ),
     ("a.nxs", plain, {"pump_nm": 785.0}, "its axis in cm-1 already .*; leave --pump-nm out"),
     ("a.nxs", plain, {"axis": "axis.txt"}, "an axis of its own .*; leave --axis out"),

@@ -21,7 +21,10 @@ TEXTS = 200  # characters of a text in an attribute
 
 
 def find_data(file: h5py.File) -> h5py.Group | None:
-    """The group with class NXdata that the file shows first."""
+    """The group with class NXdata that the file shows, or the only one with spectra, or the first.
+
+    Raises SpectraError for several with spectra of which none is shown.
+    """
     group: Any = file
     for _ in range(DEEPEST):
         name = text_of(group, "default")
@@ -31,7 +34,26 @@ def find_data(file: h5py.File) -> h5py.Group | None:
         group = found
         if text_of(group, "NX_class") == "NXdata":
             return group
-    return next((each for each in groups_in(file) if text_of(each, "NX_class") == "NXdata"), None)
+    found = [each for each in groups_in(file) if text_of(each, "NX_class") == "NXdata"]
+    spectra = {where: each for each in reversed(found) if (where := _of_spectra(each))}
+    if len(spectra) > 1:
+        names = printable(", ".join(sorted(str(each.name) for each in spectra.values())), TEXTS)
+        raise SpectraError(
+            f"holds {len(spectra)} NXdata with spectra, {names}, and its attribute 'default' shows none; set "
+            "it, or copy one into a file of its own"
+        )
+    return next(iter([*spectra.values(), *found]), None)
+
+
+def _of_spectra(group: h5py.Group) -> int:
+    """Where the signal of an NXdata lies in the file, if its last axis is a raman shift or a wavelength; else
+    0."""
+    signal = followed(group, text_of(group, "signal") or _marked(group))
+    if not isinstance(signal, h5py.Dataset) or not signal.ndim or (last := _axes(group, signal)[-1]) is None:
+        return 0
+    unit = text_of(followed(group, last), "units")
+    spectral = is_shift(unit) or (length_um(unit) is not None and not _is_place(last, unit))
+    return int(h5py.h5o.get_info(signal.id).addr) if spectral else 0
 
 
 def read_data(group: h5py.Group, path: Path, asked: Asked) -> Spectra:
@@ -40,6 +62,11 @@ def read_data(group: h5py.Group, path: Path, asked: Asked) -> Spectra:
     signal = followed(group, text_of(group, "signal") or _marked(group))
     if not isinstance(signal, h5py.Dataset) or not signal.ndim:
         raise SpectraError(f"has an NXdata without a signal ({place})")
+    for name in ("scaling_factor", f"{str(signal.name).rpartition('/')[2]}_scaling_factor", "offset"):
+        if name in group:
+            raise SpectraError(
+                f"has {place}/{name}, by which its counts are converted; write them so, without it"
+            )
     names = _axes(group, signal)
     units = ["" if name is None else text_of(group.get(name), "units") for name in names]
     spectral = [at for at, name in enumerate(names) if name is not None and not _is_place(name, units[at])]

@@ -1,12 +1,16 @@
 """An axis and its unit, as a file states them, made a raman shift in cm-1 that grows."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cars_rt.files.columns import TableError, is_number
+from cars_rt.files.hdf5 import are_numbers
 from cars_rt.files.spectra import SpectraError, WavelengthError
+from cars_rt.files.tables import decoded, plain
 from cars_rt.files.units import is_shift, nm_per
 from cars_rt.physics.axis import from_wavelength
 from cars_rt.storage import read_bytes
@@ -69,19 +73,30 @@ def scale_of(values: ArrayLike | None, unit: str, asked: Asked, where: str) -> S
 
 
 def read_axis(path: Path) -> NDArray[np.float64]:
-    """The numbers of --axis: .npy, or text with one number on each line. Raises SpectraError."""
+    """The numbers of --axis: .npy, or text with one number on each line, or all on one. Raises
+    SpectraError."""
     if not path.exists():
         raise SpectraError(f"there is no file {path}")
     if path.suffix.lower() == ".npy":
         from cars_rt.files.npz import read_npy
 
-        values = np.asarray(read_npy(path), np.float64)
+        array = read_npy(path)
+        if not are_numbers(array.dtype):
+            raise SpectraError(f"{path} holds values of type {array.dtype}, not numbers")
+        values = np.asarray(array, np.float64)
     else:
-        words = read_bytes(path, MOST_AXIS_BYTES).decode("utf-8", "replace").replace(",", " ").split()
         try:
-            values = np.array([float(word) for word in words])
-        except ValueError:
-            raise SpectraError(f"{path} must hold one number for each pixel and nothing else") from None
+            text = plain(decoded(read_bytes(path, MOST_AXIS_BYTES)))
+        except TableError as error:
+            raise SpectraError(f"{path} {error}") from None
+        lines = [line.strip(" ,;\t") for line in text.splitlines() if line.strip(" ,;\t")]
+        words = lines if len(lines) > 1 else re.split(r"[\s,;]+", lines[0] if lines else "")
+        if odd := next((word for word in words if not is_number(word)), ""):
+            raise SpectraError(
+                f"{path} must hold one number for each pixel, on a line each, and nothing else; "
+                f"{odd[:40]!r} is none"
+            )
+        values = np.array([float(word.replace(",", ".")) for word in words])
     if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
         raise SpectraError(f"{path} must hold a list of finite numbers, one for each pixel")
     return values
