@@ -14,6 +14,8 @@ from cars_rt.daemon.seen import metric
 from cars_rt.daemon.seen.metric import Metric
 from cars_rt.protocol import Event, Frame, Part, RunReader, Start
 from cars_rt.sockets import Subscriber
+from cars_rt.sockets.inflow import Gate
+from cars_rt.sockets.subscriber import gate_to
 from cars_rt.trust.curve import ClientKeys
 
 
@@ -36,10 +38,13 @@ class Intake:
         self._empty_ns = 0  # when the socket was last seen empty
         self._mishaps = mishaps
 
-    @property
-    def sockets(self) -> list[zmq.Socket[bytes]]:
-        """Readable when there is something to receive."""
-        return [self.subscriber.socket]
+        #: Readable when there is something to receive. Another list where that changes, such as while one of
+        #: several sources has a run; this one never does.
+        self.sockets: list[zmq.Socket[bytes]] = [self.subscriber.socket]
+
+    def gates(self) -> list[Gate]:
+        """What is watched for a peer that sends without end."""
+        return [gate_to("the driver", self.address, lambda: self.reader.run, lambda: self.subscriber.taken)]
 
     @property
     def connected(self) -> bool:

@@ -47,8 +47,8 @@ class Daemon:
         self._waits = Waits()
         self._next_tick = 0.0
         self._without_raw: list[tuple[Any, int]] = self.parts.sockets
-        self._raw = set(self.parts.intake.sockets)
-        self._everything = [*self._without_raw, *((socket, int(zmq.POLLIN)) for socket in self._raw)]
+        self._raw: list[zmq.Socket[bytes]] = []  # as the intake had them last
+        self._everything = self._without_raw
 
     # -- for who runs it ----------------------------------------------------------------------------
 
@@ -125,6 +125,9 @@ class Daemon:
         parts, publisher = self.parts, self.publisher
         runs, pipeline, mark = parts.runs, parts.pipeline, parts.times.mark
         reading = reading and self._can_read
+        if (raw := parts.intake.sockets) is not self._raw:
+            self._raw = raw
+            self._everything = [*self._without_raw, *((socket, int(zmq.POLLIN)) for socket in raw)]
         wanted = self._everything if reading else self._without_raw
         if publisher.blocked:
             wanted = [*wanted, (publisher.wake, int(zmq.POLLIN))]
@@ -144,7 +147,7 @@ class Daemon:
         pipeline.send()
         runs.lose_unsent()
         mark(Phase.SEND)
-        came = not self._raw.isdisjoint(ready)
+        came = not ready.isdisjoint(self._raw)
         if came:
             self._read()
             mark(Phase.RECEIVE)

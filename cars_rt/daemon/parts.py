@@ -28,7 +28,6 @@ from cars_rt.protocol.control import REQUESTS
 from cars_rt.sockets.addresses import port_of
 from cars_rt.sockets.control import Control
 from cars_rt.sockets.inflow import Gate
-from cars_rt.sockets.subscriber import gate_to
 from cars_rt.urgency import urgent
 
 SUBSCRIBER_BYTES = 16_000_000  # from all subscribers of a stream together: they only subscribe
@@ -172,10 +171,7 @@ class Parts:
 
     def gates(self) -> list[Gate]:
         """What is watched: how much may be on its way into each socket without being a message yet."""
-        intake, control = self.intake, self.control
-        gates = [
-            gate_to("the driver", intake.address, lambda: intake.reader.run, lambda: intake.subscriber.taken)
-        ]
+        gates, control = self.intake.gates(), self.control
         for output in self.outputs:
             sent = output.publisher
             gates.append(
@@ -197,8 +193,8 @@ class Parts:
         """Give everything back; False if subscribers had not taken all results after linger_s."""
         self.compute.close()
         self.intake.close()
-        for output in (self.preview, self.spectra):
-            if output is not None:
+        for output in self.outputs:
+            if not output.needed:
                 output.close(linger_s)
         if self.control is not None:
             self.control.close()
