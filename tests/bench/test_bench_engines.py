@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import Command, wrong_engine
+from helpers import Command
 from onnx import TensorProto, helper, numpy_helper
+from packages import wrong_engine
 
 from cars_rt.bench.engine_report import as_json
 from cars_rt.bench.engines import PUBLISHED, Cell, EngineReport, measure

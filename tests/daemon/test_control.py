@@ -383,10 +383,7 @@ def test_ctl_as_a_user_calls_it() -> None:
         daemon.wait_for("listening to")
 
         def ctl(*arguments: str) -> tuple[int, str, str]:
-            with Command("ctl", *arguments, "--address", control) as command:
-                assert command.process.stdout is not None
-                out = command.process.stdout.read()
-                return command.end(), out, command.said
+            return Command.ran("ctl", *arguments, "--address", control)
 
         code, out, _ = ctl("status", "--json")
         assert code == 0 and json.loads(out)["listen"] == listen

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import PATIENCE_S, Collected, a_package, found_by_processes, summary
+from helpers import PATIENCE_S, Collected, summary
+from packages import a_package, found_by_processes
 
 from cars_rt.drivers import InstrumentError
 from cars_rt.drivers.registry import DRIVERS, driver_class, driver_names, package

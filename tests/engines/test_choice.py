@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import PATIENCE_S, a_package, found_by_processes, wait_until
+from helpers import PATIENCE_S, wait_until
+from packages import a_package, found_by_processes
 
 from cars_rt.engines import (
     Engine,

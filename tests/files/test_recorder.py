@@ -485,10 +485,8 @@ def test_ctl_record_as_a_user_calls_it(tmp_path: Path) -> None:
 
         def ctl(*arguments: str) -> tuple[int, str]:
             few = {"PYTHONIOENCODING": "ascii"}  # letters, as in a file on Windows
-            with Command("ctl", "record", *arguments, "--address", asking.address, **few) as command:
-                code = command.end()
-                assert command.process.stdout is not None
-                return code, command.said if code else command.process.stdout.read()
+            code, out, said = Command.ran("ctl", "record", *arguments, "--address", asking.address, **few)
+            return code, said if code else out
 
         assert ctl("stop") == (1, "cars-rt: nothing is being recorded\n")
         camera = Camera(source)

@@ -93,12 +93,8 @@ def test_driver_at_a_known_rate_is_measured(tmp_path: Path) -> None:
         "drive", "replay", tmp_path / "in.npz", "--rate", 400, "--block", 4, "--loops", 0, "--publish", raw
     ) as driver:
         driver.wait_for("publishing at")
-        with Command(
-            "check", "--listen", raw, "--seconds", 1, "--output", tmp_path, "--json", tmp_path / "found.json"
-        ) as checking:
-            assert checking.process.stdout is not None
-            out = checking.process.stdout.read()
-            code = checking.end()
+        flags = ("--seconds", 1, "--output", tmp_path, "--json", tmp_path / "found.json")
+        code, out, _ = Command.ran("check", "--listen", raw, *flags)
     found = json.loads((tmp_path / "found.json").read_text())
     by_name = {each["name"]: each for each in found["lines"]}
     assert list(by_name) == ["source", "engine", "network", "disk", "memory", "processor"]
@@ -117,16 +113,13 @@ def test_driver_at_a_known_rate_is_measured(tmp_path: Path) -> None:
 
 
 def test_impossible_rate_is_too_slow_and_exit_code_three(tmp_path: Path) -> None:
-    with Command(
-        "check", "--listen", nobody(), "--rate", "1e7", "--seconds", 0.3, "--output", tmp_path
-    ) as checking:
-        assert checking.process.stdout is not None
-        out = checking.process.stdout.read()
-        assert checking.end() == 3
+    flags = ("--rate", "1e7", "--seconds", 0.3, "--output", tmp_path)
+    code, out, said = Command.ran("check", "--listen", nobody(), *flags)
+    assert code == 3
     last = out.strip().splitlines()[-1]
     assert last.startswith("NOT READY for 10,000,000 spectra/s of 1340 pixels (assumed")
     assert "engine too slow" in last and "network too slow" in last and "memory too slow" in last
-    assert not list(tmp_path.iterdir()) and "Traceback" not in checking.said
+    assert not list(tmp_path.iterdir()) and "Traceback" not in said
 
 
 def test_without_a_driver_it_says_so_and_assumes(tmp_path: Path) -> None:

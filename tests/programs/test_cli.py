@@ -24,13 +24,7 @@ from cars_rt.files.offline.jobs import targets
 from cars_rt.files.spectra import SpectraError
 from cars_rt.sockets.free import free_addresses
 
-
-def cars_rt(*arguments: object, **environment: str) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a command that ends by itself."""
-    with Command(*arguments, **environment) as command:
-        assert command.process.stdout is not None
-        out = command.process.stdout.read()
-        return command.end(), out, command.said
+cars_rt = Command.ran
 
 
 def test_help_lists_every_command() -> None:
@@ -248,7 +242,7 @@ def test_flags_come_from_the_environment() -> None:
         ("CARS_RT_RUN_MODLE", "did you mean CARS_RT_RUN_MODEL?"),
         ("CARS_RT_MODEL", "did you mean CARS_RT_RUN_MODEL?"),
         ("CARS_RT_RUN_max_batch", "did you mean CARS_RT_RUN_MAX_BATCH?"),
-        ("CARS_RT_DRIVE_RATE", "did you mean CARS_RT_DRIVE_REPLAY_RATE?"),
+        ("CARS_RT_DRIVE_REPLAY_RAT", "did you mean CARS_RT_DRIVE_REPLAY_RATE?"),
         ("CARS_RT_XYZZY", "`cars-rt COMMAND --help` lists them"),
     ],
 )

@@ -8,7 +8,8 @@ from typing import Any
 
 import onnxruntime
 import pytest
-from helpers import LOCAL, Command, wrong_engine
+from helpers import LOCAL, Command
+from packages import wrong_engine
 
 from cars_rt import doctor
 from cars_rt.doctor import examine
@@ -21,17 +22,14 @@ from cars_rt.engines import model as models
 from cars_rt.engines import retrieving, shipped_models
 from cars_rt.sockets.free import reason_against
 
-PATIENCE_S = 170.0  # of a busy computer
 MODELS = ("cnn", "kk")  # one with layers, one without; unless they are named, all are tried
 
 
 def examined(path: Path, code: int, *flags: str, **environment: str) -> tuple[dict[str, Any], str]:
     """The JSON and the terminal's text of a doctor that ends with this code."""
     named = [part for name in MODELS for part in ("--model", name)]
-    with Command("doctor", "--json", path, *named, *flags, **environment) as command:
-        assert command.process.stdout is not None
-        text = command.process.stdout.read()
-        assert command.end(PATIENCE_S) == code, command.said
+    ended, text, said = Command.ran("doctor", "--json", path, *named, *flags, **environment)
+    assert ended == code, said
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found, text
 

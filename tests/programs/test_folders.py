@@ -44,10 +44,8 @@ def test_only_the_last_folder_of_a_path_is_made(
 )
 def test_no_command_makes_what_was_not_named(command: str, tmp_path: Path) -> None:
     missing = tmp_path / "not-mounted"
-    with Command(*command.format(missing).split()) as program:
-        assert program.process.stdout is not None
-        out = program.process.stdout.read()
-        assert program.end() == 1, program.said
-    said = (out + program.said).strip()
+    code, out, text = Command.ran(*command.format(missing).split())
+    said = (out + text).strip()
+    assert code == 1, said
     assert "not-mounted" in said and len(said.splitlines()) == 1, said
     assert not list(tmp_path.iterdir())

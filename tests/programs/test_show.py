@@ -129,10 +129,9 @@ def test_a_run_without_scan_is_shown_as_a_list(tmp_path: Path) -> None:
 
 def test_the_command_draws_and_says_where_a_picture_goes(tmp_path: Path) -> None:
     path = a_file(tmp_path)
-    with Command("show", path, "--band", "900,1200", "--at", "3,4", "--at", "5,0", COLUMNS="70") as program:
-        assert program.process.stdout is not None
-        text = program.process.stdout.read()
-        assert program.end() == 0, program.said
+    points = ("--at", "3,4", "--at", "5,0")
+    code, text, said = Command.ran("show", path, "--band", "900,1200", *points, COLUMNS="70")
+    assert code == 0, said
     assert "890–910 cm⁻¹: Im χR / χNR from" in text and "(5, 0) was not measured" in text
     assert "·" * 20 in text and max(map(len, text.splitlines()[:-1])) <= 70
     assert text.splitlines()[-1] == f"a picture of it: cars-rt show {path} --out scan.partial.png"

@@ -542,12 +542,7 @@ def test_control_has_keys_of_its_own_and_is_never_open(ring: Ring) -> None:
 # -- the programs --------------------------------------------------------------------------------------
 
 
-def said(*arguments: object, **environment: str) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a command that ends by itself."""
-    with Command(*arguments, **environment) as command:
-        assert command.process.stdout is not None
-        out = command.process.stdout.read()
-        return command.end(), out, command.said
+said = Command.ran
 
 
 def test_keys_are_made_and_shown_by_commands(tmp_path: Path) -> None:
