@@ -220,7 +220,7 @@ def test_dashboard_and_alerts_name_metrics_that_exist(full: Snapshot) -> None:
     assert unseen <= {
         "cars_rt_frames_received_total", "cars_rt_frames_sent_total", "cars_rt_run_open",
         "cars_rt_run_lost_spectra", "cars_rt_latency_seconds_count", "cars_rt_latency_seconds_sum",
-        "cars_rt_shadow_batches", "cars_rt_realtime",
+        "cars_rt_shadow_batches",
     }  # fmt: skip
 
 
