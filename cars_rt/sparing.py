@@ -1,5 +1,4 @@
-"""A log that nobody can fill: of one kind so many lines are logged in some seconds, of the others their
-number."""
+"""A log that nobody can fill: so many lines of a kind in some seconds, and the number of all others."""
 
 import logging
 import time

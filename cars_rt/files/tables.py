@@ -61,14 +61,14 @@ def parse(content: bytes) -> Table:
     split = [_cells(line, delimiter) for line in bare]
     first = next((at for at, cells in enumerate(split) if _is_row(cells)), None)
     if first is None:
-        raise TableError(_no_numbers(lines, split))
+        raise TableError(_no_numbers(split))
     rows = _rows(lines, split, first)
     head = [line for line in lines[:first] if line.strip(" \t,;")]
     if any(map(_JCAMP.search, head)):
         raise TableError(
             "has several counts behind each place of its axis (JCAMP-DX); export it as two columns"
         )
-    numbers, places = _numbers(rows, delimiter)
+    numbers, places = _numbers(rows)
     if looks_like_axis(numbers[0]):
         raise TableError(IN_FIRST_ROW)
     width = max(len(row.cells) for row in rows)
@@ -109,7 +109,7 @@ def plain(text: str) -> str:
     return _FORTRAN.sub("e", text)
 
 
-def _no_numbers(lines: list[str], split: list[list[str]]) -> str:
+def _no_numbers(split: list[list[str]]) -> str:
     """Why no line is a row of a table, by one from the middle."""
     filled = [at for at, cells in enumerate(split) if cells]
     said = "needs two columns of numbers or more: raman shift, counts"
@@ -193,7 +193,7 @@ def _like_row(cells: list[str], width: int, below: bool) -> bool:
     return whole or (below and is_number(cells[0]))
 
 
-def _numbers(rows: list[_Row], delimiter: str) -> tuple[NDArray[np.float64], list[int]]:
+def _numbers(rows: list[_Row]) -> tuple[NDArray[np.float64], list[int]]:
     """Numbers (p, columns), and the place of each column; empty columns are left out."""
     width = len(rows[0].cells)
     places = [place for place in range(width) if any(row.cells[place] for row in rows)]

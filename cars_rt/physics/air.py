@@ -23,9 +23,3 @@ def in_vacuum(air_nm: ArrayLike) -> NDArray[np.float64]:
     for _ in range(4):  # the index changes by 1e-9 from the first round to the second
         vacuum = air * refractive_index(vacuum)
     return vacuum
-
-
-def in_air(vacuum_nm: ArrayLike) -> NDArray[np.float64]:
-    """Wavelengths in standard air, nm, of those in vacuum."""
-    vacuum = np.asarray(vacuum_nm, np.float64)
-    return np.asarray(vacuum / refractive_index(vacuum))

@@ -1,5 +1,4 @@
-"""Requests to a running daemon or recorder and its replies, as pure code: bytes in, typed values or one typed
-error.
+"""Requests to a running daemon or recorder and its replies, pure: bytes in, typed values or one error out.
 
 One request is one ZeroMQ message from a REQ or DEALER socket, one msgpack map; so is the reply.
 """

@@ -1,5 +1,4 @@
-"""Which frame and which spectrum of a run come next, even if the counters of its publisher begin again at
-0."""
+"""Which frame and spectrum of a run come next, even if the counters of its publisher begin again at 0."""
 
 from dataclasses import replace
 

@@ -1,5 +1,4 @@
-"""What the page's server takes from whoever comes: so many connections, for so long, and of a browser's
-messages only those that a page of ours sends."""
+"""What the page's server takes: so many connections, for so long, and only what a page of ours sends."""
 
 import asyncio
 import logging

@@ -1,5 +1,4 @@
-"""The page's server: Bokeh's. No page of another host or origin may ask it; whoever comes may need a
-secret."""
+"""The page's server, Bokeh's: refuses pages of other hosts and origins, and who has not the secret."""
 
 import asyncio
 import hmac

@@ -1,5 +1,4 @@
-"""Zarr v3 with everything that `cars_rt.open` shows, in chunks as they are read: one task, one chunk, no
-shards.
+"""Zarr v3 with everything that `cars_rt.open` shows: each task writes one chunk, and there are no shards.
 
 `xarray.open_zarr` opens it. No OME-Zarr: that has no place for an axis that is not uniform.
 """

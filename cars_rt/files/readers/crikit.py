@@ -1,5 +1,4 @@
-"""CRIkit2's layout: one dataset (y, x, p), whose attributes hold the scan and the wavelengths as a
-polynomial."""
+"""CRIkit2's layout: one dataset (y, x, p), whose attributes hold scan and a polynomial of wavelengths."""
 
 from pathlib import Path
 from typing import Any

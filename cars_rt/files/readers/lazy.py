@@ -1,5 +1,4 @@
-"""Rows of counts that are read, turned round and checked when a slice of them is asked for: `Lazy`, which
-stands where `Spectra` has an array."""
+"""`Lazy`, in place of an array: rows of counts, read, turned round and checked as slices are asked for."""
 
 from collections.abc import Callable
 from math import prod

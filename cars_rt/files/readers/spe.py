@@ -1,5 +1,4 @@
-"""Princeton Instruments' .spe, versions 2 (WinSpec) and 3 (LightField): a header of 4100 bytes, frames, and
-in version 3 a footer in XML.
+"""Princeton Instruments' .spe, versions 2 (WinSpec) and 3 (LightField): header, frames, in 3 a footer.
 
 It is read here, mapped from the file: that is little work, and the packages for it bring a dozen others.
 Offsets are those of the format's description.

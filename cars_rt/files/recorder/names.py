@@ -1,5 +1,4 @@
-"""What recordings are called. Names come over a socket, too: they are checked before anything begins, and
-lead nowhere but into the recorder's folder."""
+"""What recordings are called. Names come over a socket, too, and lead nowhere but into our folder."""
 
 import os
 import re

@@ -51,7 +51,7 @@ def describe(file: h5py.File, streams: Mapping[str, h5py.Group]) -> None:
     main = "raman" if "raman" in streams else "raw"
     about = dict(streams[main].attrs)
     maps = {name: Map.of(group) for name, group in streams.items()}
-    _head(entry, file, about, streams[main])
+    _head(entry, about, streams[main])
     _instrument(entry, about, streams)
     sample = nexus_group(entry, "sample", "NXsample")
     sample["name"] = text_of(file.attrs.get("sample", "")) or "not stated"
@@ -71,7 +71,7 @@ def room_for(streams: Mapping[str, h5py.Group]) -> int:
     return 4 * 2**20 + 16 * sum(len(group["index"]) for group in streams.values())
 
 
-def _head(entry: h5py.Group, file: h5py.File, about: Mapping[str, Any], group: h5py.Group) -> None:
+def _head(entry: h5py.Group, about: Mapping[str, Any], group: h5py.Group) -> None:
     entry["definition"] = DEFINITION
     entry["definition"].attrs.update({"version": DEFINITION_VERSION, "URL": URL})
     entry["title"] = f"{text_of(about.get('source', ''))}, run {text_of(about.get('run', ''))}"

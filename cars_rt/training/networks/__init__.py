@@ -1,8 +1,7 @@
-"""The networks by name. Inputs: a spectrum, scaled, and of ours the lengths of its pixels; outputs: raman,
-and its deviation where the network has a second output.
+"""The networks by name: a spectrum in; raman out, and its deviation where there is a second output.
 
-`cnn`, `cnn-large`, `rnn`, `cnn-kk` and `rnn-kk` are ours; `specnet` and `cnn-gru` are the published ones
-that they are measured against.
+The spectrum is scaled, and ours are given the lengths of its pixels, too. `cnn`, `cnn-large`, `rnn`, `cnn-kk`
+and `rnn-kk` are ours; `specnet` and `cnn-gru` are the published ones that they are measured against.
 """
 
 from collections.abc import Callable

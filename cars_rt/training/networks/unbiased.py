@@ -1,5 +1,4 @@
-"""`cnn-kk` and `rnn-kk`: the network says what is background, Kramers-Kronig retrieval of the counts says the
-rest."""
+"""`cnn-kk` and `rnn-kk`: the network finds the background, Kramers-Kronig retrieval the rest."""
 
 import math
 

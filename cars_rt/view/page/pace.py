@@ -1,5 +1,4 @@
-"""When a browser is sent more: after it has drawn, and only as often as the daemon and other browsers
-bear."""
+"""When a browser is sent more: after it has drawn, and as often as the daemon and other browsers bear."""
 
 EVERY_S, BUSY_S = 0.075, 0.4  # between two pictures, and where the daemon has no head-room
 PER_SPECTRUM_S, CROWDED_S = 0.27e-3, 0.27  # for each spectrum/s of a daemon on the same few cores, at most
