@@ -83,6 +83,22 @@ def urgent() -> bool:
     return sys.platform == "linux" and os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK != os.SCHED_OTHER
 
 
+def allowed() -> bool:
+    """Whether the system allows it to this user; tried by a thread that ends."""
+    found = []
+
+    def try_it() -> None:
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+            found.append(True)
+
+    if sys.platform == "linux":
+        trying = threading.Thread(target=try_it)
+        trying.start()
+        trying.join()
+    return bool(found)
+
+
 def _place(thread: int, before: int, policy: int, priority: int) -> None:
     """Move a thread to another policy, unless it has one that is not from here."""
     with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile

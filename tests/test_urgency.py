@@ -9,6 +9,7 @@ from helpers import LOCAL, PATIENCE_S, Command
 
 from cars_rt.remote import Remote
 from cars_rt.sockets.free import free_addresses
+from cars_rt.urgency import allowed
 
 PROGRAM = """
 import hashlib, os, subprocess, sys, time
@@ -26,14 +27,6 @@ with Urgency(0.02):
         hashlib.sha256(bytes(1_000_000))
     print("as others", flush=True)
 """
-
-
-def allowed() -> bool:
-    """Whether this user may have real-time priority; asked by a thread that ends."""
-    if sys.platform != "linux":
-        return False
-    asking = "import os; os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))"
-    return subprocess.run([sys.executable, "-c", asking], capture_output=True, check=False).returncode == 0
 
 
 needs_it = pytest.mark.skipif(not allowed(), reason="the system does not allow real-time priority here")

@@ -76,6 +76,8 @@ def _facts(report: Report) -> Table:
     table.add_column(overflow="fold")
     machine, gpu, cache = report.machine, report.gpu, report.cache
     table.add_row("machine", Text(f"{machine.processor}, {machine.usable_cores} of {machine.cores} cores"))
+    priority = "real-time, while little is needed" if machine.realtime else "that of any program"
+    table.add_row("priority", f"{priority} (docs/operation.md)")
     table.add_row("system", Text(f"{machine.system}, {machine.python}, CARS-RT {machine.cars_rt}"))
     driver = f"driver {gpu.driver}".rstrip()
     about = f"{gpu.name}, compute capability {gpu.capability}, {driver}, which runs CUDA {gpu.driver_cuda}"

@@ -6,6 +6,7 @@ import platform
 from cars_rt import __version__
 from cars_rt.doctor.report import Machine
 from cars_rt.engines.base import processor, usable_cores
+from cars_rt.urgency import allowed
 
 
 def read_machine() -> Machine:
@@ -17,4 +18,5 @@ def read_machine() -> Machine:
         processor=processor(),
         cores=os.cpu_count() or 1,
         usable_cores=usable_cores(),
+        realtime=allowed(),
     )

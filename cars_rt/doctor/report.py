@@ -21,6 +21,7 @@ class Machine:
     processor: str
     cores: int  # of the computer
     usable_cores: int  # by this process
+    realtime: bool  # spectra need not wait for other programs
 
 
 @dataclass(frozen=True, kw_only=True)
