@@ -30,10 +30,10 @@ from cars_rt.sockets import Overload, Publisher, subscriber
 WIDE = np.linspace(400, 3000, 4000)  # 1 MB a frame of 64: queues of a few MB are full at once
 
 
-def short_of_room(address: str, stream: StreamName = "raman") -> Collected:
+def short_of_room(address: str, stream: StreamName = "raman", messages: int = 1) -> Collected:
     """Who does not read is full soon. Else all of a run may fit into the system's buffers of a connection."""
     made = Collected(address, stream, connect=False)
-    for option, value in ((zmq.RCVHWM, 1), (zmq.RCVBUF, 65_536)):
+    for option, value in ((zmq.RCVHWM, messages), (zmq.RCVBUF, 65_536)):
         made.subscriber.socket.setsockopt(option, value)
     made.subscriber.connect()
     return made
@@ -95,7 +95,7 @@ def test_subscriber_that_stopped_reading_is_left_out_while_the_others_get_everyt
     frames, block = 400, 64
     with (
         Publisher(LOCAL, "raw", buffer_mb=400, overload="drop-newest", stall_s=0.05) as publisher,
-        Collected(publisher.address, "raw") as quick,
+        short_of_room(publisher.address, "raw", messages=10) as quick,
         short_of_room(publisher.address, "raw") as slow,
     ):
         assert publisher.wait_for_subscribers(2, PATIENCE_S)
