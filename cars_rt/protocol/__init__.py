@@ -23,7 +23,7 @@ from cars_rt.protocol.messages import (
     Start,
     StreamName,
 )
-from cars_rt.protocol.notice import concerns, decode_notice, encode_notice
+from cars_rt.protocol.notice import concerns, encode_notice
 from cars_rt.protocol.reader import Closed, Event, RunReader
 
 __all__ = [
@@ -58,7 +58,6 @@ __all__ = [
     "check_facts",
     "concerns",
     "decode",
-    "decode_notice",
     "encode",
     "encode_notice",
     "topic",

@@ -18,12 +18,11 @@ from cars_rt.sockets.backlog import Overload
 from cars_rt.sockets.endpoint import (
     AddressInUseError,
     StreamError,
-    bind_control,
     connect_control,
 )
 from cars_rt.sockets.outlet import STALL_S
 from cars_rt.sockets.publisher import BUFFER_MB, RETRY_S, Publisher, message_bytes
-from cars_rt.sockets.subscriber import UNREAD, Subscriber
+from cars_rt.sockets.subscriber import Subscriber
 
 __all__ = [
     "BUFFER_MB",
@@ -35,13 +34,11 @@ __all__ = [
     "RETRY_S",
     "SPECTRA_ADDRESS",
     "STALL_S",
-    "UNREAD",
     "AddressInUseError",
     "Overload",
     "Publisher",
     "StreamError",
     "Subscriber",
-    "bind_control",
     "connect_control",
     "message_bytes",
 ]

@@ -1,4 +1,4 @@
-"""The page's server, Bokeh's: refuses pages of other hosts and origins, and who has not the secret."""
+"""The page's server, Bokeh's: refuses pages of other hosts and origins, and who lacks the password."""
 
 import asyncio
 import hmac
