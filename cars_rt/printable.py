@@ -29,5 +29,14 @@ def counted(count: int, one: str) -> str:
     return f"{count} {one if count == 1 else many}"
 
 
+def between(low: float, high: float) -> str:
+    """A range with as many digits as its ends need to stand where they are: "2800–3050", "1000.2–1000.4"."""
+    near = abs(high - low) / 50
+    digits = next(
+        (each for each in range(9) if all(abs(round(end, each) - end) <= near for end in (low, high))), 9
+    )
+    return f"{low:.{digits}f}–{high:.{digits}f}"
+
+
 def _escaped(letter: str) -> str:
     return letter.encode("unicode_escape").decode("ascii")

@@ -12,7 +12,7 @@ from rich.text import Text
 from cars_rt.cli import ctl
 from cars_rt.cli.ctl import Where
 from cars_rt.console import Terminal
-from cars_rt.printable import printable
+from cars_rt.printable import between, printable
 
 HOSTILE = (
     "lamp [/bold] [link=http://x]:smile: \x1b]0;owned\x07\x1b[2J\r\n12:00:00 INFO all is well\u202e\ud800\x9b"
@@ -32,6 +32,20 @@ def test_printable_shows_what_a_terminal_would_obey() -> None:
     assert printable("a\u202eb\ud800") == r"a\u202eb\ud800"
     assert not obeyed(printable(HOSTILE)) and "\n" not in printable(HOSTILE)
     assert printable(12) == "12"
+
+
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        ((2800, 3050), "2800–3050"),
+        ((2800.3, 3050.7), "2800–3051"),
+        ((1000.1, 1000.4), "1000.1–1000.4"),
+        ((1000, 1000), "1000–1000"),
+        ((999.9996, 1000.0004), "999.9996–1000.0004"),
+    ],
+)
+def test_a_range_has_as_many_digits_as_it_needs(ends: tuple[float, float], said: str) -> None:
+    assert between(*ends) == said
 
 
 @pytest.mark.parametrize("terminal", [True, False])

@@ -40,7 +40,7 @@ def draw_lamp(fit: LampFit, counts: Array, path: Path) -> None:
     )
     above.set_ylim(1, 100 * above.get_ylim()[1])  # room for names and the legend above the highest line
     above.set_title(
-        f"{fit.lamp.name} lamp: {fit.used.sum()} lines used, residual {fit.residual:.3f} cm-1 (rms)",
+        f"{fit.lamp.name} lamp: {fit.used.sum()} lines used, residual {fit.residual:.3f} cm⁻¹ (rms)",
         fontsize=11,
     )
     above.legend(loc="upper right", fontsize=8)
@@ -66,7 +66,7 @@ def draw_standard(found: Recognised, before: Array | None, path: Path) -> None:
         above.axvline(value, color="C0" if sure else "C1", lw=0.6, ls="-" if sure else ":")
         height = found.peaks.height[peak]
         above.annotate(f"{value:.1f}", (value, min(height, top)), fontsize=7, rotation=90, ha="right")
-    above.set(xlabel="raman shift (cm-1), calibrated", ylabel="retrieved raman", xlim=(shift[0], shift[-1]))
+    above.set(xlabel="raman shift (cm⁻¹), calibrated", ylabel="retrieved raman", xlim=(shift[0], shift[-1]))
     above.set_ylim(top=1.2 * top)  # room for the value at the highest line
     above.set_title(
         f"{match.standard.name}: {len(match.peak)} lines; blue: by ASTM E1840, orange: known less well",
@@ -88,11 +88,11 @@ def draw_standard(found: Recognised, before: Array | None, path: Path) -> None:
             label="lines by the axis before, less E1840",
         )
         last.axhline(0, color="k", lw=0.5)
-        last.set(xlabel="raman shift (cm-1), calibrated", ylabel="error (cm-1)", xlim=(shift[0], shift[-1]))
+        last.set(xlabel="raman shift (cm⁻¹), calibrated", ylabel="error (cm⁻¹)", xlim=(shift[0], shift[-1]))
         inside = slice(int(place.min()), int(place.max()) + 1)
         worst = np.abs(own - shift)[inside].max()
         last.set_title(
-            f"what was wrong with the axis before: up to {worst:.1f} cm-1 between the lines", fontsize=11
+            f"what was wrong with the axis before: up to {worst:.1f} cm⁻¹ between the lines", fontsize=11
         )
         last.legend(fontsize=8)
         last.grid(alpha=0.3)
@@ -149,7 +149,7 @@ def _residuals(
         ms=4,
         label="not used, or known less well",
     )
-    axes.set(xlabel="pixel", ylabel="residual (cm-1)", xlim=(0, pixels - 1))
+    axes.set(xlabel="pixel", ylabel="residual (cm⁻¹)", xlim=(0, pixels - 1))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
 

@@ -12,7 +12,7 @@ from cyclopts import App, Parameter
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import cars_rt
-from cars_rt.cli.config import PREFIX, ConfigError, check_config, check_environment
+from cars_rt.cli.config import PREFIX, ConfigError, check_environment, checked_config
 from cars_rt.console import EXIT_INTERRUPTED, EXIT_USAGE, Logging, console, fail, on_terminal
 from cars_rt.installation import install_extra
 from cars_rt.printable import printable
@@ -56,6 +56,10 @@ def errors_in_one_line() -> Iterator[None]:
             fail(" ".join(str(error).split()), EXIT_USAGE)
         except CarsRtError as error:
             fail(error)
+        except OSError as error:  # such as a name that is too long, wherever it is looked for
+            if error.filename is None:
+                raise
+            fail(f"{printable(error.filename, 80)}: {error.strerror}")
         except KeyboardInterrupt:
             fail("interrupted", EXIT_INTERRUPTED)
 
@@ -112,9 +116,8 @@ def _with_config(
 ) -> None:
     """Take flags from the environment and a file, then run the command."""
     check_environment(os.environ, app)
-    sources: list[cyclopts.config.Env | cyclopts.config.Toml] = [cyclopts.config.Env(PREFIX)]
+    sources: list[cyclopts.config.Env | cyclopts.config.Dict] = [cyclopts.config.Env(PREFIX)]
     if config is not None:
-        check_config(config, app)
-        sources.append(cyclopts.config.Toml(config, must_exist=True))
+        sources.append(cyclopts.config.Dict(checked_config(config, app), source=str(config)))
     app.config = tuple(sources)
     app(tokens, exit_on_error=False, print_error=False)

@@ -8,7 +8,7 @@ from cyclopts import App, Parameter
 
 from cars_rt.bench.settings import EngineBenchSettings, StreamBenchSettings
 from cars_rt.cli.app import app, needs, progress_bar
-from cars_rt.console import console, write_summary, writing
+from cars_rt.console import Terminal, write_summary, writing
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,7 +45,7 @@ def stream(
 
     report = _measured(lambda progress: measure(settings, progress), png)
     _show(report.hardware, report.load_before, tables(report))
-    console.print(f"{report.spectra:,} spectra sent and received, none lost")
+    Terminal().print(f"{report.spectra:,} spectra sent and received, none lost")
     _write(as_json(report), json, lambda path: picture(report, path), png)
 
 
@@ -86,13 +86,14 @@ def _measured(measure: "Callable[[Progress], Report]", png: Path | None) -> Repo
 
 
 def _show(hardware: str, load_before: float | None, tables: "list[Table]") -> None:
-    console.make_room()
-    console.print(hardware)
+    out = Terminal()
+    out.make_room()
+    out.print(hardware)
     if load_before is not None and load_before > QUIET:
         text = f"other programs kept this computer busy (load {load_before:.1f}): the ratios are rough"
-        console.print(text, style="yellow")
+        out.print(text, style="yellow")
     for table in tables:
-        console.print(table)
+        out.print(table)
 
 
 def _write(

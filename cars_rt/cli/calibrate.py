@@ -14,7 +14,7 @@ from cars_rt.calibration import Calibration
 from cars_rt.calibration.errors import UnmatchedError
 from cars_rt.calibrator.measured import Measured, measured, without_axis
 from cars_rt.cli.app import Logs, app, needs
-from cars_rt.console import Logging, console, fail, log, start_logging
+from cars_rt.console import Logging, Terminal, fail, log, start_logging
 from cars_rt.printable import printable
 from cars_rt.trust.flags import ClientAccess
 
@@ -253,8 +253,9 @@ def show(file: Path, *, logs: Logs = Logging()) -> None:
     from cars_rt.calibrator.summary import described
 
     start_logging(logs)
+    out = Terminal()
     for line in described(read(file), time.time_ns()):
-        console.print(Text(printable(line)), soft_wrap=True)
+        out.print(Text(printable(line)), soft_wrap=True)
 
 
 def _measured(source: str, settings: CalibrateSettings) -> Measured:

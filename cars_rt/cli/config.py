@@ -24,16 +24,19 @@ class ConfigError(ValueError):
     """A file of flags that cannot be used as it is, with what is probably meant in one sentence."""
 
 
-def check_config(path: Path, app: App) -> None:
-    """Every table must be a command and every name in it one of its flags, so that a slip of the pen is not
-    a flag silently left at its default. Raises ConfigError. Types are checked when the command runs."""
-    _check_tables(read_tables(path, ", which --config names"), app, path, ())
+def checked_config(path: Path, app: App) -> dict[str, Any]:
+    """What a file of flags says. Every table must be a command and every name in it one of its flags, so that
+    a slip of the pen is not a flag silently left at its default. Raises ConfigError. Types are checked when
+    the command runs."""
+    content = read_tables(path, ", which --config names")
+    _check_tables(content, app, path, ())
+    return content
 
 
 def read_tables(path: Path, asked: str = "") -> dict[str, Any]:
     """What a TOML file says, within limits. asked: who wants it, to end a sentence. Raises ConfigError."""
     try:
-        content = tomllib.loads(read_text(path, MOST_BYTES))
+        content = tomllib.loads(read_text(path, MOST_BYTES).removeprefix("\ufeff"))
         if _depth(content) > MOST_DEPTH:
             raise RecursionError
     except FileNotFoundError:
@@ -47,7 +50,8 @@ def read_tables(path: Path, asked: str = "") -> dict[str, Any]:
     except RecursionError:
         raise ConfigError(f"{path} has tables or lists within others, deeper than any flag") from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from None
+        hint = "; a path with \\ stands between single quotes" if "\\" in str(error) else ""
+        raise ConfigError(f"{path} is not TOML: {error}{hint}") from None
     return content
 
 

@@ -17,7 +17,7 @@ from cars_rt.console import (
     Logging,
     Rate,
     StatusLine,
-    console,
+    Terminal,
     fail,
     log,
     start_logging,
@@ -160,14 +160,15 @@ def verify(
 
     start_logging(logs)
     findings = verify_recordings(raw, result or raw, model=model, reference=reference, engine=engine)
+    out = Terminal()
     for finding in findings:
         mark = ("yes", "green") if finding.true else ("NO ", "bold red")
-        console.print(Text.assemble(mark, "  ", printable(finding.text)), soft_wrap=True)
+        out.print(Text.assemble(mark, "  ", printable(finding.text)), soft_wrap=True)
     untrue = [finding for finding in findings if not finding.true]
     told = "".join(f"; {printable(finding.text)}" for finding in findings if finding.told)
     if untrue:
         said = f"{len(untrue)} of {len(findings)} checks failed, first that {printable(untrue[0].text)}{told}"
-        console.print(Text.assemble(("NOT VERIFIED", "bold red"), f": {said}"), soft_wrap=True)
+        out.print(Text.assemble(("NOT VERIFIED", "bold red"), f": {said}"), soft_wrap=True)
         sys.exit(EXIT_INCOMPLETE)
     said = f"all {len(findings)} checks passed: the results belong to the counts, and nothing was lost unsaid"
-    console.print(Text.assemble(("VERIFIED", "bold green"), f": {said}{told}"), soft_wrap=True)
+    out.print(Text.assemble(("VERIFIED", "bold green"), f": {said}{told}"), soft_wrap=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from cyclopts.config import Toml
+from cyclopts.config import Dict
 
 from cars_rt.cli.app import Logs, app
 from cars_rt.cli.config import ConfigError
@@ -18,7 +18,7 @@ from cars_rt.console import (
     EXIT_INTERRUPTED,
     EXIT_USAGE,
     Logging,
-    console,
+    Terminal,
     fail,
     log,
     start_logging,
@@ -76,15 +76,16 @@ def up(
     if restarts < 0:
         raise ConfigError("--restarts cannot be negative")
     # What --config says is for this command; the parts have their flags from the file and the environment.
-    app.config = tuple(each for each in app.config or () if not isinstance(each, Toml))
+    app.config = tuple(each for each in app.config or () if not isinstance(each, Dict))
     plan = read_plan(file)
     os.chdir(file.absolute().parent)  # from there on its paths count
     problems = [*plan.problems, *_troubles(plan, log_folder)]
+    out = Terminal()  # what --check finds is what was asked for
     for problem in problems:
         if not check:
             log.error("%s", problem)
         else:
-            console.print(printable(problem), soft_wrap=True, style="red")
+            out.print(printable(problem), soft_wrap=True, style="red")
     if problems:
         many = len(problems) > 1
         mistakes, things = (
@@ -96,8 +97,8 @@ def up(
         log.info("%s", note)
     if check:
         for each in plan.judged:
-            console.print(f"{each.part.name}: cars-rt {' '.join(each.part.command)}", soft_wrap=True)
-        console.print(f"{printable(file)} is sound: {len(plan.judged)} parts can be started", style="green")
+            out.print(f"{each.part.name}: cars-rt {' '.join(each.part.command)}", soft_wrap=True)
+        out.print(f"{printable(file)} is sound: {len(plan.judged)} parts can be started", style="green")
         return
     sys.exit(_serve(plan, log_folder, restarts, verbose))
 

@@ -89,6 +89,8 @@ def open_spectra(
     others = {} if ending in FORMATS else _foreign()
     if not path.exists():
         raise SpectraError(f"there is no file {path}")
+    if path.is_dir():
+        raise SpectraError(f"{path} is a folder, where a file is needed")
     if ending not in FORMATS and ending not in others:
         raise SpectraError(f"{path}: the file's name must end in one of {', '.join(endings())}")
     asked = Asked(pump_nm, None if axis is None else read_axis(axis))

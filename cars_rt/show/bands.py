@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cars_rt.printable import between
 from cars_rt.show.errors import ShowError
 
 Floats = NDArray[np.floating[Any]]
@@ -26,7 +27,7 @@ class Band:
     @property
     def label(self) -> str:
         """For people."""
-        said = f"{self.low:g}–{self.high:g} cm⁻¹"
+        said = f"{between(self.low, self.high)} cm⁻¹"
         return f"{self.name}, {said}" if self.name else said
 
     def pixels(self, raman_shift: Floats) -> slice:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.errors import CarsRtError
+from cars_rt.printable import between
 from cars_rt.protocol import Band
 from cars_rt.protocol.limits import MAX_RAMAN_SHIFT
 from cars_rt.view.grid import Floats
@@ -84,7 +85,7 @@ def a_band(low: object, high: object, called: str = "") -> Band:
 
 def name(band: Band) -> str:
     """Its name, if it has one, and where it is."""
-    where = f"{band.low:.0f}–{band.high:.0f} cm⁻¹"
+    where = f"{between(band.low, band.high)} cm⁻¹"
     return f"{band.name} ({where})" if band.name else where
 
 

@@ -204,8 +204,10 @@ def check_command(folder: Path) -> None:
         *((each, 3) for each in unended[:1]),
     ):
         with Command("verify", file.path, "--engine", "passthrough") as command:
-            assert command.end() == code, command.said
-            assert ("the run never ended, so there is no receipt" in command.said) == (code == 3)
+            assert command.process.stdout is not None
+            said = command.process.stdout.read()
+            assert command.end() == code, said + command.said
+            assert ("the run never ended, so there is no receipt" in said) == (code == 3)
 
 
 def check_part(

@@ -40,9 +40,23 @@ def test_receipts_need_a_folder_that_can_be_written(tmp_path: Path) -> None:
     assert (tmp_path / "receipts").is_dir()
 
 
-@pytest.mark.parametrize("text", ["CH", "CH=", "CH=1", "CH=2:1", "CH=a:b", "CH=1:2:3", "CH=nan:2", "=1:", ""])
+@pytest.mark.parametrize("text", ["CH", "CH=", "CH=1", "CH=a:b", "CH=1:2:3", "=1:", ""])
 def test_band_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="a band is NAME=LOW:HIGH"):
+        parse_band(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("CH=2:1", "low and high"),
+        ("CH=nan:2", "low and high"),
+        ("Ω=1:2", "the name of a band"),
+        (f"{'n' * 99}=1:2", "64"),
+    ],
+)
+def test_band_whose_name_or_range_is_none_says_which(text: str, reason: str) -> None:
+    with pytest.raises(SettingsError, match=f"is no band: .*{reason}"):
         parse_band(text)
 
 

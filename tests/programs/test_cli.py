@@ -212,6 +212,8 @@ def test_process_that_is_stopped_says_what_it_leaves(number: int, tmp_path: Path
             "no engine is called 'nonsense'; there are",
         ),
         ("process {tmp}/in.npz -o {tmp}/out.npz --model {tmp}/a.txt", "no model is called"),
+        (f"process {{tmp}}/in.npz -o {{tmp}}/{'x' * 300}.npz", "File name too long"),
+        ("drive replay {tmp}", "is a folder, where a file is needed"),
     ],
 )
 def test_error_is_one_line_and_exit_code_one(arguments: str, reason: str, tmp_path: Path) -> None:
@@ -261,7 +263,9 @@ def test_slip_in_the_environment_stops_every_command() -> None:
 
 def test_flags_come_from_a_file_and_the_command_line_wins(tmp_path: Path) -> None:
     config = tmp_path / "lab.toml"
-    config.write_text('[run]\nmodel = "from-the-file"\n')
+    config.write_text(
+        '\ufeff[run]\nmodel = "from-the-file"\n', encoding="utf-8"
+    )  # as Windows' editor saves it
     code, _, said = cars_rt("--config", config, "run")
     assert code == 1 and "no model is called 'from-the-file'" in said
     code, _, said = cars_rt("--config", config, "run", "--model", "from-the-flag")
@@ -274,6 +278,7 @@ def test_flags_come_from_a_file_and_the_command_line_wins(tmp_path: Path) -> Non
         ('[run]\nmodle = "cnn"\n', "modle"),
         ("[run]\nmax_batch = 'many'\n", "many"),
         ("[run\n", "lab.toml|TOML|toml|Expected"),
+        ('[run]\nreceipts = "C:\\data"\n', "stands between single quotes"),
     ],
 )
 def test_mistake_in_the_file_is_said(content: str, reason: str, tmp_path: Path) -> None:

@@ -5,11 +5,12 @@ import http.client
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import psutil
@@ -48,19 +49,28 @@ def process(served: Served) -> psutil.Process:
     return psutil.Process(served.command.process.pid)
 
 
-async def opened(served: Served, token: str) -> WebSocketClientConnection:
-    """A page's connection that was let in."""
+OVER = WeakSet[WebSocketClientConnection]()
+
+
+@asynccontextmanager
+async def opened(served: Served, token: str) -> AsyncIterator[WebSocketClientConnection]:
+    """A page's connection that was let in; closed at the end."""
     where = f"127.0.0.1:{served.port}"
     request = HTTPRequest(f"ws://{where}/ws", headers={"Origin": f"http://{where}"})
     connection = await websocket_connect(request, subprotocols=["bokeh", token])
-    assert "ACK" in str(await asyncio.wait_for(connection.read_message(), 60))
-    return connection
+    try:
+        assert "ACK" in str(await asyncio.wait_for(connection.read_message(), 60))
+        yield connection
+    finally:
+        connection.close()
+        await ended(connection)
 
 
 async def ended(connection: WebSocketClientConnection) -> bool:
-    """Wait until the other end closes it."""
-    while await asyncio.wait_for(connection.read_message(), 60) is not None:
-        pass
+    """Wait until it is closed, here or at the other end. Who reads on after that waits for ever."""
+    while connection not in OVER:
+        if await asyncio.wait_for(connection.read_message(), 60) is None:
+            OVER.add(connection)
     return True
 
 
@@ -81,17 +91,15 @@ def test_requests_that_do_not_go_on_make_room(served: Served) -> None:
 def test_a_page_has_one_connection_the_newest(served: Served) -> None:
     async def many() -> None:
         token = served.token()
-        connections = [await opened(served, token) for _ in range(20)]
-        for each in connections[:-1]:
-            assert await ended(each)
-        await connections[-1].write_message(json.dumps({"msgid": "1", "msgtype": "SERVER-INFO-REQ"}))
-        for _ in range(2):
-            await connections[-1].write_message("{}")
-        while "SERVER-INFO-REPLY" not in str(said := await connections[-1].read_message()):
-            assert said is not None
-        for each in connections:
-            each.close()
-        await asyncio.sleep(0.1)  # for the sockets to be closed
+        async with AsyncExitStack() as stack:
+            connections = [await stack.enter_async_context(opened(served, token)) for _ in range(20)]
+            for each in connections[:-1]:
+                assert await ended(each)
+            await connections[-1].write_message(json.dumps({"msgid": "1", "msgtype": "SERVER-INFO-REQ"}))
+            for _ in range(2):
+                await connections[-1].write_message("{}")
+            while "SERVER-INFO-REPLY" not in str(said := await connections[-1].read_message()):
+                assert said is not None
 
     asyncio.run(many())
 
@@ -116,19 +124,17 @@ def test_messages_that_no_page_sends_end_the_connection(
     header: dict[str, Any], content: Any, served: Served
 ) -> None:
     async def talk() -> None:
-        connection = await opened(served, served.token())
-        for each in ({"msgid": "1", "msgtype": "PATCH-DOC"} | header, {}, content):
-            await connection.write_message(json.dumps(each))
-        try:
-            if "num_buffers" in header:
-                for _ in range(2000):
-                    await connection.write_message(json.dumps({"id": "1"}))
-                    await connection.write_message(bytes(60_000), binary=True)
-        except WebSocketClosedError:
-            pass
-        assert await ended(connection)
-        connection.close()
-        await asyncio.sleep(0.1)  # for the socket to be closed
+        async with opened(served, served.token()) as connection:
+            for each in ({"msgid": "1", "msgtype": "PATCH-DOC"} | header, {}, content):
+                await connection.write_message(json.dumps(each))
+            try:
+                if "num_buffers" in header:
+                    for _ in range(2000):
+                        await connection.write_message(json.dumps({"id": "1"}))
+                        await connection.write_message(bytes(60_000), binary=True)
+            except WebSocketClosedError:
+                pass
+            assert await ended(connection)
 
     asyncio.run(talk())
     assert served.get("/view/view.js")[0] == 200

@@ -10,7 +10,16 @@ from cars_rt.daemon.batch import Batch
 from cars_rt.daemon.outputs.bundles import Bundles, Piece
 from cars_rt.daemon.run import Run
 from cars_rt.daemon.settings import SettingsError
-from cars_rt.protocol import BANDS, FLAGS, MAX_BLOCK, MAX_PAYLOAD_BYTES, Band, Start, check_band
+from cars_rt.protocol import (
+    BANDS,
+    FLAGS,
+    MAX_BLOCK,
+    MAX_PAYLOAD_BYTES,
+    Band,
+    ProtocolError,
+    Start,
+    check_band,
+)  # fmt: skip
 from cars_rt.protocol.messages import LATEST
 from cars_rt.trust.curve import Access
 
@@ -108,6 +117,9 @@ def parse_band(text: str) -> Band:
     name, _, limits = text.rpartition("=")
     try:
         low, high = (float(each) for each in limits.split(":"))
-        return check_band(name or limits, low, high)
     except ValueError:
         raise SettingsError(f"a band is NAME=LOW:HIGH in cm-1, such as CH=2800:3050, not {text!r}") from None
+    try:
+        return check_band(name or limits, low, high)
+    except ProtocolError as error:
+        raise SettingsError(f"{text[:80]!r} is no band: {error}") from None
