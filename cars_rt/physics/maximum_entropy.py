@@ -7,24 +7,13 @@ Vartiainen, J. Opt. Soc. Am. B 9, 1209 (1992); Vartiainen, Rinia, Mueller & Bonn
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.physics.kramers_kronig import Amplitude, Correction, Matrix, Settings, hilbert_matrix
+from cars_rt.physics.kramers_kronig import KramersKronig
 
 BEYOND = 0.5  # of the axis, to either side: so far the spectrum is continued to a constant
 
 
-class MaximumEntropy:
-    """Retrieves raman on a uniform, ascending grid; arguments as those of `KramersKronig`.
-
-    Background, phase error and scale are treated as there; only the phase comes from elsewhere.
-    """
-
-    def __init__(
-        self, points: int, step: float, reference: Matrix | None = None, settings: Settings | None = None
-    ) -> None:
-        chosen = Settings() if settings is None else settings
-        self.amplitude = Amplitude(points, step, reference, chosen.background)
-        length = chosen.phase if reference is None else chosen.phase_referenced
-        self.correction = Correction(points, step, length, chosen, hilbert_matrix(points))
+class MaximumEntropy(KramersKronig):
+    """Retrieves raman as `KramersKronig` does, but for the phase, which comes from elsewhere."""
 
     def __call__(self, spectrum: NDArray[np.floating]) -> NDArray[np.float64]:
         """Raman (n, points) of spectra (n, points), counts above dark over their mean."""

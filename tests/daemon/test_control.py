@@ -19,6 +19,7 @@ from helpers import (
     Command,
     Published,
     a_frame,
+    a_line,
     a_start,
     an_end,
     daemon_in_thread,
@@ -42,15 +43,9 @@ from cars_rt.trust.flags import DaemonAccess
 @contextmanager
 def line(**settings: object) -> Iterator[tuple[Published, Daemon, Collected, Remote]]:
     """A source, a daemon, whoever collects its results, and a connection to its control socket."""
-    with (
-        Published() as source,
-        daemon_in_thread(source.address, **settings) as daemon,
-        Collected(daemon.publisher.address) as results,
-    ):
+    with a_line(**settings) as (source, daemon, results):
         assert daemon.control is not None
         with Remote(daemon.control.address) as remote:
-            source.wait()
-            wait_until(lambda: daemon.ready and daemon.publisher.subscribers == 1)
             yield source, daemon, results, remote
 
 
