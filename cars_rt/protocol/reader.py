@@ -62,6 +62,7 @@ class RunReader:
         self._resumed = 0, 0  # sequence and index of the next frame, by the start that was said again
         self._unplaced = 0  # rejected spectra whose place is unknown: in a gap, or beyond the run
         self._doubtful = 0  # refused spectra that are not counted yet: the gap that they leave counts them
+        self._changed = ""  # what of the open run's start was other when it was said again
         self._last: str | None = None  # the run that ended last, whose stragglers are not "unknown"
         self._layout: FrameLayout | None = None  # of a frame of the open run that was in order
         self._missed = 0  # frames in a row that did not fit the layout
@@ -156,19 +157,29 @@ class RunReader:
         if self.run is not None:
             if self.run.run == start.run:  # said again for late subscribers
                 self._resumed = start.sequence, start.index
-                return []
+                return self._said_again(self.run, start)
             text = f"run {start.run} started before run {self.run.run} ended"
             events.append(self._problem(Cause.REJECTED, 0, text, Kind.SECOND_START))
             if interrupted := self.interrupt(start.time_ns):
                 events.append(interrupted)
         self.run, self.ledger, self._layout = start, Ledger(), None
         self._at, self._doubted, self._resumed = Numbers(start), None, (0, 0)
-        self._unplaced = self._doubtful = 0
+        self._unplaced, self._doubtful, self._changed = 0, 0, ""
         events.append(start)
         if start.index:
             events.append(self._gap(Cause.MISSING, start.index, JOINED_LATE, Kind.JOINED_LATE))
             self._at.sequence, self._at.index = start.sequence, start.index
         return events
+
+    def _said_again(self, run: Start, start: Start) -> list[Event]:
+        """Say it once if what the spectra of the run mean would be other from here on: they are refused."""
+        changed = self._changed or _change(run, start)
+        if changed == self._changed:
+            return []
+        self._changed, self._layout = changed, None
+        text = f"start of run {run.run} was said again with another {changed}"
+        refused = "; its spectra are refused from here on: what changes needs a run with an id of its own"
+        return [self._problem(Cause.REJECTED, 0, text + refused, Kind.SECOND_START)]
 
     def _frame(self, frame: Frame) -> list[Event]:
         run = self.run
@@ -212,7 +223,8 @@ class RunReader:
             first, last = self._at.index, frame.index - 1
             text = f"the source skips spectrum {first}" + (f" to {last}" if last > first else "")
             events.append(self._gap(Cause.UPSTREAM, frame.index - self._at.index, text, Kind.SOURCE_SKIP))
-        if fault := _disagreement(frame, run):
+        other = f"start was said again with another {self._changed}"
+        if fault := (Kind.SECOND_START, other) if self._changed else _disagreement(frame, run):
             self._at.advance(frame)
             text = f"frame {frame.sequence}: {fault[1]}"
             events.append(self._problem(Cause.REJECTED, spectra, text, fault[0], frame.index))
@@ -333,6 +345,13 @@ class RunReader:
         closed = Closed(self._countable(end), self.ledger)
         self.run, self.ledger, self._last, self._layout = None, Ledger(), end.run, None
         return closed
+
+
+def _change(run: Start, start: Start) -> str:
+    """What of the numbers' meaning is other in a start that is said again; nothing if it is the same."""
+    if not np.array_equal(run.raman_shift, start.raman_shift):
+        return "axis"
+    return "" if run.dtype == start.dtype else "dtype"
 
 
 def _disagreement(frame: Frame, run: Start) -> tuple[Trouble, str] | None:

@@ -635,6 +635,20 @@ def test_the_start_said_again_is_ignored() -> None:
     assert read.lost == {}
 
 
+def test_spectra_whose_axis_changes_within_the_run_are_refused() -> None:
+    """Taken with the axis of before they would be other spectra, and nobody would know."""
+    axis = a_start().raman_shift
+    for changed in (axis + 100, axis[:-1]):
+        again = a_start(sequence=1, index=2, raman_shift=changed)
+        end = an_end(3, 4, announced=4)
+        read = Read.of(a_start(), a_frame(0, 0, 2), again, a_frame(1, 2), again, a_frame(2, 3), end)
+        assert read.passed == [0] and read.lost == {"rejected": 2}
+        assert read.kinds == ["second start"] * 3
+        assert "another axis; its spectra are refused" in read.events[2].text
+    read = Read.of(a_start(), again, an_end(0, 0), a_start(), a_frame(0, 0), an_end(1, 1))
+    assert read.passed == [0]  # the next run begins anew
+
+
 def test_a_late_subscriber_misses_the_beginning() -> None:
     read = Read.of(a_start(sequence=5, index=20), a_frame(5, 20, 2), an_end(6, 20, announced=22))
     assert read.kinds == ["joined late"]
