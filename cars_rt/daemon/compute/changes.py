@@ -8,12 +8,13 @@ import logging
 import time
 
 from cars_rt.daemon.compute.change import Change
+from cars_rt.daemon.compute.compiling import TOO_LONG
 from cars_rt.daemon.compute.counters import Counters
 from cars_rt.daemon.compute.retired import Retired
 from cars_rt.daemon.compute.serving import Serving
 from cars_rt.daemon.compute.shadow import Shadow
 from cars_rt.daemon.compute.wanted import Wanted
-from cars_rt.daemon.compute.worker import TOO_LONG, Worker
+from cars_rt.daemon.compute.worker import Worker
 from cars_rt.engines import EngineError, Model, retrieving
 from cars_rt.sockets.control import Answer
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 import cars_rt
 from cars_rt.daemon.compute.changes import Changes
+from cars_rt.daemon.compute.compiling import TOO_LONG
 from cars_rt.daemon.compute.counters import Counters
 from cars_rt.daemon.compute.library import Library, load_with
 from cars_rt.daemon.compute.opening import Opening
@@ -21,7 +22,7 @@ from cars_rt.daemon.compute.retired import Retired, close_now
 from cars_rt.daemon.compute.serving import Serving
 from cars_rt.daemon.compute.shadow import Shadow
 from cars_rt.daemon.compute.wanted import Wanted, known
-from cars_rt.daemon.compute.worker import TOO_LONG, Worker
+from cars_rt.daemon.compute.worker import Worker
 from cars_rt.daemon.seen import metric
 from cars_rt.daemon.seen.metric import Metric
 from cars_rt.engines import EngineError, Model
@@ -171,7 +172,7 @@ class Compute:
             worker, text = repairing, "the engine failed; compiling another for"
         else:
             return ""
-        return f"{text} {printable(worker.model.card.name)} ({worker.so_far})"
+        return f"{text} {printable(worker.model.card.name)} ({worker.compiling.so_far})"
 
     def give_up(self) -> None:
         """Wait no longer for an engine that is being compiled: the daemon stops."""

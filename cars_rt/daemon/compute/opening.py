@@ -1,6 +1,5 @@
 """The engine that a run needs, while it is being opened, and another one that computes until it is there."""
 
-import time
 from collections.abc import Callable, Sequence
 
 from cars_rt.daemon.compute.worker import Worker
@@ -47,8 +46,8 @@ class Opening:
 
     @property
     def _late(self) -> bool:
-        wanted = self.wanted
-        return wanted.slow and not wanted.ready.done() and time.monotonic() - wanted.begun > STAND_IN_S
+        compiling = self.wanted.compiling
+        return compiling.slow and not self.wanted.ready.done() and compiling.seconds > STAND_IN_S
 
     @property
     def _replaceable(self) -> bool:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.daemon.compute.worker import TOO_LONG, Computed, Worker
+from cars_rt.daemon.compute.compiling import TOO_LONG
+from cars_rt.daemon.compute.worker import Computed, Worker
 from cars_rt.daemon.seen import metric
 from cars_rt.daemon.seen.metric import Metric
 from cars_rt.engines import Model

@@ -62,7 +62,8 @@ class Wanted:
 
     def progress(self, worker: Worker) -> str:
         """That it is being compiled, since when, and how far that is."""
-        text = f"{self.title} is being compiled, which may take minutes the first time ({worker.so_far})"
+        so_far = worker.compiling.so_far
+        text = f"{self.title} is being compiled, which may take minutes the first time ({so_far})"
         return self._with_reason(text)
 
     def _with_reason(self, text: str) -> str:

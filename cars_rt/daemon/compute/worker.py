@@ -17,33 +17,19 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from cars_rt.daemon.compute.compiling import COMPILE_S, Compiling
 from cars_rt.daemon.compute.jobs import Jobs
-from cars_rt.engines import (
-    Engine,
-    EngineError,
-    Graph,
-    Model,
-    ModelError,
-    adopted,
-    compose,
-    give_up,
-    open_engine,
-    takes_long,
-)
+from cars_rt.daemon.compute.judging import Judging
+from cars_rt.engines import Engine, EngineError, Graph, Model, ModelError, adopted, compose, give_up
 from cars_rt.engines.base import Slab
-from cars_rt.engines.model import RATIO
-from cars_rt.engines.underway import told
 from cars_rt.physics.axis import AxisError
-from cars_rt.physics.fitness import Fitness, Flags
-from cars_rt.printable import printable
+from cars_rt.physics.fitness import Flags
 from cars_rt.protocol import FLAGS
 from cars_rt.protocol.messages import MAIN_ARRAY
 
 log = logging.getLogger("cars_rt.daemon")
 
-COMPILE_S = 900.0  # a compilation that takes longer is given up: the slowest known takes some minutes
 FOLLOW_S = 10.0  # that an engine may take to copy what another axis needs, and for a probe batch
-TOO_LONG = f"it was not compiled within {COMPILE_S / 60:g} minutes"
 
 RAMAN = MAIN_ARRAY["raman"]
 
@@ -83,20 +69,13 @@ class Worker:
         self.failures = 0  # batches lost in a row
         self.broken = False  # failed once: it computes nothing more
         self.hung = False  # the engine does not answer at all
-        self.slow = False  # may compile for minutes
-        self.begun = time.monotonic()  # when it began to compile
-        self.underway = ""  # how far that is, in words, where the engine tells
+        self.compiling = Compiling(kinds, max_batch, threads)
         self.successor = self  # who computes once this one is ready
-        self._instead = instead
-        self._kinds = list(kinds)
-        self._threads = threads
-        self._deviation = deviation
         self._engine: Engine | None = None
-        self._fitness: Fitness | None = None
-        self._dark_counts: Slab | None = None  # the dark that the engine has
+        self._judge: Judging | None = None  # once it is compiled
         self._judging = Jobs(f"flags {model.card.name}", bell, lambda: None)
         self._computing = Jobs(f"engine {model.card.name}", bell, self._end)
-        self.ready: Future[None] = self._ask(self._compile)
+        self.ready: Future[None] = self._ask(partial(self._compile, deviation, instead))
 
     @property
     def engine(self) -> Engine:
@@ -110,16 +89,9 @@ class Worker:
         """Whether it is compiled."""
         return self.ready.done() and self.ready.exception() is None
 
-    @property
-    def so_far(self) -> str:
-        """How long it has been compiling, and how far that is, where the engine tells."""
-        since = f"{time.monotonic() - self.begun:.0f} s so far"
-        return f"{since}, {self.underway}" if self.underway else since
-
     def overdue(self, limit_s: float | None = None) -> bool:
         """Whether it has been compiling for longer than this (without it: COMPILE_S), and is given up."""
-        limit_s = COMPILE_S if limit_s is None else limit_s
-        return not self.ready.done() and time.monotonic() - self.begun > limit_s
+        return not self.ready.done() and self.compiling.seconds > (COMPILE_S if limit_s is None else limit_s)
 
     @property
     def idle(self) -> bool:
@@ -210,28 +182,14 @@ class Worker:
                 log.warning("closing %s: %s", self._engine.name, error)
         self._judging.close()
 
-    def _compile(self) -> None:
-        graph = compose(self.model, self.raman_shift, deviation=self._deviation)
-        instead, self._instead = self._instead, None
+    def _compile(self, deviation: bool, instead: "Worker | None") -> None:
+        graph = compose(self.model, self.raman_shift, deviation=deviation)
         if instead is not None and instead.follows(self.model, graph):
             self.successor = instead
             return
-        self.slow = any(takes_long(kind) for kind in self._kinds)
-        reasons = []
-        for kind in self._kinds:
-            try:
-                with told(self._hear):
-                    self._engine = open_engine(kind, graph, self.max_batch, self._threads)
-                break
-            except EngineError as error:
-                reasons.append(str(error))
-        if self._engine is None:
-            raise EngineError("; ".join(reasons))
-        self._fitness = Fitness(self.raman_shift)
+        self._engine = self.compiling.open(graph)
+        self._judge = Judging(self.model, self.raman_shift)
         self.free.extend(range(len(self._engine.inputs)))
-
-    def _hear(self, text: str) -> None:
-        self.underway = printable(text)
 
     def _follow(self, model: Model, graph: Graph) -> bool:
         """False also where the engine fails on it: another one is compiled then."""
@@ -243,12 +201,14 @@ class Worker:
             self.broken = True
             return False
         self.model, self.raman_shift = model, graph.raman_shift
-        self._fitness = Fitness(graph.raman_shift)
+        assert self._judge is not None
+        self._judge = Judging(model, graph.raman_shift, self._judge.dark)
         return True
 
     def _set_dark(self, dark: Slab) -> None:
         self.engine.set_dark(dark)
-        self._dark_counts = dark.copy()
+        assert self._judge is not None
+        self._judge.dark = dark.copy()
 
     def _launch(
         self, slab: int, rows: int, weights: NDArray[np.float32] | None, full_scale: float | None
@@ -260,19 +220,26 @@ class Worker:
         begin = time.perf_counter()
         with self._breaking():
             self.engine.launch(slab, rows)
-        dark = self._dark_counts  # the one that it is computed with
+        judge = self._judge  # the one of now, and its dark
+        assert judge is not None
+        dark = judge.dark
 
         def judged(arrays: dict[str, Slab], seconds: float) -> Computed:
             raman = arrays[RAMAN]
             bands = None if weights is None else raman @ weights
-            flags = self._flags(self.engine.inputs[slab][:rows], raman, dark, full_scale)
+            if self.engine.retrieves:
+                flags = judge.flags(self.engine.inputs[slab][:rows], raman, dark, full_scale)
+            else:  # it says nothing of the spectra
+                flags = np.zeros(rows, np.uint8)
             return Computed({**arrays, FLAGS: flags}, bands, seconds)
 
         def wait() -> "Callable[[], Computed]":
             if self.broken:  # by another batch meanwhile
                 raise NotComputedError
             with self._breaking():
-                arrays = self._arrays(slab, rows)
+                self.engine.wait(slab)
+                outputs = self.engine.results(slab)
+                arrays = judge.checked(outputs, rows, self.max_batch, self.engine.name)
             self.failures = 0
             return partial(self._guarded, partial(judged, arrays, time.perf_counter() - begin))
 
@@ -287,31 +254,6 @@ class Worker:
             self.failures += 1
             self.broken = True
             raise
-
-    def _arrays(self, slab: int, rows: int) -> dict[str, Slab]:
-        """What the network gives for a slab that was launched, by name, as soon as it is there."""
-        engine = self.engine
-        engine.wait(slab)
-        arrays = {name: self._checked(output)[:rows] for name, output in engine.results(slab).items()}
-        if not all(np.isfinite(array).all() for array in arrays.values()):
-            raise EngineError(f"{engine.name} gave values that are not finite")
-        return arrays
-
-    def _flags(self, counts: Slab, raman: Slab, dark: Slab | None, full_scale: float | None) -> Flags:
-        """Flags of each spectrum. `passthrough` retrieves nothing, and so raises none."""
-        assert self._fitness is not None
-        if not self.engine.retrieves:
-            return np.zeros(len(counts), np.uint8)
-        ratio = raman if self.model.card.target == RATIO else None
-        return self._fitness.flags(counts, ratio, dark, full_scale)
-
-    def _checked(self, output: Slab) -> Slab:
-        expected = (self.max_batch, len(self.raman_shift))
-        if output.shape != expected or output.dtype != np.float32:
-            raise EngineError(
-                f"{self.engine.name} gave {output.dtype} {output.shape}, not float32 {expected}"
-            )
-        return output
 
 
 @dataclass(frozen=True, eq=False, slots=True)
