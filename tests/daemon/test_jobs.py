@@ -10,7 +10,7 @@ import pytest
 import zmq
 from helpers import AXIS, PATIENCE_S, spectra_of
 
-from cars_rt.daemon.compute import worker as worker_module
+from cars_rt.daemon.compute import compiling
 from cars_rt.daemon.compute.jobs import Jobs
 from cars_rt.daemon.compute.worker import NotComputedError, Worker
 from cars_rt.engines import EngineError, load_model
@@ -54,7 +54,7 @@ class Told(OnnxRuntime):
 @contextmanager
 def telling(monkeypatch: pytest.MonkeyPatch, *, overlaps: bool) -> Iterator[tuple[Worker, Told]]:
     monkeypatch.setattr(
-        worker_module, "open_engine", lambda kind, graph, size, threads: Told(graph, size, threads=threads)
+        compiling, "open_engine", lambda kind, graph, size, threads: Told(graph, size, threads=threads)
     )
     monkeypatch.setattr(Told, "overlaps", overlaps)
     with zmq.Context.instance().socket(zmq.PULL) as bell:
