@@ -19,13 +19,13 @@ def test_bands_that_come_after_the_spectra_are_shown(rows: int | None) -> None:
     page.store.scan = scan = a_scan(rows)
     scan.take_spectra(raman(0, np.ones((4, len(scan.axis)), np.float32)))
     page._pictures()
-    assert page.what is not None and page.what.title.startswith("everything")
+    assert page.choice.what is not None and page.choice.what.title.startswith("everything")
     scan.take_bundle(bundle(0, np.ones((4, 2), np.float32), (FIRST, SECOND)))
     page._pictures()
-    assert page.what.title.startswith("first")
+    assert page.choice.what.title.startswith("first")
     shown = [each.quantity.band for each in page.points._curves]
     assert shown == ([] if rows else [FIRST, SECOND])
     scan.take_bundle(bundle(0, np.ones((4, 1), np.float32), (SECOND,)))
     page._pictures()
     shown = [each.quantity.band for each in page.points._curves]
-    assert page.what.title.startswith("first") and shown == ([] if rows else [FIRST, SECOND])
+    assert page.choice.what.title.startswith("first") and shown == ([] if rows else [FIRST, SECOND])

@@ -11,13 +11,14 @@ from bokeh.document import Document
 from bokeh.models import CustomJS
 
 from cars_rt.errors import CarsRtError
-from cars_rt.protocol import Band
 from cars_rt.view.page import wishes
 from cars_rt.view.page.answers import Answers
+from cars_rt.view.page.choice import Choice
 from cars_rt.view.page.image import PALETTES
 from cars_rt.view.page.mapview import MapView
 from cars_rt.view.page.orders import Order, OrderError, Orders
 from cars_rt.view.page.pace import Pace, pause_s
+from cars_rt.view.page.place import Place
 from cars_rt.view.page.pointsview import PointsView
 from cars_rt.view.page.said import Said
 from cars_rt.view.page.spectrumview import LINES, SpectrumView
@@ -26,7 +27,7 @@ from cars_rt.view.page.theme import THEMES
 from cars_rt.view.page.words import band_ends, in_words
 from cars_rt.view.picture import SCREEN, Window
 from cars_rt.view.quantity import Composite, Kind, Quantity, a_band
-from cars_rt.view.scan import Scan, Spectrum
+from cars_rt.view.scan import Scan
 from cars_rt.view.world import World
 
 log = logging.getLogger("cars_rt.view")
@@ -47,22 +48,16 @@ class Page:
         self.map = MapView(self._tap_map)
         self.points = PointsView(self._tap_points)
         self.spectrum = SpectrumView(self._drag_band)
-        self.what: Quantity | Composite | None = None
-        self._for_want = False  # `what` was taken before any band of the daemon was known
-        self._bands: tuple[Band, ...] = ()  # of the daemon, as far as they were looked at
+        self.choice = Choice()
+        self.place = Place()
         self.scan: Scan | None = None
         self.planes, self.plane = 1, 0  # of a stack, one under the other in the scan
-        self.place: tuple[int, int] | None = None  # the pixel whose spectrum is shown; None: the latest one
-        self.region: tuple[int, int, int, int] | None = None
         self.zoom: Window | None = None  # what the browser shows of a scan that is larger than the screen
         self._answers = Answers()
         self._orders = Orders()
         self._said = Said(world)
         self._stale = True  # the pictures are to be made anew
         self._reframe = False  # plots are to show all there is again
-        self._place_stale = True
-        self._place_due = 0.0
-        self._place_missing = False  # its spectrum may come after the run's end, which another stream tells
         self._pace = Pace()
         self._called = False  # `beat` is under way
         self._beaten = 0.0  # when `beat` last began
@@ -93,7 +88,7 @@ class Page:
         """Have `beat` called if there is anything to do. This look is cheap; a call through Bokeh is not."""
         now, scan = time.monotonic(), self.store.scan
         new = scan is not self.scan or (scan is not None and scan.touched >= self._beaten)
-        due = (new or self._stale or self._place_stale or self._said.due(now)) and self._pace.may_send(now)
+        due = (new or self._stale or self.place.stale or self._said.due(now)) and self._pace.may_send(now)
         if not self._called and (self._orders or due):
             self._called = True
             self.document.add_next_tick_callback(self._guarded_beat)
@@ -152,9 +147,8 @@ class Page:
                 self.map.colour(self._state["palette"])
                 self.points.colour(self._state["palette"])
             case "latest":
-                self.place = self.region = None
+                self.place.choose()
                 self.map.unmark()
-                self._place_stale = True
             case "move":
                 self._move(order.whole("rows", -1000, 1000), order.whole("columns", -1000, 1000))
             case "point":
@@ -182,10 +176,8 @@ class Page:
 
     def _choose(self, what: Quantity | Composite) -> None:
         scan = self.store.scan
-        if scan is not None:  # a band that is refused here changes nothing on the page
-            for each in what.channels if isinstance(what, Composite) else (what,):
-                each.pixels(scan.axis)
-        self.what, self._for_want, self._stale = what, False, True
+        self.choice.choose(what, None if scan is None else scan.axis)
+        self._stale = True
         self._said.say("", False)
 
     def _stack(self, count: int, plane: int) -> None:
@@ -230,7 +222,7 @@ class Page:
         if not (0 <= row < rows and 0 <= column < columns):
             self._said.say("There is no pixel there.", False)
             return
-        self.place, self.region, self._place_stale = (row, column), None, True
+        self.place.choose((row, column))
         if not scan.points:
             self.map.mark(row, column)
 
@@ -238,7 +230,7 @@ class Page:
         scan = self.scan
         if scan is None:
             return
-        row, column = self.place or (min(scan.latest_index // scan.shape[1], scan.shape[0] - 1), 0)
+        row, column = self.place.pixel or (min(scan.latest_index // scan.shape[1], scan.shape[0] - 1), 0)
         self._point(
             min(max(row + rows, 0), scan.shape[0] - 1), min(max(column + columns, 0), scan.shape[1] - 1)
         )
@@ -257,18 +249,16 @@ class Page:
         top, left = self.map.pixel(min(x0, x1), min(y0, y1))
         bottom, right = self.map.pixel(max(x0, x1), max(y0, y1))
         window = Window(top, left, bottom + 1, right + 1).within(*scan.shape)
-        self.region, self.place = (window.top, window.left, window.bottom, window.right), None
-        self.map.mark_region(*self.region)
-        self._place_stale = True
+        region = window.top, window.left, window.bottom, window.right
+        self.place.choose(region=region)
+        self.map.mark_region(*region)
 
     def _drag_band(self, x0: float, x1: float) -> None:
         self._obey()
         try:
-            kind = (
-                self.what.kind
-                if isinstance(self.what, Quantity) and self.what.kind is not Kind.RATIO
-                else Kind.MEAN
-            )
+            what, kind = self.choice.what, Kind.MEAN
+            if isinstance(what, Quantity) and what.kind is not Kind.RATIO:
+                kind = what.kind
             self._choose(Quantity(a_band(x0, x1), kind))
         except CarsRtError as error:
             self._said.say(str(error), True)
@@ -306,25 +296,23 @@ class Page:
             if not known and scan.end is None:
                 return False
             self._new(scan)
-        self._look_at_bands(scan)
+        with self.store.lock:
+            bands = scan.bands
+        others, another = self.choice.look_at(bands)
+        if another or (others and scan.points):
+            self._stale = True
         if self._stale:
             self._stale = False
-            assert self.what is not None
             if scan.points:
-                chosen = list(self.what.channels) if isinstance(self.what, Composite) else [self.what]
-                others = [Quantity(each) for each in self._bands]
-                ends = {(each.band.low, each.band.high) for each in chosen}
-                self.points.show(
-                    scan, chosen + [each for each in others if (each.band.low, each.band.high) not in ends]
-                )
+                self.points.show(scan, self.choice.quantities)
             else:
+                assert self.choice.what is not None
                 rows = scan.shape[0] // self.planes
-                self.map.show(scan, self.what, (self.plane * rows, rows), self.zoom)
+                self.map.show(scan, self.choice.what, (self.plane * rows, rows), self.zoom)
             if self._reframe:
                 self._reframe = False
                 self.talk.framed += 1
-            bands = self.what.red if isinstance(self.what, Composite) else self.what
-            self.spectrum.mark_bands(bands.band, bands.other)
+            self.spectrum.mark_bands(*self.choice.marked)
         self._shown_ns = scan.latest_ns if scan.end is None else 0
         return self.points.update(self.store.lock) if scan.points else self.map.update(self.store.lock)
 
@@ -334,56 +322,25 @@ class Page:
         if self.scan is None or self.scan.shape != scan.shape or scan.points:
             self.planes, self.plane = scan.stacked, 0
         self._reframe = other_axis or self.scan is None or self.scan.shape != scan.shape
-        self.scan, self.zoom, self._stale, self._place_stale = scan, None, True, True
-        self.place = self.region = None
+        self.scan, self.zoom, self._stale = scan, None, True
+        self.place.choose()
         self.spectrum.clear()
-        if self._place_missing:
+        if self.place.missing:
             self._said.say("", False)
-            self._place_missing = False
-        if self.what is not None and other_axis:
-            try:
-                for each in self.what.channels if isinstance(self.what, Composite) else (self.what,):
-                    each.pixels(scan.axis)
-            except CarsRtError as error:
-                self._said.say(f"{error}; another band was chosen.", True)
-                self.what = None
-        self._bands = ()
-        if self.what is None:
-            low, high = float(scan.axis.min()), float(scan.axis.max())
-            self.what, self._for_want = Quantity(Band("everything", low, high)), True
-
-    def _look_at_bands(self, scan: Scan) -> None:
-        """Whole spectra and the daemon's bands come by two streams, in either order, and bands change."""
-        with self.store.lock:
-            bands = scan.bands
-        if bands == self._bands:
-            return
-        self._bands, self._stale = bands, self._stale or scan.points
-        if bands and self._for_want:
-            self.what, self._for_want, self._stale = Quantity(bands[0]), False, True
+            self.place.missing = False
+        try:
+            self.choice.turn_to(scan.axis, other=other_axis)
+        except CarsRtError as error:
+            self._said.say(f"{error}; another band was chosen.", True)
 
     def _spectrum(self, now: float) -> bool:
         scan = self.scan
-        if scan is None:
+        if scan is None or not self.place.is_due(now, ended=scan.end is not None):
             return False
-        shown: Spectrum | None
-        if self.place is None and self.region is None:
-            if not self._place_stale and now < self._place_due:
-                return False
-            shown, self._place_due = scan.latest, now + LATEST * self._pause()
-        else:
-            again = (scan.end is None or self._place_missing) and now >= self._place_due
-            if not (self._place_stale or again):
-                return False
-            with self.store.lock:
-                shown = (
-                    scan.region(*self.region) if self.region else scan.at(*self.place) if self.place else None
-                )
-            self._place_due = now + 1.0  # a region that is still being scanned
-            if (shown is None) != self._place_missing or (shown is None and self._place_stale):
-                self._said.say("No spectrum was kept there yet." if shown is None else "", False)
-            self._place_missing = shown is None
-        self._place_stale = False
+        with self.store.lock:
+            shown, changed = self.place.look(scan, now, LATEST * self._pause())
+        if changed:
+            self._said.say("No spectrum was kept there yet." if shown is None else "", False)
         if shown is None or shown is self.spectrum.shown:
             return False
         self.spectrum.show(scan.axis, shown)
@@ -392,15 +349,16 @@ class Page:
     def _speak(self, now: float, sent: bool) -> None:
         if not sent and not self._said.due(now):
             return
+        what = self.choice.what
         shown = {
             "points": bool(self.scan and self.scan.points),
-            "words": in_words(self.scan, self.spectrum.shown, self.what),
+            "words": in_words(self.scan, self.spectrum.shown, what),
             "peaks": [round(each) for each in self.spectrum.peaks()],
             "limits": [self.map.mapper.low, self.map.mapper.high],
             "by": self.map.limits_by,
             "planes": [self.planes, self.plane],
-            "title": self.what.title if self.what else "",
-            "bands": band_ends(self.what),
+            "title": what.title if what else "",
+            "bands": band_ends(what),
             "state": dict(self._state),
         }
         running = self.scan is not None and self.scan.end is None
