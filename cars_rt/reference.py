@@ -12,6 +12,7 @@ from cars_rt.calibration import read as read_calibration
 from cars_rt.files.formats import read_spectra
 from cars_rt.files.spectra import Spectra, SpectraError, WavelengthError
 from cars_rt.physics.axis import resampling_matrix
+from cars_rt.physics.fitness import FULL_PIXELS
 
 SLACK = 2.0  # steps that an axis may reach beyond the reference's axis
 
@@ -61,12 +62,18 @@ def read_reference(path: Path, pump_nm: float | None = None) -> Reference:
     """The reference in a file of spectra, which are averaged; pump_nm counts where its axis is in nm.
 
     A .json file is a calibration that holds a reference. See `cars_rt.files.formats.read_spectra`. Raises
-    SpectraError if it cannot be read or is not above the dark everywhere.
+    SpectraError if it cannot be read, is saturated, or is not above the dark everywhere.
     """
     if path.suffix.lower() == ".json":
         return _calibrated(path, pump_nm)
     spectra = _read(path, pump_nm)
     axis, counts = spectra.raman_shift, spectra.counts.mean(axis=0, dtype=np.float64)
+    full_scale = spectra.saturates_at
+    if full_scale is not None and (full := int((counts >= full_scale).sum())) >= FULL_PIXELS:
+        raise SpectraError(
+            f"{path}: the reference is saturated at {full} of {len(counts)} pixels ({full_scale:g} counts); "
+            "expose for a shorter time"
+        )
     if spectra.dark is not None:
         counts = counts - spectra.dark
     if axis[0] > axis[-1]:

@@ -10,6 +10,7 @@ Array = NDArray[np.float64]
 ROUNDS = 12  # of fitting one line
 MAD = 1.4826  # times the median of absolute values is the standard deviation of normal noise
 MOST_WIDE = 0.05  # of the spectrum: what is wider is no line
+FEWEST_PIXELS = 16  # in which no line stands out of anything
 NOISE_WINDOW = 101  # pixels in which the noise is taken as the same
 
 
@@ -49,6 +50,8 @@ def find_peaks(spectrum: Array, *, smooth: float, least_clear: float = 6.0, leas
     beside it. least: of the highest one that it must reach.
     """
     values = np.asarray(spectrum, np.float64)
+    if len(values) < FEWEST_PIXELS:
+        return Peaks(*np.zeros((5, 0)))
     calm = smoothed(values, smooth)
     noise = noise_of(values) / np.sqrt(max(2 * np.sqrt(np.pi) * smooth, 1))
     inner = (calm[1:-1] > calm[:-2]) & (calm[1:-1] >= calm[2:])

@@ -32,6 +32,8 @@ Array = NDArray[np.float64]
 EXACT_NM, EXACT_CM1 = 1e-4, 1e-3  # how closely the powers of the column give what was fitted
 SAME_EXPOSURE = 1e-6
 FEW_SATURATED = 0.02  # of the pixels
+PLATEAU = 3  # pixels at the full scale: lines are cut off there; fewer of wrapped counts happen to be there
+STEEPEST = 0.6  # of the full scale, from pixel to pixel: lines that fit below it have half of it
 
 
 def region_for(given: Measured, binning: int | None = None, first: int | None = None) -> Region:
@@ -86,6 +88,13 @@ def with_lamp(
     Raises UnmatchedError, CalibrationError.
     """
     counts = given.above_dark
+    if given.full_scale is not None and given.saturated.sum() < PLATEAU:
+        jumps = np.abs(np.diff(given.counts))
+        if len(jumps) and jumps.max() > STEEPEST * given.full_scale:
+            raise CalibrationError(
+                f"{given.where}: the counts jump by {jumps.max():.0f} of {given.full_scale:g} at pixel "
+                f"{int(jumps.argmax())}, as those beyond a counter's end do: expose for a shorter time"
+            )
     fit = fit_lamp(counts, lamp, near=near, unsure=unsure)
     region = calibration.region
     coefficients = by_column(fit.wavelength, region, EXACT_NM)

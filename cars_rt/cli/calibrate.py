@@ -97,6 +97,11 @@ def lamp(
     near = program.believed(given, from_nm, to_nm, program.vacuum(pump_nm, air))
     path = _picture(picture, settings.output, "lamp")
     calibration = _opened(given, settings)
+    if saturated := int(given.saturated.sum()):
+        log.warning(
+            "%s: %d pixels are saturated: bright lines are off their places; expose for a shorter time",
+            source, saturated,
+        )  # fmt: skip
     try:
         calibration, fit = program.with_lamp(
             calibration, given, chosen, near=near, unsure=unsure, probe_nm=program.vacuum(pump_nm, air)

@@ -62,6 +62,8 @@ def test_another_lamp_and_no_lines_are_refused() -> None:
         assert caught.value.attempt[0] is counts
     with pytest.raises(UnmatchedError, match="lines stand out, and 5 are needed"):
         fit_lamp(np.random.default_rng(1).normal(100, 5, 1024), lamp("Ne"))
+    with pytest.raises(UnmatchedError, match="0 lines stand out"):
+        fit_lamp(np.array([1.0, 2.0]), lamp("Ne"))
     with pytest.raises(CalibrationError, match="no lamp is called 'xenon'; there are neon"):
         lamp("xenon")
     assert [lamp(short).name for short in ("Ne", "Ar", "Kr", "Hg-Ar")] == list(LAMPS)

@@ -196,6 +196,10 @@ def test_settings_that_cannot_be_are_one_sentence(tmp_path: Path) -> None:
     assert program.vacuum(785.0, True) == pytest.approx(785.2159, abs=1e-3)
     with pytest.raises(CalibrationError, match=r"is below the probe's, 532 nm, as anti-Stokes light is"):
         program.with_lamp(Calibration(region=Region(300)), given, lamp("Ne"), near=(610, 700), probe_nm=532)
+    bright = (8 * lamp_spectrum("neon", 600, 740)[1]).round() % 65_536
+    wrapped = measured(str(text(tmp_path / "w.csv", np.arange(1340), bright, names="pixel,counts")))
+    with pytest.raises(CalibrationError, match=r"jump by .* of 65535 at pixel .*: expose for a shorter time"):
+        program.with_lamp(Calibration(region=Region(1340)), wrapped, lamp("Ne"))
     truth, spectrum = cars_spectrum(TOLUENE)
     nm = text(tmp_path / "nm.csv", 1e7 / (truth + 1e7 / PROBE), spectrum, names="axis,counts")
     with pytest.raises(CalibrationError, match=r"its lines are those of toluene at .* give --pixels"):

@@ -90,6 +90,17 @@ def test_counts_come_from_every_kind_of_file(tmp_path: Path) -> None:
             assert np.array_equal(spectra.dark, dark)
 
 
+def test_a_reference_that_says_nothing_is_refused_or_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = npz(tmp_path / "a.npz", spectra=COUNTS, raman_shift=AXIS)
+    full = npz(tmp_path / "glass.npz", spectra=np.full((2, len(AXIS)), 65_535, np.uint16), raman_shift=AXIS)
+    with pytest.raises(ModelError, match=r"the reference is saturated at 160 of 160 pixels .65535 counts"):
+        process(source, tmp_path / "r.npz", model="kk", reference=full)
+    process(source, tmp_path / "r.npz", model="kk", reference=source, engine=REFERENCE)
+    assert "a.npz is its own reference" in caplog.text
+
+
 def test_an_axis_in_nm_becomes_a_raman_shift(tmp_path: Path) -> None:
     """Of anti-Stokes light, which is bluer than the pump: 1e7 / wavelength - 1e7 / pump."""
     wavelength = 1e7 / (AXIS + 1e7 / 770)

@@ -71,6 +71,8 @@ def process(
     """
     if target.exists() and source.exists() and target.samefile(source):
         raise SpectraError(f"{target} is the input; choose another name for the result")
+    if reference is not None and reference.exists() and source.exists() and reference.samefile(source):
+        log.warning("%s is its own reference: results of 0 say nothing of the sample", source)
     recipe = Recipe(model, reference, engine, pump_nm, axis, calibration)
     with recipe.opened(source) as spectra:
         wanted = chosen(recipe)
