@@ -43,7 +43,7 @@ Logs = Annotated[Logging, Parameter(name="*")]
 @contextmanager
 def errors_in_one_line() -> Iterator[None]:
     """Leave with one line and an exit code where something is wrong, with none where nobody reads on."""
-    from cyclopts import CycloptsError, UnknownCommandError
+    from cyclopts import CycloptsError, UnknownCommandError, UnusedCliTokensError
 
     from cars_rt.errors import CarsRtError
 
@@ -52,6 +52,13 @@ def errors_in_one_line() -> Iterator[None]:
             yield
         except UnknownCommandError as error:
             fail(_no_such_command(error), EXIT_USAGE)
+        except UnusedCliTokensError as error:
+            left = " ".join(map(str, error.unused_tokens or ()))
+            fail(
+                f"{printable(left, 80)!r} is too much here; a flag that takes several is given again for "
+                "each: --flag A --flag B",
+                EXIT_USAGE,
+            )
         except (ConfigError, CycloptsError) as error:
             fail(" ".join(str(error).split()), EXIT_USAGE)
         except CarsRtError as error:

@@ -73,6 +73,12 @@ def export(
         fail(f"{output}: say --to {', '.join(KINDS)}", EXIT_USAGE)
     wanted = Wanted(what, tuple(map(_band, band)), _places(at), probe_nm, pump_nm)
     cube = export_file(file, output, kind, wanted, overwrite=overwrite)
+    if cube.repeated:
+        log.warning(
+            "%s: %d spectra are left out, since a later one has their place in the scan",
+            output,
+            cube.repeated,
+        )
     log.info("%s: %s of %s as %s", output, cube.name, " x ".join(map(str, cube.shape)), kind)
 
 

@@ -50,6 +50,19 @@ def same(found: Any, missing: float = np.nan) -> None:
     assert np.array_equal(np.asarray(found, np.float32), wanted, equal_nan=True)
 
 
+def test_spectra_at_one_place_are_counted_as_left_out(tmp_path: Path) -> None:
+    index = np.array([0, 1, 1, 1, 2])
+    np.savez(tmp_path / "a.npz", spectra=spectra_of(5), raman_shift=AXIS, index=index, scan=[2, 3])
+    cube = export(tmp_path / "a.npz", tmp_path / "a.tif", "tiff", Wanted(bands=((AXIS[3], AXIS[9]),)))
+    assert cube.repeated == 2 and cube.shape[:2] == (2, 3)
+
+
+@pytest.mark.parametrize("probe", [0.785, -785.0, np.nan, 1e6])
+def test_a_probe_that_is_no_wavelength_in_nm_is_refused(probe: float, source: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="no wavelengths with a probe of"):
+        export(source, tmp_path / "a.h5", "crikit", Wanted(probe_nm=probe))
+
+
 def test_hspy_keeps_an_axis_that_is_not_uniform(source: Path, tmp_path: Path) -> None:
     reader = pytest.importorskip("rsciio.hspy").file_reader
     export(source, tmp_path / "a.hspy", "hspy", Wanted())

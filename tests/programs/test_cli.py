@@ -295,6 +295,11 @@ def test_unknown_flag_is_said() -> None:
     assert code != 0 and "--modle" in out + said and "Traceback" not in said
 
 
+def test_values_behind_one_flag_are_said_with_the_remedy() -> None:
+    code, _, said = cars_rt("run", "--bands", "A=900:950", "B=960:980")
+    assert code == 2 and "'B=960:980' is too much here" in said and "--flag A --flag B" in said
+
+
 def test_driver_daemon_and_recorder_as_commands_lose_nothing(tmp_path: Path) -> None:
     raw, raman = free_addresses(2)
     totals = {name: tmp_path / f"{name}.json" for name in ("driver", "daemon", "recorder")}

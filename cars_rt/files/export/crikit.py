@@ -51,8 +51,9 @@ def write_crikit(cube: Cube, path: Path, probe_nm: float | None) -> None:
 
 def wavelengths(raman_shift: NDArray[np.float64], probe_nm: float) -> NDArray[np.float64]:
     """Coefficients, highest first, of the wavelength in nm of each pixel from 0. Raises ExportError."""
-    shift = raman_shift + 1e7 / probe_nm
-    if not (shift > 0).all():
+    possible = 100 <= probe_nm <= 10_000
+    shift = raman_shift + 1e7 / (probe_nm if possible else PROBE_NM)
+    if not (possible and (shift > 0).all()):
         raise ExportError(
             f"the axis has no wavelengths with a probe of {probe_nm:g} nm; give another --probe-nm"
         )

@@ -36,6 +36,11 @@ class Cube:
         return tuple(self.values.shape)
 
     @property
+    def repeated(self) -> int:
+        """How many spectra are not among the values, since a later one has their place."""
+        return int(self.dataset.attrs.get("spectra_repeated", 0))
+
+    @property
     def title(self) -> str:
         """What is known of the run, for people."""
         return (
