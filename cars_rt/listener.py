@@ -30,6 +30,10 @@ class ListenSettings(ClientAccess):
     seconds: float = 0.0
     """End after so many seconds; 0: when the runs have ended."""
 
+    def __post_init__(self) -> None:
+        if not (self.runs >= 0 and self.seconds >= 0):
+            raise StreamError("--runs and --seconds cannot be negative; 0 sets no end")
+
 
 class Listener:
     """Listens to one address. Raises StreamError for an impossible one, KeysError for unusable keys."""

@@ -1,5 +1,6 @@
 """`cars-rt calibrate`: axes, darks and references of an instrument."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Annotated, NoReturn
 from cyclopts import App, Parameter
 from rich.text import Text
 
-from cars_rt.calibration import Calibration
+from cars_rt.calibration import Calibration, CalibrationError
 from cars_rt.calibration.errors import UnmatchedError
 from cars_rt.calibrator.measured import Measured, measured, without_axis
 from cars_rt.cli.app import Logs, app, needs
@@ -46,6 +47,15 @@ class CalibrateSettings:
     """Column of the camera that the first pixel begins with, if the driver does not say so."""
 
     access: ClientAccess = field(default_factory=ClientAccess)
+
+    def __post_init__(self) -> None:
+        _above_0("--spectra", self.spectra)
+
+
+def _above_0(flag: str, value: float | None) -> None:
+    """Raises CalibrationError for a number that is given and cannot be."""
+    if value is not None and not 0 < value < math.inf:
+        raise CalibrationError(f"{flag} must be more than 0, not {value:g}")
 
 
 Settings = Annotated[CalibrateSettings, Parameter(name="*")]
@@ -207,6 +217,8 @@ def dark(
     from cars_rt.calibrator.summary import exposures
 
     start_logging(logs)
+    _above_0("--exposure-ms", exposure_ms)
+    _above_0("--full-scale", full_scale)
     given = _measured(source, settings)
     if full_scale is not None:
         given = replace(given, full_scale=full_scale)

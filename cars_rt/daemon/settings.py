@@ -113,7 +113,7 @@ class DaemonSettings:
             raise SettingsError(f"--max-batch must be from 1 to {MAX_BLOCK}, not {self.max_batch}")
         if not self.buffer_mb > 0:
             raise SettingsError(f"--buffer-mb must be more than 0, not {self.buffer_mb:g}")
-        if min(self.stall_s, self.subscribers, self.threads) < 0:
+        if not (self.stall_s >= 0 and self.subscribers >= 0 and self.threads >= 0):
             raise SettingsError("--stall-s, --subscribers and --threads cannot be negative")
         if len(self.bands) > MAX_BANDS:
             raise SettingsError(f"--bands takes at most {MAX_BANDS} bands")

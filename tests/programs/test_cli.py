@@ -213,6 +213,9 @@ def test_process_that_is_stopped_says_what_it_leaves(number: int, tmp_path: Path
         ),
         ("process {tmp}/in.npz -o {tmp}/out.npz --model {tmp}/a.txt", "no model is called"),
         (f"process {{tmp}}/in.npz -o {{tmp}}/{'x' * 300}.npz", "File name too long"),
+        ("calibrate dark {tmp}/in.npz --spectra 0", "--spectra must be more than 0, not 0"),
+        ("calibrate dark {tmp}/in.npz --exposure-ms nan", "--exposure-ms must be more than 0, not nan"),
+        ("listen --seconds nan", "--runs and --seconds cannot be negative"),
         ("drive replay {tmp}", "is a folder, where a file is needed"),
     ],
 )
