@@ -179,6 +179,18 @@ def test_rows_of_other_counts_or_another_model_are_not_taken_over(live: Path, tm
     assert processed(copy, target).computed == SIZE
 
 
+def test_another_file_of_the_same_size_and_time_is_not_taken_for_done(tmp_path: Path) -> None:
+    source, counts = tmp_path / "a.npz", spectra_of(9)
+    np.savez(source, spectra=counts, raman_shift=AXIS)
+    before = source.stat()
+    assert processed(source, tmp_path / "out.h5").computed == 9
+    assert processed(source, tmp_path / "out.h5").computed == 0
+    np.savez(source, spectra=counts[::-1], raman_shift=AXIS)
+    os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert source.stat().st_size == before.st_size
+    assert process(source, tmp_path / "out.h5", engine=REFERENCE, again=False).computed == 9
+
+
 def test_a_recording_that_was_cut_short_is_not_taken_for_results(live: Path, tmp_path: Path) -> None:
     partial_path(tmp_path / "out.h5").write_bytes(live.read_bytes())
     with pytest.raises(SpectraError, match="was cut short; finish it first: cars-rt repair"):
