@@ -18,6 +18,11 @@ def printable(text: object, longest: int | None = LONGEST, *, keep: str = "") ->
     return "".join(each if each.isprintable() or each in keep else _escaped(each) for each in given)
 
 
+def drawable(text: object) -> str:
+    """The text for a picture by matplotlib, which takes what stands between dollars for a formula."""
+    return printable(text).replace("$", r"\$")
+
+
 def one_line(error: BaseException, longest: int = 200) -> str:
     """What an error of somebody's library says, on one line and not at any length; if nothing, its class."""
     return " ".join(str(error).split())[:longest] or type(error).__name__

@@ -89,9 +89,9 @@ def open_dataset(path: Path | str, *, pump_nm: float | None = None) -> xarray.Da
     path = _existing(Path(path))
     parts = _patiently(path, _of_hdf5) if path.suffix.lower() in (".h5", ".hdf5") else None
     path = _existing(path)
-    if parts is None:
-        parts = _of_spectra(path, pump_nm)
     with said_of(path):
+        if parts is None:
+            parts = _of_spectra(path, pump_nm)
         return _dataset(xarray, path, *parts)
 
 

@@ -12,6 +12,7 @@ from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from numpy.typing import NDArray
 
 from cars_rt.physics.fitness import NAMES
+from cars_rt.printable import drawable
 from cars_rt.show.bands import Floats
 from cars_rt.show.errors import ShowError
 from cars_rt.show.shown import Shown, limits
@@ -59,7 +60,7 @@ def compose(shown: Shown) -> Figure:
         _rgb(axes[0], shown)
     elif shown.is_map:
         for axis, band, image in zip(axes, shown.bands, shown.maps, strict=False):
-            _map(axis, shown, band.label, image)
+            _map(axis, shown, drawable(band.label), image)
     else:
         _list(axes[0], shown)
     if flagged:
@@ -103,7 +104,7 @@ def _rgb(axes: Any, shown: Shown) -> None:
     handles = []
     for colour, band, image in zip(CHANNELS, shown.bands, shown.maps, strict=True):
         low, high = limits(image)
-        handles.append(Patch(color=colour, label=f"{band.label}: {low:.3g} to {high:.3g}"))
+        handles.append(Patch(color=colour, label=f"{drawable(band.label)}: {low:.3g} to {high:.3g}"))
     _legend(axes, shown, handles)
 
 
@@ -183,7 +184,7 @@ def _list(axes: Any, shown: Shown) -> None:
     """Without a scan: each band against the number of the spectrum."""
     numbers = np.arange(len(shown.measured))
     for number, (band, values) in enumerate(zip(shown.bands, shown.maps, strict=True)):
-        axes.plot(numbers, values, linewidth=0.8, color=f"C{number}", label=band.label)
+        axes.plot(numbers, values, linewidth=0.8, color=f"C{number}", label=drawable(band.label))
     axes.set(xlabel="spectrum", ylabel=LABELS[shown.main], xlim=(0, max(len(numbers) - 1, 1)))
     for edges in _runs(~shown.measured):
         axes.axvspan(*edges, color=MISSING, linewidth=0)
@@ -249,4 +250,4 @@ def _caption(shown: Shown) -> str:
         shown.file,
         *(shown.about[name] for name in ("sample", "source", "model", "plane") if name in shown.about),
     ]
-    return "   ·   ".join([*said, shown.describe()])
+    return "   ·   ".join([*map(drawable, said), shown.describe()])

@@ -45,6 +45,7 @@ class Shown:
     points: list[Point] = field(default_factory=list)
     step_um: tuple[float, float] | None = None  # of rows, of columns
     about: dict[str, str] = field(default_factory=dict)
+    repeated: int = 0  # spectra that are not shown, since a later one has their place
 
     @property
     def is_map(self) -> bool:
@@ -65,6 +66,7 @@ class Shown:
         size = " × ".join(map(str, self.measured.shape))
         of = f"{size} = {places} spectra" if self.is_map else f"{places} spectra"
         missing = "" if there == places else f", {places - there} missing"
+        missing += f", {self.repeated} at the place of a later one" if self.repeated else ""
         flagged = "".join(f", {count} {name}" for name, count in self.flagged.items())
         return f"{of}{missing}{flagged}"
 
@@ -103,6 +105,7 @@ def read(
     chosen = list(bands) or [_strongest(dataset, main, raman_shift, width)]
     shown = _read(dataset, main, raman_shift, chosen, progress)
     shown.file = path.name
+    shown.repeated = int(dataset.attrs.get("spectra_repeated", 0))
     shown.points = [_point(dataset, each) for each in at]
     shown.about |= {"plane": plane_said} if plane_said else {}
     return shown
@@ -141,7 +144,8 @@ def _read(
             values = dataset[name].isel({lead: piece}).values
             if name == main:
                 for image, part in zip(maps, pixels, strict=True):
-                    image[piece] = values[..., part].mean(axis=-1, dtype=np.float64)
+                    with np.errstate(over="ignore"):  # larger than any camera's: infinite
+                        image[piece] = values[..., part].mean(axis=-1, dtype=np.float64)
             flat = values.reshape(-1, len(raman_shift))
             there = np.isfinite(flat).all(axis=1)
             sums[name] += flat[there].sum(axis=0, dtype=np.float64)

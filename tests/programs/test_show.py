@@ -106,6 +106,22 @@ def test_pictures_have_gaps_in_a_colour_of_their_own_and_units(tmp_path: Path) -
         draw(read(path), tmp_path / "one.gif")
 
 
+def test_names_with_dollars_and_control_characters_are_no_formulas(tmp_path: Path) -> None:
+    path = tmp_path / "5 $ or $.npz"
+    np.savez(
+        path,
+        spectra=spectra_of(6),
+        raman_shift=AXIS,
+        scan=[2, 3],
+        index=[0, 1, 2, 3, 3, 3],
+        source="a\\x1b $",
+    )
+    shown = read(path, parse_bands([rf"$\foo$={AXIS[3]}:{AXIS[9]}"]))
+    draw(shown, tmp_path / "one.svg")
+    text = (tmp_path / "one.svg").read_text(encoding="utf-8")
+    assert "5 $ or $.npz" in text and r"$\foo$, " in text and "2 at the place of a later one" in text
+
+
 def test_three_bands_are_red_green_and_blue_each_in_its_own_range() -> None:
     low = np.arange(8.0).reshape(2, 4)
     image = composite([low, 100 * low, -low], np.array([[True] * 4, [True, True, True, False]]))

@@ -14,6 +14,7 @@ from cars_rt.engines.graph import RAMAN
 from cars_rt.files.formats import FORMATS, read_spectra
 from cars_rt.files.spectra import SpectraError
 from cars_rt.physics.substances import TOLUENE
+from cars_rt.printable import drawable
 from cars_rt.protocol import DEVIATION
 from cars_rt.training.evaluation.metrics import TOLERANCE, peaks
 from cars_rt.training.evaluation.pictures import save
@@ -166,7 +167,7 @@ def draw_measured(results: Sequence[Retrieved], path: Path) -> None:
         of_file = [each for each in results if each.file == file]
         shift = of_file[0].raman_shift
         left.plot(shift, of_file[0].counts, "0.35", linewidth=0.8)
-        left.set(title=file, ylabel="as measured", xlabel="raman shift (cm⁻¹)")
+        left.set(title=drawable(file), ylabel="as measured", xlabel="raman shift (cm⁻¹)")
         for axes, inside in zip(right, (shift < SILENT[0], shift >= SILENT[0]), strict=True):
             if inside.any():
                 _draw_part(axes, of_file, inside, names)
