@@ -32,7 +32,7 @@ _REFERENCE = re.compile(
 )
 _NO_COUNTS = re.compile(
     r"(?<![a-z])(?:baseline|fit|fitted|residuals?|err|errors?|uncertaint\w*|std|sigma|variance|deviation|"
-    r"flags?|snr|chi\d?|transmi\w*|absor\w*|reflect\w*)(?![a-z])|[±χ]|log(?:10)?\s*[\[(]|^raman(?:_\d+)?$|"
+    r"flags?|snr|chi\d?|transmi\w*|absor\w*|reflect\w*)(?![a-z])|[±χ]|log(?:10)?\s*[\[(]|[\[(]\s*db\s*[\])]|^\s*%\s*t\s*$|^raman(?:_\d+)?$|"
     r"^(?:exposure|integration|time|temperature|power|gain)(?:[ _]?time)?\s*(?:[\[(].*)?$", re.I
 )  # fmt: skip
 _OF_OTHERS = re.compile(
@@ -40,6 +40,7 @@ _OF_OTHERS = re.compile(
 )
 _OCEAN = re.compile(r">{3,}\s*begin .*spectral data", re.I)
 FEWEST_OF_AXIS = 8  # numbers that are judged by their steps
+LEAST_FULL_SCALE = 255  # of a camera
 MOST_STEPS = 4.0  # the largest step of an axis over its smallest; those of gratings differ by less than two
 _X_AXIS = re.compile(r"(?:x[\s_-]*(?:axis|units?)\b|axisunit\[1\]).*", re.I)
 
@@ -119,6 +120,8 @@ def sorted_out(
             raise TableError(f"{title} does not hold counts, by its name; leave the axis and the spectra")
         elif _REFERENCE.search(names[at]):
             references.append(at)
+        elif len(columns) > 2 and _is_setting(columns[at]):
+            raise TableError(f"{title} is {columns[at][0]:g} on every line, and no spectrum; leave it out")
         else:
             spectra.append(at)
     if references and (spectra or len(references) > 1):
@@ -154,6 +157,14 @@ def looks_like_axis(values: NDArray[np.float64]) -> bool:
     if len(values) < FEWEST_OF_AXIS or not ((steps > 0).all() or (steps < 0).all()):
         return False
     return bool(np.abs(steps).max() < MOST_STEPS * np.abs(steps).min())
+
+
+def _is_setting(column: NDArray[np.float64]) -> bool:
+    """Whether it says the same on each of many lines, and neither darkness nor what a camera has at its full
+    scale, which is a power of 2 less 1."""
+    value = column[0]
+    full = value >= LEAST_FULL_SCALE and np.log2(value + 1).is_integer()
+    return len(column) >= FEWEST_OF_AXIS and value != 0 and not full and bool((column == value).all())
 
 
 def _counts_up(column: NDArray[np.float64]) -> bool:

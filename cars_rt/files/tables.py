@@ -71,6 +71,11 @@ def parse(content: bytes) -> Table:
     numbers, places = _numbers(rows)
     if looks_like_axis(numbers[0]):
         raise TableError(IN_FIRST_ROW)
+    if _numbers_columns(numbers):
+        raise TableError(
+            f"numbers its columns in line {rows[0].number}, as spectra are not; leave that line out"
+        )
+    _no_row_above(lines, split, first, numbers[:, 0])
     width = max(len(row.cells) for row in rows)
     names = _names(head, width, delimiter)
     if not names and delimiter == ",":
@@ -183,6 +188,27 @@ def _rows(lines: list[str], split: list[list[str]], first: int) -> list[_Row]:
         else:
             ended = at > first
     return rows
+
+
+def _numbers_columns(numbers: NDArray[np.float64]) -> bool:
+    """Whether the first row of a table has the numbers of its columns where the others have counts."""
+    one, next_one = (
+        (row[1:] - np.arange(len(row) - 1) for row in numbers[:2]) if len(numbers) > 1 else (None, None)
+    )
+    if one is None or next_one is None or len(one) < 2:
+        return False
+    return bool(one[0] in (0, 1) and (one == one[0]).all() and not (next_one == next_one[0]).all())
+
+
+def _no_row_above(lines: list[str], split: list[list[str]], first: int, axis: NDArray[np.float64]) -> None:
+    """Refuse a line above the numbers that begins as the next place of the axis would, and goes on with
+    something else: such as OVER, or n/a."""
+    cells = split[first - 1] if first else []
+    if len(axis) < 3 or len(cells) != len(split[first]) or not is_number(cells[0]):
+        return
+    step, before = axis[1] - axis[0], float(cells[0].replace(",", ".")) - axis[0]
+    if step and 0.5 < -before / step < 1.5:
+        raise TableError(f"line {first} does not hold numbers as the others do: {lines[first - 1][:40]!r}")
 
 
 def _like_row(cells: list[str], width: int, below: bool) -> bool:

@@ -162,6 +162,9 @@ ODD: dict[str, tuple[str, list[float]]] = {
     ),
     "micrometres": ("Wavelength (µm),counts\n" + lines(",", [x / 1e3 for x in STEPS], NOISY), STEPS),
     "ångström": ("Wavelength [Å],counts\n" + lines(",", [x * 10 for x in STEPS], NOISY), STEPS),
+    "a shutter that was closed, and one that was too long": (
+        lines(",", STEPS, NOISY, [0] * 16, [4095] * 16), STEPS
+    ),
     "a mean alone": ("shift,mean\n" + lines(",", STEPS, NOISY), STEPS),
     "minutes": ("shift,control,5 min,chitin\n" + lines(",", STEPS, NOISY, NOISY, NOISY), STEPS),
 }  # fmt: skip
@@ -202,6 +205,10 @@ OTHER: list[tuple[str, str]] = [
     (lines(",", STEPS, NOISY, ["10:00:01"] * 16), r"line 9: .*10:00:01.* is no number"),
     (lines("\t", STEPS, [f"{x:,.2f}".replace(",", "\u202f") for x in NOISY]), "thousands separators"),
     ("\x1f\x8b\x08\x00abc", "compressed"),
+    ("0,1,2\n" + lines(",", STEPS, NOISY, NOISY[::-1]), "numbers its columns in line 1"),
+    ("800.5,OVER\n813.0,n/a\n" + lines(",", STEPS[2:], NOISY[2:]), "line 2 does not hold numbers .*n/a"),
+    ("shift,a,laser power\n" + lines(",", STEPS, NOISY, [5] * 16), "column 3 .* is 5 on every line"),
+    ("shift,signal (dB)\n" + lines(",", STEPS, NOISY), "does not hold counts"),
 ]  # fmt: skip
 
 
