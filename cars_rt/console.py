@@ -230,6 +230,16 @@ def fail(text: object, code: int = EXIT_ERROR) -> NoReturn:
     sys.exit(code)
 
 
+def refuse_target(path: Path | None, flag: str = "--summary") -> None:
+    """Leave with one line, before anything is measured, if nothing could be written there at the end."""
+    if path is None:
+        return
+    if path.is_dir():
+        fail(f"{flag}: {path} is a folder; name a file")
+    if not path.absolute().parent.is_dir():
+        fail(f"{flag}: there is no folder {path.parent}; make it, or name another")
+
+
 def write_summary(path: Path | None, content: Any) -> None:
     """Write totals as JSON, for programs; nothing if there is no path."""
     if path is None:

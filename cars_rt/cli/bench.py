@@ -8,7 +8,7 @@ from cyclopts import App, Parameter
 
 from cars_rt.bench.settings import EngineBenchSettings, StreamBenchSettings
 from cars_rt.cli.app import app, needs, progress_bar
-from cars_rt.console import Terminal, write_summary, writing
+from cars_rt.console import Terminal, refuse_target, write_summary, writing
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -43,6 +43,7 @@ def stream(
     from cars_rt.bench.report import as_json, picture, tables
     from cars_rt.bench.stream import measure
 
+    refuse_target(json, "--json")
     report = _measured(lambda progress: measure(settings, progress), png)
     _show(report.hardware, report.load_before, tables(report))
     Terminal().print(f"{report.spectra:,} spectra sent and received, none lost")
@@ -70,6 +71,7 @@ def engines(
 
     if settings.published:
         needs("torch", "torch")
+    refuse_target(json, "--json")
     report = _measured(lambda progress: measure(settings, progress), png)
     _show(report.hardware, report.load_before, tables(report))
     _write(as_json(report), json, lambda path: picture(report, path), png)

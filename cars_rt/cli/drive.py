@@ -18,7 +18,7 @@ import cars_rt
 from cars_rt.cli.app import app, errors_in_one_line, progress_bar
 from cars_rt.cli.config import PREFIX
 from cars_rt.cli.driver import command
-from cars_rt.console import EXIT_INCOMPLETE, log, stopping, write_summary
+from cars_rt.console import EXIT_INCOMPLETE, log, refuse_target, stopping, write_summary
 from cars_rt.drivers import DriveSettings, DriveTotals, Instrument, InstrumentError
 from cars_rt.drivers.registry import DRIVERS, driver_class, driver_names, package
 from cars_rt.printable import printable
@@ -105,6 +105,7 @@ def _drive(
     if conform:
         _conform(make)
         return
+    refuse_target(summary)
     from cars_rt.drivers import Acquisition, drive_runs
     from cars_rt.drivers.apart import placed
     from cars_rt.sockets import Publisher

@@ -20,6 +20,7 @@ from cars_rt.console import (
     Terminal,
     fail,
     log,
+    refuse_target,
     start_logging,
     stopping,
     write_summary,
@@ -58,6 +59,7 @@ def record(
     from cars_rt.files.recorder.commands import Commands
 
     start_logging(logs)
+    refuse_target(settings.summary)
     if no_control:
         settings = replace(settings, control=OFF)
     rate = Rate()

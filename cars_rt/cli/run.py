@@ -7,7 +7,16 @@ from cyclopts import Parameter
 
 from cars_rt import memory
 from cars_rt.cli.app import Logs, Summary, app
-from cars_rt.console import Logging, StatusLine, fail, log, start_logging, stopping, write_summary
+from cars_rt.console import (
+    Logging,
+    StatusLine,
+    fail,
+    log,
+    refuse_target,
+    start_logging,
+    stopping,
+    write_summary,
+)
 from cars_rt.daemon.settings import DaemonSettings
 from cars_rt.engines.guide import listing
 from cars_rt.urgency import Urgency
@@ -37,6 +46,7 @@ def run(
     from cars_rt.sockets import AddressInUseError
 
     start_logging(logs)
+    refuse_target(summary)
     # Threads that compile a model must not keep the interpreter for 5 ms at a time, as they may by default.
     sys.setswitchinterval(SWITCH_S)
     memory.keep()
