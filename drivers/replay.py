@@ -22,7 +22,7 @@ SURVEYED = 2**18  # numbers of spectra that are looked at at once
 
 @dataclass(frozen=True, kw_only=True)
 class ReplaySettings:
-    """Settings of `cars-rt drive replay`."""
+    """Settings of `cars-rt drive replay`. Raises InstrumentError for what cannot be."""
 
     rate: float = 1000.0
     """Spectra per second; 0 is as fast as the subscribers take them."""
@@ -37,6 +37,12 @@ class ReplaySettings:
     calibration: Path | None = None
     """A file of `cars-rt calibrate`: its axis instead of the file's own, and its dark and saturation level
     where the file has none."""
+
+    def __post_init__(self) -> None:
+        if self.block is not None and not 1 <= self.block <= MAX_BLOCK:
+            raise InstrumentError(f"--block must be from 1 to {MAX_BLOCK}")
+        if not 0 <= self.rate < np.inf or self.loops < 0:
+            raise InstrumentError("--rate and --loops cannot be negative")
 
 
 class Replay(Instrument):
@@ -55,10 +61,6 @@ class Replay(Instrument):
 
     def __init__(self, file: Path, settings: ReplaySettings) -> None:
         """Raises InstrumentError if it cannot be read or played so."""
-        if settings.block is not None and not 1 <= settings.block <= MAX_BLOCK:
-            raise InstrumentError(f"--block must be from 1 to {MAX_BLOCK}")
-        if not np.isfinite(settings.rate) or settings.rate < 0 or settings.loops < 0:
-            raise InstrumentError("--rate and --loops cannot be negative")
         self._file = file
         self._settings = settings
         self._open = ExitStack()

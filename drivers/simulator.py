@@ -23,7 +23,7 @@ TRUTH_ROWS = 256  # spectra whose truth is computed and written at once
 
 @dataclass(frozen=True, kw_only=True)
 class SimulatorSettings:
-    """Settings of `cars-rt drive simulator`."""
+    """Settings of `cars-rt drive simulator`. Raises InstrumentError for what cannot be."""
 
     rate: float = 1000.0
     """Spectra per second; 0 is as fast as it can."""
@@ -49,6 +49,13 @@ class SimulatorSettings:
     truth_every: int = 1
     """Write the truth of every n-th spectrum only."""
 
+    def __post_init__(self) -> None:
+        parse_scan(self.scan)
+        if not 1 <= self.block <= MAX_BLOCK:
+            raise InstrumentError(f"--block must be from 1 to {MAX_BLOCK}")
+        if not 0 <= self.rate < np.inf or self.truth_every < 1:
+            raise InstrumentError("--rate cannot be negative, --truth-every must be 1 or more")
+
 
 class SimulatedMicroscope(Instrument):
     """A BCARS microscope by physics: scans a phantom of cells, beads and droplets once.
@@ -60,10 +67,6 @@ class SimulatedMicroscope(Instrument):
         """Raises InstrumentError for impossible settings."""
         self._settings = settings
         self.scan = parse_scan(settings.scan)
-        if not 1 <= settings.block <= MAX_BLOCK:
-            raise InstrumentError(f"--block must be from 1 to {MAX_BLOCK}")
-        if not np.isfinite(settings.rate) or settings.rate < 0 or settings.truth_every < 1:
-            raise InstrumentError("--rate cannot be negative, --truth-every must be 1 or more")
         try:
             microscope = Microscope(
                 pixels=settings.pixels, exposure_ms=settings.exposure_ms, seed=settings.seed
