@@ -21,7 +21,8 @@ SLOTS = 2
 
 def is_recording(file: h5py.File) -> bool:
     """Whether a file says that it is a recording. Raises StorageError for one of a version to come."""
-    if file.attrs.get("format") != FORMAT:
+    said = file.attrs.get("format")  # of another program anything, also a list
+    if not isinstance(said, str) or said != FORMAT:
         return False
     version, path = file.attrs.get("version", 1), Path(file.filename)
     if not isinstance(version, int | np.integer) or version < 1:

@@ -185,10 +185,10 @@ def _step(dataset: "xarray.Dataset") -> tuple[float, float] | None:
 def _about(dataset: "xarray.Dataset") -> dict[str, str]:
     """What a caption says."""
     attrs = dataset.attrs
-    found = {name: str(attrs[name]) for name in ("sample", "source", "run") if attrs.get(name)}
-    model = dataset["raman"].attrs.get("model_name") if "raman" in dataset else None
-    reason = attrs.get("reason")
-    return found | ({"model": str(model)} if model else {}) | ({"ended": str(reason)} if reason else {})
+    known = {name: attrs.get(name) for name in ("sample", "source", "run")}
+    known |= {"model": dataset["raman"].attrs.get("model_name") if "raman" in dataset else None}
+    known |= {"ended": attrs.get("reason")}
+    return {name: text for name, text in known.items() if isinstance(text, str) and text}
 
 
 def _point(dataset: "xarray.Dataset", at: tuple[int, ...]) -> Point:

@@ -172,7 +172,8 @@ def twice(file: h5py.File) -> None:
 
 
 def once(file: h5py.File) -> None:
-    """One set of spectra behind an image, of which neither is shown."""
+    """One set of spectra behind an image, of which neither is shown, and with attributes of its own."""
+    file.attrs.update({"format": [1, 2], "version": "three"})
     del file.attrs["default"]
     image = file.create_group("a first one/image")
     image.attrs.update({"NX_class": "NXdata", "signal": "pixels", "axes": ["y", "x"]})

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from helpers import AXIS, Command, a_frame, a_start, spectra_of
@@ -119,6 +120,10 @@ def test_names_with_dollars_and_control_characters_are_no_formulas(tmp_path: Pat
     shown = read(path, parse_bands([rf"$\foo$={AXIS[3]}:{AXIS[9]}"]))
     draw(shown, tmp_path / "one.svg")
     text = (tmp_path / "one.svg").read_text(encoding="utf-8")
+    recording = a_file(tmp_path)
+    with h5py.File(recording, "r+") as file:
+        file.attrs["sample"] = np.arange(3)
+    assert "sample" not in read(recording).about
     assert "5 $ or $.npz" in text and r"$\foo$, " in text and "2 at the place of a later one" in text
 
 
