@@ -107,7 +107,7 @@ def sorted_out(
             raise TableError(
                 f"{title} is no spectrum, it counts {columns[at][0]:g}, {columns[at][1]:g}, ...; remove it"
             )
-        elif looks_like_axis(columns[at]) and looks_like_axis(columns[axis]):
+        elif len(columns) > 2 and looks_like_axis(columns[at]) and looks_like_axis(columns[axis]):
             raise TableError(
                 f"{title} goes from {columns[at][0]:g} to {columns[at][-1]:g} in steps as even as an axis, "
                 f"and so does column {places[axis] + 1}; leave one axis and the spectra that belong to it"
