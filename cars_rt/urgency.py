@@ -2,7 +2,8 @@
 
 A spectrum goes through several threads, each of which sleeps until it comes. Linux lets what runs meanwhile
 (a browser that paints, say) go on for up to a tick, 4 ms, each time. A thread of real-time priority does not
-wait for it. Who takes much of the computer would keep the others out, and so is as urgent as they are.
+wait for it. Who takes much of the computer would keep the others out, and who is sent messages as fast as can
+be does more at a time if each of them does not wake it: both are as urgent as anybody.
 """
 
 import contextlib
@@ -16,13 +17,15 @@ from typing import Self
 
 log = logging.getLogger("cars_rt.urgency")
 
-LOOK_S = 1.0  # between two looks
-AGAIN = 0.8  # of the share, below which it is urgent again: not in and out at each look
+LOOK_S = 0.2  # between two looks
+CALM = 5  # looks in a row, after which it is urgent again
+WAKES = 12_000  # a second, from which on there is always another message
+AGAIN = 0.8  # of either, which a look has to find then: not in and out all the time
 THREADS = Path("/proc/self/task")
 
 
 class Urgency:
-    """While entered, it looks about once a second. share: of the time of all cores, below which it is urgent.
+    """While entered, it looks how things are. share: of the time of all cores, below which it is urgent.
 
     Where the system does not have it, or does not allow it to this user, nothing is done.
     """
@@ -45,13 +48,18 @@ class Urgency:
             self._thread.join()
 
     def _run(self) -> None:
-        cores, said = len(os.sched_getaffinity(0)), False
-        began, used = time.monotonic(), time.process_time()
+        import resource  # not on every system
+
+        cores, calm, said = len(os.sched_getaffinity(0)), 0, False
+        began, used, woken = time.monotonic(), time.process_time(), 0
         while not self._stop.wait(LOOK_S):
             now, now_used = time.monotonic(), time.process_time()
-            share = (now_used - used) / (now - began) / cores
-            began, used = now, now_used
-            urgent = share < self._share * (1 if self.urgent else AGAIN)
+            now_woken = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
+            seconds, most = now - began, 1 if self.urgent else AGAIN
+            share, wakes = (now_used - used) / seconds / cores, (now_woken - woken) / seconds
+            began, used, woken = now, now_used, now_woken
+            calm = calm + 1 if share < self._share * most and wakes < WAKES * most else 0
+            urgent = calm > 0 if self.urgent else calm >= CALM
             try:
                 self._become(urgent)
             except OSError as error:

@@ -22,7 +22,7 @@ from cars_rt.engines.guide import listing
 from cars_rt.urgency import Urgency
 
 SWITCH_S = 0.0005
-SHARE = 1 / 2  # of the computer, below which it runs before other programs
+SHARE = 2 / 3  # of the computer, below which it runs before other programs
 
 
 @app.command(help_epilogue=listing())

@@ -104,7 +104,7 @@ class DaemonSettings:
 
     no_realtime: bool = False
     """Wait for a core like any other program; else, where the system allows it, spectra wait for none while
-    this takes less than half of the computer."""
+    this takes less than two thirds of the computer and keeps up."""
 
     access: DaemonAccess = field(default_factory=DaemonAccess)
 
