@@ -55,7 +55,7 @@ REMEDIES = {
     Kind.NO_START: "send start again about once a second, with sequence and index of the next frame",
     Kind.BYTE_ORDER: "arrays are little-endian; LabVIEW and Java write big-endian",
     Kind.PIXEL_NUMBERS: "send the Raman shift of each pixel, in cm-1",
-    Kind.UNIT_OF_AXIS: "send Raman shift in cm-1: 1e7 / pump_nm - 1e7 / wavelength_nm",
+    Kind.UNIT_OF_AXIS: "send Raman shift in cm-1: 1e7 / wavelength_nm - 1e7 / pump_nm",
     Kind.UNIT_OF_TIME: "time_ns is Unix time in nanoseconds, a 64-bit integer",
     Kind.CLOCK: "let NTP or PTP set the clock, and take time_ns when the camera has delivered",
     Kind.EXPOSURE: "exposure_s is in seconds",
@@ -275,6 +275,10 @@ def _about_start(start: Start, now_ns: int, again: bool, under_way: bool) -> Ite
     elif low > 5_000:
         yield Finding(
             Kind.UNIT_OF_AXIS, f"{low:g} to {high:g} is beyond every Raman shift: absolute wavenumbers?"
+        )
+    elif low < -high / 2:
+        yield Finding(
+            Kind.UNIT_OF_AXIS, f"{low:g} to {high:g} lies far below 0: anti-Stokes shifts count as positive"
         )
     elif high - low < 20 and high < 20:
         yield Finding(

@@ -57,7 +57,7 @@ def points_for(card: Card, axis: FloatArray) -> Points:
     if span < (needed := (card.min_length - 1) * card.grid_step_cm1):
         raise ModelError(
             f"the axis spans {span:.3g} cm-1; the model {card.name} needs {needed:.0f} or more (of one in "
-            "nm the raman shifts are 1e7 / pump_nm - 1e7 / wavelength_nm)"
+            "nm the raman shifts are 1e7 / wavelength_nm - 1e7 / pump_nm)"
         )
     if not card.takes_pixels:
         most, works_on = MAX_STRETCH * card.grid_step_cm1, f"{card.grid_step_cm1:g} cm-1"

@@ -11,10 +11,12 @@ from typing import Any
 import msgpack
 import numpy as np
 import pytest
-from helpers import PATIENCE_S, Published, a_frame, a_start, an_end, spectra_of
+from helpers import AXIS, PATIENCE_S, Published, a_frame, a_start, an_end, spectra_of
 
+from cars_rt.engines import ModelError, compose, load_model
 from cars_rt.judge import HINTS, REMEDIES, Judge
 from cars_rt.kinds import Kind
+from cars_rt.physics.axis import from_wavelength
 from cars_rt.protocol import End, Fault, Frame, Start, encode, reader
 
 CURVE = spectra_of(4)  # smooth, as spectra are
@@ -74,6 +76,7 @@ def swapped(message: Start | Frame) -> list[bytes]:
         ("pixel numbers", "0, 1, 2, ...: pixel numbers", [start(raman_shift=np.arange(160.0)), frame(), END]),
         ("unit of the axis", "may be nanometres", [start(raman_shift=np.linspace(650, 720, 160))]),
         ("unit of the axis", "absolute wavenumbers", [start(raman_shift=np.linspace(12e3, 16e3, 160))]),
+        ("unit of the axis", "far below 0", [start(raman_shift=np.linspace(-3200, -800, 160))]),
         ("unit of time", "in milliseconds", [start(time_ns=NOW // 10**6), frame(), END]),
         ("unit of time", "time_ns of frame 0 is in seconds", [start(), frame(time_ns=NOW // 10**9), END]),
         ("clock", "3.6e+03 s behind", [start(time_ns=NOW - 3600 * 10**9), frame(), END]),
@@ -92,6 +95,8 @@ def swapped(message: Start | Frame) -> list[bytes]:
         ("shape", "159 pixels where start announced 160", [start(), frame(counts=CURVE[:, 1:].copy())]),
         ("dtype", "dtype uint32", [start(), frame(counts=CURVE.astype(np.uint32))]),
         ("second start", "started before", [start(), frame(), start(run="two"), frame(run="two")]),
+        ("second start", "its spectra are refused",
+         [start(), frame(), start(raman_shift=AXIS + 9), frame(1), END]),
         ("no end", "left without an end", [start(), frame(), start(run="two")]),
         ("run again", "begins once more", [start(), frame(), END, start(run="two"), start()]),
         ("wrong totals", "end says", [start(), frame(), an_end(1, 1)]),
@@ -133,6 +138,15 @@ def test_a_start_that_waited_for_the_engine_is_no_sign_of_a_wrong_clock() -> Non
     old = NOW - 200 * 10**9
     results = start(stream="raman", dtype="float32", model={"name": "cnn"}, time_ns=old)
     assert not sent(results, stream="raman")[1].found and sent(start(time_ns=old))[1].found == {"clock": 1}
+
+
+def test_the_formula_that_is_advised_is_that_of_anti_stokes_light() -> None:
+    """With the other sign the axis falls below 0, and results have the wrong sign."""
+    advised = "1e7 / wavelength_nm - 1e7 / pump_nm"
+    assert pytest.approx(from_wavelength([700.0, 701.0], 785.0)[0]) == 1e7 / 700.0 - 1e7 / 785.0
+    assert advised in REMEDIES[Kind.UNIT_OF_AXIS]
+    with pytest.raises(ModelError, match=re.escape(advised)):
+        compose(load_model("kk"), np.linspace(700, 710, 160))
 
 
 def test_there_is_a_remedy_for_whatever_a_receiver_refuses() -> None:
