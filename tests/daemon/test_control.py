@@ -357,6 +357,10 @@ def test_pause_reads_nothing_and_resume_loses_nothing() -> None:
         (msgpack.packb({"cars_rt": 1, "request": "bands", "bands": [["a", 2, 1]]}), "low and high"),
         (msgpack.packb({"cars_rt": 1, "request": "bands", "bands": [["a", 1, 2]] * 33}), "1 to 32 bands"),
         (msgpack.packb({"cars_rt": 1, "request": "bands", "bands": []}), "1 to 32 bands"),
+        (
+            msgpack.packb({"cars_rt": 1, "request": "bands", "bands": [["a", 1, 2], ["a", 3, 4]]}),
+            "two bands are",
+        ),
         (msgpack.packb({"cars_rt": 1, "request": "dark", "do": "jump"}), "dark knows start, stop and clear"),
         (b"", "the header is not msgpack"),
     ],

@@ -37,7 +37,8 @@ class Preview(Bundles):
     name = "the preview"
 
     def __init__(self, address: str, bands: Sequence[Band] = (), security: Access = None) -> None:
-        """bands: the default ones if there are none."""
+        """bands: the default ones if there are none. Raises SettingsError for two of one name."""
+        distinct(bands)
         super().__init__(address, "preview", BUFFER_MB, security)
         #: Those that are computed: that lie on the run's axis.
         self.bands: tuple[Band, ...] = tuple(bands) or BANDS
@@ -46,8 +47,8 @@ class Preview(Bundles):
         self._latest: dict[str, NDArray[Any]] = {}
 
     def set_bands(self, bands: Iterable[Band]) -> None:
-        """Compute these from the next batch on."""
-        self._wanted = self.bands = tuple(bands)
+        """Compute these from the next batch on. Raises SettingsError for two of one name."""
+        self._wanted = self.bands = distinct(bands)
         if self._run is not None:
             self._weigh(self._run.start)
 
@@ -110,6 +111,15 @@ def band_weights(raman_shift: NDArray[np.float64], bands: Sequence[Band]) -> NDA
             inside[np.abs(raman_shift - (band.low + band.high) / 2).argmin()] = True
         weights[inside, number] = 1 / inside.sum()
     return weights
+
+
+def distinct(bands: Iterable[Band]) -> tuple[Band, ...]:
+    """The bands. Files and displays tell them apart by their names: raises SettingsError for two of one."""
+    known = tuple(bands)
+    names = [band.name for band in known]
+    if twice := next((name for name in names if names.count(name) > 1), ""):
+        raise SettingsError(f"two bands are called {twice!r}: give each a name of its own")
+    return known
 
 
 def parse_band(text: str) -> Band:
