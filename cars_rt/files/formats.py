@@ -55,6 +55,7 @@ Given = Callable[[int], NDArray[np.float64]]
 GROUP = "cars_rt.formats"  # of entry points
 NAME = re.compile(r"[a-z0-9]+")  # of one
 TEXT = (".csv", ".txt")
+PACKED = (".gz", ".zip", ".bz2", ".xz", ".7z", ".tar", ".zst")
 MOST_TEXT_BYTES = 2**26  # of a text table, which takes up to 50 times as much memory; .npz, .h5 do not
 MOST_LINE_BYTES = 2**23  # size of one of its lines: a million spectra side by side
 MOST_LINES = 2**19  # lines of it: one for each pixel, and a head
@@ -92,7 +93,8 @@ def open_spectra(
     if path.is_dir():
         raise SpectraError(f"{path} is a folder, where a file is needed")
     if ending not in FORMATS and ending not in others:
-        raise SpectraError(f"{path}: the file's name must end in one of {', '.join(endings())}")
+        hint = "unpack it" if ending in PACKED else "a table of text can be called .txt"
+        raise SpectraError(f"{path}: the file's name must end in one of {', '.join(endings())}; {hint}")
     asked = Asked(pump_nm, None if axis is None else read_axis(axis))
     with ExitStack() as stack:
         with said_of(path):

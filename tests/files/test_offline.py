@@ -310,7 +310,8 @@ BAD_FILES: list[tuple[str, Callable[[Path], object], str]] = [
     ("a.csv", text("1,2\n1,3\n"), "raman-shift axis is not strictly monotonic"),
     ("a.csv", text("1,2\n"), "raman-shift axis must be a list of 2 or more"),
     ("a.csv", lambda path: path.write_bytes(bytes(range(256))), "is no text"),
-    ("a.xyz", text("1,2\n"), "the file's name must end in one of .csv"),
+    ("a.xyz", text("1,2\n"), "the file's name must end in one of .csv.*; a table of text can be called .txt"),
+    ("a.csv.gz", text("1,2\n"), "the file's name must end in one of .csv.*; unpack it"),
     ("a.csv", lambda path: path.mkdir(), "is a folder, where a file is needed"),
     ("a.csv", lambda path: None, "there is no file"),
 ]
