@@ -47,6 +47,10 @@ class Terminal(Console):
     def __init__(self, *, stderr: bool = False, soft_wrap: bool = False) -> None:
         super().__init__(stderr=stderr, soft_wrap=soft_wrap, highlight=False, markup=False, emoji=False)
 
+    def say(self, text: str | Text, style: str | None = None) -> None:
+        """Print a sentence: between words on a terminal, which itself breaks within them; else one line."""
+        self.print(text, style=style, soft_wrap=not self.is_terminal)
+
     def make_room(self, columns: int = 160) -> None:
         """Let a table have so many columns where there is no terminal that has its own width."""
         if not self.is_terminal:

@@ -62,6 +62,17 @@ def test_nothing_printed_is_markup_or_a_command(terminal: bool) -> None:
     assert "\u202e" not in said
 
 
+@pytest.mark.parametrize(
+    ("terminal", "said"), [(True, "one two\nthree four\n"), (False, "one two three four\n")]
+)
+def test_a_sentence_is_wrapped_between_words(terminal: bool, said: str) -> None:
+    out = Terminal()
+    out.file, out._force_terminal, out._color_system = io.StringIO(), terminal, None  # type: ignore[assignment]
+    out.width = 11
+    out.say("one two three four")
+    assert out.file.getvalue().replace(" \n", "\n") == said
+
+
 def test_status_of_a_daemon_with_a_source_that_is_markup(capsys: pytest.CaptureFixture[str]) -> None:
     ctl.show(Where(), {"run": HOSTILE}, lambda now: [("run", now["run"])])
     said = capsys.readouterr().out

@@ -189,6 +189,8 @@ def _refined(curve: Array, counts: Array, peaks: Peaks, lamp: Lamp, strength: Ar
     found = fitted(u[peak])
     off = np.abs(found - lines[line]) / sigma
     used &= (off <= max(OUTLIER * float(np.median(off)), OUTLIER / 2)) & (peaks.error[peak] < VAGUE)
+    if not used.any():  # none whose place is known well: no lamp's, as of a sample with broad bands
+        return None
     residual = 1e7 / found - 1e7 / lines[line]
     good = used & alone[line] if (used & alone[line]).any() else used
     away = float(np.sqrt(np.mean(((found - lines[line]) / pixel)[good] ** 2)))

@@ -272,7 +272,7 @@ def show(file: Path, *, logs: Logs = Logging()) -> None:
     start_logging(logs)
     out = Terminal()
     for line in described(read(file), time.time_ns()):
-        out.print(Text(printable(line)), soft_wrap=True)
+        out.say(Text(printable(line)))
 
 
 def _measured(source: str, settings: CalibrateSettings) -> Measured:

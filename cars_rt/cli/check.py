@@ -13,6 +13,7 @@ from cars_rt.check import CheckSettings, Line, Report, Verdict
 from cars_rt.cli.app import Logs, app, progress_bar
 from cars_rt.console import EXIT_INCOMPLETE, Logging, Terminal, start_logging, write_json
 
+NOTES_BESIDE = 120  # columns of a terminal that has room for them beside the numbers
 COLOURS = {Verdict.OK: "green", Verdict.TIGHT: "yellow", Verdict.NOT_MEASURED: "dim"}
 
 
@@ -49,15 +50,18 @@ def check(
 def _print(report: Report) -> None:
     out = Terminal()
     out.make_room()
+    below = out.width < NOTES_BESIDE  # else they would be a word to a line
     table = Table(box=None, pad_edge=False)
     for name in ("part", "required", "measured", "head-room", "verdict"):
         table.add_column(name, justify="left" if name in ("part", "verdict") else "right", no_wrap=True)
-    table.add_column("")
     for line in report.lines:
-        table.add_row(*_cells(line))
+        table.add_row(*_cells(line), *([] if below else [Text(line.note, "dim")]))
     out.print(table)
+    for line in report.lines:
+        if below and line.note:
+            out.say(Text(f"{line.name}: {line.note}", "dim"))
     colour = COLOURS.get(report.verdict, "bold red") if report.ready else "bold red"
-    out.print(Text(report.summary, colour), soft_wrap=True)
+    out.say(Text(report.summary, colour))
 
 
 def _cells(line: Line) -> list[Text]:
@@ -74,5 +78,4 @@ def _cells(line: Line) -> list[Text]:
         Text(number(line.measured)),
         Text(head_room),
         Text(line.verdict, COLOURS.get(line.verdict, "bold red")),
-        Text(line.note, "dim"),
     ]

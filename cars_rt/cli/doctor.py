@@ -66,8 +66,8 @@ def _print(report: Report) -> None:
     out.print(_packages(report))
     out.print(_trials(report.trials))
     for each in sorted(report.verdicts, key=lambda verdict: verdict.engine == "tensorrt"):
-        out.print(Text(each.text, COLOURS[each.state]), soft_wrap=True)
-    out.print(Text(report.summary, "bold green" if report.healthy else "bold red"), soft_wrap=True)
+        out.say(Text(each.text, COLOURS[each.state]))
+    out.say(Text(report.summary, "bold green" if report.healthy else "bold red"))
 
 
 def _facts(report: Report) -> Table:

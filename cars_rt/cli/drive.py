@@ -152,6 +152,7 @@ def _drive(
             bar.update(task, completed=totals.produced, total=acquisition.spectra, description=text)
 
         for totals in drive_runs(instrument, publisher, settings, lambda: stopped, progress):
+            bar.update(task, completed=totals.produced)  # the last ones came after it was last shown
             _said(totals)
             made = [*made[1 - RUNS_KEPT :], totals]
             write_summary(summary, made)

@@ -165,12 +165,12 @@ def verify(
     out = Terminal()
     for finding in findings:
         mark = ("yes", "green") if finding.true else ("NO ", "bold red")
-        out.print(Text.assemble(mark, "  ", printable(finding.text)), soft_wrap=True)
+        out.say(Text.assemble(mark, "  ", printable(finding.text)))
     untrue = [finding for finding in findings if not finding.true]
     told = "".join(f"; {printable(finding.text)}" for finding in findings if finding.told)
     if untrue:
         said = f"{len(untrue)} of {len(findings)} checks failed, first that {printable(untrue[0].text)}{told}"
-        out.print(Text.assemble(("NOT VERIFIED", "bold red"), f": {said}"), soft_wrap=True)
+        out.say(Text.assemble(("NOT VERIFIED", "bold red"), f": {said}"))
         sys.exit(EXIT_INCOMPLETE)
     said = f"all {len(findings)} checks passed: the results belong to the counts, and nothing was lost unsaid"
-    out.print(Text.assemble(("VERIFIED", "bold green"), f": {said}{told}"), soft_wrap=True)
+    out.say(Text.assemble(("VERIFIED", "bold green"), f": {said}{told}"))

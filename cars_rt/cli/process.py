@@ -130,7 +130,7 @@ def process(
             target, done.spectra, done.pixels, done.model, done.engine,
         )  # fmt: skip
         if done.flagged:
-            log.warning("%s: %s; see flags in the output", target, shares(done.flagged, done.computed))
+            log.warning("%s: %s; see `flags` in the output", target, shares(done.flagged, done.computed))
     if failed:
         fail(f"{failed} of {len(jobs)} files could not be processed")
 

@@ -144,7 +144,7 @@ def _measure(
 def _watch(source: Source, display: Display, programs: list[LoggedProgram], title: str) -> None:
     """Show the results until the run is over. Raises ProgramError if a process dies or nothing comes."""
     rate, begin, shown, said = Rate(), time.monotonic(), 0.0, -math.inf
-    out.print(f"Scanning {title}; Ctrl-C ends the scan and keeps what was measured.")
+    out.say(f"Scanning {title}; Ctrl-C ends the scan and keeps what was measured.")
     state = "starting the driver, the daemon and the recorder"
     with Live(console=out, auto_refresh=False, transient=True) as live:
         while True:
@@ -166,7 +166,8 @@ def _watch(source: Source, display: Display, programs: list[LoggedProgram], titl
             for program in programs:
                 program.check()
             if out.is_terminal:
-                live.update(display.render(rate.read(display.spectra), state), refresh=True)
+                now_rate = rate.read(display.spectra)
+                live.update(display.render(now_rate, state, out.width, out.height - 1), refresh=True)
             elif now - said >= SAY_S:
                 said = now
                 out.print(display.describe(rate.read(display.spectra)) or state)
@@ -198,21 +199,21 @@ def _report(output: Path, display: Display, rate: float) -> int:
     out.print(table)
     complete = len({count for _, count, _ in stages}) == 1 and not any(lost for _, _, lost in stages)
     recording, truth, image = output / "scan.h5", output / "truth.h5", output / "demo.png"
-    out.print(
+    out.say(
         f"latency from the camera to this display: median {display.latencies.percentile(50):.1f} ms, "
         f"99th percentile {display.latencies.percentile(99):.1f} ms"
     )
     if found := agreement(recording, truth):
-        out.print(
+        out.say(
             f"agreement with the simulator's truth: median Pearson correlation {found.median:.4f}, "
             f"tenth percentile {found.tenth_percentile:.4f} ({found.spectra} spectra)"
         )
-    out.print(f"recording: {recording}  truth: {truth}")
+    out.say(f"recording: {recording}  truth: {truth}")
     drawn = picture(recording, truth, image)
-    out.print(f"picture: {image}" if drawn else f"no picture; for one: {install_extra('demo')}")
+    out.say(f"picture: {image}" if drawn else f"no picture; for one: {install_extra('demo')}")
     if slow := display.pace.verdict(rate):
-        out.print(slow, style="yellow")
-    out.print("nothing was lost" if complete else "not complete: see the table", style="bold")
+        out.say(slow, style="yellow")
+    out.say("nothing was lost" if complete else "not complete: see the table", style="bold")
     return 0 if complete else EXIT_INCOMPLETE
 
 

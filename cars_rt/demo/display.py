@@ -16,7 +16,8 @@ from cars_rt.protocol import Frame, Start
 
 BAND_CM1 = (994.0, 1014.0)  # the ring breathing of toluene at 1004, polystyrene's at 1001
 BAND_NAME = "1004 cm-1 (toluene, polystyrene)"
-COLUMNS, LINES = 64, 28  # of the terminal; a line shows two rows of the image
+COLUMNS, LINES = 64, 28  # of the terminal at most; a line shows two rows of the image
+BESIDE = 44  # columns for the numbers beside it
 NOT_YET = (24, 24, 24)
 
 
@@ -59,8 +60,8 @@ class Display:
             f"latency median {self.latencies.percentile(50):.1f} ms"
         )
 
-    def render(self, rate: float, state: str) -> RenderableType:
-        """The picture and the numbers."""
+    def render(self, rate: float, state: str, columns: int, lines: int) -> RenderableType:
+        """The picture and the numbers, within so many columns and lines."""
         numbers = Table.grid(padding=(0, 2))
         total = f" of {self.total}" if self.total else ""
         for name, value in (
@@ -78,13 +79,15 @@ class Display:
         if self.image is None:
             return numbers
         both = Table.grid(padding=(0, 3))
-        both.add_row(self._picture(), numbers)
+        both.add_row(self._picture(max(columns - BESIDE, 8), max(lines, 4)), numbers)
         return both
 
-    def _picture(self) -> Text:
+    def _picture(self, most_columns: int, most_lines: int) -> Text:
         assert self.image is not None
         rows, columns = self.image.shape
-        height, width = min(2 * LINES, rows), min(COLUMNS, columns)
+        # All of the image in its own proportions, however small the terminal is.
+        pixel = max(rows / (2 * min(LINES, most_lines)), columns / min(COLUMNS, most_columns), 1.0)
+        height, width = max(int(rows / pixel), 1), max(int(columns / pixel), 1)
         chosen = self.image[np.ix_(_spread(rows, height), _spread(columns, width))]
         known = chosen[np.isfinite(chosen)]
         low, high = np.percentile(known, (1, 99.5)) if len(known) else (0.0, 1.0)
@@ -92,11 +95,11 @@ class Display:
         level = np.sqrt(np.clip((chosen - low) / max(high - low, 1e-6), 0, 1))
         text = Text(no_wrap=True)
         for upper in range(0, height, 2):
+            text.append("\n" * (upper > 0))
             for column in range(width):
                 top = _colour(level[upper, column])
                 below = _colour(level[upper + 1, column]) if upper + 1 < height else NOT_YET
                 text.append("▀", Style(color=_rgb(top), bgcolor=_rgb(below)))
-            text.append("\n")
         return text
 
 

@@ -150,10 +150,13 @@ class Report:
         if not self.healthy:
             failed = [each.engine for each in self.verdicts if each.state is State.FAILS]
             return f"NOT HEALTHY: {', '.join(failed)} cannot be trusted here"
-        best = max(
-            (trial for trial in self.trials if trial.model == DEFAULT_MODEL), key=lambda trial: trial.rate
-        )
-        works = f"HEALTHY: {_counted(self.verdicts)} every model right"
+        models = list(dict.fromkeys(trial.model for trial in self.trials))
+        told = (
+            DEFAULT_MODEL if DEFAULT_MODEL in models else models[0]
+        )  # others are tried where they are named
+        best = max((trial for trial in self.trials if trial.model == told), key=lambda trial: trial.rate)
+        right = "every model right" if len(models) > 1 else f"{told} right"
+        works = f"HEALTHY: {_counted(self.verdicts)} {right}"
         return works + (f"; {best.model} is fastest on {best.engine}" if best.rate else "")
 
 

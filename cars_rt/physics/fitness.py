@@ -299,12 +299,9 @@ def _rounding(counts: Floats) -> float:
 
 
 def shares(flagged: Mapping[str, int], spectra: int) -> str:
-    """Spectra with a flag, by its name, in a phrase such as "12 % of the spectra saturated"."""
-    parts = [
-        f"{percent(number, spectra)} {'of the spectra ' * (not place)}{name}"
-        for place, (name, number) in enumerate(flagged.items())
-    ]
-    return ", ".join(parts)
+    """Which part of the spectra has which flag, in a phrase such as "flags: 12 % saturated, 1 % unlike"."""
+    parts = [f"{percent(number, spectra)} {name}" for name, number in flagged.items()]
+    return f"flags: {', '.join(parts)}" if parts else ""
 
 
 def percent(part: float, whole: float) -> str:

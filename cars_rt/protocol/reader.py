@@ -158,7 +158,7 @@ class RunReader:
             if self.run.run == start.run:  # said again for late subscribers
                 self._resumed = start.sequence, start.index
                 return self._said_again(self.run, start)
-            text = f"run {start.run} started before run {self.run.run} ended"
+            text = f"the end of run {self.run.run} never came; run {start.run} begins"
             events.append(self._problem(Cause.REJECTED, 0, text, Kind.SECOND_START))
             if interrupted := self.interrupt(start.time_ns):
                 events.append(interrupted)

@@ -204,7 +204,7 @@ def test_second_start_closes_the_first_run(line: Line, caplog: pytest.LogCapture
     totals = line.totals(second)
     assert line.totals(first).reason == "interrupted" and line.totals(first).sent == 1
     assert totals.reason == "complete" and totals.lost == {}
-    assert warnings(caplog, f"rejected: run {second} started before run {first} ended") == 1
+    assert warnings(caplog, f"rejected: the end of run {first} never came; run {second} begins") == 1
 
 
 def test_message_beyond_the_limit_costs_the_connection_not_the_daemon(

@@ -198,8 +198,8 @@ def test_names_and_shares() -> None:
     found = np.array([0, 1, 9, 8, 128], np.uint8)
     assert named(found) == {"saturated": 2, "unlike": 2}
     assert named(np.zeros(3, np.uint8)) == {}
-    assert shares({"saturated": 12, "unlike": 1}, 100) == "12 % of the spectra saturated, 1 % unlike"
-    assert shares({"empty": 1}, 3000) == "0.033 % of the spectra empty"
+    assert shares({"saturated": 12, "unlike": 1}, 100) == "flags: 12 % saturated, 1 % unlike"
+    assert shares({"empty": 1}, 3000) == "flags: 0.033 % empty"
     assert shares({}, 100) == ""
-    assert shares({"empty": 100, "spike": 99}, 100) == "100 % of the spectra empty, 99 % spike"
-    assert shares({"empty": 9999}, 10_000) == "99.99 % of the spectra empty"  # not all
+    assert shares({"empty": 100, "spike": 99}, 100) == "flags: 100 % empty, 99 % spike"
+    assert shares({"empty": 9999}, 10_000) == "flags: 99.99 % empty"  # not all

@@ -29,6 +29,7 @@ from cars_rt.check.load import Load
 from cars_rt.check.processor import Costs, judge_processor
 from cars_rt.check.report import compared, report_of
 from cars_rt.check.source import measure_source
+from cars_rt.cli import check as cli_check
 from cars_rt.engines import ENGINES, EngineError, ModelError
 from cars_rt.engines.onnxruntime import OnnxRuntime
 from cars_rt.sockets.addresses import AddressError
@@ -347,3 +348,19 @@ def test_busy_computer_is_named() -> None:
     found = judge_processor(load, costs, 5000)
     assert "other programs want 5000.0 cores" in found.note
     assert found.required == pytest.approx(100 * 5e-6)  # the daemon and the recorder both receive counts
+
+
+def test_notes_can_be_read_in_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note = "other programs want 5.3 cores, which spoils every number here"
+    line = Line(name="processor", verdict=Verdict.TIGHT, note=note)
+    report = Report(
+        verdict=Verdict.TIGHT, summary="TIGHT", rate=1e3, pixels=1340, assumed=False, lines=[line]
+    )
+    for columns in (80, 160):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        monkeypatch.setenv("TERM", "dumb")
+        monkeypatch.setenv("TTY_COMPATIBLE", "1")
+        cli_check._print(report)
+        assert note in capsys.readouterr().out

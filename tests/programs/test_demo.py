@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import pytest
 from helpers import Command, summary, vouched_for, wait_until
 
+from cars_rt.console import Terminal
+from cars_rt.demo.display import Display
 from cars_rt.demo.pace import Pace
 from cars_rt.demo.report import picture
 
@@ -90,6 +93,21 @@ def test_computer_that_does_not_keep_up_is_told(measured_s: float, came_s: float
     verdict = pace.verdict(1000)
     assert verdict is None if said is None else re.search(said, str(verdict))
     assert Pace().verdict(1000) is None and pace.verdict(0) is None
+
+
+@pytest.mark.parametrize(
+    ("scan", "columns", "lines"), [((100, 100), 80, 23), ((40, 120), 100, 40), ((300, 20), 200, 23)]
+)
+def test_all_of_the_image_fits_the_terminal(scan: tuple[int, int], columns: int, lines: int) -> None:
+    display = Display()
+    display.image = np.linspace(0, 1, scan[0] * scan[1], dtype=np.float32).reshape(scan)
+    out = Terminal()
+    out.width = columns
+    drawn = out.render_lines(display.render(1000.0, "a source", columns, lines))
+    text = ["".join(part.text for part in line) for line in drawn]
+    assert len(text) <= lines and "…" not in "".join(text)
+    high, wide = 2 * sum("▀" in line for line in text), max(line.count("▀") for line in text)
+    assert 0.7 < (high / wide) / (scan[0] / scan[1]) < 1.5
 
 
 def test_demo_reports_a_daemon_that_cannot_compute(tmp_path: Path) -> None:

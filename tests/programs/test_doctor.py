@@ -17,7 +17,7 @@ from cars_rt.doctor.cache import read_cache
 from cars_rt.doctor.engines import try_engines
 from cars_rt.doctor.packages import read_packages
 from cars_rt.doctor.ports import read_ports
-from cars_rt.doctor.report import EngineState, State, Trial, verdict
+from cars_rt.doctor.report import EngineState, Report, State, Trial, verdict
 from cars_rt.engines import model as models
 from cars_rt.engines import retrieving, shipped_models
 from cars_rt.sockets.free import reason_against
@@ -141,3 +141,25 @@ def test_verdict_of_tensorrt_cannot_be_mistaken() -> None:
     assert fails.text == "TensorRT: FAILS on kk: its raman is not finite on a probe batch"
     absent = verdict(EngineState(name="tensorrt", reason="no NVIDIA driver"), [])
     assert absent.state is State.NOT_HERE and absent.text == "TensorRT: not here: no NVIDIA driver"
+
+
+@pytest.mark.parametrize(
+    ("tried", "said"),
+    [
+        ({"kk": 0.0}, "HEALTHY: the one engine here computes kk right"),
+        ({"rnn": 9.0}, "HEALTHY: the one engine here computes rnn right; rnn is fastest on onnxruntime"),
+        (
+            {"kk": 9.0, "cnn": 8.0},
+            "HEALTHY: the one engine here computes every model right; cnn is fastest on onnxruntime",
+        ),
+    ],
+)
+def test_summary_speaks_of_the_models_that_were_tried(tried: dict[str, float], said: str) -> None:
+    unused: Any = None
+    trials = [Trial(model=model, engine="onnxruntime", rate=rate) for model, rate in tried.items()]
+    engines = [EngineState(name="onnxruntime", reason=None)]
+    report = Report(
+        machine=unused, gpu=unused, products=[], packages=[], engines=engines, cache=unused, ports=[],
+        trials=trials,
+    )  # fmt: skip
+    assert report.summary == said
