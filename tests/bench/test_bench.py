@@ -35,8 +35,8 @@ SHORT = [
 
 def test_a_tiny_measurement_is_complete(tmp_path: Path) -> None:
     numbers, image = tmp_path / "path.json", tmp_path / "path.png"
-    with Command("bench", "stream", *SHORT, "--json", numbers, "--png", image) as command:
-        assert command.end() == 0, command.said
+    code, answer, said = Command.ran("bench", "stream", *SHORT, "--json", numbers, "--png", image)
+    assert code == 0, said
     (report,) = json.loads(numbers.read_text(encoding="utf-8"))
     assert [(each["engine"], each["reference"], each["block"]) for each in report["comparisons"]] == [
         ("passthrough", "bare loop", 1), ("passthrough", "bare loop", 16), ("onnxruntime", "engine alone", 1),
@@ -54,7 +54,7 @@ def test_a_tiny_measurement_is_complete(tmp_path: Path) -> None:
     assert report["spectra"] > 100 and report["lost"] == 0
     assert report["settings"]["pixels"] == 640 and "cores" in report["hardware"]
     assert image.read_bytes().startswith(b"\x89PNG")
-    assert "none lost" in command.said and "bare loop" in command.said
+    assert "none lost" in answer and "bare loop" in answer
 
 
 def test_a_process_that_dies_is_named(tmp_path: Path) -> None:

@@ -30,8 +30,8 @@ def test_a_tiny_measurement_is_complete(tmp_path: Path) -> None:
     numbers, image = tmp_path / "engines.json", tmp_path / "engines.png"
     environment = {"PYTHONPATH": wrong_engine(tmp_path)}
     flags = [*SHORT, "--engines", "off", "--json", numbers, "--png", image]
-    with Command("bench", "engines", *flags, **environment) as command:
-        assert command.end() == 0, command.said
+    code, answer, said = Command.ran("bench", "engines", *flags, **environment)
+    assert code == 0, said
     (report,) = json.loads(numbers.read_text(encoding="utf-8"))
     cells = report["cells"]
     assert [(each["model"], each["engine"], each["batch"]) for each in cells] == [
@@ -49,7 +49,7 @@ def test_a_tiny_measurement_is_complete(tmp_path: Path) -> None:
         (model, "off") for model in ("kk", "cnn", PRODUCT)
     }
     assert all("differs from onnxruntime by 0.1" in each["reason"] for each in report["skipped"])
-    assert "differs from onnxruntime" in command.said and "of the floor" in command.said
+    assert "differs from onnxruntime" in answer and "of the floor" in answer
     assert "cores" in report["hardware"] and report["settings"]["pixels"] == 320
     assert image.read_bytes().startswith(b"\x89PNG")
 
