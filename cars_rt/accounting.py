@@ -90,5 +90,6 @@ class Ledger:
 
     def describe(self) -> str:
         """Losses by cause, then findings that cost no known number of spectra, in one phrase."""
-        lost, seen = in_words(self.lost) or "none", in_words(self.problems)
+        found = {kind: count for kind, count in self.problems.items() if self.lost.get(kind) != count}
+        lost, seen = in_words(self.lost) or "none", in_words(found)  # what both say is said once
         return f"{lost} ({seen})" if seen else lost

@@ -95,7 +95,7 @@ def _calibrated(path: Path, pump_nm: float | None) -> Reference:
         region = known.region
         axis = known.axis(region.pixels, binning=region.binning, first=region.first, probe_nm=pump_nm)
     except CalibrationError as error:
-        raise SpectraError(str(error)) from None
+        raise SpectraError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from None
     counts = known.reference.counts.astype(np.float64)
     if axis[0] > axis[-1]:
         axis, counts = axis[::-1], counts[::-1]

@@ -97,13 +97,15 @@ def _commands(where: App) -> Iterator[tuple[str, ...]]:
             yield from ((name, *below) for below in _commands(where[name]))
 
 
-def progress_bar() -> Progress:
+def progress_bar(*, transient: bool = False) -> Progress:
+    """Shown on terminals only. transient: it goes when the work is done."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         console=console,
+        transient=transient,
         disable=not on_terminal(),
         refresh_per_second=4,
     )

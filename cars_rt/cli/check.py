@@ -35,7 +35,7 @@ def check(
     from cars_rt.check import check as run_check
 
     start_logging(logs)
-    with progress_bar() as bar:
+    with progress_bar(transient=True) as bar:
         task = bar.add_task("source", total=100)
         report = run_check(
             settings,

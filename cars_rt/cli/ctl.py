@@ -213,7 +213,7 @@ def _rows(now: dict[str, Any]) -> list[tuple[str, str]]:
         ("results", f"{now['publish']}: {counted(now['subscribers'], 'subscriber')}"),
         ("model", f"{now['model']} {now['model_sha256'][:16]} on {now['engine']}"),
         *([("because", now["engine_instead"])] if now.get("engine_instead") else []),
-        ("dark", dark_in_words(now["dark"])),
+        ("dark", dark_in_words(now["dark"], now["run"])),
         *((each, now[f"{each}_unused"]) for each in ("dark", "reference") if now[f"{each}_unused"]),
         ("run", f"{now['run']} from {now['source']}" if now["run"] else f"none open, {now['runs']} closed"),
         ("spectra", f"{now['spectra_in']} in, {now['spectra_out']} out"),

@@ -8,6 +8,7 @@ from cyclopts import App, Parameter
 
 from cars_rt.cli.ctl import Where as DaemonWhere
 from cars_rt.cli.ctl import ctl, say, show
+from cars_rt.printable import counted
 from cars_rt.sockets import RECORDER_ADDRESS
 
 record = App(name="record", help="Tell a running recorder (`cars-rt record`) to start and stop.")
@@ -119,6 +120,7 @@ def _rows(now: dict[str, Any]) -> list[tuple[str, str]]:
         f"{name} at {each['address']} ({'connected' if each['connected'] else 'nobody there'})"
         for name, each in now["streams"].items()
     )
+    done = counted(now["runs"], "run")
     rows = [
         ("state", now["state"]),
         ("file", f"{now['path']}{late}{closed}" if now["path"] else f"none; they go into {now['folder']}"),
@@ -129,7 +131,7 @@ def _rows(now: dict[str, Any]) -> list[tuple[str, str]]:
         ("size", f"{now['bytes'] / 1e6:.1f} MB, {now['bytes_per_s'] / 1e6:.1f} MB/s"),
         ("disk", f"{now['disk_free'] / 1e9:.1f} GB free{minutes}"),
         ("streams", ", ".join(streams)),
-        ("done", f"{now['runs']} runs, {now['incomplete']} incomplete, {now['passed_over']} passed over"),
+        ("done", f"{done}, {now['incomplete']} incomplete, {now['passed_over']} passed over"),
         ("trouble", now["trouble"]),
     ]
     return [(name, text) for name, text in rows if text]

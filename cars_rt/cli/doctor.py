@@ -44,7 +44,7 @@ def doctor(
 
     if forget:
         forget_all()
-    with progress_bar() as bar:
+    with progress_bar(transient=True) as bar:
         task = bar.add_task("", total=None)
         report = examine(
             model or [],

@@ -85,7 +85,7 @@ def up(
         if not check:
             log.error("%s", problem)
         else:
-            out.print(printable(problem), soft_wrap=True, style="red")
+            out.say(printable(problem), style="red")
     if problems:
         many = len(problems) > 1
         mistakes, things = (

@@ -150,7 +150,7 @@ def rows(facts: Facts) -> list[tuple[str, str]]:
         ("rate", f"{facts.rate_in:.0f}/s in, {facts.rate_out:.0f}/s out"),
         ("latency", ms or "–"),
         ("model", printable(model)),
-        ("dark", printable(dark_in_words(str(status.get("dark"))))),
+        ("dark", printable(dark_in_words(str(status.get("dark")), status.get("run")))),
     ]
     if facts.recorder is not None:
         more.append(("recorder", _recorder(facts.recorder)))

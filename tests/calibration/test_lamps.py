@@ -8,6 +8,8 @@ from cars_rt.calibration.errors import CalibrationError, UnmatchedError
 from cars_rt.calibration.lamp_fit import fit_lamp
 from cars_rt.calibration.lamps import LAMPS, lamp
 from cars_rt.physics.air import in_vacuum, refractive_index
+from cars_rt.physics.microscope import Microscope, Simulator
+from cars_rt.physics.substances import SUBSTANCES
 
 
 def test_air_and_vacuum_are_those_of_the_literature() -> None:
@@ -64,6 +66,9 @@ def test_another_lamp_and_no_lines_are_refused() -> None:
         fit_lamp(np.random.default_rng(1).normal(100, 5, 1024), lamp("Ne"))
     with pytest.raises(UnmatchedError, match="0 lines stand out"):
         fit_lamp(np.array([1.0, 2.0]), lamp("Ne"))
+    sample = Simulator(Microscope()).measure([[0.1] * len(SUBSTANCES)])[0]  # bands too broad for any lamp
+    with pytest.raises(UnmatchedError, match="not those of neon"):
+        fit_lamp(sample.astype(float), lamp("Ne"))
     with pytest.raises(CalibrationError, match="no lamp is called 'xenon'; there are neon"):
         lamp("xenon")
     assert [lamp(short).name for short in ("Ne", "Ar", "Kr", "Hg-Ar")] == list(LAMPS)

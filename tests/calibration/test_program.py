@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,9 @@ def test_darks_saturation_and_reference_serve_process(tmp_path: Path) -> None:
     assert between is not None and np.abs(between - 2 * dark).max() < 1
     ours = read_reference(output)
     assert np.abs(ours.counts / reference - 1).max() < 0.02
+    program.saved(tmp_path / "no-axis.json", replace(made, scale=None))
+    with pytest.raises(SpectraError, match=r"no-axis\.json: the calibration has no axis"):
+        read_reference(tmp_path / "no-axis.json")
     with open_calibrated(Path(source), None, None, output) as spectra:
         assert np.array_equal(spectra.raman_shift, known.axis()) and spectra.full_scale == 60_000
         assert spectra.dark is not None and np.array_equal(spectra.dark, between)

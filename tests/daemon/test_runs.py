@@ -33,3 +33,11 @@ def test_run_says_what_it_waits_for_and_what_became_of_it() -> None:
     assert run.state is RunState.CLOSED and not run.waits_for
     assert (made.announced, made.received, made.sent, made.stalls) == (5, 3, 2, 1)
     assert made.lost == {"missing": 2, "engine": 1} == run.lost
+
+
+def test_a_loss_that_is_a_finding_too_is_said_once() -> None:
+    ledger = Ledger(
+        lost=Counter(overload=5, missing=2), problems=Counter({"overload": 5, "sequence jump": 1})
+    )
+    assert ledger.describe() == "2 missing, 5 overload (1 sequence jump)"
+    assert Ledger(lost=Counter(overload=5), problems=Counter(overload=5)).describe() == "5 overload"

@@ -83,6 +83,12 @@ def test_whatever_a_daemon_says_of_itself_can_be_shown(said: Any) -> None:
     assert shown["latency"] == "–"
 
 
+def test_between_runs_no_dark_is_said_to_be_none() -> None:
+    for run, said in (("a", "none is subtracted"), (None, "each run's own, where its driver gives one")):
+        facts = Facts(connected=True, status={"dark": "none", "run": run})
+        assert dict(health.rows(facts))["dark"] == said
+
+
 @pytest.mark.parametrize("scan", [(4, 5), (300, 500), (2**53, 1), (1, 2**53), (2**53, 2**53), None])
 def test_no_place_that_a_message_may_name_breaks_the_scan(scan: tuple[int, int] | None) -> None:
     for index in (0, 15, 22, 25, 10**6, 2**53 - 10):

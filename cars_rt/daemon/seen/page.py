@@ -36,7 +36,7 @@ def page(now: Snapshot, not_ready: str | None) -> str:
         "flagged": _counts(now.flagged),
         "model": f"{now.model} on {now.engine or 'no engine yet'}",
         **({"because": now.engine_instead} if now.engine_instead else {}),
-        "dark": dark_in_words(now.dark),
+        "dark": dark_in_words(now.dark, now.run),
     }
     table = "".join(f"<tr><th>{name}<td>{escape(printable(text))}" for name, text in rows.items())
     links = "".join(f'<li><a href="{path}">{path}</a>: {escape(text)}' for path, text in LINKS.items())

@@ -43,7 +43,10 @@ class Status:
         return f"{text}; {flagged}" if flagged else text
 
 
-def dark_in_words(dark: str) -> str:
-    """Which dark is subtracted, for people. dark: none, start, or the id of one that was measured here."""
+def dark_in_words(dark: str, run: object) -> str:
+    """Which dark is subtracted, for people. dark: none, start, or the id of one that was measured here; run:
+    the open one, if any."""
+    if dark == "none" and not run:
+        return "each run's own, where its driver gives one"
     words = {"none": "none is subtracted", "start": "from the start message of the driver"}
     return words.get(dark, f"{dark}, measured here")
