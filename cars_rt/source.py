@@ -31,10 +31,19 @@ class ClientError(CarsRtError, RuntimeError):
 class Source:
     """One connection to a stream. One thread at a time may pull; `close` may come from any.
 
+    expected: kinds of problems that the stream is meant to have; nobody is warned of them.
+
     Raises StreamError for an impossible address.
     """
 
-    def __init__(self, address: str, stream: StreamName, security: ClientKeys | None = None) -> None:
+    def __init__(
+        self,
+        address: str,
+        stream: StreamName,
+        security: ClientKeys | None = None,
+        *,
+        expected: frozenset[Kind] = frozenset(),
+    ) -> None:
         self.subscriber = Subscriber(address, stream, security=security)
         self.reader = RunReader(stream)
         self.quiet_since = time.monotonic()
@@ -46,6 +55,7 @@ class Source:
         self._probed = False  # whether we asked what else there is
         self._elsewhere: str | None = None  # which other stream is there instead
         self._reported: set[str] = set()
+        self._expected = expected
         self._said = False
         self._met = False  # whether a publisher was there once
         self._since = self.quiet_since
@@ -192,7 +202,7 @@ class Source:
             if not self._heard and where != self._elsewhere:
                 log.warning(where)
                 self._elsewhere = where
-        elif problem.kind not in self._reported:
+        elif problem.kind not in self._reported | self._expected:
             self._reported.add(problem.kind)
             log.warning("%s: %s: %s", self.subscriber.address, problem.cause.value, problem.text)
 

@@ -221,7 +221,9 @@ class RunReader:
             events.append(self._gap(Cause.MISSING, frame.index - self._at.index, text, Kind.SEQUENCE_JUMP))
         elif frame.index > self._at.index:
             first, last = self._at.index, frame.index - 1
-            text = f"the source skips spectrum {first}" + (f" to {last}" if last > first else "")
+            text = "the source skips " + (
+                f"spectra {first} to {last}" if last > first else f"spectrum {first}"
+            )
             events.append(self._gap(Cause.UPSTREAM, frame.index - self._at.index, text, Kind.SOURCE_SKIP))
         other = f"start was said again with another {self._changed}"
         if fault := (Kind.SECOND_START, other) if self._changed else _disagreement(frame, run):

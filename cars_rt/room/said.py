@@ -26,6 +26,7 @@ class Line:
     level: int
     text: str
     time: str = ""  # as the part wrote it
+    link: bool = False  # it tells people where to look
 
 
 def read_line(raw: bytes) -> Line:
@@ -35,7 +36,7 @@ def read_line(raw: bytes) -> Line:
         said = json.loads(text)
         level = logging.getLevelNamesMapping().get(str(said["level"]), logging.INFO)
         whole = "\n".join(str(said[name]) for name in ("message", "exc_info") if said.get(name))
-        return Line(level, printable(whole, LONGEST, keep="\n"), str(said.get("time", "")))
+        return Line(level, printable(whole, LONGEST, keep="\n"), str(said.get("time", "")), "link" in said)
     except (ValueError, TypeError, KeyError, AttributeError):
         level = logging.ERROR if text.startswith("cars-rt: ") else logging.INFO
         return Line(level, printable(text, LONGEST))

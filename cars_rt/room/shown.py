@@ -33,14 +33,14 @@ class Shown(Below):
 
     def line(self, name: str, line: Line) -> None:
         """A part said something. Called from any thread."""
-        if line.level < self._least:
+        if line.level < self._least and not line.link:
             return
         if self._live is not None:
             colour = COLOURS.get(Role(name.partition("-")[0]), "")
             style = (
                 "red" if line.level >= logging.ERROR else "yellow" if line.level >= logging.WARNING else ""
             )
-            console.print(Text.assemble((f"{name} | ", colour), (line.text, style)), soft_wrap=True)
+            console.say(Text.assemble((f"{name} | ", colour), (line.text, style)))
         else:
             # The part itself has already left out repetitions, so each text counts as new here.
             log.log(line.level, f"{name} | {line.text}", extra={"part": name})

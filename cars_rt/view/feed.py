@@ -18,6 +18,7 @@ log = logging.getLogger("cars_rt.view")
 
 LOOK_S = 0.1  # how soon a stop is noticed
 AGAIN_S = 1.0  # before a connection that broke is made anew
+LEFT_OUT = frozenset({Kind.SOURCE_SKIP})  # the daemon leaves out spectra rather than wait for a display
 SPEAKS_OTHERWISE = {*Fault, Kind.STREAM}  # findings that explain why nothing is shown
 
 
@@ -60,7 +61,7 @@ class Feed(threading.Thread):
                 self._over.wait(AGAIN_S)
                 continue
             try:
-                self._source = source = Source(self.address, self.stream, self._security)
+                self._source = source = Source(self.address, self.stream, self._security, expected=LEFT_OUT)
             except CarsRtError as error:
                 self._note(False, str(error))
                 self._over.wait(AGAIN_S)

@@ -33,7 +33,7 @@ def view(
     server = PageServer(world, settings)
     try:
         world.start()
-        log.info("the display is at %s", server.link)
+        log.info("the display is at %s", server.link, extra={"link": server.link})
         if not settings.no_browser and has_screen():
             threading.Thread(target=webbrowser.open, args=(server.link,), daemon=True).start()
         gc.freeze()  # each page that is given up has all objects looked through, of which most stay for good

@@ -105,6 +105,7 @@ def test_a_daemon_that_says_that_it_hangs_is_started_again_with_the_engine_that_
 def test_lines_of_parts_are_read_as_they_are_and_cannot_play_with_the_terminal() -> None:
     line = {"level": "WARNING", "message": "12 %s\x1b[2J lost", "time": "now", "exc_info": "a\nb"}
     assert read_line(json.dumps(line).encode()) == Line(logging.WARNING, "12 %s\\x1b[2J lost\na\nb", "now")
+    assert read_line(b'{"level": "INFO", "message": "here", "link": "http://a"}').link
     assert read_line(b"plain \xff\x07\n") == Line(logging.INFO, "plain �\\x07")
     assert read_line(b"cars-rt: no such flag").level == logging.ERROR
     assert [read_line(odd).level for odd in (b"[1]", b"3", b'{"level": []}', b"{}")] == [logging.INFO] * 4

@@ -117,6 +117,20 @@ def test_a_message_that_the_display_fails_on_costs_no_more_than_itself() -> None
         feed.close()
 
 
+def test_spectra_that_are_left_out_for_a_display_are_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    store = Store(64e6)
+    with Published("raman") as source:
+        feed = Feed(store, source.address, "raman")
+        feed.start()
+        source.wait()
+        source.say(a_start(stream="raman", dtype="float32"))
+        for sequence, index in enumerate((0, 8)):
+            source.say(replace(raman(index, np.ones((1, 160))), sequence=sequence))
+        wait_until(lambda: store.scan is not None and store.scan.raman.counts.sum() == 2)
+        feed.close()
+    assert "missing" not in caplog.text
+
+
 def test_a_trail_is_halved_for_ever() -> None:
     trail = Trail(2, 1e9, 16)
     for index in range(0, 1000, 7):
