@@ -94,7 +94,7 @@ def swapped(message: Start | Frame) -> list[bytes]:
         ("repeat", "came again", [start(), frame(), frame()]),
         ("shape", "159 pixels where start announced 160", [start(), frame(counts=CURVE[:, 1:].copy())]),
         ("dtype", "dtype uint32", [start(), frame(counts=CURVE.astype(np.uint32))]),
-        ("second start", "started before", [start(), frame(), start(run="two"), frame(run="two")]),
+        ("second start", "never came", [start(), frame(), start(run="two"), frame(run="two")]),
         ("second start", "its spectra are refused",
          [start(), frame(), start(raman_shift=AXIS + 9), frame(1), END]),
         ("no end", "left without an end", [start(), frame(), start(run="two")]),
