@@ -388,7 +388,7 @@ def test_ctl_as_a_user_calls_it() -> None:
         assert code == 0 and json.loads(out)["listen"] == listen
         code, out, said = ctl("status")
         assert code == 0 and "nobody there" in out and "latency" not in out and "each run's own" in out
-        assert not said and out.startswith("state     ")
+        assert not said and out.startswith("state     ") and "\nrealtime " in out
         assert ctl("bands", "CH=2800:3050") == (0, "CH: 2800 to 3050 cm-1\n", "")
         code, out, said = ctl("bands", "CH=2800")
         assert code == 1 and not out and "a band is NAME=LOW:HIGH" in said
