@@ -76,14 +76,24 @@ class Urgency:
         """All threads, of which there may be new ones. Raises OSError if the system does not allow it."""
         there = {int(each.name) for each in THREADS.iterdir()}
         if urgent:
+            self._raised &= there
             for thread in there - self._raised:
-                _place(thread, os.SCHED_OTHER, os.SCHED_RR, 1)
-            self._raised = there
+                if thread == threading.get_native_id() or _sleeps(thread):
+                    _place(thread, os.SCHED_OTHER, os.SCHED_RR, 1)
+                    self._raised.add(thread)
         else:
             for thread in there & self._raised:
                 _place(thread, os.SCHED_RR, os.SCHED_OTHER, 0)
             self._raised = set()
         self.urgent = urgent
+
+
+def _sleeps(thread: int) -> bool:
+    """Whether it waits for something, and so has begun: a thread of ZeroMQ reads its policy and priority when
+    it begins, one after the other, sets both again, and aborts the program if they do not fit each other."""
+    with contextlib.suppress(OSError):  # it has ended meanwhile
+        return (THREADS / str(thread) / "stat").read_bytes().rpartition(b")")[2].split()[0] == b"S"
+    return False
 
 
 def urgent() -> bool:

@@ -29,6 +29,22 @@ with Urgency(0.02):
 """
 
 
+BEGINNING = """
+import time, zmq
+from cars_rt import urgency
+urgency.LOOK_S, urgency.CALM, urgency.WAKES = 0.00005, 1, 1e9
+flipping = urgency.Urgency(1.0)
+become = flipping._become
+flipping._become = lambda urgent: become(not flipping.urgent)
+with flipping:
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        contexts = [zmq.Context() for _ in range(4)]
+        for each in contexts:
+            each.socket(zmq.PAIR).close()
+            each.term()
+"""
+
 needs_it = pytest.mark.skipif(not allowed(), reason="the system does not allow real-time priority here")
 
 
@@ -38,6 +54,15 @@ def test_who_needs_much_is_as_urgent_as_others() -> None:
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=PATIENCE_S
     )
     assert done.stdout.splitlines() == [f"urgent; a child {os.SCHED_OTHER}", "as others"]
+
+
+@needs_it
+def test_threads_of_zeromq_that_begin_are_left_alone() -> None:
+    """They read their policy in two steps and set it again, and abort the program if it is not one policy."""
+    done = subprocess.run(
+        [sys.executable, "-c", BEGINNING], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @needs_it
