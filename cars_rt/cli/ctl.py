@@ -231,7 +231,10 @@ def _rows(now: dict[str, Any]) -> list[tuple[str, str]]:
             for stage, each in now["latencies"].items()
             if each["count"]
         ),
-        ("realtime", "yes, spectra wait for no other program" if now["realtime"] else "no, as any program"),
+        (
+            "realtime",
+            "yes, spectra wait for no other program" if now.get("realtime") else "no, as any program",
+        ),
         ("time", ", ".join(f"{name} {100 * s / whole:.0f} %" for name, s in now["phases_s"].items())),
         (
             "bands",
