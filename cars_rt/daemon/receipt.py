@@ -13,11 +13,14 @@ from cars_rt.daemon.filing import Filing
 from cars_rt.daemon.mishaps import Mishaps
 from cars_rt.daemon.seen import metric
 from cars_rt.daemon.seen.metric import Metric
-from cars_rt.physics.fitness import shares
+from cars_rt.physics.fitness import NAMES, Flag, shares
 from cars_rt.protocol import Closed, End
 from cars_rt.storage import file_name, write_text
 
 log = logging.getLogger("cars_rt.daemon")
+
+SPIKE = NAMES[Flag.SPIKE]
+COSMIC = 0.01  # of the spectra: so many cosmic rays are nothing to be warned of
 
 KEPT = 1_000  # receipts; those before are in the log, and in files with --receipts
 
@@ -84,7 +87,11 @@ class Receipt:
             Ledger(lost=Counter(self.lost), problems=Counter(self.problems)).describe(),
         )  # fmt: skip
         if self.flagged:
-            log.warning("run %s: %s", self.run, shares(self.flagged, self.received))
+            usual = self.flagged.keys() <= {SPIKE} and self.flagged[SPIKE] < COSMIC * self.received
+            log.log(
+                logging.INFO if usual else logging.WARNING,
+                "run %s: %s", self.run, shares(self.flagged, self.received),
+            )  # fmt: skip
 
     def write(self, folder: Path) -> None:
         """Write it as RUN.json; a folder that cannot be written costs a warning, not the run."""
