@@ -1,21 +1,28 @@
 """Whether an address of this computer is free, and addresses that are."""
 
+import errno
 import os
+import random
 import socket
+from contextlib import suppress
 
 from cars_rt.sockets.addresses import ANY, Address
 
+NOT_GIVEN = range(20_000, 32_000)  # ports: Linux gives connections those from 32,768 on, others from 49,152
+
 
 def free_addresses(count: int) -> list[str]:
-    """Addresses on this computer that nobody listens to."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [f"tcp://127.0.0.1:{each.getsockname()[1]}" for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Addresses on this computer that nobody listens to, and that no system gives to a connection by itself:
+    they stay free until somebody binds them. Raises OSError if there are none."""
+    ports = random.SystemRandom().sample(NOT_GIVEN, len(NOT_GIVEN))
+    found: list[str] = []
+    for port in ports:
+        if len(found) == count:
+            return found
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            found.append(f"tcp://127.0.0.1:{port}")
+    raise OSError(errno.EADDRINUSE, "no port is free")
 
 
 def reason_against(address: str) -> str | None:

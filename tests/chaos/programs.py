@@ -1,13 +1,14 @@
 """The programs of a measurement as processes of their own, with the addresses that belong together."""
 
 import json
-import random
-import socket
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from helpers import Command, summary
+
+from cars_rt.sockets.free import free_addresses as addresses
+
+__all__ = ["addresses"]
 
 TESTS = Path(__file__).parents[1]
 
@@ -19,21 +20,6 @@ class Program(Command):
         super().__exit__(*arguments)
         last = "\n".join(self.said.splitlines()[-12:])
         print(f"-- {' '.join(map(str, self.process.args[2:4]))} said last\n{last}")
-
-
-def addresses(count: int) -> list[str]:
-    """Addresses on this computer that nobody listens to, and that no system hands out by itself.
-
-    They have to stay free for a while: between a kill and the restart, too.
-    """
-    found: list[str] = []
-    while len(found) < count:
-        port = random.SystemRandom().randrange(20_000, 32_000)
-        with suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            if (address := f"tcp://127.0.0.1:{port}") not in found:
-                found.append(address)
-    return found
 
 
 def camera(address: str, truth: Path, **flags: object) -> Program:
