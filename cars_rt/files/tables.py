@@ -192,12 +192,11 @@ def _rows(lines: list[str], split: list[list[str]], first: int) -> list[_Row]:
 
 def _numbers_columns(numbers: NDArray[np.float64]) -> bool:
     """Whether the first row of a table has the numbers of its columns where the others have counts."""
-    one, next_one = (
-        (row[1:] - np.arange(len(row) - 1) for row in numbers[:2]) if len(numbers) > 1 else (None, None)
-    )
-    if one is None or next_one is None or len(one) < 2:
+    counts = numbers[:2, 1:]
+    if len(counts) < 2 or counts.shape[1] < 2:
         return False
-    return bool(one[0] in (0, 1) and (one == one[0]).all() and not (next_one == next_one[0]).all())
+    counts_up = (np.diff(counts) == 1).all(axis=1)
+    return bool(counts[0, 0] in (0, 1) and counts_up[0] and not counts_up[1])
 
 
 def _no_row_above(lines: list[str], split: list[list[str]], first: int, axis: NDArray[np.float64]) -> None:

@@ -16,7 +16,7 @@ class Compiling:
 
     def __init__(self, kinds: Sequence[str], max_batch: int, threads: int) -> None:
         self.slow = False  # it may take minutes
-        self.begun = time.monotonic()
+        self._begun = time.monotonic()
         self._underway = ""  # how far it is, in words, where the engine tells
         self._kinds, self._max_batch, self._threads = list(kinds), max_batch, threads
 
@@ -35,7 +35,7 @@ class Compiling:
     @property
     def seconds(self) -> float:
         """Since it began."""
-        return time.monotonic() - self.begun
+        return time.monotonic() - self._begun
 
     @property
     def so_far(self) -> str:
