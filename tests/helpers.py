@@ -74,7 +74,7 @@ class Published:
         self.address = self.publisher.address
 
     def wait(self, subscribers: int = 1) -> None:
-        assert self.publisher.wait_for_subscribers(subscribers, PATIENCE_S)
+        assert self.publisher.wait_for_subscribers(subscribers, PATIENCE_S), Command.all_now()
 
     def say(self, *messages: Start | Frame | End) -> None:
         """Send messages as they are, without the publisher's own book-keeping."""
