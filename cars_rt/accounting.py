@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
-from cars_rt.kinds import Cause, Fault, Kind, in_words
+from cars_rt.kinds import TOLD, Cause, Fault, Kind, in_words
 
 __all__ = ["MAX_RANGES", "Cause", "Kind", "Ledger", "Problem", "Range", "Trouble"]
 
@@ -35,6 +35,11 @@ class Problem:
     text: str
     kind: Trouble
     first: int = 0
+
+    @property
+    def heading(self) -> str:
+        """What a line about it begins with: the cause, or the kind where it cost nothing."""
+        return (self.kind if not self.spectra and self.kind in TOLD else self.cause).value
 
 
 @dataclass(slots=True)

@@ -49,6 +49,8 @@ REMEDIES = {
     Kind.WRONG_TOTALS: "spectra of end counts spectra, not frames, and announced is spectra + the sum "
     "of lost",
     Kind.SECOND_START: "send end before the next start, and give each run an id of its own",
+    Kind.START_CHANGED: "say start again as it was, with sequence and index of the next frame; what changes "
+    "belongs to another run",
     Kind.RUN_AGAIN: "give every run a new id, such as a UUID: with an old one its frames are taken for "
     "repeats",
     Kind.NO_END: "send end also when the measurement is stopped or fails (reason stopped or failed)",

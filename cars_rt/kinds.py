@@ -50,6 +50,7 @@ class Kind(StrEnum):
     # Of messages and their order, by every receiver
     STREAM = "stream"  # another stream is published there
     SECOND_START = "second start"  # a run began before the one before had ended
+    START_CHANGED = "start changed"  # it was said again with another exposure, dark or the like
     UNKNOWN_RUN = "unknown run"  # frames or an end of a run whose start did not come
     AFTER_END = "after end"  # a frame of the run that ended last
     JOINED_LATE = "joined late"  # the run was under way when we came
@@ -87,6 +88,9 @@ class Kind(StrEnum):
     CONSTANT = "constant"
     SMALL_MESSAGES = "small messages"
 
+
+#: Told without anything being refused or lost: a line that began with the cause would say so.
+TOLD = frozenset({Kind.SECOND_START, Kind.START_CHANGED, Kind.WRAP, Kind.TAIL_MISSING, Kind.WRONG_TOTALS})
 
 #: What a word alone does not say, for people.
 EXPLAINED = {str(Kind.CLOCK): "clock: time stamps of the source that are not of now"}

@@ -203,8 +203,9 @@ class Source:
                 log.warning(where)
                 self._elsewhere = where
         elif problem.kind not in self._reported | self._expected:
-            self._reported.add(problem.kind)
-            log.warning("%s: %s: %s", self.subscriber.address, problem.cause.value, problem.text)
+            if problem.kind is not Kind.START_CHANGED:  # which the reader tells once of each field
+                self._reported.add(problem.kind)
+            log.warning("%s: %s: %s", self.subscriber.address, problem.heading, problem.text)
 
     def _watch(self) -> None:
         before, now = self.subscriber.connected, self.subscriber.watch()

@@ -386,11 +386,11 @@ class Runs:
 
     def _report(self, problem: Problem, ledger: Ledger) -> None:
         """One line for the first problem of a kind in a run or, where none is open, of a connection."""
-        first = ledger.problems[problem.kind] <= 1
+        first = ledger.problems[problem.kind] <= 1 or problem.kind is Kind.START_CHANGED  # once a field
         if self.intake.reader.run is None:  # its ledger may last for days: each connection, run is told anew
             key = problem.text if problem.kind is Kind.UNKNOWN_RUN else problem.kind
             first = key not in self._said and len(self._said) < MOST_SAID
             self._said |= {key} if first else set()
-        log.log(logging.WARNING if first else logging.DEBUG, "%s: %s", problem.cause.value, problem.text)
+        log.log(logging.WARNING if first else logging.DEBUG, "%s: %s", problem.heading, problem.text)
         if problem.cause is Cause.REJECTED or (problem.spectra and problem.cause is not Cause.REPEATED):
             self.alarm(problem.cause.value, problem.text)

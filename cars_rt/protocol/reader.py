@@ -14,6 +14,7 @@ import numpy as np
 from cars_rt.accounting import Cause, Kind, Ledger, Problem, Range, Trouble
 from cars_rt.kinds import Fault
 from cars_rt.printable import counted
+from cars_rt.protocol.again import changed, refused
 from cars_rt.protocol.codec import decode
 from cars_rt.protocol.errors import ProtocolError
 from cars_rt.protocol.fields import Part
@@ -39,6 +40,7 @@ class Closed:
 REMEDY = "start the driver last, or let it wait (--subscribers 2 for a daemon and a recorder)"
 JOINED_LATE = f"joined late, after the run had begun; {REMEDY}"
 LARGEST = float(np.finfo(np.float32).max)  # engines compute in float32
+OF_ITS_OWN = "what changes needs a run with an id of its own"
 UNPLACED = -1  # the index of spectra that came in unknown places
 
 Event: TypeAlias = Start | Frame | Closed | Problem
@@ -62,7 +64,8 @@ class RunReader:
         self._resumed = 0, 0  # sequence and index of the next frame, by the start that was said again
         self._unplaced = 0  # rejected spectra whose place is unknown: in a gap, or beyond the run
         self._doubtful = 0  # refused spectra that are not counted yet: the gap that they leave counts them
-        self._changed = ""  # what of the open run's start was other when it was said again
+        self._changed = ""  # what of the open run's start was other when it was said again: it is refused
+        self._told: set[str] = set()  # fields of it that were other, and were told
         self._last: str | None = None  # the run that ended last, whose stragglers are not "unknown"
         self._layout: FrameLayout | None = None  # of a frame of the open run that was in order
         self._missed = 0  # frames in a row that did not fit the layout
@@ -164,7 +167,7 @@ class RunReader:
                 events.append(interrupted)
         self.run, self.ledger, self._layout = start, Ledger(), None
         self._at, self._doubted, self._resumed = Numbers(start), None, (0, 0)
-        self._unplaced, self._doubtful, self._changed = 0, 0, ""
+        self._unplaced, self._doubtful, self._changed, self._told = 0, 0, "", set()
         events.append(start)
         if start.index:
             events.append(self._gap(Cause.MISSING, start.index, JOINED_LATE, Kind.JOINED_LATE))
@@ -172,14 +175,20 @@ class RunReader:
         return events
 
     def _said_again(self, run: Start, start: Start) -> list[Event]:
-        """Say it once if what the spectra of the run mean would be other from here on: they are refused."""
-        changed = self._changed or _change(run, start)
-        if changed == self._changed:
+        """Say once of each field that it is other. Where the numbers would mean something else, they are
+        refused from here on; what else is other is not taken, for half a run cannot have it."""
+        found = changed(run, start)
+        new = {name: said for name, said in found.items() if name not in self._told}
+        self._told |= new.keys()
+        text = f"start of run {run.run} was said again with another"
+        if (other := refused(found)) and not self._changed:
+            self._changed, self._layout = other, None
+            text += f" {other}; its spectra are refused from here on: {OF_ITS_OWN}"
+            return [self._problem(Cause.REJECTED, 0, text, Kind.SECOND_START)]
+        if not new or self._changed:
             return []
-        self._changed, self._layout = changed, None
-        text = f"start of run {run.run} was said again with another {changed}"
-        refused = "; its spectra are refused from here on: what changes needs a run with an id of its own"
-        return [self._problem(Cause.REJECTED, 0, text + refused, Kind.SECOND_START)]
+        text += f" {', '.join(new.values())}; what it was at first holds for the whole run: {OF_ITS_OWN}"
+        return [self._problem(Cause.UPSTREAM, 0, text[:MAX_TEXT], Kind.START_CHANGED)]
 
     def _frame(self, frame: Frame) -> list[Event]:
         run = self.run
@@ -347,13 +356,6 @@ class RunReader:
         closed = Closed(self._countable(end), self.ledger)
         self.run, self.ledger, self._last, self._layout = None, Ledger(), end.run, None
         return closed
-
-
-def _change(run: Start, start: Start) -> str:
-    """What of the numbers' meaning is other in a start that is said again; nothing if it is the same."""
-    if not np.array_equal(run.raman_shift, start.raman_shift):
-        return "axis"
-    return "" if run.dtype == start.dtype else "dtype"
 
 
 def _disagreement(frame: Frame, run: Start) -> tuple[Trouble, str] | None:

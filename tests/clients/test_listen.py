@@ -97,6 +97,8 @@ def swapped(message: Start | Frame) -> list[bytes]:
         ("second start", "never came", [start(), frame(), start(run="two"), frame(run="two")]),
         ("second start", "its spectra are refused",
          [start(), frame(), start(raman_shift=AXIS + 9), frame(1), END]),
+        ("start changed", "with another exposure_s (0.5 instead of none)",
+         [start(), frame(), start(exposure_s=0.5), frame(1), END]),
         ("no end", "left without an end", [start(), frame(), start(run="two")]),
         ("run again", "begins once more", [start(), frame(), END, start(run="two"), start()]),
         ("wrong totals", "end says", [start(), frame(), an_end(1, 1)]),

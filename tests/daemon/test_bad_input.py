@@ -5,8 +5,9 @@ All tests talk to the same daemon, one run each, so that it also has to survive 
 
 import itertools
 import logging
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgpack
 import numpy as np
@@ -142,6 +143,21 @@ def test_bad_message_is_said_once_and_counted_and_the_run_goes_on(
     assert warnings(caplog, said) == 1
 
 
+def test_a_start_said_again_otherwise_is_said_in_log_and_status(
+    line: Line, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Results go on with the first exposure; a line for each field, though both are of one kind."""
+    run, began = next(RUNS), time.time_ns()
+    first = a_start(run, time_ns=began, exposure_s=0.1)
+    warm, longer = replace(first, instrument={"gain": 2}), replace(first, exposure_s=0.2)
+    line.source.say(first, a_frame(0, COUNTS, run), warm, longer, warm, longer, an_end(1, run=run))
+    totals = line.totals(run)
+    assert totals.sent == 1 and totals.problems == {"start changed": 2} and totals.lost == {}
+    assert line.daemon.parts.runs.book.problems["start changed"] == 2  # as `ctl status` shows them
+    assert warnings(caplog, "start changed: start of run") == 2
+    assert "exposure_s (0.2 instead of 0.1); what it was at first holds" in caplog.text
+
+
 def test_runs_that_are_refused_on_one_connection_each_have_their_line(
     line: Line, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -204,7 +220,7 @@ def test_second_start_closes_the_first_run(line: Line, caplog: pytest.LogCapture
     totals = line.totals(second)
     assert line.totals(first).reason == "interrupted" and line.totals(first).sent == 1
     assert totals.reason == "complete" and totals.lost == {}
-    assert warnings(caplog, f"rejected: the end of run {first} never came; run {second} begins") == 1
+    assert warnings(caplog, f"second start: the end of run {first} never came; run {second} begins") == 1
 
 
 def test_message_beyond_the_limit_costs_the_connection_not_the_daemon(

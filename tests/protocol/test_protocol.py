@@ -629,10 +629,46 @@ def test_a_missing_tail_is_settled_at_the_end() -> None:
 
 
 def test_the_start_said_again_is_ignored() -> None:
-    again = a_start(sequence=1, index=2, source="another")
+    again = a_start(sequence=1, index=2)
     read = Read.of(a_start(), a_frame(0, 0, 2), again, a_frame(1, 2), an_end(2, 3))
     assert [type(event) for event in read.events] == [Start, Frame, Frame, Closed]
     assert read.lost == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"dark": np.full(3, 300, np.float32)}, "dark"),
+        ({"exposure_s": 0.5}, "exposure_s (0.5 instead of "),
+        ({"full_scale": 4095.0}, "full_scale (4095 instead of none)"),
+        ({"step_um": (0.5, 0.25)}, "step_um (0.5 x 0.25 instead of "),
+        ({"scan": (5, 7)}, "scan (5 x 7 instead of "),
+        ({"spectra": 3}, "spectra (3 instead of "),
+        ({"block": 2}, "block (2 instead of "),
+        ({"source": "another"}, "source ('another' instead of "),
+        ({"time_ns": TIME + 1}, f"time_ns ({TIME + 1} instead of "),
+        ({"instrument": {"gain": 3}}, "instrument"),
+        ({"calibration": {"id": "other"}}, "calibration"),
+    ],
+)
+def test_what_is_other_in_a_start_said_again_is_told_once(change: dict[str, Any], said: str) -> None:
+    """The first value holds: results go on, and nobody finds out later that another one was said."""
+    first, again = a_start(), a_start(sequence=1, index=2, **change)
+    read = Read.of(first, a_frame(0, 0, 2), again, a_frame(1, 2), again, a_frame(2, 3), an_end(3, 4))
+    assert read.kinds == ["start changed"] and read.passed == [0, 2, 3] and read.lost == {}
+    problem = read.events[2]
+    assert isinstance(problem, Problem) and problem.heading == "start changed"
+    assert f"with another {said}" in problem.text and "what it was at first holds" in problem.text
+    both = a_start(sequence=3, index=4, **change | {"full_scale": 77.0, "exposure_s": 0.7})
+    assert Read.of(first, again, both, both).kinds == ["start changed"] * 2  # another field is told, too
+
+
+def test_the_model_may_be_another_where_a_daemon_goes_on() -> None:
+    """Each frame of results says what computed it."""
+    first = a_start(stream="raman", dtype="float32", model={"name": "cnn"})
+    reader = RunReader("raman")
+    events = [*reader.accept(first), *reader.accept(replace(first, sequence=1, model={"name": "rnn"}))]
+    assert [type(event) for event in events] == [Start]
 
 
 def test_spectra_whose_axis_changes_within_the_run_are_refused() -> None:
