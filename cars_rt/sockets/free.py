@@ -4,10 +4,12 @@ import errno
 import os
 import random
 import socket
+import sys
 from contextlib import suppress
 
 from cars_rt.sockets.addresses import ANY, Address
 
+_kept: list[socket.socket] = []
 NOT_GIVEN = range(20_000, 32_000)  # ports: Linux gives connections those from 32,768 on, others from 49,152
 
 
@@ -18,11 +20,29 @@ def free_addresses(count: int) -> list[str]:
     found: list[str] = []
     for port in ports:
         if len(found) == count:
-            return found
-        with suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
+            break
+        with suppress(OSError):
+            _keep(port)
             found.append(f"tcp://127.0.0.1:{port}")
-    raise OSError(errno.EADDRINUSE, "no port is free")
+    if len(found) < count:
+        raise OSError(errno.EADDRINUSE, "no port is free")
+    return found
+
+
+def _keep(port: int) -> None:
+    """Take a port if nobody has it. On Linux until this process ends: others who look for one pass it by,
+    while whoever listens as ZeroMQ and asyncio do, with SO_REUSEADDR, may have it. Raises OSError."""
+    probe = socket.socket()
+    try:
+        probe.bind(("127.0.0.1", port))
+    except OSError:
+        probe.close()
+        raise
+    if sys.platform == "linux":
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _kept.append(probe)
+    else:
+        probe.close()
 
 
 def reason_against(address: str) -> str | None:
