@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from cars_rt.files.missing import Missing
 from cars_rt.installation import pip_install
 from cars_rt.printable import printable
 from cars_rt.storage import SMALL, StorageError, refuse_size, refuse_special_file, refuse_too_much
@@ -158,7 +159,7 @@ def numbers(parent: h5py.Group, name: str, rows: int | None = None) -> NDArray[A
     """The values of a dataset of numbers, or None if there is none of this name; rows: only the first ones.
 
     Raises StorageError as `stored` does, and if it holds no numbers, has fewer rows, announces far more than
-    is stored in the file or more than memory holds, or cannot be read.
+    is stored in the file or more than memory holds, cannot be read, or has values that mean missing ones.
     """
     found = stored(parent, name, h5py.Dataset)
     if found is None:
@@ -172,9 +173,11 @@ def numbers(parent: h5py.Group, name: str, rows: int | None = None) -> NDArray[A
     _refuse(found, found.shape)
     refuse_too_much(path, repr(name), found.size * found.dtype.itemsize)
     try:
-        return np.asarray(found[()])
+        values = np.asarray(found[()])
     except (OSError, RuntimeError, ValueError, TypeError):
         raise StorageError(path, f"is damaged: {name!r} cannot be read") from None
+    Missing(found).refuse(values)
+    return values
 
 
 def _refuse(dataset: h5py.Dataset, shape: tuple[int, ...]) -> None:
@@ -237,8 +240,8 @@ class StoredRows:
     """The first rows of a dataset, read from the file when they are asked for by a slice of step 1.
 
     As an array of shape (n, ...) with `shape`, `dtype`, `len` and slices, for what is too large for memory.
-    Raises StorageError if what it announces cannot be, and for a slice that memory does not hold or of which
-    much less is stored.
+    Raises StorageError if what it announces cannot be, and for a slice that memory does not hold, of which
+    much less is stored, or in which values are missing.
     """
 
     def __init__(
@@ -251,7 +254,7 @@ class StoredRows:
         recording that is being written: another dataset, and from which row on which of its slots."""
         if not isinstance(dataset, h5py.Dataset) or not dataset.shape:
             raise ValueError(f"{dataset.name} is no list of rows")
-        self._dataset, self._tail = dataset, tail
+        self._dataset, self._tail, self._missing = dataset, tail, Missing(dataset)
         rows = len(dataset) if rows is None else max(0, min(rows, len(dataset)))
         self.shape: tuple[int, ...] = (rows, *dataset.shape[1:])
         self.dtype: np.dtype[Any] = dataset.dtype
@@ -284,9 +287,11 @@ class StoredRows:
         try:
             if self._tail is None or last <= self._tail[1]:
                 found: NDArray[Any] = self._dataset[first:last]
-                return found
-            tail, begin, slot = self._tail
-            after = tail[slot, max(first - begin, 0) : last - begin]
-            return np.concatenate([self._dataset[first:begin], after]) if first < begin else after
+            else:
+                tail, begin, slot = self._tail
+                found = tail[slot, max(first - begin, 0) : last - begin]
+                found = np.concatenate([self._dataset[first:begin], found]) if first < begin else found
         except (OSError, RuntimeError, ValueError, TypeError):
             raise StorageError(path, f"is damaged: {name} cannot be read") from None
+        self._missing.refuse(found, first)
+        return found

@@ -234,6 +234,24 @@ def said(name: str, **attrs: Any) -> Callable[[Path], object]:
     return make
 
 
+def gap(kind: str, **attrs: Any) -> Callable[[Path], object]:
+    """A file with a spectrum of which one pixel is missing, as the attributes say it."""
+    value = next((np.ravel(each)[0] for name, each in attrs.items() if not name.startswith("valid")), -999)
+    value = 1e9 if "valid_max" in attrs else value
+
+    def make(path: Path) -> None:
+        spectra = COUNTS.astype("f8")
+        spectra[2, 7] = value
+        spectra = (spectra.astype("i8") if kind[0] in "iu" else spectra).astype(kind)
+        h5(path, raman_shift=AXIS)
+        with h5py.File(path, "a") as file:
+            fill = None if attrs else value
+            made = file.create_dataset("spectra", data=spectra, chunks=True, fillvalue=fill)
+            made.attrs.update(attrs)
+
+    return make
+
+
 def numbered(path: Path) -> None:
     """Numbers that stand for names."""
     h5(path, raman_shift=AXIS)
@@ -280,6 +298,21 @@ BAD_FILES: list[tuple[str, Callable[[Path], object], str]] = [
     ("a.h5", said("raman_shift", units="eV"), "has its raman_shift in 'eV'; write it in cm-1"),
     ("a.h5", said("spectra", scale_factor=2.0), "'spectra' with the attribute scale_factor = 2.0"),
     ("a.h5", said("raman_shift", add_offset=100), "'raman_shift' with the attribute add_offset = 100"),
+    *[
+        ("a.h5", gap(kind, **attrs), r"has no value in '/spectra' at \[2, 7\]: it is missing, by its " + by)
+        for kind, attrs, by in [
+            ("f4", {"_FillValue": -999.9}, "_FillValue = -999.9"),
+            ("i2", {"missing_value": [-999]}, "missing_value = -999"),
+            ("u2", {"_FillValue": -999}, "_FillValue = -999"),  # it wrapped as it was written
+            ("u2", {"_FillValue": np.uint16(65535)}, "_FillValue = 65535"),
+            ("f8", {"valid_range": [0, 65535]}, "valid_range = 0 to 65535"),
+            ("i4", {"valid_min": 0}, "valid_min = 0"),
+            ("f4", {"valid_max": 1e6}, "valid_max = 1e.06"),
+            ("i4", {}, "fill value -999"),
+        ]
+    ],
+    ("a.h5", said("spectra", _FillValue="none"), "an attribute _FillValue that is no number; mend it"),
+    ("a.h5", said("raman_shift", _FillValue=AXIS[0]), r"no value in '/raman_shift' at \[0\]: it is missing"),
     ("a.h5", arrays(counts=COUNTS * 2), "has both 'counts' and 'spectra'"),
     ("a.h5", numbered, "has 'spectra', which holds no numbers|are of type .*, not numbers"),
     ("a.npz", corrupt_npz, "cannot be read: "),
