@@ -74,6 +74,7 @@ class Kind(StrEnum):
     CONNECTION_CUT = "connection cut"
     CUT_OFF = "cut off"  # a peer that sends without end; which socket after a colon
     CLOCK = "clock"  # the clocks of two computers differ
+    LIT_DARK = "lit dark"  # what is subtracted as dark was measured with light
     # Of a publisher that is judged: legal or not, most likely a slip
     RUN_AGAIN = "run again"
     NO_START = "no start"

@@ -14,12 +14,14 @@ from cars_rt.files.formats import MOST_LINE_BYTES, MOST_LINES, MOST_TEXT_BYTES, 
 from cars_rt.files.spectra import Spectra, SpectraError, said_of
 from cars_rt.files.tables import parse
 from cars_rt.physics.axis import AxisError, judged_raman_shift
+from cars_rt.physics.darkness import noise_of
 from cars_rt.protocol import Facts
 from cars_rt.storage import refuse_no_table
 from cars_rt.trust.curve import ClientKeys
 
 PIECE_BYTES = 8 * 2**20
 PATIENCE_S = 60.0  # for the first spectrum of a stream
+LOOKED_AT = 8  # spectra whose noise is looked at
 SATURATED = 0.98  # of the full scale
 
 
@@ -33,6 +35,7 @@ class Measured:
     where: str
     axis: NDArray[np.float64] | None = None
     unit: str = ""
+    noise: float = 0.0  # of one pixel of one spectrum
     dark: NDArray[np.float64] | None = None
     exposure_s: float | None = None
     full_scale: float | None = None
@@ -64,9 +67,10 @@ def measured(
 def _of_stream(address: str, most: int, security: ClientKeys | None, timeout_s: float) -> Measured:
     with connect(address, "raw", timeout=timeout_s, security=security) as stream:
         for run in stream:
-            total, count, start = np.zeros(run.start.pixels), 0, run.start
+            total, count, start, noise = np.zeros(run.start.pixels), 0, run.start, 0.0
             for frame in run:
                 rows = frame.counts[: most - count]
+                noise = noise if count else noise_of(rows[:LOOKED_AT])
                 total += rows.sum(axis=0, dtype=np.float64)
                 count += len(rows)
                 if count >= most:
@@ -76,6 +80,7 @@ def _of_stream(address: str, most: int, security: ClientKeys | None, timeout_s: 
             axis = _judged(start.raman_shift)
             return Measured(
                 counts=total / count,
+                noise=noise,
                 spectra=count,
                 where=address,
                 axis=axis,
@@ -112,6 +117,7 @@ def _of_text(path: Path, most: int | None) -> Measured:
         full_scale = 65_535.0 if rows.max() <= 65_535 and np.array_equal(rows, np.round(rows)) else None
     return Measured(
         counts=rows.mean(axis=0),
+        noise=noise_of(rows[:LOOKED_AT]),
         spectra=len(rows),
         where=str(path),
         axis=axis,
@@ -131,6 +137,7 @@ def _mean(spectra: Spectra, path: Path, most: int | None, axis: NDArray[np.float
         summed += spectra.counts[first : min(first + step, count)].sum(axis=0, dtype=np.float64)
     return Measured(
         counts=summed / count,
+        noise=noise_of(spectra.counts[: min(count, LOOKED_AT)]),
         spectra=count,
         where=str(path),
         axis=axis,

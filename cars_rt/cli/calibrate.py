@@ -215,6 +215,7 @@ def dark(
 
     from cars_rt.calibrator import program
     from cars_rt.calibrator.summary import exposures
+    from cars_rt.physics.darkness import light_in
 
     start_logging(logs)
     _above_0("--exposure-ms", exposure_ms)
@@ -227,6 +228,8 @@ def dark(
     if full_scale is not None:
         calibration = replace(calibration, full_scale=full_scale)
     known = program.saved(settings.output, calibration)
+    if said := light_in(given.counts, given.noise):
+        log.warning("%s: this dark %s", given.where, said)
     log.info(
         "%s: dark of %d spectra, %.6g counts in the mean; darks for %s; saturates at %s; id %s",
         settings.output, given.spectra, given.counts.mean(), exposures(known), known.full_scale, known.id,

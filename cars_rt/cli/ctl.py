@@ -117,7 +117,8 @@ def dark(do: Literal["start", "stop", "clear"], *, at: At = Where()) -> None:
         "stop": f"dark {result.get('dark')}, the average of {result.get('spectra')} spectra, is subtracted",
         "clear": "no measured dark any more",
     }
-    say(at, result, said[do])
+    doubt = result.get("doubt")
+    say(at, result, said[do] + (f"; but {doubt}" if doubt else ""))
 
 
 @ctl.command

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from cars_rt.daemon.parts import Parts
 from cars_rt.daemon.picture import picture
 from cars_rt.daemon.seen.plain import plain
+from cars_rt.kinds import Kind
 from cars_rt.protocol import MAX_BANDS, check_band
 from cars_rt.protocol.control import Request
 from cars_rt.sockets.control import Answer
@@ -71,6 +72,7 @@ def _dark(parts: Parts, asked: Arguments, answer: Answer) -> Result:
         return {"measuring": 1}
     if do == "stop":
         spectra, name = dark.spectra, dark.finish()
+        parts.runs.book.problems[Kind.LIT_DARK.value] += 1 if dark.doubt else 0
     elif do == "clear":
         spectra, name = 0, "none"
         dark.clear()
@@ -79,7 +81,7 @@ def _dark(parts: Parts, asked: Arguments, answer: Answer) -> Result:
     if run is not None:
         parts.compute.set_dark(*dark.of(run.start))
         run.dark_unused = dark.unused(run.start)
-    return {"dark": name, "spectra": spectra}
+    return {"dark": name, "spectra": spectra} | ({"doubt": dark.doubt} if dark.doubt else {})
 
 
 def _bands(parts: Parts, asked: Arguments, answer: Answer) -> Result:

@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 
 from cars_rt.daemon.filing import Filing
 from cars_rt.engines.base import Slab
+from cars_rt.physics.darkness import light_in, noise_of, relief
 from cars_rt.protocol import Start
 from cars_rt.storage import replacing
 
 log = logging.getLogger("cars_rt.daemon")
 
 NONE, FROM_START = "none", "start"
+LOOKED_AT = 8  # spectra whose noise is looked at
+MOST_OF_LIGHT = 0.5  # of the counts' rise along the pixels: a dark with so much of it was measured with light
 SAME_EXPOSURE = 1e-6  # relative: what a float loses on its way through other programs
 
 
@@ -34,6 +37,9 @@ class Dark:
         self._run: Start | None = None  # the run in which the dark was measured
         self._measured: Slab | None = None
         self.name = NONE  # of the measured one
+        self.doubt: str | None = None  # why the measured one is none, most likely, in a sentence
+        self._noise = 0.0  # of a pixel, while it was measured
+        self._judged: Start | None = None  # the run whose dark was looked at
 
     @property
     def measuring(self) -> bool:
@@ -47,6 +53,8 @@ class Dark:
     def add(self, counts: NDArray[np.generic]) -> None:
         """Counts (k, p) came while measuring."""
         if self._sum is not None and counts.shape[1] == len(self._sum):
+            if not self.spectra:
+                self._noise = noise_of(counts[:LOOKED_AT])
             self._sum += counts.sum(axis=0, dtype=np.float64)
             self.spectra += len(counts)
 
@@ -64,6 +72,10 @@ class Dark:
             raise ValueError("no spectrum came since `dark start`; the dark stays as it was")
         self._measured, self._run = (total / self.spectra).astype(np.float32), run
         self.name = hashlib.sha256(self._measured.tobytes()).hexdigest()[:12]
+        said = light_in(self._measured, self._noise)
+        self.doubt = said and f"the dark {self.name} {said}"
+        if self.doubt:
+            log.warning("%s", self.doubt)
         if self._folder is not None:
             path = self._folder / f"dark-{self.name}.csv"
             write = partial(_write, path, self._measured)
@@ -76,8 +88,22 @@ class Dark:
     def clear(self) -> None:
         """Forget the measured dark: each run has its driver's own again."""
         self.abandon()
-        self._measured = self._run = None
+        self._measured = self._run = self.doubt = None
         self.name = NONE
+
+    def doubted(self, start: Start, counts: NDArray[np.generic]) -> bool:
+        """Say once in a run, of which counts (k, p) came, that its dark holds most of their light. True if it
+        was said just now."""
+        if self._judged is start:
+            return False
+        self._judged = start
+        dark, name = self.of(start)
+        said = light_in(dark, noise_of(counts[:LOOKED_AT]))
+        if said is None or relief(dark) < MOST_OF_LIGHT * relief(counts[:LOOKED_AT].mean(axis=0)):
+            return False
+        which = "dark of its start" if name == FROM_START else f"dark {name}"
+        log.warning("run %s: the %s %s", start.run, which, said)
+        return True
 
     def of(self, start: Start) -> tuple[Slab, str]:
         """The dark (pixels,) of a run, and its id."""

@@ -196,6 +196,9 @@ class Runs:
             return
         if self.dark.measuring:
             self.dark.add(frame.block)
+        elif self.dark.doubted(run.start, frame.block):
+            for problems in (run.sent.problems, self.book.problems):
+                problems[Kind.LIT_DARK.value] += 1
         self.pipeline.take(run, frame, received_ns)
         if not self.pipeline.has_room(run.block):
             self.pipeline.submit(run.block)

@@ -10,7 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from helpers import Published, a_frame, a_start, an_end
+from helpers import Command, Published, a_frame, a_start, an_end
 
 from calibration.simulated import cars_spectrum, lamp_spectrum
 from cars_rt.calibration import CalibrationError, Region, read, write
@@ -108,6 +108,9 @@ def test_darks_saturation_and_reference_serve_process(tmp_path: Path) -> None:
     with np.load(tmp_path / "out.npz") as out:
         assert np.array_equal(out["raman_shift"], known.axis())
         assert json.loads(str(out["calibration"]))["id"] == known.id
+    lit = stored("lit.h5", counts + dark + np.random.default_rng(2).normal(0, 30, (4, pixels)), 0.009)
+    code, _, said = Command.ran("calibrate", "dark", lit, "-o", tmp_path / "lit.json")
+    assert code == 0 and f"{lit}: this dark has light in it: it rises by " in said
     with pytest.raises(CalibrationError, match="pixels are saturated, as no dark is"):
         program.with_dark(made, measured(stored("bright.h5", dark + 60_000, 0.001)), None)
     with pytest.raises(CalibrationError, match="it needs light at every pixel"):

@@ -4,7 +4,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import AXIS, PATIENCE_S, Collected, Published, a_frame, a_start, an_end, daemon_in_thread
+from helpers import (
+    AXIS,
+    PATIENCE_S,
+    Collected,
+    Published,
+    a_frame,
+    a_start,
+    an_end,
+    daemon_in_thread,
+    wait_until,
+)
 
 from cars_rt.daemon.dark import Dark
 from cars_rt.protocol import Start
@@ -97,3 +107,48 @@ def test_a_dark_that_is_not_subtracted_is_said_in_status_log_and_results(
         assert (text, level, status["dark"], status["dark_unused"]) == (name, 8100, name, None)
         text, level, status = run("without", 4, exposure_s=0.05)
         assert level == 9000 and status["dark"] == "none" and text.startswith(f"none; the dark {name} is not")
+
+
+def test_a_dark_that_was_measured_with_light_in_it_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """It is subtracted as one is told to, and nobody has to find out from results at zero."""
+    random = np.random.default_rng(3)
+    light = 20_000 * np.exp(-(((AXIS - 1000) / 200) ** 2))
+
+    def camera(factor: float) -> Any:
+        return (600 + factor * light + random.normal(0, 20, (4, len(AXIS)))).astype(np.uint16)
+
+    with (
+        Published() as source,
+        daemon_in_thread(source.address, engine="passthrough") as daemon,
+        Collected(daemon.publisher.address) as results,
+        Remote(daemon.control.address if daemon.control else "") as remote,
+    ):
+        source.wait()
+
+        def came(name: str, spectra: int) -> None:
+            results.until(
+                lambda all_: sum(len(each.block) for each in all_.frames if each.run == name) == spectra
+            )
+
+        def run(name: str, factor: float, **about: Any) -> tuple[dict[str, Any], Any]:
+            source.publisher.open(a_start(name, block=4, **MODE | {"full_scale": None} | about))
+            assert source.publisher.send(a_frame(0, camera(1.0), name), PATIENCE_S)
+            came(name, 4)
+            remote.ask("dark", do="start")
+            assert source.publisher.send(a_frame(1, camera(factor), name, index=4), PATIENCE_S)
+            came(name, 8)
+            found = remote.ask("dark", do="stop")
+            remote.ask("dark", do="clear")
+            source.publisher.end(an_end(2, 8, run=name))
+            results.ends(len(results.starts))
+            wait_until(lambda: any(each.run == name for each in daemon.receipts))
+            return found, daemon.receipts[-1]
+
+        found, receipt = run("blocked", 0.0, dark=camera(0.0).mean(axis=0).astype(np.float32))
+        assert "doubt" not in found and receipt.problems == {} and not caplog.records
+        found, receipt = run("open", 1.0)
+        assert found["doubt"].startswith(f"the dark {found['dark']} has light in it: it rises by ")
+        assert found["doubt"] in caplog.text and receipt.problems == {}
+        _, receipt = run("open at the driver", 0.0, dark=camera(0.9).mean(axis=0).astype(np.float32))
+        assert receipt.problems == {"lit dark": 1}
+        assert "run open at the driver: the dark of its start has light in it" in caplog.text

@@ -1,0 +1,47 @@
+"""Whether spectra that are taken for dark have light in them, by their shape along the pixels. Pure."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+BLOCK = 32  # pixels whose median counts as one value: hot pixels and cosmic rays do not
+FEWEST_PIXELS = 2 * BLOCK
+LEAST_LIGHT = 20.0  # of the brightest block above the darkest, in the noise of one pixel of one spectrum
+LEAST_SHARE = 0.1  # of the mean, the same; measured CARS spectra have 400 to 600 times the noise
+_NOISE_OF_THIRD = 1 / (0.6745 * np.sqrt(20))  # median |third difference| to deviation
+
+
+def relief(spectrum: ArrayLike) -> float:
+    """How far the brightest part of a spectrum (p,) is above its darkest, in its unit; 0 for few pixels."""
+    values = np.asarray(spectrum, np.float64)
+    if len(values) < FEWEST_PIXELS:
+        return 0.0
+    blocks = len(values) // BLOCK
+    medians = np.median(values[: blocks * BLOCK].reshape(blocks, BLOCK), axis=1)
+    return float(medians.max() - medians.min())
+
+
+def noise_of(spectra: NDArray[np.generic]) -> float:
+    """Noise of one pixel of one spectrum (k, p), where it is least along the pixels, at least that of
+    rounding. Third differences of neighbours leave little else; 0 for few pixels."""
+    values = np.atleast_2d(np.asarray(spectra, np.float64))
+    third = np.abs(np.diff(values, 3, axis=1))
+    blocks = third.shape[1] // BLOCK
+    if not blocks:
+        return 0.0
+    parts = third[:, : blocks * BLOCK].reshape(len(values), blocks, BLOCK)
+    least = np.quantile(np.median(parts, axis=2), 0.25) * _NOISE_OF_THIRD
+    return float(max(least, 0.29 if values.size and np.array_equal(values, np.round(values)) else 0.0))
+
+
+def light_in(dark: ArrayLike, noise: float) -> str | None:
+    """Say that a dark (p,) rises further along its pixels than any does: offsets, hot pixels and a glow stay
+    near the noise, which is that of one pixel of one spectrum. None if it does not."""
+    rise = relief(dark)
+    if not noise or rise <= max(
+        LEAST_LIGHT * noise, LEAST_SHARE * abs(float(np.mean(np.asarray(dark, np.float64))))
+    ):
+        return None
+    return (
+        f"has light in it: it rises by {rise:.4g} counts along its pixels, {rise / noise:.3g} times their "
+        "noise, and all of that is subtracted from every spectrum; block the beams and measure it again"
+    )

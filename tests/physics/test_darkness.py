@@ -1,0 +1,46 @@
+"""A dark that was measured with light in it is known by its shape; one with a camera's own faults is not."""
+
+import numpy as np
+import pytest
+
+from cars_rt.physics.darkness import light_in, noise_of
+from cars_rt.physics.microscope import Microscope, Simulator
+
+RANDOM = np.random.default_rng(5)
+PIXELS = np.arange(1340)
+NOISE = RANDOM.normal(0, 6, (50, len(PIXELS)))
+COLUMNS = RANDOM.normal(0, 15, len(PIXELS))  # the offsets of single pixels
+HOT = np.where(PIXELS % 97 == 0, 20_000.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "offset",
+    [
+        np.full(len(PIXELS), 600.0),
+        600.0 + COLUMNS,
+        600.0 + HOT,
+        600 + 0.02 * PIXELS,  # an amplifier that warms up
+        1500 + 90 * np.exp(-PIXELS / 200),  # a corner that glows
+        0.0 * PIXELS,
+    ],
+)
+@pytest.mark.parametrize("spectra", [1, 50])
+def test_a_dark_of_a_camera_is_dark(offset: np.ndarray, spectra: int) -> None:  # type: ignore[type-arg]
+    counts = np.round(offset + NOISE[:spectra])
+    assert light_in(counts.mean(axis=0), noise_of(counts[:8])) is None
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-9, 1e9])
+@pytest.mark.parametrize("peak", [45_000.0, 4_500.0])
+def test_spectra_are_no_dark(peak: float, unit: float) -> None:
+    camera = Simulator(Microscope(peak_counts=peak))
+    mixtures = RANDOM.dirichlet(np.ones(len(camera.substances)), 20)
+    for counts in (camera.measure(mixtures), camera.measure(mixtures[:1])):
+        said = light_in(unit * counts.mean(axis=0), noise_of(unit * counts[:8]))
+        assert said is not None and said.startswith("has light in it: it rises by ")
+    dark = camera.measure_dark(20)
+    assert light_in(unit * dark.mean(axis=0), noise_of(unit * dark[:8])) is None
+
+
+def test_of_a_few_pixels_nothing_is_said() -> None:
+    assert light_in(np.linspace(0, 1e4, 40), noise_of(np.zeros((2, 40)))) is None
