@@ -141,7 +141,8 @@ def verify(
     """Prove from recordings that results belong to counts and that nothing was lost unsaid.
 
     Checks the receipts of both streams against what is in the files, the time stamps, and computes some
-    results again. The last line is the verdict; the exit code is 3 if anything is not as it should be.
+    results and flags again. The last line is the verdict; the exit code is 3 if anything is not as it should
+    be.
 
     Example: cars-rt verify counts.h5 results.h5
 

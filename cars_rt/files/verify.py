@@ -12,16 +12,22 @@ from numpy.typing import NDArray
 
 from cars_rt.accounting import MAX_RANGES
 from cars_rt.engines import AUTO, TOLERANCE, EngineError, Model, ModelError, compose, load_model, open_engine
+from cars_rt.engines.model import RATIO
 from cars_rt.errors import CarsRtError
 from cars_rt.files.hdf5 import FilterError, explained, numbers, opened, stored
 from cars_rt.files.recording import partial_path, read_rows
 from cars_rt.files.written import is_recording, stored_rows
 from cars_rt.physics.axis import AxisError
-from cars_rt.protocol.messages import MAIN_ARRAY
+from cars_rt.physics.fitness import NAMES, Fitness, Flag
+from cars_rt.protocol.messages import FLAGS, MAIN_ARRAY
 from cars_rt.storage import StorageError
 
 MOST_NAMED = 4  # ranges of missing spectra that are named one by one
 PROBES = 64  # spectra computed again; all of them would take as long as the run
+JUDGED = 4096  # spectra whose flags are found again, which is faster
+AT_THRESHOLD = 0.01  # of them that may be `unlike` or not, by the last bit of a sum
+PASSTHROUGH = "passthrough"  # the engine that says nothing of spectra
+_OF_START = ("none", "start")  # darks that the recording of the counts holds
 
 
 class VerifyError(CarsRtError, ValueError):
@@ -117,6 +123,7 @@ def _findings(
         *_receipt(raman),
         _times(counts, raman),
         _again(raw, result, counts, raman, model, reference, engine),
+        _flagged(raw, result, counts, raman),
     ]
 
 
@@ -264,6 +271,45 @@ def _again(
     return Finding(worst <= TOLERANCE, text)
 
 
+def _flagged(raw: Path, result: Path, counts: _Stream, raman: _Stream) -> Finding:
+    """Judge some spectra again. `unlike` needs the results as they were computed: where they were rounded it
+    is left out, and a few may be at its threshold."""
+    known, rows, results = np.intersect1d(counts.index, raman.index, return_indices=True)
+    of_start = np.ones(len(known), bool)
+    for first, made_by in json.loads(raman.attrs.get("made_by", "[]")):
+        _, engine, dark = ([*made_by.split(" "), "", ""])[:3]
+        of_start[known >= first] = engine != PASSTHROUGH and dark in _OF_START
+    few = np.unique(np.linspace(0, of_start.sum() - 1, min(JUDGED, int(of_start.sum()))).astype(int))
+    known, rows, results = known[of_start][few], rows[of_start][few], results[of_start][few]
+    with opened(raw) as file, opened(result) as other:
+        group, made = stored(file, "raw", h5py.Group), stored(other, "raman", h5py.Group)
+        if stored(made, FLAGS, h5py.Dataset) is None:
+            return Finding(True, "no flags are in the file, so none were checked", told=True)
+        if not len(rows):
+            text = "flags were not checked: none was made by an engine that flags with a dark that is at hand"
+            return Finding(True, text, told=True)
+        dark, rounded = numbers(group, "dark"), "mantissa_bits" in other.attrs
+        implied = not rounded and raman.attrs.get("model_target", RATIO) == RATIO
+        kind, full_scale = stored_rows(group, "counts").dtype, counts.attrs.get("full_scale")
+        if full_scale is None and kind.kind == "u":
+            full_scale = float(np.iinfo(kind).max)
+        fitness, differ = Fitness(counts.raman_shift), np.zeros(len(rows), np.uint8)
+        for first in range(0, len(rows), PROBES):
+            part = slice(first, first + PROBES)
+            values = _some(group, "counts", rows[part]).astype(np.float32)
+            found = _some(made, "raman", results[part]) if implied else None
+            flags = fitness.flags(values, found, dark, full_scale)
+            differ[part] = flags ^ _some(made, FLAGS, results[part])
+    said = str(raman.attrs.get("model_flags", "")).split() or list(NAMES.values())
+    bits = {flag: name for flag, name in NAMES.items() if name in said and (implied or flag != Flag.UNLIKE)}
+    wrong = {name: known[(differ & flag) != 0] for flag, name in bits.items()}
+    few_unlike = len(wrong.get("unlike", ())) <= max(1, len(rows) * AT_THRESHOLD)
+    true = few_unlike and not any(len(each) for name, each in wrong.items() if name != "unlike")
+    odd = ", ".join(f"{name} at {len(each)}, first {each[0]}" for name, each in wrong.items() if len(each))
+    text = f"the flags of {len(rows)} spectra are those that their counts have ({', '.join(bits.values())})"
+    return Finding(true, text + (f", but for {odd}" if odd else ""))
+
+
 def _some(group: h5py.Group, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
     """These rows (k, p) of a dataset, each read by itself."""
     values = stored_rows(group, name)
@@ -276,7 +322,7 @@ def _made_with(raman: _Stream, index: NDArray[np.int64], model: Model) -> NDArra
     mine = np.ones(len(index), bool)
     for first, made_by in changes:  # each holds from its index on
         digest, _, dark = ([*made_by.split(" "), "", ""])[:3]
-        mine[index >= first] = model.sha256.startswith(digest) and dark in ("none", "start")
+        mine[index >= first] = model.sha256.startswith(digest) and dark in _OF_START
     return mine
 
 

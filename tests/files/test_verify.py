@@ -14,6 +14,7 @@ from cars_rt.accounting import Cause, Kind, Ledger, Problem
 from cars_rt.engines import compose, load_model, open_engine
 from cars_rt.files.recording import Recording
 from cars_rt.files.verify import VerifyError, verify
+from cars_rt.physics.fitness import NAMES, Fitness
 from cars_rt.protocol import End, Frame, Reason, Start
 
 AXIS = np.linspace(800, 1800, 400)
@@ -28,7 +29,9 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     counts = np.random.default_rng(0).integers(5000, 9000, (SPECTRA, len(AXIS))).astype(np.uint16)
     with open_engine("auto", compose(model, AXIS), 16) as engine:
         raman = engine.run(counts)
-        provenance = model.provenance | {"engine": engine.describe()}
+        flags = Fitness(AXIS).flags(counts.astype(np.float32), raman, None, 65_535.0)
+        names = " ".join(NAMES.values())
+        provenance = model.provenance | {"engine": engine.describe(), "flags": names}
     recording = Recording(path)
     for stream, name, values in (("raw", "counts", counts), ("raman", "raman", raman)):
         start = Start(stream, "run-1", 1, "test", AXIS, values.dtype.name, 1, SPECTRA)  # type: ignore[arg-type]
@@ -42,6 +45,8 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 continue
             ledger.passed(1)
             arrays = {name: values[number : number + 1]}
+            if stream == "raman":
+                arrays["flags"] = flags[number : number + 1]
             made_by = f"{model.sha256[:16]} onnxruntime none" if stream == "raman" else None
             frame = Frame(stream, "run-1", number, number, 100 + number, arrays, made_by=made_by)  # type: ignore[arg-type]
             recording.append(frame)
@@ -59,6 +64,37 @@ def path(original: Path, tmp_path: Path) -> Path:
 def untrue(path: Path) -> str:
     """What verify says is not so."""
     return "\n".join(finding.text for finding in verify(path, path) if not finding.true)
+
+
+def test_flags_are_those_of_the_counts(path: Path) -> None:
+    """A flag that was lost or set on the way changes what somebody leaves out."""
+
+    def said() -> tuple[bool, str]:
+        (finding,) = [each for each in verify(path, path) if "flags" in each.text]
+        return finding.true, finding.text
+
+    assert said() == (
+        True,
+        "the flags of 36 spectra are those that their counts have (saturated, empty, spike, unlike)",
+    )
+    with h5py.File(path, "r+") as file:
+        file["raman/flags"][5] ^= 4
+    assert said()[0] is False and said()[1].endswith(", but for spike at 1, first 5")
+    with h5py.File(path, "r+") as file:
+        file["raman/flags"][5] ^= 4
+        file["raw/counts"][20, 100:110] = 65_535
+        file["raman"].attrs["model_flags"] = "saturated"  # of the others nothing is promised
+    assert said()[0] is False and said()[1].endswith("(saturated), but for saturated at 1, first 24")
+    with h5py.File(path, "r+") as file:
+        made = file["raman"].attrs["made_by"]
+        file["raman"].attrs["made_by"] = made.replace("none", "0123456789ab")
+    assert said() == (
+        True,
+        "flags were not checked: none was made by an engine that flags with a dark that is at hand",
+    )
+    with h5py.File(path, "r+") as file:
+        del file["raman/flags"]
+    assert told(path) == ["no flags are in the file, so none were checked"]
 
 
 def test_a_true_recording_passes(path: Path) -> None:
