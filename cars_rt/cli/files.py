@@ -102,7 +102,8 @@ def repair(files: Annotated[tuple[Path, ...], Parameter(negative=())], /, *, log
     """Finish recordings that were cut short: cut to their rows, named, and told how much is in them.
 
     A recorder that is killed leaves NAME.partial.h5. The next one of that name or folder finishes it, too.
-    A recording that is being written is left alone, and so is one that is finished.
+    A recording that is being written is left alone, and so is one that is finished. All of it is read, and
+    the exit code is 3 where spectra cannot be, which are named; the rest stays.
 
     Example: cars-rt repair scan.partial.h5
 
@@ -115,7 +116,7 @@ def repair(files: Annotated[tuple[Path, ...], Parameter(negative=())], /, *, log
     from cars_rt.files.recording import repair as finish
 
     start_logging(logs)
-    errors = []
+    errors, damaged = [], False
     for path in files:
         try:
             contents = finish(path)
@@ -123,9 +124,13 @@ def repair(files: Annotated[tuple[Path, ...], Parameter(negative=())], /, *, log
             errors.append(str(error))
             continue
         done = "" if contents.changed else ", as it was"
-        log.info("%s: %s%s", contents.path, contents.describe(), done)
+        say = log.warning if contents.damage else log.info
+        say("%s: %s%s", contents.path, contents.describe(), done)
+        damaged |= bool(contents.damage)
     if errors:
         fail("; ".join(errors))
+    if damaged:
+        sys.exit(EXIT_INCOMPLETE)
 
 
 @app.command

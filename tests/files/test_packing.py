@@ -10,15 +10,16 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from helpers import AXIS, a_frame, an_end
+from helpers import AXIS, Command, a_frame, a_start, an_end
 from scripts.kill_recordings import MET, kill_writer
 
 import cars_rt
 from cars_rt.accounting import Ledger
 from cars_rt.files.formats import open_spectra
 from cars_rt.files.hdf5 import load_filters, opened
-from cars_rt.files.recording import Compression, Packing, RecordingError, read_rows, repair, rows
+from cars_rt.files.recording import Compression, Packing, Recording, RecordingError, read_rows, repair, rows
 from cars_rt.files.verify import verify
+from cars_rt.files.written import stored_rows
 from files.test_dataset import COUNTS, LOST, RAMAN, SCAN, ended, holed, recorded
 
 pytest.importorskip("xarray", reason="needs the extra files")
@@ -190,3 +191,33 @@ def test_a_tail_that_lies_costs_a_sentence(rows_: tuple[int, int, int], tmp_path
         assert not contents.complete and contents.rows == {"raman": 9}
     except RecordingError as error:
         assert "cannot be closed" in str(error) or "is damaged" in str(error)
+
+
+@pytest.mark.parametrize("compression", KINDS[1:])
+def test_repair_names_the_spectra_whose_part_of_the_file_is_damaged(
+    compression: Compression, tmp_path: Path
+) -> None:
+    """A recording that is called complete, and of which half cannot be read, is found out too late."""
+    recording = Recording(tmp_path / "scan.h5", streams=["raw"], packing=Packing(compression))
+    recording.start(a_start(spectra=35))
+    for index in range(35):
+        recording.append(a_frame(index, COUNTS[index : index + 1]))
+    recording.end(an_end(35), Ledger())
+    path = recording.close()
+    assert repair(path).damage == "" and repair(path).complete
+    with h5py.File(path) as file:
+        spoiled = [file["raw/counts"].id.get_chunk_info(each) for each in (1, 2, 4)]
+    with path.open("r+b") as raw:
+        for chunk in spoiled:
+            raw.seek(chunk.byte_offset)
+            raw.write(b"\xff" * chunk.size)
+    code, _, said = Command.ran("repair", path)
+    assert code == 3 and "scan.h5: 35 spectra raw, incomplete; " in said
+    assert "spectra 8 to 23, 32 to 34 of raw/counts cannot be read: that part of the file is damaged" in said
+    contents = repair(path)
+    assert contents.damage in said and not (contents.complete or contents.changed)
+    with h5py.File(path) as file:
+        assert not file.attrs["complete"] and file.attrs["damage"] == contents.damage
+    with opened(path) as file:
+        there = stored_rows(file["raw"], "counts")
+        assert np.array_equal(there[:8], COUNTS[:8]) and np.array_equal(there[24:32], COUNTS[24:32])

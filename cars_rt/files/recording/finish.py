@@ -17,6 +17,7 @@ import h5py
 
 from cars_rt.files.hdf5 import FilterError, are_numbers, opened, readable_attrs, stored
 from cars_rt.files.recording.claim import Claim, final_path, is_partial, numbered, partial_path
+from cars_rt.files.recording.damage import named, unreadable
 from cars_rt.files.recording.errors import InUseError, RecordingError, reason
 from cars_rt.files.recording.nexus import describe, room_for
 from cars_rt.files.written import FORMAT_VERSION, TAIL, TAIL_ROWS, is_recording, rows_written, tail_of
@@ -26,6 +27,7 @@ from cars_rt.storage.write import rename, same_file
 
 log = logging.getLogger("cars_rt.recording")
 
+DAMAGE = "damage"  # which spectra cannot be read, in words, where `repair` has found some
 DESCRIBED = "described"  # the version of what is there for other programs
 NOT_CLOSED = "not closed"  # the reason of a recording, and of a stream, that nobody has ended
 NO_RECEIPT = {"announced": -1, "reason": NOT_CLOSED, "lost_before": "{}", "lost": "{}", "ranges": "[]"}
@@ -41,6 +43,7 @@ class Contents:
     announced: dict[str, int]  # by stream; -1 where it never ended
     complete: bool  # every stream ended as planned, and every spectrum that was announced is there
     changed: bool = True  # whether anything was left to do
+    damage: str = ""  # which spectra cannot be read, in a phrase, where that was looked at
 
     def describe(self) -> str:
         """How much is in it, and of how much."""
@@ -49,7 +52,8 @@ class Contents:
             announced = self.announced[stream]
             of = "" if announced in (rows, -1) else f" of {announced}"
             parts.append(f"{rows}{of} spectra {stream}")
-        return f"{', '.join(parts) or 'no spectra'}, {'complete' if self.complete else 'incomplete'}"
+        damage = f"; {self.damage}" if self.damage else ""
+        return f"{', '.join(parts) or 'no spectra'}, {'complete' if self.complete else 'incomplete'}{damage}"
 
 
 def finish(
@@ -79,11 +83,33 @@ def finish(
 
 
 def repair(path: Path) -> Contents:
-    """Finish a recording that was cut short, given its partial name or the one that it would have had.
+    """Finish a recording that was cut short, given its partial name or the one that it would have had, and
+    read all of it. One with rows that cannot be read keeps the rest, and is not complete.
 
-    Nothing happens to one that is finished. Raises InUseError if it is still being written,
+    Nothing happens to one that is finished and whole. Raises InUseError if it is still being written,
     RecordingError if it is no recording or cannot be read or written.
     """
+    return _read_through(_finished(path))
+
+
+def _read_through(contents: Contents) -> Contents:
+    """Look whether every row can be read; if not, the recording says so itself."""
+    with _told(contents.path):
+        with opened(contents.path) as file:
+            counted = _count(file)
+            damage = named(unreadable(counted.groups, counted.rows))
+            same = damage == file.attrs.get(DAMAGE, "")
+        if same:
+            return replace(contents, damage=damage)
+        with opened(contents.path, "r+") as file:
+            file.attrs[DAMAGE] = damage
+            complete = _count(file).whole(file)
+            file.attrs.modify("complete", complete)
+        return replace(contents, damage=damage, complete=complete, changed=True)
+
+
+def _finished(path: Path) -> Contents:
+    """A recording that is closed and has its name, made so if it was not."""
     target = final_path(path)
     if not is_partial(path) and not path.exists() and partial_path(path).exists():
         path = partial_path(path)
@@ -112,7 +138,7 @@ def repair_all(folder: Path) -> list[Contents]:
     found = []
     for path in sorted(folder.glob("*.partial.*"))[:MOST_LEFT]:
         try:
-            contents = repair(path)
+            contents = _finished(path)
         except InUseError:
             continue
         except RecordingError as error:
@@ -189,6 +215,7 @@ class _Counted:
         expected = set(json.loads(file.attrs.get("streams", "[]"))) or set(self.rows) or {"any"}
         return (
             not self.spoiled
+            and not file.attrs.get(DAMAGE, "")
             and set(self.rows) == expected
             and all(group.attrs.get("reason") == "complete" for group in self.groups.values())
             and self.rows == self.announced

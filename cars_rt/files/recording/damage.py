@@ -1,0 +1,80 @@
+"""Rows of a recording that cannot be read: a part of the file that a disk or a copy has spoiled.
+
+Compressed rows lie in chunks, and one that does not unpack any more costs its rows alone. gzip notices every
+change by its checksum, LZ4 what cannot be unpacked; uncompressed rows have nothing by which it would show.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import h5py
+import numpy as np
+
+from cars_rt.files.hdf5 import StoredRows, stored
+from cars_rt.files.written import stored_rows
+from cars_rt.storage import StorageError
+
+MOST_NAMED = 8  # ranges that are named one by one
+
+Ranges = list[tuple[int, int]]  # of spectra, by index: first and last
+
+
+def unreadable(groups: Mapping[str, h5py.Group], rows: Mapping[str, int]) -> dict[str, Ranges]:
+    """Which spectra of which array cannot be read, by names such as "raw/counts"; only where there are some.
+    Reads all that is compressed."""
+    found = {}
+    for stream, group in groups.items():
+        for name in group:
+            if group.get(name, getclass=True, getlink=True) is not h5py.HardLink:
+                continue
+            dataset = stored(group, name)
+            if not isinstance(dataset, h5py.Dataset) or not dataset.chunks:
+                continue
+            packed = dataset.id.get_create_plist().get_nfilters() > 0
+            if packed and (lost := list(_lost(dataset, rows[stream]))):
+                found[f"{stream}/{name}"] = _by_index(group, lost)
+    return found
+
+
+def named(damage: Mapping[str, Ranges]) -> str:
+    """What of a recording cannot be read, in a phrase; empty if all of it can."""
+    parts = []
+    for name, ranges in damage.items():
+        each = [f"{first} to {last}" if last > first else f"{first}" for first, last in ranges]
+        more = [f"{len(each) - MOST_NAMED} more ranges"] if len(each) > MOST_NAMED else []
+        parts.append(f"spectra {', '.join([*each[:MOST_NAMED], *more])} of {name}")
+    where = "that part of the file is damaged, the rest is as it was"
+    return f"{'; '.join(parts)} cannot be read: {where}" if parts else ""
+
+
+def _lost(dataset: h5py.Dataset, rows: int) -> Iterable[tuple[int, int]]:
+    """Rows that cannot be read, as (first, after the last); those that touch are one."""
+    step, begin = (dataset.chunks or (1,))[0], None
+    for first in range(0, rows, step):
+        try:
+            dataset[first : min(first + step, rows)]
+        except (OSError, RuntimeError):
+            begin = first if begin is None else begin
+        else:
+            if begin is not None:
+                yield begin, first
+            begin = None
+    if begin is not None:
+        yield begin, rows
+
+
+def _by_index(group: h5py.Group, rows: Iterable[tuple[int, int]]) -> Ranges:
+    """The spectra in these rows, by their index in the run; by the row where that cannot be read."""
+    try:
+        index = stored_rows(group, "index")
+    except StorageError:
+        index = None
+    return [(_index(index, first), _index(index, last - 1)) for first, last in rows]
+
+
+def _index(index: StoredRows | None, row: int) -> int:
+    if index is None:
+        return row
+    try:
+        return int(np.ravel(index[row : row + 1])[0])
+    except (StorageError, IndexError):
+        return row
