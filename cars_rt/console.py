@@ -22,7 +22,7 @@ from rich.text import Text
 
 from cars_rt.printable import printable
 from cars_rt.sparing import Sparing
-from cars_rt.storage import write_text
+from cars_rt.storage import mkdir, write_text
 
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 LogFormat: TypeAlias = Literal["text", "json"]
@@ -241,7 +241,7 @@ def refuse_target(path: Path | None, flag: str = "--summary") -> None:
     if path.is_dir():
         fail(f"{flag}: {path} is a folder; name a file")
     if not path.absolute().parent.is_dir():
-        fail(f"{flag}: there is no folder {path.parent}; make it, or name another")
+        fail(f"{flag}: there is no folder {path.parent}; make it ({mkdir(path.parent)}), or name another")
 
 
 def write_summary(path: Path | None, content: Any) -> None:

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from cars_rt.cli.app import Logs, app, needs, progress_bar
 from cars_rt.console import Logging, Terminal, fail, log, start_logging, write_json, writing
-from cars_rt.storage import write_text
+from cars_rt.storage import mkdir, write_text
 from cars_rt.training.settings import HELD_OUT_SEED
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def evaluate(
     start_logging(logs)
     for path in (json, png, markdown):
         if path is not None and not path.parent.is_dir():
-            fail(f"there is no folder {path.parent}")
+            fail(f"there is no folder {path.parent}; make it: {mkdir(path.parent)}")
     names = list(dict.fromkeys(models))
     if all_:
         from cars_rt.engines import shipped_models

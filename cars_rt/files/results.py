@@ -16,7 +16,7 @@ from cars_rt.files.measurement import COLUMNS
 from cars_rt.files.resumed import is_ours
 from cars_rt.files.spectra import START_NAMES, SpectraError
 from cars_rt.protocol import FLAGS, NETWORK_OUTPUTS
-from cars_rt.storage import StorageError, refuse_target, replacing
+from cars_rt.storage import StorageError, mkdir, refuse_target, replacing
 
 KINDS = (".npz", ".h5", ".hdf5", ".csv")
 STREAMED = (".h5", ".hdf5")
@@ -148,7 +148,7 @@ def writable(path: Path, size: int = 0, *, overwrite: bool = True) -> None:
     except StorageError as error:
         raise SpectraError(str(error)) from None
     if not path.parent.is_dir():
-        raise SpectraError(f"there is no folder {path.parent}")
+        raise SpectraError(f"there is no folder {path.parent}; make it: {mkdir(path.parent)}")
     if not os.access(path.parent, os.W_OK):
         raise SpectraError(f"no permission to write in the folder {path.parent}")
     if not overwrite and path.exists():

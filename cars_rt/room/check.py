@@ -16,6 +16,7 @@ from cars_rt.files.recorder import RecordSettings
 from cars_rt.files.recording import SUFFIXES
 from cars_rt.sockets.addresses import Address, AddressError
 from cars_rt.sockets.free import reason_against
+from cars_rt.storage import mkdir
 
 LOW_BYTES = 1e9  # on a disk that takes recordings: three minutes at 1000 spectra a second
 
@@ -55,8 +56,8 @@ def folders(wanted: Mapping[Path, str], made: Sequence[Path]) -> Iterator[str]:
         while there in made and not there.exists():
             there = there.parent
         if not there.is_dir():
-            what = f"{there} is no folder" if there.exists() else f"there is no folder {there}"
-            yield f"{flag}: {what}: make it, or mount its disk"
+            what = f"there is no folder {there}: make it ({mkdir(there)}), or mount its disk"
+            yield f"{flag}: {f'{there} is no folder: name another' if there.exists() else what}"
         elif not os.access(there, os.W_OK | os.X_OK):
             yield f"{flag}: nothing can be written in {there.absolute()}: see who may"
         elif (free := shutil.disk_usage(there).free) < LOW_BYTES:

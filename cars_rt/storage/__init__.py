@@ -5,7 +5,7 @@ waits at a pipe, trusts the size that a file announces, or waits for a lock with
 """
 
 from cars_rt.storage.errors import StorageError
-from cars_rt.storage.folder import make_folder, refuse_missing_folder
+from cars_rt.storage.folder import make_folder, mkdir, refuse_missing_folder
 from cars_rt.storage.lock import Lock, LockedError, locked
 from cars_rt.storage.memory import SMALL, refuse_size, refuse_too_much
 from cars_rt.storage.names import file_name
@@ -20,6 +20,7 @@ __all__ = [
     "file_name",
     "locked",
     "make_folder",
+    "mkdir",
     "read_bytes",
     "read_text",
     "refuse_missing_folder",

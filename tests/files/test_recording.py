@@ -288,8 +288,9 @@ def test_output_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> Non
             "neither a .h5 file nor a folder: name one NAME.h5 for one run, or",
         ),
         (tmp_path / "scan.txt", "neither a .h5 file nor a folder"),
-        (tmp_path / "scan", "neither a .h5 file nor a folder"),
-        (tmp_path / "new" / "scan.h5", "cannot write in .*new: it does not exist; make it first"),
+        (tmp_path / "scan", r"for all runs make the folder first: mkdir \S*scan"),
+        (tmp_path / "my scans", r"for all runs make the folder first: mkdir ['\"].*my scans['\"]"),
+        (tmp_path / "new" / "scan.h5", "cannot write in .*new: it does not exist; make it first .mkdir "),
         (tmp_path / "a-file" / "scan.h5", "cannot write in .*a-file: it is no folder"),
         (Path("/proc/nothing/scan.h5"), "cannot write in /proc/nothing"),
     ):

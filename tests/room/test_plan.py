@@ -140,7 +140,7 @@ def test_the_computer_is_asked_before_anything_starts(tmp_path: Path) -> None:
         "[driver] --publish and [daemon] --publish are the same address, tcp://127.0.0.1:7777: give two"
     )
     (said,) = check.folders({tmp_path / "no" / "where": "--output"}, [])
-    assert "there is no folder" in said and "make it, or mount its disk" in said
+    assert "there is no folder" in said and ("make it (mkdir " in said and "or mount its disk" in said)
     assert not list(check.folders({tmp_path / "a" / "b": "--output"}, [tmp_path / "a", tmp_path / "a" / "b"]))
     (tmp_path / "file").touch()
     assert "is no folder" in next(check.folders({tmp_path / "file": "--output"}, []))
@@ -167,7 +167,7 @@ def test_check_says_all_that_is_wrong_and_starts_nothing(tmp_path: Path) -> None
     for said in (
         "[driver]: there is no file gone.h5", "[driver]: other computers can reach tcp://*:7770",
         "--model: no model is called 'cnnn'", "--engine: no engine is called 'opnvino'",
-        "[daemon]: --receipts: there is no folder no: make it, or mount its disk",
+        "[daemon]: --receipts: there is no folder no: make it (",
         "[recorder]: --output: there is no folder elsewhere", "[daemon]: --bands: a band is NAME=LOW:HIGH",
         "takes one run, and the driver makes more: give a folder",
     ):  # fmt: skip

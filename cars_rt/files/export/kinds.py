@@ -17,7 +17,7 @@ from cars_rt.files.export.tiff import write_tiff
 from cars_rt.files.export.zarr import write_zarr
 from cars_rt.files.hdf5 import explained
 from cars_rt.installation import install_extra
-from cars_rt.storage import StorageError, refuse_target
+from cars_rt.storage import StorageError, mkdir, refuse_target
 from cars_rt.storage.write import rename
 
 
@@ -66,7 +66,7 @@ def export(source: Path, target: Path, kind: str, wanted: Wanted, *, overwrite: 
     if os.path.lexists(target) and not overwrite:
         raise ExportError(f"{target} exists already; choose another name or give --overwrite")
     if not target.parent.is_dir():
-        raise ExportError(f"there is no folder {target.parent}")
+        raise ExportError(f"there is no folder {target.parent}; make it: {mkdir(target.parent)}")
     is_zarr = target.is_dir() and (target / "zarr.json").is_file()
     new = target.with_name(f".cars-rt-{secrets.token_hex(8)}{chosen.ending}")
     try:

@@ -16,6 +16,7 @@ from cars_rt.files.recording import SUFFIXES, RecordingError, claimed, refuse_un
 from cars_rt.printable import counted
 from cars_rt.protocol import Closed, Event, Frame, Reason, RunReader, Start, StreamName
 from cars_rt.source import Source
+from cars_rt.storage import mkdir
 
 log = logging.getLogger("cars_rt.recorder")
 
@@ -73,9 +74,10 @@ class Recorder:
         if self.idle and self.one_run:
             raise RecordingError(f"{self.output} is one file, and recordings on command need a folder")
         if not self.one_run and not self.output.is_dir():
+            whole = "name another" if self.output.exists() else f"make the folder first: {mkdir(self.output)}"
             raise RecordingError(
-                f"{self.output} is neither a .h5 file nor a folder: name one NAME.h5 for one run, or make a "
-                "folder first for all runs"
+                f"{self.output} is neither a .h5 file nor a folder: name one NAME.h5 for one run, or for all "
+                f"runs {whole}"
             )
         refuse_unwritable(self.folder)
         refuse_full(self.folder)

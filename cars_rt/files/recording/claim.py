@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cars_rt.files.recording.errors import InUseError, RecordingError
-from cars_rt.storage import Lock, LockedError, StorageError, refuse_target
+from cars_rt.storage import Lock, LockedError, StorageError, mkdir, refuse_target
 
 log = logging.getLogger("cars_rt.recording")
 
@@ -97,7 +97,8 @@ def is_partial(path: Path) -> bool:
 def refuse_unwritable(folder: Path) -> None:
     """Raises RecordingError if there is no such folder or nothing can be written in it."""
     if not folder.is_dir():
-        what = "is no folder" if folder.exists() else "does not exist; make it first, or choose another"
+        make = f"does not exist; make it first ({mkdir(folder)}), or choose another"
+        what = "is no folder" if folder.exists() else make
         raise RecordingError(f"cannot write in {folder}: it {what}")
     try:
         probe = folder / f".cars-rt-{os.getpid()}-{time.time_ns()}"
