@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from cars_rt import calibration
 from cars_rt.drivers.base import Acquisition, InstrumentError
 from cars_rt.errors import CarsRtError
 from cars_rt.files.formats import read_spectra
-from cars_rt.physics.axis import from_wavelength
+from cars_rt.physics.axis import AxisError, check_raman_shift, from_wavelength
 from cars_rt.protocol import Facts, ProtocolError, check_facts
 from cars_rt.protocol.limits import MAX_FACTS, MAX_NAME, MAX_TEXT
 from cars_rt.storage import StorageError, read_bytes
@@ -38,6 +38,18 @@ class AxisSettings:
     pump_nm: float | None = None
     """The axis is in nm: shifts count from this wavelength, that of the pump and probe beam."""
 
+    def __post_init__(self) -> None:
+        if self.calibration is not None and self.axis is not None:
+            raise InstrumentError("give --calibration or --axis, not both")
+        if self.pump_nm is not None and not 0 < self.pump_nm < np.inf:
+            raise InstrumentError(f"--pump-nm must be a wavelength in nm, such as 785, not {self.pump_nm:g}")
+        if self.axis is not None and (ends := _ends(self.axis)) is not None:
+            _refuse_axis(ends if self.pump_nm is None else from_wavelength(np.array(ends), self.pump_nm))
+
+    def look(self) -> None:
+        """Read the files. Raises InstrumentError."""
+        Axis(self)
+
 
 class Axis:
     """The axis that the settings say; files are read here. Raises InstrumentError."""
@@ -47,8 +59,6 @@ class Axis:
         self._calibration: calibration.Calibration | None = None
         self._shift: NDArray[np.float64] | None = None
         self._ends: tuple[float, float] | None = None
-        if settings.calibration is not None and settings.axis is not None:
-            raise InstrumentError("give --calibration or --axis, not both")
         try:
             if settings.calibration is not None:
                 self._calibration = calibration.read(settings.calibration)
@@ -58,6 +68,7 @@ class Axis:
                 self._ends = _ends(settings.axis)
                 if self._ends is None:
                     self._shift = _of_file(Path(settings.axis), self._pump_nm)
+                    _refuse_axis(self._shift)
         except CarsRtError as error:
             raise InstrumentError(f"the axis: {error}") from None
 
@@ -135,6 +146,13 @@ def _ends(text: str) -> tuple[float, float] | None:
         return (float(low), float(high)) if colon else None
     except ValueError:
         return None  # C:\axis.txt
+
+
+def _refuse_axis(shift: ArrayLike) -> None:
+    try:
+        check_raman_shift(shift)
+    except AxisError as error:
+        raise InstrumentError(f"--axis: {error}") from None
 
 
 def _of_file(path: Path, pump_nm: float | None) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cars_rt.drivers.axis import Axis, AxisSettings
 from cars_rt.drivers.base import Acquisition, Block, Instrument, InstrumentError, Waiting, Yielded
+from cars_rt.drivers.flags import refuse_duration
 from cars_rt.drivers.images import ImageSettings, Rows
 from cars_rt.drivers.numbering import Numbering
 from cars_rt.drivers.scan import ScanSettings
@@ -40,6 +41,10 @@ class EpicsSettings:
 
     connect_s: float = 5.0
     """For how long to wait for the PV and its first image."""
+
+    def __post_init__(self) -> None:
+        refuse_duration("--exposure-ms", self.exposure_ms)
+        refuse_duration("--connect-s", self.connect_s)
 
 
 class Epics(Instrument):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cars_rt.drivers.axis import Axis, AxisSettings
 from cars_rt.drivers.base import Acquisition, Block, Instrument, InstrumentError, Waiting, Yielded
+from cars_rt.drivers.flags import refuse_duration, refuse_memory, refuse_region
 from cars_rt.drivers.images import ImageSettings, Rows
 from cars_rt.drivers.nearest import meant, offered
 from cars_rt.drivers.numbering import Numbering
@@ -54,6 +55,31 @@ class GenicamSettings:
 
     ring_mb: int = 256
     """Memory for images that were not fetched yet."""
+
+    def __post_init__(self) -> None:
+        refuse_duration("--exposure-ms", self.exposure_ms)
+        refuse_memory("--ring-mb", self.ring_mb)
+        refuse_region(self.region)
+        for each in self.property:
+            if not each.partition("=")[1]:
+                raise InstrumentError(f"--property {each}: give Feature=Value, such as Gain=2")
+
+    def look(self) -> None:
+        """Raises InstrumentError if there is no producer."""
+        self.producers()
+
+    def producers(self) -> list[Path]:
+        """The files that are asked for cameras. Raises InstrumentError."""
+        files = [self.producer] if self.producer else _installed()
+        if not files:
+            raise InstrumentError(
+                f"no GenTL producer is known: give the camera maker's file .cti as --producer, or set {PATH} "
+                "to its folder; makers ship it with their drivers"
+            )
+        for file in files:
+            if not file.is_file():
+                raise InstrumentError(f"there is no producer {file}")
+        return files
 
 
 class Genicam(Instrument):
@@ -149,16 +175,7 @@ class Genicam(Instrument):
     # -- opening ----------------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        producer = self._settings.producer
-        files = [producer] if producer else _installed()
-        if not files:
-            raise InstrumentError(
-                f"no GenTL producer is known: give the camera maker's file .cti as --producer, or set {PATH} "
-                "to its folder; makers ship it with their drivers"
-            )
-        for file in files:
-            if not file.is_file():
-                raise InstrumentError(f"there is no producer {file}")
+        for file in self._settings.producers():
             self._harvester.add_file(str(file), check_validity=True)
         self._harvester.update()
         found = [each.property_dict for each in self._harvester.device_info_list]
@@ -188,19 +205,14 @@ class Genicam(Instrument):
 
     def _set_up(self) -> None:
         if self._settings.region is not None:
-            parts = self._settings.region.split(",")
-            if len(parts) != 4 or not all(part.strip().isdecimal() for part in parts):
-                raise InstrumentError(f"--region {self._settings.region}: give x,y,width,height")
-            x, y, width, height = (part.strip() for part in parts)
+            x, y, width, height = (part.strip() for part in self._settings.region.split(","))
             for name, value in zip(
                 ("Width", "Height", "OffsetX", "OffsetY"), (width, height, x, y), strict=True
             ):
                 if value != "0" or self._has(name):
                     self._set(name, value, f"--region {self._settings.region}")
         for each in self._settings.property:
-            name, equals, value = each.partition("=")
-            if not equals:
-                raise InstrumentError(f"--property {each}: give Feature=Value, such as Gain=2")
+            name, _, value = each.partition("=")
             self._set(name, value, f"--property {each}")
         if self._settings.exposure_ms is not None:
             exposure = next((name for name in EXPOSURES if self._has(name)), None)

@@ -10,6 +10,7 @@ from cars_rt.drivers.base import InstrumentError
 
 #: Numbers of a camera that the stream does not have: those that hold them.
 HELD = {"int8": "float32", "int16": "float32", "int32": "float64", "int64": "float64", "uint64": "float64"}
+MOST_ROWS = 2**20  # of an image whose camera is not known yet
 #: Sums of several rows.
 SUMS = {"uint8": "uint32", "uint16": "uint32", "uint32": "float64"}
 
@@ -24,6 +25,12 @@ class ImageSettings:
     tracks: int = 1
     """Spectra in each image: its rows are parted into so many equal groups, and each is summed; 0: every row
     is a spectrum."""
+
+    def __post_init__(self) -> None:
+        if self.tracks < 0:
+            raise InstrumentError(f"--tracks cannot be negative, such as {self.tracks}")
+        if self.rows is not None:
+            _range(self.rows, MOST_ROWS)
 
 
 class Rows:
@@ -63,4 +70,5 @@ def _range(text: str | None, rows: int) -> tuple[int, int]:
         first, last = int(parts[0]), int(parts[1])
         if first < last <= rows:
             return first, last
-    raise InstrumentError(f"--rows {text}: give the first and the one after the last, from 0:1 to 0:{rows}")
+    limits = "such as 100:140" if rows == MOST_ROWS else f"from 0:1 to 0:{rows}"
+    raise InstrumentError(f"--rows {text}: give the first and the one after the last, {limits}")

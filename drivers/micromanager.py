@@ -10,6 +10,7 @@ from typing import Any
 
 from cars_rt.drivers.axis import Axis, AxisSettings
 from cars_rt.drivers.base import Acquisition, Block, Instrument, InstrumentError, Waiting, Yielded
+from cars_rt.drivers.flags import refuse_duration, refuse_memory, refuse_region
 from cars_rt.drivers.images import ImageSettings, Rows
 from cars_rt.drivers.nearest import meant, offered
 from cars_rt.drivers.numbering import Numbering
@@ -57,6 +58,39 @@ class MicroManagerSettings:
 
     ring_mb: int = 256
     """Memory of Micro-Manager for images that were not fetched yet."""
+
+    def __post_init__(self) -> None:
+        if self.device is not None and not all(self.device.partition("/")):
+            raise InstrumentError(f"--device {self.device}: give adapter and device, such as DemoCamera/DCam")
+        refuse_duration("--exposure-ms", self.exposure_ms, zero=True)
+        refuse_memory("--ring-mb", self.ring_mb)
+        refuse_region(self.region)
+        for each in self.property:
+            place, equals, _ = each.partition("=")
+            if not (equals and "." in place):
+                raise InstrumentError(f"--property {each}: give Device.Property=Value, as in Camera.Gain=2")
+
+    def look(self) -> None:
+        """Raises InstrumentError if there are no adapters, or no one configuration."""
+        if (self.system is None) == (self.device is None):
+            raise InstrumentError(
+                "give --system FILE.cfg of Micro-Manager, or --device such as DemoCamera/DCam"
+            )
+        self.folder()
+        if self.system is not None and not self.system.is_file():
+            raise InstrumentError(f"there is no configuration {self.system}")
+
+    def folder(self) -> Path:
+        """Where the adapters are. Raises InstrumentError."""
+        folder = self.adapters or _adapters()
+        if folder is None or not folder.is_dir():
+            where = f" in {folder}" if folder else ""
+            raise InstrumentError(
+                f"Micro-Manager's device adapters are not found{where}: install Micro-Manager "
+                "(micro-manager.org) and give its folder as --adapters; those of its demonstration camera "
+                "are in the package mm-test-adapters"
+            )
+        return folder
 
 
 class MicroManager(Instrument):
@@ -168,26 +202,14 @@ class MicroManager(Instrument):
                 f"Micro-Manager's core is missing ({error}): {install_extra('micromanager')}"
             ) from None
         core = self._module.CMMCore()
-        folder = self._settings.adapters or _adapters()
-        if folder is None or not folder.is_dir():
-            where = f" in {folder}" if folder else ""
-            raise InstrumentError(
-                f"Micro-Manager's device adapters are not found{where}: install Micro-Manager "
-                "(micro-manager.org) and give its folder as --adapters; those of its demonstration camera "
-                "are in the package mm-test-adapters"
-            )
+        folder = self._settings.folder()
         core.setDeviceAdapterSearchPaths([str(folder)])
         return core
 
     def _load(self) -> None:
         core, settings = self._core, self._settings
-        if (settings.system is None) == (settings.device is None):
-            raise InstrumentError(
-                "give --system FILE.cfg of Micro-Manager, or --device such as DemoCamera/DCam"
-            )
+        settings.look()
         if settings.system is not None:
-            if not settings.system.is_file():
-                raise InstrumentError(f"there is no configuration {settings.system}")
             core.loadSystemConfiguration(str(settings.system))
             return
         adapter, _, device = str(settings.device).partition("/")
@@ -219,10 +241,8 @@ class MicroManager(Instrument):
 
     def _set(self, assignment: str) -> None:
         core = self._core
-        place, equals, value = assignment.partition("=")
-        device, dot, name = place.partition(".")
-        if not (equals and dot):
-            raise InstrumentError(f"--property {assignment}: give Device.Property=Value, as in Camera.Gain=2")
+        place, _, value = assignment.partition("=")
+        device, _, name = place.partition(".")
         devices = core.getLoadedDevices()
         if device not in devices:
             raise InstrumentError(f"--property {assignment}: no device {device}; {meant(device, devices)}")
@@ -242,13 +262,10 @@ class MicroManager(Instrument):
             raise InstrumentError(f"--property {assignment} is not possible: {clause}") from None
 
     def _set_region(self, text: str) -> None:
-        parts = text.split(",")
-        if len(parts) != 4 or not all(part.strip().isdecimal() for part in parts):
-            raise InstrumentError(f"--region {text}: give x,y,width,height, such as 0,100,1340,40")
-        x, y, width, height = map(int, parts)
+        x, y, width, height = map(int, text.split(","))
         self._core.clearROI()
         full = self._core.getImageWidth(), self._core.getImageHeight()
-        if not (width and height) or x + width > full[0] or y + height > full[1]:
+        if x + width > full[0] or y + height > full[1]:
             raise InstrumentError(f"--region {text} is not within the sensor's {full[0]} x {full[1]} pixels")
         self._core.setROI(x, y, width, height)
         got = tuple(self._core.getROI(self._camera))
@@ -258,8 +275,6 @@ class MicroManager(Instrument):
             )
 
     def _set_exposure(self, wanted_ms: float) -> None:
-        if not 0 <= wanted_ms < float("inf"):
-            raise InstrumentError(f"--exposure-ms {wanted_ms:g} cannot be")
         core = self._core
         with suppress(RuntimeError):
             core.setExposure(wanted_ms)

@@ -1,5 +1,6 @@
 """The scan that a camera knows nothing of: said by flags."""
 
+import math
 import re
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -34,6 +35,9 @@ class ScanSettings:
     triggered: bool = False
     """The run begins with the first image, which waits for a trigger."""
 
+    def __post_init__(self) -> None:
+        self.about()
+
     def about(self) -> dict[str, Any]:
         """Fields of an Acquisition. Raises InstrumentError."""
         if self.frames_per_point < 1 or self.flyback < 0 or (self.spectra is not None and self.spectra < 1):
@@ -55,8 +59,8 @@ class ScanSettings:
             try:
                 between_rows, between_columns = (float(each) for each in self.step_um.split("x"))
             except ValueError:
-                raise InstrumentError(
-                    f"--step-um {self.step_um}: give two numbers, such as 0.5x0.5"
-                ) from None
+                between_rows = between_columns = math.nan
+            if not all(0 < each < math.inf for each in (between_rows, between_columns)):
+                raise InstrumentError(f"--step-um {self.step_um}: give two numbers above 0, such as 0.5x0.5")
             about["step_um"] = between_rows, between_columns
         return about

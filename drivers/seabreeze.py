@@ -12,6 +12,7 @@ import numpy as np
 
 from cars_rt.drivers.axis import Axis, AxisSettings
 from cars_rt.drivers.base import Acquisition, Instrument, InstrumentError, Waiting, Yielded
+from cars_rt.drivers.flags import refuse_duration
 from cars_rt.drivers.nearest import meant
 from cars_rt.drivers.scan import ScanSettings
 from cars_rt.installation import install_extra
@@ -37,8 +38,11 @@ class SeabreezeSettings:
     trigger: Literal["none", "software", "synchronization", "hardware"] = "none"
     """What starts each spectrum; of hardware, each pulse of the trigger line is the next point."""
 
-    pyusb_backend: str | None = None
-    """Which USB library PyUSB uses: libusb1, libusb0 or openusb; if not given, the first that works."""
+    pyusb_backend: Literal["libusb1", "libusb0", "openusb"] | None = None
+    """Which USB library PyUSB uses; if not given, the first that works."""
+
+    def __post_init__(self) -> None:
+        refuse_duration("--exposure-ms", self.exposure_ms)
 
 
 class Seabreeze(Instrument):

@@ -46,6 +46,11 @@ class Judged:
         """Of a flag, or None where the command has none of this name."""
         return _find(flag.replace("-", "_"), self.flags.arguments)
 
+    def every(self) -> list[Any]:
+        """All values, also those that nobody gave."""
+        known = self.flags.signature.parameters
+        return [self.flags.arguments.get(name, each.default) for name, each in known.items()]
+
     def files(self) -> list[Path]:
         """Those that its command has to be given."""
         return [each for each in self.flags.args if isinstance(each, Path)]

@@ -128,7 +128,10 @@ def _troubles(plan: Plan, log_folder: Path) -> Iterator[str]:
         if each.part.role is Role.DRIVER:
             given = [each.value(flag) for flag in ("calibration", "system")]
             wanted = [*each.files(), *(path for path in given if isinstance(path, Path))]
-            yield from (f"{title}: there is no file {path}" for path in wanted if not path.exists())
+            gone = [path for path in wanted if not path.exists()]
+            yield from (f"{title}: there is no file {path}" for path in gone)
+            if not gone:
+                yield from (f"{title}: {said}" for said in check.instrument(each.every()))
         settings = each.flags.arguments.get("settings")
         if isinstance(settings, DaemonSettings):
             yield from (f"{title}: {said}" for said in check.computing(settings))

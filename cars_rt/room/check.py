@@ -87,6 +87,18 @@ def computing(settings: DaemonSettings) -> Iterator[str]:
             yield f"--engine: {error}"
 
 
+def instrument(given: Iterable[object]) -> Iterator[str]:
+    """What a driver's settings find missing without its instrument: files, folders, libraries. given: its
+    settings, of which some can look (see docs/drivers.md)."""
+    for settings in given:
+        look = getattr(settings, "look", None)
+        if callable(look):
+            try:
+                look()
+            except CarsRtError as error:
+                yield str(error)
+
+
 def keys(given: Iterable[object]) -> Iterator[str]:
     """Keys that cannot be used, or addresses that others reach without any. given: one command's settings."""
     for settings in given:

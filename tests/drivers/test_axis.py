@@ -68,14 +68,19 @@ def test_axis_of_a_file_of_one_column_of_spectra_or_as_it_is_said(tmp_path: Path
     assert np.allclose(acquisition(AxisSettings(axis="500:3100")).raman_shift, np.linspace(500, 3100, PIXELS))
     own = acquisition(AxisSettings(pump_nm=1064.0), wavelength_nm=NM)
     assert np.allclose(own.raman_shift, shift)
+    numbered = tmp_path / "numbered.txt"
+    np.savetxt(numbered, [1, 2, 2, 3])
     for settings, reason in (
-        (AxisSettings(), "which raman shift its 64 pixels have is not known: give --calibration FILE"),
-        (AxisSettings(axis=str(tmp_path / "none.txt")), "none.txt"),
-        (AxisSettings(axis="500:3100", calibration=table), "give --calibration or --axis, not both"),
-        (AxisSettings(calibration=table), "no calibration"),
+        ({}, "which raman shift its 64 pixels have is not known: give --calibration FILE"),
+        ({"axis": str(tmp_path / "none.txt")}, "none.txt"),
+        ({"axis": "500:3100", "calibration": table}, "give --calibration or --axis, not both"),
+        ({"calibration": table}, "no calibration"),
+        ({"axis": str(numbered)}, "--axis: the raman-shift axis is not strictly monotonic"),
+        ({"axis": "500:500"}, "--axis: the raman-shift axis is not strictly monotonic"),
+        ({"pump_nm": -785.0}, "--pump-nm must be a wavelength in nm"),
     ):
         with pytest.raises(InstrumentError, match=reason):
-            acquisition(settings)
+            acquisition(AxisSettings(**settings))  # type: ignore[arg-type]
     with pytest.raises(InstrumentError, match="the axis has 64 pixels, a camera has 65: region, binning"):
         acquisition(AxisSettings(axis=str(column)), 65)
 

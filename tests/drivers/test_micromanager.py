@@ -110,7 +110,7 @@ def test_sequence_tester_gives_its_images_in_order_until_its_buffer_is_full() ->
         ({"property": ("Gain",)}, r"give Device\.Property=Value"),
         ({"property": ("Camera.PixelType=32bitRGB",)}, r"in colour \(4 components, 32 bits a pixel\)"),
         ({"exposure_ms": 1e6}, "an exposure of 1e.06 ms is not possible: the nearest offered is 10000 ms"),
-        ({"exposure_ms": float("nan")}, "cannot be"),
+        ({"exposure_ms": float("nan")}, "must be 0 or more, not nan"),
         ({"region": "0,0,9999,4"}, "not within the sensor's 512 x 512 pixels"),
         ({"region": "all"}, "give x,y,width,height"),
         ({"device": "DemoCamera/DCan"}, "has no device DCan: did you mean DCam"),
@@ -163,7 +163,7 @@ def test_rows_are_summed_without_running_over() -> None:
     signed = np.array([[-1, 5]], np.int16)
     assert Rows(ImageSettings(), 1, signed.dtype)(signed).dtype == np.float32
     for rows in ("2", "3:2", "0:5", "a:b"):
-        with pytest.raises(InstrumentError, match="from 0:1 to 0:4"):
+        with pytest.raises(InstrumentError, match=r"from 0:1 to 0:4|such as 100:140"):
             Rows(ImageSettings(rows=rows), 4, image.dtype)
     with pytest.raises(InstrumentError, match="4 rows cannot be parted into --tracks 3"):
         Rows(ImageSettings(tracks=3), 4, image.dtype)

@@ -107,7 +107,7 @@ def test_its_own_wavelengths_are_the_axis_and_the_first_spectrum_is_not_used(tmp
         ("busy", {}, "no spectrometer is there|another program has"),
         ("", {"serial": "USB2E1235"}, "no spectrometer USB2E1235 is there: did you mean USB2E1234"),
         ("", {"exposure_ms": 1.0}, "an exposure of 1 ms is not possible: the nearest offered is 3 ms"),
-        ("", {"exposure_ms": float("nan")}, "the nearest offered is 3 ms"),
+        ("", {"exposure_ms": float("nan")}, "must be more than 0, not nan"),
         ("", {"trigger": "synchronization"}, "--trigger synchronization is not possible: Only supports"),
     ],
 )

@@ -120,6 +120,57 @@ def test_what_cannot_be_is_said_in_one_sentence(text: str, said: str, tmp_path: 
     assert all("\n" not in each for each in problems)
 
 
+MICRO = '[driver.micromanager]\ndevice = "DemoCamera/DCam"\naxis = "500:3100"\n'
+GENICAM = '[driver.genicam]\nproducer = "maker.cti"\naxis = "500:3100"\n'
+EPICS = '[driver.epics]\npv = "13SIM1:Pva1:Image"\naxis = "500:3100"\n'
+SEABREEZE = "[driver.seabreeze]\npump-nm = 785\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (MICRO, ""), (EPICS, ""), (SEABREEZE, ""),
+        (MICRO + "exposure-ms = -1\n", "--exposure-ms must be 0 or more, not -1"),
+        (MICRO + "ring-mb = 0\n", "--ring-mb must be at least 1, not 0"),
+        (MICRO + 'region = "0,0,1340"\n', "--region 0,0,1340: give x,y,width,height"),
+        (MICRO + 'region = "0,0,0,4"\n', "--region 0,0,0,4: width and height are at least 1"),
+        (MICRO + 'property = ["Gain=2"]\n', "--property Gain=2: give Device.Property=Value"),
+        (MICRO + 'rows = "9:3"\n', "--rows 9:3: give the first and the one after the last, such as 100:140"),
+        (MICRO + "tracks = -1\n", "--tracks cannot be negative"),
+        (MICRO + 'scan = "64"\n', "--scan 64: give rows and columns, such as 256x256"),
+        (MICRO + 'step-um = "1x1"\n', "--order, --flyback and --step-um need --scan"),
+        (MICRO + 'scan = "4x4"\nstep-um = "0x1"\n', "--step-um 0x1: give two numbers above 0"),
+        (MICRO + 'calibration = "lab.json"\n', "give --calibration or --axis, not both"),
+        (MICRO + 'adapters = "nowhere"\n', "device adapters are not found in nowhere"),
+        (MICRO.replace("DemoCamera/DCam", "DCam"), "--device DCam: give adapter and device"),
+        ("[driver.micromanager]\n", "give --system FILE.cfg of Micro-Manager, or --device"),
+        (GENICAM, "there is no producer maker.cti"),
+        (GENICAM + 'property = ["Gain"]\n', "--property Gain: give Feature=Value"),
+        (GENICAM + "exposure-ms = 0\n", "--exposure-ms must be more than 0, not 0"),
+        (EPICS + "connect-s = 0\n", "--connect-s must be more than 0, not 0"),
+        (EPICS.replace('500:3100', "gone.txt"), "gone.txt cannot be read: No such file"),
+        (EPICS.replace('500:3100', "3100:3100"), "--axis: the raman-shift axis is not strictly monotonic"),
+        (EPICS + 'exposure-ms = "fast"\n', '--exposure-ms: unable to convert "fast" into float'),
+        (SEABREEZE + "exposure-ms = -3\n", "--exposure-ms must be more than 0, not -3"),
+        (SEABREEZE + 'trigger = "soft"\n', "soft"),
+        (SEABREEZE + 'pyusb-backend = "libusb"\n', "libusb1"),
+        (SEABREEZE.replace("785", "0"), "--pump-nm must be a wavelength in nm, such as 785, not 0"),
+    ],
+)  # fmt: skip
+def test_a_driver_is_judged_without_its_instrument(
+    text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not when the sample lies there, one flag after the other."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("cars_rt.cli.room.find_spec", lambda name: True)
+    plan = plan_of(text, tmp_path)
+    driver = next((each for each in plan.judged if each.part.role is Role.DRIVER), None)
+    seen = [] if driver is None else list(check.instrument(driver.every()))
+    found = [*plan.problems, *seen]
+    assert [said in each for each in found] == [True] * bool(said), found
+    assert all("\n" not in each for each in found)
+
+
 def test_an_address_given_at_one_end_is_the_other_ends_too() -> None:
     driver = Ends(Role.DRIVER, {"publish": "tcp://127.0.0.1:5555"}, {"publish": "tcp://0.0.0.0:7000"})
     daemon = Ends(Role.DAEMON, {"listen": "tcp://127.0.0.1:5555", "http": "127.0.0.1:5580"})
