@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -14,6 +15,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Literal, NoReturn, Self, TypeAlias
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.live import Live
 from rich.logging import RichHandler
@@ -48,8 +50,28 @@ class Terminal(Console):
         super().__init__(stderr=stderr, soft_wrap=soft_wrap, highlight=False, markup=False, emoji=False)
 
     def say(self, text: str | Text, style: str | None = None) -> None:
-        """Print a sentence: between words on a terminal, which itself breaks within them; else one line."""
-        self.print(text, style=style, soft_wrap=not self.is_terminal)
+        """Print a sentence: between words on a terminal, which itself breaks within them; else one line. A
+        word that is longer than a line, such as a path, stays whole, to be copied."""
+        text = Text(text) if isinstance(text, str) else text
+        for line in self._lines(text) if self.is_terminal else [text]:
+            self.print(line, style=style, soft_wrap=True)
+
+    def _lines(self, text: Text) -> Iterable[Text]:
+        """Break a text between words."""
+        breaks, column = [], 0
+        for word in re.finditer(r"\S+|\s+", text.plain):
+            size = cell_len(word[0])
+            if word[0].isspace() and "\n" in word[0]:
+                column = 0
+            elif column and column + size > self.width and not word[0].isspace():
+                breaks.append(word.start())
+                column = size
+            else:
+                column += size
+        lines = text.divide(breaks)
+        for line in lines:
+            line.rstrip()
+        return lines
 
     def make_room(self, columns: int = 160) -> None:
         """Let a table have so many columns where there is no terminal that has its own width."""
@@ -230,7 +252,7 @@ def fail(text: object, code: int = EXIT_ERROR) -> NoReturn:
     if _json:
         log.critical("%s", text, extra={"exit_code": code})
     else:
-        console.print(Text.assemble(("cars-rt: ", "bold red"), printable(text)), soft_wrap=True)
+        console.say(Text.assemble(("cars-rt: ", "bold red"), printable(text)))
     sys.exit(code)
 
 

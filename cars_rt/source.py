@@ -20,6 +20,7 @@ from cars_rt.trust.curve import ClientKeys
 
 log = logging.getLogger("cars_rt.client")
 
+WAITS = "waits"  # of a log record: it waits for somebody who may be about to come
 PATIENCE_S = 2.0  # after so long without a publisher, say so
 READ_AT_ONCE = 256  # messages per look at the socket
 
@@ -226,5 +227,6 @@ class Source:
         patient = time.monotonic() - self._since > PATIENCE_S and not self.subscriber.trouble
         if not now and not self._said and patient:
             level, when = (logging.INFO, "any more") if self._met else (logging.WARNING, "yet")
-            log.log(level, "nobody publishes at %s %s; waiting", self.subscriber.address, when)
+            text, extra = "nobody publishes at %s %s; waiting", {WAITS: True}
+            log.log(level, text, self.subscriber.address, when, extra=extra)
             self._said = True

@@ -63,13 +63,17 @@ def test_nothing_printed_is_markup_or_a_command(terminal: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("terminal", "said"), [(True, "one two\nthree four\n"), (False, "one two three four\n")]
+    ("terminal", "said"),
+    [
+        (True, "one two\nthree four\n/a/path/of/some/length\nfive\n"),
+        (False, "one two three four /a/path/of/some/length five\n"),
+    ],
 )
 def test_a_sentence_is_wrapped_between_words(terminal: bool, said: str) -> None:
     out = Terminal()
     out.file, out._force_terminal, out._color_system = io.StringIO(), terminal, None  # type: ignore[assignment]
     out.width = 11
-    out.say("one two three four")
+    out.say("one two three four /a/path/of/some/length five")
     assert out.file.getvalue().replace(" \n", "\n") == said
 
 

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import cyclopts
 from cyclopts import App, Parameter
@@ -97,10 +97,19 @@ def _commands(where: App) -> Iterator[tuple[str, ...]]:
             yield from ((name, *below) for below in _commands(where[name]))
 
 
+class Bar(Progress):
+    """A bar that goes where the work failed before it came anywhere: what stands there is the error."""
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if kind is not None and not any(task.completed for task in self.tasks):
+            self.live.transient = True
+        super().__exit__(kind, error, trace)
+
+
 def progress_bar(*, transient: bool = False) -> Progress:
     """Shown on terminals only. transient: it goes when the work is done."""
-    return Progress(
-        TextColumn("{task.description}"),
+    return Bar(
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),

@@ -6,13 +6,13 @@ import time
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from cyclopts import Parameter
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from cars_rt.cli.app import Logs, app
+from cars_rt.cli.app import Bar, Logs, app
 from cars_rt.console import (
     EXIT_INTERRUPTED,
     EXIT_USAGE,
@@ -208,7 +208,7 @@ class _Progress:
 
     def __init__(self, name: str, stop: _Stop) -> None:
         self._name, self._stop = name, stop
-        self._bar = Progress(
+        self._bar = Bar(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
@@ -239,5 +239,5 @@ class _Progress:
         self._bar.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        self._bar.__exit__(kind, error, trace)

@@ -11,6 +11,7 @@ from typing import IO
 
 from cars_rt.console import STOPPING
 from cars_rt.printable import printable
+from cars_rt.source import WAITS
 from cars_rt.storage import refuse_target
 
 log = logging.getLogger("cars_rt.room")
@@ -35,6 +36,8 @@ def read_line(raw: bytes) -> Line:
     try:
         said = json.loads(text)
         level = logging.getLevelNamesMapping().get(str(said["level"]), logging.INFO)
+        if WAITS in said:  # for a part that the room starts after it, and starts again
+            level = min(level, logging.INFO)
         whole = "\n".join(str(said[name]) for name in ("message", "exc_info") if said.get(name))
         return Line(level, printable(whole, LONGEST, keep="\n"), str(said.get("time", "")), "link" in said)
     except (ValueError, TypeError, KeyError, AttributeError):

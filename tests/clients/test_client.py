@@ -187,7 +187,8 @@ def test_waiting_for_nobody_is_said_and_so_is_the_connection(
         wait_until(lambda: said(f"nobody publishes at {address} any more; waiting"))
     finally:
         source.close()
-    assert caplog.text.count("nobody publishes") == 2
+    waiting = [record for record in caplog.records if "nobody publishes" in record.message]
+    assert len(waiting) == 2 and all(hasattr(record, sources.WAITS) for record in waiting)
 
 
 @contextmanager

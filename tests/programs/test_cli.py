@@ -1,9 +1,11 @@
 """The command line as a user meets it: real processes, their output and exit codes."""
 
+import os
 import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -343,3 +345,24 @@ def test_record_without_a_run_says_so(tmp_path: Path) -> None:
         recorder.process.terminate()
         assert recorder.end() == 3
     assert "no run came" in recorder.said and not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_no_bar_is_left_standing_above_an_error(tmp_path: Path) -> None:
+    import pty
+
+    (tmp_path / "bad.csv").write_text("only words\n", encoding="ascii")
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "cars_rt", "process", "bad.csv", "-o", "out.h5"],
+        cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=theirs, env=os.environ | {"TERM": "xterm"},
+    ) as program:  # fmt: skip
+        os.close(theirs)
+        said = b""
+        with suppress(OSError):  # Linux says so when the last one has closed the other end
+            while part := os.read(ours, 4096):
+                said += part
+        os.close(ours)
+    _, bar, after = said.decode().rpartition("0/?")
+    assert program.returncode == 1 and bar and "\x1b[1A\x1b[2K" in after, said
+    assert "bad.csv: needs two columns of numbers" in after

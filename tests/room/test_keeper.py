@@ -106,6 +106,8 @@ def test_lines_of_parts_are_read_as_they_are_and_cannot_play_with_the_terminal()
     line = {"level": "WARNING", "message": "12 %s\x1b[2J lost", "time": "now", "exc_info": "a\nb"}
     assert read_line(json.dumps(line).encode()) == Line(logging.WARNING, "12 %s\\x1b[2J lost\na\nb", "now")
     assert read_line(b'{"level": "INFO", "message": "here", "link": "http://a"}').link
+    early = b'{"level": "WARNING", "message": "nobody publishes yet; waiting", "waits": true}'
+    assert read_line(early).level == logging.INFO  # the room itself starts who is waited for
     assert read_line(b"plain \xff\x07\n") == Line(logging.INFO, "plain �\\x07")
     assert read_line(b"cars-rt: no such flag").level == logging.ERROR
     assert [read_line(odd).level for odd in (b"[1]", b"3", b'{"level": []}', b"{}")] == [logging.INFO] * 4
