@@ -52,13 +52,15 @@ def picture(recording: Path, truth: Path, target: Path) -> bool:
     try:
         from matplotlib.colors import PowerNorm
         from matplotlib.figure import Figure
+
+        from cars_rt.show.picture import scale_bar
     except ImportError:
         return False
     load_filters()
     with h5py.File(recording) as file, h5py.File(truth) as true:
         shift = file["raman/raman_shift"][()]
         raman, counts = file["raman/raman"], file["raw/counts"]
-        image = _image(file, shift)
+        image, step_um = _image(file, shift), file.attrs.get("step_um")
         row = _interesting(true, len(counts))
         before, after = counts[row], raman[row]
         truth_row = int(np.searchsorted(true["index"][()], row))
@@ -74,6 +76,8 @@ def picture(recording: Path, truth: Path, target: Path) -> bool:
     map_.set_title(f"raman at {BAND_NAME.replace('cm-1', 'cm⁻¹')}")  # as its axis, not as a terminal
     map_.set_xticks([])
     map_.set_yticks([])
+    if step_um is not None:
+        scale_bar(map_, image.shape, step_um)
     map_.plot(row % image.shape[1], row // image.shape[1], "c+", markersize=12)
     figure.colorbar(shown, ax=map_, shrink=0.8, label="Im χR / χNR")
     top.plot(shift, before, "0.35", linewidth=0.8)

@@ -162,22 +162,27 @@ def _dress(axes: Any, shown: Shown, title: str, *, points: bool = True) -> None:
     if shown.step_um is None:
         axes.set_xlabel(f"{shown.measured.shape[1]} × {shown.measured.shape[0]} pixels", fontsize=8)
     else:
-        length = nice(shown.measured.shape[1] * shown.step_um[1] / 4)
-        said = f"{length:g} µm" if length < 1000 else f"{length / 1000:g} mm"
-        thick = shown.measured.shape[0] / 80
-        bar = AnchoredSizeBar(
-            axes.transData, length / shown.step_um[1], said, "lower right", pad=0.4, sep=3, frameon=False,
-            color="white", size_vertical=thick, fontproperties={"size": 9, "weight": "bold"},
-        )  # fmt: skip
-        dark = [patheffects.withStroke(linewidth=2.5, foreground="black")]
-        bar.txt_label._text.set_path_effects(dark)
-        bar.size_bar.get_children()[0].set(edgecolor="black", linewidth=0.8)
-        axes.add_artist(bar)
+        scale_bar(axes, shown.measured.shape, shown.step_um)
     for colour, point in zip(POINTS, shown.points if points else (), strict=False):
         axes.plot(
             point.at[1], point.at[0], "o", markersize=7, markerfacecolor=colour, markeredgecolor="white",
             markeredgewidth=1.2,
         )  # fmt: skip
+
+
+def scale_bar(axes: Any, shape: tuple[int, ...], step_um: tuple[float, float]) -> None:
+    """A bar of about a quarter of the width of a map (rows, columns) whose points are so far apart."""
+    length = nice(shape[1] * step_um[1] / 4)
+    said = f"{length:g} µm" if length < 1000 else f"{length / 1000:g} mm"
+    thick = shape[0] / 80
+    bar = AnchoredSizeBar(
+        axes.transData, length / step_um[1], said, "lower right", pad=0.4, sep=3, frameon=False,
+        color="white", size_vertical=thick, fontproperties={"size": 9, "weight": "bold"},
+    )  # fmt: skip
+    dark = [patheffects.withStroke(linewidth=2.5, foreground="black")]
+    bar.txt_label._text.set_path_effects(dark)
+    bar.size_bar.get_children()[0].set(edgecolor="black", linewidth=0.8)
+    axes.add_artist(bar)
 
 
 def _list(axes: Any, shown: Shown) -> None:

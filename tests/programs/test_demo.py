@@ -76,6 +76,7 @@ def _writes_one_unit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert picture(folder / "scan.h5", folder / "truth.h5", folder / "again.png")
     assert "raman at 1004 cm⁻¹ (toluene, polystyrene)" in written and "raman shift (cm⁻¹)" in written
     assert not [each for each in written if "cm-1" in each]
+    assert [each for each in written if each.endswith(" µm")]  # the scale bar
 
 
 @pytest.mark.parametrize(
