@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.accounting import Kind, Problem, Trouble
+from cars_rt.physics.axis import may_be_wavelengths
 from cars_rt.printable import printable
 from cars_rt.protocol import Closed, Fault, Frame, Part, Reason, RunReader, Start, StreamName
 
@@ -286,7 +287,7 @@ def _about_start(start: Start, now_ns: int, again: bool, under_way: bool) -> Ite
         yield Finding(
             Kind.UNIT_OF_AXIS, f"{low:g} to {high:g} looks like metres, micrometres or electronvolts"
         )
-    elif low > 380 and high < 1_200 and high - low < 400 and np.abs(steps).mean() < 0.6:
+    elif may_be_wavelengths(axis):
         yield Finding(Kind.UNIT_OF_AXIS, f"{low:g} to {high:g} may be nanometres")
     # A start of results keeps the driver's time, and comes when the engine is compiled.
     old = under_way or start.stream != "raw"

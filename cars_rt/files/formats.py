@@ -41,10 +41,11 @@ from cars_rt.files.spectra import (
     said_of,
     within,
 )  # fmt: skip
+from cars_rt.files.square import MOST, turned
 from cars_rt.files.tables import parse
 from cars_rt.files.units import is_shift
 from cars_rt.files.written import is_recording, located
-from cars_rt.physics.axis import from_wavelength, is_numbering
+from cars_rt.physics.axis import from_wavelength, is_numbering, may_be_wavelengths
 from cars_rt.plugins import remedy_for
 from cars_rt.printable import printable
 from cars_rt.storage import refuse_no_table
@@ -113,9 +114,24 @@ def open_spectra(
                 shift = given(np.shape(spectra.raman_shift)[-1])
                 spectra = replace(spectra, raman_shift=shift, of_axis="given, not the file's own")
             spectra = checked(spectra)
+            if spectra.receipt == {} and ending not in TEXT:
+                _orient(path, spectra)
             if not isinstance(spectra.counts, StoredRows):
                 finite(spectra.counts, 0)
         yield spectra
+
+
+def _orient(path: Path, spectra: Spectra) -> None:
+    """Say which way round as many spectra as pixels are taken. Raises SpectraError if that is wrong."""
+    count, pixels = spectra.counts.shape
+    if count != pixels or spectra.scan is not None or pixels > MOST:
+        return
+    wrong, said = turned(spectra.counts[:])
+    if wrong:
+        raise SpectraError(
+            f"{said}, but those are noise, and each column has the shape of one; turn them round: spectra.T"
+        )
+    log.log(logging.INFO if wrong is False else logging.WARNING, "%s %s", path, said)
 
 
 def _refuse_asked(asked: Asked, axis: str = "a raman_shift in cm-1") -> None:
@@ -147,6 +163,12 @@ def _text(path: Path, asked: Asked, *, any_axis: bool = False) -> Iterator[Spect
         raise WavelengthError(
             f"the axis is in nm ({of_axis}): give `cars-rt process` the wavelength that the light is shifted "
             "from, such as --pump-nm 785, or write raman shifts in cm-1"
+        )
+    elif not table.unit and pump_nm is None and may_be_wavelengths(axis):
+        raise WavelengthError(
+            f"does not say the unit of its axis ({of_axis}), and {axis[0]:g} to {axis[-1]:g} may be nm or "
+            "cm-1: for nm give --pump-nm, such as 785; for cm-1 write a line of names above the numbers: "
+            "raman shift,counts"
         )
     elif table.unit == CM1 and pump_nm is not None:
         raise SpectraError(f"the axis is in cm-1 already ({of_axis}); leave --pump-nm out")

@@ -83,6 +83,15 @@ def is_numbering(axis: FloatArray) -> bool:
     return ends in (0, 1) and len(axis) > 2 and bool((np.abs(np.diff(axis)) == 1).all())
 
 
+def may_be_wavelengths(axis: FloatArray) -> bool:
+    """Whether an axis (p,) whose unit nobody states has the range and the steps of a spectrometer's
+    nanometres, as a raman shift hardly does."""
+    low, high, steps = float(axis.min()), float(axis.max()), np.abs(np.diff(axis))
+    fine = high - low < 700 and float(steps.mean()) < 0.6
+    narrow = high - low < 200 and len(axis) >= 32
+    return low >= 190 and high <= 1200 and (fine or narrow)
+
+
 def from_wavelength(wavelength_nm: ArrayLike, pump_nm: float) -> FloatArray:
     """The raman shift (p,), cm-1, of anti-Stokes light at wavelengths (p,), nm: positive where they are
     below that of the pump (the beam from which the light is shifted, the probe where that is another).

@@ -260,6 +260,27 @@ def numbered(path: Path) -> None:
         file.create_dataset("spectra", data=np.ones(COUNTS.shape, "i4"), dtype=kind)
 
 
+def table(path: Path, first: float, last: float, names: str = "") -> None:
+    """Two columns of 1340 lines, as spectrometers write them."""
+    columns = np.column_stack([np.linspace(first, last, 1340), np.linspace(2000, 9000, 1340).round()])
+    np.savetxt(path, columns, delimiter=",", fmt="%.6g", header=names, comments="")
+
+
+def square(*, turned: bool, drift: bool = False) -> Callable[[Path], object]:
+    """A file with 300 spectra of 300 pixels, of one sample or of one that changes."""
+
+    def make(path: Path) -> None:
+        axis = np.linspace(600, 3000, 300)
+        light = 20_000 * np.exp(-(((axis - 1500) / 500) ** 2))
+        random = np.random.default_rng(1)
+        light = light * (np.repeat(random.uniform(0.2, 1, 15), 20)[:, None] if drift else np.ones((300, 1)))
+        spectra = np.round(600 + light + random.normal(0, 30, (300, 300)))
+        write = npz if path.suffix == ".npz" else h5
+        write(path, spectra=(spectra.T if turned else spectra).astype(np.uint16), raman_shift=axis)
+
+    return make
+
+
 NAN = COUNTS.astype(np.float32)
 NAN[2, 5] = np.nan
 BAD_FILES: list[tuple[str, Callable[[Path], object], str]] = [
@@ -339,6 +360,18 @@ BAD_FILES: list[tuple[str, Callable[[Path], object], str]] = [
     ("a.csv", text("1\n2\n3\n"), "needs two columns of numbers or more"),
     ("a.csv", text("x,y\n1,2\n3,four\n"), "line 3 does not hold numbers .*: '3,four'"),
     ("a.csv", text("1,2\n3,4,5\n"), "line 2 has 3 columns, the first 2"),
+    ("a.csv", lambda path: table(path, 600, 720), r"unit of its axis \(column 1\), and 600 to 720 may be nm"),
+    (
+        "a.txt",
+        lambda path: table(path, 1100, 450),
+        "for nm give --pump-nm, such as 785; for cm-1",
+    ),
+    (
+        "a.npz",
+        square(turned=True),
+        r"those are noise, and each column has the shape of one; turn .*spectra\.T",
+    ),
+    ("a.h5", square(turned=True), r"holds as many spectra as pixels, 300: .* turn them round: spectra\.T"),
     ("a.csv", text("100,2\n102,nan\n"), "spectrum 0 is NaN or infinite at pixel 1"),
     ("a.csv", text("1,2\n1,3\n"), "raman-shift axis is not strictly monotonic"),
     ("a.csv", text("1,2\n"), "raman-shift axis must be a list of 2 or more"),
@@ -348,6 +381,33 @@ BAD_FILES: list[tuple[str, Callable[[Path], object], str]] = [
     ("a.csv", lambda path: path.mkdir(), "is a folder, where a file is needed"),
     ("a.csv", lambda path: None, "there is no file"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("make", "level", "said"),
+    [
+        (square(turned=False), "INFO", "pixels, 300: each row was taken as a spectrum"),
+        (square(turned=False, drift=True), "INFO", "pixels, 300: each row was taken as a spectrum"),
+        (square(turned=True, drift=True), "WARNING", "though each column is smoother; if that is one, turn"),
+    ],
+)
+def test_which_way_round_as_many_spectra_as_pixels_lie_is_said(
+    make: Callable[[Path], object], level: str, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make(tmp_path / "a.h5")
+    with caplog.at_level("INFO", "cars_rt"):
+        read_spectra(tmp_path / "a.h5")
+    (record,) = caplog.records
+    assert record.levelname == level and said in record.message
+
+
+def test_an_axis_that_may_be_nm_is_read_where_its_unit_is_said(tmp_path: Path) -> None:
+    table(tmp_path / "a.csv", 600, 720, "raman shift,counts")
+    assert read_spectra(tmp_path / "a.csv").raman_shift[0] == 600
+    table(tmp_path / "b.csv", 600, 720)
+    assert read_spectra(tmp_path / "b.csv", 785.0).raman_shift[0] == pytest.approx(1e7 / 600 - 1e7 / 785)
+    table(tmp_path / "c.csv", 600, 1800)  # no spectrometer has so many nanometres
+    assert read_spectra(tmp_path / "c.csv").raman_shift[0] == 600
 
 
 @pytest.mark.parametrize(("name", "make", "reason"), BAD_FILES)
