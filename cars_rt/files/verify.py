@@ -275,7 +275,7 @@ def _flagged(raw: Path, result: Path, counts: _Stream, raman: _Stream) -> Findin
     """Judge some spectra again. `unlike` needs the results as they were computed: where they were rounded it
     is left out, and a few may be at its threshold."""
     known, rows, results = np.intersect1d(counts.index, raman.index, return_indices=True)
-    of_start = np.ones(len(known), bool)
+    of_start = np.zeros(len(known), bool)  # what nobody is known to have made is left out, too
     for first, made_by in json.loads(raman.attrs.get("made_by", "[]")):
         _, engine, dark = ([*made_by.split(" "), "", ""])[:3]
         of_start[known >= first] = engine != PASSTHROUGH and dark in _OF_START
