@@ -292,6 +292,7 @@ class StoredRows:
                 found = tail[slot, max(first - begin, 0) : last - begin]
                 found = np.concatenate([self._dataset[first:begin], found]) if first < begin else found
         except (OSError, RuntimeError, ValueError, TypeError):
-            raise StorageError(path, f"is damaged: {name} cannot be read") from None
+            rest = "`cars-rt repair` says which spectra of a recording that concerns"
+            raise StorageError(path, f"is damaged: {name} cannot be read; {rest}") from None
         self._missing.refuse(found, first)
         return found
