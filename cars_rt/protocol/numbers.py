@@ -56,7 +56,10 @@ class Numbers:
             return replace(frame, sequence=self.sequences.before(sent[0])), None
         if self.sequences.base or self.indices.base:
             frame = replace(frame, sequence=number, index=index)
-        back = number < self.sequence, index < self.index
+        least = self.index
+        if self.indices.bits is not None:  # each frame that is missing held a spectrum
+            least += max(number - self.sequence, 0)
+        back = number < self.sequence, index < least
         first_ns = self._first_ns
         if not any(back) or first_ns is None or not first_ns < frame.time_ns >= self._last_ns:
             return frame, None
@@ -67,7 +70,7 @@ class Numbers:
         elif back[0]:
             one = self.sequences.continued(sent[0], self.sequence - 1, self.sequence)
         if back[1]:
-            two = self.indices.continued(sent[1], self._last_index, self.index)
+            two = self.indices.continued(sent[1], self._last_index, least)
         if one is None or two is None:
             return frame, None
         gap = one.number - self.sequence, two.number - self.index
@@ -87,6 +90,10 @@ class Numbers:
             "counters of few bits do; the numbers go on here",
         )
 
+    def uncertain(self, frame: Frame) -> bool:
+        """Whether what is missing before this frame may be longer by a whole turn of the index."""
+        return self._turns(self.indices.bits, frame.sequence - self.sequence, frame.index - self.index)
+
     def totals(self, end: End, here: int) -> End:
         """The end with totals that go on, if the counters that they come from began again. here: spectra that
         came."""
@@ -97,6 +104,11 @@ class Numbers:
         frames = self.sequences.total(end.frames, self.sequence)
         return replace(end, frames=frames, spectra=spectra, announced=announced)
 
+    def _turns(self, bits: int | None, frames: int, spectra: int) -> bool:
+        """Whether so many missing frames may hold another turn of the index than these spectra: then nobody
+        can tell."""
+        return bits is not None and self.run is not None and spectra + 2**bits <= frames * self.run.block
+
     def _plausible(self, frame: Frame, gap: tuple[int, int], back: tuple[bool, bool], index: Wrap) -> bool:
         """Whether so many frames and spectra may be missing before a frame whose counters began again."""
         frames, spectra = gap
@@ -105,8 +117,8 @@ class Numbers:
             return False
         if run.spectra is not None and index.number + len(frame.block) > run.spectra:
             return False
-        if index.bits is not None and spectra + 2**index.bits <= frames * run.block:
-            return False  # so many frames may hold another turn of the counter, which nobody can tell
+        if self._turns(index.bits, frames, spectra):
+            return False
         if back[0] != back[1]:  # the other counter went on, and tells how much is missing
             return back[0] or spectra <= frames * run.block or self.indices.bits is not None
         if self.sequences.bits is not None:

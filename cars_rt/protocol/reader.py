@@ -295,6 +295,10 @@ class RunReader:
         restarted in mid-run may number its frames otherwise.
         """
         frames, spectra = frame.sequence - self._at.sequence, frame.index - self._at.index
+        named = f"frame {frame.sequence} with spectrum {frame.index}: "
+        if self._at.uncertain(frame):
+            self._doubted = None
+            return named + "a whole turn of the publisher's index may be missing before it, or none"
         since = frame.sequence - self._resumed[0], frame.index - self._resumed[1]
         if self._resumed[0] > self._at.sequence and 0 <= since[0] <= since[1]:
             frames = 0
@@ -308,7 +312,7 @@ class RunReader:
             self._doubted = None
             return None
         self._doubted = frame.sequence + 1, after
-        return f"frame {frame.sequence} with spectrum {frame.index}: {text}"
+        return named + text
 
     # -- helpers ------------------------------------------------------------------------------------
 

@@ -1,5 +1,7 @@
 """Whether an address of this computer is free, and addresses that are."""
 
+import atexit
+import contextlib
 import errno
 import os
 import random
@@ -9,7 +11,8 @@ from contextlib import suppress
 
 from cars_rt.sockets.addresses import ANY, Address
 
-_kept: list[socket.socket] = []
+_kept = contextlib.ExitStack()  # of ports, until this process ends
+atexit.register(_kept.close)
 NOT_GIVEN = range(20_000, 32_000)  # ports: Linux gives connections those from 32,768 on, others from 49,152
 
 
@@ -40,7 +43,7 @@ def _keep(port: int) -> None:
         raise
     if sys.platform == "linux":
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        _kept.append(probe)
+        _kept.enter_context(probe)
     else:
         probe.close()
 

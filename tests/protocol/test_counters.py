@@ -234,6 +234,21 @@ def test_a_gap_that_may_hold_a_whole_turn_of_the_index_passes_nothing_on() -> No
     assert true_numbers(events) == [17, 19, 22, 26] and "number back" in kinds(events)
 
 
+def test_a_gap_is_no_shorter_than_the_frames_that_are_missing_in_it() -> None:
+    """Twelve frames are missing: spectrum 13 of five bits is 77 then, though 45 comes next."""
+    frames = wrapped(24, 23, (5, 5), 4)
+    places = [0, 1, 2, 3, 5, 4, 6, 7, 7, 9, 8, 21, 22]
+    events, _ = read(a_start(4, sequence=24, index=24), *(frames[each] for each in places))
+    assert true_numbers(events) == [24, 25, 27, 30, 34, 37, 40, 44, 77]
+
+
+def test_a_gap_that_may_be_longer_by_a_turn_passes_nothing_on_either() -> None:
+    """Of up to eight spectra in each of 14 frames 31 are missing, 63 or 95: five bits do not say."""
+    frames = wrapped(28, 40, (None, 5), 8)
+    events, _ = read(a_start(8, sequence=28, index=28), *frames[:4], *frames[18:])
+    assert len(true_numbers(events)) == 4 and kinds(events).count("implausible") == 22
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 60), st.integers(1, 4)), max_size=30))
 def test_what_is_later_than_all_before_is_never_taken_for_a_repeat(
