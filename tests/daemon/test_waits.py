@@ -78,6 +78,7 @@ def test_a_compilation_that_comes_to_no_good_end_costs_its_run(
         source.run("run-1", spectra_of(5), raman_shift=AXES[1])
         if fault == "hang":
             wait_until(lambda: "compiling" in daemon.snapshot().waits_for and not daemon.snapshot().ready)
+            wait_until(lambda: not odd.compiling)  # it hangs: what is given up sooner leaves that to the next
             monkeypatch.setattr(worker, "COMPILE_S", 0.0)
             wait_until(lambda: daemon.runs == 1)
             monkeypatch.setattr(worker, "COMPILE_S", 900.0)
