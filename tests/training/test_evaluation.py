@@ -338,7 +338,8 @@ def test_evaluate_measured_spectra(tiny: Path, tmp_path: Path) -> None:
     folder = tmp_path / "spectra"
     folder.mkdir()
     np.savetxt(folder / "toluene.csv", np.column_stack([shift, counts]), delimiter=",")
-    np.savetxt(folder / "short.csv", np.column_stack([shift[:50], counts[:50]]), delimiter=",")
+    short = np.column_stack([shift[:50], counts[:50]])  # so narrow that its unit has to be said
+    np.savetxt(folder / "short.csv", short, delimiter=",", header="raman shift,counts", comments="")
     numbers, picture = tmp_path / "a.json", tmp_path / "a.png"
     code, out, said = cars_rt(
         "evaluate", tiny, "cnn", "--measured", folder, "--json", numbers, "--png", picture
