@@ -12,6 +12,8 @@ OUTLIER = 3.0  # larger errors, in units of half the strongest line, count as th
 SCALES = (1, 4, 16, 64)  # points that errors are averaged over
 GAIN = 0.5  # weight of what is missing of the lines
 NOISE = 0.001  # weight of the noise's square: so much bias is worth it to smooth what noise hides
+LEVEL = 0.01  # the same before it is smoothed, for what a base line brings
+LIKELIEST = 0.5  # weight of the likeliest spectrum's own loss
 OWN = 0.1  # weight of the square of what differs between two retrievals, beside the noise that is passed on
 COVERED = 0.683  # of the errors are to be smaller than the deviation, as for a normal distribution
 
@@ -22,7 +24,7 @@ def loss(predicted: tuple[Tensor, ...], batch: Batch) -> Tensor:
     if batch.scaled:
         total = _chi3(raman, batch.raman)
     else:
-        total = _ratio(raman, batch) if batch.passed is None else _unbiased(raman, predicted[-1], batch)
+        total = _ratio(raman, batch) if batch.passed is None else _unbiased(predicted, batch)
     if len(predicted) > 1:
         total = total + 0.01 * deviation_loss(predicted[1], batch.raman - raman.detach())
     return total
@@ -55,25 +57,29 @@ def _ratio(raman: Tensor, batch: Batch) -> Tensor:
     return _penalty(error, weight, BETA) + 0.5 * _penalty(change, weight[:, 1:-1], BETA)
 
 
-def _unbiased(smooth: Tensor, plain: Tensor, batch: Batch) -> Tensor:
+def _unbiased(predicted: tuple[Tensor, ...], batch: Batch) -> Tensor:
     """Of pairs: the product of both errors, whose mean is the square of the bias, and a little of their
-    variance. Errors are in units of the strongest line, but not below what a base line may be off.
+    variance. Errors are in units of the strongest line, but not below what a base line may be off, and their
+    averages over 4, 16 and 64 points count as much as points.
 
-    plain, the result before it is smoothed: its errors besides the noise that retrieval passes on, whose
-    averages over 4, 16 and 64 points count as much as points. smooth: its errors, noise and all."""
+    Of Kramers-Kronig retrieval as it is: what it errs besides the noise that retrieval passes on. Of the
+    same less its base line, and of that smoothed: errors, noise and all. Of the likeliest: as `_ratio`."""
+    smooth, _, level, plain, likeliest = predicted
     assert batch.passed is not None
     noise = batch.noise
     typical = noise.median(1, keepdim=True).values
     scale = LEAST_LINE + 0.5 * typical + 0.5 * batch.raman.abs().amax(1, keepdim=True)
     weight = 1 / (1 + (noise / (0.2 * scale + typical)) ** 2)
-    error = ((plain - batch.passed) / scale).clamp(-OUTLIER, OUTLIER)
-    total = _bias(((smooth - batch.raman) / scale).clamp(-OUTLIER, OUTLIER), weight, NOISE)
-    for result, truth in ((plain, batch.passed), (smooth, batch.raman)):
+    total = LIKELIEST * _ratio(likeliest, batch)
+    for result, truth, variance in (
+        (plain, batch.passed, OWN), (level, batch.raman, LEVEL), (smooth, batch.raman, NOISE)
+    ):  # fmt: skip
+        error = ((result - truth) / scale).clamp(-OUTLIER, OUTLIER)
         total = total + GAIN * _gain(result - truth, batch.raman, weight)
-    for points in SCALES:
-        of_mean = nn.functional.avg_pool1d(weight, points, ceil_mode=True)
-        mean = nn.functional.avg_pool1d(error * weight, points, ceil_mode=True) / of_mean
-        total = total + _bias(mean, of_mean, OWN)
+        for points in SCALES if result is not smooth else (1,):
+            of_mean = nn.functional.avg_pool1d(weight, points, ceil_mode=True)
+            mean = nn.functional.avg_pool1d(error * weight, points, ceil_mode=True) / of_mean
+            total = total + _bias(mean, of_mean, variance)
     return total
 
 

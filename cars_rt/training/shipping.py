@@ -40,8 +40,8 @@ RECIPES = {
     "rnn": Recipe("rnn", "bcars", "rnn"),
     "cnn-crimson2024": Recipe("cnn-large", "crimson2024-axes", "cnn-crimson2024"),
     "rnn-crimson2024": Recipe("rnn", "crimson2024-axes", "rnn-crimson2024"),
-    "cnn-kk": Recipe("cnn-kk", "bcars-pairs", "cnn"),
-    "rnn-kk": Recipe("rnn-kk", "bcars-pairs", "rnn"),
+    "cnn-kk": Recipe("cnn-kk", "bcars-pairs", "cnn-kk"),
+    "rnn-kk": Recipe("rnn-kk", "bcars-pairs", "rnn-kk"),
 }
 
 

@@ -28,6 +28,7 @@ log = logging.getLogger("cars_rt.training")
 
 CHECKPOINT = "checkpoint.pt"
 LEFT_OUT = 10  # steps in succession whose loss is not finite: then the weights are at fault, not a spectrum
+TRIES = 3  # of going on from the averaged weights then
 HELD_OUT, HELD_OUT_BATCHES = 16, 16  # spectra of a batch, which share an axis, and batches
 Maker = Callable[[int, int, int], Distribution]
 
@@ -103,14 +104,18 @@ def _loop(
     held_out = distribution(measured_by(settings.data), settings.reference)(HELD_OUT_SEED, HELD_OUT, 1)
     if state.step == 0 and settings.start is not None:
         _report(state, None, held_out, report)
-    left_out = 0
+    left_out, tries = 0, TRIES
     total, count, saved, last = 0.0, 0, time.monotonic(), time.monotonic()
     for batch in _batches(settings, state, make):
         if stop.is_set() or (settings.minutes and state.seconds > 60 * settings.minutes):
             break
         loss = _step(settings, state, batch)
         left_out = 0 if math.isfinite(loss) else left_out + 1
-        if left_out == LEFT_OUT:
+        if left_out == LEFT_OUT and tries:
+            tries -= 1
+            left_out = 0
+            _go_back(state)
+        elif left_out == LEFT_OUT:
             raise TrainingError(
                 f"the loss became {loss} at step {state.step}; the checkpoint in {settings.out} "
                 "is from before: resume with a smaller learning rate"
@@ -118,7 +123,7 @@ def _loop(
         state.step += 1
         now = time.monotonic()
         state.seconds, last = state.seconds + now - last, now
-        if not left_out:
+        if math.isfinite(loss):
             total, count = total + loss, count + 1
         if state.step % settings.log_every == 0 or state.step == settings.steps:
             measured = state.step % settings.validate_every == 0 or state.step == settings.steps
@@ -128,6 +133,14 @@ def _loop(
             save(state, settings, checkpoint)
             saved = now
     save(state, settings, checkpoint)
+
+
+def _go_back(state: State) -> None:
+    """To the averaged weights, which changed too little meanwhile to overflow, too."""
+    log.warning("step %d: the averaged weights take the place of those that overflow", state.step + 1)
+    state.model.load_state_dict(state.average.state_dict())
+    for optimizer in state.optimizers:
+        optimizer.state.clear()
 
 
 def _report(

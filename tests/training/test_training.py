@@ -182,15 +182,20 @@ def test_batches_do_not_depend_on_workers(trained: Path, tmp_path: Path) -> None
     assert beside["history"] == checkpoint.load(trained)["history"]
 
 
-def test_one_loss_that_is_not_finite_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("bad", [1, trainer.LEFT_OUT])
+def test_losses_that_are_not_finite_are_left_out(
+    bad: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """If they go on, the averaged weights do."""
     true, calls = trainer.loss_function, iter(range(100))
 
     def breaks(predicted: Any, batch: Batch) -> Any:
-        return true(predicted, batch) * (float("nan") if next(calls) == 2 else 1.0)
+        return true(predicted, batch) * (float("nan") if next(calls) in range(2, 2 + bad) else 1.0)
 
     monkeypatch.setattr(trainer, "loss_function", breaks)
-    content = checkpoint.load(trainer.train(settings(tmp_path, steps=4), quiet))
-    assert content["step"] == 4
+    content = checkpoint.load(trainer.train(settings(tmp_path, steps=3 + bad), quiet))
+    assert content["step"] == 3 + bad
+    assert ("the averaged weights take the place" in caplog.text) == (bad == trainer.LEFT_OUT)
     assert all(torch.isfinite(weights).all() for weights in content["model"].values())
 
 
@@ -203,10 +208,10 @@ def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(
         return true(predicted, batch) * (1.0 if next(calls) < 2 else float("nan"))
 
     monkeypatch.setattr(trainer, "loss_function", breaks)
-    with pytest.raises(TrainingError, match="the loss became nan at step 11"):
-        trainer.train(settings(tmp_path, steps=20, checkpoint_minutes=0), quiet)
+    with pytest.raises(TrainingError, match="the loss became nan at step 41"):
+        trainer.train(settings(tmp_path, steps=50, checkpoint_minutes=0), quiet)
     content = checkpoint.load(tmp_path / trainer.CHECKPOINT)
-    assert content["step"] == 11
+    assert content["step"] == 41
     assert all(torch.isfinite(weights).all() for weights in content["model"].values())
 
 

@@ -55,6 +55,7 @@ class Bcars(torch.utils.data.Dataset[Batch]):
     draws = 1  # of the noise, of each spectrum
     weakest = 0.01  # of the strongest lines
     without = 0.05  # share of spectra that have no lines at all
+    watery = 0.15  # of those with water's own lines
 
     def __init__(self, seed: int, batch: int, stride: int = 1, reference: Reference | None = None) -> None:
         """seed: any integer. batch: spectra per batch. stride: of no meaning, cameras have any number of
@@ -91,7 +92,7 @@ class Bcars(torch.utils.data.Dataset[Batch]):
         chi_r = chi_r * self._strength(_broaden(raman_ratio(chi_r, chi_nr.abs()), spectrometer), g)
         # Water, in some spectra: wide, and of known strength relative to chi_NR. Its flank at the end of
         # the axis looks much like an envelope's, so that too much of it teaches to see it everywhere.
-        chi_r = chi_r + _some(0.15, self.drawn, g) * self.water[first : first + points]
+        chi_r = chi_r + _some(self.watery, self.drawn, g) * self.water[first : first + points]
         raman = _retrieved(chi_r, chi_nr, spectrometer)
         envelope = self._envelope(shift, g)
         intensity = _broaden(cars_intensity(envelope, chi_r, chi_nr), spectrometer)
@@ -214,6 +215,7 @@ class BcarsPairs(Bcars):
     draws = 2
     weakest = 0.003
     without = 0.12
+    watery = 0.04  # few: a rise that may be water's or the envelope's is the envelope's
 
 
 class BcarsRepeated(Bcars):

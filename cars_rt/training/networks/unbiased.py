@@ -5,13 +5,15 @@ import math
 import torch
 from torch import Tensor, nn
 
-from cars_rt.training.networks.layers import PHASES, Retrieval
+from cars_rt.training.networks.layers import PHASES, Denoised, Retrieval
 
 WIDTHS = (2.0, 6.0, 18.0)  # columns, standard deviations of the local means that the background is made of
 NEAR = 13  # columns, within which the Hilbert transform is exact; beyond, of means of 2 columns
 FAR = 63  # pairs of columns that it reaches
 BLURS = (1.5, 5.0)  # pixels, standard deviations; of what noise may be smoothed with
 BLUR_REACH = 3  # columns
+BASES = (0.8, 2.0, 6.0)  # columns, standard deviations of the local means that a base line is made of
+KRAMERS_KRONIG = 3 + len(WIDTHS) + len(BLURS)  # fields of version 1
 LARGEST = 4.0  # ln of the largest |chi / chi_NR|
 
 
@@ -27,9 +29,12 @@ class Unbiased(Retrieval):
     lies beyond the ends; and how much the result is to be smoothed where noise hides everything, with
     kernels that leave parabolas as they are. None of them can shrink a line as noise makes a network do: that
     would take a background as narrow as the line.
+
+    What a background is off by leaves a base line. The likeliest spectrum, as `Denoised` gives it, shows it:
+    local means of the difference to it are taken away, wider ones where noise has shrunk the likeliest lines.
     """
 
-    fields = 3 + len(WIDTHS) + len(BLURS)
+    fields = 3 + len(WIDTHS) + len(BLURS) + len(BASES) + 1 + Denoised.fields
     pairs = True
     means: Tensor
     spline: Tensor
@@ -39,48 +44,56 @@ class Unbiased(Retrieval):
     def __init__(self, trunk: nn.Module, channels: int, slope: float) -> None:
         """As `Retrieval`."""
         super().__init__(trunk, channels, slope)
-        radius = math.ceil(3 * WIDTHS[-1])
-        offset = torch.arange(-radius, radius + 1, dtype=torch.float64)
-        gaussians = torch.exp(-0.5 * (offset / torch.tensor(WIDTHS, dtype=torch.float64)[:, None]) ** 2)
-        gaussians = gaussians / gaussians.sum(1, keepdim=True)
-        self.register_buffer("means", gaussians.float()[:, None, None, :])
-        self.register_buffer("slow", gaussians[1:2].float()[:, None, None, :])
+        self.register_buffer("means", _gaussians(WIDTHS))
+        self.register_buffer("slow", self.means[1:2])
+        self.register_buffer("bases", _gaussians(BASES))
         place = (torch.arange(PHASES) + 0.5) / PHASES - 0.5  # of a pixel in its column
-        self.register_buffer("spline", _spline(place)[:, None, None, :].repeat(2 + len(BLURS), 1, 1, 1))
+        self.register_buffer("spline", _spline(place)[:, None, None, :])
         self.register_buffer("blurs", torch.cat([_blur(sigma) for sigma in BLURS]))
         self.hilbert = Hilbert()
         with torch.no_grad():  # start with the mean in the middle
             assert self.head.bias is not None
             self.head.bias[2 + len(WIDTHS) // 2] = 2.0
-            self.head.bias[self.fields - len(BLURS) : self.fields] = -3.0
+            self.head.bias[3 + len(WIDTHS) : KRAMERS_KRONIG + len(BASES)] = -3.0
+            self.head.bias[self.fields - Denoised.fields : self.fields - 2 * PHASES] = 1.0
 
     def raman(self, fields: Tensor, sine: Tensor, cosine: Tensor, logarithm: Tensor) -> tuple[Tensor, ...]:
-        """As `Retrieval.raman`; in training also before it is smoothed."""
-        lines, added, error = fields[:, :1], fields[:, 1:2], fields[:, 2:3]
-        weights = torch.sigmoid(fields[:, 3:])
-        rest = logarithm.mean(1, keepdim=True) - lines
-        ones = rest * 0 + 1
-        reach = self.means.shape[-1] // 2
-        means = nn.functional.conv2d(rest, self.means, padding=(0, reach))
-        means = means / nn.functional.conv2d(ones, self.means, padding=(0, reach))
-        chosen = weights[:, : len(WIDTHS)]
-        background = (chosen * means).sum(1, keepdim=True) / chosen.sum(1, keepdim=True) + added
-        error = nn.functional.conv2d(error, self.slow, padding=(0, reach))
-        background, error, little, much = self._fine(torch.cat([background, error, weights[:, -2:]], 1))
+        """As `Retrieval.raman`; in training also before it is smoothed, before its base line is taken away,
+        and the likeliest."""
+        lines, added, error = (fields[:, n : n + 1] for n in range(3))
+        weights = torch.sigmoid(fields[:, 3 : self.fields - Denoised.fields])
+        chosen, blurs, bases = weights.split((len(WIDTHS), len(BLURS), len(BASES) + 1), 1)
+        background = self._mixed(logarithm.mean(1, keepdim=True) - lines, self.means, chosen)
+        background = background / chosen.sum(1, keepdim=True) + added
+        error = nn.functional.conv2d(error, self.slow, padding=(0, self.slow.shape[-1] // 2))
+        background, error, little, much = self._fine(torch.cat([background, error, blurs], 1))
         amplitude = logarithm - background
         phase = self.hilbert(amplitude) + error
         plain = torch.exp(amplitude.clamp(max=LARGEST)) * torch.sin(phase)
-        source = plain.detach()  # smoothing is learnt apart
+        p, q, r = fields[:, -Denoised.fields :].split(PHASES, 1)
+        likeliest = p * sine + q * cosine + r
+        difference = (plain - likeliest).mean(1, keepdim=True)
+        base = self._mixed(difference, self.bases, bases[:, :-1]) / bases.sum(1, keepdim=True)
+        level = plain - self._fine(base)[0]
+        source = level.detach()  # smoothing is learnt apart
         blurred = nn.functional.conv2d(source, self.blurs, padding=(0, BLUR_REACH))
         kept = 1 - much
         smooth = much * blurred[:, PHASES:] + kept * (little * blurred[:, :PHASES] + (1 - little) * source)
-        return (smooth, plain) if self.training else (smooth,)
+        return (smooth, level, plain, likeliest) if self.training else (smooth,)
+
+    def _mixed(self, column: Tensor, gaussians: Tensor, weights: Tensor) -> Tensor:
+        """The weighted sum of a curve's local means, (b, 1, 1, t); at the ends, of what is there."""
+        reach = gaussians.shape[-1] // 2
+        means = nn.functional.conv2d(column, gaussians, padding=(0, reach))
+        means = means / nn.functional.conv2d(column * 0 + 1, gaussians, padding=(0, reach))
+        return (weights * means).sum(1, keepdim=True)
 
     def _fine(self, columns: Tensor) -> list[Tensor]:
         """(b, n, 1, t) to n of (b, PHASES, 1, t): smooth curves."""
         ended = torch.cat([columns[..., :1], columns, columns[..., -1:]], 3)
-        curves = nn.functional.conv2d(ended, self.spline, groups=columns.shape[1])
-        return [curves[:, PHASES * n : PHASES * (n + 1)] for n in range(columns.shape[1])]
+        count = columns.shape[1]
+        curves = nn.functional.conv2d(ended, self.spline.repeat(count, 1, 1, 1), groups=count)
+        return list(curves.split(PHASES, 1))
 
 
 class Hilbert(nn.Module):
@@ -126,6 +139,14 @@ class Hilbert(nn.Module):
             far, self.spread, stride=(1, 2), padding=(0, 2)
         )
         return result
+
+
+def _gaussians(widths: tuple[float, ...]) -> Tensor:
+    """Kernels (n, 1, 1, columns) of local means."""
+    radius = math.ceil(3 * widths[-1])
+    offset = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    gaussians = torch.exp(-0.5 * (offset / torch.tensor(widths, dtype=torch.float64)[:, None]) ** 2)
+    return (gaussians / gaussians.sum(1, keepdim=True)).float()[:, None, None, :]
 
 
 def _window(lag: Tensor) -> Tensor:
