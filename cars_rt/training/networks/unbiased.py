@@ -1,5 +1,6 @@
 """`cnn-kk` and `rnn-kk`: the network finds the background, Kramers-Kronig retrieval the rest."""
 
+import itertools
 import math
 
 import torch
@@ -13,7 +14,7 @@ FAR = 63  # pairs of columns that it reaches
 BLURS = (1.5, 5.0)  # pixels, standard deviations; of what noise may be smoothed with
 BLUR_REACH = 3  # columns
 BASES = (0.8, 2.0, 6.0)  # columns, standard deviations of the local means that a base line is made of
-KRAMERS_KRONIG = 3 + len(WIDTHS) + len(BLURS)  # fields of version 1
+GATES = tuple(itertools.accumulate((len(WIDTHS), len(BLURS), len(BASES) + 1), initial=0))
 LARGEST = 4.0  # ln of the largest |chi / chi_NR|
 
 
@@ -38,6 +39,7 @@ class Unbiased(Retrieval):
     pairs = True
     means: Tensor
     spline: Tensor
+    splines: Tensor
     slow: Tensor
     blurs: Tensor
 
@@ -48,13 +50,15 @@ class Unbiased(Retrieval):
         self.register_buffer("slow", self.means[1:2])
         self.register_buffer("bases", _gaussians(BASES))
         place = (torch.arange(PHASES) + 0.5) / PHASES - 0.5  # of a pixel in its column
-        self.register_buffer("spline", _spline(place)[:, None, None, :])
+        spline = _spline(place)[:, None, None, :]
+        self.register_buffer("spline", spline)
+        self.register_buffer("splines", spline.repeat(2 + len(BLURS), 1, 1, 1))
         self.register_buffer("blurs", torch.cat([_blur(sigma) for sigma in BLURS]))
         self.hilbert = Hilbert()
         with torch.no_grad():  # start with the mean in the middle
             assert self.head.bias is not None
             self.head.bias[2 + len(WIDTHS) // 2] = 2.0
-            self.head.bias[3 + len(WIDTHS) : KRAMERS_KRONIG + len(BASES)] = -3.0
+            self.head.bias[3 + GATES[1] : 3 + GATES[3] - 1] = -3.0
             self.head.bias[self.fields - Denoised.fields : self.fields - 2 * PHASES] = 1.0
 
     def raman(self, fields: Tensor, sine: Tensor, cosine: Tensor, logarithm: Tensor) -> tuple[Tensor, ...]:
@@ -62,19 +66,19 @@ class Unbiased(Retrieval):
         and the likeliest."""
         lines, added, error = (fields[:, n : n + 1] for n in range(3))
         weights = torch.sigmoid(fields[:, 3 : self.fields - Denoised.fields])
-        chosen, blurs, bases = weights.split((len(WIDTHS), len(BLURS), len(BASES) + 1), 1)
+        chosen, blurs, bases = (weights[:, begin:end] for begin, end in itertools.pairwise(GATES))
         background = self._mixed(logarithm.mean(1, keepdim=True) - lines, self.means, chosen)
         background = background / chosen.sum(1, keepdim=True) + added
         error = nn.functional.conv2d(error, self.slow, padding=(0, self.slow.shape[-1] // 2))
-        background, error, little, much = self._fine(torch.cat([background, error, blurs], 1))
+        background, error, little, much = self._fine(torch.cat([background, error, blurs], 1), self.splines)
         amplitude = logarithm - background
         phase = self.hilbert(amplitude) + error
         plain = torch.exp(amplitude.clamp(max=LARGEST)) * torch.sin(phase)
-        p, q, r = fields[:, -Denoised.fields :].split(PHASES, 1)
+        p, q, r = (fields[:, self.fields - n * PHASES :][:, :PHASES] for n in (3, 2, 1))
         likeliest = p * sine + q * cosine + r
         difference = (plain - likeliest).mean(1, keepdim=True)
         base = self._mixed(difference, self.bases, bases[:, :-1]) / bases.sum(1, keepdim=True)
-        level = plain - self._fine(base)[0]
+        level = plain - self._fine(base, self.spline)[0]
         source = level.detach()  # smoothing is learnt apart
         blurred = nn.functional.conv2d(source, self.blurs, padding=(0, BLUR_REACH))
         kept = 1 - much
@@ -88,12 +92,12 @@ class Unbiased(Retrieval):
         means = means / nn.functional.conv2d(column * 0 + 1, gaussians, padding=(0, reach))
         return (weights * means).sum(1, keepdim=True)
 
-    def _fine(self, columns: Tensor) -> list[Tensor]:
+    def _fine(self, columns: Tensor, splines: Tensor) -> list[Tensor]:
         """(b, n, 1, t) to n of (b, PHASES, 1, t): smooth curves."""
         ended = torch.cat([columns[..., :1], columns, columns[..., -1:]], 3)
         count = columns.shape[1]
-        curves = nn.functional.conv2d(ended, self.spline.repeat(count, 1, 1, 1), groups=count)
-        return list(curves.split(PHASES, 1))
+        curves = nn.functional.conv2d(ended, splines, groups=count)
+        return [curves[:, PHASES * n : PHASES * (n + 1)] for n in range(count)]
 
 
 class Hilbert(nn.Module):
