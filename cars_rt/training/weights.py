@@ -59,7 +59,7 @@ def _widened(weights: dict[str, Tensor], network: nn.Module, older: bool) -> dic
 
 def _longer(given: Tensor, wanted: Tensor) -> Tensor:
     """A head's weights with fields between the older ones and the deviation."""
-    rest = wanted[len(given) - PHASES : -PHASES]
+    rest = wanted[len(given) - PHASES : -PHASES].to(given)
     return torch.cat([given[:-PHASES], rest, given[-PHASES:]])
 
 
