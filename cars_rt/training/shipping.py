@@ -22,6 +22,7 @@ from cars_rt.training.calibration import SEED, calibrate
 from cars_rt.training.checkpoint import Entry, load, load_weights
 from cars_rt.training.data.distribution import distribution, measured_by
 from cars_rt.training.networks import Retrieval, build
+from cars_rt.training.networks.unbiased import Unbiased
 from cars_rt.training.settings import TrainSettings
 from cars_rt.training.trainer import CHECKPOINT, device_of, train
 
@@ -83,6 +84,8 @@ def one(name: str, out: Path, arguments: argparse.Namespace) -> None:
         network = build(recipe.network, make(0, 1, 1).lengths)
         assert isinstance(network, Retrieval)
         load_weights(network, content["average"], checkpoint)
+        if isinstance(network, Unbiased):
+            network.smooth_less()
         device = device_of(settings)
         with device:
             data = make(SEED, arguments.batch // 2, 1)
