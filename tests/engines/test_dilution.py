@@ -1,4 +1,4 @@
-"""What is dilute is right on average: `cnn-kk` with the solvent, measured alike, as its reference."""
+"""What is dilute is right on average: `cnn-kk`, alone and with the solvent as its reference."""
 
 from pathlib import Path
 
@@ -13,8 +13,10 @@ from cars_rt.physics.substances import SUBSTANCES
 SPECTRA = 256  # of each sample, averaged after retrieval
 
 
+@pytest.mark.parametrize("with_solvent", [False, True], ids=["alone", "solvent"])
 @pytest.mark.parametrize("name", ["toluene", "DMSO", "acetonitrile"])
-def test_averages_of_a_dilution_are_right_with_the_solvent_as_reference(name: str, tmp_path: Path) -> None:
+def test_averages_of_a_dilution_are_right(name: str, with_solvent: bool, tmp_path: Path) -> None:
+    """Limits are those of eight seeds, which docs/retrieval.md has, and a little more."""
     microscope = Simulator(Microscope(seed=4))
     axis, which = microscope.raman_shift, [each.name for each in SUBSTANCES].index(name)
 
@@ -30,10 +32,12 @@ def test_averages_of_a_dilution_are_right_with_the_solvent_as_reference(name: st
     solvent = tmp_path / "solvent.npz"
     np.savez(solvent, raman_shift=axis, spectra=counts(0, 400).mean(axis=0, keepdims=True))
     of_truth = {}
-    with open_engine(REFERENCE, compose(load_model("cnn-kk", solvent), axis), 64) as engine:
-        for dilution in (10, 30, 100):
+    model = load_model("cnn-kk", solvent) if with_solvent else load_model("cnn-kk")
+    with open_engine(REFERENCE, compose(model, axis), 64) as engine:
+        for dilution in (3, 10, 30, 100):
             truth = microscope.raman(fractions(1 / dilution))[0]
             line = int(truth.argmax())
             of_truth[dilution] = float(engine.run(counts(1 / dilution))[:, line].mean() / truth[line])
-    assert all(0.88 <= of_truth[each] <= 1.16 for each in (10, 30)), of_truth  # 0.92 to 1.13 at other seeds
-    assert 0.7 <= of_truth[100] <= 1.3, of_truth
+    assert all(0.95 <= of_truth[each] <= 1.1 for each in (3, 10)), of_truth
+    assert 0.82 <= of_truth[30] <= 1.2, of_truth
+    assert 0.55 <= of_truth[100] <= 1.65, of_truth
