@@ -42,6 +42,7 @@ class Unbiased(Retrieval):
     spline: Tensor
     splines: Tensor
     slow: Tensor
+    bases: Tensor
     blurs: Tensor
 
     def __init__(self, trunk: nn.Module, channels: int, slope: float) -> None:
