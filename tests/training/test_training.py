@@ -15,6 +15,7 @@ from scipy.signal import find_peaks
 
 torch = pytest.importorskip("torch", reason="training is an extra: pip install 'cars-rt[train]'")
 
+from cars_rt.engines import load_model  # noqa: E402
 from cars_rt.physics.cars import cars_intensity, lorentzians  # noqa: E402
 from cars_rt.reference import read_reference  # noqa: E402
 from cars_rt.training import checkpoint, export, progress, trainer  # noqa: E402
@@ -26,7 +27,7 @@ from cars_rt.training.data.distribution import distribution  # noqa: E402
 from cars_rt.training.data.protocols import PROTOCOLS, Vector2022  # noqa: E402
 from cars_rt.training.losses import deviation_loss  # noqa: E402
 from cars_rt.training.networks import NETWORKS, Cnn, Rnn, build  # noqa: E402
-from cars_rt.training.networks.layers import folded, unfolded  # noqa: E402
+from cars_rt.training.networks.layers import PHASES, folded, unfolded  # noqa: E402
 from cars_rt.training.networks.unbiased import Hilbert  # noqa: E402
 from cars_rt.training.optimizer import orthogonal  # noqa: E402
 from cars_rt.training.settings import TrainingError, TrainSettings  # noqa: E402
@@ -339,6 +340,19 @@ def test_weights_come_back_from_an_onnx_file(tmp_path: Path, monkeypatch: pytest
         start_from(build("rnn", [1, 2]), str(tmp_path / "cnn.onnx"))
     with pytest.raises(TrainingError, match="no model is called 'nothing'"):
         start_from(fresh, "nothing")
+
+
+def test_an_older_version_of_a_network_gives_all_that_it_has() -> None:
+    """The head of a newer one has fields that the shipped model lacks, or none."""
+    graph = onnx.load_model_from_string(load_model("rnn-kk").onnx).graph
+    head = next(each for each in graph.initializer if each.name == "head.weight")
+    given = onnx.numpy_helper.to_array(head)
+    network = build("rnn-kk", [1, 2])
+    start_from(network, "rnn-kk")
+    found = network.state_dict()["head.weight"].numpy()
+    assert len(given) <= len(found)
+    assert np.array_equal(found[: len(given) - PHASES], given[:-PHASES])
+    assert np.array_equal(found[-PHASES:], given[-PHASES:])
 
 
 # -- the published distributions ----------------------------------------------------------------------
