@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from cars_rt.protocol.counter import Counter, Wrap
+from cars_rt.protocol.counter import FEWEST_BITS, Counter, Wrap
 from cars_rt.protocol.limits import MAX_BLOCK, MAX_COUNT
 from cars_rt.protocol.messages import End, Frame, Start
 
@@ -93,6 +93,14 @@ class Numbers:
     def uncertain(self, frame: Frame) -> bool:
         """Whether what is missing before this frame may be longer by a whole turn of the index."""
         return self._turns(self.indices.bits, frame.sequence - self.sequence, frame.index - self.index)
+
+    def turned(self, frames: int, spectra: int) -> bool:
+        """Whether more frames than spectra are missing because the index began again, if it has as few bits
+        as what came allows."""
+        bits = self.indices.bits
+        if bits is None:
+            bits = max((self._last_index - self.indices.base).bit_length(), FEWEST_BITS)
+        return self._turns(bits, frames, spectra)
 
     def totals(self, end: End, here: int) -> End:
         """The end with totals that go on, if the counters that they come from began again. here: spectra that

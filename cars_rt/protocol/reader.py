@@ -303,12 +303,13 @@ class RunReader:
         if self._resumed[0] > self._at.sequence and 0 <= since[0] <= since[1]:
             frames = 0
         after = frame.index + len(frame.block)
-        text = None
+        text, sure = None, True
         if frames > max(spectra, 0):
+            sure = spectra >= 0 and not self._at.turned(frames, spectra)
             text = f"the sequence jumps by {frames}, index by {spectra}, though each frame holds a spectrum"
         elif spectra > 0 and run.spectra is not None and after > run.spectra:
             text = f"index jumps beyond the {run.spectra} spectra that start announced"
-        if text is None or (frame.sequence, frame.index) == self._doubted:
+        if text is None or (sure and (frame.sequence, frame.index) == self._doubted):
             self._doubted = None
             return None
         self._doubted = frame.sequence + 1, after

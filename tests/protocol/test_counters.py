@@ -242,6 +242,14 @@ def test_a_gap_is_no_shorter_than_the_frames_that_are_missing_in_it() -> None:
     assert true_numbers(events) == [24, 25, 27, 30, 34, 37, 40, 44, 77]
 
 
+def test_a_frame_is_not_borne_out_by_one_whose_index_went_back() -> None:
+    """Spectrum 26 comes next, but in frame 31, after 23 in frame 30: it is 58 of five bits."""
+    frames = wrapped(13, 20, (5, 5), 4)
+    places = [0, 1, 2, 3, 8, 7, 10, 9, 16, 15, 17, 19, 18]
+    events, _ = read(a_start(4, sequence=13, index=13), *(frames[each] for each in places))
+    assert true_numbers(events) == [13, 15, 18, 22]
+
+
 def test_a_gap_that_may_be_longer_by_a_turn_passes_nothing_on_either() -> None:
     """Of up to eight spectra in each of 14 frames 31 are missing, 63 or 95: five bits do not say."""
     frames = wrapped(28, 40, (None, 5), 8)

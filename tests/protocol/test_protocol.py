@@ -602,8 +602,13 @@ def test_a_publisher_that_was_restarted_may_have_joined_more_or_less_before() ->
     read = Read.of(a_start(), *before, a_start(sequence=9, index=9), *after, end)
     assert read.kinds == ["sequence jump"] and read.passed == [0, 3, 9, 11]
     assert read.lost == {"missing": 4} and read.closed.ledger.ranges == [("missing", 5, 4)]
-    lone = Read.of(a_start(), *before, a_frame(9, 6, 2), a_frame(10, 8, 4))
-    assert lone.kinds == ["implausible", "sequence jump"] and lone.passed == [0, 3, 8]
+    alone = [a_frame(0, 300, 3), a_frame(1, 303, 2), a_frame(9, 306, 2), a_frame(10, 308, 4)]
+    lone = Read.of(a_start(index=300), *alone)
+    assert lone.kinds == ["joined late", "implausible", "sequence jump"] and lone.passed == [300, 303, 308]
+    few = [
+        replace(frame, index=frame.index - 300) for frame in alone
+    ]  # or a counter of four bits began again
+    assert Read.of(a_start(), *few).passed == [0, 3]
 
 
 def test_joined_blocks_keep_the_time_of_each_spectrum() -> None:
