@@ -14,14 +14,13 @@ from cars_rt.files.formats import MOST_LINE_BYTES, MOST_LINES, MOST_TEXT_BYTES, 
 from cars_rt.files.spectra import Spectra, SpectraError, said_of
 from cars_rt.files.tables import parse
 from cars_rt.physics.axis import AxisError, judged_raman_shift
-from cars_rt.physics.darkness import noise_of
+from cars_rt.physics.darkness import LOOKED_AT, noise_of
 from cars_rt.protocol import Facts
 from cars_rt.storage import refuse_no_table
 from cars_rt.trust.curve import ClientKeys
 
 PIECE_BYTES = 8 * 2**20
 PATIENCE_S = 60.0  # for the first spectrum of a stream
-LOOKED_AT = 8  # spectra whose noise is looked at
 SATURATED = 0.98  # of the full scale
 
 

@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 
 from cars_rt.daemon.filing import Filing
 from cars_rt.engines.base import Slab
-from cars_rt.physics.darkness import light_in, noise_of, relief
+from cars_rt.physics.darkness import LOOKED_AT, light_in, noise_of, relief
 from cars_rt.protocol import Start
 from cars_rt.storage import replacing
 
 log = logging.getLogger("cars_rt.daemon")
 
 NONE, FROM_START = "none", "start"
-LOOKED_AT = 8  # spectra whose noise is looked at
 MOST_OF_LIGHT = 0.5  # of the counts' rise along the pixels: a dark with so much of it was measured with light
 SAME_EXPOSURE = 1e-6  # relative: what a float loses on its way through other programs
 

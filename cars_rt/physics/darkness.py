@@ -5,6 +5,7 @@ from numpy.typing import ArrayLike, NDArray
 
 BLOCK = 32  # pixels whose median counts as one value: hot pixels and cosmic rays do not
 FEWEST_PIXELS = 2 * BLOCK
+LOOKED_AT = 8  # spectra are enough to know the noise by
 LEAST_LIGHT = 20.0  # of the brightest block above the darkest, in the noise of one pixel of one spectrum
 LEAST_SHARE = 0.1  # of the mean, the same; measured CARS spectra have 400 to 600 times the noise
 _NOISE_OF_THIRD = 1 / (0.6745 * np.sqrt(20))  # median |third difference| to deviation

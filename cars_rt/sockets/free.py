@@ -1,17 +1,16 @@
 """Whether an address of this computer is free, and addresses that are."""
 
 import atexit
-import contextlib
 import errno
 import os
 import random
 import socket
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 from cars_rt.sockets.addresses import ANY, Address
 
-_kept = contextlib.ExitStack()  # of ports, until this process ends
+_kept = ExitStack()  # of ports, until this process ends
 atexit.register(_kept.close)
 NOT_GIVEN = range(20_000, 32_000)  # ports: Linux gives connections those from 32,768 on, others from 49,152
 
