@@ -7,7 +7,6 @@ the driver's own receipt says.
 
 import argparse
 import json
-import math
 import signal
 import time
 from collections.abc import Iterator
@@ -44,7 +43,7 @@ class Camera(Instrument):
     """Yields numbered spectra, and counts them."""
 
     def __init__(self, number: int, settings: argparse.Namespace, publisher: Publisher) -> None:
-        self.number, self.settings, self.yielded = number, settings, 0
+        self.number, self.settings, self.yielded, self.gates = number, settings, 0, 0
         self.publisher = publisher
         lengths = settings.spectra.split(",")
         self.planned = int(lengths[number % len(lengths)])
@@ -62,7 +61,7 @@ class Camera(Instrument):
         ticks = paced(self.settings.rate / self.settings.block)
         while self.yielded < self.planned:
             next(ticks)
-            if self.yielded >= self.settings.gate_at:
+            if any(self.yielded >= gate for gate in self.settings.gate_at[self.gates :]):
                 self.wait_at_the_gate()
             count = min(self.settings.block, self.planned - self.yielded)
             counts = spectra(self.number, self.yielded, count, self.settings.pixels)
@@ -70,13 +69,16 @@ class Camera(Instrument):
             yield counts
 
     def wait_at_the_gate(self) -> None:
-        """Until as many subscribers are here as the test has written into the file: how long a program takes
-        to start is not what is tested."""
+        """Until as many subscribers are here as the test has written into the file, one number for each gate:
+        how long a program takes to start is not what is tested."""
         gate = self.settings.gate
-        while not (gate.exists() and self.publisher.subscribers >= int(gate.read_text() or "1000")):
+        while not (gate.exists() and self._let_through(gate.read_text().split())):
             self.publisher.serve()
             time.sleep(0.01)
-        self.settings.gate_at = math.inf
+        self.gates += 1
+
+    def _let_through(self, subscribers: list[str]) -> bool:
+        return len(subscribers) > self.gates and self.publisher.subscribers >= int(subscribers[self.gates])
 
 
 def main() -> None:
@@ -92,7 +94,7 @@ def main() -> None:
     parser.add_argument("--block", type=int, default=4)
     parser.add_argument("--subscribers", type=int, default=1)
     parser.add_argument("--gate", type=Path, help="a file: how many subscribers the run waits for")
-    parser.add_argument("--gate-at", type=float, default=math.inf, help="spectrum before which it waits")
+    parser.add_argument("--gate-at", type=int, nargs="+", default=[], help="spectra before which it waits")
     parser.add_argument("--overload", default="block")
     parser.add_argument("--buffer-mb", type=float, default=64)
     settings = parser.parse_args()

@@ -67,4 +67,8 @@ def truth_of(path: Path) -> list[dict[str, Any]]:
 
 
 def _flags(flags: dict[str, object]) -> list[str]:
-    return [text for name, value in flags.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+    given = []
+    for name, value in flags.items():
+        values = value if isinstance(value, tuple) else (value,)
+        given += [f"--{name.replace('_', '-')}", *map(str, values)]
+    return given

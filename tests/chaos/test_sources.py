@@ -114,21 +114,24 @@ def test_daemon_restarted_in_the_middle_of_a_run(tmp_path: Path) -> None:
     files = tmp_path / "files"
     files.mkdir()
     with (
+        Tap(raw, "raw") as counts,
         Tap(raman, "raman") as results,
         programs.recorder(files, raw, raman) as recorder,
     ):
         with (
             programs.daemon(raw, raman, totals, subscribers=2) as daemon,
             programs.camera(
-                raw, truth, spectra=12_000, rate=4000, subscribers=2, gate=gate, gate_at=6000
+                raw, truth, spectra=12_000, rate=4000, subscribers=3, gate=gate, gate_at=(4000, 6000)
             ) as camera,
         ):
             results.until(lambda tap: tap.spectra > 2000)
             daemon.process.kill()
             daemon.end()
+            gate.write_text("2")  # the daemon is missed
+            counts.until(lambda tap: tap.spectra == 6000)
             with programs.daemon(raw, raman, totals, subscribers=2) as daemon:
                 daemon.wait_for("ready for the driver")
-                gate.write_text("2")
+                gate.write_text("2 3")
                 results.ends()
                 assert camera.end() == 0, camera.said
                 (receipt,) = programs.totals_of(daemon, totals)
@@ -161,16 +164,21 @@ def test_connection_broken_in_the_middle_of_a_run(long: bool, tmp_path: Path) ->
     totals, truth, gate = tmp_path / "totals.json", tmp_path / "truth.jsonl", tmp_path / "gate"
     spectra = 8000
     with (
+        Tap(raw, "raw") as counts,
         Tap(raman, "raman") as results,
         programs.daemon(between, raman, totals) as daemon,
-        programs.camera(raw, truth, spectra=spectra, rate=4000, gate=gate, gate_at=4000) as camera,
+        programs.camera(
+            raw, truth, spectra=spectra, rate=4000, subscribers=2, gate=gate, gate_at=(2000, 4000)
+        ) as camera,
     ):
         with FaultyProxy(raw, address=between):
             results.until(lambda tap: tap.spectra > 1000)
+        gate.write_text("1")  # the daemon is missed
+        counts.until(lambda tap: tap.spectra == 4000)
         if long:
             daemon.wait_for("vanished in mid-run")
         with FaultyProxy(raw, address=between):
-            gate.write_text("1")
+            gate.write_text("1 2")
             results.ends(2 if long else 1)
             assert camera.end() == 0, camera.said
             receipts = programs.totals_of(daemon, totals)
