@@ -1,8 +1,9 @@
 """OpenVINO on Intel processors and graphics."""
 
 import io
+import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -53,13 +54,18 @@ class OpenVino(Engine):
             properties |= {"INFERENCE_NUM_THREADS": threads or usable_cores(), "NUM_STREAMS": 1}
         try:
             model = core.read_model(io.BytesIO(self.graph.onnx))
-            if self.precision != FLOAT32:
-                model = phases_kept(core, model)
+            if self.precision != FLOAT32 and all_of_it(model, kept := exact(model)):
+                # Nothing is won with some curves in less, and OpenVINO fails on such a mixture.
+                self.precision = FLOAT32
+                properties["INFERENCE_PRECISION_HINT"] = OpenVino.hint
+            elif self.precision != FLOAT32:
+                model = marked(core, model, kept)
             self._compiled = core.compile_model(model, self.device, properties)
             self._about = str(core.get_property(self.device, "FULL_DEVICE_NAME"))
         except Exception as error:  # OpenVINO raises RuntimeError and others of its own
-            said = (str(error).strip() or type(error).__name__).splitlines()[-1]
-            raise EngineError(f"OpenVINO cannot compile {self.graph.model.card.name}: {said}") from None
+            raise EngineError(
+                f"OpenVINO cannot compile {self.graph.model.card.name}: {reason(error)}"
+            ) from None
         dark = np.zeros(self.graph.pixels, np.float32)
         self._given = {DARK: dark, **{name: value.copy() for name, value in self.graph.parameters.items()}}
         self._requests = [self._request(openvino) for _ in self.inputs]
@@ -88,13 +94,13 @@ class OpenVino(Engine):
                 request.set_tensor(name, openvino.Tensor(array[:rows], shared_memory=True))
             request.start_async()
         except Exception as error:
-            raise EngineError(f"OpenVINO failed on {rows} spectra: {said(error)}") from None
+            raise EngineError(f"OpenVINO failed on {rows} spectra: {reason(error)}") from None
 
     def wait(self, slab: int) -> None:
         try:
             self._requests[slab].wait()
         except Exception as error:
-            raise EngineError(f"OpenVINO failed: {said(error)}") from None
+            raise EngineError(f"OpenVINO failed: {reason(error)}") from None
 
     def close(self) -> None:
         self._requests = []
@@ -111,6 +117,7 @@ class OpenVinoBf16(OpenVino):
     Without them (AMX), on an Intel Xeon of model 207 with only AVX-512 for bfloat16, OpenVINO 2026.4
     compiled the graph and then did not end its first inference. From 2025.4 on it did not with them either,
     where a grouped convolution of single channels was in bfloat16; the one of our networks is kept out of it.
+    What leaves nothing to bfloat16 (`cnn-kk`, `rnn-kk`) is computed in float32, as `describe` says.
     """
 
     name: ClassVar[str] = "openvino-bf16"
@@ -145,15 +152,11 @@ class OpenVinoGpu(OpenVino):
         return None
 
 
-def phases_kept(core: "openvino.Core", model: "openvino.Model") -> "openvino.Model":
-    """The same, with all around the network in float32, and its phases: what a phase is computed from, and
-    what follows up to a layer.
-
-    The result is a product of them; the 8 bits of a bfloat16 would be seen in it. OpenVINO reads which nodes
-    are to be kept from its own format alone."""
+def marked(core: "openvino.Core", model: "openvino.Model", kept: Collection[str]) -> "openvino.Model":
+    """The same, with the nodes of these names to be kept in float32: OpenVINO reads them from its own format
+    alone."""
     import openvino
 
-    kept = exact(model)
     core.set_property({"ENABLE_MMAP": False})  # the file is gone when the model is compiled
     with TemporaryDirectory() as folder:
         file = Path(folder) / "model.xml"
@@ -169,7 +172,9 @@ def phases_kept(core: "openvino.Core", model: "openvino.Model") -> "openvino.Mod
 
 
 def exact(model: "openvino.Model") -> set[str]:
-    """Names of the nodes that `phases_kept` keeps."""
+    """Names of the nodes that stay in float32: all around the network, and its phases, that is what a phase
+    is computed from, and what follows up to a layer. The result is a product of them; the 8 bits of a
+    bfloat16 would be seen in it."""
     nodes = model.get_ordered_ops()  # each after those that it reads
     reads = {
         node.get_friendly_name(): {value.get_node().get_friendly_name() for value in node.input_values()}
@@ -195,6 +200,25 @@ def exact(model: "openvino.Model") -> set[str]:
     # Counts and all that they are scaled by: half precision has not their range.
     found |= {name for name in reads if not name.startswith(NETWORK)}
     return found
+
+
+def all_of_it(model: "openvino.Model", kept: Collection[str]) -> bool:
+    """Whether nearly all weights are of layers that are kept, as where the network itself gives a phase."""
+    weights = {True: 0, False: 0}
+    for node in model.get_ordered_ops():
+        if node.get_type_name() in LAYERS:
+            sizes = [value.get_node().get_output_shape(0) for value in node.input_values() if _fixed(value)]
+            weights[node.get_friendly_name() in kept] += sum(math.prod(size) for size in sizes)
+    return 10 * weights[False] < weights[True]
+
+
+def reason(error: BaseException) -> str:
+    """What OpenVINO says last: before it come its own files and lines."""
+    return said(RuntimeError((str(error).strip() or type(error).__name__).splitlines()[-1]))
+
+
+def _fixed(value: Any) -> bool:
+    return bool(value.get_partial_shape().is_static)
 
 
 def _amx() -> bool:

@@ -8,9 +8,10 @@ import pytest
 openvino = pytest.importorskip("openvino")
 
 from cars_rt.engines import compose, load_model  # noqa: E402
-from cars_rt.engines.agreement import difference, probe  # noqa: E402
+from cars_rt.engines.agreement import check, difference, probe  # noqa: E402
+from cars_rt.engines.base import BFLOAT16, FLOAT32  # noqa: E402
 from cars_rt.engines.onnxruntime import OnnxRuntime  # noqa: E402
-from cars_rt.engines.openvino import OpenVinoBf16, exact, phases_kept  # noqa: E402
+from cars_rt.engines.openvino import OpenVinoBf16, exact, marked  # noqa: E402
 
 AXIS = np.linspace(400, 3400, 1340)
 BARE = {"Constant", "Parameter", "Result"}
@@ -40,7 +41,8 @@ def test_all_that_a_phase_is_made_of_is_kept_and_no_layer_of_the_trunk(name: str
 def test_the_model_computes_what_it_did() -> None:
     graph = compose(load_model("cnn"), AXIS)
     core = openvino.Core()
-    model = phases_kept(core, core.read_model(io.BytesIO(graph.onnx)))
+    model = core.read_model(io.BytesIO(graph.onnx))
+    model = marked(core, model, exact(model))
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     counts = probe(graph)
     dark = np.zeros(graph.pixels, np.float32)
@@ -62,3 +64,11 @@ def test_the_trunk_is_computed_in_bfloat16() -> None:
     phases = {name: precision for name, precision in found.items() if "/features/" in name}
     assert set(phases.values()) == {"f32"} and len(phases) == 3
     assert {precision for name, precision in found.items() if name not in phases} == {"bf16"}
+
+
+@pytest.mark.skipif(OpenVinoBf16.unavailable() is not None, reason=str(OpenVinoBf16.unavailable()))
+@pytest.mark.parametrize(("name", "precision"), [("cnn", BFLOAT16), ("cnn-kk", FLOAT32), ("rnn-kk", FLOAT32)])
+def test_networks_that_give_a_phase_stay_in_float32(name: str, precision: str) -> None:
+    with OpenVinoBf16(compose(load_model(name), AXIS), 4, threads=1) as engine:
+        check(engine)
+        assert engine.precision == precision and engine.describe().endswith(precision)
