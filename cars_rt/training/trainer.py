@@ -166,7 +166,7 @@ def _batches(settings: TrainSettings, state: State, make: Maker) -> Iterable[Bat
         batch_size=None,
         sampler=steps,
         num_workers=settings.workers,
-        worker_init_fn=_leave_ctrl_c,
+        worker_init_fn=_leave_signals,
     )
 
 
@@ -182,9 +182,10 @@ def _drawn_there(
         yield batch
 
 
-def _leave_ctrl_c(_: int) -> None:
-    """In a worker: the trainer itself sees to it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _leave_signals(_: int) -> None:
+    """In a worker: Ctrl-C and SIGTERM come to the whole group, and the trainer itself sees to them."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _step(settings: TrainSettings, state: State, batch: Batch) -> float:

@@ -2,6 +2,7 @@
 
 import _thread
 import json
+import os
 import signal
 from dataclasses import replace
 from functools import partial
@@ -14,6 +15,8 @@ import pytest
 from scipy.signal import find_peaks
 
 torch = pytest.importorskip("torch", reason="training is an extra: pip install 'cars-rt[train]'")
+
+from helpers import Command, wait_until  # noqa: E402
 
 from cars_rt.engines import load_model  # noqa: E402
 from cars_rt.physics.cars import cars_intensity, lorentzians  # noqa: E402
@@ -176,6 +179,18 @@ def test_resumed_training_equals_uninterrupted(trained: Path, tmp_path: Path) ->
     lines = (tmp_path / progress.LOG).read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == ["step", "1", "2", "3", "4", "5", "6"]
     assert (tmp_path / progress.CURVE).exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="there are no process groups here")
+def test_training_with_workers_that_is_told_to_end_is_saved(tmp_path: Path) -> None:
+    flags = ("--out", tmp_path, "--batch", 2, "--threads", 1, "--workers", 1, "--log-every", 1)
+    with Command("train", *flags) as command:
+        log = tmp_path / progress.LOG
+        wait_until(lambda: command.process.poll() is not None or (log.exists() and "\n2," in log.read_text()))
+        os.killpg(command.process.pid, signal.SIGTERM)  # as systemd and `timeout` do
+        code = command.end()
+    assert code == 130 and "Traceback" not in command.said, command.said
+    assert checkpoint.load(tmp_path / trainer.CHECKPOINT)["step"] >= 2
 
 
 def test_batches_do_not_depend_on_workers(trained: Path, tmp_path: Path) -> None:
