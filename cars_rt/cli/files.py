@@ -25,7 +25,7 @@ from cars_rt.console import (
     stopping,
     write_summary,
 )
-from cars_rt.daemon.settings import DaemonSettings
+from cars_rt.engines import REFERENCE
 from cars_rt.files.recorder import Recorder, RecordSettings
 from cars_rt.files.recorder.settings import OFF
 from cars_rt.printable import printable
@@ -140,7 +140,7 @@ def verify(
     *,
     model: str | None = None,
     reference: Path | None = None,
-    engine: str = DaemonSettings.engine,
+    engine: str = REFERENCE,
     logs: Logs = Logging(log_level="warning"),
 ) -> None:
     """Prove from recordings that results belong to counts and that nothing was lost unsaid.
@@ -162,7 +162,7 @@ def verify(
     reference
         The reference that the model was given, if it was.
     engine
-        What computes the results again.
+        What computes the results again: by itself the one that all others are held against.
     """
     from cars_rt.files.verify import verify as verify_recordings
 

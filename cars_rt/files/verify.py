@@ -11,7 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.accounting import MAX_RANGES
-from cars_rt.engines import AUTO, TOLERANCE, EngineError, Model, ModelError, compose, load_model, open_engine
+from cars_rt.engines import (
+    REFERENCE,
+    TOLERANCE,
+    EngineError,
+    Model,
+    ModelError,
+    compose,
+    load_model,
+    open_engine,
+)
+from cars_rt.engines.agreement import recomputed
 from cars_rt.engines.model import RATIO
 from cars_rt.errors import CarsRtError
 from cars_rt.files.hdf5 import FilterError, explained, numbers, opened, stored
@@ -74,7 +84,7 @@ def verify(
     *,
     model: str | None = None,
     reference: Path | None = None,
-    engine: str = AUTO,
+    engine: str = REFERENCE,
 ) -> list[Finding]:
     """Check the recording of the counts against the recording of the results; both may be one file.
 
@@ -263,8 +273,7 @@ def _again(
             computed = ready.run(some)
     except (EngineError, ModelError, AxisError) as error:
         return Finding(False, f"the results cannot be computed again: {error}")
-    scale = np.maximum(np.abs(computed).max(axis=1), 1e-6)
-    worst = float((np.abs(computed - recorded).max(axis=1) / scale).max())
+    worst = recomputed(recorded, computed, _engines(raman, known[mine][chosen_few]))
     text = f"{len(some)} results computed again from the counts differ by at most {worst:.1e} of the maximum"
     if others:
         text += f" ({others} were made with another model or a dark measured at the daemon)"
@@ -324,6 +333,14 @@ def _made_with(raman: _Stream, index: NDArray[np.int64], model: Model) -> NDArra
         digest, _, dark = ([*made_by.split(" "), "", ""])[:3]
         mine[index >= first] = model.sha256.startswith(digest) and dark in _OF_START
     return mine
+
+
+def _engines(raman: _Stream, index: NDArray[np.int64]) -> list[str]:
+    """The engine that made each of these spectra, by name; "" where nobody is known to have."""
+    engines = np.full(len(index), "", dtype=object)
+    for first, made_by in json.loads(raman.attrs.get("made_by", "[]")):
+        engines[index >= first] = ([*made_by.split(" "), ""])[1]
+    return engines.tolist()
 
 
 def _read(path: Path, stream: str) -> _Stream:

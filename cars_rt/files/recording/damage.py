@@ -1,7 +1,8 @@
 """Rows of a recording that cannot be read: a part of the file that a disk or a copy has spoiled.
 
-Compressed rows lie in chunks, and one that does not unpack any more costs its rows alone. gzip notices every
-change by its checksum, LZ4 what cannot be unpacked; uncompressed rows have nothing by which it would show.
+Compressed rows lie in chunks with a checksum, and one that is another costs its rows alone. Uncompressed rows
+have nothing by which it would show, and chunks of recordings made before LZ4 had a checksum only where they
+cannot be unpacked.
 """
 
 from collections.abc import Iterable, Mapping

@@ -67,6 +67,7 @@ class Packing:
                 if not load_filters():
                     raise RecordingError(f"bitshuffle with LZ4 needs hdf5plugin: {pip_install('hdf5plugin')}")
                 creation.set_filter(BITSHUFFLE, h5py.h5z.FLAG_MANDATORY, (0, LZ4))
+                creation.set_fletcher32()  # LZ4 unpacks most of what a disk has spoiled to other numbers
             case "gzip":
                 creation.set_shuffle()
                 creation.set_deflate(1)
