@@ -1,8 +1,8 @@
 """Fitness: whether a spectrum and its result can be trusted, as flags that travel with the result.
 
-Some checks look at the counts alone (saturated, empty, spike), one at counts and result together. None
-depends on the unit of the counts or on the direction of the axis. The last one reconstructs what the result
-implies for the counts: with R = Im{chi_R} / chi_NR and its Hilbert transform H[R] = Re{chi_R} / chi_NR
+Some checks look at the counts alone (saturated, empty, spike, below dark), one at counts and result together.
+None depends on the unit of the counts or on the direction of the axis. The last one reconstructs what the
+result implies for the counts: with R = Im{chi_R} / chi_NR and its Hilbert transform H[R] = Re{chi_R} / chi_NR
 (Kramers and Kronig),
 
     ln I = ln S + ln((1 + H[R])^2 + R^2),
@@ -34,7 +34,7 @@ class Flag(IntFlag):
     SATURATED = 1  # pixels at the camera's full scale, or a plateau below it
     EMPTY = 2  # nothing above the dark and the noise: no beam, a closed shutter, a dark that is too high
     SPIKE = 4  # a jump that no optics lets through: a cosmic ray, a hot pixel, a step, counts that wrapped
-    UNLIKE = 8  # counts do not show what the result implies: not what the model was trained on
+    UNLIKE = 8  # counts do not show what the result implies, or are negative: not what models learn from
 
 
 NAMES: Mapping[Flag, str] = {flag: str(flag.name).lower() for flag in Flag}
@@ -64,6 +64,8 @@ SPIKE_SHARE = 0.6  # of its height that a spike has already above the next pixel
 LEAST_JUMP = 0.75  # of all counts' range, from one pixel to the next: what wraps falls by nearly all of it
 LEAST_JUMP_NOISE = 20.0  # of such a jump over the lower quartile of those nearby; noise gives 14 at most
 NEARBY = 16  # pixels to either side
+BELOW_SHARE = 0.02  # of the brightest block: so far below dark no dark is wrong that somebody measured
+BELOW_NOISE = 6.0  # and of a block's mean, in its noise
 LEAST_IMPLIED = 60.0  # sum of the implied structure's squares, in the noise
 LEAST_SLOPE = 0.5  # of the structure in the counts over the implied one
 
@@ -151,6 +153,10 @@ class Fitness:
         flags |= (plateau & ~empty) * np.uint8(Flag.SATURATED)
         flags |= empty * np.uint8(Flag.EMPTY)
         flags |= (self._spikes(signal, noise) | wraps & ~flat) * np.uint8(Flag.SPIKE)
+        # What is left of a difference of two spectra, beside the noise: a line's dip or a background's.
+        most = np.float32(BELOW_SHARE) * light.max(axis=1, keepdims=True)
+        below = light < -most - np.float32(BELOW_NOISE / np.sqrt(BLOCK)) * noise
+        flags |= (below.any(axis=1) & ~empty) * np.uint8(Flag.UNLIKE)
         if raman is not None:
             flags |= (self._unlike(signal, noise, raman) & ~empty) * np.uint8(Flag.UNLIKE)
         return flags

@@ -287,7 +287,7 @@ def test_stop_gives_up_a_subscriber_that_does_not_read(
     counts = spectra_of(900, axis)
     with (
         Published(buffer_mb=1000) as source,
-        daemon_in_thread(source.address, buffer_mb=0.1) as daemon,
+        daemon_in_thread(source.address, engine="passthrough", buffer_mb=0.1) as daemon,
         zmq.Context() as context,
         context.socket(zmq.SUB) as idle,
     ):

@@ -31,6 +31,7 @@ def mixtures(count: int = 3 * ROWS + 5) -> tuple[Counts, Counts]:
 
 
 COUNTS, RAMAN = mixtures()
+NEAT = len(SIMULATOR.substances)
 
 
 def flags(
@@ -192,6 +193,16 @@ def test_counts_of_any_size_raise_nothing() -> None:
     with np.errstate(all="raise"):
         for value in (3e38, -3e38, 1e-38):
             FITNESS.flags(np.full((2, len(AXIS)), value, np.float32), RAMAN[:2], None, SATURATION)
+
+
+def test_differences_of_spectra_are_unlike_and_a_dark_that_is_a_little_off_is_not() -> None:
+    solvent = SIMULATOR.measure(np.zeros((200, NEAT))).mean(axis=0) - SIMULATOR.dark
+    neat = COUNTS[:NEAT]
+    strong = RAMAN[:NEAT].max(axis=1) > 1
+    assert strong.sum() > 5
+    assert (np.array(flags(neat - solvent))[strong] & (UNLIKE | Flag.EMPTY)).all()
+    off = 0.01 * COUNTS.max(axis=1, keepdims=True)
+    assert set(flags(COUNTS - off)) == set(flags(COUNTS)) == {GOOD}
 
 
 def test_names_and_shares() -> None:

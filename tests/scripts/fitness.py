@@ -68,6 +68,7 @@ def bad(axis: Floats, counts: Counts, rng: np.random.Generator) -> Iterator[tupl
     yield REVERSED, axis, counts[:, ::-1]
     yield "axis times 1.3", (axis - low) * 1.3 + low, counts
     yield "axis + 400 cm-1", axis + 400, counts
+    yield "less the mean of all", axis, counts - counts.mean(axis=0)
     yield "beam blocked", axis, rng.normal(0, 20, (k, p))
     yield "little light (0.1 of the noise)", axis, rng.normal(2, 20, (k, p))
     hill = (np.linspace(-1, 1, p) - rng.uniform(-1, 1, (k, 1))) / rng.uniform(0.4, 1.5, (k, 1))

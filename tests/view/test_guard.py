@@ -231,4 +231,4 @@ def test_memory_of_runs_that_are_over_comes_back() -> None:
         for number in range(3):
             source.say(a_start(f"small-{number}", stream="preview", dtype="float32", scan=(4, 4)))
         wait_until(lambda: "small-2" in run_shown(served))
-        wait_until(lambda: memory().rss < before + 60e6, 20)
+        wait_until(lambda: memory().rss < before + 60e6)
