@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from cars_rt.engines.base import BFLOAT16, FLOAT16, FLOAT32, Engine, EngineError, Slab
 from cars_rt.engines.graph import RAMAN, Graph
@@ -13,6 +13,7 @@ TOLERANCE = 2e-2  # of a spectrum's maximum: what reduced precision may change
 TOLERANCES = {FLOAT32: 1e-4, FLOAT16: TOLERANCE, BFLOAT16: TOLERANCE}
 R2 = 1 - 5e-4  # of an engine's spectrum against the reference's, at least
 IN_FULL = frozenset({"onnxruntime", "openvino"})  # engines that compute in float32, whatever they run on
+TINY = float(np.finfo(np.float32).tiny)
 LEAST = 0.25  # of chi_NR: reduced precision costs as much where there is no line as where there is one
 
 
@@ -56,11 +57,17 @@ def compare(what: str, result: Slab, expected: Slab, precision: str, raman: Slab
     return found
 
 
-def difference(result: Slab, expected: Slab, raman: Slab | None = None) -> float:
+def difference(
+    result: Slab,
+    expected: Slab,
+    raman: Slab | None = None,
+    least: ArrayLike = TINY,
+) -> float:
     """The largest difference between outputs (n, pixels), relative to the maximum of each spectrum of raman;
-    without raman, of each expected spectrum."""
+    without raman, of each expected spectrum. least: what such a maximum is taken to be at least, of all or of
+    each (n, 1)."""
     scale = np.abs(expected if raman is None else raman).max(axis=1, keepdims=True)
-    return float((np.abs(result - expected) / np.maximum(scale, np.finfo(np.float32).tiny)).max())
+    return float((np.abs(result - expected) / np.maximum(scale, least)).max())
 
 
 def recomputed(recorded: Slab, expected: Slab, engines: Sequence[str]) -> float:
@@ -68,8 +75,7 @@ def recomputed(recorded: Slab, expected: Slab, engines: Sequence[str]) -> float:
     reference makes of the same counts, relative to each spectrum's maximum; where an engine may have computed
     in reduced precision that is taken to be no less than LEAST."""
     least = np.where([each in IN_FULL for each in engines], 1e-6, LEAST)
-    scale = np.maximum(np.abs(expected).max(axis=1), least)
-    return float((np.abs(expected - recorded).max(axis=1) / scale).max())
+    return difference(recorded, expected, least=least[:, None])
 
 
 def r2(result: Slab, expected: Slab) -> NDArray[np.float64]:

@@ -54,12 +54,14 @@ class OpenVino(Engine):
             properties |= {"INFERENCE_NUM_THREADS": threads or usable_cores(), "NUM_STREAMS": 1}
         try:
             model = core.read_model(io.BytesIO(self.graph.onnx))
-            if self.precision != FLOAT32 and all_of_it(model, kept := exact(model)):
-                # Nothing is won with some curves in less, and OpenVINO fails on such a mixture.
-                self.precision = FLOAT32
-                properties["INFERENCE_PRECISION_HINT"] = OpenVino.hint
-            elif self.precision != FLOAT32:
-                model = marked(core, model, kept)
+            if self.precision != FLOAT32:
+                kept = exact(model)
+                if all_of_it(model, kept):
+                    # Nothing is won with some curves in less, and OpenVINO fails on such a mixture.
+                    self.precision = FLOAT32
+                    properties["INFERENCE_PRECISION_HINT"] = OpenVino.hint
+                else:
+                    model = marked(core, model, kept)
             self._compiled = core.compile_model(model, self.device, properties)
             self._about = str(core.get_property(self.device, "FULL_DEVICE_NAME"))
         except Exception as error:  # OpenVINO raises RuntimeError and others of its own
@@ -207,18 +209,16 @@ def all_of_it(model: "openvino.Model", kept: Collection[str]) -> bool:
     weights = {True: 0, False: 0}
     for node in model.get_ordered_ops():
         if node.get_type_name() in LAYERS:
-            sizes = [value.get_node().get_output_shape(0) for value in node.input_values() if _fixed(value)]
-            weights[node.get_friendly_name() in kept] += sum(math.prod(size) for size in sizes)
+            given = (value.get_partial_shape() for value in node.input_values())  # spectra have any number
+            size = sum(math.prod(shape.to_shape()) for shape in given if shape.is_static)
+            weights[node.get_friendly_name() in kept] += size
     return 10 * weights[False] < weights[True]
 
 
 def reason(error: BaseException) -> str:
     """What OpenVINO says last: before it come its own files and lines."""
-    return said(RuntimeError((str(error).strip() or type(error).__name__).splitlines()[-1]))
-
-
-def _fixed(value: Any) -> bool:
-    return bool(value.get_partial_shape().is_static)
+    lines = str(error).strip().splitlines()
+    return said(RuntimeError(lines[-1]) if lines else error)
 
 
 def _amx() -> bool:

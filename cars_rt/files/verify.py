@@ -77,6 +77,13 @@ class _Stream:
     def lost(self) -> dict[str, int]:
         return dict(json.loads(self.attrs.get("lost", "{}")))
 
+    @property
+    def makers(self) -> Iterator[tuple[int, str, str, str]]:
+        """From which index on which model (the beginning of its hash), engine and dark made the results."""
+        for first, made_by in json.loads(self.attrs.get("made_by", "[]")):
+            digest, engine, dark = [*made_by.split(" "), "", ""][:3]
+            yield first, digest, engine, dark
+
 
 def verify(
     raw: Path,
@@ -248,7 +255,7 @@ def _again(
         chosen = load_model(name, reference)
     except ModelError as error:
         return Finding(False, f"the results cannot be computed again: {error}")
-    made = [made_by.split(" ")[0] for _, made_by in json.loads(raman.attrs.get("made_by", "[]"))]
+    made = [digest for _, digest, _, _ in raman.makers]
     if not (chosen.sha256 == raman.attrs.get("model_sha256") or chosen.sha256[:16] in made):
         return Finding(
             False, f"the model {name} here is not the one that made the results; give --model or --reference"
@@ -285,9 +292,8 @@ def _flagged(raw: Path, result: Path, counts: _Stream, raman: _Stream) -> Findin
     is left out, and a few may be at its threshold."""
     known, rows, results = np.intersect1d(counts.index, raman.index, return_indices=True)
     of_start = np.zeros(len(known), bool)  # what nobody is known to have made is left out, too
-    for first, made_by in json.loads(raman.attrs.get("made_by", "[]")):
-        _, engine, dark = ([*made_by.split(" "), "", ""])[:3]
-        of_start[known >= first] = engine != PASSTHROUGH and dark in _OF_START
+    for first, _, engine, dark_from in raman.makers:
+        of_start[known >= first] = engine != PASSTHROUGH and dark_from in _OF_START
     few = np.unique(np.linspace(0, of_start.sum() - 1, min(JUDGED, int(of_start.sum()))).astype(int))
     known, rows, results = known[of_start][few], rows[of_start][few], results[of_start][few]
     with opened(raw) as file, opened(result) as other:
@@ -327,10 +333,8 @@ def _some(group: h5py.Group, name: str, rows: NDArray[np.int64]) -> NDArray[Any]
 
 def _made_with(raman: _Stream, index: NDArray[np.int64], model: Model) -> NDArray[np.bool_]:
     """Which spectra were made with this model and a dark that is in the recording of the counts."""
-    changes = json.loads(raman.attrs.get("made_by", "[]"))
     mine = np.ones(len(index), bool)
-    for first, made_by in changes:  # each holds from its index on
-        digest, _, dark = ([*made_by.split(" "), "", ""])[:3]
+    for first, digest, _, dark in raman.makers:  # each holds from its index on
         mine[index >= first] = model.sha256.startswith(digest) and dark in _OF_START
     return mine
 
@@ -338,8 +342,8 @@ def _made_with(raman: _Stream, index: NDArray[np.int64], model: Model) -> NDArra
 def _engines(raman: _Stream, index: NDArray[np.int64]) -> list[str]:
     """The engine that made each of these spectra, by name; "" where nobody is known to have."""
     engines = np.full(len(index), "", dtype=object)
-    for first, made_by in json.loads(raman.attrs.get("made_by", "[]")):
-        engines[index >= first] = ([*made_by.split(" "), ""])[1]
+    for first, _, engine, _ in raman.makers:
+        engines[index >= first] = engine
     return engines.tolist()
 
 

@@ -58,10 +58,10 @@ class Camera(Instrument):
         )
 
     def frames(self) -> Iterator[NDArray[Any]]:
-        ticks = paced(self.settings.rate / self.settings.block)
+        ticks, gate_at = paced(self.settings.rate / self.settings.block), self.settings.gate_at
         while self.yielded < self.planned:
             next(ticks)
-            if any(self.yielded >= gate for gate in self.settings.gate_at[self.gates :]):
+            if self.gates < len(gate_at) and self.yielded >= gate_at[self.gates]:
                 self.wait_at_the_gate()
             count = min(self.settings.block, self.planned - self.yielded)
             counts = spectra(self.number, self.yielded, count, self.settings.pixels)
