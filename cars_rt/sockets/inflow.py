@@ -22,7 +22,7 @@ from cars_rt import descriptors, memory
 log = logging.getLogger("cars_rt.control")
 
 LOOK_S = 0.25  # between two looks
-REST = 20  # times as long as a look took, where that is longer: there may be very many descriptors
+REST = 20  # times as long as a look kept a core, where that is longer: there may be very many descriptors
 MEGABYTE = 1_000_000
 RESERVE = 1 / 4  # of the descriptors is kept for the driver, for control, and for files
 TRIMS = (1, 2, 4, 8, 16, 32)  # looks after a cut: ZeroMQ frees what was kept when its threads come to it
@@ -91,12 +91,12 @@ class Inflow:
     def _run(self) -> None:
         rest = LOOK_S
         while not self._stop.wait(rest):
-            begin = time.monotonic()
+            begin = time.thread_time()  # what a look waits for others, as under a flood, is no reason to rest
             try:
                 self.look()
             except Exception:  # whatever it is, the next look may succeed
                 log.debug("the watch over connections failed", exc_info=True)
-            rest = max(LOOK_S, REST * (time.monotonic() - begin))
+            rest = max(LOOK_S, REST * (time.thread_time() - begin))
 
     def look(self) -> None:
         """Compare what came with what was taken, and cut off connections beyond their budget."""

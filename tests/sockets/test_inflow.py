@@ -3,10 +3,12 @@
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
+from helpers import wait_until
 
 from cars_rt.sockets.inflow import Gate, Inflow
 
@@ -74,3 +76,23 @@ def test_one_is_cut_off_even_where_no_descriptor_is_left() -> None:
                 taken.callback(os.close, os.dup(ours.fileno()))
         port.cut_all()
         assert port.inflow.cut == {"a port": 1} and peer.recv(1) == b""
+
+
+class Waiting(Inflow):
+    """Each look waits, as where another thread has Python's lock or other programs the cores."""
+
+    looks = 0
+
+    def look(self) -> None:
+        time.sleep(1)
+        self.looks += 1
+
+
+def test_a_look_that_waits_for_others_is_followed_by_the_next_one_as_soon() -> None:
+    """It rested for 20 times as long: a flood, which takes the lock, went on for that long."""
+    watch = Waiting([])
+    watch.start()
+    try:
+        wait_until(lambda: watch.looks >= 5)
+    finally:
+        watch.close()
