@@ -1,6 +1,7 @@
 """A deployment graph as a list of PyTorch calls."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import onnx
@@ -19,20 +20,36 @@ DTYPES = {
 }
 
 
+@dataclass(frozen=True)
+class Replacement:
+    """A function of one tensor that stands for a part of a graph."""
+
+    function: Operator
+    takes: str
+    gives: tuple[str, ...]
+    made: frozenset[str]  # the names of all that this part makes, its results among them
+
+
 class Program:
     """Calls one operator after the other, in the types that the graph says. No shape is fixed; nothing waits
     for the device.
     """
 
-    def __init__(self, content: bytes, device: torch.device) -> None:
-        """content: an ONNX graph. Raises UnsupportedError for an operator that is not here, protobuf's
-        errors for what is no graph."""
+    def __init__(self, content: bytes, device: torch.device, replacement: Replacement | None = None) -> None:
+        """content: an ONNX graph. replacement: what computes a part of it at once. Raises UnsupportedError
+        for an operator that is not here, protobuf's errors for what is no graph."""
         graph = onnx.load_model_from_string(content).graph
         self._device = device
         self._constants = {entry.name: _tensor(entry) for entry in graph.initializer}
         self._outputs = [value.name for value in graph.output]
         steps = []
+        waiting = replacement
         for node in _needed(graph):
+            if replacement and node.output[0] in replacement.made:
+                if waiting:
+                    steps.append(_Step(waiting.function, [waiting.takes], list(waiting.gives)))
+                    waiting = None
+                continue
             attributes = {entry.name: _attribute(entry) for entry in node.attribute}
             if node.op_type == "Constant":
                 self._constants[node.output[0]] = attributes["value"]

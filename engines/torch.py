@@ -1,6 +1,7 @@
 """PyTorch: half precision and CUDA graphs on an NVIDIA GPU; on the CPU a last resort, in float32."""
 
 import ctypes
+import logging
 import platform
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -10,14 +11,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from cars_rt.engines.agreement import TOLERANCE, difference, probe
 from cars_rt.engines.base import EVEN, FLOAT16, FLOAT32, Engine, EngineError, Slab, usable_cores
-from cars_rt.engines.graph import COUNTS, DARK
+from cars_rt.engines.graph import COUNTS, DARK, RAMAN
 from cars_rt.engines.half import halve
 from cars_rt.installation import install_extra
 
 if TYPE_CHECKING:
     import torch
 
+log = logging.getLogger(__name__)
+
+FEW = 256  # of a wide network; so many are faster in one kernel, 1024 are not (measured on an H200)
 WARM_UPS = 3  # before a capture: libraries choose their kernels and take their memory
 
 
@@ -54,6 +59,9 @@ class Torch(Engine):
 
         torch = self._torch
         self._device = torch.device("cuda" if self._gpu else "cpu")
+        self._lanes: list[_Lane] = []
+        self._chained: Any = None
+        self._most_chained = 0
         content = self.graph.onnx
         if self._gpu:
             content, halved = halve(content)
@@ -62,17 +70,44 @@ class Torch(Engine):
             torch.set_num_threads(threads or usable_cores())
         try:
             with torch.inference_mode():
-                self._program: Any = Program(content, self._device)
                 self._given = {DARK: torch.zeros(self.graph.pixels, device=self._device)}
                 for name, value in self.graph.parameters.items():
                     self._given[name] = torch.from_numpy(value.copy()).to(self._device)
-                self._computing = _Graphs(self) if self._gpu else None
-                if not self._gpu:
-                    self._program(self._inputs(torch.zeros(1, self.graph.pixels)))
+                self._program: Any = Program(content, self._device)
+                if self._gpu:
+                    self._chain(content)
+                    self._lanes = [_Lane(self, slab) for slab in range(len(self.inputs))]
+                else:
+                    self._compute(torch.zeros(1, self.graph.pixels))
         except UnsupportedError as error:
             raise EngineError(f"torch cannot run {error}; use another engine") from None
         except Exception as error:
             raise EngineError(self._said(error)) from None
+
+    def _chain(self, content: bytes) -> None:
+        """The graph with its run of convolutions as one kernel, where that can be and gives the same."""
+        from cars_rt.engines.chained.chain import UnchainedError
+        from cars_rt.engines.chained.kernel import chained
+        from cars_rt.engines.program import Program
+
+        inputs = {COUNTS: self._torch.from_numpy(probe(self.graph)).to(self._device), **self._given}
+        try:
+            chain = chained(content, self._device)
+            program = Program(content, self._device, chain)
+            found, expected = (each(inputs)[RAMAN].cpu().numpy() for each in (program, self._program))
+            if not difference(found, expected) < TOLERANCE:
+                raise UnchainedError("this GPU computes it otherwise")
+        except UnchainedError as error:
+            log.info("%s: one convolution after the other: %s", self.graph.model.card.name, error)
+            return
+        self._chained, self._most_chained = program, self.max_batch if chain.function.roomy else FEW
+
+    def _compute(self, counts: "torch.Tensor") -> dict[str, "torch.Tensor"]:
+        program = self._program
+        if self._chained is not None and len(counts) <= self._most_chained:
+            program = self._chained
+        found: dict[str, torch.Tensor] = program({COUNTS: counts, **self._given})
+        return found
 
     def set_dark(self, dark: Slab) -> None:
         self._give({DARK: np.asarray(dark, np.float32)})
@@ -94,11 +129,11 @@ class Torch(Engine):
         """Returns at once on a GPU; on the CPU it computes here."""
         try:
             with self._torch.inference_mode():
-                if self._computing is not None:
-                    self._computing.launch(slab, rows)
+                if self._lanes:
+                    self._lanes[slab].launch(rows)
                     return
                 counts = self._torch.from_numpy(self.inputs[slab][:rows])
-                found = self._program(self._inputs(counts))
+                found = self._compute(counts)
                 for name, array in self.results(slab).items():
                     array[:rows] = found[name].numpy()
         except Exception as error:
@@ -106,23 +141,21 @@ class Torch(Engine):
 
     def wait(self, slab: int) -> None:
         try:
-            if self._computing is not None:
-                self._computing.wait(slab)
+            if self._lanes:
+                self._lanes[slab].wait()
         except Exception as error:
             raise EngineError(self._said(error)) from None
 
     def close(self) -> None:
-        self._computing = None
-        self._program = None
+        self._lanes = []
+        self._program = self._chained = None
         if getattr(self, "_gpu", False):
             self._torch.cuda.empty_cache()
 
     def describe(self) -> str:
         device = self._torch.cuda.get_device_name() if self._gpu else "CPU"
-        return f"torch {self._torch.__version__.split('+')[0]}, {device}, {self.precision}"
-
-    def _inputs(self, counts: "torch.Tensor") -> dict[str, "torch.Tensor"]:
-        return {COUNTS: counts, **self._given}
+        chained = ", convolutions in one kernel" if self._chained is not None else ""
+        return f"torch {self._torch.__version__.split('+')[0]}, {device}, {self.precision}{chained}"
 
     def _said(self, error: Exception) -> str:
         if isinstance(error, self._torch.cuda.OutOfMemoryError):
@@ -133,66 +166,65 @@ class Torch(Engine):
         return f"torch failed on {self.graph.model.card.name}: {first}"
 
 
-class _Graphs:
-    """A CUDA graph for each batch size, from and to tensors on the GPU that they share; and for each slab one
-    with the copies from and to it, for batches of just that size: for one spectrum alone, launches count."""
+class _Lane:
+    """What one slab's spectra go through on the GPU, on a stream of their own: copies of one batch and the
+    computing of another go on at once. A CUDA graph for each batch size holds the copies from and to the
+    slab, too, since for one spectrum alone launches count; another one is for batches that are smaller."""
 
-    def __init__(self, engine: Torch) -> None:
+    def __init__(self, engine: Torch, slab: int) -> None:
         torch = engine._torch
         self._engine, self._torch = engine, torch
         self._stream = torch.cuda.Stream()
         # Who waits for the second kind sleeps, and leaves the processor to others: for large batches.
-        self._events = [(torch.cuda.Event(), torch.cuda.Event(blocking=True)) for _ in engine.inputs]
-        self._ends = [spinning for spinning, _ in self._events]
-        self._host = [
-            {name: torch.from_numpy(array) for name, array in arrays.items()}
-            for arrays in (
-                {COUNTS: counts, **engine.results(slab)} for slab, counts in enumerate(engine.inputs)
-            )
-        ]
+        self._events = torch.cuda.Event(), torch.cuda.Event(blocking=True)
+        self._end = self._events[0]
+        self._host = {
+            name: torch.from_numpy(array)
+            for name, array in {COUNTS: engine.inputs[slab], **engine.results(slab)}.items()
+        }
         self._counts = torch.zeros(engine.max_batch, engine.graph.pixels, device=engine._device)
         self._results: dict[str, Any] = {}
         self._pool: Any = None
-        self._alone: dict[int, tuple[Any, dict[str, Any]]] = {}  # by size
-        self._copying: dict[tuple[int, int], Any] = {}  # by slab and size
+        self._computing: dict[int, tuple[Any, dict[str, Any]]] = {}  # by size
+        self._copying: dict[int, Any] = {}  # likewise
         # Float32 in all its digits, which phases need. cuDNN's own choice of kernels: trying them all takes
         # seconds for each axis and gains nothing that can be measured.
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False):
             for size in reversed(engine.sizes):  # the largest takes the memory that the others share
-                self._warm_up(size)
-                self._alone[size] = self._capture(partial(self._compute, size)), self._results
-                for slab in range(len(engine.inputs)):
-                    self._copying[slab, size] = self._capture(partial(self._copy_and_compute, slab, size))
+                if slab == 0:
+                    self._warm_up(size)
+                self._computing[size] = self._capture(partial(self._compute, size)), self._results
+                self._copying[size] = self._capture(partial(self._copy_and_compute, size))
 
-    def launch(self, slab: int, rows: int) -> None:
+    def launch(self, rows: int) -> None:
         with self._torch.cuda.stream(self._stream):
-            if (slab, rows) in self._copying:
-                self._copying[slab, rows].replay()
+            if rows in self._copying:
+                self._copying[rows].replay()
             else:
-                graph, self._results = self._alone[next(n for n in self._engine.sizes if n >= rows)]
-                self._upload(slab, rows)
+                graph, self._results = self._computing[next(n for n in self._engine.sizes if n >= rows)]
+                self._upload(rows)
                 graph.replay()
-                self._download(slab, rows)
-            self._ends[slab] = self._events[slab][rows >= EVEN]
-            self._ends[slab].record()
+                self._download(rows)
+            self._end = self._events[rows >= EVEN]
+            self._end.record()
 
-    def wait(self, slab: int) -> None:
-        self._ends[slab].synchronize()
+    def wait(self) -> None:
+        self._end.synchronize()
 
-    def _upload(self, slab: int, rows: int) -> None:
-        self._counts[:rows].copy_(self._host[slab][COUNTS][:rows], non_blocking=True)
+    def _upload(self, rows: int) -> None:
+        self._counts[:rows].copy_(self._host[COUNTS][:rows], non_blocking=True)
 
     def _compute(self, size: int) -> None:
-        self._results = self._engine._program(self._engine._inputs(self._counts[:size]))
+        self._results = self._engine._compute(self._counts[:size])
 
-    def _download(self, slab: int, rows: int) -> None:
+    def _download(self, rows: int) -> None:
         for name, result in self._results.items():
-            self._host[slab][name][:rows].copy_(result[:rows], non_blocking=True)
+            self._host[name][:rows].copy_(result[:rows], non_blocking=True)
 
-    def _copy_and_compute(self, slab: int, size: int) -> None:
-        self._upload(slab, size)
+    def _copy_and_compute(self, size: int) -> None:
+        self._upload(size)
         self._compute(size)
-        self._download(slab, size)
+        self._download(size)
 
     def _warm_up(self, size: int) -> None:
         self._stream.wait_stream(self._torch.cuda.current_stream())

@@ -1,0 +1,138 @@
+"""`chain.cu` on an NVIDIA GPU, beside PyTorch: compiled by NVRTC, launched on the current stream."""
+
+import ctypes
+import functools
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor
+
+from cars_rt.engines.chained.chain import Chain, UnchainedError
+from cars_rt.engines.chained.table import Table, packed, tabulate
+from cars_rt.engines.program import Replacement
+
+THREADS = 384
+LEAST = (8, 0)  # compute capability that has its instructions
+RESERVED = 1024  # bytes of shared memory that each block takes beside its own
+
+
+def chained(content: bytes, device: torch.device) -> Replacement:
+    """Its chain of convolutions as one call. content: an ONNX graph. Raises UnchainedError, with the reason,
+    where it cannot be."""
+    chain = Chain(onnx.load_model_from_string(content).graph)
+    return Replacement(Kernel(chain, device), chain.input, chain.outputs, frozenset(chain.made))
+
+
+class Kernel:
+    """A chain as one call, a block to a spectrum. Weights lie on the GPU once, a table for each length that
+    comes."""
+
+    def __init__(self, chain: Chain, device: torch.device) -> None:
+        """Raises UnchainedError, with the reason, where it cannot be."""
+        self._chain, self._device = chain, device
+        self._properties = torch.cuda.get_device_properties(device)
+        capability = torch.cuda.get_device_capability(device)
+        if capability < LEAST:
+            raise UnchainedError("compute capability {}.{} lacks its instructions".format(*capability))
+        weights, biases = packed(chain)
+        self._weights = torch.from_numpy(weights).to(device)  # this also makes the context for the module
+        self._biases = torch.from_numpy(biases).to(device)
+        self._function = _function("sm_{}{}".format(*capability))
+        slope = int(np.float16(chain.slope or 0).view(np.uint16))
+        self._slope = slope | slope << 16
+        self._tables: dict[int, tuple[Table, Tensor]] = {}
+
+    def __call__(self, features: Tensor) -> tuple[Tensor, ...]:
+        """(b, channels, 1, points) float32 to the results, float32. Raises UnchainedError where a spectrum
+        does not fit into a multiprocessor."""
+        features = features.contiguous()
+        spectra, channels, _, points = features.shape
+        table, layers = self._tables.get(points) or self._table(points)
+        shared = table.shared_bytes
+        if shared > self._properties.shared_memory_per_block_optin:
+            raise UnchainedError(f"a spectrum of {points} columns takes {shared >> 10} KiB of shared memory")
+        last = self._chain.convolutions[-1].channels
+        result = torch.empty(spectra, last, 1, table.points, device=features.device)
+        weights, biases = self._weights.data_ptr(), self._biases.data_ptr()
+        values = (
+            *(features.data_ptr(), result.data_ptr(), channels, points, last * table.points),
+            *(table.row, table.size, layers.data_ptr(), len(table.layers), weights, biases, self._slope),
+        )
+        _launch(self._function, spectra, shared, values)
+        return (result,) * len(self._chain.outputs)
+
+    @property
+    def roomy(self) -> bool:
+        """Whether two blocks go into a multiprocessor, of all lengths that came. Where only one does, the GPU
+        waits for it at each step, and many spectra are computed faster one convolution after the other."""
+        room = self._properties.shared_memory_per_multiprocessor
+        return all(2 * (table.shared_bytes + RESERVED) <= room for table, _ in self._tables.values())
+
+    def _table(self, points: int) -> tuple[Table, Tensor]:
+        table = tabulate(self._chain, points)
+        layers = torch.from_numpy(table.layers.view(np.int32)).to(self._device)
+        self._tables[points] = table, layers
+        return table, layers
+
+
+_POINTER, _INT = ctypes.c_void_p, ctypes.c_int
+_TYPES = (
+    *(_POINTER, _POINTER, _INT, _INT, _INT, _INT, _INT),
+    *(_POINTER, _INT, _POINTER, _POINTER, ctypes.c_uint),
+)
+
+
+def _launch(function: Any, blocks: int, shared: int, values: tuple[int, ...]) -> None:
+    from cuda.bindings import driver
+
+    attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+    _answer(driver.cuFuncSetAttribute(function, attribute, shared))
+    stream = torch.cuda.current_stream().cuda_stream
+    _answer(driver.cuLaunchKernel(function, blocks, 1, 1, THREADS, 1, 1, shared, stream, (values, _TYPES), 0))
+
+
+@functools.cache
+def _function(architecture: str) -> Any:
+    """Loaded into the current context. Raises UnchainedError."""
+    try:
+        from cuda.bindings import driver
+
+        module = _answer(driver.cuModuleLoadData(compiled(architecture)))
+        return _answer(driver.cuModuleGetFunction(module, b"chain"))
+    except ImportError as error:
+        raise UnchainedError(f"it needs the package cuda-bindings ({error})") from None
+
+
+def source() -> bytes:
+    """The kernel and the instructions that it is made of."""
+    folder = files("cars_rt.engines.chained")
+    return b"".join(folder.joinpath(name).read_bytes() for name in ("instructions.cuh", "chain.cu"))
+
+
+def compiled(architecture: str) -> bytes:
+    """The kernel for an architecture, such as "sm_90"; needs no GPU. Raises UnchainedError."""
+    try:
+        from cuda.bindings import nvrtc
+
+        program = _answer(nvrtc.nvrtcCreateProgram(source(), b"chain.cu", 0, [], []))
+        options = [f"--gpu-architecture={architecture}".encode(), b"--std=c++17"]
+        _answer(nvrtc.nvrtcCompileProgram(program, len(options), options))
+        binary = b" " * int(_answer(nvrtc.nvrtcGetCUBINSize(program)))
+        _answer(nvrtc.nvrtcGetCUBIN(program, binary))
+        nvrtc.nvrtcDestroyProgram(program)
+        return binary
+    except UnchainedError:
+        raise
+    except Exception as error:  # no cuda-bindings, or no NVRTC, of which each release says so otherwise
+        raise UnchainedError(f"it needs NVRTC ({str(error).splitlines()[0]})") from None
+
+
+def _answer(answer: tuple[Any, ...]) -> Any:
+    """What a function of NVIDIA's gives after its code. Raises UnchainedError."""
+    code, *values = answer
+    if int(code) != 0:
+        raise UnchainedError(f"NVIDIA's driver or compiler says {code.name}")
+    return values[0] if values else None
