@@ -87,20 +87,20 @@ class Torch(Engine):
     def _chain(self, content: bytes) -> None:
         """The graph with its run of convolutions as one kernel, where that can be and gives the same."""
         from cars_rt.engines.chained.chain import UnchainedError
-        from cars_rt.engines.chained.kernel import chained
+        from cars_rt.engines.chained.kernel import Kernel
         from cars_rt.engines.program import Program
 
         inputs = {COUNTS: self._torch.from_numpy(probe(self.graph)).to(self._device), **self._given}
         try:
-            chain = chained(content, self._device)
-            program = Program(content, self._device, chain)
+            kernel = Kernel(content, self._device)
+            program = Program(content, self._device, kernel.replacement)
             found, expected = (each(inputs)[RAMAN].cpu().numpy() for each in (program, self._program))
             if not difference(found, expected) < TOLERANCE:
                 raise UnchainedError("this GPU computes it otherwise")
         except UnchainedError as error:
             log.info("%s: one convolution after the other: %s", self.graph.model.card.name, error)
             return
-        self._chained, self._most_chained = program, self.max_batch if chain.function.roomy else FEW
+        self._chained, self._most_chained = program, self.max_batch if kernel.roomy else FEW
 
     def _compute(self, counts: "torch.Tensor") -> dict[str, "torch.Tensor"]:
         program = self._program
@@ -183,6 +183,7 @@ class _Lane:
             for name, array in {COUNTS: engine.inputs[slab], **engine.results(slab)}.items()
         }
         self._counts = torch.zeros(engine.max_batch, engine.graph.pixels, device=engine._device)
+        self._stream.wait_stream(torch.cuda.current_stream())  # which makes those, and the parameters
         self._results: dict[str, Any] = {}
         self._pool: Any = None
         self._computing: dict[int, tuple[Any, dict[str, Any]]] = {}  # by size
@@ -227,7 +228,6 @@ class _Lane:
         self._download(size)
 
     def _warm_up(self, size: int) -> None:
-        self._stream.wait_stream(self._torch.cuda.current_stream())
         with self._torch.cuda.stream(self._stream):
             for _ in range(WARM_UPS):
                 self._compute(size)

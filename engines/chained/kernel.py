@@ -19,21 +19,15 @@ LEAST = (8, 0)  # compute capability that has its instructions
 RESERVED = 1024  # bytes of shared memory that each block takes beside its own
 
 
-def chained(content: bytes, device: torch.device) -> Replacement:
-    """Its chain of convolutions as one call. content: an ONNX graph. Raises UnchainedError, with the reason,
-    where it cannot be."""
-    chain = Chain(onnx.load_model_from_string(content).graph)
-    return Replacement(Kernel(chain, device), chain.input, chain.outputs, frozenset(chain.made))
-
-
 class Kernel:
     """A chain as one call, a block to a spectrum. Weights lie on the GPU once, a table for each length that
     comes."""
 
-    def __init__(self, chain: Chain, device: torch.device) -> None:
-        """Raises UnchainedError, with the reason, where it cannot be."""
-        self._chain, self._device = chain, device
-        self._properties = torch.cuda.get_device_properties(device)
+    def __init__(self, content: bytes, device: torch.device) -> None:
+        """content: an ONNX graph. Raises UnchainedError, with the reason, where it cannot be."""
+        self._chain = chain = Chain(onnx.load_model_from_string(content).graph)
+        self._device = device
+        self._properties: Any = torch.cuda.get_device_properties(device)
         capability = torch.cuda.get_device_capability(device)
         if capability < LEAST:
             raise UnchainedError("compute capability {}.{} lacks its instructions".format(*capability))
@@ -63,6 +57,11 @@ class Kernel:
         )
         _launch(self._function, spectra, shared, values)
         return (result,) * len(self._chain.outputs)
+
+    @property
+    def replacement(self) -> Replacement:
+        """What it is in the graph's place."""
+        return Replacement(self, self._chain.input, self._chain.outputs, frozenset(self._chain.made))
 
     @property
     def roomy(self) -> bool:

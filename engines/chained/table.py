@@ -104,7 +104,7 @@ def _end(layer: Any) -> int:
 
 
 class _Memory:
-    """Shared memory, given out by the shape of curves: rows that are zero before one are so before the next."""
+    """Shared memory, given out by the shape of curves: rows that are zeros before one are so for the next."""
 
     def __init__(self) -> None:
         self.size = 0
