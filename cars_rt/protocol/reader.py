@@ -226,8 +226,10 @@ class RunReader:
             self._at.index += spectra  # it counts as the next one, whatever its numbers say
             return [self._problem(Cause.REJECTED, spectra, text, Kind.INDEX_BACK, first)]
         if frame.sequence > self._at.sequence:
-            text = f"the sequence jumps from {self._at.sequence} to {frame.sequence}"
-            events.append(self._gap(Cause.MISSING, frame.index - self._at.index, text, Kind.SEQUENCE_JUMP))
+            missing = frame.index - self._at.index
+            if missing or not self._numbered_anew(frame):
+                text = f"the sequence jumps from {self._at.sequence} to {frame.sequence}"
+                events.append(self._gap(Cause.MISSING, missing, text, Kind.SEQUENCE_JUMP))
         elif frame.index > self._at.index:
             first, last = self._at.index, frame.index - 1
             text = "the source skips " + (
@@ -299,8 +301,7 @@ class RunReader:
         if self._at.uncertain(frame):
             self._doubted = None
             return named + "a whole turn of the publisher's index may be missing before it, or none"
-        since = frame.sequence - self._resumed[0], frame.index - self._resumed[1]
-        if self._resumed[0] > self._at.sequence and 0 <= since[0] <= since[1]:
+        if self._numbered_anew(frame):
             frames = 0
         after = frame.index + len(frame.block)
         text, sure = None, True
@@ -314,6 +315,11 @@ class RunReader:
             return None
         self._doubted = frame.sequence + 1, after
         return named + text
+
+    def _numbered_anew(self, frame: Frame) -> bool:
+        """Whether a repeated start explains that the sequence jumps before this frame."""
+        frames, spectra = frame.sequence - self._resumed[0], frame.index - self._resumed[1]
+        return self._resumed[0] > self._at.sequence and 0 <= frames <= spectra
 
     # -- helpers ------------------------------------------------------------------------------------
 

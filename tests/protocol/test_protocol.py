@@ -611,6 +611,14 @@ def test_a_publisher_that_was_restarted_may_have_joined_more_or_less_before() ->
     assert Read.of(a_start(), *few).passed == [0, 3]
 
 
+def test_a_publisher_that_was_restarted_without_a_loss_is_no_trouble() -> None:
+    """It numbers its frames otherwise, and each spectrum came: there was a warning that 0 were missing."""
+    before, after = (a_frame(0, 0, 3), a_frame(1, 3, 2)), (a_frame(9, 5, 2), a_frame(10, 7, 4))
+    end = an_end(11, 6, announced=11, lost={"missing": 5})
+    read = Read.of(a_start(), *before, a_start(sequence=9, index=5), *after, end)
+    assert read.kinds == [] and read.passed == [0, 3, 5, 7] and read.lost == {}
+
+
 def test_joined_blocks_keep_the_time_of_each_spectrum() -> None:
     delays = np.array([0.0, 0.001000001, -0.5])
     arrays = {"raman": np.zeros((3, 3), np.float32), "delays": delays}
