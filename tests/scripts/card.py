@@ -10,6 +10,7 @@ is a folder with the sources of pycuda, for a computer that reaches no index of 
 """
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -24,6 +25,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -142,8 +144,9 @@ def start_up(told: Told) -> None:
         return run
 
     module.halve = timed("half precision", module.halve)
-    module._Graphs._warm_up = timed("warm-up", module._Graphs._warm_up)
-    module._Graphs._capture = timed("capture", module._Graphs._capture)
+    module.Torch._chain = timed("kernel", module.Torch._chain)
+    module._Lane._warm_up = timed("warm-up", module._Lane._warm_up)
+    module._Lane._capture = timed("capture", module._Lane._capture)
     begin = time.perf_counter()
     graph = compose(load_model("cnn"), axis, deviation=False)
     told["model and graph, s"] = time.perf_counter() - begin
@@ -337,8 +340,50 @@ def kernels(told: Told) -> None:
         told[row.key[:90]] = f"{row.self_device_time_total:.0f} us in {row.count}"
 
 
-def fusions(told: Told, kind: str) -> None:
-    """The graph alone: as it is, and with what can be fused fused."""
+def chains(told: Told) -> None:
+    """A run of convolutions as one kernel: alone, and in the graph beside the graph without."""
+    from cars_rt.engines.chained.kernel import Kernel
+    from cars_rt.engines.program import Program
+
+    for model in ("cnn", "cnn-kk", "cnn-crimson2024"):
+        card = OnCard(model)
+        kernel = Kernel(card.content, card.device)
+        taken: list[Any] = []
+
+        def kept(features: Any, kernel: Kernel = kernel, taken: list[Any] = taken) -> Any:
+            taken[:] = [features]
+            return kernel(features)
+
+        plain = card.program
+        chained = Program(card.content, card.device, replace(kernel.replacement, function=kept))
+        with card.torch.inference_mode():
+            for rows in reversed(SIZES):
+                counts, said = card.counts[:rows], f"{model}, {rows}: "
+                for name, program in (("plain", plain), ("chained", chained)):
+                    card.program = program
+                    told[f"{said}{name}, ms"] = card.timed(card.captured(partial(card.compute, counts))[0])
+                told[f"{said}kernel alone, ms"] = card.timed(
+                    card.captured(partial(kernel, taken[0].clone()))[0]
+                )
+
+
+def features(told: Told) -> None:
+    """The widest convolution among the features, in float32, by the order of its weights and of what it
+    takes: cuDNN chooses its kernel by both."""
+    card = OnCard()
+    torch = card.torch
+    orders = {"rows": torch.contiguous_format, "channels last": torch.channels_last}
+    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False):
+        for rows in (LARGEST, 1):
+            for (given, one), (of_weights, other) in itertools.product(orders.items(), orders.items()):
+                x = torch.randn(rows, 8, 1, 168, device=card.device).contiguous(memory_format=one)
+                w = torch.randn(8, 8, 1, 41, device=card.device).contiguous(memory_format=other)
+                work = partial(torch.nn.functional.conv2d, x, w, padding=(0, 20))
+                told[f"{rows}: {given}, weights {of_weights}, ms"] = card.timed(card.captured(work)[0])
+
+
+def fusions(told: Told) -> None:
+    """The graph alone: as it is, and all that inductor fuses fused."""
     card = OnCard()
     torch = card.torch
     with torch.inference_mode():
@@ -346,9 +391,7 @@ def fusions(told: Told, kind: str) -> None:
             counts = card.counts[:rows]
             wanted = card.compute(counts).clone()
             begin = time.perf_counter()
-            work = (
-                _fused_by_inductor(card, counts) if kind == "inductor" else partial(_jiterated(card), counts)
-            )
+            work = _fused_by_inductor(card, counts)
             found = work()
             told[f"{rows}: compiled in, s"] = time.perf_counter() - begin
             told[f"{rows}: off by, of the maximum"] = (
@@ -372,66 +415,6 @@ def _fused_by_inductor(card: OnCard, counts: Any) -> Callable[[], Any]:
         return found[0] if isinstance(found, (tuple, list)) else found
 
     return work
-
-
-def _jiterated(card: OnCard) -> Callable[[Any], Any]:
-    """Bias, residual addition and activation after a convolution in one kernel that NVRTC compiles."""
-    import onnx
-
-    from cars_rt.engines.program import Program, _needed, _Step
-
-    torch, program = card.torch, Program(card.content, card.device)
-    graph = onnx.load_model_from_string(card.content).graph
-    nodes = [node for node in _needed(graph) if node.op_type != "Constant"]
-    steps: list[Any] = list(program._steps)
-    readers: dict[str, list[int]] = {}
-    for number, node in enumerate(nodes):
-        for name in {*node.input}:
-            readers.setdefault(name, []).append(number)
-
-    def kernel(residual: bool, leaky: bool) -> Any:
-        total = "x + b + r" if residual else "x + b"
-        body = f"T s = {total}; return s > T(0) ? s : s * T(0.1);" if leaky else f"return {total};"
-        arguments = "T x, T b, T r" if residual else "T x, T b"
-        code = f"template <typename T> T fused({arguments}) {{ {body} }}"
-        if card.device.type == "cpu":  # without a card the same by PyTorch, to see that the pattern is right
-            slope = torch.nn.functional.leaky_relu
-            return lambda x, *more: slope(sum(more, x), 0.1) if leaky else sum(more, x)
-        return torch.cuda.jiterator._create_jit_fn(code)
-
-    made = {(r, a): kernel(r, a) for r in (False, True) for a in (False, True)}
-    for number, node in enumerate(nodes):
-        step = steps[number]
-        if node.op_type not in ("Conv", "ConvTranspose") or len(step.inputs) < 3:
-            continue
-        output, at, residual, leaky = node.output[0], number, [], False
-        merged = [number]
-        if len(after := readers[output]) == 1 and nodes[after[0]].op_type == "Add":
-            at = after[0]
-            merged.append(at)
-            residual = [name for name in steps[at].inputs if name != output]
-            output = nodes[at].output[0]
-        if len(after := readers[output]) == 1 and nodes[after[0]].op_type == "LeakyRelu":
-            at, leaky = after[0], True
-            merged.append(at)
-            output = nodes[at].output[0]
-        bias = f"{step.inputs[2]} wide"
-        program._constants[bias] = program._constants[step.inputs[2]].reshape(1, -1, 1, 1)
-
-        def run(x: Any, w: Any, *more: Any, conv: Any = step.function, end: Any = None) -> Any:
-            return end(conv(x, w), *more)
-
-        function = partial(run, end=made[bool(residual), leaky])
-        for gone in merged:
-            steps[gone] = None
-        steps[at] = _Step(function, [*step.inputs[:2], bias, *residual], [output])
-    program._steps = [step for step in steps if step is not None]
-    last = {name: number for number, step in enumerate(program._steps) for name in step.inputs}
-    kept = {*program._constants, *program._outputs}
-    for number, step in enumerate(program._steps):
-        names = {*step.inputs, *step.outputs}
-        step.done = [name for name in names if last.get(name, number) == number and name not in kept]
-    return lambda counts: program({card.counts_name: counts, **card.given})[card.raman]
 
 
 def demo(told: Told, engine: str = "torch") -> None:
@@ -520,8 +503,9 @@ STEPS: dict[str, tuple[float, Callable[[Told], None]]] = {
     "rates": (40, rates),
     "demo": (40, demo),
     "copies": (25, copies),
-    "jiterator": (25, partial(fusions, kind="jiterator")),
-    "inductor": (60, partial(fusions, kind="inductor")),
+    "chains": (40, chains),
+    "features": (15, features),
+    "inductor": (60, fusions),
     "pycuda": (30, pycuda_tests),
     "kernels": (15, kernels),
     "swaps": (35, swaps),
