@@ -2,6 +2,7 @@
 
 import faulthandler
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -23,7 +24,11 @@ def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """What ends a process that hears no signal does not end a test that says that it may take longer."""
+    """Before a test's fixtures: what ends a process that hears no signal does not end a test that says that
+    it may take longer; and torch computes on one core. What a test computes itself is small, and several
+    cores would wait for each other, on busy ones for seconds, if an earlier test's engine asked for more."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
     limit = item.get_closest_marker("timeout")
     if limit is not None and limit.args[0] >= float(item.config.getini("faulthandler_timeout")):
         faulthandler.cancel_dump_traceback_later()

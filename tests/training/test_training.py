@@ -37,7 +37,6 @@ from cars_rt.training.settings import TrainingError, TrainSettings  # noqa: E402
 from cars_rt.training.weights import start_from  # noqa: E402
 
 STRIDE = Cnn.stride
-torch.set_num_threads(1)  # for what is so small, several wait for each other
 
 
 @pytest.fixture(scope="module")
