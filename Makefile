@@ -14,7 +14,7 @@ demo: $(VENV)/.demo
 
 # Most tests wait for processes of their own, so files run beside each other, two to a core.
 test: $(VENV)/.test
-	$(BIN)/pytest -n $$($(BIN)/python -c 'import os; print(2 * (os.cpu_count() or 1))') --dist loadfile --max-worker-restart 2 $(PYTEST)
+	$(BIN)/pytest -n $$($(BIN)/python -c 'import os; print(2 * (os.cpu_count() or 1))') --dist loadfile --no-loadscope-reorder --max-worker-restart 2 $(PYTEST)
 
 clean:
 	rm -rf $(VENV) build demo-output *.egg-info

@@ -9,6 +9,12 @@ import pytest
 
 from cars_rt.files.hdf5 import load_filters
 
+#: Files that take a minute and more are begun first: whichever were last would be waited for alone.
+LONGEST = (
+    *("chaos/test_kills.py", "daemon/test_control.py", "engines/test_tensorrt_build.py"),
+    *("programs/test_cli.py", "programs/test_demo.py", "training/test_training.py"),
+)
+
 load_filters()  # tests look into recordings with h5py alone
 
 
@@ -21,6 +27,11 @@ def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         if os.name == "posix":
             patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Which file is given to a process first; within a file the order stays."""
+    items.sort(key=lambda item: not item.path.as_posix().endswith(LONGEST))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -366,3 +366,19 @@ def test_no_bar_is_left_standing_above_an_error(tmp_path: Path) -> None:
     _, bar, after = said.decode().rpartition("0/?")
     assert program.returncode == 1 and bar and "\x1b[1A\x1b[2K" in after, said
     assert "bad.csv: needs two columns of numbers" in after
+
+
+@pytest.mark.parametrize(
+    ("own", "found"), [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")]
+)
+def test_threads_of_torch_sleep_where_they_wait_unless_the_user_wants_it_otherwise(
+    own: dict[str, str], found: str
+) -> None:
+    """Where other programs take the cores, threads that spin make a step of training ten times as long."""
+    names = "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"
+    environment = {name: value for name, value in os.environ.items() if name not in names} | own
+    code = "import os, sys, cars_rt.cli; print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
+    said = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert said.stdout.split() == [found, "False"]
