@@ -320,10 +320,10 @@ def test_preview_that_nobody_reads_does_not_slow_the_results() -> None:
         with Collected(daemon.preview.publisher.address, "preview"):
             wait_until(lambda: daemon.preview and daemon.preview.publisher.subscribers == 1)
             source.publisher.open(a_start(axis=axis, block=64))
-            for number in range(200):
+            for number in range(40):
                 assert source.publisher.send(a_frame(number, counts), PATIENCE_S)
                 results.until(lambda all_, wanted=number + 1: len(all_.frames) >= wanted)
-            source.publisher.end(an_end(200, 200 * 64))
+            source.publisher.end(an_end(40, 40 * 64))
             results.ends()
     assert not results.closed[0].end.lost
 
