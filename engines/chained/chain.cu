@@ -1,12 +1,12 @@
 // A run of convolutions: one block takes a spectrum from its features to the result of the last convolution, and
-// everything between stays in its shared memory. What is to be done is a table; see chain.py.
+// everything between stays in its shared memory. What is to be done is a table; see table.py.
 //
 // A curve of t points and c channels is t + 2 * ROWS rows of halves in shared memory, the first and last ROWS of
 // them zeros, each row a point's channels. So a convolution is a product of matrices whose left one is read from
 // there, shifted by a row for each tap, 16 points and 16 channels at a time. instructions.cuh comes before this.
 
-constexpr int ROWS = 2;
-constexpr int POINTS = 16;    // of a tile
+constexpr int ROWS = 2;       // REACH in chain.py
+constexpr int POINTS = 16;    // of a tile: TILE in table.py, as the next one
 constexpr int CHANNELS = 16;  // of a tile of inputs, and of one of outputs: two of 8
 
 struct Layer {
@@ -79,9 +79,9 @@ __device__ void compute(const Layer& layer, unsigned short* memory, const uint4*
     }
 }
 
-// features: (spectra, channels, points); results: (spectra, result_size). size: halves
-// of shared memory that curves take; row: from a point of the features there to the next.
-extern "C" __global__ void __launch_bounds__(384)
+// features: (spectra, channels, points); results: (spectra, result_size). size: halves of shared memory that curves
+// take; row: from a point of the features there to the next.
+extern "C" __global__ void __launch_bounds__(384)  // THREADS in kernel.py
     chain(const float* features, float* results, int channels, int points, int result_size, int row, int size,
           const Layer* layers, int count, const uint4* weights, const float* biases, unsigned slope) {
     extern __shared__ uint4 shared[];

@@ -1,6 +1,6 @@
 """A run of convolutions in half precision, found in a graph."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +53,7 @@ class Chain:
         self.convolutions: list[Convolution] = []
         self.slope: float | None = None
         self.channels = 0  # of the input
-        self._constants = _constants(graph)
+        self._constants = {entry.name: numpy_helper.to_array(entry) for entry in graph.initializer}
         self._curves: dict[str, tuple[Curve, ...]] = {}
         uses = [name for node in graph.node for name in node.input]
         made = []
@@ -79,7 +79,7 @@ class Chain:
         if not outputs:
             raise UnchainedError("there is none")
         self.outputs = tuple(outputs)
-        self.made = tuple(made)  # the names of all that need not be computed otherwise
+        self.made = frozenset(made)  # the names of all that need not be computed otherwise
 
     def over(self, curve: int, number: int) -> bool:
         """Whether nothing after layer `number` takes this curve."""
@@ -185,11 +185,3 @@ class UnchainedError(Exception):
 
 def _casts_to(node: onnx.NodeProto, dtype: int) -> bool:
     return node.op_type == "Cast" and node.attribute[0].i == dtype
-
-
-def _constants(graph: onnx.GraphProto) -> dict[str, NDArray[Any]]:
-    found = {entry.name: numpy_helper.to_array(entry) for entry in graph.initializer}
-    nodes: Iterable[onnx.NodeProto] = (node for node in graph.node if node.op_type == "Constant")
-    for node in nodes:
-        found[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
-    return found

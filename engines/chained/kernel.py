@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from cars_rt.engines.chained.chain import Chain, UnchainedError
-from cars_rt.engines.chained.table import Table, packed, tabulate
+from cars_rt.engines.chained.table import Table, packed, slopes, tabulate
 from cars_rt.engines.program import Replacement
 
-THREADS = 384
+THREADS = 384  # of a block, as chain.cu is compiled for
 LEAST = (8, 0)  # compute capability that has its instructions
 RESERVED = 1024  # bytes of shared memory that each block takes beside its own
 
@@ -35,8 +35,7 @@ class Kernel:
         self._weights = torch.from_numpy(weights).to(device)  # this also makes the context for the module
         self._biases = torch.from_numpy(biases).to(device)
         self._function = _function("sm_{}{}".format(*capability))
-        slope = int(np.float16(chain.slope or 0).view(np.uint16))
-        self._slope = slope | slope << 16
+        self._slopes = slopes(chain)
         self._tables: dict[int, tuple[Table, Tensor]] = {}
 
     def __call__(self, features: Tensor) -> tuple[Tensor, ...]:
@@ -53,7 +52,7 @@ class Kernel:
         weights, biases = self._weights.data_ptr(), self._biases.data_ptr()
         values = (
             *(features.data_ptr(), result.data_ptr(), channels, points, last * table.points),
-            *(table.row, table.size, layers.data_ptr(), len(table.layers), weights, biases, self._slope),
+            *(table.row, table.size, layers.data_ptr(), len(table.layers), weights, biases, self._slopes),
         )
         _launch(self._function, spectra, shared, values)
         return (result,) * len(self._chain.outputs)
@@ -61,7 +60,7 @@ class Kernel:
     @property
     def replacement(self) -> Replacement:
         """What it is in the graph's place."""
-        return Replacement(self, self._chain.input, self._chain.outputs, frozenset(self._chain.made))
+        return Replacement(self, self._chain.input, self._chain.outputs, self._chain.made)
 
     @property
     def roomy(self) -> bool:
@@ -96,13 +95,11 @@ def _launch(function: Any, blocks: int, shared: int, values: tuple[int, ...]) ->
 @functools.cache
 def _function(architecture: str) -> Any:
     """Loaded into the current context. Raises UnchainedError."""
-    try:
-        from cuda.bindings import driver
+    binary = compiled(architecture)
+    from cuda.bindings import driver
 
-        module = _answer(driver.cuModuleLoadData(compiled(architecture)))
-        return _answer(driver.cuModuleGetFunction(module, b"chain"))
-    except ImportError as error:
-        raise UnchainedError(f"it needs the package cuda-bindings ({error})") from None
+    module = _answer(driver.cuModuleLoadData(binary))
+    return _answer(driver.cuModuleGetFunction(module, b"chain"))
 
 
 def source() -> bytes:
@@ -125,8 +122,8 @@ def compiled(architecture: str) -> bytes:
         return binary
     except UnchainedError:
         raise
-    except Exception as error:  # no cuda-bindings, or no NVRTC, of which each release says so otherwise
-        raise UnchainedError(f"it needs NVRTC ({str(error).splitlines()[0]})") from None
+    except Exception as error:  # one of them is not there, of which each release says so otherwise
+        raise UnchainedError(f"it needs cuda-bindings and NVRTC ({str(error).splitlines()[0]})") from None
 
 
 def _answer(answer: tuple[Any, ...]) -> Any:

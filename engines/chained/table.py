@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from cars_rt.engines.chained.chain import REACH, Chain, Convolution
 
-TILE = 16  # points, inputs and outputs that are multiplied at once
+TILE = 16  # points, inputs and outputs that are multiplied at once; chain.cu says so, too
 SKEW = 8  # halves after each point, for which eight rows lie in different banks of shared memory
 
 #: As `Layer` in chain.cu.
@@ -87,6 +87,12 @@ def packed(chain: Chain) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
         bias[:outputs] = each.bias
         biases.append(bias)
     return np.concatenate(weights), np.concatenate(biases)
+
+
+def slopes(chain: Chain) -> int:
+    """LeakyReLU's slope as a pair of halves."""
+    half = int(np.float16(chain.slope or 0).view(np.uint16))
+    return half | half << 16
 
 
 def _describe(layer: Any, each: Convolution) -> None:

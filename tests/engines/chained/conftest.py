@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cars_rt.engines.chained import table as chained
 from cars_rt.engines.chained.chain import Chain
-from cars_rt.engines.chained.table import tabulate
+from cars_rt.engines.chained.table import slopes, tabulate
 
 HERE = Path(__file__).parent
 
@@ -40,12 +40,11 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Run:
         table = tabulate(chain, points)
         weights, biases = chained.packed(chain)
         result = np.full((spectra, chain.convolutions[-1].channels, table.points), np.nan, np.float32)
-        slope = int(np.float16(chain.slope or 0).view(np.uint16))
         given = np.ascontiguousarray(features)
         library.run(
             *(spectra, table.shared_bytes, _at(given), _at(result), channels, points, result[0].size),
             *(table.row, table.size, _at(table.layers), len(table.layers), _at(weights), _at(biases)),
-            ctypes.c_uint(slope | slope << 16),
+            ctypes.c_uint(slopes(chain)),
         )
         return result
 

@@ -34,7 +34,7 @@ def test_whole_graph_with_the_kernel_in_it_gives_what_it_gives_without(name: str
         return (torch.from_numpy(found)[:, :, None],) * len(chain.outputs)
 
     cpu = torch.device("cpu")
-    whole = Program(content, cpu, Replacement(compute, chain.input, chain.outputs, frozenset(chain.made)))
+    whole = Program(content, cpu, Replacement(compute, chain.input, chain.outputs, chain.made))
     counts = 1000 + 300 * np.cos(np.arange(2 * graph.pixels).reshape(2, -1) / 7)
     given = {COUNTS: torch.from_numpy(counts.astype(np.float32)), DARK: torch.zeros(graph.pixels)}
     given |= {name: torch.from_numpy(value.copy()) for name, value in graph.parameters.items()}
