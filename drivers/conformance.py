@@ -255,7 +255,7 @@ def _gaps(subject: Subject) -> str:
     """Images that the instrument loses are counted, and those that follow are where they belong."""
     if subject.lose is None:
         raise _NotTriedError("nobody says how to make it lose images")
-    made = driven(subject, meanwhile=subject.lose)
+    made = driven(subject, meanwhile=subject.lose, until_lost=True)
     raise_error(made)
     judge(made)
     if not made.totals[0].lost:

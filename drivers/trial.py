@@ -82,6 +82,7 @@ def driven(
     stop_after: int | None = None,
     forever: bool = False,
     meanwhile: Callable[[], object] | None = None,
+    until_lost: bool = False,
     buffer_mb: float = 64.0,
     overload: Overload = "block",
     stall_s: float = 3600.0,
@@ -89,8 +90,9 @@ def driven(
 ) -> Made:
     """Some runs of the instrument, each stopped after `stop_after` spectra, in a thread; what arrives.
 
-    meanwhile: called when a third of the spectra has been measured. reads: whether the subscriber does; late:
-    when something was lost for want of it, or LATE_S have passed, and so many spectra follow.
+    meanwhile: called when a third of the spectra has been measured. until_lost: so many spectra follow after
+    something was lost: what an instrument has sent already comes before that. reads: whether the subscriber
+    does; late: when something was lost for want of it, or LATE_S have passed, and so many spectra follow.
     """
     made, done, waiting = Made(), threading.Event(), reads == "late"
     enough = subject.spectra if stop_after is None else stop_after
@@ -105,6 +107,8 @@ def driven(
         if meanwhile and not called and seen > enough // 3:
             called = True
             meanwhile()
+        if until_lost and called and not totals.lost and time.monotonic() < found_by:
+            enough = seen + subject.spectra
 
     def stopped() -> bool:
         over = (seen >= enough and not forever and not waiting) or time.monotonic() > deadline
@@ -126,6 +130,7 @@ def driven(
         done.set()
 
     deadline = time.monotonic() + subject.limit_s
+    found_by = time.monotonic() + subject.limit_s / 3  # who says nothing of a loss need not be waited for
     with Publisher(LOCAL, "raw", buffer_mb=buffer_mb, overload=overload, stall_s=stall_s) as publisher:
         subscriber, reader = Subscriber(publisher.address, "raw"), RunReader("raw")
         thread = threading.Thread(target=work, name="trial")
