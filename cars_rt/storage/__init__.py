@@ -4,6 +4,7 @@ Folders may be shared with others, and files come from elsewhere. So nothing her
 waits at a pipe, trusts the size that a file announces, or waits for a lock without end.
 """
 
+from cars_rt.storage.changes import Changes, complete
 from cars_rt.storage.errors import StorageError
 from cars_rt.storage.folder import make_folder, mkdir, refuse_missing_folder
 from cars_rt.storage.lock import Lock, LockedError, locked
@@ -14,9 +15,11 @@ from cars_rt.storage.write import refuse_target, replacing, write_bytes, write_t
 
 __all__ = [
     "SMALL",
+    "Changes",
     "Lock",
     "LockedError",
     "StorageError",
+    "complete",
     "file_name",
     "locked",
     "make_folder",

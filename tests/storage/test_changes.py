@@ -1,0 +1,135 @@
+"""Changes that take effect at once: as an ordinary file after `commit`, as nothing before it."""
+
+import errno
+import random
+import struct
+from pathlib import Path
+
+import pytest
+
+from cars_rt.storage import Changes, changes, complete
+from cars_rt.storage.changes import MAGIC, PAGE
+
+OLD = random.Random(1).randbytes(3 * PAGE + 100)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (path := tmp_path / "file").write_bytes(OLD)
+    return path
+
+
+def changed(file: Changes, rng: random.Random) -> bytearray:
+    """Writes, cuts and reads at random; what a file has after them."""
+    model = bytearray(OLD)
+    for _ in range(60):
+        place, size = rng.randrange(5 * PAGE), rng.choice([1, 90, PAGE, 2 * PAGE + 7])
+        match rng.randrange(6):
+            case 0:
+                model = (model + bytes(5 * PAGE))[:place]
+                file.truncate(place)
+            case 1 | 2:
+                file.seek(place)
+                found = file.read(size)
+                there = bytes(model[place : place + size])
+                assert found == there + bytes(size - len(there))
+            case _:
+                content = rng.randbytes(size)
+                model.extend(bytes(max(place + size - len(model), 0)))
+                model[place : place + size] = content
+                file.seek(place)
+                assert file.write(content) == size and file.tell() == place + size
+    return model
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_they_are_those_of_an_ordinary_file_and_take_effect_at_once(seed: int, path: Path) -> None:
+    rng = random.Random(seed)
+    with Changes(path) as file:
+        model = changed(file, rng)
+        assert path.read_bytes()[: len(OLD)] == OLD
+        file.commit()
+    assert path.read_bytes() == model
+
+
+def test_without_a_commit_the_file_is_as_it_was(path: Path) -> None:
+    with pytest.raises(RuntimeError), Changes(path) as file:
+        changed(file, random.Random(0))
+        raise RuntimeError
+    assert path.read_bytes()[: len(OLD)] == OLD and not complete(path)
+
+
+def killed(path: Path, model: bytes, seed: int, monkeypatch: pytest.MonkeyPatch, writes: int) -> bool:
+    """Whether the program had nothing more to write when it was killed after so many writes of a commit."""
+    left = writes
+
+    def write(file: object, content: bytes) -> None:
+        nonlocal left
+        if left == 0:
+            raise KeyboardInterrupt
+        left -= 1
+        whole(file, content)
+
+    with Changes(path) as file:
+        assert changed(file, random.Random(seed)) == model
+        whole = changes._write
+        with monkeypatch.context() as patch:
+            patch.setattr(changes, "_write", write)
+            try:
+                file.commit()
+            except KeyboardInterrupt:
+                return False
+    return True
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_kill_leaves_all_of_them_or_none(seed: int, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Changes(path) as file:
+        model = bytes(changed(file, random.Random(seed)))
+    met, writes, done = set(), 0, False
+    while not done:
+        path.write_bytes(OLD)
+        done = killed(path, model, seed, monkeypatch, writes)
+        completed = complete(path)
+        met.add(completed)
+        content = path.read_bytes()
+        assert content == model if completed or done else content[: len(OLD)] == OLD
+        assert not complete(path)
+        writes += 1
+    assert met == {True, False}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_on_a_full_disk_they_go_to_their_places(
+    seed: int, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(Changes, "_write_behind", full)
+    with Changes(path) as file:
+        model = changed(file, random.Random(seed))
+        with monkeypatch.context() as patch:
+            patch.setattr(changes, "_write", full)
+            file.seek(len(model))
+            file.write(OLD)  # and there is none for what lies behind either
+            file.seek(0)
+            assert file.read(len(model) + len(OLD)) == model + OLD
+        file.commit()
+    assert path.read_bytes() == model + OLD
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        struct.pack("<16s3Q", MAGIC, 50, 1, 0),
+        struct.pack("<16s3Q", MAGIC, 50, 2**60, 0),
+        struct.pack("<16s3Q", MAGIC, 2**63, 0, 0),
+        bytes(PAGE + 8) + struct.pack("<16s3Q", MAGIC, 50, 1, 1),
+        MAGIC,
+    ],
+)
+def test_what_only_looks_like_changes_changes_nothing(behind: bytes, path: Path) -> None:
+    path.write_bytes(OLD + behind)
+    assert not complete(path)
+    assert path.read_bytes() == OLD + behind
