@@ -270,7 +270,7 @@ def _stored(file: h5py.File, path: Path, asked: Asked) -> Spectra:
     rows = numbers(group, "written")
     ours, one = rows is not None and rows.ndim == 0, counts.ndim == 1
     name = str(counts.name).rpartition("/")[2]
-    counts, written, tail = located(group, name) if ours and not one else (counts, len(counts), None)
+    counts, written, *where = located(group, name) if ours and not one else (counts, len(counts))
     attrs = readable_attrs(group)
     datasets = {key: stored(group, key, h5py.Dataset) for key in COLUMNS if not one}
     columns = {key: StoredRows(each, written) for key, each in datasets.items() if each is not None}
@@ -279,7 +279,7 @@ def _stored(file: h5py.File, path: Path, asked: Asked) -> Spectra:
     _say_left_out(path, columns | {key: attrs[key] for key in ABOUT if key in attrs}, about, fitting)
     return Spectra(
         raman_shift,
-        numbers(group, name) if one else StoredCounts(counts, written, path, tail),  # type: ignore[arg-type]
+        numbers(group, name) if one else StoredCounts(path, counts, written, *where),  # type: ignore[arg-type]
         numbers(group, "dark"),
         **about,
         columns=fitting,

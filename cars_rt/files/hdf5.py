@@ -16,14 +16,27 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from cars_rt.files.checksum import checksums
 from cars_rt.files.missing import Missing
 from cars_rt.installation import pip_install
 from cars_rt.printable import printable
-from cars_rt.storage import SMALL, StorageError, refuse_size, refuse_special_file, refuse_too_much
+from cars_rt.storage import (
+    SMALL,
+    Changes,
+    StorageError,
+    complete,
+    refuse_size,
+    refuse_special_file,
+    refuse_too_much,
+)
 
 MOST_UNSTORED = 2**40  # bytes of rows that are read piece by piece, whatever is stored of them
 MOST_HOPS = 8  # links that one path leads over
 MOST_CHUNK_BYTES = 2**28  # size of one chunk, which is read into memory as a whole
+
+#: The beginning of a file of HDF5's earliest format: signature, its version 0 at 8, 8 for the size of
+#: addresses at 13, and where the file ends.
+_SIGNATURE, _END, _HEAD = b"\x89HDF\r\n\x1a\n", 40, 48
 
 BITSHUFFLE = 32008  # of HDF5's registered filters; hdf5plugin brings it
 
@@ -80,6 +93,36 @@ def opened(path: Path, mode: str = "r", *, locking: bool = True) -> Iterator[h5p
         raise StorageError(path, f"cannot be read: {explained(error)}", error.errno or errno.EINVAL) from None
     with file:
         yield file
+
+
+@contextmanager
+def changed(path: Path, *, locking: bool = True) -> Iterator[h5py.File]:
+    """A file that exists, to be changed: all at once, when the block ends without an error. Raises as
+    `opened` does for r+."""
+    with opened(path, "r+", locking=locking):
+        pass  # it can be, and nobody else has it open
+    with Changes(path) as changes:
+        access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+        access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
+        access.set_libver_bounds(h5py.h5f.LIBVER_EARLIEST, h5py.h5f.LIBVER_LATEST)
+        access.set_cache(*access.get_cache()[:2], 0, 1.0)  # as in `_open`
+        access.set_fileobj_driver(h5py.h5fd.fileobj_driver, changes)
+        with h5py.File(h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDWR, access)) as file:
+            yield file
+        changes.commit()
+
+
+def mend(path: Path) -> None:
+    """What a program left that was killed while it wrote a file: it completes changes that were to take
+    effect at once, and has the file as long as it is. HDF5 writes last where the file ends, and refuses what
+    lies behind (h5clear --filesize does the same). Only for a file that nobody else uses. Raises OSError."""
+    complete(path)
+    with path.open("r+b", buffering=0) as file:
+        head, size = file.read(_HEAD), file.seek(0, os.SEEK_END)
+        ours = len(head) == _HEAD and head.startswith(_SIGNATURE) and head[8] == 0 and head[13] == 8
+        if ours and int.from_bytes(head[_END:], "little") < size:
+            file.seek(_END)
+            file.write(size.to_bytes(8, "little"))
 
 
 def _open(path: Path, mode: str, locking: bool) -> h5py.File:
@@ -241,7 +284,7 @@ class StoredRows:
 
     As an array of shape (n, ...) with `shape`, `dtype`, `len` and slices, for what is too large for memory.
     Raises StorageError if what it announces cannot be, and for a slice that memory does not hold, of which
-    much less is stored, or in which values are missing.
+    much less is stored, in which values are missing, or with a row that has another checksum.
     """
 
     def __init__(
@@ -249,12 +292,14 @@ class StoredRows:
         dataset: h5py.Dataset,
         rows: int | None = None,
         tail: tuple[h5py.Dataset, int, int] | None = None,
+        sums: h5py.Dataset | None = None,
     ) -> None:
         """rows: how many of them are data; all if not given. tail: where the last ones lie instead, of a
-        recording that is being written: another dataset, and from which row on which of its slots."""
+        recording that is being written: another dataset, and from which row on which of its slots. sums: the
+        rows' checksums."""
         if not isinstance(dataset, h5py.Dataset) or not dataset.shape:
             raise ValueError(f"{dataset.name} is no list of rows")
-        self._dataset, self._tail, self._missing = dataset, tail, Missing(dataset)
+        self._dataset, self._tail, self._sums, self._missing = dataset, tail, sums, Missing(dataset)
         rows = len(dataset) if rows is None else max(0, min(rows, len(dataset)))
         self.shape: tuple[int, ...] = (rows, *dataset.shape[1:])
         self.dtype: np.dtype[Any] = dataset.dtype
@@ -291,6 +336,8 @@ class StoredRows:
                 tail, begin, slot = self._tail
                 found = tail[slot, max(first - begin, 0) : last - begin]
                 found = np.concatenate([self._dataset[first:begin], found]) if first < begin else found
+            if self._sums is not None and not np.array_equal(checksums(found), self._sums[first:last]):
+                raise ValueError("another checksum")
         except (OSError, RuntimeError, ValueError, TypeError):
             rest = "`cars-rt repair` says which spectra of a recording that concerns"
             raise StorageError(path, f"is damaged: {name} cannot be read; {rest}") from None

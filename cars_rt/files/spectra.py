@@ -90,8 +90,8 @@ def said_of(path: Path) -> Iterator[None]:
 class StoredCounts(StoredRows):
     """Counts (n, p) in an .h5 file, converted and checked as they are read."""
 
-    def __init__(self, dataset: h5py.Dataset, rows: int, path: Path, tail: Any = None) -> None:
-        super().__init__(dataset, rows, tail)
+    def __init__(self, path: Path, dataset: h5py.Dataset, rows: int, *where: Any) -> None:
+        super().__init__(dataset, rows, *where)
         self._path = path
         self.dtype = wanted(self.dtype)
 

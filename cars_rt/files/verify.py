@@ -25,8 +25,8 @@ from cars_rt.engines.agreement import recomputed
 from cars_rt.engines.model import RATIO
 from cars_rt.errors import CarsRtError
 from cars_rt.files.hdf5 import FilterError, explained, numbers, opened, stored
-from cars_rt.files.recording import partial_path, read_rows
-from cars_rt.files.written import is_recording, stored_rows
+from cars_rt.files.recording import named, partial_path, read_rows, unreadable
+from cars_rt.files.written import is_recording, rows_written, stored_rows
 from cars_rt.physics.axis import AxisError
 from cars_rt.physics.fitness import NAMES, Fitness, Flag
 from cars_rt.protocol.messages import FLAGS, MAIN_ARRAY
@@ -121,7 +121,10 @@ def _findings(
     reference: Path | None,
     engine: str,
 ) -> list[Finding]:
-    return [
+    damage = "; ".join(
+        said for path, name in ((raw, "raw"), (result, "raman")) if (said := _damage(path, name))
+    )
+    findings = [
         Finding(
             counts.attrs["run"] == raman.attrs["run"],
             f"both are of one run ({counts.attrs['run']}; {raman.attrs['run']})",
@@ -139,9 +142,21 @@ def _findings(
         *_receipt(counts),
         *_receipt(raman),
         _times(counts, raman),
-        _again(raw, result, counts, raman, model, reference, engine),
-        _flagged(raw, result, counts, raman),
+        Finding(not damage, damage or "every spectrum can be read"),
     ]
+    if not damage:
+        findings += [
+            _again(raw, result, counts, raman, model, reference, engine),
+            _flagged(raw, result, counts, raman),
+        ]
+    return findings
+
+
+def _damage(path: Path, stream: str) -> str:
+    """Which spectra of it a disk or a copy has spoiled, in a phrase; empty if none."""
+    with opened(path) as file:
+        group = stored(file, stream, h5py.Group)
+        return named(unreadable({stream: group}, {stream: rows_written(group)}))
 
 
 def _receipt(stream: _Stream) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from cars_rt.files.checksum import DTYPE, SUFFIX
 from cars_rt.files.hdf5 import StoredRows, are_whole_numbers, numbers, stored
 from cars_rt.storage import StorageError
 
@@ -54,28 +55,34 @@ def tail_of(group: h5py.Group) -> tuple[int, int, int]:
     return first, count, slot
 
 
-def located(group: h5py.Group, name: str) -> tuple[h5py.Dataset, int, tuple[h5py.Dataset, int, int] | None]:
-    """Where the rows of an array of a stream are that are data: its dataset, how many rows, and the tail (a
-    dataset, the row with which it begins, and its slot) if some are there. Raises StorageError."""
+def located(
+    group: h5py.Group, name: str
+) -> tuple[h5py.Dataset, int, tuple[h5py.Dataset, int, int] | None, h5py.Dataset | None]:
+    """Where the rows of an array of a stream are that are data: its dataset, how many rows, the tail (a
+    dataset, the row with which it begins, and its slot) if some are there, and their checksums if they have
+    some. Raises StorageError."""
     path = Path(group.file.filename)
     found = stored(group, name, h5py.Dataset)
     if found is None or not found.shape:
         raise StorageError(path, f"holds no rows {name!r}")
     if stored(group, "written", h5py.Dataset) is None:
-        return found, len(found), None
+        return found, len(found), None, None
     rows = rows_written(group)
     if rows < 0 or len(found) < rows:
         raise StorageError(path, f"says that {rows} rows of {name!r} are data, and has {len(found)}")
+    sums = stored(group, name + SUFFIX, h5py.Dataset)
+    if sums is not None and (sums.dtype != DTYPE or sums.ndim != 1 or len(sums) < rows):
+        raise StorageError(path, f"is damaged: the checksums of {name!r} cannot be")
     first, count, slot = tail_of(group)
     tail = stored(group, TAIL, h5py.Group)
     waiting = None if tail is None else stored(tail, name, h5py.Dataset)
     if waiting is None or not count or first + count != rows:
-        return found, rows, None
+        return found, rows, None, sums
     if waiting.shape[2:] != found.shape[1:] or waiting.ndim != found.ndim + 1 or waiting.dtype != found.dtype:
         raise StorageError(path, f"is damaged: the tail of {name!r} has rows of another kind")
     if waiting.shape[0] <= slot or waiting.shape[1] < count:
         raise StorageError(path, f"is damaged: the tail of {name!r} has the shape {waiting.shape}")
-    return found, rows, (waiting, first, slot)
+    return found, rows, (waiting, first, slot), sums
 
 
 def stored_rows(group: h5py.Group, name: str) -> StoredRows:

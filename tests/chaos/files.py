@@ -1,6 +1,7 @@
-"""Reads what a recorder left, with h5py alone."""
+"""Reads what a recorder left, with h5py."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from cars_rt.files.hdf5 import mend
 from chaos.camera import checksum
 
 BEGUN = 10_000  # bytes of a file with room for rows
@@ -36,7 +38,7 @@ class Kept:
 def kept(path: Path) -> Kept:
     """What is in a file. A stream that a kill met in the moment of its beginning or end is not there."""
     try:
-        opened = h5py.File(path, "r")
+        opened = h5py.File(_mended(path), "r")
     except OSError:
         assert ".partial" in path.name and path.stat().st_size < BEGUN, f"{path} cannot be read"
         return Kept(path, False, {})
@@ -48,6 +50,15 @@ def kept(path: Path) -> Kept:
             except (KeyError, OSError):
                 assert ".partial" in path.name or stream not in file, f"{path} cannot be read"
         return Kept(path, bool(file.attrs["complete"]), parts)
+
+
+def _mended(path: Path) -> Path:
+    """A copy of what a kill met amid a write, as `cars-rt repair` begins with it."""
+    if ".partial" not in path.name:
+        return path
+    copy = Path(shutil.copy(path, path.with_name(f"{path.name}-mended")))
+    mend(copy)
+    return copy
 
 
 def rows_of(group: h5py.Group, name: str) -> NDArray[Any]:

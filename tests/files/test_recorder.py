@@ -121,7 +121,7 @@ def test_start_and_stop_at_will_in_the_middle_of_a_run(tmp_path: Path) -> None:
 
 def test_open_takes_one_run_and_close_says_what_is_in_the_file(tmp_path: Path) -> None:
     (tmp_path / "today").mkdir()
-    with Published() as source, recording(tmp_path, raw=source.address) as (_, asking):
+    with Published() as source, recording(tmp_path, raw=source.address) as (recorder, asking):
         source.wait()
         assert asking.close_file() == {"path": None}
         path = str(tmp_path / "today" / "map.h5")
@@ -134,6 +134,7 @@ def test_open_takes_one_run_and_close_says_what_is_in_the_file(tmp_path: Path) -
         wait_until(lambda: asking.status()["state"] == "idle")
         Camera(source, run="run-2").end()
         wait_until(lambda: asking.status()["passed_over"] == 1)
+        wait_until(lambda: recorder.sources["raw"].reader.run is None)  # a run that goes on would be taken
         closed = asking.close_file()
         assert closed["path"] == path and closed["complete"] and closed["rows"] == {"raw": 100}
         with pytest.raises(RemoteError, match="exists already"):

@@ -3,7 +3,7 @@
     /                attrs: format, version, complete, reason; run, source and all else that `start` said (see
                      cars_rt/files/measurement.py); streams: those that it takes to be complete, as JSON
     /raw             raman_shift (p,), counts (n, p), index, sequence, time_ns (n,), position (n, 2),
-                     dark (p,) if known
+                     dark (p,) if known; counts_crc32 (n,) where they are not compressed
     /raman           raman_shift (p,), raman (n, p), index, sequence, time_ns, time_in_ns, time_out_ns (n,),
                      position (n, 2); where the daemon gives them, flags (n,) uint8, whose bits' names are in
                      model_flags, and deviation (n, p), NaN where the model of that time states none;
@@ -20,11 +20,12 @@ While it is written the file is called NAME.partial.h5. Every dataset is allocat
 follows the data, so that writing changes no metadata, or for compressed arrays only where a chunk lies that
 nobody vouched for yet: rows that were flushed are readable at any moment, also
 after a kill, when rows from `written` on are not data. A kill within the millisecond in which a stream begins
-can spoil that stream, which has no rows yet; one in which it ends, the text of its receipt.
+can spoil that stream, which has no rows yet; one in which it ends, the text of its receipt; one in which a
+file gets more room than it was allocated with, what was recorded: HDF5 changes many of its tables then.
 
-Closing opens the file again, counts and cuts it to its rows, says then whether it is complete, and renames
-it. So a partial file may be complete: only its name is behind. `repair` does the same to what a killed
-recorder left.
+Closing opens the file again, counts and cuts it to its rows, and says then whether it is complete; all of
+that takes effect at once (cars_rt.storage.changes). Then it renames it. So a partial file may be complete:
+only its name is behind. `repair` does the same to what a killed recorder left.
 
 A recorder has its file's name for itself: whoever else wants it is refused, by a lock that ends with its
 holder, and files are made exclusively.
@@ -38,6 +39,7 @@ from cars_rt.files.recording.claim import (
     partial_path,
     refuse_unwritable,
 )
+from cars_rt.files.recording.damage import named, unreadable
 from cars_rt.files.recording.errors import InUseError, RecordingError
 from cars_rt.files.recording.finish import Contents, claimed, repair, repair_all
 from cars_rt.files.recording.packing import PLAIN, Compression, Packing
@@ -59,9 +61,11 @@ __all__ = [
     "claimed",
     "final_path",
     "is_partial",
+    "named",
     "partial_path",
     "read_rows",
     "refuse_unwritable",
     "repair",
     "repair_all",
+    "unreadable",
 ]

@@ -1,8 +1,8 @@
 """Rows of a recording that cannot be read: a part of the file that a disk or a copy has spoiled.
 
-Compressed rows lie in chunks with a checksum, and one that is another costs its rows alone. Uncompressed rows
-have nothing by which it would show, and chunks of recordings made before LZ4 had a checksum only where they
-cannot be unpacked.
+Compressed rows lie in chunks with a checksum, and one that is another costs its rows alone; rows that are not
+compressed have one each. Recordings made before had no checksum behind LZ4 nor for uncompressed rows: there
+only what cannot be unpacked shows.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 import h5py
 import numpy as np
 
+from cars_rt.files.checksum import SUFFIX
 from cars_rt.files.hdf5 import StoredRows, stored
 from cars_rt.files.written import stored_rows
 from cars_rt.storage import StorageError
@@ -21,7 +22,7 @@ Ranges = list[tuple[int, int]]  # of spectra, by index: first and last
 
 def unreadable(groups: Mapping[str, h5py.Group], rows: Mapping[str, int]) -> dict[str, Ranges]:
     """Which spectra of which array cannot be read, by names such as "raw/counts"; only where there are some.
-    Reads all that is compressed."""
+    Reads all that has checksums."""
     found = {}
     for stream, group in groups.items():
         for name in group:
@@ -31,8 +32,11 @@ def unreadable(groups: Mapping[str, h5py.Group], rows: Mapping[str, int]) -> dic
             if not isinstance(dataset, h5py.Dataset) or not dataset.chunks:
                 continue
             packed = dataset.id.get_create_plist().get_nfilters() > 0
-            if packed and (lost := list(_lost(dataset, rows[stream]))):
-                found[f"{stream}/{name}"] = _by_index(group, lost)
+            if packed or name + SUFFIX in group:
+                step = dataset.chunks[0]
+                every = range(0, rows[stream], step)
+                if lost := _lost(stored_rows(group, name), every, step if packed else 1):
+                    found[f"{stream}/{name}"] = _by_index(group, lost)
     return found
 
 
@@ -47,20 +51,20 @@ def named(damage: Mapping[str, Ranges]) -> str:
     return f"{'; '.join(parts)} cannot be read: {where}" if parts else ""
 
 
-def _lost(dataset: h5py.Dataset, rows: int) -> Iterable[tuple[int, int]]:
-    """Rows that cannot be read, as (first, after the last); those that touch are one."""
-    step, begin = (dataset.chunks or (1,))[0], None
-    for first in range(0, rows, step):
+def _lost(there: StoredRows, rows: range, least: int) -> Ranges:
+    """Rows that cannot be read, as (first, after the last); those that touch are one. Read by the step of
+    `rows`; `least` of them can fail by themselves."""
+    lost: Ranges = []
+    for first in rows:
+        last = min(first + rows.step, rows.stop)
         try:
-            dataset[first : min(first + step, rows)]
-        except (OSError, RuntimeError):
-            begin = first if begin is None else begin
-        else:
-            if begin is not None:
-                yield begin, first
-            begin = None
-    if begin is not None:
-        yield begin, rows
+            there[first:last]
+        except StorageError:
+            few = last - first > least
+            for begin, end in _lost(there, range(first, last, least), least) if few else [(first, last)]:
+                touches = lost and lost[-1][1] == begin
+                lost[-1:] = [(lost[-1][0], end)] if touches else [*lost[-1:], (begin, end)]
+    return lost
 
 
 def _by_index(group: h5py.Group, rows: Iterable[tuple[int, int]]) -> Ranges:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import h5py
 
-from cars_rt.files.hdf5 import FilterError, are_numbers, opened, readable_attrs, stored
+from cars_rt.files.hdf5 import FilterError, are_numbers, changed, mend, opened, readable_attrs, stored
 from cars_rt.files.recording.claim import Claim, final_path, is_partial, numbered, partial_path
 from cars_rt.files.recording.damage import named, unreadable
 from cars_rt.files.recording.errors import InUseError, RecordingError, reason
@@ -31,6 +31,7 @@ DAMAGE = "damage"  # which spectra cannot be read, in words, where `repair` has 
 DESCRIBED = "described"  # the version of what is there for other programs
 NOT_CLOSED = "not closed"  # the reason of a recording, and of a stream, that nobody has ended
 NO_RECEIPT = {"announced": -1, "reason": NOT_CLOSED, "lost_before": "{}", "lost": "{}", "ranges": "[]"}
+LATER = {"part": 0, "next_part": ""}  # of a recording: what may be said amid a run, and nothing until then
 MOST_LEFT = 1_000  # partial files of a folder that one start looks at
 
 
@@ -71,7 +72,8 @@ def finish(
         # What a recorder closes is its own by the claim. A process that has a copy of the descriptor, or
         # began to read just now, may hold HDF5's lock a little longer. That must cost no file.
         ours = made is not None and claim.locked
-        with opened(partial, "r+", locking=not ours) as file:
+        mend(partial)
+        with changed(partial, locking=not ours) as file:
             counted = _settle(file)
             complete = bool(file.attrs["complete"])
         _refuse_exchanged(partial, made)
@@ -101,7 +103,7 @@ def _read_through(contents: Contents) -> Contents:
             same = damage == file.attrs.get(DAMAGE, "")
         if same:
             return replace(contents, damage=damage)
-        with opened(contents.path, "r+") as file:
+        with changed(contents.path) as file:
             file.attrs[DAMAGE] = damage
             complete = _count(file).whole(file)
             file.attrs.modify("complete", complete)
@@ -122,7 +124,7 @@ def _finished(path: Path) -> Contents:
                     done = not counted.surplus and complete == counted.whole(file)
                     done &= int(file.attrs.get(DESCRIBED, 1)) >= FORMAT_VERSION
                 if not done:
-                    with opened(path, "r+") as file:
+                    with changed(path) as file:
                         counted = _settle(file)
                         complete = bool(file.attrs["complete"])
                 return Contents(path, counted.rows, counted.announced, complete, changed=not done)
@@ -263,16 +265,17 @@ def _settle(file: h5py.File) -> _Counted:
     counted = _count(file)
     for group in counted.groups.values():
         if stored(group, TAIL, h5py.Group) is not None:
-            _take_in_tail(file, group)
+            _take_in_tail(group)
     for column, rows in counted.surplus:
         column.resize(rows, axis=0)
     if file.attrs.get("reason", NOT_CLOSED) == NOT_CLOSED and counted.groups:
         reasons = {str(group.attrs.get("reason", NOT_CLOSED)) for group in counted.groups.values()}
         file.attrs["reason"] = ", ".join(sorted(reasons))
     file.attrs.modify("complete", counted.whole(file))
-    file.flush()
+    for name in LATER.keys() & set(readable_attrs(file)):
+        if not file.attrs[name]:
+            del file.attrs[name]
     _describe(file, counted)
-    file.flush()
     return counted
 
 
@@ -291,7 +294,6 @@ def _mend_texts(file: h5py.File) -> None:
         if spoiled & set(given):
             for name, value in given.items():
                 place.attrs.modify(name, value)
-    file.flush()
 
 
 def _group(file: h5py.File, name: str) -> h5py.Group | None:
@@ -303,25 +305,19 @@ def _group(file: h5py.File, name: str) -> h5py.Group | None:
     return found
 
 
-def _take_in_tail(file: h5py.File, group: h5py.Group) -> None:
-    """Move the last rows, which waited for their chunk to be whole, into it. They stay in the tail until they
-    are counted, so that a kill at any moment leaves what is needed to do it again."""
+def _take_in_tail(group: h5py.Group) -> None:
+    """Move the last rows, which waited for their chunk to be whole, into it."""
     first, count, slot = tail_of(group)
     tail = stored(group, TAIL, h5py.Group)
     if first >= int(group["written"][()]):
-        waiting = {name: stored(tail, name, h5py.Dataset) for name in tail if name != TAIL_ROWS}
-        for name in waiting:
-            stored(group, name, h5py.Dataset).resize(first, axis=0)  # whole chunks: none is written anew
-        file.flush()
-        for name, rows in waiting.items():
-            group[name].resize(first + count, axis=0)
+        for name in (each for each in tail if each != TAIL_ROWS):
+            rows, found = stored(tail, name, h5py.Dataset), stored(group, name, h5py.Dataset)
+            found.resize(first, axis=0)  # whole chunks: none is written anew
+            found.resize(first + count, axis=0)
             if count:
-                group[name][first:] = rows[slot, :count]
-        file.flush()
+                found[first:] = rows[slot, :count]
         group["written"][()] = first + count
-        file.flush()
     del group[TAIL]
-    file.flush()
 
 
 def _describe(file: h5py.File, counted: _Counted) -> None:
@@ -344,12 +340,12 @@ def _refuse_full_disk(file: h5py.File, size: int) -> None:
     if shutil.disk_usage(Path(file.filename).parent).free < size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if hasattr(os, "posix_fallocate"):  # the file may have a limit of its own
-        descriptor = file.id.get_vfd_handle()
-        end = os.fstat(descriptor).st_size
-        try:
-            os.posix_fallocate(descriptor, end, size)
-        finally:
-            os.ftruncate(descriptor, end)
+        with Path(file.filename).open("r+b", buffering=0) as itself:
+            end = itself.seek(0, os.SEEK_END)
+            try:
+                os.posix_fallocate(itself.fileno(), end, size)
+            finally:
+                itself.truncate(end)
 
 
 def _columns(group: h5py.Group) -> Iterator[h5py.Dataset]:

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cars_rt.files.checksum import DTYPE, SUFFIX, checksums
 from cars_rt.files.recording.bands import NAME as BANDS
 from cars_rt.files.recording.packing import PLAIN, Packing
 from cars_rt.files.written import SLOTS, TAIL, TAIL_ROWS
@@ -31,7 +32,7 @@ class Rows:
 
     An array that is packed is written by whole chunks, each once: one that is compressed again takes another
     place, and a kill meanwhile would spoil what was there. What waits for its chunk to be whole lies in the
-    group `tail`, see cars_rt.files.written.
+    group `tail`, see cars_rt.files.written. One that is not packed has a checksum for each row beside it.
     """
 
     def __init__(
@@ -44,9 +45,10 @@ class Rows:
         """columns: name to (shape of one row, dtype). rows: how many there will be, if known. packing: of
         those with as many numbers in a row as the widest."""
         sizes = {name: int(np.prod(tail, dtype=int)) for name, (tail, _) in columns.items()}
-        bytes_ = {name: sizes[name] * np.dtype(dtype).itemsize for name, (_, dtype) in columns.items()}
         wide = {name for name, size in sizes.items() if size == max(sizes.values()) > 1}
-        self._packed = wide if packing.packs else set()
+        self._packed, self._summed = (wide, set[str]()) if packing.packs else (set[str](), wide)
+        columns = {**columns, **{name + SUFFIX: ((), DTYPE) for name in sorted(self._summed)}}
+        bytes_ = {name: sizes.get(name, 1) * np.dtype(dtype).itemsize for name, (_, dtype) in columns.items()}
         self._packing, self._rounded = (
             packing,
             {name for name in wide if packing.mantissa_bits and np.dtype(columns[name][1]) == np.float32},
@@ -109,7 +111,7 @@ class Rows:
     @property
     def names(self) -> list[str]:
         """Of the columns that are given, and not computed from others."""
-        return [name for name in self._datasets if name != BANDS]
+        return [name for name in self._datasets if name != BANDS and not name.endswith(SUFFIX)]
 
     def append(self, rows: int, **columns: ArrayLike) -> None:
         """Append rows; a column is an array of `rows` rows, or one value for all of them."""
@@ -138,6 +140,8 @@ class Rows:
         for name in self._rounded:
             part = self._buffers[name][fresh]
             part[...] = self._packing.rounded(part)
+        for name in self._summed:
+            self._buffers[name + SUFFIX][fresh] = checksums(self._buffers[name][fresh])
         for name in self._datasets.keys() - self._packed:
             _put(self._datasets[name], (self._base + self._passed,), self._buffers[name][fresh])
         self._passed = self._buffered

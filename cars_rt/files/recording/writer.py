@@ -19,7 +19,7 @@ from cars_rt.files.recording.bands import NAME as BANDS
 from cars_rt.files.recording.bands import Means
 from cars_rt.files.recording.claim import Claim
 from cars_rt.files.recording.errors import RecordingError, reason
-from cars_rt.files.recording.finish import NO_RECEIPT, NOT_CLOSED, Contents, claimed, finish
+from cars_rt.files.recording.finish import LATER, NO_RECEIPT, NOT_CLOSED, Contents, claimed, finish
 from cars_rt.files.recording.packing import PLAIN, Packing
 from cars_rt.files.recording.rows import Rows
 from cars_rt.files.written import FORMAT, FORMAT_VERSION
@@ -77,7 +77,7 @@ class Recording:
             self._file.attrs.update(
                 {"format": FORMAT, "version": FORMAT_VERSION, "complete": False, "reason": NOT_CLOSED}
             )
-            self._file.attrs.update({"program": f"cars-rt {version('cars-rt')}", **packing.about})
+            self._file.attrs.update({"program": f"cars-rt {version('cars-rt')}", **packing.about, **LATER})
             if streams:
                 self._file.attrs["streams"] = json.dumps(sorted(streams))
             self._file.attrs[ROOM] = np.zeros(ROOM_BYTES, np.uint8)
@@ -203,7 +203,11 @@ class Recording:
                 self._file.require_group(name) if data is None else self._file.create_dataset(name, data=data)
             )
             for key, value in attrs.items():
-                place.attrs[key] = _text(value) if isinstance(value, str) else value
+                text = _text(value) if isinstance(value, str) else value
+                if key in LATER:  # has its room: a kill amid a new one would spoil the way to all there is
+                    place.attrs.modify(key, text)
+                else:
+                    place.attrs[key] = text
 
     def flush(self) -> None:
         """Put everything appended so far on disk, where it stays readable whatever happens."""
@@ -243,7 +247,7 @@ class Recording:
 
     def _write_reason(self) -> None:
         reasons = {end.reason.value for end in self._ends.values()}
-        self._file.attrs["reason"] = ", ".join(sorted(reasons)) or "stopped"
+        self._file.attrs.modify("reason", ", ".join(sorted(reasons)) or "stopped")
 
     @property
     def complete(self) -> bool:
