@@ -18,7 +18,7 @@ def checksums(rows: NDArray[Any]) -> NDArray[np.uint32]:
     """Of rows (n, ...) of any numbers, (n,)."""
     found = np.empty(len(rows), DTYPE)
     if rows.size:
-        content = memoryview(np.ascontiguousarray(rows)).cast("B")
+        content = np.ascontiguousarray(rows).data.cast("B")
         size = len(content) // len(rows)
         found[:] = [zlib.crc32(content[first : first + size]) for first in range(0, len(content), size)]
     return found
