@@ -34,24 +34,25 @@ BYTES, LENGTH, FLUSHED = 0, 1, 2
 STEP, LAST = 5, 60  # each so-many-th write is tried, and of the last ones, in which it is closed, each
 
 
-def record(path: Path, packing: Packing) -> None:
+def record(path: Path, packing: Packing, planned: int | None) -> None:
     """Notes among the writes how many spectra of the counts were flushed."""
     notes = os.open(os.environ["WRITES_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     rows.CHUNK_BYTES = 8 * len(AXIS) * 2
+    rows.FIRST_ROWS = 4
 
     def flushed(spectra: int) -> None:
         os.write(notes, NOTE.pack(FLUSHED, spectra, 0))
 
     recording = Recording(path, streams=["raw", "raman"], packing=packing)
     recording.note("/", {"sample": "bead", "notes": "dry"})
-    recording.start(a_start(scan=SCAN, spectra=SPECTRA, dark=np.zeros(len(AXIS), np.float32)))
+    recording.start(a_start(scan=SCAN, spectra=planned, dark=np.zeros(len(AXIS), np.float32)))
     done = 0
     for spectra in (1, 4, 9, 12, 25, SPECTRA):
         for index in range(done, spectra):
             counts = COUNTS[index : index + 1]
             recording.append(a_frame(index, counts))
             if index == 4:
-                raman = a_start(stream="raman", dtype="float32", model=MODEL, scan=SCAN, spectra=SPECTRA)
+                raman = a_start(stream="raman", dtype="float32", model=MODEL, scan=SCAN, spectra=planned)
                 recording.start(raman)
             if index >= 4:
                 arrays = {"raman": counts.astype(np.float32), "deviation": counts.astype(np.float32)}
@@ -60,6 +61,7 @@ def record(path: Path, packing: Packing) -> None:
         recording.flush()
         flushed(done := spectra)
     recording.note("/", {"part": 1, "next_part": "scan-part2.h5"})
+    recording.note("flight", {"about": "a" * 300})
     for stream in ("raw", "raman"):
         recording.end(an_end(SPECTRA, stream=stream), Ledger())
     recording.flush()
@@ -98,14 +100,14 @@ def preloaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library
 
 
-@pytest.mark.parametrize("compression", ["none", "gzip"])
+@pytest.mark.parametrize(("compression", "planned"), [("none", SPECTRA), ("none", 0), ("gzip", 0)])
 def test_what_was_flushed_is_there_after_a_kill_at_each_write(
-    compression: str, preloaded: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    compression: str, planned: int, preloaded: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL)  # it says much about thousands of kills
     notes = tmp_path / "notes"
     environment = {**os.environ, "LD_PRELOAD": str(preloaded), "WRITES_LOG": str(notes)}
-    command = [sys.executable, __file__, str(tmp_path / "scan.h5"), compression]
+    command = [sys.executable, __file__, str(tmp_path / "scan.h5"), compression, str(planned)]
     subprocess.run(command, env=environment, check=True, timeout=120)
     partial = tmp_path / "left.partial.h5"
     writes = sum(1 for _ in states(notes))
@@ -128,4 +130,4 @@ def test_what_was_flushed_is_there_after_a_kill_at_each_write(
 
 if __name__ == "__main__":
     load_filters()
-    record(Path(sys.argv[1]), Packing(sys.argv[2]))  # type: ignore[arg-type]
+    record(Path(sys.argv[1]), Packing(sys.argv[2]), int(sys.argv[3]) or None)  # type: ignore[arg-type]

@@ -20,11 +20,12 @@ While it is written the file is called NAME.partial.h5. Every dataset is allocat
 follows the data, so that writing changes no metadata, or for compressed arrays only where a chunk lies that
 nobody vouched for yet: rows that were flushed are readable at any moment, also
 after a kill, when rows from `written` on are not data. A kill within the millisecond in which a stream begins
-can spoil that stream, which has no rows yet; one in which it ends, the text of its receipt; one in which a
-file gets more room than it was allocated with, what was recorded: HDF5 changes many of its tables then.
+can spoil that stream, which has no rows yet; one in which it ends, the text of its receipt. More room than
+was allocated, and notes amid a run, need many changes of HDF5's tables, which therefore take effect at once
+(cars_rt.storage.changes).
 
-Closing opens the file again, counts and cuts it to its rows, and says then whether it is complete; all of
-that takes effect at once (cars_rt.storage.changes). Then it renames it. So a partial file may be complete:
+Closing opens the file again, counts and cuts it to its rows, and says then whether it is complete, all at
+once, too. Then it renames it. So a partial file may be complete:
 only its name is behind. `repair` does the same to what a killed recorder left.
 
 A recorder has its file's name for itself: whoever else wants it is refused, by a lock that ends with its

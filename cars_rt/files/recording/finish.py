@@ -31,7 +31,6 @@ DAMAGE = "damage"  # which spectra cannot be read, in words, where `repair` has 
 DESCRIBED = "described"  # the version of what is there for other programs
 NOT_CLOSED = "not closed"  # the reason of a recording, and of a stream, that nobody has ended
 NO_RECEIPT = {"announced": -1, "reason": NOT_CLOSED, "lost_before": "{}", "lost": "{}", "ranges": "[]"}
-LATER = {"part": 0, "next_part": ""}  # of a recording: what may be said amid a run, and nothing until then
 MOST_LEFT = 1_000  # partial files of a folder that one start looks at
 
 
@@ -272,9 +271,6 @@ def _settle(file: h5py.File) -> _Counted:
         reasons = {str(group.attrs.get("reason", NOT_CLOSED)) for group in counted.groups.values()}
         file.attrs["reason"] = ", ".join(sorted(reasons))
     file.attrs.modify("complete", counted.whole(file))
-    for name in LATER.keys() & set(readable_attrs(file)):
-        if not file.attrs[name]:
-            del file.attrs[name]
     _describe(file, counted)
     return counted
 

@@ -3,7 +3,6 @@
 import errno
 import os
 import shutil
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,7 +55,7 @@ class Rows:
         chunk = min(
             max(CHUNK_BYTES // max(bytes_.values()), 1), 4096, rows or 4096
         )  # a file of one row is small
-        self._group, self._chunk = group, chunk
+        self._folder, self._chunk = Path(group.file.filename).parent, chunk
         self.count = 0  # rows appended
         self.row_bytes = sum(bytes_.values())
         # What a row takes before it is written: of a packed one its share of an empty chunk.
@@ -67,20 +66,34 @@ class Rows:
         self._base = self._buffered = self._passed = 0  # rows in chunks; in the buffer; of those handed over
         self._slot = self._waiting = 0  # of the tail; rows in it
         self._buffers = {name: np.zeros((chunk, *tail), dtype) for name, (tail, dtype) in columns.items()}
-        self._datasets = {
-            name: self._created(name, allocated, tail, np.dtype(dtype))
-            for name, (tail, dtype) in columns.items()
-        }
-        for name in self._rounded:
-            self._datasets[name].attrs["mantissa_bits"] = packing.mantissa_bits
         self._allocated = allocated
-        self._total = group.create_dataset("written", data=np.int64(0))
+        for name, (tail, dtype) in columns.items():
+            self._create(group, name, allocated, tail, np.dtype(dtype))
+        for name in self._rounded:
+            group[name].attrs["mantissa_bits"] = packing.mantissa_bits
+        group.create_dataset("written", data=np.int64(0))
         if self._packed:
             tails = group.create_group(TAIL)
-            self._tail_rows = tails.create_dataset(TAIL_ROWS, data=np.zeros(3, np.int64))
-            self._tails = {name: self._tail_of(tails, name) for name in sorted(self._packed)}
+            tails.create_dataset(TAIL_ROWS, data=np.zeros(3, np.int64))
+            for name in sorted(self._packed):
+                self._create_tail(tails, name)
+        self.bind(group)
 
-    def _created(self, name: str, rows: int, tail: tuple[int, ...], dtype: np.dtype[Any]) -> h5py.Dataset:
+    def bind(self, group: h5py.Group) -> None:
+        """Write to this group from now on: the same one, in a file that was opened again."""
+        direct = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
+        direct.set_chunk_cache(0, 0, 1.0)  # HDF5 crashes on a cached chunk that a full disk refuses
+        self._datasets = {
+            name: h5py.Dataset(h5py.h5d.open(group.id, name.encode(), direct)) for name in self._buffers
+        }
+        self._total = group["written"]
+        if self._packed:
+            self._tail_rows = group[TAIL][TAIL_ROWS]
+            self._tails = {name: group[TAIL][name] for name in sorted(self._packed)}
+
+    def _create(
+        self, group: h5py.Group, name: str, rows: int, tail: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> None:
         packed = name in self._packed
         plist = _early(fill=packed)
         if packed:
@@ -88,21 +101,19 @@ class Rows:
             if dtype.kind == "f":
                 plist.set_fill_value(np.array(np.nan, dtype))
         plist.set_chunk((self._chunk, *tail))
-        direct = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
-        direct.set_chunk_cache(0, 0, 1.0)  # HDF5 crashes on a cached chunk that a full disk refuses
         space = h5py.h5s.create_simple((rows, *tail), (h5py.h5s.UNLIMITED, *tail))
         kind = h5py.h5t.py_create(dtype, logical=True)
-        return h5py.Dataset(h5py.h5d.create(self._group.id, name.encode(), kind, space, plist, dapl=direct))
+        h5py.h5d.create(group.id, name.encode(), kind, space, plist)
 
-    def _tail_of(self, tails: h5py.Group, name: str) -> h5py.Dataset:
+    def _create_tail(self, tails: h5py.Group, name: str) -> None:
         buffer = self._buffers[name]
         space = h5py.h5s.create_simple((SLOTS, *buffer.shape))
         kind = h5py.h5t.py_create(buffer.dtype, logical=True)
-        return h5py.Dataset(h5py.h5d.create(tails.id, name.encode(), kind, space, _early(fill=False)))
+        h5py.h5d.create(tails.id, name.encode(), kind, space, _early(fill=False))
 
     def _first(self, rows: int | None, row_bytes: int) -> int:
         """How many rows there is room for at first: those announced, as far as that can be believed."""
-        free = shutil.disk_usage(Path(self._group.file.filename).parent).free
+        free = shutil.disk_usage(self._folder).free
         most = max(min(free, FIRST_BYTES) // row_bytes, 1)
         if self._packed:
             most = min(most, MOST_EMPTY * self._chunk)
@@ -134,8 +145,6 @@ class Rows:
         end = self._base + self._buffered
         if self._passed == self._buffered:
             return
-        if end > self._allocated:
-            self._grow(end)
         fresh = slice(self._passed, self._buffered)
         for name in self._rounded:
             part = self._buffers[name][fresh]
@@ -156,22 +165,22 @@ class Rows:
                 _put(tail, (self._slot, self._waiting), self._buffers[name][self._waiting : self._buffered])
             self._waiting = self._buffered
 
-    def _grow(self, rows: int) -> None:
-        """Allocate for `rows` rows and more. A growth that fails half-way would spoil the whole file, so
-        the disk is asked for the room first. Raises OSError, with the file as it was."""
-        allocated = max(min(2 * self._allocated, self._allocated + int(GROWTH_BYTES / self._ahead)), rows)
+    def lack(self, rows: int) -> bool:
+        """Whether there is no room for so many more."""
+        return self.count + rows > self._allocated
+
+    def grow(self, group: h5py.Group, rows: int) -> None:
+        """Make room for so many more, and for those to come, in its group of a file whose changes take effect
+        all at once: HDF5 writes many of its tables anew. `bind` comes next. Raises OSError."""
+        allocated = min(2 * self._allocated, self._allocated + int(GROWTH_BYTES / self._ahead))
+        allocated = max(allocated, self.count + rows)
         chunks = 2 * sum(buffer.nbytes for buffer in self._buffers.values())  # begun at both ends
         needed = int((allocated - self._allocated) * self._ahead) + chunks + INDEX_BYTES
-        file = self._group.file
-        if shutil.disk_usage(Path(file.filename).parent).free < needed:
+        if shutil.disk_usage(self._folder).free < needed:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        if sys.platform != "win32":  # the file may have a limit of its own
-            descriptor = file.id.get_vfd_handle()  # not the path: that may be another file's by now
-            os.ftruncate(descriptor, os.fstat(descriptor).st_size + needed)
-        for dataset in self._datasets.values():
-            dataset.resize(allocated, axis=0)
+        for name in self._datasets:
+            group[name].resize(allocated, axis=0)
         self._allocated = allocated
-        self._group.file.flush()
 
     def settle(self) -> None:
         """Say in the file how many rows are data."""

@@ -3,8 +3,8 @@
 import json
 import logging
 import shutil
-from collections.abc import Collection, Mapping
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cars_rt.accounting import MAX_RANGES, Ledger
+from cars_rt.files.hdf5 import changed
 from cars_rt.files.measurement import ABOUT, stored
 from cars_rt.files.recording.bands import NAME as BANDS
 from cars_rt.files.recording.bands import Means
 from cars_rt.files.recording.claim import Claim
 from cars_rt.files.recording.errors import RecordingError, reason
-from cars_rt.files.recording.finish import LATER, NO_RECEIPT, NOT_CLOSED, Contents, claimed, finish
+from cars_rt.files.recording.finish import NO_RECEIPT, NOT_CLOSED, Contents, claimed, finish
 from cars_rt.files.recording.packing import PLAIN, Packing
 from cars_rt.files.recording.rows import Rows
 from cars_rt.files.written import FORMAT, FORMAT_VERSION
@@ -77,7 +78,7 @@ class Recording:
             self._file.attrs.update(
                 {"format": FORMAT, "version": FORMAT_VERSION, "complete": False, "reason": NOT_CLOSED}
             )
-            self._file.attrs.update({"program": f"cars-rt {version('cars-rt')}", **packing.about, **LATER})
+            self._file.attrs.update({"program": f"cars-rt {version('cars-rt')}", **packing.about})
             if streams:
                 self._file.attrs["streams"] = json.dumps(sorted(streams))
             self._file.attrs[ROOM] = np.zeros(ROOM_BYTES, np.uint8)
@@ -177,7 +178,26 @@ class Recording:
         if stream == "raman" and self._means is not None:
             columns = {**columns, BANDS: self._means.of(np.asarray(columns[MAIN_ARRAY[stream]]))}
         with self._guarded():
+            if self.rows[stream].lack(rows):
+                with self._at_once() as file:
+                    self.rows[stream].grow(file[stream], rows)
             self.rows[stream].append(rows, **columns)
+
+    @contextmanager
+    def _at_once(self) -> Iterator[h5py.File]:
+        """The file, to be changed otherwise than by rows, all at once: a kill amid what HDF5 writes for that
+        would spoil the way to what is there."""
+        self.flush()
+        self._file.close()
+        with changed(self.partial, locking=False) as file:
+            yield file
+        try:
+            self._file = h5py.File(self.partial, "r+")
+        except BlockingIOError:  # a reader came between, who has the lock; the name is still claimed
+            self._file = h5py.File(self.partial, "r+", locking=False)
+        for name, each in self.rows.items():
+            each.bind(self._file[name])
+        self._refuse_meddling()
 
     def made(self, index: int, made_by: str) -> None:
         """Results from this spectrum on are made by this model, engine and dark."""
@@ -199,15 +219,11 @@ class Recording:
     def note(self, name: str, attrs: Mapping[str, Any], data: ArrayLike | None = None) -> None:
         """Put something beside the streams: a group of this name, or a dataset if there are data."""
         with self._guarded():
-            place = (
-                self._file.require_group(name) if data is None else self._file.create_dataset(name, data=data)
-            )
-            for key, value in attrs.items():
-                text = _text(value) if isinstance(value, str) else value
-                if key in LATER:  # has its room: a kill amid a new one would spoil the way to all there is
-                    place.attrs.modify(key, text)
-                else:
-                    place.attrs[key] = text
+            if any(each.count for each in self.rows.values()):
+                with self._at_once() as file:
+                    _note(file, name, attrs, data)
+            else:
+                _note(self._file, name, attrs, data)
 
     def flush(self) -> None:
         """Put everything appended so far on disk, where it stays readable whatever happens."""
@@ -309,6 +325,12 @@ class _Guard:
             left = "" if isinstance(error, StorageError) else "; what was flushed stays readable in it"
             path = self._recording.partial
             raise RecordingError(f"{path} cannot be written: {reason(error)}{left}") from None
+
+
+def _note(file: h5py.File, name: str, attrs: Mapping[str, Any], data: ArrayLike | None) -> None:
+    place = file.require_group(name) if data is None else file.create_dataset(name, data=data)
+    for key, value in attrs.items():
+        place.attrs[key] = _text(value) if isinstance(value, str) else value
 
 
 def _text(text: str) -> str:
