@@ -2,6 +2,8 @@
 
 import ctypes
 import functools
+import hashlib
+import logging
 from importlib.resources import files
 from typing import Any
 
@@ -10,9 +12,13 @@ import onnx
 import torch
 from torch import Tensor
 
+from cars_rt.engines.base import EngineError
 from cars_rt.engines.chained.chain import Chain, UnchainedError
 from cars_rt.engines.chained.table import Table, packed, slopes, tabulate
 from cars_rt.engines.program import Replacement
+from cars_rt.engines.tensorrt.plans import Plans
+
+log = logging.getLogger("cars_rt.engines.torch")
 
 THREADS = 384  # of a block, as chain.cu is compiled for
 LEAST = (8, 0)  # compute capability that has its instructions
@@ -95,7 +101,7 @@ def _launch(function: Any, blocks: int, shared: int, values: tuple[int, ...]) ->
 @functools.cache
 def _function(architecture: str) -> Any:
     """Loaded into the current context. Raises UnchainedError."""
-    binary = compiled(architecture)
+    binary = kept(architecture)
     from cuda.bindings import driver
 
     module = _answer(driver.cuModuleLoadData(binary))
@@ -106,6 +112,17 @@ def source() -> bytes:
     """The kernel and the instructions that it is made of."""
     folder = files("cars_rt.engines.chained")
     return b"".join(folder.joinpath(name).read_bytes() for name in ("instructions.cuh", "chain.cu"))
+
+
+def kept(architecture: str) -> bytes:
+    """As `compiled`, which is done once: the binary is kept beside the plans of TensorRT, by the hash of its
+    source."""
+    digest = hashlib.sha256(source()).hexdigest()[:16]
+    try:
+        return Plans().fetch(f"chain-{architecture}-{digest}", lambda: compiled(architecture))
+    except EngineError as error:
+        log.warning("%s; the kernel is compiled at each start", error)
+        return compiled(architecture)
 
 
 def compiled(architecture: str) -> bytes:

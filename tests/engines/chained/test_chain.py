@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 torch = pytest.importorskip("torch")
 
 from cars_rt.engines import compose, load_model  # noqa: E402
+from cars_rt.engines.chained import kernel as kernel_of_gpu  # noqa: E402
 from cars_rt.engines.chained import table  # noqa: E402
 from cars_rt.engines.chained.chain import Chain, UnchainedError  # noqa: E402
 from cars_rt.engines.graph import COUNTS, DARK, RAMAN  # noqa: E402
@@ -181,15 +182,34 @@ def test_without_half_precision_there_is_none() -> None:
 
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"])
 def test_nvrtc_compiles_it(architecture: str, tmp_path: Path) -> None:
-    from cars_rt.engines.chained.kernel import compiled
-
     try:
-        binary = compiled(architecture)
+        binary = kernel_of_gpu.compiled(architecture)
     except UnchainedError as error:
         if "it needs" not in str(error):
             raise
         pytest.skip(str(error))
     assert binary[:4] == b"\x7fELF"
+
+
+def test_the_binary_is_kept_and_compiled_anew_only_for_another_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CARS_RT_CACHE", str(tmp_path / "cache"))
+    asked = []
+    monkeypatch.setattr(kernel_of_gpu, "compiled", lambda given: asked.append(given) or given.encode())
+    assert [kernel_of_gpu.kept(each) for each in ("sm_90", "sm_90", "sm_80")] == [
+        b"sm_90",
+        b"sm_90",
+        b"sm_80",
+    ]
+    (spoiled,) = (tmp_path / "cache").glob("chain-sm_80-*.plan")
+    spoiled.write_bytes(spoiled.read_bytes()[:-1] + b"1")
+    assert kernel_of_gpu.kept("sm_80") == b"sm_80"
+    monkeypatch.setattr(kernel_of_gpu, "source", lambda: b"another one")
+    assert kernel_of_gpu.kept("sm_90") == b"sm_90"
+    assert asked == ["sm_90", "sm_80", "sm_80", "sm_90"]
+    monkeypatch.setenv("CARS_RT_CACHE", str(spoiled / "no folder"))
+    assert kernel_of_gpu.kept("sm_90") == b"sm_90" and len(asked) == 5  # nowhere to keep it
 
 
 def test_weights_in_other_lanes_show(kernel: Run, monkeypatch: pytest.MonkeyPatch) -> None:
