@@ -195,6 +195,7 @@ def test_the_binary_is_kept_and_compiled_anew_only_for_another_source(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CARS_RT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     asked = []
     monkeypatch.setattr(kernel_of_gpu, "compiled", lambda given: asked.append(given) or given.encode())
     assert [kernel_of_gpu.kept(each) for each in ("sm_90", "sm_90", "sm_80")] == [
