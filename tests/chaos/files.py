@@ -49,7 +49,9 @@ def kept(path: Path) -> Kept:
                 parts[stream] = _part(file[stream], stream)
             except (KeyError, OSError):
                 assert ".partial" in path.name or stream not in file, f"{path} cannot be read"
-        return Kept(path, bool(file.attrs["complete"]), parts)
+        begun = "complete" in file.attrs  # what a file says first
+        assert begun or (".partial" in path.name and path.stat().st_size < BEGUN), f"{path} says nothing"
+        return Kept(path, begun and bool(file.attrs["complete"]), parts)
 
 
 def _mended(path: Path) -> Path:
