@@ -279,7 +279,9 @@ def _stored(file: h5py.File, path: Path, asked: Asked) -> Spectra:
     _say_left_out(path, columns | {key: attrs[key] for key in ABOUT if key in attrs}, about, fitting)
     return Spectra(
         raman_shift,
-        numbers(group, name) if one else StoredCounts(path, counts, written, *where),  # type: ignore[arg-type]
+        numbers(group, name)
+        if one
+        else StoredCounts(path, ours and bool(file.attrs.get("damage")), counts, written, *where),  # type: ignore[arg-type]
         numbers(group, "dark"),
         **about,
         columns=fitting,

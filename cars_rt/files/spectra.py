@@ -88,11 +88,12 @@ def said_of(path: Path) -> Iterator[None]:
 
 
 class StoredCounts(StoredRows):
-    """Counts (n, p) in an .h5 file, converted and checked as they are read."""
+    """Counts (n, p) in an .h5 file, converted and checked as they are read. spoiled: the file says itself
+    that a disk has spoiled some, since `cars-rt repair` found them."""
 
-    def __init__(self, path: Path, dataset: h5py.Dataset, rows: int, *where: Any) -> None:
+    def __init__(self, path: Path, spoiled: bool, dataset: h5py.Dataset, rows: int, *where: Any) -> None:
         super().__init__(dataset, rows, *where)
-        self._path = path
+        self._path, self._spoiled = path, spoiled
         self.dtype = wanted(self.dtype)
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
@@ -100,6 +101,31 @@ class StoredCounts(StoredRows):
             counts = super().__getitem__(rows).astype(self.dtype, copy=False)
             finite(counts, rows.indices(len(self))[0])
             return counts
+
+    def readable(self, first: int, last: int) -> NDArray[Any]:
+        """Spectra from first to before last; if the file says that some are spoiled, as float32 with NaN for
+        those. Raises SpectraError as a slice does otherwise."""
+        try:
+            return self[first:last]
+        except SpectraError:
+            if not self._spoiled:
+                raise
+        if (middle := (first + last) // 2) > first:
+            halves = self.readable(first, middle), self.readable(middle, last)
+            return np.concatenate([each.astype(np.float32) for each in halves])
+        try:
+            super().__getitem__(slice(first, last))
+        except StorageError:
+            return np.full((1, *self.shape[1:]), np.nan, np.float32)
+        return self[first:last]  # what is wrong with it is no damage
+
+
+def readable(counts: Any, first: int, last: int) -> NDArray[Any]:
+    """Spectra from first to before last of counts as `Spectra` has them. A recording that says that some are
+    spoiled has NaN for those, and float32. Raises SpectraError."""
+    if isinstance(counts, StoredCounts):
+        return counts.readable(first, last)
+    return np.asarray(counts[first:last])
 
 
 def checked(spectra: Spectra) -> Spectra:

@@ -276,3 +276,45 @@ def test_checksums_that_cannot_be_cost_a_sentence(sums: NDArray[Any], tmp_path: 
         repair(path)
     with pytest.raises(cars_rt.files.spectra.SpectraError, match="cannot be"):
         cars_rt.open(path)
+
+
+def results(path: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Of `process`, with their flags."""
+    if path.suffix == ".npz":
+        with np.load(path) as found:
+            return found["raman"], found["flags"]
+    with cars_rt.open(path) as found:
+        return found.raman.values.reshape(35, -1), found.flags.values.ravel()
+
+
+@pytest.mark.parametrize("compression", KINDS)
+def test_the_others_are_processed_once_repair_has_named_what_is_spoiled(
+    compression: Compression, tmp_path: Path
+) -> None:
+    """A disk that spoils one spectrum of a night must not cost the night; nor may its number look right."""
+    recording = Recording(tmp_path / "scan.h5", streams=["raw"], packing=Packing(compression))
+    recording.start(a_start(spectra=35))
+    recording.append(a_frame(0, COUNTS))
+    recording.end(an_end(35), Ledger())
+    path = recording.close()
+    with h5py.File(path) as file:
+        chunk = file["raw/counts"].id.get_chunk_info(2)  # spectra 16 to 23
+    whole = path.read_bytes()
+    place = chunk.byte_offset + 1
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    spoiled = [16] if compression == "none" else list(range(16, 24))
+    for name in ("raman.h5", "raman.npz"):
+        command = "process", path, "-o", tmp_path / name, "--engine", "passthrough"
+        code, _, said = Command.ran(*command)
+        assert code == 1 and "'/raw/counts' cannot be read; `cars-rt repair`" in said
+        assert Command.ran("repair", path)[0] == 3
+        code, _, said = Command.ran(*command)
+        assert (
+            code == 0 and f"{len(spoiled)} spectra cannot be read, and have NaN for results: row 16" in said
+        )
+        values, flags = results(tmp_path / name)
+        assert np.flatnonzero(np.isnan(values).all(axis=1)).tolist() == spoiled
+        assert np.array_equal(np.delete(values, spoiled, 0), np.delete(COUNTS, spoiled, 0))
+        assert (flags[spoiled] != 0).all()
+        with h5py.File(path, "r+") as file:
+            file.attrs["damage"] = ""

@@ -11,7 +11,7 @@ import numpy as np
 
 from cars_rt.engines import AUTO, DEFAULT_MODEL, Model
 from cars_rt.files.calibrated import open_calibrated
-from cars_rt.files.spectra import Spectra
+from cars_rt.files.spectra import Spectra, readable
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def made_from(path: Path, spectra: Spectra, model: Model) -> str:
     Raises SpectraError for counts that cannot be read."""
     about, last = path.stat(), len(spectra.counts) - 1
     # Copies keep times, and some disks know two seconds: another file may look the same from outside.
-    some = [np.asarray(spectra.counts[at : at + 1]) for at in sorted({0, last // 2, last})]
+    some = [readable(spectra.counts, at, at + 1) for at in sorted({0, last // 2, last})]
     said: dict[str, Any] = {
         "bytes": about.st_size,
         "modified_ns": about.st_mtime_ns,

@@ -1,5 +1,6 @@
 """An engine on the counts of one file: rows of results, piece by piece."""
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,10 +21,13 @@ from cars_rt.engines.graph import RAMAN
 from cars_rt.engines.model import RATIO
 from cars_rt.files.measurement import COLUMNS
 from cars_rt.files.offline.recipe import Recipe
-from cars_rt.files.spectra import Spectra, SpectraError
+from cars_rt.files.spectra import Spectra, SpectraError, readable
 from cars_rt.physics.fitness import Fitness
 from cars_rt.protocol import FLAGS
 
+log = logging.getLogger("cars_rt.offline")
+
+MOST_NAMED = 8  # spectra that cannot be read, of those that are computed at once
 BATCH = 64  # spectra; more are no faster on a processor
 PIECE_BYTES = 8 * 2**20  # of counts in float32 that are computed between two looks at the files
 LANE_BYTES = 2 * 2**20  # the same, where each core has a piece of its own
@@ -159,14 +163,14 @@ class Retrieval:
 
     def _read(self, first: int, last: int) -> NDArray[np.float32]:
         with np.errstate(over="ignore"):  # infinite counts have no finite result, which is said then
-            return self.spectra.counts[first:last].astype(np.float32)
+            return readable(self.spectra.counts, first, last).astype(np.float32, copy=False)
 
     def _compute(
         self, counts: NDArray[np.float32], slab: int, progress: Callable[[int], None] = lambda done: None
     ) -> Rows:
         engine, found = self.engine, {name: np.empty(counts.shape, np.float32) for name in self._outputs}
         for begin in range(0, len(counts), engine.max_batch):
-            batch = counts[begin : begin + engine.max_batch]
+            batch, _ = _without_spoiled(counts[begin : begin + engine.max_batch])
             rows = slice(begin, begin + len(batch))
             engine.inputs[slab][: len(batch)] = batch
             engine.launch(slab, len(batch))
@@ -185,10 +189,19 @@ class Retrieval:
                 f"{self._path}: the result of spectrum {spectrum} is not finite; its counts are too large"
             )
         spectra, flags = self.spectra, np.zeros(len(counts), np.uint8)
+        counts, spoiled = _without_spoiled(counts)
         for begin in range(0, len(counts), BATCH):
             rows = slice(begin, begin + BATCH)
             implied = raman[rows] if self._is_ratio else None
             flags[rows] = self._fitness.flags(counts[rows], implied, spectra.dark, spectra.saturates_at)
+        if spoiled.any():
+            for values in found.values():
+                values[spoiled] = np.nan
+            which = ", ".join(str(first + row) for row in np.flatnonzero(spoiled)[:MOST_NAMED])
+            log.warning(
+                "%s: %d spectra cannot be read, and have NaN for results: row %s%s",
+                self._path, spoiled.sum(), which, ", ..." if spoiled.sum() > MOST_NAMED else "",
+            )  # fmt: skip
         return {**found, FLAGS: flags, **self._columns(first, first + len(counts))}
 
     def _columns(self, first: int, last: int) -> Rows:
@@ -198,6 +211,14 @@ class Retrieval:
             index = rows.get("index", np.arange(first, last))
             rows["position"] = np.stack(np.divmod(index, self.spectra.scan[1]), axis=1)
         return {name: values.astype(COLUMNS[name][1], copy=False) for name, values in rows.items()}
+
+
+def _without_spoiled(counts: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Counts with zeros for those that cannot be read (see `readable`), and which these are."""
+    spoiled = np.isnan(counts[:, 0])
+    return (
+        (np.where(spoiled[:, None], np.float32(0), counts), spoiled) if spoiled.any() else (counts, spoiled)
+    )
 
 
 def _pass_on(judged: "Future[Rows]", take: Callable[[Rows], None]) -> None:
