@@ -310,7 +310,9 @@ def test_the_others_are_processed_once_repair_has_named_what_is_spoiled(
         assert Command.ran("repair", path)[0] == 3
         code, _, said = Command.ran(*command)
         assert (
-            code == 0 and f"{len(spoiled)} spectra cannot be read, and have NaN for results: row 16" in said
+            code == 0
+            and f"{len(spoiled)} of the spectra cannot be read, and NaN stands for their results: row 16"
+            in said
         )
         values, flags = results(tmp_path / name)
         assert np.flatnonzero(np.isnan(values).all(axis=1)).tolist() == spoiled

@@ -199,7 +199,7 @@ class Retrieval:
                 values[spoiled] = np.nan
             which = ", ".join(str(first + row) for row in np.flatnonzero(spoiled)[:MOST_NAMED])
             log.warning(
-                "%s: %d spectra cannot be read, and have NaN for results: row %s%s",
+                "%s: %d of the spectra cannot be read, and NaN stands for their results: row %s%s",
                 self._path, spoiled.sum(), which, ", ..." if spoiled.sum() > MOST_NAMED else "",
             )  # fmt: skip
         return {**found, FLAGS: flags, **self._columns(first, first + len(counts))}
