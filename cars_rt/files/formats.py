@@ -44,7 +44,7 @@ from cars_rt.files.spectra import (
 from cars_rt.files.square import MOST, turned
 from cars_rt.files.tables import parse
 from cars_rt.files.units import is_shift
-from cars_rt.files.written import is_recording, located
+from cars_rt.files.written import DAMAGE, is_recording, located
 from cars_rt.physics.axis import from_wavelength, is_numbering, may_be_wavelengths
 from cars_rt.plugins import remedy_for
 from cars_rt.printable import printable
@@ -281,7 +281,7 @@ def _stored(file: h5py.File, path: Path, asked: Asked) -> Spectra:
         raman_shift,
         numbers(group, name)
         if one
-        else StoredCounts(path, ours and bool(file.attrs.get("damage")), counts, written, *where),  # type: ignore[arg-type]
+        else StoredCounts(path, ours and bool(file.attrs.get(DAMAGE)), counts, written, *where),  # type: ignore[arg-type]
         numbers(group, "dark"),
         **about,
         columns=fitting,

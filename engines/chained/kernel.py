@@ -102,8 +102,10 @@ def _launch(function: Any, blocks: int, shared: int, values: tuple[int, ...]) ->
 def _function(architecture: str) -> Any:
     """Loaded into the current context. Raises UnchainedError."""
     binary = kept(architecture)
-    from cuda.bindings import driver
-
+    try:
+        from cuda.bindings import driver
+    except ImportError as error:  # it was there when the binary was compiled
+        raise UnchainedError(f"it needs the package cuda-bindings ({error})") from None
     module = _answer(driver.cuModuleLoadData(binary))
     return _answer(driver.cuModuleGetFunction(module, b"chain"))
 

@@ -196,17 +196,21 @@ def test_a_tail_that_lies_costs_a_sentence(rows_: tuple[int, int, int], tmp_path
         assert "cannot be closed" in str(error) or "is damaged" in str(error)
 
 
+def of_counts(path: Path, compression: Compression) -> Path:
+    """A whole recording of the counts alone."""
+    recording = Recording(path, streams=["raw"], packing=Packing(compression))
+    recording.start(a_start(spectra=35))
+    recording.append(a_frame(0, COUNTS))
+    recording.end(an_end(35), Ledger())
+    return recording.close()
+
+
 @pytest.mark.parametrize("compression", KINDS)
 def test_repair_names_the_spectra_whose_part_of_the_file_is_damaged(
     compression: Compression, tmp_path: Path
 ) -> None:
     """A recording that is called complete, and of which half cannot be read, is found out too late."""
-    recording = Recording(tmp_path / "scan.h5", streams=["raw"], packing=Packing(compression))
-    recording.start(a_start(spectra=35))
-    for index in range(35):
-        recording.append(a_frame(index, COUNTS[index : index + 1]))
-    recording.end(an_end(35), Ledger())
-    path = recording.close()
+    path = of_counts(tmp_path / "scan.h5", compression)
     assert repair(path).damage == "" and repair(path).complete
     with h5py.File(path) as file:
         spoiled = [file["raw/counts"].id.get_chunk_info(each) for each in (1, 2, 4)]
@@ -228,11 +232,7 @@ def test_repair_names_the_spectra_whose_part_of_the_file_is_damaged(
 
 @pytest.mark.parametrize("compression", KINDS)
 def test_every_bit_that_a_disk_spoils_is_noticed(compression: Compression, tmp_path: Path) -> None:
-    recording = Recording(tmp_path / "scan.h5", streams=["raw"], packing=Packing(compression))
-    recording.start(a_start(spectra=35))
-    recording.append(a_frame(0, COUNTS[:35]))
-    recording.end(an_end(35), Ledger())
-    path = recording.close()
+    path = of_counts(tmp_path / "scan.h5", compression)
     whole = path.read_bytes()
     with h5py.File(path) as file:
         chunks = [file["raw/counts"].id.get_chunk_info(each) for each in range(4)]
@@ -292,11 +292,7 @@ def test_the_others_are_processed_once_repair_has_named_what_is_spoiled(
     compression: Compression, tmp_path: Path
 ) -> None:
     """A disk that spoils one spectrum of a night must not cost the night; nor may its number look right."""
-    recording = Recording(tmp_path / "scan.h5", streams=["raw"], packing=Packing(compression))
-    recording.start(a_start(spectra=35))
-    recording.append(a_frame(0, COUNTS))
-    recording.end(an_end(35), Ledger())
-    path = recording.close()
+    path = of_counts(tmp_path / "scan.h5", compression)
     with h5py.File(path) as file:
         chunk = file["raw/counts"].id.get_chunk_info(2)  # spectra 16 to 23
     whole = path.read_bytes()

@@ -20,14 +20,13 @@ from cars_rt.files.recording.claim import Claim, final_path, is_partial, numbere
 from cars_rt.files.recording.damage import named, unreadable
 from cars_rt.files.recording.errors import InUseError, RecordingError, reason
 from cars_rt.files.recording.nexus import describe, room_for
-from cars_rt.files.written import FORMAT_VERSION, TAIL, TAIL_ROWS, is_recording, rows_written, tail_of
+from cars_rt.files.written import DAMAGE, FORMAT_VERSION, TAIL, TAIL_ROWS, is_recording, rows_written, tail_of
 from cars_rt.protocol.messages import MAIN_ARRAY
 from cars_rt.storage import StorageError
 from cars_rt.storage.write import rename, same_file
 
 log = logging.getLogger("cars_rt.recording")
 
-DAMAGE = "damage"  # which spectra cannot be read, in words, where `repair` has found some
 DESCRIBED = "described"  # the version of what is there for other programs
 NOT_CLOSED = "not closed"  # the reason of a recording, and of a stream, that nobody has ended
 NO_RECEIPT = {"announced": -1, "reason": NOT_CLOSED, "lost_before": "{}", "lost": "{}", "ranges": "[]"}
