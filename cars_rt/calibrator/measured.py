@@ -130,18 +130,21 @@ def _of_text(path: Path, most: int | None) -> Measured:
 def _mean(spectra: Spectra, path: Path, most: int | None, axis: NDArray[np.float64] | None) -> Measured:
     total, pixels = len(spectra.counts), spectra.counts.shape[1]
     count = total if most is None else min(most, total)
+    order = slice(
+        None, None, -1 if spectra.turned else 1
+    )  # of the camera's pixels, whose property it becomes
     step = max(PIECE_BYTES // (8 * pixels), 1)
     summed = np.zeros(pixels)
     for first in range(0, count, step):
         summed += spectra.counts[first : min(first + step, count)].sum(axis=0, dtype=np.float64)
     return Measured(
-        counts=summed / count,
+        counts=summed[order] / count,
         noise=noise_of(spectra.counts[: min(count, LOOKED_AT)]),
         spectra=count,
         where=str(path),
-        axis=axis,
+        axis=None if axis is None else axis[order],
         unit="" if axis is None else "cm-1",
-        dark=None if spectra.dark is None else np.asarray(spectra.dark, np.float64),
+        dark=None if spectra.dark is None else np.asarray(spectra.dark, np.float64)[order],
         exposure_s=spectra.exposure_s,
         full_scale=spectra.saturates_at,
         source=spectra.source or "",

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from cars_rt.errors import CarsRtError
 from cars_rt.files.units import length_in, neither_in
+from cars_rt.printable import printable
 
 CM1, NM = "cm-1", "nm"
 
@@ -35,6 +36,16 @@ _NO_COUNTS = re.compile(
     r"flags?|snr|chi\d?|transmi\w*|absor\w*|reflect\w*)(?![a-z])|[±χ]|log(?:10)?\s*[\[(]|[\[(]\s*db\s*[\])]|^\s*%\s*t\s*$|^raman(?:_\d+)?$|"
     r"^(?:exposure|integration|time|temperature|power|gain)(?:[ _]?time)?\s*(?:[\[(].*)?$", re.I
 )  # fmt: skip
+
+
+def refuse_no_counts(name: str) -> None:
+    """Raises TableError if what is called so was computed from counts, or is none for another reason."""
+    if _NO_COUNTS.search(name):
+        raise TableError(
+            f"holds {printable(name, 200)!r}, which is no counts, by its name; the counts are needed"
+        )
+
+
 _OF_OTHERS = re.compile(
     r"(?:mean|average|avg|median|sum|total|mittelwert|summe)\.?(?:[\s_]*(?:of|spectrum|[\[(]).*)?", re.I
 )

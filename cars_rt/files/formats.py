@@ -23,7 +23,7 @@ from cars_rt.files.measurement import ABOUT, COLUMNS, MOST_WRITTEN, RECEIPT, WRI
 from cars_rt.files.npz import read_npz
 from cars_rt.files.readers.crikit import find_crikit, read_crikit
 from cars_rt.files.readers.hyperspy import is_hyperspy, read_hyperspy
-from cars_rt.files.readers.nexus import find_data, read_data, text_of
+from cars_rt.files.readers.nexus import find_data, read_data, unit_of
 from cars_rt.files.readers.npy import read_array
 from cars_rt.files.readers.scale import Asked, read_axis, scale_of
 from cars_rt.files.readers.sif import read_sif
@@ -106,7 +106,7 @@ def open_spectra(
                 _refuse_asked(asked)
                 spectra = _read_foreign(path, others[ending])
             if given is not None:
-                if "turned round" in spectra.of_axis:
+                if spectra.turned:
                     raise SpectraError(
                         "has an axis that falls, so that its pixels were turned round: which one is which of "
                         "the camera's is not known any more"
@@ -201,7 +201,7 @@ def _npz(path: Path, asked: Asked) -> Iterator[Spectra]:
     fitting = {
         name: rows
         for name, rows in columns.items()
-        if fits(name, rows, len(np.atleast_1d(arrays["spectra"]))) and within(name, rows)
+        if fits(name, rows, len(np.atleast_1d(arrays["spectra"]))) and within(name, rows, about.get("scan"))
     }
     _say_left_out(
         path, {**columns, **{name: scalars[name] for name in ABOUT if name in scalars}}, about, fitting
@@ -261,7 +261,7 @@ def _stored(file: h5py.File, path: Path, asked: Asked) -> Spectra:
     if raman_shift is None:
         raman_shift = _given_axis(asked, f"no raman_shift beside {counts.name}")
     else:
-        unit = text_of(group["raman_shift"], "units") or text_of(group["raman_shift"], "unit")
+        unit = unit_of(group["raman_shift"])
         if unit and not is_shift(unit):
             raise SpectraError(f"has its raman_shift in {printable(unit, 40)!r}; write it in cm-1")
         _refuse_asked(asked)
@@ -275,7 +275,11 @@ def _stored(file: h5py.File, path: Path, asked: Asked) -> Spectra:
     datasets = {key: stored(group, key, h5py.Dataset) for key in COLUMNS if not one}
     columns = {key: StoredRows(each, written) for key, each in datasets.items() if each is not None}
     about = judged(attrs, ABOUT, strict=ours)
-    fitting = {key: rows for key, rows in columns.items() if ours or fits(key, rows, written)}
+    fitting = {
+        key: rows
+        for key, rows in columns.items()
+        if ours or (fits(key, rows, written) and within(key, rows[:], about.get("scan")))
+    }
     _say_left_out(path, columns | {key: attrs[key] for key in ABOUT if key in attrs}, about, fitting)
     return Spectra(
         raman_shift,

@@ -1,6 +1,7 @@
 """Results in files: .npz and .csv, made in memory. In .h5 they are recordings: `cars_rt.files.resumed`."""
 
 import os
+import re
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -120,7 +121,8 @@ def is_result(path: Path) -> bool:
         match path.suffix.lower():
             case ".csv":
                 with path.open("rb") as file:
-                    return file.read(len(_CSV_BEGINS)) == _CSV_BEGINS
+                    about = file.readline(LARGEST_TEXT_BYTES)
+                    return _ABOUT.fullmatch(about) is not None and file.read(len(_NAMES)) == _NAMES
             case ".npz":
                 with zipfile.ZipFile(path) as archive:
                     return {"raman.npy", "model_sha256.npy"} <= set(archive.namelist())
@@ -131,7 +133,8 @@ def is_result(path: Path) -> bool:
     return False
 
 
-_CSV_BEGINS = b"# model "
+_ABOUT = re.compile(rb"# model .*, sha256 [0-9a-f]{64}\r?\n")
+_NAMES = b"raman_shift,raman"
 _EXISTS = "{} exists already; choose another name or give --overwrite"
 
 

@@ -52,6 +52,7 @@ class Spectra:
     receipt: Mapping[str, Any] = field(default_factory=dict)  # how the run ended, see RECEIPT
     written: Mapping[str, str] = field(default_factory=dict)  # what people wrote of it, see WRITTEN
     of_axis: str = "raman_shift"  # what of the file the axis is, for people
+    turned: bool = False  # the axis fell in the file: pixels are here in the opposite order, dark and all
 
     @property
     def saturates_at(self) -> float | None:
@@ -178,11 +179,16 @@ def fits(name: str, rows: Rows, count: int) -> bool:
     return rows.shape == (count, *COLUMNS[name][0]) and are_whole_numbers(rows.dtype)
 
 
-def within(name: str, rows: NDArray[Any]) -> bool:
-    """Whether all values of a column are of its kind: no negative ones, none that would wrap in its type."""
+def within(name: str, rows: NDArray[Any], scan: tuple[int, int] | None = None) -> bool:
+    """Whether all values of a column are of its kind: none is negative, would wrap in its type or is outside
+    of the scan, and an index grows."""
     size = np.dtype(COLUMNS[name][1]).itemsize
     most = min(2 ** (8 * size - 1) - 1, MAX_TIME if name == "time_ns" else MAX_COUNT)
-    return not rows.size or (rows.min() >= 0 and int(rows.max()) <= most)
+    if rows.size and (rows.min() < 0 or int(rows.max()) > most):
+        return False
+    if name == "index":
+        return bool((rows[1:] > rows[:-1]).all())
+    return name != "position" or scan is None or bool((rows < scan).all())
 
 
 def wanted(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import foreign
 import h5py
 import numpy as np
 import pytest
@@ -115,6 +116,33 @@ def test_darks_saturation_and_reference_serve_process(tmp_path: Path) -> None:
         program.with_dark(made, measured(stored("bright.h5", dark + 60_000, 0.001)), None)
     with pytest.raises(CalibrationError, match="it needs light at every pixel"):
         program.with_reference(made, measured(stored("low.h5", 0 * dark, 0.001)))
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_what_belongs_to_pixels_stays_with_those_of_the_camera(turn: int, tmp_path: Path) -> None:
+    """A file whose axis falls is read turned round; a calibration is of pixels as the camera sends them."""
+    truth, counts = (each[::turn] for each in cars_spectrum(TOLUENE))
+    dark = 600 + np.linspace(0, 1500, len(truth))  # it glows towards the camera's last column
+    output = tmp_path / "lab.json"
+    for name, spectrum in (("toluene", counts), ("dark", dark)):
+        foreign.nexus(tmp_path / f"{name}.nxs", np.stack([spectrum] * 3), truth, "1/cm")
+        given = measured(str(tmp_path / f"{name}.nxs"))
+        assert (
+            given.axis is not None and np.allclose(given.axis, truth) and np.allclose(given.counts, spectrum)
+        )
+        region = program.region_for(given, 1, None)
+        made = program.opened(output, given, region)
+        made = (
+            program.with_standard(made, given)[0]
+            if name == "toluene"
+            else program.with_dark(made, given, None)
+        )
+        known = program.saved(output, made)
+    assert np.abs(known.axis(len(truth)) - truth).max() < 4
+    camera = tmp_path / "camera.npz"
+    np.savez(camera, spectra=(counts + dark)[None], raman_shift=np.arange(len(truth)) + 100.0)
+    with open_calibrated(camera, calibrated=output) as spectra:
+        assert spectra.dark is not None and np.allclose(spectra.dark, dark, atol=1)
 
 
 def test_axes_for_files_without_one(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from cars_rt.drivers.replay import Replay, ReplaySettings
 from cars_rt.engines import EngineError, ModelError, compose, load_model, open_engine
 from cars_rt.engines.base import usable_cores
 from cars_rt.engines.registry import REFERENCE, engine_class
-from cars_rt.files.formats import read_spectra
+from cars_rt.files.formats import open_spectra, read_spectra
 from cars_rt.files.offline import process
 from cars_rt.files.readers.scale import read_axis
 from cars_rt.files.recorder import Recorder, RecordSettings
@@ -163,6 +163,7 @@ def test_one_spectrum_may_be_a_plain_list(tmp_path: Path) -> None:
         ("full_scale", 65535 + 0j),
         ("index", np.full(len(COUNTS), 2**63, np.uint64)),
         ("position", np.full((len(COUNTS), 2), -4)),
+        ("index", np.minimum(np.arange(len(COUNTS)), 2)),  # one would hide another
         ("time_ns", np.arange(len(COUNTS)) / 2),
     ],
 )
@@ -172,6 +173,24 @@ def test_what_a_file_means_otherwise_is_left_out_and_named(
     spectra = read_spectra(npz(tmp_path / "a.npz", spectra=COUNTS, raman_shift=AXIS, **{name: value}))
     assert not spectra.about and not spectra.columns
     assert f"left out, since it is not what the name means here: {name}" in caplog.text
+
+
+@pytest.mark.parametrize("write", [npz, h5])
+def test_positions_outside_of_the_scan_are_left_out(
+    write: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    position = np.stack(np.divmod(np.arange(len(COUNTS)), 2), axis=1)
+    path = tmp_path / ("a.npz" if write is npz else "a.h5")
+    for places, kept in ((position, True), (position + 1, False)):
+        write(path, spectra=COUNTS, raman_shift=AXIS, position=places)
+        if write is npz:
+            write(path, spectra=COUNTS, raman_shift=AXIS, position=places, scan=(2, 2))
+        else:
+            with h5py.File(path, "r+") as file:
+                file.attrs["scan"] = 2, 2
+        with open_spectra(path) as spectra:
+            assert spectra.scan == (2, 2) and ("position" in spectra.columns) is kept
+    assert caplog.text.count("left out, since it is not what the name means here: position") == 1
 
 
 @pytest.mark.parametrize(
@@ -446,6 +465,12 @@ def test_target_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path
         with pytest.raises(SpectraError, match=reason):
             process(source, target)
     assert np.array_equal(read_spectra(source).counts, COUNTS)
+    glass = npz(tmp_path / "glass.npz", spectra=COUNTS, raman_shift=AXIS)
+    with pytest.raises(SpectraError, match=r"glass\.npz is the reference; choose another name"):
+        process(source, glass, model="kk", reference=glass)
+    axis = npz(tmp_path / "axis.npz", spectra=AXIS)
+    with pytest.raises(SpectraError, match=r"axis\.npz is the axis; choose another name"):
+        process(source, axis, axis=axis)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs /dev/full or a limit on the size of files")
@@ -569,7 +594,9 @@ def test_a_result_is_known_from_other_files(kind: str, tmp_path: Path) -> None:
     source, target = npz(tmp_path / "in.npz", spectra=COUNTS, raman_shift=AXIS), tmp_path / f"out{kind}"
     process(source, target)
     assert is_result(target) and not is_result(source)
-    target.write_bytes(b"something else")
+    for other in (b"something else", b"# model QE65000, serial 12\nraman_shift,raman\n500,1\n"):
+        target.write_bytes(other)
+        assert not is_result(target)
     assert not is_result(target) and not is_result(tmp_path / f"absent{kind}")
 
 

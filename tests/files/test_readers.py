@@ -14,6 +14,7 @@ import pytest
 from helpers import AXIS, spectra_of
 
 from cars_rt.engines.registry import REFERENCE
+from cars_rt.files.export import Wanted, export
 from cars_rt.files.formats import open_spectra, read_spectra
 from cars_rt.files.offline import process
 from cars_rt.files.recording import read_rows
@@ -131,6 +132,16 @@ def test_files_of_other_programs_are_read(
         assert np.array_equal(spectra.counts[1:3], expected[1:3])
 
 
+def test_what_was_exported_as_raman_is_not_taken_for_counts(tmp_path: Path) -> None:
+    pytest.importorskip("rsciio")
+    np.savez(tmp_path / "a.npz", spectra=CUBE, raman_shift=AXIS)
+    process(tmp_path / "a.npz", tmp_path / "a.h5", engine=REFERENCE)
+    for kind, name in (("hspy", "b.hspy"), ("crikit", "b.h5")):
+        export(tmp_path / "a.h5", tmp_path / name, kind, Wanted())
+        with pytest.raises(SpectraError, match="holds 'raman', which is no counts, by its name"):
+            read_spectra(tmp_path / name)
+
+
 def test_a_foreign_file_becomes_a_recording_with_its_scan(tmp_path: Path) -> None:
     foreign.nexus(tmp_path / "a.nxs", CUBE[..., ::-1], AXIS[::-1], "1/cm", title="liver")
     before = (tmp_path / "a.nxs").read_bytes()
@@ -163,6 +174,25 @@ def replaced(name: str, value: Any) -> Callable[[h5py.File], None]:
         file[name] = value
 
     return change
+
+
+def called(name: str) -> Callable[[h5py.File], None]:
+    """The signal by another name."""
+
+    def change(file: h5py.File) -> None:
+        file.move("scan/data/counts", f"scan/data/{name}")
+        file["scan/data"].attrs["signal"] = name
+
+    return change
+
+
+def moved(file: h5py.File) -> None:
+    file.move("BCARSImage/scan_1", "BCARSImage/raman")
+
+
+def ours(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file["spectra"], file["raman_shift"] = CUBE.reshape(12, -1), AXIS
 
 
 def twice(file: h5py.File) -> None:
@@ -235,7 +265,30 @@ REFUSED: list[tuple[str, Callable[[Path], Any], dict[str, Any], str]] = [
         "a.nxs",
         changed(plain, lambda file: file["scan/data"].create_dataset("scaling_factor", data=2.0)),
         {},
-        "scan/data/scaling_factor, by which its counts",
+        "scan/data/scaling_factor, by which its values",
+    ),
+    *(
+        (
+            "a.nxs",
+            changed(plain, lambda file, name=name: file["scan/data"].create_dataset(name, data=2.0)),
+            {},
+            f"scan/data/{name}, by which its values are converted; write them so",
+        )
+        for name in ("counts_offset", "shift_scaling_factor", "shift_offset")
+    ),
+    ("a.nxs", changed(plain, called("raman")), {}, "holds 'raman', which is no counts, by its name"),
+    ("a.nxs", changed(plain, called("transmittance")), {}, "holds 'transmittance', which is no counts"),
+    (
+        "a.h5",
+        changed(lambda path: foreign.crikit(path, CUBE, [-0.4, 740], PUMP), moved),
+        {},
+        "holds 'raman', which is no counts, by its name; the counts are needed",
+    ),
+    (
+        "a.h5",
+        changed(ours, lambda file: file["raman_shift"].attrs.update(Units="meV")),
+        {},
+        "has its raman_shift in 'meV'; write it in cm-1",
     ),
     ("a.nxs", plain, {"pump_nm": 785.0}, "its axis in cm-1 already .*; leave --pump-nm out"),
     ("a.nxs", plain, {"axis": "axis.txt"}, "an axis of its own .*; leave --axis out"),
@@ -344,6 +397,14 @@ def test_hspy_that_leaves_open_what_is_meant_is_refused(tmp_path: Path) -> None:
         (
             [*SPATIAL[:1], uniform(), SPATIAL[1] | {"navigate": True}],
             "must have one signal axis, the last one",
+        ),
+        (
+            [
+                *SPATIAL,
+                {key: value for key, value in listed(AXIS).items() if key != "axis"}
+                | {"expression": "1e7 / x"},
+            ],
+            "an axis that is a function of another one; make it a list of numbers in HyperSpy",
         ),
     ):
         data = CUBE if axes[-1]["name"] == "shift" else CUBE.transpose(0, 2, 1)

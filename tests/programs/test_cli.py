@@ -134,6 +134,7 @@ def test_process_takes_many_files_and_replaces_none_unasked(tmp_path: Path) -> N
         (["sub"], "none/out", "cannot be made: there is no folder .*none; make that"),  # of one file
         (["a.npz", "sub/a.npz"], "b.h5", "is one file, and there are 2 inputs: give a folder"),
         (["a.npz"], "a.npz", "is the input; choose another name"),
+        (["a.npz", "a-raman.npz"], ".", "a-raman.npz is an input, and would be the result of .*a.npz"),
         (["*.csv"], "out", "no file of spectra matches"),
         (["notes.md"], "out", "the file's name must end in one of"),
         (["none"], "out", "^there is no file or folder .*none$"),
@@ -145,7 +146,7 @@ def test_inputs_that_do_not_fit_their_output_are_refused_first(
 ) -> None:
     for folder in ("out", "sub"):
         (tmp_path / folder).mkdir()
-    for name in ("a.npz", "b.npz", "sub/a.npz"):
+    for name in ("a.npz", "b.npz", "a-raman.npz", "sub/a.npz"):
         np.savez(tmp_path / name, spectra=spectra_of(3), raman_shift=AXIS)
     (tmp_path / "notes.md").touch()
     with pytest.raises(SpectraError, match=reason):

@@ -1,7 +1,8 @@
 """Which files become which: names, patterns and folders to pairs of a source and a target."""
 
+import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from glob import has_magic
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from cars_rt.files.recording import is_partial
 from cars_rt.files.results import is_result
 from cars_rt.files.spectra import SpectraError
 from cars_rt.storage import StorageError, make_folder
+
+log = logging.getLogger("cars_rt.offline")
 
 #: What becomes of which kind of file where only a folder is given; of any other .h5.
 KIND_OF_RESULT = {".csv": ".csv", ".txt": ".csv", ".npz": ".npz", ".npy": ".npz"}
@@ -34,6 +37,11 @@ def targets(inputs: Sequence[Path], output: Path) -> list[tuple[Path, Path]]:
     twice = [name for name, count in Counter(target for _, target in jobs).items() if count > 1]
     if twice:
         raise SpectraError(f"two of the inputs would become {twice[0]}; process them into two folders")
+    for source, target in jobs:
+        if target.exists() and any(target.samefile(each) for each in sources):
+            raise SpectraError(
+                f"{target} is an input, and would be the result of {source}; give another folder"
+            )
     try:
         make_folder(output)
     except (StorageError, OSError) as error:
@@ -46,7 +54,7 @@ def _matching(given: Path) -> list[Path]:
     pattern: not every shell does that by itself. Results and partial recordings are no spectra."""
     known = endings()
     if given.is_dir():
-        found = [each for each in sorted(given.iterdir()) if _is_source(each, known)]
+        found = _sources(given.iterdir(), known)
         if not found:
             raise SpectraError(f"no file of spectra is in the folder {given}")
         return found
@@ -57,17 +65,23 @@ def _matching(given: Path) -> list[Path]:
     if not has_magic(str(given)):
         raise SpectraError(f"there is no file or folder {given}")
     pattern = str(given.relative_to(given.anchor))
-    found = [each for each in sorted(Path(given.anchor).glob(pattern)) if _is_source(each, known)]
+    found = _sources(Path(given.anchor).glob(pattern), known)
     if not found:
         raise SpectraError(f"no file of spectra matches {given}")
     return found
 
 
-def _is_source(path: Path, known: Sequence[str]) -> bool:
-    return (
-        path.suffix.lower() in known
+def _sources(paths: Iterable[Path], known: Sequence[str]) -> list[Path]:
+    found = [
+        path
+        for path in sorted(paths)
+        if path.suffix.lower() in known
         and path.is_file()
         and not path.name.startswith(".")
         and not is_partial(path)
-        and not is_result(path)
-    )
+    ]
+    results = [path for path in found if is_result(path)]
+    if results:
+        others = f" and {len(results) - 1} more" if len(results) > 1 else ""
+        log.info("left out, since they are results: %s%s", results[0], others)
+    return [path for path in found if path not in results]

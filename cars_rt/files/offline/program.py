@@ -69,8 +69,10 @@ def process(
     written completely or not at all; of an .h5 file what was done before Ctrl-C, a kill or a full disk is
     kept beside it, and the next call goes on from there.
     """
-    if target.exists() and source.exists() and target.samefile(source):
-        raise SpectraError(f"{target} is the input; choose another name for the result")
+    inputs = {"input": source, "reference": reference, "axis": axis, "calibration": calibration}
+    for name, path in inputs.items():
+        if path is not None and path.exists() and target.exists() and target.samefile(path):
+            raise SpectraError(f"{target} is the {name}; choose another name for the result")
     if reference is not None and reference.exists() and source.exists() and reference.samefile(source):
         log.warning("%s is its own reference: results of 0 say nothing of the sample", source)
     recipe = Recipe(model, reference, engine, pump_nm, axis, calibration)

@@ -6,6 +6,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from cars_rt.files.columns import refuse_no_counts
 from cars_rt.files.hdf5 import are_numbers, stored
 from cars_rt.files.readers.lazy import of_dataset, scan_of
 from cars_rt.files.readers.nexus import groups_in, is_own, text_of
@@ -34,6 +35,7 @@ def find_crikit(file: h5py.File) -> h5py.Dataset | None:
 def read_crikit(dataset: h5py.Dataset, path: Path, asked: Asked) -> Spectra:
     """Its spectra. The wavelength of a pixel is the polynomial, moved by the centre less the calibrated
     centre. The probe's wavelength stands beside it. Raises SpectraError."""
+    refuse_no_counts(str(dataset.name).rpartition("/")[2])
     a_vec = _number(dataset, CALIB, "a_vec")
     coefficients = np.atleast_1d(np.asarray(a_vec, np.float64))
     moved = float(_number(dataset, CALIB, "ctr_wl", 0.0)) - float(_number(dataset, CALIB, "ctr_wl0", 0.0))
@@ -49,6 +51,7 @@ def read_crikit(dataset: h5py.Dataset, path: Path, asked: Asked) -> Spectra:
         scan=scan_of(dataset.shape),
         step_um=(steps[0], steps[1]) if all(steps) and dataset.ndim > 2 else None,
         of_axis=scale.said,
+        turned=scale.turned,
     )
 
 

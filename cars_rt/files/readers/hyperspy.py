@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from cars_rt.files.columns import refuse_no_counts
 from cars_rt.files.hdf5 import are_numbers, numbers, stored
 from cars_rt.files.readers.lazy import of_dataset, scan_of
 from cars_rt.files.readers.nexus import TEXTS, text_of
@@ -34,6 +35,8 @@ def read_hyperspy(file: h5py.File, path: Path, asked: Asked) -> Spectra:
     data = stored(group, "data", h5py.Dataset)
     if data is None or not data.ndim:
         raise SpectraError(f"has no data in {printable(names[0], TEXTS)}")
+    signal = stored(stored(group, "metadata", h5py.Group) or group, "Signal", h5py.Group)
+    refuse_no_counts(text_of(signal, "quantity"))
     axes = [stored(group, f"axis-{at}", h5py.Group) for at in range(data.ndim)]
     if any(axis is None for axis in axes):
         raise SpectraError(f"lacks an axis of {printable(names[0], TEXTS)}")
@@ -55,6 +58,7 @@ def read_hyperspy(file: h5py.File, path: Path, asked: Asked) -> Spectra:
         step_um=(steps[0], steps[1]) if len(steps) == 2 and all(steps) else None,  # type: ignore[arg-type]
         source=names[0] if names[0] != "__unnamed__" else None,
         of_axis=scale.said,
+        turned=scale.turned,
     )
 
 
@@ -79,6 +83,11 @@ def _values(axis: h5py.Group, size: int) -> NDArray[np.float64] | None:
         if listed.shape != (size,):
             raise SpectraError(f"has an axis of {listed.size} points for {size} pixels")
         return np.asarray(listed, np.float64)
+    if "expression" in axis.attrs:
+        raise SpectraError(
+            "has an axis that is a function of another one; make it a list of numbers in HyperSpy: "
+            "axis.convert_to_non_uniform_axis()"
+        )
     offset, scale = _number(axis, "offset", 0), _number(axis, "scale", 1)
     return np.asarray(offset + scale * np.arange(size), np.float64)
 

@@ -7,6 +7,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from cars_rt.files.columns import refuse_no_counts
 from cars_rt.files.hdf5 import are_whole_numbers, followed, numbers_of, stored
 from cars_rt.files.readers.lazy import of_dataset, scan_of
 from cars_rt.files.readers.scale import Asked, scale_of
@@ -51,7 +52,7 @@ def _of_spectra(group: h5py.Group) -> int:
     signal = followed(group, text_of(group, "signal") or _marked(group))
     if not isinstance(signal, h5py.Dataset) or not signal.ndim or (last := _axes(group, signal)[-1]) is None:
         return 0
-    unit = text_of(followed(group, last), "units")
+    unit = unit_of(followed(group, last))
     spectral = is_shift(unit) or (length_um(unit) is not None and not _is_place(last, unit))
     return int(h5py.h5o.get_info(signal.id).addr) if spectral else 0
 
@@ -59,16 +60,20 @@ def _of_spectra(group: h5py.Group) -> int:
 def read_data(group: h5py.Group, path: Path, asked: Asked) -> Spectra:
     """Spectra of an NXdata. Raises SpectraError."""
     place = printable(str(group.name), TEXTS)
-    signal = followed(group, text_of(group, "signal") or _marked(group))
+    name = text_of(group, "signal") or _marked(group)
+    signal = followed(group, name)
     if not isinstance(signal, h5py.Dataset) or not signal.ndim:
         raise SpectraError(f"has an NXdata without a signal ({place})")
-    for name in ("scaling_factor", f"{str(signal.name).rpartition('/')[2]}_scaling_factor", "offset"):
-        if name in group:
-            raise SpectraError(
-                f"has {place}/{name}, by which its counts are converted; write them so, without it"
-            )
     names = _axes(group, signal)
-    units = ["" if name is None else text_of(group.get(name), "units") for name in names]
+    refuse_no_counts(name)
+    for each in ("", f"{name}_", f"{names[-1]}_"):
+        for kind in ("scaling_factor", "offset"):
+            if f"{each}{kind}" in group:
+                raise SpectraError(
+                    f"has {place}/{printable(each, TEXTS)}{kind}, by which its values are converted; write "
+                    "them so, without it"
+                )
+    units = ["" if name is None else unit_of(group.get(name)) for name in names]
     spectral = [at for at, name in enumerate(names) if name is not None and not _is_place(name, units[at])]
     if spectral and spectral[-1] != signal.ndim - 1:
         raise SpectraError(
@@ -96,6 +101,7 @@ def read_data(group: h5py.Group, path: Path, asked: Asked) -> Spectra:
         step_um=step,  # type: ignore[arg-type]
         source=text_of(group, "title") or None,
         of_axis=scale.said,
+        turned=scale.turned,
     )
 
 
@@ -124,6 +130,14 @@ def text_of(place: Any, name: str) -> str:
     if isinstance(value, np.ndarray):
         value = value.flat[0] if value.size else ""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def unit_of(place: Any) -> str:
+    """The unit of a dataset; other programs write the attribute's name in other letters."""
+    if not isinstance(place, h5py.Dataset):
+        return ""
+    said = (text_of(place, name) for name in place.attrs if name.lower() in ("units", "unit"))
+    return next((unit for unit in said if unit), "")
 
 
 def _marked(group: h5py.Group) -> str:
@@ -164,7 +178,7 @@ def _refuse_other_length(group: h5py.Group, signal: h5py.Dataset, place: str) ->
         if not is_own(group, name, h5py.Dataset):
             continue
         found = stored(group, name, h5py.Dataset)
-        if found.ndim == 1 and len(found) != signal.shape[-1] and is_shift(text_of(found, "units")):
+        if found.ndim == 1 and len(found) != signal.shape[-1] and is_shift(unit_of(found)):
             raise SpectraError(
                 f"has an axis of {len(found)} points ({place}/{printable(str(name), TEXTS)}) for spectra of "
                 f"{signal.shape[-1]} pixels"

@@ -16,4 +16,9 @@ def read_array(path: Path, asked: Asked) -> Spectra:
         )
     scale = scale_of(None, "", asked, "")
     counts = read_npy(path)
-    return Spectra(scale.raman_shift, counts[..., ::-1] if scale.turned else counts, of_axis=scale.said)
+    return Spectra(
+        scale.raman_shift,
+        counts[..., ::-1] if scale.turned else counts,
+        of_axis=scale.said,
+        turned=scale.turned,
+    )

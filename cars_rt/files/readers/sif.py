@@ -44,4 +44,5 @@ def read_sif(path: Path, asked: Asked) -> Spectra:
         exposure_s=exposure if 0 < exposure < np.inf else None,
         time_ns=max(int(info.get("ExperimentTime", 0)), 0) * 10**9 or None,
         of_axis=scale.said,
+        turned=scale.turned,
     )

@@ -60,6 +60,7 @@ def read_spe(path: Path, asked: Asked) -> Spectra:
         of_array(data, path, scale.turned),
         exposure_s=exposure if 0 < exposure < np.inf else None,
         of_axis=scale.said,
+        turned=scale.turned,
     )
 
 

@@ -47,6 +47,7 @@ def read_wdf(path: Path, asked: Asked) -> Spectra:
         scan=scan_of(data.shape),
         step_um=(steps[0], steps[1]) if len(steps) == 2 and all(steps) else None,  # type: ignore[arg-type]
         of_axis=scale.said,
+        turned=scale.turned,
     )
 
 
