@@ -24,7 +24,7 @@ from cars_rt.physics.maximum_entropy import MaximumEntropy
 from cars_rt.reference import read_reference
 
 KK, MEM = CLASSICAL
-VERSION = "3"  # a new one whenever results change
+VERSION = "4"  # a new one whenever results change
 STEP = 2.0  # cm-1, of the grid that is used where pixels cannot be taken as they are
 PITCH = (0.8, 5.0)  # cm-1, of pixels that can be taken as they are: they resolve lines, and may widen slowly
 SHORTEST = 100  # points

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 17
+END = 2**31 - 1  # of a slice without one
 IR_VERSION = 10  # what the engines in use can read
 OPERATORS: dict[np.ufunc, str] = {
     np.add: "Add",
@@ -28,6 +29,7 @@ OPERATORS: dict[np.ufunc, str] = {
     np.exp: "Exp",
     np.sin: "Sin",
     np.cos: "Cos",
+    np.absolute: "Abs",
 }
 
 
@@ -42,13 +44,22 @@ class Traced(NDArrayOperatorsMixin):
             return NotImplemented
         return self.graph.apply(OPERATORS[ufunc], inputs)
 
+    def __getitem__(self, part: tuple[slice, slice]) -> "Traced":
+        """Some of the points of all rows: `rows[:, first:last]`."""
+        rows, points = part
+        if rows != slice(None) or points.step is not None:
+            raise TypeError(f"only rows[:, first:last] can be traced, not {part}")
+        ends = (points.start or 0, END if points.stop is None else points.stop, 1)
+        bounds = tuple(np.array([each], np.int64) for each in ends)
+        return self.graph.apply("Slice", (self, *bounds))
+
 
 class _Graph:
     """Nodes and constants, in the order in which they came."""
 
     def __init__(self, inputs: Mapping[str, Any]) -> None:
         self.nodes: list[onnx.NodeProto] = []
-        self.constants: dict[str, np.ndarray[Any, np.dtype[np.float32]]] = {}
+        self.constants: dict[str, NDArray[Any]] = {}
         self._names: dict[int, str] = {id(value): name for name, value in inputs.items()}
         self._kept: list[Any] = []  # so that no id is used twice
 
@@ -61,7 +72,8 @@ class _Graph:
     def _constant(self, value: Any) -> str:
         if id(value) not in self._names:
             name = self._names[id(value)] = f"constant_{len(self.constants)}"
-            self.constants[name] = np.ascontiguousarray(value, np.float32)
+            kind = np.int64 if np.asarray(value).dtype == np.int64 and np.ndim(value) else np.float32
+            self.constants[name] = np.ascontiguousarray(value, kind)
             self._kept.append(value)
         return self._names[id(value)]
 

@@ -10,20 +10,18 @@ as were chosen beforehand, so that the same lines compute an array and can be wr
 """
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array: TypeAlias = Any  # numpy.ndarray, or what records the operators
-Matrix: TypeAlias = NDArray[np.float64]
+from cars_rt.physics.noise import Noise
+from cars_rt.physics.smoothing import Array, Matrix, averaging, smoother
 
 EDGE = 4  # points whose mean goes on beyond an end of the axis
 FLOOR = 3e-3  # of the spectrum's mean: less than that is camera noise, and a logarithm would make it large
 CEILING = 1e4  # of the spectrum's mean; only counts that no camera gives exceed it
 LARGEST = 4.0  # ln of the largest |chi / chi_NR|: what no sample shows stays finite, in half precision, too
+LEAST_DEVIATION = 1e-3  # radians, of a phase, if there were no noise: the retrieval itself is no better
 LEAST_LEVEL = 0.5  # of chi_NR, which is near 1 here: a mean so far below comes of noise
-SPLINES = 16  # a smoother's matrices are so many splines wide, or a multiple
 
 
 @dataclass(frozen=True)
@@ -31,15 +29,18 @@ class Settings:
     """How to retrieve. Lengths are in cm-1; a smoothing of length l passes half of a wave of period 2 pi l.
 
     background: without a reference, the logarithm smoothed so is the background: the logarithm of
-    |1 + chi_R / chi_NR| has the mean zero around a line. phase, phase_referenced: of the phase's
-    error, without and with a measured reference. asymmetry: weight of what lies above the error, as
-    lines do, against what lies below. rounds: of its iteration. scale: of the scale's error.
+    |1 + chi_R / chi_NR| has the mean zero around a line. noise: over which that of the spectrum is alike.
+    phase, phase_referenced: of the phase's error, without and with a measured reference. below, above: what
+    lies so many deviations of the noise above the phase's error may be noise, or is a line. rounds: of its
+    iteration. scale: of the scale's error.
     """
 
     background: float = 120.0
+    noise: float = 100.0
     phase: float = 50.0
     phase_referenced: float = 120.0
-    asymmetry: float = 0.02
+    below: float = 1.5
+    above: float = 3.5
     rounds: int = 10
     scale: float = 600.0
 
@@ -56,20 +57,25 @@ class KramersKronig:
     ) -> None:
         chosen = Settings() if settings is None else settings
         self.hilbert = hilbert_matrix(points)
+        self.noise = Noise(points, step, chosen.noise)
         self.amplitude = Amplitude(points, step, reference, chosen.background)
         length = chosen.phase if reference is None else chosen.phase_referenced
         self.correction = Correction(points, step, length, chosen, self.hilbert)
 
     def __call__(self, spectrum: Array) -> Array:
         """Raman (n, points) of spectra (n, points), counts above dark over their mean."""
-        logarithm = self.amplitude(spectrum)
-        return self.correction(logarithm, logarithm @ self.hilbert)
+        logarithm, deviation = self.amplitude(spectrum, self.noise(spectrum))
+        return self.correction(logarithm, self.phase(logarithm), deviation)
+
+    def phase(self, logarithm: Array) -> Array:
+        """Of chi / chi_NR, radians, (n, points), from ln sqrt(I / I_ref) (n, points)."""
+        return logarithm @ self.hilbert
 
     @property
     def of_axis(self) -> dict[str, Matrix]:
         """What it computes with, by name, that depends on the step or the reference; all else follows from
         the number of points."""
-        return {**self.amplitude.of_axis, **self.correction.of_axis}
+        return {**self.noise.of_axis, **self.amplitude.of_axis, **self.correction.of_axis}
 
 
 class Amplitude:
@@ -77,14 +83,22 @@ class Amplitude:
 
     def __init__(self, points: int, step: float, reference: Matrix | None, background: float) -> None:
         self._reference = None if reference is None else 0.5 * np.log(reference)[None]
-        self._background = smoother(points, step, background) if reference is None else _mean(points)
+        self._background = smoother(points, step, background) if reference is None else averaging(points)
 
-    def __call__(self, spectrum: Array) -> Array:
-        """(n, points) of spectra (n, points), counts above dark over their mean."""
-        logarithm = 0.5 * np.log(np.minimum(np.maximum(spectrum, FLOOR), CEILING))
+    def __call__(self, spectrum: Array, noise: tuple[Array, Array]) -> tuple[Array, Array]:
+        """(n, points) and the deviation of its noise, (n, points), of spectra (n, points), counts above dark
+        over their mean. noise: as `Noise` gives it.
+
+        The mean of the logarithm is that of the light less half of the noise's relative variance; dim ends
+        would look like a slope of the envelope, and their phase like lines.
+        """
+        deviation, level = noise
+        deviation = deviation / np.maximum(level, FLOOR)
+        unbiased = spectrum + 0.5 * deviation * deviation * np.maximum(level, FLOOR)
+        logarithm = 0.5 * np.log(np.minimum(np.maximum(unbiased, FLOOR), CEILING))
         if self._reference is not None:
             logarithm = logarithm - self._reference
-        return logarithm - self._background(logarithm)
+        return logarithm - self._background(logarithm), 0.5 * deviation
 
     @property
     def of_axis(self) -> dict[str, Matrix]:
@@ -98,15 +112,16 @@ class Correction:
     """Takes the slow errors from phase and scale, whatever retrieved the phase."""
 
     def __init__(self, points: int, step: float, length: float, settings: Settings, hilbert: Matrix) -> None:
-        self._asymmetry, self._rounds = settings.asymmetry, settings.rounds
+        self._below, self._above, self._rounds = settings.below, settings.above, settings.rounds
         self._phase = smoother(points, step, length)
         # The logarithm and the phase of an error belong together as those of a spectrum do.
         self._conjugate = self._phase.up @ hilbert
         self._scale = smoother(points, step, settings.scale)
 
-    def __call__(self, logarithm: Array, phase: Array) -> Array:
-        """Raman (n, points) from ln sqrt(I / I_ref) and the phase, both (n, points)."""
-        error = self._error(phase)
+    def __call__(self, logarithm: Array, phase: Array, deviation: Array) -> Array:
+        """Raman (n, points) from ln sqrt(I / I_ref) and the phase, both (n, points), and the deviation
+        of the noise in either."""
+        error = self._error(phase, deviation)
         phase = phase - error @ self._phase.up
         amplitude = np.exp(np.minimum(logarithm + error @ self._conjugate, LARGEST))
         # Re{chi_R} is as often positive as negative, so that the mean of the real part is that of chi_NR.
@@ -122,55 +137,23 @@ class Correction:
             **self._scale.named("scale"),
         }
 
-    def _error(self, phase: Array) -> Array:
+    def _error(self, phase: Array, deviation: Array) -> Array:
         """The smooth curve below the lines, as coefficients of `self._phase.up`.
 
-        Asymmetric least squares (Eilers & Boelens, 2005) with a fixed matrix: as no weight exceeds 1, a
-        weighted residual on top of the curve of before, smoothed, is a step that never goes too far.
+        What may be noise counts in full, on either side, and lines do not (as in asymmetrically reweighted
+        least squares, Baek et al., Analyst 140, 250 (2015)): a curve below the noise would make a line of it.
+        The matrix is fixed: as no weight exceeds 1, a weighted residual on top of the curve of before,
+        smoothed, is a step that never goes too far.
         """
+        certain = np.maximum(deviation, LEAST_DEVIATION)
+        last, fall = self._above * certain, 1 / ((self._above - self._below) * certain)
         error = phase @ self._phase.down
         for _ in range(self._rounds):
             curve = error @ self._phase.up
             above = phase - curve
-            weighted = np.minimum(self._asymmetry * above, (1 - self._asymmetry) * above)
-            error = (curve + weighted) @ self._phase.down
+            weight = np.minimum(np.maximum((last - above) * fall, 0), 1)
+            error = (curve + weight * above) @ self._phase.down
         return error
-
-
-@dataclass(frozen=True, eq=False)
-class Smoother:
-    """A linear smoothing as two thin matrices: down (points, m) to coefficients, up (m, points) back."""
-
-    down: Matrix
-    up: Matrix
-
-    def __call__(self, rows: Array) -> Array:
-        """The smooth part of (n, points)."""
-        return rows @ self.down @ self.up
-
-    def named(self, name: str) -> dict[str, Matrix]:
-        """Its matrices by names that begin so."""
-        return {f"{name}/down": self.down, f"{name}/up": self.up}
-
-
-def smoother(points: int, step: float, length: float) -> Smoother:
-    """Penalised cubic splines (Eilers & Marx, Stat. Sci. 11, 89 (1996)) with two knots to a length.
-
-    Straight lines stay exact, up to the ends. step, length: cm-1. The matrices are as wide as suits all axes
-    that are alike: what is beyond the last spline is zero.
-    """
-    intervals = max(1, round(2 * (points - 1) * step / length))
-    knot = (points - 1) * step / intervals
-    place = np.linspace(0, intervals, points)
-    distance = np.abs(place[:, None] - np.arange(-1, intervals + 2))
-    square = distance * distance  # powers would take ten times as long
-    beyond = np.clip(2 - distance, 0, None)
-    splines = np.where(distance < 1, 2 / 3 - square + square * distance / 2, beyond * beyond * beyond / 6)
-    bend = np.diff(np.eye(intervals + 3), n=2, axis=0)
-    normal = splines.T @ splines * step / knot + (length / knot) ** 4 * bend.T @ bend
-    down = np.linalg.solve(normal, splines.T * step / knot).T
-    empty = ((0, 0), (0, -(intervals + 3) % SPLINES))
-    return Smoother(np.pad(down, empty), np.ascontiguousarray(np.pad(splines, empty).T))
 
 
 def hilbert_matrix(points: int) -> Matrix:
@@ -190,7 +173,3 @@ def hilbert_matrix(points: int) -> Matrix:
     matrix[:, :edge] += (kernel[:, :beyond] @ falling[::-1] / edge)[:, None]
     matrix[:, points - edge :] += (kernel[:, beyond + points :] @ falling / edge)[:, None]
     return np.ascontiguousarray(matrix.T)
-
-
-def _mean(points: int) -> Smoother:
-    return Smoother(np.full((points, 1), 1 / points), np.ones((1, points)))

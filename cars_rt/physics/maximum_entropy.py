@@ -15,11 +15,9 @@ BEYOND = 0.5  # of the axis, to either side: so far the spectrum is continued to
 class MaximumEntropy(KramersKronig):
     """Retrieves raman as `KramersKronig` does, but for the phase, which comes from elsewhere."""
 
-    def __call__(self, spectrum: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Raman (n, points) of spectra (n, points), counts above dark over their mean."""
-        logarithm = self.amplitude(spectrum)
-        phase = np.array([maximum_entropy_phase(np.exp(2 * row)) for row in logarithm])
-        return np.asarray(self.correction(logarithm, phase))
+    def phase(self, logarithm: NDArray[np.float64]) -> NDArray[np.float64]:
+        """As that of `KramersKronig`."""
+        return np.array([maximum_entropy_phase(np.exp(2 * row)) for row in logarithm])
 
 
 def maximum_entropy_phase(ratio: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -31,9 +31,10 @@ from cars_rt.files.verify import verify
 from cars_rt.physics.axis import Grid, resampling_matrix
 from cars_rt.physics.cars import cars_intensity, lorentzians, raman_ratio
 from cars_rt.physics.fitness import Flag
-from cars_rt.physics.kramers_kronig import KramersKronig, hilbert_matrix, smoother
+from cars_rt.physics.kramers_kronig import KramersKronig, hilbert_matrix
 from cars_rt.physics.maximum_entropy import MaximumEntropy, maximum_entropy_phase
 from cars_rt.physics.microscope import Microscope, Simulator
+from cars_rt.physics.smoothing import smoother
 from cars_rt.remote import Remote
 
 # Five lines far from the ends, one of them stronger than chi_NR allows to linearise.
