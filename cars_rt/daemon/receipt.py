@@ -94,9 +94,17 @@ class Receipt:
             )  # fmt: skip
 
     def write(self, folder: Path) -> None:
-        """Write it as RUN.json; a folder that cannot be written costs a warning, not the run."""
-        path = folder / file_name(self.run, ".json")
+        """Write it as RUN.json, or RUN-2.json where that is there already; a folder that cannot be written
+        costs a warning, not the run."""
+        path, number = folder / file_name(self.run, ".json"), 1
         try:
+            while path.exists():
+                path, number = folder / file_name(self.run, f"-{number + 1}.json"), number + 1
+            if number > 1:
+                log.warning(
+                    "there is a receipt of a run %s already, so this one is %s: the daemon was started again "
+                    "amid the run, or the driver gives an id twice", self.run, path,
+                )  # fmt: skip
             write_text(path, json.dumps(asdict(self), indent=2) + "\n", durable=False)
         except OSError as error:
             log.warning("the receipt %s cannot be written: %s", path, error.strerror or error)

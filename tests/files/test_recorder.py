@@ -24,7 +24,7 @@ from cars_rt.files.recorder.disk import LOW_BYTES, Disk
 from cars_rt.files.recorder.names import Template
 from cars_rt.files.recorder.piece import Piece
 from cars_rt.files.recording import Claim, Recording, RecordingError
-from cars_rt.protocol import RunReader
+from cars_rt.protocol import Reason, RunReader
 from cars_rt.protocol.control import RECORDER_REQUESTS
 from cars_rt.remote import Remote, RemoteError
 from cars_rt.sockets import AddressInUseError
@@ -409,10 +409,11 @@ def test_the_documented_program_drives_a_recorder(tmp_path: Path, capsys: pytest
     assert capsys.readouterr().out.strip() == said
 
 
-def test_a_stream_that_goes_on_after_its_publisher_had_vanished_is_recorded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("reason", ["interrupted", "stopped", "failed"])
+def test_a_stream_that_goes_on_after_its_publisher_had_ended_is_recorded(
+    reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The daemon is killed and takes its time to come back, while the driver goes on."""
+    """The daemon is killed, or stopped, and takes its time to come back, while the driver goes on."""
     monkeypatch.setattr("cars_rt.sockets.subscriber.VANISHED_S", 0.0)
     with (
         Published() as raw,
@@ -429,6 +430,8 @@ def test_a_stream_that_goes_on_after_its_publisher_had_vanished_is_recorded(
         for sequence in range(5):
             raman.publisher.send(a_frame(sequence, np.zeros((1, 160)), **one))
         wait_until(lambda: recorder.sources["raman"].reader.index == 5)
+        if reason != "interrupted":
+            raman.say(an_end(5, 5, announced=8, lost={"overload": 3}, stream="raman", reason=Reason(reason)))
         raman.publisher.close(0)
         wait_until(lambda: recorder.sources["raman"].reader.run is None)
         with Published("raman", raman.address) as again:
@@ -443,7 +446,7 @@ def test_a_stream_that_goes_on_after_its_publisher_had_vanished_is_recorded(
     first, second = sorted(tmp_path.glob("*.h5"), key=lambda path: path.stem)
     with h5py.File(first) as file:
         assert len(file["raw/counts"]) == 20 and list(file["raman/index"]) == [*range(5)]
-        assert file["raman"].attrs["reason"] == "interrupted" and not file.attrs["complete"]
+        assert file["raman"].attrs["reason"] == reason and not file.attrs["complete"]
     with h5py.File(second) as file:
         assert "raw" not in file and list(file["raman/index"]) == [*range(8, 20)]
         assert json.loads(file["raman"].attrs["lost"]) == {"upstream": 8}

@@ -61,7 +61,7 @@ class Piece:
         self.ended = 0.0  # when a stream of it last ended
         self.flushed: dict[str, int] = {}  # rows on disk, by stream
         self.starts: dict[str, Start] = {}
-        self.interrupted: set[str] = set()  # streams whose publisher vanished
+        self.broken_off: set[str] = set()  # streams that ended before the run was complete, and may go on
         self._streams = set(streams)
         self._whole = True  # whether everything that belongs here is here
         self._end = first  # index up to which streams came that have ended
@@ -178,8 +178,8 @@ class Piece:
         stream = closed.end.stream
         if stream not in self.open:
             return  # it began in another file, which was closed
-        if closed.end.reason is Reason.INTERRUPTED:
-            self.interrupted.add(stream)
+        if closed.end.reason is not Reason.COMPLETE and self.limit is None:
+            self.broken_off.add(stream)  # a daemon that was stopped amid a run may be started again
         count = self.recording.rows[stream].count
         mine = portion(closed, count, self.first, self.limit, self.before)
         self.recording.end(mine.end, mine.ledger)

@@ -327,12 +327,12 @@ class Recorder:
             self._piece(start)
         for piece in self._open.of(start.run):
             piece.start(start)
-        if all(start.stream in piece.interrupted for piece in self._open.of(start.run)):
+        if all(start.stream in piece.broken_off for piece in self._open.of(start.run)):
             self._again(start)
 
     def _again(self, start: Start) -> None:
-        """Begin another file for a stream that goes on after its publisher had vanished. The file before says
-        where it ended."""
+        """Begin another file for a stream that goes on after its publisher had vanished or was stopped. The
+        file before says where it ended."""
         piece = self._open.of(start.run)[0].again(start)
         self._open.add(piece)
         path = piece.recording.path
