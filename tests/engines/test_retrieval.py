@@ -34,6 +34,7 @@ from cars_rt.physics.fitness import Flag
 from cars_rt.physics.kramers_kronig import KramersKronig, hilbert_matrix
 from cars_rt.physics.maximum_entropy import MaximumEntropy, maximum_entropy_phase
 from cars_rt.physics.microscope import Microscope, Simulator
+from cars_rt.physics.noise import Noise
 from cars_rt.physics.smoothing import smoother
 from cars_rt.remote import Remote
 
@@ -158,6 +159,18 @@ def test_simulated_spectra_come_out_as_the_noise_allows() -> None:
     assert 0.5 < np.median(np.abs(error)) / 0.6745 < 1.5  # of a normal distribution
     agreement = [pearson(row, true) for row, true in zip(found, truth, strict=True)]
     assert np.median(agreement) > 0.96  # with the noise of the CH region, where the light is 1/200
+
+
+def test_noise_is_found_beside_lines() -> None:
+    rng = np.random.default_rng(4)
+    light = COUNTS / COUNTS.mean()
+    deviation = 0.02 * np.sqrt(light)
+    found, level = Noise(len(SHIFT), STEP, 100.0)(light + deviation * rng.normal(size=(64, len(SHIFT))))
+    assert np.abs(found.mean(axis=0) / deviation - 1).max() < 0.5  # beneath the strongest line
+    assert abs(np.median(found / deviation) - 1) < 0.03
+    assert np.abs(level[:, 200:-200].mean(axis=0) / light[200:-200] - 1).mean() < 0.1
+    quiet, _ = Noise(len(SHIFT), STEP, 100.0)(light[None])
+    assert quiet.max() < 0.002  # lines are wider than pixels
 
 
 # -- an independent implementation ----------------------------------------------------------------------
