@@ -24,6 +24,7 @@ from rich.text import Text
 
 from cars_rt.printable import printable
 from cars_rt.sparing import Sparing
+from cars_rt.stops import STOPS
 from cars_rt.storage import mkdir, write_text
 
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
@@ -168,15 +169,14 @@ def stopping(stop: Callable[[], None]) -> Iterator[None]:
 
     if os.environ.get(STOP_WITH_STDIN):
         threading.Thread(target=_at_end_of_stdin, args=(stop,), daemon=True).start()
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP") if hasattr(signal, name)]
-    if "SIGHUP" in names and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
-        names.remove("SIGHUP")  # started with nohup
-    before = {name: signal.signal(getattr(signal, name), on_signal) for name in names}
+    hung_up = getattr(signal, "SIGHUP", None)
+    nohup = hung_up is not None and signal.getsignal(hung_up) == signal.SIG_IGN
+    before = {each: signal.signal(each, on_signal) for each in STOPS if not (nohup and each == hung_up)}
     try:
         yield
     finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _at_end_of_stdin(stop: Callable[[], None]) -> None:

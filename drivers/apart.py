@@ -17,6 +17,7 @@ import numpy as np
 
 from cars_rt.accounting import Cause
 from cars_rt.drivers.base import Acquisition, Block, Gap, Instrument, InstrumentError, Waiting, Yielded
+from cars_rt.stops import STOPS
 
 log = logging.getLogger("cars_rt.drivers")
 
@@ -337,7 +338,8 @@ class InProcess(Instrument):
 
 def _serve(connection: Connection, make: Make, silent_s: float) -> None:
     """The process of an instrument: does what is ordered, and passes on what is yielded."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program, which then orders a stop
+    for number in STOPS:  # they reach all of a terminal or a group; the program then orders a stop
+        signal.signal(number, signal.SIG_IGN)
     pipe = _Shared(connection)
     logging.getLogger("cars_rt").addHandler(pipe)
     instrument: InThread | None = None

@@ -160,7 +160,7 @@ def _of_file(path: Path, pump_nm: float | None) -> NDArray[np.float64]:
         cells = read_bytes(path, LARGEST).decode("ascii").split()
         numbers = np.array([float(cell) for cell in cells])
         return numbers if pump_nm is None else from_wavelength(numbers, pump_nm)
+    except (ValueError, StorageError):  # no list of numbers, or larger than one is
+        return read_spectra(path, pump_nm).raman_shift
     except OSError as error:
         raise InstrumentError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (ValueError, StorageError):
-        return read_spectra(path, pump_nm).raman_shift

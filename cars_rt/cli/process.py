@@ -27,6 +27,7 @@ from cars_rt.console import (
 from cars_rt.daemon.settings import DaemonSettings
 from cars_rt.errors import CarsRtError
 from cars_rt.physics.fitness import shares
+from cars_rt.stops import STOPS
 
 
 @app.command
@@ -185,12 +186,8 @@ class _Stop:
 
     def __init__(self) -> None:
         self.wished = False
-        for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
-            number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) in (
-                signal.SIG_DFL,
-                signal.default_int_handler,
-            ):
+        for number in STOPS:
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                 signal.signal(number, self._wish)
 
     def _wish(self, number: int, frame: FrameType | None) -> None:

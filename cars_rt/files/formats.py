@@ -203,16 +203,16 @@ def _npz(path: Path, asked: Asked) -> Iterator[Spectra]:
         for name, rows in columns.items()
         if fits(name, rows, len(np.atleast_1d(arrays["spectra"]))) and within(name, rows, about.get("scan"))
     }
-    _say_left_out(
-        path, {**columns, **{name: scalars[name] for name in ABOUT if name in scalars}}, about, fitting
-    )
+    receipt = judged(scalars, RECEIPT, strict=False)
+    said = {name: scalars[name] for name in (*ABOUT, *RECEIPT) if name in scalars}
+    _say_left_out(path, columns | said, about, receipt, fitting)
     yield Spectra(
         arrays["raman_shift"],
         arrays["spectra"],
         arrays.get("dark"),
         **about,
         columns=fitting,
-        receipt=judged(scalars, RECEIPT, strict=False),
+        receipt=receipt,
     )
 
 
@@ -280,7 +280,9 @@ def _stored(file: h5py.File, path: Path, asked: Asked) -> Spectra:
         for key, rows in columns.items()
         if ours or (fits(key, rows, written) and within(key, rows[:], about.get("scan")))
     }
-    _say_left_out(path, columns | {key: attrs[key] for key in ABOUT if key in attrs}, about, fitting)
+    receipt = judged(attrs, RECEIPT, strict=ours)
+    said = {key: attrs[key] for key in (*ABOUT, *RECEIPT) if key in attrs}
+    _say_left_out(path, columns | said, about, receipt, fitting)
     return Spectra(
         raman_shift,
         numbers(group, name)
@@ -289,7 +291,7 @@ def _stored(file: h5py.File, path: Path, asked: Asked) -> Spectra:
         numbers(group, "dark"),
         **about,
         columns=fitting,
-        receipt=judged(attrs, RECEIPT, strict=ours),
+        receipt=receipt,
         written=_written(file) if ours else {},
     )
 

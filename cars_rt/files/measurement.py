@@ -77,6 +77,25 @@ def _facts(value: Any) -> Facts:
     return check_facts(json.loads(text), "it")
 
 
+def _by_cause(value: Any) -> str:
+    """JSON of spectra by cause."""
+    found = json.loads(text := str(value))
+    if not isinstance(found, dict):
+        raise ValueError("it is no map")
+    for count in found.values():
+        _count(count)
+    return text
+
+
+def _ranges(value: Any) -> str:
+    """JSON of ranges of spectra: cause, index of the first, how many."""
+    for cause, first, count in json.loads(text := str(value)):
+        if not isinstance(cause, str) or not _count(count):
+            raise ValueError("it is no range")
+        _count(first)
+    return text
+
+
 def stored(value: Any) -> Any:
     """A value of `ABOUT` as files hold it: a map as JSON text, anything else as it is."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, Mapping) else value
@@ -105,9 +124,9 @@ MOST_WRITTEN = 2**16  # characters of each
 RECEIPT: Mapping[str, Callable[[Any], Any]] = {
     "announced": lambda value: int(value),  # -1: the run never ended
     "reason": _text,
-    "lost_before": str,
-    "lost": str,
-    "ranges": str,
+    "lost_before": _by_cause,
+    "lost": _by_cause,
+    "ranges": _ranges,
 }
 
 #: Of each spectrum: names as in `Frame`, and the type of a row.

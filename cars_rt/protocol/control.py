@@ -63,7 +63,10 @@ class Reply:
 def encode_request(request: Request) -> bytes:
     """The request as one message. Raises ProtocolError if no receiver would accept it."""
     secret = {} if request.token is None else {"token": request.token}
-    packed: bytes = msgpack.packb({MAGIC: VERSION, "request": request.do, **secret, **request.arguments})
+    try:
+        packed: bytes = msgpack.packb({MAGIC: VERSION, "request": request.do, **secret, **request.arguments})
+    except (ValueError, OverflowError, TypeError) as error:  # text that is no UTF-8, a number beyond 64 bits
+        raise ProtocolError(Fault.FIELD, f"the request cannot be sent: {error}") from None
     decode_request(packed)
     return packed
 
@@ -94,9 +97,13 @@ def decode_request(part: Part, requests: Requests = ALL) -> Request:
 
 
 def encode_reply(reply: Reply) -> bytes:
-    """The reply as one message. A reply that would be too long becomes an error that says so."""
+    """The reply as one message. One that would be too long, or holds what no message can, becomes an error
+    that says so. Names of files that are no UTF-8 are written with backslashes."""
     content = {"error": reply.error} if reply.error is not None else {"result": dict(reply.result)}
-    packed: bytes = msgpack.packb({MAGIC: VERSION, **content})
+    try:
+        packed: bytes = msgpack.packb({MAGIC: VERSION, **content}, unicode_errors="backslashreplace")
+    except (ValueError, OverflowError, TypeError) as error:
+        return encode_reply(Reply(error=f"the reply cannot be sent: {error}"))
     if len(packed) > MAX_HEADER_BYTES:
         return encode_reply(
             Reply(error=f"the reply has {len(packed)} bytes, the limit is {MAX_HEADER_BYTES}")

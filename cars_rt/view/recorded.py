@@ -1,5 +1,6 @@
 """A recording in place of a daemon: read piece by piece, so that its map grows as a scan's does."""
 
+import json
 import logging
 import threading
 import time
@@ -11,6 +12,7 @@ import numpy as np
 
 import cars_rt
 from cars_rt.errors import CarsRtError
+from cars_rt.files.measurement import RECEIPT, judged
 from cars_rt.protocol import BANDS, End, Frame, Reason, Start
 from cars_rt.view.store import Store
 
@@ -47,8 +49,11 @@ class Recorded(threading.Thread):
         except CarsRtError as error:
             log.error("%s", error)
             self.trouble = str(error)
-        lost = self._data[self._name].attrs.get("lost")
-        counted = {str(key): int(each) for key, each in lost.items()} if isinstance(lost, dict) else {}
+        except Exception as error:  # whatever it is: the page says that not all of the file is shown
+            log.exception("%s cannot be read", self.name)
+            self.trouble = f"it cannot be read further: {type(error).__name__}: {error}"
+        about = judged(self._data[self._name].attrs, RECEIPT, strict=False)
+        counted = json.loads(about.get("lost", "{}"))
         reason = str(self._data.attrs.get("reason", Reason.COMPLETE))
         reason = reason if reason in set(Reason) else Reason.COMPLETE
         store.over(

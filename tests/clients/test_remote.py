@@ -11,7 +11,15 @@ import pytest
 import zmq
 from helpers import PATIENCE_S, wait_until
 
-from cars_rt.protocol.control import Reply, decode_request, encode_reply
+from cars_rt.protocol import ProtocolError
+from cars_rt.protocol.control import (
+    Reply,
+    Request,
+    decode_reply,
+    decode_request,
+    encode_reply,
+    encode_request,
+)
 from cars_rt.remote import Remote, RemoteError
 
 
@@ -103,3 +111,14 @@ with Remote(sys.argv[1]) as remote:
             [sys.executable, "-c", program, there.address], capture_output=True, text=True, timeout=120
         )
     assert (done.stdout.split(), done.returncode) == (["1", "2", "3"], 0), done.stderr
+
+
+def test_what_no_message_can_hold_ends_nobody() -> None:
+    """A folder whose name is no UTF-8, and a number beyond 64 bits."""
+    reply = decode_reply(encode_reply(Reply(result={"path": "Gl\udce4ser/scan.h5"})))
+    assert reply.result == {"path": "Gl\\udce4ser/scan.h5"}
+    assert "Gl\\udce4ser" in (decode_reply(encode_reply(Reply(error="Gl\udce4ser"))).error or "")
+    assert "the reply cannot be sent" in (decode_reply(encode_reply(Reply(result={"n": 2**70}))).error or "")
+    for value in (2**70, "\udce4"):
+        with pytest.raises(ProtocolError, match="the request cannot be sent"):
+            encode_request(Request("shadow", {"model": value}))

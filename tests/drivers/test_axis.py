@@ -61,8 +61,10 @@ def test_axis_of_a_file_of_one_column_of_spectra_or_as_it_is_said(tmp_path: Path
     np.savetxt(
         table, np.column_stack([NM, NM * 2]), delimiter=",", header="wavelength (nm),counts", comments=""
     )
+    large = tmp_path / "large.csv"  # larger than any list of numbers
+    large.write_text("# " + 1_200_000 * "-" + "\n" + table.read_text(), encoding="utf-8")
     shift = from_wavelength(NM, 1064.0)
-    for file in (column, table):
+    for file in (column, table, large):
         assert np.allclose(acquisition(AxisSettings(axis=str(file), pump_nm=1064.0)).raman_shift, shift)
     assert np.allclose(acquisition(AxisSettings(axis=str(column))).raman_shift, NM)
     assert np.allclose(acquisition(AxisSettings(axis="500:3100")).raman_shift, np.linspace(500, 3100, PIXELS))

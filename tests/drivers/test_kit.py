@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ from cars_rt.drivers.apart import InProcess, InThread, placed
 from cars_rt.drivers.feed import Feed
 from cars_rt.drivers.ticks import Ticks
 from cars_rt.sockets import Publisher
+from cars_rt.stops import STOPS
 
 PIXELS = 4
 SHIFT = np.arange(PIXELS) + 500.0
@@ -274,6 +276,17 @@ class Elsewhere(Camera):
 
 class There(Elsewhere):
     lives = "process"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals between processes")
+@pytest.mark.parametrize("number", STOPS)
+def test_a_signal_to_all_of_a_group_is_for_the_program(number: int) -> None:
+    instrument = placed(There)
+    said = instrument.acquisition().instrument
+    assert said is not None
+    os.kill(int(said["pid"]), number)
+    made, _ = several(instrument, 1)
+    assert [totals.sent for totals in made] == [300]
 
 
 def values(collected: Collected) -> list[int]:

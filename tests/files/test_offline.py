@@ -165,13 +165,16 @@ def test_one_spectrum_may_be_a_plain_list(tmp_path: Path) -> None:
         ("position", np.full((len(COUNTS), 2), -4)),
         ("index", np.minimum(np.arange(len(COUNTS)), 2)),  # one would hide another
         ("time_ns", np.arange(len(COUNTS)) / 2),
+        ("lost", "none"),
+        ("lost", '{"missing": -4}'),
+        ("ranges", '[["missing", 3]]'),
     ],
 )
 def test_what_a_file_means_otherwise_is_left_out_and_named(
     name: str, value: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     spectra = read_spectra(npz(tmp_path / "a.npz", spectra=COUNTS, raman_shift=AXIS, **{name: value}))
-    assert not spectra.about and not spectra.columns
+    assert not spectra.about and not spectra.columns and not spectra.receipt
     assert f"left out, since it is not what the name means here: {name}" in caplog.text
 
 

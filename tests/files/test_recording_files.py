@@ -334,14 +334,18 @@ def test_the_next_recorder_of_a_folder_finishes_what_was_left(
     assert live.close() == tmp_path / "live.h5" and repair_all(tmp_path) == []
 
 
-def test_overwrite_replaces_what_was_left_too(tmp_path: Path) -> None:
+def test_overwrite_puts_aside_what_cannot_be_finished(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "scan.h5"
     partial_path(path).write_bytes(b"not HDF5")
     with pytest.raises(RecordingError, match="cannot be read: it is no HDF5 file"):
         Recording(path)
     recording = Recording(path, overwrite=True)
     recording.start(a_start())
-    assert recording.close() == path and sorted(tmp_path.iterdir()) == [path]
+    aside = partial_path(tmp_path / "scan-2.h5")
+    assert recording.close() == path and sorted(tmp_path.iterdir()) == [aside, path]
+    assert aside.read_bytes() == b"not HDF5" and f"is {aside} now, as it cannot be finished" in caplog.text
 
 
 def test_repair_refuses_what_is_no_recording(tmp_path: Path) -> None:

@@ -1,13 +1,15 @@
 """A recording is shown as the scan was."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from files.test_dataset import ended, recorded
-from helpers import AXIS, spectra_of
+from helpers import AXIS, an_end, spectra_of
 
 import cars_rt
+from cars_rt.accounting import Ledger
 from cars_rt.files.spectra import SpectraError
 from cars_rt.view.store import Store
 
@@ -40,6 +42,15 @@ def test_every_spectrum_has_its_pixel_and_what_is_missing_is_missing(tmp_path: P
         data["counts"].values[data["raman_measured"].values],
     )
     assert scan.seen == int(data["raman_measured"].values.sum())
+
+
+def test_what_is_lost_is_said(tmp_path: Path) -> None:
+    recording = recorded(tmp_path / "scan.h5")
+    recording.end(an_end(35), Ledger())
+    recording.end(an_end(35, stream="raman"), Ledger(lost=Counter(missing=4)))
+    store, _ = read(recording.close())
+    assert store.scan is not None and store.scan.end is not None
+    assert dict(store.scan.end.lost) == {"missing": 4}
 
 
 def test_counts_alone_are_shown_as_they_are(tmp_path: Path) -> None:
