@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from cars_rt.files.formats import open_spectra
 from cars_rt.files.hdf5 import are_numbers, numbers, opened, readable_attrs, stored
-from cars_rt.files.measurement import ABOUT, RECEIPT, judged
+from cars_rt.files.measurement import ABOUT, LONG_NAMES, RECEIPT, UNITS, judged
 from cars_rt.files.places import Places, places_of
 from cars_rt.files.recording import final_path, is_partial, read_rows
 from cars_rt.files.spectra import SpectraError, said_of
@@ -48,19 +48,7 @@ BESIDE: dict[str, dict[str, str]] = {
         FLAGS: FLAGS, **{name: name for name in NETWORK_OUTPUTS},
     },
 }  # fmt: skip
-LONG_NAMES = {
-    "counts": "camera counts",
-    "raman": "Im chi_R / chi_NR",
-    **{name: f"{meaning}, as the model states it" for name, meaning in NETWORK_OUTPUTS.items()},
-    FLAGS: "what is wrong with the spectrum: bits of cars_rt.Flag",
-    "time": "when the camera had delivered the spectrum",
-    "time_in": "when the daemon received it",
-    "time_out": "when the daemon sent the result",
-    "dark": "counts with the beams blocked",
-}
 CALLED = {"z": "plane", "y": "row", "x": "column", "spectrum": "spectrum"}
-UNITS = {"raman_shift": "1/cm", "counts": "counts", "dark": "counts"}
-UNITS |= dict.fromkeys(("raman", *NETWORK_OUTPUTS), "1")
 
 
 def open_dataset(path: Path | str, *, pump_nm: float | None = None) -> xarray.Dataset:

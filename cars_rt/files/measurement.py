@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.printable import printable
-from cars_rt.protocol import Facts, check_facts
+from cars_rt.protocol import FLAGS, NETWORK_OUTPUTS, Facts, check_facts
 from cars_rt.protocol.limits import MAX_COUNT, MAX_HEADER_BYTES, MAX_TEXT, MAX_TIME
 
 
@@ -136,6 +136,21 @@ COLUMNS: Mapping[str, tuple[tuple[int, ...], type[np.generic]]] = {
     "time_ns": ((), np.int64),
     "position": ((2,), np.int32),  # row and column of the scan
 }
+
+#: What arrays are, for the axes of pictures, and their units, as UDUNITS has them.
+LONG_NAMES = {
+    "counts": "camera counts",
+    "raman": "Im(chi_R) / chi_NR",
+    **{name: f"{meaning}, as the model states it" for name, meaning in NETWORK_OUTPUTS.items()},
+    "raman_shift": "Raman shift",
+    FLAGS: "what is wrong with the spectrum: bits of cars_rt.Flag",
+    "time": "when the camera had delivered the spectrum",
+    "time_in": "when the daemon received it",
+    "time_out": "when the daemon sent the result",
+    "dark": "counts with the beams blocked",
+}
+UNITS = {"raman_shift": "1/cm", "counts": "count", "dark": "count"}
+UNITS |= dict.fromkeys(("raman", *NETWORK_OUTPUTS), "1")
 
 
 def judged(

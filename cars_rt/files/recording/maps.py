@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.files.hdf5 import stored
+from cars_rt.files.measurement import LONG_NAMES, UNITS
 from cars_rt.files.places import Places, places_of
 from cars_rt.files.recording.bands import NAME as BANDS
 from cars_rt.files.recording.read import read_rows
@@ -26,13 +27,6 @@ MOST_PARTS = 10_000  # parts of a virtual dataset; spectra that are scattered mo
 PIECE = 2**16  # places that are written at once
 MOST_LINE = 2**20  # places of one line, which is written at once
 NO_TIME = np.iinfo(np.int64).min
-LONG_NAMES = {
-    "raman": "Im(chi_R) / chi_NR",
-    **{name: f"{meaning}, as the model states it" for name, meaning in NETWORK_OUTPUTS.items()},
-    "counts": "camera counts",
-    "raman_shift": "Raman shift",
-}
-UNITS = {"counts": "count", "raman_shift": "1/cm"} | dict.fromkeys(("raman", *NETWORK_OUTPUTS), "1")
 
 
 def nexus_group(parent: h5py.Group, name: str, kind: str, **attrs: str) -> h5py.Group:
