@@ -185,7 +185,7 @@ def test_what_a_file_means_otherwise_is_left_out_and_named(
 )
 def test_an_axis_in_text_is_read_as_a_table_is(text: Callable[[list[str]], bytes], tmp_path: Path) -> None:
     (tmp_path / "axis.txt").write_bytes(text([str(each) for each in AXIS]))
-    assert read_axis(tmp_path / "axis.txt").tolist() == AXIS.tolist()
+    assert read_axis(tmp_path / "axis.txt")[0].tolist() == AXIS.tolist()
 
 
 def test_rows_that_were_never_written_are_not_read(tmp_path: Path) -> None:
