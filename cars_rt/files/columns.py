@@ -52,10 +52,10 @@ _OCEAN = re.compile(r">{3,}\s*begin .*spectral data", re.I)
 FEWEST_OF_AXIS = 8  # numbers that are judged by their steps
 LEAST_FULL_SCALE = 255  # of a camera
 MOST_STEPS = 4.0  # the largest step of an axis over its smallest; those of gratings differ by less than two
-_X_AXIS = re.compile(
-    r"(?:x[\s_-]*(?:axis|units?)\b(?:\s*(?:mode|units?|label|title|type))?|axisunit\[1\])[\s:=]*([^,;\t]*)",
-    re.I,
-)
+_X_AXIS = re.compile(  # XUNITS=1/CM, XAxis mode: Pixels, x axis (nm)
+    r"(?:x[\s_-]*(?:axis|units?)\b(?:\s*(?:mode|units?|label|title|type))?|axisunit\[1\])"
+    r"(?:\s*[:=\t(\[]+\s*|\s+in\s+)([^,;\t)\]]*)", re.I
+)  # fmt: skip
 
 
 class TableError(CarsRtError, ValueError):
@@ -209,7 +209,7 @@ def _unit(name: str, title: str, head: list[str], named: bool) -> tuple[str, flo
                 unit, written = (PIXELS, "") if _PIXELS.fullmatch(stated) else unit_in(stated)
                 if unit == OTHER and not (is_other(written) or is_other(stated)):
                     unit = ""  # brackets in a line of the head may hold anything
-                wrong = f"says {found[0].strip()!r}, in {written!r}"
+                wrong = f"says {line.strip()[:60]!r}, in {written!r}"
             if unit:
                 break
     if unit == OTHER:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.files.columns import TableError, is_number, looks_like_axis
-from cars_rt.files.units import is_unit, unit_in
+from cars_rt.files.units import CM1, is_unit, unit_in
 
 COMMENTS = ("#", "%", "!", "//")
 FEWEST_PIXELS = 32  # of a camera; fewer numbers in a row name spectra, if as many lines or more follow
@@ -90,8 +90,11 @@ def _may_be_names(cells: list[str]) -> bool:
 
 
 def _names_axis(cells: list[str]) -> bool:
-    """Whether two cells far above the numbers name an axis and counts, and are no setting and its value."""
-    return bool(unit_in(cells[0])[0]) and not re.match(r"\W*\d", cells[1])
+    """Whether two cells far above the numbers name an axis and counts, and are no setting and its value, such
+    as a range of wavelengths."""
+    stated, unit = unit_in(cells[0])
+    plain = stated == CM1 or bool(unit) or " " not in cells[0]
+    return bool(stated) and plain and not re.match(r"\W*\d", cells[1])
 
 
 def is_first_row(rows: list[list[str]]) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cars_rt.files.columns import PIXELS, Table, TableError
+from cars_rt.files.columns import Table, TableError
 from cars_rt.files.tables import parse
 from cars_rt.files.units import CM1, NM
 from cars_rt.physics.axis import AxisError, judged_raman_shift
@@ -172,8 +172,6 @@ ODD: dict[str, tuple[str, list[float]]] = {
     "microns, far above": ("Microns;cts\n# exposure 0.1 s\n" + lines(";", MICRONS, NOISY), STEPS),
     "concentrations": ("shift,0.5,1.0,1.5\n" + lines(",", STEPS, NOISY, NOISY, NOISY), STEPS),
     "a dilution": (lines(",", STEPS, NOISY, *[[n * (x - 2900) for x in NOISY] for n in range(1, 40)]), STEPS),
-    "what the axis is from": ("Raman shift (785 nm),counts\n" + lines(",", STEPS, NOISY), STEPS),
-    "settings like names": ("Wavelength;532 nm\nDark;yes\nshift;counts\n" + lines(";", STEPS, NOISY), STEPS),
     "three digits": (lines(" ", STEPS, NOISY, [100 + x * 7 % 13 for x in range(16)]), STEPS),
     "a shift below 0": (lines(",", [x - 1799.5 for x in STEPS], NOISY), [x - 1799.5 for x in STEPS]),
     "minutes": ("shift,control,5 min,chitin\n" + lines(",", STEPS, NOISY, NOISY, NOISY), STEPS),
@@ -214,6 +212,7 @@ OTHER: list[tuple[str, str]] = [
     ("# Energy (meV), counts\n# exposure 0.1 s\n" + lines(" ", STEPS, NOISY), "'meV'"),
     ("Energy/meV   counts\n----------   ------\n" + lines("   ", STEPS, NOISY), "'meV'"),
     ("X-axis: THz\nx;y\n" + lines(";", STEPS, NOISY), "says 'X-axis: THz'"),
+    ("XAxis mode: Frequency (THz)\n" + lines(";", STEPS, NOISY), "'THz'"),
     ("shift;a;Fit\ncm-1;cts;cts\nsample;toluene;toluene\n" + lines(";", STEPS, NOISY, NOISY), "Fit"),
     *[
         (f"shift;{names}\n" + lines(";", STEPS, *[NOISY] * (1 + names.count(";"))), reason)
@@ -269,58 +268,6 @@ def test_what_would_be_other_numbers_is_refused(content: str, reason: str) -> No
     with pytest.raises(TableError, match=reason) as raised:
         read(content.encode("latin-1") if content.startswith("\x1f") else content)
     assert "\n" not in str(raised.value)
-
-
-FROM_500 = [500 + step for step in range(40)]
-ROWS = lines(",", [10, 20], *([3000 + 7 * x % 11, 3010 - 5 * x % 13] for x in FROM_500))
-
-
-@pytest.mark.parametrize("corner", ["x_um,", ",", "Wavenumber,", "sample,", "0,", "nan,"])
-def test_an_axis_in_the_first_row_is_seen_whatever_its_steps(corner: str) -> None:
-    with pytest.raises(TableError, match=r"axis in the first row \(\.\.\., 538, 539\)"):
-        read(corner + ",".join(map(str, FROM_500)) + "\n" + ROWS)
-
-
-def test_numbers_of_many_spectra_are_no_axis() -> None:
-    assert (
-        len(
-            read("shift," + ",".join(map(str, range(1, 41))) + "\n" + lines(",", STEPS, *[NOISY] * 40)).counts
-        )
-        == 40
-    )
-
-
-PIXEL_AXES = [
-    "Pixel,cts\n",
-    "Column,cts\n",
-    "Frame,cts\n",
-    "x (px),cts\n",
-    "XAxis mode: Pixels\n>>>>>Begin<<<<<\n",
-]
-
-
-@pytest.mark.parametrize("head", PIXEL_AXES)
-@pytest.mark.parametrize("first", [0.5, 100])
-def test_an_axis_that_is_called_pixels_is_one(head: str, first: float) -> None:
-    assert read(head + lines(",", [first + step for step in range(16)], NOISY)).unit == PIXELS
-
-
-NM_HEADS = [
-    "Nanometers,cts\n", "##XUNITS=NANOMETERS\n", "波长,cts\n", "Длина волны (нм),cts\n", "X-axis: nm\nx,y\n",
-    "Wavelength (nm),cts\nSpectrum 1\n", "Wavelength,cts\nnm,cts\nCCD1,CCD1\n",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("head", NM_HEADS)
-def test_wavelengths_are_told_by_any_line_above(head: str) -> None:
-    assert read(head + lines(",", STEPS, NOISY)).unit == NM
-
-
-def test_names_three_lines_above_are_those_of_columns() -> None:
-    text = "Raman Shift\tIntensity\tDark\ncm-1\tcounts\tcounts\n\ttoluene\ttoluene\n"
-    table = read(text + lines("\t", STEPS, NOISY, NOISY[::-1]))
-    assert (table.unit, len(table.counts)) == (CM1, 1)
-    assert table.dark is not None and table.dark.tolist() == NOISY[::-1]
 
 
 HEADS: dict[str, Callable[[str, int], str]] = {
