@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from cars_rt.calibration import CalibrationError
 from cars_rt.client import connect
-from cars_rt.files.columns import CM1, NM
+from cars_rt.files.columns import PIXELS
 from cars_rt.files.formats import MOST_LINE_BYTES, MOST_LINES, MOST_TEXT_BYTES, TEXT, any_axis, open_spectra
 from cars_rt.files.spectra import Spectra, SpectraError, said_of
 from cars_rt.files.tables import parse
+from cars_rt.files.units import CM1, NM
 from cars_rt.physics.axis import AxisError, judged_raman_shift
 from cars_rt.physics.darkness import LOOKED_AT, noise_of
 from cars_rt.protocol import Facts
@@ -112,7 +113,7 @@ def _of_text(path: Path, most: int | None) -> Measured:
         rows = table.counts[:most]
         if not np.isfinite(rows).all():
             raise SpectraError("holds counts that are not finite")
-        axis = table.axis if table.unit == NM else _judged(table.axis)
+        axis = table.axis if table.unit == NM else None if table.unit == PIXELS else _judged(table.axis)
         full_scale = 65_535.0 if rows.max() <= 65_535 and np.array_equal(rows, np.round(rows)) else None
     return Measured(
         counts=rows.mean(axis=0),

@@ -24,7 +24,7 @@ from cars_rt.calibration.lamp_fit import LampFit, fit_lamp
 from cars_rt.calibration.lamps import Lamp
 from cars_rt.calibration.recognise import Recognised, recognise
 from cars_rt.calibrator.measured import Measured
-from cars_rt.files.columns import NM
+from cars_rt.files.units import NM
 from cars_rt.physics.air import in_vacuum
 
 Array = NDArray[np.float64]

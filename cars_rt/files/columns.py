@@ -7,53 +7,56 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.errors import CarsRtError
-from cars_rt.files.units import length_in, neither_in
+from cars_rt.files.units import CM1, NM, OTHER, SHIFT, WAVELENGTH, is_other, nm_per, unit_in
 from cars_rt.printable import printable
 
-CM1, NM = "cm-1", "nm"
+PIXELS = "pixels"  # an axis of numbers of pixels, by its name
 
 _NUMBER = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|nan|inf)", re.ASCII | re.IGNORECASE)
-_SHIFT = re.compile(
-    r"shift|cm\s*\^?\(?\s*[-−⁻–]\s*[1¹]|1\s*/\s*cm|wave\s*number|wellenzahl|verschiebung", re.I
-)
-_WAVELENGTH = re.compile(
-    r"wave\s*length|wellenl|longueur|longitud|lunghezza|onda|golfl|v.gl.ngd|lambda|λ|(?<![a-z])nm(?![a-z])",
-    re.I,
-)
 _NUMBERING = re.compile(
     r"|unnamed.*|index|pixels?|px|points?|no\.?|nr\.?|#|row|frame|roi|strip|column|line", re.I
 )
+_PIXELS = re.compile(
+    r"(?:(?:ccd|detector|camera|x)?[\s_-]*[\[(]?(?:pixels?|px)|points?|no\.?|nr\.?|#|row|frame|roi|strip|column|"
+    r"channel|line)(?:[\s_-]*(?:no\.?|nr\.?|numbers?|index|#))?\s*(?:[\[(].*|[\])])?", re.I
+)  # fmt: skip
 _DARK = re.compile(
     r"(?:dark|dunkel)[\s_-]?(?:counts?|spectrum|spektrum|signal|current|frame|noise)?\s*(?:[\[(].*)?", re.I
 )
-_MAYBE_DARK = re.compile(r"dark|dunkel", re.I)
+_MAYBE_DARK = re.compile(r"dark|dunkel|^\s*(?:bias|offset)(?![a-z])", re.I)
 _CORRECTED = re.compile(r"corr|korr|subtr|minus|without|removed|-", re.I)
+_PLAIN = r"[\s_#-]*(?:data|counts?|spectrum|signal|intensity)?[\s_#]*\d*\s*(?:[\[(].*|[\])])?"
+_RAW = re.compile(rf"(?:.*[\s_(\[-])?(?:raw|roh|original|uncorrected|unprocessed){_PLAIN}", re.I)
+_PROCESSED = re.compile(
+    rf"(?:.*[\s_(\[-])?processed{_PLAIN}|(?!.*cosmic).*(?<!un)(?:corrected|subtracted|korrigiert).*", re.I
+)
 _REFERENCE = re.compile(
-    r"(?<![a-z])(?:ref|references?|referenz|background|untergrund|white|nrb)(?![a-z])", re.I
+    r"(?<![a-z])(?:ref|references?|referenz|background|untergrund|hintergrund|bkgd?|bgd?|blank|white|nrb|"
+    r"non[\s_-]*res(?:onant|onance)?)(?![a-z])",
+    re.I,
 )
 _NO_COUNTS = re.compile(
     r"(?<![a-z])(?:baseline|fit|fitted|residuals?|err|errors?|uncertaint\w*|std|sigma|variance|deviation|"
-    r"flags?|snr|chi\d?|transmi\w*|absor\w*|reflect\w*)(?![a-z])|[±χ]|log(?:10)?\s*[\[(]|[\[(]\s*db\s*[\])]|^\s*%\s*t\s*$|^raman(?:_\d+)?$|"
+    r"flags?|snr|chi\d?|transmi\w*|absor\w*|reflect\w*)(?![a-z])|[±χ]|log(?:10)?\s*[\[(]|[\[(]\s*db\s*[\])]|"
+    r"^\s*%\s*t\s*$|^raman(?:_\d+)?(?:\s*[\[(]\s*a.*)?$|"
     r"^(?:exposure|integration|time|temperature|power|gain)(?:[ _]?time)?\s*(?:[\[(].*)?$", re.I
 )  # fmt: skip
-
-
-def refuse_no_counts(name: str) -> None:
-    """Raises TableError if what is called so was computed from counts, or is none for another reason."""
-    if _NO_COUNTS.search(name):
-        raise TableError(
-            f"holds {printable(name, 200)!r}, which is no counts, by its name; the counts are needed"
-        )
-
-
+_NO_SPECTRUM = re.compile(
+    r"(?:(?:%\s*)?r?sd[\s_#]*\d*|(?:std?|standard)[\s._-]*dev\w*\.?|s\.?e\.?m|cv|noise|derivative|phase|ratio|quotient|"
+    r"weights?|mask|valid|saturated|quality)\s*(?:[\[(].*)?", re.I
+)  # fmt: skip
 _OF_OTHERS = re.compile(
-    r"(?:mean|average|avg|median|sum|total|mittelwert|summe)\.?(?:[\s_]*(?:of|spectrum|[\[(]).*)?", re.I
-)
+    r"(?:mean|average|avg|median|sum|total|min(?:imum)?|max(?:imum)?|mittelwert|summe)\.?"
+    r"(?:[\s_]*(?:of|spectrum|[\[(]).*)?|.*(?:smoothed|normali[sz]ed|gegl.ttet|normiert).*", re.I
+)  # fmt: skip
 _OCEAN = re.compile(r">{3,}\s*begin .*spectral data", re.I)
 FEWEST_OF_AXIS = 8  # numbers that are judged by their steps
 LEAST_FULL_SCALE = 255  # of a camera
 MOST_STEPS = 4.0  # the largest step of an axis over its smallest; those of gratings differ by less than two
-_X_AXIS = re.compile(r"(?:x[\s_-]*(?:axis|units?)\b|axisunit\[1\]).*", re.I)
+_X_AXIS = re.compile(  # XUNITS=1/CM, XAxis mode: Pixels, x axis (nm)
+    r"(?:x[\s_-]*(?:axis|units?)\b(?:\s*(?:mode|units?|label|title|type))?|axisunit\[1\])"
+    r"(?:\s*[:=\t(\[]+\s*|\s+in\s+)([^,;\t)\]]*)", re.I
+)  # fmt: skip
 
 
 class TableError(CarsRtError, ValueError):
@@ -78,31 +81,32 @@ def is_number(cell: str) -> bool:
 
 
 def sorted_out(
-    numbers: NDArray[np.float64], places: list[int], names: list[str], named: bool, head: list[str]
+    numbers: NDArray[np.float64], places: list[int], titles: list[list[str]], head: list[str]
 ) -> Table:
+    """The table of numbers (p, columns). places: of each column in the file. titles: what stands above each,
+    if anything does. head: all lines above the numbers. Raises TableError."""
     columns = numbers.T
     if len(columns) < 2:
         raise TableError("needs two columns of numbers or more: raman shift, counts")
-    shifts = [at for at, name in enumerate(names) if _SHIFT.search(name)]
-    lengths = [at for at, name in enumerate(names) if at not in shifts and _WAVELENGTH.search(name)]
-    numbering = [at for at, name in enumerate(names) if named and _NUMBERING.fullmatch(name.strip())]
+    named = any(titles)
+    titles = titles or [[] for _ in columns]
+    names = [" ".join(title) for title in titles]
+    shifts = [at for at, name in enumerate(names) if SHIFT.search(name)]
+    lengths = [at for at, name in enumerate(names) if at not in shifts and WAVELENGTH.search(name)]
+    numbering = [at for at, title in enumerate(titles) if named and _NUMBERING.fullmatch("".join(title[:1]))]
     unnumbered = [at for at in range(len(columns)) if not (at in numbering and _counts_up(columns[at]))]
     axis = next(iter([*shifts, *lengths]), unnumbered[0] if len(columns) > 2 and unnumbered else 0)
-    unit = (
-        CM1 if axis in shifts else NM if axis in lengths else "" if named and any(names) else _unit_said(head)
-    )
-    nm = length_in(names[axis]) if unit == NM else 1.0
-    if other := neither_in(names[axis]):
-        raise TableError(
-            f"has its axis in {other!r} (column {places[axis] + 1}, {names[axis]}), which is neither cm-1 "
-            "nor a wavelength; write raman shifts in cm-1, or wavelengths in nm"
-        )
+    unit, nm = _unit(names[axis], f"column {places[axis] + 1}, {names[axis]}", head, named)
+
+    def said(which: list[int]) -> str:
+        return ", ".join(f"{places[at] + 1}" + (f" ({names[at]})" if names[at] else "") for at in which)
+
     dark: list[int] = []
     spectra: list[int] = []
     left: list[int] = []
     references: list[int] = []
     for at in range(len(columns)):
-        title = f"column {places[at] + 1}" + (f" ({names[at]})" if names[at] else "")
+        title = f"column {said([at])}"
         if at == axis:
             continue
         if (at in lengths and axis in shifts) or (
@@ -123,11 +127,11 @@ def sorted_out(
                 f"{title} goes from {columns[at][0]:g} to {columns[at][-1]:g} in steps as even as an axis, "
                 f"and so does column {places[axis] + 1}; leave one axis and the spectra that belong to it"
             )
-        elif _DARK.fullmatch(names[at].strip()):
+        elif _one_of(_DARK, titles[at]):
             dark.append(at)
         elif _MAYBE_DARK.search(names[at]) and not _CORRECTED.search(names[at]):
             raise TableError(f"{title} may be a dark or not; call it dark if it is")
-        elif _NO_COUNTS.search(names[at]):
+        elif _NO_COUNTS.search(names[at]) or _one_of(_NO_SPECTRUM, titles[at]):
             raise TableError(f"{title} does not hold counts, by its name; leave the axis and the spectra")
         elif _REFERENCE.search(names[at]):
             references.append(at)
@@ -141,19 +145,23 @@ def sorted_out(
             "own, for --reference, or leave it out"
         )
     spectra = spectra or references
-    made = [names[at] for at in spectra if _OF_OTHERS.fullmatch(names[at].strip())]
+    made = [names[at] for at in spectra if _one_of(_OF_OTHERS, titles[at])]
     if 0 < len(made) < len(spectra):
         raise TableError(
             f"has a column called {made[0]!r} beside the spectra, made of them by its name; leave it out"
+        )
+    corrected = [at for at in spectra if _is_corrected(names[at])]
+    before = [*dark, *(at for at in spectra if _RAW.fullmatch(names[at]))]
+    if corrected and before:
+        raise TableError(
+            f"has column {said(corrected)}, from which the dark is subtracted already by its name, beside "
+            f"column {said(sorted(before))}; leave out the former, or all of the latter"
         )
     if not spectra or len(dark) > 1:
         raise TableError(
             f"has {len(spectra)} columns of counts and {len(dark)} called dark; one or more are needed, and "
             "one at most"
         )
-
-    def said(which: list[int]) -> str:
-        return ", ".join(f"{places[at] + 1}" + (f" ({names[at]})" if names[at] else "") for at in which)
 
     about = f"column {said([axis])}" + (f", dark: column {said(dark)}" if dark else "")
     about += f", not used: column {said(left)}" if left else ""
@@ -170,6 +178,15 @@ def looks_like_axis(values: NDArray[np.float64]) -> bool:
     return bool(np.abs(steps).max() < MOST_STEPS * np.abs(steps).min())
 
 
+def _one_of(kind: re.Pattern[str], title: list[str]) -> bool:
+    """Whether what stands above a column is of a kind: one line of it, or all of them."""
+    return any(kind.fullmatch(each.strip()) for each in (*title, " ".join(title)))
+
+
+def _is_corrected(name: str) -> bool:
+    return bool(_PROCESSED.fullmatch(name) or (_MAYBE_DARK.search(name) and _CORRECTED.search(name)))
+
+
 def _is_setting(column: NDArray[np.float64]) -> bool:
     """Whether it says the same on each of many lines, and neither darkness nor what a camera has at its full
     scale, which is a power of 2 less 1."""
@@ -182,21 +199,45 @@ def _counts_up(column: NDArray[np.float64]) -> bool:
     return bool(column[0] in (0, 1) and (np.diff(column) == 1).all())
 
 
-def _unit_said(head: list[str]) -> str:
-    """The unit of the axis, from what stands above numbers whose columns have no names."""
-    if stated := next((found[0] for line in head if (found := _X_AXIS.search(line))), ""):
-        if other := neither_in(stated):
-            raise TableError(
-                f"says {stated.strip()!r}, and {other!r} is neither cm-1 nor a wavelength; write raman "
-                "shifts in cm-1, or wavelengths in nm"
-            )
-        return CM1 if _SHIFT.search(stated) else NM if _WAVELENGTH.search(stated) else ""
+def _unit(name: str, title: str, head: list[str], named: bool) -> tuple[str, float]:
+    """The unit of the axis, and how many nm it is: by the name of its column, or by a line above that is
+    about it, or by the line above numbers whose columns have no names."""
+    unit, written = (PIXELS, "") if _PIXELS.fullmatch(name) else unit_in(name)
+    wrong = f"has its axis in {written!r} ({title})"
+    if not unit:
+        for line in head:
+            if (found := _X_AXIS.search(line)) and (stated := found[1].strip()):
+                unit, written = (PIXELS, "") if _PIXELS.fullmatch(stated) else unit_in(stated)
+                if unit == OTHER and not (is_other(written) or is_other(stated)):
+                    unit = ""  # brackets in a line of the head may hold anything
+                wrong = f"says {line.strip()[:60]!r}, in {written!r}"
+            if unit:
+                break
+    if unit == OTHER:
+        raise TableError(
+            f"{wrong}, which is neither cm-1 nor a wavelength; write raman shifts in cm-1, or wavelengths in "
+            "nm"
+        )
+    unit = unit or ("" if named else _unit_near(head))
+    return unit, (nm_per(written) or 1.0) if unit == NM else 1.0
+
+
+def _unit_near(head: list[str]) -> str:
+    """The unit of the axis, by what stands right above numbers whose columns have no names."""
     near = head[-1] if head else ""
-    if re.search(r"\d", _SHIFT.sub("", near)):
+    shift, length = SHIFT.search(near), WAVELENGTH.search(near)
+    if re.search(r"\d", SHIFT.sub("", near)):
         return ""  # it is a setting and its value
     if _OCEAN.search(near):
         return NM  # the programs that write this line write wavelengths unless they say so
-    shift, length = _SHIFT.search(near), _WAVELENGTH.search(near)
     if shift and (not length or shift.start() < length.start()):
         return CM1
     return NM if length else ""
+
+
+def refuse_no_counts(name: str) -> None:
+    """Raises TableError if what is called so was computed from counts, or is none for another reason."""
+    if _NO_COUNTS.search(name):
+        raise TableError(
+            f"holds {printable(name, 200)!r}, which is no counts, by its name; the counts are needed"
+        )

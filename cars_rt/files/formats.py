@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.files.columns import CM1, NM
+from cars_rt.files.columns import PIXELS
 from cars_rt.files.hdf5 import StoredRows, numbers, opened, readable_attrs, stored
 from cars_rt.files.measurement import ABOUT, COLUMNS, MOST_WRITTEN, RECEIPT, WRITTEN, judged
 from cars_rt.files.npz import read_npz
@@ -43,7 +43,7 @@ from cars_rt.files.spectra import (
 )  # fmt: skip
 from cars_rt.files.square import MOST, turned
 from cars_rt.files.tables import parse
-from cars_rt.files.units import is_shift
+from cars_rt.files.units import CM1, NM, is_shift
 from cars_rt.files.written import DAMAGE, is_recording, located
 from cars_rt.physics.axis import from_wavelength, is_numbering, may_be_wavelengths
 from cars_rt.plugins import remedy_for
@@ -96,7 +96,7 @@ def open_spectra(
     if ending not in FORMATS and ending not in others:
         hint = "unpack it" if ending in PACKED else "a table of text can be called .txt"
         raise SpectraError(f"{path}: the file's name must end in one of {', '.join(endings())}; {hint}")
-    asked = Asked(pump_nm, None if axis is None else read_axis(axis))
+    asked = Asked(pump_nm) if axis is None else Asked(pump_nm, *read_axis(axis))
     with ExitStack() as stack:
         with said_of(path):
             if ending in FORMATS:
@@ -154,11 +154,16 @@ def _text(path: Path, asked: Asked, *, any_axis: bool = False) -> Iterator[Spect
     table = parse(path.read_bytes())
     axis, of_axis = table.axis, table.about
     if asked.axis is not None:
-        if not is_numbering(axis):
+        if table.unit != PIXELS and not is_numbering(axis):
             raise SpectraError(f"has its axis in {of_axis}; leave --axis out")
         axis, of_axis = _given_axis(asked, of_axis), "given with --axis"
     elif any_axis:
         pump_nm = None
+    elif table.unit == PIXELS and not is_numbering(axis):
+        raise SpectraError(
+            f"numbers pixels instead of an axis ({of_axis}); give --axis FILE with the raman shift of each "
+            "pixel, in cm-1"
+        )
     elif table.unit == NM and pump_nm is None:
         raise WavelengthError(
             f"the axis is in nm ({of_axis}): give `cars-rt process` the wavelength that the light is shifted "
@@ -177,9 +182,10 @@ def _text(path: Path, asked: Asked, *, any_axis: bool = False) -> Iterator[Spect
         of_axis += f", from nm with a pump of {pump_nm:g} nm"
     counts = table.counts
     whole = counts.min() >= 0 and counts.max() <= 65_535 and np.array_equal(counts, np.round(counts))
-    kind = np.uint16 if whole else np.float32
-    dark = None if table.dark is None else table.dark.astype(np.float32)
-    yield Spectra(axis, np.ascontiguousarray(counts, kind), dark, of_axis=of_axis)
+    with np.errstate(over="ignore"):  # what is infinite then is refused with its place
+        counts = np.ascontiguousarray(counts, np.uint16 if whole else np.float32)
+        dark = None if table.dark is None else table.dark.astype(np.float32)
+    yield Spectra(axis, counts, dark, of_axis=of_axis)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ refused. The module `csv` splits quoted cells; its Sniffer is not used, since it
 delimiter, and neither is pandas, which is large and takes whatever columns there are.
 """
 
-import csv
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -15,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.files.columns import Table, TableError, is_number, looks_like_axis, sorted_out
+from cars_rt.files.columns import Table, TableError, is_number, sorted_out
+from cars_rt.files.headings import COMMENTS, cells_of, in_first_row, is_first_row, titles_of
 
-COMMENTS = ("#", "%", "!", "//")
 MARKS = {  # the longer ones first
     b"\xff\xfe\0\0": "utf-32",
     b"\0\0\xfe\xff": "utf-32",
@@ -31,7 +30,6 @@ FILES = {  # what begins so is no text, and what to do then
     b"\x89HDF": "is an HDF5 file; let its name end in .h5",
     b"\x93NUMPY": "is an array of NumPy; let its name end in .npy",
 }
-NEAR = 2  # lines above the numbers, or above the names of their columns, that may name units
 
 _LIKE_NUMBERS = re.compile(r"(?=[^\d]*\d)(?:[\d.,;+\-eE\"'\s]|nan|inf)+", re.ASCII | re.IGNORECASE)
 _WITH_COMMA = re.compile(r"[+-]?\d+(?:,\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
@@ -40,11 +38,13 @@ _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+", re.ASCII)
 _MINUS = re.compile(r"[−‐‑‒–](?=[\d.,])")
 _FORTRAN = re.compile(r"(?<=[\d.])[dD](?=[+-]\d{1,3}\b)")  # 1.5D+03
 _ODD_NUMBER = re.compile(r"\W?[+-]?(?:\d[\d.,]*|[.,]\d+)(?:[eE][+-]?\d+)?\W?", re.ASCII)
-_JCAMP = re.compile(r"\(X\+\+\(Y\.\.Y\)\)", re.I)
-_UNITS = re.compile(r"[\[(]?\s*(?:|nm|cm.*|1/cm|.*counts?.*|a\.? ?u\.?|arb.*|px|\w{1,3})\s*[\])]?", re.I)
-
-
-IN_FIRST_ROW = "has its axis in the first row; turn it round, so that the axis is the first column"
+_JCAMP = re.compile(r"\(X\+\+\(Y\.\.Y\)\)|\(XY\.\.XY\)", re.I)
+_FACTOR = re.compile(r"\s*(?:[\d.]+[eE][+-]?\d+\s*\*\s*|##XFACTOR\s*=(?!\s*1(?:\.0*)?\s*$).*)", re.I)
+_BROKEN = re.compile(  # a name on several lines
+    r'(?m)(?:^|(?<=[,;\t]))"[^"\r\n]*(?:(?:\r\n|\n|\r)[^"\r\n]*){1,3}"(?=[,;\t\r\n])'
+)
+_LAST_OF_THOUSANDS = re.compile(r"\d{3}(?:[.,]\d+)?", re.ASCII)
+MISSING = (-999, -9999, -99999, -999999, -(2**15), -(2**31))  # what programs write where nothing was measured
 
 
 @dataclass(frozen=True)
@@ -55,33 +55,32 @@ class _Row:
 
 def parse(content: bytes) -> Table:
     """The table in a file's content. Raises TableError."""
-    lines = re.split(r"\r\n|\n|\r", plain(decoded(content)))
+    lines = re.split(r"\r\n|\n|\r", _BROKEN.sub(_on_one_line, plain(decoded(content))))
     bare = [_uncommented(line) for line in lines]
     delimiter = _delimiter(bare)
-    split = [_cells(line, delimiter) for line in bare]
+    split = [cells_of(line, delimiter) for line in bare]
     first = next((at for at, cells in enumerate(split) if _is_row(cells)), None)
     if first is None:
         raise TableError(_no_numbers(split))
-    rows = _rows(lines, split, first)
     head = [line for line in lines[:first] if line.strip(" \t,;")]
-    if any(map(_JCAMP.search, head)):
-        raise TableError(
-            "has several counts behind each place of its axis (JCAMP-DX); export it as two columns"
-        )
+    _refuse_head(head, split[first])
+    rows = _rows(lines, split, first)
+    if is_first_row([row.cells for row in rows]):
+        raise TableError(in_first_row(rows[0].cells))
+    if delimiter == " ":
+        _no_separating_spaces(rows)
     numbers, places = _numbers(rows)
-    if looks_like_axis(numbers[0]):
-        raise TableError(IN_FIRST_ROW)
+    _none_missing(numbers, rows, places)
     if _numbers_columns(numbers):
         raise TableError(
             f"numbers its columns in line {rows[0].number}, as spectra are not; leave that line out"
         )
     _no_row_above(lines, split, first, numbers[:, 0])
     width = max(len(row.cells) for row in rows)
-    names = _names(head, width, delimiter)
-    if not names and delimiter == ",":
+    titles = titles_of(head, len(rows), width, delimiter)
+    if not titles and delimiter == ",":
         _no_decimal_commas(rows, head)
-    names = [names[place] for place in places] if names else [""] * len(places)
-    return sorted_out(numbers, places, names, bool(any(names)), head)
+    return sorted_out(numbers, places, [titles[place] for place in places] if titles else [], head)
 
 
 def decoded(content: bytes) -> str:
@@ -99,7 +98,7 @@ def decoded(content: bytes) -> str:
             raise TableError(f"begins as text in {encoding.upper()} does, and is none") from None
         text = content.decode("latin-1")
     if "\0" in text:
-        raise TableError("is no text")
+        raise TableError("is no text, since it holds zero bytes; write the table anew as UTF-8")
     return text
 
 
@@ -144,23 +143,6 @@ def _delimiter(lines: Sequence[str]) -> str:
     return " " if by_space else ","
 
 
-def _cells(line: str, delimiter: str) -> list[str]:
-    """The cells, stripped, without empty ones at the end."""
-    if delimiter == " ":
-        cells = [word.strip('"') for word in line.split()]
-    else:
-        try:
-            cells = [
-                cell.strip()
-                for cell in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
-            ]
-        except csv.Error:
-            cells = [line]
-    while cells and not cells[-1]:
-        cells.pop()
-    return cells
-
-
 def _is_row(cells: list[str]) -> bool:
     """Whether a line holds numbers, two or more, and nothing else."""
     filled = [cell for cell in cells if cell]
@@ -181,13 +163,56 @@ def _rows(lines: list[str], split: list[list[str]], first: int) -> list[_Row]:
         row = at >= first and _is_row(cells)
         if row and not ended:
             if len(cells) != width:
-                raise TableError(f"line {at + 1} has {len(cells)} columns, the first {width}")
+                raise TableError(
+                    f"line {at + 1} has {len(cells)} columns, the first {width}; write a number into each "
+                    "cell, or leave such lines or columns out"
+                )
             rows.append(_Row(at + 1, cells))
         elif row or _like_row(cells, width, at > first):
             raise TableError(f"line {at + 1} does not hold numbers as the others do: {lines[at][:40]!r}")
         else:
             ended = at > first
     return rows
+
+
+def _on_one_line(quoted: re.Match[str]) -> str:
+    return re.sub(r"[\r\n]+", " ", quoted[0])
+
+
+def _refuse_head(head: list[str], cells: list[str]) -> None:
+    """Refuse numbers that are to be read otherwise than as columns, as a line above them says. cells: of the
+    first line of numbers."""
+    pairs = len(cells) > 2 or not all(map(is_number, cells))
+    if (form := next((found[0] for line in head if (found := _JCAMP.search(line))), "")) and (
+        "++" in form or pairs
+    ):
+        said = "counts behind each place of its axis" if "++" in form else "places of its axis on each line"
+        raise TableError(f"has several {said} (JCAMP-DX); export it as two columns")
+    if factor := next((line for line in head if _FACTOR.fullmatch(line)), ""):
+        raise TableError(
+            f"says that its numbers are to be multiplied ({factor.strip()!r}); write the products"
+        )
+
+
+def _no_separating_spaces(rows: list[_Row]) -> None:
+    """Refuse what ends in three digits, of which the first may be 0, behind spaces: thousands."""
+    for place in range(1, len(rows[0].cells)):
+        column = [row.cells[place] for row in rows]
+        if all(map(_LAST_OF_THOUSANDS.fullmatch, column)) and any(cell[0] == "0" for cell in column):
+            cell = " ".join(rows[0].cells[place - 1 : place + 1])
+            raise TableError(f"has numbers with thousands separators ({cell!r}); write them without spaces")
+
+
+def _none_missing(numbers: NDArray[np.float64], rows: list[_Row], places: list[int]) -> None:
+    """Refuse a number that stands for a missing one, and is far below all others of its column."""
+    for at, column in enumerate(numbers.T):
+        low = column.min()
+        if low in MISSING and np.all(column[column != low] > low / 2):
+            line = rows[int(column.argmin())].number
+            raise TableError(
+                f"has no number in column {places[at] + 1} of line {line}: {low:g} stands for a missing one; "
+                "leave such lines or spectra out"
+            )
 
 
 def _numbers_columns(numbers: NDArray[np.float64]) -> bool:
@@ -228,7 +253,10 @@ def _numbers(rows: list[_Row]) -> tuple[NDArray[np.float64], list[int]]:
         for place in places:
             cell = row.cells[place]
             if not cell:
-                raise TableError(f"line {row.number} has no number in column {place + 1}")
+                raise TableError(
+                    f"line {row.number} has no number in column {place + 1}; write one, or leave such lines "
+                    "or columns out"
+                )
             if "," in cell:
                 commas.append(cell)
             points = points or "." in cell
@@ -266,62 +294,9 @@ def _no_decimal_commas(rows: list[_Row], head: list[str]) -> None:
         return
     zero = any(re.fullmatch(r"[+-]?0\d+", cell) for row in cells for cell in row)
     alike = any(len({len(row[place]) for row in cells}) == 1 for place in range(1, width))
-    named = len(_cells(head[-1].lstrip("#%!/ "), ",")) if head else 0
+    named = len(cells_of(head[-1].lstrip("#%!/ "), ",")) if head else 0
     if zero or alike or 1 < named < width:
         raise TableError(
             f"has {width} columns between commas, of which some may be the digits behind a decimal comma "
             f"(line {rows[0].number}); name each column in the line above, or write numbers with a point"
         )
-
-
-# -- what the columns are called ---------------------------------------------------------------------------
-
-
-def _names(head: list[str], width: int, delimiter: str) -> list[str]:
-    """The names of `width` columns from the lines above the numbers, nothing if there are none."""
-    found: list[str] = []
-    if head and _ends_as_axis(_split_to(head[-1], width, delimiter)):
-        raise TableError(IN_FIRST_ROW)
-    for line in reversed(head[-NEAR:]):
-        cells = _split_to(line, width, delimiter)
-        numbered = [is_number(cell) for cell in cells[1:]]  # numbers name spectra, no column beside others
-        if (
-            not cells
-            or cells[0].endswith(("=", ":"))
-            or (any(numbered) and (width == 2 or not all(numbered)))
-        ):
-            break  # it names a setting and its value
-        if found and not all(_UNITS.fullmatch(cell) for cell in found):
-            break
-        found = [" ".join(pair).strip() for pair in zip(cells, found or [""] * width, strict=True)]
-    return found
-
-
-def _ends_as_axis(cells: list[str]) -> bool:
-    """Whether words, or nothing, and then an axis stand in a line, and not the numbers of spectra."""
-    words = next((at for at, cell in enumerate(cells) if is_number(cell)), len(cells))
-    tail = cells[words:]
-    if not words or len(tail) < 3 or not all(map(is_number, tail)):
-        return False
-    steps = np.diff([float(cell.replace(",", ".")) for cell in tail])
-    return bool(((steps > 0).all() or (steps < 0).all()) and not (steps == 1).all())
-
-
-def _split_to(line: str, width: int, delimiter: str) -> list[str]:
-    """A line split so that it has as many cells as the numbers have columns, or nothing."""
-    text = line.strip("\r\n").lstrip(" ")
-    for mark in COMMENTS:
-        text = text.removeprefix(mark)
-    for pattern in (delimiter, "\t", ";", ","):
-        cells = _cells(text, pattern) if pattern != " " else []
-        if not text.strip():
-            return []
-        if len(cells) < width and len(cells) >= width - 1 and text.rstrip(" ").endswith(pattern):
-            cells.append("")
-        if len(cells) == width:
-            return cells
-    for pattern in (r"\s{2,}|\t", *([r"\s+"] if delimiter == " " else [])):
-        cells = re.split(pattern, text.strip())
-        if len(cells) == width:
-            return cells
-    return []

@@ -87,7 +87,7 @@ def may_be_wavelengths(axis: FloatArray) -> bool:
     """Whether an axis (p,) whose unit nobody states has the range and the steps of a spectrometer's
     nanometres, as a raman shift hardly does."""
     low, high, steps = float(axis.min()), float(axis.max()), np.abs(np.diff(axis))
-    fine = high - low < 700 and len(axis) > 1 and float(steps.mean()) < 0.6
+    fine = len(axis) > 1 and float(steps.mean()) < 0.6
     narrow = high - low < 200 and len(axis) >= 32
     return low >= 190 and high <= 1200 and (fine or narrow)
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cars_rt.files.columns import CM1, NM, Table, TableError
+from cars_rt.files.columns import Table, TableError
 from cars_rt.files.tables import parse
+from cars_rt.files.units import CM1, NM
 from cars_rt.physics.axis import AxisError, judged_raman_shift
 
 AXIS = [497.35, 499.3073, 1003.25, 2012.5]
@@ -150,6 +151,7 @@ def test_what_may_mean_two_things_is_refused(content: str | bytes, reason: str) 
 STEPS = [800.5 + 12.5 * step for step in range(16)]
 BESIDE = [x - 900 for x in STEPS]  # on both sides of the laser
 WIDE = {ord("0") + digit: 0xFF10 + digit for digit in range(10)}
+MICRONS = [x / 1e3 for x in STEPS]
 NOISY = [3000.5 + 40 * (step * 7 % 5) for step in range(16)]
 #: As they come: text, axis in the table's unit.
 ODD: dict[str, tuple[str, list[float]]] = {
@@ -166,6 +168,12 @@ ODD: dict[str, tuple[str, list[float]]] = {
         lines(",", STEPS, NOISY, [0] * 16, [4095] * 16), STEPS
     ),
     "a mean alone": ("shift,mean\n" + lines(",", STEPS, NOISY), STEPS),
+    "micrometers in full": ("Wavelength (micrometers),counts\n" + lines(",", MICRONS, NOISY), STEPS),
+    "microns, far above": ("Microns;cts\n# exposure 0.1 s\n" + lines(";", MICRONS, NOISY), STEPS),
+    "concentrations": ("shift,0.5,1.0,1.5\n" + lines(",", STEPS, NOISY, NOISY, NOISY), STEPS),
+    "a dilution": (lines(",", STEPS, NOISY, *[[n * (x - 2900) for x in NOISY] for n in range(1, 40)]), STEPS),
+    "three digits": (lines(" ", STEPS, NOISY, [100 + x * 7 % 13 for x in range(16)]), STEPS),
+    "a shift below 0": (lines(",", [x - 1799.5 for x in STEPS], NOISY), [x - 1799.5 for x in STEPS]),
     "minutes": ("shift,control,5 min,chitin\n" + lines(",", STEPS, NOISY, NOISY, NOISY), STEPS),
 }  # fmt: skip
 
@@ -189,8 +197,51 @@ OTHER: list[tuple[str, str]] = [
             "Raman shift (10^3 cm-1)": r"10\^3 cm-1",
             "t (s)": "s",
             "2theta": "2theta",
+            "Frequency (10^12 Hz)": r"10\^12 Hz",
+            "Energy (kJ/mol)": "kJ/mol",
+            "omega (ps^-1)": r"ps\^-1",
+            "E/eV": "eV",
+            "Shift (nm)": "nm",
+            "Raman shift [micrometers]": "micrometers",
+            "x (Hartree)": "Hartree",
+            '"Energy\n(meV)"': "meV",
         }.items()
     ],
+    ("Energy\tcounts\nmeV\tcts\n\ttoluene\n" + lines("\t", STEPS, NOISY), "'meV'"),
+    ("Energy;counts\nmeV;cts\nCCD1;CCD1\n" + lines(";", STEPS, NOISY), "'meV'"),
+    ("# Energy (meV), counts\n# exposure 0.1 s\n" + lines(" ", STEPS, NOISY), "'meV'"),
+    ("Energy/meV   counts\n----------   ------\n" + lines("   ", STEPS, NOISY), "'meV'"),
+    ("X-axis: THz\nx;y\n" + lines(";", STEPS, NOISY), "says 'X-axis: THz'"),
+    ("XAxis mode: Frequency (THz)\n" + lines(";", STEPS, NOISY), "'THz'"),
+    ("shift;a;Fit\ncm-1;cts;cts\nsample;toluene;toluene\n" + lines(";", STEPS, NOISY, NOISY), "Fit"),
+    *[
+        (f"shift;{names}\n" + lines(";", STEPS, *[NOISY] * (1 + names.count(";"))), reason)
+        for names, reason in {
+            "Dark;Raw data #1;Dark Subtracted #1": r"column 4 \(Dark Subtracted #1\), .*column 2 \(Dark\), 3",
+            "Processed;Raw;Dark": r"column 2 \(Processed\), .* leave out the former, or all of the latter",
+            "toluene raw;toluene corrected": "leave out the former",
+            "a;StdDev": "does not hold counts",
+            "a;SD": "does not hold counts",
+            "a;%RSD (%)": "does not hold counts",
+            "a;Noise": "does not hold counts",
+            "a;Raman (a.u.)": "does not hold counts",
+            "a;Smoothed": "made of them",
+            "a;a, normalized": "made of them",
+            "a;Bkg": "--reference",
+            "a;Hintergrund": "--reference",
+            "a;Nonresonant": "--reference",
+            "a;Offset": "may be a dark or not",
+        }.items()
+    ],
+    *[
+        (lines(" ", STEPS, [f"{x:,.0f}".replace(",", space) for x in NOISY]), "thousands separators .'3 000'")
+        for space in " \u00a0\u2009"
+    ],
+    (lines(",", STEPS, [*NOISY[:5], -9999, *NOISY[6:]]), "column 2 of line 6: -9999 stands for a missing"),
+    ("shift,a\n" + lines(",", STEPS, [*NOISY[:5], -32768, *NOISY[6:]]), "column 2 of line 7: -32768"),
+    ("   1.0e+02 *\n\n" + lines("   ", STEPS, NOISY), r"to be multiplied \('1.0e\+02 \*'\)"),
+    ("##XFACTOR=0.5\n" + lines(" ", STEPS, NOISY), "to be multiplied"),
+    ("##XYPOINTS=(XY..XY)\n" + lines("; ", [f"{x}, 5" for x in STEPS], [f"{x}, 5" for x in STEPS]), "JCAMP"),
     ("Energy,counts\neV,cts\n" + lines(",", STEPS, NOISY), "'eV'"),
     (lines("\t", STEPS, NOISY, [x + 3 for x in STEPS], NOISY), "column 3 goes from 803.5 to 991"),
     ("liver_x;a;kidney_x;b\n" + lines(";", STEPS, NOISY, [x + 3 for x in STEPS], NOISY), "kidney_x"),

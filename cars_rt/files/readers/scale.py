@@ -11,8 +11,8 @@ from cars_rt.files.columns import TableError, is_number
 from cars_rt.files.hdf5 import are_numbers
 from cars_rt.files.spectra import SpectraError, WavelengthError
 from cars_rt.files.tables import decoded, plain
-from cars_rt.files.units import is_shift, nm_per
-from cars_rt.physics.axis import from_wavelength
+from cars_rt.files.units import CM1, NM, is_shift, nm_per, unit_in
+from cars_rt.physics.axis import from_wavelength, is_numbering, may_be_wavelengths
 from cars_rt.storage import read_bytes
 
 MOST_AXIS_BYTES = 2**22
@@ -21,10 +21,11 @@ MOST_AXIS_BYTES = 2**22
 @dataclass(frozen=True, eq=False)
 class Asked:
     """What the user says of a file. pump_nm: wavelength from which light is shifted. axis: (p,), where the
-    file has none: a raman shift, or wavelengths in nm if pump_nm is given."""
+    file has none: a raman shift, or wavelengths in nm if pump_nm is given. unit: of it, if it is stated."""
 
     pump_nm: float | None = None
     axis: NDArray[np.float64] | None = None
+    unit: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +48,13 @@ def scale_of(values: ArrayLike | None, unit: str, asked: Asked, where: str) -> S
             raise SpectraError(
                 f"has no axis ({where}); give --axis FILE with the raman shift of each pixel, in cm-1"
             )
-        values, unit, where = asked.axis, "nm" if asked.pump_nm else "cm-1", "given with --axis"
+        values, where = asked.axis, "given with --axis"
+        if not asked.unit and asked.pump_nm is None and may_be_wavelengths(values):
+            raise WavelengthError(
+                f"the axis {where}, {values[0]:g} to {values[-1]:g}, may be nm or cm-1: for nm give "
+                "--pump-nm, such as 785; for cm-1 write it as text, below a line: raman_shift"
+            )
+        unit = asked.unit or (CM1 if asked.pump_nm is None else NM)
     elif asked.axis is not None:
         raise SpectraError(f"has an axis of its own ({where}); leave --axis out")
     axis = np.asarray(values, np.float64)
@@ -72,11 +79,12 @@ def scale_of(values: ArrayLike | None, unit: str, asked: Asked, where: str) -> S
     return Scale(axis[::-1] if turned else axis, turned, said + (", turned round" if turned else ""))
 
 
-def read_axis(path: Path) -> NDArray[np.float64]:
-    """The numbers of --axis: .npy, or text with one number on each line, or all on one. Raises
-    SpectraError."""
+def read_axis(path: Path) -> tuple[NDArray[np.float64], str]:
+    """The numbers of --axis, and their unit if it is stated: .npy, or text with one number on each line, also
+    below a name, or all on one. Raises SpectraError."""
     if not path.exists():
         raise SpectraError(f"there is no file {path}")
+    unit = ""
     if path.suffix.lower() == ".npy":
         from cars_rt.files.npz import read_npy
 
@@ -90,13 +98,23 @@ def read_axis(path: Path) -> NDArray[np.float64]:
         except TableError as error:
             raise SpectraError(f"{path} {error}") from None
         lines = [line.strip(" ,;\t") for line in text.splitlines() if line.strip(" ,;\t")]
+        name = lines[0].lstrip("#%! ") if lines else ""
+        kind, written = unit_in(name)
+        if len(lines) > 2 and not is_number(name) and kind:
+            unit, lines = CM1 if kind == CM1 else written or kind, lines[1:]
         words = lines if len(lines) > 1 else re.split(r"[\s,;]+", lines[0] if lines else "")
         if odd := next((word for word in words if not is_number(word)), ""):
             raise SpectraError(
                 f"{path} must hold one number for each pixel, on a line each, and nothing else; "
                 f"{odd[:40]!r} is none"
             )
+        before = np.array([float(word.split(",")[0]) for word in words])
+        if words and "." not in text and all("," in word for word in words) and is_numbering(before):
+            raise SpectraError(
+                f"{path} has two columns, pixels and an axis, or decimal commas ({words[0]!r}); leave one "
+                "number for each pixel, with a point"
+            )
         values = np.array([float(word.replace(",", ".")) for word in words])
     if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
         raise SpectraError(f"{path} must hold a list of finite numbers, one for each pixel")
-    return values
+    return values, unit
