@@ -50,6 +50,8 @@ ROWS = 32  # spectra looked at together, so that what is computed stays in the p
 
 FULL_PIXELS = 3  # at full scale; a cosmic ray fills one or two
 PLATEAU_PIXELS = 24  # within half of the noise from the brightest; 3 are usual, a broad maximum has some 15
+FLAT_PIXELS = 4  # side by side with the very same counts as the brightest, where noise is
+FLAT_NOISE = 8.0  # times a count's rounding: a top that is flat by chance then comes once in millions
 LEAST_SHARE = 0.1  # of their mean magnitude, that counts above dark are taken to have as their mean
 DARK_SHARE, LIT_SHARE = (
     0.3,
@@ -143,9 +145,14 @@ class Fitness:
         # Shot noise grows with the light, so that bright blocks have at least this, unless they saturate.
         bright = np.partition(noise, self._bright, axis=1)[:, self._bright]
         near = counts >= (brightest - bright / 2)[:, None]
-        plateau = near.sum(axis=1) >= PLATEAU_PIXELS
-        for row in np.flatnonzero(plateau):  # few; noise below a count's rounding makes plateaus, too
-            plateau[row] = bright[row] >= _rounding(counts[row])
+        nearly = near.sum(axis=1)
+        plateau = nearly >= PLATEAU_PIXELS
+        for row in np.flatnonzero(nearly >= FLAT_PIXELS):
+            # Noise below a count's rounding makes plateaus and flat tops, too.
+            if plateau[row]:
+                plateau[row] = bright[row] >= _rounding(counts[row])
+            elif _flat_top(counts[row]):
+                plateau[row] = bright[row] >= FLAT_NOISE * _rounding(counts[row])
         above = light.max(axis=1) - np.maximum(light.min(axis=1), 0)
         flat = above <= np.float32(LEAST_LIGHT) * noise.mean(axis=1)
         empty |= flat
@@ -296,6 +303,13 @@ def lit_range(raman_shift: NDArray[np.float64]) -> tuple[float, float]:
     root = np.sqrt(points)
     dark, lit = max(DARK_SHARE, DARK_OF_ROOT / root), max(LIT_SHARE, LIT_OF_ROOT / root)
     return min(dark, MOST_DARK), min(lit, MOST_LIT)
+
+
+def _flat_top(counts: Floats) -> bool:
+    """Whether neighbours in counts (p,) are as bright as the brightest, to the last count."""
+    top = np.flatnonzero(counts == counts.max())
+    last = FLAT_PIXELS - 1
+    return len(top) > last and bool((top[last:] - top[:-last] == last).any())
 
 
 def _rounding(counts: Floats) -> float:

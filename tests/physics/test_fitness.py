@@ -85,7 +85,7 @@ def test_pixels_at_full_scale_are_saturated(pixels: int) -> None:
     counts = COUNTS[:4].copy()
     counts[:, 300 : 300 + pixels] = 65535
     assert all(each & Flag.SATURATED for each in flags(counts, None, SATURATION))
-    counts[:, 300 : 300 + pixels] = 65534
+    counts[:, 300 : 300 + pixels] = 65534 - np.arange(pixels) % 3
     assert pixels > 24 or not any(each & Flag.SATURATED for each in flags(counts, None, SATURATION))
 
 
@@ -96,6 +96,17 @@ def test_plateau_below_full_scale_is_saturated(rounding: float) -> None:
     noise = rounding * np.random.default_rng(0).normal(size=COUNTS.shape)
     clipped = np.minimum(COUNTS, limit + noise)
     assert all(each & Flag.SATURATED for each in flags(clipped, None, SATURATION))
+
+
+def test_a_line_that_is_cut_is_saturated_though_the_full_scale_is_not_known() -> None:
+    """A camera of 12 bits in uint16: its brightest line ends in a few pixels of 4095."""
+    at = int(np.abs(AXIS - 1000).argmin())
+    line = 6000 * np.exp(-(((np.arange(len(AXIS)) - at) / 4) ** 2))
+    counts = noisy(1500 + line).round()
+    assert not any(each & Flag.SATURATED for each in flags(counts, None, SATURATION))
+    assert all(each & Flag.SATURATED for each in flags(np.minimum(counts, 4095), None, SATURATION))
+    quiet = np.repeat((1500 + line / 100)[None], 4, axis=0).round()  # flat by its rounding alone
+    assert not any(each & Flag.SATURATED for each in flags(quiet, None, SATURATION))
 
 
 def test_no_light_is_empty_whatever_the_dark() -> None:
