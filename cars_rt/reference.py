@@ -22,13 +22,15 @@ class Reference:
     """The mean spectrum of a purely non-resonant sample, such as glass.
 
     raman_shift: (p,) float64, cm-1, ascending. counts: (p,) float64, above dark, positive. source: where
-    it is from, for messages. instrument: what it was measured with, where its file says so.
+    it is from, for messages. instrument: what it was measured with, where its file says so. dark:
+    whether its file had one, which is subtracted.
     """
 
     raman_shift: NDArray[np.float64]
     counts: NDArray[np.float64]
     source: str = "the reference"
     instrument: str | None = None
+    dark: bool | None = None
 
     @property
     def sha256(self) -> str:
@@ -84,7 +86,8 @@ def read_reference(path: Path, pump_nm: float | None = None) -> Reference:
             f"{path}: the reference is {counts[low[0]]:g} above dark at {axis[low[0]]:.0f} cm-1 (and at "
             f"{low.size} of {len(axis)} pixels in all not positive); it needs light at every pixel"
         )
-    return Reference(np.ascontiguousarray(axis), np.ascontiguousarray(counts), str(path), spectra.source)
+    shift, counts = np.ascontiguousarray(axis), np.ascontiguousarray(counts)
+    return Reference(shift, counts, str(path), spectra.source, spectra.dark is not None)
 
 
 def _calibrated(path: Path, pump_nm: float | None) -> Reference:

@@ -101,6 +101,21 @@ def test_a_reference_that_says_nothing_is_refused_or_said(
     assert "a.npz is its own reference" in caplog.text
 
 
+@pytest.mark.parametrize("with_dark", ["a.npz", "glass.npz"])
+def test_a_dark_of_spectra_or_of_their_reference_alone_is_said(
+    with_dark: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.npz", "glass.npz"):
+        dark = {"dark": np.full(len(AXIS), 10.0)} if name == with_dark else {}
+        npz(tmp_path / name, spectra=COUNTS, raman_shift=AXIS, **dark)
+    process(tmp_path / "a.npz", tmp_path / "b.npz", model="kk", reference=tmp_path / "glass.npz")
+    assert f"{with_dark} has a dark, which is subtracted, and " in caplog.text
+    caplog.clear()
+    npz(tmp_path / with_dark, spectra=COUNTS, raman_shift=AXIS)
+    process(tmp_path / "a.npz", tmp_path / "b.npz", model="kk", reference=tmp_path / "glass.npz")
+    assert "has a dark" not in caplog.text
+
+
 def test_an_axis_in_nm_becomes_a_raman_shift(tmp_path: Path) -> None:
     """Of anti-Stokes light, which is bluer than the pump: 1e7 / wavelength - 1e7 / pump."""
     wavelength = 1e7 / (AXIS + 1e7 / 770)

@@ -78,6 +78,7 @@ def process(
     recipe = Recipe(model, reference, engine, pump_nm, axis, calibration)
     with recipe.opened(source) as spectra:
         wanted = chosen(recipe)
+        _compare_darks(source, spectra, wanted)
         if not again and (done := _done(source, target, spectra, wanted, engine)) is not None:
             return done
         overwrite = overwrite or may_replace(target)
@@ -101,6 +102,18 @@ def process(
             total, pixels, wanted.card.name, wanted.sha256, maker.description, in_order(flagged),
             spectra.axis_said, computed,
         )  # fmt: skip
+
+
+def _compare_darks(source: Path, spectra: Spectra, model: Model) -> None:
+    """Say if only the spectra or only the reference have a dark: an offset that one still has is in all."""
+    reference = getattr(model, "reference", None)
+    if reference is None or reference.dark is None or reference.dark == (spectra.dark is not None):
+        return
+    has, lacks = (reference.source, source) if reference.dark else (source, reference.source)
+    log.warning(
+        "%s has a dark, which is subtracted, and %s has none: put one beside its spectra, unless they are "
+        "above dark already", has, lacks,
+    )  # fmt: skip
 
 
 def _on_cluster(
