@@ -16,15 +16,15 @@ class SourceClock:
     `prompt`: the message cannot have waited for us for longer than a part of LAG_NS.
     """
 
-    __slots__ = ("_back_ns", "_last_ns", "_least_ns", "_prompt", "_start_ns", "early_ns", "frames")
+    __slots__ = ("_back_ns", "_least_ns", "_prompt", "_start_ns", "early_ns", "frames", "last_ns")
 
     def __init__(self) -> None:
         self.early_ns = 0  # how far a time stamp was ahead of our clock, at most
         self.frames = 0
+        self.last_ns = 0  # time stamp of the last frame
         self._least_ns: int | None = None
         self._start_ns: int | None = None  # age of a prompt start
         self._prompt = False  # whether a prompt frame came
-        self._last_ns = 0  # time stamp of the last frame
         self._back_ns: int | None = None  # age of a frame whose time stamp is far before the last one's
 
     def start(self, age_ns: int, prompt: bool) -> None:
@@ -38,13 +38,18 @@ class SourceClock:
         age = received_ns - time_ns
         if self._back_ns is not None:  # the clock was set back, if this one is as old
             self._least_ns, self._back_ns = min(age, self._back_ns), None
-        elif time_ns < self._last_ns - LAG_NS:
+        elif time_ns < self.last_ns - LAG_NS:
             self._back_ns = age
         if self._least_ns is None or age < self._least_ns:
             self._least_ns = age
-        self._last_ns = time_ns
+        self.last_ns = time_ns
         self._prompt |= prompt
         self.frames += 1
+
+    def at(self, ours_ns: int) -> int | None:
+        """What it showed when ours showed that, at least; None where no frame came yet. A later time stamp is
+        of a frame that had not been received then."""
+        return ours_ns - self._least_ns if self.frames and self._least_ns is not None else None
 
     @property
     def lag_ns(self) -> int:

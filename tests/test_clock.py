@@ -50,6 +50,11 @@ def test_a_real_delay_is_none(real: SourceClock) -> None:
     assert real.lag_ns == 0
 
 
+def test_what_it_showed_is_told_from_the_quickest_message() -> None:
+    assert clock([], start=5).at(0) is None and clock([5, 3, 4]).at(9 * S) == 6 * S
+    assert clock([-5.0, -4]).at(9 * S) == 14 * S  # ahead
+
+
 def test_a_clock_that_is_set_back_lags_from_then_on() -> None:
     seen = clock([0.001] * 10 + [3600.0])
     assert seen.lag_ns == 0

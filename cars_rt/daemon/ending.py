@@ -12,8 +12,9 @@ from cars_rt.sockets import RETRY_S, Publisher
 log = logging.getLogger("cars_rt.daemon")
 
 QUIET_S = 0.3  # a stop reads what was already sent, until nothing has come for this long
-LATE_S = 2.0  # and what is there then is counted for this long at most
+AFTER_S = 0.3  # or, of a driver that goes on, until something has that was measured so long after the stop
 DRAIN_S = 2.0  # and for this long at most, unless the engine or a subscriber holds it up
+LATE_S = 2.0  # and what is there then is counted for this long at most
 ANSWER_S = 5.0  # how long a stop waits for an engine that has a batch
 STOP_S = 10.0  # how long a stop waits for subscribers
 STUCK_S = 3.0  # how long it waits if they take nothing at all
@@ -29,11 +30,13 @@ class Turn(Protocol):
 
 def finish(parts: Parts, turn: Turn, can_read: Callable[[], bool]) -> float:
     """Read what was already sent, publish its results, and close the run. What there is no time to compute is
-    counted as lost. Returns how long a close may then wait for subscribers, s."""
+    counted as lost; what was measured after the stop is left to the driver. Returns how long a close may then
+    wait for subscribers, s."""
     runs, publisher = parts.runs, parts.results.publisher
     begin = now = time.monotonic()
     until, deadline, quiet_s, patience = begin + DRAIN_S, begin + STOP_S, 0.0, _Patience(publisher)
-    while not parts.paused and now < until and quiet_s < QUIET_S:
+    all_read = _Reading(parts)
+    while not parts.paused and now < until and quiet_s < QUIET_S and not all_read():
         before, reading = now, can_read()
         came = turn(QUIET_S / 5)
         now, blocked = time.monotonic(), not can_read()
@@ -42,10 +45,10 @@ def finish(parts: Parts, turn: Turn, can_read: Callable[[], bool]) -> float:
         if blocked and now < deadline:
             until = now + DRAIN_S
         _give_up(parts, patience, now > deadline)
-    if quiet_s < QUIET_S:
+    if quiet_s < QUIET_S and not all_read():
         runs.left_out = "it came too late to be computed, since the daemon was stopped"
         until = now + LATE_S
-        while now < until and (turn(QUIET_S / 5) or not can_read()):
+        while now < until and not all_read() and (turn(QUIET_S / 5) or not can_read()):
             now = time.monotonic()
             _give_up(parts, patience, now > deadline)
     interrupted = False
@@ -58,6 +61,28 @@ def finish(parts: Parts, turn: Turn, can_read: Callable[[], bool]) -> float:
             return LINGER_S if patience.over else STOP_S
         _give_up(parts, patience, time.monotonic() > deadline)
         turn(RETRY_S, reading=False)
+
+
+class _Reading:
+    """Tells, when called, whether all was read that had come before it was made, though more comes.
+
+    Frames come in the order in which they were measured, so one that was measured after that moment has them
+    all before it. But time stamps may be of a file, and run faster: nothing may wait to be read, too.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts, self._begun_ns, run = parts, time.time_ns(), parts.runs.current
+        then = None if run is None else run.clock.at(self._begun_ns)
+        self._after_ns = None if then is None else then + int(AFTER_S * 1e9)  # on the source's clock
+
+    def __call__(self) -> bool:
+        run, after = self._parts.runs.current, self._after_ns
+        return (
+            after is not None
+            and run is not None
+            and run.clock.last_ns > after
+            and self._parts.intake.empty_ns > self._begun_ns
+        )
 
 
 class _Patience:

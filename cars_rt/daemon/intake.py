@@ -34,8 +34,8 @@ class Intake:
         self.reader = RunReader("raw")
         self.received_ns = 0  # when the last message was taken
         self.prompt = False  # whether it was received soon after it arrived
+        self.empty_ns = 0  # when the socket was last seen empty
         self._parts: Sequence[Part] = ()
-        self._empty_ns = 0  # when the socket was last seen empty
         self._mishaps = mishaps
 
         #: Readable when there is something to receive. Another list where that changes, such as while one of
@@ -63,7 +63,7 @@ class Intake:
 
     def was_empty(self) -> None:
         """Note that nothing waits to be read."""
-        self._empty_ns = time.time_ns()
+        self.empty_ns = time.time_ns()
 
     def receive(self) -> bool:
         """Take the next message, for `events`; False if there is none."""
@@ -71,7 +71,7 @@ class Intake:
             self.was_empty()
             return False
         self.received_ns = time.time_ns()
-        self.prompt = self.received_ns - self._empty_ns < LAG_NS // 2
+        self.prompt = self.received_ns - self.empty_ns < LAG_NS // 2
         self._parts = parts
         return True
 

@@ -105,8 +105,8 @@ class Runs:
 
     @property
     def flagged(self) -> Counter[str]:
-        """Spectra computed that have a flag, by its name, of the run that was begun last."""
-        return Counter() if self._last is None else self._last.flagged
+        """Spectra of the current run computed that have a flag, by its name."""
+        return Counter() if self.current is None else self.current.flagged
 
     def all_lost(self) -> Counter[str]:
         """Spectra of all runs lost so far, by cause. No count ever shrinks."""

@@ -3,6 +3,7 @@
 import logging
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -276,6 +277,32 @@ def test_what_a_stop_has_no_time_to_compute_is_counted(caplog: pytest.LogCapture
     assert (receipt.announced, receipt.sent, dict(receipt.lost)) == (400, 40, {"overload": 360})
     assert dict(results.closed[0].end.lost) == {"overload": 360}
     assert "it came too late to be computed, since the daemon was stopped" in caplog.text
+
+
+def test_what_a_driver_sends_after_a_stop_is_left_to_it_and_is_no_loss() -> None:
+    sent = 0
+    with a_line() as (source, daemon, results):
+        source.publisher.open(a_start())
+
+        def go_on() -> None:
+            nonlocal sent
+            while not daemon.runs:
+                source.publisher.send(a_frame(sent, spectra_of(1)), PATIENCE_S)
+                sent += 1
+                time.sleep(0.002)
+
+        sender = threading.Thread(target=go_on)
+        sender.start()
+        results.until(lambda all_: all_.spectra > 20)
+        before = sent
+        daemon.stop()
+        results.ends()
+        sender.join(PATIENCE_S)
+    (receipt,) = daemon.receipts
+    end = results.closed[0].end
+    assert (end.reason, dict(end.lost), dict(receipt.lost)) == ("stopped", {}, {})
+    assert before <= end.spectra == receipt.sent == results.spectra
+    np.testing.assert_array_equal(results.index, np.arange(results.spectra))
 
 
 def test_stop_gives_up_a_subscriber_that_does_not_read(

@@ -58,7 +58,7 @@ class Snapshot:
     source: str | None
     run_announced: int  # of the open run so far: sent, lost or under way
     run_lost: Mapping[str, int]  # of the open run, by cause
-    run_flagged: Mapping[str, int]  # of the open or the last run, by the flag's name
+    run_flagged: Mapping[str, int]  # of the open run, by the flag's name
     runs: int  # runs closed
 
     spectra_in: int
