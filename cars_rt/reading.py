@@ -6,6 +6,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Hashable
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -192,23 +193,15 @@ class Reading:
             closed = closed or self._source.reader.interrupt(time.time_ns())
             assert closed is not None  # it was open to the reader, or had ended there
             unread = [event for event in self._events if isinstance(event, Frame) and event.run == open_.run]
-            spectra = sum(len(frame.block) for frame in unread)
-            ledger, end = closed.ledger, closed.end
-            if unread:
-                ledger.frames -= len(unread)
+            ledger = closed.ledger
+            for frame in unread:  # each by itself: others may be lost between them
+                spectra = len(frame.block)
+                ledger.frames -= 1
                 ledger.spectra -= spectra
-                text = "the client was closed before they were asked for"
-                ledger.found(Problem(Cause.MISSING, spectra, text, Kind.CLOSED, unread[0].index))
+                text = "the client was closed before it was asked for"
+                ledger.found(Problem(Cause.MISSING, spectra, text, Kind.CLOSED, frame.index))
             open_.ledger = ledger
-            open_.end = End(
-                end.stream,
-                end.run,
-                time.time_ns(),
-                end.frames,
-                end.spectra,
-                Reason.INTERRUPTED,
-                end.announced,
-            )
+            open_.end = replace(closed.end, time_ns=time.time_ns(), reason=Reason.INTERRUPTED)
         self._events.clear()
 
     def _overdue(self) -> None:

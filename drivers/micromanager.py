@@ -1,5 +1,6 @@
 """Any camera that Micro-Manager has an adapter for: Andor, Princeton, Hamamatsu, PCO, Thorlabs and others."""
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -134,12 +135,12 @@ class MicroManager(Instrument):
         }
         for name, known in TOLD.items():
             with suppress(RuntimeError):
-                text = core.getProperty(camera, name)
-                facts[known] = float(text.split("x")[0]) if text else text
+                facts[known] = _told(core.getProperty(camera, name))
         for each in self._settings.property:
             facts[each.partition("=")[0]] = each.partition("=")[2]
         binned = facts.get("binning", 1.0)
-        facts["region"] = [each * binned for each in core.getROI(camera)]  # in columns of the sensor
+        if isinstance(binned, float):  # else nobody knows which columns of the sensor they are
+            facts["region"] = [each * binned for each in core.getROI(camera)]
         return self._axis.acquisition(
             core.getImageWidth(),
             source=f"{core.getDeviceDescription(camera) or camera} (Micro-Manager)",
@@ -322,6 +323,14 @@ def _adapters() -> Path | None:
     with suppress(ImportError):
         return Path(import_module("mm_test_adapters").device_adapter_path())
     return None
+
+
+def _told(text: str) -> float | str:
+    """A property's value: a number, also of 2x2, or words as they are, such as of a gain 1-Full well."""
+    with suppress(ValueError):
+        number = float(text.split("x")[0])
+        return number if math.isfinite(number) else text
+    return text
 
 
 def _number(about: Any, name: str) -> float | None:

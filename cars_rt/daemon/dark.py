@@ -167,6 +167,6 @@ def _seconds(run: Start) -> str:
 def _write(path: Path, dark: Slab) -> None:
     try:
         with replacing(path) as file:
-            np.savetxt(file, dark, fmt="%.6g")
+            np.savetxt(file, dark, fmt="%.9g")  # as many digits as a float32 has: the id is of its bytes
     except OSError as error:
         log.warning("the dark %s cannot be written: %s", path, error.strerror or error)

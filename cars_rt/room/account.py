@@ -1,6 +1,7 @@
 """What came of the runs of an instrument: from the receipts and recordings that were written meanwhile."""
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,5 +65,11 @@ def _written(folder: Path | None, suffixes: set[str] | tuple[str, ...], since: f
     """Files with these endings that were written since then, the oldest first."""
     if folder is None or not folder.is_dir():
         return []
-    found = [(path.stat().st_mtime, path) for path in folder.iterdir() if path.suffix.lower() in suffixes]
+    found = []
+    for path in folder.iterdir():
+        if path.suffix.lower() in suffixes:
+            with suppress(
+                OSError
+            ):  # a link to nowhere, or a file that has just gone, holds nothing to tell of
+                found.append((path.stat().st_mtime, path))
     return [path for at, path in sorted(found) if at >= since]

@@ -13,7 +13,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,7 +63,7 @@ class Inflow:
     """Watches the gates in a thread from start to close; `cut` counts connections that were cut, by gate."""
 
     def __init__(self, gates: Iterable[Gate]) -> None:
-        self.cut: dict[str, int] = {}
+        self.cut: Mapping[str, int] = {}  # replaced by the thread, and never changed
         self.descriptors_short = False
         self._watched = [_Watched(gate, gate.taken()) for gate in gates]
         self._stop = threading.Event()
@@ -171,7 +171,8 @@ class Inflow:
         name = watched.gate.name
         if not self._shut_down(connection):
             return
-        self.cut[name] = count = self.cut.get(name, 0) + 1
+        count = self.cut.get(name, 0) + 1
+        self.cut = {**self.cut, name: count}  # another one: the loop may be going through the one before
         log.log(logging.WARNING if count == 1 else logging.DEBUG,
                 "a connection to %s is cut off: %s; more are counted", name, why)  # fmt: skip
 

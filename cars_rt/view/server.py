@@ -24,6 +24,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import OutputTransform, RequestHandler, StaticFileHandler
 
 from cars_rt.physics.substances import SUBSTANCES
+from cars_rt.printable import printable
 from cars_rt.sockets.addresses import Address, cannot_serve
 from cars_rt.storage import read_bytes
 from cars_rt.view import guard
@@ -223,6 +224,7 @@ class PageServer:
                 (r"/login", _Login, {"secret": secret, "page": login, "turn": asyncio.Semaphore(GUESSES)})
             )
             options = {"auth_provider": _Secret(), "cookie_secret": secrets.token_urlsafe(32)}
+        names = _names(where.host, self.port, settings.host)
         page = Application(guard.Pages(lambda document: open_page(document, world)))
         tornado = _Tornado(
             {"/": page},
@@ -233,13 +235,13 @@ class PageServer:
             websocket_ping_interval=guard.PING_S,
             websocket_ping_timeout=guard.PING_S,
             transforms=[_Headers],
-            extra_websocket_origins=list(_names(where.host, self.port, settings.host)),
+            extra_websocket_origins=list(names),
             include_headers=[],
             include_cookies=[],
             log_function=_log_request,
             **options,
         )
-        tornado.names = _names(where.host, self.port, settings.host)
+        tornado.names = names
         http = guard.Connections(
             tornado,
             max_body_size=BODY_BYTES,
@@ -325,9 +327,19 @@ def _names(host: str, port: int, more: tuple[str, ...]) -> frozenset[str]:
     """Host headers by which browsers may ask, in lower case."""
     found = {"localhost", "127.0.0.1", "[::1]"} if is_loopback(host) else {host, f"[{host}]"}
     if host in ("*", "0.0.0.0", "::"):
-        found = {"localhost", "127.0.0.1", "[::1]", socket.gethostname(), socket.getfqdn()}
-        for *_, address in socket.getaddrinfo(socket.gethostname(), None):
-            found.add(f"[{address[0]}]" if ":" in str(address[0]) else str(address[0]))
+        own = socket.gethostname()
+        found = {"localhost", "127.0.0.1", "[::1]", own}
+        try:
+            found.add(socket.getfqdn())
+            for *_, address in socket.getaddrinfo(own, None):
+                found.add(f"[{address[0]}]" if ":" in str(address[0]) else str(address[0]))
+        except (OSError, UnicodeError):  # the latter for a name of more than 63 letters
+            log.warning(
+                "this computer's own name %s is not resolved, so its addresses are unknown: give the one "
+                "that browsers use, with --host HOST:%d",
+                printable(own),
+                port,
+            )
     names = {f"{each}:{port}" for each in found} | set(more)
     return frozenset(each.lower() for each in names | (found if port == 80 else set()))
 

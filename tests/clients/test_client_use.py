@@ -112,6 +112,22 @@ def test_closed_within_the_loop_what_was_not_asked_for_is_missing() -> None:
         next(iter(stream))
 
 
+def test_closed_between_gaps_each_range_that_is_missing_is_named() -> None:
+    two = spectra_of(2)
+    with Published() as source, cars_rt.connect(source.address, "raw", timeout=PATIENCE_S) as stream:
+        source.wait()
+        source.say(a_start(block=2), a_frame(0, two), a_frame(1, two, index=2))
+        source.say(a_frame(5, two, index=10), a_frame(7, two, index=14))
+        wait_until(lambda: stream._source.fill(stream._events, 0.1) or len(stream._events) > 4)
+        run = next(iter(stream))
+        for _ in run:
+            stream.close()
+    assert run.ledger.spectra == 2 and run.ledger.lost == {"missing": 14}
+    ranges = sorted((each.first, each.spectra) for each in run.ledger.ranges)
+    assert ranges == [(2, 2), (4, 6), (10, 2), (12, 2), (14, 2)]
+    assert run.end is not None and run.end.reason == Reason.INTERRUPTED
+
+
 def test_two_loops_side_by_side_are_refused() -> None:
     with Published() as source, cars_rt.connect(source.address, "raw", timeout=PATIENCE_S) as stream:
         source.wait()

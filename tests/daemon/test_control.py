@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import msgpack
@@ -27,6 +28,7 @@ from helpers import (
     wait_until,
 )
 
+from cars_rt.daemon.compute import compute
 from cars_rt.daemon.loop import Daemon
 from cars_rt.daemon.seen.plain import plain
 from cars_rt.engines import ENGINES, compose, load_model, open_engine
@@ -206,6 +208,29 @@ def test_a_shadow_follows_the_run_to_another_axis() -> None:
             source.publisher.send(a_frame(0, spectra_of(1), f"run-{number}"), PATIENCE_S)
             wait_until(lambda: remote.ask("status")["shadow"]["batches"] == 1)
             source.publisher.end(an_end(1, run=f"run-{number}"))
+            results.ends(number + 1)
+
+
+def test_a_shadow_computes_the_variant_for_the_instrument_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reference is applied to spectra of its own instrument only, by the candidate, too."""
+    glass = tmp_path / "glass.npz"
+    np.savez(glass, raman_shift=np.linspace(700, 1700, 333), spectra=np.full((1, 333), 2e4))
+    full = load_model("kk", glass)
+    full = replace(full, reference=replace(full.reference, instrument="mine"))  # type: ignore[arg-type]
+    monkeypatch.setattr(compute, "load_with", lambda name, **given: full)
+    with line(model="kk") as (source, daemon, results, remote):
+        remote.ask("shadow", every=1)
+        runs = (("mine", AXIS), ("another", AXIS), ("another", AXIS + 1), ("mine", AXIS + 1))
+        for number, (instrument, axis) in enumerate(runs):
+            source.publisher.open(a_start(f"run-{number}", axis, source=instrument))
+            results.until(lambda all_, number=number: len(all_.starts) == number + 1)
+            assert daemon.compute.shadow is not None
+            candidate = daemon.compute.shadow.worker
+            assert candidate.model.sha256 == full.of_source(instrument).sha256
+            assert np.array_equal(candidate.raman_shift, axis)
+            source.publisher.end(an_end(0, run=f"run-{number}"))
             results.ends(number + 1)
 
 

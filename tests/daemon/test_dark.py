@@ -1,6 +1,8 @@
 """Which dark a run gets: its own, or one that was measured in a run of the same camera in the same mode."""
 
+import hashlib
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,6 +60,15 @@ def test_a_dark_of_another_mode_is_not_subtracted(change: dict[str, Any], reason
     assert dark.of(a_start(**MODE | change, dark=own))[1] == "start"
     again = a_start(**MODE)
     assert dark.unused(again) is None and dark.of(again)[1] == dark.name
+
+
+def test_the_file_of_a_dark_holds_what_its_name_is_the_hash_of(tmp_path: Path) -> None:
+    run, dark = a_start(**MODE), Dark(tmp_path)
+    dark.begin(run)
+    dark.add(np.random.default_rng(0).integers(900, 1100, (7, run.pixels)).astype(np.uint16))
+    name = dark.finish()
+    read = np.loadtxt(tmp_path / f"dark-{name}.csv", dtype=np.float32)
+    assert hashlib.sha256(read.tobytes()).hexdigest()[:12] == name
 
 
 def test_the_newer_dark_wins() -> None:

@@ -1,17 +1,20 @@
 """Model files from elsewhere: whatever they hold or are, refused in one sentence, without waiting."""
 
 import json
+import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import onnx
 import pytest
+import zmq
 from helpers import Collected, Published, daemon_in_thread, spectra_of, wait_until
 
-from cars_rt.daemon.compute import compute
+from cars_rt.daemon.compute import compute, library
+from cars_rt.daemon.compute.library import Library
 from cars_rt.daemon.seen.plain import plain
 from cars_rt.engines import Model, ModelError, load_model
 from cars_rt.engines.model import CARD_KEY, SHIPPED
@@ -113,3 +116,92 @@ def test_one_candidate_is_compiled_at_a_time(monkeypatch: pytest.MonkeyPatch) ->
             go_on.set()
             wait_until(lambda: not list(daemon.compute._retired))
             assert remote.ask("shadow", model="cnn")["shadow"]["model"] == "cnn"
+
+
+def test_a_candidate_that_is_read_while_another_is_compiled_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two at once would take too much memory and too many cores."""
+    from cars_rt.daemon.compute import worker
+
+    reads, read, go_on = threading.Event(), threading.Event(), threading.Event()
+    load, compose = compute.load_with, worker.compose
+    with daemon_in_thread("tcp://127.0.0.1:9") as daemon:
+        assert daemon.control is not None
+        wait_until(lambda: daemon.ready)
+
+        def read_slowly(name: str) -> Model:
+            reads.set()
+            assert read.wait(60)
+            return load(name, reference=None)
+
+        def composed_slowly(*given: Any, **named: Any) -> Any:
+            assert go_on.wait(60)
+            return compose(*given, **named)
+
+        monkeypatch.setattr(daemon.compute._library, "_load", read_slowly)
+        monkeypatch.setattr(worker, "compose", composed_slowly)
+        with Remote(daemon.control.address) as one, Remote(daemon.control.address) as two:
+            refused: list[str] = []
+
+            def ask() -> None:
+                try:
+                    one.ask("shadow", model="rnn")
+                except RemoteError as error:
+                    refused.append(str(error))
+
+            asking = threading.Thread(target=ask)
+            asking.start()
+            assert reads.wait(60)
+            assert two.ask("shadow")["shadow"]["model"] == "cnn"
+            read.set()
+            asking.join(60)
+            assert len(refused) == 1 and "another candidate is still being compiled" in refused[0]
+            assert two.ask("status")["shadow"]["model"] == "cnn"
+            go_on.set()
+
+
+@pytest.fixture
+def reader() -> Iterator[tuple[Library, threading.Event, zmq.Socket[bytes]]]:
+    """What reads models, slowly: once the event is set; and its bell."""
+    go_on = threading.Event()
+
+    def load(name: str) -> Model:
+        assert go_on.wait(60)
+        return load_model(name)
+
+    with zmq.Context.instance().socket(zmq.PULL) as bell:
+        bell.bind("inproc://a-library-of-a-test")
+        reading = Library(load, "inproc://a-library-of-a-test")
+        yield reading, go_on, bell
+        go_on.set()
+        reading.close()
+
+
+def test_who_was_told_that_a_model_takes_too_long_is_told_nothing_more(
+    reader: tuple[Library, threading.Event, zmq.Socket[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, _, _ = reader
+    answers: list[str | None] = []
+    reading.ask("cnn", lambda model: None, lambda error, result: answers.append(error))
+    monkeypatch.setattr(library, "READ_S", -math.inf)
+    reading.settle()
+    reading.close()
+    assert len(answers) == 1 and "could not be read within" in str(answers[0])
+
+
+def test_a_mistake_of_ours_is_not_called_one_of_the_model(
+    reader: tuple[Library, threading.Event, zmq.Socket[bytes]],
+) -> None:
+    reading, go_on, bell = reader
+    answers: list[str | None] = []
+
+    def then(model: Model) -> None:
+        raise RuntimeError("a mistake")
+
+    reading.ask("cnn", then, lambda error, result: answers.append(error))
+    go_on.set()
+    assert bell.poll(60_000)
+    with pytest.raises(RuntimeError, match="a mistake"):
+        reading.settle()
+    assert answers == ["the daemon failed on this request: RuntimeError: a mistake"]

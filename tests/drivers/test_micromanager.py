@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("pymmcore", reason="Micro-Manager's core is not installed: pymmcore")
 pytest.importorskip("mm_test_adapters", reason="its demonstration camera is not installed: mm-test-adapters")
 
-from cars_rt.drivers import Block, InstrumentError, Waiting
+from cars_rt.drivers import Block, InstrumentError, Waiting, micromanager
 from cars_rt.drivers.apart import InProcess, placed
 from cars_rt.drivers.axis import AxisSettings
 from cars_rt.drivers.conformance import TRIALS, Subject, attempt
@@ -81,6 +81,16 @@ def test_rows_of_an_image_are_summed_and_settings_told() -> None:
     about, given = blocks(camera(settings, ImageSettings(rows="1:3", tracks=0)))
     assert (about.dtype, about.block, len(given)) == ("uint16", 2, 30)
     assert given[0].counts.shape == (2, 512) and about.numbers.spectra == 2
+
+
+def test_a_property_in_words_is_told_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some cameras call their gain 1-Full well; here, the type of the pixels has words."""
+    monkeypatch.setattr(micromanager, "TOLD", {"PixelType": "gain", "ScanMode": "binning"})
+    about, _ = blocks(camera())
+    assert about.instrument["gain"] == "16bit" and about.instrument["region"] == [0, 100, 512, 4]
+    monkeypatch.setattr(micromanager, "TOLD", {"PixelType": "binning"})
+    about, _ = blocks(camera())
+    assert about.instrument["binning"] == "16bit" and "region" not in about.instrument
 
 
 def test_sequence_tester_gives_its_images_in_order_until_its_buffer_is_full() -> None:

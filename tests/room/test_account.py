@@ -36,6 +36,16 @@ def test_whether_anything_was_lost(
         assert found.lines[0] == "run r complete: 5 spectra announced, 5 received, 5 sent; lost: none"
 
 
+def test_a_link_to_nowhere_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "a.h5").touch()
+    try:
+        (tmp_path / "old.h5").symlink_to(tmp_path / "not there" / "old.h5")
+    except OSError:
+        pytest.skip("this user may make no links here")
+    found = account(None, tmp_path, None, 0.0)
+    assert not found.lost and found.lines[0].startswith("1 recording in ")
+
+
 def test_what_cannot_be_read_counts_as_lost_and_old_files_are_others(tmp_path: Path) -> None:
     assert account(None, None, None, 0.0).lines == [] and not account(None, None, None, 0.0).lost
     assert account(None, None, tmp_path / "none", 0.0).lost  # a recorder that was killed wrote no summary

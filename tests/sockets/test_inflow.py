@@ -78,6 +78,15 @@ def test_one_is_cut_off_even_where_no_descriptor_is_left() -> None:
         assert port.inflow.cut == {"a port": 1} and peer.recv(1) == b""
 
 
+def test_who_goes_through_what_was_cut_is_not_disturbed_by_the_next_cut() -> None:
+    with a_port() as port:
+        port.connection()
+        port.inflow._read()
+        going_through = iter(port.inflow.cut.items())
+        port.cut_all()
+        assert list(going_through) == [] and port.inflow.cut == {"a port": 1}
+
+
 class Waiting(Inflow):
     """Each look waits, as where another thread has Python's lock or other programs the cores."""
 

@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,6 +19,7 @@ from tornado.websocket import WebSocketClosedError, websocket_connect
 
 from cars_rt.remote import Remote
 from cars_rt.sockets.free import free_addresses
+from cars_rt.view.server import _names
 from cars_rt.view.settings import ViewError, ViewSettings
 from cars_rt.view.watch import Watch
 
@@ -205,6 +207,16 @@ def test_beyond_this_computer_it_says_that_nothing_is_encrypted(tmp_path: Path) 
         assert "is not encrypted" in command.said
         assert served.get("/login", Host="lab.example:443")[0] == 200
         assert served.get("/login", Host="other.example")[0] == 421
+
+
+@pytest.mark.parametrize("name", ["no-such-computer.invalid", 64 * "a"])
+def test_a_computer_whose_own_name_is_not_resolved_says_so(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: name)
+    names = _names("*", 5570, ("10.0.0.1:5570",))
+    assert {"localhost:5570", "127.0.0.1:5570", "[::1]:5570", "10.0.0.1:5570", f"{name}:5570"} <= names
+    assert f"own name {name} is not resolved" in caplog.text and "--host HOST:5570" in caplog.text
 
 
 def test_a_display_that_waits_for_its_daemon_ends_at_once() -> None:

@@ -242,17 +242,21 @@ class Compute:
         that was given up: two at once would take too much memory and too many cores.
         """
         kind = self.engine if engine is None else known(engine)
-        candidates = [*self._retired, *([self.shadow.worker] if self.shadow else [])]
-        if not all(each.ready.done() for each in candidates):
-            raise EngineError("another candidate is still being compiled; ask again when it is done")
+        self._refuse_second_candidate()
 
         def cast_it(wanted: Model) -> None:
+            self._refuse_second_candidate()  # one may have been begun while this model was read
             self.stop_shadow()
             self.shadow = Shadow(self._serving.compile_alike(wanted, kind), wanted, kind, every)
             self._serving.give_dark(self.shadow.worker)
             answer(None, {"shadow": self.shadow.describe()})
 
         self._give(model, cast_it, answer)
+
+    def _refuse_second_candidate(self) -> None:
+        candidates = [*self._retired, *([self.shadow.worker] if self.shadow else [])]
+        if not all(each.ready.done() for each in candidates):
+            raise EngineError("another candidate is still being compiled; ask again when it is done")
 
     def stop_shadow(self) -> None:
         """No candidate any more."""
@@ -276,12 +280,15 @@ class Compute:
             self._library.ask(name, then, answer)
 
     def _have_shadow_follow(self, axis: NDArray[np.float64]) -> None:
-        """A shadow is compared on the axis of the run. Compile it again if this run has another axis."""
+        """A shadow is compared on the axis of the run, for its instrument. Compile it again if either is
+        another one."""
         shadow = self.shadow
-        if shadow is not None and not np.array_equal(shadow.worker.raman_shift, axis):
-            self._retired.take(shadow.worker)
-            size = shadow.worker.max_batch
-            worker = self._serving.compile(shadow.model, [shadow.engine], axis, size)
+        if shadow is None:
+            return
+        old, model = shadow.worker, shadow.model.of_source(self._serving.source)
+        if old.model.sha256 != model.sha256 or not np.array_equal(old.raman_shift, axis):
+            self._retired.take(old)
+            worker = self._serving.compile(model, [shadow.engine], axis, old.max_batch)
             self.shadow = Shadow(worker, shadow.model, shadow.engine, shadow.every)
 
     # -- when the socket was readable, or a batch failed --------------------------------------------

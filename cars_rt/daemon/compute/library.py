@@ -52,7 +52,10 @@ class Library:
         self._reading = _Reading(model, then, answer, time.monotonic())
 
     def settle(self) -> None:
-        """Go on with a model that is read. The loop calls it whenever the bell rang, and now and then."""
+        """Go on with a model that is read. The loop calls it whenever the bell rang, and now and then.
+
+        Raises what `then` raised unless it is an error for people: the answer says it in either case.
+        """
         reading = self._reading
         if reading is None:
             return
@@ -65,19 +68,28 @@ class Library:
         if reading.given_up:
             return
         try:
-            reading.then(reading.model.result())
+            model = reading.model.result()
+        except (CarsRtError, ValueError) as error:
+            reading.answer(str(error), {})
+            return
+        except Exception as error:
+            reading.answer(f"the model cannot be read: {type(error).__name__}: {error}", {})
+            return
+        try:
+            reading.then(model)
         except (CarsRtError, ValueError) as error:
             reading.answer(str(error), {})
         except Exception as error:
-            reading.answer(f"the model cannot be read: {type(error).__name__}: {error}", {})
+            reading.answer(f"the daemon failed on this request: {type(error).__name__}: {error}", {})
+            raise  # to be counted as what it is, a mistake of ours
 
     def close(self) -> None:
         """The daemon stops: nobody gets a model any more."""
         if self._thread is not None:
             self._thread.close()
-        if self._reading is not None:
-            self._reading.answer("the daemon stops", {})
-            self._reading = None
+        reading, self._reading = self._reading, None
+        if reading is not None and not reading.given_up:
+            reading.answer("the daemon stops", {})
 
 
 def load_with(model: str, reference: Path | None) -> Model:
