@@ -424,8 +424,12 @@ def test_port_of_something_else_is_no_daemon_that_is_busy(monkeypatch: pytest.Mo
     monkeypatch.setattr("cars_rt.remote.ANSWER_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"tcp://127.0.0.1:{other.getsockname()[1]}"
-        with Remote(address) as remote, pytest.raises(RemoteError, match="no daemon answered at"):
-            remote.ask("status")
+        with Remote(address) as remote:
+            connection, _ = other.accept()
+            connection.sendall(b"HTTP/1.1 400")  # to ZeroMQ one of its first versions, which shook no hands
+            wait_until(lambda: remote._socket.poll(0, zmq.POLLOUT))
+            with connection, pytest.raises(RemoteError, match="no daemon answered at"):
+                remote.ask("status")
 
 
 def test_one_that_is_there_and_busy_gets_more_time_and_another_word(monkeypatch: pytest.MonkeyPatch) -> None:
