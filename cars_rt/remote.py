@@ -25,7 +25,7 @@ from cars_rt.protocol.control import Request, decode_reply, encode_request
 from cars_rt.sockets import CONTROL_ADDRESS, RECORDER_ADDRESS, connect_control
 from cars_rt.sockets.turn import Turn
 from cars_rt.trust import tokens
-from cars_rt.trust.curve import ClientKeys, why_refused
+from cars_rt.trust.curve import ClientKeys, handshakes
 
 STEP_S = 0.2
 ANSWER_S = 5.0  # a daemon that is there answers at once,
@@ -125,15 +125,18 @@ class Remote:
             waiting()
             if self._turn.closed:
                 raise RemoteError(f"this connection to {self.address} was closed before the answer came")
-            if sent and time.monotonic() - begun > busy_s:
+            self._look()
+            # Whatever accepts a connection takes what is sent; only one of ours shakes hands.
+            there = sent and self._met
+            if there and time.monotonic() - begun > busy_s:
                 raise RemoteError(
-                    why_refused(self._monitor, self.address, self._security)
+                    self._why
                     or f"the {self._what} at {self.address} is there, but has not answered within "
                     f"{busy_s:g} s: it or the computer is busy; ask again, or give the computer less to do"
                 )
-            if not sent and time.monotonic() - begun > timeout_s:
+            if not there and time.monotonic() - begun > timeout_s:
                 raise RemoteError(
-                    why_refused(self._monitor, self.address, self._security)
+                    self._why
                     or f"no {self._what} answered at {self.address} within {timeout_s:g} s: is `cars-rt "
                     f"{self._program}` running there, and is that its --control address (usually "
                     f"{self._usual})?"
@@ -156,7 +159,14 @@ class Remote:
 
     def _open(self) -> None:
         self._socket, self._monitor = connect_control(self.address, self._security)
-        self._asked = False
+        self._asked = self._met = False
+        self._why: str | None = None  # the other end refused us
+
+    def _look(self) -> None:
+        """Note whether the other end shook hands, or why not."""
+        met, why = handshakes(self._monitor, self.address, self._security)
+        self._met |= met
+        self._why = why or self._why
 
     def _disconnect(self) -> None:
         with suppress(zmq.ZMQError):  # somebody ended the context, which waits for these two

@@ -111,9 +111,14 @@ class Source:
         finally:
             self._turn.give()
 
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing comes of somebody who is there, if that is known."""
+        return self.subscriber.trouble or self._elsewhere
+
     def describe(self) -> str:
         """Whether anybody is publishing, in a phrase."""
-        if trouble := self.subscriber.trouble or self._elsewhere:
+        if trouble := self.trouble:
             return trouble
         if not self.connected:
             return f"nobody publishes at {self.subscriber.address}"

@@ -123,7 +123,9 @@ def check_flags(content: dict[str, Any], command: App, table: str, called: str, 
     file calls it; called: what people type; where: before each sentence. Raises ConfigError."""
     arguments = command.assemble_argument_collection(parse_docstring=False)
     flags = {name[2:]: each.hint for each in arguments for name in each.names if name.startswith("--")}
-    known = [flag for flag in flags if not flag.startswith(("no-", "empty-"))]
+    # Not the names that turn another flag off; some flags are called no-... themselves.
+    off = {f"{prefix}-{flag}" for flag in flags for prefix in ("no", "empty")}
+    known = [flag for flag in flags if flag not in off]
     for name, value in content.items():
         flag = name.replace("_", "-")
         if flag not in known:

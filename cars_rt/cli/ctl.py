@@ -136,7 +136,10 @@ def bands(*bands: str, at: At = Where()) -> None:
 
     wanted = [list(parse_band(each)) for each in bands] or None
     result = _ask(at, "bands", bands=wanted)
-    say(at, result, "\n".join(f"{name}: {low:g} to {high:g} cm-1" for name, low, high in result["bands"]))
+    outside = ", outside the axis of the open run: left out until one has it"
+    told = [(result["bands"], ""), (result.get("outside", []), outside)]
+    lines = [f"{name}: {low:g} to {high:g} cm-1{more}" for some, more in told for name, low, high in some]
+    say(at, result, "\n".join(lines))
 
 
 @ctl.command
@@ -252,7 +255,7 @@ def _rows(now: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(
             (
                 "shadow",
-                f"{shadow['model']}, every {shadow['every']}th batch, {shadow['batches']} compared; "
+                f"{shadow['model']}, one batch in {shadow['every']}, {shadow['batches']} compared; "
                 f"relative difference: {said}",
             )
         )

@@ -66,6 +66,9 @@ def record(
     stops: list[bool] = []
 
     def tell() -> str:
+        troubles = [each.trouble for each in recorder.sources.values() if each.trouble]
+        if troubles and recorder.now is None:
+            return troubles[0]
         return f"{recorder.describe()}, {rate.read(recorder.spectra):.0f}/s"
 
     def tick() -> None:

@@ -48,7 +48,9 @@ def _reload(parts: Parts, asked: Arguments, answer: Answer) -> Result:
 
 
 def _shadow(parts: Parts, asked: Arguments, answer: Answer) -> Result:
-    parts.compute.start_shadow(asked.get("model"), asked.get("engine"), asked.get("every", 10), answer)
+    if (every := asked.get("every", 10)) < 1:
+        raise ValueError(f"a candidate computes one batch in `every`, which is 1 or more, not {every}")
+    parts.compute.start_shadow(asked.get("model"), asked.get("engine"), every, answer)
     return None
 
 
@@ -94,7 +96,8 @@ def _bands(parts: Parts, asked: Arguments, answer: Answer) -> Result:
         if not 0 < len(bands) <= MAX_BANDS:
             raise ValueError(f"1 to {MAX_BANDS} bands can be computed, not {len(bands)}")
         preview.set_bands([check_band(*each) for each in bands])
-    return {"bands": [list(band) for band in preview.bands]}
+    outside = [list(band) for band in preview.outside]
+    return {"bands": [list(band) for band in preview.bands]} | ({"outside": outside} if outside else {})
 
 
 def _pause(parts: Parts, asked: Arguments, answer: Answer, paused: bool) -> Result:

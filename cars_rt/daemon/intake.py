@@ -98,13 +98,14 @@ class Intake:
 
     def watch(self, problems: Counter[str]) -> bool:
         """Look after the connection; call it often. Counts a connection that was cut in `problems`. True if
-        there is a new one."""
+        one has ended."""
         refused, connected = self.subscriber.refused, self.subscriber.connected
-        new = self.subscriber.watch() and not connected
+        # What a new one sends may be read before it is known to be there.
+        ended = not self.subscriber.watch() and connected
         if self.subscriber.refused > refused:
             self.reader.ledger.problems[Kind.CONNECTION_CUT.value] += 1
             problems[Kind.CONNECTION_CUT.value] += 1
-        return new
+        return ended
 
     @property
     def vanished(self) -> bool:

@@ -365,7 +365,7 @@ class Runs:
                 self.lose(run, Cause.OUTPUT, frame, reason)
 
     def forget_said(self) -> None:
-        """A new connection: its problems have lines of their own in the log."""
+        """A connection has ended: problems of the next one have lines of their own in the log."""
         self._said.clear()
 
     def note_clock(self) -> None:
@@ -394,6 +394,7 @@ class Runs:
             key = problem.text if problem.kind is Kind.UNKNOWN_RUN else problem.kind
             first = key not in self._said and len(self._said) < MOST_SAID
             self._said |= {key} if first else set()
-        log.log(logging.WARNING if first else logging.DEBUG, "%s: %s", problem.heading, problem.text)
+        where = f"{self.intake.address}: " if problem.kind is Kind.STREAM else ""
+        log.log(logging.WARNING if first else logging.DEBUG, "%s%s: %s", where, problem.heading, problem.text)
         if problem.cause is Cause.REJECTED or (problem.spectra and problem.cause is not Cause.REPEATED):
             self.alarm(problem.cause.value, problem.text)

@@ -6,6 +6,7 @@ import time
 
 from cars_rt.daemon.parts import Parts
 from cars_rt.daemon.seen.status import no_driver
+from cars_rt.printable import counted
 
 log = logging.getLogger("cars_rt.daemon")
 
@@ -22,7 +23,7 @@ def waits_for(parts: Parts) -> tuple[str, str]:
     if parts.gathering:
         here, wanted = publisher.subscribers, parts.settings.subscribers
         are = "is" if here == 1 else "are"
-        return "subscribers", f"waiting for {wanted} subscribers, {here} {are} here"
+        return "subscribers", f"waiting for {counted(wanted, 'subscriber')}, {here} {are} here"
     if compute.down is not None:
         return "down", compute.down
     if text:

@@ -64,7 +64,7 @@ def bind_control(
 def connect_control(
     address: str, security: ClientKeys | None = None
 ) -> tuple[zmq.Socket[bytes], zmq.Socket[bytes]]:
-    """A REQ socket for requests, and its monitor for failed handshakes.
+    """A REQ socket for requests, and its monitor for handshakes.
 
     Raises StreamError for an impossible address, KeysError for keys that cannot be used.
     """
@@ -77,7 +77,7 @@ def connect_control(
         socket.close(0)
         raise
     socket.setsockopt(zmq.IMMEDIATE, 1)  # a request is sent only once somebody is there
-    monitor: zmq.Socket[bytes] = socket.get_monitor_socket(FAILED)
+    monitor: zmq.Socket[bytes] = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | FAILED)
     socket.connect(address)
     return socket, monitor
 

@@ -38,6 +38,7 @@ class Outlet:
         self.full_since: float | None = None  # since when some subscriber has had no room
         self._underway: deque[zmq.MessageTracker] = deque(maxlen=unsent)  # messages that we follow
         self._follow_at = 0.0
+        self._last: zmq.MessageTracker | None = None  # of the last start or end
         # It skips a check for draft sockets, which costs as much as sending a small part.
         self._send_part = super(zmq.Socket, socket).send
         socket.setsockopt(zmq.XPUB_NODROP, 1)
@@ -50,11 +51,11 @@ class Outlet:
     def put(self, parts: Sequence[Part | zmq.Frame], *, hurry: bool = False, must: bool = False) -> bool:
         """Hand over a message; False if some subscriber has no room, and has not stopped reading.
 
-        hurry: do not wait a moment for room, since other messages wait behind it. must: a subscriber without
-        room misses it, once nobody is waited for.
+        hurry: do not wait a moment for room, since other messages wait behind it. must: a start or an end,
+        which a subscriber without room misses, once nobody is waited for.
         """
         tracker: zmq.MessageTracker | None = None
-        if (now := time.monotonic()) >= self._follow_at:
+        if (now := time.monotonic()) >= self._follow_at or must:
             header = zmq.Frame(parts[1], copy=False, track=True)
             tracker, parts = cast(zmq.MessageTracker, header.tracker), [parts[0], header, *parts[2:]]
         if not self._try(parts, hurry):
@@ -69,7 +70,13 @@ class Outlet:
             self._underway.append(tracker)
             self._follow_at = now + FOLLOW_S
         self.full_since = None
+        self._last = tracker if must else self._last
         return True
+
+    @property
+    def taken(self) -> bool:
+        """Whether the last start or end, and so all before it, has left for all who were not left out."""
+        return self._last is None or self._last.done
 
     def send_now(self, parts: Sequence[Part | zmq.Frame]) -> None:
         """Send at once. send_multipart does the same, but checks each part for longer than sending it takes.

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -28,6 +29,10 @@ UNSENT = 4, 256  # messages in ZeroMQ's queue of each subscriber, at least and a
 UNSENT_SHARE = 2, 500_000  # part of the buffer that they take if each has so many bytes: a half
 LOOK_S = 0.005  # between two looks for new subscribers, which cost as much as several messages
 RETRY_S = 0.001  # how soon a send is tried again when a subscriber has no room
+SAY_S = 1.0  # a close that takes longer is told
+LOOK_AGAIN_S = 0.05  # between two looks at whether it is done
+LEFT_OUT_S = 0.5  # of a close for subscribers that were left out, when all others have everything
+ROUNDED_S = 0.01  # by which ZeroMQ may give up too early
 
 
 def message_bytes(start: Start) -> int:
@@ -67,6 +72,7 @@ class Publisher:
         self._newest = self._told.ledger  # of the run that was opened last
         self._say_again = False  # the start is to be sent to a late subscriber
         self._look_at = 0.0  # when to look for new subscribers again
+        self._give_up_at = math.inf  # when a close waits no longer
         self._guard: Guard | None = None
         self._context = zmq.Context()  # its own, so that close can wait for this socket alone
         self.socket: zmq.Socket[bytes] = self._context.socket(zmq.XPUB)
@@ -263,11 +269,35 @@ class Publisher:
         taken = self.flush(math.inf if linger_s is None else linger_s) or not self.drop_waiting()
         if self._guard is not None:
             self._guard.close()
-        self.socket.close(
-            -1 if linger_s is None else int(max(linger_s - (time.monotonic() - begin), 0) * 1e3)
-        )
-        self._context.term()  # waits until all is sent; the end of the process would discard it
-        return taken and (linger_s is None or time.monotonic() - begin < linger_s)
+        self._give_up_at = math.inf if linger_s is None else begin + linger_s
+        # In a thread of its own: a signal would end ZeroMQ's wait at once, and what is not sent is discarded.
+        leaving = threading.Thread(target=self._leave, name="leaving", daemon=True)
+        leaving.start()
+        try:
+            leaving.join(SAY_S)
+            if leaving.is_alive():
+                limit = "" if linger_s is None else f" for {linger_s:g} s at most"
+                log.info(
+                    "the end of the %s stream waits%s for a subscriber that has not taken all of it",
+                    self.stream, limit,
+                )  # fmt: skip
+            while leaving.is_alive():
+                leaving.join(LOOK_AGAIN_S)
+        except BaseException:
+            self._give_up_at = 0.0
+            raise
+        return taken and time.monotonic() < self._give_up_at - ROUNDED_S
+
+    def _leave(self) -> None:
+        """Close the socket, and wait until all is sent; the end of the process would discard it."""
+        left_out = self.outlet.stalls > 0 and self._give_up_at < math.inf
+        while left_out and not self.outlet.taken and time.monotonic() < self._give_up_at:
+            time.sleep(LOOK_AGAIN_S)
+        left_s = max(self._give_up_at - time.monotonic(), 0.0)
+        if left_out:
+            left_s = min(left_s, LEFT_OUT_S)
+        self.socket.close(-1 if left_s == math.inf else int(left_s * 1e3))
+        self._context.term()
 
     def _send_first(self, waiting: Waiting) -> bool:
         """True if it waits no more: sent or, where it cannot be made a message, left out and counted."""

@@ -168,13 +168,15 @@ def refusal(event: int, value: int, address: str, keys: ClientKeys | None) -> st
     return None
 
 
-def why_refused(monitor: zmq.Socket[bytes], address: str, keys: ClientKeys | None) -> str | None:
-    """Of a client that got no answer: why not, if it was for keys. monitor: of its socket, for FAILED."""
-    why = None
+def handshakes(monitor: zmq.Socket[bytes], address: str, keys: ClientKeys | None) -> tuple[bool, str | None]:
+    """Of a client's handshakes since the last call: whether one succeeded, and why one failed, if that was
+    for keys. monitor: of its socket, for EVENT_HANDSHAKE_SUCCEEDED and FAILED."""
+    met, why = False, None
     while monitor.poll(0):
         event = recv_monitor_message(monitor, zmq.NOBLOCK)
+        met |= event["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
         why = refusal(event["event"], int(event["value"]), address, keys) or why
-    return why
+    return met, why
 
 
 class Guard:
@@ -299,9 +301,11 @@ class Guard:
         match event:
             case zmq.EVENT_LISTENING:
                 self._address = endpoint.decode("ascii", "replace")  # with the port, where it was free
+                allowed = len(self._allowed)
+                who = "the key that is allowed" if allowed == 1 else f"one of {allowed} keys"
                 log.info(
-                    "%s: only who has one of %d keys can connect; the key here is %s (%s)",
-                    self._address, len(self._allowed), self._own.name, self._own.fingerprint,
+                    "%s: only who has %s can connect; the key here is %s (%s)",
+                    self._address, who, self._own.name, self._own.fingerprint,
                 )  # fmt: skip
             case zmq.EVENT_ACCEPTED:
                 self._peers[value] = _peer_of(value)

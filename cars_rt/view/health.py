@@ -62,8 +62,8 @@ def judge(facts: Facts) -> tuple[Level, str]:
     if found:
         return found[0][0], " ".join(sentence for _, sentence in found)
     if facts.run is None:
-        waits = printable(str((status or {}).get("waits_for") or "a run"))
-        return Level.GREEN, f"Connected; waiting for {waits}."
+        waits = printable(str((status or {}).get("waits_for") or "waiting for a run"))
+        return Level.GREEN, f"Connected; {waits}."
     if facts.ended:
         return Level.GREEN, f"The run is complete: {_came(facts)} spectra, none lost."
     return Level.GREEN, "All is well: nothing is lost."
@@ -101,8 +101,8 @@ def _ambers(facts: Facts, status: Mapping[str, Any] | None) -> Iterator[tuple[Le
     if not facts.connected and facts.ended:
         yield Level.AMBER, f"The daemon is gone for {_time(facts.quiet_s)}; shown is what it sent last."
     if status is not None and not status.get("ready", True):
-        waits = printable(str(status.get("waits_for") or "its engine"))
-        yield Level.AMBER, f"The daemon is not ready: it waits for {waits}."
+        waits = printable(str(status.get("waits_for") or "waiting for its engine"))
+        yield Level.AMBER, f"The daemon is not ready: {waits}."
     if facts.ended and facts.ended != "complete":
         yield Level.AMBER, f"The run ended early: {facts.ended}."
     missing = (facts.planned or 0) - _came(facts) - sum(facts.lost.values())

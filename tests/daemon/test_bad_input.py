@@ -12,7 +12,18 @@ from dataclasses import dataclass, replace
 import msgpack
 import numpy as np
 import pytest
-from helpers import AXIS, Collected, Published, a_frame, a_line, a_start, an_end, spectra_of, wait_until
+from helpers import (
+    AXIS,
+    Collected,
+    Published,
+    a_frame,
+    a_line,
+    a_start,
+    an_end,
+    daemon_in_thread,
+    spectra_of,
+    wait_until,
+)
 
 from cars_rt.daemon.loop import Daemon
 from cars_rt.daemon.receipt import Receipt
@@ -244,3 +255,9 @@ def test_message_beyond_the_limit_costs_the_connection_not_the_daemon(
     totals = line.totals(run)
     assert (totals.sent, totals.lost, totals.problems) == (2, {}, {"connection cut": 1})
     assert f"{line.source.address}: connection cut, for a message beyond 64 MB" in caplog.text
+
+
+def test_address_of_another_stream_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    with Published("raman") as source, daemon_in_thread(source.address, engine="passthrough"):
+        said = f"{source.address}: rejected: the raman stream is published there"
+        wait_until(lambda: source.publisher.serve() or said in caplog.text)

@@ -1,6 +1,7 @@
 """Requests to a running daemon: status, another model, shadow, dark, bands, pause, stop."""
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -304,7 +305,7 @@ def test_preview_shows_every_band_of_every_spectrum_and_the_latest_one() -> None
             source.publisher.end(an_end(40, 400, announced=410, lost={"overload": 10}))
             results.ends()
             preview.ends()
-        assert remote.ask("bands")["bands"] == [["new", 1000.0, 1100.0]]
+        assert remote.ask("bands") == {"bands": [["new", 1000.0, 1100.0]]}
     raman = results.raman()
     shown = np.concatenate([np.arange(f.index, f.index + len(f.block)) for f in preview.frames])
     assert np.array_equal(results.index, shown)
@@ -444,6 +445,18 @@ def test_nobody_there_is_said_soon() -> None:
         remote.ask("status", timeout_s=0.3)
 
 
+def test_port_of_something_else_is_no_daemon_that_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cars_rt.remote.ANSWER_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"tcp://127.0.0.1:{other.getsockname()[1]}"
+        with Remote(address) as remote:
+            connection, _ = other.accept()
+            connection.sendall(b"HTTP/1.1 400")  # to ZeroMQ one of its first versions, which shook no hands
+            wait_until(lambda: remote._socket.poll(0, zmq.POLLOUT))
+            with connection, pytest.raises(RemoteError, match="no daemon answered at"):
+                remote.ask("status")
+
+
 def test_one_that_is_there_and_busy_gets_more_time_and_another_word(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cars_rt.remote.ANSWER_S", 0.0)
     monkeypatch.setattr("cars_rt.remote.BUSY_S", 0.5)
@@ -451,7 +464,7 @@ def test_one_that_is_there_and_busy_gets_more_time_and_another_word(monkeypatch:
         busy.setsockopt(zmq.LINGER, 0)
         port = busy.bind_to_random_port("tcp://127.0.0.1")
         with Remote(f"tcp://127.0.0.1:{port}") as remote:
-            wait_until(lambda: remote._socket.poll(0, zmq.POLLOUT))
+            wait_until(lambda: remote._look() or remote._met)
             with pytest.raises(
                 RemoteError, match=r"is there, but has not answered within 0\.5 s: it or the comp"
             ):
@@ -498,3 +511,17 @@ def test_control_and_preview_are_behind_keys_of_their_own(tmp_path: Path) -> Non
             assert results.receive(PATIENCE_S) and preview.receive(PATIENCE_S)
             assert stranger.receive(0.3) is None
         wait_until(lambda: plain(daemon.snapshot())["refused"] >= 3)
+
+
+def test_a_shadow_of_no_batch_is_refused() -> None:
+    with line() as (_, _, _, remote), pytest.raises(RemoteError, match=r"which is 1 or more, not 0"):
+        remote.ask("shadow", model="cnn", every=0)
+
+
+def test_bands_outside_the_axis_are_told() -> None:
+    with line() as (source, _, results, remote):
+        source.publisher.open(a_start())
+        assert source.publisher.send(a_frame(0, spectra_of(1)))
+        results.until(lambda all_: all_.spectra == 1)
+        answer = remote.ask("bands", bands=[["in", 1000.0, 1100.0], ["out", 5000.0, 6000.0]])
+        assert answer == {"bands": [["in", 1000.0, 1100.0]], "outside": [["out", 5000.0, 6000.0]]}

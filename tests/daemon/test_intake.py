@@ -7,6 +7,7 @@ import pytest
 from helpers import Collected, Published, a_frame, a_start, an_end, daemon_in_thread, spectra_of, wait_until
 
 from cars_rt.daemon.intake import Intake
+from cars_rt.daemon.mishaps import Mishaps
 from cars_rt.sockets.inflow import Gate
 
 
@@ -72,3 +73,17 @@ def test_two_drivers_take_turns_and_the_one_that_waits_costs_nothing(monkeypatch
             results.until(lambda all_: all_.spectra == 10)
             wait_until(lambda: daemon.runs == 2)
     assert [(each.run, each.sent, each.lost) for each in daemon.receipts] == [("one", 2, {}), ("two", 8, {})]
+
+
+def test_what_a_connection_says_before_it_is_known_to_be_there_is_its_own() -> None:
+    """Its end is told, after which the next one has lines of its own in the log, and not its beginning."""
+    with Published() as source:
+        intake = Intake(source.address, None, None, Mishaps(Counter()))
+        intake.connect()
+        source.wait()
+        told: list[bool] = []
+        wait_until(lambda: told.append(intake.watch(Counter())) or intake.connected)
+        assert not any(told)
+        source.publisher.close(0)
+        wait_until(lambda: intake.watch(Counter()))
+        intake.close()

@@ -132,6 +132,8 @@ def test_waiting_for_subscribers_says_how_many_are_here() -> None:
         with Collected(daemon.publisher.address):
             wait_until(lambda: "no driver at" in daemon.snapshot().waits_for)
             assert daemon.snapshot().ready
+    with daemon_in_thread("tcp://127.0.0.1:9", engine="passthrough", subscribers=1) as daemon:
+        wait_until(lambda: daemon.snapshot().waits_for == "waiting for 1 subscriber, 0 are here")
 
 
 def test_a_wait_that_takes_long_is_told_in_the_log(

@@ -58,6 +58,18 @@ def test_a_display_is_left_out_where_it_cannot_be_and_of_one_instrument(
     assert problems[0].startswith("[driver.epics] cannot be: it needs p4p, which is not installed: ")
 
 
+def test_a_flag_whose_own_name_begins_with_no_can_be_set(tmp_path: Path) -> None:
+    for value in ("true", "false"):
+        plan = plan_of(
+            SIMULATOR + f"[view]\nno-browser = {value}\n[daemon]\nno-realtime = {value}\n", tmp_path
+        )
+        assert not plan.problems
+        (view,) = [each for each in plan.judged if each.part.role is Role.VIEW]
+        assert view.value("no_browser") is (value == "true")
+    (said,) = plan_of(SIMULATOR + "[daemon]\nno-deviation = true\n", tmp_path).problems
+    assert "no-deviation in [daemon] is no flag of `cars-rt run`; did you mean deviation?" in said
+
+
 def test_two_instruments_share_nothing_and_one_address_is_said_once(tmp_path: Path) -> None:
     plan = plan_of(
         '[driver.A]\nname = "simulator"\n[driver.B]\nname = "simulator"\npublish = "tcp://*:7777"\n'

@@ -1,7 +1,10 @@
 """Subscribers that are too slow and publishers that vanish: nobody else pays for them."""
 
+import logging
 import math
+import signal
 import threading
+import time
 from pathlib import Path
 
 import h5py
@@ -12,6 +15,7 @@ from helpers import (
     LOCAL,
     PATIENCE_S,
     Collected,
+    Command,
     Published,
     a_frame,
     a_start,
@@ -26,6 +30,7 @@ from cars_rt.accounting import Ledger
 from cars_rt.files.recorder import Recorder, RecordSettings
 from cars_rt.protocol import Frame, StreamName
 from cars_rt.sockets import Overload, Publisher, subscriber
+from cars_rt.sockets.free import free_addresses
 
 WIDE = np.linspace(400, 3000, 4000)  # 1 MB a frame of 64: queues of a few MB are full at once
 
@@ -125,6 +130,70 @@ def test_subscriber_that_stopped_reading_is_left_out_while_the_others_get_everyt
             slow.events += slow.reader.read(parts)
         assert 0 < len(slow.frames) < frames
         assert all((frame.block == frame.sequence).all() for frame in slow.frames)
+
+
+def test_close_does_not_wait_for_who_was_left_out_when_the_others_have_everything() -> None:
+    with (
+        Publisher(LOCAL, "raw", buffer_mb=4, stall_s=0.05) as publisher,
+        Collected(publisher.address, "raw") as quick,
+        short_of_room(publisher.address, "raw"),
+    ):
+        assert publisher.wait_for_subscribers(2, PATIENCE_S)
+        publisher.open(a_start(axis=WIDE, dtype="float32", block=64))
+        counts, sent = np.zeros((64, len(WIDE)), np.float32), 0
+        while not publisher.stalls:
+            sent += publisher.send(a_frame(sent, counts))
+            publisher.flush()
+            if len(quick.frames) < sent - publisher.waiting // 64:
+                quick.more()
+        publisher.end(an_end(sent, 64 * sent))
+        while not publisher.flush(0.01):
+            quick.more()
+        quick.ends()
+        begin = time.monotonic()
+        assert publisher.close(PATIENCE_S) and time.monotonic() - begin < PATIENCE_S / 2
+
+
+def test_close_says_for_whom_it_waits_and_whether_that_was_in_vain(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("cars_rt.sockets.publisher.SAY_S", 0.01)
+    caplog.set_level(logging.INFO)
+    with (
+        Publisher(LOCAL, "raw", buffer_mb=1000, stall_s=0) as publisher,
+        short_of_room(publisher.address, "raw"),
+    ):
+        assert publisher.wait_for_subscribers(1, PATIENCE_S)
+        publisher.open(a_start(axis=WIDE, dtype="float32", block=64))
+        for number in range(60):  # more than the system takes, and ZeroMQ has room for
+            assert publisher.send(a_frame(number, np.zeros((64, len(WIDE)), np.float32)))
+        publisher.end(an_end(60, 60 * 64))
+        assert publisher.flush()
+        assert not publisher.close(0.3)
+    said = "the end of the raw stream waits for 0.3 s at most for a subscriber that has not taken all of it"
+    assert said in caplog.text
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="there is no such signal here")
+def test_signal_that_asks_where_a_daemon_stands_does_not_end_its_wait_for_subscribers() -> None:
+    (publish,) = free_addresses(1)
+    with (
+        Published(buffer_mb=1000) as source,
+        Command(
+            "run", "--listen", source.address, "--publish", publish, "--engine", "passthrough",
+            "--subscribers", 1, "--buffer-mb", 1000,
+        ) as daemon,
+        short_of_room(publish) as slow,
+    ):  # fmt: skip
+        source.wait()
+        source.run("run-1", spectra_of(60 * 64, WIDE), 64, axis=WIDE)
+        daemon.wait_for("run run-1 complete")
+        daemon.process.send_signal(signal.SIGINT)
+        daemon.wait_for("the end of the raman stream waits for 10 s at most")
+        daemon.process.send_signal(signal.SIGUSR1)
+        daemon.wait_for("Thread 0x")
+        assert slow.ends().spectra == 60 * 64
+        assert daemon.end() == 0 and "they are lost" not in daemon.said
 
 
 @pytest.mark.parametrize("overload", ["block", "drop-oldest", "drop-newest"])

@@ -38,10 +38,10 @@ from cars_rt.trust.curve import (
     ClientKeys,
     Guard,
     ServerKeys,
+    handshakes,
     is_local,
     secure_client,
     secure_server,
-    why_refused,
 )
 from cars_rt.trust.flags import ClientAccess, DaemonAccess, PublisherAccess, RecorderAccess
 from cars_rt.trust.keys import AllowList, KeysError, read_pair, read_public
@@ -175,7 +175,7 @@ def test_control_socket_lets_in_who_is_allowed(
         monitor = stranger.get_monitor_socket(FAILED)
         stranger.send(b"stop")
         wait_until(lambda: guard.refused)
-        wait_until(lambda: re.search(there, why_refused(monitor, address, keys_of) or ""))
+        wait_until(lambda: re.search(there, handshakes(monitor, address, keys_of)[1] or ""))
         stranger.disable_monitor()
         monitor.close(0)
         with dealer(address, ring.client()) as friend:
@@ -640,6 +640,8 @@ def test_programs_with_keys_lose_nothing_and_let_nobody_else_in(ring: Ring, tmp_
                 assert driver.end() == 0, driver.said
                 assert recorder.end() == 0, recorder.said
             assert stranger.subscriber.receive() is None
+            again = f"{raman} refused our key mallory"  # and why nothing comes, in its status
+            wait_until(lambda: thief.said.count(again) > 1)
             thief.process.terminate()
             assert thief.end() == 3
         daemon.process.terminate()

@@ -40,11 +40,11 @@ class Shadow:
     """Never delays results: it skips a batch that comes while it is busy, and keeps its errors to itself."""
 
     def __init__(self, worker: Worker, model: Model, engine: str, every: int) -> None:
-        """every: batches from one that is compared to the next."""
+        """every: batches from one that is compared to the next, at least 1."""
         self.worker = worker
         self.model = model
         self.engine = engine
-        self.every = max(every, 1)
+        self.every = every
         self.disagreement = Disagreement()
         self.error: str | None = None
         self._seen = 0

@@ -52,6 +52,11 @@ class Preview(Bundles):
         if self._run is not None:
             self._weigh(self._run.start)
 
+    @property
+    def outside(self) -> list[Band]:
+        """Bands that are wanted, and lie outside the axis of the open run."""
+        return [band for band in self._wanted if self._run is not None and band not in self.bands]
+
     def open(self, run: Run) -> None:
         """A run begins."""
         start = run.published
