@@ -1,6 +1,7 @@
 """What the display is told: one frozen object, from flags, environment and file."""
 
 import ipaddress
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,8 +65,8 @@ class ViewSettings:
                 Address.to_connect(text)
         if self.preview == OFF:
             raise ViewError("--preview cannot be none: the display lives on it")
-        if not self.memory_mb >= LEAST_MB:
-            raise ViewError(f"--memory-mb must be {LEAST_MB:g} or more, not {self.memory_mb:g}")
+        if not LEAST_MB <= self.memory_mb < math.inf:
+            raise ViewError(f"--memory-mb must be {LEAST_MB:g} or more and finite, not {self.memory_mb:g}")
         Address.to_serve(self.http)
         if not is_loopback(Address.to_serve(self.http).host) and self.password is None:
             raise ViewError(
