@@ -20,9 +20,7 @@ from cars_rt.sockets import (
 )
 from cars_rt.sockets.addresses import Address
 from cars_rt.storage import StorageError, make_folder
-from cars_rt.trust.flags import DaemonAccess
-
-OFF = "none"  # in place of an address
+from cars_rt.trust.flags import OFF, DaemonAccess
 
 
 class SettingsError(CarsRtError, ValueError):

@@ -1,6 +1,5 @@
 """What the display is told: one frozen object, from flags, environment and file."""
 
-import ipaddress
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,9 +7,9 @@ from pathlib import Path
 from cars_rt.errors import CarsRtError
 from cars_rt.sockets import CONTROL_ADDRESS, PREVIEW_ADDRESS, RECORDER_ADDRESS, SPECTRA_ADDRESS
 from cars_rt.sockets.addresses import Address
-from cars_rt.trust.flags import ClientAccess
+from cars_rt.trust.flags import OFF, ClientAccess
+from cars_rt.trust.loopback import is_loopback
 
-OFF = "none"  # in place of an address
 HTTP_ADDRESS = "127.0.0.1:5570"
 LEAST_MB = 16.0
 
@@ -73,11 +72,3 @@ class ViewSettings:
                 f"--http {self.http} can be reached from other computers: give --password FILE, or an "
                 "address of this computer alone, such as 127.0.0.1:5570"
             )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this computer reaches it."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
