@@ -1,5 +1,6 @@
 """What an instrument is: it describes itself, yields counts, and closes. Everything else is shared."""
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -170,8 +171,8 @@ class DriveSettings:
             raise InstrumentError("--subscribers, --settle-s and --stall-s cannot be negative")
         if self.runs < 0:
             raise InstrumentError("--runs cannot be negative; 0 makes one after the other until stopped")
-        if not self.buffer_mb > 0:
-            raise InstrumentError(f"--buffer-mb must be more than 0, not {self.buffer_mb:g}")
+        if not 0 < self.buffer_mb < math.inf:
+            raise InstrumentError(f"--buffer-mb must be more than 0 and finite, not {self.buffer_mb:g}")
 
 
 def paced(rate: float) -> Iterator[int]:

@@ -40,7 +40,7 @@ class Rows:
         first, last = _range(settings.rows, rows)
         self.used = first, last
         self.tracks = settings.tracks or last - first
-        if settings.tracks < 0 or (last - first) % self.tracks:
+        if (last - first) % self.tracks:
             raise InstrumentError(f"{last - first} rows cannot be parted into --tracks {settings.tracks}")
         self.summed = (last - first) // self.tracks  # rows in one spectrum
         name = np.dtype(dtype).name

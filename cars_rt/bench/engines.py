@@ -1,5 +1,6 @@
 """How fast models are on engines: all in turn, round by round, against references of the same round."""
 
+import math
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -204,5 +205,5 @@ def _check(settings: EngineBenchSettings) -> None:
         raise BenchError(f"--batches must be from 1 to {MAX_BLOCK} spectra, at least one of them")
     if not 2 <= settings.pixels <= MAX_PIXELS:
         raise BenchError(f"--pixels must be from 2 to {MAX_PIXELS}")
-    if settings.rounds < 1 or not settings.seconds > 0 or settings.threads < 0:
-        raise BenchError("--rounds and --seconds must be positive, --threads not negative")
+    if settings.rounds < 1 or not 0 < settings.seconds < math.inf or settings.threads < 0:
+        raise BenchError("--rounds and --seconds must be positive and finite, --threads not negative")

@@ -4,6 +4,7 @@ What is compared is measured in turn, round by round, since a computer is never 
 round is what counts.
 """
 
+import math
 import tempfile
 import time
 from contextlib import ExitStack
@@ -219,7 +220,7 @@ def _check(settings: StreamBenchSettings) -> None:
         raise BenchError(f"--blocks must be from 1 to {MAX_BLOCK} spectra, at least one of them")
     if not 2 <= settings.pixels <= MAX_PIXELS:
         raise BenchError(f"--pixels must be from 2 to {MAX_PIXELS}")
-    if settings.rounds < 1 or not settings.seconds > 0 or not settings.rate > 0:
-        raise BenchError("--rounds, --seconds and --rate must be positive")
+    if settings.rounds < 1 or not (0 < settings.seconds < math.inf and 0 < settings.rate < math.inf):
+        raise BenchError("--rounds, --seconds and --rate must be positive and finite")
     if settings.max_batch < 1 or settings.threads < 0:
         raise BenchError("--max-batch must be positive, --threads not negative")

@@ -79,12 +79,11 @@ class Match:
 @dataclass(frozen=True, eq=False)
 class Recognised:
     """A spectrum and what was found in it. raman: (p,), ascending in raman shift. descending: whether the
-    counts were the other way round. match: the best one; rivals: of the other standards, best first."""
+    counts were the other way round. match: the best one."""
 
     raman: Array
     peaks: Peaks
     match: Match
-    rivals: Sequence[Match]
     descending: bool
 
     @property
@@ -129,7 +128,7 @@ def recognise(
             f"it may be {matches[0].standard.name} or {matches[1].standard.name}: say which, with --standard",
             best,
         )
-    return Recognised(raman, peaks, matches[0], matches[1:], turned)
+    return Recognised(raman, peaks, matches[0], turned)
 
 
 def said(match: Match) -> str:

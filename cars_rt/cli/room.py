@@ -16,7 +16,6 @@ from cyclopts import App, CycloptsError
 from cars_rt.cli.app import app
 from cars_rt.cli.config import ConfigError, check_flags, in_environment, meant, read_tables
 from cars_rt.cli.drive import drive, register_others
-from cars_rt.daemon.settings import OFF
 from cars_rt.drivers.registry import driver_class, driver_names
 from cars_rt.errors import CarsRtError
 from cars_rt.installation import install_extra
@@ -25,6 +24,7 @@ from cars_rt.room.part import Part, Role
 from cars_rt.room.wiring import Ends, is_address, wire
 from cars_rt.sockets import RAW_ADDRESS
 from cars_rt.sockets.addresses import ANY
+from cars_rt.trust.flags import OFF
 
 COMMANDS = {Role.RECORDER: "record", Role.DAEMON: "run", Role.VIEW: "view"}
 NEEDS = {Role.VIEW: ("bokeh", "view")}  # a package that is none of the core's, and the extra that has it
@@ -303,7 +303,7 @@ def _hearers(role: Role, before: list[Judged]) -> tuple[Role, ...]:
     recorders = [
         each.part.role
         for each in before
-        if each.part.role is Role.RECORDER and each.value(stream) not in (None, "none")
+        if each.part.role is Role.RECORDER and each.value(stream) not in (None, OFF)
     ]
     daemons = [each.part.role for each in before if role is Role.DRIVER and each.part.role is Role.DAEMON]
     return (*recorders, *daemons)

@@ -5,8 +5,9 @@ import json
 from contextlib import suppress
 from typing import Any
 
-from cars_rt.daemon.settings import OFF, DaemonSettings
+from cars_rt.daemon.settings import DaemonSettings
 from cars_rt.sockets.addresses import ANY, Address, AddressError
+from cars_rt.trust.flags import OFF
 
 PATIENCE_S = 1.0
 

@@ -22,12 +22,13 @@ from cars_rt.daemon.runs import Runs
 from cars_rt.daemon.seen import metric
 from cars_rt.daemon.seen.metric import Metric
 from cars_rt.daemon.seen.snapshot import Phase, Queue, State
-from cars_rt.daemon.settings import OFF, DaemonSettings
+from cars_rt.daemon.settings import DaemonSettings
 from cars_rt.latency import Latencies
 from cars_rt.protocol.control import REQUESTS
 from cars_rt.sockets.addresses import port_of
 from cars_rt.sockets.control import Control
 from cars_rt.sockets.inflow import Gate
+from cars_rt.trust.flags import OFF
 from cars_rt.urgency import urgent
 
 SUBSCRIBER_BYTES = 16_000_000  # from all subscribers of a stream together: they only subscribe

@@ -197,6 +197,9 @@ class Pipeline:
         self._untouched.clear()
         self._computing.clear()
         self._filling = None
+        for batch in gone:
+            if batch.worker.hung:  # so that it can be closed if it ever comes back; any other may be at them
+                batch.release()
         return gone
 
     def send(self) -> None:

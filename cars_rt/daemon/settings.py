@@ -1,5 +1,6 @@
 """What the daemon is told: one frozen object, from flags, environment and file."""
 
+import math
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -19,9 +20,7 @@ from cars_rt.sockets import (
 )
 from cars_rt.sockets.addresses import Address
 from cars_rt.storage import StorageError, make_folder
-from cars_rt.trust.flags import DaemonAccess
-
-OFF = "none"  # in place of an address
+from cars_rt.trust.flags import OFF, DaemonAccess
 
 
 class SettingsError(CarsRtError, ValueError):
@@ -111,8 +110,8 @@ class DaemonSettings:
     def __post_init__(self) -> None:
         if not 1 <= self.max_batch <= MAX_BLOCK:
             raise SettingsError(f"--max-batch must be from 1 to {MAX_BLOCK}, not {self.max_batch}")
-        if not self.buffer_mb > 0:
-            raise SettingsError(f"--buffer-mb must be more than 0, not {self.buffer_mb:g}")
+        if not 0 < self.buffer_mb < math.inf:
+            raise SettingsError(f"--buffer-mb must be more than 0 and finite, not {self.buffer_mb:g}")
         if not (self.stall_s >= 0 and self.subscribers >= 0 and self.threads >= 0):
             raise SettingsError("--stall-s, --subscribers and --threads cannot be negative")
         if len(self.bands) > MAX_BANDS:

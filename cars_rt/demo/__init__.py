@@ -37,12 +37,14 @@ def demo(
 ) -> int:
     """Run the demo; the exit code. Nothing is left running, whatever happens."""
     start_logging(Logging(log_level="error"))
-    side = 256 if seconds is None else max(int(math.sqrt(max(seconds, 0.1) * rate)), 8)
     programs: list[LoggedProgram] = []
     for name in {"SIGTERM", "SIGHUP"} & set(dir(signal)):
         if signal.getsignal(number := getattr(signal, name)) != signal.SIG_IGN:
             signal.signal(number, _leave)  # the default would leave the programs running
     try:
+        if not (0 <= rate < math.inf and (seconds is None or 0 <= seconds < math.inf)):
+            raise ProgramError("--seconds and --rate must be finite and not negative")
+        side = 256 if seconds is None else max(int(math.sqrt(max(seconds, 0.1) * rate)), 8)
         make_folder(output)
         display = _measure(programs, min(side, 2048), rate, block, output, engine, browser)
         return _report(output, display, rate)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cars_rt.daemon.another import says
 from cars_rt.daemon.outputs.preview import parse_band
-from cars_rt.daemon.settings import OFF, DaemonSettings
+from cars_rt.daemon.settings import DaemonSettings
 from cars_rt.drivers import DriveSettings
 from cars_rt.engines import AUTO, load_model, require, takes_reference
 from cars_rt.errors import CarsRtError
@@ -17,6 +17,7 @@ from cars_rt.files.recording import SUFFIXES
 from cars_rt.sockets.addresses import Address, AddressError
 from cars_rt.sockets.free import reason_against
 from cars_rt.storage import mkdir
+from cars_rt.trust.flags import OFF
 
 LOW_BYTES = 1e9  # on a disk that takes recordings: three minutes at 1000 spectra a second
 

@@ -6,8 +6,8 @@ from contextlib import suppress
 from typing import Any
 
 from cars_rt.daemon.another import status
-from cars_rt.daemon.settings import OFF
 from cars_rt.sockets.addresses import ANY, Address, AddressError
+from cars_rt.trust.flags import OFF
 
 EVERY_S = 1.0
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cars_rt.console import EXIT_INCOMPLETE
-from cars_rt.daemon.settings import OFF
 from cars_rt.engines.registry import engine_names
 from cars_rt.room.glance import Glance
 from cars_rt.room.keeper import Condition, Keeper
 from cars_rt.room.part import ENDING, Role
+from cars_rt.trust.flags import OFF
 
 log = logging.getLogger("cars_rt.room")
 

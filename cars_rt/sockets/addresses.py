@@ -13,6 +13,7 @@ from typing import Self
 
 from cars_rt.errors import CarsRtError
 from cars_rt.protocol import StreamName
+from cars_rt.trust.loopback import is_loopback
 
 RAW_ADDRESS = "tcp://127.0.0.1:5555"  # where drivers publish
 RAMAN_ADDRESS = "tcp://127.0.0.1:5556"  # where the daemon publishes
@@ -132,11 +133,7 @@ def _plain(host: str) -> str:
     """The host in a form that is equal for equal hosts."""
     if host in (ANY, "0.0.0.0", "::"):
         return ANY
-    try:
-        loopback = host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    return "localhost" if loopback else host.lower()
+    return "localhost" if is_loopback(host) else host.lower()
 
 
 def port_of(address: str) -> int:

@@ -6,7 +6,6 @@ said that it shall be open.
 """
 
 import asyncio
-import ipaddress
 import logging
 import socket as sockets
 import struct
@@ -26,6 +25,7 @@ from zmq.utils.monitor import recv_monitor_message
 from cars_rt.trust.keys import AllowList, KeyPair, KeysError, PublicKey, check_curve, fingerprint
 from cars_rt.trust.keys import read_pair as _read_pair
 from cars_rt.trust.keys import read_public as _read_public
+from cars_rt.trust.loopback import is_loopback
 
 log = logging.getLogger("cars_rt.security")
 
@@ -85,11 +85,7 @@ def is_local(address: str) -> bool:
     if scheme not in NETWORK:
         return True  # inproc, ipc, or nothing that can be bound
     host = rest.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    with suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return False  # a name or an interface may be anything
+    return is_loopback(host)
 
 
 def check_local(address: str, how: str) -> None:

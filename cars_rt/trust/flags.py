@@ -6,6 +6,8 @@ from pathlib import Path
 from cars_rt.trust.curve import Access, ClientKeys, ServerKeys, check_local
 from cars_rt.trust.keys import KeysError
 
+OFF = "none"  # in place of an address
+
 
 @dataclass(frozen=True, kw_only=True)
 class PublisherAccess:
@@ -132,13 +134,13 @@ class RecorderAccess(ControlAccess, ClientAccess):
         """How to connect to the result stream, None or "none" if it is left out. Raises KeysError."""
         if self.key is not None and not (self.server_key or self.raw_server_key or self.control_allow):
             raise KeysError("--key without --server-key or --raw-server-key: give whom to connect to")
-        if self.server_key is not None and address in (None, "none"):
+        if self.server_key is not None and address in (None, OFF):
             raise KeysError("--server-key is for the result stream, which --raman none leaves out")
         return _client(self.key, self.server_key, "--server-key")
 
     def raw(self, address: str | None) -> ClientKeys | None:
         """How to connect to the raw stream, None or "none" if it is left out. Raises KeysError."""
-        if self.raw_server_key is not None and address in (None, "none"):
+        if self.raw_server_key is not None and address in (None, OFF):
             raise KeysError("--raw-server-key without --raw: give the address of the raw stream, too")
         return _client(self.key, self.raw_server_key, "--raw-server-key")
 

@@ -5,7 +5,6 @@ cannot read a file, and another user not this one.
 """
 
 import hmac
-import ipaddress
 import os
 import secrets
 import socket
@@ -18,6 +17,7 @@ from platformdirs import user_state_path
 from cars_rt.errors import CarsRtError
 from cars_rt.storage import read_bytes, write_text
 from cars_rt.storage.write import PRIVATE
+from cars_rt.trust.loopback import is_loopback
 
 MAX_FILE_BYTES = 4_096  # a token has 43 characters
 SHORTEST = 16  # characters; fewer could be guessed
@@ -82,8 +82,8 @@ def find(address: str) -> str | None:
     except (OSError, UnicodeError):
         return None
     for *_, target in known:
-        with suppress(TokenError, ValueError):
-            if ipaddress.ip_address(target[0]).is_loopback:  # never told to another computer
+        with suppress(TokenError):
+            if is_loopback(str(target[0])):  # never told to another computer
                 return read(default_path(f"tcp://{target[0]}:{port}"))
     return None
 

@@ -27,11 +27,12 @@ from cars_rt.physics.substances import SUBSTANCES
 from cars_rt.printable import printable
 from cars_rt.sockets.addresses import Address, cannot_serve
 from cars_rt.storage import read_bytes
+from cars_rt.trust.loopback import is_loopback
 from cars_rt.view import guard
 from cars_rt.view.page.document import Page
 from cars_rt.view.page.image import PALETTES
 from cars_rt.view.quantity import Kind
-from cars_rt.view.settings import ViewError, ViewSettings, is_loopback
+from cars_rt.view.settings import ViewError, ViewSettings
 from cars_rt.view.snapshot import SnapshotHandler
 from cars_rt.view.world import World
 

@@ -1,15 +1,15 @@
 """What the display is told: one frozen object, from flags, environment and file."""
 
-import ipaddress
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cars_rt.errors import CarsRtError
 from cars_rt.sockets import CONTROL_ADDRESS, PREVIEW_ADDRESS, RECORDER_ADDRESS, SPECTRA_ADDRESS
 from cars_rt.sockets.addresses import Address
-from cars_rt.trust.flags import ClientAccess
+from cars_rt.trust.flags import OFF, ClientAccess
+from cars_rt.trust.loopback import is_loopback
 
-OFF = "none"  # in place of an address
 HTTP_ADDRESS = "127.0.0.1:5570"
 LEAST_MB = 16.0
 
@@ -64,19 +64,11 @@ class ViewSettings:
                 Address.to_connect(text)
         if self.preview == OFF:
             raise ViewError("--preview cannot be none: the display lives on it")
-        if not self.memory_mb >= LEAST_MB:
-            raise ViewError(f"--memory-mb must be {LEAST_MB:g} or more, not {self.memory_mb:g}")
+        if not LEAST_MB <= self.memory_mb < math.inf:
+            raise ViewError(f"--memory-mb must be {LEAST_MB:g} or more and finite, not {self.memory_mb:g}")
         Address.to_serve(self.http)
         if not is_loopback(Address.to_serve(self.http).host) and self.password is None:
             raise ViewError(
                 f"--http {self.http} can be reached from other computers: give --password FILE, or an "
                 "address of this computer alone, such as 127.0.0.1:5570"
             )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this computer reaches it."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

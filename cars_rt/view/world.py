@@ -13,10 +13,12 @@ from cars_rt.errors import CarsRtError
 from cars_rt.remote import Recorder
 from cars_rt.sockets.addresses import Address
 from cars_rt.sockets.inflow import Inflow
+from cars_rt.trust.flags import OFF
+from cars_rt.trust.loopback import is_loopback
 from cars_rt.view.feed import Feed
 from cars_rt.view.health import Facts
 from cars_rt.view.recorded import Recorded
-from cars_rt.view.settings import OFF, ViewSettings, is_loopback
+from cars_rt.view.settings import ViewSettings
 from cars_rt.view.store import Store
 from cars_rt.view.watch import Watch
 

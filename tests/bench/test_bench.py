@@ -113,7 +113,9 @@ def test_a_loss_fails_the_measurement() -> None:
         ({"pixels": 1}, "--pixels"),
         ({"rounds": 0}, "--rounds"),
         ({"seconds": math.nan}, "--seconds"),
+        ({"seconds": math.inf}, "--seconds"),
         ({"rate": -1.0}, "--rate"),
+        ({"rate": math.inf}, "--rate"),
         ({"max_batch": 0}, "--max-batch"),
     ],
 )

@@ -147,6 +147,7 @@ def test_published_networks_need_torch(
         ({"pixels": 1}, BenchError, "--pixels"),
         ({"rounds": 0}, BenchError, "--rounds"),
         ({"seconds": math.nan}, BenchError, "--seconds"),
+        ({"seconds": math.inf}, BenchError, "--seconds"),
         ({"threads": -1}, BenchError, "--threads"),
         ({"models": ("nonsense",)}, ModelError, "no model is called 'nonsense'; there are cnn"),
         ({"engines": ("nonsense",)}, EngineError, "no engine is called 'nonsense'; there are auto"),

@@ -21,8 +21,9 @@ from cars_rt.daemon.run import Run
 from cars_rt.daemon.seen.metrics import MOST_LABELS, exposition
 from cars_rt.daemon.seen.plain import plain
 from cars_rt.daemon.seen.snapshot import Phase, Queue, Snapshot, State
-from cars_rt.daemon.settings import OFF, DaemonSettings
+from cars_rt.daemon.settings import DaemonSettings
 from cars_rt.latency import Latencies
+from cars_rt.trust.flags import OFF
 
 DEPLOY = Path(__file__).parents[2] / "docs" / "deploy"
 

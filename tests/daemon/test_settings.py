@@ -15,6 +15,8 @@ from cars_rt.daemon.settings import DaemonSettings, SettingsError
     [
         ({"max_batch": 0}, "--max-batch must be from 1 to 4096, not 0"),
         ({"buffer_mb": 0}, "--buffer-mb must be more than 0"),
+        ({"buffer_mb": float("inf")}, "--buffer-mb must be more than 0 and finite, not inf"),
+        ({"buffer_mb": float("nan")}, "--buffer-mb must be more than 0 and finite, not nan"),
         ({"stall_s": -1}, "cannot be negative"),
         ({"stall_s": float("nan")}, "cannot be negative"),
         ({"bands": ("A=1:2",) * 33}, "at most 32 bands"),

@@ -111,6 +111,28 @@ def test_an_engine_that_hangs_while_no_other_works_loses_spectra_and_is_tried_ag
         assert dict(daemon.receipts[0].lost) == {"engine": 8}
 
 
+def test_an_engine_that_hung_while_no_other_worked_is_closed_when_it_comes_back(
+    odd: type[Odd], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It kept its memory until the daemon's end."""
+    monkeypatch.setattr(pipeline, "HUNG_S", 0.2)
+    monkeypatch.setattr(changes, "RETRY_S", 0.2)
+    with a_line(engine="odd") as (source, daemon, _):
+        source.publisher.open(a_start(block=4))
+        wait_until(lambda: daemon.parts.runs.open)
+        hung = daemon.compute.worker
+        assert hung is not None
+        odd.compiling, odd.hangs = ["refuse"] * 3, True
+        source.publisher.send(a_frame(0, spectra_of(4)))
+        wait_until(lambda: "no engine works" in daemon.snapshot().waits_for)
+        odd.hangs = False
+        wait_until(lambda: daemon.compute.down is None)
+        assert not hung.join(0)
+        odd.release.set()
+        wait_until(lambda: hung.join(0.1))
+        source.publisher.end(an_end(1, 4))
+
+
 def test_a_stop_does_not_wait_for_a_compilation(odd: type[Odd], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ending, "STOP_S", 0.2)
     with Published() as source, daemon_in_thread(source.address, engine="odd") as daemon:

@@ -358,6 +358,12 @@ def test_truth_belongs_to_the_spectra_that_were_sent(tmp_path: Path) -> None:
         assert np.allclose(file["raman"], expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("megabytes", [0, -1, float("inf"), float("nan")])
+def test_memory_that_is_no_size_is_refused(megabytes: float) -> None:
+    with pytest.raises(InstrumentError, match="--buffer-mb must be more than 0 and finite"):
+        DriveSettings(buffer_mb=megabytes)
+
+
 @pytest.mark.parametrize(
     "settings",
     [

@@ -299,6 +299,7 @@ def test_axis_that_the_model_cannot_do_fails_the_engine(tmp_path: Path) -> None:
         ({"pixels": 1}, CheckError, "--pixels must be"),
         ({"block": 5000}, CheckError, "--block from"),
         ({"max_batch": 0}, CheckError, "--max-batch"),
+        ({"buffer_mb": float("inf")}, CheckError, "--buffer-mb must be"),
         ({"model": "nonsense"}, ModelError, "no model is called"),
         ({"engine": "nonsense"}, EngineError, "no engine is called"),
         ({"listen": "nowhere"}, AddressError, "HOST:PORT"),

@@ -82,6 +82,8 @@ def test_address_of_http_is_refused_likewise(text: str) -> None:
     ("one", "other", "meet"),
     [
         ("tcp://127.0.0.1:1", "tcp://localhost:1", True),
+        ("tcp://127.0.0.1:1", "tcp://LOCALHOST:1", True),
+        ("tcp://[::1]:1", "tcp://127.8.0.1:1", True),
         ("tcp://127.0.0.1:1", "tcp://*:1", True),
         ("tcp://0.0.0.0:1", "tcp://10.0.0.1:1", True),
         ("tcp://127.0.0.1:1", "tcp://127.0.0.1:2", False),

@@ -474,6 +474,7 @@ def test_build_of_zeromq_without_curve_is_said(ring: Ring, monkeypatch: pytest.M
         ("tcp://eth0:5555", False),
         ("tcp://localhost.example.org:5555", False),
         ("tcp://127.0.0.1.example.org:5555", False),
+        ("tcp://:5555", False),
         ("epgm://127.0.0.1;239.192.1.1:5555", False),
     ],
 )

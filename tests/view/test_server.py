@@ -189,6 +189,7 @@ def test_who_may_control_has_shown_a_secret() -> None:
         ({"http": "*:5570"}, "can be reached from other computers"),
         ({"preview": "none"}, "--preview cannot be none"),
         ({"memory_mb": 1.0}, "--memory-mb must be 16 or more"),
+        ({"memory_mb": float("inf")}, "--memory-mb must be 16 or more and finite, not inf"),
     ],
 )
 def test_settings_that_cannot_be(given: dict[str, Any], said: str) -> None:

@@ -5,7 +5,6 @@ bounded: bytes and seconds for each request, connections at once, connections pe
 """
 
 import errno
-import ipaddress
 import json
 import logging
 import os
@@ -27,6 +26,7 @@ from cars_rt.daemon.seen.page import POLICY, page
 from cars_rt.daemon.seen.plain import plain
 from cars_rt.sockets import AddressInUseError, StreamError
 from cars_rt.sockets.addresses import ANY, Address, AddressError, cannot_serve
+from cars_rt.trust.loopback import is_loopback
 
 log = logging.getLogger("cars_rt.daemon")
 
@@ -104,8 +104,8 @@ class _Server(ThreadingTCPServer):
         self._rendering = threading.Lock()
         self._rendered, self._rendered_at = b"", -FRESH_S
         super().__init__(target, _Handler)
-        self.loopback = ipaddress.ip_address(self.socket.getsockname()[0].partition("%")[0]).is_loopback
-        self._names = {"localhost", host.lower()}
+        self.loopback = is_loopback(self.socket.getsockname()[0].partition("%")[0])
+        self._name = host.lower()
 
     def knows(self, host: str) -> bool:
         """Whether a request with this Host header may be answered.
@@ -117,9 +117,9 @@ class _Server(ThreadingTCPServer):
             return True
         try:
             name = urlsplit(f"//{host.strip()}").hostname or ""
-            return name in self._names or ipaddress.ip_address(name).is_loopback
         except ValueError:
             return False
+        return name == self._name or is_loopback(name)
 
     def metrics(self) -> bytes:
         """The metrics, at most FRESH_S old."""

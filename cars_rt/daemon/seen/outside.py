@@ -7,7 +7,7 @@ from cars_rt.daemon.seen.board import StatusBoard
 from cars_rt.daemon.seen.http import HttpServer
 from cars_rt.daemon.seen.notify import Notifier
 from cars_rt.daemon.seen.snapshot import Snapshot
-from cars_rt.daemon.settings import OFF
+from cars_rt.trust.flags import OFF
 
 
 class Outside:
