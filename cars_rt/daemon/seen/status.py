@@ -33,7 +33,9 @@ class Status:
         recent, self._seen = total.since(self._seen), total.copy()
         # A run may have begun, lost something and been closed since the last line, or another one began.
         lately, self._lost = Counter(now.lost) - self._lost, Counter(now.lost)
-        lost = ", ".join(f"{count} {cause}" for cause, count in sorted((lately | now.run_lost).items()))
+        lost = ", ".join(
+            f"{count} {cause}" for cause, count in sorted((lately | Counter(now.run_lost)).items())
+        )
         if said := _idle(now, rate_in):
             return f"{said}; lost: {lost}" if lost else said
         flagged = shares(now.run_flagged, now.run_announced)
