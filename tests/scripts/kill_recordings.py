@@ -34,7 +34,7 @@ from chaos.files import rows_of
 from helpers import Command, Published, a_frame, a_start, an_end, wait_until
 
 from cars_rt.accounting import Ledger
-from cars_rt.files.hdf5 import load_filters
+from cars_rt.files.hdf5 import load_filters, mend
 from cars_rt.files.recording import Packing, Recording, final_path, partial_path, repair
 from cars_rt.files.verify import verify
 from cars_rt.remote import Recorder, RemoteError
@@ -149,7 +149,9 @@ def kill_recorder(folder: Path, sending: Sending, compression: str, life_s: floa
         sent = sending.sent
         program.end()
     (partial,) = folder.glob("*.partial.h5")
-    found = look(partial, vouched)
+    kept = Path(shutil.copy(partial, folder / "kept"))
+    mend(kept)
+    found = look(kept, vouched)
     assert all((np.diff(index) == 1).all() for index in found.values()), (partial, "a spectrum is missing")
     with Command("repair", partial) as command:
         assert command.end() == 0, command.said
@@ -222,6 +224,7 @@ def kill_writer(folder: Path, compression: str, wait_s: float) -> str:
         return MET[2]
     kept = folder / "left.partial.h5"
     shutil.copy(left, kept)
+    mend(kept)  # a kill may have come while changes were put in their places, which `repair` does first
     found = look(kept, next((rows for _, rows in reversed(said) if rows != "closing"), {}))
     contents = repair(kept)
     assert contents.rows == {stream: len(index) for stream, index in found.items()}, (contents, found)

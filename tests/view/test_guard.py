@@ -230,5 +230,6 @@ def test_memory_of_runs_that_are_over_comes_back() -> None:
             )
         for number in range(3):
             source.say(a_start(f"small-{number}", stream="preview", dtype="float32", scan=(4, 4)))
+        wait_until(lambda: "run small-2 begins" in command.said)  # before any snapshot of a large one is made
         wait_until(lambda: "small-2" in run_shown(served))
         wait_until(lambda: memory().rss < before + 60e6)
