@@ -56,6 +56,17 @@ class Claim:
         if self._lock is not None:
             self._lock.release()
 
+    def put_aside(self) -> Path:
+        """Call what is there of a recording NAME-2.partial.h5 or the like: what cannot be finished now may be
+        later, with another plugin or more room. Returns its path. Raises RecordingError."""
+        other = Claim.unused(self.path)
+        try:
+            return self.partial.replace(other.partial)
+        except OSError as error:
+            raise RecordingError(f"{self.partial} is in the way and stays: {error.strerror}") from None
+        finally:
+            other.release()
+
     @classmethod
     def unused(cls, path: Path) -> "Claim":
         """A claim of this name, or of the first of NAME-2, NAME-3, ... that is free."""

@@ -180,26 +180,15 @@ def _finish_left(claim: Claim, overwrite: bool) -> str:
     except RecordingError as error:
         if not overwrite:
             raise
-        _put_aside(claim, error)
+        aside = claim.put_aside()
+        log.warning(
+            "what a recorder left that was killed is %s now, as it cannot be finished: %s", aside, error
+        )
         return ""
     _tell(contents)
     if contents.path != claim.path:
         return f", and what a recorder left that was killed is {contents.path} now"
     return f" (closed just now, a recorder that was killed had left it: {contents.describe()})"
-
-
-def _put_aside(claim: Claim, error: RecordingError) -> None:
-    """What cannot be finished now may be later, with another plugin or more room: it is kept."""
-    aside = Claim.unused(claim.path)
-    try:
-        claim.partial.replace(aside.partial)
-    except OSError as failed:
-        raise RecordingError(f"{claim.partial} is in the way and stays: {failed.strerror}") from None
-    finally:
-        aside.release()
-    log.warning(
-        "what a recorder left that was killed is %s now, as it cannot be finished: %s", aside.partial, error
-    )
 
 
 def _tell(contents: Contents) -> None:
