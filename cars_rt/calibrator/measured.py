@@ -131,9 +131,8 @@ def _of_text(path: Path, most: int | None) -> Measured:
 def _mean(spectra: Spectra, path: Path, most: int | None, axis: NDArray[np.float64] | None) -> Measured:
     total, pixels = len(spectra.counts), spectra.counts.shape[1]
     count = total if most is None else min(most, total)
-    order = slice(
-        None, None, -1 if spectra.turned else 1
-    )  # of the camera's pixels, whose property it becomes
+    # All of it becomes the property of the camera's pixels, in their own order.
+    order = slice(None, None, -1 if spectra.turned else 1)
     step = max(PIECE_BYTES // (8 * pixels), 1)
     summed = np.zeros(pixels)
     for first in range(0, count, step):

@@ -27,8 +27,8 @@ from cars_rt.console import (
 )
 from cars_rt.engines import REFERENCE
 from cars_rt.files.recorder import Recorder, RecordSettings
-from cars_rt.files.recorder.settings import OFF
 from cars_rt.printable import printable
+from cars_rt.trust.flags import OFF
 
 
 @app.command

@@ -15,7 +15,7 @@ from cars_rt.daemon.seen import metric
 from cars_rt.daemon.seen.metric import Metric
 from cars_rt.physics.fitness import NAMES, Flag, shares
 from cars_rt.protocol import Closed, End
-from cars_rt.storage import file_name, write_text
+from cars_rt.storage import file_name, numbered, write_text
 
 log = logging.getLogger("cars_rt.daemon")
 
@@ -96,11 +96,12 @@ class Receipt:
     def write(self, folder: Path) -> None:
         """Write it as RUN.json, or RUN-2.json where that is there already; a folder that cannot be written
         costs a warning, not the run."""
-        path, number = folder / file_name(self.run, ".json"), 1
+        path = first = folder / file_name(self.run, ".json")
         try:
-            while path.exists():
-                path, number = folder / file_name(self.run, f"-{number + 1}.json"), number + 1
-            if number > 1:
+            for path in numbered(first):
+                if not path.exists():
+                    break
+            if path != first:
                 log.warning(
                     "there is a receipt of a run %s already, so this one is %s: the daemon was started again "
                     "amid the run, or the driver gives an id twice", self.run, path,

@@ -92,9 +92,9 @@ class Amplitude:
         The mean of the logarithm is that of the light less half of the noise's relative variance; dim ends
         would look like a slope of the envelope, and their phase like lines.
         """
-        deviation, level = noise
-        deviation = deviation / np.maximum(level, FLOOR)
-        unbiased = spectrum + 0.5 * deviation * deviation * np.maximum(level, FLOOR)
+        deviation, level = noise[0], np.maximum(noise[1], FLOOR)
+        deviation = deviation / level
+        unbiased = spectrum + 0.5 * deviation * deviation * level
         logarithm = 0.5 * np.log(np.minimum(np.maximum(unbiased, FLOOR), CEILING))
         if self._reference is not None:
             logarithm = logarithm - self._reference

@@ -68,8 +68,7 @@ def _written(folder: Path | None, suffixes: set[str] | tuple[str, ...], since: f
     found = []
     for path in folder.iterdir():
         if path.suffix.lower() in suffixes:
-            with suppress(
-                OSError
-            ):  # a link to nowhere, or a file that has just gone, holds nothing to tell of
+            # A link to nowhere, or a file that has just gone, holds nothing to tell of.
+            with suppress(OSError):
                 found.append((path.stat().st_mtime, path))
     return [path for at, path in sorted(found) if at >= since]

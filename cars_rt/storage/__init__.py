@@ -9,7 +9,7 @@ from cars_rt.storage.errors import StorageError
 from cars_rt.storage.folder import make_folder, mkdir, refuse_missing_folder
 from cars_rt.storage.lock import Lock, LockedError, locked
 from cars_rt.storage.memory import SMALL, refuse_size, refuse_too_much
-from cars_rt.storage.names import file_name
+from cars_rt.storage.names import file_name, numbered
 from cars_rt.storage.read import read_bytes, read_text, refuse_no_table, refuse_special_file
 from cars_rt.storage.write import refuse_target, replacing, write_bytes, write_text
 
@@ -24,6 +24,7 @@ __all__ = [
     "locked",
     "make_folder",
     "mkdir",
+    "numbered",
     "read_bytes",
     "read_text",
     "refuse_missing_folder",

@@ -2,6 +2,10 @@
 
 import hashlib
 import re
+from collections.abc import Iterator
+from pathlib import Path
+
+MOST_NUMBERS = 100_000  # names that differ only in a number
 
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9_.-]{0,99}")
 _KEPT = 32  # characters of a name that is not plain, for people; its hash tells it from others
@@ -27,3 +31,10 @@ def file_name(text: str, suffix: str = "") -> str:
     if _RESERVED.fullmatch(left.lower()):
         left = f"_{left}"
     return f"{left}~{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:_HASH]}{suffix}"
+
+
+def numbered(path: Path) -> Iterator[Path]:
+    """The path, then with -2, -3, ... behind its name."""
+    yield path
+    for number in range(2, MOST_NUMBERS):
+        yield path.with_stem(f"{path.stem}-{number}")

@@ -13,13 +13,13 @@ from typing import Any, Self, TypeAlias
 
 from cars_rt.files.recorder.piece import Recorded
 from cars_rt.files.recorder.recorder import Recorder
-from cars_rt.files.recorder.settings import OFF
 from cars_rt.files.recording import RecordingError
 from cars_rt.printable import printable
 from cars_rt.protocol.control import RECORDER_REQUESTS, Request
 from cars_rt.sockets import RECORDER_ADDRESS, AddressInUseError
 from cars_rt.sockets.control import Answer, Control
 from cars_rt.sockets.inflow import Inflow
+from cars_rt.trust.flags import OFF
 
 log = logging.getLogger("cars_rt.recorder")
 

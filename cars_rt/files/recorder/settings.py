@@ -9,9 +9,7 @@ from cars_rt.protocol import StreamName
 from cars_rt.sockets import RAMAN_ADDRESS, RECORDER_ADDRESS
 from cars_rt.sockets.addresses import Address
 from cars_rt.trust.curve import ClientKeys
-from cars_rt.trust.flags import RecorderAccess
-
-OFF = "none"  # in place of an address
+from cars_rt.trust.flags import OFF, RecorderAccess
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,16 +4,14 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from cars_rt.files.recording.errors import InUseError, RecordingError
-from cars_rt.storage import Lock, LockedError, StorageError, mkdir, refuse_target
+from cars_rt.storage import Lock, LockedError, StorageError, mkdir, numbered, refuse_target
 
 log = logging.getLogger("cars_rt.recording")
 
 SUFFIXES = (".h5", ".hdf5")
-MOST_NUMBERS = 100_000  # names that differ only in a number
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}  # a network's file system may have none
 
 
@@ -81,13 +79,6 @@ class Claim:
                 return claim
             claim.release()
         raise RecordingError(f"{path}: all numbers of this name are taken; choose another folder")
-
-
-def numbered(path: Path) -> Iterator[Path]:
-    """The path, then with -2, -3, ... behind its name."""
-    yield path
-    for number in range(2, MOST_NUMBERS):
-        yield path.with_stem(f"{path.stem}-{number}")
 
 
 def partial_path(path: Path) -> Path:

@@ -16,13 +16,13 @@ from pathlib import Path
 import h5py
 
 from cars_rt.files.hdf5 import FilterError, are_numbers, changed, mend, opened, readable_attrs, stored
-from cars_rt.files.recording.claim import Claim, final_path, is_partial, numbered, partial_path
+from cars_rt.files.recording.claim import Claim, final_path, is_partial, partial_path
 from cars_rt.files.recording.damage import named, unreadable
 from cars_rt.files.recording.errors import InUseError, RecordingError, reason
 from cars_rt.files.recording.nexus import describe, room_for
 from cars_rt.files.written import DAMAGE, FORMAT_VERSION, TAIL, TAIL_ROWS, is_recording, rows_written, tail_of
 from cars_rt.protocol.messages import MAIN_ARRAY
-from cars_rt.storage import StorageError
+from cars_rt.storage import StorageError, numbered
 from cars_rt.storage.write import rename, same_file
 
 log = logging.getLogger("cars_rt.recording")
