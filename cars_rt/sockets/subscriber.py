@@ -59,6 +59,8 @@ class Subscriber:
         self._reached = False  # in this attempt to connect
         self._broken_off = 0  # handshakes in a row
         self._welcome = True  # whether the other end shook hands in the last connection
+        self._met = False  # whether the monitor told of a connection once
+        self._ahead = False  # a message came before the monitor told of the first connection
         self._asked_at: float | None = None  # when it was asked to shake hands, while it has not answered
         self._cut_at: float | None = None
         self._gone_at = time.monotonic()
@@ -105,6 +107,8 @@ class Subscriber:
             part = receive(NOW, copy=False)
             parts.append(part.bytes if len(part) < VIEW_FROM else memoryview(cast(bytes, part)).toreadonly())
         self.taken += sum(map(len, parts)) + PART_BYTES * len(parts)
+        if not self._met:  # on a busy computer the monitor's thread may lag behind: somebody is there
+            self.connected = self._ahead = True
         return parts
 
     def watch(self) -> bool:
@@ -113,10 +117,15 @@ class Subscriber:
         self.socket.getsockopt(zmq.EVENTS)
         for event, value, at in self._monitor.take():
             self._note_trouble(event, value)
-            if self.connected and event != zmq.EVENT_HANDSHAKE_SUCCEEDED:
-                self._gone_at = at
-            self.connected = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
             self._cut_at = at if event & CUT else None
+            here = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            if here:
+                self._met, self._ahead = True, False
+            elif self._ahead:  # it tells of what was before the first message
+                continue
+            if self.connected and not here:
+                self._gone_at = at
+            self.connected = here
         if self._asked_at is not None and time.monotonic() - self._asked_at > MUTE_S and not self.trouble:
             self._asked_at = None
             self._say(

@@ -1,13 +1,14 @@
 """Sockets under the protocol: real ones, on this computer."""
 
-from threading import Thread
+from threading import Event, Thread
+from typing import Any
 
 import numpy as np
 import pytest
 from helpers import LOCAL, PATIENCE_S, Collected, Published, a_frame, a_start, an_end, spectra_of, wait_until
 
 from cars_rt.protocol import Start
-from cars_rt.sockets import Publisher, StreamError, Subscriber
+from cars_rt.sockets import Publisher, StreamError, Subscriber, monitor
 from cars_rt.sockets.free import free_addresses
 
 
@@ -176,6 +177,28 @@ def test_subscriber_knows_whether_anybody_is_there_and_comes_back() -> None:
                 wait_until(came)
                 wait_until(subscriber.watch)  # its monitor may tell of the connection after what came over it
             wait_until(lambda: not subscriber.watch())
+
+
+def test_who_sends_is_there_though_the_monitor_lags(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its thread has no turn before the run is over: then it tells what was before, the attempt first."""
+    turn, read = Event(), monitor.recv_monitor_message
+
+    def late(pair: Any) -> Any:
+        assert turn.wait(PATIENCE_S)
+        return read(pair)
+
+    monkeypatch.setattr(monitor, "recv_monitor_message", late)
+    with Published() as source, Collected(source.address, "raw") as got:
+        try:
+            source.wait()
+            source.run("run-1", spectra_of(2))
+            got.ends()
+            assert got.subscriber.connected and got.subscriber.watch()
+        finally:
+            turn.set()
+        wait_until(lambda: got.subscriber.watch() and got.subscriber._met)
+        source.publisher.close(0)
+        wait_until(lambda: not got.subscriber.watch())
 
 
 def test_publisher_counts_who_came_and_went() -> None:
