@@ -7,6 +7,7 @@ flags come at once.
 import io
 import os
 import sys
+from collections.abc import Sequence
 
 # The processes of a measurement share few cores; a matrix product of the driver must not take them
 # all. Has to be set before numpy is imported; engines have threads of their own.
@@ -17,33 +18,21 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-from cars_rt.cli import (  # noqa: F401 - registers the commands
-    bench,
-    build,
-    calibrate,
-    check,
-    ctl,
-    ctl_record,
-    demo,
-    doctor,
-    drive,
-    evaluate,
-    export,
-    files,
-    keys,
-    listen,
-    process,
-    run,
-    show,
-    train,
-    up,
-    view,
-)
 from cars_rt.cli.app import app, errors_in_one_line
+from cars_rt.cli.config import PREFIX
 from cars_rt.crash import speak_when_killed
 from cars_rt.descriptors import raise_limit
 
 __all__ = ["app", "main"]
+
+#: One file for each. It is imported when its command is meant, or when all are listed: so each starts with no
+#: more than it needs.
+COMMANDS = (
+    "bench", "build", "calibrate", "check", "ctl", "demo", "doctor", "drive", "evaluate", "export", "keys",
+    "listen", "process", "record", "repair", "run", "show", "train", "up", "verify", "view",
+)  # fmt: skip
+for _each in COMMANDS:
+    app.command(f"{__name__}.{_each}:{_each}")
 
 
 def main() -> None:
@@ -52,7 +41,20 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file may know few letters; so does stderr
     raise_limit()
-    if drive.may_be_meant(sys.argv[1:], os.environ):
-        drive.register_others(sys.argv[1:])
+    _import_meant(sys.argv[1:])
     with errors_in_one_line():
         app.meta(exit_on_error=False, print_error=False)
+
+
+def _import_meant(arguments: Sequence[str]) -> None:
+    """Import the command that is meant, or all that help lists where it is for the commands below it."""
+    meant = app
+    for each in arguments:
+        if not each.startswith("-") and each in meant:
+            meant = meant[each]
+    meant.resolved_commands()
+    flags = any(name.startswith(f"{PREFIX}DRIVE_") for name in os.environ)
+    if flags or any(each == "drive" or each.startswith("--config") for each in arguments):
+        from cars_rt.cli.drive import register_others
+
+        register_others(arguments)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 from cyclopts import App, Parameter
 
 from cars_rt.bench.settings import EngineBenchSettings, StreamBenchSettings
-from cars_rt.cli.app import app, needs, progress_bar
+from cars_rt.cli.app import needs, progress_bar
 from cars_rt.console import Terminal, refuse_target, write_summary, writing
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from cars_rt.bench.steps import Progress
 
 bench = App(name="bench", help="Measure speed, always against a reference in the same run.")
-app.command(bench)
 
 QUIET = 0.5  # the load average of a computer that does nothing else
 

@@ -11,7 +11,7 @@ from rich.progress import TaskID
 from rich.table import Table
 from rich.text import Text
 
-from cars_rt.cli.app import Logs, app, progress_bar
+from cars_rt.cli.app import Logs, progress_bar
 from cars_rt.console import Logging, Terminal, fail, log, start_logging
 from cars_rt.daemon.settings import DaemonSettings
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 MEGABYTE = 2**20
 
 
-@app.command
 def build(
     model: str = DaemonSettings.model,
     *,

@@ -14,7 +14,7 @@ from rich.text import Text
 from cars_rt.calibration import Calibration, CalibrationError
 from cars_rt.calibration.errors import UnmatchedError
 from cars_rt.calibrator.measured import Measured, measured, without_axis
-from cars_rt.cli.app import Logs, app, needs
+from cars_rt.cli.app import Logs, needs
 from cars_rt.console import Logging, Terminal, fail, log, start_logging
 from cars_rt.printable import printable
 from cars_rt.trust.flags import ClientAccess
@@ -27,7 +27,6 @@ calibrate = App(
         "of the calibration already stays: `lamp`, `standard`, `dark` and `reference` each add a part."
     ),
 )
-app.command(calibrate)
 
 
 @dataclass(frozen=True, kw_only=True)

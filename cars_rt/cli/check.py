@@ -10,14 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from cars_rt.check import CheckSettings, Line, Report, Verdict
-from cars_rt.cli.app import Logs, app, progress_bar
+from cars_rt.cli.app import Logs, progress_bar
 from cars_rt.console import EXIT_INCOMPLETE, Logging, Terminal, start_logging, write_json
 
 NOTES_BESIDE = 120  # columns of a terminal that has room for them beside the numbers
 COLOURS = {Verdict.OK: "green", Verdict.TIGHT: "yellow", Verdict.NOT_MEASURED: "dim"}
 
 
-@app.command
 def check(
     *,
     settings: Annotated[CheckSettings, Parameter(name="*")] = CheckSettings(),

@@ -10,7 +10,6 @@ from cyclopts import App, Parameter
 from rich.table import Table
 from rich.text import Text
 
-from cars_rt.cli.app import app
 from cars_rt.console import Terminal, console
 from cars_rt.daemon.seen.status import dark_in_words
 from cars_rt.kinds import in_words
@@ -21,7 +20,7 @@ from cars_rt.trust.flags import ClientAccess
 ctl = App(
     name="ctl", help="Ask a running daemon or recorder: status, another model, dark, pause, record, stop."
 )
-app.command(ctl)
+ctl.command("cars_rt.cli.ctl_record:record")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,12 +7,11 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from cars_rt.cli.ctl import Where as DaemonWhere
-from cars_rt.cli.ctl import ctl, say, show
+from cars_rt.cli.ctl import say, show
 from cars_rt.printable import counted
 from cars_rt.sockets import RECORDER_ADDRESS
 
 record = App(name="record", help="Tell a running recorder (`cars-rt record`) to start and stop.")
-ctl.command(record)
 
 
 @dataclass(frozen=True, kw_only=True)

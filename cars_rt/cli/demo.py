@@ -3,11 +3,9 @@
 import sys
 from pathlib import Path
 
-from cars_rt.cli.app import app
 from cars_rt.daemon.settings import DaemonSettings
 
 
-@app.command
 def demo(
     *,
     seconds: float | None = None,

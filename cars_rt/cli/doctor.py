@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
-from cars_rt.cli.app import app, progress_bar
+from cars_rt.cli.app import progress_bar
 from cars_rt.console import EXIT_ERROR, Terminal, write_json
 from cars_rt.doctor.report import Report, State, Trial, as_json
 
@@ -16,7 +16,6 @@ COLOURS = {State.WORKS: "green", State.FAILS: "bold red", State.NOT_HERE: "dim"}
 MEGABYTE = 2**20
 
 
-@app.command
 def doctor(
     *,
     model: Annotated[

@@ -4,7 +4,7 @@ import inspect
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,8 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 import cars_rt
-from cars_rt.cli.app import app, errors_in_one_line, progress_bar
-from cars_rt.cli.config import PREFIX
+from cars_rt.cli.app import errors_in_one_line, progress_bar
 from cars_rt.cli.driver import command
 from cars_rt.console import EXIT_INCOMPLETE, log, refuse_target, stopping, write_summary
 from cars_rt.drivers import DriveSettings, DriveTotals, Instrument, InstrumentError
@@ -29,19 +28,12 @@ SHOW_S = 0.1  # between two updates of the progress bar
 RUNS_KEPT = 1000  # of which the summary tells, the latest ones
 
 drive = App(name="drive", help="Publish spectra from an instrument, a simulated one, or a file.")
-app.command(drive)
 LAZY = "driver "  # before the name of a driver: an attribute of this module, which is made when asked for
 
 
-def may_be_meant(arguments: Sequence[str], environment: Mapping[str, str]) -> bool:
-    """Whether a driver of another package may be meant: looking for them takes a while."""
-    flags = any(name.startswith(f"{PREFIX}DRIVE_") for name in environment)
-    return flags or any(each == "drive" or each.startswith("--config") for each in arguments)
-
-
 def register_others(meant: Sequence[str] = ()) -> None:
-    """A command for each driver of another package, which is imported when its flags are needed; so what it
-    says of itself is shown for those that are meant, and for others whose they are."""
+    """A command for each driver of another package. Looking for them takes a while. What it says of itself is
+    shown for those that are meant, and for others whose they are."""
     for name in driver_names():
         if name not in drive:
             about = None if name in meant else f"Of the package {package(name)}."
@@ -175,4 +167,4 @@ def _said(totals: DriveTotals) -> None:
 
 
 for _name in DRIVERS:
-    drive.command(command(driver_class(_name), _drive), name=_name)
+    drive.command(f"{__name__}:{LAZY}{_name}", name=_name)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from rich.text import Text
 
-from cars_rt.cli.app import Logs, app, needs, progress_bar
+from cars_rt.cli.app import Logs, needs, progress_bar
 from cars_rt.console import Logging, Terminal, fail, log, start_logging, write_json, writing
 from cars_rt.storage import mkdir, write_text
 from cars_rt.training.settings import HELD_OUT_SEED
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from cars_rt.training.evaluation.report import Table
 
 
-@app.command
 def evaluate(
     *models: str,
     protocol: str = "bcars",

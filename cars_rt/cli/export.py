@@ -5,14 +5,13 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from cars_rt.cli.app import Logs, app
+from cars_rt.cli.app import Logs
 from cars_rt.cli.train import export_model
 from cars_rt.console import EXIT_USAGE, Logging, fail, log, start_logging
 
 CHECKPOINTS = (".pt", ".pth", ".ckpt")
 
 
-@app.command
 def export(
     file: Path,
     *,

@@ -4,11 +4,9 @@ from pathlib import Path
 
 from cyclopts import App
 
-from cars_rt.cli.app import app
 from cars_rt.printable import printable
 
 keys = App(name="keys", help="Make and show key pairs, by which programs know each other.")
-app.command(keys)
 
 
 @keys.command

@@ -5,14 +5,13 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from cars_rt.cli.app import Logs, app
+from cars_rt.cli.app import Logs
 from cars_rt.console import EXIT_INCOMPLETE, Logging, fail, start_logging, stopping
 from cars_rt.listener import ListenSettings
 from cars_rt.printable import printable
 from cars_rt.sockets import RAW_ADDRESS
 
 
-@app.command
 def listen(
     address: str = RAW_ADDRESS,
     *,

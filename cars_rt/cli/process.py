@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from cars_rt.cli.app import Bar, Logs, app
+from cars_rt.cli.app import Bar, Logs
 from cars_rt.console import (
     EXIT_INTERRUPTED,
     EXIT_USAGE,
@@ -30,7 +30,6 @@ from cars_rt.physics.fitness import shares
 from cars_rt.stops import STOPS
 
 
-@app.command
 def process(
     *input: Path,  # noqa: A002 - the name in the help
     output: Annotated[Path, Parameter(name=("--output", "-o"))],

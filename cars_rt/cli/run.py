@@ -3,10 +3,10 @@
 import sys
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 
 from cars_rt import memory
-from cars_rt.cli.app import Logs, Summary, app
+from cars_rt.cli.app import Logs, Summary
 from cars_rt.console import (
     Logging,
     StatusLine,
@@ -25,8 +25,11 @@ SWITCH_S = 0.0005
 SHARE = 2 / 3  # of the computer, below which it runs before other programs
 
 
-@app.command(help_epilogue=listing())
-def run(
+run = App(name="run", help_epilogue=listing())
+
+
+@run.default
+def _run(
     *,
     settings: Annotated[DaemonSettings, Parameter(name="*")] = DaemonSettings(),
     summary: Summary = None,

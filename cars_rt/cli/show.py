@@ -6,12 +6,11 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from cars_rt.cli.app import Logs, app, needs, progress_bar
+from cars_rt.cli.app import Logs, needs, progress_bar
 from cars_rt.console import Logging, fail, log, start_logging
 from cars_rt.show.bands import WIDTH_CM1
 
 
-@app.command
 def show(
     file: Path,
     *,

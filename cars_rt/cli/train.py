@@ -5,12 +5,11 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from cars_rt.cli.app import Logs, app, needs, progress_bar
+from cars_rt.cli.app import Logs, needs, progress_bar
 from cars_rt.console import Logging, log, start_logging
 from cars_rt.training.settings import TrainSettings
 
 
-@app.command
 def train(
     *,
     settings: Annotated[TrainSettings, Parameter(name="*")] = TrainSettings(),

@@ -31,7 +31,6 @@ from cars_rt.room.restarts import LIMIT
 from cars_rt.storage import StorageError, make_folder
 
 
-@app.command
 def up(
     file: Path = Path("lab.toml"),
     *,

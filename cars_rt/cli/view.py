@@ -7,14 +7,13 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from cars_rt.cli.app import Logs, app, needs
+from cars_rt.cli.app import Logs, needs
 from cars_rt.console import Logging, start_logging, stopping
 from cars_rt.view.settings import ViewSettings
 
 NICE = 5  # the daemon comes first
 
 
-@app.command
 def view(
     file: Path | None = None,
     *,

@@ -100,6 +100,28 @@ def test_help_needs_no_torch_and_no_onnx() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(
+    ("command", "unneeded"),
+    [
+        (["keys", "--help"], {"numpy", "cars_rt.cli.run"}),
+        (["ctl", "status", "--help"], {"h5py", "onnx", "cars_rt.cli.run", "cars_rt.cli.ctl_record"}),
+        (["record", "--help"], {"onnx", "cars_rt.cli.verify"}),
+        (["drive", "simulator", "--help"], {"onnx", "cars_rt.drivers.seabreeze"}),
+    ],
+)
+def test_a_command_starts_with_no_more_than_it_needs(command: list[str], unneeded: set[str]) -> None:
+    program = (
+        "import atexit, sys\n"
+        "from cars_rt.cli import main\n"
+        "atexit.register(lambda: print('\\n', *sys.modules, sep='\\n'))\n"
+        f"sys.argv[1:] = {command}\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE_S)
+    loaded = set(done.stdout.split())
+    assert done.returncode == 0 and "cars_rt.cli.app" in loaded and not loaded & unneeded, done.stderr
+
+
 def test_process_makes_a_file_of_a_file(tmp_path: Path) -> None:
     np.savez(tmp_path / "in.npz", spectra=spectra_of(3), raman_shift=AXIS)
     code, _, said = cars_rt("process", tmp_path / "in.npz", "-o", tmp_path / "out.h5")
