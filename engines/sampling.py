@@ -164,8 +164,15 @@ class Resampled:
 def _taps(name: str, matrix: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
     """Places (taps, q) and weights of a matrix (p, q). There are as many taps as suit all axes that are like
     this one: those that no entry is for have the weight 0."""
-    taps = int((matrix != 0).sum(axis=0).max())
+    rows, columns = np.nonzero(matrix)
+    order = np.argsort(columns, kind="stable")
+    rows, columns = rows[order], columns[order]
+    counts = np.bincount(columns, minlength=matrix.shape[1])
+    firsts = np.cumsum(counts) - counts
+    taps = int(counts.max())
     taps += -taps % EVEN_TAPS
-    places = np.argsort(matrix == 0, axis=0, kind="stable")[:taps]  # non-zero entries first
-    weights = np.take_along_axis(matrix, places, axis=0)
+    places = np.tile(rows[firsts], (taps, 1))
+    weights = np.zeros(places.shape, np.float32)
+    tap = np.arange(len(rows)) - firsts[columns]
+    places[tap, columns], weights[tap, columns] = rows, matrix[rows, columns]
     return {f"{name}/places": places.astype(np.int32), f"{name}/weights": weights}
