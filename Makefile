@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 SECONDS ?=
 PYTEST ?=
 
+# Tests start programs by the hundred, and each would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test clean
 
 demo: $(VENV)/.demo
