@@ -109,6 +109,7 @@ def _drive(
         stopped = True
 
     instrument = placed(make)
+    complete = True
     security = settings.access.server(settings.publish)
     made: list[DriveTotals] = []
     with (
@@ -146,9 +147,10 @@ def _drive(
         for totals in drive_runs(instrument, publisher, settings, lambda: stopped, progress):
             bar.update(task, completed=totals.produced)  # the last ones came after it was last shown
             _said(totals)
+            complete = complete and totals.complete  # of all runs, also those that the summary leaves out
             made = [*made[1 - RUNS_KEPT :], totals]
             write_summary(summary, made)
-    if not all(totals.complete for totals in made):
+    if not complete:
         sys.exit(EXIT_INCOMPLETE)
 
 

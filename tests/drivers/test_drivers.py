@@ -25,7 +25,7 @@ from helpers import (
 )
 from numpy.typing import NDArray
 
-from cars_rt.console import write_summary
+from cars_rt.console import EXIT_INCOMPLETE, write_summary
 from cars_rt.drivers import DriveSettings, DriveTotals, Instrument, InstrumentError, drive
 from cars_rt.drivers.replay import Replay, ReplaySettings
 from cars_rt.drivers.simulator import SimulatedMicroscope, SimulatorSettings
@@ -320,6 +320,42 @@ def test_own_camera_ends_at_ctrl_c_without_a_traceback() -> None:
         camera.process.send_signal(signal.SIGINT)
         assert camera.end() == 0
     assert "nothing was measured" in camera.said and "Traceback" not in camera.said
+
+
+LOSES_FIRST = """
+import sys
+import numpy as np
+import cars_rt.cli.drive
+from cars_rt.drivers import Acquisition, Gap, Instrument
+
+cars_rt.cli.drive.RUNS_KEPT = 2
+
+class Loses(Instrument):
+    made = 0
+
+    def acquisition(self):
+        return Acquisition(source="", raman_shift=np.arange(4) + 500.0, dtype="uint16")
+
+    def frames(self):
+        if not self.made:
+            yield Gap(1)
+        self.made += 1
+        yield np.zeros((1, 4), np.uint16)
+
+cars_rt.cli.drive.drive_program(Loses)
+"""
+
+
+def test_loss_in_a_run_that_the_summary_has_left_out_is_in_the_exit_code(tmp_path: Path) -> None:
+    program, said = tmp_path / "loses.py", tmp_path / "summary.json"
+    program.write_text(LOSES_FIRST, encoding="utf-8")
+    given = ("--publish", LOCAL, "--settle-s", 0, "--runs", 4, "--summary", said)
+    with Command(*given, module=program) as camera:
+        camera.wait_for("publishing at ")
+        with Collected(camera.said.partition("publishing at ")[2].split()[0], "raw") as collected:
+            collected.ends(4)
+            assert camera.end() == EXIT_INCOMPLETE
+    assert [each["lost"] for each in summary(said)] == [{}, {}]
 
 
 # -- the simulator ------------------------------------------------------------------------------------
