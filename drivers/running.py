@@ -141,6 +141,7 @@ class _Run:
             for given in frames:
                 if isinstance(given, Waiting):
                     totals.waiting_for = given.what_for
+                    self._publisher.serve()  # else nothing would leave before the next spectrum
                 else:
                     totals.waiting_for = None
                     if not opened:

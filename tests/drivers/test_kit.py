@@ -25,6 +25,7 @@ from cars_rt.drivers import (
     Numbering,
     Order,
     Waiting,
+    drive,
     drive_runs,
 )
 from cars_rt.drivers.apart import InProcess, InThread, placed
@@ -229,6 +230,37 @@ def test_stop_while_waiting_for_the_trigger_makes_no_run() -> None:
         )  # fmt: skip
     assert (totals.reason, totals.produced, totals.waiting_for) == ("stopped", 0, None)
     assert set(waits) == {"the trigger"}
+
+
+def test_what_waits_for_room_leaves_and_who_comes_late_is_told_while_the_instrument_waits() -> None:
+    pausing, over = threading.Event(), threading.Event()
+    block = np.zeros((100, len(AXIS)), np.uint16)
+    yielded = 0
+
+    class Pausing(Camera):
+        def frames(self) -> Iterator[Any]:
+            nonlocal yielded
+            while not publisher.waiting:
+                yielded += len(block)
+                yield block
+            pausing.set()
+            while not over.wait(0.01):
+                yield Waiting("the trigger")
+
+    with Publisher(LOCAL, "raw") as publisher, Collected(publisher.address, "raw") as collected:
+        given = Pausing([block]), publisher, DriveSettings(settle_s=0)
+        thread = threading.Thread(target=drive, args=given)
+        thread.start()
+        try:
+            assert pausing.wait(PATIENCE_S)  # nothing has been read until then
+            collected.until(lambda all_: all_.spectra == yielded)
+            with Collected(publisher.address, "raw") as late:
+                late.until(lambda all_: all_.starts)
+        finally:
+            over.set()
+        collected.ends()
+        thread.join(PATIENCE_S)
+    assert not collected.closed[0].end.lost
 
 
 # -- threads and processes ------------------------------------------------------------------------------
