@@ -215,7 +215,7 @@ class InThread(Instrument):
                 return  # what waits in the queue is news enough
             else:
                 self._size += size
-                given = _copied(given)
+                given = _kept(given)
             self._queue.append(given)
             self._changed.notify_all()
 
@@ -393,9 +393,12 @@ def _bytes(given: Any) -> int:
     return counts.nbytes if isinstance(counts, np.ndarray) else 0
 
 
-def _copied(given: Any) -> Any:
+def _kept(given: Any) -> Any:
+    """A copy of counts, stamped with the time at which they came: it may be long until they are published."""
     if isinstance(given, np.ndarray):
-        return given.copy()
+        copy = given.copy()
+        return Block(copy, time_ns=time.time_ns()) if copy.ndim == 2 and len(copy) else copy
     if isinstance(given, Block) and isinstance(given.counts, np.ndarray):
-        return replace(given, counts=given.counts.copy())
+        came_ns = time.time_ns() if given.time_ns is None else given.time_ns
+        return replace(given, counts=given.counts.copy(), time_ns=came_ns)
     return given

@@ -357,6 +357,28 @@ def test_what_the_queue_of_a_thread_has_no_room_for_is_counted_and_the_camera_is
     assert kept + sum(lost.values()) == feed.measured and 20 <= kept < 300 and lost["overload"] > 0
 
 
+def test_what_waits_in_the_queue_of_a_thread_has_the_time_at_which_it_was_yielded() -> None:
+    over = threading.Event()
+    ended_ns = 0
+
+    class Early(Elsewhere):
+        def frames(self) -> Iterator[Any]:
+            nonlocal ended_ns
+            yield from (numbered(0), Block(numbered(1)), Block(numbered(2), time_ns=3))
+            ended_ns = time.time_ns()
+            over.set()
+
+    instrument = InThread(Early)
+    instrument.acquisition()
+    frames = instrument.frames()
+    given = [next(frames)]
+    assert over.wait(PATIENCE_S)
+    given += [each for each in frames if not isinstance(each, Waiting)]
+    instrument.close()
+    assert [each.counts[0, 0] for each in given] == [0, 1, 2] and given[2].time_ns == 3
+    assert all(each.time_ns <= ended_ns for each in given)
+
+
 class Counting(Elsewhere):
     """Goes on until it is stopped, and counts what it yields."""
 
