@@ -56,6 +56,8 @@ class Feed:
         """Pieces of what was yielded. Raises InstrumentError where it is not what was announced."""
         match given:
             case Gap(spectra, cause):
+                if self._numbered and self.acquisition.spectra is not None:
+                    spectra = min(spectra, self.missing)  # it goes on for nobody
                 yield from self._lose(spectra, cause)
             case NextRow():
                 if self.acquisition.scan is None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from helpers import AXIS, LOCAL, PATIENCE_S, Camera, Collected, spectra_of
 
+from cars_rt.accounting import Cause
 from cars_rt.drivers import (
     Acquisition,
     Block,
@@ -83,6 +84,9 @@ def test_images_of_several_spectra_and_what_a_queue_lost_are_not_counted_twice()
 def test_run_is_full_where_the_numbers_say_so_and_what_comes_after_is_nobodys() -> None:
     pieces = fed([*images(0, 1, 4, 5)], numbers=Numbering(first=0), spectra=4)
     assert pieces == [(0, [0]), (1, [1]), (2, ("camera", 2))]
+    to_the_sixth = [*images(0, 3), Gap(3, Cause.OVERLOAD)]
+    pieces = fed(to_the_sixth, numbers=Numbering(first=0), spectra=6)
+    assert pieces == [(0, [0]), (1, ("camera", 2)), (3, [3]), (4, ("overload", 2))]
     block = [Block(numbered(0, 2), number=0), Block(numbered(4, 2), number=4)]
     assert fed(block, spectra=5, block=2) == [(0, [0, 1]), (2, ("camera", 2)), (4, [4])]
     endless = Camera([spectra_of(1)], spectra=9)
