@@ -87,7 +87,8 @@ class Sorter:
             if row != self._at:
                 self._at, self._measured, self._passed = row, 0, 0
             self._add(begin, end, counts, piece.cause)
-            self._time_ns = piece.time_ns
+            if piece.counts is not None:
+                self._time_ns = piece.time_ns
             self._measured = min(end // self._order.frames, self.columns)
             if not self._backwards or self._measured == self.columns:
                 yield from self._pass()

@@ -128,6 +128,15 @@ def test_orders_of_a_scan_become_rows(order: Order, yielded: list[Any], pieces: 
     assert fed(yielded, order=order, scan=(2, 3), block=16) == pieces
 
 
+def test_row_that_ends_in_a_loss_has_the_time_of_its_last_spectrum() -> None:
+    about = {"scan": (2, 3), "order": Order(snake=True)}
+    feed = Feed(Acquisition(source="", raman_shift=SHIFT, dtype="uint16", **about))
+    given = [*(Block(numbered(number), time_ns=10**18 + number) for number in range(5)), Gap(1)]
+    pieces = [piece for each in given for piece in feed.take(each)]
+    times = [piece.time_ns for piece in pieces if piece.counts is not None]
+    assert times == [10**18, 10**18 + 1, 10**18 + 2, 10**18 + 4]
+
+
 def test_sums_of_frames_are_announced_as_they_are_published() -> None:
     about = Acquisition(
         source="", raman_shift=SHIFT, dtype="uint16", spectra=20, scan=(2, 3), exposure_s=0.5,
