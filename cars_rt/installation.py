@@ -1,4 +1,4 @@
-"""How this copy was installed, and so the command that installs what it lacks: advice that works."""
+"""How this copy was installed: what begins it, and the command that installs what it lacks."""
 
 import re
 import shutil
@@ -11,6 +11,12 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 NAME = "cars-rt"
+
+
+def python(*arguments: str) -> list[str]:
+    """The command of a process of our own, where no file in the current folder, such as random.py, takes a
+    module's place."""
+    return [sys.executable, "-P", *arguments]
 
 
 def pip_install(*requirements: str) -> str:

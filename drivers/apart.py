@@ -2,12 +2,13 @@
 
 import logging
 import multiprocessing
+import os
 import signal
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pickle import PickleError
@@ -23,6 +24,7 @@ log = logging.getLogger("cars_rt.drivers")
 
 BUFFER_MB = 64.0  # of counts between the instrument's thread and the loop that publishes
 LOOK_S = 0.1  # between two looks whether the instrument still gives a sign
+SAFE_PATH = "PYTHONSAFEPATH"  # environment, as Python names it
 ENDS_S = 5.0  # that an instrument gets to stop and close; then it is left alone, or its process ended
 
 Make = Callable[[], Instrument]
@@ -242,7 +244,8 @@ class InProcess(Instrument):
             target=_serve, args=(there, make, silent_s), daemon=True, name="instrument"
         )
         try:
-            self._process.start()
+            with _no_file_for_a_module():
+                self._process.start()
         except (AttributeError, TypeError, PickleError) as error:
             here.close()
             there.close()
@@ -334,6 +337,21 @@ class InProcess(Instrument):
             with suppress(ValueError):
                 how = f"signal {signal.Signals(-code).name}"
         return InstrumentError(f"the process of the instrument died ({how}): its library crashed")
+
+
+@contextmanager
+def _no_file_for_a_module() -> Iterator[None]:
+    """A process that begins meanwhile takes no file in the current folder, such as socket.py, for a module of
+    Python's: multiprocessing has no other way to say so."""
+    before = os.environ.get(SAFE_PATH)
+    os.environ[SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[SAFE_PATH]
+        else:
+            os.environ[SAFE_PATH] = before
 
 
 def _serve(connection: Connection, make: Make, silent_s: float) -> None:

@@ -27,6 +27,7 @@ from cars_rt.engines.graph import Graph
 from cars_rt.engines.model import Card, Model
 from cars_rt.engines.registry import compiled, engine_class
 from cars_rt.engines.underway import say, told
+from cars_rt.installation import python
 
 ROWS = 64  # of the batch that is measured: what it is like under load
 FEW = (1, 2, 1, 3, 1, 1, 4, 2)  # rows of one batch after the other: what it is like otherwise
@@ -79,7 +80,7 @@ class _Children:
             if me in self._given_up:
                 raise GivenUpError("given up")
             self._running[me] = child = subprocess.Popen(
-                [sys.executable, "-m", __name__],
+                python("-m", __name__),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

@@ -3,7 +3,6 @@
 import json
 import queue
 import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -14,6 +13,7 @@ from typing import Any, Protocol, Self
 
 from cars_rt.bench.peers import Order
 from cars_rt.errors import CarsRtError
+from cars_rt.installation import python
 from cars_rt.room.program import LoggedProgram, ProgramError
 from cars_rt.sockets.free import free_addresses
 
@@ -52,7 +52,7 @@ class Peer:
         self.role = role
         self._answers: queue.Queue[str] = queue.Queue()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "cars_rt.bench.peers", role, *addresses],
+            python("-m", "cars_rt.bench.peers", role, *addresses),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

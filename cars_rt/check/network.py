@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from cars_rt.check.processor import Costs
 from cars_rt.check.report import Line, Verdict, compared
 from cars_rt.check.settings import CheckSettings, Progress
 from cars_rt.check.source import STEP_S
+from cars_rt.installation import python
 from cars_rt.protocol import Closed, End, Frame, Reason, RunReader, Start, StreamName
 from cars_rt.protocol.messages import MAIN_ARRAY
 from cars_rt.sockets import Publisher, StreamError, Subscriber
@@ -82,7 +82,7 @@ def _publishing(start: Start, seconds: float) -> Iterator[subprocess.Popen[str]]
     about = {"stream": start.stream, "pixels": start.pixels, "dtype": start.dtype, "block": start.block}
     program = "import sys; from cars_rt.check.network import publish; publish(sys.argv[1])"
     with subprocess.Popen(
-        [sys.executable, "-c", program, json.dumps(about | {"seconds": seconds})],
+        python("-c", program, json.dumps(about | {"seconds": seconds})),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -10,6 +10,7 @@ from typing import IO, Any
 
 from cars_rt.console import STOP_WITH_STDIN
 from cars_rt.errors import CarsRtError
+from cars_rt.installation import python
 from cars_rt.storage import refuse_target
 
 ENVIRONMENT = {"PYTHONUNBUFFERED": "1", STOP_WITH_STDIN: "1"}
@@ -45,7 +46,7 @@ class Program:
         if sys.platform == "win32":
             apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "cars_rt", *arguments],
+            python("-m", "cars_rt", *arguments),
             stdin=subprocess.PIPE,  # never written to; its end tells the program that we are gone
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from cars_rt.installation import python
 from cars_rt.training.calibration import SEED, calibrate
 from cars_rt.training.checkpoint import Entry, load, load_weights
 from cars_rt.training.data.distribution import distribution, measured_by
@@ -139,7 +140,7 @@ def main() -> int:
     environment = os.environ | {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
     children = [
         subprocess.Popen(
-            [sys.executable, "-m", __spec__.name, str(arguments.out), name, *options, "--alone"],
+            python("-m", __spec__.name, str(arguments.out), name, *options, "--alone"),
             env=environment,
         )
         for name in arguments.names

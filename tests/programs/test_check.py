@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Collection
@@ -24,7 +25,7 @@ from helpers import (
     wait_until,
 )
 
-from cars_rt.check import CheckError, CheckSettings, Line, Report, Verdict, check, network
+from cars_rt.check import CheckError, CheckSettings, Line, Report, Verdict, check
 from cars_rt.check.load import Load
 from cars_rt.check.processor import Costs, judge_processor
 from cars_rt.check.report import compared, report_of
@@ -221,7 +222,7 @@ def test_run_that_does_not_fit_on_the_disk_fails(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not shutil.which("false"), reason="needs a program that fails")
 def test_network_that_cannot_be_measured_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network.sys, "executable", shutil.which("false"))
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
     report = check(CheckSettings(listen=nobody(), output=tmp_path, rate=1, **BRIEF))
     assert "the other process ended" in line(report, "network").note
     assert report.summary.endswith(": network fails")
