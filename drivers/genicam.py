@@ -133,7 +133,7 @@ class Genicam(Instrument):
             full_scale=self._rows.full_scale(bits(self._format)),
             dtype=self._rows.dtype,
             block=self._rows.tracks,
-            numbers=Numbering(spectra=self._rows.tracks),
+            numbers=numbering(self._info["tl_type"], self._rows.tracks),
             **self._about,
         )
 
@@ -270,6 +270,17 @@ class Genicam(Instrument):
             return grey(component.data_format, component.data, component.width, component.height)
         except ValueError as error:
             raise InstrumentError(f"{self._info['model']}: {error}") from None
+
+
+def numbering(technology: str, spectra: int) -> Numbering:
+    """How images are numbered, of so many spectra each; technology: as GenTL names how they are sent.
+
+    GigE Vision has 16 bits, which leave 0 out (block_id), or 64 (extended ids): these are the same modulo
+    65535. All others have 64.
+    """
+    if technology == "GEV":
+        return Numbering(lowest=1, highest=65535, spectra=spectra)
+    return Numbering(spectra=spectra)
 
 
 def _installed() -> list[Path]:

@@ -14,11 +14,12 @@ import pytest
 pytest.importorskip("genicam", reason="GenICam is not installed: genicam")
 pytest.importorskip("harvesters", reason="GenICam's acquisition library is not installed: harvesters")
 
-from cars_rt.drivers import Block, InstrumentError
+from cars_rt.drivers import Acquisition, Block, InstrumentError
 from cars_rt.drivers.axis import AxisSettings
 from cars_rt.drivers.base import Yielded
 from cars_rt.drivers.conformance import TRIALS, Subject, attempt
-from cars_rt.drivers.genicam import Genicam, GenicamSettings
+from cars_rt.drivers.feed import Feed
+from cars_rt.drivers.genicam import Genicam, GenicamSettings, numbering
 from cars_rt.drivers.images import ImageSettings
 from cars_rt.drivers.pixels import grey, mono10p, mono10packed, mono12p, mono12packed
 from cars_rt.drivers.scan import ScanSettings
@@ -81,6 +82,27 @@ def test_images_are_summed_copied_and_numbered() -> None:
     assert len(given) == 15 and all(each.counts.shape == (2, 160) for each in given)
     assert np.diff([each.number for each in given]).tolist() == [1] * 14
     assert len({each.counts.tobytes() for each in given}) > 5  # and not all views of one buffer
+
+
+@pytest.mark.parametrize(
+    ("technology", "numbers"),
+    [
+        ("GEV", [65533, 65534, 1, 2]),  # 65535 is lost
+        ("GEV", [65533, 65534, 65536, 65537]),  # extended ids
+        ("U3V", [65533, 65534, 65536, 65537]),
+    ],
+)
+def test_numbers_of_gige_cameras_begin_again_in_a_scan_of_256_x_256(
+    technology: str, numbers: list[int]
+) -> None:
+    about = Acquisition(source="", raman_shift=[500, 501], dtype="uint16", numbers=numbering(technology, 1))
+    feed, counts = Feed(about), np.zeros((1, 2), np.uint16)
+    pieces = [piece for number in numbers for piece in feed.take(Block(counts, number=number))]
+    found = [(piece.index, piece.cause and str(piece.cause)) for piece in pieces]
+    assert found == [(0, None), (1, None), (2, "camera"), (3, None), (4, None)]
+    instrument = camera()()
+    assert instrument.acquisition().numbers == numbering("Custom", 1)
+    instrument.close()
 
 
 @pytest.mark.parametrize(
