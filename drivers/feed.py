@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cars_rt.accounting import Cause
 from cars_rt.drivers.base import Acquisition, Block, Gap, InstrumentError, NextRow
 from cars_rt.drivers.numbering import Numbers, NumbersBackError
-from cars_rt.drivers.order import Piece, Sorter
+from cars_rt.drivers.order import Piece, Sorter, is_cut
 from cars_rt.protocol import DTYPES
 
 
@@ -25,6 +25,7 @@ class Feed:
             raise InstrumentError("a scan that goes there and back, or flies back, needs rows and columns")
         if columns is not None and not 0 < columns < 2**31:
             raise InstrumentError(f"a scan of {columns} columns cannot be")
+        self.cut = False  # whether frames that are added up were cut at the full scale, which no sum shows
         self.measured = 0  # frames of the instrument so far, those that are lost, too
         self._numbers = Numbers(about.numbers)
         self._numbered = False  # whether blocks say their number
@@ -39,9 +40,7 @@ class Feed:
         about, sorter = self.acquisition, self._sorter
         if sorter.plain:
             return about
-        frames, full = about.order.frames, about.full_scale
-        if full is None and about.dtype.startswith("uint"):
-            full = float(np.iinfo(about.dtype).max)
+        frames, full = about.order.frames, self._full_scale
         return replace(
             about,
             dtype=sorter.dtype,
@@ -72,6 +71,14 @@ class Feed:
     def finish(self) -> Iterator[Piece]:
         """What was held back, when nothing more is yielded."""
         yield from self._sorter.finish()
+
+    @property
+    def _full_scale(self) -> float | None:
+        """Of one frame, counts."""
+        about = self.acquisition
+        if about.full_scale is None and about.dtype.startswith("uint"):
+            return float(np.iinfo(about.dtype).max)
+        return about.full_scale
 
     @property
     def missing(self) -> int:
@@ -109,6 +116,8 @@ class Feed:
             yield from self._counts(counts, block.time_ns)
 
     def _counts(self, counts: NDArray[Any], time_ns: int | None) -> Iterator[Piece]:
+        if self.acquisition.order.frames > 1 and not self.cut and (full := self._full_scale) is not None:
+            self.cut = is_cut(counts, full)
         yield from self._pass(Piece(self.measured, len(counts), counts, time_ns))
 
     def _lose(self, spectra: int, cause: Cause) -> Iterator[Piece]:

@@ -130,7 +130,7 @@ class Genicam(Instrument):
             source=f"{self._info['vendor']} {self._info['model']} {self._info['serial_number']} (GenICam)",
             instrument=facts,
             exposure_s=exposure / 1e6 if exposure else None,
-            full_scale=self._rows.full_scale(bits(self._format)),
+            full_scale=self._rows.full_scale,
             dtype=self._rows.dtype,
             block=self._rows.tracks,
             numbers=numbering(self._info["tl_type"], self._rows.tracks),
@@ -262,7 +262,7 @@ class Genicam(Instrument):
         size = self._number("PayloadSize") or rows * self._columns * 2.0  # as the producer allocates it
         wanted = min(max(int(self._settings.ring_mb * 1e6 / size), BUFFERS[0]), BUFFERS[1])
         self._acquirer.num_buffers = max(wanted, self._acquirer.min_num_buffers)
-        return Rows(images, rows, np.uint8 if depth == 8 else np.uint16)
+        return Rows(images, rows, np.uint8 if depth == 8 else np.uint16, depth)
 
     def _image(self, buffer: Any) -> NDArray[Any]:
         component = buffer.payload.components[0]

@@ -1,5 +1,6 @@
 """Spectra from images: a spectrometer's camera has the spectrum along its rows."""
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.drivers.base import InstrumentError
+from cars_rt.drivers.order import is_cut
+
+log = logging.getLogger("cars_rt.drivers")
 
 #: Numbers of a camera that the stream does not have: those that hold them.
 HELD = {"int8": "float32", "int16": "float32", "int32": "float64", "int64": "float64", "uint64": "float64"}
@@ -34,9 +38,13 @@ class ImageSettings:
 
 
 class Rows:
-    """Sums rows of images of one shape. Raises InstrumentError for rows that these images do not have."""
+    """Sums rows of images of one shape. Raises InstrumentError for rows that these images do not have.
 
-    def __init__(self, settings: ImageSettings, rows: int, dtype: Any) -> None:
+    A sum does not show that rows of it are cut at the camera's full scale: that is said, once.
+    """
+
+    def __init__(self, settings: ImageSettings, rows: int, dtype: Any, bits: int | None = None) -> None:
+        """bits: of the camera; None: as many as its numbers have."""
         first, last = _range(settings.rows, rows)
         self.used = first, last
         self.tracks = settings.tracks or last - first
@@ -47,6 +55,10 @@ class Rows:
         name = HELD.get(name, name)
         self.dtype = SUMS.get(name, name) if self.summed > 1 else name
         self._slice = slice(first, last)
+        self._bits = bits
+        full = 2**bits - 1 if bits else np.iinfo(dtype).max if np.dtype(dtype).kind == "u" else None
+        #: Counts at which a row is cut; None: its sum shows it, it is not known, or it was said.
+        self._looked_for: float | None = full if self.summed > 1 else None
 
     def __call__(self, image: NDArray[Any]) -> NDArray[Any]:
         """Spectra (tracks, columns) of an image (rows, columns)."""
@@ -54,12 +66,19 @@ class Rows:
         if self.summed == 1:
             return used.astype(self.dtype, copy=False)
         groups = used.reshape(self.tracks, self.summed, image.shape[1])
+        if (full := self._looked_for) is not None and any(is_cut(group, full) for group in groups):
+            self._looked_for = None
+            log.warning(
+                "rows of an image are cut at the camera's full scale, %d counts, which neither their sum nor "
+                "a flag shows: less light or exposure", full,
+            )  # fmt: skip
         total: NDArray[Any] = np.add.reduce(groups, axis=1, dtype=self.dtype)
         return total
 
-    def full_scale(self, bits: int | None) -> float | None:
-        """Counts of a spectrum at which a camera of so many bits saturates."""
-        return None if bits is None else float((2**bits - 1) * self.summed)
+    @property
+    def full_scale(self) -> float | None:
+        """Counts of a spectrum at which the camera saturates; None: its bits are not known."""
+        return None if self._bits is None else float((2**self._bits - 1) * self.summed)
 
 
 def _range(text: str | None, rows: int) -> tuple[int, int]:

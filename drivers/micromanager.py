@@ -146,7 +146,7 @@ class MicroManager(Instrument):
             source=f"{core.getDeviceDescription(camera) or camera} (Micro-Manager)",
             instrument=facts,
             exposure_s=core.getExposure() / 1e3 or None,
-            full_scale=self._rows.full_scale(core.getImageBitDepth()),
+            full_scale=self._rows.full_scale,
             dtype=self._rows.dtype,
             block=self._rows.tracks,
             numbers=Numbering(first=0, spectra=self._rows.tracks),
@@ -301,7 +301,7 @@ class MicroManager(Instrument):
                 f"the camera gives images in colour ({parts} components, {8 * size} bits a pixel), and a "
                 "spectrum has one number a pixel: choose a grey one, as in --property Camera.PixelType=16bit"
             )
-        return Rows(images, core.getImageHeight(), dtype)
+        return Rows(images, core.getImageHeight(), dtype, core.getImageBitDepth())
 
     def _why_stopped(self, done: int) -> str:
         if self._core.isBufferOverflowed():

@@ -135,6 +135,16 @@ class Sorter:
             at = stop
 
 
+def is_cut(parts: NDArray[Any], full_scale: float) -> bool:
+    """Whether one of the parts (m, p) of a sum is cut at the camera's full scale, counts.
+
+    In three neighbouring pixels: one alone may be a hot pixel or a cosmic ray."""
+    if parts.max() < full_scale:
+        return False
+    cut = parts >= full_scale
+    return bool((cut[:, :-2] & cut[:, 1:-1] & cut[:, 2:]).any())
+
+
 def summed(dtype: str) -> str:
     """A dtype that holds the sum of several frames of this one."""
     return {"uint8": "uint32", "uint16": "uint32", "uint32": "float64"}.get(dtype, dtype)

@@ -134,6 +134,7 @@ class _Run:
 
     def _measure(self, feed: Feed, about: Acquisition) -> None:
         totals, patient, opened, frames = self.totals, True, not about.triggered, None
+        said = False
         try:
             frames = self._instrument.frames()
             if not isinstance(frames, Iterator):
@@ -149,6 +150,12 @@ class _Run:
                         self._open(about)
                     for piece in feed.take(given):
                         self._pass(piece)
+                if feed.cut and not said:
+                    said = True
+                    log.warning(
+                        "frames of a point are cut at the camera's full scale, which neither their sum nor "
+                        "a flag shows: less light or exposure"
+                    )
                 self._audience.watch()
                 self._progress(about, totals)
                 if feed.full:

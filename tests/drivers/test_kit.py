@@ -31,6 +31,7 @@ from cars_rt.drivers import (
 )
 from cars_rt.drivers.apart import InProcess, InThread, placed
 from cars_rt.drivers.feed import Feed
+from cars_rt.drivers.images import ImageSettings, Rows
 from cars_rt.drivers.ticks import Ticks
 from cars_rt.sockets import Publisher
 from cars_rt.stops import STOPS
@@ -147,6 +148,26 @@ def test_sums_of_frames_are_announced_as_they_are_published() -> None:
     assert said.full_scale == 3 * 65535 and said.dark is not None and said.dark.tolist() == [9] * PIXELS
     (_, counts), *_ = fed([numbered(65000, 3)], order=Order(frames=3), block=3)
     assert counts == [65000 + 65001 + 65002]
+
+
+@pytest.mark.parametrize(("brightest", "warnings"), [(4094, 0), (4095, 1)])
+def test_rows_or_frames_of_a_sum_that_the_camera_cut_are_told(
+    brightest: int, warnings: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    image = np.full((4, 8), 100, np.uint16)
+    image[:, 7] = 4095  # a hot pixel
+    image[1, 2:5] = brightest
+    rows = Rows(ImageSettings(), 4, image.dtype, 12)
+    for _ in range(2):
+        assert rows(image)[0, 3] == brightest + 300 < rows.full_scale
+    told = [each for each in caplog.messages if "rows of an image are cut" in each]
+    assert len(told) == warnings
+    frames = [image[row][None] for row in range(4)]
+    camera = Camera(frames, raman_shift=np.arange(8) + 500.0, full_scale=4095, order=Order(frames=2))
+    made, _ = several(camera, 1)
+    told = [each for each in caplog.messages if "frames of a point are cut" in each]
+    assert made[0].sent == 2 and len(told) == warnings
+    assert Rows(ImageSettings(), 4, image.dtype).full_scale is None  # 16 bits, or fewer
 
 
 @pytest.mark.parametrize(
