@@ -2,6 +2,8 @@
 
 import os
 import re
+import socket
+import struct
 import subprocess
 import sys
 import types
@@ -43,12 +45,40 @@ def said(environment: dict[str, str], *command: object, folder: Path | None = No
     return done.stdout
 
 
+FILES = dict(re.findall(r"\n```(?:toml|python) (\S+)\n(.*?)```\n", PAGE, re.DOTALL))
+
+
+def test_driver_of_the_page_takes_images_that_come_in_parts(tmp_path: Path) -> None:
+    namespace: dict[str, Any] = {"__name__": "lab"}
+    exec(compile(FILES["lab.py"], "lab.py", "exec"), namespace)
+    images = [struct.pack("<IQ", number, number) + bytes([number]) * 1024 for number in range(4)]
+    with socket.create_server(("127.0.0.1", 0)) as camera:
+        driver = namespace["Lab"](namespace["LabSettings"](port=camera.getsockname()[1]))
+        waits, given = 0, []
+        with pytest.raises(InstrumentError, match="does not answer: it has closed the connection"):
+            for each in driver.frames():
+                if isinstance(each, Block):
+                    given.append((each.number, *np.unique(each.counts)))
+                    continue
+                waits += 1  # all that was sent has been taken
+                if waits == 1:
+                    connection, _ = camera.accept()
+                    connection.sendall(images[0][:700])
+                elif waits == 2:
+                    connection.sendall(images[0][700:] + images[1][:5])
+                elif waits == 3:
+                    connection.sendall(images[1][5:] + images[2] + images[3][:700])
+                else:
+                    assert given == [(0, 0), (1, 257), (2, 514)]
+                    connection.shutdown(socket.SHUT_WR)
+        connection.close()
+
+
 def test_page_followed_word_for_word_gives_a_driver_that_conforms(tmp_path: Path) -> None:
-    files = dict(re.findall(r"\n```(?:toml|python) (\S+)\n(.*?)```\n", PAGE, re.DOTALL))
-    assert list(files) == ["pyproject.toml", "camera.py", "lab.py", "test_lab.py"]
-    for name, text in files.items():
+    assert list(FILES) == ["pyproject.toml", "camera.py", "lab.py", "test_lab.py"]
+    for name, text in FILES.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
-    assert len(files["lab.py"].splitlines()) < 100
+    assert len(FILES["lab.py"].splitlines()) < 100
     pytest.importorskip("setuptools")
     environment = installed(tmp_path, tmp_path / "site")
     assert "lab" in said(environment, "cars_rt", "drive", "--list")
