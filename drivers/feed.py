@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cars_rt.accounting import Cause
 from cars_rt.drivers.base import Acquisition, Block, Gap, InstrumentError, NextRow
-from cars_rt.drivers.numbering import Numbers, NumbersBackError
+from cars_rt.drivers.numbering import Numbers, NumbersError
 from cars_rt.drivers.order import Piece, Sorter, is_cut
 from cars_rt.protocol import DTYPES
 
@@ -100,8 +100,8 @@ class Feed:
                 raise InstrumentError("a Block has an index or a number of the camera, not both")
             try:
                 index = self._numbers.place(block.number, len(counts), self.measured)
-            except NumbersBackError as error:
-                raise InstrumentError(f"{error}: the camera was started again, which ends this run") from None
+            except NumbersError as error:
+                raise InstrumentError(str(error)) from None
             cause, self._numbered = Cause.CAMERA, True
             if index is None:
                 return  # a copy of what came already

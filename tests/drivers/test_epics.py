@@ -24,6 +24,8 @@ from cars_rt.drivers.conformance import TRIALS, Subject, attempt
 from cars_rt.drivers.epics import Epics, EpicsSettings
 from cars_rt.drivers.images import ImageSettings
 from cars_rt.drivers.scan import ScanSettings
+from cars_rt.drivers.trial import driven
+from cars_rt.protocol import Reason
 from drivers.detector import COLUMNS, ROWS, Detector
 
 SIMULATOR = "pvapy.cli.adSimServer"
@@ -116,6 +118,21 @@ def test_image_that_is_no_spectrum_is_refused(image: dict[str, Any], reason: str
     with pytest.raises(InstrumentError, match=reason):
         instrument.acquisition()
     instrument.close()
+
+
+def test_server_that_does_not_number_its_images_is_refused(detector: Any) -> None:
+    class Unnumbered(Detector):
+        def value(self, number: int) -> Any:
+            value = super().value(number)
+            value["uniqueId"] = 0  # as NTNDArray().wrap leaves it
+            return value
+
+    one = Unnumbered()
+    detector.here(one)
+    made = driven(Subject(make=epics(), spectra=60))
+    one.unplug()
+    assert "5 images in a row have the number 0, so nobody could tell" in str(made.error)
+    assert made.closed[0].end.reason is Reason.FAILED
 
 
 def test_image_of_another_size_ends_the_run(detector: Any) -> None:
