@@ -61,6 +61,7 @@ class InThread(Instrument):
         self._answers: deque[Any] = deque()  # of orders: a value, or the error
         self._queue: deque[Yielded | BaseException | None] = deque()  # None: that was all
         self._size = 0  # bytes of counts in it
+        self._number: int | None = None  # of the block that came last
         self._stop = self._hangs = False
         self._sign_at = time.monotonic()
         self._thread = threading.Thread(target=self._work, args=(make,), daemon=True, name="instrument")
@@ -77,7 +78,7 @@ class InThread(Instrument):
         with self._changed:
             self._stop = False
             self._queue.clear()
-            self._size = 0
+            self._size, self._number = 0, None
         self._sign_at = time.monotonic()
         self._send("frames")
         try:
@@ -205,9 +206,13 @@ class InThread(Instrument):
 
     def _put(self, given: Any) -> None:
         with self._changed:
-            size = _bytes(given)
+            size, again = _bytes(given), False
+            if isinstance(given, Block) and given.number is not None:
+                again, self._number = given.number == self._number, given.number
             last = self._queue[-1] if self._queue else None
             if size and self._size and self._size + size > self._room:
+                if again:
+                    return  # a copy of an image that came already: nobody lacks it
                 counts = given.counts if isinstance(given, Block) else given
                 given = Gap(len(counts), Cause.OVERLOAD)
                 if isinstance(last, Gap) and last.cause is Cause.OVERLOAD:

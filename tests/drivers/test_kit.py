@@ -413,6 +413,27 @@ def test_what_waits_in_the_queue_of_a_thread_has_the_time_at_which_it_was_yielde
     assert all(each.time_ns <= ended_ns for each in given)
 
 
+def test_copy_of_an_image_that_the_queue_has_no_room_for_is_no_loss() -> None:
+    over = threading.Event()
+
+    class Twice(Elsewhere):
+        def frames(self) -> Iterator[Any]:
+            for number in range(100):
+                yield from (Block(numbered(number), number=number) for _ in range(2))
+            over.set()
+
+    instrument = InThread(Twice, buffer_mb=20 * 8 / 1e6)  # for 20 spectra
+    about = instrument.acquisition()
+    frames = instrument.frames()
+    given = [next(frames)]
+    assert over.wait(PATIENCE_S)
+    given += [each for each in frames if not isinstance(each, Waiting)]
+    instrument.close()
+    feed = Feed(about)
+    pieces = [piece for each in given for piece in feed.take(each)]
+    assert feed.measured == 100 and {str(piece.cause) for piece in pieces if piece.cause} == {"overload"}
+
+
 class Counting(Elsewhere):
     """Goes on until it is stopped, and counts what it yields."""
 
