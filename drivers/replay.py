@@ -79,7 +79,7 @@ class Replay(Instrument):
         spectra, once = self._spectra, self._settings.loops == 1
         total = len(spectra.counts) * self._settings.loops
         if once:
-            total = max(spectra.spectra or 0, self._end)
+            total = max(spectra.spectra or 0, self._measured)
         return Acquisition(
             source=spectra.source or f"replay of {self._file.name}",
             time_ns=spectra.time_ns if once else None,
@@ -107,10 +107,9 @@ class Replay(Instrument):
                 yield block if self._settings.loops == 1 else block.counts
                 played += len(block.counts)
             loop += 1
-        announced = self._spectra.receipt.get("announced", 0)
-        if self._settings.loops == 1 and announced > self._end:
+        if self._settings.loops == 1 and self._measured > self._end:
             nothing = np.empty((0, self._spectra.counts.shape[1]), self._dtype)
-            yield Block(nothing, announced)  # the last ones are not in the file
+            yield Block(nothing, self._measured)  # the last ones are not in the file
 
     def close(self) -> None:
         self._open.close()
@@ -125,6 +124,11 @@ class Replay(Instrument):
             index = played._columns["index"][0:SURVEYED] if "index" in played._columns else None
         rows = {number: row for row, number in enumerate(np.arange(len(counts)) if index is None else index)}
         return {"truth": lambda wanted: counts[[rows[number % len(counts)] for number in wanted.tolist()]]}
+
+    @property
+    def _measured(self) -> int:
+        """Spectra of the run that was recorded, those that are not in the file, too."""
+        return max(self._end, int(self._spectra.receipt.get("announced", 0)))
 
     def _survey(self) -> tuple[int, int]:
         """The index after the last spectrum, and the largest block. Raises SpectraError if the numbers in

@@ -25,12 +25,14 @@ from helpers import (
 )
 from numpy.typing import NDArray
 
+from cars_rt.accounting import Ledger
 from cars_rt.console import EXIT_INCOMPLETE, write_summary
 from cars_rt.drivers import DriveSettings, DriveTotals, Instrument, InstrumentError, drive
 from cars_rt.drivers.replay import Replay, ReplaySettings
 from cars_rt.drivers.simulator import SimulatedMicroscope, SimulatorSettings
+from cars_rt.files.recording import Recording
 from cars_rt.physics.substances import SUBSTANCES
-from cars_rt.protocol import Reason
+from cars_rt.protocol import End, Frame, Reason, Start
 from cars_rt.sockets import Publisher
 
 
@@ -459,6 +461,21 @@ def test_replay_keeps_the_dark_and_loops(tmp_path: Path) -> None:
     assert totals.sent == collected.starts[0].spectra == 20
     assert np.array_equal(counts_of(collected), np.tile(counts, (4, 1)))
     assert np.array_equal(collected.starts[0].dark, dark)
+
+
+@pytest.mark.parametrize("planned", [None, 12])
+def test_replay_of_a_run_whose_last_spectra_were_lost_ends_as_it_did(
+    planned: int | None, tmp_path: Path
+) -> None:
+    recording = Recording(tmp_path / "stopped.h5")
+    recording.start(Start("raw", "run", 0, "a camera", AXIS, "uint16", block=2, spectra=planned))
+    recording.append(Frame("raw", "run", 0, 0, 5, {"counts": spectra_of(2)}))
+    end = End("raw", "run", 9, 1, 2, Reason.STOPPED, announced=6, lost={"overload": 4})
+    recording.end(end, Ledger())
+    recording.close()
+    totals, collected = replayed(tmp_path / "stopped.h5")
+    assert (totals.produced, totals.sent, totals.lost) == (6, 2, {"upstream": 4})
+    assert collected.starts[0].spectra == (planned or 6)
 
 
 def test_replay_that_loops_for_ever_has_no_planned_total(tmp_path: Path) -> None:
