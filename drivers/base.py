@@ -19,6 +19,7 @@ from cars_rt.sockets import BUFFER_MB, RAW_ADDRESS, STALL_S, Overload
 from cars_rt.sockets.addresses import Address
 from cars_rt.trust.flags import PublisherAccess
 
+WAIT_S = 0.1  # how soon a stop is noticed while nothing comes
 SETTLE_S = 2.0  # who looks for a publisher tries again within a second, and finds it
 
 
@@ -175,14 +176,12 @@ class DriveSettings:
             raise InstrumentError(f"--buffer-mb must be more than 0 and finite, not {self.buffer_mb:g}")
 
 
-def paced(rate: float) -> Iterator[int]:
-    """Yield 0, 1, 2, ... at `rate` per second, by the clock: what was late is caught up, like a camera's
-    frames that wait in its memory. A rate of 0 never waits."""
-    begin, number = time.perf_counter(), 0
-    while True:
-        if rate > 0:
-            ahead = begin + number / rate - time.perf_counter()
-            if ahead > 0:
-                time.sleep(ahead)
-        yield number
-        number += 1
+def until(moment: float) -> Iterator[Waiting]:
+    """Wait until then, in seconds of `time.perf_counter`, for `yield from` in `frames`: however far it is, a
+    stop is noticed meanwhile. What is late does not wait, so that it is caught up, like a camera's frames
+    that wait in its memory."""
+    while (ahead := moment - time.perf_counter()) > WAIT_S:
+        time.sleep(WAIT_S)
+        yield Waiting()
+    if ahead > 0:
+        time.sleep(ahead)

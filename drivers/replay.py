@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cars_rt.drivers.base import Acquisition, Block, Instrument, InstrumentError
+from cars_rt.drivers.base import Acquisition, Block, Instrument, InstrumentError, Yielded, until
 from cars_rt.files.calibrated import open_calibrated
 from cars_rt.files.spectra import SpectraError
 from cars_rt.protocol import DTYPES, MAX_BLOCK
@@ -96,14 +95,12 @@ class Replay(Instrument):
             instrument=spectra.instrument,
         )
 
-    def frames(self) -> Iterator[NDArray[Any] | Block]:
+    def frames(self) -> Iterator[Yielded]:
         begin, played, loop = time.perf_counter(), 0, 0
         while self._settings.loops == 0 or loop < self._settings.loops:
             for block in self._blocks():
-                if self._settings.rate > 0:  # what was late is caught up
-                    ahead = begin + played / self._settings.rate - time.perf_counter()
-                    if ahead > 0:
-                        time.sleep(ahead)
+                if self._settings.rate > 0:
+                    yield from until(begin + played / self._settings.rate)
                 yield block if self._settings.loops == 1 else block.counts
                 played += len(block.counts)
             loop += 1

@@ -1,5 +1,6 @@
 """The simulator: a BCARS microscope that scans a phantom, at the rate of a real one."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.drivers.base import Acquisition, Instrument, InstrumentError, paced
+from cars_rt.drivers.base import Acquisition, Instrument, InstrumentError, Yielded, until
 from cars_rt.files.hdf5 import explained
 from cars_rt.physics.microscope import SATURATION, Microscope, Simulator
 from cars_rt.physics.phantom import phantom
@@ -96,13 +97,14 @@ class SimulatedMicroscope(Instrument):
             dark=self.simulator.dark,
         )
 
-    def frames(self) -> Iterator[NDArray[Any]]:
+    def frames(self) -> Iterator[Yielded]:
         block, every = self._settings.block, self._settings.truth_every
-        ticks = paced(self._settings.rate / block)
+        begin, rate = time.perf_counter(), self._settings.rate
         for first in range(0, len(self._concentrations), block):
             concentrations = self._concentrations[first : first + block]
             counts = self.simulator.measure(concentrations)
-            next(ticks)
+            if rate > 0:
+                yield from until(begin + first / rate)
             yield counts
             if self._truth:
                 chosen = np.flatnonzero((first + np.arange(len(counts))) % every == 0)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from cars_rt.crash import speak_when_killed
 from cars_rt.drivers import Acquisition, DriveSettings, Instrument, drive
-from cars_rt.drivers.base import paced
+from cars_rt.drivers.base import Yielded, until
 from cars_rt.sockets import Publisher
 
 AXIS = np.linspace(800, 1500, 160)
@@ -57,10 +57,11 @@ class Camera(Instrument):
             spectra=self.planned,
         )
 
-    def frames(self) -> Iterator[NDArray[Any]]:
-        ticks, gate_at = paced(self.settings.rate / self.settings.block), self.settings.gate_at
+    def frames(self) -> Iterator[Yielded]:
+        begin, rate, gate_at = time.perf_counter(), self.settings.rate, self.settings.gate_at
         while self.yielded < self.planned:
-            next(ticks)
+            if rate > 0:
+                yield from until(begin + self.yielded / rate)
             if self.gates < len(gate_at) and self.yielded >= gate_at[self.gates]:
                 self.wait_at_the_gate()
             count = min(self.settings.block, self.planned - self.yielded)

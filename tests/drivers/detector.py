@@ -9,7 +9,7 @@ from p4p.nt import NTNDArray, NTScalar
 from p4p.server import Server
 from p4p.server.thread import SharedPV
 
-from cars_rt.drivers.base import paced
+from cars_rt.drivers.base import until
 
 ROWS, COLUMNS = 2, 64
 
@@ -50,10 +50,13 @@ class Detector:
             self.thread.start()
 
     def post(self) -> None:
-        number = 0
-        for _ in paced(self.rate):
+        begin, number, posted = time.perf_counter(), 0, 0
+        while True:
+            for _ in until(begin + posted / self.rate):
+                pass
             if not self.goes.is_set():
                 return
+            posted += 1
             if self.lost:
                 self.injected.append((number, self.lost))
             self.unique += 1 + self.lost

@@ -12,7 +12,7 @@ import pytest
 from helpers import AXIS, Command, spectra_of
 
 from cars_rt.drivers import Acquisition, Block, Instrument, InstrumentError
-from cars_rt.drivers.base import paced
+from cars_rt.drivers.base import until
 from cars_rt.drivers.conformance import TRIALS, Subject, attempt, subject_of
 from cars_rt.drivers.replay import Replay, ReplaySettings
 from cars_rt.drivers.simulator import SimulatedMicroscope, SimulatorSettings
@@ -74,9 +74,10 @@ class Faulty(Instrument):
         number = 0
         while self.fault == "endless":
             yield np.zeros((1, 4096))
-        for _ in paced(3000):
-            if number == 60:
-                return
+        begin, made = time.perf_counter(), 0
+        while number < 60:
+            yield from until(begin + made / 3000)
+            made += 1
             if not Faulty.plugged:
                 raise InstrumentError(
                     "line one\nline two" if self.fault == "two lines" else "it is unplugged"

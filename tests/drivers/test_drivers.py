@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from cars_rt.accounting import Ledger
 from cars_rt.console import EXIT_INCOMPLETE, write_summary
-from cars_rt.drivers import DriveSettings, DriveTotals, Instrument, InstrumentError, drive
+from cars_rt.drivers import DriveSettings, DriveTotals, Instrument, InstrumentError, Waiting, drive
 from cars_rt.drivers.replay import Replay, ReplaySettings
 from cars_rt.drivers.simulator import SimulatedMicroscope, SimulatorSettings
 from cars_rt.files.recording import Recording
@@ -483,6 +483,15 @@ def test_replay_that_loops_for_ever_has_no_planned_total(tmp_path: Path) -> None
     assert replay.acquisition().spectra is None
     frames = replay.frames()
     assert all(len(next(frames)) == 1 for _ in range(11))
+
+
+def test_stop_is_noticed_however_slow_the_rate(tmp_path: Path) -> None:
+    """A wait of years is yielded in pieces, by the simulator and the replay."""
+    rate, path = 1e-30, write(tmp_path / "counts.npz", spectra_of(2))
+    slow = SimulatedMicroscope(SimulatorSettings(scan="1x2", pixels=64, rate=rate))
+    for frames in (slow.frames(), Replay(path, ReplaySettings(rate=rate)).frames()):
+        next(frames)
+        assert next(frames) == Waiting()
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.int64, np.uint64, np.float16, ">u2", ">f8"])
