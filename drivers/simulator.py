@@ -15,7 +15,7 @@ from cars_rt.files.hdf5 import explained
 from cars_rt.physics.microscope import SATURATION, Microscope, Simulator
 from cars_rt.physics.phantom import phantom
 from cars_rt.physics.substances import SUBSTANCES
-from cars_rt.protocol import MAX_BLOCK
+from cars_rt.protocol import MAX_BLOCK, MAX_PIXELS
 from cars_rt.storage import StorageError, refuse_target
 
 STEP_UM = (0.5, 0.5)  # as in published BCARS images of cells
@@ -56,6 +56,12 @@ class SimulatorSettings:
             raise InstrumentError(f"--block must be from 1 to {MAX_BLOCK}")
         if not 0 <= self.rate < np.inf or self.truth_every < 1:
             raise InstrumentError("--rate cannot be negative, --truth-every must be 1 or more")
+        if not 2 <= self.pixels <= MAX_PIXELS:
+            raise InstrumentError(f"--pixels must be from 2 to {MAX_PIXELS}, not {self.pixels}")
+        if not 0 < self.exposure_ms < np.inf:
+            raise InstrumentError(f"--exposure-ms must be more than 0, not {self.exposure_ms:g}")
+        if self.seed < 0:
+            raise InstrumentError(f"--seed cannot be negative, such as {self.seed}")
 
 
 class SimulatedMicroscope(Instrument):
@@ -68,13 +74,9 @@ class SimulatedMicroscope(Instrument):
         """Raises InstrumentError for impossible settings."""
         self._settings = settings
         self.scan = parse_scan(settings.scan)
-        try:
-            microscope = Microscope(
-                pixels=settings.pixels, exposure_ms=settings.exposure_ms, seed=settings.seed
-            )
-        except ValueError as error:
-            raise InstrumentError(str(error)) from None
-        self.simulator = Simulator(microscope)
+        self.simulator = Simulator(
+            Microscope(pixels=settings.pixels, exposure_ms=settings.exposure_ms, seed=settings.seed)
+        )
         maps = phantom(*self.scan, seed=settings.seed)
         self._concentrations = np.ascontiguousarray(maps.reshape(len(maps), -1).T)
         self._runs = 0

@@ -414,7 +414,10 @@ def test_memory_that_is_no_size_is_refused(megabytes: float) -> None:
         {"rate": float("nan")},
         {"truth_every": 0},
         {"pixels": 1},
+        {"pixels": 10**12},
         {"exposure_ms": 0.0},
+        {"exposure_ms": float("nan")},
+        {"seed": -1},
         {"truth": Path("/nowhere/truth.h5")},
     ],
 )

@@ -155,6 +155,8 @@ SEABREEZE = "[driver.seabreeze]\npump-nm = 785\n"
         (MICRO + 'calibration = "lab.json"\n', "give --calibration or --axis, not both"),
         (MICRO + 'adapters = "nowhere"\n', "device adapters are not found in nowhere"),
         (MICRO.replace("DemoCamera/DCam", "DCam"), "--device DCam: give adapter and device"),
+        ("[driver.simulator]\nexposure-ms = -1\n", "--exposure-ms must be more than 0, not -1"),
+        ("[driver.simulator]\npixels = 1\n", "--pixels must be from 2 to 65536, not 1"),
         ("[driver.micromanager]\n", "give --system FILE.cfg of Micro-Manager, or --device"),
         (GENICAM, "there is no producer maker.cti"),
         (GENICAM + 'property = ["Gain"]\n', "--property Gain: give Feature=Value"),
