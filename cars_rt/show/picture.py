@@ -27,6 +27,7 @@ FLAG_COLOURS = ("#d62728", "#4d4d4d", "#ff7f0e", "#9467bd")
 NICE = np.array([1, 2, 5])
 LABELS = {"raman": r"Im $\chi_\mathrm{R}$ / $\chi_\mathrm{NR}$", "counts": "camera counts"}
 LEAST_FLAGGED = 0.002  # of the spectra; fewer cannot be seen in a map, and the caption says them
+LEAST_DPI, MOST_DPI = 10, 1200  # 15 by 7 inches have 0.6 GB of pixels then
 ROOM = 7.5, 6.5  # inches for the maps
 
 
@@ -35,6 +36,8 @@ def draw(shown: Shown, path: Path, dpi: int = 150) -> None:
     kind = path.suffix.lower()
     if kind not in FORMATS:
         raise ShowError(f"{path}: a picture ends in {', '.join(FORMATS)}")
+    if not LEAST_DPI <= dpi <= MOST_DPI:
+        raise ShowError(f"--dpi must be from {LEAST_DPI} to {MOST_DPI}, not {dpi}")
     figure = compose(shown)
     with replacing(path) as file, rc_context({"svg.fonttype": "none"}):  # words stay words, to be edited
         figure.savefig(file, dpi=dpi, format=kind[1:])

@@ -105,6 +105,9 @@ def test_pictures_have_gaps_in_a_colour_of_their_own_and_units(tmp_path: Path) -
         assert said in text, said
     with pytest.raises(ShowError, match=r"a picture ends in .png, .svg, .pdf"):
         draw(read(path), tmp_path / "one.gif")
+    for dpi in (-1, 0, 10**12):
+        with pytest.raises(ShowError, match="--dpi must be from 10 to 1200"):
+            draw(read(path), tmp_path / "one.png", dpi)
 
 
 def test_names_with_dollars_and_control_characters_are_no_formulas(tmp_path: Path) -> None:
