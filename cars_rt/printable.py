@@ -1,5 +1,8 @@
 """Text from elsewhere, made fit for a terminal, a log or a message."""
 
+import shlex
+import sys
+
 LONGEST = 2_000  # characters; no name that means something is longer, and a line of a log stays a line
 
 
@@ -21,6 +24,14 @@ def printable(text: object, longest: int | None = LONGEST, *, keep: str = "") ->
 def drawable(text: object) -> str:
     """The text for a picture by matplotlib, which takes what stands between dollars for a formula."""
     return printable(text).replace("$", r"\$")
+
+
+def typed(text: object) -> str:
+    """A path or another word of a command that is printed, as the shell here takes it for one word."""
+    if sys.platform != "win32":
+        return shlex.quote(str(text))
+    word = str(text)
+    return f'"{word}"' if any(each in word for each in " &()^,;=") else word
 
 
 def one_line(error: BaseException, longest: int = 200) -> str:

@@ -12,7 +12,7 @@ from rich.text import Text
 from cars_rt.cli import ctl
 from cars_rt.cli.ctl import Where
 from cars_rt.console import Terminal
-from cars_rt.printable import between, printable
+from cars_rt.printable import between, printable, typed
 
 HOSTILE = (
     "lamp [/bold] [link=http://x]:smile: \x1b]0;owned\x07\x1b[2J\r\n12:00:00 INFO all is well\u202e\ud800\x9b"
@@ -32,6 +32,13 @@ def test_printable_shows_what_a_terminal_would_obey() -> None:
     assert printable("a\u202eb\ud800") == r"a\u202eb\ud800"
     assert not obeyed(printable(HOSTILE)) and "\n" not in printable(HOSTILE)
     assert printable(12) == "12"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="asks the shell of POSIX")
+@pytest.mark.parametrize("path", ["scan.h5", "größe 1.h5", "it's $HOME; `ls`.h5", "a\nb", "~x"])
+def test_path_in_a_command_that_is_printed_is_one_word_to_the_shell(path: str) -> None:
+    said = subprocess.run(["sh", "-c", f"printf %s {typed(path)}"], capture_output=True, check=True).stdout
+    assert said.decode() == path
 
 
 @pytest.mark.parametrize(

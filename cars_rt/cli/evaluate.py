@@ -8,6 +8,7 @@ from rich.text import Text
 
 from cars_rt.cli.app import Logs, needs, progress_bar
 from cars_rt.console import Logging, Terminal, fail, log, start_logging, write_json, writing
+from cars_rt.printable import typed
 from cars_rt.storage import mkdir, write_text
 from cars_rt.training.settings import HELD_OUT_SEED
 
@@ -116,7 +117,8 @@ def _measured(
 
     if unfit := [name for name in names if name.endswith(".pt")]:
         fail(
-            f"{unfit[0]} is a checkpoint; measured spectra need a model: cars-rt export {unfit[0]} -o x.onnx"
+            f"{unfit[0]} is a checkpoint; measured spectra need a model: "
+            f"cars-rt export {typed(unfit[0])} -o x.onnx"
         )
     models, files = [load_model(name) for name in names], spectra_in(place)
     with progress_bar() as bar:

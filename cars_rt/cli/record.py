@@ -23,6 +23,7 @@ from cars_rt.console import (
     write_summary,
 )
 from cars_rt.files.recorder import Recorder, RecordSettings
+from cars_rt.printable import typed
 from cars_rt.trust.flags import OFF
 
 
@@ -88,7 +89,7 @@ def _serve(recorder: Recorder, tick: Callable[[], None]) -> None:
     try:
         recorder.serve(tick)
     except KeyboardInterrupt:
-        left = "".join(f"; {path} holds what came: cars-rt repair {path}" for path in recorder.left)
+        left = "".join(f"; {path} holds what came: cars-rt repair {typed(path)}" for path in recorder.left)
         fail(f"interrupted{left}", EXIT_INTERRUPTED)
     finally:
         write_summary(recorder.settings.summary, recorder.recorded)

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from cars_rt.cli.app import Logs, needs, progress_bar
 from cars_rt.console import Logging, fail, log, start_logging
+from cars_rt.printable import typed
 from cars_rt.show.bands import WIDTH_CM1
 
 
@@ -82,10 +83,8 @@ def show(
     output.print(
         render(shown, min(output.width, columns) - 1, height, colour=output.color_system is not None)
     )
-    target = file.with_suffix(".png").name
-    output.print(
-        f"a picture of it: cars-rt show {file} --out {target}", style="dim", markup=False, soft_wrap=True
-    )
+    command = f"cars-rt show {typed(file)} --out {typed(file.with_suffix('.png').name)}"
+    output.print(f"a picture of it: {command}", style="dim", markup=False, soft_wrap=True)
 
 
 def _point(text: str) -> tuple[int, ...]:

@@ -25,7 +25,7 @@ from cars_rt.console import (
     stopping,
 )
 from cars_rt.errors import CarsRtError
-from cars_rt.printable import printable
+from cars_rt.printable import printable, typed
 from cars_rt.room.part import Part, Role
 from cars_rt.room.restarts import LIMIT
 from cars_rt.storage import StorageError, make_folder
@@ -96,7 +96,7 @@ def up(
         log.info("%s", note)
     if check:
         for each in plan.judged:
-            out.print(f"{each.part.name}: cars-rt {' '.join(each.part.command)}", soft_wrap=True)
+            out.print(f"{each.part.name}: cars-rt {' '.join(map(typed, each.part.command))}", soft_wrap=True)
         out.print(f"{printable(file)} is sound: {len(plan.judged)} parts can be started", style="green")
         return
     sys.exit(_serve(plan, log_folder, restarts, verbose))

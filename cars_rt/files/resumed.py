@@ -26,6 +26,7 @@ from cars_rt.files.hdf5 import opened, stored
 from cars_rt.files.recording import Claim, Packing, Recording, RecordingError
 from cars_rt.files.spectra import SpectraError
 from cars_rt.files.written import rows_written, stored_rows
+from cars_rt.printable import typed
 from cars_rt.protocol import End, Reason, Start, StreamName
 from cars_rt.protocol.messages import MAIN_ARRAY
 from cars_rt.storage import StorageError
@@ -230,7 +231,7 @@ def _claimed(path: Path, earlier: Path, origin: Origin, overwrite: bool) -> Clai
             if not (claim.locked and (is_ours(claim.partial) or _is_empty(claim.partial))):
                 raise RecordingError(
                     f"{claim.partial} is a recording that was cut short; finish it first: "
-                    f"cars-rt repair {claim.partial}"
+                    f"cars-rt repair {typed(claim.partial)}"
                 )
             rows, engine = rows_of(claim.partial, origin.made_from)
             if engine == origin.engine and rows > rows_of(earlier, origin.made_from)[0]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from cars_rt.files.recording import SUFFIXES, is_partial
 from cars_rt.kinds import Outside
-from cars_rt.printable import counted, printable
+from cars_rt.printable import counted, printable, typed
 from cars_rt.storage import read_text
 
 MOST = 20  # runs that are named one by one
@@ -43,8 +43,8 @@ def account(receipts: Path | None, output: Path | None, summary: Path | None, si
     files = _written(folder, SUFFIXES, since)
     left = [path for path in files if is_partial(path)]
     if files:
-        repair = f"; `cars-rt repair` finishes {left[0]}" if left else ""
-        look = f"; `cars-rt view {files[-1]}` shows the last one" if not left else ""
+        repair = f"; `cars-rt repair {typed(left[0])}` finishes it" if left else ""
+        look = f"; `cars-rt view {typed(files[-1])}` shows the last one" if not left else ""
         found.lines.append(f"{counted(len(files), 'recording')} in {folder}{repair}{look}")
     try:
         recorded = json.loads(read_text(summary, MOST_BYTES)) if summary is not None else []

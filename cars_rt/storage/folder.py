@@ -1,19 +1,17 @@
 """Folders that programs write into."""
 
 import errno
-import shlex
 import sys
 from pathlib import Path
 
+from cars_rt.printable import typed
 from cars_rt.storage.errors import StorageError
 
 
 def mkdir(path: Path) -> str:
     """The command that makes a folder, as it is typed here, with those above it."""
-    if sys.platform == "win32":
-        return f'mkdir "{path}"'
-    above = "" if path.absolute().parent.is_dir() else "-p "
-    return f"mkdir {above}{shlex.quote(str(path))}"
+    above = "" if path.absolute().parent.is_dir() or sys.platform == "win32" else "-p "
+    return f"mkdir {above}{typed(path)}"
 
 
 def refuse_missing_folder(path: Path) -> None:

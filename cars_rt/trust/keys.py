@@ -20,6 +20,7 @@ from platformdirs import user_config_path
 from zmq.utils import z85
 
 from cars_rt.errors import CarsRtError
+from cars_rt.printable import typed
 from cars_rt.storage import make_folder, replacing
 
 SECRET, PUBLIC = ".key", ".pub"
@@ -124,7 +125,7 @@ def read_pair(path: Path) -> KeyPair:
     if secret is None:
         raise KeysError(f"{path} holds no secret key: give NAME{SECRET}, which was made along with it")
     if os.name == "posix" and (mode := stat.S_IMODE(path.stat().st_mode)) & 0o077:
-        raise KeysError(f"others can use the secret key {path} (mode {mode:03o}): chmod 600 {path}")
+        raise KeysError(f"others can use the secret key {path} (mode {mode:03o}): chmod 600 {typed(path)}")
     if zmq.curve_public(secret) != public.z85:
         raise KeysError(f"{path} is damaged: its public key does not belong to its secret key")
     return KeyPair(public, secret)

@@ -15,6 +15,7 @@ from pathlib import Path
 from platformdirs import user_state_path
 
 from cars_rt.errors import CarsRtError
+from cars_rt.printable import typed
 from cars_rt.storage import read_bytes, write_text
 from cars_rt.storage.write import PRIVATE
 from cars_rt.trust.loopback import is_loopback
@@ -104,5 +105,6 @@ def read(path: Path) -> str:
 def _refuse_public(path: Path) -> None:
     if os.name == "posix" and (mode := stat.S_IMODE(path.stat().st_mode)) & 0o027:
         raise TokenError(
-            f"others can use the token {path} (mode {mode:03o}): chmod 600 {path}, or 640 for its group"
+            f"others can use the token {path} (mode {mode:03o}): chmod 600 {typed(path)}, or 640 for its "
+            "group"
         )

@@ -10,6 +10,7 @@ from cars_rt.files.recorder.disk import stored_bytes
 from cars_rt.files.recorder.portion import portion, within
 from cars_rt.files.recording import PLAIN, Claim, Packing, Recording
 from cars_rt.kinds import Outside
+from cars_rt.printable import typed
 from cars_rt.protocol import Closed, Frame, Reason, RunReader, Start
 
 
@@ -206,7 +207,7 @@ class Piece:
         recorded.complete = contents is not None and contents.complete
         if contents is None:
             recorded.rows = dict(self.flushed)
-            return f"{recorded.describe()}; `cars-rt repair {path}` finishes it when it can be written"
+            return f"{recorded.describe()}; `cars-rt repair {typed(path)}` finishes it when it can be written"
         if recorded.part:
             recorded.complete = self._whole and set(contents.rows) == self._streams
             recorded.complete &= contents.rows == recorded.rows
