@@ -63,6 +63,26 @@ def test_a_probe_that_is_no_wavelength_in_nm_is_refused(probe: float, source: Pa
         export(source, tmp_path / "a.h5", "crikit", Wanted(probe_nm=probe))
 
 
+@pytest.mark.parametrize("scan", [(1, ROWS * COLUMNS), (ROWS * COLUMNS, 1)])
+def test_a_scan_of_one_row_or_column_keeps_its_steps(scan: tuple[int, int], tmp_path: Path) -> None:
+    """Two places apart tell a step; of one place, the recording alone knows it."""
+    tifffile = pytest.importorskip("tifffile")
+    source = recorded(tmp_path / "line.h5", AXIS, scan)
+    export(source, tmp_path / "a.h5", "crikit", Wanted(probe_nm=785.0))
+    with h5py.File(tmp_path / "a.h5") as file:
+        about = file["BCARSImage/counts"].attrs
+        assert (about["Macro.Raster.Slow.StepSize"], about["Macro.Raster.Fast.StepSize"]) == (0.5, 0.25)
+    export(source, tmp_path / "a.tif", "tiff", Wanted(bands=((AXIS[3], AXIS[9]),)))
+    with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+        assert tiff.imagej_metadata["unit"] == "um"
+        across, down = (tiff.pages[0].tags[name].value for name in ("XResolution", "YResolution"))
+        assert (across[0] / across[1], down[0] / down[1]) == (4, 2)
+    reader = pytest.importorskip("rsciio.hspy").file_reader
+    export(source, tmp_path / "a.hspy", "hspy", Wanted())
+    y, x, _ = reader(str(tmp_path / "a.hspy"))[0]["axes"]
+    assert (y["scale"], y["units"], x["scale"], x["units"]) == (0.5, "um", 0.25, "um")
+
+
 def test_hspy_keeps_an_axis_that_is_not_uniform(source: Path, tmp_path: Path) -> None:
     reader = pytest.importorskip("rsciio.hspy").file_reader
     export(source, tmp_path / "a.hspy", "hspy", Wanted())

@@ -65,11 +65,6 @@ def open_cube(path: Path, what: str | None = None, pump_nm: float | None = None)
         raise ExportError(f"{path} holds no {name}, only {', '.join(there)}")
     array = dataset[name]
     dims = tuple(str(each) for each in array.dims[:-1])
-    steps = tuple(_step(dataset[each]) for each in dims)
+    step_um = dict(zip(("y", "x"), dataset.attrs.get("step_um") or (), strict=False))
+    steps = tuple(step_um.get(each) for each in dims)
     return Cube(name, array.data, np.asarray(dataset["raman_shift"].values, np.float64), dims, steps, dataset)
-
-
-def _step(coordinate: Any) -> float | None:
-    if coordinate.attrs.get("units") != "um" or coordinate.size < 2:
-        return None
-    return float(coordinate.values[1] - coordinate.values[0])
