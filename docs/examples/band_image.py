@@ -6,6 +6,7 @@ from contextlib import suppress
 import numpy as np
 
 import cars_rt
+from cars_rt.storage import file_name
 
 
 async def main() -> None:
@@ -19,8 +20,9 @@ async def main() -> None:
             async for frame in run:
                 points = np.arange(frame.index, frame.index + len(frame.raman)) % image.size
                 image.flat[points] = frame.raman[:, band]
-            np.save(f"{run.run}-2930.npy", image)
-            print(f"{run.run}-2930.npy: {np.isfinite(image).sum()} of {image.size} points")
+            name = file_name(run.run, "-2930.npy")  # a run's id may hold what no file's name may
+            np.save(name, image)
+            print(f"{name}: {np.isfinite(image).sum()} of {image.size} points")
 
 
 with suppress(KeyboardInterrupt):

@@ -13,10 +13,11 @@ import pytest
 from helpers import PATIENCE_S, Published, a_frame, a_start, an_end, wait_until
 
 from cars_rt.sockets.free import free_addresses
+from cars_rt.storage import file_name
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 RUN = a_start(
-    "run-1", np.linspace(2800, 3050, 50), stream="raman", dtype="float32", block=4, spectra=8, scan=(2, 4),
+    "lab/1", np.linspace(2800, 3050, 50), stream="raman", dtype="float32", block=4, spectra=8, scan=(2, 4),
     model={"name": "cnn"},
 )  # fmt: skip
 
@@ -57,8 +58,8 @@ def test_example_reads_a_run_and_ends_at_ctrl_c_without_a_traceback(
             source.say(RUN)
             for sequence in range(2):
                 raman = np.full((4, RUN.pixels), sequence, np.float32)
-                source.say(a_frame(sequence, raman, stream="raman", arrays={"raman": raman}))
-            source.say(an_end(2, 8, stream="raman"))
+                source.say(a_frame(sequence, raman, RUN.run, stream="raman", arrays={"raman": raman}))
+            source.say(an_end(2, 8, RUN.run, stream="raman"))
             output = tmp_path / "output"
             wait_until(lambda: said in output.read_text() or program.poll() is not None)
             program.send_signal(signal.SIGINT)
@@ -69,7 +70,7 @@ def test_example_reads_a_run_and_ends_at_ctrl_c_without_a_traceback(
     assert (code, "Traceback" in text) == (0, False), text
     assert said in text
     if name == "band_image":
-        assert np.array_equal(np.load(tmp_path / "run-1-2930.npy"), [[0] * 4, [1] * 4])
+        assert np.array_equal(np.load(tmp_path / file_name(RUN.run, "-2930.npy")), [[0] * 4, [1] * 4])
 
 
 @pytest.mark.parametrize("name", ["read_recording", "read_flight"])
