@@ -27,7 +27,12 @@ def lines(after: str) -> str:
 
 
 @pytest.mark.parametrize("after", ["In Jupyter", "With matplotlib"])
-def test_the_map_of_a_run(after: str) -> None:
+@pytest.mark.parametrize("first", [(0, 6), (0, 8), (0, 12)], ids=["whole", "two lost", "stack"])
+def test_the_map_of_a_run(after: str, first: tuple[int, ...]) -> None:
+    """first: index of each of two frames of six spectra, of a run whose scan has twelve places."""
+    wanted = np.full(12, np.nan)
+    for number, begin in enumerate(first):
+        wanted[np.arange(begin, begin + 6) % 12] = VALUES[6 * number : 6 * number + 6]
     matplotlib = pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
@@ -39,20 +44,23 @@ def test_the_map_of_a_run(after: str) -> None:
         program = threading.Thread(target=exec, args=(code, space))
         program.start()
         source.wait()
-        source.say(a_start(stream="preview", dtype="float32", scan=(3, 4), spectra=12, block=6))
-        for number in range(2):
+        source.say(a_start(stream="preview", dtype="float32", scan=(3, 4), spectra=18, block=6))
+        for number, index in enumerate(first):
             arrays = {"bands": VALUES[6 * number : 6 * number + 6, None]}
-            source.say(
-                a_frame(number, arrays["bands"], stream="preview", arrays=arrays, bands=(Band("b", 1, 2),))
-            )
+            about: Any = {"stream": "preview", "arrays": arrays, "bands": (Band("b", 1, 2),)}
+            source.say(a_frame(number, arrays["bands"], index=index, **about))
         source.say(an_end(2, 12, stream="preview"))
         if "stream" in code:
-            wait_until(lambda: "image" in space and np.isfinite(space["image"]).all())
+            wait_until(
+                lambda: not program.is_alive() or np.array_equal(
+                    np.ravel(space.get("image", ())), wanted, equal_nan=True
+                )
+            )  # fmt: skip
             space["stream"].close()
         program.join(60)
         assert not program.is_alive()
-    shown = plt.gca().images[-1].get_array()
-    np.testing.assert_array_equal(shown, VALUES.reshape(3, 4))
+    shown = np.ma.filled(plt.gca().images[-1].get_array(), np.nan)
+    np.testing.assert_array_equal(shown, wanted.reshape(3, 4))
     plt.close("all")
 
 
