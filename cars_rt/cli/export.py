@@ -37,7 +37,7 @@ def export(
     Parameters
     ----------
     file
-        A recording, a result of `cars-rt process` or another file of spectra; or the checkpoint that
+        A recording, a result of `cars-rt process` in .h5 or another file of spectra; or the checkpoint that
         `cars-rt train` wrote.
     output
         The file to write, for zarr a folder; of a checkpoint an .onnx file, which `cars-rt run --model` uses.

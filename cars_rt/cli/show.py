@@ -33,7 +33,7 @@ def show(
     Parameters
     ----------
     file
-        A recording, a result of `process`, or whatever else that reads.
+        A recording, a result of `process` in .h5, or whatever else that reads.
     band
         What maps are of: CENTRE or LOW:HIGH in cm-1, NAME= before it or not, several with commas. Three make
         one map of red, green and blue. Without any, the strongest one.

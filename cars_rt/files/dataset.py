@@ -55,7 +55,7 @@ def open_dataset(path: Path | str, *, pump_nm: float | None = None) -> xarray.Da
     """Spectra of a file as an xarray Dataset of dask arrays: nothing is read until it is computed.
 
     path: a recording of any version, also one that is being written or was cut short; a result of
-    `cars-rt process`; whatever else `process` reads. pump_nm: of text whose axis is in nm.
+    `cars-rt process` in .h5; whatever else `process` reads. pump_nm: of text whose axis is in nm.
 
     Of a scan the dimensions are (y, x, raman_shift), of a stack (z, y, x, raman_shift), y and x in um where
     the step is known; else (spectrum, raman_shift). The variables, as far as the file has them: counts and

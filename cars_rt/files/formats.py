@@ -192,6 +192,11 @@ def _text(path: Path, asked: Asked, *, any_axis: bool = False) -> Iterator[Spect
 def _npz(path: Path, asked: Asked) -> Iterator[Spectra]:
     names = ("raman_shift", "spectra", "dark", *ABOUT, *COLUMNS, *RECEIPT, *START_NAMES.values())
     arrays, there = read_npz(path, names)
+    if "spectra" not in arrays and {"raman", "model"} <= set(there):
+        raise SpectraError(
+            "holds results of `cars-rt process` and no counts; `show`, `export` and cars_rt.open read "
+            "results in .h5: process the counts with -o NAME.h5"
+        )
     if "spectra" not in arrays:
         raise SpectraError(f"holds no array 'spectra', only {printable(', '.join(there) or 'nothing', 200)}")
     if "raman_shift" in arrays:

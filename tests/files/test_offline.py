@@ -323,6 +323,11 @@ BAD_FILES: list[tuple[str, Callable[[Path], object], str]] = [
     ("a.npz", lambda path: npz(path, raman_shift=AXIS), "holds no array 'spectra', only raman_shift"),
     (
         "a.npz",
+        lambda path: npz(path, raman=AXIS, model="cnn"),
+        "holds results of `cars-rt process` and no counts",
+    ),
+    (
+        "a.npz",
         lambda path: npz(path, spectra=COUNTS),
         r"has no axis \(no raman_shift, only spectra\); give --axis FILE",
     ),

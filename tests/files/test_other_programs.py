@@ -128,6 +128,42 @@ def test_hyperspy_opens_the_export_of_an_axis_that_is_not_uniform(
     assert [each.scale for each in signal.axes_manager.navigation_axes] == [0.25, 0.5]
 
 
+@pytest.mark.parametrize(
+    ("scan", "spectra", "step", "scale"),
+    [((1, 35), 35, (0.5, 0.25), [1, 0.25]), ((35, 1), 35, None, [1, 1]), ((1, 7), 35, None, [1, 1, 1])],
+)
+def test_napari_gets_a_scale_that_is_none_of_its_errors(
+    scan: tuple[int, int], spectra: int, step: Any, scale: list[float],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Of one row or one column, and of a stack, without napari: what the lines of the page give it."""
+    recording = Recording(tmp_path / "scan.h5")
+    recording.start(
+        a_start(axis=AXIS, stream="raman", dtype="float32", spectra=spectra, scan=scan, step_um=step)
+    )
+    recording.append(a_frame(0, RAMAN[:1], stream="raman", arrays={"raman": RAMAN[:1].repeat(spectra, 0)}))
+    recording.end(an_end(1, spectra, stream="raman"), Ledger())
+    recording.close()
+    monkeypatch.chdir(tmp_path)
+    space: dict[str, Any] = {}
+    exec(lines("For napari").replace(", napari.layers", "").partition("layer =")[0], space)
+    assert space["raman"].dims[0] == "raman_shift" and space["raman"].dims[-2:] == ("y", "x")
+    assert np.allclose(space["scale"], [AXIS[1] - AXIS[0], *scale])
+
+
+def test_an_axis_that_falls_is_read_as_the_docs_say(tmp_path: Path) -> None:
+    recording = Recording(tmp_path / "scan.h5")
+    recording.start(a_start(axis=AXIS[::-1], spectra=35, scan=SCAN))
+    recording.append(a_frame(0, COUNTS[:, ::-1]))
+    recording.end(an_end(1, 35), Ledger())
+    scan = cars_rt.open(recording.close())
+    wanted = COUNTS[:, 40:61].reshape(*SCAN, -1)
+    rising = scan.sortby("raman_shift").counts.sel(raman_shift=slice(AXIS[40], AXIS[60]))
+    assert np.array_equal(rising.values, wanted)
+    falling = scan.counts.sel(raman_shift=slice(AXIS[60], AXIS[40]))
+    assert np.array_equal(falling.values, wanted[..., ::-1])
+
+
 def test_napari_gets_a_layer_with_its_scale(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the model of a viewer, which needs no screen."""
     pytest.importorskip("napari", reason="napari is not installed")
