@@ -26,6 +26,7 @@ from cars_rt.calibration.recognise import Recognised, recognise
 from cars_rt.calibrator.measured import Measured
 from cars_rt.files.units import NM
 from cars_rt.physics.air import in_vacuum
+from cars_rt.physics.fitness import Fitness, Flag
 
 Array = NDArray[np.float64]
 
@@ -120,6 +121,14 @@ def with_lamp(
     return replace(calibration, scale=scale, full_scale=calibration.full_scale or given.full_scale), fit
 
 
+def _has_plateau(given: Measured) -> bool:
+    """Whether counts end below the full scale that is known, as the flag of spectra finds it. Without an
+    axis: a plateau is one of pixels."""
+    pixels = np.arange(len(given.counts), dtype=np.float64)
+    flags = Fitness(pixels).flags(given.counts[None].astype(np.float32), None)
+    return bool(flags[0] & Flag.SATURATED)
+
+
 def with_standard(
     calibration: Calibration, given: Measured, *, name: str | None = None, pump_nm: float | None = None
 ) -> tuple[Calibration, Recognised, Array | None]:
@@ -133,6 +142,11 @@ def with_standard(
     if (share := float(given.saturated.mean())) > FEW_SATURATED:
         raise CalibrationError(
             f"{given.where}: {share:.0%} of the pixels are saturated: expose for a shorter time"
+        )
+    if _has_plateau(given):
+        raise CalibrationError(
+            f"{given.where}: the brightest pixels lie in a plateau at {given.counts.max():.0f} counts, as "
+            "where lines are cut off: expose for a shorter time"
         )
     if not counts.sum() > 0:
         raise CalibrationError(f"{given.where}: there is no light above the dark")

@@ -245,3 +245,7 @@ def test_settings_that_cannot_be_are_one_sentence(tmp_path: Path) -> None:
     full = measured(str(text(tmp_path / "c.csv", np.arange(300), 0 * counts + 65_535, names="pixel,counts")))
     with pytest.raises(CalibrationError, match="100% of the pixels are saturated"):
         program.with_standard(Calibration(region=Region(300)), full)
+    cut = np.minimum(spectrum, np.quantile(spectrum, 0.95))  # as a camera does below its full scale
+    plateau = measured(str(text(tmp_path / "p.csv", truth, cut, names="raman shift,counts")))
+    with pytest.raises(CalibrationError, match=r"in a plateau at \d+ counts, .*: expose for a shorter time"):
+        program.with_standard(Calibration(region=Region(len(truth))), plateau)
