@@ -4,6 +4,10 @@ import copy
 import hashlib
 import json
 import random
+import re
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -56,6 +60,19 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert np.allclose(back.axis(100, binning=2, first=10), expected, atol=1e-9, rtol=0)
     unbinned = back.axis(200, first=10)
     assert np.allclose((unbinned[::2] + unbinned[1::2]) / 2, back.axis(), atol=0.01)
+
+
+def test_the_lines_of_the_page_work_in_a_program_of_their_own(tmp_path: Path) -> None:
+    """Where nothing else has imported the calibration."""
+    page = (Path(__file__).parents[2] / "docs" / "calibration.md").read_text(encoding="utf-8")
+    found = re.search(r"In Python:\n\n((?:    .*\n|\n)+)", page)
+    assert found is not None
+    code = textwrap.dedent(found[1]).replace("1340", str(WHOLE.region.pixels))
+    write(tmp_path / "lab.json", WHOLE)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_dark_is_that_of_the_exposure_or_lies_between_two() -> None:
