@@ -80,6 +80,8 @@ def open_dataset(path: Path | str, *, pump_nm: float | None = None) -> xarray.Da
     with said_of(path):
         if parts is None:
             parts = _of_spectra(path, pump_nm)
+        elif pump_nm is not None:
+            raise SpectraError("holds a raman_shift in cm-1; --pump-nm is for files with an axis in nm")
         return _dataset(xarray, path, *parts)
 
 

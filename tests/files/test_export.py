@@ -14,6 +14,7 @@ from cars_rt.files.export import ExportError, Wanted, export
 from cars_rt.files.export.crikit import wavelengths
 from cars_rt.files.formats import read_spectra
 from cars_rt.files.recording import Recording
+from cars_rt.files.spectra import SpectraError
 
 pytest.importorskip("xarray")
 
@@ -61,6 +62,27 @@ def test_spectra_at_one_place_are_counted_as_left_out(tmp_path: Path) -> None:
 def test_a_probe_that_is_no_wavelength_in_nm_is_refused(probe: float, source: Path, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="no wavelengths with a probe of"):
         export(source, tmp_path / "a.h5", "crikit", Wanted(probe_nm=probe))
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted", "said"),
+    [
+        ("hspy", Wanted(bands=((900, 950),)), "--band is for --to tiff; hspy has no use for it"),
+        ("tiff", Wanted(bands=((900, 950),), at=(0, 0)), "--at is for --to csv"),
+        ("csv", Wanted(probe_nm=785.0), "--probe-nm is for --to crikit"),
+        ("crikit", Wanted(probe_nm=0.0), "no wavelengths with a probe of 0 nm"),
+        (
+            "csv",
+            Wanted(pump_nm=785.0),
+            "holds a raman_shift in cm-1; --pump-nm is for files with an axis in nm",
+        ),
+    ],
+)
+def test_what_would_be_left_out_of_a_request_is_refused(
+    kind: str, wanted: Wanted, said: str, source: Path, tmp_path: Path
+) -> None:
+    with pytest.raises((ExportError, SpectraError), match=said):
+        export(source, tmp_path / "out", kind, wanted)
 
 
 @pytest.mark.parametrize("scan", [(1, ROWS * COLUMNS), (ROWS * COLUMNS, 1)])

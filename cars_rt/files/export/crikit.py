@@ -24,7 +24,7 @@ def write_crikit(cube: Cube, path: Path, probe_nm: float | None) -> None:
     axis that no polynomial gives."""
     if len(cube.dims) > 2:
         raise ExportError("CRIkit2 reads one plane at a time, and this is a stack; export its planes")
-    probe = probe_nm or PROBE_NM
+    probe = PROBE_NM if probe_nm is None else probe_nm
     coefficients = wavelengths(cube.raman_shift, probe)
     rows, columns = cube.shape[:2] if len(cube.dims) == 2 else (1, cube.shape[0])
     slow, fast = cube.steps if len(cube.dims) == 2 else (None, None)

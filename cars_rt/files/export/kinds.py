@@ -51,6 +51,9 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
+ONE_KINDS = (("bands", "--band", "tiff"), ("at", "--at", "csv"), ("probe_nm", "--probe-nm", "crikit"))
+
+
 def export(source: Path, target: Path, kind: str, wanted: Wanted, *, overwrite: bool = False) -> Cube:
     """Write one file, or folder of zarr, whole or not at all. Returns what was exported. The source is only
     read.
@@ -58,6 +61,9 @@ def export(source: Path, target: Path, kind: str, wanted: Wanted, *, overwrite: 
     Raises SpectraError, or ExportError for what this kind cannot hold and for what cannot be written.
     """
     chosen = KINDS[kind]
+    for field, flag, of in ONE_KINDS:
+        if kind != of and getattr(wanted, field) not in (None, ()):
+            raise ExportError(f"{flag} is for --to {of}; {kind} has no use for it")
     missing = [name for name in ("xarray", "dask", *chosen.needs) if find_spec(name) is None]
     if missing:
         raise ExportError(f"--to {kind} needs {', '.join(missing)}: {install_extra('export')}")
