@@ -72,7 +72,7 @@ def refuse(settings: CheckSettings) -> None:
         raise CheckError("--seconds must be above 0, and not above 600")
     if not 2 <= settings.pixels <= MAX_PIXELS or not 1 <= settings.block <= MAX_BLOCK:
         raise CheckError(f"--pixels must be from 2 to {MAX_PIXELS}, --block from 1 to {MAX_BLOCK}")
-    if settings.max_batch < 1 or settings.threads < 0:
-        raise CheckError("--max-batch must be above 0, --threads cannot be negative")
+    if not 1 <= settings.max_batch <= MAX_BLOCK or settings.threads < 0:
+        raise CheckError(f"--max-batch must be from 1 to {MAX_BLOCK}, --threads cannot be negative")
     if not 0 < settings.buffer_mb < float("inf"):
         raise CheckError(f"--buffer-mb must be more than 0 and finite, not {settings.buffer_mb:g}")

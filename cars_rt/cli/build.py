@@ -14,6 +14,7 @@ from rich.text import Text
 from cars_rt.cli.app import Logs, progress_bar
 from cars_rt.console import Logging, Terminal, fail, log, start_logging
 from cars_rt.daemon.settings import DaemonSettings
+from cars_rt.protocol import MAX_BLOCK, MAX_PIXELS
 
 if TYPE_CHECKING:
     from cars_rt.engines.tensorrt.layers import Layer
@@ -74,10 +75,12 @@ def build(
     from cars_rt.engines.tensorrt.recipe import recipe
 
     start_logging(logs)
-    if min(max_batch, workspace_mb) < 1:
-        fail("--max-batch and --workspace-mb must be 1 or more")
+    if not 1 <= max_batch <= MAX_BLOCK or workspace_mb < 1:
+        fail(f"--max-batch must be from 1 to {MAX_BLOCK}, --workspace-mb 1 or more")
     if sum(given is not None for given in (like, axis, pixels)) != 1:
         fail("say for what: --pixels N, --like FILE, or --axis LOW:HIGH:PIXELS")
+    if pixels is not None and pixels > MAX_PIXELS:
+        fail(f"--pixels must be from 2 to {MAX_PIXELS}, not {pixels}")
     loaded = load_model(model)
     try:
         shift = _axis(like, axis) if pixels is None else axis_for(loaded, pixels)
@@ -132,6 +135,8 @@ def _axis(like: Path | None, axis: str | None) -> NDArray[np.float64]:
         return read_spectra(like).raman_shift
     try:
         low, high, pixels = str(axis).split(":")
+        if not 2 <= int(pixels) <= MAX_PIXELS:
+            raise ValueError
         return np.linspace(float(low), float(high), int(pixels))
     except ValueError:
         fail(f"--axis takes LOW:HIGH:PIXELS in cm-1, such as 400:3400:1340, not {axis!r}")

@@ -300,6 +300,7 @@ def test_axis_that_the_model_cannot_do_fails_the_engine(tmp_path: Path) -> None:
         ({"pixels": 1}, CheckError, "--pixels must be"),
         ({"block": 5000}, CheckError, "--block from"),
         ({"max_batch": 0}, CheckError, "--max-batch"),
+        ({"max_batch": 10**12}, CheckError, "--max-batch must be from 1 to 4096"),
         ({"buffer_mb": float("inf")}, CheckError, "--buffer-mb must be"),
         ({"model": "nonsense"}, ModelError, "no model is called"),
         ({"engine": "nonsense"}, EngineError, "no engine is called"),

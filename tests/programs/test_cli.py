@@ -194,6 +194,19 @@ def test_progress_of_what_goes_on_counts_what_is_done_now(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--pixels", str(10**12)], "--pixels must be from 2 to 65536"),
+        (["--axis", f"400:3400:{10**12}"], "--axis takes LOW:HIGH:PIXELS"),
+        (["--pixels", "1340", "--max-batch", str(10**12)], "--max-batch must be from 1 to 4096"),
+    ],
+)
+def test_build_refuses_numbers_that_no_instrument_has(flags: list[str], said: str) -> None:
+    code, _, said_of_it = cars_rt("build", "cnn", *flags)
+    assert code == 1 and said in said_of_it and "Traceback" not in said_of_it
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_process_that_is_stopped_says_what_it_leaves(number: int, tmp_path: Path) -> None:
     """At its very beginning nothing; later what is done, see tests/files/test_process_resumes.py."""
