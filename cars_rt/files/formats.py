@@ -57,6 +57,7 @@ GROUP = "cars_rt.formats"  # of entry points
 NAME = re.compile(r"[a-z0-9]+")  # of one
 TEXT = (".csv", ".txt")
 PACKED = (".gz", ".zip", ".bz2", ".xz", ".7z", ".tar", ".zst")
+BESIDE = ("block", "scan", "step_um", "exposure_s", "full_scale")  # one number or two of a measurement
 MOST_TEXT_BYTES = 2**26  # of a text table, which takes up to 50 times as much memory; .npz, .h5 do not
 MOST_LINE_BYTES = 2**23  # size of one of its lines: a million spectra side by side
 MOST_LINES = 2**19  # lines of it: one for each pixel, and a head
@@ -283,6 +284,7 @@ def _stored(file: h5py.File, path: Path, asked: Asked) -> Spectra:
     name = str(counts.name).rpartition("/")[2]
     counts, written, *where = located(group, name) if ours and not one else (counts, len(counts))
     attrs = readable_attrs(group)
+    attrs |= {} if ours else _beside(group, attrs)
     datasets = {key: stored(group, key, h5py.Dataset) for key in COLUMNS if not one}
     columns = {key: StoredRows(each, written) for key, each in datasets.items() if each is not None}
     about = judged(attrs, ABOUT, strict=ours)
@@ -305,6 +307,18 @@ def _stored(file: h5py.File, path: Path, asked: Asked) -> Spectra:
         receipt=receipt,
         written=_written(file) if ours else {},
     )
+
+
+def _beside(group: h5py.Group, known: Mapping[str, Any]) -> dict[str, Any]:
+    """What datasets say of the measurement, as arrays in .npz do; what attributes say is known."""
+    found = {}
+    for name in BESIDE:
+        if name in known or not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            continue
+        each = group[name]
+        if isinstance(each, h5py.Dataset) and each.size in (1, 2) and each.dtype.kind in "iuf":
+            found[name] = np.asarray(numbers(group, name)).tolist()
+    return found
 
 
 def _say_left_out(path: Path, there: Mapping[str, Any], *taken: Mapping[str, Any]) -> None:

@@ -270,6 +270,26 @@ def test_a_recording_that_is_none_is_refused(
         Replay(path, ReplaySettings())
 
 
+@pytest.mark.parametrize("beside", ["datasets", "attributes"])
+def test_what_a_plain_file_says_of_its_measurement_is_taken(beside: str, tmp_path: Path) -> None:
+    about = {"scan": [2, 3], "step_um": [1.0, 0.5], "exposure_s": 0.002, "full_scale": 60_000.0}
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["spectra"], file["raman_shift"] = spectra_of(6), AXIS
+        (file if beside == "datasets" else file.attrs).update(about)
+    found = read_spectra(tmp_path / "a.h5")
+    assert (found.scan, found.step_um) == ((2, 3), (1.0, 0.5))
+    assert (found.exposure_s, found.full_scale) == (0.002, 60_000)
+
+
+def test_what_has_a_name_of_ours_and_is_something_else_is_left_alone(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["spectra"], file["raman_shift"] = spectra_of(6), AXIS
+        file["scan/rows"], file["block"], file["exposure_s"] = 2, "a text", np.arange(6.0)
+        file["full_scale"], file["step_um"] = -1.0, h5py.ExternalLink("other.h5", "/x")
+    found = read_spectra(tmp_path / "a.h5")
+    assert found.scan is found.block is found.exposure_s is found.full_scale is found.step_um is None
+
+
 def test_counts_of_a_large_file_are_read_and_judged_piece_by_piece(tmp_path: Path) -> None:
     counts = spectra_of(20).astype(">f4")
     counts[13, 7] = np.nan
