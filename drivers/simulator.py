@@ -128,6 +128,8 @@ class _Truth:
         pixels, names = len(simulator.raman_shift), [substance.name for substance in SUBSTANCES]
         try:
             refuse_target(path)
+            if path.exists() and not _is_truth(path):
+                raise InstrumentError(f"--truth {path} is there and holds no truth; choose another name")
             path.unlink(missing_ok=True)
             self._file = h5py.File(path, "x")
         except StorageError as error:
@@ -180,6 +182,19 @@ class _Truth:
             dataset.resize(len(dataset) + len(values), axis=0)
             dataset[-len(values) :] = values
         self._index, self._concentrations, self._waiting = [], [], 0
+
+
+def _is_truth(path: Path) -> bool:
+    """Whether a simulator wrote this file, also where it was killed meanwhile: an empty or broken one."""
+    if path.stat().st_size == 0:
+        return True
+    if not h5py.is_hdf5(path):
+        return False
+    try:
+        with h5py.File(path, locking=False) as file:
+            return "strongest_over_noise" in file
+    except OSError:
+        return True
 
 
 def parse_scan(text: str) -> tuple[int, int]:

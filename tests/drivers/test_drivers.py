@@ -402,6 +402,19 @@ def test_memory_that_is_no_size_is_refused(megabytes: float) -> None:
         DriveSettings(buffer_mb=megabytes)
 
 
+def test_truth_replaces_an_earlier_one_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "truth.h5"
+    for _ in range(2):
+        simulated(truth=path).close()
+    for other in (tmp_path / "notes.txt", write(tmp_path / "scan.h5", spectra_of(2))):
+        if not other.exists():
+            other.write_text("of a week", encoding="utf-8")
+        content = other.read_bytes()
+        with pytest.raises(InstrumentError, match="is there and holds no truth; choose another name"):
+            simulated(truth=other)
+        assert other.read_bytes() == content
+
+
 @pytest.mark.parametrize(
     "settings",
     [
