@@ -15,9 +15,10 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from cars_rt.drivers.apart import Make, placed
+from cars_rt.drivers.apart import placed
 from cars_rt.drivers.base import InstrumentError, Waiting
 from cars_rt.drivers.feed import Feed
+from cars_rt.drivers.threaded import Make
 from cars_rt.drivers.trial import (
     STOPS_S,
     FailedError,

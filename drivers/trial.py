@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.accounting import Problem
-from cars_rt.drivers.apart import Make, placed
+from cars_rt.drivers.apart import placed
 from cars_rt.drivers.base import Acquisition, DriveSettings
 from cars_rt.drivers.running import DriveTotals, drive_runs
+from cars_rt.drivers.threaded import Make
 from cars_rt.protocol import Closed, Event, Frame, Reason, RunReader, Start
 from cars_rt.sockets import Overload, Publisher, Subscriber
 

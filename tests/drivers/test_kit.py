@@ -29,9 +29,10 @@ from cars_rt.drivers import (
     drive,
     drive_runs,
 )
-from cars_rt.drivers.apart import InProcess, InThread, placed
+from cars_rt.drivers.apart import InProcess, placed
 from cars_rt.drivers.feed import Feed
 from cars_rt.drivers.images import ImageSettings, Rows
+from cars_rt.drivers.threaded import InThread
 from cars_rt.drivers.ticks import Ticks
 from cars_rt.sockets import Publisher
 from cars_rt.stops import STOPS
