@@ -166,6 +166,7 @@ class _Run:
                         break
             else:
                 if feed.missing and totals.reason is not Reason.STOPPED:
+                    totals.reason = Reason.STOPPED  # at the instrument: not all that was planned was done
                     log.warning("the instrument ended %d spectra before the %d that it announced",
                                 feed.missing, feed.acquisition.spectra)  # fmt: skip
         except BaseException as error:

@@ -34,6 +34,7 @@ from cars_rt.drivers.feed import Feed
 from cars_rt.drivers.images import ImageSettings, Rows
 from cars_rt.drivers.threaded import InThread
 from cars_rt.drivers.ticks import Ticks
+from cars_rt.protocol import Reason
 from cars_rt.sockets import Publisher
 from cars_rt.stops import STOPS
 
@@ -249,6 +250,15 @@ def test_scan_after_scan_each_begins_with_its_trigger() -> None:
     assert [frame.index for frame in collected.frames] == [0, 2] * 3
     assert collected.starts[-1].time_ns >= camera.triggered_ns
     assert collected.starts[0].instrument == {"gain": 2, "temperature_c": -60.5}
+
+
+def test_run_that_ends_before_its_plan_is_not_complete(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    made, collected = several(Camera([spectra_of(2), spectra_of(3)], spectra=9), 2)
+    assert [(totals.reason, totals.sent) for totals in made] == [(Reason.STOPPED, 5)] * 2
+    assert [closed.end.reason for closed in collected.closed] == [Reason.STOPPED] * 2
+    assert caplog.text.count("the instrument ended 4 spectra before the 9 that it announced") == 2
 
 
 def test_stop_while_waiting_for_the_trigger_makes_no_run() -> None:
