@@ -24,10 +24,14 @@ def operator(kind: str, attributes: Attributes, constants: list[Tensor | None]) 
     UnsupportedError."""
     if kind == "GRU":
         return gru(attributes, constants)
+    if kind == "Gather":
+        return gather(attributes, constants[1])
     if kind in PLAIN:
+        if attributes:  # of an older opset, where it says by them what is an input today
+            raise UnsupportedError(f"the operator {kind} with {', '.join(sorted(attributes))}")
         return PLAIN[kind]
     if kind not in WITH_ATTRIBUTES:
-        known = ", ".join(sorted(["GRU", *PLAIN, *WITH_ATTRIBUTES]))
+        known = ", ".join(sorted(["GRU", "Gather", *PLAIN, *WITH_ATTRIBUTES]))
         raise UnsupportedError(f"the operator {kind}; there are {known}")
     function = WITH_ATTRIBUTES[kind]
     return lambda *inputs: function(attributes, *inputs)
@@ -137,11 +141,21 @@ def reduction(function: Callable[..., Tensor]) -> Operator:
     return run
 
 
-def gather(attributes: Attributes, x: Tensor, indices: Tensor) -> Tensor:
-    """One index, or an array of them, whose dimensions take the place of the axis."""
-    axis = attributes.get("axis", 0) % x.ndim
-    found = x.index_select(axis, indices.to(x.device).reshape(-1))
-    return found.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+def gather(attributes: Attributes, constant: Tensor | None) -> Operator:
+    """Gather: one index, or an array of them, whose dimensions take the place of the axis. constant: the
+    indices, where the graph has them; some may count from the end, which a GPU takes for no place at all."""
+    of_shapes = None if constant is None else constant.cpu()
+    from_end = of_shapes is not None and bool((of_shapes < 0).any())
+
+    def run(x: Tensor, indices: Tensor) -> Tensor:
+        axis = attributes.get("axis", 0) % x.ndim
+        if of_shapes is not None and x.device != indices.device:  # nothing is to wait for a copy
+            indices = of_shapes
+        places = indices % x.shape[axis] if from_end else indices
+        found = x.index_select(axis, places.reshape(-1))
+        return found.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+
+    return run
 
 
 def sliced(
@@ -273,7 +287,6 @@ WITH_ATTRIBUTES: dict[str, Operator] = {
     "Conv": convolution,
     "ConvTranspose": transposed,
     "Flatten": flattened,
-    "Gather": gather,
     "Gemm": gemm,
     "LeakyRelu": lambda attributes, x: functional.leaky_relu(x, attributes.get("alpha", 0.01)),
     "ReduceMax": reduction(torch.amax),

@@ -26,6 +26,11 @@ def fault(model: onnx.ModelProto, fixed_length: int) -> str | None:
             f"keeps its weights in another file ({', '.join(elsewhere)}), for which no hash would vouch; "
             "make one file of the two: python -c \"import onnx; onnx.save(onnx.load('OLD'), 'NEW')\""
         )
+    if model.functions:  # nobody composes them, and calls within calls take a checker any time
+        return (
+            'defines functions of its own; put them in place: python -c "import onnx, onnx.inliner as i; '
+            "onnx.save(i.inline_local_functions(onnx.load('OLD')), 'NEW')\""
+        )
     try:
         onnx.checker.check_model(model)
     except Exception as error:  # the checker's own, and others of what it is written in

@@ -3,6 +3,7 @@
 import ctypes
 import logging
 import platform
+import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.util import find_spec
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_FLAGS = threading.Lock()  # cuDNN's flags are those of the process
+_TAKING = threading.Lock()
+_taken: set[int] = set()  # streams that engines of this process have
+
 FEW = 256  # of a wide network; so many are faster in one kernel, 1024 are not (measured on an H200)
+STREAMS = 32  # that PyTorch has of one priority
 WARM_UPS = 3  # before a capture: libraries choose their kernels and take their memory
 
 
@@ -60,6 +66,7 @@ class Torch(Engine):
         torch = self._torch
         self._device = torch.device("cuda" if self._gpu else "cpu")
         self._lanes: list[_Lane] = []
+        self._streams: list[Any] = []
         self._chained: Any = None
         self._most_chained = 0
         content = self.graph.onnx
@@ -76,12 +83,14 @@ class Torch(Engine):
                 self._program: Any = Program(content, self._device)
                 if self._gpu:
                     self._chain(content)
-                    self._lanes = [_Lane(self, slab) for slab in range(len(self.inputs))]
+                    self._streams = [_own_stream(torch) for _ in self.inputs]
+                    self._lanes = [_Lane(self, slab, stream) for slab, stream in enumerate(self._streams)]
                 else:
                     self._compute(torch.zeros(1, self.graph.pixels))
         except UnsupportedError as error:
             raise EngineError(f"torch cannot run {error}; use another engine") from None
         except Exception as error:
+            self.close()
             raise EngineError(self._said(error)) from None
 
     def _chain(self, content: bytes) -> None:
@@ -97,7 +106,7 @@ class Torch(Engine):
             found, expected = (each(inputs)[RAMAN].cpu().numpy() for each in (program, self._program))
             if not difference(found, expected) < TOLERANCE:
                 raise UnchainedError("this GPU computes it otherwise")
-        except UnchainedError as error:
+        except Exception as error:  # also of a graph of another kind than ours, or of NVIDIA's libraries
             log.info("%s: one convolution after the other: %s", self.graph.model.card.name, error)
             return
         self._chained, self._most_chained = program, self.max_batch if kernel.roomy else FEW
@@ -147,7 +156,9 @@ class Torch(Engine):
             raise EngineError(self._said(error)) from None
 
     def close(self) -> None:
-        self._lanes = []
+        streams, self._lanes, self._streams = getattr(self, "_streams", []), [], []
+        with _TAKING:
+            _taken.difference_update(stream.cuda_stream for stream in streams)
         self._program = self._chained = None
         if getattr(self, "_gpu", False):
             self._torch.cuda.empty_cache()
@@ -171,10 +182,10 @@ class _Lane:
     computing of another go on at once. A CUDA graph for each batch size holds the copies from and to the
     slab, too, since for one spectrum alone launches count; another one is for batches that are smaller."""
 
-    def __init__(self, engine: Torch, slab: int) -> None:
+    def __init__(self, engine: Torch, slab: int, stream: Any) -> None:
         torch = engine._torch
         self._engine, self._torch = engine, torch
-        self._stream = torch.cuda.Stream()
+        self._stream = stream
         # Who waits for the second kind sleeps, and leaves the processor to others: for large batches.
         self._events = torch.cuda.Event(), torch.cuda.Event(blocking=True)
         self._end = self._events[0]
@@ -190,7 +201,7 @@ class _Lane:
         self._copying: dict[int, Any] = {}  # likewise
         # Float32 in all its digits, which phases need. cuDNN's own choice of kernels: trying them all takes
         # seconds for each axis and gains nothing that can be measured.
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False):
+        with _FLAGS, torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False):
             for size in reversed(engine.sizes):  # the largest takes the memory that the others share
                 if slab == 0:
                     self._warm_up(size)
@@ -245,6 +256,18 @@ class _Lane:
                 graph.capture_end()
         self._pool = self._pool or graph.pool()
         return graph
+
+
+def _own_stream(torch: Any) -> Any:
+    """A stream that no other engine of this process has. PyTorch hands out 32 in turn: what is launched on a
+    stream while another engine captures there becomes part of that one's graph."""
+    with _TAKING:
+        for _ in range(STREAMS):
+            stream = torch.cuda.Stream()
+            if stream.cuda_stream not in _taken:
+                break
+        _taken.add(stream.cuda_stream)
+    return stream
 
 
 def _nvidia_driver() -> bool:

@@ -325,7 +325,7 @@ class Runs:
     def collect(self) -> None:
         """Take computed batches from the engine; have it replaced if it failed, or was asked to be."""
         for batch, reason in self.pipeline.collect():
-            self.compute.failed()
+            self.compute.failed(batch.worker)
             for frame, *_ in batch.frames:
                 self.lose(batch.run, Cause.ENGINE, frame, reason)
         with self.mishaps.contained("a change of the engine"):

@@ -58,6 +58,7 @@ class Chain:
         uses = [name for node in graph.node for name in node.input]
         made = []
         outputs: list[str] = []
+        leaving: list[Curve] = []
         for node in graph.node:
             if not self._curves:
                 if _casts_to(node, TensorProto.FLOAT16) and node.input[0] not in self._constants:
@@ -69,15 +70,15 @@ class Chain:
             if not taken:
                 continue
             if _casts_to(node, TensorProto.FLOAT):
-                (last,) = self._curves[taken[0]]
-                if last.layer != len(self.convolutions) - 1 or last.leaky:
-                    raise UnchainedError("what leaves it is not its last convolution")
+                leaving.extend(self._curves[taken[0]])
                 outputs.append(node.output[0])
             else:
                 self._curves[node.output[0]] = self._follow(node, uses)
             made.extend(node.output)
         if not outputs:
             raise UnchainedError("there is none")
+        if any(each.leaky or each.layer != len(self.convolutions) - 1 for each in leaving):
+            raise UnchainedError("what leaves it is not its last convolution")
         self.outputs = tuple(outputs)
         self.made = frozenset(made)  # the names of all that need not be computed otherwise
 
@@ -122,6 +123,8 @@ class Chain:
         self, node: onnx.NodeProto, attributes: Mapping[str, Any], takes: tuple[Curve, ...]
     ) -> Curve:
         weight, bias = self._weights(node)
+        if weight.ndim != 4:
+            raise UnchainedError("it has a convolution of another kind")
         before, after = (list(attributes.get("pads", [0] * 4))[at] for at in (1, 3))
         step = list(attributes.get("strides", [1, 1]))[1]
         if (
@@ -174,7 +177,7 @@ class Chain:
     def _width(self, graph: onnx.GraphProto, name: str) -> int:
         """Channels of the input, as those say that take it."""
         for node in graph.node:
-            if node.op_type == "Conv" and node.input[0] == name:
+            if node.op_type == "Conv" and node.input[0] == name and node.input[1] in self._constants:
                 return int(self._constants[node.input[1]].shape[1])
         raise UnchainedError("it begins with no convolution")
 

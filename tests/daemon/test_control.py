@@ -32,7 +32,7 @@ from helpers import (
 from cars_rt.daemon.compute import compute
 from cars_rt.daemon.loop import Daemon
 from cars_rt.daemon.seen.plain import plain
-from cars_rt.engines import ENGINES, compose, load_model, open_engine
+from cars_rt.engines import ENGINES, EngineError, compose, load_model, open_engine
 from cars_rt.engines.model import SHIPPED
 from cars_rt.engines.onnxruntime import OnnxRuntime
 from cars_rt.remote import Remote, RemoteError
@@ -170,6 +170,43 @@ def test_engine_that_cannot_be_built_does_not_take_over(monkeypatch: pytest.Monk
         results.ends()
         assert remote.ask("status")["reloads_failed"] == 1
     assert results.spectra == 5
+
+
+class FailsLate(OnnxRuntime):
+    """An engine that fails on the first full batch, when it is told to."""
+
+    name = "fails-late"
+    begun, fails = threading.Event(), threading.Event()
+
+    def wait(self, slab: int) -> None:
+        super().wait(slab)
+        if self.begun.is_set() and not self.fails.is_set():
+            assert self.fails.wait(PATIENCE_S)
+            raise EngineError("the device is gone")
+
+
+def test_engine_that_fails_when_another_has_taken_over_has_none_replaced(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(ENGINES, "fails-late", (__name__, "FailsLate"))
+    with line(engine="fails-late", max_batch=8) as (source, daemon, results, remote):
+        source.publisher.open(a_start(block=8))
+        source.publisher.send(a_frame(0, spectra_of(8)))
+        results.until(lambda all_: all_.spectra == 8)
+        FailsLate.begun.set()
+        source.publisher.send(a_frame(1, spectra_of(8)))
+        wait_until(lambda: daemon.parts.pipeline.computing)
+        remote.ask("reload", engine="onnxruntime")
+        taken_over = daemon.compute.worker
+        FailsLate.fails.set()
+        for sequence in range(2, 6):
+            source.publisher.send(a_frame(sequence, spectra_of(8)), PATIENCE_S)
+        source.publisher.end(an_end(6, 48))
+        results.ends()
+        assert remote.ask("status")["engine_failures"] == 1
+        assert daemon.compute.worker is taken_over
+    assert dict(results.closed[0].end.lost) == {"engine": 8} and results.spectra == 40
+    assert "is replaced by" not in caplog.text
 
 
 def test_shadow_is_compared_and_can_take_over(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from helpers import (
 from cars_rt.daemon.loop import Daemon
 from cars_rt.daemon.settings import DaemonSettings
 from cars_rt.engines import ENGINES, EngineError, ModelError, compose, load_model, open_engine
+from cars_rt.engines.base import Slab
 from cars_rt.engines.onnxruntime import OnnxRuntime
 from cars_rt.sockets import StreamError
 from cars_rt.sockets.addresses import AddressError
@@ -151,6 +152,35 @@ def test_failing_engine_loses_exactly_its_batch(
     assert [frame.index for frame in results.frames] == [16, 32, 48]
     assert [frame.sequence for frame in results.frames] == [0, 1, 2]
     assert "engine: the device had enough" in caplog.text
+
+
+class KeepsItsDark(OnnxRuntime):
+    """An engine that cannot take the dark of the second run, once."""
+
+    name: ClassVar[str] = "keeps-its-dark"
+    failed = False
+
+    def set_dark(self, dark: Slab) -> None:
+        if dark.any() and not KeepsItsDark.failed:
+            KeepsItsDark.failed = True
+            raise EngineError("no memory is left")
+        super().set_dark(dark)
+
+
+def test_engine_that_did_not_take_the_dark_computes_nothing_as_if_it_had(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(ENGINES, "keeps-its-dark", (__name__, "KeepsItsDark"))
+    KeepsItsDark.failed = False
+    counts, dark = spectra_of(40), np.linspace(500, 900, len(AXIS)).astype(np.float32)
+    with a_line(engine="keeps-its-dark", max_batch=8) as (source, _, results):
+        source.run("plain", counts, 8)
+        source.run("with dark", counts + dark, 8, dark=dark)
+        results.ends(2)
+    assert KeepsItsDark.failed and "it cannot subtract the dark: no memory is left" in caplog.text
+    plain, ended = results.raman("plain"), results.closed[1].end
+    assert dict(ended.lost) == {"engine": 8} and [tuple(each) for each in ended.ranges] == [("engine", 0, 8)]
+    assert np.abs(results.raman("with dark") - plain[8:]).max() < 1e-3
 
 
 class FailsAlways(OnnxRuntime):

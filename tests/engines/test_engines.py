@@ -301,6 +301,28 @@ def test_torch_names_the_node_that_it_cannot_run() -> None:
         engine_class("torch")(compose(other, np.linspace(800, 1500, 160)), 2)
 
 
+def test_torch_refuses_what_older_files_say_by_attributes() -> None:
+    """It would leave out the bounds of such a Clip, and go on."""
+    torch = pytest.importorskip("torch")
+    from cars_rt.engines.operators import UnsupportedError, operator
+
+    assert operator("Clip", {}, [])(torch.tensor([1.0, 9.0]), None, torch.tensor(5.0)).tolist() == [1, 5]
+    with pytest.raises(UnsupportedError, match="the operator Clip with max, min"):
+        operator("Clip", {"max": 5.0, "min": 0.0}, [])
+
+
+def test_torch_gathers_from_the_end_as_the_reference_does() -> None:
+    torch = pytest.importorskip("torch")
+    from cars_rt.engines.operators import operator
+
+    x, last = torch.arange(6.0).reshape(2, 3), torch.tensor([-1, 0])
+    for constant in (last, None):
+        places = last if constant is not None else last % 3
+        found = operator("Gather", {"axis": 1}, [None, constant])(x, places)
+        assert found.tolist() == [[2, 0], [5, 3]]
+    assert operator("Gather", {}, [None, torch.tensor(-1)])(x, torch.tensor(-1)).tolist() == [3, 4, 5]
+
+
 @pytest.mark.parametrize(
     ("name", "pixels"),
     [

@@ -64,6 +64,18 @@ def elsewhere(
     return model
 
 
+def calling(depth: int) -> onnx.ModelProto:
+    """Functions that call the one before twice: a checker that follows each call walks 2**depth of them."""
+    model = proto([helper.make_node(f"f{depth}", ["x"], ["raman"], domain="own")])
+    own = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    for level in range(depth + 1):
+        kind, domain = (f"f{level - 1}", "own") if level else ("Identity", "")
+        nodes = [helper.make_node(kind, [a], [b], domain=domain) for a, b in (("a", "b"), ("b", "c"))]
+        model.functions.append(helper.make_function("own", f"f{level}", ["a"], ["c"], nodes, own))
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    return model
+
+
 def in_a_node(model: onnx.ModelProto) -> onnx.TensorProto:
     made = helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(np.ones(3, np.float32)))
     model.graph.node.insert(0, made)
@@ -78,6 +90,8 @@ ODD: dict[str, tuple[onnx.ModelProto, str]] = {
         r"keeps its weights in another file \(\.\./weights\.bin\).*onnx\.save\(onnx\.load",
     ),
     "a constant in another file": (elsewhere(proto(), in_a_node), "keeps its weights in another file"),
+    "functions": (calling(1), r"functions of its own.*inline_local_functions"),
+    "functions that call functions": (calling(60), "functions of its own"),
     "two inputs": (proto([node("Add", "x", "y", "raman")], [value("x"), value("y")]), "has 2 inputs .x, y."),
     "no input": (proto([node("Identity", "one", "raman")], []), r"has 0 inputs \(none\)"),
     "input of rank 3": (proto(inputs=[value("x", ["batch", 1, "length"])]), "takes 3 dimensions as 'x'"),

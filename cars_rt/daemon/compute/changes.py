@@ -90,11 +90,11 @@ class Changes:
             self._change, self._wanted.owed = None, True
             self._let_go(change)
 
-    def replace_failed(self) -> None:
-        """The worker lost a batch: begin to compile another one, of the same kind of engine. After
-        MAX_FAILURES failures in a row it is of the next kind that works."""
-        broken = self._serving.worker
-        if broken is None or self.repairing is not None:
+    def replace_failed(self, broken: Worker) -> None:
+        """A worker lost a batch: begin to compile another one, of the same kind of engine. After
+        MAX_FAILURES failures in a row it is of the next kind that works. Nothing if another one computes
+        already: then the batch was one of the last before that took over."""
+        if broken is not self._serving.worker or self.repairing is not None:
             return
         self.drop_awaited()
         self.dismiss("the engine failed meanwhile; ask again")

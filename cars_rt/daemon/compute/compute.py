@@ -216,9 +216,9 @@ class Compute:
 
     def _stand_in(self, other: Worker, wanted: Worker) -> None:
         """Another worker computes than the one that was wanted, which failed or takes long."""
-        if wanted.ready.done():
+        if wanted.ready.done() and (reason := wanted.ready.exception()) is not None:
             wanted.close()
-            self._wanted.failed(str(wanted.ready.exception()), other)
+            self._wanted.failed(str(reason), other)
         else:
             self._wanted.compiles(other)
             self._changes.wait_for(wanted)
@@ -307,10 +307,10 @@ class Compute:
             self._opening.look()
         return self._changes.settle(opening=self._opening is not None)
 
-    def failed(self) -> None:
-        """The worker lost a batch: have another one take its place."""
+    def failed(self, worker: Worker) -> None:
+        """A worker lost a batch: have another one take its place."""
         self.counters.failures += 1
-        self._changes.replace_failed()
+        self._changes.replace_failed(worker)
 
     def close(self) -> None:
         """Stop all threads and give the engines back."""

@@ -69,6 +69,7 @@ class Worker:
         self.failures = 0  # batches lost in a row
         self.broken = False  # failed once: it computes nothing more
         self.hung = False  # the engine does not answer at all
+        self._dark_fault: BaseException | None = None  # why it has another dark than it was given
         self.compiling = Compiling(kinds, max_batch, threads)
         self.successor = self  # who computes once this one is ready
         self._engine: Engine | None = None
@@ -206,7 +207,12 @@ class Worker:
         return True
 
     def _set_dark(self, dark: Slab) -> None:
-        self.engine.set_dark(dark)
+        try:
+            self.engine.set_dark(dark)
+        except BaseException as error:
+            self._dark_fault = error
+            raise
+        self._dark_fault = None
         assert self._judge is not None
         self._judge.dark = dark.copy()
 
@@ -219,6 +225,8 @@ class Worker:
             raise NotComputedError
         begin = time.perf_counter()
         with self._breaking():
+            if self._dark_fault is not None:  # its results would be said to have it subtracted
+                raise EngineError(f"it cannot subtract the dark: {self._dark_fault}") from self._dark_fault
             self.engine.launch(slab, rows)
         judge = self._judge  # the one of now, and its dark
         assert judge is not None

@@ -175,6 +175,25 @@ def test_result_of_a_sum_that_is_used_before_it_is_refused() -> None:
     assert "Add" in refused(net, again)
 
 
+@pytest.mark.parametrize("name", ["specnet", "cnn-gru"])
+def test_networks_whose_convolutions_are_of_one_dimension_have_none(name: str) -> None:
+    from networks import untrained
+
+    model = untrained(name)
+    axis = np.linspace(600.0, 2600.0, model.card.fixed_length or 256)
+    content, _ = halve(compose(model, axis).onnx)
+    with pytest.raises(UnchainedError):
+        Chain(onnx.load_model_from_string(content).graph)
+
+
+def test_two_heads_are_refused_also_where_each_leaves_at_once() -> None:
+    net = Net(16)
+    x = net.convolution("x0", 16, 16, 3, (1, 1))
+    first = net.convolution(x, 16, 16, 1, (0, 0))
+    net.nodes.append(helper.make_node("Cast", [first], ["other"], to=TensorProto.FLOAT))
+    assert "last convolution" in refused(net, net.convolution(x, 16, 16, 1, (0, 0)))
+
+
 def test_without_half_precision_there_is_none() -> None:
     with pytest.raises(UnchainedError, match="there is none"):
         Chain(onnx.load_model_from_string(compose(load_model("cnn"), CAMERA).onnx).graph)
