@@ -109,7 +109,7 @@ def test_a_subscriber_that_stops_reading_costs_what_the_receipt_says(policy: str
     flags: dict[str, Any] = {"overload": policy}
     if policy == "block and stall":
         needs("run", "--stall-s")
-        flags = {"overload": "block", "stall_s": 0.5}
+        flags = {"overload": "block", "stall_s": 2}
     else:
         needs("run", "--overload", policy)
     raw, raman = programs.addresses(2)

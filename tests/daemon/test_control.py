@@ -441,7 +441,7 @@ def test_pause_reads_nothing_and_resume_loses_nothing() -> None:
     ],
 )
 def test_bad_request_gets_one_sentence(body: bytes, said: str) -> None:
-    with line() as (_, daemon, _, remote):
+    with line(engine="passthrough") as (_, daemon, _, remote):
         assert daemon.control is not None
         if body.startswith(b"\x83"):  # as the others, but known to the daemon
             body = msgpack.packb(msgpack.unpackb(body) | {"token": tokens.find(daemon.control.address)})

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from scripts.fuzz_conversations import GROWTH_MB, STOP_S, converse
+from scripts.fuzz_conversations import GROWTH_MB, converse
 
 MESSAGES = int(os.environ.get("FUZZ_CONVERSATION", "20000"))
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
@@ -16,4 +16,3 @@ def test_valid_messages_in_wrong_orders_end_nothing(tmp_path: Path) -> None:
     assert not report.failed
     assert report.refused and report.runs > MESSAGES / 100 and len(report.problems) > 10
     assert report.growth_mb < GROWTH_MB, report.memory_mb
-    assert report.stop_s < STOP_S

@@ -13,8 +13,7 @@ from helpers import AXIS, Command, spectra_of
 
 from cars_rt.drivers import Acquisition, Block, Instrument, InstrumentError
 from cars_rt.drivers.base import until
-from cars_rt.drivers.conformance import TRIALS, Subject, attempt, subject_of
-from cars_rt.drivers.replay import Replay, ReplaySettings
+from cars_rt.drivers.conformance import TRIALS, Subject, attempt
 from cars_rt.drivers.simulator import SimulatedMicroscope, SimulatorSettings
 
 COUNTS = spectra_of(60)
@@ -38,15 +37,6 @@ def test_slow_consumer_is_slow_enough_that_a_fast_camera_loses_spectra_and_that_
     verdict = attempt("slow consumer", Subject(make=make))
     verdict.check()
     assert verdict.said.count("overload") == 2
-
-
-@pytest.mark.parametrize("trial", TRIALS)
-def test_replay_conforms(trial: str, tmp_path: Path) -> None:
-    path = tmp_path / "counts.npz"
-    np.savez(path, spectra=COUNTS, raman_shift=AXIS)
-    verdict = attempt(trial, subject_of(partial(Replay, path, ReplaySettings(rate=0, block=3))))
-    verdict.check()
-    assert verdict.outcome == "not tried" or trial not in ("wrong settings", "unplugging", "gaps")
 
 
 class Faulty(Instrument):
@@ -120,7 +110,7 @@ def faulty(fault: str = "") -> Subject:
     return Subject(
         make=partial(Faulty, fault), truth=lambda index: COUNTS[index], spectra=40,
         wrong={"a setting": wrong}, unplug=unplug, replug=replug, lose=lose,
-        rate=10_000 if fault == "slow" else 1,
+        rate=1e12 if fault == "slow" else 1,
     )  # fmt: skip
 
 
@@ -137,8 +127,8 @@ def test_camera_that_has_no_fault_conforms_in_every_trial(trial: str) -> None:
         ("another axis", "description", "raman_shift is another one"),
         ("fails", "run", "it failed: ValueError: a mistake"),
         ("wrong count", "numbers", "spectrum 30 has other counts"),
-        ("slow", "rate", "spectra/s came, and 10000 should"),
-        ("slow clock", "clock", r"the first frame is 10\.. s older than its run"),
+        ("slow", "rate", "spectra/s came, and .* should"),
+        ("slow clock", "clock", r"the first frame is [\d.]+ s older than its run"),
         ("clock back", "clock", "go back|older than its run"),
         ("is not released", "restart", "it is open already"),
         ("goes on", "run", "after close, 2 of the instrument's threads or processes"),
@@ -162,3 +152,5 @@ def test_driver_is_tried_by_its_command(tmp_path: Path) -> None:
     lines = out.splitlines()
     assert [line[11:].split("  ")[0].strip() for line in lines] == list(TRIALS)
     assert "passed     numbers         50 spectra, right to the last count" in lines
+    untried = {line[11:].split("  ")[0].strip() for line in lines if line.startswith("not tried")}
+    assert untried == {"wrong settings", "unplugging", "gaps"}

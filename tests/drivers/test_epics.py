@@ -149,11 +149,11 @@ def test_image_of_another_size_ends_the_run(detector: Any) -> None:
 def test_absent_pv_and_one_that_is_no_image_are_told(detector: Any) -> None:
     detector()
     axis = AxisSettings(axis="500:3100")
-    for pv, reason in (
-        ("cam:Imag", "there is no PV cam:Imag within 0.5 s"),
-        ("cam:Acquire", "is no NTNDArray"),
+    for pv, connect_s, reason in (
+        ("cam:Imag", 0.5, "there is no PV cam:Imag within 0.5 s"),
+        ("cam:Acquire", PATIENCE_S, "is no NTNDArray"),
     ):
-        settings = replace(SETTINGS, connect_s=0.5)
+        settings = replace(SETTINGS, connect_s=connect_s)
         instrument = Epics(pv, settings, ImageSettings(), ScanSettings(), axis)
         with pytest.raises(InstrumentError, match=reason):
             instrument.acquisition()

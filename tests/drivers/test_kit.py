@@ -225,6 +225,11 @@ def several(instrument: Instrument, runs: int, **settings: Any) -> tuple[list[Dr
     return made, collected
 
 
+def first_of(frames: Iterator[Any]) -> Any:
+    """The first block; before it a thread may have had no turn yet."""
+    return next(each for each in frames if not isinstance(each, Waiting))
+
+
 class Triggered(Camera):
     """The trigger of each scan comes when it has been seen to wait."""
 
@@ -392,7 +397,7 @@ def test_what_the_queue_of_a_thread_has_no_room_for_is_counted_and_the_camera_is
     instrument.acquisition()
     frames = instrument.frames()
     feed = Feed(Acquisition(source="", raman_shift=SHIFT, dtype="uint16"))
-    pieces = list(feed.take(next(frames)))
+    pieces = list(feed.take(first_of(frames)))
     assert ended.wait(PATIENCE_S)
     pieces += [piece for given in frames if not isinstance(given, Waiting) for piece in feed.take(given)]
     instrument.close()
@@ -416,7 +421,7 @@ def test_what_waits_in_the_queue_of_a_thread_has_the_time_at_which_it_was_yielde
     instrument = InThread(Early)
     instrument.acquisition()
     frames = instrument.frames()
-    given = [next(frames)]
+    given = [first_of(frames)]
     assert over.wait(PATIENCE_S)
     given += [each for each in frames if not isinstance(each, Waiting)]
     instrument.close()
@@ -436,7 +441,7 @@ def test_copy_of_an_image_that_the_queue_has_no_room_for_is_no_loss() -> None:
     instrument = InThread(Twice, buffer_mb=20 * 8 / 1e6)  # for 20 spectra
     about = instrument.acquisition()
     frames = instrument.frames()
-    given = [next(frames)]
+    given = [first_of(frames)]
     assert over.wait(PATIENCE_S)
     given += [each for each in frames if not isinstance(each, Waiting)]
     instrument.close()

