@@ -126,6 +126,8 @@ def test_model_changes_between_two_batches_and_every_result_names_its_own(tmp_pa
                 asking.start()
                 results.until(lambda _, answered=answered: answered)
                 asking.join()
+                made = load_model(wanted).sha256[:16]  # by each, also where the sender has no turn meanwhile
+                results.until(lambda all_, made=made: all_.frames[-1].made_by.startswith(made))
                 assert answered[0]["sha256"] == load_model(wanted).sha256
         stop.set()
         results.ends()
