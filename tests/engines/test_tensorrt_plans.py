@@ -171,7 +171,7 @@ def test_build_takes_the_axis_of_a_file_and_shows_layers(folders: dict[str, str]
         (("--pixels", "160", "--axis", "800:1500:160"), "say for what: --pixels N, --like FILE"),
         (("--pixels", "175"), "175 pixels are too few for cnn, which sees 176 or more"),
         (("--axis", "1:2"), "--axis takes LOW:HIGH:PIXELS"),
-        (("--axis", "800:1500:160", "--max-batch", "0"), "--max-batch and --workspace-mb must be 1 or more"),
+        (("--axis", "800:1500:160", "--max-batch", "0"), "--max-batch must be from 1 to 4096"),
     ],
 )
 def test_build_says_what_it_lacks(arguments: tuple[str, ...], reason: str, folders: dict[str, str]) -> None:
