@@ -13,13 +13,12 @@ from pickle import PickleError
 from typing import Any
 
 from cars_rt.drivers.base import Acquisition, Instrument, InstrumentError, Yielded
-from cars_rt.drivers.threaded import InThread, Make
+from cars_rt.drivers.threaded import ENDS_S, InThread, Make
 from cars_rt.stops import STOPS
 
 log = logging.getLogger("cars_rt.drivers")
 
 SAFE_PATH = "PYTHONSAFEPATH"  # environment, as Python names it
-ENDS_S = 5.0  # that an instrument gets to stop and close; then its process is ended
 
 
 def placed(make: Make) -> Instrument:

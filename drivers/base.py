@@ -19,7 +19,7 @@ from cars_rt.sockets import BUFFER_MB, RAW_ADDRESS, STALL_S, Overload
 from cars_rt.sockets.addresses import Address
 from cars_rt.trust.flags import PublisherAccess
 
-WAIT_S = 0.1  # how soon a stop is noticed while nothing comes
+WAIT_S = 0.1  # how soon a stop is noticed in a wait
 SETTLE_S = 2.0  # who looks for a publisher tries again within a second, and finds it
 
 

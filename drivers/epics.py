@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.drivers.axis import Axis, AxisSettings
-from cars_rt.drivers.base import Acquisition, Block, Instrument, InstrumentError, Waiting, Yielded
+from cars_rt.drivers.base import WAIT_S, Acquisition, Block, Instrument, InstrumentError, Waiting, Yielded
 from cars_rt.drivers.flags import refuse_duration
 from cars_rt.drivers.images import ImageSettings, Rows
 from cars_rt.drivers.numbering import Numbering
@@ -21,7 +21,6 @@ from cars_rt.installation import install_extra
 from cars_rt.printable import one_line
 
 ASKED = 1000  # images that wait in the monitor's queue: of the four that are usual, some are overwritten
-WAIT_S = 0.1
 GOES_S = 1.0  # for which a detector that may be gone is asked to stop
 FROM_NOW_S = 3600.0  # beyond that, a time stamp is none
 EXPOSURES = ("AcquireTime", "ExposureTime")

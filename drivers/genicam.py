@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.drivers.axis import Axis, AxisSettings
-from cars_rt.drivers.base import Acquisition, Block, Instrument, InstrumentError, Waiting, Yielded
+from cars_rt.drivers.base import WAIT_S, Acquisition, Block, Instrument, InstrumentError, Waiting, Yielded
 from cars_rt.drivers.flags import refuse_duration, refuse_memory, refuse_region
 from cars_rt.drivers.images import ImageSettings, Rows
 from cars_rt.drivers.nearest import meant, offered
@@ -26,7 +26,6 @@ from cars_rt.printable import one_line
 
 log = logging.getLogger("cars_rt.drivers")
 
-WAIT_S = 0.1
 BUFFERS = 16, 1000  # of the producer, at least and at most, so that a pause of this computer costs no image
 EXPOSURES = ("ExposureTime", "ExposureTimeAbs")  # us
 TOLD = {"Gain": "gain", "DeviceTemperature": "temperature_c", "BinningHorizontal": "binning"}

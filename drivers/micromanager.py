@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cars_rt.drivers.axis import Axis, AxisSettings
-from cars_rt.drivers.base import Acquisition, Block, Instrument, InstrumentError, Waiting, Yielded
+from cars_rt.drivers.base import WAIT_S, Acquisition, Block, Instrument, InstrumentError, Waiting, Yielded
 from cars_rt.drivers.flags import refuse_duration, refuse_memory, refuse_region
 from cars_rt.drivers.images import ImageSettings, Rows
 from cars_rt.drivers.nearest import meant, offered
@@ -22,7 +22,6 @@ from cars_rt.printable import one_line
 
 UNBOUNDED = 2**31 - 1  # images of a sequence that goes on until it is stopped
 SLEEP_S = 0.0005  # between two looks for images: the core tells nobody that one has come
-WAIT_S = 0.1
 PLACES = ("C:/Program Files/Micro-Manager-2.0", "/usr/local/lib/micro-manager", "/Applications/Micro-Manager")
 TOLD = {
     "Gain": "gain",

@@ -8,15 +8,13 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 
 from cars_rt.accounting import Cause, Kind, Ledger, Problem, Range
-from cars_rt.drivers.base import Acquisition, DriveSettings, Instrument, InstrumentError, Waiting
+from cars_rt.drivers.base import WAIT_S, Acquisition, DriveSettings, Instrument, InstrumentError, Waiting
 from cars_rt.drivers.feed import Feed, kind_of
 from cars_rt.drivers.order import Piece
 from cars_rt.protocol import End, Frame, ProtocolError, Reason, Start
 from cars_rt.sockets import Publisher
 
 log = logging.getLogger("cars_rt.drivers")
-
-WAIT_STEP_S = 0.1  # how soon a stop is noticed while waiting
 
 
 @dataclass(slots=True)
@@ -203,7 +201,7 @@ class _Run:
         )
         sent = publisher.send(frame)
         while not sent and not self._stopped():
-            sent = publisher.send(frame, WAIT_STEP_S)
+            sent = publisher.send(frame, WAIT_S)
         if not sent:
             text = "stopped while a subscriber had no room"
             ledger.found(Problem(Cause.OVERLOAD, piece.spectra, text, Kind.OVERLOAD, frame.index))
@@ -213,7 +211,7 @@ class _Run:
     def _end(self, about: Acquisition, patient: bool) -> None:
         publisher, totals = self._publisher, self.totals
         publisher.end(lambda: _end(totals, self._ledger))
-        while not publisher.flush(WAIT_STEP_S) and patient:
+        while not publisher.flush(WAIT_S) and patient:
             self._audience.watch()
             self._progress(about, totals)
         self._audience.watch()
@@ -254,9 +252,7 @@ class _Audience:
             left = settings.settle_s - (time.monotonic() - self._publisher.audience.newest_at)
             if here >= wanted and left <= 0:
                 break
-            self._publisher.wait_for_subscribers(
-                here + 1, WAIT_STEP_S if here < wanted else min(WAIT_STEP_S, left)
-            )
+            self._publisher.wait_for_subscribers(here + 1, WAIT_S if here < wanted else min(WAIT_S, left))
             yield
 
     def watch(self) -> None:

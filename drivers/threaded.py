@@ -17,7 +17,7 @@ log = logging.getLogger("cars_rt.drivers")
 
 BUFFER_MB = 64.0  # of counts between the instrument's thread and the loop that publishes
 LOOK_S = 0.1  # between two looks whether the instrument still gives a sign
-ENDS_S = 5.0  # that an instrument gets to stop and close; then it is left alone
+ENDS_S = 5.0  # that an instrument gets to stop and close; then it is left alone, or its process ended
 
 Make = Callable[[], Instrument]
 

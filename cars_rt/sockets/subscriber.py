@@ -60,7 +60,6 @@ class Subscriber:
         self._broken_off = 0  # handshakes in a row
         self._welcome = True  # whether the other end shook hands in the last connection
         self._met = False  # whether the monitor told of a connection once
-        self._ahead = False  # a message came before the monitor told of the first connection
         self._asked_at: float | None = None  # when it was asked to shake hands, while it has not answered
         self._cut_at: float | None = None
         self._gone_at = time.monotonic()
@@ -108,7 +107,7 @@ class Subscriber:
             parts.append(part.bytes if len(part) < VIEW_FROM else memoryview(cast(bytes, part)).toreadonly())
         self.taken += sum(map(len, parts)) + PART_BYTES * len(parts)
         if not self._met:  # on a busy computer the monitor's thread may lag behind: somebody is there
-            self.connected = self._ahead = True
+            self.connected = True
         return parts
 
     def watch(self) -> bool:
@@ -120,8 +119,8 @@ class Subscriber:
             self._cut_at = at if event & CUT else None
             here = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
             if here:
-                self._met, self._ahead = True, False
-            elif self._ahead:  # it tells of what was before the first message
+                self._met = True
+            elif self.connected and not self._met:  # it tells of what was before the first message
                 continue
             if self.connected and not here:
                 self._gone_at = at

@@ -6,11 +6,11 @@ import numpy as np
 from helpers import Command
 
 from chaos import programs
+from chaos.churn import LEAST
 from chaos.judge import came_out
 from chaos.wire import Tap
 
 SECONDS = 8
-COUNT = 300  # subscribers at least, on the slowest computer
 SPECTRA = 40  # of each run
 
 
@@ -25,7 +25,7 @@ def test_runs_begin_while_subscribers_vanish(tmp_path: Path) -> None:
         results.until(lambda tap: tap.of("end"))
         with Command(SECONDS, raw, raman, module="chaos.churn", PYTHONPATH=str(programs.TESTS)) as churn:
             assert churn.end() == 0, churn.said
-        assert int(churn.said) > COUNT
+        assert int(churn.said) >= LEAST
         camera.process.terminate()
         assert camera.end() == 0, camera.said
         last = programs.truth_of(truth)[-1]["run"]
