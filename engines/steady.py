@@ -13,6 +13,8 @@ computes among others, on one core, have the same result. Four operators are wri
   computed otherwise. Where a spectrum is no whole number of packets, it is padded.
 - A logarithm goes by packets, too, and each thread begins where it likes. That of a sum over one value is the
   same logarithm, and goes value by value; it costs 2 us more for a spectrum of 1340 pixels.
+
+What a model computes in another type than float32 stays as it is.
 """
 
 from collections.abc import Iterator, Mapping
@@ -55,10 +57,12 @@ class _Writing:
         self._constants = model.graph.initializer
         self._opset = next((entry.version for entry in model.opset_import if not entry.domain), 1)
         inferred = onnx.shape_inference.infer_shapes(model).graph
+        values = [*inferred.input, *inferred.value_info, *inferred.output]
         self._shapes = {
-            each.name: [at.dim_value for at in each.type.tensor_type.shape.dim]
-            for each in (*inferred.input, *inferred.value_info, *inferred.output)
+            each.name: [at.dim_value for at in each.type.tensor_type.shape.dim] for each in values
         }
+        floats = onnx.TensorProto.FLOAT
+        self._other = {each.name for each in values if each.type.tensor_type.elem_type != floats}
         self._short = {
             each.name: numpy_helper.to_array(each)
             for each in model.graph.initializer
@@ -68,6 +72,8 @@ class _Writing:
     def again(self, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
         """What takes the place of a node: itself, where it is steady."""
         shape = self._shapes.get(node.input[0], []) if node.input else []
+        if self._other.intersection(node.input[:1]):
+            return iter([node])
         if node.op_type in ("ReduceMean", "ReduceSum"):
             axes = self._axes(node)
             if axes == [CHANNELS] and len(shape) > CHANNELS + 1 and shape[CHANNELS] and _keeps(node):

@@ -41,6 +41,7 @@ class Kernel:
         self._weights = torch.from_numpy(weights).to(device)  # this also makes the context for the module
         self._biases = torch.from_numpy(biases).to(device)
         self._function = _function("sm_{}{}".format(*capability))
+        self._largest = _allow(self._function, self._properties.shared_memory_per_block_optin)
         self._slopes = slopes(chain)
         self._tables: dict[int, tuple[Table, Tensor]] = {}
 
@@ -51,7 +52,7 @@ class Kernel:
         spectra, channels, _, points = features.shape
         table, layers = self._tables.get(points) or self._table(points)
         shared = table.shared_bytes
-        if shared > self._properties.shared_memory_per_block_optin:
+        if shared > self._largest:
             raise UnchainedError(f"a spectrum of {points} columns takes {shared >> 10} KiB of shared memory")
         last = self._chain.convolutions[-1].channels
         result = torch.empty(spectra, last, 1, table.points, device=features.device)
@@ -92,10 +93,21 @@ _TYPES = (
 def _launch(function: Any, blocks: int, shared: int, values: tuple[int, ...]) -> None:
     from cuda.bindings import driver
 
-    attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-    _answer(driver.cuFuncSetAttribute(function, attribute, shared))
     stream = torch.cuda.current_stream().cuda_stream
     _answer(driver.cuLaunchKernel(function, blocks, 1, 1, THREADS, 1, 1, shared, stream, (values, _TYPES), 0))
+
+
+def _allow(function: Any, most: int) -> int:
+    """Let each launch ask for as much shared memory as there is, bytes, which is returned. The same for all
+    networks, since they share the function, and may be launched by several threads."""
+    from cuda.bindings import driver
+
+    attributes = driver.CUfunction_attribute
+    fixed = attributes.CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES
+    most -= int(_answer(driver.cuFuncGetAttribute(fixed, function)))
+    asked = attributes.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+    _answer(driver.cuFuncSetAttribute(function, asked, most))
+    return most
 
 
 @functools.cache

@@ -83,8 +83,11 @@ class CudaBindings(Device):
             cuda.cuGraphExecDestroy(graph)
 
     def settle(self) -> None:
-        with suppress(Exception):  # when the GPU is lost every call fails, and `wait` has said so
-            cuda.cuCtxSynchronize()
+        # Not the context: that would spoil what another engine captures meanwhile.
+        for give_back, stream in self._made:
+            if give_back is cuda.cuStreamDestroy:
+                with suppress(Exception):  # when the GPU is lost every call fails, and `wait` has said so
+                    cuda.cuStreamSynchronize(stream)
 
     def memory_in_use(self) -> int:
         free, total = self._call(cuda.cuMemGetInfo)

@@ -86,9 +86,9 @@ class PyCuda(Device):
         """pycuda has no graphs, so there is none to give back."""
 
     def settle(self) -> None:
-        if self._context is not None:
+        for stream in self._streams.values():  # not the context, which another engine may compute in
             with suppress(cuda.Error):
-                self._context.synchronize()
+                stream.synchronize()
 
     def memory_in_use(self) -> int:
         with self._errors():

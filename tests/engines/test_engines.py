@@ -348,3 +348,28 @@ def test_a_spectrum_has_the_same_result_to_the_last_bit_however_it_is_computed(
                     rows = slice(first, first + size)
                     for output, found in engine.retrieve(counts[rows]).items():
                         assert np.array_equal(found, together[output][rows]), (threads, size, output)
+
+
+def test_means_that_a_model_takes_in_half_precision_stay_so() -> None:
+    proto = onnx.load_model_from_string(MODEL.onnx)
+    nodes = []
+    for number, node in enumerate(proto.graph.node):
+        if node.op_type != "ReduceMean":
+            nodes.append(node)
+            continue
+        source, result, half = node.input[0], node.output[0], f"half{number}"
+        node.input[0], node.output[0] = half, f"{half}/mean"
+        cast = onnx.helper.make_node("Cast", [source], [half], to=onnx.TensorProto.FLOAT16)
+        back = onnx.helper.make_node("Cast", [node.output[0]], [result], to=onnx.TensorProto.FLOAT)
+        nodes += [cast, node, back]
+    assert len(nodes) > len(proto.graph.node)
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    other = model.Model(proto.SerializeToString(), MODEL.card, "0" * 64)
+    axis = np.linspace(800, 1500, 401)
+    counts = np.random.default_rng(4).poisson(900, (3, 401))
+    with (
+        OnnxRuntime(compose(other, axis), 4, slabs=1) as engine,
+        OnnxRuntime(compose(MODEL, axis), 4, slabs=1) as usual,
+    ):
+        assert 0 < difference(engine.run(counts), usual.run(counts)) < 0.02

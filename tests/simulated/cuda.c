@@ -94,7 +94,6 @@ int cuDevicePrimaryCtxRetain(void **context, int device) { *context = &in_use; r
 int cuDevicePrimaryCtxRelease(int device) { return SUCCESS; }
 int cuCtxPushCurrent(void *context) { return SUCCESS; }
 int cuCtxPopCurrent(void **context) { *context = &in_use; return SUCCESS; }
-int cuCtxSynchronize(void) { return fault; }
 
 /* -- memory --------------------------------------------------------------------------------------------- */
 
