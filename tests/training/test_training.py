@@ -25,10 +25,17 @@ from cars_rt.training import checkpoint, export, progress, trainer  # noqa: E402
 from cars_rt.training.calibration import calibrate  # noqa: E402
 from cars_rt.training.data import envelopes  # noqa: E402
 from cars_rt.training.data.batch import Batch, cropped, generator, padded  # noqa: E402
-from cars_rt.training.data.bcars import FULL_SCALE, PIXELS, Bcars, BcarsPairs, BcarsRepeated  # noqa: E402
+from cars_rt.training.data.bcars import (  # noqa: E402
+    FULL_SCALE,
+    LITTLE,
+    PIXELS,
+    Bcars,
+    BcarsPairs,
+    BcarsRepeated,
+)
 from cars_rt.training.data.distribution import distribution  # noqa: E402
 from cars_rt.training.data.protocols import PROTOCOLS, Vector2022  # noqa: E402
-from cars_rt.training.losses import deviation_loss  # noqa: E402
+from cars_rt.training.losses import deviation_loss, loss  # noqa: E402
 from cars_rt.training.networks import NETWORKS, Cnn, Rnn, build  # noqa: E402
 from cars_rt.training.networks.layers import PHASES, folded, unfolded  # noqa: E402
 from cars_rt.training.networks.unbiased import Hilbert  # noqa: E402
@@ -90,17 +97,40 @@ def test_axes_are_a_cameras_and_within_what_the_card_says(draw: Any) -> None:
     )
 
 
-def test_pairs_have_one_truth_and_two_noises() -> None:
-    batch = BcarsPairs(3, 32)[0]
-    first, second = batch.counts.chunk(2)
-    assert batch.pairs and batch.passed is not None
-    assert torch.equal(*batch.raman.chunk(2)) and not torch.equal(first, second)
+def test_pairs_differ_by_a_little_and_have_the_same_draws_of_the_noise() -> None:
+    batch = BcarsPairs(3, 64)[0]
+    assert batch.pairs and batch.draws == 4 and batch.passed is not None
+    counts, raman = (each.reshape(2, 4, 8, -1) for each in (batch.counts, batch.raman))
+    assert torch.equal(raman, raman[:, :1].expand_as(raman))
+    added = (raman[1, 0] - raman[0, 0]).amax(1)
+    assert added.min() > 0 and added.max() < 1.2 * LITTLE[1]
+    # Draws differ by noise; what a pair differs by is hardly more than the light that is added.
+    noise = (counts[:, 1] - counts[:, 0]).square().mean()
+    assert (counts[1] - counts[0]).square().median() < 0.02 * noise
     # What retrieval passes on is noise about the truth, as large as the noise is said to be.
     quiet = (batch.noise < 0.1) & (batch.raman < 0.1)
     error = (batch.passed - batch.raman)[quiet] / batch.noise[quiet]
     assert abs(float(error.mean())) < 0.1 and 0.5 < float(error.square().mean().sqrt()) < 2
     many = BcarsRepeated(3, 64)[0]
     assert len(many.counts) == 64 and (many.raman == many.raman[:1]).all()
+
+
+def test_the_loss_of_pairs_is_that_of_averages_and_of_what_is_missing_of_a_little() -> None:
+    batch = BcarsPairs(4, 64)[0]
+    assert batch.passed is not None
+    draws = torch.randn(batch.raman.shape, generator=torch.Generator().manual_seed(1))
+
+    def of(error: torch.Tensor) -> float:
+        found = batch.passed + error
+        return float(loss((found, 0 * found + 0.1, found, found, batch.raman), batch))
+
+    right = of(0 * draws)
+    noisy, biased = (of(0.01 * each) for each in (draws, draws[:1].expand_as(draws)))
+    assert biased - right > 2 * (noisy - right) > 0
+    bare, more = batch.raman.chunk(2)
+    lack = 0.3 * (bare - more)
+    missing, base = of(torch.cat([0 * lack, lack])), of(torch.cat([lack, lack]))
+    assert missing - right > 0.6 * (base - right) > 0  # half of it, were only the error what counts
 
 
 def test_hilbert_transform_of_the_network_is_that_of_the_pixels() -> None:

@@ -38,6 +38,7 @@ STEPS = (0.6, 5.3)  # cm-1, of one pixel
 PIXELS = (256, 2304)
 POOL_SIZE = 1024
 POOL_SPECTRA = 192 * 64
+LITTLE = (0.004, 0.16)  # strongest line of what a pair differs by, about equally often in every octave
 LARGEST = 4.0  # ln of the largest |chi / chi_NR|
 DARKEST = 2e-3  # of a spectrum's mean, the least counts that a logarithm is taken of
 FULL_SCALE = 65535.0
@@ -53,7 +54,10 @@ class Bcars(torch.utils.data.Dataset[Batch]):
 
     lengths: list[int]  # fewest and most pixels
     draws = 1  # of the noise, of each spectrum
+    pairs = False  # as `Batch` says
+    plates = False  # whether envelopes have their weak interference
     weakest = 0.01  # of the strongest lines
+    weak = 0.8  # the larger, the more are weak; with 1 about equally many in every octave
     without = 0.05  # share of spectra that have no lines at all
     watery = 0.15  # of those with water's own lines
 
@@ -61,7 +65,7 @@ class Bcars(torch.utils.data.Dataset[Batch]):
         """seed: any integer. batch: spectra per batch. stride: of no meaning, cameras have any number of
         pixels. reference: narrows axis and envelopes to those of one instrument."""
         self.seed, self.batch, self.reference = seed, batch, reference
-        self.drawn = batch // self.draws  # spectra with a truth of their own
+        self.drawn = max(1, batch // self.draws // (2 if self.pairs else 1))  # spectra, or pairs
         self.lengths = list(PIXELS)
         points = round((SHIFT_RANGE[1] - SHIFT_RANGE[0]) / FINE_STEP) + 1
         self.shift = SHIFT_RANGE[0] + FINE_STEP * torch.arange(points)
@@ -86,19 +90,21 @@ class Bcars(torch.utils.data.Dataset[Batch]):
         shift = self.shift[first : first + points]
         chi_nr = self._background(shift, g)
         probe, spectrometer = self._resolution(g)
-        chi_r = self._mixture(pool[:, first : first + points], g)
-        parts = _broaden(torch.stack([chi_r.real, chi_r.imag]), probe)
-        chi_r = torch.complex(parts[0], parts[1])
+        chi_r = self._mixture(pool[:, first : first + points], probe, g)
         chi_r = chi_r * self._strength(_broaden(raman_ratio(chi_r, chi_nr.abs()), spectrometer), g)
         # Water, in some spectra: wide, and of known strength relative to chi_NR. Its flank at the end of
         # the axis looks much like an envelope's, so that too much of it teaches to see it everywhere.
         chi_r = chi_r + _some(self.watery, self.drawn, g) * self.water[first : first + points]
-        raman = _retrieved(chi_r, chi_nr, spectrometer)
+        samples = [chi_r]
+        if self.pairs:
+            little = self._little(pool[:, first : first + points], chi_nr, probe, spectrometer, g)
+            samples.append(chi_r + little)
         envelope = self._envelope(shift, g)
-        intensity = _broaden(cars_intensity(envelope, chi_r, chi_nr), spectrometer)
-        without = envelope * (chi_nr.real**2 + chi_nr.imag**2)
         seen = _Pixels(shift, axis)
-        return self._camera(axis, seen(raman), seen(intensity), seen(without), g)
+        raman = [seen(_retrieved(chi, chi_nr, spectrometer)) for chi in samples]
+        light = [seen(_broaden(cars_intensity(envelope, chi, chi_nr), spectrometer)) for chi in samples]
+        without = envelope * (chi_nr.real**2 + chi_nr.imag**2)
+        return self._camera(axis, raman, light, seen(without), g)
 
     @property
     def pitch_cm1(self) -> tuple[float, ...]:
@@ -131,8 +137,8 @@ class Bcars(torch.utils.data.Dataset[Batch]):
         first = SHIFT_RANGE[0] + (SHIFT_RANGE[1] - SHIFT_RANGE[0] - span) * u[2]
         return camera_axis(first, first + span, min(max(pixels, PIXELS[0]), PIXELS[1]), g)
 
-    def _mixture(self, pool: Tensor, g: torch.Generator) -> Tensor:
-        """chi_R of up to three substances in an arbitrary unit, (b, p) complex64."""
+    def _mixture(self, pool: Tensor, probe: Tensor, g: torch.Generator) -> Tensor:
+        """chi_R of up to three substances in an arbitrary unit as the probe sees it, (b, p) complex64."""
         b = self.drawn
         rows = torch.randint(0, POOL_SIZE, (b, 3), generator=g)
         weight = torch.rand(b, 3, generator=g) ** 3
@@ -141,22 +147,32 @@ class Bcars(torch.utils.data.Dataset[Batch]):
         for i in range(3):
             present = i < torch.randint(1, 4, (b,), generator=g)
             chi += pool[rows[:, i]] * (weight[:, i] * present)[:, None]
-        return chi
+        return torch.complex(*_broaden(torch.stack([chi.real, chi.imag]), probe))
+
+    def _little(
+        self, pool: Tensor, chi_nr: Tensor, probe: Tensor, spectrometer: Tensor, g: torch.Generator
+    ) -> Tensor:
+        """chi_R of another mixture whose strongest line is LITTLE, (b, p) complex64."""
+        chi = self._mixture(pool, probe, g)
+        strongest = _broaden(raman_ratio(chi, chi_nr.abs()), spectrometer).amax(1, keepdim=True)
+        wanted = LITTLE[0] * (LITTLE[1] / LITTLE[0]) ** torch.rand(self.drawn, 1, generator=g)
+        return chi * (wanted / strongest.clamp(min=0.02))
 
     def _strength(self, raman: Tensor, g: torch.Generator) -> Tensor:
-        """Factors (b, 1) that bring the strongest line to 0.01 to 5, about equally often in every octave.
+        """Factors (b, 1) that bring the strongest line to `weakest` to 5, and none in `without` of them.
 
-        raman: (b, p) in any unit. One spectrum in twenty has no lines at all."""
-        wanted = self.weakest * (5 / self.weakest) ** torch.rand(self.drawn, 1, generator=g) ** 0.8
+        raman: (b, p) in any unit."""
+        wanted = self.weakest * (5 / self.weakest) ** torch.rand(self.drawn, 1, generator=g) ** self.weak
         wanted = wanted * (torch.rand(self.drawn, 1, generator=g) > self.without)
         # Windows without lines keep only the lines' far wings.
         return wanted / raman.amax(1, keepdim=True).clamp(min=0.02)
 
     def _envelope(self, shift: Tensor, g: torch.Generator) -> Tensor:
         """S, (b, p): any, or the reference's with the drift of a day."""
-        if self.reference is None:
-            return envelopes.draw(shift, self.drawn, g)
-        return self.envelope * envelopes.drift(shift, self.drawn, g)
+        if self.reference is not None:
+            return self.envelope * envelopes.drift(shift, self.drawn, g)
+        drawn = envelopes.draw(shift, self.drawn, g)
+        return drawn * envelopes.plates(shift, self.drawn, g) if self.plates else drawn
 
     def _background(self, shift: Tensor, g: torch.Generator) -> Tensor:
         """chi_NR, (b, p) complex64: 1, with a slow slope and curvature and sometimes a small phase."""
@@ -174,47 +190,53 @@ class Bcars(torch.utils.data.Dataset[Batch]):
         return 18 * u[0], 1.5 + 5.5 * u[1]
 
     def _camera(
-        self, axis: Tensor, raman: Tensor, light: Tensor, without: Tensor, g: torch.Generator
+        self, axis: Tensor, raman: list[Tensor], light: list[Tensor], without: Tensor, g: torch.Generator
     ) -> Batch:
-        """What the camera counts. axis (p,); truth, light and the light without resonances, (b, p)."""
-        b = self.drawn
+        """What the camera counts. axis (p,); truth and light of each sample, and the light without
+        resonances, (b, p). All samples have the same exposure and the same draws of the noise."""
+        b, shape = self.drawn, without.shape
         peak = 500 * (60000 / 500) ** torch.rand(b, 1, generator=g) ** 0.7
-        scale = peak / light.amax(1, keepdim=True)
-        light, without = light * scale, (without * scale).clamp(min=1e-3)
+        scale = peak / light[0].amax(1, keepdim=True)
+        light, without = [each * scale for each in light], (without * scale).clamp(min=1e-3)
         per_count = 0.3 * (5 / 0.3) ** torch.rand(b, 1, generator=g)  # electrons per count
         read = 2 + 70 * torch.rand(b, 1, generator=g) ** 3  # counts
-        gain = 1 + 0.004 * torch.rand(b, 1, generator=g) ** 2 * torch.randn(light.shape, generator=g)
+        gain = 1 + 0.004 * torch.rand(b, 1, generator=g) ** 2 * torch.randn(shape, generator=g)
         # Now and then the strongest lines saturate; the plateau is the camera's full scale.
         saturated = torch.rand(b, 1, generator=g) < 0.02
         limit = torch.where(saturated, 0.8 * peak, FULL_SCALE)
         offset = 10 * torch.randn(b, 1, generator=g) * (torch.rand(b, 1, generator=g) < 0.6)
         # Not so much that a dim spectrum has no mean left, which is its unit.
-        least = torch.maximum(-0.004 * peak, -0.5 * light.mean(1, keepdim=True))
+        least = torch.maximum(-0.004 * peak, -0.5 * light[0].mean(1, keepdim=True))
         offset = torch.clamp(offset, least, 0.004 * peak)
-        deviation = torch.sqrt(light / per_count + read**2)
         noise = torch.sqrt(without / per_count + read**2) / (2 * without)
-        draws = [
-            torch.minimum((light * gain + deviation * torch.randn(light.shape, generator=g)).round(), limit)
-            + offset
-            for _ in range(self.draws)
-        ]
-        every = Batch(axis, torch.cat(draws), raman.repeat(self.draws, 1), noise.repeat(self.draws, 1))
-        if self.draws != 2:
-            return every
-        # What is the same in both draws, such as a pixel's gain or saturation, is part of the spectrum.
-        clean = torch.minimum(light, limit)
-        passed = [raman + _passed(each - offset, clean, without) for each in draws]
-        return replace(every, pairs=True, passed=torch.cat(passed))
+        deviates = [torch.randn(shape, generator=g) for _ in range(self.draws)]
+        counts, truth, passed = [], [], []
+        for true, bright in zip(raman, light, strict=True):
+            deviation = torch.sqrt(bright / per_count + read**2)
+            for each in deviates:
+                seen = torch.minimum((bright * gain + deviation * each).round(), limit)
+                counts.append(seen + offset)
+                truth.append(true)
+                if self.pairs:
+                    # What is the same in all draws, such as a pixel's gain or saturation, is of the spectrum.
+                    passed.append(true + _passed(seen, torch.minimum(bright, limit), without))
+        every = Batch(
+            axis, torch.cat(counts), torch.cat(truth), noise.repeat(len(counts), 1), draws=self.draws
+        )
+        return replace(every, pairs=True, passed=torch.cat(passed)) if self.pairs else every
 
 
 class BcarsPairs(Bcars):
-    """`bcars` as pairs of one spectrum with two draws of the noise, more of it dilute, from which a network
-    learns to be right on average."""
+    """`bcars` as pairs, a spectrum and the same with a little more of something in it, both with several
+    draws of the noise, more of it dilute, from which a network learns to be right on average."""
 
     name = "bcars-pairs"
-    draws = 2
+    draws = 4
+    pairs = True
+    plates = True
     weakest = 0.003
-    without = 0.12
+    weak = 1.0
+    without = 0.2
     watery = 0.04  # few: a rise that may be water's or the envelope's is the envelope's
 
 

@@ -106,7 +106,6 @@ class Retrieval(nn.Module):
     inputs: tuple[str, ...] = ("spectrum", "pitch")
     outputs: tuple[str, ...] = ("raman", "deviation")
     fields: int  # outputs of the head before the deviation's logarithm, which has PHASES
-    pairs = False  # whether it learns from pairs of spectra with one truth
 
     def __init__(self, trunk: nn.Module, channels: int, slope: float) -> None:
         """trunk: features (b, KramersKronigFeatures.outputs, 1, t) to (b, channels, 1, t). slope: of the

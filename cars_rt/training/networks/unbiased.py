@@ -37,7 +37,6 @@ class Unbiased(Retrieval):
     """
 
     fields = 3 + len(WIDTHS) + len(BLURS) + len(BASES) + 1 + Denoised.fields
-    pairs = True
     means: Tensor
     spline: Tensor
     splines: Tensor
