@@ -155,6 +155,8 @@ class Bcars(torch.utils.data.Dataset[Batch]):
         """chi_R of another mixture whose strongest line is LITTLE, (b, p) complex64."""
         chi = self._mixture(pool, probe, g)
         strongest = _broaden(raman_ratio(chi, chi_nr.abs()), spectrometer).amax(1, keepdim=True)
+        # Where no line is on the axis, the wings of those beyond its ends are to stay small.
+        strongest = torch.maximum(strongest, 0.3 * chi.abs().amax(1, keepdim=True))
         wanted = LITTLE[0] * (LITTLE[1] / LITTLE[0]) ** torch.rand(self.drawn, 1, generator=g)
         return chi * (wanted / strongest.clamp(min=0.02))
 
