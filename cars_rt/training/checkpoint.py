@@ -1,6 +1,6 @@
 """Where a training stands, on disk and back."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +11,17 @@ from cars_rt.engines.base import hardware
 from cars_rt.storage import replacing
 from cars_rt.training.networks import Published, Retrieval
 from cars_rt.training.settings import TrainingError, TrainSettings
+
+#: What `save` writes, and is needed again.
+PARTS: dict[str, type | tuple[type, ...]] = {
+    "network": str, "settings": dict, "model": dict, "average": dict, "optimizers": list, "step": int,
+    "seconds": (int, float), "history": list,
+}  # fmt: skip
+#: Of the settings, what a model's card says of its training.
+TOLD = (
+    "data", "seed", "batch", "learning_rate", "weight_decay", "warmup", "decay", "average", "precision",
+)  # fmt: skip
+SAME = ("network", "data", "seed", "batch", "reference")  # settings that no training changes half-way
 
 
 class Entry(NamedTuple):
@@ -68,7 +79,11 @@ def load(path: Path) -> dict[str, Any]:
         raise TrainingError(f"there is no checkpoint at {path}") from None
     except Exception as error:  # torch raises many kinds for a damaged file
         raise TrainingError(f"{path} is not a readable checkpoint: {type(error).__name__}") from error
-    if not isinstance(content, dict) or not {"network", "average", "step"} <= content.keys():
+    if (
+        not isinstance(content, dict)
+        or not all(isinstance(content.get(part), kind) for part, kind in PARTS.items())
+        or not {*TOLD, "steps"} <= content["settings"].keys()
+    ):
         raise TrainingError(f"{path} is not a checkpoint of this program")
     return content
 
@@ -77,22 +92,25 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], path: Path) -> No
     """Load weights, or raise TrainingError in one sentence if they are another architecture's."""
     try:
         model.load_state_dict(weights)
-    except RuntimeError:
+    except (AttributeError, RuntimeError, TypeError):
         raise TrainingError(f"the checkpoint {path} is of another architecture than this network") from None
 
 
-def restore(state: State, settings: TrainSettings, path: Path) -> None:
-    """Go on where a checkpoint stopped. Raises TrainingError if it is of another training."""
+def restore(state: State, settings: TrainSettings, path: Path) -> TrainSettings:
+    """Go on where a checkpoint stopped; returns the settings with what the training started from. Raises
+    TrainingError if it is of another training."""
     content = load(path)
-    if content["network"] != settings.network:
-        other = content["network"]
-        raise TrainingError(f"the checkpoint {path} is of network '{other}', not '{settings.network}'")
-    if content["settings"]["data"] != settings.data:
-        other = content["settings"]["data"]
-        raise TrainingError(f"the checkpoint {path} was trained on '{other}', not '{settings.data}'")
+    for name in SAME:
+        began, given = content["settings"].get(name), getattr(settings, name)
+        if began != (str(given) if isinstance(given, Path) else given):
+            raise TrainingError(f"the training in {path.parent} began with {name} {began}, not {given}")
     load_weights(state.model, content["model"], path)
     load_weights(state.average, content["average"], path)
-    for optimizer, saved in zip(state.optimizers, content["optimizers"], strict=True):
-        optimizer.load_state_dict(saved)
+    try:
+        for optimizer, saved in zip(state.optimizers, content["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        state.history = [Entry(*entry) for entry in content["history"]]
+    except Exception as error:  # torch raises many kinds for what another program wrote
+        raise TrainingError(f"{path} cannot be resumed: {error}") from None
     state.step, state.seconds = content["step"], content["seconds"]
-    state.history = [Entry(*entry) for entry in content["history"]]
+    return replace(settings, start=content["settings"].get("start"))

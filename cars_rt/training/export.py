@@ -15,11 +15,12 @@ from cars_rt.installation import pip_install
 from cars_rt.storage import refuse_missing_folder, write_bytes
 from cars_rt.training.calibration import SEED as CALIBRATION_SEED
 from cars_rt.training.calibration import calibrate
-from cars_rt.training.checkpoint import load, load_weights
+from cars_rt.training.checkpoint import TOLD, load, load_weights
 from cars_rt.training.data.distribution import distribution, measured_by
 from cars_rt.training.evaluation.scores import evaluate, retrieve
 from cars_rt.training.networks import Published, Retrieval, build, inputs
 from cars_rt.training.networks.layers import PHASES
+from cars_rt.training.networks.unbiased import Unbiased
 from cars_rt.training.settings import HELD_OUT_SEED, TrainingError
 
 OPSET = 17
@@ -56,6 +57,8 @@ def export(
     model.eval()
     judged = distribution(measured_by(trained_on), Path(reference) if reference else None)
     data = judged(HELD_OUT_SEED, 16, 1)
+    if isinstance(model, Unbiased) and not content.get("calibrated"):
+        model.smooth_less()
     if isinstance(model, Retrieval) and not content.get("calibrated"):
         calibrate(model, judged(CALIBRATION_SEED, 64, 1), progress)
     card = {
@@ -82,19 +85,8 @@ def export(
 
 def _training(content: dict[str, Any], model: Retrieval | Published) -> dict[str, Any]:
     settings = content["settings"]
-    wanted = (
-        "data",
-        "seed",
-        "batch",
-        "learning_rate",
-        "weight_decay",
-        "warmup",
-        "decay",
-        "average",
-        "precision",
-    )
     return {
-        **{key: settings[key] for key in wanted},
+        **{key: settings[key] for key in TOLD},
         **({"reference": Path(settings["reference"]).name} if settings.get("reference") else {}),
         **({"start": Path(settings["start"]).name} if settings.get("start") else {}),
         "steps": content["step"],

@@ -15,10 +15,12 @@ from torch import nn
 from cars_rt.storage import make_folder
 from cars_rt.training.checkpoint import Entry, State, restore, save
 from cars_rt.training.data.batch import Batch, cropped
+from cars_rt.training.data.bcars import BcarsPairs
 from cars_rt.training.data.distribution import Distribution, distribution, measured_by
 from cars_rt.training.evaluation.scores import evaluate, retrieve
 from cars_rt.training.losses import loss as loss_function
 from cars_rt.training.networks import Retrieval, build, inputs
+from cars_rt.training.networks.unbiased import Unbiased
 from cars_rt.training.optimizer import optimizers
 from cars_rt.training.progress import CURVE, plot, reporter
 from cars_rt.training.settings import HELD_OUT_SEED, TrainingError, TrainSettings
@@ -28,6 +30,8 @@ log = logging.getLogger("cars_rt.training")
 
 CHECKPOINT = "checkpoint.pt"
 LEFT_OUT = 10  # steps in succession whose loss is not finite: then the weights are at fault, not a spectrum
+LEAST = {"steps": 1, "batch": 1, "log_every": 1, "validate_every": 1, "seed": 0, "threads": 0, "workers": 0}
+LARGEST_SEED = 2**31 - 1
 TRIES = 3  # of going on from the averaged weights then
 HELD_OUT, HELD_OUT_BATCHES = 16, 16  # spectra of a batch, which share an axis, and batches
 Maker = Callable[[int, int, int], Distribution]
@@ -41,16 +45,19 @@ def train(settings: TrainSettings, progress: Callable[[Entry], None] | None = No
     unknown name, a folder that already holds a training (without `resume`), a checkpoint of another
     network, or a loss that is no longer finite (the last good checkpoint stays).
     """
+    _refuse(settings)
     make = distribution(settings.data, settings.reference)
     checkpoint = settings.out / CHECKPOINT
     if checkpoint.exists() and not settings.resume:
         raise TrainingError(f"{settings.out} already holds a training; resume it or choose another folder")
+    if settings.resume and not checkpoint.exists():
+        raise TrainingError(f"{settings.out} holds no training that could be resumed")
     make_folder(settings.out)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     state = _start(settings, make)
     if checkpoint.exists():
-        restore(state, settings, checkpoint)
+        settings = restore(state, settings, checkpoint)
     # Not TF32 on a GPU: its 10 bits would not do for phases.
     exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
     with exact, _interruptible() as stop, reporter(settings, state, progress) as report:
@@ -59,6 +66,21 @@ def train(settings: TrainSettings, progress: Callable[[Entry], None] | None = No
     if stop.is_set():
         raise KeyboardInterrupt
     return checkpoint
+
+
+def _refuse(settings: TrainSettings) -> None:
+    """Raises TrainingError for numbers that nothing can be trained with."""
+    for name, least in LEAST.items():
+        if getattr(settings, name) < least:
+            raise TrainingError(f"{name} must be {least} or more, not {getattr(settings, name)}")
+    if settings.seed > LARGEST_SEED:
+        raise TrainingError(f"seed must be {LARGEST_SEED} or less, not {settings.seed}")
+    if settings.seed == HELD_OUT_SEED:
+        raise TrainingError(
+            f"seed {HELD_OUT_SEED} draws the spectra that models are measured on: choose another"
+        )
+    if settings.data == BcarsPairs.name and settings.batch % BcarsPairs.rows:
+        raise TrainingError(f"{settings.data} takes batches of a multiple of {BcarsPairs.rows} spectra")
 
 
 def device_of(settings: TrainSettings) -> torch.device:
@@ -84,6 +106,9 @@ def _start(settings: TrainSettings, make: Maker) -> State:
     device = device_of(settings)
     lengths = make(settings.seed, 1, 1).lengths
     model, average = (build(settings.network, lengths).to(device) for _ in range(2))
+    if isinstance(model, Unbiased) != (settings.data == BcarsPairs.name):
+        learns = "only from" if isinstance(model, Unbiased) else "nothing from"
+        raise TrainingError(f"{settings.network} learns {learns} {BcarsPairs.name}: choose other data")
     if settings.start is not None:
         start_from(model, settings.start)
     average.load_state_dict(model.state_dict())
@@ -107,7 +132,12 @@ def _loop(
     left_out, tries = 0, TRIES
     total, count, saved, last = 0.0, 0, time.monotonic(), time.monotonic()
     for batch in _batches(settings, state, make):
-        if stop.is_set() or (settings.minutes and state.seconds > 60 * settings.minutes):
+        if stop.is_set():
+            break
+        if settings.minutes and state.seconds > 60 * settings.minutes:
+            last_entry = state.history[-1] if state.history else Entry(0, None)
+            if last_entry.median_r2 is None or last_entry.step < state.step:
+                _report(state, total / count if count else None, held_out, report)
             break
         loss = _step(settings, state, batch)
         left_out = 0 if math.isfinite(loss) else left_out + 1
@@ -215,7 +245,7 @@ def _step(settings: TrainSettings, state: State, batch: Batch) -> float:
             torch._foreach_lerp_([*state.average.parameters()], [*model.parameters()], 1 - decay)
             for old, buffer in zip(state.average.buffers(), model.buffers(), strict=True):
                 old.copy_(buffer)
-    return value
+    return value if math.isfinite(steepness) else math.nan
 
 
 def schedule(step: int, settings: TrainSettings, seconds: float = 0.0) -> float:

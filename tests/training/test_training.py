@@ -20,7 +20,7 @@ from helpers import Command, wait_until  # noqa: E402
 
 from cars_rt.engines import load_model  # noqa: E402
 from cars_rt.physics.cars import cars_intensity, lorentzians  # noqa: E402
-from cars_rt.reference import read_reference  # noqa: E402
+from cars_rt.reference import Reference, read_reference  # noqa: E402
 from cars_rt.training import checkpoint, export, progress, trainer  # noqa: E402
 from cars_rt.training.calibration import calibrate  # noqa: E402
 from cars_rt.training.data import envelopes  # noqa: E402
@@ -227,6 +227,11 @@ def test_batches_do_not_depend_on_workers(trained: Path, tmp_path: Path) -> None
     assert beside["history"] == checkpoint.load(trained)["history"]
 
 
+def test_training_for_some_time_is_measured_at_its_end(tmp_path: Path) -> None:
+    content = checkpoint.load(trainer.train(settings(tmp_path, steps=1000, minutes=1e-6), quiet))
+    assert content["step"] == 1 and content["history"][-1][0] == 1 and content["history"][-1][2] is not None
+
+
 @pytest.mark.parametrize("bad", [1, trainer.LEFT_OUT])
 def test_losses_that_are_not_finite_are_left_out(
     bad: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -260,18 +265,20 @@ def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(
     assert all(torch.isfinite(weights).all() for weights in content["model"].values())
 
 
+@pytest.mark.parametrize("bad", [1, trainer.LEFT_OUT])
 def test_step_whose_gradient_overflows_is_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    bad: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     true, calls = trainer.loss_function, iter(range(100))
 
     def steep(predicted: Any, batch: Batch) -> Any:
-        nothing = (0 * predicted[0].sum()).sqrt() if next(calls) == 1 else 0.0  # 0, infinitely steep
-        return true(predicted, batch) + nothing
+        overflows = next(calls) in range(1, 1 + bad)
+        return true(predicted, batch) + ((0 * predicted[0].sum()).sqrt() if overflows else 0.0)
 
     monkeypatch.setattr(trainer, "loss_function", steep)
-    content = checkpoint.load(trainer.train(settings(tmp_path), quiet))
+    content = checkpoint.load(trainer.train(settings(tmp_path, steps=2 + bad), quiet))
     assert "step 2 is left out: its gradient overflowed" in caplog.text
+    assert ("the averaged weights take the place" in caplog.text) == (bad == trainer.LEFT_OUT)
     assert all(torch.isfinite(weights).all() for weights in content["model"].values())
 
 
@@ -284,17 +291,48 @@ def test_refuses_what_it_cannot_do(trained: Path, tmp_path: Path) -> None:
         trainer.train(settings(trained.parent))
     content = checkpoint.load(trained)
     path = tmp_path / trainer.CHECKPOINT
-    torch.save(content | {"network": "unet"}, path)
-    with pytest.raises(TrainingError, match="is of network 'unet', not 'cnn'"):
-        trainer.train(settings(tmp_path, resume=True), quiet)
+    torch.save(content, path)
+    for change in ({"network": "rnn"}, {"seed": 9}, {"batch": 8}):
+        ((name, value),) = change.items()
+        with pytest.raises(TrainingError, match=rf"began with {name} .*, not {value}$"):
+            trainer.train(settings(tmp_path, resume=True, **change), quiet)
     torch.save(content | {"model": {"weight": torch.zeros(3)}}, path)
     with pytest.raises(TrainingError, match="of another architecture"):
+        trainer.train(settings(tmp_path, resume=True), quiet)
+    for lacks in ("settings", "optimizers"):
+        torch.save({part: value for part, value in content.items() if part != lacks}, path)
+        with pytest.raises(TrainingError, match="is not a checkpoint of this program"):
+            trainer.train(settings(tmp_path, resume=True), quiet)
+    torch.save(content | {"optimizers": [{}, {}]}, path)
+    with pytest.raises(TrainingError, match="cannot be resumed"):
         trainer.train(settings(tmp_path, resume=True), quiet)
     path.write_bytes(b"not a checkpoint")
     with pytest.raises(TrainingError, match="not a readable checkpoint"):
         trainer.train(settings(tmp_path, resume=True), quiet)
+    with pytest.raises(TrainingError, match="holds no training that could be resumed"):
+        trainer.train(settings(tmp_path / "elsewhere", resume=True), quiet)
     with pytest.raises(TrainingError, match="there is no checkpoint"):
         export.export(tmp_path / "nothing.pt", tmp_path / "model.onnx", "nothing")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"log_every": 0}, "log_every must be 1 or more, not 0"),
+        ({"batch": 0}, "batch must be 1 or more"),
+        ({"seed": 2**32}, "seed must be 2147483647 or less"),
+        ({"seed": 2_000_003}, "draws the spectra that models are measured on"),
+        ({"network": "cnn-kk"}, "cnn-kk learns only from bcars-pairs"),
+        ({"data": "bcars-pairs", "batch": 8}, "cnn learns nothing from bcars-pairs"),
+        (
+            {"network": "cnn-kk", "data": "bcars-pairs"},
+            "bcars-pairs takes batches of a multiple of 8 spectra",
+        ),
+    ],
+)
+def test_refuses_settings_that_nothing_comes_of(changes: dict[str, Any], reason: str, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=reason):
+        trainer.train(settings(tmp_path, **changes), quiet)
 
 
 def test_export_gives_the_same_raman_and_carries_its_card(
@@ -519,6 +557,9 @@ def test_reference_narrows_the_data_to_its_instrument(tmp_path: Path) -> None:
     for row in batch.counts[weak].numpy():
         assert np.corrcoef(np.log(row.clip(1)), np.log(shape))[0, 1] > 0.9
     assert weak.any()
+    # Whole spans are counted alike, however their ends are rounded.
+    axis = np.linspace(400.7, 3400.7, 700)
+    assert len(Bcars(4, 2, STRIDE, Reference(axis, reference.counts, "glass"))[0].shift) == 700
     with pytest.raises(TrainingError, match="a reference narrows 'bcars', not 'lut2022'"):
         distribution("lut2022", tmp_path / "glass.npz")
 

@@ -65,7 +65,7 @@ class Bcars(torch.utils.data.Dataset[Batch]):
         """seed: any integer. batch: spectra per batch. stride: of no meaning, cameras have any number of
         pixels. reference: narrows axis and envelopes to those of one instrument."""
         self.seed, self.batch, self.reference = seed, batch, reference
-        self.drawn = max(1, batch // self.draws // (2 if self.pairs else 1))  # spectra, or pairs
+        self.drawn = max(1, batch // (2 * self.draws if self.pairs else self.draws))  # spectra, or pairs
         self.lengths = list(PIXELS)
         points = round((SHIFT_RANGE[1] - SHIFT_RANGE[0]) / FINE_STEP) + 1
         self.shift = SHIFT_RANGE[0] + FINE_STEP * torch.arange(points)
@@ -172,7 +172,7 @@ class Bcars(torch.utils.data.Dataset[Batch]):
     def _envelope(self, shift: Tensor, g: torch.Generator) -> Tensor:
         """S, (b, p): any, or the reference's with the drift of a day."""
         if self.reference is not None:
-            return self.envelope * envelopes.drift(shift, self.drawn, g)
+            return self.envelope[: len(shift)] * envelopes.drift(shift, self.drawn, g)
         drawn = envelopes.draw(shift, self.drawn, g)
         return drawn * envelopes.plates(shift, self.drawn, g) if self.plates else drawn
 
@@ -234,6 +234,7 @@ class BcarsPairs(Bcars):
 
     name = "bcars-pairs"
     draws = 4
+    rows = 2 * draws  # of a pair
     pairs = True
     plates = True
     weakest = 0.003

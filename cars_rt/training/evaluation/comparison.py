@@ -139,7 +139,7 @@ def _evaluation(
         model.name, model.target, model.trained_on, protocol, seed, hardware(), load, scores.summary(),
         {name: each.summary() for name, each in parts.items()} if len(parts) > 1 else {},
         linearity(run, min(DILUTED, len(scores.r2))) if counts else None,
-        bias(run, seed, min(CAMERAS, len(scores.r2) // BATCH)) if counts else None, rates, scores,
+        bias(run, seed, max(1, min(CAMERAS, len(scores.r2) // BATCH))) if counts else None, rates, scores,
     )  # fmt: skip
 
 

@@ -58,7 +58,7 @@ class Unbiased(Retrieval):
         self.hilbert = Hilbert()
         with torch.no_grad():  # start with the mean in the middle
             assert self.head.bias is not None
-            self.head.bias[2 + len(WIDTHS) // 2] = 2.0
+            self.head.bias[3 + len(WIDTHS) // 2] = 2.0
             self.head.bias[3 + GATES[1] : 3 + GATES[3] - 1] = -3.0
             self.head.bias[self.fields - Denoised.fields : self.fields - 2 * PHASES] = 1.0
 
