@@ -12,11 +12,8 @@ from cars_rt.storage import replacing
 from cars_rt.training.networks import Published, Retrieval
 from cars_rt.training.settings import TrainingError, TrainSettings
 
-#: What `save` writes, and is needed again.
-PARTS: dict[str, type | tuple[type, ...]] = {
-    "network": str, "settings": dict, "model": dict, "average": dict, "optimizers": list, "step": int,
-    "seconds": (int, float), "history": list,
-}  # fmt: skip
+#: What every checkpoint has, of these types.
+PARTS = {"network": str, "settings": dict, "average": dict, "step": int}
 #: Of the settings, what a model's card says of its training.
 TOLD = (
     "data", "seed", "batch", "learning_rate", "weight_decay", "warmup", "decay", "average", "precision",
@@ -79,10 +76,8 @@ def load(path: Path) -> dict[str, Any]:
         raise TrainingError(f"there is no checkpoint at {path}") from None
     except Exception as error:  # torch raises many kinds for a damaged file
         raise TrainingError(f"{path} is not a readable checkpoint: {type(error).__name__}") from error
-    if (
-        not isinstance(content, dict)
-        or not all(isinstance(content.get(part), kind) for part, kind in PARTS.items())
-        or not {*TOLD, "steps"} <= content["settings"].keys()
+    if not isinstance(content, dict) or not all(
+        isinstance(content.get(part), kind) for part, kind in PARTS.items()
     ):
         raise TrainingError(f"{path} is not a checkpoint of this program")
     return content
@@ -104,13 +99,13 @@ def restore(state: State, settings: TrainSettings, path: Path) -> TrainSettings:
         began, given = content["settings"].get(name), getattr(settings, name)
         if began != (str(given) if isinstance(given, Path) else given):
             raise TrainingError(f"the training in {path.parent} began with {name} {began}, not {given}")
-    load_weights(state.model, content["model"], path)
+    load_weights(state.model, content.get("model", {}), path)
     load_weights(state.average, content["average"], path)
     try:
         for optimizer, saved in zip(state.optimizers, content["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         state.history = [Entry(*entry) for entry in content["history"]]
+        state.step, state.seconds = content["step"], float(content["seconds"])
     except Exception as error:  # torch raises many kinds for what another program wrote
-        raise TrainingError(f"{path} cannot be resumed: {error}") from None
-    state.step, state.seconds = content["step"], content["seconds"]
+        raise TrainingError(f"{path} cannot be resumed: {error!r}") from None
     return replace(settings, start=content["settings"].get("start"))

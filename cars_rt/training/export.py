@@ -85,6 +85,8 @@ def export(
 
 def _training(content: dict[str, Any], model: Retrieval | Published) -> dict[str, Any]:
     settings = content["settings"]
+    if missing := {*TOLD, "steps"} - settings.keys():
+        raise TrainingError(f"the checkpoint does not say {sorted(missing)[0]} of its training")
     return {
         **{key: settings[key] for key in TOLD},
         **({"reference": Path(settings["reference"]).name} if settings.get("reference") else {}),
@@ -92,7 +94,7 @@ def _training(content: dict[str, Any], model: Retrieval | Published) -> dict[str
         "steps": content["step"],
         "planned_steps": content["step"] if settings.get("minutes") else settings["steps"],
         "spectra": content["step"] * settings["batch"],
-        "hours": round(content["seconds"] / 3600, 2),
+        "hours": round(content.get("seconds", 0) / 3600, 2),
         "hardware": content.get("hardware", "not recorded"),
         "parameters": sum(p.numel() for p in model.parameters()),
         "torch": content.get("torch", "not recorded"),

@@ -41,7 +41,7 @@ class Kernel:
         self._weights = torch.from_numpy(weights).to(device)  # this also makes the context for the module
         self._biases = torch.from_numpy(biases).to(device)
         self._function = _function("sm_{}{}".format(*capability))
-        self._largest = _allow(self._function, self._properties.shared_memory_per_block_optin)
+        self._largest = _allow(self._function, self._properties)
         self._slopes = slopes(chain)
         self._tables: dict[int, tuple[Table, Tensor]] = {}
 
@@ -97,13 +97,14 @@ def _launch(function: Any, blocks: int, shared: int, values: tuple[int, ...]) ->
     _answer(driver.cuLaunchKernel(function, blocks, 1, 1, THREADS, 1, 1, shared, stream, (values, _TYPES), 0))
 
 
-def _allow(function: Any, most: int) -> int:
+def _allow(function: Any, properties: Any) -> int:
     """Let each launch ask for as much shared memory as there is, bytes, which is returned. The same for all
     networks, since they share the function, and may be launched by several threads."""
     from cuda.bindings import driver
 
     attributes = driver.CUfunction_attribute
     fixed = attributes.CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES
+    most = int(properties.shared_memory_per_block_optin)
     most -= int(_answer(driver.cuFuncGetAttribute(fixed, function)))
     asked = attributes.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
     _answer(driver.cuFuncSetAttribute(function, asked, most))

@@ -299,13 +299,13 @@ def test_refuses_what_it_cannot_do(trained: Path, tmp_path: Path) -> None:
     torch.save(content | {"model": {"weight": torch.zeros(3)}}, path)
     with pytest.raises(TrainingError, match="of another architecture"):
         trainer.train(settings(tmp_path, resume=True), quiet)
-    for lacks in ("settings", "optimizers"):
-        torch.save({part: value for part, value in content.items() if part != lacks}, path)
-        with pytest.raises(TrainingError, match="is not a checkpoint of this program"):
-            trainer.train(settings(tmp_path, resume=True), quiet)
-    torch.save(content | {"optimizers": [{}, {}]}, path)
-    with pytest.raises(TrainingError, match="cannot be resumed"):
+    torch.save(content | {"settings": [1]}, path)
+    with pytest.raises(TrainingError, match="is not a checkpoint of this program"):
         trainer.train(settings(tmp_path, resume=True), quiet)
+    for part, value in (("average", {"x": 1}), ("optimizers", [{}, {}]), ("history", 3)):
+        torch.save(content | {part: value}, path)
+        with pytest.raises(TrainingError, match=r"another architecture|cannot be resumed"):
+            trainer.train(settings(tmp_path, resume=True), quiet)
     path.write_bytes(b"not a checkpoint")
     with pytest.raises(TrainingError, match="not a readable checkpoint"):
         trainer.train(settings(tmp_path, resume=True), quiet)
