@@ -1,11 +1,15 @@
 """What a page turns to when its streams come one after the other; no browser."""
 
+import json
+from typing import Any
+
 import numpy as np
 import pytest
 from bokeh.document import Document
 
 from cars_rt.protocol import Band
 from cars_rt.view.page.document import Page
+from cars_rt.view.page.pace import Pace
 from cars_rt.view.settings import ViewSettings
 from cars_rt.view.world import World
 from view.test_store import a_scan, bundle, raman
@@ -13,9 +17,26 @@ from view.test_store import a_scan, bundle, raman
 FIRST, SECOND = Band("first", 850.0, 900.0), Band("second", 1000.0, 1100.0)
 
 
+def a_page() -> Page:
+    return Page(Document(), World(ViewSettings(preview="tcp://127.0.0.1:9")))
+
+
+def ask(page: Page, do: str, **what: Any) -> None:
+    page._asked("asked", "", json.dumps({"do": do} | what))
+
+
+def beat(page: Page) -> dict[str, Any]:
+    """What its browser, which has drawn all before, is told by one beat that is due."""
+    page._pace = Pace()
+    page._said.say("", False)
+    page._guarded_beat()
+    told: dict[str, Any] = json.loads(page.talk.said)
+    return told
+
+
 @pytest.mark.parametrize("rows", [None, 4], ids=["points", "a scan"])
 def test_bands_that_come_after_the_spectra_are_shown(rows: int | None) -> None:
-    page = Page(Document(), World(ViewSettings(preview="tcp://127.0.0.1:9")))
+    page = a_page()
     page.store.scan = scan = a_scan(rows)
     scan.take_spectra(raman(0, np.ones((4, len(scan.axis)), np.float32)))
     page._pictures()
@@ -29,3 +50,27 @@ def test_bands_that_come_after_the_spectra_are_shown(rows: int | None) -> None:
     page._pictures()
     shown = [each.quantity.band for each in page.points._curves]
     assert page.choice.what.title.startswith("first") and shown == ([] if rows else [FIRST, SECOND])
+
+
+def test_limits_by_hand_hold_for_one_band_and_for_three() -> None:
+    page = a_page()
+    page.store.scan = scan = a_scan(2, 2)
+    scan.take_bundle(bundle(0, np.ones((4, 2), np.float32), (FIRST, SECOND)))
+    beat(page)
+    ask(page, "limits", by="hand", low=0, high=2)
+    rgb = [[each.low, each.high, each.name] for each in (FIRST, SECOND, FIRST)]
+    for do, what in (("rgb", {"bands": rgb}), ("band", {"low": 850, "high": 900, "kind": "mean"})):
+        ask(page, do, **what)
+        assert not beat(page)["bad"]
+        assert page.map._ranges == [(0.0, 2.0)] * len(page.map._pictures)
+
+
+def test_losses_are_seen_also_where_the_pictures_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = a_page()
+    page.store.scan = scan = a_scan(2, 2)
+    scan.lost = {"engine": 3}
+    monkeypatch.setattr(page, "_pictures", lambda: 1 / 0)
+    told = beat(page)
+    assert "3 engine" in told["sentence"] and "ZeroDivisionError" in told["message"]
+    page._is_drawn(page._pace.tick)  # that it drew this is no reason to try again at once
+    assert not page._pace.may_send(page._beaten + 0.9)

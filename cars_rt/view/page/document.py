@@ -101,7 +101,16 @@ class Page:
         except Exception as error:
             log.exception("the page failed")
             self._said.say(f"The display failed ({type(error).__name__}: {error}); see its log.", True)
-            self._pace.rest(time.monotonic() + 1)
+            self._speak_anyhow(time.monotonic())
+
+    def _speak_anyhow(self, now: float) -> None:
+        """Losses are to be seen whatever fails; what failed is tried again a second later."""
+        try:
+            if self._pace.may_send(now):
+                self._speak(now, True)
+        except Exception:
+            log.exception("nor can the page say so")
+        self._pace.rest(now + 1)
 
     # What the browser asks
 

@@ -125,7 +125,8 @@ class MapView:
         self._pictures = [Picture(scan, each, window) for each in quantities]
         new = scan is not self.scan or plane[0] != self.top
         self.scan, self.top, self._window = scan, plane[0], window
-        self._ranges = self._ranges if self.limits_by == "hand" else []
+        # By hand there is one pair of limits, for however many channels there are now.
+        self._ranges = self._ranges[:1] * len(quantities) if self.limits_by == "hand" else []
         composite = isinstance(what, Composite)
         shown, hidden = (self.colours, self.numbers) if composite else (self.numbers, self.colours)
         shown.drawn.visible, hidden.drawn.visible, self.bar.visible = True, False, not composite

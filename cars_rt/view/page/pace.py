@@ -44,7 +44,7 @@ class Pace:
         if tick != self.tick or self._drawn == tick:
             return False
         self._drawn = tick
-        self._due = max(self._sent_at + pause, now + REST * (now - self._sent_at))
+        self._due = max(self._due, self._sent_at + pause, now + REST * (now - self._sent_at))
         return True
 
     def rest(self, until: float) -> None:
