@@ -21,13 +21,15 @@ class Store:
         self.quiet_since = time.monotonic()  # nothing came since then
 
     def begin(self, start: Start) -> None:
-        """A run begins. Both streams say so, one after the other."""
+        """A run begins, or goes on after its publisher was gone. Both streams say so, one after the other."""
         with self.lock:
             if self.scan is None or self.scan.start.run != start.run:
                 self.scan = None  # frees its memory before more is taken
                 memory.give_back()
                 self.scan = Scan(start, self.most_bytes)
                 self.runs += 1
+            elif start.stream == "preview":  # which told of the end; the other stream may say so after it
+                self.scan.end, self.scan.lost = None, {}
             self.quiet_since = time.monotonic()
 
     def bundle(self, frame: Frame) -> None:

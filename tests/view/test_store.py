@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from helpers import AXIS, Published, a_start, wait_until
 
-from cars_rt.protocol import Band, Frame
+from cars_rt.protocol import Band, Frame, RunReader, Start
 from cars_rt.view import health
 from cars_rt.view.feed import Feed
 from cars_rt.view.grid import Grid, Trail, reduced
@@ -87,6 +87,22 @@ def test_between_runs_no_dark_is_said_to_be_none() -> None:
     for run, said in (("a", "none is subtracted"), (None, "each run's own, where its driver gives one")):
         facts = Facts(connected=True, status={"dark": "none", "run": run})
         assert dict(health.rows(facts))["dark"] == said
+
+
+def test_a_run_goes_on_whose_daemon_was_gone_for_a_moment() -> None:
+    store, reader = Store(64e6), RunReader("preview")
+    start = a_start(stream="preview", dtype="float32", scan=(4, 4))
+    store.begin(start)
+    reader.accept(start)
+    interrupted = reader.interrupt(1)
+    assert interrupted is not None
+    store.close(interrupted)
+    scan = store.scan
+    store.begin(replace(start, stream="raman"))
+    assert scan is not None and scan.end is not None
+    again = next(each for each in reader.accept(replace(start, index=4)) if isinstance(each, Start))
+    store.begin(again)
+    assert store.scan is scan and scan.end is None and not scan.lost
 
 
 @pytest.mark.parametrize("scan", [(4, 5), (300, 500), (2**53, 1), (1, 2**53), (2**53, 2**53), None])
