@@ -66,16 +66,38 @@ def judge(facts: Facts) -> tuple[Level, str]:
         return Level.GREEN, f"Connected; {waits}."
     if facts.ended:
         return Level.GREEN, f"The run is complete: {_came(facts)} spectra, none lost."
+    if status is None:  # nobody tells of losses before the end
+        said = "Spectra come; without the daemon's health, losses are known at the end of the run."
+        return Level.GREEN, said
     return Level.GREEN, "All is well: nothing is lost."
 
 
 def _judge_file(facts: Facts) -> tuple[Level, str]:
-    what = f"{facts.file}: {facts.seen} spectra of {printable(facts.source)}"
-    if facts.file_trouble:
-        return Level.RED, f"{what}; {facts.file_trouble}"
+    level, more = Level.GREEN, "" if facts.results else "; counts alone, no results, so these are shown"
     if lost := _counts(facts.lost):
-        return Level.AMBER, f"{what}; lost were {lost}."
-    return Level.GREEN, f"{what}{'' if facts.results else '; counts alone, no results, so these are shown'}."
+        level, more = Level.AMBER, f"; lost were {lost}"
+    if facts.file_trouble:
+        level, more = Level.RED, f"; {facts.file_trouble}"
+    what = f"{facts.file}: {facts.seen} spectra of {printable(facts.source)}{more.rstrip('.')}."
+    found = [*_not_numbers(facts), *_early_or_flagged(facts)]
+    missing = (facts.planned or 0) - _came(facts) - sum(facts.lost.values())
+    if facts.ended and missing > 0 and not facts.file_trouble:
+        found.append((Level.AMBER, f"{missing} of its {facts.planned} spectra are not in it."))
+    if found and level is not Level.RED:
+        level = found[0][0]
+    return level, " ".join([what, *(sentence for _, sentence in found)])
+
+
+def _not_numbers(facts: Facts) -> Iterator[tuple[Level, str]]:
+    if facts.not_finite:
+        yield Level.RED, f"{facts.not_finite} spectra of this run are no numbers (NaN)."
+
+
+def _early_or_flagged(facts: Facts) -> Iterator[tuple[Level, str]]:
+    if facts.ended and facts.ended != "complete":
+        yield Level.AMBER, f"The run ended early: {facts.ended}."
+    if facts.seen and sum(facts.flagged.values()) > MANY_FLAGS * facts.seen:
+        yield Level.AMBER, f"Many spectra have flags: {_counts(facts.flagged)} of {facts.seen}."
 
 
 def _reds(facts: Facts, status: Mapping[str, Any] | None) -> Iterator[tuple[Level, str]]:
@@ -86,8 +108,7 @@ def _reds(facts: Facts, status: Mapping[str, Any] | None) -> Iterator[tuple[Leve
         other = status.get("run_lost")
         if isinstance(other, dict) and (lost := _counts(other)):
             yield Level.RED, f"Spectra of run {_short(printable(str(status['run'])))} are lost: {lost}."
-    if facts.not_finite:
-        yield Level.RED, f"{facts.not_finite} spectra of this run are no numbers (NaN)."
+    yield from _not_numbers(facts)
     if not facts.connected and not facts.ended:
         since = f", nothing for {_time(facts.quiet_s)}" if facts.quiet_s >= 1 else ""
         yield Level.RED, f"No daemon: {facts.trouble or 'nobody publishes'}{since}; waiting for it."
@@ -103,15 +124,12 @@ def _ambers(facts: Facts, status: Mapping[str, Any] | None) -> Iterator[tuple[Le
     if status is not None and not status.get("ready", True):
         waits = printable(str(status.get("waits_for") or "waiting for its engine"))
         yield Level.AMBER, f"The daemon is not ready: {waits}."
-    if facts.ended and facts.ended != "complete":
-        yield Level.AMBER, f"The run ended early: {facts.ended}."
+    yield from _early_or_flagged(facts)
     missing = (facts.planned or 0) - _came(facts) - sum(facts.lost.values())
     if facts.ended == "complete" and missing > 0:
         yield Level.AMBER, f"The run is over, and {missing} of its {facts.planned} spectra never came."
     if facts.beyond > 0:
         yield Level.AMBER, f"{facts.beyond} spectra came after the last pixel of the scan."
-    if facts.seen and sum(facts.flagged.values()) > MANY_FLAGS * facts.seen:
-        yield Level.AMBER, f"Many spectra have flags: {_counts(facts.flagged)} of {facts.seen}."
     if facts.run is not None and not facts.ended and facts.connected and facts.quiet_s > QUIET_S:
         yield Level.AMBER, f"Nothing came for {_time(facts.quiet_s)}, and the run is still open."
     if facts.busy:
@@ -124,11 +142,12 @@ def rows(facts: Facts) -> list[tuple[str, str]]:
     """Names and values for people, the same ones at every moment."""
     status = _fresh(facts)
     of = f" of {facts.planned}" if facts.planned else ""
+    unknown = facts.file is None and facts.run is not None and not facts.ended and status is None
     share = f" ({100 * facts.seen / facts.planned:.0f} %)" if facts.planned else ""
     both = [
         ("run", f"{_short(facts.run)} from {facts.source}" if facts.run else "none yet"),
         ("spectra", f"{facts.seen}{of}{share}"),
-        ("lost", _counts(_lost(facts, status)) or "none"),
+        ("lost", _counts(_lost(facts, status)) or ("not known before the end" if unknown else "none")),
         ("flags", _counts(facts.flagged) or "none"),
     ]
     if facts.file is not None:

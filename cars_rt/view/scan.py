@@ -50,7 +50,7 @@ class Scan:
         self.seen = 0  # spectra in the preview
         self.kept = 0  # spectra that came whole
         self.beyond = 0  # spectra after the last pixel of the scan
-        self.not_finite = 0  # spectra whose bands are no numbers
+        self.not_finite = 0  # spectra whose bands, or that themselves in a recording, are no numbers
         self.flagged: Counter[str] = Counter()
         self.lost: dict[str, int] = {}
         self.end: End | None = None
@@ -89,7 +89,7 @@ class Scan:
             self.planes[band].add(frame.index, values[:, number : number + 1])
         self.seen += len(values)
         self.beyond = max(self.beyond, frame.index + len(values) - self._pixels)
-        self.not_finite += int(np.count_nonzero(~np.isfinite(values).all(axis=1)))
+        self.not_finite += _not_finite(values)
         if frame.flags is not None and frame.flags.any():
             self.flagged.update(named(frame.flags))
         raman, counts = frame.arrays.get("latest_raman"), frame.arrays.get("latest_counts")
@@ -116,6 +116,7 @@ class Scan:
         """Whole spectra of a recording: all that there is of them."""
         self.take_spectra(frame)
         self.seen += len(frame.raman)
+        self.not_finite += _not_finite(frame.raman)
         if frame.flags is not None and frame.flags.any():
             self.flagged.update(named(frame.flags))
         counts = frame.arrays.get("counts")
@@ -219,6 +220,11 @@ class Scan:
         if not self.points:
             title += f", columns {columns.start * wide} to {min(columns.stop * wide, self.shape[1]) - 1}"
         return Spectrum(title, mean, counts, spread if cells > 1 else None, pixels)
+
+
+def _not_finite(values: NDArray[np.generic]) -> int:
+    """How many of these (k, n) hold anything that is no number."""
+    return int(np.count_nonzero(~np.isfinite(values).all(axis=1)))
 
 
 def _moments(grid: Grid, rows: slice, columns: slice) -> tuple[Floats, Floats]:

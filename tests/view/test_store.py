@@ -212,6 +212,9 @@ def test_empty_and_absurd_values_break_nothing() -> None:
     picture.update(lock)
     assert picture.values.shape == (1, 1) and np.isnan(picture.values).all()
     assert len(peaks(np.full(160, np.nan, np.float32))) == 0 and len(peaks(np.zeros(160, np.float32))) == 0
+    recorded = a_scan(2, 1)
+    recorded.take_recorded(raman(0, np.array([np.ones(160), np.r_[np.inf, np.ones(159)]])))
+    assert recorded.not_finite == 1
     red = np.full((2, 2), np.nan, np.float32)
     assert not rgba((red, red, red), [(0, 0)] * 3).any()
     with pytest.raises(QuantityError, match="outside this axis"):
@@ -233,6 +236,8 @@ STATUS: dict[str, Any] = {
     "latencies": {"total": {"p50_ms": 1.0, "p99_ms": 2.0}},
 }  # fmt: skip
 WELL: dict[str, Any] = {"connected": True, "run": "r", "source": "s", "seen": 100, "status": STATUS}
+FILE: dict[str, Any] = {"file": "scan.h5", "connected": False, "status": None}
+PART = FILE | {"ended": "complete", "planned": 104}
 
 
 @pytest.mark.parametrize(
@@ -262,7 +267,16 @@ WELL: dict[str, Any] = {"connected": True, "run": "r", "source": "s", "seen": 10
         ({"recorder": {"minutes_left": 3}}, Level.RED, "The recorder's disk is full in 3 minutes."),
         ({"trouble": "protocol version 9", "run": None}, Level.RED, "protocol version 9; waiting."),
         ({"trouble": "protocol version 9", "ended": "complete"}, Level.RED, "protocol version 9; waiting."),
-        ({"file": "scan.h5", "connected": False}, Level.GREEN, "scan.h5: 100 spectra of s."),
+        ({"status": None}, Level.GREEN, "losses are known at the end of the run."),
+        ({"status_age_s": 9}, Level.GREEN, "losses are known at the end of the run."),
+        ({"status": None, "ended": "complete"}, Level.GREEN, "The run is complete: 100 spectra, none lost."),
+        (FILE, Level.GREEN, "scan.h5: 100 spectra of s."),
+        (PART, Level.AMBER, "of s. 4 of its 104 spectra are not in it."),
+        (PART | {"lost": {"gone": 4}}, Level.AMBER, "of s; lost were 4 gone."),
+        (FILE | {"ended": "interrupted"}, Level.AMBER, "of s. The run ended early: interrupted."),
+        (FILE | {"flagged": {"saturated": 100}}, Level.AMBER, "flags: 100 saturated of 100."),
+        (FILE | {"not_finite": 50, "flagged": {"spike": 50}}, Level.RED, "50 spectra of this run are no"),
+        (PART | {"file_trouble": "it ends."}, Level.RED, "of s; it ends."),
     ],
 )  # fmt: skip
 def test_one_line_says_how_it_is(changed: dict[str, Any], level: Level, said: str) -> None:
@@ -270,6 +284,13 @@ def test_one_line_says_how_it_is(changed: dict[str, Any], level: Level, said: st
     found, sentence = health.judge(facts)
     assert found is level and said in sentence
     assert dict(health.rows(facts))["spectra"].startswith("100")
+
+
+@pytest.mark.parametrize("changed", [{"status": None}, {"status": None, "ended": "complete"}, FILE])
+def test_losses_that_nobody_tells_before_the_end_are_not_said_to_be_none(changed: dict[str, Any]) -> None:
+    facts = Facts(**WELL | changed)
+    known = facts.ended or facts.file
+    assert dict(health.rows(facts))["lost"] == ("none" if known else "not known before the end")
 
 
 @pytest.mark.parametrize("text", [
