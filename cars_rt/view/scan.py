@@ -195,12 +195,17 @@ class Scan:
         )
 
     def _title(self, row: int, column: int, cell: tuple[int, int]) -> str:
+        """Which spectrum is shown, and for which, where another one was asked for."""
+        grid = self.raman
+        (tall, wide), near = grid.bin, cell != grid.cell(row, column)
         if self.points:
-            return f"spectrum {row}" if self.raman.exact else f"mean of the spectra around {row}"
-        asked = f"row {row}, column {column}"
-        if not self.raman.exact:
-            return f"mean of {self.raman.bin[0]} × {self.raman.bin[1]} pixels at {asked}"
-        return asked if cell == (row, column) else f"row {cell[0]}, column {cell[1]}, nearest kept to {asked}"
+            kept, asked = f"spectrum {cell[0] * tall}", f"spectrum {row}"
+            mean = f"mean of {tall} spectra from"
+        else:
+            kept, asked = f"row {cell[0] * tall}, column {cell[1] * wide}", f"row {row}, column {column}"
+            mean = f"mean of {tall} × {wide} pixels from"
+        kept = kept if grid.exact else f"{mean} {kept}"
+        return f"{kept}, nearest kept to {asked}" if near else kept
 
     def region(self, top: int, left: int, bottom: int, right: int) -> Spectrum | None:
         """Mean and deviation over the pixels from (top, left) to (bottom, right), without the last ones."""

@@ -193,6 +193,27 @@ def test_the_daemons_band_is_complete_where_spectra_were_thinned() -> None:
     assert scan.at(9, 9) is not None and scan.at(10, 0) is None
 
 
+@pytest.mark.parametrize(
+    ("rows", "most_bytes", "at", "row", "title"),
+    [
+        (None, 1e9, 3, 3, "spectrum 3"),
+        (None, 1e9, 0, 6, "spectrum 0, nearest kept to spectrum 6"),
+        (None, 5120, 5, 5, "mean of 2 spectra from spectrum 4"),
+        (None, 5120, 5, 7, "mean of 2 spectra from spectrum 4, nearest kept to spectrum 7"),
+        (16, 1e9, 3, 3, "row 3, column 0"),
+        (16, 5120, 3, 2, "mean of 4 × 1 pixels from row 0, column 0"),
+        (16, 5120, 3, 9, "mean of 4 × 1 pixels from row 0, column 0, nearest kept to row 9, column 0"),
+    ],
+)
+def test_the_title_names_the_spectrum_that_is_shown(
+    rows: int | None, most_bytes: float, at: int, row: int, title: str
+) -> None:
+    scan = a_scan(rows, 1, most_bytes)
+    scan.take_spectra(raman(at, np.ones((1, 160))))
+    shown = scan.at(row, 0)
+    assert shown is not None and shown.title == title
+
+
 def test_points_become_a_waterfall_on_any_axis() -> None:
     axis = AXIS[::-1].copy()
     scan = Scan(a_start(axis=axis), 1e8)
