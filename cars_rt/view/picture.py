@@ -24,9 +24,9 @@ class Window:
     bottom: int
     right: int
 
-    def within(self, rows: int, columns: int) -> "Window":
-        """Cut to a scan; at least one pixel."""
-        top, left = min(max(self.top, 0), rows - 1), min(max(self.left, 0), columns - 1)
+    def within(self, rows: int, columns: int, first: int = 0) -> "Window":
+        """Cut to a scan, or to its rows from `first` on without `rows`; at least one pixel."""
+        top, left = min(max(self.top, first), rows - 1), min(max(self.left, 0), columns - 1)
         return Window(
             top, left, min(max(self.bottom, top + 1), rows), min(max(self.right, left + 1), columns)
         )

@@ -1,6 +1,7 @@
 """What a page turns to when its streams come one after the other; no browser."""
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from bokeh.document import Document
 from cars_rt.protocol import Band
 from cars_rt.view.page.document import Page
 from cars_rt.view.page.pace import Pace
+from cars_rt.view.picture import SCREEN, Window
 from cars_rt.view.settings import ViewSettings
 from cars_rt.view.world import World
 from view.test_store import a_scan, bundle, raman
@@ -74,3 +76,27 @@ def test_losses_are_seen_also_where_the_pictures_fail(monkeypatch: pytest.Monkey
     assert "3 engine" in told["sentence"] and "ZeroDivisionError" in told["message"]
     page._is_drawn(page._pace.tick)  # that it drew this is no reason to try again at once
     assert not page._pace.may_send(page._beaten + 0.9)
+
+
+def test_what_is_chosen_in_a_plane_of_a_stack_ends_where_it_does() -> None:
+    page = a_page()
+    side = SCREEN + 2  # so large that zooming in shows finer cells
+    page.store.scan = scan = a_scan(2 * side, side)
+    scan.take_bundle(bundle(0, np.ones((1, 2), np.float32), (FIRST, SECOND)))
+    beat(page)
+    ask(page, "planes", count=2, plane=1)
+    beat(page)
+    page._select(SimpleNamespace(final=True, geometry={"x0": -3, "y0": -3, "x1": 1.5, "y1": 1.5}))
+    assert page.place.region == (side, 0, side + 2, 2)
+    page._zoomed(SimpleNamespace(x0=0, y0=-9, x1=side, y1=8.5))
+    assert page.zoom == Window(side, 0, side + 9, side)
+    page._tap_map(1.5, -0.5)
+    assert page.place.pixel is None and page._said._message == "There is no pixel there."
+    page._tap_map(1.5, 0.5)
+    ask(page, "move", rows=-2, columns=0)
+    beat(page)
+    assert page.place.pixel == (side, 1)
+    ask(page, "planes", count=2, plane=0)
+    ask(page, "move", rows=5, columns=0)
+    beat(page)
+    assert page.place.pixel == (side - 1, 1)

@@ -223,12 +223,17 @@ class Page:
         if math.isfinite(y):
             self._point(int(max(y, 0)), 0)
 
+    def _rows(self, scan: Scan) -> tuple[int, int]:
+        """The first row of the plane that is shown, and the one after its last."""
+        rows = scan.shape[0] // self.planes
+        return self.plane * rows, (self.plane + 1) * rows
+
     def _point(self, row: int, column: int) -> None:
         scan = self.scan
         if scan is None:
             return
-        rows, columns = scan.shape
-        if not (0 <= row < rows and 0 <= column < columns):
+        first, end = self._rows(scan)
+        if not (first <= row < end and 0 <= column < scan.shape[1]):
             self._said.say("There is no pixel there.", False)
             return
         self.place.choose((row, column))
@@ -239,10 +244,10 @@ class Page:
         scan = self.scan
         if scan is None:
             return
-        row, column = self.place.pixel or (min(scan.latest_index // scan.shape[1], scan.shape[0] - 1), 0)
-        self._point(
-            min(max(row + rows, 0), scan.shape[0] - 1), min(max(column + columns, 0), scan.shape[1] - 1)
-        )
+        first, end = self._rows(scan)
+        row, column = self.place.pixel or (scan.latest_index // scan.shape[1], 0)
+        row = min(max(row, first), end - 1)  # what is chosen may lie in another plane
+        self._point(min(max(row + rows, first), end - 1), min(max(column + columns, 0), scan.shape[1] - 1))
 
     def _select(self, event: Any) -> None:
         self._obey()
@@ -257,7 +262,8 @@ class Page:
         x0, y0, x1, y1 = (float(each) for each in ends)
         top, left = self.map.pixel(min(x0, x1), min(y0, y1))
         bottom, right = self.map.pixel(max(x0, x1), max(y0, y1))
-        window = Window(top, left, bottom + 1, right + 1).within(*scan.shape)
+        first, end = self._rows(scan)
+        window = Window(top, left, bottom + 1, right + 1).within(end, scan.shape[1], first)
         region = window.top, window.left, window.bottom, window.right
         self.place.choose(region=region)
         self.map.mark_region(*region)
@@ -281,7 +287,8 @@ class Page:
             return
         top, left = self.map.pixel(min(event.x0, event.x1), min(event.y0, event.y1))
         bottom, right = self.map.pixel(max(event.x0, event.x1), max(event.y0, event.y1))
-        zoom = Window(top, left, bottom + 1, right + 1).within(*scan.shape)
+        first, end = self._rows(scan)
+        zoom = Window(top, left, bottom + 1, right + 1).within(end, scan.shape[1], first)
         if zoom != self.zoom:
             self.zoom, self._stale = zoom, True
 
@@ -316,8 +323,8 @@ class Page:
                 self.points.show(scan, self.choice.quantities)
             else:
                 assert self.choice.what is not None
-                rows = scan.shape[0] // self.planes
-                self.map.show(scan, self.choice.what, (self.plane * rows, rows), self.zoom)
+                first, end = self._rows(scan)
+                self.map.show(scan, self.choice.what, (first, end - first), self.zoom)
             if self._reframe:
                 self._reframe = False
                 self.talk.framed += 1
