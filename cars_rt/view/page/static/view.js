@@ -13,6 +13,11 @@ const CarsRT = (() => {
     if (where && where.textContent !== value) where.textContent = value;
   }
 
+  // Not where somebody types or drags at this moment.
+  function put(id, value) {
+    if (document.activeElement !== $(id)) $(id).value = value;
+  }
+
   // The server waits for this before it sends more: it says that the browser has drawn.
   function drawn(tick) {
     requestAnimationFrame(() => requestAnimationFrame(() => ask({ do: "drawn", tick })));
@@ -45,8 +50,11 @@ const CarsRT = (() => {
     $("waterfall").hidden = $("trend").hidden = !said.points;
     $("stack").hidden = said.points;
     if (said.planes) {
-      $("plane").hidden = said.planes[0] < 2;
-      $("plane").max = said.planes[0] - 1;
+      const [count, plane] = said.planes;
+      $("plane").hidden = count < 2;
+      $("plane").max = count - 1;
+      put("planes", count);
+      put("plane", plane);
     }
     if (said.daemon_bands) bands(said.daemon_bands);
     if ($("by").value !== "hand" && said.limits) {
@@ -172,12 +180,13 @@ const CarsRT = (() => {
     if (matchMedia("(prefers-color-scheme: dark)").matches) theme("dark");
   }
 
-  // A page whose server has gone says so, and comes back with it.
+  // A page whose server has gone says so, and comes back with it; a proxy before it answers also without it.
   function lost() {
     $("health").className = "red";
     text("level", "red");
     text("sentence", "The display itself has ended (`cars-rt view`); this page comes back when it does.");
-    setTimeout(() => fetch("/view/view.css", { cache: "no-store" }).then(() => location.reload(), lost), 1000);
+    const back = (answer) => answer.ok ? location.reload() : lost();
+    setTimeout(() => fetch("/view/view.css", { cache: "no-store" }).then(back, lost), 1000);
   }
 
   return { hear, lost };

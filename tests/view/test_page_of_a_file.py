@@ -1,0 +1,44 @@
+"""The page of a recording in a real Chromium."""
+
+from collections.abc import Iterator
+
+import pytest
+from files.test_dataset import ended, recorded
+from helpers import Command
+
+from view.browser import Browser, a_browser
+
+pytest.importorskip("xarray", reason="needs the extra files")
+pytest.importorskip("dask.array", reason="needs the extra files")
+
+PLANE, PLANES = (1, 7), 5
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    path = ended(recorded(tmp_path_factory.mktemp("recorded") / "scan.h5", scan=PLANE))
+    with a_browser() as browser, Command("view", path, "--http", "127.0.0.1:0", "--no-browser") as view:
+        view.wait_for("the display is at ")
+        browser.open(view.said.partition("the display is at ")[2].split()[0])
+        yield browser
+
+
+def test_the_planes_of_a_recording_are_gone_through(browser: Browser) -> None:
+    browser.until(f"document.querySelector('#planes').value === '{PLANES}'")
+    browser.page.focus("#plane")
+    for _ in range(PLANES - 1):
+        browser.page.keyboard.press("ArrowRight")
+    browser.until(f"JSON.parse(eyes.model('map').tags[0].said).planes.join() === '{PLANES},{PLANES - 1}'")
+    assert browser.image().shape == PLANE
+
+
+def test_a_page_does_not_come_back_with_a_proxy_alone(browser: Browser) -> None:
+    page = browser.page
+    page.evaluate("window.before = true")
+    page.route("**/view/view.css", lambda route: route.fulfill(status=502))
+    with page.expect_response("**/view/view.css"):
+        page.evaluate("CarsRT.lost()")
+    with page.expect_response("**/view/view.css"):  # it goes on asking
+        assert page.evaluate("window.before")
+    page.unroute("**/view/view.css")
+    browser.until("window.before === undefined && document.querySelector('#rows')?.children.length > 0")
