@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+from collections.abc import Iterable
 from typing import Any
 
 import h5py
@@ -9,20 +10,32 @@ import numpy as np
 from tornado.web import RequestHandler
 
 from cars_rt import memory
+from cars_rt.protocol import Band
+from cars_rt.view.grid import Floats
+from cars_rt.view.picture import AT_ONCE
+from cars_rt.view.quantity import Quantity
 from cars_rt.view.scan import Scan
 from cars_rt.view.world import World
 
 TYPES = {"npz": "application/octet-stream", "h5": "application/x-hdf5"}
 
 
-def arrays(scan: Scan) -> dict[str, Any]:
+def bands(scan: Scan, chosen: Iterable[Band] = ()) -> list[Band]:
+    """Those whose maps are taken away: the daemon's, also earlier ones of this run. A recording has no maps
+    of a daemon; then they are the bands that the page offers, and `chosen`, where they are on the axis."""
+    low, high = float(scan.axis.min()), float(scan.axis.max())
+    offered = [band for band in (*scan.bands, *chosen) if band.high >= low and band.low <= high]
+    return list(scan.planes or dict.fromkeys(offered))
+
+
+def arrays(scan: Scan, maps: Iterable[Band]) -> dict[str, Any]:
     """Axis, the map of each band (rows, columns; NaN where nothing was seen), the latest spectrum.
 
     Call it under the store's lock.
     """
     content: dict[str, Any] = {"raman_shift": scan.axis}
-    for band, grid in scan.planes.items():
-        content[f"map {band.name}"] = grid.mean(slice(None))[..., 0]
+    for band in maps:
+        content[f"map {called(band)}"] = _map(scan, band)
     if scan.latest is not None:
         content["latest_raman"] = scan.latest.raman
         if scan.latest.counts is not None:
@@ -30,14 +43,28 @@ def arrays(scan: Scan) -> dict[str, Any]:
     return content
 
 
-def about(scan: Scan) -> dict[str, Any]:
+def _map(scan: Scan, band: Band) -> Floats:
+    if (grid := scan.planes.get(band)) is not None:
+        return np.asarray(grid.mean(slice(None))[..., 0])
+    spectra = scan.raman  # some rows at a time, for those of a whole map may take all memory once more
+    parts = [slice(row, row + AT_ONCE) for row in range(0, spectra.shape[0], AT_ONCE)]
+    return np.concatenate([scan.values(Quantity(band), spectra, rows, slice(None)) for rows in parts])
+
+
+def called(band: Band) -> str:
+    """A name for keys; a band that is computed in place of another one may have the same name."""
+    ends = f"{band.low:.12g}:{band.high:.12g}"
+    return f"{band.name} {ends}" if band.name else ends
+
+
+def about(scan: Scan, maps: Iterable[Band]) -> dict[str, Any]:
     """What belongs to it."""
     start = scan.start
     said: dict[str, Any] = {
         "run": start.run,
         "source": start.source,
         "seen": scan.seen,
-        "bands": [f"{band.name}={band.low:g}:{band.high:g}" for band in scan.planes],
+        "bands": [f"{band.name}={band.low:.12g}:{band.high:.12g}" for band in maps],
     }
     if start.scan is not None:
         said["scan"] = list(start.scan)
@@ -89,11 +116,14 @@ class SnapshotHandler(RequestHandler):
     def _made(self, form: str) -> tuple[str, bytes]:
         """Of the present run, its name for a file and the file; empty without a run."""
         store = self._world.store
+        shown = [each for page in list(self._world.pages) for each in page.choice.quantities]
+        chosen = [band for each in shown for band in (each.band, each.other) if band is not None]
         with store.lock:
             scan = store.scan
             if scan is None:
                 return "", b""
-            content, said = arrays(scan), about(scan)
+            maps = bands(scan, chosen)
+            content, said = arrays(scan, maps), about(scan, maps)
         name = "".join(each if each.isalnum() else "-" for each in scan.start.run[:40])
         file = packed(content, said, form)
         del content  # as large as all maps

@@ -1,0 +1,50 @@
+"""What is taken away as a file; no browser."""
+
+import io
+import json
+from types import SimpleNamespace
+
+import numpy as np
+from bokeh.document import Document
+from helpers import AXIS
+
+from cars_rt.protocol import Band
+from cars_rt.view.page.document import Page
+from cars_rt.view.scan import Scan
+from cars_rt.view.settings import ViewSettings
+from cars_rt.view.snapshot import SnapshotHandler
+from cars_rt.view.world import World
+from view.test_store import a_scan, bundle, raman
+
+
+def taken_away(scan: Scan, chosen: tuple[float, float] | None = None) -> dict[str, np.ndarray]:
+    world = World(ViewSettings(preview="tcp://127.0.0.1:9"))
+    world.store.scan = scan
+    world.pages.append(page := Page(Document(), world))
+    if chosen is not None:
+        low, high = chosen
+        page._asked("asked", "", json.dumps({"do": "band", "low": low, "high": high, "kind": "mean"}))
+        page.beat()
+    _, file = SnapshotHandler._made(SimpleNamespace(_world=world), "npz")
+    with np.load(io.BytesIO(file)) as content:
+        return dict(content)
+
+
+def test_a_recording_has_a_map_of_each_band_that_the_page_offers_or_shows() -> None:
+    scan, values = a_scan(100, 3), np.arange(300 * 160).reshape(300, 160)
+    scan.bands = (Band("first", 850.0, 900.0),)
+    scan.take_recorded(raman(0, values))
+    content = taken_away(scan, (1000, 1100.5))
+    for key, (low, high) in {"first 850:900": (850, 900), "1000:1100.5": (1000, 1100.5)}.items():
+        expected = values[:, (low <= AXIS) & (high >= AXIS)].mean(axis=1)
+        np.testing.assert_allclose(content[f"map {key}"].ravel(), expected, rtol=1e-6)
+    assert list(content["bands"]) == ["first=850:900", "=1000:1100.5"]
+
+
+def test_bands_of_the_same_name_are_told_apart() -> None:
+    scan = a_scan(2, 1)
+    for index, high in enumerate((3050.0, 3000.0)):
+        scan.take_bundle(bundle(index, np.full((1, 1), high), (Band("CH", 2800.0, high),)))
+    content = taken_away(scan)
+    np.testing.assert_array_equal(content["map CH 2800:3050"].ravel(), [3050, np.nan])
+    np.testing.assert_array_equal(content["map CH 2800:3000"].ravel(), [np.nan, 3000])
