@@ -1,6 +1,8 @@
 """What a page turns to when its streams come one after the other; no browser."""
 
+import gc
 import json
+import weakref
 from types import SimpleNamespace
 from typing import Any
 
@@ -100,3 +102,15 @@ def test_what_is_chosen_in_a_plane_of_a_stack_ends_where_it_does() -> None:
     ask(page, "move", rows=5, columns=0)
     beat(page)
     assert page.place.pixel == (side - 1, 1)
+
+
+@pytest.mark.parametrize("rows", [None, 4], ids=["points", "a scan"])
+def test_a_run_of_the_other_kind_lets_go_of_the_one_before(rows: int | None) -> None:
+    page, seen = a_page(), []
+    for each in (rows, None if rows else 4, rows):
+        page.store.scan = a_scan(each)
+        page.store.scan.take_bundle(bundle(0, np.ones((4, 2), np.float32), (FIRST, SECOND)))
+        beat(page)
+        seen.append(weakref.ref(page.store.scan))
+    gc.collect()
+    assert [each() for each in seen] == [None, None, page.store.scan]

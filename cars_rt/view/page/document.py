@@ -340,6 +340,7 @@ class Page:
         self._reframe = other_axis or self.scan is None or self.scan.shape != scan.shape
         self.scan, self.zoom, self._stale = scan, None, True
         self.place.choose()
+        (self.map if scan.points else self.points).clear()
         self.spectrum.clear()
         if self.place.missing:
             self._said.say("", False)

@@ -139,6 +139,10 @@ class MapView:
             self.unmark()
         self._whole = True
 
+    def clear(self) -> None:
+        """Show nothing, and let the scan's memory go."""
+        self.scan, self._pictures = None, []
+
     def _frame(self, scan: Scan, rows: int) -> None:
         down, across = self.steps
         right, bottom = scan.shape[1] * across, rows * down

@@ -70,6 +70,10 @@ class PointsView:
         self._curves = [Curve(scan, each) for each in chosen[:MOST_CURVES]]
         self._seen = (-1, -1)
 
+    def clear(self) -> None:
+        """Show nothing, and let the run's memory go."""
+        self._waterfall, self._curves = None, []
+
     def update(self, lock: threading.Lock) -> bool:
         """Send what is new. Returns whether there was anything."""
         fall = self._waterfall
