@@ -38,6 +38,8 @@ def draw(shown: Shown, path: Path, dpi: int = 150) -> None:
         raise ShowError(f"{path}: a picture ends in {', '.join(FORMATS)}")
     if not LEAST_DPI <= dpi <= MOST_DPI:
         raise ShowError(f"--dpi must be from {LEAST_DPI} to {MOST_DPI}, not {dpi}")
+    if len(shown.points) > len(POINTS):
+        raise ShowError(f"a picture has colours for {len(POINTS)} points (--at), not {len(shown.points)}")
     figure = compose(shown)
     with replacing(path) as file, rc_context({"svg.fonttype": "none"}):  # words stay words, to be edited
         figure.savefig(file, dpi=dpi, format=kind[1:])

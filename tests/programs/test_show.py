@@ -108,6 +108,9 @@ def test_pictures_have_gaps_in_a_colour_of_their_own_and_units(tmp_path: Path) -
     for dpi in (-1, 0, 10**12):
         with pytest.raises(ShowError, match="--dpi must be from 10 to 1200"):
             draw(read(path), tmp_path / "one.png", dpi)
+    draw(read(path, at=[(row, 0) for row in range(8)]), tmp_path / "one.png", 10)
+    with pytest.raises(ShowError, match="colours for 8 points"):
+        draw(read(path, at=[(row, 0) for row in range(9)]), tmp_path / "one.png")
 
 
 def test_names_with_dollars_and_control_characters_are_no_formulas(tmp_path: Path) -> None:
