@@ -57,21 +57,31 @@ class Calibration:
         return self.sha256[:12]
 
     def axis(
-        self, pixels: int | None = None, *, binning: int = 1, first: int = 0, probe_nm: float | None = None
+        self,
+        pixels: int | None = None,
+        *,
+        binning: int | None = None,
+        first: int | None = None,
+        probe_nm: float | None = None,
     ) -> NDArray[np.float64]:
-        """The raman shift (pixels,), cm-1, float64; of the calibrated region if no pixels are given.
+        """The raman shift (pixels,), cm-1, float64; of the calibrated region if nothing else is given.
 
-        binning, first: columns of the camera in one pixel, and the one that the first pixel begins with.
+        binning, first: columns of the camera in one pixel, and the one that the first pixel begins with; 1
+        and 0 where another number of pixels, or one of the two, is given.
         Raises CalibrationError if there is no scale, or none for this region.
         """
         if self.scale is None:
             raise CalibrationError("the calibration has no axis: make one with `cars-rt calibrate lamp` or "
                                    "`cars-rt calibrate standard`")  # fmt: skip
-        region = self.scale.region if pixels is None else Region(pixels, binning, first)
-        if pixels is not None and region.pixels != self.scale.region.pixels and (binning, first) == (1, 0):
+        known = self.scale.region
+        if pixels is None or (pixels == known.pixels and binning is None and first is None):
+            region = known
+        else:
+            region = Region(pixels, 1 if binning is None else binning, 0 if first is None else first)
+        if region.pixels != known.pixels and (region.binning, region.first) == (1, 0):
             raise CalibrationError(
-                f"the calibration is of {self.scale.region}, and these spectra have {region}: calibrate this "
-                "camera or region anew, or say which region it is"
+                f"the calibration is of {known}, and these spectra have {region}: calibrate this camera or "
+                "region anew, or say which region it is"
             )
         return self.scale.axis(region, probe_nm)
 
@@ -111,7 +121,7 @@ class Calibration:
         Raises CalibrationError if it is of another camera or region.
         """
         now = settings or {}
-        region = region_of(now, pixels) if {"binning", "region"} & set(now) else Region(pixels)
+        region = region_of(now, pixels, self.region)
         for name in WHICH_CAMERA:
             then, here = self.settings.get(name), now.get(name)
             if then is not None and here is not None and str(then) != str(here):

@@ -50,16 +50,25 @@ class Region:
         return text + (f" from column {self.first}" if self.first else "")
 
 
-def region_of(settings: Mapping[str, Any], pixels: int) -> Region:
+def region_of(settings: Mapping[str, Any], pixels: int, calibrated: Region | None = None) -> Region:
     """The region of spectra of so many pixels, from what a driver says of its instrument: `binning`, a number
-    or [x, ...], and `region`, [x, ...] in columns of the camera; all of it if the driver says nothing.
+    or [x, ...], and `region`, [x, ...] in columns of the camera.
 
-    Raises CalibrationError.
+    What the driver does not say is as in the region that was calibrated, where people have said it. All of
+    the camera without one, and where nothing but another number of pixels is known. Raises CalibrationError.
     """
-    return Region(pixels, _first_number(settings.get("binning"), 1), _first_number(settings.get("region"), 0))
+    binning, first = (_first_number(settings.get(name)) for name in ("binning", "region"))
+    if calibrated is None or (binning is None and first is None and pixels != calibrated.pixels):
+        calibrated = Region(pixels)
+    return Region(
+        pixels,
+        calibrated.binning if binning is None else binning,
+        calibrated.first if first is None else first,
+    )
 
 
-def _first_number(value: object, absent: int) -> int:
+def _first_number(value: object) -> int | None:
+    """None for what is no whole number, such as a binning of "2x2"."""
     if isinstance(value, list | tuple) and value:
         value = value[0]
-    return int(value) if isinstance(value, int | float) and value == int(value) else absent
+    return int(value) if isinstance(value, int | float) and value == int(value) else None

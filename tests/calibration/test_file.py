@@ -110,6 +110,32 @@ def test_another_camera_or_region_is_refused_and_other_settings_are_said() -> No
         replace(WHOLE, scale=replace(LAMP, probe_nm=None)).axis()
 
 
+@pytest.mark.parametrize(
+    ("pixels", "settings", "region"),
+    [
+        (100, {}, Region(100, 2, 10)),
+        (100, {"binning": "2x2"}, Region(100, 2, 10)),
+        (100, {"binning": 2}, Region(100, 2, 10)),
+        (50, {"binning": 4}, Region(50, 4, 10)),
+        (50, {"region": [30, 0, 100, 4]}, Region(50, 2, 30)),
+        (200, {"binning": 1, "region": [10, 0, 200, 4]}, Region(200, 1, 10)),
+        (100, {"binning": 1, "region": [10, 0, 100, 4]}, Region(100, 1, 10)),
+    ],
+)
+def test_what_a_driver_does_not_say_of_its_region_is_as_it_was_calibrated(
+    pixels: int, settings: dict[str, Any], region: Region
+) -> None:
+    """`--binning` and `--first-column` are for drivers that do not say it, when it is used, too."""
+    applied = WHOLE.applied(pixels, settings=settings, exposure_s=0.001)
+    assert applied.raman_shift is not None
+    assert np.array_equal(applied.raman_shift, LAMP.axis(region))
+    same = region == WHOLE.region
+    assert (applied.dark is not None) is (applied.reference is not None) is same
+    assert (applied.doubts == ()) is same
+    if not settings:
+        assert np.array_equal(WHOLE.axis(pixels), applied.raman_shift)
+
+
 def without(key: str) -> Callable[[Any], Any]:
     return lambda whole: whole.pop(key)
 
