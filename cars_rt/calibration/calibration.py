@@ -36,9 +36,10 @@ class Mean:
 class Calibration:
     """Everything that was calibrated of one instrument; each part may be absent.
 
-    source: the instrument, as its driver says it. settings: what else the driver said of it then. region: of
-    the darks and the reference, too. darks: with the beams blocked, by exposure. reference: above dark, of a
-    purely non-resonant sample. who: made it. sha256: of the file, if it was read from one.
+    source: the instrument, as its driver says it. settings: what else the driver said of it when the axis
+    was made, or the reference where there is no axis. region: of the darks and the reference, too. darks:
+    with the beams blocked, by exposure. reference: above dark, of a purely non-resonant sample. who: made it.
+    sha256: of the file, if it was read from one.
     """
 
     region: Region
@@ -122,13 +123,8 @@ class Calibration:
         """
         now = settings or {}
         region = region_of(now, pixels, self.region)
-        for name in WHICH_CAMERA:
-            then, here = self.settings.get(name), now.get(name)
-            if then is not None and here is not None and str(then) != str(here):
-                raise CalibrationError(
-                    f"the calibration is of the camera with the {name} {then}, this one has {here}: "
-                    "calibrate this camera"
-                )
+        if other := self.other_camera(now):
+            raise CalibrationError(f"{other}: calibrate this camera")
         axis = None
         if self.scale is not None:
             axis = self.axis(pixels, binning=region.binning, first=region.first, probe_nm=probe_nm)
@@ -142,15 +138,27 @@ class Calibration:
             tuple(self._doubts(source, now, exposure_s, region)),
         )
 
+    def other_camera(self, now: Mapping[str, Any]) -> str | None:
+        """A sentence if the settings that a driver says are of another camera."""
+        for name in WHICH_CAMERA:
+            then, here = self.settings.get(name), now.get(name)
+            if then is not None and here is not None and str(then) != str(here):
+                return f"the calibration is of the camera with the {name} {then}, this one has {here}"
+        return None
+
+    def changed(self, now: Mapping[str, Any]) -> Iterator[str]:
+        """A sentence for each setting that was another when it was made, and matters."""
+        for name, here in now.items():
+            then = self.settings.get(name)
+            if name not in HARMLESS and then is not None and not _alike(then, here):
+                yield f"it was made at {name} {_said(then)}, and now it is {_said(here)}"
+
     def _doubts(
         self, source: str, now: Mapping[str, Any], exposure_s: float | None, region: Region
     ) -> Iterator[str]:
         if source and self.source and source != self.source:
             yield f"it was made with {self.source!r}, this is {source!r}"
-        for name, here in now.items():
-            then = self.settings.get(name)
-            if name not in HARMLESS and then is not None and not _alike(then, here):
-                yield f"it was made at {name} {_said(then)}, and now it is {_said(here)}"
+        yield from self.changed(now)
         if self.darks and self.dark(exposure_s, region) is None:
             known = ", ".join(
                 "unknown" if dark.exposure_s is None else f"{dark.exposure_s:g} s" for dark in self.darks

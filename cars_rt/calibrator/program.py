@@ -19,6 +19,7 @@ from cars_rt.calibration import (
     region_of,
     write,
 )  # fmt: skip
+from cars_rt.calibration.calibration import WHICH_CAMERA
 from cars_rt.calibration.errors import UnmatchedError
 from cars_rt.calibration.lamp_fit import LampFit, fit_lamp
 from cars_rt.calibration.lamps import Lamp
@@ -64,7 +65,13 @@ def opened(path: Path, given: Measured, region: Region) -> Calibration:
         raise CalibrationError(
             f"{path} is of {there.source!r}, and these spectra are from {given.source!r}: choose another file"
         )
-    return replace(there, source=given.source or there.source, settings=given.settings or there.settings)
+    if other := there.other_camera(given.settings):
+        raise CalibrationError(f"{path}: {other}: choose another file")
+    settings = given.settings or there.settings
+    if there.scale is not None or there.reference is not None:  # made at settings that are not those of now
+        camera = {name: said for name, said in given.settings.items() if name in WHICH_CAMERA}
+        settings = {**there.settings, **camera}
+    return replace(there, source=given.source or there.source, settings=settings)
 
 
 def who() -> str:
@@ -118,7 +125,9 @@ def with_lamp(
     )
     if scale.probe_nm is not None:
         scale.axis(region)
-    return replace(calibration, scale=scale, full_scale=calibration.full_scale or given.full_scale), fit
+    full_scale = calibration.full_scale or given.full_scale
+    settings = given.settings or calibration.settings
+    return replace(calibration, scale=scale, settings=settings, full_scale=full_scale), fit
 
 
 def _has_plateau(given: Measured) -> bool:
@@ -151,7 +160,7 @@ def with_standard(
     if not counts.sum() > 0:
         raise CalibrationError(f"{given.where}: there is no light above the dark")
     region, scale = calibration.region, calibration.scale
-    before = None
+    before, settings = None, given.settings or calibration.settings
     if given.axis is not None and given.unit == NM:
         nm = given.axis
         wavelength = Polynomial.fit(_u(region), nm, min(5, region.pixels - 1), domain=[-1, 1])
@@ -165,6 +174,8 @@ def with_standard(
             time_ns=given.time_ns,
         )
     if scale is not None and scale.quantity == "wavelength":
+        if scale is calibration.scale:  # its wavelengths stay
+            settings = calibration.settings
         if scale.probe_nm is not None or pump_nm is not None:
             before = scale.axis(region, pump_nm)
         absolute = 1e7 / scale.at(region.columns)
@@ -187,7 +198,7 @@ def with_standard(
         )
     scale.axis(region)
     full_scale = calibration.full_scale or given.full_scale
-    return replace(calibration, scale=scale, full_scale=full_scale), found, before
+    return replace(calibration, scale=scale, settings=settings, full_scale=full_scale), found, before
 
 
 def _on_its_axis(counts: Array, near: Array | None, name: str | None) -> Recognised:
@@ -247,7 +258,10 @@ def with_reference(calibration: Calibration, given: Measured) -> Calibration:
             f"first at pixel {low[0]}: it needs light at every pixel"
         )
     reference = Mean(counts.astype(np.float32), given.spectra, given.time_ns, given.exposure_s)
-    return replace(calibration, reference=reference)
+    settings = calibration.settings
+    if calibration.scale is None:  # else they are those of the axis
+        settings = given.settings or settings
+    return replace(calibration, reference=reference, settings=settings)
 
 
 def saved(path: Path, calibration: Calibration) -> Calibration:

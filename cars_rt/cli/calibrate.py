@@ -288,7 +288,10 @@ def _opened(given: Measured, settings: CalibrateSettings) -> Calibration:
     from cars_rt.calibrator import program
 
     region = program.region_for(given, settings.binning, settings.first_column)
-    return program.opened(settings.output, given, region)
+    there = program.opened(settings.output, given, region)
+    for sentence in there.changed(given.settings):
+        log.warning("%s: %s", settings.output, sentence)
+    return there
 
 
 def _picture(asked: Path | None, output: Path, kind: str) -> Path | None:

@@ -14,7 +14,7 @@ import pytest
 from helpers import Command, Published, a_frame, a_start, an_end
 
 from calibration.simulated import cars_spectrum, lamp_spectrum
-from cars_rt.calibration import CalibrationError, Region, read, write
+from cars_rt.calibration import CalibrationError, Region, Scale, read, write
 from cars_rt.calibration.calibration import Calibration
 from cars_rt.calibration.lamps import lamp
 from cars_rt.calibrator import program
@@ -116,6 +116,44 @@ def test_darks_saturation_and_reference_serve_process(tmp_path: Path) -> None:
         program.with_dark(made, measured(stored("bright.h5", dark + 60_000, 0.001)), None)
     with pytest.raises(CalibrationError, match="it needs light at every pixel"):
         program.with_reference(made, measured(stored("low.h5", 0 * dark, 0.001)))
+
+
+def test_a_part_that_is_added_changes_neither_camera_nor_settings_of_the_axis(tmp_path: Path) -> None:
+    path = tmp_path / "lab.json"
+    truth, counts = cars_spectrum(TOLUENE)
+    region = Region(len(truth))
+    of_file = measured(str(text(tmp_path / "toluene.csv", truth, counts, names="raman shift,counts")))
+    dim = replace(of_file, counts=np.full(len(truth), 100.0), axis=None, unit="")
+    coarse, fine = {"serial": "A", "grating": 600}, {"serial": "A", "grating": 1200}
+
+    def at(settings: dict[str, Any]) -> tuple[str, ...]:
+        return read(path).applied(len(truth), settings=settings).doubts
+
+    def saved(made: Calibration) -> None:
+        program.saved(path, made)
+
+    def opened(settings: dict[str, Any]) -> Calibration:
+        return program.opened(path, replace(of_file, settings=settings), region)
+
+    saved(program.with_standard(opened(coarse), replace(of_file, settings=coarse))[0])
+    with pytest.raises(CalibrationError, match=r"lab\.json: .* the serial A, this one has B: choose another"):
+        opened({"serial": "B", "grating": 600})
+    for part in (program.with_reference, lambda made, given: program.with_dark(made, given, None)):
+        saved(part(opened(fine), replace(dim, settings=fine)))
+        assert "at grating 600, and now it is 1200" in at(fine)[0] and at(coarse) == ()
+    # A new axis has settings of its own, a probe that is found on the wavelengths of before has not.
+    saved(program.with_standard(opened(fine), replace(of_file, settings=fine))[0])
+    assert at(fine) == () and "at grating 1200, and now it is 600" in at(coarse)[0]
+    nm = Scale(kind="lamp", of="neon", quantity="wavelength", coefficients=tuple(
+        np.polynomial.Polynomial.fit(np.arange(len(truth)), 1e7 / (truth + 1e7 / PROBE), 5).convert().coef
+    ), region=region, residual_cm1=0.1, time_ns=NOW)  # fmt: skip
+    saved(replace(opened(fine), scale=nm))
+    saved(program.with_standard(opened(coarse), replace(of_file, settings=coarse, axis=None, unit=""))[0])
+    assert at(fine) == () and "at grating 1200, and now it is 600" in at(coarse)[0]
+    # Where the axis came from a file that names no camera, what is added does.
+    saved(replace(opened({}), settings={}))
+    saved(program.with_dark(opened(fine), replace(dim, settings=fine), None))
+    assert read(path).settings == {"serial": "A"}
 
 
 @pytest.mark.parametrize("turn", [1, -1])
