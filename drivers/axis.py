@@ -29,7 +29,8 @@ class AxisSettings:
     """Where the axis comes from."""
 
     calibration: Path | None = None
-    """A file of `cars-rt calibrate`: the axis, and if known the dark and where the camera saturates."""
+    """A file of `cars-rt calibrate`: the axis, and if known the dark and where the camera saturates, unless
+    the driver says that itself."""
 
     axis: str | None = None
     """Without a calibration: a file of spectra with this axis, or of one number for each pixel; or LOW:HIGH,
@@ -99,7 +100,7 @@ class Axis:
                     log.warning("the calibration: %s", doubt)
                 shift = applied.raman_shift
                 about |= {"dark": applied.dark, "calibration": applied.facts}
-                about["full_scale"] = applied.full_scale or full_scale
+                about["full_scale"] = full_scale or _of_one_frame(applied.full_scale, more.get("dtype"))
             elif self._ends is not None:
                 shift = np.linspace(*self._ends, pixels)
                 shift = shift if self._pump_nm is None else from_wavelength(shift, self._pump_nm)
@@ -138,6 +139,13 @@ def told(known: Mapping[str, Any]) -> Facts:
         except ProtocolError:
             del facts[plain]
     return facts
+
+
+def _of_one_frame(full_scale: float | None, dtype: Any) -> float | None:
+    """None for counts that no frame can hold: a calibration from sums of frames knows those of a sum."""
+    if full_scale is None or (kind := np.dtype(dtype)).kind != "u":
+        return full_scale
+    return full_scale if full_scale <= np.iinfo(kind).max else None
 
 
 def _ends(text: str) -> tuple[float, float] | None:

@@ -28,7 +28,9 @@ SATURATED = 0.98  # of the full scale
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Measured:
     """The mean of some spectra. counts: (p,) float64, dark not subtracted. axis: (p,) in `unit` (cm-1, nm, or
-    empty where it is not said), None for pixel numbers. saturated: (p,), pixels at the full scale."""
+    empty where it is not said), None for pixel numbers. full_scale: as stated. largest: the count that its
+    numbers can hold, by which it is judged here where nothing is stated, and which no calibration keeps.
+    saturated: (p,), pixels at the one or the other."""
 
     counts: NDArray[np.float64]
     spectra: int
@@ -39,15 +41,20 @@ class Measured:
     dark: NDArray[np.float64] | None = None
     exposure_s: float | None = None
     full_scale: float | None = None
+    largest: float | None = None
     source: str = ""
     settings: Facts = field(default_factory=dict)
     time_ns: int = 0
 
     @property
+    def saturates_at(self) -> float | None:
+        return self.largest if self.full_scale is None else self.full_scale
+
+    @property
     def saturated(self) -> NDArray[np.bool_]:
-        if self.full_scale is None:
+        if (full := self.saturates_at) is None:
             return np.zeros(len(self.counts), np.bool_)
-        return np.asarray(self.counts >= SATURATED * self.full_scale)
+        return np.asarray(self.counts >= SATURATED * full)
 
     @property
     def above_dark(self) -> NDArray[np.float64]:
@@ -87,7 +94,8 @@ def _of_stream(address: str, most: int, security: ClientKeys | None, timeout_s: 
                 unit="" if axis is None else "cm-1",
                 dark=None if start.dark is None else np.asarray(start.dark, np.float64),
                 exposure_s=start.exposure_s,
-                full_scale=start.saturates_at,
+                full_scale=start.full_scale,
+                largest=start.saturates_at,
                 source=start.source,
                 settings=start.instrument or {},
                 time_ns=time.time_ns(),
@@ -114,7 +122,7 @@ def _of_text(path: Path, most: int | None) -> Measured:
         if not np.isfinite(rows).all():
             raise SpectraError("holds counts that are not finite")
         axis = table.axis if table.unit == NM else None if table.unit == PIXELS else _judged(table.axis)
-        full_scale = 65_535.0 if rows.max() <= 65_535 and np.array_equal(rows, np.round(rows)) else None
+        largest = 65_535.0 if rows.max() <= 65_535 and np.array_equal(rows, np.round(rows)) else None
     return Measured(
         counts=rows.mean(axis=0),
         noise=noise_of(rows[:LOOKED_AT]),
@@ -123,7 +131,7 @@ def _of_text(path: Path, most: int | None) -> Measured:
         axis=axis,
         unit="" if axis is None else table.unit or CM1,
         dark=table.dark,
-        full_scale=full_scale,
+        largest=largest,
         time_ns=path.stat().st_mtime_ns,
     )
 
@@ -146,7 +154,8 @@ def _mean(spectra: Spectra, path: Path, most: int | None, axis: NDArray[np.float
         unit="" if axis is None else "cm-1",
         dark=None if spectra.dark is None else np.asarray(spectra.dark, np.float64)[order],
         exposure_s=spectra.exposure_s,
-        full_scale=spectra.saturates_at,
+        full_scale=spectra.full_scale,
+        largest=spectra.saturates_at,
         source=spectra.source or "",
         settings=spectra.instrument or {},
         time_ns=spectra.time_ns or path.stat().st_mtime_ns,

@@ -96,11 +96,11 @@ def with_lamp(
     Raises UnmatchedError, CalibrationError.
     """
     counts = given.above_dark
-    if given.full_scale is not None and given.saturated.sum() < PLATEAU:
+    if (full := given.saturates_at) is not None and given.saturated.sum() < PLATEAU:
         jumps = np.abs(np.diff(given.counts))
-        if len(jumps) and jumps.max() > STEEPEST * given.full_scale:
+        if len(jumps) and jumps.max() > STEEPEST * full:
             raise CalibrationError(
-                f"{given.where}: the counts jump by {jumps.max():.0f} of {given.full_scale:g} at pixel "
+                f"{given.where}: the counts jump by {jumps.max():.0f} of {full:g} at pixel "
                 f"{int(jumps.argmax())}, as those beyond a counter's end do: expose for a shorter time"
             )
     fit = fit_lamp(counts, lamp, near=near, unsure=unsure)

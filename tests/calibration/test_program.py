@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,28 @@ def test_darks_saturation_and_reference_serve_process(tmp_path: Path) -> None:
         program.with_dark(made, measured(stored("bright.h5", dark + 60_000, 0.001)), None)
     with pytest.raises(CalibrationError, match="it needs light at every pixel"):
         program.with_reference(made, measured(stored("low.h5", 0 * dark, 0.001)))
+
+
+def test_a_full_scale_that_nobody_stated_is_not_kept(tmp_path: Path) -> None:
+    """It would stand above what a driver knows of its camera, or be that of a sum of frames."""
+    rows = np.full((4, 64), 100, np.uint16)
+    rows[:, 0] = 65_535
+    table = text(tmp_path / "a.csv", np.arange(64), rows[0], names="pixel,counts")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["spectra"], file["raman_shift"] = rows, np.linspace(500, 3000, 64)
+    with Published() as driver, ThreadPoolExecutor() as pool:
+        streamed = pool.submit(measured, driver.address, 4)
+        driver.wait()
+        driver.say(a_start(axis=np.linspace(500, 3000, 64), block=4), a_frame(0, rows), an_end(1, 4))
+        all_given = [streamed.result(60), measured(str(table)), measured(str(tmp_path / "a.h5"))]
+    for given in all_given:
+        assert given.saturated.sum() == 1
+        with pytest.raises(CalibrationError, match="1 pixels are saturated"):
+            program.with_dark(Calibration(region=Region(64)), given, None)
+        made = program.with_dark(Calibration(region=Region(64)), replace(given, counts=np.ones(64)), None)
+        assert made.full_scale is None
+        stated = replace(given, counts=np.ones(64), full_scale=4_095.0)
+        assert program.with_dark(made, stated, None).full_scale == 4_095
 
 
 def test_a_part_that_is_added_changes_neither_camera_nor_settings_of_the_axis(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from cars_rt import calibration
 from cars_rt.calibration import Calibration, Mean, Region, Scale
 from cars_rt.drivers import Acquisition, InstrumentError, Order
 from cars_rt.drivers.axis import Axis, AxisSettings, told
+from cars_rt.drivers.feed import Feed
 from cars_rt.drivers.nearest import meant, offered
 from cars_rt.drivers.registry import driver_class
 from cars_rt.drivers.scan import ScanSettings
@@ -53,6 +55,23 @@ def test_calibration_gives_axis_dark_and_full_scale_of_the_region_that_is_used(
         acquisition(settings, 2 * PIXELS, instrument={"serial": "18"})
     with pytest.raises(InstrumentError, match="the axis of a camera: the calibration is of 128 pixels"):
         acquisition(settings)
+
+
+@pytest.mark.parametrize(
+    ("calibrated_at", "stated", "of_a_sum"),
+    [
+        (65_535, 4_095, 4 * 4_095),  # a camera of 12 bits that says so
+        (60_000, None, 4 * 60_000),
+        (4 * 65_535, None, 4 * 65_535),  # calibrated from sums of four: no camera's uint16 holds that
+    ],
+)
+def test_full_scale_is_what_the_driver_says_and_is_summed_once(
+    calibrated_at: float, stated: float | None, of_a_sum: float, tmp_path: Path
+) -> None:
+    path = calibrated(tmp_path / "lab.json")
+    calibration.write(path, replace(calibration.read(path), full_scale=calibrated_at))
+    about = acquisition(AxisSettings(calibration=path), 2 * PIXELS, full_scale=stated, order=Order(frames=4))
+    assert Feed(about).published.full_scale == of_a_sum
 
 
 def test_axis_of_a_file_of_one_column_of_spectra_or_as_it_is_said(tmp_path: Path) -> None:
