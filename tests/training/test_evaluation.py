@@ -28,7 +28,13 @@ from cars_rt.training.evaluation import metrics  # noqa: E402
 from cars_rt.training.evaluation.candidates import candidate, of_model  # noqa: E402
 from cars_rt.training.evaluation.comparison import compare  # noqa: E402
 from cars_rt.training.evaluation.linearity import linearity  # noqa: E402
-from cars_rt.training.evaluation.measured import EXPECTED, judged  # noqa: E402
+from cars_rt.training.evaluation.measured import (  # noqa: E402
+    EXPECTED,
+    draw_measured,
+    judged,
+    retrieve_measured,
+    spectra_in,
+)
 from cars_rt.training.evaluation.scores import Scores, evaluate, judge  # noqa: E402
 from cars_rt.training.networks import Cnn, SpecNet  # noqa: E402
 from cars_rt.training.settings import TrainingError  # noqa: E402
@@ -331,6 +337,19 @@ def test_evaluate_takes_a_checkpoint(tmp_path: Path) -> None:
         candidate(str(checkpoint))
 
 
+def test_files_that_differ_in_their_ending_are_two(tmp_path: Path) -> None:
+    """On axes of different length the picture of both as one failed."""
+    shift, model = np.linspace(500, 3200, 900), load_model("kk")
+    counts = 1000 + 500 * np.exp(-(((shift - 1003.6) / 10) ** 2))
+    np.savetxt(tmp_path / "toluene.csv", np.column_stack([shift, counts]), delimiter=",")
+    np.savez(tmp_path / "toluene.npz", raman_shift=shift[:800], spectra=counts[None, :800])
+    results = retrieve_measured([model], spectra_in(tmp_path), pytest.fail)
+    assert [(each.file, len(each.raman)) for each in results] == [("toluene.csv", 900), ("toluene.npz", 800)]
+    assert all(len(each.lines) == 7 for each in results)
+    draw_measured(results, tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_evaluate_measured_spectra(tiny: Path, tmp_path: Path) -> None:
     simulator = Simulator()
     neat = np.array([[float(each is TOLUENE) for each in SUBSTANCES]])
@@ -347,7 +366,7 @@ def test_evaluate_measured_spectra(tiny: Path, tmp_path: Path) -> None:
     assert code == 0, said
     assert "short.csv: the axis spans" in said and "of 7" in out
     tiny_, shipped = json.loads(numbers.read_text(encoding="utf-8"))
-    assert (tiny_["model"], shipped["model"], shipped["file"]) == ("tiny", "cnn", "toluene")
+    assert (tiny_["model"], shipped["model"], shipped["file"]) == ("tiny", "cnn", "toluene.csv")
     for found in (tiny_, shipped):
         assert found["lines"]["1003.6"] == pytest.approx(1003.6, abs=4)
     assert shipped["silent"] < 0.1

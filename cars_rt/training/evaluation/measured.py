@@ -45,7 +45,7 @@ EXPECTED = {
 class Retrieved:
     """One measured spectrum and what a model made of it."""
 
-    file: str
+    file: str  # its name with the ending: a folder may hold one spectrum in several formats
     model: str
     raman_shift: NDArray[np.float64] = field(repr=False)  # (p,), cm-1, ascending
     counts: NDArray[np.float32] = field(repr=False)  # (p,)
@@ -99,7 +99,7 @@ def retrieve_measured(
                     engine.set_dark(spectra.dark)
                 found = {name: values[0] for name, values in engine.retrieve(counts).items()}
             given = spectra.raman_shift, counts[0], found[RAMAN], found.get(DEVIATION)
-            result.append(judged(path.stem, model.card.name, *given))
+            result.append(judged(path.name, model.card.name, *given))
         progress(number + 1, len(files))
     return result
 
