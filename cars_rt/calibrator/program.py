@@ -59,7 +59,7 @@ def opened(path: Path, given: Measured, region: Region) -> Calibration:
     if there.region != region:
         raise CalibrationError(
             f"{path} is of {there.region}, and {given.where} has {region}: choose another file for this "
-            "camera or region"
+            "camera or region, or say the region with --binning and --first-column"
         )
     if there.source and given.source and there.source != given.source:
         raise CalibrationError(

@@ -230,9 +230,9 @@ def dark(
     if said := light_in(given.counts, given.noise):
         log.warning("%s: this dark %s", given.where, said)
     log.info(
-        "%s: dark of %d spectra, %.6g counts in the mean; darks for %s; saturates at %s; id %s",
+        "%s: dark of %d spectra, %.6g counts in the mean; darks for %s; saturates at: %s; id %s",
         settings.output, given.spectra, given.counts.mean(), exposures(known),
-        "counts that are not known" if known.full_scale is None else f"{known.full_scale:g} counts", known.id,
+        "not known" if known.full_scale is None else f"{known.full_scale:g} counts", known.id,
     )  # fmt: skip
 
 
