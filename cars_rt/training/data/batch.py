@@ -23,8 +23,6 @@ class Batch:
     standard deviation of the counts that the background alone would give; zero where it is not known.
     scaled: whether counts are the model's input as they are.
     draws: of the noise of each spectrum; rows n, n + b / draws, ... have one truth.
-    pairs: whether the second half are the spectra of the first once more, with a little more of something in
-    them and the same draws of the noise. Then draws are those of a half.
     passed: (b, length) float32, of pairs: the truth with the noise that Kramers-Kronig retrieval with a
     perfect reference passes on from these very counts.
     """
@@ -35,8 +33,13 @@ class Batch:
     noise: Tensor
     scaled: bool = False
     draws: int = 1
-    pairs: bool = False
     passed: Tensor | None = None
+
+    @property
+    def pairs(self) -> bool:
+        """Whether the second half are the spectra of the first once more, with a little more of something in
+        them and the same draws of the noise. Then `draws` are those of a half."""
+        return self.passed is not None
 
     @property
     def pitch(self) -> Tensor:
@@ -58,7 +61,7 @@ class Batch:
             each.to(device) for each in (self.shift, self.counts, self.raman, self.noise)
         )
         passed = None if self.passed is None else self.passed.to(device)
-        return Batch(shift, counts, raman, noise, self.scaled, self.draws, self.pairs, passed)
+        return Batch(shift, counts, raman, noise, self.scaled, self.draws, passed)
 
 
 def generator(*key: int) -> torch.Generator:

@@ -15,7 +15,6 @@ counts and truth alike.
 """
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -222,10 +221,8 @@ class Bcars(torch.utils.data.Dataset[Batch]):
                 if self.pairs:
                     # What is the same in all draws, such as a pixel's gain or saturation, is of the spectrum.
                     passed.append(true + _passed(seen, torch.minimum(bright, limit), without))
-        every = Batch(
-            axis, torch.cat(counts), torch.cat(truth), noise.repeat(len(counts), 1), draws=self.draws
-        )
-        return replace(every, pairs=True, passed=torch.cat(passed)) if self.pairs else every
+        every = torch.cat(counts), torch.cat(truth), noise.repeat(len(counts), 1)
+        return Batch(axis, *every, draws=self.draws, passed=torch.cat(passed) if passed else None)
 
 
 class BcarsPairs(Bcars):
