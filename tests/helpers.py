@@ -240,12 +240,24 @@ ENVIRONMENT = {
 }
 
 
+#: Programs that start others, which have flags of their own.
+STARTERS = {"bench", "demo", "up"}
+
+
+def _environment(command: str) -> dict[str, str]:
+    """Of `ENVIRONMENT`, what concerns a command: it would import each other one that is named there."""
+    own = f"CARS_RT_{command}_".upper()
+    return {k: v for k, v in ENVIRONMENT.items() if command in STARTERS or k.startswith((own, "PY", "COL"))}
+
+
 class Command:
     """`cars-rt ...`, or another module, as a process of its own; killed at the end if it still runs."""
 
     alive: ClassVar[list["Command"]] = []  # and not left yet
 
     def __init__(self, *arguments: object, module: str | Path = "cars_rt", **environment: str) -> None:
+        ours = module == "cars_rt" and arguments
+        defaults = _environment(str(arguments[0])) if ours else ENVIRONMENT
         self.process = subprocess.Popen(
             [
                 sys.executable,
@@ -256,7 +268,7 @@ class Command:
             stderr=subprocess.PIPE,
             text=True,
             encoding="utf-8",
-            env=os.environ | ENVIRONMENT | environment,
+            env=os.environ | defaults | environment,
             start_new_session=True,
         )
         self.said = ""

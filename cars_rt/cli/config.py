@@ -70,22 +70,21 @@ def check_environment(environment: Mapping[str, str], app: App) -> None:
     """Every name that begins as ours do must be a flag of some command, or one of the few others that there
     are, for the same reason. Raises ConfigError."""
     ours = sorted(name for name in environment if name.upper().startswith(PREFIX))
-    if not set(ours) - OTHERS:
-        return
-    known = {*OTHERS, *_names(app, PREFIX)}
     for name in ours:
-        if name not in known:
-            endings = [each.removeprefix(PREFIX) for each in known]
+        if name not in OTHERS and name not in _names(app, PREFIX, name):
+            endings = [each.removeprefix(PREFIX) for each in (*OTHERS, *_names(app, PREFIX))]
             close = difflib.get_close_matches(name.upper().removeprefix(PREFIX), endings, 1)
             meant = f"did you mean {PREFIX}{close[0]}?" if close else "`cars-rt COMMAND --help` lists them"
             raise ConfigError(f"{name} in the environment is no flag of any command; {meant}")
 
 
-def _names(app: App, prefix: str) -> Iterator[str]:
-    """What the flags of all commands are called in the environment."""
+def _names(app: App, prefix: str, asked: str | None = None) -> Iterator[str]:
+    """What the flags of all commands are called in the environment; or only of those commands that a name
+    begins with, since all of them take a while to import."""
     for name in app:
-        if not name.startswith("-"):
-            yield from _names(app[name], in_environment(name, prefix) + "_")
+        below = in_environment(name, prefix) + "_"
+        if not name.startswith("-") and (asked is None or asked.startswith(below)):
+            yield from _names(app[name], below, asked)
     for each in app.assemble_argument_collection(parse_docstring=False) if app.default_command else ():
         yield from (in_environment(name, prefix) for name in each.names if name != "*")
 
