@@ -287,9 +287,12 @@ def results(path: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         return found.raman.values.reshape(35, -1), found.flags.values.ravel()
 
 
-@pytest.mark.parametrize("compression", KINDS)
+@pytest.mark.parametrize(
+    ("compression", "name"),
+    [("none", "raman.npz"), ("none", "raman.h5"), ("gzip", "raman.npz"), ("lz4", "raman.h5")],
+)
 def test_the_others_are_processed_once_repair_has_named_what_is_spoiled(
-    compression: Compression, tmp_path: Path
+    compression: Compression, name: str, tmp_path: Path
 ) -> None:
     """A disk that spoils one spectrum of a night must not cost the night; nor may its number look right."""
     path = of_counts(tmp_path / "scan.h5", compression)
@@ -299,20 +302,16 @@ def test_the_others_are_processed_once_repair_has_named_what_is_spoiled(
     place = chunk.byte_offset + 1
     path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
     spoiled = [16] if compression == "none" else list(range(16, 24))
-    for name in ("raman.h5", "raman.npz"):
-        command = "process", path, "-o", tmp_path / name, "--engine", "passthrough"
-        code, _, said = Command.ran(*command)
-        assert code == 1 and "'/raw/counts' cannot be read; `cars-rt repair`" in said
-        assert Command.ran("repair", path)[0] == 3
-        code, _, said = Command.ran(*command)
-        assert (
-            code == 0
-            and f"{len(spoiled)} of the spectra cannot be read, and NaN stands for their results: row 16"
-            in said
-        )
-        values, flags = results(tmp_path / name)
-        assert np.flatnonzero(np.isnan(values).all(axis=1)).tolist() == spoiled
-        assert np.array_equal(np.delete(values, spoiled, 0), np.delete(COUNTS, spoiled, 0))
-        assert (flags[spoiled] != 0).all()
-        with h5py.File(path, "r+") as file:
-            file.attrs["damage"] = ""
+    command = "process", path, "-o", tmp_path / name, "--engine", "passthrough"
+    code, _, said = Command.ran(*command)
+    assert code == 1 and "'/raw/counts' cannot be read; `cars-rt repair`" in said
+    assert Command.ran("repair", path)[0] == 3
+    code, _, said = Command.ran(*command)
+    assert (
+        code == 0
+        and f"{len(spoiled)} of the spectra cannot be read, and NaN stands for their results: row 16" in said
+    )
+    values, flags = results(tmp_path / name)
+    assert np.flatnonzero(np.isnan(values).all(axis=1)).tolist() == spoiled
+    assert np.array_equal(np.delete(values, spoiled, 0), np.delete(COUNTS, spoiled, 0))
+    assert (flags[spoiled] != 0).all()
