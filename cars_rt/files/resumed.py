@@ -25,7 +25,7 @@ from cars_rt.accounting import Ledger, Range
 from cars_rt.files.hdf5 import opened, stored
 from cars_rt.files.recording import Claim, Packing, Recording, RecordingError
 from cars_rt.files.spectra import SpectraError
-from cars_rt.files.written import rows_written, stored_rows
+from cars_rt.files.written import is_recording, rows_written, stored_rows
 from cars_rt.printable import typed
 from cars_rt.protocol import End, Reason, Start, StreamName
 from cars_rt.protocol.messages import MAIN_ARRAY
@@ -202,7 +202,8 @@ def is_ours(path: Path) -> bool:
     """Whether a file is one that `process` wrote, whole or not."""
     try:
         with opened(path) as file:
-            return stored(file, GROUP, h5py.Group) is not None
+            group = stored(file, GROUP, h5py.Group)
+            return group is not None and MADE_FROM in group.attrs and is_recording(file)
     except (StorageError, OSError):
         return False
 
@@ -211,7 +212,7 @@ def _is_empty(path: Path) -> bool:
     """Whether a recording was killed before it had a place for rows."""
     try:
         with opened(path) as file:
-            return not any(name in file for name in MAIN_ARRAY)
+            return is_recording(file) and not any(name in file for name in MAIN_ARRAY)
     except (StorageError, OSError):
         return False
 
@@ -230,8 +231,8 @@ def _claimed(path: Path, earlier: Path, origin: Origin, overwrite: bool) -> Clai
         if os.path.lexists(claim.partial):
             if not (claim.locked and (is_ours(claim.partial) or _is_empty(claim.partial))):
                 raise RecordingError(
-                    f"{claim.partial} is a recording that was cut short; finish it first: "
-                    f"cars-rt repair {typed(claim.partial)}"
+                    f"{claim.partial} is in the way: choose another name or, if it is a recording that was "
+                    f"cut short, finish it first: cars-rt repair {typed(claim.partial)}"
                 )
             rows, engine = rows_of(claim.partial, origin.made_from)
             if engine == origin.engine and rows > rows_of(earlier, origin.made_from)[0]:

@@ -19,6 +19,7 @@ from cars_rt.engines.registry import REFERENCE, reason_against
 from cars_rt.files.offline import Processed, process, retrieval
 from cars_rt.files.recorder import Recorder, RecordSettings
 from cars_rt.files.recording import partial_path, read_rows
+from cars_rt.files.results import is_result
 from cars_rt.files.resumed import earlier_path
 from cars_rt.files.spectra import SpectraError
 from cars_rt.files.verify import verify
@@ -193,9 +194,34 @@ def test_another_file_of_the_same_size_and_time_is_not_taken_for_done(tmp_path: 
 
 def test_a_recording_that_was_cut_short_is_not_taken_for_results(live: Path, tmp_path: Path) -> None:
     partial_path(tmp_path / "out.h5").write_bytes(live.read_bytes())
-    with pytest.raises(SpectraError, match="was cut short; finish it first: cars-rt repair"):
+    with pytest.raises(SpectraError, match="was cut short, finish it first: cars-rt repair"):
         processed(live, tmp_path / "out.h5")
     assert partial_path(tmp_path / "out.h5").read_bytes() == live.read_bytes()
+
+
+@pytest.mark.parametrize("group", ["entry", "process"])
+def test_a_file_of_another_program_in_the_way_stays(group: str, live: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.h5"
+    foreign = partial_path(target)
+    with h5py.File(foreign, "w") as file:
+        file[f"{group}/data"] = np.arange(9)
+    before = foreign.read_bytes()
+    with pytest.raises(SpectraError, match="is in the way: choose another name"):
+        processed(live, target)
+    assert foreign.read_bytes() == before
+    foreign.rename(target)
+    assert not is_result(target)
+
+
+def test_an_input_that_lies_where_results_are_written_first_is_refused(tmp_path: Path) -> None:
+    source = partial_path(tmp_path / "scan.h5")
+    with h5py.File(source, "w") as file:
+        file["spectra"], file["raman_shift"] = spectra_of(8), AXIS
+    before = source.read_bytes()
+    with pytest.raises(SpectraError, match="is the input, and results lie there until they are whole"):
+        processed(source, tmp_path / "scan.h5")
+    assert source.read_bytes() == before
+    assert processed(source, tmp_path / "scan.npz").computed == 8  # made in memory
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs signals")

@@ -70,9 +70,13 @@ def process(
     kept beside it, and the next call goes on from there.
     """
     inputs = {"input": source, "reference": reference, "axis": axis, "calibration": calibration}
+    streamed = target.suffix.lower() in STREAMED
+    on_the_way = [partial_path(target), earlier_path(target)] if streamed else []
     for name, path in inputs.items():
-        if path is not None and path.exists() and target.exists() and target.samefile(path):
-            raise SpectraError(f"{target} is the {name}; choose another name for the result")
+        for each in (target, *on_the_way):
+            if path is not None and path.exists() and each.exists() and each.samefile(path):
+                why = ", and results lie there until they are whole" if each in on_the_way else ""
+                raise SpectraError(f"{each} is the {name}{why}; choose another name for the result")
     if reference is not None and reference.exists() and source.exists() and reference.samefile(source):
         log.warning("%s is its own reference: results of 0 say nothing of the sample", source)
     recipe = Recipe(model, reference, engine, pump_nm, axis, calibration)
