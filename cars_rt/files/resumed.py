@@ -96,16 +96,21 @@ class Resumed:
         self._flushed = time.monotonic()
 
     def take_over(self, earlier: Path, align: int) -> None:
-        """Rows of an earlier attempt, as many as make a multiple of `align`."""
+        """Rows of an earlier attempt, as many as make a multiple of `align`. One with rows that cannot be
+        read goes when those before them are on disk here."""
         with opened(earlier) as file:
             group = stored(file, STREAM, h5py.Group)
             count = min(_written(group), self._total) // align * align
-            columns = {name: stored_rows(group, name) for name in self._columns}
-            step = max(PIECE_BYTES // self._recording.rows[STREAM].row_bytes, 1)
-            for first in range(0, count, step):
-                rows = slice(first, min(first + step, count))
-                self.append({name: column[rows] for name, column in columns.items()})
+            step = max(PIECE_BYTES // self._recording.rows[STREAM].row_bytes // align, 1) * align
+            with suppress(StorageError):
+                columns = {name: stored_rows(group, name) for name in self._columns}
+                for first in range(0, count, step):
+                    rows = slice(first, min(first + step, count))
+                    self.append({name: column[rows] for name, column in columns.items()})
         self.flush()
+        if self.written < count:
+            log.warning("%s is damaged: computed again from spectrum %d on", earlier, self.written)
+            earlier.unlink()
 
     def finish(self) -> Path:
         """Give the file its name, now that all rows are there. Raises RecordingError."""

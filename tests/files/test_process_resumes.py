@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from scripts.process_memory import peak_of
 
 from cars_rt.engines.registry import REFERENCE, reason_against
+from cars_rt.files import resumed
 from cars_rt.files.offline import Processed, process, retrieval
 from cars_rt.files.recorder import Recorder, RecordSettings
-from cars_rt.files.recording import partial_path, read_rows
+from cars_rt.files.recording import partial_path, read_rows, rows
 from cars_rt.files.results import is_result
 from cars_rt.files.resumed import earlier_path
 from cars_rt.files.spectra import SpectraError
@@ -149,6 +150,28 @@ def part_of(live: Path, target: Path, stop: int, engine: str = REFERENCE) -> Non
         patch.setattr(retrieval, "PIECE_BYTES", PIECES)
         patch.setattr(retrieval, "BATCH", 16)
         process(live, target, engine=engine, overwrite=False, again=False, progress=interrupted)
+
+
+def test_rows_that_a_disk_has_spoiled_are_computed_again(
+    live: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those before them are taken over."""
+    monkeypatch.setattr(rows, "CHUNK_BYTES", 2 * PIECES)
+    monkeypatch.setattr(resumed, "PIECE_BYTES", 0)
+    target = tmp_path / "out.h5"
+    with pytest.raises(KeyboardInterrupt):
+        part_of(live, target, 160)
+    with h5py.File(partial_path(target)) as file:
+        chunk = file["raman/raman"].id.get_chunk_info(2)
+    assert chunk.chunk_offset == (64, 0)
+    with partial_path(target).open("r+b") as file:
+        file.seek(chunk.byte_offset + chunk.size // 2)
+        byte = file.read(1)[0]
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 1]))
+    assert processed(live, target).computed == SIZE - 64
+    same_bytes(target, arrays(live))
+    assert [path.name for path in tmp_path.iterdir()] == ["out.h5"]
 
 
 @pytest.mark.parametrize("engine", [REFERENCE, "openvino"])
