@@ -11,7 +11,10 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
+from typing import BinaryIO
 
 if __name__ == "__main__":  # the program that records
     sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -24,6 +27,7 @@ from helpers import AXIS, a_frame, a_start, an_end, spectra_of
 from cars_rt.accounting import Ledger
 from cars_rt.files.hdf5 import load_filters
 from cars_rt.files.recording import Packing, Recording, repair, rows
+from cars_rt.storage import Changes, changes
 
 SPECTRA, SCAN = 35, (5, 7)
 COUNTS = spectra_of(SPECTRA)
@@ -133,6 +137,50 @@ def test_what_was_flushed_is_there_after_a_kill_at_each_write(
         contents.path.unlink()
     assert flushed == CLOSING and writes > 3 * LAST
     assert bytes(content) == (tmp_path / "scan.h5").read_bytes()  # none was missed
+
+
+def test_a_repair_that_is_killed_leaves_what_the_next_one_finishes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a recording that has its name already, and of which something is left to do."""
+    older, path, left = tmp_path / "older.h5", tmp_path / "scan.h5", 0
+    older_recording(older)
+    commit, write = Changes.commit, changes._write
+
+    def some(file: BinaryIO, content: bytes) -> None:
+        nonlocal left
+        if (left := left - 1) < 0:
+            raise KeyboardInterrupt
+        write(file, content)
+
+    def killed(file: Changes) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(changes, "_write", some)
+            commit(file)
+
+    for writes in count():
+        shutil.copy(older, path)
+        left = writes
+        with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+            patch.setattr(Changes, "commit", killed)
+            assert repair(path).changed
+            break
+        contents = repair(path)
+        assert contents.changed and contents.complete and contents.rows == {"raw": SPECTRA}
+        with h5py.File(path) as file:
+            assert np.array_equal(file["raw/counts"], COUNTS) and "entry" in file
+    assert writes > 5
+
+
+def older_recording(path: Path) -> None:
+    """A whole recording, made before other programs found anything in it."""
+    recording = Recording(path, streams=["raw"])
+    recording.start(a_start(scan=SCAN, spectra=SPECTRA))
+    recording.append(a_frame(0, COUNTS))
+    recording.end(an_end(1, SPECTRA), Ledger())
+    recording.close()
+    with h5py.File(path, "r+") as file:
+        del file["entry"], file.attrs["described"]
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from cars_rt.files.recording.nexus import describe, room_for
 from cars_rt.files.written import DAMAGE, FORMAT_VERSION, TAIL, TAIL_ROWS, is_recording, rows_written, tail_of
 from cars_rt.protocol.messages import MAIN_ARRAY
 from cars_rt.storage import StorageError, numbered
+from cars_rt.storage import complete as complete_changes
 from cars_rt.storage.write import rename, same_file
 
 log = logging.getLogger("cars_rt.recording")
@@ -117,6 +118,8 @@ def _finished(path: Path) -> Contents:
     try:
         with _told(path):
             if not is_partial(path):
+                # A repair that was killed may have changed a part of it.
+                completed = claim.locked and os.access(path, os.W_OK) and complete_changes(path)
                 with opened(path) as file:
                     counted, complete = _count(file), bool(file.attrs["complete"])
                     done = not counted.surplus and complete == counted.whole(file)
@@ -125,7 +128,9 @@ def _finished(path: Path) -> Contents:
                     with changed(path) as file:
                         counted = _settle(file)
                         complete = bool(file.attrs["complete"])
-                return Contents(path, counted.rows, counted.announced, complete, changed=not done)
+                return Contents(
+                    path, counted.rows, counted.announced, complete, changed=completed or not done
+                )
             if not claim.locked:
                 raise InUseError(f"{path} may be in use, there are no locks there to tell: copy it elsewhere")
         return finish(claim, partial=path)
