@@ -113,7 +113,13 @@ def test_other_files_that_process_reads(tmp_path: Path) -> None:
     from cars_rt.files.offline import process
 
     process(tmp_path / "a.npz", tmp_path / "c.h5", engine="passthrough")
-    assert cars_rt.open(tmp_path / "c.h5").raman.shape == (*SCAN, len(AXIS))
+    result = cars_rt.open(tmp_path / "c.h5")
+    assert result.raman.shape == (*SCAN, len(AXIS))
+    for name in ("time", "time_in", "time_out"):  # nobody knows them
+        assert np.isnat(result[name]).all()
+    with h5py.File(tmp_path / "c.h5") as file:
+        time = file["entry/data/time"]
+        assert (time[()] == time.attrs["_FillValue"]).all()
 
 
 @pytest.mark.parametrize("order", ["rows", "snake", "random", "stack", "twice"])

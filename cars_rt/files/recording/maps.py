@@ -161,7 +161,8 @@ def _beside(data: h5py.Group, stream: str, each: Map, axes: list[h5py.Dataset]) 
         long_name=f"1 where there is a spectrum of {main}",
     )
     about = {"units": "nanoseconds since 1970-01-01", "_FillValue": np.int64(NO_TIME)}
-    put("time", read_rows(each.group, "time_ns"), NO_TIME, np.int64, **about,
+    times = read_rows(each.group, "time_ns")
+    put("time", np.where(times == 0, NO_TIME, times), NO_TIME, np.int64, **about,
         long_name="when the camera had delivered the spectrum")  # fmt: skip
     if stream == "raman" and stored(each.group, FLAGS) is not None:
         names = text_of(each.group.attrs.get("model_flags", "")).split()
