@@ -1,5 +1,6 @@
 """Files for other programs, opened by the library of each."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from helpers import AXIS, Command, a_frame, a_start, an_end, spectra_of
 from numpy.typing import NDArray
 
 from cars_rt.accounting import Ledger
-from cars_rt.files.export import ExportError, Wanted, export
+from cars_rt.files.export import ExportError, Wanted, export, kinds
 from cars_rt.files.export.crikit import wavelengths
 from cars_rt.files.formats import read_spectra
 from cars_rt.files.recording import Recording
@@ -173,6 +174,40 @@ def test_zarr_holds_everything_in_the_chunks_of_its_tasks(source: Path, tmp_path
     with pytest.raises(ExportError, match="exists already"):
         export(source, tmp_path / "a.zarr", "zarr", Wanted())
     export(source, tmp_path / "a.zarr", "zarr", Wanted(), overwrite=True)
+
+
+def test_a_store_goes_only_when_the_new_one_has_its_name(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where it cannot be deleted whole."""
+    pytest.importorskip("zarr")
+    import xarray
+
+    path = tmp_path / "a.zarr"
+    path.mkdir()
+    for name in ("zarr.json", "open"):
+        (path / name).write_text("{}")
+    with pytest.raises(ExportError, match="is a folder"):
+        export(source, path, "csv", Wanted(), overwrite=True)
+    assert (path / "open").exists()
+
+    def half_way(folder: Path) -> None:
+        (folder / "zarr.json").unlink()
+        raise PermissionError(13, "in use")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kinds.shutil, "rmtree", half_way)
+        export(source, path, "zarr", Wanted(), overwrite=True)
+    same(xarray.open_zarr(path, consolidated=False)["counts"].values)
+    (rest,) = [each for each in tmp_path.iterdir() if each != path]
+    assert [each.name for each in rest.iterdir()] == ["open"] and str(rest) in caplog.text
+
+    if os.name == "posix":
+        path.rename(tmp_path / "elsewhere")
+        path.symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(ExportError, match="is a link"):
+            export(source, path, "zarr", Wanted(), overwrite=True)
+        assert (tmp_path / "elsewhere" / "zarr.json").exists()
 
 
 def test_tiff_has_an_image_of_each_band_with_the_size_of_a_pixel(source: Path, tmp_path: Path) -> None:

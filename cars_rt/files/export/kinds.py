@@ -1,5 +1,6 @@
 """The kinds of export by name, and the one way in which each of them is written."""
 
+import logging
 import os
 import secrets
 import shutil
@@ -19,6 +20,8 @@ from cars_rt.files.hdf5 import explained
 from cars_rt.installation import install_extra
 from cars_rt.storage import StorageError, mkdir, refuse_target
 from cars_rt.storage.write import rename
+
+log = logging.getLogger("cars_rt.export")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,7 @@ def export(source: Path, target: Path, kind: str, wanted: Wanted, *, overwrite: 
         raise ExportError(f"{target} exists already; choose another name or give --overwrite")
     if not target.parent.is_dir():
         raise ExportError(f"there is no folder {target.parent}; make it: {mkdir(target.parent)}")
-    is_zarr = target.is_dir() and (target / "zarr.json").is_file()
+    is_zarr = kind == "zarr" and (target / "zarr.json").is_file() and not target.is_symlink()
     new = target.with_name(f".cars-rt-{secrets.token_hex(8)}{chosen.ending}")
     try:
         if not is_zarr:
@@ -81,8 +84,9 @@ def export(source: Path, target: Path, kind: str, wanted: Wanted, *, overwrite: 
         cube = open_cube(source, wanted.what, wanted.pump_nm)
         chosen.write(cube, new, wanted)
         if is_zarr:
-            shutil.rmtree(target)
-        rename_whole(new, target, overwrite)
+            _exchange(new, target)
+        else:
+            rename_whole(new, target, overwrite)
     except FileExistsError:
         raise ExportError(f"{target} exists already; choose another name or give --overwrite") from None
     except StorageError as error:
@@ -96,6 +100,21 @@ def export(source: Path, target: Path, kind: str, wanted: Wanted, *, overwrite: 
             with suppress(OSError):  # where nothing can be written, nothing can be deleted
                 new.unlink(missing_ok=True)
     return cube
+
+
+def _exchange(new: Path, target: Path) -> None:
+    """Put a folder in the place of another one, which is deleted only then."""
+    old = new.with_suffix(".old")
+    target.rename(old)
+    try:
+        new.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+    try:
+        shutil.rmtree(old)
+    except OSError as error:
+        log.warning("what was %s cannot be deleted whole (%s); the rest is %s", target, explained(error), old)
 
 
 def rename_whole(new: Path, target: Path, overwrite: bool) -> None:
