@@ -612,6 +612,19 @@ def test_what_is_there_is_kept_or_replaced_as_asked(tmp_path: Path) -> None:
     assert raman_of(target)[0].shape == COUNTS.shape
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each name is UTF-8")
+@pytest.mark.parametrize("kind", [".npz", ".h5", ".csv"])
+def test_a_name_that_is_no_utf_8_is_that_of_a_file(kind: str, tmp_path: Path) -> None:
+    """Results in HDF5, whose texts are UTF-8, have it with the byte escaped."""
+    source = npz(tmp_path / os.fsdecode(b"caf\xe9.npz"), spectra=COUNTS, raman_shift=AXIS)
+    target = source.with_suffix(f".out{kind}")
+    process(source, target, model="kk", reference=source)
+    assert raman_of(target)[0].shape == COUNTS.shape
+    if kind == ".h5":
+        with h5py.File(target) as file:
+            assert file["raman"].attrs["run"] == r"caf\udce9" and file.attrs["source"] == r"caf\udce9.npz"
+
+
 @pytest.mark.parametrize("kind", [".npz", ".h5", ".csv"])
 def test_a_result_is_known_from_other_files(kind: str, tmp_path: Path) -> None:
     source, target = npz(tmp_path / "in.npz", spectra=COUNTS, raman_shift=AXIS), tmp_path / f"out{kind}"

@@ -93,8 +93,8 @@ class Recording:
             group["raman_shift"].attrs["unit"] = "cm-1"
             if start.dark is not None:
                 group["dark"] = start.dark
-            attrs = {name: stored(getattr(start, name)) for name in ABOUT} | {"source": _text(start.source)}
-            attrs = {name: value for name, value in attrs.items() if value is not None}
+            about = {name: stored(getattr(start, name)) for name in ABOUT}
+            attrs = {name: _attr(value) for name, value in about.items() if value is not None}
             group.attrs.update(attrs)
             for name, text in (start.model or {}).items():
                 group.attrs[f"model_{name}"] = _text(text)
@@ -330,9 +330,13 @@ class _Guard:
 def _note(file: h5py.File, name: str, attrs: Mapping[str, Any], data: ArrayLike | None) -> None:
     place = file.require_group(name) if data is None else file.create_dataset(name, data=data)
     for key, value in attrs.items():
-        place.attrs[key] = _text(value) if isinstance(value, str) else value
+        place.attrs[key] = _attr(value)
+
+
+def _attr(value: Any) -> Any:
+    return _text(value) if isinstance(value, str) else value
 
 
 def _text(text: str) -> str:
-    """Text that HDF5 can hold."""
-    return text.replace("\0", " ")
+    """Text that HDF5 can hold; a file's name that is no UTF-8 is none."""
+    return text.replace("\0", " ").encode("utf-8", "backslashreplace").decode("utf-8")
