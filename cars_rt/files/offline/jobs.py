@@ -34,9 +34,10 @@ def targets(inputs: Sequence[Path], output: Path) -> list[tuple[Path, Path]]:
         (each, output / f"{each.stem}-raman{KIND_OF_RESULT.get(each.suffix.lower(), '.h5')}")
         for each in sources
     ]
-    twice = [name for name, count in Counter(target for _, target in jobs).items() if count > 1]
-    if twice:
-        raise SpectraError(f"two of the inputs would become {twice[0]}; process them into two folders")
+    made = Counter(str(target).casefold() for _, target in jobs)
+    if twice := [target for _, target in jobs if made[str(target).casefold()] > 1]:
+        where = "" if twice.count(twice[0]) > 1 else " on some systems, where capital letters do not count"
+        raise SpectraError(f"two of the inputs would become {twice[0]}{where}; process them into two folders")
     for source, target in jobs:
         if target.exists() and any(target.samefile(each) for each in sources):
             raise SpectraError(
