@@ -86,7 +86,10 @@ def refuse_target(path: Path, *, partial: bool = False) -> None:
 
 def rename(source: Path, target: Path, *, overwrite: bool) -> None:
     """Rename at once. Raises FileExistsError, with nothing changed, if the target exists and may not go."""
-    if overwrite:
+    about = source.lstat()
+    if about.st_nlink > 1 and same_file(target, about):
+        source.unlink()  # who renamed it was killed when it had both names
+    elif overwrite:
         source.replace(target)
     elif os.name == "nt":
         source.rename(target)  # refuses by itself

@@ -34,6 +34,7 @@ from cars_rt.files.recording import (
     InUseError,
     Recording,
     RecordingError,
+    claimed,
     partial_path,
     read_rows,
     repair,
@@ -305,6 +306,18 @@ def test_a_kill_while_a_recording_is_closed_costs_nothing(
         assert file.attrs["complete"] and np.array_equal(file["raw/counts"], spectra_of(6))
     before = path.stat()
     assert not repair(path).changed and path.stat().st_mtime_ns == before.st_mtime_ns
+
+
+@pytest.mark.skipif(os.name == "nt", reason="renames otherwise there")
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_kill_between_two_names_leaves_one_recording(overwrite: bool, tmp_path: Path) -> None:
+    path = written(tmp_path / "scan.h5").close()
+    os.link(path, partial_path(path))
+    if overwrite:
+        claimed(path, overwrite=True).release()
+    else:
+        assert repair(partial_path(path)).path == path
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def killed(path: Path) -> None:
