@@ -43,9 +43,6 @@ class Changes(io.RawIOBase):
         end = max(self._file.seek(0, os.SEEK_END), self._direct, self._size)
         for number in range(self._kept // PAGE, min(-(-self._size // PAGE), self._direct // PAGE)):
             self._page(number)  # what was cut off comes again as zeros
-        if self._size > end:
-            self._file.truncate(self._size)  # a file may have a limit: then nothing happens to it
-            end = -(-self._size // PAGE) * PAGE
         self._pages = {number: page for number, page in self._pages.items() if self._differs(number, page)}
         if self._pages:
             try:
