@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from cars_rt.files.formats import open_spectra
 from cars_rt.files.hdf5 import are_numbers, numbers, opened, readable_attrs, stored
 from cars_rt.files.measurement import ABOUT, LONG_NAMES, RECEIPT, UNITS, judged
-from cars_rt.files.places import Places, places_of
+from cars_rt.files.places import Places, joint, places_of
 from cars_rt.files.recording import final_path, is_partial, read_rows
 from cars_rt.files.spectra import SpectraError, said_of
 from cars_rt.files.written import is_recording, stored_rows
@@ -267,9 +267,9 @@ def _dataset(xr: Any, path: Path, attrs: dict[str, Any], streams: list[_Stream])
         if not np.array_equal(each.raman_shift, first.raman_shift):
             raise SpectraError("holds counts and results on different axes")
         about |= judged(each.attrs, ABOUT, strict=False)
-    shape = max((each.places for each in streams), key=lambda places: math.prod(places.shape))
-    for each in streams:
-        of_all = each.places.within(shape)
+    places = joint([each.places for each in streams])
+    shape = places[0]
+    for each, of_all in zip(streams, places, strict=True):
         for name, reader in each.read.items():
             if name in variables:  # the time of a spectrum is that of its counts, in the results, too
                 continue
@@ -282,7 +282,7 @@ def _dataset(xr: Any, path: Path, attrs: dict[str, Any], streams: list[_Stream])
         variables[f"{each.main}_measured"] = (shape.dims, _lazy(mask), there)
         if each.dark is not None and each.dark.shape == each.raman_shift.shape:
             variables["dark"] = ("raman_shift", each.dark, _about("dark"))
-    about |= {"file": str(path), "spectra_repeated": max(each.places.repeated for each in streams)}
+    about |= {"file": str(path), "spectra_repeated": max(each.repeated for each in places)}
     coordinates = _coordinates(shape, about.get("step_um"), first.raman_shift)
     found: xarray.Dataset = xr.Dataset(variables, coords=coordinates, attrs=about)
     return found

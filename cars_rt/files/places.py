@@ -1,5 +1,6 @@
 """Where each spectrum of a run lies: in the map that its scan draws, or in a list. Pure."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,7 +28,7 @@ class Places:
         of_rows: NDArray[np.int64],
         index: NDArray[np.int64] | None = None,
     ) -> None:
-        """of_rows: (n,), place of each row. index: (n,), of a list whose places are not that."""
+        """of_rows: (n,), place of each row. index: of each place, in a list whose places are not that."""
         self.shape, self.dims, self.of_rows, self._index = shape, dims, of_rows, index
         in_order = bool((np.diff(of_rows) > 0).all())
         self._order = None if in_order else np.argsort(of_rows, kind="stable")
@@ -38,14 +39,20 @@ class Places:
         """Whether a scan drew it."""
         return self.dims != LIST
 
-    def within(self, other: "Places") -> "Places":
-        """The same rows in the map of another stream, which may have come further."""
-        return Places(other.shape, other.dims, self.of_rows, self._index)
+    @property
+    def index(self) -> NDArray[np.int64]:
+        """(n,), which spectrum of the run each row is; of a map its place."""
+        return self.of_rows if self._index is None else self._index[self.of_rows]
+
+    @property
+    def is_compact(self) -> bool:
+        """Whether it is a list without places for what is not there."""
+        return self._index is not None
 
     def compact(self) -> "Places":
         """A list of the rows one behind the other."""
         rows = np.arange(len(self.of_rows))
-        return Places((len(rows),), LIST, rows, self.of_rows)
+        return Places((len(rows),), LIST, rows, self.index)
 
     def coordinate(self, dim: str) -> NDArray[np.float64]:
         """What the places along a dimension are called: their number, in a list the index of the spectrum."""
@@ -65,6 +72,21 @@ class Places:
         at = np.searchsorted(self._sorted, places, side="right") - 1
         there = (at >= 0) & (self._sorted[at] == places)
         return np.where(there, at if self._order is None else self._order[at], -1)
+
+
+def joint(places: Sequence[Places]) -> list[Places]:
+    """The rows of several streams of one run in one map or list: a place is the same spectrum in all of them.
+
+    One stream may have come further than another. Where one is compact, all are, to what any of them has.
+    """
+    if any(each.is_compact for each in places):
+        index = np.unique(np.concatenate([each.index for each in places]))
+        return [
+            Places((len(index),), LIST, np.searchsorted(index, each.index).astype(np.int64), index)
+            for each in places
+        ]
+    largest = max(places, key=lambda each: math.prod(each.shape))
+    return [Places(largest.shape, largest.dims, each.of_rows) for each in places]
 
 
 def shape_of(

@@ -27,9 +27,14 @@ LOST = [3, 4, 20]  # of the results
 
 
 def recorded(
-    path: Path, *, scan: tuple[int, int] | None = SCAN, spectra: int = 35, packing: Packing = PLAIN
+    path: Path,
+    *,
+    scan: tuple[int, int] | None = SCAN,
+    spectra: int = 35,
+    packing: Packing = PLAIN,
+    first: int = 0,
 ) -> Recording:
-    """Counts and results of a run, which was not ended yet."""
+    """Counts and results of a run, which was not ended yet. first: where it was joined."""
     recording = Recording(path, streams=["raw", "raman"], packing=packing)
     about: dict[str, Any] = {"spectra": 35, "scan": scan, "step_um": (0.5, 0.25) if scan else None}
     model = {"name": "cnn", "sha256": "ab" * 32, "flags": "a b", "deviation": "yes"}
@@ -37,7 +42,8 @@ def recorded(
     recording.start(a_start(stream="raman", dtype="float32", model=model, time_ns=1, **about))
     for index in range(spectra):
         time_ns = 10**9 * (index + 1)
-        recording.append(a_frame(index, COUNTS[index : index + 1], time_ns=time_ns))
+        frame = a_frame(index, COUNTS[index : index + 1], index=first + index, time_ns=time_ns)
+        recording.append(frame)
         if index not in LOST:
             arrays = {
                 "raman": RAMAN[index : index + 1],
@@ -45,7 +51,14 @@ def recorded(
                 "deviation": RAMAN[index : index + 1] / 10,
             }
             recording.append(
-                a_frame(index, arrays["raman"], stream="raman", index=index, arrays=arrays, time_ns=time_ns)
+                a_frame(
+                    index,
+                    arrays["raman"],
+                    stream="raman",
+                    index=first + index,
+                    arrays=arrays,
+                    time_ns=time_ns,
+                )
             )
     return recording
 
@@ -102,6 +115,18 @@ def test_a_run_without_a_scan_is_a_list(tmp_path: Path) -> None:
     found = cars_rt.open(ended(recorded(tmp_path / "list.h5", scan=None)))
     assert found.raman.dims == ("spectrum", "raman_shift")
     assert np.array_equal(found.raman, holed(RAMAN), equal_nan=True)
+
+
+@pytest.mark.parametrize("first", [100_000, 65_546])  # both would be almost empty lists, or the results alone
+def test_counts_and_results_of_a_run_that_was_joined_late_are_of_the_same_spectra(
+    first: int, tmp_path: Path
+) -> None:
+    path = ended(recorded(tmp_path / "late.h5", scan=None, spectra=10, first=first))
+    with cars_rt.open(path) as found:
+        assert np.array_equal(found.spectrum, first + np.arange(10))
+        assert np.array_equal(found.counts, COUNTS[:10])
+        assert np.array_equal(found.raman, holed(RAMAN, lost=LOST[:2])[:10], equal_nan=True)
+        assert (~found.raman_measured).values.nonzero()[0].tolist() == LOST[:2]
 
 
 def test_other_files_that_process_reads(tmp_path: Path) -> None:

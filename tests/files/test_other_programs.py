@@ -276,3 +276,15 @@ def test_lists_stacks_and_runs_without_a_spectrum_have_their_default_plot(
         expected = np.full((raman.size // len(AXIS), len(AXIS)), np.nan, np.float32)
         expected[: given.get("spectra", 35)] = holed(RAMAN)[: given.get("spectra", 35)]
         assert np.array_equal(raman[()].reshape(expected.shape), expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("first", [100_000, 65_546])
+def test_a_run_that_was_joined_late_has_counts_and_results_of_a_spectrum_at_its_place(
+    first: int, tmp_path: Path
+) -> None:
+    with h5py.File(ended(recorded(tmp_path / "late.h5", scan=None, spectra=10, first=first))) as file:
+        data = file["entry/data"]
+        assert np.array_equal(data["spectrum"], first + np.arange(10))
+        assert np.array_equal(data["counts"], COUNTS[:10]) and data["counts_measured"][()].all()
+        assert np.array_equal(data["raman"], holed(RAMAN)[:10], equal_nan=True)
+        assert np.array_equal(data["time"], 10**9 * np.arange(1, 11))

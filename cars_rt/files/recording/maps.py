@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cars_rt.files.hdf5 import stored
 from cars_rt.files.measurement import LONG_NAMES, UNITS
-from cars_rt.files.places import Places, places_of
+from cars_rt.files.places import Places, joint, places_of
 from cars_rt.files.recording.bands import NAME as BANDS
 from cars_rt.files.recording.read import read_rows
 from cars_rt.protocol import FLAGS, NETWORK_OUTPUTS
@@ -64,21 +64,21 @@ def write_map(
 ) -> tuple[h5py.Group, dict[str, Map]]:
     """Make the default plot. Returns it and the maps that are in it. They are lists where a map is impossible
     or would be in too many parts."""
-    largest = max((each.places for each in maps.values()), key=lambda places: int(np.prod(places.shape)))
+    places = joint([each.places for each in maps.values()])
+    maps = {name: Map(each.group, at) for (name, each), at in zip(maps.items(), places, strict=True)}
     axis = maps[main].group["raman_shift"][()]
     maps = {name: each for name, each in maps.items() if np.array_equal(each.group["raman_shift"][()], axis)}
     if (
         sum(len(each.cuts) for each in maps.values()) > MOST_PARTS
-        or int(np.prod(largest.shape[1:])) > MOST_LINE
+        or int(np.prod(maps[main].places.shape[1:])) > MOST_LINE
     ):
         log.warning("%s: its spectra are scattered too much for a map; it has a list", entry.file.filename)
         maps = {main: Map(maps[main].group, maps[main].places.compact())}
-        largest = maps[main].places
-    maps = {name: Map(each.group, each.places.within(largest)) for name, each in maps.items()}
     data = nexus_group(entry, name, "NXdata", signal=MAIN_ARRAY[main], interpretation="spectrum")
-    axes = _axes(data, largest, maps[main].group)
-    data.attrs["axes"] = np.array([*largest.dims, "raman_shift"], dtype=h5py.string_dtype())
-    for number, axis in enumerate([*largest.dims, "raman_shift"]):
+    shape = maps[main].places
+    axes = _axes(data, shape, maps[main].group)
+    data.attrs["axes"] = np.array([*shape.dims, "raman_shift"], dtype=h5py.string_dtype())
+    for number, axis in enumerate([*shape.dims, "raman_shift"]):
         data.attrs[f"{axis}_indices"] = number
     for stream, each in maps.items():
         wide = [MAIN_ARRAY[stream], *(NETWORK_OUTPUTS if stream == "raman" else ())]
