@@ -153,6 +153,14 @@ def test_a_group_that_leads_elsewhere_is_not_followed(tmp_path: Path) -> None:
     refused_by_all(tmp_path / "link.h5", tmp_path)
 
 
+@pytest.mark.parametrize("name", ["raw", "spectra", "entry", "Experiments"])
+@pytest.mark.parametrize("fill", [linked, pipe, circle])
+def test_a_file_with_nothing_but_a_link_is_not_waited_for(fill: Fill, name: str, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "link.h5", "w") as file:
+        fill(file, name, tmp_path)
+    refused_by_all(tmp_path / "link.h5", tmp_path)
+
+
 def npz(path: Path, **parts: bytes) -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, content in parts.items():

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from cars_rt.files.columns import refuse_no_counts
 from cars_rt.files.hdf5 import are_numbers, numbers, stored
 from cars_rt.files.readers.lazy import of_dataset, scan_of
-from cars_rt.files.readers.nexus import TEXTS, text_of
+from cars_rt.files.readers.nexus import TEXTS, is_own, text_of
 from cars_rt.files.readers.scale import Asked, scale_of
 from cars_rt.files.spectra import Spectra, SpectraError
 from cars_rt.files.units import length_um
@@ -20,7 +20,7 @@ EXPERIMENTS = "Experiments"
 
 def is_hyperspy(file: h5py.File) -> bool:
     """Whether a file has this layout."""
-    return file.get(EXPERIMENTS, getclass=True) is h5py.Group
+    return is_own(file, EXPERIMENTS, h5py.Group)
 
 
 def read_hyperspy(file: h5py.File, path: Path, asked: Asked) -> Spectra:
