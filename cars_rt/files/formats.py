@@ -86,7 +86,8 @@ def open_spectra(
     """As `read_spectra`, for files larger than memory: `counts` and `columns` of an .h5 file and its kin are
     read, and the counts checked, when a slice of them is asked for, which may raise SpectraError, too.
 
-    given: makes the raman shift (p,), cm-1, of so many pixels, in place of the file's own, whatever that is.
+    given: makes the raman shift (p,), cm-1, of so many pixels, in place of the file's own, which may be any
+    or none. Then pixels are in the file's order.
     """
     ending = path.suffix.lower()
     others = {} if ending in FORMATS else _foreign()
@@ -97,12 +98,11 @@ def open_spectra(
     if ending not in FORMATS and ending not in others:
         hint = "unpack it" if ending in PACKED else "a table of text can be called .txt"
         raise SpectraError(f"{path}: the file's name must end in one of {', '.join(endings())}; {hint}")
-    asked = Asked(pump_nm) if axis is None else Asked(pump_nm, *read_axis(axis))
+    asked = Asked(pump_nm, *(() if axis is None else read_axis(axis)), any_axis=given is not None)
     with ExitStack() as stack:
         with said_of(path):
             if ending in FORMATS:
-                opener = _text_of_any_axis if given is not None and ending in TEXT else FORMATS[ending]
-                spectra = stack.enter_context(opener(path, asked))
+                spectra = stack.enter_context(FORMATS[ending](path, asked))
             else:
                 _refuse_asked(asked)
                 spectra = _read_foreign(path, others[ending])
@@ -112,7 +112,7 @@ def open_spectra(
                         "has an axis that falls, so that its pixels were turned round: which one is which of "
                         "the camera's is not known any more"
                     )
-                shift = given(np.shape(spectra.raman_shift)[-1])
+                shift = given(np.shape(spectra.counts)[-1])
                 spectra = replace(spectra, raman_shift=shift, of_axis="given, not the file's own")
             spectra = checked(spectra)
             if spectra.receipt == {} and ending not in TEXT:
@@ -143,13 +143,8 @@ def _refuse_asked(asked: Asked, axis: str = "a raman_shift in cm-1") -> None:
         raise SpectraError(f"holds {axis}; leave --axis out")
 
 
-def _text_of_any_axis(path: Path, asked: Asked) -> AbstractContextManager[Spectra]:
-    """Text whose axis is not used: its unit does not matter, and it may be pixel numbers."""
-    return _text(path, asked, any_axis=True)
-
-
 @contextmanager
-def _text(path: Path, asked: Asked, *, any_axis: bool = False) -> Iterator[Spectra]:
+def _text(path: Path, asked: Asked) -> Iterator[Spectra]:
     pump_nm = asked.pump_nm
     refuse_no_table(path, MOST_TEXT_BYTES, MOST_LINE_BYTES, MOST_LINES)
     table = parse(path.read_bytes())
@@ -158,7 +153,7 @@ def _text(path: Path, asked: Asked, *, any_axis: bool = False) -> Iterator[Spect
         if table.unit != PIXELS and not is_numbering(axis):
             raise SpectraError(f"has its axis in {of_axis}; leave --axis out")
         axis, of_axis = _given_axis(asked, of_axis), "given with --axis"
-    elif any_axis:
+    elif asked.any_axis:
         pump_nm = None
     elif table.unit == PIXELS and not is_numbering(axis):
         raise SpectraError(
@@ -274,7 +269,7 @@ def _stored(file: h5py.File, path: Path, asked: Asked) -> Spectra:
         raman_shift = _given_axis(asked, f"no raman_shift beside {counts.name}")
     else:
         unit = unit_of(group["raman_shift"])
-        if unit and not is_shift(unit):
+        if unit and not is_shift(unit) and not asked.any_axis:
             raise SpectraError(f"has its raman_shift in {printable(unit, 40)!r}; write it in cm-1")
         _refuse_asked(asked)
     if found[0] is not None and found[1] is not None:

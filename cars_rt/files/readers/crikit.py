@@ -1,5 +1,6 @@
 """CRIkit2's layout: one dataset (y, x, p), whose attributes hold scan and a polynomial of wavelengths."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def read_crikit(dataset: h5py.Dataset, path: Path, asked: Asked) -> Spectra:
     moved = float(_number(dataset, CALIB, "ctr_wl", 0.0)) - float(_number(dataset, CALIB, "ctr_wl0", 0.0))
     wavelength = np.polyval(coefficients, np.arange(dataset.shape[-1])) + moved
     probe = asked.pump_nm or float(_number(dataset, CALIB, "probe", np.nan))
-    said = Asked(None if np.isnan(probe) else probe, asked.axis)
+    said = replace(asked, pump_nm=None if np.isnan(probe) else probe)
     unit = text_of(dataset, "Calib.units") or "nm"
     scale = scale_of(wavelength, unit, said, f"{dataset.name}, polynomial of degree {len(coefficients) - 1}")
     steps = [abs(float(_number(dataset, RASTER, f"{each}.StepSize", 0.0))) for each in ("Slow", "Fast")]

@@ -48,7 +48,7 @@ def read_hyperspy(file: h5py.File, path: Path, asked: Asked) -> Spectra:
     last, size = axes[-1], data.shape[-1]
     name = text_of(last, "name") or f"axis-{data.ndim - 1}"
     # Without a unit and a scale it is what HyperSpy makes of an array without an axis.
-    values = None if _is_default(last) else _values(last, size)
+    values = None if asked.any_axis or _is_default(last) else _values(last, size)
     scale = scale_of(values, _unit(last), asked, f"axis {printable(name, TEXTS)!r}")
     steps = [_step_um(axis) for axis in axes[-3:-1]]
     return Spectra(

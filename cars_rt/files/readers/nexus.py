@@ -80,7 +80,7 @@ def read_data(group: h5py.Group, path: Path, asked: Asked) -> Spectra:
             f"has spectra along dimension {spectral[-1] + 1} of {signal.ndim} of {place}; it must be the last"
         )
     last = names[-1]
-    if not spectral and last is not None and _is_length(last, units[-1]) and asked.axis is None:
+    if not spectral and last is not None and _is_length(last, units[-1]) and asked.needs_own:
         if asked.pump_nm is None:
             raise WavelengthError(
                 f"has an axis in {printable(units[-1], TEXTS)} ({place}/{last}): if those are wavelengths, "
@@ -89,7 +89,7 @@ def read_data(group: h5py.Group, path: Path, asked: Asked) -> Spectra:
             )
         spectral = [signal.ndim - 1]
     values = None if last is None or not spectral else numbers_of(followed(group, last))
-    if values is None and asked.axis is None:
+    if values is None and asked.needs_own:
         _refuse_other_length(group, signal, place)
     scale = scale_of(values, units[-1], asked, f"{place}/{last}" if last else place)
     steps = [_step_um(group, name, unit) for name, unit in zip(names[-3:-1], units[-3:-1], strict=True)]

@@ -9,7 +9,7 @@ from cars_rt.files.spectra import Spectra, SpectraError
 
 def read_array(path: Path, asked: Asked) -> Spectra:
     """The spectra. Raises SpectraError without an axis."""
-    if asked.axis is None:
+    if asked.needs_own:
         raise SpectraError(
             "holds one array and no axis; give --axis FILE with the raman shift of each pixel, or put both "
             "into an .npz file: np.savez('x.npz', spectra=np.load('x.npy'), raman_shift=AXIS)"

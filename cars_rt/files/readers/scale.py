@@ -21,17 +21,24 @@ MOST_AXIS_BYTES = 2**22
 @dataclass(frozen=True, eq=False)
 class Asked:
     """What the user says of a file. pump_nm: wavelength from which light is shifted. axis: (p,), where the
-    file has none: a raman shift, or wavelengths in nm if pump_nm is given. unit: of it, if it is stated."""
+    file has none: a raman shift, or wavelengths in nm if pump_nm is given. unit: of it, if it is stated.
+    any_axis: another axis takes the place of the file's own, which may be any or none."""
 
     pump_nm: float | None = None
     axis: NDArray[np.float64] | None = None
     unit: str = ""
+    any_axis: bool = False
+
+    @property
+    def needs_own(self) -> bool:
+        """Whether the file itself has to have an axis."""
+        return self.axis is None and not self.any_axis
 
 
 @dataclass(frozen=True, eq=False)
 class Scale:
     """raman_shift: (p,), cm-1, growing. turned: it fell in the file, so each spectrum has to be turned round,
-    too. said: where it comes from, for people."""
+    too. said: where it comes from, for people. Empty and never turned where any axis will do."""
 
     raman_shift: NDArray[np.float64]
     turned: bool
@@ -43,6 +50,8 @@ def scale_of(values: ArrayLike | None, unit: str, asked: Asked, where: str) -> S
 
     Raises WavelengthError for wavelengths without a pump, SpectraError for no axis and for other units.
     """
+    if asked.any_axis:
+        return Scale(np.empty(0), turned=False, said="")
     if values is None:
         if asked.axis is None:
             raise SpectraError(

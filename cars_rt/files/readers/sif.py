@@ -26,7 +26,7 @@ def read_sif(path: Path, asked: Asked) -> Spectra:
     except Exception as error:  # another package's code on a file from anywhere
         raise SpectraError(f"is no .sif file that sif_parser reads ({type(error).__name__})") from None
     if wavelength is not None and np.ndim(wavelength) == 2:
-        if not (wavelength == wavelength[0]).all():
+        if not asked.any_axis and not (wavelength == wavelength[0]).all():
             raise SpectraError("has another calibration for each frame; save frames of one calibration")
         wavelength = wavelength[0]
     if wavelength is not None:  # a polynomial that is the pixel's number alone is no axis
