@@ -5,6 +5,7 @@ the dot: a function that is given the path and returns `Spectra`, whole, in memo
 """
 
 import logging
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -205,10 +206,12 @@ def _npz(path: Path, asked: Asked) -> Iterator[Spectra]:
     scalars |= {name: arrays[other].tolist() for name, other in START_NAMES.items() if other in arrays}
     columns = {name: known[name] for name in COLUMNS if name in known}
     about = judged(scalars, ABOUT, strict=False)
+    *shape, _ = arrays["spectra"].shape or (0,)
+    scan = (shape[0], shape[1]) if len(shape) == 2 else about.get("scan")
     fitting = {
         name: rows
         for name, rows in columns.items()
-        if fits(name, rows, len(np.atleast_1d(arrays["spectra"]))) and within(name, rows, about.get("scan"))
+        if fits(name, rows, math.prod(shape)) and within(name, rows, scan)
     }
     receipt = judged(scalars, RECEIPT, strict=False)
     said = {name: scalars[name] for name in (*ABOUT, *RECEIPT) if name in scalars}

@@ -4,6 +4,7 @@ The fields are those of the messages: a new one has to be named here, and then h
 """
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -279,6 +280,23 @@ def test_what_a_plain_file_says_of_its_measurement_is_taken(beside: str, tmp_pat
     found = read_spectra(tmp_path / "a.h5")
     assert (found.scan, found.step_um) == ((2, 3), (1.0, 0.5))
     assert (found.exposure_s, found.full_scale) == (0.002, 60_000)
+
+
+@pytest.mark.parametrize("shape", [(2, 3), ()])
+def test_each_spectrum_of_a_cube_and_a_single_one_has_its_time_and_place(
+    shape: tuple[int, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    places = np.stack(np.divmod(np.arange(6), 3), axis=1)[: math.prod(shape)]
+    cube = spectra_of(len(places)).reshape(*shape, -1)
+    given = {"spectra": cube, "raman_shift": AXIS, "time_ns": BEGUN + np.arange(len(places))}
+    np.savez(tmp_path / "a.npz", **given, position=places)
+    found = read_spectra(tmp_path / "a.npz")
+    assert found.scan == (shape or None) and np.array_equal(found.columns["time_ns"], given["time_ns"])
+    assert np.array_equal(found.columns["position"], places) and not caplog.text
+    if shape:
+        np.savez(tmp_path / "a.npz", **given | {"time_ns": BEGUN + np.arange(2)}, position=places + 1)
+        assert not read_spectra(tmp_path / "a.npz").columns
+        assert "left out, since it is not what the name means here: time_ns, position" in caplog.text
 
 
 def test_what_has_a_name_of_ours_and_is_something_else_is_left_alone(tmp_path: Path) -> None:
