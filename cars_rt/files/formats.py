@@ -99,7 +99,8 @@ def open_spectra(
     if ending not in FORMATS and ending not in others:
         hint = "unpack it" if ending in PACKED else "a table of text can be called .txt"
         raise SpectraError(f"{path}: the file's name must end in one of {', '.join(endings())}; {hint}")
-    asked = Asked(pump_nm, *(() if axis is None else read_axis(axis)), any_axis=given is not None)
+    known, unit = (None, "") if axis is None else read_axis(axis)
+    asked = Asked(pump_nm, known, unit, given is not None)
     with ExitStack() as stack:
         with said_of(path):
             if ending in FORMATS:

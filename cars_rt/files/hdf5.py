@@ -8,9 +8,10 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from copy import copy
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import h5py
 import numpy as np
@@ -300,6 +301,7 @@ class StoredRows:
         if not isinstance(dataset, h5py.Dataset) or not dataset.shape:
             raise ValueError(f"{dataset.name} is no list of rows")
         self._dataset, self._tail, self._sums, self._missing = dataset, tail, sums, Missing(dataset)
+        self._within: tuple[int, ...] = ()
         rows = len(dataset) if rows is None else max(0, min(rows, len(dataset)))
         self.shape: tuple[int, ...] = (rows, *dataset.shape[1:])
         self.dtype: np.dtype[Any] = dataset.dtype
@@ -320,6 +322,13 @@ class StoredRows:
     def __len__(self) -> int:
         return self.shape[0]
 
+    def within(self, *places: int) -> Self:
+        """The rows within one of these rows, or within one of those in turn: of (planes, rows, columns, p)
+        those of a plane, or of a line."""
+        found = copy(self)
+        found._within, found.shape = (*self._within, *places), self.shape[len(places) :]
+        return found
+
     def __getitem__(self, rows: slice) -> NDArray[Any]:
         first, last, _ = rows.indices(len(self))
         row_bytes = int(np.prod(self.shape[1:], dtype=object)) * self.dtype.itemsize
@@ -331,7 +340,7 @@ class StoredRows:
         last = max(first, last)
         try:
             if self._tail is None or last <= self._tail[1]:
-                found: NDArray[Any] = self._dataset[first:last]
+                found: NDArray[Any] = self._dataset[(*self._within, slice(first, last))]
             else:
                 tail, begin, slot = self._tail
                 found = tail[slot, max(first - begin, 0) : last - begin]
@@ -341,5 +350,5 @@ class StoredRows:
         except (OSError, RuntimeError, ValueError, TypeError):
             rest = "`cars-rt repair` says which spectra of a recording that concerns"
             raise StorageError(path, f"is damaged: {name} cannot be read; {rest}") from None
-        self._missing.refuse(found, first)
+        self._missing.refuse(found, first, self._within)
         return found

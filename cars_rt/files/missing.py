@@ -26,12 +26,17 @@ class Missing:
         self._path, self._name = Path(dataset.file.filename), repr(str(dataset.name))
         self._rules = [*self._by_value(dataset), *self._by_limit(dataset)]
 
-    def refuse(self, values: NDArray[Any], first: int = 0) -> None:
-        """Raises StorageError if some of these values are missing, rows of the dataset from `first` on."""
+    def refuse(self, values: NDArray[Any], first: int = 0, within: tuple[int, ...] = ()) -> None:
+        """Raises StorageError if some of these values are missing, rows of the dataset from `first` on.
+        within: where in the dataset these rows lie, if not in its first dimension."""
         for said, is_missing in self._rules:
             if np.any(missing := is_missing(values)):
                 at = [int(each) for each in np.argwhere(missing)[0]]
-                where = f" at [{', '.join(str(each) for each in (at[0] + first, *at[1:]))}]" if at else ""
+                where = (
+                    f" at [{', '.join(str(each) for each in (*within, at[0] + first, *at[1:]))}]"
+                    if at
+                    else ""
+                )
                 raise StorageError(
                     self._path,
                     f"has no value in {self._name}{where}: it is missing, by its {said}; leave such spectra "

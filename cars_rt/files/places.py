@@ -1,7 +1,8 @@
 """Where each spectrum of a run lies: in the map that its scan draws, or in a list. Pure."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,6 +88,31 @@ def joint(places: Sequence[Places]) -> list[Places]:
         ]
     largest = max(places, key=lambda each: math.prod(each.shape))
     return [Places(largest.shape, largest.dims, each.of_rows) for each in places]
+
+
+Block: TypeAlias = tuple[tuple[int, ...], slice, int]  # the lines and planes that lead to it, it, its places
+
+
+def blocks(first: int, last: int, shape: tuple[int, ...]) -> Iterator[Block]:
+    """Where the places from first to before last lie in an array of this shape: the largest parts of a line,
+    whole lines or whole planes."""
+    while first < last:
+        block = _block(first, last - first, shape)
+        yield block
+        first += block[2]
+
+
+def _block(place: int, size: int, shape: tuple[int, ...]) -> Block:
+    """The largest block that begins at a place, of no more than `size` places."""
+    if len(shape) == 1:
+        return (), slice(place, place + size), size
+    within = int(np.prod(shape[1:]))
+    first, rest = divmod(place, within)
+    if rest == 0 and size >= within:
+        count = size // within
+        return (), slice(first, first + count), count * within
+    lead, part, taken = _block(rest, min(size, within - rest), shape[1:])
+    return (first, *lead), part, taken
 
 
 def shape_of(

@@ -11,8 +11,10 @@ from helpers import AXIS, Command, a_frame, a_start, an_end, spectra_of
 from numpy.typing import NDArray
 
 from cars_rt.accounting import Ledger
+from cars_rt.files import dataset
 from cars_rt.files.export import ExportError, Wanted, export, kinds
 from cars_rt.files.export.crikit import wavelengths
+from cars_rt.files.export.cube import open_cube
 from cars_rt.files.formats import read_spectra
 from cars_rt.files.recording import Recording
 from cars_rt.files.spectra import SpectraError
@@ -57,6 +59,19 @@ def test_spectra_at_one_place_are_counted_as_left_out(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", spectra=spectra_of(5), raman_shift=AXIS, index=index, scan=[2, 3])
     cube = export(tmp_path / "a.npz", tmp_path / "a.tif", "tiff", Wanted(bands=((AXIS[3], AXIS[9]),)))
     assert cube.repeated == 2 and cube.shape[:2] == (2, 3)
+
+
+@pytest.mark.parametrize("scan", [None, (2, 17), (2, 3)])  # of a list, of long lines, and of planes
+def test_blocks_are_no_larger_than_what_is_read_at_once(
+    scan: tuple[int, int] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset, "PIECE_BYTES", 10 * PIXELS * 4)
+    cube = open_cube(recorded(tmp_path / "a.h5", AXIS, scan))
+    found = np.zeros(cube.shape, np.float32)
+    for part, values in cube.blocks():
+        assert values.nbytes <= dataset.PIECE_BYTES
+        found[part] = values
+    assert np.array_equal(found, cube.values.compute(), equal_nan=True)
 
 
 @pytest.mark.parametrize("probe", [0.785, -785.0, np.nan, 1e6])

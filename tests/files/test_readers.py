@@ -3,6 +3,7 @@ Princeton."""
 
 import struct
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,27 @@ def test_an_axis_that_a_calibration_replaces_may_be_any_or_none(
         assert np.array_equal(spectra.counts[:], CUBE.reshape(12, -1))
         assert np.array_equal(spectra.raman_shift, any_axis(len(AXIS)))
     assert np.allclose(measured(str(tmp_path / name)).counts, CUBE.reshape(12, -1).mean(axis=0))
+
+
+@pytest.mark.parametrize("shape", [(1, 6000), (1, 2, 3000), (2, 3, 1000)])
+def test_what_is_read_of_a_cube_does_not_grow_with_its_lines(shape: tuple[int, ...], tmp_path: Path) -> None:
+    cube = spectra_of(6000)
+    foreign.crikit(tmp_path / "a.h5", cube.reshape(*shape, -1), [1e-5, 0.4, 738], PUMP)
+    with open_spectra(tmp_path / "a.h5") as spectra:
+        for first, last in ((0, 0), (0, 10), (2995, 3005), (990, 3010), (5999, 6000)):
+            found, peak = measured_memory(lambda part=slice(first, last): spectra.counts[part])
+            assert np.array_equal(found, cube[first:last, ::-1])
+            assert peak < 3 * found.nbytes + 50_000
+        assert np.array_equal(spectra.counts[:], cube[:, ::-1])
+
+
+def measured_memory(function: Callable[[], Any]) -> tuple[Any, int]:
+    """What it returns, and the most bytes that it had at once."""
+    tracemalloc.start()
+    try:
+        return function(), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def test_what_was_exported_as_raman_is_not_taken_for_counts(tmp_path: Path) -> None:

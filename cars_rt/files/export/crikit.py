@@ -42,10 +42,7 @@ def write_crikit(cube: Cube, path: Path, probe_nm: float | None) -> None:
         dataset = file.create_dataset(f"{PLACE}/{cube.name}", (rows, columns, pixels), np.float32)
         for part, values in cube.blocks():
             values = np.nan_to_num(values, copy=False)
-            if len(cube.dims) == 2:
-                dataset[part] = values
-            else:
-                dataset[0, part] = values
+            dataset[part if len(cube.dims) == 2 else (0, *part)] = values
         dataset.attrs.update(attrs)
 
 

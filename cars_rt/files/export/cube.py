@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from cars_rt.errors import CarsRtError
 from cars_rt.files.dataset import open_dataset
 
-BLOCK_BYTES = 32 * 2**20  # of spectra that are taken into memory at once
-
 
 class ExportError(CarsRtError, ValueError):
     """An export that cannot be made, with the reason in one sentence."""
@@ -47,13 +45,12 @@ class Cube:
             f"{self.dataset.attrs.get('source', '')} {self.dataset.attrs.get('run', '')}".strip() or self.name
         )
 
-    def blocks(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-        """The values along the first dimension, as many as fit in memory at once."""
-        row = int(np.prod(self.shape[1:], dtype=object)) * 4
-        step = max(BLOCK_BYTES // max(row, 1), 1)
-        for first in range(0, self.shape[0], step):
-            rows = slice(first, min(first + step, self.shape[0]))
-            yield rows, np.asarray(self.values[rows].compute(scheduler="synchronous"), np.float32)
+    def blocks(self) -> Iterator[tuple[tuple[slice, ...], NDArray[np.float32]]]:
+        """The values piece by piece, as they are read from the file, each with its place."""
+        from dask.array.core import slices_from_chunks
+
+        for part in slices_from_chunks(self.values.chunks):  # type: ignore[no-untyped-call]
+            yield part[:-1], np.asarray(self.values[part].compute(scheduler="synchronous"), np.float32)
 
 
 def open_cube(path: Path, what: str | None = None, pump_nm: float | None = None) -> Cube:

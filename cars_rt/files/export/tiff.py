@@ -29,7 +29,7 @@ def write_tiff(cube: Cube, path: Path, bands: Sequence[Band]) -> None:
     images = np.empty((len(bands), *cube.shape[:-1]), np.float32)
     for part, values in cube.blocks():
         for number, points in enumerate(within):
-            images[number, part] = values[..., points].mean(axis=-1)
+            images[number][part] = values[..., points].mean(axis=-1)
     names = [f"{low:g}-{high:g} cm-1" for low, high in bands]
     planes = images.shape[1] if len(cube.dims) == 3 else 1
     images = images.reshape(len(bands), planes, 1, *cube.shape[-3:-1]).transpose(1, 0, 2, 3, 4)[:, :, 0]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.files.hdf5 import StoredRows
+from cars_rt.files.places import blocks
 from cars_rt.files.spectra import finite, said_of, wanted
 
 Read = Callable[[int, int], NDArray[Any]]
@@ -48,14 +49,16 @@ def of_dataset(dataset: h5py.Dataset, path: Path, turned: bool) -> Any:
         return Lazy(
             1, len(stored), dataset.dtype, lambda first, last: stored[:][None][first:last], path, turned
         )
-    lines, within, pixels = StoredRows(dataset), prod(dataset.shape[1:-1]), dataset.shape[-1]
+    stored, (*shape, pixels) = StoredRows(dataset), dataset.shape
 
     def read(first: int, last: int) -> NDArray[Any]:
-        begin = first // max(within, 1)
-        block = lines[begin : -(-last // max(within, 1))].reshape(-1, pixels)
-        return block[first - begin * within : last - begin * within]
+        parts = [
+            stored.within(*lead)[rows].reshape(-1, pixels)
+            for lead, rows, _ in blocks(first, last, tuple(shape))
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate([np.empty((0, pixels), dataset.dtype), *parts])
 
-    return Lazy(len(lines) * within, pixels, dataset.dtype, read, path, turned)
+    return Lazy(prod(shape), pixels, dataset.dtype, read, path, turned)
 
 
 def scan_of(shape: tuple[int, ...]) -> tuple[int, int] | None:

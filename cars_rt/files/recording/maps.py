@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cars_rt.files.hdf5 import stored
 from cars_rt.files.measurement import LONG_NAMES, UNITS
-from cars_rt.files.places import Places, joint, places_of
+from cars_rt.files.places import Places, blocks, joint, places_of
 from cars_rt.files.recording.bands import NAME as BANDS
 from cars_rt.files.recording.read import read_rows
 from cars_rt.protocol import FLAGS, NETWORK_OUTPUTS
@@ -122,25 +122,11 @@ def _shown(data: h5py.Group, name: str, each: Map) -> h5py.Dataset:
     source = h5py.VirtualSource(".", str(rows.name), rows.shape, rows.dtype)
     for first, last in zip(each.cuts, each.cuts[1:], strict=False):
         place = int(each.places.of_rows[first])
-        while first < last:
-            where, size = _block(place, last - first, each.places.shape)
-            layout[where] = source[first : first + size]
-            place, first = place + size, first + size
+        for lead, part, size in blocks(place, place + last - first, each.places.shape):
+            layout[(*lead, part)] = source[first : first + size]
+            first += size
     missing = np.nan if rows.dtype.kind == "f" else 0
     return data.create_virtual_dataset(name, layout, fillvalue=missing)
-
-
-def _block(place: int, size: int, shape: tuple[int, ...]) -> tuple[tuple[int | slice, ...], int]:
-    """The largest block of whole lines (or planes) that begins at a place, of no more than `size` places."""
-    if len(shape) == 1:
-        return (slice(place, place + size),), size
-    within = int(np.prod(shape[1:]))
-    first, rest = divmod(place, within)
-    if rest == 0 and size >= within:
-        count = size // within
-        return (slice(first, first + count),), count * within
-    inner, taken = _block(rest, min(size, within - rest), shape[1:])
-    return (first, *inner), taken
 
 
 def _beside(data: h5py.Group, stream: str, each: Map, axes: list[h5py.Dataset]) -> None:
