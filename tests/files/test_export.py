@@ -18,6 +18,8 @@ from cars_rt.files.export.cube import open_cube
 from cars_rt.files.formats import read_spectra
 from cars_rt.files.recording import Recording
 from cars_rt.files.spectra import SpectraError
+from files.test_dataset import ended
+from files.test_dataset import recorded as with_results
 
 pytest.importorskip("xarray")
 
@@ -250,12 +252,20 @@ def test_csv_is_one_spectrum(at: tuple[int, ...], source: Path, tmp_path: Path) 
     assert lines[1] == "raman_shift,counts" and ("at 1,2" if at else "mean of 34 spectra") in lines[0]
 
 
+@pytest.mark.parametrize(("what", "names"), [("raman", "raman,deviation"), ("counts", "counts")])
+def test_a_deviation_stands_beside_the_results_alone(what: str, names: str, tmp_path: Path) -> None:
+    source = ended(with_results(tmp_path / "scan.h5"))
+    export(source, tmp_path / "a.csv", "csv", Wanted(what=what, at=(0, 1)))
+    assert (tmp_path / "a.csv").read_text().splitlines()[1] == f"raman_shift,{names}"
+
+
 @pytest.mark.parametrize(
     ("kind", "wanted", "reason"),
     [
         ("tiff", {}, "give the bands that the images are of"),
         ("tiff", {"bands": ((4000.0, 4100.0),)}, "no point of the axis, .* is in 4000-4100"),
         ("csv", {"at": (9, 0)}, "there is no spectrum at 9,0 of 5 x 7"),
+        ("csv", {"at": (4, 6)}, "there is no spectrum of counts at 4,6: it was not measured, or was lost"),
         ("hspy", {"what": "raman"}, "holds no raman, only counts"),
     ],
 )

@@ -12,19 +12,25 @@ from cars_rt.protocol import NETWORK_OUTPUTS
 def write_csv(cube: Cube, path: Path, at: Sequence[int]) -> None:
     """The spectrum at these places, (row, column) or a number, or the mean of all if none are given.
 
-    Columns are the raman shift, the values and, where the file has them, the deviations. Raises ExportError.
+    Columns are the raman shift, the values and, beside one of the results, its deviation, if the file has it.
+    Raises ExportError.
     """
     columns = {"raman_shift": cube.raman_shift}
     if at:
+        place = ",".join(map(str, at))
         if len(at) != len(cube.dims) or not all(
             0 <= n < size for n, size in zip(at, cube.shape, strict=False)
         ):
             sizes = " x ".join(map(str, cube.shape[:-1]))
-            raise ExportError(f"there is no spectrum at {','.join(map(str, at))} of {sizes}, counted from 0")
-        for name in (cube.name, *NETWORK_OUTPUTS):
+            raise ExportError(f"there is no spectrum at {place} of {sizes}, counted from 0")
+        if not cube.dataset[f"{cube.name}_measured"].data[tuple(at)].compute():
+            raise ExportError(
+                f"there is no spectrum of {cube.name} at {place}: it was not measured, or was lost"
+            )
+        for name in (cube.name, *(NETWORK_OUTPUTS if cube.name == "raman" else ())):
             if name in cube.dataset:
                 columns[name] = np.asarray(cube.dataset[name].data[tuple(at)].compute(), np.float64)
-        where = f"at {','.join(map(str, at))}"
+        where = f"at {place}"
     else:
         total, count = np.zeros(len(cube.raman_shift)), 0
         for _, values in cube.blocks():
