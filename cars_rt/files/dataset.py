@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from cars_rt.files import measurement
 from cars_rt.files.formats import open_spectra
 from cars_rt.files.hdf5 import are_numbers, numbers, opened, readable_attrs, stored
 from cars_rt.files.measurement import ABOUT, LONG_NAMES, RECEIPT, UNITS, judged
@@ -62,7 +63,8 @@ def open_dataset(path: Path | str, *, pump_nm: float | None = None) -> xarray.Da
     raman (and deviation), float32, NaN where a spectrum is missing; counts_measured and raman_measured, bool,
     which say where one is; flags; time, time_in, time_out, datetime64[ns] in UTC, NaT where missing;
     counts_sequence and raman_sequence, -1 where missing; dark. What is known of the whole run, the model and
-    what was lost stands in `attrs`, those of a stream in the attrs of counts and raman.
+    what was lost stands in `attrs`, calibration and instrument as JSON, those of a stream in the attrs of
+    counts and raman.
 
     A Dataset of a recording that is being written shows the rows that were there when it was opened; it goes
     on working when the recording gets its final name. Raises SpectraError: one sentence.
@@ -284,7 +286,8 @@ def _dataset(xr: Any, path: Path, attrs: dict[str, Any], streams: list[_Stream])
             variables["dark"] = ("raman_shift", each.dark, _about("dark"))
     about |= {"file": str(path), "spectra_repeated": max(each.repeated for each in places)}
     coordinates = _coordinates(shape, about.get("step_um"), first.raman_shift)
-    found: xarray.Dataset = xr.Dataset(variables, coords=coordinates, attrs=about)
+    written = {name: measurement.stored(value) for name, value in about.items()}  # netCDF has no maps
+    found: xarray.Dataset = xr.Dataset(variables, coords=coordinates, attrs=written)
     return found
 
 

@@ -1,5 +1,6 @@
 """cars_rt.open: the map of a scan, what is missing in it, files that grow, and files that lie."""
 
+import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,7 @@ def recorded(
     """Counts and results of a run, which was not ended yet. first: where it was joined."""
     recording = Recording(path, streams=["raw", "raman"], packing=packing)
     about: dict[str, Any] = {"spectra": 35, "scan": scan, "step_um": (0.5, 0.25) if scan else None}
+    about |= {"calibration": {"id": "lab", "residual": 0.5}, "instrument": {"grating": 600}}
     model = {"name": "cnn", "sha256": "ab" * 32, "flags": "a b", "deviation": "yes"}
     recording.start(a_start(**about, time_ns=1, dark=np.zeros(len(AXIS), np.float32)))
     recording.start(a_start(stream="raman", dtype="float32", model=model, time_ns=1, **about))
@@ -94,7 +96,10 @@ def test_a_recording_is_a_map_with_units_and_what_is_missing_is_nan(tmp_path: Pa
         )
         line = pickle.loads(pickle.dumps(scan.counts[3]))  # as it goes to a worker elsewhere
         assert np.array_equal(line, COUNTS[21:28])
-        scan.drop_vars("dark").to_netcdf(tmp_path / "copy.nc", engine="h5netcdf")
+        scan.to_netcdf(tmp_path / "copy.nc", engine="h5netcdf")
+        with xarray.open_dataset(tmp_path / "copy.nc", engine="h5netcdf") as copy:
+            assert json.loads(copy.attrs["calibration"]) == {"id": "lab", "residual": 0.5}
+            assert copy.attrs["instrument"] == scan.attrs["instrument"] == '{"grating": 600}'
 
 
 def test_what_was_planned_and_not_measured_is_there_as_missing(tmp_path: Path) -> None:
