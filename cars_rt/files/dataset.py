@@ -60,11 +60,11 @@ def open_dataset(path: Path | str, *, pump_nm: float | None = None) -> xarray.Da
 
     Of a scan the dimensions are (y, x, raman_shift), of a stack (z, y, x, raman_shift), y and x in um where
     the step is known; else (spectrum, raman_shift). The variables, as far as the file has them: counts and
-    raman (and deviation), float32, NaN where a spectrum is missing; counts_measured and raman_measured, bool,
-    which say where one is; flags; time, time_in, time_out, datetime64[ns] in UTC, NaT where missing;
-    counts_sequence and raman_sequence, -1 where missing; dark. What is known of the whole run, the model and
-    what was lost stands in `attrs`, calibration and instrument as JSON, those of a stream in the attrs of
-    counts and raman.
+    raman (and deviation), float32, or float64 for counts that float32 does not hold, NaN where a spectrum is
+    missing; counts_measured and raman_measured, bool, which say where one is; flags; time, time_in, time_out,
+    datetime64[ns] in UTC, NaT where missing; counts_sequence and raman_sequence, -1 where missing; dark. What
+    is known of the whole run, the model and what was lost stands in `attrs`, calibration and instrument as
+    JSON, those of a stream in the attrs of counts and raman.
 
     A Dataset of a recording that is being written shows the rows that were there when it was opened; it goes
     on working when the recording gets its final name. Raises SpectraError: one sentence.
