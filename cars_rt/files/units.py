@@ -15,6 +15,7 @@ WAVELENGTH = re.compile(
 )
 
 _CM1 = re.compile(r"(?:r?cm\s*\^?\(?\s*[-−⁻–]\s*[1¹]\)?|1\s*/\s*cm|raman.?shift|wave.?numbers?)", re.I)
+_TYPESET = re.compile(r"[${}]")  # what LaTeX has around a power: cm$^{-1}$
 _LENGTHS = {"nm": 1.0, "nanometer": 1.0, "нм": 1.0, "um": 1e3, "µm": 1e3, "μm": 1e3, "micrometer": 1e3,
             "micron": 1e3, "mm": 1e6, "millimeter": 1e6, "m": 1e9, "meter": 1e9, "a": 0.1, "å": 0.1,
             "angstrom": 0.1, "angström": 0.1, "pm": 1e-3, "picometer": 1e-3}  # fmt: skip
@@ -38,8 +39,8 @@ _DIFFERENCE = re.compile(r"shift|verschiebung|wave\s*number|wellenzahl|delta|Δ"
 
 
 def is_shift(unit: str) -> bool:
-    """Whether this is a unit of a raman shift in cm-1."""
-    return _CM1.fullmatch(unit.strip()) is not None
+    """Whether this is a unit of a raman shift in cm-1, also as LaTeX and Python write powers."""
+    return _CM1.fullmatch(_TYPESET.sub("", unit).replace("**", "^").strip()) is not None
 
 
 def nm_per(unit: str) -> float | None:

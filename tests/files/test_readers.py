@@ -54,7 +54,7 @@ READ: list[tuple[str, Callable[[Path], Path], Any, dict[str, Any], dict[str, Any
     ("a.hspy", lambda path: foreign.hspy(path, CUBE, [*SPATIAL, uniform()]), AXIS, {}, MAP),
     (
         "a.hspy",
-        lambda path: foreign.hspy(path, CUBE, [*SPATIAL, listed(AXIS**1.1, "cm^-1")]),
+        lambda path: foreign.hspy(path, CUBE, [*SPATIAL, listed(AXIS**1.1)]),
         AXIS**1.1,
         {},
         MAP,
@@ -79,6 +79,10 @@ READ: list[tuple[str, Callable[[Path], Path], Any, dict[str, Any], dict[str, Any
         AXIS,
         {},
         {"scan": (3, 4)},
+    ),
+    *(
+        ("a.nxs", lambda path, unit=unit: foreign.nexus(path, CUBE, AXIS, unit), AXIS, {}, {"scan": (3, 4)})
+        for unit in ("cm^-1", "cm^{-1}", "$cm^{-1}$", "cm**-1")
     ),
     ("a.h5", lambda path: changed(plain, once)(path), AXIS, {}, {"scan": (3, 4)}),
     ("a.h5", lambda path: foreign.nexus(path, CUBE, LENGTHS / 1000, "um"), SHIFTS, {"pump_nm": PUMP}, {}),
