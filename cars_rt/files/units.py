@@ -60,16 +60,6 @@ def is_other(unit: str) -> bool:
     return _NEITHER.fullmatch(unit) is not None or (("/" in unit or "^" in unit) and not _PER_CM.search(unit))
 
 
-def says_shift(name: str) -> re.Match[str] | None:
-    """Where a name or a line says that an axis is a raman shift or in its unit."""
-    return SHIFT.search(name)
-
-
-def says_wavelength(name: str) -> re.Match[str] | None:
-    """Where a name or a line says that an axis is a wavelength or in nm."""
-    return WAVELENGTH.search(name)
-
-
 def is_unit(cell: str) -> bool:
     """Whether a cell holds nothing but the unit of an axis, in brackets or not."""
     unit = cell.strip(" []()")
