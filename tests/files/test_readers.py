@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 from helpers import AXIS, spectra_of
 
-from cars_rt.calibrator.measured import measured
 from cars_rt.engines.registry import REFERENCE
 from cars_rt.files.export import Wanted, export
-from cars_rt.files.formats import any_axis, open_spectra, read_spectra
+from cars_rt.files.formats import open_spectra, read_spectra
 from cars_rt.files.offline import process
 from cars_rt.files.recording import read_rows
 from cars_rt.files.spectra import SpectraError
@@ -136,50 +135,6 @@ def test_files_of_other_programs_are_read(
         assert getattr(found, key) == (value if key in ("scan", "source") else pytest.approx(value)), key
     with open_spectra(tmp_path / name, **asked) as spectra:
         assert np.array_equal(spectra.counts[1:3], expected[1:3])
-
-
-def without_axis(path: Path) -> None:
-    np.savez(path, spectra=CUBE)
-
-
-def in_nm(path: Path) -> None:
-    ours(path)
-    with h5py.File(path, "r+") as file:
-        file["raman_shift"].attrs["units"] = "nm"
-
-
-#: Of which the axis is not known, lies in another unit, or falls; the pixels are in the camera's order.
-ANY: list[tuple[str, Callable[[Path], Any]]] = [
-    ("a.csv", lambda path: np.savetxt(path, np.c_[LENGTHS, CUBE.reshape(12, -1).T], delimiter=",")),
-    ("a.npy", lambda path: np.save(path, CUBE)),
-    ("a.npz", without_axis),
-    ("a.h5", in_nm),
-    ("a.h5", lambda path: foreign.crikit(path, CUBE, [1e-5, 0.4, 738], np.nan)),
-    ("a.nxs", lambda path: foreign.nexus(path, CUBE, LENGTHS, "nm")),
-    ("a.nxs", lambda path: foreign.nexus(path, CUBE, LENGTHS / 1e6, "mm")),
-    ("a.nxs", lambda path: foreign.nexus(path, CUBE, AXIS, "eV")),
-    ("a.nxs", lambda path: foreign.nexus(path, CUBE, AXIS[::-1], "1/cm")),
-    ("a.nxs", lambda path: foreign.nexus(path, CUBE, AXIS, "", shift=None)),
-    ("a.hspy", lambda path: foreign.hspy(path, CUBE, [*SPATIAL, listed(LENGTHS, "nm")])),
-    ("a.spe", lambda path: foreign.spe2(path, LINES, FROM_1, 2)),
-    ("a.sif", lambda path: foreign.sif(path, LINES, FROM_1)),
-    ("a.wdf", lambda path: foreign.wdf(path, CUBE, AXIS)),
-]
-
-
-@pytest.mark.parametrize(("name", "write"), ANY)
-def test_an_axis_that_a_calibration_replaces_may_be_any_or_none(
-    name: str, write: Callable[[Path], Any], tmp_path: Path
-) -> None:
-    if name.endswith((".hspy", ".wdf")):
-        pytest.importorskip("rsciio")
-    if name.endswith(".sif"):
-        pytest.importorskip("sif_parser")
-    write(tmp_path / name)
-    with open_spectra(tmp_path / name, given=any_axis) as spectra:
-        assert np.array_equal(spectra.counts[:], CUBE.reshape(12, -1))
-        assert np.array_equal(spectra.raman_shift, any_axis(len(AXIS)))
-    assert np.allclose(measured(str(tmp_path / name)).counts, CUBE.reshape(12, -1).mean(axis=0))
 
 
 @pytest.mark.parametrize("shape", [(1, 6000), (1, 2, 3000), (2, 3, 1000)])

@@ -1,13 +1,20 @@
-"""The axis that is given with --axis, and the axis of a text that has pixels or no unit."""
+"""The axis that is given with --axis or by a calibration, and that of a text that has pixels or no unit."""
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import foreign
+import h5py
 import numpy as np
 import pytest
+from helpers import AXIS
 
-from cars_rt.files.formats import read_spectra
+from cars_rt.calibrator.measured import measured
+from cars_rt.files.formats import any_axis, open_spectra, read_spectra
 from cars_rt.files.spectra import Spectra, SpectraError, WavelengthError
+from files.test_readers import CUBE, FROM_1, LENGTHS, LINES, SPATIAL, listed, ours
 
 PIXELS = 160
 SHIFT = 500 + 2 * np.arange(PIXELS)
@@ -67,3 +74,47 @@ def test_counts_beyond_float32_are_refused_in_one_sentence(tmp_path: Path) -> No
     with warnings.catch_warnings(), pytest.raises(SpectraError, match="infinite at pixel 0"):
         warnings.simplefilter("error")
         read_spectra(tmp_path / "a.csv")
+
+
+def without_axis(path: Path) -> None:
+    np.savez(path, spectra=CUBE)
+
+
+def in_nm(path: Path) -> None:
+    ours(path)
+    with h5py.File(path, "r+") as file:
+        file["raman_shift"].attrs["units"] = "nm"
+
+
+#: Of which the axis is not known, lies in another unit, or falls; the pixels are in the camera's order.
+ANY: list[tuple[str, Callable[[Path], Any]]] = [
+    ("a.csv", lambda path: np.savetxt(path, np.c_[LENGTHS, CUBE.reshape(12, -1).T], delimiter=",")),
+    ("a.npy", lambda path: np.save(path, CUBE)),
+    ("a.npz", without_axis),
+    ("a.h5", in_nm),
+    ("a.h5", lambda path: foreign.crikit(path, CUBE, [1e-5, 0.4, 738], np.nan)),
+    ("a.nxs", lambda path: foreign.nexus(path, CUBE, LENGTHS, "nm")),
+    ("a.nxs", lambda path: foreign.nexus(path, CUBE, LENGTHS / 1e6, "mm")),
+    ("a.nxs", lambda path: foreign.nexus(path, CUBE, AXIS, "eV")),
+    ("a.nxs", lambda path: foreign.nexus(path, CUBE, AXIS[::-1], "1/cm")),
+    ("a.nxs", lambda path: foreign.nexus(path, CUBE, AXIS, "", shift=None)),
+    ("a.hspy", lambda path: foreign.hspy(path, CUBE, [*SPATIAL, listed(LENGTHS, "nm")])),
+    ("a.spe", lambda path: foreign.spe2(path, LINES, FROM_1, 2)),
+    ("a.sif", lambda path: foreign.sif(path, LINES, FROM_1)),
+    ("a.wdf", lambda path: foreign.wdf(path, CUBE, AXIS)),
+]
+
+
+@pytest.mark.parametrize(("name", "write"), ANY)
+def test_an_axis_that_a_calibration_replaces_may_be_any_or_none(
+    name: str, write: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    if name.endswith((".hspy", ".wdf")):
+        pytest.importorskip("rsciio")
+    if name.endswith(".sif"):
+        pytest.importorskip("sif_parser")
+    write(tmp_path / name)
+    with open_spectra(tmp_path / name, given=any_axis) as spectra:
+        assert np.array_equal(spectra.counts[:], CUBE.reshape(12, -1))
+        assert np.array_equal(spectra.raman_shift, any_axis(PIXELS))
+    assert np.allclose(measured(str(tmp_path / name)).counts, CUBE.reshape(12, -1).mean(axis=0))
