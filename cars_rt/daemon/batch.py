@@ -1,18 +1,27 @@
 """Spectra of one run that are computed together, in one slab of an engine."""
 
 from concurrent.futures import Future
-from typing import TypeAlias
+from typing import NamedTuple
 
 from cars_rt.daemon.compute.worker import Computed, Worker
 from cars_rt.daemon.run import Run
 from cars_rt.engines.base import Slab
-from cars_rt.protocol import Band, Frame
+from cars_rt.protocol import Band
 
-Entry: TypeAlias = tuple[Frame, int, int, int]  # frame, first row, received (ns), spectra lost before
+
+class Entry(NamedTuple):
+    """What is kept of a frame whose counts lie in a slab: its message, and what else came in it, is not."""
+
+    index: int  # of its first spectrum in the run
+    spectra: int
+    time_ns: int  # when the camera had delivered it
+    row: int  # of its first spectrum in the slab
+    received_ns: int
+    lost: int  # spectra of the run lost before
 
 
 class Batch:
-    """What one slab holds: frames in order."""
+    """What one slab holds: spectra of frames in order."""
 
     __slots__ = (
         "bands", "computed", "counts", "done", "frames", "holders", "made_by",

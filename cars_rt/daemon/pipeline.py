@@ -10,7 +10,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future
 
-from cars_rt.daemon.batch import Batch
+from cars_rt.daemon.batch import Batch, Entry
 from cars_rt.daemon.compute.compute import Compute
 from cars_rt.daemon.compute.worker import NotComputedError, Worker
 from cars_rt.daemon.mishaps import Mishaps
@@ -117,7 +117,7 @@ class Pipeline:
         rows = batch.rows
         after = rows + len(block)
         batch.counts[rows:after] = block
-        batch.frames.append((frame, rows, received_ns, run.lost_before))
+        batch.frames.append(Entry(frame.index, len(block), frame.time_ns, rows, received_ns, run.lost_before))
         batch.rows = after
         self.last = frame
 
@@ -148,7 +148,7 @@ class Pipeline:
         batch.made_by = worker.made_by
         batch.submitted = time.perf_counter()
         batch.computed = worker.compute(batch.slab, batch.rows, batch.weights, batch.run.full_scale)
-        self.latencies["wait"].add((time.time_ns() - batch.frames[0][2]) / 1e6)
+        self.latencies["wait"].add((time.time_ns() - batch.frames[0].received_ns) / 1e6)
         self._computing.append(batch)
 
     def collect(self) -> list[tuple[Batch, str]]:

@@ -136,8 +136,7 @@ class Runs:
             self._handle(event, received_ns, prompt)
 
     def proceed(self) -> None:
-        """Go on with opening or draining a run, then with the events that wait for that, as far as
-        possible."""
+        """Go on with opening or draining a run, then with events that wait for that, as far as possible."""
         while True:
             run = self.current
             if run is not None and run.state is RunState.OPENING:
@@ -173,7 +172,7 @@ class Runs:
             reason = self.mishaps.note(f"a {type(event).__name__.lower()}", error)
             if isinstance(event, Frame):
                 if self.pipeline.last is not event:  # it is not on its way
-                    self.lose(self.current, Cause.ENGINE, event, reason)
+                    self.lose(self.current, Cause.ENGINE, event.index, len(event.block), reason)
             elif isinstance(event, Start):
                 self._refuse(self.current, reason)
             elif isinstance(event, Closed):
@@ -184,15 +183,16 @@ class Runs:
         run = self.current
         assert run is not None
         run.clock.frame(frame.time_ns, received_ns, prompt)
-        self.taken.passed(len(frame.block))
+        first, count = frame.index, len(frame.block)
+        self.taken.passed(count)
         if run.published is None:
-            self.lose(run, Cause.ENGINE, frame, f"frames of run {frame.run}, which cannot be computed")
+            self.lose(run, Cause.ENGINE, first, count, f"frames of run {frame.run}, which cannot be computed")
             return
         if self.compute.down is not None:
-            self.lose(run, Cause.ENGINE, frame, self.compute.down)
+            self.lose(run, Cause.ENGINE, first, count, self.compute.down)
             return
         if self.left_out:
-            self.lose(run, Cause.OVERLOAD, frame, self.left_out)
+            self.lose(run, Cause.OVERLOAD, first, count, self.left_out)
             return
         if self.dark.measuring:
             self.dark.add(frame.block)
@@ -326,8 +326,8 @@ class Runs:
         """Take computed batches from the engine; have it replaced if it failed, or was asked to be."""
         for batch, reason in self.pipeline.collect():
             self.compute.failed(batch.worker)
-            for frame, *_ in batch.frames:
-                self.lose(batch.run, Cause.ENGINE, frame, reason)
+            for frame in batch.frames:
+                self.lose(batch.run, Cause.ENGINE, frame.index, frame.spectra, reason)
         with self.mishaps.contained("a change of the engine"):
             if self.compute.settle() is not None and self.open is not None:
                 self.pipeline.move()
@@ -344,14 +344,14 @@ class Runs:
     def _abandon(self, reason: str) -> None:
         """Give up what is in the engine or waits for it."""
         for batch in self.pipeline.abandon():
-            for frame, *_ in batch.frames:
-                self.lose(batch.run, Cause.ENGINE, frame, reason)
+            for frame in batch.frames:
+                self.lose(batch.run, Cause.ENGINE, frame.index, frame.spectra, reason)
 
     # -- what was lost ------------------------------------------------------------------------------
 
-    def lose(self, run: Run | None, cause: Cause, frame: Frame, text: str) -> None:
-        """Account for a frame that was received and will not be sent."""
-        problem = Problem(cause, len(frame.block), text, cause, frame.index)
+    def lose(self, run: Run | None, cause: Cause, first: int, count: int, text: str) -> None:
+        """Account for spectra that were received and will not be sent: so many, from the first on."""
+        problem = Problem(cause, count, text, cause, first)
         ledger = Ledger() if run is None else run.sent
         ledger.found(problem)
         self.book.problems[problem.kind.value] += 1
@@ -362,7 +362,7 @@ class Runs:
         for output in self.outputs:
             while output.unsent:
                 run, frame, reason = output.unsent.pop(0)
-                self.lose(run, Cause.OUTPUT, frame, reason)
+                self.lose(run, Cause.OUTPUT, frame.index, frame.spectra, reason)
 
     def forget_said(self) -> None:
         """A connection has ended: problems of the next one have lines of their own in the log."""

@@ -1,13 +1,19 @@
 """Frames of counts that were computed together leave as few frames of results."""
 
+import weakref
+from collections import Counter, deque
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from helpers import a_frame, a_start
 
 from cars_rt.daemon.batch import Entry
+from cars_rt.daemon.mishaps import Mishaps
 from cars_rt.daemon.outputs.joined import JOINED_BYTES, Joined, joined, largest
+from cars_rt.daemon.pipeline import Pipeline
 from cars_rt.protocol import MAX_BLOCK
 
 TIME = 1_700_000_000_000_000_000
@@ -17,9 +23,8 @@ def entries(*blocks: tuple[int, int], apart_ns: int = 1_000_000) -> list[Entry]:
     """Of (index, spectra) each, one after the other in the batch."""
     made, row = [], 0
     for number, (index, spectra) in enumerate(blocks):
-        counts = np.zeros((spectra, 3), np.uint16)
-        frame = a_frame(number, counts, index=index, time_ns=TIME + number * apart_ns)
-        made.append((frame, row, TIME + 7 + number, number))
+        time_ns = TIME + number * apart_ns
+        made.append(Entry(index, spectra, time_ns, row, received_ns=TIME + 7 + number, lost=number))
         row += spectra
     return made
 
@@ -71,3 +76,21 @@ def test_a_frame_is_no_larger_than_the_instruments_own_or_the_limit(
     most = largest(start, arrays)
     assert block <= most <= MAX_BLOCK
     assert most == block or 4 * pixels * arrays * most <= JOINED_BYTES
+
+
+def test_counts_in_the_slab_keep_nothing_else_of_their_frames() -> None:
+    """Neither their message nor what came with them, such as a picture of the sample."""
+    engine = SimpleNamespace(inputs=[np.zeros((2, 3), np.float32)])
+    compute: Any = SimpleNamespace(worker=SimpleNamespace(engine=engine, free=deque([0])))
+    run: Any = SimpleNamespace(lost_before=0)
+    outputs: Any = None
+    pipeline = Pipeline(compute, outputs, Mishaps(Counter()))
+    pipeline.begin()
+    images: list[weakref.ref[Any]] = []
+    for number in range(2):
+        image = np.zeros((4, 4))
+        images.append(weakref.ref(image))
+        frame = a_frame(number, np.ones((1, 3)))
+        frame.arrays = {**frame.arrays, "image": image}
+        pipeline.take(run, frame, TIME)
+    assert images[0]() is None, "only the last frame is known yet"

@@ -5,12 +5,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar
 
-from cars_rt.daemon.batch import Batch
+from cars_rt.daemon.batch import Batch, Entry
 from cars_rt.daemon.mishaps import Mishaps
 from cars_rt.daemon.run import Run
 from cars_rt.daemon.seen.metric import Metric
 from cars_rt.latency import Latencies
-from cars_rt.protocol import Frame
 from cars_rt.sockets import Publisher
 
 UNGUARDED = nullcontext()
@@ -24,7 +23,7 @@ class Output(ABC):
     publisher: Publisher
 
     def __init__(self) -> None:
-        self.unsent: list[tuple[Run, Frame, str]] = []  # frames that could not be made a message, and why
+        self.unsent: list[tuple[Run, Entry, str]] = []  # frames that could not be made a message, and why
         self.latencies: dict[str, Latencies] = {}  # by stage
 
     @abstractmethod

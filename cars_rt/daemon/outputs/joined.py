@@ -39,8 +39,8 @@ class Joined:
         """When the camera had delivered each spectrum, (k,), s after time_ns; nothing for one frame."""
         if len(self.entries) == 1:
             return {}
-        after = [frame.time_ns - self.time_ns for frame, *_ in self.entries]
-        spectra = [len(frame.block) for frame, *_ in self.entries]
+        after = [frame.time_ns - self.time_ns for frame in self.entries]
+        spectra = [frame.spectra for frame in self.entries]
         return {DELAYS: np.repeat(np.array(after, np.float64) / 1e9, spectra)}
 
 
@@ -48,13 +48,15 @@ def joined(frames: Sequence[Entry], most: int) -> Iterator[Joined]:
     """The frames of a batch in order, those that follow on without a gap as one of at most `most` spectra."""
     begin = 0
     for at in range(1, len(frames) + 1):
-        (first, top, received, _), (last, row, _, lost) = frames[begin], frames[at - 1]
-        rows = row + len(last.block) - top
+        first, last = frames[begin], frames[at - 1]
+        rows = last.row + last.spectra - first.row
         if at < len(frames):
-            following, _, _, _ = frames[at]
+            following = frames[at]
             apart_ns = abs(following.time_ns - first.time_ns)
-            fits = rows + len(following.block) <= most and apart_ns < MAX_DELAY_S * 1e9
+            fits = rows + following.spectra <= most and apart_ns < MAX_DELAY_S * 1e9
             if following.index == first.index + rows and fits:
                 continue
-        yield Joined(first.index, top, rows, first.time_ns, received, lost, frames[begin:at])
+        yield Joined(
+            first.index, first.row, rows, first.time_ns, first.received_ns, last.lost, frames[begin:at]
+        )
         begin = at

@@ -88,15 +88,15 @@ class Preview(Bundles):
             arrays: dict[str, NDArray[Any]] = {"bands": values[part], FLAGS: computed.flags[part]}
             self._pieces.append(Piece(index, arrays, batch.made_by, batch.bands))
 
-        first, begin = frames[0][0].index, 0
-        for frame, row, _, _ in frames:
-            if frame.index != first + row - begin:  # spectra are missing in between
-                keep(first, slice(begin, row))
-                first, begin = frame.index, row
+        first, begin = frames[0].index, 0
+        for frame in frames:
+            if frame.index != first + frame.row - begin:  # spectra are missing in between
+                keep(first, slice(begin, frame.row))
+                first, begin = frame.index, frame.row
         keep(first, slice(begin, None))
         latest = batch.counts[batch.rows - 1].copy(), computed.raman[-1].copy()
         self._latest = dict(zip(LATEST, latest, strict=True))
-        self._time_ns = frames[-1][0].time_ns
+        self._time_ns = frames[-1].time_ns
 
     def _once(self) -> dict[str, NDArray[Any]]:
         return self._latest

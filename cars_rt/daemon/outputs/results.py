@@ -93,7 +93,7 @@ class Results(Output):
                     return False
             except Exception as error:
                 reason = self._mishaps.note("a result", error)
-                self.unsent += [(run, frame, reason) for frame, *_ in part.entries]
+                self.unsent += [(run, frame, reason) for frame in part.entries]
             else:
                 self._left(run, part, now, batch.made_by)
             parts.popleft()
@@ -104,7 +104,7 @@ class Results(Output):
         makers, clock = run.makers, run.clock
         if (not makers or makers[-1][1] != made_by) and len(makers) < MAX_RANGES:
             makers.append((part.index, made_by))
-        for frame, *_ in part.entries:
+        for frame in part.entries:
             age = now_ns - frame.time_ns
             if age < 0:  # the source's clock is ahead, or one of the two was set
                 clock.early_ns = max(clock.early_ns, -age)

@@ -48,14 +48,14 @@ class Spectra(Bundles):
         assert self._run is not None
         names = [name for name in self._run.outputs if name in arrays][: MAX_PARTS - 3]
         room = self._most - sum(len(piece) for piece in self._pieces)
-        for frame, row, _, _ in batch.frames:
+        for frame in batch.frames:
             if room <= 0:
                 break
-            part = slice(row, row + min(len(frame.block), room))
+            part = slice(frame.row, frame.row + min(frame.spectra, room))
             copies = {COUNTS: batch.counts[part].copy()} | {name: arrays[name][part].copy() for name in names}
             self._pieces.append(Piece(frame.index, copies, batch.made_by))
             self._time_ns = frame.time_ns
-            room -= len(frame.block)
+            room -= frame.spectra
 
     def _once(self) -> dict[str, NDArray[Any]]:
         return {}
