@@ -24,6 +24,7 @@ from rich.text import Text
 
 from cars_rt.printable import printable
 from cars_rt.sparing import Sparing
+from cars_rt.spool import Spool, spool_stderr
 from cars_rt.stops import STOPS
 from cars_rt.storage import mkdir, write_text
 
@@ -102,6 +103,7 @@ class _Lines(logging.Formatter):
 console = Terminal(stderr=True)
 log = logging.getLogger("cars_rt")
 _json = False  # whether every line on stderr shall be JSON
+_spool: Spool | None = None  # where what is said waits for the terminal, if the program does not
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,13 +117,17 @@ class Logging:
     """text for people; json for programs that collect logs: one object on each line."""
 
 
-def start_logging(settings: Logging) -> None:
+def start_logging(settings: Logging, *, spooled: bool = False) -> None:
     """Log to stderr: short on a terminal, with full time stamps elsewhere, or as JSON.
 
     A JSON line has time (ISO 8601, UTC), level, logger and message, and what a record has in `extra`.
+    spooled: the program never waits for the terminal, except for one that rich can only write by calls to
+    Windows.
     """
-    global _json
+    global _json, _spool
     _json = settings.log_format == "json"
+    if spooled and not console.legacy_windows:
+        _spool = spool_stderr(_say_left_out)
     handler: logging.Handler = logging.StreamHandler()
     if _json:
         from pythonjsonlogger.json import JsonFormatter
@@ -144,6 +150,10 @@ def start_logging(settings: Logging) -> None:
     log.propagate = False
 
 
+def _say_left_out(pieces: int) -> None:
+    log.warning("%d lines are left out here: they could not be written for a while", pieces)
+
+
 def on_terminal() -> bool:
     """Whether there is a terminal, and lines on it may be drawn again."""
     return console.is_terminal and not _json
@@ -164,8 +174,8 @@ def stopping(stop: Callable[[], None]) -> Iterator[None]:
         if asked:
             raise KeyboardInterrupt
         asked = True
+        stop()  # before anything that may wait for the terminal
         log.info(STOPPING)
-        stop()
 
     if os.environ.get(STOP_WITH_STDIN):
         threading.Thread(target=_at_end_of_stdin, args=(stop,), daemon=True).start()
@@ -206,6 +216,11 @@ class Below:
         if self._live is not None:
             self._live.stop()
 
+    def draw(self, what: RenderableType) -> None:
+        """Draw this in its place, unless the terminal has yet to show much of what was printed."""
+        if self._live is not None and not (_spool is not None and _spool.behind):
+            self._live.update(what, refresh=True)
+
 
 class StatusLine(Below):
     """One calm line at the bottom of the terminal; elsewhere a line in the log now and then."""
@@ -225,7 +240,7 @@ class StatusLine(Below):
         self._next = now + self._every
         text = describe()
         if self._live is not None:
-            self._live.update(Text(printable(text), no_wrap=True, overflow="ellipsis"), refresh=True)
+            self.draw(Text(printable(text), no_wrap=True, overflow="ellipsis"))
         elif text != self._logged or now >= self._again:
             self._again = now + SAME_S[text == self._logged]
             self._logged = text

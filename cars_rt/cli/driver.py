@@ -43,7 +43,7 @@ def command(make: Callable[..., Instrument], run: Run) -> Callable[..., None]:
         logs: Logs = Logging(),
         **settings: Any,
     ) -> None:
-        start_logging(logs)
+        start_logging(logs, spooled=not conform)
         run(partial(make, *given, **defaults | settings), stream, summary, conform)
 
     every = [each for each in inspect.signature(program).parameters.values() if each.kind is KEYWORD]

@@ -53,7 +53,7 @@ def record(
     """
     from cars_rt.files.recorder.commands import Commands
 
-    start_logging(logs)
+    start_logging(logs, spooled=True)
     refuse_target(settings.summary)
     if no_control:
         settings = replace(settings, control=OFF)

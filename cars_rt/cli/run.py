@@ -48,7 +48,7 @@ def _run(
     from cars_rt.daemon.seen.status import Status
     from cars_rt.sockets import AddressInUseError
 
-    start_logging(logs)
+    start_logging(logs, spooled=True)
     refuse_target(summary)
     # Threads that compile a model must not keep the interpreter for 5 ms at a time, as they may by default.
     sys.setswitchinterval(SWITCH_S)

@@ -71,7 +71,7 @@ def up(
 
         print(EXAMPLE, end="")
         return
-    start_logging(logs)
+    start_logging(logs, spooled=True)
     if restarts < 0:
         raise ConfigError("--restarts cannot be negative")
     # What --config says is for this command; the parts have their flags from the file and the environment.

@@ -58,7 +58,7 @@ class Shown(Below):
                 restarts = counted(keeper.restarts.total, "restart") if keeper.restarts.total else ""
                 does = Text(describe(keeper, instrument.status, now), no_wrap=True, overflow="ellipsis")
                 table.add_row(Text(keeper.part.name, COLOURS[keeper.part.role]), state, restarts, does)
-        self._live.update(table, refresh=True)
+        self.draw(table)
 
 
 def describe(keeper: Keeper, status: Mapping[str, Any] | None, now: float) -> str:

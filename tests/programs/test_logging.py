@@ -1,17 +1,22 @@
 """Logs as JSON: real processes, and what collects their lines."""
 
 import json
+import os
+import re
+import select
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from helpers import AXIS, LOCAL, Command, spectra_of
+from helpers import AXIS, LOCAL, PATIENCE_S, Command, spectra_of
 
-from cars_rt.console import Rate, StatusLine
+from cars_rt.console import STOPPING, Rate, StatusLine
 
 HEAD = """
 import logging
@@ -88,3 +93,61 @@ def test_a_status_in_the_log_tells_of_the_time_since_the_one_before_and_is_not_r
     assert said[:2] == [(10, "4000 written, 400/s"), (20, "6000 written, 200/s")]
     nothing = "6000 written, 0/s"
     assert said[2:] == [(second, nothing) for second in (30, 90, 690, 1290, 1890, 2490, 3090)]
+
+
+STOOD_STILL = """
+import os, sys
+import cars_rt.spool
+from cars_rt.console import Logging, StatusLine, log, start_logging, stopping
+cars_rt.spool.END_S = float(sys.argv[1])
+start_logging(Logging(), spooled=True)
+stops = []
+with StatusLine() as line, stopping(lambda: stops.append(True)):
+    for number in range(100):
+        log.info(f"line {number}")
+        line._next = 0
+        line.show(lambda: f"status {number}")
+    os.write(1, b"went on\\n")
+    sys.stdin.readline()
+    assert stops
+    log.info("the end")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize("then", ["goes on", "is closed", "stays so"])
+def test_a_program_goes_on_and_ends_in_order_where_its_terminal_stands_still(then: str) -> None:
+    import pty
+    import termios
+
+    ours, theirs = pty.openpty()
+    termios.tcflow(theirs, termios.TCOOFF)  # as by Ctrl-S
+    shown = b""
+    with subprocess.Popen(
+        [sys.executable, "-c", STOOD_STILL, "0.1" if then == "stays so" else str(PATIENCE_S)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=theirs, env=os.environ | {"TERM": "xterm"},
+    ) as program:  # fmt: skip
+        assert program.stdin is not None and program.stdout is not None
+        try:
+            assert select.select([program.stdout], [], [], PATIENCE_S)[0], "it waits for its terminal"
+            assert program.stdout.readline() == b"went on\n"
+            program.send_signal(signal.SIGTERM)
+            if then == "goes on":
+                termios.tcflow(theirs, termios.TCOON)
+            os.close(theirs)
+            if then == "is closed":
+                os.close(ours)
+            program.stdin.write(b"\n")
+            program.stdin.close()
+            with suppress(OSError):  # Linux says so when the last one has closed the other end
+                while then == "goes on" and (part := os.read(ours, 4096)):
+                    shown += part
+            assert program.wait(PATIENCE_S) == 0
+        finally:
+            program.kill()
+    if then != "is closed":
+        os.close(ours)
+    if then == "goes on":
+        text = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", shown.decode())  # without colours
+        assert re.findall(r"line (\d+)", text) == [str(number) for number in range(100)]
+        assert text.index("line 99") < text.index(STOPPING[:20]) < text.index("the end")
