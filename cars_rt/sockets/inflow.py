@@ -23,6 +23,7 @@ log = logging.getLogger("cars_rt.control")
 
 LOOK_S = 0.25  # between two looks
 REST = 20  # times as long as a look kept a core, where that is longer: there may be very many descriptors
+HEARTBEATS = 1_000  # bytes a second into each gate that need be no part of a message: ZeroMQ keeps none
 MEGABYTE = 1_000_000
 RESERVE = 1 / 4  # of the descriptors is kept for the driver, for control, and for files
 TRIMS = (1, 2, 4, 8, 16, 32)  # looks after a cut: ZeroMQ frees what was kept when its threads come to it
@@ -67,6 +68,7 @@ class Inflow:
         self.descriptors_short = False
         self._watched = [_Watched(gate, gate.taken()) for gate in gates]
         self._stop = threading.Event()
+        self._looked = time.monotonic()
         self._looks_since_cut = max(TRIMS)
         self._behind = False
         self._thread: threading.Thread | None = None
@@ -104,9 +106,11 @@ class Inflow:
         self._looks_since_cut += 1
         if self._looks_since_cut in TRIMS or (behind and not self._behind):
             memory.give_back(more_follows=self._looks_since_cut < TRIMS[-1])
+        now = time.monotonic()
+        heartbeats, self._looked = int(HEARTBEATS * (now - self._looked)), now
         self._read()
         for watched in self._watched:
-            self._judge(watched)
+            self._judge(watched, heartbeats)
         self._spare_descriptors()
 
     def _read(self) -> None:
@@ -131,11 +135,11 @@ class Inflow:
         for watched, connections in zip(self._watched, seen, strict=True):
             watched.connections = connections
 
-    def _judge(self, watched: _Watched) -> None:
+    def _judge(self, watched: _Watched, heartbeats: int) -> None:
         taken = watched.gate.taken()
         there = sum(each.received for each in watched.connections.values())
         # More taken than was seen to come gives no credit. A connection that is gone holds nothing.
-        left = max(watched.unfinished - (taken - watched.taken), 0)
+        left = max(watched.unfinished - (taken - watched.taken) - heartbeats, 0)
         watched.unfinished = min(left, there)
         if left - watched.unfinished > TRIM_BYTES:  # who left in the middle of a message leaves its memory
             self._looks_since_cut = 0

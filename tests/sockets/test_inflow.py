@@ -18,11 +18,11 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what flows in i
 class Port:
     """A port, connections to it, and the watch over them."""
 
-    def __init__(self, stack: ExitStack) -> None:
+    def __init__(self, stack: ExitStack, budget: int = 0) -> None:
         self.stack = stack
         self.server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         port = self.server.getsockname()[1]
-        self.inflow = Inflow([Gate("a port", port, lambda: 0)])
+        self.inflow = Inflow([Gate("a port", port, lambda: budget)])
         stack.callback(self.inflow.close)
 
     def connection(self) -> tuple[socket.socket, socket.socket]:
@@ -85,6 +85,29 @@ def test_who_goes_through_what_was_cut_is_not_disturbed_by_the_next_cut() -> Non
         going_through = iter(port.inflow.cut.items())
         port.cut_all()
         assert list(going_through) == [] and port.inflow.cut == {"a port": 1}
+
+
+def test_heartbeats_add_up_to_no_message_and_what_comes_faster_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A subscriber sends nothing else, for weeks, and none of it comes out of the socket."""
+    now = time.monotonic()
+    monkeypatch.setattr("cars_rt.sockets.inflow.time.monotonic", lambda: now)
+    with ExitStack() as stack:
+        port = Port(stack, budget=1_500)
+        peer, ours = port.connection()
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+        def a_second(sent: bytes) -> None:
+            nonlocal now
+            now += 1
+            peer.sendall(sent)
+            assert ours.recv(len(sent), socket.MSG_WAITALL) == sent
+            port.inflow.look()
+
+        for _ in range(200):
+            a_second(b"\4\7\4PING..")
+        assert not port.inflow.cut
+        a_second(bytes(4_096))
+        assert port.inflow.cut == {"a port": 1}
 
 
 class Waiting(Inflow):
