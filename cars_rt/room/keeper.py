@@ -53,8 +53,13 @@ class Keeper:
         """Begin a life. subscribers: how many it waits for, if it waits for parts of the room. more: flags of
         this life alone."""
         wait = [f"--subscribers={subscribers}"] if self.part.hearers else []
-        with Uninterrupted("SIGTERM", "SIGHUP"):
-            self._program = Program(self.part.name, [*self.part.command, *wait, *more])
+        try:
+            with Uninterrupted("SIGTERM", "SIGHUP"):
+                self._program = Program(self.part.name, [*self.part.command, *wait, *more])
+        except OSError as error:  # such as no memory left for it
+            why = error.strerror or error
+            self._wait_or_give_up(f"the {self.part.name} could not be started ({why})", lived_s=0)
+            return
         self.said.listen(self._program.output)
         self.said.note(f"started as process {self._program.pid}")
         self._began = time.monotonic()
@@ -104,14 +109,14 @@ class Keeper:
             self.condition = Condition.ENDED
             return
         how = f"the {name} died (exit code {code}) after {lived_s:.1f} s"
-        pause_s = None if code == EXIT_USAGE else self.restarts.pause_s(lived_s)
+        self._wait_or_give_up(how, lived_s, "its flags are wrong" if code == EXIT_USAGE else "")
+
+    def _wait_or_give_up(self, how: str, lived_s: float, why: str = "") -> None:
+        """A life is over: the next one follows, unless there is a reason why not or there were too many."""
+        pause_s = None if why else self.restarts.pause_s(lived_s)
         if pause_s is None:
             self.condition = Condition.GIVEN_UP
-            why = (
-                "its flags are wrong"
-                if code == EXIT_USAGE
-                else f"{counted(self.restarts.limit, 'restart')} did not help"
-            )
+            why = why or f"{counted(self.restarts.limit, 'restart')} did not help"
             log.error("%s and is not started again: %s; its log is %s", how, why, self.said.path)
             return
         log.error("%s; restart %d follows in %g s", how, self.restarts.total, pause_s)

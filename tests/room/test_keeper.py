@@ -1,5 +1,6 @@
 """One part kept at work: restarts with growing pauses and an end, logs that do not grow without end."""
 
+import errno
 import json
 import logging
 import threading
@@ -11,6 +12,7 @@ import pytest
 from helpers import wait_until
 
 from cars_rt.room import glance, instrument
+from cars_rt.room import keeper as keeper_module
 from cars_rt.room import said as said_module
 from cars_rt.room.instrument import Instrument
 from cars_rt.room.keeper import Condition, Keeper
@@ -55,6 +57,25 @@ def test_a_part_that_cannot_work_is_given_up_and_the_others_end(
     assert "the daemon is given up: the other parts end, too" in caplog.text
     log = (tmp_path / "daemon.log").read_text(encoding="utf-8")
     assert log.count("no engine is called 'nonsense'") == 2 and log.count("-- started as process") == 2
+
+
+def test_a_part_that_the_system_cannot_start_now_is_tried_again_and_the_others_live(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a process was ended since there was no memory left."""
+
+    def no_memory(*_: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(keeper_module, "Program", no_memory)
+    view = keeper(tmp_path, "view", role=Role.VIEW)
+    view.start(0)
+    assert view.condition is Condition.WAITING and view.restarts.total == 1 and view.pid is None
+    assert "the view could not be started (Cannot allocate memory); restart 1 follows in 0.5 s" in caplog.text
+    view.start(0)
+    assert view.condition is Condition.GIVEN_UP
+    view.kill()
+    view.said.close()
 
 
 class Hung(BaseHTTPRequestHandler):
