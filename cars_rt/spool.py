@@ -1,5 +1,8 @@
-"""Standard error that nobody waits for: a terminal may stand still (Ctrl-S, a full pager, a click into a
-console of Windows) or be closed, and the program goes on."""
+"""Standard error that nobody waits for.
+
+A terminal may stand still (Ctrl-S, a full pager, a click into a console of Windows) or be closed, and the
+program goes on.
+"""
 
 import atexit
 import io

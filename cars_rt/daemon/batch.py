@@ -1,7 +1,7 @@
 """Spectra of one run that are computed together, in one slab of an engine."""
 
 from concurrent.futures import Future
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from cars_rt.daemon.compute.worker import Computed, Worker
 from cars_rt.daemon.run import Run
@@ -9,7 +9,8 @@ from cars_rt.engines.base import Slab
 from cars_rt.protocol import Band
 
 
-class Entry(NamedTuple):
+@dataclass(eq=False, slots=True)  # not frozen: one is made for each frame
+class Entry:
     """What is kept of a frame whose counts lie in a slab: its message, and what else came in it, is not."""
 
     index: int  # of its first spectrum in the run
