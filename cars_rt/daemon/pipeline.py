@@ -127,9 +127,11 @@ class Pipeline:
         if worker is None or worker.broken:
             return
         while self._untouched:
-            if not worker.free:
+            again = self._moved(self._untouched[0])
+            if again.worker is not worker:  # it has no room yet
                 return
-            self._give(self._moved(self._untouched.popleft()), worker)
+            self._untouched.popleft()
+            self._give(again, worker)
         batch = self._filling
         if (
             batch is None
@@ -216,9 +218,9 @@ class Pipeline:
             self._filling = Batch(worker)
 
     def _moved(self, old: Batch) -> Batch:
-        """The batch, in a slab of the present worker."""
+        """The batch, in a slab of the present worker if it has a free one."""
         worker = self._compute.worker
-        if worker is None or not worker.free:
+        if worker is None or worker is old.worker or not worker.free:
             return old
         new = Batch(worker)
         new.counts[: old.rows] = old.counts[: old.rows]

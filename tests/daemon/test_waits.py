@@ -41,6 +41,7 @@ class Odd(Passthrough):
     name: ClassVar[str] = "odd"
     compiling: ClassVar[list[str]] = []  # one entry for each compilation after the first: hang, exit, refuse
     hangs: ClassVar[bool] = False
+    fails: ClassVar[bool] = False  # on the batch that hangs, once it is released
     release: ClassVar[threading.Event]
 
     def _compile(self, threads: int) -> None:
@@ -56,6 +57,9 @@ class Odd(Passthrough):
     def wait(self, slab: int) -> None:
         if Odd.hangs:
             Odd.release.wait()
+            if Odd.fails:
+                Odd.hangs = Odd.fails = False
+                raise EngineError("the device had enough")
 
 
 @pytest.fixture
@@ -63,7 +67,7 @@ def odd(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Odd]]:
     monkeypatch.setitem(ENGINES, "odd", (__name__, "Odd"))
     monkeypatch.setattr(changes, "retrieving", lambda: ["odd"])
     monkeypatch.setattr(retired, "CLOSE_S", 0.2)  # which a daemon waits for an engine that hangs
-    Odd.release, Odd.hangs, Odd.compiling = threading.Event(), False, []
+    Odd.release, Odd.hangs, Odd.fails, Odd.compiling = threading.Event(), False, False, []
     yield Odd
     Odd.hangs = False
     Odd.release.set()
@@ -131,6 +135,22 @@ def test_an_engine_that_hung_while_no_other_worked_is_closed_when_it_comes_back(
         odd.release.set()
         wait_until(lambda: hung.join(0.1))
         source.publisher.end(an_end(1, 4))
+
+
+def test_what_was_under_way_behind_a_failure_is_computed_though_nothing_can_take_over(odd: type[Odd]) -> None:
+    """Its slabs were all taken, so that the daemon stood still for ever."""
+    with a_line(engine="odd", max_batch=4) as (source, daemon, results):
+        source.publisher.open(a_start(block=4))
+        wait_until(lambda: daemon.parts.runs.open)
+        odd.hangs = odd.fails = True
+        for number in range(4):
+            source.publisher.send(a_frame(number, spectra_of(4)))
+        wait_until(lambda: daemon.parts.pipeline.queues["computing"].depth == 12)
+        odd.compiling = ["refuse"]
+        odd.release.set()
+        source.publisher.end(an_end(4, 16))
+        assert results.ends().spectra == 12 and not odd.compiling
+    assert dict(daemon.receipts[0].lost) == {"engine": 4}
 
 
 def test_a_stop_does_not_wait_for_a_compilation(odd: type[Odd], monkeypatch: pytest.MonkeyPatch) -> None:
