@@ -110,7 +110,7 @@ class _Patience:
 
 def _give_up(parts: Parts, patience: _Patience, late: bool) -> None:
     """Wait no longer than a stop may for an engine, or for subscribers."""
-    if late and (parts.runs.opening or parts.pipeline.computing_s > ANSWER_S):
+    if late and (parts.compute.compiling or parts.pipeline.computing_s > ANSWER_S):
         parts.runs.give_up_engine("the engine did not answer in time when the daemon was to stop")
     if patience.stuck() or late:
         patience.end()

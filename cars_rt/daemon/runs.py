@@ -76,11 +76,6 @@ class Runs:
         return self.current is not None and self.current.state is not RunState.OPEN
 
     @property
-    def opening(self) -> bool:
-        """Whether an engine is being compiled for a run."""
-        return self.current is not None and self.current.state is RunState.OPENING
-
-    @property
     def behind(self) -> bool:
         """Whether events wait."""
         return bool(self._events)

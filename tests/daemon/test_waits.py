@@ -41,7 +41,7 @@ class Odd(Passthrough):
     name: ClassVar[str] = "odd"
     compiling: ClassVar[list[str]] = []  # one entry for each compilation after the first: hang, exit, refuse
     hangs: ClassVar[bool] = False
-    fails: ClassVar[bool] = False  # on the batch that hangs, once it is released
+    fails: ClassVar[bool] = False  # once, after that
     release: ClassVar[threading.Event]
 
     def _compile(self, threads: int) -> None:
@@ -57,9 +57,9 @@ class Odd(Passthrough):
     def wait(self, slab: int) -> None:
         if Odd.hangs:
             Odd.release.wait()
-            if Odd.fails:
-                Odd.hangs = Odd.fails = False
-                raise EngineError("the device had enough")
+        if Odd.fails:
+            Odd.hangs = Odd.fails = False
+            raise EngineError("the device had enough")
 
 
 @pytest.fixture
@@ -161,6 +161,23 @@ def test_a_stop_does_not_wait_for_a_compilation(odd: type[Odd], monkeypatch: pyt
         source.run("run-1", spectra_of(5), raman_shift=AXES[1])
         wait_until(lambda: "compiling" in daemon.snapshot().waits_for)
     assert dict(daemon.receipts[0].lost) == {"engine": 5}
+
+
+def test_a_stop_does_not_wait_for_an_engine_that_replaces_another(
+    odd: type[Odd], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waited for two minutes, longer than whoever then kills it."""
+    monkeypatch.setattr(ending, "STOP_S", 0.2)
+    monkeypatch.setattr(ending, "DRAIN_S", 0.2)
+    with a_line(engine="odd", max_batch=4) as (source, daemon, _):
+        source.publisher.open(a_start(block=4))
+        wait_until(lambda: daemon.parts.runs.open)
+        odd.fails, odd.compiling = True, ["hang"]
+        source.publisher.send(a_frame(0, spectra_of(4)))
+        wait_until(lambda: "the engine failed; compiling" in daemon.snapshot().waits_for)
+        source.publisher.send(a_frame(1, spectra_of(4)))
+        wait_until(lambda: daemon.parts.pipeline.queues["filling"].depth == 4)
+    assert dict(daemon.receipts[0].lost) == {"engine": 8}
 
 
 def test_waiting_for_subscribers_says_how_many_are_here() -> None:
