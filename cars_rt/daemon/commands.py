@@ -101,6 +101,8 @@ def _bands(parts: Parts, asked: Arguments, answer: Answer) -> Result:
 
 
 def _pause(parts: Parts, asked: Arguments, answer: Answer, paused: bool) -> Result:
+    if paused and parts.stopping:
+        raise ValueError("the daemon is stopping, and takes in what came before that")
     parts.paused = paused
     return {"paused": paused}
 

@@ -33,10 +33,11 @@ def finish(parts: Parts, turn: Turn, can_read: Callable[[], bool]) -> float:
     counted as lost; what was measured after the stop is left to the driver. Returns how long a close may then
     wait for subscribers, s."""
     runs, publisher = parts.runs, parts.results.publisher
+    parts.paused = False  # what waits at the driver came before the stop
     begin = now = time.monotonic()
     until, deadline, quiet_s, patience = begin + DRAIN_S, begin + STOP_S, 0.0, _Patience(publisher)
     all_read = _Reading(parts)
-    while not parts.paused and now < until and quiet_s < QUIET_S and not all_read():
+    while now < until and quiet_s < QUIET_S and not all_read():
         before, reading = now, can_read()
         came = turn(QUIET_S / 5)
         now, blocked = time.monotonic(), not can_read()

@@ -167,8 +167,7 @@ class Daemon:
     def _can_read(self) -> bool:
         """Whether another message can be taken."""
         runs = self.parts.runs
-        reads = bool(runs.left_out) or not self.parts.paused
-        return reads and runs.have_room and self.publisher.runs_waiting < RUNS_WAITING
+        return not self.parts.paused and runs.have_room and self.publisher.runs_waiting < RUNS_WAITING
 
     def _read(self) -> None:
         intake, runs = self.parts.intake, self.parts.runs

@@ -289,8 +289,11 @@ def test_slow_subscriber_makes_the_daemon_wait_and_loses_nothing() -> None:
     assert results.spectra == 1500 and not results.closed[0].end.lost
 
 
-def test_what_a_stop_has_no_time_to_compute_is_counted(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_a_stop_has_no_time_to_compute_is_counted(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """The driver ended long ago, and says that all was sent."""
+    monkeypatch.setattr("cars_rt.daemon.ending.DRAIN_S", 0.0)
     with a_line() as (source, daemon, results):
         source.publisher.open(a_start(block=4, spectra=400))
         for sequence in range(100):

@@ -23,13 +23,14 @@ from helpers import (
     wait_until,
 )
 
-from cars_rt.daemon import ending, loop, pipeline, receipt
+from cars_rt.daemon import commands, ending, loop, pipeline, receipt
 from cars_rt.daemon.compute import changes, retired, worker
 from cars_rt.daemon.receipt import Receipt
 from cars_rt.daemon.seen.board import StatusBoard
 from cars_rt.daemon.seen.status import Status
 from cars_rt.engines import ENGINES, EngineError
 from cars_rt.engines.passthrough import Passthrough
+from cars_rt.protocol.control import Request
 from cars_rt.sockets import Subscriber
 
 AXES = [a_start().raman_shift + shift for shift in range(4)]  # each is compiled for anew
@@ -235,6 +236,22 @@ def test_a_driver_that_restarts_finds_a_paused_daemon() -> None:
             again.run("run-1", spectra_of(5))
             daemon.parts.paused = False
             wait_until(lambda: daemon.runs)
+
+
+def test_a_stop_takes_in_what_waits_at_the_driver_since_a_pause() -> None:
+    """It was counted as overload of an engine that had nothing to do."""
+    with a_line(engine="passthrough") as (source, daemon, results):
+        source.publisher.open(a_start())
+        wait_until(lambda: daemon.parts.runs.open)
+        daemon.parts.paused = True
+        for number in range(50):
+            source.publisher.send(a_frame(number, spectra_of(1)))
+        source.publisher.end(an_end(50))
+        daemon.stop()
+        with pytest.raises(ValueError, match="the daemon is stopping"):
+            commands.perform(daemon.parts, Request("pause", {}), lambda error, result: None)
+        assert results.ends().spectra == 50
+    assert not daemon.receipts[0].lost
 
 
 def test_a_subscriber_that_nobody_looks_at_holds_up_no_other() -> None:
