@@ -37,6 +37,7 @@ class Pipeline:
         self._computing: deque[Batch] = deque()
         self._held: deque[Batch] = deque()  # computed; outputs still need them
         self._untouched: deque[Batch] = deque()  # their engine failed on an earlier batch
+        self._answered = 0.0  # when the last batch came back from an engine
         self.latencies = {"wait": Latencies(), "compute": Latencies()}
         self.flagged: Counter[str] = Counter()  # spectra computed that have a flag, by its name, all runs
 
@@ -56,8 +57,10 @@ class Pipeline:
 
     @property
     def computing_s(self) -> float:
-        """For how long the engine has had the batch that it computes, s."""
-        return time.perf_counter() - self._computing[0].submitted if self._computing else 0.0
+        """For how long the engine has been at the batch that it computes, s. Those behind it wait."""
+        if not self._computing:
+            return 0.0
+        return time.perf_counter() - max(self._computing[0].submitted, self._answered)
 
     @property
     def waiting(self) -> bool:
@@ -159,11 +162,10 @@ class Pipeline:
         while self._computing:
             batch = self._computing[0]
             assert batch.computed is not None
-            now = time.perf_counter()
             if not batch.computed.done():
                 if batch.worker.hung:
                     error: BaseException = NotComputedError()
-                elif now - batch.submitted >= HUNG_S:
+                elif self.computing_s >= HUNG_S:
                     batch.worker.hung = batch.worker.broken = True
                     error = EngineError(f"the engine did not answer within {HUNG_S:g} s")
                 else:
@@ -171,6 +173,7 @@ class Pipeline:
                 batch.computed = Future()
                 batch.computed.set_exception(error)
             self._computing.popleft()
+            self._answered = time.perf_counter()
             if (reason := batch.computed.exception()) is not None:
                 if isinstance(reason, NotComputedError):
                     self._untouched.append(batch)
@@ -180,7 +183,7 @@ class Pipeline:
                 continue
             assert batch.run is not None
             computed = batch.computed.result()
-            batch.done = now
+            batch.done = self._answered
             self.latencies["compute"].add(computed.seconds * 1e3)
             if computed.flags.any():
                 found = named(computed.flags)

@@ -3,11 +3,16 @@
 import logging
 import socket
 import threading
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
+from unittest.mock import Mock
 
+import numpy as np
 import pytest
 import zmq
 from helpers import (
@@ -25,6 +30,7 @@ from helpers import (
 
 from cars_rt.daemon import commands, ending, loop, pipeline, receipt
 from cars_rt.daemon.compute import changes, retired, worker
+from cars_rt.daemon.compute.worker import Computed
 from cars_rt.daemon.receipt import Receipt
 from cars_rt.daemon.seen.board import StatusBoard
 from cars_rt.daemon.seen.status import Status
@@ -136,6 +142,33 @@ def test_an_engine_that_hung_while_no_other_worked_is_closed_when_it_comes_back(
         odd.release.set()
         wait_until(lambda: hung.join(0.1))
         source.publisher.end(an_end(1, 4))
+
+
+def test_an_engine_that_takes_long_for_each_of_several_batches_does_not_hang(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The last of three waits for the first two: that took as long as a hang."""
+    now, answers, counts = [0.0], [Future[Computed]() for _ in range(3)], spectra_of(1)
+    clock = SimpleNamespace(perf_counter=lambda: now[0], time_ns=lambda: 0)
+    monkeypatch.setattr(pipeline, "time", clock)
+    compute, outputs = Mock(shadow=None), Mock()
+    compute.worker.configure_mock(free=deque(range(3)), broken=False, hung=False)
+    compute.worker.engine.inputs = [counts.astype(np.float32) for _ in answers]
+    compute.worker.compute.side_effect = answers
+    line = pipeline.Pipeline(compute, outputs, Mock())
+    line.begin()
+    for number in range(3):
+        line.take(Mock(), a_frame(number, counts), 0)
+        line.submit(1, full=True)
+    for answer in answers[:2]:
+        now[0] += 0.7 * pipeline.HUNG_S
+        assert not line.collect()
+        answer.set_result(Computed({"flags": np.zeros(1, np.uint8)}, None, 1.0))
+        assert not line.collect()
+    assert line.computing_s == 0.0
+    now[0] += pipeline.HUNG_S
+    ((_, reason),) = line.collect()
+    assert "did not answer within 60 s" in reason
 
 
 def test_what_was_under_way_behind_a_failure_is_computed_though_nothing_can_take_over(odd: type[Odd]) -> None:
