@@ -29,7 +29,8 @@ from helpers import (
 )
 
 from cars_rt.daemon import commands, ending, loop, pipeline, receipt
-from cars_rt.daemon.compute import changes, retired, worker
+from cars_rt.daemon.compute import changes, retired, shadow, worker
+from cars_rt.daemon.compute.counters import Counters
 from cars_rt.daemon.compute.worker import Computed
 from cars_rt.daemon.receipt import Receipt
 from cars_rt.daemon.seen.board import StatusBoard
@@ -185,6 +186,38 @@ def test_what_was_under_way_behind_a_failure_is_computed_though_nothing_can_take
         source.publisher.end(an_end(4, 16))
         assert results.ends().spectra == 12 and not odd.compiling
     assert dict(daemon.receipts[0].lost) == {"engine": 4}
+
+
+def test_an_engine_that_broke_before_it_took_over_is_replaced() -> None:
+    """It computed nothing, so that no batch told of it, and the run stood still."""
+    with a_line(engine="passthrough") as (source, daemon, results):
+        source.publisher.open(a_start())
+        wait_until(lambda: daemon.parts.runs.open)
+        assert daemon.compute.worker is not None
+        daemon.compute.worker.broken = True
+        source.publisher.send(a_frame(0, spectra_of(1)))
+        source.publisher.end(an_end(1))
+        assert results.ends().spectra == 1
+
+
+def test_a_candidate_that_breaks_or_hangs_in_the_shadow_does_not_take_over() -> None:
+    serving, answer, batch = Mock(down=None), Mock(), spectra_of(1).astype(np.float32)
+    serving.worker.broken = False
+    candidate = Mock(broken=False, raman_shift=batch[0], max_batch=1)
+    candidate.ready.exception.return_value = None
+    candidate.overdue.return_value = False
+    candidate.engine.inputs = [batch]
+    candidate.compute.return_value = Future[Computed]()
+    changing = changes.Changes(serving, Mock(), Mock(), Counters())
+    beside = shadow.Shadow(candidate, Mock(), "odd", 1)
+    beside.look(batch, batch)
+    changing.promote(beside, answer)
+    candidate.broken = True
+    assert changing.settle(opening=False) is None and not serving.take_over.called
+    assert "its engine failed" in answer.call_args.args[0]
+    beside._begun -= 7
+    with pytest.raises(EngineError, match="has been computing one batch for 7 s"):
+        changing.promote(beside, answer)
 
 
 def test_a_stop_does_not_wait_for_a_compilation(odd: type[Odd], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ log = logging.getLogger("cars_rt.daemon")
 
 MAX_FAILURES = 3  # batches in a row that one kind of engine may lose before the next kind takes over
 REPAIR_S = 120.0  # how long a replacement may compile: spectra wait for it
+ANSWER_S = 5.0  # a candidate that computes one batch for longer may hang, and does not take over
 RETRY_S = 30.0  # between two attempts to have any engine work again
 
 
@@ -70,6 +71,8 @@ class Changes:
             raise EngineError("another change is under way; ask again when it is done")
         if shadow.error is not None:
             raise EngineError(f"the shadow does not work: {shadow.error}")
+        if (seconds := shadow.computing_s) > ANSWER_S:
+            raise EngineError(f"the shadow has been computing one batch for {seconds:.0f} s; ask again later")
         self.drop_awaited()
         self._change = Change(shadow.worker, shadow.model, shadow.engine, answer)
 
@@ -116,6 +119,9 @@ class Changes:
 
         opening: an engine is being opened for a run; nothing takes over meanwhile.
         """
+        worker = self._serving.worker
+        if worker is not None and worker.broken and not (opening or self._serving.down):
+            self.replace_failed(worker)  # also one that broke before it took over, of which no batch tells
         change = self._change
         if change is None:
             self._begin_due(opening=opening)
@@ -145,6 +151,8 @@ class Changes:
     def _finish(self, change: Change) -> Worker | None:
         self._change = None
         error = change.worker.ready.exception()
+        if error is None and change.worker.broken:
+            error = EngineError("its engine failed on a batch in the shadow")
         if error is not None:
             self._let_go(change)
             self._refuse(change, str(error))

@@ -1,5 +1,6 @@
 """A candidate in the shadow: computes every n-th batch beside the worker and is compared with it."""
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -50,6 +51,12 @@ class Shadow:
         self._seen = 0
         self._served: Slab | None = None
         self._pending: Future[Computed] | None = None
+        self._begun = 0.0  # when it was asked for that
+
+    @property
+    def computing_s(self) -> float:
+        """For how long it has had the batch that it computes, s."""
+        return time.monotonic() - self._begun if self._pending is not None else 0.0
 
     def look(self, counts: NDArray[np.float32], raman: Slab) -> None:
         """Have every n-th batch computed here, too. Called for each batch; counts and raman: (rows,
@@ -67,7 +74,7 @@ class Shadow:
         rows = min(len(counts), worker.max_batch)
         worker.engine.inputs[0][:rows] = counts[:rows]
         self._served = raman[:rows].copy()
-        self._pending = worker.compute(0, rows)
+        self._pending, self._begun = worker.compute(0, rows), time.monotonic()
 
     def settle(self) -> None:
         """Compare the batch that was computed meanwhile, if any."""
