@@ -170,7 +170,7 @@ class Publisher:
                 self._say_again = self._told.start is not None
             self._look_at = now + LOOK_S
         if self._say_again and self._told.start is not None:
-            self._say_again = not self.outlet.put(self._told.once_more(), hurry=self.blocked)
+            self._say_again = not self.outlet.put(self._told.once_more(), hurry=self.blocked, must=True)
         if self.backlog:
             self.flush()
 

@@ -359,3 +359,25 @@ def test_a_subscriber_that_reads_slowly_has_not_stopped(monkeypatch: pytest.Monk
             assert publisher.blocked and not publisher.stalls
         publisher.surrender()
         publisher.close(0)
+
+
+def test_a_start_that_is_said_again_keeps_no_end_waiting() -> None:
+    """A stop waited for ever behind a start for who had just come, since another one had no room for it."""
+    counts = np.zeros((64, len(WIDE)), np.float32)
+    with (
+        Publisher(LOCAL, "raw", buffer_mb=4, stall_s=0) as publisher,
+        short_of_room(publisher.address, "raw"),
+    ):
+        assert publisher.wait_for_subscribers(1, PATIENCE_S)
+        publisher.open(a_start(axis=WIDE, dtype="float32", block=64))
+        sent = 0
+        while publisher.send(a_frame(sent, counts)):
+            sent += 1
+        with Collected(publisher.address, "raw") as newcomer:
+            assert publisher.wait_for_subscribers(2, PATIENCE_S)
+            publisher.surrender()
+            publisher.end(an_end(sent, 64 * sent))
+            publisher.serve()
+            assert not publisher.blocked
+            newcomer.ends()
+        publisher.close(0)
