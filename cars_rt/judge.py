@@ -44,7 +44,7 @@ REMEDIES = {
     Kind.JOINED_LATE: "wait a second or two after bind, or for the subscriber (XPUB), before the first "
     "frame; or `cars-rt listen` came too late",
     Kind.UNKNOWN_RUN: "send start before the first frame and again about once a second, with the same run id",
-    Kind.AFTER_END: "send end after the last frame",
+    Kind.AFTER_END: "send end last, after all frames, and say start no more after it",
     Kind.TAIL_MISSING: "frames of end is the sequence that would have come next; if that is so, ZeroMQ "
     "dropped the last ones: close with LINGER, set a larger SNDHWM before bind",
     Kind.WRONG_TOTALS: "spectra of end counts spectra, not frames, and announced is spectra + the sum "

@@ -52,7 +52,7 @@ class Kind(StrEnum):
     SECOND_START = "second start"  # a run began before the one before had ended
     START_CHANGED = "start changed"  # it was said again with another exposure, dark or the like
     UNKNOWN_RUN = "unknown run"  # frames or an end of a run whose start did not come
-    AFTER_END = "after end"  # a frame of the run that ended last
+    AFTER_END = "after end"  # a frame or a start of the run that ended last
     JOINED_LATE = "joined late"  # the run was under way when we came
     REPEAT = "repeat"  # a frame came again, or too late
     NUMBER_BACK = "number back"  # a later frame has a number that was there before

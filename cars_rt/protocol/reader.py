@@ -67,6 +67,7 @@ class RunReader:
         self._changed = ""  # what of the open run's start was other when it was said again: it is refused
         self._told: set[str] = set()  # fields of it that were other, and were told
         self._last: str | None = None  # the run that ended last, whose stragglers are not "unknown"
+        self._over: tuple[Start, int] | None = None  # the run after whose end nothing comes, and its spectra
         self._layout: FrameLayout | None = None  # of a frame of the open run that was in order
         self._missed = 0  # frames in a row that did not fit the layout
 
@@ -157,10 +158,13 @@ class RunReader:
 
     def _start(self, start: Start) -> list[Event]:
         events: list[Event] = []
+        if self.run is not None and self.run.run == start.run:  # said again for late subscribers
+            self._resumed = start.sequence, start.index
+            return self._said_again(self.run, start)
+        if self._overtaken(start):
+            text = f"start of run {start.run} was said again after its end"
+            return [self._problem(Cause.REPEATED, 0, text, Kind.AFTER_END)]
         if self.run is not None:
-            if self.run.run == start.run:  # said again for late subscribers
-                self._resumed = start.sequence, start.index
-                return self._said_again(self.run, start)
             text = f"the end of run {self.run.run} never came; run {start.run} begins"
             events.append(self._problem(Cause.REJECTED, 0, text, Kind.SECOND_START))
             if interrupted := self.interrupt(start.time_ns):
@@ -173,6 +177,14 @@ class RunReader:
             events.append(self._gap(Cause.MISSING, start.index, JOINED_LATE, Kind.JOINED_LATE))
             self._at.sequence, self._at.index = start.sequence, start.index
         return events
+
+    def _overtaken(self, start: Start) -> bool:
+        """Whether it was said again and its end went before, as of a driver that says it from another loop.
+        One that is other, or goes on before that end, is of a new run with an old id."""
+        if self._over is None:
+            return False
+        run, spectra = self._over
+        return run.run == start.run and 0 < spectra <= start.index and not changed(run, start)
 
     def _said_again(self, run: Start, start: Start) -> list[Event]:
         """Say once of each field that it is other. Where the numbers would mean something else, they are
@@ -286,7 +298,10 @@ class RunReader:
         ledger.set_lost(Cause.UPSTREAM, announced - sent)
         ledger.set_lost(Cause.MISSING, sent - here)
         end = replace(end, spectra=sent, announced=announced)
+        # The results of a daemon that was stopped or away may go on when it is back.
+        over = (self.run, announced) if self.stream == "raw" or end.reason is Reason.COMPLETE else None
         events.append(self._close(end))
+        self._over = over
         return events
 
     def _doubt(self, frame: Frame, run: Start) -> str | None:
@@ -365,7 +380,7 @@ class RunReader:
         if self._unplaced:  # they lie beyond what came in order
             self._place(self._unplaced)
         closed = Closed(self._countable(end), self.ledger)
-        self.run, self.ledger, self._last, self._layout = None, Ledger(), end.run, None
+        self.run, self.ledger, self._last, self._layout, self._over = None, Ledger(), end.run, None, None
         return closed
 
 

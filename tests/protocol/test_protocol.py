@@ -737,6 +737,27 @@ def test_an_id_used_twice_is_a_new_run() -> None:
     assert [type(event) for event in events] == [Start, Frame, Closed] * 2
 
 
+def test_a_start_that_its_end_overtook_is_no_second_run() -> None:
+    """Of a driver that says it from a loop of its own. All spectra of the run were missing once more."""
+    run, late = (a_start(), a_frame(0, 0, 2), an_end(1, 2)), a_start(sequence=1, index=2)
+    read = Read.of(*run, late, a_start(run="run-2"), late, a_frame(0, 0, run="run-2"))
+    assert [type(event) for event in read.events] == [Start, Frame, Closed, Problem, Start, Problem, Frame]
+    assert read.kinds == ["after end"] * 2
+    for other in (replace(late, index=1), replace(late, time_ns=TIME + 1)):  # the id was used again
+        assert Read.of(*run, other).kinds == ["joined late"]
+    reader = RunReader("raw")
+    assert reader.accept(a_start()) and reader.interrupt(TIME)
+    assert isinstance(reader.accept(late)[0], Start)
+
+
+@pytest.mark.parametrize(("reason", "goes_on"), [(Reason.STOPPED, True), (Reason.COMPLETE, False)])
+def test_results_may_go_on_after_a_daemon_was_stopped(reason: Reason, goes_on: bool) -> None:
+    """The next one has the same run, and begins where it came."""
+    first, reader = a_start(stream="raman", dtype="float32", model={"name": "cnn"}), RunReader("raman")
+    assert reader.accept(first) and reader.accept(an_end(0, 2, stream="raman", reason=reason))
+    assert isinstance(reader.accept(replace(first, sequence=2, index=2))[0], Start) is goes_on
+
+
 @pytest.mark.parametrize(
     ("wrong", "kind"),
     [
