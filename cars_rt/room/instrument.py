@@ -166,6 +166,11 @@ class Instrument:
 
     def _end(self) -> Iterator[None]:
         """One step after the other; yields while it waits."""
+        if (self.status or {}).get(
+            "state"
+        ) == "paused":  # it reads what waits at the driver once it is stopped
+            for each in self._of(Role.DAEMON):
+                each.stop()
         for role in ENDING:
             parts = self._of(role)
             if role is Role.DAEMON:

@@ -18,6 +18,7 @@ from chaos.programs import addresses
 from helpers import Command, summary, vouched_for, wait_until
 
 from cars_rt.files.verify import verify
+from cars_rt.remote import Remote
 
 LAB = """
 [view]
@@ -159,6 +160,48 @@ def test_whoever_is_killed_is_back_and_receipts_are_true(
     assert re.search(r"A: \d recordings? in recordings", said)
     check_disturbed(room)
     check_undisturbed(room)
+
+
+def test_what_waits_at_the_driver_of_a_paused_daemon_is_there_after_the_stop(tmp_path: Path) -> None:
+    raw, raman, control, http = addresses(4)
+    (tmp_path / "lab.toml").write_text(
+        f'''
+        view = false
+        [driver]
+        name = "simulator"
+        publish = "{raw}"
+        pixels = 700
+        scan = "200x200"
+        rate = 200
+        block = 4
+        settle-s = 0
+        [daemon]
+        engine = "passthrough"
+        publish = "{raman}"
+        preview = "none"
+        control = "{control}"
+        http = "{http.removeprefix("tcp://")}"
+        ''',
+        encoding="utf-8",
+    )
+    with Command("up", tmp_path / "lab.toml") as command:
+        room = Up(tmp_path, command)
+        room.more("", 20)
+        with Remote(control) as remote:
+            remote.ask("pause")
+        came = counts(room)
+        room.until(lambda: counts(room) > came + 100)
+        command.process.send_signal(signal.SIGINT)
+        assert command.end() == 0, command.said
+    (path,) = room.files("")
+    file = kept(path)
+    assert not untrue(file, file)
+    assert len(file.parts["raman"].index) == len(file.parts["raw"].index) > came + 100
+
+
+def counts(room: Up) -> int:
+    """Spectra that were recorded as they came from the driver."""
+    return sum(vouched_for(each, "raw") for each in room.files(""))
 
 
 def check_disturbed(room: Up) -> None:
