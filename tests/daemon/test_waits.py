@@ -247,6 +247,25 @@ def test_a_stop_does_not_wait_for_an_engine_that_replaces_another(
     assert dict(daemon.receipts[0].lost) == {"engine": 8}
 
 
+def test_the_engine_of_the_next_run_ends_a_repair_that_hangs(odd: type[Odd]) -> None:
+    """Nothing waits for it any more, and it does not take the new engine's place."""
+    with a_line(engine="odd", max_batch=4) as (source, daemon, _):
+        source.publisher.open(a_start(block=4))
+        wait_until(lambda: daemon.parts.runs.open)
+        odd.fails, odd.compiling = True, ["hang"]
+        source.publisher.send(a_frame(0, spectra_of(4)))
+        wait_until(lambda: "the engine failed; compiling" in daemon.snapshot().waits_for)
+        odd.fails = False
+        source.publisher.end(an_end(1, 4))
+        wait_until(lambda: daemon.receipts)
+        source.publisher.open(a_start(block=4, run="run-2"))
+        source.publisher.send(a_frame(0, spectra_of(4), run="run-2"))
+        source.publisher.end(an_end(1, 4, run="run-2"))
+        wait_until(lambda: len(daemon.receipts) == 2)
+        assert not daemon.parts.compute.compiling
+    assert [dict(each.lost) for each in daemon.receipts] == [{"engine": 4}, {}]
+
+
 def test_waiting_for_subscribers_says_how_many_are_here() -> None:
     with (
         daemon_in_thread("tcp://127.0.0.1:9", engine="passthrough", subscribers=2) as daemon,

@@ -93,6 +93,13 @@ class Changes:
             self._change, self._wanted.owed = None, True
             self._let_go(change)
 
+    def drop_repair(self) -> None:
+        """What failed does not compute any more."""
+        change = self._change
+        if change is not None and change.repairs:
+            self._change = None
+            self._let_go(change)
+
     def replace_failed(self, broken: Worker) -> None:
         """A worker lost a batch: begin to compile another one, of the same kind of engine. After
         MAX_FAILURES failures in a row it is of the next kind that works. Nothing if another one computes
@@ -152,7 +159,7 @@ class Changes:
         self._change = None
         error = change.worker.ready.exception()
         if error is None and change.worker.broken:
-            error = EngineError("its engine failed on a batch in the shadow")
+            error = EngineError("its engine failed before it took over")
         if error is not None:
             self._let_go(change)
             self._refuse(change, str(error))

@@ -191,6 +191,8 @@ class Compute:
         if opening is None:
             return
         wanted, other = opening.wanted, opening.other
+        if wanted.works or (other is not None and other.works):
+            self._changes.drop_repair()
         if not opening.stands_in:
             self._changes.drop_awaited()  # for the axis before
         if other is not None and other.works and not wanted.works:
