@@ -9,18 +9,16 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-import numpy as np
-
 from cars_rt.accounting import Cause, Kind, Ledger, Problem, Range, Trouble
-from cars_rt.kinds import Fault
 from cars_rt.printable import counted
 from cars_rt.protocol.again import changed, refused
+from cars_rt.protocol.announced import disagreement
 from cars_rt.protocol.codec import decode
 from cars_rt.protocol.errors import ProtocolError
 from cars_rt.protocol.fields import Part
 from cars_rt.protocol.layout import LEARN_AFTER, FrameLayout
 from cars_rt.protocol.limits import MAX_COUNT, MAX_TEXT
-from cars_rt.protocol.messages import DTYPES, MAIN_ARRAY, End, Frame, Message, Reason, Start, StreamName
+from cars_rt.protocol.messages import End, Frame, Message, Reason, Start, StreamName
 from cars_rt.protocol.notice import decode_notice
 from cars_rt.protocol.numbers import Numbers
 
@@ -39,7 +37,6 @@ class Closed:
 #: What somebody who came after the beginning of a run can do about it the next time.
 REMEDY = "start the driver last, or let it wait (--subscribers 2 for a daemon and a recorder)"
 JOINED_LATE = f"joined late, after the run had begun; {REMEDY}"
-LARGEST = float(np.finfo(np.float32).max)  # engines compute in float32
 OF_ITS_OWN = "what changes needs a run with an id of its own"
 UNPLACED = -1  # the index of spectra that came in unknown places
 
@@ -68,6 +65,7 @@ class RunReader:
         self._told: set[str] = set()  # fields of it that were other, and were told
         self._last: str | None = None  # the run that ended last, whose stragglers are not "unknown"
         self._over: tuple[Start, int] | None = None  # the run after whose end nothing comes, and its spectra
+        self._late: Start | None = None  # of that run: it came after the end
         self._layout: FrameLayout | None = None  # of a frame of the open run that was in order
         self._missed = 0  # frames in a row that did not fit the layout
 
@@ -162,6 +160,7 @@ class RunReader:
             self._resumed = start.sequence, start.index
             return self._said_again(self.run, start)
         if self._overtaken(start):
+            self._late = start
             text = f"start of run {start.run} was said again after its end"
             return [self._problem(Cause.REPEATED, 0, text, Kind.AFTER_END)]
         if self.run is not None:
@@ -208,6 +207,9 @@ class RunReader:
         if run is None or frame.run != run.run:
             # Spectra of another run: whatever they cost, they cost it nothing here.
             if frame.run == self._last:
+                if (late := self._late) is not None and frame.index >= late.index:  # it goes on all the same
+                    self._over = self._late = None
+                    return [*self._start(late), *self._frame(frame)]
                 text = f"a frame came after the end of run {frame.run}"
                 return [self._problem(Cause.REPEATED, 0, text, Kind.AFTER_END)]
             text = f"run {frame.run} is under way, but no start of it came that could be read; {REMEDY}"
@@ -249,7 +251,7 @@ class RunReader:
             )
             events.append(self._gap(Cause.UPSTREAM, frame.index - self._at.index, text, Kind.SOURCE_SKIP))
         other = f"start was said again with another {self._changed}"
-        if fault := (Kind.SECOND_START, other) if self._changed else _disagreement(frame, run):
+        if fault := (Kind.SECOND_START, other) if self._changed else disagreement(frame, run):
             self._at.advance(frame)
             text = f"frame {frame.sequence}: {fault[1]}"
             events.append(self._problem(Cause.REJECTED, spectra, text, fault[0], frame.index))
@@ -380,21 +382,6 @@ class RunReader:
         if self._unplaced:  # they lie beyond what came in order
             self._place(self._unplaced)
         closed = Closed(self._countable(end), self.ledger)
-        self.run, self.ledger, self._last, self._layout, self._over = None, Ledger(), end.run, None, None
+        self.run, self.ledger, self._last, self._layout = None, Ledger(), end.run, None
+        self._over = self._late = None
         return closed
-
-
-def _disagreement(frame: Frame, run: Start) -> tuple[Trouble, str] | None:
-    """Why this frame is not what `start` announced, as (kind, sentence), or None."""
-    block = frame.block
-    if block.dtype is not DTYPES.get(run.dtype) and block.dtype.name != run.dtype:
-        return Fault.DTYPE, f"dtype {block.dtype.name} where start announced {run.dtype}"
-    if frame.stream == "preview":
-        return None  # its bands may change within a run
-    if block.shape[1] != run.pixels:
-        return Fault.SHAPE, f"{block.shape[1]} pixels where start announced {run.pixels}"
-    if len(block) > run.block:
-        return Fault.SHAPE, f"{len(block)} spectra where start announced at most {run.block}"
-    if frame.stream == "raw" and block.dtype.kind == "f" and not (np.abs(block) <= LARGEST).all():
-        return Kind.NAN, f"{MAIN_ARRAY[frame.stream]} that are NaN, infinite or too large for float32"
-    return None

@@ -745,6 +745,8 @@ def test_a_start_that_its_end_overtook_is_no_second_run() -> None:
     assert read.kinds == ["after end"] * 2
     for other in (replace(late, index=1), replace(late, time_ns=TIME + 1)):  # the id was used again
         assert Read.of(*run, other).kinds == ["joined late"]
+    goes_on = Read.of(*run, late, a_frame(0, 0, 2), a_frame(1, 2), a_frame(2, 3))
+    assert goes_on.kinds == ["after end", "after end", "joined late"] and goes_on.passed == [0, 2, 3]
     reader = RunReader("raw")
     assert reader.accept(a_start()) and reader.interrupt(TIME)
     assert isinstance(reader.accept(late)[0], Start)
