@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.accounting import Ledger, Range
-from cars_rt.files.hdf5 import opened, stored
+from cars_rt.files.hdf5 import FilterError, opened, stored
 from cars_rt.files.recording import Claim, Packing, Recording, RecordingError
 from cars_rt.files.spectra import SpectraError
 from cars_rt.files.written import is_recording, rows_written, stored_rows
@@ -102,11 +102,15 @@ class Resumed:
             group = stored(file, STREAM, h5py.Group)
             count = min(_written(group), self._total) // align * align
             step = max(PIECE_BYTES // self._recording.rows[STREAM].row_bytes // align, 1) * align
-            with suppress(StorageError):
+            try:
                 columns = {name: stored_rows(group, name) for name in self._columns}
                 for first in range(0, count, step):
                     rows = slice(first, min(first + step, count))
                     self.append({name: column[rows] for name, column in columns.items()})
+            except FilterError:  # nothing is wrong with them
+                raise
+            except StorageError:
+                pass
         self.flush()
         if self.written < count:
             log.warning("%s is damaged: computed again from spectrum %d on", earlier, self.written)

@@ -17,6 +17,7 @@ from scripts.process_memory import peak_of
 
 from cars_rt.engines.registry import REFERENCE, reason_against
 from cars_rt.files import resumed
+from cars_rt.files.hdf5 import FilterError
 from cars_rt.files.offline import Processed, process, retrieval
 from cars_rt.files.recorder import Recorder, RecordSettings
 from cars_rt.files.recording import partial_path, read_rows, rows
@@ -172,6 +173,23 @@ def test_rows_that_a_disk_has_spoiled_are_computed_again(
     assert processed(live, target).computed == SIZE - 64
     same_bytes(target, arrays(live))
     assert [path.name for path in tmp_path.iterdir()] == ["out.h5"]
+
+
+def test_rows_that_want_a_plug_in_wait_for_it(
+    live: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is wrong with them."""
+    target = tmp_path / "out.h5"
+    with pytest.raises(KeyboardInterrupt):
+        part_of(live, target, 160)
+
+    def missing(*_: object) -> None:
+        raise FilterError(target, "needs a filter that is not here")
+
+    with monkeypatch.context() as patch, pytest.raises(SpectraError, match="a filter that is not here"):
+        patch.setattr(resumed, "stored_rows", missing)
+        processed(live, target)
+    assert processed(live, target).computed < SIZE
 
 
 @pytest.mark.parametrize("engine", [REFERENCE, "openvino"])
