@@ -1,6 +1,7 @@
 """Which files become which: names, patterns and folders to pairs of a source and a target."""
 
 import logging
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from glob import has_magic
@@ -34,10 +35,9 @@ def targets(inputs: Sequence[Path], output: Path) -> list[tuple[Path, Path]]:
         (each, output / f"{each.stem}-raman{KIND_OF_RESULT.get(each.suffix.lower(), '.h5')}")
         for each in sources
     ]
-    made = Counter(str(target).casefold() for _, target in jobs)
-    if twice := [target for _, target in jobs if made[str(target).casefold()] > 1]:
-        where = "" if twice.count(twice[0]) > 1 else " on some systems, where capital letters do not count"
-        raise SpectraError(f"two of the inputs would become {twice[0]}{where}; process them into two folders")
+    made = Counter(_name(target) for _, target in jobs)
+    if twice := [target for _, target in jobs if made[_name(target)] > 1]:
+        raise SpectraError(f"two of the inputs would become {twice[0]}; process them into two folders")
     for source, target in jobs:
         if target.exists() and any(target.samefile(each) for each in sources):
             raise SpectraError(
@@ -48,6 +48,11 @@ def targets(inputs: Sequence[Path], output: Path) -> list[tuple[Path, Path]]:
     except (StorageError, OSError) as error:
         raise SpectraError(str(error)) from None
     return jobs
+
+
+def _name(target: Path) -> str:
+    """What a file is known by: capital letters may not count."""
+    return str(target).casefold() if sys.platform in ("darwin", "win32") else str(target)
 
 
 def _matching(given: Path) -> list[Path]:
