@@ -151,7 +151,7 @@ def start_logging(settings: Logging, *, spooled: bool = False) -> None:
 
 
 def _say_left_out(pieces: int) -> None:
-    log.warning("%d lines are left out here: they could not be written for a while", pieces)
+    log.warning("%d lines are left out: they could not be written for a while", pieces)
 
 
 def on_terminal() -> bool:

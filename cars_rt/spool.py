@@ -8,13 +8,14 @@ import atexit
 import io
 import sys
 import threading
+import time
 from collections.abc import Callable
-from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any
 
 MOST = 10_000  # pieces that wait to be written; what comes then is left out, and counted
 BEHIND = 10  # pieces, from which on what is only drawn again and again is not worth a place among them
+AGAIN_S = 0.01  # until a stream that takes nothing now is asked again
 END_S = 2.0  # how long the end of the program waits until all is written
 
 
@@ -24,7 +25,10 @@ class Spool(io.RawIOBase):
     def __init__(self, below: io.RawIOBase, left_out: Callable[[int], object]) -> None:
         """left_out: called with the number of pieces that were left out, once others are written again."""
         self._below, self._say = below, left_out
-        self._left_out = 0
+        self._left_out = 0  # for want of room; only those who write count it
+        self._lost = 0  # since the stream below failed
+        self._told = 0  # of both
+        self._works = True
         self._pieces: SimpleQueue[bytes | threading.Event] = SimpleQueue()  # a signal's handler may put, too
         threading.Thread(target=self._run, name="stderr", daemon=True).start()
 
@@ -59,20 +63,35 @@ class Spool(io.RawIOBase):
         """As the stream below."""
         return self._below.fileno()
 
+    @property
+    def _untold(self) -> int:
+        """Pieces that are missing where others are written again."""
+        return self._left_out + self._lost - self._told if self._works else 0
+
     def _run(self) -> None:
         while True:
             piece = self._pieces.get()
             if not isinstance(piece, threading.Event):
-                with suppress(OSError):  # nobody reads it any more
-                    while piece and (written := self._below.write(piece)):
-                        piece = piece[written:]
-            if self._left_out and not self.behind:
-                count, self._left_out = self._left_out, 0
-                self._say(count)
-                if isinstance(piece, threading.Event):
-                    self._pieces.put(piece)  # after that
-            elif isinstance(piece, threading.Event):
+                self._works = self._pass_on(piece)
+            elif self._pieces.empty() and not self._untold:
                 piece.set()
+            else:
+                self._pieces.put(piece)  # after what came meanwhile
+            if (count := self._untold) and not self.behind:
+                self._told += count
+                self._say(count)
+
+    def _pass_on(self, piece: bytes) -> bool:
+        try:
+            while piece:
+                written = self._below.write(piece)
+                if written is None:  # another program that has the stream, too, has it wait for nobody
+                    time.sleep(AGAIN_S)
+                piece = piece[written or 0 :]
+        except OSError:  # nobody reads it any more, or its disk is full
+            self._lost += 1
+            return False
+        return True
 
 
 def spool_stderr(left_out: Callable[[int], object]) -> Spool | None:
