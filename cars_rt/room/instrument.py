@@ -17,6 +17,7 @@ log = logging.getLogger("cars_rt.room")
 PATIENCE_S = 30.0  # for a part that others wait for at the start
 UNSEEN_S = 10.0  # for a daemon that does not say how it is
 HANGS = 3  # answers in a row in which a daemon said that its loop stands still
+UNREAD_S = 10.0  # for a driver to end whose spectra a paused daemon does not read
 END_S = 60.0  # for a part to end when it was asked to; a daemon gives slow subscribers 10 s
 DRAIN_S = 120.0  # for a daemon to finish the run of a driver that ended
 
@@ -51,6 +52,11 @@ class Instrument:
         running = all(each.condition is Condition.RUNNING for each in self.keepers)
         said = self.status or {}
         return running and (not self._watched or bool(said.get("ready") or said.get("gathering")))
+
+    @property
+    def _paused(self) -> bool:
+        """Whether the daemon reads nothing until it is told to, or stopped."""
+        return (self.status or {}).get("state") == "paused"
 
     @property
     def _watched(self) -> list[Keeper]:
@@ -166,20 +172,19 @@ class Instrument:
 
     def _end(self) -> Iterator[None]:
         """One step after the other; yields while it waits."""
-        if (self.status or {}).get(
-            "state"
-        ) == "paused":  # it reads what waits at the driver once it is stopped
-            for each in self._of(Role.DAEMON):
-                each.stop()
         for role in ENDING:
             parts = self._of(role)
             if role is Role.DAEMON:
                 yield from self._drain()
             for each in parts:
                 each.stop()
-            deadline = time.monotonic() + END_S
+            begin = time.monotonic()
             while any(not each.over for each in parts):
-                if time.monotonic() > deadline:
+                waited_s = time.monotonic() - begin
+                if role is Role.DRIVER and self._paused and waited_s > UNREAD_S:
+                    for each in self._of(Role.DAEMON):  # it reads again once it is stopped
+                        each.stop()
+                if waited_s > END_S:
                     for each in (each for each in parts if not each.over):
                         log.error("the %s did not end within %g s: it is killed", each.part.name, END_S)
                         each.kill()
@@ -193,7 +198,7 @@ class Instrument:
         deadline = time.monotonic() + DRAIN_S
         while any(each.pid is not None for each in self._watched):
             said = self.status if self._glance.asked >= fresh else None
-            if said is not None and said.get("run") is None:
+            if said is not None and (said.get("run") is None or self._paused):
                 return
             if time.monotonic() > deadline:
                 log.warning("the daemon has not finished the run within %g s: it is stopped", DRAIN_S)
