@@ -23,7 +23,8 @@ log = logging.getLogger("cars_rt.control")
 
 LOOK_S = 0.25  # between two looks
 REST = 20  # times as long as a look kept a core, where that is longer: there may be very many descriptors
-HEARTBEATS = 1_000  # bytes a second into each gate that need be no part of a message: ZeroMQ keeps none
+HEARTBEATS = 50  # bytes a second of each connection that need be no part of a message: ZeroMQ keeps none
+MOST_HEARTBEATS = 1_000  # the same of all connections to a gate
 MEGABYTE = 1_000_000
 RESERVE = 1 / 4  # of the descriptors is kept for the driver, for control, and for files
 TRIMS = (1, 2, 4, 8, 16, 32)  # looks after a cut: ZeroMQ frees what was kept when its threads come to it
@@ -107,10 +108,11 @@ class Inflow:
         if self._looks_since_cut in TRIMS or (behind and not self._behind):
             memory.give_back(more_follows=self._looks_since_cut < TRIMS[-1])
         now = time.monotonic()
-        heartbeats, self._looked = int(HEARTBEATS * (now - self._looked)), now
+        passed_s, self._looked = now - self._looked, now
         self._read()
         for watched in self._watched:
-            self._judge(watched, heartbeats)
+            heartbeats = min(HEARTBEATS * len(watched.connections), MOST_HEARTBEATS)
+            self._judge(watched, int(passed_s * heartbeats))
         self._spare_descriptors()
 
     def _read(self) -> None:
