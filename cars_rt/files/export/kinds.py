@@ -108,7 +108,7 @@ def _exchange(new: Path, target: Path) -> None:
     target.rename(old)
     try:
         new.rename(target)
-    except OSError:
+    except BaseException:  # somebody who asks for the end, too
         old.rename(target)
         raise
     try:
