@@ -87,6 +87,17 @@ def test_pip_is_that_of_this_environment(at_clone: Path, monkeypatch: pytest.Mon
     assert pip_install("x>=1") == '"/opt/my python/bin/python" -m pip install "x>=1"'
 
 
+def test_environment_without_pip_is_installed_into_by_uv(
+    at_clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installation, "find_spec", lambda name: None)
+    monkeypatch.setattr(installation.shutil, "which", lambda name: "/usr/bin/uv" if name == "uv" else None)
+    python = Path(".venv", "bin", "python")
+    assert pip_install("x>=1") == f'uv pip install --python {python} "x>=1"'
+    installed(monkeypatch, {"url": at_clone.as_uri(), "dir_info": {"editable": True}})
+    assert install_extra("train") == f'uv pip install --python {python} -e ".[train]"'
+
+
 def test_every_advice_is_a_command_for_this_copy() -> None:
     advice = [each.install for each in read_packages()] + [install_extra(extra) for extra in EXTRAS]
     assert all(re.search(r"\bpip\b.* install .*\w", each) and "cars-rt[" not in each for each in advice), (
