@@ -25,7 +25,8 @@ from cars_rt.protocol.control import Request, decode_reply, encode_request
 from cars_rt.sockets import CONTROL_ADDRESS, RECORDER_ADDRESS, connect_control
 from cars_rt.sockets.turn import Turn
 from cars_rt.trust import tokens
-from cars_rt.trust.curve import ClientKeys, handshakes
+from cars_rt.trust.curve import ClientKeys, handshakes, is_local
+from cars_rt.trust.tokens import TokenError
 
 STEP_S = 0.2
 ANSWER_S = 5.0  # a daemon that is there answers at once,
@@ -42,8 +43,9 @@ class Remote:
     """One connection to a daemon's control socket. One thread at a time asks; a forked process gets its own.
 
     A daemon without keys for control wants its token. That of a daemon which the same user started on this
-    computer is found by itself; token names the file of another one. Raises StreamError for an impossible
-    address, KeysError for keys that cannot be used, TokenError for a file that holds no token.
+    computer is found by itself; token names the file of another one here. Raises StreamError for an
+    impossible address, KeysError for keys that cannot be used, TokenError for a file that holds no token and
+    for a token that another computer would be told in clear.
     """
 
     _asked: bool  # and not answered yet
@@ -59,6 +61,11 @@ class Remote:
     ) -> None:
         self.address = address
         self._security = security
+        if token is not None and security is None and not is_local(address):
+            raise TokenError(
+                f"a token is not told to another computer, and {address} may be one: its control wants "
+                f"keys; the {self._what} of this computer is at 127.0.0.1"
+            )
         self._token = None if token is None else tokens.read(Path(token))
         self._connect()
 

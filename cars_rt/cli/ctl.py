@@ -34,7 +34,7 @@ class Where:
     """Print the reply as JSON."""
 
     token: Path | None = None
-    """File of the daemon's token, if another user started it or it runs on another computer."""
+    """File of the daemon's token, if another user of this computer started it."""
 
     access: ClientAccess = field(default_factory=ClientAccess)
 

@@ -22,7 +22,7 @@ class Where(DaemonWhere):
     """Control address of the recorder (its --control)."""
 
     token: Path | None = None
-    """File of the recorder's token, if another user started it or it runs on another computer."""
+    """File of the recorder's token, if another user of this computer started it."""
 
 
 At = Annotated[Where, Parameter(name="*")]

@@ -45,7 +45,7 @@ class ViewSettings:
     """Let whoever sees the page change bands, dark and model, and start and stop recordings."""
 
     token: Path | None = None
-    """File of the daemon's token, if another user started it or it runs on another computer."""
+    """File of the daemon's token, if another user of this computer started it."""
 
     password: Path | None = None
     """File whose one line is the password of the page."""

@@ -87,6 +87,15 @@ def test_token_is_never_looked_up_for_another_computer(monkeypatch: pytest.Monke
     assert tokens.find("tcp://no.such.host.invalid:5558") is None
 
 
+def test_token_that_is_given_is_never_told_to_another_computer(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text("0123456789abcdef0123456789abcdef\n")
+    for address in ("tcp://192.0.2.1:5558", "tcp://microscope.lab.invalid:5558"):
+        with pytest.raises(TokenError, match="a token is not told to another computer"):
+            Remote(address, token=path)
+    Remote(NOBODY, token=path).close()  # such as the near end of a tunnel
+
+
 def test_another_user_gets_in_by_the_file_that_is_shared_with_them(tmp_path: Path) -> None:
     (control,) = free_addresses(1)
     shared, home = tmp_path / "control.token", str(tmp_path / "home")
