@@ -32,8 +32,9 @@ class Token:
     """The token of one daemon, in a file.
 
     Without a path it is new with each start, readable by its owner alone, in the user's folder for state, by
-    the address at which control is bound; `remove` takes it away. At a path it is made if it is not there,
-    and stays: then whoever the file's permissions allow may control. Raises TokenError.
+    the computer's name and the address at which control is bound; `remove` takes it away. At a path it is
+    made if it is not there, and stays: then whoever the file's permissions allow may control. Raises
+    TokenError.
     """
 
     def __init__(self, address: str, path: Path | None = None) -> None:
@@ -68,11 +69,13 @@ class Token:
 
 
 def default_path(address: str) -> Path:
-    """Where the token lies of a daemon whose control is bound to tcp://IP:PORT."""
+    """Where the token lies of a daemon of this computer whose control is bound to tcp://IP:PORT. Computers
+    that share a user's folder, and containers, have the same addresses of their own."""
     _, _, where = address.partition("://")
     host, _, port = where.rpartition(":")
-    name = "".join(letter if letter.isalnum() or letter == "." else "-" for letter in host.strip("[]"))
-    return user_state_path("cars-rt", appauthor=False, roaming=False) / f"control-{name}-{port}.token"
+    name = "-".join(("control", socket.gethostname(), host.strip("[]"), port))
+    safe = "".join(letter if letter.isalnum() or letter == "." else "-" for letter in name)
+    return user_state_path("cars-rt", appauthor=False, roaming=False) / f"{safe}.token"
 
 
 def find(address: str) -> str | None:

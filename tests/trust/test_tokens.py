@@ -81,6 +81,21 @@ def test_token_that_a_successor_wrote_stays() -> None:
     assert tokens.find(address) is None
 
 
+def test_computers_that_share_a_home_have_tokens_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    address = free_addresses(1)[0]
+    here = Token(address)
+    with monkeypatch.context() as patch:
+        patch.setattr(tokens.socket, "gethostname", lambda: "other.lab/../x")
+        assert tokens.find(address) is None
+        there = Token(address)
+    assert there.path.parent == here.path.parent
+    assert there.path.name.startswith("control-other.lab-..-x-127.0.0.1-")
+    assert here.matches(tokens.find(address))
+    for each in (here, there):
+        each.remove()
+        assert not each.path.exists()
+
+
 def test_token_is_never_looked_up_for_another_computer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokens, "default_path", lambda address: pytest.fail(address))
     assert tokens.find("tcp://192.0.2.1:5558") is None
