@@ -12,7 +12,7 @@ from cars_rt.calibration import read as read_calibration
 from cars_rt.files.formats import read_spectra
 from cars_rt.files.spectra import Spectra, SpectraError, WavelengthError
 from cars_rt.physics.axis import resampling_matrix
-from cars_rt.physics.fitness import FULL_PIXELS
+from cars_rt.physics.fitness import FULL_OF_MEAN, FULL_PIXELS
 
 SLACK = 2.0  # steps that an axis may reach beyond the reference's axis
 
@@ -71,7 +71,7 @@ def read_reference(path: Path, pump_nm: float | None = None) -> Reference:
     spectra = _read(path, pump_nm)
     axis, counts = spectra.raman_shift, spectra.counts.mean(axis=0, dtype=np.float64)
     full_scale = spectra.saturates_at
-    if full_scale is not None and (full := int((counts >= full_scale).sum())) >= FULL_PIXELS:
+    if full_scale is not None and (full := int((counts >= FULL_OF_MEAN * full_scale).sum())) >= FULL_PIXELS:
         raise SpectraError(
             f"{path}: the reference is saturated at {full} of {len(counts)} pixels ({full_scale:g} counts); "
             "expose for a shorter time"

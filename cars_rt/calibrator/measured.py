@@ -16,13 +16,13 @@ from cars_rt.files.tables import parse
 from cars_rt.files.units import CM1, NM
 from cars_rt.physics.axis import AxisError, judged_raman_shift
 from cars_rt.physics.darkness import LOOKED_AT, noise_of
+from cars_rt.physics.fitness import FULL_OF_MEAN
 from cars_rt.protocol import Facts
 from cars_rt.storage import refuse_no_table
 from cars_rt.trust.curve import ClientKeys
 
 PIECE_BYTES = 8 * 2**20
 PATIENCE_S = 60.0  # for the first spectrum of a stream
-SATURATED = 0.98  # of the full scale
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -54,7 +54,7 @@ class Measured:
     def saturated(self) -> NDArray[np.bool_]:
         if (full := self.saturates_at) is None:
             return np.zeros(len(self.counts), np.bool_)
-        return np.asarray(self.counts >= SATURATED * full)
+        return np.asarray(self.counts >= FULL_OF_MEAN * full)
 
     @property
     def above_dark(self) -> NDArray[np.float64]:

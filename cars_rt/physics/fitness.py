@@ -49,6 +49,7 @@ LEAST_SIGNAL = 5.0  # of a bin, in its noise; with less, the logarithm has no us
 ROWS = 32  # spectra looked at together, so that what is computed stays in the processor's cache
 
 FULL_PIXELS = 3  # at full scale; a cosmic ray fills one or two
+FULL_OF_MEAN = 0.98  # of the full scale, where a mean is: most of its spectra are cut there, if not all
 PLATEAU_PIXELS = 24  # within half of the noise from the brightest; 3 are usual, a broad maximum has some 15
 FLAT_PIXELS = 4  # side by side with the very same counts as the brightest, where noise is
 FLAT_NOISE = 8.0  # times a count's rounding: a top that is flat by chance then comes once in millions

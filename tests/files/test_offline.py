@@ -97,6 +97,10 @@ def test_a_reference_that_says_nothing_is_refused_or_said(
     full = npz(tmp_path / "glass.npz", spectra=np.full((2, len(AXIS)), 65_535, np.uint16), raman_shift=AXIS)
     with pytest.raises(ModelError, match=r"the reference is saturated at 160 of 160 pixels .65535 counts"):
         process(source, tmp_path / "r.npz", model="kk", reference=full)
+    cut = np.full((20, len(AXIS)), 30_000, np.uint16)
+    cut[0, 7:12], cut[1:, 7:12] = 60_000, 65_535  # all but one
+    with pytest.raises(ModelError, match=r"the reference is saturated at 5 of 160 pixels"):
+        process(source, tmp_path / "r.npz", model="kk", reference=npz(full, spectra=cut, raman_shift=AXIS))
     process(source, tmp_path / "r.npz", model="kk", reference=source, engine=REFERENCE)
     assert "a.npz is its own reference" in caplog.text
 
