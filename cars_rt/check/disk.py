@@ -14,7 +14,7 @@ from cars_rt.check.load import Load
 from cars_rt.check.processor import Costs
 from cars_rt.check.report import Line, Verdict, compared
 from cars_rt.check.settings import CheckSettings, Progress
-from cars_rt.files.recording import Recording, partial_path
+from cars_rt.files.recording import TRIAL, Recording, partial_path
 from cars_rt.protocol import Frame, StreamName
 from cars_rt.protocol.messages import MAIN_ARRAY
 
@@ -26,7 +26,7 @@ DISK_SHARE = 0.25  # this share of what is free
 def measure_disk(settings: CheckSettings, load: Load, costs: Costs, progress: Progress) -> tuple[Line, float]:
     """Counts and results into one recording. The line, and the longest time that a flush took."""
     folder = settings.output.absolute()
-    path = folder / f".cars-rt-check-{uuid.uuid4().hex}.h5"
+    path = folder / f"{TRIAL}{uuid.uuid4().hex}.h5"
     try:
         free = shutil.disk_usage(folder).free
         spectra, seconds, slowest = _write(path, load, settings.seconds, free, costs, progress)

@@ -22,6 +22,7 @@ from cars_rt.cli.app import app, errors_in_one_line
 from cars_rt.cli.config import PREFIX
 from cars_rt.crash import speak_when_killed
 from cars_rt.descriptors import raise_limit
+from cars_rt.stops import interrupt_by_all
 
 __all__ = ["app", "main"]
 
@@ -41,8 +42,9 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file may know few letters; so does stderr
     raise_limit()
-    _import_meant(sys.argv[1:])
+    interrupt_by_all()
     with errors_in_one_line():
+        _import_meant(sys.argv[1:])
         app.meta(exit_on_error=False, print_error=False)
 
 

@@ -2,11 +2,9 @@
 
 import json
 import math
-import signal
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from rich.live import Live
@@ -38,9 +36,6 @@ def demo(
     """Run the demo; the exit code. Nothing is left running, whatever happens."""
     start_logging(Logging(log_level="error"))
     programs: list[LoggedProgram] = []
-    for name in {"SIGTERM", "SIGHUP"} & set(dir(signal)):
-        if signal.getsignal(number := getattr(signal, name)) != signal.SIG_IGN:
-            signal.signal(number, _leave)  # the default would leave the programs running
     try:
         if not (0 <= rate < math.inf and (seconds is None or 0 <= seconds < math.inf)):
             raise ProgramError("--seconds and --rate must be finite and not negative")
@@ -60,10 +55,6 @@ def demo(
     finally:
         for program in programs:
             program.kill()
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _measure(

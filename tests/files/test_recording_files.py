@@ -31,6 +31,7 @@ from cars_rt.accounting import Ledger
 from cars_rt.files.recorder import Recorder, RecordSettings
 from cars_rt.files.recorder import recorder as recorder_module
 from cars_rt.files.recording import (
+    TRIAL,
     InUseError,
     Recording,
     RecordingError,
@@ -335,6 +336,7 @@ def test_the_next_recorder_of_a_folder_finishes_what_was_left(
     shutil.copy(tmp_path / "a.partial.h5", tmp_path / "taken.partial.h5")
     (tmp_path / "taken.h5").write_bytes(b"precious")
     (tmp_path / "b.partial.h5").write_bytes(b"not HDF5")
+    trial = shutil.copy(tmp_path / "a.partial.h5", partial_path(tmp_path / f"{TRIAL}0.h5"))
     live = written(tmp_path / "live.h5")
     Recorder(tmp_path, RecordSettings(raman=None, raw="tcp://127.0.0.1:5555")).close()
     assert "a.h5: closed what a recorder left that was killed: 6 of 100 spectra raw" not in caplog.text
@@ -345,6 +347,7 @@ def test_the_next_recorder_of_a_folder_finishes_what_was_left(
         with h5py.File(tmp_path / name) as file:
             assert np.array_equal(file["raw/counts"], spectra_of(6)) and not file.attrs["complete"]
     assert live.close() == tmp_path / "live.h5" and repair_all(tmp_path) == []
+    assert Path(trial).exists()  # of `cars-rt check`, and nobody's measurement
 
 
 def test_overwrite_puts_aside_what_cannot_be_finished(

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -112,6 +113,25 @@ def test_driver_at_a_known_rate_is_measured(tmp_path: Path) -> None:
         "NOT",
     )
     assert {path.name for path in tmp_path.iterdir()} == {"in.npz", "found.json"}
+
+
+TERMINATED = """
+import signal
+from cars_rt.cli import main
+from cars_rt.files.recording import Recording
+Recording.flush = lambda self: signal.raise_signal(signal.SIGTERM)
+main()
+"""
+
+
+def test_check_that_is_terminated_leaves_nothing_on_the_disk(tmp_path: Path) -> None:
+    program = [sys.executable, "-c", TERMINATED, "check", "--listen", nobody(), "--output", tmp_path]
+    done = subprocess.run(
+        [*map(str, program), "--engine", "passthrough", "--seconds", "0.3"],
+        capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+    )  # fmt: skip
+    assert done.returncode == 130 and "Traceback" not in done.stderr, done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_impossible_rate_is_too_slow_and_exit_code_three(tmp_path: Path) -> None:

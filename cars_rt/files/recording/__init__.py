@@ -34,6 +34,7 @@ holder, and files are made exclusively.
 
 from cars_rt.files.recording.claim import (
     SUFFIXES,
+    TRIAL,
     Claim,
     final_path,
     is_partial,
@@ -52,6 +53,7 @@ __all__ = [
     "FIRST_ROWS",
     "PLAIN",
     "SUFFIXES",
+    "TRIAL",
     "Claim",
     "Compression",
     "Contents",

@@ -81,6 +81,9 @@ class Claim:
         raise RecordingError(f"{path}: all numbers of this name are taken; choose another folder")
 
 
+TRIAL = ".cars-rt-check-"  # so begins the name of a recording that only tries the disk
+
+
 def partial_path(path: Path) -> Path:
     """The name of a recording while it is written."""
     return path.with_name(f"{path.stem}.partial{path.suffix}")

@@ -16,7 +16,7 @@ from pathlib import Path
 import h5py
 
 from cars_rt.files.hdf5 import FilterError, are_numbers, changed, mend, opened, readable_attrs, stored
-from cars_rt.files.recording.claim import Claim, final_path, is_partial, partial_path
+from cars_rt.files.recording.claim import TRIAL, Claim, final_path, is_partial, partial_path
 from cars_rt.files.recording.damage import named, unreadable
 from cars_rt.files.recording.errors import InUseError, RecordingError, reason
 from cars_rt.files.recording.nexus import describe, room_for
@@ -141,7 +141,8 @@ def _finished(path: Path) -> Contents:
 def repair_all(folder: Path) -> list[Contents]:
     """Finish what recorders that were killed left in a folder; what cannot be finished is told and left."""
     found = []
-    for path in sorted(folder.glob("*.partial.*"))[:MOST_LEFT]:
+    left = sorted(each for each in folder.glob("*.partial.*") if not each.name.startswith(TRIAL))
+    for path in left[:MOST_LEFT]:
         try:
             contents = _finished(path)
         except InUseError:
