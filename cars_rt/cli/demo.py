@@ -23,7 +23,7 @@ def demo(
     Parameters
     ----------
     seconds
-        Scan for about so long; without it a scan of 256 x 256 spectra is made.
+        Scan for about so long, 2048 x 2048 spectra at most; without it a scan of 256 x 256 is made.
     rate
         Spectra per second.
     block

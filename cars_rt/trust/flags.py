@@ -84,7 +84,7 @@ class DaemonAccess(ControlAccess, PublisherAccess):
 
     key: Path | None = None
     """Own key pair, NAME.key of `cars-rt keys new`; who connects must know its NAME.pub. With --allow
-    it locks the results and the preview, also for programs on this computer: they need keys, too."""
+    it locks results, whole spectra and preview, also for programs on this computer: they need keys, too."""
 
     server_key: Path | None = None
     """Public key (.pub) of the driver at --listen; nobody else is believed. Needs --key."""
