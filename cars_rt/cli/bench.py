@@ -77,6 +77,7 @@ def engines(
 
 
 def _measured(measure: "Callable[[Progress], Report]", png: Path | None) -> Report:
+    refuse_target(png, "--png")
     if png is not None:
         needs("matplotlib", "demo")
     with progress_bar() as bar:

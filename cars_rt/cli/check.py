@@ -11,7 +11,7 @@ from rich.text import Text
 
 from cars_rt.check import CheckSettings, Line, Report, Verdict
 from cars_rt.cli.app import Logs, progress_bar
-from cars_rt.console import EXIT_INCOMPLETE, Logging, Terminal, start_logging, write_json
+from cars_rt.console import EXIT_INCOMPLETE, Logging, Terminal, refuse_target, start_logging, write_json
 
 NOTES_BESIDE = 120  # columns of a terminal that has room for them beside the numbers
 COLOURS = {Verdict.OK: "green", Verdict.TIGHT: "yellow", Verdict.NOT_MEASURED: "dim"}
@@ -34,6 +34,7 @@ def check(
     from cars_rt.check import check as run_check
 
     start_logging(logs)
+    refuse_target(json, "--json")
     with progress_bar(transient=True) as bar:
         task = bar.add_task("source", total=100)
         report = run_check(

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cars_rt.cli.app import progress_bar
-from cars_rt.console import EXIT_ERROR, Terminal, write_json
+from cars_rt.console import EXIT_ERROR, Terminal, refuse_target, write_json
 from cars_rt.doctor.report import Report, State, Trial, as_json
 
 COLOURS = {State.WORKS: "green", State.FAILS: "bold red", State.NOT_HERE: "dim"}
@@ -41,6 +41,7 @@ def doctor(
     from cars_rt.doctor import examine
     from cars_rt.engines.remembered import forget_all
 
+    refuse_target(json, "--json")
     if forget:
         forget_all()
     with progress_bar(transient=True) as bar:

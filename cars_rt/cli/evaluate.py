@@ -7,9 +7,18 @@ from cyclopts import Parameter
 from rich.text import Text
 
 from cars_rt.cli.app import Logs, needs, progress_bar
-from cars_rt.console import Logging, Terminal, fail, log, start_logging, write_json, writing
+from cars_rt.console import (
+    Logging,
+    Terminal,
+    fail,
+    log,
+    refuse_target,
+    start_logging,
+    write_json,
+    writing,
+)
 from cars_rt.printable import typed
-from cars_rt.storage import mkdir, write_text
+from cars_rt.storage import write_text
 from cars_rt.training.settings import HELD_OUT_SEED
 
 if TYPE_CHECKING:
@@ -65,9 +74,8 @@ def evaluate(
     if png is not None:
         needs("matplotlib", "train")
     start_logging(logs)
-    for path in (json, png, markdown):
-        if path is not None and not path.parent.is_dir():
-            fail(f"there is no folder {path.parent}; make it: {mkdir(path.parent)}")
+    for flag, path in (("--json", json), ("--png", png), ("--markdown", markdown)):
+        refuse_target(path, flag)
     names = list(dict.fromkeys(models))
     if all_:
         from cars_rt.engines import shipped_models

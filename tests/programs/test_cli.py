@@ -272,6 +272,9 @@ def test_process_that_is_stopped_says_what_it_leaves(number: int, tmp_path: Path
         ("run --bands CH=900:950 --bands CH=960:980", "two bands are called 'CH'"),
         ("run --summary {tmp}", "is a folder; name a file"),
         ("record {tmp}/scan.h5 --summary {tmp}/no/x.json", "--summary: there is no folder"),
+        ("check --seconds 0.1 --engine passthrough --json {tmp}/no/x.json", "--json: there is no folder"),
+        ("doctor --quick --model cnn --json {tmp}/no/x.json", "--json: there is no folder"),
+        ("bench stream --rounds 1 --seconds 0.1 --png {tmp}/no/x.png", "--png: there is no folder"),
         ("drive replay {tmp}", "is a folder, where a file is needed"),
     ],
 )
