@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 from rich.table import Table
 from rich.text import Text
 
-from cars_rt.console import Terminal, console
+from cars_rt.console import Terminal, console, fail
 from cars_rt.daemon.seen.status import dark_in_words
 from cars_rt.kinds import in_words
 from cars_rt.printable import counted, printable
@@ -86,9 +86,11 @@ def shadow(
     every
         Batches from one that the candidate computes to the next.
     off
-        End it.
+        End it, whichever it is.
     """
     if off:
+        if model is not None or engine is not None:
+            fail("--off ends whatever candidate there is; leave out the model and --engine")
         say(at, _ask(at, "unshadow"), "no shadow any more")
     else:
         say(at, _ask(at, "shadow", model=model, engine=engine, every=every), "the candidate is in the shadow")

@@ -24,15 +24,17 @@ from cars_rt.training.settings import HELD_OUT_SEED
 if TYPE_CHECKING:
     from cars_rt.training.evaluation.report import Table
 
+PROTOCOL, SPECTRA, THREADS = "bcars", 1000, 0  # where nothing is said
+
 
 def evaluate(
     *models: str,
-    protocol: str = "bcars",
+    protocol: str = PROTOCOL,
     all_: Annotated[bool, Parameter(name="--all")] = False,
     measured: Path | None = None,
-    spectra: int = 1000,
+    spectra: int = SPECTRA,
     seed: int = HELD_OUT_SEED,
-    threads: int = 0,
+    threads: int = THREADS,
     json: Path | None = None,
     png: Path | None = None,
     markdown: Path | None = None,
@@ -54,8 +56,9 @@ def evaluate(
     all_
         Every shipped model whose result is what the protocol asks for, beside those named.
     measured
-        In place of a protocol: a file of measured spectra, or a folder of such files. Lines are looked for if
-        the file is named after a substance they are known of (toluene, hepg2).
+        In place of a protocol, and without the flags of simulated spectra: a file of measured spectra, or a
+        folder of such files. Lines are looked for if the file is named after a substance they are known of
+        (toluene, hepg2).
     spectra
         Number of simulated spectra (of each case, for vector2022).
     seed
@@ -84,6 +87,12 @@ def evaluate(
     if not names:
         fail("name the models to evaluate, or take --all")
     if measured is not None:
+        for flag, given, usual in (
+            ("--protocol", protocol, PROTOCOL), ("--spectra", spectra, SPECTRA),
+            ("--seed", seed, HELD_OUT_SEED), ("--threads", threads, THREADS),
+        ):  # fmt: skip
+            if given != usual:
+                fail(f"{flag} is for simulated spectra; --measured has no use for it")
         _measured(names, measured, json, png, markdown)
         return
 

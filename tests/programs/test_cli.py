@@ -269,6 +269,7 @@ def test_process_that_is_stopped_says_what_it_leaves(number: int, tmp_path: Path
         ("calibrate dark {tmp}/in.npz --exposure-ms nan", "--exposure-ms must be more than 0, not nan"),
         ("listen --seconds nan", "--runs and --seconds cannot be negative"),
         ("drive replay {tmp}/in.npz --summary {tmp}/no/x.json", "--summary: there is no folder"),
+        ("ctl shadow cnn --off --address tcp://127.0.0.1:9", "--off ends whatever candidate there is"),
         ("run --bands CH=900:950 --bands CH=960:980", "two bands are called 'CH'"),
         ("run --summary {tmp}", "is a folder; name a file"),
         ("record {tmp}/scan.h5 --summary {tmp}/no/x.json", "--summary: there is no folder"),

@@ -382,6 +382,10 @@ def test_evaluate_measured_spectra(tiny: Path, tmp_path: Path) -> None:
         (["nothing"], "no model is called 'nothing'; there are"),
         (["cnn", "--measured", "nowhere.csv"], "there is no file nowhere.csv"),
         (["my.pt", "--measured", "toluene.csv"], "my.pt is a checkpoint; measured spectra need a model"),
+        (
+            ["cnn", "--measured", "toluene.csv", "--seed", "2"],
+            "--seed is for simulated spectra; --measured has",
+        ),
         (["cnn", "--json", "no/where.json"], "--json: there is no folder no"),
         (["cnn", "--markdown", "."], "--markdown: . is a folder; name a file"),
     ],
