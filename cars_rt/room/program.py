@@ -16,6 +16,8 @@ from cars_rt.storage import refuse_target
 ENVIRONMENT = {"PYTHONUNBUFFERED": "1", STOP_WITH_STDIN: "1"}
 #: These need no HTTP from outside, and a daemon at work on this computer may have the port.
 UNSEEN = {"CARS_RT_RUN_HTTP": "none"}
+#: How flags begin in the environment that are meant for a laboratory's own programs, such as its keys.
+THEIRS = ("CARS_RT_DRIVE_", "CARS_RT_RUN_", "CARS_RT_RECORD_", "CARS_RT_VIEW_")
 #: Variables by which systemd speaks to this program. The programs that it starts must not answer.
 OURS = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}
 TAIL_LINES = 12  # of a log, shown when its process died
@@ -108,13 +110,15 @@ class Program:
 
 
 class LoggedProgram(Program):
-    """A program whose output goes into a log file of its own, NAME.log."""
+    """A program whose output goes into a log file of its own, NAME.log, and whose flags are the given ones
+    alone."""
 
     def __init__(self, name: str, arguments: Sequence[str], folder: Path) -> None:
         self.log = folder / f"{name}.log"
         refuse_target(self.log)
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(THEIRS)}
         with self.log.open("wb") as output:
-            super().__init__(name, arguments, output=output, environment={**os.environ, **UNSEEN})
+            super().__init__(name, arguments, output=output, environment=inherited | UNSEEN)
 
     def check(self) -> None:
         """Raises ProgramError if the process ended with an error."""

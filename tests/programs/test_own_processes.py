@@ -1,5 +1,6 @@
 """Processes of our own: what lies in the folder that a person happens to be in is no part of them."""
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from cars_rt.check.network import measure_network
 from cars_rt.check.processor import Costs
 from cars_rt.check.report import Verdict
 from cars_rt.check.settings import CheckSettings
+from cars_rt.console import STOP_WITH_STDIN
 from cars_rt.drivers.apart import InProcess
 from cars_rt.engines import compose, load_model
 from cars_rt.engines.rehearsal import rehearse
@@ -55,6 +57,21 @@ def network_of_check() -> None:
 def peers_of_bench() -> None:
     with Pipeline("bare", bare_loop) as pipeline:
         assert pipeline.passage(pixels=8, block=1, frames=2).spectra == 2
+
+
+def test_flags_of_a_laboratory_are_not_those_of_a_demo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its keys would lock a daemon to which nobody here has one."""
+    monkeypatch.setenv("CARS_RT_RUN_KEY", "microscope.key")
+    monkeypatch.setenv("CARS_RT_DRIVE_SIMULATOR_RATE", "1")
+    monkeypatch.setenv("CARS_RT_CACHE", "cache")
+    monkeypatch.delenv("CARS_RT_FORGETFUL", raising=False)
+    began: list[dict[str, str]] = []
+    monkeypatch.setattr(subprocess, "Popen", lambda command, env, **_: began.append(env))
+    LoggedProgram("daemon", ["run"], tmp_path)
+    ours = {name: value for name, value in began[0].items() if name.startswith("CARS_RT_")}
+    assert ours == {"CARS_RT_RUN_HTTP": "none", "CARS_RT_CACHE": "cache", STOP_WITH_STDIN: "1"}
 
 
 @pytest.mark.parametrize("work", [engine, driver, part_of_a_room, network_of_check, peers_of_bench])
