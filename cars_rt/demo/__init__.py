@@ -91,7 +91,9 @@ def _measure(
         out.print(f"The live display in a browser: http://{where}/")
     else:
         out.print(f"For a live display in a browser: {install_extra('view')}")
-    recorder = program("recorder", "record", recording, "--raman", raman, "--raw", raw, "--overwrite")
+    recorder = program(
+        "recorder", "record", recording, "--raman", raman, "--raw", raw, "--no-control", "--overwrite"
+    )
     daemon = program(
         "daemon",
         "run",
