@@ -450,6 +450,7 @@ def test_allow_list_takes_files_and_folders(ring: Ring) -> None:
     assert len(both) == 2 and both.find(read_public(ring.pub("mallory")).z85) is None
     alice = both.find(read_public(ring.pub("alice")).z85)
     assert alice is not None and alice.name == "alice"
+    assert len(AllowList([ring.allowed, ring.pub("alice")])) == 1  # named, and in the folder as well
 
 
 def test_build_of_zeromq_without_curve_is_said(ring: Ring, monkeypatch: pytest.MonkeyPatch) -> None:
