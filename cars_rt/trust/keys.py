@@ -5,6 +5,7 @@ a secret file must be private from the moment it exists.
 """
 
 import hashlib
+import logging
 import os
 import re
 import stat
@@ -22,6 +23,8 @@ from zmq.utils import z85
 from cars_rt.errors import CarsRtError
 from cars_rt.printable import typed
 from cars_rt.storage import make_folder, replacing
+
+log = logging.getLogger("cars_rt.security")
 
 SECRET, PUBLIC = ".key", ".pub"
 MAX_FILE_BYTES = 16_384  # a key file has some 300
@@ -145,16 +148,25 @@ def read_public(path: Path, *, or_pair: bool = False) -> PublicKey:
 class AllowList:
     """Public keys of those who may connect: .pub files, and folders of them.
 
-    Folders are read again by `refresh`, so that somebody can be allowed, or no longer, without stopping.
-    Raises KeysError if a key is missing or malformed, or a folder has none.
+    Folders are read again by `refresh`, so that somebody can be allowed, or no longer, without stopping. A
+    file in one that cannot be read keeps out nobody but its owner; hidden ones are passed over.
+    Raises KeysError if a key that was named is missing or malformed, a folder has none, or nobody is left.
     """
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self.paths = tuple(paths)
-        self._keys = self._load()
+        self._keys: dict[bytes, PublicKey] = {}
         for path in self.paths:
-            if path.is_dir() and next(path.glob(f"*{PUBLIC}"), None) is None:
+            if not path.is_dir():
+                read_public(path)
+            elif not _of(path):
                 raise KeysError(f"nobody is allowed: {path} has no {PUBLIC} files; copy some there")
+        try:
+            self.refresh()
+        except KeysError as error:
+            if not self._keys:
+                raise
+            log.warning("not all allowed keys can be read: %s", error)
 
     def find(self, key: bytes) -> PublicKey | None:
         """Who has this public key (Z85), or None if it is not allowed."""
@@ -175,18 +187,20 @@ class AllowList:
         if problem is not None:
             raise problem
 
-    def _load(self) -> dict[bytes, PublicKey]:
-        return {key.z85: key for key in map(read_public, self._files())}
-
     def _files(self) -> Iterable[Path]:
         for path in self.paths:
             if path.is_dir():
-                yield from sorted(path.glob(f"*{PUBLIC}"))
+                yield from _of(path)
             else:
                 yield path
 
     def __len__(self) -> int:
         return len(self._keys)
+
+
+def _of(folder: Path) -> list[Path]:
+    """The .pub files of a folder. Hidden ones are other programs' notes, such as a Mac's ._alice.pub."""
+    return sorted(path for path in folder.glob(f"*{PUBLIC}") if not path.name.startswith("."))
 
 
 def _read(path: Path) -> tuple[PublicKey, bytes | None]:

@@ -453,6 +453,22 @@ def test_allow_list_takes_files_and_folders(ring: Ring) -> None:
     assert len(AllowList([ring.allowed, ring.pub("alice")])) == 1  # named, and in the folder as well
 
 
+def test_odd_file_in_a_folder_keeps_out_nobody_else(ring: Ring, caplog: pytest.LogCaptureFixture) -> None:
+    (ring.allowed / "._alice.pub").write_bytes(b"\0\5\x16\7")  # of a Mac: the file's attributes
+    assert len(ring.server.allowed) == 1 and not caplog.records
+    (ring.allowed / "broken.pub").write_text("nonsense")
+    assert len(ring.server.allowed) == 1
+    assert re.search(r"not all allowed keys can be read: .+broken\.pub is not a key file", caplog.text)
+    with pytest.raises(KeysError, match=r"broken\.pub is not a key file"):
+        AllowList([ring.allowed, ring.allowed / "broken.pub"])  # was named
+    (ring.allowed / "alice.pub").unlink()
+    with pytest.raises(KeysError, match=r"broken\.pub is not a key file"):
+        AllowList([ring.allowed])  # would let in nobody
+    (ring.allowed / "broken.pub").unlink()
+    with pytest.raises(KeysError, match="nobody is allowed"):
+        AllowList([ring.allowed])
+
+
 def test_build_of_zeromq_without_curve_is_said(ring: Ring, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zmq, "has", lambda capability: False)
     for attempt in (lambda: ring.server, ring.client, lambda: keys.create("lab", ring.folder)):
