@@ -17,7 +17,7 @@ from cars_rt.files.recording import SUFFIXES
 from cars_rt.sockets.addresses import Address, AddressError
 from cars_rt.sockets.free import reason_against
 from cars_rt.storage import mkdir
-from cars_rt.trust.flags import OFF
+from cars_rt.trust.flags import OFF, ClientAccess
 
 LOW_BYTES = 1e9  # on a disk that takes recordings: three minutes at 1000 spectra a second
 
@@ -106,7 +106,9 @@ def keys(given: Iterable[object]) -> Iterator[str]:
         try:
             match settings:
                 case DaemonSettings(access=access):
-                    access.server(settings.publish)
+                    for address in (settings.publish, settings.preview, settings.spectra):
+                        if address != OFF:
+                            access.server(address)
                     access.client()
                     if settings.control != OFF:
                         access.control(settings.control)
@@ -115,5 +117,9 @@ def keys(given: Iterable[object]) -> Iterator[str]:
                 case RecordSettings(access=access):
                     access.raman(settings.raman)
                     access.raw(settings.raw)
+                    if settings.control != OFF:
+                        access.control(settings.control)
+                case object(access=ClientAccess() as access):  # the display's
+                    access.client()
         except CarsRtError as error:
             yield str(error)

@@ -214,6 +214,29 @@ def test_the_computer_is_asked_before_anything_starts(tmp_path: Path) -> None:
         assert "nothing can be written" in next(check.folders({tmp_path / "closed": "--output"}, []))
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[daemon]\npreview = "tcp://*:7757"\n', "other computers can reach tcp://*:7757"),
+        ('[daemon]\nspectra = "tcp://*:7759"\n', "other computers can reach tcp://*:7759"),
+        ('[daemon]\npreview = "none"\nspectra = "none"\ncontrol = "none"\n', ""),
+        ('[recorder]\ncontrol = "tcp://*:7560"\n', "other computers can reach tcp://*:7560"),
+        ('[recorder]\ncontrol = "none"\n', ""),
+        ('[view]\nkey = "a.key"\n', "--key without --server-key"),
+        ('[view]\nkey = "a.key"\nserver-key = "a.pub"\n', "there is no key file a.key"),
+    ],
+)
+def test_keys_are_judged_at_every_address(
+    text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cars_rt.cli.room.find_spec", lambda name: True)
+    plan = plan_of(SIMULATOR + text, tmp_path)
+    found = [*plan.problems]
+    for each in plan.judged:
+        found += check.keys(each.flags.arguments.values())
+    assert [said in each for each in found] == [True] * bool(said), found
+
+
 def test_check_says_all_that_is_wrong_and_starts_nothing(tmp_path: Path) -> None:
     text = (
         'view = false\n[driver]\nname = "replay"\nfile = "gone.h5"\npublish = "tcp://*:7770"\nruns = 2\n'
