@@ -16,7 +16,7 @@ from cars_rt.physics.microscope import SATURATION, Microscope, Simulator
 from cars_rt.physics.phantom import phantom
 from cars_rt.physics.substances import SUBSTANCES
 from cars_rt.protocol import MAX_BLOCK, MAX_PIXELS
-from cars_rt.storage import StorageError, refuse_target
+from cars_rt.storage import StorageError, refuse_missing_folder, refuse_target
 
 STEP_UM = (0.5, 0.5)  # as in published BCARS images of cells
 TRUTH_ROWS = 256  # spectra whose truth is computed and written at once
@@ -85,6 +85,8 @@ class SimulatedMicroscope(Instrument):
     def acquisition(self) -> Acquisition:
         if self._truth and self._runs:
             raise InstrumentError("--truth is of one run: leave --runs at 1")
+        if self._truth:
+            self._truth.open()
         self._runs += 1
         return Acquisition(
             source=f"simulated BCARS microscope, seed {self._settings.seed}",
@@ -118,36 +120,41 @@ class SimulatedMicroscope(Instrument):
 
 
 class _Truth:
-    """The ground truth in an HDF5 file, for the spectra that were yielded."""
+    """The ground truth in an HDF5 file, for the spectra that were yielded. It takes the place of an earlier
+    one when the run is about to begin: what is refused before costs nothing."""
 
     def __init__(self, path: Path, microscope: SimulatedMicroscope) -> None:
-        simulator = self._simulator = microscope.simulator
+        self._path, self._scan, self._simulator = path, microscope.scan, microscope.simulator
+        self._file: h5py.File | None = None
         self._index: list[NDArray[np.int64]] = []
         self._concentrations: list[NDArray[np.float32]] = []
         self._waiting = 0
-        pixels, names = len(simulator.raman_shift), [substance.name for substance in SUBSTANCES]
         try:
+            refuse_missing_folder(path.absolute().parent)
             refuse_target(path)
-            if path.exists() and not _is_truth(path):
-                raise InstrumentError(f"--truth {path} is there and holds no truth; choose another name")
-            path.unlink(missing_ok=True)
-            self._file = h5py.File(path, "x")
         except StorageError as error:
             raise InstrumentError(str(error)) from None
+        if path.exists() and not _is_truth(path):
+            raise InstrumentError(f"--truth {path} is there and holds no truth; choose another name")
+
+    def open(self) -> None:
+        """Make the file. Raises InstrumentError."""
+        try:
+            self._path.unlink(missing_ok=True)
+            self._file = file = h5py.File(self._path, "x")
         except OSError as error:
-            raise InstrumentError(f"{path} cannot be written: {explained(error)}") from None
-        self._file["raman_shift"] = simulator.raman_shift
-        self._file.attrs["substances"] = names
-        self._file.attrs["scan"] = microscope.scan
+            raise InstrumentError(f"{self._path} cannot be written: {explained(error)}") from None
+        pixels, names = len(self._simulator.raman_shift), [substance.name for substance in SUBSTANCES]
+        file["raman_shift"] = self._simulator.raman_shift
+        file.attrs["substances"] = names
+        file.attrs["scan"] = self._scan
         for name, tail, dtype in (
             ("index", (), np.int64),
             ("concentrations", (len(names),), np.float32),
             ("raman", (pixels,), np.float32),
             ("strongest_over_noise", (), np.float32),
         ):
-            self._file.create_dataset(
-                name, (0, *tail), dtype, maxshape=(None, *tail), chunks=(TRUTH_ROWS, *tail)
-            )
+            file.create_dataset(name, (0, *tail), dtype, maxshape=(None, *tail), chunks=(TRUTH_ROWS, *tail))
 
     def add(self, index: NDArray[np.int64], concentrations: NDArray[np.float32]) -> None:
         """Note spectra (k,) of the scan, with concentrations (k, substances)."""
@@ -156,16 +163,18 @@ class _Truth:
         self._index.append(index)
         self._concentrations.append(concentrations)
         self._waiting += len(index)
-        if self._waiting >= TRUTH_ROWS:
-            self._write()
+        if self._file is not None and self._waiting >= TRUTH_ROWS:
+            self._write(self._file)
 
     def close(self) -> None:
         """Write what is left."""
+        if self._file is None:
+            return
         if self._waiting:
-            self._write()
+            self._write(self._file)
         self._file.close()
 
-    def _write(self) -> None:
+    def _write(self, file: h5py.File) -> None:
         concentrations = np.concatenate(self._concentrations)
         raman = self._simulator.raman(concentrations)
         strongest = raman.argmax(axis=1)[:, None]
@@ -178,7 +187,7 @@ class _Truth:
             "strongest_over_noise": ratio[:, 0],
         }
         for name, values in columns.items():
-            dataset = self._file[name]
+            dataset = file[name]
             dataset.resize(len(dataset) + len(values), axis=0)
             dataset[-len(values) :] = values
         self._index, self._concentrations, self._waiting = [], [], 0

@@ -108,9 +108,9 @@ def _drive(
         nonlocal stopped
         stopped = True
 
+    security = settings.access.server(settings.publish)  # before the instrument is touched
     instrument = placed(make)
     complete = True
-    security = settings.access.server(settings.publish)
     made: list[DriveTotals] = []
     with (
         closing(instrument),

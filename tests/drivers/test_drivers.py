@@ -26,6 +26,7 @@ from helpers import (
 from numpy.typing import NDArray
 
 from cars_rt.accounting import Ledger
+from cars_rt.cli.drive import _drive
 from cars_rt.console import EXIT_INCOMPLETE, write_summary
 from cars_rt.drivers import DriveSettings, DriveTotals, Instrument, InstrumentError, Waiting, drive
 from cars_rt.drivers.replay import Replay, ReplaySettings
@@ -34,6 +35,7 @@ from cars_rt.files.recording import Recording
 from cars_rt.physics.substances import SUBSTANCES
 from cars_rt.protocol import End, Frame, Reason, Start
 from cars_rt.sockets import Publisher
+from cars_rt.trust.keys import KeysError
 
 
 def driven(instrument: Instrument, **settings: Any) -> tuple[DriveTotals, Collected]:
@@ -404,8 +406,10 @@ def test_memory_that_is_no_size_is_refused(megabytes: float) -> None:
 
 def test_truth_replaces_an_earlier_one_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "truth.h5"
-    for _ in range(2):
-        simulated(truth=path).close()
+    for seed in (1, 2):
+        driven(simulated(truth=path, seed=seed, block=8))
+    with h5py.File(path) as file:
+        assert np.array_equal(file["raman_shift"], simulated(seed=2).simulator.raman_shift)
     for other in (tmp_path / "notes.txt", write(tmp_path / "scan.h5", spectra_of(2))):
         if not other.exists():
             other.write_text("of a week", encoding="utf-8")
@@ -413,6 +417,22 @@ def test_truth_replaces_an_earlier_one_and_nothing_else(tmp_path: Path) -> None:
         with pytest.raises(InstrumentError, match="is there and holds no truth; choose another name"):
             simulated(truth=other)
         assert other.read_bytes() == content
+
+
+def test_flags_that_are_refused_touch_neither_instrument_nor_an_earlier_truth(tmp_path: Path) -> None:
+    path, made = tmp_path / "truth.h5", list[Instrument]()
+    driven(simulated(truth=path))
+    content = path.read_bytes()
+
+    def make() -> Instrument:
+        made.append(simulated(truth=path))
+        return made[-1]
+
+    with pytest.raises(KeysError, match=r"other computers can reach tcp://0\.0\.0\.0:5555"):
+        _drive(make, DriveSettings(publish="tcp://0.0.0.0:5555"), None, False)
+    assert not made and path.read_bytes() == content
+    make().close()  # no run was to begin, such as at an address that is taken
+    assert path.read_bytes() == content
 
 
 @pytest.mark.parametrize(
