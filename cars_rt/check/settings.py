@@ -1,7 +1,7 @@
 """Settings of `cars-rt check`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cars_rt.engines import AUTO, DEFAULT_MODEL
@@ -10,6 +10,7 @@ from cars_rt.protocol import MAX_BLOCK, MAX_PIXELS
 from cars_rt.sockets import BUFFER_MB, RAW_ADDRESS
 from cars_rt.sockets.addresses import Address
 from cars_rt.storage import StorageError, refuse_missing_folder
+from cars_rt.trust.flags import ClientAccess
 
 Progress = Callable[[str, float], None]  # the part that is measured, and how much of it is done
 
@@ -58,10 +59,14 @@ class CheckSettings:
     seconds: float = 5.0
     """Measure each part for so long."""
 
+    access: ClientAccess = field(default_factory=ClientAccess)
+
 
 def refuse(settings: CheckSettings) -> None:
-    """Raises CheckError if a number is impossible, AddressError for what is no address."""
+    """Raises CheckError if a number is impossible, AddressError for what is no address, KeysError for keys
+    that cannot be used."""
     Address.to_connect(settings.listen)
+    settings.access.client()
     try:
         refuse_missing_folder(settings.output)
     except StorageError as error:

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.accounting import Kind
+from cars_rt.accounting import Kind, Problem
 from cars_rt.check.load import Load
 from cars_rt.check.report import Line, Verdict
 from cars_rt.check.settings import CheckSettings, Progress
 from cars_rt.latency import Latencies
 from cars_rt.protocol import Closed, Frame, Part, RunReader, Start
 from cars_rt.sockets import Subscriber
+from cars_rt.sockets.addresses import remedy
 
 RATE = 1000.0  # spectra per second, where nobody says
 EXAMPLES = 64  # spectra of the source kept for the engine
@@ -29,6 +30,7 @@ class _Seen:
     start: Start | None = None
     closed: Closed | None = None
     connected: bool = False
+    elsewhere: str | None = None  # which other stream is there instead
     counts: list[NDArray[Any]] = field(default_factory=list)
     kept: int = 0
     spectra: int = 0  # after the first frame
@@ -46,6 +48,8 @@ class _Seen:
                     self.start = event
                 case Closed():
                     self.closed = event
+                case Problem(kind=Kind.STREAM, text=text):
+                    self.elsewhere = f"{text}; {remedy(self.reader.stream)}"
                 case Frame():
                     if self.first:
                         self.spectra += len(event.block)
@@ -66,8 +70,11 @@ class _Seen:
 def measure_source(settings: CheckSettings, progress: Progress) -> tuple[Line, Load]:
     """Reads the raw stream as fast as it comes, so that a daemon beside it is not held up."""
     seen, begin = _Seen(), time.perf_counter()
-    with Subscriber(settings.listen, "raw") as subscriber:
+    trouble: str | None = None  # why nothing can come of who is there
+    with Subscriber(settings.listen, "raw", security=settings.access.client()) as subscriber:
         while seen.closed is None and (now := time.perf_counter()) < (seen.first or begin) + settings.seconds:
+            if seen.start is None and (trouble := subscriber.trouble or seen.elsewhere):
+                break
             if parts := subscriber.receive(STEP_S):
                 seen.take(parts)
             else:
@@ -76,6 +83,8 @@ def measure_source(settings: CheckSettings, progress: Progress) -> tuple[Line, L
         seen.connected |= subscriber.watch()
     measured = seen.spectra / seen.seconds if seen.spectra and seen.seconds > 0 else None
     load = _load(settings, seen, measured)
+    if trouble:
+        return Line(name="source", verdict=Verdict.FAILS, note=trouble), load
     if measured is None:
         if seen.start is not None:
             note = f"{seen.start.source} is there, but fewer than two messages of spectra came"

@@ -105,16 +105,16 @@ class DaemonAccess(ControlAccess, PublisherAccess):
 
 @dataclass(frozen=True, kw_only=True)
 class ClientAccess:
-    """Flags of a program that connects to the daemon."""
+    """Flags of a program that connects to the daemon, or to a driver."""
 
     key: Path | None = None
     """Own key pair, NAME.key of `cars-rt keys new`; its NAME.pub must be allowed there."""
 
     server_key: Path | None = None
-    """Public key (.pub) of the daemon; nobody else is believed. Needs --key."""
+    """Public key (.pub) of whom it connects to; nobody else is believed. Needs --key."""
 
     def client(self) -> ClientKeys | None:
-        """How to connect to the daemon. Raises KeysError."""
+        """How to connect. Raises KeysError."""
         if self.key is not None and self.server_key is None:
             raise KeysError("--key without --server-key: give the public key of whom to connect to")
         return _client(self.key, self.server_key, "--server-key")

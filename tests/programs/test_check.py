@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -34,8 +35,12 @@ from cars_rt.check.source import measure_source
 from cars_rt.cli import check as cli_check
 from cars_rt.engines import ENGINES, EngineError, ModelError
 from cars_rt.engines.onnxruntime import OnnxRuntime
+from cars_rt.protocol import StreamName
 from cars_rt.sockets.addresses import AddressError
 from cars_rt.sockets.free import free_addresses
+from cars_rt.trust import keys
+from cars_rt.trust.curve import ServerKeys
+from cars_rt.trust.flags import ClientAccess
 
 BRIEF: dict[str, Any] = {"seconds": 0.3, "engine": "passthrough"}
 
@@ -161,6 +166,38 @@ def test_driver_without_a_run_is_told_from_no_driver(tmp_path: Path) -> None:
     with Published() as source:
         report = check(CheckSettings(listen=source.address, output=tmp_path, **BRIEF))
     assert "no run is under way" in line(report, "source").note and report.assumed
+
+
+@pytest.mark.parametrize(
+    ("stream", "own", "said"),
+    [
+        ("raw", "alice", "no gap"),
+        ("raw", None, "expects keys; give --key and --server-key"),
+        ("raw", "mallory", "refused our key mallory"),
+        ("raman", None, "the raman stream is published there, not the raw stream; the raw stream is at"),
+    ],
+)
+def test_driver_with_keys_and_another_stream_are_told_from_no_driver(
+    stream: StreamName, own: str | None, said: str, tmp_path: Path
+) -> None:
+    for name in ("driver", "alice", "mallory"):
+        keys.create(name, tmp_path)
+    access, security = ClientAccess(), None
+    if own is not None:
+        access = ClientAccess(key=tmp_path / f"{own}.key", server_key=tmp_path / "driver.pub")
+    if stream == "raw":
+        security = ServerKeys.load(tmp_path / "driver.key", [tmp_path / "alice.pub"])
+    with Published(stream, security=security) as source, ThreadPoolExecutor(1) as pool:
+        settings = CheckSettings(listen=source.address, seconds=PATIENCE_S, access=access)
+        measuring = pool.submit(measure_source, settings, lambda part, done: None)
+        if own == "alice":
+            source.wait()
+            source.run("run-1", spectra_of(50))
+        while not measuring.done():
+            source.publisher.serve()
+            time.sleep(0.01)
+    found, _ = measuring.result()
+    assert found.verdict is (Verdict.OK if own == "alice" else Verdict.FAILS) and said in found.note
 
 
 @pytest.mark.parametrize(
