@@ -34,7 +34,7 @@ def doctor(
     Each engine that can run here is tried on each shipped model and on kk, in a process of its own: built,
     compared with ONNX Runtime, and measured. On a computer with an NVIDIA card this is the whole way of
     TensorRT, and the plans that it builds are kept for the daemon. The exit code is 0 if all that can run
-    here agrees, 1 if not.
+    here agrees, 1 if not, or if ONNX Runtime cannot run.
 
     Example: cars-rt doctor --json doctor.json
     """

@@ -141,15 +141,15 @@ class Report:
 
     @property
     def healthy(self) -> bool:
-        """Whether every engine that says it can run here did, and agreed, on every model."""
-        return all(each.state is not State.FAILS for each in self.verdicts)
+        """Whether the reference runs here, and every engine that says it can run here did, and agreed, on
+        every model."""
+        return not self._problems
 
     @property
     def summary(self) -> str:
         """One line for all of it."""
-        if not self.healthy:
-            failed = [each.engine for each in self.verdicts if each.state is State.FAILS]
-            return f"NOT HEALTHY: {', '.join(failed)} cannot be trusted here"
+        if problems := self._problems:
+            return f"NOT HEALTHY: {'; '.join(problems)}"
         models = list(dict.fromkeys(trial.model for trial in self.trials))
         told = (
             DEFAULT_MODEL if DEFAULT_MODEL in models else models[0]
@@ -158,6 +158,15 @@ class Report:
         right = "every model right" if len(models) > 1 else f"{told} right"
         works = f"HEALTHY: {_counted(self.verdicts)} {right}"
         return works + (f"; {best.model} is fastest on {best.engine}" if best.rate else "")
+
+    @property
+    def _problems(self) -> list[str]:
+        absent = [each.name for each in self.engines if each.name == REFERENCE and not each.available]
+        failed = [each.engine for each in self.verdicts if each.state is State.FAILS]
+        return [
+            *(f"{name}, which all others are judged by, cannot run here" for name in absent),
+            *([f"{', '.join(failed)} cannot be trusted here"] if failed else []),
+        ]
 
 
 def verdict(engine: EngineState, trials: list[Trial]) -> Verdict:

@@ -155,11 +155,26 @@ def test_verdict_of_tensorrt_cannot_be_mistaken() -> None:
     ],
 )
 def test_summary_speaks_of_the_models_that_were_tried(tried: dict[str, float], said: str) -> None:
-    unused: Any = None
     trials = [Trial(model=model, engine="onnxruntime", rate=rate) for model, rate in tried.items()]
-    engines = [EngineState(name="onnxruntime", reason=None)]
-    report = Report(
+    report = reported([EngineState(name="onnxruntime", reason=None)], trials)
+    assert report.summary == said and report.healthy
+
+
+def test_a_computer_without_the_reference_is_not_healthy() -> None:
+    absent = EngineState(name="onnxruntime", reason="DLL load failed")
+    report = reported([absent], [])
+    said = "NOT HEALTHY: onnxruntime, which all others are judged by, cannot run here"
+    assert not report.healthy and report.summary == said
+    other = EngineState(name="torch", reason=None)
+    report = reported([absent, other], [Trial(model="cnn", engine="torch", rate=9.0)])
+    assert not report.healthy and report.summary == said
+    report = reported([absent, other], [Trial(model="cnn", engine="torch", reason="is not finite")])
+    assert report.summary == f"{said}; torch cannot be trusted here"
+
+
+def reported(engines: list[EngineState], trials: list[Trial]) -> Report:
+    unused: Any = None
+    return Report(
         machine=unused, gpu=unused, products=[], packages=[], engines=engines, cache=unused, ports=[],
         trials=trials,
     )  # fmt: skip
-    assert report.summary == said
