@@ -61,8 +61,18 @@ def export(
     """
     start_logging(logs)
     if file.suffix.lower() in CHECKPOINTS or (to is None and output.suffix.lower() == ".onnx"):
-        export_model(file, output, name)
+        of_spectra = {
+            "--to": to, "--what": what, "--band": band or None, "--at": at, "--probe-nm": probe_nm,
+            "--pump-nm": pump_nm,
+        }  # fmt: skip
+        if given := [flag for flag, value in of_spectra.items() if value is not None]:
+            fail(f"{', '.join(given)}: a model has none of these; they are of spectra", EXIT_USAGE)
+        if output.suffix.lower() != ".onnx":
+            fail(f"--output {output}: of a checkpoint comes a model, FILE.onnx", EXIT_USAGE)
+        export_model(file, output, name, overwrite=overwrite)
         return
+    if name is not None:
+        fail("--name is of a checkpoint's model: leave it out", EXIT_USAGE)
     from cars_rt.files.export import KINDS, Wanted
     from cars_rt.files.export import export as export_file
 

@@ -35,7 +35,7 @@ def train(
     log.info("trained: %s; make a model of it with `cars-rt export %s -o NAME.onnx`", checkpoint, checkpoint)
 
 
-def export_model(checkpoint: Path, output: Path, name: str | None) -> None:
+def export_model(checkpoint: Path, output: Path, name: str | None, *, overwrite: bool) -> None:
     """Make a model (ONNX with its card) of a training's checkpoint; name: as results will carry it."""
     needs("torch", "train")
     from cars_rt.training.export import export
@@ -46,6 +46,7 @@ def export_model(checkpoint: Path, output: Path, name: str | None) -> None:
             checkpoint,
             output,
             name or output.stem,
+            overwrite=overwrite,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     log.info("%s: %s", output, card["accuracy"])

@@ -12,7 +12,7 @@ import torch
 
 from cars_rt.engines.model import CARD_KEY
 from cars_rt.installation import pip_install
-from cars_rt.storage import refuse_missing_folder, write_bytes
+from cars_rt.storage import refuse_missing_folder, refuse_target, replacing
 from cars_rt.training.calibration import SEED as CALIBRATION_SEED
 from cars_rt.training.calibration import calibrate
 from cars_rt.training.checkpoint import TOLD, load, load_weights
@@ -37,6 +37,8 @@ def export(
     version: str = VERSION,
     notes: str = "",
     progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write the averaged weights of a checkpoint as ONNX and return the card.
 
@@ -45,10 +47,13 @@ def export(
     card's stride. The file is compared with torch at several sizes before it takes its place
     (atomically). `notes` go into the card's training. `progress` is told the batches that the deviation's
     calibration has done and will do, which takes a minute or two.
-    Raises TrainingError for an unusable checkpoint, a missing package or a failed comparison, StorageError
-    if the output's folder is not there.
+    Raises TrainingError for an unusable checkpoint, a missing package, a failed comparison or, unless
+    `overwrite`, an output that exists; StorageError if its folder is not there.
     """
     refuse_missing_folder(output.absolute().parent)  # before the minutes that the calibration takes
+    refuse_target(output)
+    if output.exists() and not overwrite:
+        raise _exists(output)
     content = load(checkpoint)
     trained_on, reference = content["settings"]["data"], content["settings"].get("reference")
     make = distribution(trained_on, Path(reference) if reference else None)
@@ -79,8 +84,16 @@ def export(
     }
     serialized = to_onnx(model, card)
     compare(serialized, model)
-    write_bytes(output, serialized)
+    try:
+        with replacing(output, overwrite=overwrite) as file:
+            file.write(serialized)
+    except FileExistsError:  # made meanwhile
+        raise _exists(output) from None
     return card
+
+
+def _exists(output: Path) -> TrainingError:
+    return TrainingError(f"{output} exists already; choose another name or give --overwrite")
 
 
 def _training(content: dict[str, Any], model: Retrieval | Published) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from helpers import AXIS, Command, a_frame, a_start, an_end, spectra_of
 from numpy.typing import NDArray
 
 from cars_rt.accounting import Ledger
+from cars_rt.cli.export import export as command
 from cars_rt.files import dataset
 from cars_rt.files.export import ExportError, Wanted, export, kinds
 from cars_rt.files.export.crikit import wavelengths
@@ -292,3 +293,31 @@ def test_export_is_a_command_that_knows_kinds_by_their_names(source: Path, tmp_p
     with Command("export", source, "-o", tmp_path / "a.xyz") as command:
         assert command.end() == 2
     assert "say --to hspy, crikit, zarr, tiff, csv" in command.said
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "said"),
+    [
+        ("a.pt", {"output": "a.pt"}, "of a checkpoint comes a model, FILE.onnx"),
+        ("a.pt", {"output": "scan.h5", "overwrite": True}, "of a checkpoint comes a model, FILE.onnx"),
+        ("a.pt", {"to": "csv", "band": ("600-700",)}, "--to, --band: a model has none"),
+        (
+            "a.pt",
+            {"what": "raman", "at": "0", "probe_nm": 1.0, "pump_nm": 0.0},
+            "--what, --at, --probe-nm, --p",
+        ),
+        ("scan.h5", {"output": "a.csv", "name": "liver"}, "--name is of a checkpoint's model"),
+    ],
+)
+def test_flags_that_would_be_ignored_are_refused(
+    name: str,
+    flags: dict[str, Any],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("cars_rt.cli.export.start_logging", lambda logs: None)
+    with pytest.raises(SystemExit) as ended:
+        command(tmp_path / name, **flags | {"output": tmp_path / flags.get("output", "a.onnx")})
+    assert ended.value.code == 2 and said in " ".join(capsys.readouterr().err.split())

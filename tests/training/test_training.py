@@ -333,6 +333,20 @@ def test_refuses_what_it_cannot_do(trained: Path, tmp_path: Path) -> None:
         export.export(tmp_path / "nothing.pt", tmp_path / "model.onnx", "nothing")
 
 
+def test_export_replaces_a_model_only_when_asked_and_says_so_at_once(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "evaluate", lambda *_: {})
+    monkeypatch.setattr(export, "calibrate", lambda *_: None)
+    path = tmp_path / "tiny.onnx"
+    path.write_text("older")
+    with pytest.raises(TrainingError, match=r"tiny\.onnx exists already; .+ give --overwrite"):
+        export.export(tmp_path / "not-even-read.pt", path, "tiny")
+    assert path.read_text() == "older"
+    export.export(trained, path, "tiny", overwrite=True)
+    assert path.stat().st_size > 1000
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
