@@ -172,8 +172,8 @@ def test_driver_without_a_run_is_told_from_no_driver(tmp_path: Path) -> None:
     ("stream", "own", "said"),
     [
         ("raw", "alice", "no gap"),
-        ("raw", None, "expects keys; give --key and --server-key"),
-        ("raw", "mallory", "refused our key mallory"),
+        ("raw", None, "expects keys"),
+        ("raw", "mallory", "refused our key mallory|breaks off the handshake"),  # whichever comes first
         ("raman", None, "the raman stream is published there, not the raw stream; the raw stream is at"),
     ],
 )
@@ -197,7 +197,8 @@ def test_driver_with_keys_and_another_stream_are_told_from_no_driver(
             source.publisher.serve()
             time.sleep(0.01)
     found, _ = measuring.result()
-    assert found.verdict is (Verdict.OK if own == "alice" else Verdict.FAILS) and said in found.note
+    assert found.verdict is (Verdict.OK if own == "alice" else Verdict.FAILS)
+    assert re.search(said, found.note)
 
 
 @pytest.mark.parametrize(
