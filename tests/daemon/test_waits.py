@@ -254,8 +254,7 @@ def test_the_engine_of_the_next_run_ends_a_repair_that_hangs(odd: type[Odd]) -> 
         wait_until(lambda: daemon.parts.runs.open)
         odd.fails, odd.compiling = True, ["hang"]
         source.publisher.send(a_frame(0, spectra_of(4)))
-        wait_until(lambda: "the engine failed; compiling" in daemon.snapshot().waits_for)
-        odd.fails = False
+        wait_until(lambda: not odd.compiling and daemon.snapshot().waits_for.startswith("the engine failed"))
         source.publisher.end(an_end(1, 4))
         wait_until(lambda: daemon.receipts)
         source.publisher.open(a_start(block=4, run="run-2"))
