@@ -240,14 +240,11 @@ ENVIRONMENT = {
 }
 
 
-#: Programs that start others, which have flags of their own.
-STARTERS = {"bench", "demo", "up"}
-
-
 def _environment(command: str) -> dict[str, str]:
-    """Of `ENVIRONMENT`, what concerns a command: it would import each other one that is named there."""
+    """Of `ENVIRONMENT`, what concerns a command: it would import each other one that is named there. Parts of
+    a room have their flags from it, too."""
     own = f"CARS_RT_{command}_".upper()
-    return {k: v for k, v in ENVIRONMENT.items() if command in STARTERS or k.startswith((own, "PY", "COL"))}
+    return {k: v for k, v in ENVIRONMENT.items() if command == "up" or k.startswith((own, "PY", "COL"))}
 
 
 class Command:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from cars_rt.daemon.compute.worker import ANSWER_S
 from cars_rt.daemon.parts import Parts
 from cars_rt.protocol import Reason
 from cars_rt.sockets import RETRY_S, Publisher
@@ -15,7 +16,6 @@ QUIET_S = 0.3  # a stop reads what was already sent, until nothing has come for 
 AFTER_S = 0.3  # or, of a driver that goes on, until something has that was measured so long after the stop
 DRAIN_S = 2.0  # and for this long at most, unless the engine or a subscriber holds it up
 LATE_S = 2.0  # and what is there then is counted for this long at most
-ANSWER_S = 5.0  # how long a stop waits for an engine, for each batch that it has
 STOP_S = 10.0  # how long a stop waits for subscribers
 STUCK_S = 3.0  # how long it waits if they take nothing at all
 LINGER_S = 1.0  # after that, for those who do read

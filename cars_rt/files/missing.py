@@ -32,11 +32,8 @@ class Missing:
         for said, is_missing in self._rules:
             if np.any(missing := is_missing(values)):
                 at = [int(each) for each in np.argwhere(missing)[0]]
-                where = (
-                    f" at [{', '.join(str(each) for each in (*within, at[0] + first, *at[1:]))}]"
-                    if at
-                    else ""
-                )
+                place = (*within, at[0] + first, *at[1:]) if at else ()
+                where = f" at [{', '.join(map(str, place))}]" if place else ""
                 raise StorageError(
                     self._path,
                     f"has no value in {self._name}{where}: it is missing, by its {said}; leave such spectra "

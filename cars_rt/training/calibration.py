@@ -15,9 +15,7 @@ from cars_rt.training.networks.unbiased import Unbiased
 
 SEED = 3_000_017  # of the spectra used: neither trained on nor held out
 LEARNING_RATE = 5e-3
-WIDER = (
-    1.08  # of a network that leaves the noise in: so that 60 % are within it also where signals are strong
-)
+WIDER = 1.08  # where a network leaves the noise in: so that 60 % of strong signals are within it, too
 LN_LARGEST = 60.0  # of the deviation: a network of few steps may give more for a spectrum
 
 

@@ -14,7 +14,7 @@ from cars_rt.daemon.compute.retired import Retired
 from cars_rt.daemon.compute.serving import Serving
 from cars_rt.daemon.compute.shadow import Shadow
 from cars_rt.daemon.compute.wanted import Wanted
-from cars_rt.daemon.compute.worker import Worker
+from cars_rt.daemon.compute.worker import ANSWER_S, Worker
 from cars_rt.engines import EngineError, Model, retrieving
 from cars_rt.sockets.control import Answer
 
@@ -22,7 +22,6 @@ log = logging.getLogger("cars_rt.daemon")
 
 MAX_FAILURES = 3  # batches in a row that one kind of engine may lose before the next kind takes over
 REPAIR_S = 120.0  # how long a replacement may compile: spectra wait for it
-ANSWER_S = 5.0  # a candidate that computes one batch for longer may hang, and does not take over
 RETRY_S = 30.0  # between two attempts to have any engine work again
 
 

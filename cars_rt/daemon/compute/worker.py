@@ -29,6 +29,7 @@ from cars_rt.protocol.messages import MAIN_ARRAY
 
 log = logging.getLogger("cars_rt.daemon")
 
+ANSWER_S = 5.0  # longer at one batch, an engine may hang: no stop waits for it, no candidate takes over
 FOLLOW_S = 10.0  # that an engine may take to copy what another axis needs, and for a probe batch
 
 RAMAN = MAIN_ARRAY["raman"]
