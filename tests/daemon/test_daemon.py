@@ -32,6 +32,7 @@ from cars_rt.daemon.settings import DaemonSettings
 from cars_rt.engines import ENGINES, EngineError, ModelError, compose, load_model, open_engine
 from cars_rt.engines.base import Slab
 from cars_rt.engines.onnxruntime import OnnxRuntime
+from cars_rt.remote import Remote
 from cars_rt.sockets import StreamError
 from cars_rt.sockets.addresses import AddressError
 from cars_rt.sockets.free import free_addresses
@@ -294,12 +295,14 @@ def test_what_a_stop_has_no_time_to_compute_is_counted(
 ) -> None:
     """The driver ended long ago, and says that all was sent."""
     monkeypatch.setattr("cars_rt.daemon.ending.DRAIN_S", 0.0)
-    with a_line() as (source, daemon, results):
+    with a_line(control=LOCAL) as (source, daemon, results):
+        assert daemon.control
         source.publisher.open(a_start(block=4, spectra=400))
         for sequence in range(100):
             if sequence == 10:
                 wait_until(lambda: daemon.parts.runs.taken.frames == 10)
-                daemon.parts.paused = True  # as one that is far behind: nothing more is read
+                with Remote(daemon.control.address) as remote:
+                    remote.ask("pause")  # as one that is far behind: nothing more is read
             source.publisher.send(a_frame(sequence, spectra_of(4)), PATIENCE_S)
         source.publisher.end(an_end(100, 400))
         assert source.publisher.flush(PATIENCE_S)
