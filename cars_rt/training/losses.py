@@ -35,13 +35,14 @@ def loss(predicted: tuple[Tensor, ...], batch: Batch) -> Tensor:
     return total
 
 
-def deviation_loss(deviation: Tensor, error: Tensor) -> Tensor:
+def deviation_loss(deviation: Tensor, error: Tensor, covered: float | Tensor = COVERED) -> Tensor:
     """Scalar: the negative logarithm of the asymmetric Laplace likelihood of ln|error| around
-    ln(deviation), least where the deviation is the 68.3 % quantile of |error| (Koenker & Machado,
-    J. Am. Stat. Assoc. 94, 1296 (1999)). The logarithm makes every decade of signal count the same.
+    ln(deviation), least where the deviation is the 68.3 % quantile of |error|, or another that is asked for
+    (Koenker & Machado, J. Am. Stat. Assoc. 94, 1296 (1999)). The logarithm makes every decade of signal count
+    the same.
     """
     excess = torch.log(error.abs() + 1e-5) - torch.log(deviation + 1e-5)
-    return torch.maximum(COVERED * excess, (COVERED - 1) * excess).mean()
+    return torch.maximum(covered * excess, (covered - 1) * excess).mean()
 
 
 def _penalty(values: Tensor, weights: Tensor, beta: float) -> Tensor:

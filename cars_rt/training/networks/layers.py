@@ -105,7 +105,8 @@ class Retrieval(nn.Module):
     fixed_length = 0
     inputs: tuple[str, ...] = ("spectrum", "pitch")
     outputs: tuple[str, ...] = ("raman", "deviation")
-    fields: int  # outputs of the head before the deviation's logarithm, which has PHASES
+    fields: int  # outputs of the head before those that make the deviation
+    of_deviation = PHASES
 
     def __init__(self, trunk: nn.Module, channels: int, slope: float) -> None:
         """trunk: features (b, KramersKronigFeatures.outputs, 1, t) to (b, channels, 1, t). slope: of the
@@ -115,12 +116,12 @@ class Retrieval(nn.Module):
         self.features = KramersKronigFeatures()
         self.trunk = trunk
         self.mix = convolution(channels + self.features.outputs, channels, 1)
-        self.head = convolution(channels, self.fields + PHASES, 1)
+        self.head = convolution(channels, self.fields + self.of_deviation, 1)
         nn.init.zeros_(self.head.weight)
         with torch.no_grad():
             assert self.head.bias is not None
             self.head.bias.zero_()
-            self.head.bias[self.fields :] = math.log(0.03)
+            self.head.bias[-PHASES:] = math.log(0.03)
 
     def forward(self, spectrum: Tensor, pitch: Tensor) -> tuple[Tensor, ...]:
         """spectrum: (b, length) float32, scaled counts, ascending raman shift; length a multiple of
@@ -134,18 +135,24 @@ class Retrieval(nn.Module):
         x = self.head(self.activation(self.mix(torch.cat([x, features], 1)))).float()
         with torch.autocast(spectrum.device.type, enabled=False):
             raman = self.raman(x[:, : self.fields], sine, cosine, logarithm)
-        deviation = torch.exp(x[:, self.fields :].clamp(*LN_DEVIATION))
-        return tuple(unfolded(each) for each in (raman[0], deviation, *raman[1:]))
+            deviation = self.deviation(x[:, self.fields :].clamp(*LN_DEVIATION), raman)
+        # What only the loss wants to see is left out where nobody trains.
+        found = (raman[0], deviation, *(raman[1:] if self.training else ()))
+        return tuple(unfolded(each) for each in found)
 
     def raman(self, fields: Tensor, sine: Tensor, cosine: Tensor, logarithm: Tensor) -> tuple[Tensor, ...]:
         """(b, PHASES, 1, t) from the head's fields (b, fields, 1, t) and what `features` gave, and what
         else the loss wants to see."""
         raise NotImplementedError
 
+    def deviation(self, logarithms: Tensor, raman: tuple[Tensor, ...]) -> Tensor:
+        """(b, PHASES, 1, t) from the head's last outputs (b, of_deviation, 1, t) and what `raman` gave."""
+        return torch.exp(logarithms)
+
     @property
     def deviation_head(self) -> tuple[Tensor, Tensor]:
-        """Views of the last layer's weight (PHASES, channels, 1, 1) and bias (PHASES,) that give the
-        deviation's logarithm."""
+        """Views of the last layer's weight (of_deviation, channels, 1, 1) and bias (of_deviation,) that give
+        what the deviation is made of."""
         assert self.head.bias is not None
         return self.head.weight[self.fields :], self.head.bias[self.fields :]
 

@@ -17,6 +17,7 @@ BASES = (0.8, 2.0, 6.0)  # columns, standard deviations of the local means that 
 LESS = 2.0  # of the wider smoothing, in units of its gate's logit
 GATES = tuple(itertools.accumulate((len(WIDTHS), len(BLURS), len(BASES) + 1), initial=0))
 LARGEST = 4.0  # ln of the largest |chi / chi_NR|
+SHARE = 0.2  # of the likeliest line in the deviation, to begin with
 
 
 class Unbiased(Retrieval):
@@ -34,9 +35,13 @@ class Unbiased(Retrieval):
 
     What a background is off by leaves a base line. The likeliest spectrum, as `Denoised` gives it, shows it:
     local means of the difference to it are taken away, wider ones where noise has shrunk the likeliest lines.
+
+    The deviation is that of the noise and of the base line, and a share of the likeliest line: what an
+    uncertain background makes wrong is in proportion to it.
     """
 
     fields = 3 + len(WIDTHS) + len(BLURS) + len(BASES) + 1 + Denoised.fields
+    of_deviation = 1 + PHASES  # the share's logarithm first
     means: Tensor
     spline: Tensor
     splines: Tensor
@@ -61,6 +66,7 @@ class Unbiased(Retrieval):
             self.head.bias[3 + len(WIDTHS) // 2] = 2.0
             self.head.bias[3 + GATES[1] : 3 + GATES[3] - 1] = -3.0
             self.head.bias[self.fields - Denoised.fields : self.fields - 2 * PHASES] = 1.0
+            self.head.bias[self.fields] = math.log(SHARE)
 
     @torch.no_grad()
     def smooth_less(self) -> None:
@@ -70,8 +76,8 @@ class Unbiased(Retrieval):
         self.head.bias[3 + GATES[2] - 1] -= LESS
 
     def raman(self, fields: Tensor, sine: Tensor, cosine: Tensor, logarithm: Tensor) -> tuple[Tensor, ...]:
-        """As `Retrieval.raman`; in training also before it is smoothed, before its base line is taken away,
-        and the likeliest."""
+        """As `Retrieval.raman`; also before it is smoothed, before its base line is taken away, and the
+        likeliest."""
         lines, added, error = (fields[:, n : n + 1] for n in range(3))
         weights = torch.sigmoid(fields[:, 3 : self.fields - Denoised.fields])
         chosen, blurs, bases = (weights[:, begin:end] for begin, end in itertools.pairwise(GATES))
@@ -91,7 +97,12 @@ class Unbiased(Retrieval):
         blurred = nn.functional.conv2d(source, self.blurs, padding=(0, BLUR_REACH))
         kept = 1 - much
         smooth = much * blurred[:, PHASES:] + kept * (little * blurred[:, :PHASES] + (1 - little) * source)
-        return (smooth, level, plain, likeliest) if self.training else (smooth,)
+        return smooth, level, plain, likeliest
+
+    def deviation(self, logarithms: Tensor, raman: tuple[Tensor, ...]) -> Tensor:
+        """As `Retrieval.deviation`."""
+        share, rest = torch.exp(logarithms).split([1, PHASES], 1)
+        return rest + share * torch.relu(raman[-1].detach())
 
     def _mixed(self, column: Tensor, gaussians: Tensor, weights: Tensor) -> Tensor:
         """The weighted sum of a curve's local means, (b, 1, 1, t); at the ends, of what is there."""
