@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from cars_rt.engines.base import hardware
 from cars_rt.storage import replacing
-from cars_rt.training.networks import Published, Retrieval
+from cars_rt.training.networks import Published, Retrieval, build
+from cars_rt.training.networks.unbiased import Unbiased
 from cars_rt.training.settings import TrainingError, TrainSettings
 
 #: What every checkpoint has, of these types.
@@ -89,6 +90,16 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], path: Path) -> No
         model.load_state_dict(weights)
     except (AttributeError, RuntimeError, TypeError):
         raise TrainingError(f"the checkpoint {path} is of another architecture than this network") from None
+
+
+def finished(content: dict[str, Any], lengths: list[int], path: Path) -> Retrieval | Published:
+    """The network that a checkpoint's averaged weights make, as it is used: `cnn-kk` and `rnn-kk` smooth less
+    then. lengths: of the data. Raises TrainingError for weights of another architecture."""
+    network = build(content["network"], lengths)
+    load_weights(network, content["average"], path)
+    if isinstance(network, Unbiased) and not content.get("calibrated"):
+        network.smooth_less()
+    return network.eval()
 
 
 def restore(state: State, settings: TrainSettings, path: Path) -> TrainSettings:

@@ -15,12 +15,11 @@ from cars_rt.installation import pip_install
 from cars_rt.storage import refuse_missing_folder, refuse_target, replacing
 from cars_rt.training.calibration import SEED as CALIBRATION_SEED
 from cars_rt.training.calibration import calibrate
-from cars_rt.training.checkpoint import TOLD, load, load_weights
+from cars_rt.training.checkpoint import TOLD, finished, load
 from cars_rt.training.data.distribution import distribution, measured_by
 from cars_rt.training.evaluation.scores import evaluate, retrieve
-from cars_rt.training.networks import Published, Retrieval, build, inputs
+from cars_rt.training.networks import Published, Retrieval, inputs
 from cars_rt.training.networks.layers import PHASES
-from cars_rt.training.networks.unbiased import Unbiased
 from cars_rt.training.settings import HELD_OUT_SEED, TrainingError
 
 OPSET = 17
@@ -57,13 +56,9 @@ def export(
     content = load(checkpoint)
     trained_on, reference = content["settings"]["data"], content["settings"].get("reference")
     make = distribution(trained_on, Path(reference) if reference else None)
-    model = build(content["network"], make(0, 1, 1).lengths)
-    load_weights(model, content["average"], checkpoint)
-    model.eval()
+    model = finished(content, make(0, 1, 1).lengths, checkpoint)
     judged = distribution(measured_by(trained_on), Path(reference) if reference else None)
     data = judged(HELD_OUT_SEED, 16, 1)
-    if isinstance(model, Unbiased) and not content.get("calibrated"):
-        model.smooth_less()
     if isinstance(model, Retrieval) and not content.get("calibrated"):
         calibrate(model, judged(CALIBRATION_SEED, 64, 1), progress)
     card = {

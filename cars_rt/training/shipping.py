@@ -20,10 +20,9 @@ import torch
 
 from cars_rt.installation import python
 from cars_rt.training.calibration import SEED, calibrate
-from cars_rt.training.checkpoint import Entry, load, load_weights
+from cars_rt.training.checkpoint import Entry, finished, load
 from cars_rt.training.data.distribution import distribution, measured_by
-from cars_rt.training.networks import Retrieval, build
-from cars_rt.training.networks.unbiased import Unbiased
+from cars_rt.training.networks import Retrieval
 from cars_rt.training.settings import TrainSettings
 from cars_rt.training.trainer import CHECKPOINT, device_of, train
 
@@ -82,15 +81,12 @@ def one(name: str, out: Path, arguments: argparse.Namespace) -> None:
         keep(checkpoint, out / f"{name}.pt")
         content = load(checkpoint)
         make = distribution(measured_by(recipe.data))
-        network = build(recipe.network, make(0, 1, 1).lengths)
+        network = finished(content, make(0, 1, 1).lengths, checkpoint)
         assert isinstance(network, Retrieval)
-        load_weights(network, content["average"], checkpoint)
-        if isinstance(network, Unbiased):
-            network.smooth_less()
         device = device_of(settings)
         with device:
             data = make(SEED, arguments.batch // 2, 1)
-        calibrate(network.to(device).eval(), data, steps=arguments.calibration)
+        calibrate(network.to(device), data, steps=arguments.calibration)
         calibrated = {key: value.cpu() for key, value in network.state_dict().items()}
         keep(checkpoint, out / f"{name}.pt", calibrated)
         print(f"{name}: done after {time.monotonic() - began:.0f} s, {content['step']} steps", flush=True)

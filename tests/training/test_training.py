@@ -24,6 +24,7 @@ from cars_rt.physics.cars import cars_intensity, lorentzians  # noqa: E402
 from cars_rt.reference import Reference, read_reference  # noqa: E402
 from cars_rt.training import checkpoint, export, progress, trainer  # noqa: E402
 from cars_rt.training.calibration import calibrate  # noqa: E402
+from cars_rt.training.checkpoint import finished  # noqa: E402
 from cars_rt.training.data import bcars, envelopes  # noqa: E402
 from cars_rt.training.data.batch import Batch, cropped, generator, padded  # noqa: E402
 from cars_rt.training.data.bcars import (  # noqa: E402
@@ -37,9 +38,10 @@ from cars_rt.training.data.bcars import (  # noqa: E402
 from cars_rt.training.data.distribution import distribution  # noqa: E402
 from cars_rt.training.data.protocols import PROTOCOLS, Vector2022  # noqa: E402
 from cars_rt.training.losses import deviation_loss, loss  # noqa: E402
-from cars_rt.training.networks import NETWORKS, Cnn, Rnn, build  # noqa: E402
+from cars_rt.training.networks import NETWORKS, Cnn, Rnn, build, inputs  # noqa: E402
+from cars_rt.training.networks.cnn import CnnKk  # noqa: E402
 from cars_rt.training.networks.layers import PHASES, folded, unfolded  # noqa: E402
-from cars_rt.training.networks.unbiased import Hilbert  # noqa: E402
+from cars_rt.training.networks.unbiased import LESS, SHARE, Hilbert  # noqa: E402
 from cars_rt.training.optimizer import orthogonal  # noqa: E402
 from cars_rt.training.settings import TrainingError, TrainSettings  # noqa: E402
 from cars_rt.training.weights import start_from  # noqa: E402
@@ -567,6 +569,33 @@ def reference_file(path: Path, scale: float = 1.0) -> Path:
     shift = np.linspace(3100, 500, 700)
     np.savez(path, raman_shift=shift, spectra=scale * (200 + 3000 * np.exp(-(((shift - 900) / 700) ** 2))))
     return path
+
+
+def test_deviation_has_a_share_of_the_likeliest_line_where_noise_is_left_in() -> None:
+    """And it is learnt with the rest when the deviation is calibrated."""
+    network = CnnKk()
+    batch = PROTOCOLS["crimson2024"](8, 4)[0]
+    with torch.no_grad():
+        _, deviation, _, _, likeliest = network(*inputs(network, batch.spectrum, batch.pitch))
+        expected = 0.03 + SHARE * likeliest.clamp(min=0)
+        torch.testing.assert_close(deviation, expected)
+        assert float(likeliest.max()) > 0.3
+        seen = network.eval()(*inputs(network, batch.spectrum, batch.pitch))
+    torch.testing.assert_close(seen[1], expected)
+    before = [each.clone() for each in network.deviation_head]
+    calibrate(network, PROTOCOLS["crimson2024"](8, 2), steps=1)
+    assert not network.training
+    changed = [not torch.equal(*pair) for pair in zip(before, network.deviation_head, strict=True)]
+    assert all(changed) and before[1][0].item() != network.deviation_head[1][0].item()
+
+
+def test_checkpoint_is_judged_as_the_model_that_is_made_of_it() -> None:
+    weights = CnnKk().state_dict()
+    content = {"network": "cnn-kk", "average": weights}
+    once = finished(content, [1, 2], Path("c.pt")).state_dict()["head.bias"]
+    assert sorted((weights["head.bias"] - once).tolist())[-2:] == [0, LESS]
+    again = finished(content | {"average": weights, "calibrated": True}, [1, 2], Path("c.pt"))
+    assert torch.equal(again.state_dict()["head.bias"], weights["head.bias"]) and not again.training
 
 
 def test_deviation_of_a_network_of_few_steps_can_be_calibrated() -> None:

@@ -13,12 +13,11 @@ from torch import Tensor
 
 from cars_rt.engines import REFERENCE, Card, Engine, Model, compose, engine_class, load_model
 from cars_rt.engines.base import usable_cores
-from cars_rt.training.checkpoint import load, load_weights
+from cars_rt.training.checkpoint import finished, load
 from cars_rt.training.data.batch import Batch
 from cars_rt.training.data.distribution import DISTRIBUTIONS
 from cars_rt.training.evaluation.scores import Retrieve
 from cars_rt.training.export import to_onnx
-from cars_rt.training.networks import build
 from cars_rt.training.settings import TrainingError
 
 
@@ -69,9 +68,7 @@ def _of_checkpoint(path: Path) -> Model:
     if data not in DISTRIBUTIONS:
         raise TrainingError(f"{path} was trained on '{data}', which is not known here")
     drawn = DISTRIBUTIONS[data](0, 1, 1)
-    network = build(name, drawn.lengths)
-    load_weights(network, content["average"], path)
-    network.eval()
+    network = finished(content, drawn.lengths, path)
     card = Card(
         name=f"{path.parent.name or name} ({content['step']} steps)",
         version="0",
