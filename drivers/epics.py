@@ -79,7 +79,7 @@ class Epics(Instrument):
         image = self._image(value)
         self._shape, self._dtype = image.shape, image.dtype.name
         self._rows = Rows(self._images, image.shape[0], image.dtype)
-        facts = _attributes(value)
+        facts = {"rows_per_spectrum": self._rows.summed} | _attributes(value)
         exposure = next((facts[name] for name in EXPOSURES if isinstance(facts.get(name), float)), None)
         if self._settings.exposure_ms is not None:
             exposure = self._settings.exposure_ms / 1e3

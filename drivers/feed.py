@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from cars_rt.drivers.base import Acquisition, Block, Gap, InstrumentError, NextR
 from cars_rt.drivers.numbering import Numbers, NumbersError
 from cars_rt.drivers.order import Piece, Sorter, is_cut
 from cars_rt.protocol import DTYPES
+from cars_rt.protocol.limits import MAX_FACTS
 
 
 class Feed:
@@ -40,7 +42,9 @@ class Feed:
         about, sorter = self.acquisition, self._sorter
         if sorter.plain:
             return about
-        frames, full = about.order.frames, self._full_scale
+        frames, full, told = about.order.frames, self._full_scale, about.instrument
+        if frames > 1:  # and as much else as `start` takes
+            told = dict(islice(({"frames_per_point": frames} | dict(told or {})).items(), MAX_FACTS))
         return replace(
             about,
             dtype=sorter.dtype,
@@ -49,6 +53,7 @@ class Feed:
             exposure_s=None if about.exposure_s is None else about.exposure_s * frames,
             full_scale=None if full is None else full * frames,
             dark=None if about.dark is None else about.dark * np.float32(frames),
+            instrument=told,
         )
 
     def take(self, given: Any) -> Iterator[Piece]:

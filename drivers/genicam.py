@@ -122,7 +122,7 @@ class Genicam(Instrument):
         region = [self._number(name) for name in REGION]
         binned = facts.get("binning", 1.0)
         facts["region"] = [(value or 0.0) * binned for value in region]  # in columns of the sensor
-        facts["pixel_format"] = self._format
+        facts |= {"pixel_format": self._format, "rows_per_spectrum": self._rows.summed}
         exposure = next((value for name in EXPOSURES if (value := self._number(name)) is not None), None)
         return self._axis.acquisition(
             self._columns,

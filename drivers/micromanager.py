@@ -131,6 +131,7 @@ class MicroManager(Instrument):
         facts: dict[str, Any] = {
             "model": core.getDeviceName(camera),
             "library": core.getDeviceLibrary(camera),
+            "rows_per_spectrum": self._rows.summed,
         }
         for name, known in TOLD.items():
             with suppress(RuntimeError):

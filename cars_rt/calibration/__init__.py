@@ -1,6 +1,7 @@
 """Calibration: which raman shift, dark and reference belong to the pixels of an instrument."""
 
-from cars_rt.calibration.calibration import Applied, Calibration, Mean
+from cars_rt.calibration.calibration import Applied, Calibration
+from cars_rt.calibration.darks import Mean
 from cars_rt.calibration.errors import CalibrationError
 from cars_rt.calibration.file import read, write
 from cars_rt.calibration.region import Region, region_of

@@ -1,7 +1,6 @@
 """What is known of an instrument: its axis, its darks, where it saturates, its reference."""
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -9,27 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cars_rt.calibration.darks import Mean, changed_since, chosen, frames_of, of_what
 from cars_rt.calibration.errors import CalibrationError
 from cars_rt.calibration.region import Region, region_of
 from cars_rt.calibration.scale import Scale
+from cars_rt.calibration.settings import HARMLESS, WHICH_CAMERA, alike, said
 from cars_rt.protocol import Facts
 
 OLD_DAYS = 30.0  # after so long a calibration is said to be old
-SAME = 1e-6  # relative: what a float loses on its way through other programs
-WHICH_CAMERA = ("model", "serial")  # settings that say which one it is
-#: Settings that move no line and change no reference; the dark has its exposure of its own.
-HARMLESS = {"exposure_s", "gain", "temperature_c", "binning", "region", *WHICH_CAMERA}
 NS_A_DAY = 86_400 * 10**9
-
-
-@dataclass(frozen=True, eq=False)
-class Mean:
-    """The mean of some spectra. counts: (p,) float32. spectra: how many. exposure_s: of each, if known."""
-
-    counts: NDArray[np.float32]
-    spectra: int
-    time_ns: int
-    exposure_s: float | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -86,27 +73,26 @@ class Calibration:
             )
         return self.scale.axis(region, probe_nm)
 
-    def dark(self, exposure_s: float | None, region: Region | None = None) -> NDArray[np.float32] | None:
+    def dark(
+        self,
+        exposure_s: float | None,
+        region: Region | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> NDArray[np.float32] | None:
         """The dark (p,), counts, for an exposure: measured, or between two that were; None if there is none.
 
-        A dark belongs to its region: in another one there is none.
+        A dark belongs to its region, and to spectra of as many rows: for others there is none. settings: as
+        the driver says them; where spectra are sums of frames, so is their dark.
         """
-        if region is not None and region != self.region:
+        parts = self._chosen(exposure_s, region, settings or {})
+        if not parts:
             return None
-        known = sorted((dark.exposure_s or 0.0, number) for number, dark in enumerate(self.darks))
-        for exposure, number in known:
-            if exposure_s is None or math.isclose(exposure, exposure_s, rel_tol=SAME):
-                return self.darks[number].counts if exposure_s is not None or len(known) == 1 else None
-        if exposure_s is None:
-            return None
-        below = [each for each in known if 0 < each[0] < exposure_s]
-        above = [each for each in known if each[0] > exposure_s]
-        if not below or not above:
-            return None
-        (low, one), (high, other) = below[-1], above[0]
-        share = (exposure_s - low) / (high - low)
-        mixed = (1 - share) * self.darks[one].counts + share * self.darks[other].counts
-        return np.asarray(mixed, np.float32)
+        return np.asarray(sum(share * dark.counts for share, dark in parts), np.float32)
+
+    def _chosen(
+        self, exposure_s: float | None, region: Region | None, now: Mapping[str, Any]
+    ) -> list[tuple[float, Mean]]:
+        return [] if region not in (None, self.region) else chosen(self.darks, exposure_s, now)
 
     def applied(
         self,
@@ -129,13 +115,15 @@ class Calibration:
         if self.scale is not None:
             axis = self.axis(pixels, binning=region.binning, first=region.first, probe_nm=probe_nm)
         reference = self.reference if region == self.region else None
+        of_dark = tuple(self.doubts_of_dark(exposure_s, region, now))
         return Applied(
             axis,
-            self.dark(exposure_s, region),
+            self.dark(exposure_s, region, now),
             self.full_scale,
             None if reference is None else reference.counts,
             self.facts,
-            tuple(self._doubts(source, now, exposure_s, region)),
+            (*self._doubts(source, now), *of_dark),
+            of_dark,
         )
 
     def other_camera(self, now: Mapping[str, Any]) -> str | None:
@@ -150,21 +138,27 @@ class Calibration:
         """A sentence for each setting that was another when it was made, and matters."""
         for name, here in now.items():
             then = self.settings.get(name)
-            if name not in HARMLESS and then is not None and not _alike(then, here):
-                yield f"it was made at {name} {_said(then)}, and now it is {_said(here)}"
+            if name not in HARMLESS and then is not None and not alike(then, here):
+                yield f"it was made at {name} {said(then)}, and now it is {said(here)}"
 
-    def _doubts(
-        self, source: str, now: Mapping[str, Any], exposure_s: float | None, region: Region
-    ) -> Iterator[str]:
+    def _doubts(self, source: str, now: Mapping[str, Any]) -> Iterator[str]:
         if source and self.source and source != self.source:
             yield f"it was made with {self.source!r}, this is {source!r}"
         yield from self.changed(now)
-        if self.darks and self.dark(exposure_s, region) is None:
-            known = ", ".join(
-                "unknown" if dark.exposure_s is None else f"{dark.exposure_s:g} s" for dark in self.darks
+
+    def doubts_of_dark(
+        self, exposure_s: float | None, region: Region, now: Mapping[str, Any]
+    ) -> Iterator[str]:
+        """Sentences if it has darks, and none for these spectra or one that was made otherwise."""
+        parts = self._chosen(exposure_s, region, now)
+        if self.darks and not parts:
+            each_s = None if exposure_s is None else exposure_s / frames_of(now)
+            there = ", ".join(dark.said for dark in self.darks)
+            yield (
+                "it has no dark for this exposure, region and rows "
+                f"({of_what(each_s, now)}; there are {there})"
             )
-            here = "unknown" if exposure_s is None else f"{exposure_s:g} s"
-            yield f"it has no dark for this exposure and region ({here}; there are {known})"
+        yield from dict.fromkeys(each for _, dark in parts for each in changed_since(dark, now))
 
     def age_days(self, now_ns: int) -> float | None:
         """Since the axis was measured; None if there is none."""
@@ -205,7 +199,8 @@ class Calibration:
 class Applied:
     """A calibration for the spectra of one run; what it does not say is None.
 
-    raman_shift: (p,), cm-1. dark, reference: (p,), counts. facts: for `start`. doubts: sentences.
+    raman_shift: (p,), cm-1. dark, reference: (p,), counts. facts: for `start`. doubts: sentences. of_dark:
+    those of them that matter to nobody with a dark of his own.
     """
 
     raman_shift: NDArray[np.float64] | None
@@ -214,20 +209,9 @@ class Applied:
     reference: NDArray[np.float32] | None
     facts: Facts
     doubts: tuple[str, ...]
+    of_dark: tuple[str, ...]
 
 
 def iso(time_ns: int) -> str:
     """A time for people and files, UTC, to the second."""
     return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _alike(then: object, now: object) -> bool:
-    if isinstance(then, int | float) and isinstance(now, int | float):
-        return math.isclose(then, now, rel_tol=1e-3)
-    if isinstance(then, Sequence) and isinstance(now, Sequence) and not isinstance(then, str):
-        return len(then) == len(now) and all(map(_alike, then, now))
-    return then == now
-
-
-def _said(value: object) -> str:
-    return f"{value:g}" if isinstance(value, int | float) else str(value)

@@ -11,7 +11,8 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.calibration.calibration import Calibration, Mean, iso
+from cars_rt.calibration.calibration import Calibration, iso
+from cars_rt.calibration.darks import Mean
 from cars_rt.calibration.errors import CalibrationError
 from cars_rt.calibration.region import Region
 from cars_rt.calibration.scale import UNITS, Point, Quantity, Scale
@@ -157,6 +158,7 @@ def _mean_out(mean: Mean) -> dict[str, Any]:
         "spectra": mean.spectra,
         "exposure_s": mean.exposure_s,
         "time": iso(mean.time_ns),
+        "settings": dict(mean.settings),
         "counts": [float(f"{value:.7g}") for value in mean.counts.tolist()],
     }
 
@@ -167,6 +169,7 @@ def _mean(given: "_Map", region: Region) -> Mean:
         given.count("spectra"),
         given.time("time"),
         given.number("exposure_s", low=0, optional=True),
+        given.facts("settings", optional=True),
     )
     given.done()
     return mean
@@ -255,9 +258,10 @@ class _Map:
             self._no(key, f"text of at most {MOST_TEXT} characters")
         return str(value)
 
-    def facts(self, key: str) -> Any:
+    def facts(self, key: str, *, optional: bool = False) -> Any:
+        value = self.take(key, optional=optional)
         try:
-            return check_facts(self.take(key), key)
+            return {} if value is None else check_facts(value, key)
         except ProtocolError as error:
             raise CalibrationError(str(error)) from None
 

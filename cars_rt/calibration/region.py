@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.calibration.errors import CalibrationError
+from cars_rt.calibration.settings import whole_number
 from cars_rt.protocol import MAX_PIXELS
 
 MOST_BINNED = 256  # pixels of the camera in one of a spectrum
@@ -57,7 +58,7 @@ def region_of(settings: Mapping[str, Any], pixels: int, calibrated: Region | Non
     What the driver does not say is as in the region that was calibrated, where people have said it. All of
     the camera without one, and where nothing but another number of pixels is known. Raises CalibrationError.
     """
-    binning, first = (_first_number(settings.get(name)) for name in ("binning", "region"))
+    binning, first = (whole_number(settings.get(name)) for name in ("binning", "region"))
     if calibrated is None or (binning is None and first is None and pixels != calibrated.pixels):
         calibrated = Region(pixels)
     return Region(
@@ -65,10 +66,3 @@ def region_of(settings: Mapping[str, Any], pixels: int, calibrated: Region | Non
         calibrated.binning if binning is None else binning,
         calibrated.first if first is None else first,
     )
-
-
-def _first_number(value: object) -> int | None:
-    """None for what is no whole number, such as a binning of "2x2"."""
-    if isinstance(value, list | tuple) and value:
-        value = value[0]
-    return int(value) if isinstance(value, int | float) and value == int(value) else None

@@ -19,11 +19,12 @@ from cars_rt.calibration import (
     region_of,
     write,
 )  # fmt: skip
-from cars_rt.calibration.calibration import WHICH_CAMERA
+from cars_rt.calibration.darks import frames_of, same_rows
 from cars_rt.calibration.errors import UnmatchedError
 from cars_rt.calibration.lamp_fit import LampFit, fit_lamp
 from cars_rt.calibration.lamps import Lamp
 from cars_rt.calibration.recognise import Recognised, recognise
+from cars_rt.calibration.settings import WHICH_CAMERA
 from cars_rt.calibrator.measured import Measured
 from cars_rt.files.units import NM
 from cars_rt.physics.air import in_vacuum
@@ -222,15 +223,25 @@ def _on_its_axis(counts: Array, near: Array | None, name: str | None) -> Recogni
 
 
 def with_dark(calibration: Calibration, given: Measured, exposure_s: float | None) -> Calibration:
-    """With the dark of one exposure, which takes the place of another of the same exposure."""
+    """With the dark of one exposure, which takes the place of another of the same exposure and rows.
+
+    Where spectra are sums of frames, it is that of one frame.
+    """
+    frames = frames_of(given.settings)
     exposure_s = given.exposure_s if exposure_s is None else exposure_s
+    exposure_s = None if exposure_s is None else exposure_s / frames
     if given.saturated.any():
         raise CalibrationError(
             f"{given.where}: {int(given.saturated.sum())} pixels are saturated, as no dark is: block the "
             "beams"
         )
-    dark = Mean(given.counts.astype(np.float32), given.spectra, given.time_ns, exposure_s)
-    others = tuple(each for each in calibration.darks if not _same_exposure(each.exposure_s, exposure_s))
+    counts = np.asarray(given.counts / frames, np.float32)
+    dark = Mean(counts, given.spectra, given.time_ns, exposure_s, given.settings)
+    others = tuple(
+        each
+        for each in calibration.darks
+        if not (_same_exposure(each.exposure_s, exposure_s) and same_rows(each.settings, dark.settings))
+    )
     full_scale = calibration.full_scale or given.full_scale
     darks = sorted((*others, dark), key=lambda each: each.exposure_s or 0.0)
     return replace(calibration, darks=tuple(darks), full_scale=full_scale)
@@ -243,7 +254,7 @@ def with_reference(calibration: Calibration, given: Measured) -> Calibration:
     """
     dark = given.dark
     if dark is None:
-        known = calibration.dark(given.exposure_s, calibration.region)
+        known = calibration.dark(given.exposure_s, calibration.region, given.settings)
         dark = None if known is None else np.asarray(known, np.float64)
     counts = given.counts if dark is None else given.counts - dark
     if given.saturated.any():
@@ -257,7 +268,9 @@ def with_reference(calibration: Calibration, given: Measured) -> Calibration:
             f"{given.where}: the reference is not above the dark at {low.size} of {len(counts)} pixels, "
             f"first at pixel {low[0]}: it needs light at every pixel"
         )
-    reference = Mean(counts.astype(np.float32), given.spectra, given.time_ns, given.exposure_s)
+    reference = Mean(
+        counts.astype(np.float32), given.spectra, given.time_ns, given.exposure_s, given.settings
+    )
     settings = calibration.settings
     if calibration.scale is None:  # else they are those of the axis
         settings = given.settings or settings

@@ -36,8 +36,5 @@ def described(known: Calibration, now_ns: int) -> Iterator[str]:
 
 
 def exposures(known: Calibration) -> str:
-    """The exposures for which there are darks."""
-    return ", ".join(
-        "an unknown exposure" if dark.exposure_s is None else f"{dark.exposure_s * 1e3:g} ms"
-        for dark in known.darks
-    )
+    """The exposures, and rows, for which there are darks."""
+    return ", ".join(dark.said for dark in known.darks)

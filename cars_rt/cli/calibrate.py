@@ -254,8 +254,11 @@ def reference(source: str, *, settings: Settings = CalibrateSettings(), logs: Lo
     start_logging(logs)
     given = _measured(source, settings)
     before = _opened(given, settings)
-    if given.dark is None and before.dark(given.exposure_s, before.region) is None:
-        log.warning("no dark is known for this exposure: none is subtracted")
+    if given.dark is None:
+        if not before.darks:
+            log.warning("no dark is known: none is subtracted")
+        for doubt in before.doubts_of_dark(given.exposure_s, before.region, given.settings):
+            log.warning("%s: %s", settings.output, doubt)
     known = program.saved(settings.output, program.with_reference(before, given))
     log.info("%s: reference of %d spectra; id %s", settings.output, given.spectra, known.id)
 

@@ -57,7 +57,7 @@ def _applied(spectra: Spectra, known: Calibration, path: Path, pump_nm: float | 
     except CalibrationError as error:
         raise SpectraError(f"{error} ({path})") from None
     for doubt in found.doubts:
-        if spectra.dark is None or "no dark" not in doubt:
+        if spectra.dark is None or doubt not in found.of_dark:
             log.warning("the calibration %s: %s", path, doubt)
     if old := known.old(spectra.time_ns or time.time_ns()):
         log.warning("the calibration %s: %s", path, old)

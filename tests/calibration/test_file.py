@@ -82,6 +82,54 @@ def test_a_dark_is_that_of_the_exposure_or_lies_between_two() -> None:
     assert WHOLE.dark(0.001, Region(100)) is None
 
 
+def dark_of(counts: float, **settings: Any) -> Mean:
+    return Mean(np.full(100, counts, np.float32), 50, NOW, 0.001, settings)
+
+
+@pytest.mark.parametrize(
+    ("now", "counts"),
+    [
+        ({}, None),  # one of the two, and nobody knows which
+        ({"rows_per_spectrum": 100}, 900),
+        ({"rows_per_spectrum": 20, "region": [10, 40, 200, 100]}, 200),  # of as many, wherever they lie
+        ({"rows_per_spectrum": 40}, None),
+        ({"region": [10, 0, 200, 20]}, None),
+        ({"rows_per_spectrum": 20, "binning": [2, 4]}, None),
+        ({"rows_per_spectrum": 20, "frames_per_point": 4}, 800),  # a dark is of one frame
+    ],
+)
+def test_a_dark_is_of_as_many_rows_and_serves_sums_of_frames(
+    now: dict[str, Any], counts: float | None
+) -> None:
+    of = {"binning": [2, 1], "region": [10, 0, 200, 100]}
+    darks = (dark_of(900, rows_per_spectrum=100, **of), dark_of(200, rows_per_spectrum=20, **of))
+    known = decoded(encoded(replace(WHOLE, darks=darks)))
+    assert [each.settings for each in known.darks] == [each.settings for each in darks]
+    exposure_s = 0.001 * now.get("frames_per_point", 1)
+    found = known.applied(100, settings=now, exposure_s=exposure_s)
+    assert (None if found.dark is None else found.dark[0]) == counts
+    assert found.doubts == found.of_dark and len(found.doubts) == (counts is None)
+    if "rows_per_spectrum" in now and counts is None:
+        assert "(1 ms of " in found.doubts[0]
+        assert found.doubts[0].endswith("; there are 1 ms of 100 rows, 1 ms of 20 rows)")
+    # What a calibration of before does not say is not compared.
+    old = json.loads(encoded(replace(WHOLE, darks=darks[:1])))
+    del old["darks"][0]["settings"]
+    assert decoded(json.dumps(old).encode()).dark(exposure_s, None, now) is not None
+
+
+def test_a_dark_of_another_gain_or_temperature_is_used_and_said() -> None:
+    mine = {"gain": 1, "temperature_c": -20.0}
+    known = replace(WHOLE, darks=(dark_of(100, **mine),))
+    for now, said in (
+        (mine | {"temperature_c": -18.9}, []),
+        ({"gain": 4}, ["its dark was made at gain 1, and now it is 4"]),
+        (mine | {"temperature_c": 20}, ["its dark was made at temperature_c -20, and now it is 20"]),
+    ):
+        found = known.applied(100, settings=now, exposure_s=0.001)
+        assert found.dark is not None and list(found.doubts) == said == list(found.of_dark)
+
+
 def test_it_travels_in_start() -> None:
     facts = decoded(encoded(WHOLE)).facts
     start = Start("raw", "r", NOW, "camera", WHOLE.axis(), "uint16", 1, calibration=facts)

@@ -19,7 +19,7 @@ from cars_rt.calibration import CalibrationError, Region, Scale, read, write
 from cars_rt.calibration.calibration import Calibration
 from cars_rt.calibration.lamps import lamp
 from cars_rt.calibrator import program
-from cars_rt.calibrator.measured import measured, without_axis
+from cars_rt.calibrator.measured import Measured, measured, without_axis
 from cars_rt.calibrator.summary import described
 from cars_rt.files.calibrated import open_calibrated
 from cars_rt.files.offline import process
@@ -117,6 +117,28 @@ def test_darks_saturation_and_reference_serve_process(tmp_path: Path) -> None:
         program.with_dark(made, measured(stored("bright.h5", dark + 60_000, 0.001)), None)
     with pytest.raises(CalibrationError, match="it needs light at every pixel"):
         program.with_reference(made, measured(stored("low.h5", 0 * dark, 0.001)))
+
+
+def test_a_dark_is_kept_of_one_frame_and_for_each_number_of_rows() -> None:
+    region = Region(64)
+    given = Measured(counts=np.full(64, 400.0), spectra=9, where="x", exposure_s=0.004, time_ns=NOW)
+    sums, wide, dim = (
+        replace(given, counts=counts, settings=settings)
+        for counts, settings in (
+            (given.counts, {"rows_per_spectrum": 20, "frames_per_point": 4}),
+            (5 * given.counts, {"rows_per_spectrum": 100, "frames_per_point": 4}),
+            (given.counts / 2, {"rows_per_spectrum": 20, "frames_per_point": 4}),
+        )
+    )
+    made = Calibration(region=region)
+    for each in (sums, wide, dim):
+        made = program.with_dark(made, each, None)
+    assert [(dark.exposure_s, dark.counts[0]) for dark in made.darks] == [(0.001, 500), (0.001, 50)]
+    assert "darks: 1 ms of 100 rows, 1 ms of 20 rows" in list(described(made, NOW))
+    glass = replace(sums, counts=given.counts + 1000)
+    assert program.with_reference(made, glass).reference.counts[0] == 1200
+    alone = replace(glass, settings={"rows_per_spectrum": 20}, exposure_s=0.001)
+    assert program.with_reference(made, alone).reference.counts[0] == 1350
 
 
 def test_a_full_scale_that_nobody_stated_is_not_kept(tmp_path: Path) -> None:

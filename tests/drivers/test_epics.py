@@ -93,6 +93,7 @@ def test_every_image_of_a_thousand_a_second_arrives(detector: Any) -> None:
     try:
         about = instrument.acquisition()
         assert (about.dtype, about.block, about.instrument["region"]) == ("uint32", 1, [0, 0, COLUMNS, ROWS])
+        assert about.instrument["rows_per_spectrum"] == ROWS
         begin = time.monotonic()
         given = []
         for each in instrument.frames():

@@ -79,6 +79,7 @@ def test_images_are_summed_copied_and_numbered() -> None:
     instrument.close()
     assert (about.dtype, about.block, about.full_scale) == ("uint32", 2, 50 * 255)
     assert about.instrument["region"] == [0, 0, 160, 100] and about.instrument["model"] == "Viky"
+    assert about.instrument["rows_per_spectrum"] == 50
     assert len(given) == 15 and all(each.counts.shape == (2, 160) for each in given)
     assert np.diff([each.number for each in given]).tolist() == [1] * 14
     assert len({each.counts.tobytes() for each in given}) > 5  # and not all views of one buffer

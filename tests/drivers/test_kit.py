@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -34,7 +35,8 @@ from cars_rt.drivers.feed import Feed
 from cars_rt.drivers.images import ImageSettings, Rows
 from cars_rt.drivers.threaded import InThread
 from cars_rt.drivers.ticks import Ticks
-from cars_rt.protocol import Reason
+from cars_rt.protocol import Reason, check_facts
+from cars_rt.protocol.limits import MAX_FACTS
 from cars_rt.sockets import Publisher
 from cars_rt.stops import STOPS
 
@@ -144,8 +146,13 @@ def test_sums_of_frames_are_announced_as_they_are_published() -> None:
     about = Acquisition(
         source="", raman_shift=SHIFT, dtype="uint16", spectra=20, scan=(2, 3), exposure_s=0.5,
         dark=np.full(PIXELS, 3, np.float32), order=Order(frames=3, snake=True, flyback=1),
+        instrument={f"a{number}": 1 for number in range(MAX_FACTS)},
     )  # fmt: skip
     said = Feed(about).published
+    assert said.instrument is not None and said.instrument["frames_per_point"] == 3
+    assert check_facts(said.instrument, "as many as start takes") and "a0" in said.instrument
+    backwards = Feed(replace(about, order=Order(snake=True), instrument=None)).published
+    assert backwards.instrument is None
     assert (said.dtype, said.block, said.spectra, said.exposure_s) == ("uint32", 3, 5, 1.5)
     assert said.full_scale == 3 * 65535 and said.dark is not None and said.dark.tolist() == [9] * PIXELS
     (_, counts), *_ = fed([numbered(65000, 3)], order=Order(frames=3), block=3)

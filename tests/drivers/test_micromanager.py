@@ -76,6 +76,7 @@ def test_rows_of_an_image_are_summed_and_settings_told() -> None:
     assert about.exposure_s == 0.001 and len(about.raman_shift) == 512
     assert about.instrument["Camera.Gain"] == "2" and about.instrument["gain"] == 2.0
     assert about.instrument["region"] == [0, 100, 512, 4] and about.instrument["model"] == "DCam"
+    assert about.instrument["rows_per_spectrum"] == 4
     assert [each.number for each in given] == [*range(6)] and given[0].counts.shape == (1, 512)
     assert given[0].counts.max() > 0
     about, given = blocks(camera(settings, ImageSettings(rows="1:3", tracks=0)))

@@ -1,0 +1,100 @@
+"""The mean of some spectra, and of which the dark of others is made: by exposure, rows and frames."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cars_rt.calibration.settings import FRAMES, ROWS, alike, said, whole_number
+from cars_rt.protocol import Facts
+
+SAME = 1e-6  # relative: what a float loses on its way through other programs
+WARMER_K = 2.0  # the dark current of silicon doubles within 6 or 7
+
+
+@dataclass(frozen=True, eq=False)
+class Mean:
+    """The mean of some spectra. counts: (p,) float32. spectra: how many. exposure_s: of each, if known.
+    settings: what the driver said of the instrument then; a dark is of one frame, whatever they say."""
+
+    counts: NDArray[np.float32]
+    spectra: int
+    time_ns: int
+    exposure_s: float | None = None
+    settings: Facts = field(default_factory=dict)
+
+    @property
+    def said(self) -> str:
+        """Of what exposure and rows."""
+        return of_what(self.exposure_s, self.settings)
+
+
+def of_what(exposure_s: float | None, settings: Mapping[str, Any]) -> str:
+    """An exposure with the rows that settings say, in words."""
+    text = "an unknown exposure" if exposure_s is None else f"{exposure_s * 1e3:g} ms"
+    rows, binned = _number(settings, ROWS), _number(settings, "binning", 1)
+    if rows is None:
+        rows = _number(settings, "region", 3)
+    text += "" if rows is None else f" of {rows} rows"
+    return text + (f" binned by {binned}" if rows is not None and (binned or 1) > 1 else "")
+
+
+def frames_of(settings: Mapping[str, Any]) -> int:
+    """Frames of the camera that are added up in one spectrum."""
+    return max(_number(settings, FRAMES) or 1, 1)
+
+
+def same_rows(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether spectra are sums of as many rows of the camera, as far as both say it. A region's height
+    counts where it is not said how many of its rows are summed."""
+
+    def differ(name: str, place: int = 0) -> bool | None:
+        one, other = _number(then, name, place), _number(now, name, place)
+        return None if one is None or other is None else one != other
+
+    rows = differ(ROWS)
+    return not ((differ("region", 3) if rows is None else rows) or differ("binning", 1))
+
+
+def chosen(
+    darks: Iterable[Mean], exposure_s: float | None, settings: Mapping[str, Any]
+) -> list[tuple[float, Mean]]:
+    """The darks of which that of spectra is made, with their shares of it; empty if there is none.
+
+    exposure_s, settings: of these spectra. One of their exposure, or two between which it lies.
+    """
+    frames = frames_of(settings)
+    known = [each for each in darks if same_rows(each.settings, settings)]
+    if not all(same_rows(one.settings, other.settings) for one, other in combinations(known, 2)):
+        return []  # the spectra do not say of which of them they are
+    if exposure_s is None:
+        return [(float(frames), known[0])] if len(known) == 1 else []
+    each_s = exposure_s / frames
+    timed = [(each.exposure_s or 0.0, each) for each in known]
+    for exposure, dark in timed:
+        if math.isclose(exposure, each_s, rel_tol=SAME):
+            return [(float(frames), dark)]
+    shorter = [each for each in timed if 0 < each[0] < each_s]
+    longer = [each for each in timed if each[0] > each_s]
+    if not shorter or not longer:
+        return []
+    low, one = max(shorter, key=lambda each: each[0])
+    high, other = min(longer, key=lambda each: each[0])
+    share = (each_s - low) / (high - low)
+    return [(frames * (1 - share), one), (frames * share, other)]
+
+
+def changed_since(dark: Mean, now: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence for each setting that is another than the dark's, and changes darks."""
+    for name, within in (("gain", 0.0), ("temperature_c", WARMER_K)):
+        then, here = dark.settings.get(name), now.get(name)
+        if then is not None and here is not None and not alike(then, here, within):
+            yield f"its dark was made at {name} {said(then)}, and now it is {said(here)}"
+
+
+def _number(settings: Mapping[str, Any], name: str, place: int = 0) -> int | None:
+    return whole_number(settings.get(name), place)

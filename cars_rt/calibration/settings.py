@@ -1,0 +1,31 @@
+"""What drivers say of their instruments, and when two of them say the same."""
+
+import math
+from collections.abc import Sequence
+
+WHICH_CAMERA = ("model", "serial")  # settings that say which one it is
+ROWS = "rows_per_spectrum"  # of an image, which are summed
+FRAMES = "frames_per_point"  # which are added up, where there are several
+#: Settings that move no line and change no reference; darks know what they depend on.
+HARMLESS = {"exposure_s", "gain", "temperature_c", "binning", "region", ROWS, FRAMES, *WHICH_CAMERA}
+
+
+def whole_number(value: object, place: int = 0) -> int | None:
+    """The number, or that at a place of a list; None for what is no whole one, such as a binning of "2x2"."""
+    if isinstance(value, list | tuple):
+        value = value[place] if place < len(value) else None
+    return int(value) if isinstance(value, int | float) and value == int(value) else None
+
+
+def alike(then: object, now: object, within: float = 0.0) -> bool:
+    """Whether two settings are the same, numbers to a thousandth or `within`."""
+    if isinstance(then, int | float) and isinstance(now, int | float):
+        return math.isclose(then, now, rel_tol=1e-3, abs_tol=within)
+    if isinstance(then, Sequence) and isinstance(now, Sequence) and not isinstance(then, str):
+        return len(then) == len(now) and all(map(alike, then, now))
+    return then == now
+
+
+def said(value: object) -> str:
+    """A setting in words."""
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
