@@ -144,8 +144,9 @@ def with_standard(
 ) -> tuple[Calibration, Recognised, Array | None]:
     """With the raman shifts that a standard gives, and the axis that was there before (p,), cm-1.
 
-    Where the calibration has wavelengths, only the probe's is fitted; so it is where the spectrum's own axis
-    is in nm. An axis in cm-1 is corrected; without one, the raman shifts are found from nothing.
+    Where the calibration has a lamp's wavelengths, only the probe's is fitted; so it is, where there are
+    none, if the spectrum's own axis is in nm. An axis in cm-1 is corrected; without one, the raman shifts are
+    found from nothing.
     Raises UnmatchedError, CalibrationError.
     """
     counts = given.above_dark
@@ -162,7 +163,7 @@ def with_standard(
         raise CalibrationError(f"{given.where}: there is no light above the dark")
     region, scale = calibration.region, calibration.scale
     before, settings = None, given.settings or calibration.settings
-    if given.axis is not None and given.unit == NM:
+    if given.axis is not None and given.unit == NM and (scale is None or scale.kind != "lamp"):
         nm = given.axis
         wavelength = Polynomial.fit(_u(region), nm, min(5, region.pixels - 1), domain=[-1, 1])
         scale = Scale(

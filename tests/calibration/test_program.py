@@ -69,6 +69,24 @@ def test_a_lamp_then_a_standard_give_wavelengths_and_the_probe(tmp_path: Path) -
         program.opened(output, neon, Region(1400))
 
 
+def test_wavelengths_of_a_lamp_go_before_those_of_the_file() -> None:
+    shift, counts = cars_spectrum(TOLUENE)
+    nm, column = 1e7 / (shift + 1e7 / PROBE), np.arange(len(shift))
+    region = Region(len(shift))
+    of_lamp = Scale(kind="lamp", of="neon", quantity="wavelength", coefficients=tuple(
+        np.polynomial.Polynomial.fit(column, nm, 5).convert().coef
+    ), region=region, residual_cm1=0.1, time_ns=NOW)  # fmt: skip
+    off = nm + 3 + 0.01 * (nm - nm.mean())
+    given = Measured(counts=counts, spectra=1, where="x", axis=off, unit="nm", time_ns=NOW)
+    made, _, _ = program.with_standard(Calibration(region=region, scale=of_lamp), given)
+    assert made.scale is not None and (made.scale.kind, made.scale.of) == ("lamp", "neon and toluene")
+    assert made.scale.probe_nm == pytest.approx(PROBE, abs=0.06)
+    # Those that another file said are no better than its own.
+    before = replace(of_lamp, kind="given", coefficients=(900.0, 0.1))
+    made, _, _ = program.with_standard(Calibration(region=region, scale=before), replace(given, axis=nm))
+    assert made.scale is not None and made.scale.probe_nm == pytest.approx(PROBE, abs=0.06)
+
+
 def test_darks_saturation_and_reference_serve_process(tmp_path: Path) -> None:
     truth, counts = cars_spectrum(TOLUENE)
     pixels, output = len(truth), tmp_path / "lab.json"
