@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.calibration import CalibrationError
+from cars_rt.calibration import Calibration, CalibrationError
 from cars_rt.client import connect
 from cars_rt.files.columns import PIXELS
 from cars_rt.files.formats import MOST_LINE_BYTES, MOST_LINES, MOST_TEXT_BYTES, TEXT, any_axis, open_spectra
@@ -165,6 +165,14 @@ def _mean(spectra: Spectra, path: Path, most: int | None, axis: NDArray[np.float
 def without_axis(given: Measured) -> Measured:
     """The same with pixel numbers alone."""
     return replace(given, axis=None, unit="")
+
+
+def with_dark_of(calibration: Calibration, given: Measured) -> Measured:
+    """The same with the dark that a calibration has for it, if it came without one."""
+    if given.dark is not None:
+        return given
+    dark = calibration.dark(given.exposure_s, calibration.region, given.settings)
+    return given if dark is None else replace(given, dark=np.asarray(dark, np.float64))
 
 
 def _judged(axis: NDArray[np.float64]) -> NDArray[np.float64] | None:

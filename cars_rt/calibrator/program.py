@@ -25,7 +25,7 @@ from cars_rt.calibration.lamp_fit import LampFit, fit_lamp
 from cars_rt.calibration.lamps import Lamp
 from cars_rt.calibration.recognise import Recognised, recognise
 from cars_rt.calibration.settings import WHICH_CAMERA
-from cars_rt.calibrator.measured import Measured
+from cars_rt.calibrator.measured import Measured, with_dark_of
 from cars_rt.files.units import NM
 from cars_rt.physics.air import in_vacuum
 from cars_rt.physics.fitness import Fitness, Flag
@@ -92,11 +92,12 @@ def with_lamp(
     unsure: float = 0.2,
     probe_nm: float | None = None,
 ) -> tuple[Calibration, LampFit]:
-    """With the wavelengths that a lamp gives. near, unsure: as `fit_lamp` takes them. probe_nm: in vacuum.
+    """With the wavelengths that a lamp gives, above the dark as in `with_reference`.
 
+    near, unsure: as `fit_lamp` takes them. probe_nm: in vacuum.
     Raises UnmatchedError, CalibrationError.
     """
-    counts = given.above_dark
+    counts = with_dark_of(calibration, given).above_dark
     if (full := given.saturates_at) is not None and given.saturated.sum() < PLATEAU:
         jumps = np.abs(np.diff(given.counts))
         if len(jumps) and jumps.max() > STEEPEST * full:
@@ -142,14 +143,15 @@ def _has_plateau(given: Measured) -> bool:
 def with_standard(
     calibration: Calibration, given: Measured, *, name: str | None = None, pump_nm: float | None = None
 ) -> tuple[Calibration, Recognised, Array | None]:
-    """With the raman shifts that a standard gives, and the axis that was there before (p,), cm-1.
+    """With the raman shifts that a standard gives, above the dark as in `with_reference`, and the axis that
+    was there before (p,), cm-1.
 
     Where the calibration has a lamp's wavelengths, only the probe's is fitted; so it is, where there are
     none, if the spectrum's own axis is in nm. An axis in cm-1 is corrected; without one, the raman shifts are
     found from nothing.
     Raises UnmatchedError, CalibrationError.
     """
-    counts = given.above_dark
+    counts = with_dark_of(calibration, given).above_dark
     if (share := float(given.saturated.mean())) > FEW_SATURATED:
         raise CalibrationError(
             f"{given.where}: {share:.0%} of the pixels are saturated: expose for a shorter time"
@@ -253,11 +255,7 @@ def with_reference(calibration: Calibration, given: Measured) -> Calibration:
 
     Raises CalibrationError unless it is above zero everywhere.
     """
-    dark = given.dark
-    if dark is None:
-        known = calibration.dark(given.exposure_s, calibration.region, given.settings)
-        dark = None if known is None else np.asarray(known, np.float64)
-    counts = given.counts if dark is None else given.counts - dark
+    counts = with_dark_of(calibration, given).above_dark
     if given.saturated.any():
         raise CalibrationError(
             f"{given.where}: {int(given.saturated.sum())} pixels are saturated, and a reference must not be: "

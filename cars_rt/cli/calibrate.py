@@ -13,7 +13,7 @@ from rich.text import Text
 
 from cars_rt.calibration import Calibration, CalibrationError
 from cars_rt.calibration.errors import UnmatchedError
-from cars_rt.calibrator.measured import Measured, measured, without_axis
+from cars_rt.calibrator.measured import Measured, measured, with_dark_of, without_axis
 from cars_rt.cli.app import Logs, needs
 from cars_rt.console import Logging, Terminal, fail, log, start_logging
 from cars_rt.printable import printable
@@ -118,7 +118,7 @@ def lamp(
     except UnmatchedError as error:
         _refused(error, path)
     known = program.saved(settings.output, calibration)
-    _draw(path, lambda at: pictures.draw_lamp(fit, given.above_dark, at))
+    _draw(path, lambda at: pictures.draw_lamp(fit, with_dark_of(known, given).above_dark, at))
     place = fit.wavelength([-1.0, 1.0])
     log.info(
         "%s: %s lamp, %d lines, residual %.3f cm-1 (rms), %.3f to %.3f nm in vacuum; id %s",
@@ -165,6 +165,7 @@ def standard(
     given = _measured(source, settings)
     path = _picture(picture, settings.output, "standard")
     calibration = _opened(given, settings)
+    _doubt_dark(calibration, given, settings)
     original = given
     if pixels:
         given, calibration = without_axis(given), replace(calibration, scale=None)
@@ -254,11 +255,9 @@ def reference(source: str, *, settings: Settings = CalibrateSettings(), logs: Lo
     start_logging(logs)
     given = _measured(source, settings)
     before = _opened(given, settings)
-    if given.dark is None:
-        if not before.darks:
-            log.warning("no dark is known: none is subtracted")
-        for doubt in before.doubts_of_dark(given.exposure_s, before.region, given.settings):
-            log.warning("%s: %s", settings.output, doubt)
+    _doubt_dark(before, given, settings)
+    if given.dark is None and not before.darks:
+        log.warning("no dark is known: none is subtracted")
     known = program.saved(settings.output, program.with_reference(before, given))
     log.info("%s: reference of %d spectra; id %s", settings.output, given.spectra, known.id)
 
@@ -296,6 +295,13 @@ def _opened(given: Measured, settings: CalibrateSettings) -> Calibration:
     for sentence in there.changed(given.settings):
         log.warning("%s: %s", settings.output, sentence)
     return there
+
+
+def _doubt_dark(there: Calibration, given: Measured, settings: CalibrateSettings) -> None:
+    """Say what is to be said of the dark that the calibration has for these spectra."""
+    if given.dark is None:
+        for doubt in there.doubts_of_dark(given.exposure_s, there.region, given.settings):
+            log.warning("%s: %s", settings.output, doubt)
 
 
 def _picture(asked: Path | None, output: Path, kind: str) -> Path | None:

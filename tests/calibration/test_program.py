@@ -15,7 +15,7 @@ import pytest
 from helpers import Command, Published, a_frame, a_start, an_end
 
 from calibration.simulated import cars_spectrum, lamp_spectrum
-from cars_rt.calibration import CalibrationError, Region, Scale, read, write
+from cars_rt.calibration import CalibrationError, Mean, Region, Scale, read, write
 from cars_rt.calibration.calibration import Calibration
 from cars_rt.calibration.lamps import lamp
 from cars_rt.calibrator import program
@@ -85,6 +85,21 @@ def test_wavelengths_of_a_lamp_go_before_those_of_the_file() -> None:
     before = replace(of_lamp, kind="given", coefficients=(900.0, 0.1))
     made, _, _ = program.with_standard(Calibration(region=region, scale=before), replace(given, axis=nm))
     assert made.scale is not None and made.scale.probe_nm == pytest.approx(PROBE, abs=0.06)
+
+
+def test_the_dark_of_the_calibration_is_taken_from_a_standard_and_a_lamp() -> None:
+    shift, counts = cars_spectrum(TOLUENE)
+    region, dark = Region(len(shift)), np.full(len(shift), 2 * counts.mean(), np.float32)
+    made = Calibration(region=region, darks=(Mean(dark, 100, NOW, 0.001),))
+    given = Measured(counts=counts + dark, spectra=1, where="x", exposure_s=0.001, time_ns=NOW)
+    known, _, _ = program.with_standard(made, given)
+    lines = (shift > 520) & (shift < 3060)
+    assert np.abs(known.axis() - shift)[lines].max() < 1.6
+    nm, neon = lamp_spectrum("neon", 610, 700, 500)
+    hot = np.where(np.arange(500) % 10 < 2, 20_000, 0).astype(np.float32)  # as bright as lines
+    made = Calibration(region=Region(500), darks=(Mean(hot, 100, NOW, 0.001),))
+    _, fit = program.with_lamp(made, replace(given, counts=neon + hot), lamp("Ne"), near=(610, 700))
+    assert np.abs(fit.wavelength(np.linspace(-1, 1, 500)) - nm).max() < 0.05
 
 
 def test_darks_saturation_and_reference_serve_process(tmp_path: Path) -> None:
