@@ -25,6 +25,7 @@ from cars_rt.calibration.lamp_fit import LampFit, fit_lamp
 from cars_rt.calibration.lamps import Lamp
 from cars_rt.calibration.recognise import Recognised, recognise
 from cars_rt.calibration.settings import WHICH_CAMERA
+from cars_rt.calibrator.columns import along, by_column, column_of, turned
 from cars_rt.calibrator.measured import Measured, with_dark_of
 from cars_rt.files.units import NM
 from cars_rt.physics.air import in_vacuum
@@ -90,11 +91,13 @@ def with_lamp(
     *,
     near: tuple[float, float] | None = None,
     unsure: float = 0.2,
+    said: bool = True,
     probe_nm: float | None = None,
 ) -> tuple[Calibration, LampFit]:
     """With the wavelengths that a lamp gives, above the dark as in `with_reference`.
 
-    near, unsure: as `fit_lamp` takes them. probe_nm: in vacuum.
+    near, unsure: as `fit_lamp` takes them. said: by people; a range that the spectrum's own axis has is
+    given up where nothing fits, as such an axis may stand for none. probe_nm: in vacuum.
     Raises UnmatchedError, CalibrationError.
     """
     counts = with_dark_of(calibration, given).above_dark
@@ -105,7 +108,12 @@ def with_lamp(
                 f"{given.where}: the counts jump by {jumps.max():.0f} of {full:g} at pixel "
                 f"{int(jumps.argmax())}, as those beyond a counter's end do: expose for a shorter time"
             )
-    fit = fit_lamp(counts, lamp, near=near, unsure=unsure)
+    try:
+        fit = fit_lamp(counts, lamp, near=near, unsure=unsure)
+    except UnmatchedError:
+        if said or near is None:
+            raise
+        fit = fit_lamp(counts, lamp)
     region = calibration.region
     coefficients = by_column(fit.wavelength, region, EXACT_NM)
     columns = column_of(fit.peaks.place[fit.peak], region)
@@ -167,7 +175,7 @@ def with_standard(
     before, settings = None, given.settings or calibration.settings
     if given.axis is not None and given.unit == NM and (scale is None or scale.kind != "lamp"):
         nm = given.axis
-        wavelength = Polynomial.fit(_u(region), nm, min(5, region.pixels - 1), domain=[-1, 1])
+        wavelength = Polynomial.fit(along(region), nm, min(5, region.pixels - 1), domain=[-1, 1])
         scale = Scale(
             kind="given",
             of="the spectrum's own axis",
@@ -194,7 +202,7 @@ def with_standard(
             kind="standard",
             of=found.match.standard.name,
             quantity="raman_shift",
-            coefficients=by_column(_turned(found.match.axis, found.descending), region, EXACT_CM1),
+            coefficients=by_column(turned(found.match.axis, found.descending), region, EXACT_CM1),
             region=region,
             residual_cm1=_rms(found),
             time_ns=given.time_ns,
@@ -317,37 +325,6 @@ def worst(found: Recognised, before: Array) -> float:
     low, up = int(place.min()), int(place.max()) + 1
     rows = slice(len(before) - up, len(before) - low) if found.descending else slice(low, up)
     return float(np.abs(before - found.axis)[rows].max())
-
-
-# -- from places of a spectrum to columns of a camera ------------------------------------------------------
-
-
-def by_column(curve: Polynomial, region: Region, exact: float) -> tuple[float, ...]:
-    """Coefficients in ascending powers of the camera's column, of a curve over the region from -1 to 1.
-
-    Raises CalibrationError if they do not give the same within `exact`.
-    """
-    columns = region.columns
-    long = columns[-1] - columns[0]
-    composed = Polynomial(curve.coef)(Polynomial([-1 - 2 * columns[0] / long, 2 / long]))
-    found = Polynomial(composed.coef)(columns)
-    if np.abs(found - curve(_u(region))).max() > exact:
-        raise CalibrationError(f"no polynomial of the column gives the axis of {region} exactly enough")
-    return tuple(float(each) for each in composed.coef)
-
-
-def column_of(place: Array, region: Region) -> Array:
-    """The camera's column of places in pixels."""
-    return np.asarray(region.columns[0] + region.binning * place, np.float64)
-
-
-def _u(region: Region) -> Array:
-    return np.linspace(-1, 1, region.pixels)
-
-
-def _turned(axis: Polynomial, descending: bool) -> Polynomial:
-    coefficients = np.asarray(axis.coef, np.float64)
-    return Polynomial(coefficients * (-1.0) ** np.arange(len(coefficients))) if descending else axis
 
 
 def _points(found: Recognised, region: Region) -> tuple[Point, ...]:

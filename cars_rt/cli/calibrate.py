@@ -113,8 +113,9 @@ def lamp(
         )  # fmt: skip
     try:
         calibration, fit = program.with_lamp(
-            calibration, given, chosen, near=near, unsure=unsure, probe_nm=program.vacuum(pump_nm, air)
-        )
+            calibration, given, chosen, near=near, unsure=unsure, said=from_nm is not None,
+            probe_nm=program.vacuum(pump_nm, air),
+        )  # fmt: skip
     except UnmatchedError as error:
         _refused(error, path)
     known = program.saved(settings.output, calibration)

@@ -17,6 +17,7 @@ from helpers import Command, Published, a_frame, a_start, an_end
 from calibration.simulated import cars_spectrum, lamp_spectrum
 from cars_rt.calibration import CalibrationError, Mean, Region, Scale, read, write
 from cars_rt.calibration.calibration import Calibration
+from cars_rt.calibration.errors import UnmatchedError
 from cars_rt.calibration.lamps import lamp
 from cars_rt.calibrator import program
 from cars_rt.calibrator.measured import Measured, measured, without_axis
@@ -100,6 +101,30 @@ def test_the_dark_of_the_calibration_is_taken_from_a_standard_and_a_lamp() -> No
     made = Calibration(region=Region(500), darks=(Mean(hot, 100, NOW, 0.001),))
     _, fit = program.with_lamp(made, replace(given, counts=neon + hot), lamp("Ne"), near=(610, 700))
     assert np.abs(fit.wavelength(np.linspace(-1, 1, 500)) - nm).max() < 0.05
+
+
+def test_an_axis_that_stands_for_none_is_given_up_where_the_lamp_is_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Such as --axis 500:3100, without which a camera does not start: with a probe it says wavelengths."""
+    nm, counts = lamp_spectrum("neon", 630, 700, 500)
+    region = Region(500)
+    given = Measured(counts=counts, spectra=1, where="x", axis=np.linspace(500, 3100, 500), unit="cm-1",
+                     time_ns=NOW)  # fmt: skip
+    near = program.believed(given, None, None, 785.0)
+    assert near is not None and near[0] > near[1]
+    fit_lamp = program.fit_lamp
+
+    def fitted(*given: Any, near: Any = None, unsure: float = 0.01) -> Any:  # either takes seconds
+        if near is not None:
+            raise UnmatchedError("its lines are not those of neon", ())
+        return fit_lamp(*given, near=(631, 701), unsure=unsure)
+
+    monkeypatch.setattr(program, "fit_lamp", fitted)
+    _, fit = program.with_lamp(Calibration(region=region), given, lamp("Ne"), near=near, said=False)
+    assert np.abs(fit.wavelength(np.linspace(-1, 1, 500)) - nm).max() < 0.05
+    with pytest.raises(CalibrationError, match="not those of neon"):
+        program.with_lamp(Calibration(region=region), given, lamp("Ne"), near=near)
 
 
 def test_darks_saturation_and_reference_serve_process(tmp_path: Path) -> None:
