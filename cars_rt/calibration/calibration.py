@@ -12,7 +12,7 @@ from cars_rt.calibration.darks import Mean, changed_since, chosen, frames_of, of
 from cars_rt.calibration.errors import CalibrationError
 from cars_rt.calibration.region import Region, region_of
 from cars_rt.calibration.scale import Scale
-from cars_rt.calibration.settings import HARMLESS, WHICH_CAMERA, alike, said
+from cars_rt.calibration.settings import HARMLESS, WHICH_CAMERA, alike, said, whole_number
 from cars_rt.protocol import Facts
 
 OLD_DAYS = 30.0  # after so long a calibration is said to be old
@@ -56,7 +56,8 @@ class Calibration:
 
         binning, first: columns of the camera in one pixel, and the one that the first pixel begins with; 1
         and 0 where another number of pixels, or one of the two, is given.
-        Raises CalibrationError if there is no scale, or none for this region.
+        Raises CalibrationError if there is no scale, or none for this region, or if it is not said which part
+        of the camera another number of pixels is.
         """
         if self.scale is None:
             raise CalibrationError("the calibration has no axis: make one with `cars-rt calibrate lamp` or "
@@ -66,7 +67,7 @@ class Calibration:
             region = known
         else:
             region = Region(pixels, 1 if binning is None else binning, 0 if first is None else first)
-        if region.pixels != known.pixels and (region.binning, region.first) == (1, 0):
+        if region.pixels != known.pixels and region.binning == 1 and first is None:
             raise CalibrationError(
                 f"the calibration is of {known}, and these spectra have {region}: calibrate this camera or "
                 "region anew, or say which region it is"
@@ -113,7 +114,8 @@ class Calibration:
             raise CalibrationError(f"{other}: calibrate this camera")
         axis = None
         if self.scale is not None:
-            axis = self.axis(pixels, binning=region.binning, first=region.first, probe_nm=probe_nm)
+            first = region.first or whole_number(now.get("region"))  # 0 only where it is said
+            axis = self.axis(pixels, binning=region.binning, first=first, probe_nm=probe_nm)
         reference = self.reference if region == self.region else None
         of_dark = tuple(self.doubts_of_dark(exposure_s, region, now))
         return Applied(

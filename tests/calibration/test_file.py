@@ -184,6 +184,19 @@ def test_what_a_driver_does_not_say_of_its_region_is_as_it_was_calibrated(
         assert np.array_equal(WHOLE.axis(pixels), applied.raman_shift)
 
 
+@pytest.mark.parametrize("first", [0, 1, 1024])
+def test_a_part_of_the_camera_is_served_wherever_it_begins(first: int) -> None:
+    whole = replace(WHOLE, region=Region(2048), darks=(), reference=None, scale=replace(
+        LAMP, quantity="raman_shift", coefficients=(500.0, 1.3), region=Region(2048)
+    ))  # fmt: skip
+    found = whole.applied(1024, settings={"binning": [1, 1], "region": [first, 0, 1024, 10]})
+    assert found.raman_shift is not None and found.raman_shift[0] == 500 + 1.3 * first
+    assert whole.axis(1024, first=first)[0] == 500 + 1.3 * first
+    for unsaid in ({}, {"binning": 1}, {"region": "the left half"}):
+        with pytest.raises(CalibrationError, match="calibrate this camera or region anew, or say which"):
+            whole.applied(1024, settings=unsaid)
+
+
 def without(key: str) -> Callable[[Any], Any]:
     return lambda whole: whole.pop(key)
 
