@@ -14,7 +14,9 @@ def whole_number(value: object, place: int = 0) -> int | None:
     """The number, or that at a place of a list; None for what is no whole one, such as a binning of "2x2"."""
     if isinstance(value, list | tuple):
         value = value[place] if place < len(value) else None
-    return int(value) if isinstance(value, int | float) and value == int(value) else None
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    return value if isinstance(value, int) else None
 
 
 def alike(then: object, now: object, within: float = 0.0) -> bool:

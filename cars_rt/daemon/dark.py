@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cars_rt.calibration.darks import same_rows
+from cars_rt.calibration.settings import FRAMES, alike, said
 from cars_rt.daemon.filing import Filing
 from cars_rt.engines.base import Slab
 from cars_rt.physics.darkness import LOOKED_AT, light_in, noise_of, relief
@@ -142,6 +144,12 @@ def unlike(measured: Start, now: Start) -> str | None:
         return f"it was measured at {_seconds(measured)}, this run has {_seconds(now)}"
     if not _same(measured.full_scale, now.full_scale):
         return f"it was measured at a full scale of {measured.full_scale}, this run has {now.full_scale}"
+    then, here = measured.instrument or {}, now.instrument or {}
+    if not same_rows(then, here):
+        return "it was measured on another number of rows of the camera"
+    for name in ("gain", FRAMES):
+        if name in then and name in here and not alike(then[name], here[name]):
+            return f"it was measured at {name} {said(then[name])}, this run has {said(here[name])}"
     return None
 
 

@@ -23,7 +23,10 @@ from cars_rt.daemon.dark import Dark
 from cars_rt.protocol import Start
 from cars_rt.remote import Remote
 
-MODE: dict[str, Any] = {"source": "cam", "exposure_s": 0.001, "full_scale": 4095.0}
+SETTINGS = {"gain": 1.0, "rows_per_spectrum": 100, "frames_per_point": 2, "temperature_c": -60.0}
+MODE: dict[str, Any] = {
+    "source": "cam", "exposure_s": 0.001, "full_scale": 4095.0, "instrument": SETTINGS
+}  # fmt: skip
 OWN = np.full(len(AXIS), 700, np.float32)
 
 
@@ -47,6 +50,9 @@ def measured(run: Start) -> Dark:
         ({"axis": AXIS**1.0000001}, "on another axis"),
         ({"axis": AXIS[::-1]}, "on another axis"),
         ({"axis": AXIS[1:]}, "on another axis .* 159 pixels"),
+        ({"instrument": SETTINGS | {"gain": 4.0}}, "at gain 1, this run has 4"),
+        ({"instrument": SETTINGS | {"rows_per_spectrum": 20}}, "on another number of rows"),
+        ({"instrument": SETTINGS | {"frames_per_point": 1}}, "at frames_per_point 2, this run has 1"),
     ],
 )
 def test_a_dark_of_another_mode_is_not_subtracted(change: dict[str, Any], reason: str) -> None:
@@ -58,7 +64,7 @@ def test_a_dark_of_another_mode_is_not_subtracted(change: dict[str, Any], reason
     assert dark.of(other)[1] == "none" and not dark.of(other)[0].any()
     own = np.full(other.pixels, 700, np.float32)
     assert dark.of(a_start(**MODE | change, dark=own))[1] == "start"
-    again = a_start(**MODE)
+    again = a_start(**MODE | {"instrument": {"gain": 1, "temperature_c": -58.0}})
     assert dark.unused(again) is None and dark.of(again)[1] == dark.name
 
 
