@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cars_rt.drivers.axis import Axis, AxisSettings
 from cars_rt.drivers.base import WAIT_S, Acquisition, Block, Instrument, InstrumentError, Waiting, Yielded
 from cars_rt.drivers.flags import refuse_duration, refuse_memory, refuse_region
+from cars_rt.drivers.gentl import Buffers, said
 from cars_rt.drivers.images import ImageSettings, Rows
 from cars_rt.drivers.nearest import meant, offered
 from cars_rt.drivers.numbering import Numbering
-from cars_rt.drivers.pixels import bits, grey
+from cars_rt.drivers.pixels import bits
 from cars_rt.drivers.scan import ScanSettings
 from cars_rt.drivers.ticks import Ticks
 from cars_rt.installation import install_extra
@@ -138,18 +138,23 @@ class Genicam(Instrument):
 
     def frames(self) -> Iterator[Yielded]:
         acquirer, planned, done = self._acquirer, self._about["spectra"], 0
-        clock: Ticks | None = None
+        buffers, clock = Buffers(self._format, self._columns, self._lines), None
         try:
             acquirer.start()
             while planned is None or done < planned:
                 try:
-                    with acquirer.fetch(timeout=WAIT_S) as buffer:
-                        counts = self._rows(self._image(buffer)).copy()  # the camera goes on writing there
-                        number, ticks = _known(buffer, "frame_id"), _known(buffer, "timestamp")
-                        per_s = _known(buffer, "timestamp_frequency") or 10**9
+                    buffer = acquirer.fetch(timeout=WAIT_S, is_raw=True)
                 except self._gentl.TimeoutException:
                     yield Waiting("" if done else "the trigger")
                     continue
+                try:
+                    counts = self._rows(buffers.image(buffer)).copy()  # the camera goes on writing there
+                    number, ticks = said(buffer, "frame_id"), said(buffer, "timestamp")
+                    per_s = said(buffer, "timestamp_frequency") or 10**9
+                except ValueError as error:
+                    raise InstrumentError(f"{self._info['model']}: {error}") from None
+                finally:
+                    buffer.parent.queue_buffer(buffer)
                 clock = clock or Ticks(per_s)
                 yield Block(counts, None, clock.time_ns(ticks) if ticks else None, number)
                 done += self._rows.tracks
@@ -250,7 +255,7 @@ class Genicam(Instrument):
 
     def _image_rows(self, images: ImageSettings) -> Rows:
         self._format = str(self._map.PixelFormat.value)
-        self._columns, rows = int(self._map.Width.value), int(self._map.Height.value)
+        self._columns, self._lines = int(self._map.Width.value), int(self._map.Height.value)
         depth = bits(self._format)
         if depth is None or depth > 16:
             greys = [each for each in self._map.PixelFormat.symbolics if bits(each)]
@@ -258,17 +263,12 @@ class Genicam(Instrument):
             raise InstrumentError(
                 f"the camera's pixels are {self._format}, and a spectrum has one number a pixel: {remedy}"
             )
-        size = self._number("PayloadSize") or rows * self._columns * 2.0  # as the producer allocates it
+        size = (
+            self._number("PayloadSize") or self._lines * self._columns * 2.0
+        )  # as the producer allocates it
         wanted = min(max(int(self._settings.ring_mb * 1e6 / size), BUFFERS[0]), BUFFERS[1])
         self._acquirer.num_buffers = max(wanted, self._acquirer.min_num_buffers)
-        return Rows(images, rows, np.uint8 if depth == 8 else np.uint16, depth)
-
-    def _image(self, buffer: Any) -> NDArray[Any]:
-        component = buffer.payload.components[0]
-        try:
-            return grey(component.data_format, component.data, component.width, component.height)
-        except ValueError as error:
-            raise InstrumentError(f"{self._info['model']}: {error}") from None
+        return Rows(images, self._lines, np.uint8 if depth == 8 else np.uint16, depth)
 
 
 def numbering(technology: str, spectra: int) -> Numbering:
@@ -285,10 +285,3 @@ def numbering(technology: str, spectra: int) -> Numbering:
 def _installed() -> list[Path]:
     folders = [Path(each) for each in os.environ.get(PATH, "").split(os.pathsep) if each]
     return [file for folder in folders for file in sorted(folder.glob("*.cti"))]
-
-
-def _known(buffer: Any, name: str) -> int | None:
-    try:
-        return int(getattr(buffer.module, name))
-    except Exception:  # this producer does not say it
-        return None

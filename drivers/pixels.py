@@ -1,5 +1,6 @@
 """Pixels as GenICam's PFNC packs them, as numbers; pure."""
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -37,34 +38,47 @@ def mono10packed(data: Bytes) -> NDArray[np.uint16]:
     return _merged(first << 2 | low & 0x03, second << 2 | low >> 4 & 0x03)
 
 
+def mono14p(data: Bytes) -> NDArray[np.uint16]:
+    """Four pixels in seven bytes, the lower bits first."""
+    a, b, c, d, e, f, g = data[: len(data) // 7 * 7].reshape(-1, 7).T.astype(np.uint16)
+    pixels = (
+        a | (b & 0x3F) << 8, b >> 6 | c << 2 | (d & 0x0F) << 10, d >> 4 | e << 4 | (f & 0x03) << 12,
+        f >> 2 | g << 6,
+    )  # fmt: skip
+    return np.stack(pixels, axis=1).reshape(-1)
+
+
 #: How packed formats become numbers.
 PACKED: dict[str, Callable[[Bytes], NDArray[np.uint16]]] = {
     "Mono12p": mono12p,
     "Mono12Packed": mono12packed,
     "Mono10p": mono10p,
     "Mono10Packed": mono10packed,
+    "Mono14p": mono14p,
 }
 
 
 def bits(name: str) -> int | None:
-    """Of one pixel of a grey format; None for any other."""
+    """Of one pixel of a grey format; None for any other, and for one that is packed as none of `PACKED`."""
     found = re.fullmatch(r"Mono(\d{1,2})(p|Packed)?", name)
-    return int(found[1]) if found else None
+    return int(found[1]) if found and (name in PACKED or not found[2]) else None
 
 
-def grey(name: str, data: NDArray[Any], columns: int, rows: int) -> NDArray[Any]:
+def grey(name: str, data: Bytes, columns: int, rows: int) -> NDArray[Any]:
     """An image (rows, columns) of a grey format. Raises ValueError for a format that is none."""
     known = bits(name)
     if known is None:
         what = "in colour" if COLOUR.match(name) else "no grey numbers"
         raise ValueError(f"its pixels are {what} ({name})")
+    depth = 12 if name.endswith("Packed") else known if name in PACKED else 8 * math.ceil(known / 8)
+    size = math.ceil(rows * columns * depth / 8)
+    if known > 16 or data.size < size:
+        raise ValueError(f"an image of {columns} x {rows} pixels of {name} has not {data.size} bytes")
+    data = data[:size]
     if name in PACKED:
-        data = PACKED[name](data.view(np.uint8))
-    elif known > 8 and data.dtype == np.uint8:
-        data = data.view("<u2")
-    if known > 16 or data.size < rows * columns:
-        raise ValueError(f"an image of {columns} x {rows} pixels of {name} has not {data.size} of them")
-    return data[: rows * columns].reshape(rows, columns)
+        group = math.lcm(depth, 8) // 8
+        return PACKED[name](np.pad(data, (0, -size % group)))[: rows * columns].reshape(rows, columns)
+    return data.view("<u2" if known > 8 else np.uint8).reshape(rows, columns)
 
 
 def _threes(data: Bytes) -> Any:

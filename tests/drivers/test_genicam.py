@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,15 +15,16 @@ import pytest
 pytest.importorskip("genicam", reason="GenICam is not installed: genicam")
 pytest.importorskip("harvesters", reason="GenICam's acquisition library is not installed: harvesters")
 
-from cars_rt.drivers import Acquisition, Block, InstrumentError
+from cars_rt.drivers import Acquisition, Block, InstrumentError, Waiting
 from cars_rt.drivers.axis import AxisSettings
 from cars_rt.drivers.base import Yielded
 from cars_rt.drivers.conformance import TRIALS, Subject, attempt
 from cars_rt.drivers.feed import Feed
 from cars_rt.drivers.genicam import Genicam, GenicamSettings, numbering
 from cars_rt.drivers.images import ImageSettings
-from cars_rt.drivers.pixels import grey, mono10p, mono10packed, mono12p, mono12packed
+from cars_rt.drivers.pixels import PACKED, bits, grey, mono10p, mono10packed, mono12p, mono12packed
 from cars_rt.drivers.scan import ScanSettings
+from drivers.gentl_standin import Buffer, stream
 
 PRODUCER = Path(str(find_spec("genicam").origin)).with_name("viky.cti")  # type: ignore[union-attr]
 if not PRODUCER.is_file():
@@ -153,6 +155,28 @@ def test_second_program_cannot_have_the_camera_as_well() -> None:
 def test_producers_are_found_as_genicam_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GENICAM_GENTL64_PATH", str(PRODUCER.parent))
     camera(replace(SETTINGS, producer=None))().close()
+
+
+def given(
+    buffers: list[Buffer], spectra: int | None = None, pixel_format: str = "Mono8", **device: Any
+) -> list[Any]:
+    """What the driver yields of these buffers in place of the camera's own, until none comes."""
+    instrument = camera(spectra=spectra, tracks=50)()
+    instrument._format = pixel_format
+    stream(instrument._acquirer, buffers, **device)
+    frames = instrument.frames()
+    try:
+        return list(takewhile(lambda each: each not in (Waiting(), Waiting("the trigger")), frames))
+    finally:
+        frames.close()  # type: ignore[attr-defined]
+        instrument.close()
+
+
+@pytest.mark.parametrize("pixel_format", ["Mono8", "Mono12", *PACKED])
+def test_pixels_arrive_as_the_camera_packed_them(pixel_format: str) -> None:
+    pixels = np.random.default_rng(1).integers(0, 2 ** (bits(pixel_format) or 0), (100, 160), np.uint16)
+    [block] = given([Buffer(pixels, pixel_format)], pixel_format=pixel_format)
+    assert np.array_equal(block.counts, pixels.reshape(50, 2, 160).sum(axis=1))
 
 
 def test_packed_pixels_are_unpacked() -> None:
