@@ -12,7 +12,8 @@ from cars_rt.drivers.pixels import grey
 class Buffers:
     """Those of one run; what a producer does not say of them is as the camera is set.
 
-    Images are of the bytes as they came: harvesters (1.4.3) fails at Mono10Packed and Mono14p.
+    Images are of the bytes as they came: harvesters (1.4.3) fails at Mono10Packed and Mono14p, and leaves the
+    padding in.
     """
 
     def __init__(self, pixel_format: str, columns: int, rows: int) -> None:
@@ -26,7 +27,8 @@ class Buffers:
         part = parts[0] if parts else buffer
         pixel_format = self._names.get(said(part, "data_format" if parts else "pixel_format"), pixel_format)
         data = np.frombuffer(buffer.raw_buffer, np.uint8, offset=said(part, "data_offset") or 0)
-        return grey(pixel_format, data, said(part, "width") or columns, said(part, "height") or rows)
+        padding = said(part, "x_padding" if parts else "padding_x") or 0
+        return grey(pixel_format, data, said(part, "width") or columns, said(part, "height") or rows, padding)
 
 
 def said(module: Any, name: str) -> Any:

@@ -64,21 +64,25 @@ def bits(name: str) -> int | None:
     return int(found[1]) if found and (name in PACKED or not found[2]) else None
 
 
-def grey(name: str, data: Bytes, columns: int, rows: int) -> NDArray[Any]:
-    """An image (rows, columns) of a grey format. Raises ValueError for a format that is none."""
+def grey(name: str, data: Bytes, columns: int, rows: int, padding: int = 0) -> NDArray[Any]:
+    """An image (rows, columns) of a grey format. padding: bytes behind each line; without them packed lines
+    follow each other within a byte, too. Raises ValueError for a format that is none."""
     known = bits(name)
     if known is None:
         what = "in colour" if COLOUR.match(name) else "no grey numbers"
         raise ValueError(f"its pixels are {what} ({name})")
     depth = 12 if name.endswith("Packed") else known if name in PACKED else 8 * math.ceil(known / 8)
-    size = math.ceil(rows * columns * depth / 8)
+    lines, pixels = (rows, columns) if padding else (1, rows * columns)
+    line = math.ceil(pixels * depth / 8)
+    size = lines * (line + padding)
     if known > 16 or data.size < size:
         raise ValueError(f"an image of {columns} x {rows} pixels of {name} has not {data.size} bytes")
-    data = data[:size]
+    data = data[:size].reshape(lines, -1)[:, :line]
     if name in PACKED:
-        group = math.lcm(depth, 8) // 8
-        return PACKED[name](np.pad(data, (0, -size % group)))[: rows * columns].reshape(rows, columns)
-    return data.view("<u2" if known > 8 else np.uint8).reshape(rows, columns)
+        group = math.lcm(depth, 8) // 8  # bytes
+        numbers = PACKED[name](np.pad(data, ((0, 0), (0, -line % group))).reshape(-1))
+        return numbers.reshape(lines, -1)[:, :pixels].reshape(rows, columns)
+    return np.ascontiguousarray(data).view("<u2" if known > 8 else np.uint8).reshape(rows, columns)
 
 
 def _threes(data: Bytes) -> Any:

@@ -26,11 +26,13 @@ class Module:
 
 
 class Buffer(Module):
-    """One image. padding: bytes behind each line."""
+    """One image. padding: bytes behind each line, which else follow each other without a gap."""
 
     def __init__(self, image: Any, pixel_format: str = "Mono8", padding: int = 0, **known: Any) -> None:
         rows, columns = image.shape
-        lines = [packed(line, pixel_format) + b"\xa5" * padding for line in image]
+        lines = [
+            packed(line, pixel_format) + b"\xa5" * padding for line in (image if padding else [image.ravel()])
+        ]
         super().__init__(
             payload_type=gentl.PAYLOADTYPE_INFO_IDS.PAYLOAD_TYPE_IMAGE,
             pixel_format=dict_by_names.get(pixel_format, MONO14P),

@@ -172,11 +172,13 @@ def given(
         instrument.close()
 
 
+@pytest.mark.parametrize("padding", [0, 4])
+@pytest.mark.parametrize("columns", [160, 158])
 @pytest.mark.parametrize("pixel_format", ["Mono8", "Mono12", *PACKED])
-def test_pixels_arrive_as_the_camera_packed_them(pixel_format: str) -> None:
-    pixels = np.random.default_rng(1).integers(0, 2 ** (bits(pixel_format) or 0), (100, 160), np.uint16)
-    [block] = given([Buffer(pixels, pixel_format)], pixel_format=pixel_format)
-    assert np.array_equal(block.counts, pixels.reshape(50, 2, 160).sum(axis=1))
+def test_pixels_arrive_as_the_camera_packed_them(pixel_format: str, columns: int, padding: int) -> None:
+    pixels = np.random.default_rng(1).integers(0, 2 ** (bits(pixel_format) or 0), (100, columns), np.uint16)
+    [block] = given([Buffer(pixels, pixel_format, padding)], pixel_format=pixel_format)
+    assert np.array_equal(block.counts, pixels.reshape(50, 2, columns).sum(axis=1))
 
 
 def test_packed_pixels_are_unpacked() -> None:
