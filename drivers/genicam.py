@@ -20,7 +20,6 @@ from cars_rt.drivers.nearest import meant, offered
 from cars_rt.drivers.numbering import Numbering
 from cars_rt.drivers.pixels import bits
 from cars_rt.drivers.scan import ScanSettings
-from cars_rt.drivers.ticks import Ticks
 from cars_rt.installation import install_extra
 from cars_rt.printable import one_line
 
@@ -138,7 +137,7 @@ class Genicam(Instrument):
 
     def frames(self) -> Iterator[Yielded]:
         acquirer, planned, done = self._acquirer, self._about["spectra"], 0
-        buffers, clock = Buffers(self._format, self._columns, self._lines), None
+        buffers = Buffers(self._format, self._columns, self._lines, self._number("GevTimestampTickFrequency"))
         try:
             acquirer.start()
             while planned is None or done < planned:
@@ -149,14 +148,12 @@ class Genicam(Instrument):
                     continue
                 try:
                     counts = self._rows(buffers.image(buffer)).copy()  # the camera goes on writing there
-                    number, ticks = said(buffer, "frame_id"), said(buffer, "timestamp")
-                    per_s = said(buffer, "timestamp_frequency") or 10**9
+                    number, time_ns = said(buffer, "frame_id"), buffers.time_ns(buffer)
                 except ValueError as error:
                     raise InstrumentError(f"{self._info['model']}: {error}") from None
                 finally:
                     buffer.parent.queue_buffer(buffer)
-                clock = clock or Ticks(per_s)
-                yield Block(counts, None, clock.time_ns(ticks) if ticks else None, number)
+                yield Block(counts, None, time_ns, number)
                 done += self._rows.tracks
         except InstrumentError:
             raise

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
-from itertools import takewhile
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("genicam", reason="GenICam is not installed: genicam")
 pytest.importorskip("harvesters", reason="GenICam's acquisition library is not installed: harvesters")
 
-from cars_rt.drivers import Acquisition, Block, InstrumentError, Waiting
+from cars_rt.drivers import Acquisition, Block, InstrumentError, Waiting, gentl
 from cars_rt.drivers.axis import AxisSettings
 from cars_rt.drivers.base import Yielded
 from cars_rt.drivers.conformance import TRIALS, Subject, attempt
@@ -24,6 +24,7 @@ from cars_rt.drivers.genicam import Genicam, GenicamSettings, numbering
 from cars_rt.drivers.images import ImageSettings
 from cars_rt.drivers.pixels import PACKED, bits, grey, mono10p, mono10packed, mono12p, mono12packed
 from cars_rt.drivers.scan import ScanSettings
+from cars_rt.drivers.ticks import Ticks
 from drivers.gentl_standin import Buffer, stream
 
 PRODUCER = Path(str(find_spec("genicam").origin)).with_name("viky.cti")  # type: ignore[union-attr]
@@ -179,6 +180,28 @@ def test_pixels_arrive_as_the_camera_packed_them(pixel_format: str, columns: int
     pixels = np.random.default_rng(1).integers(0, 2 ** (bits(pixel_format) or 0), (100, columns), np.uint16)
     [block] = given([Buffer(pixels, pixel_format, padding)], pixel_format=pixel_format)
     assert np.array_equal(block.counts, pixels.reshape(50, 2, columns).sum(axis=1))
+
+
+@pytest.mark.parametrize(
+    ("stamp", "device", "seconds"),
+    [
+        ("timestamp", {"timestamp_frequency": 125_000_000}, [0, 8, 16]),
+        ("timestamp_ns", {"timestamp_frequency": 125_000_000}, [0, 1, 2]),
+        ("timestamp", {}, None),  # nobody knows what a tick is
+    ],
+)
+def test_stamps_are_in_ticks_of_the_cameras_clock(
+    stamp: str, device: dict[str, Any], seconds: list[int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    came = count(1_800_000_000 * 10**9, 10 * 10**9)  # each image 10 s after the one before
+    monkeypatch.setattr(gentl, "Ticks", partial(Ticks, now=lambda: next(came)))
+    black = np.zeros((100, 160), np.uint16)
+    blocks = given([Buffer(black, **{stamp: number * 10**9}) for number in (1, 2, 3)], **device)
+    stamps = [each.time_ns for each in blocks]
+    if seconds is None:
+        assert stamps == [None] * 3
+    else:
+        assert (np.array(stamps) - stamps[0]) / 1e9 == pytest.approx(seconds, abs=0.01)
 
 
 def test_packed_pixels_are_unpacked() -> None:
