@@ -99,7 +99,7 @@ class Epics(Instrument):
         )
 
     def frames(self) -> Iterator[Yielded]:
-        planned, done = self._about["spectra"], 0
+        planned, done, last = self._about["spectra"], 0, None
         with closing(_Monitor(self._context, self._pv)) as monitor:
             try:
                 monitor.next(self._settings.connect_s)  # the image as it stands, of before this run
@@ -115,8 +115,10 @@ class Epics(Instrument):
                             f"images of {self._pv} changed from {_sizes(self._shape)} {self._dtype} to "
                             f"{_sizes(image.shape)} {image.dtype.name}, which ends the run"
                         )
-                    yield Block(self._rows(image), None, _stamp(value), int(value["uniqueId"]))
-                    done += self._rows.tracks
+                    number = int(value["uniqueId"])
+                    yield Block(self._rows(image), None, _stamp(value), number)
+                    if number != last:  # no copy
+                        done, last = done + self._rows.tracks, number
             finally:
                 with suppress(InstrumentError):
                     self._put(0, GOES_S)

@@ -136,7 +136,7 @@ class Genicam(Instrument):
         )
 
     def frames(self) -> Iterator[Yielded]:
-        acquirer, planned, done = self._acquirer, self._about["spectra"], 0
+        acquirer, planned, done, last = self._acquirer, self._about["spectra"], 0, None
         buffers = Buffers(self._format, self._columns, self._lines, self._number("GevTimestampTickFrequency"))
         try:
             acquirer.start()
@@ -154,7 +154,8 @@ class Genicam(Instrument):
                 finally:
                     buffer.parent.queue_buffer(buffer)
                 yield Block(counts, None, time_ns, number)
-                done += self._rows.tracks
+                if number is None or number != last:  # no copy
+                    done, last = done + self._rows.tracks, number
         except InstrumentError:
             raise
         except Exception as error:

@@ -106,6 +106,23 @@ def test_every_image_of_a_thousand_a_second_arrives(detector: Any) -> None:
         instrument.close()
 
 
+def test_copies_of_images_do_not_count_as_planned(detector: Any) -> None:
+    class Repeating(Detector):
+        def value(self, number: int) -> Any:
+            value = super().value(number)
+            value["uniqueId"] = self.unique // 2  # each image comes twice
+            return value
+
+    one = Repeating()
+    detector.here(one)
+    instrument = epics()()
+    instrument.acquisition()
+    numbers = [each.number for each in instrument.frames() if isinstance(each, Block)]
+    instrument.close()
+    one.unplug()
+    assert len(numbers) > len(set(numbers)) == 60
+
+
 @pytest.mark.parametrize(
     ("image", "reason"),
     [

@@ -204,6 +204,14 @@ def test_stamps_are_in_ticks_of_the_cameras_clock(
         assert (np.array(stamps) - stamps[0]) / 1e9 == pytest.approx(seconds, abs=0.01)
 
 
+def test_copies_of_images_do_not_count_as_planned() -> None:
+    black = np.zeros((100, 160), np.uint16)
+    for numbers in ([7, 8, 8, 9, 10], [None] * 4):
+        known = [{} if number is None else {"frame_id": number} for number in numbers]
+        blocks = given([Buffer(black, **each) for each in known], spectra=150)
+        assert [each.number for each in blocks] == numbers[: 4 if numbers[0] else 3]
+
+
 def test_packed_pixels_are_unpacked() -> None:
     """By hand: 0xABC and 0x123; 0x3FF, 0, 0x155 and 0x2AA."""
     assert mono12p(np.array([0xBC, 0x3A, 0x12], np.uint8)).tolist() == [0xABC, 0x123]
