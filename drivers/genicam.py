@@ -99,7 +99,6 @@ class Genicam(Instrument):
         self._map: Any = None
         try:
             harvesters = import_module("harvesters.core")
-            self._gentl = import_module("genicam.gentl")
         except ImportError as error:
             raise InstrumentError(f"GenICam is missing ({error}): {install_extra('genicam')}") from None
         logging.getLogger("harvesters").setLevel(logging.CRITICAL)  # it logs what it raises
@@ -137,14 +136,14 @@ class Genicam(Instrument):
 
     def frames(self) -> Iterator[Yielded]:
         acquirer, planned, done, last = self._acquirer, self._about["spectra"], 0, None
-        buffers = Buffers(self._format, self._columns, self._lines, self._number("GevTimestampTickFrequency"))
+        per_s = self._number("GevTimestampTickFrequency")
+        buffers = Buffers(acquirer, self._format, self._columns, self._lines, per_s)
         try:
             acquirer.start()
             while planned is None or done < planned:
-                try:
-                    buffer = acquirer.fetch(timeout=WAIT_S, is_raw=True)
-                except self._gentl.TimeoutException:
-                    yield Waiting("" if done else "the trigger")
+                buffer = buffers.next(WAIT_S)
+                if buffer is None:
+                    yield Waiting(_awaited(buffers.incomplete, done))
                     continue
                 try:
                     counts = self._rows(buffers.image(buffer)).copy()  # the camera goes on writing there
@@ -278,6 +277,12 @@ def numbering(technology: str, spectra: int) -> Numbering:
     if technology == "GEV":
         return Numbering(lowest=1, highest=65535, spectra=spectra)
     return Numbering(spectra=spectra)
+
+
+def _awaited(incomplete: int, done: int) -> str:
+    if incomplete:
+        return f"complete images: {incomplete} came incomplete, as packets were lost (cable, network?)"
+    return "" if done else "the trigger"
 
 
 def _installed() -> list[Path]:

@@ -17,12 +17,27 @@ class Buffers:
     padding in.
     """
 
-    def __init__(self, pixel_format: str, columns: int, rows: int, per_s: float | None = None) -> None:
+    def __init__(
+        self, acquirer: Any, pixel_format: str, columns: int, rows: int, per_s: float | None = None
+    ) -> None:
         """per_s: ticks of the camera's clock in a second, where the producer does not say it."""
-        self._set = pixel_format, columns, rows
+        self._acquirer, self._set = acquirer, (pixel_format, columns, rows)
+        self.incomplete = 0  # that came since the last complete one
+        told = type("Incomplete", (import_module("harvesters.core").Callback,), {"emit": self._emit})()
+        acquirer.add_callback(acquirer.Events.INCOMPLETE_BUFFER, told)
         self._per_s = per_s
         self._clock: Ticks | None = None
         self._names = import_module("harvesters.util.pfnc").dict_by_ints
+
+    def next(self, patience_s: float) -> Any:
+        """The next complete one, to be queued again; None if none comes for so long, or one is incomplete.
+
+        The method `fetch` of harvesters waits for as long as images are incomplete.
+        """
+        buffer = self._acquirer.try_fetch(timeout=patience_s, is_raw=True)
+        if buffer is not None:
+            self.incomplete = 0
+        return buffer
 
     def image(self, buffer: Any) -> NDArray[Any]:
         """(rows, columns). Raises ValueError for pixels that are no grey numbers."""
@@ -44,6 +59,9 @@ class Buffers:
             return None
         self._clock = self._clock or Ticks(per_s)
         return self._clock.time_ns(ticks)
+
+    def _emit(self, context: object = None) -> None:
+        self.incomplete += 1
 
 
 def said(module: Any, name: str) -> Any:

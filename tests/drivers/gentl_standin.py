@@ -12,8 +12,14 @@ from harvesters.util.pfnc import dict_by_names
 MONO14P = 0x010E0104  # which harvesters does not know
 
 
+class AbsentError(gentl.NotAvailableException, AttributeError):  # type: ignore[misc]
+    """As producers and Python say it."""
+
+
 class Module:
     """Says what it knows, and raises for all else as a producer does."""
+
+    id_ = "stand-in"
 
     def __init__(self, **known: Any) -> None:
         self.known = known
@@ -22,7 +28,7 @@ class Module:
         try:
             return self.__dict__["known"][name]
         except KeyError:
-            raise gentl.NotAvailableException(name) from None
+            raise AbsentError(name) from None
 
 
 class Buffer(Module):

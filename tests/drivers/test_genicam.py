@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
-from itertools import count, takewhile
+from itertools import count, islice, takewhile
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -210,6 +210,20 @@ def test_copies_of_images_do_not_count_as_planned() -> None:
         known = [{} if number is None else {"frame_id": number} for number in numbers]
         blocks = given([Buffer(black, **each) for each in known], spectra=150)
         assert [each.number for each in blocks] == numbers[: 4 if numbers[0] else 3]
+
+
+def test_incomplete_images_are_told_and_keep_nothing_waiting() -> None:
+    black = np.zeros((100, 160), np.uint16)
+    cut = Buffer(black, complete=False, frame_id=2)
+    instrument = camera()()
+    try:
+        stream(instrument._acquirer, [Buffer(black, frame_id=1), cut, cut, Buffer(black, frame_id=4)])
+        told = list(islice(instrument.frames(), 5))
+    finally:
+        instrument.close()
+    assert [each.number if isinstance(each, Block) else each.what_for[:34] for each in told] == [
+        1, "complete images: 1 came incomplete", "complete images: 2 came incomplete", 4, ""
+    ]  # fmt: skip
 
 
 def test_packed_pixels_are_unpacked() -> None:
