@@ -162,7 +162,8 @@ class Epics(Instrument):
             raise InstrumentError(f"--acquire {self._settings.acquire}: {reason}") from None
 
     def _image(self, value: Any) -> NDArray[Any]:
-        """(rows, columns). Raises InstrumentError for what is no grey, plain image."""
+        """(rows, columns), the columns in the detector's own order, as calibration and axis have them. Raises
+        InstrumentError for what is no grey, plain image."""
         codec = value["codec"]["name"]
         if codec:
             raise InstrumentError(
@@ -177,7 +178,9 @@ class Epics(Instrument):
         data = np.asarray(value["value"])
         if data.size != np.prod(sizes, dtype=int):
             raise InstrumentError(f"an image of {self._pv} says {_sizes(sizes)} and has {data.size} pixels")
-        return data.reshape(sizes[::-1] if len(sizes) == 2 else (1, -1))
+        image = data.reshape(sizes[::-1] if len(sizes) == 2 else (1, -1))
+        mirrored = any(each["reverse"] for each in value["dimension"][:1])
+        return image[:, ::-1] if mirrored else image
 
 
 class _Monitor:

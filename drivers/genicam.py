@@ -221,6 +221,11 @@ class Genicam(Instrument):
             if exposure is None:
                 raise InstrumentError(f"{what}: this camera has no {EXPOSURES[0]} that could be set")
             self._set(exposure, str(self._settings.exposure_ms * 1e3), what)
+        if self._number("ReverseX"):
+            raise InstrumentError(
+                "the camera mirrors its images (ReverseX), and neither calibration nor axis is of those: "
+                "--property ReverseX=false"
+            )
 
     def _has(self, name: str) -> bool:
         try:

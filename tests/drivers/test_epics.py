@@ -106,6 +106,24 @@ def test_every_image_of_a_thousand_a_second_arrives(detector: Any) -> None:
         instrument.close()
 
 
+def test_mirrored_images_are_turned_to_the_columns_of_the_detector(detector: Any) -> None:
+    class Mirrored(Detector):
+        def value(self, number: int) -> Any:
+            value = super().value(number)
+            value["dimension"][0]["reverse"] = number % 2  # also in mid-run
+            value["value"] = np.tile(np.arange(COLUMNS, dtype=np.uint16)[:: -1 if number % 2 else 1], ROWS)
+            return value
+
+    one = Mirrored()
+    detector.here(one)
+    instrument = epics(spectra=4)()
+    instrument.acquisition()
+    given = [each for each in instrument.frames() if isinstance(each, Block)]
+    instrument.close()
+    one.unplug()
+    assert [each.counts.tolist() for each in given] == [[list(range(0, ROWS * COLUMNS, ROWS))]] * 4
+
+
 def test_copies_of_images_do_not_count_as_planned(detector: Any) -> None:
     class Repeating(Detector):
         def value(self, number: int) -> Any:

@@ -141,6 +141,13 @@ def test_what_cannot_be_is_told_with_the_nearest_that_can(
         camera(replace(SETTINGS, **changed))()
 
 
+def test_camera_that_mirrors_its_images_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    number = Genicam._number
+    monkeypatch.setattr(Genicam, "_number", lambda self, name: name == "ReverseX" or number(self, name))
+    with pytest.raises(InstrumentError, match=r"mirrors its images .*: --property ReverseX=false"):
+        camera()()
+
+
 def test_second_program_cannot_have_the_camera_as_well() -> None:
     first = camera()()
     try:
