@@ -1,5 +1,6 @@
 """Any camera that Micro-Manager has an adapter for: Andor, Princeton, Hamamatsu, PCO, Thorlabs and others."""
 
+import logging
 import math
 import time
 from collections.abc import Iterator
@@ -20,7 +21,10 @@ from cars_rt.drivers.ticks import Ticks
 from cars_rt.installation import install_extra
 from cars_rt.printable import one_line
 
+log = logging.getLogger("cars_rt.drivers")
+
 UNBOUNDED = 2**31 - 1  # images of a sequence that goes on until it is stopped
+ROUNDED = 0.05  # of an exposure, by which a camera may change it: some expose for whole rows
 SLEEP_S = 0.0005  # between two looks for images: the core tells nobody that one has come
 PLACES = ("C:/Program Files/Micro-Manager-2.0", "/usr/local/lib/micro-manager", "/Applications/Micro-Manager")
 TOLD = {
@@ -280,17 +284,19 @@ class MicroManager(Instrument):
         with suppress(RuntimeError):
             core.setExposure(wanted_ms)
         got = core.getExposure()
-        if abs(got - wanted_ms) > 1e-3 * wanted_ms:
-            nearest = got
-            if core.hasProperty(self._camera, "Exposure") and core.hasPropertyLimits(
-                self._camera, "Exposure"
-            ):
-                low = core.getPropertyLowerLimit(self._camera, "Exposure")
-                high = core.getPropertyUpperLimit(self._camera, "Exposure")
-                nearest = min(max(wanted_ms, low), high)
-            raise InstrumentError(
-                f"an exposure of {wanted_ms:g} ms is not possible: the nearest offered is {nearest:g} ms"
-            )
+        wrong = abs(got - wanted_ms)
+        if wrong <= ROUNDED * wanted_ms:
+            if wrong > 1e-3 * wanted_ms:
+                log.warning("an exposure of %g ms is one of %.6g ms with this camera", wanted_ms, got)
+            return
+        nearest = got
+        if core.hasProperty(self._camera, "Exposure") and core.hasPropertyLimits(self._camera, "Exposure"):
+            low = core.getPropertyLowerLimit(self._camera, "Exposure")
+            high = core.getPropertyUpperLimit(self._camera, "Exposure")
+            nearest = got if low <= wanted_ms <= high else min(max(wanted_ms, low), high)
+        raise InstrumentError(
+            f"an exposure of {wanted_ms:g} ms is not possible: the nearest offered is {nearest:.6g} ms"
+        )
 
     def _image_rows(self, images: ImageSettings) -> Rows:
         core = self._core

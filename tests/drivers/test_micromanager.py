@@ -3,6 +3,7 @@
 import threading
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -136,6 +137,39 @@ def test_what_cannot_be_is_told_with_the_nearest_that_can(changed: dict[str, Any
     changed = {name: Path(value) if name == "adapters" else value for name, value in changed.items()}
     with pytest.raises(InstrumentError, match=reason):
         camera(replace(DEMO, **changed))()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "got", "limits", "said"),
+    [
+        (1.0, 0.99792, (0.00924, 30_000), "an exposure of 1 ms is one of 0.99792 ms"),
+        (0.001, 0.00924, (0.00924, 30_000), "the nearest offered is 0.00924 ms"),
+        (10, 9.2512, (0.00924, 30_000), "the nearest offered is 9.2512 ms"),
+        (10, 9.2512, None, "the nearest offered is 9.2512 ms"),
+    ],
+)
+def test_exposure_that_a_camera_rounds_is_taken_if_it_is_near(
+    wanted: float, got: float, limits: Any, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An sCMOS camera exposes for whole rows."""
+    instrument = camera()()
+    core = instrument._core
+    instrument._core = SimpleNamespace(
+        setExposure=lambda ms: None,
+        getExposure=lambda: got,
+        hasProperty=lambda camera, name: True,
+        hasPropertyLimits=lambda camera, name: limits is not None,
+        getPropertyLowerLimit=lambda camera, name: limits[0],
+        getPropertyUpperLimit=lambda camera, name: limits[1],
+    )
+    try:
+        instrument._set_exposure(wanted)
+    except InstrumentError as error:
+        assert said in str(error)
+    else:
+        assert said in caplog.text
+    instrument._core = core
+    instrument.close()
 
 
 def test_system_configuration_is_loaded(tmp_path: Any) -> None:
