@@ -29,6 +29,7 @@ BUFFERS = 16, 1000  # of the producer, at least and at most, so that a pause of 
 EXPOSURES = ("ExposureTime", "ExposureTimeAbs")  # us
 TOLD = {"Gain": "gain", "DeviceTemperature": "temperature_c", "BinningHorizontal": "binning"}
 REGION = ("OffsetX", "OffsetY", "Width", "Height")
+TRUTH = {"true": True, "false": False, "1": True, "0": False}
 PATH = "GENICAM_GENTL64_PATH"  # where producers say they are
 
 
@@ -207,6 +208,9 @@ class Genicam(Instrument):
     def _set_up(self) -> None:
         if self._settings.region is not None:
             x, y, width, height = (part.strip() for part in self._settings.region.split(","))
+            for name in ("OffsetX", "OffsetY"):  # an old one leaves no room for the new width
+                with suppress(Exception):  # not there, or never another
+                    getattr(self._map, name).value = 0
             for name, value in zip(
                 ("Width", "Height", "OffsetX", "OffsetY"), (width, height, x, y), strict=True
             ):
@@ -220,7 +224,7 @@ class Genicam(Instrument):
             what = f"--exposure-ms {self._settings.exposure_ms:g}"
             if exposure is None:
                 raise InstrumentError(f"{what}: this camera has no {EXPOSURES[0]} that could be set")
-            self._set(exposure, str(self._settings.exposure_ms * 1e3), what)
+            self._set(exposure, str(self._settings.exposure_ms * 1e3), what, 1e-3)
         if self._number("ReverseX"):
             raise InstrumentError(
                 "the camera mirrors its images (ReverseX), and neither calibration nor axis is of those: "
@@ -233,7 +237,8 @@ class Genicam(Instrument):
         except Exception:
             return False
 
-    def _set(self, name: str, value: str, what: str) -> None:
+    def _set(self, name: str, value: str, what: str, unit: float = 1.0) -> None:
+        """what: the flag, for people; unit: of the feature, in those of the flag."""
         if not self._has(name):
             names = [each for each in dir(self._map) if each[:1].isupper()]
             raise InstrumentError(f"{what}: the camera has no {name}; {meant(name, names)}")
@@ -241,13 +246,20 @@ class Genicam(Instrument):
         symbols = getattr(node, "symbolics", ())
         try:
             kind = type(node.value)
-            node.value = value if symbols or kind is str else kind(float(value))
+            if kind is bool:
+                symbols = "true", "false"
+                node.value = TRUTH[value.lower()]
+            else:
+                node.value = value if symbols or kind is str else kind(float(value))
         except Exception as error:
-            low, high = (getattr(node, end, None) for end in ("min", "max"))
-            clause = one_line(error)
-            if symbols or (low is not None and high is not None):
-                clause = offered(value, symbols, *(() if symbols else (low, high)))
-            raise InstrumentError(f"{what} is not possible: {clause}") from None
+            low, high, step = (said(node, each) for each in ("min", "max", "inc"))
+            clause = ""
+            if symbols:
+                clause = offered(value, symbols)
+            elif low is not None and high is not None:
+                wanted = value if unit == 1 else f"{float(value) * unit}"
+                clause = offered(wanted, (), low * unit, high * unit, (step or 0) * unit)
+            raise InstrumentError(f"{what} is not possible: {clause or one_line(error)}") from None
 
     def _number(self, name: str) -> float | None:
         try:

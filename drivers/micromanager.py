@@ -263,8 +263,10 @@ class MicroManager(Instrument):
             limits: tuple[float, ...] = ()
             if core.hasPropertyLimits(device, name):
                 limits = core.getPropertyLowerLimit(device, name), core.getPropertyUpperLimit(device, name)
-            clause = offered(value, allowed, *limits) if allowed or limits else one_line(error)
-            raise InstrumentError(f"--property {assignment} is not possible: {clause}") from None
+            clause = offered(value, allowed, *limits) if allowed or limits else ""
+            raise InstrumentError(
+                f"--property {assignment} is not possible: {clause or one_line(error)}"
+            ) from None
 
     def _set_region(self, text: str) -> None:
         x, y, width, height = map(int, text.split(","))

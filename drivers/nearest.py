@@ -15,14 +15,23 @@ def meant(word: str, known: Iterable[str], shown: int = 12) -> str:
 
 
 def offered(
-    value: str, allowed: Sequence[str] = (), low: float | None = None, high: float | None = None
+    value: str,
+    allowed: Sequence[str] = (),
+    low: float | None = None,
+    high: float | None = None,
+    step: float | None = None,
 ) -> str:
-    """A clause for a value that cannot be: the nearest that can, or those that can."""
+    """A clause for a value that cannot be: the nearest that can, or those that can; "" for one that can."""
     try:
         number = float(value)
         if low is not None and high is not None:
-            return f"the nearest offered is {min(max(number, low), high):g} (from {low:g} to {high:g})"
-        nearest = min(allowed, key=lambda each: abs(float(each) - number))
-        return f"the nearest offered is {nearest} (of {', '.join(allowed)})"
+            nearest = min(max(number, low), high)
+            if step:
+                nearest = low + step * min(round((nearest - low) / step), (high - low) // step)
+            steps = f" in steps of {step:.10g}" if step and step != 1 else ""
+            clause = f"the nearest offered is {nearest:.10g} (from {low:.10g} to {high:.10g}{steps})"
+            return "" if nearest == number else clause
+        near = min(allowed, key=lambda each: abs(float(each) - number))
+        return "" if value in allowed else f"the nearest offered is {near} (of {', '.join(allowed)})"
     except ValueError:
-        return meant(value, allowed)
+        return "" if value in allowed else meant(value, allowed)

@@ -176,3 +176,7 @@ def test_nearest_is_named() -> None:
     assert meant("x", []) == "there are none" and meant("zz", list("abcdefghijklmnop")).endswith("l, ...")
     assert offered("3", ["1", "2", "4"]).startswith("the nearest offered is 2")
     assert offered("nonsense", [], 0, 1) == "there are none"
+    assert offered("12345678.5", [], 0, 12345678) == "the nearest offered is 12345678 (from 0 to 12345678)"
+    assert offered("7", [], 0, 10, 4) == "the nearest offered is 8 (from 0 to 10 in steps of 4)"
+    assert offered("10", [], 0, 10, 4).startswith("the nearest offered is 8")
+    assert not offered("8", [], 0, 10, 4) and not offered("2", ["1", "2"])  # it is refused for another reason

@@ -7,6 +7,7 @@ from functools import partial
 from importlib.util import find_spec
 from itertools import count, islice, takewhile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -139,6 +140,70 @@ def test_what_cannot_be_is_told_with_the_nearest_that_can(
     monkeypatch.delenv("GENICAM_GENTL64_PATH", raising=False)
     with pytest.raises(InstrumentError, match=reason):
         camera(replace(SETTINGS, **changed))()
+
+
+class Node:
+    """A feature of a camera, which refuses what is not from low to high in steps."""
+
+    def __init__(self, value: Any, low: float = 0, high: Any = 10**7, inc: int | None = None) -> None:
+        self._value, self.min, self._high, self.inc = value, low, high, inc
+
+    @property
+    def max(self) -> Any:
+        return self._high() if callable(self._high) else self._high
+
+    @property
+    def value(self) -> Any:
+        return self._value
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        if not self.min <= value <= self.max or (self.inc and (value - self.min) % self.inc):
+            raise ValueError("out of range")
+        self._value = value
+
+
+class Nodes(SimpleNamespace):
+    def get_node(self, name: str) -> Any:
+        return getattr(self, name, None)
+
+
+def nodes() -> Nodes:
+    """Of a camera whose region somebody has left in the right half of its sensor."""
+    made = Nodes(ExposureTime=Node(10_000.0, 20, 1e7), OffsetY=Node(0, 0, 0), ReverseX=Node(False, 0, 1))
+    made.Width = Node(1048, 16, lambda: 2048 - made.OffsetX.value, 4)
+    made.OffsetX = Node(1000, 0, lambda: 2048 - made.Width.value)
+    made.Height = Node(40, 40, 40)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("changed", "of", "value"),
+    [
+        ({"region": "0,0,2048,40"}, "Width", 2048),
+        ({"region": "1032,0,1016,40"}, "OffsetX", 1032),
+        ({"exposure_ms": 20_000.0}, "ExposureTime", r"--exposure-ms 20000 .* 10000 \(from 0.02 to 10000\)"),
+        ({"property": ("Width=1001",)}, "Width", r"is 1000 \(from 16 to 1048 in steps of 4\)"),
+        ({"property": ("Width=1002.",)}, "Width", r"is 1000 \(from 16 to 1048 in steps of 4\)"),
+        ({"property": ("ReverseX=true", "ReverseX=False")}, "ReverseX", False),
+        ({"property": ("ReverseX=0",)}, "ReverseX", False),
+        ({"property": ("ReverseX=no",)}, "ReverseX", "ReverseX=no is not possible: there are true, false"),
+    ],
+)
+def test_features_are_set_or_refused_with_the_nearest_in_the_units_of_the_flag(
+    changed: dict[str, Any], of: str, value: Any
+) -> None:
+    instrument = camera()()
+    instrument._map, instrument._settings = nodes(), GenicamSettings(**changed)
+    try:
+        if isinstance(value, str):
+            with pytest.raises(InstrumentError, match=value):
+                instrument._set_up()
+        else:
+            instrument._set_up()
+            assert getattr(instrument._map, of).value == value
+    finally:
+        instrument.close()
 
 
 def test_camera_that_mirrors_its_images_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
