@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import islice
 from threading import Event
 from typing import Any
 
@@ -79,13 +80,14 @@ class Epics(Instrument):
         image = self._image(value)
         self._shape, self._dtype = image.shape, image.dtype.name
         self._rows = Rows(self._images, image.shape[0], image.dtype)
-        facts = {"rows_per_spectrum": self._rows.summed} | _attributes(value)
-        exposure = next((facts[name] for name in EXPOSURES if isinstance(facts.get(name), float)), None)
+        known = _attributes(value)
+        exposure = next((known[name] for name in EXPOSURES if isinstance(known.get(name), float)), None)
         if self._settings.exposure_ms is not None:
             exposure = self._settings.exposure_ms / 1e3
         sizes = value["dimension"]
         binned = [float(max(each["binning"], 1)) for each in sizes]
         size = [each["size"] * by for each, by in zip(sizes, binned, strict=True)]
+        facts: dict[str, Any] = {"rows_per_spectrum": self._rows.summed, **dict(islice(known.items(), TOLD))}
         facts["binning"], facts["region"] = binned, [float(each["offset"]) for each in sizes] + size
         return self._axis.acquisition(
             image.shape[1],
@@ -226,7 +228,7 @@ def _stamp(value: Any) -> int | None:
 def _attributes(value: Any) -> dict[str, Any]:
     """Those of the image that are numbers or texts."""
     facts: dict[str, Any] = {}
-    for each in value["attribute"][:TOLD]:
+    for each in value["attribute"]:
         known, name = each["value"], str(each["name"])[:64]
         if isinstance(known, bool | int | float) and np.isfinite(known):
             facts[name] = float(known)

@@ -124,6 +124,30 @@ def test_mirrored_images_are_turned_to_the_columns_of_the_detector(detector: Any
     assert [each.counts.tolist() for each in given] == [[list(range(0, ROWS * COLUMNS, ROWS))]] * 4
 
 
+def test_exposure_and_colour_are_found_however_many_attributes_there_are(detector: Any) -> None:
+    class Talkative(Detector):
+        colour = 0
+
+        def value(self, number: int) -> Any:
+            value = super().value(number)
+            told = {f"Motor{axis}": float(axis) for axis in range(40)}
+            told |= {"AcquireTime": 0.25, "ColorMode": self.colour}
+            value["attribute"] = [{"name": name, "value": what} for name, what in told.items()]
+            return value
+
+    one = Talkative()
+    detector.here(one)
+    instrument = epics()()
+    about = instrument.acquisition()
+    assert about.exposure_s == 0.25 and len(about.instrument) == 22 and "Motor19" in about.instrument
+    one.colour = 2
+    one.images.post(one.value(1))
+    with pytest.raises(InstrumentError, match="in colour"):
+        instrument.acquisition()
+    instrument.close()
+    one.unplug()
+
+
 def test_copies_of_images_do_not_count_as_planned(detector: Any) -> None:
     class Repeating(Detector):
         def value(self, number: int) -> Any:
