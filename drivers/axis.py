@@ -14,14 +14,15 @@ from cars_rt import calibration
 from cars_rt.drivers.base import Acquisition, InstrumentError
 from cars_rt.errors import CarsRtError
 from cars_rt.files.formats import read_spectra
+from cars_rt.files.readers.scale import Asked, read_axis, scale_of
+from cars_rt.files.spectra import SpectraError
+from cars_rt.files.units import CM1, NM
 from cars_rt.physics.axis import AxisError, check_raman_shift, from_wavelength
 from cars_rt.protocol import Facts, ProtocolError, check_facts
 from cars_rt.protocol.limits import MAX_FACTS, MAX_NAME, MAX_TEXT
-from cars_rt.storage import StorageError, read_bytes
+from cars_rt.storage import StorageError
 
 log = logging.getLogger("cars_rt.drivers")
-
-LARGEST = 2**20  # bytes of a file with one column
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,10 +166,14 @@ def _refuse_axis(shift: ArrayLike) -> None:
 
 def _of_file(path: Path, pump_nm: float | None) -> NDArray[np.float64]:
     try:
-        cells = read_bytes(path, LARGEST).decode("ascii").split()
-        numbers = np.array([float(cell) for cell in cells])
-        return numbers if pump_nm is None else from_wavelength(numbers, pump_nm)
-    except (ValueError, StorageError):  # no list of numbers, or larger than one is
+        numbers, unit = read_axis(path)
+    except (SpectraError, StorageError):  # no list of numbers, or larger than one is
         return read_spectra(path, pump_nm).raman_shift
     except OSError as error:
         raise InstrumentError(f"{path} cannot be read: {error.strerror or error}") from None
+    asked = Asked(pump_nm, numbers, unit or (CM1 if pump_nm is None else NM))
+    try:
+        scale = scale_of(None, "", asked, str(path))
+    except SpectraError as error:
+        raise InstrumentError(f"{path} {error}") from None
+    return scale.raman_shift[::-1] if scale.turned else scale.raman_shift

@@ -106,6 +106,44 @@ def test_axis_of_a_file_of_one_column_of_spectra_or_as_it_is_said(tmp_path: Path
         acquisition(AxisSettings(axis=str(column)), 65)
 
 
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("written", ["decimal commas", "utf-8-sig", "utf-16", "a name", "a row"])
+def test_axis_of_one_column_is_read_as_spreadsheets_write_it(
+    written: str, turned: bool, tmp_path: Path
+) -> None:
+    shift = np.linspace(553.06, 3100, PIXELS).round(2)[:: -1 if turned else 1]
+    text = (" " if written == "a row" else "\n").join(f"{each:.2f}" for each in shift)
+    text = text.replace(".", ",") if written == "decimal commas" else text
+    text = "Raman shift (cm-1)\n" + text if written == "a name" else text
+    file = tmp_path / "axis.txt"
+    file.write_bytes(text.encode(written if written.startswith("utf") else "ascii"))
+    assert np.array_equal(acquisition(AxisSettings(axis=str(file))).raman_shift, shift)
+
+
+@pytest.mark.parametrize(
+    ("text", "pump_nm", "said"),
+    [
+        ("wavelength (nm)\n820\n830\n840", None, "has its axis in nm .*: give .* --pump-nm 785"),
+        ("raman shift (cm-1)\n820\n830\n840", 785, "in cm-1 already .*leave --pump-nm out"),
+        ("0,500\n1,505\n2,510", None, "pixel numbers, not a raman shift"),
+    ],
+)
+def test_axis_whose_numbers_may_be_others_is_refused(
+    text: str, pump_nm: float | None, said: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "axis.txt"
+    file.write_text(text, encoding="ascii")
+    with pytest.raises(InstrumentError, match=said):
+        AxisSettings(axis=str(file), pump_nm=pump_nm).look()
+
+
+def test_table_of_whole_numbers_below_their_names_is_no_list_with_decimal_commas(tmp_path: Path) -> None:
+    file = tmp_path / "toluene.csv"
+    rows = "\n".join(f"{500 + each},{900 + 3 * each}" for each in range(PIXELS))
+    file.write_text("raman shift (cm-1),counts\n" + rows, encoding="ascii")
+    assert acquisition(AxisSettings(axis=str(file))).raman_shift.tolist() == [*range(500, 500 + PIXELS)]
+
+
 @pytest.mark.parametrize(
     ("settings", "about"),
     [

@@ -38,6 +38,11 @@ def test_two_columns_of_whole_numbers_are_no_decimal_commas(first: int, tmp_path
         with_axis(tmp_path, column(first + np.arange(PIXELS), SHIFT))
 
 
+def test_two_columns_below_their_names_are_no_decimal_commas(tmp_path: Path) -> None:
+    with pytest.raises(SpectraError, match=r"two columns, .* \('500,3000'\); leave one number"):
+        with_axis(tmp_path, "raman shift (cm-1),int. counts\n" + column(SHIFT, COUNTS))
+
+
 def test_decimal_commas_in_steps_of_one_are_an_axis(tmp_path: Path) -> None:
     axis = 1500.25 + np.arange(PIXELS)
     assert with_axis(tmp_path, column(axis).replace(".", ",")).raman_shift.tolist() == axis.tolist()

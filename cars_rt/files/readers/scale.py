@@ -118,10 +118,11 @@ def read_axis(path: Path) -> tuple[NDArray[np.float64], str]:
                 f"{odd[:40]!r} is none"
             )
         before = np.array([float(word.split(",")[0]) for word in words])
-        if words and "." not in text and all("," in word for word in words) and is_numbering(before):
+        named = unit and re.search(r"[,;\t]", name)  # each column, above them
+        if words and all("," in word for word in words) and (named or is_numbering(before)):
             raise SpectraError(
-                f"{path} has two columns, pixels and an axis, or decimal commas ({words[0]!r}); leave one "
-                "number for each pixel, with a point"
+                f"{path} has two columns, such as pixels and an axis, or decimal commas ({words[0]!r}); "
+                "leave one number for each pixel, with a point"
             )
         values = np.array([float(word.replace(",", ".")) for word in words])
     if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
