@@ -51,7 +51,8 @@ class Buffers:
 
     def time_ns(self, buffer: Any) -> int | None:
         """Unix time of its stamp; None if it has none, or nobody knows how many ticks are a second."""
-        ticks, per_s = said(buffer, "timestamp_ns"), 1e9
+        ticks: int | None = said(buffer, "timestamp_ns")
+        per_s: float | None = 1e9
         if ticks is None:
             ticks, device = said(buffer, "timestamp"), said(said(buffer, "parent"), "parent")
             per_s = said(device, "timestamp_frequency") or self._per_s
