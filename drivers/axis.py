@@ -168,7 +168,8 @@ def _of_file(path: Path, pump_nm: float | None) -> NDArray[np.float64]:
     try:
         numbers, unit = read_axis(path)
     except (SpectraError, StorageError):  # no list of numbers, or larger than one is
-        return read_spectra(path, pump_nm).raman_shift
+        spectra = read_spectra(path, pump_nm)
+        return spectra.raman_shift[::-1] if spectra.turned else spectra.raman_shift
     except OSError as error:
         raise InstrumentError(f"{path} cannot be read: {error.strerror or error}") from None
     asked = Asked(pump_nm, numbers, unit or (CM1 if pump_nm is None else NM))

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import foreign
 import numpy as np
 import pytest
 
@@ -135,6 +136,14 @@ def test_axis_whose_numbers_may_be_others_is_refused(
     file.write_text(text, encoding="ascii")
     with pytest.raises(InstrumentError, match=said):
         AxisSettings(axis=str(file), pump_nm=pump_nm).look()
+
+
+def test_axis_that_falls_in_the_file_falls_with_the_pixels(tmp_path: Path) -> None:
+    shift = np.linspace(3100, 500, PIXELS)
+    foreign.nexus(tmp_path / "toluene.nxs", np.ones((2, 3, PIXELS)), shift, "1/cm")
+    assert (
+        acquisition(AxisSettings(axis=str(tmp_path / "toluene.nxs"))).raman_shift.tolist() == shift.tolist()
+    )
 
 
 def test_table_of_whole_numbers_below_their_names_is_no_list_with_decimal_commas(tmp_path: Path) -> None:
