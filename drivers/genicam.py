@@ -118,9 +118,9 @@ class Genicam(Instrument):
     def acquisition(self) -> Acquisition:
         facts: dict[str, Any] = {"model": self._info["model"], "serial": self._info["serial_number"]}
         facts |= {known: value for name, known in TOLD.items() if (value := self._number(name)) is not None}
-        region = [self._number(name) for name in REGION]
-        binned = facts.get("binning", 1.0)
-        facts["region"] = [(value or 0.0) * binned for value in region]  # in columns of the sensor
+        if (self._number("DecimationHorizontal") or 1.0) == 1:  # else its pixels are no columns side by side
+            region, binned = [self._number(name) for name in REGION], facts.get("binning", 1.0)
+            facts["region"] = [(value or 0.0) * binned for value in region]  # in columns of the sensor
         facts |= {"pixel_format": self._format, "rows_per_spectrum": self._rows.summed}
         exposure = next((value for name in EXPOSURES if (value := self._number(name)) is not None), None)
         return self._axis.acquisition(

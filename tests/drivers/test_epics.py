@@ -139,7 +139,7 @@ def test_exposure_and_colour_are_found_however_many_attributes_there_are(detecto
     detector.here(one)
     instrument = epics()()
     about = instrument.acquisition()
-    assert about.exposure_s == 0.25 and len(about.instrument) == 22 and "Motor19" in about.instrument
+    assert about.exposure_s == 0.25 and len(about.instrument) == 23 and "Motor19" in about.instrument
     one.colour = 2
     one.images.post(one.value(1))
     with pytest.raises(InstrumentError, match="in colour"):

@@ -89,6 +89,19 @@ def test_images_are_summed_copied_and_numbered() -> None:
     assert len({each.counts.tobytes() for each in given}) > 5  # and not all views of one buffer
 
 
+def test_camera_that_leaves_out_columns_says_no_region(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which a calibration would take for that of neighbouring columns."""
+    known = Genicam._number
+    monkeypatch.setattr(
+        Genicam,
+        "_number",
+        lambda self, name: 2.0 if name == "DecimationHorizontal" else known(self, name),
+    )
+    instrument = camera()()
+    assert "region" not in (instrument.acquisition().instrument or {})
+    instrument.close()
+
+
 @pytest.mark.parametrize(
     ("technology", "numbers"),
     [
