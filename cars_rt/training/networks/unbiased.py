@@ -101,7 +101,7 @@ class Unbiased(Retrieval):
 
     def deviation(self, logarithms: Tensor, raman: tuple[Tensor, ...]) -> Tensor:
         """As `Retrieval.deviation`."""
-        share, rest = torch.exp(logarithms).split([1, PHASES], 1)
+        share, rest = torch.exp(logarithms[:, :1]), torch.exp(logarithms[:, 1:])
         return rest + share * torch.relu(raman[-1].detach())
 
     def _mixed(self, column: Tensor, gaussians: Tensor, weights: Tensor) -> Tensor:
