@@ -76,7 +76,7 @@ class Watch(threading.Thread):
         self.urgent = bool(status.get("realtime"))
         self.status, self.at, self.why = status, now, ""
 
-    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
+    def ask(self, do: str, /, **arguments: Any) -> dict[str, Any]:
         """Make one request, on a connection of its own. Raises CarsRtError, which says why it was refused."""
         with self._what(self.address, self._security, self._token) as remote:
             return remote.ask(do, **arguments)

@@ -393,6 +393,8 @@ def test_who_may_control_records_from_the_page(room: Room, tmp_path: Path) -> No
         page.fill("#bands", "low=900:950, high = 1200:1250")
         page.click("[data-do=bands]")
         room.browser.says("#message", "bands: done")
+        page.click("[data-state=clear]")
+        room.browser.says("#message", "dark: done")
         page.click("[data-do=reload]")  # no name: the same model once more
         page.fill("#record-name", "from-the-page")
         page.fill("#record-sample", "a leaf")
