@@ -35,9 +35,9 @@ class Grid:
         return self.bin == (1, 1)
 
     @property
-    def filled(self) -> int:
-        """Cells that hold anything."""
-        return int(np.count_nonzero(self.counts))
+    def covered(self) -> int:
+        """Pixels that are in it."""
+        return int(self.counts.sum())
 
     @property
     def nbytes(self) -> int:

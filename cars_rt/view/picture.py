@@ -35,17 +35,26 @@ class Window:
 class Picture:
     """Values (rows, columns) of a quantity in a window; `update` says which rows have changed."""
 
-    def __init__(self, scan: Scan, quantity: Quantity, window: Window | None = None) -> None:
-        """Raises QuantityError for a band outside the axis."""
+    def __init__(
+        self,
+        scan: Scan,
+        quantity: Quantity,
+        window: Window | None = None,
+        grid: Grid | None = None,
+        least: tuple[int, int] = (1, 1),
+    ) -> None:
+        """grid: where the quantity is read; the scan's own choice without it. least: pixels of a cell.
+
+        Raises QuantityError for a band outside the axis.
+        """
         quantity.pixels(scan.axis)
         self.scan, self.quantity = scan, quantity
-        self.grid = scan.grid_of(quantity)
+        self.grid = grid or scan.grid_of(quantity)
         rows, columns = self.grid.scan
-        self.whole = window is None
         window = (window or Window(0, 0, rows, columns)).within(rows, columns)
         self._grid_bin = self.grid.bin
-        self.tall = _bin(window.bottom - window.top, self.grid.bin[0])
-        self.wide = _bin(window.right - window.left, self.grid.bin[1])
+        self.tall = _bin(window.bottom - window.top, max(self.grid.bin[0], least[0]))
+        self.wide = _bin(window.right - window.left, max(self.grid.bin[1], least[1]))
         # Widened to whole cells, so that these do not depend on where the window begins.
         self.window = Window(
             window.top // self.tall * self.tall,
@@ -85,6 +94,13 @@ class Picture:
                 values = self.scan.values(self.quantity, grid, rows, columns)
             self.values[row:last] = reduced(values, step, self.wide // wide)
         return slice(begin, stop)
+
+
+def alike(scan: Scan, quantities: list[Quantity], window: Window | None = None) -> list[Picture]:
+    """Pictures of several quantities with cells of one size. Raises QuantityError as each of them does."""
+    grids = [scan.grid_of(each) for each in quantities]
+    least = max(each.bin[0] for each in grids), max(each.bin[1] for each in grids)
+    return [Picture(scan, each, window, grid, least) for each, grid in zip(quantities, grids, strict=True)]
 
 
 class Waterfall:

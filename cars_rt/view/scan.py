@@ -40,6 +40,7 @@ class Scan:
         self.points = start.scan is None  # no map, but one place in time
         self.stacked = 1  # planes of a stack that lie one under the other, if that is known
         self.planes: dict[Band, Grid] = {}
+        self._steady: set[Band] = set()  # bands that the daemon has computed since the first bundle
         self._share = most_bytes / 2
         self.raman = self._grid(start.pixels, self._share)
         self.counts: Grid | None = None  # if the source of spectra sends them
@@ -141,6 +142,7 @@ class Scan:
 
     def _change_bands(self, bands: tuple[Band, ...]) -> None:
         """Keep maps of bands that are no longer computed, while there is room for them."""
+        self._steady = self._steady & set(bands) if self.seen else set(bands)
         for band in bands:
             if band not in self.planes:
                 self.planes[band] = self._grid(1, PLANE_BYTES)
@@ -156,12 +158,16 @@ class Scan:
         return self.plane_of(quantity) or self.raman
 
     def plane_of(self, quantity: Quantity) -> Grid | None:
-        """The daemon's map of this band, which holds every spectrum."""
+        """The daemon's map of this band, which holds every spectrum. A band that was set in mid-run has none
+        while the spectra know more of the scan."""
         if quantity.kind is not Kind.MEAN:
             return None
         low, high = quantity.band.low, quantity.band.high
         alike = [band for band in self.planes if (band.low, band.high) == (low, high)]
-        whole = [band for band in alike if self.planes[band].filled >= self.raman.filled]
+        # Spectra may be ahead of the bundles, so that a map that was there from the beginning is not counted.
+        whole = [
+            band for band in alike if band in self._steady or self.planes[band].covered >= self.raman.covered
+        ]
         return self.planes[whole[-1]] if whole else None
 
     def values(self, quantity: Quantity, grid: Grid, rows: slice, columns: slice) -> Floats:

@@ -69,6 +69,19 @@ def test_limits_by_hand_hold_for_one_band_and_for_three() -> None:
         assert page.map._ranges == [(0.0, 2.0)] * len(page.map._pictures)
 
 
+def test_three_bands_of_which_one_is_new_in_mid_run_are_one_picture() -> None:
+    page, new = a_page(), Band("new", 1200.0, 1300.0)
+    page.store.scan = scan = a_scan(16, 16, 2 * 4 * 160 * 16)  # spectra are kept in cells of 4 x 4 pixels
+    scan.take_spectra(raman(0, np.ones((128, len(scan.axis)))))
+    scan.take_bundle(bundle(0, np.ones((124, 2)), (FIRST, SECOND)))
+    scan.take_bundle(bundle(124, np.ones((4, 3)), (FIRST, SECOND, new)))
+    beat(page)
+    ask(page, "rgb", bands=[[each.low, each.high, each.name] for each in (FIRST, SECOND, new)])
+    assert not beat(page)["bad"]
+    (image,) = page.map.colours.source.data["image"]
+    assert image.shape == (4, 4) and (image[:2] >> 24 == 255).all()
+
+
 def test_losses_are_seen_also_where_the_pictures_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     page = a_page()
     page.store.scan = scan = a_scan(2, 2)

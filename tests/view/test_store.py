@@ -193,6 +193,19 @@ def test_the_daemons_band_is_complete_where_spectra_were_thinned() -> None:
     assert scan.at(9, 9) is not None and scan.at(10, 0) is None
 
 
+def test_a_band_that_is_new_in_mid_run_keeps_what_spectra_know_from_before() -> None:
+    scan, new = a_scan(32, 32, 2 * 4 * 160 * 64), Band("new", 1200.0, 1300.0)
+    for row in range(20):
+        bands = (BAND, new) if row >= 8 else (BAND,)
+        scan.take_spectra(raman(32 * row, np.ones((32, 160))))
+        assert not row or scan.grid_of(Quantity(BAND)) is scan.planes[BAND]  # though spectra may be ahead
+        scan.take_bundle(bundle(32 * row, np.ones((32, len(bands))), bands))
+    assert scan.raman.bin == (4, 4) and scan.planes[new].exact
+    picture = Picture(scan, Quantity(new))
+    picture.update(threading.Lock())
+    assert np.isfinite(picture.values).sum() == 5 * 8
+
+
 @pytest.mark.parametrize(
     ("rows", "most_bytes", "at", "row", "title"),
     [

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from cars_rt.view.page.image import PALETTES, Image, new_mapper
 from cars_rt.view.page.theme import Theme, paint
-from cars_rt.view.picture import Picture, Window, limits, rgba
+from cars_rt.view.picture import Picture, Window, alike, limits, rgba
 from cars_rt.view.quantity import Composite, Quantity
 from cars_rt.view.scan import Scan
 
@@ -120,9 +120,9 @@ class MapView:
 
         plane: its first row in the scan and its rows. zoom: the part that is looked at, if not all of it.
         """
-        quantities = what.channels if isinstance(what, Composite) else (what,)
+        quantities = list(what.channels) if isinstance(what, Composite) else [what]
         window = zoom or Window(plane[0], 0, plane[0] + plane[1], scan.shape[1])
-        self._pictures = [Picture(scan, each, window) for each in quantities]
+        self._pictures = alike(scan, quantities, window)
         new = scan is not self.scan or plane[0] != self.top
         self.scan, self.top, self._window = scan, plane[0], window
         # By hand there is one pair of limits, for however many channels there are now.
@@ -166,7 +166,7 @@ class MapView:
         if not self._pictures or self.scan is None:
             return False
         if any(each.stale for each in self._pictures):
-            self._pictures = [Picture(self.scan, each.quantity, self._window) for each in self._pictures]
+            self._pictures = alike(self.scan, [each.quantity for each in self._pictures], self._window)
             self._whole = True
         changed = [new for each in self._pictures if (new := each.update(lock)) is not None]
         if not changed and not self._whole:
