@@ -69,6 +69,30 @@ def test_limits_by_hand_hold_for_one_band_and_for_three() -> None:
         assert page.map._ranges == [(0.0, 2.0)] * len(page.map._pictures)
 
 
+def test_limits_as_now_hold_in_the_next_plane_and_run_and_are_found_where_nothing_was_seen() -> None:
+    page, ends = a_page(), []
+
+    def see(*values: float) -> None:
+        scan.take_bundle(bundle(0, np.reshape(values, (-1, 1)), (FIRST,)))
+        page.map._limits_due = 0.0
+        beat(page)
+        ends.append((page.map.mapper.low, page.map.mapper.high))
+
+    page.store.scan = scan = a_scan(2, 1)
+    ask(page, "limits", by="fixed")
+    see(np.nan)
+    see(1.0, 2.0)
+    ask(page, "planes", count=2, plane=1)
+    see(5.0, 6.0)
+    page.store.scan = scan = a_scan(2, 1)
+    see(7.0, 9.0)
+    assert ends[0] == (0.0, 1.0) and ends[1][0] > 1 and ends[1:] == [ends[1]] * 3
+    ask(page, "band", low=850, high=890)
+    scan.take_spectra(raman(0, np.full((2, len(scan.axis)), 4.0)))
+    see(7.0, 9.0)
+    assert ends[-1][0] == 4.0  # of another band
+
+
 def test_three_bands_of_which_one_is_new_in_mid_run_are_one_picture() -> None:
     page, new = a_page(), Band("new", 1200.0, 1300.0)
     page.store.scan = scan = a_scan(16, 16, 2 * 4 * 160 * 16)  # spectra are kept in cells of 4 x 4 pixels

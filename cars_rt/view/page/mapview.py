@@ -107,7 +107,9 @@ class MapView:
         self.scan: Scan | None = None
         self.top = 0  # the scan's row that is the first one of the plane shown
         self._pictures: list[Picture] = []
-        self._ranges: list[tuple[float, float]] = []
+        self._quantities: list[Quantity] = []
+        self._ranges: list[tuple[float, float]] = []  # of the colours, one for each quantity
+        self._known = False  # the limits are those of numbers, or given by hand
         self._window: Window | None = None
         self._old_limits = False  # the limits are those of earlier values
         self._limits_due = 0.0
@@ -126,7 +128,11 @@ class MapView:
         new = scan is not self.scan or plane[0] != self.top
         self.scan, self.top, self._window = scan, plane[0], window
         # By hand there is one pair of limits, for however many channels there are now.
-        self._ranges = self._ranges[:1] * len(quantities) if self.limits_by == "hand" else []
+        if self.limits_by == "hand":
+            self._ranges = self._ranges[:1] * len(quantities)
+        elif self.limits_by == "auto" or quantities != self._quantities:
+            self._ranges, self._known = [], False
+        self._quantities = quantities
         composite = isinstance(what, Composite)
         shown, hidden = (self.colours, self.numbers) if composite else (self.numbers, self.colours)
         shown.drawn.visible, hidden.drawn.visible, self.bar.visible = True, False, not composite
@@ -199,14 +205,16 @@ class MapView:
 
     def _relimit(self) -> bool:
         """Follow the percentiles, where limits are automatic. Returns whether they moved."""
-        if self.limits_by == "hand" or (self.limits_by == "fixed" and self._ranges):
+        if self.limits_by == "hand" or (self.limits_by == "fixed" and self._known):
             return False
         now = time.monotonic()
         self._old_limits = bool(self._ranges) and now < self._limits_due
         if self._old_limits:
             return False
         self._limits_due = now + LIMITS_S
-        found = [limits(each.values) or (0.0, 1.0) for each in self._pictures]
+        percentiles = [limits(each.values) for each in self._pictures]
+        self._known = None not in percentiles
+        found = [each or (0.0, 1.0) for each in percentiles]
         if self._ranges and all(map(_alike, found, self._ranges)):
             return False
         self._ranges = found
@@ -221,7 +229,7 @@ class MapView:
             self._ranges = []
             self._relimit()
         elif by == "hand" and low is not None and high is not None:
-            self._ranges = [(low, high)] * max(len(self._pictures), 1)
+            self._ranges, self._known = [(low, high)] * max(len(self._quantities), 1), True
             self.mapper.update(low=low, high=high)
         self._whole = self._whole or self.colours.drawn.visible
 
