@@ -214,23 +214,22 @@ class Scan:
         return f"{kept}, nearest kept to {asked}" if near else kept
 
     def region(self, top: int, left: int, bottom: int, right: int) -> Spectrum | None:
-        """Mean and deviation over the pixels from (top, left) to (bottom, right), without the last ones."""
+        """Mean over the pixels from (top, left) to (bottom, right), without the last ones; and the deviation
+        where each was kept."""
         grid = self.raman
         (tall, wide), shape = grid.bin, grid.shape
         rows = slice(max(top, 0) // tall, min(-(-bottom // tall), shape[0]))
         columns = slice(max(left, 0) // wide, min(-(-right // wide), shape[1]))
-        known = grid.counts[rows, columns] > 0
-        cells = int(known.sum())
-        if not cells:
+        pixels = int(grid.counts[rows, columns].sum())
+        if not pixels:
             return None
         mean, spread = _moments(grid, rows, columns)
         counts = None if self.counts is None else _moments(self.counts, rows, columns)[0]
-        pixels = int(grid.counts[rows, columns].sum())
         last = min(rows.stop * tall, self.shape[0]) - 1
         title = f"mean of {pixels} spectra, rows {rows.start * tall} to {last}"
         if not self.points:
             title += f", columns {columns.start * wide} to {min(columns.stop * wide, self.shape[1]) - 1}"
-        return Spectrum(title, mean, counts, spread if cells > 1 else None, pixels)
+        return Spectrum(title, mean, counts, spread, pixels)
 
 
 def _not_finite(values: NDArray[np.generic]) -> int:
@@ -238,16 +237,19 @@ def _not_finite(values: NDArray[np.generic]) -> int:
     return int(np.count_nonzero(~np.isfinite(values).all(axis=1)))
 
 
-def _moments(grid: Grid, rows: slice, columns: slice) -> tuple[Floats, Floats]:
-    """Mean and standard deviation (p,) over cells that hold anything, row by row to spare memory."""
+def _moments(grid: Grid, rows: slice, columns: slice) -> tuple[Floats, Floats | None]:
+    """Mean (p,) over the pixels in these cells, and standard deviation where each cell is one pixel; row by
+    row to spare memory."""
     depth = grid.sums.shape[2]
-    total, squares, cells = np.zeros(depth), np.zeros(depth), 0
+    total, squares = np.zeros(depth), np.zeros(depth)
     for row in range(rows.start, rows.stop):
         known = grid.counts[row, columns] > 0
-        values = grid.mean(slice(row, row + 1), columns)[0][known].astype(np.float64)
-        total += values.sum(axis=0)
-        squares += (values**2).sum(axis=0)
-        cells += len(values)
-    mean = total / max(cells, 1)
-    spread = np.sqrt(np.maximum(squares / max(cells, 1) - mean**2, 0) * cells / max(cells - 1, 1))
+        sums = grid.sums[row, columns][known].astype(np.float64)
+        total += sums.sum(axis=0)
+        squares += (sums**2).sum(axis=0)
+    pixels = int(grid.counts[rows, columns].sum())
+    mean = total / max(pixels, 1)
+    if not grid.exact or pixels < 2:
+        return mean.astype(np.float32), None
+    spread = np.sqrt(np.maximum(squares / pixels - mean**2, 0) * pixels / (pixels - 1))
     return mean.astype(np.float32), spread.astype(np.float32)

@@ -227,6 +227,21 @@ def test_the_title_names_the_spectrum_that_is_shown(
     assert shown is not None and shown.title == title
 
 
+def test_a_region_is_the_mean_of_its_spectra_also_where_they_are_averaged() -> None:
+    values = np.arange(81.0)[:, None] * np.ones(160)  # 9 x 9: cells at the edges have fewer pixels
+    for most_bytes in (1e9, 2 * 4 * 160 * 9):
+        scan = a_scan(9, 9, most_bytes)
+        scan.take_spectra(raman(0, values, counts=values.astype(np.float32)))
+        shown = scan.region(0, 0, 9, 9)
+        assert shown is not None and shown.counts is not None and shown.pixels == 81
+        np.testing.assert_allclose((shown.raman[0], shown.counts[0]), values.mean())
+        if scan.raman.exact:
+            assert shown.deviation is not None
+            np.testing.assert_allclose(shown.deviation, values.std(axis=0, ddof=1), rtol=1e-6)
+        else:
+            assert scan.raman.bin == (4, 4) and shown.deviation is None  # that of means is another one
+
+
 def test_points_become_a_waterfall_on_any_axis() -> None:
     axis = AXIS[::-1].copy()
     scan = Scan(a_start(axis=axis), 1e8)
