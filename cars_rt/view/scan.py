@@ -164,7 +164,7 @@ class Scan:
             return None
         low, high = quantity.band.low, quantity.band.high
         alike = [band for band in self.planes if (band.low, band.high) == (low, high)]
-        # Spectra may be ahead of the bundles, so that a map that was there from the beginning is not counted.
+        # One that was there from the beginning is whole, though spectra may be ahead of the bundles.
         whole = [
             band for band in alike if band in self._steady or self.planes[band].covered >= self.raman.covered
         ]

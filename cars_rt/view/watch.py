@@ -79,7 +79,7 @@ class Watch(threading.Thread):
     def ask(self, do: str, /, **arguments: Any) -> dict[str, Any]:
         """Make one request, on a connection of its own. Raises CarsRtError, which says why it was refused."""
         with self._what(self.address, self._security, self._token) as remote:
-            return remote.ask(do, **arguments)
+            return remote.ask(do, waiting=self._go_on, **arguments)
 
     def close(self) -> None:
         """Stop asking."""

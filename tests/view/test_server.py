@@ -17,7 +17,7 @@ pytest.importorskip("bokeh", reason="the display is not installed (extra view)")
 from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import WebSocketClosedError, websocket_connect
 
-from cars_rt.remote import Remote
+from cars_rt.remote import Remote, RemoteError
 from cars_rt.sockets.free import free_addresses
 from cars_rt.view.server import _names
 from cars_rt.view.settings import ViewError, ViewSettings
@@ -221,8 +221,8 @@ def test_a_computer_whose_own_name_is_not_resolved_says_so(
 
 
 def test_a_display_that_waits_for_its_daemon_ends_at_once() -> None:
-    """Nobody is there, and the request may wait for two minutes."""
-    asked = threading.Event()
+    """Nobody is there, and the requests may wait for minutes."""
+    asked, said = threading.Event(), list[str]()
 
     class Asked(Remote):
         def ask(self, *do: Any, **arguments: Any) -> dict[str, Any]:
@@ -232,7 +232,19 @@ def test_a_display_that_waits_for_its_daemon_ends_at_once() -> None:
     watch = Watch(free_addresses(1)[0], every_s=PATIENCE_S, what=Asked)
     watch.start()
     assert asked.wait(PATIENCE_S)
+
+    def reload() -> None:
+        with pytest.raises(RemoteError) as refused:
+            watch.ask("reload", model="rnn", timeout_s=10 * PATIENCE_S)
+        said.append(str(refused.value))
+
+    asked.clear()
     closing = threading.Thread(target=watch.close, daemon=True)
+    asking = threading.Thread(target=reload, daemon=True)
+    asking.start()
+    assert asked.wait(PATIENCE_S)
     closing.start()
-    closing.join(PATIENCE_S)
-    assert not closing.is_alive() and "the display ends" in watch.why
+    for each in (closing, asking):
+        each.join(PATIENCE_S)
+        assert not each.is_alive()
+    assert "the display ends" in watch.why and said == ["the display ends"]
