@@ -47,6 +47,8 @@ COOKIE = "cars_rt_view"
 SHORTEST = 8  # characters of a password
 WRONG_S = 1.0  # how long the answer to a wrong password takes
 GUESSES = 4  # that are judged at once; the others wait, and are forgotten where who asked does not
+#: Hosts that are all of this computer's addresses, and one of them.
+EVERYWHERE = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}
 #: Everything comes from this server. Bokeh makes functions of text in the page, so scripts may be evaluated.
 HEADERS = {
     "Content-Security-Policy": (
@@ -204,9 +206,7 @@ class PageServer:
             sockets = sockets[:1]
         secret = self._secret(settings)
         local = is_loopback(where.host)
-        shown = f"[{where.host}]" if where.v6 else where.host
-        name = f"{'127.0.0.1' if local or where.host in ('*', '0.0.0.0') else shown}:{self.port}"
-        self.address = f"http://{name}/"
+        self.address = f"http://{_shown(where.host)}:{self.port}/"
         #: The address to open: with the secret, where the program made it itself.
         self.link = (
             f"{self.address}login?token={quote(secret)}"
@@ -324,10 +324,17 @@ def _log_request(handler: RequestHandler) -> None:
     log.debug("%d %s %s", handler.get_status(), handler.request.method, handler.request.path)
 
 
+def _shown(host: str) -> str:
+    """The host in the address of a page that is served at it."""
+    if host in EVERYWHERE:
+        return EVERYWHERE[host]
+    return f"[{host}]" if ":" in host else host
+
+
 def _names(host: str, port: int, more: tuple[str, ...]) -> frozenset[str]:
     """Host headers by which browsers may ask, in lower case."""
-    found = {"localhost", "127.0.0.1", "[::1]"} if is_loopback(host) else {host, f"[{host}]"}
-    if host in ("*", "0.0.0.0", "::"):
+    found = {_shown(host)} | ({"localhost", "127.0.0.1", "[::1]"} if is_loopback(host) else set())
+    if host in EVERYWHERE:
         own = socket.gethostname()
         found = {"localhost", "127.0.0.1", "[::1]", own}
         try:
@@ -341,7 +348,10 @@ def _names(host: str, port: int, more: tuple[str, ...]) -> frozenset[str]:
                 printable(own),
                 port,
             )
-    names = {f"{each}:{port}" for each in found} | set(more)
+    bare = {
+        each.rpartition(":")[0] for each in more if each.endswith((":80", ":443"))
+    }  # browsers leave it out
+    names = {f"{each}:{port}" for each in found} | set(more) | bare
     return frozenset(each.lower() for each in names | (found if port == 80 else set()))
 
 

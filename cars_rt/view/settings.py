@@ -51,7 +51,8 @@ class ViewSettings:
     """File whose one line is the password of the page."""
 
     host: tuple[str, ...] = ()
-    """Another name, HOST:PORT, under which browsers reach the page, such as that of a reverse proxy."""
+    """Another name, HOST:PORT, under which browsers reach the page, such as lab.example:443 of a proxy with
+    TLS."""
 
     no_browser: bool = False
     """Do not open the page in this computer's browser."""

@@ -19,9 +19,10 @@ from tornado.websocket import WebSocketClosedError, websocket_connect
 
 from cars_rt.remote import Remote, RemoteError
 from cars_rt.sockets.free import free_addresses
-from cars_rt.view.server import _names
+from cars_rt.view.server import PageServer, _names
 from cars_rt.view.settings import ViewError, ViewSettings
 from cars_rt.view.watch import Watch
+from cars_rt.view.world import World
 
 PASSWORD = "a long password"
 
@@ -207,7 +208,33 @@ def test_beyond_this_computer_it_says_that_nothing_is_encrypted(tmp_path: Path) 
         served = Served(command)
         assert "is not encrypted" in command.said
         assert served.get("/login", Host="lab.example:443")[0] == 200
+        from_there = {"Host": "lab.example", "Origin": "https://lab.example"}  # browsers leave out this port
+        form = {"Content_Type": "application/x-www-form-urlencoded"} | from_there
+        status, _, headers = served.get("/login", "POST", f"password={PASSWORD.replace(' ', '+')}", **form)
+        assert status == 302
+        inside = {"Host": "lab.example", "Cookie": headers["Set-Cookie"].partition(";")[0]}
+        assert served.websocket(served.token(**inside), from_there["Origin"], **inside) == "open"
         assert served.get("/login", Host="other.example")[0] == 421
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [("[::1]", "[::1]"), ("127.0.0.2", "127.0.0.2"), ("localhost", "localhost"), ("[::]", "[::1]")],
+)
+def test_the_page_is_where_it_is_said_to_be(host: str, said: str, tmp_path: Path) -> None:
+    (secret := tmp_path / "password").write_text(PASSWORD, encoding="utf-8")
+    settings = ViewSettings(preview="tcp://127.0.0.1:9", http=f"{host}:0", password=secret)
+
+    async def served() -> tuple[str, int]:
+        page = PageServer(World(settings), settings)
+        page._server._http.stop()
+        return page.address, page.port
+
+    try:
+        address, port = asyncio.run(served())
+    except ViewError as error:
+        pytest.skip(str(error))  # a computer without IPv6, or with one address of its own
+    assert address == f"http://{said}:{port}/" and f"{said}:{port}" in _names(host.strip("[]"), port, ())
 
 
 @pytest.mark.parametrize("name", ["no-such-computer.invalid", 64 * "a"])
