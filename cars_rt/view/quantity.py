@@ -61,7 +61,8 @@ class Quantity:
                 width = np.abs(np.gradient(raman_shift)) if len(raman_shift) > 1 else np.ones(1)
                 return np.asarray(spectra @ width.astype(np.float32), np.float32)
             case Kind.PEAK:
-                line = np.linspace(0, 1, spectra.shape[-1], dtype=np.float32)
+                along = raman_shift - raman_shift[0]
+                line = (along / (along[-1] or 1.0)).astype(np.float32)
                 base = spectra[..., :1] + (spectra[..., -1:] - spectra[..., :1]) * line
                 return np.asarray((spectra - base).max(axis=-1), np.float32)
             case _:

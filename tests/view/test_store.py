@@ -179,6 +179,15 @@ def test_a_picture_that_grew_is_the_one_that_is_made_at_once(kind: Kind) -> None
     np.testing.assert_allclose(window.values, whole.values[5:20, 10:25], rtol=1e-5)
 
 
+def test_a_peak_stands_on_a_line_that_is_straight_in_raman_shift() -> None:
+    axis = np.linspace(1.0, 1.5, 50) ** 3 * 800  # steps grow, as with a spectrometer that is linear in nm
+    line = (30 - 0.01 * axis).astype(np.float32)
+    peak = Quantity(BAND, Kind.PEAK)
+    np.testing.assert_allclose(peak.of(line[None], axis), 0, atol=1e-5)
+    np.testing.assert_allclose(peak.of(line[None, ::-1], axis[::-1]), 0, atol=1e-5)
+    np.testing.assert_allclose(peak.of(line[None, :1], axis[:1]), 0)
+
+
 def test_the_daemons_band_is_complete_where_spectra_were_thinned() -> None:
     scan = a_scan(10, 10)
     scan.take_bundle(bundle(0, np.arange(100).reshape(-1, 1)))
