@@ -13,6 +13,8 @@ class Grid:
     bin of one, a value that comes again replaces the first. Not for several threads at once.
     """
 
+    first = 0  # the row of the scan that is its first one
+
     def __init__(self, rows: int, columns: int, depth: int, most_bytes: float) -> None:
         self.scan = rows, columns
         self.bin = smallest_bin(rows, columns, most_bytes / (4 * depth))
@@ -77,7 +79,11 @@ class Grid:
 
     def cell(self, row: int, column: int) -> tuple[int, int]:
         """The cell of a pixel."""
-        return row // self.bin[0], column // self.bin[1]
+        return (row - self.first) // self.bin[0], column // self.bin[1]
+
+    def corner(self, cell: tuple[int, int]) -> tuple[int, int]:
+        """The first pixel of a cell."""
+        return self.first + cell[0] * self.bin[0], cell[1] * self.bin[1]
 
     def mean(self, rows: slice, columns: slice = slice(None), depth: slice = slice(None)) -> Floats:
         """Means (rows, columns, depth) of these cells; NaN where nothing is."""
@@ -100,17 +106,23 @@ class Grid:
 
 
 class Trail(Grid):
-    """A grid of one column and of any number of rows: when it is full, each two rows become one."""
+    """A grid of one column and of any number of rows: when it is full, each two rows become one.
 
-    def __init__(self, depth: int, most_bytes: float, most_rows: int) -> None:
+    It begins at `first`; what comes from before that is left out.
+    """
+
+    def __init__(self, depth: int, most_bytes: float, most_rows: int, first: int = 0) -> None:
         rows = max(min(int(most_bytes / (4 * depth)), most_rows) // 2 * 2, 2)
         super().__init__(rows, 1, depth, 8.0 * rows * depth)
+        self.first = first
 
     def add(self, index: int, values: ArrayLike) -> int:
         """Take in values as Grid does; none lie beyond."""
-        while index + len(np.asarray(values)) > self.scan[0]:
+        block = np.asarray(values, np.float32)[max(self.first - index, 0) :]
+        row = max(index - self.first, 0)
+        while row + len(block) > self.scan[0]:
             self._halve()
-        return super().add(index, values)
+        return super().add(row, block)
 
     def _halve(self) -> None:
         rows = self.shape[0]

@@ -53,8 +53,8 @@ class Picture:
         rows, columns = self.grid.scan
         window = (window or Window(0, 0, rows, columns)).within(rows, columns)
         self._grid_bin = self.grid.bin
-        self.tall = _bin(window.bottom - window.top, max(self.grid.bin[0], least[0]))
-        self.wide = _bin(window.right - window.left, max(self.grid.bin[1], least[1]))
+        self.tall = smallest_cell(window.bottom - window.top, max(self.grid.bin[0], least[0]))
+        self.wide = smallest_cell(window.right - window.left, max(self.grid.bin[1], least[1]))
         # Widened to whole cells, so that these do not depend on where the window begins.
         self.window = Window(
             window.top // self.tall * self.tall,
@@ -103,62 +103,7 @@ def alike(scan: Scan, quantities: list[Quantity], window: Window | None = None) 
     return [Picture(scan, each, window, grid, least) for each, grid in zip(quantities, grids, strict=True)]
 
 
-class Waterfall:
-    """Spectra of points over time: values (moments, steps of raman shift), the newest last."""
-
-    def __init__(self, scan: Scan) -> None:
-        self.scan, self.grid = scan, scan.raman
-        low, high = float(scan.axis.min()), float(scan.axis.max())
-        self.steps = min(len(scan.axis), SCREEN)
-        self.low, self.high = low, high if high > low else low + 1
-        edges = np.linspace(self.low, self.high, self.steps + 1)
-        order = np.argsort(scan.axis)
-        places = np.clip(np.searchsorted(scan.axis[order], edges[:-1]), 0, len(order) - 1)
-        self._order, self._places = order, places
-        self._counts = np.maximum(np.diff(places, append=len(order)), 1)
-
-    def read(self, lock: threading.Lock) -> tuple[int, Floats]:
-        """How many spectra each row of the picture stands for, and the picture (rows, steps)."""
-        with lock:
-            grid = self.grid
-            rows = _filled(grid)
-            step = _bin(rows, 1)
-            bin_ = grid.bin[0]
-            values = grid.mean(slice(0, rows))[:, 0] if rows else np.zeros((0, len(self._order)), np.float32)
-        sums = np.add.reduceat(values[:, self._order], self._places, axis=1)
-        return step * bin_, reduced(np.asarray(sums / self._counts, np.float32), step, 1)
-
-
-class Curve:
-    """A quantity of points over time."""
-
-    def __init__(self, scan: Scan, quantity: Quantity) -> None:
-        """Raises QuantityError for a band outside the axis."""
-        quantity.pixels(scan.axis)
-        self.scan, self.quantity = scan, quantity
-
-    @property
-    def version(self) -> int:
-        """Grows with what there is to read."""
-        return self.scan.grid_of(self.quantity).version
-
-    def read(self, lock: threading.Lock) -> tuple[int, Floats]:
-        """How many spectra each value stands for, and the values (n,); NaN where nothing was seen."""
-        with lock:
-            grid = self.scan.grid_of(self.quantity)
-            rows = _filled(grid)
-            values = self.scan.values(self.quantity, grid, slice(0, rows), slice(None))
-        step = _bin(rows, 1)
-        return step * grid.bin[0], reduced(values, step, 1)[:, 0]
-
-
-def _filled(grid: Grid) -> int:
-    """Rows up to the last one that holds anything."""
-    filled = np.flatnonzero(grid.counts[:, 0])
-    return int(filled[-1]) + 1 if len(filled) else 0
-
-
-def _bin(pixels: int, smallest: int) -> int:
+def smallest_cell(pixels: int, smallest: int) -> int:
     """The cell along one side: a power of two from `smallest` on."""
     size = smallest
     while -(-pixels // size) > SCREEN:

@@ -41,6 +41,7 @@ class Scan:
         self.stacked = 1  # planes of a stack that lie one under the other, if that is known
         self.planes: dict[Band, Grid] = {}
         self._steady: set[Band] = set()  # bands that the daemon has computed since the first bundle
+        self.first = 0  # of points, the first one that came: a run may be joined after hours
         self._share = most_bytes / 2
         self.raman = self._grid(start.pixels, self._share)
         self.counts: Grid | None = None  # if the source of spectra sends them
@@ -60,13 +61,18 @@ class Scan:
 
     def _grid(self, depth: int, most_bytes: float) -> Grid:
         if self.start.scan is None:
-            return Trail(depth, most_bytes, TRAIL_ROWS)
+            return Trail(depth, most_bytes, TRAIL_ROWS, self.first)
         return Grid(*self.start.scan, depth, most_bytes)
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of the scan; of points, moments and 1."""
         return self.raman.scan
+
+    @property
+    def rows(self) -> range:
+        """Rows that there may be; of points, moments."""
+        return range(self.first, self.first + self.shape[0])
 
     @property
     def step_um(self) -> tuple[float, float] | None:
@@ -83,7 +89,7 @@ class Scan:
         """A frame of the preview."""
         bands = frame.bands or ()
         values = np.asarray(frame.block, np.float32)
-        self.touched = time.monotonic()
+        self._touch(frame)
         if bands != self.bands:
             self._change_bands(bands)
         for number, band in enumerate(bands[: values.shape[1]]):
@@ -101,7 +107,7 @@ class Scan:
     def take_spectra(self, frame: Frame) -> None:
         """A frame of whole spectra; `counts` (k, p) beside them are kept, too."""
         raman, counts = frame.raman, frame.arrays.get("counts")
-        self.touched = time.monotonic()
+        self._touch(frame)
         self.raman.add(frame.index, raman)
         if counts is not None and counts.shape == raman.shape:
             if self.counts is None:
@@ -123,6 +129,11 @@ class Scan:
         counts = frame.arrays.get("counts")
         last = counts[-1] if counts is not None and counts.shape == frame.raman.shape else None
         self._is_latest(frame, frame.raman[-1], last, None)
+
+    def _touch(self, frame: Frame) -> None:
+        self.touched = time.monotonic()
+        if self.points and not (self.seen or self.kept):
+            self.first = self.raman.first = frame.index
 
     def _is_latest(
         self, frame: Frame, raman: Floats, counts: Floats | None, deviation: Floats | None
@@ -185,8 +196,7 @@ class Scan:
     def at(self, row: int, column: int) -> Spectrum | None:
         """The spectrum at a pixel, or the nearest that was kept; the title says which. None: none near."""
         grid = self.raman
-        rows, columns = self.shape
-        if not (0 <= row < rows and 0 <= column < columns):
+        if not (row in self.rows and 0 <= column < self.shape[1]):
             return None
         cell = grid.nearest(*grid.cell(row, column))
         if cell is None:
@@ -203,12 +213,12 @@ class Scan:
     def _title(self, row: int, column: int, cell: tuple[int, int]) -> str:
         """Which spectrum is shown, and for which, where another one was asked for."""
         grid = self.raman
-        (tall, wide), near = grid.bin, cell != grid.cell(row, column)
+        (tall, wide), near, (top, left) = grid.bin, cell != grid.cell(row, column), grid.corner(cell)
         if self.points:
-            kept, asked = f"spectrum {cell[0] * tall}", f"spectrum {row}"
+            kept, asked = f"spectrum {top}", f"spectrum {row}"
             mean = f"mean of {tall} spectra from"
         else:
-            kept, asked = f"row {cell[0] * tall}, column {cell[1] * wide}", f"row {row}, column {column}"
+            kept, asked = f"row {top}, column {left}", f"row {row}, column {column}"
             mean = f"mean of {tall} × {wide} pixels from"
         kept = kept if grid.exact else f"{mean} {kept}"
         return f"{kept}, nearest kept to {asked}" if near else kept

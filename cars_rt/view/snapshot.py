@@ -68,6 +68,8 @@ def about(scan: Scan, maps: Iterable[Band]) -> dict[str, Any]:
     }
     if start.scan is not None:
         said["scan"] = list(start.scan)
+    else:
+        said["first"] = scan.first
     if scan.step_um is not None:
         said["step_um"] = list(scan.step_um)
     return said

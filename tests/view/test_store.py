@@ -10,16 +10,17 @@ import pytest
 from helpers import AXIS, Published, a_start, wait_until
 
 from cars_rt.protocol import Band, Frame, RunReader, Start
-from cars_rt.view import health
+from cars_rt.view import health, trace
 from cars_rt.view.feed import Feed
 from cars_rt.view.grid import Grid, Trail, reduced
 from cars_rt.view.health import Facts, Level
 from cars_rt.view.page.orders import Order, OrderError
 from cars_rt.view.peaks import peaks
-from cars_rt.view.picture import SCREEN, Curve, Picture, Waterfall, Window, rgba
+from cars_rt.view.picture import SCREEN, Picture, Window, rgba
 from cars_rt.view.quantity import Kind, Quantity, QuantityError, a_band
 from cars_rt.view.scan import Scan
 from cars_rt.view.store import Store
+from cars_rt.view.trace import Curve, Waterfall
 
 BAND = Band("some", 900.0, 1000.0)
 
@@ -218,20 +219,22 @@ def test_a_band_that_is_new_in_mid_run_keeps_what_spectra_know_from_before() -> 
 @pytest.mark.parametrize(
     ("rows", "most_bytes", "at", "row", "title"),
     [
-        (None, 1e9, 3, 3, "spectrum 3"),
-        (None, 1e9, 0, 6, "spectrum 0, nearest kept to spectrum 6"),
-        (None, 5120, 5, 5, "mean of 2 spectra from spectrum 4"),
-        (None, 5120, 5, 7, "mean of 2 spectra from spectrum 4, nearest kept to spectrum 7"),
-        (16, 1e9, 3, 3, "row 3, column 0"),
-        (16, 5120, 3, 2, "mean of 4 × 1 pixels from row 0, column 0"),
-        (16, 5120, 3, 9, "mean of 4 × 1 pixels from row 0, column 0, nearest kept to row 9, column 0"),
+        (None, 1e9, [3], 3, "spectrum 3"),
+        (None, 1e9, [0], 6, "spectrum 0, nearest kept to spectrum 6"),
+        (None, 5120, [0, 5], 5, "mean of 2 spectra from spectrum 4"),
+        (None, 5120, [0, 5], 7, "mean of 2 spectra from spectrum 4, nearest kept to spectrum 7"),
+        (None, 5120, [3, 8], 8, "mean of 2 spectra from spectrum 7"),  # joined at the third
+        (16, 1e9, [3], 3, "row 3, column 0"),
+        (16, 5120, [3], 2, "mean of 4 × 1 pixels from row 0, column 0"),
+        (16, 5120, [3], 9, "mean of 4 × 1 pixels from row 0, column 0, nearest kept to row 9, column 0"),
     ],
 )
 def test_the_title_names_the_spectrum_that_is_shown(
-    rows: int | None, most_bytes: float, at: int, row: int, title: str
+    rows: int | None, most_bytes: float, at: list[int], row: int, title: str
 ) -> None:
     scan = a_scan(rows, 1, most_bytes)
-    scan.take_spectra(raman(at, np.ones((1, 160))))
+    for index in at:
+        scan.take_spectra(raman(index, np.ones((1, 160))))
     shown = scan.at(row, 0)
     assert shown is not None and shown.title == title
 
@@ -256,10 +259,48 @@ def test_points_become_a_waterfall_on_any_axis() -> None:
     scan = Scan(a_start(axis=axis), 1e8)
     values = np.tile(axis.astype(np.float32), (20, 1))
     scan.take_spectra(raman(0, values))
-    step, picture = Waterfall(scan).read(threading.Lock())
-    assert step == 1 and picture.shape == (20, 160) and (np.diff(picture[0]) > 0).all()
-    each, curve = Curve(scan, Quantity(BAND)).read(threading.Lock())
-    assert each == 1 and len(curve) == 20 and 900 < curve[3] < 1000
+    fall, curve = Waterfall(scan), Curve(scan, Quantity(BAND))
+    assert fall.update(threading.Lock()) and curve.update(threading.Lock())
+    assert fall.step == 1 and fall.values.shape == (20, 160) and (np.diff(fall.values[0]) > 0).all()
+    spectra, values = curve.drawn()
+    assert spectra.tolist() == list(range(20)) and 900 < values[3] < 1000
+
+
+@pytest.mark.parametrize("most_bytes", [1e9, 2 * 4 * 160 * 1024])  # of which each two rows become one
+def test_points_that_grew_are_those_that_are_read_at_once(
+    most_bytes: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, scan = threading.Lock(), a_scan(None, 1, most_bytes)
+    growing = Waterfall(scan), Curve(scan, Quantity(Band("", 1000, 1100)))
+    for index in range(0, 3000, 100):
+        values = np.arange(index, index + 100)[:, None] + np.zeros(160)
+        scan.take_spectra(raman(index, values[: 100 if index % 700 else 50]))
+        assert all(each.update(lock) for each in growing)
+    assert not any(each.update(lock) for each in growing)
+    for grown, anew in zip(growing, (Waterfall(scan), Curve(scan, growing[1].quantity)), strict=True):
+        monkeypatch.setattr(trace, "MOST_AT_ONCE", 64 * grown._depth)
+        goes = 0
+        while anew.update(lock):
+            goes += 1
+            assert np.isfinite(anew.values[-1]).all()  # the newest come first
+        assert goes > 5 and not anew.behind
+        np.testing.assert_array_equal(grown.values, anew.values)
+    shown = growing[0].values
+    assert growing[0].step == 8 and shown.shape == (375, 160) and shown[2, 0] == 19.5
+
+
+def test_points_of_a_run_that_was_joined_late_are_counted_from_there() -> None:
+    scan, late = a_scan(None), 8 * 3_600_000  # eight hours at a kilohertz
+    scan.take_bundle(bundle(late, np.arange(100)[:, None]))
+    scan.take_spectra(raman(late - 1, np.arange(99, 200)[:, None] + np.zeros(160)))  # one from before
+    shown = scan.at(late + 70, 0)
+    assert shown is not None and shown.title == f"spectrum {late + 70}" and shown.raman[0] == 170
+    assert scan.at(late - 1, 0) is None and scan.at(70, 0) is None
+    fall, curve = Waterfall(scan), Curve(scan, Quantity(BAND))
+    fall.update(threading.Lock())
+    curve.update(threading.Lock())
+    assert (fall.first, fall.step) == (late, 1) and np.isfinite(fall.values).all() and len(fall.values) == 100
+    np.testing.assert_array_equal(curve.drawn()[0], late + np.arange(100))
 
 
 def test_empty_and_absurd_values_break_nothing() -> None:

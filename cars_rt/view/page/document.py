@@ -88,7 +88,8 @@ class Page:
         """Have `beat` called if there is anything to do. This look is cheap; a call through Bokeh is not."""
         now, scan = time.monotonic(), self.store.scan
         new = scan is not self.scan or (scan is not None and scan.touched >= self._beaten)
-        due = (new or self._stale or self.place.stale or self._said.due(now)) and self._pace.may_send(now)
+        new = new or self._stale or self.place.stale or self.points.behind
+        due = (new or self._said.due(now)) and self._pace.may_send(now)
         if not self._called and (self._orders or due):
             self._called = True
             self.document.add_next_tick_callback(self._guarded_beat)
@@ -226,7 +227,8 @@ class Page:
     def _rows(self, scan: Scan) -> tuple[int, int]:
         """The first row of the plane that is shown, and the one after its last."""
         rows = scan.shape[0] // self.planes
-        return self.plane * rows, (self.plane + 1) * rows
+        first = scan.first + self.plane * rows
+        return first, first + rows
 
     def _point(self, row: int, column: int) -> None:
         scan = self.scan

@@ -4,15 +4,15 @@ import threading
 import time
 from collections.abc import Callable
 
-import numpy as np
 from bokeh.models import ColumnDataSource, DataRange1d
 from bokeh.plotting import figure
 
 from cars_rt.view.page.image import PALETTES, Image, new_mapper
 from cars_rt.view.page.theme import PINNED, Theme, paint
-from cars_rt.view.picture import Curve, Waterfall, limits
+from cars_rt.view.picture import limits
 from cars_rt.view.quantity import Quantity
 from cars_rt.view.scan import Scan
+from cars_rt.view.trace import Curve, Waterfall
 
 EVERY_S = 0.25  # a waterfall is sent whole, so not at each turn
 MOST_CURVES = 6
@@ -62,13 +62,19 @@ class PointsView:
         self._waterfall: Waterfall | None = None
         self._curves: list[Curve] = []
         self._due = 0.0
-        self._seen = (-1, -1)
+        self._whole = True  # other curves are shown than were sent
 
     def show(self, scan: Scan, chosen: list[Quantity]) -> None:
         """Show these bands of a run."""
-        self._waterfall = Waterfall(scan)
+        if self._waterfall is None or self._waterfall.scan is not scan:
+            self._waterfall = Waterfall(scan)
         self._curves = [Curve(scan, each) for each in chosen[:MOST_CURVES]]
-        self._seen = (-1, -1)
+        self._whole = True
+
+    @property
+    def behind(self) -> bool:
+        """Whether there is more to send than was read in one go."""
+        return self._waterfall is not None and any(each.behind for each in (self._waterfall, *self._curves))
 
     def clear(self) -> None:
         """Show nothing, and let the run's memory go."""
@@ -79,21 +85,18 @@ class PointsView:
         fall = self._waterfall
         if fall is None or time.monotonic() < self._due:
             return False
-        version = fall.grid.version, sum(each.version for each in self._curves)
-        if version == self._seen:
+        changed = [each.update(lock) for each in (fall, *self._curves)]
+        if not any(changed) and not self._whole:
             return False
-        self._seen, self._due = version, time.monotonic() + EVERY_S
-        step, values = fall.read(lock)
+        self._whole, self._due = False, time.monotonic() + (0 if self.behind else EVERY_S)
+        values = fall.values
         if values.size:
-            self.image.lay(values, fall.low, 0, fall.high - fall.low, len(values) * step)
+            height = len(values) * fall.step
+            self.image.lay(values.copy(), fall.low, fall.first, fall.high - fall.low, height)
             if ends := limits(values):
                 self.mapper.update(low=ends[0], high=ends[1])
-        xs, ys = [], []
-        for curve in self._curves:
-            step, found = curve.read(lock)
-            known = np.flatnonzero(np.isfinite(found))
-            xs.append((known * step).astype(np.float32))
-            ys.append(found[known])
+        drawn = [each.drawn() for each in self._curves]
+        xs, ys = [x for x, _ in drawn], [y for _, y in drawn]
         self.curves.data = {
             "xs": xs,
             "ys": ys,
