@@ -192,20 +192,22 @@ def scale_bar(axes: Any, shape: tuple[int, ...], step_um: tuple[float, float]) -
 
 def _list(axes: Any, shown: Shown) -> None:
     """Without a scan: each band against the number of the spectrum."""
-    numbers = np.arange(len(shown.measured))
+    assert shown.numbers is not None
+    numbers = shown.numbers
     for number, (band, values) in enumerate(zip(shown.bands, shown.maps, strict=True)):
         axes.plot(numbers, values, linewidth=0.8, color=f"C{number}", label=drawable(band.label))
-    axes.set(xlabel="spectrum", ylabel=LABELS[shown.main], xlim=(0, max(len(numbers) - 1, 1)))
-    for edges in _runs(~shown.measured):
-        axes.axvspan(*edges, color=MISSING, linewidth=0)
+    first, last = (int(numbers[0]), int(numbers[-1])) if len(numbers) else (0, 0)
+    axes.set(xlabel="spectrum", ylabel=LABELS[shown.main], xlim=(first, max(last, first + 1)))
+    for begin, end in _runs(~shown.measured):
+        axes.axvspan(numbers[begin] - 0.5, numbers[end - 1] + 0.5, color=MISSING, linewidth=0)
     axes.legend(fontsize=8, frameon=False)
     axes.set_box_aspect(0.75)
 
 
-def _runs(where: NDArray[np.bool_]) -> list[tuple[float, float]]:
-    """Beginnings and ends of what is True in (n,)."""
+def _runs(where: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Where what is True in (n,) begins, and where it has ended."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], where, [False]]).astype(int)))
-    return [(first - 0.5, last - 0.5) for first, last in zip(edges[::2], edges[1::2], strict=True)]
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
 def _spectra(figure: Any, shown: Shown) -> None:

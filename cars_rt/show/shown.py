@@ -45,6 +45,7 @@ class Shown:
     points: list[Point] = field(default_factory=list)
     step_um: tuple[float, float] | None = None  # of rows, of columns
     about: dict[str, str] = field(default_factory=dict)
+    numbers: NDArray[np.int64] | None = None  # of the spectra of a list
     repeated: int = 0  # spectra that are not shown, since a later one has their place
 
     @property
@@ -164,6 +165,7 @@ def _read(
         means,
         step_um=_step(dataset),
         about=_about(dataset),
+        numbers=dataset["spectrum"].values.astype(np.int64) if "spectrum" in dataset.dims else None,
     )
 
 
@@ -198,6 +200,13 @@ def _point(dataset: "xarray.Dataset", at: tuple[int, ...]) -> Point:
     if len(at) != len(dims):
         form = "ROW,COLUMN" if len(dims) == 2 else "NUMBER"
         raise ShowError(f"{said} is no point of this file: give it as {form}")
+    if dims == ("spectrum",):
+        numbers = dataset["spectrum"].values
+        there = np.flatnonzero(numbers == at[0])
+        if not len(there):
+            span = f"they go from {numbers[0]:.0f} to {numbers[-1]:.0f}" if len(numbers) else "there are none"
+            raise ShowError(f"there is no spectrum {said}: {span}")
+        return Point(at, {name: dataset[name].isel(spectrum=int(there[0])).values for name in names})
     for dim, place in zip(dims, at, strict=True):
         if not 0 <= place < dataset.sizes[dim]:
             raise ShowError(f"there is no spectrum at {said}: {dim} goes from 0 to {dataset.sizes[dim] - 1}")

@@ -34,9 +34,7 @@ def render(shown: Shown, width: int, height: int, *, colour: bool) -> Group:
             parts.append(Text(f"{band.label}: {UNITS[shown.main]} from {low:.3g} to {high:.3g}", "bold"))
             parts.append(_map(image, shown, width, height, colour=colour))
         else:
-            parts += _plot(
-                image, f"{band.label}: {UNITS[shown.main]}", width, ("spectrum 0", str(len(image) - 1))
-            )
+            parts += _plot(image, f"{band.label}: {UNITS[shown.main]}", width, _first_and_last(shown))
     ends = f"{shown.raman_shift[0]:.0f} cm⁻¹", f"{shown.raman_shift[-1]:.0f} cm⁻¹"
     for name, mean in shown.means.items():
         parts += _plot(mean, f"mean {UNITS[name]}", width, ends)
@@ -48,6 +46,11 @@ def render(shown: Shown, width: int, height: int, *, colour: bool) -> Group:
         else:
             parts.append(Text(f"({where}) was not measured"))
     return Group(*parts, Text(printable(f"{shown.file}: {shown.describe()}", None), "dim"))
+
+
+def _first_and_last(shown: Shown) -> tuple[str, str]:
+    numbers = shown.numbers
+    return ("", "") if numbers is None or not len(numbers) else (f"spectrum {numbers[0]}", f"{numbers[-1]}")
 
 
 def shrunk(image: Floats, rows: int, columns: int) -> Floats:

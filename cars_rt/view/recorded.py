@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import cars_rt
 from cars_rt.errors import CarsRtError
@@ -96,27 +97,32 @@ def _frames(data: Any, name: str, start: Start) -> Iterator[Frame]:
     flat = [each for each in (name, "counts", "flags", f"{name}_measured") if each in data]
     outer = dims[:-1] if len(dims) > 1 else dims
     steps = data[name].chunks[data[name].dims.index(outer[-1])] if data[name].chunks else (1,)
+    # Of a list, the number of each spectrum; of a map, its place.
+    listed = None if "x" in dims else data[dims[0]].values.astype(np.int64)
     for plane in range(data[name].sizes.get("z", 1)):
         begin = 0
         for size in steps:
             where = {outer[-1]: slice(begin, begin + size)} | ({"z": plane} if "z" in dims else {})
             part = {each: np.asarray(data[each].isel(where).values) for each in flat}
             spectra = part[name].reshape(-1, start.pixels)
-            rows = plane * data[name].sizes.get("y", 0) + begin
-            first = rows * columns if "x" in dims else begin
+            first = (plane * data[name].sizes.get("y", 0) + begin) * columns
+            places = np.arange(first, first + len(spectra))
+            numbers = places if listed is None else listed[places]
             measured = part.get(f"{name}_measured", np.ones(len(spectra), bool)).reshape(-1)
             begin += size
-            for run in _runs(measured):
+            for run in _runs(measured, numbers):
                 arrays = {"raman": spectra[run]}
                 if "counts" in part and name != "counts":
                     arrays["counts"] = part["counts"].reshape(-1, part["counts"].shape[-1])[run]
                 if "flags" in part:
                     arrays["flags"] = part["flags"].reshape(-1)[run]
-                yield Frame("raman", start.run, 0, first + run.start, start.time_ns, arrays)
+                yield Frame("raman", start.run, 0, int(numbers[run.start]), start.time_ns, arrays)
 
 
-def _runs(measured: Any) -> Iterator[slice]:
-    """Ranges in which it is true without a gap."""
-    edges = np.flatnonzero(np.diff(np.concatenate(([False], measured, [False])).astype(np.int8)))
-    for begin, end in edges.reshape(-1, 2):
-        yield slice(int(begin), int(end))
+def _runs(measured: NDArray[np.bool_], numbers: NDArray[np.int64]) -> Iterator[slice]:
+    """Ranges in which it is true and the numbers have no gap."""
+    there = np.flatnonzero(measured)
+    gaps = np.flatnonzero((np.diff(there) > 1) | (np.diff(numbers[there]) > 1)) + 1
+    for part in np.split(there, gaps):
+        if len(part):
+            yield slice(int(part[0]), int(part[-1]) + 1)

@@ -154,6 +154,25 @@ def test_a_run_without_scan_is_shown_as_a_list(tmp_path: Path) -> None:
     assert "890–910 cm⁻¹: Im χR / χNR" in text and "(7): Im" in text and "spectrum 0" in text
 
 
+def test_spectra_of_a_run_that_was_joined_late_are_called_by_their_numbers(tmp_path: Path) -> None:
+    counts = spectra_of(20)
+    np.savez(tmp_path / "late.npz", spectra=counts, raman_shift=AXIS, index=100_000 + np.r_[0:10, 15:25])
+    shown = read(tmp_path / "late.npz", parse_bands(["900"]), [(100_005,), (100_024,)])
+    assert [each.at for each in shown.points] == [(100_005,), (100_024,)]
+    np.testing.assert_array_equal(shown.points[1].spectra["counts"], counts[-1])
+    draw(shown, tmp_path / "list.svg", 50)
+    assert "spectrum 100005" in (tmp_path / "list.svg").read_text(encoding="utf-8")
+    from rich.console import Console
+
+    console = Console(width=60, color_system=None)
+    with console.capture() as captured:
+        console.print(render(shown, 60, 20, colour=False))
+    assert "spectrum 100000" in captured.get() and "100024" in captured.get()
+    for number in (5, 100_012):
+        with pytest.raises(ShowError, match=f"no spectrum {number}: they go from 100000 to 100024"):
+            read(tmp_path / "late.npz", at=[(number,)])
+
+
 def test_the_command_draws_and_says_where_a_picture_goes(tmp_path: Path) -> None:
     path = a_file(tmp_path)
     points = ("--at", "3,4", "--at", "5,0")

@@ -16,7 +16,7 @@ from cars_rt.view.store import Store
 pytest.importorskip("xarray", reason="needs the extra files")
 pytest.importorskip("dask.array", reason="needs the extra files")
 
-from cars_rt.view.recorded import Recorded
+from cars_rt.view.recorded import Recorded, _runs
 
 
 def read(path: Path) -> tuple[Store, Recorded]:
@@ -42,6 +42,26 @@ def test_every_spectrum_has_its_pixel_and_what_is_missing_is_missing(tmp_path: P
         data["counts"].values[data["raman_measured"].values],
     )
     assert scan.seen == int(data["raman_measured"].values.sum())
+
+
+def test_spectra_of_a_list_that_was_joined_late_have_their_numbers(tmp_path: Path) -> None:
+    path = ended(recorded(tmp_path / "late.h5", scan=None, first=100_000))
+    scan = read(path)[0].scan
+    assert scan is not None
+    with cars_rt.open(path) as data:
+        numbers, there = data["spectrum"].values.astype(int), data["raman_measured"].values
+        raman = data["raman"].values
+    assert numbers[0] == 100_000 and scan.latest_index == numbers[-1]
+    for place in (5, 30):
+        shown = scan.at(int(numbers[place]), 0)
+        assert there[place] and shown is not None and shown.title == f"spectrum {numbers[place]}"
+        np.testing.assert_array_equal(shown.raman, raman[place])
+
+
+def test_runs_of_what_was_measured_have_no_gaps_in_their_numbers() -> None:
+    measured = np.array([True, True, False, True, True, True])
+    numbers = np.array([7, 8, 9, 10, 12, 13])
+    assert list(_runs(measured, numbers)) == [slice(0, 2), slice(3, 4), slice(4, 6)]
 
 
 def test_what_is_lost_is_said(tmp_path: Path) -> None:
