@@ -2,69 +2,20 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 from chaos.programs import addresses
-from helpers import (
-    AXIS,
-    Collected,
-    Command,
-    Published,
-    a_frame,
-    a_start,
-    an_end,
-    daemon_in_thread,
-    spectra_of,
-    wait_until,
-)
-from numpy.typing import NDArray
+from helpers import AXIS, Command, Published, an_end, spectra_of, wait_until
 
 from cars_rt.physics.substances import SUBSTANCES
-from view.browser import Browser, a_browser
+from view.browser import a_browser
+from view.room import COLUMNS, ROWS, STEP_UM, Room
 
-ROWS, COLUMNS = 12, 16
-STEP_UM = (0.5, 0.25)
 BANDS = ("first=850:900", "second=1000:1100", "third=1300:1400")
 OTHER_AXIS = np.linspace(2700, 3100, 120)
-
-
-@dataclass
-class Room:
-    """A driver, a daemon, somebody who knows the truth, the display and a browser."""
-
-    raw: Published
-    daemon: dict[str, Any]  # its settings
-    view: Command
-    address: str
-    browser: Browser
-    stack: ExitStack  # of the daemon and who reads it
-    truth: Collected
-
-    def start_daemon(self) -> None:
-        self.stack.enter_context(daemon_in_thread(self.raw.address, **self.daemon))
-        self.truth = self.stack.enter_context(Collected(self.daemon["publish"]))
-
-    def begin(self, run: str, axis: NDArray[np.float64] = AXIS, **fields: Any) -> None:
-        """A run begins, and everybody is there."""
-        self.raw.wait()
-        given: dict[str, Any] = {"scan": (ROWS, COLUMNS), "step_um": STEP_UM, "spectra": ROWS * COLUMNS}
-        self.raw.say(a_start(run, axis, **given | {"block": COLUMNS} | fields))
-
-    def rows(self, run: str, rows: range, axis: NDArray[np.float64] = AXIS, skipped: int = 0) -> None:
-        """Rows of the scan, one to a frame; `skipped` frames never were."""
-        for row in rows:
-            counts = spectra_of(COLUMNS, axis, row * COLUMNS)
-            self.raw.say(a_frame(row + skipped, counts, run, index=(row + skipped) * COLUMNS))
-
-    def raman(self, run: str, spectra: int) -> NDArray[np.float32]:
-        """What the daemon made of it."""
-        count = lambda all_: sum(len(each.block) for each in all_.frames if each.run == run)  # noqa: E731
-        return self.truth.until(lambda all_: count(all_) >= spectra).raman(run)
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +153,25 @@ def test_a_band_is_dragged_in_the_spectrum(room: Room) -> None:
     wait_until(
         lambda: np.allclose(room.browser.image().ravel(), raman[:, inside].mean(axis=1), rtol=1e-3, atol=1e-5)
     )
+
+
+def test_a_band_can_be_chosen_again_and_a_refused_one_is_still_there_to_be_mended(room: Room) -> None:
+    page, title = room.browser.page, "eyes.model('map').title.text"
+    for _ in range(2):
+        page.select_option("#band", label="second 1000–1100")
+        room.browser.until(f"{title}.includes('second')")
+        room.browser.band(1120, 1180)
+        room.browser.until(f"{title}.includes('1120–1180')")
+        assert page.input_value("#band") == ""  # choosing what it shows would be no change
+    page.select_option("#kind", "ratio")
+    page.fill("#low2", "")
+    room.browser.band(1130, 1190, "ratio")
+    room.browser.says("#message", "low2 must be a number")
+    page.select_option("#kind", "mean")
+    page.click("#band-form button[type=submit]")
+    room.browser.until(f"{title}.includes('1130–1190')")
+    room.browser.drag("spectrum", (1001, 0.1), (1051, 0.1))
+    room.browser.until("Math.abs(Number(document.querySelector('#low').value) - 1001) < 5")
 
 
 def test_three_bands_are_red_green_and_blue(room: Room) -> None:

@@ -1,7 +1,7 @@
 "use strict";
 // The page's words and controls. Pictures are Bokeh's; both speak with the server through the model `talk`.
 const CarsRT = (() => {
-  let talk = null, number = 0, said = {}, bandsShown = "", typing = false;
+  let talk = null, number = 0, said = {}, bandsShown = "", shown = "", typing = false;
   const $ = (id) => document.getElementById(id);
 
   function ask(what) {
@@ -65,6 +65,8 @@ const CarsRT = (() => {
       document.documentElement.dataset.theme = said.state.theme;
       text("theme", said.state.theme === "dark" ? "light theme" : "dark theme");
     }
+    if (said.title !== shown) typing = false;  // another band is shown; a refused one stays to be mended
+    shown = said.title;
     if (said.bands && !typing) [$("low").value, $("high").value] = said.bands;
   }
 
@@ -146,7 +148,7 @@ const CarsRT = (() => {
 
   function begin() {
     const click = (id, what) => $(id).addEventListener("click", () => ask(what()));
-    $("band-form").addEventListener("submit", (event) => { event.preventDefault(); typing = false; band(); });
+    $("band-form").addEventListener("submit", (event) => { event.preventDefault(); band(); });
     $("low").addEventListener("input", () => { typing = true; });
     $("high").addEventListener("input", () => { typing = true; });
     $("band").addEventListener("change", () => {
@@ -156,6 +158,7 @@ const CarsRT = (() => {
       [, $("low").value, $("high").value] = chosen;
       ask({ do: "band", name: chosen[0], low: chosen[1], high: chosen[2], kind: "mean" });
       $("kind").value = "mean";
+      $("band").value = "";  // it does not follow what is shown: the same band may be chosen again
       $("second").hidden = true;
     });
     $("kind").addEventListener("change", () => { $("second").hidden = $("kind").value !== "ratio"; });
