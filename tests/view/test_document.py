@@ -69,6 +69,30 @@ def test_limits_by_hand_hold_for_one_band_and_for_three() -> None:
         assert page.map._ranges == [(0.0, 2.0)] * len(page.map._pictures)
 
 
+def test_limits_hold_for_points_too() -> None:
+    page = a_page()
+    page.store.scan = scan = a_scan(None)
+
+    def see(value: float) -> list[float]:
+        index = scan.latest_index + 1
+        values = np.linspace(value, value + 1, 160)[None]
+        scan.take_spectra(raman(index, values))
+        scan.take_bundle(bundle(index, values[:, :1], (FIRST,), latest_raman=values[0].astype(np.float32)))
+        page.points._due = 0.0
+        limits: list[float] = beat(page)["limits"]
+        assert limits == [page.points.mapper.low, page.points.mapper.high]
+        return limits
+
+    automatic = see(1.0)
+    assert 1 <= automatic[0] < automatic[1] <= 2
+    ask(page, "limits", by="fixed")
+    assert see(5.0) == automatic
+    ask(page, "limits", by="hand", low=-3, high=4)
+    assert see(9.0) == [-3.0, 4.0]
+    ask(page, "limits", by="auto")
+    assert see(9.0)[1] > 5
+
+
 def test_limits_as_now_hold_in_the_next_plane_and_run_and_are_found_where_nothing_was_seen() -> None:
     page, ends = a_page(), []
 

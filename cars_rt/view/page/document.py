@@ -151,7 +151,8 @@ class Page:
                 ends = (order.number("low"), order.number("high")) if by == "hand" else (None, None)
                 if ends[0] is not None and ends[1] is not None and ends[0] >= ends[1]:
                     raise OrderError("the lower limit must be below the upper one")
-                self.map.limit(by, *ends)
+                for view in (self.map, self.points):
+                    view.limit(by, *ends)
             case "palette":
                 self._state["palette"] = order.choice("name", PALETTES)
                 self.map.colour(self._state["palette"])
@@ -369,11 +370,12 @@ class Page:
         if not sent and not self._said.due(now):
             return
         what = self.choice.what
+        mapper = self.points.mapper if self.scan and self.scan.points else self.map.mapper
         shown = {
             "points": bool(self.scan and self.scan.points),
             "words": in_words(self.scan, self.spectrum.shown, what),
             "peaks": [round(each) for each in self.spectrum.peaks()],
-            "limits": [self.map.mapper.low, self.map.mapper.high],
+            "limits": [mapper.low, mapper.high],
             "by": self.map.limits_by,
             "planes": [self.planes, self.plane],
             "title": what.title if what else "",

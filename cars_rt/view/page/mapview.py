@@ -213,7 +213,7 @@ class MapView:
             return False
         self._limits_due = now + LIMITS_S
         percentiles = [limits(each.values) for each in self._pictures]
-        self._known = None not in percentiles
+        self._known = bool(percentiles) and None not in percentiles
         found = [each or (0.0, 1.0) for each in percentiles]
         if self._ranges and all(map(_alike, found, self._ranges)):
             return False

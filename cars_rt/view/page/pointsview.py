@@ -62,6 +62,8 @@ class PointsView:
         self._waterfall: Waterfall | None = None
         self._curves: list[Curve] = []
         self._due = 0.0
+        self._limits_by = "auto"  # as of a map
+        self._known = False  # the limits are those of numbers, or given by hand
         self._whole = True  # other curves are shown than were sent
 
     def show(self, scan: Scan, chosen: list[Quantity]) -> None:
@@ -93,8 +95,10 @@ class PointsView:
         if values.size:
             height = len(values) * fall.step
             self.image.lay(values.copy(), fall.low, fall.first, fall.high - fall.low, height)
-            if ends := limits(values):
+            free = self._limits_by == "auto" or (self._limits_by == "fixed" and not self._known)
+            if free and (ends := limits(values)):
                 self.mapper.update(low=ends[0], high=ends[1])
+                self._known = True
         drawn = [each.drawn() for each in self._curves]
         xs, ys = [x for x, _ in drawn], [y for _, y in drawn]
         self.curves.data = {
@@ -104,6 +108,14 @@ class PointsView:
             "name": [each.quantity.title for each in self._curves],
         }
         return True
+
+    def limit(self, by: str, low: float | None = None, high: float | None = None) -> None:
+        """How colours are spread, as on a map."""
+        self._limits_by = by
+        if low is not None and high is not None:
+            self.mapper.update(low=low, high=high)
+            self._known = True
+        self._whole = True
 
     def colour(self, palette: str) -> None:
         """Another colour map."""
