@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bokeh.document import Document
+from helpers import AXIS
 
 from cars_rt.protocol import Band
 from cars_rt.view.page.document import Page
@@ -163,6 +164,26 @@ def test_what_is_chosen_in_a_plane_of_a_stack_ends_where_it_does() -> None:
     ask(page, "move", rows=5, columns=0)
     beat(page)
     assert page.place.pixel == (side - 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "finer"), [({}, True), ({"step_um": (2.0, 2.0)}, False), ({"axis": AXIS + 1}, False)]
+)
+def test_the_next_run_is_as_fine_as_the_part_that_is_looked_at(fields: dict[str, Any], finer: bool) -> None:
+    page, side = a_page(), 2 * SCREEN
+
+    def begin(**fields: Any) -> None:
+        page.store.scan = scan = a_scan(side, side, 64e6, **fields)
+        scan.take_bundle(bundle(0, np.ones((4, 1)), (FIRST,)))
+        beat(page)
+
+    begin()
+    page._zoomed(SimpleNamespace(x0=0, y0=0, x1=100, y1=100))
+    beat(page)
+    framed = page.talk.framed
+    begin(**fields)
+    assert (page.map._pictures[0].tall == 1) is finer
+    assert (page.talk.framed == framed) is finer  # else all of it is shown again
 
 
 @pytest.mark.parametrize("rows", [None, 4], ids=["points", "a scan"])

@@ -337,11 +337,15 @@ class Page:
 
     def _new(self, scan: Scan) -> None:
         """Turn to another run. What was chosen stays where its axis allows."""
-        other_axis = self.scan is None or not np.array_equal(self.scan.axis, scan.axis)
-        if self.scan is None or self.scan.shape != scan.shape or scan.points:
+        before = self.scan
+        other_axis = before is None or not np.array_equal(before.axis, scan.axis)
+        other_shape = before is None or before.shape != scan.shape
+        if other_shape or scan.points:
             self.planes, self.plane = scan.stacked, 0
-        self._reframe = other_axis or self.scan is None or self.scan.shape != scan.shape
-        self.scan, self.zoom, self._stale = scan, None, True
+        self._reframe = before is None or other_axis or other_shape or before.step_um != scan.step_um
+        if self._reframe:
+            self.zoom = None
+        self.scan, self._stale = scan, True
         self.place.choose()
         (self.map if scan.points else self.points).clear()
         self.spectrum.clear()
