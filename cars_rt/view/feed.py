@@ -19,6 +19,7 @@ log = logging.getLogger("cars_rt.view")
 LOOK_S = 0.1  # how soon a stop is noticed
 AGAIN_S = 1.0  # before a connection that broke is made anew
 LEFT_OUT = frozenset({Kind.SOURCE_SKIP})  # the daemon leaves out spectra rather than wait for a display
+GAPS = {Kind.SEQUENCE_JUMP, Kind.TAIL_MISSING}  # of what was sent to this display
 SPEAKS_OTHERWISE = {*Fault, Kind.STREAM}  # findings that explain why nothing is shown
 
 
@@ -107,6 +108,8 @@ class Feed(threading.Thread):
                 self._store.spectra(event)
             case Closed() if self.stream == "preview":
                 self._store.close(event)
+            case Problem() if event.kind in GAPS and self.stream == "preview":
+                self._store.missed(event.spectra)
             case Problem() if event.kind in SPEAKS_OTHERWISE:
                 return f"{self.address}: {event.text}"
         return said

@@ -40,6 +40,7 @@ class Facts:
     flagged: Mapping[str, int] = field(default_factory=dict)
     not_finite: int = 0
     beyond: int = 0
+    missed: int = 0  # spectra whose bundles never came to this display
     lag_s: float | None = None  # by which what is shown is behind the camera
     status: Mapping[str, Any] | None = None  # the daemon's answer
     status_age_s: float = 0.0
@@ -128,6 +129,8 @@ def _ambers(facts: Facts, status: Mapping[str, Any] | None) -> Iterator[tuple[Le
     missing = (facts.planned or 0) - _came(facts) - sum(facts.lost.values())
     if facts.ended == "complete" and missing > 0:
         yield Level.AMBER, f"The run is over, and {missing} of its {facts.planned} spectra never came."
+    if facts.missed > 0:
+        yield Level.AMBER, f"This display missed {facts.missed} spectra, so that its maps have holes."
     if facts.beyond > 0:
         yield Level.AMBER, f"{facts.beyond} spectra came after the last pixel of the scan."
     if facts.run is not None and not facts.ended and facts.connected and facts.quiet_s > QUIET_S:

@@ -51,6 +51,7 @@ class Scan:
         self.bands: tuple[Band, ...] = ()  # that the daemon computes now
         self.seen = 0  # spectra in the preview
         self.kept = 0  # spectra that came whole
+        self.missed = 0  # spectra whose bundles did not come, though they were sent
         self.beyond = 0  # spectra after the last pixel of the scan
         self.not_finite = 0  # spectra whose bands, or that themselves in a recording, are no numbers
         self.flagged: Counter[str] = Counter()

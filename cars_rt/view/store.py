@@ -39,6 +39,12 @@ class Store:
                 self.scan.take_bundle(frame)
             self.quiet_since = time.monotonic()
 
+    def missed(self, spectra: int) -> None:
+        """Bundles of the preview did not come."""
+        with self.lock:
+            if self.scan is not None:
+                self.scan.missed += spectra
+
     def spectra(self, frame: Frame) -> None:
         """A frame of whole spectra."""
         with self.lock:

@@ -111,6 +111,7 @@ class World:
                 "lost": dict(scan.lost),
                 "flagged": dict(scan.flagged),
                 "beyond": scan.beyond,
+                "missed": scan.missed,
                 "not_finite": scan.not_finite,
             }
         if watch is not None:

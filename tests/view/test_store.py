@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import AXIS, Published, a_start, wait_until
+from helpers import AXIS, Published, a_start, an_end, wait_until
 
 from cars_rt.protocol import Band, Frame, RunReader, Start
 from cars_rt.view import health, trace
@@ -132,6 +132,18 @@ def test_a_message_that_the_display_fails_on_costs_no_more_than_itself() -> None
             source.say(replace(bundle(number, np.ones((1, 1))), sequence=number))
         wait_until(lambda: store.scan is not None and store.scan.seen == 1)
         feed.close()
+
+
+def test_bundles_that_the_display_missed_are_counted() -> None:
+    store, reader = Store(64e6), RunReader("preview")
+    feed = Feed(store, "tcp://127.0.0.1:9", "preview")
+    start = a_start(stream="preview", dtype="float32", scan=(4, 5), sequence=2, index=4)  # joined late
+    end = an_end(5, 20, stream="preview")
+    bundles = [replace(bundle(index, np.ones((2, 1))), sequence=number) for number, index in ((2, 4), (4, 9))]
+    for message in (start, *bundles, end):
+        for event in reader.accept(message):
+            feed._take(event, "")
+    assert store.scan is not None and store.scan.seen == 4 and store.scan.missed == 3
 
 
 def test_spectra_that_are_left_out_for_a_display_are_no_warning(caplog: pytest.LogCaptureFixture) -> None:
@@ -361,6 +373,8 @@ PART = FILE | {"ended": "complete", "planned": 104}
         ({"lost": {"upstream": 3}, "ended": "complete"}, Level.RED, "3 upstream (the daemon"),
         ({"run": "old", "ended": "complete", "status": STATUS | {"run_lost": {"engine": 5}}}, Level.RED,
          "Spectra of run r are lost: 5 engine."),
+        ({"missed": 7}, Level.AMBER, "This display missed 7 spectra"),
+        ({"missed": 7, "ended": "complete"}, Level.AMBER, "missed 7 spectra, so that its maps have holes."),
         ({"beyond": 4}, Level.AMBER, "4 spectra came after the last pixel"),
         ({"status": None, "why": "no answer"}, Level.AMBER, "health is not known: no answer"),
         ({"recorder": {"minutes_left": 3}}, Level.RED, "The recorder's disk is full in 3 minutes."),
