@@ -84,10 +84,15 @@ def packed(scan_arrays: dict[str, Any], said: dict[str, Any], form: str) -> byte
     else:
         with h5py.File(buffer, "w") as file:
             for key, value in scan_arrays.items():
-                file.create_dataset(key.replace("/", "_"), data=value)
+                file.create_dataset(_text(key).replace("/", "_"), data=value)
             for key, value in said.items():
-                file.attrs[key] = value
+                file.attrs[key] = [_text(each) for each in value] if isinstance(value, list) else _text(value)
     return buffer.getvalue()
+
+
+def _text(value: Any) -> Any:
+    """Text that HDF5 can hold; anything else as it is."""
+    return value.replace("\0", " ") if isinstance(value, str) else value
 
 
 class SnapshotHandler(RequestHandler):

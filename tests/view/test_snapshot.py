@@ -4,6 +4,7 @@ import io
 import json
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 from bokeh.document import Document
 from helpers import AXIS
@@ -17,7 +18,9 @@ from cars_rt.view.world import World
 from view.test_store import a_scan, bundle, raman
 
 
-def taken_away(scan: Scan, chosen: tuple[float, float] | None = None) -> dict[str, np.ndarray]:
+def taken_away(
+    scan: Scan, chosen: tuple[float, float] | None = None, form: str = "npz"
+) -> dict[str, np.ndarray]:
     world = World(ViewSettings(preview="tcp://127.0.0.1:9"))
     world.store.scan = scan
     world.pages.append(page := Page(Document(), world))
@@ -25,7 +28,10 @@ def taken_away(scan: Scan, chosen: tuple[float, float] | None = None) -> dict[st
         low, high = chosen
         page._asked("asked", "", json.dumps({"do": "band", "low": low, "high": high, "kind": "mean"}))
         page.beat()
-    _, file = SnapshotHandler._made(SimpleNamespace(_world=world), "npz")
+    _, file = SnapshotHandler._made(SimpleNamespace(_world=world), form)
+    if form == "h5":
+        with h5py.File(io.BytesIO(file)) as content:
+            return {key: each[()] for key, each in content.items()} | dict(content.attrs)
     with np.load(io.BytesIO(file)) as content:
         return dict(content)
 
@@ -48,3 +54,10 @@ def test_bands_of_the_same_name_are_told_apart() -> None:
     content = taken_away(scan)
     np.testing.assert_array_equal(content["map CH 2800:3050"].ravel(), [3050, np.nan])
     np.testing.assert_array_equal(content["map CH 2800:3000"].ravel(), [np.nan, 3000])
+
+
+def test_names_that_hdf5_cannot_hold_are_taken_away_all_the_same() -> None:
+    scan = a_scan(2, 1, source="camera\0" + 9 * "x")  # as a buffer of C has it
+    scan.take_bundle(bundle(0, np.ones((2, 1)), (Band("a\0/b", 850.0, 900.0),)))
+    content = taken_away(scan, form="h5")
+    assert content["source"] == "camera xxxxxxxxx" and content["map a _b 850:900"].shape == (2, 1)
