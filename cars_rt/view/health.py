@@ -38,6 +38,7 @@ class Facts:
     came: int | None = None  # spectra that its end tells of
     lost: Mapping[str, int] = field(default_factory=dict)  # of this run, by cause
     flagged: Mapping[str, int] = field(default_factory=dict)
+    with_flags: int = 0  # spectra with any flag
     not_finite: int = 0
     beyond: int = 0
     missed: int = 0  # spectra whose bundles never came to this display
@@ -97,7 +98,7 @@ def _not_numbers(facts: Facts) -> Iterator[tuple[Level, str]]:
 def _early_or_flagged(facts: Facts) -> Iterator[tuple[Level, str]]:
     if facts.ended and facts.ended != "complete":
         yield Level.AMBER, f"The run ended early: {facts.ended}."
-    if facts.seen and sum(facts.flagged.values()) > MANY_FLAGS * facts.seen:
+    if facts.seen and facts.with_flags > MANY_FLAGS * facts.seen:
         yield Level.AMBER, f"Many spectra have flags: {_counts(facts.flagged)} of {facts.seen}."
 
 

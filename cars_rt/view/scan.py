@@ -54,7 +54,8 @@ class Scan:
         self.missed = 0  # spectra whose bundles did not come, though they were sent
         self.beyond = 0  # spectra after the last pixel of the scan
         self.not_finite = 0  # spectra whose bands, or that themselves in a recording, are no numbers
-        self.flagged: Counter[str] = Counter()
+        self.flagged: Counter[str] = Counter()  # spectra with each flag
+        self.with_flags = 0  # spectra with any
         self.lost: dict[str, int] = {}
         self.end: End | None = None
         self.begun = time.monotonic()
@@ -98,8 +99,7 @@ class Scan:
         self.seen += len(values)
         self.beyond = max(self.beyond, frame.index + len(values) - self._pixels)
         self.not_finite += _not_finite(values)
-        if frame.flags is not None and frame.flags.any():
-            self.flagged.update(named(frame.flags))
+        self._flag(frame)
         raman, counts = frame.arrays.get("latest_raman"), frame.arrays.get("latest_counts")
         if raman is not None and raman.shape == self.axis.shape:
             good = counts is not None and counts.shape == self.axis.shape
@@ -125,11 +125,15 @@ class Scan:
         self.take_spectra(frame)
         self.seen += len(frame.raman)
         self.not_finite += _not_finite(frame.raman)
-        if frame.flags is not None and frame.flags.any():
-            self.flagged.update(named(frame.flags))
+        self._flag(frame)
         counts = frame.arrays.get("counts")
         last = counts[-1] if counts is not None and counts.shape == frame.raman.shape else None
         self._is_latest(frame, frame.raman[-1], last, None)
+
+    def _flag(self, frame: Frame) -> None:
+        if frame.flags is not None and frame.flags.any():
+            self.flagged.update(named(frame.flags))
+            self.with_flags += int(np.count_nonzero(frame.flags))
 
     def _touch(self, frame: Frame) -> None:
         self.touched = time.monotonic()

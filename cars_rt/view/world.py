@@ -110,6 +110,7 @@ class World:
                 "came": scan.end.spectra if scan.end else None,
                 "lost": dict(scan.lost),
                 "flagged": dict(scan.flagged),
+                "with_flags": scan.with_flags,
                 "beyond": scan.beyond,
                 "missed": scan.missed,
                 "not_finite": scan.not_finite,
@@ -139,7 +140,7 @@ class World:
         scan, now = self.store.scan, time.monotonic()
         if scan is not None and now >= self._flags_due:
             self._flags_due = now + FLAGS_EVERY_S
-            last = sum(scan.flagged.values()), scan.seen
+            last = scan.with_flags, scan.seen
             if self._flags and last[1] < self._flags[-1][1]:
                 self._flags.clear()
             self._flags.append(last)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from helpers import AXIS, Published, a_start, an_end, wait_until
 
+from cars_rt.physics.fitness import Flag
 from cars_rt.protocol import Band, Frame, RunReader, Start
 from cars_rt.view import health, trace
 from cars_rt.view.feed import Feed
@@ -144,6 +145,18 @@ def test_bundles_that_the_display_missed_are_counted() -> None:
         for event in reader.accept(message):
             feed._take(event, "")
     assert store.scan is not None and store.scan.seen == 4 and store.scan.missed == 3
+
+
+def test_a_spectrum_with_two_flags_is_one_spectrum() -> None:
+    scan, flags = a_scan(100, 1), np.zeros(100, np.uint8)
+    flags[:6] = Flag.SPIKE | Flag.UNLIKE
+    scan.take_bundle(bundle(0, np.ones((100, 1)), flags=flags))
+    recorded = a_scan(100, 1)
+    recorded.take_recorded(raman(0, np.ones((100, 160)), flags=flags))
+    for each in (scan, recorded):
+        assert dict(each.flagged) == {"spike": 6, "unlike": 6} and each.with_flags == 6
+    facts = Facts(**WELL | {"flagged": scan.flagged, "with_flags": scan.with_flags})
+    assert health.judge(facts)[0] is Level.GREEN  # 6 of 100
 
 
 def test_spectra_that_are_left_out_for_a_display_are_no_warning(caplog: pytest.LogCaptureFixture) -> None:
@@ -364,7 +377,7 @@ PART = FILE | {"ended": "complete", "planned": 104}
         ({"status": STATUS | {"ready": False, "waits_for": "waiting"}}, Level.AMBER, "not ready: waiting."),
         ({"run": None, "status": STATUS | {"waits_for": "no driver yet"}}, Level.GREEN, "; no driver yet."),
         ({"not_finite": 2}, Level.RED, "2 spectra of this run are no numbers (NaN)."),
-        ({"flagged": {"spike": 50}}, Level.AMBER, "Many spectra have flags: 50 spike of 100."),
+        ({"flagged": {"spike": 50}, "with_flags": 50}, Level.AMBER, "have flags: 50 spike of 100."),
         ({"quiet_s": 30}, Level.AMBER, "Nothing came for 30 s"),
         ({"busy": True}, Level.AMBER, "no head-room"),
         ({"ended": "interrupted"}, Level.AMBER, "The run ended early: interrupted."),
@@ -387,8 +400,8 @@ PART = FILE | {"ended": "complete", "planned": 104}
         (PART, Level.AMBER, "of s. 4 of its 104 spectra are not in it."),
         (PART | {"lost": {"gone": 4}}, Level.AMBER, "of s; lost were 4 gone."),
         (FILE | {"ended": "interrupted"}, Level.AMBER, "of s. The run ended early: interrupted."),
-        (FILE | {"flagged": {"saturated": 100}}, Level.AMBER, "flags: 100 saturated of 100."),
-        (FILE | {"not_finite": 50, "flagged": {"spike": 50}}, Level.RED, "50 spectra of this run are no"),
+        (FILE | {"flagged": {"saturated": 100}, "with_flags": 100}, Level.AMBER, "100 saturated of 100."),
+        (FILE | {"not_finite": 50, "flagged": {"spike": 50}, "with_flags": 50}, Level.RED, "50 spectra of"),
         (PART | {"file_trouble": "it ends."}, Level.RED, "of s; it ends."),
     ],
 )  # fmt: skip
