@@ -36,7 +36,7 @@ def up(
     *,
     check: bool = False,
     example: bool = False,
-    log_folder: Path = Path("logs"),
+    log_folder: Path | None = None,
     restarts: int = LIMIT,
     verbose: bool = False,
     logs: Logs = Logging(),
@@ -60,9 +60,11 @@ def up(
     example
         Print a file with explanations, and start nothing.
     log_folder
-        Folder for what the parts say, PART.log each, cut when it is large; made if it is not there.
+        Folder for what the parts say, PART.log each, cut when it is large; made if it is not there. Without
+        this flag it is logs, in the file's own folder.
     restarts
-        Deaths in a row after which a part is given up; one that lived for a minute begins anew.
+        Restarts in a row after which a part that dies again is given up; one that lived for a minute begins
+        anew.
     verbose
         Show all that the parts say, not their warnings alone; where there is no terminal it is always all.
     """
@@ -77,6 +79,7 @@ def up(
     # What --config says is for this command; the parts have their flags from the file and the environment.
     app.config = tuple(each for each in app.config or () if not isinstance(each, Dict))
     plan = read_plan(file)
+    log_folder = Path("logs") if log_folder is None else log_folder.absolute()
     os.chdir(file.absolute().parent)  # from there on its paths count
     problems = [*plan.problems, *_troubles(plan, log_folder)]
     out = Terminal()  # what --check finds is what was asked for

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 FIRST_S = 0.5  # a daemon that is back so soon misses only what the driver's buffer does not hold
 MOST_S = 30.0
 LONG_S = 60.0  # after so long a life the next pause is the shortest again
-LIMIT = 8  # deaths in a row; with their pauses they take a minute and a half
+LIMIT = 8  # restarts in a row; with their pauses they take a minute and a half
 
 
 @dataclass

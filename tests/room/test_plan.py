@@ -1,5 +1,6 @@
 """A file of `cars-rt up`: what it becomes, and what is said of one that cannot be."""
 
+import importlib
 import os
 import socket
 import sys
@@ -262,3 +263,22 @@ def test_check_says_all_that_is_wrong_and_starts_nothing(tmp_path: Path) -> None
         assert said in found, found
     assert "things are in the way; nothing was started" in command.said
     assert {each.name for each in tmp_path.iterdir()} == {"lab.toml"}
+
+
+@pytest.mark.parametrize(("typed", "there"), [("logs2/x", "logs2/x"), (None, "sub/logs")])
+def test_a_folder_that_is_typed_counts_from_where_it_is_typed(
+    typed: str | None, there: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module("cars_rt.cli.up")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "lab.toml").write_text(SIMULATOR, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    found = list[Path]()
+    monkeypatch.setattr(module.app, "config", module.app.config)
+    monkeypatch.setattr(module, "start_logging", lambda *logs, **how: None)
+    monkeypatch.setattr(module, "_troubles", lambda plan, folder: [])
+    monkeypatch.setattr(module, "_serve", lambda plan, folder, *more: found.append(folder.absolute()))
+    given = {} if typed is None else {"log_folder": Path(typed)}
+    with pytest.raises(SystemExit):
+        module.up(Path("sub/lab.toml"), **given)
+    assert found == [tmp_path / there]
