@@ -253,6 +253,17 @@ def test_csv_is_one_spectrum(at: tuple[int, ...], source: Path, tmp_path: Path) 
     assert lines[1] == "raman_shift,counts" and ("at 1,2" if at else "mean of 34 spectra") in lines[0]
 
 
+def test_spectra_of_a_list_go_by_their_numbers(tmp_path: Path) -> None:
+    """A list that was joined late does not begin with 0; places were counted."""
+    counts, source, path = spectra_of(20), tmp_path / "late.npz", tmp_path / "a.csv"
+    np.savez(source, spectra=counts, raman_shift=AXIS, index=100_000 + np.r_[0:10, 15:25])
+    export(source, path, "csv", Wanted(at=(100_024,)))
+    assert np.array_equal(np.loadtxt(path, delimiter=",", skiprows=2)[:, 1], counts[-1])
+    for at in ((5,), (100_012,), (1, 2)):
+        with pytest.raises(ExportError, match="no spectrum at .* of 20, 100000 to 100024|not measured"):
+            export(source, path, "csv", Wanted(at=at), overwrite=True)
+
+
 @pytest.mark.parametrize(("what", "names"), [("raman", "raman,deviation"), ("counts", "counts")])
 def test_a_deviation_stands_beside_the_results_alone(what: str, names: str, tmp_path: Path) -> None:
     source = ended(with_results(tmp_path / "scan.h5"))

@@ -17,19 +17,14 @@ def write_csv(cube: Cube, path: Path, at: Sequence[int]) -> None:
     """
     columns = {"raman_shift": cube.raman_shift}
     if at:
-        place = ",".join(map(str, at))
-        if len(at) != len(cube.dims) or not all(
-            0 <= n < size for n, size in zip(at, cube.shape, strict=False)
-        ):
-            sizes = " x ".join(map(str, cube.shape[:-1]))
-            raise ExportError(f"there is no spectrum at {place} of {sizes}, counted from 0")
-        if not cube.dataset[f"{cube.name}_measured"].data[tuple(at)].compute():
+        place, there = ",".join(map(str, at)), _there(cube, at)
+        if not cube.dataset[f"{cube.name}_measured"].data[there].compute():
             raise ExportError(
                 f"there is no spectrum of {cube.name} at {place}: it was not measured, or was lost"
             )
         for name in (cube.name, *(NETWORK_OUTPUTS if cube.name == "raman" else ())):
             if name in cube.dataset:
-                columns[name] = np.asarray(cube.dataset[name].data[tuple(at)].compute(), np.float64)
+                columns[name] = np.asarray(cube.dataset[name].data[there].compute(), np.float64)
         where = f"at {place}"
     else:
         total, count = np.zeros(len(cube.raman_shift)), 0
@@ -43,3 +38,20 @@ def write_csv(cube: Cube, path: Path, at: Sequence[int]) -> None:
     head = f"# {' '.join(cube.title.split())}: {cube.name} {where}\n" + ",".join(columns)
     table = np.column_stack(list(columns.values()))
     np.savetxt(path, table, fmt="%.9g", delimiter=",", header=head, comments="", encoding="utf-8")
+
+
+def _there(cube: Cube, at: Sequence[int]) -> tuple[int, ...]:
+    """Where in the values the spectrum is: one of a list goes by its number, as a run that was joined late does
+    not begin with 0."""
+    place = ",".join(map(str, at))
+    if cube.dims == ("spectrum",):
+        numbers = cube.dataset["spectrum"].values
+        there = tuple(np.flatnonzero(numbers == at[0]).tolist()) if len(at) == 1 else ()
+        if not there:
+            ends = f", {numbers[0]:.0f} to {numbers[-1]:.0f}" if len(numbers) else ""
+            raise ExportError(f"there is no spectrum at {place} of {len(numbers)}{ends}")
+        return there[:1]
+    if len(at) != len(cube.dims) or not all(0 <= n < size for n, size in zip(at, cube.shape, strict=False)):
+        sizes = " x ".join(map(str, cube.shape[:-1]))
+        raise ExportError(f"there is no spectrum at {place} of {sizes}, counted from 0")
+    return tuple(at)
