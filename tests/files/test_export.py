@@ -260,7 +260,7 @@ def test_spectra_of_a_list_go_by_their_numbers(tmp_path: Path) -> None:
     export(source, path, "csv", Wanted(at=(100_024,)))
     assert np.array_equal(np.loadtxt(path, delimiter=",", skiprows=2)[:, 1], counts[-1])
     for at in ((5,), (100_012,), (1, 2)):
-        with pytest.raises(ExportError, match="no spectrum at .* of 20, 100000 to 100024|not measured"):
+        with pytest.raises(ExportError, match=r"no spectrum at .* of 20, 100000 to 100024|not measured"):
             export(source, path, "csv", Wanted(at=at), overwrite=True)
 
 

@@ -41,8 +41,8 @@ def write_csv(cube: Cube, path: Path, at: Sequence[int]) -> None:
 
 
 def _there(cube: Cube, at: Sequence[int]) -> tuple[int, ...]:
-    """Where in the values the spectrum is: one of a list goes by its number, as a run that was joined late does
-    not begin with 0."""
+    """Where in the values the spectrum is: one of a list goes by its number, as a run that was joined late
+    does not begin with 0."""
     place = ",".join(map(str, at))
     if cube.dims == ("spectrum",):
         numbers = cube.dataset["spectrum"].values
