@@ -1,7 +1,8 @@
 """What a network sees of a camera's pixels: the pixels themselves, or points of a uniform grid.
 
 Most networks take pixels as they are, in the order of ascending raman shift, with the length of each. A
-network that does not, and an axis that is too fine, too coarse or has a gap, goes by a grid and splines.
+network that does not, and an axis that is too fine, too coarse, changes its pitch abruptly or has a gap, goes
+by a grid and splines.
 """
 
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ COARSEST = 8.0  # cm-1, pixels of those networks that can take them as they are
 GAP = 300.0  # cm-1, the longest that is bridged, such as that of a notch
 GAPS = 3
 WIDE = 4.0  # usual steps: a step so wide is a gap
+ROUNDED = 8  # pixels over whose mean length an axis that is rounded looks like one that is not
+NEAR, ABRUPT = 24, 1.25  # so many pixels further on, a mean that is another one by this factor is a jump
 EVEN_TAPS = 4  # the number of a spline's taps is a multiple of this, so that similar axes have as many
 SUM_OVER_AN_INPUT = 13  # the opset since which a sum's axes are one
 
@@ -64,7 +67,8 @@ def points_for(card: Card, axis: FloatArray) -> Points:
         _refuse_coarse(card, float(steps.max()), most, f"{works_on} and at most {MAX_STRETCH:g} times that")
         return Points(_checked(Grid.covering(axis, card.grid_step_cm1, card.stride), axis).raman_shift, False)
     least, most = card.pitch_cm1
-    if least <= steps.min() and steps.max() <= most and len(axis) >= card.min_length:
+    jumps = _jumps(steps)
+    if least <= steps.min() and steps.max() <= most and len(axis) >= card.min_length and not jumps:
         return Points(axis if axis[0] < axis[-1] else axis[::-1], True)
     gaps = steps > max(WIDE * usual, most)
     if gaps.sum() > GAPS or (gaps.any() and steps.max() > GAP):
@@ -75,10 +79,20 @@ def points_for(card: Card, axis: FloatArray) -> Points:
     coarsest = float(steps[~gaps].max())
     _refuse_coarse(card, coarsest, COARSEST, f"pixels of at most {COARSEST:g} cm-1")
     step = card.grid_step_cm1 / 2 if usual < least else min(usual, most)
+    if jumps:  # what is usual may be the coarser part
+        step = min(step, card.grid_step_cm1)
     if len(axis) * span / step > 0.9 * LARGEST_MATRIX:  # tens of thousands of pixels: as coarse as is sound
         step = card.grid_step_cm1
     step = min(step, span / (card.min_length - 1))
     return Points(_checked(Grid.covering(axis, step, card.stride), axis).raman_shift, False)
+
+
+def _jumps(steps: FloatArray) -> bool:
+    """Whether the length of pixels changes abruptly, as where two windows are stitched: the phase at a pixel
+    depends on its neighbours by the number of pixels between them, which then is no measure of distance."""
+    lengths = np.convolve(steps, np.full(ROUNDED, 1 / ROUNDED), "valid")
+    ratios = lengths[NEAR:] / lengths[:-NEAR]
+    return bool((np.maximum(ratios, 1 / ratios) > ABRUPT).any())
 
 
 def _refuse_coarse(card: Card, coarsest: float, most: float, works_on: str) -> None:

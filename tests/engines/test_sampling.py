@@ -69,6 +69,26 @@ def test_raman_is_right_on_every_axis(axis: NDArray[np.float64], name: str) -> N
 
 
 @pytest.mark.parametrize("name", ["cnn", "cnn-kk", "kk"])
+@pytest.mark.parametrize("step", [4.0, 1.0])
+def test_pixels_whose_length_jumps_go_by_a_grid(name: str, step: float) -> None:
+    """Two windows, or two binnings, side by side: a Hilbert transform in pixels is wrong at the seam."""
+    stitched, even = np.r_[np.arange(500, 1440, step), np.arange(1440, 3200, 2)], np.arange(500, 3200, 2.0)
+    near = np.abs(stitched - 1450) < 150
+    usual = np.interp(stitched[near], even, retrieved(even, name))
+    assert np.abs(retrieved(stitched, name)[near] - usual).max() < 0.05 * usual.max()
+    assert not points_for(load_model(name).card, stitched).on_pixels
+
+
+def test_axes_of_spectrometers_are_no_jumps() -> None:
+    """Neither a length that changes slowly, by almost a factor of two, nor one that is rounded."""
+    for pixels in (256, 1340):
+        for bend in (0.3, -0.3):
+            axis = camera(pixels, bend, last=500 + 3 * min(pixels, 900))
+            for given in (axis, axis[::-1], np.round(axis), np.round(axis, 1)):
+                assert points_for(MODEL.card, given).on_pixels
+
+
+@pytest.mark.parametrize("name", ["cnn", "cnn-kk", "kk"])
 def test_gap_of_a_notch_is_bridged(name: str) -> None:
     axis = camera(1340)
     kept = (axis < 2250) | (axis > 2480)
