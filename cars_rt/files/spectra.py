@@ -40,7 +40,7 @@ class Spectra:
     scan: tuple[int, int] | None = None  # rows, columns
     full_scale: float | None = None  # counts at which the camera saturates, as stated
     run: str | None = None
-    source: str | None = None  # the instrument
+    source: str | None = None  # the instrument as its driver calls it; no title, and no type of camera
     time_ns: int | None = None  # when the run began
     block: int | None = None  # the largest number of spectra in one frame
     spectra: int | None = None  # planned

@@ -20,6 +20,7 @@ from cars_rt.files.formats import open_spectra, read_spectra
 from cars_rt.files.offline import process
 from cars_rt.files.recording import read_rows
 from cars_rt.files.spectra import SpectraError
+from cars_rt.reference import read_reference
 
 CUBE = spectra_of(12).reshape(3, 4, -1)
 LINES = CUBE.reshape(12, 1, -1)
@@ -100,7 +101,7 @@ READ: list[tuple[str, Callable[[Path], Path], Any, dict[str, Any], dict[str, Any
         lambda path: foreign.sif(path, LINES, FROM_1),
         SHIFTS,
         {"pump_nm": PUMP},
-        {"exposure_s": 0.0125, "source": "DU420"},
+        {"exposure_s": 0.0125, "instrument": {"camera": "DU420"}},
     ),
     ("a.wdf", lambda path: foreign.wdf(path, CUBE, AXIS), AXIS, {}, {"scan": (3, 4), "step_um": (0.25, 0.5)}),
     ("a.npy", lambda path: np.save(path, CUBE), AXIS, {"axis": "axis.txt"}, {"scan": (3, 4)}),
@@ -132,7 +133,7 @@ def test_files_of_other_programs_are_read(
     expected = CUBE[0] if found.scan is None and len(found.counts) == 4 else CUBE.reshape(12, -1)
     assert np.array_equal(found.counts, expected)
     for key, value in known.items():
-        assert getattr(found, key) == (value if key in ("scan", "source") else pytest.approx(value)), key
+        assert getattr(found, key) == (value if key in ("scan", "instrument") else pytest.approx(value)), key
     with open_spectra(tmp_path / name, **asked) as spectra:
         assert np.array_equal(spectra.counts[1:3], expected[1:3])
 
@@ -177,8 +178,25 @@ def test_a_foreign_file_becomes_a_recording_with_its_scan(tmp_path: Path) -> Non
     assert "turned round" in done.axis and "/scan/data/shift" in done.axis
     with h5py.File(tmp_path / "out.h5") as file, h5py.File(tmp_path / "b.h5") as other:
         assert np.array_equal(read_rows(file["raman"], "raman"), read_rows(other["raman"], "raman"))
-        assert tuple(file["raman"].attrs["scan"]) == (3, 4) and file["raman"].attrs["source"] == "liver"
+        assert tuple(file["raman"].attrs["scan"]) == (3, 4) and file.attrs["notes"] == "liver"
     assert (tmp_path / "a.nxs").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "write"),
+    [
+        ("a.hspy", "rsciio", lambda path: foreign.hspy(path, CUBE, [*SPATIAL, uniform()])),
+        ("a.nxs", "h5py", lambda path: foreign.nexus(path, CUBE, AXIS, "1/cm", title="cover glass")),
+        ("a.sif", "sif_parser", lambda path: foreign.sif(path, LINES, FROM_1)),
+    ],
+)
+def test_neither_a_title_nor_a_camera_is_taken_for_the_instrument(
+    name: str, package: str, write: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    """The daemon would take a reference for another instrument's, and leave it out."""
+    pytest.importorskip(package)
+    write(tmp_path / name)
+    assert read_reference(tmp_path / name, PUMP if name == "a.sif" else None).instrument is None
 
 
 def changed(write: Callable[[Path], Any], change: Callable[[h5py.File], Any]) -> Callable[[Path], Any]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from cars_rt.files.columns import refuse_no_counts
 from cars_rt.files.hdf5 import are_numbers, numbers, stored
 from cars_rt.files.readers.lazy import of_dataset, scan_of
-from cars_rt.files.readers.nexus import TEXTS, is_own, text_of
+from cars_rt.files.readers.nexus import TEXTS, is_own, noted, text_of
 from cars_rt.files.readers.scale import Asked, scale_of
 from cars_rt.files.spectra import Spectra, SpectraError
 from cars_rt.files.units import length_um
@@ -56,9 +56,9 @@ def read_hyperspy(file: h5py.File, path: Path, asked: Asked) -> Spectra:
         of_dataset(data, path, scale.turned),
         scan=scan_of(data.shape),
         step_um=(steps[0], steps[1]) if len(steps) == 2 and all(steps) else None,  # type: ignore[arg-type]
-        source=names[0] if names[0] != "__unnamed__" else None,
         of_axis=scale.said,
         turned=scale.turned,
+        written=noted("" if names[0] == "__unnamed__" else names[0]),
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from cars_rt.files.columns import refuse_no_counts
 from cars_rt.files.hdf5 import are_whole_numbers, followed, numbers_of, stored
+from cars_rt.files.measurement import MOST_WRITTEN
 from cars_rt.files.readers.lazy import of_dataset, scan_of
 from cars_rt.files.readers.scale import Asked, scale_of
 from cars_rt.files.spectra import Spectra, SpectraError, WavelengthError
@@ -99,10 +100,15 @@ def read_data(group: h5py.Group, path: Path, asked: Asked) -> Spectra:
         of_dataset(signal, path, scale.turned),
         scan=scan_of(signal.shape),
         step_um=step,  # type: ignore[arg-type]
-        source=text_of(group, "title") or None,
         of_axis=scale.said,
         turned=scale.turned,
+        written=noted(text_of(group, "title")),
     )
+
+
+def noted(title: str) -> dict[str, str]:
+    """A title as what people wrote of the run: it tells samples apart, and no instruments."""
+    return {"notes": title[:MOST_WRITTEN]} if title else {}
 
 
 def groups_in(file: h5py.Group) -> Iterator[h5py.Group]:

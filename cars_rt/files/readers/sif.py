@@ -36,13 +36,13 @@ def read_sif(path: Path, asked: Asked) -> Spectra:
     laser = float(info.get("RamanExWavelength", np.nan))
     where = "Calibration_data" + (f", with a laser of {laser:g} nm" if laser > 0 else "")
     scale = scale_of(wavelength, "nm", asked, where)
-    exposure = float(info.get("ExposureTime", 0))
+    exposure, camera = float(info.get("ExposureTime", 0)), str(info.get("DetectorType", ""))
     return Spectra(
         scale.raman_shift,
         of_array(data, path, scale.turned),
-        source=str(info.get("DetectorType", "")) or None,
         exposure_s=exposure if 0 < exposure < np.inf else None,
         time_ns=max(int(info.get("ExperimentTime", 0)), 0) * 10**9 or None,
+        instrument={"camera": camera} if camera else None,
         of_axis=scale.said,
         turned=scale.turned,
     )
