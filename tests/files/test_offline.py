@@ -106,6 +106,20 @@ def test_a_reference_that_says_nothing_is_refused_or_said(
     assert "a.npz is its own reference" in caplog.text
 
 
+def test_a_reference_of_another_instrument_is_left_out_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As the daemon does."""
+    sample = npz(tmp_path / "a.npz", spectra=COUNTS, raman_shift=AXIS, source="mine")
+    other = npz(tmp_path / "glass.npz", spectra=COUNTS[:1] + 9, raman_shift=AXIS, source="another")
+    process(sample, tmp_path / "r.h5", model="kk", reference=other, engine=REFERENCE)
+    assert raman_of(tmp_path / "r.h5")[3] == load_model("kk").sha256
+    said = "glass.npz is not applied: it was measured with 'another'"
+    assert said in caplog.text
+    with h5py.File(tmp_path / "r.h5") as file:
+        assert said in file["raman"].attrs["model_reference"]
+
+
 @pytest.mark.parametrize("with_dark", ["a.npz", "glass.npz"])
 def test_a_dark_of_spectra_or_of_their_reference_alone_is_said(
     with_dark: str, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -81,7 +81,9 @@ def process(
         log.warning("%s is its own reference: results of 0 say nothing of the sample", source)
     recipe = Recipe(model, reference, engine, pump_nm, axis, calibration)
     with recipe.opened(source) as spectra:
-        wanted = chosen(recipe)
+        wanted = chosen(recipe, spectra)
+        if wanted.unused:
+            log.warning("%s: %s", source, wanted.unused)
         _compare_darks(source, spectra, wanted)
         if not again and (done := _done(source, target, spectra, wanted, engine)) is not None:
             return done
@@ -209,6 +211,7 @@ def origin(source: Path, spectra: Spectra, model: Model, maker: Maker) -> Origin
     said = model.provenance | {"engine": maker.description, "made_by": maker.made_by}
     said |= {"dark": maker.dark, FLAGS: " ".join(NAMES.values())}  # of the bits, lowest first
     said |= {name: meaning for name, meaning in NETWORK_OUTPUTS.items() if name in maker.outputs}
+    said |= {"reference": f"none; {model.unused}"} if model.unused else {}
     known = spectra.about
     modified_ns = source.stat().st_mtime_ns
     about: dict[str, Any] = {

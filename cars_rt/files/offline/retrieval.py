@@ -229,9 +229,10 @@ def _say(progress: Callable[[int], None], begin: int, done: int) -> None:
     progress(begin + done)
 
 
-def chosen(recipe: Recipe) -> Model:
-    """The model of a recipe. Raises ModelError."""
-    return load_offline(recipe.model, recipe.reference, recipe.pump_nm)
+def chosen(recipe: Recipe, spectra: Spectra) -> Model:
+    """The model of a recipe, without a reference that was measured with another instrument than the spectra.
+    Raises ModelError."""
+    return load_offline(recipe.model, recipe.reference, recipe.pump_nm).of_source(spectra.source)
 
 
 @contextmanager

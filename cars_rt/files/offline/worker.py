@@ -69,7 +69,7 @@ class Bench:
         if self._key != key:
             self._held.close()
             self._key = ()
-            self._model = chosen(task.recipe)
+            self._model = chosen(task.recipe, spectra)
             if made_from(task.source, spectra, self._model) != task.expected:
                 raise SpectraError(
                     f"a worker sees another {task.source} than the client, or has another model: share the "
