@@ -1,6 +1,7 @@
 """Models that make use of a measured reference: which spectra it is for, and trained networks behind it."""
 
 import hashlib
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -12,7 +13,10 @@ from cars_rt.engines.model import RATIO, Model, ModelError
 from cars_rt.errors import CarsRtError
 from cars_rt.reference import Reference, read_reference
 
-DARKEST = 0.01  # of the reference's maximum: where it is darker, counts are divided by this, not by less
+log = logging.getLogger("cars_rt.engines")
+
+BRIGHT = 0.95  # of the reference's pixels are darker than its bright part, which hot pixels are no part of
+DARKEST = 0.01  # of that: where the reference is darker, counts are divided by this, not by less
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +81,13 @@ class Flattened(Referenced):
         turned = raman_shift[0] > raman_shift[-1]
         if (there := self._on(raman_shift[::-1] if turned else raman_shift)) is None:
             return None
-        factor = (1 / np.maximum(there, DARKEST * there.max())).astype(np.float32)
+        factor = (1 / np.maximum(there, _darkest(there))).astype(np.float32)
         return np.ascontiguousarray(factor[::-1]) if turned else factor
+
+
+def _darkest(reference: NDArray[np.float64]) -> float:
+    """What counts are divided by at least."""
+    return DARKEST * float(np.quantile(reference, BRIGHT))
 
 
 def flattened(model: Model, path: Path, pump_nm: float | None = None) -> Flattened:
@@ -97,7 +106,13 @@ def flattened(model: Model, path: Path, pump_nm: float | None = None) -> Flatten
         reference = read_reference(path, pump_nm)
     except CarsRtError as error:
         raise ModelError(str(error)) from None
-    both = hashlib.sha256(f"{model.sha256} {reference.sha256} {DARKEST}".encode()).hexdigest()
+    dark, pixels = int((reference.counts < _darkest(reference.counts)).sum()), len(reference.counts)
+    if dark:
+        log.warning(
+            "%s is darker than %g %% of its bright part at %d of %d pixels: counts are divided by that there",
+            path, 100 * DARKEST, dark, pixels,
+        )  # fmt: skip
+    both = hashlib.sha256(f"{model.sha256} {reference.sha256} {DARKEST} {BRIGHT}".encode()).hexdigest()
     told = replace(
         card,
         description=f"{card.description} Behind a measured reference.",

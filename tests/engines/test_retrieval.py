@@ -342,6 +342,20 @@ def test_the_reference_of_a_network_is_for_its_own_instrument_only(glass: Path) 
     )
 
 
+def test_one_hot_pixel_of_a_reference_does_not_make_all_others_dark(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hot = 0.01 * ENVELOPE
+    hot[700] = 60_000
+    factors = load_model("cnn", npz(tmp_path / "hot.npz", SHIFT, hot)).flattening(SHIFT)
+    assert factors is not None
+    flat = np.delete(factors * ENVELOPE, 700)
+    assert np.allclose(flat, flat[0], rtol=1e-3) and not caplog.text
+    hot[:100] *= 1e-3
+    load_model("cnn", npz(tmp_path / "dim.npz", SHIFT, hot))
+    assert "dim.npz is darker than 1 % of its bright part at 100 of 1300 pixels" in caplog.text
+
+
 def test_a_trained_model_is_the_same_on_all_points() -> None:
     card = Card("x", "1", 2.0, 1, 2, "mean", "ratio", "", {}, {})
     model = Model(b"some bytes", card, "0" * 64)
