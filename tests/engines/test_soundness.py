@@ -133,6 +133,10 @@ ODD: dict[str, tuple[onnx.ModelProto, str]] = {
                node("Cast", "places", "raman", to=FLOAT)]),
         "onnxruntime|gives",
     ),
+    "spectra that depend on each other": (
+        proto([node("ReduceMean", "x", "mean", axes=[0]), node("Sub", "x", "mean", "raman")]),
+        "the raman of a spectrum depends on those beside it",
+    ),
     "needs another stride": (
         proto([node("Reshape", "x", "shape", "blocks"), node("Reshape", "blocks", "back", "raman")],
               arrays={"shape": np.array([-1, 977]), "back": np.array([1, -1])}),
