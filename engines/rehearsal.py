@@ -34,6 +34,7 @@ FEW = (1, 2, 1, 3, 1, 1, 4, 2)  # rows of one batch after the other: what it is 
 ROUNDS, ROUND_S = 3, 0.1
 PARAMETER = "parameter "  # before the names of a graph's parameters
 UNDERWAY = b"underway "  # before what a process says of how far it is
+ANSWER = b"answer "  # before what came of an engine; other lines are of whatever else prints
 ENDING_S = 5.0  # what a driver may take to let the process end
 
 
@@ -72,7 +73,7 @@ class _Children:
         with self._lock:
             self._running[threading.get_ident()] = None
 
-    def answers(self, content: bytes) -> tuple[bytes, int]:
+    def answers(self, content: bytes) -> tuple[list[bytes], int]:
         """What a process answers that is given this content, and its exit status; what it says of how far it
         is, is passed on. Raises OSError if there can be none, GivenUpError after `give_up`."""
         me = threading.get_ident()
@@ -86,18 +87,18 @@ class _Children:
                 stderr=subprocess.DEVNULL,
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )
-        said = b""
+        said = []
         with child:
             assert child.stdin is not None and child.stdout is not None
-            with suppress(BrokenPipeError):  # it has ended, as its status says
+            with suppress(OSError):  # it has ended, as its status says; the kind depends on the system
                 child.stdin.write(content)
-            with suppress(BrokenPipeError):
+            with suppress(OSError):
                 child.stdin.close()
             for line in child.stdout:
                 if line.startswith(UNDERWAY):
                     say(line.removeprefix(UNDERWAY).decode(errors="replace").strip())
-                else:
-                    said += line
+                elif line.startswith(ANSWER):
+                    said.append(line.removeprefix(ANSWER))
         if me in self._given_up:
             raise GivenUpError("given up")
         return said, child.returncode
@@ -150,7 +151,7 @@ def _rehearsed(graph: Graph, names: list[str], max_batch: int, threads: int, rat
             said, status = _children.answers(_packed(graph, left, max_batch, threads, rates))
         except OSError as error:
             return found | {name: Tried(reason=f"cannot be tried: {error}") for name in left}
-        for line in said.splitlines():
+        for line in said:
             answer = json.loads(line)
             name = answer.pop("name")
             found[name] = Tried(**answer)
@@ -185,6 +186,7 @@ def rate(engine: Engine, batches: Sequence[int] = (ROWS,)) -> float:
 def main() -> None:
     """Read what to try from standard input; write a line for each engine as soon as it is known."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    print(file=answers)  # what was printed until now may have ended within a line
     os.dup2(2, 1)  # drivers print what they like
     graph, names, max_batch, threads, rates = _unpacked(sys.stdin.buffer.read())
 
@@ -203,7 +205,7 @@ def main() -> None:
                 tried = Tried(measured, of_few, "", difference, engine.describe(), open_s)
         except Exception as error:
             tried = Tried(reason=str(error) or type(error).__name__)
-        print(json.dumps({"name": name} | asdict(tried)), file=answers, flush=True)
+        print(ANSWER.decode() + json.dumps({"name": name} | asdict(tried)), file=answers, flush=True)
     faulthandler.dump_traceback_later(ENDING_S, exit=True)
 
 

@@ -187,6 +187,17 @@ def test_engine_that_is_being_tried_can_be_given_up(monkeypatch: pytest.MonkeyPa
     assert not children._running and not children._given_up
 
 
+def test_what_python_prints_at_its_start_is_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a site's own sitecustomize may."""
+    printing = 'print("welcome")\nprint("to the cluster: ", end="", flush=True)'
+    (tmp_path / "sitecustomize.py").write_text(printing, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    found = rehearsal.rehearse(GRAPH, ["onnxruntime"], 1, 1, rates=False)
+    assert list(found) == ["onnxruntime"] and not found["onnxruntime"].reason
+
+
 @pytest.mark.usefixtures("installed")
 def test_auto_tries_a_model_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "retrieving", lambda: ["good", "onnxruntime", "slow"])
