@@ -119,4 +119,9 @@ def restore(state: State, settings: TrainSettings, path: Path) -> TrainSettings:
         state.step, state.seconds = content["step"], float(content["seconds"])
     except Exception as error:  # torch raises many kinds for what another program wrote
         raise TrainingError(f"{path} cannot be resumed: {error!r}") from None
+    if settings.steps < state.step:
+        raise TrainingError(
+            f"the training in {path.parent} has taken {state.step} steps already: give --steps {state.step} "
+            "or more"
+        )
     return replace(settings, start=content["settings"].get("start"))

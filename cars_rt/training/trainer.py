@@ -135,9 +135,6 @@ def _loop(
         if stop.is_set():
             break
         if settings.minutes and state.seconds > 60 * settings.minutes:
-            last_entry = state.history[-1] if state.history else Entry(0, None)
-            if last_entry.median_r2 is None or last_entry.step < state.step:
-                _report(state, total / count if count else None, held_out, report)
             break
         loss = _step(settings, state, batch)
         left_out = 0 if math.isfinite(loss) else left_out + 1
@@ -162,6 +159,9 @@ def _loop(
         if now - saved > 60 * settings.checkpoint_minutes:
             save(state, settings, checkpoint)
             saved = now
+    measured_at = (entry.step for entry in state.history if entry.median_r2 is not None)
+    if not stop.is_set() and max(measured_at, default=-1) < state.step:
+        _report(state, total / count if count else None, held_out, report)
     save(state, settings, checkpoint)
 
 

@@ -227,6 +227,21 @@ def test_resumed_training_equals_uninterrupted(trained: Path, tmp_path: Path) ->
     assert (tmp_path / progress.CURVE).exists()
 
 
+@pytest.mark.usefixtures("light")
+def test_resumed_training_is_measured_at_its_end_and_takes_no_fewer_steps(tmp_path: Path) -> None:
+    def interrupt(entry: checkpoint.Entry) -> None:
+        if entry.step == 2:
+            _thread.interrupt_main(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train(settings(tmp_path), interrupt)
+    with pytest.raises(TrainingError, match="has taken 2 steps already: give --steps 2 or more"):
+        trainer.train(settings(tmp_path, resume=True, steps=1), quiet)
+    content = checkpoint.load(trainer.train(settings(tmp_path, resume=True, steps=2), quiet))
+    step, _, accuracy, _ = content["history"][-1]
+    assert step == content["step"] == 2 and accuracy is not None
+
+
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="there are no process groups here")
 def test_training_with_workers_that_is_told_to_end_is_saved(tmp_path: Path) -> None:
     flags = ("--out", tmp_path, "--batch", 2, "--threads", 1, "--workers", 1, "--log-every", 1)
