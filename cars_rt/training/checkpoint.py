@@ -1,5 +1,6 @@
 """Where a training stands, on disk and back."""
 
+import logging
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,8 @@ from cars_rt.training.networks import Published, Retrieval, build
 from cars_rt.training.networks.unbiased import Unbiased
 from cars_rt.training.settings import TrainingError, TrainSettings
 
+log = logging.getLogger("cars_rt.training")
+
 #: What every checkpoint has, of these types.
 PARTS = {"network": str, "settings": dict, "average": dict, "step": int}
 #: Of the settings, what a model's card says of its training.
@@ -20,6 +23,7 @@ TOLD = (
     "data", "seed", "batch", "learning_rate", "weight_decay", "warmup", "decay", "average", "precision",
 )  # fmt: skip
 SAME = ("network", "data", "seed", "batch", "reference")  # settings that no training changes half-way
+KEPT = tuple(dict.fromkeys((*SAME, *TOLD, "steps", "minutes")))  # that a resumed one has as it began
 
 
 class Entry(NamedTuple):
@@ -38,6 +42,7 @@ class State:
     model: Retrieval | Published
     average: Retrieval | Published
     optimizers: list[torch.optim.Optimizer]
+    reference: str | None = None  # the hash of the one that narrows the data
     step: int = 0
     seconds: float = 0.0
     history: list[Entry] = field(default_factory=list)
@@ -52,6 +57,7 @@ def save(state: State, settings: TrainSettings, path: Path) -> None:
         },
         "model": state.model.state_dict(),
         "average": state.average.state_dict(),
+        "reference": state.reference,
         "optimizers": [optimizer.state_dict() for optimizer in state.optimizers],
         "step": state.step,
         "seconds": state.seconds,
@@ -102,19 +108,40 @@ def finished(content: dict[str, Any], lengths: list[int], path: Path) -> Retriev
     return network.eval()
 
 
+def resumed(settings: TrainSettings, path: Path) -> TrainSettings:
+    """Settings of a training that goes on: what is not given, or as it is by default, is as it began. Raises
+    TrainingError if they are of another training."""
+    began, taken = load(path)["settings"], {}
+    for name in KEPT:
+        given, default = getattr(settings, name), getattr(TrainSettings, name)
+        then = began.get(name, default)
+        then = Path(then) if name == "reference" and then is not None else then
+        if given == then:
+            continue
+        if given == default:
+            taken[name] = then
+        elif name in SAME:
+            raise TrainingError(f"the training in {path.parent} began with {name} {then}, not {given}")
+    if taken:
+        log.info("as it began: %s", ", ".join(f"{name} {value}" for name, value in taken.items()))
+    return replace(settings, **taken)
+
+
 def restore(state: State, settings: TrainSettings, path: Path) -> TrainSettings:
     """Go on where a checkpoint stopped; returns the settings with what the training started from. Raises
     TrainingError if it is of another training."""
     content = load(path)
-    for name in SAME:
-        began, given = content["settings"].get(name), getattr(settings, name)
-        if began != (str(given) if isinstance(given, Path) else given):
-            raise TrainingError(f"the training in {path.parent} began with {name} {began}, not {given}")
+    if content.get("reference") not in (None, state.reference):
+        raise TrainingError(
+            f"{settings.reference} is another one than the training in {path.parent} began with"
+        )
     load_weights(state.model, content.get("model", {}), path)
     load_weights(state.average, content["average"], path)
     try:
         for optimizer, saved in zip(state.optimizers, content["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
+            for group in optimizer.param_groups:
+                group["weight_decay"] = settings.weight_decay
         state.history = [Entry(*entry) for entry in content["history"]]
         state.step, state.seconds = content["step"], float(content["seconds"])
     except Exception as error:  # torch raises many kinds for what another program wrote

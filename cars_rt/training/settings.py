@@ -74,7 +74,7 @@ class TrainSettings:
     """Weights to start from: a checkpoint (.pt), a model's file (.onnx) or a shipped model's name."""
 
     resume: bool = False
-    """Go on from the checkpoint in the folder."""
+    """Go on from the checkpoint in the folder; what is not given is as the training began."""
 
     checkpoint_minutes: float = 2.0
     """Between two checkpoints."""

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from cars_rt.storage import make_folder
-from cars_rt.training.checkpoint import Entry, State, restore, save
+from cars_rt.training.checkpoint import Entry, State, restore, resumed, save
 from cars_rt.training.data.batch import Batch, cropped
-from cars_rt.training.data.bcars import BcarsPairs
+from cars_rt.training.data.bcars import Bcars, BcarsPairs
 from cars_rt.training.data.distribution import Distribution, distribution, measured_by
 from cars_rt.training.evaluation.scores import evaluate, retrieve
 from cars_rt.training.losses import loss as loss_function
@@ -45,13 +45,15 @@ def train(settings: TrainSettings, progress: Callable[[Entry], None] | None = No
     unknown name, a folder that already holds a training (without `resume`), a checkpoint of another
     network, or a loss that is no longer finite (the last good checkpoint stays).
     """
-    _refuse(settings)
-    make = distribution(settings.data, settings.reference)
     checkpoint = settings.out / CHECKPOINT
-    if checkpoint.exists() and not settings.resume:
-        raise TrainingError(f"{settings.out} already holds a training; resume it or choose another folder")
     if settings.resume and not checkpoint.exists():
         raise TrainingError(f"{settings.out} holds no training that could be resumed")
+    if settings.resume:
+        settings = resumed(settings, checkpoint)
+    _refuse(settings)
+    make = distribution(settings.data, settings.reference)
+    if checkpoint.exists() and not settings.resume:
+        raise TrainingError(f"{settings.out} already holds a training; resume it or choose another folder")
     make_folder(settings.out)
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -104,8 +106,8 @@ def mixed(settings: TrainSettings, device: torch.device) -> bool:
 def _start(settings: TrainSettings, make: Maker) -> State:
     torch.manual_seed(settings.seed)
     device = device_of(settings)
-    lengths = make(settings.seed, 1, 1).lengths
-    model, average = (build(settings.network, lengths).to(device) for _ in range(2))
+    data = make(settings.seed, 1, 1)
+    model, average = (build(settings.network, data.lengths).to(device) for _ in range(2))
     if isinstance(model, Unbiased) != (settings.data == BcarsPairs.name):
         learns = "only from" if isinstance(model, Unbiased) else "nothing from"
         raise TrainingError(f"{settings.network} learns {learns} {BcarsPairs.name}: choose other data")
@@ -115,7 +117,8 @@ def _start(settings: TrainSettings, make: Maker) -> State:
     average.eval().requires_grad_(False)
     if isinstance(model, Retrieval):
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return State(model, average, optimizers(model, settings.learning_rate, settings.weight_decay))
+    reference = data.reference.sha256 if isinstance(data, Bcars) and data.reference else None
+    return State(model, average, optimizers(model, settings.learning_rate, settings.weight_decay), reference)
 
 
 def _loop(

@@ -228,6 +228,36 @@ def test_resumed_training_equals_uninterrupted(trained: Path, tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("light")
+def test_resumed_training_has_the_settings_that_it_began_with(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those that are not given; a card would say what was not so."""
+    caplog.set_level("INFO")
+    began = {"weight_decay": 0.5, "learning_rate": 5e-4, "seed": 3}
+    trainer.train(settings(tmp_path, steps=1, **began), quiet)
+    path = tmp_path / trainer.CHECKPOINT
+    trainer.train(settings(tmp_path, resume=True, steps=2, average=0.9), quiet)
+    content = checkpoint.load(path)
+    assert content["settings"] | began | {"average": 0.9} == content["settings"]
+    assert "as it began: seed 3, learning_rate 0.0005, weight_decay 0.5" in caplog.text
+    trainer.train(settings(tmp_path, resume=True, steps=2, weight_decay=0.25), quiet)
+    groups = [each["param_groups"][0] for each in checkpoint.load(path)["optimizers"]]
+    assert [group["weight_decay"] for group in groups] == [0.25, 0.25]
+
+
+@pytest.mark.usefixtures("light")
+def test_training_is_not_resumed_with_another_reference_of_the_same_name(tmp_path: Path) -> None:
+    glass = reference_file(tmp_path / "glass.npz")
+    given = {"reference": glass, "steps": 1, "batch": 2}
+    trainer.train(settings(tmp_path / "mine", **given), quiet)
+    with np.load(glass) as arrays:
+        changed = {name: arrays[name] for name in arrays}
+    np.savez(glass, **changed | {"spectra": changed["spectra"] ** 1.1})
+    with pytest.raises(TrainingError, match=r"glass.npz is another one than the training in .* began with"):
+        trainer.train(settings(tmp_path / "mine", resume=True, **given), quiet)
+
+
+@pytest.mark.usefixtures("light")
 def test_resumed_training_is_measured_at_its_end_and_takes_no_fewer_steps(tmp_path: Path) -> None:
     def interrupt(entry: checkpoint.Entry) -> None:
         if entry.step == 2:
