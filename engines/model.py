@@ -180,9 +180,8 @@ def _read_card(proto: onnx.ModelProto, path: Path) -> Card:
         raise ModelError(f"the card of {path} cannot be read: {said(error)}") from None
     if travelling > MAX_CARD:
         raise ModelError(f"the card of {path} is longer than {MAX_CARD} characters, the limit")
-    for word in (card.name, card.version):
-        if not (word.isprintable() and 0 < len(word) <= MAX_NAME):
-            raise ModelError(f"the card of {path} has a name or version that cannot be printed in one line")
+    if not (is_word(card.name) and is_word(card.version)):
+        raise ModelError(f"the card of {path} has a name or version that cannot be printed in one line")
     if not 0.01 <= card.grid_step_cm1 <= 100 or not 1 <= card.stride <= 4096:
         raise ModelError(f"the card of {path} has an impossible grid step or stride")
     if not 1 <= card.min_length <= MAX_POINTS:
@@ -201,6 +200,11 @@ def _read_card(proto: onnx.ModelProto, path: Path) -> Card:
         if value not in known:
             raise ModelError(f"{path} has the unknown {word} {value!r}; there are {', '.join(known)}")
     return card
+
+
+def is_word(text: str) -> bool:
+    """Whether a card may have this as its name or version."""
+    return text.isprintable() and 0 < len(text) <= MAX_NAME
 
 
 def _no_constant(word: str) -> float:

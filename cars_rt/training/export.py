@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from cars_rt.engines.model import CARD_KEY
+from cars_rt.engines.model import CARD_KEY, CLASSICAL, MAX_NAME, is_word
 from cars_rt.installation import pip_install
+from cars_rt.printable import printable
 from cars_rt.storage import refuse_missing_folder, refuse_target, replacing
 from cars_rt.training.calibration import SEED as CALIBRATION_SEED
 from cars_rt.training.calibration import calibrate
@@ -46,9 +47,14 @@ def export(
     card's stride. The file is compared with torch at several sizes before it takes its place
     (atomically). `notes` go into the card's training. `progress` is told the batches that the deviation's
     calibration has done and will do, which takes a minute or two.
-    Raises TrainingError for an unusable checkpoint, a missing package, a failed comparison or, unless
+    Raises TrainingError for an unusable checkpoint or name, a missing package, a failed comparison or, unless
     `overwrite`, an output that exists; StorageError if its folder is not there.
     """
+    if not is_word(name) or name in CLASSICAL:
+        raise TrainingError(
+            f"{printable(name, MAX_NAME)!r} is no name of a model: give one of 1 to {MAX_NAME} characters in "
+            f"one line that is not {' or '.join(CLASSICAL)}"
+        )
     refuse_missing_folder(output.absolute().parent)  # before the minutes that the calibration takes
     refuse_target(output)
     if output.exists() and not overwrite:

@@ -394,6 +394,12 @@ def test_export_replaces_a_model_only_when_asked_and_says_so_at_once(
     assert path.stat().st_size > 1000
 
 
+@pytest.mark.parametrize("name", ["n" * 90, "two\nlines", "", "bad\udcff", "kk", "mem"])
+def test_export_refuses_a_name_that_nothing_can_load_at_once(name: str, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="no name of a model: give one of 1 to 80 characters"):
+        export.export(tmp_path / "not-even-read.pt", tmp_path / "tiny.onnx", name)
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
