@@ -38,6 +38,11 @@ class Classical(Referenced):
 
     settings: Settings = field(default_factory=Settings)
 
+    @property
+    def most_points(self) -> float:
+        """As its matrices are."""
+        return LONGEST
+
     def without(self) -> "Classical":
         """The same retrieval without its reference."""
         return classical(self.card.name)
@@ -110,7 +115,7 @@ class MaximumEntropyEngine(Engine):
     def _compile(self, threads: int) -> None:
         model, axis = self.graph.model, self.graph.raman_shift
         assert isinstance(model, Classical)
-        shift = points_for(model.card, axis).raman_shift
+        shift = points_for(model.card, axis, model.most_points).raman_shift
         reference = model.reference_on(shift)
         self._retrieve = MaximumEntropy(len(shift), step_of(shift), reference, model.settings)
         self._onto_points = resampling_matrix(axis, shift)

@@ -105,7 +105,7 @@ def axis_for(model: Model, pixels: int) -> NDArray[np.float64]:
 
 def _composed(model: Model, axis: NDArray[np.float64], deviation: bool) -> Graph:
     card, pixels = model.card, len(axis)
-    points = points_for(card, axis)
+    points = points_for(card, axis, model.most_points)
     content, of_network = model.for_points(points.raman_shift)
     proto = onnx.load_model_from_string(content)
     opset = next((entry.version for entry in proto.opset_import if not entry.domain), 1)

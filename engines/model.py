@@ -85,6 +85,11 @@ class Model:
         return None
 
     @property
+    def most_points(self) -> float:
+        """The longest spectrum that it takes where it takes many lengths; axes of more go by a grid."""
+        return math.inf
+
+    @property
     def nominal_axis(self) -> NDArray[np.float64]:
         """An axis for which it can be composed before an instrument tells its own, (pixels,), cm-1."""
         return np.linspace(400, 3400, 1340)

@@ -45,8 +45,9 @@ class Points:
         return np.asarray(pitch, np.float64)
 
 
-def points_for(card: Card, axis: FloatArray) -> Points:
-    """What a model sees of a camera's axis (p,). Raises ModelError if the axis does not suit the model."""
+def points_for(card: Card, axis: FloatArray, most_points: float = np.inf) -> Points:
+    """What a model sees of a camera's axis (p,), on a coarser grid where that is more than `most_points`, if
+    that is enough. Raises ModelError if the axis does not suit the model."""
     steps = np.abs(np.diff(axis))
     span, usual = float(np.ptp(axis)), float(np.median(steps))
     if card.fixed_length:
@@ -67,8 +68,8 @@ def points_for(card: Card, axis: FloatArray) -> Points:
         _refuse_coarse(card, float(steps.max()), most, f"{works_on} and at most {MAX_STRETCH:g} times that")
         return Points(_checked(Grid.covering(axis, card.grid_step_cm1, card.stride), axis).raman_shift, False)
     least, most = card.pitch_cm1
-    jumps = _jumps(steps)
-    if least <= steps.min() and steps.max() <= most and len(axis) >= card.min_length and not jumps:
+    suits = card.min_length <= len(axis) <= most_points and not _jumps(steps)
+    if suits and least <= steps.min() and steps.max() <= most:
         return Points(axis if axis[0] < axis[-1] else axis[::-1], True)
     gaps = steps > max(WIDE * usual, most)
     if gaps.sum() > GAPS or (gaps.any() and steps.max() > GAP):
@@ -79,9 +80,10 @@ def points_for(card: Card, axis: FloatArray) -> Points:
     coarsest = float(steps[~gaps].max())
     _refuse_coarse(card, coarsest, COARSEST, f"pixels of at most {COARSEST:g} cm-1")
     step = card.grid_step_cm1 / 2 if usual < least else min(usual, most)
-    if jumps:  # what is usual may be the coarser part
+    if _jumps(steps[~gaps]):  # what is usual may be the coarser part
         step = min(step, card.grid_step_cm1)
-    if len(axis) * span / step > 0.9 * LARGEST_MATRIX:  # tens of thousands of pixels: as coarse as is sound
+    # Tens of thousands of pixels, or points: as coarse as is sound.
+    if len(axis) * span / step > 0.9 * LARGEST_MATRIX or span / step > most_points - 1:
         step = card.grid_step_cm1
     step = min(step, span / (card.min_length - 1))
     return Points(_checked(Grid.covering(axis, step, card.stride), axis).raman_shift, False)

@@ -11,7 +11,7 @@ from cars_rt.engines.sampling import points_for
 from cars_rt.physics.cars import cars_intensity, lorentzians
 from cars_rt.physics.microscope import Microscope
 
-MODEL = load_model()
+MODEL, KK = load_model(), load_model("kk")
 
 
 def camera(pixels: int, bend: float = 0.0, first: float = 500.0, last: float = 3200.0) -> NDArray[np.float64]:
@@ -37,6 +37,11 @@ def retrieved(axis: NDArray[np.float64], name: str = "cnn") -> NDArray[np.float6
         return engine.run(spectrum(axis)[0])[0].astype(np.float64)
 
 
+@pytest.mark.parametrize("pixels", [4100, 10_000])
+def test_kk_takes_all_axes_up_to_8190_however_fine(pixels: int) -> None:
+    assert len(points_for(KK.card, camera(pixels, first=100, last=8290), KK.most_points).raman_shift) == 4096
+
+
 @pytest.mark.parametrize("bend", [0, 0.2, -0.2])
 @pytest.mark.parametrize("pixels", [700, 1340, 2048])
 def test_network_sees_the_pixels_of_a_camera(pixels: int, bend: float) -> None:
@@ -58,6 +63,7 @@ def test_network_sees_the_pixels_of_a_camera(pixels: int, bend: float) -> None:
     [
         camera(900, 0.2), camera(2048)[::-1], camera(5000), camera(400), camera(1340, last=2000.0),
         camera(180, first=700.0, last=1200.0), camera(5000, first=700.0, last=1700.0),
+        camera(4200, last=4499.0), camera(7000, last=4700.0),
     ],
 )  # fmt: skip
 def test_raman_is_right_on_every_axis(axis: NDArray[np.float64], name: str) -> None:
