@@ -649,6 +649,15 @@ def test_checkpoint_is_judged_as_the_model_that_is_made_of_it() -> None:
     assert torch.equal(again.state_dict()["head.bias"], weights["head.bias"]) and not again.training
 
 
+def test_a_reference_in_nm_is_refused_without_advice_that_is_of_no_use(tmp_path: Path) -> None:
+    (tmp_path / "glass.csv").write_text("nm,counts\n" + "".join(f"{700 + n},{n + 9}\n" for n in range(99)))
+    with pytest.raises(
+        TrainingError, match=r"glass\.csv: the axis is in nm, or may be: write .* in cm-1"
+    ) as found:
+        distribution("bcars", tmp_path / "glass.csv")
+    assert "--pump-nm" not in str(found.value)
+
+
 def test_deviation_of_a_network_of_few_steps_can_be_calibrated() -> None:
     """Its logarithm may lie where exp overflows; then not a number would be exported."""
     torch.manual_seed(0)

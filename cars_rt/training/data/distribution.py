@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cars_rt.errors import CarsRtError
+from cars_rt.files.spectra import WavelengthError
 from cars_rt.reference import read_reference
 from cars_rt.training.data.batch import Batch
 from cars_rt.training.data.bcars import Bcars, BcarsPairs
@@ -67,6 +68,11 @@ def distribution(name: str, reference: Path | None = None) -> Callable[[int, int
         raise TrainingError(f"a reference narrows '{Bcars.name}', not '{name}', which is as published")
     try:
         measured = read_reference(reference)
+    except WavelengthError:
+        raise TrainingError(
+            f"{reference}: the axis is in nm, or may be: write raman shifts in cm-1, below a line of names "
+            "such as raman shift,counts"
+        ) from None
     except CarsRtError as error:
         raise TrainingError(str(error)) from None
     span = measured.raman_shift[-1] - measured.raman_shift[0]
