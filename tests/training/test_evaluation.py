@@ -18,6 +18,7 @@ from cars_rt.cli import main  # noqa: E402
 from cars_rt.console import log  # noqa: E402
 from cars_rt.engines import load_model  # noqa: E402
 from cars_rt.engines.model import CARD_KEY, Model  # noqa: E402
+from cars_rt.files.spectra import SpectraError  # noqa: E402
 from cars_rt.physics.microscope import Simulator  # noqa: E402
 from cars_rt.physics.substances import SUBSTANCES, TOLUENE  # noqa: E402
 from cars_rt.training import export  # noqa: E402
@@ -35,6 +36,7 @@ from cars_rt.training.evaluation.measured import (  # noqa: E402
     retrieve_measured,
     spectra_in,
 )
+from cars_rt.training.evaluation.pictures import draw  # noqa: E402
 from cars_rt.training.evaluation.scores import Scores, evaluate, judge  # noqa: E402
 from cars_rt.training.networks import Cnn, SpecNet  # noqa: E402
 from cars_rt.training.settings import TrainingError  # noqa: E402
@@ -232,6 +234,8 @@ def test_refuses_what_cannot_be_compared(tmp_path: Path) -> None:
         TrainingError, match=r"gives Im\{chi_R\} / chi_NR.*evaluate it on: bcars, bcars-pairs$"
     ):
         compare([candidate("cnn")], "crimson2024")
+    with pytest.raises(TrainingError, match="cnn was trained on bcars with seed 1: choose another --seed"):
+        compare([candidate("kk"), candidate("cnn")], "bcars", seed=1)
     with pytest.raises(TrainingError, match="--spectra must be positive"):
         compare([chi3], "crimson2024", 0)
     with pytest.raises(TrainingError, match="no model whose result is what bcars asks for"):
@@ -348,6 +352,27 @@ def test_files_that_differ_in_their_ending_are_two(tmp_path: Path) -> None:
     assert all(len(each.lines) == 7 for each in results)
     draw_measured(results, tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_measured_file_that_cannot_be_read_is_left_out_of_a_folder(tmp_path: Path) -> None:
+    shift = np.linspace(500, 3200, 900)
+    (tmp_path / "notes.txt").write_text("what was done that day\n", encoding="utf-8")
+    np.savez(tmp_path / "some.npz", raman_shift=shift, spectra=1000 + np.cos(shift / 20)[None])
+    said: list[str] = []
+    results = retrieve_measured([load_model("kk")], spectra_in(tmp_path), said.append)
+    assert [each.file for each in results] == ["some.npz"]
+    assert len(said) == 1 and "notes.txt" in said[0]
+    with pytest.raises(SpectraError, match=r"notes\.txt"):
+        retrieve_measured([load_model("kk")], [tmp_path / "notes.txt"], said.append)
+
+
+def test_a_models_name_is_no_formula_in_a_picture(tmp_path: Path) -> None:
+    name = r"mine $\foo$"
+    model = candidate(str(identity(tmp_path / "a.onnx", name=name)))
+    draw(compare([model], "crimson2024", 8, 7, 1), tmp_path / "simulated.png")
+    shift = np.linspace(500, 3200, 300)
+    raman = np.cos(shift / 20).astype(np.float32)
+    draw_measured([judged("glass.npz", name, shift, raman, raman)], tmp_path / "measured.png")
 
 
 def test_evaluate_measured_spectra(tiny: Path, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ class Candidate:
     trained_on: str
     on: Callable[[int], Retrieve]
     """The model on so many threads, as a function of spectra on any axis that suits it."""
+    seed: int | None = None  # of what it was trained on
 
 
 def candidate(name: str) -> Candidate:
@@ -59,7 +60,8 @@ def of_model(model: Model) -> Candidate:
 
         return run
 
-    return Candidate(model.card.name, model.card.target, str(model.card.training.get("data", "")), on)
+    card, training = model.card, model.card.training
+    return Candidate(card.name, card.target, str(training.get("data", "")), on, training.get("seed"))
 
 
 def _of_checkpoint(path: Path) -> Model:
@@ -78,7 +80,7 @@ def _of_checkpoint(path: Path) -> Model:
         scaling=drawn.scaling,
         target=drawn.target,
         description="A training's checkpoint.",
-        training={"data": data},
+        training={"data": data, "seed": content["settings"].get("seed")},
         accuracy={},
         fixed_length=network.fixed_length,
         pitch_cm1=drawn.pitch_cm1 if "pitch" in network.inputs else (),

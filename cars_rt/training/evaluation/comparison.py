@@ -81,7 +81,8 @@ def compare(
 
     threads: of the model, beside one, in the measurement of speed; 0 takes all cores. progress is called
     with what is being done, how many spectra are done and how many there are to do, drawing them included.
-    Raises TrainingError for an unknown protocol, or for a model with another target than the protocol's.
+    Raises TrainingError for an unknown protocol, or for a model with another target than the protocol's, or
+    that was trained on these spectra.
     """
     make = _known(protocol)
     if not models:
@@ -89,6 +90,11 @@ def compare(
     for model in models:
         if not fits(model, protocol):
             raise TrainingError(_unfit(model, make(0, 1, 1)))
+        if (model.trained_on, model.seed) == (protocol, seed):
+            raise TrainingError(
+                f"the model {model.name} was trained on {protocol} with seed {seed}: choose another --seed, "
+                "whose spectra it has never seen"
+            )
     if spectra < 1 or threads < 0:
         raise TrainingError("--spectra must be positive, --threads not negative")
     load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None

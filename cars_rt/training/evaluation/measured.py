@@ -82,11 +82,18 @@ def retrieve_measured(
 ) -> list[Retrieved]:
     """The first spectrum of every file through every model.
 
-    left_out is told, in a sentence, of a model that cannot take a file's axis. Raises SpectraError for a
-    file that cannot be read and EngineError if nothing can run the models."""
+    left_out is told, in a sentence, of a model that cannot take a file's axis, and of one of several files
+    that cannot be read. Raises SpectraError if the only one cannot be read, and EngineError if nothing can
+    run the models."""
     result: list[Retrieved] = []
     for number, path in enumerate(files):
-        spectra = read_spectra(path)
+        try:
+            spectra = read_spectra(path)
+        except SpectraError as error:
+            if len(files) == 1:
+                raise
+            left_out(str(error))
+            continue
         for model in models:
             try:
                 graph = compose(model, spectra.raman_shift)
@@ -183,7 +190,7 @@ def _draw_part(axes: Any, results: Sequence[Retrieved], inside: NDArray[np.bool_
     shift = first.raman_shift[inside]
     for each in results:
         colour, raman = f"C{names.index(each.model)}", each.raman[inside]
-        axes.plot(shift, raman, colour, linewidth=1, label=each.model)
+        axes.plot(shift, raman, colour, linewidth=1, label=drawable(each.model))
         if each.deviation is not None:
             low, high = (raman + sign * each.deviation[inside] for sign in (-1, 1))
             axes.fill_between(shift, low, high, color=colour, alpha=0.2, linewidth=0)

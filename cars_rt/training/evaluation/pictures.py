@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from cars_rt.printable import drawable
 from cars_rt.storage import replacing
 from cars_rt.training.evaluation.comparison import Evaluation
 from cars_rt.training.evaluation.metrics import DECADES, Floats
@@ -52,7 +53,9 @@ def _distribution(axes: Any, evaluations: Sequence[Evaluation]) -> None:
         lost = 1 - np.maximum(np.sort(each.scores.r2[each.scores.visible]), WORST_R2)
         share = np.arange(len(lost), 0, -1) / len(lost)
         median = each.accuracy["median_r2"]
-        axes.plot(np.maximum(lost, 1e-5), share, f"C{number}", label=f"{each.model}: median {median:.4f}")
+        axes.plot(
+            np.maximum(lost, 1e-5), share, f"C{number}", label=f"{drawable(each.model)}: median {median:.4f}"
+        )
     axes.set(xscale="log", ylim=(0, 1), xlabel="R2", ylabel="share of spectra at least as good")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{1 - value:.6g}"))
     axes.invert_xaxis()
@@ -68,7 +71,7 @@ def _errors(axes: Any, evaluations: Sequence[Evaluation]) -> None:
     for number, each in enumerate(evaluations):
         mean = each.accuracy["mean_square_error"]
         axes.hist(each.scores.square, bins, histtype="stepfilled", color=f"C{number}", alpha=0.35)
-        axes.axvline(mean, color=f"C{number}", label=f"{each.model}: mean {mean:.2e}")
+        axes.axvline(mean, color=f"C{number}", label=f"{drawable(each.model)}: mean {mean:.2e}")
     axes.set(xscale="log", xlabel="mean square error", ylabel="spectra", title="Error of single spectra")
     axes.legend(loc="upper left", fontsize=9)
     axes.set_ylim(0, 1.25 * axes.get_ylim()[1])  # room for the legend
@@ -83,7 +86,7 @@ def _reliability(axes: Any, evaluations: Sequence[Evaluation]) -> None:
         if each in giving:
             shares = each.accuracy["within_deviation_by_reported"]
             percent = [100 * shares.get(name, np.nan) for name in DECADES]
-            overall = f"{each.model}: {each.accuracy['within_deviation']:.1%} of all"
+            overall = f"{drawable(each.model)}: {each.accuracy['within_deviation']:.1%} of all"
             axes.plot(range(len(DECADES)), percent, f"C{number}o-", label=overall)
     axes.set_xticks(range(len(DECADES)), [name.replace(" ", "\n", 1) for name in DECADES], fontsize=9)
     axes.set(
@@ -109,7 +112,7 @@ def _examples(figure: Any, evaluations: Sequence[Evaluation], places: Any, title
         top.plot(one.shift, _strip(one.spectrum, highest), "0.6", linewidth=0.7, label="input, any scale")
         top.plot(one.shift, one.truth, "k", linewidth=1.8, label="truth")
         for number, (each, sample) in enumerate(zip(evaluations, found, strict=True)):
-            top.plot(sample.shift, sample.predicted, f"C{number}", linewidth=1, label=each.model)
+            top.plot(sample.shift, sample.predicted, f"C{number}", linewidth=1, label=drawable(each.model))
             bottom.plot(sample.shift, sample.predicted - sample.truth, f"C{number}", linewidth=0.8)
             if sample.deviation is not None:
                 band = {"color": f"C{number}", "alpha": 0.25, "linewidth": 0, "label": "± deviation"}
