@@ -108,6 +108,8 @@ def _composed(model: Model, axis: NDArray[np.float64], deviation: bool) -> Graph
     points = points_for(card, axis, model.most_points)
     content, of_network = model.for_points(points.raman_shift)
     proto = onnx.load_model_from_string(content)
+    for entry in proto.opset_import:
+        entry.domain = "" if entry.domain == "ai.onnx" else entry.domain  # two names of one
     opset = next((entry.version for entry in proto.opset_import if not entry.domain), 1)
     moved = Ordered(axis, card.stride) if points.on_pixels else Resampled(axis, points.raman_shift, opset)
     length = len(moved.places) if isinstance(moved, Ordered) else len(points.raman_shift)
@@ -121,9 +123,10 @@ def _composed(model: Model, axis: NDArray[np.float64], deviation: bool) -> Graph
             )
 
     constants_of_old = {entry.name for entry in network.initializer}  # inputs up to IR version 3
-    inputs = [value.name for value in network.input if value.name not in constants_of_old]
     parameters = {NETWORK + name: value for name, value in of_network.items()}
-    spectrum = next(name for name in inputs if name != NETWORK + PITCH and name not in parameters)
+    inputs = {value.name for value in network.input} - constants_of_old - parameters.keys()
+    takes_pitch = len(inputs) == 2
+    (spectrum,) = inputs - {NETWORK + PITCH} if takes_pitch else inputs
     if isinstance(moved, Ordered):
         scaled = scaling(card.scaling, opset, axis, "signal", "scaled")
         before = [*scaled.nodes, *moved.onto("scaled", spectrum)]
@@ -139,7 +142,7 @@ def _composed(model: Model, axis: NDArray[np.float64], deviation: bool) -> Graph
     flat = model.flattening(axis)
     parameters |= {"flat": np.ones(pixels, np.float32) if flat is None else flat}
     parameters |= moved.parameters | scaled.parameters
-    if NETWORK + PITCH in inputs:
+    if takes_pitch:
         pitch = points.pitch[moved.places] if isinstance(moved, Ordered) else points.pitch
         parameters[NETWORK + PITCH] = pitch[None].astype(np.float32)
     graph = helper.make_graph(

@@ -203,9 +203,8 @@ def unsqueezed(attributes: Attributes, x: Tensor, axes: Tensor | None = None) ->
 
 def flattened(attributes: Attributes, x: Tensor) -> Tensor:
     """Two dimensions, split at an axis."""
-    axis = attributes.get("axis", 1) % (x.ndim + 1)
     first = 1
-    for length in x.shape[:axis]:
+    for length in x.shape[: attributes.get("axis", 1)]:  # from the end if it is negative
         first *= length
     return x.reshape(first, -1)
 

@@ -323,6 +323,14 @@ def test_torch_gathers_from_the_end_as_the_reference_does() -> None:
     assert operator("Gather", {}, [None, torch.tensor(-1)])(x, torch.tensor(-1)).tolist() == [3, 4, 5]
 
 
+@pytest.mark.parametrize(("axis", "shape"), [(-1, (6, 4)), (-3, (1, 24)), (1, (2, 12)), (3, (24, 1))])
+def test_torch_flattens_from_the_end_as_the_reference_does(axis: int, shape: tuple[int, int]) -> None:
+    torch = pytest.importorskip("torch")
+    from cars_rt.engines.operators import operator
+
+    assert operator("Flatten", {"axis": axis}, [])(torch.zeros(2, 3, 4)).shape == shape
+
+
 @pytest.mark.parametrize(
     ("name", "pixels"),
     [

@@ -167,6 +167,26 @@ def test_what_is_sound_is_taken(tmp_path: Path) -> None:
         assert np.isfinite(engine.run(spectra_of(4))).all()
 
 
+@pytest.mark.parametrize("version", [13, 18])
+def test_the_usual_operators_may_be_called_by_their_full_domain(version: int, tmp_path: Path) -> None:
+    model = proto([node("Abs", "x", "raman")])
+    model.opset_import[0].domain, model.opset_import[0].version = "ai.onnx", version
+    path = tmp_path / "odd.onnx"
+    path.write_bytes(model.SerializeToString())
+    with open_engine("onnxruntime", compose(load_model(str(path)), AXIS), 4) as engine:
+        assert np.isfinite(engine.run(spectra_of(4))).all()
+
+
+def test_spectra_may_be_called_pitch_where_they_are_all_that_is_taken(tmp_path: Path) -> None:
+    path, counts = tmp_path / "odd.onnx", spectra_of(4)
+    found = []
+    for name in ("x", "pitch"):
+        path.write_bytes(proto([node("Abs", name, "raman")], [value(name)]).SerializeToString())
+        with open_engine("onnxruntime", compose(load_model(str(path)), AXIS), 4) as engine:
+            found.append(engine.run(counts))
+    assert np.array_equal(*found)
+
+
 def test_weights_beside_the_model_are_refused_wherever_one_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
