@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import re
+import time
 
 from cars_rt.engines import remembered
 from cars_rt.engines.agreement import check, computed
@@ -24,8 +25,8 @@ log = logging.getLogger("cars_rt.engines")
 Attempts = dict[str, Tried]
 SPARE = "only if no other works"
 LONG_S = 60.0  # an engine that is given more than this to open may take minutes
-#: By model, batch, threads and candidates.
-_rehearsed: dict[tuple[str, int, int, tuple[str, ...]], Attempts] = {}
+#: By model, batch, threads and candidates: when (monotonic, s), and what came of it.
+_rehearsed: dict[tuple[str, int, int, tuple[str, ...]], tuple[float, Attempts]] = {}
 _safe: set[str] = set()  # what is fragile and has been opened in this process, as `_one` names it
 _said: set[str] = set()  # what was logged of chosen engines, so that each is logged once
 
@@ -114,7 +115,10 @@ def _tried(
         return False, {each: Tried() for each in candidates}
     key = (graph.model.sha256, max_batch, threads, tuple(candidates))
     if key in _rehearsed:
-        return False, dict(_rehearsed[key])
+        since, found = _rehearsed[key]
+        failed = any(tried.reason for tried in found.values())
+        if not failed or time.monotonic() - since <= remembered.FAILURE_BELIEVED_S:
+            return False, dict(found)
     about = remembered.facts(graph, candidates, max_batch, threads)
     known = remembered.recall(about) if recalling else None
     if known is None:
@@ -122,8 +126,9 @@ def _tried(
         if not all(tried.reason for tried in found.values()):
             remembered.remember(about, found)
         _safe.update(_one(each, graph, max_batch, threads) for each in found if not found[each].reason)
-    _rehearsed[key] = found if known is None else known
-    return known is not None, dict(_rehearsed[key])
+    attempts = found if known is None else known
+    _rehearsed[key] = time.monotonic(), attempts
+    return known is not None, dict(attempts)
 
 
 def _forget(graph: Graph, candidates: list[str], max_batch: int, threads: int) -> None:

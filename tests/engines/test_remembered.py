@@ -159,3 +159,21 @@ def test_second_start_tries_nothing_and_a_choice_that_fails_is_tried_anew(
     fails.add("openvino")
     open_engine("auto", GRAPH, 4).close()
     assert len(asked) == 2
+
+
+def test_a_failure_is_believed_for_a_day_within_a_process_too(
+    asked: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A card whose memory was full for a moment would not be used again before the next start."""
+
+    def rehearse(graph: object, names: list[str], *_: object, **__: object) -> dict[str, Tried]:
+        asked.append(names)
+        return {"openvino": Tried(reason="no memory left"), "onnxruntime": Tried(1000.0, 1000.0)}
+
+    monkeypatch.setattr(choice, "rehearse", rehearse)
+    for _ in range(2):
+        open_engine("auto", GRAPH, 4).close()
+    assert len(asked) == 1
+    monkeypatch.setattr(remembered, "FAILURE_BELIEVED_S", -1.0)  # it is over
+    open_engine("auto", GRAPH, 4).close()
+    assert len(asked) == 2
