@@ -111,7 +111,8 @@ def finished(content: dict[str, Any], lengths: list[int], path: Path) -> Retriev
 def resumed(settings: TrainSettings, path: Path) -> TrainSettings:
     """Settings of a training that goes on: what is not given, or as it is by default, is as it began. Raises
     TrainingError if they are of another training."""
-    began, taken = load(path)["settings"], {}
+    began: dict[str, Any] = load(path)["settings"]
+    taken: dict[str, Any] = {}
     for name in KEPT:
         given, default = getattr(settings, name), getattr(TrainSettings, name)
         then = began.get(name, default)
