@@ -13,7 +13,7 @@ PROMINENCE = 0.015  # of the spectrum's maximum, what a peak rises above its sur
 TOLERANCE = 4.0  # cm-1 of each other two peaks are the same: Vernuccio et al., Sci. Rep. 14, 23903 (2024)
 DECADES = ("below 0.001", "0.001 to 0.01", "0.01 to 0.1", "0.1 to 1", "above 1")
 LEAST_POINTS = 1000  # in a decade; neighbouring points err together
-_EDGES = np.array([1e-3, 1e-2, 1e-1, 1.0])
+EDGES = (1e-3, 1e-2, 1e-1, 1.0)  # of the decades
 _TINY = 1e-12
 
 
@@ -70,7 +70,7 @@ class Coverage:
     @classmethod
     def of(cls, error: Floats, deviation: Floats, signal: Floats) -> Self:
         """Errors with their claimed deviations, in the decades of |signal|; all of one shape."""
-        decade = np.searchsorted(_EDGES, np.abs(signal).ravel(), side="right")
+        decade = np.searchsorted(EDGES, np.abs(signal).ravel(), side="right")
         within = (np.abs(error) <= deviation).ravel()
         size = len(DECADES)
         return cls(np.bincount(decade, minlength=size), np.bincount(decade[within], minlength=size))
