@@ -14,8 +14,8 @@ from cars_rt.training.networks.layers import Retrieval, folded, unfolded
 
 SEED = 3_000_017  # of the spectra used: neither trained on nor held out
 LEARNING_RATE = 5e-3
-#: Of the errors in each of `DECADES` of the truth, the share that is asked to be smaller than the deviation. The
-#: same for all would leave 80 % of what is nearly nothing within it, and 58 % of what is strong.
+#: Of the errors in each of `DECADES` of the truth, the share that is asked to be smaller than the deviation.
+#: The same for all would leave 80 % of what is nearly nothing within it, and 58 % of what is strong.
 ASKED = 0.61, 0.68, 0.74, 0.75, 0.75
 LN_LARGEST = 60.0  # of the deviation: a network of few steps may give more for a spectrum
 
