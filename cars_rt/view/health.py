@@ -131,7 +131,7 @@ def _ambers(facts: Facts, status: Mapping[str, Any] | None) -> Iterator[tuple[Le
     if facts.ended == "complete" and missing > 0:
         yield Level.AMBER, f"The run is over, and {missing} of its {facts.planned} spectra never came."
     if facts.missed > 0:
-        yield Level.AMBER, f"This display missed {facts.missed} spectra, so that its maps have holes."
+        yield Level.AMBER, f"This display missed {facts.missed} spectra, so that its maps may have holes."
     if facts.beyond > 0:
         yield Level.AMBER, f"{facts.beyond} spectra came after the last pixel of the scan."
     if facts.run is not None and not facts.ended and facts.connected and facts.quiet_s > QUIET_S:

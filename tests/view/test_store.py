@@ -228,6 +228,24 @@ def test_the_daemons_band_is_complete_where_spectra_were_thinned() -> None:
     assert scan.at(9, 9) is not None and scan.at(10, 0) is None
 
 
+def test_holes_of_missed_bundles_are_filled_from_whole_spectra() -> None:
+    scan, quantity = a_scan(10, 10), Quantity(BAND)
+    for row in range(10):
+        scan.take_spectra(raman(10 * row, np.full((10, 160), row)))
+        if 3 <= row <= 5:
+            scan.missed += 10
+        else:
+            scan.take_bundle(bundle(10 * row, np.full((10, 1), row)))
+    picture = Picture(scan, quantity)
+    picture.update(threading.Lock())
+    np.testing.assert_array_equal(picture.values, np.arange(10)[:, None] + np.zeros(10))
+    thinned = a_scan(10, 10)
+    thinned.missed = 10
+    thinned.take_spectra(raman(0, np.ones((9, 160))))
+    thinned.take_bundle(bundle(10, np.ones((10, 1))))
+    assert thinned.grid_of(quantity) is thinned.planes[BAND]
+
+
 def test_a_band_that_is_new_in_mid_run_keeps_what_spectra_know_from_before() -> None:
     scan, new = a_scan(32, 32, 2 * 4 * 160 * 64), Band("new", 1200.0, 1300.0)
     for row in range(20):
@@ -387,7 +405,7 @@ PART = FILE | {"ended": "complete", "planned": 104}
         ({"run": "old", "ended": "complete", "status": STATUS | {"run_lost": {"engine": 5}}}, Level.RED,
          "Spectra of run r are lost: 5 engine."),
         ({"missed": 7}, Level.AMBER, "This display missed 7 spectra"),
-        ({"missed": 7, "ended": "complete"}, Level.AMBER, "missed 7 spectra, so that its maps have holes."),
+        ({"missed": 7, "ended": "complete"}, Level.AMBER, "missed 7 spectra, so that its maps may"),
         ({"beyond": 4}, Level.AMBER, "4 spectra came after the last pixel"),
         ({"status": None, "why": "no answer"}, Level.AMBER, "health is not known: no answer"),
         ({"recorder": {"minutes_left": 3}}, Level.RED, "The recorder's disk is full in 3 minutes."),
