@@ -40,6 +40,7 @@ class Feed(threading.Thread):
         self._store, self._security, self._wanted = store, security, wanted
         self._over = threading.Event()
         self._source: Source | None = None
+        self._run = ""  # the one that this stream told of last
         self._taken = 0  # bytes that came by earlier ones
 
     def gate(self) -> Gate:
@@ -99,6 +100,7 @@ class Feed(threading.Thread):
         """Show what came. Returns why nothing can be shown, if that is known; `said` is what it was."""
         match event:
             case Start():
+                self._run = event.run
                 self._store.begin(event)
                 return ""
             case Frame() if self.stream == "preview":
@@ -109,7 +111,7 @@ class Feed(threading.Thread):
             case Closed() if self.stream == "preview":
                 self._store.close(event)
             case Problem() if event.kind in GAPS and self.stream == "preview":
-                self._store.missed(event.spectra)
+                self._store.missed(self._run, event.spectra)
             case Problem() if event.kind in SPEAKS_OTHERWISE:
                 return f"{self.address}: {event.text}"
         return said

@@ -39,10 +39,10 @@ class Store:
                 self.scan.take_bundle(frame)
             self.quiet_since = time.monotonic()
 
-    def missed(self, spectra: int) -> None:
-        """Bundles of the preview did not come."""
+    def missed(self, run: str, spectra: int) -> None:
+        """Bundles of this run's preview did not come."""
         with self.lock:
-            if self.scan is not None:
+            if self.scan is not None and self.scan.start.run == run:
                 self.scan.missed += spectra
 
     def spectra(self, frame: Frame) -> None:

@@ -147,6 +147,18 @@ def test_bundles_that_the_display_missed_are_counted() -> None:
     assert store.scan is not None and store.scan.seen == 4 and store.scan.missed == 3
 
 
+def test_the_missed_tail_of_a_run_is_not_counted_in_the_next_one() -> None:
+    store, reader = Store(64e6), RunReader("preview")
+    feed = Feed(store, "tcp://127.0.0.1:9", "preview")
+    start = a_start(stream="preview", dtype="float32", scan=(4, 5))
+    for event in reader.accept(start):
+        feed._take(event, "")
+    store.begin(replace(start, stream="raman", run="run-2"))  # that stream is ahead
+    for event in reader.accept(an_end(5, 20, stream="preview")):
+        feed._take(event, "")
+    assert store.scan is not None and store.scan.start.run == "run-2" and store.scan.missed == 0
+
+
 def test_a_spectrum_with_two_flags_is_one_spectrum() -> None:
     scan, flags = a_scan(100, 1), np.zeros(100, np.uint8)
     flags[:6] = Flag.SPIKE | Flag.UNLIKE
