@@ -11,7 +11,7 @@ from tornado.web import RequestHandler
 
 from cars_rt import memory
 from cars_rt.protocol import Band
-from cars_rt.view.grid import Floats
+from cars_rt.view.grid import Floats, Grid
 from cars_rt.view.picture import AT_ONCE
 from cars_rt.view.quantity import Quantity
 from cars_rt.view.scan import Scan
@@ -23,9 +23,12 @@ TYPES = {"npz": "application/octet-stream", "h5": "application/x-hdf5"}
 def bands(scan: Scan, chosen: Iterable[Band] = ()) -> list[Band]:
     """Those whose maps are taken away: the daemon's, also earlier ones of this run. A recording has no maps
     of a daemon; then they are the bands that the page offers, and `chosen`, where they are on the axis."""
-    low, high = float(scan.axis.min()), float(scan.axis.max())
-    offered = [band for band in (*scan.bands, *chosen) if band.high >= low and band.low <= high]
+    offered = [band for band in (*scan.bands, *chosen) if _on_axis(scan, band)]
     return list(scan.planes or dict.fromkeys(offered))
+
+
+def _on_axis(scan: Scan, band: Band) -> bool:
+    return bool(band.high >= scan.axis.min() and band.low <= scan.axis.max())
 
 
 def arrays(scan: Scan, maps: Iterable[Band]) -> dict[str, Any]:
@@ -44,11 +47,16 @@ def arrays(scan: Scan, maps: Iterable[Band]) -> dict[str, Any]:
 
 
 def _map(scan: Scan, band: Band) -> Floats:
-    if (grid := scan.planes.get(band)) is not None:
-        return np.asarray(grid.mean(slice(None))[..., 0])
-    spectra = scan.raman  # some rows at a time, for those of a whole map may take all memory once more
-    parts = [slice(row, row + AT_ONCE) for row in range(0, spectra.shape[0], AT_ONCE)]
-    return np.concatenate([scan.values(Quantity(band), spectra, rows, slice(None)) for rows in parts])
+    grid = _where(scan, band)  # some rows at a time, for a whole map's spectra may take all memory once more
+    parts = [slice(row, row + AT_ONCE) for row in range(0, grid.shape[0], AT_ONCE)]
+    return np.concatenate([scan.values(Quantity(band), grid, rows, slice(None)) for rows in parts])
+
+
+def _where(scan: Scan, band: Band) -> Grid:
+    """Where the map is read: as on the page in the spectra, where these know more than the daemon's map."""
+    own = scan.planes.get(band)
+    more = scan.plane_of(Quantity(band)) is None and _on_axis(scan, band)
+    return scan.raman if own is None or more else own
 
 
 def called(band: Band) -> str:
@@ -58,13 +66,14 @@ def called(band: Band) -> str:
 
 
 def about(scan: Scan, maps: Iterable[Band]) -> dict[str, Any]:
-    """What belongs to it."""
-    start = scan.start
+    """What belongs to it. `bin`: of each map, how many rows and columns of the scan one value stands for."""
+    start, maps = scan.start, list(maps)
     said: dict[str, Any] = {
         "run": start.run,
         "source": start.source,
         "seen": scan.seen,
         "bands": [f"{band.name}={band.low:.12g}:{band.high:.12g}" for band in maps],
+        "bin": [list(_where(scan, band).bin) for band in maps],
     }
     if start.scan is not None:
         said["scan"] = list(start.scan)

@@ -47,6 +47,20 @@ def test_a_recording_has_a_map_of_each_band_that_the_page_offers_or_shows() -> N
     assert list(content["bands"]) == ["first=850:900", "=1000:1100.5"]
 
 
+def test_a_map_has_what_the_page_shows_of_a_band_that_was_set_in_mid_run() -> None:
+    old, new = Band("old", 850.0, 900.0), Band("new", 1000.0, 1100.0)
+    scan = a_scan(16, 2, 2 * 4 * 160 * 16)
+    for row in range(16):
+        bands = (old, new) if row >= 12 else (old,)
+        scan.take_spectra(raman(2 * row, np.full((2, 160), row)))
+        scan.take_bundle(bundle(2 * row, np.full((2, len(bands)), row), bands))
+    content = taken_away(scan)
+    np.testing.assert_array_equal(content["map old 850:900"], np.arange(16)[:, None] + np.zeros(2))
+    np.testing.assert_array_equal(content["map new 1000:1100"], np.arange(0.5, 16, 2)[:, None] + np.zeros(2))
+    np.testing.assert_array_equal(content["bin"], [[1, 1], [2, 1]])
+    assert taken_away(scan, form="h5")["bin"].shape == (2, 2)
+
+
 def test_bands_of_the_same_name_are_told_apart() -> None:
     scan = a_scan(2, 1)
     for index, high in enumerate((3050.0, 3000.0)):
