@@ -34,16 +34,18 @@ class Recorded(threading.Thread):
         self._name = "raman" if "raman" in self._data else "counts"
         self.results = self._name == "raman"
         self.start_message, self.planes = _start(self._data, self._name)
+        self._places, self._numbers = _laid(self._data, self._name)
 
     def run(self) -> None:
         store, start = self._store, self.start_message
         store.begin(start)
         assert store.scan is not None
         store.scan.stacked = self.planes
+        store.scan.numbers = self._numbers
         low, high = float(start.raman_shift.min()), float(start.raman_shift.max())
         store.scan.bands = tuple(band for band in BANDS if band.high >= low and band.low <= high)
         try:
-            for frame in _frames(self._data, self._name, start):
+            for frame in _frames(self._data, self._name, start, self._places):
                 if self._over.is_set():
                     return
                 store.read(frame)
@@ -90,15 +92,28 @@ def _start(data: Any, name: str) -> tuple[Start, int]:
     ), int(planes)
 
 
-def _frames(data: Any, name: str, start: Start) -> Iterator[Frame]:
-    """The spectra that were measured, in order."""
+def _laid(data: Any, name: str) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
+    """Of a list where each spectrum (n,) is laid, which is its number. Where most would be gaps, for which
+    what is there would be averaged, they lie one behind the other; then also what they are called."""
+    values = data[name]
+    if "x" in values.sizes:
+        return None, None
+    numbers = np.asarray(values[values.dims[0]].values).astype(np.int64)
+    measured = data.get(f"{name}_measured")
+    there = np.ones(len(numbers), bool) if measured is None else np.asarray(measured.values)
+    called = numbers[there]
+    if not len(called) or called[-1] - called[0] < 2 * len(called):
+        return numbers, None
+    return np.cumsum(there) - 1, called
+
+
+def _frames(data: Any, name: str, start: Start, listed: NDArray[np.int64] | None) -> Iterator[Frame]:
+    """The spectra that were measured, in order. listed: where those of a list are laid."""
     dims = [dim for dim in data[name].dims if dim != "raman_shift"]
     columns = data[name].sizes["x"] if "x" in dims else 1
     flat = [each for each in (name, "counts", "flags", f"{name}_measured") if each in data]
     outer = dims[:-1] if len(dims) > 1 else dims
     steps = data[name].chunks[data[name].dims.index(outer[-1])] if data[name].chunks else (1,)
-    # Of a list, the number of each spectrum; of a map, its place.
-    listed = None if "x" in dims else data[dims[0]].values.astype(np.int64)
     for plane in range(data[name].sizes.get("z", 1)):
         begin = 0
         for size in steps:

@@ -42,6 +42,7 @@ class Scan:
         self.planes: dict[Band, Grid] = {}
         self._steady: set[Band] = set()  # bands that the daemon has computed since the first bundle
         self.first = 0  # of points, the first one that came: a run may be joined after hours
+        self.numbers: NDArray[np.int64] | None = None  # of a list by places, what its spectra are called
         self._share = most_bytes / 2
         self.raman = self._grid(start.pixels, self._share)
         self.counts: Grid | None = None  # if the source of spectra sends them
@@ -74,7 +75,7 @@ class Scan:
     @property
     def rows(self) -> range:
         """Rows that there may be; of points, moments."""
-        return range(self.first, self.first + self.shape[0])
+        return range(self.first, self.first + (self.shape[0] if self.numbers is None else len(self.numbers)))
 
     @property
     def step_um(self) -> tuple[float, float] | None:
@@ -219,7 +220,9 @@ class Scan:
         grid = self.raman
         (tall, wide), near, (top, left) = grid.bin, cell != grid.cell(row, column), grid.corner(cell)
         if self.points:
-            kept, asked = f"spectrum {top}", f"spectrum {row}"
+            kept, asked = (
+                f"spectrum {each if self.numbers is None else self.numbers[each]}" for each in (top, row)
+            )
             mean = f"mean of {tall} spectra from"
         else:
             kept, asked = f"row {top}, column {left}", f"row {row}, column {column}"

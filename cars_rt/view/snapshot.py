@@ -32,13 +32,16 @@ def _on_axis(scan: Scan, band: Band) -> bool:
 
 
 def arrays(scan: Scan, maps: Iterable[Band]) -> dict[str, Any]:
-    """Axis, the map of each band (rows, columns; NaN where nothing was seen), the latest spectrum.
+    """Axis, the map of each band (rows, columns; NaN where nothing was seen), the latest spectrum; of a list
+    that is laid by places the number of each.
 
     Call it under the store's lock.
     """
     content: dict[str, Any] = {"raman_shift": scan.axis}
     for band in maps:
         content[f"map {called(band)}"] = _map(scan, band)
+    if scan.numbers is not None:
+        content["spectrum"] = scan.numbers
     if scan.latest is not None:
         content["latest_raman"] = scan.latest.raman
         if scan.latest.counts is not None:
@@ -77,7 +80,7 @@ def about(scan: Scan, maps: Iterable[Band]) -> dict[str, Any]:
     }
     if start.scan is not None:
         said["scan"] = list(start.scan)
-    else:
+    elif scan.numbers is None:
         said["first"] = scan.first
     if scan.step_um is not None:
         said["step_um"] = list(scan.step_um)

@@ -57,6 +57,16 @@ def test_bands_that_come_after_the_spectra_are_shown(rows: int | None) -> None:
     assert page.choice.what.title.startswith("first") and shown == ([] if rows else [FIRST, SECOND])
 
 
+def test_the_axis_of_points_says_whether_it_counts_numbers_or_places() -> None:
+    page = a_page()
+    for numbers, said in ((None, "spectrum"), (np.array([3, 9000]), "place in the list")):
+        page.store.scan = scan = a_scan(None)
+        scan.numbers = numbers
+        scan.take_spectra(raman(0, np.ones((2, len(scan.axis)), np.float32)))
+        page._pictures()
+        assert page.points.waterfall.yaxis[0].axis_label == page.points.trend.xaxis[0].axis_label == said
+
+
 def test_limits_by_hand_hold_for_one_band_and_for_three() -> None:
     page = a_page()
     page.store.scan = scan = a_scan(2, 2)

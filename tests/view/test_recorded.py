@@ -17,6 +17,7 @@ pytest.importorskip("xarray", reason="needs the extra files")
 pytest.importorskip("dask.array", reason="needs the extra files")
 
 from cars_rt.view.recorded import Recorded, _runs
+from cars_rt.view.snapshot import about, arrays
 
 
 def read(path: Path) -> tuple[Store, Recorded]:
@@ -56,6 +57,27 @@ def test_spectra_of_a_list_that_was_joined_late_have_their_numbers(tmp_path: Pat
         shown = scan.at(int(numbers[place]), 0)
         assert there[place] and shown is not None and shown.title == f"spectrum {numbers[place]}"
         np.testing.assert_array_equal(shown.raman, raman[place])
+
+
+@pytest.mark.parametrize("gap", [2, 50_000, 10_000_000])  # the second is a list with places for all
+def test_each_spectrum_of_a_list_with_gaps_is_shown_by_itself_and_called_by_its_number(
+    gap: int, tmp_path: Path
+) -> None:
+    numbers, counts = np.r_[100:120, 120 + gap : 140 + gap], spectra_of(40)
+    np.savez(tmp_path / "list.npz", spectra=counts, raman_shift=AXIS, index=numbers)
+    scan = read(tmp_path / "list.npz")[0].scan
+    assert scan is not None and scan.raman.exact and scan.raman.covered == 40
+    for place in (5, 30):
+        shown = scan.at(int(numbers[place]) if scan.numbers is None else place, 0)
+        assert shown is not None and shown.title == f"spectrum {numbers[place]}" and shown.pixels == 1
+        np.testing.assert_array_equal(shown.raman, counts[place])
+    places = arrays(scan, []).get("spectrum")
+    assert ("first" in about(scan, [])) is (gap == 2)
+    if gap == 2:
+        assert places is None and scan.first == 100
+    else:
+        np.testing.assert_array_equal(places, numbers)
+        assert scan.at(40, 0) is None
 
 
 def test_runs_of_what_was_measured_have_no_gaps_in_their_numbers() -> None:

@@ -71,6 +71,9 @@ class PointsView:
         if self._waterfall is None or self._waterfall.scan is not scan:
             self._waterfall = Waterfall(scan)
         self._curves = [Curve(scan, each) for each in chosen[:MOST_CURVES]]
+        self.waterfall.yaxis.axis_label = self.trend.xaxis.axis_label = (
+            "spectrum" if scan.numbers is None else "place in the list"
+        )
         self._whole = True
 
     @property
