@@ -194,12 +194,20 @@ def _list(axes: Any, shown: Shown) -> None:
     """Without a scan: each band against the number of the spectrum."""
     assert shown.numbers is not None
     numbers = shown.numbers
+    gaps = np.flatnonzero(np.diff(numbers) > 1) + 1
     for number, (band, values) in enumerate(zip(shown.bands, shown.maps, strict=True)):
-        axes.plot(numbers, values, linewidth=0.8, color=f"C{number}", label=drawable(band.label))
+        colour = f"C{number}"
+        x, y = np.insert(numbers.astype(float), gaps, np.nan), np.insert(values, gaps, np.nan)
+        axes.plot(x, y, linewidth=0.8, color=colour, label=drawable(band.label))
+        there = np.isfinite(np.concatenate([[np.nan], y, [np.nan]]))
+        alone = there[1:-1] & ~there[:-2] & ~there[2:]  # a line of one point is none
+        axes.plot(x[alone], y[alone], ".", markersize=3, color=colour)
     first, last = (int(numbers[0]), int(numbers[-1])) if len(numbers) else (0, 0)
     axes.set(xlabel="spectrum", ylabel=LABELS[shown.main], xlim=(first, max(last, first + 1)))
-    for begin, end in _runs(~shown.measured):
-        axes.axvspan(numbers[begin] - 0.5, numbers[end - 1] + 0.5, color=MISSING, linewidth=0)
+    missing = [(numbers[begin] - 0.5, numbers[end - 1] + 0.5) for begin, end in _runs(~shown.measured)]
+    missing += [(numbers[gap - 1] + 0.5, numbers[gap] - 0.5) for gap in gaps]
+    spans = [(begin, end - begin) for begin, end in missing]
+    axes.broken_barh(spans, (0, 1), transform=axes.get_xaxis_transform(), color=MISSING, linewidth=0)
     axes.legend(fontsize=8, frameon=False)
     axes.set_box_aspect(0.75)
 

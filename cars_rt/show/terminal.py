@@ -34,7 +34,9 @@ def render(shown: Shown, width: int, height: int, *, colour: bool) -> Group:
             parts.append(Text(f"{band.label}: {UNITS[shown.main]} from {low:.3g} to {high:.3g}", "bold"))
             parts.append(_map(image, shown, width, height, colour=colour))
         else:
-            parts += _plot(image, f"{band.label}: {UNITS[shown.main]}", width, _first_and_last(shown))
+            assert shown.numbers is not None
+            columns = by_number(image, shown.numbers, width)
+            parts += _plot(columns, f"{band.label}: {UNITS[shown.main]}", width, _first_and_last(shown))
     ends = f"{shown.raman_shift[0]:.0f} cm⁻¹", f"{shown.raman_shift[-1]:.0f} cm⁻¹"
     for name, mean in shown.means.items():
         parts += _plot(mean, f"mean {UNITS[name]}", width, ends)
@@ -63,6 +65,20 @@ def shrunk(image: Floats, rows: int, columns: int) -> Floats:
         total, count = np.add.reduceat(total, edges, axis), np.add.reduceat(count, edges, axis)
     with np.errstate(invalid="ignore"):
         return np.where(count > 0, total / count, np.nan)
+
+
+def by_number(values: Floats, numbers: NDArray[np.int64], most: int) -> Floats:
+    """The mean over what falls together along the numbers (n,), which rise, in `most` columns at most; NaN
+    where nothing was measured."""
+    if not len(numbers):
+        return values
+    there = np.isfinite(values)
+    from_first, span = numbers - numbers[0], int(numbers[-1] - numbers[0]) + 1
+    size = min(most, span)
+    columns = (from_first[there] * size) // span
+    total = np.bincount(columns, values[there], size)
+    with np.errstate(invalid="ignore"):
+        return total / np.bincount(columns, minlength=size)
 
 
 def _map(image: Floats, shown: Shown, width: int, height: int, *, colour: bool) -> Text:

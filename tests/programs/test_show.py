@@ -15,9 +15,9 @@ pytest.importorskip("dask", reason="the extra files is not installed")
 plt = pytest.importorskip("matplotlib.image", reason="matplotlib is not installed")
 
 from cars_rt.show import ShowError, parse_bands, read  # noqa: E402
-from cars_rt.show.picture import MISSING, composite, draw, nice  # noqa: E402
+from cars_rt.show.picture import MISSING, compose, composite, draw, nice  # noqa: E402
 from cars_rt.show.shown import limits  # noqa: E402
-from cars_rt.show.terminal import render  # noqa: E402
+from cars_rt.show.terminal import by_number, render  # noqa: E402
 
 ROWS, COLUMNS = 12, 20
 GONE = 5  # a row that did not come
@@ -171,6 +171,23 @@ def test_spectra_of_a_run_that_was_joined_late_are_called_by_their_numbers(tmp_p
     for number in (5, 100_012):
         with pytest.raises(ShowError, match=f"no spectrum {number}: they go from 100000 to 100024"):
             read(tmp_path / "late.npz", at=[(number,)])
+
+
+def test_a_list_shows_where_its_numbers_have_gaps(tmp_path: Path) -> None:
+    numbers = 100_000 + np.r_[0:10, 90:100, 110, 130:140]
+    np.savez(tmp_path / "gaps.npz", spectra=spectra_of(31), raman_shift=AXIS, index=numbers)
+    shown = read(tmp_path / "gaps.npz", parse_bands(["900"]))
+    axes = compose(shown).axes[0]
+    line, dots = axes.lines
+    drawn = line.get_xydata()
+    expected = np.c_[numbers, shown.maps[0]]
+    np.testing.assert_array_equal(drawn[np.isfinite(drawn[:, 1])], expected)
+    assert np.flatnonzero(np.isnan(drawn[:, 1])).tolist() == [10, 21, 23]
+    np.testing.assert_array_equal(dots.get_xydata(), expected[20:21])  # a line of one point is none
+    shaded = [tuple(path.get_extents().intervalx - 100_000) for path in axes.collections[0].get_paths()]
+    assert shaded == [(9.5, 89.5), (99.5, 109.5), (110.5, 129.5)]
+    columns = by_number(np.ones(31, np.float32), numbers, 70)  # two numbers each
+    assert np.isfinite(columns).nonzero()[0].tolist() == [*range(5), *range(45, 50), 55, *range(65, 70)]
 
 
 def test_the_command_draws_and_says_where_a_picture_goes(tmp_path: Path) -> None:
