@@ -49,7 +49,7 @@ def export(
     band
         A range of raman shift for tiff, such as 2850-2930, in cm-1; once for each image.
     at
-        Which spectrum for csv: ROW,COLUMN of a scan or a number, from 0; the mean of all if not given.
+        Which spectrum for csv: ROW,COLUMN of a scan or the NUMBER of a spectrum; if not given, the mean.
     probe_nm
         Wavelength of the probe that crikit gets to compute raman shifts with.
     pump_nm
@@ -106,4 +106,4 @@ def _places(text: str | None) -> tuple[int, ...]:
     try:
         return tuple(int(each) for each in text.split(",")) if text else ()
     except ValueError:
-        fail(f"--at {text!r}: give ROW,COLUMN or a number, from 0", EXIT_USAGE)
+        fail(f"--at {text!r}: give ROW,COLUMN of a scan or the NUMBER of a spectrum", EXIT_USAGE)

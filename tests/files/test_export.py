@@ -318,9 +318,10 @@ def test_export_is_a_command_that_knows_kinds_by_their_names(source: Path, tmp_p
             "--what, --at, --probe-nm, --p",
         ),
         ("scan.h5", {"output": "a.csv", "name": "liver"}, "--name is of a checkpoint's model"),
+        ("scan.h5", {"output": "a.csv", "at": "x"}, "give ROW,COLUMN of a scan or the NUMBER of a spectrum"),
     ],
 )
-def test_flags_that_would_be_ignored_are_refused(
+def test_flags_that_cannot_be_or_would_be_ignored_are_refused(
     name: str,
     flags: dict[str, Any],
     said: str,
