@@ -22,6 +22,7 @@ from cars_rt.view.quantity import Kind, Quantity, QuantityError, a_band
 from cars_rt.view.scan import Scan
 from cars_rt.view.store import Store
 from cars_rt.view.trace import Curve, Waterfall
+from view.test_health import WELL
 
 BAND = Band("some", 900.0, 1000.0)
 
@@ -77,18 +78,6 @@ def test_spectra_beyond_the_scan_are_counted_and_left_out() -> None:
     scan.take_bundle(bundle(4, np.ones((5, 1))))
     scan.take_spectra(raman(4, np.ones((5, 160))))
     assert scan.beyond == 3 and scan.planes[BAND].counts.sum() == scan.raman.counts.sum() == 2
-
-
-@pytest.mark.parametrize("said", ["x", 1.0, [1], {"total": 1}, {"total": {"p50_ms": "x"}}])
-def test_whatever_a_daemon_says_of_itself_can_be_shown(said: Any) -> None:
-    shown = dict(health.rows(Facts(connected=True, status={"latencies": said})))
-    assert shown["latency"] == "–"
-
-
-def test_between_runs_no_dark_is_said_to_be_none() -> None:
-    for run, said in (("a", "none is subtracted"), (None, "each run's own, where its driver gives one")):
-        facts = Facts(connected=True, status={"dark": "none", "run": run})
-        assert dict(health.rows(facts))["dark"] == said
 
 
 def test_a_run_goes_on_whose_daemon_was_gone_for_a_moment() -> None:
@@ -382,71 +371,6 @@ def test_peaks_are_where_lines_are() -> None:
     )
     noisy = (lines + np.random.default_rng(3).normal(0, 0.005, len(AXIS))).astype(np.float32)
     np.testing.assert_allclose(AXIS[peaks(noisy)], [900, 1200, 1400], atol=5)
-
-
-STATUS: dict[str, Any] = {
-    "ready": True,
-    "run": "r", "run_lost": {}, "waits_for": "", "model": "cnn", "engine": "cpu", "dark": "none",
-    "latencies": {"total": {"p50_ms": 1.0, "p99_ms": 2.0}},
-}  # fmt: skip
-WELL: dict[str, Any] = {"connected": True, "run": "r", "source": "s", "seen": 100, "status": STATUS}
-FILE: dict[str, Any] = {"file": "scan.h5", "connected": False, "status": None}
-PART = FILE | {"ended": "complete", "planned": 104}
-
-
-@pytest.mark.parametrize(
-    ("changed", "level", "said"),
-    [
-        ({}, Level.GREEN, "All is well: nothing is lost."),
-        ({"run": None}, Level.GREEN, "Connected; waiting for a run."),
-        ({"ended": "complete"}, Level.GREEN, "The run is complete: 100 spectra, none lost."),
-        ({"connected": False, "quiet_s": 300}, Level.RED, "No daemon: nobody publishes, nothing for 5 min"),
-        ({"connected": False, "ended": "complete", "quiet_s": 9}, Level.AMBER, "The daemon is gone for 9 s"),
-        ({"status": STATUS | {"run_lost": {"gone": 7}}}, Level.RED, "Spectra of this run are lost: 7 gone."),
-        ({"ended": "complete", "lost": {"engine": 3}}, Level.RED, "lost: 3 engine"),
-        ({"status": STATUS | {"ready": False, "waits_for": "waiting"}}, Level.AMBER, "not ready: waiting."),
-        ({"run": None, "status": STATUS | {"waits_for": "no driver yet"}}, Level.GREEN, "; no driver yet."),
-        ({"not_finite": 2}, Level.RED, "2 spectra of this run are no numbers (NaN)."),
-        ({"flagged": {"spike": 50}, "with_flags": 50}, Level.AMBER, "have flags: 50 spike of 100."),
-        ({"quiet_s": 30}, Level.AMBER, "Nothing came for 30 s"),
-        ({"busy": True}, Level.AMBER, "no head-room"),
-        ({"ended": "interrupted"}, Level.AMBER, "The run ended early: interrupted."),
-        ({"ended": "complete", "came": 400}, Level.GREEN, "The run is complete: 400 spectra"),  # we came late
-        ({"ended": "complete", "came": 90, "planned": 120, "lost": {"gone": 10}}, Level.RED, "and 20 of"),
-        ({"lost": {"upstream": 3}, "ended": "complete"}, Level.RED, "3 upstream (the daemon"),
-        ({"run": "old", "ended": "complete", "status": STATUS | {"run_lost": {"engine": 5}}}, Level.RED,
-         "Spectra of run r are lost: 5 engine."),
-        ({"missed": 7}, Level.AMBER, "This display missed 7 spectra"),
-        ({"missed": 7, "ended": "complete"}, Level.AMBER, "missed 7 spectra, so that its maps may"),
-        ({"beyond": 4}, Level.AMBER, "4 spectra came after the last pixel"),
-        ({"status": None, "why": "no answer"}, Level.AMBER, "health is not known: no answer"),
-        ({"recorder": {"minutes_left": 3}}, Level.RED, "The recorder's disk is full in 3 minutes."),
-        ({"trouble": "protocol version 9", "run": None}, Level.RED, "protocol version 9; waiting."),
-        ({"trouble": "protocol version 9", "ended": "complete"}, Level.RED, "protocol version 9; waiting."),
-        ({"status": None}, Level.GREEN, "losses are known at the end of the run."),
-        ({"status_age_s": 9}, Level.GREEN, "losses are known at the end of the run."),
-        ({"status": None, "ended": "complete"}, Level.GREEN, "The run is complete: 100 spectra, none lost."),
-        (FILE, Level.GREEN, "scan.h5: 100 spectra of s."),
-        (PART, Level.AMBER, "of s. 4 of its 104 spectra are not in it."),
-        (PART | {"lost": {"gone": 4}}, Level.AMBER, "of s; lost were 4 gone."),
-        (FILE | {"ended": "interrupted"}, Level.AMBER, "of s. The run ended early: interrupted."),
-        (FILE | {"flagged": {"saturated": 100}, "with_flags": 100}, Level.AMBER, "100 saturated of 100."),
-        (FILE | {"not_finite": 50, "flagged": {"spike": 50}, "with_flags": 50}, Level.RED, "50 spectra of"),
-        (PART | {"file_trouble": "it ends."}, Level.RED, "of s; it ends."),
-    ],
-)  # fmt: skip
-def test_one_line_says_how_it_is(changed: dict[str, Any], level: Level, said: str) -> None:
-    facts = Facts(**WELL | changed)
-    found, sentence = health.judge(facts)
-    assert found is level and said in sentence
-    assert dict(health.rows(facts))["spectra"].startswith("100")
-
-
-@pytest.mark.parametrize("changed", [{"status": None}, {"status": None, "ended": "complete"}, FILE])
-def test_losses_that_nobody_tells_before_the_end_are_not_said_to_be_none(changed: dict[str, Any]) -> None:
-    facts = Facts(**WELL | changed)
-    known = facts.ended or facts.file
-    assert dict(health.rows(facts))["lost"] == ("none" if known else "not known before the end")
 
 
 @pytest.mark.parametrize("text", [
