@@ -1,6 +1,7 @@
 """The mean of some spectra, from a file or from a driver that is running."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -57,6 +58,12 @@ class Measured:
         return np.asarray(self.counts >= FULL_OF_MEAN * full)
 
     @property
+    def may_be_above_dark(self) -> bool:
+        """Whether another program may have subtracted the dark: it came from a file that does not say its
+        exposure. What comes from a driver is what the camera gave."""
+        return self.exposure_s is None and not is_address(self.where)
+
+    @property
     def above_dark(self) -> NDArray[np.float64]:
         return self.counts if self.dark is None else self.counts - self.dark
 
@@ -66,9 +73,14 @@ def measured(
 ) -> Measured:
     """The mean of the first `most` spectra (all of a file, 100 of a stream if not said) at an address
     such as tcp://127.0.0.1:5555, or in a file. Raises SpectraError, StreamError or NoDataError."""
-    if "://" in where:
+    if is_address(where):
         return _of_stream(where, 100 if most is None else most, security, timeout_s)
     return _of_file(Path(where), most)
+
+
+def is_address(where: str) -> bool:
+    """Of a driver, rather than the name of a file."""
+    return "://" in where
 
 
 def _of_stream(address: str, most: int, security: ClientKeys | None, timeout_s: float) -> Measured:
@@ -168,11 +180,23 @@ def without_axis(given: Measured) -> Measured:
 
 
 def with_dark_of(calibration: Calibration, given: Measured) -> Measured:
-    """The same with the dark that a calibration has for it, if it came without one."""
-    if given.dark is not None:
+    """The same with the dark that a calibration has for it, if it came without one; unless it may be above
+    its dark already."""
+    if given.dark is not None or given.may_be_above_dark:
         return given
     dark = calibration.dark(given.exposure_s, calibration.region, given.settings)
     return given if dark is None else replace(given, dark=np.asarray(dark, np.float64))
+
+
+def doubts_of_dark(calibration: Calibration, given: Measured) -> Iterator[str]:
+    """Sentences where `with_dark_of` takes none of the darks that there are, or one made otherwise."""
+    if given.dark is None and given.may_be_above_dark and calibration.darks:
+        yield (
+            f"its dark is not subtracted from {given.where}: the exposure is not known of it, and the dark "
+            "may be subtracted already; if it is not, give --exposure-ms"
+        )
+    elif given.dark is None:
+        yield from calibration.doubts_of_dark(given.exposure_s, calibration.region, given.settings)
 
 
 def _judged(axis: NDArray[np.float64]) -> NDArray[np.float64] | None:

@@ -233,14 +233,13 @@ def _on_its_axis(counts: Array, near: Array | None, name: str | None) -> Recogni
         ) from None
 
 
-def with_dark(calibration: Calibration, given: Measured, exposure_s: float | None) -> Calibration:
-    """With the dark of one exposure, which takes the place of another of the same exposure and rows.
+def with_dark(calibration: Calibration, given: Measured) -> Calibration:
+    """With the dark of its exposure, which takes the place of another of the same exposure and rows.
 
     Where spectra are sums of frames, it is that of one frame.
     """
     frames = frames_of(given.settings)
-    exposure_s = given.exposure_s if exposure_s is None else exposure_s
-    exposure_s = None if exposure_s is None else exposure_s / frames
+    exposure_s = None if given.exposure_s is None else given.exposure_s / frames
     if given.saturated.any():
         raise CalibrationError(
             f"{given.where}: {int(given.saturated.sum())} pixels are saturated, as no dark is: block the "

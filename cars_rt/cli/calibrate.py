@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -13,7 +13,14 @@ from rich.text import Text
 
 from cars_rt.calibration import Calibration, CalibrationError
 from cars_rt.calibration.errors import UnmatchedError
-from cars_rt.calibrator.measured import Measured, measured, with_dark_of, without_axis
+from cars_rt.calibrator.measured import (
+    Measured,
+    doubts_of_dark,
+    is_address,
+    measured,
+    with_dark_of,
+    without_axis,
+)  # fmt: skip
 from cars_rt.cli.app import Logs, needs
 from cars_rt.console import Logging, Terminal, fail, log, start_logging
 from cars_rt.printable import printable
@@ -45,10 +52,15 @@ class CalibrateSettings:
     first_column: int | None = None
     """Column of the camera that the first pixel begins with, if the driver does not say so."""
 
+    exposure_ms: float | None = None
+    """Exposure of one spectrum, if it is not said there: without it no dark of the calibration is taken from
+    a file."""
+
     access: ClientAccess = field(default_factory=ClientAccess)
 
     def __post_init__(self) -> None:
         _above_0("--spectra", self.spectra)
+        _above_0("--exposure-ms", self.exposure_ms)
 
 
 def _above_0(flag: str, value: float | None) -> None:
@@ -106,6 +118,7 @@ def lamp(
     near = program.believed(given, from_nm, to_nm, program.vacuum(pump_nm, air))
     path = _picture(picture, settings.output, "lamp")
     calibration = _opened(given, settings)
+    _doubt_dark(calibration, given, settings)
     if saturated := int(given.saturated.sum()):
         log.warning(
             "%s: %d pixels are saturated: bright lines are off their places; expose for a shorter time",
@@ -158,8 +171,6 @@ def standard(
         PNG of lines, residuals, and what was wrong with the axis; by default beside the output, where
         matplotlib is installed.
     """
-    from dataclasses import replace
-
     from cars_rt.calibrator import pictures, program
 
     start_logging(logs)
@@ -194,7 +205,6 @@ def standard(
 def dark(
     source: str,
     *,
-    exposure_ms: float | None = None,
     full_scale: float | None = None,
     settings: Settings = CalibrateSettings(),
     logs: Logs = Logging(),
@@ -207,25 +217,19 @@ def dark(
     ----------
     source
         A file with the spectra, or the address of a running driver.
-    exposure_ms
-        Exposure of one spectrum, if it is not said there.
     full_scale
         Counts at which the camera saturates, if it is not said there.
     """
-    from dataclasses import replace
-
     from cars_rt.calibrator import program
     from cars_rt.calibrator.summary import exposures
     from cars_rt.physics.darkness import light_in
 
     start_logging(logs)
-    _above_0("--exposure-ms", exposure_ms)
     _above_0("--full-scale", full_scale)
     given = _measured(source, settings)
     if full_scale is not None:
         given = replace(given, full_scale=full_scale)
-    exposure_s = None if exposure_ms is None else exposure_ms / 1e3
-    calibration = program.with_dark(_opened(given, settings), given, exposure_s)
+    calibration = program.with_dark(_opened(given, settings), given)
     if full_scale is not None:
         calibration = replace(calibration, full_scale=full_scale)
     known = program.saved(settings.output, calibration)
@@ -242,7 +246,8 @@ def dark(
 def reference(source: str, *, settings: Settings = CalibrateSettings(), logs: Logs = Logging()) -> None:
     """The envelope's reference, from spectra of a purely non-resonant sample such as glass.
 
-    The dark of the spectra, or else the calibration's dark for their exposure, is subtracted.
+    The dark of the spectra, or else the calibration's dark for their exposure, is subtracted; none from a
+    file that does not say its exposure, unless --exposure-ms does.
 
     Example: cars-rt calibrate reference glass.h5 -o lab.json
 
@@ -282,8 +287,10 @@ def show(file: Path, *, logs: Logs = Logging()) -> None:
 
 
 def _measured(source: str, settings: CalibrateSettings) -> Measured:
-    security = settings.access.client() if "://" in source else None
+    security = settings.access.client() if is_address(source) else None
     given = measured(source, settings.spectra, security)
+    if settings.exposure_ms is not None:
+        given = replace(given, exposure_s=settings.exposure_ms / 1e3)
     log.info("%s: the mean of %d spectra of %d pixels", source, given.spectra, len(given.counts))
     return given
 
@@ -300,9 +307,8 @@ def _opened(given: Measured, settings: CalibrateSettings) -> Calibration:
 
 def _doubt_dark(there: Calibration, given: Measured, settings: CalibrateSettings) -> None:
     """Say what is to be said of the dark that the calibration has for these spectra."""
-    if given.dark is None:
-        for doubt in there.doubts_of_dark(given.exposure_s, there.region, given.settings):
-            log.warning("%s: %s", settings.output, doubt)
+    for doubt in doubts_of_dark(there, given):
+        log.warning("%s: %s", settings.output, doubt)
 
 
 def _picture(asked: Path | None, output: Path, kind: str) -> Path | None:

@@ -15,7 +15,7 @@ import pytest
 from helpers import Command, Published, a_frame, a_start, an_end
 
 from calibration.simulated import cars_spectrum, lamp_spectrum
-from cars_rt.calibration import CalibrationError, Mean, Region, Scale, read, write
+from cars_rt.calibration import CalibrationError, Region, Scale, read, write
 from cars_rt.calibration.calibration import Calibration
 from cars_rt.calibration.errors import UnmatchedError
 from cars_rt.calibration.lamps import lamp
@@ -88,21 +88,6 @@ def test_wavelengths_of_a_lamp_go_before_those_of_the_file() -> None:
     assert made.scale is not None and made.scale.probe_nm == pytest.approx(PROBE, abs=0.06)
 
 
-def test_the_dark_of_the_calibration_is_taken_from_a_standard_and_a_lamp() -> None:
-    shift, counts = cars_spectrum(TOLUENE)
-    region, dark = Region(len(shift)), np.full(len(shift), 2 * counts.mean(), np.float32)
-    made = Calibration(region=region, darks=(Mean(dark, 100, NOW, 0.001),))
-    given = Measured(counts=counts + dark, spectra=1, where="x", exposure_s=0.001, time_ns=NOW)
-    known, _, _ = program.with_standard(made, given)
-    lines = (shift > 520) & (shift < 3060)
-    assert np.abs(known.axis() - shift)[lines].max() < 1.6
-    nm, neon = lamp_spectrum("neon", 610, 700, 500)
-    hot = np.where(np.arange(500) % 10 < 2, 20_000, 0).astype(np.float32)  # as bright as lines
-    made = Calibration(region=Region(500), darks=(Mean(hot, 100, NOW, 0.001),))
-    _, fit = program.with_lamp(made, replace(given, counts=neon + hot), lamp("Ne"), near=(610, 700))
-    assert np.abs(fit.wavelength(np.linspace(-1, 1, 500)) - nm).max() < 0.05
-
-
 def test_an_axis_that_stands_for_none_is_given_up_where_the_lamp_is_elsewhere(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -146,7 +131,7 @@ def test_darks_saturation_and_reference_serve_process(tmp_path: Path) -> None:
     made, _, before = program.with_standard(Calibration(region=Region(pixels)), given)
     assert before is not None and np.abs(made.axis() - truth).max() < 4
     for factor, exposure_s in ((1, 0.001), (3, 0.003)):
-        made = program.with_dark(made, measured(stored("dark.h5", factor * dark, exposure_s)), None)
+        made = program.with_dark(made, measured(stored("dark.h5", factor * dark, exposure_s)))
     made = program.with_reference(made, measured(stored("glass.h5", reference + 2 * dark, 0.002)))
     known = program.saved(output, made)
     assert known.full_scale == 60_000 and [each.exposure_s for each in known.darks] == [0.001, 0.003]
@@ -172,31 +157,9 @@ def test_darks_saturation_and_reference_serve_process(tmp_path: Path) -> None:
     code, _, said = Command.ran("calibrate", "dark", lit, "-o", tmp_path / "lit.json")
     assert code == 0 and f"{lit}: this dark has light in it: it rises by " in said
     with pytest.raises(CalibrationError, match="pixels are saturated, as no dark is"):
-        program.with_dark(made, measured(stored("bright.h5", dark + 60_000, 0.001)), None)
+        program.with_dark(made, measured(stored("bright.h5", dark + 60_000, 0.001)))
     with pytest.raises(CalibrationError, match="it needs light at every pixel"):
         program.with_reference(made, measured(stored("low.h5", 0 * dark, 0.001)))
-
-
-def test_a_dark_is_kept_of_one_frame_and_for_each_number_of_rows() -> None:
-    region = Region(64)
-    given = Measured(counts=np.full(64, 400.0), spectra=9, where="x", exposure_s=0.004, time_ns=NOW)
-    sums, wide, dim = (
-        replace(given, counts=counts, settings=settings)
-        for counts, settings in (
-            (given.counts, {"rows_per_spectrum": 20, "frames_per_point": 4}),
-            (5 * given.counts, {"rows_per_spectrum": 100, "frames_per_point": 4}),
-            (given.counts / 2, {"rows_per_spectrum": 20, "frames_per_point": 4}),
-        )
-    )
-    made = Calibration(region=region)
-    for each in (sums, wide, dim):
-        made = program.with_dark(made, each, None)
-    assert [(dark.exposure_s, dark.counts[0]) for dark in made.darks] == [(0.001, 500), (0.001, 50)]
-    assert "darks: 1 ms of 100 rows, 1 ms of 20 rows" in list(described(made, NOW))
-    glass = replace(sums, counts=given.counts + 1000)
-    assert program.with_reference(made, glass).reference.counts[0] == 1200
-    alone = replace(glass, settings={"rows_per_spectrum": 20}, exposure_s=0.001)
-    assert program.with_reference(made, alone).reference.counts[0] == 1350
 
 
 def test_a_full_scale_that_nobody_stated_is_not_kept(tmp_path: Path) -> None:
@@ -214,11 +177,11 @@ def test_a_full_scale_that_nobody_stated_is_not_kept(tmp_path: Path) -> None:
     for given in all_given:
         assert given.saturated.sum() == 1
         with pytest.raises(CalibrationError, match="1 pixels are saturated"):
-            program.with_dark(Calibration(region=Region(64)), given, None)
-        made = program.with_dark(Calibration(region=Region(64)), replace(given, counts=np.ones(64)), None)
+            program.with_dark(Calibration(region=Region(64)), given)
+        made = program.with_dark(Calibration(region=Region(64)), replace(given, counts=np.ones(64)))
         assert made.full_scale is None
         stated = replace(given, counts=np.ones(64), full_scale=4_095.0)
-        assert program.with_dark(made, stated, None).full_scale == 4_095
+        assert program.with_dark(made, stated).full_scale == 4_095
 
 
 def test_a_part_that_is_added_changes_neither_camera_nor_settings_of_the_axis(tmp_path: Path) -> None:
@@ -241,7 +204,7 @@ def test_a_part_that_is_added_changes_neither_camera_nor_settings_of_the_axis(tm
     saved(program.with_standard(opened(coarse), replace(of_file, settings=coarse))[0])
     with pytest.raises(CalibrationError, match=r"lab\.json: .* the serial A, this one has B: choose another"):
         opened({"serial": "B", "grating": 600})
-    for part in (program.with_reference, lambda made, given: program.with_dark(made, given, None)):
+    for part in (program.with_reference, lambda made, given: program.with_dark(made, given)):
         saved(part(opened(fine), replace(dim, settings=fine)))
         assert "at grating 600, and now it is 1200" in at(fine)[0] and at(coarse) == ()
     # A new axis has settings of its own, a probe that is found on the wavelengths of before has not.
@@ -255,7 +218,7 @@ def test_a_part_that_is_added_changes_neither_camera_nor_settings_of_the_axis(tm
     assert at(fine) == () and "at grating 1200, and now it is 600" in at(coarse)[0]
     # Where the axis came from a file that names no camera, what is added does.
     saved(replace(opened({}), settings={}))
-    saved(program.with_dark(opened(fine), replace(dim, settings=fine), None))
+    saved(program.with_dark(opened(fine), replace(dim, settings=fine)))
     assert read(path).settings == {"serial": "A"}
 
 
@@ -273,11 +236,7 @@ def test_what_belongs_to_pixels_stays_with_those_of_the_camera(turn: int, tmp_pa
         )
         region = program.region_for(given, 1, None)
         made = program.opened(output, given, region)
-        made = (
-            program.with_standard(made, given)[0]
-            if name == "toluene"
-            else program.with_dark(made, given, None)
-        )
+        made = program.with_standard(made, given)[0] if name == "toluene" else program.with_dark(made, given)
         known = program.saved(output, made)
     assert np.abs(known.axis(len(truth)) - truth).max() < 4
     camera = tmp_path / "camera.npz"
