@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.calibration.darks import same_rows
+from cars_rt.calibration.darks import frames_of, same_rows
 from cars_rt.calibration.settings import FRAMES, alike, said
 from cars_rt.daemon.filing import Filing
 from cars_rt.engines.base import Slab
@@ -147,9 +147,10 @@ def unlike(measured: Start, now: Start) -> str | None:
     then, here = measured.instrument or {}, now.instrument or {}
     if not same_rows(then, here):
         return "it was measured on another number of rows of the camera"
-    for name in ("gain", FRAMES):
-        if name in then and name in here and not alike(then[name], here[name]):
-            return f"it was measured at {name} {said(then[name])}, this run has {said(here[name])}"
+    if (frames := frames_of(then)) != frames_of(here):
+        return f"it was measured at {FRAMES} {frames}, this run has {frames_of(here)}"
+    if "gain" in then and "gain" in here and not alike(then["gain"], here["gain"]):
+        return f"it was measured at gain {said(then['gain'])}, this run has {said(here['gain'])}"
     return None
 
 

@@ -20,6 +20,8 @@ from helpers import (
 )
 
 from cars_rt.daemon.dark import Dark
+from cars_rt.drivers import Acquisition, Order
+from cars_rt.drivers.feed import Feed
 from cars_rt.protocol import Start
 from cars_rt.remote import Remote
 
@@ -64,8 +66,23 @@ def test_a_dark_of_another_mode_is_not_subtracted(change: dict[str, Any], reason
     assert dark.of(other)[1] == "none" and not dark.of(other)[0].any()
     own = np.full(other.pixels, 700, np.float32)
     assert dark.of(a_start(**MODE | change, dark=own))[1] == "start"
-    again = a_start(**MODE | {"instrument": {"gain": 1, "temperature_c": -58.0}})
+    again = a_start(**MODE | {"instrument": {"gain": 1, "temperature_c": -58.0, "frames_per_point": 2}})
     assert dark.unused(again) is None and dark.of(again)[1] == dark.name
+
+
+@pytest.mark.parametrize(("then", "now"), [(4, 1), (1, 4), (4, 2), (4, 4), (1, 1)])
+def test_a_dark_of_summed_frames_is_not_subtracted_from_other_sums(then: int, now: int) -> None:
+    """As drivers say it: of single frames nothing, of floats neither full scale nor another dtype."""
+
+    def start(frames: int) -> Start:
+        order, gain = Order(frames=frames), {"gain": 1.0}
+        about = Acquisition(source="cam", raman_shift=AXIS, dtype="float32", order=order, instrument=gain)
+        feed = Feed(about).published
+        return a_start(source=feed.source, dtype=feed.dtype, instrument=feed.instrument)
+
+    said = measured(start(then)).unused(start(now))
+    assert (said is None) is (then == now)
+    assert then == now or f"at frames_per_point {then}, this run has {now}" in str(said)
 
 
 def test_the_file_of_a_dark_holds_what_its_name_is_the_hash_of(tmp_path: Path) -> None:
