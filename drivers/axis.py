@@ -13,14 +13,16 @@ from numpy.typing import ArrayLike, NDArray
 from cars_rt import calibration
 from cars_rt.drivers.base import Acquisition, InstrumentError
 from cars_rt.errors import CarsRtError
-from cars_rt.files.formats import read_spectra
+from cars_rt.files.formats import TEXT, endings, read_spectra
 from cars_rt.files.readers.scale import Asked, read_axis, scale_of
-from cars_rt.files.spectra import SpectraError
+from cars_rt.files.spectra import SpectraError, WavelengthError
 from cars_rt.files.units import CM1, NM
 from cars_rt.physics.axis import AxisError, check_raman_shift, from_wavelength
 from cars_rt.protocol import Facts, ProtocolError, check_facts
 from cars_rt.protocol.limits import MAX_FACTS, MAX_NAME, MAX_TEXT
 from cars_rt.storage import StorageError
+
+LISTS = (*TEXT, ".npy")  # of numbers, by the names of their files
 
 log = logging.getLogger("cars_rt.drivers")
 
@@ -167,8 +169,16 @@ def _refuse_axis(shift: ArrayLike) -> None:
 def _of_file(path: Path, pump_nm: float | None) -> NDArray[np.float64]:
     try:
         numbers, unit = read_axis(path)
-    except (SpectraError, StorageError):  # no list of numbers, or larger than one is
-        spectra = read_spectra(path, pump_nm)
+    except (SpectraError, StorageError) as no_list:  # or larger than one is
+        ending = path.suffix.lower()
+        try:
+            spectra = read_spectra(path, pump_nm)
+        except WavelengthError:
+            raise
+        except SpectraError:
+            if ending in endings() and ending not in LISTS:
+                raise
+            raise no_list from None
         return spectra.raman_shift[::-1] if spectra.turned else spectra.raman_shift
     except OSError as error:
         raise InstrumentError(f"{path} cannot be read: {error.strerror or error}") from None

@@ -108,12 +108,19 @@ def test_axis_of_a_file_of_one_column_of_spectra_or_as_it_is_said(tmp_path: Path
 
 
 @pytest.mark.parametrize("turned", [False, True])
-@pytest.mark.parametrize("written", ["decimal commas", "utf-8-sig", "utf-16", "a name", "a row"])
+@pytest.mark.parametrize(
+    "written", ["decimal commas", "utf-8-sig", "utf-16", "a name", "a row", "several rows"]
+)
 def test_axis_of_one_column_is_read_as_spreadsheets_write_it(
     written: str, turned: bool, tmp_path: Path
 ) -> None:
     shift = np.linspace(553.06, 3100, PIXELS).round(2)[:: -1 if turned else 1]
     text = (" " if written == "a row" else "\n").join(f"{each:.2f}" for each in shift)
+    text = (
+        "\n".join(" ".join(text.split()[at : at + 5]) for at in range(0, PIXELS, 5))
+        if "rows" in written
+        else text
+    )
     text = text.replace(".", ",") if written == "decimal commas" else text
     text = "Raman shift (cm-1)\n" + text if written == "a name" else text
     file = tmp_path / "axis.txt"
@@ -126,7 +133,10 @@ def test_axis_of_one_column_is_read_as_spreadsheets_write_it(
     [
         ("wavelength (nm)\n820\n830\n840", None, "has its axis in nm .*: give .* --pump-nm 785"),
         ("raman shift (cm-1)\n820\n830\n840", 785, "in cm-1 already .*leave --pump-nm out"),
-        ("0,500\n1,505\n2,510", None, "pixel numbers, not a raman shift"),
+        ("0,500\n1,505\n2,510", None, "has two columns, such as pixels and an axis"),
+        ("pixel,raman_shift\n0,500\n1,505\n2,510", None, "has two columns, such as pixels and an axis"),
+        ("0 500\n1 505\n2 510", None, "one number for each pixel, on a line each, .*'0 500' is none"),
+        ("wavelength (nm),counts\n820,7\n830,9\n840,8", None, "the axis is in nm .*such as --pump-nm 785"),
     ],
 )
 def test_axis_whose_numbers_may_be_others_is_refused(
@@ -144,6 +154,20 @@ def test_axis_that_falls_in_the_file_falls_with_the_pixels(tmp_path: Path) -> No
     assert (
         acquisition(AxisSettings(axis=str(tmp_path / "toluene.nxs"))).raman_shift.tolist() == shift.tolist()
     )
+
+
+def test_columns_between_spaces_are_no_list_over_several_lines(tmp_path: Path) -> None:
+    file = tmp_path / "toluene.txt"
+    file.write_text(
+        "\n".join(f"{500 + 40 * each} {900 + 3 * each}" for each in range(PIXELS)), encoding="ascii"
+    )
+    assert acquisition(AxisSettings(axis=str(file))).raman_shift.tolist() == [*range(500, 3060, 40)]
+
+
+def test_spectra_that_cannot_be_read_are_refused_as_such(tmp_path: Path) -> None:
+    np.savez(tmp_path / "toluene.npz", spectra=np.ones((2, PIXELS)))
+    with pytest.raises(InstrumentError, match="has no axis"):
+        AxisSettings(axis=str(tmp_path / "toluene.npz")).look()
 
 
 def test_table_of_whole_numbers_below_their_names_is_no_list_with_decimal_commas(tmp_path: Path) -> None:

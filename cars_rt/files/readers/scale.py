@@ -90,7 +90,7 @@ def scale_of(values: ArrayLike | None, unit: str, asked: Asked, where: str) -> S
 
 def read_axis(path: Path) -> tuple[NDArray[np.float64], str]:
     """The numbers of --axis, and their unit if it is stated: .npy, or text with one number on each line, also
-    below a name, or all on one. Raises SpectraError."""
+    below a name, or all on one, or on several. Raises SpectraError."""
     if not path.exists():
         raise SpectraError(f"there is no file {path}")
     unit = ""
@@ -111,7 +111,7 @@ def read_axis(path: Path) -> tuple[NDArray[np.float64], str]:
         kind, written = unit_in(name)
         if len(lines) > 2 and not is_number(name) and kind:
             unit, lines = CM1 if kind == CM1 else written or kind, lines[1:]
-        words = lines if len(lines) > 1 else re.split(r"[\s,;]+", lines[0] if lines else "")
+        words = _words(lines)
         if odd := next((word for word in words if not is_number(word)), ""):
             raise SpectraError(
                 f"{path} must hold one number for each pixel, on a line each, and nothing else; "
@@ -128,3 +128,16 @@ def read_axis(path: Path) -> tuple[NDArray[np.float64], str]:
     if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
         raise SpectraError(f"{path} must hold a list of finite numbers, one for each pixel")
     return values, unit
+
+
+def _words(lines: list[str]) -> list[str]:
+    """One number on each line, or all on one. Several lines of several are one list where its numbers grow
+    or fall from the first line to the last, as those of columns do not."""
+    if len(lines) < 2:
+        return re.split(r"[\s,;]+", lines[0] if lines else "")
+    words = " ".join(lines).split()
+    if len(words) > len(lines) and not re.search(r"[,;\t]", " ".join(lines)) and all(map(is_number, words)):
+        steps = np.diff([float(word) for word in words])
+        if (steps > 0).all() or (steps < 0).all():
+            return words
+    return lines
