@@ -54,10 +54,10 @@ class Calibration:
     ) -> NDArray[np.float64]:
         """The raman shift (pixels,), cm-1, float64; of the calibrated region if nothing else is given.
 
-        binning, first: columns of the camera in one pixel, and the one that the first pixel begins with; 1
-        and 0 where another number of pixels, or one of the two, is given.
+        binning, first: columns of the camera in one pixel, 1 where another number of pixels or `first` is
+        given, and the one that the first pixel begins with: without it, all that were calibrated are meant.
         Raises CalibrationError if there is no scale, or none for this region, or if it is not said which part
-        of the camera another number of pixels is.
+        of the camera the pixels are.
         """
         if self.scale is None:
             raise CalibrationError("the calibration has no axis: make one with `cars-rt calibrate lamp` or "
@@ -66,12 +66,13 @@ class Calibration:
         if pixels is None or (pixels == known.pixels and binning is None and first is None):
             region = known
         else:
-            region = Region(pixels, 1 if binning is None else binning, 0 if first is None else first)
-        if region.pixels != known.pixels and region.binning == 1 and first is None:
-            raise CalibrationError(
-                f"the calibration is of {known}, and these spectra have {region}: calibrate this camera or "
-                "region anew, or say which region it is"
-            )
+            binning = 1 if binning is None else binning
+            region = Region(pixels, binning, known.first if first is None else first)
+            if first is None and abs(region.end - known.end) >= max(binning, known.binning):
+                raise CalibrationError(
+                    f"the calibration is of {known}, and these spectra have {Region(pixels, binning)}: "
+                    "calibrate this camera or region anew, or say which region it is"
+                )
         return self.scale.axis(region, probe_nm)
 
     def dark(
@@ -114,7 +115,7 @@ class Calibration:
             raise CalibrationError(f"{other}: calibrate this camera")
         axis = None
         if self.scale is not None:
-            first = region.first or whole_number(now.get("region"))  # 0 only where it is said
+            first = whole_number(now.get("region"))
             axis = self.axis(pixels, binning=region.binning, first=first, probe_nm=probe_nm)
         reference = self.reference if region == self.region else None
         of_dark = tuple(self.doubts_of_dark(exposure_s, region, now))

@@ -197,6 +197,34 @@ def test_a_part_of_the_camera_is_served_wherever_it_begins(first: int) -> None:
             whole.applied(1024, settings=unsaid)
 
 
+@pytest.mark.parametrize(
+    ("pixels", "settings", "served"),
+    [
+        (500, {"binning": 2}, True),
+        (1000, {"binning": 1}, True),
+        (333, {"binning": 3}, True),  # one column is left over
+        (500, {}, False),
+        (500, {"binning": 1}, False),
+        (250, {"binning": 2}, False),
+        (1000, {"binning": 2}, False),
+        (1001, {"binning": 1}, False),
+    ],
+)
+@pytest.mark.parametrize("first", [0, 100])
+def test_without_a_word_of_its_first_column_all_of_the_calibrated_columns_are_served(
+    first: int, pixels: int, settings: dict[str, Any], served: bool
+) -> None:
+    region = Region(1000, 1, first)
+    scale = replace(LAMP, quantity="raman_shift", coefficients=(500.0, 1.3), region=region)
+    known = Calibration(region=region, scale=scale)
+    if served:
+        shift = known.applied(pixels, settings=settings).raman_shift
+        assert np.array_equal(shift, scale.axis(Region(pixels, settings["binning"], first)))
+    else:
+        with pytest.raises(CalibrationError, match="calibrate this camera or region anew, or say which"):
+            known.applied(pixels, settings=settings)
+
+
 def without(key: str) -> Callable[[Any], Any]:
     return lambda whole: whole.pop(key)
 
