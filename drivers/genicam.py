@@ -95,7 +95,7 @@ class Genicam(Instrument):
     ) -> None:
         """Raises InstrumentError with the nearest that exists or is offered."""
         self._settings, self._about = settings, scan.about()
-        self._axis = Axis(axis)
+        self._axis, self._calibrated = Axis(axis), axis.calibration is not None
         self._acquirer: Any = None
         self._map: Any = None
         try:
@@ -118,7 +118,7 @@ class Genicam(Instrument):
     def acquisition(self) -> Acquisition:
         facts: dict[str, Any] = {"model": self._info["model"], "serial": self._info["serial_number"]}
         facts |= {known: value for name, known in TOLD.items() if (value := self._number(name)) is not None}
-        if (self._number("DecimationHorizontal") or 1.0) == 1:  # else its pixels are no columns side by side
+        if not self._leaves_out:
             region, binned = [self._number(name) for name in REGION], facts.get("binning", 1.0)
             facts["region"] = [(value or 0.0) * binned for value in region]  # in columns of the sensor
         facts |= {"pixel_format": self._format, "rows_per_spectrum": self._rows.summed}
@@ -230,6 +230,16 @@ class Genicam(Instrument):
                 "the camera mirrors its images (ReverseX), and neither calibration nor axis is of those: "
                 "--property ReverseX=false"
             )
+        if self._leaves_out and self._calibrated:
+            raise InstrumentError(
+                "the camera leaves out columns (DecimationHorizontal), and a calibration is of those side by "
+                "side: --property DecimationHorizontal=1"
+            )
+
+    @property
+    def _leaves_out(self) -> bool:
+        """Whether its pixels are no columns side by side."""
+        return (self._number("DecimationHorizontal") or 1.0) > 1
 
     def _has(self, name: str) -> bool:
         try:

@@ -16,6 +16,8 @@ import pytest
 pytest.importorskip("genicam", reason="GenICam is not installed: genicam")
 pytest.importorskip("harvesters", reason="GenICam's acquisition library is not installed: harvesters")
 
+from cars_rt import calibration
+from cars_rt.calibration import Calibration, Region, Scale
 from cars_rt.drivers import Acquisition, Block, InstrumentError, Waiting, gentl
 from cars_rt.drivers.axis import AxisSettings
 from cars_rt.drivers.base import Yielded
@@ -56,8 +58,13 @@ class Unpluggable(Genicam):
                 self._acquirer.destroy()
 
 
-def camera(settings: GenicamSettings = SETTINGS, spectra: int | None = 30, **images: Any) -> partial[Genicam]:
-    return partial(Unpluggable, settings, ImageSettings(**images), ScanSettings(spectra=spectra), AXIS)
+def camera(
+    settings: GenicamSettings = SETTINGS,
+    spectra: int | None = 30,
+    axis: AxisSettings = AXIS,
+    **images: Any,
+) -> partial[Genicam]:
+    return partial(Unpluggable, settings, ImageSettings(**images), ScanSettings(spectra=spectra), axis)
 
 
 @pytest.mark.parametrize("trial", TRIALS)
@@ -89,17 +96,28 @@ def test_images_are_summed_copied_and_numbered() -> None:
     assert len({each.counts.tobytes() for each in given}) > 5  # and not all views of one buffer
 
 
-def test_camera_that_leaves_out_columns_says_no_region(monkeypatch: pytest.MonkeyPatch) -> None:
+def says(monkeypatch: pytest.MonkeyPatch, **features: float) -> None:
+    """The camera says these numbers of its features."""
+    number = Genicam._number
+    monkeypatch.setattr(Genicam, "_number", lambda self, name: features.get(name) or number(self, name))
+
+
+def test_camera_that_leaves_out_columns_says_no_region_and_takes_no_calibration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Which a calibration would take for that of neighbouring columns."""
-    known = Genicam._number
-    monkeypatch.setattr(
-        Genicam,
-        "_number",
-        lambda self, name: 2.0 if name == "DecimationHorizontal" else known(self, name),
-    )
+    says(monkeypatch, DecimationHorizontal=2.0)
     instrument = camera()()
     assert "region" not in (instrument.acquisition().instrument or {})
     instrument.close()
+    region = Region(160)
+    scale = Scale(
+        kind="lamp", of="neon", quantity="raman_shift", coefficients=(500.0, 10.0), region=region,
+        residual_cm1=0.1, time_ns=10**18,
+    )  # fmt: skip
+    calibration.write(tmp_path / "lab.json", Calibration(region=region, scale=scale))
+    with pytest.raises(InstrumentError, match=r"leaves out columns .*: --property DecimationHorizontal=1"):
+        camera(axis=AxisSettings(calibration=tmp_path / "lab.json"))()
 
 
 @pytest.mark.parametrize(
@@ -220,8 +238,7 @@ def test_features_are_set_or_refused_with_the_nearest_in_the_units_of_the_flag(
 
 
 def test_camera_that_mirrors_its_images_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    number = Genicam._number
-    monkeypatch.setattr(Genicam, "_number", lambda self, name: name == "ReverseX" or number(self, name))
+    says(monkeypatch, ReverseX=1.0)
     with pytest.raises(InstrumentError, match=r"mirrors its images .*: --property ReverseX=false"):
         camera()()
 
