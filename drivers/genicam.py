@@ -27,7 +27,8 @@ log = logging.getLogger("cars_rt.drivers")
 
 BUFFERS = 16, 1000  # of the producer, at least and at most, so that a pause of this computer costs no image
 EXPOSURES = ("ExposureTime", "ExposureTimeAbs")  # us
-TOLD = {"Gain": "gain", "DeviceTemperature": "temperature_c", "BinningHorizontal": "binning"}
+TOLD = {"Gain": "gain", "DeviceTemperature": "temperature_c"}
+BINNING = "BinningHorizontal", "BinningVertical"
 REGION = ("OffsetX", "OffsetY", "Width", "Height")
 TRUTH = {"true": True, "false": False, "1": True, "0": False}
 PATH = "GENICAM_GENTL64_PATH"  # where producers say they are
@@ -118,9 +119,12 @@ class Genicam(Instrument):
     def acquisition(self) -> Acquisition:
         facts: dict[str, Any] = {"model": self._info["model"], "serial": self._info["serial_number"]}
         facts |= {known: value for name, known in TOLD.items() if (value := self._number(name)) is not None}
-        if not self._leaves_out:
-            region, binned = [self._number(name) for name in REGION], facts.get("binning", 1.0)
-            facts["region"] = [(value or 0.0) * binned for value in region]  # in columns of the sensor
+        binned = [self._number(name) or 1.0 for name in BINNING]
+        if self._number(BINNING[0]) is not None:
+            facts["binning"] = binned
+        if not self._leaves_out:  # in columns and rows of the sensor
+            region = zip(REGION, 2 * binned, strict=True)
+            facts["region"] = [(self._number(name) or 0.0) * by for name, by in region]
         facts |= {"pixel_format": self._format, "rows_per_spectrum": self._rows.summed}
         exposure = next((value for name in EXPOSURES if (value := self._number(name)) is not None), None)
         return self._axis.acquisition(

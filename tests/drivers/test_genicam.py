@@ -18,6 +18,7 @@ pytest.importorskip("harvesters", reason="GenICam's acquisition library is not i
 
 from cars_rt import calibration
 from cars_rt.calibration import Calibration, Region, Scale
+from cars_rt.calibration.darks import of_what
 from cars_rt.drivers import Acquisition, Block, InstrumentError, Waiting, gentl
 from cars_rt.drivers.axis import AxisSettings
 from cars_rt.drivers.base import Yielded
@@ -118,6 +119,15 @@ def test_camera_that_leaves_out_columns_says_no_region_and_takes_no_calibration(
     calibration.write(tmp_path / "lab.json", Calibration(region=region, scale=scale))
     with pytest.raises(InstrumentError, match=r"leaves out columns .*: --property DecimationHorizontal=1"):
         camera(axis=AxisSettings(calibration=tmp_path / "lab.json"))()
+
+
+def test_rows_and_columns_are_binned_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    says(monkeypatch, BinningHorizontal=2.0, OffsetX=8.0, OffsetY=6.0)
+    instrument = camera()()
+    facts = instrument.acquisition().instrument or {}
+    instrument.close()
+    assert facts["binning"] == [2, 1] and facts["region"] == [16, 6, 320, 100]
+    assert of_what(0.001, facts) == "1 ms of 100 rows"
 
 
 @pytest.mark.parametrize(
