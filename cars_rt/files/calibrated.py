@@ -59,6 +59,12 @@ def _applied(spectra: Spectra, known: Calibration, path: Path, pump_nm: float | 
     for doubt in found.doubts:
         if spectra.dark is None or doubt not in found.of_dark:
             log.warning("the calibration %s: %s", path, doubt)
+    if found.dark is not None and spectra.dark is None and spectra.exposure_s is None:
+        log.warning(
+            "the calibration %s: its dark is subtracted, though nothing says the exposure of these spectra. "
+            "If theirs was subtracted before, use a calibration without a dark",
+            path,
+        )
     if old := known.old(spectra.time_ns or time.time_ns()):
         log.warning("the calibration %s: %s", path, old)
     assert found.raman_shift is not None

@@ -223,7 +223,9 @@ def test_a_part_that_is_added_changes_neither_camera_nor_settings_of_the_axis(tm
 
 
 @pytest.mark.parametrize("turn", [1, -1])
-def test_what_belongs_to_pixels_stays_with_those_of_the_camera(turn: int, tmp_path: Path) -> None:
+def test_what_belongs_to_pixels_stays_with_those_of_the_camera(
+    turn: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """A file whose axis falls is read turned round; a calibration is of pixels as the camera sends them."""
     truth, counts = (each[::turn] for each in cars_spectrum(TOLUENE))
     dark = 600 + np.linspace(0, 1500, len(truth))  # it glows towards the camera's last column
@@ -243,6 +245,7 @@ def test_what_belongs_to_pixels_stays_with_those_of_the_camera(turn: int, tmp_pa
     np.savez(camera, spectra=(counts + dark)[None], raman_shift=np.arange(len(truth)) + 100.0)
     with open_calibrated(camera, calibrated=output) as spectra:
         assert spectra.dark is not None and np.allclose(spectra.dark, dark, atol=1)
+    assert "its dark is subtracted, though nothing says the exposure" in caplog.text
 
 
 def test_axes_for_files_without_one(tmp_path: Path) -> None:
