@@ -170,15 +170,17 @@ def _of_file(path: Path, pump_nm: float | None) -> NDArray[np.float64]:
     try:
         numbers, unit = read_axis(path)
     except (SpectraError, StorageError) as no_list:  # or larger than one is
+        if not path.exists():
+            raise
         ending = path.suffix.lower()
         try:
             spectra = read_spectra(path, pump_nm)
         except WavelengthError:
             raise
-        except SpectraError:
+        except SpectraError as no_spectra:
             if ending in endings() and ending not in LISTS:
                 raise
-            raise no_list from None
+            raise SpectraError(f"{no_list}. Taken for spectra: {no_spectra}") from None
         return spectra.raman_shift[::-1] if spectra.turned else spectra.raman_shift
     except OSError as error:
         raise InstrumentError(f"{path} cannot be read: {error.strerror or error}") from None

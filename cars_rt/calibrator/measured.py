@@ -59,9 +59,9 @@ class Measured:
 
     @property
     def may_be_above_dark(self) -> bool:
-        """Whether another program may have subtracted the dark: it came from a file that does not say its
-        exposure. What comes from a driver is what the camera gave."""
-        return self.exposure_s is None and not is_address(self.where)
+        """Whether another program may have subtracted the dark: it came from a file that says neither its
+        exposure nor its source. What comes from a driver, or was recorded, is what the camera gave."""
+        return self.exposure_s is None and not self.source and not is_address(self.where)
 
     @property
     def above_dark(self) -> NDArray[np.float64]:
@@ -193,7 +193,7 @@ def doubts_of_dark(calibration: Calibration, given: Measured) -> Iterator[str]:
     if given.dark is None and given.may_be_above_dark and calibration.darks:
         yield (
             f"its dark is not subtracted from {given.where}: the exposure is not known of it, and the dark "
-            "may be subtracted already; if it is not, give --exposure-ms"
+            "may be subtracted already; if it is not, give --exposure-ms, as for the dark"
         )
     elif given.dark is None:
         yield from calibration.doubts_of_dark(given.exposure_s, calibration.region, given.settings)

@@ -59,10 +59,11 @@ def _applied(spectra: Spectra, known: Calibration, path: Path, pump_nm: float | 
     for doubt in found.doubts:
         if spectra.dark is None or doubt not in found.of_dark:
             log.warning("the calibration %s: %s", path, doubt)
-    if found.dark is not None and spectra.dark is None and spectra.exposure_s is None:
+    of_ours = spectra.source or spectra.exposure_s is not None  # what was recorded is what the camera gave
+    if found.dark is not None and spectra.dark is None and not of_ours:
         log.warning(
             "the calibration %s: its dark is subtracted, though nothing says the exposure of these spectra. "
-            "If theirs was subtracted before, use a calibration without a dark",
+            "If theirs was subtracted before, use a calibration that was made without `calibrate dark`",
             path,
         )
     if old := known.old(spectra.time_ns or time.time_ns()):

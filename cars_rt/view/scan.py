@@ -175,14 +175,15 @@ class Scan:
         return self.plane_of(quantity) or self.raman
 
     def plane_of(self, quantity: Quantity) -> Grid | None:
-        """The daemon's map of this band. One that was set in mid-run, or that missed bundles, is none while
-        the spectra know more of the scan."""
+        """The daemon's map of this band. One that was set in mid-run, or, where the spectra's map is as fine,
+        missed bundles, is none while the spectra know more of the scan."""
         if quantity.kind is not Kind.MEAN:
             return None
         low, high = quantity.band.low, quantity.band.high
         alike = [band for band in self.planes if (band.low, band.high) == (low, high)]
-        # One that was there from the beginning is whole, though spectra may be ahead of the bundles.
-        steady = set() if self.missed else self._steady
+        # One that was there from the beginning is whole, though spectra may be ahead of the bundles; and some
+        # holes are better than coarse cells for all that is left of the run.
+        steady = set() if self.missed and self.raman.exact else self._steady
         whole = [band for band in alike if band in steady or self.planes[band].covered >= self.raman.covered]
         return self.planes[whole[-1]] if whole else None
 

@@ -109,7 +109,8 @@ def test_axis_of_a_file_of_one_column_of_spectra_or_as_it_is_said(tmp_path: Path
 
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize(
-    "written", ["decimal commas", "utf-8-sig", "utf-16", "a name", "a row", "several rows"]
+    "written",
+    ["decimal commas", "utf-8-sig", "utf-16", "a name", "a row", "several rows", "several rows, commas"],
 )
 def test_axis_of_one_column_is_read_as_spreadsheets_write_it(
     written: str, turned: bool, tmp_path: Path
@@ -117,7 +118,7 @@ def test_axis_of_one_column_is_read_as_spreadsheets_write_it(
     shift = np.linspace(553.06, 3100, PIXELS).round(2)[:: -1 if turned else 1]
     text = (" " if written == "a row" else "\n").join(f"{each:.2f}" for each in shift)
     text = (
-        "\n".join(" ".join(text.split()[at : at + 5]) for at in range(0, PIXELS, 5))
+        "\n".join((", " if "," in written else " ").join(text.split()[at:][:5]) for at in range(0, PIXELS, 5))
         if "rows" in written
         else text
     )

@@ -12,6 +12,8 @@ import pytest
 
 from cars_rt.accounting import Cause, Kind, Ledger, Problem
 from cars_rt.engines import compose, load_model, open_engine
+from cars_rt.engines.registry import REFERENCE
+from cars_rt.files.offline import process
 from cars_rt.files.recording import Recording
 from cars_rt.files.verify import VerifyError, verify
 from cars_rt.physics.fitness import NAMES, Fitness
@@ -110,6 +112,16 @@ def test_a_true_recording_passes(path: Path) -> None:
     assert [finding.text for finding in findings if not finding.true] == []
     assert any("36 in the file + 4 lost = 40 announced" in finding.text for finding in findings)
     assert any("36 results computed again" in finding.text for finding in findings)
+
+
+def test_a_reference_that_was_left_out_is_known(path: Path, tmp_path: Path) -> None:
+    """It is another instrument's; the same flags verify what they made."""
+    other = tmp_path / "glass.npz"
+    np.savez(other, spectra=np.full((1, len(AXIS)), 900.0), raman_shift=AXIS, source="another")
+    process(path, tmp_path / "r.h5", model="kk", reference=other, engine=REFERENCE)
+    findings = verify(path, tmp_path / "r.h5", model="kk", reference=other)
+    assert [each.text for each in findings if not each.true] == []
+    assert any("36 results computed again" in each.text for each in findings)
 
 
 def test_a_result_that_was_changed_is_found(path: Path) -> None:

@@ -245,6 +245,11 @@ def test_holes_of_missed_bundles_are_filled_from_whole_spectra() -> None:
     thinned.take_spectra(raman(0, np.ones((9, 160))))
     thinned.take_bundle(bundle(10, np.ones((10, 1))))
     assert thinned.grid_of(quantity) is thinned.planes[BAND]
+    coarse = a_scan(32, 32, 2 * 4 * 160 * 64)
+    coarse.missed = 10  # holes here are better than cells of 4 x 4 pixels everywhere
+    coarse.take_spectra(raman(0, np.ones((500, 160))))
+    coarse.take_bundle(bundle(10, np.ones((400, 1))))
+    assert coarse.raman.bin == (4, 4) and coarse.grid_of(quantity) is coarse.planes[BAND]
 
 
 def test_a_band_that_is_new_in_mid_run_keeps_what_spectra_know_from_before() -> None:

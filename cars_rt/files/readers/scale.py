@@ -132,11 +132,13 @@ def read_axis(path: Path) -> tuple[NDArray[np.float64], str]:
 
 def _words(lines: list[str]) -> list[str]:
     """One number on each line, or all on one. Several lines of several are one list where its numbers grow
-    or fall from the first line to the last, as those of columns do not."""
+    or fall from the first line to the last, as those of columns do not. Commas are between numbers with
+    points, or decimal ones."""
     if len(lines) < 2:
         return re.split(r"[\s,;]+", lines[0] if lines else "")
-    words = " ".join(lines).split()
-    if len(words) > len(lines) and not re.search(r"[,;\t]", " ".join(lines)) and all(map(is_number, words)):
+    words = re.split(r"[\s,;]+", " ".join(lines))
+    pointed = "," not in "".join(lines) or all("." in word for word in words)
+    if len(words) > len(lines) and pointed and all(map(is_number, words)):
         steps = np.diff([float(word) for word in words])
         if (steps > 0).all() or (steps < 0).all():
             return words
