@@ -1,5 +1,7 @@
 """`cars-rt train`: networks."""
 
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -28,11 +30,16 @@ def train(
     from cars_rt.training.trainer import train as train_network
 
     start_logging(logs)
-    checkpoint = train_network(settings)
+    checkpoint = train_network(settings, given=given(sys.argv))
     measured = [entry for entry in load(checkpoint)["history"] if entry[2] is not None]
     first, last = measured[0], measured[-1]
     log.info("held-out spectra: median R2 %.4f at step %d, %.4f at the end", first[2], first[0], last[2])
     log.info("trained: %s; make a model of it with `cars-rt export %s -o NAME.onnx`", checkpoint, checkpoint)
+
+
+def given(words: Iterable[str]) -> set[str]:
+    """Names of the settings whose flags are among a command's words, such as --minutes=0."""
+    return {word[2:].partition("=")[0].replace("-", "_") for word in words if word.startswith("--")}
 
 
 def export_model(checkpoint: Path, output: Path, name: str | None, *, overwrite: bool) -> None:

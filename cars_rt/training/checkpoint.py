@@ -1,6 +1,7 @@
 """Where a training stands, on disk and back."""
 
 import logging
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -108,21 +109,21 @@ def finished(content: dict[str, Any], lengths: list[int], path: Path) -> Retriev
     return network.eval()
 
 
-def resumed(settings: TrainSettings, path: Path) -> TrainSettings:
-    """Settings of a training that goes on: what is not given, or as it is by default, is as it began. Raises
-    TrainingError if they are of another training."""
+def resumed(settings: TrainSettings, path: Path, given: Collection[str] = ()) -> TrainSettings:
+    """Settings of a training that goes on: what is as by default is as it began, unless its name is `given`.
+    Raises TrainingError if they are of another training."""
     began: dict[str, Any] = load(path)["settings"]
     taken: dict[str, Any] = {}
     for name in KEPT:
-        given, default = getattr(settings, name), getattr(TrainSettings, name)
+        now, default = getattr(settings, name), getattr(TrainSettings, name)
         then = began.get(name, default)
         then = Path(then) if name == "reference" and then is not None else then
-        if given == then:
+        if now == then:
             continue
-        if given == default:
+        if now == default and name not in given:
             taken[name] = then
         elif name in SAME:
-            raise TrainingError(f"the training in {path.parent} began with {name} {then}, not {given}")
+            raise TrainingError(f"the training in {path.parent} began with {name} {then}, not {now}")
     if taken:
         log.info("as it began: %s", ", ".join(f"{name} {value}" for name, value in taken.items()))
     return replace(settings, **taken)

@@ -6,7 +6,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -37,9 +37,14 @@ HELD_OUT, HELD_OUT_BATCHES = 16, 16  # spectra of a batch, which share an axis, 
 Maker = Callable[[int, int, int], Distribution]
 
 
-def train(settings: TrainSettings, progress: Callable[[Entry], None] | None = None) -> Path:
+def train(
+    settings: TrainSettings,
+    progress: Callable[[Entry], None] | None = None,
+    given: Collection[str] = (),
+) -> Path:
     """Train, and return the checkpoint's path. `progress` is called at every log line; without it a
-    progress bar is shown.
+    progress bar is shown. given: names of settings that hold in a resumed training also where they are as by
+    default.
 
     Ctrl-C (or SIGTERM) saves a checkpoint and raises KeyboardInterrupt. Raises TrainingError for an
     unknown name, a folder that already holds a training (without `resume`), a checkpoint of another
@@ -49,7 +54,7 @@ def train(settings: TrainSettings, progress: Callable[[Entry], None] | None = No
     if settings.resume and not checkpoint.exists():
         raise TrainingError(f"{settings.out} holds no training that could be resumed")
     if settings.resume:
-        settings = resumed(settings, checkpoint)
+        settings = resumed(settings, checkpoint, given)
     _refuse(settings)
     make = distribution(settings.data, settings.reference)
     if checkpoint.exists() and not settings.resume:

@@ -19,6 +19,7 @@ torch = pytest.importorskip("torch", reason="training is an extra: pip install '
 
 from helpers import Command, wait_until  # noqa: E402
 
+from cars_rt.cli.train import given  # noqa: E402
 from cars_rt.engines import load_model  # noqa: E402
 from cars_rt.physics.cars import cars_intensity, lorentzians  # noqa: E402
 from cars_rt.reference import Reference, read_reference  # noqa: E402
@@ -243,6 +244,9 @@ def test_resumed_training_has_the_settings_that_it_began_with(
     trainer.train(settings(tmp_path, resume=True, steps=2, weight_decay=0.25), quiet)
     groups = [each["param_groups"][0] for each in checkpoint.load(path)["optimizers"]]
     assert [group["weight_decay"] for group in groups] == [0.25, 0.25]
+    as_by_default = given(["cars-rt", "train", "--resume", "--weight-decay=0.01", "--out", str(tmp_path)])
+    found = checkpoint.resumed(settings(tmp_path, resume=True), path, as_by_default)
+    assert (found.weight_decay, found.learning_rate) == (0.01, 5e-4)
 
 
 @pytest.mark.usefixtures("light")
