@@ -11,6 +11,7 @@ from cars_rt.view.quantity import Quantity
 from cars_rt.view.scan import Scan
 
 MOST_AT_ONCE = 2**23  # numbers of the trail that are read in one go, about: the server's loop waits for it
+GAP = 3  # times as far apart as most: between such points others are missing
 
 
 class Trace(ABC):
@@ -128,8 +129,13 @@ class Curve(Trace):
         return self.scan.values(self.quantity, grid, rows, slice(None))
 
     def drawn(self) -> tuple[Floats, Floats]:
-        """Spectra and values (n,) of its known points, no more than a screen shows."""
+        """Spectra and values (n,) of its known points, no more than a screen shows; NaN where many are
+        missing, so that no line is drawn across."""
         group = smallest_cell(len(self.values), 1)
         values = reduced(self.values, group, 1)[:, 0]
         known = np.flatnonzero(np.isfinite(values))
-        return np.asarray(self.first + known * (group * self.step), np.float64), values[known]
+        apart = np.diff(known)
+        usual = np.median(apart) if len(apart) else 0
+        gaps = np.flatnonzero(apart > GAP * usual) + 1
+        places = np.asarray(self.first + known * (group * self.step), np.float64)
+        return np.insert(places, gaps, np.nan), np.insert(values[known], gaps, np.nan)
