@@ -313,7 +313,7 @@ def test_points_become_a_waterfall_on_any_axis() -> None:
     assert fall.step == 1 and fall.values.shape == (20, 160) and (np.diff(fall.values[0]) > 0).all()
     spectra, values = curve.drawn()
     assert spectra.tolist() == list(range(20)) and 900 < values[3] < 1000
-    scan.take_bundle(bundle(30, np.ones((10, 1))))
+    scan.take_spectra(raman(30, np.tile(axis.astype(np.float32), (10, 1))))
     curve.update(threading.Lock())
     spectra, values = curve.drawn()  # no line from 19 to 30
     assert np.isnan(spectra[20]) and np.isnan(values[20]) and spectra[[19, 21]].tolist() == [19, 30]
