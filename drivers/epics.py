@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cars_rt.calibration.settings import ROWS
 from cars_rt.drivers.axis import Axis, AxisSettings
 from cars_rt.drivers.base import WAIT_S, Acquisition, Block, Instrument, InstrumentError, Waiting, Yielded
 from cars_rt.drivers.flags import refuse_duration
@@ -87,7 +88,7 @@ class Epics(Instrument):
         sizes = value["dimension"]
         binned = [float(max(each["binning"], 1)) for each in sizes]
         size = [each["size"] * by for each, by in zip(sizes, binned, strict=True)]
-        facts: dict[str, Any] = {"rows_per_spectrum": self._rows.summed, **dict(islice(known.items(), TOLD))}
+        facts: dict[str, Any] = {ROWS: self._rows.summed, **dict(islice(known.items(), TOLD))}
         facts["binning"], facts["region"] = binned, [float(each["offset"]) for each in sizes] + size
         return self._axis.acquisition(
             image.shape[1],

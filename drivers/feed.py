@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.accounting import Cause
+from cars_rt.calibration.settings import FRAMES
 from cars_rt.drivers.base import Acquisition, Block, Gap, InstrumentError, NextRow
 from cars_rt.drivers.numbering import Numbers, NumbersError
 from cars_rt.drivers.order import Piece, Sorter, is_cut
@@ -44,7 +45,7 @@ class Feed:
             return about
         frames, full, told = about.order.frames, self._full_scale, about.instrument
         if frames > 1:  # and as much else as `start` takes
-            told = dict(islice(({"frames_per_point": frames} | dict(told or {})).items(), MAX_FACTS))
+            told = dict(islice(({FRAMES: frames} | dict(told or {})).items(), MAX_FACTS))
         return replace(
             about,
             dtype=sorter.dtype,

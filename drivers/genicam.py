@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from cars_rt.calibration.settings import ROWS
 from cars_rt.drivers.axis import Axis, AxisSettings
 from cars_rt.drivers.base import WAIT_S, Acquisition, Block, Instrument, InstrumentError, Waiting, Yielded
 from cars_rt.drivers.flags import refuse_duration, refuse_memory, refuse_region
@@ -125,7 +126,7 @@ class Genicam(Instrument):
         if not self._leaves_out:  # in columns and rows of the sensor
             region = zip(REGION, 2 * binned, strict=True)
             facts["region"] = [(self._number(name) or 0.0) * by for name, by in region]
-        facts |= {"pixel_format": self._format, "rows_per_spectrum": self._rows.summed}
+        facts |= {"pixel_format": self._format, ROWS: self._rows.summed}
         exposure = next((value for name in EXPOSURES if (value := self._number(name)) is not None), None)
         return self._axis.acquisition(
             self._columns,

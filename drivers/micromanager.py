@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from cars_rt.calibration.settings import ROWS
 from cars_rt.drivers.axis import Axis, AxisSettings
 from cars_rt.drivers.base import WAIT_S, Acquisition, Block, Instrument, InstrumentError, Waiting, Yielded
 from cars_rt.drivers.flags import refuse_duration, refuse_memory, refuse_region
@@ -135,7 +136,7 @@ class MicroManager(Instrument):
         facts: dict[str, Any] = {
             "model": core.getDeviceName(camera),
             "library": core.getDeviceLibrary(camera),
-            "rows_per_spectrum": self._rows.summed,
+            ROWS: self._rows.summed,
         }
         for name, known in TOLD.items():
             with suppress(RuntimeError):

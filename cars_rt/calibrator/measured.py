@@ -12,7 +12,7 @@ from cars_rt.calibration import Calibration, CalibrationError
 from cars_rt.client import connect
 from cars_rt.files.columns import PIXELS
 from cars_rt.files.formats import MOST_LINE_BYTES, MOST_LINES, MOST_TEXT_BYTES, TEXT, any_axis, open_spectra
-from cars_rt.files.spectra import Spectra, SpectraError, said_of
+from cars_rt.files.spectra import Spectra, SpectraError, may_be_above_dark, said_of
 from cars_rt.files.tables import parse
 from cars_rt.files.units import CM1, NM
 from cars_rt.physics.axis import AxisError, judged_raman_shift
@@ -59,9 +59,8 @@ class Measured:
 
     @property
     def may_be_above_dark(self) -> bool:
-        """Whether another program may have subtracted the dark: it came from a file that says neither its
-        exposure nor its source. What comes from a driver, or was recorded, is what the camera gave."""
-        return self.exposure_s is None and not self.source and not is_address(self.where)
+        """Whether another program may have subtracted the dark: not of what comes from a driver."""
+        return not is_address(self.where) and may_be_above_dark(self.exposure_s, self.source)
 
     @property
     def above_dark(self) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from cars_rt import calibration
 from cars_rt.calibration import Calibration, CalibrationError
 from cars_rt.files.formats import any_axis, open_spectra
-from cars_rt.files.spectra import Spectra, SpectraError, said_of
+from cars_rt.files.spectra import Spectra, SpectraError, may_be_above_dark, said_of
 
 log = logging.getLogger("cars_rt.files")
 
@@ -59,8 +59,8 @@ def _applied(spectra: Spectra, known: Calibration, path: Path, pump_nm: float | 
     for doubt in found.doubts:
         if spectra.dark is None or doubt not in found.of_dark:
             log.warning("the calibration %s: %s", path, doubt)
-    of_ours = spectra.source or spectra.exposure_s is not None  # what was recorded is what the camera gave
-    if found.dark is not None and spectra.dark is None and not of_ours:
+    subtracted = found.dark is not None and spectra.dark is None
+    if subtracted and may_be_above_dark(spectra.exposure_s, spectra.source):
         log.warning(
             "the calibration %s: its dark is subtracted, though nothing says the exposure of these spectra. "
             "If theirs was subtracted before, use a calibration that was made without `calibrate dark`",

@@ -189,6 +189,13 @@ class _Mapped:
         return found
 
 
+def at_number(dataset: xarray.Dataset, number: int) -> int | None:
+    """Where in a list the spectrum of this number is, from 0; None if it is not there. A run that was joined
+    late does not begin with 0."""
+    there = np.flatnonzero(dataset["spectrum"].values == number)
+    return int(there[0]) if len(there) else None
+
+
 def _as(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     if dtype.kind == "M":
         times = values.astype(np.int64).view(dtype)

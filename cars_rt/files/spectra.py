@@ -75,6 +75,12 @@ class Spectra:
         return {name: stored(value) for name in ABOUT if (value := getattr(self, name)) is not None}
 
 
+def may_be_above_dark(exposure_s: float | None, source: str | None) -> bool:
+    """Whether another program may have subtracted the dark: nothing says the spectra's exposure, nor the
+    instrument. What was recorded is what the camera gave."""
+    return exposure_s is None and not source
+
+
 @contextmanager
 def said_of(path: Path) -> Iterator[None]:
     """Errors within become one sentence that names this file."""

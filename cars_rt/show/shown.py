@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.files.dataset import open_dataset
+from cars_rt.files.dataset import at_number, open_dataset
 from cars_rt.physics.fitness import NAMES
 from cars_rt.show.bands import WIDTH_CM1, Band, Floats, strongest
 from cars_rt.show.errors import ShowError
@@ -201,12 +201,11 @@ def _point(dataset: "xarray.Dataset", at: tuple[int, ...]) -> Point:
         form = "ROW,COLUMN" if len(dims) == 2 else "NUMBER"
         raise ShowError(f"{said} is no point of this file: give it as {form}")
     if dims == ("spectrum",):
-        numbers = dataset["spectrum"].values
-        there = np.flatnonzero(numbers == at[0])
-        if not len(there):
+        if (there := at_number(dataset, at[0])) is None:
+            numbers = dataset["spectrum"].values
             span = f"they go from {numbers[0]:.0f} to {numbers[-1]:.0f}" if len(numbers) else "there are none"
             raise ShowError(f"there is no spectrum {said}: {span}")
-        return Point(at, {name: dataset[name].isel(spectrum=int(there[0])).values for name in names})
+        return Point(at, {name: dataset[name].isel(spectrum=there).values for name in names})
     for dim, place in zip(dims, at, strict=True):
         if not 0 <= place < dataset.sizes[dim]:
             raise ShowError(f"there is no spectrum at {said}: {dim} goes from 0 to {dataset.sizes[dim] - 1}")

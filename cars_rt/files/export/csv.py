@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cars_rt.files.dataset import at_number
 from cars_rt.files.export.cube import Cube, ExportError
 from cars_rt.protocol import NETWORK_OUTPUTS
 
@@ -41,16 +42,15 @@ def write_csv(cube: Cube, path: Path, at: Sequence[int]) -> None:
 
 
 def _there(cube: Cube, at: Sequence[int]) -> tuple[int, ...]:
-    """Where in the values the spectrum is: one of a list goes by its number, as a run that was joined late
-    does not begin with 0."""
+    """Where in the values the spectrum is: one of a list goes by its number."""
     place = ",".join(map(str, at))
     if cube.dims == ("spectrum",):
-        numbers = cube.dataset["spectrum"].values
-        there = tuple(np.flatnonzero(numbers == at[0]).tolist()) if len(at) == 1 else ()
-        if not there:
+        there = at_number(cube.dataset, at[0]) if len(at) == 1 else None
+        if there is None:
+            numbers = cube.dataset["spectrum"].values
             ends = f", {numbers[0]:.0f} to {numbers[-1]:.0f}" if len(numbers) else ""
             raise ExportError(f"there is no spectrum at {place} of {len(numbers)}{ends}")
-        return there[:1]
+        return (there,)
     if len(at) != len(cube.dims) or not all(0 <= n < size for n, size in zip(at, cube.shape, strict=False)):
         sizes = " x ".join(map(str, cube.shape[:-1]))
         raise ExportError(f"there is no spectrum at {place} of {sizes}, counted from 0")
