@@ -6,6 +6,7 @@ holds: what is read goes through `stored`, `numbers` or `StoredRows`, which refu
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from copy import copy
@@ -56,23 +57,34 @@ MEANINGS = (
 )
 
 
-def explained(error: BaseException) -> str:
-    """Why HDF5 could not read or write, in a phrase without its own words.
+def system_error(error: BaseException) -> int:
+    """The operating system's number of what went wrong, which h5py gives as such or within its text; 0 if it
+    was not the system."""
+    said = re.search(r"errno = (\d+)", str(error))
+    return getattr(error, "errno", None) or (int(said[1]) if said else 0)
 
-    The operating system's reason where there is one: h5py gives it as a number or within its text.
-    """
-    number = getattr(error, "errno", None)
-    if number:
+
+def explained(error: BaseException) -> str:
+    """Why HDF5 could not read or write, in a phrase without its own words: the operating system's where it
+    has one."""
+    if number := system_error(error):
         return os.strerror(number)
     text = str(error)
-    if "error message = '" in text:
-        return text.split("error message = '")[1].split("'")[0]
     for found, meaning in MEANINGS:
         if found in text:
             return meaning
     if "ynchronously" in text or isinstance(error, KeyError | RuntimeError | TypeError | UnicodeError):
         return "it is damaged, or not laid out as it should be"
     return text.splitlines()[0] if text else type(error).__name__
+
+
+def _unreadable(path: Path, name: str, error: Exception, remedy: str = "") -> StorageError:
+    """What to raise for something of a file that cannot be read: the system's reason where it has one, as of
+    a drive that is gone; else the file is damaged, with its remedy."""
+    number = system_error(error)
+    if number:
+        return StorageError(path, f"cannot be read: {os.strerror(number)} (at {name})", number)
+    return StorageError(path, f"is damaged: {name} cannot be read{remedy}")
 
 
 class FilterError(StorageError):
@@ -150,8 +162,8 @@ def stored(parent: h5py.Group, name: str, kind: type = object) -> Any:
         raise StorageError(path, f"has {name!r} as a link to elsewhere, and links are not followed")
     try:
         found = parent[name]
-    except (KeyError, OSError, RuntimeError, TypeError, ValueError):
-        raise StorageError(path, f"is damaged: {name!r} cannot be read") from None
+    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        raise _unreadable(path, repr(name), error) from None
     if not isinstance(found, kind):
         raise StorageError(path, f"has {name!r}, which is no {kind.__name__.lower()}")
     if isinstance(found, h5py.Dataset):
@@ -218,8 +230,8 @@ def numbers(parent: h5py.Group, name: str, rows: int | None = None) -> NDArray[A
     refuse_too_much(path, repr(name), found.size * found.dtype.itemsize)
     try:
         values = np.asarray(found[()])
-    except (OSError, RuntimeError, ValueError, TypeError):
-        raise StorageError(path, f"is damaged: {name!r} cannot be read") from None
+    except (OSError, RuntimeError, ValueError, TypeError) as error:
+        raise _unreadable(path, repr(name), error) from None
     Missing(found).refuse(values)
     return values
 
@@ -347,8 +359,8 @@ class StoredRows:
                 found = np.concatenate([self._dataset[first:begin], found]) if first < begin else found
             if self._sums is not None and not np.array_equal(checksums(found), self._sums[first:last]):
                 raise ValueError("another checksum")
-        except (OSError, RuntimeError, ValueError, TypeError):
-            rest = "`cars-rt repair` says which spectra of a recording that concerns"
-            raise StorageError(path, f"is damaged: {name} cannot be read; {rest}") from None
+        except (OSError, RuntimeError, ValueError, TypeError) as error:
+            rest = "; `cars-rt repair` says which spectra of a recording that concerns"
+            raise _unreadable(path, name, error, rest) from None
         self._missing.refuse(found, first, self._within)
         return found

@@ -148,9 +148,8 @@ def resuming(
 ) -> Iterator[Resumed]:
     """A file of results to be filled to `total` rows; whole, under its name, when the block ends.
 
-    align: earlier rows are taken over in multiples of this. After KeyboardInterrupt or a failed write, or a
-    kill, the rows so far stay in the partial file for the next attempt; after another error nothing does.
-    Raises SpectraError.
+    align: earlier rows are taken over in multiples of this. Whatever ends it before, the rows so far stay in
+    the partial file for the next attempt. Raises SpectraError.
     """
     earlier = earlier_path(path)
     recording: Recording | None = None
@@ -168,25 +167,25 @@ def resuming(
             if results.finish() == path:
                 earlier.unlink(missing_ok=True)
         except BaseException as error:
-            if not _kept(recording, error):
-                claim.partial.unlink(missing_ok=True)
+            if not _kept(recording):
+                with suppress(OSError):
+                    claim.partial.unlink(missing_ok=True)
+            elif isinstance(error, Exception):  # of Ctrl-C the program says it
+                log.warning("%s: what is done of it is kept: the same command goes on from there", path)
             claim.release()
             raise
     except (RecordingError, StorageError) as error:
         raise SpectraError(str(error)) from None
 
 
-def _kept(recording: Recording | None, error: BaseException) -> bool:
+def _kept(recording: Recording | None) -> bool:
     """Let go of a recording. Returns whether the next attempt finds anything in it."""
     if recording is None:
         return False
-    keep = isinstance(error, KeyboardInterrupt | RecordingError)
-    keep = keep and any(each.count for each in recording.rows.values())
-    if keep:
-        with suppress(RecordingError):
-            recording.flush()
+    with suppress(RecordingError):
+        recording.flush()
     recording.fail()
-    return keep
+    return any(each.count for each in recording.rows.values())
 
 
 def earlier_path(path: Path) -> Path:

@@ -17,7 +17,7 @@ from scripts.process_memory import peak_of
 
 from cars_rt.engines.registry import REFERENCE, reason_against
 from cars_rt.files import resumed
-from cars_rt.files.hdf5 import FilterError
+from cars_rt.files.hdf5 import FilterError, opened
 from cars_rt.files.offline import Processed, process, retrieval
 from cars_rt.files.recorder import Recorder, RecordSettings
 from cars_rt.files.recording import partial_path, read_rows, rows
@@ -25,6 +25,8 @@ from cars_rt.files.results import is_result
 from cars_rt.files.resumed import earlier_path
 from cars_rt.files.spectra import SpectraError
 from cars_rt.files.verify import verify
+from cars_rt.files.written import stored_rows
+from cars_rt.storage import StorageError
 
 SIZE = 200  # spectra
 NAMES = ("raman", "deviation", "flags", "index", "time_ns", "position")
@@ -173,6 +175,39 @@ def test_rows_that_a_disk_has_spoiled_are_computed_again(
     assert processed(live, target).computed == SIZE - 64
     same_bytes(target, arrays(live))
     assert [path.name for path in tmp_path.iterdir()] == ["out.h5"]
+
+
+def test_what_was_done_before_an_error_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A part of the counts cannot be read, and the next time it can."""
+    source, target = tmp_path / "in.h5", tmp_path / "out.h5"
+    with h5py.File(source, "w") as file:
+        file.create_dataset("spectra", data=spectra_of(SIZE), chunks=(16, len(AXIS)), fletcher32=True)
+        file["raman_shift"] = AXIS
+        at = file["spectra"].id.get_chunk_info(8).byte_offset
+    whole, before = source.read_bytes(), source.stat()
+
+    def write(content: bytes) -> None:
+        source.write_bytes(content)
+        os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    write(whole[:at] + bytes(16) + whole[at + 16 :])
+    with pytest.raises(SpectraError, match=r"in\.h5 is damaged: '/spectra' cannot be read"):
+        part_of(source, target, SIZE + 1)
+    assert "what is done of it is kept: the same command goes on from there" in caplog.text
+    write(whole)
+    assert processed(source, target).computed == SIZE - 128
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.h5", "out.h5"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs file descriptors of the system")
+def test_what_the_system_refuses_to_read_is_not_called_damaged(live: Path) -> None:
+    """As of a drive that is gone: here a folder takes its place."""
+    with opened(live) as file:
+        rows, folder = stored_rows(file["raw"], "counts"), os.open(live.parent, os.O_RDONLY)
+        os.dup2(folder, file.id.get_vfd_handle())
+        os.close(folder)
+        with pytest.raises(StorageError, match=r"cannot be read: Is a directory \(at '/raw/counts'\)$"):
+            rows[:9]
 
 
 def test_rows_that_want_a_plug_in_wait_for_it(

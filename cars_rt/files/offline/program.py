@@ -66,7 +66,7 @@ def process(
     the target is .h5 then. overwrite: replace a target that is there. again: also one that holds these very
     results. may_replace: asked about a target that is there and may not be overwritten. progress is called
     with the spectra done and in all. Raises SpectraError, ModelError, EngineError or AxisError. The target is
-    written completely or not at all; of an .h5 file what was done before Ctrl-C, a kill or a full disk is
+    written completely or not at all; of an .h5 file what was done before Ctrl-C, a kill or an error is
     kept beside it, and the next call goes on from there.
     """
     inputs = {"input": source, "reference": reference, "axis": axis, "calibration": calibration}
