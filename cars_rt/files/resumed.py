@@ -196,14 +196,32 @@ def earlier_path(path: Path) -> Path:
 def rows_of(path: Path, made_from: str) -> tuple[int, str]:
     """How many rows of results of the same origin a file has, and of which engine; -1 if it is no such
     file."""
+    found = _attempt(path)
+    return (found.rows, found.engine) if found.made_from == made_from else (-1, "")
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """What a file of results says: rows, -1 if it is none, and of what and by which engine they are."""
+
+    rows: int = -1
+    made_from: str = ""
+    engine: str = ""
+
+    def is_of(self, origin: Origin) -> bool:
+        return self.rows >= 0 and (self.made_from, self.engine) == (origin.made_from, origin.engine)
+
+
+def _attempt(path: Path) -> _Attempt:
     try:
         with opened(path) as file:
             group, rows = stored(file, GROUP, h5py.Group), stored(file, STREAM, h5py.Group)
-            if group is None or rows is None or group.attrs.get(MADE_FROM) != made_from:
-                return -1, ""
-            return _written(rows), str(group.attrs.get(ENGINE, ""))
+            if group is None or rows is None or MADE_FROM not in group.attrs:
+                return _Attempt()
+            about = (str(group.attrs.get(name, "")) for name in (MADE_FROM, ENGINE))
+            return _Attempt(_written(rows), *about)
     except (StorageError, OSError, RuntimeError, KeyError, ValueError, TypeError):
-        return -1, ""
+        return _Attempt()
 
 
 def is_ours(path: Path) -> bool:
@@ -230,7 +248,8 @@ def _written(group: h5py.Group) -> int:
 
 
 def _claimed(path: Path, earlier: Path, origin: Origin, overwrite: bool) -> Claim:
-    """The name, with what an earlier attempt left set aside if it is of the same origin, else removed."""
+    """The name, with what an earlier attempt of the same origin left under `earlier`. One of another origin
+    is put aside: it may be of use to another command."""
     claim = Claim(path)
     try:
         if os.path.lexists(path) and not overwrite:
@@ -242,15 +261,28 @@ def _claimed(path: Path, earlier: Path, origin: Origin, overwrite: bool) -> Clai
                     f"{claim.partial} is in the way: choose another name or, if it is a recording that was "
                     f"cut short, finish it first: cars-rt repair {typed(claim.partial)}"
                 )
-            rows, engine = rows_of(claim.partial, origin.made_from)
-            if engine == origin.engine and rows > rows_of(earlier, origin.made_from)[0]:
-                claim.partial.replace(earlier)
-            else:
-                claim.partial.unlink()
-        if earlier.exists() and rows_of(earlier, origin.made_from)[1] != origin.engine:
-            log.warning("%s: an earlier attempt was of other counts, model or engine; begun anew", path)
-            earlier.unlink()
+        _clear(claim, earlier, origin, overwrite)
+        _clear(claim, claim.partial, origin, overwrite)
+        if _attempt(claim.partial).rows > _attempt(earlier).rows:
+            claim.partial.replace(earlier)
+        else:
+            claim.partial.unlink(missing_ok=True)
     except BaseException:
         claim.release()
         raise
     return claim
+
+
+def _clear(claim: Claim, left: Path, origin: Origin, overwrite: bool) -> None:
+    """Have nothing of another origin under this name."""
+    found = _attempt(left)
+    if not os.path.lexists(left) or found.is_of(origin):
+        return
+    other = f"{claim.path}: an earlier attempt was of other counts, model or engine"
+    if found.rows > 0 and not overwrite:
+        aside = claim.put_aside(left)
+        log.warning("%s, and is %s now; named %s it is gone on with", other, aside, claim.partial.name)
+        return
+    left.unlink()
+    if found.rows > 0:
+        log.warning("%s, and is deleted", other)

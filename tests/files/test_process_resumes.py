@@ -239,21 +239,35 @@ def test_auto_means_the_engine_that_has_begun(engine: str, live: Path, tmp_path:
     assert done.engine.startswith(engine) and done.computed < SIZE
 
 
-def test_rows_of_other_counts_or_another_model_are_not_taken_over(live: Path, tmp_path: Path) -> None:
-    target = tmp_path / "out.h5"
+def test_rows_of_other_counts_or_another_model_are_put_aside(
+    live: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And gone on with when they are named as before."""
+    target, aside = tmp_path / "out.h5", tmp_path / "out-2.partial.h5"
     with pytest.raises(KeyboardInterrupt):
         part_of(live, target, 160)
+    partial_path(target).rename(earlier_path(target))  # where it lies while rows are taken over
     assert processed(live, target, model="rnn").computed == SIZE
     with h5py.File(target) as file:
         assert file["raman"].attrs["model_name"] == "rnn"
+    said = "an earlier attempt was of other counts, model or engine, and is "
+    assert f"{said}{aside} now; named out.partial.h5 it is gone on with" in caplog.text
     target.unlink()
-    with pytest.raises(KeyboardInterrupt):
-        part_of(live, target, 160)
     copy = tmp_path / "copy.h5"
     copy.write_bytes(live.read_bytes())
     with h5py.File(copy, "r+") as file:
         file["raw/dark"][:] = 0
+    aside.rename(partial_path(target))
     assert processed(copy, target).computed == SIZE
+    target.unlink()
+    aside.rename(partial_path(target))
+    assert processed(live, target).computed < SIZE
+    with pytest.raises(KeyboardInterrupt):
+        part_of(copy, tmp_path / "other.h5", 160)
+    partial_path(tmp_path / "other.h5").rename(partial_path(target))
+    assert process(live, target, engine=REFERENCE).computed == SIZE  # --overwrite
+    assert f"{said}deleted" in caplog.text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy.h5", "out.h5"]
 
 
 def test_another_file_of_the_same_size_and_time_is_not_taken_for_done(tmp_path: Path) -> None:

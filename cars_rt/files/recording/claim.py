@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import time
+from itertools import islice
 from pathlib import Path
 
 from cars_rt.files.recording.errors import InUseError, RecordingError
@@ -54,21 +55,23 @@ class Claim:
         if self._lock is not None:
             self._lock.release()
 
-    def put_aside(self) -> Path:
+    def put_aside(self, left: Path | None = None) -> Path:
         """Call what is there of a recording NAME-2.partial.h5 or the like: what cannot be finished now may be
-        later, with another plugin or more room. Returns its path. Raises RecordingError."""
-        other = Claim.unused(self.path)
+        later, with another plugin or more room. left: where it lies, if not under the partial name. Returns
+        its path. Raises RecordingError."""
+        left, other = left or self.partial, Claim.unused(self.path, 2)
         try:
-            return self.partial.replace(other.partial)
+            return left.replace(other.partial)
         except OSError as error:
-            raise RecordingError(f"{self.partial} is in the way and stays: {error.strerror}") from None
+            raise RecordingError(f"{left} is in the way and stays: {error.strerror}") from None
         finally:
             other.release()
 
     @classmethod
-    def unused(cls, path: Path) -> "Claim":
-        """A claim of this name, or of the first of NAME-2, NAME-3, ... that is free."""
-        for each in numbered(path):
+    def unused(cls, path: Path, first: int = 1) -> "Claim":
+        """A claim of this name, or of the first of NAME-2, NAME-3, ... that is free; first: the number from
+        which on is looked."""
+        for each in islice(numbered(path), first - 1, None):
             if os.path.lexists(each) or os.path.lexists(partial_path(each)):
                 continue
             try:
