@@ -23,6 +23,7 @@ from cars_rt.files.missing import Missing
 from cars_rt.installation import pip_install
 from cars_rt.printable import printable
 from cars_rt.storage import (
+    NO_LOCKS,
     SMALL,
     Changes,
     StorageError,
@@ -138,14 +139,27 @@ def mend(path: Path) -> None:
             file.write(size.to_bytes(8, "little"))
 
 
+def created(path: Path) -> h5py.File:
+    """A new file, locked where there are locks. Raises OSError, also if there is one of this name."""
+    try:
+        return h5py.File(path, "x")
+    except OSError as error:
+        if system_error(error) not in NO_LOCKS:
+            raise
+    path.unlink()  # made before HDF5 asked for a lock
+    return h5py.File(path, "x", locking=False)
+
+
 def _open(path: Path, mode: str, locking: bool) -> h5py.File:
-    if not locking:
-        try:
-            return h5py.File(path, mode, rdcc_nbytes=0, locking=False)
-        except OSError as error:
-            if "locking flag values don't match" not in str(error):  # this process has it open
-                raise
-    return h5py.File(path, mode, rdcc_nbytes=0)
+    ways: list[dict[str, Any]] = [{}, {"locking": False}]
+    first, second = ways if locking else reversed(ways)
+    try:
+        return h5py.File(path, mode, rdcc_nbytes=0, **first)
+    except OSError as error:
+        mine = "locking flag values don't match" in str(error)  # this process has it open the other way
+        if not mine and system_error(error) not in NO_LOCKS:
+            raise
+    return h5py.File(path, mode, rdcc_nbytes=0, **second)
 
 
 def stored(parent: h5py.Group, name: str, kind: type = object) -> Any:

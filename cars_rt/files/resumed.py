@@ -256,10 +256,15 @@ def _claimed(path: Path, earlier: Path, origin: Origin, overwrite: bool) -> Clai
             raise RecordingError(f"{path} exists already; choose another name or give --overwrite")
         refuse_target(earlier)
         if os.path.lexists(claim.partial):
-            if not (claim.locked and (is_ours(claim.partial) or _is_empty(claim.partial))):
+            if claim.locked and not (is_ours(claim.partial) or _is_empty(claim.partial)):
                 raise RecordingError(
                     f"{claim.partial} is in the way: choose another name or, if it is a recording that was "
                     f"cut short, finish it first: cars-rt repair {typed(claim.partial)}"
+                )
+            if not claim.locked and not _attempt(claim.partial).is_of(origin):
+                raise RecordingError(
+                    f"{claim.partial} is in the way, and may be in use: there are no locks there to tell; "
+                    "choose another name, or move it away"
                 )
         _clear(claim, earlier, origin, overwrite)
         _clear(claim, claim.partial, origin, overwrite)

@@ -14,6 +14,8 @@ from cars_rt.storage.write import refuse_target
 
 log = logging.getLogger("cars_rt.storage")
 
+#: What the system says where a file system has no locks, as that of a network may have none.
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 SAID_S = 1.0  # a wait longer than this is told
 POLL_S = 0.1
 
@@ -47,6 +49,11 @@ class Lock:
                 self._lock.acquire(timeout=timeout_s - SAID_S, poll_interval=POLL_S)
         except Timeout:
             raise LockedError(path, "is held by another program", errno.EAGAIN) from None
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                with suppress(OSError):
+                    path.unlink()  # nobody has it, nor can
+            raise
 
     def release(self) -> None:
         """Give it back and remove its file. A second call does nothing."""

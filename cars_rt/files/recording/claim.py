@@ -1,6 +1,5 @@
 """The name of a recording: whose it is while it is written, and under which name it lies until then."""
 
-import errno
 import logging
 import os
 import time
@@ -8,12 +7,11 @@ from itertools import islice
 from pathlib import Path
 
 from cars_rt.files.recording.errors import InUseError, RecordingError
-from cars_rt.storage import Lock, LockedError, StorageError, mkdir, numbered, refuse_target
+from cars_rt.storage import NO_LOCKS, Lock, LockedError, StorageError, mkdir, numbered, refuse_target
 
 log = logging.getLogger("cars_rt.recording")
 
 SUFFIXES = (".h5", ".hdf5")
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}  # a network's file system may have none
 
 
 class Claim:
@@ -36,7 +34,7 @@ class Claim:
         except StorageError as error:
             raise RecordingError(str(error)) from None
         except OSError as error:
-            if error.errno not in _NO_LOCKS:
+            if error.errno not in NO_LOCKS:
                 raise RecordingError(f"cannot write in {path.parent}: {error.strerror or error}") from None
             log.warning("%s: no locks there, so let no second recorder write into it", path.parent)
 

@@ -1,5 +1,6 @@
 """The writer of a recording: one run into one file."""
 
+import errno
 import json
 import logging
 import shutil
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cars_rt.accounting import MAX_RANGES, Ledger
-from cars_rt.files.hdf5 import changed
+from cars_rt.files.hdf5 import changed, created, system_error
 from cars_rt.files.measurement import ABOUT, stored
 from cars_rt.files.recording.bands import NAME as BANDS
 from cars_rt.files.recording.bands import Means
@@ -26,7 +27,7 @@ from cars_rt.files.recording.rows import Rows
 from cars_rt.files.written import FORMAT, FORMAT_VERSION
 from cars_rt.protocol import DTYPES, FLAGS, NETWORK_OUTPUTS, End, Frame, Start
 from cars_rt.protocol.messages import MAIN_ARRAY
-from cars_rt.storage import StorageError
+from cars_rt.storage import NO_LOCKS, StorageError
 from cars_rt.storage.write import same_file
 
 log = logging.getLogger("cars_rt.recording")
@@ -69,7 +70,7 @@ class Recording:
         self._means: Means | None = None
         self._failed = self._meddled = False
         try:
-            self._file = h5py.File(self.partial, "x")  # fails if it exists
+            self._file = created(self.partial)
         except OSError as error:
             self._claim.release()
             raise RecordingError(f"{self.partial} cannot be created: {reason(error)}") from None
@@ -193,7 +194,9 @@ class Recording:
             yield file
         try:
             self._file = h5py.File(self.partial, "r+")
-        except BlockingIOError:  # a reader came between, who has the lock; the name is still claimed
+        except OSError as error:  # a reader came between, who has the lock; the name is still claimed
+            if system_error(error) not in {errno.EAGAIN, *NO_LOCKS}:
+                raise
             self._file = h5py.File(self.partial, "r+", locking=False)
         for name, each in self.rows.items():
             each.bind(self._file[name])
