@@ -2,8 +2,10 @@
 
 import faulthandler
 import os
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -43,3 +45,22 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     limit = item.get_closest_marker("timeout")
     if limit is not None and limit.args[0] >= float(item.config.getini("faulthandler_timeout")):
         faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.fixture
+def disk_of(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Makes a file system of a size, such as 90m."""
+    folder = tmp_path / "disk"
+
+    def make(size: str) -> Path:
+        if not sys.platform.startswith("linux") or os.geteuid() != 0:
+            pytest.skip("needs a file system of its own")
+        folder.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+        if subprocess.run(mount, capture_output=True, check=False).returncode:
+            pytest.skip("may not mount one")
+        return folder
+
+    yield make
+    if folder.is_mount():
+        subprocess.run(["umount", "-l", str(folder)], check=False)

@@ -18,6 +18,7 @@ from cars_rt.files.resumed import is_ours
 from cars_rt.files.spectra import START_NAMES, SpectraError
 from cars_rt.protocol import FLAGS, NETWORK_OUTPUTS
 from cars_rt.storage import StorageError, mkdir, refuse_target, replacing
+from cars_rt.storage.memory import size as said
 
 KINDS = (".npz", ".h5", ".hdf5", ".csv")
 STREAMED = (".h5", ".hdf5")
@@ -159,12 +160,12 @@ def writable(path: Path, size: int = 0, *, overwrite: bool = True) -> None:
     free = shutil.disk_usage(path.parent).free
     if kind in STREAMED and size > free:
         raise SpectraError(
-            f"{path}: the results need {size / 1e9:.1f} GB, and {path.parent} has {free / 1e9:.1f} GB of room"
+            f"{path}: the results need {said(size)} of room, and {path.parent} has {said(free)}"
         )
     largest = {".npz": LARGEST_BYTES, ".csv": LARGEST_TEXT_BYTES}.get(kind)
     if largest is not None and size > largest:
         raise SpectraError(
-            f"{path}: {size / 1e9:.1f} GB of results are too much for {kind}, which is made in memory; "
+            f"{path}: {said(size)} of results are too much for {kind}, which is made in memory; "
             f"write {path.with_suffix('.h5').name} instead"
         )
 

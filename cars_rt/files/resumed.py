@@ -3,8 +3,8 @@
 They are written as the recorder writes (see `cars_rt.files.recording`): under a partial name, with every row
 that was flushed readable at any moment. A group /process says which counts and which model they come from.
 The next attempt to make the same file sets that partial file aside, as .NAME.earlier, takes its rows over,
-and computes the rest; what was set aside goes when the file is whole. So a kill at any moment costs the rows
-since the last flush, and never the file.
+and computes the rest; what was set aside goes when its rows are on disk anew. So a kill at any moment costs
+the rows since the last flush, and never the file.
 """
 
 import json
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from cars_rt.accounting import Ledger, Range
 from cars_rt.files.hdf5 import FilterError, opened, stored
-from cars_rt.files.recording import Claim, Packing, Recording, RecordingError
+from cars_rt.files.recording import Claim, Packing, Recording, RecordingError, partial_path
 from cars_rt.files.spectra import SpectraError
 from cars_rt.files.written import is_recording, rows_written, stored_rows
 from cars_rt.printable import typed
@@ -114,7 +114,7 @@ class Resumed:
         self.flush()
         if self.written < count:
             log.warning("%s is damaged: computed again from spectrum %d on", earlier, self.written)
-            earlier.unlink()
+        earlier.unlink()  # it takes the room of those to come
 
     def finish(self) -> Path:
         """Give the file its name, now that all rows are there. Raises RecordingError."""
@@ -164,8 +164,7 @@ def resuming(
                 results.take_over(earlier, align)
                 log.info("%s: goes on after %d of %d spectra", path, results.written, total)
             yield results
-            if results.finish() == path:
-                earlier.unlink(missing_ok=True)
+            results.finish()
         except BaseException as error:
             if not _kept(recording):
                 with suppress(OSError):
@@ -222,6 +221,20 @@ def _attempt(path: Path) -> _Attempt:
             return _Attempt(_written(rows), *about)
     except (StorageError, OSError, RuntimeError, KeyError, ValueError, TypeError):
         return _Attempt()
+
+
+def room_needed(path: Path, made_from: str, engine: str, total: int, row_bytes: int) -> int:
+    """How much room the results need beside what is there of them: row_bytes for each spectrum, or what a
+    row of an earlier attempt took. Its rows lie there twice while they are taken over."""
+    there, rows = 0, 0
+    for each in (partial_path(path), earlier_path(path)):
+        found = _attempt(each)
+        if found.rows > rows and (found.made_from, found.engine) == (made_from, engine):
+            about, rows = each.stat(), found.rows
+            there = getattr(about, "st_blocks", about.st_size / 512) * 512  # rows to come take none yet
+    if not rows:
+        return total * row_bytes
+    return int(max(there, total * min(there / rows, row_bytes) - there))
 
 
 def is_ours(path: Path) -> bool:

@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +270,23 @@ def test_rows_of_other_counts_or_another_model_are_put_aside(
     assert process(live, target, engine=REFERENCE).computed == SIZE  # --overwrite
     assert f"{said}deleted" in caplog.text
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy.h5", "out.h5"]
+
+
+def test_going_on_wants_room_for_what_is_missing(tmp_path: Path, disk_of: Callable[[str], Path]) -> None:
+    """And, as long as they are taken over, for the rows that are there once more."""
+    source, count, folder = tmp_path / "in.npz", 4_000, disk_of("6m")
+    np.savez(source, spectra=spectra_of(count), raman_shift=AXIS)
+    target, other = folder / "out.h5", folder / "other"
+    with pytest.raises(KeyboardInterrupt):
+        part_of(source, target, 3_000, "passthrough")
+    free = shutil.disk_usage(folder).free
+    assert free < count * len(AXIS) * 8  # where nothing is compressed
+    other.write_bytes(bytes(free - 2**20))
+    with pytest.raises(SpectraError, match=r"the results need \d\.\d MB of room, and .* has 1\.0 MB"):
+        process(source, target, engine="passthrough", overwrite=False, again=False)
+    other.unlink()
+    assert process(source, target, engine="passthrough", overwrite=False, again=False).computed < 1_100
+    assert [path.name for path in folder.iterdir()] == ["out.h5"]
 
 
 def test_another_file_of_the_same_size_and_time_is_not_taken_for_done(tmp_path: Path) -> None:

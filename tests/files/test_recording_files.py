@@ -478,21 +478,8 @@ def test_status_counts_spectra_once(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> "Path":
-    """A file system of 90 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if not sys.platform.startswith("linux") or os.geteuid() != 0:
-        pytest.skip("needs a file system of its own")
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=90m", "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("may not mount one")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=False)
+def small_disk(disk_of: Callable[[str], Path]) -> Path:
+    return disk_of("90m")
 
 
 def test_a_full_disk_ends_the_recording_with_a_file(small_disk: Path) -> None:

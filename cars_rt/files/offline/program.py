@@ -1,6 +1,7 @@
 """From a file of counts to a file of results."""
 
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ from cars_rt.files.offline.recipe import Recipe, made_from
 from cars_rt.files.offline.retrieval import Maker, Retrieval, chosen, retrieving
 from cars_rt.files.recording import partial_path
 from cars_rt.files.results import STREAMED, writable, writing_results
-from cars_rt.files.resumed import STREAM, Origin, earlier_path, resuming, rows_of
+from cars_rt.files.resumed import STREAM, Origin, earlier_path, resuming, room_needed, rows_of
 from cars_rt.files.spectra import Spectra, SpectraError
 from cars_rt.physics.fitness import NAMES, named
 from cars_rt.protocol import FLAGS, NETWORK_OUTPUTS, Start
@@ -98,7 +99,12 @@ def process(
             if engine == AUTO:
                 engine = _begun_with(target, made_from(source, spectra, wanted))
             with retrieving(source, spectra, wanted, engine) as retrieval:
-                writable(target, len(spectra.counts) * retrieval.row_bytes, overwrite=overwrite)
+                size = len(spectra.counts), retrieval.row_bytes
+                needed = math.prod(size)
+                if streamed:
+                    made = made_from(source, spectra, wanted)
+                    needed = room_needed(target, made, retrieval.maker.description, *size)
+                writable(target, needed, overwrite=overwrite)
                 log.info("%s: %s", source, spectra.axis_said)  # before the work, which may be for nothing
                 fill = _fill_recording if target.suffix.lower() in STREAMED else _fill_arrays
                 computed, flagged = fill(target, source, retrieval, overwrite, progress)

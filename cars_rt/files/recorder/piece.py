@@ -1,7 +1,10 @@
 """One file that is being written: what of its run belongs in it, and what of that has ended."""
 
+import logging
+import shutil
 import time
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,9 @@ from cars_rt.files.recording import PLAIN, Claim, Packing, Recording
 from cars_rt.kinds import Outside
 from cars_rt.printable import typed
 from cars_rt.protocol import Closed, Frame, Reason, RunReader, Start
+from cars_rt.storage.memory import size
+
+log = logging.getLogger("cars_rt.recording")
 
 
 @dataclass(slots=True)
@@ -113,6 +119,7 @@ class Piece:
         self.starts[start.stream] = start
         self.recorded.planned = start.spectra
         rows = None if start.spectra is None else max(start.spectra - self.first, 1)
+        _warn_of_full_disk(self.recording.path, (rows or 0) * start.spectrum_bytes)
         self.recording.start(start, rows)
 
     def take(self, frame: Frame) -> None:
@@ -214,3 +221,10 @@ class Piece:
         recorded.rows = dict(contents.rows)
         self.flushed = dict(contents.rows)
         return f"part {recorded.part}, {recorded.describe()}" if recorded.part else contents.describe()
+
+
+def _warn_of_full_disk(path: Path, needed: int) -> None:
+    """Say at the start what would otherwise end the recording hours later."""
+    with suppress(OSError):  # of a folder that is gone the recording itself tells
+        if needed > (free := shutil.disk_usage(path.parent).free):
+            log.warning("%s: the run needs %s, the disk has %s", path, size(needed), size(free))

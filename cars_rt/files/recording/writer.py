@@ -3,7 +3,6 @@
 import errno
 import json
 import logging
-import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
@@ -120,7 +119,6 @@ class Recording:
                 self._means = Means(start.raman_shift)
                 columns[BANDS] = ((len(self._means.bands),), np.float32)
                 group.attrs[BANDS] = self._means.about
-            self._warn_of_full_disk(start, rows)
             self.rows[start.stream] = Rows(
                 group, columns, start.spectra if rows is None else rows, self._packing
             )
@@ -143,15 +141,6 @@ class Recording:
                 top[name] = value
             elif not np.array_equal(top[name], value):
                 top.modify(name, value)
-
-    def _warn_of_full_disk(self, start: Start, rows: int | None) -> None:
-        """Say at the start what would otherwise end the recording hours later."""
-        needed = (rows or start.spectra or 0) * start.spectrum_bytes
-        free = shutil.disk_usage(self.path.parent).free
-        if needed > free:
-            log.warning(
-                "%s: the run needs %.1f GB, the disk has %.1f GB", self.path, needed / 1e9, free / 1e9
-            )
 
     def append(self, frame: Frame) -> None:
         """Take in one frame of a stream that was started."""
