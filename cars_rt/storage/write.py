@@ -68,8 +68,10 @@ def write_text(path: Path, text: str, *, mode: int = PUBLIC, durable: bool = Tru
 
 def refuse_target(path: Path, *, partial: bool = False) -> None:
     """Raises StorageError if there is something under this path that is no regular file: a link may lead to
-    a file of somebody's who wrote nothing here, a pipe may wait for ever; unless `partial`, also for what
-    a recorder writes or left, see `cars_rt.files.recording`."""
+    a file of somebody's who wrote nothing here, a pipe may wait for ever; unless `partial`, also for a name
+    of what a recorder writes, see `cars_rt.files.recording`, whether or not it is there."""
+    if path.stem.endswith(".partial") and not partial:
+        raise StorageError(path, "is a name of recordings that are being written: choose another one")
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
@@ -80,8 +82,6 @@ def refuse_target(path: Path, *, partial: bool = False) -> None:
         raise StorageError(path, "is a folder", errno.EISDIR)
     if not stat.S_ISREG(mode):
         raise StorageError(path, "is no regular file")
-    if path.stem.endswith(".partial") and not partial:
-        raise StorageError(path, "is a recording that is being written, or was: choose another name")
 
 
 def rename(source: Path, target: Path, *, overwrite: bool) -> None:

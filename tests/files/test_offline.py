@@ -502,6 +502,7 @@ def test_target_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path
         (tmp_path / "out.txt", "the output's name must end in one of .npz"),
         (tmp_path / "none" / "out.npz", "there is no folder"),
         (tmp_path / "folder.npz", "is a folder"),
+        (tmp_path / "out.partial.h5", "is a name of recordings that are being written: choose another"),
         (source, "is the input; choose another name"),
     ):
         with pytest.raises(SpectraError, match=reason):

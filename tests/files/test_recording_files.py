@@ -211,7 +211,9 @@ def test_no_program_of_ours_writes_over_a_recording_that_is_being_written(tmp_pa
         ["drive", "simulator", "--truth", partial, "--scan", "4x4", "--publish", LOCAL, "--subscribers", "0"],
     ):
         with Command(*arguments) as other:
-            assert other.end() == 1 and "is a recording that is being written" in other.said, other.said
+            assert other.end() == 1 and "is a name of recordings that are being written" in other.said, (
+                other.said
+            )
     recording.end(an_end(6), Ledger())
     assert recording.close() == tmp_path / "scan.h5" and recording.complete
 

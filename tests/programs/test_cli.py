@@ -257,6 +257,7 @@ def test_process_that_is_stopped_says_what_it_leaves(number: int, tmp_path: Path
         ("drive replay {tmp}/none", "there is no file"),
         ("record {tmp}/a.txt/scan.h5", "cannot write in"),
         ("record {tmp}/scan.h5 --raman nowhere", "cannot connect to 'nowhere'"),
+        ("record {tmp}/scan.partial.h5 --control none", "is a name of recordings that are being written"),
         ("process {tmp}/in.npz -o {tmp}/out.xyz", "the output's name must end in one of"),
         ("process {tmp}/none.npz -o {tmp}/out.npz", "there is no file"),
         (

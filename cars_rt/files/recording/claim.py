@@ -26,8 +26,8 @@ class Claim:
         self.partial = partial_path(path)
         self._lock: Lock | None = None
         try:
-            for each in (self.path, self.partial):
-                refuse_target(each, partial=True)
+            refuse_target(self.path)
+            refuse_target(self.partial, partial=True)
             self._lock = Lock(path.with_name(f".{path.name}.lock"))
         except LockedError:
             raise InUseError(f"{path} is being recorded by another program; choose another name") from None
@@ -92,7 +92,9 @@ def partial_path(path: Path) -> Path:
 
 def final_path(path: Path) -> Path:
     """The final name of a recording; of a partial file, the name that it would get."""
-    return path.with_stem(path.stem.removesuffix(".partial")) if is_partial(path) else path
+    while is_partial(path):
+        path = path.with_stem(path.stem.removesuffix(".partial"))
+    return path
 
 
 def is_partial(path: Path) -> bool:
