@@ -157,10 +157,12 @@ def _left(target: Path) -> str:
 
 
 def _may_replace(target: Path) -> bool:
-    """Ask whether a file may be replaced, where somebody can answer; leaves if not.
+    """Ask whether a file may be replaced, where somebody can answer. Raises SpectraError if not.
 
     In a script nobody can: there an earlier result is replaced, which can be made again, and nothing else.
     """
+    from cars_rt.files.spectra import SpectraError
+
     if not target.is_file():
         return False
     if not (on_terminal() and sys.stdin.isatty()):
@@ -169,11 +171,11 @@ def _may_replace(target: Path) -> bool:
         if is_result(target):
             log.info("%s: an earlier result is replaced", target)
             return True
-        fail(f"{target} exists already; choose another name or give --overwrite")
+        raise SpectraError(f"{target} exists already; choose another name or give --overwrite")
     from rich.prompt import Confirm
 
     if not Confirm.ask(Text(f"{target} exists already. Replace it?"), console=console, default=False):
-        fail(f"{target} stays as it is")
+        raise SpectraError(f"{target} stays as it is")
     return True
 
 

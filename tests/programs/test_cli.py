@@ -143,8 +143,10 @@ def test_process_takes_many_files_and_replaces_none_unasked(tmp_path: Path) -> N
     code, _, said = cars_rt(*given)
     assert code == 0 and "a-raman.npz: an earlier result is replaced" in said
     shutil.copy(tmp_path / "a.npz", tmp_path / "out" / "a-raman.npz")  # of something else
+    (tmp_path / "out" / "b-raman.npz").unlink()
     code, _, said = cars_rt(*given)
     assert code == 1 and "a-raman.npz exists already; choose another name or give --overwrite" in said
+    assert "1 of 2 files could not be processed" in said and (tmp_path / "out" / "b-raman.npz").exists()
     assert cars_rt(*given, "--overwrite")[0] == 0
 
 
@@ -157,6 +159,7 @@ def test_process_takes_many_files_and_replaces_none_unasked(tmp_path: Path) -> N
         (["a.npz", "sub/a.npz"], "b.h5", "is one file, and there are 2 inputs: give a folder"),
         (["a.npz"], "a.npz", "is the input; choose another name"),
         (["a.npz", "a-raman.npz"], ".", "a-raman.npz is an input, and would be the result of .*a.npz"),
+        (["r-raman.npz", "r.partial.npz"], "out", "all of .*r-raman.npz ... .*r.partial.npz are results, or"),
         (["*.csv"], "out", "no file of spectra matches"),
         (["notes.md"], "out", "the file's name must end in one of"),
         (["none"], "out", "^there is no file or folder .*none$"),
@@ -168,11 +171,29 @@ def test_inputs_that_do_not_fit_their_output_are_refused_first(
 ) -> None:
     for folder in ("out", "sub"):
         (tmp_path / folder).mkdir()
-    for name in ("a.npz", "b.npz", "a-raman.npz", "sub/a.npz"):
+    for name in ("a.npz", "b.npz", "a-raman.npz", "sub/a.npz", "r.partial.npz"):
         np.savez(tmp_path / name, spectra=spectra_of(3), raman_shift=AXIS)
+    np.savez(tmp_path / "r-raman.npz", raman=spectra_of(3), model_sha256="0")
     (tmp_path / "notes.md").touch()
     with pytest.raises(SpectraError, match=reason):
         targets([tmp_path / each for each in given], tmp_path / output)
+
+
+def test_what_is_given_by_a_pattern_or_lies_in_a_folder_becomes_results(tmp_path: Path) -> None:
+    """Also the second time, when results lie beside the spectra, and in a folder with a dot in its name."""
+    (given := tmp_path / "scans").mkdir()
+    for name in ("a.npz", "b.npz", "c.partial.npz"):
+        np.savez(given / name, spectra=spectra_of(3), raman_shift=AXIS)
+    np.savez(given / "a-raman.npz", raman=spectra_of(3), model_sha256="0")
+    for inputs, output in (
+        (sorted(given.iterdir()), given),  # as a shell gives *.npz
+        ([given], tmp_path / "scans-28.11.2026"),
+        ([given / "a.npz", given / "b.npz"], tmp_path / "scans-28.11.2026"),
+    ):
+        assert targets(inputs, output) == [
+            (given / f"{name}.npz", output / f"{name}-raman.npz") for name in ("a", "b")
+        ]
+    assert targets(sorted(given.glob("a*")), tmp_path / "a.h5") == [(given / "a.npz", tmp_path / "a.h5")]
 
 
 def test_capital_letters_tell_results_apart_where_they_count(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cars_rt.files.formats import endings
 from cars_rt.files.recording import is_partial
-from cars_rt.files.results import is_result
+from cars_rt.files.results import KINDS, is_result
 from cars_rt.files.spectra import SpectraError
 from cars_rt.storage import StorageError, make_folder
 
@@ -23,13 +23,16 @@ def targets(inputs: Sequence[Path], output: Path) -> list[tuple[Path, Path]]:
     """Which file becomes which; the folder of the results is made if there is none. Raises SpectraError for
     what cannot be, before any work is done."""
     sources = list(dict.fromkeys(each for given in inputs for each in _matching(given)))
+    if len(sources) > 1 and not (sources := _counts(sources)):
+        raise SpectraError(f"all of {inputs[0]} ... {inputs[-1]} are results, or are being written")
     if not output.is_dir():
-        of_folder = not output.suffix and any(each.is_dir() for each in inputs)
+        is_file = output.suffix.lower() in {*endings(), *KINDS}  # a date in a name has dots, too
+        of_folder = not is_file and any(each.is_dir() for each in inputs)
         if len(sources) == 1 and not of_folder:
             if output.exists() and sources[0].exists() and output.samefile(sources[0]):
                 raise SpectraError(f"{output} is the input; choose another name for the result")
             return [(sources[0], output)]
-        if output.suffix:
+        if is_file:
             raise SpectraError(f"{output} is one file, and there are {len(sources)} inputs: give a folder")
     jobs = [
         (each, output / f"{each.stem}-raman{KIND_OF_RESULT.get(each.suffix.lower(), '.h5')}")
@@ -78,16 +81,23 @@ def _matching(given: Path) -> list[Path]:
 
 
 def _sources(paths: Iterable[Path], known: Sequence[str]) -> list[Path]:
-    found = [
+    return _counts(
         path
         for path in sorted(paths)
-        if path.suffix.lower() in known
-        and path.is_file()
-        and not path.name.startswith(".")
-        and not is_partial(path)
-    ]
-    results = [path for path in found if is_result(path)]
-    if results:
-        others = f" and {len(results) - 1} more" if len(results) > 1 else ""
-        log.info("left out, since they are results: %s%s", results[0], others)
-    return [path for path in found if path not in results]
+        if path.suffix.lower() in known and path.is_file() and not path.name.startswith(".")
+    )
+
+
+def _counts(paths: Iterable[Path]) -> list[Path]:
+    """Those of many files that are no results and no recordings that are being written."""
+    found = list(paths)
+    for which, said in (
+        (is_partial, "since they are being written, or were"),
+        (is_result, "since they are results"),
+    ):
+        out = [path for path in found if which(path)]
+        found = [path for path in found if path not in out]
+        if out:
+            others = f" and {len(out) - 1} more" if len(out) > 1 else ""
+            log.info("left out, %s: %s%s", said, out[0], others)
+    return found
