@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from cars_rt.accounting import Ledger, Range
 from cars_rt.files.hdf5 import FilterError, opened, stored
 from cars_rt.files.recording import Claim, Packing, Recording, RecordingError, partial_path
+from cars_rt.files.recording.finish import NOT_CLOSED
 from cars_rt.files.spectra import SpectraError
 from cars_rt.files.written import is_recording, rows_written, stored_rows
 from cars_rt.printable import typed
@@ -119,6 +120,8 @@ class Resumed:
     def finish(self) -> Path:
         """Give the file its name, now that all rows are there. Raises RecordingError."""
         receipt = self._origin.receipt
+        if receipt.get("announced") == -1:  # the run of the counts never ended, and so nor does this
+            return self._recording.close(NOT_CLOSED)
         reasons = {reason.value: reason for reason in Reason}
         lost, before = (json.loads(receipt.get(name, "{}")) for name in ("lost", "lost_before"))
         ranges = [Range(*each) for each in json.loads(receipt.get("ranges", "[]"))]

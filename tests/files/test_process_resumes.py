@@ -108,6 +108,19 @@ def test_what_people_wrote_and_the_reference_go_along(live: Path, tmp_path: Path
         assert np.array_equal(file["process/reference_raman_shift"], AXIS)
 
 
+def test_results_of_a_run_that_never_ended_say_so(live: Path, tmp_path: Path) -> None:
+    """And not that it was stopped after so many spectra."""
+    source, target = tmp_path / "in.h5", tmp_path / "out.h5"
+    source.write_bytes(live.read_bytes())
+    with h5py.File(source, "r+") as file:
+        file["raw"].attrs.update({"announced": -1, "reason": "not closed"})
+    process(source, target, engine="passthrough")
+    with h5py.File(target) as file:
+        said = file["raman"].attrs
+        assert (said["announced"], said["reason"], file.attrs["reason"]) == (-1, "not closed", "not closed")
+        assert len(file["raman/raman"]) == SIZE and not file.attrs["complete"]
+
+
 @pytest.mark.parametrize("times", [1, 3])
 def test_what_was_interrupted_goes_on_where_it_was(
     times: int, live: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -239,23 +239,24 @@ class Recording:
                 self._file.flush()
             self._refuse_meddling()
 
-    def close(self) -> Path:
-        """Finish the file and give it its name; where it lies now. `contents` is what it holds."""
+    def close(self, otherwise: str = "stopped") -> Path:
+        """Finish the file and give it its name; where it lies now. `contents` is what it holds. otherwise:
+        why it ends, if none of its streams has."""
         if self._failed:
             return self.partial if self.contents is None else self.contents.path
         self.flush()
         try:
             with self._guarded():
-                self._write_reason()
+                self._write_reason(otherwise)
                 self._file.close()
                 self.contents = finish(self._claim, made=self._made, overwrite=self._overwrite)
         finally:
             self.fail()  # nothing more can be written, and others may have the name
         return self.contents.path
 
-    def _write_reason(self) -> None:
+    def _write_reason(self, otherwise: str) -> None:
         reasons = {end.reason.value for end in self._ends.values()}
-        self._file.attrs.modify("reason", ", ".join(sorted(reasons)) or "stopped")
+        self._file.attrs.modify("reason", ", ".join(sorted(reasons)) or otherwise)
 
     @property
     def complete(self) -> bool:
