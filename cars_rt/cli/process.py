@@ -14,6 +14,7 @@ from rich.text import Text
 
 from cars_rt.cli.app import Bar, Logs
 from cars_rt.console import (
+    EXIT_INCOMPLETE,
     EXIT_INTERRUPTED,
     EXIT_USAGE,
     LOGGED_S,
@@ -47,7 +48,8 @@ def process(
 
     What a file says of its measurement (dark, scan, times, positions, exposure ...) goes along. Memory does
     not grow with the file where the output is .h5. What was stopped or killed goes on where it was when the
-    same command is given again, and what is done already is not done twice.
+    same command is given again, and what is done already is not done twice. The exit code is 3 where counts
+    could not be read that `repair` has named: NaN stands for their results.
 
     Example: cars-rt process toluene.csv -o toluene-raman.npz
 
@@ -92,7 +94,7 @@ def process(
         fail("give a file to process", EXIT_USAGE)
     stop = _Stop()
     jobs = targets(input, output)
-    failed = 0
+    failed, damaged = 0, False
     for number, (source, target) in enumerate(jobs, 1):
         name = f"{source.name} ({number} of {len(jobs)})" if len(jobs) > 1 else source.name
         try:
@@ -122,6 +124,9 @@ def process(
             failed += 1
             log.error("%s", _of(source, str(error)))
             continue
+        if done.damage:
+            damaged = True
+            log.warning("%s: %s", target, done.damage)
         if not done.computed:
             log.info("%s: these results are there already; --overwrite makes them again", target)
             continue
@@ -133,6 +138,8 @@ def process(
             log.warning("%s: %s; see `flags` in the output", target, shares(done.flagged, done.computed))
     if failed:
         fail(f"{failed} of {len(jobs)} files could not be processed")
+    if damaged:
+        sys.exit(EXIT_INCOMPLETE)
 
 
 def _of(source: Path, text: str) -> str:

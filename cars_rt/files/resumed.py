@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -23,10 +24,10 @@ from numpy.typing import NDArray
 
 from cars_rt.accounting import Ledger, Range
 from cars_rt.files.hdf5 import FilterError, opened, stored
-from cars_rt.files.recording import Claim, Packing, Recording, RecordingError, partial_path
+from cars_rt.files.recording import Claim, Packing, Recording, RecordingError, Without, partial_path
 from cars_rt.files.recording.finish import NOT_CLOSED
 from cars_rt.files.spectra import SpectraError
-from cars_rt.files.written import is_recording, rows_written, stored_rows
+from cars_rt.files.written import DAMAGE, is_recording, rows_written, stored_rows
 from cars_rt.printable import typed
 from cars_rt.protocol import End, Reason, Start, StreamName
 from cars_rt.protocol.messages import MAIN_ARRAY
@@ -64,6 +65,16 @@ class Origin:
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Filled:
+    """What became of a file's spectra: how many were computed now, how many of these have which flag, and
+    which of all have no result, in a phrase."""
+
+    computed: int
+    flagged: Counter[str]
+    damage: str
+
+
 class Resumed:
     """One file of results that is being written. `written` rows are in it already."""
 
@@ -71,6 +82,7 @@ class Resumed:
         self._recording, self._origin, self._total = recording, origin, total
         self._flushed = -FLUSH_S  # the first rows are flushed at once
         self.written = 0
+        self.without = Without()
         recording.note(
             GROUP, {MADE_FROM: origin.made_from, ENGINE: origin.engine, "spectra": total, **origin.about}
         )
@@ -86,7 +98,9 @@ class Resumed:
         index = np.arange(self.written, self.written + count)
         absent: dict[str, Any] = {"index": index, "sequence": index, "time_ns": 0}
         absent |= {"time_in_ns": 0, "time_out_ns": 0}  # only a daemon knows them
-        self._recording.put(STREAM, count, absent | dict(rows))
+        columns = absent | dict(rows)
+        self.without.add(columns["index"], columns[MAIN_ARRAY[STREAM]])
+        self._recording.put(STREAM, count, columns)
         self.written += count
         if time.monotonic() - self._flushed > FLUSH_S:
             self.flush()
@@ -119,6 +133,9 @@ class Resumed:
 
     def finish(self) -> Path:
         """Give the file its name, now that all rows are there. Raises RecordingError."""
+        if damage := str(self.without):
+            for place in (STREAM, "/"):
+                self._recording.note(place, {DAMAGE: damage})
         receipt = self._origin.receipt
         if receipt.get("announced") == -1:  # the run of the counts never ended, and so nor does this
             return self._recording.close(NOT_CLOSED)
@@ -226,10 +243,16 @@ def _attempt(path: Path) -> _Attempt:
         return _Attempt()
 
 
+def damage_of(path: Path) -> str:
+    """Which results in a file have no counts, in a phrase; empty if all have. Raises StorageError."""
+    with opened(path) as file:
+        return str(file.attrs.get(DAMAGE, ""))
+
+
 def room_needed(path: Path, made_from: str, engine: str, total: int, row_bytes: int) -> int:
     """How much room the results need beside what is there of them: row_bytes for each spectrum, or what a
     row of an earlier attempt took. Its rows lie there twice while they are taken over."""
-    there, rows = 0, 0
+    there, rows = 0.0, 0
     for each in (partial_path(path), earlier_path(path)):
         found = _attempt(each)
         if found.rows > rows and (found.made_from, found.engine) == (made_from, engine):

@@ -16,7 +16,9 @@ from cars_rt.storage import StorageError
 
 FORMAT = "cars-rt recording"  # what a recording says that it is
 FORMAT_VERSION = 2  # the newest that is read here
-DAMAGE = "damage"  # which spectra cannot be read, in words, where `repair` has found some
+#: Which spectra cannot be read, in words, where `repair` has found some; of a stream, which of its results
+#: have no counts.
+DAMAGE = "damage"
 TAIL, TAIL_ROWS = "tail", "rows"
 SLOTS = 2
 

@@ -19,6 +19,7 @@ import cars_rt
 from cars_rt.accounting import Ledger
 from cars_rt.files.formats import open_spectra
 from cars_rt.files.hdf5 import load_filters, opened
+from cars_rt.files.offline import process
 from cars_rt.files.recording import Compression, Packing, Recording, RecordingError, read_rows, repair, rows
 from cars_rt.files.verify import verify
 from cars_rt.files.written import stored_rows
@@ -308,10 +309,24 @@ def test_the_others_are_processed_once_repair_has_named_what_is_spoiled(
     assert Command.ran("repair", path)[0] == 3
     code, _, said = Command.ran(*command)
     assert (
-        code == 0
+        code == 3
         and f"{len(spoiled)} of the spectra cannot be read, and NaN stands for their results: row 16" in said
     )
     values, flags = results(tmp_path / name)
     assert np.flatnonzero(np.isnan(values).all(axis=1)).tolist() == spoiled
     assert np.array_equal(np.delete(values, spoiled, 0), np.delete(COUNTS, spoiled, 0))
-    assert (flags[spoiled] != 0).all()
+    assert not flags[spoiled].any()
+    which = "16" if len(spoiled) == 1 else "16 to 23"
+    lost = f"the counts of spectra {which} could not be read: NaN stands for their results"
+    assert f"{name}: {lost}" in said
+    if name == "raman.npz":
+        with np.load(tmp_path / name) as file:
+            assert file["damage"] == lost
+        return
+    # The file says so itself, also when it was read through, and when the same command finds it.
+    assert repair(tmp_path / name).damage == lost
+    with h5py.File(tmp_path / name) as file:
+        assert file.attrs["damage"] == lost and not file.attrs["complete"]
+        assert np.flatnonzero(file["entry/data/raman_measured"][:] == 0).tolist() == spoiled
+    again = process(path, tmp_path / name, engine="passthrough", again=False)
+    assert (again.computed, again.damage) == (0, lost)

@@ -20,7 +20,7 @@ from cars_rt.files.offline.parts import Parts, planned
 from cars_rt.files.offline.recipe import Recipe, made_from
 from cars_rt.files.offline.retrieval import BATCH, Maker
 from cars_rt.files.offline.worker import Task, compute, maker_of, of_range
-from cars_rt.files.resumed import Origin, resuming
+from cars_rt.files.resumed import Filled, Origin, resuming
 from cars_rt.files.spectra import Spectra, SpectraError
 from cars_rt.installation import install_extra
 from cars_rt.physics.fitness import named
@@ -43,8 +43,8 @@ def process_on_cluster(
     *,
     overwrite: bool,
     progress: Callable[[int, int], None],
-) -> tuple[Maker, int, Counter[str]]:
-    """Compute what is missing and join it; what made it, how many were computed now, and flags.
+) -> tuple[Maker, Filled]:
+    """Compute what is missing and join it; what made it, and what became of it.
 
     origin: what the results say of where they come from, by what made them. Raises SpectraError.
     """
@@ -64,7 +64,7 @@ def process_on_cluster(
             flagged.update(named(rows[FLAGS]))
             results.append(rows)
     parts.remove()
-    return maker, computed, flagged
+    return maker, Filled(computed, flagged, str(results.without))
 
 
 def _compute(client: Any, task: Task, parts: Parts, progress: Callable[[int, int], None]) -> int:

@@ -17,10 +17,20 @@ from cars_rt.engines import AUTO, DEFAULT_MODEL, Model, reason_against
 from cars_rt.engines import retrieving as retrieving_engines
 from cars_rt.files.offline.recipe import Recipe, made_from
 from cars_rt.files.offline.retrieval import Maker, Retrieval, chosen, retrieving
-from cars_rt.files.recording import partial_path
+from cars_rt.files.recording import Without, partial_path
 from cars_rt.files.results import STREAMED, writable, writing_results
-from cars_rt.files.resumed import STREAM, Origin, earlier_path, resuming, room_needed, rows_of
+from cars_rt.files.resumed import (
+    STREAM,
+    Filled,
+    Origin,
+    damage_of,
+    earlier_path,
+    resuming,
+    room_needed,
+    rows_of,
+)
 from cars_rt.files.spectra import Spectra, SpectraError
+from cars_rt.files.written import DAMAGE
 from cars_rt.physics.fitness import NAMES, named
 from cars_rt.protocol import FLAGS, NETWORK_OUTPUTS, Start
 
@@ -41,6 +51,7 @@ class Processed:
     flagged: Mapping[str, int]  # spectra computed now that have a flag, by its name
     axis: str = ""  # what was taken as the axis, for people
     computed: int = 0  # spectra; the others were there from an earlier attempt
+    damage: str = ""  # which spectra have no result, since a disk has spoiled their counts
 
 
 def process(
@@ -91,7 +102,7 @@ def process(
         overwrite = overwrite or may_replace(target)
         writable(target, overwrite=overwrite)
         if scheduler is not None:
-            maker, computed, flagged = _on_cluster(
+            maker, filled = _on_cluster(
                 scheduler, source, target, spectra, wanted, recipe, overwrite, progress
             )
             log.info("%s: %s", source, spectra.axis_said)
@@ -107,12 +118,12 @@ def process(
                 writable(target, needed, overwrite=overwrite)
                 log.info("%s: %s", source, spectra.axis_said)  # before the work, which may be for nothing
                 fill = _fill_recording if target.suffix.lower() in STREAMED else _fill_arrays
-                computed, flagged = fill(target, source, retrieval, overwrite, progress)
+                filled = fill(target, source, retrieval, overwrite, progress)
                 maker = retrieval.maker
         total, pixels = spectra.counts.shape
         return Processed(
-            total, pixels, wanted.card.name, wanted.sha256, maker.description, in_order(flagged),
-            spectra.axis_said, computed,
+            total, pixels, wanted.card.name, wanted.sha256, maker.description, in_order(filled.flagged),
+            spectra.axis_said, filled.computed, filled.damage,
         )  # fmt: skip
 
 
@@ -137,7 +148,7 @@ def _on_cluster(
     recipe: Recipe,
     overwrite: bool,
     progress: Progress,
-) -> tuple[Maker, int, Counter[str]]:
+) -> tuple[Maker, Filled]:
     if target.suffix.lower() not in STREAMED:
         raise SpectraError(f"{target}: with --scheduler results are written as .h5")
     from cars_rt.files.offline.cluster import process_on_cluster
@@ -156,7 +167,9 @@ def _done(source: Path, target: Path, spectra: Spectra, model: Model, engine: st
     rows, made_with = rows_of(target, made_from(source, spectra, model))
     if rows != total or engine not in (AUTO, made_with.split(" ")[0]):
         return None
-    return Processed(total, pixels, model.card.name, model.sha256, made_with, {}, spectra.axis_said, 0)
+    return Processed(
+        total, pixels, model.card.name, model.sha256, made_with, {}, spectra.axis_said, 0, damage_of(target)
+    )
 
 
 def _begun_with(target: Path, made: str) -> str:
@@ -171,8 +184,8 @@ def _begun_with(target: Path, made: str) -> str:
 
 def _fill_recording(
     target: Path, source: Path, retrieval: Retrieval, overwrite: bool, progress: Progress
-) -> tuple[int, Counter[str]]:
-    """Into a recording; how many spectra were computed, and how many have which flag."""
+) -> Filled:
+    """Into a recording."""
     total, flagged = len(retrieval.spectra.counts), Counter[str]()
     told = origin(source, retrieval.spectra, retrieval.model, retrieval.maker)
     align = retrieval.engine.max_batch
@@ -185,14 +198,14 @@ def _fill_recording(
 
         progress(there, total)
         retrieval.rows(there, total, take, lambda done: progress(done, total))
-    return total - there, flagged
+    return Filled(total - there, flagged, str(results.without))
 
 
 def _fill_arrays(
     target: Path, source: Path, retrieval: Retrieval, overwrite: bool, progress: Progress
-) -> tuple[int, Counter[str]]:
+) -> Filled:
     """The same into memory, for the formats that are written at once."""
-    spectra, flagged = retrieval.spectra, Counter[str]()
+    spectra, flagged, without = retrieval.spectra, Counter[str](), Without()
     total = len(spectra.counts)
     arrays: dict[str, NDArray[Any]] = {"raman_shift": spectra.raman_shift}
     arrays |= {} if spectra.dark is None else {"dark": spectra.dark}
@@ -206,10 +219,14 @@ def _fill_arrays(
 
         def take(rows: dict[str, NDArray[Any]]) -> None:
             flagged.update(named(rows[FLAGS]))
+            first, raman = results.written, rows[STREAM]
+            without.add(rows.get("index", np.arange(first, first + len(raman))), raman)
             results.append(**rows)
 
         retrieval.rows(0, total, take, lambda done: progress(done, total))
-    return total, flagged
+        if damage := str(without):
+            results.attrs[DAMAGE] = damage
+    return Filled(total, flagged, damage)
 
 
 def origin(source: Path, spectra: Spectra, model: Model, maker: Maker) -> Origin:

@@ -195,6 +195,7 @@ class Retrieval:
             implied = raman[rows] if self._is_ratio else None
             flags[rows] = self._fitness.flags(counts[rows], implied, spectra.dark, spectra.saturates_at)
         if spoiled.any():
+            flags[spoiled] = 0  # nobody knows what is wrong with them
             for values in found.values():
                 values[spoiled] = np.nan
             which = ", ".join(str(first + row) for row in np.flatnonzero(spoiled)[:MOST_NAMED])

@@ -41,7 +41,7 @@ from cars_rt.files.recording.claim import (
     partial_path,
     refuse_unwritable,
 )
-from cars_rt.files.recording.damage import named, unreadable
+from cars_rt.files.recording.damage import Without, named, unreadable
 from cars_rt.files.recording.errors import InUseError, RecordingError
 from cars_rt.files.recording.finish import Contents, claimed, repair, repair_all
 from cars_rt.files.recording.packing import PLAIN, Compression, Packing
@@ -61,6 +61,7 @@ __all__ = [
     "Packing",
     "Recording",
     "RecordingError",
+    "Without",
     "claimed",
     "final_path",
     "is_partial",

@@ -6,13 +6,15 @@ only what cannot be unpacked shows.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from cars_rt.files.checksum import SUFFIX
 from cars_rt.files.hdf5 import StoredRows, stored
-from cars_rt.files.written import stored_rows
+from cars_rt.files.written import DAMAGE, stored_rows
 from cars_rt.storage import StorageError
 
 MOST_NAMED = 8  # ranges that are named one by one
@@ -40,15 +42,47 @@ def unreadable(groups: Mapping[str, h5py.Group], rows: Mapping[str, int]) -> dic
     return found
 
 
+def said(groups: Mapping[str, h5py.Group], rows: Mapping[str, int]) -> str:
+    """What of a recording cannot be read, and which of its results have no counts, in a phrase; empty if all
+    is well. Reads as `unreadable` does."""
+    without = (str(group.attrs.get(DAMAGE, "")) for group in groups.values())
+    return "; ".join(filter(None, (named(unreadable(groups, rows)), *without)))
+
+
 def named(damage: Mapping[str, Ranges]) -> str:
     """What of a recording cannot be read, in a phrase; empty if all of it can."""
-    parts = []
-    for name, ranges in damage.items():
-        each = [f"{first} to {last}" if last > first else f"{first}" for first, last in ranges]
-        more = [f"{len(each) - MOST_NAMED} more ranges"] if len(each) > MOST_NAMED else []
-        parts.append(f"spectra {', '.join([*each[:MOST_NAMED], *more])} of {name}")
+    parts = [f"spectra {_listed(ranges)} of {name}" for name, ranges in damage.items()]
     where = "that part of the file is damaged, the rest is as it was"
     return f"{'; '.join(parts)} cannot be read: {where}" if parts else ""
+
+
+def _listed(ranges: Ranges) -> str:
+    each = [f"{first} to {last}" if last > first else f"{first}" for first, last in ranges[:MOST_NAMED]]
+    more = [f"{len(ranges) - MOST_NAMED} more ranges"] if len(ranges) > MOST_NAMED else []
+    return ", ".join([*each, *more])
+
+
+class Without:
+    """Results without counts: a disk has spoiled those, and NaN stands for what would come of them."""
+
+    def __init__(self) -> None:
+        self._ranges: Ranges = []
+
+    def add(self, index: NDArray[Any], raman: NDArray[Any]) -> None:
+        """The next results, and the indices of their spectra."""
+        for spectrum in index[np.isnan(raman[:, 0])].tolist():
+            touches = self._ranges and self._ranges[-1][1] + 1 == spectrum
+            self._ranges[-1:] = (
+                [(self._ranges[-1][0], spectrum)] if touches else [*self._ranges[-1:], (spectrum, spectrum)]
+            )
+
+    def __str__(self) -> str:
+        """Which they are, in a phrase; empty if there are none."""
+        if not self._ranges:
+            return ""
+        return (
+            f"the counts of spectra {_listed(self._ranges)} could not be read: NaN stands for their results"
+        )
 
 
 def _lost(there: StoredRows, rows: range, least: int) -> Ranges:

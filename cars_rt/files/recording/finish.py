@@ -17,7 +17,7 @@ import h5py
 
 from cars_rt.files.hdf5 import FilterError, are_numbers, changed, mend, opened, readable_attrs, stored
 from cars_rt.files.recording.claim import TRIAL, Claim, final_path, is_partial, partial_path
-from cars_rt.files.recording.damage import named, unreadable
+from cars_rt.files.recording.damage import said
 from cars_rt.files.recording.errors import InUseError, RecordingError, reason
 from cars_rt.files.recording.nexus import describe, room_for
 from cars_rt.files.written import DAMAGE, FORMAT_VERSION, TAIL, TAIL_ROWS, is_recording, rows_written, tail_of
@@ -98,7 +98,7 @@ def _read_through(contents: Contents) -> Contents:
     with _told(contents.path):
         with opened(contents.path) as file:
             counted = _count(file)
-            damage = named(unreadable(counted.groups, counted.rows))
+            damage = said(counted.groups, counted.rows)
             same = damage == file.attrs.get(DAMAGE, "")
         if same:
             return replace(contents, damage=damage)

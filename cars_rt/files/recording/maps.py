@@ -17,6 +17,7 @@ from cars_rt.files.measurement import LONG_NAMES, UNITS
 from cars_rt.files.places import Places, blocks, joint, places_of
 from cars_rt.files.recording.bands import NAME as BANDS
 from cars_rt.files.recording.read import read_rows
+from cars_rt.files.written import DAMAGE, stored_rows
 from cars_rt.protocol import FLAGS, NETWORK_OUTPUTS
 from cars_rt.protocol.messages import MAIN_ARRAY
 from cars_rt.storage import StorageError
@@ -25,6 +26,7 @@ log = logging.getLogger("cars_rt.recording")
 
 MOST_PARTS = 10_000  # parts of a virtual dataset; spectra that are scattered more are left as a list
 PIECE = 2**16  # places that are written at once
+PIECE_ROWS = 1024  # that are looked at at once
 MOST_LINE = 2**20  # places of one line, which is written at once
 NO_TIME = np.iinfo(np.int64).min
 
@@ -141,7 +143,7 @@ def _beside(data: h5py.Group, stream: str, each: Map, axes: list[h5py.Dataset]) 
 
     put(
         f"{main}_measured",
-        np.ones(len(places.of_rows)),
+        _measured(each.group, main, len(places.of_rows)),
         0,
         np.uint8,
         long_name=f"1 where there is a spectrum of {main}",
@@ -155,6 +157,17 @@ def _beside(data: h5py.Group, stream: str, each: Map, axes: list[h5py.Dataset]) 
         said = {"flag_masks": np.array([1 << bit for bit in range(len(names))], np.uint8)} if names else {}
         put(FLAGS, read_rows(each.group, FLAGS), 0, np.uint8, flag_meanings=" ".join(names),
             long_name="what is wrong with the spectrum", **said)  # fmt: skip
+
+
+def _measured(group: h5py.Group, main: str, count: int) -> NDArray[np.bool_]:
+    """Which rows are spectra: results without counts are none."""
+    measured = np.ones(count, np.bool_)
+    if group.attrs.get(DAMAGE):
+        rows = stored_rows(group, main)
+        for first in range(0, count, PIECE_ROWS):
+            piece = slice(first, min(first + PIECE_ROWS, count))
+            measured[piece] = ~np.isnan(rows[piece][:, 0])
+    return measured
 
 
 def write_bands(entry: h5py.Group, data: h5py.Group, each: Map) -> None:
