@@ -182,6 +182,23 @@ def other_versions(client: Any) -> dict[str, Any]:
     return {"client": mine, "scheduler": {"packages": {"dask": "0"}}, "workers": {}}
 
 
+def test_parts_of_another_model_are_put_aside(tmp_path: Path) -> None:
+    def plan(model: str) -> Parts:
+        return parts.planned(tmp_path / "out.h5", 300, 1, 128, {"made_from": model})
+
+    first = plan("cnn")
+    parts.write_part(first.path(*first.ranges[0]), {"raman": np.ones((300, 3), np.float32)})
+    assert plan("cnn").missing == [] and len(plan("rnn").missing) == 1
+    assert plan("mem").missing and sorted(path.name for path in tmp_path.iterdir()) == [
+        "out.h5-2.parts",
+        "out.h5.parts",  # there was none of `rnn` to be kept
+    ]
+    parts.parts_folder(tmp_path / "out.h5").joinpath(parts.PLAN).unlink()
+    parts.parts_folder(tmp_path / "out.h5").rmdir()
+    (tmp_path / "out.h5-2.parts").rename(parts.parts_folder(tmp_path / "out.h5"))
+    assert plan("cnn").missing == []
+
+
 def test_parts_are_counted_by_their_files(tmp_path: Path) -> None:
     found = Parts(tmp_path, 300, 128)
     assert found.ranges == [(0, 128), (128, 256), (256, 300)]

@@ -7,6 +7,7 @@ So a process that computes a range may be killed, or compute it twice, and the n
 """
 
 import json
+import logging
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ from numpy.typing import NDArray
 
 from cars_rt.files.npz import read_npz
 from cars_rt.files.spectra import SpectraError
-from cars_rt.storage import replacing, write_text
+from cars_rt.storage import numbered, replacing, write_text
+
+log = logging.getLogger("cars_rt.offline")
 
 PLAN = "plan.json"
 PART_BYTES = 64 * 2**20  # of the results in one part
@@ -68,7 +71,7 @@ def parts_folder(target: Path) -> Path:
 
 def planned(target: Path, total: int, row_bytes: int, align: int, of: dict[str, str]) -> Parts:
     """The folder for these results, with what an earlier attempt at the same left there; of: what they are
-    of.
+    of. Parts of something else are put aside: they may be of use to another command.
 
     align: sizes are multiples of this. Raises OSError.
     """
@@ -79,7 +82,13 @@ def planned(target: Path, total: int, row_bytes: int, align: int, of: dict[str, 
     if folder.exists() and not (found.is_file() and found.read_text(encoding="utf-8") == plan):
         if not found.is_file() and any(folder.iterdir()):
             raise SpectraError(f"{folder} is a folder of something else; choose another name for the result")
-        shutil.rmtree(folder)
+        if any(folder.glob("*.npz")):
+            aside = next(each for each in numbered(folder) if not each.exists())
+            log.warning(
+                "%s were of other counts, model or engine, and are %s now", folder, folder.rename(aside)
+            )
+        else:
+            shutil.rmtree(folder)
     folder.mkdir(exist_ok=True)
     write_text(found, plan, durable=False)
     return Parts(folder, total, size)
