@@ -1,7 +1,7 @@
 """Whether two recordings of a run, counts and results, belong together and their receipts are true."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,6 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.accounting import MAX_RANGES
 from cars_rt.engines import (
     REFERENCE,
     TOLERANCE,
@@ -25,6 +24,7 @@ from cars_rt.engines.agreement import recomputed
 from cars_rt.engines.model import RATIO
 from cars_rt.errors import CarsRtError
 from cars_rt.files.hdf5 import FilterError, explained, numbers, opened, stored
+from cars_rt.files.receipts import Finding, Stream, extent, number, plain, receipt, times
 from cars_rt.files.recording import named, partial_path, read_rows, unreadable
 from cars_rt.files.written import is_recording, rows_written, stored_rows
 from cars_rt.physics.axis import AxisError
@@ -32,7 +32,6 @@ from cars_rt.physics.fitness import NAMES, Fitness, Flag
 from cars_rt.protocol.messages import FLAGS, MAIN_ARRAY
 from cars_rt.storage import StorageError
 
-MOST_NAMED = 4  # ranges of missing spectra that are named one by one
 PROBES = 64  # spectra computed again; all of them would take as long as the run
 JUDGED = 4096  # spectra whose flags are found again, which is faster
 AT_THRESHOLD = 0.01  # of them that may be `unlike` or not, by the last bit of a sum
@@ -44,45 +43,15 @@ class VerifyError(CarsRtError, ValueError):
     """A file that is not a recording, with the reason in one sentence."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was checked."""
-
-    true: bool
-    text: str
-    told: bool = False  # whether it is named in the verdict, as something that the recording lacks
-
-
 @dataclass(frozen=True, eq=False, slots=True)
-class _Stream:
-    """What a recording says of one stream."""
+class _Basis:
+    """What results are computed from beside the counts: that of the counts' recording, and of the results'
+    what a calibration gave them. said: names of the latter."""
 
-    name: str
-    attrs: dict[str, Any]
-    index: NDArray[np.int64]
-    time_ns: NDArray[np.int64]
     raman_shift: NDArray[np.float64]
-
-    @property
-    def announced(self) -> int:
-        return int(self.attrs.get("announced", -1))
-
-    @property
-    def planned(self) -> int | None:
-        """Spectra of the whole run, as its start said."""
-        planned = self.attrs.get("spectra")
-        return None if planned is None else int(planned)
-
-    @property
-    def lost(self) -> dict[str, int]:
-        return dict(json.loads(self.attrs.get("lost", "{}")))
-
-    @property
-    def makers(self) -> Iterator[tuple[int, str, str, str]]:
-        """From which index on which model (the beginning of its hash), engine and dark made the results."""
-        for first, made_by in json.loads(self.attrs.get("made_by", "[]")):
-            digest, engine, dark = [*made_by.split(" "), "", ""][:3]
-            yield first, digest, engine, dark
+    dark: NDArray[Any] | None
+    full_scale: float | None
+    said: tuple[str, ...]
 
 
 def verify(
@@ -115,8 +84,8 @@ def verify(
 def _findings(
     raw: Path,
     result: Path,
-    counts: _Stream,
-    raman: _Stream,
+    counts: Stream,
+    raman: Stream,
     model: str | None,
     reference: Path | None,
     engine: str,
@@ -124,32 +93,60 @@ def _findings(
     damage = "; ".join(
         said for path, name in ((raw, "raw"), (result, "raman")) if (said := _damage(path, name))
     )
+    basis = _basis(counts, raman)
     findings = [
         Finding(
             counts.attrs["run"] == raman.attrs["run"],
             f"both are of one run ({counts.attrs['run']}; {raman.attrs['run']})",
         ),
+        *_calibrated(raman, basis),
         Finding(
-            np.array_equal(counts.raman_shift, raman.raman_shift),
+            np.array_equal(basis.raman_shift, raman.raman_shift),
             f"both have the same axis of {len(raman.raman_shift)} points",
         ),
         Finding(
             counts.announced == raman.announced,
-            f"both announce the same number of spectra ({_number(counts)}; {_number(raman)})",
+            f"both announce the same number of spectra ({number(counts)}; {number(raman)})",
         ),
-        *_extent(raw, counts),
-        *(() if result == raw else _extent(result, raman)),
-        *_receipt(counts),
-        *_receipt(raman),
-        _times(counts, raman),
+        *extent(raw, counts),
+        *(() if result == raw else extent(result, raman)),
+        *receipt(counts),
+        *receipt(raman),
+        times(counts, raman),
         Finding(not damage, damage or "every spectrum can be read"),
     ]
     if not damage:
         findings += [
-            _again(raw, result, counts, raman, model, reference, engine),
-            _flagged(raw, result, counts, raman),
+            _again(raw, result, counts, raman, basis, model, reference, engine),
+            _flagged(raw, result, counts, raman, basis),
         ]
     return findings
+
+
+def _basis(counts: Stream, raman: Stream) -> _Basis:
+    """What the counts have counts; `process --calibration` gives another axis, and a dark and a full scale
+    where there are none. A daemon's results hold no dark of their own."""
+    own = raman.attrs.get("calibration") in (None, counts.attrs.get("calibration"))
+    same_size = counts.raman_shift.shape == raman.raman_shift.shape
+    axis = counts.raman_shift if own or not same_size else raman.raman_shift
+    dark = raman.dark if counts.dark is None else counts.dark
+    scales = counts.attrs.get("full_scale"), raman.attrs.get("full_scale")
+    full_scale = scales[0] if scales[0] is not None else scales[1]
+    of_results = {
+        "axis": not np.array_equal(axis, counts.raman_shift),
+        "dark": counts.dark is None and dark is not None,
+        "full scale": scales[0] is None and full_scale is not None,
+    }
+    return _Basis(axis, dark, full_scale, tuple(name for name, is_so in of_results.items() if is_so))
+
+
+def _calibrated(raman: Stream, basis: _Basis) -> Iterator[Finding]:
+    """What of the results' own was taken to compute them again."""
+    if basis.said:
+        which = json.loads(raman.attrs.get("calibration", "{}")).get("id", "that is not named")
+        said = ", ".join(basis.said)
+        text = f"the results were made with {said} of the calibration {which}, not of the counts"
+        yield Finding(True, text, told=True)
 
 
 def _damage(path: Path, stream: str) -> str:
@@ -159,107 +156,12 @@ def _damage(path: Path, stream: str) -> str:
         return named(unreadable({stream: group}, {stream: rows_written(group)}))
 
 
-def _receipt(stream: _Stream) -> Iterator[Finding]:
-    """Every spectrum announced is there or named as lost."""
-    if stream.announced < 0:
-        yield Finding(False, f"{stream.name}: the run never ended, so there is no receipt")
-        yield _without_receipt(stream)
-        return
-    rows, lost = len(stream.index), sum(stream.lost.values())
-    yield Finding(
-        rows + lost == stream.announced,
-        f"{stream.name}: {rows} in the file + {lost} lost = {stream.announced} announced",
-    )
-    unique = bool((np.diff(stream.index) > 0).all())
-    yield Finding(unique, f"{stream.name}: every spectrum is there once, in order")
-    gone = _gaps(stream.index, stream.announced)
-    ranges = json.loads(stream.attrs.get("ranges", "[]"))
-    named = _merged((first, first + spectra) for _, first, spectra in ranges)
-    within = all(any(low <= first and last <= high for low, high in gone) for first, last in named)
-    same = gone == named or (len(ranges) >= MAX_RANGES and within)
-    missing = sum(high - low for low, high in gone)
-    yield Finding(same, f"{stream.name}: the {missing} that are not there are those named as lost")
-
-
-def _number(stream: _Stream) -> str:
-    return "not known" if stream.announced < 0 else str(stream.announced)
-
-
-def _without_receipt(stream: _Stream) -> Finding:
-    """What is there of a run whose recorder was killed or is still writing."""
-    rows, planned = len(stream.index), stream.planned
-    last = int(stream.index.max(initial=-1))
-    gaps = [f"{first} to {end - 1}" for first, end in _gaps(stream.index, last + 1)]
-    if planned is None:
-        gaps.append(f"whatever came after {last}")
-    elif planned > last + 1:
-        gaps.append(f"{last + 1} to {planned - 1}")
-    named = ", ".join(
-        [*gaps[:MOST_NAMED], *(["..."] if len(gaps) > MOST_NAMED + 1 else []), *gaps[MOST_NAMED:][-1:]]
-    )
-    of = "" if planned is None else f" of {planned} planned"
-    missing = f"missing are spectra {named}" if named else "none is missing"
-    return Finding(True, f"{stream.name}: {rows}{of} spectra are in the file; {missing}", told=True)
-
-
-def _extent(path: Path, stream: _Stream) -> Iterator[Finding]:
-    """Which part of its run the file is, if it is not all of it."""
-    with opened(path) as file:
-        about = {name: _plain(value) for name, value in file.attrs.items()}
-    if about.get("part"):
-        others = [
-            f"{word} it {about[name]}"
-            for name, word in (("previous_part", "before"), ("next_part", "after"))
-            if about.get(name)
-        ]
-        first = int(stream.index[0]) if len(stream.index) else 0
-        text = f"this is part {about['part']} of a recording, from spectrum {first} on ({', '.join(others)})"
-        yield Finding(True, text, told=True)
-        return
-    if about.get("began_at"):
-        yield Finding(True, f"recording began at spectrum {about['began_at']} of the run", told=True)
-    planned = stream.planned
-    if planned is not None and 0 <= stream.announced < planned:
-        ended = {"stopped": "was stopped", "failed": "failed"}.get(
-            str(stream.attrs.get("reason")), "ended early"
-        )
-        text = f"it {ended}: {len(stream.index)} of {planned} planned spectra are in the file"
-        yield Finding(True, text, told=True)
-
-
-def _gaps(index: NDArray[np.int64], announced: int) -> list[tuple[int, int]]:
-    """Ranges that are missing of 0 to announced, each as (first, after the last). Takes no memory for
-    them."""
-    there = np.unique(index)
-    end = max(announced, int(there.max(initial=-1)) + 1)
-    edges = np.concatenate([[-1], there, [end]]).astype(np.int64)
-    at = np.flatnonzero(np.diff(edges) > 1)
-    return [(int(edges[each]) + 1, int(edges[each + 1])) for each in at]
-
-
-def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The ranges in order; those that touch become one."""
-    merged: list[tuple[int, int]] = []
-    for first, last in sorted(each for each in ranges if each[0] < each[1]):
-        if merged and first <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
-        else:
-            merged.append((first, last))
-    return merged
-
-
-def _times(counts: _Stream, raman: _Stream) -> Finding:
-    """Each result carries the time stamp of its counts."""
-    common, rows, results = np.intersect1d(counts.index, raman.index, return_indices=True)
-    same = bool((counts.time_ns[rows] == raman.time_ns[results]).all())
-    return Finding(same, f"{len(common)} spectra are in both and have the same time stamps")
-
-
 def _again(
     raw: Path,
     result: Path,
-    counts: _Stream,
-    raman: _Stream,
+    counts: Stream,
+    raman: Stream,
+    basis: _Basis,
     model: str | None,
     reference: Path | None,
     engine: str,
@@ -288,13 +190,13 @@ def _again(
         return Finding(False, "no spectrum is in both files")
     with opened(raw) as file:
         group = stored(file, "raw", h5py.Group)
-        some, dark = _some(group, "counts", rows[chosen_few]), numbers(group, "dark")
+        some = _some(group, "counts", rows[chosen_few])
     with opened(result) as file:
         recorded = _some(stored(file, "raman", h5py.Group), "raman", results[chosen_few])
     try:
-        with open_engine(engine, compose(chosen, counts.raman_shift), len(some)) as ready:
-            if dark is not None:
-                ready.set_dark(dark)
+        with open_engine(engine, compose(chosen, basis.raman_shift), len(some)) as ready:
+            if basis.dark is not None:
+                ready.set_dark(basis.dark)
             computed = ready.run(some)
     except (EngineError, ModelError, AxisError) as error:
         return Finding(False, f"the results cannot be computed again: {error}")
@@ -305,7 +207,7 @@ def _again(
     return Finding(worst <= TOLERANCE, text)
 
 
-def _flagged(raw: Path, result: Path, counts: _Stream, raman: _Stream) -> Finding:
+def _flagged(raw: Path, result: Path, counts: Stream, raman: Stream, basis: _Basis) -> Finding:
     """Judge some spectra again. `unlike` needs the results as they were computed: where they were rounded it
     is left out, and a few may be at its threshold."""
     known, rows, results = np.intersect1d(counts.index, raman.index, return_indices=True)
@@ -321,17 +223,17 @@ def _flagged(raw: Path, result: Path, counts: _Stream, raman: _Stream) -> Findin
         if not len(rows):
             text = "flags were not checked: none was made by an engine that flags with a dark that is at hand"
             return Finding(True, text, told=True)
-        dark, rounded = numbers(group, "dark"), "mantissa_bits" in other.attrs
+        rounded = "mantissa_bits" in other.attrs
         implied = not rounded and raman.attrs.get("model_target", RATIO) == RATIO
-        kind, full_scale = stored_rows(group, "counts").dtype, counts.attrs.get("full_scale")
+        kind, full_scale = stored_rows(group, "counts").dtype, basis.full_scale
         if full_scale is None and kind.kind == "u":
             full_scale = float(np.iinfo(kind).max)
-        fitness, differ = Fitness(counts.raman_shift), np.zeros(len(rows), np.uint8)
+        fitness, differ = Fitness(basis.raman_shift), np.zeros(len(rows), np.uint8)
         for first in range(0, len(rows), PROBES):
             part = slice(first, first + PROBES)
             values = _some(group, "counts", rows[part]).astype(np.float32)
             found = _some(made, "raman", results[part]) if implied else None
-            flags = fitness.flags(values, found, dark, full_scale)
+            flags = fitness.flags(values, found, basis.dark, full_scale)
             differ[part] = flags ^ _some(made, FLAGS, results[part])
     said = str(raman.attrs.get("model_flags", "")).split() or list(NAMES.values())
     bits = {flag: name for flag, name in NAMES.items() if name in said and (implied or flag != Flag.UNLIKE)}
@@ -349,7 +251,7 @@ def _some(group: h5py.Group, name: str, rows: NDArray[np.int64]) -> NDArray[Any]
     return np.concatenate([values[row : row + 1] for row in rows.tolist()])
 
 
-def _made_with(raman: _Stream, index: NDArray[np.int64], model: Model) -> NDArray[np.bool_]:
+def _made_with(raman: Stream, index: NDArray[np.int64], model: Model) -> NDArray[np.bool_]:
     """Which spectra were made with this model and a dark that is in the recording of the counts."""
     mine = np.ones(len(index), bool)
     for first, digest, _, dark in raman.makers:  # each holds from its index on
@@ -357,7 +259,7 @@ def _made_with(raman: _Stream, index: NDArray[np.int64], model: Model) -> NDArra
     return mine
 
 
-def _engines(raman: _Stream, index: NDArray[np.int64]) -> list[str]:
+def _engines(raman: Stream, index: NDArray[np.int64]) -> list[str]:
     """The engine that made each of these spectra, by name; "" where nobody is known to have."""
     engines = np.full(len(index), "", dtype=object)
     for first, _, engine, _ in raman.makers:
@@ -365,19 +267,19 @@ def _engines(raman: _Stream, index: NDArray[np.int64]) -> list[str]:
     return engines.tolist()
 
 
-def _read(path: Path, stream: str) -> _Stream:
+def _read(path: Path, stream: str) -> Stream:
     try:
         with opened(path) as file:
             is_recording(file)  # refuses one of a version to come
             group = stored(file, stream, h5py.Group)
             if group is None or stored(group, "written", h5py.Dataset) is None:
                 raise VerifyError(f"{path} holds no recording of the {stream} stream")
-            attrs = {name: _plain(value) for name, value in group.attrs.items()}
+            attrs = {name: plain(value) for name, value in group.attrs.items()}
             index, time_ns = read_rows(group, "index"), read_rows(group, "time_ns")
             raman_shift = numbers(group, "raman_shift")
             if raman_shift is None or stored(group, MAIN_ARRAY[stream], h5py.Dataset) is None:
                 raise VerifyError(f"{path} holds no spectra of the {stream} stream")
-            return _Stream(stream, attrs, index, time_ns, raman_shift)
+            return Stream(stream, attrs, index, time_ns, raman_shift, numbers(group, "dark"))
     except VerifyError:
         raise
     except FilterError as error:
@@ -394,7 +296,3 @@ def _begun(path: Path) -> str:
     """What is there instead of a recording that does not have its name yet."""
     partial = partial_path(path)
     return f"; {partial.name} is still written, or was cut short (cars-rt repair)" if partial.exists() else ""
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value

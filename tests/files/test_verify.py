@@ -10,7 +10,9 @@ import h5py
 import numpy as np
 import pytest
 
+from cars_rt import calibration
 from cars_rt.accounting import Cause, Kind, Ledger, Problem
+from cars_rt.calibration import Calibration, Mean, Region, Scale
 from cars_rt.engines import compose, load_model, open_engine
 from cars_rt.engines.registry import REFERENCE
 from cars_rt.files.offline import process
@@ -122,6 +124,34 @@ def test_a_reference_that_was_left_out_is_known(path: Path, tmp_path: Path) -> N
     findings = verify(path, tmp_path / "r.h5", model="kk", reference=other)
     assert [each.text for each in findings if not each.true] == []
     assert any("36 results computed again" in each.text for each in findings)
+
+
+def test_what_a_calibration_gave_the_results_is_what_they_are_computed_with(
+    path: Path, tmp_path: Path
+) -> None:
+    """The counts' recording has another axis, no dark and no full scale; where it has them, they count."""
+    region, lab, made = Region(len(AXIS)), tmp_path / "lab.json", tmp_path / "r.h5"
+    scale = Scale(
+        kind="lamp", of="neon", quantity="raman_shift", coefficients=(830.0, 2.4), region=region,
+        residual_cm1=0.1, time_ns=10**18,
+    )  # fmt: skip
+    dark = Mean(np.linspace(900, 400, len(AXIS)).astype(np.float32), 10, 10**18, 0.5)
+    known = Calibration(region=region, scale=scale, darks=(dark,), full_scale=8_800, source="test")
+    calibration.write(lab, known)
+    known = calibration.read(lab)
+    process(path, made, engine=REFERENCE, calibration=lab)
+    findings = verify(path, made)
+    assert [each.text for each in findings if not each.true] == []
+    assert any("36 results computed again" in each.text for each in findings)
+    said = (
+        f"the results were made with axis, dark, full scale of the calibration {known.id}, not of the counts"
+    )
+    assert said in [each.text for each in findings if each.told]
+    with h5py.File(path, "r+") as file:
+        file["raw/dark"] = np.zeros(len(AXIS), np.float32)
+        file["raw"].attrs["full_scale"] = 65_535.0
+    wrong = [each.text for each in verify(path, made) if not each.true]
+    assert len(wrong) == 2 and "computed again" in wrong[0] and "for saturated at 36" in wrong[1]
 
 
 def test_a_result_that_was_changed_is_found(path: Path) -> None:
