@@ -1,17 +1,11 @@
-"""`cars_rt.open`: a file of spectra as an xarray Dataset, read when it is computed.
-
-Nothing is held open. Each piece opens the file when it is read and closes it again, without a lock, so that a
-recording can be looked at while it is written, and pieces can be read by processes elsewhere.
-"""
+"""`cars_rt.open`: a file of spectra as an xarray Dataset, read when it is computed."""
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import h5py
 import numpy as np
@@ -20,11 +14,12 @@ from numpy.typing import NDArray
 from cars_rt.files import measurement
 from cars_rt.files.formats import open_spectra
 from cars_rt.files.hdf5 import are_numbers, numbers, opened, readable_attrs, stored
+from cars_rt.files.mapped import Counts, Mapped, Reader, Stored, Whole, existing, patiently
 from cars_rt.files.measurement import ABOUT, LONG_NAMES, RECEIPT, UNITS, judged
 from cars_rt.files.places import Places, joint, places_of
-from cars_rt.files.recording import final_path, is_partial, read_rows
+from cars_rt.files.recording import read_rows
 from cars_rt.files.spectra import SpectraError, said_of
-from cars_rt.files.written import is_recording, stored_rows
+from cars_rt.files.written import DAMAGE, is_recording, stored_rows
 from cars_rt.installation import install_extra
 from cars_rt.physics.axis import judged_raman_shift
 from cars_rt.protocol import FLAGS, NETWORK_OUTPUTS
@@ -38,8 +33,6 @@ T = TypeVar("T")
 PIECE_BYTES = 16 * 2**20  # size of a piece that is read at once
 MOST_PIECES = 2**14  # pieces of one array: a graph of more takes long to make
 PART = ("began_at", "part", "previous_part", "next_part")  # what of its run a file is, see docs/operation.md
-ATTEMPTS, NAP_S = 10, 0.1  # attempts at reading a file that is being written
-GAP = 64  # rows between two parts that are read along, so that both are read at once
 
 #: Of each spectrum, beside the main array: what it is called here, and its unit.
 BESIDE: dict[str, dict[str, str]] = {
@@ -61,10 +54,10 @@ def open_dataset(path: Path | str, *, pump_nm: float | None = None) -> xarray.Da
     Of a scan the dimensions are (y, x, raman_shift), of a stack (z, y, x, raman_shift), y and x in um where
     the step is known; else (spectrum, raman_shift). The variables, as far as the file has them: counts and
     raman (and deviation), float32, or float64 for counts that float32 does not hold, NaN where a spectrum is
-    missing; counts_measured and raman_measured, bool, which say where one is; flags; time, time_in, time_out,
-    datetime64[ns] in UTC, NaT where missing; counts_sequence and raman_sequence, -1 where missing; dark. What
-    is known of the whole run, the model and what was lost stands in `attrs`, calibration and instrument as
-    JSON, those of a stream in the attrs of counts and raman.
+    missing or, as `cars-rt repair` found, spoiled; counts_measured and raman_measured, bool, which say where
+    one is; flags; time, time_in, time_out, datetime64[ns] in UTC, NaT where missing; counts_sequence and
+    raman_sequence, -1 where missing; dark. What is known of the whole run, the model and what was lost stands
+    in `attrs`, calibration and instrument as JSON, those of a stream in the attrs of counts and raman.
 
     A Dataset of a recording that is being written shows the rows that were there when it was opened; it goes
     on working when the recording gets its final name. Raises SpectraError: one sentence.
@@ -76,9 +69,9 @@ def open_dataset(path: Path | str, *, pump_nm: float | None = None) -> xarray.Da
         raise SpectraError(
             f"cars_rt.open needs {error.name}, which is not installed: {install_extra('files')}"
         ) from None
-    path = _existing(Path(path))
-    parts = _patiently(path, _of_hdf5) if path.suffix.lower() in (".h5", ".hdf5") else None
-    path = _existing(path)
+    path = existing(Path(path))
+    parts = patiently(path, _of_hdf5) if path.suffix.lower() in (".h5", ".hdf5") else None
+    path = existing(path)
     with said_of(path):
         if parts is None:
             parts = _of_spectra(path, pump_nm)
@@ -95,98 +88,8 @@ class _Stream:
     raman_shift: NDArray[np.float64]
     places: Places
     attrs: dict[str, Any]
-    read: dict[str, _Reader] = field(default_factory=dict)  # by name in the Dataset
+    read: dict[str, Reader] = field(default_factory=dict)  # by name in the Dataset
     dark: NDArray[np.float32] | None = None
-
-
-class _Reader(Protocol):
-    """Rows of one array, read again each time; goes to other processes as its path."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]: ...
-    @property
-    def tail(self) -> tuple[int, ...]: ...  # shape of one row
-    def rows(self, first: int, last: int) -> NDArray[Any]: ...
-
-
-@dataclass(frozen=True)
-class _Stored:
-    """Rows of a dataset in an HDF5 file."""
-
-    path: Path
-    group: str
-    name: str
-    dtype: np.dtype[Any]
-    tail: tuple[int, ...]
-
-    def rows(self, first: int, last: int) -> NDArray[Any]:
-        return _patiently(self.path, lambda path: self._rows(path, first, last))
-
-    def _rows(self, path: Path, first: int, last: int) -> NDArray[Any]:
-        with opened(path, locking=False) as file:
-            group = stored(file, self.group, h5py.Group) if self.group else file
-            found = None if group is None else stored(group, self.name, h5py.Dataset)
-            if found is None or found.shape[1:] != self.tail:
-                raise SpectraError(f"holds no {self.name} any more: it was exchanged")
-            there = stored_rows(group, self.name)
-            values = there[first:last]
-            if len(values) != last - first:
-                raise SpectraError(f"has {len(there)} rows of {self.name}, and had {last}: it was exchanged")
-            return values
-
-
-@dataclass(frozen=True)
-class _Counts:
-    """Counts of a file of another format."""
-
-    path: Path
-    pump_nm: float | None
-    dtype: np.dtype[Any]
-    tail: tuple[int, ...]
-
-    def rows(self, first: int, last: int) -> NDArray[Any]:
-        with open_spectra(self.path, self.pump_nm) as spectra:
-            return spectra.counts[first:last]
-
-
-class _Mapped:
-    """Rows in the shape of the map, as an array that dask reads by slices."""
-
-    def __init__(self, reader: _Reader | None, places: Places, dtype: np.dtype[Any], missing: Any) -> None:
-        """reader: None for the mask, which is True where there is a row."""
-        self._reader, self._places, self._missing = reader, places, missing
-        self.tail = () if reader is None else reader.tail
-        self.dtype = dtype
-        self.shape = (*places.shape, *self.tail)
-        self.ndim = len(self.shape)
-
-    def __getitem__(self, key: Any) -> NDArray[Any]:
-        given = key if isinstance(key, tuple) else (key,)
-        keys = [*given, *[slice(None)] * (self.ndim - len(given))]
-        lead = len(self._places.shape)
-        strides = np.cumprod([1, *self._places.shape[:0:-1]])[::-1]
-        axes = [np.arange(size)[each] for size, each in zip(self._places.shape, keys, strict=False)]
-        places = np.zeros((), np.int64)
-        for axis, stride in zip(axes, strides, strict=True):
-            places = np.add.outer(places, axis * int(stride))
-        rows = self._places.rows(places)
-        if self._reader is None:
-            return rows >= 0
-        of_row = np.empty(self.tail, bool)[tuple(keys[lead:])].shape
-        found = np.full((*rows.shape, *of_row), self._missing, self.dtype)
-        there = np.flatnonzero(rows >= 0)
-        wanted, order = rows.ravel()[there], None
-        if len(wanted) and (np.diff(wanted) < 0).any():
-            order = np.argsort(wanted, kind="stable")
-            wanted, there = wanted[order], there[order]
-        flat = found.reshape(rows.size, *of_row)
-        within = (slice(None), *keys[lead:])
-        for part in np.split(np.arange(len(wanted)), np.flatnonzero(np.diff(wanted) > GAP) + 1):
-            if len(part):
-                first, last = int(wanted[part[0]]), int(wanted[part[-1]]) + 1
-                values = self._reader.rows(first, last)[within]
-                flat[there[part]] = _as(values[wanted[part] - first], self.dtype)
-        return found
 
 
 def at_number(dataset: xarray.Dataset, number: int) -> int | None:
@@ -194,13 +97,6 @@ def at_number(dataset: xarray.Dataset, number: int) -> int | None:
     late does not begin with 0."""
     there = np.flatnonzero(dataset["spectrum"].values == number)
     return int(there[0]) if len(there) else None
-
-
-def _as(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    if dtype.kind == "M":
-        times = values.astype(np.int64).view(dtype)
-        return np.where(values == 0, np.datetime64("NaT"), times)  # 0: not known
-    return values.astype(dtype, copy=False)
 
 
 def _of_hdf5(path: Path) -> tuple[dict[str, Any], list[_Stream]] | None:
@@ -212,7 +108,7 @@ def _of_hdf5(path: Path) -> tuple[dict[str, Any], list[_Stream]] | None:
             streams = [each for name, group in there.items() if (each := _stream(path, group, name))]
             names = ("version", "complete", "reason", "sample", "notes", *PART)
             said = readable_attrs(file)
-            attrs = {name: _plain(said[name]) for name in names if name in said}
+            attrs = {name: _plain(said[name]) for name in (*names, DAMAGE) if name in said}
             return attrs | judged(said, ABOUT), streams
         if "model_sha256" not in file.attrs or stored(file, "raman") is None:
             return None
@@ -236,7 +132,7 @@ def _stream(path: Path, group: h5py.Group, name: str) -> _Stream | None:
     if position is not None and position.shape[1:] != (2,):
         raise SpectraError("has positions that are no rows and columns")
     places = places_of(index, position, about.get("scan"), receipt.get("announced", -1))
-    read: dict[str, _Reader] = {}
+    read: dict[str, Reader] = {}
     for stored_as, called in {main: main, **BESIDE[name]}.items():
         found = stored(group, stored_as, h5py.Dataset)
         if found is None:
@@ -248,7 +144,8 @@ def _stream(path: Path, group: h5py.Group, name: str) -> _Stream | None:
                 f"has {stored_as} of {found.shape[1:]} points with {len(raman_shift)} of an axis"
             )
         where = str(group.name).strip("/")
-        read[called] = _Stored(path.absolute(), where, stored_as, found.dtype, found.shape[1:])
+        spoiled = DAMAGE in group.file.attrs
+        read[called] = Stored(path.absolute(), where, stored_as, found.dtype, found.shape[1:], spoiled)
     return _Stream(main, raman_shift, places, attrs, read, numbers(group, "dark"))
 
 
@@ -259,9 +156,7 @@ def _of_spectra(path: Path, pump_nm: float | None) -> tuple[dict[str, Any], list
         index = columns["index"][:] if "index" in columns else np.arange(len(counts))
         position = columns["position"][:] if "position" in columns else None
         places = places_of(index, position, spectra.scan, int(spectra.receipt.get("announced", -1)))
-        read: dict[str, _Reader] = {
-            "counts": _Counts(path.absolute(), pump_nm, counts.dtype, counts.shape[1:])
-        }
+        read: dict[str, Reader] = {"counts": Counts(path.absolute(), pump_nm, counts.dtype, counts.shape[1:])}
         attrs = {**spectra.about, **spectra.receipt}
         return {}, [_Stream("counts", spectra.raman_shift, places, attrs, read, spectra.dark)]
 
@@ -285,8 +180,10 @@ def _dataset(xr: Any, path: Path, attrs: dict[str, Any], streams: list[_Stream])
             dtype, missing = _kind(name, reader.dtype)
             dims = (*shape.dims, *(("raman_shift",) if reader.tail else ()))
             said = _about(name) | (_said(each) if name == each.main else {})
-            variables[name] = (dims, _lazy(_Mapped(reader, of_all, dtype, missing)), said)
-        mask = _Mapped(None, of_all, np.dtype(bool), False)
+            variables[name] = (dims, _lazy(Mapped(reader, of_all, dtype, missing)), said)
+        main = each.read[each.main]
+        whole = Whole(main) if isinstance(main, Stored) and main.spoiled else None
+        mask = Mapped(whole, of_all, np.dtype(bool), False)
         there = {"long_name": f"where there is a spectrum of {each.main}"}
         variables[f"{each.main}_measured"] = (shape.dims, _lazy(mask), there)
         if each.dark is not None and each.dark.shape == each.raman_shift.shape:
@@ -298,7 +195,7 @@ def _dataset(xr: Any, path: Path, attrs: dict[str, Any], streams: list[_Stream])
     return found
 
 
-def _lazy(values: _Mapped) -> Any:
+def _lazy(values: Mapped) -> Any:
     import dask.array
 
     meta = np.empty((0,) * values.ndim, values.dtype)
@@ -322,7 +219,7 @@ def _kind(name: str, dtype: np.dtype[Any]) -> tuple[np.dtype[Any], Any]:
     return np.dtype(np.float32 if exact else np.float64), np.nan
 
 
-def _pieces(values: _Mapped) -> tuple[int, ...]:
+def _pieces(values: Mapped) -> tuple[int, ...]:
     """Sizes of the pieces that are read at once: whole lines of the map where they fit."""
     row = max(int(np.prod(values.tail, dtype=int)), 1) * values.dtype.itemsize
     lead = values.shape[: values.ndim - len(values.tail)]
@@ -361,26 +258,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.bool_):
         return int(value)  # netCDF has no bool
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _patiently(path: Path, read: Callable[[Path], T]) -> T:
-    """Read a file. One that is being written is seen between two writes now and then, and read again."""
-    for left in reversed(range(ATTEMPTS)):
-        there = _existing(path)
-        try:
-            with said_of(there):
-                return read(there)
-        except SpectraError:
-            if not (left and is_partial(path)):
-                raise
-        time.sleep(NAP_S)
-    raise AssertionError
-
-
-def _existing(path: Path) -> Path:
-    """The file, or, of a recording that got its final name meanwhile, where it is now."""
-    if not path.exists():
-        if (final := final_path(path)).exists():
-            return final
-        raise SpectraError(f"there is no file {path}")
-    return path

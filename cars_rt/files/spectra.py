@@ -14,6 +14,7 @@ from cars_rt.errors import CarsRtError
 from cars_rt.files.columns import TableError
 from cars_rt.files.hdf5 import StoredRows, are_numbers, are_whole_numbers, explained
 from cars_rt.files.measurement import ABOUT, COLUMNS, Rows, judged, stored
+from cars_rt.files.written import sound_rows
 from cars_rt.physics.axis import AxisError, judged_raman_shift
 from cars_rt.protocol import Facts
 from cars_rt.protocol.limits import MAX_COUNT, MAX_TIME
@@ -112,19 +113,15 @@ class StoredCounts(StoredRows):
     def readable(self, first: int, last: int) -> NDArray[Any]:
         """Spectra from first to before last; if the file says that some are spoiled, as float32 with NaN for
         those. Raises SpectraError as a slice does otherwise."""
-        try:
+        if not self._spoiled:
             return self[first:last]
-        except SpectraError:
-            if not self._spoiled:
-                raise
-        if (middle := (first + last) // 2) > first:
-            halves = self.readable(first, middle), self.readable(middle, last)
-            return np.concatenate([each.astype(np.float32) for each in halves])
-        try:
-            super().__getitem__(slice(first, last))
-        except StorageError:
-            return np.full((1, *self.shape[1:]), np.nan, np.float32)
-        return self[first:last]  # what is wrong with it is no damage
+        counts, whole = sound_rows(self, first, last)
+        counts = counts.astype(self.dtype, copy=False)
+        with said_of(self._path):
+            finite(counts, first)
+        return (
+            counts if whole.all() else np.where(whole[:, None], counts.astype(np.float32), np.float32(np.nan))
+        )
 
 
 def readable(counts: Any, first: int, last: int) -> NDArray[Any]:

@@ -6,9 +6,11 @@ array has two slots of a chunk, and `rows` says [first row, how many, slot].
 """
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from cars_rt.files.checksum import DTYPE, SUFFIX
 from cars_rt.files.hdf5 import StoredRows, are_whole_numbers, numbers, stored
@@ -86,6 +88,19 @@ def located(
     if waiting.shape[0] <= slot or waiting.shape[1] < count:
         raise StorageError(path, f"is damaged: the tail of {name!r} has the shape {waiting.shape}")
     return found, rows, (waiting, first, slot), sums
+
+
+def sound_rows(rows: StoredRows, first: int, last: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Rows from first to before last, as they are stored, of a recording of which some are spoiled: zeros for
+    those, and which are whole."""
+    try:
+        return StoredRows.__getitem__(rows, slice(first, last)), np.ones(last - first, bool)
+    except StorageError:
+        if last - first < 2:
+            return np.zeros((1, *rows.shape[1:]), rows.dtype), np.zeros(1, bool)
+    middle = (first + last) // 2
+    values, whole = zip(sound_rows(rows, first, middle), sound_rows(rows, middle, last), strict=True)
+    return np.concatenate(values), np.concatenate(whole)
 
 
 def stored_rows(group: h5py.Group, name: str) -> StoredRows:

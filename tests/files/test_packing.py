@@ -229,6 +229,11 @@ def test_repair_names_the_spectra_whose_part_of_the_file_is_damaged(
     with opened(path) as file:
         there = stored_rows(file["raw"], "counts")
         assert np.array_equal(there[:8], COUNTS[:8]) and np.array_equal(there[24:32], COUNTS[24:32])
+    lost = [*range(8, 24), 32, 33, 34]
+    with cars_rt.open(path) as found:
+        assert np.array_equal(found.counts, holed(COUNTS, lost=lost), equal_nan=True)
+        assert (~found.counts_measured.values).nonzero()[0].tolist() == lost
+        assert np.array_equal(found.counts_measured[::-3], ~np.isnan(found.counts[::-3, 0]))
 
 
 @pytest.mark.parametrize("compression", KINDS)
