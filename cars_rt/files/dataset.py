@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from cars_rt.files import measurement
 from cars_rt.files.formats import open_spectra
-from cars_rt.files.hdf5 import are_numbers, numbers, opened, readable_attrs, stored
-from cars_rt.files.mapped import Counts, Mapped, Reader, Stored, Whole, existing, patiently
+from cars_rt.files.hdf5 import StoredRows, are_numbers, numbers, opened, readable_attrs, stored
+from cars_rt.files.mapped import Counts, KeptCounts, Mapped, Reader, Stored, Whole, existing, patiently
 from cars_rt.files.measurement import ABOUT, LONG_NAMES, RECEIPT, UNITS, judged
 from cars_rt.files.places import Places, joint, places_of
 from cars_rt.files.recording import read_rows
@@ -156,7 +156,11 @@ def _of_spectra(path: Path, pump_nm: float | None) -> tuple[dict[str, Any], list
         index = columns["index"][:] if "index" in columns else np.arange(len(counts))
         position = columns["position"][:] if "position" in columns else None
         places = places_of(index, position, spectra.scan, int(spectra.receipt.get("announced", -1)))
-        read: dict[str, Reader] = {"counts": Counts(path.absolute(), pump_nm, counts.dtype, counts.shape[1:])}
+        about_counts = path.absolute(), pump_nm, counts.dtype, counts.shape[1:]
+        in_memory = not isinstance(counts, StoredRows)
+        read: dict[str, Reader] = {
+            "counts": KeptCounts(*about_counts, counts) if in_memory else Counts(*about_counts)
+        }
         attrs = {**spectra.about, **spectra.receipt}
         return {}, [_Stream("counts", spectra.raman_shift, places, attrs, read, spectra.dark)]
 

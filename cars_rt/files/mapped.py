@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, Protocol, TypeVar
 
 import h5py
@@ -25,6 +26,7 @@ T = TypeVar("T")
 
 ATTEMPTS, NAP_S = 10, 0.1  # attempts at reading a file that is being written
 GAP = 64  # rows between two parts that are read along, so that both are read at once
+_PARSING = Lock()  # files that take the memory of all of them
 
 
 class Reader(Protocol):
@@ -93,6 +95,23 @@ class Counts:
     def rows(self, first: int, last: int) -> tuple[NDArray[Any], None]:
         with open_spectra(self.path, self.pump_nm) as spectra:
             return spectra.counts[first:last], None
+
+
+@dataclass(eq=False)
+class KeptCounts(Counts):
+    """Counts of a file that is only read as a whole: once in each process, since parsing takes long."""
+
+    counts: NDArray[Any] | None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"counts": None}
+
+    def rows(self, first: int, last: int) -> tuple[NDArray[Any], None]:
+        with _PARSING:
+            if self.counts is None:
+                with open_spectra(self.path, self.pump_nm) as spectra:
+                    self.counts = spectra.counts
+            return self.counts[first:last], None
 
 
 class Mapped:

@@ -152,6 +152,17 @@ def test_other_files_that_process_reads(tmp_path: Path) -> None:
         assert (time[()] == time.attrs["_FillValue"]).all()
 
 
+def test_a_file_that_is_only_read_whole_is_read_once(tmp_path: Path) -> None:
+    """Each piece parsed all of it, in every thread. Another process reads it anew."""
+    path = tmp_path / "a.npz"
+    np.savez(path, spectra=COUNTS, raman_shift=AXIS)
+    found = cars_rt.open(path)
+    sent = pickle.dumps(found.counts)
+    assert len(sent) < COUNTS.nbytes and np.array_equal(pickle.loads(sent), COUNTS)
+    path.unlink()
+    assert np.array_equal(found.counts, COUNTS)
+
+
 @pytest.mark.parametrize("order", ["rows", "snake", "random", "stack", "twice"])
 def test_places_follow_positions_in_any_order(order: str) -> None:
     rows, columns = np.divmod(np.arange(35), 7)

@@ -136,6 +136,7 @@ def test_files_of_other_programs_are_read(
         assert getattr(found, key) == (value if key in ("scan", "instrument") else pytest.approx(value)), key
     with open_spectra(tmp_path / name, **asked) as spectra:
         assert np.array_equal(spectra.counts[1:3], expected[1:3])
+        assert isinstance(spectra.counts, np.ndarray) == name.endswith((".npy", ".wdf"))
 
 
 @pytest.mark.parametrize("shape", [(1, 6000), (1, 2, 3000), (2, 3, 1000)])

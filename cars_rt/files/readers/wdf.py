@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cars_rt.files.readers.lazy import of_array, scan_of
+from cars_rt.files.readers.lazy import scan_of
 from cars_rt.files.readers.scale import Asked, scale_of
 from cars_rt.files.spectra import Spectra, SpectraError
 from cars_rt.files.units import length_um
@@ -40,10 +40,11 @@ def read_wdf(path: Path, asked: Asked) -> Spectra:
         last["axis"] if "axis" in last else last.get("offset", 0) + last.get("scale", 1) * np.arange(size)
     )
     scale = scale_of(values, str(last.get("units", "")), asked, f"axis {last.get('name', '')!r}")
+    flat = data.reshape(-1, size)
     steps = [_step_um(axis) for axis in axes[-3:-1]]
     return Spectra(
         scale.raman_shift,
-        of_array(data, path, scale.turned),
+        flat[:, ::-1] if scale.turned else flat,
         scan=scan_of(data.shape),
         step_um=(steps[0], steps[1]) if len(steps) == 2 and all(steps) else None,  # type: ignore[arg-type]
         of_axis=scale.said,
