@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.files import measurement
-from cars_rt.files.formats import open_spectra
+from cars_rt.files.formats import HDF5, open_spectra
 from cars_rt.files.hdf5 import StoredRows, are_numbers, numbers, opened, readable_attrs, stored
 from cars_rt.files.mapped import Counts, KeptCounts, Mapped, Reader, Stored, Whole, existing, patiently
 from cars_rt.files.measurement import ABOUT, LONG_NAMES, RECEIPT, UNITS, judged
@@ -70,7 +70,7 @@ def open_dataset(path: Path | str, *, pump_nm: float | None = None) -> xarray.Da
             f"cars_rt.open needs {error.name}, which is not installed: {install_extra('files')}"
         ) from None
     path = existing(Path(path))
-    parts = patiently(path, _of_hdf5) if path.suffix.lower() in (".h5", ".hdf5") else None
+    parts = patiently(path, _of_hdf5) if path.suffix.lower() in HDF5 else None
     path = existing(path)
     with said_of(path):
         if parts is None:

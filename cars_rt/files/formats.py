@@ -57,6 +57,7 @@ Given = Callable[[int], NDArray[np.float64]]
 GROUP = "cars_rt.formats"  # of entry points
 NAME = re.compile(r"[a-z0-9]+")  # of one
 TEXT = (".csv", ".txt")
+HDF5 = (".h5", ".hdf5", ".nxs", ".hspy")
 PACKED = (".gz", ".zip", ".bz2", ".xz", ".7z", ".tar", ".zst")
 BESIDE = ("block", "scan", "step_um", "exposure_s", "full_scale")  # one number or two of a measurement
 MOST_TEXT_BYTES = 2**26  # of a text table, which takes up to 50 times as much memory; .npz, .h5 do not
@@ -370,7 +371,6 @@ def endings() -> list[str]:
 
 Opener = Callable[[Path, Asked], AbstractContextManager[Spectra]]
 FORMATS: dict[str, Opener] = {
-    ".csv": _text, ".txt": _text, ".npz": _npz, ".npy": _plain(read_array), ".h5": _hdf5, ".hdf5": _hdf5,
-    ".nxs": _hdf5, ".hspy": _hdf5, ".wdf": _plain(read_wdf), ".sif": _plain(read_sif),
-    ".spe": _plain(read_spe),
+    **dict.fromkeys(TEXT, _text), ".npz": _npz, ".npy": _plain(read_array), **dict.fromkeys(HDF5, _hdf5),
+    ".wdf": _plain(read_wdf), ".sif": _plain(read_sif), ".spe": _plain(read_spe),
 }  # fmt: skip

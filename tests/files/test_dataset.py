@@ -152,6 +152,14 @@ def test_other_files_that_process_reads(tmp_path: Path) -> None:
         assert (time[()] == time.attrs["_FillValue"]).all()
 
 
+@pytest.mark.parametrize("ending", [".nxs", ".hdf5"])
+def test_a_recording_may_have_any_name_of_hdf5(ending: str, tmp_path: Path) -> None:
+    """By the name .nxs, as other programs know it, it was counts without results."""
+    path = ended(recorded(tmp_path / "scan.h5")).rename(tmp_path / f"scan{ending}")
+    with cars_rt.open(path) as found:
+        assert np.array_equal(found.raman, holed(RAMAN).reshape(*SCAN, -1), equal_nan=True)
+
+
 def test_a_file_that_is_only_read_whole_is_read_once(tmp_path: Path) -> None:
     """Each piece parsed all of it, in every thread. Another process reads it anew."""
     path = tmp_path / "a.npz"
