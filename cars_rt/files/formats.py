@@ -203,8 +203,12 @@ def _npz(path: Path, asked: Asked) -> Iterator[Spectra]:
     else:
         arrays["raman_shift"] = _given_axis(asked, f"no raman_shift, only {printable(', '.join(there), 200)}")
     known = {name: arrays[name] for name in (*ABOUT, *COLUMNS, *RECEIPT) if name in arrays}
-    scalars = {name: values.tolist() for name, values in known.items() if name != "spectra"}
     # Here time_ns is that of each spectrum, and spectra are the counts; those of the start have a prefix.
+    scalars = {
+        name: values.tolist()
+        for name, values in known.items()
+        if name != "spectra" and not (name in COLUMNS and values.ndim)
+    }
     scalars |= {name: arrays[other].tolist() for name, other in START_NAMES.items() if other in arrays}
     columns = {name: known[name] for name in COLUMNS if name in known}
     about = judged(scalars, ABOUT, strict=False)

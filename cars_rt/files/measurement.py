@@ -153,6 +153,19 @@ UNITS = {"raman_shift": "1/cm", "counts": "count", "dark": "count"}
 UNITS |= dict.fromkeys(("raman", *NETWORK_OUTPUTS), "1")
 
 
+def _unwrapped(value: Any) -> Any:
+    """One value or two out of an array of any shape: MATLAB knows no others."""
+    if not isinstance(value, np.ndarray | list):
+        return value
+    flat = np.ravel(value).tolist()
+    return flat[0] if len(flat) == 1 else flat
+
+
+def line(values: NDArray[Any]) -> NDArray[Any]:
+    """An array (1, p) or (p, 1), as MATLAB writes a line of numbers, as (p,); another as it is."""
+    return values.ravel() if values.size == max(values.shape, default=0) else values
+
+
 def judged(
     found: Mapping[str, Any], rules: Mapping[str, Callable[[Any], Any]], *, strict: bool = True
 ) -> dict[str, Any]:
@@ -162,7 +175,7 @@ def judged(
     for name, rule in rules.items():
         if name in found:
             try:
-                values[name] = rule(found[name])
+                values[name] = rule(_unwrapped(found[name]))
             except (TypeError, ValueError, OverflowError, RecursionError):
                 if not strict:
                     continue

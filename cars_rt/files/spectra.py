@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cars_rt.errors import CarsRtError
 from cars_rt.files.columns import TableError
 from cars_rt.files.hdf5 import StoredRows, are_numbers, are_whole_numbers, explained
-from cars_rt.files.measurement import ABOUT, COLUMNS, Rows, judged, stored
+from cars_rt.files.measurement import ABOUT, COLUMNS, Rows, judged, line, stored
 from cars_rt.files.written import sound_rows
 from cars_rt.physics.axis import AxisError, judged_raman_shift
 from cars_rt.protocol import Facts
@@ -139,7 +139,7 @@ def checked(spectra: Spectra) -> Spectra:
         counts = np.atleast_2d(np.asarray(counts))
         counts = counts.astype(wanted(counts.dtype), copy=False)
     try:
-        raman_shift = judged_raman_shift(spectra.raman_shift)
+        raman_shift = judged_raman_shift(line(np.asarray(spectra.raman_shift)))
     except AxisError as error:
         where = "" if spectra.of_axis == "raman_shift" else f" (axis: {spectra.of_axis})"
         raise SpectraError(f"{error}{where}") from None
@@ -163,7 +163,7 @@ def checked(spectra: Spectra) -> Spectra:
         if not are_numbers(np.asarray(dark).dtype):
             raise SpectraError(wrong)
         with np.errstate(over="ignore"):
-            dark = np.asarray(dark, np.float32)
+            dark = line(np.asarray(dark, np.float32))
         if dark.shape != raman_shift.shape or not np.isfinite(dark).all():
             raise SpectraError(wrong)
     for name, rows in spectra.columns.items():

@@ -271,13 +271,24 @@ def test_a_recording_that_is_none_is_refused(
         Replay(path, ReplaySettings())
 
 
-@pytest.mark.parametrize("beside", ["datasets", "attributes"])
-def test_what_a_plain_file_says_of_its_measurement_is_taken(beside: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dimensions", [0, 1, 2])
+@pytest.mark.parametrize("beside", ["datasets", "attributes", "npz"])
+def test_what_a_plain_file_says_of_its_measurement_is_taken(
+    beside: str, dimensions: int, tmp_path: Path
+) -> None:
+    """Also in arrays of more dimensions than need be: MATLAB's have two."""
     about = {"scan": [2, 3], "step_um": [1.0, 0.5], "exposure_s": 0.002, "full_scale": 60_000.0}
-    with h5py.File(tmp_path / "a.h5", "w") as file:
-        file["spectra"], file["raman_shift"] = spectra_of(6), AXIS
-        (file if beside == "datasets" else file.attrs).update(about)
-    found = read_spectra(tmp_path / "a.h5")
+    about = {name: np.array(value, ndmin=dimensions) for name, value in about.items()}
+    lines = {"raman_shift": np.array(AXIS, ndmin=dimensions).T, "dark": np.array(DARK, ndmin=dimensions)}
+    path = tmp_path / ("a.npz" if beside == "npz" else "a.h5")
+    if beside == "npz":
+        np.savez(path, spectra=spectra_of(6), **lines, **about)
+    else:
+        with h5py.File(path, "w") as file:
+            file.update({"spectra": spectra_of(6)} | lines)
+            (file if beside == "datasets" else file.attrs).update(about)
+    found = read_spectra(path)
+    assert np.array_equal(found.raman_shift, AXIS) and np.array_equal(found.dark, DARK)
     assert (found.scan, found.step_um) == ((2, 3), (1.0, 0.5))
     assert (found.exposure_s, found.full_scale) == (0.002, 60_000)
 
