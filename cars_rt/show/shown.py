@@ -100,6 +100,8 @@ def read(
     if counts and "counts" not in dataset:
         raise ShowError(f"there are no counts in {path}: record them with --raw")
     main = "counts" if counts or "raman" not in dataset else "raman"
+    if not dataset[main].size:
+        raise ShowError(f"{path} holds no spectra")
     raman_shift = np.asarray(dataset["raman_shift"].values, np.float64)
     for band in bands:
         band.pixels(raman_shift)  # before anything is read

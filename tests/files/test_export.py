@@ -19,6 +19,7 @@ from cars_rt.files.export.cube import open_cube
 from cars_rt.files.formats import read_spectra
 from cars_rt.files.recording import Recording
 from cars_rt.files.spectra import SpectraError
+from cars_rt.show import ShowError, read
 from files.test_dataset import ended
 from files.test_dataset import recorded as with_results
 
@@ -55,6 +56,18 @@ def expected() -> NDArray[np.float32]:
 def same(found: Any, missing: float = np.nan) -> None:
     wanted = np.where(np.isnan(expected()), np.float32(missing), expected())
     assert np.array_equal(np.asarray(found, np.float32), wanted, equal_nan=True)
+
+
+@pytest.mark.parametrize("kind", ["csv", "hspy"])
+def test_a_recording_without_spectra_is_refused(kind: str, tmp_path: Path) -> None:
+    recording = Recording(tmp_path / "a.h5")
+    recording.start(a_start())
+    recording.end(an_end(0), Ledger())
+    path = recording.close()
+    with pytest.raises(ExportError, match=f"{path.name} holds no spectra"):
+        export(path, tmp_path / "out", kind, Wanted())
+    with pytest.raises(ShowError, match=f"{path.name} holds no spectra"):
+        read(path)
 
 
 def test_spectra_at_one_place_are_counted_as_left_out(tmp_path: Path) -> None:

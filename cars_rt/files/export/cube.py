@@ -61,6 +61,8 @@ def open_cube(path: Path, what: str | None = None, pump_nm: float | None = None)
     if name not in dataset or "raman_shift" not in dataset[name].dims:
         raise ExportError(f"{path} holds no {name}, only {', '.join(there)}")
     array = dataset[name]
+    if not array.size:
+        raise ExportError(f"{path} holds no spectra")
     dims = tuple(str(each) for each in array.dims[:-1])
     step_um = dict(zip(("y", "x"), dataset.attrs.get("step_um") or (), strict=False))
     steps = tuple(step_um.get(each) for each in dims)
