@@ -20,6 +20,7 @@ def export(
     what: Literal["raman", "counts"] | None = None,
     band: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     at: str | None = None,
+    plane: int | None = None,
     probe_nm: float | None = None,
     pump_nm: float | None = None,
     overwrite: bool = False,
@@ -50,6 +51,8 @@ def export(
         A range of raman shift for tiff, such as 2850-2930, in cm-1; once for each image.
     at
         Which spectrum for csv: ROW,COLUMN of a scan or the NUMBER of a spectrum; if not given, the mean.
+    plane
+        Which plane of a stack, from 0; all if not given. CRIkit2 takes one.
     probe_nm
         Wavelength of the probe that crikit gets to compute raman shifts with.
     pump_nm
@@ -62,8 +65,8 @@ def export(
     start_logging(logs)
     if file.suffix.lower() in CHECKPOINTS or (to is None and output.suffix.lower() == ".onnx"):
         of_spectra = {
-            "--to": to, "--what": what, "--band": band or None, "--at": at, "--probe-nm": probe_nm,
-            "--pump-nm": pump_nm,
+            "--to": to, "--what": what, "--band": band or None, "--at": at, "--plane": plane,
+            "--probe-nm": probe_nm, "--pump-nm": pump_nm,
         }  # fmt: skip
         if given := [flag for flag, value in of_spectra.items() if value is not None]:
             fail(f"{', '.join(given)}: a model has none of these; they are of spectra", EXIT_USAGE)
@@ -80,7 +83,7 @@ def export(
     kind: str | None = to or next(named, None)
     if kind is None:
         fail(f"{output}: say --to {', '.join(KINDS)}", EXIT_USAGE)
-    wanted = Wanted(what, tuple(map(_band, band)), _places(at), probe_nm, pump_nm)
+    wanted = Wanted(what, tuple(map(_band, band)), _places(at), probe_nm, pump_nm, plane)
     cube = export_file(file, output, kind, wanted, overwrite=overwrite)
     if cube.repeated:
         log.warning(

@@ -46,7 +46,7 @@ def show(
     counts
         Map the counts, not the results.
     plane
-        Which plane of a stack; the middle one if not given.
+        Which plane of a stack, from 0; the middle one if not given.
     dpi
         Points per inch of a .png.
     """

@@ -92,6 +92,21 @@ class _Stream:
     dark: NDArray[np.float32] | None = None
 
 
+def of_plane(dataset: xarray.Dataset, plane: int | None) -> tuple[xarray.Dataset, str]:
+    """One plane of a stack, and which one, in words; None: the middle one, of two the first, since the second
+    may be hardly begun. What is no stack stays as it is, without words. Raises SpectraError."""
+    path = dataset.attrs["file"]
+    if "z" not in dataset.dims:
+        if plane is not None:
+            raise SpectraError(f"{path} is no stack, so it has no plane {plane}")
+        return dataset, ""
+    planes = int(dataset.sizes["z"])
+    plane = (planes - 1) // 2 if plane is None else plane
+    if not 0 <= plane < planes:
+        raise SpectraError(f"there is no plane {plane} in {path}: it has 0 to {planes - 1}")
+    return dataset.isel(z=plane), f"plane {plane} (of 0 to {planes - 1})"
+
+
 def at_number(dataset: xarray.Dataset, number: int) -> int | None:
     """Where in a list the spectrum of this number is, from 0; None if it is not there. A run that was joined
     late does not begin with 0."""

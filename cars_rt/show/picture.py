@@ -268,6 +268,6 @@ def _aspect(shown: Shown) -> float:
 def _caption(shown: Shown) -> str:
     said = [
         shown.file,
-        *(shown.about[name] for name in ("sample", "source", "model", "plane") if name in shown.about),
+        *(shown.about[name] for name in ("sample", "source", "model") if name in shown.about),
     ]
     return "   ·   ".join([*map(drawable, said), shown.describe()])

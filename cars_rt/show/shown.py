@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.files.dataset import at_number, open_dataset
+from cars_rt.files.dataset import at_number, of_plane, open_dataset
 from cars_rt.physics.fitness import NAMES
 from cars_rt.show.bands import WIDTH_CM1, Band, Floats, strongest
 from cars_rt.show.errors import ShowError
@@ -46,6 +46,7 @@ class Shown:
     step_um: tuple[float, float] | None = None  # of rows, of columns
     about: dict[str, str] = field(default_factory=dict)
     numbers: NDArray[np.int64] | None = None  # of the spectra of a list
+    plane: str = ""  # which one of a stack, in words
     repeated: int = 0  # spectra that are not shown, since a later one has their place
 
     @property
@@ -64,12 +65,13 @@ class Shown:
     def describe(self) -> str:
         """How much there is, in a phrase."""
         there, places = int(self.measured.sum()), self.measured.size
+        plane = f"{self.plane}, " if self.plane else ""
         size = " × ".join(map(str, self.measured.shape))
         of = f"{size} = {places} spectra" if self.is_map else f"{places} spectra"
         missing = "" if there == places else f", {places - there} missing"
         missing += f", {self.repeated} at the place of a later one" if self.repeated else ""
         flagged = "".join(f", {count} {name}" for name, count in self.flagged.items())
-        return f"{of}{missing}{flagged}"
+        return f"{plane}{of}{missing}{flagged}"
 
 
 def read(
@@ -88,15 +90,7 @@ def read(
     Raises SpectraError for a file that cannot be read, ShowError for what is not in it.
     """
     dataset = open_dataset(path)
-    plane_said = ""
-    if "z" in dataset.dims:
-        planes = int(dataset.sizes["z"])
-        plane = planes // 2 if plane is None else plane
-        if not 0 <= plane < planes:
-            raise ShowError(f"there is no plane {plane} in {path}: it has 0 to {planes - 1}")
-        dataset, plane_said = dataset.isel(z=plane), f"plane {plane} of {planes}"
-    elif plane is not None:
-        raise ShowError(f"{path} is no stack, so it has no plane {plane}")
+    dataset, plane_said = of_plane(dataset, plane)
     if counts and "counts" not in dataset:
         raise ShowError(f"there are no counts in {path}: record them with --raw")
     main = "counts" if counts or "raman" not in dataset else "raman"
@@ -110,7 +104,7 @@ def read(
     shown.file = path.name
     shown.repeated = int(dataset.attrs.get("spectra_repeated", 0))
     shown.points = [_point(dataset, each) for each in at]
-    shown.about |= {"plane": plane_said} if plane_said else {}
+    shown.plane = plane_said
     return shown
 
 

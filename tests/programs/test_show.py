@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from helpers import AXIS, Command, a_frame, a_start, spectra_of
 
+from cars_rt.files.export import ExportError, Wanted, export
 from cars_rt.files.recording import Recording
+from cars_rt.files.spectra import SpectraError
 from cars_rt.physics.fitness import Flag
 
 pytest.importorskip("xarray", reason="the extra files is not installed")
@@ -188,6 +190,24 @@ def test_a_list_shows_where_its_numbers_have_gaps(tmp_path: Path) -> None:
     assert shaded == [(9.5, 89.5), (99.5, 109.5), (110.5, 129.5)]
     columns = by_number(np.ones(31, np.float32), numbers, 70)  # two numbers each
     assert np.isfinite(columns).nonzero()[0].tolist() == [*range(5), *range(45, 50), 55, *range(65, 70)]
+
+
+def test_of_two_planes_the_whole_one_is_shown_and_named(tmp_path: Path) -> None:
+    """Of 22 spectra on a scan of 20 the second plane is nearly empty. CRIkit2 gets one plane, too."""
+    np.savez(tmp_path / "a.npz", spectra=spectra_of(22), raman_shift=AXIS, scan=[4, 5])
+    path = tmp_path / "a.npz"
+    assert read(path).describe() == "plane 0 (of 0 to 1), 4 × 5 = 20 spectra"
+    assert read(path, plane=1).describe() == "plane 1 (of 0 to 1), 4 × 5 = 20 spectra, 18 missing"
+    with pytest.raises(SpectraError, match=r"no plane 2 in .*a.npz: it has 0 to 1"):
+        read(path, plane=2)
+    with pytest.raises(SpectraError, match=r"scan.partial.h5 is no stack, so it has no plane 0"):
+        read(a_file(tmp_path), plane=0)
+    with pytest.raises(ExportError, match="this is a stack: give --plane"):
+        export(path, tmp_path / "a.h5", "crikit", Wanted())
+    export(path, tmp_path / "a.h5", "crikit", Wanted(plane=1))
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert np.array_equal(file["BCARSImage/counts"][0, :2], spectra_of(22)[20:])
+        assert file["BCARSImage/counts"].shape[:2] == (4, 5)
 
 
 def test_the_command_draws_and_says_where_a_picture_goes(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def write_crikit(cube: Cube, path: Path, probe_nm: float | None) -> None:
     """Write the file. Missing spectra become zeros, which CRIkit2 can compute with. Raises ExportError for an
     axis that no polynomial gives."""
     if len(cube.dims) > 2:
-        raise ExportError("CRIkit2 reads one plane at a time, and this is a stack; export its planes")
+        raise ExportError("CRIkit2 reads one plane at a time, and this is a stack: give --plane")
     probe = PROBE_NM if probe_nm is None else probe_nm
     coefficients = wavelengths(cube.raman_shift, probe)
     rows, columns = cube.shape[:2] if len(cube.dims) == 2 else (1, cube.shape[0])

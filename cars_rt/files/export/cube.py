@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.errors import CarsRtError
-from cars_rt.files.dataset import open_dataset
+from cars_rt.files.dataset import of_plane, open_dataset
 
 
 class ExportError(CarsRtError, ValueError):
@@ -53,9 +53,14 @@ class Cube:
             yield part[:-1], np.asarray(self.values[part].compute(scheduler="synchronous"), np.float32)
 
 
-def open_cube(path: Path, what: str | None = None, pump_nm: float | None = None) -> Cube:
-    """what: raman or counts; if not given, raman where there is any. Raises SpectraError, ExportError."""
+def open_cube(
+    path: Path, what: str | None = None, pump_nm: float | None = None, plane: int | None = None
+) -> Cube:
+    """what: raman or counts; if not given, raman where there is any. plane: of a stack, all if not given.
+    Raises SpectraError, ExportError."""
     dataset = open_dataset(path, pump_nm=pump_nm)
+    if plane is not None:
+        dataset, _ = of_plane(dataset, plane)
     there = [name for name in ("raman", "counts") if name in dataset]
     name = what or there[0]
     if name not in dataset or "raman_shift" not in dataset[name].dims:

@@ -27,13 +27,14 @@ log = logging.getLogger("cars_rt.export")
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What the user asks for. what: raman or counts. bands: for tiff, cm-1. at: for csv, places. probe_nm:
-    for crikit. pump_nm: for a source whose axis is in nm."""
+    for crikit. pump_nm: for a source whose axis is in nm. plane: of a stack."""
 
     what: str | None = None
     bands: tuple[tuple[float, float], ...] = ()
     at: tuple[int, ...] = ()
     probe_nm: float | None = None
     pump_nm: float | None = None
+    plane: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ def export(source: Path, target: Path, kind: str, wanted: Wanted, *, overwrite: 
     try:
         if not is_zarr:
             refuse_target(target)
-        cube = open_cube(source, wanted.what, wanted.pump_nm)
+        cube = open_cube(source, wanted.what, wanted.pump_nm, wanted.plane)
         chosen.write(cube, new, wanted)
         if is_zarr:
             _exchange(new, target)
