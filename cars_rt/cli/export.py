@@ -23,6 +23,7 @@ def export(
     plane: int | None = None,
     probe_nm: float | None = None,
     pump_nm: float | None = None,
+    axis: Path | None = None,
     overwrite: bool = False,
     name: str | None = None,
     logs: Logs = Logging(),
@@ -57,6 +58,8 @@ def export(
         Wavelength of the probe that crikit gets to compute raman shifts with.
     pump_nm
         As for `cars-rt process`.
+    axis
+        As for `cars-rt process`.
     overwrite
         Replace a file that exists.
     name
@@ -66,7 +69,7 @@ def export(
     if file.suffix.lower() in CHECKPOINTS or (to is None and output.suffix.lower() == ".onnx"):
         of_spectra = {
             "--to": to, "--what": what, "--band": band or None, "--at": at, "--plane": plane,
-            "--probe-nm": probe_nm, "--pump-nm": pump_nm,
+            "--probe-nm": probe_nm, "--pump-nm": pump_nm, "--axis": axis,
         }  # fmt: skip
         if given := [flag for flag, value in of_spectra.items() if value is not None]:
             fail(f"{', '.join(given)}: a model has none of these; they are of spectra", EXIT_USAGE)
@@ -83,7 +86,7 @@ def export(
     kind: str | None = to or next(named, None)
     if kind is None:
         fail(f"{output}: say --to {', '.join(KINDS)}", EXIT_USAGE)
-    wanted = Wanted(what, tuple(map(_band, band)), _places(at), probe_nm, pump_nm, plane)
+    wanted = Wanted(what, tuple(map(_band, band)), _places(at), probe_nm, pump_nm, plane, axis)
     cube = export_file(file, output, kind, wanted, overwrite=overwrite)
     if cube.repeated:
         log.warning(

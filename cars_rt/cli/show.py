@@ -21,6 +21,8 @@ def show(
     width: float = WIDTH_CM1,
     counts: bool = False,
     plane: int | None = None,
+    pump_nm: float | None = None,
+    axis: Path | None = None,
     dpi: int = 150,
     logs: Logs = Logging(),
 ) -> None:
@@ -47,6 +49,10 @@ def show(
         Map the counts, not the results.
     plane
         Which plane of a stack, from 0; the middle one if not given.
+    pump_nm
+        As for `cars-rt process`.
+    axis
+        As for `cars-rt process`.
     dpi
         Points per inch of a .png.
     """
@@ -61,8 +67,8 @@ def show(
     with progress_bar() as bar:
         task = bar.add_task(file.name, total=None)
         shown = read(
-            file, parse_bands(band, width), points, counts=counts, plane=plane, width=width,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            file, parse_bands(band, width), points, counts=counts, plane=plane, width=width, pump_nm=pump_nm,
+            axis=axis,            progress=lambda done, total: bar.update(task, completed=done, total=total),
         )  # fmt: skip
         bar.update(task, visible=False)
     if out is not None:

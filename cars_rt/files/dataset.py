@@ -45,11 +45,14 @@ BESIDE: dict[str, dict[str, str]] = {
 CALLED = {"z": "plane", "y": "row", "x": "column", "spectrum": "spectrum"}
 
 
-def open_dataset(path: Path | str, *, pump_nm: float | None = None) -> xarray.Dataset:
+def open_dataset(
+    path: Path | str, *, pump_nm: float | None = None, axis: Path | str | None = None
+) -> xarray.Dataset:
     """Spectra of a file as an xarray Dataset of dask arrays: nothing is read until it is computed.
 
     path: a recording of any version, also one that is being written or was cut short; a result of
-    `cars-rt process` in .h5; whatever else `process` reads. pump_nm: of text whose axis is in nm.
+    `cars-rt process` in .h5; whatever else `process` reads. pump_nm: of files whose axis is in nm. axis: a
+    file with the axis of one that has none.
 
     Of a scan the dimensions are (y, x, raman_shift), of a stack (z, y, x, raman_shift), y and x in um where
     the step is known; else (spectrum, raman_shift). The variables, as far as the file has them: counts and
@@ -74,9 +77,11 @@ def open_dataset(path: Path | str, *, pump_nm: float | None = None) -> xarray.Da
     path = existing(path)
     with said_of(path):
         if parts is None:
-            parts = _of_spectra(path, pump_nm)
+            parts = _of_spectra(path, pump_nm, None if axis is None else Path(axis).absolute())
         elif pump_nm is not None:
             raise SpectraError("holds a raman_shift in cm-1; --pump-nm is for files with an axis in nm")
+        elif axis is not None:
+            raise SpectraError("holds a raman_shift in cm-1; leave --axis out")
         return _dataset(xarray, path, *parts)
 
 
@@ -164,14 +169,14 @@ def _stream(path: Path, group: h5py.Group, name: str) -> _Stream | None:
     return _Stream(main, raman_shift, places, attrs, read, numbers(group, "dark"))
 
 
-def _of_spectra(path: Path, pump_nm: float | None) -> tuple[dict[str, Any], list[_Stream]]:
+def _of_spectra(path: Path, pump_nm: float | None, axis: Path | None) -> tuple[dict[str, Any], list[_Stream]]:
     """Counts of any other format that `process` reads."""
-    with open_spectra(path, pump_nm) as spectra:
+    with open_spectra(path, pump_nm, axis) as spectra:
         counts, columns = spectra.counts, spectra.columns
         index = columns["index"][:] if "index" in columns else np.arange(len(counts))
         position = columns["position"][:] if "position" in columns else None
         places = places_of(index, position, spectra.scan, int(spectra.receipt.get("announced", -1)))
-        about_counts = path.absolute(), pump_nm, counts.dtype, counts.shape[1:]
+        about_counts = path.absolute(), pump_nm, axis, counts.dtype, counts.shape[1:]
         in_memory = not isinstance(counts, StoredRows)
         read: dict[str, Reader] = {
             "counts": KeptCounts(*about_counts, counts) if in_memory else Counts(*about_counts)

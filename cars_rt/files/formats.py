@@ -165,8 +165,8 @@ def _text(path: Path, asked: Asked) -> Iterator[Spectra]:
         )
     elif table.unit == NM and pump_nm is None:
         raise WavelengthError(
-            f"the axis is in nm ({of_axis}): give `cars-rt process` the wavelength that the light is shifted "
-            "from, such as --pump-nm 785, or write raman shifts in cm-1"
+            f"the axis is in nm ({of_axis}): give the wavelength that the light is shifted from, such as "
+            "--pump-nm 785, or write raman shifts in cm-1"
         )
     elif not table.unit and pump_nm is None and may_be_wavelengths(axis):
         raise WavelengthError(

@@ -89,11 +89,12 @@ class Counts:
 
     path: Path
     pump_nm: float | None
+    axis: Path | None
     dtype: np.dtype[Any]
     tail: tuple[int, ...]
 
     def rows(self, first: int, last: int) -> tuple[NDArray[Any], None]:
-        with open_spectra(self.path, self.pump_nm) as spectra:
+        with open_spectra(self.path, self.pump_nm, self.axis) as spectra:
             return spectra.counts[first:last], None
 
 
@@ -109,7 +110,7 @@ class KeptCounts(Counts):
     def rows(self, first: int, last: int) -> tuple[NDArray[Any], None]:
         with _PARSING:
             if self.counts is None:
-                with open_spectra(self.path, self.pump_nm) as spectra:
+                with open_spectra(self.path, self.pump_nm, self.axis) as spectra:
                     self.counts = spectra.counts
             return self.counts[first:last], None
 

@@ -82,14 +82,17 @@ def read(
     counts: bool = False,
     plane: int | None = None,
     width: float = WIDTH_CM1,
+    pump_nm: float | None = None,
+    axis: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Shown:
     """Read what is to be shown. bands: none takes the strongest one. at: (row, column) of a map, (number,) of
     a list. counts: map these, not the results. plane: of a stack, the middle one if not given.
+    pump_nm, axis: as `open_dataset` takes them.
 
     Raises SpectraError for a file that cannot be read, ShowError for what is not in it.
     """
-    dataset = open_dataset(path)
+    dataset = open_dataset(path, pump_nm=pump_nm, axis=axis)
     dataset, plane_said = of_plane(dataset, plane)
     if counts and "counts" not in dataset:
         raise ShowError(f"there are no counts in {path}: record them with --raw")

@@ -210,6 +210,25 @@ def test_of_two_planes_the_whole_one_is_shown_and_named(tmp_path: Path) -> None:
         assert file["BCARSImage/counts"].shape[:2] == (4, 5)
 
 
+def test_files_whose_axis_has_to_be_given_are_shown_and_exported_as_they_are_processed(
+    tmp_path: Path,
+) -> None:
+    np.savez(tmp_path / "a.npz", spectra=spectra_of(6), scan=[2, 3])
+    np.savetxt(tmp_path / "nm.txt", 1e7 / (AXIS + 1e7 / 785), header="nm")
+    asked = {"pump_nm": 785.0, "axis": tmp_path / "nm.txt"}
+    with pytest.raises(SpectraError, match="give --axis FILE"):
+        read(tmp_path / "a.npz")
+    shown = read(tmp_path / "a.npz", **asked)
+    assert np.allclose(shown.raman_shift, AXIS) and shown.describe() == "2 × 3 = 6 spectra"
+    flags = "--pump-nm", "785", "--axis", tmp_path / "nm.txt"
+    code, _, said = Command.ran("show", tmp_path / "a.npz", *flags)
+    assert code == 0, said
+    export(tmp_path / "a.npz", tmp_path / "a.csv", "csv", Wanted(**asked))
+    assert np.allclose(np.loadtxt(tmp_path / "a.csv", delimiter=",", skiprows=2)[:, 0], AXIS)
+    with pytest.raises(SpectraError, match="holds a raman_shift in cm-1; leave --axis out"):
+        read(a_file(tmp_path), axis=tmp_path / "nm.txt")
+
+
 def test_the_command_draws_and_says_where_a_picture_goes(tmp_path: Path) -> None:
     path = a_file(tmp_path)
     points = ("--at", "3,4", "--at", "5,0")

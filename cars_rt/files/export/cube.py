@@ -54,11 +54,15 @@ class Cube:
 
 
 def open_cube(
-    path: Path, what: str | None = None, pump_nm: float | None = None, plane: int | None = None
+    path: Path,
+    what: str | None = None,
+    pump_nm: float | None = None,
+    plane: int | None = None,
+    axis: Path | None = None,
 ) -> Cube:
-    """what: raman or counts; if not given, raman where there is any. plane: of a stack, all if not given.
-    Raises SpectraError, ExportError."""
-    dataset = open_dataset(path, pump_nm=pump_nm)
+    """what: raman or counts; if not given, raman where there is any. pump_nm, axis: as
+    `open_dataset` takes them. plane: of a stack, all if not given. Raises SpectraError, ExportError."""
+    dataset = open_dataset(path, pump_nm=pump_nm, axis=axis)
     if plane is not None:
         dataset, _ = of_plane(dataset, plane)
     there = [name for name in ("raman", "counts") if name in dataset]

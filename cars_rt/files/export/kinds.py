@@ -27,7 +27,8 @@ log = logging.getLogger("cars_rt.export")
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What the user asks for. what: raman or counts. bands: for tiff, cm-1. at: for csv, places. probe_nm:
-    for crikit. pump_nm: for a source whose axis is in nm. plane: of a stack."""
+    for crikit. pump_nm: for a source whose axis is in nm. plane: of a stack. axis: a file with the axis of
+    a source that has none."""
 
     what: str | None = None
     bands: tuple[tuple[float, float], ...] = ()
@@ -35,6 +36,7 @@ class Wanted:
     probe_nm: float | None = None
     pump_nm: float | None = None
     plane: int | None = None
+    axis: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ def export(source: Path, target: Path, kind: str, wanted: Wanted, *, overwrite: 
     try:
         if not is_zarr:
             refuse_target(target)
-        cube = open_cube(source, wanted.what, wanted.pump_nm, wanted.plane)
+        cube = open_cube(source, wanted.what, wanted.pump_nm, wanted.plane, wanted.axis)
         chosen.write(cube, new, wanted)
         if is_zarr:
             _exchange(new, target)
