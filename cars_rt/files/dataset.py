@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cars_rt.files import measurement
 from cars_rt.files.formats import HDF5, open_spectra
 from cars_rt.files.hdf5 import StoredRows, are_numbers, numbers, opened, readable_attrs, stored
-from cars_rt.files.mapped import Counts, KeptCounts, Mapped, Reader, Stored, Whole, existing, patiently
+from cars_rt.files.mapped import Counts, Mapped, Reader, Stored, Whole, existing, patiently
 from cars_rt.files.measurement import ABOUT, LONG_NAMES, RECEIPT, UNITS, judged
 from cars_rt.files.places import Places, joint, places_of
 from cars_rt.files.recording import read_rows
@@ -176,11 +176,10 @@ def _of_spectra(path: Path, pump_nm: float | None, axis: Path | None) -> tuple[d
         index = columns["index"][:] if "index" in columns else np.arange(len(counts))
         position = columns["position"][:] if "position" in columns else None
         places = places_of(index, position, spectra.scan, int(spectra.receipt.get("announced", -1)))
-        about_counts = path.absolute(), pump_nm, axis, counts.dtype, counts.shape[1:]
-        in_memory = not isinstance(counts, StoredRows)
-        read: dict[str, Reader] = {
-            "counts": KeptCounts(*about_counts, counts) if in_memory else Counts(*about_counts)
-        }
+        lazy = isinstance(counts, StoredRows)
+        together, kept = (counts.together, None) if lazy else (len(counts), (0, counts))
+        shape = counts.dtype, counts.shape[1:]
+        read: dict[str, Reader] = {"counts": Counts(path.absolute(), pump_nm, axis, *shape, together, kept)}
         attrs = {**spectra.about, **spectra.receipt}
         return {}, [_Stream("counts", spectra.raman_shift, places, attrs, read, spectra.dark)]
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from copy import copy
 from functools import cache
+from math import prod
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,7 +36,9 @@ from cars_rt.storage import (
 
 MOST_UNSTORED = 2**40  # bytes of rows that are read piece by piece, whatever is stored of them
 MOST_HOPS = 8  # links that one path leads over
-MOST_CHUNK_BYTES = 2**28  # size of one chunk, which is read into memory as a whole
+MOST_CHUNK_BYTES = 2**28  # size of one chunk, which is read into memory as a whole; of those along a row
+LEAST_CACHE_BYTES = 2**20  # of chunks along a row; smaller ones are not cut by many pieces
+CACHE_SLOTS = 100_003  # a prime, far above the number of chunks: two in one slot push each other out
 
 #: The beginning of a file of HDF5's earliest format: signature, its version 0 at 8, 8 for the size of
 #: addresses at 13, and where the file ends.
@@ -188,7 +191,22 @@ def stored(parent: h5py.Group, name: str, kind: type = object) -> Any:
             raise StorageError(path, f"has {name!r} in chunks of more than {MOST_CHUNK_BYTES >> 20} MB")
         _refuse_packed(path, name, found)
         _refuse_converted(path, name, found)
+        if parent.file.mode == "r" and (size := _unpacked_along(found)):
+            access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
+            access.set_chunk_cache(CACHE_SLOTS, size, 1.0)
+            found = None  # what is open already keeps its cache
+            found = h5py.Dataset(h5py.h5d.open(parent.id, name.encode(), access))
     return found
+
+
+def _unpacked_along(dataset: h5py.Dataset) -> int:
+    """Bytes of the packed chunks that are unpacked to read one row, where it pays to keep them for the next
+    rows; 0 where it does not."""
+    if not dataset.chunks or not dataset.id.get_create_plist().get_nfilters():
+        return 0
+    along = [-(-size // chunk) for size, chunk in zip(dataset.shape[1:], dataset.chunks[1:], strict=True)]
+    size = prod((*along, *dataset.chunks, dataset.dtype.itemsize))
+    return size if LEAST_CACHE_BYTES <= size <= MOST_CHUNK_BYTES else 0
 
 
 def followed(parent: h5py.Group, path: str) -> Any:
@@ -328,6 +346,7 @@ class StoredRows:
             raise ValueError(f"{dataset.name} is no list of rows")
         self._dataset, self._tail, self._sums, self._missing = dataset, tail, sums, Missing(dataset)
         self._within: tuple[int, ...] = ()
+        self.together = dataset.chunks[0] if _unpacked_along(dataset) else 0  # rows that are unpacked at once
         rows = len(dataset) if rows is None else max(0, min(rows, len(dataset)))
         self.shape: tuple[int, ...] = (rows, *dataset.shape[1:])
         self.dtype: np.dtype[Any] = dataset.dtype

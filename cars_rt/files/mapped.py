@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 ATTEMPTS, NAP_S = 10, 0.1  # attempts at reading a file that is being written
 GAP = 64  # rows between two parts that are read along, so that both are read at once
-_PARSING = Lock()  # files that take the memory of all of them
+_KEEPING = Lock()  # one for all: what is read at once may be large
 
 
 class Reader(Protocol):
@@ -85,34 +85,35 @@ class Whole:
 
 @dataclass(eq=False)
 class Counts:
-    """Counts of a file of another format, read again each time."""
+    """Counts of a file of another format. together: how many rows are read or unpacked at once, whichever of
+    them is wanted; 0 if just those. The last such rows are kept: from which one on, and they."""
 
     path: Path
     pump_nm: float | None
     axis: Path | None
     dtype: np.dtype[Any]
     tail: tuple[int, ...]
-
-    def rows(self, first: int, last: int) -> tuple[NDArray[Any], None]:
-        with open_spectra(self.path, self.pump_nm, self.axis) as spectra:
-            return spectra.counts[first:last], None
-
-
-@dataclass(eq=False)
-class KeptCounts(Counts):
-    """Counts of a file that is only read as a whole: once in each process, since parsing takes long."""
-
-    counts: NDArray[Any] | None
+    together: int
+    kept: tuple[int, NDArray[Any]] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"counts": None}
+        return self.__dict__ | {"kept": None}
 
     def rows(self, first: int, last: int) -> tuple[NDArray[Any], None]:
-        with _PARSING:
-            if self.counts is None:
-                with open_spectra(self.path, self.pump_nm, self.axis) as spectra:
-                    self.counts = spectra.counts
-            return self.counts[first:last], None
+        if not self.together:
+            return self._read(first, last), None
+        parts = [np.empty((0, *self.tail), self.dtype)]
+        with _KEEPING:
+            for begin in range(first - first % self.together, last, self.together):
+                if self.kept is None or self.kept[0] != begin:
+                    self.kept = None
+                    self.kept = begin, self._read(begin, begin + self.together)
+                parts.append(self.kept[1][max(first - begin, 0) : last - begin])
+        return parts[-1] if len(parts) == 2 else np.concatenate(parts), None
+
+    def _read(self, first: int, last: int) -> NDArray[Any]:
+        with open_spectra(self.path, self.pump_nm, self.axis) as spectra:
+            return spectra.counts[first:last]
 
 
 class Mapped:

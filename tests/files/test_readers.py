@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from helpers import AXIS, spectra_of
 
+import cars_rt
 from cars_rt.engines.registry import REFERENCE
+from cars_rt.files import hdf5
 from cars_rt.files.export import Wanted, export
 from cars_rt.files.formats import open_spectra, read_spectra
 from cars_rt.files.offline import process
@@ -137,6 +139,40 @@ def test_files_of_other_programs_are_read(
     with open_spectra(tmp_path / name, **asked) as spectra:
         assert np.array_equal(spectra.counts[1:3], expected[1:3])
         assert isinstance(spectra.counts, np.ndarray) == name.endswith((".npy", ".wdf"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunks", "together"),
+    [((600,), (600, 8), 600), ((6, 100), (2, 100, 8), 200), ((600,), None, 0)],
+)
+def test_chunks_of_more_spectra_than_are_wanted_are_unpacked_once(
+    shape: tuple[int, ...],
+    chunks: tuple[int, ...] | None,
+    together: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They were unpacked again for every few spectra, which took 20 times as long."""
+    monkeypatch.setattr(hdf5, "LEAST_CACHE_BYTES", 1)
+    rows = spectra_of(600)
+    path = foreign.nexus(tmp_path / "a.nxs", rows.reshape(*shape, -1), AXIS, "1/cm")
+    if chunks:
+        with h5py.File(path, "r+") as file:
+            camera = file["scan/instrument/camera"]
+            values = camera.pop("counts")[()]
+            camera.create_dataset("counts", data=values, chunks=chunks, compression="gzip")
+    with open_spectra(path) as spectra:
+        assert np.array_equal(spectra.counts[70:430], rows[70:430])
+    with hdf5.opened(path) as file:
+        cache = hdf5.followed(file, "scan/data/counts").id.get_access_plist().get_chunk_cache()
+        assert not chunks or cache[1] == together * rows[0].nbytes
+    found = cars_rt.open(path).counts.values
+    assert np.array_equal(found.reshape(600, -1), rows)
+    found = cars_rt.open(path).counts.data
+    assert np.array_equal(found[0].compute(), rows.reshape(*shape, -1)[0])
+    if together:
+        path.unlink()  # what lies beside it is here already
+        assert np.array_equal(found[1].compute(), rows.reshape(*shape, -1)[1])
 
 
 @pytest.mark.parametrize("shape", [(1, 6000), (1, 2, 3000), (2, 3, 1000)])

@@ -20,11 +20,19 @@ class Lazy(StoredRows):
     """Counts (n, p). read: rows from first to before last. turned: pixels come in the other direction."""
 
     def __init__(
-        self, rows: int, pixels: int, dtype: np.dtype[Any], read: Read, path: Path, turned: bool
+        self,
+        rows: int,
+        pixels: int,
+        dtype: np.dtype[Any],
+        read: Read,
+        path: Path,
+        turned: bool,
+        together: int = 0,
     ) -> None:
         self.shape = (rows, pixels)
         self.dtype = wanted(dtype)
         self._read, self._path, self._turned = read, path, turned
+        self.together = together
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
         with said_of(self._path):
@@ -58,7 +66,8 @@ def of_dataset(dataset: h5py.Dataset, path: Path, turned: bool) -> Any:
         ]
         return parts[0] if len(parts) == 1 else np.concatenate([np.empty((0, pixels), dataset.dtype), *parts])
 
-    return Lazy(prod(shape), pixels, dataset.dtype, read, path, turned)
+    together = stored.together * prod(shape[1:])
+    return Lazy(prod(shape), pixels, dataset.dtype, read, path, turned, together)
 
 
 def scan_of(shape: tuple[int, ...]) -> tuple[int, int] | None:
