@@ -24,7 +24,7 @@ from cars_rt.files.measurement import ABOUT, COLUMNS, MOST_WRITTEN, RECEIPT, WRI
 from cars_rt.files.npz import read_npz
 from cars_rt.files.readers.crikit import find_crikit, read_crikit
 from cars_rt.files.readers.hyperspy import is_hyperspy, read_hyperspy
-from cars_rt.files.readers.nexus import find_data, read_data, unit_of
+from cars_rt.files.readers.nexus import find_data, is_own, read_data, unit_of
 from cars_rt.files.readers.npy import read_array
 from cars_rt.files.readers.scale import Asked, read_axis, scale_of
 from cars_rt.files.readers.sif import read_sif
@@ -236,8 +236,8 @@ def _npz(path: Path, asked: Asked) -> Iterator[Spectra]:
 def _hdf5(path: Path, asked: Asked) -> Iterator[Spectra]:
     """Spectra of an HDF5 file in our layout, or in one of other programs that is found in it."""
     with opened(path) as file:
-        if is_recording(file) or any(name in file for name in ("raw", "counts", "spectra")):
-            yield _stored(file, path, asked)
+        if (place := _place(file)) is not None:
+            yield _stored(place, path, asked)
         elif is_hyperspy(file):
             yield read_hyperspy(file, path, asked)
         elif (group := find_data(file)) is not None:
@@ -249,6 +249,23 @@ def _hdf5(path: Path, asked: Asked) -> Iterator[Spectra]:
                 "holds neither raw/counts nor spectra, with raman_shift beside it, nor an NXdata, nor what "
                 "HyperSpy or CRIkit2 write"
             )
+
+
+def _place(file: h5py.File) -> h5py.Group | None:
+    """Where counts lie as in our layout. Groups of these names are other programs' own, as of an NXentry."""
+    ours = is_recording(file)
+    if _lies(file, "raw"):
+        stored(file, "raw", h5py.Group)  # says why it is none
+    for group in (file.get("raw"), file):
+        if group is not None and (ours or any(_lies(group, name) for name in ("counts", "spectra"))):
+            return group
+    return None
+
+
+def _lies(group: h5py.Group, name: str) -> bool:
+    """Whether anything but a group has this name, also a link, which is refused where it is read."""
+    link = group.get(name, getlink=True)
+    return link is not None and not is_own(group, name, h5py.Group)
 
 
 def _plain(read: Callable[[Path, Asked], Spectra]) -> "Opener":
@@ -267,8 +284,8 @@ def _given_axis(asked: Asked, where: str) -> NDArray[np.float64]:
     return scale.raman_shift[::-1] if scale.turned else scale.raman_shift
 
 
-def _stored(file: h5py.File, path: Path, asked: Asked) -> Spectra:
-    group = stored(file, "raw", h5py.Group) or file
+def _stored(group: h5py.Group, path: Path, asked: Asked) -> Spectra:
+    file = group.file
     found = [stored(group, name, h5py.Dataset) for name in ("counts", "spectra")]
     counts = next((each for each in found if each is not None), None)
     raman_shift = numbers(group, "raman_shift")

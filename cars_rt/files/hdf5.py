@@ -185,7 +185,8 @@ def stored(parent: h5py.Group, name: str, kind: type = object) -> Any:
         raise StorageError(path, f"has {name!r}, which is no {kind.__name__.lower()}")
     if isinstance(found, h5py.Dataset):
         if found.external or found.is_virtual:
-            raise StorageError(path, f"has the values of {name!r} in other files, which are not read")
+            where = "other datasets (it is virtual)" if found.is_virtual else "other files"
+            raise StorageError(path, f"has the values of {name!r} in {where}, which are not read; copy them")
         chunk = int(np.prod(found.chunks or (0,), dtype=object)) * found.dtype.itemsize
         if chunk > MOST_CHUNK_BYTES:
             raise StorageError(path, f"has {name!r} in chunks of more than {MOST_CHUNK_BYTES >> 20} MB")
@@ -290,10 +291,17 @@ def readable_attrs(place: h5py.Group | h5py.Dataset) -> dict[str, Any]:
 @cache
 def load_filters() -> bool:
     """Have h5py read and write bitshuffle with LZ4; False where hdf5plugin is missing, which brings it."""
-    if not h5py.h5z.filter_avail(BITSHUFFLE):
-        with suppress(ImportError):
-            import hdf5plugin  # noqa: F401 - it registers its filters
-    return bool(h5py.h5z.filter_avail(BITSHUFFLE))
+    return bool(h5py.h5z.filter_avail(BITSHUFFLE)) or _load_plugin()
+
+
+@cache
+def _load_plugin() -> bool:
+    """Have h5py know the filters of hdf5plugin; False where that is missing."""
+    try:
+        import hdf5plugin  # noqa: F401 - it registers its filters
+    except ImportError:
+        return False
+    return True
 
 
 def _refuse_packed(path: Path, name: str, dataset: h5py.Dataset) -> None:
@@ -301,12 +309,13 @@ def _refuse_packed(path: Path, name: str, dataset: h5py.Dataset) -> None:
     made = dataset.id.get_create_plist()
     for number in range(made.get_nfilters()):
         which = made.get_filter(number)[0]
-        if h5py.h5z.filter_avail(which) or (which == BITSHUFFLE and load_filters()):
+        if h5py.h5z.filter_avail(which) or (_load_plugin() and h5py.h5z.filter_avail(which)):
             continue
+        reads = "reads it" if which == BITSHUFFLE else f"may know its filter {which}"
         remedy = (
-            f"install hdf5plugin, which reads it: {pip_install('hdf5plugin')}"
-            if which == BITSHUFFLE
-            else f"no filter {which} is known here"
+            f"no filter {which} is known here"
+            if _load_plugin()
+            else f"install hdf5plugin, which {reads}: {pip_install('hdf5plugin')}"
         )
         raise FilterError(path, f"has {name!r} compressed in a way that cannot be read here; {remedy}")
 

@@ -14,7 +14,11 @@ WAVELENGTH = re.compile(
     re.I,
 )
 
-_CM1 = re.compile(r"(?:r?cm\s*\^?\(?\s*[-−⁻–]\s*[1¹]\)?|1\s*/\s*cm|raman.?shift|wave.?numbers?)", re.I)
+_CM1 = re.compile(
+    r"(?:r?cm\s*\^?\(?\s*[-−⁻–]\s*[1¹]\)?|raman.?shift|wave.?numbers?|"
+    r"(?:1?\s*/|per|inv(?:erse)?|reciprocal)\s*(?:cm|centimet(?:er|re)s?))",
+    re.I,
+)
 _TYPESET = re.compile(r"[${}]")  # what LaTeX has around a power: cm$^{-1}$
 _LENGTHS = {"nm": 1.0, "nanometer": 1.0, "нм": 1.0, "um": 1e3, "µm": 1e3, "μm": 1e3, "micrometer": 1e3,
             "micron": 1e3, "mm": 1e6, "millimeter": 1e6, "m": 1e9, "meter": 1e9, "a": 0.1, "å": 0.1,

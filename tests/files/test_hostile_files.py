@@ -118,7 +118,7 @@ def test_nothing_outside_of_a_file_is_read(fill: Fill, name: str, tmp_path: Path
             if each != name:
                 group[each] = values
         fill(group, name, tmp_path)
-    with pytest.raises(SpectraError, match=r"links are not followed|in other files"):
+    with pytest.raises(SpectraError, match=r"links are not followed|in other (files|datasets)"):
         read_spectra(path)
     refused_by_all(path, tmp_path)
 

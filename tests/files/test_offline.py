@@ -412,7 +412,7 @@ BAD_FILES: list[tuple[str, Callable[[Path], object], str]] = [
     (
         "a.h5",
         lambda path: h5(path, raw__counts__deep=1, raw__raman_shift=AXIS),
-        "has 'counts', which is no dataset",
+        "holds neither raw/counts nor spectra",
     ),
     ("a.h5", corrupt_h5, "cannot be read: it is cut short"),
     ("a.h5", text(""), "cannot be read: "),

@@ -2,6 +2,7 @@
 Princeton."""
 
 import struct
+import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable
@@ -52,7 +53,12 @@ def hspy(*axes: dict[str, Any], data: Any = CUBE) -> Callable[[Path], Path]:
 
 
 MAP = {"scan": (3, 4), "step_um": (0.5, 0.25)}
-READ: list[tuple[str, Callable[[Path], Path], Any, dict[str, Any], dict[str, Any]]] = [
+UNITS = ("1/centimeter", "1/centimetres", "/cm", "inverse cm", "invcm", "per cm")
+READ: list[tuple[str, Callable[[Path], Path | None], Any, dict[str, Any], dict[str, Any]]] = [
+    ("a.nxs", lambda path: changed(plain, entry_called("raw"))(path), AXIS, {}, {"scan": (3, 4)}),
+    ("a.nxs", lambda path: changed(plain, entry_called("spectra"))(path), AXIS, {}, {"scan": (3, 4)}),
+    ("a.nxs", lambda path: changed(plain, shown_as_far_as_its_entry)(path), AXIS + 100, {}, {}),
+    ("a.nxs", lambda path: changed(plain, shift_called_x)(path), AXIS, {}, {"scan": (3, 4)}),
     ("a.hspy", lambda path: foreign.hspy(path, CUBE, [*SPATIAL, uniform()]), AXIS, {}, MAP),
     (
         "a.hspy",
@@ -139,6 +145,28 @@ def test_files_of_other_programs_are_read(
     with open_spectra(tmp_path / name, **asked) as spectra:
         assert np.array_equal(spectra.counts[1:3], expected[1:3])
         assert isinstance(spectra.counts, np.ndarray) == name.endswith((".npy", ".wdf"))
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_every_way_to_write_a_wavenumber_is_one(unit: str, tmp_path: Path) -> None:
+    found = read_spectra(foreign.nexus(tmp_path / "a.nxs", CUBE, AXIS, unit))
+    assert np.array_equal(found.raman_shift, AXIS)
+
+
+def test_every_filter_of_the_plug_in_is_known(tmp_path: Path) -> None:
+    """Also where nothing else in the process has asked for it."""
+    plugin = pytest.importorskip("hdf5plugin")
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["raman_shift"] = AXIS
+        file.create_dataset("spectra", data=CUBE.reshape(12, -1), **plugin.Blosc())
+    read = (
+        "from pathlib import Path; from cars_rt.files.formats import read_spectra; read_spectra(Path('a.h5'))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", read], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
 
 
 @pytest.mark.parametrize(
@@ -276,6 +304,40 @@ def ours(path: Path) -> None:
         file["spectra"], file["raman_shift"] = CUBE.reshape(12, -1), AXIS
 
 
+def entry_called(name: str) -> Callable[[h5py.File], None]:
+    def change(file: h5py.File) -> None:
+        link = file["scan/data"].get("counts", getlink=True).path
+        del file["scan/data/counts"]
+        file.move("scan", name)
+        file[f"{name}/data/counts"] = h5py.SoftLink(link.replace("/scan/", f"/{name}/"))
+        file.attrs["default"] = name
+
+    return change
+
+
+def shown_as_far_as_its_entry(file: h5py.File) -> None:
+    """Of two entries with spectra."""
+    twice(file)
+    file["again/data/shift"][...] += 100
+    del file["again"].attrs["default"]
+    file.attrs["default"] = "again"
+
+
+def shift_called_x(file: h5py.File) -> None:
+    del file["scan/data/x"]
+    file.move("scan/data/shift", "scan/data/x")
+    file["scan/data"].attrs["axes"] = ["y", ".", "x"]
+
+
+def virtual(file: h5py.File) -> None:
+    """Over a dataset of the same file."""
+    place = file["scan/instrument/camera"]
+    place.move("counts", "lines")
+    layout = h5py.VirtualLayout(place["lines"].shape, "u2")
+    layout[...] = h5py.VirtualSource(place["lines"])
+    place.create_virtual_dataset("counts", layout)
+
+
 def twice(file: h5py.File) -> None:
     """Two sets of spectra, of which neither is shown."""
     del file.attrs["default"]
@@ -407,6 +469,7 @@ REFUSED: list[tuple[str, Callable[[Path], Any], dict[str, Any], str]] = [
         "as a link to elsewhere",
     ),
     ("a.nxs", changed(plain, outside), {}, "in other files, which are not read"),
+    ("a.nxs", changed(plain, virtual), {}, r"in other datasets \(it is virtual\), which are not read; copy"),
     ("a.nxs", changed(plain, huge), {}, "holds none of them|as nothing that was measured does"),
     ("a.nxs", cut(plain, 900), {}, "cannot be read: it is cut short"),
     ("a.spe", lambda path: foreign.spe2(path, LINES, [], 2), {}, "has no axis .*; give --axis FILE"),

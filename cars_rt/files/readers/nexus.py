@@ -23,7 +23,8 @@ TEXTS = 200  # characters of a text in an attribute
 
 
 def find_data(file: h5py.File) -> h5py.Group | None:
-    """The group with class NXdata that the file shows, or the only one with spectra, or the first.
+    """The group with class NXdata that the file shows, or of what it shows the only one with spectra, or the
+    first.
 
     Raises SpectraError for several with spectra of which none is shown.
     """
@@ -36,7 +37,7 @@ def find_data(file: h5py.File) -> h5py.Group | None:
         group = found
         if text_of(group, "NX_class") == "NXdata":
             return group
-    found = [each for each in groups_in(file) if text_of(each, "NX_class") == "NXdata"]
+    found = [each for each in groups_in(group) if text_of(each, "NX_class") == "NXdata"]
     spectra = {where: each for each in reversed(found) if (where := _of_spectra(each))}
     if len(spectra) > 1:
         names = printable(", ".join(sorted(str(each.name) for each in spectra.values())), TEXTS)
@@ -192,7 +193,7 @@ def _refuse_other_length(group: h5py.Group, signal: h5py.Dataset, place: str) ->
 
 
 def _is_place(name: str, unit: str) -> bool:
-    return name.lower() in PLACES or _is_length(name, unit)
+    return not is_shift(unit) and (name.lower() in PLACES or _is_length(name, unit))
 
 
 def _is_length(name: str, unit: str) -> bool:
