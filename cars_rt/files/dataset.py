@@ -172,7 +172,8 @@ def _stream(path: Path, group: h5py.Group, name: str) -> _Stream | None:
 def _of_spectra(path: Path, pump_nm: float | None, axis: Path | None) -> tuple[dict[str, Any], list[_Stream]]:
     """Counts of any other format that `process` reads."""
     with open_spectra(path, pump_nm, axis) as spectra:
-        counts, columns = spectra.counts, spectra.columns
+        counts: Any = spectra.counts
+        columns = spectra.columns
         index = columns["index"][:] if "index" in columns else np.arange(len(counts))
         position = columns["position"][:] if "position" in columns else None
         places = places_of(index, position, spectra.scan, int(spectra.receipt.get("announced", -1)))

@@ -58,6 +58,7 @@ READ: list[tuple[str, Callable[[Path], Path | None], Any, dict[str, Any], dict[s
     ("a.nxs", lambda path: changed(plain, entry_called("raw"))(path), AXIS, {}, {"scan": (3, 4)}),
     ("a.nxs", lambda path: changed(plain, entry_called("spectra"))(path), AXIS, {}, {"scan": (3, 4)}),
     ("a.nxs", lambda path: changed(plain, shown_as_far_as_its_entry)(path), AXIS + 100, {}, {}),
+    ("a.nxs", lambda path: changed(plain, empty_entry_shown)(path), AXIS, {}, {"scan": (3, 4)}),
     ("a.nxs", lambda path: changed(plain, shift_called_x)(path), AXIS, {}, {"scan": (3, 4)}),
     ("a.hspy", lambda path: foreign.hspy(path, CUBE, [*SPATIAL, uniform()]), AXIS, {}, MAP),
     (
@@ -319,8 +320,12 @@ def shown_as_far_as_its_entry(file: h5py.File) -> None:
     """Of two entries with spectra."""
     twice(file)
     file["again/data/shift"][...] += 100
-    del file["again"].attrs["default"]
+    file["again"].attrs["default"] = "nothing"
     file.attrs["default"] = "again"
+
+
+def empty_entry_shown(file: h5py.File) -> None:
+    file.attrs["default"] = "a first one"
 
 
 def shift_called_x(file: h5py.File) -> None:

@@ -37,7 +37,7 @@ def find_data(file: h5py.File) -> h5py.Group | None:
         group = found
         if text_of(group, "NX_class") == "NXdata":
             return group
-    found = [each for each in groups_in(group) if text_of(each, "NX_class") == "NXdata"]
+    found = _data_in(group) or _data_in(file)
     spectra = {where: each for each in reversed(found) if (where := _of_spectra(each))}
     if len(spectra) > 1:
         names = printable(", ".join(sorted(str(each.name) for each in spectra.values())), TEXTS)
@@ -46,6 +46,10 @@ def find_data(file: h5py.File) -> h5py.Group | None:
             "it, or copy one into a file of its own"
         )
     return next(iter([*spectra.values(), *found]), None)
+
+
+def _data_in(group: h5py.Group) -> list[h5py.Group]:
+    return [each for each in groups_in(group) if text_of(each, "NX_class") == "NXdata"]
 
 
 def _of_spectra(group: h5py.Group) -> int:
