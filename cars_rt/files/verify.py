@@ -1,6 +1,5 @@
 """Whether two recordings of a run, counts and results, belong together and their receipts are true."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from cars_rt.engines.agreement import recomputed
 from cars_rt.engines.model import RATIO
 from cars_rt.errors import CarsRtError
 from cars_rt.files.hdf5 import FilterError, explained, numbers, opened, stored
+from cars_rt.files.measurement import ABOUT, judged
 from cars_rt.files.receipts import Finding, Stream, extent, number, plain, receipt, times
 from cars_rt.files.recording import named, partial_path, read_rows, unreadable
 from cars_rt.files.written import is_recording, rows_written, stored_rows
@@ -143,7 +143,7 @@ def _basis(counts: Stream, raman: Stream) -> _Basis:
 def _calibrated(raman: Stream, basis: _Basis) -> Iterator[Finding]:
     """What of the results' own was taken to compute them again."""
     if basis.said:
-        which = json.loads(raman.attrs.get("calibration", "{}")).get("id", "that is not named")
+        which = judged(raman.attrs, ABOUT, strict=False).get("calibration", {}).get("id", "that is not named")
         said = ", ".join(basis.said)
         text = f"the results were made with {said} of the calibration {which}, not of the counts"
         yield Finding(True, text, told=True)

@@ -147,6 +147,9 @@ def test_what_a_calibration_gave_the_results_is_what_they_are_computed_with(
         f"the results were made with axis, dark, full scale of the calibration {known.id}, not of the counts"
     )
     assert said in [each.text for each in findings if each.told]
+    with h5py.File(made, "r+") as file:
+        file["raman"].attrs["calibration"] = "[]"
+    assert any("of the calibration that is not named, not" in each.text for each in verify(path, made))
     with h5py.File(path, "r+") as file:
         file["raw/dark"] = np.zeros(len(AXIS), np.float32)
         file["raw"].attrs["full_scale"] = 65_535.0
