@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 
 import h5py
@@ -41,9 +42,11 @@ from cars_rt.files.recording import (
     repair,
     repair_all,
 )
+from cars_rt.files.recording import claim as claim_module
 from cars_rt.remote import Recorder as Asking
 from cars_rt.remote import RemoteError
 from cars_rt.sockets.free import free_addresses
+from cars_rt.storage.write import rename
 from files.test_recording import RecorderThread
 
 TESTS = str(Path(__file__).parents[1])
@@ -291,7 +294,7 @@ recording.close()
 
 @pytest.mark.parametrize(
     ("at", "says_complete"),
-    [("writer.finish", False), ("finish._settle", False), ("finish._named", True), ("finish.rename", True)],
+    [("writer.finish", False), ("finish._settle", False), ("finish._named", True), ("claim.rename", True)],
 )
 def test_a_kill_while_a_recording_is_closed_costs_nothing(
     at: str, says_complete: bool, tmp_path: Path
@@ -382,6 +385,49 @@ def test_repair_refuses_what_is_no_recording(tmp_path: Path) -> None:
         RecordingError, match=r"left as it is: the raw stream in it cannot be read: .*in other files"
     ):
         repair(tmp_path / "out.partial.h5")
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> dict[Path, float]:
+    """Files that other programs have open, which Windows does not rename, and how many tries they keep it."""
+    files: dict[Path, float] = {}
+
+    def renamed(source: Path, target: Path, *, overwrite: bool) -> None:
+        files[source] = files.get(source, 0) - 1
+        if files[source] >= 0:
+            raise PermissionError(13, "Permission denied", str(source))
+        rename(source, target, overwrite=overwrite)
+
+    monkeypatch.setattr(claim_module, "rename", renamed)
+    return files
+
+
+def test_a_recording_that_another_program_holds_is_whole_and_gets_its_name_later(
+    held: dict[Path, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(claim_module, "HELD_S", 0.02)
+    with Published() as source, RecorderThread(tmp_path, raw=source.address, name="{run}") as recorder:
+        source.wait()
+        held[partial := tmp_path / "one.partial.h5"] = inf
+        tiny(source, "one")
+        tiny(source, "two")
+        wait_until(lambda: recorder.recorder.runs == 2)
+        recorder.recorder.stop()
+        one, two = recorder.end()
+    assert (one.path, two.path) == (str(partial), str(tmp_path / "two.h5"))
+    assert one.complete and two.complete
+    assert "another program may have it open: it is whole, and `cars-rt repair " in caplog.text
+    with pytest.raises(RecordingError, match="may have it open: close it there, and try again"):
+        repair(partial)
+    held.clear()
+    assert repair(partial).path == tmp_path / "one.h5"
+
+
+def test_what_holds_a_new_file_for_a_moment_does_not_keep_it_from_its_name(
+    held: dict[Path, float], tmp_path: Path
+) -> None:
+    held[partial_path(path := tmp_path / "scan.h5")] = 1
+    assert written(path).close() == path
 
 
 # -- limits -----------------------------------------------------------------------------------------

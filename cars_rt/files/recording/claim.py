@@ -8,10 +8,12 @@ from pathlib import Path
 
 from cars_rt.files.recording.errors import InUseError, RecordingError
 from cars_rt.storage import NO_LOCKS, Lock, LockedError, StorageError, mkdir, numbered, refuse_target
+from cars_rt.storage.write import rename
 
 log = logging.getLogger("cars_rt.recording")
 
 SUFFIXES = (".h5", ".hdf5")
+HELD_S = 1.0  # how long a file that another program holds is waited for; the recorder's other runs wait, too
 
 
 class Claim:
@@ -100,6 +102,33 @@ def final_path(path: Path) -> Path:
 def is_partial(path: Path) -> bool:
     """Whether this is the name of a recording that is, or was, being written."""
     return path.stem.endswith(".partial") and len(path.stem) > len(".partial")
+
+
+def give_name(partial: Path, target: Path, *, overwrite: bool) -> Path:
+    """Rename a closed recording. Returns its name: the target, or where that was taken meanwhile and may not
+    be overwritten, one with a number. Raises PermissionError where another program holds it; Windows renames
+    nothing that is open."""
+    for path in numbered(target):
+        try:
+            _rename(partial, path, overwrite=overwrite)
+        except FileExistsError:
+            continue
+        if path != target:
+            log.warning("%s was written by another program meanwhile: the recording is %s", target, path)
+        return path
+    raise RecordingError(f"{target} and all its numbers are taken")
+
+
+def _rename(source: Path, target: Path, *, overwrite: bool) -> None:
+    """What indexes files, or looks for viruses, has each new one open for a moment."""
+    until = time.monotonic() + HELD_S
+    while True:
+        try:
+            return rename(source, target, overwrite=overwrite)
+        except PermissionError:
+            if time.monotonic() > until:
+                raise
+        time.sleep(HELD_S / 20)
 
 
 def refuse_unwritable(folder: Path) -> None:

@@ -16,15 +16,16 @@ from pathlib import Path
 import h5py
 
 from cars_rt.files.hdf5 import FilterError, are_numbers, changed, mend, opened, readable_attrs, stored
-from cars_rt.files.recording.claim import TRIAL, Claim, final_path, is_partial, partial_path
+from cars_rt.files.recording.claim import TRIAL, Claim, final_path, give_name, is_partial, partial_path
 from cars_rt.files.recording.damage import said
 from cars_rt.files.recording.errors import InUseError, RecordingError, reason
 from cars_rt.files.recording.nexus import describe, room_for
 from cars_rt.files.written import DAMAGE, FORMAT_VERSION, TAIL, TAIL_ROWS, is_recording, rows_written, tail_of
+from cars_rt.printable import typed
 from cars_rt.protocol.messages import MAIN_ARRAY
-from cars_rt.storage import StorageError, numbered
+from cars_rt.storage import StorageError
 from cars_rt.storage import complete as complete_changes
-from cars_rt.storage.write import rename, same_file
+from cars_rt.storage.write import same_file
 
 log = logging.getLogger("cars_rt.recording")
 
@@ -62,8 +63,8 @@ def finish(
     """Count what a closed partial file holds, cut it to its rows, write down whether it is complete, and give
     it its name, or, where that was taken meanwhile and may not be overwritten, one with a number.
 
-    made: what the file was when it was made; another one under its name is left alone. Raises RecordingError,
-    and leaves the file under its partial name.
+    made: what the file was when its recorder made it; another one under its name is left alone. Raises
+    RecordingError, and leaves the file under its partial name.
     """
     partial = claim.partial if partial is None else partial
     with _told(partial):
@@ -76,7 +77,7 @@ def finish(
             counted = _settle(file)
             complete = bool(file.attrs["complete"])
         _refuse_exchanged(partial, made)
-        path = _named(partial, claim.path, overwrite)
+        path = _named(partial, claim.path, overwrite=overwrite, ours=made is not None)
         with opened(path, locking=not ours) as file:  # an error is about what is there under this name
             if complete and not (bool(file.attrs["complete"]) and _count(file).rows == counted.rows):
                 raise RecordingError(f"{path} was changed by another program while it was closed")
@@ -181,10 +182,8 @@ def _finish_left(claim: Claim, overwrite: bool) -> str:
         )
     try:
         contents = finish(claim)
-    except InUseError:
-        raise
     except RecordingError as error:
-        if not overwrite:
+        if not overwrite or isinstance(error, InUseError):
             raise
         aside = claim.put_aside()
         log.warning(
@@ -364,16 +363,16 @@ def _columns(group: h5py.Group) -> Iterator[h5py.Dataset]:
             yield column
 
 
-def _named(partial: Path, target: Path, overwrite: bool) -> Path:
-    for path in numbered(target):
-        try:
-            rename(partial, path, overwrite=overwrite)
-        except FileExistsError:
-            continue
-        if path != target:
-            log.warning("%s was written by another program meanwhile: the recording is %s", target, path)
-        return path
-    raise RecordingError(f"{target} and all its numbers are taken")
+def _named(partial: Path, target: Path, *, overwrite: bool, ours: bool) -> Path:
+    """Where it lies now. What its recorder has closed is whole under either name: nothing ends for that."""
+    try:
+        return give_name(partial, target, overwrite=overwrite)
+    except PermissionError as error:
+        said = f"{partial} cannot be called {target.name} ({reason(error)}); another program may have it open"
+        if not ours:
+            raise RecordingError(f"{said}: close it there, and try again") from None
+    log.warning("%s: it is whole, and `cars-rt repair %s` gives it its name later", said, typed(partial))
+    return partial
 
 
 def _refuse_exchanged(path: Path, made: os.stat_result | None) -> None:
