@@ -115,6 +115,10 @@ def _findings(
         times(counts, raman),
         Finding(not damage, damage or "every spectrum can be read"),
     ]
+    points = len(counts.raman_shift), len(raman.raman_shift)
+    if points[0] != points[1]:
+        said = f"results of {points[1]} points cannot be computed again from counts of {points[0]}"
+        return [*findings, Finding(False, said)]
     if not damage:
         findings += [
             _again(raw, result, counts, raman, basis, model, reference, engine),

@@ -213,6 +213,16 @@ def test_results_of_other_counts_are_found(path: Path) -> None:
     assert "both are of one run" in untrue(path)
 
 
+def test_results_of_another_number_of_points_are_found(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        for name in ("raman", "raman_shift"):
+            values = file[f"raman/{name}"][..., :-1]
+            del file[f"raman/{name}"]
+            file[f"raman/{name}"] = values
+    said = "results of 399 points cannot be computed again from counts of 400"
+    assert untrue(path).splitlines() == ["both have the same axis of 399 points", said]
+
+
 def told(path: Path) -> list[str]:
     """What verify's verdict says beside it."""
     return [finding.text for finding in verify(path, path) if finding.told]
