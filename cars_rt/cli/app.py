@@ -130,7 +130,9 @@ def needs(module: str, extra: str) -> None:
 @app.meta.default
 def _with_config(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
-    config: Annotated[Path | None, Parameter(help="Read flags from this TOML file.")] = None,
+    config: Annotated[
+        Path | None, Parameter(help="Read flags from this TOML file.", show_env_var=False)
+    ] = None,
 ) -> None:
     """Take flags from the environment and a file, then run the command."""
     check_environment(os.environ, app)

@@ -38,7 +38,7 @@ def start(
 ) -> None:
     """Record from now on, each run into a file of its own, until `stop`. A run that is open is joined.
 
-    Example: cars-rt ctl record start "{sample}_{date}_{number:03d}" --sample liver-7 --note "dry objective"
+    Example: `cars-rt ctl record start "{sample}_{date}_{number:03d}" --sample liver-7 --note "dry objective"`
 
     Parameters
     ----------

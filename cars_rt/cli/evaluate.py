@@ -43,8 +43,11 @@ def evaluate(
     """Measure how accurate models are, side by side, as the daemon runs them: on simulated spectra and
     cameras' axes that they have never seen, or on measured spectra.
 
-    Examples: cars-rt evaluate cnn --png cnn.png; cars-rt evaluate mine.onnx training/checkpoint.pt --protocol
-    crimson2024; cars-rt evaluate cnn --measured toluene.csv
+    Example: cars-rt evaluate cnn --png cnn.png
+
+    Example: cars-rt evaluate mine.onnx training/checkpoint.pt --protocol crimson2024
+
+    Example: cars-rt evaluate cnn --measured toluene.csv
 
     Parameters
     ----------

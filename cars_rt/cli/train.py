@@ -23,7 +23,8 @@ def train(
     With `--reference`, a model learns the envelope of one instrument, in minutes if it starts from one.
 
     Example: cars-rt train --network cnn --data bcars --out cnn
-    Example: cars-rt train --start cnn --reference glass.h5 --steps 1500 --out mine
+
+    Example, for one instrument: cars-rt train --start cnn --reference glass.h5 --steps 1500 --out mine
     """
     needs("torch", "train")
     from cars_rt.training.checkpoint import load

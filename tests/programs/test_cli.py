@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ import h5py
 import numpy as np
 import pytest
 from helpers import AXIS, PATIENCE_S, Command, Published, spectra_of, summary, wait_until
+from rich.console import Console
 
 from cars_rt.cli import app
 from cars_rt.cli.config import ConfigError, check_environment
@@ -58,6 +60,23 @@ def test_help_of_a_command_lists_its_flags(command: str, flags: list[str]) -> No
     assert code == 0
     for flag in flags:
         assert flag in out
+
+
+def test_help_offers_no_name_in_the_environment_that_is_refused() -> None:
+    _, out, _ = cars_rt("drive")
+    assert "--config" in out and "_CONFIG" not in out
+
+
+@pytest.mark.parametrize("command", ["ctl record start", "train", "evaluate"])
+def test_help_shows_examples_as_they_are_typed(command: str) -> None:
+    """What it shows is Markdown, in which two _ and lines that follow each other are something else."""
+    where = app
+    for name in command.split():
+        where = where[name]
+    about = [" ".join(line.split()) for line in (where.default_command.__doc__ or "").splitlines()]
+    examples = [line.replace("`", "") for line in about if line.startswith("Example")]
+    app.help_print(command.split(), console=(shown := Console(file=StringIO(), width=200)))
+    assert examples and set(examples) <= {line.strip() for line in shown.file.getvalue().splitlines()}
 
 
 @pytest.mark.parametrize(
