@@ -79,8 +79,10 @@ def up(
     # What --config says is for this command; the parts have their flags from the file and the environment.
     app.config = tuple(each for each in app.config or () if not isinstance(each, Dict))
     plan = read_plan(file)
-    log_folder = Path("logs") if log_folder is None else log_folder.absolute()
-    os.chdir(file.absolute().parent)  # from there on its paths count
+    # From there on the file's paths count; those that are said are typed from here.
+    folder = Path() if file.absolute().parent == Path.cwd() else file.absolute().parent
+    log_folder = folder / "logs" if log_folder is None else log_folder.absolute()
+    os.chdir(folder)
     problems = [*plan.problems, *_troubles(plan, log_folder)]
     out = Terminal()  # what --check finds is what was asked for
     for problem in problems:
@@ -102,7 +104,7 @@ def up(
             out.print(f"{each.part.name}: cars-rt {' '.join(map(typed, each.part.command))}", soft_wrap=True)
         out.print(f"{printable(file)} is sound: {len(plan.judged)} parts can be started", style="green")
         return
-    sys.exit(_serve(plan, log_folder, restarts, verbose))
+    sys.exit(_serve(plan, folder, log_folder, restarts, verbose))
 
 
 def _troubles(plan: Plan, log_folder: Path) -> Iterator[str]:
@@ -152,7 +154,7 @@ def _title(judged: Judged) -> str:
     return f"[{part.role}.{part.label}]" if part.label else f"[{part.role}]"
 
 
-def _serve(plan: Plan, log_folder: Path, restarts: int, verbose: bool) -> int:
+def _serve(plan: Plan, folder: Path, log_folder: Path, restarts: int, verbose: bool) -> int:
     from cars_rt.daemon.seen.notify import Notifier
     from cars_rt.room.account import account
     from cars_rt.room.instrument import Instrument
@@ -163,8 +165,8 @@ def _serve(plan: Plan, log_folder: Path, restarts: int, verbose: bool) -> int:
     from cars_rt.room.shown import Shown
 
     try:
-        for folder in (*plan.folders, log_folder):
-            make_folder(folder)
+        for each in (*plan.folders, log_folder):
+            make_folder(each)
     except (StorageError, OSError) as error:
         raise CarsRtError(f"a folder cannot be made: {error}") from None
     begun = time.time()
@@ -191,9 +193,10 @@ def _serve(plan: Plan, log_folder: Path, restarts: int, verbose: bool) -> int:
     for parts in plan.instruments:
         recorder = next((each for each in parts if each.part.role is Role.RECORDER), None)
         receipts = next((value for each in parts if (value := each.value("receipts")) is not None), None)
+        output = None if recorder is None else recorder.value("output")
         found = account(
-            receipts,
-            None if recorder is None else recorder.value("output"),
+            None if receipts is None else folder / receipts,
+            None if output is None else folder / output,
             None if recorder is None else _summary(recorder, log_folder),
             begun,
         )

@@ -277,7 +277,7 @@ def test_a_folder_that_is_typed_counts_from_where_it_is_typed(
     monkeypatch.setattr(module.app, "config", module.app.config)
     monkeypatch.setattr(module, "start_logging", lambda *logs, **how: None)
     monkeypatch.setattr(module, "_troubles", lambda plan, folder: [])
-    monkeypatch.setattr(module, "_serve", lambda plan, folder, *more: found.append(folder.absolute()))
+    monkeypatch.setattr(module, "_serve", lambda plan, _, folder, *more: found.append(folder.absolute()))
     given = {} if typed is None else {"log_folder": Path(typed)}
     with pytest.raises(SystemExit):
         module.up(Path("sub/lab.toml"), **given)

@@ -18,6 +18,7 @@ from chaos.programs import addresses
 from helpers import Command, summary, vouched_for, wait_until
 
 from cars_rt.files.verify import verify
+from cars_rt.printable import typed
 from cars_rt.remote import Remote
 
 LAB = """
@@ -157,7 +158,7 @@ def test_whoever_is_killed_is_back_and_receipts_are_true(
     assert re.search(
         r"INFO B: run \w+ complete: 600 spectra announced, 600 received, 600 sent; lost: none", said
     )
-    assert re.search(r"A: \d recordings? in recordings", said)
+    assert re.search(rf"A: \d recordings? in {re.escape(str(tmp_path))}/recordings", said)
     check_disturbed(room)
     check_undisturbed(room)
 
@@ -194,6 +195,8 @@ def test_what_waits_at_the_driver_of_a_paused_daemon_is_there_after_the_stop(tmp
         command.process.send_signal(signal.SIGINT)
         assert command.end() == 0, command.said
     (path,) = room.files("")
+    assert f"`cars-rt view {typed(path)}` shows the last one" in command.said  # typed where `up` was
+    assert f"their logs are in {tmp_path / 'logs'}" in command.said
     file = kept(path)
     assert not untrue(file, file)
     assert len(file.parts["raman"].index) == len(file.parts["raw"].index) > came + 100
