@@ -40,7 +40,9 @@ def main() -> None:
     """Entry point of `cars-rt`."""
     speak_when_killed()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a file may know few letters; so does stderr
+        # A terminal may know few letters, as stderr does. A file of the system's own few would show no map, and
+        # be no TOML.
+        sys.stdout.reconfigure(encoding=None if sys.stdout.isatty() else "utf-8", errors="backslashreplace")
     raise_limit()
     interrupt_by_all()
     with errors_in_one_line():

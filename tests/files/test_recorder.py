@@ -507,7 +507,7 @@ def test_ctl_record_as_a_user_calls_it(tmp_path: Path) -> None:
         for each in (
             "recording",
             "bead 1",
-            r"dry; 20 \xb5W",
+            "dry; 20 µW",
             "5 raw of 100 planned",
             "GB free",
             "nobody there",
