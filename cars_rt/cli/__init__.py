@@ -40,8 +40,7 @@ def main() -> None:
     """Entry point of `cars-rt`."""
     speak_when_killed()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A terminal may know few letters, as stderr does. A file of the system's own few would show no map, and
-        # be no TOML.
+        # A terminal may know few letters, and so may stderr. In a file of few there is no map, and no TOML.
         sys.stdout.reconfigure(encoding=None if sys.stdout.isatty() else "utf-8", errors="backslashreplace")
     raise_limit()
     interrupt_by_all()

@@ -413,15 +413,17 @@ def test_driver_daemon_and_recorder_as_commands_lose_nothing(tmp_path: Path) -> 
     assert drove["lost"] == ran["lost"] == {}
 
 
-def test_record_without_a_run_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("output", "code", "said"), [("scan.h5", 3, "cars-rt: "), (".", 0, "INFO ")])
+def test_record_without_a_run_says_so(output: str, code: int, said: str, tmp_path: Path) -> None:
+    """Of a folder, which takes every run until it is stopped, that is a normal end."""
     with (
         Published("raman") as source,
-        Command("record", tmp_path / "scan.h5", "--raman", source.address) as recorder,
+        Command("record", tmp_path / output, "--raman", source.address) as recorder,
     ):
         source.wait()
         recorder.process.terminate()
-        assert recorder.end() == 3
-    assert "no run came" in recorder.said and not list(tmp_path.iterdir())
+        assert recorder.end() == code
+    assert f"{said}no run came" in recorder.said and not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
