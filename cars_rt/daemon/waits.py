@@ -1,7 +1,6 @@
 """What the daemon waits for, in words: for the status, for probes, and for the log where it takes long."""
 
 import logging
-import math
 import time
 
 from cars_rt.daemon.parts import Parts
@@ -52,7 +51,6 @@ class Waits:
         now = time.monotonic()
         if kind != self._kind:
             self._kind, self._since, self._next = kind, now, SAY_S
-        elif kind and now - self._since >= self._next:
-            # That no driver is there is usual, and stands in the status line, too.
-            self._next = math.inf if kind == "driver" else self._next * 2
+        elif kind not in ("", "driver") and now - self._since >= self._next:  # of drivers the status speaks
+            self._next *= 2
             log.info("%s", text)

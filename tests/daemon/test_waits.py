@@ -35,6 +35,7 @@ from cars_rt.daemon.compute.worker import Computed
 from cars_rt.daemon.receipt import Receipt
 from cars_rt.daemon.seen.board import StatusBoard
 from cars_rt.daemon.seen.status import Status
+from cars_rt.daemon.waits import Waits, waits_for
 from cars_rt.engines import ENGINES, EngineError
 from cars_rt.engines.passthrough import Passthrough
 from cars_rt.protocol.control import Request
@@ -284,8 +285,15 @@ def test_a_wait_that_takes_long_is_told_in_the_log(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("cars_rt.daemon.waits.SAY_S", 0.0)
-    with caplog.at_level(logging.INFO), daemon_in_thread("tcp://127.0.0.1:9", engine="passthrough"):
-        wait_until(lambda: "no driver at tcp://127.0.0.1:9 yet" in caplog.text)
+    settings = {"engine": "passthrough", "subscribers": 1}
+    with caplog.at_level(logging.INFO), daemon_in_thread("tcp://127.0.0.1:9", **settings) as daemon:
+        wait_until(lambda: "waiting for 1 subscriber, 0 are here" in caplog.text)
+        with Collected(daemon.publisher.address):
+            wait_until(lambda: "no driver at" in daemon.snapshot().waits_for)
+        waits = Waits()
+        for _ in range(3):
+            waits.look(*waits_for(daemon.parts))
+    assert "no driver at" not in caplog.text  # which the status line says
 
 
 def test_a_driver_that_has_left_is_told_from_one_that_never_came(caplog: pytest.LogCaptureFixture) -> None:
