@@ -102,19 +102,26 @@ def _check_tables(content: dict[str, Any], app: App, path: Path, above: tuple[st
             where = f"in [{'.'.join(above)}]" if above else "outside of a table"
             if isinstance(value, dict):
                 raise ConfigError(f"{path}: [{'.'.join(table)}] is no command{meant(name, commands)}")
+            one = next((each for each in commands if above and not _is_group(app[each])), "run")
+            there = ".".join((*above, one))
             raise ConfigError(
-                f"{path}: {name} stands {where}; put it in the table of a command, such as [run]"
+                f"{path}: {name} stands {where}; put it in the table of a command, such as [{there}]"
             )
         if not isinstance(value, dict):
             raise ConfigError(
                 f"{path}: {'.'.join(table)} is a command; write its flags under [{'.'.join(table)}]"
             )
         command = app[name]
-        if any(not each.startswith("-") for each in command):
+        if _is_group(command):
             _check_tables(value, command, path, table)
         else:
             called = " ".join(("cars-rt", *table))
             check_flags(value, command, f"[{'.'.join(table)}]", called, f"{path}: ")
+
+
+def _is_group(command: App) -> bool:
+    """Whether it has commands of its own, and they the flags."""
+    return any(not name.startswith("-") for name in command)
 
 
 def check_flags(content: dict[str, Any], command: App, table: str, called: str, where: str = "") -> None:

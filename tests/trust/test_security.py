@@ -688,8 +688,18 @@ def test_daemon_says_that_the_driver_wants_keys(ring: Ring) -> None:
             "[drive.simulator]\nraet = 1\n",
             "raet in [drive.simulator] is no flag of `cars-rt drive simulator`",
         ),
-        ("[drive]\nrate = 1\n", "rate stands in [drive]; put it in the table of a command"),
-        ('model = "cnn"\n', "model stands outside of a table; put it in the table of a command"),
+        (
+            "[drive]\nrate = 1\n",
+            "rate stands in [drive]; put it in the table of a command, such as [drive.simulator]",
+        ),
+        (
+            "[ctl]\njson = true\n",
+            "json stands in [ctl]; put it in the table of a command, such as [ctl.status]",
+        ),
+        (
+            'model = "cnn"\n',
+            "model stands outside of a table; put it in the table of a command, such as [run]",
+        ),
         ("run = 1\n", "run is a command; write its flags under [run]"),
         ("[run.model]\nx = 1\n", "model in [run] is a table, where a value is meant"),
         ("[run]\nmax_batch = 'many'\n", 'unable to convert "many" into int'),
