@@ -74,7 +74,7 @@ def _run(
         if there := another(settings, str(error)):
             fail(
                 f"{there}; `cars-rt ctl stop` ends it. A second one beside it needs other ports: --publish, "
-                f"--preview, --control and --http ({str(error).partition(': another')[0]})"
+                f"--preview, --spectra, --control and --http ({str(error).partition(': another')[0]})"
             )
         raise
     write_summary(summary, receipts)
