@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from cars_rt.calibration import Calibration
 from cars_rt.calibration.calibration import iso
+from cars_rt.printable import counted
 
 
 def described(known: Calibration, now_ns: int) -> Iterator[str]:
@@ -32,7 +33,7 @@ def described(known: Calibration, now_ns: int) -> Iterator[str]:
     yield f"darks: {exposures(known) or 'none'}"
     yield f"saturates at: {'not known' if known.full_scale is None else f'{known.full_scale:g} counts'}"
     if known.reference is not None:
-        yield f"reference of {known.reference.spectra} spectra, {iso(known.reference.time_ns)}"
+        yield f"reference of {counted(known.reference.spectra, 'spectrum')}, {iso(known.reference.time_ns)}"
 
 
 def exposures(known: Calibration) -> str:

@@ -23,7 +23,7 @@ from cars_rt.calibrator.measured import (
 )  # fmt: skip
 from cars_rt.cli.app import Logs, needs
 from cars_rt.console import Logging, Terminal, fail, log, start_logging
-from cars_rt.printable import printable
+from cars_rt.printable import counted, printable
 from cars_rt.trust.flags import ClientAccess
 
 calibrate = App(
@@ -236,8 +236,8 @@ def dark(
     if said := light_in(given.counts, given.noise):
         log.warning("%s: this dark %s", given.where, said)
     log.info(
-        "%s: dark of %d spectra, %.6g counts in the mean; darks for %s; saturates at: %s; id %s",
-        settings.output, given.spectra, given.counts.mean(), exposures(known),
+        "%s: dark of %s, %.6g counts in the mean; darks for %s; saturates at: %s; id %s",
+        settings.output, counted(given.spectra, "spectrum"), given.counts.mean(), exposures(known),
         "not known" if known.full_scale is None else f"{known.full_scale:g} counts", known.id,
     )  # fmt: skip
 
@@ -265,7 +265,7 @@ def reference(source: str, *, settings: Settings = CalibrateSettings(), logs: Lo
     if given.dark is None and not before.darks:
         log.warning("no dark is known: none is subtracted")
     known = program.saved(settings.output, program.with_reference(before, given))
-    log.info("%s: reference of %d spectra; id %s", settings.output, given.spectra, known.id)
+    log.info("%s: reference of %s; id %s", settings.output, counted(given.spectra, "spectrum"), known.id)
 
 
 @calibrate.command
@@ -291,7 +291,8 @@ def _measured(source: str, settings: CalibrateSettings) -> Measured:
     given = measured(source, settings.spectra, security)
     if settings.exposure_ms is not None:
         given = replace(given, exposure_s=settings.exposure_ms / 1e3)
-    log.info("%s: the mean of %d spectra of %d pixels", source, given.spectra, len(given.counts))
+    of = counted(given.spectra, "spectrum")
+    log.info("%s: the mean of %s of %d pixels", source, of, len(given.counts))
     return given
 
 

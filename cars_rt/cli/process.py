@@ -28,6 +28,7 @@ from cars_rt.console import (
 from cars_rt.daemon.settings import DaemonSettings
 from cars_rt.errors import CarsRtError
 from cars_rt.physics.fitness import shares
+from cars_rt.printable import counted
 from cars_rt.stops import STOPS
 
 
@@ -131,8 +132,8 @@ def process(
             log.info("%s: these results are there already; --overwrite makes them again", target)
             continue
         log.info(
-            "%s: %d spectra of %d pixels by %s on %s",
-            target, done.spectra, done.pixels, done.model, done.engine,
+            "%s: %s of %d pixels by %s on %s",
+            target, counted(done.spectra, "spectrum"), done.pixels, done.model, done.engine,
         )  # fmt: skip
         if done.flagged:
             log.warning("%s: %s; see `flags` in the output", target, shares(done.flagged, done.computed))
