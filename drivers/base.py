@@ -168,8 +168,9 @@ class DriveSettings:
 
     def __post_init__(self) -> None:
         Address.to_bind(self.publish)
-        if not all(each >= 0 for each in (self.subscribers, self.settle_s, self.stall_s)):
-            raise InstrumentError("--subscribers, --settle-s and --stall-s cannot be negative")
+        for name in ("subscribers", "settle_s", "stall_s"):
+            if not (value := getattr(self, name)) >= 0:
+                raise InstrumentError(f"--{name.replace('_', '-')} must be 0 or more, not {value:g}")
         if self.runs < 0:
             raise InstrumentError("--runs cannot be negative; 0 makes one after the other until stopped")
         if not 0 < self.buffer_mb < math.inf:

@@ -40,8 +40,10 @@ class ReplaySettings:
     def __post_init__(self) -> None:
         if self.block is not None and not 1 <= self.block <= MAX_BLOCK:
             raise InstrumentError(f"--block must be from 1 to {MAX_BLOCK}")
-        if not 0 <= self.rate < np.inf or self.loops < 0:
-            raise InstrumentError("--rate and --loops cannot be negative")
+        if not 0 <= self.rate < np.inf:
+            raise InstrumentError(f"--rate must be 0 or more, not {self.rate:g}")
+        if self.loops < 0:
+            raise InstrumentError(f"--loops must be 0 or more, not {self.loops}")
 
 
 class Replay(Instrument):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cars_rt.drivers.base import Acquisition, Instrument, InstrumentError, Yielded, until
 from cars_rt.files.hdf5 import explained
+from cars_rt.files.recording import SUFFIXES
 from cars_rt.physics.microscope import SATURATION, Microscope, Simulator
 from cars_rt.physics.phantom import phantom
 from cars_rt.physics.substances import SUBSTANCES
@@ -54,8 +55,12 @@ class SimulatorSettings:
         parse_scan(self.scan)
         if not 1 <= self.block <= MAX_BLOCK:
             raise InstrumentError(f"--block must be from 1 to {MAX_BLOCK}")
-        if not 0 <= self.rate < np.inf or self.truth_every < 1:
-            raise InstrumentError("--rate cannot be negative, --truth-every must be 1 or more")
+        if not 0 <= self.rate < np.inf:
+            raise InstrumentError(f"--rate must be 0 or more, not {self.rate:g}")
+        if self.truth_every < 1:
+            raise InstrumentError(f"--truth-every must be 1 or more, not {self.truth_every}")
+        if self.truth is not None and self.truth.suffix.lower() not in SUFFIXES:
+            raise InstrumentError(f"--truth {self.truth} is to be HDF5: name it {self.truth.stem}.h5")
         if not 2 <= self.pixels <= MAX_PIXELS:
             raise InstrumentError(f"--pixels must be from 2 to {MAX_PIXELS}, not {self.pixels}")
         if not 0 < self.exposure_ms < np.inf:

@@ -11,7 +11,7 @@ from inspect import BoundArguments, Parameter
 from pathlib import Path
 from typing import Any
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, MissingArgumentError
 
 from cars_rt.cli.app import app
 from cars_rt.cli.config import ConfigError, check_flags, in_environment, meant, read_tables
@@ -282,6 +282,12 @@ def _instrument(
         ]
         try:
             _, flags, _ = app.parse_args([*section.path, *tokens], exit_on_error=False, print_error=False)
+        except MissingArgumentError as error:
+            lacks = error.argument.name.lstrip("-") if error.argument else "a flag"
+            plan.problems.append(
+                f"{section.title} does not say {lacks}, which `cars-rt {' '.join(section.path)}` needs"
+            )
+            continue
         except (CycloptsError, CarsRtError) as error:
             plan.problems.append(f"{section.title}: {' '.join(str(error).split())}")
             continue

@@ -112,8 +112,9 @@ class DaemonSettings:
             raise SettingsError(f"--max-batch must be from 1 to {MAX_BLOCK}, not {self.max_batch}")
         if not 0 < self.buffer_mb < math.inf:
             raise SettingsError(f"--buffer-mb must be more than 0 and finite, not {self.buffer_mb:g}")
-        if not (self.stall_s >= 0 and self.subscribers >= 0 and self.threads >= 0):
-            raise SettingsError("--stall-s, --subscribers and --threads cannot be negative")
+        for name in ("stall_s", "subscribers", "threads"):
+            if not (value := getattr(self, name)) >= 0:
+                raise SettingsError(f"--{name.replace('_', '-')} must be 0 or more, not {value:g}")
         if len(self.bands) > MAX_BANDS:
             raise SettingsError(f"--bands takes at most {MAX_BANDS} bands")
         if OFF in (self.listen, self.publish):

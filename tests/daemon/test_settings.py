@@ -17,8 +17,8 @@ from cars_rt.daemon.settings import DaemonSettings, SettingsError
         ({"buffer_mb": 0}, "--buffer-mb must be more than 0"),
         ({"buffer_mb": float("inf")}, "--buffer-mb must be more than 0 and finite, not inf"),
         ({"buffer_mb": float("nan")}, "--buffer-mb must be more than 0 and finite, not nan"),
-        ({"stall_s": -1}, "cannot be negative"),
-        ({"stall_s": float("nan")}, "cannot be negative"),
+        ({"stall_s": -1}, "--stall-s must be 0 or more, not -1"),
+        ({"stall_s": float("nan")}, "--stall-s must be 0 or more, not nan"),
         ({"bands": ("A=1:2",) * 33}, "at most 32 bands"),
         (
             {"publish": "tcp://127.0.0.1:5555"},

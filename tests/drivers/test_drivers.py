@@ -410,7 +410,7 @@ def test_truth_replaces_an_earlier_one_and_nothing_else(tmp_path: Path) -> None:
         driven(simulated(truth=path, seed=seed, block=8))
     with h5py.File(path) as file:
         assert np.array_equal(file["raman_shift"], simulated(seed=2).simulator.raman_shift)
-    for other in (tmp_path / "notes.txt", write(tmp_path / "scan.h5", spectra_of(2))):
+    for other in (tmp_path / "notes.h5", write(tmp_path / "scan.h5", spectra_of(2))):
         if not other.exists():
             other.write_text("of a week", encoding="utf-8")
         content = other.read_bytes()
