@@ -15,9 +15,15 @@ PLANE, PLANES = (1, 7), 5
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+def view(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
     path = ended(recorded(tmp_path_factory.mktemp("recorded") / "scan.h5", scan=PLANE))
-    with a_browser() as browser, Command("view", path, "--http", "127.0.0.1:0", "--no-browser") as view:
+    with Command("view", path, "--http", "127.0.0.1:0", "--no-browser") as view:
+        yield view
+
+
+@pytest.fixture(scope="module")
+def browser(view: Command) -> Iterator[Browser]:
+    with a_browser() as browser:
         view.wait_for("the display is at ")
         browser.open(view.said.partition("the display is at ")[2].split()[0])
         yield browser
@@ -42,3 +48,10 @@ def test_a_page_does_not_come_back_with_a_proxy_alone(browser: Browser) -> None:
         assert page.evaluate("window.before")
     page.unroute("**/view/view.css")
     browser.until("window.before === undefined && document.querySelector('#rows')?.children.length > 0")
+
+
+def test_nothing_lies_over_that_the_display_has_ended(browser: Browser, view: Command) -> None:
+    view.process.kill()
+    browser.says("#sentence", "The display itself has ended")
+    banners = "each.shadowRoot?.querySelector('.entries')?.innerText ?? ''"  # Bokeh's own
+    assert browser.page.evaluate(f"[...document.body.children].map((each) => {banners}).join('')") == ""

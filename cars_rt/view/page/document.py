@@ -74,6 +74,7 @@ class Page:
         self.map.plot.on_event("rangesupdate", self._zoomed)
         self.map.plot.tags = [self.talk]
         self.talk.js_on_change("said", CustomJS(args={"talk": self.talk}, code=HEAR))
+        document.config.notify_connection_status = False  # its banner would lie over our sentence
         document.js_on_event("connection_lost", CustomJS(code="CarsRT.lost()"))
         document.js_on_event("document_ready", CustomJS(args={"talk": self.talk}, code=HEAR))
         self.talk.on_change("asked", self._asked)
