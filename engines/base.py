@@ -120,7 +120,9 @@ class Engine(ABC):
         failed."""
 
     def close(self) -> None:
-        """Give back what the engine holds, after a `_compile` that failed too. Called once, last."""
+        """Give back what the engine holds, after a `_compile` that failed too. Called once, last. What is
+        closed may be known to somebody for long: its slabs are let go here."""
+        self.inputs, self.outputs, self.others = [], [], {}
 
     def describe(self) -> str:
         """The engine in a few words: name, device, precision."""

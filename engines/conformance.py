@@ -217,6 +217,7 @@ def another_one_comes_and_goes(engine: Engine) -> None:
     before = engine.retrieve(counts)
     with type(engine)(engine.graph, 2, slabs=1, threads=1) as other:
         _same(engine, other.run(counts), before[RAMAN], "raman of a second engine")
+    _require(not other.inputs, "it keeps its slabs when it is closed: close has to call super().close()")
     try:
         half = replace(engine.graph, onnx=engine.graph.onnx[: len(engine.graph.onnx) // 2])
         type(engine)(half, 2, slabs=1, threads=1).close()

@@ -29,6 +29,7 @@ class OnnxRuntime(Engine):
     provider: ClassVar[str] = "CPUExecutionProvider"
     options: ClassVar[dict[str, Any]] = {}
     _pool: ThreadPoolExecutor | None = None  # of the lanes but the first, which is the thread that launches
+    _session: Any = None  # once it is compiled, until it is closed
 
     @classmethod
     def unavailable(cls) -> str | None:
@@ -45,6 +46,8 @@ class OnnxRuntime(Engine):
     def close(self) -> None:
         if self._pool is not None:
             self._pool.shutdown(wait=False)
+        self._session, self._bindings, self._given = None, [], {}
+        super().close()
 
     def _load(self, parameters: Mapping[str, NDArray[Any]], dark: Slab) -> None:
         options = onnxruntime.SessionOptions()

@@ -106,6 +106,8 @@ class OpenVino(Engine):
 
     def close(self) -> None:
         self._requests = []
+        self._compiled, self._given = None, {}
+        super().close()
 
     def describe(self) -> str:
         from openvino import __version__ as version

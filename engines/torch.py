@@ -160,6 +160,8 @@ class Torch(Engine):
         with _TAKING:
             _taken.difference_update(stream.cuda_stream for stream in streams)
         self._program = self._chained = None
+        self._given = {}
+        super().close()
         if getattr(self, "_gpu", False):
             self._torch.cuda.empty_cache()
 

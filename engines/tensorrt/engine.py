@@ -100,7 +100,7 @@ class TensorRT(Engine):
         try:
             self._run(made, plan, plans)
         except BaseException:
-            self.close()
+            self._give_back()
             raise
 
     def _run(self, made: Recipe, plan: bytes, plans: Plans) -> None:
@@ -148,7 +148,11 @@ class TensorRT(Engine):
         self._running.wait(slab)
 
     def close(self) -> None:
-        """Contexts, engine and runtime first, then the memory, then the GPU. The slabs stay readable."""
+        """Contexts, engine and runtime first, then the memory, then the GPU, then the slabs."""
+        self._give_back()
+        super().close()
+
+    def _give_back(self) -> None:
         if self._session is not None:
             self._session.close()
         self._session = None

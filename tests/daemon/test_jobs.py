@@ -1,6 +1,8 @@
 """The thread that does what it is asked for."""
 
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import uuid4
@@ -103,3 +105,22 @@ def test_batch_launched_behind_one_that_fails_is_not_lost(monkeypatch: pytest.Mo
         with pytest.raises(NotComputedError):
             behind.result(PATIENCE_S)
         assert worker.broken and worker.failures == 1
+
+
+def test_closed_worker_keeps_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once: of what knows each other in a circle, Python gives it back rarely."""
+    gc.disable()
+    try:
+        with telling(monkeypatch, overlaps=True) as (worker, engine):
+            engine.leave.set()
+            done = [worker.compute(slab, 4) for slab in (0, 1, 2)]
+            assert np.isfinite(done.pop().result(PATIENCE_S).raman).all()
+            assert engine._session is not None
+            kept = [weakref.ref(each) for each in (engine.inputs[0], engine.outputs[0], engine._session)]
+            del done
+        assert not any(each() is not None for each in kept)
+        kept = [weakref.ref(each) for each in (worker, engine)]
+        del worker, engine
+        assert not any(each() is not None for each in kept)
+    finally:
+        gc.enable()

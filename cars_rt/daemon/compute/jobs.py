@@ -93,6 +93,7 @@ class Jobs:
             if before is not None:
                 self._finish(before)
         self._at_end()
+        del self._at_end  # it may know who knows us, and Python rarely gets to such a circle
         self._bell.close()
 
     def _begin(self, job: _Job) -> _Job | None:

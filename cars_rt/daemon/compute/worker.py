@@ -72,7 +72,7 @@ class Worker:
         self.hung = False  # the engine does not answer at all
         self._dark_fault: BaseException | None = None  # why it has another dark than it was given
         self.compiling = Compiling(kinds, max_batch, threads)
-        self.successor = self  # who computes once this one is ready
+        self._follower: Worker | None = None
         self._engine: Engine | None = None
         self._judge: Judging | None = None  # once it is compiled
         self._judging = Jobs(f"flags {model.card.name}", bell, lambda: None)
@@ -87,6 +87,11 @@ class Worker:
         return self._engine
 
     @property
+    def successor(self) -> "Worker":
+        """Who computes once this one is ready."""
+        return self._follower or self
+
+    @property
     def works(self) -> bool:
         """Whether it is compiled."""
         return self.ready.done() and self.ready.exception() is None
@@ -98,7 +103,7 @@ class Worker:
     @property
     def idle(self) -> bool:
         """Whether all slabs came back, if it ever had some."""
-        if self.successor is not self:
+        if self._follower is not None:
             return True
         return self._engine is not None and len(self.free) == len(self._engine.inputs)
 
@@ -187,7 +192,7 @@ class Worker:
     def _compile(self, deviation: bool, instead: "Worker | None") -> None:
         graph = compose(self.model, self.raman_shift, deviation=deviation)
         if instead is not None and instead.follows(self.model, graph):
-            self.successor = instead
+            self._follower = instead
             return
         self._engine = self.compiling.open(graph)
         self._judge = Judging(self.model, self.raman_shift)
@@ -229,15 +234,15 @@ class Worker:
             if self._dark_fault is not None:  # its results would be said to have it subtracted
                 raise EngineError(f"it cannot subtract the dark: {self._dark_fault}") from self._dark_fault
             self.engine.launch(slab, rows)
-        judge = self._judge  # the one of now, and its dark
+        judge, counts = self._judge, self.engine.inputs[slab][:rows]
         assert judge is not None
-        dark = judge.dark
+        dark = judge.dark  # the one of now
 
         def judged(arrays: dict[str, Slab], seconds: float) -> Computed:
             raman = arrays[RAMAN]
             bands = None if weights is None else raman @ weights
             if self.engine.retrieves:
-                flags = judge.flags(self.engine.inputs[slab][:rows], raman, dark, full_scale)
+                flags = judge.flags(counts, raman, dark, full_scale)
             else:  # it says nothing of the spectra
                 flags = np.zeros(rows, np.uint8)
             return Computed({**arrays, FLAGS: flags}, bands, seconds)
