@@ -70,7 +70,7 @@ def _dark(parts: Parts, asked: Arguments, answer: Answer) -> Result:
     if do == "start":
         if run is None or run.published is None:
             raise ValueError("no run is open: block the beams and start the scan first")
-        dark.begin(run.start)
+        dark.begin(run.start, run.clock)
         return {"measuring": 1}
     if do == "stop":
         spectra, name = dark.spectra, dark.finish()

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import math
+import time
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from cars_rt.calibration.darks import frames_of, same_rows
 from cars_rt.calibration.settings import FRAMES, alike, said
+from cars_rt.clock import DAY_NS, SourceClock
 from cars_rt.daemon.filing import Filing
 from cars_rt.engines.base import Slab
 from cars_rt.physics.darkness import LOOKED_AT, light_in, noise_of, relief
@@ -34,6 +36,9 @@ class Dark:
         self.spectra = 0  # averaged so far
         self._folder, self._filing = folder, filing
         self._during: Start | None = None  # the run in which counts are being averaged
+        self._clock = SourceClock()  # of that run's source
+        self._begun_ns = 0  # when that began, by our clock
+        self._earlier = 0  # spectra that came since then and had been measured before
         self._sum: NDArray[np.float64] | None = None
         self._run: Start | None = None  # the run in which the dark was measured
         self._measured: Slab | None = None
@@ -47,17 +52,28 @@ class Dark:
         """Whether counts are being averaged."""
         return self._sum is not None
 
-    def begin(self, run: Start) -> None:
-        """Average from now on; `run` is the open one, as its driver announced it."""
+    def begin(self, run: Start, clock: SourceClock) -> None:
+        """Average what is measured from now on; `run` is the open one, as its driver announced it, and clock
+        that of its source."""
         self._during, self._sum, self.spectra = run, np.zeros(run.pixels), 0
+        self._clock, self._begun_ns, self._earlier = clock, time.time_ns(), 0
 
-    def add(self, counts: NDArray[np.generic]) -> None:
-        """Counts (k, p) came while measuring."""
+    def add(self, counts: NDArray[np.generic], time_ns: int) -> None:
+        """Counts (k, p) came while measuring, which the source had at that time, by its clock. Those that had
+        waited on their way since before `begin` may have light in them, and are left out."""
         if self._sum is not None and counts.shape[1] == len(self._sum):
+            if self._measured_earlier(time_ns):
+                self._earlier += len(counts)
+                return
             if not self.spectra:
                 self._noise = noise_of(counts[:LOOKED_AT])
             self._sum += counts.sum(axis=0, dtype=np.float64)
             self.spectra += len(counts)
+
+    def _measured_earlier(self, time_ns: int) -> bool:
+        then = self._clock.at(self._begun_ns)
+        # Time stamps of another day are of a file, and may run faster or slower than time does.
+        return then is not None and time_ns < then and self._begun_ns - then < DAY_NS
 
     def abandon(self) -> None:
         """Drop the measurement: its run ended first."""
@@ -69,6 +85,11 @@ class Dark:
         self.abandon()
         if total is None or run is None:
             raise ValueError("no dark is being measured; begin with `dark start`")
+        if not self.spectra and self._earlier:
+            raise ValueError(
+                f"the {self._earlier} spectra that came since `dark start` have time stamps from before it; "
+                "the dark stays as it was: let it measure for longer"
+            )
         if not self.spectra:
             raise ValueError("no spectrum came since `dark start`; the dark stays as it was")
         self._measured, self._run = (total / self.spectra).astype(np.float32), run

@@ -190,7 +190,7 @@ class Runs:
             self.lose(run, Cause.OVERLOAD, first, count, self.left_out)
             return
         if self.dark.measuring:
-            self.dark.add(frame.block)
+            self.dark.add(frame.block, frame.time_ns)
         elif self.dark.doubted(run.start, frame.block):
             for problems in (run.sent.problems, self.book.problems):
                 problems[Kind.LIT_DARK.value] += 1

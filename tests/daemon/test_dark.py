@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from helpers import (
     wait_until,
 )
 
+from cars_rt.clock import SourceClock
 from cars_rt.daemon.dark import Dark
 from cars_rt.drivers import Acquisition, Order
 from cars_rt.drivers.feed import Feed
 from cars_rt.protocol import Start
-from cars_rt.remote import Remote
+from cars_rt.remote import Remote, RemoteError
 
 SETTINGS = {"gain": 1.0, "rows_per_spectrum": 100, "frames_per_point": 2, "temperature_c": -60.0}
 MODE: dict[str, Any] = {
@@ -34,8 +36,8 @@ OWN = np.full(len(AXIS), 700, np.float32)
 
 def measured(run: Start) -> Dark:
     dark = Dark()
-    dark.begin(run)
-    dark.add(np.full((3, run.pixels), 500, np.uint16))
+    dark.begin(run, SourceClock())
+    dark.add(np.full((3, run.pixels), 500, np.uint16), 0)
     dark.finish()
     return dark
 
@@ -87,8 +89,8 @@ def test_a_dark_of_summed_frames_is_not_subtracted_from_other_sums(then: int, no
 
 def test_the_file_of_a_dark_holds_what_its_name_is_the_hash_of(tmp_path: Path) -> None:
     run, dark = a_start(**MODE), Dark(tmp_path)
-    dark.begin(run)
-    dark.add(np.random.default_rng(0).integers(900, 1100, (7, run.pixels)).astype(np.uint16))
+    dark.begin(run, SourceClock())
+    dark.add(np.random.default_rng(0).integers(900, 1100, (7, run.pixels)).astype(np.uint16), 0)
     name = dark.finish()
     read = np.loadtxt(tmp_path / f"dark-{name}.csv", dtype=np.float32)
     assert hashlib.sha256(read.tobytes()).hexdigest()[:12] == name
@@ -188,3 +190,39 @@ def test_a_dark_that_was_measured_with_light_in_it_is_told(caplog: pytest.LogCap
         _, receipt = run("open at the driver", 0.0, dark=camera(0.9).mean(axis=0).astype(np.float32))
         assert receipt.problems == {"lit dark": 1}
         assert "run open at the driver: the dark of its start has light in it" in caplog.text
+
+
+@pytest.mark.parametrize("behind_s", [0, 3600, -3600, 10 * 86_400])
+def test_spectra_that_were_measured_before_it_are_not_in_the_dark(behind_s: int) -> None:
+    """They waited on their way. A clock that is off changes nothing; stamps of another day are of a file,
+    which may be played at any pace: they tell nothing."""
+    lit, dark = (np.full((4, len(AXIS)), level, np.uint16) for level in (9000, 600))
+    of_file = behind_s > 86_400
+    with (
+        Published() as source,
+        daemon_in_thread(source.address, engine="passthrough") as daemon,
+        Remote(daemon.control.address if daemon.control else "") as remote,
+    ):
+
+        def send(sequence: int, counts: Any, measured_ns: int) -> None:
+            stamp = measured_ns - behind_s * 10**9
+            assert source.publisher.send(a_frame(sequence, counts, time_ns=stamp), PATIENCE_S)
+            wait_until(lambda: daemon.parts.runs.taken.spectra == 4 * (sequence + 1))
+
+        source.wait()
+        source.publisher.open(a_start(block=4, time_ns=time.time_ns() - behind_s * 10**9))
+        first_ns = time.time_ns()
+        before_ns = first_ns - 10**8
+        send(0, lit, first_ns)
+        remote.ask("dark", do="start")
+        send(1, lit, before_ns)
+        if not of_file:
+            with pytest.raises(RemoteError, match=r"the 4 spectra .* have time stamps from before"):
+                remote.ask("dark", do="stop")
+            remote.ask("dark", do="start")
+            send(2, lit, before_ns)
+        send(2 if of_file else 3, dark, time.time_ns())
+        assert remote.ask("dark", do="stop")["spectra"] == (8 if of_file else 4)
+        assert daemon.parts.runs.current is not None
+        measured, _ = daemon.parts.runs.dark.of(daemon.parts.runs.current.start)
+        assert measured[0] == (4800 if of_file else 600)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from helpers import PATIENCE_S, a_start
 
+from cars_rt.clock import SourceClock
 from cars_rt.console import write_json
 from cars_rt.daemon.dark import Dark
 from cars_rt.daemon.receipt import Receipt
@@ -224,8 +225,8 @@ def test_a_dark_is_not_written_through_a_link(tmp_path: Path) -> None:
 
     def measure() -> str:
         start = a_start()
-        dark.begin(start)
-        dark.add(np.ones((2, start.pixels), np.uint16))
+        dark.begin(start, SourceClock())
+        dark.add(np.ones((2, start.pixels), np.uint16), 0)
         return dark.finish()
 
     name = measure()
