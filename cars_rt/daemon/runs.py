@@ -312,6 +312,7 @@ class Runs:
 
     def _forget(self) -> None:
         """The run is over, though its receipt could not be made."""
+        self.dark.abandon()
         self.current = None
         self.pipeline.end()
 

@@ -5,7 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import LOCAL, Collected, Published, a_line, daemon_in_thread, spectra_of, wait_until
+from helpers import (
+    LOCAL,
+    Collected,
+    Published,
+    a_frame,
+    a_line,
+    a_start,
+    an_end,
+    daemon_in_thread,
+    spectra_of,
+    wait_until,
+)
 
 from cars_rt.daemon import commands
 from cars_rt.daemon.compute.compute import Compute
@@ -91,6 +102,22 @@ def test_mistake_costs_what_was_at_hand(
     assert came <= 40 - cost
     for receipt in daemon.receipts:
         assert receipt.announced == receipt.sent + sum(receipt.lost.values()), receipt
+
+
+def test_dark_is_not_measured_on_when_the_end_of_its_run_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the next run brings has another axis, or light."""
+    with a_line(engine="passthrough") as (source, daemon, results):
+        source.publisher.open(a_start())
+        source.publisher.send(a_frame(0, spectra_of(1)))
+        results.until(lambda all_: all_.spectra == 1)
+        assert daemon.control is not None
+        with Remote(daemon.control.address) as remote:
+            remote.ask("dark", do="start")
+            monkeypatch.setattr(Runs, "_close", failing_once(Runs._close, []))
+            source.publisher.end(an_end(1))
+            wait_until(lambda: remote.ask("status")["state"] == "idle")
+            with pytest.raises(RemoteError, match="no dark is being measured"):
+                remote.ask("dark", do="stop")
 
 
 def test_result_that_cannot_be_sent_is_lost_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
