@@ -3,7 +3,7 @@
 import json
 import logging
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -121,24 +121,16 @@ class Book:
         self.problems: Counter[str] = Counter()  # findings, by kind
         self.filing = filing
         self._folder = folder
-        self._lost: Counter[str] = Counter()  # spectra of runs that are closed, by cause
-        self._most: Counter[str] = Counter()
+        self.lost: Counter[str] = Counter()  # spectra of runs that are over, by cause
 
     def enter(self, made: Receipt, mishaps: Mishaps) -> None:
         """A run is closed."""
         self.receipts.append(made)
         self.closed += 1
-        self._lost.update(made.lost)
         with mishaps.contained("a receipt"):
             made.report()
             if (folder := self._folder) is not None:
                 self.filing.ask("a receipt", lambda: made.write(folder))
-
-    def lost(self, open_: Iterable[Counter[str]]) -> Counter[str]:
-        """Spectra of all runs lost so far, by cause; open_: those of runs that are not closed. No count ever
-        shrinks."""
-        self._most |= sum(open_, self._lost)
-        return self._most
 
     def metrics(self) -> Iterator[Metric]:
         """What is counted here."""

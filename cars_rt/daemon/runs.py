@@ -105,7 +105,8 @@ class Runs:
 
     def all_lost(self) -> Counter[str]:
         """Spectra of all runs lost so far, by cause. No count ever shrinks."""
-        return self.book.lost([self.lost, *(run.lost for run in self.draining)])
+        runs = [*([self.current] if self.current is not None else []), *self.draining]
+        return sum((run.told_lost() for run in runs), Counter(self.book.lost))
 
     def metrics(self) -> Iterator[Metric]:
         """What is counted here, and of all runs."""
@@ -307,13 +308,16 @@ class Runs:
         """All of a run has left: its receipt."""
         made = run.receipt(self.outputs.stalls)
         self.draining.remove(run)
+        self.book.lost += run.told_lost()
         self.book.enter(made, self.mishaps)
         return made
 
     def _forget(self) -> None:
         """The run is over, though its receipt could not be made."""
         self.dark.abandon()
-        self.current = None
+        run, self.current = self.current, None
+        if run is not None and run not in self.draining:
+            self.book.lost += run.told_lost()
         self.pipeline.end()
 
     # -- the engine ---------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ def pictures() -> tuple[Snapshot, Snapshot]:
         compute.worker.engine.gpu_memory_bytes = lambda: 2**30  # type: ignore[union-attr,method-assign]
         runs.current = Run(a_start("run-7"), Ledger(spectra=87, lost=Counter(engine=3)), lambda run: None)  # type: ignore[arg-type,return-value]
         runs.taken.frames, runs.taken.spectra = 250, 1000
-        runs.book._lost, runs.book.problems = Counter(engine=4, missing=3), Counter(gap=2)
+        runs.book.lost, runs.book.problems = Counter(engine=4, missing=3), Counter(gap=2)
         sent = parts.results.publisher
         sent._told.frames, sent._told.spectra, sent.outlet.stalls = 248, 990, 5
         parts.pipeline.latencies["compute"] = latencies(0.4)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from helpers import a_start, an_end
+from helpers import Published, a_frame, a_start, an_end, daemon_in_thread, spectra_of, wait_until
 
 from cars_rt.accounting import Ledger
 from cars_rt.daemon.commands import COMMANDS
@@ -41,3 +41,24 @@ def test_a_loss_that_is_a_finding_too_is_said_once() -> None:
     )
     assert ledger.describe() == "2 missing, 5 overload (1 sequence jump)"
     assert Ledger(lost=Counter(overload=5), problems=Counter(overload=5)).describe() == "5 overload"
+
+
+def test_losses_that_an_end_explains_hide_none_of_the_next_run() -> None:
+    """What the first run lost has another cause when it ends; what was told does not fall for that."""
+    with Published() as source, daemon_in_thread(source.address, engine="passthrough") as daemon:
+        source.wait()
+        source.say(a_start(sequence=0, index=500))
+        source.say(*(a_frame(number, spectra_of(1), index=500 + number) for number in range(3)))
+        wait_until(lambda: daemon.parts.runs.taken.spectra == 3)
+        told = daemon.parts.runs.all_lost()
+        assert told == {"missing": 500}
+        source.say(an_end(3, 3, announced=503))
+        wait_until(lambda: daemon.receipts)
+        assert daemon.receipts[0].lost == {"upstream": 500}
+        assert daemon.parts.runs.all_lost() == told | {"upstream": 500}
+        source.say(a_start("run-2"))
+        source.say(*(a_frame(number, spectra_of(1), "run-2") for number in (0, 401)))
+        source.say(an_end(402, run="run-2"))
+        wait_until(lambda: len(daemon.receipts) == 2)
+        assert daemon.receipts[1].lost == {"missing": 400}
+        assert daemon.parts.runs.all_lost() == {"missing": 900, "upstream": 500}
