@@ -83,6 +83,7 @@ def _dark(parts: Parts, asked: Arguments, answer: Answer) -> Result:
     if run is not None:
         parts.compute.set_dark(*dark.of(run.start))
         run.dark_unused = dark.unused(run.start)
+        parts.runs.say_maker()
     return {"dark": name, "spectra": spectra} | ({"doubt": dark.doubt} if dark.doubt else {})
 
 

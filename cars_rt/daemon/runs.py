@@ -10,6 +10,7 @@ from cars_rt.daemon.compute.compute import Compute
 from cars_rt.daemon.compute.worker import RAMAN
 from cars_rt.daemon.dark import Dark
 from cars_rt.daemon.intake import Intake
+from cars_rt.daemon.maker import maker
 from cars_rt.daemon.mishaps import Mishaps
 from cars_rt.daemon.outputs.base import Outputs
 from cars_rt.daemon.outputs.joined import largest
@@ -20,8 +21,7 @@ from cars_rt.daemon.seen import metric
 from cars_rt.daemon.seen.metric import Metric
 from cars_rt.engines import EngineError, ModelError
 from cars_rt.physics.axis import AxisError
-from cars_rt.physics.fitness import NAMES
-from cars_rt.protocol import FLAGS, NETWORK_OUTPUTS, Closed, Event, Frame, Start
+from cars_rt.protocol import FLAGS, Closed, Event, Frame, Start
 
 log = logging.getLogger("cars_rt.daemon")
 
@@ -85,13 +85,8 @@ class Runs:
         """Whether another message can be taken."""
         if self._events or self.busy:
             return False
-        run = self.open
-        return (
-            bool(self.left_out)
-            or run is None
-            or self.compute.down is not None
-            or self.pipeline.has_room(run.block)
-        )
+        run, down = self.open, self.compute.down
+        return bool(self.left_out) or run is None or down is not None or self.pipeline.has_room(run.block)
 
     @property
     def lost(self) -> Counter[str]:
@@ -254,17 +249,10 @@ class Runs:
         dark, name = self.dark.of(start)
         self.compute.set_dark(dark, name)
         run.dark_unused = self.dark.unused(start)
-        if run.dark_unused:
-            log.warning("run %s: %s", start.run, run.dark_unused)
-        model = worker.model.provenance | {"engine": worker.engine.describe(), "made_by": worker.made_by}
-        model["dark"] = f"{name}; {run.dark_unused}" if run.dark_unused else name
-        if worker.model.unused:
-            log.warning("run %s: %s", start.run, worker.model.unused)
-            model["reference"] = f"none; {worker.model.unused}"
-        model[FLAGS] = " ".join(NAMES.values())  # the names of the bits, lowest first
-        given = {name: NETWORK_OUTPUTS[name] for name in worker.engine.graph.outputs if name != RAMAN}
-        model |= given
-        run.outputs = RAMAN, FLAGS, *given
+        for unused in filter(None, (run.dark_unused, worker.model.unused)):
+            log.warning("run %s: %s", start.run, unused)
+        run.outputs = RAMAN, FLAGS, *(name for name in worker.engine.graph.outputs if name != RAMAN)
+        model = maker(run, worker)
         self.pipeline.begin()
         # In a run that was joined late, sequence numbers go on from the driver's: a subscriber that has had
         # results of an earlier daemon does not take ours for repeats.
@@ -329,10 +317,19 @@ class Runs:
             for frame in batch.frames:
                 self.lose(batch.run, Cause.ENGINE, frame.index, frame.spectra, reason)
         with self.mishaps.contained("a change of the engine"):
-            if self.compute.settle() is not None and self.open is not None:
+            in_run = self.open is not None
+            if self.compute.settle(in_run=in_run) is not None and in_run:
                 self.pipeline.move()
+                self.say_maker()
         if self.compute.down is not None:
             self._abandon(self.compute.down)
+
+    def say_maker(self) -> None:
+        """Another model, engine or dark makes the results from now on: say so in the start for who comes."""
+        run, worker = self.open, self.compute.worker
+        if run is not None and run.published is not None and worker is not None:
+            run.published = replace(run.published, model=maker(run, worker))
+            self.outputs.say_again(run)
 
     def give_up_engine(self, reason: str) -> None:
         """Wait no longer for what is being compiled or computed."""

@@ -188,6 +188,7 @@ class RunReader:
     def _said_again(self, run: Start, start: Start) -> list[Event]:
         """Say once of each field that it is other. Where the numbers would mean something else, they are
         refused from here on; what else is other is not taken, for half a run cannot have it."""
+        self.run = replace(run, model=start.model)  # what makes results now
         found = changed(run, start)
         new = {name: said for name, said in found.items() if name not in self._told}
         self._told |= new.keys()

@@ -1,8 +1,8 @@
 """What waits for room at a publisher, and what a full queue drops; no sockets, no clock."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any, Literal, TypeAlias
 
@@ -77,6 +77,12 @@ class Backlog:
         """Let it wait behind all others."""
         self._queue.append(waiting)
         self._count(waiting, 1)
+
+    def say(self, run: str, model: Mapping[str, str]) -> None:
+        """This makes the results of a run from now on, whose start may still wait."""
+        for each in self._queue:
+            if isinstance(each.message, Start) and each.message.run == run:
+                each.message = replace(each.message, model=model)
 
     def first(self) -> Waiting:
         """The message that leaves next. Raises IndexError if none waits."""

@@ -4,7 +4,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
@@ -190,6 +190,11 @@ class Publisher:
         self._newest = Ledger() if ledger is None else ledger
         self.backlog.add(Waiting(start, self._newest))
         self.serve()
+
+    def say_again(self, run: str, model: Mapping[str, str]) -> None:
+        """Send the start of this run once more, with what makes its results now."""
+        self._say_again |= self._told.say(run, model)
+        self.backlog.say(run, model)
 
     def send(self, frame: Frame, timeout_s: float = 0) -> bool:
         """Publish a frame of the run that was opened last. True: it is sent, waits in the queue, or was

@@ -1,6 +1,6 @@
 """What subscribers have been told of a stream: the run on the wire and the numbers of its frames."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from typing import cast
@@ -30,6 +30,13 @@ class Told:
         """The start of a run has left."""
         self.start, self.ledger = start, ledger
         self.sequence, self._index = start.sequence, start.index
+
+    def say(self, run: str, model: Mapping[str, str]) -> bool:
+        """This makes the results of a run from now on. False if it is not the one on the wire."""
+        if self.start is None or self.start.run != run:
+            return False
+        self.start = replace(self.start, model=model)
+        return True
 
     def once_more(self) -> list[Part]:
         """The start, for a subscriber that comes now. Call it only in a run."""

@@ -312,6 +312,44 @@ def test_dark_is_averaged_subtracted_and_cleared(tmp_path: Path) -> None:
     assert [index for index, _ in receipt["made_by"]] == [0, 12, 16]
 
 
+def test_who_comes_after_a_change_is_told_what_computes_now() -> None:
+    with line(engine="passthrough") as (source, daemon, results, remote):
+        source.publisher.open(a_start())
+
+        def measure(sequence: int) -> None:
+            assert source.publisher.send(a_frame(sequence, spectra_of(1)), PATIENCE_S)
+            results.until(lambda all_: all_.spectra == sequence + 1)
+
+        measure(0)
+        with pytest.raises(RemoteError, match=r"another quantity \(chi3\) than those of the open"):
+            remote.ask("reload", model="cnn-crimson2024")
+        assert remote.ask("status")["model"] == "cnn"
+        remote.ask("reload", model="rnn")
+        remote.ask("dark", do="start")
+        measure(1)
+        dark = remote.ask("dark", do="stop")["dark"]
+        assert daemon.preview is not None
+        with (
+            Collected(daemon.publisher.address) as late,
+            Collected(daemon.preview.publisher.address, "preview") as preview,
+        ):
+            for each in (late, preview):
+                each.until(lambda all_: all_.starts)
+            measure(2)
+            for each in (late, preview):
+                each.until(lambda all_: all_.frames)
+                model, frame = each.starts[0].model, each.frames[-1]
+                assert model is not None and (model["name"], model["dark"]) == ("rnn", dark)
+                assert frame.made_by == model["made_by"] == f"{model['sha256'][:16]} passthrough {dark}"
+        assert results.starts[0].model is not None and results.starts[0].model["name"] == "cnn"
+        first = results.reader.run  # what it would record from now on
+        assert first is not None and first.model is not None and first.model["name"] == "rnn"
+        source.publisher.end(an_end(3))
+        results.ends()
+        assert remote.ask("reload", model="cnn-crimson2024")["model"] == "cnn-crimson2024"
+    assert not results.problems and not results.closed[0].end.lost
+
+
 def test_flight_recorder_writes_when_asked_to(tmp_path: Path) -> None:
     with line(flight=tmp_path) as (source, _, results, remote):
         with pytest.raises(RemoteError, match="no run has come yet"):

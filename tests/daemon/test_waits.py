@@ -214,7 +214,7 @@ def test_a_candidate_that_breaks_or_hangs_in_the_shadow_does_not_take_over() -> 
     beside.look(batch, batch)
     changing.promote(beside, answer)
     candidate.broken = True
-    assert changing.settle(opening=False) is None and not serving.take_over.called
+    assert changing.settle(opening=False, in_run=False) is None and not serving.take_over.called
     assert "its engine failed" in answer.call_args.args[0]
     beside._begun -= 7
     with pytest.raises(EngineError, match="has been computing one batch for 7 s"):

@@ -309,6 +309,8 @@ def test_parts_of_a_size_hold_every_spectrum_once_and_name_each_other(tmp_path: 
                     a_frame(first // 100 - 1, block, stream="raman", index=at, arrays={"raman": block}),
                     PATIENCE_S,
                 )
+            if first == 1400:  # another model takes over
+                results.publisher.say_again("run-1", model | {"name": "n"})
             if first == 1500:
                 wait_until(lambda: len(list(tmp_path.glob("map-part*"))) >= 1)
         results.publisher.send(
@@ -325,6 +327,7 @@ def test_parts_of_a_size_hold_every_spectrum_once_and_name_each_other(tmp_path: 
     paths = parts_of(tmp_path)
     assert len(paths) >= 2 and not list(tmp_path.glob("*.partial*"))
     files = [h5py.File(path) for path in paths]
+    assert [files[number]["raman"].attrs["model_name"] for number in (0, -1)] == ["m", "n"]
     for name, whole in (("raw/counts", camera.counts), ("raman/raman", values)):
         assert np.array_equal(np.concatenate([file[name] for file in files]), whole)
     for number, (before, file, after) in enumerate(

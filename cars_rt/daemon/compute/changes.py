@@ -120,10 +120,11 @@ class Changes:
 
     # -- end ----------------------------------------------------------------------------------------
 
-    def settle(self, *, opening: bool) -> Worker | None:
+    def settle(self, *, opening: bool, in_run: bool) -> Worker | None:
         """Finish a change whose worker is compiled. Returns the worker that takes over now, or None.
 
-        opening: an engine is being opened for a run; nothing takes over meanwhile.
+        opening: an engine is being opened for a run; nothing takes over meanwhile. in_run: no model whose
+        results are another quantity takes over.
         """
         worker = self._serving.worker
         if worker is not None and worker.broken and not (opening or self._serving.down):
@@ -137,7 +138,7 @@ class Changes:
             return None
         if opening or not change.worker.ready.done():
             return None
-        return self._finish(change)
+        return self._finish(change, in_run=in_run)
 
     def dismiss(self, reason: str) -> None:
         """Give up what is under way, if anything is."""
@@ -154,11 +155,17 @@ class Changes:
         elif self._serving.down and worker is not None and time.monotonic() > self._retry_at:
             self._repair(worker, again=True)
 
-    def _finish(self, change: Change) -> Worker | None:
+    def _finish(self, change: Change, *, in_run: bool) -> Worker | None:
         self._change = None
         error = change.worker.ready.exception()
         if error is None and change.worker.broken:
             error = EngineError("its engine failed before it took over")
+        target, now = change.model.card.target, self._serving.model.card.target
+        if error is None and in_run and target != now:
+            error = EngineError(
+                f"its results are another quantity ({target}) than those of the open run ({now}); ask again "
+                "when that is over"
+            )
         if error is not None:
             self._let_go(change)
             self._refuse(change, str(error))

@@ -299,15 +299,16 @@ class Compute:
         """Take one message from the socket, which must have one. It stays readable while there are more."""
         self.socket.recv(zmq.NOBLOCK)
 
-    def settle(self) -> Worker | None:
-        """Finish changes whose worker is compiled. Returns the worker that takes over now, or None."""
+    def settle(self, *, in_run: bool) -> Worker | None:
+        """Finish changes whose worker is compiled. Returns the worker that takes over now, or None. in_run:
+        results of a run are being published, whose `start` said what they are."""
         self._retired.close_idle()
         if self.shadow is not None:
             self.shadow.settle()
         self._library.settle()
         if self._opening is not None:
             self._opening.look()
-        return self._changes.settle(opening=self._opening is not None)
+        return self._changes.settle(opening=self._opening is not None, in_run=in_run)
 
     def failed(self, worker: Worker) -> None:
         """A worker lost a batch: have another one take its place."""

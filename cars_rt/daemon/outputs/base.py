@@ -30,6 +30,11 @@ class Output(ABC):
     def open(self, run: Run) -> None:
         """A run begins; `run.published` is how."""
 
+    def say_again(self, run: Run) -> None:
+        """Something else makes the results of the run from now on, as `run.published` says."""
+        if run.published is not None and run.published.model is not None:
+            self.publisher.say_again(run.published.run, run.published.model)
+
     def prepare(self, batch: Batch) -> None:
         """A batch goes to the engine: say what is to be computed beside the results."""
 
@@ -81,6 +86,12 @@ class Outputs:
         for output in self._all:
             with self._guard(output):
                 output.open(run)
+
+    def say_again(self, run: Run) -> None:
+        """See Output."""
+        for output in self._all:
+            with self._guard(output):
+                output.say_again(run)
 
     def prepare(self, batch: Batch) -> None:
         """See Output."""

@@ -133,8 +133,9 @@ class Piece:
             self.limit = max([self._end, *(each.index for each in self._at(readers).values())])
         self._patience, self._moved = patience_s, now
 
-    def go_on(self) -> "Piece":
-        """The part after this one, which was cut. Raises RecordingError if it cannot be begun."""
+    def go_on(self, readers: Mapping[str, RunReader]) -> "Piece":
+        """The part after this one, which was cut: its streams as they were said last. Raises RecordingError
+        if it cannot be begun."""
         assert self.limit is not None
         path, number = self.recording.path, self.recorded.part or 1
         stem = path.stem if number == 1 else path.stem.removesuffix(f"-part{number}")
@@ -145,8 +146,9 @@ class Piece:
             claim, self.run, self._streams, about, first=self.limit, before=before, packing=self._packing
         )
         self.next.recorded.part = number + 1
-        for start in self.starts.values():
-            self.next.start(start)
+        now = {stream: reader.run for stream, reader in self._at(readers).items()}
+        for stream, start in self.starts.items():
+            self.next.start(now.get(stream) or start)
         self.note(part=number, next_part=claim.path.name)
         self.next.note(part=number + 1, previous_part=path.name)
         return self.next

@@ -259,7 +259,7 @@ class Recorder:
             whole = each.limit is None and each.recording.rows and not each.recorded.rows
             if whole and each.stored_bytes >= most:
                 each.cut(self._readers, OTHER_S, time.monotonic())
-                self._open.add(following := each.go_on())
+                self._open.add(following := each.go_on(self._readers))
                 paths = each.recording.path, following.recording.path
                 log.info("%s goes on in %s, from spectrum %d on", *paths, each.limit)
 
