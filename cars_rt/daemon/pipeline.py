@@ -192,7 +192,8 @@ class Pipeline:
             self._outputs.take(batch)
             if self._compute.shadow is not None:
                 with self._mishaps.contained("the shadow"):
-                    self._compute.shadow.look(batch.counts[: batch.rows], computed.raman)
+                    counts = batch.counts[: batch.rows]
+                    self._compute.shadow.look(counts, computed.raman, batch.made_by)
             self._held.append(batch)
         return failed
 

@@ -14,6 +14,7 @@ from helpers import AXIS, PATIENCE_S, spectra_of
 
 from cars_rt.daemon.compute import compiling
 from cars_rt.daemon.compute.jobs import Jobs
+from cars_rt.daemon.compute.shadow import Shadow
 from cars_rt.daemon.compute.worker import NotComputedError, Worker
 from cars_rt.engines import EngineError, load_model
 from cars_rt.engines.onnxruntime import OnnxRuntime
@@ -124,3 +125,33 @@ def test_closed_worker_keeps_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not any(each() is not None for each in kept)
     finally:
         gc.enable()
+
+
+def test_a_candidate_is_compared_with_results_of_the_same_dark_and_of_one_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A batch that was computed with the dark before, or by the model before, tells nothing of it."""
+    with telling(monkeypatch, overlaps=True) as (worker, engine):
+        counts, candidate = spectra_of(4).astype(np.float32), Shadow(worker, load_model(), "told", 1)
+        engine.leave.set()
+
+        def compared(raman: np.ndarray, made_by: str) -> tuple[int, float]:  # type: ignore[type-arg]
+            candidate.look(counts, raman, made_by)
+            if candidate._pending is not None:
+                candidate._pending.exception(PATIENCE_S)
+            candidate.settle()
+            return candidate.disagreement.batches, candidate.disagreement.worst
+
+        engine.inputs[1][:] = counts
+        plain = worker.compute(1, 4).result(PATIENCE_S).raman.copy()
+        assert compared(plain, "served told none") == (1, pytest.approx(0, abs=1e-6))
+        worker.set_dark(np.full(len(AXIS), 500, np.float32), "measured")
+        assert compared(plain, "served told none") == (1, pytest.approx(0, abs=1e-6))
+        assert compared(2 * plain, "served told measured")[0] == 2
+        candidate.look(counts, plain, "served told measured")  # under way when another takes over
+        assert candidate._pending is not None
+        candidate.look(counts, plain, "other told none")
+        candidate._pending.exception(PATIENCE_S)
+        candidate.settle()
+        assert candidate.disagreement.batches == 0
+        assert compared(plain, "other told measured")[0] == 1

@@ -204,14 +204,14 @@ def test_an_engine_that_broke_before_it_took_over_is_replaced() -> None:
 def test_a_candidate_that_breaks_or_hangs_in_the_shadow_does_not_take_over() -> None:
     serving, answer, batch = Mock(down=None), Mock(), spectra_of(1).astype(np.float32)
     serving.worker.broken = False
-    candidate = Mock(broken=False, raman_shift=batch[0], max_batch=1)
+    candidate = Mock(broken=False, raman_shift=batch[0], max_batch=1, dark="none")
     candidate.ready.exception.return_value = None
     candidate.overdue.return_value = False
     candidate.engine.inputs = [batch]
     candidate.compute.return_value = Future[Computed]()
     changing = changes.Changes(serving, Mock(), Mock(), Counters())
     beside = shadow.Shadow(candidate, Mock(), "odd", 1)
-    beside.look(batch, batch)
+    beside.look(batch, batch, "model odd none")
     changing.promote(beside, answer)
     candidate.broken = True
     assert changing.settle(opening=False, in_run=False) is None and not serving.take_over.called

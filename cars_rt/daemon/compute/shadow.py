@@ -48,6 +48,7 @@ class Shadow:
         self.every = every
         self.disagreement = Disagreement()
         self.error: str | None = None
+        self._compared_with = ""  # the model and engine that the disagreement is with
         self._seen = 0
         self._served: Slab | None = None
         self._pending: Future[Computed] | None = None
@@ -58,17 +59,22 @@ class Shadow:
         """For how long it has had the batch that it computes, s."""
         return time.monotonic() - self._begun if self._pending is not None else 0.0
 
-    def look(self, counts: NDArray[np.float32], raman: Slab) -> None:
-        """Have every n-th batch computed here, too. Called for each batch; counts and raman: (rows,
-        pixels)."""
+    def look(self, counts: NDArray[np.float32], raman: Slab, made_by: str) -> None:
+        """Have every n-th batch computed here, too. Called for each batch; counts and raman: (rows, pixels);
+        made_by: the model, engine and dark that made the results. Those with another dark than the candidate
+        has by now are passed over."""
         self._seen += 1
         worker = self.worker
+        served, dark = made_by.rsplit(" ", 1)
+        if served != self._compared_with:  # begins anew, without what is under way
+            self._compared_with, self._served, self.disagreement = served, None, Disagreement()
         ready = worker.ready.done() and self.error is None and not worker.ready.exception()
         if (
             self._seen % self.every
             or self._pending is not None
             or not ready
             or counts.shape[1] != len(worker.raman_shift)
+            or dark != worker.dark
         ):
             return
         rows = min(len(counts), worker.max_batch)
