@@ -147,7 +147,7 @@ class Scan:
         index = frame.index + len(frame.block) - 1
         if index < self.latest_index or (index == self.latest_index and deviation is None):
             return
-        self.latest_index, self.latest_ns = index, frame.time_ns
+        self.latest_index, self.latest_ns = index, int(frame.times_ns[-1])
         copy = None if counts is None else np.array(counts, np.float32)
         spread = None if deviation is None else np.array(deviation, np.float32)
         self.latest = Spectrum("latest spectrum", np.array(raman, np.float32), copy, spread)

@@ -32,6 +32,8 @@ def test_they_are_the_results_with_their_counts() -> None:
     np.testing.assert_array_equal(np.concatenate([each.arrays["counts"] for each in looked.frames]), counts)
     assert looked.closed[0].end.spectra == 200 and not looked.closed[0].end.lost
     assert len(looked.frames) < 50  # bundles, not one message for each
+    times, expected = (np.concatenate([each.times_ns for each in of.frames]) for of in (looked, all_))
+    np.testing.assert_array_equal(times, expected)
 
 
 def test_beyond_the_bound_the_rest_is_left_out_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,7 @@ class Piece:
     arrays: dict[str, NDArray[Any]]  # (k, ...) each
     made_by: str
     bands: tuple[Band, ...] | None = None
+    epoch: int = 0  # about when it was measured: another one leaves in another message
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values())))
@@ -52,7 +53,6 @@ class Bundles(Output):
         self._ledger = Ledger()
         self._pieces: list[Piece] = []
         self._block = 1  # spectra in one message
-        self._time_ns = 0  # of the latest spectrum
         self._due = 0.0
 
     def _begin(self, run: Run, block: int) -> None:
@@ -80,26 +80,26 @@ class Bundles(Output):
         pieces, self._pieces = joined(self._pieces), []
         if self._run is None:
             return
-        once = self._once()
         for piece in pieces:
             for begin in range(0, len(piece), self._block):
                 part = {name: array[begin : begin + self._block] for name, array in piece.arrays.items()}
+                time_ns, arrays = self._message(part)
                 self.publisher.send(
                     Frame(
                         self.publisher.stream,
                         self._run.start.run,
                         self.publisher.sequence,
                         piece.index + begin,
-                        self._time_ns,
-                        part | once,
+                        time_ns,
+                        arrays,
                         made_by=piece.made_by,
                         bands=piece.bands,
                     )
                 )
 
     @abstractmethod
-    def _once(self) -> dict[str, NDArray[Any]]:
-        """Arrays that each message of a bundle carries; asked once for each."""
+    def _message(self, part: dict[str, NDArray[Any]]) -> tuple[int, dict[str, NDArray[Any]]]:
+        """The time stamp of a message, and its arrays: from those of a part of a piece."""
 
     def end(self, run: Run) -> None:
         """The run is over; what did not leave here is `upstream`, as it was not lost on the way."""
@@ -131,13 +131,13 @@ class Bundles(Output):
 def joined(pieces: Iterable[Piece]) -> list[Piece]:
     """Pieces that follow on as one."""
     groups: list[list[Piece]] = []
-    following: tuple[int, str, Sequence[Band] | None] | None = None
+    following: tuple[object, ...] | None = None
     for piece in pieces:
-        if (piece.index, piece.made_by, piece.bands) == following:
+        if (piece.index, piece.made_by, piece.bands, piece.epoch) == following:
             groups[-1].append(piece)
         else:
             groups.append([piece])
-        following = piece.index + len(piece), piece.made_by, piece.bands
+        following = piece.index + len(piece), piece.made_by, piece.bands, piece.epoch
     return [replace(group[0], arrays=_stacked([each.arrays for each in group])) for group in groups]
 
 

@@ -45,6 +45,7 @@ class Preview(Bundles):
         self._wanted = self.bands
         self.weights: NDArray[np.float32] | None = None  # (pixels, bands), while a run is open
         self._latest: dict[str, NDArray[Any]] = {}
+        self._time_ns = 0  # of that
 
     def set_bands(self, bands: Iterable[Band]) -> None:
         """Compute these from the next batch on. Raises SettingsError for two of one name."""
@@ -98,8 +99,8 @@ class Preview(Bundles):
         self._latest = dict(zip(LATEST, latest, strict=True))
         self._time_ns = frames[-1].time_ns
 
-    def _once(self) -> dict[str, NDArray[Any]]:
-        return self._latest
+    def _message(self, part: dict[str, NDArray[Any]]) -> tuple[int, dict[str, NDArray[Any]]]:
+        return self._time_ns, part | self._latest
 
     def end(self, run: Run) -> None:
         """The run is over; its totals are those of the result stream's end."""

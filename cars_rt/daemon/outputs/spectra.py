@@ -3,13 +3,14 @@
 import logging
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.daemon.batch import Batch
 from cars_rt.daemon.outputs.bundles import Bundles, Piece
 from cars_rt.daemon.run import Run
-from cars_rt.protocol import MAX_BLOCK
-from cars_rt.protocol.limits import MAX_PARTS
+from cars_rt.protocol import DELAYS, MAX_BLOCK
+from cars_rt.protocol.limits import MAX_DELAY_S, MAX_PARTS
 from cars_rt.sockets import SPECTRA_ADDRESS, AddressInUseError
 from cars_rt.trust.curve import Access
 
@@ -18,6 +19,7 @@ log = logging.getLogger("cars_rt")
 BUNDLE_BYTES = 2_000_000  # between two sends: 40 MB/s, which is 3700 spectra/s of 1340 pixels with counts
 BUFFER_MB = 32.0
 COUNTS = "counts"
+TIMES = "times"  # int64 (k,), ns: until a message is made of it
 
 
 class Spectra(Bundles):
@@ -46,19 +48,22 @@ class Spectra(Bundles):
             return
         arrays = batch.result().arrays
         assert self._run is not None
-        names = [name for name in self._run.outputs if name in arrays][: MAX_PARTS - 3]
+        names = [name for name in self._run.outputs if name in arrays][: MAX_PARTS - 4]
         room = self._most - sum(len(piece) for piece in self._pieces)
         for frame in batch.frames:
             if room <= 0:
                 break
             part = slice(frame.row, frame.row + min(frame.spectra, room))
             copies = {COUNTS: batch.counts[part].copy()} | {name: arrays[name][part].copy() for name in names}
-            self._pieces.append(Piece(frame.index, copies, batch.made_by))
-            self._time_ns = frame.time_ns
+            copies[TIMES] = np.full(len(copies[COUNTS]), frame.time_ns, np.int64)
+            epoch = frame.time_ns // (MAX_DELAY_S * 10**9)
+            self._pieces.append(Piece(frame.index, copies, batch.made_by, epoch=epoch))
             room -= frame.spectra
 
-    def _once(self) -> dict[str, NDArray[Any]]:
-        return {}
+    def _message(self, part: dict[str, NDArray[Any]]) -> tuple[int, dict[str, NDArray[Any]]]:
+        times = part.pop(TIMES)
+        delays = (times - times[0]) / 1e9
+        return int(times[0]), part | ({DELAYS: delays} if delays.any() else {})
 
 
 def open_spectra(address: str, security: Access) -> Spectra | None:
