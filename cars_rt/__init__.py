@@ -1,6 +1,5 @@
 """CARS-RT: removes the non-resonant background from CARS spectra, in real time."""
 
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -9,15 +8,21 @@ if TYPE_CHECKING:
     from cars_rt.physics.fitness import Flag
     from cars_rt.trust.curve import ClientKeys
 
+    __version__: str
+
 __all__ = [
     "AsyncClient", "Client", "ClientError", "ClientKeys", "Flag", "NoDataError", "Run", "connect",
     "connect_async", "open",
 ]  # fmt: skip
-__version__ = version("cars-rt")
 
 
 def __getattr__(name: str) -> Any:
-    """Import the client only when it is used, so that the command line starts quickly."""
+    """Import the client only when it is used, so that the command line starts quickly; likewise what knows
+    the version."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("cars-rt")
     if name == "open":
         from cars_rt.files.dataset import open_dataset
 
@@ -32,4 +37,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """What is imported only when it is used is here, too."""
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "__version__"})

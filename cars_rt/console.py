@@ -34,7 +34,6 @@ LogFormat: TypeAlias = Literal["text", "json"]
 EXIT_ERROR = 1  # something failed, and one line says what and why
 EXIT_USAGE = 2  # a flag, or what the environment or the file of --config says in its place, is none
 EXIT_INCOMPLETE = 3  # it worked, but spectra were lost on the way
-EXIT_INTERRUPTED = 130  # left at once, after a second Ctrl-C
 
 STOP_WITH_STDIN = "CARS_RT_STOP_WITH_STDIN"  # set: stop when the standard input ends
 

@@ -37,15 +37,15 @@ for _each in COMMANDS:
 
 
 def main() -> None:
-    """Entry point of `cars-rt`."""
+    """Run the command that the arguments mean."""
     speak_when_killed()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal may know few letters, and so may stderr. In a file of few there is no map, and no TOML.
         sys.stdout.reconfigure(encoding=None if sys.stdout.isatty() else "utf-8", errors="backslashreplace")
     raise_limit()
-    interrupt_by_all()
     with errors_in_one_line():
         _import_meant(sys.argv[1:])
+        interrupt_by_all()
         app.meta(exit_on_error=False, print_error=False)
 
 

@@ -13,9 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import cars_rt
 from cars_rt.cli.config import PREFIX, ConfigError, check_environment, checked_config
-from cars_rt.console import EXIT_INTERRUPTED, EXIT_USAGE, Logging, console, fail, on_terminal
+from cars_rt.console import EXIT_USAGE, Logging, console, fail, on_terminal
 from cars_rt.installation import install_extra
 from cars_rt.printable import printable
+from cars_rt.stops import EXIT_INTERRUPTED
 from cars_rt.trust.flags import ClientAccess, PublisherAccess
 
 app = App(
@@ -31,6 +32,7 @@ app = App(
     version=cars_rt.__version__,
     default_parameter=Parameter(negative=()),
 )
+app.suppress_keyboard_interrupt = app.meta.suppress_keyboard_interrupt = False  # see errors_in_one_line
 app.register_install_completion_command(help="Install completion of commands and flags for your shell.")
 
 for _flags in (PublisherAccess, ClientAccess):  # stand among the other flags of the settings they are in

@@ -15,7 +15,6 @@ from rich.text import Text
 from cars_rt.cli.app import Bar, Logs
 from cars_rt.console import (
     EXIT_INCOMPLETE,
-    EXIT_INTERRUPTED,
     EXIT_USAGE,
     LOGGED_S,
     Logging,
@@ -29,7 +28,7 @@ from cars_rt.daemon.settings import DaemonSettings
 from cars_rt.errors import CarsRtError
 from cars_rt.physics.fitness import shares
 from cars_rt.printable import counted
-from cars_rt.stops import STOPS
+from cars_rt.stops import EXIT_INTERRUPTED, STOPS
 
 
 def process(

@@ -12,7 +12,6 @@ from cyclopts import Parameter
 from cars_rt.cli.app import Logs
 from cars_rt.console import (
     EXIT_INCOMPLETE,
-    EXIT_INTERRUPTED,
     Logging,
     Rate,
     StatusLine,
@@ -25,6 +24,7 @@ from cars_rt.console import (
 )
 from cars_rt.files.recorder import Recorder, RecordSettings
 from cars_rt.printable import typed
+from cars_rt.stops import EXIT_INTERRUPTED
 from cars_rt.trust.flags import OFF
 
 

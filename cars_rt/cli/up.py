@@ -15,7 +15,6 @@ from cars_rt.cli.room import Judged, Plan, read_plan
 from cars_rt.console import (
     EXIT_ERROR,
     EXIT_INCOMPLETE,
-    EXIT_INTERRUPTED,
     EXIT_USAGE,
     Logging,
     Terminal,
@@ -28,6 +27,7 @@ from cars_rt.errors import CarsRtError
 from cars_rt.printable import printable, typed
 from cars_rt.room.part import Part, Role
 from cars_rt.room.restarts import LIMIT
+from cars_rt.stops import EXIT_INTERRUPTED
 from cars_rt.storage import StorageError, make_folder
 
 

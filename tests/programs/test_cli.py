@@ -141,6 +141,24 @@ def test_a_command_starts_with_no_more_than_it_needs(command: list[str], unneede
     assert done.returncode == 0 and "cars_rt.cli.app" in loaded and not loaded & unneeded, done.stderr
 
 
+@pytest.mark.parametrize("module", ["cyclopts", "cars_rt.cli.run", "cars_rt.daemon.loop"])
+def test_ctrl_c_while_it_starts_is_one_line(module: str) -> None:
+    """While modules are imported: first those of the command line, then those of the command's program."""
+    program = (
+        "import signal, sys\n"
+        "from cars_rt.__main__ import main\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        f"        if name == {module!r}:\n"
+        "            signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "sys.argv[1:] = ['run']\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE_S)
+    assert (done.returncode, done.stderr) == (130, "cars-rt: interrupted\n")
+
+
 def test_process_makes_a_file_of_a_file(tmp_path: Path) -> None:
     np.savez(tmp_path / "in.npz", spectra=spectra_of(1), raman_shift=AXIS)
     code, _, said = cars_rt("process", tmp_path / "in.npz", "-o", tmp_path / "out.h5")
