@@ -237,13 +237,14 @@ def test_shadow_is_compared_and_can_take_over(tmp_path: Path) -> None:
 
 
 def test_a_shadow_follows_the_run_to_another_axis() -> None:
-    with line(engine="passthrough") as (source, daemon, results, remote):
+    with line(engine="passthrough", max_batch=16) as (source, daemon, results, remote):
         remote.ask("shadow", every=1)
-        for number, axis in enumerate((AXIS, AXIS + 1)):
-            source.publisher.open(a_start(f"run-{number}", axis))
+        for number, (axis, block) in enumerate(((AXIS, 64), (AXIS + 1, 1))):
+            source.publisher.open(a_start(f"run-{number}", axis, block=block))
             results.until(lambda all_, number=number: len(all_.starts) == number + 1)
             shadow = daemon.compute.shadow
             assert shadow is not None and np.array_equal(shadow.worker.raman_shift, axis)
+            assert shadow.worker.max_batch == max(16, block)  # as this run needs it
             wait_until(lambda: remote.ask("status")["shadow"]["ready"])
             source.publisher.send(a_frame(0, spectra_of(1), f"run-{number}"), PATIENCE_S)
             wait_until(lambda: remote.ask("status")["shadow"]["batches"] == 1)

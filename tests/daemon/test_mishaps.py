@@ -104,6 +104,17 @@ def test_mistake_costs_what_was_at_hand(
         assert receipt.announced == receipt.sent + sum(receipt.lost.values()), receipt
 
 
+def test_no_engine_is_waited_for_when_the_shadow_cannot_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one is, no other model takes over."""
+    failed: list[str] = []
+    with a_line(engine="passthrough") as (source, daemon, _):
+        follow = failing_once(Compute._have_shadow_follow, failed)
+        monkeypatch.setattr(Compute, "_have_shadow_follow", follow)
+        source.run("run-1", spectra_of(4))
+        wait_until(lambda: daemon.receipts)
+        assert failed and daemon.receipts[0].lost == {"engine": 4} and daemon.compute._opening is None
+
+
 def test_dark_is_not_measured_on_when_the_end_of_its_run_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the next run brings has another axis, or light."""
     with a_line(engine="passthrough") as (source, daemon, results):

@@ -139,9 +139,9 @@ class Compute:
         axis = model.nominal_axis if start is None else start.raman_shift  # None: to warm up
         max_batch = max(serving.max_batch, 1 if start is None else start.block)
         worker = serving.worker
+        self._have_shadow_follow(axis, max_batch)  # first: if it fails, nothing is left half begun
         if worker is None or worker.broken or not worker.fits(model, axis, max_batch):
             self._opening = self._open(model, axis, max_batch)
-        self._have_shadow_follow(axis)
 
     def _open(self, model: Model, axis: NDArray[np.float64], max_batch: int) -> Opening:
         serving, awaited = self._serving, self._changes.awaited
@@ -281,7 +281,7 @@ class Compute:
         else:
             self._library.ask(name, then, answer)
 
-    def _have_shadow_follow(self, axis: NDArray[np.float64]) -> None:
+    def _have_shadow_follow(self, axis: NDArray[np.float64], max_batch: int) -> None:
         """A shadow is compared on the axis of the run, for its instrument. Compile it again if either is
         another one."""
         shadow = self.shadow
@@ -289,8 +289,8 @@ class Compute:
             return
         old, model = shadow.worker, shadow.model.of_source(self._serving.source)
         if old.model.sha256 != model.sha256 or not np.array_equal(old.raman_shift, axis):
+            worker = self._serving.compile(model, [shadow.engine], axis, max_batch)
             self._retired.take(old)
-            worker = self._serving.compile(model, [shadow.engine], axis, old.max_batch)
             self.shadow = Shadow(worker, shadow.model, shadow.engine, shadow.every)
 
     # -- when the socket was readable, or a batch failed --------------------------------------------
