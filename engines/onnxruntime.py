@@ -30,6 +30,8 @@ class OnnxRuntime(Engine):
     options: ClassVar[dict[str, Any]] = {}
     _pool: ThreadPoolExecutor | None = None  # of the lanes but the first, which is the thread that launches
     _session: Any = None  # once it is compiled, until it is closed
+    _bindings: list[list[Any]]
+    _given: dict[str, NDArray[Any]]
 
     @classmethod
     def unavailable(cls) -> str | None:
@@ -68,7 +70,7 @@ class OnnxRuntime(Engine):
                 "that its version asks for, or use onnxruntime"
             )
         self._bindings = [[self._session.io_binding() for _ in range(self._lanes)] for _ in self.inputs]
-        self._given: dict[str, NDArray[Any]] = {}
+        self._given = {}
         self._fixed = {name: parameters[name] for name in fixed}
         self._give({DARK: dark, **parameters})
 
