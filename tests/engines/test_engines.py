@@ -157,6 +157,15 @@ def test_every_model_runs_on_every_engine(name: str, kind: str) -> None:
         check(engine)
 
 
+@pytest.mark.parametrize("name", [*shipped_models(), "kk"])
+def test_a_single_lit_pixel_has_a_result(name: str) -> None:
+    """One photon, or a hot pixel with the shutter closed and counts that end at 0."""
+    counts = 50 * np.eye(1340, dtype=np.float32)[::20]
+    graph = compose(load_model(name), np.linspace(497, 3118, 1340))
+    with OnnxRuntime(graph, len(counts), threads=1) as engine:
+        assert all(np.isfinite(result).all() for result in engine.retrieve(counts).values())
+
+
 def test_sizes_are_enough_for_any_batch() -> None:
     assert batch_sizes(1) == (1,) and batch_sizes(2) == (1, 2)
     assert batch_sizes(128) == (1, 4, 16, 64, 128) and batch_sizes(100)[-2:] == (64, 100)

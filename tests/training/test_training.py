@@ -42,7 +42,7 @@ from cars_rt.training.losses import deviation_loss, loss  # noqa: E402
 from cars_rt.training.networks import NETWORKS, Cnn, Rnn, build, inputs  # noqa: E402
 from cars_rt.training.networks.cnn import CnnKk  # noqa: E402
 from cars_rt.training.networks.layers import PHASES, folded, unfolded  # noqa: E402
-from cars_rt.training.networks.unbiased import LESS, SHARE, Hilbert  # noqa: E402
+from cars_rt.training.networks.unbiased import GATES, LESS, SHARE, Hilbert  # noqa: E402
 from cars_rt.training.optimizer import orthogonal  # noqa: E402
 from cars_rt.training.settings import TrainingError, TrainSettings  # noqa: E402
 from cars_rt.training.weights import start_from  # noqa: E402
@@ -495,6 +495,15 @@ def test_our_networks_take_any_length_and_see_all_of_it(name: str) -> None:
     pitch = torch.full((1, 1024), 2.0)
     change = (network(spectrum, pitch)[0] - network(other, pitch)[0]).abs()[0]
     assert change[-8:].max() > 0
+
+
+def test_a_mixture_of_which_every_gate_is_closed_is_finite() -> None:
+    """Of one lit pixel among thousands of dark ones the gates' logits are in the thousands."""
+    network = CnnKk().eval()
+    with torch.no_grad():
+        network.head.bias[3 : 3 + GATES[3]] = -3000.0
+        for result in network(torch.rand(2, 1024) + 0.5, torch.full((1, 1024), 2.0)):
+            assert torch.isfinite(result).all()
 
 
 @pytest.mark.usefixtures("light")

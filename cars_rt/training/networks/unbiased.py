@@ -16,6 +16,7 @@ BLUR_REACH = 3  # columns
 BASES = (0.8, 2.0, 6.0)  # columns, standard deviations of the local means that a base line is made of
 LESS = 2.0  # of the wider smoothing, in units of its gate's logit
 GATES = tuple(itertools.accumulate((len(WIDTHS), len(BLURS), len(BASES) + 1), initial=0))
+NEVER_NONE = 1e-30  # added to each gate: where all are closed, as of one lit pixel, a mixture would be 0 / 0
 LARGEST = 4.0  # ln of the largest |chi / chi_NR|
 SHARE = 0.2  # of the likeliest line in the deviation, to begin with
 
@@ -79,7 +80,7 @@ class Unbiased(Retrieval):
         """As `Retrieval.raman`; also before it is smoothed, before its base line is taken away, and the
         likeliest."""
         lines, added, error = (fields[:, n : n + 1] for n in range(3))
-        weights = torch.sigmoid(fields[:, 3 : self.fields - Denoised.fields])
+        weights = torch.sigmoid(fields[:, 3 : self.fields - Denoised.fields]) + NEVER_NONE
         chosen, blurs, bases = (weights[:, begin:end] for begin, end in itertools.pairwise(GATES))
         background = self._mixed(logarithm.mean(1, keepdim=True) - lines, self.means, chosen)
         background = background / chosen.sum(1, keepdim=True) + added
