@@ -127,8 +127,8 @@ class MaximumEntropyEngine(Engine):
 
     def launch(self, slab: int, rows: int) -> None:
         """Computes at once."""
-        on_points = (self.inputs[slab][:rows] - self._dark) @ self._onto_points
-        spectra, light = scaled(on_points, self.graph.raman_shift)
+        pixels = self.inputs[slab][:rows] - self._dark
+        spectra, light = scaled(pixels @ self._onto_points, self.graph.raman_shift, pixels)
         self.outputs[slab][:rows] = light * (self._retrieve(spectra) @ self._onto_pixels)
 
     def wait(self, slab: int) -> None:

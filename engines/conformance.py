@@ -148,20 +148,27 @@ def scale_of_counts_does_not_matter(engine: Engine) -> None:
 
 
 def no_light_gives_nothing(engine: Engine) -> None:
-    """Noise about the dark, a dark that is too high, zeros: raman is 0, and a deviation above all raman that
-    there is, in any unit; a lit spectrum beside them stays as it is."""
+    """Noise about the dark, the same without what is below 0, a dark that is too high, one lit pixel, zeros:
+    raman is 0, and a deviation above all raman that there is, in any unit; a lit spectrum beside them stays
+    as it is."""
     good = probe(engine.graph, MAX_BATCH)
     expected = engine.retrieve(good)
     noise = np.resize(np.array([3, -5, 1, 4, -2, -3, 5, -3], np.float32), engine.graph.pixels)
+    pixel = np.where(np.arange(len(noise)) == len(noise) // 3, np.float32(50), 0)
+    unlit = np.stack([noise, np.maximum(noise, 0), noise - 500, pixel, 0 * noise])
+    none = slice(len(unlit))
+    lit = slice(len(unlit), None)
     for factor in (1e-9, 1, 1e9):
         counts = good * np.float32(factor)
-        counts[:3] = np.stack([noise, noise - 500, 0 * noise]) * np.float32(factor)
+        counts[none] = unlit * np.float32(factor)
         found = engine.retrieve(counts)
-        _require(bool((found[RAMAN][:3] == 0).all()), f"raman without light is not 0 (unit {factor:g})")
-        least = found.get(DEVIATION, np.ones((3, 1)))[:3].min()
+        _require(bool((found[RAMAN][none] == 0).all()), f"raman without light is not 0 (unit {factor:g})")
+        least = found.get(DEVIATION, np.ones((5, 1)))[none].min()
         _require(bool(least >= 1), f"the deviation without light is {least:.2g} (unit {factor:g})")
         for name, result in found.items():
-            _same(engine, result[3:], expected[name][3:], f"{name} beside none (unit {factor:g})", factor=10)
+            _same(
+                engine, result[lit], expected[name][lit], f"{name} beside none (unit {factor:g})", factor=10
+            )
 
 
 def odd_counts_stay_finite(engine: Engine) -> None:

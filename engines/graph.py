@@ -19,7 +19,7 @@ from onnx.compose import add_prefix_graph
 
 from cars_rt.engines.model import CLASSICAL, RATIO, Card, Model, ModelError
 from cars_rt.engines.sampling import Ordered, Resampled, points_for
-from cars_rt.engines.scaling import scaling
+from cars_rt.engines.scaling import PIXELS, scaling
 from cars_rt.engines.soundness import PITCH, length_given, said
 from cars_rt.errors import CarsRtError
 from cars_rt.physics.axis import judged_raman_shift
@@ -128,11 +128,11 @@ def _composed(model: Model, axis: NDArray[np.float64], deviation: bool) -> Graph
     takes_pitch = len(inputs) == 2
     (spectrum,) = inputs - {NETWORK + PITCH} if takes_pitch else inputs
     if isinstance(moved, Ordered):
-        scaled = scaling(card.scaling, opset, axis, "signal", "scaled")
+        scaled = scaling(card.scaling, opset, axis, PIXELS, "scaled")
         before = [*scaled.nodes, *moved.onto("scaled", spectrum)]
     else:
         scaled = scaling(card.scaling, opset, axis, "on_points", spectrum)
-        before = [*moved.onto("signal", "on_points"), *scaled.nodes]
+        before = [*moved.onto(PIXELS, "on_points"), *scaled.nodes]
     unknown = LARGEST_RATIO if card.target == RATIO else 1.0
     constants: dict[str, NDArray[Any]] = {
         **moved.constants,
@@ -148,7 +148,7 @@ def _composed(model: Model, axis: NDArray[np.float64], deviation: bool) -> Graph
     graph = helper.make_graph(
         [
             helper.make_node("Sub", [COUNTS, DARK], ["uneven"]),
-            helper.make_node("Mul", ["uneven", "flat"], ["signal"]),
+            helper.make_node("Mul", ["uneven", "flat"], [PIXELS]),
             *before,
             *network.node,
             # Deviations of neighbours are alike and their errors go together, so they are interpolated, too.

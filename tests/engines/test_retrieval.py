@@ -394,8 +394,9 @@ def test_process_subtracts_the_dark_and_takes_a_reference(tmp_path: Path) -> Non
 def test_any_unit_and_no_light(model: str, tmp_path: Path) -> None:
     """A lit spectrum gives the same in volts as in counts, a closed shutter gives nothing."""
     rng = np.random.default_rng(6)
-    unlit = rng.normal(0, 5, (2, len(SHIFT)))
+    unlit = rng.normal(0, 5, (3, len(SHIFT)))
     unlit[1] -= 200  # a dark of a longer exposure
+    unlit[2] = np.maximum(unlit[2] - 10, 0)  # one that was subtracted without a sign
     found = []
     for unit in (1.0, 1e-12, 1e12):
         counts = np.concatenate([COUNTS.reshape(-1, len(SHIFT))[:1], unlit]) * unit

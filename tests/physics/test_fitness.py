@@ -118,6 +118,29 @@ def test_no_light_is_empty_whatever_the_dark() -> None:
     assert not any(each & Flag.EMPTY for each in flags(dim / 100, RAMAN))
 
 
+def test_counts_that_single_pixels_carry_are_empty_and_a_hot_pixel_or_a_bright_line_takes_no_light() -> None:
+    """Where a dark is subtracted without a sign, or photons are counted, no mean is near 0."""
+    rng, pixels = np.random.default_rng(8), len(AXIS)
+    cut = np.maximum(rng.normal(-10, 5, (20, pixels)), 0).round()
+    hot, ray = cut.copy(), cut.copy()
+    hot[:, 300] += 5000
+    ray[:, 500:504] += [20, 900, 4000, 300]  # over some pixels
+    for unlit in (cut, hot, ray, np.eye(pixels)[::70], rng.poisson(0.1, (20, pixels))):
+        assert all(each & Flag.EMPTY for each in flags(unlit, np.zeros(unlit.shape, np.float32)))
+    dim = rng.poisson(20, (20, pixels)) + 20 * (AXIS > 1000)
+    dim[:, 300] = 60_000  # more than all others together
+    line = 20 + 20_000 / (1 + ((AXIS - 1000) / 4) ** 2)
+    part = np.where(np.abs(AXIS - 1500) < 60, COUNTS, 0)
+    for lit in (dim, rng.poisson(line, (20, pixels)), part):
+        assert not any(each & Flag.EMPTY for each in flags(lit))
+
+
+def test_counts_in_a_unit_that_the_deployment_graph_takes_for_zeros_are_empty() -> None:
+    for unit, empty in ((1e-30, False), (1e-37, True)):
+        found = flags(COUNTS * np.float64(unit), np.zeros_like(RAMAN))
+        assert {bool(each & Flag.EMPTY) for each in found} == {empty}
+
+
 def test_cosmic_rays_and_steps_are_spikes_and_lines_are_not() -> None:
     rng = np.random.default_rng(1)
     counts, rows = COUNTS.copy(), np.arange(len(COUNTS))

@@ -71,6 +71,8 @@ def bad(axis: Floats, counts: Counts, rng: np.random.Generator) -> Iterator[tupl
     yield "less the mean of all", axis, counts - counts.mean(axis=0)
     yield "beam blocked", axis, rng.normal(0, 20, (k, p))
     yield "little light (0.1 of the noise)", axis, rng.normal(2, 20, (k, p))
+    yield "beam blocked, too high a dark, cut at 0", axis, np.maximum(rng.normal(-40, 20, (k, p)), 0)
+    yield "one photon for twelve pixels", axis, rng.poisson(1 / 12, (k, p))
     hill = (np.linspace(-1, 1, p) - rng.uniform(-1, 1, (k, 1))) / rng.uniform(0.4, 1.5, (k, 1))
     smooth = 20_000 * np.exp(-(hill**2)) + 200
     yield "fluorescence (legitimate)", axis, smooth + rng.normal(size=(k, p)) * np.sqrt(2 * smooth + 400)
