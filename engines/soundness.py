@@ -10,6 +10,7 @@ from cars_rt.protocol import NETWORK_OUTPUTS
 
 OUTPUTS = ("raman", *NETWORK_OUTPUTS)
 PITCH = "pitch"  # the name of a second input
+ENDLESS = frozenset({"Loop", "Scan"})  # nothing stops an engine amid a batch
 LONGEST_SAID = 200  # characters of what a checker or an engine says
 
 
@@ -31,6 +32,9 @@ def fault(model: onnx.ModelProto, fixed_length: int) -> str | None:
             'defines functions of its own; put them in place: python -c "import onnx, onnx.inliner as i; '
             "onnx.save(i.inline_local_functions(onnx.load('OLD')), 'NEW')\""
         )
+    if loops := sorted({node.op_type for node in _nodes(model.graph)} & ENDLESS):
+        found = " and a ".join(loops)
+        return f"has a {found}, and nothing says that it ends; export it with all steps written out"
     try:
         onnx.checker.check_model(model)
     except Exception as error:  # the checker's own, and others of what it is written in
@@ -94,6 +98,15 @@ def _unlike_spectra(value: ValueInfoProto) -> str:
 
 def _location(tensor: TensorProto) -> str:
     return next((entry.value for entry in tensor.external_data if entry.key == "location"), "nowhere")
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """All nodes, also those of branches."""
+    for node in graph.node:
+        yield node
+        for entry in node.attribute:
+            for each in (entry.g, *entry.graphs):
+                yield from _nodes(each)
 
 
 def _tensors(message: Message) -> Iterator[TensorProto]:

@@ -76,6 +76,26 @@ def calling(depth: int) -> onnx.ModelProto:
     return model
 
 
+def looping(kind: str = "Loop") -> onnx.NodeProto:
+    """For ever: what it goes on by never changes."""
+    of_loop = [("i", TensorProto.INT64, []), ("c", TensorProto.BOOL, [])] if kind == "Loop" else []
+    carried = [*of_loop[1:], ("v", FLOAT, ROWS)]
+    body = helper.make_graph(
+        [node("Identity", name, f"{name}o") for name, _, _ in carried],
+        "body",
+        [helper.make_tensor_value_info(*each) for each in (*of_loop, carried[-1])],
+        [helper.make_tensor_value_info(f"{name}o", *rest) for name, *rest in carried],
+    )
+    if kind == "Loop":
+        return node("Loop", "", "always", "x", "raman", body=body)
+    return node("Scan", "x", "raman", body=body, num_scan_inputs=1)
+
+
+def branching(inner: onnx.NodeProto) -> onnx.NodeProto:
+    branch = helper.make_graph([inner], "branch", [], [value("raman")])
+    return node("If", "always", "raman", then_branch=branch, else_branch=branch)
+
+
 def in_a_node(model: onnx.ModelProto) -> onnx.TensorProto:
     made = helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(np.ones(3, np.float32)))
     model.graph.node.insert(0, made)
@@ -83,6 +103,7 @@ def in_a_node(model: onnx.ModelProto) -> onnx.TensorProto:
 
 
 MUL = node("Mul", "x", "one", "raman")
+ALWAYS = {"always": np.array(True)}
 TWICE = np.concatenate([np.arange(64)] * 2).astype(np.int64)
 ODD: dict[str, tuple[onnx.ModelProto, str]] = {
     "weights in another file": (
@@ -92,6 +113,9 @@ ODD: dict[str, tuple[onnx.ModelProto, str]] = {
     "a constant in another file": (elsewhere(proto(), in_a_node), "keeps its weights in another file"),
     "functions": (calling(1), r"functions of its own.*inline_local_functions"),
     "functions that call functions": (calling(60), "functions of its own"),
+    "a loop": (proto([looping()], arrays=ALWAYS), "has a Loop, and nothing says that it ends"),
+    "a scan": (proto([looping("Scan")]), "has a Scan, and nothing says that it ends"),
+    "a loop in a branch": (proto([branching(looping())], arrays=ALWAYS), "has a Loop, and nothing"),
     "two inputs": (proto([node("Add", "x", "y", "raman")], [value("x"), value("y")]), "has 2 inputs .x, y."),
     "no input": (proto([node("Identity", "one", "raman")], []), r"has 0 inputs \(none\)"),
     "input of rank 3": (proto(inputs=[value("x", ["batch", 1, "length"])]), "takes 3 dimensions as 'x'"),
@@ -163,6 +187,14 @@ def test_what_is_sound_is_taken(tmp_path: Path) -> None:
     model.ir_version = 3
     path = tmp_path / "odd.onnx"
     path.write_bytes(model.SerializeToString())
+    with open_engine("onnxruntime", compose(load_model(str(path)), AXIS), 4) as engine:
+        assert np.isfinite(engine.run(spectra_of(4))).all()
+
+
+def test_branches_are_sound(tmp_path: Path) -> None:
+    """Exporters write them for shapes that they do not know."""
+    path = tmp_path / "odd.onnx"
+    path.write_bytes(proto([branching(node("Abs", "x", "raman"))], arrays=ALWAYS).SerializeToString())
     with open_engine("onnxruntime", compose(load_model(str(path)), AXIS), 4) as engine:
         assert np.isfinite(engine.run(spectra_of(4))).all()
 
