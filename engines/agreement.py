@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from cars_rt.engines.base import BFLOAT16, FLOAT16, FLOAT32, Engine, EngineError, Slab
 from cars_rt.engines.graph import RAMAN, Graph
 from cars_rt.engines.registry import REFERENCE, engine_class
+from cars_rt.protocol import DEVIATION
 
 TOLERANCE = 2e-2  # of a spectrum's maximum: what reduced precision may change
 TOLERANCES = {FLOAT32: 1e-4, FLOAT16: TOLERANCE, BFLOAT16: TOLERANCE}
@@ -41,11 +42,15 @@ def check(engine: Engine) -> float:
 
 
 def computed(engine: Engine) -> dict[str, Slab]:
-    """What an engine makes of a probe batch. Raises EngineError if that is not finite."""
+    """What an engine makes of a probe batch. Raises EngineError if that is not finite, or has a negative
+    deviation."""
     results = engine.retrieve(probe(engine.graph))
     for name, result in results.items():
         if not np.isfinite(result).all():
             raise EngineError(f"its {name} is not finite on a probe batch")
+        # Splines that bring it to other pixels may swing below 0 a little.
+        if name == DEVIATION and result.min() < -TOLERANCE * result.max():
+            raise EngineError(f"its {name} is negative on a probe batch: export the model with one above 0")
     return results
 
 

@@ -161,6 +161,10 @@ ODD: dict[str, tuple[onnx.ModelProto, str]] = {
         proto([node("ReduceMean", "x", "mean", axes=[0]), node("Sub", "x", "mean", "raman")]),
         "the raman of a spectrum depends on those beside it",
     ),
+    "a negative deviation": (
+        proto([MUL, node("Neg", "x", "deviation")], outputs=[value("raman"), value("deviation")]),
+        "its deviation is negative on a probe batch: export",
+    ),
     "needs another stride": (
         proto([node("Reshape", "x", "shape", "blocks"), node("Reshape", "blocks", "back", "raman")],
               arrays={"shape": np.array([-1, 977]), "back": np.array([1, -1])}),
