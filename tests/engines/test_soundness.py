@@ -15,6 +15,8 @@ from cars_rt.daemon.loop import Daemon
 from cars_rt.daemon.settings import DaemonSettings
 from cars_rt.engines import EngineError, ModelError, compose, load_model, open_engine
 from cars_rt.engines.model import CARD_KEY
+from cars_rt.files.offline import process
+from cars_rt.files.spectra import SpectraError
 
 FLOAT, DOUBLE, ROWS = TensorProto.FLOAT, TensorProto.DOUBLE, ["batch", "length"]
 CARD = {
@@ -235,6 +237,19 @@ def test_weights_beside_the_model_are_refused_wherever_one_stands(
         load_model("big.onnx")
     onnx.save(onnx.load("big.onnx"), "one.onnx")  # what it says to do
     assert load_model("one.onnx").card.name == "odd"
+
+
+def test_counts_that_a_model_has_no_result_of_are_not_said_to_be_too_large(tmp_path: Path) -> None:
+    """The probe batch has a result; a spectrum with negative counts has none."""
+    path, source = tmp_path / "odd.onnx", tmp_path / "in.npz"
+    path.write_bytes(proto([node("Log", "x", "raman")]).SerializeToString())
+    counts = spectra_of(4).astype(np.float32)
+    counts[2, 5:15] = -50
+    np.savez(source, spectra=counts, raman_shift=AXIS)
+    with pytest.raises(
+        SpectraError, match="spectrum 2 is not finite; odd cannot retrieve such counts; choose"
+    ):
+        process(source, tmp_path / "out.npz", model=str(path), engine="onnxruntime")
 
 
 def test_a_model_that_fails_ends_the_daemon_and_loses_nothing_aloud(

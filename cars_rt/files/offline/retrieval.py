@@ -31,6 +31,7 @@ MOST_NAMED = 8  # spectra that cannot be read, of those that are computed at onc
 BATCH = 64  # spectra; more are no faster on a processor
 PIECE_BYTES = 8 * 2**20  # of counts in float32 that are computed between two looks at the files
 LANE_BYTES = 2 * 2**20  # the same, where each core has a piece of its own
+LARGEST = float(np.finfo(np.float32).max)  # a sum of counts that engines can compute
 MOST_LANES = 16  # each takes some 30 MB for what a network computes on the way
 
 Rows = dict[str, NDArray[Any]]
@@ -183,11 +184,13 @@ class Retrieval:
     def _judge(self, first: int, counts: NDArray[np.float32], found: Rows) -> Rows:
         """The results with their flags and what is known of their spectra."""
         raman = found[RAMAN]
-        if not np.isfinite(raman).all():
-            spectrum = first + int(np.argwhere(~np.isfinite(raman))[0, 0])
-            raise SpectraError(
-                f"{self._path}: the result of spectrum {spectrum} is not finite; its counts are too large"
-            )
+        for values in found.values():
+            if not np.isfinite(values).all():
+                row = int(np.argwhere(~np.isfinite(values))[0, 0])
+                why = f"{self.model.card.name} cannot retrieve such counts; choose another --model"
+                if np.abs(counts[row]).sum(dtype=np.float64) > LARGEST:
+                    why = "its counts are too large"
+                raise SpectraError(f"{self._path}: the result of spectrum {first + row} is not finite; {why}")
         spectra, flags = self.spectra, np.zeros(len(counts), np.uint8)
         counts, spoiled = _without_spoiled(counts)
         for begin in range(0, len(counts), BATCH):
