@@ -158,6 +158,7 @@ class RunReader:
         events: list[Event] = []
         if self.run is not None and self.run.run == start.run:  # said again for late subscribers
             self._resumed = start.sequence, start.index
+            self._at.said_again(start)
             return self._said_again(self.run, start)
         if self._overtaken(start):
             self._late = start
@@ -217,28 +218,23 @@ class RunReader:
             return [self._problem(Cause.REJECTED, 0, text, Kind.UNKNOWN_RUN)]
         frame, wrap = self._at.continued(frame)
         events: list[Event] = [self._problem(Cause.UPSTREAM, 0, wrap, Kind.WRAP)] if wrap else []
-        later = self._at.later(frame)
         if frame.sequence < self._at.sequence:
-            if later:
-                text = f"frame {frame.sequence} is later than the last one, but numbered before it (next is "
-                text += (
-                    f"{self._at.sequence}): is its counter stuck, or a driver restarted with the same run id?"
-                )
-                self._unplaced += spectra
-                return [self._problem(Cause.REJECTED, spectra, text, Kind.NUMBER_BACK, UNPLACED)]
-            text = f"frame {frame.sequence} came again or too late (next is {self._at.sequence})"
-            return [self._problem(Cause.REPEATED, spectra, text, Kind.REPEAT)]
+            if (straggler := self._at.late(frame)) or self._at.copy(frame):
+                if straggler:
+                    self._at.note_late(frame)
+                text = f"frame {frame.sequence} came again or too late (next is {self._at.sequence})"
+                return [self._problem(Cause.REPEATED, spectra, text, Kind.REPEAT)]
+            text = f"frame {frame.sequence} is no copy, but has a number from before (next is "
+            text += f"{self._at.sequence}): is its counter stuck, or a driver restarted with the same run id?"
+            self._unplaced += spectra
+            return [self._problem(Cause.REJECTED, spectra, text, Kind.NUMBER_BACK, UNPLACED)]
         if doubt := self._doubt(frame, run):
             self._doubtful += spectra
             return [self._problem(Cause.REJECTED, 0, doubt, Kind.IMPLAUSIBLE)]
         if frame.index < self._at.index:
-            self._at.sequence = frame.sequence + 1
             text = f"frame {frame.sequence} begins at spectrum {frame.index}, which is not after the last one"
             text += f" (next is {self._at.index}; index counts spectra, not frames)"
-            if not later:
-                return [self._problem(Cause.REPEATED, spectra, text, Kind.INDEX_BACK)]
-            first = self._at.index
-            self._at.index += spectra  # it counts as the next one, whatever its numbers say
+            first = self._at.displaced(frame)
             return [self._problem(Cause.REJECTED, spectra, text, Kind.INDEX_BACK, first)]
         if frame.sequence > self._at.sequence:
             missing = frame.index - self._at.index
@@ -319,7 +315,7 @@ class RunReader:
         if self._at.uncertain(frame):
             self._doubted = None
             return named + "a whole turn of the publisher's index may be missing before it, or none"
-        if self._numbered_anew(frame):
+        if self._numbered_anew(frame) or (self._at.fresh and not spectra):
             frames = 0
         after = frame.index + len(frame.block)
         text, sure = None, True
@@ -328,6 +324,8 @@ class RunReader:
             text = f"the sequence jumps by {frames}, index by {spectra}, though each frame holds a spectrum"
         elif spectra > 0 and run.spectra is not None and after > run.spectra:
             text = f"index jumps beyond the {run.spectra} spectra that start announced"
+        elif self._at.beyond(frame):
+            text = f"the sequence jumps by {frames}, beyond where it began again before"
         if text is None or (sure and (frame.sequence, frame.index) == self._doubted):
             self._doubted = None
             return None

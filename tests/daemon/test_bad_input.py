@@ -30,6 +30,7 @@ from cars_rt.daemon.receipt import Receipt
 from cars_rt.protocol import MAX_PAYLOAD_BYTES, End, Frame, Start, encode
 
 COUNTS = spectra_of(1)
+FIRST = time.time_ns()  # the time stamp of each run's first frame
 RUNS = (f"run-{number}" for number in itertools.count())
 Maker = Callable[[str, int, int], list[bytes]]
 
@@ -125,7 +126,7 @@ def other_counts(counts: np.ndarray) -> Maker:  # type: ignore[type-arg]
         ),
         (lambda *_: parts_of(an_end(1, run="lost")), "unknown run", "rejected: end of the unknown run", 0),
         (
-            lambda run, *_: frame(run, 0, 0, time_ns=1),
+            lambda run, *_: frame(run, 0, 0, time_ns=FIRST),
             "repeat",
             "repeated: frame 0 came again or too late",
             0,
@@ -140,7 +141,7 @@ def test_bad_message_is_said_once_and_counted_and_the_run_goes_on(
     make: Maker, kind: str, said: str, cost: int, line: Line, caplog: pytest.LogCaptureFixture
 ) -> None:
     run, sequence, index = next(RUNS), 1, 1
-    line.source.say(a_start(run), a_frame(0, COUNTS, run))
+    line.source.say(a_start(run), a_frame(0, COUNTS, run, time_ns=FIRST))
     for _ in range(2):
         line.source.bytes(*make(run, sequence, index))
         if cost:  # such a frame has its place in the run

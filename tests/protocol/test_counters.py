@@ -1,5 +1,6 @@
 """Publishers whose counters have few bits: what came is passed on under its number, or counted as lost."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -101,6 +102,55 @@ def test_a_sequence_of_any_length_if_the_index_goes_on() -> None:
     assert true_numbers(events) == list(range(350)) and kinds(events) == ["wrap"] * 3
 
 
+@pytest.mark.parametrize("low", [0, 1])
+@pytest.mark.parametrize("turn", [8, 10, 48, 100, 255])
+def test_counters_of_any_length_lose_nothing(turn: int, low: int) -> None:
+    """Both begin again at once, as at each line of a scan; the next line may come some frames later."""
+    pause = 5 if turn == 48 else 300 if turn == 100 else 0
+    frames = [a_frame(n % turn + low, n % turn + low, 1, n + n // turn * pause, n + low) for n in range(600)]
+    events, _ = read(a_start(sequence=low, index=low), *frames)
+    assert true_numbers(events) == list(range(low, 600 + low))
+    assert set(kinds(events)) == {"wrap"} | ({"joined late"} if low else set())
+
+
+@pytest.mark.parametrize(
+    "numbers", [[n % 255 + 1 for n in range(700)], [7] * 300, [*range(100), *range(5, 300)]]
+)
+def test_a_sequence_of_any_kind_loses_nothing_if_the_index_goes_on(numbers: list[int]) -> None:
+    frames = [a_frame(number, n, 1, n, n) for n, number in enumerate(numbers)]
+    events, _ = read(a_start(), *frames)
+    assert true_numbers(events) == list(range(len(numbers)))
+    lossy, _ = read(a_start(), *frames[:250], *frames[260:])  # also over the end of a turn
+    assert len(true_numbers(lossy)) >= len(frames) - 11
+
+
+def test_an_index_that_is_the_column_of_a_line_goes_on_if_the_sequence_does() -> None:
+    events, _ = read(a_start(), *(a_frame(n, n % 100, 1, n, n) for n in range(350)))
+    assert true_numbers(events) == list(range(350)) and kinds(events) == ["wrap"] * 3
+
+
+def test_a_start_that_begins_once_more_is_of_a_driver_that_was_restarted() -> None:
+    frames = [a_frame(n % 50, n % 50, 1, n, n) for n in range(90)]
+    events, reader = read(a_start(), *frames[:50], a_start(), *frames[50:])
+    assert len(true_numbers(events)) == 50 and dict(reader.ledger.lost) == {"rejected": 40}
+
+
+@pytest.mark.parametrize("late", [lambda n: 0, lambda n: n - 5000 * (n > 60), lambda n: n // 100 * 100])
+def test_what_has_the_number_and_the_time_of_another_frame_is_no_copy_if_it_holds_something_else(
+    late: Callable[[int], int],
+) -> None:
+    """One time stamp for all, a clock that is put back, stamps of 0.1 s; copies come, too."""
+    frames = [a_frame(n % 64, n % 64, 1, 10_000 + late(n), n) for n in range(300)]
+    way = [each for n, frame in enumerate(frames) for each in (frame, *frames[max(n - 20, 0) : n : 7])]
+    events, reader = read(a_start(), *way)
+    assert true_numbers(events) == list(range(300)) and set(kinds(events)) == {"wrap", "repeat"}
+    assert reader.ledger.surplus == len(way) - 300 and not reader.ledger.lost
+    # Of a counter of five numbers nothing can be told.
+    odd = [a_frame(n % 5, n % 5, 1, 10_000 + late(n), n) for n in range(100)]
+    ledger = read(a_start(), *odd)[1].ledger
+    assert dict(ledger.lost) == {"rejected": 95} and not ledger.surplus
+
+
 @pytest.mark.parametrize("coarse", [1, 4, 16])
 def test_time_stamps_may_be_as_coarse_as_a_few_frames(coarse: int) -> None:
     frames = wrapped(0, 150, (6, 6))
@@ -152,11 +202,15 @@ def test_a_sequence_that_counts_double_loses_nothing_unsaid() -> None:
     assert dict(one.ledger.lost) == {"rejected": 19} and one.ledger.ranges == [("rejected", 1, 19)]
 
 
-@pytest.mark.parametrize("field", ["sequence", "index"])
-def test_a_number_damaged_downwards_costs_its_frame(field: str) -> None:
+def test_a_sequence_damaged_downwards_costs_nothing_since_the_index_goes_on() -> None:
     frames = wrapped(0, 40, (None, None))
-    damaged: dict[str, Any] = {field: 3}
-    frames[25] = replace(frames[25], **damaged)
+    frames[25] = replace(frames[25], sequence=3)
+    assert true_numbers(read(a_start(), *frames)[0]) == list(range(40))
+
+
+def test_an_index_damaged_downwards_costs_its_frame() -> None:
+    frames = wrapped(0, 40, (None, None))
+    frames[25] = replace(frames[25], index=3)
     end = End("raw", "run-1", TIME, 40, 40, Reason.COMPLETE, announced=40)
     events, _ = read(a_start(), *frames, end)
     found = closed(events)
@@ -169,6 +223,7 @@ def test_numbers_stay_within_the_protocol() -> None:
     assert counter.continued(0, high - 1, high) is not None
     counter.base = MAX_COUNT - 2**20
     assert counter.continued(0, MAX_COUNT - 1, MAX_COUNT) is None
+    assert counter.fallen(1, high) is not None and counter.fallen(1, MAX_COUNT) is None
     frames = [a_frame(high + n, high + n, 1, n, high + n) for n in range(3)]
     odd = [a_frame(n, n, 1, 10 + at) for at, n in enumerate((high - 1, 0, MAX_COUNT - 5000, 5))]
     events, _ = read(a_start(sequence=high, index=high), *frames, *odd)
