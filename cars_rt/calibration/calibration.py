@@ -161,7 +161,8 @@ class Calibration:
                 "it has no dark for this exposure, region and rows "
                 f"({of_what(each_s, now)}; there are {there})"
             )
-        yield from dict.fromkeys(each for _, dark in parts for each in changed_since(dark, now))
+        doubts = dict.fromkeys(each for _, dark in parts for each in changed_since(dark.settings, now))
+        yield from (f"its dark was {each}" for each in doubts)
 
     def age_days(self, now_ns: int) -> float | None:
         """Since the axis was measured; None if there is none."""

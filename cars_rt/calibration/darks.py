@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.calibration.settings import FRAMES, ROWS, alike, said, whole_number
+from cars_rt.calibration.settings import FRAMES, HARMLESS_TO_DARKS, ROWS, alike, said, whole_number
 from cars_rt.protocol import Facts
 
 SAME = 1e-6  # relative: what a float loses on its way through other programs
@@ -88,12 +88,12 @@ def chosen(
     return [(frames * (1 - share), one), (frames * share, other)]
 
 
-def changed_since(dark: Mean, now: Mapping[str, Any]) -> Iterator[str]:
-    """A sentence for each setting that is another than the dark's, and changes darks."""
-    for name, within in (("gain", 0.0), ("temperature_c", WARMER_K)):
-        then, here = dark.settings.get(name), now.get(name)
-        if then is not None and here is not None and not alike(then, here, within):
-            yield f"its dark was made at {name} {said(then)}, and now it is {said(here)}"
+def changed_since(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """In words, each setting of a dark that is another one now, and may change darks."""
+    for name, was in then.items():
+        here, within = now.get(name), WARMER_K if "temperature" in name else 0.0
+        if name not in HARMLESS_TO_DARKS and here is not None and not alike(was, here, within):
+            yield f"made at {name} {said(was)}, and now it is {said(here)}"
 
 
 def _number(settings: Mapping[str, Any], name: str, place: int = 0) -> int | None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.calibration.darks import frames_of, same_rows
-from cars_rt.calibration.settings import FRAMES, alike, said
+from cars_rt.calibration.darks import changed_since, frames_of, same_rows
+from cars_rt.calibration.settings import FRAMES, WHICH_CAMERA, alike, said
 from cars_rt.clock import DAY_NS, SourceClock
 from cars_rt.daemon.filing import Filing
 from cars_rt.engines.base import Slab
@@ -147,6 +147,14 @@ class Dark:
             return f"the dark {self.name} is not subtracted but the driver's own, which is newer"
         return None
 
+    def doubts(self, start: Start) -> list[str]:
+        """A sentence for each setting that may make the measured dark another one than that of this run, in
+        which it is subtracted."""
+        if self._run is None or self.unused(start) is not None:
+            return []
+        changed = changed_since(self._run.instrument or {}, start.instrument or {})
+        return [f"the dark {self.name} was {each}" for each in changed]
+
 
 def unlike(measured: Start, now: Start) -> str | None:
     """What differs in camera or mode between two runs, so that a dark of the first does not suit the second;
@@ -170,8 +178,9 @@ def unlike(measured: Start, now: Start) -> str | None:
         return "it was measured on another number of rows of the camera"
     if (frames := frames_of(then)) != frames_of(here):
         return f"it was measured at {FRAMES} {frames}, this run has {frames_of(here)}"
-    if "gain" in then and "gain" in here and not alike(then["gain"], here["gain"]):
-        return f"it was measured at gain {said(then['gain'])}, this run has {said(here['gain'])}"
+    for name in (*WHICH_CAMERA, "region", "binning", "gain"):
+        if name in then and name in here and not alike(then[name], here[name]):
+            return f"it was measured at {name} {said(then[name])}, this run has {said(here[name])}"
     return None
 
 

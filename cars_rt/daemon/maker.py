@@ -1,16 +1,20 @@
 """What makes the results of a run, as their `start` says it."""
 
+from collections.abc import Sequence
+
 from cars_rt.daemon.compute.worker import Worker
 from cars_rt.daemon.run import Run
 from cars_rt.physics.fitness import NAMES
 from cars_rt.protocol import FLAGS, NETWORK_OUTPUTS
+from cars_rt.protocol.limits import MAX_TEXT
 
 
-def maker(run: Run, worker: Worker) -> dict[str, str]:
-    """The model, engine and dark of a worker that computes this run, and what the run's frames hold."""
-    model, unused = worker.model, run.dark_unused
+def maker(run: Run, worker: Worker, doubts: Sequence[str]) -> dict[str, str]:
+    """The model, engine and dark of a worker that computes this run, and what the run's frames hold. doubts:
+    sentences about the dark."""
+    model = worker.model
     said = model.provenance | {"engine": worker.engine.describe(), "made_by": worker.made_by}
-    said["dark"] = f"{worker.dark}; {unused}" if unused else worker.dark
+    said["dark"] = "; ".join((worker.dark, *doubts))[:MAX_TEXT]
     if model.unused:
         said["reference"] = f"none; {model.unused}"
     said[FLAGS] = " ".join(NAMES.values())  # the names of the bits, lowest first

@@ -249,10 +249,10 @@ class Runs:
         dark, name = self.dark.of(start)
         self.compute.set_dark(dark, name)
         run.dark_unused = self.dark.unused(start)
-        for unused in filter(None, (run.dark_unused, worker.model.unused)):
-            log.warning("run %s: %s", start.run, unused)
+        for doubt in filter(None, (*self._doubts(run), worker.model.unused)):
+            log.warning("run %s: %s", start.run, doubt)
         run.outputs = RAMAN, FLAGS, *(name for name in worker.engine.graph.outputs if name != RAMAN)
-        model = maker(run, worker)
+        model = maker(run, worker, self._doubts(run))
         self.pipeline.begin()
         # In a run that was joined late, sequence numbers go on from the driver's: a subscriber that has had
         # results of an earlier daemon does not take ours for repeats.
@@ -265,6 +265,10 @@ class Runs:
             start.run, start.source, start.pixels,
             f"{start.raman_shift[0]:.0f}", f"{start.raman_shift[-1]:.0f}", worker.engine.describe(),
         )  # fmt: skip
+
+    def _doubts(self, run: Run) -> list[str]:
+        """Sentences: why a run has no measured dark, or what was otherwise when its dark was measured."""
+        return [run.dark_unused] if run.dark_unused else self.dark.doubts(run.start)
 
     def _drain(self, closed: Closed) -> None:
         """No more of this run will come; what is on its way leaves first."""
@@ -328,7 +332,7 @@ class Runs:
         """Another model, engine or dark makes the results from now on: say so in the start for who comes."""
         run, worker = self.open, self.compute.worker
         if run is not None and run.published is not None and worker is not None:
-            run.published = replace(run.published, model=maker(run, worker))
+            run.published = replace(run.published, model=maker(run, worker, self._doubts(run)))
             self.outputs.say_again(run)
 
     def give_up_engine(self, reason: str) -> None:

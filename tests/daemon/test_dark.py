@@ -27,7 +27,10 @@ from cars_rt.drivers.feed import Feed
 from cars_rt.protocol import Start
 from cars_rt.remote import Remote, RemoteError
 
-SETTINGS = {"gain": 1.0, "rows_per_spectrum": 100, "frames_per_point": 2, "temperature_c": -60.0}
+SETTINGS: dict[str, Any] = {
+    "gain": 1.0, "rows_per_spectrum": 100, "frames_per_point": 2, "temperature_c": -60.0, "serial": "A1",
+    "model": "iDus", "binning": [1, 1], "region": [0, 0, 160, 20], "readout_rate_hz": 1e6, "grating": 600,
+}  # fmt: skip
 MODE: dict[str, Any] = {
     "source": "cam", "exposure_s": 0.001, "full_scale": 4095.0, "instrument": SETTINGS
 }  # fmt: skip
@@ -57,6 +60,11 @@ def measured(run: Start) -> Dark:
         ({"instrument": SETTINGS | {"gain": 4.0}}, "at gain 1, this run has 4"),
         ({"instrument": SETTINGS | {"rows_per_spectrum": 20}}, "on another number of rows"),
         ({"instrument": SETTINGS | {"frames_per_point": 1}}, "at frames_per_point 2, this run has 1"),
+        ({"instrument": SETTINGS | {"serial": "B2"}}, "at serial A1, this run has B2"),
+        ({"instrument": SETTINGS | {"model": "Newton"}}, "at model iDus, this run has Newton"),
+        ({"instrument": SETTINGS | {"binning": [4, 1]}}, r"at binning \[1, 1\], this run has \[4, 1\]"),
+        ({"instrument": SETTINGS | {"region": [0, 100, 160, 20]}}, "at region"),
+        ({"instrument": SETTINGS | {"region": [300, 0, 160, 20]}}, "at region"),
     ],
 )
 def test_a_dark_of_another_mode_is_not_subtracted(change: dict[str, Any], reason: str) -> None:
@@ -69,7 +77,20 @@ def test_a_dark_of_another_mode_is_not_subtracted(change: dict[str, Any], reason
     own = np.full(other.pixels, 700, np.float32)
     assert dark.of(a_start(**MODE | change, dark=own))[1] == "start"
     again = a_start(**MODE | {"instrument": {"gain": 1, "temperature_c": -58.0, "frames_per_point": 2}})
-    assert dark.unused(again) is None and dark.of(again)[1] == dark.name
+    assert dark.unused(again) is None and dark.of(again)[1] == dark.name and not dark.doubts(again)
+    assert not dark.doubts(other)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"), [("temperature_c", 20.0, "-60"), ("readout_rate_hz", 3e6, "1e+06")]
+)
+def test_a_dark_at_other_settings_is_subtracted_and_said(name: str, value: float, text: str) -> None:
+    dark, run = (
+        measured(a_start(**MODE)),
+        a_start(**MODE | {"instrument": SETTINGS | {name: value, "grating": 300}}),
+    )
+    assert dark.of(run)[1] == dark.name
+    assert dark.doubts(run) == [f"the dark {dark.name} was made at {name} {text}, and now it is {value:g}"]
 
 
 @pytest.mark.parametrize(("then", "now"), [(4, 1), (1, 4), (4, 2), (4, 4), (1, 1)])
@@ -142,7 +163,10 @@ def test_a_dark_that_is_not_subtracted_is_said_in_status_log_and_results(
         assert text == f"start; {status['dark_unused']}"
         text, level, status = run("as before", 3)
         assert (text, level, status["dark"], status["dark_unused"]) == (name, 8100, name, None)
-        text, level, status = run("without", 4, exposure_s=0.05)
+        text, level, status = run("warmer", 4, instrument=SETTINGS | {"temperature_c": 0.0})
+        assert level == 8100 and "was made at temperature_c -60, and now it is 0" in text
+        assert f"run warmer: {text.partition('; ')[2]}" in caplog.text
+        text, level, status = run("without", 5, exposure_s=0.05)
         assert level == 9000 and status["dark"] == "none" and text.startswith(f"none; the dark {name} is not")
 
 
