@@ -35,10 +35,17 @@ _REFERENCE = re.compile(
     r"non[\s_-]*res(?:onant|onance)?)(?![a-z])",
     re.I,
 )
+#: Of a logarithm or a root. A log may be a file, too, and ln a line.
+_SCALED = (
+    r"(?<![a-z])(?:log(?:2|10|e)?(?![a-z0-9])(?![\s_-]*(?:files?|books?|no|nr|numbers?|entr(?:y|ies)|names?)(?![a-z]))|"
+    r"(?:ln|lg)[\s_]*(?:[\[(]|(?:of[\s_]+)?(?:i|int\w*|counts?|cts|signal)(?![a-z]))|logarithm\w*|"
+    r"(?:sqrt|a(?:rc?)?sinh)(?![a-z])|square[\s_-]*root|db(?:m|[uµμ]?v|fs|c)(?![a-z]))|√|(?:\^|\*\*)\s*\(?(?:0?[.,]5|1/\d)|"
+    r"[\[(/,]\s*db\s*(?:[\])]|$)"
+)
 _NO_COUNTS = re.compile(
     r"(?<![a-z])(?:baseline|fit|fitted|residuals?|err|errors?|uncertaint\w*|std|sigma|variance|deviation|"
-    r"flags?|snr|chi\d?|transmi\w*|absor\w*|reflect\w*)(?![a-z])|[±χ]|log(?:10)?\s*[\[(]|[\[(]\s*db\s*[\])]|"
-    r"^\s*%\s*t\s*$|^raman(?:_\d+)?(?:\s*[\[(]\s*a.*)?$|"
+    r"flags?|snr|chi\d?|transmi\w*|absor\w*|reflect\w*)(?![a-z])|[±χ]|"
+    rf"{_SCALED}|^\s*%\s*t\s*$|^raman(?:_\d+)?(?:\s*[\[(]\s*a.*)?$|"
     r"^(?:exposure|integration|time|temperature|power|gain)(?:[ _]?time)?\s*(?:[\[(].*)?$", re.I
 )  # fmt: skip
 _NO_SPECTRUM = re.compile(

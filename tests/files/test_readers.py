@@ -425,6 +425,12 @@ REFUSED: list[tuple[str, Callable[[Path], Any], dict[str, Any], str]] = [
         for name in ("counts_offset", "shift_scaling_factor", "shift_offset")
     ),
     ("a.nxs", changed(plain, called("raman")), {}, "holds 'raman', which is no counts, by its name"),
+    (
+        "a.nxs",
+        changed(plain, called("log_counts")),
+        {},
+        "holds 'log_counts', which is no counts, by its name",
+    ),
     ("a.nxs", changed(plain, called("transmittance")), {}, "holds 'transmittance', which is no counts"),
     (
         "a.h5",

@@ -225,6 +225,19 @@ OTHER: list[tuple[str, str]] = [
             "a;%RSD (%)": "does not hold counts",
             "a;Noise": "does not hold counts",
             "a;Raman (a.u.)": "does not hold counts",
+            "a;intensity (dBm)": "does not hold counts",
+            "a;Intensity / dB": "does not hold counts",
+            "a;dBm": "does not hold counts",
+            "a;ln(I)": "does not hold counts",
+            "a;ln counts": "does not hold counts",
+            "a;log counts": "does not hold counts",
+            "a;log10_intensity": "does not hold counts",
+            "a;Intensity, log": "does not hold counts",
+            "a;log(a)": "does not hold counts",
+            "a;sqrt(counts)": "does not hold counts",
+            "a;square root of counts": "does not hold counts",
+            "a;counts^0.5": "does not hold counts",
+            "a;asinh counts": "does not hold counts",
             "a;Smoothed": "made of them",
             "a;a, normalized": "made of them",
             "a;Bkg": "--reference",
@@ -268,6 +281,14 @@ def test_what_would_be_other_numbers_is_refused(content: str, reason: str) -> No
     with pytest.raises(TableError, match=reason) as raised:
         read(content.encode("latin-1") if content.startswith("\x1f") else content)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["catalog no. 3", "catalog (3)", "log file 2", "ln 5", "LN2", "logwood", "DB 17"]
+)
+def test_names_that_are_of_no_scale_are_of_spectra(name: str) -> None:
+    (counts,) = read(f"shift,{name}\n" + lines(",", STEPS, NOISY)).counts
+    assert counts.tolist() == NOISY
 
 
 HEADS: dict[str, Callable[[str, int], str]] = {
