@@ -43,6 +43,33 @@ def test_two_columns_below_their_names_are_no_decimal_commas(tmp_path: Path) -> 
         with_axis(tmp_path, "raman shift (cm-1),int. counts\n" + column(SHIFT, COUNTS))
 
 
+@pytest.mark.parametrize("step", [1.0, 1.957, 2.0, 2.5, 7.3])
+@pytest.mark.parametrize("counts", [COUNTS, COUNTS % 13, np.exp(np.linspace(4, 9, PIXELS)).astype(int)])
+def test_an_axis_of_whole_numbers_beside_counts_is_no_decimal_commas(
+    step: float, counts: Any, tmp_path: Path
+) -> None:
+    axis = np.round(497 + step * np.arange(PIXELS)).astype(int)
+    with pytest.raises(SpectraError, match=rf"two columns, .* \('497,{counts[0]}'\); leave one number"):
+        with_axis(tmp_path, column(axis, counts))
+
+
+@pytest.mark.parametrize("digits", [1, 2, 4])
+@pytest.mark.parametrize("bend", [0, 0.5])
+@pytest.mark.parametrize("step", [0.6, 1.0, 1.957, 2.004, 2.5, 7.3])
+def test_decimal_commas_are_an_axis(step: float, bend: float, digits: int, tmp_path: Path) -> None:
+    axis = np.round(497.35 + step * np.arange(PIXELS) * (1 + bend * np.arange(PIXELS) / PIXELS), digits)
+    texts = ["raman_shift\n" + "\n".join(f"{each:.{digits}f}" for each in axis).replace(".", ",")]
+    texts += [texts[0].replace("0\n", "\n")] if digits > 1 else []  # as without zeros at the end
+    for text in texts:
+        assert np.array_equal(with_axis(tmp_path, text).raman_shift, axis)
+
+
+@pytest.mark.parametrize("text", ["", "\n \n;\n", "\ufeff"])
+def test_an_empty_axis_is_said_to_be_empty(text: str, tmp_path: Path) -> None:
+    with pytest.raises(SpectraError, match=r"axis.csv is empty; it must hold one number for each pixel"):
+        with_axis(tmp_path, text)
+
+
 def test_decimal_commas_in_steps_of_one_are_an_axis(tmp_path: Path) -> None:
     axis = 1500.25 + np.arange(PIXELS)
     assert with_axis(tmp_path, column(axis).replace(".", ",")).raman_shift.tolist() == axis.tolist()

@@ -107,7 +107,9 @@ def read_axis(path: Path) -> tuple[NDArray[np.float64], str]:
         except TableError as error:
             raise SpectraError(f"{path} {error}") from None
         lines = [line.strip(" ,;\t") for line in text.splitlines() if line.strip(" ,;\t")]
-        name = lines[0].lstrip("#%! ") if lines else ""
+        if not lines:
+            raise SpectraError(f"{path} is empty; it must hold one number for each pixel, on a line each")
+        name = lines[0].lstrip("#%! ")
         kind, written = unit_in(name)
         if len(lines) > 2 and not is_number(name) and kind:
             unit, lines = CM1 if kind == CM1 else written or kind, lines[1:]
@@ -117,9 +119,8 @@ def read_axis(path: Path) -> tuple[NDArray[np.float64], str]:
                 f"{path} must hold one number for each pixel, on a line each, and nothing else; "
                 f"{odd[:40]!r} is none"
             )
-        before = np.array([float(word.split(",")[0]) for word in words])
         named = unit and re.search(r"[,;\t]", name)  # each column, above them
-        if words and all("," in word for word in words) and (named or is_numbering(before)):
+        if all("," in word for word in words) and (named or _two_columns(words)):
             raise SpectraError(
                 f"{path} has two columns, such as pixels and an axis, or decimal commas ({words[0]!r}); "
                 "leave one number for each pixel, with a point"
@@ -135,7 +136,7 @@ def _words(lines: list[str]) -> list[str]:
     or fall from the first line to the last, as those of columns do not. Commas are between numbers with
     points, or decimal ones."""
     if len(lines) < 2:
-        return re.split(r"[\s,;]+", lines[0] if lines else "")
+        return re.split(r"[\s,;]+", lines[0])
     words = re.split(r"[\s,;]+", " ".join(lines))
     pointed = "," not in "".join(lines) or all("." in word for word in words)
     if len(words) > len(lines) and pointed and all(map(is_number, words)):
@@ -143,3 +144,18 @@ def _words(lines: list[str]) -> list[str]:
         if (steps > 0).all() or (steps < 0).all():
             return words
     return lines
+
+
+def _two_columns(words: list[str]) -> bool:
+    """Whether whole numbers with commas between them are an axis and counts, or pixels and an axis, rather
+    than one axis with decimal commas: what stands before the commas is one by itself, and with what stands
+    behind them its steps are not more even."""
+    whole = np.array([float(word.replace(",", ".")) for word in words])
+    before = np.trunc(whole)
+    if is_numbering(before):
+        return True
+    bends = np.diff(before, 2)
+    if not len(bends) or np.abs(bends).max() > 1 + 0.1 * np.abs(np.diff(before)).mean():
+        return False
+    last_place = 10.0 ** -max(len(word.split(",")[1]) for word in words)
+    return bool(np.std(np.diff(whole, 2)) > np.std(bends) / 2 + 2 * last_place)
