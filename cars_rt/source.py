@@ -128,7 +128,8 @@ class Source:
         """For `Inflow`: what may be on its way here."""
         subscriber, reader = self.subscriber, self.reader
         name = f"the publisher of the {reader.stream} stream"
-        return gate_to(name, subscriber.address, lambda: reader.run, lambda: subscriber.taken)
+        run, taken, emptied = lambda: reader.run, lambda: subscriber.taken, lambda: subscriber.emptied
+        return gate_to(name, subscriber.address, run, taken, emptied)
 
     def close(self) -> None:
         """Disconnect. Another thread that is pulling stops within its timeout, and disconnects then."""
@@ -148,7 +149,7 @@ class Source:
         with Uninterrupted():
             self._watch()
             self._look_elsewhere(events)
-        if timeout_s and not self.subscriber.socket.poll(int(timeout_s * 1e3)):
+        if timeout_s and not self.subscriber.poll(timeout_s):
             self._note_silence(events)
             return
         with Uninterrupted():

@@ -18,6 +18,8 @@ from cars_rt.sockets.inflow import Gate
 from cars_rt.sockets.subscriber import gate_to
 from cars_rt.trust.curve import ClientKeys
 
+DRIVER = "the driver"  # as its gate is called
+
 
 class Intake:
     """A driver's stream. The flight recorder, if there is one, sees all of it before anybody else does.
@@ -44,7 +46,9 @@ class Intake:
 
     def gates(self) -> list[Gate]:
         """What is watched for a peer that sends without end."""
-        return [gate_to("the driver", self.address, lambda: self.reader.run, lambda: self.subscriber.taken)]
+        reader, subscriber = self.reader, self.subscriber
+        run, taken, emptied = lambda: reader.run, lambda: subscriber.taken, lambda: subscriber.emptied
+        return [gate_to(DRIVER, self.address, run, taken, emptied)]
 
     @property
     def connected(self) -> bool:
@@ -64,6 +68,7 @@ class Intake:
     def was_empty(self) -> None:
         """Note that nothing waits to be read."""
         self.empty_ns = time.time_ns()
+        self.subscriber.emptied += 1
 
     def receive(self) -> bool:
         """Take the next message, for `events`; False if there is none."""

@@ -16,6 +16,7 @@ import zmq
 from cars_rt.daemon import commands
 from cars_rt.daemon.compute.compute import Compute
 from cars_rt.daemon.ending import finish
+from cars_rt.daemon.intake import DRIVER
 from cars_rt.daemon.outputs.preview import Preview
 from cars_rt.daemon.parts import Parts
 from cars_rt.daemon.picture import picture
@@ -184,6 +185,12 @@ class Daemon:
         problems, filing = runs.book.problems, runs.book.filing
         if parts.intake.watch(problems):
             runs.forget_said()
+        for gate, count in self._inflow.cut.items():
+            kind = f"{Kind.CUT_OFF}: {gate}"
+            if gate == DRIVER and (more := count - problems[kind]):  # what that costs its run is not known
+                parts.intake.reader.ledger.problems[kind] += more
+                runs.alarm(Kind.CUT_OFF.value, "the connection to the driver was cut off")
+            problems[kind] = count
         self._close_vanished()
         runs.collect()  # also an engine that hangs
         parts.outputs.serve()
@@ -195,8 +202,6 @@ class Daemon:
             with mishaps.contained("the flight recorder"):
                 runs.note_output()
                 parts.flight.tick()
-        for gate, count in self._inflow.cut.items():
-            problems[f"{Kind.CUT_OFF}: {gate}"] = count
         with mishaps.contained("the status"):
             on_tick()
 

@@ -43,6 +43,8 @@ class Gate:
     taken: Callable[[], int] = lambda: 0  # bytes, of all connections
     outgoing: bool = False  # we connect to that port; nobody connects to us
     behind: Callable[[], bool] = lambda: False  # whether more has come in than could be looked at yet
+    unread: int = 0  # bytes of whole messages that may wait as well, while their reader is at something else
+    emptied: Callable[[], int] = lambda: 0  # how often the reader found that no whole message waits
 
 
 @dataclass(slots=True)
@@ -58,6 +60,8 @@ class _Watched:
     gate: Gate
     taken: int
     unfinished: int = 0  # bytes received but not taken, about
+    before: int = 0  # the same at the last look
+    emptied: int = 0  # likewise
     connections: dict[tuple[int, str], _Connection] = field(default_factory=dict)
 
 
@@ -141,13 +145,20 @@ class Inflow:
         taken = watched.gate.taken()
         there = sum(each.received for each in watched.connections.values())
         # More taken than was seen to come gives no credit. A connection that is gone holds nothing.
-        left = max(watched.unfinished - (taken - watched.taken) - heartbeats, 0)
+        passed = taken - watched.taken + heartbeats
+        left = max(watched.unfinished - passed, 0)
         watched.unfinished = min(left, there)
         if left - watched.unfinished > TRIM_BYTES:  # who left in the middle of a message leaves its memory
             self._looks_since_cut = 0
         watched.taken = taken
-        budget = watched.gate.budget()
-        if watched.unfinished <= budget:
+        budget, unfinished = watched.gate.budget(), watched.unfinished
+        emptied = watched.gate.emptied()
+        if emptied == watched.emptied:  # nobody read all there was, so whole messages may be among it
+            budget += watched.gate.unread
+        else:  # since the last look all whole ones were taken that had come until then
+            unfinished = min(max(watched.before - passed, 0), there)
+        watched.emptied, watched.before = emptied, watched.unfinished
+        if unfinished <= budget:
             return
         memory.give_back(more_follows=True)  # before the thread that keeps it comes to free it
         largest = sorted(watched.connections.values(), key=lambda each: each.received, reverse=True)

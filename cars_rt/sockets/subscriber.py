@@ -23,7 +23,7 @@ log = logging.getLogger("cars_rt.stream")
 RETRY_MS = 50, 1000  # between attempts to connect, at first and after some that were in vain
 UNREAD = 100  # messages at a subscriber; what it does not take in time waits at the publisher
 PART_BYTES = 100  # that a message part takes on the wire beside its content, at most
-UNFINISHED_BYTES = 64_000_000  # from a publisher, beside the messages of its run that may wait unread
+UNFINISHED_BYTES = 64_000_000  # from a publisher, beside a message of its run that is under way
 LARGE_ARRAYS = 3  # in a frame of results: raman, its deviation, counts
 VIEW_FROM = 16_384  # bytes; a smaller part is copied, since it may lie in a buffer with others
 NOW = int(zmq.NOBLOCK)
@@ -54,6 +54,7 @@ class Subscriber:
         self.connected = False
         self.refused = 0
         self.taken = 0  # bytes of messages received
+        self.emptied = 0  # how often no whole message was there to be read
         self.trouble: str | None = None
         self._security = security
         self._reached = False  # in this attempt to connect
@@ -93,12 +94,13 @@ class Subscriber:
 
         Large parts are not copied out of ZeroMQ's memory: read-only views, which keep it alive.
         """
-        if timeout_s and not self.socket.poll(int(timeout_s * 1e3)):
+        if timeout_s and not self.poll(timeout_s):
             return None
         receive = self.socket.recv
         try:
             part = receive(NOW, copy=False)
         except zmq.Again:
+            self.emptied += 1
             return None
         # recv_multipart asks the socket for RCVMORE after each part, which costs more than the part.
         parts: list[Part] = [part.bytes]
@@ -109,6 +111,12 @@ class Subscriber:
         if not self._met:  # on a busy computer the monitor's thread may lag behind: somebody is there
             self.connected = True
         return parts
+
+    def poll(self, timeout_s: float) -> bool:
+        """Whether a message comes within the timeout."""
+        there = bool(self.socket.poll(int(timeout_s * 1e3)))
+        self.emptied += not there
+        return there
 
     def watch(self) -> bool:
         """Update and return `connected`. Call it often: it also connects again where ZeroMQ would not."""
@@ -195,15 +203,23 @@ class Subscriber:
         self.close()
 
 
-def gate_to(name: str, address: str, run: Callable[[], Start | None], taken: Callable[[], int]) -> Gate:
+def gate_to(
+    name: str,
+    address: str,
+    run: Callable[[], Start | None],
+    taken: Callable[[], int],
+    emptied: Callable[[], int],
+) -> Gate:
     """For `Inflow`: how much of a publisher's may be on its way without being a message yet.
 
-    run: the open one. taken: bytes of its messages that were received.
+    run: the open one. taken: bytes of its messages that were received. emptied: how often none was there.
     """
 
     def budget() -> int:
         start = run()
-        unread = 0 if start is None else (UNREAD + 4) * message_bytes(start)
-        return UNFINISHED_BYTES + unread * (1 if start is None or start.stream == "raw" else LARGE_ARRAYS)
+        frame = 0 if start is None else message_bytes(start)
+        return UNFINISHED_BYTES + frame * (1 if start is None or start.stream == "raw" else LARGE_ARRAYS)
 
-    return Gate(name, port_of(address), budget, taken, outgoing=True)
+    # What waits unread may be of a run whose start waits, too: it is as large as messages may be.
+    unread = (UNREAD + 4) * LARGE_ARRAYS * MAX_PAYLOAD_BYTES
+    return Gate(name, port_of(address), budget, taken, outgoing=True, unread=unread, emptied=emptied)

@@ -54,7 +54,11 @@ class Feed(threading.Thread):
             source = self._source
             return self._taken + (0 if source is None else source.subscriber.taken)
 
-        return gate_to(f"the publisher of the {self.stream} stream", self.address, run, taken)
+        def emptied() -> int:
+            source = self._source
+            return 0 if source is None else source.subscriber.emptied
+
+        return gate_to(f"the publisher of the {self.stream} stream", self.address, run, taken, emptied)
 
     def run(self) -> None:
         while not self._over.is_set():

@@ -5,9 +5,13 @@ All tests talk to the same daemon, one run each, so that it also has to survive 
 
 import itertools
 import logging
+import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import msgpack
 import numpy as np
@@ -24,6 +28,7 @@ from helpers import (
     spectra_of,
     wait_until,
 )
+from hostile.peers import part, shake
 
 from cars_rt.daemon.loop import Daemon
 from cars_rt.daemon.receipt import Receipt
@@ -256,6 +261,37 @@ def test_message_beyond_the_limit_costs_the_connection_not_the_daemon(
     totals = line.totals(run)
     assert (totals.sent, totals.lost, totals.problems) == (2, {}, {"connection cut": 1})
     assert f"{line.source.address}: connection cut, for a message beyond 64 MB" in caplog.text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what flows in is watched on Linux only")
+def test_message_that_does_not_end_is_told_in_the_receipt_of_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stood in the status alone. What a driver that was cut off had under way is not known."""
+    monkeypatch.setattr("cars_rt.sockets.subscriber.VANISHED_S", 0.2)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        daemon_in_thread(
+            f"tcp://127.0.0.1:{server.getsockname()[1]}", engine="passthrough", flight=tmp_path
+        ) as daemon,
+    ):
+        with closing(server.accept()[0]) as peer:
+            peer.settimeout(20)
+            shake(peer, b"PUB")
+            for message in (a_start(), a_frame(0, COUNTS)):
+                *parts, last = encode(message)
+                peer.sendall(b"".join(part(bytes(each), more=True) for each in parts))
+                peer.sendall(part(bytes(last), more=False))
+            with suppress(ConnectionError):
+                for _ in range(400):
+                    peer.sendall(part(bytes(2**20), more=True))
+        server.close()
+        wait_until(lambda: daemon.receipts)
+        (receipt,) = daemon.receipts
+    assert (receipt.reason, receipt.sent) == ("interrupted", 1)
+    assert receipt.problems == {"cut off: the driver": 1}
+    (file,) = tmp_path.glob("*.h5")
+    assert file.name.endswith("-cut-off.h5")
 
 
 def test_address_of_another_stream_is_named(caplog: pytest.LogCaptureFixture) -> None:
