@@ -263,7 +263,8 @@ class RunReader:
 
     def _end(self, end: End) -> list[Event]:
         if self.run is None or end.run != self.run.run:
-            if end.run == self._last:
+            # Between two runs the last end is said again for who comes late, also to whom it means nothing.
+            if end.run == self._last or (self.run is None and self._last is None):
                 return []
             return [self._problem(Cause.REJECTED, 0, f"end of the unknown run {end.run}", Kind.UNKNOWN_RUN)]
         end = self._at.totals(end, self.ledger.spectra + self.ledger.lost[Cause.REJECTED])

@@ -70,7 +70,7 @@ class Publisher:
         self._cause = cause
         self._told = Told()
         self._newest = self._told.ledger  # of the run that was opened last
-        self._say_again = False  # the start is to be sent to a late subscriber
+        self._say_again = False  # the start, or the last end, is to be sent to a late subscriber
         self._look_at = 0.0  # when to look for new subscribers again
         self._give_up_at = math.inf  # when a close waits no longer
         self._guard: Guard | None = None
@@ -164,13 +164,14 @@ class Publisher:
         return self.audience.ended + (self._guard.refused if self._guard is not None else 0)
 
     def serve(self) -> None:
-        """Note subscribers that came and went, send late ones the `start`, send what waits. Call it often."""
+        """Note subscribers that came and went, send late ones the `start`, or the last `end`, and what waits.
+        Call it often."""
         if (now := time.monotonic()) >= self._look_at:
-            if self.audience.look():
-                self._say_again = self._told.start is not None
+            self._say_again |= self.audience.look()
             self._look_at = now + LOOK_S
-        if self._say_again and self._told.start is not None:
-            self._say_again = not self.outlet.put(self._told.once_more(), hurry=self.blocked, must=True)
+        if self._say_again:
+            again = self._told.once_more()
+            self._say_again = not (again is None or self.outlet.put(again, hurry=self.blocked, must=True))
         if self.backlog:
             self.flush()
 
@@ -336,7 +337,7 @@ class Publisher:
                 waiting.message = lambda: end
                 if not self.outlet.put(encode(end), hurry=self.blocked, must=True):
                     return False
-                self._told.start = None
+                self._told.ended(end)
         return True
 
     def _send(self, frame: Frame, payload: Sequence[zmq.Frame] = ()) -> bool:

@@ -1,4 +1,4 @@
-"""What subscribers have been told of a stream: the run on the wire and the numbers of its frames."""
+"""What subscribers have been told of a stream: the run on the wire or that before, its frames' numbers."""
 
 from collections.abc import Mapping, Sequence
 from copy import copy
@@ -9,7 +9,7 @@ import numpy as np
 import zmq
 
 from cars_rt.accounting import Ledger
-from cars_rt.protocol import Frame, FrameWriter, Part, Start, encode
+from cars_rt.protocol import End, Frame, FrameWriter, Part, Start, encode
 from cars_rt.protocol.limits import MAX_COUNT
 
 SMALL_BYTES = 32_768  # a smaller frame is copied twice: that costs less than objects of ZeroMQ
@@ -20,6 +20,7 @@ class Told:
 
     def __init__(self) -> None:
         self.start: Start | None = None
+        self._over: End | None = None  # of the run that ended last
         self.ledger = Ledger()
         self.sequence = 0  # of the frame that comes next
         self.frames = self.spectra = 0  # in all runs
@@ -38,9 +39,15 @@ class Told:
         self.start = replace(self.start, model=model)
         return True
 
-    def once_more(self) -> list[Part]:
-        """The start, for a subscriber that comes now. Call it only in a run."""
-        assert self.start is not None
+    def ended(self, end: End) -> None:
+        """The end of the run has left."""
+        self.start, self._over = None, end
+
+    def once_more(self) -> list[Part] | None:
+        """For a subscriber that comes now: the start or, between two runs, the last end, which it may have
+        missed when it lost its connection. None before the first run."""
+        if self.start is None:
+            return None if self._over is None else encode(self._over)
         return encode(replace(self.start, sequence=self.sequence, index=self._index))
 
     def message(self, frame: Frame, payload: Sequence[zmq.Frame] = ()) -> Sequence[Part | zmq.Frame]:

@@ -58,6 +58,35 @@ def test_no_start_is_said_again_after_the_end() -> None:
     assert [start.run for start in late.starts] == ["run-2"]
 
 
+def test_end_is_said_again_to_who_lost_the_connection_before_it_and_tells_others_nothing() -> None:
+    """Its run stayed open until the next one began, and what had not come counted as nothing."""
+    with Published() as source, Collected(source.address, "raw") as reading:
+        source.wait()
+        source.publisher.open(a_start())
+        assert source.publisher.send(a_frame(0, spectra_of(1)))
+        reading.until(lambda all_: all_.frames)
+        reading.subscriber.socket.disconnect(source.address)
+
+        def gone() -> bool:
+            reading.subscriber.poll(0)  # which also closes the connection
+            source.publisher.serve()
+            return not source.publisher.subscribers
+
+        wait_until(gone)
+        assert source.publisher.send(a_frame(1, spectra_of(1)))
+        source.publisher.end(an_end(2, 2))
+        reading.subscriber.connect()
+        with Collected(source.address, "raw") as late:
+            source.wait(2)
+            reading.ends()
+            source.run("run-2", spectra_of(3))
+            late.ends()
+        reading.ends(2)
+    ends = [(closed.end.run, closed.end.reason, dict(closed.ledger.lost)) for closed in reading.closed]
+    assert ends == [("run-1", "complete", {"missing": 1}), ("run-2", "complete", {})]
+    assert [problem.kind for problem in reading.problems] == ["tail missing"] and not late.problems
+
+
 @pytest.mark.parametrize(
     ("address", "reason"),
     [
