@@ -20,7 +20,7 @@ from cars_rt.cli.driver import command
 from cars_rt.console import EXIT_INCOMPLETE, log, refuse_target, stopping, write_summary
 from cars_rt.drivers import DriveSettings, DriveTotals, Instrument, InstrumentError
 from cars_rt.drivers.registry import DRIVERS, driver_class, driver_names, package
-from cars_rt.printable import printable
+from cars_rt.printable import counted, printable
 from cars_rt.urgency import Urgency
 
 SHARE = 1 / 4  # of the computer, below which it runs before other programs
@@ -161,9 +161,12 @@ def _said(totals: DriveTotals) -> None:
     lost = ", ".join(f"{count} {cause}" for cause, count in totals.lost.items()) or "none"
     if totals.deserted:
         lost += "; nobody listened to the end, and what was on its way is lost, too"
+    if totals.stalls:
+        times = counted(totals.stalls, "time")
+        lost += f"; a subscriber that read nothing was left out {times}: it misses some"
     fields = {"run": totals.run, "reason": totals.reason, "sent": totals.sent, "lost": totals.lost}
     log.log(
-        logging.INFO if totals.complete else logging.WARNING,
+        logging.INFO if totals.complete and not totals.stalls else logging.WARNING,
         "run %s %s: %d spectra sent; lost: %s", totals.run, totals.reason, totals.sent, lost, extra=fields,
     )  # fmt: skip
 

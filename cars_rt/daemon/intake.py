@@ -112,6 +112,10 @@ class Intake:
             problems[Kind.CONNECTION_CUT.value] += 1
         return ended
 
+    def hold(self) -> None:
+        """Nothing is read for now: tell the driver, or it takes us for one that has stopped reading."""
+        self.subscriber.wait_on_purpose()
+
     @property
     def vanished(self) -> bool:
         """Whether the driver is gone in mid-run, and all that it sent was read."""

@@ -192,6 +192,8 @@ class Daemon:
                 runs.alarm(Kind.CUT_OFF.value, "the connection to the driver was cut off")
             problems[kind] = count
         self._close_vanished()
+        if not self._can_read:
+            parts.intake.hold()
         runs.collect()  # also an engine that hangs
         parts.outputs.serve()
         runs.note_clock()

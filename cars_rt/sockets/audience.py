@@ -24,6 +24,7 @@ UNREAD_SUBSCRIPTIONS = 32  # of each connection; the others wait at their sender
 TURN_S = 0.002  # spent on subscriptions in one turn, at most; the others wait for the next
 WINDOW_S = 1.0
 MOST_IN_WINDOW = 64  # a connection that subscribes and unsubscribes more often is ended
+SIGN_S = 1.0  # between two signs of a subscriber that waits on purpose
 MOST_FOREIGN = 16  # so is one with more topics of other streams; a few are no fault of it
 CHECK_S = 0.05, 5.0  # between two looks for ended connections: where one has ended, and in any case
 
@@ -34,10 +35,14 @@ Connection = tuple[int, Any]  # file descriptor and address of the peer: no two 
 class _Listener:
     """One connection."""
 
+    since: float  # when this window began
+    events: int = 0  # in this window
     topics: set[bytes] = field(default_factory=set)  # accepted ones
     foreign: int = 0
-    events: int = 0  # in this window
-    since: float = 0.0  # when this window began
+
+    def has(self, topic: bytes) -> bool:
+        """Whether it gets all of this topic anyway."""
+        return any(topic.startswith(each) for each in self.topics)
 
 
 class Audience:
@@ -55,6 +60,7 @@ class Audience:
         self.ignored = 0  # subscriptions to what is not published here
         self.ended = 0  # connections, for the flood of their subscriptions
         self.newest_at = time.monotonic()  # when somebody subscribed last
+        self.sign_at = -math.inf  # when somebody last said that it waits on purpose
         self._alone_at = -math.inf  # when the last subscriber left
         self.behind = False  # whether more has come than was taken in the last look
         self._socket, self._stream, self._redirect = socket, stream, redirect
@@ -111,9 +117,9 @@ class Audience:
 
     def _take(self, connection: Connection, event: bytes, now: float) -> bool:
         """Whether this is a subscription that was not there before."""
-        listener = self._listeners.setdefault(connection, _Listener())
-        if now - listener.since > WINDOW_S:
-            listener.since, listener.events = now, 0
+        listener = self._listeners.setdefault(connection, _Listener(now))
+        if (passed_s := now - listener.since) > WINDOW_S:  # signs may have come while nobody looked
+            listener.since, listener.events = now, -int(passed_s / SIGN_S)
         listener.events += 1
         wanted, topic = event[:1], event[1:]
         new = False
@@ -124,11 +130,13 @@ class Audience:
                 self._redirect(topic)
         elif wanted == b"\x01":
             self._socket.setsockopt(zmq.SUBSCRIBE, topic)
-            new = topic not in listener.topics
+            new = not listener.has(topic)
             listener.topics.add(topic)
         else:
             self._socket.setsockopt(zmq.UNSUBSCRIBE, topic)
             listener.topics.discard(topic)
+        if not new and listener.has(topic):  # which changes nothing of what it gets
+            self.sign_at = now
         if listener.events > MOST_IN_WINDOW or listener.foreign > MOST_FOREIGN:
             self._end(connection)
         return new

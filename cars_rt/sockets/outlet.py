@@ -25,8 +25,8 @@ FOLLOW_S = 0.05
 class Outlet:
     """Hands messages to an XPUB socket, which refuses a message that some subscriber has no room for.
 
-    A subscriber that has had no room and taken nothing for stall_s has stopped reading: messages pass it
-    over from then on, until it reads again and finds the gap in the sequence.
+    A subscriber that has had no room, taken nothing and given no sign for stall_s has stopped reading:
+    messages pass it over from then on, until it reads again and finds the gap in the sequence.
     """
 
     def __init__(self, socket: zmq.Socket[bytes], stream: StreamName, stall_s: float, unsent: int) -> None:
@@ -47,6 +47,11 @@ class Outlet:
     def full_s(self) -> float:
         """For how long some subscriber has had no room, s."""
         return 0.0 if self.full_since is None else time.monotonic() - self.full_since
+
+    def sign(self, at: float) -> None:
+        """A subscriber that does not read said then that it means to: it has not stopped."""
+        if self.full_since is not None:
+            self.full_since = max(self.full_since, at)
 
     def put(self, parts: Sequence[Part | zmq.Frame], *, hurry: bool = False, must: bool = False) -> bool:
         """Hand over a message; False if some subscriber has no room, and has not stopped reading.
@@ -120,7 +125,8 @@ class Outlet:
         self._underway.clear()  # the stalled subscriber holds these until it reads again
         log.log(
             logging.WARNING if self.stalls == 1 else logging.DEBUG,
-            "a subscriber of the %s stream read nothing for %g s: it is left out until it reads again",
-            self._stream, self.stall_s,
+            "%s: a subscriber of the %s stream read nothing for %g s: it is left out until it reads again",
+            cast(bytes, self._socket.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode(), self._stream,
+            self.stall_s,
         )  # fmt: skip
         return True

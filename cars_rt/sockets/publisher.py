@@ -46,9 +46,9 @@ class Publisher:
     A message goes to all subscribers or, if one has no room for it, waits in a queue of buffer_mb. When
     that is full, too, `overload` says what happens: the owner waits (`block`), the oldest or the newest
     frames are dropped, and counted in the run's ledger under `cause`. A subscriber that has taken nothing
-    for stall_s has stopped reading: from then on messages go to the others without it, until it reads
-    again and finds the gap in the sequence. Frames are numbered here as they leave. security says who may
-    subscribe. Raises StreamError if the address cannot be bound, KeysError if it may not be.
+    for stall_s, and gave no sign, has stopped reading: from then on messages go to the others without it,
+    until it reads again and finds the gap in the sequence. Frames are numbered here as they leave. security
+    says who may subscribe. Raises StreamError if the address cannot be bound, KeysError if it may not be.
     """
 
     def __init__(
@@ -166,14 +166,19 @@ class Publisher:
     def serve(self) -> None:
         """Note subscribers that came and went, send late ones the `start`, or the last `end`, and what waits.
         Call it often."""
+        self._attend()
+        if self.backlog:
+            self.flush()
+
+    def _attend(self) -> None:
+        """Do that, but for what waits."""
         if (now := time.monotonic()) >= self._look_at:
             self._say_again |= self.audience.look()
+            self.outlet.sign(self.audience.sign_at)
             self._look_at = now + LOOK_S
         if self._say_again:
             again = self._told.once_more()
             self._say_again = not (again is None or self.outlet.put(again, hurry=self.blocked, must=True))
-        if self.backlog:
-            self.flush()
 
     def _redirect(self, topic: bytes) -> None:
         """Tell a connection that asks for another stream that it is not here. It does not count as a
@@ -228,8 +233,7 @@ class Publisher:
             if (left := deadline - time.monotonic()) <= 0:
                 return False
             self.outlet.wait(left)
-            if self._say_again or not self.subscribers:
-                self.serve()
+            self._attend()
         return True
 
     def drop_waiting(self) -> int:

@@ -11,6 +11,7 @@ import zmq
 
 from cars_rt.protocol import MAX_PAYLOAD_BYTES, Part, Start, StreamName
 from cars_rt.sockets.addresses import port_of, remedy
+from cars_rt.sockets.audience import SIGN_S
 from cars_rt.sockets.endpoint import StreamError, configure, prepare_to_connect
 from cars_rt.sockets.inflow import Gate
 from cars_rt.sockets.monitor import Monitor
@@ -63,6 +64,8 @@ class Subscriber:
         self._met = False  # whether the monitor told of a connection once
         self._asked_at: float | None = None  # when it was asked to shake hands, while it has not answered
         self._cut_at: float | None = None
+        self._sign_at = 0.0  # when the next sign of waiting may be given
+        self._signed = False  # whether `end` is subscribed to apart
         self._gone_at = time.monotonic()
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
         configure(self.socket)
@@ -117,6 +120,16 @@ class Subscriber:
         there = bool(self.socket.poll(int(timeout_s * 1e3)))
         self.emptied += not there
         return there
+
+    def wait_on_purpose(self) -> None:
+        """Say so to the publisher, which leaves out who seems to have stopped reading. Call it often.
+
+        The sign is to subscribe to a part of the stream once more or, the next time, not any more.
+        """
+        if time.monotonic() >= self._sign_at and self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            self._sign_at = time.monotonic() + SIGN_S
+            self._signed = not self._signed
+            (self.socket.subscribe if self._signed else self.socket.unsubscribe)(f"{self.stream}.end")
 
     def watch(self) -> bool:
         """Update and return `connected`. Call it often: it also connects again where ZeroMQ would not."""

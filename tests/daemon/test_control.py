@@ -460,6 +460,34 @@ def test_pause_reads_nothing_and_resume_loses_nothing() -> None:
     assert results.spectra == 50 and not results.closed[0].end.lost
 
 
+def test_driver_knows_that_a_paused_daemon_has_not_stopped_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was left out after 10 s as one that had: what should have waited for it was lost."""
+    monkeypatch.setattr("cars_rt.sockets.subscriber.SIGN_S", 0.01)
+    axis = np.linspace(600, 2400, 4000)
+    counts, frames = spectra_of(16, axis), 0
+    with (
+        Published(buffer_mb=4, stall_s=PATIENCE_S) as source,
+        daemon_in_thread(source.address, engine="passthrough") as daemon,
+        Collected(daemon.publisher.address) as results,
+    ):
+        source.wait()
+        wait_until(lambda: daemon.publisher.subscribers)
+        daemon.parts.paused = True
+        publisher, outlet = source.publisher, source.publisher.outlet
+        publisher.open(a_start(axis=axis, block=16))
+        while publisher.send(a_frame(frames, counts)) or not outlet.full_since:
+            frames += 1
+        for _ in range(3):
+            before = outlet.full_since
+            wait_until(lambda before=before: publisher.serve() or outlet.full_since > before)
+        assert not publisher.stalls
+        daemon.parts.paused = False
+        publisher.end(an_end(frames, 16 * frames))
+        assert publisher.flush(PATIENCE_S)
+        results.ends()
+    assert results.spectra == 16 * frames and not results.closed[0].end.lost
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [

@@ -11,6 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import zmq
 from helpers import (
     AXIS,
     LOCAL,
@@ -26,7 +27,7 @@ from helpers import (
 from numpy.typing import NDArray
 
 from cars_rt.accounting import Ledger
-from cars_rt.cli.drive import _drive
+from cars_rt.cli.drive import _drive, _said
 from cars_rt.console import EXIT_INCOMPLETE, write_summary
 from cars_rt.drivers import DriveSettings, DriveTotals, Instrument, InstrumentError, Waiting, drive
 from cars_rt.drivers.replay import Replay, ReplaySettings
@@ -215,6 +216,24 @@ def test_run_whose_only_listener_left_is_not_called_complete() -> None:
 
         totals = drive(Leaves([spectra_of(1)]), publisher, DriveSettings(settle_s=0))
     assert totals.deserted and not totals.complete and totals.lost == {}
+
+
+def test_driver_says_that_it_left_out_a_subscriber(caplog: pytest.LogCaptureFixture) -> None:
+    """It lost nothing, but the other end misses what was sent meanwhile."""
+    with (
+        Publisher(LOCAL, "raw", buffer_mb=4, stall_s=0.05) as publisher,
+        Collected(publisher.address, "raw", connect=False) as idle,
+    ):
+        idle.subscriber.socket.setsockopt(zmq.RCVHWM, 1)
+        idle.subscriber.socket.setsockopt(zmq.RCVBUF, 65_536)
+        idle.subscriber.connect()
+        camera = Camera([np.zeros((64, len(AXIS)), np.float32)] * 200, dtype="float32", block=64)
+        totals = drive(camera, publisher, DriveSettings(settle_s=0))
+        _said(totals)
+        publisher.close(0)
+    assert totals.stalls and not totals.lost
+    assert f"lost: none; a subscriber that read nothing was left out {totals.stalls} time" in caplog.text
+    assert publisher.address in caplog.text
 
 
 def test_stop_ends_the_run_as_stopped() -> None:

@@ -72,6 +72,23 @@ def test_a_socket_with_three_topics_is_one_subscriber() -> None:
         assert source.publisher.audience.ended == 0
 
 
+def test_signs_that_came_while_nobody_looked_are_no_flood_and_bring_no_start_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A camera may expose for minutes while a daemon says each second that it waits on purpose."""
+    monkeypatch.setattr(audience, "WINDOW_S", PATIENCE_S)
+    with Published() as source, connect(source.address) as peer:
+        peer.sendall(subscription(b"raw."))
+        source.wait()
+        heard = source.publisher.audience
+        (listener,) = heard._listeners.values()
+        listener.since -= 100
+        signs = [subscription(b"raw.end", bool(number % 2)) for number in range(audience.MOST_IN_WINDOW + 30)]
+        peer.sendall(b"".join([*signs, subscription(b"raw.s")]))
+        wait_until(lambda: heard.look() or b"raw.s" in listener.topics)
+        assert not heard.ended and heard.newest_at < heard.sign_at
+
+
 @pytest.mark.parametrize("flood", FLOODS)
 def test_a_flood_of_subscriptions_ends_its_connection_and_no_other(
     flood: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
