@@ -92,26 +92,31 @@ class _Patience:
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
         self.over = False
-        self._taken = (0, 0), 0.0  # what they have taken, and when that was seen first
+        self._waited_s = 0.0  # in which they had no room, since the stop
+        self._at = time.monotonic()  # when that was looked at last
+        self._taken = (0, 0), self._at  # what they have taken, and when that was seen first
 
-    def stuck(self) -> bool:
-        """Whether results wait, and for STUCK_S nobody has taken any."""
+    def look(self) -> None:
+        """Wait for them no longer where results wait, and nobody has taken any for STUCK_S, or some have had
+        no room for STOP_S. An engine's time is not theirs."""
         publisher, now = self._publisher, time.monotonic()
+        passed_s, self._at = now - self._at, now
         taken = publisher.frames_sent, publisher.runs_waiting
         if not publisher.blocked or taken != self._taken[0]:
             self._taken = taken, now
-        return now - self._taken[1] > STUCK_S
-
-    def end(self) -> None:
-        """Wait for them no longer."""
-        if self._publisher.surrender():
+        if not publisher.blocked:
+            return
+        self._waited_s += passed_s
+        if (now - self._taken[1] > STUCK_S or self._waited_s > STOP_S) and publisher.surrender():
             self.over = True
-            log.warning("a subscriber had no room for the last results within %g s of the stop", STOP_S)
+            log.warning(
+                "a subscriber had no room for the last results for %.1f s of the stop: it is given up",
+                self._waited_s,
+            )  # fmt: skip
 
 
 def _give_up(parts: Parts, patience: _Patience, late: bool) -> None:
     """Wait no longer than a stop may for an engine, or for subscribers."""
     if late and (parts.compute.compiling or parts.pipeline.computing_s > ANSWER_S):
         parts.runs.give_up_engine("the engine did not answer in time when the daemon was to stop")
-    if patience.stuck() or late:
-        patience.end()
+    patience.look()

@@ -231,6 +231,28 @@ def test_a_stop_does_not_wait_for_a_compilation(odd: type[Odd], monkeypatch: pyt
     assert dict(daemon.receipts[0].lost) == {"engine": 5}
 
 
+def test_a_stop_that_an_engine_holds_up_gives_up_no_subscriber(
+    odd: type[Odd], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that read all the time was said to have had no room."""
+    monkeypatch.setattr(ending, "STOP_S", 0.1)
+    with a_line(engine="odd") as (source, daemon, results):
+        source.publisher.open(a_start())
+        wait_until(lambda: daemon.parts.runs.open)
+        odd.hangs = True
+        for number in range(5):
+            source.publisher.send(a_frame(number, spectra_of(1)))
+        wait_until(lambda: daemon.parts.runs.taken.spectra == 5)
+        daemon.stop()
+        stopped = daemon.snapshot().uptime_s
+        wait_until(lambda: daemon.snapshot().uptime_s > stopped + 0.7)
+        assert daemon.publisher.outlet.patient
+        odd.hangs = False
+        odd.release.set()
+        assert results.ends().spectra == 5
+    assert "no room" not in caplog.text
+
+
 def test_a_stop_does_not_wait_for_an_engine_that_replaces_another(
     odd: type[Odd], monkeypatch: pytest.MonkeyPatch
 ) -> None:
