@@ -227,6 +227,8 @@ class RunReader:
             text = f"frame {frame.sequence} is no copy, but has a number from before (next is "
             text += f"{self._at.sequence}): is its counter stuck, or a driver restarted with the same run id?"
             self._unplaced += spectra
+            if "time_ns" in self._told and not self._changed:  # such a driver, whose numbers mean others
+                self._changed, self._layout = "time_ns, and it began to count anew", None
             return [self._problem(Cause.REJECTED, spectra, text, Kind.NUMBER_BACK, UNPLACED)]
         if doubt := self._doubt(frame, run):
             self._doubtful += spectra
