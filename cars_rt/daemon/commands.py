@@ -74,7 +74,8 @@ def _dark(parts: Parts, asked: Arguments, answer: Answer) -> Result:
         return {"measuring": 1}
     if do == "stop":
         spectra, name = dark.spectra, dark.finish()
-        parts.runs.book.problems[Kind.LIT_DARK.value] += 1 if dark.doubt else 0
+        if dark.doubt:
+            parts.runs.book.problems[Kind.LIT_DARK.value] += 1
     elif do == "clear":
         spectra, name = 0, "none"
         dark.clear()

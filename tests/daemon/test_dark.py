@@ -207,6 +207,7 @@ def test_a_dark_that_was_measured_with_light_in_it_is_told(caplog: pytest.LogCap
 
         found, receipt = run("blocked", 0.0, dark=camera(0.0).mean(axis=0).astype(np.float32))
         assert "doubt" not in found and receipt.problems == {}
+        assert "lit dark" not in remote.ask("status")["problems"]
         assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
         found, receipt = run("open", 1.0)
         assert found["doubt"].startswith(f"the dark {found['dark']} has light in it: it rises by ")
