@@ -30,8 +30,8 @@ from cars_rt.trust.tokens import TokenError
 
 STEP_S = 0.2
 ANSWER_S = 5.0  # a daemon that is there answers at once,
-BUSY_S = 30.0  # unless the computer is overloaded, and that it is there can be seen
-CHANGE_S = 600.0  # but compiling a model can take minutes,
+BUSY_S = 45.0  # unless it reads a model (30 s) or the computer is overloaded: that it is there can be seen;
+CHANGE_S = 960.0  # compiling a model can take minutes, 15 at most,
 FILE_S = 60.0  # and closing a large file on a slow disk is not done at once
 
 
@@ -83,9 +83,9 @@ class Remote:
         Raises RemoteError if the daemon refuses or nobody answers in time, ProtocolError for a request
         that does not exist.
         """
-        patient = timeout_s is None
+        there_s = answer_s = ANSWER_S if timeout_s is None else timeout_s
         if timeout_s is None:
-            timeout_s = CHANGE_S if do in ("reload", "promote") else ANSWER_S
+            answer_s = max(answer_s, CHANGE_S if do in ("reload", "promote") else BUSY_S)
         given = {name: value for name, value in arguments.items() if value is not None}
         if self._turn.forked:  # ZeroMQ's threads stayed in the other process
             self._connect()
@@ -97,7 +97,7 @@ class Remote:
                 "moment: ask again later, or give each thread a Remote of its own"
             )
         try:
-            return self._ask(do, given, timeout_s, max(timeout_s, BUSY_S) if patient else timeout_s, waiting)
+            return self._ask(do, given, there_s, answer_s, waiting)
         except zmq.ZMQError as error:
             raise RemoteError(
                 f"the connection to {self.address} is gone ({error}): make another one"
@@ -110,9 +110,9 @@ class Remote:
         self._turn.close()
 
     def _ask(
-        self, do: str, given: dict[str, Any], timeout_s: float, busy_s: float, waiting: Callable[[], None]
+        self, do: str, given: dict[str, Any], there_s: float, busy_s: float, waiting: Callable[[], None]
     ) -> dict[str, Any]:
-        """timeout_s: for somebody to be there; busy_s: for the answer of who is there."""
+        """there_s: for somebody to be there; busy_s: for the answer of who is there."""
         token = self._token
         if token is None and self._security is None:
             token = tokens.find(self.address)  # each time: a daemon that was started again has a new one
@@ -141,10 +141,10 @@ class Remote:
                     or f"the {self._what} at {self.address} is there, but has not answered within "
                     f"{busy_s:g} s: it or the computer is busy; ask again, or give the computer less to do"
                 )
-            if not there and time.monotonic() - begun > timeout_s:
+            if not there and time.monotonic() - begun > there_s:
                 raise RemoteError(
                     self._why
-                    or f"no {self._what} answered at {self.address} within {timeout_s:g} s: is `cars-rt "
+                    or f"no {self._what} answered at {self.address} within {there_s:g} s: is `cars-rt "
                     f"{self._program}` running there, and is that its --control address (usually "
                     f"{self._usual})?"
                 )

@@ -1,6 +1,7 @@
 """Requests to a running daemon: status, another model, shadow, dark, bands, pause, stop."""
 
 import json
+import math
 import socket
 import threading
 import time
@@ -29,7 +30,10 @@ from helpers import (
     wait_until,
 )
 
+from cars_rt import remote as asking
 from cars_rt.daemon.compute import compute
+from cars_rt.daemon.compute.compiling import COMPILE_S
+from cars_rt.daemon.compute.library import READ_S
 from cars_rt.daemon.loop import Daemon
 from cars_rt.daemon.seen.plain import plain
 from cars_rt.engines import ENGINES, EngineError, compose, load_model, open_engine
@@ -466,7 +470,7 @@ def test_driver_knows_that_a_paused_daemon_has_not_stopped_reading(monkeypatch: 
     axis = np.linspace(600, 2400, 4000)
     counts, frames = spectra_of(16, axis), 0
     with (
-        Published(buffer_mb=4, stall_s=PATIENCE_S) as source,
+        Published(buffer_mb=20, stall_s=PATIENCE_S) as source,
         daemon_in_thread(source.address, engine="passthrough") as daemon,
         Collected(daemon.publisher.address) as results,
     ):
@@ -478,8 +482,9 @@ def test_driver_knows_that_a_paused_daemon_has_not_stopped_reading(monkeypatch: 
         while publisher.send(a_frame(frames, counts)) or not outlet.full_since:
             frames += 1
         for _ in range(3):
-            before = outlet.full_since
-            wait_until(lambda before=before: publisher.serve() or outlet.full_since > before)
+            before = publisher.audience.sign_at
+            wait_until(lambda before=before: publisher.serve() or publisher.audience.sign_at > before)
+            assert publisher.blocked and (outlet.full_since or math.inf) >= publisher.audience.sign_at
         assert not publisher.stalls
         daemon.parts.paused = False
         publisher.end(an_end(frames, 16 * frames))
@@ -561,6 +566,16 @@ def test_port_of_something_else_is_no_daemon_that_is_busy(monkeypatch: pytest.Mo
             wait_until(lambda: remote._socket.poll(0, zmq.POLLOUT))
             with connection, pytest.raises(RemoteError, match="no daemon answered at"):
                 remote.ask("status")
+
+
+def test_who_asks_for_a_change_waits_as_long_as_the_daemon_may_take_and_not_where_none_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert asking.CHANGE_S > READ_S + COMPILE_S and asking.BUSY_S > READ_S
+    monkeypatch.setattr("cars_rt.remote.ANSWER_S", 0.1)
+    (address,) = free_addresses(1)
+    with Remote(address) as remote, pytest.raises(RemoteError, match="no daemon answered at"):
+        remote.ask("reload")
 
 
 def test_one_that_is_there_and_busy_gets_more_time_and_another_word(monkeypatch: pytest.MonkeyPatch) -> None:
