@@ -24,7 +24,8 @@ UNREAD_SUBSCRIPTIONS = 32  # of each connection; the others wait at their sender
 TURN_S = 0.002  # spent on subscriptions in one turn, at most; the others wait for the next
 WINDOW_S = 1.0
 MOST_IN_WINDOW = 64  # a connection that subscribes and unsubscribes more often is ended
-SIGN_S = 1.0  # between two signs of a subscriber that waits on purpose
+SIGN_S = 1.0  # between two signs of a subscriber that waits on purpose,
+WAITS = ".waits"  # which subscribes to this topic of the stream and back; there are no messages of it
 MOST_FOREIGN = 16  # so is one with more topics of other streams; a few are no fault of it
 CHECK_S = 0.05, 5.0  # between two looks for ended connections: where one has ended, and in any case
 
@@ -39,10 +40,6 @@ class _Listener:
     events: int = 0  # in this window
     topics: set[bytes] = field(default_factory=set)  # accepted ones
     foreign: int = 0
-
-    def has(self, topic: bytes) -> bool:
-        """Whether it gets all of this topic anyway."""
-        return any(topic.startswith(each) for each in self.topics)
 
 
 class Audience:
@@ -65,6 +62,7 @@ class Audience:
         self.behind = False  # whether more has come than was taken in the last look
         self._socket, self._stream, self._redirect = socket, stream, redirect
         topics = [f"{stream}.{kind}".encode() for kind in ("start", "frame", "end")]
+        self._waits = f"{stream}{WAITS}".encode()
         self._ours = {topic[:length] for topic in topics for length in range(len(topic) + 1)}
         self._listeners: dict[Connection, _Listener] = {}
         self._checked_at = self._check_at = 0.0
@@ -123,20 +121,20 @@ class Audience:
         listener.events += 1
         wanted, topic = event[:1], event[1:]
         new = False
-        if topic not in self._ours or wanted not in (b"\x00", b"\x01"):
+        if topic == self._waits:
+            self.sign_at = now
+        elif topic not in self._ours or wanted not in (b"\x00", b"\x01"):
             self.ignored += 1
             listener.foreign += 1
             if listener.foreign == 1 and not listener.topics and wanted == b"\x01" and _named(topic):
                 self._redirect(topic)
         elif wanted == b"\x01":
             self._socket.setsockopt(zmq.SUBSCRIBE, topic)
-            new = not listener.has(topic)
+            new = topic not in listener.topics
             listener.topics.add(topic)
         else:
             self._socket.setsockopt(zmq.UNSUBSCRIBE, topic)
             listener.topics.discard(topic)
-        if not new and listener.has(topic):  # which changes nothing of what it gets
-            self.sign_at = now
         if listener.events > MOST_IN_WINDOW or listener.foreign > MOST_FOREIGN:
             self._end(connection)
         return new

@@ -11,7 +11,7 @@ import zmq
 
 from cars_rt.protocol import MAX_PAYLOAD_BYTES, Part, Start, StreamName
 from cars_rt.sockets.addresses import port_of, remedy
-from cars_rt.sockets.audience import SIGN_S
+from cars_rt.sockets.audience import SIGN_S, WAITS
 from cars_rt.sockets.endpoint import StreamError, configure, prepare_to_connect
 from cars_rt.sockets.inflow import Gate
 from cars_rt.sockets.monitor import Monitor
@@ -65,23 +65,29 @@ class Subscriber:
         self._asked_at: float | None = None  # when it was asked to shake hands, while it has not answered
         self._cut_at: float | None = None
         self._sign_at = 0.0  # when the next sign of waiting may be given
-        self._signed = False  # whether `end` is subscribed to apart
+        self._signs: zmq.Socket[bytes] | None = None  # what says so, once there was reason to
+        self._signed = False  # whether that is subscribed to its topic
         self._gone_at = time.monotonic()
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
-        configure(self.socket)
         try:
-            self._endpoint = prepare_to_connect(self.socket, address)
-            secure_client(self.socket, security)
+            self._endpoint = self._set_up(self.socket)
         except (KeysError, StreamError):
             self.socket.close(0)
             raise
-        self.socket.setsockopt(zmq.RCVHWM, UNREAD)
-        self.socket.setsockopt(zmq.RECONNECT_IVL, RETRY_MS[0])
-        self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, RETRY_MS[1])
         self.socket.subscribe(f"{stream}.")
         self._monitor = Monitor(self.socket, zmq.EVENT_HANDSHAKE_SUCCEEDED | CUT | TRYING)
         if connect:
             self.connect()
+
+    def _set_up(self, socket: zmq.Socket[bytes]) -> str:
+        """Make it ready to connect; returns to where. Raises StreamError, KeysError."""
+        configure(socket)
+        endpoint = prepare_to_connect(socket, self.address)
+        secure_client(socket, self._security)
+        socket.setsockopt(zmq.RCVHWM, UNREAD)
+        socket.setsockopt(zmq.RECONNECT_IVL, RETRY_MS[0])
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, RETRY_MS[1])
+        return endpoint
 
     def connect(self) -> None:
         """Connect, now or as soon as somebody publishes there. Raises StreamError."""
@@ -124,12 +130,19 @@ class Subscriber:
     def wait_on_purpose(self) -> None:
         """Say so to the publisher, which leaves out who seems to have stopped reading. Call it often.
 
-        The sign is to subscribe to a part of the stream once more or, the next time, not any more.
+        The sign is to subscribe to a topic without messages or, the next time, not any more. It goes over a
+        connection of its own: what a publisher that ends has not read makes the system throw away what it
+        has not yet sent.
         """
-        if time.monotonic() >= self._sign_at and self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
-            self._sign_at = time.monotonic() + SIGN_S
-            self._signed = not self._signed
-            (self.socket.subscribe if self._signed else self.socket.unsubscribe)(f"{self.stream}.end")
+        if time.monotonic() < self._sign_at or not self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            return
+        self._sign_at = time.monotonic() + SIGN_S
+        if self._signs is None:
+            self._signs = zmq.Context.instance().socket(zmq.SUB)
+            self._set_up(self._signs)
+            self._signs.connect(self._endpoint)
+        self._signed = not self._signed
+        (self._signs.subscribe if self._signed else self._signs.unsubscribe)(f"{self.stream}{WAITS}")
 
     def watch(self) -> bool:
         """Update and return `connected`. Call it often: it also connects again where ZeroMQ would not."""
@@ -208,6 +221,8 @@ class Subscriber:
         with suppress(zmq.ZMQError):  # somebody ended the context, which waits for these two
             self._monitor.close()
         self.socket.close(0)
+        if self._signs is not None:
+            self._signs.close(0)
 
     def __enter__(self) -> Self:
         return self
