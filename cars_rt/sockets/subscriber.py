@@ -134,7 +134,7 @@ class Subscriber:
         connection of its own: what a publisher that ends has not read makes the system throw away what it
         has not yet sent.
         """
-        if time.monotonic() < self._sign_at or not self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        if time.monotonic() < self._sign_at or not self.socket.poll(0):
             return
         self._sign_at = time.monotonic() + SIGN_S
         if self._signs is None:
