@@ -153,7 +153,8 @@ def check_daemons(lives: Lives, truth: dict[str, Any], totals: list[dict[str, An
         if not ends:
             assert life < count - 1, f"the last daemon sent no end of run {run}"
             continue
-        (end,) = ends
+        end = ends[0]
+        assert all(each == end for each in ends), f"run {run}: its end was said again, and otherwise"
         if run in truth:
             announced, reason = truth[run]["yielded"], truth[run]["reason"]
             assert not len(index) or index[-1] == announced - 1, f"run {run}: its last spectra are not there"
