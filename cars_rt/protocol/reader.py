@@ -216,7 +216,7 @@ class RunReader:
                 return [self._problem(Cause.REPEATED, 0, text, Kind.AFTER_END)]
             text = f"run {frame.run} is under way, but no start of it came that could be read; {REMEDY}"
             return [self._problem(Cause.REJECTED, 0, text, Kind.UNKNOWN_RUN)]
-        frame, wrap = self._at.continued(frame)
+        frame, wrap = (frame, "") if self._changed else self._at.continued(frame)
         events: list[Event] = [self._problem(Cause.UPSTREAM, 0, wrap, Kind.WRAP)] if wrap else []
         if frame.sequence < self._at.sequence:
             if (straggler := self._at.late(frame)) or self._at.copy(frame):
