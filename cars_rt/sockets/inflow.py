@@ -21,7 +21,8 @@ from cars_rt import descriptors, memory
 
 log = logging.getLogger("cars_rt.control")
 
-LOOK_S = 0.25  # between two looks
+LOOK_S = 0.25  # between two looks,
+SOON_S = 0.02  # or where the next one decides
 REST = 20  # times as long as a look kept a core, where that is longer: there may be very many descriptors
 HEARTBEATS = 50  # bytes a second of each connection that need be no part of a message: ZeroMQ keeps none
 MOST_HEARTBEATS = 1_000  # the same of all connections to a gate
@@ -76,6 +77,7 @@ class Inflow:
         self._looked = time.monotonic()
         self._looks_since_cut = max(TRIMS)
         self._behind = False
+        self._undecided = False  # whether much came since the last look of which some may be whole messages
         self._thread: threading.Thread | None = None
         # A number of our own, under which a connection is looked at before it is cut off: ZeroMQ may close
         # its own at any moment, and the next connection gets that. It is kept for when no number is left.
@@ -103,12 +105,13 @@ class Inflow:
                 self.look()
             except Exception:  # whatever it is, the next look may succeed
                 log.debug("the watch over connections failed", exc_info=True)
-            rest = max(LOOK_S, REST * (time.thread_time() - begin))
+            rest = max(SOON_S if self._undecided else LOOK_S, REST * (time.thread_time() - begin))
 
     def look(self) -> None:
         """Compare what came with what was taken, and cut off connections beyond their budget."""
         behind, self._behind = self._behind, any(each.gate.behind() for each in self._watched)
         self._looks_since_cut += 1
+        self._undecided = False
         if self._looks_since_cut in TRIMS or (behind and not self._behind):
             memory.give_back(more_follows=self._looks_since_cut < TRIMS[-1])
         now = time.monotonic()
@@ -157,6 +160,7 @@ class Inflow:
             budget += watched.gate.unread
         else:  # since the last look all whole ones were taken that had come until then
             unfinished = min(max(watched.before - passed, 0), there)
+            self._undecided |= watched.unfinished > budget
         watched.emptied, watched.before = emptied, watched.unfinished
         if unfinished <= budget:
             return

@@ -65,6 +65,7 @@ class Subscriber:
         self._asked_at: float | None = None  # when it was asked to shake hands, while it has not answered
         self._cut_at: float | None = None
         self._sign_at = 0.0  # when the next sign of waiting may be given
+        self._taken_then = 0  # of `taken`, when that was last asked for
         self._signs: zmq.Socket[bytes] | None = None  # what says so, once there was reason to
         self._signed = False  # whether that is subscribed to its topic
         self._gone_at = time.monotonic()
@@ -134,9 +135,12 @@ class Subscriber:
         connection of its own: what a publisher that ends has not read makes the system throw away what it
         has not yet sent.
         """
-        if time.monotonic() < self._sign_at or not self.socket.poll(0):
+        now = time.monotonic()
+        if self.taken != self._taken_then:  # something was read since
+            self._taken_then, self._sign_at = self.taken, now + SIGN_S
+        if now < self._sign_at or not self.socket.poll(0):
             return
-        self._sign_at = time.monotonic() + SIGN_S
+        self._sign_at = now + SIGN_S
         if self._signs is None:
             self._signs = zmq.Context.instance().socket(zmq.SUB)
             self._set_up(self._signs)

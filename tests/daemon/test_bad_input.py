@@ -283,7 +283,7 @@ def test_message_that_does_not_end_is_told_in_the_receipt_of_its_run(
                 peer.sendall(b"".join(part(bytes(each), more=True) for each in parts))
                 peer.sendall(part(bytes(last), more=False))
             with suppress(ConnectionError):
-                for _ in range(400):
+                for _ in range(2000):
                     peer.sendall(part(bytes(2**20), more=True))
         server.close()
         wait_until(lambda: daemon.receipts)
