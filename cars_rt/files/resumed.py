@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.accounting import Ledger, Range
-from cars_rt.files.hdf5 import FilterError, opened, stored
+from cars_rt.files.hdf5 import FilterError, explained, opened, stored, system_error
 from cars_rt.files.recording import Claim, Packing, Recording, RecordingError, Without, partial_path
 from cars_rt.files.recording.finish import NOT_CLOSED
 from cars_rt.files.spectra import SpectraError
@@ -124,8 +124,9 @@ class Resumed:
                     self.append({name: column[rows] for name, column in columns.items()})
             except FilterError:  # nothing is wrong with them
                 raise
-            except StorageError:
-                pass
+            except StorageError as error:
+                if error.of_system:
+                    raise
         self.flush()
         if self.written < count:
             log.warning("%s is damaged: computed again from spectrum %d on", earlier, self.written)
@@ -214,7 +215,7 @@ def earlier_path(path: Path) -> Path:
 
 def rows_of(path: Path, made_from: str) -> tuple[int, str]:
     """How many rows of results of the same origin a file has, and of which engine; -1 if it is no such
-    file."""
+    file. Raises SpectraError if the system cannot read it."""
     found = _attempt(path)
     return (found.rows, found.engine) if found.made_from == made_from else (-1, "")
 
@@ -232,6 +233,7 @@ class _Attempt:
 
 
 def _attempt(path: Path) -> _Attempt:
+    """What is there. Raises SpectraError if the system cannot read it: that may be hours of work."""
     try:
         with opened(path) as file:
             group, rows = stored(file, GROUP, h5py.Group), stored(file, STREAM, h5py.Group)
@@ -239,7 +241,13 @@ def _attempt(path: Path) -> _Attempt:
                 return _Attempt()
             about = (str(group.attrs.get(name, "")) for name in (MADE_FROM, ENGINE))
             return _Attempt(_written(rows), *about)
-    except (StorageError, OSError, RuntimeError, KeyError, ValueError, TypeError):
+    except FileNotFoundError:
+        return _Attempt()
+    except (StorageError, OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        if isinstance(error, StorageError) and error.of_system:
+            raise SpectraError(str(error)) from None
+        if not isinstance(error, StorageError) and system_error(error):
+            raise SpectraError(f"{path} cannot be read: {explained(error)}") from None
         return _Attempt()
 
 

@@ -12,5 +12,11 @@ class StorageError(CarsRtError, OSError):
     def __init__(self, path: Path, why: str, number: int = errno.EINVAL) -> None:
         super().__init__(number, why, str(path))
 
+    @property
+    def of_system(self) -> bool:
+        """Whether the operating system refused it, as of a drive that is gone: nothing is known to be wrong
+        with the file."""
+        return self.errno != errno.EINVAL
+
     def __str__(self) -> str:
         return f"{self.filename} {self.strerror}"

@@ -19,7 +19,7 @@ from scripts.process_memory import peak_of
 
 from cars_rt.engines.registry import REFERENCE, reason_against
 from cars_rt.files import resumed
-from cars_rt.files.hdf5 import FilterError, opened
+from cars_rt.files.hdf5 import FilterError, StoredRows, opened
 from cars_rt.files.offline import Processed, process, retrieval
 from cars_rt.files.recorder import Recorder, RecordSettings
 from cars_rt.files.recording import partial_path, read_rows, rows
@@ -214,15 +214,50 @@ def test_what_was_done_before_an_error_is_kept(tmp_path: Path, caplog: pytest.Lo
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.h5", "out.h5"]
 
 
+def gone(file: h5py.File) -> None:
+    """From here on the system reads nothing of it, as of a drive that is gone: a folder takes its place."""
+    folder = os.open(Path(file.filename).parent, os.O_RDONLY)
+    os.dup2(folder, file.id.get_vfd_handle())
+    os.close(folder)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="needs file descriptors of the system")
 def test_what_the_system_refuses_to_read_is_not_called_damaged(live: Path) -> None:
-    """As of a drive that is gone: here a folder takes its place."""
     with opened(live) as file:
-        rows, folder = stored_rows(file["raw"], "counts"), os.open(live.parent, os.O_RDONLY)
-        os.dup2(folder, file.id.get_vfd_handle())
-        os.close(folder)
+        rows = stored_rows(file["raw"], "counts")
+        gone(file)
         with pytest.raises(StorageError, match=r"cannot be read: Is a directory \(at '/raw/counts'\)$"):
             rows[:9]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs file descriptors of the system")
+def test_an_earlier_attempt_that_the_system_cannot_read_stays(
+    live: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is neither damaged nor none: the next time it may be read."""
+    import fcntl
+
+    target = tmp_path / "out.h5"
+    with pytest.raises(KeyboardInterrupt):
+        part_of(live, target, 160)
+    for path in (partial_path(target), earlier_path(target)):
+        if not path.exists():
+            partial_path(target).rename(path)
+        for overwrite in (False, True):
+            with path.open("rb") as held:
+                fcntl.flock(held, fcntl.LOCK_EX)
+                with pytest.raises(SpectraError, match=rf"{path.name} is open in another program"):
+                    process(live, target, engine=REFERENCE, overwrite=overwrite)
+
+    def of_a_drive_that_goes(group: h5py.Group, name: str) -> StoredRows:
+        rows = stored_rows(group, name)
+        gone(group.file)
+        return rows
+
+    with monkeypatch.context() as patch, pytest.raises(SpectraError, match="earlier cannot be read: Is a"):
+        patch.setattr(resumed, "stored_rows", of_a_drive_that_goes)
+        processed(live, target)
+    assert processed(live, target).computed < SIZE
 
 
 def test_rows_that_want_a_plug_in_wait_for_it(
