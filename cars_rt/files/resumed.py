@@ -165,17 +165,24 @@ class Resumed:
 
 @contextmanager
 def resuming(
-    path: Path, total: int, origin: Origin, *, align: int = 1, overwrite: bool = False
+    path: Path,
+    total: int,
+    origin: Origin,
+    *,
+    align: int = 1,
+    overwrite: bool = False,
+    delete_others: bool = False,
 ) -> Iterator[Resumed]:
     """A file of results to be filled to `total` rows; whole, under its name, when the block ends.
 
-    align: earlier rows are taken over in multiples of this. Whatever ends it before, the rows so far stay in
-    the partial file for the next attempt. Raises SpectraError.
+    align: earlier rows are taken over in multiples of this. overwrite: replace one of this name.
+    delete_others: delete an unfinished one of another origin, which is put aside otherwise. Whatever ends it
+    before, the rows so far stay in the partial file for the next attempt. Raises SpectraError.
     """
     earlier = earlier_path(path)
     recording: Recording | None = None
     try:
-        claim = _claimed(path, earlier, origin, overwrite)
+        claim = _claimed(path, earlier, origin, overwrite, delete_others)
         try:
             recording = Recording(
                 claim, streams=(STREAM,), overwrite=overwrite, packing=Packing("lz4").usable()
@@ -294,7 +301,7 @@ def _written(group: h5py.Group) -> int:
     return 0 if stored(group, "written", h5py.Dataset) is None else rows_written(group)
 
 
-def _claimed(path: Path, earlier: Path, origin: Origin, overwrite: bool) -> Claim:
+def _claimed(path: Path, earlier: Path, origin: Origin, overwrite: bool, delete_others: bool) -> Claim:
     """The name, with what an earlier attempt of the same origin left under `earlier`. One of another origin
     is put aside: it may be of use to another command."""
     claim = Claim(path)
@@ -313,8 +320,8 @@ def _claimed(path: Path, earlier: Path, origin: Origin, overwrite: bool) -> Clai
                     f"{claim.partial} is in the way, and may be in use: there are no locks there to tell; "
                     "choose another name, or move it away"
                 )
-        _clear(claim, earlier, origin, overwrite)
-        _clear(claim, claim.partial, origin, overwrite)
+        _clear(claim, earlier, origin, delete_others)
+        _clear(claim, claim.partial, origin, delete_others)
         if _attempt(claim.partial).rows > _attempt(earlier).rows:
             claim.partial.replace(earlier)
         else:
@@ -325,13 +332,13 @@ def _claimed(path: Path, earlier: Path, origin: Origin, overwrite: bool) -> Clai
     return claim
 
 
-def _clear(claim: Claim, left: Path, origin: Origin, overwrite: bool) -> None:
+def _clear(claim: Claim, left: Path, origin: Origin, delete: bool) -> None:
     """Have nothing of another origin under this name."""
     found = _attempt(left)
     if not os.path.lexists(left) or found.is_of(origin):
         return
     other = f"{claim.path}: an earlier attempt was of other counts, model or engine"
-    if found.rows > 0 and not overwrite:
+    if found.rows > 0 and not delete:
         aside = claim.put_aside(left)
         log.warning("%s, and is %s now; named %s it is gone on with", other, aside, claim.partial.name)
         return

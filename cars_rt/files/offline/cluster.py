@@ -42,6 +42,7 @@ def process_on_cluster(
     origin: Callable[[Maker], Origin],
     *,
     overwrite: bool,
+    delete_others: bool,
     progress: Callable[[int, int], None],
 ) -> tuple[Maker, Filled]:
     """Compute what is missing and join it; what made it, and what became of it.
@@ -59,7 +60,9 @@ def process_on_cluster(
         parts = planned(target.resolve(), total, row_bytes, BATCH, told)
         computed = _compute(client, task, parts, progress)
     flagged = Counter[str]()
-    with resuming(target, total, origin(maker), align=parts.size, overwrite=overwrite) as results:
+    with resuming(
+        target, total, origin(maker), align=parts.size, overwrite=overwrite, delete_others=delete_others
+    ) as results:
         for rows in parts.read(results.written):
             flagged.update(named(rows[FLAGS]))
             results.append(rows)

@@ -75,7 +75,8 @@ def process(
     model: as `load_offline` takes it. reference: spectra of a non-resonant sample. pump_nm:
     of files whose axis is in nm, also of the reference's. axis: a file with the axis of one that has none.
     calibration: as `open_calibrated` takes it. scheduler: address of a Dask scheduler whose workers compute;
-    the target is .h5 then. overwrite: replace a target that is there. again: also one that holds these very
+    the target is .h5 then. overwrite: replace a target that is there, and delete what another model, engine
+    or other counts have begun of it, which is put aside otherwise. again: also a target that holds these very
     results. may_replace: asked about a target that is there and may not be overwritten. progress is called
     with the spectra done and in all. Raises SpectraError, ModelError, EngineError or AxisError. The target is
     written completely or not at all; of an .h5 file what was done before Ctrl-C, a kill or an error is
@@ -99,11 +100,11 @@ def process(
         _compare_darks(source, spectra, wanted)
         if not again and (done := _done(source, target, spectra, wanted, engine)) is not None:
             return done
-        overwrite = overwrite or may_replace(target)
+        may_delete, overwrite = overwrite, overwrite or may_replace(target)  # what is unfinished is no target
         writable(target, overwrite=overwrite)
         if scheduler is not None:
             maker, filled = _on_cluster(
-                scheduler, source, target, spectra, wanted, recipe, overwrite, progress
+                scheduler, source, target, spectra, wanted, recipe, overwrite, may_delete, progress
             )
             log.info("%s: %s", source, spectra.axis_said)
         else:
@@ -117,8 +118,10 @@ def process(
                     needed = room_needed(target, made, retrieval.maker.description, *size)
                 writable(target, needed, overwrite=overwrite)
                 log.info("%s: %s", source, spectra.axis_said)  # before the work, which may be for nothing
-                fill = _fill_recording if target.suffix.lower() in STREAMED else _fill_arrays
-                filled = fill(target, source, retrieval, overwrite, progress)
+                if streamed:
+                    filled = _fill_recording(target, source, retrieval, overwrite, may_delete, progress)
+                else:
+                    filled = _fill_arrays(target, source, retrieval, overwrite, progress)
                 maker = retrieval.maker
         total, pixels = spectra.counts.shape
         return Processed(
@@ -147,6 +150,7 @@ def _on_cluster(
     model: Model,
     recipe: Recipe,
     overwrite: bool,
+    delete_others: bool,
     progress: Progress,
 ) -> tuple[Maker, Filled]:
     if target.suffix.lower() not in STREAMED:
@@ -155,7 +159,7 @@ def _on_cluster(
 
     return process_on_cluster(
         scheduler, source, target, spectra, model, recipe, partial(origin, source, spectra, model),
-        overwrite=overwrite, progress=progress,
+        overwrite=overwrite, delete_others=delete_others, progress=progress,
     )  # fmt: skip
 
 
@@ -183,13 +187,20 @@ def _begun_with(target: Path, made: str) -> str:
 
 
 def _fill_recording(
-    target: Path, source: Path, retrieval: Retrieval, overwrite: bool, progress: Progress
+    target: Path,
+    source: Path,
+    retrieval: Retrieval,
+    overwrite: bool,
+    delete_others: bool,
+    progress: Progress,
 ) -> Filled:
     """Into a recording."""
     total, flagged = len(retrieval.spectra.counts), Counter[str]()
     told = origin(source, retrieval.spectra, retrieval.model, retrieval.maker)
     align = retrieval.engine.max_batch
-    with resuming(target, total, told, align=align, overwrite=overwrite) as results:
+    with resuming(
+        target, total, told, align=align, overwrite=overwrite, delete_others=delete_others
+    ) as results:
         there = results.written
 
         def take(rows: dict[str, NDArray[Any]]) -> None:
