@@ -182,9 +182,9 @@ def other_versions(client: Any) -> dict[str, Any]:
     return {"client": mine, "scheduler": {"packages": {"dask": "0"}}, "workers": {}}
 
 
-def test_parts_of_another_model_are_put_aside(tmp_path: Path) -> None:
-    def plan(model: str) -> Parts:
-        return parts.planned(tmp_path / "out.h5", 300, 1, 128, {"made_from": model})
+def test_parts_of_another_model_are_put_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def plan(model: str, **options: bool) -> Parts:
+        return parts.planned(tmp_path / "out.h5", 300, 1, 128, {"made_from": model}, **options)
 
     first = plan("cnn")
     parts.write_part(first.path(*first.ranges[0]), {"raman": np.ones((300, 3), np.float32)})
@@ -195,8 +195,11 @@ def test_parts_of_another_model_are_put_aside(tmp_path: Path) -> None:
     ]
     parts.parts_folder(tmp_path / "out.h5").joinpath(parts.PLAN).unlink()
     parts.parts_folder(tmp_path / "out.h5").rmdir()
+    assert "out.h5-2.parts now; named out.h5.parts they are gone on with" in caplog.text
     (tmp_path / "out.h5-2.parts").rename(parts.parts_folder(tmp_path / "out.h5"))
     assert plan("cnn").missing == []
+    assert plan("rnn", delete_others=True).missing and "engine, and are deleted" in caplog.text
+    assert [path.name for path in tmp_path.iterdir()] == ["out.h5.parts"]
 
 
 def test_parts_are_counted_by_their_files(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def process_on_cluster(
         task = replace(task, recipe=replace(task.recipe, engine=maker.engine))
         row_bytes = 4 * len(spectra.raman_shift) * len(maker.outputs)
         told = {"made_from": expected, "engine": maker.description}
-        parts = planned(target.resolve(), total, row_bytes, BATCH, told)
+        parts = planned(target.resolve(), total, row_bytes, BATCH, told, delete_others=delete_others)
         computed = _compute(client, task, parts, progress)
     flagged = Counter[str]()
     with resuming(

@@ -69,11 +69,13 @@ def parts_folder(target: Path) -> Path:
     return target.with_name(f"{target.name}.parts")
 
 
-def planned(target: Path, total: int, row_bytes: int, align: int, of: dict[str, str]) -> Parts:
+def planned(
+    target: Path, total: int, row_bytes: int, align: int, of: dict[str, str], *, delete_others: bool = False
+) -> Parts:
     """The folder for these results, with what an earlier attempt at the same left there; of: what they are
     of. Parts of something else are put aside: they may be of use to another command.
 
-    align: sizes are multiples of this. Raises OSError.
+    align: sizes are multiples of this. delete_others: delete those parts. Raises OSError.
     """
     folder = parts_folder(target)
     size = max(PART_BYTES // max(row_bytes, 1) // align, 1) * align
@@ -82,13 +84,14 @@ def planned(target: Path, total: int, row_bytes: int, align: int, of: dict[str, 
     if folder.exists() and not (found.is_file() and found.read_text(encoding="utf-8") == plan):
         if not found.is_file() and any(folder.iterdir()):
             raise SpectraError(f"{folder} is a folder of something else; choose another name for the result")
-        if any(folder.glob("*.npz")):
-            aside = next(each for each in numbered(folder) if not each.exists())
-            log.warning(
-                "%s were of other counts, model or engine, and are %s now", folder, folder.rename(aside)
-            )
+        some, other = any(folder.glob("*.npz")), f"{folder} were of other counts, model or engine, and are"
+        if some and not delete_others:
+            aside = folder.rename(next(each for each in numbered(folder) if not each.exists()))
+            log.warning("%s %s now; named %s they are gone on with", other, aside, folder.name)
         else:
             shutil.rmtree(folder)
+            if some:
+                log.warning("%s deleted", other)
     folder.mkdir(exist_ok=True)
     write_text(found, plan, durable=False)
     return Parts(folder, total, size)
