@@ -115,9 +115,9 @@ class StoredCounts(StoredRows):
         those. Raises SpectraError as a slice does otherwise."""
         if not self._spoiled:
             return self[first:last]
-        counts, whole = sound_rows(self, first, last)
-        counts = counts.astype(self.dtype, copy=False)
         with said_of(self._path):
+            counts, whole = sound_rows(self, first, last)
+            counts = counts.astype(self.dtype, copy=False)
             finite(counts, first)
         return (
             counts if whole.all() else np.where(whole[:, None], counts.astype(np.float32), np.float32(np.nan))

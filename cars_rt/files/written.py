@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.files.checksum import DTYPE, SUFFIX
-from cars_rt.files.hdf5 import StoredRows, are_whole_numbers, numbers, stored
+from cars_rt.files.hdf5 import FilterError, StoredRows, are_whole_numbers, numbers, stored
 from cars_rt.storage import StorageError
 
 FORMAT = "cars-rt recording"  # what a recording says that it is
@@ -92,10 +92,13 @@ def located(
 
 def sound_rows(rows: StoredRows, first: int, last: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Rows from first to before last, as they are stored, of a recording of which some are spoiled: zeros for
-    those, and which are whole."""
+    those, and which are whole. Raises StorageError where nothing says that they are spoiled: the system reads
+    nothing, or a plug-in is missing."""
     try:
         return StoredRows.__getitem__(rows, slice(first, last)), np.ones(last - first, bool)
-    except StorageError:
+    except StorageError as error:
+        if error.of_system or isinstance(error, FilterError):
+            raise
         if last - first < 2:
             return np.zeros((1, *rows.shape[1:]), rows.dtype), np.zeros(1, bool)
     middle = (first + last) // 2

@@ -22,12 +22,12 @@ from cars_rt.files import resumed
 from cars_rt.files.hdf5 import FilterError, StoredRows, opened
 from cars_rt.files.offline import Processed, process, retrieval
 from cars_rt.files.recorder import Recorder, RecordSettings
-from cars_rt.files.recording import partial_path, read_rows, rows
+from cars_rt.files.recording import damage, partial_path, read_rows, rows
 from cars_rt.files.results import is_result
 from cars_rt.files.resumed import earlier_path
 from cars_rt.files.spectra import SpectraError
 from cars_rt.files.verify import verify
-from cars_rt.files.written import stored_rows
+from cars_rt.files.written import sound_rows, stored_rows
 from cars_rt.storage import StorageError
 
 SIZE = 200  # spectra
@@ -223,11 +223,17 @@ def gone(file: h5py.File) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="needs file descriptors of the system")
 def test_what_the_system_refuses_to_read_is_not_called_damaged(live: Path) -> None:
+    """Nor taken for the rows that are, where a file has some."""
     with opened(live) as file:
         rows = stored_rows(file["raw"], "counts")
         gone(file)
-        with pytest.raises(StorageError, match=r"cannot be read: Is a directory \(at '/raw/counts'\)$"):
-            rows[:9]
+        for read in (
+            lambda: rows[:9],
+            lambda: sound_rows(rows, 0, 9),
+            lambda: damage._lost(rows, range(0, 9, 9), 1),
+        ):
+            with pytest.raises(StorageError, match=r"cannot be read: Is a directory \(at '/raw/counts'\)$"):
+                read()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs file descriptors of the system")

@@ -24,7 +24,7 @@ Ranges = list[tuple[int, int]]  # of spectra, by index: first and last
 
 def unreadable(groups: Mapping[str, h5py.Group], rows: Mapping[str, int]) -> dict[str, Ranges]:
     """Which spectra of which array cannot be read, by names such as "raw/counts"; only where there are some.
-    Reads all that has checksums."""
+    Reads all that has checksums. Raises StorageError where the system reads nothing."""
     found = {}
     for stream, group in groups.items():
         for name in group:
@@ -93,7 +93,9 @@ def _lost(there: StoredRows, rows: range, least: int) -> Ranges:
         last = min(first + rows.step, rows.stop)
         try:
             there[first:last]
-        except StorageError:
+        except StorageError as error:
+            if error.of_system:
+                raise
             few = last - first > least
             for begin, end in _lost(there, range(first, last, least), least) if few else [(first, last)]:
                 touches = lost and lost[-1][1] == begin
