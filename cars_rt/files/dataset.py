@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PIECE_BYTES = 16 * 2**20  # size of a piece that is read at once
+CUT_BYTES = (
+    4 * 2**20
+)  # of rows that are unpacked at once: more are kept for the next piece, which may cut them
 MOST_PIECES = 2**14  # pieces of one array: a graph of more takes long to make
 PART = ("began_at", "part", "previous_part", "next_part")  # what of its run a file is, see docs/operation.md
 
@@ -179,6 +182,8 @@ def _of_spectra(path: Path, pump_nm: float | None, axis: Path | None) -> tuple[d
         places = places_of(index, position, spectra.scan, int(spectra.receipt.get("announced", -1)))
         lazy = isinstance(counts, StoredRows)
         together, kept = (counts.together, None) if lazy else (len(counts), (0, counts))
+        if lazy and together * counts.shape[1] * counts.dtype.itemsize <= CUT_BYTES:
+            together = 0
         shape = counts.dtype, counts.shape[1:]
         read: dict[str, Reader] = {"counts": Counts(path.absolute(), pump_nm, axis, *shape, together, kept)}
         attrs = {**spectra.about, **spectra.receipt}
