@@ -69,7 +69,8 @@ class Stored:
 
 @dataclass(frozen=True)
 class Whole:
-    """Which rows of an array in a damaged file can be read."""
+    """Which rows of an array in a damaged file can be read and are spectra: results without counts, for
+    which NaN stands, are none."""
 
     of: Stored
     tail: tuple[int, ...] = ()
@@ -79,8 +80,9 @@ class Whole:
         return np.dtype(bool)
 
     def rows(self, first: int, last: int) -> tuple[NDArray[Any], None]:
-        whole = self.of.rows(first, last)[1]
-        return np.ones(last - first, bool) if whole is None else whole, None
+        values, whole = self.of.rows(first, last)
+        measured = ~np.isnan(values[:, 0])
+        return measured if whole is None else whole & measured, None
 
 
 @dataclass(eq=False)

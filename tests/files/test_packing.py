@@ -333,5 +333,7 @@ def test_the_others_are_processed_once_repair_has_named_what_is_spoiled(
     with h5py.File(tmp_path / name) as file:
         assert file.attrs["damage"] == lost and not file.attrs["complete"]
         assert np.flatnonzero(file["entry/data/raman_measured"][:] == 0).tolist() == spoiled
+    with cars_rt.open(tmp_path / name) as found:
+        assert np.flatnonzero(~found.raman_measured).tolist() == spoiled
     again = process(path, tmp_path / name, engine="passthrough", again=False)
     assert (again.computed, again.damage) == (0, lost)
