@@ -151,13 +151,14 @@ def _left(target: Path) -> str:
     """What an interruption left of a target, for people."""
     from cars_rt.files.offline.parts import parts_folder
     from cars_rt.files.recording import partial_path
-    from cars_rt.files.resumed import earlier_path, is_ours
+    from cars_rt.files.resumed import earlier_path
+    from cars_rt.files.written import is_of_process
 
     partial = partial_path(target)
     if (
         earlier_path(target).exists()
         or parts_folder(target).exists()
-        or (partial.exists() and is_ours(partial))
+        or (partial.exists() and is_of_process(partial))
     ):
         return f"{target} is not written, and what is done of it is kept: the same command goes on from there"
     return f"{target} is not written, and nothing is left of it"

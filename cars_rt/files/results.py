@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from cars_rt.files.hdf5 import explained
 from cars_rt.files.measurement import COLUMNS
-from cars_rt.files.resumed import is_ours
 from cars_rt.files.spectra import START_NAMES, SpectraError
+from cars_rt.files.written import is_of_process
 from cars_rt.protocol import FLAGS, NETWORK_OUTPUTS
 from cars_rt.storage import StorageError, mkdir, refuse_target, replacing
 from cars_rt.storage.memory import size as said
@@ -128,7 +128,7 @@ def is_result(path: Path) -> bool:
                 with zipfile.ZipFile(path) as archive:
                     return {"raman.npy", "model_sha256.npy"} <= set(archive.namelist())
             case ".h5" | ".hdf5":
-                return is_ours(path)
+                return is_of_process(path)
     except (OSError, zipfile.BadZipFile):
         pass
     return False

@@ -27,7 +27,15 @@ from cars_rt.files.hdf5 import FilterError, explained, opened, stored, system_er
 from cars_rt.files.recording import Claim, Packing, Recording, RecordingError, Without, partial_path
 from cars_rt.files.recording.finish import NOT_CLOSED
 from cars_rt.files.spectra import SpectraError
-from cars_rt.files.written import DAMAGE, is_recording, rows_written, stored_rows
+from cars_rt.files.written import (
+    DAMAGE,
+    MADE_FROM,
+    PROCESS,
+    is_of_process,
+    is_recording,
+    rows_written,
+    stored_rows,
+)
 from cars_rt.printable import typed
 from cars_rt.protocol import End, Reason, Start, StreamName
 from cars_rt.protocol.messages import MAIN_ARRAY
@@ -37,8 +45,7 @@ from cars_rt.storage.write import refuse_target
 log = logging.getLogger("cars_rt.results")
 
 STREAM: StreamName = "raman"
-GROUP = "process"  # in a file of results, what they were made from
-MADE_FROM, ENGINE = "made_from", "engine"  # its attributes
+ENGINE = "engine"  # an attribute beside MADE_FROM
 FLUSH_S = 1.0  # between two flushes: what a kill costs
 PIECE_BYTES = 8 * 2**20  # of rows that are taken over at once
 
@@ -84,10 +91,10 @@ class Resumed:
         self.written = 0
         self.without = Without()
         recording.note(
-            GROUP, {MADE_FROM: origin.made_from, ENGINE: origin.engine, "spectra": total, **origin.about}
+            PROCESS, {MADE_FROM: origin.made_from, ENGINE: origin.engine, "spectra": total, **origin.about}
         )
         for name, values in origin.arrays.items():
-            recording.note(f"{GROUP}/{name}", {}, values)
+            recording.note(f"{PROCESS}/{name}", {}, values)
         recording.note("/", origin.written)
         recording.start(origin.start, rows=total)
         recording.made(origin.start.index, origin.made_by)
@@ -243,7 +250,7 @@ def _attempt(path: Path) -> _Attempt:
     """What is there. Raises SpectraError if the system cannot read it: that may be hours of work."""
     try:
         with opened(path) as file:
-            group, rows = stored(file, GROUP, h5py.Group), stored(file, STREAM, h5py.Group)
+            group, rows = stored(file, PROCESS, h5py.Group), stored(file, STREAM, h5py.Group)
             if group is None or rows is None or MADE_FROM not in group.attrs:
                 return _Attempt()
             about = (str(group.attrs.get(name, "")) for name in (MADE_FROM, ENGINE))
@@ -278,16 +285,6 @@ def room_needed(path: Path, made_from: str, engine: str, total: int, row_bytes: 
     return int(max(there, total * min(there / rows, row_bytes) - there))
 
 
-def is_ours(path: Path) -> bool:
-    """Whether a file is one that `process` wrote, whole or not."""
-    try:
-        with opened(path) as file:
-            group = stored(file, GROUP, h5py.Group)
-            return group is not None and MADE_FROM in group.attrs and is_recording(file)
-    except (StorageError, OSError):
-        return False
-
-
 def _is_empty(path: Path) -> bool:
     """Whether a recording was killed before it had a place for rows."""
     try:
@@ -310,7 +307,7 @@ def _claimed(path: Path, earlier: Path, origin: Origin, overwrite: bool, delete_
             raise RecordingError(f"{path} exists already; choose another name or give --overwrite")
         refuse_target(earlier)
         if os.path.lexists(claim.partial):
-            if claim.locked and not (is_ours(claim.partial) or _is_empty(claim.partial)):
+            if claim.locked and not (is_of_process(claim.partial) or _is_empty(claim.partial)):
                 raise RecordingError(
                     f"{claim.partial} is in the way: choose another name or, if it is a recording that was "
                     f"cut short, finish it first: cars-rt repair {typed(claim.partial)}"

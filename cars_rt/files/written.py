@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.files.checksum import DTYPE, SUFFIX
-from cars_rt.files.hdf5 import FilterError, StoredRows, are_whole_numbers, numbers, stored
+from cars_rt.files.hdf5 import FilterError, StoredRows, are_whole_numbers, numbers, opened, stored
 from cars_rt.storage import StorageError
 
 FORMAT = "cars-rt recording"  # what a recording says that it is
@@ -21,6 +21,8 @@ FORMAT_VERSION = 2  # the newest that is read here
 #: Which spectra cannot be read, in words, where `repair` has found some; of a stream, which of its results
 #: have no counts.
 DAMAGE = "damage"
+#: In a file of results what they were made from, which only `process` writes, and its attribute.
+PROCESS, MADE_FROM = "process", "made_from"
 TAIL, TAIL_ROWS = "tail", "rows"
 SLOTS = 2
 
@@ -37,6 +39,16 @@ def is_recording(file: h5py.File) -> bool:
         said = f"is of version {version}, and this program reads up to {FORMAT_VERSION}: update it"
         raise StorageError(path, said)
     return True
+
+
+def is_of_process(path: Path) -> bool:
+    """Whether a file is one that `process` wrote, whole or not."""
+    try:
+        with opened(path) as file:
+            group = stored(file, PROCESS, h5py.Group)
+            return group is not None and MADE_FROM in group.attrs and is_recording(file)
+    except (StorageError, OSError):
+        return False
 
 
 def rows_written(group: h5py.Group) -> int:

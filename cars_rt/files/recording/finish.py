@@ -20,7 +20,16 @@ from cars_rt.files.recording.claim import TRIAL, Claim, final_path, give_name, i
 from cars_rt.files.recording.damage import said
 from cars_rt.files.recording.errors import InUseError, RecordingError, reason
 from cars_rt.files.recording.nexus import describe, room_for
-from cars_rt.files.written import DAMAGE, FORMAT_VERSION, TAIL, TAIL_ROWS, is_recording, rows_written, tail_of
+from cars_rt.files.written import (
+    DAMAGE,
+    FORMAT_VERSION,
+    TAIL,
+    TAIL_ROWS,
+    is_of_process,
+    is_recording,
+    rows_written,
+    tail_of,
+)
 from cars_rt.printable import typed
 from cars_rt.protocol.messages import MAIN_ARRAY
 from cars_rt.storage import StorageError
@@ -140,10 +149,10 @@ def _finished(path: Path) -> Contents:
 
 
 def repair_all(folder: Path) -> list[Contents]:
-    """Finish what recorders that were killed left in a folder; what cannot be finished is told and left."""
+    """Finish what killed recorders left in a folder, but not what `process` did; tell of what cannot be."""
     found = []
     left = sorted(each for each in folder.glob("*.partial.*") if not each.name.startswith(TRIAL))
-    for path in left[:MOST_LEFT]:
+    for path in (each for each in left[:MOST_LEFT] if not is_of_process(each)):
         try:
             contents = _finished(path)
         except InUseError:
