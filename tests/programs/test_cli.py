@@ -196,7 +196,7 @@ def test_process_takes_many_files_and_replaces_none_unasked(tmp_path: Path) -> N
         (["a.npz", "sub/a.npz"], "b.h5", "is one file, and there are 2 inputs: give a folder"),
         (["a.npz"], "a.npz", "is the input; choose another name"),
         (["a.npz", "a-raman.npz"], ".", "a-raman.npz is an input, and would be the result of .*a.npz"),
-        (["r-raman.npz", "r.partial.npz"], "out", "all of .*r-raman.npz ... .*r.partial.npz are results, or"),
+        (["r-raman.npz", "s-raman.npz"], "out", "all of .*r-raman.npz ... .*s-raman.npz are results$"),
         (["*.csv"], "out", "no file of spectra matches"),
         (["notes.md"], "out", "the file's name must end in one of"),
         (["none"], "out", "^there is no file or folder .*none$"),
@@ -208,9 +208,10 @@ def test_inputs_that_do_not_fit_their_output_are_refused_first(
 ) -> None:
     for folder in ("out", "sub"):
         (tmp_path / folder).mkdir()
-    for name in ("a.npz", "b.npz", "a-raman.npz", "sub/a.npz", "r.partial.npz"):
+    for name in ("a.npz", "b.npz", "a-raman.npz", "sub/a.npz"):
         np.savez(tmp_path / name, spectra=spectra_of(3), raman_shift=AXIS)
-    np.savez(tmp_path / "r-raman.npz", raman=spectra_of(3), model_sha256="0")
+    for name in ("r-raman.npz", "s-raman.npz"):
+        np.savez(tmp_path / name, raman=spectra_of(3), model_sha256="0")
     (tmp_path / "notes.md").touch()
     with pytest.raises(SpectraError, match=reason):
         targets([tmp_path / each for each in given], tmp_path / output)
@@ -223,13 +224,16 @@ def test_what_is_given_by_a_pattern_or_lies_in_a_folder_becomes_results(tmp_path
         np.savez(given / name, spectra=spectra_of(3), raman_shift=AXIS)
     np.savez(given / "a-raman.npz", raman=spectra_of(3), model_sha256="0")
     for inputs, output in (
-        (sorted(given.iterdir()), given),  # as a shell gives *.npz
+        ([given / "*.npz"], given),
+        ([given / "a.npz", given / "a-raman.npz", given / "b.npz"], given),  # as a shell gives *[ab]*.npz
         ([given], tmp_path / "scans-28.11.2026"),
         ([given / "a.npz", given / "b.npz"], tmp_path / "scans-28.11.2026"),
     ):
         assert targets(inputs, output) == [
             (given / f"{name}.npz", output / f"{name}-raman.npz") for name in ("a", "b")
         ]
+    named = targets([given / "a.npz", given / "c.partial.npz"], tmp_path)  # a recording that was cut short
+    assert [source.name for source, _ in named] == ["a.npz", "c.partial.npz"]
     assert targets(sorted(given.glob("a*")), tmp_path / "a.h5") == [(given / "a.npz", tmp_path / "a.h5")]
 
 

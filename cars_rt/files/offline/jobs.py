@@ -3,7 +3,7 @@
 import logging
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from glob import has_magic
 from pathlib import Path
 
@@ -23,8 +23,8 @@ def targets(inputs: Sequence[Path], output: Path) -> list[tuple[Path, Path]]:
     """Which file becomes which; the folder of the results is made if there is none. Raises SpectraError for
     what cannot be, before any work is done."""
     sources = list(dict.fromkeys(each for given in inputs for each in _matching(given)))
-    if len(sources) > 1 and not (sources := _counts(sources)):
-        raise SpectraError(f"all of {inputs[0]} ... {inputs[-1]} are results, or are being written")
+    if len(sources) > 1 and not (sources := _no_results(sources)):
+        raise SpectraError(f"all of {inputs[0]} ... {inputs[-1]} are results")
     if not output.is_dir():
         is_file = output.suffix.lower() in {*endings(), *KINDS}  # a date in a name has dots, too
         of_folder = not is_file and any(each.is_dir() for each in inputs)
@@ -60,7 +60,7 @@ def _name(target: Path) -> str:
 
 def _matching(given: Path) -> list[Path]:
     """The file; of a folder, the files of spectra in it; where there is neither, those that match it as a
-    pattern: not every shell does that by itself. Results and partial recordings are no spectra."""
+    pattern: not every shell does that by itself. Results and partial recordings are no spectra there."""
     known = endings()
     if given.is_dir():
         found = _sources(given.iterdir(), known)
@@ -81,23 +81,22 @@ def _matching(given: Path) -> list[Path]:
 
 
 def _sources(paths: Iterable[Path], known: Sequence[str]) -> list[Path]:
-    return _counts(
+    found = [
         path
         for path in sorted(paths)
         if path.suffix.lower() in known and path.is_file() and not path.name.startswith(".")
-    )
+    ]
+    return _no_results(_without(is_partial, found, "since they are being written, or were"))
 
 
-def _counts(paths: Iterable[Path]) -> list[Path]:
-    """Those of many files that are no results and no recordings that are being written."""
-    found = list(paths)
-    for which, said in (
-        (is_partial, "since they are being written, or were"),
-        (is_result, "since they are results"),
-    ):
-        out = [path for path in found if which(path)]
-        found = [path for path in found if path not in out]
-        if out:
-            others = f" and {len(out) - 1} more" if len(out) > 1 else ""
-            log.info("left out, %s: %s%s", said, out[0], others)
-    return found
+def _no_results(paths: Sequence[Path]) -> list[Path]:
+    return _without(is_result, paths, "since they are results")
+
+
+def _without(which: Callable[[Path], bool], paths: Sequence[Path], said: str) -> list[Path]:
+    """Those of many files that are not of this kind; the others are told."""
+    out = [path for path in paths if which(path)]
+    if out:
+        others = f" and {len(out) - 1} more" if len(out) > 1 else ""
+        log.info("left out, %s: %s%s", said, out[0], others)
+    return [path for path in paths if path not in out]
