@@ -51,7 +51,9 @@ CALLED = {"z": "plane", "y": "row", "x": "column", "spectrum": "spectrum"}
 def open_dataset(
     path: Path | str, *, pump_nm: float | None = None, axis: Path | str | None = None
 ) -> xarray.Dataset:
-    """Spectra of a file as an xarray Dataset of dask arrays: nothing is read until it is computed.
+    """Spectra of a file as an xarray Dataset of dask arrays.
+
+    Of HDF5 no spectrum is read until it is computed; .npz, text and .wdf are read at once.
 
     path: a recording of any version, also one that is being written or was cut short; a result of
     `cars-rt process` in .h5; whatever else `process` reads. pump_nm: of files whose axis is in nm. axis: a

@@ -1,7 +1,8 @@
 """Rows of a file in the shape of its map, as dask reads them: by slices, each when it is computed.
 
-Each read opens the file and closes it again, without a lock, so that a recording can be looked at while it is
-written, and pieces can be read by processes elsewhere.
+Each read of HDF5 opens the file and closes it again, without a lock, so that a recording can be looked at
+while it is written, and pieces can be read by processes elsewhere. What is only read whole, as .npz, text and
+.wdf, is read once in each process and kept.
 """
 
 import time

@@ -193,7 +193,11 @@ def test_process_takes_many_files_and_replaces_none_unasked(tmp_path: Path) -> N
         (["a.npz", "sub/a.npz"], "out", "two of the inputs would become .*a-raman.npz"),
         (["a.npz", "b.npz"], "none/out", "cannot be made: there is no folder .*none; make that"),
         (["sub"], "none/out", "cannot be made: there is no folder .*none; make that"),  # of one file
-        (["a.npz", "sub/a.npz"], "b.h5", "is one file, and there are 2 inputs: give a folder"),
+        (
+            ["a.npz", "sub/a.npz"],
+            "b.mat",
+            "b.mat is one file by its name, and there are 2 inputs: give a folder",
+        ),
         (["a.npz"], "a.npz", "is the input; choose another name"),
         (["a.npz", "a-raman.npz"], ".", "a-raman.npz is an input, and would be the result of .*a.npz"),
         (["r-raman.npz", "s-raman.npz"], "out", "all of .*r-raman.npz ... .*s-raman.npz are results$"),

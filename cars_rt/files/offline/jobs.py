@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cars_rt.files.formats import endings
 from cars_rt.files.recording import is_partial
-from cars_rt.files.results import KINDS, is_result
+from cars_rt.files.results import is_result
 from cars_rt.files.spectra import SpectraError
 from cars_rt.storage import StorageError, make_folder
 
@@ -26,14 +26,17 @@ def targets(inputs: Sequence[Path], output: Path) -> list[tuple[Path, Path]]:
     if len(sources) > 1 and not (sources := _no_results(sources)):
         raise SpectraError(f"all of {inputs[0]} ... {inputs[-1]} are results")
     if not output.is_dir():
-        is_file = output.suffix.lower() in {*endings(), *KINDS}  # a date in a name has dots, too
+        is_file = output.suffix != "" and not output.suffix[1:].isdigit()  # a date in a name has dots, too
         of_folder = not is_file and any(each.is_dir() for each in inputs)
         if len(sources) == 1 and not of_folder:
             if output.exists() and sources[0].exists() and output.samefile(sources[0]):
                 raise SpectraError(f"{output} is the input; choose another name for the result")
             return [(sources[0], output)]
         if is_file:
-            raise SpectraError(f"{output} is one file, and there are {len(sources)} inputs: give a folder")
+            raise SpectraError(
+                f"{output} is one file by its name, and there are {len(sources)} inputs: give a folder, or "
+                "make one of that name"
+            )
     jobs = [
         (each, output / f"{each.stem}-raman{KIND_OF_RESULT.get(each.suffix.lower(), '.h5')}")
         for each in sources
