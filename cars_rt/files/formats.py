@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from cars_rt.files.columns import PIXELS
 from cars_rt.files.hdf5 import StoredRows, numbers, opened, readable_attrs, stored
-from cars_rt.files.measurement import ABOUT, COLUMNS, MOST_WRITTEN, RECEIPT, WRITTEN, judged
+from cars_rt.files.measurement import ABOUT, COLUMNS, MOST_WRITTEN, RECEIPT, WRITTEN, judged, line
 from cars_rt.files.npz import read_npz
 from cars_rt.files.readers.crikit import find_crikit, read_crikit
 from cars_rt.files.readers.hyperspy import is_hyperspy, read_hyperspy
@@ -211,6 +211,7 @@ def _npz(path: Path, asked: Asked) -> Iterator[Spectra]:
     }
     scalars |= {name: arrays[other].tolist() for name, other in START_NAMES.items() if other in arrays}
     columns = {name: known[name] for name in COLUMNS if name in known}
+    columns |= {name: line(rows) for name, rows in columns.items() if not COLUMNS[name][0]}
     about = judged(scalars, ABOUT, strict=False)
     *shape, _ = arrays["spectra"].shape or (0,)
     scan = (shape[0], shape[1]) if len(shape) == 2 else about.get("scan")
@@ -307,7 +308,11 @@ def _stored(group: h5py.Group, path: Path, asked: Asked) -> Spectra:
     attrs = readable_attrs(group)
     attrs |= {} if ours else _beside(group, attrs)
     datasets = {key: stored(group, key, h5py.Dataset) for key in COLUMNS if not one}
-    columns = {key: StoredRows(each, written) for key, each in datasets.items() if each is not None}
+    columns: dict[str, Any] = {
+        key: StoredRows(each, written) for key, each in datasets.items() if each is not None
+    }
+    lines = [key for key, rows in columns.items() if rows.ndim > 1 and not COLUMNS[key][0]]
+    columns |= {key: line(numbers(group, key)) for key in lines}  # type: ignore[arg-type]
     about = judged(attrs, ABOUT, strict=ours)
     fitting = {
         key: rows

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from cars_rt.files.formats import HDF5
 from cars_rt.files.hdf5 import explained
 from cars_rt.files.measurement import COLUMNS
 from cars_rt.files.spectra import START_NAMES, SpectraError
@@ -127,7 +128,7 @@ def is_result(path: Path) -> bool:
             case ".npz":
                 with zipfile.ZipFile(path) as archive:
                     return {"raman.npy", "model_sha256.npy"} <= set(archive.namelist())
-            case ".h5" | ".hdf5":
+            case ending if ending in HDF5:  # any that is read, whatever name somebody gave it
                 return is_of_process(path)
     except (OSError, zipfile.BadZipFile):
         pass

@@ -213,6 +213,14 @@ def test_what_a_file_means_otherwise_is_left_out_and_named(
 
 
 @pytest.mark.parametrize("write", [npz, h5])
+def test_columns_may_be_lines_as_matlab_writes_them(write: Callable[..., Path], tmp_path: Path) -> None:
+    path, number = tmp_path / ("a.npz" if write is npz else "a.h5"), np.arange(len(COUNTS))
+    write(path, spectra=COUNTS, raman_shift=AXIS, index=number[None], time_ns=number[:, None] + 5)
+    found = read_spectra(path).columns
+    assert found["index"].tolist() == number.tolist() and found["time_ns"].tolist() == (number + 5).tolist()
+
+
+@pytest.mark.parametrize("write", [npz, h5])
 def test_positions_outside_of_the_scan_are_left_out(
     write: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -653,6 +661,7 @@ def test_a_result_is_known_from_other_files(kind: str, tmp_path: Path) -> None:
     source, target = npz(tmp_path / "in.npz", spectra=COUNTS, raman_shift=AXIS), tmp_path / f"out{kind}"
     process(source, target)
     assert is_result(target) and not is_result(source)
+    assert kind != ".h5" or is_result(target.rename(target.with_suffix(".nxs")))
     for other in (b"something else", b"# model QE65000, serial 12\nraman_shift,raman\n500,1\n"):
         target.write_bytes(other)
         assert not is_result(target)
