@@ -237,12 +237,12 @@ def _npz(path: Path, asked: Asked) -> Iterator[Spectra]:
 def _hdf5(path: Path, asked: Asked) -> Iterator[Spectra]:
     """Spectra of an HDF5 file in our layout, or in one of other programs that is found in it."""
     with opened(path) as file:
-        if (place := _place(file)) is not None:
+        if not (_has_axis(file) or is_hyperspy(file)) and (group := find_data(file)) is not None:
+            yield read_data(group, path, asked)
+        elif (place := _place(file)) is not None:
             yield _stored(place, path, asked)
         elif is_hyperspy(file):
             yield read_hyperspy(file, path, asked)
-        elif (group := find_data(file)) is not None:
-            yield read_data(group, path, asked)
         elif (dataset := find_crikit(file)) is not None:
             yield read_crikit(dataset, path, asked)
         else:
@@ -250,6 +250,13 @@ def _hdf5(path: Path, asked: Asked) -> Iterator[Spectra]:
                 "holds neither raw/counts nor spectra, with raman_shift beside it, nor an NXdata, nor what "
                 "HyperSpy or CRIkit2 write"
             )
+
+
+def _has_axis(file: h5py.File) -> bool:
+    """Whether an axis lies where our layout has it. Without one, counts there may be a short way to those of
+    an NXdata."""
+    raw = [file["raw"]] if is_own(file, "raw", h5py.Group) else []
+    return is_recording(file) or any(_lies(each, "raman_shift") for each in (file, *raw))
 
 
 def _place(file: h5py.File) -> h5py.Group | None:

@@ -154,6 +154,17 @@ def test_every_way_to_write_a_wavenumber_is_one(unit: str, tmp_path: Path) -> No
     assert np.array_equal(found.raman_shift, AXIS)
 
 
+@pytest.mark.parametrize("name", ["counts", "raw", "spectra"])
+def test_a_short_way_to_the_spectra_of_an_nxdata_is_in_no_ones_way(name: str, tmp_path: Path) -> None:
+    path = foreign.nexus(tmp_path / "a.nxs", CUBE, AXIS, "1/cm")
+    there = "/scan/instrument/camera/counts"
+    for link in (lambda file: h5py.SoftLink(there), lambda file: file[there]):
+        with h5py.File(path, "r+") as file:
+            file.pop(name, None)
+            file[name] = link(file)
+        assert np.array_equal(read_spectra(path).counts, CUBE.reshape(12, -1))
+
+
 def test_every_filter_of_the_plug_in_is_known(tmp_path: Path) -> None:
     """Also where nothing else in the process has asked for it."""
     plugin = pytest.importorskip("hdf5plugin")
