@@ -24,8 +24,9 @@ from cars_rt.files.measurement import ABOUT, COLUMNS, MOST_WRITTEN, RECEIPT, WRI
 from cars_rt.files.npz import read_npz
 from cars_rt.files.readers.crikit import find_crikit, read_crikit
 from cars_rt.files.readers.hyperspy import is_hyperspy, read_hyperspy
-from cars_rt.files.readers.nexus import find_data, is_own, read_data, unit_of
+from cars_rt.files.readers.nexus import find_data, read_data, unit_of
 from cars_rt.files.readers.npy import read_array
+from cars_rt.files.readers.own import has_axis, place_of
 from cars_rt.files.readers.scale import Asked, read_axis, scale_of
 from cars_rt.files.readers.sif import read_sif
 from cars_rt.files.readers.spe import read_spe
@@ -45,7 +46,7 @@ from cars_rt.files.spectra import (
 from cars_rt.files.square import MOST, turned
 from cars_rt.files.tables import parse
 from cars_rt.files.units import CM1, NM, is_shift
-from cars_rt.files.written import DAMAGE, is_recording, located
+from cars_rt.files.written import DAMAGE, located
 from cars_rt.physics.axis import from_wavelength, is_numbering, may_be_wavelengths
 from cars_rt.plugins import remedy_for
 from cars_rt.printable import printable
@@ -237,9 +238,9 @@ def _npz(path: Path, asked: Asked) -> Iterator[Spectra]:
 def _hdf5(path: Path, asked: Asked) -> Iterator[Spectra]:
     """Spectra of an HDF5 file in our layout, or in one of other programs that is found in it."""
     with opened(path) as file:
-        if not (_has_axis(file) or is_hyperspy(file)) and (group := find_data(file)) is not None:
+        if not (has_axis(file) or is_hyperspy(file)) and (group := find_data(file)) is not None:
             yield read_data(group, path, asked)
-        elif (place := _place(file)) is not None:
+        elif (place := place_of(file)) is not None:
             yield _stored(place, path, asked)
         elif is_hyperspy(file):
             yield read_hyperspy(file, path, asked)
@@ -250,30 +251,6 @@ def _hdf5(path: Path, asked: Asked) -> Iterator[Spectra]:
                 "holds neither raw/counts nor spectra, with raman_shift beside it, nor an NXdata, nor what "
                 "HyperSpy or CRIkit2 write"
             )
-
-
-def _has_axis(file: h5py.File) -> bool:
-    """Whether an axis lies where our layout has it. Without one, counts there may be a short way to those of
-    an NXdata."""
-    raw = [file["raw"]] if is_own(file, "raw", h5py.Group) else []
-    return is_recording(file) or any(_lies(each, "raman_shift") for each in (file, *raw))
-
-
-def _place(file: h5py.File) -> h5py.Group | None:
-    """Where counts lie as in our layout. Groups of these names are other programs' own, as of an NXentry."""
-    ours = is_recording(file)
-    if _lies(file, "raw"):
-        stored(file, "raw", h5py.Group)  # says why it is none
-    for group in (file.get("raw"), file):
-        if group is not None and (ours or any(_lies(group, name) for name in ("counts", "spectra"))):
-            return group
-    return None
-
-
-def _lies(group: h5py.Group, name: str) -> bool:
-    """Whether anything but a group has this name, also a link, which is refused where it is read."""
-    link = group.get(name, getlink=True)
-    return link is not None and not is_own(group, name, h5py.Group)
 
 
 def _plain(read: Callable[[Path, Asked], Spectra]) -> "Opener":

@@ -1,5 +1,6 @@
 """Readers of what other programs write: a module for each kind of file, and what they share.
 
+    own       where counts lie in our layout, which somebody else may have written
     scale     an axis with its unit, made a raman shift
     lazy      rows that are read when a slice of them is asked for, also of a cube
     nexus     any NXdata with an axis          hyperspy  .hspy            crikit  CRIkit2's HDF5
