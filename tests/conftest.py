@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cars_rt.files.hdf5 import load_filters
+from cars_rt.files.filters import load_filters
 
 #: Files that take a minute and more are begun first: whichever were last would be waited for alone.
 LONGEST = (

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.demo.display import BAND_CM1, BAND_NAME
-from cars_rt.files.hdf5 import load_filters
+from cars_rt.files.filters import load_filters
 from cars_rt.files.recording import read_rows
 from cars_rt.storage import replacing
 

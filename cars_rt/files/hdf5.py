@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from copy import copy
-from functools import cache
 from math import prod
 from pathlib import Path
 from typing import Any, Self
@@ -20,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.files.checksum import checksums
+from cars_rt.files.filters import refuse_packed
 from cars_rt.files.missing import Missing
-from cars_rt.installation import pip_install
 from cars_rt.printable import printable
 from cars_rt.storage import (
     NO_LOCKS,
@@ -43,8 +42,6 @@ CACHE_SLOTS = 100_003  # a prime, far above the number of chunks: two in one slo
 #: The beginning of a file of HDF5's earliest format: signature, its version 0 at 8, 8 for the size of
 #: addresses at 13, and where the file ends.
 _SIGNATURE, _END, _HEAD = b"\x89HDF\r\n\x1a\n", 40, 48
-
-BITSHUFFLE = 32008  # of HDF5's registered filters; hdf5plugin brings it
 
 #: Attributes by which other programs say that the numbers are to be converted, and what would leave them.
 CONVERSIONS = {"scale_factor": 1, "scaling_factor": 1, "add_offset": 0}
@@ -89,10 +86,6 @@ def _unreadable(path: Path, name: str, error: Exception, remedy: str = "") -> St
     if number:
         return StorageError(path, f"cannot be read: {os.strerror(number)} (at {name})", number)
     return StorageError(path, f"is damaged: {name} cannot be read{remedy}")
-
-
-class FilterError(StorageError):
-    """Numbers that are compressed in a way that cannot be read here."""
 
 
 @contextmanager
@@ -190,7 +183,7 @@ def stored(parent: h5py.Group, name: str, kind: type = object) -> Any:
         chunk = int(np.prod(found.chunks or (0,), dtype=object)) * found.dtype.itemsize
         if chunk > MOST_CHUNK_BYTES:
             raise StorageError(path, f"has {name!r} in chunks of more than {MOST_CHUNK_BYTES >> 20} MB")
-        _refuse_packed(path, name, found)
+        refuse_packed(path, name, found)
         _refuse_converted(path, name, found)
         if parent.file.mode == "r" and (size := _unpacked_along(found)):
             access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
@@ -286,38 +279,6 @@ def readable_attrs(place: h5py.Group | h5py.Dataset) -> dict[str, Any]:
         with suppress(OSError, RuntimeError, KeyError, UnicodeDecodeError):
             found[name] = place.attrs[name]
     return found
-
-
-@cache
-def load_filters() -> bool:
-    """Have h5py read and write bitshuffle with LZ4; False where hdf5plugin is missing, which brings it."""
-    return bool(h5py.h5z.filter_avail(BITSHUFFLE)) or _load_plugin()
-
-
-@cache
-def _load_plugin() -> bool:
-    """Have h5py know the filters of hdf5plugin; False where that is missing."""
-    try:
-        import hdf5plugin  # noqa: F401 - it registers its filters
-    except ImportError:
-        return False
-    return True
-
-
-def _refuse_packed(path: Path, name: str, dataset: h5py.Dataset) -> None:
-    """Raises StorageError if it is compressed in a way that cannot be read here."""
-    made = dataset.id.get_create_plist()
-    for number in range(made.get_nfilters()):
-        which = made.get_filter(number)[0]
-        if h5py.h5z.filter_avail(which) or (_load_plugin() and h5py.h5z.filter_avail(which)):
-            continue
-        reads = "reads it" if which == BITSHUFFLE else f"may know its filter {which}"
-        remedy = (
-            f"no filter {which} is known here"
-            if _load_plugin()
-            else f"install hdf5plugin, which {reads}: {pip_install('hdf5plugin')}"
-        )
-        raise FilterError(path, f"has {name!r} compressed in a way that cannot be read here; {remedy}")
 
 
 def _refuse_converted(path: Path, name: str, dataset: h5py.Dataset) -> None:

@@ -22,7 +22,8 @@ from cars_rt.engines import (
 from cars_rt.engines.agreement import recomputed
 from cars_rt.engines.model import RATIO
 from cars_rt.errors import CarsRtError
-from cars_rt.files.hdf5 import FilterError, explained, numbers, opened, stored
+from cars_rt.files.filters import FilterError
+from cars_rt.files.hdf5 import explained, numbers, opened, stored
 from cars_rt.files.measurement import ABOUT, judged
 from cars_rt.files.receipts import Finding, Stream, extent, number, plain, receipt, times
 from cars_rt.files.recording import named, partial_path, read_rows, unreadable

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.files.checksum import DTYPE, SUFFIX
-from cars_rt.files.hdf5 import FilterError, StoredRows, are_whole_numbers, numbers, opened, stored
+from cars_rt.files.filters import FilterError
+from cars_rt.files.hdf5 import StoredRows, are_whole_numbers, numbers, opened, stored
 from cars_rt.storage import StorageError
 
 FORMAT = "cars-rt recording"  # what a recording says that it is

@@ -25,7 +25,7 @@ import pytest
 from helpers import AXIS, a_frame, a_start, an_end, spectra_of
 
 from cars_rt.accounting import Ledger
-from cars_rt.files.hdf5 import load_filters
+from cars_rt.files.filters import load_filters
 from cars_rt.files.recording import Packing, Recording, repair, rows
 from cars_rt.storage import Changes, changes
 

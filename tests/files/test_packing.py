@@ -17,8 +17,9 @@ from scripts.kill_recordings import MET, kill_writer
 
 import cars_rt
 from cars_rt.accounting import Ledger
+from cars_rt.files.filters import load_filters
 from cars_rt.files.formats import open_spectra
-from cars_rt.files.hdf5 import load_filters, opened
+from cars_rt.files.hdf5 import opened
 from cars_rt.files.offline import process
 from cars_rt.files.recording import Compression, Packing, Recording, RecordingError, read_rows, repair, rows
 from cars_rt.files.verify import verify

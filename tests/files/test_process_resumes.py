@@ -19,7 +19,8 @@ from scripts.process_memory import peak_of
 
 from cars_rt.engines.registry import REFERENCE, reason_against
 from cars_rt.files import resumed
-from cars_rt.files.hdf5 import FilterError, StoredRows, opened
+from cars_rt.files.filters import FilterError
+from cars_rt.files.hdf5 import StoredRows, opened
 from cars_rt.files.offline import Processed, process, retrieval
 from cars_rt.files.recorder import Recorder, RecordSettings
 from cars_rt.files.recording import damage, partial_path, read_rows, repair_all, rows

@@ -27,7 +27,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from cars_rt.files.hdf5 import load_filters
+from cars_rt.files.filters import load_filters
 from cars_rt.room.program import LoggedProgram
 from cars_rt.sockets.free import free_addresses
 

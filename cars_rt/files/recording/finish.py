@@ -15,7 +15,8 @@ from pathlib import Path
 
 import h5py
 
-from cars_rt.files.hdf5 import FilterError, are_numbers, changed, mend, opened, readable_attrs, stored
+from cars_rt.files.filters import FilterError
+from cars_rt.files.hdf5 import are_numbers, changed, mend, opened, readable_attrs, stored
 from cars_rt.files.recording.claim import TRIAL, Claim, final_path, give_name, is_partial, partial_path
 from cars_rt.files.recording.damage import said
 from cars_rt.files.recording.errors import InUseError, RecordingError, reason

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.files.hdf5 import BITSHUFFLE, load_filters
+from cars_rt.files.filters import BITSHUFFLE, load_filters
 from cars_rt.files.recording.errors import RecordingError
 from cars_rt.installation import pip_install
 
