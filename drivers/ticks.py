@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-DRIFT = 1e-4  # by how much two clocks may run apart, relative: more than any quartz does
+from cars_rt.clock import DRIFT
 
 
 class Ticks:

@@ -52,6 +52,10 @@ def test_a_real_delay_is_none(real: SourceClock) -> None:
 
 def test_what_it_showed_is_told_from_the_quickest_message() -> None:
     assert clock([], start=5).at(0) is None and clock([5, 3, 4]).at(9 * S) == 6 * S
+    assert clock([0, 10], every_s=10).at(9 * S) is None  # it stands still
+    assert clock([50 * 3600] * 2).at(9 * S) is None
+    slow = clock([5 + 1e-5 * second for second in range(0, 6 * 3600, 60)], every_s=60)
+    assert 0 <= 10 * HOUR + 6 * HOUR - 5.215 * S - slow.at(16 * HOUR) < 0.01 * S
     assert clock([-5.0, -4]).at(9 * S) == 14 * S  # ahead
 
 

@@ -118,8 +118,9 @@ def dark(do: Literal["start", "stop", "clear"], *, at: At = Where()) -> None:
         "stop": f"dark {result.get('dark')}, the average of {result.get('spectra')} spectra, is subtracted",
         "clear": "no measured dark any more",
     }
-    doubt = result.get("doubt")
-    say(at, result, said[do] + (f"; but {doubt}" if doubt else ""))
+    doubt, left_out = result.get("doubt"), result.get("left_out")
+    text = f"; {left_out} that were begun before `dark start` are left out" if left_out else ""
+    say(at, result, said[do] + text + (f"; but {doubt}" if doubt else ""))
 
 
 @ctl.command

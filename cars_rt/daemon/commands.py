@@ -72,8 +72,9 @@ def _dark(parts: Parts, asked: Arguments, answer: Answer) -> Result:
             raise ValueError("no run is open: block the beams and start the scan first")
         dark.begin(run.start, run.clock)
         return {"measuring": 1}
+    left_out = 0
     if do == "stop":
-        spectra, name = dark.spectra, dark.finish()
+        spectra, left_out, name = dark.spectra, dark.left_out, dark.finish()
         if dark.doubt:
             parts.runs.book.problems[Kind.LIT_DARK.value] += 1
     elif do == "clear":
@@ -85,7 +86,8 @@ def _dark(parts: Parts, asked: Arguments, answer: Answer) -> Result:
         parts.compute.set_dark(*dark.of(run.start))
         run.dark_unused = dark.unused(run.start)
         parts.runs.say_maker()
-    return {"dark": name, "spectra": spectra} | ({"doubt": dark.doubt} if dark.doubt else {})
+    said: dict[str, Any] = {"dark": name, "spectra": spectra}
+    return said | ({"left_out": left_out} if left_out else {}) | ({"doubt": dark.doubt} if dark.doubt else {})
 
 
 def _bands(parts: Parts, asked: Arguments, answer: Answer) -> Result:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cars_rt.calibration.darks import changed_since, frames_of, same_rows
 from cars_rt.calibration.settings import FRAMES, WHICH_CAMERA, alike, said
-from cars_rt.clock import DAY_NS, SourceClock
+from cars_rt.clock import SourceClock
 from cars_rt.daemon.filing import Filing
 from cars_rt.engines.base import Slab
 from cars_rt.physics.darkness import LOOKED_AT, light_in, noise_of, relief
@@ -38,7 +38,8 @@ class Dark:
         self._during: Start | None = None  # the run in which counts are being averaged
         self._clock = SourceClock()  # of that run's source
         self._begun_ns = 0  # when that began, by our clock
-        self._earlier = 0  # spectra that came since then and had been measured before
+        self._before_ns: int | None = None  # time stamp of the frame before, of those that came since then
+        self.left_out = 0  # spectra that came since then and had been begun before
         self._sum: NDArray[np.float64] | None = None
         self._run: Start | None = None  # the run in which the dark was measured
         self._measured: Slab | None = None
@@ -53,27 +54,35 @@ class Dark:
         return self._sum is not None
 
     def begin(self, run: Start, clock: SourceClock) -> None:
-        """Average what is measured from now on; `run` is the open one, as its driver announced it, and clock
+        """Average what is begun from now on; `run` is the open one, as its driver announced it, and clock
         that of its source."""
         self._during, self._sum, self.spectra = run, np.zeros(run.pixels), 0
-        self._clock, self._begun_ns, self._earlier = clock, time.time_ns(), 0
+        self._clock, self._begun_ns, self._before_ns, self.left_out = clock, time.time_ns(), None, 0
 
     def add(self, counts: NDArray[np.generic], time_ns: int) -> None:
         """Counts (k, p) came while measuring, which the source had at that time, by its clock. Those that had
-        waited on their way since before `begin` may have light in them, and are left out."""
+        been begun before `begin` may have light in them, and are left out: they waited on their way, or were
+        under way."""
         if self._sum is not None and counts.shape[1] == len(self._sum):
-            if self._measured_earlier(time_ns):
-                self._earlier += len(counts)
+            before_ns, self._before_ns = self._before_ns, time_ns
+            if before_ns is None or not self._had_since(before_ns) or not self._begun_since(time_ns):
+                self.left_out += len(counts)
                 return
             if not self.spectra:
                 self._noise = noise_of(counts[:LOOKED_AT])
             self._sum += counts.sum(axis=0, dtype=np.float64)
             self.spectra += len(counts)
 
-    def _measured_earlier(self, time_ns: int) -> bool:
+    def _had_since(self, time_ns: int) -> bool:
+        """Whether the source had a frame with this time stamp after `begin`: the next one was begun later.
+        Stamps of a file may run faster or slower than time does, and tell nothing."""
         then = self._clock.at(self._begun_ns)
-        # Time stamps of another day are of a file, and may run faster or slower than time does.
-        return then is not None and time_ns < then and self._begun_ns - then < DAY_NS
+        return then is None or time_ns >= then
+
+    def _begun_since(self, time_ns: int) -> bool:
+        """A camera may expose while it reads out the frame before."""
+        exposure = 0.0 if self._during is None else self._during.exposure_s or 0.0
+        return self._had_since(time_ns - int(exposure * 1e9))
 
     def abandon(self) -> None:
         """Drop the measurement: its run ended first."""
@@ -85,10 +94,10 @@ class Dark:
         self.abandon()
         if total is None or run is None:
             raise ValueError("no dark is being measured; begin with `dark start`")
-        if not self.spectra and self._earlier:
+        if not self.spectra and self.left_out:
             raise ValueError(
-                f"the {self._earlier} spectra that came since `dark start` have time stamps from before it; "
-                "the dark stays as it was: let it measure for longer"
+                f"the {self.left_out} spectra that came since `dark start` were begun before it, or may have "
+                f"been{self._how_far()}; the dark stays as it was: let it measure for longer"
             )
         if not self.spectra:
             raise ValueError("no spectrum came since `dark start`; the dark stays as it was")
@@ -106,6 +115,12 @@ class Dark:
             else:
                 self._filing.ask("a dark", write)
         return self.name
+
+    def _how_far(self) -> str:
+        then = self._clock.at(self._begun_ns)
+        if then is None or self._before_ns is None or self._before_ns >= then:
+            return ""
+        return f" (the last one has a time stamp from {(then - self._before_ns) / 1e9:.1f} s before it)"
 
     def clear(self) -> None:
         """Forget the measured dark: each run has its driver's own again."""

@@ -298,23 +298,23 @@ def test_dark_is_averaged_subtracted_and_cleared(tmp_path: Path) -> None:
         with pytest.raises(RemoteError, match="no spectrum came"):
             remote.ask("dark", do="stop")
         remote.ask("dark", do="start")
-        for sequence in (1, 2):
-            measure(sequence, np.stack([dark - 1, dark + 1, dark, dark]))
+        for sequence in (1, 2, 3):  # the first one was under way
+            measure(sequence, np.stack([dark - 1, dark + 1, dark, dark]) + (9000 if sequence == 1 else 0))
         found = remote.ask("dark", do="stop")
-        assert found["spectra"] == 8
+        assert (found["spectra"], found["left_out"]) == (8, 4)
         file = tmp_path / f"dark-{found['dark']}.csv"
         wait_until(file.exists)
         assert np.allclose(np.loadtxt(file), dark)
-        shifted = measure(3, counts + dark)
+        shifted = measure(4, counts + dark)
         assert np.abs(shifted - plain).max() < 1e-3
         assert results.frames[-1].made_by == f"{results.frames[0].made_by}".replace("none", found["dark"])
         assert remote.ask("dark", do="clear") == {"dark": "none", "spectra": 0}
-        assert np.array_equal(measure(4, counts), plain)
-        source.publisher.end(an_end(5, 20))
+        assert np.array_equal(measure(5, counts), plain)
+        source.publisher.end(an_end(6, 24))
         results.ends()
     receipt = json.loads((tmp_path / "run-1.json").read_text())
-    assert receipt["sent"] == 20 and not receipt["lost"]
-    assert [index for index, _ in receipt["made_by"]] == [0, 12, 16]
+    assert receipt["sent"] == 24 and not receipt["lost"]
+    assert [index for index, _ in receipt["made_by"]] == [0, 16, 20]
 
 
 def test_who_comes_after_a_change_is_told_what_computes_now() -> None:
@@ -332,6 +332,7 @@ def test_who_comes_after_a_change_is_told_what_computes_now() -> None:
         remote.ask("reload", model="rnn")
         remote.ask("dark", do="start")
         measure(1)
+        measure(2)
         dark = remote.ask("dark", do="stop")["dark"]
         assert daemon.preview is not None
         with (
@@ -340,16 +341,16 @@ def test_who_comes_after_a_change_is_told_what_computes_now() -> None:
         ):
             for each in (late, preview):
                 each.until(lambda all_: all_.starts)
-            measure(2)
-            for each in (late, preview):
-                each.until(lambda all_: all_.frames)
+            measure(3)
+            for each in (late, preview):  # the first preview may be of the spectra before
+                each.until(lambda all_: all_.frames and all_.frames[-1].made_by.endswith(dark))
                 model, frame = each.starts[0].model, each.frames[-1]
                 assert model is not None and (model["name"], model["dark"]) == ("rnn", dark)
                 assert frame.made_by == model["made_by"] == f"{model['sha256'][:16]} passthrough {dark}"
         assert results.starts[0].model is not None and results.starts[0].model["name"] == "cnn"
         first = results.reader.run  # what it would record from now on
         assert first is not None and first.model is not None and first.model["name"] == "rnn"
-        source.publisher.end(an_end(3))
+        source.publisher.end(an_end(4))
         results.ends()
         assert remote.ask("reload", model="cnn-crimson2024")["model"] == "cnn-crimson2024"
     assert not results.problems and not results.closed[0].end.lost

@@ -40,7 +40,8 @@ OWN = np.full(len(AXIS), 700, np.float32)
 def measured(run: Start) -> Dark:
     dark = Dark()
     dark.begin(run, SourceClock())
-    dark.add(np.full((3, run.pixels), 500, np.uint16), 0)
+    for level in (5000, 500):  # the first one was under way
+        dark.add(np.full((3, run.pixels), level, np.uint16), 0)
     dark.finish()
     return dark
 
@@ -111,7 +112,8 @@ def test_a_dark_of_summed_frames_is_not_subtracted_from_other_sums(then: int, no
 def test_the_file_of_a_dark_holds_what_its_name_is_the_hash_of(tmp_path: Path) -> None:
     run, dark = a_start(**MODE), Dark(tmp_path)
     dark.begin(run, SourceClock())
-    dark.add(np.random.default_rng(0).integers(900, 1100, (7, run.pixels)).astype(np.uint16), 0)
+    for _ in range(2):
+        dark.add(np.random.default_rng(0).integers(900, 1100, (7, run.pixels)).astype(np.uint16), 0)
     name = dark.finish()
     read = np.loadtxt(tmp_path / f"dark-{name}.csv", dtype=np.float32)
     assert hashlib.sha256(read.tobytes()).hexdigest()[:12] == name
@@ -142,15 +144,17 @@ def test_a_dark_that_is_not_subtracted_is_said_in_status_log_and_results(
         def run(name: str, number: int, measure: bool = False, **mode: Any) -> tuple[str, float, Any]:
             source.publisher.open(a_start(name, **MODE | mode))
             results.until(lambda all_: len(all_.starts) == number)
+            spectra = [bright, bright // 10] if measure else []  # the first one was under way
             if measure:
                 remote.ask("dark", do="start")
-                assert source.publisher.send(a_frame(0, bright // 10, name), PATIENCE_S)
-                results.until(lambda all_: all_.frames and all_.frames[-1].run == name)
-                remote.ask("dark", do="stop")
-            assert source.publisher.send(a_frame(int(measure), bright, name), PATIENCE_S)
-            results.until(lambda all_: sum(frame.run == name for frame in all_.frames) == 1 + int(measure))
+                time.sleep(0.002)  # an exposure
+            for sequence, counts in enumerate((*spectra, bright)):
+                if measure and sequence == len(spectra):
+                    assert remote.ask("dark", do="stop")["left_out"] == 1
+                assert source.publisher.send(a_frame(sequence, counts, name), PATIENCE_S)
+                results.until(lambda all_, n=sequence: sum(each.run == name for each in all_.frames) > n)
             status = remote.ask("status")
-            source.publisher.end(an_end(1 + int(measure), run=name))
+            source.publisher.end(an_end(1 + len(spectra), run=name))
             results.ends(number)
             assert results.starts[-1].model is not None
             return results.starts[-1].model["dark"], float(results.frames[-1].raman[0, 0]), status
@@ -196,11 +200,13 @@ def test_a_dark_that_was_measured_with_light_in_it_is_told(caplog: pytest.LogCap
             assert source.publisher.send(a_frame(0, camera(1.0), name), PATIENCE_S)
             came(name, 4)
             remote.ask("dark", do="start")
-            assert source.publisher.send(a_frame(1, camera(factor), name, index=4), PATIENCE_S)
-            came(name, 8)
+            time.sleep(0.002)  # an exposure
+            for sequence in (1, 2):
+                assert source.publisher.send(a_frame(sequence, camera(factor), name), PATIENCE_S)
+                came(name, 4 * sequence + 4)
             found = remote.ask("dark", do="stop")
             remote.ask("dark", do="clear")
-            source.publisher.end(an_end(2, 8, run=name))
+            source.publisher.end(an_end(3, 12, run=name))
             results.ends(len(results.starts))
             wait_until(lambda: any(each.run == name for each in daemon.receipts))
             return found, daemon.receipts[-1]
@@ -242,12 +248,31 @@ def test_spectra_that_were_measured_before_it_are_not_in_the_dark(behind_s: int)
         remote.ask("dark", do="start")
         send(1, lit, before_ns)
         if not of_file:
-            with pytest.raises(RemoteError, match=r"the 4 spectra .* have time stamps from before"):
+            with pytest.raises(
+                RemoteError, match=r"the 4 spectra .* were begun before .* from \d\.\d s before"
+            ):
                 remote.ask("dark", do="stop")
             remote.ask("dark", do="start")
             send(2, lit, before_ns)
-        send(2 if of_file else 3, dark, time.time_ns())
-        assert remote.ask("dark", do="stop")["spectra"] == (8 if of_file else 4)
+            send(3, lit, time.time_ns())  # it was under way
+        last = 2 if of_file else 4
+        send(last, dark, time.time_ns())
+        send(last + 1, dark, time.time_ns())
+        found = remote.ask("dark", do="stop")
+        assert (found["spectra"], found["left_out"]) == ((8, 4) if of_file else (8, 8))
         assert daemon.parts.runs.current is not None
         measured, _ = daemon.parts.runs.dark.of(daemon.parts.runs.current.start)
-        assert measured[0] == (4800 if of_file else 600)
+        assert measured[0] == 600
+
+
+def test_an_exposure_that_was_under_way_is_not_in_the_dark() -> None:
+    """Where a camera exposes while it reads out the frame before, that frame was there after `begin`."""
+    now, seen, dark = time.time_ns(), SourceClock(), Dark()
+    for age_s in (2, 1):
+        seen.frame(now - age_s * 10**9, now - age_s * 10**9, True)
+    run = a_start(**MODE | {"exposure_s": 1.0})
+    dark.begin(run, seen)
+    for after_s, level in ((-0.5, 9000), (0.5, 9000), (0.9, 9000), (1.9, 600)):
+        dark.add(np.full((1, run.pixels), level, np.uint16), dark._begun_ns + int(after_s * 1e9))
+    dark.finish()
+    assert (dark.spectra, dark.left_out) == (1, 3) and dark.of(run)[0][0] == 600

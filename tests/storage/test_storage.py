@@ -226,7 +226,8 @@ def test_a_dark_is_not_written_through_a_link(tmp_path: Path) -> None:
     def measure() -> str:
         start = a_start()
         dark.begin(start, SourceClock())
-        dark.add(np.ones((2, start.pixels), np.uint16), 0)
+        for _ in range(2):
+            dark.add(np.ones((2, start.pixels), np.uint16), 0)
         return dark.finish()
 
     name = measure()
