@@ -47,7 +47,7 @@ class Run:
     makers: list[tuple[int, str]] = field(default_factory=list)  # from which index on, and what made results
     flagged: Counter[str] = field(default_factory=Counter)  # spectra computed that have a flag, by its name
     lost_before: int = 0  # spectra lost before they were received, as far as that is known
-    most_lost: Counter[str] = field(default_factory=Counter)  # spectra lost, by cause, as far as was told
+    _told: Counter[str] = field(default_factory=Counter)  # spectra lost, by the cause that was told first
     output_seen: int = 0  # spectra dropped at the output for which an alarm was raised
     since: float = field(default_factory=time.monotonic)  # when it came into its state
 
@@ -67,10 +67,14 @@ class Run:
         return self.received.lost + self.sent.lost
 
     def told_lost(self) -> Counter[str]:
-        """Its spectra lost so far, by cause, where no count ever shrinks: its end may say another cause than
-        was told before."""
-        self.most_lost |= self.lost
-        return self.most_lost
+        """Its spectra lost so far, each once, by the cause that was told first: its end may say another one,
+        and no count shrinks."""
+        more = self.lost.total() - self._told.total()
+        for cause, count in (self.lost - self._told).items():
+            new = max(min(count, more), 0)
+            self._told[cause] += new
+            more -= new
+        return self._told
 
     @property
     def announced(self) -> int:

@@ -44,7 +44,8 @@ def test_a_loss_that_is_a_finding_too_is_said_once() -> None:
 
 
 def test_losses_that_an_end_explains_hide_none_of_the_next_run() -> None:
-    """What the first run lost has another cause when it ends; what was told does not fall for that."""
+    """What the first run lost has another cause when it ends; what was told does not fall for that, and is
+    not told once more."""
     with Published() as source, daemon_in_thread(source.address, engine="passthrough") as daemon:
         source.wait()
         source.say(a_start(sequence=0, index=500))
@@ -52,13 +53,13 @@ def test_losses_that_an_end_explains_hide_none_of_the_next_run() -> None:
         wait_until(lambda: daemon.parts.runs.taken.spectra == 3)
         told = daemon.parts.runs.all_lost()
         assert told == {"missing": 500}
-        source.say(an_end(3, 3, announced=503))
+        source.say(an_end(3, 3, announced=505))
         wait_until(lambda: daemon.receipts)
-        assert daemon.receipts[0].lost == {"upstream": 500}
-        assert daemon.parts.runs.all_lost() == told | {"upstream": 500}
+        assert daemon.receipts[0].lost == {"upstream": 502}
+        assert daemon.parts.runs.all_lost() == told | {"upstream": 2}
         source.say(a_start("run-2"))
         source.say(*(a_frame(number, spectra_of(1), "run-2") for number in (0, 401)))
         source.say(an_end(402, run="run-2"))
         wait_until(lambda: len(daemon.receipts) == 2)
         assert daemon.receipts[1].lost == {"missing": 400}
-        assert daemon.parts.runs.all_lost() == {"missing": 900, "upstream": 500}
+        assert daemon.parts.runs.all_lost() == {"missing": 900, "upstream": 2}
