@@ -55,7 +55,7 @@ def _shadow(parts: Parts, asked: Arguments, answer: Answer) -> Result:
 
 
 def _promote(parts: Parts, asked: Arguments, answer: Answer) -> Result:
-    parts.compute.promote(answer)
+    parts.compute.promote(answer, in_run=parts.runs.open is not None)
     return None
 
 

@@ -240,6 +240,27 @@ def test_shadow_is_compared_and_can_take_over(tmp_path: Path) -> None:
             remote.ask("promote")
 
 
+def test_a_candidate_of_another_quantity_is_refused_before_anything_is_begun() -> None:
+    with line(engine="passthrough") as (source, daemon, results, remote):
+        with pytest.raises(RemoteError, match=r"another quantity \(chi3\) than .*, and cannot be compared"):
+            remote.ask("shadow", model="cnn-crimson2024")
+        remote.ask("shadow")
+        remote.ask("reload", model="cnn-crimson2024")
+        source.publisher.open(a_start())
+        results.until(lambda all_: all_.starts)
+        for _ in range(2):  # it is still there
+            with pytest.raises(RemoteError, match=r"another quantity \(ratio\) .* open run \(chi3\)"):
+                remote.ask("promote")
+        served, candidate = daemon.compute.worker, daemon.compute.shadow
+        with pytest.raises(RemoteError, match=r"another quantity \(ratio\) .* open run \(chi3\)"):
+            remote.ask("reload", model="rnn")
+        assert daemon.compute.worker is served and daemon.compute.shadow is candidate
+        source.publisher.end(an_end(0))
+        results.ends()
+        wait_until(lambda: remote.ask("status")["shadow"]["ready"])
+        assert remote.ask("promote")["model"] == "cnn"
+
+
 def test_a_shadow_follows_the_run_to_another_axis() -> None:
     with line(engine="passthrough", max_batch=16) as (source, daemon, results, remote):
         remote.ask("shadow", every=1)

@@ -212,13 +212,13 @@ def test_a_candidate_that_breaks_or_hangs_in_the_shadow_does_not_take_over() -> 
     changing = changes.Changes(serving, Mock(), Mock(), Counters())
     beside = shadow.Shadow(candidate, Mock(), "odd", 1)
     beside.look(batch, batch, "model odd none")
-    changing.promote(beside, answer)
+    changing.promote(beside, answer, in_run=False)
     candidate.broken = True
     assert changing.settle(opening=False, in_run=False) is None and not serving.take_over.called
     assert "its engine failed" in answer.call_args.args[0]
     beside._begun -= 7
     with pytest.raises(EngineError, match="has been computing one batch for 7 s"):
-        changing.promote(beside, answer)
+        changing.promote(beside, answer, in_run=False)
 
 
 def test_a_stop_does_not_wait_for_a_compilation(odd: type[Odd], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,27 +53,40 @@ class Changes:
 
     # -- begin --------------------------------------------------------------------------------------
 
-    def reload(self, model: Model, engine: str, answer: Answer) -> None:
-        """Have this model on this engine take over. The answer comes then.
+    def reload(self, model: Model, engine: str, answer: Answer, *, in_run: bool) -> None:
+        """Have this model on this engine take over. The answer comes then. in_run: see `settle`.
 
-        Raises EngineError if another change is under way.
+        Raises EngineError if another change is under way, or if it could not take over in the run.
         """
         if self.asked:
             raise EngineError("another change was begun meanwhile; ask again when it is done")
+        if (error := self._unlike_run(model, in_run=in_run)) is not None:
+            raise error
         self.drop_awaited()
         self._change = Change(self._serving.compile_alike(model, engine), model, engine, answer)
 
-    def promote(self, shadow: Shadow, answer: Answer) -> None:
-        """Have the shadow take over. Raises EngineError if it does not work or another change is under
-        way."""
+    def promote(self, shadow: Shadow, answer: Answer, *, in_run: bool) -> None:
+        """Have the shadow take over. Raises EngineError if it does not work, another change is under way, or
+        it could not take over in the run (in_run: see `settle`)."""
         if self.asked:
             raise EngineError("another change is under way; ask again when it is done")
         if shadow.error is not None:
             raise EngineError(f"the shadow does not work: {shadow.error}")
         if (seconds := shadow.computing_s) > ANSWER_S:
             raise EngineError(f"the shadow has been computing one batch for {seconds:.0f} s; ask again later")
+        if (error := self._unlike_run(shadow.model, in_run=in_run)) is not None:
+            raise error
         self.drop_awaited()
         self._change = Change(shadow.worker, shadow.model, shadow.engine, answer)
+
+    def _unlike_run(self, model: Model, *, in_run: bool) -> EngineError | None:
+        target, now = model.card.target, self._serving.model.card.target
+        if not in_run or target == now:
+            return None
+        return EngineError(
+            f"the model's results are another quantity ({target}) than those of the open run ({now}); "
+            "ask again when that is over"
+        )
 
     def wait_for(self, worker: Worker) -> None:
         """Have the worker that was asked for from the start take over as soon as it is compiled. A change on
@@ -160,12 +173,8 @@ class Changes:
         error = change.worker.ready.exception()
         if error is None and change.worker.broken:
             error = EngineError("its engine failed before it took over")
-        target, now = change.model.card.target, self._serving.model.card.target
-        if error is None and in_run and target != now:
-            error = EngineError(
-                f"its results are another quantity ({target}) than those of the open run ({now}); ask again "
-                "when that is over"
-            )
+        if error is None:  # a run may have begun meanwhile
+            error = self._unlike_run(change.model, in_run=in_run)
         if error is not None:
             self._let_go(change)
             self._refuse(change, str(error))

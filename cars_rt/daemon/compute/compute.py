@@ -70,6 +70,7 @@ class Compute:
         threads = threads or max(usable_cores() // 2, 1)
         new_worker = partial(Worker, threads=threads, bell=bell, deviation=deviation)
         self._serving = Serving(first, max_batch, new_worker, self._retired)
+        self._in_run = False  # when it settled last
         self._changes = Changes(self._serving, self._wanted, self._retired, self.counters)
 
     # -- what computes ------------------------------------------------------------------------------
@@ -235,7 +236,11 @@ class Compute:
         kind = self.engine if engine is None else known(engine)
         if self._changes.asked:
             raise EngineError("another change is under way; ask again when it is done")
-        self._give(model, lambda wanted: self._changes.reload(wanted, kind, answer), answer)
+
+        def reload_it(wanted: Model) -> None:
+            self._changes.reload(wanted, kind, answer, in_run=self._in_run)
+
+        self._give(model, reload_it, answer)
 
     def start_shadow(self, model: str | None, engine: str | None, every: int, answer: Answer) -> None:
         """Have a candidate compute every n-th batch, too, as soon as its model is read.
@@ -248,6 +253,12 @@ class Compute:
 
         def cast_it(wanted: Model) -> None:
             self._refuse_second_candidate()  # one may have been begun while this model was read
+            if (target := wanted.card.target) != (now := self.model.card.target):
+                raise EngineError(
+                    f"the results of {wanted.card.name} are another quantity ({target}) than those of "
+                    f"{self.model.card.name} ({now}), and cannot be compared; "
+                    "try it with `reload` between two runs"
+                )
             self.stop_shadow()
             self.shadow = Shadow(self._serving.compile_alike(wanted, kind), wanted, kind, every)
             self._serving.give_dark(self.shadow.worker)
@@ -266,11 +277,12 @@ class Compute:
             self._retired.take(self.shadow.worker)
             self.shadow = None
 
-    def promote(self, answer: Answer) -> None:
-        """Have the shadow take over. Raises EngineError if there is none that works."""
+    def promote(self, answer: Answer, *, in_run: bool) -> None:
+        """Have the shadow take over (in_run: see `settle`). Raises EngineError if there is none that works
+        and could take over; it stays then."""
         if self.shadow is None:
             raise EngineError("there is no shadow; begin one with `shadow`")
-        self._changes.promote(self.shadow, answer)
+        self._changes.promote(self.shadow, answer, in_run=in_run)
         self.shadow = None
 
     def _give(self, name: str | None, then: Callable[[Model], None], answer: Answer) -> None:
@@ -302,6 +314,7 @@ class Compute:
     def settle(self, *, in_run: bool) -> Worker | None:
         """Finish changes whose worker is compiled. Returns the worker that takes over now, or None. in_run:
         results of a run are being published, whose `start` said what they are."""
+        self._in_run = in_run
         self._retired.close_idle()
         if self.shadow is not None:
             self.shadow.settle()
