@@ -1,16 +1,16 @@
 """Whether an ONNX file is a network that `cars_rt.engines.graph` can compose, and if not, why not."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import onnx
 from google.protobuf.message import Message
-from onnx import TensorProto, ValueInfoProto
+from onnx import TensorProto, ValueInfoProto, numpy_helper
 
 from cars_rt.protocol import NETWORK_OUTPUTS
 
 OUTPUTS = ("raman", *NETWORK_OUTPUTS)
 PITCH = "pitch"  # the name of a second input
-ENDLESS = frozenset({"Loop", "Scan"})  # nothing stops an engine amid a batch
+MOST_TURNS = 10_000  # of a loop: nothing stops an engine amid a batch. A Scan ends with what it goes through
 LONGEST_SAID = 200  # characters of what a checker or an engine says
 
 
@@ -32,13 +32,15 @@ def fault(model: onnx.ModelProto, fixed_length: int) -> str | None:
             'defines functions of its own; put them in place: python -c "import onnx, onnx.inliner as i; '
             "onnx.save(i.inline_local_functions(onnx.load('OLD')), 'NEW')\""
         )
-    if loops := sorted({node.op_type for node in _nodes(model.graph)} & ENDLESS):
-        found = " and a ".join(loops)
-        return f"has a {found}, and nothing says that it ends; export it with all steps written out"
     try:
         onnx.checker.check_model(model)
     except Exception as error:  # the checker's own, and others of what it is written in
         return f"is no sound ONNX: {said(error)}"
+    if _may_not_end(model.graph, {}, MOST_TURNS):
+        return (
+            f"has a Loop, and no constant says that it ends after {MOST_TURNS:,} turns; export it with "
+            "all steps written out"
+        )
     constants = {entry.name for entry in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
     pitch = [value for value in inputs if value.name == PITCH and len(inputs) == 2]
@@ -100,13 +102,32 @@ def _location(tensor: TensorProto) -> str:
     return next((entry.value for entry in tensor.external_data if entry.key == "location"), "nowhere")
 
 
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """All nodes, also those of branches."""
+def _may_not_end(graph: onnx.GraphProto, outside: Mapping[str, TensorProto], most: int) -> bool:
+    """Whether a loop, with those within it, may take more turns than that. outside: constants around it."""
+    known = {**outside, **{each.name: each for each in graph.initializer}}
     for node in graph.node:
-        yield node
-        for entry in node.attribute:
-            for each in (entry.g, *entry.graphs):
-                yield from _nodes(each)
+        if node.op_type == "Constant":
+            known.update((node.output[0], entry.t) for entry in node.attribute if entry.name == "value")
+        within = most
+        if node.op_type == "Loop":
+            turns = _turns(known.get(node.input[0])) if node.input else None
+            if turns is None or turns > most:
+                return True
+            within = most // max(turns, 1)
+        bodies = [each for entry in node.attribute for each in (entry.g, *entry.graphs)]
+        if any(_may_not_end(each, known, within) for each in bodies):
+            return True
+    return False
+
+
+def _turns(constant: TensorProto | None) -> int | None:
+    """The number in a constant, None if there is none."""
+    if constant is None or any(size != 1 for size in constant.dims):
+        return None
+    try:
+        return int(numpy_helper.to_array(constant).item())
+    except (ValueError, TypeError):
+        return None
 
 
 def _tensors(message: Message) -> Iterator[TensorProto]:

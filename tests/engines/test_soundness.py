@@ -78,18 +78,25 @@ def calling(depth: int) -> onnx.ModelProto:
     return model
 
 
-def looping(kind: str = "Loop") -> onnx.NodeProto:
-    """For ever: what it goes on by never changes."""
+def looping(kind: str = "Loop", turns: str = "", *, inner: bool = False, mark: str = "") -> onnx.NodeProto:
+    """For ever, unless `turns` is a constant: what it goes on by never changes. inner: with another one in
+    it, whose names have a mark."""
     of_loop = [("i", TensorProto.INT64, []), ("c", TensorProto.BOOL, [])] if kind == "Loop" else []
-    carried = [*of_loop[1:], ("v", FLOAT, ROWS)]
+    given = [
+        (mark + name, *rest) for name, *rest in (*of_loop, ("v", FLOAT, ROWS if of_loop else ["length"]))
+    ]
+    carried = given[1:] if of_loop else given
+    nodes = [node("Identity", name, f"{name}o") for name, _, _ in carried]
+    if inner:
+        nodes.append(looping(kind, turns, mark="inner"))
     body = helper.make_graph(
-        [node("Identity", name, f"{name}o") for name, _, _ in carried],
+        nodes,
         "body",
-        [helper.make_tensor_value_info(*each) for each in (*of_loop, carried[-1])],
+        [helper.make_tensor_value_info(*each) for each in given],
         [helper.make_tensor_value_info(f"{name}o", *rest) for name, *rest in carried],
     )
     if kind == "Loop":
-        return node("Loop", "", "always", "x", "raman", body=body)
+        return node("Loop", turns, "always", "x", f"{mark}raman", body=body)
     return node("Scan", "x", "raman", body=body, num_scan_inputs=1)
 
 
@@ -115,9 +122,15 @@ ODD: dict[str, tuple[onnx.ModelProto, str]] = {
     "a constant in another file": (elsewhere(proto(), in_a_node), "keeps its weights in another file"),
     "functions": (calling(1), r"functions of its own.*inline_local_functions"),
     "functions that call functions": (calling(60), "functions of its own"),
-    "a loop": (proto([looping()], arrays=ALWAYS), "has a Loop, and nothing says that it ends"),
-    "a scan": (proto([looping("Scan")]), "has a Scan, and nothing says that it ends"),
-    "a loop in a branch": (proto([branching(looping())], arrays=ALWAYS), "has a Loop, and nothing"),
+    "a loop": (proto([looping()], arrays=ALWAYS), "has a Loop, and no constant says that it ends"),
+    "a long loop": (
+        proto([looping(turns="turns")], arrays=ALWAYS | {"turns": np.array(10_001)}), "has a Loop, and no"
+    ),
+    "a loop in a branch": (proto([branching(looping())], arrays=ALWAYS), "has a Loop, and no constant"),
+    "a loop in a loop": (
+        proto([looping(turns="turns", inner=True)], arrays=ALWAYS | {"turns": np.array(101)}),
+        "has a Loop, and no",
+    ),
     "two inputs": (proto([node("Add", "x", "y", "raman")], [value("x"), value("y")]), "has 2 inputs .x, y."),
     "no input": (proto([node("Identity", "one", "raman")], []), r"has 0 inputs \(none\)"),
     "input of rank 3": (proto(inputs=[value("x", ["batch", 1, "length"])]), "takes 3 dimensions as 'x'"),
@@ -197,10 +210,19 @@ def test_what_is_sound_is_taken(tmp_path: Path) -> None:
         assert np.isfinite(engine.run(spectra_of(4))).all()
 
 
-def test_branches_are_sound(tmp_path: Path) -> None:
-    """Exporters write them for shapes that they do not know."""
+@pytest.mark.parametrize(
+    "inner",
+    [
+        branching(node("Abs", "x", "raman")),  # exporters write them for shapes that they do not know
+        looping("Scan"),
+        looping(turns="turns"),
+    ],
+    ids=lambda each: each.op_type,
+)
+def test_branches_and_what_ends_are_sound(inner: onnx.NodeProto, tmp_path: Path) -> None:
     path = tmp_path / "odd.onnx"
-    path.write_bytes(proto([branching(node("Abs", "x", "raman"))], arrays=ALWAYS).SerializeToString())
+    model = proto([inner], arrays=ALWAYS | {"turns": np.array(3)})
+    path.write_bytes(model.SerializeToString())
     with open_engine("onnxruntime", compose(load_model(str(path)), AXIS), 4) as engine:
         assert np.isfinite(engine.run(spectra_of(4))).all()
 
