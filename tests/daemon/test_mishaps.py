@@ -1,5 +1,6 @@
 """A mistake of our own costs the one message, result, run, output or request at hand, and is counted."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from cars_rt.daemon.pipeline import Pipeline
 from cars_rt.daemon.receipt import Receipt
 from cars_rt.daemon.runs import Runs
 from cars_rt.daemon.seen.plain import plain
+from cars_rt.engines import Model
 from cars_rt.protocol import Frame, RunReader, reader
 from cars_rt.remote import Remote, RemoteError
 from cars_rt.sockets import Publisher, publisher
@@ -57,10 +59,13 @@ PLACES: list[tuple[Any, str, str, int]] = [
 ENCODE = publisher.encode
 
 
-def failing_once(function: Callable[..., Any], failed: list[str]) -> Callable[..., Any]:
+def failing_once(function: Callable[..., Any], failed: list[str], passed: int = 0) -> Callable[..., Any]:
+    """passed: calls before that, which do not fail."""
+    calls = itertools.count()
+
     def fails(*given: Any, **named: Any) -> Any:
         theirs = function is ENCODE and given[0].stream == "raw"  # the driver's message, not ours
-        if not failed and not theirs:
+        if not failed and not theirs and next(calls) >= passed:
             failed.append("once")
             raise ZeroDivisionError("a mistake\nof ours")
         return function(*given, **named)
@@ -104,15 +109,20 @@ def test_mistake_costs_what_was_at_hand(
         assert receipt.announced == receipt.sent + sum(receipt.lost.values()), receipt
 
 
-def test_no_engine_is_waited_for_when_the_shadow_cannot_follow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While one is, no other model takes over."""
+def test_a_shadow_that_cannot_follow_costs_itself_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     failed: list[str] = []
     with a_line(engine="passthrough") as (source, daemon, _):
-        follow = failing_once(Compute._have_shadow_follow, failed)
-        monkeypatch.setattr(Compute, "_have_shadow_follow", follow)
-        source.run("run-1", spectra_of(4))
-        wait_until(lambda: daemon.receipts)
-        assert failed and daemon.receipts[0].lost == {"engine": 4} and daemon.compute._opening is None
+        assert daemon.control is not None
+        with Remote(daemon.control.address) as remote:
+            remote.ask("shadow")
+            wait_until(lambda: remote.ask("status")["shadow"]["ready"])
+            monkeypatch.setattr(Model, "of_source", failing_once(Model.of_source, failed, 1))
+            for number in (1, 2):
+                source.run(f"run-{number}", spectra_of(4))
+                wait_until(lambda number=number: len(daemon.receipts) == number)
+                error = remote.ask("status")["shadow"]["error"]
+                assert ("could not follow a run: a mistake" in error) == (number == 1)
+        assert failed and not any(each.lost for each in daemon.receipts)
 
 
 def test_dark_is_not_measured_on_when_the_end_of_its_run_fails(monkeypatch: pytest.MonkeyPatch) -> None:

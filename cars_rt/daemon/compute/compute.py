@@ -4,6 +4,7 @@ What computes now is in `serving`, the changes of it that are under way in `chan
 run.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,8 @@ from cars_rt.engines.base import Slab, usable_cores
 from cars_rt.printable import printable
 from cars_rt.protocol import Start
 from cars_rt.sockets.control import Answer
+
+log = logging.getLogger("cars_rt.daemon")
 
 
 class Compute:
@@ -140,7 +143,7 @@ class Compute:
         axis = model.nominal_axis if start is None else start.raman_shift  # None: to warm up
         max_batch = max(serving.max_batch, 1 if start is None else start.block)
         worker = serving.worker
-        self._have_shadow_follow(axis, max_batch)  # first: if it fails, nothing is left half begun
+        self._have_shadow_follow(axis, max_batch)
         if worker is None or worker.broken or not worker.fits(model, axis, max_batch):
             self._opening = self._open(model, axis, max_batch)
 
@@ -295,15 +298,22 @@ class Compute:
 
     def _have_shadow_follow(self, axis: NDArray[np.float64], max_batch: int) -> None:
         """A shadow is compared on the axis of the run, for its instrument. Compile it again if either is
-        another one."""
+        another one. Where that cannot be begun, the shadow says so, and the run goes on."""
         shadow = self.shadow
         if shadow is None:
             return
-        old, model = shadow.worker, shadow.model.of_source(self._serving.source)
-        if old.model.sha256 != model.sha256 or not np.array_equal(old.raman_shift, axis):
+        old = shadow.worker
+        try:
+            model = shadow.model.of_source(self._serving.source)
+            if old.model.sha256 == model.sha256 and np.array_equal(old.raman_shift, axis):
+                return
             worker = self._serving.compile(model, [shadow.engine], axis, max_batch)
-            self._retired.take(old)
-            self.shadow = Shadow(worker, shadow.model, shadow.engine, shadow.every)
+        except Exception as error:
+            shadow.error = f"it could not follow a run: {error}; begin it anew with `shadow`"
+            log.exception("the shadow could not follow a run")
+            return
+        self._retired.take(old)
+        self.shadow = Shadow(worker, shadow.model, shadow.engine, shadow.every)
 
     # -- when the socket was readable, or a batch failed --------------------------------------------
 
