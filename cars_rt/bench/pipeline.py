@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self
 from cars_rt.bench.peers import Order
 from cars_rt.errors import CarsRtError
 from cars_rt.installation import python
-from cars_rt.room.program import LoggedProgram, ProgramError
+from cars_rt.room.program import APART, LoggedProgram, ProgramError
 from cars_rt.sockets.free import free_addresses
 
 START_S = 60.0  # processes and a first run must be there by then, on a slow computer, too
@@ -57,6 +57,7 @@ class Peer:
             stdout=subprocess.PIPE,
             text=True,
             encoding="utf-8",
+            **APART,
         )
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -123,10 +124,17 @@ class Pipeline:
 
     def __init__(self, name: str, start: Start) -> None:
         self.name = name
+        self._started: list[Middle] = []
         raw, raman = free_addresses(2)
-        self._middle = start(raw, raman)
-        self._receiver = Peer("receive", raman)
-        self._sender = Peer("send", raw)
+        try:
+            self._started.append(start(raw, raman))
+            self._receiver = Peer("receive", raman)
+            self._started.append(self._receiver)
+            self._sender = Peer("send", raw)
+            self._started.append(self._sender)
+        except BaseException:
+            self.close()
+            raise
 
     def passage(
         self, *, pixels: int, block: int, seconds: float = 0.0, frames: int = 0, rate: float = 0.0
@@ -154,7 +162,7 @@ class Pipeline:
         while time.monotonic() < deadline:
             if (content := peer.answer(0.2)) is not None:
                 return content
-            for each in (self._middle, self._receiver, self._sender):
+            for each in self._started:
                 try:
                     each.check()
                 except ProgramError as error:
@@ -163,7 +171,7 @@ class Pipeline:
 
     def close(self) -> None:
         """End all processes."""
-        for each in (self._sender, self._middle, self._receiver):
+        for each in reversed(self._started):
             each.kill()
 
     def __enter__(self) -> Self:

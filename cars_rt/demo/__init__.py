@@ -117,14 +117,26 @@ def _measure(
         "--rate", str(rate), "--scan", f"{side}x{side}", "--block", str(block),
         "--truth", str(output / "truth.h5"), "--truth-every", str(TRUTH_EVERY),
     )  # fmt: skip
+    asked = False
+
+    def stop() -> None:
+        nonlocal asked
+        asked = True
+        driver.stop()
+
     try:
-        with stopping(driver.stop):
-            _watch(
-                source,
-                display,
-                [recorder, daemon, driver],
-                f"{side} x {side} spectra at {rate:g}/s, {block} to a message",
-            )
+        try:
+            with stopping(stop):
+                _watch(
+                    source,
+                    display,
+                    [recorder, daemon, driver],
+                    f"{side} x {side} spectra at {rate:g}/s, {block} to a message",
+                )
+        except ProgramError:
+            if asked and not display.spectra and not driver.running:  # it had nothing to finish yet
+                raise KeyboardInterrupt from None
+            raise
         recorder.wait(END_S)
         driver.wait(END_S)
         daemon.stop()

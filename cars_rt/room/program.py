@@ -20,6 +20,10 @@ UNSEEN = {"CARS_RT_RUN_HTTP": "none"}
 THEIRS = ("CARS_RT_DRIVE_", "CARS_RT_RUN_", "CARS_RT_RECORD_", "CARS_RT_VIEW_")
 #: Variables by which systemd speaks to this program. The programs that it starts must not answer.
 OURS = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}
+#: For Popen: what is started gets no Ctrl-C from the terminal.
+APART: dict[str, Any] = {"start_new_session": True}
+if sys.platform == "win32":
+    APART = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
 TAIL_LINES = 12  # of a log, shown when its process died
 
 
@@ -44,16 +48,13 @@ class Program:
     ) -> None:
         """output: where its output goes; a pipe has to be read (`output`)."""
         self.name = name
-        apart: dict[str, Any] = {"start_new_session": True}
-        if sys.platform == "win32":
-            apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
         self._process = subprocess.Popen(
             python("-m", "cars_rt", *arguments),
             stdin=subprocess.PIPE,  # never written to; its end tells the program that we are gone
             stdout=output,
             stderr=subprocess.STDOUT,
             env={name: value for name, value in environment.items() if name not in OURS} | ENVIRONMENT,
-            **apart,
+            **APART,
         )
 
     @property

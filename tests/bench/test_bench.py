@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,10 @@ import zmq
 from helpers import PATIENCE_S, Command
 
 from cars_rt.bench.peers import _rate
-from cars_rt.bench.pipeline import BenchError, Pipeline, daemon
+from cars_rt.bench.pipeline import BenchError, Peer, Pipeline, daemon
 from cars_rt.bench.settings import StreamBenchSettings
 from cars_rt.bench.stream import measure
+from cars_rt.sockets.free import free_addresses
 
 SHORT = [
     "--engine",
@@ -95,6 +98,17 @@ class Lossy:
 
     def kill(self) -> None:
         self._thread.join(PATIENCE_S)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no sessions")
+def test_ctrl_c_does_not_reach_the_processes_of_a_measurement() -> None:
+    """Their starter ends them; by themselves they would end with tracebacks."""
+    raw, raman = free_addresses(2)
+    peer = Peer("bare", raw, raman)
+    try:
+        assert os.getsid(peer._process.pid) != os.getsid(0)
+    finally:
+        peer.kill()
 
 
 def test_a_loss_fails_the_measurement() -> None:
