@@ -20,6 +20,7 @@ from cars_rt.engines.base import Engine, EngineError, Slab
 from cars_rt.engines.graph import RAMAN, Graph, compose
 from cars_rt.engines.model import Model, load_model
 from cars_rt.engines.registry import REFERENCE, engine_class
+from cars_rt.physics.overlap import Overlap
 from cars_rt.protocol import DEVIATION
 
 AXIS = np.linspace(800, 1500, 190)  # short, so that a spectrum costs little; a network sees these pixels
@@ -148,14 +149,16 @@ def scale_of_counts_does_not_matter(engine: Engine) -> None:
 
 
 def no_light_gives_nothing(engine: Engine) -> None:
-    """Noise about the dark, the same without what is below 0, a dark that is too high, one lit pixel, zeros:
+    """Noise about the dark, noise without what is below 0, a dark that is too high, one lit pixel, zeros:
     raman is 0, and a deviation above all raman that there is, in any unit; a lit spectrum beside them stays
     as it is."""
     good = probe(engine.graph, MAX_BATCH)
     expected = engine.retrieve(good)
     noise = np.resize(np.array([3, -5, 1, 4, -2, -3, 5, -3], np.float32), engine.graph.pixels)
     pixel = np.where(np.arange(len(noise)) == len(noise) // 3, np.float32(50), 0)
-    unlit = np.stack([noise, np.maximum(noise, 0), noise - 500, pixel, 0 * noise])
+    width = Overlap.on(engine.graph.raman_shift).width  # of pixels that count together
+    cut = np.repeat(np.maximum(np.random.default_rng(6).normal(-5, 5, len(noise)), 0), width)[: len(noise)]
+    unlit = np.stack([noise, cut.astype(np.float32), noise - 500, pixel, 0 * noise])
     none = slice(len(unlit))
     lit = slice(len(unlit), None)
     for factor in (1e-9, 1, 1e9):

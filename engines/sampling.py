@@ -155,26 +155,34 @@ class Resampled:
     @property
     def constants(self) -> dict[str, NDArray[Any]]:
         """What else the nodes read, by name."""
-        return {"taps": np.array([1], np.int64)} if self._opset >= SUM_OVER_AN_INPUT else {}
+        return taps_axis(self._opset)
 
     def onto(self, source: str, target: str) -> list[onnx.NodeProto]:
         """From pixels (batch, p) to points (batch, n)."""
-        return self._nodes("onto_points", source, target)
+        return weighed("onto_points", source, target, self._opset)
 
     def back(self, source: str, target: str) -> list[onnx.NodeProto]:
         """From points (batch, n) to pixels (batch, p)."""
-        return self._nodes("onto_pixels", source, target)
+        return weighed("onto_pixels", source, target, self._opset)
 
-    def _nodes(self, name: str, source: str, target: str) -> list[onnx.NodeProto]:
-        at, parts, row = f"{target}/at", f"{target}/parts", f"{target}/row"
-        axes: list[str] = [*self.constants]
-        attributes: dict[str, Any] = {} if axes else {"axes": [1]}
-        return [
-            helper.make_node("Gather", [source, f"{name}/places"], [at], axis=1),
-            helper.make_node("Mul", [at, f"{name}/weights"], [parts]),
-            helper.make_node("ReduceSum", [parts, *axes], [row], keepdims=1, **attributes),
-            helper.make_node("Squeeze", [row, *axes], [target], **attributes),
-        ]
+
+def taps_axis(opset: int) -> dict[str, NDArray[Any]]:
+    """The constants that `weighed` reads."""
+    return {"taps": np.array([1], np.int64)} if opset >= SUM_OVER_AN_INPUT else {}
+
+
+def weighed(name: str, source: str, target: str, opset: int) -> list[onnx.NodeProto]:
+    """Nodes from (batch, p) to (batch, q): sums of what is at the parameter name/places (taps, q), weighed by
+    name/weights."""
+    at, parts, row = f"{target}/at", f"{target}/parts", f"{target}/row"
+    axes: list[str] = [*taps_axis(opset)]
+    attributes: dict[str, Any] = {} if axes else {"axes": [1]}
+    return [
+        helper.make_node("Gather", [source, f"{name}/places"], [at], axis=1),
+        helper.make_node("Mul", [at, f"{name}/weights"], [parts]),
+        helper.make_node("ReduceSum", [parts, *axes], [row], keepdims=1, **attributes),
+        helper.make_node("Squeeze", [row, *axes], [target], **attributes),
+    ]
 
 
 def _taps(name: str, matrix: NDArray[np.float32]) -> dict[str, NDArray[Any]]:

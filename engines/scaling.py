@@ -4,9 +4,10 @@ A spectrum is divided by its level, which is its mean (or, as some networks ask 
 is no light the mean is an accident of the noise, near zero or below it: then the level is a share of the
 counts' size, and the light, from 0 to 1, says how far the mean stands out of the noise. Counts that end at 0
 (a dark that is subtracted without a sign, a counter of photons) have a mean even so, carried by single
-pixels: so the light is also judged by what neighbours have in common. Results are multiplied by it, and what
-it takes away is given to the deviation. All of it is relative, so that a spectrum in volts gives the same
-result as one in counts. `cars_rt.physics.fitness` raises the flag `empty` by the same measures.
+pixels: so the light is also judged by what neighbours have in common, see `cars_rt.physics.overlap`. Results
+are multiplied by it, and what it takes away is given to the deviation. All of it is relative, so that a
+spectrum in volts gives the same result as one in counts. `cars_rt.physics.fitness` raises the flag `empty` by
+the same measures.
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,16 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from cars_rt.physics.fitness import LEAST_SHARE, LIT_OVERLAP, SMALLEST, lit_range, most_of_mean
+from cars_rt.engines.sampling import taps_axis, weighed
+from cars_rt.physics.fitness import LEAST_SHARE, lit_range
+from cars_rt.physics.overlap import (
+    DARK_OVERLAP,
+    FEWEST,
+    LIT_OVERLAP,
+    MOST_OF_NEIGHBOUR,
+    SMALLEST,
+    Overlap,
+)
 
 PIXELS = "signal"  # of a graph: counts above dark (batch, pixels)
 
@@ -41,11 +51,9 @@ def scaling(kind: str, opset: int, axis: NDArray[np.float64], source: str, targe
         "least_share": np.array(LEAST_SHARE, np.float32),
         "none": np.array(0, np.float32),
         "all": np.array(1, np.float32),
-        "most_of_mean": np.array(most_of_mean(len(axis)), np.float32),
-        "begin": np.array([0], np.int64),
-        "second": np.array([1], np.int64),
-        "last": np.array([-1], np.int64),
-        "end": np.array([len(axis)], np.int64),
+        "most_of_neighbour": np.array(MOST_OF_NEIGHBOUR, np.float32),
+        "dark_overlap": np.array(DARK_OVERLAP, np.float32),
+        "overlap_slope": np.array(1 / (LIT_OVERLAP - DARK_OVERLAP), np.float32),
     }
 
     def over(operator: str, of: str, name: str) -> onnx.NodeProto:
@@ -54,23 +62,62 @@ def scaling(kind: str, opset: int, axis: NDArray[np.float64], source: str, targe
     def node(operator: str, *names: str) -> onnx.NodeProto:
         return helper.make_node(operator, list(names[:-1]), [names[-1]])
 
+    overlap = Overlap.on(axis)
+    lag, sums = overlap.lag, overlap.sums
+
+    def part(of: str, begin: int, length: int, name: str) -> onnx.NodeProto:
+        ends = {f"{name}/begin": begin, f"{name}/end": begin + length, "along": 1}
+        constants.update((each, np.array([value], np.int64)) for each, value in ends.items())
+        return helper.make_node("Slice", [of, *ends], [name])
+
+    parameters: dict[str, NDArray[Any]] = {
+        "dark_below": np.array([dark]),
+        "lit_slope": np.array([1 / (lit - dark)]),
+    }
+    if overlap.width > 2:
+        at = np.arange(sums, dtype=np.int32)
+        parameters["together/places"] = at + np.arange(overlap.width, dtype=np.int32)[:, None]
+        parameters["together/weights"] = np.ones((overlap.width, sums))
+        constants |= taps_axis(opset)
+        together = weighed("together", PIXELS, "together", opset)
+    else:  # a parameter says whether it is two, so that the graph is the same
+        parameters["second_counts"] = np.array([overlap.width - 1])
+        together = [
+            part(PIXELS, 0, sums, "first"),
+            part(PIXELS, 1, sums, "second"),
+            node("Mul", "second", "second_counts", "second_counted"),
+            node("Add", "first", "second_counted", "together"),
+        ]
+    shared = [
+        *together,
+        part("together", 0, sums - 2 * lag, "before"),
+        part("together", lag, sums - 2 * lag, "middle"),
+        part("together", 2 * lag, sums - 2 * lag, "behind"),
+        node("Max", "before", "behind", "neighbour"),
+        node("Mul", "neighbour", "most_of_neighbour", "most"),
+        node("Min", "middle", "most", "bounded"),
+        node("Abs", "bounded", "bounded_magnitude"),
+        over("ReduceMean", "bounded_magnitude", "there"),
+        part("bounded", 0, sums - 4 * lag, "bounded_before"),
+        part("bounded", 2 * lag, sums - 4 * lag, "bounded_behind"),
+        node("Min", "bounded_before", "bounded_behind", "common"),
+        node("Relu", "common", "common_positive"),
+        over("ReduceMean", "common_positive", "shared"),
+        node("Max", "there", "smallest", "some_there"),
+        node("Div", "shared", "some_there", "overlap"),
+        node("Sub", "overlap", "dark_overlap", "overlap_above"),
+        node("Mul", "overlap_above", "overlap_slope", "light_of_overlap"),
+    ]
     light = [
         over("ReduceMean", source, "mean"),
         node("Abs", source, "magnitude"),
         over("ReduceMean", "magnitude", "mean_magnitude"),
         node("Max", "mean_magnitude", "smallest", "size"),
-        node("Slice", PIXELS, "begin", "last", "second", "former"),
-        node("Slice", PIXELS, "second", "end", "second", "latter"),
-        node("Min", "former", "latter", "common"),
-        node("Mul", "size", "most_of_mean", "most"),
-        node("Min", "common", "most", "common_bounded"),
-        node("Relu", "common_bounded", "common_positive"),
-        over("ReduceMean", "common_positive", "mean_common"),
-        node("Mul", "mean_common", "of_common", "mean_of_common"),
-        node("Min", "mean", "mean_of_common", "mean_of_light"),
-        node("Div", "mean_of_light", "size", "share"),
+        node("Div", "mean", "size", "share"),
         node("Sub", "share", "dark_below", "share_above"),
-        node("Mul", "share_above", "lit_slope", "light_unbounded"),
+        node("Mul", "share_above", "lit_slope", "light_of_mean"),
+        *(shared if len(axis) >= FEWEST else []),
+        node("Min", "light_of_mean", "light_of_overlap" if len(axis) >= FEWEST else "all", "light_unbounded"),
         node("Max", "light_unbounded", "none", "light_positive"),
         node("Min", "light_positive", "all", "light"),
     ]
@@ -89,12 +136,11 @@ def scaling(kind: str, opset: int, axis: NDArray[np.float64], source: str, targe
             node("Max", "mean", "least_level", "level"),
             node("Div", source, "level", target),
         ]
-    parameters = {"dark_below": dark, "lit_slope": 1 / (lit - dark), "of_common": lit / LIT_OVERLAP}
-    return Scaling(
-        [*light, *scaled],
-        constants,
-        {name: np.array([value], np.float32) for name, value in parameters.items()},
-    )
+    floats = {
+        name: value if value.dtype == np.int32 else value.astype(np.float32)
+        for name, value in parameters.items()
+    }
+    return Scaling([*light, *scaled], constants, floats)
 
 
 def scaled(
@@ -105,9 +151,8 @@ def scaled(
     mean = spectra.mean(axis=1, keepdims=True)
     size = np.maximum(np.abs(spectra).mean(axis=1, keepdims=True), SMALLEST)
     dark, lit = lit_range(axis)
-    common = np.minimum(pixels[:, 1:], pixels[:, :-1])
-    common = np.clip(common, 0, most_of_mean(len(axis)) * size).mean(axis=1, keepdims=True)
-    light = np.clip((np.minimum(mean, lit / LIT_OVERLAP * common) / size - dark) / (lit - dark), 0, 1)
+    overlap = (Overlap.on(axis).of(pixels)[:, None] - DARK_OVERLAP) / (LIT_OVERLAP - DARK_OVERLAP)
+    light = np.clip(np.minimum((mean / size - dark) / (lit - dark), overlap), 0, 1)
     return spectra / np.maximum(mean, LEAST_SHARE * size), light
 
 

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cars_rt.physics.axis import check_raman_shift
+from cars_rt.physics.overlap import LIT_OVERLAP, RESOLUTION_CM1, SMALLEST, Overlap
 
 Floats = NDArray[np.float32]
 Flags = NDArray[np.uint8]
@@ -60,10 +61,6 @@ DARK_SHARE, LIT_SHARE = (
 )  # mean over mean magnitude: no light, light; noise gives 0, light 1
 DARK_OF_ROOT, LIT_OF_ROOT = 6.0, 9.0  # the same for few points, over their root; noise gives 1.3
 MOST_DARK, MOST_LIT = 0.6, 0.9  # the same at most
-LIT_OVERLAP = 0.3  # of the light, that neighbouring pixels share; photons that are counted one by one do not
-MOST_OF_ALL = 1 / 80  # of it, that a pixel counts for: so a hot one, with what it spills, lights no spectrum
-SMALLEST = 1e-30  # mean magnitude of counts that are more than zeros; far below any unit
-RESOLUTION_CM1 = 2.0  # pixels that are closer count as one
 LEAST_LIGHT = 1.2  # of the brightest block above the darkest, in the noise of one pixel; noise gives 0.8
 LEAST_SPIKE = 8.0  # of a pixel above the mean of its neighbours, in the noise; noise gives 6 at most
 SPIKE_SHARE = 0.6  # of its height that a spike has already above the next pixel; lines have less
@@ -90,7 +87,7 @@ class Fitness:
         self._descending = bool(axis[0] > axis[-1])
         axis = axis[::-1] if self._descending else axis
         self._lit = lit_range(axis)[1]
-        self._most = np.float32(most_of_mean(len(axis)))
+        self._overlap = Overlap.on(axis)
         pixels, pitch = len(axis), float(np.median(np.abs(np.diff(axis))))
         self._merged = np.arange(0, pixels, max(1, round(RESOLUTION_CM1 / pitch)))
         width = np.gradient(axis)
@@ -182,10 +179,7 @@ class Fitness:
         mean = parts.sum(axis=1)
         np.abs(parts, out=parts)
         lit = mean >= np.float32(self._lit) * np.maximum(parts.sum(axis=1), np.float32(SMALLEST))
-        size = np.abs(signal).mean(axis=1)
-        shared = np.minimum(signal[:, 1:], signal[:, :-1])
-        np.clip(shared, 0, (self._most * size)[:, None], out=shared)
-        lit &= shared.mean(axis=1) >= np.float32(LIT_OVERLAP) * size
+        lit &= self._overlap.of(signal) >= np.float32(LIT_OVERLAP)
         return np.asarray(~lit)
 
     def _blocked(self, values: Floats) -> Floats:
@@ -314,12 +308,6 @@ def lit_range(raman_shift: NDArray[np.float64]) -> tuple[float, float]:
     root = np.sqrt(points)
     dark, lit = max(DARK_SHARE, DARK_OF_ROOT / root), max(LIT_SHARE, LIT_OF_ROOT / root)
     return min(dark, MOST_DARK), min(lit, MOST_LIT)
-
-
-def most_of_mean(points: int) -> float:
-    """In units of their mean magnitude, what one of so many points counts for at most where it is asked what
-    neighbours share."""
-    return max(MOST_OF_ALL * points, 1.0)
 
 
 def _flat_top(counts: Floats) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from helpers import AXIS, spectra_of
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from cars_rt.engines.graph import BY_LIGHT, RAMAN
 from cars_rt.engines.model import CARD_KEY
 from cars_rt.engines.onnxruntime import OnnxRuntime
 from cars_rt.physics.axis import AxisError
+from cars_rt.physics.overlap import Overlap
 from cars_rt.protocol import DEVIATION, FLAGS, NETWORK_OUTPUTS
 from cars_rt.protocol.limits import MAX_PARTS
 from cars_rt.protocol.messages import DELAYS
@@ -245,3 +247,26 @@ def test_axis_too_coarse_for_a_fixed_length_is_refused(tmp_path: Path) -> None:
 def test_card_that_cannot_be_right_is_refused(card: dict[str, Any], reason: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=reason):
         a_model(tmp_path, **card)
+
+
+@pytest.mark.parametrize(
+    ("name", "axis"),
+    [
+        ("kk", CAMERA),
+        ("kk", np.linspace(3100, 2600, 4096)),  # taken onto points
+        ("kk", np.linspace(1800, 3200, 1500)),  # two pixels count as one
+        ("kk", np.linspace(1800, 3200, 256)),
+        ("cnn", np.linspace(3200, 1800, 2000)),  # the same
+    ],
+)
+def test_the_graph_and_the_flag_see_the_same_light(name: str, axis: NDArray[np.float64]) -> None:
+    counts = np.random.default_rng(11).normal(np.linspace(0, 1, 40)[:, None], 1, (40, len(axis)))
+    counts[::2] = np.maximum(counts[::2], 0)
+    counts[::5, 70] += 1000
+    graph = compose(load_model(name), axis)
+    proto = onnx.load_model_from_string(graph.fixed)
+    proto.graph.output.append(helper.make_tensor_value_info("overlap", 1, None))
+    session = onnxruntime.InferenceSession(proto.SerializeToString())
+    given = {"counts": np.asarray(counts, np.float32), "dark": np.zeros(len(axis), np.float32)}
+    (found,) = session.run(["overlap"], given)
+    assert np.allclose(found[:, 0], Overlap.on(axis).of(given["counts"]), atol=1e-5)

@@ -12,6 +12,7 @@ from cars_rt.physics.axis import AxisError
 from cars_rt.physics.cars import lorentzians
 from cars_rt.physics.fitness import ROWS, Fitness, Flag, hilbert_matrix, named, shares
 from cars_rt.physics.microscope import SATURATION, Simulator
+from cars_rt.physics.overlap import LIT_OVERLAP, Overlap
 
 Counts = NDArray[np.float32]
 SIMULATOR = Simulator()
@@ -125,7 +126,8 @@ def test_counts_that_single_pixels_carry_are_empty_and_a_hot_pixel_or_a_bright_l
     hot, ray = cut.copy(), cut.copy()
     hot[:, 300] += 5000
     ray[:, 500:504] += [20, 900, 4000, 300]  # over some pixels
-    for unlit in (cut, hot, ray, np.eye(pixels)[::70], rng.poisson(0.1, (20, pixels))):
+    right = np.maximum(rng.normal(0, 5, (20, pixels)), 0)  # of the right dark
+    for unlit in (cut, right, hot, ray, np.eye(pixels)[::70], rng.poisson(0.1, (20, pixels))):
         assert all(each & Flag.EMPTY for each in flags(unlit, np.zeros(unlit.shape, np.float32)))
     dim = rng.poisson(20, (20, pixels)) + 20 * (AXIS > 1000)
     dim[:, 300] = 60_000  # more than all others together
@@ -133,6 +135,26 @@ def test_counts_that_single_pixels_carry_are_empty_and_a_hot_pixel_or_a_bright_l
     part = np.where(np.abs(AXIS - 1500) < 60, COUNTS, 0)
     for lit in (dim, rng.poisson(line, (20, pixels)), part):
         assert not any(each & Flag.EMPTY for each in flags(lit))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "low", "high", "width"),
+    [(64, 1200, 1600, 40), (128, 2600, 3200, 18), (256, 1300, 1700, 12), (256, 1800, 3200, 42)],
+)
+def test_light_on_a_few_pixels_is_light(pixels: int, low: float, high: float, width: float) -> None:
+    axis, rng = np.linspace(low, high, pixels), np.random.default_rng(9)
+    envelope = 20_000 * np.exp(-(((axis - (low + high) / 2 - width / 2) / width) ** 2) * 4 * np.log(2))
+    counts = rng.poisson(envelope, (20, pixels)) + rng.normal(0, 3, (20, pixels))
+    assert not (Fitness(axis).flags(np.asarray(counts, np.float32), None) & Flag.EMPTY).any()
+
+
+def test_photons_that_are_spread_over_more_pixels_are_no_less() -> None:
+    axis, rng = np.linspace(2600, 3100, 4096), np.random.default_rng(10)
+    envelope = np.exp(-(((axis - 2850) / 300) ** 2))
+    for counts in (rng.poisson(0.25 * envelope, (20, 4096)), rng.normal(0.4 * envelope, 1, (20, 4096))):
+        binned = counts.reshape(20, 256, 16).sum(axis=2)
+        for each, of in ((counts, axis), (binned, axis.reshape(256, 16).mean(axis=1))):
+            assert Overlap.on(of).of(np.asarray(each, np.float32)).min() > LIT_OVERLAP
 
 
 def test_counts_in_a_unit_that_the_deployment_graph_takes_for_zeros_are_empty() -> None:

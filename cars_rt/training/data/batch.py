@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cars_rt.physics.fitness import LEAST_SHARE, SMALLEST
+from cars_rt.physics.fitness import LEAST_SHARE
+from cars_rt.physics.overlap import SMALLEST
 from cars_rt.training.data.axes import pitch
 
 
