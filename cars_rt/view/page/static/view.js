@@ -1,7 +1,7 @@
 "use strict";
 // The page's words and controls. Pictures are Bokeh's; both speak with the server through the model `talk`.
 const CarsRT = (() => {
-  let talk = null, number = 0, said = {}, bandsShown = "", shown = "", typing = false;
+  let talk = null, number = 0, said = {}, bandsShown = "", shown = "", typing = false, sent = false;
   const $ = (id) => document.getElementById(id);
 
   function ask(what) {
@@ -65,7 +65,7 @@ const CarsRT = (() => {
       document.documentElement.dataset.theme = said.state.theme;
       text("theme", said.state.theme === "dark" ? "light theme" : "dark theme");
     }
-    if (said.title !== shown) typing = false;  // another band is shown; a refused one stays to be mended
+    if (said.title !== shown && sent) typing = false;  // it is shown; one that is refused, or not yet sent, stays
     shown = said.title;
     if (said.bands && !typing) [$("low").value, $("high").value] = said.bands;
   }
@@ -148,9 +148,9 @@ const CarsRT = (() => {
 
   function begin() {
     const click = (id, what) => $(id).addEventListener("click", () => ask(what()));
-    $("band-form").addEventListener("submit", (event) => { event.preventDefault(); band(); });
-    $("low").addEventListener("input", () => { typing = true; });
-    $("high").addEventListener("input", () => { typing = true; });
+    $("band-form").addEventListener("submit", (event) => { event.preventDefault(); sent = true; band(); });
+    $("low").addEventListener("input", () => { [typing, sent] = [true, false]; });
+    $("high").addEventListener("input", () => { [typing, sent] = [true, false]; });
     $("band").addEventListener("change", () => {
       const chosen = said.daemon_bands[Number($("band").value)];
       if ($("band").value === "" || !chosen) return;
