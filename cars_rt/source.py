@@ -14,7 +14,6 @@ from cars_rt.sockets import Subscriber
 from cars_rt.sockets.addresses import remedy
 from cars_rt.sockets.inflow import Gate
 from cars_rt.sockets.probe import Probe
-from cars_rt.sockets.subscriber import gate_to
 from cars_rt.sockets.turn import Turn, Uninterrupted
 from cars_rt.trust.curve import ClientKeys
 
@@ -126,10 +125,8 @@ class Source:
 
     def gate(self) -> Gate:
         """For `Inflow`: what may be on its way here."""
-        subscriber, reader = self.subscriber, self.reader
-        name = f"the publisher of the {reader.stream} stream"
-        run, taken, emptied = lambda: reader.run, lambda: subscriber.taken, lambda: subscriber.emptied
-        return gate_to(name, subscriber.address, run, taken, emptied)
+        reader = self.reader
+        return self.subscriber.gate(f"the publisher of the {reader.stream} stream", lambda: reader.run)
 
     def close(self) -> None:
         """Disconnect. Another thread that is pulling stops within its timeout, and disconnects then."""

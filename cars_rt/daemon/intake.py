@@ -15,7 +15,6 @@ from cars_rt.daemon.seen.metric import Metric
 from cars_rt.protocol import Event, Frame, Part, RunReader, Start
 from cars_rt.sockets import Subscriber
 from cars_rt.sockets.inflow import Gate
-from cars_rt.sockets.subscriber import gate_to
 from cars_rt.trust.curve import ClientKeys
 
 DRIVER = "the driver"  # as its gate is called
@@ -46,9 +45,8 @@ class Intake:
 
     def gates(self) -> list[Gate]:
         """What is watched for a peer that sends without end."""
-        reader, subscriber = self.reader, self.subscriber
-        run, taken, emptied = lambda: reader.run, lambda: subscriber.taken, lambda: subscriber.emptied
-        return [gate_to(DRIVER, self.address, run, taken, emptied)]
+        reader = self.reader
+        return [self.subscriber.gate(DRIVER, lambda: reader.run)]
 
     @property
     def connected(self) -> bool:

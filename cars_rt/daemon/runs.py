@@ -249,10 +249,11 @@ class Runs:
         dark, name = self.dark.of(start)
         self.compute.set_dark(dark, name)
         run.dark_unused = self.dark.unused(start)
-        for doubt in filter(None, (*self._doubts(run), worker.model.unused)):
+        doubts = self._doubts(run)
+        for doubt in filter(None, (*doubts, worker.model.unused)):
             log.warning("run %s: %s", start.run, doubt)
         run.outputs = RAMAN, FLAGS, *(name for name in worker.engine.graph.outputs if name != RAMAN)
-        model = maker(run, worker, self._doubts(run))
+        model = maker(run, worker, doubts)
         self.pipeline.begin()
         # In a run that was joined late, sequence numbers go on from the driver's: a subscriber that has had
         # results of an earlier daemon does not take ours for repeats.

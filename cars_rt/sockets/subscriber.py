@@ -220,6 +220,10 @@ class Subscriber:
         """Whether the publisher has been away so long that an open run will not go on."""
         return not self.connected and time.monotonic() - self._gone_at > VANISHED_S
 
+    def gate(self, name: str, run: Callable[[], Start | None]) -> Gate:
+        """For `Inflow`: see `gate_to`."""
+        return gate_to(name, self.address, run, lambda: self.taken, lambda: self.emptied)
+
     def close(self) -> None:
         """Close at once; unread messages are discarded."""
         with suppress(zmq.ZMQError):  # somebody ended the context, which waits for these two
