@@ -44,14 +44,16 @@ def chromium() -> str | None:
 
 
 class Browser:
-    """One page that is open. `requests` are the addresses that it asked for."""
+    """One page that is open. `requests` are the addresses that it asked for, `sent` what it said since."""
 
     def __init__(self, page: Any) -> None:
         self.page = page
         self.requests: list[str] = []
         self.errors: list[str] = []
+        self.sent: list[str | bytes] = []
         page.set_default_timeout(PATIENCE_S * 1e3)
         page.on("request", lambda request: self.requests.append(request.url))
+        page.on("websocket", lambda socket: socket.on("framesent", lambda text: self.sent.append(text)))
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.add_init_script(EYES)
 

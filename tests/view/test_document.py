@@ -27,7 +27,7 @@ def a_page() -> Page:
 
 
 def ask(page: Page, do: str, **what: Any) -> None:
-    page._asked("asked", "", json.dumps({"do": do} | what))
+    page._asked("asked", "", json.dumps([0, {"do": do} | what]))
 
 
 def beat(page: Page) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def taken_away(
     world.pages.append(page := Page(Document(), world))
     if chosen is not None:
         low, high = chosen
-        page._asked("asked", "", json.dumps({"do": "band", "low": low, "high": high, "kind": "mean"}))
+        page._asked("asked", "", json.dumps([0, {"do": "band", "low": low, "high": high, "kind": "mean"}]))
         page.beat()
     _, file = SnapshotHandler._made(SimpleNamespace(_world=world), form)
     if form == "h5":

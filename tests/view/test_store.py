@@ -15,7 +15,7 @@ from cars_rt.view import health, trace
 from cars_rt.view.feed import Feed
 from cars_rt.view.grid import Grid, Trail, reduced
 from cars_rt.view.health import Facts, Level
-from cars_rt.view.page.orders import Order, OrderError
+from cars_rt.view.page.orders import OrderError, read_orders
 from cars_rt.view.peaks import peaks
 from cars_rt.view.picture import SCREEN, Picture, Window, rgba
 from cars_rt.view.quantity import Kind, Quantity, QuantityError, a_band
@@ -384,18 +384,17 @@ def test_peaks_are_where_lines_are() -> None:
 
 
 @pytest.mark.parametrize("text", [
-    "", "nonsense", "[]", "{}", '{"do": 7}', "[" * 4000,
-    '{"do": "band", "low": NaN}', json.dumps({"do": "x" * 5000}),
+    "", "nonsense", "[]", "[1]", "{}", '{"do": "latest"}', '[1, {"do": 7}]', '[1, 2]', "[" * 4000,
+    '[1, {"do": "latest"}, {}]', '[1, {"do": "band", "low": NaN}]', json.dumps([1, {"do": "x" * 20_000}]),
 ])  # fmt: skip
 def test_what_is_no_order_is_refused(text: str) -> None:
     with pytest.raises(OrderError):
-        Order(text)
+        read_orders(text)
 
 
 def test_orders_are_read_with_checks() -> None:
-    order = Order(
-        json.dumps({"do": "x", "a": True, "b": 1.5, "c": "w" * 300, "d": [0] * 99, "e": 3, "f": 10**999})
-    )
+    content = {"do": "x", "a": True, "b": 1.5, "c": "w" * 300, "d": [0] * 99, "e": 3, "f": 10**999}
+    _, order = read_orders(json.dumps([1, {"do": "latest"}, content]))
     for wrong in (lambda: order.number("a"), lambda: order.number("f"), lambda: order.number("gone"),
                   lambda: order.whole("b", 0, 9),
                   lambda: order.text("c"), lambda: order.items("d"), lambda: order.choice("c", ("u",)),

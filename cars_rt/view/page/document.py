@@ -16,7 +16,7 @@ from cars_rt.view.page.answers import Answers
 from cars_rt.view.page.choice import Choice
 from cars_rt.view.page.image import PALETTES
 from cars_rt.view.page.mapview import MapView
-from cars_rt.view.page.orders import Order, OrderError, Orders
+from cars_rt.view.page.orders import Order, OrderError, Orders, read_orders
 from cars_rt.view.page.pace import Pace, pause_s
 from cars_rt.view.page.place import Place
 from cars_rt.view.page.pointsview import PointsView
@@ -118,11 +118,11 @@ class Page:
 
     def _asked(self, attribute: str, old: str, new: str) -> None:
         try:
-            order = Order(new)
-            if order.do == "drawn":
-                self._is_drawn(order.whole("tick", 0, 2**53))
-            elif not self._orders.add(order):
-                self._said.say("Too much was asked at once; some of it was left out.", True)
+            for order in read_orders(new):
+                if order.do == "drawn":
+                    self._is_drawn(order.whole("tick", 0, 2**53))
+                elif not self._orders.add(order):
+                    self._said.say("Too much was asked at once; some of it was left out.", True)
         except OrderError as error:
             self._said.say(str(error), True)
 
@@ -162,7 +162,7 @@ class Page:
                 self.place.choose()
                 self.map.unmark()
             case "move":
-                self._move(order.whole("rows", -1000, 1000), order.whole("columns", -1000, 1000))
+                self._move(*(order.whole(each, -(2**31), 2**31) for each in ("rows", "columns")))
             case "point":
                 self._point(order.whole("row", 0, 2**53), order.whole("column", 0, 2**53))
             case "planes":

@@ -256,7 +256,9 @@ class MapView:
 
     def unmark(self) -> None:
         """Nothing is chosen."""
-        self.cross.data, self.box.data = {"x": [], "y": []}, {key: [] for key in self.box.data}
+        for each in (self.cross, self.box):
+            if any(map(len, each.data.values())):  # to set the same once more is sent, too
+                each.data = {key: [] for key in each.data}
 
     def paint(self, theme: Theme) -> None:
         """Another theme."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from cars_rt.errors import CarsRtError
 
-MAX_LENGTH = 4_096  # characters of one order
+MAX_LENGTH = 16_384  # characters of what is asked at once
 MOST_NAMES = 64
 LARGEST = sys.float_info.max  # whole numbers have no bound of their own
 MOST_ORDERS = 100  # that wait; a flood beyond is left out
@@ -19,14 +19,8 @@ class OrderError(CarsRtError, ValueError):
 class Order:
     """One order: `do` and what it holds, read with a check each."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, content: Any) -> None:
         """Raises OrderError for what is no order."""
-        if len(text) > MAX_LENGTH:
-            raise OrderError(f"an order has at most {MAX_LENGTH} characters")
-        try:
-            content = json.loads(text, parse_constant=_refuse)
-        except (ValueError, RecursionError):
-            raise OrderError("that is no order") from None
         if not isinstance(content, dict) or not isinstance(content.get("do"), str):
             raise OrderError("that is no order")
         self.do: str = content["do"][:40]
@@ -70,6 +64,20 @@ class Order:
         if not isinstance(value, list) or len(value) > most:
             raise OrderError(f"{name} must be a list of at most {most}")
         return value
+
+
+def read_orders(text: str) -> list[Order]:
+    """What a browser asks at once: a number, by which the same text can come twice, and orders. Raises
+    OrderError."""
+    if len(text) > MAX_LENGTH:
+        raise OrderError(f"more than {MAX_LENGTH} characters are asked at once")
+    try:
+        content = json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        raise OrderError("that is no order") from None
+    if not isinstance(content, list) or len(content) < 2:
+        raise OrderError("that is no order")
+    return [Order(each) for each in content[1:]]
 
 
 class Orders:

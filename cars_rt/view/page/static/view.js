@@ -2,10 +2,32 @@
 // The page's words and controls. Pictures are Bokeh's; both speak with the server through the model `talk`.
 const CarsRT = (() => {
   let talk = null, number = 0, said = {}, bandsShown = "", shown = "", typing = false, sent = false;
+  let waiting = [], timer = 0, asked = 0;
   const $ = (id) => document.getElementById(id);
+  const EVERY_MS = 50;
 
+  function send(orders) {
+    if (talk !== null) talk.asked = JSON.stringify([++number, ...orders]);
+  }
+
+  // A few messages a second, and of each kind the last one: the server reads message by message, and behind
+  // thousands it would not hear in time that the browser is still there.
   function ask(what) {
-    if (talk !== null) talk.asked = JSON.stringify({ n: ++number, ...what });
+    if (what.do === "move") {
+      const before = waiting.find((each) => each.do === "move") || { rows: 0, columns: 0 };
+      what = { ...what, rows: what.rows + before.rows, columns: what.columns + before.columns };
+    }
+    waiting = [...waiting.filter((each) => each.do !== what.do), what];
+    if (!timer) timer = setTimeout(flush, Math.max(0, asked + EVERY_MS - performance.now()));
+  }
+
+  function flush() {
+    clearTimeout(timer);
+    timer = 0;
+    if (!waiting.length) return;
+    asked = performance.now();
+    send(waiting);
+    waiting = [];
   }
 
   function text(id, value) {
@@ -20,7 +42,7 @@ const CarsRT = (() => {
 
   // The server waits for this before it sends more: it says that the browser has drawn.
   function drawn(tick) {
-    requestAnimationFrame(() => requestAnimationFrame(() => ask({ do: "drawn", tick })));
+    requestAnimationFrame(() => requestAnimationFrame(() => send([{ do: "drawn", tick }])));
   }
 
   function hear(model) {
@@ -180,6 +202,7 @@ const CarsRT = (() => {
     $("theme").addEventListener("click", () => theme(said.state.theme === "dark" ? "light" : "dark"));
     for (const button of document.querySelectorAll("#control button")) button.addEventListener("click", () => control(button));
     document.addEventListener("keydown", key);
+    document.addEventListener("pointerdown", flush, true);  // what is done in a plot is told at once, and after this
     if (matchMedia("(prefers-color-scheme: dark)").matches) theme("dark");
   }
 
