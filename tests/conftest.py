@@ -7,6 +7,10 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+# As `cars-rt` has it: on busy cores the threads of a matrix product wait for each other awake.
+# Has to be set before numpy is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import pytest
 
 from cars_rt.files.filters import load_filters
