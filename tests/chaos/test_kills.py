@@ -23,7 +23,7 @@ from chaos.files import Kept, kept
 from chaos.judge import came_out, disagreements
 from chaos.wire import Seen, Tap
 
-KILLS = int(os.environ.get("CHAOS_KILLS", "24"))
+KILLS = int(os.environ.get("CHAOS_KILLS", "12"))
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 SPECTRA = 500, 3000, 8000  # of one run after the other: some outlast a restart, some do not
 RATE = 2000
@@ -94,6 +94,16 @@ class Measurement:
             )
             assert program.process.poll() is None, f"the {name} ended:\n{program.said}"
 
+    def one_in_peace(self) -> None:
+        """Let one whole run pass."""
+        seen = len(self.counts.messages)
+
+        def begun() -> list[str]:
+            return [each.header["run"] for each in self.counts.messages[seen:] if each.kind == "start"]
+
+        self.counts.until(lambda tap: begun())
+        self.results.until(lambda tap: tap.of("end", begun()[0]))
+
     def end(self) -> list[dict[str, Any]]:
         """Ask all of them to end, in the order of the stream; the daemon's totals."""
         self.programs["camera"].process.terminate()
@@ -119,6 +129,7 @@ def test_receipts_are_true_whoever_is_killed(tmp_path: Path) -> None:
             measurement.kill(name)
             measurement.begin(name)
             measurement.goes_on(name)
+        measurement.one_in_peace()
         totals = measurement.end()
         truth = {each["run"]: each for each in programs.truth_of(tmp_path / "truth.jsonl")}
         results = list(measurement.results.messages)
