@@ -164,7 +164,7 @@ class Mapped:
 def _as(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     if dtype.kind == "M":
         times = values.astype(np.int64).view(dtype)
-        return np.where(values == 0, np.datetime64("NaT"), times)  # 0: not known
+        return np.where(values == 0, np.datetime64("NaT", "ns"), times)  # 0: not known
     return values.astype(dtype, copy=False)
 
 

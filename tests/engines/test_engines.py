@@ -103,7 +103,10 @@ def a_card(**changes: Any) -> str:
         ("[]", "the card of .* cannot be read"),
         ('{"name": "x"}', "the card of .* does not say its 'version'"),
         ('{"name": "x", "version": "1", "grid_step_cm1": 0}', "the card of .* does not say its 'stride'"),
-        ('{"name": "x", "training": ' + "[" * 7000 + "]" * 7000 + "}", "cannot be read"),
+        (
+            '{"name": "x", "training": ' + "[" * 7000 + "]" * 7000 + "}",
+            "cannot be read|not say",
+        ),  # as deep as Python reads
         (a_card(stride=float("inf")), "the card of .* cannot be read: Infinity is no number"),
         (a_card().replace('"stride": 64', '"stride": 1e999'), "the card of .* cannot be read"),
         (a_card(grid_step_cm1=1e9), "impossible grid step or stride"),
