@@ -2,10 +2,13 @@
 
 import threading
 import time
+from collections import deque
 
 from cars_rt import memory
 from cars_rt.protocol import Closed, End, Frame, Start
 from cars_rt.view.scan import Scan
+
+MOST_LEFT = 1000  # runs that a stream over a slow connection may be behind
 
 
 class Store:
@@ -16,14 +19,20 @@ class Store:
         self.most_bytes = most_bytes
         self.scan: Scan | None = None
         self.runs = 0  # that were seen
+        self._left: deque[str] = deque(maxlen=MOST_LEFT)  # ids of those before the present one
         self.troubles: dict[str, str] = {}  # why nothing comes, by stream
         self.connected: dict[str, bool] = {}
         self.quiet_since = time.monotonic()  # nothing came since then
 
     def begin(self, start: Start) -> None:
-        """A run begins, or goes on after its publisher was gone. Both streams say so, one after the other."""
+        """A run begins, or goes on after its publisher was gone. Both streams say so, one after the other;
+        the one that is behind does not turn back to a run that was left."""
         with self.lock:
             if self.scan is None or self.scan.start.run != start.run:
+                if start.run in self._left:
+                    return
+                if self.scan is not None:
+                    self._left.append(self.scan.start.run)
                 self.scan = None  # frees its memory before more is taken
                 memory.give_back()
                 self.scan = Scan(start, self.most_bytes)

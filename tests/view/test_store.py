@@ -148,6 +148,21 @@ def test_the_missed_tail_of_a_run_is_not_counted_in_the_next_one() -> None:
     assert store.scan is not None and store.scan.start.run == "run-2" and store.scan.missed == 0
 
 
+def test_a_run_that_was_left_does_not_come_back() -> None:
+    store, first = Store(64e6), a_start(stream="preview", dtype="float32", scan=(4, 4))
+    store.begin(first)
+    second = replace(first, run="run-2")
+    store.begin(second)
+    store.bundle(replace(bundle(0, np.ones((16, 1))), run="run-2"))
+    shown = store.scan
+    for late in (first, second):  # over a slow connection the other stream tells of both far too late
+        store.begin(replace(late, stream="raman"))
+    assert shown is not None and shown.seen == 16 and store.scan is shown and store.runs == 2
+    store.begin(replace(first, stream="raman", run="run-3"))  # that stream is ahead
+    store.begin(second)
+    assert store.scan is not None and store.scan.start.run == "run-3"
+
+
 def test_a_spectrum_with_two_flags_is_one_spectrum() -> None:
     scan, flags = a_scan(100, 1), np.zeros(100, np.uint8)
     flags[:6] = Flag.SPIKE | Flag.UNLIKE
