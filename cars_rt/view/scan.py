@@ -231,43 +231,7 @@ class Scan:
         kept = kept if grid.exact else f"{mean} {kept}"
         return f"{kept}, nearest kept to {asked}" if near else kept
 
-    def region(self, top: int, left: int, bottom: int, right: int) -> Spectrum | None:
-        """Mean over the pixels from (top, left) to (bottom, right), without the last ones; and the deviation
-        where each was kept."""
-        grid = self.raman
-        (tall, wide), shape = grid.bin, grid.shape
-        rows = slice(max(top, 0) // tall, min(-(-bottom // tall), shape[0]))
-        columns = slice(max(left, 0) // wide, min(-(-right // wide), shape[1]))
-        pixels = int(grid.counts[rows, columns].sum())
-        if not pixels:
-            return None
-        mean, spread = _moments(grid, rows, columns)
-        counts = None if self.counts is None else _moments(self.counts, rows, columns)[0]
-        last = min(rows.stop * tall, self.shape[0]) - 1
-        title = f"mean of {pixels} spectra, rows {rows.start * tall} to {last}"
-        if not self.points:
-            title += f", columns {columns.start * wide} to {min(columns.stop * wide, self.shape[1]) - 1}"
-        return Spectrum(title, mean, counts, spread, pixels)
-
 
 def _not_finite(values: NDArray[np.generic]) -> int:
     """How many of these (k, n) hold anything that is no number."""
     return int(np.count_nonzero(~np.isfinite(values).all(axis=1)))
-
-
-def _moments(grid: Grid, rows: slice, columns: slice) -> tuple[Floats, Floats | None]:
-    """Mean (p,) over the pixels in these cells, and standard deviation where each cell is one pixel; row by
-    row to spare memory."""
-    depth = grid.sums.shape[2]
-    total, squares = np.zeros(depth), np.zeros(depth)
-    for row in range(rows.start, rows.stop):
-        known = grid.counts[row, columns] > 0
-        sums = grid.sums[row, columns][known].astype(np.float64)
-        total += sums.sum(axis=0)
-        squares += (sums**2).sum(axis=0)
-    pixels = int(grid.counts[rows, columns].sum())
-    mean = total / max(pixels, 1)
-    if not grid.exact or pixels < 2:
-        return mean.astype(np.float32), None
-    spread = np.sqrt(np.maximum(squares / pixels - mean**2, 0) * pixels / (pixels - 1))
-    return mean.astype(np.float32), spread.astype(np.float32)

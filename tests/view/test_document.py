@@ -161,7 +161,7 @@ def test_what_is_chosen_in_a_plane_of_a_stack_ends_where_it_does() -> None:
     ask(page, "planes", count=2, plane=1)
     beat(page)
     page._select(SimpleNamespace(final=True, geometry={"x0": -3, "y0": -3, "x1": 1.5, "y1": 1.5}))
-    assert page.place.region == (side, 0, side + 2, 2)
+    assert page.place.region is not None and page.place.region.window == Window(side, 0, side + 2, 2)
     page._zoomed(SimpleNamespace(x0=0, y0=-9, x1=side, y1=8.5))
     assert page.zoom == Window(side, 0, side + 9, side)
     page._tap_map(1.5, -0.5)

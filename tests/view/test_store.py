@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -11,14 +12,16 @@ from helpers import AXIS, Published, a_start, an_end, wait_until
 
 from cars_rt.physics.fitness import Flag
 from cars_rt.protocol import Band, Frame, RunReader, Start
-from cars_rt.view import health, trace
+from cars_rt.view import health, region, trace
 from cars_rt.view.feed import Feed
 from cars_rt.view.grid import Grid, Trail, reduced
 from cars_rt.view.health import Facts, Level
 from cars_rt.view.page.orders import OrderError, read_orders
+from cars_rt.view.page.place import Place
 from cars_rt.view.peaks import peaks
 from cars_rt.view.picture import SCREEN, Picture, Window, rgba
 from cars_rt.view.quantity import Kind, Quantity, QuantityError, a_band
+from cars_rt.view.region import Region
 from cars_rt.view.scan import Scan
 from cars_rt.view.store import Store
 from cars_rt.view.trace import Curve, Waterfall
@@ -308,7 +311,8 @@ def test_a_region_is_the_mean_of_its_spectra_also_where_they_are_averaged() -> N
     for most_bytes in (1e9, 2 * 4 * 160 * 9):
         scan = a_scan(9, 9, most_bytes)
         scan.take_spectra(raman(0, values, counts=values.astype(np.float32)))
-        shown = scan.region(0, 0, 9, 9)
+        everything, lock = Region(Window(0, 0, 9, 9)), threading.Lock()
+        shown = everything.look(scan, lock)
         assert shown is not None and shown.counts is not None and shown.pixels == 81
         np.testing.assert_allclose((shown.raman[0], shown.counts[0]), values.mean())
         if scan.raman.exact:
@@ -316,6 +320,58 @@ def test_a_region_is_the_mean_of_its_spectra_also_where_they_are_averaged() -> N
             np.testing.assert_allclose(shown.deviation, values.std(axis=0, ddof=1), rtol=1e-6)
         else:
             assert scan.raman.bin == (4, 4) and shown.deviation is None  # that of means is another one
+        above = Region(Window(0, 0, 4, 9))
+        first = above.look(scan, lock)
+        scan.take_spectra(raman(72, values[72:]))  # row 8
+        assert above.look(scan, lock) is first and everything.look(scan, lock) is not shown
+
+
+class SlowLock:
+    """As the feed holds it that writes without a pause."""
+
+    def __init__(self, wait_s: float = 0.0) -> None:
+        self.lock, self.wait_s, self.held = threading.Lock(), wait_s, 0
+
+    def __enter__(self) -> None:
+        time.sleep(self.wait_s)
+        self.lock.acquire()
+        self.held += 1
+
+    def __exit__(self, *error: object) -> None:
+        self.lock.release()
+
+
+def test_a_region_is_read_some_rows_at_a_time_and_then_left_in_peace(monkeypatch: pytest.MonkeyPatch) -> None:
+    scan, place, lock = a_scan(9, 9), Place(), SlowLock(0.01)
+    scan.take_spectra(raman(0, np.random.default_rng(4).normal(size=(72, 160))))
+    at_once = Region(Window(0, 0, 9, 9)).look(scan, threading.Lock())
+    monkeypatch.setattr(region, "AT_ONCE", 2 * 9 * 160)
+    place.choose(region=Window(0, 0, 9, 9))
+    assert place.is_due(0)
+    shown, _ = place.look(scan, lock, 0, 0.1)
+    assert shown is not None and at_once is not None and lock.held == 6
+    np.testing.assert_array_equal(shown.raman, at_once.raman)
+    np.testing.assert_array_equal(shown.deviation, at_once.deviation)
+    lock.wait_s = 0.03
+    scan.take_spectra(raman(72, np.ones((9, 160))))
+    scan.end = an_end(1, 81, stream="preview")
+    assert place.is_due(100)  # what came just before the end is looked at, too
+    whole, _ = place.look(scan, lock, 100, 0.1)
+    assert whole is not None and whole.pixels == 81 and not place.is_due(101.7)
+    lock.wait_s = 0
+    assert place.look(scan, lock, 200, 0.1) == (whole, False)
+
+
+def test_the_spectrum_of_a_pixel_is_read_again_where_something_came() -> None:
+    scan, place, lock = a_scan(2, 2), Place(), threading.Lock()
+    scan.take_spectra(raman(0, np.ones((2, 160))))
+    place.choose((1, 0))
+    near, _ = place.look(scan, lock, 0, 0.1)
+    assert near is not None and "nearest" in near.title and place.look(scan, lock, 2, 0.1)[0] is near
+    scan.take_spectra(raman(2, np.ones((2, 160))))
+    scan.end = an_end(1, 4, stream="preview")
+    own, _ = place.look(scan, lock, 4, 0.1)
+    assert own is not None and own.title == "row 1, column 0"
 
 
 def test_points_become_a_waterfall_on_any_axis() -> None:

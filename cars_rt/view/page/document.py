@@ -260,6 +260,7 @@ class Page:
         if (
             not event.final
             or scan is None
+            or scan.points
             or not all(isinstance(each, int | float) and math.isfinite(each) for each in ends)
         ):
             return
@@ -268,9 +269,8 @@ class Page:
         bottom, right = self.map.pixel(max(x0, x1), max(y0, y1))
         first, end = self._rows(scan)
         window = Window(top, left, bottom + 1, right + 1).within(end, scan.shape[1], first)
-        region = window.top, window.left, window.bottom, window.right
-        self.place.choose(region=region)
-        self.map.mark_region(*region)
+        self.place.choose(region=window)
+        self.map.mark_region(window.top, window.left, window.bottom, window.right)
 
     def _drag_band(self, x0: float, x1: float) -> None:
         self._obey()
@@ -360,10 +360,9 @@ class Page:
 
     def _spectrum(self, now: float) -> bool:
         scan = self.scan
-        if scan is None or not self.place.is_due(now, ended=scan.end is not None):
+        if scan is None or not self.place.is_due(now):
             return False
-        with self.store.lock:
-            shown, changed = self.place.look(scan, now, LATEST * self._pause())
+        shown, changed = self.place.look(scan, self.store.lock, now, LATEST * self._pause())
         if changed:
             self._said.say("No spectrum was kept there yet." if shown is None else "", False)
         if shown is None or shown is self.spectrum.shown:
