@@ -17,13 +17,14 @@ from numpy.typing import ArrayLike, NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx.compose import add_prefix_graph
 
-from cars_rt.engines.model import CLASSICAL, RATIO, Card, Model, ModelError
+from cars_rt.engines.model import CLASSICAL, Card, Model, ModelError
 from cars_rt.engines.sampling import Ordered, Resampled, points_for
 from cars_rt.engines.scaling import PIXELS, scaling
 from cars_rt.engines.soundness import PITCH, length_given, said
 from cars_rt.errors import CarsRtError
 from cars_rt.physics.axis import judged_raman_shift
 from cars_rt.physics.kramers_kronig import LARGEST
+from cars_rt.physics.quantity import RATIO
 from cars_rt.protocol import DEVIATION
 
 COUNTS, DARK, RAMAN = "counts", "dark", "raman"

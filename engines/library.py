@@ -4,8 +4,9 @@ from pathlib import Path
 
 from cars_rt.engines import model as trained
 from cars_rt.engines.classical import KK, MEM, classical
-from cars_rt.engines.model import DEFAULT_MODEL, RATIO, Model, ModelError
+from cars_rt.engines.model import DEFAULT_MODEL, Model, ModelError
 from cars_rt.engines.referenced import flattened
+from cars_rt.physics.quantity import RATIO
 
 
 def load_model(

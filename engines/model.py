@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cars_rt.engines.soundness import fault, said
 from cars_rt.errors import CarsRtError
+from cars_rt.physics.quantity import RATIO, SCALED
 from cars_rt.storage import read_bytes
 
 CARD_KEY = "cars_rt.card"
@@ -22,8 +23,7 @@ DEFAULT_MODEL = "cnn"
 CLASSICAL = ("kk", "mem")  # made by mathematics, not read from a file
 SHIPPED = Path(__file__).parent / "models"
 SCALINGS = ("mean", "minmax")
-RATIO = "ratio"
-TARGETS = (RATIO, "chi3")
+TARGETS = (RATIO, SCALED)
 MAX_CARD = 16 * 1024  # characters; the card travels with every run
 MAX_NAME = 80  # characters of a name or a version
 MAX_POINTS = 65536  # of a network that takes one length

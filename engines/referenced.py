@@ -9,8 +9,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.engines.model import RATIO, Model, ModelError
+from cars_rt.engines.model import Model, ModelError
 from cars_rt.errors import CarsRtError
+from cars_rt.physics.quantity import RATIO
 from cars_rt.reference import Reference, read_reference
 
 log = logging.getLogger("cars_rt.engines")

@@ -15,7 +15,7 @@ from cars_rt.files import measurement
 from cars_rt.files.formats import HDF5, open_spectra
 from cars_rt.files.hdf5 import StoredRows, are_numbers, numbers, opened, readable_attrs, stored
 from cars_rt.files.mapped import Counts, Mapped, Reader, Stored, Whole, existing, patiently
-from cars_rt.files.measurement import ABOUT, LONG_NAMES, RECEIPT, UNITS, judged
+from cars_rt.files.measurement import ABOUT, RECEIPT, TARGET, judged, labels
 from cars_rt.files.places import Places, joint, places_of
 from cars_rt.files.recording import read_rows
 from cars_rt.files.spectra import SpectraError, said_of
@@ -210,7 +210,7 @@ def _dataset(xr: Any, path: Path, attrs: dict[str, Any], streams: list[_Stream])
                 continue
             dtype, missing = _kind(name, reader.dtype)
             dims = (*shape.dims, *(("raman_shift",) if reader.tail else ()))
-            said = _about(name) | (_said(each) if name == each.main else {})
+            said = labels(name, each.attrs.get(TARGET)) | (_said(each) if name == each.main else {})
             variables[name] = (dims, _lazy(Mapped(reader, of_all, dtype, missing)), said)
         main = each.read[each.main]
         whole = Whole(main) if isinstance(main, Stored) and main.spoiled else None
@@ -218,7 +218,7 @@ def _dataset(xr: Any, path: Path, attrs: dict[str, Any], streams: list[_Stream])
         there = {"long_name": f"where there is a spectrum of {each.main}"}
         variables[f"{each.main}_measured"] = (shape.dims, _lazy(mask), there)
         if each.dark is not None and each.dark.shape == each.raman_shift.shape:
-            variables["dark"] = ("raman_shift", each.dark, _about("dark"))
+            variables["dark"] = ("raman_shift", each.dark, labels("dark"))
     about |= {"file": str(path), "spectra_repeated": max(each.repeated for each in places)}
     coordinates = _coordinates(shape, about.get("step_um"), first.raman_shift)
     written = {name: measurement.stored(value) for name, value in about.items()}  # netCDF has no maps
@@ -231,11 +231,6 @@ def _lazy(values: Mapped) -> Any:
 
     meta = np.empty((0,) * values.ndim, values.dtype)
     return dask.array.from_array(values, _pieces(values), asarray=False, meta=meta)  # type: ignore[no-untyped-call]
-
-
-def _about(name: str) -> dict[str, str]:
-    unit = {"units": UNITS[name]} if name in UNITS else {}
-    return {"long_name": LONG_NAMES.get(name, name), **unit}
 
 
 def _kind(name: str, dtype: np.dtype[Any]) -> tuple[np.dtype[Any], Any]:

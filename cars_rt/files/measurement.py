@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cars_rt.physics.quantity import CAMERA_COUNTS, quantity
 from cars_rt.printable import printable
 from cars_rt.protocol import FLAGS, NETWORK_OUTPUTS, Facts, check_facts
 from cars_rt.protocol.limits import MAX_COUNT, MAX_HEADER_BYTES, MAX_TEXT, MAX_TIME
@@ -137,10 +138,11 @@ COLUMNS: Mapping[str, tuple[tuple[int, ...], type[np.generic]]] = {
     "position": ((2,), np.int32),  # row and column of the scan
 }
 
-#: What arrays are, for the axes of pictures, and their units, as UDUNITS has them.
+TARGET = "model_target"  # the attribute of results that says which quantity they are
+
+#: What arrays are, for the axes of pictures, and their units, as UDUNITS has them; of results see `labels`.
 LONG_NAMES = {
-    "counts": "camera counts",
-    "raman": "Im(chi_R) / chi_NR",
+    "counts": CAMERA_COUNTS.long_name,
     **{name: f"{meaning}, as the model states it" for name, meaning in NETWORK_OUTPUTS.items()},
     "raman_shift": "Raman shift",
     FLAGS: "what is wrong with the spectrum: bits of cars_rt.Flag",
@@ -149,8 +151,16 @@ LONG_NAMES = {
     "time_out": "when the daemon sent the result",
     "dark": "counts with the beams blocked",
 }
-UNITS = {"raman_shift": "1/cm", "counts": "count", "dark": "count"}
-UNITS |= dict.fromkeys(("raman", *NETWORK_OUTPUTS), "1")
+UNITS = {"raman_shift": "1/cm", "counts": CAMERA_COUNTS.unit, "dark": CAMERA_COUNTS.unit}
+
+
+def labels(name: str, target: Any = None) -> dict[str, str]:
+    """What the attributes of an array say it is. target: of results, as `quantity` takes it."""
+    long_name, _, unit = quantity(target)
+    if name == "raman":
+        return {"long_name": long_name, "units": unit}
+    units = dict.fromkeys(NETWORK_OUTPUTS, unit) | UNITS
+    return {"long_name": LONG_NAMES.get(name, name)} | ({"units": units[name]} if name in units else {})
 
 
 def _unwrapped(value: Any) -> Any:

@@ -20,16 +20,16 @@ from cars_rt.engines import (
     open_engine,
 )
 from cars_rt.engines.agreement import recomputed
-from cars_rt.engines.model import RATIO
 from cars_rt.errors import CarsRtError
 from cars_rt.files.filters import FilterError
 from cars_rt.files.hdf5 import explained, numbers, opened, stored
-from cars_rt.files.measurement import ABOUT, judged
+from cars_rt.files.measurement import ABOUT, TARGET, judged
 from cars_rt.files.receipts import Finding, Stream, extent, number, plain, receipt, times
 from cars_rt.files.recording import named, partial_path, read_rows, unreadable
 from cars_rt.files.written import is_recording, rows_written, stored_rows
 from cars_rt.physics.axis import AxisError
 from cars_rt.physics.fitness import NAMES, Fitness, Flag
+from cars_rt.physics.quantity import RATIO
 from cars_rt.protocol.messages import FLAGS, MAIN_ARRAY
 from cars_rt.storage import StorageError
 
@@ -229,7 +229,7 @@ def _flagged(raw: Path, result: Path, counts: Stream, raman: Stream, basis: _Bas
             text = "flags were not checked: none was made by an engine that flags with a dark that is at hand"
             return Finding(True, text, told=True)
         rounded = "mantissa_bits" in other.attrs
-        implied = not rounded and raman.attrs.get("model_target", RATIO) == RATIO
+        implied = not rounded and raman.attrs.get(TARGET, RATIO) == RATIO
         kind, full_scale = stored_rows(group, "counts").dtype, basis.full_scale
         if full_scale is None and kind.kind == "u":
             full_scale = float(np.iinfo(kind).max)

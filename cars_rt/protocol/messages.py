@@ -136,7 +136,7 @@ class Frame:
 
     @property
     def raman(self) -> NDArray[np.float32]:
-        """Im{chi_R} / chi_NR, (k, p), float32. KeyError on the raw stream."""
+        """Im{chi_R} / chi_NR or what the model gives, (k, p), float32. KeyError on the raw stream."""
         return self.arrays["raman"]
 
     @property

@@ -1,5 +1,6 @@
 """Maps and spectra as a picture for a talk: units, a scale bar, colours that read as they are, gaps seen."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ CHANNELS = ("#ff0000", "#00ff00", "#0000ff")
 POINTS = ("#d62728", "#ff7f0e", "#17becf", "#e377c2", "#8c564b", "#7f7f7f", "#bcbd22", "#9467bd")
 FLAG_COLOURS = ("#d62728", "#4d4d4d", "#ff7f0e", "#9467bd")
 NICE = np.array([1, 2, 5])
-LABELS = {"raman": r"Im $\chi_\mathrm{R}$ / $\chi_\mathrm{NR}$", "counts": "camera counts"}
 LEAST_FLAGGED = 0.002  # of the spectra; fewer cannot be seen in a map, and the caption says them
 LEAST_DPI, MOST_DPI = 10, 1200  # 15 by 7 inches have 0.6 GB of pixels then
 ROOM = 7.5, 6.5  # inches for the maps
@@ -99,13 +99,13 @@ def _map(axes: Any, shown: Shown, title: str, image: Floats) -> None:
     _legend(axes, shown, [])
     place = axes.inset_axes([1.02, 0, 0.045, 1])
     bar = axes.figure.colorbar(drawn, cax=place, extend=_extend(image, low, high))
-    bar.set_label(LABELS[shown.main], fontsize=9)
+    bar.set_label(_label(shown, shown.main), fontsize=9)
     bar.ax.tick_params(labelsize=8)
 
 
 def _rgb(axes: Any, shown: Shown) -> None:
     axes.imshow(composite(shown.maps, shown.measured), interpolation="nearest", aspect=_aspect(shown))
-    _dress(axes, shown, f"{LABELS[shown.main]} at three bands")
+    _dress(axes, shown, f"{_label(shown, shown.main)} at three bands")
     handles = []
     for colour, band, image in zip(CHANNELS, shown.bands, shown.maps, strict=True):
         low, high = limits(image)
@@ -203,7 +203,7 @@ def _list(axes: Any, shown: Shown) -> None:
         alone = there[1:-1] & ~there[:-2] & ~there[2:]  # a line of one point is none
         axes.plot(x[alone], y[alone], ".", markersize=3, color=colour)
     first, last = (int(numbers[0]), int(numbers[-1])) if len(numbers) else (0, 0)
-    axes.set(xlabel="spectrum", ylabel=LABELS[shown.main], xlim=(first, max(last, first + 1)))
+    axes.set(xlabel="spectrum", ylabel=_label(shown, shown.main), xlim=(first, max(last, first + 1)))
     missing = [(numbers[begin] - 0.5, numbers[end - 1] + 0.5) for begin, end in _runs(~shown.measured)]
     missing += [(numbers[gap - 1] + 0.5, numbers[gap] - 0.5) for gap in gaps]
     spans = [(begin, end - begin) for begin, end in missing]
@@ -238,16 +238,22 @@ def _spectra(figure: Any, shown: Shown) -> None:
                 linewidth=0.8,
                 label=f"{where}{missing}",
             )
-        axes.set_ylabel(LABELS[name], fontsize=9)
+        axes.set_ylabel(_label(shown, name), fontsize=9)
         axes.tick_params(labelsize=8)
         axes.grid(alpha=0.25, linewidth=0.5)
         axes.spines[["top", "right"]].set_visible(False)
         axes.margins(x=0)
     panels[0].set_title("as measured" if names[0] == "counts" else "result", fontsize=10)
     if len(names) == 2:
-        panels[1].set_title("background removed", fontsize=10)
+        panels[1].set_title("result", fontsize=10)
     panels[-1].set_xlabel("Raman shift (cm⁻¹)", fontsize=9)
     panels[0].legend(fontsize=8, frameon=False, loc="best")
+
+
+def _label(shown: Shown, name: str) -> str:
+    """What counts or raman are, with subscripts, in lines that are shorter than an axis."""
+    symbol = re.sub(r"χ(N?R)", r"$\\chi_\\mathrm{\1}$", shown.symbol(name))
+    return re.sub(r"([,:]) ", r"\1\n", symbol)
 
 
 def _where(at: tuple[int, ...]) -> str:

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.files.dataset import at_number, of_plane, open_dataset
+from cars_rt.files.measurement import TARGET
 from cars_rt.physics.fitness import NAMES
+from cars_rt.physics.quantity import CAMERA_COUNTS, QUANTITIES, RATIO, Quantity, quantity
 from cars_rt.show.bands import WIDTH_CM1, Band, Floats, strongest
 from cars_rt.show.errors import ShowError
 
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
 
 PIECE = 2**22  # values that are read at once, about
 
-UNITS = {"raman": "Im χR / χNR", "counts": "camera counts"}
 CLIP = 0.5, 99.5  # percent of the values between which colours run
 
 
@@ -47,7 +48,12 @@ class Shown:
     about: dict[str, str] = field(default_factory=dict)
     numbers: NDArray[np.int64] | None = None  # of the spectra of a list
     plane: str = ""  # which one of a stack, in words
+    result: Quantity = QUANTITIES[RATIO]  # what raman is
     repeated: int = 0  # spectra that are not shown, since a later one has their place
+
+    def symbol(self, name: str) -> str:
+        """What counts or raman are, for an axis."""
+        return (self.result if name == "raman" else CAMERA_COUNTS).symbol
 
     @property
     def is_map(self) -> bool:
@@ -105,6 +111,8 @@ def read(
     chosen = list(bands) or [_strongest(dataset, main, raman_shift, width)]
     shown = _read(dataset, main, raman_shift, chosen, progress)
     shown.file = path.name
+    if "raman" in dataset:
+        shown.result = quantity(dataset["raman"].attrs.get(TARGET))
     shown.repeated = int(dataset.attrs.get("spectra_repeated", 0))
     shown.points = [_point(dataset, each) for each in at]
     shown.plane = plane_said

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from cars_rt.printable import printable
 from cars_rt.show.bands import Floats
-from cars_rt.show.shown import UNITS, Shown, limits
+from cars_rt.show.shown import Shown, limits
 
 #: Viridis at nine steps, and of places without a spectrum another colour.
 STEPS = np.array(
@@ -28,23 +28,24 @@ SPECTRUM_LINES = 8
 def render(shown: Shown, width: int, height: int, *, colour: bool) -> Group:
     """Everything in at most `width` columns, each map in at most `height` lines."""
     parts: list[RenderableType] = []
+    main = shown.symbol(shown.main)
     for band, image in zip(shown.bands, shown.maps, strict=True):
         if shown.is_map:
             low, high = limits(image)
-            parts.append(Text(f"{band.label}: {UNITS[shown.main]} from {low:.3g} to {high:.3g}", "bold"))
+            parts.append(Text(f"{band.label}: {main} from {low:.3g} to {high:.3g}", "bold"))
             parts.append(_map(image, shown, width, height, colour=colour))
         else:
             assert shown.numbers is not None
             columns = by_number(image, shown.numbers, width)
-            parts += _plot(columns, f"{band.label}: {UNITS[shown.main]}", width, _first_and_last(shown))
+            parts += _plot(columns, f"{band.label}: {main}", width, _first_and_last(shown))
     ends = f"{shown.raman_shift[0]:.0f} cm⁻¹", f"{shown.raman_shift[-1]:.0f} cm⁻¹"
     for name, mean in shown.means.items():
-        parts += _plot(mean, f"mean {UNITS[name]}", width, ends)
+        parts += _plot(mean, f"mean {shown.symbol(name)}", width, ends)
     for point in shown.points:
         where = ", ".join(map(str, point.at))
         values = point.spectra[shown.main]
         if np.isfinite(values).any():
-            parts += _plot(values, f"({where}): {UNITS[shown.main]}", width, ends)
+            parts += _plot(values, f"({where}): {main}", width, ends)
         else:
             parts.append(Text(f"({where}) was not measured"))
     return Group(*parts, Text(printable(f"{shown.file}: {shown.describe()}", None), "dim"))

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 import cars_rt
 from cars_rt.errors import CarsRtError
-from cars_rt.files.measurement import RECEIPT, judged
+from cars_rt.files.measurement import RECEIPT, TARGET, judged
+from cars_rt.physics.quantity import COUNTS, RATIO
 from cars_rt.protocol import BANDS, End, Frame, Reason, Start
 from cars_rt.view.store import Store
 
@@ -77,6 +78,7 @@ def _start(data: Any, name: str) -> tuple[Start, int]:
     if "y" in values.sizes:
         scan = int(planes * values.sizes["y"]), int(values.sizes["x"])
     step = data.attrs.get("step_um")
+    target = str(values.attrs.get(TARGET, RATIO)) if name == "raman" else COUNTS
     known = isinstance(step, list | tuple | np.ndarray) and len(step) == 2
     return Start(
         stream="preview",
@@ -89,6 +91,7 @@ def _start(data: Any, name: str) -> tuple[Start, int]:
         spectra=int(np.prod([size for dim, size in values.sizes.items() if dim != "raman_shift"])),
         scan=scan,
         step_um=(float(step[0]), float(step[1])) if known else None,
+        model={"target": target},
     ), int(planes)
 
 

@@ -364,6 +364,8 @@ def test_stop_gives_up_a_subscriber_that_does_not_read(
         for sequence in range(30):  # ZeroMQ takes them all
             source.publisher.send(a_frame(sequence, counts[30 * sequence : 30 * sequence + 30]), PATIENCE_S)
         wait_until(lambda: daemon.parts.pipeline.queues["results"].depth > 64)  # slabs wait
+        run = daemon.parts.runs.open
+        assert run is not None and run.published.model["target"] == "counts"  # whatever the model's would be
         daemon.stop()
         wait_until(lambda: daemon.runs)
     (totals,) = daemon.receipts

@@ -34,12 +34,14 @@ def recorded(
     spectra: int = 35,
     packing: Packing = PLAIN,
     first: int = 0,
+    target: str | None = None,
 ) -> Recording:
-    """Counts and results of a run, which was not ended yet. first: where it was joined."""
+    """Counts and results of a run, not ended yet. first: where it was joined. target: the model's."""
     recording = Recording(path, streams=["raw", "raman"], packing=packing)
     about: dict[str, Any] = {"spectra": 35, "scan": scan, "step_um": (0.5, 0.25) if scan else None}
     about |= {"calibration": {"id": "lab", "residual": 0.5}, "instrument": {"grating": 600}}
     model = {"name": "cnn", "sha256": "ab" * 32, "flags": "a b", "deviation": "yes"}
+    model |= {"target": target} if target else {}
     recording.start(a_start(**about, time_ns=1, dark=np.zeros(len(AXIS), np.float32)))
     recording.start(a_start(stream="raman", dtype="float32", model=model, time_ns=1, **about))
     for index in range(spectra):

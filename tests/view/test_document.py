@@ -67,6 +67,15 @@ def test_the_axis_of_points_says_whether_it_counts_numbers_or_places() -> None:
         assert page.points.waterfall.yaxis[0].axis_label == page.points.trend.xaxis[0].axis_label == said
 
 
+def test_the_axis_of_spectra_says_what_the_model_gives() -> None:
+    page = a_page()
+    for target, said in (("chi3", "scaled in each"), ("counts", "camera counts"), (None, "χNR")):
+        page.store.scan = scan = a_scan(2, 2, model={"target": target} if target else None)
+        scan.take_spectra(raman(0, np.ones((2, len(scan.axis)), np.float32)))
+        page._pictures()
+        assert all(said in plot.left[0].axis_label for plot in page.spectrum.plots)
+
+
 def test_limits_by_hand_hold_for_one_band_and_for_three() -> None:
     page = a_page()
     page.store.scan = scan = a_scan(2, 2)

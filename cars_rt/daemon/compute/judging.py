@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from cars_rt.engines import EngineError, Model
 from cars_rt.engines.base import Slab
-from cars_rt.engines.model import RATIO
 from cars_rt.physics.fitness import Fitness, Flags
+from cars_rt.physics.quantity import RATIO
 
 
 class Judging:

@@ -32,7 +32,7 @@ def write_crikit(cube: Cube, path: Path, probe_nm: float | None) -> None:
     attrs: dict[str, object] = {
         "Spectrometer.calib.a_vec": coefficients, "Spectrometer.calib.n_pix": pixels,
         "Spectrometer.calib.ctr_wl": 0.0, "Spectrometer.calib.ctr_wl0": 0.0,
-        "Spectrometer.calib.probe": probe, "Calib.units": "nm", "Memo": cube.title,
+        "Spectrometer.calib.probe": probe, "Calib.units": "nm", "Memo": f"{cube.title}: {cube.quantity}",
     }  # fmt: skip
     for name, axis, count, step in (("Fast", "X", columns, fast or 1.0), ("Slow", "Y", rows, slow or 1.0)):
         place = f"Macro.Raster.{name}."

@@ -36,7 +36,8 @@ def write_csv(cube: Cube, path: Path, at: Sequence[int]) -> None:
         if not count:
             raise ExportError("there is no spectrum to take the mean of")
         columns[cube.name], where = total / count, f"mean of {count} spectra"
-    head = f"# {' '.join(cube.title.split())}: {cube.name} {where}\n" + ",".join(columns)
+    about = f"# {' '.join(cube.title.split())}: {cube.name} {where}; {cube.name} is {cube.quantity}"
+    head = f"{about}\n{','.join(columns)}"
     table = np.column_stack(list(columns.values()))
     np.savetxt(path, table, fmt="%.9g", delimiter=",", header=head, comments="", encoding="utf-8")
 

@@ -45,6 +45,11 @@ class Cube:
             f"{self.dataset.attrs.get('source', '')} {self.dataset.attrs.get('run', '')}".strip() or self.name
         )
 
+    @property
+    def quantity(self) -> str:
+        """What the values are."""
+        return str(self.dataset[self.name].attrs["long_name"])
+
     def blocks(self) -> Iterator[tuple[tuple[slice, ...], NDArray[np.float32]]]:
         """The values piece by piece, as they are read from the file, each with its place."""
         from dask.array.core import slices_from_chunks

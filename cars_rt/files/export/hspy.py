@@ -23,7 +23,7 @@ def write_hspy(cube: Cube, path: Path) -> None:
         axis |= {"index_in_array": at, "navigate": at < len(axes) - 1, "is_binned": False}
     about: dict[str, Any] = {
         "General": {"title": cube.title},
-        "Signal": {"signal_type": "", "quantity": cube.name},
+        "Signal": {"signal_type": "", "quantity": cube.quantity},
     }
     empty: dict[str, Any] = {name: {} for name in ("learning_results", "models", "tmp_parameters")}
     known = {

@@ -18,11 +18,11 @@ from cars_rt.engines import AUTO, Engine, EngineError, Model, compose, load_offl
 from cars_rt.engines.base import usable_cores
 from cars_rt.engines.classical import MEM, Classical, MaximumEntropyEngine
 from cars_rt.engines.graph import RAMAN
-from cars_rt.engines.model import RATIO
 from cars_rt.files.measurement import COLUMNS
 from cars_rt.files.offline.recipe import Recipe
 from cars_rt.files.spectra import Spectra, SpectraError, readable
 from cars_rt.physics.fitness import Fitness
+from cars_rt.physics.quantity import RATIO
 from cars_rt.protocol import FLAGS
 
 log = logging.getLogger("cars_rt.offline")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.files.hdf5 import stored
-from cars_rt.files.measurement import LONG_NAMES, UNITS
+from cars_rt.files.measurement import TARGET, labels
 from cars_rt.files.places import Places, blocks, joint, places_of
 from cars_rt.files.recording.bands import NAME as BANDS
 from cars_rt.files.recording.read import read_rows
@@ -87,9 +87,8 @@ def write_map(
         for array in wide:
             if stored(each.group, array, h5py.Dataset) is not None:
                 found = _shown(data, array, each)
-                found.attrs.update(
-                    {"interpretation": "spectrum", "units": UNITS[array], "long_name": LONG_NAMES[array]}
-                )
+                said = labels(array, each.group.attrs.get(TARGET))
+                found.attrs.update({"interpretation": "spectrum", **said})
                 _scales(found, axes)
         _beside(data, stream, each, axes)
     return data, maps
@@ -104,7 +103,7 @@ def _axes(data: h5py.Group, places: Places, group: h5py.Group) -> list[h5py.Data
         data[dim].attrs.update(said)
         axes.append(data[dim])
     data["raman_shift"] = group["raman_shift"][()]
-    data["raman_shift"].attrs.update({"units": UNITS["raman_shift"], "long_name": LONG_NAMES["raman_shift"]})
+    data["raman_shift"].attrs.update(labels("raman_shift"))
     axes.append(data["raman_shift"])
     for axis in axes:
         axis.make_scale(str(axis.name).rpartition("/")[2])
@@ -187,10 +186,11 @@ def write_bands(entry: h5py.Group, data: h5py.Group, each: Map) -> None:
     for number, axis in enumerate(axes):
         group[axis] = data[axis]
         group.attrs[f"{axis}_indices"] = number
+    of_results = labels("raman", each.group.attrs.get(TARGET))
     for number, (name, (_, low, high)) in enumerate(zip(names, bands, strict=True)):
         image = _at_places(group, name, means[:, number], each.places, np.array(np.nan, np.float32))
         about = f"{name}, mean from {float(low):g} to {float(high):g} 1/cm"
-        image.attrs.update({"units": UNITS["raman"], "long_name": about})
+        image.attrs.update({**of_results, "long_name": about})
         if image.ndim > 1:
             image.attrs["interpretation"] = "image"
         _scales(image, [data[axis] for axis in axes])

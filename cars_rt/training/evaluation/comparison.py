@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from cars_rt.engines.base import hardware, usable_cores
-from cars_rt.engines.model import RATIO
+from cars_rt.physics.quantity import RATIO
 from cars_rt.training.data.batch import Batch
 from cars_rt.training.data.distribution import DISTRIBUTIONS, Distribution
 from cars_rt.training.data.protocols import Vector2022

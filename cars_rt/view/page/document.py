@@ -350,6 +350,7 @@ class Page:
         self.place.choose()
         (self.map if scan.points else self.points).clear()
         self.spectrum.clear()
+        self.spectrum.of(scan.start.model)
         if self.place.missing:
             self._said.say("", False)
             self.place.missing = False

@@ -1,6 +1,6 @@
 """The spectrum: what the camera saw and what came of it, on one axis of raman shift."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,13 @@ from bokeh.models import (
 from bokeh.plotting import figure
 from numpy.typing import NDArray
 
+from cars_rt.physics.quantity import quantity
 from cars_rt.physics.substances import SUBSTANCES
 from cars_rt.protocol import Band
 from cars_rt.view.page.theme import PINNED, Theme, paint
 from cars_rt.view.peaks import peaks
 from cars_rt.view.scan import Spectrum
 
-RESULT = "raman = Im χR / χNR"
 LOWEST_LOG = 1e-4  # of the highest point: below, a logarithm shows noise
 STRONG = 0.08  # of a substance's strongest line; fainter ones are not marked
 WIDE, TALL = 0.06, 0.04  # of a label, as shares of a plot on a small screen
@@ -67,7 +67,7 @@ class SpectrumView:
             x_range=DataRange1d(range_padding=0.0),
             min_border=8,
             x_axis_label="raman shift (cm⁻¹)",
-            y_axis_label=RESULT,
+            y_axis_label=quantity(None).symbol,
         )
         plot.select(BoxSelectTool)[0].persistent = False
         plot.extra_y_ranges = {"counts": DataRange1d()}
@@ -158,6 +158,11 @@ class SpectrumView:
         self.label()
         for plot in self.plots:
             plot.title.text = spectrum.title
+
+    def of(self, model: Mapping[str, str] | None) -> None:
+        """What results are from now on, by the model of their run's start."""
+        for plot in self.plots:
+            plot.left[0].axis_label = quantity((model or {}).get("target")).symbol
 
     def clear(self) -> None:
         """Nothing is shown: what was there is of an earlier run. What was pinned stays."""
