@@ -41,6 +41,7 @@ class InThread(Instrument):
         self._queue: deque[Yielded | BaseException | None] = deque()  # None: that was all
         self._size = 0  # bytes of counts in it
         self._number: int | None = None  # of the block that came last
+        self._dropped = False  # whether there was no room for that one
         self._stop = self._hangs = False
         self._sign_at = time.monotonic()
         self._thread = threading.Thread(target=self._work, args=(make,), daemon=True, name="instrument")
@@ -57,7 +58,7 @@ class InThread(Instrument):
         with self._changed:
             self._stop = False
             self._queue.clear()
-            self._size, self._number = 0, None
+            self._size, self._number, self._dropped = 0, None, False
         self._sign_at = time.monotonic()
         self._send("frames")
         try:
@@ -189,9 +190,12 @@ class InThread(Instrument):
             if isinstance(given, Block) and given.number is not None:
                 again, self._number = given.number == self._number, given.number
             last = self._queue[-1] if self._queue else None
-            if size and self._size and self._size + size > self._room:
-                if again:
-                    return  # a copy of an image that came already: nobody lacks it
+            full = bool(size and self._size) and self._size + size > self._room
+            if again and (full or self._dropped):
+                return  # a copy of an image that came already, or is lost already
+            if size:
+                self._dropped = full
+            if full:
                 counts = given.counts if isinstance(given, Block) else given
                 given = Gap(len(counts), Cause.OVERLOAD)
                 if isinstance(last, Gap) and last.cause is Cause.OVERLOAD:

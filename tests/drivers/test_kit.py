@@ -457,6 +457,31 @@ def test_copy_of_an_image_that_the_queue_has_no_room_for_is_no_loss() -> None:
     assert feed.measured == 100 and {str(piece.cause) for piece in pieces if piece.cause} == {"overload"}
 
 
+def test_copy_of_an_image_that_was_lost_is_lost_though_there_is_room_again() -> None:
+    full, room = threading.Event(), threading.Event()
+
+    class Later(Elsewhere):
+        def frames(self) -> Iterator[Any]:
+            yield from images(*range(100))  # the last of them is lost
+            full.set()
+            assert room.wait(PATIENCE_S)
+            yield from images(99, 100)
+
+    instrument = InThread(Later, buffer_mb=20 * 8 / 1e6)  # for 20 spectra
+    feed = Feed(instrument.acquisition())
+    frames = instrument.frames()
+    pieces = [*feed.take(first_of(frames))]
+    assert full.wait(PATIENCE_S)
+    for each in frames:
+        if isinstance(each, Waiting):
+            room.set()
+        else:
+            pieces += feed.take(each)
+    instrument.close()
+    *first, last = [each.index for each in pieces if each.cause is None]
+    assert (first, last, feed.measured) == ([*range(len(first))], 100, 101)
+
+
 class Counting(Elsewhere):
     """Goes on until it is stopped, and counts what it yields."""
 
