@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.calibration.settings import ROWS
+from cars_rt.calibration.darks import WARMER_K
+from cars_rt.calibration.settings import ROWS, alike
 from cars_rt.drivers.axis import Axis, AxisSettings
 from cars_rt.drivers.base import WAIT_S, Acquisition, Block, Instrument, InstrumentError, Waiting, Yielded
 from cars_rt.drivers.flags import refuse_duration
@@ -23,9 +24,19 @@ from cars_rt.installation import install_extra
 from cars_rt.printable import one_line
 
 ASKED = 1000  # images that wait in the monitor's queue: of the four that are usual, some are overwritten
+QUIET_S = 0.25  # and one exposure, for which a detector that rests sends nothing: its plugins have queues
 GOES_S = 1.0  # for which a detector that may be gone is asked to stop
 FROM_NOW_S = 3600.0  # beyond that, a time stamp is none
 EXPOSURES = ("AcquireTime", "ExposureTime")
+#: Attributes by the names that all drivers have for them; those above go before those below.
+OURS = {
+    "Model": "model",
+    "SerialNumber": "serial",
+    "Gain": "gain",
+    "TemperatureActual": "temperature_c",
+    "Temperature": "temperature_c",
+}
+PASSING = ("Counter", "TimeStamp", "EpicsTS", "AcquirePeriod", *EXPOSURES)  # in names of what is no setting
 FIELDS = "field(value,codec,uniqueId,dimension,timeStamp,dataTimeStamp,attribute)"
 TOLD = 20  # attributes that are told in `start`
 
@@ -73,51 +84,27 @@ class Epics(Instrument):
         except ImportError as error:
             raise InstrumentError(f"p4p is missing ({error}): {install_extra('epics')}") from None
         self._context = client.Context("pva", nt=False)
-        self._shape: tuple[int, int] = (0, 0)
-        self._dtype = ""
 
     def acquisition(self) -> Acquisition:
         value = self._first()
-        image = self._image(value)
-        self._shape, self._dtype = image.shape, image.dtype.name
-        self._rows = Rows(self._images, image.shape[0], image.dtype)
-        known = _attributes(value)
-        exposure = next((known[name] for name in EXPOSURES if isinstance(known.get(name), float)), None)
-        if self._settings.exposure_ms is not None:
-            exposure = self._settings.exposure_ms / 1e3
-        sizes = value["dimension"]
-        binned = [float(max(each["binning"], 1)) for each in sizes]
-        size = [each["size"] * by for each, by in zip(sizes, binned, strict=True)]
-        facts: dict[str, Any] = {ROWS: self._rows.summed, **dict(islice(known.items(), TOLD))}
-        facts["binning"], facts["region"] = binned, [float(each["offset"]) for each in sizes] + size
-        return self._axis.acquisition(
-            image.shape[1],
-            source=f"{self._pv} (EPICS)",
-            instrument=facts,
-            exposure_s=exposure or None,
-            dtype=self._rows.dtype,
-            block=self._rows.tracks,
-            numbers=Numbering(lowest=-(2**31), highest=2**31 - 1, spectra=self._rows.tracks),
-            **self._about,
-        )
+        return self._described(value, self._image(value))
 
     def frames(self) -> Iterator[Yielded]:
         planned, done, last = self._about["spectra"], 0, None
         with closing(_Monitor(self._context, self._pv)) as monitor:
             try:
-                monitor.next(self._settings.connect_s)  # the image as it stands, of before this run
-                self._put(1)
+                yield from self._begin(monitor)
                 while planned is None or done < planned:
                     value = monitor.next(WAIT_S)
                     if value is None:
                         yield Waiting("" if done else "the detector")
                         continue
                     image = self._image(value)
-                    if image.shape != self._shape or image.dtype.name != self._dtype:
-                        raise InstrumentError(
-                            f"images of {self._pv} changed from {_sizes(self._shape)} {self._dtype} to "
-                            f"{_sizes(image.shape)} {image.dtype.name}, which ends the run"
-                        )
+                    change = self._setting.change(_Setting.of(value, image))
+                    if last is None and (change or not _same(self._told, _settings(value))):
+                        yield self._described(value, image)
+                    elif change:
+                        raise InstrumentError(f"images of {self._pv} {change}, which ends the run")
                     number = int(value["uniqueId"])
                     yield Block(self._rows(image), None, _stamp(value), number)
                     if number != last:  # no copy
@@ -128,6 +115,44 @@ class Epics(Instrument):
 
     def close(self) -> None:
         self._context.close()
+
+    def _described(self, value: Any, image: NDArray[Any]) -> Acquisition:
+        """A run of images like this one."""
+        self._setting, self._told = _Setting.of(value, image), _settings(value)
+        self._rows = Rows(self._images, image.shape[0], image.dtype)
+        exposure, binned = self._setting.exposure_s, self._setting.binning
+        if self._settings.exposure_ms is not None:
+            exposure = self._settings.exposure_ms / 1e3
+        size = [each["size"] * by for each, by in zip(value["dimension"], binned, strict=True)]
+        facts: dict[str, Any] = dict(islice(self._told.items(), TOLD))
+        facts |= {ROWS: self._rows.summed, "binning": list(binned)}
+        facts["region"] = list(self._setting.offset) + size
+        return self._axis.acquisition(
+            image.shape[1],
+            source=f"{self._pv} (EPICS)",
+            instrument=facts,
+            exposure_s=exposure or None,
+            dtype=self._rows.dtype,
+            block=self._rows.tracks,
+            numbers=Numbering(lowest=-(2**31), highest=2**31 - 1, spectra=self._rows.tracks),
+            **self._about | {"triggered": True},  # it is known with its first image how the detector is set
+        )
+
+    def _begin(self, monitor: "_Monitor") -> Iterator[Waiting]:
+        """Let go by what is of before this run: the image as it stands and, where the detector can be
+        stopped, what still comes out of its queues until it rests. Then start it."""
+        self._put(0)
+        wait_s, rests_s, what_for = self._settings.connect_s, 0.0, "the detector"
+        if self._settings.acquire is not None:
+            rests_s = min(QUIET_S + (self._setting.exposure_s or 0.0), wait_s)
+            what_for = "the detector to rest"
+        begin = time.monotonic()
+        while (left := begin + wait_s - time.monotonic()) > 0:
+            if monitor.next(min(left, WAIT_S)) is not None:
+                begin, wait_s = time.monotonic(), rests_s
+            if wait_s:
+                yield Waiting(what_for)
+        self._put(1)
 
     def _first(self) -> Any:
         """The image as it stands; waits for one if there was none yet."""
@@ -186,6 +211,40 @@ class Epics(Instrument):
         return image[:, ::-1] if mirrored else image
 
 
+@dataclass(frozen=True)
+class _Setting:
+    """How the detector is set, as an image says it: of one run, all images say the same."""
+
+    size: str
+    offset: tuple[float, ...]
+    binning: tuple[float, ...]
+    exposure_s: float | None
+
+    @classmethod
+    def of(cls, value: Any, image: NDArray[Any]) -> "_Setting":
+        sizes = value["dimension"]
+        return cls(
+            f"{_sizes(image.shape)} {image.dtype.name}",
+            tuple(float(each["offset"]) for each in sizes),
+            tuple(float(max(each["binning"], 1)) for each in sizes),
+            _exposure(value),
+        )
+
+    def change(self, now: "_Setting") -> str:
+        """What is another one now, in words; empty if nothing is."""
+        if now.size != self.size:
+            return f"changed from {self.size} to {now.size}"
+        for name in ("offset", "binning"):
+            then, here = getattr(self, name), getattr(now, name)
+            if then != here:
+                numbers = " to ".join(_sizes(f"{each:g}" for each in both) for both in (then, here))
+                return f"changed their {name} from {numbers}"
+        then, here = self.exposure_s, now.exposure_s
+        if then is not None and here is not None and not alike(then, here):
+            return f"changed their exposure from {then * 1e3:g} to {here * 1e3:g} ms"
+        return ""
+
+
 class _Monitor:
     """A subscription to a PV, emptied and closed by one thread.
 
@@ -226,18 +285,38 @@ def _stamp(value: Any) -> int | None:
     return None
 
 
-def _attributes(value: Any) -> dict[str, Any]:
-    """Those of the image that are numbers or texts."""
-    facts: dict[str, Any] = {}
+def _exposure(value: Any) -> float | None:
+    """Of an image, s, if it says that."""
+    for each in value["attribute"]:
+        if each["name"] in EXPOSURES and isinstance(each["value"], float):
+            return float(each["value"])
+    return None
+
+
+def _settings(value: Any) -> dict[str, Any]:
+    """Attributes of the image that are numbers or texts and say how the detector is set, in our words."""
+    told: dict[str, Any] = {}
     for each in value["attribute"]:
         known, name = each["value"], str(each["name"])[:64]
         if isinstance(known, bool | int | float) and np.isfinite(known):
-            facts[name] = float(known)
+            told[name] = float(known)
         elif isinstance(known, str) and name.isascii():
-            facts[name] = known[:200]
-    if facts.pop("ColorMode", 0.0):
+            told[name] = known[:200]
+    if told.pop("ColorMode", 0.0):
         raise InstrumentError("the detector's images are in colour: choose the colour mode Mono")
-    return facts
+    ours: dict[str, Any] = {}
+    for name, known in OURS.items():
+        if name in told:
+            ours.setdefault(known, told.pop(name))
+    return ours | {name: what for name, what in told.items() if not any(each in name for each in PASSING)}
+
+
+def _same(then: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether settings are the same; a temperature varies all the time."""
+    within = {"temperature_c": WARMER_K}
+    return then.keys() == now.keys() and all(
+        alike(what, now[name], within.get(name, 0.0)) for name, what in then.items()
+    )
 
 
 def _sizes(sizes: Any) -> str:

@@ -141,6 +141,11 @@ class _Run:
                 if isinstance(given, Waiting):
                     totals.waiting_for = given.what_for
                     self._publisher.serve()  # else nothing would leave before the next spectrum
+                elif isinstance(given, Acquisition):
+                    if opened:
+                        raise InstrumentError("frames() yielded an Acquisition in a run that had begun")
+                    feed = Feed(given)
+                    about = feed.published
                 else:
                     totals.waiting_for = None
                     if not opened:

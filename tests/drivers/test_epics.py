@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from socket import AF_INET, SOCK_DGRAM, socket
 from subprocess import DEVNULL, PIPE, Popen, run
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -18,7 +19,9 @@ from helpers import PATIENCE_S
 
 pytest.importorskip("p4p", reason="PVAccess is not installed: p4p")
 
-from cars_rt.drivers import Block, InstrumentError, Waiting
+from cars_rt.drivers import Acquisition, Block, InstrumentError, Waiting
+from cars_rt.drivers import epics as module
+from cars_rt.drivers.apart import placed
 from cars_rt.drivers.axis import AxisSettings
 from cars_rt.drivers.conformance import TRIALS, Subject, attempt
 from cars_rt.drivers.epics import Epics, EpicsSettings
@@ -30,6 +33,12 @@ from drivers.detector import COLUMNS, ROWS, Detector
 
 SIMULATOR = "pvapy.cli.adSimServer"
 SETTINGS = EpicsSettings(acquire="cam:Acquire", connect_s=10)
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This detector has no queue: it rests at once."""
+    monkeypatch.setattr(module, "QUIET_S", 0.01)
 
 
 @pytest.fixture
@@ -122,6 +131,114 @@ def test_mirrored_images_are_turned_to_the_columns_of_the_detector(detector: Any
     instrument.close()
     one.unplug()
     assert [each.counts.tolist() for each in given] == [[list(range(0, ROWS * COLUMNS, ROWS))]] * 4
+
+
+class Told(Detector):
+    """Set as `changed` says from when it is started, or from so many images later on; `told` are attributes."""
+
+    changed: ClassVar[dict[str, float]] = {}
+    after = 0
+    told: ClassVar[dict[str, Any]] = {}
+
+    def value(self, number: int) -> Any:
+        value = super().value(number)
+        now = {"AcquireTime": 0.001, "offset": 0, "binning": 1}
+        if self.goes.is_set() and number >= self.after:
+            now |= self.changed
+        value["dimension"][0]["offset"], value["dimension"][0]["binning"] = now["offset"], now["binning"]
+        told = self.told | {"AcquireTime": now["AcquireTime"]}
+        value["attribute"] = [{"name": name, "value": what} for name, what in told.items()]
+        return value
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"AcquireTime": 0.1}, "changed their exposure from 1 to 100 ms"),
+        ({"offset": 500}, "changed their offset from 0 x 0 to 500 x 0"),
+        ({"binning": 2}, "changed their binning from 1 x 1 to 2 x 1"),
+    ],
+)
+def test_run_is_as_its_first_image_says_and_ends_when_another_one_says_otherwise(
+    changed: dict[str, float], said: str, detector: Any
+) -> None:
+    """The image that stands before a run is of how the detector was set then."""
+    one = Told()
+    one.changed = changed
+    detector.here(one)
+    made = driven(Subject(make=epics(spectra=20), spectra=20))
+    [start] = made.starts
+    assert (start.exposure_s, made.closed[0].end.reason) == (changed.get("AcquireTime", 0.001), "complete")
+    told = start.instrument or {}
+    assert told["region"][0] == changed.get("offset", 0)
+    assert told["binning"] == [changed.get("binning", 1), 1]
+    one.after = 10
+    made = driven(Subject(make=epics(spectra=20), spectra=20))
+    one.unplug()
+    assert said in str(made.error) and made.totals[0].sent == 10
+
+
+def test_another_size_before_the_run_is_that_of_the_run(detector: Any) -> None:
+    one = detector()
+    instrument = epics(spectra=4)()
+    assert instrument.acquisition().dtype == "uint32"
+    one.image["shape"] = 1, 32
+    about, *given = [each for each in instrument.frames() if not isinstance(each, Waiting)]
+    instrument.close()
+    assert isinstance(about, Acquisition) and (about.dtype, len(about.raman_shift)) == ("uint16", 32)
+    assert [each.counts.shape for each in given] == [(1, 32)] * 4
+
+
+def test_images_that_come_late_of_the_run_before_are_of_no_run(
+    detector: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plugins of areaDetector have queues."""
+
+    class Late(Detector):
+        def put(self, pv: Any, operation: Any) -> None:
+            stops = self.goes.is_set() and not int(operation.value())
+            super().put(pv, operation)
+            if stops:
+                self.late = threading.Thread(target=self.more)
+                self.late.start()
+
+        def more(self) -> None:
+            for number in range(1000, 1010):
+                self.unique += 1
+                self.images.post(self.value(number))
+                time.sleep(0.01)
+
+    monkeypatch.undo()  # as long as it is
+    one = Late()
+    detector.here(one)
+    made = driven(Subject(make=epics(spectra=20), truth=truth), runs=2)
+    one.late.join()
+    one.unplug()
+    assert len(made.starts) == 2
+    for start in made.starts:
+        frames = [frame for frame in made.frames if frame.run == start.run]
+        assert [int(frame.counts[0, 0]) // ROWS for frame in frames] == [*range(20)]
+
+
+def test_settings_have_the_names_of_all_drivers_and_what_passes_is_none(detector: Any) -> None:
+    one = Told()
+    one.told = {"ArrayCounter": 17.0, "AcquirePeriod": 0.1, "Temperature": -60.0, "TemperatureActual": -59.9}
+    one.told |= {"Model": "iXon", "SerialNumber": "X-1", "Gain": 2.0, "Grating": 600.0}
+    one.images.post(one.value(0))
+    detector.here(one)
+    instrument = epics()()
+    told = instrument.acquisition().instrument
+    assert told == {
+        "model": "iXon", "serial": "X-1", "gain": 2.0, "temperature_c": -59.9, "Grating": 600.0,
+        "rows_per_spectrum": ROWS, "binning": [1, 1], "region": [0, 0, COLUMNS, ROWS],
+    }  # fmt: skip
+    one.told = one.told | {"TemperatureActual": -59.5, "ArrayCounter": 18.0}
+    assert not any(isinstance(each, Acquisition) for each in instrument.frames())
+    one.told = one.told | {"Grating": 1200.0}
+    about = next(each for each in instrument.frames() if isinstance(each, Acquisition))
+    assert (about.instrument or {})["Grating"] == 1200
+    instrument.close()
+    one.unplug()
 
 
 def test_exposure_and_colour_are_found_however_many_attributes_there_are(detector: Any) -> None:
@@ -233,12 +350,13 @@ def test_runs_that_are_stopped_while_images_arrive_end_and_the_next_begins() -> 
     program = """
 import os
 from drivers.detector import Detector
-from drivers.test_epics import Block, epics
+from drivers.test_epics import Block, epics, module
+module.QUIET_S = 0.001
 detector = Detector(rate=20_000)
 os.environ |= detector.server.conf()
 instrument = epics(spectra=3)()
 instrument.acquisition()
-for _ in range(1000):
+for _ in range(600):
     assert sum(isinstance(each, Block) for each in instrument.frames()) == 3
 instrument.close()
 detector.unplug()

@@ -254,6 +254,25 @@ class Triggered(Camera):
         yield from self.blocks
 
 
+class Describing(Triggered):
+    """It knows with its first image how it is set."""
+
+    def frames(self) -> Iterator[Any]:
+        about = Acquisition(source="a camera", raman_shift=AXIS, exposure_s=0.5, **self.about, triggered=True)
+        first, *more = super().frames()
+        yield from (first, about, *more)
+
+
+def test_run_is_described_with_its_first_image_and_not_once_it_has_begun() -> None:
+    camera = Describing([spectra_of(2), spectra_of(3)])
+    made, collected = several(camera, 2)
+    assert [totals.sent for totals in made] == [5, 5]
+    assert [start.exposure_s for start in collected.starts] == [0.5, 0.5]
+    camera.blocks.append(camera.acquisition())  # type: ignore[arg-type]
+    with Publisher(LOCAL, "raw") as publisher, pytest.raises(InstrumentError, match="that had begun"):
+        list(drive_runs(camera, publisher, DriveSettings(subscribers=0, stall_s=0.01)))
+
+
 def test_scan_after_scan_each_begins_with_its_trigger() -> None:
     camera = Triggered([spectra_of(2), spectra_of(3)], instrument={"gain": 2, "temperature_c": -60.5})
     made, collected = several(camera, 3)
