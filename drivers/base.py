@@ -100,8 +100,8 @@ class Instrument(ABC):
     needs: ClassVar[tuple[str, str] | None] = None
 
     #: Seconds, beyond two exposures, after which an instrument that lives elsewhere and yields nothing, not
-    #: even Waiting, has failed.
-    silent_s: ClassVar[float] = 30.0
+    #: even Waiting, has failed. One that lives in a thread may set more of its own when it is made.
+    silent_s: float = 30.0
 
     @abstractmethod
     def acquisition(self) -> Acquisition:

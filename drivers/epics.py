@@ -84,6 +84,7 @@ class Epics(Instrument):
         except ImportError as error:
             raise InstrumentError(f"p4p is missing ({error}): {install_extra('epics')}") from None
         self._context = client.Context("pva", nt=False)
+        self.silent_s = Epics.silent_s + settings.connect_s
 
     def acquisition(self) -> Acquisition:
         value = self._first()
@@ -157,9 +158,9 @@ class Epics(Instrument):
     def _first(self) -> Any:
         """The image as it stands; waits for one if there was none yet."""
         deadline, value = time.monotonic() + self._settings.connect_s, None
-        while time.monotonic() < deadline:
+        while (left := deadline - time.monotonic()) > 0:
             try:
-                value = self._context.get(self._pv, timeout=self._settings.connect_s)
+                value = self._context.get(self._pv, timeout=left)
             except TimeoutError:
                 break
             except Exception as error:

@@ -145,6 +145,8 @@ class InThread(Instrument):
         except BaseException as error:
             self._reply(error)
             return
+        self._silent_s = max(self._silent_s, vars(instrument).get("silent_s", 0.0))
+        self._limit_s = self._silent_s
         self._reply(None)
         while True:
             with self._changed:

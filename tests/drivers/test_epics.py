@@ -334,6 +334,7 @@ def test_absent_pv_and_one_that_is_no_image_are_told(detector: Any) -> None:
         instrument = Epics(pv, settings, ImageSettings(), ScanSettings(), axis)
         with pytest.raises(InstrumentError, match=reason):
             instrument.acquisition()
+        assert instrument.silent_s > connect_s + 10  # else its thread would be said to hang before
         instrument.close()
 
 

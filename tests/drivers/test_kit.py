@@ -536,6 +536,21 @@ def test_what_was_measured_before_a_stop_is_published_though_it_still_waits_in_t
     assert collected.spectra == totals.sent
 
 
+def test_instrument_that_says_that_it_takes_longer_is_given_the_time() -> None:
+    class Slow(Elsewhere):
+        def __init__(self) -> None:
+            super().__init__("", 3)
+            self.silent_s = PATIENCE_S
+
+        def acquisition(self) -> Acquisition:
+            time.sleep(0.3)
+            return super().acquisition()
+
+    instrument = InThread(Slow, silent_s=0.05)
+    made, _ = several(instrument, 1)
+    assert [totals.sent for totals in made] == [3]
+
+
 def test_instrument_that_hangs_in_a_thread_is_said_to() -> None:
     instrument = InThread(partial(Elsewhere, "hang", 3), silent_s=0.2)
     with Publisher(LOCAL, "raw") as publisher, pytest.raises(InstrumentError, match="has given no sign for"):
