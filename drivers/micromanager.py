@@ -26,6 +26,7 @@ log = logging.getLogger("cars_rt.drivers")
 
 UNBOUNDED = 2**31 - 1  # images of a sequence that goes on until it is stopped
 ROUNDED = 0.05  # of an exposure, by which a camera may change it: some expose for whole rows
+ARRIVES_S = 60.0  # within which what properties move is where it should be
 SLEEP_S = 0.0005  # between two looks for images: the core tells nobody that one has come
 PLACES = ("C:/Program Files/Micro-Manager-2.0", "/usr/local/lib/micro-manager", "/Applications/Micro-Manager")
 TOLD = {
@@ -121,6 +122,8 @@ class MicroManager(Instrument):
             self._core.setCircularBufferMemoryFootprint(max(settings.ring_mb, 1))
             for each in settings.property:
                 self._set(each)
+            self._core.setTimeoutMs(int(ARRIVES_S * 1e3))
+            self._core.waitForSystem()
             if settings.region is not None:
                 self._set_region(settings.region)
             self._set_exposure(settings.exposure_ms)
@@ -257,6 +260,8 @@ class MicroManager(Instrument):
             raise InstrumentError(f"--property {assignment}: {device} has no {name}; {meant(name, names)}")
         if core.isPropertyReadOnly(device, name):
             raise InstrumentError(f"--property {assignment}: {name} can be read only")
+        if (device, name) == (self._camera, "Exposure"):
+            raise InstrumentError(f"--property {assignment}: give --exposure-ms {value} instead")
         try:
             core.setProperty(device, name, value)
         except RuntimeError as error:
@@ -304,7 +309,12 @@ class MicroManager(Instrument):
     def _image_rows(self, images: ImageSettings) -> Rows:
         core = self._core
         parts, size = core.getNumberOfComponents(), core.getBytesPerPixel()
-        dtype = {1: "uint8", 2: "uint16", 4: "uint32"}.get(size)
+        if (parts, size) == (1, 4):
+            raise InstrumentError(
+                "the camera gives 32 bits a pixel, and Micro-Manager does not say whether these are integers "
+                "or floats: choose fewer, as in --property Camera.PixelType=16bit"
+            )
+        dtype = {1: "uint8", 2: "uint16"}.get(size)
         if parts != 1 or dtype is None:
             raise InstrumentError(
                 f"the camera gives images in colour ({parts} components, {8 * size} bits a pixel), and a "

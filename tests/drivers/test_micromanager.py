@@ -121,6 +121,8 @@ def test_sequence_tester_gives_its_images_in_order_until_its_buffer_is_full() ->
         ({"property": ("Camera.CameraName=x",)}, "CameraName can be read only"),
         ({"property": ("Gain",)}, r"give Device\.Property=Value"),
         ({"property": ("Camera.PixelType=32bitRGB",)}, r"in colour \(4 components, 32 bits a pixel\)"),
+        ({"property": ("Camera.PixelType=32bit",)}, r"32 bits a pixel, .* choose .*PixelType=16bit"),
+        ({"property": ("Camera.Exposure=5",)}, r"Camera\.Exposure=5: give --exposure-ms 5"),
         ({"exposure_ms": 1e6}, "an exposure of 1e.06 ms is not possible: the nearest offered is 10000 ms"),
         ({"exposure_ms": float("nan")}, "must be 0 or more, not nan"),
         ({"region": "0,0,9999,4"}, "not within the sensor's 512 x 512 pixels"),
@@ -180,6 +182,16 @@ def test_system_configuration_is_loaded(tmp_path: Any) -> None:
     assert len(given) == 60 and about.source == "Demo camera (Micro-Manager)"
     with pytest.raises(InstrumentError, match="no camera is called Can: did you mean Cam"):
         camera(replace(settings, camera="Can"))()
+
+
+def test_device_that_a_property_moves_has_arrived_before_the_first_image(tmp_path: Any) -> None:
+    system = tmp_path / "wheel.cfg"
+    lines = ["Device,Camera,DemoCamera,DCam", "Device,Wheel,DemoCamera,DWheel", "Property,Core,Initialize,1"]
+    system.write_text("\n".join([*lines, "Property,Core,Camera,Camera", "Delay,Wheel,300", ""]))
+    moved = (*DEMO.property, "Wheel.State=5")
+    instrument = camera(replace(DEMO, device=None, system=system, property=moved))()
+    assert not instrument._core.deviceBusy("Wheel")
+    instrument.close()
 
 
 class Fragile(MicroManager):
