@@ -60,6 +60,7 @@ class Seabreeze(Instrument):
         self._settings, self._about = settings, scan.about()
         self._axis = Axis(axis)
         self._spectrometer: Any = None
+        self._exposure_s = settings.exposure_ms / 1e3
         try:
             seabreeze = import_module("seabreeze")
             more = {} if settings.pyusb_backend is None else {"pyusb_backend": settings.pyusb_backend}
@@ -87,7 +88,7 @@ class Seabreeze(Instrument):
             instrument={
                 "model": device.model, "serial": device.serial_number, "trigger": self._settings.trigger,
             },
-            exposure_s=self._settings.exposure_ms / 1e3,
+            exposure_s=self._exposure_s,
             full_scale=float(device.max_intensity),
             wavelength_nm=wavelength,
             dtype="float32",  # some models scale their counts
@@ -155,7 +156,21 @@ class Seabreeze(Instrument):
             raise InstrumentError(
                 f"--trigger {self._settings.trigger} is not possible: {one_line(error)}"
             ) from None
-        device.integration_time_micros(int(micros))
+        step = self._step()
+        steps = min(max(round(micros / step), -(-low // step)), (high - 1) // step)
+        device.integration_time_micros(steps * step)
+        self._exposure_s = steps * step / 1e6
+        if abs(steps * step - micros) > 1e-3 * micros:
+            log.warning(
+                "an exposure of %g ms is one of %g ms with this spectrometer",
+                self._settings.exposure_ms, steps * step / 1e3,
+            )  # fmt: skip
+
+    def _step(self) -> int:
+        """Microseconds in which it counts: a thousand with older models, which seabreeze rounds down to and
+        tells nobody."""
+        features = self._spectrometer.features.get("spectrometer") or [None]
+        return int(getattr(features[0], "_integration_time_base", 1))
 
 
 def _reason(error: BaseException) -> str:

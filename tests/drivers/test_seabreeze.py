@@ -84,7 +84,9 @@ def test_spectrometer_conforms(trial: str, tmp_path: Path) -> None:
     assert trial != "unplugging" or "the spectrometer is gone" in verdict.said
 
 
-def test_its_own_wavelengths_are_the_axis_and_the_first_spectrum_is_not_used(tmp_path: Path) -> None:
+def test_its_own_wavelengths_are_the_axis_and_the_first_spectrum_is_not_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     instrument = here(at(tmp_path), spectra=2)
     about = instrument.acquisition()
     given = list(instrument.frames())
@@ -96,7 +98,18 @@ def test_its_own_wavelengths_are_the_axis_and_the_first_spectrum_is_not_used(tmp
     assert about.instrument == {"model": "USB2000", "serial": "USB2E1234", "trigger": "none"}
     assert np.array_equal(np.concatenate(given), [spectrum(0), spectrum(1)])
     known = noted(tmp_path / "state.jsonl")
-    assert (known["micros"], known["trigger"]) == (3000, 0)
+    assert (known["micros"], known["trigger"]) == (3000, 0) and "exposure" not in caplog.text
+
+
+def test_exposure_between_two_steps_of_its_clock_is_that_of_the_nearest(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A USB2000 counts milliseconds."""
+    instrument = here(at(tmp_path), replace(SETTINGS, exposure_ms=10.9))
+    about = instrument.acquisition()
+    instrument.close()
+    assert about.exposure_s == 0.011 and noted(tmp_path / "state.jsonl")["micros"] == 11_000
+    assert "an exposure of 10.9 ms is one of 11 ms with this spectrometer" in caplog.text
 
 
 @pytest.mark.parametrize(
