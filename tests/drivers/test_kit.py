@@ -218,6 +218,30 @@ def test_clock_of_few_bits_begins_again() -> None:
         Ticks(1e6, highest=65535)
 
 
+@pytest.mark.parametrize("between_s", [0.5, 10])
+@pytest.mark.parametrize(
+    ("until_10", "at_10", "after_10"),
+    [
+        (3600, 0, 0),  # the camera's clock begins again
+        (100, 63, 63),  # it is set back by another one
+        (100, 137, 137),  # or forward
+        (100, 3700, 100),  # one stamp is an hour too large
+        (100, 104.295, 100),  # of one stamp the lower half of its 64 bits was read after the upper one
+    ],
+)
+def test_clock_that_jumps_is_followed_from_there(
+    until_10: float, at_10: float, after_10: float, between_s: float
+) -> None:
+    now = 0
+    ticks = Ticks(1e6, lambda: now)
+    for number in range(20):
+        true = 1_700_000_000_000_000_000 + int(number * between_s * 1e9)
+        now = true + (number % 3 + 1) * 10**7
+        jumped = until_10 if number < 10 else at_10 if number == 10 else after_10
+        stamp = ticks.time_ns(int((jumped + number * between_s) * 1e6))
+        assert 0 <= stamp - true <= 3e7 + 1e3, number
+
+
 # -- runs -------------------------------------------------------------------------------------------------
 
 
