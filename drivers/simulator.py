@@ -114,10 +114,10 @@ class SimulatedMicroscope(Instrument):
             counts = self.simulator.measure(concentrations)
             if rate > 0:
                 yield from until(begin + first / rate)
-            yield counts
-            if self._truth:
+            if self._truth:  # before, as a run that is stopped ends there
                 chosen = np.flatnonzero((first + np.arange(len(counts))) % every == 0)
                 self._truth.add(first + chosen, concentrations[chosen])
+            yield counts
 
     def close(self) -> None:
         if self._truth:
@@ -125,7 +125,7 @@ class SimulatedMicroscope(Instrument):
 
 
 class _Truth:
-    """The ground truth in an HDF5 file, for the spectra that were yielded. It takes the place of an earlier
+    """The ground truth in an HDF5 file, for the spectra that are yielded. It takes the place of an earlier
     one when the run is about to begin: what is refused before costs nothing."""
 
     def __init__(self, path: Path, microscope: SimulatedMicroscope) -> None:

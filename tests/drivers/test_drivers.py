@@ -417,6 +417,17 @@ def test_truth_belongs_to_the_spectra_that_were_sent(tmp_path: Path) -> None:
         assert np.allclose(file["raman"], expected, rtol=1e-5)
 
 
+def test_truth_has_the_last_spectra_before_a_stop(tmp_path: Path) -> None:
+    microscope = simulated(truth=tmp_path / "truth.h5", block=8)
+    microscope.acquisition()
+    frames = microscope.frames()
+    assert len(next(frames)) == 8
+    frames.close()  # type: ignore[attr-defined]
+    microscope.close()
+    with h5py.File(tmp_path / "truth.h5") as file:
+        assert np.array_equal(file["index"], np.arange(8))
+
+
 @pytest.mark.parametrize("megabytes", [0, -1, float("inf"), float("nan")])
 def test_memory_that_is_no_size_is_refused(megabytes: float) -> None:
     with pytest.raises(InstrumentError, match="--buffer-mb must be more than 0 and finite"):
