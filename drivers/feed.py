@@ -93,6 +93,14 @@ class Feed:
         return 0 if announced is None else announced - self.measured
 
     @property
+    def flies_back(self) -> bool:
+        """Whether all points of the scan were measured, and only the flight back after the last row is missing."""
+        about, points = self.acquisition, self._sorter.points
+        if about.spectra is None or not about.order.flyback:
+            return False
+        return self.missing > 0 and points(self.measured) == points(about.spectra)
+
+    @property
     def full(self) -> bool:
         """Whether the camera's own numbers say that all which was announced has come, or is lost."""
         return self._numbered and self.missing == 0 and self.acquisition.spectra is not None

@@ -16,6 +16,8 @@ from cars_rt.sockets import Publisher
 
 log = logging.getLogger("cars_rt.drivers")
 
+FLIES_S = 2.0  # and two exposures: images of a flight back after the last row that have not come then never do
+
 
 @dataclass(slots=True)
 class DriveTotals:
@@ -132,7 +134,7 @@ class _Run:
 
     def _measure(self, feed: Feed, about: Acquisition) -> None:
         totals, patient, opened, frames = self.totals, True, not about.triggered, None
-        said = False
+        said, came = False, 0.0
         try:
             frames = self._instrument.frames()
             if not isinstance(frames, Iterator):
@@ -140,6 +142,8 @@ class _Run:
             for given in frames:
                 if isinstance(given, Waiting):
                     totals.waiting_for = given.what_for
+                    if feed.flies_back and time.monotonic() > came + FLIES_S + 2 * (about.exposure_s or 0.0):
+                        break
                     self._publisher.serve()  # else nothing would leave before the next spectrum
                 elif isinstance(given, Acquisition):
                     if opened:
@@ -147,7 +151,7 @@ class _Run:
                     feed = Feed(given)
                     about = feed.published
                 else:
-                    totals.waiting_for = None
+                    totals.waiting_for, came = None, time.monotonic()
                     if not opened:
                         opened = True
                         self._open(about)

@@ -29,6 +29,7 @@ from cars_rt.drivers import (
     Waiting,
     drive,
     drive_runs,
+    running,
 )
 from cars_rt.drivers.apart import InProcess, placed
 from cars_rt.drivers.feed import Feed
@@ -276,6 +277,22 @@ class Triggered(Camera):
             self.waited += 1
         self.triggered_ns = time.time_ns()
         yield from self.blocks
+
+
+def test_scan_that_does_not_fly_back_after_its_last_row_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "FLIES_S", 0.05)
+
+    class Resting(Camera):
+        def frames(self) -> Iterator[Any]:
+            yield from self.blocks
+            while True:
+                yield Waiting("the trigger")
+                time.sleep(0.01)
+
+    camera = Resting([numbered(n) for n in range(8)], scan=(2, 3), order=Order(flyback=2), spectra=10)
+    camera.about["raman_shift"] = SHIFT
+    made, collected = several(camera, 1)
+    assert (made[0].reason, values(collected)) == (Reason.COMPLETE, [0, 1, 2, 5, 6, 7])
 
 
 class Describing(Triggered):
