@@ -115,8 +115,9 @@ class Instrument(ABC):
         time stamp and a number of its own; the array may be overwritten after the next one is asked for, so
         that a view of the camera's memory is as good as a copy. May raise InstrumentError; what was yielded
         until then is kept. What is not as `acquisition` said ends the run as failed, with a sentence that
-        says what is wrong. Of a run that is `triggered`, an Acquisition may come first: that of the run, where
-        its first image says more than was known before. When the run is stopped, the iterator is closed: `finally` stops the camera.
+        says what is wrong. Of a run that is `triggered`, an Acquisition may come first, where its first image
+        says more than was known before. When the run is stopped, the iterator is closed: `finally` stops the
+        camera.
         """
 
     def halt(self) -> bool:

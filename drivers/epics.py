@@ -46,7 +46,7 @@ class EpicsSettings:
     """Settings of `cars-rt drive epics`."""
 
     acquire: str | None = None
-    """PV to which 1 is put when a run begins and 0 when it ends, such as 13SIM1:cam1:Acquire."""
+    """PV to which 1 is put when a run begins, and 0 before and when it ends, such as 13SIM1:cam1:Acquire."""
 
     exposure_ms: float | None = None
     """Exposure of one image, where the detector has no attribute AcquireTime that says it."""

@@ -94,7 +94,7 @@ class Feed:
 
     @property
     def flies_back(self) -> bool:
-        """Whether all points of the scan were measured, and only the flight back after the last row is missing."""
+        """Whether all points were measured, and only the flight back after the last row is missing."""
         about, points = self.acquisition, self._sorter.points
         if about.spectra is None or not about.order.flyback:
             return False

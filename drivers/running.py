@@ -16,7 +16,7 @@ from cars_rt.sockets import Publisher
 
 log = logging.getLogger("cars_rt.drivers")
 
-FLIES_S = 2.0  # and two exposures: images of a flight back after the last row that have not come then never do
+FLIES_S = 2.0  # and two exposures, within which a flight back comes after the last row, if ever
 
 
 @dataclass(slots=True)

@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 from cars_rt.clock import DRIFT
 
-
-JUMP_NS = 1e9  # by which images seldom come less late than all before
+JUMP_NS = 1e9  # by which an image seldom comes less late than all before it
 
 
 class Ticks:

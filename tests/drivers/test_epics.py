@@ -21,7 +21,6 @@ pytest.importorskip("p4p", reason="PVAccess is not installed: p4p")
 
 from cars_rt.drivers import Acquisition, Block, InstrumentError, Waiting
 from cars_rt.drivers import epics as module
-from cars_rt.drivers.apart import placed
 from cars_rt.drivers.axis import AxisSettings
 from cars_rt.drivers.conformance import TRIALS, Subject, attempt
 from cars_rt.drivers.epics import Epics, EpicsSettings
@@ -134,7 +133,7 @@ def test_mirrored_images_are_turned_to_the_columns_of_the_detector(detector: Any
 
 
 class Told(Detector):
-    """Set as `changed` says from when it is started, or from so many images later on; `told` are attributes."""
+    """Set as `changed` says once it is started, after so many images. told: its attributes."""
 
     changed: ClassVar[dict[str, float]] = {}
     after = 0
