@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cars_rt.engines.base import hardware
+from cars_rt.reference import Reference
 from cars_rt.storage import replacing
 from cars_rt.training.networks import Published, Retrieval, build
 from cars_rt.training.networks.unbiased import Unbiased
@@ -23,8 +24,10 @@ PARTS = {"network": str, "settings": dict, "average": dict, "step": int}
 TOLD = (
     "data", "seed", "batch", "learning_rate", "weight_decay", "warmup", "decay", "average", "precision",
 )  # fmt: skip
-SAME = ("network", "data", "seed", "batch", "reference")  # settings that no training changes half-way
-KEPT = tuple(dict.fromkeys((*SAME, *TOLD, "steps", "minutes")))  # that a resumed one has as it began
+SAME = ("network", "data", "seed", "batch")  # settings that no training changes half-way
+KEPT = tuple(
+    dict.fromkeys((*SAME, *TOLD, "reference", "steps", "minutes"))
+)  # that a resumed one has as it began
 
 
 class Entry(NamedTuple):
@@ -43,7 +46,7 @@ class State:
     model: Retrieval | Published
     average: Retrieval | Published
     optimizers: list[torch.optim.Optimizer]
-    reference: str | None = None  # the hash of the one that narrows the data
+    reference: Reference | None = None  # that narrows the data
     step: int = 0
     seconds: float = 0.0
     history: list[Entry] = field(default_factory=list)
@@ -58,7 +61,7 @@ def save(state: State, settings: TrainSettings, path: Path) -> None:
         },
         "model": state.model.state_dict(),
         "average": state.average.state_dict(),
-        "reference": state.reference,
+        "reference": _arrays(state.reference),
         "optimizers": [optimizer.state_dict() for optimizer in state.optimizers],
         "step": state.step,
         "seconds": state.seconds,
@@ -68,6 +71,28 @@ def save(state: State, settings: TrainSettings, path: Path) -> None:
     }
     with replacing(path) as file:
         torch.save(content, file)
+
+
+def _arrays(reference: Reference | None) -> dict[str, Tensor] | None:
+    if reference is None:
+        return None
+    return {
+        "raman_shift": torch.from_numpy(reference.raman_shift), "counts": torch.from_numpy(reference.counts)
+    }  # fmt: skip
+
+
+def kept_reference(content: dict[str, Any], path: Path) -> Reference | None:
+    """The reference that a checkpoint's data was narrowed by, whatever became of its file. Raises
+    TrainingError if it is not there."""
+    source = content["settings"].get("reference")
+    if source is None:
+        return None
+    try:
+        arrays = content["reference"]
+        shift, counts = (arrays[each].numpy() for each in ("raman_shift", "counts"))
+    except (AttributeError, KeyError, TypeError):
+        raise TrainingError(f"{path} does not hold its reference, {source}: train it again") from None
+    return Reference(shift, counts, str(source))
 
 
 def _hardware(device: torch.device) -> str:
@@ -133,9 +158,10 @@ def restore(state: State, settings: TrainSettings, path: Path) -> TrainSettings:
     """Go on where a checkpoint stopped; returns the settings with what the training started from. Raises
     TrainingError if it is of another training."""
     content = load(path)
-    if content.get("reference") not in (None, state.reference):
+    began = kept_reference(content, path)
+    if (began and began.sha256) != (state.reference and state.reference.sha256):
         raise TrainingError(
-            f"{settings.reference} is another one than the training in {path.parent} began with"
+            f"{settings.reference} is another reference than the training in {path.parent} began with"
         )
     load_weights(state.model, content.get("model", {}), path)
     load_weights(state.average, content["average"], path)

@@ -16,7 +16,7 @@ from cars_rt.printable import printable
 from cars_rt.storage import refuse_missing_folder, refuse_target, replacing
 from cars_rt.training.calibration import SEED as CALIBRATION_SEED
 from cars_rt.training.calibration import calibrate
-from cars_rt.training.checkpoint import TOLD, finished, load
+from cars_rt.training.checkpoint import TOLD, finished, kept_reference, load
 from cars_rt.training.data.distribution import distribution, measured_by
 from cars_rt.training.evaluation.scores import evaluate, retrieve
 from cars_rt.training.networks import Published, Retrieval, inputs
@@ -60,10 +60,9 @@ def export(
     if output.exists() and not overwrite:
         raise _exists(output)
     content = load(checkpoint)
-    trained_on, reference = content["settings"]["data"], content["settings"].get("reference")
-    make = distribution(trained_on, Path(reference) if reference else None)
-    model = finished(content, make(0, 1, 1).lengths, checkpoint)
-    judged = distribution(measured_by(trained_on), Path(reference) if reference else None)
+    trained_on, reference = content["settings"]["data"], kept_reference(content, checkpoint)
+    model = finished(content, distribution(trained_on, reference)(0, 1, 1).lengths, checkpoint)
+    judged = distribution(measured_by(trained_on), reference)
     data = judged(HELD_OUT_SEED, 16, 1)
     if isinstance(model, Retrieval) and not content.get("calibrated"):
         calibrate(model, judged(CALIBRATION_SEED, 64, 1), progress)

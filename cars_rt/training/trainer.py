@@ -12,11 +12,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from cars_rt.reference import Reference
 from cars_rt.storage import make_folder
-from cars_rt.training.checkpoint import Entry, State, restore, resumed, save
+from cars_rt.training.checkpoint import Entry, State, kept_reference, load, restore, resumed, save
 from cars_rt.training.data.batch import Batch, cropped
-from cars_rt.training.data.bcars import Bcars, BcarsPairs
-from cars_rt.training.data.distribution import Distribution, distribution, measured_by
+from cars_rt.training.data.bcars import BcarsPairs
+from cars_rt.training.data.distribution import Distribution, background, distribution, measured_by
 from cars_rt.training.evaluation.scores import evaluate, retrieve
 from cars_rt.training.losses import loss as loss_function
 from cars_rt.training.networks import Retrieval, build, inputs
@@ -53,16 +54,18 @@ def train(
     checkpoint = settings.out / CHECKPOINT
     if settings.resume and not checkpoint.exists():
         raise TrainingError(f"{settings.out} holds no training that could be resumed")
+    reference = background(settings.reference) if settings.reference else None
     if settings.resume:
+        reference = reference or kept_reference(load(checkpoint), checkpoint)
         settings = resumed(settings, checkpoint, given)
     _refuse(settings)
-    make = distribution(settings.data, settings.reference)
+    make = distribution(settings.data, reference)
     if checkpoint.exists() and not settings.resume:
         raise TrainingError(f"{settings.out} already holds a training; resume it or choose another folder")
     make_folder(settings.out)
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    state = _start(settings, make)
+    state = _start(settings, make, reference)
     if checkpoint.exists():
         settings = restore(state, settings, checkpoint)
     # Not TF32 on a GPU: its 10 bits would not do for phases.
@@ -108,7 +111,7 @@ def mixed(settings: TrainSettings, device: torch.device) -> bool:
     return bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
 
 
-def _start(settings: TrainSettings, make: Maker) -> State:
+def _start(settings: TrainSettings, make: Maker, reference: Reference | None) -> State:
     torch.manual_seed(settings.seed)
     device = device_of(settings)
     data = make(settings.seed, 1, 1)
@@ -122,7 +125,6 @@ def _start(settings: TrainSettings, make: Maker) -> State:
     average.eval().requires_grad_(False)
     if isinstance(model, Retrieval):
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    reference = data.reference.sha256 if isinstance(data, Bcars) and data.reference else None
     return State(model, average, optimizers(model, settings.learning_rate, settings.weight_decay), reference)
 
 
@@ -134,7 +136,7 @@ def _loop(
     stop: threading.Event,
     report: Callable[[Entry], None],
 ) -> None:
-    held_out = distribution(measured_by(settings.data), settings.reference)(HELD_OUT_SEED, HELD_OUT, 1)
+    held_out = distribution(measured_by(settings.data), state.reference)(HELD_OUT_SEED, HELD_OUT, 1)
     if state.step == 0 and settings.start is not None:
         _report(state, None, held_out, report)
     left_out, tries = 0, TRIES

@@ -36,8 +36,9 @@ from cars_rt.training.data.bcars import (  # noqa: E402
     BcarsPairs,
     BcarsRepeated,
 )
-from cars_rt.training.data.distribution import distribution  # noqa: E402
+from cars_rt.training.data.distribution import background, distribution  # noqa: E402
 from cars_rt.training.data.protocols import PROTOCOLS, Vector2022  # noqa: E402
+from cars_rt.training.evaluation.candidates import of_checkpoint  # noqa: E402
 from cars_rt.training.losses import deviation_loss, loss  # noqa: E402
 from cars_rt.training.networks import NETWORKS, Cnn, Rnn, build, inputs  # noqa: E402
 from cars_rt.training.networks.cnn import CnnKk  # noqa: E402
@@ -250,15 +251,35 @@ def test_resumed_training_has_the_settings_that_it_began_with(
 
 
 @pytest.mark.usefixtures("light")
-def test_training_is_not_resumed_with_another_reference_of_the_same_name(tmp_path: Path) -> None:
+def test_training_goes_on_and_is_exported_with_the_reference_it_began_with_whatever_the_file_is_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     glass = reference_file(tmp_path / "glass.npz")
+    began = read_reference(glass).sha256
     given = {"reference": glass, "steps": 1, "batch": 2}
-    trainer.train(settings(tmp_path / "mine", **given), quiet)
+    mine = trainer.train(settings(tmp_path / "mine", **given), quiet)
+    trainer.train(settings(tmp_path / "none", steps=1, batch=2), quiet)
     with np.load(glass) as arrays:
         changed = {name: arrays[name] for name in arrays}
+    glass.rename(tmp_path / "moved.npz")
     np.savez(glass, **changed | {"spectra": changed["spectra"] ** 1.1})
-    with pytest.raises(TrainingError, match=r"glass.npz is another one than the training in .* began with"):
-        trainer.train(settings(tmp_path / "mine", resume=True, **given), quiet)
+    for folder in ("mine", "none"):
+        with pytest.raises(TrainingError, match=r"glass.npz is another reference than the training in .* be"):
+            trainer.train(settings(tmp_path / folder, resume=True, **given), quiet)
+    moved = given | {"reference": tmp_path / "moved.npz"}
+    trainer.train(settings(tmp_path / "mine", resume=True, **moved), quiet)
+    glass.unlink()
+    trainer.train(settings(tmp_path / "mine", resume=True, steps=2, batch=2), quiet)
+    seen = []
+    monkeypatch.setattr(export, "evaluate", lambda model, data, batches: seen.append(data) or {})
+    monkeypatch.setattr(export, "calibrate", lambda model, data, progress: seen.append(data))
+    card = export.export(mine, tmp_path / "mine.onnx", "mine")
+    assert [data.reference.sha256 for data in seen] == [began] * 2
+    assert card["training"]["reference"] == "moved.npz" and card["training"]["steps"] == 2
+    assert of_checkpoint(mine).card.pitch_cm1 == tuple(card["pitch_cm1"]) != Bcars(0, 1).pitch_cm1
+    torch.save(checkpoint.load(mine) | {"reference": began}, mine)
+    with pytest.raises(TrainingError, match=r"does not hold its reference, .*moved\.npz: train it again"):
+        export.export(mine, tmp_path / "other.onnx", "other")
 
 
 @pytest.mark.usefixtures("light")
@@ -667,7 +688,7 @@ def test_a_reference_in_nm_is_refused_without_advice_that_is_of_no_use(tmp_path:
     with pytest.raises(
         TrainingError, match=r"glass\.csv: the axis is in nm, or may be: write .* in cm-1"
     ) as found:
-        distribution("bcars", tmp_path / "glass.csv")
+        background(tmp_path / "glass.csv")
     assert "--pump-nm" not in str(found.value)
 
 
@@ -696,17 +717,17 @@ def test_reference_narrows_the_data_to_its_instrument(tmp_path: Path) -> None:
     axis = np.linspace(400.7, 3400.7, 700)
     assert len(Bcars(4, 2, STRIDE, Reference(axis, reference.counts, "glass"))[0].shift) == 700
     with pytest.raises(TrainingError, match="a reference narrows 'bcars', not 'lut2022'"):
-        distribution("lut2022", tmp_path / "glass.npz")
+        distribution("lut2022", reference)
 
 
 def test_reference_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="there is no file"):
-        distribution("bcars", tmp_path / "nothing.npz")
+        background(tmp_path / "nothing.npz")
     with pytest.raises(TrainingError, match=r"700 of 700 pixels in all not positive"):
-        distribution("bcars", reference_file(tmp_path / "dark.npz", scale=0))
+        background(reference_file(tmp_path / "dark.npz", scale=0))
     np.savez(tmp_path / "short.npz", raman_shift=500 + np.arange(300.0), spectra=np.ones(300))
     with pytest.raises(TrainingError, match="spans 299 cm-1; 400 are needed"):
-        distribution("bcars", tmp_path / "short.npz")
+        background(tmp_path / "short.npz")
 
 
 def test_fine_tuning_starts_where_the_weights_were(trained: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from cars_rt.errors import CarsRtError
 from cars_rt.files.spectra import WavelengthError
-from cars_rt.reference import read_reference
+from cars_rt.reference import Reference, read_reference
 from cars_rt.training.data.batch import Batch
 from cars_rt.training.data.bcars import Bcars, BcarsPairs
 from cars_rt.training.data.protocols import PROTOCOLS
@@ -55,10 +55,10 @@ def measured_by(name: str) -> str:
     return Bcars.name if name == BcarsPairs.name else name
 
 
-def distribution(name: str, reference: Path | None = None) -> Callable[[int, int, int], Distribution]:
+def distribution(name: str, reference: Reference | None = None) -> Callable[[int, int, int], Distribution]:
     """The distribution of this name, narrowed to an instrument by its measured background.
 
-    Raises TrainingError for an unknown name, a reference that cannot be used, or for a protocol with one.
+    Raises TrainingError for an unknown name, or for a protocol with a reference.
     """
     if name not in DISTRIBUTIONS:
         raise TrainingError(f"no data is called '{name}'; there are: {', '.join(DISTRIBUTIONS)}")
@@ -66,16 +66,21 @@ def distribution(name: str, reference: Path | None = None) -> Callable[[int, int
         return DISTRIBUTIONS[name]
     if name not in (Bcars.name, BcarsPairs.name):
         raise TrainingError(f"a reference narrows '{Bcars.name}', not '{name}', which is as published")
+    return partial(BcarsPairs if name == BcarsPairs.name else Bcars, reference=reference)
+
+
+def background(path: Path) -> Reference:
+    """The reference in a file. Raises TrainingError for one that data cannot be narrowed by."""
     try:
-        measured = read_reference(reference)
+        measured = read_reference(path)
     except WavelengthError:
         raise TrainingError(
-            f"{reference}: the axis is in nm, or may be: write raman shifts in cm-1, below a line of names "
+            f"{path}: the axis is in nm, or may be: write raman shifts in cm-1, below a line of names "
             "such as raman shift,counts"
         ) from None
     except CarsRtError as error:
         raise TrainingError(str(error)) from None
     span = measured.raman_shift[-1] - measured.raman_shift[0]
     if span < SHORTEST:
-        raise TrainingError(f"{reference}: the reference spans {span:.0f} cm-1; {SHORTEST:.0f} are needed")
-    return partial(BcarsPairs if name == BcarsPairs.name else Bcars, reference=measured)
+        raise TrainingError(f"{path}: the reference spans {span:.0f} cm-1; {SHORTEST:.0f} are needed")
+    return measured

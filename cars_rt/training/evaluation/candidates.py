@@ -13,9 +13,9 @@ from torch import Tensor
 
 from cars_rt.engines import REFERENCE, Card, Engine, Model, compose, engine_class, load_model
 from cars_rt.engines.base import usable_cores
-from cars_rt.training.checkpoint import finished, load
+from cars_rt.training.checkpoint import finished, kept_reference, load
 from cars_rt.training.data.batch import Batch
-from cars_rt.training.data.distribution import DISTRIBUTIONS
+from cars_rt.training.data.distribution import DISTRIBUTIONS, distribution
 from cars_rt.training.evaluation.scores import Retrieve
 from cars_rt.training.export import to_onnx
 from cars_rt.training.settings import TrainingError
@@ -38,7 +38,7 @@ def candidate(name: str) -> Candidate:
 
     Raises TrainingError or ModelError, in one sentence, if there is none or it cannot be used.
     """
-    return of_model(_of_checkpoint(Path(name)) if Path(name).suffix == ".pt" else load_model(name))
+    return of_model(of_checkpoint(Path(name)) if Path(name).suffix == ".pt" else load_model(name))
 
 
 def of_model(model: Model) -> Candidate:
@@ -64,12 +64,13 @@ def of_model(model: Model) -> Candidate:
     return Candidate(card.name, card.target, str(training.get("data", "")), on, training.get("seed"))
 
 
-def _of_checkpoint(path: Path) -> Model:
+def of_checkpoint(path: Path) -> Model:
+    """The model that a training's checkpoint would make. Raises TrainingError."""
     content = load(path)
     name, data = str(content["network"]), str(content.get("settings", {}).get("data"))
     if data not in DISTRIBUTIONS:
         raise TrainingError(f"{path} was trained on '{data}', which is not known here")
-    drawn = DISTRIBUTIONS[data](0, 1, 1)
+    drawn = distribution(data, kept_reference(content, path))(0, 1, 1)
     network = finished(content, drawn.lengths, path)
     card = Card(
         name=f"{path.parent.name or name} ({content['step']} steps)",
