@@ -58,10 +58,17 @@ class Plans:
         self.folder = default_folder() if folder is None else folder
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._secret = _secret(default_secret() if secret is None else secret)
         except OSError as error:
             raise EngineError(
                 f"cannot keep plans in {self.folder}: {error.strerror or error}; name a folder in {CACHE}"
+            ) from None
+        path = default_secret() if secret is None else secret
+        try:
+            self._secret = _secret(path)
+        except OSError as error:
+            raise EngineError(
+                f"cannot keep the secret of plans, {path}: {error.strerror or error}; let this user write "
+                "there, or, on Linux, name a folder in XDG_DATA_HOME"
             ) from None
 
     def fetch(self, name: str, build: Callable[[], bytes]) -> bytes:

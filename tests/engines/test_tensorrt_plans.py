@@ -17,7 +17,7 @@ from recipes import NO_GPU, RTX_THERE, Phases, small_recipe
 from cars_rt.engines import EngineError
 from cars_rt.engines.tensorrt import plans
 from cars_rt.engines.tensorrt.engine import plan_of
-from cars_rt.engines.tensorrt.plans import Plans
+from cars_rt.engines.tensorrt.plans import Plans, default_folder, default_secret
 
 
 @pytest.fixture(autouse=True)
@@ -111,6 +111,25 @@ def test_folder_that_cannot_be_is_said(tmp_path: Path) -> None:
         EngineError, match=r"cannot keep plans in .*file.plans: .*; name a folder in CARS_RT_CACHE"
     ):
         Plans(tmp_path / "file" / "plans", tmp_path / "secret")
+
+
+def test_secret_that_cannot_be_kept_is_said_with_its_own_remedy(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(EngineError, match=r"cannot keep the secret of plans, .*file.s: .* XDG_DATA_HOME"):
+        Plans(tmp_path / "plans", tmp_path / "file" / "s")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="systemd is Linux's")
+@pytest.mark.parametrize("unit", ["cars-rt", "cars-rt-room"])
+def test_the_units_keep_plans_and_secret_where_they_may_write(
+    unit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "deploy" / f"{unit}.service").read_text(encoding="utf-8")
+    for name, value in re.findall(r"^Environment=(\w+)=(.+)$", text, re.MULTILINE):
+        monkeypatch.setenv(name, value)
+    (state,) = re.findall(r"^StateDirectory=(.+)$", text, re.MULTILINE)
+    assert default_folder().is_relative_to(f"/var/lib/{state}")
+    assert default_secret().is_relative_to(f"/var/lib/{state}")
 
 
 def test_folder_is_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
