@@ -103,6 +103,11 @@ def build(
             layers = fused_layers(product, plan_of(told, gpu, plans, _Phases(bar)))
         elif inspect:
             layers = read_layers(made)
+    try:
+        if plans.load(made.key.name) is None:
+            plans.store(made.key.name, plan)  # once more, to hear why it is not there
+    except EngineError as error:
+        fail(f"{error}; name another folder with --cache")
     if inspect:
         _show(layers)
     log.info(

@@ -41,12 +41,18 @@ class Lock:
             try:
                 self._lock.acquire(timeout=min(timeout_s, SAID_S), poll_interval=POLL_S)
             except Timeout:
-                if timeout_s <= SAID_S:
+                if not os.path.lexists(path):  # nobody holds it
+                    path.touch(mode=0o600)  # raises where no file can be made, which FileLock tries for ever
+                elif timeout_s <= SAID_S:
                     raise
-                log.info(
-                    "waiting for %s, at most %g s: another program holds %s", what or path, timeout_s, path
-                )
-                self._lock.acquire(timeout=timeout_s - SAID_S, poll_interval=POLL_S)
+                else:
+                    log.info(
+                        "waiting for %s, at most %g s: another program holds %s",
+                        what or path,
+                        timeout_s,
+                        path,
+                    )
+                self._lock.acquire(timeout=max(0.0, timeout_s - SAID_S), poll_interval=POLL_S)
         except Timeout:
             raise LockedError(path, "is held by another program", errno.EAGAIN) from None
         except OSError as error:

@@ -87,15 +87,20 @@ class Plans:
     @contextmanager
     def _alone(self, name: str) -> Iterator[None]:
         """Be the only program that builds this plan, if that comes about within a limited time. Others that
-        share the folder could hold the lock for ever, and a plan that is built twice does no harm."""
+        share the folder could hold the lock for ever, and a plan that is built twice does no harm. Where no
+        lock can be made no plan can be kept either."""
         path, what = self.folder / f"{name}.lock", f"the plan {name}, which another program may be building"
         lock = None
         try:
             lock = Lock(path, self.wait_s, what)
         except LockedError:
             log.warning("%s was held for %g s: the plan is built here, too", path, self.wait_s)
-        except OSError as error:
-            raise EngineError(f"cannot lock {path}: {error.strerror or error}") from None
+        except StorageError as error:  # somebody put it there
+            raise EngineError(f"cannot lock {path}: {error.strerror}") from None
+        except OSError as error:  # as on a disk that is read-only
+            log.warning(
+                "%s cannot be locked (%s): the plan is built all the same", path, error.strerror or error
+            )
         try:
             yield
         finally:

@@ -19,6 +19,8 @@ from cars_rt.engines.tensorrt import plans
 from cars_rt.engines.tensorrt.engine import plan_of
 from cars_rt.engines.tensorrt.plans import Plans, default_folder, default_secret
 
+NO_FILES = pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc, which takes no files")
+
 
 @pytest.fixture(autouse=True)
 def own_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -85,6 +87,15 @@ def test_full_disk_costs_the_plan_and_not_the_run(
     monkeypatch.setattr(Plans, "store", store)
     assert cache.fetch("a", lambda: b"plan") == b"plan"
     assert "No space left on device; it is built again the next time" in caplog.text
+
+
+@NO_FILES
+def test_cache_in_which_nothing_can_be_made_costs_the_plan_and_not_the_run(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert Plans(Path("/proc"), wait_s=0.1).fetch("a", lambda: b"plan") == b"plan"
+    assert "/proc/a.lock cannot be locked (No such file or directory): the plan is built all" in caplog.text
+    assert "cannot write the plan /proc/a.plan" in caplog.text
 
 
 def test_plan_of_somebody_else_is_not_loaded(cache: Plans, tmp_path: Path) -> None:
@@ -169,6 +180,15 @@ def test_two_processes_at_once_build_once(folders: dict[str, str]) -> None:
     assert said.count("building cnn") == 1
     assert said.count("cnn for 200 pixels, float16, batches up to 4, TensorRT-RTX") == 2
     assert len(list(Path(folders["CARS_RT_CACHE"]).glob("cnn-*.plan"))) == 1
+
+
+@NO_GPU
+@RTX_THERE
+@NO_FILES
+def test_build_that_can_keep_nothing_fails(folders: dict[str, str]) -> None:
+    with Command("build", "cnn", "--pixels", "200", "--max-batch", "2", "--cache", "/proc", **folders) as it:
+        assert it.end() == 1
+    assert re.search(r"cannot write the plan /proc/cnn-.*; name another folder with --cache", it.said)
 
 
 @NO_GPU

@@ -191,6 +191,9 @@ def test_a_lock_has_a_limit_and_a_word_and_dies_with_its_program(
     lock = Lock(path, PATIENCE_S)  # as the system gives it back
     with pytest.raises(LockedError):
         Lock(path)  # also within one program
+    if sys.platform == "linux":  # where no file can be made: nobody holds it
+        with pytest.raises(FileNotFoundError):
+            Lock(Path("/proc/x.lock"), 0.1)
     lock.release()
     lock.release()
     assert not path.exists() or os.name == "nt"
