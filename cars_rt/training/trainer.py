@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from cars_rt.reference import Reference
-from cars_rt.storage import make_folder
+from cars_rt.storage import NO_LOCKS, Lock, LockedError, make_folder
 from cars_rt.training.checkpoint import Entry, State, kept_reference, load, restore, resumed, save
 from cars_rt.training.data.batch import Batch, cropped
 from cars_rt.training.data.bcars import BcarsPairs
@@ -48,8 +48,8 @@ def train(
     default.
 
     Ctrl-C (or SIGTERM) saves a checkpoint and raises KeyboardInterrupt. Raises TrainingError for an
-    unknown name, a folder that already holds a training (without `resume`), a checkpoint of another
-    network, or a loss that is no longer finite (the last good checkpoint stays).
+    unknown name, a folder that already holds a training (without `resume`) or in which one is under way, a
+    checkpoint of another network, or a loss that is no longer finite (the last good checkpoint stays).
     """
     checkpoint = settings.out / CHECKPOINT
     if settings.resume and not checkpoint.exists():
@@ -60,22 +60,47 @@ def train(
         settings = resumed(settings, checkpoint, given)
     _refuse(settings)
     make = distribution(settings.data, reference)
-    if checkpoint.exists() and not settings.resume:
-        raise TrainingError(f"{settings.out} already holds a training; resume it or choose another folder")
     make_folder(settings.out)
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    state = _start(settings, make, reference)
-    if checkpoint.exists():
-        settings = restore(state, settings, checkpoint)
-    # Not TF32 on a GPU: its 10 bits would not do for phases.
-    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-    with exact, _interruptible() as stop, reporter(settings, state, progress) as report:
-        _loop(settings, state, make, checkpoint, stop, report)
-    plot(state.history, settings.out / CURVE)
+    with _alone(checkpoint):
+        if checkpoint.exists() and not settings.resume:
+            raise TrainingError(
+                f"{settings.out} already holds a training; resume it or choose another folder"
+            )
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        state = _start(settings, make, reference)
+        if checkpoint.exists():
+            settings = restore(state, settings, checkpoint)
+        # Not TF32 on a GPU: its 10 bits would not do for phases.
+        exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+        with exact, _interruptible() as stop, reporter(settings, state, progress) as report:
+            _loop(settings, state, make, checkpoint, stop, report)
+        plot(state.history, settings.out / CURVE)
     if stop.is_set():
         raise KeyboardInterrupt
     return checkpoint
+
+
+@contextlib.contextmanager
+def _alone(checkpoint: Path) -> Iterator[None]:
+    """Be the only program that trains in a folder: each would write over the other's checkpoint."""
+    lock = None
+    try:
+        lock = Lock(checkpoint.with_name(f".{checkpoint.name}.lock"))
+    except LockedError:
+        raise TrainingError(
+            f"cannot train in {checkpoint.parent}, another training is in it: wait for its end, or choose "
+            "another folder"
+        ) from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        log.warning("%s: no locks there, so let no second training write into it", checkpoint.parent)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
 
 
 def _refuse(settings: TrainSettings) -> None:

@@ -283,6 +283,23 @@ def test_training_goes_on_and_is_exported_with_the_reference_it_began_with_whate
 
 
 @pytest.mark.usefixtures("light")
+@pytest.mark.parametrize("resume", [False, True])
+def test_one_training_at_a_time_is_in_a_folder(resume: bool, tmp_path: Path) -> None:
+    refused = []
+
+    def another(entry: checkpoint.Entry) -> None:
+        with pytest.raises(TrainingError, match="another training is in it: wait for its end, or choose"):
+            trainer.train(settings(tmp_path, steps=9, batch=2, resume=resume), quiet)
+        refused.append(entry.step)
+
+    if resume:
+        trainer.train(settings(tmp_path, steps=1, batch=2), quiet)
+    trainer.train(settings(tmp_path, steps=2, batch=2, resume=resume), another)
+    assert refused and checkpoint.load(tmp_path / trainer.CHECKPOINT)["step"] == 2
+    assert os.name == "nt" or {path.name for path in tmp_path.iterdir()} == {"checkpoint.pt", "log.csv"}
+
+
+@pytest.mark.usefixtures("light")
 def test_resumed_training_is_measured_at_its_end_and_takes_no_fewer_steps(tmp_path: Path) -> None:
     def interrupt(entry: checkpoint.Entry) -> None:
         if entry.step == 2:
