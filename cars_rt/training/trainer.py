@@ -16,7 +16,7 @@ from cars_rt.reference import Reference
 from cars_rt.storage import NO_LOCKS, Lock, LockedError, make_folder
 from cars_rt.training.checkpoint import Entry, State, kept_reference, load, restore, resumed, save
 from cars_rt.training.data.batch import Batch, cropped
-from cars_rt.training.data.bcars import BcarsPairs
+from cars_rt.training.data.bcars import POOL_SPECTRA, BcarsPairs
 from cars_rt.training.data.distribution import Distribution, background, distribution, measured_by
 from cars_rt.training.evaluation.scores import evaluate, retrieve
 from cars_rt.training.losses import loss as loss_function
@@ -31,7 +31,18 @@ log = logging.getLogger("cars_rt.training")
 
 CHECKPOINT = "checkpoint.pt"
 LEFT_OUT = 10  # steps in succession whose loss is not finite: then the weights are at fault, not a spectrum
-LEAST = {"steps": 1, "batch": 1, "log_every": 1, "validate_every": 1, "seed": 0, "threads": 0, "workers": 0}
+LEAST = {
+    "steps": 1, "batch": 1, "log_every": 1, "validate_every": 1, "seed": 0, "threads": 0, "workers": 0,
+    "warmup": 0,
+}  # fmt: skip
+BOUNDS: dict[str, tuple[Callable[[float], bool], str]] = {  # of numbers that are finite
+    "learning_rate": (lambda value: value > 0, "above 0"),
+    "weight_decay": (lambda value: value >= 0, "0 or more"),
+    "decay": (lambda value: 0 <= value <= 1, "from 0 to 1"),
+    "average": (lambda value: 0 <= value < 1, "0 or more and below 1"),
+    "minutes": (lambda value: value >= 0, "0 or more"),
+    "checkpoint_minutes": (lambda value: value >= 0, "0 or more"),
+}
 LARGEST_SEED = 2**31 - 1
 TRIES = 3  # of going on from the averaged weights then
 HELD_OUT, HELD_OUT_BATCHES = 16, 16  # spectra of a batch, which share an axis, and batches
@@ -108,6 +119,15 @@ def _refuse(settings: TrainSettings) -> None:
     for name, least in LEAST.items():
         if getattr(settings, name) < least:
             raise TrainingError(f"{name} must be {least} or more, not {getattr(settings, name)}")
+    for name, (holds, words) in BOUNDS.items():
+        value = getattr(settings, name)
+        if not (math.isfinite(value) and holds(value)):
+            raise TrainingError(f"{name} must be {words}, not {value}")
+    if settings.batch > POOL_SPECTRA:
+        raise TrainingError(
+            f"batch must be {POOL_SPECTRA} or less, not {settings.batch}: so many spectra share their "
+            "substances"
+        )
     if settings.seed > LARGEST_SEED:
         raise TrainingError(f"seed must be {LARGEST_SEED} or less, not {settings.seed}")
     if settings.seed == HELD_OUT_SEED:
