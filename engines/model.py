@@ -159,7 +159,7 @@ def _parsed(content: bytes, path: Path) -> onnx.ModelProto:
 def _read_card(proto: onnx.ModelProto, path: Path) -> Card:
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
     if CARD_KEY not in metadata:
-        raise ModelError(f"{path} has no model card; export it with `cars-rt export`")
+        raise ModelError(f"{path} has no model card; docs/engines.md, 'A model of your own', gives it one")
     if len(metadata[CARD_KEY]) > MAX_CARD:
         raise ModelError(f"the card of {path} is longer than {MAX_CARD} characters, the limit")
     try:

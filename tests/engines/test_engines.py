@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -98,7 +99,7 @@ def a_card(**changes: Any) -> str:
 @pytest.mark.parametrize(
     ("card", "reason"),
     [
-        (None, "has no model card; export it with `cars-rt export`"),
+        (None, "has no model card; docs/engines.md, 'A model of your own', gives it one"),
         ("{", "the card of .* cannot be read"),
         ("[]", "the card of .* cannot be read"),
         ('{"name": "x"}', "the card of .* does not say its 'version'"),
@@ -124,6 +125,40 @@ def test_model_without_a_sound_card_is_refused(card: str | None, reason: str, tm
     path.write_bytes(proto.SerializeToString())
     with pytest.raises(ModelError, match=reason):
         load_model(str(path))
+
+
+def test_the_documented_program_makes_a_model_of_a_network_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = Path(__file__).parents[2].joinpath("docs/engines.md").read_text(encoding="utf-8")
+    section = document.split("## A model of your own\n")[1].split("\n## ")[0]
+    table = re.findall(r"^\| (`.+?`) \| (.*) \|$", section, re.MULTILINE)
+    named = {field: "left out" in rest for fields, rest in table for field in re.findall(r"`(\w+)`", fields)}
+    assert named.keys() == {each.name for each in dataclasses.fields(MODEL.card)}
+    (program,) = re.findall(r"```python\n(.+?)```", section, re.DOTALL)
+    values = [onnx.helper.make_tensor_value_info(each, 1, ["batch", "n"]) for each in ("counts", "raman")]
+    identity = onnx.helper.make_node("Identity", ["counts"], ["raman"])
+    graph = onnx.helper.make_graph([identity], "own", values[:1], values[1:])
+    opset = onnx.helper.make_opsetid("", 17)
+    monkeypatch.chdir(tmp_path)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset]), "own.onnx")
+    exec(program)
+    mine = load_model("mine.onnx")
+    counts = np.random.default_rng(1).uniform(100, 200, (3, 700)).astype(np.float32)
+    with OnnxRuntime(compose(mine, np.linspace(3000, 500, 700)), 3, threads=1) as engine:
+        found = engine.retrieve(counts)["raman"]
+    np.testing.assert_allclose(found, counts / counts.mean(1, keepdims=True), rtol=1e-5)
+    card = json.loads(onnx.load("mine.onnx").metadata_props[0].value)
+    for field, optional in named.items():
+        left = json.dumps({key: value for key, value in card.items() if key != field})
+        proto = onnx.load("own.onnx")
+        onnx.helper.set_model_props(proto, {CARD_KEY: left})
+        onnx.save(proto, "left.onnx")
+        if optional:
+            load_model("left.onnx")
+        else:
+            with pytest.raises(ModelError, match=f"does not say its '{field}'"):
+                load_model("left.onnx")
 
 
 # -- the contract, for every engine that can run here -------------------------------------------------
