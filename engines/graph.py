@@ -112,10 +112,14 @@ def _composed(model: Model, axis: NDArray[np.float64], deviation: bool) -> Graph
     for entry in proto.opset_import:
         entry.domain = "" if entry.domain == "ai.onnx" else entry.domain  # two names of one
     opset = next((entry.version for entry in proto.opset_import if not entry.domain), 1)
-    moved = Ordered(axis, card.stride) if points.on_pixels else Resampled(axis, points.raman_shift, opset)
+    outputs = _outputs(card, [value.name for value in proto.graph.output], deviation)
+    moved = (
+        Ordered(axis, card.stride)
+        if points.on_pixels
+        else Resampled(axis, points.raman_shift, opset, positive=DEVIATION in outputs)
+    )
     length = len(moved.places) if isinstance(moved, Ordered) else len(points.raman_shift)
     network = add_prefix_graph(proto.graph, NETWORK)
-    outputs = _outputs(card, [value.name for value in proto.graph.output], deviation)
     for name in outputs:
         if (given := length_given(proto, name, length)) not in (None, length):
             raise ModelError(
@@ -153,7 +157,11 @@ def _composed(model: Model, axis: NDArray[np.float64], deviation: bool) -> Graph
             *before,
             *network.node,
             # Deviations of neighbours are alike and their errors go together, so they are interpolated, too.
-            *(node for name in outputs for node in moved.back(NETWORK + name, f"{name}/pixels")),
+            *(
+                node
+                for name in outputs
+                for node in moved.back(NETWORK + name, f"{name}/pixels", positive=name == DEVIATION)
+            ),
             *(node for name in outputs for node in BY_LIGHT[name]),
         ],
         f"{card.name} for {pixels} pixels",

@@ -132,7 +132,7 @@ class Ordered:
         """From pixels (batch, p) to what the network takes (batch, n)."""
         return [helper.make_node("Gather", [source, "onto_points"], [target], axis=1)]
 
-    def back(self, source: str, target: str) -> list[onnx.NodeProto]:
+    def back(self, source: str, target: str, *, positive: bool) -> list[onnx.NodeProto]:
         """From what it gives (batch, n) to pixels (batch, p)."""
         return [helper.make_node("Gather", [source, "onto_pixels"], [target], axis=1)]
 
@@ -141,15 +141,17 @@ class Resampled:
     """Splines onto points and back, as nodes of a graph. `parameters` are what the nodes read, by name.
 
     A matrix has a handful of entries in a column, its taps, so a product with it is written as one gather of
-    all that the taps weigh, and a sum.
+    all that the taps weigh, and a sum. Splines swing below 0 beside what is high, so what cannot be negative
+    comes back by straight lines.
     """
 
-    def __init__(self, axis: FloatArray, points: FloatArray, opset: int) -> None:
-        """axis: (p,), points: (n,), both cm-1."""
+    def __init__(self, axis: FloatArray, points: FloatArray, opset: int, *, positive: bool) -> None:
+        """axis: (p,), points: (n,) ascending, both cm-1. positive: whether `back` is asked for such."""
         self._opset = opset
         self.parameters: dict[str, NDArray[Any]] = {
             **_taps("onto_points", resampling_matrix(axis, points)),
             **_taps("onto_pixels", resampling_matrix(points, axis)),
+            **(_lines("onto_pixels_by_lines", points, axis) if positive else {}),
         }
 
     @property
@@ -161,9 +163,9 @@ class Resampled:
         """From pixels (batch, p) to points (batch, n)."""
         return weighed("onto_points", source, target, self._opset)
 
-    def back(self, source: str, target: str) -> list[onnx.NodeProto]:
-        """From points (batch, n) to pixels (batch, p)."""
-        return weighed("onto_pixels", source, target, self._opset)
+    def back(self, source: str, target: str, *, positive: bool) -> list[onnx.NodeProto]:
+        """From points (batch, n) to pixels (batch, p). positive: what is nowhere negative stays so."""
+        return weighed("onto_pixels_by_lines" if positive else "onto_pixels", source, target, self._opset)
 
 
 def taps_axis(opset: int) -> dict[str, NDArray[Any]]:
@@ -200,3 +202,11 @@ def _taps(name: str, matrix: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
     tap = np.arange(len(rows)) - firsts[columns]
     places[tap, columns], weights[tap, columns] = rows, matrix[rows, columns]
     return {f"{name}/places": places.astype(np.int32), f"{name}/weights": weights}
+
+
+def _lines(name: str, points: FloatArray, axis: FloatArray) -> dict[str, NDArray[Any]]:
+    """The same of straight lines between the two points (n,) beside each pixel (p,)."""
+    place = np.interp(axis, points, np.arange(len(points)))
+    left = np.minimum(place.astype(np.int32), len(points) - 2)
+    share = np.asarray(place - left, np.float32)
+    return {f"{name}/places": np.stack([left, left + 1]), f"{name}/weights": np.stack([1 - share, share])}

@@ -129,7 +129,8 @@ def test_deviation_comes_back_onto_the_pixels(tmp_path: Path) -> None:
     assert graph.outputs == (RAMAN, DEVIATION)
     found = retrieved(graph, _smooth(CAMERA))
     assert found[DEVIATION].shape == (4, len(CAMERA))
-    assert np.allclose(found[DEVIATION], 0.5 * found[RAMAN] + 0.1, rtol=1e-4)
+    # Straight lines in place of splines.
+    assert np.allclose(found[DEVIATION], 0.5 * found[RAMAN] + 0.1, rtol=0.01)
 
 
 def test_engine_has_a_slab_for_each_output(tmp_path: Path) -> None:

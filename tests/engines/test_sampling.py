@@ -10,6 +10,7 @@ from cars_rt.engines.onnxruntime import OnnxRuntime
 from cars_rt.engines.sampling import points_for
 from cars_rt.physics.cars import cars_intensity, lorentzians
 from cars_rt.physics.microscope import Microscope
+from cars_rt.protocol import DEVIATION
 
 MODEL, KK = load_model(), load_model("kk")
 
@@ -104,6 +105,16 @@ def test_gap_of_a_notch_is_bridged(name: str) -> None:
     assert taps <= 16  # a pixel at the gap's edge is no mean over the gap
     assert np.abs(found - whole).max() < 0.1 * whole.max()
     assert np.corrcoef(found, whole)[0, 1] > 0.995
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+def test_deviation_is_not_negative_beside_a_hot_pixel_where_there_is_a_grid(direction: int) -> None:
+    axis = np.arange(400, 3240, 6.0)[::direction]
+    assert not points_for(MODEL.card, axis).on_pixels
+    counts = np.repeat(spectrum(axis)[0], 3, axis=0)
+    counts[1:, len(axis) // 3] += [60_000, 1e9]
+    with OnnxRuntime(compose(MODEL, axis), 3, slabs=1) as engine:
+        assert (engine.retrieve(counts)[DEVIATION].min(axis=1) > 0).all()
 
 
 @pytest.mark.parametrize(
