@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from cars_rt.engines.model import Card, ModelError
-from cars_rt.physics.axis import FloatArray, Grid, resampling_matrix
+from cars_rt.physics.axis import WIDE, FloatArray, Grid, resampling_matrix
 
 LARGEST_MATRIX = 2**27  # entries of a resampling matrix while it is made: 1 GB, or 11,000 pixels
 MAX_STRETCH = 8.0  # an axis so much coarser than a network's grid would be mostly interpolation
 COARSEST = 8.0  # cm-1, pixels of those networks that can take them as they are
 GAP = 300.0  # cm-1, the longest that is bridged, such as that of a notch
 GAPS = 3
-WIDE = 4.0  # usual steps: a step so wide is a gap
 ROUNDED = 8  # pixels over whose mean length an axis that is rounded looks like one that is not
 NEAR, ABRUPT = 24, 1.25  # so many pixels further on, a mean that is another one by this factor is a jump
 EVEN_TAPS = 4  # the number of a spline's taps is a multiple of this, so that similar axes have as many

@@ -10,6 +10,7 @@ from cars_rt.errors import CarsRtError
 FloatArray = NDArray[np.float64]
 SPLINE_REACH = 6  # points to either side; what is beyond has a weight of less than 4e-4
 SMALLEST_CM1 = 10.0  # that an axis reaches: one in eV, um or thousands of cm-1 stays below
+WIDE = 4.0  # usual steps: a step so wide is a gap
 LARGEST_CM1 = 9000.0  # twice what any molecule has; absolute wavenumbers of visible light begin at 12,500
 
 
@@ -151,7 +152,7 @@ def resampling_matrix(source: ArrayLike, target: ArrayLike) -> NDArray[np.float3
         pixels = pixels[::-1]
     last = len(pixels) - 1
     place = np.interp(points, pixels, np.arange(last + 1))  # of each point among the pixels
-    wider = np.maximum(1, _widths(points) / np.interp(points, pixels, np.gradient(pixels)))
+    wider = np.maximum(1, widths(points) / np.interp(points, pixels, np.gradient(pixels)))
     nearest, columns = np.rint(place).astype(int), np.arange(len(points))
     matrix = np.zeros((last + 1, len(points)))
     reach = int(np.ceil(SPLINE_REACH * wider.max()))
@@ -176,12 +177,20 @@ def resampling_matrix(source: ArrayLike, target: ArrayLike) -> NDArray[np.float3
     return np.ascontiguousarray(matrix, dtype=np.float32)
 
 
-def _widths(points: FloatArray) -> FloatArray:
-    """How long each point's part of the axis is, (n,), cm-1; a gap beside it belongs to none."""
+def widths(points: FloatArray) -> FloatArray:
+    """How long each point's part of the axis (n,) is, (n,), cm-1; a gap beside it belongs to none."""
     steps = np.abs(np.diff(points))
     nearer = np.minimum(np.append(steps[:1], steps), np.append(steps, steps[-1:]))
-    widths = np.abs(np.gradient(points))
-    return np.where(widths > 2 * nearer, nearer, widths)
+    around = np.abs(np.gradient(points))
+    return np.where(around > 2 * nearer, nearer, around)
+
+
+def gaps(points: FloatArray) -> NDArray[np.bool_]:
+    """Between which neighbours an axis (n,) has a gap, (n - 1,): steps much wider than is usual and than one
+    beside them, as the steps of a coarser window are not."""
+    steps = np.abs(np.diff(points))
+    beside = np.minimum(np.append(np.inf, steps[:-1]), np.append(steps[1:], np.inf))
+    return np.asarray(steps > WIDE * np.maximum(np.median(steps), beside))
 
 
 def _cardinal_spline(place: FloatArray) -> FloatArray:

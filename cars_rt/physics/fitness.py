@@ -22,7 +22,7 @@ from enum import IntFlag
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cars_rt.physics.axis import check_raman_shift
+from cars_rt.physics.axis import check_raman_shift, gaps, widths
 from cars_rt.physics.overlap import LIT_OVERLAP, RESOLUTION_CM1, SMALLEST, Overlap
 
 Floats = NDArray[np.float32]
@@ -94,19 +94,30 @@ class Fitness:
         self._pixel_share = np.asarray(width / width.sum(), np.float32)  # of the axis
         self._width = max(1, round(BIN_CM1 / pitch), -(-pixels // MOST_BINS))  # pixels of a bin
         bins = pixels // self._width
-        centres = axis[: bins * self._width].reshape(bins, self._width).mean(axis=1)
+        centres = axis[self._width // 2 :: self._width][:bins]  # a pixel's, so that none is in a gap
         self._lag = max(1, round(LAG_CM1 / (pitch * self._width)))
         self._bins = bins
         self._blocks = pixels // BLOCK
         self._bright = self._blocks * 9 // 10
         self._firsts = np.arange(self._blocks) * BLOCK
-        in_block = np.diff(
-            np.append(self._firsts, pixels - 3)
-        )  # third differences; the last block takes the rest
+        last = max(self._blocks - 1, 0)
+        self._gaps = np.flatnonzero(gaps(axis))  # each after this pixel
+        # Third differences over a gap are no noise. The last block takes the rest.
+        over_gap = np.unique(self._gaps[:, None] - np.arange(3))
+        self._over_gap = over_gap[(over_gap >= 0) & (over_gap < pixels - 3)]
+        in_block = np.diff(np.append(self._firsts, pixels - 3))
+        in_block -= np.bincount(np.minimum(self._over_gap // BLOCK, last), None, self._blocks)[: self._blocks]
+        # Pixels that lack one of three neighbours on a side.
+        edges = np.concatenate([[-1], self._gaps, [pixels - 1]])
+        self._at_edge = np.unique(np.clip(edges[:, None] + np.arange(-2, 4), 0, pixels - 1))
         self._noise_of_sum = np.asarray(_NOISE_OF_THIRD / np.maximum(in_block, 1), np.float32)
         self._useful = pixels >= FEWEST_PIXELS and bins > 8 * self._lag
         self._transform = hilbert_matrix(centres) if self._useful else np.zeros((0, 0), np.float32)
-        self._block_of_bin = np.minimum(np.arange(bins) * self._width // BLOCK, max(self._blocks - 1, 0))
+        self._block_of_bin = np.minimum(np.arange(bins) * self._width // BLOCK, last)
+        # Of second differences, those whose three bins have no gap between or in them.
+        first = np.arange(bins - 2 * self._lag) * self._width
+        beyond = first + (2 * self._lag + 1) * self._width - 1
+        self._whole = np.searchsorted(self._gaps, first) == np.searchsorted(self._gaps, beyond)
 
     def flags(
         self,
@@ -194,36 +205,35 @@ class Fitness:
         bends = steps[:, 1:] - steps[:, :-1]
         third = bends[:, 1:] - bends[:, :-1]
         np.abs(third, out=third)
+        third[:, self._over_gap] = 0
         sums = np.add.reduceat(third, self._firsts, axis=1)
         sums *= self._noise_of_sum
         return np.asarray(sums)
 
     def _spikes(self, signal: Floats, noise: Floats) -> NDArray[np.bool_]:
-        """Whether some pixel stands alone above its neighbours."""
-        inner = self._blocks * BLOCK
-        end = min(inner, signal.shape[1] - 1)
-        above = np.empty((len(signal), inner), np.float32)  # twice the height
-        above[:, 0] = above[:, -1] = 0
-        middle = above[:, 1:end]
-        np.multiply(signal[:, 1:end], 2, out=middle)
-        middle -= signal[:, : end - 1]
-        middle -= signal[:, 2 : end + 1]
+        """Whether some pixel stands alone above its neighbours, three on each side."""
+        above = np.empty(signal.shape, np.float32)  # twice the height
+        middle = above[:, 1:-1]
+        np.multiply(signal[:, 1:-1], 2, out=middle)
+        middle -= signal[:, :-2]
+        middle -= signal[:, 2:]
+        above[:, self._at_edge] = 0
         highest = np.maximum.reduceat(above, self._firsts, axis=1)
         found = np.zeros(len(signal), bool)
         for row, block in np.argwhere(highest > 2 * LEAST_SPIKE * noise):  # few
-            pixel = block * BLOCK + int(above[row, block * BLOCK : (block + 1) * BLOCK].argmax())
-            if 3 <= pixel < signal.shape[1] - 3:
-                wider = [
-                    2 * signal[row, pixel] - signal[row, pixel - by] - signal[row, pixel + by]
-                    for by in (2, 3)
-                ]
-                found[row] |= above[row, pixel] > SPIKE_SHARE * max(abs(each) for each in wider)
+            end = (block + 1) * BLOCK if block + 1 < self._blocks else above.shape[1]
+            pixel = block * BLOCK + int(above[row, block * BLOCK : end].argmax())
+            wider = [
+                2 * signal[row, pixel] - signal[row, pixel - by] - signal[row, pixel + by] for by in (2, 3)
+            ]
+            found[row] |= above[row, pixel] > SPIKE_SHARE * max(abs(each) for each in wider)
         return found
 
     def _wraps(self, counts: Floats) -> NDArray[np.bool_]:
         """Whether counts jump by their whole range within one pixel, as those beyond a counter's end do."""
         found = np.zeros(len(counts), bool)
         jumps = np.abs(counts[:, 1:] - counts[:, :-1])
+        jumps[:, self._gaps] = 0
         least = np.float32(LEAST_JUMP) * (counts.max(axis=1) - counts.min(axis=1))
         for row in np.flatnonzero(jumps.max(axis=1) > least):  # few
             size, rounding = jumps[row], _rounding(counts[row])
@@ -252,7 +262,7 @@ class Fitness:
         implied = self._second_difference(np.log(real, out=real))
         structure = self._second_difference(np.log(intensity, out=intensity))
         lag, ends = self._lag, slice(2 * self._lag, None)
-        seen = known[:, lag:-lag] & known[:, ends] & known[:, : -2 * lag]
+        seen = known[:, lag:-lag] & known[:, ends] & known[:, : -2 * lag] & self._whole
         variance = 4 * deviation[:, lag:-lag] + deviation[:, ends] + deviation[:, : -2 * lag]
         weighted = np.where(seen, implied / np.maximum(variance, np.float32(1e-10)), np.float32(0))
         strength = np.einsum("kp,kp->k", weighted, implied)
@@ -282,12 +292,13 @@ def hilbert_matrix(raman_shift: ArrayLike) -> Floats:
     """The matrix M, (p, p) float32, for which R @ M is Re{chi_R} to R = Im{chi_R}, both (n, p).
 
     Kramers and Kronig: Re(w) = 1/pi P int Im(w') / (w' - w) dw', by the trapezoidal rule; the singular
-    cell gives the slope of R. Beyond the ends R is taken as constant for BEYOND_CM1 and then as zero, so that
-    a line cut off there makes no pole. Raises AxisError for an axis that `check_raman_shift` refuses.
+    cell gives the slope of R. In a gap R is taken as zero. Beyond the ends it is taken as constant for
+    BEYOND_CM1 and then as zero, so that a line cut off there makes no pole. Raises AxisError for an axis that
+    `check_raman_shift` refuses.
     """
     axis = check_raman_shift(raman_shift)
     points = len(axis)
-    width = np.abs(np.gradient(axis))
+    width = widths(axis)
     distance = axis[:, None] - axis[None, :]
     np.fill_diagonal(distance, np.inf)
     matrix = width[:, None] / distance

@@ -172,6 +172,36 @@ def test_cosmic_rays_and_steps_are_spikes_and_lines_are_not() -> None:
     assert all(each & Flag.SPIKE for each in flags(step))
 
 
+@pytest.mark.parametrize("pixels", [127, len(AXIS)])
+def test_cosmic_rays_are_spikes_up_to_the_third_pixel_from_an_end(pixels: int) -> None:
+    light = np.linspace(20_000, 8000, pixels)
+    counts = noisy(light, pixels) + 6000 * np.eye(pixels)
+    found = Fitness(AXIS[:pixels]).flags(np.asarray(counts, np.float32), None)
+    assert np.array_equal(np.flatnonzero(found & Flag.SPIKE == 0), [0, 1, 2, *range(pixels - 3, pixels)])
+    assert not Fitness(AXIS[:pixels]).flags(noisy(light, 200), None).any()
+
+
+def test_a_gap_or_a_seam_of_windows_is_no_fault_and_hides_none() -> None:
+    """Whatever lies in the gap: a line's flank, a line, nothing."""
+    kept = np.all(
+        [np.abs(AXIS - at) > wide / 2 for at, wide in ((1116, 226), (1570, 260), (1925, 250))], axis=0
+    )
+    axis, raman = AXIS[kept], RAMAN[:, kept]
+    seam = int(np.argmax(axis > 2000))
+    strong = raman.max(axis=1) > 0.3
+    for level in (1, np.where(np.arange(len(axis)) < seam, 1, 3)):  # another grating, exposed longer
+        counts = COUNTS[:, kept] * np.float32(level)
+        for way in (1, -1):
+            fitness = Fitness(axis[::way])
+            assert not fitness.flags(counts[:, ::way], raman[:, ::way]).any()
+            found = fitness.flags(counts[strong][:, ::way], raman[strong][:, ::-way])
+            assert ((found & UNLIKE) != 0).all()
+        counts[:, seam + 3] += 0.5 * counts.max(axis=1)
+        assert (Fitness(axis).flags(counts, None) & Flag.SPIKE).all()
+    fall = noisy(np.where(axis < 2000, 20_000.0, 2000.0))  # by nearly all of their range
+    assert not Fitness(axis).flags(fall, None).any()
+
+
 def test_counts_that_wrapped_are_spikes() -> None:
     """Whatever the counter's width: 65,536 of a camera, 4096 of a converter, the sign of an int16."""
     bright = np.round(COUNTS / COUNTS.max(axis=1, keepdims=True) * 150_000)
