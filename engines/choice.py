@@ -18,7 +18,7 @@ from cars_rt.engines.registry import (
     require,
     retrieving,
 )
-from cars_rt.engines.rehearsal import Tried, rehearse
+from cars_rt.engines.rehearsal import GivenUpError, Tried, rehearse
 
 log = logging.getLogger("cars_rt.engines")
 
@@ -38,12 +38,14 @@ def open_engine(name: str, graph: Graph, max_batch: int, threads: int = 0, lanes
     slab for each, and the cores in equal shares.
     `auto` tries the engines in a process of their own, once for a model, unless there is only one; what it
     found is kept on disk (see `remembered`).
-    Raises EngineError with the reason (all reasons, for `auto`).
+    Raises EngineError with the reason (all reasons, for `auto`), GivenUpError after `give_up`.
     """
     if name != AUTO:
         require(name)
         try:
             return _open(name, graph, max_batch, threads, lanes)
+        except GivenUpError:
+            raise
         except EngineError as error:
             raise EngineError(f"{name}: {error}") from error
     return _fastest(graph, max_batch, threads, lanes, recalling=True)
@@ -64,6 +66,8 @@ def _fastest(graph: Graph, max_batch: int, threads: int, lanes: int, *, recallin
     for candidate in [*ranked, *spare, *([] if REFERENCE in ranked else [REFERENCE])]:
         try:
             engine = _open(candidate, graph, max_batch, threads, lanes)
+        except GivenUpError:  # no other is wanted either
+            raise
         except EngineError as error:
             if recalled:  # it is true no longer: all are tried anew
                 _forget(graph, candidates, max_batch, threads)

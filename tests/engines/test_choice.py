@@ -165,14 +165,20 @@ def test_auto_takes_the_fastest_that_works_and_says_what_went_wrong_with_others(
 
 
 @pytest.mark.usefixtures("installed")
-def test_engine_that_is_being_tried_can_be_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At once, for good, and nothing is remembered of it."""
-    monkeypatch.setattr(choice, "retrieving", lambda: ["hangs", "onnxruntime"])
+@pytest.mark.parametrize(
+    ("name", "there"), [("auto", ["hangs", "onnxruntime"]), ("auto", ["hangs"]), ("hangs", ["hangs"])]
+)
+def test_engine_that_is_being_tried_can_be_given_up(
+    name: str, there: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, for good, and nothing is remembered of it; no other takes its place."""
+    monkeypatch.setattr(choice, "retrieving", lambda: there)
+    monkeypatch.setattr(engine_class("hangs"), "fragile", True)
     failures: list[BaseException] = []
 
     def open_it() -> None:
         try:
-            open_engine("auto", GRAPH, 4)
+            open_engine(name, GRAPH, 4).close()
         except EngineError as error:
             failures.append(error)
 
