@@ -15,13 +15,14 @@ TOLERANCES = {FLOAT32: 1e-4, FLOAT16: TOLERANCE, BFLOAT16: TOLERANCE}
 R2 = 1 - 5e-4  # of an engine's spectrum against the reference's, at least
 IN_FULL = frozenset({"onnxruntime", "openvino"})  # engines that compute in float32, whatever they run on
 TINY = float(np.finfo(np.float32).tiny)
+MANY = 64  # spectra of a batch that is also compared, as is the largest: engines may compute those otherwise
 LEAST = 0.25  # of chi_NR: reduced precision costs as much where there is no line as where there is one
 
 
 def check(engine: Engine) -> float:
-    """Compare an engine with the reference on a probe batch: the largest difference of its outputs, relative
-    to each spectrum's maximum. Raises EngineError if they disagree, or a spectrum alone has another result
-    than among others."""
+    """Compare an engine with the reference on probe batches, a small one and large ones: the largest
+    difference of its outputs, relative to each spectrum's maximum. Raises EngineError if they disagree, or a
+    spectrum alone has another result than among others."""
     counts, results = probe(engine.graph), computed(engine)
     if not engine.retrieves:
         return 0.0
@@ -35,10 +36,17 @@ def check(engine: Engine) -> float:
         return 0.0
     with engine_class(REFERENCE)(engine.graph, len(counts), slabs=1) as reference:
         expected = reference.retrieve(counts)
-    return max(
+    worst = max(
         compare(f"its {name}", result, expected[name], engine.precision, expected[RAMAN])
         for name, result in results.items()
     )
+    for rows in sorted({min(MANY, engine.max_batch), engine.max_batch}):
+        places = np.arange(rows) % len(counts)
+        wanted = {name: result[places] for name, result in expected.items()}
+        for name, result in engine.retrieve(counts[places]).items():
+            what = f"its {name} in a batch of {rows}"
+            worst = max(worst, compare(what, result, wanted[name], engine.precision, wanted[RAMAN]))
+    return worst
 
 
 def computed(engine: Engine) -> dict[str, Slab]:

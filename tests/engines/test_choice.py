@@ -24,6 +24,7 @@ from cars_rt.engines import (
     retrieving,
 )
 from cars_rt.engines.conformance import failures
+from cars_rt.engines.onnxruntime import OnnxRuntime
 
 GRAPH = compose(load_model(), np.linspace(800, 1500, 160))
 
@@ -137,6 +138,24 @@ def test_broken_engine_is_a_reason_and_no_crash(name: str, reason: str) -> None:
     with pytest.raises(EngineError, match=reason):
         open_engine(name, GRAPH, 4)
     assert name in retrieving()
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(("max_batch", "rows"), [(16, 16), (100, 64)])
+def test_engine_that_is_wrong_in_large_batches_is_refused(
+    max_batch: int, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, launch = engine_class("good"), OnnxRuntime.launch
+
+    def crowded(engine: OnnxRuntime, slab: int, count: int) -> None:
+        launch(engine, slab, count)
+        if count >= 16:
+            engine.outputs[slab][count - 1] *= 1.1
+
+    monkeypatch.setattr(good, "launch", crowded)
+    open_engine("good", GRAPH, 15).close()
+    with pytest.raises(EngineError, match=f"its raman in a batch of {rows} differs from onnxruntime by 0.1"):
+        open_engine("good", GRAPH, max_batch)
 
 
 @pytest.mark.usefixtures("installed")

@@ -110,7 +110,7 @@ def few():
                 assert np.isnan(output[rows:]).all(), rows
         return len(engine._session._whole)
 
-found = {"graphs with copies": few(), "first": opened(256), "second": opened(256)}
+found = {"graphs with copies": few(), "first": opened(65), "second": opened(65)}
 found |= {"kk": opened(4, "kk"), "few": opened()}
 needed = found["few"][3]
 found["unpinned"] = opened(SIMULATED_PINNING="0")
