@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from cars_rt.daemon.settings import DaemonSettings
 from cars_rt.doctor.cache import read_cache
-from cars_rt.doctor.engines import read_engines, try_engines
+from cars_rt.doctor.engines import composed, read_engines, try_engines
 from cars_rt.doctor.gpu import read_gpu, read_products
 from cars_rt.doctor.machine import read_machine
 from cars_rt.doctor.packages import read_packages
@@ -28,8 +28,11 @@ def examine(
     """Look at everything, then try each engine that can run here on each model, in processes of their own.
 
     models: names of shipped ones or paths; none: all that are shipped, and kk. rates: also measure how fast
-    the engines are. Never raises: what is wrong is in the report.
+    the engines are. What is wrong is in the report; only a model that is named and cannot be one raises
+    ModelError, before the trials: no engine and no computer is to blame for it.
     """
+    for model in models:
+        composed(model)
     engines = read_engines()
     usable = [each.name for each in engines if each.available]
     models = models or (*sorted(shipped_models()), KK)

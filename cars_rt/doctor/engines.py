@@ -1,7 +1,7 @@
 """The engines: which can run here, and what they make of a model."""
 
 from cars_rt.doctor.report import EngineState, Trial
-from cars_rt.engines import compose, load_model, reason_against, retrieving, takes_long
+from cars_rt.engines import Graph, compose, load_model, reason_against, retrieving, takes_long
 from cars_rt.engines.base import usable_cores
 from cars_rt.engines.rehearsal import rehearse
 from cars_rt.errors import CarsRtError
@@ -12,14 +12,19 @@ def read_engines() -> list[EngineState]:
     return [EngineState(name=name, reason=reason_against(name)) for name in retrieving()]
 
 
+def composed(model: str) -> Graph:
+    """A model on its nominal axis. Raises ModelError if it cannot be read or composed."""
+    loaded = load_model(model)
+    return compose(loaded, loaded.nominal_axis)
+
+
 def try_engines(model: str, engines: list[str], max_batch: int, *, rates: bool) -> list[Trial]:
     """One model on its nominal axis, on each engine as the daemon would open it.
 
     Processes of their own do it, so that none that crashes or hangs ends this one.
     """
     try:
-        loaded = load_model(model)
-        graph = compose(loaded, loaded.nominal_axis)
+        graph = composed(model)
     except CarsRtError as error:
         return [Trial(model=model, engine=name, reason=str(error)) for name in engines]
     threads = max(usable_cores() // 2, 1)

@@ -87,6 +87,12 @@ def test_all_models_are_tried_unless_some_are_named(monkeypatch: pytest.MonkeyPa
     assert tried("cnn") == {"cnn"}
 
 
+def test_a_model_that_is_none_is_not_the_fault_of_the_computer(tmp_path: Path) -> None:
+    code, text, said = Command.ran("doctor", "--model", "cnn", "--model", "cmm", "--json", tmp_path / "found")
+    assert code == 1 and "no model is called 'cmm'" in said and "HEALTHY" not in text
+    assert said.count("\n") == 1 and not (tmp_path / "found").exists()
+
+
 def test_a_port_that_is_taken_is_said() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
