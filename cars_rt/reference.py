@@ -15,6 +15,8 @@ from cars_rt.physics.axis import resampling_matrix
 from cars_rt.physics.fitness import FULL_OF_MEAN, FULL_PIXELS
 
 SLACK = 2.0  # steps that an axis may reach beyond the reference's axis
+BRIGHT = 0.95  # of the reference's pixels are darker than its bright part, which hot pixels are no part of
+DARKEST = 0.01  # of that: where the reference is darker, it counts as that
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +45,8 @@ class Reference:
         return np.interp(raman_shift, self.raman_shift, self.counts)
 
     def on(self, raman_shift: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Counts over their mean on an ascending axis, (n,) float64: on its own the very counts.
+        """Counts over their mean on an ascending axis, (n,) float64: on its own the very counts, but for
+        those that are too dark to divide by.
 
         Raises SpectraError if the reference does not cover the axis.
         """
@@ -57,7 +60,17 @@ class Reference:
             )
         scaled = self.counts / self.counts.mean()
         there = np.asarray(scaled @ resampling_matrix(self.raman_shift, raman_shift), np.float64)
-        return np.asarray(np.maximum(there, scaled.min()))
+        return np.asarray(np.maximum(there, max(scaled.min(), darkest(there))))
+
+    @property
+    def dark_pixels(self) -> int:
+        """How many are too dark to divide by."""
+        return int((self.counts < darkest(self.counts)).sum())
+
+
+def darkest(counts: NDArray[np.float64]) -> float:
+    """What a reference's counts (p,) are taken to be at least."""
+    return DARKEST * float(np.quantile(counts, BRIGHT))
 
 
 def read_reference(path: Path, pump_nm: float | None = None) -> Reference:

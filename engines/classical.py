@@ -13,15 +13,14 @@ from numpy.typing import NDArray
 from cars_rt.engines.base import Engine, Slab
 from cars_rt.engines.graph import Graph
 from cars_rt.engines.model import CLASSICAL, Card, ModelError
-from cars_rt.engines.referenced import Referenced
+from cars_rt.engines.referenced import Referenced, reference_in
 from cars_rt.engines.sampling import points_for
 from cars_rt.engines.scaling import scaled
 from cars_rt.engines.tracing import trace
-from cars_rt.errors import CarsRtError
 from cars_rt.physics.axis import resampling_matrix
 from cars_rt.physics.kramers_kronig import KramersKronig, Settings
 from cars_rt.physics.maximum_entropy import MaximumEntropy
-from cars_rt.reference import read_reference
+from cars_rt.reference import BRIGHT, DARKEST
 
 KK, MEM = CLASSICAL
 VERSION = "4"  # a new one whenever results change
@@ -73,12 +72,11 @@ def classical(name: str, reference: Path | None = None, pump_nm: float | None = 
     Its hash is that of all that the result depends on: method, version, settings and reference.
     Raises ModelError if the reference cannot be used.
     """
-    try:
-        measured = None if reference is None else read_reference(reference, pump_nm)
-    except CarsRtError as error:
-        raise ModelError(str(error)) from None
+    measured = None if reference is None else reference_in(reference, pump_nm)
     settings = Settings()
     made_of = {"settings": asdict(settings), "reference": None if measured is None else measured.sha256}
+    if measured is not None and measured.dark_pixels:
+        made_of["darkest"] = [DARKEST, BRIGHT]
     card = Card(
         name=name,
         version=VERSION,

@@ -12,12 +12,9 @@ from numpy.typing import NDArray
 from cars_rt.engines.model import Model, ModelError
 from cars_rt.errors import CarsRtError
 from cars_rt.physics.quantity import RATIO
-from cars_rt.reference import Reference, read_reference
+from cars_rt.reference import BRIGHT, DARKEST, Reference, read_reference
 
 log = logging.getLogger("cars_rt.engines")
-
-BRIGHT = 0.95  # of the reference's pixels are darker than its bright part, which hot pixels are no part of
-DARKEST = 0.01  # of that: where the reference is darker, counts are divided by this, not by less
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,13 +79,23 @@ class Flattened(Referenced):
         turned = raman_shift[0] > raman_shift[-1]
         if (there := self._on(raman_shift[::-1] if turned else raman_shift)) is None:
             return None
-        factor = (1 / np.maximum(there, _darkest(there))).astype(np.float32)
+        factor = (1 / there).astype(np.float32)
         return np.ascontiguousarray(factor[::-1]) if turned else factor
 
 
-def _darkest(reference: NDArray[np.float64]) -> float:
-    """What counts are divided by at least."""
-    return DARKEST * float(np.quantile(reference, BRIGHT))
+def reference_in(path: Path, pump_nm: float | None = None) -> Reference:
+    """The reference in a file; path, pump_nm: as `read_reference` takes them. Raises ModelError if it cannot
+    be used."""
+    try:
+        reference = read_reference(path, pump_nm)
+    except CarsRtError as error:
+        raise ModelError(str(error)) from None
+    if reference.dark_pixels:
+        log.warning(
+            "%s is darker than %g %% of its bright part at %d of %d pixels: counts are divided by that there",
+            path, 100 * DARKEST, reference.dark_pixels, len(reference.counts),
+        )  # fmt: skip
+    return reference
 
 
 def flattened(model: Model, path: Path, pump_nm: float | None = None) -> Flattened:
@@ -103,16 +110,7 @@ def flattened(model: Model, path: Path, pump_nm: float | None = None) -> Flatten
             f"the model {card.name} takes no reference: what it gives is scaled by each spectrum, as in the "
             "protocol that it was trained for"
         )
-    try:
-        reference = read_reference(path, pump_nm)
-    except CarsRtError as error:
-        raise ModelError(str(error)) from None
-    dark, pixels = int((reference.counts < _darkest(reference.counts)).sum()), len(reference.counts)
-    if dark:
-        log.warning(
-            "%s is darker than %g %% of its bright part at %d of %d pixels: counts are divided by that there",
-            path, 100 * DARKEST, dark, pixels,
-        )  # fmt: skip
+    reference = reference_in(path, pump_nm)
     both = hashlib.sha256(f"{model.sha256} {reference.sha256} {DARKEST} {BRIGHT}".encode()).hexdigest()
     told = replace(
         card,

@@ -356,6 +356,21 @@ def test_one_hot_pixel_of_a_reference_does_not_make_all_others_dark(
     assert "dim.npz is darker than 1 % of its bright part at 100 of 1300 pixels" in caplog.text
 
 
+@pytest.mark.parametrize("name", ["cnn", "kk"])
+def test_a_dead_pixel_of_a_reference_makes_no_line_of_ten(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = []
+    for dead in (ENVELOPE[700], 1e-3):
+        reference = ENVELOPE.copy()
+        reference[700] = dead
+        model = load_model(name, npz(tmp_path / f"{dead:g}.npz", SHIFT, reference))
+        with open_engine("onnxruntime", compose(model, SHIFT), 1) as engine:
+            found.append(engine.run(COUNTS[None]))
+    assert caplog.text.count("0.001.npz is darker than 1 % of its bright part at 1 of 1300 pixels") == 1
+    assert np.abs(found[1] - found[0]).max() < 3
+
+
 def test_a_trained_model_is_the_same_on_all_points() -> None:
     card = Card("x", "1", 2.0, 1, 2, "mean", "ratio", "", {}, {})
     model = Model(b"some bytes", card, "0" * 64)
