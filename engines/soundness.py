@@ -11,6 +11,9 @@ from cars_rt.protocol import NETWORK_OUTPUTS
 OUTPUTS = ("raman", *NETWORK_OUTPUTS)
 PITCH = "pitch"  # the name of a second input
 MOST_TURNS = 10_000  # of a loop: nothing stops an engine amid a batch. A Scan ends with what it goes through
+OLDEST = (
+    10  # the opset since which a Slice takes its ends as inputs, as what is composed around a network does
+)
 LONGEST_SAID = 200  # characters of what a checker or an engine says
 
 
@@ -36,6 +39,9 @@ def fault(model: onnx.ModelProto, fixed_length: int) -> str | None:
         onnx.checker.check_model(model)
     except Exception as error:  # the checker's own, and others of what it is written in
         return f"is no sound ONNX: {said(error)}"
+    opset = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 1)
+    if opset < OLDEST:
+        return f"has the opset {opset} and needs {OLDEST} or newer; export it with a newer one, such as 17"
     if _may_not_end(model.graph, {}, MOST_TURNS):
         return (
             f"has a Loop, and no constant says that it ends after {MOST_TURNS:,} turns; export it with "

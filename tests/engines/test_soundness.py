@@ -227,6 +227,19 @@ def test_branches_and_what_ends_are_sound(inner: onnx.NodeProto, tmp_path: Path)
         assert np.isfinite(engine.run(spectra_of(4))).all()
 
 
+@pytest.mark.parametrize("domain", ["", "ai.onnx"])
+def test_a_network_of_an_older_opset_is_refused_with_that_which_it_needs(domain: str, tmp_path: Path) -> None:
+    path, model = tmp_path / "odd.onnx", proto([node("Abs", "x", "raman")])
+    model.opset_import[0].domain, model.opset_import[0].version = domain, 9
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match=r"odd\.onnx has the opset 9 and needs 10 or newer; export it with"):
+        load_model(str(path))
+    model.opset_import[0].version = 10
+    path.write_bytes(model.SerializeToString())
+    with open_engine("onnxruntime", compose(load_model(str(path)), AXIS), 4) as engine:
+        assert np.isfinite(engine.run(spectra_of(4))).all()
+
+
 @pytest.mark.parametrize("version", [13, 18])
 def test_the_usual_operators_may_be_called_by_their_full_domain(version: int, tmp_path: Path) -> None:
     model = proto([node("Abs", "x", "raman")])
