@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +74,10 @@ def classical(name: str, reference: Path | None = None, pump_nm: float | None = 
     """
     measured = None if reference is None else reference_in(reference, pump_nm)
     settings = Settings()
-    made_of = {"settings": asdict(settings), "reference": None if measured is None else measured.sha256}
+    made_of: dict[str, Any] = {
+        "settings": asdict(settings),
+        "reference": None if measured is None else measured.sha256,
+    }
     if measured is not None and measured.dark_pixels:
         made_of["darkest"] = [DARKEST, BRIGHT]
     card = Card(

@@ -221,7 +221,7 @@ class Fitness:
         highest = np.maximum.reduceat(above, self._firsts, axis=1)
         found = np.zeros(len(signal), bool)
         for row, block in np.argwhere(highest > 2 * LEAST_SPIKE * noise):  # few
-            end = (block + 1) * BLOCK if block + 1 < self._blocks else above.shape[1]
+            end = (block + 1) * BLOCK if block + 1 < self._blocks else signal.shape[1]
             pixel = block * BLOCK + int(above[row, block * BLOCK : end].argmax())
             wider = [
                 2 * signal[row, pixel] - signal[row, pixel - by] - signal[row, pixel + by] for by in (2, 3)
