@@ -12,6 +12,7 @@ from bokeh.document import Document
 from helpers import AXIS
 
 from cars_rt.protocol import Band
+from cars_rt.view.page import document
 from cars_rt.view.page.document import Page
 from cars_rt.view.page.pace import Pace
 from cars_rt.view.picture import SCREEN, Window
@@ -148,6 +149,19 @@ def test_three_bands_of_which_one_is_new_in_mid_run_are_one_picture() -> None:
     assert not beat(page)["bad"]
     (image,) = page.map.colours.source.data["image"]
     assert image.shape == (4, 4) and (image[:2] >> 24 == 255).all()
+
+
+def test_a_page_hears_from_the_display_also_where_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = a_page()
+    monkeypatch.setattr(document, "ALIVE_S", 0.0)
+    heard = []
+    for _ in range(3):  # the browser, as of a hidden tab, has drawn nothing of it
+        page.look()
+        page._guarded_beat()
+        heard.append((page.talk.alive, page._called))
+    assert heard == [(1, False), (2, False), (3, False)]
+    page.look()
+    assert page._called
 
 
 def test_losses_are_seen_also_where_the_pictures_fail(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 
+import psutil
 import pytest
 from files.test_dataset import ended, recorded
 from helpers import Command
 
-from view.browser import Browser, a_browser
+from view.browser import TWO_FRAMES, Browser, a_browser
 
 pytest.importorskip("xarray", reason="needs the extra files")
 pytest.importorskip("dask.array", reason="needs the extra files")
@@ -36,6 +37,21 @@ def test_the_planes_of_a_recording_are_gone_through(browser: Browser) -> None:
         browser.page.keyboard.press("ArrowRight")
     browser.until(f"JSON.parse(eyes.model('map').tags[0].said).planes.join() === '{PLANES},{PLANES - 1}'")
     assert browser.image().shape == PLANE
+
+
+def test_a_display_that_stands_still_is_said_to_be_silent(browser: Browser, view: Command) -> None:
+    before, display = browser.text("#health"), psutil.Process(view.process.pid)
+    display.suspend()
+    try:
+        browser.page.evaluate(TWO_FRAMES)
+        for _ in range(9):  # seconds, without waiting for them
+            browser.page.evaluate("CarsRT.listen()")
+        browser.says("#sentence", "Nothing heard from the display for")
+        browser.says("#level", "amber")
+    finally:
+        display.resume()
+    browser.says("#sentence", "scan.h5")
+    assert browser.text("#health") == before
 
 
 def test_a_page_does_not_come_back_with_a_proxy_alone(browser: Browser) -> None:

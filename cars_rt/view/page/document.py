@@ -35,6 +35,8 @@ log = logging.getLogger("cars_rt.view")
 MOST_PLANES = 10_000
 LATEST = 4  # pictures to one latest spectrum: nobody reads more, and it costs as much to draw as the map
 
+ALIVE_S = 2.0  # so often a page hears from us, also where nothing changes: it cannot tell silence from rest
+
 HEAR = "CarsRT.hear(talk)"
 FRAME = "for (const plot of plots) plot.reset.emit()"
 
@@ -61,6 +63,7 @@ class Page:
         self._pace = Pace()
         self._called = False  # `beat` is under way
         self._beaten = 0.0  # when `beat` last began
+        self._alive_due = 0.0
         self._lag_s: float | None = None
         self._shown_ns = 0
         self._state: dict[str, Any] = {
@@ -74,6 +77,7 @@ class Page:
         self.map.plot.on_event("rangesupdate", self._zoomed)
         self.map.plot.tags = [self.talk]
         self.talk.js_on_change("said", CustomJS(args={"talk": self.talk}, code=HEAR))
+        self.talk.js_on_change("alive", CustomJS(code="CarsRT.heard()"))
         document.config.notify_connection_status = False  # its banner would lie over our sentence
         document.js_on_event("connection_lost", CustomJS(code="CarsRT.lost()"))
         document.js_on_event("document_ready", CustomJS(args={"talk": self.talk}, code=HEAR))
@@ -91,7 +95,7 @@ class Page:
         new = scan is not self.scan or (scan is not None and scan.touched >= self._beaten)
         new = new or self._stale or self.place.stale or self.points.behind
         due = (new or self._said.due(now)) and self._pace.may_send(now)
-        if not self._called and (self._orders or due):
+        if not self._called and (self._orders or due or now >= self._alive_due):
             self._called = True
             self.document.add_next_tick_callback(self._guarded_beat)
 
@@ -232,6 +236,16 @@ class Page:
         first = scan.first + self.plane * rows
         return first, first + rows
 
+    def _window(self, *ends: Any) -> Window | None:
+        """Cells of the plane between two corners on the map's axes: x0, y0, x1, y1; None for what is none."""
+        if self.scan is None or not all(isinstance(end, int | float) and math.isfinite(end) for end in ends):
+            return None
+        x0, y0, x1, y1 = ends
+        top, left = self.map.pixel(min(x0, x1), min(y0, y1))
+        bottom, right = self.map.pixel(max(x0, x1), max(y0, y1))
+        first, end = self._rows(self.scan)
+        return Window(top, left, bottom + 1, right + 1).within(end, self.scan.shape[1], first)
+
     def _point(self, row: int, column: int) -> None:
         scan = self.scan
         if scan is None:
@@ -255,22 +269,10 @@ class Page:
 
     def _select(self, event: Any) -> None:
         self._obey()
-        geometry, scan = event.geometry, self.scan
-        ends = [geometry.get(each) for each in ("x0", "y0", "x1", "y1")]
-        if (
-            not event.final
-            or scan is None
-            or scan.points
-            or not all(isinstance(each, int | float) and math.isfinite(each) for each in ends)
-        ):
-            return
-        x0, y0, x1, y1 = (float(each) for each in ends)
-        top, left = self.map.pixel(min(x0, x1), min(y0, y1))
-        bottom, right = self.map.pixel(max(x0, x1), max(y0, y1))
-        first, end = self._rows(scan)
-        window = Window(top, left, bottom + 1, right + 1).within(end, scan.shape[1], first)
-        self.place.choose(region=window)
-        self.map.mark_region(window.top, window.left, window.bottom, window.right)
+        window = self._window(*(event.geometry.get(each) for each in ("x0", "y0", "x1", "y1")))
+        if event.final and window is not None:
+            self.place.choose(region=window)
+            self.map.mark_region(window.top, window.left, window.bottom, window.right)
 
     def _drag_band(self, x0: float, x1: float) -> None:
         self._obey()
@@ -286,25 +288,22 @@ class Page:
         scan = self.scan
         if scan is None or scan.points or max(scan.shape[0] // self.planes, scan.shape[1]) <= SCREEN:
             return
-        ends = (event.x0, event.y0, event.x1, event.y1)
-        if not all(isinstance(each, int | float) and math.isfinite(each) for each in ends):
-            return
-        top, left = self.map.pixel(min(event.x0, event.x1), min(event.y0, event.y1))
-        bottom, right = self.map.pixel(max(event.x0, event.x1), max(event.y0, event.y1))
-        first, end = self._rows(scan)
-        zoom = Window(top, left, bottom + 1, right + 1).within(end, scan.shape[1], first)
-        if zoom != self.zoom:
+        zoom = self._window(event.x0, event.y0, event.x1, event.y1)
+        if zoom is not None and zoom != self.zoom:
             self.zoom, self._stale = zoom, True
 
     # What is sent
 
     def beat(self) -> None:
-        """Send what is new, if the browser has drawn what it was sent before."""
+        """Send what is new, if the browser has drawn what it was sent before; and that we are there."""
         self._obey()
         now = time.monotonic()
         if self._pace.may_send(now):
             sent = self._pictures() | self._spectrum(now)
             self._speak(now, sent)
+        if now >= self._alive_due:
+            self._alive_due = now + ALIVE_S
+            self.talk.alive += 1
 
     def _pictures(self) -> bool:
         scan = self.store.scan

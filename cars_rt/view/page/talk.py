@@ -10,3 +10,4 @@ class Talk(DataModel):  # type: ignore[misc]
     said = String(default="{}")
     asked = String(default="")
     framed = Int(default=0)  # grows where plots are to show all there is again
+    alive = Int(default=0)  # grows every few seconds, whatever else is sent

@@ -4,7 +4,8 @@ const CarsRT = (() => {
   let talk = null, number = 0, said = {}, bandsShown = "", shown = "", typing = false, sent = false;
   let waiting = [], timer = 0, asked = 0;
   const $ = (id) => document.getElementById(id);
-  const EVERY_MS = 50;
+  let silent = 0, heardAt = 0, lostIt = false;  // seconds without a word from the display, of those that we were awake
+  const EVERY_MS = 50, SILENT_S = 6;
 
   function send(orders) {
     if (talk !== null) talk.asked = JSON.stringify([++number, ...orders]);
@@ -45,7 +46,26 @@ const CarsRT = (() => {
     requestAnimationFrame(() => requestAnimationFrame(() => send([{ do: "drawn", tick }])));
   }
 
+  function health(level, sentence) {
+    $("health").className = level;
+    text("level", level);
+    text("sentence", sentence);
+  }
+
+  // It says something every 2 s. Seconds are counted one by one, as a tab that slept has what was said meanwhile still before it.
+  function listen() {
+    if (++silent < SILENT_S || lostIt) return;
+    health("amber", `Nothing heard from the display for ${Math.round((performance.now() - heardAt) / 1000)} s: what is shown may be old.`);
+  }
+
+  function heard() {
+    const was = silent;
+    [silent, heardAt] = [0, performance.now()];
+    if (was >= SILENT_S && said.level && !lostIt) health(said.level, said.sentence);
+  }
+
   function hear(model) {
+    heard();
     const first = talk === null;
     talk = model;
     said = JSON.parse(talk.said);
@@ -56,9 +76,7 @@ const CarsRT = (() => {
 
   function show() {
     if (said.level) {
-      $("health").className = said.level;
-      text("level", said.level);
-      text("sentence", said.sentence);
+      health(said.level, said.sentence);
       rows(said.rows);
       flags(said.flags);
     }
@@ -203,17 +221,17 @@ const CarsRT = (() => {
     for (const button of document.querySelectorAll("#control button")) button.addEventListener("click", () => control(button));
     document.addEventListener("keydown", key);
     document.addEventListener("pointerdown", flush, true);  // what is done in a plot is told at once, and after this
+    setInterval(listen, 1000);
     if (matchMedia("(prefers-color-scheme: dark)").matches) theme("dark");
   }
 
   // A page whose server has gone says so, and comes back with it; a proxy before it answers also without it.
   function lost() {
-    $("health").className = "red";
-    text("level", "red");
-    text("sentence", "The display itself has ended (`cars-rt view`); this page comes back when it does.");
+    lostIt = true;
+    health("red", "The display itself has ended (`cars-rt view`); this page comes back when it does.");
     const back = (answer) => answer.ok ? location.reload() : lost();
     setTimeout(() => fetch("/view/view.css", { cache: "no-store" }).then(back, lost), 1000);
   }
 
-  return { hear, lost };
+  return { hear, heard, listen, lost };
 })();
