@@ -32,6 +32,10 @@ window.eyes = {
     const box = view.canvas_view.el.getBoundingClientRect()
     return [box.left + view.frame.x_scale.compute(x), box.top + view.frame.y_scale.compute(y)]
   },
+  socket: null,  // the page's connection
+}
+window.WebSocket = class extends WebSocket {
+  constructor(...given) { super(...given); eyes.socket = this }
 }
 """
 

@@ -16,6 +16,7 @@ from cars_rt.view.page import document
 from cars_rt.view.page.document import Page
 from cars_rt.view.page.pace import Pace
 from cars_rt.view.picture import SCREEN, Window
+from cars_rt.view.quantity import Quantity
 from cars_rt.view.settings import ViewSettings
 from cars_rt.view.world import World
 from view.test_store import a_scan, bundle, raman
@@ -136,6 +137,25 @@ def test_limits_as_now_hold_in_the_next_plane_and_run_and_are_found_where_nothin
     scan.take_spectra(raman(0, np.full((2, len(scan.axis)), 4.0)))
     see(7.0, 9.0)
     assert ends[-1][0] == 4.0  # of another band
+
+
+def test_what_the_user_chose_is_told_as_the_order_for_it() -> None:
+    page = a_page()
+    page.store.scan = scan = a_scan(2, 1)
+    scan.take_spectra(raman(0, np.ones((2, len(scan.axis)))))
+    scan.take_bundle(bundle(0, np.ones((2, 1)), (FIRST,)))
+    assert beat(page)["chosen"] is None  # it was the first one of the daemon
+    rgb = [[each.low, each.high, each.name] for each in (FIRST, SECOND, FIRST)]
+    ratio = {"low": 850.0, "high": 900.0, "name": "a", "kind": "ratio", "low2": 1000.0, "high2": 1100.0}
+    for do, what in (("rgb", {"bands": rgb}), ("band", ratio)):
+        ask(page, do, **what)
+        assert beat(page)["chosen"] == {"do": do} | what
+    page.choice.choose(Quantity(FIRST), None)
+    page._drag_band(990.0, 910.0)
+    assert beat(page)["chosen"] == {"do": "band", "low": 910.0, "high": 990.0, "name": "", "kind": "mean"}
+    page.store.scan = a_scan(2, 1, axis=AXIS + 2000)
+    page.store.scan.take_bundle(bundle(0, np.ones((2, 1)), (FIRST,)))
+    assert beat(page)["chosen"] is None
 
 
 def test_three_bands_of_which_one_is_new_in_mid_run_are_one_picture() -> None:

@@ -54,20 +54,55 @@ def test_a_display_that_stands_still_is_said_to_be_silent(browser: Browser, view
     assert browser.text("#health") == before
 
 
-def test_a_page_does_not_come_back_with_a_proxy_alone(browser: Browser) -> None:
-    page = browser.page
+#: Ends the page's connection, and waits for what the page says of it.
+CUT = """new Promise((done) => {
+  const sentence = document.querySelector("#sentence"), before = sentence.textContent
+  const look = () => sentence.textContent !== before && done(sentence.textContent)
+  new MutationObserver(look).observe(sentence, {childList: true, characterData: true, subtree: true})
+  eyes.socket.close()
+})"""
+CONTROLS = """["#low", "#high", "#kind", "#low2", "#high2", "#palette", "#by", "#lower", "#upper"]
+  .map((each) => document.querySelector(each).value).concat(
+    [...document.querySelectorAll("input:checked")].map((each) => each.id || each.value)).join()"""
+
+
+def test_a_page_that_was_cut_off_comes_back_with_its_display_and_what_was_chosen(browser: Browser) -> None:
+    page, title = browser.page, "eyes.model('map').title.text"
+    page.select_option("#kind", "ratio")
+    page.fill("#low2", "1200")
+    page.fill("#high2", "1300")
+    browser.band(900, 1000, "ratio")
+    page.select_option("#palette", "cividis")
+    page.select_option("#by", "hand")
+    page.fill("#lower", "-1")
+    page.fill("#upper", "7")
+    page.click("#hand button")
+    page.check("#labels")
+    page.check("#log")
+    page.click("#substances summary")
+    page.check("[name=substance][value=toluene]")
+    page.click("#theme")
+    mapper = "eyes.model('map').renderers[1].glyph.color_mapper"
+    shown = f"""{title}.includes('1200–1300') && {mapper}.high === 7 && {mapper}.palette[0] === '#00204C' &&
+        eyes.model('spectrum_log').visible && eyes.data('spectrum', 4, 'x').length > 0 &&
+        document.documentElement.dataset.theme === 'dark'"""
+    browser.until(shown)
+    controls = page.evaluate(CONTROLS)
     page.evaluate("window.before = true")
-    page.route("**/view/view.css", lambda route: route.fulfill(status=502))
-    with page.expect_response("**/view/view.css"):
-        page.evaluate("CarsRT.lost()")
+    page.route(
+        "**/view/view.css", lambda route: route.fulfill(status=502)
+    )  # a proxy before a display that ended
+    assert page.evaluate(CUT).startswith("The connection to the display broke")
+    browser.says("#sentence", "The display does not answer")
     with page.expect_response("**/view/view.css"):  # it goes on asking
         assert page.evaluate("window.before")
     page.unroute("**/view/view.css")
-    browser.until("window.before === undefined && document.querySelector('#rows')?.children.length > 0")
+    browser.until(f"window.before === undefined && window.Bokeh?.documents.length > 0 && {shown}")
+    assert page.evaluate(CONTROLS) == controls
 
 
 def test_nothing_lies_over_that_the_display_has_ended(browser: Browser, view: Command) -> None:
     view.process.kill()
-    browser.says("#sentence", "The display itself has ended")
+    browser.says("#sentence", "The display does not answer: it has ended")
     banners = "each.shadowRoot?.querySelector('.entries')?.innerText ?? ''"  # Bokeh's own
     assert browser.page.evaluate(f"[...document.body.children].map((each) => {banners}).join('')") == ""

@@ -14,6 +14,7 @@ class Choice:
 
     def __init__(self) -> None:
         self.what: Quantity | Composite | None = None
+        self._wished: Quantity | Composite | None = None
         self._for_want = False  # it was taken before any band of the daemon was known
         self._bands: tuple[Band, ...] = ()  # of the daemon, as far as they were looked at
 
@@ -23,7 +24,7 @@ class Choice:
         if axis is not None:
             for each in _parts(what):
                 each.pixels(axis)
-        self.what, self._for_want = what, False
+        self.what, self._wished, self._for_want = what, what, False
 
     def turn_to(self, axis: NDArray[np.float64], *, other: bool) -> None:
         """A run on this axis (p,) begins; it is another axis than before. Raises QuantityError if that does
@@ -57,6 +58,11 @@ class Choice:
         chosen = list(_parts(self.what)) if self.what is not None else []
         ends = {(each.band.low, each.band.high) for each in chosen}
         return chosen + [Quantity(each) for each in self._bands if (each.low, each.high) not in ends]
+
+    @property
+    def wished(self) -> Quantity | Composite | None:
+        """What is shown because the user chose it."""
+        return self._wished if self._wished == self.what else None
 
     @property
     def marked(self) -> tuple[Band, Band | None]:

@@ -78,7 +78,8 @@ class Page:
         self.map.plot.tags = [self.talk]
         self.talk.js_on_change("said", CustomJS(args={"talk": self.talk}, code=HEAR))
         self.talk.js_on_change("alive", CustomJS(code="CarsRT.heard()"))
-        document.config.notify_connection_status = False  # its banner would lie over our sentence
+        # Bokeh's banner would lie over our sentence; and a page that is cut off is loaded anew as a whole.
+        document.config.update(notify_connection_status=False, reconnect_session=False)
         document.js_on_event("connection_lost", CustomJS(code="CarsRT.lost()"))
         document.js_on_event("document_ready", CustomJS(args={"talk": self.talk}, code=HEAR))
         self.talk.on_change("asked", self._asked)
@@ -191,8 +192,7 @@ class Page:
                 self._control(order)
 
     def _choose(self, what: Quantity | Composite) -> None:
-        scan = self.store.scan
-        self.choice.choose(what, None if scan is None else scan.axis)
+        self.choice.choose(what, None if self.store.scan is None else self.store.scan.axis)
         self._stale = True
         self._said.say("", False)
 
@@ -384,6 +384,7 @@ class Page:
             "planes": [self.planes, self.plane],
             "title": what.title if what else "",
             "bands": band_ends(what),
+            "chosen": wishes.as_order(self.choice.wished),
             "state": dict(self._state),
         }
         running = self.scan is not None and self.scan.end is None

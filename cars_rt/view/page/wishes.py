@@ -23,6 +23,17 @@ def composite(order: Order) -> Composite:
     return Composite.of([Quantity(a_band(low, high, str(called)[:NAME])) for low, high, called in given])
 
 
+def as_order(what: Quantity | Composite | None) -> dict[str, Any] | None:
+    """The order that `quantity` or `composite` makes this of; None of None."""
+    if what is None:
+        return None
+    if isinstance(what, Composite):
+        bands = [each.band for each in what.channels]
+        return {"do": "rgb", "bands": [[each.low, each.high, each.name] for each in bands]}
+    order = {"do": "band", **what.band._asdict(), "kind": what.kind.value}
+    return order | ({"low2": what.other.low, "high2": what.other.high} if what.other else {})
+
+
 def control(order: Order) -> dict[str, Any]:
     """The arguments of a request to daemon or recorder. Raises OrderError, QuantityError."""
     match order.do:

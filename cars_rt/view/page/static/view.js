@@ -5,7 +5,10 @@ const CarsRT = (() => {
   let waiting = [], timer = 0, asked = 0;
   const $ = (id) => document.getElementById(id);
   let silent = 0, heardAt = 0, lostIt = false;  // seconds without a word from the display, of those that we were awake
-  const EVERY_MS = 50, SILENT_S = 6;
+  const EVERY_MS = 50, SILENT_S = 6, WAIT_MS = 5000;
+  const KEPT = ["palette", "limits", "labels", "log", "substances", "theme"];  // and what is shown, as the server says it
+  const storage = (() => { try { return sessionStorage; } catch { return null; } })();  // browsers can forbid it
+  const kept = JSON.parse(storage?.getItem("kept") ?? "{}");  // orders that bring a page that is loaded anew to the same
 
   function send(orders) {
     if (talk !== null) talk.asked = JSON.stringify([++number, ...orders]);
@@ -14,6 +17,7 @@ const CarsRT = (() => {
   // A few messages a second, and of each kind the last one: the server reads message by message, and behind
   // thousands it would not hear in time that the browser is still there.
   function ask(what) {
+    if (KEPT.includes(what.do)) keep(what.do, what);
     if (what.do === "move") {
       const before = waiting.find((each) => each.do === "move") || { rows: 0, columns: 0 };
       what = { ...what, rows: what.rows + before.rows, columns: what.columns + before.columns };
@@ -29,6 +33,29 @@ const CarsRT = (() => {
     asked = performance.now();
     send(waiting);
     waiting = [];
+  }
+
+  function keep(name, what) {
+    kept[name] = what;
+    storage?.setItem("kept", JSON.stringify(kept));
+  }
+
+  function restore() {
+    const { shown: band, palette, limits, labels, log, substances } = kept;
+    if (band?.do === "band") {
+      $("kind").value = band.kind;
+      $("second").hidden = band.kind !== "ratio";
+      if (band.kind === "ratio") [$("low2").value, $("high2").value] = [band.low2, band.high2];
+    }
+    if (palette) $("palette").value = palette.name;
+    if (limits) {
+      $("by").value = limits.by;
+      $("hand").hidden = limits.by !== "hand";
+      if (limits.by === "hand") [$("lower").value, $("upper").value] = [limits.low, limits.high];
+    }
+    for (const each of [labels, log]) if (each) $(each.do).checked = each.on;
+    for (const each of document.querySelectorAll("[name=substance]")) each.checked = substances?.names.includes(each.value) ?? false;
+    Object.values(kept).forEach(ask);
   }
 
   function text(id, value) {
@@ -107,6 +134,7 @@ const CarsRT = (() => {
     }
     if (said.title !== shown && sent) typing = false;  // it is shown; one that is refused, or not yet sent, stays
     shown = said.title;
+    if (said.chosen && JSON.stringify(said.chosen) !== JSON.stringify(kept.shown)) keep("shown", said.chosen);
     if (said.bands && !typing) [$("low").value, $("high").value] = said.bands;
   }
 
@@ -222,15 +250,21 @@ const CarsRT = (() => {
     document.addEventListener("keydown", key);
     document.addEventListener("pointerdown", flush, true);  // what is done in a plot is told at once, and after this
     setInterval(listen, 1000);
-    if (matchMedia("(prefers-color-scheme: dark)").matches) theme("dark");
+    if (matchMedia("(prefers-color-scheme: dark)").matches && !kept.theme) theme("dark");
+    restore();
   }
 
-  // A page whose server has gone says so, and comes back with it; a proxy before it answers also without it.
+  // A page that is cut off says so, and comes back with what was chosen; a proxy before the display answers also without it.
   function lost() {
+    if (!lostIt) health("amber", "The connection to the display broke; this page comes back with it.");
     lostIt = true;
-    health("red", "The display itself has ended (`cars-rt view`); this page comes back when it does.");
-    const back = (answer) => answer.ok ? location.reload() : lost();
-    setTimeout(() => fetch("/view/view.css", { cache: "no-store" }).then(back, lost), 1000);
+    const gone = () => {
+      health("red", "The display does not answer: it has ended (`cars-rt view`), or the network is gone. This page comes back with it.");
+      lost();
+    };
+    const back = (answer) => answer.ok ? location.reload() : gone();
+    const look = () => fetch("/view/view.css", { cache: "no-store", signal: AbortSignal.timeout(WAIT_MS) }).then(back, gone);
+    setTimeout(look, 1000);
   }
 
   return { hear, heard, listen, lost };
