@@ -27,8 +27,22 @@ def test_a_picture_follows_when_the_browser_has_drawn_and_rested() -> None:
     assert pace.drawn(tick, 1.4, pause_s())  # a slow browser rests for half of what it took
     assert not pace.may_send(1.55)
     assert pace.may_send(1.61)
-    pace.sent(2.0)
-    assert pace.may_send(7.1)  # it never answered
+
+
+def test_a_browser_that_does_not_answer_is_sent_less_and_less() -> None:
+    """Its network may be slow: what it is sent would be a backlog."""
+    pace, at, now = Pace(), [], 0.0
+    while now < 300:
+        if pace.may_send(now):
+            at.append(now)
+            pace.sent(now)
+        now += 1
+    assert at == [0, 5, 15, 35, 75, 135, 195, 255]
+    for took, patience in ((9.0, 18.0), (0.1, 5.0)):  # the next picture, too, may take so long
+        assert pace.drawn(pace.tick, at[-1] + took, pause_s())
+        at.append(at[-1] + 100)
+        pace.sent(at[-1])
+        assert not pace.may_send(at[-1] + patience - 0.1) and pace.may_send(at[-1] + patience)
 
 
 @pytest.mark.parametrize(
