@@ -54,6 +54,26 @@ def test_a_display_that_stands_still_is_said_to_be_silent(browser: Browser, view
     assert browser.text("#health") == before
 
 
+def test_a_tab_that_was_hidden_for_long_says_once_that_it_draws_again(browser: Browser) -> None:
+    before = len(browser.sent)
+    browser.page.evaluate(
+        """() => {
+          const waiting = [], draw = window.requestAnimationFrame
+          window.requestAnimationFrame = (then) => waiting.push(then)  // as in a hidden tab, nothing is drawn
+          for (let n = 0; n < 500; n++) CarsRT.hear(eyes.model("map").tags[0])
+          window.requestAnimationFrame = draw
+          for (const each of waiting) draw(each)
+        }"""
+    )
+    browser.page.evaluate(TWO_FRAMES)
+    browser.page.evaluate(TWO_FRAMES)
+    browser.page.check("#log")
+    browser.until("eyes.model('spectrum_log').visible")
+    browser.page.uncheck("#log")
+    said = [each for each in browser.sent[before:] if "drawn" in str(each)]
+    assert 1 <= len(said) < 20
+
+
 #: Ends the page's connection, and waits for what the page says of it.
 CUT = """new Promise((done) => {
   const sentence = document.querySelector("#sentence"), before = sentence.textContent

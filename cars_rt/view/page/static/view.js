@@ -1,7 +1,7 @@
 "use strict";
 // The page's words and controls. Pictures are Bokeh's; both speak with the server through the model `talk`.
 const CarsRT = (() => {
-  let talk = null, number = 0, said = {}, bandsShown = "", shown = "", typing = false, sent = false;
+  let talk = null, number = 0, said = {}, bandsShown = "", shown = "", typing = false, sent = false, drawing = false;
   let waiting = [], timer = 0, asked = 0;
   const $ = (id) => document.getElementById(id);
   let silent = 0, heardAt = 0, lostIt = false;  // seconds without a word from the display, of those that we were awake
@@ -68,9 +68,13 @@ const CarsRT = (() => {
     if (document.activeElement !== $(id)) $(id).value = value;
   }
 
-  // The server waits for this before it sends more: it says that the browser has drawn.
-  function drawn(tick) {
-    requestAnimationFrame(() => requestAnimationFrame(() => send([{ do: "drawn", tick }])));
+  // The server waits for this before it sends more: it says that the browser has drawn. A hidden tab draws nothing, and
+  // says it once of all that came meanwhile.
+  function drawn() {
+    if (drawing) return;
+    drawing = true;
+    const told = () => { drawing = false; send([{ do: "drawn", tick: said.tick }]); };
+    requestAnimationFrame(() => requestAnimationFrame(told));
   }
 
   function health(level, sentence) {
@@ -98,7 +102,7 @@ const CarsRT = (() => {
     said = JSON.parse(talk.said);
     if (first) begin();
     show();
-    drawn(said.tick);
+    drawn();
   }
 
   function show() {
