@@ -1,5 +1,6 @@
 """A real Chromium, and the eyes and hands of whoever sits before it."""
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -60,6 +61,12 @@ class Browser:
         page.on("websocket", lambda socket: socket.on("framesent", lambda text: self.sent.append(text)))
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.add_init_script(EYES)
+
+    def asked(self, begin: int = 0) -> list[dict[str, Any]]:
+        """The orders in what it sent, from the message with this number on."""
+        content = [json.loads(each) for each in self.sent[begin:] if '"asked"' in str(each)]
+        texts = [event["new"] for each in content for event in each["events"] if event.get("attr") == "asked"]
+        return [order for text in texts for order in json.loads(text)[1:] if order["do"] != "drawn"]
 
     def open(self, address: str) -> None:
         """Load the page, and wait until it shows how it is."""

@@ -70,8 +70,31 @@ def test_a_tab_that_was_hidden_for_long_says_once_that_it_draws_again(browser: B
     browser.page.check("#log")
     browser.until("eyes.model('spectrum_log').visible")
     browser.page.uncheck("#log")
+    browser.until("!eyes.model('spectrum_log').visible")
     said = [each for each in browser.sent[before:] if "drawn" in str(each)]
     assert 1 <= len(said) < 20
+
+
+def test_quick_orders_stay_in_order_and_none_takes_others_with_it(browser: Browser) -> None:
+    page, before = browser.page, len(browser.sent)
+    page.evaluate(
+        """() => {
+          const map = document.querySelector("#map"), option = document.querySelector("[name=substance]")
+          for (const key of ["ArrowUp", "ArrowUp", "p", "ArrowUp", "Escape", "Escape", "p"])
+            map.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}))
+          const name = option.value
+          option.value = "x".repeat(100000)
+          option.click();
+          [option.value, option.checked] = [name, false]
+        }"""
+    )
+    browser.says("#message", "That is too long")
+    page.check("#log")
+    browser.until("eyes.model('spectrum_log').visible")
+    page.uncheck("#log")
+    browser.until("!eyes.model('spectrum_log').visible && document.querySelector('#message').hidden")
+    asked = [each["do"] if each["do"] != "move" else each["rows"] for each in browser.asked(before)]
+    assert asked == [-2, "pin", -1, "latest", "pin", "log", "log"]
 
 
 #: Ends the page's connection, and waits for what the page says of it.

@@ -16,7 +16,7 @@ from cars_rt.view import health, region, trace
 from cars_rt.view.feed import Feed
 from cars_rt.view.grid import Grid, Trail, reduced
 from cars_rt.view.health import Facts, Level
-from cars_rt.view.page.orders import OrderError, read_orders
+from cars_rt.view.page.orders import MOST_ORDERS, Order, OrderError, Orders, read_orders
 from cars_rt.view.page.place import Place
 from cars_rt.view.peaks import peaks
 from cars_rt.view.picture import SCREEN, Picture, Window, rgba
@@ -461,6 +461,20 @@ def test_peaks_are_where_lines_are() -> None:
 def test_what_is_no_order_is_refused(text: str) -> None:
     with pytest.raises(OrderError):
         read_orders(text)
+
+
+def test_of_a_flood_of_orders_the_last_of_each_kind_waits_and_all_to_the_daemon() -> None:
+    def wait(*kinds: str) -> tuple[list[bool], list[str]]:
+        orders = Orders()
+        return [orders.add(Order({"do": each})) for each in kinds], [each.do for each in orders.take()]
+
+    few = ["band", "move", "pin", "move", "pin", "dark", "dark", "record", "record"]
+    assert wait(*few, "band", "band") == ([True] * 11, [*few, "band"])
+    many = ["latest", "pin"] * MOST_ORDERS
+    took, left = wait("theme", "dark", *many, "band")
+    assert all(took) and left[:2] == ["theme", "dark"] and left[-3:] == ["latest", "pin", "band"]
+    assert len(left) == MOST_ORDERS
+    assert wait(*["dark"] * MOST_ORDERS, "dark") == ([True] * MOST_ORDERS + [False], ["dark"] * MOST_ORDERS)
 
 
 def test_orders_are_read_with_checks() -> None:

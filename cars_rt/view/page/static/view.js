@@ -2,10 +2,10 @@
 // The page's words and controls. Pictures are Bokeh's; both speak with the server through the model `talk`.
 const CarsRT = (() => {
   let talk = null, number = 0, said = {}, bandsShown = "", shown = "", typing = false, sent = false, drawing = false;
-  let waiting = [], timer = 0, asked = 0;
+  let waiting = [], timer = 0, asked = 0, complaint = "";
   const $ = (id) => document.getElementById(id);
   let silent = 0, heardAt = 0, lostIt = false;  // seconds without a word from the display, of those that we were awake
-  const EVERY_MS = 50, SILENT_S = 6, WAIT_MS = 5000;
+  const EVERY_MS = 50, MOST = 50, LONGEST = 15000, SILENT_S = 6, WAIT_MS = 5000;
   const KEPT = ["palette", "limits", "labels", "log", "substances", "theme"];  // and what is shown, as the server says it
   const storage = (() => { try { return sessionStorage; } catch { return null; } })();  // browsers can forbid it
   const kept = JSON.parse(storage?.getItem("kept") ?? "{}");  // orders that bring a page that is loaded anew to the same
@@ -14,25 +14,43 @@ const CarsRT = (() => {
     if (talk !== null) talk.asked = JSON.stringify([++number, ...orders]);
   }
 
-  // A few messages a second, and of each kind the last one: the server reads message by message, and behind
-  // thousands it would not hear in time that the browser is still there.
+  // Of these each one counts: moves, and what daemon and recorder are to do.
+  function counts(what) {
+    return what.do === "move" || document.querySelector(`#control [data-do="${what.do}"]`) !== null;
+  }
+
+  // A few messages a second: the server reads message by message, and behind thousands it would not hear in time that
+  // the browser is still there. Of one kind that follows itself the last order is sent, of a flood the last of each kind.
   function ask(what) {
-    if (KEPT.includes(what.do)) keep(what.do, what);
-    if (what.do === "move") {
-      const before = waiting.find((each) => each.do === "move") || { rows: 0, columns: 0 };
-      what = { ...what, rows: what.rows + before.rows, columns: what.columns + before.columns };
+    complaint = "";
+    if (JSON.stringify(what).length > LONGEST) {
+      complaint = `That is too long: give fewer than ${LONGEST} characters.`;
+      return show();
     }
-    waiting = [...waiting.filter((each) => each.do !== what.do), what];
+    if (KEPT.includes(what.do)) keep(what.do, what);
+    const last = waiting[waiting.length - 1];
+    if (last?.do === what.do && what.do === "move") {
+      what = { ...what, rows: what.rows + last.rows, columns: what.columns + last.columns };
+      waiting.pop();
+    } else if (last?.do === what.do && !counts(what)) waiting.pop();
+    waiting.push(what);
+    if (waiting.length > MOST) {
+      const old = waiting.findIndex((each, at) => !counts(each) && waiting.findLastIndex((later) => later.do === each.do) > at);
+      if (old >= 0) waiting.splice(old, 1);
+    }
     if (!timer) timer = setTimeout(flush, Math.max(0, asked + EVERY_MS - performance.now()));
   }
 
+  // In as many messages as the server bears.
   function flush() {
     clearTimeout(timer);
     timer = 0;
-    if (!waiting.length) return;
-    asked = performance.now();
-    send(waiting);
-    waiting = [];
+    if (waiting.length) asked = performance.now();
+    while (waiting.length) {
+      let [count, length] = [0, 0];
+      while (count < waiting.length && (length += JSON.stringify(waiting[count]).length) <= LONGEST) count++;
+      send(waiting.splice(0, count));
+    }
   }
 
   function keep(name, what) {
@@ -112,9 +130,9 @@ const CarsRT = (() => {
       flags(said.flags);
     }
     const message = $("message");
-    message.hidden = !said.message;
-    message.className = said.bad ? "bad" : "";
-    text("message", said.message || "");
+    message.hidden = !complaint && !said.message;
+    message.className = complaint || said.bad ? "bad" : "";
+    text("message", complaint || said.message || "");
     text("words", said.words || "");
     text("peaks", said.peaks && said.peaks.length && said.state.labels ? `Peaks at ${said.peaks.join(", ")} cm⁻¹.` : "");
     $("map").hidden = said.points;
