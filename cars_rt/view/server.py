@@ -1,6 +1,7 @@
 """The page's server, Bokeh's: refuses pages of other hosts and origins, and who lacks the password."""
 
 import asyncio
+import hashlib
 import hmac
 import logging
 import secrets
@@ -46,6 +47,7 @@ BODY_BYTES = 64 * 1024
 COOKIE = "cars_rt_view"
 SHORTEST = 8  # characters of a password
 WRONG_S = 1.0  # how long the answer to a wrong password takes
+ROUNDS = 100_000  # of the cookie's key: who has a cookie cannot try passwords by the million
 GUESSES = 4  # that are judged at once; the others wait, and are forgotten where who asked does not
 #: Hosts that are all of this computer's addresses, and one of them.
 EVERYWHERE = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}
@@ -224,7 +226,9 @@ class PageServer:
             patterns.append(
                 (r"/login", _Login, {"secret": secret, "page": login, "turn": asyncio.Semaphore(GUESSES)})
             )
-            options = {"auth_provider": _Secret(), "cookie_secret": secrets.token_urlsafe(32)}
+            # The same after each start with that password, so that open pages come back.
+            key = hashlib.pbkdf2_hmac("sha256", secret.encode(), b"cars-rt view: cookie", ROUNDS).hex()
+            options = {"auth_provider": _Secret(), "cookie_secret": key}
         names = _names(where.host, self.port, settings.host)
         page = Application(guard.Pages(lambda document: open_page(document, world)))
         tornado = _Tornado(

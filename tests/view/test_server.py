@@ -147,7 +147,15 @@ def test_what_is_answered_may_not_be_framed_and_asks_nobody_outside(open_: Serve
     assert open_.get("/view/../server.py")[0] in (403, 404)
 
 
-def test_without_the_password_there_is_no_page_no_stream_and_no_file(locked: Served) -> None:
+@pytest.fixture(scope="module")
+def cookie(locked: Served) -> str:
+    """Of who has given the password."""
+    form = {"Content_Type": "application/x-www-form-urlencoded"}
+    headers = locked.get("/login", "POST", f"password={PASSWORD.replace(' ', '+')}", **form)[2]
+    return str(headers["Set-Cookie"])
+
+
+def test_without_the_password_there_is_no_page_no_stream_and_no_file(locked: Served, cookie: str) -> None:
     assert locked.link == f"http://127.0.0.1:{locked.port}/"  # which does not hold it
     for path in ("/", "/snapshot.npz", "/snapshot.h5"):
         status, _, headers = locked.get(path)
@@ -156,9 +164,7 @@ def test_without_the_password_there_is_no_page_no_stream_and_no_file(locked: Ser
     form = {"Content_Type": "application/x-www-form-urlencoded"}
     status, said, headers = locked.get("/login", "POST", "password=wrong+password", **form)
     assert status == 403 and "That is not the password" in said and "Set-Cookie" not in headers
-    status, _, headers = locked.get("/login", "POST", f"password={PASSWORD.replace(' ', '+')}", **form)
-    cookie = headers["Set-Cookie"]
-    assert status == 302 and "HttpOnly" in cookie and "SameSite=Strict" in cookie
+    assert "HttpOnly" in cookie and "SameSite=Strict" in cookie
     inside = {"Cookie": cookie.partition(";")[0]}
     assert locked.get("/", **inside)[0] == 200
     assert locked.get("/snapshot.npz", **inside)[0] == 404  # nothing has come
@@ -167,11 +173,11 @@ def test_without_the_password_there_is_no_page_no_stream_and_no_file(locked: Ser
     assert locked.websocket(token) != "open"
 
 
-def test_who_may_control_has_shown_a_secret() -> None:
+def test_who_may_control_has_shown_a_secret(cookie: str) -> None:
     with display("--allow-control") as command:
         served = Served(command)
         assert "/login?token=" in served.link
-        assert served.get("/")[0] == 302
+        assert served.get("/")[0] == served.get("/", Cookie=cookie.partition(";")[0])[0] == 302
         path = served.link.partition(f":{served.port}")[2]
         status, _, headers = served.get(path)
         assert status == 302 and headers["Location"] == "/"
@@ -198,7 +204,7 @@ def test_settings_that_cannot_be(given: dict[str, Any], said: str) -> None:
         ViewSettings(**given)
 
 
-def test_beyond_this_computer_it_says_that_nothing_is_encrypted(tmp_path: Path) -> None:
+def test_beyond_this_computer_it_says_that_nothing_is_encrypted(tmp_path: Path, cookie: str) -> None:
     secret = tmp_path / "password"
     secret.write_text("short\n", encoding="utf-8")
     with display("--password", secret, http="0.0.0.0:0") as command:
@@ -208,6 +214,7 @@ def test_beyond_this_computer_it_says_that_nothing_is_encrypted(tmp_path: Path) 
         served = Served(command)
         assert "is not encrypted" in command.said
         assert served.get("/login", Host="lab.example:443")[0] == 200
+        assert served.get("/", Cookie=cookie.partition(";")[0])[0] == 200  # as after a restart
         from_there = {"Host": "lab.example", "Origin": "https://lab.example"}  # browsers leave out this port
         form = {"Content_Type": "application/x-www-form-urlencoded"} | from_there
         status, _, headers = served.get("/login", "POST", f"password={PASSWORD.replace(' ', '+')}", **form)
