@@ -184,6 +184,12 @@ def test_a_page_hears_from_the_display_also_where_nothing_changes(monkeypatch: p
     assert page._called
 
 
+def test_a_page_says_how_far_it_is_behind() -> None:
+    page = a_page()
+    for lag_s, said in ((None, "–"), (0.25, "0.25 s behind the camera")):
+        assert dict(page._said._health(lag_s)["rows"])["display"] == said
+
+
 def test_losses_are_seen_also_where_the_pictures_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     page = a_page()
     page.store.scan = scan = a_scan(2, 2)

@@ -1,5 +1,6 @@
 """What a browser is told in words and numbers: how the instrument is, what is shown, and a message."""
 
+from dataclasses import replace
 from typing import Any
 
 from cars_rt.printable import printable
@@ -45,12 +46,9 @@ class Said:
 
     def _health(self, lag_s: float | None) -> dict[str, Any]:
         world = self._world
-        facts = world.facts()
+        facts = replace(world.facts(), lag_s=lag_s)
         level, sentence = health.judge(facts)
         rows = health.rows(facts)
-        if lag_s is not None:
-            behind = f"{lag_s:.2f} s behind the camera"
-            rows = [(key, behind if key == "display" else text) for key, text in rows]
         scan = world.store.scan
         return {
             "level": level.value,
@@ -58,5 +56,4 @@ class Said:
             "rows": [[key, printable(text, 300)] for key, text in rows],
             "flags": [round(each, 3) for each in world.flags_over_time()],
             "daemon_bands": [] if scan is None else [list(each) for each in scan.bands],
-            "control": world.settings.allow_control,
         }
