@@ -22,11 +22,12 @@ const CarsRT = (() => {
   // A few messages a second: the server reads message by message, and behind thousands it would not hear in time that
   // the browser is still there. Of one kind that follows itself the last order is sent, of a flood the last of each kind.
   function ask(what) {
-    complaint = "";
-    if (JSON.stringify(what).length > LONGEST) {
-      complaint = `That is too long: give fewer than ${LONGEST} characters.`;
-      return show();
+    const long = JSON.stringify(what).length > LONGEST;
+    if (long || complaint) {
+      complaint = long ? `That is too long: give fewer than ${LONGEST} characters.` : "";
+      show();
     }
+    if (long) return;
     if (KEPT.includes(what.do)) keep(what.do, what);
     const last = waiting[waiting.length - 1];
     if (last?.do === what.do && what.do === "move") {
@@ -101,6 +102,11 @@ const CarsRT = (() => {
     text("sentence", sentence);
   }
 
+  // What the display says of it, while it is heard.
+  function condition() {
+    if (said.level && !lostIt && silent < SILENT_S) health(said.level, said.sentence);
+  }
+
   // It says something every 2 s. Seconds are counted one by one, as a tab that slept has what was said meanwhile still before it.
   function listen() {
     if (++silent < SILENT_S || lostIt) return;
@@ -110,7 +116,7 @@ const CarsRT = (() => {
   function heard() {
     const was = silent;
     [silent, heardAt] = [0, performance.now()];
-    if (was >= SILENT_S && said.level && !lostIt) health(said.level, said.sentence);
+    if (was >= SILENT_S) condition();
   }
 
   function hear(model) {
@@ -124,8 +130,8 @@ const CarsRT = (() => {
   }
 
   function show() {
+    condition();
     if (said.level) {
-      health(said.level, said.sentence);
       rows(said.rows);
       flags(said.flags);
     }
