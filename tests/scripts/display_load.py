@@ -227,7 +227,7 @@ async def read_as_a_browser(address: str, stop: asyncio.Event) -> None:
             talk = found[1]
         if talk is not None and (ticks := re.findall(r'\\"tick\\": ?(\d+)', message)):
             number += 1
-            asked = json.dumps({"n": number, "do": "drawn", "tick": int(ticks[-1])})
+            asked = json.dumps([number, {"do": "drawn", "tick": int(ticks[-1])}])
             event = {"kind": "ModelChanged", "model": {"id": talk}, "attr": "asked", "new": asked}
             await socket.write_message(json.dumps({"msgid": str(number), "msgtype": "PATCH-DOC"}))
             await socket.write_message("{}")
