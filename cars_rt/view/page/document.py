@@ -237,8 +237,9 @@ class Page:
         return first, first + rows
 
     def _window(self, *ends: Any) -> Window | None:
-        """Cells of the plane between two corners on the map's axes: x0, y0, x1, y1; None for what is none."""
-        if self.scan is None or not all(isinstance(end, int | float) and math.isfinite(end) for end in ends):
+        """Cells of the plane between two corners on the axes: x0, y0, x1, y1; None where there is no map."""
+        known = all(isinstance(end, int | float) and math.isfinite(end) for end in ends)
+        if self.scan is None or self.scan.points or not known:
             return None
         x0, y0, x1, y1 = ends
         top, left = self.map.pixel(min(x0, x1), min(y0, y1))
@@ -286,7 +287,7 @@ class Page:
 
     def _zoomed(self, event: Any) -> None:
         scan = self.scan
-        if scan is None or scan.points or max(scan.shape[0] // self.planes, scan.shape[1]) <= SCREEN:
+        if scan is None or max(scan.shape[0] // self.planes, scan.shape[1]) <= SCREEN:
             return
         zoom = self._window(event.x0, event.y0, event.x1, event.y1)
         if zoom is not None and zoom != self.zoom:
