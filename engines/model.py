@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cars_rt.engines.soundness import fault, said
 from cars_rt.errors import CarsRtError
-from cars_rt.physics.quantity import RATIO, SCALED
+from cars_rt.physics.quantity import COUNTS, RATIO, SCALED
 from cars_rt.storage import read_bytes
 
 CARD_KEY = "cars_rt.card"
@@ -94,14 +94,13 @@ class Model:
         """An axis for which it can be composed before an instrument tells its own, (pixels,), cm-1."""
         return np.linspace(400, 3400, 1340)
 
-    @property
-    def provenance(self) -> dict[str, str]:
-        """What travels with every result."""
+    def provenance(self, *, retrieves: bool) -> dict[str, str]:
+        """What travels with every result. retrieves: whether its engine runs the model."""
         card = self.card
         return {
             "name": card.name,
             "version": card.version,
-            "target": card.target,
+            "target": card.target if retrieves else COUNTS,
             "sha256": self.sha256,
             "card": json.dumps(asdict(card)),
         }

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from cars_rt.daemon.compute.worker import Worker
 from cars_rt.daemon.run import Run
 from cars_rt.physics.fitness import NAMES
-from cars_rt.physics.quantity import COUNTS
 from cars_rt.protocol import FLAGS, NETWORK_OUTPUTS
 from cars_rt.protocol.limits import MAX_TEXT
 
@@ -14,9 +13,8 @@ def maker(run: Run, worker: Worker, doubts: Sequence[str]) -> dict[str, str]:
     """The model, engine and dark of a worker that computes this run, and what the run's frames hold. doubts:
     sentences about the dark."""
     model = worker.model
-    said = model.provenance | {"engine": worker.engine.describe(), "made_by": worker.made_by}
-    if not worker.engine.retrieves:
-        said["target"] = COUNTS
+    said = model.provenance(retrieves=worker.engine.retrieves)
+    said |= {"engine": worker.engine.describe(), "made_by": worker.made_by}
     said["dark"] = "; ".join((worker.dark, *doubts))[:MAX_TEXT]
     if model.unused:
         said["reference"] = f"none; {model.unused}"

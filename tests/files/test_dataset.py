@@ -147,6 +147,7 @@ def test_other_files_that_process_reads(tmp_path: Path) -> None:
     process(tmp_path / "a.npz", tmp_path / "c.h5", engine="passthrough")
     result = cars_rt.open(tmp_path / "c.h5")
     assert result.raman.shape == (*SCAN, len(AXIS))
+    assert result.raman.attrs["long_name"] == "camera counts, not retrieved"
     for name in ("time", "time_in", "time_out"):  # nobody knows them
         assert np.isnat(result[name]).all()
     with h5py.File(tmp_path / "c.h5") as file:

@@ -37,7 +37,8 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
         raman = engine.run(counts)
         flags = Fitness(AXIS).flags(counts.astype(np.float32), raman, None, 65_535.0)
         names = " ".join(NAMES.values())
-        provenance = model.provenance | {"engine": engine.describe(), "flags": names}
+        provenance = model.provenance(retrieves=engine.retrieves)
+        provenance |= {"engine": engine.describe(), "flags": names}
     recording = Recording(path)
     for stream, name, values in (("raw", "counts", counts), ("raman", "raman", raman)):
         start = Start(stream, "run-1", 1, "test", AXIS, values.dtype.name, 1, SPECTRA)  # type: ignore[arg-type]

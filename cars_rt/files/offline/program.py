@@ -220,7 +220,7 @@ def _fill_arrays(
     total = len(spectra.counts)
     arrays: dict[str, NDArray[Any]] = {"raman_shift": spectra.raman_shift}
     arrays |= {} if spectra.dark is None else {"dark": spectra.dark}
-    card = retrieval.model.provenance
+    card = retrieval.model.provenance(retrieves=retrieval.engine.retrieves)
     attrs = {f"model_{name}": text for name, text in card.items() if name != "name"}
     attrs = {"model": card["name"], **attrs, "engine": retrieval.engine.describe()}
     attrs |= {**spectra.about, **spectra.receipt, **spectra.written}
@@ -242,7 +242,8 @@ def _fill_arrays(
 
 def origin(source: Path, spectra: Spectra, model: Model, maker: Maker) -> Origin:
     """What the results say of where they come from: all that the source says, and what was done."""
-    said = model.provenance | {"engine": maker.description, "made_by": maker.made_by}
+    said = model.provenance(retrieves=maker.retrieves)
+    said |= {"engine": maker.description, "made_by": maker.made_by}
     said |= {"dark": maker.dark, FLAGS: " ".join(NAMES.values())}  # of the bits, lowest first
     said |= {name: meaning for name, meaning in NETWORK_OUTPUTS.items() if name in maker.outputs}
     said |= {"reference": f"none; {model.unused}"} if model.unused else {}

@@ -39,11 +39,13 @@ Rows = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Maker:
-    """What made results, as they say it: the engine by its name and in a few words, the graph's outputs,
-    model with engine and dark as recordings have it, and which dark was subtracted."""
+    """What made results, as they say it: the engine by its name and in a few words, whether it runs the
+    model, the graph's outputs, model with engine and dark as recordings have it, and which dark was
+    subtracted."""
 
     engine: str
     description: str
+    retrieves: bool
     outputs: tuple[str, ...]
     made_by: str
     dark: str
@@ -69,7 +71,8 @@ class Retrieval:
         """What makes the results."""
         dark = "none" if self.spectra.dark is None else "start"
         made_by = f"{self.model.sha256[:16]} {self.engine.name} {dark}"
-        return Maker(self.engine.name, self.engine.describe(), tuple(self._outputs), made_by, dark)
+        engine, outputs = self.engine, tuple(self._outputs)
+        return Maker(engine.name, engine.describe(), engine.retrieves, outputs, made_by, dark)
 
     @property
     def row_bytes(self) -> int:
