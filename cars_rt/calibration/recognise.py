@@ -43,6 +43,7 @@ TWISTED_CM1 = 12.0  # how far the higher coefficients may be from what is expect
 OUTLIER = 3.0  # times what is expected: a line that is not used
 LEAST_SCORE, LEAST_EXPLAINED, LEAST_FOUND = 9.0, 0.8, 0.75
 MARGIN = 2.0  # by which the best standard must be ahead of the next
+TILTED_CM1 = 2.0  # from end to end: of wavelengths that no longer hold; right ones leave 1.3 at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +92,32 @@ class Recognised:
         """The raman shift of each pixel of the counts as they were given, (p,), cm-1."""
         ascending = self.match.axis(np.linspace(-1, 1, len(self.raman)))
         return np.asarray(ascending[::-1] if self.descending else ascending, np.float64)
+
+    @property
+    def residual(self) -> float:
+        """Root of the mean square of what the standard's own lines that were used are off, cm-1."""
+        return float(np.sqrt(np.mean(self._off[1] ** 2)))
+
+    @property
+    def tilt(self) -> float:
+        """By how much more they are off at one end of the axis than at the other, cm-1; 0 where that is
+        little. Where the probe alone was fitted, it says that the wavelengths do not hold."""
+        place, off = self._off
+        if len(off) < FEWEST_PAIRS:
+            return 0.0
+        one, other = np.triu_indices(len(off), 1)  # the median of all pairs: no single line tilts it
+        tilt = 2 * float(np.median((off[one] - off[other]) / (place[one] - place[other])))
+        return tilt if abs(tilt) > TILTED_CM1 else 0.0
+
+    @property
+    def _off(self) -> tuple[Array, Array]:
+        """Places, and what the lines there are off, cm-1."""
+        match = self.match
+        place = 2 * self.peaks.place[match.peak] / (len(self.raman) - 1) - 1
+        off = match.axis(place) - match.lines.position[match.line]
+        sure = match.used & match.lines.certain[match.line]
+        which = sure if sure.any() else match.used
+        return np.asarray(place[which], np.float64), np.asarray(off[which], np.float64)
 
 
 def recognise(

@@ -27,6 +27,7 @@ from cars_rt.calibration.recognise import Recognised, recognise
 from cars_rt.calibration.settings import WHICH_CAMERA
 from cars_rt.calibrator.columns import along, by_column, column_of, turned
 from cars_rt.calibrator.measured import Measured, with_dark_of
+from cars_rt.calibrator.probe import refuse_moved
 from cars_rt.files.units import NM
 from cars_rt.physics.air import in_vacuum
 from cars_rt.physics.fitness import Fitness, Flag
@@ -192,6 +193,7 @@ def with_standard(
             before = scale.axis(region, pump_nm)
         absolute = 1e7 / scale.at(region.columns)
         found = recognise(counts, wavenumber=absolute, name=name)
+        refuse_moved(found, scale, given.where)
         offset = float(np.mean(absolute - found.axis))
         scale = _probed(scale, found, region, 1e7 / offset, given)
     else:
@@ -204,7 +206,7 @@ def with_standard(
             quantity="raman_shift",
             coefficients=by_column(turned(found.match.axis, found.descending), region, EXACT_CM1),
             region=region,
-            residual_cm1=_rms(found),
+            residual_cm1=found.residual,
             time_ns=given.time_ns,
             points=_points(found, region),
         )
@@ -344,15 +346,6 @@ def _points(found: Recognised, region: Region) -> tuple[Point, ...]:
     )
 
 
-def _rms(found: Recognised) -> float:
-    """Of the standard's own lines that were used."""
-    match = found.match
-    place = 2 * found.peaks.place[match.peak] / (len(found.raman) - 1) - 1
-    off = match.axis(place) - match.lines.position[match.line]
-    which = match.used & match.lines.certain[match.line]
-    return float(np.sqrt(np.mean(off[which if which.any() else match.used] ** 2)))
-
-
 def _probed(scale: Scale, found: Recognised, region: Region, probe_nm: float, given: Measured) -> Scale:
     """A scale of wavelengths with the probe that a standard gives, whose lines stand among the points."""
     added = tuple(
@@ -363,7 +356,7 @@ def _probed(scale: Scale, found: Recognised, region: Region, probe_nm: float, gi
         scale,
         probe_nm=probe_nm,
         of=f"{scale.of.split(' and ')[0]} and {found.match.standard.name}",
-        residual_cm1=_rms(found),
+        residual_cm1=found.residual,
         time_ns=given.time_ns,
         points=tuple(point for point in scale.points if not point.name.endswith("cm-1")) + added,
     )

@@ -171,7 +171,7 @@ def standard(
         PNG of lines, residuals, and what was wrong with the axis; by default beside the output, where
         matplotlib is installed.
     """
-    from cars_rt.calibrator import pictures, program
+    from cars_rt.calibrator import pictures, probe, program
 
     start_logging(logs)
     given = _measured(source, settings)
@@ -181,6 +181,7 @@ def standard(
     original = given
     if pixels:
         given, calibration = without_axis(given), replace(calibration, scale=None)
+    there = calibration.scale
     try:
         calibration, found, before = program.with_standard(calibration, given, name=standard)
     except UnmatchedError as error:
@@ -191,6 +192,8 @@ def standard(
     _draw(path, lambda at: pictures.draw_standard(found, before, at))
     scale = known.scale
     assert scale is not None
+    for doubt in probe.doubts(there, found, scale):
+        log.warning("%s: %s", source, doubt)
     log.info(
         "%s: %s by %d lines, residual %.2f cm-1 (rms of those of ASTM E1840)%s; %.1f to %.1f cm-1; id %s",
         settings.output, found.match.standard.name, found.match.used.sum(), scale.residual_cm1,

@@ -19,7 +19,7 @@ from cars_rt.calibration import CalibrationError, Region, Scale, read, write
 from cars_rt.calibration.calibration import Calibration
 from cars_rt.calibration.errors import UnmatchedError
 from cars_rt.calibration.lamps import lamp
-from cars_rt.calibrator import program
+from cars_rt.calibrator import probe, program
 from cars_rt.calibrator.measured import Measured, measured, without_axis
 from cars_rt.calibrator.summary import described
 from cars_rt.files.calibrated import open_calibrated
@@ -82,6 +82,17 @@ def test_wavelengths_of_a_lamp_go_before_those_of_the_file() -> None:
     made, _, _ = program.with_standard(Calibration(region=region, scale=of_lamp), given)
     assert made.scale is not None and (made.scale.kind, made.scale.of) == ("lamp", "neon and toluene")
     assert made.scale.probe_nm == pytest.approx(PROBE, abs=0.06)
+    # The grating was moved since: no probe brings all lines to their places.
+    for moved in (of_lamp, replace(of_lamp, kind="given", of="the spectrum's own axis")):
+        moved = replace(moved, coefficients=(of_lamp.coefficients[0] + 0.5, *of_lamp.coefficients[1:]))
+        own = moved.at(region.columns) if moved.kind == "given" else off
+        whose = (
+            "no longer those of the lamp .neon.: measure" if own is off else "not those of the spectrum's own"
+        )
+        with pytest.raises(
+            UnmatchedError, match=rf"of toluene, and off by [23]\.\d cm-1 more .* are {whose}"
+        ):
+            program.with_standard(Calibration(region=region, scale=moved), replace(given, axis=own))
     # Those that another file said are no better than its own.
     before = replace(of_lamp, kind="given", coefficients=(900.0, 0.1))
     made, _, _ = program.with_standard(Calibration(region=region, scale=before), replace(given, axis=nm))
@@ -220,6 +231,27 @@ def test_a_part_that_is_added_changes_neither_camera_nor_settings_of_the_axis(tm
     saved(replace(opened({}), settings={}))
     saved(program.with_dark(opened(fine), replace(dim, settings=fine)))
     assert read(path).settings == {"serial": "A"}
+
+
+def test_a_probe_that_is_not_the_one_that_was_known_is_doubted() -> None:
+    shift, counts = cars_spectrum(TOLUENE)
+    region = Region(len(shift))
+
+    def said(known_nm: float | None, moved_nm: float) -> list[str]:
+        nm = 1e7 / (shift + 1e7 / PROBE) + moved_nm
+        before = Scale(kind="lamp", of="neon", quantity="wavelength", coefficients=tuple(
+            np.polynomial.Polynomial.fit(np.arange(len(nm)), nm, 5).convert().coef
+        ), region=region, residual_cm1=0.1, time_ns=NOW, probe_nm=known_nm)  # fmt: skip
+        made, found, _ = program.with_standard(
+            Calibration(region=region, scale=before),
+            Measured(counts=counts, spectra=1, where="x", time_ns=NOW),
+        )
+        assert made.scale is not None
+        return list(probe.doubts(before, found, made.scale))
+
+    assert said(PROBE + 0.1, 0) == said(None, 0.2) == []
+    (doubt,) = said(PROBE - 0.5, 0)
+    assert doubt.startswith("the probe was known to be at 770.7500 nm, and this says 771.2") and "8." in doubt
 
 
 @pytest.mark.parametrize("turn", [1, -1])
