@@ -69,7 +69,8 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class NextRow:
-    """The trigger of a row of the scan came: what the row before it lacks is lost at the camera."""
+    """The trigger of a row of the scan came, from the first row on: what the rows before it lack is lost at
+    the camera, and what they had too many is left out."""
 
 
 @dataclass(frozen=True, slots=True)

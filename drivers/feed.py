@@ -1,5 +1,6 @@
 """What an instrument yields, checked against what it announced, as the pieces of a run; pure."""
 
+import operator
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -30,6 +31,9 @@ class Feed:
             raise InstrumentError(f"a scan of {columns} columns cannot be")
         self.cut = False  # whether frames that are added up were cut at the full scale, which no sum shows
         self.measured = 0  # frames of the instrument so far, those that are lost, too
+        self.beyond = 0  # frames that came after their row was full: they are left out
+        self._rows = 0  # before the one that NextRow began
+        self._row_end: int | None = None  # the frame with which that one is full
         self._numbers = Numbers(about.numbers)
         self._numbered = False  # whether blocks say their number
         try:
@@ -60,14 +64,15 @@ class Feed:
     def take(self, given: Any) -> Iterator[Piece]:
         """Pieces of what was yielded. Raises InstrumentError where it is not what was announced."""
         match given:
-            case Gap(spectra, cause):
+            case Gap(given_up, cause):
+                spectra = whole(given_up, "Gap.spectra") or 0
                 if self._numbered and self.acquisition.spectra is not None:
                     spectra = min(spectra, self.missing)  # it goes on for nobody
                 yield from self._lose(spectra, cause)
             case NextRow():
                 if self.acquisition.scan is None:
                     raise InstrumentError("frames() yielded NextRow, but acquisition() announced no scan")
-                yield from self._lose(self._sorter.rest_of_row(self.measured), Cause.CAMERA)
+                yield from self._next_row()
                 self._numbers = Numbers(replace(self.acquisition.numbers, first=None))
             case Block():
                 yield from self._block(given)
@@ -105,15 +110,28 @@ class Feed:
         """Whether the camera's own numbers say that all which was announced has come, or is lost."""
         return self._numbered and self.missing == 0 and self.acquisition.spectra is not None
 
+    def _next_row(self) -> Iterator[Piece]:
+        """What lies before the row that begins is lost, and more than it holds is nobody's."""
+        self._rows = (1 if self.measured else 0) if self._row_end is None else self._rows + 1
+        row, most = self._sorter.row, self.acquisition.spectra
+        begin, end = (
+            each if most is None else min(each, most) for each in (self._rows * row, (self._rows + 1) * row)
+        )
+        self._row_end = None
+        yield from self._lose(max(begin - self.measured, 0), Cause.CAMERA)
+        self._row_end = end
+
     def _block(self, block: Block) -> Iterator[Piece]:
-        index, cause = block.index, Cause.UPSTREAM
+        cause = Cause.UPSTREAM
         empty = isinstance(block.counts, np.ndarray) and not len(block.counts)
         counts = block.counts if empty else check_block(block.counts, self.acquisition)
-        if block.number is not None:
+        index, time_ns = whole(block.index, "Block.index"), whole(block.time_ns, "Block.time_ns")
+        number = whole(block.number, "Block.number")
+        if number is not None:
             if index is not None:
                 raise InstrumentError("a Block has an index or a number of the camera, not both")
             try:
-                index = self._numbers.place(block.number, len(counts), self.measured)
+                index = self._numbers.place(number, len(counts), self.measured)
             except NumbersError as error:
                 raise InstrumentError(str(error)) from None
             cause, self._numbered = Cause.CAMERA, True
@@ -127,7 +145,7 @@ class Feed:
                 raise InstrumentError(f"spectrum {index} comes after spectrum {self.measured - 1}")
             yield from self._lose(index - self.measured, cause)
         if not empty:
-            yield from self._counts(counts, block.time_ns)
+            yield from self._counts(counts, time_ns)
 
     def _counts(self, counts: NDArray[Any], time_ns: int | None) -> Iterator[Piece]:
         if self.acquisition.order.frames > 1 and not self.cut and (full := self._full_scale) is not None:
@@ -141,6 +159,13 @@ class Feed:
             yield from self._pass(Piece(self.measured, spectra, None, None, cause))
 
     def _pass(self, piece: Piece) -> Iterator[Piece]:
+        if self._row_end is not None and (over := self.measured + piece.spectra - self._row_end) > 0:
+            over = min(over, piece.spectra)
+            self.beyond += over if piece.counts is not None else 0
+            kept = None if piece.counts is None else piece.counts[: piece.spectra - over]
+            piece = replace(piece, spectra=piece.spectra - over, counts=kept)
+            if not piece.spectra:
+                return
         announced = self.acquisition.spectra
         if announced is not None and piece.index + piece.spectra > announced:
             raise InstrumentError(
@@ -188,10 +213,21 @@ def checked(given: Any) -> Acquisition:
             given,
             raman_shift=np.asarray(given.raman_shift, np.float64),
             dtype=np.dtype(given.dtype).name,
+            block=operator.index(given.block),
+            spectra=None if given.spectra is None else operator.index(given.spectra),
             dark=None if given.dark is None else np.asarray(given.dark, np.float32),
         )
     except (TypeError, ValueError) as error:
         raise InstrumentError(f"acquisition() of {given.source}: {error}") from None
+
+
+def whole(value: Any, what: str) -> int | None:
+    """A number of an instrument as one of Python, which grows as needed: those of NumPy begin again. None
+    stays. Raises InstrumentError."""
+    try:
+        return None if value is None else operator.index(value)
+    except TypeError:
+        raise InstrumentError(f"{what} must be a whole number, not {value!r}") from None
 
 
 def kind_of(value: object) -> str:

@@ -70,9 +70,10 @@ class Sorter:
         rows, rest = divmod(frames, self._row)
         return rows * self.columns + min(rest // self._order.frames, self.columns)
 
-    def rest_of_row(self, frames: int) -> int:
-        """Frames that the row lacks which has so many already, of a run's `frames`."""
-        return -frames % self._row
+    @property
+    def row(self) -> int:
+        """Frames from the beginning of one row to that of the next."""
+        return self._row
 
     def take(self, piece: Piece) -> Iterator[Piece]:
         """Pieces of the stream. Their counts may be overwritten when the next one is asked for."""

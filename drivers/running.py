@@ -186,6 +186,12 @@ class _Run:
                     frames.close()  # the camera stops here, and not when memory is tidied up
                 for piece in feed.finish():
                     self._pass(piece)
+                if feed.beyond:
+                    log.warning(
+                        "%d frames came when their row was full, and are left out: does the trigger of rows "
+                        "fit the scan's columns?",
+                        feed.beyond,
+                    )
             finally:
                 if opened:
                     self._end(about, patient)

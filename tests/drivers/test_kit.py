@@ -81,6 +81,64 @@ def test_gap_in_the_numbers_of_the_camera_is_lost_at_the_camera(
     assert fed(images(*numbers), numbers=Numbering(**numbering)) == pieces
 
 
+@pytest.mark.parametrize("kind", [np.uint16, np.uint64, np.int64])
+def test_numbers_of_numpy_are_followed_as_those_of_python(kind: Any) -> None:
+    def given(*numbers: int) -> list[Block]:
+        return [Block(numbered(number % 9), number=kind(number)) for number in numbers]
+
+    pieces = fed([*given(0, 1, 1, 3), Gap(kind(2)), *given(6)], numbers=Numbering(first=0), spectra=kind(7))
+    assert pieces == [(0, [0]), (1, [1]), (2, ("camera", 1)), (3, [3]), (4, ("camera", 2)), (6, [6])]
+    turned = fed(given(65_534, 65_535, 1), numbers=Numbering(highest=65_535))
+    assert turned == [(0, [5]), (1, [6]), (2, ("camera", 1)), (3, [1])]
+    with pytest.raises(InstrumentError, match="image 0 came after image 7: the camera was started again"):
+        fed(given(7, 0))
+    ((index, time_ns),) = (
+        (piece.index, piece.time_ns)
+        for piece in Feed(Acquisition(source="", raman_shift=SHIFT, dtype="uint16")).take(
+            Block(numbered(0), kind(0), kind(60_000))
+        )
+    )
+    assert (type(index), type(time_ns)) == (int, int)  # as messages have them
+
+
+def rows_of(*lengths: int, before: bool = True) -> list[Any]:
+    """Each row's trigger and so many images, whose counts say row and column: 10, 11, 12, ..."""
+    given: list[Any] = []
+    for row, length in enumerate(lengths):
+        given += [NextRow()] if row or before else []
+        given += [numbered(10 * row + column) for column in range(length)]
+    return given
+
+
+@pytest.mark.parametrize(
+    ("given", "kept", "lost"),
+    [
+        (rows_of(3, 0, 3, 3), {0: 0, 6: 20, 9: 30}, [(3, 3)]),  # a row is lost wholly
+        (rows_of(0, 3, 2, 3), {3: 10, 6: 20, 9: 30}, [(0, 3), (8, 1)]),
+        (rows_of(3, 4, 3, 9), {0: 0, 3: 10, 6: 20, 9: 30}, []),  # or has too many
+        (rows_of(4, 3, 3, 3), {0: 0, 3: 10, 6: 20, 9: 30}, []),
+        (rows_of(2, 0, 3, 3, before=False), {0: 0, 6: 20, 9: 30}, [(2, 1), (3, 3)]),
+        (rows_of(3, 3, 3, 3, 3, 3), {0: 0, 3: 10, 6: 20, 9: 30}, []),  # rows that nobody planned
+        ([*rows_of(3, 1), Gap(5), *rows_of(3, 3)], {0: 0, 3: 10, 6: 0, 9: 10}, [(4, 2)]),
+    ],
+)
+def test_a_row_begins_where_its_trigger_says_whatever_those_before_it_lack_or_have_too_many(
+    given: list[Any], kept: dict[int, int], lost: list[tuple[int, int]]
+) -> None:
+    pieces = fed(given, scan=(4, 3), spectra=12, block=16)
+    there = {index: what[0] for index, what in pieces if isinstance(what, list)}
+    assert {index: value for index, value in there.items() if index % 3 == 0} == kept
+    assert all(value % 10 == index % 3 for index, value in there.items())
+    assert [(index, what[1]) for index, what in pieces if isinstance(what, tuple)] == lost
+
+
+def test_images_beyond_the_end_of_their_row_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    camera = Camera([numbered(0, 5)], raman_shift=SHIFT, scan=(2, 2))
+    camera.blocks = [NextRow(), numbered(0, 5), NextRow(), numbered(10, 2)]  # type: ignore[list-item]
+    made, collected = several(camera, 1)
+    assert made[0].sent == collected.spectra == 4 and "3 frames came when their row was full" in caplog.text
+
+
 def test_images_of_several_spectra_and_what_a_queue_lost_are_not_counted_twice() -> None:
     blocks = [Block(numbered(first, 2), number=number) for first, number in ((0, 3), (6, 6), (10, 8))]
     pieces = fed([blocks[0], Gap(4), *blocks[1:]], numbers=Numbering(spectra=2), block=2)
@@ -188,6 +246,8 @@ def test_rows_or_frames_of_a_sum_that_the_camera_cut_are_told(
         ([Block(numbered(0), 0, number=0)], {}, "an index or a number of the camera, not both"),
         ([], {"order": Order(snake=True)}, "there and back, or flies back, needs rows"),
         ([Gap(-1)], {}, "a gap of -1 spectra"),
+        ([Gap(3.0)], {}, r"Gap\.spectra must be a whole number, not 3\.0"),  # type: ignore[arg-type]
+        ([Block(numbered(0), time_ns=1.5e18)], {}, r"Block\.time_ns must be a whole number, not 1\.5e"),  # type: ignore[arg-type]
     ],
 )
 def test_what_was_announced_is_compared(yielded: list[Any], about: dict[str, Any], reason: str) -> None:
