@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from cars_rt import calibration
 from cars_rt.drivers.base import Acquisition, InstrumentError
@@ -16,13 +16,20 @@ from cars_rt.errors import CarsRtError
 from cars_rt.files.formats import TEXT, endings, read_spectra
 from cars_rt.files.readers.scale import Asked, read_axis, scale_of
 from cars_rt.files.spectra import SpectraError, WavelengthError
-from cars_rt.files.units import CM1, NM
-from cars_rt.physics.axis import AxisError, check_raman_shift, from_wavelength
+from cars_rt.physics.axis import (
+    AxisError,
+    check_raman_shift,
+    from_wavelength,
+    is_numbering,
+    judged_raman_shift,
+    may_be_wavelengths,
+)
 from cars_rt.protocol import Facts, ProtocolError, check_facts
 from cars_rt.protocol.limits import MAX_FACTS, MAX_NAME, MAX_TEXT
 from cars_rt.storage import StorageError
 
 LISTS = (*TEXT, ".npy")  # of numbers, by the names of their files
+TRIED = 50  # pixels, of which ends are judged before the instrument says how many it has
 
 log = logging.getLogger("cars_rt.drivers")
 
@@ -36,23 +43,25 @@ class AxisSettings:
     the driver says that itself."""
 
     axis: str | None = None
-    """Without a calibration: a file of spectra with this axis, or of one number for each pixel; or LOW:HIGH,
-    such as 500:3100, evenly spaced."""
+    """Where no calibration has one: a file of spectra with this axis, or of one number for each pixel; or
+    LOW:HIGH, such as 500:3100, evenly spaced."""
 
     pump_nm: float | None = None
     """The axis is in nm: shifts count from this wavelength, that of the pump and probe beam."""
 
     def __post_init__(self) -> None:
-        if self.calibration is not None and self.axis is not None:
-            raise InstrumentError("give --calibration or --axis, not both")
         if self.pump_nm is not None and not 0 < self.pump_nm < np.inf:
             raise InstrumentError(f"--pump-nm must be a wavelength in nm, such as 785, not {self.pump_nm:g}")
         if self.axis is not None and (ends := _ends(self.axis)) is not None:
-            _refuse_axis(ends if self.pump_nm is None else from_wavelength(np.array(ends), self.pump_nm))
+            _of_ends(ends, self.pump_nm, TRIED)
 
     def look(self) -> None:
-        """Read the files. Raises InstrumentError."""
-        Axis(self)
+        """Read the files, of an axis with which results can be computed. Raises InstrumentError."""
+        if (shift := Axis(self).given) is not None:
+            try:
+                judged_raman_shift(shift)
+            except AxisError as error:
+                raise InstrumentError(f"--axis: {error}") from None
 
 
 class Axis:
@@ -66,15 +75,23 @@ class Axis:
         try:
             if settings.calibration is not None:
                 self._calibration = calibration.read(settings.calibration)
+                if self._calibration.scale is not None and settings.axis is not None:
+                    raise InstrumentError(
+                        f"give --calibration or --axis, not both: {settings.calibration} has an axis"
+                    )
                 if old := self._calibration.old(time.time_ns()):
                     log.warning("the calibration %s: %s", settings.calibration, old)
-            elif settings.axis is not None:
+            if settings.axis is not None:
                 self._ends = _ends(settings.axis)
                 if self._ends is None:
-                    self._shift = _of_file(Path(settings.axis), self._pump_nm)
-                    _refuse_axis(self._shift)
+                    self._shift = _judged(_of_file(Path(settings.axis), self._pump_nm), self._pump_nm)
         except CarsRtError as error:
             raise InstrumentError(f"the axis: {error}") from None
+
+    @property
+    def given(self) -> NDArray[np.float64] | None:
+        """Of the file that --axis names, (p,), cm-1."""
+        return self._shift
 
     def acquisition(
         self,
@@ -94,25 +111,20 @@ class Axis:
         instrument = told(instrument)
         about: dict[str, Any] = {"source": source, "instrument": instrument, "exposure_s": exposure_s} | more
         about["full_scale"] = full_scale
+        shift: NDArray[np.float64] | None = None
         try:
-            if self._calibration is not None:
-                applied = self._calibration.applied(
-                    pixels, source=source, settings=instrument, exposure_s=exposure_s, probe_nm=self._pump_nm
+            if (known := self._calibration) is not None:
+                probe_nm = None if known.scale is None else self._pump_nm
+                applied = known.applied(
+                    pixels, source=source, settings=instrument, exposure_s=exposure_s, probe_nm=probe_nm
                 )
                 for doubt in applied.doubts:
                     log.warning("the calibration: %s", doubt)
                 shift = applied.raman_shift
                 about |= {"dark": applied.dark, "calibration": applied.facts}
                 about["full_scale"] = full_scale or _of_one_frame(applied.full_scale, more.get("dtype"))
-            elif self._ends is not None:
-                shift = np.linspace(*self._ends, pixels)
-                shift = shift if self._pump_nm is None else from_wavelength(shift, self._pump_nm)
-            elif self._shift is not None:
-                shift = self._shift
-            elif wavelength_nm is not None and self._pump_nm is not None:
-                shift = from_wavelength(wavelength_nm, self._pump_nm)
-            else:
-                shift = None
+            if shift is None:
+                shift = self._without_calibration(pixels, wavelength_nm)
         except CarsRtError as error:
             raise InstrumentError(f"the axis of {source}: {error}") from None
         if shift is None and wavelength_nm is not None:
@@ -127,6 +139,16 @@ class Axis:
                 f"the axis has {len(shift)} pixels, {source} has {pixels}: region, binning?"
             )
         return Acquisition(raman_shift=shift, **about)
+
+    def _without_calibration(
+        self, pixels: int, wavelength_nm: NDArray[np.float64] | None
+    ) -> NDArray[np.float64] | None:
+        """As --axis says it, or the instrument's own wavelengths do; None where neither is known."""
+        if self._ends is not None:
+            return _of_ends(self._ends, self._pump_nm, pixels)
+        if self._shift is not None or wavelength_nm is None or self._pump_nm is None:
+            return self._shift
+        return judged_raman_shift(from_wavelength(wavelength_nm, self._pump_nm))
 
 
 def told(known: Mapping[str, Any]) -> Facts:
@@ -159,11 +181,34 @@ def _ends(text: str) -> tuple[float, float] | None:
         return None  # C:\axis.txt
 
 
-def _refuse_axis(shift: ArrayLike) -> None:
+def _of_ends(ends: tuple[float, float], pump_nm: float | None, pixels: int) -> NDArray[np.float64]:
+    """Evenly spaced from one end to the other, in nm where there is a pump. Raises InstrumentError."""
+    shift = np.linspace(*ends, pixels)
+    if pump_nm is not None:
+        try:
+            shift = from_wavelength(shift, pump_nm)
+        except AxisError as error:
+            raise InstrumentError(f"--axis in nm, with --pump-nm: {error}") from None
+    shift = _judged(shift, pump_nm)
+    if pump_nm is None and may_be_wavelengths(shift):
+        raise InstrumentError(
+            f"--axis {ends[0]:g}:{ends[1]:g} may be nm or cm-1: for nm give --pump-nm, such as 785, for cm-1 "
+            "a file of the numbers below a line: raman_shift"
+        )
+    return shift
+
+
+def _judged(shift: NDArray[np.float64], pump_nm: float | None) -> NDArray[np.float64]:
+    """As the daemon judges it, which would refuse the whole run; but pixel numbers are good for `cars-rt
+    calibrate`. Raises InstrumentError."""
     try:
-        check_raman_shift(shift)
+        if is_numbering(check_raman_shift(shift)):
+            log.warning("the axis is pixel numbers: good for `cars-rt calibrate`, and the daemon refuses it")
+            return shift
+        return judged_raman_shift(shift)
     except AxisError as error:
-        raise InstrumentError(f"--axis: {error}") from None
+        nm = "" if pump_nm is None else "; with --pump-nm it is in nm: leave that out where it is in cm-1"
+        raise InstrumentError(f"--axis: {error}{nm}") from None
 
 
 def _of_file(path: Path, pump_nm: float | None) -> NDArray[np.float64]:
@@ -184,7 +229,7 @@ def _of_file(path: Path, pump_nm: float | None) -> NDArray[np.float64]:
         return spectra.raman_shift[::-1] if spectra.turned else spectra.raman_shift
     except OSError as error:
         raise InstrumentError(f"{path} cannot be read: {error.strerror or error}") from None
-    asked = Asked(pump_nm, numbers, unit or (CM1 if pump_nm is None else NM))
+    asked = Asked(pump_nm, numbers, unit)
     try:
         scale = scale_of(None, "", asked, str(path))
     except SpectraError as error:

@@ -86,25 +86,65 @@ def test_axis_of_a_file_of_one_column_of_spectra_or_as_it_is_said(tmp_path: Path
     shift = from_wavelength(NM, 1064.0)
     for file in (column, table, large):
         assert np.allclose(acquisition(AxisSettings(axis=str(file), pump_nm=1064.0)).raman_shift, shift)
-    assert np.allclose(acquisition(AxisSettings(axis=str(column))).raman_shift, NM)
     assert np.allclose(acquisition(AxisSettings(axis="500:3100")).raman_shift, np.linspace(500, 3100, PIXELS))
     own = acquisition(AxisSettings(pump_nm=1064.0), wavelength_nm=NM)
     assert np.allclose(own.raman_shift, shift)
-    numbered = tmp_path / "numbered.txt"
+    lab, numbered = calibrated(tmp_path / "lab.json"), tmp_path / "numbered.txt"
     np.savetxt(numbered, [1, 2, 2, 3])
     for settings, reason in (
         ({}, "which raman shift its 64 pixels have is not known: give --calibration FILE"),
         ({"axis": str(tmp_path / "none.txt")}, "none.txt"),
-        ({"axis": "500:3100", "calibration": table}, "give --calibration or --axis, not both"),
+        (
+            {"axis": "500:3100", "calibration": lab},
+            "--calibration or --axis, not both: .*lab.json has an axis",
+        ),
         ({"calibration": table}, "no calibration"),
         ({"axis": str(numbered)}, "--axis: the raman-shift axis is not strictly monotonic"),
         ({"axis": "500:500"}, "--axis: the raman-shift axis is not strictly monotonic"),
         ({"pump_nm": -785.0}, "--pump-nm must be a wavelength in nm"),
+        # What the daemon would refuse for the whole run, or what nobody can tell.
+        (
+            {"axis": "500:3100", "pump_nm": 785.0},
+            "beyond every raman shift.*: leave that out where it is in cm-1",
+        ),
+        ({"axis": "620:960", "pump_nm": 785.0}, "leave out what lies on the other side of the laser"),
+        ({"axis": str(column), "pump_nm": 850.0}, "leave out what lies on the other side of the laser"),
+        ({"axis": "820:1000"}, "--axis 820:1000 may be nm or cm-1: for nm give --pump-nm"),
+        ({"axis": str(column)}, "820 to 1000, may be nm or cm-1: for nm give --pump-nm"),
     ):
         with pytest.raises(InstrumentError, match=reason):
             acquisition(AxisSettings(**settings))  # type: ignore[arg-type]
     with pytest.raises(InstrumentError, match="the axis has 64 pixels, a camera has 65: region, binning"):
-        acquisition(AxisSettings(axis=str(column)), 65)
+        acquisition(AxisSettings(axis=str(column), pump_nm=1064.0), 65)
+
+
+def test_pixel_numbers_are_good_for_calibrating_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "pixels.txt"
+    np.savetxt(file, np.arange(PIXELS))
+    for axis in (str(file), f"0:{PIXELS - 1}"):
+        caplog.clear()
+        assert acquisition(AxisSettings(axis=axis)).raman_shift.tolist() == [*range(PIXELS)]
+        assert "the axis is pixel numbers: good for `cars-rt calibrate`" in caplog.text
+    with pytest.raises(InstrumentError, match=r"--axis: the axis is 0, 1, 2, .*: pixel numbers"):
+        AxisSettings(axis=str(file)).look()  # of a room, where a daemon runs
+
+
+def test_calibration_without_an_axis_gives_the_dark_beside_an_axis_from_elsewhere(tmp_path: Path) -> None:
+    path = calibrated(tmp_path / "dark.json")
+    calibration.write(path, replace(calibration.read(path), scale=None))
+    for settings, more in (
+        ({"axis": "500:3100"}, {}),
+        ({"pump_nm": 1064.0}, {"wavelength_nm": np.linspace(820, 1000, 2 * PIXELS)}),
+    ):
+        given = AxisSettings(calibration=path, **settings)  # type: ignore[arg-type]
+        given.look()
+        about = acquisition(given, 2 * PIXELS, exposure_s=0.5, **more)
+        assert about.dark is not None and about.dark[0] == 7 and about.full_scale == 60_000
+        assert about.raman_shift.min() >= 500 and about.raman_shift.max() < 3100.1
+    with pytest.raises(InstrumentError, match=r"knows wavelengths: say with --pump-nm"):
+        acquisition(AxisSettings(calibration=path), 2 * PIXELS, wavelength_nm=more["wavelength_nm"])
 
 
 @pytest.mark.parametrize("turned", [False, True])
