@@ -1,5 +1,6 @@
 """What is known of an instrument: its axis, its darks, where it saturates, its reference."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -107,7 +108,8 @@ class Calibration:
     ) -> "Applied":
         """What it says of spectra that an instrument gives now; settings: as its driver says them.
 
-        Raises CalibrationError if it is of another camera or region.
+        probe_nm: in place of the calibration's own. Raises CalibrationError if it is of another camera or
+        region, and for a probe beside raman shifts.
         """
         now = settings or {}
         region = region_of(now, pixels, self.region)
@@ -116,6 +118,8 @@ class Calibration:
         axis = None
         if self.scale is not None:
             first = whole_number(now.get("region"))
+            if probe_nm is not None and self.scale.quantity == "raman_shift":
+                raise CalibrationError("the calibration holds raman shifts already: leave --pump-nm out")
             axis = self.axis(pixels, binning=region.binning, first=first, probe_nm=probe_nm)
         reference = self.reference if region == self.region else None
         of_dark = tuple(self.doubts_of_dark(exposure_s, region, now))
@@ -124,8 +128,8 @@ class Calibration:
             self.dark(exposure_s, region, now),
             self.full_scale,
             None if reference is None else reference.counts,
-            self.facts,
-            (*self._doubts(source, now), *of_dark),
+            self.facts if axis is None or probe_nm is None else self.facts | {"probe_nm": probe_nm},
+            (*self._doubts(source, now, probe_nm), *of_dark),
             of_dark,
         )
 
@@ -144,7 +148,10 @@ class Calibration:
             if name not in HARMLESS and then is not None and not alike(then, here):
                 yield f"it was made at {name} {said(then)}, and now it is {said(here)}"
 
-    def _doubts(self, source: str, now: Mapping[str, Any]) -> Iterator[str]:
+    def _doubts(self, source: str, now: Mapping[str, Any], probe_nm: float | None) -> Iterator[str]:
+        known = None if self.scale is None else self.scale.probe_nm
+        if known is not None and probe_nm is not None and not math.isclose(known, probe_nm):
+            yield f"its probe is at {known:g} nm, and shifts count from {probe_nm:g} nm, as --pump-nm says"
         if source and self.source and source != self.source:
             yield f"it was made with {self.source!r}, this is {source!r}"
         yield from self.changed(now)
@@ -163,6 +170,8 @@ class Calibration:
             )
         doubts = dict.fromkeys(each for _, dark in parts for each in changed_since(dark.settings, now))
         yield from (f"its dark was {each}" for each in doubts)
+        if parts and exposure_s is None and parts[0][1].exposure_s is not None:
+            yield f"its dark of {parts[0][1].said} is subtracted, and nothing says these spectra's exposure"
 
     def age_days(self, now_ns: int) -> float | None:
         """Since the axis was measured; None if there is none."""

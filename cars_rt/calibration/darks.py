@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cars_rt.calibration.settings import FRAMES, HARMLESS_TO_DARKS, ROWS, alike, said, whole_number
 from cars_rt.protocol import Facts
 
-SAME = 1e-6  # relative: what a float loses on its way through other programs
+SAME = 1e-3  # relative: cameras round exposures to lines and clocks, and that changes no dark
 WARMER_K = 2.0  # the dark current of silicon doubles within 6 or 7
 
 
@@ -48,6 +48,11 @@ def frames_of(settings: Mapping[str, Any]) -> int:
     return max(_number(settings, FRAMES) or 1, 1)
 
 
+def same_exposure(one: float | None, other: float | None) -> bool:
+    """Whether darks of these exposures are alike; one that is unknown is like another that is."""
+    return one is other if one is None or other is None else math.isclose(one, other, rel_tol=SAME)
+
+
 def same_rows(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Whether spectra are sums of as many rows of the camera, as far as both say it. A region's height
     counts where it is not said how many of its rows are summed."""
@@ -76,7 +81,7 @@ def chosen(
     each_s = exposure_s / frames
     timed = [(each.exposure_s or 0.0, each) for each in known]
     for exposure, dark in timed:
-        if math.isclose(exposure, each_s, rel_tol=SAME):
+        if same_exposure(exposure, each_s):
             return [(float(frames), dark)]
     shorter = [each for each in timed if 0 < each[0] < each_s]
     longer = [each for each in timed if each[0] > each_s]

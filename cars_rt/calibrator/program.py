@@ -19,7 +19,7 @@ from cars_rt.calibration import (
     region_of,
     write,
 )  # fmt: skip
-from cars_rt.calibration.darks import frames_of, same_rows
+from cars_rt.calibration.darks import frames_of, same_exposure, same_rows
 from cars_rt.calibration.errors import UnmatchedError
 from cars_rt.calibration.lamp_fit import LampFit, fit_lamp
 from cars_rt.calibration.lamps import Lamp
@@ -35,7 +35,6 @@ from cars_rt.physics.fitness import Fitness, Flag
 Array = NDArray[np.float64]
 
 EXACT_NM, EXACT_CM1 = 1e-4, 1e-3  # how closely the powers of the column give what was fitted
-SAME_EXPOSURE = 1e-6
 FEW_SATURATED = 0.02  # of the pixels
 PLATEAU = 3  # pixels at the full scale: lines are cut off there; fewer of wrapped counts happen to be there
 STEEPEST = 0.6  # of the full scale, from pixel to pixel: lines that fit below it have half of it
@@ -252,7 +251,7 @@ def with_dark(calibration: Calibration, given: Measured) -> Calibration:
     others = tuple(
         each
         for each in calibration.darks
-        if not (_same_exposure(each.exposure_s, exposure_s) and same_rows(each.settings, dark.settings))
+        if not (same_exposure(each.exposure_s, exposure_s) and same_rows(each.settings, dark.settings))
     )
     full_scale = calibration.full_scale or given.full_scale
     darks = sorted((*others, dark), key=lambda each: each.exposure_s or 0.0)
@@ -360,9 +359,3 @@ def _probed(scale: Scale, found: Recognised, region: Region, probe_nm: float, gi
         time_ns=given.time_ns,
         points=tuple(point for point in scale.points if not point.name.endswith("cm-1")) + added,
     )
-
-
-def _same_exposure(one: float | None, other: float | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return abs(one - other) <= SAME_EXPOSURE * max(one, other)

@@ -46,7 +46,14 @@ def test_the_dark_of_the_calibration_is_taken_from_a_standard_and_a_lamp() -> No
         ),
         ("toluene.csv", 0.001, 200, None),
         ("toluene.csv", 0.009, 300, "it has no dark for this exposure"),
-        ("tcp://127.0.0.1:5555", None, 200, None),  # counts as the camera gives them
+        ("toluene.csv", 0.001_000_9, 200, None),  # as a camera rounds it
+        ("toluene.csv", 0.001_002, 300, "it has no dark for this exposure"),
+        (  # counts as the camera gives them
+            "tcp://127.0.0.1:5555",
+            None,
+            200,
+            "its dark of 1 ms is subtracted, and nothing says these spectra's exposure",
+        ),
     ],
 )
 def test_a_file_whose_exposure_nobody_knows_may_be_above_its_dark_already(

@@ -131,6 +131,26 @@ def test_pixel_numbers_are_good_for_calibrating_alone(
         AxisSettings(axis=str(file)).look()  # of a room, where a daemon runs
 
 
+def test_pump_beside_a_calibration_is_told_and_is_none_beside_raman_shifts(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = calibrated(tmp_path / "lab.json")
+    with pytest.raises(InstrumentError, match="holds raman shifts already: leave --pump-nm out"):
+        acquisition(AxisSettings(calibration=path, pump_nm=1064.0), 2 * PIXELS)
+    known = calibration.read(path)
+    assert known.scale is not None
+    nm = replace(known.scale, quantity="wavelength", coefficients=(820.0, 1.4), probe_nm=1064.0)
+    calibration.write(path, replace(known, scale=nm))
+    for pump_nm, said in ((None, False), (1064.0, False), (1030.0, True)):
+        caplog.clear()
+        about = acquisition(AxisSettings(calibration=path, pump_nm=pump_nm), 2 * PIXELS, exposure_s=0.5)
+        assert about.calibration is not None and about.calibration["probe_nm"] == (pump_nm or 1064.0)
+        assert np.allclose(
+            about.raman_shift, from_wavelength(820 + 1.4 * np.arange(2 * PIXELS), pump_nm or 1064.0)
+        )
+        assert ("its probe is at 1064 nm, and shifts count from 1030 nm" in caplog.text) is said
+
+
 def test_calibration_without_an_axis_gives_the_dark_beside_an_axis_from_elsewhere(tmp_path: Path) -> None:
     path = calibrated(tmp_path / "dark.json")
     calibration.write(path, replace(calibration.read(path), scale=None))
