@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from cars_rt.files.formats import TEXT, endings, read_spectra
 from cars_rt.files.readers.scale import Asked, read_axis, scale_of
 from cars_rt.files.spectra import SpectraError, WavelengthError
 from cars_rt.physics.axis import (
+    LARGEST_CM1,
     AxisError,
     check_raman_shift,
     from_wavelength,
@@ -29,6 +31,7 @@ from cars_rt.protocol.limits import MAX_FACTS, MAX_NAME, MAX_TEXT
 from cars_rt.storage import StorageError
 
 LISTS = (*TEXT, ".npy")  # of numbers, by the names of their files
+NEXT_CM1 = 100.0  # to the laser: what is nearer is its own light
 TRIED = 50  # pixels, of which ends are judged before the instrument says how many it has
 
 log = logging.getLogger("cars_rt.drivers")
@@ -92,6 +95,29 @@ class Axis:
     def given(self) -> NDArray[np.float64] | None:
         """Of the file that --axis names, (p,), cm-1."""
         return self._shift
+
+    def columns(self, wavelength_nm: NDArray[np.float64]) -> tuple[int, int]:
+        """First and one after the last of a spectrometer's pixels that are of use: those that were
+        calibrated, or those on the light's side of the laser; all where that is not known.
+        wavelength_nm: (pixels,), as the instrument itself knows it."""
+        first, end, pump_nm = 0, len(wavelength_nm), self._pump_nm
+        known = self._calibration
+        if known is not None and known.scale is not None and known.region.binning == 1:
+            first, end = known.region.first, known.region.end
+            if known.scale.quantity == "wavelength":
+                wavelength_nm = known.scale.at(known.region.columns)
+                pump_nm = known.scale.probe_nm if pump_nm is None else pump_nm
+            with suppress(CarsRtError):  # as all of them serve, those of its dark are the same ones
+                known.axis(probe_nm=self._pump_nm)
+                pump_nm = None
+        elif self._ends is not None or self._shift is not None:
+            pump_nm = None
+        if pump_nm is not None and (wavelength_nm > 0).all():
+            shift = 1e7 / wavelength_nm - 1e7 / pump_nm
+            there = np.flatnonzero((shift >= NEXT_CM1) & (shift <= LARGEST_CM1))
+            if len(there) > 1:
+                return first + int(there[0]), first + int(there[-1]) + 1
+        return first, end
 
     def acquisition(
         self,

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.drivers.base import InstrumentError
+from cars_rt.drivers.flags import MOST_SPAN, span
 from cars_rt.drivers.order import is_cut
 
 log = logging.getLogger("cars_rt.drivers")
 
 #: Numbers of a camera that the stream does not have: those that hold them.
 HELD = {"int8": "float32", "int16": "float32", "int32": "float64", "int64": "float64", "uint64": "float64"}
-MOST_ROWS = 2**20  # of an image whose camera is not known yet
 #: Sums of several rows.
 SUMS = {"uint8": "uint32", "uint16": "uint32", "uint32": "float64"}
 
@@ -34,7 +34,7 @@ class ImageSettings:
         if self.tracks < 0:
             raise InstrumentError(f"--tracks cannot be negative, such as {self.tracks}")
         if self.rows is not None:
-            _range(self.rows, MOST_ROWS)
+            span("--rows", self.rows, MOST_SPAN)
 
 
 class Rows:
@@ -45,7 +45,7 @@ class Rows:
 
     def __init__(self, settings: ImageSettings, rows: int, dtype: Any, bits: int | None = None) -> None:
         """bits: of the camera; None: as many as its numbers have."""
-        first, last = _range(settings.rows, rows)
+        first, last = span("--rows", settings.rows, rows)
         self.used = first, last
         self.tracks = settings.tracks or last - first
         if (last - first) % self.tracks:
@@ -79,15 +79,3 @@ class Rows:
     def full_scale(self) -> float | None:
         """Counts of a spectrum at which the camera saturates; None: its bits are not known."""
         return None if self._bits is None else float((2**self._bits - 1) * self.summed)
-
-
-def _range(text: str | None, rows: int) -> tuple[int, int]:
-    if text is None:
-        return 0, rows
-    parts = text.split(":")
-    if len(parts) == 2 and all(part.isdecimal() for part in parts):
-        first, last = int(parts[0]), int(parts[1])
-        if first < last <= rows:
-            return first, last
-    limits = "such as 100:140" if rows == MOST_ROWS else f"from 0:1 to 0:{rows}"
-    raise InstrumentError(f"--rows {text}: give the first and the one after the last, {limits}")

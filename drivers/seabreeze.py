@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cars_rt.drivers.axis import Axis, AxisSettings
+from cars_rt.drivers.axis import NEXT_CM1, Axis, AxisSettings
 from cars_rt.drivers.base import Acquisition, Instrument, InstrumentError, Waiting, Yielded
-from cars_rt.drivers.flags import refuse_duration
+from cars_rt.drivers.flags import MOST_SPAN, refuse_duration, span
 from cars_rt.drivers.nearest import meant
 from cars_rt.drivers.scan import ScanSettings
 from cars_rt.installation import install_extra
@@ -35,6 +35,10 @@ class SeabreezeSettings:
     exposure_ms: float = 10.0
     """Integration time of one spectrum."""
 
+    columns: str | None = None
+    """Pixels that are used, such as 300:1500, the last one not included; if not given, those of the
+    calibration, or those on whose side of the laser the light is."""
+
     trigger: Literal["none", "software", "synchronization", "hardware"] = "none"
     """What starts each spectrum; of hardware, each pulse of the trigger line is the next point."""
 
@@ -43,6 +47,7 @@ class SeabreezeSettings:
 
     def __post_init__(self) -> None:
         refuse_duration("--exposure-ms", self.exposure_ms)
+        span("--columns", self.columns, MOST_SPAN)
 
 
 class Seabreeze(Instrument):
@@ -59,6 +64,7 @@ class Seabreeze(Instrument):
         """Raises InstrumentError if there is none, or it cannot be set so."""
         self._settings, self._about = settings, scan.about()
         self._axis = Axis(axis)
+        self._used = slice(None)  # of its pixels
         self._spectrometer: Any = None
         self._exposure_s = settings.exposure_ms / 1e3
         try:
@@ -82,18 +88,35 @@ class Seabreeze(Instrument):
     def acquisition(self) -> Acquisition:
         device = self._spectrometer
         wavelength = np.asarray(device.wavelengths(), np.float64)
+        first, last = self._columns(wavelength)
+        region = {"region": [first, 0, last - first, 1]} if last - first < len(wavelength) else {}
+        self._used, wavelength = slice(first, last), wavelength[first:last]
         return self._axis.acquisition(
             len(wavelength),
             source=f"Ocean {device.model} {device.serial_number} (seabreeze)",
             instrument={
                 "model": device.model, "serial": device.serial_number, "trigger": self._settings.trigger,
-            },
+            } | region,
             exposure_s=self._exposure_s,
             full_scale=float(device.max_intensity),
             wavelength_nm=wavelength,
             dtype="float32",  # some models scale their counts
             **self._about,
         )  # fmt: skip
+
+    def _columns(self, wavelength: "np.ndarray[Any, np.dtype[np.float64]]") -> tuple[int, int]:
+        """First and one after the last pixel that is used."""
+        pixels, said = len(wavelength), self._settings.columns
+        if said is not None:
+            return span("--columns", said, pixels)
+        first, last = self._axis.columns(wavelength)
+        if last - first < pixels:
+            log.info(
+                "of %d pixels %d to %d are used, which were calibrated, or lie on the light's side of the "
+                "laser and %g cm-1 from it or more; --columns says others",
+                pixels, first, last - 1, NEXT_CM1,
+            )  # fmt: skip
+        return first, last
 
     def frames(self) -> Iterator[Yielded]:
         planned, done = self._about["spectra"], 0
@@ -124,7 +147,7 @@ class Seabreeze(Instrument):
                 return None
             spent = time.monotonic() - begin
             raise InstrumentError(f"{_reason(error)}, after {spent:.1f} s without a spectrum") from None
-        return counts[None]
+        return counts[None, self._used]
 
     def _open(self) -> None:
         devices = self._library.list_devices()

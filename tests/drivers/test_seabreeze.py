@@ -1,6 +1,7 @@
 """Ocean spectrometers: python-seabreeze and PyUSB as they are, above a stand-in for the USB device itself."""
 
 import sys
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from helpers import wait_until
 pytest.importorskip("seabreeze", reason="the library of Ocean spectrometers is not installed: seabreeze")
 pytest.importorskip("usb", reason="PyUSB is not installed: seabreeze[pyseabreeze]")
 
+from cars_rt.calibration import Calibration, Region, Scale, write
 from cars_rt.drivers import Instrument, InstrumentError, Waiting
 from cars_rt.drivers.apart import InProcess, placed
 from cars_rt.drivers.axis import AxisSettings
@@ -110,6 +112,42 @@ def test_exposure_between_two_steps_of_its_clock_is_that_of_the_nearest(
     instrument.close()
     assert about.exposure_s == 0.011 and noted(tmp_path / "state.jsonl")["micros"] == 11_000
     assert "an exposure of 10.9 ms is one of 11 ms with this spectrometer" in caplog.text
+
+
+def test_what_lies_next_to_the_laser_or_beyond_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    state, nm = at(tmp_path), wavelengths()
+    shift = 1e7 / nm - 1e7 / 850
+    last = int((shift >= 100).sum())
+
+    def made(axis: AxisSettings, columns: str | None = None) -> tuple[Any, Any]:
+        caplog.clear()
+        settings = replace(SETTINGS, columns=columns)
+        instrument = StandIn(state, settings, ScanSettings(spectra=1), axis)
+        about = instrument.acquisition()
+        counts = next(instrument.frames())
+        instrument.close()
+        return about, counts
+
+    about, counts = made(AxisSettings(pump_nm=850.0))
+    assert about.raman_shift.shape == counts.shape[1:] == (last,) and np.allclose(
+        about.raman_shift, shift[:last]
+    )
+    assert about.instrument["region"] == [0, 0, last, 1]
+    assert f"of 2048 pixels 0 to {last - 1} are used" in caplog.text
+    about, counts = made(AxisSettings(pump_nm=850.0), "100:300")
+    assert np.allclose(about.raman_shift, shift[100:300]) and about.instrument["region"] == [100, 0, 200, 1]
+    assert (counts[0] - counts[0, 0])[:3].tolist() == [0, 7, 14] and not caplog.text
+    with pytest.raises(InstrumentError, match=r"--columns 3000:3100: .* from 0:1 to 0:2048"):
+        made(AxisSettings(pump_nm=850.0), "3000:3100")
+    region = Region(last - 20, 1, 20)  # as it was calibrated
+    scale = Scale(kind="lamp", of="neon", quantity="wavelength", coefficients=(800.5, 0.11, -2e-6),
+                  region=region, residual_cm1=0.1, time_ns=time.time_ns(), probe_nm=850.0)  # fmt: skip
+    write(tmp_path / "lab.json", Calibration(region=region, scale=scale))
+    about, _ = made(AxisSettings(calibration=tmp_path / "lab.json"))
+    assert np.allclose(about.raman_shift, shift[20:last])
 
 
 @pytest.mark.parametrize(
