@@ -1,7 +1,7 @@
 """The mean of some spectra, from a file or from a driver that is running."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -68,12 +68,17 @@ class Measured:
 
 
 def measured(
-    where: str, most: int | None = None, security: ClientKeys | None = None, timeout_s: float = PATIENCE_S
+    where: str,
+    most: int | None = None,
+    security: ClientKeys | None = None,
+    timeout_s: float = PATIENCE_S,
+    judge: Callable[[Measured], object] = lambda given: None,
 ) -> Measured:
     """The mean of the first `most` spectra (all of a file, 100 of a stream if not said) at an address
-    such as tcp://127.0.0.1:5555, or in a file. Raises SpectraError, StreamError or NoDataError."""
+    such as tcp://127.0.0.1:5555, or in a file. judge: is given what a driver says before it is measured, and
+    raises what is wrong with that. Raises SpectraError, StreamError or NoDataError."""
     if is_address(where):
-        return _of_stream(where, 100 if most is None else most, security, timeout_s)
+        return _of_stream(where, 100 if most is None else most, security, timeout_s, judge)
     return _of_file(Path(where), most)
 
 
@@ -82,10 +87,18 @@ def is_address(where: str) -> bool:
     return "://" in where
 
 
-def _of_stream(address: str, most: int, security: ClientKeys | None, timeout_s: float) -> Measured:
+def _of_stream(
+    address: str,
+    most: int,
+    security: ClientKeys | None,
+    timeout_s: float,
+    judge: Callable[[Measured], object],
+) -> Measured:
     with connect(address, "raw", timeout=timeout_s, security=security) as stream:
         for run in stream:
             total, count, start, noise = np.zeros(run.start.pixels), 0, run.start, 0.0
+            said = start.instrument or {}
+            judge(Measured(counts=total, spectra=0, where=address, source=start.source, settings=said))
             for frame in run:
                 rows = frame.counts[: most - count]
                 noise = noise if count else noise_of(rows[:LOOKED_AT])
@@ -108,7 +121,7 @@ def _of_stream(address: str, most: int, security: ClientKeys | None, timeout_s: 
                 full_scale=start.full_scale,
                 largest=start.saturates_at,
                 source=start.source,
-                settings=start.instrument or {},
+                settings=said,
                 time_ns=time.time_ns(),
             )
     raise CalibrationError(f"{address}: no spectrum came")

@@ -1,6 +1,7 @@
 """From the mean of some spectra to a part of a calibration, and into its file."""
 
 import getpass
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from cars_rt.calibrator.probe import refuse_moved
 from cars_rt.files.units import NM
 from cars_rt.physics.air import in_vacuum
 from cars_rt.physics.fitness import Fitness, Flag
+from cars_rt.storage import StorageError, refuse_missing_folder, refuse_target
 
 Array = NDArray[np.float64]
 
@@ -48,6 +50,20 @@ def region_for(given: Measured, binning: int | None = None, first: int | None = 
         known.binning if binning is None else binning,
         known.first if first is None else first,
     )
+
+
+def refuse_output(path: Path) -> None:
+    """Before anything is measured for it. Raises CalibrationError where no calibration can be written, or
+    what is there is none."""
+    try:
+        refuse_target(path)
+        refuse_missing_folder(path.absolute().parent)
+    except StorageError as error:
+        raise CalibrationError(str(error)) from None
+    if path.exists():
+        read(path)
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise CalibrationError(f"{path} cannot be written: nothing can be in its folder; name another")
 
 
 def opened(path: Path, given: Measured, region: Region) -> Calibration:

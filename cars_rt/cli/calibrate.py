@@ -290,8 +290,15 @@ def show(file: Path, *, logs: Logs = Logging()) -> None:
 
 
 def _measured(source: str, settings: CalibrateSettings) -> Measured:
+    from cars_rt.calibrator import program
+
+    def judge(said: Measured) -> None:
+        region = program.region_for(said, settings.binning, settings.first_column)
+        program.opened(settings.output, said, region)
+
+    program.refuse_output(settings.output)
     security = settings.access.client() if is_address(source) else None
-    given = measured(source, settings.spectra, security)
+    given = measured(source, settings.spectra, security, judge=judge)
     if settings.exposure_ms is not None:
         given = replace(given, exposure_s=settings.exposure_ms / 1e3)
     of = counted(given.spectra, "spectrum")

@@ -22,6 +22,7 @@ from cars_rt.calibration.lamps import lamp
 from cars_rt.calibrator import probe, program
 from cars_rt.calibrator.measured import Measured, measured, without_axis
 from cars_rt.calibrator.summary import described
+from cars_rt.cli import calibrate
 from cars_rt.files.calibrated import open_calibrated
 from cars_rt.files.offline import process
 from cars_rt.files.spectra import SpectraError
@@ -347,6 +348,32 @@ def test_the_command_reads_a_running_driver_and_refuses_with_a_picture(tmp_path:
     code, said = command("lamp", "--lamp", "krypton", "--from-nm", 600, "--to-nm", 700, "-o", "lab.json")
     assert code == 1 and "not those of krypton" in said and "lab-lamp.png shows what was found" in said
     assert "Traceback" not in said and read(tmp_path / "lab.json").id == known.id
+
+
+def test_what_cannot_be_written_is_not_measured_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibrate, "start_logging", lambda logs: None)
+    none = tmp_path / "none.json"
+    none.write_text("{}", encoding="utf-8")
+    write(tmp_path / "lab.json", Calibration(region=Region(64)))
+
+    def dark(address: str, output: Path) -> None:
+        calibrate.dark(address, settings=calibrate.CalibrateSettings(output=output))
+
+    for output, said in (
+        (none, r"none\.json: no calibration"),
+        (tmp_path / "gone" / "lab.json", "gone does not exist; make it"),
+        (tmp_path, "is a folder"),
+    ):
+        with pytest.raises(CalibrationError, match=said):
+            dark("tcp://127.0.0.1:9", output)  # where nobody answers
+    with Published() as driver, ThreadPoolExecutor() as pool:
+        asked = pool.submit(dark, driver.address, tmp_path / "lab.json")
+        driver.wait()
+        driver.say(a_start(axis=np.linspace(500, 3000, 65)), an_end(0, 0))  # and no spectrum
+        with pytest.raises(CalibrationError, match=r"lab\.json is of 64 pixels.* has 65 pixels"):
+            asked.result(60)
 
 
 def test_settings_that_cannot_be_are_one_sentence(tmp_path: Path) -> None:
