@@ -47,7 +47,7 @@ from cars_rt.files.square import MOST, turned
 from cars_rt.files.tables import parse
 from cars_rt.files.units import CM1, NM, is_shift
 from cars_rt.files.written import DAMAGE, located
-from cars_rt.physics.axis import from_wavelength, is_numbering, may_be_wavelengths
+from cars_rt.physics.axis import check_raman_shift, from_wavelength, is_numbering, may_be_wavelengths
 from cars_rt.plugins import remedy_for
 from cars_rt.printable import printable
 from cars_rt.storage import refuse_no_table
@@ -101,7 +101,11 @@ def open_spectra(
     if ending not in FORMATS and ending not in others:
         hint = "unpack it" if ending in PACKED else "a table of text can be called .txt"
         raise SpectraError(f"{path}: the file's name must end in one of {', '.join(endings())}; {hint}")
-    known, unit = (None, "") if axis is None else read_axis(axis)
+    known, unit = None, ""
+    if axis is not None:
+        known, unit = read_axis(axis)
+        with said_of(axis):
+            check_raman_shift(known)
     asked = Asked(pump_nm, known, unit, given is not None)
     with ExitStack() as stack:
         with said_of(path):

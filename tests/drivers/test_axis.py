@@ -22,6 +22,8 @@ from cars_rt.physics.axis import from_wavelength
 
 PIXELS = 64
 NM = np.linspace(820, 1000, PIXELS)
+#: What stands on one line between numbers with decimal commas.
+BETWEEN = {"semicolons": ";", "semicolons and spaces": "; ", "tabs": "\t", "spaces": " "}
 
 
 def acquisition(settings: AxisSettings, pixels: int = PIXELS, **about: Any) -> Acquisition:
@@ -170,8 +172,11 @@ def test_calibration_without_an_axis_gives_the_dark_beside_an_axis_from_elsewher
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize(
     "written",
-    ["decimal commas", "utf-8-sig", "utf-16", "a name", "a row", "several rows", "several rows, commas"],
-)
+    [
+        "decimal commas", "utf-8-sig", "utf-16", "a name", "a row", "several rows", "several rows, commas",
+        *BETWEEN, *(f"{between} below a name" for between in BETWEEN),
+    ],
+)  # fmt: skip
 def test_axis_of_one_column_is_read_as_spreadsheets_write_it(
     written: str, turned: bool, tmp_path: Path
 ) -> None:
@@ -184,6 +189,9 @@ def test_axis_of_one_column_is_read_as_spreadsheets_write_it(
     )
     text = text.replace(".", ",") if written == "decimal commas" else text
     text = "Raman shift (cm-1)\n" + text if written == "a name" else text
+    if (between := BETWEEN.get(written.removesuffix(" below a name"))) is not None:
+        text = text.replace(".", ",").replace("\n", between)
+    text = "Raman shift (cm-1)\n" + text if "below a name" in written else text
     file = tmp_path / "axis.txt"
     file.write_bytes(text.encode(written if written.startswith("utf") else "ascii"))
     assert np.array_equal(acquisition(AxisSettings(axis=str(file))).raman_shift, shift)

@@ -75,6 +75,11 @@ def test_decimal_commas_in_steps_of_one_are_an_axis(tmp_path: Path) -> None:
     assert with_axis(tmp_path, column(axis).replace(".", ",")).raman_shift.tolist() == axis.tolist()
 
 
+def test_an_axis_that_is_none_is_named_and_not_the_spectra(tmp_path: Path) -> None:
+    with pytest.raises(SpectraError, match=r"axis\.csv: the raman-shift axis is not strictly monotonic"):
+        with_axis(tmp_path, column([*SHIFT[:-1], SHIFT[0]]))
+
+
 def test_what_may_be_nm_has_to_say_so(tmp_path: Path) -> None:
     with pytest.raises(WavelengthError, match=r"640 to 780, may be nm or cm-1: for nm give --pump-nm"):
         with_axis(tmp_path, column(WAVELENGTH))

@@ -16,6 +16,8 @@ from cars_rt.physics.axis import from_wavelength, is_numbering, may_be_wavelengt
 from cars_rt.storage import read_bytes
 
 MOST_AXIS_BYTES = 2**22
+WITH_COMMA = re.compile(r"[-+]?\d+(,\d+)?(e[-+]?\d+)?", re.IGNORECASE)
+DECIMAL = re.compile(r"[^,]+,[^,]+")
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +113,7 @@ def read_axis(path: Path) -> tuple[NDArray[np.float64], str]:
             raise SpectraError(f"{path} is empty; it must hold one number for each pixel, on a line each")
         name = lines[0].lstrip("#%! ")
         kind, written = unit_in(name)
-        if len(lines) > 2 and not is_number(name) and kind:
+        if len(lines) > 1 and not is_number(name) and kind:
             unit, lines = CM1 if kind == CM1 else written or kind, lines[1:]
         words = _words(lines)
         if odd := next((word for word in words if not is_number(word)), ""):
@@ -135,12 +137,15 @@ def _words(lines: list[str]) -> list[str]:
     """One number on each line, or all on one. Several lines of several are one list where its numbers grow
     or fall from the first line to the last, as those of columns do not. Commas are between numbers with
     points, or decimal ones."""
+    text = " ".join(lines)
+    words = re.split(r"[\s;]+", text)
+    decimal = len(words) > 1 and any(map(DECIMAL.fullmatch, words)) and all(map(WITH_COMMA.fullmatch, words))
+    words = words if decimal else re.split(r"[\s,;]+", text)
     if len(lines) < 2:
-        return re.split(r"[\s,;]+", lines[0])
-    words = re.split(r"[\s,;]+", " ".join(lines))
-    pointed = "," not in "".join(lines) or all("." in word for word in words)
+        return words
+    pointed = decimal or "," not in text or all("." in word for word in words)
     if len(words) > len(lines) and pointed and all(map(is_number, words)):
-        steps = np.diff([float(word) for word in words])
+        steps = np.diff([float(word.replace(",", ".")) for word in words])
         if (steps > 0).all() or (steps < 0).all():
             return words
     return lines
