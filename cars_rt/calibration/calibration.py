@@ -128,7 +128,7 @@ class Calibration:
             self.dark(exposure_s, region, now),
             self.full_scale,
             None if reference is None else reference.counts,
-            self.facts if axis is None or probe_nm is None else self.facts | {"probe_nm": probe_nm},
+            self.facts if axis is None or probe_nm is None else {**self.facts, "probe_nm": probe_nm},
             (*self._doubts(source, now, probe_nm), *of_dark),
             of_dark,
         )
