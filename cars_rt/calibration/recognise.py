@@ -246,6 +246,7 @@ def _refined(guess: Guess, curve: Array, peaks: Peaks, standard: Standard, pixel
     u, place = places(peaks, pixels), np.linspace(-1, 1, 41)
     added = Polynomial(curve)
     lines, used = standard.lines, np.empty(0, np.bool_)
+    fewest = guess.free + 1 if guess.unknown else FEWEST_PAIRS  # a curve goes through as many as it has free
     for reach in REACHES_CM1:
         axis = guess.base + added
         slope = np.abs(axis.deriv()(u))
@@ -258,7 +259,7 @@ def _refined(guess: Guess, curve: Array, peaks: Peaks, standard: Standard, pixel
         sigma = np.hypot(known, peaks.error[peak] * slope[peak] * 2 / (pixels - 1))
         off = np.abs(axis(u[peak]) - lines.position[line]) / np.hypot(sigma, 1)
         used = off < max(OUTLIER, OUTLIER * float(np.median(off)) * 1.5)
-        if used.sum() < FEWEST_PAIRS:
+        if used.sum() < fewest:
             return None
         added = _fitted(guess, u[peak][used], lines.position[line][used], sigma[used], added)
         axis = guess.base + added

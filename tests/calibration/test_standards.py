@@ -55,6 +55,13 @@ def test_a_spectrum_without_lines_is_refused() -> None:
         recognise(counts)
 
 
+def test_as_many_lines_as_a_curve_goes_through_are_no_proof_of_an_unknown_axis() -> None:
+    truth, counts = cars_spectrum(STANDARDS["cyclohexane"].substance, 900, 1700)  # four lines
+    with pytest.raises(UnmatchedError, match="its lines are those of none of toluene"):
+        recognise(counts)
+    assert recognise(counts, truth + 5).match.standard.name == "cyclohexane"
+
+
 def test_the_lines_are_those_of_astm_e1840() -> None:
     for standard in STANDARDS.values():
         assert set(standard.certain) <= set(standard.substance.position)
