@@ -1,23 +1,32 @@
-"""Which frame and spectrum of a run come next, even if the counters of its publisher begin again."""
+"""Which frame and spectrum of a run come next, even if the counters of its publisher begin again.
 
+A frame whose numbers went back is a copy or a straggler, or the counters began again. How much is missing
+then says the number that goes on; else the turn that is known; else the time that went by, which is a guess.
+Across a gap the next frame has to bear it out. What cannot be placed is refused, and nothing takes its place.
+"""
+
+from copy import copy
 from dataclasses import replace
 
+from cars_rt.printable import counted
 from cars_rt.protocol.counter import FEWEST, FEWEST_SEEN, Counter, Wrap
 from cars_rt.protocol.limits import MAX_BLOCK, MAX_COUNT
 from cars_rt.protocol.messages import End, Frame, Start
 from cars_rt.protocol.recent import SIZE, Recent
 
-PACE = 3  # factor by which a gap may differ from what the time since the last frame suggests
 NEAR = 8  # frames: so many may be lost where counters begin again; more, and just to the first number, hardly
+PACE = 3  # factor by which a gap may differ from what the time since the last frame suggests
 RESTART_NS = 5 * 10**8  # no program that died measures again within this
+
+GUESSED = ", by its time stamp: a few spectra more or less may be missing"
 
 
 class Numbers:
     """The numbers of one run's frames. The reader tells it of every frame that is in order (`advance`)."""
 
     __slots__ = (
-        "_broken", "_doubted", "_first_ns", "_first_sequence", "_last", "_recent", "_said",
-        "index", "indices", "run", "sequence", "sequences",
+        "_before", "_doubted", "_even", "_falls", "_first_sequence", "_last", "_odd", "_recent", "_refused",
+        "_refused_last", "_restarted", "_said", "_strays", "index", "indices", "run", "sequence", "sequences",
     )  # fmt: skip
 
     def __init__(self, run: Start | None = None) -> None:
@@ -27,13 +36,24 @@ class Numbers:
         self._recent = Recent()
         self._doubted: tuple[int, int] | None = None  # sequence and index that would confirm a gap
         self._said: tuple[int, int, int] | None = None  # of a start that was said again, and where it was
-        self._broken = False  # numbers went back, and not as those of a counter do: nothing more is guessed
-        self._first_ns = self._first_sequence = 0  # of the first frame in order
+        self._before: tuple[Counter, Counter, int] | None = None  # the counters, until they began again
+        self._first_sequence = 0  # of the first frame in order
         self._last: Frame | None = None  # the last frame in order
+        self._even = True  # all frames hold as many spectra
+        self._odd = False  # the last index could not be: no turn of the index is guessed
+        self._settle()
+
+    def _settle(self) -> None:
+        """A frame is in order."""
+        self._refused = self._falls = 0  # frames since then that came and were refused; how often they fell
+        self._refused_last: Frame | None = None  # the last of them
+        self._strays = 0  # frames since then that are new, by their time, but have a number that was missing
+        self._restarted = False  # and they are of a program that began anew: nothing is guessed
 
     def advance(self, frame: Frame) -> int:
         """Expect the frame after this one next. Returns the number of its spectra."""
         spectra = len(frame.block)
+        self._even &= spectra == (spectra if self.run is None else self.run.block)
         sequence, last = frame.sequence, self._last
         if last is None:
             self._begin(frame)
@@ -45,15 +65,48 @@ class Numbers:
                 self._recent.mark(frame)
         self._recent.note(frame)
         self._last = frame
+        self._odd = False
+        self._settle()
         self.sequence = sequence + 1
         self.index = frame.index + spectra
         return spectra
 
     def displaced(self, frame: Frame) -> int:
         """Count a frame whose index cannot be as the one that comes next. Returns its index then."""
-        index, self._broken = self.index, True
+        index = self.index
         self.advance(replace(frame, index=index))
+        self._odd = True
         return index
+
+    def refuse(self, frame: Frame) -> None:
+        """A frame that is neither copy nor straggler could not be placed."""
+        last = self._last
+        self._lower(frame)
+        if last is None or frame.time_ns <= last.time_ns:
+            return
+        if self._came(frame) is None:
+            self._strays += 1
+            return
+        before, self._refused_last = self._refused_last, frame
+        self._falls += before is None or frame.sequence <= before.sequence
+        self._refused += 1
+
+    def _lower(self, frame: Frame) -> None:
+        """A counter whose number 1 came first began at 0 all the same, if a 0 comes."""
+        for counter, number in (self.sequences, frame.sequence), (self.indices, frame.index):
+            if counter.first == 1 and number == 0:
+                counter.first = 0
+
+    @property
+    def least(self) -> int:
+        """The lowest number that the next frame can have: those that were refused had some, too."""
+        return self.sequence + self._refused
+
+    @property
+    def settled(self) -> bool:
+        """Whether a frame with the expected numbers is the expected one without a further look."""
+        guessed = self.sequences.turn is not None and not self.sequences.sure
+        return not (self._refused or guessed)
 
     def said_again(self, start: Start) -> None:
         """A start of this run came again, with what it says comes next."""
@@ -63,6 +116,10 @@ class Numbers:
     def fresh(self) -> bool:
         """Whether no frame came yet."""
         return self._last is None
+
+    def older(self, frame: Frame) -> bool:
+        """Whether it is from before the last frame, by their clock."""
+        return self._last is not None and frame.time_ns < self._last.time_ns
 
     def copy(self, frame: Frame) -> bool:
         """Whether this very frame came before."""
@@ -75,6 +132,7 @@ class Numbers:
 
     def note_late(self, frame: Frame) -> None:
         """It came at last: what comes with its number from here on is a copy, or another one."""
+        self._lower(frame)
         self._recent.note(frame)
         self._recent.mark(frame)
 
@@ -90,121 +148,194 @@ class Numbers:
         return self._recent.came(frame)
 
     def _begin(self, frame: Frame) -> None:
-        self._first_ns, self._first_sequence = frame.time_ns, frame.sequence
+        self._first_sequence = frame.sequence
         self.sequences, self.indices = Counter(frame.sequence), Counter(frame.index)
 
     def continued(self, frame: Frame) -> tuple[Frame, str | None]:
         """The frame with numbers that go on, although the publisher's counters began again. Also a sentence
-        if they began again just now.
-
-        They did if it is no copy, and its numbers are exactly those that follow; or if one number is, and the
-        other fell back; or if both fell back to where counters begin, as soon as a next frame comes. After a
-        gap, the time that went by must make it plausible, and the next frame must confirm it.
-        """
+        if they began again just now."""
         sent, last = (frame.sequence, frame.index), self._last
+        if last is None or self.run is None:
+            return frame, None
+        self._even &= len(frame.block) == self.run.block
+        self._undo(sent)
         sequences, indices = self.sequences, self.indices
         number, index = sent[0] + sequences.base, sent[1] + indices.base
-        if last is None or max(number, index) > MAX_COUNT - MAX_BLOCK:
+        if max(number, index) > MAX_COUNT - MAX_BLOCK:
             return frame, None
-        if sequences.base and number > self.sequence:
-            before = replace(frame, sequence=sequences.before(sent[0]))
-            if self.copy(before) or self.late(before):  # a straggler, not a jump ahead that took no time
-                return before, None
+        if sequences.base and (index != self.index or self.older(frame)):
+            least = max(self.run.sequence, self.sequence - SIZE)
+            before = [replace(frame, sequence=each) for each in sequences.earlier(sent[0], least)]
+            for judged in self.copy, self.late:  # not a jump ahead that took no time
+                if found := next(filter(judged, before), None):
+                    return found, None
+        longer = None
+        if (number, index) == (self.sequence, self.index) and (longer := self._longer(sent, frame)):
+            number, index = sent[0] + sequences.base, sent[1] + indices.base
         if sequences.base or indices.base:
             frame = replace(frame, sequence=number, index=index)
         least = self.index
         if indices.turn is not None:  # each frame that is missing held a spectrum
             least += max(number - self.sequence, 0)
         back = number < self.sequence, index < least
-        if not any(back) and not (sequences.base and number > self.sequence and index == self.index):
-            return frame, None
-        if back[0] and self.copy(frame):
-            return frame, None
-        one: Wrap | None = Wrap(number, sequences.base, sequences.turn, sequences.low)
-        two: Wrap | None = Wrap(index, indices.base, indices.turn, indices.low)
-        if back[0]:
-            one = sequences.continued(sent[0], self.sequence - 1, self.sequence)
-        if back[1]:
-            unsure = self._broken and indices.turn is None
-            two = None if unsure else indices.continued(sent[1], last.index, least)
-        if not (back[1] and self.late(frame)):
-            one, two = self._fallen(frame, sent, (one, two), back)
-        if one is None or two is None:
+        if not any(back) or (back[0] and self._old(frame, back[1])):
+            return frame, longer
+        one, two = self._placed(frame, sent, back)
+        if one is None or two is None or one.number < self.least:
             return frame, None
         gap = one.number - self.sequence, two.number - self.index
         if gap != (0, 0):
-            if (self._broken and back[1]) or not self._plausible(frame, gap, back, two):
+            if (self._odd and back[1]) or not self._plausible(frame, gap, back, two):
                 return frame, None
             doubted, self._doubted = self._doubted, (number + 1, index + len(frame.block))
-            if doubted is None or index != doubted[1] or (back[1] and number != doubted[0]):
+            confirmed = doubted and index == doubted[1] and (not back[1] or number == doubted[0])
+            if not confirmed and (sequences.turn is not None or not one.sure):
                 return frame, None
             self._doubted = None
+            if sequences.turn is None:
+                one, two = one._replace(sure=False), two._replace(sure=False)
+        self._before = copy(sequences), copy(indices), one.number + 1
         sequences.take(one)
         indices.take(two)
         which = "sequence and index" if all(back) else "index" if back[1] else "sequence"
-        did = "began again" if any(back) else "jumped"
+        sure = one.sure or not all(back) or (gap == (0, 0) and self._at_once(frame))
         return (
             replace(frame, sequence=one.number, index=two.number),
-            f"{which} of the publisher {did} after {self.sequence} frames and {self.index} spectra, as "
-            "counters do that begin again; the numbers go on here",
+            f"{which} of the publisher began again after {self.sequence} frames and {self.index} spectra, as "
+            f"counters do that begin again; the numbers go on here{'' if sure else GUESSED}",
         )
 
-    def _fallen(
-        self,
-        frame: Frame,
-        sent: tuple[int, int],
-        wraps: tuple[Wrap | None, Wrap | None],
-        back: tuple[bool, bool],
-    ) -> tuple[Wrap | None, Wrap | None]:
-        """How the counters go on, where one of them shows that the other fell back from any number, or where
-        both fell back at once to where counters begin. Otherwise as it is guessed in `wraps`."""
-        one, two = wraps
-        due, due_index = self.sequence, self.index
-        sequences, indices = self.sequences, self.indices
-        exact = one is not None and one.number == due, two is not None and two.number == due_index
-        if exact[1]:
-            # With what seems to be missing, a whole turn of the index may be, too.
-            missing = 0 if one is None else one.number - due
-            if not exact[0] and (not self.turned(missing, 0) or self._at_once(frame, one)):
-                one = sequences.fallen(sent[0], due)
-        elif exact[0]:
-            fallen = indices.fallen(sent[1], due_index)
-            known = self._broken or not indices.guesses(two)
-            if fallen is not None and fallen.turn is not None and indices.begins(sent[1]) and not known:
-                two = fallen
-        elif all(back):
-            began = sequences.begins(sent[0]) and indices.begins(sent[1])
-            if began and sequences.guesses(one) and indices.guesses(two):
-                restarted = self._said == (due, *sent)
-                if not (restarted or self._broken) and self._at_once(frame, one):
-                    return sequences.fallen(sent[0], due), indices.fallen(sent[1], due_index)
-                self._broken |= restarted or one is not None
-        elif back[0] and two is not None and self.run is not None:
-            spectra = two.number - due_index
-            if one is None or one.number - due > spectra:  # more frames than spectra: it counts otherwise
-                number = due + -(-spectra // self.run.block)
-                one = Wrap(number, number - sent[0], None, sent[0])
-        return one, two
+    def _undo(self, sent: tuple[int, int]) -> None:
+        """The counters did not begin again with the last frame, whose numbers were damaged, if this one goes
+        on from where they had been."""
+        if self._before is not None:
+            one, two, due = self._before
+            if (sent[0] + one.base, sent[1] + two.base, due) == (self.sequence, self.index, self.sequence):
+                self.sequences, self.indices = one, two
+            self._before = None
 
-    def _at_once(self, frame: Frame, guess: Wrap | None) -> bool:
-        """Whether it comes as soon after the last frame as the next one does, or after a pause, rather than
-        after so many as would be missing by this guess, or after a restart."""
-        last = self._last
-        if last is None:
-            return False
-        came, took = self.sequence - 1 - self._first_sequence, last.time_ns - self._first_ns
+    def _longer(self, sent: tuple[int, int], frame: Frame) -> str | None:
+        """Go on further, and say so, where the numbers that are due are beyond a turn that was guessed: some
+        frames were missing where the counters began again."""
+        one, two = self.sequences, self.indices
+        if self._refused or one.turn is None or two.turn is None or one.sure or two.sure:
+            return None
+        beyond = sent[0] + 1 - one.low - one.turn, sent[1] + len(frame.block) - two.low - two.turn
+        if min(beyond) <= 0:
+            return None
+        first, turns = two.base + two.low, one.base // one.turn
+        for counter, missed in zip((one, two), beyond, strict=True):
+            counter.base, counter.turn = counter.base + turns * missed, (counter.turn or 0) + missed
+        return (
+            f"sequence and index of the publisher go on to {sent[0]} and {sent[1]}, beyond where they seemed "
+            f"to begin again: what came as spectra {first} to {self.index - 1} belongs "
+            f"{counted(turns * beyond[1], 'spectrum')} further on"
+        )
+
+    def _old(self, frame: Frame, back: bool) -> bool:
+        """Whether a frame whose number went back is a copy, or one that was missing."""
+        came, last = self._came(frame), self._last
+        if came is not None or last is None or self.run is None or not back:
+            return came is True or (came is None and self.older(frame))
+        guessed = self.sequences.turn is None and frame.sequence >= self.run.sequence
+        return guessed or frame.time_ns <= last.time_ns
+
+    def _placed(
+        self, frame: Frame, sent: tuple[int, int], back: tuple[bool, bool]
+    ) -> tuple[Wrap | None, Wrap | None]:
+        """Where a frame belongs whose sequence or index went back."""
+        sequences, indices = self.sequences, self.indices
+        if not back[0]:
+            return sequences.goes_on(frame.sequence), self._index(sent[1], frame.sequence - self.sequence)
+        if not back[1]:
+            return self._sequence(sent[0], frame, frame.index - self.index), indices.goes_on(frame.index)
+        one, turns = self._both(frame, sent)
+        if one is None:
+            return None, None
+        two = self._index(sent[1], one.number - self.sequence, turns)
+        return one, two and two._replace(sure=one.sure)
+
+    def _sequence(self, sent: int, frame: Frame, spectra: int) -> Wrap | None:
+        """A sequence that went back, where the index says how many spectra are missing."""
+        due = self.sequence
+        one = self.sequences.continued(sent, due - 1, due)
+        missing = 0 if one is None else one.number - due
+        if spectra == 0:  # with what seems to be missing, a whole turn of the index may be, too
+            known = one is not None and not missing
+            if known or (missing and self.turned(missing, 0) and not self._at_once(frame)):
+                return one
+            return self.sequences.fallen(sent, due)
+        if self.run is not None and (one is None or missing > spectra):  # it counts otherwise
+            number = due + -(-spectra // self.run.block)
+            one = Wrap(number, number - sent, None, sent)
+        return one
+
+    def _index(self, sent: int, frames: int, turns: int = 1) -> Wrap | None:
+        """An index that went back, where so many frames are missing."""
+        last, indices = self._last, self.indices
+        if last is None or (self._odd and indices.turn is None):
+            return None
+        size = len(last.block)
+        known = indices.continued(sent, last.index, self.index + frames)
+        if indices.turn is not None and known is not None and (indices.sure or known.number == self.index):
+            return known
+        if frames == 0 or self._even:
+            fallen = indices.fallen(sent, self.index + frames * size, turns)
+            if fallen is not None and fallen.turn and indices.begins(sent, (frames + 1) * size):
+                return fallen._replace(sure=frames == 0)
+        return known
+
+    def _both(self, frame: Frame, sent: tuple[int, int]) -> tuple[Wrap | None, int]:
+        """A sequence that went back as the index did: by its turn, or by the clock. Also how often it did."""
+        due, sequences, last, strays = self.sequence, self.sequences, self._last, self._strays
+        if last is None or self._restarted or (self._refused == 0 and self._said == (due, *sent)):
+            self._restarted = True
+            return None, 1
         waited = frame.time_ns - last.time_ns
-        if came < FEWEST_SEEN - 1 or waited < 0:
-            return False
-        if guess is not None:
-            missing, frames = guess.number - self.sequence, waited * came  # of which one takes `took`
-            if missing > PACE and waited <= self._recent.longest(self.sequence):
-                return True
-            if 2 * frames > (missing + 2) * took and (
-                missing < NEAR or 3 * took * (missing + 1) < 4 * frames < 5 * took * (missing + 1)
-            ):
-                return False
-        return waited * came <= PACE * took or waited <= RESTART_NS
+        usual, longest = self._recent.pace(due)
+        begins = sequences.begins(sent[0]) and self.indices.begins(sent[1], len(last.block))
+        enough = due - self._first_sequence >= FEWEST_SEEN and waited >= 0
+        fell = begins and enough and self._refused == 0
+        one = sequences.continued(sent[0], due - 1, self.least)
+        missing = None if one is None else one.number - due
+        if sequences.turn is not None and one is not None and one.turn == sequences.turn:
+            if fell and missing and not one.sure and 2 * waited < 3 * usual:
+                return sequences.fallen(sent[0], due), 1  # it was guessed too long
+            return one, 1
+        if missing == 0:
+            return one, 1
+        frames = waited / usual if usual else 0.0
+        if missing is not None and usual and enough:
+            off = abs(frames - missing - 1)
+            lost = missing + 1 - self._refused
+            fits = off <= max(0.5, min(longest / usual, PACE) - 1, lost / 8)
+            if fits and not (fell and (missing > NEAR or abs(frames - 1 - strays) <= off)):
+                return one, 1
+        pause = max(RESTART_NS, PACE * usual, longest)
+        if fell and waited <= pause:
+            return sequences.fallen(sent[0], due + strays), 1
+        if begins and self._refused == 0:
+            self._restarted = waited > pause
+        return self._learned(frame, sent[0])
+
+    def _learned(self, frame: Frame, sent: int) -> tuple[Wrap | None, int]:
+        """The turn that refused frames show, when they begin again at once; and how often they did."""
+        before, counter = self._refused_last, self.sequences
+        if before is None or self._restarted or not counter.begins(sent):
+            return None, 1
+        usual, _ = self._recent.pace(self.sequence)
+        turn = before.sequence - counter.base + 1 - sent
+        if turn < FEWEST_SEEN or 2 * (frame.time_ns - before.time_ns) >= 3 * usual:
+            return None, 1
+        turns = self._falls + 1
+        one = counter.fallen(sent, counter.base + sent + turns * turn, turns)
+        return one and one._replace(sure=self._refused >= FEWEST_SEEN), turns
+
+    def _at_once(self, frame: Frame) -> bool:
+        """Whether it surely comes as soon after the last frame as the next one does."""
+        usual, longest = self._recent.pace(self.sequence)
+        waited = 0 if self._last is None else frame.time_ns - self._last.time_ns
+        return 2 * max(waited, longest) <= 3 * usual
 
     def beyond(self, frame: Frame) -> bool:
         """Whether it jumps to a number that the counter did not reach when it began again."""
@@ -253,10 +384,5 @@ class Numbers:
             return False
         if back[0] != back[1]:  # the other counter went on, and tells how much is missing
             return back[0] or spectra <= frames * run.block or self.indices.turn is not None
-        if self.sequences.turn is not None:
-            return True  # it happened before
-        came, took = self.sequence - 1 - self._first_sequence, last.time_ns - self._first_ns
-        if came < 1:
-            return False
-        usual = (frame.time_ns - last.time_ns) * came  # frames in this time, times `took`
-        return usual <= PACE * (frames + 1) * took and (frames + 1) * took <= PACE * usual
+        usual, _ = self._recent.pace(self.sequence)  # of both nothing but the clock tells
+        return frames * usual <= PACE * (frame.time_ns - last.time_ns)

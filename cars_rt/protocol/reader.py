@@ -58,6 +58,7 @@ class RunReader:
         self.ledger = Ledger()
         self._at = Numbers()
         self._doubted: tuple[int, int] | None = None  # sequence and index that would confirm a wild jump
+        self._unsure: tuple[int, int] | None = None  # those of the frame after one that nobody can place
         self._resumed = 0, 0  # sequence and index of the next frame, by the start that was said again
         self._unplaced = 0  # rejected spectra whose place is unknown: in a gap, or beyond the run
         self._doubtful = 0  # refused spectra that are not counted yet: the gap that they leave counts them
@@ -78,10 +79,14 @@ class RunReader:
             return [self._problem(Cause.REJECTED, 0, text[:MAX_TEXT], Kind.FAILED)]
 
     def _read(self, parts: Sequence[Part]) -> list[Event]:
-        layout = self._layout
-        at = self._at
+        layout, at = self._layout, self._at
         sequences, indices = at.sequences.base, at.indices.base
-        if layout is not None and (frame := layout.read(parts, at.sequence - sequences, at.index - indices)):
+        if (
+            layout is not None
+            and at.settled
+            and (frame := layout.read(parts, at.sequence - sequences, at.index - indices))
+            and not (sequences and at.older(frame))
+        ):
             if sequences or indices:
                 frame.sequence, frame.index = at.sequence, at.index
             self._missed = 0
@@ -170,7 +175,7 @@ class RunReader:
             if interrupted := self.interrupt(start.time_ns):
                 events.append(interrupted)
         self.run, self.ledger, self._layout = start, Ledger(), None
-        self._at, self._doubted, self._resumed = Numbers(start), None, (0, 0)
+        self._at, self._doubted, self._unsure, self._resumed = Numbers(start), None, None, (0, 0)
         self._unplaced, self._doubtful, self._changed, self._told = 0, 0, "", set()
         events.append(start)
         if start.index:
@@ -218,15 +223,16 @@ class RunReader:
             return [self._problem(Cause.REJECTED, 0, text, Kind.UNKNOWN_RUN)]
         frame, wrap = (frame, "") if self._changed else self._at.continued(frame)
         events: list[Event] = [self._problem(Cause.UPSTREAM, 0, wrap, Kind.WRAP)] if wrap else []
-        if frame.sequence < self._at.sequence:
+        if frame.sequence < (self._at.sequence if self._changed else self._at.least):
             if (straggler := self._at.late(frame)) or self._at.copy(frame):
                 if straggler:
                     self._at.note_late(frame)
                 text = f"frame {frame.sequence} came again or too late (next is {self._at.sequence})"
                 return [self._problem(Cause.REPEATED, spectra, text, Kind.REPEAT)]
             text = f"frame {frame.sequence} is no copy, but has a number from before (next is "
-            text += f"{self._at.sequence}): is its counter stuck, or a driver restarted with the same run id?"
+            text += f"{self._at.least}): is its counter stuck, or a driver restarted with the same run id?"
             self._unplaced += spectra
+            self._at.refuse(frame)
             if "time_ns" in self._told and not self._changed:  # such a driver, whose numbers mean others
                 self._changed, self._layout = "time_ns, and it began to count anew", None
             return [self._problem(Cause.REJECTED, spectra, text, Kind.NUMBER_BACK, UNPLACED)]
@@ -315,12 +321,13 @@ class RunReader:
         """
         frames, spectra = frame.sequence - self._at.sequence, frame.index - self._at.index
         named = f"frame {frame.sequence} with spectrum {frame.index}: "
-        if self._at.uncertain(frame):
-            self._doubted = None
+        number, after = (frame.sequence, frame.index), frame.index + len(frame.block)
+        anew = self._numbered_anew(frame)
+        if self._at.uncertain(frame) or (number == self._unsure and not anew):
+            self._doubted, self._unsure = None, (frame.sequence + 1, after)
             return named + "a whole turn of the publisher's index may be missing before it, or none"
-        if self._numbered_anew(frame) or (self._at.fresh and not spectra):
+        if anew or (self._at.fresh and not spectra):
             frames = 0
-        after = frame.index + len(frame.block)
         text, sure = None, True
         if frames > max(spectra, 0):
             sure = spectra >= 0 and not self._at.turned(frames, spectra)
@@ -329,10 +336,11 @@ class RunReader:
             text = f"index jumps beyond the {run.spectra} spectra that start announced"
         elif self._at.beyond(frame):
             text = f"the sequence jumps by {frames}, beyond where it began again before"
-        if text is None or (sure and (frame.sequence, frame.index) == self._doubted):
-            self._doubted = None
+        if text is None or (sure and number == self._doubted):
+            self._doubted = self._unsure = None
             return None
         self._doubted = frame.sequence + 1, after
+        self._unsure = None if sure else self._doubted
         return named + text
 
     def _numbered_anew(self, frame: Frame) -> bool:

@@ -39,10 +39,13 @@ class Recent:
             self._marks = {number: crc for number, crc in self._marks.items() if number >= oldest}
         self._marks[frame.sequence] = _crc(frame)
 
-    def longest(self, due: int) -> int:
-        """The longest time in ns between two frames one after the other, of some before this number."""
+    def pace(self, due: int) -> tuple[float, int]:
+        """The usual and the longest time in ns between two frames one after the other, of some before this
+        number. The usual one is a mean without the longest, which may be the pause after a line."""
         times = [self.times[number % SIZE] for number in range(max(due - 64, 0), due)]
-        return max((b - a for a, b in pairwise(times) if NEVER not in (a, b)), default=0)
+        waits = [b - a for a, b in pairwise(times) if NEVER not in (a, b)]
+        longest = max(waits, default=0)
+        return (sum(waits) - longest) / max(len(waits) - 1, 1), longest
 
     def came(self, frame: Frame) -> bool | None:
         """Whether it is a copy of the frame with its number, which is one of the last SIZE; None if that one

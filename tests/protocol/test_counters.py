@@ -232,6 +232,67 @@ def test_numbers_stay_within_the_protocol() -> None:
             encode(event)
 
 
+@pytest.mark.parametrize("lost", [63, 64])
+def test_one_frame_that_is_lost_where_a_counter_begins_again_costs_one_more(lost: int) -> None:
+    frames = wrapped(0, 300, (6, 6))
+    events, _ = read(a_start(), *frames[:lost], *frames[lost + 1 :])
+    # Its successor is refused until the next one bears out what the clock says.
+    assert true_numbers(events) == [n for n in range(300) if n not in (lost, 64 if lost < 64 else 65)]
+
+
+@pytest.mark.parametrize(("late", "lost"), [(1, None), (30, None), (0, 254), (0, 255)])
+def test_a_counter_from_1_goes_on_if_a_frame_is_late_or_lost_where_it_begins_again(
+    late: int, lost: int | None
+) -> None:
+    frames = [a_frame(n % 255 + 1, n % 255 + 1, 1, n + n // 255 * late, n + 1) for n in range(600)]
+    events, _ = read(a_start(sequence=1, index=1), *frames[: lost or 0], *frames[1 + lost if lost else 0 :])
+    assert len(true_numbers(events)) == (598 if lost else 600)
+
+
+@pytest.mark.parametrize("overtaken", [7, 15, 31, 63])
+def test_a_first_frame_that_is_overtaken_begins_no_counter_anew(overtaken: int) -> None:
+    frames = wrapped(0, 200, (None, None))
+    events, reader = read(a_start(), *frames[1 : overtaken + 1], frames[0], *frames[overtaken + 1 :])
+    assert true_numbers(events) == list(range(1, 200)) and dict(reader.ledger.lost) == {"missing": 1}
+
+
+def test_after_frames_that_were_refused_none_takes_their_place() -> None:
+    """Of lines of 100 the end and the beginning are lost: 49 and later numbers are those of the next line."""
+    frames = [a_frame(n % 100, n % 100, 1, n, n) for n in range(400)]
+    events, reader = read(a_start(), *frames[:50], *frames[120:])
+    assert true_numbers(events) == [*range(50), *range(200, 400)]
+    assert dict(reader.ledger.lost) == {"rejected": 80, "missing": 70}
+
+
+def test_a_frame_that_is_lost_at_the_end_of_the_first_line_is_found_at_the_end_of_the_second() -> None:
+    frames = [a_frame(n % 100, n % 100, 1, n, n) for n in range(400) if n != 99]
+    events, reader = read(a_start(), *frames)
+    assert [e.index - int(e.counts[0, 0]) for e in events if isinstance(e, Frame)] == [0] * 99 + [-1] * 99 + [
+        0
+    ] * 201
+    said = [event.text for event in events if isinstance(event, Problem) and event.kind == "wrap"]
+    assert (
+        "a few spectra more or less" in said[0]
+        and "spectra 99 to 197 belongs 1 spectrum further on" in said[1]
+    )
+    assert len(said) == 4 and dict(reader.ledger.lost) == {"missing": 1}
+
+
+def test_an_index_from_1_goes_on_after_a_number_of_spectra_that_is_a_power_of_two() -> None:
+    frames = [a_frame(n, 5 * n % 64 + 1, 5, n, 5 * n + 1) for n in range(200)]
+    events, _ = read(a_start(5, index=1), *frames)
+    assert len(true_numbers(events)) == 200
+
+
+def test_what_follows_on_a_frame_that_nobody_can_place_is_not_placed_either() -> None:
+    """Of up to 16 spectra in each of 12 frames 5 are missing, or 69: six bits do not say."""
+    sizes = [5, 5, 5, 1, 14, 1, 5, *[6] * 11, 3, 9, 15, 6, 13]
+    starts = [sum(sizes[:n]) for n in range(len(sizes))]
+    frames = [a_frame(n, starts[n] % 64, sizes[n], n, starts[n]) for n in range(len(sizes))]
+    events, _ = read(a_start(16), *frames[:7], *frames[19:])
+    assert len(true_numbers(events)) == 7
+
+
 @st.composite
 def losses(draw: st.DrawFn) -> tuple[list[Frame], list[Message], int]:
     """Frames of a publisher whose counters wrap, and what of them comes: some dropped, repeated, swapped."""
