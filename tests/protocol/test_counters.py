@@ -218,6 +218,22 @@ def test_an_index_damaged_downwards_costs_its_frame() -> None:
     assert dict(found.ledger.lost) == {"rejected": 1} and found.ledger.ranges == [("rejected", 25, 1)]
 
 
+def test_an_index_damaged_to_where_counters_begin_costs_nothing() -> None:
+    frames = wrapped(0, 40, (None, None))
+    frames[25] = replace(frames[25], index=0)
+    events, reader = read(a_start(), *frames)
+    assert true_numbers(events) == list(range(40)) and not reader.ledger.lost
+
+
+@pytest.mark.parametrize(("bits", "due", "turns"), [(6, 180, 1), (6, 180, 2), (9, 1324, 1)])
+def test_a_copy_from_turns_ago_does_not_take_the_place_of_the_frame_that_is_due(
+    bits: int, due: int, turns: int
+) -> None:
+    frames = wrapped(0, due + 100, (bits, bits))
+    events, reader = read(a_start(), *frames[:due], frames[due - turns * 2**bits], *frames[due:])
+    assert true_numbers(events) == list(range(due + 100)) and reader.ledger.surplus == 1
+
+
 def test_numbers_stay_within_the_protocol() -> None:
     counter, high = Counter(), MAX_COUNT // 2
     assert counter.continued(0, high - 1, high) is not None
