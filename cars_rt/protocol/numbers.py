@@ -18,7 +18,7 @@ NEAR = 8  # frames: so many may be lost where counters begin again; more, and ju
 PACE = 3  # factor by which a gap may differ from what the time since the last frame suggests
 RESTART_NS = 5 * 10**8  # no program that died measures again within this
 
-GUESSED = ", by its time stamp: a few spectra more or less may be missing"
+GUESSED = ", as a guess: a few spectra more or less may be missing"
 
 
 class Numbers:
@@ -198,7 +198,7 @@ class Numbers:
         sequences.take(one)
         indices.take(two)
         which = "sequence and index" if all(back) else "index" if back[1] else "sequence"
-        sure = one.sure or not all(back) or (gap == (0, 0) and self._at_once(frame))
+        sure = two.sure or not back[1] or (gap == (0, 0) and self._at_once(frame))
         return (
             replace(frame, sequence=one.number, index=two.number),
             f"{which} of the publisher began again after {self.sequence} frames and {self.index} spectra, as "
