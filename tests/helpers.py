@@ -22,6 +22,7 @@ from cars_rt.daemon.loop import Daemon
 from cars_rt.daemon.seen.snapshot import Snapshot, State
 from cars_rt.daemon.settings import DaemonSettings
 from cars_rt.drivers import Acquisition, Instrument
+from cars_rt.engines.base import Engine
 from cars_rt.files.written import rows_written
 from cars_rt.protocol import Closed, End, Event, Frame, Reason, RunReader, Start, StreamName, encode
 from cars_rt.sockets import Publisher, Subscriber
@@ -345,6 +346,12 @@ def vouched_for(partial: Path, stream: str = "raw") -> int:
 def summary(path: Path) -> list[dict[str, Any]]:
     content: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
     return content
+
+
+def is_of_a_run(engine: Engine, slab: int) -> bool:
+    """Whether a slab holds a full batch of spectra that differ; those by which an engine is judged repeat."""
+    inputs = engine.inputs[slab][: engine.max_batch]
+    return len(inputs) > 3 and bool(inputs.any(axis=1).all()) and not np.array_equal(inputs[0], inputs[3])
 
 
 #: What the status says that parts of the daemon declare as metrics.
