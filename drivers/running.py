@@ -16,7 +16,7 @@ from cars_rt.sockets import Publisher
 
 log = logging.getLogger("cars_rt.drivers")
 
-FLIES_S = 2.0  # and two exposures, within which a flight back comes after the last row, if ever
+FLIES_S = 2.0  # and two points at the slowest so far: within that a flight back comes, if ever
 
 
 @dataclass(slots=True)
@@ -134,7 +134,7 @@ class _Run:
 
     def _measure(self, feed: Feed, about: Acquisition) -> None:
         totals, patient, opened, frames = self.totals, True, not about.triggered, None
-        said, came = False, 0.0
+        said, came, pace_s = False, math.inf, 0.0
         try:
             frames = self._instrument.frames()
             if not isinstance(frames, Iterator):
@@ -142,7 +142,8 @@ class _Run:
             for given in frames:
                 if isinstance(given, Waiting):
                     totals.waiting_for = given.what_for
-                    if feed.flies_back and time.monotonic() > came + FLIES_S + 2 * (about.exposure_s or 0.0):
+                    flies_s = FLIES_S + 2 * max(about.exposure_s or 0.0, pace_s)
+                    if feed.flies_back and time.monotonic() > came + flies_s:
                         break
                     self._publisher.serve()  # else nothing would leave before the next spectrum
                 elif isinstance(given, Acquisition):
@@ -151,7 +152,8 @@ class _Run:
                     feed = Feed(given)
                     about = feed.published
                 else:
-                    totals.waiting_for, came = None, time.monotonic()
+                    now = time.monotonic()
+                    totals.waiting_for, came, pace_s = None, now, max(pace_s, now - came)
                     if not opened:
                         opened = True
                         self._open(about)

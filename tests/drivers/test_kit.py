@@ -355,6 +355,25 @@ def test_scan_that_does_not_fly_back_after_its_last_row_is_complete(monkeypatch:
     assert (made[0].reason, values(collected)) == (Reason.COMPLETE, [0, 1, 2, 5, 6, 7])
 
 
+def test_flight_back_of_a_slow_stage_is_not_the_next_scan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its triggers are much farther apart than an exposure is long."""
+    monkeypatch.setattr(running, "FLIES_S", 0.0)
+
+    class Slow(Camera):
+        def frames(self) -> Iterator[Any]:
+            for _ in range(6):
+                yield self.blocks.pop(0)
+                if len(self.blocks) in (10, 8):  # a slow point, and the end of the last row
+                    time.sleep(0.5 if len(self.blocks) == 10 else 0.05)
+                    yield Waiting("the trigger")
+
+    about: dict[str, Any] = {"exposure_s": 1e-3, "scan": (1, 4), "order": Order(flyback=2), "spectra": 6}
+    camera = Slow([numbered(n) for n in range(12)], **about)
+    camera.about["raman_shift"] = SHIFT
+    _, collected = several(camera, 2)
+    assert values(collected) == [0, 1, 2, 3, 6, 7, 8, 9]
+
+
 class Describing(Triggered):
     """It knows with its first image how it is set."""
 
