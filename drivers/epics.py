@@ -124,6 +124,7 @@ class Epics(Instrument):
         exposure, binned = self._setting.exposure_s, self._setting.binning
         if self._settings.exposure_ms is not None:
             exposure = self._settings.exposure_ms / 1e3
+        self._exposure_s = exposure or 0.0
         size = [each["size"] * by for each, by in zip(value["dimension"], binned, strict=True)]
         facts: dict[str, Any] = dict(islice(self._told.items(), TOLD))
         facts |= {ROWS: self._rows.summed, "binning": list(binned)}
@@ -145,7 +146,7 @@ class Epics(Instrument):
         self._put(0)
         wait_s, rests_s, what_for = self._settings.connect_s, 0.0, "the detector"
         if self._settings.acquire is not None:
-            rests_s = min(QUIET_S + (self._setting.exposure_s or 0.0), wait_s)
+            rests_s = QUIET_S + self._exposure_s
             what_for = "the detector to rest"
         begin = time.monotonic()
         while (left := begin + wait_s - time.monotonic()) > 0:

@@ -188,10 +188,19 @@ def test_another_size_before_the_run_is_that_of_the_run(detector: Any) -> None:
     assert [each.counts.shape for each in given] == [(1, 32)] * 4
 
 
+@pytest.mark.parametrize(
+    ("rests_s", "images", "after_s", "exposure_ms"),
+    [(0.25, 10, 0.01, None), (0.01, 1, 0.1, 400)],  # out of queues; the one that was under way
+)
 def test_images_that_come_late_of_the_run_before_are_of_no_run(
-    detector: Any, monkeypatch: pytest.MonkeyPatch
+    rests_s: float,
+    images: int,
+    after_s: float,
+    exposure_ms: float | None,
+    detector: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Plugins of areaDetector have queues."""
+    """Plugins of areaDetector have queues, and an image under way may be finished."""
 
     class Late(Detector):
         def put(self, pv: Any, operation: Any) -> None:
@@ -202,15 +211,16 @@ def test_images_that_come_late_of_the_run_before_are_of_no_run(
                 self.late.start()
 
         def more(self) -> None:
-            for number in range(1000, 1010):
+            for number in range(1000, 1000 + images):
+                self.goes.wait(after_s)  # a run that begins before has it
                 self.unique += 1
                 self.images.post(self.value(number))
-                time.sleep(0.01)
 
-    monkeypatch.undo()  # as long as it is
+    monkeypatch.setattr(module, "QUIET_S", rests_s)
     one = Late()
     detector.here(one)
-    made = driven(Subject(make=epics(spectra=20), truth=truth), runs=2)
+    settings = replace(SETTINGS, exposure_ms=exposure_ms)
+    made = driven(Subject(make=epics(settings, spectra=20), truth=truth), runs=2)
     one.late.join()
     one.unplug()
     assert len(made.starts) == 2
