@@ -69,7 +69,8 @@ class InProcess(Instrument):
     def acquisition(self) -> Acquisition:
         self._tell("acquisition")
         about: Acquisition = self._receive("acquisition", self._silent_s + ENDS_S)
-        self._exposure_s = (about.exposure_s or 0.0) if isinstance(about, Acquisition) else 0.0
+        self._exposure_s = 0.0
+        self._heed(about)
         return about
 
     def frames(self) -> Iterator[Yielded]:
@@ -81,6 +82,7 @@ class InProcess(Instrument):
                 if what == "end":
                     over = True
                     return
+                self._heed(given)
                 yield given
         finally:
             if not over:
@@ -98,6 +100,10 @@ class InProcess(Instrument):
         with suppress(InstrumentError):
             self._tell("close")
         self._end(ENDS_S)
+
+    def _heed(self, given: Yielded) -> None:
+        if isinstance(given, Acquisition):
+            self._exposure_s = given.exposure_s or 0.0
 
     def _end(self, patience_s: float) -> None:
         self._process.join(patience_s)

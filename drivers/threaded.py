@@ -50,8 +50,7 @@ class InThread(Instrument):
 
     def acquisition(self) -> Acquisition:
         about: Acquisition = self._order("acquisition")
-        exposure = about.exposure_s if isinstance(about, Acquisition) else None
-        self._limit_s = self._silent_s + 2 * (exposure or 0.0)
+        self._limit_s = self._patience_s(about)
         return about
 
     def frames(self) -> Iterator[Yielded]:
@@ -90,6 +89,10 @@ class InThread(Instrument):
             self._thread.join(0 if self._hangs else ENDS_S)
             if self._thread.is_alive():
                 log.warning("the instrument does not close: its library hangs, and is left alone")
+
+    def _patience_s(self, about: Acquisition) -> float:
+        exposure = about.exposure_s if isinstance(about, Acquisition) else None
+        return self._silent_s + 2 * (exposure or 0.0)
 
     def _order(self, what: str) -> Any:
         self._sign_at = time.monotonic()
@@ -175,6 +178,8 @@ class InThread(Instrument):
             frames = instrument.frames()
             for given in frames:
                 self._sign_at = time.monotonic()
+                if isinstance(given, Acquisition):
+                    self._limit_s = self._patience_s(given)
                 self._put(given)
                 if self._stop:
                     break

@@ -671,6 +671,21 @@ def test_instrument_that_says_that_it_takes_longer_is_given_the_time() -> None:
     assert [totals.sent for totals in made] == [3]
 
 
+def test_instrument_whose_first_image_says_a_longer_exposure_is_given_the_time() -> None:
+    class Longer(Elsewhere):
+        def frames(self) -> Iterator[Any]:
+            yield Acquisition(source="", raman_shift=SHIFT, dtype="uint16", block=1, exposure_s=PATIENCE_S)
+            time.sleep(0.4)
+            yield from super().frames()
+
+        def acquisition(self) -> Acquisition:
+            return replace(super().acquisition(), triggered=True)
+
+    instrument = InThread(partial(Longer, "", 3), silent_s=0.1)
+    made, collected = several(instrument, 1)
+    assert ([totals.sent for totals in made], collected.starts[0].exposure_s) == ([3], PATIENCE_S)
+
+
 def test_instrument_that_hangs_in_a_thread_is_said_to() -> None:
     instrument = InThread(partial(Elsewhere, "hang", 3), silent_s=0.2)
     with Publisher(LOCAL, "raw") as publisher, pytest.raises(InstrumentError, match="has given no sign for"):
