@@ -14,8 +14,8 @@ class Ticks:
 
     An image arrives some time after its stamp was made, never before: the smallest difference so far is the
     best guess of where the clock began. It may grow by DRIFT, so that clocks that run apart are followed.
-    A clock that goes back is another one from there. A stamp that is too large makes that difference too
-    small: it is believed if the next one agrees.
+    A clock that goes back by a second is another one from there; by less, stamps are only out of order. A
+    stamp that is too large makes that difference too small: it is believed if the next one agrees.
     A counter of few bits begins again after `highest`; how often it did meanwhile is known by this computer's
     clock, so images may stay away for longer than a turn takes.
     """
@@ -48,7 +48,7 @@ class Ticks:
         if self._turn is not None:
             turn = self._turn * self._ns
             elapsed += turn * round((since - self._begin - elapsed) / turn)
-        if elapsed < self._last:
+        if elapsed < self._last - JUMP_NS:
             self._first, self._arrived, self._doubted = ticks, now, None
             since = elapsed = self._begin = self._last = 0.0
         begins = since - elapsed

@@ -303,6 +303,17 @@ def test_clock_that_jumps_is_followed_from_there(
         assert 0 <= stamp - true <= 3e7 + 1e3, number
 
 
+def test_stamp_that_is_a_little_out_of_order_keeps_the_guess() -> None:
+    """The images come 10 ms late, and those from 5 to 8 all at once."""
+    now = 0
+    ticks = Ticks(1e6, lambda: now)
+    for number in range(12):
+        true = 1_700_000_000_000_000_000 + number * 10**8
+        now = true + 10**7 + max(8 - number, 0) * 10**8 * (number >= 5)
+        stamp = ticks.time_ns(number * 10**5 if number != 6 else 5 * 10**5 - 1)
+        assert abs(stamp - true - 10**7) < 1e5 or number == 6, number
+
+
 # -- runs -------------------------------------------------------------------------------------------------
 
 
