@@ -122,8 +122,7 @@ class MicroManager(Instrument):
             self._core.setCircularBufferMemoryFootprint(max(settings.ring_mb, 1))
             for each in settings.property:
                 self._set(each)
-            self._core.setTimeoutMs(int(ARRIVES_S * 1e3))
-            self._core.waitForSystem()
+            self._await({each.partition(".")[0] for each in settings.property})
             if settings.region is not None:
                 self._set_region(settings.region)
             self._set_exposure(settings.exposure_ms)
@@ -273,6 +272,16 @@ class MicroManager(Instrument):
             raise InstrumentError(
                 f"--property {assignment} is not possible: {clause or one_line(error)}"
             ) from None
+
+    def _await(self, devices: set[str]) -> None:
+        core = self._core
+        usual_ms = core.getTimeoutMs()  # for which closing waits for whatever is busy
+        core.setTimeoutMs(int(ARRIVES_S * 1e3))
+        try:
+            for device in devices:
+                core.waitForDevice(device)
+        finally:
+            core.setTimeoutMs(usual_ms)
 
     def _set_region(self, text: str) -> None:
         x, y, width, height = map(int, text.split(","))

@@ -194,6 +194,28 @@ def test_device_that_a_property_moves_has_arrived_before_the_first_image(tmp_pat
     instrument.close()
 
 
+class Busy(MicroManager):
+    """One of its devices is busy, whatever it does, and does not matter."""
+
+    def _load(self) -> None:
+        super()._load()
+        self._core.setDeviceDelayMs("Wheel", 30_000)
+        self._core.setProperty("Wheel", "State", "5")
+
+
+def test_device_that_no_property_names_may_be_busy(tmp_path: Any) -> None:
+    system = tmp_path / "wheel.cfg"
+    lines = ["Device,Camera,DemoCamera,DCam", "Device,Wheel,DemoCamera,DWheel", "Property,Core,Initialize,1"]
+    system.write_text("\n".join([*lines, "Property,Core,Camera,Camera", ""]))
+    moved = (*DEMO.property, "Core.AutoShutter=0")
+    instrument = Busy(
+        replace(DEMO, device=None, system=system, property=moved), ImageSettings(), ScanSettings(), AXIS
+    )
+    assert instrument._core.deviceBusy("Wheel") and instrument._core.getTimeoutMs() < 30_000
+    instrument._core.setDeviceDelayMs("Wheel", 0)
+    instrument.close()
+
+
 class Fragile(MicroManager):
     lives = "process"
 
