@@ -45,6 +45,8 @@ def check(engine: Engine) -> float:
         wanted = {name: result[places] for name, result in expected.items()}
         for name, result in engine.retrieve(counts[places]).items():
             what = f"its {name} in a batch of {rows}"
+            if not np.isfinite(result).all():
+                raise EngineError(f"{what} is not finite")
             worst = max(worst, compare(what, result, wanted[name], engine.precision, wanted[RAMAN]))
     return worst
 
