@@ -1,6 +1,7 @@
 """For all tests: nothing is written to the user's own folders."""
 
 import faulthandler
+import gc
 import os
 import subprocess
 import sys
@@ -21,6 +22,7 @@ LONGEST = (
     *("programs/test_cli.py", "programs/test_demo.py", "training/test_training.py"),
 )
 
+gc.disable()  # until all tests are known: hundreds of thousands of objects, and none of them garbage
 load_filters()  # tests look into recordings with h5py alone
 
 
@@ -38,6 +40,12 @@ def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Which file is given to a process first; within a file the order stays."""
     items.sort(key=lambda item: not item.path.as_posix().endswith(LONGEST))
+
+
+def pytest_collection_finish() -> None:
+    """What is there by now stays: no test's garbage is looked for among it."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -23,7 +23,7 @@ from chaos.files import Kept, kept
 from chaos.judge import came_out, disagreements
 from chaos.wire import Seen, Tap
 
-KILLS = int(os.environ.get("CHAOS_KILLS", "12"))
+KILLS = int(os.environ.get("CHAOS_KILLS", "8"))
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 SPECTRA = 500, 3000, 8000  # of one run after the other: some outlast a restart, some do not
 RATE = 2000

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from scripts.fuzz_conversations import GROWTH_MB, converse
 
-MESSAGES = int(os.environ.get("FUZZ_CONVERSATION", "10000"))
+MESSAGES = int(os.environ.get("FUZZ_CONVERSATION", "5000"))
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
 
 

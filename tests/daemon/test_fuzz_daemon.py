@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from scripts.fuzz_daemon import GROWTH_MB, fuzz
 
-MESSAGES = int(os.environ.get("FUZZ_MESSAGES", "40000"))
+MESSAGES = int(os.environ.get("FUZZ_MESSAGES", "20000"))
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
 
 
