@@ -34,7 +34,6 @@ log = logging.getLogger("cars_rt.view")
 
 MOST_PLANES = 10_000
 LATEST = 4  # pictures to one latest spectrum: nobody reads more, and it costs as much to draw as the map
-
 ALIVE_S = 2.0  # so often a page hears from us, also where nothing changes: it cannot tell silence from rest
 
 HEAR = "CarsRT.hear(talk)"
@@ -192,7 +191,8 @@ class Page:
                 self._control(order)
 
     def _choose(self, what: Quantity | Composite) -> None:
-        self.choice.choose(what, None if self.store.scan is None else self.store.scan.axis)
+        scan = self.store.scan
+        self.choice.choose(what, None if scan is None else scan.axis)
         self._stale = True
         self._said.say("", False)
 
