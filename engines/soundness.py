@@ -11,9 +11,7 @@ from cars_rt.protocol import NETWORK_OUTPUTS
 OUTPUTS = ("raman", *NETWORK_OUTPUTS)
 PITCH = "pitch"  # the name of a second input
 MOST_TURNS = 10_000  # of a loop: nothing stops an engine amid a batch. A Scan ends with what it goes through
-OLDEST = (
-    10  # the opset since which a Slice takes its ends as inputs, as what is composed around a network does
-)
+OLDEST = 10  # opset: since then a Slice takes its ends as inputs, as in what is composed around a network
 LONGEST_SAID = 200  # characters of what a checker or an engine says
 
 

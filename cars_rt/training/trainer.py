@@ -33,15 +33,12 @@ CHECKPOINT = "checkpoint.pt"
 LEFT_OUT = 10  # steps in succession whose loss is not finite: then the weights are at fault, not a spectrum
 LEAST = {
     "steps": 1, "batch": 1, "log_every": 1, "validate_every": 1, "seed": 0, "threads": 0, "workers": 0,
-    "warmup": 0,
+    "warmup": 0, "weight_decay": 0, "minutes": 0, "checkpoint_minutes": 0,
 }  # fmt: skip
-BOUNDS: dict[str, tuple[Callable[[float], bool], str]] = {  # of numbers that are finite
+BOUNDS: dict[str, tuple[Callable[[float], bool], str]] = {
     "learning_rate": (lambda value: value > 0, "above 0"),
-    "weight_decay": (lambda value: value >= 0, "0 or more"),
     "decay": (lambda value: 0 <= value <= 1, "from 0 to 1"),
     "average": (lambda value: 0 <= value < 1, "0 or more and below 1"),
-    "minutes": (lambda value: value >= 0, "0 or more"),
-    "checkpoint_minutes": (lambda value: value >= 0, "0 or more"),
 }
 LARGEST_SEED = 2**31 - 1
 TRIES = 3  # of going on from the averaged weights then
@@ -117,8 +114,9 @@ def _alone(checkpoint: Path) -> Iterator[None]:
 def _refuse(settings: TrainSettings) -> None:
     """Raises TrainingError for numbers that nothing can be trained with."""
     for name, least in LEAST.items():
-        if getattr(settings, name) < least:
-            raise TrainingError(f"{name} must be {least} or more, not {getattr(settings, name)}")
+        value = getattr(settings, name)
+        if not least <= value < math.inf:
+            raise TrainingError(f"{name} must be {least} or more, not {value}")
     for name, (holds, words) in BOUNDS.items():
         value = getattr(settings, name)
         if not (math.isfinite(value) and holds(value)):

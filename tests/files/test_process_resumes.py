@@ -238,6 +238,16 @@ def test_what_the_system_refuses_to_read_is_not_called_damaged(live: Path) -> No
                 read()
 
 
+def refused_then_gone_on_with(
+    live: Path, target: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[..., StoredRows], said: str
+) -> None:
+    """An attempt whose earlier rows are read like this ends, and the next one goes on with them."""
+    with monkeypatch.context() as patch, pytest.raises(SpectraError, match=said):
+        patch.setattr(resumed, "stored_rows", read)
+        processed(live, target)
+    assert processed(live, target).computed < SIZE
+
+
 @pytest.mark.skipif(os.name == "nt", reason="needs file descriptors of the system")
 def test_an_earlier_attempt_that_the_system_cannot_read_stays(
     live: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -262,10 +272,7 @@ def test_an_earlier_attempt_that_the_system_cannot_read_stays(
         gone(group.file)
         return rows
 
-    with monkeypatch.context() as patch, pytest.raises(SpectraError, match="earlier cannot be read: Is a"):
-        patch.setattr(resumed, "stored_rows", of_a_drive_that_goes)
-        processed(live, target)
-    assert processed(live, target).computed < SIZE
+    refused_then_gone_on_with(live, target, monkeypatch, of_a_drive_that_goes, "earlier cannot be read: Is a")
 
 
 def test_rows_that_want_a_plug_in_wait_for_it(
@@ -276,13 +283,10 @@ def test_rows_that_want_a_plug_in_wait_for_it(
     with pytest.raises(KeyboardInterrupt):
         part_of(live, target, 160)
 
-    def missing(*_: object) -> None:
+    def missing(*_: object) -> StoredRows:
         raise FilterError(target, "needs a filter that is not here")
 
-    with monkeypatch.context() as patch, pytest.raises(SpectraError, match="a filter that is not here"):
-        patch.setattr(resumed, "stored_rows", missing)
-        processed(live, target)
-    assert processed(live, target).computed < SIZE
+    refused_then_gone_on_with(live, target, monkeypatch, missing, "a filter that is not here")
 
 
 @pytest.mark.parametrize("engine", [REFERENCE, "openvino"])
