@@ -5,6 +5,7 @@ import itertools
 import multiprocessing
 import os
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -306,6 +307,13 @@ SAID = {
     "closed by a signal handler": ["0", "interrupted True"],
     "interrupted": ["0", "True True True {}"],
 }
+#: pyzmq looks for signals where it lets go of a message, too, and nothing can be raised from there: of
+#: thousands of interrupts one ends so, and must be given again.
+SWALLOWED = re.compile(
+    r"Traceback[^\n]*\n  File [^\n]*_zmq\._check_rc\nKeyboardInterrupt\n"
+    r"Exception ignored in: 'zmq[\w.]*\.Frame\.__dealloc__'\n"
+    r"Traceback[^\n]*\n  File [^\n]*_zmq\._check_rc\nKeyboardInterrupt: \n"
+)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="forks and signals to oneself")
@@ -332,6 +340,8 @@ def test_whole_programs_end_in_order_whatever_they_do(how: str, tmp_path: Path) 
             except subprocess.TimeoutExpired:
                 assert number < 60_000, "the program does not end"
         out, err = program.communicate()
+    if how == "interrupted":
+        err = SWALLOWED.sub("", err)
     assert program.returncode == 0 and "Traceback" not in err and "Assertion" not in err, err
     assert out.split("\n")[:-1] == SAID[how]
 
