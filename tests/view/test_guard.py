@@ -222,7 +222,7 @@ def test_memory_of_runs_that_are_over_comes_back() -> None:
         source.wait()
         memory = process(served).memory_info
         before = memory().rss
-        for number in range(30):
+        for number in range(16):
             run = f"run-{number}"
             source.say(
                 a_start(run, stream="preview", dtype="float32", scan=(4096, 4096)),
