@@ -102,20 +102,20 @@ def spe3(path: Path, frames: Array, wavelength: Array) -> Path:
     return path
 
 
-def sif(path: Path, frames: Array, coefficients: list[float]) -> Path:
+def sif(path: Path, frames: Array, coefficients: list[float], detector: int = 0, bins: int = 1) -> Path:
     """Andor Solis, version 65559: lines of words, then float32; coefficients are of the pixel's number from
-    1."""
+    1. detector: its pixels, those of a frame if not given. bins: pixels of it in each of a frame."""
     count, rows, pixels = frames.shape
     words = "0 0 1 1700000000 -60 " + " " * 10 + "0 0.0125 0.02 0.02 1 \0 0.02 1e-06 0 1 0 0 0 0 " + "0 " * 16
     lines = [
-        "Andor Technology Multi-Channel File", "65538 1", f"65559 {words}500 0 0", "DU420", f"{pixels} 256 5",
-        "a.sif ", "65538 4", "text", "65538 " + "\1 \2 \3 \4 " + "0.01 0.01",
+        "Andor Technology Multi-Channel File", "65538 1", f"65559 {words}500 0 0", "DU420",
+        f"{detector or pixels} 256 5", "a.sif ", "65538 4", "text", "65538 " + "\1 \2 \3 \4 " + "0.01 0.01",
         *["0"] * 8, "0 SR303i 0", "65539 " + " ".join(map(repr, coefficients)), "0 1 0 0",
         "0 1 0 0", "0", "422", "13", "13", "10", "Wavelength6", "Counts10",
     ]  # fmt: skip
     head = "\n".join(lines)
     area = f"65541 1 1 {pixels} 1 {count} 1 {count * rows * pixels} {rows * pixels}\n"
-    area += f"65538 1 {rows} {pixels} 1 1 1\n"
+    area += f"65538 1 {rows} {bins * pixels} 1 1 {bins}\n"
     head += "\nPixel Axis" + area + "0\n" * count
     path.write_bytes(head.encode("latin-1") + frames.astype("<f4").tobytes())
     return path

@@ -53,6 +53,7 @@ def hspy(*axes: dict[str, Any], data: Any = CUBE) -> Callable[[Path], Path]:
 
 
 MAP = {"scan": (3, 4), "step_um": (0.5, 0.25)}
+PARTS = ({"detector": 2 * len(AXIS)}, {"detector": 2 * len(AXIS), "bins": 2})  # of an Andor detector
 UNITS = ("1/centimeter", "1/centimetres", "/cm", "inverse cm", "invcm", "per cm")
 READ: list[tuple[str, Callable[[Path], Path | None], Any, dict[str, Any], dict[str, Any]]] = [
     ("a.nxs", lambda path: changed(plain, entry_called("raw"))(path), AXIS, {}, {"scan": (3, 4)}),
@@ -111,6 +112,16 @@ READ: list[tuple[str, Callable[[Path], Path | None], Any, dict[str, Any], dict[s
         SHIFTS,
         {"pump_nm": PUMP},
         {"exposure_s": 0.0125, "instrument": {"camera": "DU420"}},
+    ),
+    *(
+        (
+            "a.sif",
+            lambda path, part=part: foreign.sif(path, LINES, FROM_1, **part),
+            AXIS,
+            {"axis": "axis.txt"},
+            {},
+        )
+        for part in PARTS
     ),
     ("a.wdf", lambda path: foreign.wdf(path, CUBE, AXIS), AXIS, {}, {"scan": (3, 4), "step_um": (0.25, 0.5)}),
     ("a.npy", lambda path: np.save(path, CUBE), AXIS, {"axis": "axis.txt"}, {"scan": (3, 4)}),
@@ -515,6 +526,15 @@ REFUSED: list[tuple[str, Callable[[Path], Any], dict[str, Any], str]] = [
         cut(lambda path: foreign.sif(path, LINES, FROM_1), -400),
         {"pump_nm": 785.0},
         "is no .sif file",
+    ),
+    *(
+        (
+            "a.sif",
+            lambda path, part=part: foreign.sif(path, LINES, FROM_1, **part),
+            {"pump_nm": 785.0},
+            r"has no axis \(its Calibration_data may be of each of the detector's 320 pixels, .*give --axis",
+        )
+        for part in PARTS
     ),
     ("a.wdf", lambda path: path.write_bytes(b"WDF1" + bytes(600)), {}, "blocks do not follow"),
     ("a.npy", lambda path: path.write_bytes(b"\x93NUMPY\x01\x00"), {"axis": "axis.txt"}, "is no .npy file"),

@@ -25,16 +25,25 @@ def read_sif(path: Path, asked: Asked) -> Spectra:
         wavelength = extract_calibration(info)
     except Exception as error:  # another package's code on a file from anywhere
         raise SpectraError(f"is no .sif file that sif_parser reads ({type(error).__name__})") from None
+    pixels, detector = data.shape[-1], info["DetectorDimensions"][0]
+    where = "Calibration_data"
+    if wavelength is not None and pixels < detector:
+        # Nothing public says from where Solis counts then: bins or pixels, of the region or of the detector.
+        wavelength = None
+        where = (
+            f"its {where} may be of each of the detector's {detector} pixels, and the spectra have {pixels}, "
+            "of bins or a region"
+        )
     if wavelength is not None and np.ndim(wavelength) == 2:
         if not asked.any_axis and not (wavelength == wavelength[0]).all():
             raise SpectraError("has another calibration for each frame; save frames of one calibration")
         wavelength = wavelength[0]
     if wavelength is not None:  # a polynomial that is the pixel's number alone is no axis
-        wavelength = wavelength[: data.shape[-1]]
+        wavelength = wavelength[:pixels]
         numbers = np.arange(1, len(wavelength) + 1)
         wavelength = None if np.array_equal(wavelength, numbers) or not wavelength.any() else wavelength
     laser = float(info.get("RamanExWavelength", np.nan))
-    where = "Calibration_data" + (f", with a laser of {laser:g} nm" if laser > 0 else "")
+    where += f", with a laser of {laser:g} nm" if laser > 0 else ""
     scale = scale_of(wavelength, "nm", asked, where)
     exposure, camera = float(info.get("ExposureTime", 0)), str(info.get("DetectorType", ""))
     return Spectra(
