@@ -31,6 +31,7 @@ PIXELS = np.arange(len(AXIS))
 PUMP = 785.0
 LENGTHS = 740 - 0.4 * PIXELS - 1e-5 * PIXELS**2  # nm, so that the shift grows with the pixel
 SHIFTS = 1e7 / LENGTHS - 1e7 / PUMP
+SENSOR = np.linspace(600, 740, 2 * len(AXIS))  # nm, of all its pixels, where a region has half of them
 BY_PIXEL = np.polynomial.Polynomial([740, -0.4, -1e-5])  # of the pixel from 0
 FROM_1 = BY_PIXEL(np.polynomial.Polynomial([-1, 1])).coef.tolist()  # of the pixel from 1
 SPATIAL = [{"name": "y", "size": 3, "scale": 0.5, "offset": 0, "units": "um"},
@@ -113,6 +114,7 @@ READ: list[tuple[str, Callable[[Path], Path | None], Any, dict[str, Any], dict[s
         {"pump_nm": PUMP},
         {"exposure_s": 0.0125, "instrument": {"camera": "DU420"}},
     ),
+    ("a.spe", lambda path: foreign.spe3(path, CUBE, SENSOR), AXIS, {"axis": "axis.txt"}, {}),
     *(
         (
             "a.sif",
@@ -519,6 +521,12 @@ REFUSED: list[tuple[str, Callable[[Path], Any], dict[str, Any], str]] = [
         cut(lambda path: foreign.spe3(path, CUBE, LENGTHS), -30),
         {"pump_nm": 785.0},
         "a footer that is no XML",
+    ),
+    (
+        "a.spe",
+        lambda path: foreign.spe3(path, CUBE, SENSOR),
+        {"pump_nm": 785.0},
+        r"has no axis \(its WavelengthMapping is of 320 pixels, and the spectra have 160\); give --axis",
     ),
     ("a.sif", lambda path: path.write_bytes(b"Andor of a kind"), {}, "is no .sif file"),
     (

@@ -137,6 +137,7 @@ ANY: list[tuple[str, Callable[[Path], Any]]] = [
     ("a.nxs", lambda path: foreign.nexus(path, CUBE, AXIS, "", shift=None)),
     ("a.hspy", lambda path: foreign.hspy(path, CUBE, [*SPATIAL, listed(LENGTHS, "nm")])),
     ("a.spe", lambda path: foreign.spe2(path, LINES, FROM_1, 2)),
+    ("a.spe", lambda path: foreign.spe3(path, CUBE, np.linspace(600, 740, 2 * len(AXIS)))),
     ("a.sif", lambda path: foreign.sif(path, LINES, FROM_1)),
     ("a.wdf", lambda path: foreign.wdf(path, CUBE, AXIS)),
 ]

@@ -51,10 +51,12 @@ def read_spe(path: Path, asked: Asked) -> Spectra:
             "has frames with more than one region or with data between them; export one region"
         )
     data: NDArray[Any] = np.memmap(path, dtype, "r", HEADER, (frames * rows, pixels))
-    values, unit, exposure = (
-        _footer(xml, pixels) if xml else (*_calibration(head, pixels), _of("<f", head, 10))
-    )
-    scale = scale_of(values, unit, asked, "WavelengthMapping" if xml else "x calibration")
+    values, unit, exposure = _footer(xml) if xml else (*_calibration(head, pixels), _of("<f", head, 10))
+    where = "WavelengthMapping" if xml else "x calibration"
+    if values is not None and len(values) != pixels:  # of the sensor, and the spectra of a region
+        where = f"its {where} is of {len(values)} pixels, and the spectra have {pixels}"
+        values = None
+    scale = scale_of(values, unit, asked, where)
     return Spectra(
         scale.raman_shift,
         of_array(data, path, scale.turned),
@@ -79,7 +81,7 @@ def _calibration(head: bytes, pixels: int) -> tuple[NDArray[np.float64] | None, 
     return np.polynomial.Polynomial(coefficients)(np.arange(1, pixels + 1.0)), UNITS.get(head[3100], "nm")
 
 
-def _footer(xml: bytes, pixels: int) -> tuple[NDArray[np.float64] | None, str, float]:
+def _footer(xml: bytes) -> tuple[NDArray[np.float64] | None, str, float]:
     """Axis, unit, and exposure in s, of version 3."""
     try:
         root = ElementTree.fromstring(xml.strip(b"\0"))
@@ -98,6 +100,4 @@ def _footer(xml: bytes, pixels: int) -> tuple[NDArray[np.float64] | None, str, f
                 exposure = float(each.text) / 1e3
         except ValueError:
             raise SpectraError(f"has {name} in its footer that is no number") from None
-    if axis is not None and len(axis) != pixels:
-        raise SpectraError(f"has wavelengths for {len(axis)} pixels, and {pixels} pixels")
     return axis, "nm", exposure
