@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from cars_rt.files.formats import HDF5, open_spectra
 from cars_rt.files.hdf5 import StoredRows, are_numbers, numbers, opened, readable_attrs, stored
 from cars_rt.files.mapped import Counts, Mapped, Reader, Stored, Whole, existing, patiently
 from cars_rt.files.measurement import ABOUT, RECEIPT, TARGET, judged, labels
-from cars_rt.files.places import Places, joint, places_of
+from cars_rt.files.places import MOST_PLACES, Places, joint, places_of
 from cars_rt.files.recording import read_rows
 from cars_rt.files.spectra import SpectraError, said_of
 from cars_rt.files.written import DAMAGE, is_recording, stored_rows
@@ -27,6 +28,8 @@ from cars_rt.protocol.messages import MAIN_ARRAY
 
 if TYPE_CHECKING:
     import xarray
+
+log = logging.getLogger("cars_rt")
 
 T = TypeVar("T")
 
@@ -204,6 +207,9 @@ def _dataset(xr: Any, path: Path, attrs: dict[str, Any], streams: list[_Stream])
         about |= judged(each.attrs, ABOUT, strict=False)
     places = joint([each.places for each in streams])
     shape = places[0]
+    if (scan := about.get("scan")) is not None and not shape.is_map:
+        wide = "%s: its scan of %d x %d has more than %d places, with all planes; it is taken as a list"
+        log.warning(wide, path, *scan, MOST_PLACES)
     for each, of_all in zip(streams, places, strict=True):
         for name, reader in each.read.items():
             if name in variables:  # the time of a spectrum is that of its counts, in the results, too

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cars_rt.files.spectra import SpectraError
 
-MOST_PLACES = 2**28  # places of one map or list; a file that announces more is not believed
+MOST_PLACES = 2**28  # places of one map or list; what announces more is a list of what is there
 MOST_EMPTY = 2**16  # places of a list that may be empty where more than half of them are
 DIMS = ("z", "y", "x")  # of a map: planes, rows, columns
 LIST = ("spectrum",)
@@ -122,7 +122,6 @@ def shape_of(
 
     scan: rows and columns. last: after the last place that a spectrum has. announced: how many there are by
     the run's own account, -1 if it never said so. A run of more than its scan has is a stack of planes.
-    Raises SpectraError for more places than can be.
     """
     if scan is None:
         shape: tuple[int, ...] = (max(last, announced, 0),)
@@ -132,10 +131,6 @@ def shape_of(
         planes = -(-max(last, announced, 1) // (rows * columns))
         shape = (rows, columns) if planes == 1 else (planes, rows, columns)
         dims = DIMS[-len(shape) :]
-    if (size := int(np.prod(shape, dtype=object))) > MOST_PLACES:
-        raise SpectraError(
-            f"announces {' x '.join(map(str, shape))} = {size} spectra, and {MOST_PLACES} can be shown"
-        )
     return shape, dims
 
 
@@ -149,7 +144,8 @@ def places_of(
 
     index: (n,), which spectrum of the run each row is. position: (n, 2), row and column of the scan, if it is
     written down, whatever the order in which they were measured. Raises SpectraError for a place outside. A
-    list that would be almost empty, since its run was joined late, has its rows one behind the other.
+    list that would be almost empty, since its run was joined late, has its rows one behind the other, and so
+    has a map of more places than can be shown.
     """
     places = np.asarray(index).astype(np.int64)
     if scan is not None and position is not None and len(position):
@@ -158,7 +154,8 @@ def places_of(
         places = position[:, 0].astype(np.int64) * scan[1] + position[:, 1]
     if len(places) and places.min() < 0:
         raise SpectraError("has spectra at places before the first one")
-    last = int(places.max(initial=-1)) + 1
-    if scan is None and max(last, announced) > min(2 * len(places) + MOST_EMPTY, MOST_PLACES):
-        return Places((len(places),), LIST, places).compact()
-    return Places(*shape_of(scan, last, announced), places)
+    shape, dims = shape_of(scan, int(places.max(initial=-1)) + 1, announced)
+    most = MOST_PLACES if scan is not None else min(2 * len(places) + MOST_EMPTY, MOST_PLACES)
+    if math.prod(shape) > most:
+        return Places((len(places),), LIST, np.asarray(index).astype(np.int64)).compact()
+    return Places(shape, dims, places)
