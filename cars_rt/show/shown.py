@@ -49,7 +49,7 @@ class Shown:
     numbers: NDArray[np.int64] | None = None  # of the spectra of a list
     plane: str = ""  # which one of a stack, in words
     result: Quantity = QUANTITIES[RATIO]  # what raman is
-    repeated: int = 0  # spectra that are not shown, since a later one has their place
+    repeated: int = 0  # spectra of the whole file that are not shown, since a later one has their place
 
     def symbol(self, name: str) -> str:
         """What counts or raman are, for an axis."""
@@ -75,7 +75,8 @@ class Shown:
         size = " × ".join(map(str, self.measured.shape))
         of = f"{size} = {places} spectra" if self.is_map else f"{places} spectra"
         missing = "" if there == places else f", {places - there} missing"
-        missing += f", {self.repeated} at the place of a later one" if self.repeated else ""
+        if self.repeated:
+            missing += f",{' in all planes' if plane else ''} {self.repeated} at the place of a later one"
         flagged = "".join(f", {count} {name}" for name, count in self.flagged.items())
         return f"{plane}{of}{missing}{flagged}"
 

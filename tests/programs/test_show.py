@@ -198,6 +198,10 @@ def test_of_two_planes_the_whole_one_is_shown_and_named(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     assert read(path).describe() == "plane 0 (of 0 to 1), 4 × 5 = 20 spectra"
     assert read(path, plane=1).describe() == "plane 1 (of 0 to 1), 4 × 5 = 20 spectra, 18 missing"
+    twice = [*range(21), 3]
+    np.savez(tmp_path / "twice.npz", spectra=spectra_of(22), raman_shift=AXIS, scan=[4, 5], index=twice)
+    said = "plane 1 (of 0 to 1), 4 × 5 = 20 spectra, 19 missing, in all planes 1 at the place of a later one"
+    assert read(tmp_path / "twice.npz", plane=1).describe() == said
     with pytest.raises(SpectraError, match=r"no plane 2 in .*a.npz: it has 0 to 1"):
         read(path, plane=2)
     with pytest.raises(SpectraError, match=r"scan.partial.h5 is no stack, so it has no plane 0"):
