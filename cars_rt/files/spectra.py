@@ -184,11 +184,13 @@ def fits(name: str, rows: Rows, count: int) -> bool:
 
 def within(name: str, rows: NDArray[Any], scan: tuple[int, int] | None = None) -> bool:
     """Whether all values of a column are of its kind: none is negative, would wrap in its type or is outside
-    of the scan."""
+    of the scan, and an index does not count its places from 1."""
     size = np.dtype(COLUMNS[name][1]).itemsize
     most = min(2 ** (8 * size - 1) - 1, MAX_TIME if name == "time_ns" else MAX_COUNT)
     if rows.size and (rows.min() < 0 or int(rows.max()) > most):
         return False
+    if name == "index" and scan is not None and len(rows) and len(rows) % (scan[0] * scan[1]) == 0:
+        return not np.array_equal(rows, np.arange(1, len(rows) + 1))
     return name != "position" or scan is None or bool((rows < scan).all())
 
 

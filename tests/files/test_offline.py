@@ -221,6 +221,27 @@ def test_columns_may_be_lines_as_matlab_writes_them(write: Callable[..., Path], 
 
 
 @pytest.mark.parametrize("write", [npz, h5])
+def test_an_index_that_counts_the_places_of_a_scan_from_1_is_left_out(
+    write: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As MATLAB does: the map was shifted by a pixel, and had a second plane. What begins at 1 otherwise was
+    joined late."""
+    path, number = tmp_path / ("a.npz" if write is npz else "a.h5"), np.arange(len(COUNTS))
+    scan = (2, len(COUNTS) // 2)
+    for index, size, left in (
+        (number + 1, scan, True),
+        (number, scan, False),
+        (number + 1, (2, len(COUNTS)), False),
+        (number + 2, scan, False),
+    ):
+        write(path, spectra=COUNTS, raman_shift=AXIS, index=index, scan=np.array(size))
+        caplog.clear()
+        with open_spectra(path) as spectra:
+            assert spectra.scan == size and ("index" in spectra.columns) is not left
+        assert ("left out, since it is not what the name means here: index" in caplog.text) is left
+
+
+@pytest.mark.parametrize("write", [npz, h5])
 def test_positions_outside_of_the_scan_are_left_out(
     write: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
