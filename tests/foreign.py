@@ -121,8 +121,9 @@ def sif(path: Path, frames: Array, coefficients: list[float], detector: int = 0,
     return path
 
 
-def wdf(path: Path, data: Array, axis: Array) -> Path:
-    """Renishaw WiRE, a map: blocks with a name, a number and a length. data: (rows, columns, p)."""
+def wdf(path: Path, data: Array, axis: Array, down: float = 0.25) -> Path:
+    """Renishaw WiRE, a map: blocks with a name, a number and a length. data: (rows, columns, p). down: step
+    of its rows, um."""
     rows, columns, pixels = data.shape
     count = rows * columns
     head = bytearray(496)
@@ -142,7 +143,7 @@ def wdf(path: Path, data: Array, axis: Array) -> Path:
         (b"YLST", 0, struct.pack("<IIf", 0, 0, 1.0)),
         (b"XLST", 0, struct.pack("<II", 1, 1) + axis.astype("<f4").tobytes()),
         (b"ORGN", 0, struct.pack("<I", 2) + origins),
-        (b"WMAP", 0, struct.pack("<II6f4I", 2, 0, 0, 0, 0, 0.5, 0.25, 1, columns, rows, 1, 0)),
+        (b"WMAP", 0, struct.pack("<II6f4I", 2, 0, 0, 0, 0, 0.5, down, 1, columns, rows, 1, 0)),
     )
     path.write_bytes(
         b"".join(struct.pack("<4sIQ", name, uid, 16 + len(body)) + body for name, uid, body in blocks)

@@ -37,6 +37,8 @@ FROM_1 = BY_PIXEL(np.polynomial.Polynomial([-1, 1])).coef.tolist()  # of the pix
 SPATIAL = [{"name": "y", "size": 3, "scale": 0.5, "offset": 0, "units": "um"},
            {"name": "x", "size": 4, "scale": 250, "offset": 0, "units": "nm"}]  # fmt: skip
 
+BACK = [SPATIAL[0] | {"scale": -0.5}, SPATIAL[1]]
+
 
 def uniform(unit: str = "1/cm", **more: Any) -> dict[str, Any]:
     step = AXIS[1] - AXIS[0]
@@ -159,6 +161,39 @@ def test_files_of_other_programs_are_read(
     with open_spectra(tmp_path / name, **asked) as spectra:
         assert np.array_equal(spectra.counts[1:3], expected[1:3])
         assert isinstance(spectra.counts, np.ndarray) == name.endswith((".npy", ".wdf"))
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "said"),
+    [
+        ("a.nxs", lambda path: plain(path), ""),
+        ("a.nxs", lambda path: changed(plain, along_x)(path), "rows go along y and columns along x"),
+        (
+            "a.nxs",
+            lambda path: changed(plain, backwards)(path),
+            "y falls from row to row and x falls from column to column",
+        ),
+        ("a.hspy", lambda path: foreign.hspy(path, CUBE, [*BACK, uniform()]), "y falls from row to row"),
+        ("a.wdf", lambda path: foreign.wdf(path, CUBE, AXIS, -0.25), "Y falls from row to row"),
+    ],
+)
+def test_a_map_that_lies_otherwise_than_its_axes_is_said_to(
+    name: str,
+    write: Callable[[Path], Any],
+    said: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Once, although the file is opened for each piece."""
+    if not name.endswith(".nxs"):
+        pytest.importorskip("rsciio")
+    write(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    for path in (Path(name), tmp_path / name):
+        assert read_spectra(path).scan == (3, 4)
+    expected = [f"{tmp_path / name}: its map is taken as it lies in the file, where {said}"] if said else []
+    assert [record.getMessage() for record in caplog.records] == expected
 
 
 @pytest.mark.parametrize("unit", UNITS)
@@ -361,6 +396,17 @@ def shift_called_x(file: h5py.File) -> None:
     del file["scan/data/x"]
     file.move("scan/data/shift", "scan/data/x")
     file["scan/data"].attrs["axes"] = ["y", ".", "x"]
+
+
+def along_x(file: h5py.File) -> None:
+    for name, other in (("x", "sample_y"), ("y", "sample_x")):
+        file.move(f"scan/data/{name}", f"scan/data/{other}")
+    file["scan/data"].attrs["axes"] = ["sample_x", "sample_y", "shift"]
+
+
+def backwards(file: h5py.File) -> None:
+    for name in ("x", "y"):
+        file["scan/data"][name][...] *= -1
 
 
 def virtual(file: h5py.File) -> None:

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from cars_rt.files.columns import refuse_no_counts
 from cars_rt.files.hdf5 import are_numbers, numbers, stored
-from cars_rt.files.readers.lazy import of_dataset, scan_of
+from cars_rt.files.readers.cube import Along, map_of
+from cars_rt.files.readers.lazy import of_dataset
 from cars_rt.files.readers.nexus import TEXTS, is_own, noted, text_of
 from cars_rt.files.readers.scale import Asked, scale_of
 from cars_rt.files.spectra import Spectra, SpectraError
@@ -50,12 +51,10 @@ def read_hyperspy(file: h5py.File, path: Path, asked: Asked) -> Spectra:
     # Without a unit and a scale it is what HyperSpy makes of an array without an axis.
     values = None if asked.any_axis or _is_default(last) else _values(last, size)
     scale = scale_of(values, _unit(last), asked, f"axis {printable(name, TEXTS)!r}")
-    steps = [_step_um(axis) for axis in axes[-3:-1]]
     return Spectra(
         scale.raman_shift,
         of_dataset(data, path, scale.turned),
-        scan=scan_of(data.shape),
-        step_um=(steps[0], steps[1]) if len(steps) == 2 and all(steps) else None,  # type: ignore[arg-type]
+        **map_of(path, data.shape, [_along(axis) for axis in axes[-3:-1]]),
         of_axis=scale.said,
         turned=scale.turned,
         written=noted("" if names[0] == "__unnamed__" else names[0]),
@@ -92,6 +91,7 @@ def _values(axis: h5py.Group, size: int) -> NDArray[np.float64] | None:
     return np.asarray(offset + scale * np.arange(size), np.float64)
 
 
-def _step_um(axis: h5py.Group) -> float | None:
+def _along(axis: h5py.Group) -> Along:
     factor = length_um(_unit(axis))
-    return None if factor is None or "scale" not in axis.attrs else abs(_number(axis, "scale", 1)) * factor
+    step = _number(axis, "scale", 1) if "scale" in axis.attrs else 0.0
+    return Along(text_of(axis, "name"), None if factor is None else abs(step) * factor, falls=step < 0)

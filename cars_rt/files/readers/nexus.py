@@ -10,7 +10,8 @@ import numpy as np
 from cars_rt.files.columns import refuse_no_counts
 from cars_rt.files.hdf5 import are_whole_numbers, followed, numbers_of, stored
 from cars_rt.files.measurement import MOST_WRITTEN
-from cars_rt.files.readers.lazy import of_dataset, scan_of
+from cars_rt.files.readers.cube import Along, map_of
+from cars_rt.files.readers.lazy import of_dataset
 from cars_rt.files.readers.scale import Asked, scale_of
 from cars_rt.files.spectra import Spectra, SpectraError, WavelengthError
 from cars_rt.files.units import is_shift, length_um
@@ -98,13 +99,11 @@ def read_data(group: h5py.Group, path: Path, asked: Asked) -> Spectra:
     if values is None and asked.needs_own:
         _refuse_other_length(group, signal, place)
     scale = scale_of(values, units[-1], asked, f"{place}/{last}" if last else place)
-    steps = [_step_um(group, name, unit) for name, unit in zip(names[-3:-1], units[-3:-1], strict=True)]
-    step = (steps[0], steps[1]) if len(steps) == 2 and all(steps) else None
+    along = [_along(group, name, unit) for name, unit in zip(names[-3:-1], units[-3:-1], strict=True)]
     return Spectra(
         scale.raman_shift,
         of_dataset(signal, path, scale.turned),
-        scan=scan_of(signal.shape),
-        step_um=step,  # type: ignore[arg-type]
+        **map_of(path, signal.shape, along),
         of_axis=scale.said,
         turned=scale.turned,
         written=noted(text_of(group, "title")),
@@ -205,12 +204,13 @@ def _is_length(name: str, unit: str) -> bool:
     return name.lower() not in PLACES and (length_um(unit) or 0) >= 1
 
 
-def _step_um(group: h5py.Group, name: str | None, unit: str) -> float | None:
-    """Distance between the points of an axis, in um, if it is a length and regular."""
+def _along(group: h5py.Group, name: str | None, unit: str) -> Along:
+    """Distance between the points of an axis, if it is a length and regular, and whether it falls."""
     factor = length_um(unit)
     values = None if name is None or factor is None else numbers_of(followed(group, name))
-    if values is None or factor is None or len(values) < 2:
-        return None
-    steps = np.abs(np.diff(np.asarray(values, np.float64)))
-    step = float(np.median(steps))
-    return step * factor if step > 0 and np.allclose(steps, step, rtol=1e-3) else None
+    if name is None or values is None or factor is None or len(values) < 2:
+        return Along(name or "", None, falls=False)
+    steps = np.diff(np.asarray(values, np.float64))
+    step = float(np.median(np.abs(steps)))
+    regular = step > 0 and np.allclose(np.abs(steps), step, rtol=1e-3)
+    return Along(name, step * factor if regular else None, falls=bool((steps < 0).all()))

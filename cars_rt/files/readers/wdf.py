@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cars_rt.files.readers.lazy import scan_of
+from cars_rt.files.readers.cube import Along, map_of
 from cars_rt.files.readers.scale import Asked, scale_of
 from cars_rt.files.spectra import Spectra, SpectraError
 from cars_rt.files.units import length_um
@@ -41,12 +41,10 @@ def read_wdf(path: Path, asked: Asked) -> Spectra:
     )
     scale = scale_of(values, str(last.get("units", "")), asked, f"axis {last.get('name', '')!r}")
     flat = data.reshape(-1, size)
-    steps = [_step_um(axis) for axis in axes[-3:-1]]
     return Spectra(
         scale.raman_shift,
         flat[:, ::-1] if scale.turned else flat,
-        scan=scan_of(data.shape),
-        step_um=(steps[0], steps[1]) if len(steps) == 2 and all(steps) else None,  # type: ignore[arg-type]
+        **map_of(path, data.shape, [_along(axis) for axis in axes[-3:-1]]),
         of_axis=scale.said,
         turned=scale.turned,
     )
@@ -71,6 +69,7 @@ def _refuse_without_blocks(path: Path) -> None:
     raise SpectraError("is no whole .wdf file: its blocks do not follow one another to its end")
 
 
-def _step_um(axis: dict[str, object]) -> float | None:
-    factor, step = length_um(str(axis.get("units", ""))), axis.get("scale")
-    return abs(float(step)) * factor if factor and isinstance(step, int | float | np.number) else None
+def _along(axis: dict[str, object]) -> Along:
+    factor, scale = length_um(str(axis.get("units", ""))), axis.get("scale")
+    step = float(scale) if isinstance(scale, int | float | np.number) else 0.0
+    return Along(str(axis.get("name", "")), None if factor is None else abs(step) * factor, falls=step < 0)
