@@ -149,3 +149,17 @@ def wdf(path: Path, data: Array, axis: Array, down: float = 0.25) -> Path:
         b"".join(struct.pack("<4sIQ", name, uid, 16 + len(body)) + body for name, uid, body in blocks)
     )
     return path
+
+
+def wire(path: Path, data: Array, axis: Array) -> Path:
+    """Renishaw WiRE, a map as text, there and back: a line for each pixel of each point."""
+    rows, columns, _ = data.shape
+    lines = ["#X\t\t#Y\t\t#Wave\t\t#Intensity"]
+    for row in range(rows):
+        for column in range(columns) if row % 2 == 0 else reversed(range(columns)):
+            lines += [
+                f"{0.5 * column:f}\t{10 - 0.25 * row:f}\t{shift:f}\t{count:f}"
+                for shift, count in zip(axis, data[row, column], strict=True)
+            ]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path

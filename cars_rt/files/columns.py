@@ -73,13 +73,15 @@ class TableError(CarsRtError, ValueError):
 @dataclass(frozen=True, eq=False)
 class Table:
     """What a text says. axis: (p,) float64 in `unit`, which is empty if not stated. counts: (n, p) float64.
-    dark: (p,), if a column is called so. about: what was taken for what, for people."""
+    dark: (p,), if a column is called so. about: what was taken for what, for people. scan: rows and columns,
+    if the lines say of each spectrum where it was measured."""
 
     axis: NDArray[np.float64]
     counts: NDArray[np.float64]
     unit: str
     dark: NDArray[np.float64] | None
     about: str
+    scan: tuple[int, int] | None = None
 
 
 def is_number(cell: str) -> bool:

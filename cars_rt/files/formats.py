@@ -189,7 +189,7 @@ def _text(path: Path, asked: Asked) -> Iterator[Spectra]:
     with np.errstate(over="ignore"):  # what is infinite then is refused with its place
         counts = np.ascontiguousarray(counts, np.uint16 if whole else np.float32)
         dark = None if table.dark is None else table.dark.astype(np.float32)
-    yield Spectra(axis, counts, dark, of_axis=of_axis)
+    yield Spectra(axis, counts, dark, table.scan, of_axis=of_axis)
 
 
 @contextmanager

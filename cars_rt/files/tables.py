@@ -9,13 +9,14 @@ delimiter, and neither is pandas, which is large and takes whatever columns ther
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.files.columns import Table, TableError, is_number, sorted_out
 from cars_rt.files.headings import COMMENTS, cells_of, in_first_row, is_first_row, titles_of
+from cars_rt.files.points import by_points
 
 MARKS = {  # the longer ones first
     b"\xff\xfe\0\0": "utf-32",
@@ -80,7 +81,13 @@ def parse(content: bytes) -> Table:
     titles = titles_of(head, len(rows), width, delimiter)
     if not titles and delimiter == ",":
         _no_decimal_commas(rows, head)
-    return sorted_out(numbers, places, [titles[place] for place in places] if titles else [], head)
+    titles = [titles[place] for place in places] if titles else []
+    if (points := by_points(numbers, titles)) is None:
+        return sorted_out(numbers, places, titles, head)
+    *_, axis, counts = range(len(places))
+    which = [axis, *[counts] * (points.numbers.shape[1] - 1)]
+    table = sorted_out(points.numbers, [places[at] for at in which], [titles[at] for at in which], head)
+    return replace(table, scan=points.scan)
 
 
 def decoded(content: bytes) -> str:

@@ -128,6 +128,7 @@ READ: list[tuple[str, Callable[[Path], Path | None], Any, dict[str, Any], dict[s
         for part in PARTS
     ),
     ("a.wdf", lambda path: foreign.wdf(path, CUBE, AXIS), AXIS, {}, {"scan": (3, 4), "step_um": (0.25, 0.5)}),
+    ("a.txt", lambda path: foreign.wire(path, CUBE, AXIS), AXIS, {}, {"scan": (3, 4)}),
     ("a.npy", lambda path: np.save(path, CUBE), AXIS, {"axis": "axis.txt"}, {"scan": (3, 4)}),
 ]
 
@@ -160,7 +161,7 @@ def test_files_of_other_programs_are_read(
         assert getattr(found, key) == (value if key in ("scan", "instrument") else pytest.approx(value)), key
     with open_spectra(tmp_path / name, **asked) as spectra:
         assert np.array_equal(spectra.counts[1:3], expected[1:3])
-        assert isinstance(spectra.counts, np.ndarray) == name.endswith((".npy", ".wdf"))
+        assert isinstance(spectra.counts, np.ndarray) == name.endswith((".npy", ".txt", ".wdf"))
 
 
 @pytest.mark.parametrize(

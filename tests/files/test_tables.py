@@ -31,6 +31,7 @@ def lines(delimiter: str, *columns: Any) -> str:
 
 
 TWO = lines(";", AXIS, COUNTS)
+WIRE = "#X\t#Y\t#Wave\t#Intensity\n"
 DARK = [600.5, 601.0, 599.5, 600.0]
 #: As programs of instruments write them: text, unit, number of spectra, whether with a dark.
 EXPORTS: dict[str, tuple[str | bytes, str, int, bool]] = {
@@ -131,6 +132,15 @@ REFUSED: list[tuple[str | bytes, str]] = [
     (",400.5,402.5,404.5\n0,12,13,12\n1,12,15,12\n", "has its axis in the first row"),
     ("\t\t400.5\t402.5\t404.5\n0.5\t1\t12\t13\t12\n1.5\t1\t12\t15\t12\n", "has its axis in the first row"),
     ("shift;darkest;a\n1.5;2;3\n2.5;3;4\n", "may be a dark or not"),
+    (
+        "#Time\t#Wave\t#Intensity\n" + lines("\t", "0011", [9.5, 8.5] * 2, "1234"),
+        "a line for each pixel of each spectrum, which are told apart by Time; export each spectrum as a col",
+    ),
+    (
+        WIRE + lines("\t", "00111", "00000", [9.5, 8.5, 9.5, 8.5, 7.5], "12345"),
+        "a line for each pixel of each point, and not as many of each point; export .* or the map as .wdf",
+    ),
+    (WIRE + lines("\t", "0011", "0000", [9.5, 8.5, 9.5, 8.4], "1234"), r"another axis \(#Wave\) for each"),
     ("Frame,Wavelength,Intensity\n1,700,5\n2,700,6\n1,701,6\n", r"column 1 \(Frame\) is no spectrum"),
     ("1.5;2\n2.5;3\nno more\n3.5;4\n", "line 4 does not hold numbers as the others do"),
     ("1;2\n3;4_0\n", "line 2 does not hold numbers"),
@@ -363,3 +373,24 @@ def test_most_dialects_are_read() -> None:
             delimiter,
             sign,
         )
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "order", "scan"),
+    [
+        ("0101", "5544", [0, 1, 2, 3], (2, 2)),
+        ("0011", "5445", [0, 3, 1, 2], (2, 2)),  # column by column, there and back
+        ("012", "555", [0, 1, 2], None),
+        ("010", "554", [0, 1, 2], None),
+        ("0101", "5545", [0, 1, 2, 3], None),  # one twice
+    ],
+)
+def test_points_that_fill_rows_and_columns_are_a_scan(
+    x: str, y: str, order: list[int], scan: tuple[int, int] | None
+) -> None:
+    """As WiRE writes maps, whatever the order in which they were measured; others are a list."""
+    counts = np.arange(4.0 * len(x)).reshape(-1, 4) ** 2
+    each = (np.repeat(list(place), 4) for place in (x, y))
+    found = read(WIRE + lines("\t", *each, AXIS * len(x), counts.ravel()))
+    assert found.axis.tolist() == AXIS and found.scan == scan
+    assert np.array_equal(found.counts, counts[order])
