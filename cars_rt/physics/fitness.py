@@ -52,6 +52,7 @@ ROWS = 32  # spectra looked at together, so that what is computed stays in the p
 FULL_PIXELS = 3  # at full scale; a cosmic ray fills one or two
 FULL_OF_MEAN = 0.98  # of the full scale, where a mean is: most of its spectra are cut there, if not all
 PLATEAU_PIXELS = 24  # within half of the noise from the brightest; 3 are usual, a broad maximum has some 15
+PLATEAU_NOISE = 20.0  # of the brightest block above the darkest, in the noise: dimmer light is flat by itself
 FLAT_PIXELS = 4  # side by side with the very same counts as the brightest, where noise is
 FLAT_NOISE = 8.0  # times a count's rounding: a top that is flat by chance then comes once in millions
 LEAST_SHARE = 0.1  # of their mean magnitude, that counts above dark are taken to have as their mean
@@ -63,10 +64,10 @@ DARK_OF_ROOT, LIT_OF_ROOT = 6.0, 9.0  # the same for few points, over their root
 MOST_DARK, MOST_LIT = 0.6, 0.9  # the same at most
 LEAST_LIGHT = 1.2  # of the brightest block above the darkest, in the noise of one pixel; noise gives 0.8
 LEAST_SPIKE = 8.0  # of a pixel above the mean of its neighbours, in the noise; noise gives 6 at most
+SPIKE_COUNTS = 6.0  # the same, in a count's rounding: among pixels without any, a photon is no spike
 SPIKE_SHARE = 0.6  # of its height that a spike has already above the next pixel; lines have less
 LEAST_JUMP = 0.75  # of all counts' range, from one pixel to the next: what wraps falls by nearly all of it
-LEAST_JUMP_NOISE = 20.0  # of such a jump over the lower quartile of those nearby; noise gives 14 at most
-NEARBY = 16  # pixels to either side
+LEAST_JUMP_NOISE = 20.0  # of such a jump over the lower quartile of all and of those nearby; noise gives 15
 BELOW_SHARE = 0.02  # of the brightest block: so far below dark no dark is wrong that somebody measured
 BELOW_NOISE = 6.0  # and of a block's mean, in its noise
 LEAST_IMPLIED = 60.0  # sum of the implied structure's squares, in the noise
@@ -101,7 +102,16 @@ class Fitness:
         self._bright = self._blocks * 9 // 10
         self._firsts = np.arange(self._blocks) * BLOCK
         last = max(self._blocks - 1, 0)
+        # Pixels of each block; the last one takes the rest, and others have their last pixel more than once.
+        ends = np.append(self._firsts[1:], pixels)[: self._blocks]
+        longest = pixels - last * BLOCK
+        self._in_block = np.minimum(self._firsts[:, None] + np.arange(longest), ends[:, None] - 1)
         self._gaps = np.flatnonzero(gaps(axis))  # each after this pixel
+        # Jumps by which one is judged, and where each finds its own; the last ones have those before them.
+        jumps = pixels - 1
+        firsts = np.minimum(np.arange(0, jumps, BLOCK), max(jumps - BLOCK, 0))
+        self._nearby = firsts[:, None] + np.arange(min(BLOCK, jumps))
+        self._place = np.arange(jumps) // BLOCK
         # Third differences over a gap are no noise. The last block takes the rest.
         over_gap = np.unique(self._gaps[:, None] - np.arange(3))
         self._over_gap = over_gap[(over_gap >= 0) & (over_gap < pixels - 3)]
@@ -155,24 +165,14 @@ class Fitness:
         if not self._useful:
             return flags | empty * np.uint8(Flag.EMPTY) | (wraps & ~empty) * np.uint8(Flag.SPIKE)
         light, noise = self._blocked(signal), self._noise(signal)
-        # Shot noise grows with the light, so that bright blocks have at least this, unless they saturate.
-        bright = np.partition(noise, self._bright, axis=1)[:, self._bright]
-        near = counts >= (brightest - bright / 2)[:, None]
-        nearly = near.sum(axis=1)
-        plateau = nearly >= PLATEAU_PIXELS
-        for row in np.flatnonzero(nearly >= FLAT_PIXELS):
-            # Noise below a count's rounding makes plateaus and flat tops, too.
-            if plateau[row]:
-                plateau[row] = bright[row] >= _rounding(counts[row])
-            elif _flat_top(counts[row]):
-                plateau[row] = bright[row] >= FLAT_NOISE * _rounding(counts[row])
         above = light.max(axis=1) - np.maximum(light.min(axis=1), 0)
+        plateau = self._plateaus(counts, brightest, above, noise)
         flat = above <= np.float32(LEAST_LIGHT) * noise.mean(axis=1)
         empty |= flat
         # Without light there is neither a plateau nor a structure, only noise.
         flags |= (plateau & ~empty) * np.uint8(Flag.SATURATED)
         flags |= empty * np.uint8(Flag.EMPTY)
-        flags |= (self._spikes(signal, noise) | wraps & ~flat) * np.uint8(Flag.SPIKE)
+        flags |= (self._spikes(counts, signal, noise) | wraps & ~flat) * np.uint8(Flag.SPIKE)
         # What is left of a difference of two spectra, beside the noise: a line's dip or a background's.
         most = np.float32(BELOW_SHARE) * light.max(axis=1, keepdims=True)
         below = light < -most - np.float32(BELOW_NOISE / np.sqrt(BLOCK)) * noise
@@ -180,6 +180,20 @@ class Fitness:
         if raman is not None:
             flags |= (self._unlike(signal, noise, raman) & ~empty) * np.uint8(Flag.UNLIKE)
         return flags
+
+    def _plateaus(self, counts: Floats, brightest: Floats, above: Floats, noise: Floats) -> NDArray[np.bool_]:
+        """Whether the brightest pixels are many and alike. above: (k,), of the brightest block."""
+        # Shot noise grows with the light, so that bright blocks have at least this, unless they saturate.
+        bright = np.partition(noise, self._bright, axis=1)[:, self._bright]
+        near = (counts >= (brightest - bright / 2)[:, None]).sum(axis=1)
+        found = np.zeros(len(counts), bool)
+        if len(rows := np.flatnonzero(near >= FLAT_PIXELS)):
+            high = counts[rows]
+            # Noise below a count's rounding makes plateaus and flat tops, too.
+            level, rounding = bright[rows], _roundings(_jumps(high))
+            wide = (near[rows] >= PLATEAU_PIXELS) & (above[rows] >= PLATEAU_NOISE * level)
+            found[rows] = wide & (level >= rounding) | _flat_tops(high) & (level >= FLAT_NOISE * rounding)
+        return found
 
     def _is_dark(self, signal: Floats) -> NDArray[np.bool_]:
         """Whether the mean does not stand out of the noise, is negative or carried by single pixels, or is
@@ -210,7 +224,7 @@ class Fitness:
         sums *= self._noise_of_sum
         return np.asarray(sums)
 
-    def _spikes(self, signal: Floats, noise: Floats) -> NDArray[np.bool_]:
+    def _spikes(self, counts: Floats, signal: Floats, noise: Floats) -> NDArray[np.bool_]:
         """Whether some pixel stands alone above its neighbours, three on each side."""
         above = np.empty(signal.shape, np.float32)  # twice the height
         middle = above[:, 1:-1]
@@ -220,29 +234,35 @@ class Fitness:
         above[:, self._at_edge] = 0
         highest = np.maximum.reduceat(above, self._firsts, axis=1)
         found = np.zeros(len(signal), bool)
-        for row, block in np.argwhere(highest > 2 * LEAST_SPIKE * noise):  # few
-            end = (block + 1) * BLOCK if block + 1 < self._blocks else signal.shape[1]
-            pixel = block * BLOCK + int(above[row, block * BLOCK : end].argmax())
-            wider = [
-                2 * signal[row, pixel] - signal[row, pixel - by] - signal[row, pixel + by] for by in (2, 3)
-            ]
-            found[row] |= above[row, pixel] > SPIKE_SHARE * max(abs(each) for each in wider)
+        rows, blocks = np.nonzero(highest > 2 * LEAST_SPIKE * noise)  # few
+        if len(rows):
+            inside = self._in_block[blocks]
+            pixels = inside[np.arange(len(rows)), above[rows[:, None], inside].argmax(axis=1)]
+            middle = 2 * signal[rows, pixels]
+            wider = [np.abs(middle - signal[rows, pixels - by] - signal[rows, pixels + by]) for by in (2, 3)]
+            height, least = above[rows, pixels], np.zeros(len(signal), np.float32)
+            each = np.unique(rows)
+            least[each] = 2 * SPIKE_COUNTS * _roundings(_jumps(counts[each]))
+            found[rows[(height > SPIKE_SHARE * np.maximum(*wider)) & (height > least[rows])]] = True
         return found
 
     def _wraps(self, counts: Floats) -> NDArray[np.bool_]:
         """Whether counts jump by their whole range within one pixel, as those beyond a counter's end do."""
         found = np.zeros(len(counts), bool)
-        jumps = np.abs(counts[:, 1:] - counts[:, :-1])
+        jumps = _jumps(counts)
         jumps[:, self._gaps] = 0
         least = np.float32(LEAST_JUMP) * (counts.max(axis=1) - counts.min(axis=1))
-        for row in np.flatnonzero(jumps.max(axis=1) > least):  # few
-            size, rounding = jumps[row], _rounding(counts[row])
-            for place in np.flatnonzero(size > least[row]):
-                # Where counts hover about the end, half of them jump, and not the quarter that jumps least.
-                usual = np.quantile(size[max(place - NEARBY, 0) : place + NEARBY + 1], 0.25)
-                if size[place] > LEAST_JUMP_NOISE * max(float(usual), rounding):
-                    found[row] = True
-                    break
+        highest = jumps.max(axis=1)
+        rows = np.flatnonzero(highest > least)  # few
+        rows = rows[highest[rows] > LEAST_JUMP_NOISE * _roundings(jumps[rows])]
+        # Where counts hover about the end, half of them jump, and not the quarter that jumps least.
+        usual = LEAST_JUMP_NOISE * _lower_quartile(jumps[rows])
+        likely = highest[rows] > usual
+        rows, usual = rows[likely], usual[likely]
+        if len(rows):
+            high = jumps[rows]
+            nearby = LEAST_JUMP_NOISE * _lower_quartile(high[:, self._nearby])[:, self._place]
+            found[rows] = (high > np.maximum(np.maximum(nearby, usual[:, None]), least[rows, None])).any(1)
         return found
 
     def _unlike(self, signal: Floats, noise: Floats, raman: Floats) -> NDArray[np.bool_]:
@@ -321,17 +341,28 @@ def lit_range(raman_shift: NDArray[np.float64]) -> tuple[float, float]:
     return min(dark, MOST_DARK), min(lit, MOST_LIT)
 
 
-def _flat_top(counts: Floats) -> bool:
-    """Whether neighbours in counts (p,) are as bright as the brightest, to the last count."""
-    top = np.flatnonzero(counts == counts.max())
-    last = FLAT_PIXELS - 1
-    return len(top) > last and bool((top[last:] - top[:-last] == last).any())
+def _flat_tops(counts: Floats) -> NDArray[np.bool_]:
+    """Whether neighbours in counts (k, p) are as bright as the brightest, to the last count."""
+    top = counts == counts.max(axis=1, keepdims=True)
+    for step in (1, 2):  # runs of two, then of four: FLAT_PIXELS
+        top = top[:, step:] & top[:, :-step]
+    return np.asarray(top.any(axis=1))
 
 
-def _rounding(counts: Floats) -> float:
-    """The least difference of neighbours in counts (p,) that are not the same; infinite if all are."""
-    steps = np.abs(np.diff(counts))
-    return float(np.min(steps[steps > 0], initial=np.inf))
+def _jumps(counts: Floats) -> Floats:
+    """From one pixel to the next, (k, p - 1)."""
+    return np.asarray(np.abs(counts[:, 1:] - counts[:, :-1]))
+
+
+def _roundings(jumps: Floats) -> Floats:
+    """The least jumps of neighbours (k, p - 1) that are not the same, (k,); infinite if all are."""
+    return np.asarray(np.where(jumps > 0, jumps, np.float32(np.inf)).min(axis=1))
+
+
+def _lower_quartile(values: Floats) -> Floats:
+    """Of the last axis."""
+    at = values.shape[-1] // 4
+    return np.asarray(np.partition(values, at, axis=-1)[..., at])
 
 
 def shares(flagged: Mapping[str, int], spectra: int) -> str:

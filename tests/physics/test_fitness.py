@@ -1,6 +1,8 @@
 """Flags of spectra: each is raised for what it is there for, and not for spectra as they should be."""
 
+import sys
 from collections.abc import Callable
+from types import FrameType
 
 import numpy as np
 import pytest
@@ -208,6 +210,43 @@ def test_counts_that_wrapped_are_spikes() -> None:
     for wrapped in (bright % 65_536, np.round(bright / 20) % 4096, (bright + 32_768) % 65_536 - 32_768):
         assert all(each & Flag.SPIKE for each in flags(wrapped))
     assert not any(each & Flag.SPIKE for each in flags(bright))
+
+
+@pytest.mark.parametrize("read", [0.0, 4.0])
+def test_dim_light_is_neither_saturated_nor_a_spike(read: float) -> None:
+    """Noise is much of its range, its top is flat by itself, a photon stands alone among pixels without."""
+    rng = np.random.default_rng(5)
+    for peak, width in ((4, 1200), (10, 1200), (10, 250)):
+        light = peak * np.exp(-(((AXIS - 1900) / width) ** 2))
+        counts = rng.poisson(light, (400, len(AXIS))) + rng.normal(0, read, (400, len(AXIS))).round()
+        found = named(FITNESS.flags(np.asarray(counts, np.float32), None))
+        assert found.get("saturated", 0) == 0 and found.get("spike", 0) <= 1
+
+
+def test_no_counts_take_more_steps_than_others() -> None:
+    """Two readouts with offsets of their own, single photons, noise: nothing is done for each jump."""
+
+    def calls(counts: NDArray[np.floating]) -> int:
+        seen = 0
+
+        def count(frame: FrameType, event: str, argument: object) -> None:
+            nonlocal seen
+            seen += 1
+
+        sys.setprofile(count)
+        try:
+            flags(counts[:ROWS], np.zeros((ROWS, len(AXIS)), np.float32))
+        finally:
+            sys.setprofile(None)
+        return seen
+
+    rng, pixel = np.random.default_rng(6), np.arange(len(AXIS))
+    odd = 600 + 100 * (pixel % 2) + rng.normal(0, 3, (ROWS, len(pixel))).round()
+    photons = np.minimum(rng.poisson(0.3, odd.shape), 1)
+    spikes = COUNTS[:ROWS] + 0.5 * COUNTS[:ROWS].max() * (pixel % 32 == 16)
+    usual = calls(COUNTS)
+    for counts in (odd, photons, spikes, rng.integers(0, 65_536, odd.shape), COUNTS * 30 % 65_536):
+        assert calls(np.asarray(counts, np.float32)) < 2 * usual
 
 
 FAULTS: dict[str, Callable[[NDArray[np.float64], np.random.Generator], NDArray[np.float64]]] = {
