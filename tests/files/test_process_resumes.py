@@ -23,7 +23,16 @@ from cars_rt.files.filters import FilterError
 from cars_rt.files.hdf5 import StoredRows, opened
 from cars_rt.files.offline import Processed, process, retrieval
 from cars_rt.files.recorder import Recorder, RecordSettings
-from cars_rt.files.recording import damage, partial_path, read_rows, repair_all, rows
+from cars_rt.files.recording import (
+    RecordingError,
+    claimed,
+    damage,
+    partial_path,
+    read_rows,
+    repair,
+    repair_all,
+    rows,
+)
 from cars_rt.files.results import is_result
 from cars_rt.files.resumed import earlier_path
 from cars_rt.files.spectra import SpectraError
@@ -155,6 +164,9 @@ def test_a_kill_while_rows_are_taken_over_costs_none(live: Path, tmp_path: Path)
             partial_path(target).rename(tmp_path / "most")
     (tmp_path / "most").replace(earlier_path(target))
     assert repair_all(tmp_path) == []  # a recorder that starts there leaves it to the next attempt
+    for finish in (repair, claimed):  # and so do others: finished it would be begun anew
+        with pytest.raises(RecordingError, match="has 64 of 200 results of a `cars-rt process`"):
+            finish(target)
     assert processed(live, target).computed == SIZE - 128
     same_bytes(target, arrays(live))
     assert [path.name for path in tmp_path.iterdir()] == ["out.h5"]

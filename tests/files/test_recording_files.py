@@ -294,7 +294,7 @@ recording.close()
 
 @pytest.mark.parametrize(
     ("at", "says_complete"),
-    [("writer.finish", False), ("finish._settle", False), ("finish._named", True), ("claim.rename", True)],
+    [("writer.finish", False), ("finish.settle", False), ("finish._named", True), ("claim.rename", True)],
 )
 def test_a_kill_while_a_recording_is_closed_costs_nothing(
     at: str, says_complete: bool, tmp_path: Path
@@ -381,6 +381,8 @@ def test_repair_refuses_what_is_no_recording(tmp_path: Path) -> None:
         assert program.end() == 1
         line = program.said.splitlines()[-1]
     assert "other.h5 is no recording" in line and "there is no file" in line and "is a folder" in line
+    with pytest.raises(RecordingError, match=r"^\. is a folder: name the recordings in it"):
+        repair(Path())
     with pytest.raises(
         RecordingError, match=r"left as it is: the raw stream in it cannot be read: .*in other files"
     ):

@@ -43,9 +43,10 @@ from cars_rt.files.recording.claim import (
 )
 from cars_rt.files.recording.damage import Without, named, unreadable
 from cars_rt.files.recording.errors import InUseError, RecordingError
-from cars_rt.files.recording.finish import Contents, claimed, repair, repair_all
+from cars_rt.files.recording.finish import Contents, claimed
 from cars_rt.files.recording.packing import PLAIN, Compression, Packing
 from cars_rt.files.recording.read import read_rows
+from cars_rt.files.recording.repaired import repair, repair_all
 from cars_rt.files.recording.rows import FIRST_ROWS
 from cars_rt.files.recording.writer import Recording
 

@@ -1,0 +1,93 @@
+"""Recordings that were cut short, or that a disk has spoiled: finished, read, and told what is wrong."""
+
+import logging
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from cars_rt.files.hdf5 import changed, opened
+from cars_rt.files.recording.claim import TRIAL, Claim, final_path, is_partial, partial_path
+from cars_rt.files.recording.damage import said
+from cars_rt.files.recording.errors import InUseError, RecordingError
+from cars_rt.files.recording.finish import Contents, finish, tell, told
+from cars_rt.files.recording.settled import DESCRIBED, count, settle
+from cars_rt.files.written import DAMAGE, FORMAT_VERSION, is_of_process
+from cars_rt.storage import complete as complete_changes
+
+log = logging.getLogger("cars_rt.recording")
+
+MOST_LEFT = 1_000  # partial files of a folder that one start looks at
+
+
+def repair(path: Path) -> Contents:
+    """Finish a recording that was cut short, given its partial name or the one that it would have had, and
+    read all of it. One with rows that cannot be read keeps the rest, and is not complete.
+
+    Nothing happens to one that is finished and whole. Raises InUseError if it is still being written,
+    RecordingError if it is no recording or cannot be read or written.
+    """
+    return _read_through(_finished(path))
+
+
+def _read_through(contents: Contents) -> Contents:
+    """Look whether every row can be read; if not, the recording says so itself."""
+    with told(contents.path):
+        with opened(contents.path) as file:
+            counted = count(file)
+            damage = said(counted.groups, counted.rows)
+            same = damage == file.attrs.get(DAMAGE, "")
+        if same:
+            return replace(contents, damage=damage)
+        with changed(contents.path) as file:
+            file.attrs[DAMAGE] = damage
+            complete = count(file).whole(file)
+            file.attrs.modify("complete", complete)
+        return replace(contents, damage=damage, complete=complete, changed=True)
+
+
+def _finished(path: Path) -> Contents:
+    """A recording that is closed and has its name, made so if it was not."""
+    if path.is_dir():  # also one that has no name to make another of, such as `.`
+        raise RecordingError(f"{path} is a folder: name the recordings in it that were cut short")
+    target = final_path(path)
+    if not is_partial(path) and not path.exists() and partial_path(path).exists():
+        path = partial_path(path)
+    claim = Claim(target)
+    try:
+        with told(path):
+            if not is_partial(path):
+                # A repair that was killed may have changed a part of it.
+                completed = claim.locked and os.access(path, os.W_OK) and complete_changes(path)
+                with opened(path) as file:
+                    counted, complete = count(file), bool(file.attrs["complete"])
+                    done = not counted.surplus and complete == counted.whole(file)
+                    done &= int(file.attrs.get(DESCRIBED, 1)) >= FORMAT_VERSION
+                if not done:
+                    with changed(path) as file:
+                        counted = settle(file)
+                        complete = bool(file.attrs["complete"])
+                return Contents(
+                    path, counted.rows, counted.announced, complete, changed=completed or not done
+                )
+            if not claim.locked:
+                raise InUseError(f"{path} may be in use, there are no locks there to tell: copy it elsewhere")
+        return finish(claim, partial=path)
+    finally:
+        claim.release()
+
+
+def repair_all(folder: Path) -> list[Contents]:
+    """Finish what killed recorders left in a folder, but not what `process` did; tell of what cannot be."""
+    found = []
+    left = sorted(each for each in folder.glob("*.partial.*") if not each.name.startswith(TRIAL))
+    for path in (each for each in left[:MOST_LEFT] if not is_of_process(each)):
+        try:
+            contents = _finished(path)
+        except InUseError:
+            continue
+        except RecordingError as error:
+            log.warning("%s", error)
+        else:
+            tell(contents)
+            found.append(contents)
+    return found

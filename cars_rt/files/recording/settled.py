@@ -1,0 +1,186 @@
+"""What a recording holds, counted in its file, which is cut to its rows: at its end, or by a repair."""
+
+import errno
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import h5py
+
+from cars_rt.files.filters import FilterError
+from cars_rt.files.hdf5 import are_numbers, readable_attrs, stored
+from cars_rt.files.recording.errors import RecordingError, reason
+from cars_rt.files.recording.nexus import describe, room_for
+from cars_rt.files.written import DAMAGE, FORMAT_VERSION, TAIL, TAIL_ROWS, is_recording, rows_written, tail_of
+from cars_rt.protocol.messages import MAIN_ARRAY
+from cars_rt.storage import StorageError
+
+log = logging.getLogger("cars_rt.recording")
+
+DESCRIBED = "described"  # the version of what is there for other programs
+NOT_CLOSED = "not closed"  # the reason of a recording, and of a stream, that nobody has ended
+NO_RECEIPT = {"announced": -1, "reason": NOT_CLOSED, "lost_before": "{}", "lost": "{}", "ranges": "[]"}
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    groups: dict[str, h5py.Group]  # of the streams that can be read
+    rows: dict[str, int]
+    announced: dict[str, int]
+    spoiled: bool  # a stream is there that cannot be read
+
+    @property
+    def surplus(self) -> list[tuple[h5py.Dataset, int]]:
+        """Columns with room beyond their rows, and the rows."""
+        columns = [
+            (column, self.rows[name]) for name, group in self.groups.items() for column in _columns(group)
+        ]
+        return [(column, rows) for column, rows in columns if len(column) > rows]
+
+    def whole(self, file: h5py.File) -> bool:
+        """Every stream ended as planned, and every spectrum that was announced is there."""
+        expected = set(json.loads(file.attrs.get("streams", "[]"))) or set(self.rows) or {"any"}
+        return (
+            not self.spoiled
+            and not file.attrs.get(DAMAGE, "")
+            and set(self.rows) == expected
+            and all(group.attrs.get("reason") == "complete" for group in self.groups.values())
+            and self.rows == self.announced
+        )
+
+
+def count(file: h5py.File) -> Counted:
+    """What is there. Raises RecordingError if there are fewer rows than the file says, or if none of the
+    streams that are there can be read: nothing is cut or closed that somebody may still save."""
+    if not is_recording(file):
+        raise RecordingError(f"{file.filename} is no recording of `cars-rt record`")
+    counted, spoiled = Counted({}, {}, {}, False), ""
+    for stream, main in MAIN_ARRAY.items():
+        try:
+            group = stored(file, stream, h5py.Group)
+            written = None if group is None else stored(group, "written", h5py.Dataset)
+            spectra = None if group is None else stored(group, main, h5py.Dataset)
+            if group is None or written is None or spectra is None:
+                continue  # it never began, or was killed while it began, when it promised nothing yet
+            if not are_numbers(spectra.dtype):
+                raise StorageError(Path(file.filename), f"its {main} are no numbers but {spectra.dtype}")
+            rows = rows_written(group)
+            lengths = [len(column) for column in _columns(group)]
+        except FilterError:
+            raise
+        except (StorageError, OSError, RuntimeError, TypeError, ValueError) as error:
+            spoiled = f"the {stream} stream in it cannot be read: {reason(error)}"
+            log.warning("%s: %s", file.filename, spoiled)
+            counted = replace(counted, spoiled=True)
+            continue
+        if rows < 0 or min(lengths, default=0) < rows:
+            raise RecordingError(
+                f"{file.filename} is damaged: fewer rows of {stream} than the {rows} it names"
+            )
+        counted.groups[stream], counted.rows[stream] = group, rows
+        counted.announced[stream] = int(group.attrs.get("announced", -1))
+    if spoiled and not counted.groups:
+        raise RecordingError(f"{file.filename} is damaged and left as it is: {spoiled}")
+    return counted
+
+
+def settle(file: h5py.File) -> Counted:
+    """Cut to the rows that are data and write down what that makes of the recording."""
+    _mend_texts(file)
+    counted = count(file)
+    for group in counted.groups.values():
+        if stored(group, TAIL, h5py.Group) is not None:
+            _take_in_tail(group)
+    for column, rows in counted.surplus:
+        column.resize(rows, axis=0)
+    if file.attrs.get("reason", NOT_CLOSED) == NOT_CLOSED and counted.groups:
+        reasons = {str(group.attrs.get("reason", NOT_CLOSED)) for group in counted.groups.values()}
+        file.attrs["reason"] = ", ".join(sorted(reasons))
+    file.attrs.modify("complete", counted.whole(file))
+    _describe(file, counted)
+    return counted
+
+
+def _mend_texts(file: h5py.File) -> None:
+    """Mend texts that were being written when the recorder was killed. Nothing of such a receipt counts."""
+    for place in [file, *(group for name in MAIN_ARRAY if (group := _group(file, name)) is not None)]:
+        spoiled = set(place.attrs) - set(readable_attrs(place))
+        if not spoiled:
+            continue
+        log.warning(
+            "%s: %s of %s was spoiled by a kill", file.filename, ", ".join(sorted(spoiled)), place.name
+        )
+        given = {"reason": NOT_CLOSED} if place is file else NO_RECEIPT
+        for name in spoiled - set(given):
+            place.attrs.modify(name, "[]" if name == "made_by" else "")
+        if spoiled & set(given):
+            for name, value in given.items():
+                place.attrs.modify(name, value)
+
+
+def _group(file: h5py.File, name: str) -> h5py.Group | None:
+    """A stream's group, if it can be read."""
+    try:
+        found: h5py.Group | None = stored(file, name, h5py.Group)
+    except StorageError:
+        return None
+    return found
+
+
+def _take_in_tail(group: h5py.Group) -> None:
+    """Move the last rows, which waited for their chunk to be whole, into it."""
+    first, count, slot = tail_of(group)
+    tail = stored(group, TAIL, h5py.Group)
+    if first >= int(group["written"][()]):
+        for name in (each for each in tail if each != TAIL_ROWS):
+            rows, found = stored(tail, name, h5py.Dataset), stored(group, name, h5py.Dataset)
+            found.resize(first, axis=0)  # whole chunks: none is written anew
+            found.resize(first + count, axis=0)
+            if count:
+                found[first:] = rows[slot, :count]
+        group["written"][()] = first + count
+    del group[TAIL]
+
+
+def _describe(file: h5py.File, counted: Counted) -> None:
+    """Write what other programs look for. A recording that says nonsense of itself keeps its rows without it,
+    and so does one on a full disk: `repair` does the rest when there is room."""
+    try:
+        _refuse_full_disk(file, room_for(counted.groups))
+    except OSError as error:
+        log.warning("%s: no map is made of it (%s); `cars-rt repair` makes it", file.filename, reason(error))
+        return
+    try:
+        describe(file, counted.groups)
+    except Exception as error:  # h5py and NumPy raise many kinds at odd values
+        log.warning("%s: no map is made of it: %s", file.filename, reason(error))
+    file.attrs.update({DESCRIBED: FORMAT_VERSION, "version": FORMAT_VERSION})
+
+
+def _refuse_full_disk(file: h5py.File, size: int) -> None:
+    """Raises OSError if the file cannot grow by so much: HDF5 crashes where its own tables find no room."""
+    if shutil.disk_usage(Path(file.filename).parent).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if hasattr(os, "posix_fallocate"):  # the file may have a limit of its own
+        with Path(file.filename).open("r+b", buffering=0) as itself:
+            end = itself.seek(0, os.SEEK_END)
+            try:
+                os.posix_fallocate(itself.fileno(), end, size)
+            finally:
+                itself.truncate(end)
+
+
+def _columns(group: h5py.Group) -> Iterator[h5py.Dataset]:
+    """The datasets that grow with the rows and are as long; without those whose last rows wait in the
+    tail."""
+    tail = stored(group, TAIL, h5py.Group)
+    for name in group:
+        if tail is not None and name in tail:
+            continue
+        column = stored(group, name)
+        if isinstance(column, h5py.Dataset) and column.ndim and column.maxshape[0] is None:
+            yield column
