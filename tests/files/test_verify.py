@@ -15,8 +15,9 @@ from cars_rt.accounting import Cause, Kind, Ledger, Problem
 from cars_rt.calibration import Calibration, Mean, Region, Scale
 from cars_rt.engines import compose, load_model, open_engine
 from cars_rt.engines.registry import REFERENCE
+from cars_rt.files import verify as files_verify
 from cars_rt.files.offline import process
-from cars_rt.files.recording import Recording
+from cars_rt.files.recording import Packing, Recording
 from cars_rt.files.verify import VerifyError, verify
 from cars_rt.physics.fitness import NAMES, Fitness
 from cars_rt.protocol import End, Frame, Reason, Start
@@ -186,6 +187,45 @@ def test_results_of_another_model_or_dark_are_left_out(path: Path, maker: str) -
         file["raman/raman"][26:] *= 1.1
     assert untrue(path) == ""
     assert any("(10 were made with another model" in finding.text for finding in verify(path, path))
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_counts_that_an_engine_passed_through_are_compared_as_they_are(
+    dark: bool, path: Path, tmp_path: Path
+) -> None:
+    if dark:
+        with h5py.File(path, "r+") as file:
+            file["raw/dark"] = np.linspace(10, 90, len(AXIS)).astype(np.float32)
+    process(path, tmp_path / "r.h5", engine="passthrough")
+    findings = verify(path, tmp_path / "r.h5")
+    assert [each.text for each in findings if not each.true] == []
+    with h5py.File(tmp_path / "r.h5", "r+") as file:
+        file["raman/raman"][0, 3] += 300
+    assert any(not each.true and "computed again" in each.text for each in verify(path, tmp_path / "r.h5"))
+
+
+def test_results_of_mem_are_computed_again_on_a_few_spectra(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files_verify, "SLOW_PROBES", 2)
+    with h5py.File(path, "r+") as file:
+        file["raw/written"][()] = 3
+    process(path, tmp_path / "r.h5", model="mem")
+    (again,) = [each for each in verify(path, tmp_path / "r.h5") if "computed again" in each.text]
+    assert again.true and again.text.startswith("2 results computed again")
+
+
+@pytest.mark.parametrize("bits", [1, 3])
+def test_results_that_were_rounded_may_differ_by_as_much(bits: int, path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        results = file["raman/raman"]
+        results[:] = Packing("none", bits).rounded(results[:])
+        assert "computed again" in untrue(path)
+        results.attrs["mantissa_bits"] = bits
+    assert "computed again" not in untrue(path)
+    with h5py.File(path, "r+") as file:
+        file["raman/raman"][0] *= 1 + 0.6 * 0.5**bits
+    assert "computed again" in untrue(path)
 
 
 def test_a_loss_that_is_not_named_is_found(path: Path) -> None:
