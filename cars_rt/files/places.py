@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from cars_rt.files.spectra import SpectraError
 
 MOST_PLACES = 2**28  # places of one map or list; what announces more is a list of what is there
 MOST_EMPTY = 2**16  # places of a list that may be empty where more than half of them are
+PIECE = 2**20  # rows that are looked at at once
 DIMS = ("z", "y", "x")  # of a map: planes, rows, columns
 LIST = ("spectrum",)
 
@@ -31,7 +32,7 @@ class Places:
     ) -> None:
         """of_rows: (n,), place of each row. index: of each place, in a list whose places are not that."""
         self.shape, self.dims, self.of_rows, self._index = shape, dims, of_rows, index
-        in_order = bool((np.diff(of_rows) > 0).all())
+        in_order = bool((of_rows[1:] > of_rows[:-1]).all())
         self._order = None if in_order else np.argsort(of_rows, kind="stable")
         self._sorted = of_rows if in_order else of_rows[self._order]
 
@@ -65,6 +66,29 @@ class Places:
     def repeated(self) -> int:
         """How many rows are hidden by another one that came later at the same place."""
         return int((np.diff(self._sorted) == 0).sum())
+
+    @property
+    def cuts(self) -> list[int]:
+        """The rows, after the first one, whose place is not the one behind that of the row before."""
+        last = len(self.of_rows) - 1
+        found = []
+        for first in range(0, last, PIECE):  # of all at once it would take the memory of three such arrays
+            part = self.of_rows[first : min(first + PIECE, last) + 1]
+            found += (np.flatnonzero(np.diff(part) != 1) + first + 1).tolist()
+        return found
+
+    def values(
+        self, of_rows: NDArray[Any], first: int, last: int, missing: NDArray[Any]
+    ) -> NDArray[Any] | None:
+        """A value of each place from first to before last, given those of the rows (n,); None if no row lies
+        there. Of several rows at a place it is that of the last one."""
+        begin, end = np.searchsorted(self._sorted, (first, last)).tolist()
+        if begin == end:
+            return None
+        found = np.full(last - first, missing)
+        rows = slice(begin, end) if self._order is None else self._order[begin:end]
+        found[self._sorted[begin:end] - first] = of_rows[rows]
+        return found
 
     def rows(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """Row of each of these places, in their shape; -1 where there is none. Of several the last one."""
@@ -147,7 +171,7 @@ def places_of(
     list that would be almost empty, since its run was joined late, has its rows one behind the other, and so
     has a map of more places than can be shown.
     """
-    places = np.asarray(index).astype(np.int64)
+    places = np.asarray(index).astype(np.int64, copy=False)
     if scan is not None and position is not None and len(position):
         if position.min() < 0 or position[:, 1].max() >= scan[1]:
             raise SpectraError(f"has positions outside of its scan of {scan[0]} x {scan[1]}")

@@ -194,6 +194,14 @@ def test_places_follow_positions_in_any_order(order: str) -> None:
         expected[2 * 7 + 3] = 35
         assert places.repeated == 1
     assert np.array_equal(found, expected)
+    size = int(np.prod(places.shape))
+    some = places_of(np.arange(3) + 30, None, None, 90)
+    for each, first, last in ((places, 0, size), (places, 5, 30), (some, 25, 40), (some, 0, 30)):
+        at = each.rows(np.arange(first, last))
+        values = each.values(np.arange(len(each.of_rows)) + 100, first, last, np.array(-1))
+        shown = np.where(at < 0, -1, at + 100)
+        assert values is None if (at < 0).all() else np.array_equal(values, shown)
+    assert places.cuts == (np.flatnonzero(np.diff(places.of_rows) != 1) + 1).tolist()
     assert (places.rows(np.arange(35)) >= 0).all() and places_of(np.arange(3), None, SCAN, -1).rows(
         np.arange(5)
     ).tolist() == [0, 1, 2, -1, -1]

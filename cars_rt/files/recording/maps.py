@@ -49,8 +49,7 @@ class Map:
 
     def __init__(self, group: h5py.Group, places: Places) -> None:
         self.group, self.places = group, places
-        along = np.flatnonzero(np.diff(places.of_rows) != 1) + 1
-        self.cuts = [0, *along.tolist(), len(places.of_rows)] if len(places.of_rows) else [0]
+        self.cuts = [0, *places.cuts, len(places.of_rows)] if len(places.of_rows) else [0]
 
     @classmethod
     def of(cls, group: h5py.Group) -> "Map":
@@ -98,7 +97,9 @@ def _axes(data: h5py.Group, places: Places, group: h5py.Group) -> list[h5py.Data
     step = dict(zip(("y", "x"), np.asarray(group.attrs.get("step_um", ())).tolist(), strict=False))
     axes = []
     for dim in places.dims:
-        data[dim] = places.coordinate(dim) * float(step.get(dim, 1))
+        along = places.coordinate(dim)
+        along *= float(step.get(dim, 1))
+        data[dim] = along
         said = {"units": "um", "long_name": f"{dim} position"} if dim in step else {"long_name": dim}
         data[dim].attrs.update(said)
         axes.append(data[dim])
@@ -148,9 +149,11 @@ def _beside(data: h5py.Group, stream: str, each: Map, axes: list[h5py.Dataset]) 
         long_name=f"1 where there is a spectrum of {main}",
     )
     about = {"units": "nanoseconds since 1970-01-01", "_FillValue": np.int64(NO_TIME)}
-    times = read_rows(each.group, "time_ns")
-    put("time", np.where(times == 0, NO_TIME, times), NO_TIME, np.int64, **about,
-        long_name="when the camera had delivered the spectrum")  # fmt: skip
+    if "time" not in data:
+        times = read_rows(each.group, "time_ns")
+        times[times == 0] = NO_TIME
+        put("time", times, NO_TIME, np.int64, **about,
+            long_name="when the camera had delivered the spectrum")  # fmt: skip
     if stream == "raman" and stored(each.group, FLAGS) is not None:
         names = text_of(each.group.attrs.get("model_flags", "")).split()
         said = {"flag_masks": np.array([1 << bit for bit in range(len(names))], np.uint8)} if names else {}
@@ -207,9 +210,9 @@ def _at_places(
         return data.create_dataset(name, shape, missing.dtype)
     chunk = (lines, *shape[1:])
     found = data.create_dataset(name, shape, missing.dtype, chunks=chunk, fillvalue=missing[()])
-    for number in np.unique(places.of_rows // (lines * line)).tolist():
+    for number in range(-(-shape[0] // lines)):
         first, last = number * lines, min((number + 1) * lines, shape[0])
-        rows = places.rows(np.arange(first * line, last * line))
-        part = np.where(rows >= 0, values[rows], missing).astype(missing.dtype)
-        found[first:last] = part.reshape(last - first, *shape[1:])
+        part = places.values(values, first * line, last * line, missing)
+        if part is not None:
+            found[first:last] = part.reshape(last - first, *shape[1:])
     return found

@@ -24,7 +24,7 @@ import numpy as np
 
 from cars_rt.files.hdf5 import numbers
 from cars_rt.files.recording.maps import Map, nexus_group, text_of, write_bands, write_map
-from cars_rt.files.recording.read import read_rows
+from cars_rt.files.written import stored_rows
 
 log = logging.getLogger("cars_rt.recording")
 
@@ -80,8 +80,8 @@ def _head(entry: h5py.Group, about: Mapping[str, Any], group: h5py.Group) -> Non
     entry["identifier_experiment"] = text_of(about.get("run", ""))
     entry["program_name"] = "cars-rt"
     entry["program_name"].attrs["version"] = version("cars-rt")
-    times = read_rows(group, "time_ns")
-    last = int(times[-1]) if len(times) else 0
+    times = stored_rows(group, "time_ns")
+    last = int(times[len(times) - 1 :][0]) if len(times) else 0
     for name, time_ns in (("start_time", about.get("time_ns")), ("end_time", last)):
         if time_ns and (said := _iso(int(time_ns))):
             entry[name] = said
