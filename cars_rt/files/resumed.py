@@ -41,7 +41,7 @@ from cars_rt.printable import typed
 from cars_rt.protocol import End, Reason, Start, StreamName
 from cars_rt.protocol.messages import MAIN_ARRAY
 from cars_rt.storage import StorageError
-from cars_rt.storage.write import refuse_target
+from cars_rt.storage.write import refuse_target, sync_file, sync_folder
 
 log = logging.getLogger("cars_rt.results")
 
@@ -138,6 +138,8 @@ class Resumed:
         self.flush()
         if self.written < count:
             log.warning("%s is damaged: computed again from spectrum %d on", earlier, self.written)
+        sync_file(self._recording.partial)
+        sync_folder(earlier.parent)
         earlier.unlink()  # it takes the room of those to come
 
     def finish(self) -> Path:

@@ -11,6 +11,7 @@ from cars_rt.storage.lock import NO_LOCKS, Lock, LockedError, locked
 from cars_rt.storage.memory import SMALL, refuse_size, refuse_too_much
 from cars_rt.storage.names import file_name, numbered
 from cars_rt.storage.read import read_bytes, read_text, refuse_no_table, refuse_special_file
+from cars_rt.storage.syncing import Syncing
 from cars_rt.storage.write import refuse_target, replacing, write_bytes, write_text
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Lock",
     "LockedError",
     "StorageError",
+    "Syncing",
     "complete",
     "file_name",
     "locked",

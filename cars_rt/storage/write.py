@@ -112,6 +112,12 @@ def same_file(path: Path, about: os.stat_result) -> bool:
         return False
 
 
+def sync_file(path: Path) -> None:
+    """Let what was written to a file last beyond a power failure. Raises OSError."""
+    with path.open("r+b", buffering=0) as file:
+        os.fsync(file.fileno())
+
+
 def sync_folder(folder: Path) -> None:
     """Let names last beyond a power failure, where the system has a way to ask for it."""
     if os.name != "posix":

@@ -154,7 +154,9 @@ def test_what_was_interrupted_goes_on_where_it_was(
     assert [path.name for path in tmp_path.iterdir()] == ["out.h5"]
 
 
-def test_a_kill_while_rows_are_taken_over_costs_none(live: Path, tmp_path: Path) -> None:
+def test_a_kill_while_rows_are_taken_over_costs_none(
+    live: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The attempt with more rows counts, whichever it is."""
     target = tmp_path / "out.h5"
     for stop in (160, 64):
@@ -167,7 +169,15 @@ def test_a_kill_while_rows_are_taken_over_costs_none(live: Path, tmp_path: Path)
     for finish in (repair, claimed):  # and so do others: finished it would be begun anew
         with pytest.raises(RecordingError, match="has 64 of 200 results of a `cars-rt process`"):
             finish(target)
+    synced, sync = [], os.fsync
+
+    def noted(descriptor: int) -> None:
+        sync(descriptor)
+        synced.append((os.fstat(descriptor).st_ino, earlier_path(target).exists()))
+
+    monkeypatch.setattr(os, "fsync", noted)
     assert processed(live, target).computed == SIZE - 128
+    assert (target.stat().st_ino, True) in synced  # what was taken over is on the disk before the other goes
     same_bytes(target, arrays(live))
     assert [path.name for path in tmp_path.iterdir()] == ["out.h5"]
 

@@ -1,5 +1,6 @@
 """One recording, one writer: two recorders on a name, kills at any moment, what is left, limits."""
 
+import errno
 import os
 import re
 import shutil
@@ -41,6 +42,7 @@ from cars_rt.files.recording import (
     read_rows,
     repair,
     repair_all,
+    writer,
 )
 from cars_rt.files.recording import claim as claim_module
 from cars_rt.remote import Recorder as Asking
@@ -387,6 +389,34 @@ def test_repair_refuses_what_is_no_recording(tmp_path: Path) -> None:
         RecordingError, match=r"left as it is: the raw stream in it cannot be read: .*in other files"
     ):
         repair(tmp_path / "out.partial.h5")
+
+
+def test_a_recording_is_on_the_disk_before_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And meanwhile a disk that takes long holds nothing up; what it cannot write is said."""
+    path, there, slow, failed = tmp_path / "scan.h5", list[tuple[bool, bool]](), threading.Event(), []
+    folder, sync = tmp_path.stat().st_ino, os.fsync
+
+    def synced(descriptor: int) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            assert slow.wait(PATIENCE_S)
+            if failed:
+                raise failed[0]
+        sync(descriptor)
+        there.append((os.fstat(descriptor).st_ino == folder, path.exists()))
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(writer, "SYNC_S", 0.0)
+    recording = written(path)
+    recording.flush()
+    assert there == []
+    slow.set()
+    recording.close()
+    named = [(True, True)] if os.name == "posix" else []
+    before = len(there) - len(named)
+    assert before >= 2 and there == [(False, False)] * before + named
+    failed.append(OSError(errno.EIO, "Input/output error"))
+    with pytest.raises(RecordingError, match=r"b\.partial\.h5 cannot be written: Input/output error"):
+        written(tmp_path / "b.h5").close()
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from cars_rt.files.recording.settled import count, settle
 from cars_rt.files.written import MADE_FROM, PROCESS
 from cars_rt.printable import typed
 from cars_rt.storage import StorageError
-from cars_rt.storage.write import same_file
+from cars_rt.storage.write import same_file, sync_file, sync_folder
 
 log = logging.getLogger("cars_rt.recording")
 
@@ -69,7 +69,9 @@ def finish(
             counted = settle(file)
             complete = bool(file.attrs["complete"])
         _refuse_exchanged(partial, made)
+        sync_file(partial)  # a name must not come to the disk before what it names
         path = _named(partial, claim.path, overwrite=overwrite, ours=made is not None)
+        sync_folder(path.parent)
         with opened(path, locking=not ours) as file:  # an error is about what is there under this name
             if complete and not (bool(file.attrs["complete"]) and count(file).rows == counted.rows):
                 raise RecordingError(f"{path} was changed by another program while it was closed")

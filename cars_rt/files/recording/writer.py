@@ -27,13 +27,14 @@ from cars_rt.files.recording.settled import NO_RECEIPT, NOT_CLOSED
 from cars_rt.files.written import FORMAT, FORMAT_VERSION
 from cars_rt.protocol import DTYPES, FLAGS, NETWORK_OUTPUTS, End, Frame, Start
 from cars_rt.protocol.messages import MAIN_ARRAY
-from cars_rt.storage import NO_LOCKS, StorageError
+from cars_rt.storage import NO_LOCKS, StorageError, Syncing
 from cars_rt.storage.write import same_file
 
 log = logging.getLogger("cars_rt.recording")
 
 #: What is kept of a frame without them.
 ABSENT: Mapping[str, Any] = {FLAGS: np.uint8(0)} | dict.fromkeys(NETWORK_OUTPUTS, np.float32(np.nan))
+SYNC_S = 5.0  # what a power failure costs; the end of a recording waits for what is not on the disk then
 ROOM, ROOM_BYTES = "room", 8_192  # at the top of the file, for what is said there when a stream begins
 
 
@@ -69,6 +70,7 @@ class Recording:
         self._trust: list[str] = []  # what the run's results say of themselves
         self._means: Means | None = None
         self._failed = self._meddled = False
+        self._syncing = Syncing(self.partial, SYNC_S)
         try:
             self._file = created(self.partial)
         except OSError as error:
@@ -239,6 +241,7 @@ class Recording:
                 self._receipts.clear()
                 self._file.flush()
             self._refuse_meddling()
+            self._syncing.look()
 
     def close(self, otherwise: str = "stopped") -> Path:
         """Finish the file and give it its name; where it lies now. `contents` is what it holds. otherwise:
@@ -250,6 +253,7 @@ class Recording:
             with self._guarded():
                 self._write_reason(otherwise)
                 self._file.close()
+                self._syncing.wait()
                 self.contents = finish(self._claim, made=self._made, overwrite=self._overwrite)
         finally:
             self.fail()  # nothing more can be written, and others may have the name
