@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from cars_rt.drivers.base import Acquisition, Block, Instrument, InstrumentError, Yielded, until
+from cars_rt.drivers.images import HELD
 from cars_rt.files.calibrated import open_calibrated
 from cars_rt.files.spectra import SpectraError
 from cars_rt.protocol import DTYPES, MAX_BLOCK
@@ -68,7 +69,7 @@ class Replay(Instrument):
         with _told():
             self._spectra = self._open.enter_context(open_calibrated(file, calibrated=settings.calibration))
         counts = self._spectra.counts
-        self._dtype = counts.dtype.name if counts.dtype.name in DTYPES else "float32"
+        self._dtype = name if (name := counts.dtype.name) in DTYPES else HELD.get(name, "float32")
         self._columns = self._spectra.columns if settings.loops == 1 else {}
         self._rows = max(PIECE_BYTES // (counts.shape[1] * counts.dtype.itemsize), 2 * MAX_BLOCK)
         with _told(), ExitStack() as failed:

@@ -198,7 +198,9 @@ def wanted(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The type in which counts are passed on. Raises SpectraError for what is no number."""
     if not are_numbers(dtype):
         raise SpectraError(f"the spectra are of type {dtype}, not numbers")
-    if dtype.kind == "i" or dtype.itemsize > 8 or dtype == np.float16:
+    if dtype.kind == "i":  # a float32 rounds above 2**24
+        return np.dtype(np.float32 if dtype.itemsize < 4 else np.float64)
+    if dtype.itemsize > 8 or dtype == np.float16:
         return np.dtype(np.float32)
     return dtype.newbyteorder("=")
 
