@@ -70,7 +70,9 @@ class Gap:
 @dataclass(frozen=True, slots=True)
 class NextRow:
     """The trigger of a row of the scan came, from the first row on: what the rows before it lack is lost at
-    the camera, and what they had too many is left out."""
+    the camera, and what they had too many is left out. Where blocks say their number, more that are missing
+    than the rows before lack are those at the beginning of this one: a camera that counts on while the scan
+    flies back needs an `order` whose `flyback` is as many as it counts then, at most."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,7 @@ class Feed:
         match given:
             case Gap(given_up, cause):
                 spectra = whole(given_up, "Gap.spectra") or 0
+                self._numbers.lost(spectra)
                 if self._numbered and self.acquisition.spectra is not None:
                     spectra = min(spectra, self.missing)  # it goes on for nobody
                 yield from self._lose(spectra, cause)
@@ -73,7 +74,6 @@ class Feed:
                 if self.acquisition.scan is None:
                     raise InstrumentError("frames() yielded NextRow, but acquisition() announced no scan")
                 yield from self._next_row()
-                self._numbers = Numbers(replace(self.acquisition.numbers, first=None))
             case Block():
                 yield from self._block(given)
             case _:
@@ -120,6 +120,7 @@ class Feed:
         self._row_end = None
         yield from self._lose(max(begin - self.measured, 0), Cause.CAMERA)
         self._row_end = end
+        self._numbers.next_row(begin, row)
 
     def _block(self, block: Block) -> Iterator[Piece]:
         cause = Cause.UPSTREAM

@@ -10,7 +10,9 @@ MOST_COPIES = 3  # of an image, one after the other: where there are more its nu
 class Numbering:
     """How a camera numbers its images."""
 
-    first: int | None = None  # the number of a run's first image; None: whatever comes first
+    first: int | None = (
+        None  # of a run, or of each row where it counts those anew; None: whatever comes first
+    )
     lowest: int = 0  # where a counter of few bits begins again
     highest: int | None = None  # its last number; None: it never begins again
     spectra: int = 1  # that each image yields
@@ -30,7 +32,21 @@ class Numbers:
         self._about = numbering
         self._last: int | None = None if numbering.first is None else numbering.first - 1
         self._place = 0  # of the image after the last one
+        self._said = 0  # spectra after the last one that the driver says are lost
         self._copies = 0  # of the last one
+        self._row: tuple[int, int] | None = None  # index and length of that which the next image is in
+        self._began: int | None = None  # the number of the first image in the row before
+        self._anew = False  # whether a row was seen to be counted anew
+
+    def lost(self, spectra: int) -> None:
+        """So many are said to be lost after the last image, which the next number may show, too."""
+        self._said += spectra
+
+    def next_row(self, begin: int, spectra: int) -> None:
+        """A row of so many spectra begins, with index `begin`: the next image is in it. What is missing
+        before that one fills the rows before, and the rest is the row's own beginning."""
+        self._place -= max(self._place + self._said - begin, 0)  # what the row before had too many
+        self._row = begin, spectra
 
     def place(self, number: int, spectra: int, expected: int) -> int | None:
         """The index of the first spectrum of a block of `spectra` whose first image has this number; None
@@ -39,11 +55,12 @@ class Numbers:
         if self._last is None:
             ahead, self._place = 0, expected
         else:
-            ahead = number - self._last - 1
-            if about.highest is not None:
-                size = about.highest - about.lowest + 1
-                ahead = (ahead + size // 2) % size - size // 2  # nearer than half a turn, either way
-            if ahead == -1:
+            ahead = self._ahead(number, self._last)
+            if self._row is not None and (self._anew or ahead < -1 or number == self._began):
+                self._anew, self._place, ahead = True, expected, 0
+                if about.first is not None:
+                    self._place, ahead = self._row[0], self._ahead(number, about.first - 1)
+            elif ahead == -1:
                 self._copies += 1
                 if self._copies > MOST_COPIES:
                     raise NumbersError(
@@ -56,11 +73,28 @@ class Numbers:
                     f"image {number} came after image {self._last}: the camera was started again, which ends "
                     "this run"
                 )
-        self._copies = 0
         images = max(spectra // about.spectra, 1)
         index = self._place + ahead * about.spectra
+        if self._row is not None:
+            begin, length = self._row
+            if index >= begin + length:
+                raise NumbersError(
+                    f"image {number} is the first one of a row, and after image {self._last} more are "
+                    "missing than the row has: the trigger of a row was lost, or the camera counts on while "
+                    "the scan flies back, and then the driver has to say so (Order(flyback=...))"
+                )
+            index, self._row, self._began = max(index, begin), None, number
+        self._copies = self._said = 0
         self._place = index + images * about.spectra
         self._last = number + images - 1
         if about.highest is not None and self._last > about.highest:
             self._last -= about.highest - about.lowest + 1
         return index
+
+    def _ahead(self, number: int, last: int) -> int:
+        """Images between them."""
+        about, ahead = self._about, number - last - 1
+        if about.highest is not None:
+            size = about.highest - about.lowest + 1
+            ahead = (ahead + size // 2) % size - size // 2  # nearer than half a turn, either way
+        return ahead

@@ -132,6 +132,53 @@ def test_a_row_begins_where_its_trigger_says_whatever_those_before_it_lack_or_ha
     assert [(index, what[1]) for index, what in pieces if isinstance(what, tuple)] == lost
 
 
+def triggered(*rows: list[int] | Gap) -> list[Any]:
+    """Each row's trigger and the images with these numbers; a gap that is said has no trigger."""
+    return [
+        each
+        for row in rows
+        for each in ([row] if isinstance(row, Gap) else [NextRow(), *images(*row)])
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "about", "kept", "lost"),
+    [
+        (triggered([0, 1, 2], [4, 5], [6, 7, 8]), {}, {0: 0, 4: 4, 5: 5, 6: 6}, [(3, 1)]),
+        (triggered([0, 1], [4, 5], [6, 7, 8]), {}, {0: 0, 4: 4, 5: 5, 6: 6}, [(2, 1), (3, 1)]),
+        (triggered([0, 1], [2, 3, 4]), {}, {0: 0, 3: 2}, [(2, 1)]),  # where there was no image
+        (triggered([0, 1, 2], [], [7, 8]), {}, {0: 0, 7: 7}, [(3, 3), (6, 1)]),
+        (triggered([0, 1, 2, 3, 4], [5, 6, 7]), {}, {0: 0, 3: 5}, []),  # too many
+        (triggered([0, 1, 2, 3], Gap(1), [6, 7]), {}, {0: 0, 4: 6}, [(3, 1)]),
+        (triggered([0], Gap(2), [3, 4, 5]), {}, {0: 0, 3: 3}, [(1, 2)]),
+        ([*triggered([0, 1, 2]), NextRow(), Gap(1), *images(4, 5)], {}, {0: 0, 4: 4}, [(3, 1)]),
+        (triggered([7, 8], [7, 8], [8, 9]), {}, {0: 7, 3: 7, 6: 8}, [(2, 1), (5, 1)]),  # counted anew
+        (triggered([0, 2], [0], [0], [1, 2]), {"first": 0}, {0: 0, 3: 0, 6: 0, 10: 1},
+         [(1, 1), (4, 2), (7, 2), (9, 1)]),
+        (triggered([14, 15, 0], [2, 3]), {"highest": 15}, {0: 14, 4: 2}, [(3, 1)]),
+        (triggered([1, 2], [3, 4]), {"first": 0}, {1: 1, 3: 3}, [(0, 1)]),
+    ],
+)  # fmt: skip
+def test_images_lost_at_the_beginning_of_a_row_are_lost_there(
+    given: list[Any], about: dict[str, int], kept: dict[int, int], lost: list[tuple[int, int]]
+) -> None:
+    pieces = fed(given, scan=(4, 3), spectra=12, numbers=Numbering(**about))
+    there = {index: what[0] for index, what in pieces if isinstance(what, list)}
+    assert {index: there.get(index) for index in kept} == kept
+    assert [(index, what[1]) for index, what in pieces if isinstance(what, tuple)] == lost
+
+
+def test_camera_that_counts_on_while_the_scan_flies_back_says_so() -> None:
+    """From four to six images, which are not yielded."""
+    about: dict[str, Any] = {"scan": (3, 3), "order": Order(flyback=6), "spectra": 27}
+    pieces = fed(triggered([0, 1, 2], [7, 9], [16, 17, 18]), **about)
+    assert pieces == [
+        (0, [0]), (1, [1]), (2, [2]), (3, [7]), (4, ("camera", 1)), (5, [9]), (6, [16]), (7, [17]), (8, [18])
+    ]  # fmt: skip
+    with pytest.raises(InstrumentError, match=r"image 7 is the first one of a row, and after image 2 more"):
+        fed(triggered([0, 1, 2], [7, 8, 9]), scan=(3, 3), spectra=9)
+
+
 def test_images_beyond_the_end_of_their_row_are_said(caplog: pytest.LogCaptureFixture) -> None:
     camera = Camera([numbered(0, 5)], raman_shift=SHIFT, scan=(2, 2))
     camera.blocks = [NextRow(), numbered(0, 5), NextRow(), numbered(10, 2)]  # type: ignore[list-item]
