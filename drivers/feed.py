@@ -107,8 +107,10 @@ class Feed:
 
     @property
     def full(self) -> bool:
-        """Whether the camera's own numbers say that all which was announced has come, or is lost."""
-        return self._numbered and self.missing == 0 and self.acquisition.spectra is not None
+        """Whether the camera's own numbers, or triggers of rows, say that all which was announced has come,
+        or is lost: more may never come to a driver that counts what it yields."""
+        told = self._numbered or self._row_end is not None
+        return told and self.missing == 0 and self.acquisition.spectra is not None
 
     def _next_row(self) -> Iterator[Piece]:
         """What lies before the row that begins is lost, and more than it holds is nobody's."""

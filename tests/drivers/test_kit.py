@@ -186,6 +186,17 @@ def test_images_beyond_the_end_of_their_row_are_said(caplog: pytest.LogCaptureFi
     assert made[0].sent == collected.spectra == 4 and "3 frames came when their row was full" in caplog.text
 
 
+def test_scan_that_lost_an_image_ends_with_its_last_row_where_rows_are_triggered() -> None:
+    class Counting(Camera):
+        def frames(self) -> Iterator[Any]:
+            yield from rows_of(1, 2)
+            pytest.fail("it counts what it has yielded, and would wait for the fourth image for ever")
+
+    camera = Counting([numbered(0)], raman_shift=SHIFT, scan=(2, 2), spectra=4)
+    made, collected = several(camera, 1)
+    assert (made[0].reason, made[0].lost, collected.spectra) == (Reason.COMPLETE, {"camera": 1}, 3)
+
+
 def test_images_of_several_spectra_and_what_a_queue_lost_are_not_counted_twice() -> None:
     blocks = [Block(numbered(first, 2), number=number) for first, number in ((0, 3), (6, 6), (10, 8))]
     pieces = fed([blocks[0], Gap(4), *blocks[1:]], numbers=Numbering(spectra=2), block=2)
