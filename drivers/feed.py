@@ -54,7 +54,7 @@ class Feed:
             about,
             dtype=sorter.dtype,
             block=sorter.block,
-            spectra=None if about.spectra is None else sorter.points(about.spectra),
+            spectra=None if about.spectra is None else sorter.points(about.spectra + frames - 1),
             exposure_s=None if about.exposure_s is None else about.exposure_s * frames,
             full_scale=None if full is None else full * frames,
             dark=None if about.dark is None else about.dark * np.float32(frames),

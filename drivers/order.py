@@ -15,6 +15,8 @@ from cars_rt.accounting import Cause
 from cars_rt.protocol import MAX_BLOCK
 from cars_rt.protocol.limits import MAX_PAYLOAD_BYTES
 
+MOST_FRAMES = 2**16  # at one point: sums of 16 bits have 32
+
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
@@ -26,8 +28,8 @@ class Order:
     flyback: int = 0  # points after each row where nothing is measured that counts
 
     def __post_init__(self) -> None:
-        if self.frames < 1 or self.flyback < 0:
-            raise ValueError("a point has at least one frame, and a flight back no fewer than 0")
+        if not 1 <= self.frames <= MOST_FRAMES or self.flyback < 0:
+            raise ValueError(f"a point has 1 to {MOST_FRAMES} frames, and a flight back no fewer than 0")
 
 
 ROW_BY_ROW = Order()
@@ -59,6 +61,7 @@ class Sorter:
         self._counts = np.zeros((0 if self.plain else self.columns, pixels), self.dtype)
         self._causes: list[Cause | None] = [None] * len(self._counts)
         self._at = 0  # the row that is being measured
+        self._frames = 0  # of it
         self._measured = 0  # points of it, whole ones
         self._passed = 0  # points of it that went on
         self._time_ns: int | None = None
@@ -86,21 +89,25 @@ class Sorter:
             end = min(begin + piece.spectra - done, self._row)
             counts = None if piece.counts is None else piece.counts[done : done + end - begin]
             if row != self._at:
-                self._at, self._measured, self._passed = row, 0, 0
+                self._at, self._frames, self._measured, self._passed = row, 0, 0, 0
             self._add(begin, end, counts, piece.cause)
             if piece.counts is not None:
                 self._time_ns = piece.time_ns
-            self._measured = min(end // self._order.frames, self.columns)
+            self._frames, self._measured = end, min(end // self._order.frames, self.columns)
             if not self._backwards or self._measured == self.columns:
                 yield from self._pass()
             done += end - begin
 
     def finish(self) -> Iterator[Piece]:
-        """What is held back of a row that was not measured to its end."""
-        if not self.plain and self._backwards and self._measured and not self._passed:
-            missing = self.columns - self._measured
-            yield Piece(self._at * self.columns, missing, None, None, Cause.UNMEASURED)
+        """What is held back of a row that was not measured to its end, and a point that lacks frames."""
+        if self.plain or self._passed == self.columns or not self._frames:
+            return
+        first = self._at * self.columns
+        if self._backwards:
+            yield Piece(first, self.columns - self._measured, None, None, Cause.UNMEASURED)
             yield from self._pass()
+        elif self._frames > self._measured * self._order.frames:
+            yield Piece(first + self._measured, 1, None, None, Cause.UNMEASURED)
 
     @property
     def _backwards(self) -> bool:

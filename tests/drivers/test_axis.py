@@ -250,7 +250,15 @@ def test_table_of_whole_numbers_below_their_names_is_no_list_with_decimal_commas
     ("settings", "about"),
     [
         ({}, {"spectra": None, "order": Order()}),
-        ({"spectra": 7, "frames_per_point": 2}, {"spectra": 7, "order": Order(frames=2)}),
+        ({"spectra": 7, "frames_per_point": 2}, {"spectra": 14, "order": Order(frames=2)}),
+        (
+            {"spectra": 30, "scan": "3x10", "flyback": 2},
+            {"scan": (3, 10), "spectra": 36, "order": Order(flyback=2, rows=3)},
+        ),
+        (
+            {"spectra": 15, "scan": "3x10", "flyback": 2, "frames_per_point": 3},
+            {"scan": (3, 10), "spectra": (12 + 5) * 3, "order": Order(flyback=2, rows=3, frames=3)},
+        ),
         ({"scan": "3x4"}, {"scan": (3, 4), "spectra": 12, "order": Order(rows=3)}),
         (
             {"scan": "2x3x4", "order": "snake", "flyback": 1, "frames_per_point": 2, "step_um": "0.5x0.25"},
@@ -270,7 +278,8 @@ def test_scan_as_it_is_said(settings: dict[str, Any], about: dict[str, Any]) -> 
     [
         {"scan": "3"}, {"scan": "0x4"}, {"scan": "3x4x5x6"}, {"order": "snake"}, {"step_um": "1x1"},
         {"scan": "3x4", "step_um": "1"}, {"scan": "3x4", "flyback": -1}, {"spectra": 0},
-        {"frames_per_point": 0},
+        {"frames_per_point": 0}, {"scan": "3x3", "frames_per_point": 65_537}, {"spectra": 2**31},
+        {"scan": "2x2", "flyback": 2 * 10**9}, {"scan": "999999x999999"},
     ],
 )  # fmt: skip
 def test_scan_that_cannot_be_is_refused(settings: dict[str, Any]) -> None:

@@ -241,6 +241,14 @@ def test_camera_that_was_started_again_ends_the_run(number: int) -> None:
         ),
         (Order(frames=2), [*images(0, 2), *images(3)], [(0, ("camera", 1)), (1, [5])]),
         (Order(snake=True), [numbered(0, 4)], [(0, [0, 1, 2]), (3, ("unmeasured", 2)), (5, [3])]),  # stopped
+        (Order(frames=2), [numbered(0, 3)], [(0, [1]), (1, ("unmeasured", 1))]),  # in the midst of a point
+        (Order(frames=2, flyback=1), [numbered(0, 7)], [(0, [1, 5, 9])]),  # of a flight back
+        (Order(frames=2, snake=True), [numbered(0, 7)], [(0, [1, 5, 9]), (3, ("unmeasured", 3))]),
+        (
+            Order(frames=2, snake=True),
+            [numbered(0, 9)],
+            [(0, [1, 5, 9]), (3, ("unmeasured", 2)), (5, [13])],
+        ),
         (Order(), [numbered(0), NextRow(), numbered(3)], [(0, [0]), (1, ("camera", 2)), (3, [3])]),
         (Order(), [*images(0, 1), NextRow(), *images(2)], [(0, [0]), (1, [1]), (2, ("camera", 1)), (3, [2])]),
         (Order(snake=True), [numbered(0, 3), NextRow(), numbered(3, 3)], [(0, [0, 1, 2]), (3, [5, 4, 3])]),
@@ -268,9 +276,10 @@ def test_sums_of_frames_are_announced_as_they_are_published() -> None:
     said = Feed(about).published
     assert said.instrument is not None and said.instrument["frames_per_point"] == 3
     assert check_facts(said.instrument, "as many as start takes") and "a0" in said.instrument
+    assert Feed(replace(about, spectra=18)).published.spectra == 5  # of 20 frames the sixth lacks one
     backwards = Feed(replace(about, order=Order(snake=True), instrument=None)).published
     assert backwards.instrument is None
-    assert (said.dtype, said.block, said.spectra, said.exposure_s) == ("uint32", 3, 5, 1.5)
+    assert (said.dtype, said.block, said.spectra, said.exposure_s) == ("uint32", 3, 6, 1.5)
     assert said.full_scale == 3 * 65535 and said.dark is not None and said.dark.tolist() == [9] * PIXELS
     (_, counts), *_ = fed([numbered(65000, 3)], order=Order(frames=3), block=3)
     assert counts == [65000 + 65001 + 65002]
