@@ -3,8 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,18 +96,16 @@ class Axis:
         return self._shift
 
     def columns(self, wavelength_nm: NDArray[np.float64]) -> tuple[int, int]:
-        """First and one after the last of a spectrometer's pixels that are of use: those that were
-        calibrated, or those on the light's side of the laser; all where that is not known.
+        """First and one after the last of a spectrometer's pixels that are of use: of those that were
+        calibrated, if any were, those on the light's side of the laser; all where that is not known.
         wavelength_nm: (pixels,), as the instrument itself knows it."""
         first, end, pump_nm = 0, len(wavelength_nm), self._pump_nm
         known = self._calibration
         if known is not None and known.scale is not None and known.region.binning == 1:
             first, end = known.region.first, known.region.end
-            if known.scale.quantity == "wavelength":
-                wavelength_nm = known.scale.at(known.region.columns)
-                pump_nm = known.scale.probe_nm if pump_nm is None else pump_nm
-            with suppress(CarsRtError):  # as all of them serve, those of its dark are the same ones
-                known.axis(probe_nm=self._pump_nm)
+            wavelength_nm = known.scale.at(known.region.columns)
+            pump_nm = known.scale.probe_nm if pump_nm is None else pump_nm
+            if known.scale.quantity == "raman_shift":
                 pump_nm = None
         elif self._ends is not None or self._shift is not None:
             pump_nm = None
@@ -128,11 +125,13 @@ class Axis:
         exposure_s: float | None = None,
         full_scale: float | None = None,
         wavelength_nm: NDArray[np.float64] | None = None,
+        cut_at: int | None = None,
         **more: Any,
     ) -> Acquisition:
         """The description of a run with this axis, and with what the calibration knows of the camera.
 
-        wavelength_nm: (pixels,), as the instrument itself knows it; what was given goes before it.
+        wavelength_nm: (pixels,), as the instrument itself knows it; what was given goes before it. cut_at:
+        the first of its pixels that are used, where all of them are read: a dark of all has that of these.
         """
         instrument = told(instrument)
         about: dict[str, Any] = {"source": source, "instrument": instrument, "exposure_s": exposure_s} | more
@@ -141,13 +140,16 @@ class Axis:
         try:
             if (known := self._calibration) is not None:
                 probe_nm = None if known.scale is None else self._pump_nm
-                applied = known.applied(
+                applied = _cut(known, cut_at, pixels).applied(
                     pixels, source=source, settings=instrument, exposure_s=exposure_s, probe_nm=probe_nm
                 )
                 for doubt in applied.doubts:
                     log.warning("the calibration: %s", doubt)
                 shift = applied.raman_shift
-                about |= {"dark": applied.dark, "calibration": applied.facts}
+                about |= {
+                    "dark": applied.dark,
+                    "calibration": {**applied.facts, "pixels": known.region.pixels},
+                }
                 about["full_scale"] = full_scale or _of_one_frame(applied.full_scale, more.get("dtype"))
             if shift is None:
                 shift = self._without_calibration(pixels, wavelength_nm)
@@ -190,6 +192,16 @@ def told(known: Mapping[str, Any]) -> Facts:
         except ProtocolError:
             del facts[plain]
     return facts
+
+
+def _cut(known: calibration.Calibration, first: int | None, pixels: int) -> calibration.Calibration:
+    """With the darks of so many pixels from the first, if they are among those that were calibrated."""
+    there = known.region
+    if first is None or there.binning != 1 or first < there.first or first + pixels > there.end:
+        return known
+    begin = first - there.first
+    darks = tuple(replace(dark, counts=dark.counts[begin : begin + pixels]) for dark in known.darks)
+    return replace(known, region=calibration.Region(pixels, 1, first), darks=darks, reference=None)
 
 
 def _of_one_frame(full_scale: float | None, dtype: Any) -> float | None:

@@ -36,8 +36,8 @@ class SeabreezeSettings:
     """Integration time of one spectrum."""
 
     columns: str | None = None
-    """Pixels that are used, such as 300:1500, the last one not included; if not given, those of the
-    calibration, or those on whose side of the laser the light is."""
+    """Pixels that are used, such as 300:1500, the last one not included; if not given, of those
+    of the calibration those on whose side of the laser the light is."""
 
     trigger: Literal["none", "software", "synchronization", "hardware"] = "none"
     """What starts each spectrum; of hardware, each pulse of the trigger line is the next point."""
@@ -100,6 +100,7 @@ class Seabreeze(Instrument):
             exposure_s=self._exposure_s,
             full_scale=float(device.max_intensity),
             wavelength_nm=wavelength,
+            cut_at=first,
             dtype="float32",  # some models scale their counts
             **self._about,
         )  # fmt: skip
@@ -112,8 +113,8 @@ class Seabreeze(Instrument):
         first, last = self._axis.columns(wavelength)
         if last - first < pixels:
             log.info(
-                "of %d pixels %d to %d are used, which were calibrated, or lie on the light's side of the "
-                "laser and %g cm-1 from it or more; --columns says others",
+                "of %d pixels %d to %d are used, which were calibrated and lie on the light's side of the "
+                "laser, %g cm-1 from it or more, as far as that is known; --columns says others",
                 pixels, first, last - 1, NEXT_CM1,
             )  # fmt: skip
         return first, last

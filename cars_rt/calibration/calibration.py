@@ -164,9 +164,10 @@ class Calibration:
         if self.darks and not parts:
             each_s = None if exposure_s is None else exposure_s / frames_of(now)
             there = ", ".join(dark.said for dark in self.darks)
+            here, calibrated = ("", "") if region == self.region else (f", {region}", f", {self.region}")
             yield (
                 "it has no dark for this exposure, region and rows "
-                f"({of_what(each_s, now)}; there are {there})"
+                f"({of_what(each_s, now)}{here}; there are {there}{calibrated})"
             )
         doubts = dict.fromkeys(each for _, dark in parts for each in changed_since(dark.settings, now))
         yield from (f"its dark was {each}" for each in doubts)

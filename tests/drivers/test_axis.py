@@ -225,6 +225,44 @@ def test_axis_that_falls_in_the_file_falls_with_the_pixels(tmp_path: Path) -> No
     )
 
 
+def test_of_a_spectrometers_pixels_those_beside_the_laser_have_axis_and_dark(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The laser, at 850 nm, lies amidst the wavelengths that a lamp calibrated, or the spectrometer knows."""
+    path, nm = tmp_path / "lab.json", 800.5 + 1.5 * np.arange(PIXELS)
+    shift = 1e7 / nm - 1e7 / 850
+    last = int((shift >= 100).sum())
+    whole, part = Region(PIXELS), Region(10, 1, 5)
+    lamp = Scale(kind="lamp", of="neon", quantity="wavelength", coefficients=(800.5, 1.5), region=whole,
+                 residual_cm1=0.1, time_ns=10**18)  # fmt: skip
+    in_cm1 = replace(lamp, quantity="raman_shift", coefficients=(2000.0, -30.0))
+
+    def made(
+        region: Region, scale: Scale | None, pump_nm: float | None = 850.0
+    ) -> tuple[int, int, Acquisition]:
+        dark = Mean(np.arange(region.first, region.end, dtype=np.float32), 9, 10**18, 0.003)
+        calibration.write(path, Calibration(region=region, scale=scale, darks=(dark,)))
+        axis = Axis(AxisSettings(calibration=path, pump_nm=pump_nm))
+        first, end = axis.columns(nm)
+        about = axis.acquisition(
+            end - first, source="", instrument={"region": [first, 0, end - first, 1]}, exposure_s=0.003,
+            wavelength_nm=nm[first:end], dtype="float32", cut_at=first,
+        )  # fmt: skip
+        return first, end, about
+
+    for scale in (lamp, None):
+        first, end, about = made(whole, scale)
+        assert (first, end) == (0, last) and np.allclose(about.raman_shift, shift[:last])
+        assert about.dark is not None and np.array_equal(about.dark, np.arange(last))
+        assert about.calibration is not None and about.calibration["pixels"] == PIXELS
+    first, end, about = made(part, replace(lamp, region=part))
+    assert (first, end) == (5, 15) and about.dark is not None and about.dark.tolist() == [*range(5, 15)]
+    assert "it has no dark" not in caplog.text
+    *_, about = made(part, None)
+    assert about.dark is None and f"3 ms of 1 rows, {last} pixels; there are 3 ms, {part})" in caplog.text
+    assert made(whole, in_cm1, None)[:2] == (0, PIXELS)  # it says itself that all of them serve
+
+
 def test_columns_between_spaces_are_no_list_over_several_lines(tmp_path: Path) -> None:
     file = tmp_path / "toluene.txt"
     file.write_text(

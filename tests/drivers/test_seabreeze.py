@@ -14,7 +14,7 @@ from helpers import wait_until
 pytest.importorskip("seabreeze", reason="the library of Ocean spectrometers is not installed: seabreeze")
 pytest.importorskip("usb", reason="PyUSB is not installed: seabreeze[pyseabreeze]")
 
-from cars_rt.calibration import Calibration, Region, Scale, write
+from cars_rt.calibration import Calibration, Mean, Region, Scale, write
 from cars_rt.drivers import Instrument, InstrumentError, Waiting
 from cars_rt.drivers.apart import InProcess, placed
 from cars_rt.drivers.axis import AxisSettings
@@ -142,12 +142,14 @@ def test_what_lies_next_to_the_laser_or_beyond_is_left_out(
     assert (counts[0] - counts[0, 0])[:3].tolist() == [0, 7, 14] and not caplog.text
     with pytest.raises(InstrumentError, match=r"--columns 3000:3100: .* from 0:1 to 0:2048"):
         made(AxisSettings(pump_nm=850.0), "3000:3100")
-    region = Region(last - 20, 1, 20)  # as it was calibrated
+    region = Region(PIXELS - 20, 1, 20)  # as it was calibrated, on both sides of the laser
     scale = Scale(kind="lamp", of="neon", quantity="wavelength", coefficients=(800.5, 0.11, -2e-6),
-                  region=region, residual_cm1=0.1, time_ns=time.time_ns(), probe_nm=850.0)  # fmt: skip
-    write(tmp_path / "lab.json", Calibration(region=region, scale=scale))
-    about, _ = made(AxisSettings(calibration=tmp_path / "lab.json"))
-    assert np.allclose(about.raman_shift, shift[20:last])
+                  region=region, residual_cm1=0.1, time_ns=time.time_ns())  # fmt: skip
+    dark = Mean(np.arange(20, PIXELS, dtype=np.float32), 9, time.time_ns(), 0.003)
+    write(tmp_path / "lab.json", Calibration(region=region, scale=scale, darks=(dark,)))
+    about, counts = made(AxisSettings(calibration=tmp_path / "lab.json", pump_nm=850.0))
+    assert np.allclose(about.raman_shift, shift[20:last]) and counts.shape == (1, last - 20)
+    assert np.array_equal(about.dark, np.arange(20, last)) and f"20 to {last - 1} are used" in caplog.text
 
 
 @pytest.mark.parametrize(
