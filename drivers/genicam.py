@@ -211,19 +211,11 @@ class Genicam(Instrument):
         self._map = self._acquirer.remote_device.node_map
 
     def _set_up(self) -> None:
-        if self._settings.region is not None:
-            x, y, width, height = (part.strip() for part in self._settings.region.split(","))
-            for name in ("OffsetX", "OffsetY"):  # an old one leaves no room for the new width
-                with suppress(Exception):  # not there, or never another
-                    getattr(self._map, name).value = 0
-            for name, value in zip(
-                ("Width", "Height", "OffsetX", "OffsetY"), (width, height, x, y), strict=True
-            ):
-                if value != "0" or self._has(name):
-                    self._set(name, value, f"--region {self._settings.region}")
         for each in self._settings.property:
             name, _, value = each.partition("=")
             self._set(name, value, f"--property {each}")
+        if self._settings.region is not None:  # after those, of which some change it, such as binning
+            self._set_region(self._settings.region)
         if self._settings.exposure_ms is not None:
             exposure = next((name for name in EXPOSURES if self._has(name)), None)
             what = f"--exposure-ms {self._settings.exposure_ms:g}"
@@ -239,6 +231,21 @@ class Genicam(Instrument):
             raise InstrumentError(
                 "the camera leaves out columns (DecimationHorizontal), and a calibration is of those side by "
                 "side: --property DecimationHorizontal=1"
+            )
+
+    def _set_region(self, text: str) -> None:
+        x, y, width, height = (part.strip() for part in text.split(","))
+        for name in REGION[:2]:  # an old one leaves no room for the new width
+            with suppress(Exception):  # not there, or never another
+                getattr(self._map, name).value = 0
+        wanted = {"Width": width, "Height": height, "OffsetX": x, "OffsetY": y}
+        for name, value in wanted.items():
+            if value != "0" or self._has(name):
+                self._set(name, value, f"--region {text}")
+        got = [int(self._number(name) or 0) for name in REGION]
+        if got != [int(wanted[name]) for name in REGION]:
+            raise InstrumentError(
+                f"--region {text} is not possible: the nearest offered is {','.join(map(str, got))}"
             )
 
     @property

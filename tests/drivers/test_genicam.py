@@ -204,6 +204,32 @@ class Node:
         self._value = value
 
 
+class Binning(Node):
+    """Which sets the width back, as cameras do."""
+
+    width: Node
+
+    @property
+    def value(self) -> Any:
+        return self._value
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        self._value, self.width._value = value, 2048 // value
+
+
+class Rounding(Node):
+    """It takes what it does not offer, and says nothing."""
+
+    @property
+    def value(self) -> Any:
+        return self._value // 8 * 8
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        self._value = value
+
+
 class Nodes(SimpleNamespace):
     def get_node(self, name: str) -> Any:
         return getattr(self, name, None)
@@ -214,7 +240,9 @@ def nodes() -> Nodes:
     made = Nodes(ExposureTime=Node(10_000.0, 20, 1e7), OffsetY=Node(0, 0, 0), ReverseX=Node(False, 0, 1))
     made.Width = Node(1048, 16, lambda: 2048 - made.OffsetX.value, 4)
     made.OffsetX = Node(1000, 0, lambda: 2048 - made.Width.value)
-    made.Height = Node(40, 40, 40)
+    made.Height = Rounding(40)
+    made.BinningHorizontal = Binning(1)
+    made.BinningHorizontal.width = made.Width
     return made
 
 
@@ -223,6 +251,8 @@ def nodes() -> Nodes:
     [
         ({"region": "0,0,2048,40"}, "Width", 2048),
         ({"region": "1032,0,1016,40"}, "OffsetX", 1032),
+        ({"region": "0,0,512,40", "property": ("BinningHorizontal=2",)}, "Width", 512),
+        ({"region": "0,0,512,44"}, "Height", "--region 0,0,512,44 .*: the nearest offered is 0,0,512,40$"),
         ({"exposure_ms": 20_000.0}, "ExposureTime", r"--exposure-ms 20000 .* 10000 \(from 0.02 to 10000\)"),
         ({"property": ("Width=1001",)}, "Width", r"is 1000 \(from 16 to 1048 in steps of 4\)"),
         ({"property": ("Width=1002.",)}, "Width", r"is 1000 \(from 16 to 1048 in steps of 4\)"),
