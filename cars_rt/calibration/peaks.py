@@ -29,18 +29,6 @@ class Peaks:
     def __len__(self) -> int:
         return len(self.place)
 
-    def highest(self, count: int) -> "Peaks":
-        """At most so many of them, the highest ones, in order of place."""
-        return self.only(np.sort(np.argsort(-self.height, kind="stable")[:count]))
-
-    def only(self, which: NDArray[np.intp] | NDArray[np.bool_]) -> "Peaks":
-        return Peaks(*(each[which] for each in (self.place, self.error, self.height, self.width, self.clear)))
-
-    def mirrored(self, pixels: int) -> "Peaks":
-        """As they are in the spectrum turned about."""
-        turned = self.only(np.arange(len(self))[::-1])
-        return Peaks(pixels - 1 - turned.place, turned.error, turned.height, turned.width, turned.clear)
-
 
 def find_peaks(spectrum: Array, *, smooth: float, least_clear: float = 6.0, least: float = 0.0) -> Peaks:
     """The lines of a spectrum (p,) on its own pixels.

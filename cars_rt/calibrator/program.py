@@ -165,7 +165,7 @@ def _has_plateau(given: Measured) -> bool:
 
 
 def with_standard(
-    calibration: Calibration, given: Measured, *, name: str | None = None, pump_nm: float | None = None
+    calibration: Calibration, given: Measured, *, name: str | None = None
 ) -> tuple[Calibration, Recognised, Array | None]:
     """With the raman shifts that a standard gives, above the dark as in `with_reference`, and the axis that
     was there before (p,), cm-1.
@@ -204,8 +204,8 @@ def with_standard(
     if scale is not None and scale.quantity == "wavelength":
         if scale is calibration.scale:  # its wavelengths stay
             settings = calibration.settings
-        if scale.probe_nm is not None or pump_nm is not None:
-            before = scale.axis(region, pump_nm)
+        if scale.probe_nm is not None:
+            before = scale.axis(region)
         absolute = 1e7 / scale.at(region.columns)
         found = recognise(counts, wavenumber=absolute, name=name)
         refuse_moved(found, scale, given.where)
