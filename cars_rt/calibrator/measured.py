@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cars_rt.accounting import Kind
 from cars_rt.calibration import Calibration, CalibrationError
-from cars_rt.client import connect
+from cars_rt.client import Client
 from cars_rt.files.columns import PIXELS
 from cars_rt.files.formats import MOST_LINE_BYTES, MOST_LINES, MOST_TEXT_BYTES, TEXT, any_axis, open_spectra
 from cars_rt.files.spectra import Spectra, SpectraError, may_be_above_dark, said_of
@@ -19,6 +20,7 @@ from cars_rt.physics.axis import AxisError, judged_raman_shift
 from cars_rt.physics.darkness import LOOKED_AT, noise_of
 from cars_rt.physics.fitness import FULL_OF_MEAN
 from cars_rt.protocol import Facts
+from cars_rt.source import Source
 from cars_rt.storage import refuse_no_table
 from cars_rt.trust.curve import ClientKeys
 
@@ -94,7 +96,8 @@ def _of_stream(
     timeout_s: float,
     judge: Callable[[Measured], object],
 ) -> Measured:
-    with connect(address, "raw", timeout=timeout_s, security=security) as stream:
+    late = frozenset({Kind.JOINED_LATE})  # a mean loses nothing by it
+    with Client(Source(address, "raw", security, expected=late), timeout_s) as stream:
         for run in stream:
             total, count, start, noise = np.zeros(run.start.pixels), 0, run.start, 0.0
             said = start.instrument or {}

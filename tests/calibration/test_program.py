@@ -12,7 +12,7 @@ import foreign
 import h5py
 import numpy as np
 import pytest
-from helpers import Command, Published, a_frame, a_start, an_end
+from helpers import AXIS, Command, Published, a_frame, a_start, an_end
 
 from calibration.simulated import cars_spectrum, lamp_spectrum
 from cars_rt.calibration import CalibrationError, Region, Scale, read, write
@@ -194,6 +194,19 @@ def test_a_full_scale_that_nobody_stated_is_not_kept(tmp_path: Path) -> None:
         assert made.full_scale is None
         stated = replace(given, counts=np.ones(64), full_scale=4_095.0)
         assert program.with_dark(made, stated).full_scale == 4_095
+
+
+def test_a_driver_that_runs_already_is_measured_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    """What came before is no loss to a mean; what is missing in its middle is said."""
+    rows = np.full((4, len(AXIS)), 100, np.uint16)
+    with Published() as driver, ThreadPoolExecutor() as pool:
+        streamed = pool.submit(measured, driver.address, 8)
+        driver.wait()
+        driver.say(a_start(block=4, sequence=5, index=20), a_frame(5, rows), a_frame(7, rows), an_end(8, 32))
+        assert streamed.result(60).spectra == 8
+    assert [each.message for each in caplog.records if each.levelname == "WARNING"] == [
+        f"{driver.address}: missing: the sequence jumps from 6 to 7: 4 spectra missing"
+    ]
 
 
 def test_a_part_that_is_added_changes_neither_camera_nor_settings_of_the_axis(tmp_path: Path) -> None:
