@@ -120,8 +120,14 @@ class Instrument:
         keeper.start(len(heard), *self._known(keeper))
 
     def _known(self, keeper: Keeper) -> list[str]:
-        """Flags that name the fastest engine, for a daemon that died: to look for it takes seconds, in which
-        spectra go by. If the daemon dies again it looks."""
+        """Flags for the next life of a part that died.
+
+        They name the fastest engine for a daemon: to look for it takes seconds, in which spectra go by. If
+        the daemon dies again it looks. A display that was seen opens no more browsers: its page comes back.
+        """
+        if keeper.part.role is Role.VIEW:
+            given = any(flag.startswith("--no-browser") for flag in keeper.part.command)  # once at most
+            return ["--no-browser"] if keeper.said.linked and not given else []
         named = any(flag.startswith("--engine=") for flag in keeper.part.command)
         if keeper.part.role is not Role.DAEMON or named or not self._engine or not keeper.restarts.first:
             return []

@@ -52,6 +52,7 @@ class Said:
         """Raises StorageError or OSError if NAME.log cannot be written in the folder."""
         self.name = name
         self.last = Line(logging.INFO, "")
+        self.linked = False  # it has told people where to look
         self.path = folder / f"{name}.log"
         refuse_target(self.path)
         self._pass_on = pass_on
@@ -90,6 +91,7 @@ class Said:
                 line = read_line(raw)
                 if line.text != STOPPING:  # every part says so at the end
                     self.last = line
+                self.linked = self.linked or line.link
                 self._write(line)
                 self._pass_on(self.name, line)
 

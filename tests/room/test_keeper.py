@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from helpers import wait_until
+from helpers import PATIENCE_S, wait_until
 
 from cars_rt.room import glance, instrument
 from cars_rt.room import keeper as keeper_module
@@ -121,6 +121,24 @@ def test_a_daemon_that_says_that_it_hangs_is_started_again_with_the_engine_that_
     assert " spectra/s" not in second_life()  # as it says of the engine that it found fastest
     assert "the daemon hangs (its loop does not turn): it is ended" in caplog.text
     assert "restart 1 follows in 0.5 s" in caplog.text
+
+
+@pytest.mark.parametrize("given", [(), ("--no-browser",)])
+def test_a_display_that_was_seen_and_died_opens_no_other_browser(
+    tmp_path: Path, given: tuple[str, ...]
+) -> None:
+    view = keeper(tmp_path, "view", *given, role=Role.VIEW)
+    room = Instrument([view])
+    for line, flags in (
+        (b"died early", []),
+        (b'{"level": "INFO", "message": "here", "link": "x"}', ["--no-browser"]),
+    ):
+        (path := tmp_path / "said").write_bytes(line + b"\nlast\n")
+        view.said.listen(path.open("rb"))
+        view.said.wait(PATIENCE_S)
+        assert room._known(view) == ([] if given else flags)
+    room.kill()
+    view.said.close()
 
 
 def test_lines_of_parts_are_read_as_they_are_and_cannot_play_with_the_terminal() -> None:
