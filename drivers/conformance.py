@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from cars_rt.accounting import Cause
 from cars_rt.drivers.apart import placed
 from cars_rt.drivers.base import InstrumentError, Waiting
 from cars_rt.drivers.feed import Feed
@@ -39,7 +40,7 @@ from cars_rt.sockets import Overload
 __all__ = ["TRIALS", "Subject", "Verdict", "attempt", "conform", "subject_of"]
 
 APART_S = 1.0  # between a stamp and the clock of this computer, at most, before a run and after
-SMALL_MB = 0.2  # a buffer that a slow subscriber fills
+SMALL_MB = 0.01  # a buffer that a slow subscriber fills
 
 Outcome: TypeAlias = Literal["passed", "failed", "not tried"]
 
@@ -59,7 +60,7 @@ class Verdict:
 
 
 class _NotTriedError(Exception):
-    """The trial needs what its author did not give."""
+    """The trial needs what its author did not give, or more spectra."""
 
 
 def attempt(trial: str, subject: Subject) -> Verdict:
@@ -212,6 +213,8 @@ def _slow_consumer(subject: Subject) -> str:
         made = driven(subject, buffer_mb=SMALL_MB, overload=policy, reads="late")
         raise_error(made)
         judge(made)
+        if Cause.OVERLOAD not in made.totals[0].lost:
+            raise _NotTriedError(f"{made.totals[0].produced} spectra were too few to fill the buffers")
         said.append(lost(made))
     return f"lost: {' and '.join(said)}"
 

@@ -5,12 +5,13 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
+import zmq
 from numpy.typing import NDArray
 
-from cars_rt.accounting import Problem
+from cars_rt.accounting import Cause, Problem
 from cars_rt.drivers.apart import placed
 from cars_rt.drivers.base import Acquisition, DriveSettings
 from cars_rt.drivers.running import DriveTotals, drive_runs
@@ -23,6 +24,7 @@ LATE_S = 2.0  # after which a slow subscriber reads at last
 ARRIVES_S = 3.0  # within which what was sent is here, also on a busy computer
 STOPS_S = 15.0  # within which a run ends that was stopped, beyond two exposures
 LONGEST = 400  # characters of a sentence about an error
+SMALL_BYTES = 8192  # of a connection's buffers, for a subscriber that does not read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +105,7 @@ def driven(
     def progress(about: Acquisition, totals: DriveTotals) -> None:
         nonlocal seen, called, enough, waiting
         made.about, seen = about, totals.produced
-        if waiting and totals.lost:
+        if waiting and Cause.OVERLOAD in totals.lost:
             waiting, enough = False, seen + enough
         if meanwhile and not called and seen > enough // 3:
             called = True
@@ -133,7 +135,7 @@ def driven(
     deadline = time.monotonic() + subject.limit_s
     found_by = time.monotonic() + subject.limit_s / 3  # who says nothing of a loss need not be waited for
     with Publisher(LOCAL, "raw", buffer_mb=buffer_mb, overload=overload, stall_s=stall_s) as publisher:
-        subscriber, reader = Subscriber(publisher.address, "raw"), RunReader("raw")
+        subscriber, reader = _subscriber(publisher, reads is not True), RunReader("raw")
         thread = threading.Thread(target=work, name="trial")
         thread.start()
         try:
@@ -157,6 +159,23 @@ def driven(
     if thread.is_alive():
         raise FailedError(f"the run does not end within {subject.limit_s + 2 * STOPS_S:.0f} s")
     return made
+
+
+def _subscriber(publisher: Publisher, small: bool) -> Subscriber:
+    """Connected to it. small: hardly anything fits into what lies between them; the system's own buffers have
+    room for megabytes, which most runs do not have."""
+    if not small:
+        return Subscriber(publisher.address, "raw")
+    publisher.socket.setsockopt(
+        zmq.SNDBUF, SMALL_BYTES
+    )  # of whom connects to a port that is bound from now on
+    publisher.socket.bind(LOCAL)
+    address = cast(bytes, publisher.socket.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
+    subscriber = Subscriber(address, "raw", connect=False)
+    for option, value in ((zmq.RCVHWM, 1), (zmq.RCVBUF, SMALL_BYTES)):
+        subscriber.socket.setsockopt(option, value)
+    subscriber.connect()
+    return subscriber
 
 
 def good(subject: Subject) -> Made:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from helpers import AXIS, Command, spectra_of
+from helpers import AXIS, Camera, Command, spectra_of
 
 from cars_rt.drivers import Acquisition, Block, Instrument, InstrumentError
 from cars_rt.drivers.base import until
@@ -37,6 +37,11 @@ def test_slow_consumer_is_slow_enough_that_a_fast_camera_loses_spectra_and_that_
     verdict = attempt("slow consumer", Subject(make=make))
     verdict.check()
     assert verdict.said.count("overload") == 2
+
+
+def test_slow_consumer_of_a_run_that_fits_into_the_buffers_is_not_tried() -> None:
+    verdict = attempt("slow consumer", Subject(make=partial(Camera, [spectra_of(1)] * 2)))
+    assert (verdict.outcome, verdict.said) == ("not tried", "2 spectra were too few to fill the buffers")
 
 
 class Faulty(Instrument):
@@ -117,7 +122,8 @@ def faulty(fault: str = "") -> Subject:
 @pytest.mark.parametrize("trial", TRIALS)
 def test_camera_that_has_no_fault_conforms_in_every_trial(trial: str) -> None:
     verdict = attempt(trial, faulty())
-    assert verdict.outcome == "passed", verdict.said
+    few = trial == "slow consumer" and verdict.outcome == "not tried"  # as the system's buffers are
+    assert verdict.outcome == "passed" or few, verdict.said
     assert trial != "gaps" or verdict.said == "lost: 5 camera"
 
 
@@ -153,4 +159,4 @@ def test_driver_is_tried_by_its_command(tmp_path: Path) -> None:
     assert [line[11:].split("  ")[0].strip() for line in lines] == list(TRIALS)
     assert "passed     numbers         50 spectra, right to the last count" in lines
     untried = {line[11:].split("  ")[0].strip() for line in lines if line.startswith("not tried")}
-    assert untried == {"wrong settings", "unplugging", "gaps"}
+    assert untried - {"slow consumer"} == {"wrong settings", "unplugging", "gaps"}
