@@ -39,6 +39,10 @@ class RemoteError(CarsRtError, RuntimeError):
     """What was asked refused, or nobody answered; the text says which and why."""
 
 
+class BusyError(RemoteError):
+    """Who was asked is there, and has not answered in time."""
+
+
 class Remote:
     """One connection to a daemon's control socket. One thread at a time asks; a forked process gets its own.
 
@@ -136,7 +140,7 @@ class Remote:
             # Whatever accepts a connection takes what is sent; only one of ours shakes hands.
             there = sent and self._met
             if there and time.monotonic() - begun > busy_s:
-                raise RemoteError(
+                raise BusyError(
                     self._why
                     or f"the {self._what} at {self.address} is there, but has not answered within "
                     f"{busy_s:g} s: it or the computer is busy; ask again, or give the computer less to do"

@@ -12,6 +12,7 @@ QUIET_S = 5.0  # without a message for so long within a run, the page says so
 MANY_FLAGS = 0.1  # of the spectra
 OLD_S = 5.0  # an older answer of the daemon counts for nothing
 LOW_DISK_MINUTES = 10.0
+ASKED_S = 8.0  # a recorder that ended with its run was heard so long before at least
 SHOWN = 13  # characters of a run's id
 
 
@@ -49,7 +50,9 @@ class Facts:
     rate_in: float = 0.0
     rate_out: float = 0.0
     busy: bool = False  # the daemon has no head-room
-    recorder: Mapping[str, Any] | None = None
+    recorder: Mapping[str, Any] | None = None  # its last answer
+    recorder_silent_s: float | None = None  # since then, where it no longer answers
+    recorder_there: bool = False  # it does not, but takes connections
     file: str | None = None  # a recording is shown, not a daemon
     file_trouble: str = ""  # why not all of it is shown
     results: bool = True  # it holds results, not counts alone
@@ -116,8 +119,12 @@ def _reds(facts: Facts, status: Mapping[str, Any] | None) -> Iterator[tuple[Leve
         yield Level.RED, f"No daemon: {facts.trouble or 'nobody publishes'}{since}; waiting for it."
     elif facts.trouble and (facts.run is None or facts.ended):
         yield Level.RED, f"{facts.trouble}; waiting."
+    if trouble := (facts.recorder or {}).get("trouble"):
+        yield Level.RED, f"The recorder gave up: {printable(str(trouble)).rstrip('.')}."
     if (disk := _disk(facts)) is not None:
         yield Level.RED, disk
+    if (silent := _silent(facts)) is not None and silent[0] is Level.RED:
+        yield silent
 
 
 def _ambers(facts: Facts, status: Mapping[str, Any] | None) -> Iterator[tuple[Level, str]]:
@@ -136,6 +143,8 @@ def _ambers(facts: Facts, status: Mapping[str, Any] | None) -> Iterator[tuple[Le
         yield Level.AMBER, f"{facts.beyond} spectra came after the last pixel of the scan."
     if facts.run is not None and not facts.ended and facts.connected and facts.quiet_s > QUIET_S:
         yield Level.AMBER, f"Nothing came for {_time(facts.quiet_s)}, and the run is still open."
+    if (silent := _silent(facts)) is not None and silent[0] is Level.AMBER:
+        yield silent
     if facts.busy:
         yield Level.AMBER, "The daemon has no head-room; the display asks for less."
     if facts.connected and status is None and facts.why:
@@ -158,8 +167,11 @@ def rows(facts: Facts) -> list[tuple[str, str]]:
         return both
     lag = "–" if facts.lag_s is None else f"{facts.lag_s:.2f} s behind the camera"
     both.append(("display", lag))
-    if status is None:
-        return [*both, ("daemon", facts.why or "–")]
+    daemon = [("daemon", facts.why or "–")] if status is None else _daemon(facts, status)
+    return [*both, *daemon, *([] if facts.recorder is None else [("recorder", _recorder(facts))])]
+
+
+def _daemon(facts: Facts, status: Mapping[str, Any]) -> list[tuple[str, str]]:
     latencies = status.get("latencies")
     total = latencies.get("total") if isinstance(latencies, dict) else None
     total = total if isinstance(total, dict) else {}
@@ -169,15 +181,12 @@ def rows(facts: Facts) -> list[tuple[str, str]]:
         if isinstance(total.get(key), int | float)
     )
     model = f"{status.get('model')} on {status.get('engine') or 'no engine yet'}"
-    more = [
+    return [
         ("rate", f"{facts.rate_in:.0f}/s in, {facts.rate_out:.0f}/s out"),
         ("latency", ms or "–"),
         ("model", printable(model)),
         ("dark", printable(dark_in_words(str(status.get("dark")), status.get("run")))),
     ]
-    if facts.recorder is not None:
-        more.append(("recorder", _recorder(facts.recorder)))
-    return [*both, *more]
 
 
 def _fresh(facts: Facts) -> Mapping[str, Any] | None:
@@ -199,15 +208,39 @@ def _came(facts: Facts) -> int:
 
 def _disk(facts: Facts) -> str | None:
     minutes = (facts.recorder or {}).get("minutes_left")
-    if isinstance(minutes, int | float) and minutes < LOW_DISK_MINUTES:
-        return f"The recorder's disk is full in {minutes:.0f} minutes."
+    if facts.recorder_silent_s is None and isinstance(minutes, int | float) and minutes < LOW_DISK_MINUTES:
+        left = f"{minutes:.0f} minutes" if minutes >= 2 else f"{60 * minutes:.0f} s"
+        return f"The recorder's disk is full in {left}."
     return None
 
 
-def _recorder(status: Mapping[str, Any]) -> str:
-    free = status.get("disk_free") or status.get("disk_free_bytes")
-    left = f", {free / 1e9:.1f} GB left" if isinstance(free, int | float) else ""
-    return printable(f"{status.get('path') or 'no file open'}{left}")
+def _silent(facts: Facts) -> tuple[Level, str] | None:
+    """What to say of a recorder that has answered and no longer does."""
+    last, silent_s = facts.recorder, facts.recorder_silent_s
+    if last is None or silent_s is None:
+        return None
+    if facts.recorder_there:
+        return Level.AMBER, f"The recorder is there, but has not answered for {_time(silent_s)}."
+    of_this_run = last.get("run") == facts.run
+    in_run = not facts.ended or silent_s > facts.quiet_s + ASKED_S  # it went, or before the end
+    if last.get("one_run") and last.get("run") and not (of_this_run and in_run):
+        return None  # it ended with its run
+    if last.get("recording") and of_this_run and in_run:
+        return Level.RED, f"The recorder is gone for {_time(silent_s)}: it was recording this run."
+    return Level.AMBER, f"The recorder is gone for {_time(silent_s)}."
+
+
+def _recorder(facts: Facts) -> str:
+    status = facts.recorder or {}
+    path, free = status.get("path"), status.get("disk_free")
+    said = str(path) if path else "no file open"
+    if path and not status.get("recording", True):
+        said += ", closed"
+    if facts.recorder_silent_s is not None:
+        said += f", no answer for {_time(facts.recorder_silent_s)}"
+    elif isinstance(free, int | float):
+        said += f", {free / 1e9:.1f} GB left"
+    return printable(said)
 
 
 def _counts(values: Mapping[str, int]) -> str:

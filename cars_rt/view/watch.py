@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cars_rt.errors import CarsRtError
-from cars_rt.remote import Remote, RemoteError
+from cars_rt.remote import BusyError, Remote, RemoteError
 from cars_rt.trust.curve import ClientKeys
 
 log = logging.getLogger("cars_rt.view")
@@ -32,8 +32,10 @@ class Watch(threading.Thread):
         super().__init__(name=f"watch of {address}", daemon=True)
         self.address = address
         self.status: dict[str, Any] | None = None  # the last answer; None: it does not answer
+        self.last: dict[str, Any] | None = None  # the last answer, also of one that is gone
         self.at = 0.0  # when it came
         self.why = "not asked yet"  # why there is no answer
+        self.there = False  # it does not answer, but takes connections
         self.rate_in = self.rate_out = 0.0  # spectra/s
         self.busy = False
         self.urgent = False  # it waits for no other program, so neither for a browser that draws
@@ -50,6 +52,7 @@ class Watch(threading.Thread):
                 self._take(remote.ask(self._word, timeout_s=2 * self._every_s, waiting=self._go_on))
             except CarsRtError as error:
                 self.status, self.why, self.busy, self.urgent = None, str(error), False, False
+                self.there = isinstance(error, BusyError)
                 if remote is not None:
                     remote.close()
                 remote = None
@@ -74,7 +77,7 @@ class Watch(threading.Thread):
             except (KeyError, TypeError, AttributeError):  # a recorder, or a daemon of another version
                 self.busy = False
         self.urgent = bool(status.get("realtime"))
-        self.status, self.at, self.why = status, now, ""
+        self.status, self.last, self.at, self.why = status, status, now, ""
 
     def ask(self, do: str, /, **arguments: Any) -> dict[str, Any]:
         """Make one request, on a connection of its own. Raises CarsRtError, which says why it was refused."""

@@ -124,11 +124,16 @@ class World:
                 "rate_out": watch.rate_out,
                 "busy": self.busy,
             }
+        if (recorder := self.recorder) is not None:
+            known |= {
+                "recorder": recorder.last,
+                "recorder_silent_s": now - recorder.at if recorder.status is None else None,
+                "recorder_there": recorder.there,
+            }
         return Facts(
             connected=store.connected.get("preview", False),
             trouble=store.troubles.get("preview", ""),
             quiet_s=now - store.quiet_since,
-            recorder=None if self.recorder is None else self.recorder.status,
             file=self.file,
             results=not any(isinstance(each, Recorded) and not each.results for each in self._feeds),
             file_trouble=" ".join(each.trouble for each in self._feeds if isinstance(each, Recorded)),

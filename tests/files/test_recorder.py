@@ -76,6 +76,11 @@ def test_each_request_has_its_command_and_none_is_the_daemons() -> None:
     assert set(COMMANDS) == set(RECORDER_REQUESTS)
 
 
+def test_a_recorder_of_one_run_says_that_it_ends_with_it(tmp_path: Path) -> None:
+    with recording(tmp_path / "scan.h5", idle=False, raw="tcp://127.0.0.1:9") as (_, asking):
+        assert asking.status()["one_run"] is True
+
+
 def test_start_and_stop_at_will_in_the_middle_of_a_run(tmp_path: Path) -> None:
     """Late and early: the file has what came between, and says what it lacks and how many were planned."""
     with Published() as source, recording(tmp_path, raw=source.address) as (recorder, asking):
@@ -93,6 +98,7 @@ def test_start_and_stop_at_will_in_the_middle_of_a_run(tmp_path: Path) -> None:
         now = asking.status()
         assert (now["state"], now["run"], now["planned"], now["first"]) == ("recording", "run-1", 100, 10)
         assert now["sample"] == "liver, slice 7" and now["bytes"] > 0 and now["disk_free"] > 0
+        assert now["one_run"] is False
         (file,) = asking.stop()["files"]
         assert file["rows"] == {"raw": 20} and file["planned"] == 100 and not file["complete"]
         with pytest.raises(RemoteError, match="nothing is being recorded"):

@@ -17,6 +17,12 @@ FILE: dict[str, Any] = {"file": "scan.h5", "connected": False, "status": None}
 PART = FILE | {"ended": "complete", "planned": 104}
 
 
+def gone(ended: str | None = None, quiet_s: float = 0.0, **last: Any) -> dict[str, Any]:
+    """A recorder that answered so last, 9 s ago."""
+    last = {"run": "r", "recording": True, "one_run": False} | last
+    return {"recorder": last, "recorder_silent_s": 9.0, "ended": ended, "quiet_s": quiet_s}
+
+
 @pytest.mark.parametrize("said", ["x", 1.0, [1], {"total": 1}, {"total": {"p50_ms": "x"}}])
 def test_whatever_a_daemon_says_of_itself_can_be_shown(said: Any) -> None:
     shown = dict(health.rows(Facts(connected=True, status={"latencies": said})))
@@ -56,6 +62,20 @@ def test_between_runs_no_dark_is_said_to_be_none() -> None:
         ({"beyond": 4}, Level.AMBER, "4 spectra came after the last pixel"),
         ({"status": None, "why": "no answer"}, Level.AMBER, "health is not known: no answer"),
         ({"recorder": {"minutes_left": 3}}, Level.RED, "The recorder's disk is full in 3 minutes."),
+        ({"recorder": {"minutes_left": 1.2}}, Level.RED, "The recorder's disk is full in 72 s."),
+        ({"recorder": {"minutes_left": 3}, "recorder_silent_s": 9}, Level.AMBER, "is gone for 9 s."),
+        ({"recorder": {"trouble": "full"}}, Level.RED, "The recorder gave up: full."),
+        ({"recorder": {"trouble": "full"}, "run": None}, Level.RED, "The recorder gave up: full."),
+        (gone(), Level.RED, "The recorder is gone for 9 s: it was recording this run."),
+        (gone(one_run=True), Level.RED, "it was recording this run."),
+        (gone(ended="complete", quiet_s=0), Level.RED, "it was recording this run."),
+        (gone(ended="complete", quiet_s=2), Level.AMBER, "The recorder is gone for 9 s."),
+        (gone(ended="complete", quiet_s=2, one_run=True), Level.GREEN, "The run is complete"),
+        (gone(run="old"), Level.AMBER, "The recorder is gone for 9 s."),
+        (gone(run="old", one_run=True), Level.GREEN, "All is well"),
+        (gone(run=None, recording=False, one_run=True), Level.AMBER, "The recorder is gone for 9 s."),
+        (gone(recording=False), Level.AMBER, "The recorder is gone for 9 s."),
+        (gone() | {"recorder_there": True}, Level.AMBER, "is there, but has not answered for 9 s."),
         ({"trouble": "protocol version 9", "run": None}, Level.RED, "protocol version 9; waiting."),
         ({"trouble": "protocol version 9", "ended": "complete"}, Level.RED, "protocol version 9; waiting."),
         ({"status": None}, Level.GREEN, "losses are known at the end of the run."),
@@ -75,6 +95,18 @@ def test_one_line_says_how_it_is(changed: dict[str, Any], level: Level, said: st
     found, sentence = health.judge(facts)
     assert found is level and said in sentence
     assert dict(health.rows(facts))["spectra"].startswith("100")
+
+
+@pytest.mark.parametrize("status", [STATUS, None])
+def test_the_numbers_say_what_the_recorder_does(status: dict[str, Any] | None) -> None:
+    def said(silent_s: float | None = None, **last: Any) -> str:
+        facts = Facts(**WELL | {"status": status, "recorder": last, "recorder_silent_s": silent_s})
+        return dict(health.rows(facts))["recorder"]
+
+    assert said(path=None, recording=False, disk_free=2e9) == "no file open, 2.0 GB left"
+    assert said(path="a.h5", recording=True, disk_free=2e9) == "a.h5, 2.0 GB left"
+    assert said(path="a.h5", recording=False, disk_free=0) == "a.h5, closed, 0.0 GB left"
+    assert said(7.0, path="a.h5", recording=True, disk_free=2e9) == "a.h5, no answer for 7 s"
 
 
 @pytest.mark.parametrize("changed", [{"status": None}, {"status": None, "ended": "complete"}, FILE])

@@ -1,0 +1,64 @@
+"""What all pages share, before a recorder and a daemon of which each answer is known."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from helpers import wait_until
+
+from cars_rt.protocol.control import RECORDER_REQUESTS, Request, Requests
+from cars_rt.remote import Recorder
+from cars_rt.sockets.control import Answer, Control
+from cars_rt.sockets.free import free_addresses
+from cars_rt.view.settings import ViewSettings
+from cars_rt.view.watch import Watch
+from cars_rt.view.world import World
+
+Does = Callable[[Request, Answer], Mapping[str, Any] | None]
+
+
+@contextmanager
+def answering(address: str, requests: Requests, does: Does) -> Iterator[None]:
+    """A program that does this with each request."""
+    control, over = Control(address, requests, "program"), threading.Event()
+
+    def serve() -> None:
+        while not over.wait(0.01):
+            control.serve(does, str)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        control.close()
+
+
+def test_a_recorder_that_is_busy_and_one_that_is_gone_are_told_apart() -> None:
+    (address,) = free_addresses(1)
+    world = World(ViewSettings(preview="tcp://127.0.0.1:9"))
+    world.recorder = watch = Watch(address, every_s=0.05, what=Recorder, word="record-status")
+    silent = threading.Event()
+
+    def does(request: Request, answer: Answer) -> dict[str, Any] | None:
+        return None if silent.is_set() else {"path": "scan.h5", "recording": True}
+
+    def facts() -> tuple[bool, bool]:
+        known = world.facts()
+        return known.recorder_silent_s is None, known.recorder_there
+
+    watch.start()
+    try:
+        assert world.facts().recorder is None
+        with answering(address, RECORDER_REQUESTS, does):
+            wait_until(lambda: world.facts().recorder is not None and facts()[0])
+            silent.set()
+            wait_until(lambda: facts() == (False, True))
+        wait_until(lambda: facts() == (False, False))
+        last, since = world.facts().recorder, world.facts().recorder_silent_s
+        assert last == {"path": "scan.h5", "recording": True} and since is not None
+    finally:
+        world.close()
