@@ -25,7 +25,9 @@ from cars_rt.view.watch import Watch
 CALM_S = 5.0  # how long after a daemon was busy it is asked for whole spectra again
 FEW_CORES = 4  # on which a browser, which paints on three of them, takes turns with the daemon
 FLAGS_EVERY_S, FLAGS_KEPT = 2.0, 30  # the share of flagged spectra, over the last minute
-DAEMON = ("dark", "reload", "shadow", "promote", "unshadow", "bands")
+QUICK = ("dark", "shadow", "unshadow", "bands")
+SLOW = ("reload", "promote")  # minutes, where a model is compiled
+DAEMON = (*QUICK, *SLOW)
 RECORDER = {"record": "record-start", "record stop": "record-stop"}
 
 
@@ -44,7 +46,11 @@ class World:
         self._busy_at = -CALM_S
         here = is_loopback(Address.to_connect(settings.preview).host)
         self._crowded = file is None and here and (os.cpu_count() or 1) <= FEW_CORES
-        self._asking = ThreadPoolExecutor(2, "asks")
+        # No order waits for a slow one; quick ones, and those to the recorder, stay in their order. Of the slow
+        # ones the daemon refuses the second at once, which therefore has to reach it.
+        recorder, quick, slow = (ThreadPoolExecutor(threads, "asks") for threads in (1, 1, 2))
+        self._asking = dict.fromkeys(RECORDER, recorder) | dict.fromkeys(QUICK, quick)
+        self._asking |= dict.fromkeys(SLOW, slow)
         self.pages: list[Any] = []  # of all browsers
         self._flags: deque[tuple[int, int]] = deque(maxlen=FLAGS_KEPT + 1)  # flagged, seen
         self._flags_due = 0.0
@@ -77,7 +83,8 @@ class World:
         for each in (*self._feeds, self.watch, self.recorder):
             if each is not None:
                 each.close()
-        self._asking.shutdown(wait=False, cancel_futures=True)
+        for pool in self._asking.values():
+            pool.shutdown(wait=False, cancel_futures=True)
 
     @property
     def busy(self) -> bool:
@@ -163,7 +170,7 @@ class World:
         elif watch is None:
             then(f"The display was started without an address to ask for {do!r}.", True)
         else:
-            future = self._asking.submit(watch.ask, word, **given)
+            future = self._asking[do].submit(watch.ask, word, **given)
             future.add_done_callback(lambda done: then(*_answer(do, done)))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from helpers import wait_until
 
-from cars_rt.protocol.control import RECORDER_REQUESTS, Request, Requests
+from cars_rt.protocol.control import RECORDER_REQUESTS, REQUESTS, Request, Requests
 from cars_rt.remote import Recorder
 from cars_rt.sockets.control import Answer, Control
 from cars_rt.sockets.free import free_addresses
@@ -62,3 +62,39 @@ def test_a_recorder_that_is_busy_and_one_that_is_gone_are_told_apart() -> None:
         assert last == {"path": "scan.h5", "recording": True} and since is not None
     finally:
         world.close()
+
+
+def test_an_order_waits_for_no_slow_one_and_quick_ones_stay_in_their_order() -> None:
+    control, recorder = free_addresses(2)
+    world = World(ViewSettings(preview="tcp://127.0.0.1:9", allow_control=True))
+    world.watch, world.recorder = Watch(control), Watch(recorder, what=Recorder)
+    came, later, said = list[str](), list[Answer](), list[str]()
+
+    def does(request: Request, answer: Answer) -> dict[str, Any] | None:
+        if request.do == "reload":
+            later.append(answer)
+            return None
+        came.append(str(request.arguments.get("do") or request.do))
+        return {}
+
+    def ask(do: str, /, **given: Any) -> None:
+        world.ask(do, given, lambda text, _: said.append(text))
+
+    darks = 5 * ["start", "stop"]
+    with answering(control, REQUESTS, does), answering(recorder, RECORDER_REQUESTS, does):
+        try:
+            for _ in range(2):  # compile for minutes
+                ask("reload", model="rnn")
+            wait_until(lambda: len(later) == 2)
+            for each in darks:
+                ask("dark", do=each)
+            for each in ("record", "record stop"):
+                ask(each)
+            wait_until(lambda: len(said) == len(darks) + 2)
+            assert [each for each in came if each in darks] == darks
+            assert [each for each in came if each not in darks] == ["record-start", "record-stop"]
+        finally:
+            for watch in (world.watch, world.recorder):
+                watch._over.set()  # they were not started
+            world.watch = world.recorder = None
+            world.close()
