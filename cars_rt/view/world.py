@@ -53,6 +53,7 @@ class World:
         self._asking |= dict.fromkeys(SLOW, slow)
         self.pages: list[Any] = []  # of all browsers
         self._flags: deque[tuple[int, int]] = deque(maxlen=FLAGS_KEPT + 1)  # flagged, seen
+        self._flags_of = ""  # this run
         self._flags_due = 0.0
 
     def start(self) -> None:
@@ -148,14 +149,15 @@ class World:
         )
 
     def flags_over_time(self) -> list[float]:
-        """The share of flagged spectra in each of the last intervals, oldest first."""
+        """The share of flagged spectra of the run in each of the last intervals, oldest first."""
         scan, now = self.store.scan, time.monotonic()
         if scan is not None and now >= self._flags_due:
             self._flags_due = now + FLAGS_EVERY_S
-            last = scan.with_flags, scan.seen
-            if self._flags and last[1] < self._flags[-1][1]:
+            if self._flags_of != scan.start.run:
+                self._flags_of = scan.start.run
                 self._flags.clear()
-            self._flags.append(last)
+                self._flags.append((0, 0))
+            self._flags.append((scan.with_flags, scan.seen))
         pairs = list(self._flags)
         return [(after[0] - before[0]) / max(after[1] - before[1], 1) for before, after in pairwise(pairs)]
 

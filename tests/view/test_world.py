@@ -3,17 +3,22 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
-from helpers import wait_until
+import numpy as np
+import pytest
+from helpers import a_start, wait_until
 
 from cars_rt.protocol.control import RECORDER_REQUESTS, REQUESTS, Request, Requests
 from cars_rt.remote import Recorder
 from cars_rt.sockets.control import Answer, Control
 from cars_rt.sockets.free import free_addresses
+from cars_rt.view import world as worlds
 from cars_rt.view.settings import ViewSettings
 from cars_rt.view.watch import Watch
 from cars_rt.view.world import World
+from view.test_store import bundle
 
 Does = Callable[[Request, Answer], Mapping[str, Any] | None]
 
@@ -98,3 +103,19 @@ def test_an_order_waits_for_no_slow_one_and_quick_ones_stay_in_their_order() -> 
                 watch._over.set()  # they were not started
             world.watch = world.recorder = None
             world.close()
+
+
+def test_the_share_of_flagged_spectra_is_that_of_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worlds, "FLAGS_EVERY_S", 0.0)
+    world = World(ViewSettings(preview="tcp://127.0.0.1:9"))
+
+    def see(run: str, spectra: int, flagged: int) -> list[float]:
+        world.store.begin(a_start(run))
+        flags = (np.arange(spectra) < flagged).astype(np.uint16)
+        world.store.bundle(replace(bundle(0, np.ones((spectra, 1)), flags=flags), run=run))
+        return world.flags_over_time()
+
+    assert see("one", 100, 2) == [0.02]
+    assert see("two", 100, 60) == [0.6]  # as many as of the one before
+    assert see("three", 150, 30) == [0.2]
+    assert see("three", 50, 0) == [0.2, 0.0]
