@@ -2,7 +2,8 @@
 
 import asyncio
 import io
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
+from itertools import chain, count
 from typing import Any
 
 import h5py
@@ -96,10 +97,16 @@ def packed(scan_arrays: dict[str, Any], said: dict[str, Any], form: str) -> byte
     else:
         with h5py.File(buffer, "w") as file:
             for key, value in scan_arrays.items():
-                file.create_dataset(_text(key).replace("/", "_"), data=value)
+                file.create_dataset(_free(_text(key).replace("/", "_"), file), data=value)
             for key, value in said.items():
                 file.attrs[key] = [_text(each) for each in value] if isinstance(value, list) else _text(value)
     return buffer.getvalue()
+
+
+def _free(name: str, taken: Container[str]) -> str:
+    """The name, with a number where another one has it."""
+    numbered = (f"{name} ({number})" for number in count(2))
+    return next(each for each in chain([name], numbered) if each not in taken)
 
 
 def _text(value: Any) -> Any:

@@ -72,6 +72,9 @@ def test_bands_of_the_same_name_are_told_apart() -> None:
 
 def test_names_that_hdf5_cannot_hold_are_taken_away_all_the_same() -> None:
     scan = a_scan(2, 1, source="camera\0" + 9 * "x")  # as a buffer of C has it
-    scan.take_bundle(bundle(0, np.ones((2, 1)), (Band("a\0/b", 850.0, 900.0),)))
+    bands = tuple(Band(name, 850.0, 900.0) for name in ("a\0/b", "a _b", "a /b"))
+    scan.take_bundle(bundle(0, np.tile([1.0, 2.0, 3.0], (2, 1)), bands))
     content = taken_away(scan, form="h5")
-    assert content["source"] == "camera xxxxxxxxx" and content["map a _b 850:900"].shape == (2, 1)
+    assert content["source"] == "camera xxxxxxxxx"
+    for number, key in enumerate(("", " (2)", " (3)"), 1):
+        np.testing.assert_array_equal(content[f"map a _b 850:900{key}"].ravel(), [number, number])
