@@ -33,6 +33,7 @@ window.eyes = {
     const box = view.canvas_view.el.getBoundingClientRect()
     return [box.left + view.frame.x_scale.compute(x), box.top + view.frame.y_scale.compute(y)]
   },
+  box: (model) => Bokeh.index.find_one(model).el.getBoundingClientRect(),
   socket: null,  // the page's connection
 }
 window.WebSocket = class extends WebSocket {

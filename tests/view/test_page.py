@@ -110,6 +110,8 @@ def test_a_region_shows_its_mean_with_deviation(room: Room) -> None:
     raman = room.raman("one", ROWS * COLUMNS).reshape(ROWS, COLUMNS, -1)
     room.browser.drag("map", (2.5 * STEP_UM[1], 1.5 * STEP_UM[0]), (7.5 * STEP_UM[1], 4.5 * STEP_UM[0]))
     room.browser.says("#words", "mean of 24 spectra, rows 1 to 4, columns 2 to 7")
+    title, tools = (f"eyes.box(eyes.model('spectrum').{each})" for each in ("title", "toolbar"))
+    assert room.browser.page.evaluate(f"{title}.top >= {tools}.bottom")  # neither lies over the other
     part = raman[1:5, 2:8].reshape(24, -1).astype(np.float64)
     mean, spread = part.mean(axis=0), part.std(axis=0, ddof=1)
     np.testing.assert_allclose(room.browser.spectrum(), mean, rtol=1e-4, atol=1e-6)

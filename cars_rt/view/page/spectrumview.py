@@ -64,6 +64,7 @@ class SpectrumView:
             y_axis_type=scale,
             active_scroll="wheel_zoom",
             toolbar_location="above",
+            toolbar_sticky=False,  # titles are long
             x_range=DataRange1d(range_padding=0.0),
             min_border=8,
             x_axis_label="raman shift (cm⁻¹)",
