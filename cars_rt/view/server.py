@@ -45,6 +45,7 @@ MOST_SOCKETS = 2 * MOST_PAGES  # also of those that found no place
 MESSAGE_BYTES = 64 * 1024  # a browser sends orders, no data
 BODY_BYTES = 64 * 1024
 COOKIE = "cars_rt_view"
+DAYS = 1  # for which who has given the password is let in
 SHORTEST = 8  # characters of a password
 WRONG_S = 1.0  # how long the answer to a wrong password takes
 ROUNDS = 100_000  # of the cookie's key: who has a cookie cannot try passwords by the million
@@ -112,7 +113,7 @@ class _Login(RequestHandler):
             if self._gone:
                 return
             if hmac.compare_digest(given.encode(), self._secret.encode()):
-                self.set_signed_cookie(COOKIE, "in", expires_days=1, httponly=True, samesite="Strict")
+                self.set_signed_cookie(COOKIE, "in", expires_days=DAYS, httponly=True, samesite="Strict")
                 self.redirect("/")
                 return
             log.warning("a wrong password from %s", self.request.remote_ip)
@@ -133,7 +134,7 @@ class _Secret(AuthProvider):  # type: ignore[misc]
     @property
     def get_user(self) -> Callable[[Any], str | None]:
         def user(handler: Any) -> str | None:
-            return "in" if handler.get_signed_cookie(COOKIE) == b"in" else None
+            return "in" if handler.get_signed_cookie(COOKIE, max_age_days=DAYS) == b"in" else None
 
         return user
 
@@ -226,9 +227,7 @@ class PageServer:
             patterns.append(
                 (r"/login", _Login, {"secret": secret, "page": login, "turn": asyncio.Semaphore(GUESSES)})
             )
-            # The same after each start with that password, so that open pages come back.
-            key = hashlib.pbkdf2_hmac("sha256", secret.encode(), b"cars-rt view: cookie", ROUNDS).hex()
-            options = {"auth_provider": _Secret(), "cookie_secret": key}
+            options = {"auth_provider": _Secret(), "cookie_secret": _key(secret)}
         names = _names(where.host, self.port, settings.host)
         page = Application(guard.Pages(lambda document: open_page(document, world)))
         tornado = _Tornado(
@@ -357,6 +356,11 @@ def _names(host: str, port: int, more: tuple[str, ...]) -> frozenset[str]:
     }  # browsers leave it out
     names = {f"{each}:{port}" for each in found} | set(more) | bare
     return frozenset(each.lower() for each in names | (found if port == 80 else set()))
+
+
+def _key(secret: str) -> str:
+    """Of the cookie: the same after each start with that secret, so that open pages come back."""
+    return hashlib.pbkdf2_hmac("sha256", secret.encode(), b"cars-rt view: cookie", ROUNDS).hex()
 
 
 def _password(path: Path) -> str:

@@ -5,6 +5,7 @@ import http.client
 import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,11 +16,12 @@ from helpers import PATIENCE_S, Command
 
 pytest.importorskip("bokeh", reason="the display is not installed (extra view)")
 from tornado.httpclient import HTTPClientError, HTTPRequest
+from tornado.web import create_signed_value
 from tornado.websocket import WebSocketClosedError, websocket_connect
 
 from cars_rt.remote import Remote, RemoteError
 from cars_rt.sockets.free import free_addresses
-from cars_rt.view.server import PageServer, _names
+from cars_rt.view.server import COOKIE, PageServer, _key, _names
 from cars_rt.view.settings import ViewError, ViewSettings
 from cars_rt.view.watch import Watch
 from cars_rt.view.world import World
@@ -153,6 +155,20 @@ def cookie(locked: Served) -> str:
     form = {"Content_Type": "application/x-www-form-urlencoded"}
     headers = locked.get("/login", "POST", f"password={PASSWORD.replace(' ', '+')}", **form)[2]
     return str(headers["Set-Cookie"])
+
+
+def a_cookie(days: float = 0.0) -> dict[str, str]:
+    """As who gave the password so long ago has it, of a display that has ended since then."""
+    then = time.time() - days * 86_400
+    return {
+        "Cookie": f"{COOKIE}="
+        + create_signed_value(_key(PASSWORD), COOKIE, "in", clock=lambda: then).decode()
+    }
+
+
+@pytest.mark.parametrize(("days", "status"), [(0.9, 200), (1.1, 302), (30.0, 302)])
+def test_who_gave_the_password_is_let_in_for_a_day(days: float, status: int, locked: Served) -> None:
+    assert locked.get("/", **a_cookie(days))[0] == status
 
 
 def test_without_the_password_there_is_no_page_no_stream_and_no_file(locked: Served, cookie: str) -> None:
