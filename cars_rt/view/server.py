@@ -44,7 +44,7 @@ MOST_PAGES = 32  # browsers at once
 MOST_SOCKETS = 2 * MOST_PAGES  # also of those that found no place
 MESSAGE_BYTES = 64 * 1024  # a browser sends orders, no data
 BODY_BYTES = 64 * 1024
-COOKIE = "cars_rt_view"
+COOKIE = "cars_rt_view_{port}"  # cookies know no ports, and displays of one computer each have a secret
 DAYS = 1  # for which who has given the password is let in
 SHORTEST = 8  # characters of a password
 WRONG_S = 1.0  # how long the answer to a wrong password takes
@@ -91,8 +91,8 @@ class _Refused(RequestHandler):
 class _Login(RequestHandler):
     """Takes the secret, from a form or, as in the address that the program says, from the query."""
 
-    def initialize(self, secret: str, page: str, turn: asyncio.Semaphore) -> None:
-        self._secret, self._page, self._turn = secret, page, turn
+    def initialize(self, secret: str, cookie: str, page: str, turn: asyncio.Semaphore) -> None:
+        self._secret, self._cookie, self._page, self._turn = secret, cookie, page, turn
         self._gone = False
 
     def on_connection_close(self) -> None:
@@ -113,7 +113,9 @@ class _Login(RequestHandler):
             if self._gone:
                 return
             if hmac.compare_digest(given.encode(), self._secret.encode()):
-                self.set_signed_cookie(COOKIE, "in", expires_days=DAYS, httponly=True, samesite="Strict")
+                self.set_signed_cookie(
+                    self._cookie, "in", expires_days=DAYS, httponly=True, samesite="Strict"
+                )
                 self.redirect("/")
                 return
             log.warning("a wrong password from %s", self.request.remote_ip)
@@ -128,13 +130,14 @@ class _Login(RequestHandler):
 class _Secret(AuthProvider):  # type: ignore[misc]
     """Lets only those see the page who have given the secret."""
 
-    def __init__(self) -> None:
+    def __init__(self, cookie: str) -> None:
         super().__init__()
+        self._cookie = cookie
 
     @property
     def get_user(self) -> Callable[[Any], str | None]:
         def user(handler: Any) -> str | None:
-            return "in" if handler.get_signed_cookie(COOKIE, max_age_days=DAYS) == b"in" else None
+            return "in" if handler.get_signed_cookie(self._cookie, max_age_days=DAYS) == b"in" else None
 
         return user
 
@@ -224,10 +227,10 @@ class PageServer:
         options: dict[str, Any] = {}
         if secret:
             login = (folder / "login.html").read_text(encoding="utf-8")
-            patterns.append(
-                (r"/login", _Login, {"secret": secret, "page": login, "turn": asyncio.Semaphore(GUESSES)})
-            )
-            options = {"auth_provider": _Secret(), "cookie_secret": _key(secret)}
+            cookie = COOKIE.format(port=self.port)
+            given = {"secret": secret, "cookie": cookie, "page": login, "turn": asyncio.Semaphore(GUESSES)}
+            patterns.append((r"/login", _Login, given))
+            options = {"auth_provider": _Secret(cookie), "cookie_secret": _key(secret)}
         names = _names(where.host, self.port, settings.host)
         page = Application(guard.Pages(lambda document: open_page(document, world)))
         tornado = _Tornado(

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
 
@@ -157,18 +158,16 @@ def cookie(locked: Served) -> str:
     return str(headers["Set-Cookie"])
 
 
-def a_cookie(days: float = 0.0) -> dict[str, str]:
-    """As who gave the password so long ago has it, of a display that has ended since then."""
-    then = time.time() - days * 86_400
-    return {
-        "Cookie": f"{COOKIE}="
-        + create_signed_value(_key(PASSWORD), COOKIE, "in", clock=lambda: then).decode()
-    }
+def a_cookie(served: Served, days: float = 0.0) -> dict[str, str]:
+    """As who gave the password so long ago has it, of the display that was there before this one."""
+    then, name = time.time() - days * 86_400, COOKIE.format(port=served.port)
+    signed = create_signed_value(_key(PASSWORD), name, "in", clock=lambda: then)
+    return {"Cookie": f"{name}={signed.decode()}"}
 
 
 @pytest.mark.parametrize(("days", "status"), [(0.9, 200), (1.1, 302), (30.0, 302)])
 def test_who_gave_the_password_is_let_in_for_a_day(days: float, status: int, locked: Served) -> None:
-    assert locked.get("/", **a_cookie(days))[0] == status
+    assert locked.get("/", **a_cookie(locked, days))[0] == status
 
 
 def test_without_the_password_there_is_no_page_no_stream_and_no_file(locked: Served, cookie: str) -> None:
@@ -189,16 +188,20 @@ def test_without_the_password_there_is_no_page_no_stream_and_no_file(locked: Ser
     assert locked.websocket(token) != "open"
 
 
-def test_who_may_control_has_shown_a_secret(cookie: str) -> None:
+def test_who_may_control_has_shown_a_secret(locked: Served, cookie: str) -> None:
     with display("--allow-control") as command:
         served = Served(command)
         assert "/login?token=" in served.link
-        assert served.get("/")[0] == served.get("/", Cookie=cookie.partition(";")[0])[0] == 302
+        assert served.get("/")[0] == served.get("/", **a_cookie(served))[0] == 302  # of another secret
         path = served.link.partition(f":{served.port}")[2]
         status, _, headers = served.get(path)
         assert status == 302 and headers["Location"] == "/"
-        status, page, _ = served.get("/", Cookie=headers["Set-Cookie"].partition(";")[0])
+        browser = SimpleCookie(cookie)  # it has one of another display of this computer
+        browser.load(headers["Set-Cookie"])
+        both = "; ".join(f"{name}={each.coded_value}" for name, each in browser.items())
+        status, page, _ = served.get("/", Cookie=both)
         assert status == 200 and 'id="control"' in page
+        assert locked.get("/", Cookie=both)[0] == 200
         # A second one says who has the address.
         with Command("view", "--http", f"127.0.0.1:{served.port}", "--no-browser") as second:
             assert second.end() == 1
@@ -220,7 +223,7 @@ def test_settings_that_cannot_be(given: dict[str, Any], said: str) -> None:
         ViewSettings(**given)
 
 
-def test_beyond_this_computer_it_says_that_nothing_is_encrypted(tmp_path: Path, cookie: str) -> None:
+def test_beyond_this_computer_it_says_that_nothing_is_encrypted(tmp_path: Path) -> None:
     secret = tmp_path / "password"
     secret.write_text("short\n", encoding="utf-8")
     with display("--password", secret, http="0.0.0.0:0") as command:
@@ -230,7 +233,7 @@ def test_beyond_this_computer_it_says_that_nothing_is_encrypted(tmp_path: Path, 
         served = Served(command)
         assert "is not encrypted" in command.said
         assert served.get("/login", Host="lab.example:443")[0] == 200
-        assert served.get("/", Cookie=cookie.partition(";")[0])[0] == 200  # as after a restart
+        assert served.get("/", **a_cookie(served))[0] == 200  # as after a restart
         from_there = {"Host": "lab.example", "Origin": "https://lab.example"}  # browsers leave out this port
         form = {"Content_Type": "application/x-www-form-urlencoded"} | from_there
         status, _, headers = served.get("/login", "POST", f"password={PASSWORD.replace(' ', '+')}", **form)
