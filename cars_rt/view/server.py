@@ -50,6 +50,8 @@ SHORTEST = 8  # characters of a password
 WRONG_S = 1.0  # how long the answer to a wrong password takes
 ROUNDS = 100_000  # of the cookie's key: who has a cookie cannot try passwords by the million
 GUESSES = 4  # that are judged at once; the others wait, and are forgotten where who asked does not
+FULL = "This display serves as many browsers as it can already: close one."
+QUEUE = "Many browsers ask this display at once, and it makes their pages one after the other."
 #: Hosts that are all of this computer's addresses, and one of them.
 EVERYWHERE = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}
 #: Everything comes from this server. Bokeh makes functions of text in the page, so scripts may be evaluated.
@@ -296,9 +298,10 @@ def open_page(document: Document, world: World) -> None:
     """A browser comes."""
     folder = files("cars_rt.view.page")
     document.title = "CARS-RT"
-    if len(world.pages) >= MOST_PAGES or getattr(document, "left_out", False):
+    why = FULL if len(world.pages) >= MOST_PAGES else QUEUE if getattr(document, "left_out", False) else ""
+    if why:
         document.template = Template((folder / "full.html").read_text(encoding="utf-8"))
-        document.template_variables["base"] = FILE
+        document.template_variables["why"] = why
         return
     page = Page(document, world)
     world.pages.append(page)

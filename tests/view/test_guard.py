@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import select
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -15,7 +16,7 @@ from weakref import WeakSet
 import numpy as np
 import psutil
 import pytest
-from helpers import Published, a_start, wait_until
+from helpers import PATIENCE_S, Published, a_start, wait_until
 
 pytest.importorskip("bokeh", reason="the display is not installed (extra view)")
 from tornado.httpclient import HTTPRequest
@@ -23,7 +24,7 @@ from tornado.websocket import WebSocketClientConnection, WebSocketClosedError, w
 
 from cars_rt.protocol import Band, Frame
 from cars_rt.view.guard import MOST_CONNECTIONS
-from cars_rt.view.server import GUESSES, WRONG_S
+from cars_rt.view.server import GUESSES, QUEUE, WRONG_S
 from view.test_server import Served, display
 
 
@@ -163,11 +164,25 @@ def test_odd_requests_cost_a_line_each(path: str, served: Served) -> None:
 
 
 def test_pages_that_are_given_up_leave_time_to_others(served: Served) -> None:
-    """More of them at once than there are places and seats to wait."""
+    """More of them at once than there are places and seats to wait, as after a restart of the display."""
+    answers = []
     with ExitStack() as stack:
-        for _ in range(20):
-            peer = stack.enter_context(closing(socket.create_connection(("127.0.0.1", served.port))))
-            peer.sendall(f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n\r\n".encode())
+        peers = [
+            stack.enter_context(closing(socket.create_connection(("127.0.0.1", served.port))))
+            for _ in range(20)
+        ]
+        process(served).suspend()  # so that it finds all of them
+        try:
+            for each in peers:
+                each.sendall(f"GET / HTTP/1.0\r\nHost: 127.0.0.1:{served.port}\r\n\r\n".encode())
+        finally:
+            process(served).resume()
+        while not any(QUEUE in each and "location.reload" in each for each in answers):
+            ready = select.select(peers, [], [], PATIENCE_S)[0]
+            assert ready, answers
+            for each in ready:
+                peers.remove(each)
+                answers.append(each.makefile("rb").read().decode())
         assert served.get("/view/view.js")[0] == 200
 
 

@@ -4,9 +4,13 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
+from bokeh.document import Document
 from files.test_dataset import ended, recorded
 from helpers import Command
 
+from cars_rt.view.server import FULL, MOST_PAGES, open_page
+from cars_rt.view.settings import ViewSettings
+from cars_rt.view.world import World
 from view.browser import TWO_FRAMES, Browser, a_browser
 
 pytest.importorskip("xarray", reason="needs the extra files")
@@ -141,6 +145,23 @@ def test_a_page_that_was_cut_off_comes_back_with_its_display_and_what_was_chosen
     page.unroute("**/view/view.css")  # it goes on asking
     browser.until(f"window.before === undefined && window.Bokeh?.documents.length > 0 && {shown}")
     assert page.evaluate(CONTROLS) == controls
+
+
+def test_a_page_that_found_no_place_loads_itself_again(browser: Browser) -> None:
+    world, document = World(ViewSettings(preview="tcp://127.0.0.1:9")), Document()
+    world.pages.extend([None] * MOST_PAGES)  # type: ignore[list-item]
+    open_page(document, world)
+    body = document.template.render(document.template_variables)
+    address = browser.page.url
+    page = browser.page.context.browser.new_page()
+    page.clock.install()
+    page.route(address, lambda route: route.fulfill(body=body, content_type="text/html"))
+    page.goto(address)
+    assert page.inner_text("p") == f"{FULL} This page loads itself again in a few seconds."
+    page.unroute(address)
+    page.clock.fast_forward(6_000)
+    page.wait_for_function("document.querySelector('#sentence')?.textContent.includes('scan.h5')")
+    page.close()
 
 
 def test_nothing_lies_over_that_the_display_has_ended(browser: Browser, view: Command) -> None:
