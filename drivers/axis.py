@@ -150,7 +150,7 @@ class Axis:
                     "dark": applied.dark,
                     "calibration": {**applied.facts, "pixels": known.region.pixels},
                 }
-                about["full_scale"] = full_scale or _of_one_frame(applied.full_scale, more.get("dtype"))
+                about["full_scale"] = full_scale or applied.full_scale
             if shift is None:
                 shift = self._without_calibration(pixels, wavelength_nm)
         except CarsRtError as error:
@@ -202,13 +202,6 @@ def _cut(known: calibration.Calibration, first: int | None, pixels: int) -> cali
     begin = first - there.first
     darks = tuple(replace(dark, counts=dark.counts[begin : begin + pixels]) for dark in known.darks)
     return replace(known, region=calibration.Region(pixels, 1, first), darks=darks, reference=None)
-
-
-def _of_one_frame(full_scale: float | None, dtype: Any) -> float | None:
-    """None for counts that no frame can hold: a calibration from sums of frames knows those of a sum."""
-    if full_scale is None or (kind := np.dtype(dtype)).kind != "u":
-        return full_scale
-    return full_scale if full_scale <= np.iinfo(kind).max else None
 
 
 def _ends(text: str) -> tuple[float, float] | None:

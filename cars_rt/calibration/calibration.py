@@ -26,8 +26,8 @@ class Calibration:
 
     source: the instrument, as its driver says it. settings: what else the driver said of it when the axis
     was made, or the reference where there is no axis. region: of the darks and the reference, too. darks:
-    with the beams blocked, by exposure. reference: above dark, of a purely non-resonant sample. who: made it.
-    sha256: of the file, if it was read from one.
+    with the beams blocked, by exposure. full_scale: of one frame, as the darks. reference: above dark, of a
+    purely non-resonant sample. who: made it. sha256: of the file, if it was read from one.
     """
 
     region: Region
@@ -126,7 +126,7 @@ class Calibration:
         return Applied(
             axis,
             self.dark(exposure_s, region, now),
-            self.full_scale,
+            None if self.full_scale is None else self.full_scale * frames_of(now),
             None if reference is None else reference.counts,
             self.facts if axis is None or probe_nm is None else {**self.facts, "probe_nm": probe_nm},
             (*self._doubts(source, now, probe_nm), *of_dark),

@@ -151,8 +151,7 @@ def with_lamp(
     )
     if scale.probe_nm is not None:
         scale.axis(region)
-    full_scale = calibration.full_scale or given.full_scale
-    settings = given.settings or calibration.settings
+    settings, full_scale = given.settings or calibration.settings, _full_scale(calibration, given)
     return replace(calibration, scale=scale, settings=settings, full_scale=full_scale), fit
 
 
@@ -226,7 +225,7 @@ def with_standard(
             points=_points(found, region),
         )
     scale.axis(region)
-    full_scale = calibration.full_scale or given.full_scale
+    full_scale = _full_scale(calibration, given)
     return replace(calibration, scale=scale, settings=settings, full_scale=full_scale), found, before
 
 
@@ -269,9 +268,14 @@ def with_dark(calibration: Calibration, given: Measured) -> Calibration:
         for each in calibration.darks
         if not (same_exposure(each.exposure_s, exposure_s) and same_rows(each.settings, dark.settings))
     )
-    full_scale = calibration.full_scale or given.full_scale
     darks = sorted((*others, dark), key=lambda each: each.exposure_s or 0.0)
-    return replace(calibration, darks=tuple(darks), full_scale=full_scale)
+    return replace(calibration, darks=tuple(darks), full_scale=_full_scale(calibration, given))
+
+
+def _full_scale(calibration: Calibration, given: Measured) -> float | None:
+    """Of one frame, as it is known already or stated of what is given."""
+    stated = None if given.full_scale is None else given.full_scale / frames_of(given.settings)
+    return calibration.full_scale or stated
 
 
 def with_reference(calibration: Calibration, given: Measured) -> Calibration:

@@ -221,8 +221,9 @@ def dark(
     source
         A file with the spectra, or the address of a running driver.
     full_scale
-        Counts at which the camera saturates, if it is not said there.
+        Counts at which one frame of the camera saturates, if it is not said there.
     """
+    from cars_rt.calibration.darks import frames_of
     from cars_rt.calibrator import program
     from cars_rt.calibrator.summary import exposures
     from cars_rt.physics.darkness import light_in
@@ -231,7 +232,7 @@ def dark(
     _above_0("--full-scale", full_scale)
     given = _measured(source, settings)
     if full_scale is not None:
-        given = replace(given, full_scale=full_scale)
+        given = replace(given, full_scale=full_scale * frames_of(given.settings))
     calibration = program.with_dark(_opened(given, settings), given)
     if full_scale is not None:
         calibration = replace(calibration, full_scale=full_scale)

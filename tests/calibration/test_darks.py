@@ -22,16 +22,22 @@ from cars_rt.physics.substances import TOLUENE
 
 def test_the_dark_of_the_calibration_is_taken_from_a_standard_and_a_lamp() -> None:
     shift, counts = cars_spectrum(TOLUENE)
-    region, dark = Region(len(shift)), np.full(len(shift), 2 * counts.mean(), np.float32)
+    region, dark = Region(len(shift)), np.full(len(shift), counts.mean() / 2, np.float32)
     made = Calibration(region=region, darks=(Mean(dark, 100, NOW, 0.001),))
-    given = Measured(counts=counts + dark, spectra=1, where="x", exposure_s=0.001, time_ns=NOW)
+    sums = {"frames_per_point": 4}
+    given = Measured(counts=counts + 4 * dark, spectra=1, where="x", exposure_s=0.004, time_ns=NOW,
+                     settings=sums, full_scale=4 * 60_000.0)  # fmt: skip
     known, _, _ = program.with_standard(made, given)
+    assert known.full_scale == 60_000 == known.applied(len(shift)).full_scale
+    assert known.applied(len(shift), settings=sums).full_scale == 4 * 60_000
     lines = (shift > 520) & (shift < 3060)
     assert np.abs(known.axis() - shift)[lines].max() < 1.6
     nm, neon = lamp_spectrum("neon", 610, 700, 500)
-    hot = np.where(np.arange(500) % 10 < 2, 20_000, 0).astype(np.float32)  # as bright as lines
+    hot = np.where(np.arange(500) % 10 < 2, 5_000, 0).astype(np.float32)  # as bright as lines
     made = Calibration(region=Region(500), darks=(Mean(hot, 100, NOW, 0.001),))
-    _, fit = program.with_lamp(made, replace(given, counts=neon + hot), lamp("Ne"), near=(610, 700))
+    given = replace(given, counts=neon + 4 * hot)
+    known, fit = program.with_lamp(made, given, lamp("Ne"), near=(610, 700))
+    assert known.full_scale == 60_000
     assert np.abs(fit.wavelength(np.linspace(-1, 1, 500)) - nm).max() < 0.05
 
 
@@ -90,7 +96,8 @@ def test_the_exposure_of_a_file_can_be_said(
 
 def test_a_dark_is_kept_of_one_frame_and_for_each_number_of_rows() -> None:
     region = Region(64)
-    given = Measured(counts=np.full(64, 400.0), spectra=9, where="x", exposure_s=0.004, time_ns=NOW)
+    given = Measured(counts=np.full(64, 400.0), spectra=9, where="x", exposure_s=0.004, time_ns=NOW,
+                     full_scale=4 * 4_095.0)  # fmt: skip
     sums, wide, dim = (
         replace(given, counts=counts, settings=settings)
         for counts, settings in (
@@ -103,6 +110,7 @@ def test_a_dark_is_kept_of_one_frame_and_for_each_number_of_rows() -> None:
     for each in (sums, wide, dim):
         made = program.with_dark(made, each)
     assert [(dark.exposure_s, dark.counts[0]) for dark in made.darks] == [(0.001, 500), (0.001, 50)]
+    assert made.full_scale == 4_095
     assert "darks: 1 ms of 100 rows, 1 ms of 20 rows" in list(described(made, NOW))
     glass = replace(sums, counts=given.counts + 1000)
     assert program.with_reference(made, glass).reference.counts[0] == 1200
