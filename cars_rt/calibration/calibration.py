@@ -166,7 +166,7 @@ class Calibration:
             there = ", ".join(dark.said for dark in self.darks)
             here, calibrated = ("", "") if region == self.region else (f", {region}", f", {self.region}")
             yield (
-                "it has no dark for this exposure, region and rows "
+                "it has no dark for this exposure, region, rows and gain "
                 f"({of_what(each_s, now)}{here}; there are {there}{calibrated})"
             )
         doubts = dict.fromkeys(each for _, dark in parts for each in changed_since(dark.settings, now))

@@ -1,4 +1,4 @@
-"""The mean of some spectra, and of which the dark of others is made: by exposure, rows and frames."""
+"""The mean of some spectra, and of which the dark of others is made: by exposure, rows, gain and frames."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,18 +29,19 @@ class Mean:
 
     @property
     def said(self) -> str:
-        """Of what exposure and rows."""
+        """Of what exposure, rows and gain."""
         return of_what(self.exposure_s, self.settings)
 
 
 def of_what(exposure_s: float | None, settings: Mapping[str, Any]) -> str:
-    """An exposure with the rows that settings say, in words."""
+    """An exposure with the rows and the gain that settings say, in words."""
     text = "an unknown exposure" if exposure_s is None else f"{exposure_s * 1e3:g} ms"
     rows, binned = _number(settings, ROWS), _number(settings, "binning", 1)
     if rows is None:
         rows = _number(settings, "region", 3)
     text += "" if rows is None else f" of {rows} rows"
-    return text + (f" binned by {binned}" if rows is not None and (binned or 1) > 1 else "")
+    text += f" binned by {binned}" if rows is not None and (binned or 1) > 1 else ""
+    return text + (f" at gain {said(settings['gain'])}" if "gain" in settings else "")
 
 
 def frames_of(settings: Mapping[str, Any]) -> int:
@@ -65,17 +66,30 @@ def same_rows(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     return not ((differ("region", 3) if rows is None else rows) or differ("binning", 1))
 
 
+def same_kind(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether darks of these settings are of as many rows, and alike in gain and whatever else changes darks,
+    as far as both say it. Temperatures drift: they tell no darks apart."""
+    return same_rows(then, now) and all("temperature" in name for name in _changed(then, now))
+
+
 def chosen(
     darks: Iterable[Mean], exposure_s: float | None, settings: Mapping[str, Any]
 ) -> list[tuple[float, Mean]]:
     """The darks of which that of spectra is made, with their shares of it; empty if there is none.
 
-    exposure_s, settings: of these spectra. One of their exposure, or two between which it lies.
+    exposure_s, settings: of these spectra. One of their exposure, or two between which it lies, of their
+    kind; where there is none of that, of the kind that was measured last.
     """
     frames = frames_of(settings)
     known = [each for each in darks if same_rows(each.settings, settings)]
     if not all(same_rows(one.settings, other.settings) for one, other in combinations(known, 2)):
         return []  # the spectra do not say of which of them they are
+    last = max(known, key=lambda each: each.time_ns, default=None)
+    known = [each for each in known if same_kind(each.settings, settings)] or [
+        each for each in known if last and same_kind(each.settings, last.settings)
+    ]
+    if not all(same_kind(one.settings, other.settings) for one, other in combinations(known, 2)):
+        return []
     if exposure_s is None:
         return [(float(frames), known[0])] if len(known) == 1 else []
     each_s = exposure_s / frames
@@ -95,10 +109,15 @@ def chosen(
 
 def changed_since(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """In words, each setting of a dark that is another one now, and may change darks."""
+    for name in _changed(then, now):
+        yield f"made at {name} {said(then[name])}, and now it is {said(now[name])}"
+
+
+def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     for name, was in then.items():
         here, within = now.get(name), WARMER_K if "temperature" in name else 0.0
         if name not in HARMLESS_TO_DARKS and here is not None and not alike(was, here, within):
-            yield f"made at {name} {said(was)}, and now it is {said(here)}"
+            yield name
 
 
 def _number(settings: Mapping[str, Any], name: str, place: int = 0) -> int | None:

@@ -20,7 +20,7 @@ from cars_rt.calibration import (
     region_of,
     write,
 )  # fmt: skip
-from cars_rt.calibration.darks import frames_of, same_exposure, same_rows
+from cars_rt.calibration.darks import frames_of, same_exposure, same_kind
 from cars_rt.calibration.errors import UnmatchedError
 from cars_rt.calibration.lamp_fit import LampFit, fit_lamp
 from cars_rt.calibration.lamps import Lamp
@@ -250,7 +250,7 @@ def _on_its_axis(counts: Array, near: Array | None, name: str | None) -> Recogni
 
 
 def with_dark(calibration: Calibration, given: Measured) -> Calibration:
-    """With the dark of its exposure, which takes the place of another of the same exposure and rows.
+    """With the dark of its exposure, which takes the place of another of the same exposure, rows and gain.
 
     Where spectra are sums of frames, it is that of one frame.
     """
@@ -266,7 +266,7 @@ def with_dark(calibration: Calibration, given: Measured) -> Calibration:
     others = tuple(
         each
         for each in calibration.darks
-        if not (same_exposure(each.exposure_s, exposure_s) and same_rows(each.settings, dark.settings))
+        if not (same_exposure(each.exposure_s, exposure_s) and same_kind(each.settings, dark.settings))
     )
     darks = sorted((*others, dark), key=lambda each: each.exposure_s or 0.0)
     return replace(calibration, darks=tuple(darks), full_scale=_full_scale(calibration, given))

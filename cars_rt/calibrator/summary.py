@@ -37,5 +37,5 @@ def described(known: Calibration, now_ns: int) -> Iterator[str]:
 
 
 def exposures(known: Calibration) -> str:
-    """The exposures, and rows, for which there are darks."""
+    """The exposures, rows and gains for which there are darks."""
     return ", ".join(dark.said for dark in known.darks)

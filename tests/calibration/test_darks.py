@@ -116,3 +116,15 @@ def test_a_dark_is_kept_of_one_frame_and_for_each_number_of_rows() -> None:
     assert program.with_reference(made, glass).reference.counts[0] == 1200
     alone = replace(glass, settings={"rows_per_spectrum": 20}, exposure_s=0.001)
     assert program.with_reference(made, alone).reference.counts[0] == 1350
+
+
+def test_a_dark_of_another_gain_takes_the_place_of_none() -> None:
+    made = Calibration(region=Region(64))
+    for counts, gain, celsius in ((100.0, 1, -60.0), (400.0, 4, -60.0), (110.0, 1, -50.0)):
+        made = program.with_dark(
+            made,
+            Measured(counts=np.full(64, counts), spectra=9, where="x", exposure_s=0.001, time_ns=NOW,
+                     settings={"gain": gain, "temperature_c": celsius}),
+        )  # fmt: skip
+    assert [dark.counts[0] for dark in made.darks] == [400, 110]
+    assert "darks: 1 ms at gain 4, 1 ms at gain 1" in list(described(made, NOW))

@@ -130,6 +130,29 @@ def test_a_dark_of_another_gain_or_temperature_is_used_and_said() -> None:
         assert found.dark is not None and list(found.doubts) == said == list(found.of_dark)
 
 
+def test_a_dark_is_of_its_gain_where_there_are_several() -> None:
+    def at(counts: float, exposure_s: float, last: int = 0, **settings: Any) -> Mean:
+        return replace(dark_of(counts, **settings), exposure_s=exposure_s, time_ns=NOW + last)
+
+    darks = at(100, 0.001, gain=1), at(200, 0.003, gain=1), at(900, 0.001, 1, gain=4)
+    known = replace(WHOLE, darks=darks)
+    for exposure_s, now, counts, said in (
+        (0.001, {"gain": 1}, 100, ""),
+        (0.002, {"gain": 1}, 150, ""),
+        (0.001, {"gain": 4}, 900, ""),
+        (0.002, {"gain": 4}, None, "(2 ms at gain 4; there are 1 ms at gain 1, 3 ms at gain 1, 1 ms at gain"),
+        (0.001, {"gain": 8}, 900, "its dark was made at gain 4, and now it is 8"),  # the last one
+        (0.001, {}, None, "it has no dark for this exposure, region, rows and gain (1 ms; there"),
+    ):
+        found = known.applied(100, settings=now, exposure_s=exposure_s)
+        assert (None if found.dark is None else found.dark[0]) == counts
+        assert said in "".join(found.doubts) and len(found.doubts) == bool(said)
+    # Temperatures drift, and tell none apart.
+    drifted = at(100, 0.001, temperature_c=20.0), at(200, 0.003, temperature_c=24.0)
+    between = replace(WHOLE, darks=drifted).dark(0.002, None, {"temperature_c": 22.0})
+    assert between is not None and between[0] == 150
+
+
 def test_it_travels_in_start() -> None:
     facts = decoded(encoded(WHOLE)).facts
     start = Start("raw", "r", NOW, "camera", WHOLE.axis(), "uint16", 1, calibration=facts)
