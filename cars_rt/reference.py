@@ -1,6 +1,7 @@
 """A measured non-resonant background: what one's own instrument shows without molecules."""
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +10,13 @@ from numpy.typing import NDArray
 
 from cars_rt.calibration import CalibrationError
 from cars_rt.calibration import read as read_calibration
+from cars_rt.calibration.settings import moving, said
 from cars_rt.files.formats import read_spectra
 from cars_rt.files.spectra import Spectra, SpectraError, WavelengthError
 from cars_rt.physics.axis import resampling_matrix
 from cars_rt.physics.fitness import FULL_OF_MEAN, FULL_PIXELS
+
+log = logging.getLogger("cars_rt.files")
 
 SLACK = 2.0  # steps that an axis may reach beyond the reference's axis
 BRIGHT = 0.95  # of the reference's pixels are darker than its bright part, which hot pixels are no part of
@@ -112,6 +116,12 @@ def _calibrated(path: Path, pump_nm: float | None) -> Reference:
         axis = known.axis(region.pixels, binning=region.binning, first=region.first, probe_nm=pump_nm)
     except CalibrationError as error:
         raise SpectraError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from None
+    then, of_axis = known.reference.settings, known.settings
+    for name in moving(then, of_axis):
+        log.warning(
+            "%s: its reference was made at %s %s, and its axis at %s: measure the one or the other again",
+            path, name, said(then[name]), said(of_axis[name]),
+        )  # fmt: skip
     counts = known.reference.counts.astype(np.float64)
     if axis[0] > axis[-1]:
         axis, counts = axis[::-1], counts[::-1]

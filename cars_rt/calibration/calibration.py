@@ -13,7 +13,7 @@ from cars_rt.calibration.darks import Mean, changed_since, chosen, frames_of, of
 from cars_rt.calibration.errors import CalibrationError
 from cars_rt.calibration.region import Region, region_of
 from cars_rt.calibration.scale import Scale
-from cars_rt.calibration.settings import HARMLESS, WHICH_CAMERA, alike, said, whole_number
+from cars_rt.calibration.settings import WHICH_CAMERA, moving, said, whole_number
 from cars_rt.protocol import Facts
 
 OLD_DAYS = 30.0  # after so long a calibration is said to be old
@@ -122,6 +122,7 @@ class Calibration:
                 raise CalibrationError("the calibration holds raman shifts already: leave --pump-nm out")
             axis = self.axis(pixels, binning=region.binning, first=first, probe_nm=probe_nm)
         reference = self.reference if region == self.region else None
+        of_reference = () if reference is None else self.doubts_of_reference(now)
         of_dark = tuple(self.doubts_of_dark(exposure_s, region, now))
         return Applied(
             axis,
@@ -129,7 +130,7 @@ class Calibration:
             None if self.full_scale is None else self.full_scale * frames_of(now),
             None if reference is None else reference.counts,
             self.facts if axis is None or probe_nm is None else {**self.facts, "probe_nm": probe_nm},
-            (*self._doubts(source, now, probe_nm), *of_dark),
+            (*self._doubts(source, now, probe_nm), *of_reference, *of_dark),
             of_dark,
         )
 
@@ -143,10 +144,17 @@ class Calibration:
 
     def changed(self, now: Mapping[str, Any]) -> Iterator[str]:
         """A sentence for each setting that was another when it was made, and matters."""
-        for name, here in now.items():
-            then = self.settings.get(name)
-            if name not in HARMLESS and then is not None and not alike(then, here):
-                yield f"it was made at {name} {said(then)}, and now it is {said(here)}"
+        for name in moving(self.settings, now):
+            yield f"it was made at {name} {said(self.settings[name])}, and now it is {said(now[name])}"
+
+    def doubts_of_reference(self, now: Mapping[str, Any]) -> Iterator[str]:
+        """A sentence for each setting that was another when its reference was measured, unless it was for the
+        axis, too."""
+        then = {} if self.reference is None else self.reference.settings
+        known = set(moving(self.settings, now))
+        for name in moving(then, now):
+            if name not in known:
+                yield f"its reference was made at {name} {said(then[name])}, and now it is {said(now[name])}"
 
     def _doubts(self, source: str, now: Mapping[str, Any], probe_nm: float | None) -> Iterator[str]:
         known = None if self.scale is None else self.scale.probe_nm

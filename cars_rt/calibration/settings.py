@@ -1,7 +1,8 @@
 """What drivers say of their instruments, and when two of them say the same."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 WHICH_CAMERA = ("model", "serial")  # settings that say which one it is
 ROWS = "rows_per_spectrum"  # of an image, which are summed
@@ -28,6 +29,15 @@ def alike(then: object, now: object, within: float = 0.0) -> bool:
     if isinstance(then, Sequence) and isinstance(now, Sequence) and not isinstance(then, str):
         return len(then) == len(now) and all(map(alike, then, now))
     return then == now
+
+
+def moving(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Names of the settings that are others now, as far as both say them, and move lines or change
+    references."""
+    for name, here in now.items():
+        was = then.get(name)
+        if name not in HARMLESS and was is not None and not alike(was, here):
+            yield name
 
 
 def said(value: object) -> str:

@@ -117,7 +117,7 @@ def lamp(
     chosen, given = lamp_called(lamp), _measured(source, settings)
     near = program.believed(given, from_nm, to_nm, program.vacuum(pump_nm, air))
     path = _picture(picture, settings.output, "lamp")
-    calibration = _opened(given, settings)
+    before = calibration = _opened(given, settings)
     _doubt_dark(calibration, given, settings)
     if saturated := int(given.saturated.sum()):
         log.warning(
@@ -131,7 +131,7 @@ def lamp(
         )  # fmt: skip
     except UnmatchedError as error:
         _refused(error, path)
-    known = program.saved(settings.output, calibration)
+    known = program.saved(settings.output, _without_moved_reference(before, calibration, settings))
     _draw(path, lambda at: pictures.draw_lamp(fit, with_dark_of(known, given).above_dark, at))
     place = fit.wavelength([-1.0, 1.0])
     log.info(
@@ -176,7 +176,7 @@ def standard(
     start_logging(logs)
     given = _measured(source, settings)
     path = _picture(picture, settings.output, "standard")
-    calibration = _opened(given, settings)
+    opened = calibration = _opened(given, settings)
     _doubt_dark(calibration, given, settings)
     original = given
     if pixels:
@@ -188,7 +188,7 @@ def standard(
         _refused(error, path)
     if pixels and original.unit == "cm-1":
         before = original.axis
-    known = program.saved(settings.output, calibration)
+    known = program.saved(settings.output, _without_moved_reference(opened, calibration, settings))
     _draw(path, lambda at: pictures.draw_standard(found, before, at))
     scale = known.scale
     assert scale is not None
@@ -321,6 +321,20 @@ def _doubt_dark(there: Calibration, given: Measured, settings: CalibrateSettings
     """Say what is to be said of the dark that the calibration has for these spectra."""
     for doubt in doubts_of_dark(there, given):
         log.warning("%s: %s", settings.output, doubt)
+
+
+def _without_moved_reference(
+    before: Calibration, after: Calibration, settings: CalibrateSettings
+) -> Calibration:
+    from cars_rt.calibrator.moved import without_moved_reference
+
+    kept = without_moved_reference(before, after)
+    if kept is not after:
+        log.warning(
+            "%s: its reference is left out, as it was measured on another axis: measure the reference again",
+            settings.output,
+        )
+    return kept
 
 
 def _picture(asked: Path | None, output: Path, kind: str) -> Path | None:

@@ -231,7 +231,8 @@ def test_a_part_that_is_added_changes_neither_camera_nor_settings_of_the_axis(tm
         opened({"serial": "B", "grating": 600})
     for part in (program.with_reference, lambda made, given: program.with_dark(made, given)):
         saved(part(opened(fine), replace(dim, settings=fine)))
-        assert "at grating 600, and now it is 1200" in at(fine)[0] and at(coarse) == ()
+        assert "at grating 600, and now it is 1200" in at(fine)[0]
+        assert at(coarse) == ("its reference was made at grating 1200, and now it is 600",)
     # A new axis has settings of its own, a probe that is found on the wavelengths of before has not.
     saved(program.with_standard(opened(fine), replace(of_file, settings=fine))[0])
     assert at(fine) == () and "at grating 1200, and now it is 600" in at(coarse)[0]
