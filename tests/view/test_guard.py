@@ -138,7 +138,7 @@ def test_messages_that_no_page_sends_end_the_connection(
             assert await ended(connection)
 
     asyncio.run(talk())
-    assert served.get("/view/view.js")[0] == 200
+    assert served.get("/view/view.css")[0] == 200
 
 
 def test_another_page_may_link_here_and_no_more(served: Served) -> None:
@@ -183,7 +183,7 @@ def test_pages_that_are_given_up_leave_time_to_others(served: Served) -> None:
             for each in ready:
                 peers.remove(each)
                 answers.append(each.makefile("rb").read().decode())
-        assert served.get("/view/view.js")[0] == 200
+        assert served.get("/view/view.css")[0] == 200
 
 
 def test_files_are_made_one_at_a_time_beside_the_loop() -> None:

@@ -1,6 +1,7 @@
 """The page of a recording in a real Chromium."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import psutil
 import pytest
@@ -147,20 +148,52 @@ def test_a_page_that_was_cut_off_comes_back_with_its_display_and_what_was_chosen
     assert page.evaluate(CONTROLS) == controls
 
 
-def test_a_page_that_found_no_place_loads_itself_again(browser: Browser) -> None:
+def test_a_page_that_finds_no_place_or_to_which_nothing_comes_says_so_and_loads_itself_again(
+    browser: Browser,
+) -> None:
     world, document = World(ViewSettings(preview="tcp://127.0.0.1:9")), Document()
     world.pages.extend([None] * MOST_PAGES)  # type: ignore[list-item]
     open_page(document, world)
-    body = document.template.render(document.template_variables)
-    address = browser.page.url
-    page = browser.page.context.browser.new_page()
+    full, ended = document.template.render(document.template_variables), list[bool]()
+    page, address = browser.page.context.browser.new_page(), browser.page.url
+
+    def later(seconds: float) -> None:
+        page.wait_for_load_state()
+        page.clock.fast_forward(1e3 * seconds)
+
+    def says(text: str) -> None:
+        page.wait_for_function(
+            "text => document.querySelector('#sentence')?.textContent.includes(text)", arg=text
+        )
+
+    def proxy(socket: Any) -> None:
+        if ended:
+            socket.connect_to_server()
+        else:
+            socket.close()  # without Upgrade
+        ended.append(True)
+
     page.clock.install()
-    page.route(address, lambda route: route.fulfill(body=body, content_type="text/html"))
+    page.route(address, lambda route: route.fulfill(body=full, content_type="text/html"))
+    page.route("**/bokeh.min.js*", lambda route: route.abort())
+    page.route_web_socket("**/ws*", proxy)
     page.goto(address)
     assert page.inner_text("p") == f"{FULL} This page loads itself again in a few seconds."
     page.unroute(address)
-    page.clock.fast_forward(6_000)
-    page.wait_for_function("document.querySelector('#sentence')?.textContent.includes('scan.h5')")
+    later(6)
+    says("The page is loading.")
+    page.unroute("**/bokeh.min.js*")  # it was cut off once
+    page.evaluate("window.before = true")
+    later(31)
+    says("a proxy on the way does not let its websocket through")
+    later(2)
+    page.wait_for_function("window.before === undefined")
+    says("a proxy on the way does not let its websocket through")  # also while it tries again
+    while not ended:
+        page.wait_for_timeout(20)
+    later(31)
+    later(2)
+    says("scan.h5")
     page.close()
 
 
