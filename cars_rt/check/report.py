@@ -64,11 +64,10 @@ def compared(name: str, required: float, measured: float, unit: str, note: str) 
 
 
 def report_of(load: Load, lines: list[Line]) -> Report:
-    """The worst line decides; the source comes first, and counts only if it fails."""
+    """The worst line decides; the source comes first, and need not be there."""
     order = list(Verdict)
-    verdict = max((line.verdict for line in lines if line.name != "source"), key=order.index)
-    if lines[0].verdict is Verdict.FAILS:
-        verdict = Verdict.FAILS
+    judged = [line.verdict for line in lines if (line.name, line.verdict) != ("source", Verdict.NOT_MEASURED)]
+    verdict = max(judged, key=order.index)
     what = f"{load.rate:,.0f} spectra/s of {load.start.pixels} pixels"
     if load.assumed:
         what += " (assumed: nothing came from a driver)"

@@ -19,6 +19,7 @@ from cars_rt.sockets.addresses import remedy
 RATE = 1000.0  # spectra per second, where nobody says
 EXAMPLES = 64  # spectra of the source kept for the engine
 STEP_S = 0.1  # how soon the end of a measurement is noticed
+SHORT = 0.9  # of the rate that is needed: what comes is less than that by more than chance
 EARLY_MS = -1.0  # a time stamp so far in the future is not rounding
 
 
@@ -103,9 +104,12 @@ def measure_source(settings: CheckSettings, progress: Progress) -> tuple[Line, L
         else f"its clock is {-seen.youngest_ms:.0f} ms ahead",
         ", ".join(f"{count} {kind}" for kind, count in sorted(found.items())) or "no gap",
     ]
+    short = settings.rate is not None and measured < SHORT * settings.rate
+    if short:
+        about.append("the driver gives less than --rate")
     return Line(
         name="source",
-        verdict=Verdict.FAILS if found else Verdict.OK,
+        verdict=Verdict.FAILS if found else Verdict.TOO_SLOW if short else Verdict.OK,
         unit="spectra/s",
         required=settings.rate,
         measured=measured,

@@ -224,9 +224,12 @@ def test_gap_at_the_source_is_not_ready(tmp_path: Path) -> None:
     assert not report.ready and "source fails" in report.summary
 
 
-def test_run_that_ends_while_it_is_measured_is_enough() -> None:
+@pytest.mark.parametrize(
+    ("rate", "verdict"), [(None, Verdict.OK), (1.0, Verdict.OK), (1e9, Verdict.TOO_SLOW)]
+)
+def test_run_that_ends_while_it_is_measured_is_enough(rate: float | None, verdict: Verdict) -> None:
     with Published() as source:
-        settings = CheckSettings(listen=source.address, seconds=PATIENCE_S)
+        settings = CheckSettings(listen=source.address, seconds=PATIENCE_S, rate=rate)
 
         def run() -> None:
             source.wait()
@@ -236,7 +239,8 @@ def test_run_that_ends_while_it_is_measured_is_enough() -> None:
         thread.start()
         found, load = measure_source(settings, lambda part, done: None)
         thread.join(PATIENCE_S)
-    assert found.verdict is Verdict.OK and found.measured and len(load.counts) == 50
+    assert found.verdict is verdict and found.measured and len(load.counts) == 50
+    assert ("the driver gives less than --rate" in found.note) is (verdict is Verdict.TOO_SLOW)
 
 
 def test_daemon_beside_it_loses_nothing(tmp_path: Path) -> None:
@@ -387,17 +391,19 @@ def test_verdict_follows_from_the_head_room(measured: float, verdict: Verdict) -
 
 def test_worst_line_decides_and_tight_can_go_ahead() -> None:
     load = Load(100, a_start(), spectra_of(1), assumed=False)
-    source = Line(name="source", verdict=Verdict.OK)
 
-    def judged(**measured: float) -> Report:
+    def judged(source: Verdict = Verdict.OK, **measured: float) -> Report:
         lines = [compared(name, 100, value, "", "") for name, value in measured.items()]
-        return report_of(load, [source, *lines])
+        return report_of(load, [Line(name="source", verdict=source), *lines])
 
     assert (
         judged(engine=200, disk=900).summary == "READY: 100 spectra/s of 160 pixels, head-room 2.0x (engine)"
     )
     tight = judged(engine=200, disk=110)
     assert tight.ready and tight.summary == "TIGHT: 100 spectra/s of 160 pixels, head-room 1.1x (disk)"
+    assert judged(Verdict.NOT_MEASURED, engine=200).ready
+    slow = judged(Verdict.TOO_SLOW, engine=200)
+    assert not slow.ready and slow.summary.endswith(": source too slow")
     slow = judged(engine=50, disk=110)
     assert not slow.ready and slow.summary == "NOT READY for 100 spectra/s of 160 pixels: engine too slow"
 
