@@ -225,6 +225,63 @@ def test_what_is_chosen_in_a_plane_of_a_stack_ends_where_it_does() -> None:
     assert page.place.pixel == (side - 1, 1)
 
 
+def message(page: Page) -> str:
+    """What the page says after a beat that is due."""
+    page._pace = Pace()
+    page.beat()
+    said: str = json.loads(page.talk.said)["message"]
+    return said
+
+
+@pytest.mark.parametrize(
+    ("do", "wrong", "right", "said"),
+    [
+        ("planes", {"count": 3, "plane": 0}, {"count": 2, "plane": 0}, "cannot be parted into 3 planes"),
+        ("limits", {"by": "hand", "low": 3, "high": 1}, {"by": "hand", "low": 1, "high": 3}, "must be below"),
+        ("band", {"low": 1, "high": 2}, {"low": 850, "high": 900}, "lies outside this axis"),
+        ("theme", {"name": "pink"}, {"name": "dark"}, "must be one of light, dark"),
+    ],
+)
+def test_a_message_of_what_is_wrong_is_over_once_it_is_mended(
+    do: str, wrong: dict[str, Any], right: dict[str, Any], said: str
+) -> None:
+    page = a_page()
+    page.store.scan = scan = a_scan(4, 2)
+    scan.take_bundle(bundle(0, np.ones((8, 1)), (FIRST,)))
+    assert not message(page)
+    ask(page, do, **wrong)
+    assert said in message(page)
+    for other in ("palette", {"name": "grey"}), ("latest", {}):
+        ask(page, other[0], **other[1])
+        assert said in message(page)
+    ask(page, do, **right)
+    assert not message(page)
+
+
+def test_a_message_of_a_place_is_over_at_another_one() -> None:
+    page = a_page()
+
+    def begin() -> None:
+        page.store.scan = scan = a_scan(100, 2)
+        scan.take_bundle(bundle(0, np.ones((8, 1)), (FIRST,)))
+        scan.take_spectra(raman(0, np.ones((1, 160))))
+
+    begin()
+    assert not message(page)
+    for tap, said in (((-5, 0.5), "There is no pixel there."), ((1.5, 99), "No spectrum was kept there yet.")):
+        page._tap_map(*tap)
+        assert message(page) == said
+        page._tap_map(0.5, 0.5)
+        assert not message(page)
+    page._tap_map(1.5, 99)
+    assert message(page)
+    begin()
+    assert not message(page)
+    page._said.say("record: done", False)
+    page._tap_map(0.5, 0.5)
+    assert message(page) == "record: done"
+
+
 @pytest.mark.parametrize(
     ("fields", "finer"), [({}, True), ({"step_um": (2.0, 2.0)}, False), ({"axis": AXIS + 1}, False)]
 )

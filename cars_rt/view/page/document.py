@@ -36,6 +36,7 @@ MOST_PLANES = 10_000
 LATEST = 4  # pictures to one latest spectrum: nobody reads more, and it costs as much to draw as the map
 ALIVE_S = 2.0  # so often a page hears from us, also where nothing changes: it cannot tell silence from rest
 
+PLACE = "place"  # messages of what is chosen in the plots
 HEAR = "CarsRT.hear(talk)"
 FRAME = "for (const plot of plots) plot.reset.emit()"
 
@@ -142,8 +143,9 @@ class Page:
         for order in self._orders.take():
             try:
                 self._carry_out(order)
+                self._said.mended(order.do)
             except CarsRtError as error:
-                self._said.say(str(error), True)
+                self._said.say(str(error), True, order.do)
 
     def _carry_out(self, order: Order) -> None:
         match order.do:
@@ -152,12 +154,9 @@ class Page:
             case "rgb":
                 self._choose(wishes.composite(order))
             case "limits":
-                by = order.choice("by", ("auto", "fixed", "hand"))
-                ends = (order.number("low"), order.number("high")) if by == "hand" else (None, None)
-                if ends[0] is not None and ends[1] is not None and ends[0] >= ends[1]:
-                    raise OrderError("the lower limit must be below the upper one")
+                limits = wishes.limits(order)
                 for view in (self.map, self.points):
-                    view.limit(by, *ends)
+                    view.limit(*limits)
             case "palette":
                 self._state["palette"] = order.choice("name", PALETTES)
                 self.map.colour(self._state["palette"])
@@ -253,7 +252,7 @@ class Page:
             return
         first, end = self._rows(scan)
         if not (first <= row < end and 0 <= column < scan.shape[1]):
-            self._said.say("There is no pixel there.", False)
+            self._said.say("There is no pixel there.", False, PLACE)
             return
         self.place.choose((row, column))
         if not scan.points:
@@ -351,9 +350,6 @@ class Page:
         (self.map if scan.points else self.points).clear()
         self.spectrum.clear()
         self.spectrum.of(scan.start.model)
-        if self.place.missing:
-            self._said.say("", False)
-            self.place.missing = False
         try:
             self.choice.turn_to(scan.axis, other=other_axis)
         except CarsRtError as error:
@@ -363,9 +359,13 @@ class Page:
         scan = self.scan
         if scan is None or not self.place.is_due(now):
             return False
+        if self.place.stale:
+            self._said.mended(PLACE)
         shown, changed = self.place.look(scan, self.store.lock, now, LATEST * self._pause())
-        if changed:
-            self._said.say("No spectrum was kept there yet." if shown is None else "", False)
+        if changed and shown is None:
+            self._said.say("No spectrum was kept there yet.", False, PLACE)
+        elif changed:
+            self._said.mended(PLACE)
         if shown is None or shown is self.spectrum.shown:
             return False
         self.spectrum.show(scan.axis, shown)

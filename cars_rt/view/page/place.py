@@ -18,7 +18,7 @@ class Place:
         self.pixel: tuple[int, int] | None = None  # row, column
         self.region: Region | None = None
         self.stale = True  # another one was chosen
-        self.missing = False
+        self._missing = False
         self._shown: Spectrum | None = None  # of the pixel, at the last look
         self._seen = -1  # the version of the spectra then
         self._due = 0.0
@@ -47,8 +47,8 @@ class Place:
             return scan.latest, False
         began = time.monotonic()
         shown = self._at(scan, lock) if self.region is None else self.region.look(scan, lock)
-        said = (shown is None) != self.missing or (shown is None and self.stale)
-        self.missing, self.stale = shown is None, False
+        said = (shown is None) != self._missing or (shown is None and self.stale)
+        self._missing, self.stale = shown is None, False
         self._due = now + max(AGAIN_S, REST * (time.monotonic() - began))
         return shown, said
 

@@ -17,12 +17,18 @@ class Said:
         self._world = world
         self._message, self._bad = "", False
         self._unsaid = False  # the message is to be told
+        self._about: str | None = None  # what it is about, such as the kind of order that it refuses
         self._told: dict[str, Any] = {}
         self._due = 0.0  # when the numbers are looked at again
 
-    def say(self, text: str, bad: bool) -> None:
-        """Have a message told. bad: something failed."""
-        self._message, self._bad, self._unsaid = text, bad, True
+    def say(self, text: str, bad: bool, about: str | None = None) -> None:
+        """Have a message told. bad: something failed. about: such as the kind of order that it refuses."""
+        self._message, self._bad, self._unsaid, self._about = text, bad, True, about
+
+    def mended(self, about: str) -> None:
+        """A message about this is over: an order of the kind was carried out."""
+        if about == self._about:
+            self.say("", False)
 
     def due(self, now: float) -> bool:
         """Whether there may be something to tell: a message, or other numbers."""

@@ -1,4 +1,4 @@
-"""Orders that hold more than a word: bands, composites, and what daemon and recorder are to do."""
+"""Orders that hold more than a word: bands, composites, limits, and what daemon and recorder are to do."""
 
 from typing import Any
 
@@ -21,6 +21,17 @@ def composite(order: Order) -> Composite:
     """Three bands as [low, high, name]. Raises OrderError, QuantityError."""
     given = [each for each in order.items("bands", 3) if _is_band(each)]
     return Composite.of([Quantity(a_band(low, high, str(called)[:NAME])) for low, high, called in given])
+
+
+def limits(order: Order) -> tuple[str, float | None, float | None]:
+    """How colours are spread, and from where to where if that is by hand. Raises OrderError."""
+    by = order.choice("by", ("auto", "fixed", "hand"))
+    if by != "hand":
+        return by, None, None
+    low, high = order.number("low"), order.number("high")
+    if low >= high:
+        raise OrderError("the lower limit must be below the upper one")
+    return by, low, high
 
 
 def as_order(what: Quantity | Composite | None) -> dict[str, Any] | None:
