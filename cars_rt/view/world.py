@@ -46,7 +46,7 @@ class World:
         self._busy_at = -CALM_S
         here = is_loopback(Address.to_connect(settings.preview).host)
         self._crowded = file is None and here and (os.cpu_count() or 1) <= FEW_CORES
-        # No order waits for a slow one; quick ones, and those to the recorder, stay in their order. Of the slow
+        # No order waits for a slow one; quick ones, and those to the recorder, stay in their order. Of slow
         # ones the daemon refuses the second at once, which therefore has to reach it.
         recorder, quick, slow = (ThreadPoolExecutor(threads, "asks") for threads in (1, 1, 2))
         self._asking = dict.fromkeys(RECORDER, recorder) | dict.fromkeys(QUICK, quick)

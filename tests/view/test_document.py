@@ -268,8 +268,8 @@ def test_a_message_of_a_place_is_over_at_another_one() -> None:
 
     begin()
     assert not message(page)
-    for tap, said in (((-5, 0.5), "There is no pixel there."), ((1.5, 99), "No spectrum was kept there yet.")):
-        page._tap_map(*tap)
+    for x, y, said in (-5, 0.5, "There is no pixel there."), (1.5, 99, "No spectrum was kept there yet."):
+        page._tap_map(x, y)
         assert message(page) == said
         page._tap_map(0.5, 0.5)
         assert not message(page)
