@@ -18,13 +18,14 @@ from cars_rt.files.hdf5 import StoredRows, are_numbers, numbers, opened, readabl
 from cars_rt.files.mapped import Counts, Mapped, Reader, Stored, Whole, existing, patiently
 from cars_rt.files.measurement import ABOUT, RECEIPT, TARGET, judged, labels
 from cars_rt.files.places import MOST_PLACES, Places, joint, places_of
-from cars_rt.files.recording import read_rows
+from cars_rt.files.recording import read_position, read_rows
 from cars_rt.files.spectra import SpectraError, said_of
 from cars_rt.files.written import DAMAGE, is_recording, stored_rows
 from cars_rt.installation import install_extra
 from cars_rt.physics.axis import judged_raman_shift
 from cars_rt.protocol import FLAGS, NETWORK_OUTPUTS
 from cars_rt.protocol.messages import MAIN_ARRAY
+from cars_rt.storage import StorageError
 
 if TYPE_CHECKING:
     import xarray
@@ -156,9 +157,10 @@ def _stream(path: Path, group: h5py.Group, name: str) -> _Stream | None:
     about, receipt = judged(attrs, ABOUT, strict=False), judged(attrs, RECEIPT, strict=False)
     rows = len(stored_rows(group, main))
     index = np.arange(rows) if stored(group, "index") is None else read_rows(group, "index")[:rows]
-    position = None if stored(group, "position") is None else read_rows(group, "position")[:rows]
+    position = read_position(group)
     if position is not None and position.shape[1:] != (2,):
         raise SpectraError("has positions that are no rows and columns")
+    position = None if position is None else position[:rows]
     places = places_of(index, position, about.get("scan"), receipt.get("announced", -1))
     read: dict[str, Reader] = {}
     for stored_as, called in {main: main, **BESIDE[name]}.items():
@@ -174,7 +176,17 @@ def _stream(path: Path, group: h5py.Group, name: str) -> _Stream | None:
         where = str(group.name).strip("/")
         spoiled = DAMAGE in group.file.attrs
         read[called] = Stored(path.absolute(), where, stored_as, found.dtype, found.shape[1:], spoiled)
-    return _Stream(main, raman_shift, places, attrs, read, numbers(group, "dark"))
+    return _Stream(main, raman_shift, places, attrs, read, _dark(group))
+
+
+def _dark(group: h5py.Group) -> NDArray[Any] | None:
+    """The dark, if there is one; none where `repair` has said that something is spoiled, and it is."""
+    try:
+        return numbers(group, "dark")
+    except StorageError as error:
+        if error.of_system or DAMAGE not in group.file.attrs:
+            raise
+        return None
 
 
 def _of_spectra(path: Path, pump_nm: float | None, axis: Path | None) -> tuple[dict[str, Any], list[_Stream]]:

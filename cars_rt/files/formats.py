@@ -46,7 +46,7 @@ from cars_rt.files.spectra import (
 from cars_rt.files.square import MOST, turned
 from cars_rt.files.tables import parse
 from cars_rt.files.units import CM1, NM, is_shift
-from cars_rt.files.written import DAMAGE, located
+from cars_rt.files.written import DAMAGE, has_own_places, located, rows_of
 from cars_rt.physics.axis import check_raman_shift, from_wavelength, is_numbering, may_be_wavelengths
 from cars_rt.plugins import remedy_for
 from cars_rt.printable import printable
@@ -296,8 +296,12 @@ def _stored(group: h5py.Group, path: Path, asked: Asked) -> Spectra:
     attrs = readable_attrs(group)
     attrs |= {} if ours else _beside(group, attrs)
     datasets = {key: stored(group, key, h5py.Dataset) for key in COLUMNS if not one}
+    spoiled = ours and bool(file.attrs.get(DAMAGE))
+    datasets["position"] = None if has_own_places(group) else datasets.get("position")
     columns: dict[str, Any] = {
-        key: StoredRows(each, written) for key, each in datasets.items() if each is not None
+        key: rows_of(group, key, spoiled) if ours else StoredRows(each, written)
+        for key, each in datasets.items()
+        if each is not None
     }
     lines = [key for key, rows in columns.items() if rows.ndim > 1 and not COLUMNS[key][0]]
     columns |= {key: line(numbers(group, key)) for key in lines}  # type: ignore[arg-type]
@@ -312,9 +316,7 @@ def _stored(group: h5py.Group, path: Path, asked: Asked) -> Spectra:
     _say_left_out(path, columns | said, about, receipt, fitting)
     return Spectra(
         raman_shift,
-        numbers(group, name)
-        if one
-        else StoredCounts(path, ours and bool(file.attrs.get(DAMAGE)), counts, written, *where),  # type: ignore[arg-type]
+        numbers(group, name) if one else StoredCounts(path, spoiled, counts, written, *where),  # type: ignore[arg-type]
         numbers(group, "dark"),
         **about,
         columns=fitting,

@@ -27,7 +27,7 @@ from cars_rt.files.filters import FilterError
 from cars_rt.files.hdf5 import explained, numbers, opened, readable_attrs, stored
 from cars_rt.files.measurement import ABOUT, TARGET, judged
 from cars_rt.files.receipts import Finding, Stream, extent, number, plain, receipt, times
-from cars_rt.files.recording import named, partial_path, read_rows, unreadable
+from cars_rt.files.recording import contradicted, named, partial_path, read_rows, unreadable
 from cars_rt.files.written import is_recording, rows_written, stored_rows
 from cars_rt.physics.axis import AxisError
 from cars_rt.physics.fitness import NAMES, Fitness, Flag
@@ -158,10 +158,10 @@ def _calibrated(raman: Stream, basis: _Basis) -> Iterator[Finding]:
 
 
 def _damage(path: Path, stream: str) -> str:
-    """Which spectra of it a disk or a copy has spoiled, in a phrase; empty if none."""
+    """What of it a disk or a copy has spoiled, in a phrase; empty if nothing."""
     with opened(path) as file:
         group = stored(file, stream, h5py.Group)
-        return named(unreadable({stream: group}, {stream: rows_written(group)}))
+        return named(unreadable({stream: group}, {stream: rows_written(group)})) or contradicted(group)
 
 
 def _again(
@@ -303,12 +303,14 @@ def _engines(raman: Stream, index: NDArray[np.int64]) -> list[str]:
 
 
 def _read(path: Path, stream: str) -> Stream:
+    ours = False
     try:
         with opened(path) as file:
             is_recording(file)  # refuses one of a version to come
             group = stored(file, stream, h5py.Group)
             if group is None or stored(group, "written", h5py.Dataset) is None:
                 raise VerifyError(f"{path} holds no recording of the {stream} stream")
+            ours = True
             attrs = {name: plain(value) for name, value in group.attrs.items()}
             index, time_ns = read_rows(group, "index"), read_rows(group, "time_ns")
             raman_shift = numbers(group, "raman_shift")
@@ -320,7 +322,7 @@ def _read(path: Path, stream: str) -> Stream:
     except FilterError as error:
         raise VerifyError(str(error)) from None
     except StorageError as error:
-        raise VerifyError(f"{path} is not a recording: it {error.strerror}") from None
+        raise VerifyError(str(error) if ours else f"{path} is not a recording: it {error.strerror}") from None
     except FileNotFoundError:
         raise VerifyError(f"there is no file {path}{_begun(path)}") from None
     except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:

@@ -12,9 +12,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.files.checksum import DTYPE, SUFFIX
+from cars_rt.files.checksum import COLUMNS, DTYPE, SUFFIX, WHICH, Sums
 from cars_rt.files.filters import FilterError
-from cars_rt.files.hdf5 import StoredRows, are_whole_numbers, numbers, opened, stored
+from cars_rt.files.hdf5 import StoredRows, are_whole_numbers, numbers, opened, readable_attrs, stored
 from cars_rt.storage import StorageError
 
 FORMAT = "cars-rt recording"  # what a recording says that it is
@@ -52,6 +52,12 @@ def is_of_process(path: Path) -> bool:
         return False
 
 
+def has_own_places(group: h5py.Group) -> bool:
+    """Whether the spectra of a recording's stream lie where their index says, as a recorder writes them:
+    those of `process` may lie where another program had them."""
+    return is_recording(group.file) and stored(group.file, PROCESS) is None
+
+
 def rows_written(group: h5py.Group) -> int:
     """How many rows of a stream are data. Raises StorageError if it does not say so."""
     written = numbers(group, "written")
@@ -73,9 +79,24 @@ def tail_of(group: h5py.Group) -> tuple[int, int, int]:
     return first, count, slot
 
 
+def sums_of(group: h5py.Group, name: str, rows: int) -> Sums | None:
+    """The checksums of so many rows of an array of a stream, if it has some. Raises StorageError."""
+    sums, number = stored(group, name + SUFFIX, h5py.Dataset), None
+    if sums is None and (sums := stored(group, COLUMNS, h5py.Dataset)) is not None:
+        which = str(readable_attrs(sums).get(WHICH, "")).split()
+        number = which.index(name) if name in which else None
+        sums = sums if name in which else None
+    if sums is None:
+        return None
+    tail = () if number is None else (len(which),)
+    if sums.dtype != DTYPE or sums.shape[1:] != tail or len(sums) < rows:
+        raise StorageError(Path(group.file.filename), f"is damaged: the checksums of {name!r} cannot be")
+    return Sums(sums, number)
+
+
 def located(
     group: h5py.Group, name: str
-) -> tuple[h5py.Dataset, int, tuple[h5py.Dataset, int, int] | None, h5py.Dataset | None]:
+) -> tuple[h5py.Dataset, int, tuple[h5py.Dataset, int, int] | None, Sums | None]:
     """Where the rows of an array of a stream are that are data: its dataset, how many rows, the tail (a
     dataset, the row with which it begins, and its slot) if some are there, and their checksums if they have
     some. Raises StorageError."""
@@ -88,9 +109,7 @@ def located(
     rows = rows_written(group)
     if rows < 0 or len(found) < rows:
         raise StorageError(path, f"says that {rows} rows of {name!r} are data, and has {len(found)}")
-    sums = stored(group, name + SUFFIX, h5py.Dataset)
-    if sums is not None and (sums.dtype != DTYPE or sums.ndim != 1 or len(sums) < rows):
-        raise StorageError(path, f"is damaged: the checksums of {name!r} cannot be")
+    sums = sums_of(group, name, rows)
     first, count, slot = tail_of(group)
     tail = stored(group, TAIL, h5py.Group)
     waiting = None if tail is None else stored(tail, name, h5py.Dataset)
@@ -117,6 +136,20 @@ def sound_rows(rows: StoredRows, first: int, last: int) -> tuple[NDArray[Any], N
     middle = (first + last) // 2
     values, whole = zip(sound_rows(rows, first, middle), sound_rows(rows, middle, last), strict=True)
     return np.concatenate(values), np.concatenate(whole)
+
+
+class SoundRows(StoredRows):
+    """Rows of a recording, with zeros for those that are spoiled."""
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        first, last, _ = rows.indices(len(self))
+        return sound_rows(self, first, max(first, last))[0]
+
+
+def rows_of(group: h5py.Group, name: str, spoiled: bool) -> StoredRows:
+    """As `stored_rows`; spoiled: with zeros for what cannot be read, of a file that says that there is
+    some. An index has none: it would be another spectrum."""
+    return (SoundRows if spoiled and name != "index" else StoredRows)(*located(group, name))
 
 
 def stored_rows(group: h5py.Group, name: str) -> StoredRows:

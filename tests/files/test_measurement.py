@@ -247,7 +247,7 @@ def test_replay_in_other_blocks_and_loops(recording: Path, tmp_path: Path) -> No
     ("change", "reason"),
     [
         ({"raw/index": INDEX[::-1]}, "index does not grow"),
-        ({"raw/time_ns": np.zeros(5, np.int64)}, "time_ns must be whole numbers"),
+        ({"raw/time_ns": np.zeros(5, np.int64)}, "says that 9 rows of 'time_ns' are data, and has 5"),
         ({"exposure_s": -1.0}, "exposure_s is .*, which it cannot be"),
         ({"scan": (0, 5)}, "scan is .*, which it cannot be"),
         ({"full_scale": np.nan}, "full_scale is .*, which it cannot be"),
@@ -263,7 +263,7 @@ def test_a_recording_that_is_none_is_refused(
     with h5py.File(path, "r+") as file:
         for name, value in change.items():
             if name in file:
-                del file[name]
+                del file["raw/columns_crc32"], file[name]
                 file[name] = value
             else:
                 file["raw"].attrs[name] = value

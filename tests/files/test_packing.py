@@ -22,7 +22,7 @@ from cars_rt.files.formats import open_spectra
 from cars_rt.files.hdf5 import opened
 from cars_rt.files.offline import process
 from cars_rt.files.recording import Compression, Packing, Recording, RecordingError, read_rows, repair, rows
-from cars_rt.files.verify import verify
+from cars_rt.files.verify import VerifyError, verify
 from cars_rt.files.written import stored_rows
 from cars_rt.storage import StorageError
 from files.test_dataset import COUNTS, LOST, RAMAN, SCAN, ended, holed, recorded
@@ -251,6 +251,128 @@ def test_every_bit_that_a_disk_spoils_is_noticed(compression: Compression, tmp_p
             stored_rows(file["raw"], "counts")[:]
         with pytest.raises(cars_rt.files.spectra.SpectraError), open_spectra(path) as spectra:
             spectra.counts[:]
+
+
+def spoil(path: Path, name: str, row: int = 0, byte: int = 0, bit: int = 1) -> None:
+    """Another bit in a row (or a number of an axis), where it lies in the file."""
+    with h5py.File(path) as file:
+        found = file[name]
+        at, within = divmod(row, found.chunks[0])
+        size = found.dtype.itemsize * int(np.prod(found.shape[1:]))
+        place = found.id.get_chunk_info(at).byte_offset + within * size + byte
+    with path.open("r+b") as raw:
+        raw.seek(place)
+        (there,) = raw.read(1)
+        raw.seek(place)
+        raw.write(bytes([there ^ bit]))
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_every_bit_of_a_short_column_is_noticed_and_what_can_be_known_is_mended(
+    compression: Compression, tmp_path: Path
+) -> None:
+    """One of an index or of a position closed the whole file to readers, or moved a spectrum."""
+    path = ended(recorded(tmp_path / "scan.h5", packing=Packing(compression)))
+    whole, complete = path.read_bytes(), repair(path).complete
+    known = [f"{group}/{name}" for group in ("raw", "raman") for name in ("index", "position")]
+    others = [
+        "raw/sequence",
+        "raw/time_ns",
+        "raman/time_ns",
+        "raman/time_out_ns",
+        "raman/flags",
+        "raman/bands",
+    ]
+    with h5py.File(path) as file:
+        content = {name: file[name][:] for name in known}
+        names = file["raman/columns_crc32"].attrs["columns"].split()
+        for name in ("index", "flags", "bands"):
+            row = np.ascontiguousarray(file["raman"][name][5]).tobytes()
+            assert zlib.crc32(row) == file["raman/columns_crc32"][5, names.index(name)]
+    rng = np.random.default_rng(2)
+    for row, name in enumerate([*known, *others]):
+        byte = int(rng.integers(1 if "flags" in name else 8))
+        spoil(path, name, row, byte, 1 << int(rng.integers(8)))
+        with opened(path) as file, pytest.raises(StorageError, match="repair` says which"):
+            read_rows(file[name.split("/")[0]], name.split("/")[1])
+    with pytest.raises(VerifyError, match=r"scan.h5 is damaged: '/raw/index' cannot be read; .* repair"):
+        verify(path, path)
+    contents = repair(path)
+    assert contents.changed and not contents.complete
+    assert all(f" of {name}" in contents.damage for name in others)
+    assert not any(f" of {name}" in contents.damage for name in known)
+    with h5py.File(path) as file:
+        assert all(np.array_equal(file[name][:], values) for name, values in content.items())
+    with cars_rt.open(path) as found:
+        assert np.array_equal(found.counts.values.reshape(COUNTS.shape), COUNTS)
+        assert np.isnat(found.time.values.ravel()).nonzero()[0].tolist() == [len(known) + 1]
+    assert process(path, tmp_path / "r.h5", engine="passthrough").computed == len(COUNTS)
+    path.write_bytes(whole)
+    for row, name in enumerate(known):
+        spoil(path, name, row, 3)
+    spoil(path, "raw/columns_crc32", 20)  # that of an index
+    assert repair(path).complete == complete and repair(path).damage == ""
+    assert not repair(path).changed
+
+
+def test_rows_of_an_index_that_nothing_tells_stay_damaged(tmp_path: Path) -> None:
+    """Of a run without scan: beside spectra that were lost it may be any."""
+    recording = Recording(tmp_path / "scan.h5", streams=["raw"])
+    recording.start(a_start(spectra=35))
+    for index in (0, 1, 2, 3, 7, 8, 20, 34):
+        recording.append(a_frame(index, COUNTS[index : index + 1], index=index))
+    recording.end(an_end(35), Ledger())
+    path = recording.close()
+    for row in (0, 2, 5, 7):
+        spoil(path, "raw/index", row)
+    contents = repair(path)
+    assert contents.damage.startswith("spectra 5, 7 of raw/index cannot be read")
+    with h5py.File(path) as file:
+        assert file["raw/index"][:].tolist() == [0, 1, 2, 3, 7, 8 ^ 1, 20, 34 ^ 1]
+    with pytest.raises(cars_rt.files.spectra.SpectraError, match="'/raw/index' cannot be read"):
+        cars_rt.open(path)
+
+
+def test_an_axis_and_a_dark_that_a_disk_has_spoiled_are_said(tmp_path: Path) -> None:
+    recording = Recording(tmp_path / "scan.h5", streams=["raw"])
+    recording.start(a_start(spectra=35, dark=np.linspace(10, 90, len(AXIS)).astype(np.float32)))
+    recording.append(a_frame(0, COUNTS))
+    recording.end(an_end(35), Ledger())
+    path = recording.close()
+    spoil(path, "raw/dark", 3)
+    with pytest.raises(cars_rt.files.spectra.SpectraError, match="'dark' cannot be read"):
+        cars_rt.open(path)
+    assert repair(path).damage.startswith("raw/dark cannot be read: that part of the file is damaged")
+    with cars_rt.open(path) as found:
+        assert "dark" not in found and np.array_equal(found.counts, COUNTS)
+    spoil(path, "raw/raman_shift", 10, byte=7)
+    assert repair(path).damage.startswith("raw/dark; raw/raman_shift cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "said"),
+    [
+        ("raw/index", 5, "raw/index does not grow at row 6"),
+        ("raw/position", 3, "raw/position of spectrum 3 is not where its raw/index says"),
+        ("raw/raman_shift", 10, "raw/raman_shift is not strictly monotonic"),
+    ],
+)
+def test_recordings_without_checksums_are_damaged_where_they_contradict_themselves(
+    name: str, row: int, said: str, tmp_path: Path
+) -> None:
+    path = ended(recorded(tmp_path / "scan.h5"))
+    with h5py.File(path, "r+") as file:
+        del file["raw/columns_crc32"]
+        for axis in ("raw/raman_shift", "raman/raman_shift"):
+            values = file[axis][:]
+            del file[axis]
+            file[axis] = values
+        file[name][row] = 10**6
+    assert repair(path).damage.startswith(said) and not repair(path).complete
+    if name == "raw/position":  # those of a recorder are where their index says
+        with cars_rt.open(path) as found:
+            assert np.array_equal(found.counts.values.reshape(COUNTS.shape), COUNTS)
+        assert any(not each.true and each.text == said for each in verify(path, path))
 
 
 def test_a_bit_of_a_row_that_is_not_compressed_costs_that_row_alone(tmp_path: Path) -> None:

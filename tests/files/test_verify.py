@@ -68,7 +68,8 @@ def path(original: Path, tmp_path: Path) -> Path:
     """A copy to spoil: without checksums, which would say so first."""
     copy = Path(shutil.copy(original, tmp_path / "scan.h5"))
     with h5py.File(copy, "r+") as file:
-        del file["raw/counts_crc32"], file["raman/raman_crc32"]
+        for name in ("raw/counts_crc32", "raman/raman_crc32", "raw/columns_crc32", "raman/columns_crc32"):
+            del file[name]
     return copy
 
 

@@ -3,7 +3,8 @@
     /                attrs: format, version, complete, reason; run, source and all else that `start` said (see
                      cars_rt/files/measurement.py); streams: those that it takes to be complete, as JSON
     /raw             raman_shift (p,), counts (n, p), index, sequence, time_ns (n,), position (n, 2),
-                     dark (p,) if known; counts_crc32 (n,) where they are not compressed
+                     dark (p,) if known; counts_crc32 (n,) where they are not compressed;
+                     columns_crc32 (n, k) of the others
     /raman           raman_shift (p,), raman (n, p), index, sequence, time_ns, time_in_ns, time_out_ns (n,),
                      position (n, 2); where the daemon gives them, flags (n,) uint8, whose bits' names are in
                      model_flags, and deviation (n, p), NaN where the model of that time states none;
@@ -41,11 +42,11 @@ from cars_rt.files.recording.claim import (
     partial_path,
     refuse_unwritable,
 )
-from cars_rt.files.recording.damage import Without, named, unreadable
+from cars_rt.files.recording.damage import Without, contradicted, named, unreadable
 from cars_rt.files.recording.errors import InUseError, RecordingError
 from cars_rt.files.recording.finish import Contents, claimed
 from cars_rt.files.recording.packing import PLAIN, Compression, Packing
-from cars_rt.files.recording.read import read_rows
+from cars_rt.files.recording.read import read_position, read_rows
 from cars_rt.files.recording.repaired import repair, repair_all
 from cars_rt.files.recording.rows import FIRST_ROWS
 from cars_rt.files.recording.writer import Recording
@@ -64,10 +65,12 @@ __all__ = [
     "RecordingError",
     "Without",
     "claimed",
+    "contradicted",
     "final_path",
     "is_partial",
     "named",
     "partial_path",
+    "read_position",
     "read_rows",
     "refuse_unwritable",
     "repair",

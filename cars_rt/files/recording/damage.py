@@ -1,8 +1,8 @@
-"""Rows of a recording that cannot be read: a part of the file that a disk or a copy has spoiled.
+"""What of a recording cannot be read: a part of the file that a disk or a copy has spoiled.
 
 Compressed rows lie in chunks with a checksum, and one that is another costs its rows alone; rows that are not
-compressed have one each. Recordings made before had no checksum behind LZ4 nor for uncompressed rows: there
-only what cannot be unpacked shows.
+compressed have one each, and axis and dark one for all. Recordings made before had no checksum behind LZ4 nor
+for what is not compressed: there shows what cannot be unpacked, and what contradicts itself.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,20 +12,22 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.files.checksum import SUFFIX
-from cars_rt.files.hdf5 import StoredRows, stored
-from cars_rt.files.written import DAMAGE, stored_rows
+from cars_rt.files.hdf5 import StoredRows, numbers, stored
+from cars_rt.files.written import DAMAGE, has_own_places, stored_rows, sums_of
 from cars_rt.storage import StorageError
 
 MOST_NAMED = 8  # ranges that are named one by one
+FEW = 16  # numbers of a row that is short
+STEP = 2**16  # short rows that are looked at at once
+PARTS = 16  # in which they are looked for that cannot be read
 
-Ranges = list[tuple[int, int]]  # of spectra, by index: first and last
+Ranges = list[tuple[int, int]]  # of spectra, by index: first and last; none of what all have in common
 
 
 def unreadable(groups: Mapping[str, h5py.Group], rows: Mapping[str, int]) -> dict[str, Ranges]:
     """Which spectra of which array cannot be read, by names such as "raw/counts"; only where there are some.
     Reads all that has checksums. Raises StorageError where the system reads nothing."""
-    found = {}
+    found: dict[str, Ranges] = {}
     for stream, group in groups.items():
         for name in group:
             if group.get(name, getclass=True, getlink=True) is not h5py.HardLink:
@@ -34,24 +36,65 @@ def unreadable(groups: Mapping[str, h5py.Group], rows: Mapping[str, int]) -> dic
             if not isinstance(dataset, h5py.Dataset) or not dataset.chunks:
                 continue
             packed = dataset.id.get_create_plist().get_nfilters() > 0
-            if packed or name + SUFFIX in group:
-                step = dataset.chunks[0]
+            if dataset.maxshape[0] is not None:
+                if not _is_readable(group, name):
+                    found[f"{stream}/{name}"] = []
+            elif packed or sums_of(group, name, rows[stream]) is not None:
+                few = dataset.ndim == 1 or dataset.shape[1] <= FEW
+                step = STEP if few and not packed else dataset.chunks[0]
                 every = range(0, rows[stream], step)
                 if lost := _lost(stored_rows(group, name), every, step if packed else 1):
                     found[f"{stream}/{name}"] = _by_index(group, lost)
     return found
 
 
+def _is_readable(group: h5py.Group, name: str) -> bool:
+    """Whether what all spectra have in common can be, such as the axis."""
+    try:
+        numbers(group, name)
+    except StorageError as error:
+        if error.of_system:
+            raise
+        return False
+    return True
+
+
+def contradicted(group: h5py.Group) -> str:
+    """What of a stream cannot be as it is, in a phrase, whatever its checksums say; empty if all can: of
+    recordings that have none. Raises StorageError for what cannot be read."""
+    name, axis = str(group.name).strip("/"), numbers(group, "raman_shift")
+    if axis is not None:
+        steps = np.diff(axis)
+        if not np.isfinite(axis).all() or not ((steps > 0).all() or (steps < 0).all()):
+            return f"{name}/raman_shift is not strictly monotonic"
+    if not has_own_places(group):
+        return ""
+    index = stored_rows(group, "index")[:]
+    wrong = np.flatnonzero(np.diff(index) <= 0)
+    if len(wrong):
+        return f"{name}/index does not grow at row {wrong[0] + 1}"
+    columns = int(np.ravel(group.attrs.get("scan", (0, 0)))[-1])
+    if columns > 0 and stored(group, "position", h5py.Dataset) is not None:
+        position = stored_rows(group, "position")[:]
+        wrong = np.flatnonzero((position != np.stack(np.divmod(index, columns), axis=1)).any(axis=1))
+        if len(wrong):
+            return f"{name}/position of spectrum {index[wrong[0]]} is not where its {name}/index says"
+    return ""
+
+
 def said(groups: Mapping[str, h5py.Group], rows: Mapping[str, int]) -> str:
     """What of a recording cannot be read, and which of its results have no counts, in a phrase; empty if all
     is well. Reads as `unreadable` does."""
     without = (str(group.attrs.get(DAMAGE, "")) for group in groups.values())
-    return "; ".join(filter(None, (named(unreadable(groups, rows)), *without)))
+    found = unreadable(groups, rows)
+    odd = [] if found else [contradicted(group) for group in groups.values()]
+    odd = [f"{each}: the file is damaged there" for each in odd if each]
+    return "; ".join(filter(None, (named(found), *odd, *without)))
 
 
 def named(damage: Mapping[str, Ranges]) -> str:
     """What of a recording cannot be read, in a phrase; empty if all of it can."""
-    parts = [f"spectra {_listed(ranges)} of {name}" for name, ranges in damage.items()]
+    parts = [f"spectra {_listed(ranges)} of {name}" if ranges else name for name, ranges in damage.items()]
     where = "that part of the file is damaged, the rest is as it was"
     return f"{'; '.join(parts)} cannot be read: {where}" if parts else ""
 
@@ -97,7 +140,8 @@ def _lost(there: StoredRows, rows: range, least: int) -> Ranges:
             if error.of_system:
                 raise
             few = last - first > least
-            for begin, end in _lost(there, range(first, last, least), least) if few else [(first, last)]:
+            step = max((last - first) // PARTS // least, 1) * least
+            for begin, end in _lost(there, range(first, last, step), least) if few else [(first, last)]:
                 touches = lost and lost[-1][1] == begin
                 lost[-1:] = [(lost[-1][0], end)] if touches else [*lost[-1:], (begin, end)]
     return lost

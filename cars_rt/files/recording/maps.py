@@ -16,7 +16,7 @@ from cars_rt.files.hdf5 import stored
 from cars_rt.files.measurement import TARGET, labels
 from cars_rt.files.places import Places, blocks, joint, places_of
 from cars_rt.files.recording.bands import NAME as BANDS
-from cars_rt.files.recording.read import read_rows
+from cars_rt.files.recording.read import read_position, read_rows
 from cars_rt.files.written import DAMAGE, stored_rows
 from cars_rt.protocol import FLAGS, NETWORK_OUTPUTS
 from cars_rt.protocol.messages import MAIN_ARRAY
@@ -53,11 +53,10 @@ class Map:
 
     @classmethod
     def of(cls, group: h5py.Group) -> "Map":
-        position = None if stored(group, "position") is None else read_rows(group, "position")
         scan = group.attrs.get("scan")
         size = None if scan is None else (int(scan[0]), int(scan[1]))
         announced = int(group.attrs.get("announced", -1))
-        return cls(group, places_of(read_rows(group, "index"), position, size, announced))
+        return cls(group, places_of(read_rows(group, "index"), read_position(group), size, announced))
 
 
 def write_map(

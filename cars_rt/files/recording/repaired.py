@@ -10,6 +10,7 @@ from cars_rt.files.recording.claim import TRIAL, Claim, final_path, is_partial, 
 from cars_rt.files.recording.damage import said
 from cars_rt.files.recording.errors import InUseError, RecordingError
 from cars_rt.files.recording.finish import Contents, finish, tell, told
+from cars_rt.files.recording.mended import are_spoiled, mend
 from cars_rt.files.recording.settled import DESCRIBED, count, settle
 from cars_rt.files.written import DAMAGE, FORMAT_VERSION, is_of_process
 from cars_rt.storage import complete as complete_changes
@@ -30,8 +31,11 @@ def repair(path: Path) -> Contents:
 
 
 def _read_through(contents: Contents) -> Contents:
-    """Look whether every row can be read; if not, the recording says so itself."""
+    """Look whether every row can be read; if not, the recording says so itself, of what cannot be mended."""
     with told(contents.path):
+        if mended := _mended(contents.path):
+            log.warning("%s: %s was damaged, and is mended by what is left", contents.path, ", ".join(mended))
+            contents = replace(contents, changed=True)
         with opened(contents.path) as file:
             counted = count(file)
             damage = said(counted.groups, counted.rows)
@@ -43,6 +47,21 @@ def _read_through(contents: Contents) -> Contents:
             complete = count(file).whole(file)
             file.attrs.modify("complete", complete)
         return replace(contents, damage=damage, complete=complete, changed=True)
+
+
+def _mended(path: Path) -> list[str]:
+    """Have what cannot be read of index and position of spectra as it was, where the rest says that. Returns
+    what is mended."""
+    with opened(path) as file:
+        counted = count(file)
+        if not any(are_spoiled(group, counted.rows[name]) for name, group in counted.groups.items()):
+            return []
+    with changed(path) as file:
+        counted = count(file)
+        mended = [each for name, group in counted.groups.items() for each in mend(group, counted.rows[name])]
+        if mended:
+            settle(file)  # the map is made of them
+    return mended
 
 
 def _finished(path: Path) -> Contents:

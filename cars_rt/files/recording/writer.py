@@ -92,10 +92,11 @@ class Recording:
         with self._guarded():
             # Without a name until all of it is on disk: who is killed before leaves the other stream whole.
             group = h5py.Group(h5py.h5g.create(self._file.id, None))
-            group["raman_shift"] = start.raman_shift
+            # With HDF5's own checksum: they are written once.
+            for name, values in (("raman_shift", start.raman_shift), ("dark", start.dark)):
+                if values is not None:
+                    group.create_dataset(name, data=values, chunks=values.shape, fletcher32=True)
             group["raman_shift"].attrs["unit"] = "cm-1"
-            if start.dark is not None:
-                group["dark"] = start.dark
             about = {name: stored(getattr(start, name)) for name in ABOUT}
             attrs = {name: _attr(value) for name, value in about.items() if value is not None}
             group.attrs.update(attrs)

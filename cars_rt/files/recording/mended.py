@@ -1,0 +1,78 @@
+"""Columns of a recording that a disk has spoiled, where what is left of them says what they were."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from cars_rt.files.checksum import checksums
+from cars_rt.files.hdf5 import stored
+from cars_rt.files.written import located, sound_rows, stored_rows
+from cars_rt.storage import StorageError
+
+INDEX, POSITION = "index", "position"
+
+
+def are_spoiled(group: h5py.Group, rows: int) -> bool:
+    """Whether index or position of spectra cannot be read. Raises StorageError where the system reads
+    nothing."""
+    return any(
+        not sound_rows(stored_rows(group, name), 0, rows)[1].all()
+        for name in (INDEX, POSITION)
+        if stored(group, name, h5py.Dataset) is not None
+    )
+
+
+def mend(group: h5py.Group, rows: int) -> list[str]:
+    """Write anew what can be known of the index and the position of spectra. Returns which of these were
+    mended, as "raw/index". Raises StorageError where the system reads nothing."""
+    there = [name for name in (INDEX, POSITION) if stored(group, name, h5py.Dataset) is not None]
+    if INDEX not in there or not rows:
+        return []
+    index, known = sound_rows(stored_rows(group, INDEX), 0, rows)
+    before = known.copy()
+    columns = int(np.ravel(group.attrs.get("scan", (0, 0)))[-1])
+    position, placed = None, np.zeros(rows, bool)
+    if POSITION in there and columns > 0:
+        position, placed = sound_rows(stored_rows(group, POSITION), 0, rows)
+        if position.shape != (rows, 2):
+            raise StorageError(Path(group.file.filename), "has positions that are no rows and columns")
+        along = position[:, 0].astype(np.int64) * columns + position[:, 1]
+        both = known & placed
+        if both.any() and (along[both] == index[both]).all():  # so the recorder has written them
+            index = np.where(known, index, along)
+            known = known | placed
+        else:
+            position = None
+    _between(index, known, int(group.attrs.get("announced", -1)))
+    mended = []
+    if _write(group, INDEX, index, known & ~before):
+        mended.append(INDEX)
+    if position is not None:
+        at = np.stack(np.divmod(index, columns), axis=1).astype(position.dtype)
+        if _write(group, POSITION, at, known & ~placed):
+            mended.append(POSITION)
+    return [f"{str(group.name).strip('/')}/{name}" for name in mended]
+
+
+def _between(index: NDArray[np.int64], known: NDArray[np.bool_], announced: int) -> None:
+    """Fill in what nothing else can be: an index grows from row to row, from 0 or more, to below as many as
+    were announced."""
+    edges = np.concatenate([[-1], np.flatnonzero(known), [len(index)]])
+    values = np.concatenate([[-1], index[known], [announced]])
+    for gap in np.flatnonzero(np.diff(edges) > 1).tolist():
+        first, last = int(edges[gap]), int(edges[gap + 1])
+        if values[gap + 1] - values[gap] == last - first:
+            index[first + 1 : last] = values[gap] + np.arange(1, last - first)
+            known[first + 1 : last] = True
+
+
+def _write(group: h5py.Group, name: str, values: NDArray[np.int64], which: NDArray[np.bool_]) -> bool:
+    """Write these rows, with their checksums. Returns whether there were some."""
+    dataset, _, _, sums = located(group, name)
+    for row in np.flatnonzero(which).tolist():
+        dataset[row] = values[row]
+        if sums is not None:  # also where it was that what was spoiled
+            sums[slice(row, row + 1)] = checksums(np.asarray(values[row : row + 1], dataset.dtype))
+    return bool(which.any())
