@@ -48,7 +48,8 @@ def record(
         NAME.h5 takes the next run and ends with it; a folder takes every run until Ctrl-C. Without it, as
         with --idle and this folder.
     idle
-        Record nothing before `cars-rt ctl record start` or `open`, and then into the folder OUTPUT.
+        Record nothing before `cars-rt ctl record start` or `open`, and then into the folder OUTPUT,
+        which is made.
     no_control
         Take no commands; the same as --control none.
     """

@@ -223,6 +223,20 @@ def test_keys_lock_the_recorders_commands_too(tmp_path: Path) -> None:
         assert recorder.plan is None
 
 
+def test_idle_recorder_makes_its_folder_and_none_above_it(tmp_path: Path) -> None:
+    settings = RecordSettings(raman=None, raw="tcp://127.0.0.1:9")
+    (tmp_path / "a-file").touch()
+    Recorder(tmp_path / "scans", settings, idle=True).close()
+    for output, said in (
+        (tmp_path / "disk" / "scans", r"make the folder first: mkdir .*scans"),
+        (tmp_path / "a-file", "for all runs name another"),
+        (tmp_path / "scan.h5", "recordings on command need a folder"),
+    ):
+        with pytest.raises(RecordingError, match=said):
+            Recorder(output, settings, idle=True)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["a-file", "scans"]
+
+
 @pytest.mark.parametrize(
     "path",
     [

@@ -3,9 +3,11 @@
 import math
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from cars_rt.files.recording import RecordingError
+from cars_rt.storage import mkdir
 
 LOW_BYTES = 32 * 2**20  # left on the disk when a recording ends for want of room: closing needs some of it
 WARN_MIN = 30, 10, 3, 1  # minutes left at which a warning is given, once each
@@ -75,6 +77,18 @@ class Disk:
             return shutil.disk_usage(self.folder).free
         except OSError:  # the folder is gone: nothing can be written there
             return 0
+
+
+def refuse_no_folder(output: Path, *, make: bool) -> None:
+    """Raises RecordingError if this is no folder for the files of several runs. make: it, and none above it."""
+    if make:
+        with suppress(OSError):  # which is said below
+            output.mkdir(exist_ok=True)
+    if not output.is_dir():
+        whole = "name another" if output.exists() else f"make the folder first: {mkdir(output)}"
+        raise RecordingError(
+            f"{output} is neither a .h5 file nor a folder: name one NAME.h5 for one run, or for all runs {whole}"
+        )
 
 
 def refuse_full(folder: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from cars_rt.files.recorder.disk import Disk, refuse_full
+from cars_rt.files.recorder.disk import Disk, refuse_full, refuse_no_folder
 from cars_rt.files.recorder.names import Template, below
 from cars_rt.files.recorder.piece import Piece, Recorded
 from cars_rt.files.recorder.pieces import Pieces
@@ -16,7 +16,6 @@ from cars_rt.files.recording import SUFFIXES, RecordingError, claimed, refuse_un
 from cars_rt.printable import counted
 from cars_rt.protocol import Closed, Event, Frame, Reason, RunReader, Start, StreamName
 from cars_rt.source import Source
-from cars_rt.storage import mkdir
 
 log = logging.getLogger("cars_rt.recorder")
 
@@ -36,7 +35,7 @@ Then = Callable[[list[Recorded]], None]
 
 class Recorder:
     """Writes runs to `output`: one run if it is a .h5 file, every run if it is a folder; if idle, none before
-    `start` or `open` say so, and then into that folder.
+    `start` or `open` say so, and then into that folder, which is made.
 
     Raises StreamError for an impossible address, KeysError for keys that cannot be used, RecordingError if
     the output cannot be written.
@@ -73,12 +72,8 @@ class Recorder:
         start."""
         if self.idle and self.one_run:
             raise RecordingError(f"{self.output} is one file, and recordings on command need a folder")
-        if not self.one_run and not self.output.is_dir():
-            whole = "name another" if self.output.exists() else f"make the folder first: {mkdir(self.output)}"
-            raise RecordingError(
-                f"{self.output} is neither a .h5 file nor a folder: name one NAME.h5 for one run, or for all "
-                f"runs {whole}"
-            )
+        if not self.one_run:
+            refuse_no_folder(self.output, make=self.idle)
         refuse_unwritable(self.folder)
         refuse_full(self.folder)
         if self.one_run:
