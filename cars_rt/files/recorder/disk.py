@@ -80,14 +80,15 @@ class Disk:
 
 
 def refuse_no_folder(output: Path, *, make: bool) -> None:
-    """Raises RecordingError if this is no folder for the files of several runs. make: it, and none above it."""
+    """Raises RecordingError if this is no folder for files of several runs. make: it, and none above it."""
     if make:
         with suppress(OSError):  # which is said below
             output.mkdir(exist_ok=True)
     if not output.is_dir():
         whole = "name another" if output.exists() else f"make the folder first: {mkdir(output)}"
         raise RecordingError(
-            f"{output} is neither a .h5 file nor a folder: name one NAME.h5 for one run, or for all runs {whole}"
+            f"{output} is neither a .h5 file nor a folder: name one NAME.h5 for one run, or for all "
+            f"runs {whole}"
         )
 
 
