@@ -29,6 +29,7 @@ from cars_rt.protocol import DEVIATION
 
 COUNTS, DARK, RAMAN = "counts", "dark", "raman"
 NETWORK = "network/"  # before the names of everything that comes from the model
+FIRST_CM1, WIDEST_CM1 = 500.0, 8400.0  # of axes that are made: where they begin, how far they go at most
 LARGEST_RATIO = float(np.exp(LARGEST))  # a spectrum without light is known to be below this, no more
 
 #: What light does to each output that a network may have. Without light raman is 0, and its deviation says
@@ -101,7 +102,13 @@ def axis_for(model: Model, pixels: int) -> NDArray[np.float64]:
         raise ModelError(f"{pixels} pixels are too few for {card.name}, which sees {card.min_length} or more")
     usual = np.sqrt(np.prod(card.pitch_cm1))
     pitch = max(usual, card.min_length * card.grid_step_cm1 / (pixels - 1))  # few pixels are long ones
-    return np.asarray(500 + pitch * np.arange(pixels), np.float64)
+    pitch = min(pitch, WIDEST_CM1 / (pixels - 1))  # and many are short ones
+    if pitch < card.pitch_cm1[0]:
+        raise ModelError(
+            f"{pixels} pixels are shorter than {card.pitch_cm1[0]:g} cm-1, the shortest that {card.name} sees as "
+            "they are, and its graph then depends on the axis"
+        )
+    return np.asarray(FIRST_CM1 + pitch * np.arange(pixels), np.float64)
 
 
 def _composed(model: Model, axis: NDArray[np.float64], deviation: bool) -> Graph:

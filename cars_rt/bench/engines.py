@@ -28,12 +28,13 @@ from cars_rt.engines import (
 from cars_rt.engines.agreement import probe
 from cars_rt.engines.base import hardware, usable_cores
 from cars_rt.engines.classical import KK
+from cars_rt.engines.graph import FIRST_CM1, WIDEST_CM1
 from cars_rt.engines.registry import REFERENCE
 from cars_rt.engines.rehearsal import rehearse
 from cars_rt.protocol import MAX_BLOCK, MAX_PIXELS
 
 PUBLISHED = ("specnet", "cnn-gru")
-FIRST_CM1, STEP_CM1 = 500.0, 2.0
+STEP_CM1 = 2.0
 WARM_UPS = 2
 
 
@@ -136,21 +137,24 @@ def measure(
                 else:
                     opened.append((model, stack.enter_context(engine)))
         cells = _measured(settings, opened, progress)
-    models = [model for model in graphs if model != PRODUCT]
-    first = DEFAULT_MODEL if DEFAULT_MODEL in models else models[0]
+    # Ratios are to what was measured: a model that the reference engine left out has no rate.
+    there = [model for model, engine in opened if model != PRODUCT and engine.name == REFERENCE]
+    first = [DEFAULT_MODEL] if DEFAULT_MODEL in there else there[:1]
+    published = tuple(model for model in PUBLISHED if model in there)
     return EngineReport(
         hardware=hardware(),
         load_before=load,
         settings=settings,
         cells=[cell for cell in cells if cell.model != PRODUCT],
         floors={cell.engine: cell for cell in cells if cell.model == PRODUCT},
-        references=PUBLISHED if settings.published else (first,),
+        references=published if settings.published else tuple(first),
         skipped=skipped,
     )
 
 
 def _graphs(settings: EngineBenchSettings) -> dict[str, Graph]:
-    axis = FIRST_CM1 + STEP_CM1 * np.arange(settings.pixels)
+    step = min(STEP_CM1, WIDEST_CM1 / (settings.pixels - 1))
+    axis = FIRST_CM1 + step * np.arange(settings.pixels)
     models = {name: load_model(name) for name in settings.models or (*sorted(shipped_models()), KK)}
     if settings.published:
         from cars_rt.training.untrained import untrained

@@ -54,6 +54,19 @@ def test_a_tiny_measurement_is_complete(tmp_path: Path) -> None:
     assert image.read_bytes().startswith(b"\x89PNG")
 
 
+def test_ratios_are_to_a_model_that_was_measured_and_many_pixels_are_short_ones(tmp_path: Path) -> None:
+    wrong = models_of_our_own(tmp_path)["not finite"]
+    settings = EngineBenchSettings(
+        models=(str(wrong), "cnn"), engines=(REFERENCE,), batches=(1,), rounds=1, seconds=0.01, pixels=5000
+    )
+    report = measure(settings)
+    assert {each.model for each in report.skipped} == {str(wrong)}
+    assert report.references == ("cnn",) and report.ratios(report.cells[0]) == {"cnn": 1.0}
+    assert len(tables(report)) == 2
+    nothing = replace(report, cells=[], references=())
+    assert "nothing" in str(tables(nothing)[0].title)
+
+
 def test_ratios_are_medians_of_rounds_at_the_same_batch() -> None:
     def cell(model: str, batch: int, rates: list[float], engine: str = "onnxruntime") -> Cell:
         return Cell(model, engine, "", batch, 50, rates, [1.0, 2.0, 9.0])
