@@ -105,8 +105,8 @@ def axis_for(model: Model, pixels: int) -> NDArray[np.float64]:
     pitch = min(pitch, WIDEST_CM1 / (pixels - 1))  # and many are short ones
     if pitch < card.pitch_cm1[0]:
         raise ModelError(
-            f"{pixels} pixels are shorter than {card.pitch_cm1[0]:g} cm-1, the shortest that {card.name} sees as "
-            "they are, and its graph then depends on the axis"
+            f"{pixels} pixels are shorter than {card.pitch_cm1[0]:g} cm-1, the shortest that {card.name} "
+            "sees as they are, and its graph then depends on the axis"
         )
     return np.asarray(FIRST_CM1 + pitch * np.arange(pixels), np.float64)
 

@@ -63,11 +63,13 @@ class _Writing:
         }
         floats = onnx.TensorProto.FLOAT
         self._other = {each.name for each in values if each.type.tensor_type.elem_type != floats}
-        self._short = {
-            each.name: numpy_helper.to_array(each)
-            for each in model.graph.initializer
-            if list(each.dims) == [1]
-        }
+        short = [(each.name, each) for each in model.graph.initializer]
+        short += [
+            (node.output[0], node.attribute[0].t)
+            for node in model.graph.node
+            if node.op_type == "Constant" and node.attribute[0].name == "value"
+        ]
+        self._short = {name: numpy_helper.to_array(each) for name, each in short if list(each.dims) == [1]}
 
     def again(self, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
         """What takes the place of a node: itself, where it is steady."""

@@ -1,12 +1,17 @@
-"""Packages of other authors, whose entry points bring engines, drivers and formats."""
+"""What other authors bring: packages with engines, drivers and formats by their entry points, and models."""
 
+import math
 import os
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import onnx
 import pytest
+from onnx import TensorProto, helper
+
+from cars_rt.engines.model import SHIPPED
 
 
 def a_package(place: Path, name: str, modules: dict[str, str], group: str, entries: list[str]) -> Path:
@@ -55,3 +60,15 @@ def wrong_engine(folder: Path) -> str:
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: foreign\nVersion: 1\n", encoding="utf-8")
     (about / "entry_points.txt").write_text("[cars_rt.engines]\noff = foreign:Off\n", encoding="utf-8")
     return os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def a_model_of_nothing(folder: Path) -> Path:
+    """`nan.onnx`: `cnn`, whose raman is not finite."""
+    model = onnx.load(SHIPPED / "cnn.onnx")
+    for node in model.graph.node:
+        node.output[:] = ["finite" if each == "raman" else each for each in node.output]
+    model.graph.initializer.append(helper.make_tensor("nan", TensorProto.FLOAT, [], [math.nan]))
+    model.graph.node.append(helper.make_node("Mul", ["finite", "nan"], ["raman"]))
+    path = folder / "nan.onnx"
+    onnx.save(model, path)
+    return path

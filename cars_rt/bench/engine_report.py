@@ -17,8 +17,9 @@ FLOOR = f"of one product with a matrix of {SIDE} by {SIDE} in the largest batch,
 
 def tables(report: EngineReport) -> list[Table]:
     """For the terminal: the fastest first, for each size of batch."""
+    to = " and ".join(report.references) or "nothing"
     found = Table(
-        title=f"Ratios are to {' and '.join(report.references) or 'nothing'} on {REFERENCE}, medians of the rounds",
+        title=f"Ratios are to {to} on {REFERENCE}, medians of the rounds",
         caption=f"the floor: the multiply-adds at the rate {FLOOR}; the fastest batch of each",
         box=None,
     )

@@ -1,15 +1,20 @@
 """`cars-rt train`: networks."""
 
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
+from cyclopts.config import Dict
 
-from cars_rt.cli.app import Logs, needs, progress_bar
+from cars_rt.cli.app import Logs, app, needs, progress_bar
+from cars_rt.cli.config import in_environment
 from cars_rt.console import Logging, log, start_logging
 from cars_rt.training.settings import TrainSettings
+
+OURS = in_environment("train") + "_"  # begins the names of its flags in the environment
 
 
 def train(
@@ -31,16 +36,22 @@ def train(
     from cars_rt.training.trainer import train as train_network
 
     start_logging(logs)
-    checkpoint = train_network(settings, given=given(sys.argv))
+    checkpoint = train_network(settings, given=given(sys.argv, os.environ, app.config))
     measured = [entry for entry in load(checkpoint)["history"] if entry[2] is not None]
     first, last = measured[0], measured[-1]
     log.info("held-out spectra: median R2 %.4f at step %d, %.4f at the end", first[2], first[0], last[2])
     log.info("trained: %s; make a model of it with `cars-rt export %s -o NAME.onnx`", checkpoint, checkpoint)
 
 
-def given(words: Iterable[str]) -> set[str]:
-    """Names of the settings whose flags are among a command's words, such as --minutes=0."""
-    return {word[2:].partition("=")[0].replace("-", "_") for word in words if word.startswith("--")}
+def given(words: Iterable[str], environment: Iterable[str], sources: Iterable[Any]) -> set[str]:
+    """Names of the settings that are given: by flags among a command's words, such as --minutes=0, in the
+    environment, or in a file of flags."""
+    names = {word[2:].partition("=")[0] for word in words if word.startswith("--")}
+    names |= {each[len(OURS) :].lower() for each in environment if each.upper().startswith(OURS)}
+    for source in sources:
+        if isinstance(source, Dict):
+            names |= source.data.get("train", {}).keys()
+    return {name.replace("-", "_") for name in names}
 
 
 def export_model(checkpoint: Path, output: Path, name: str | None, *, overwrite: bool) -> None:

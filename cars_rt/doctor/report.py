@@ -6,6 +6,8 @@ from typing import Any
 
 from cars_rt.doctor.impersonal import impersonal
 from cars_rt.engines import DEFAULT_MODEL
+from cars_rt.engines.classical import KK
+from cars_rt.engines.model import shipped_models
 from cars_rt.engines.registry import REFERENCE
 
 TITLES = {"tensorrt": "TensorRT"}  # of engines, where it is not the name
@@ -148,6 +150,9 @@ class Report:
     @property
     def summary(self) -> str:
         """One line for all of it."""
+        if (useless := self._useless) and not self._of_computer:
+            found = "; ".join(f"{model} is of no use: {reason}" for model, reason in useless.items())
+            return f"{found}; `cars-rt doctor` without --model judges this computer"
         if problems := self._problems:
             return f"NOT HEALTHY: {'; '.join(problems)}"
         models = list(dict.fromkeys(trial.model for trial in self.trials))
@@ -160,9 +165,20 @@ class Report:
         return works + (f"; {best.model} is fastest on {best.engine}" if best.rate else "")
 
     @property
+    def _useless(self) -> dict[str, str]:
+        """Models of the user's own that even the reference fails on, and how: they say nothing of engines."""
+        own = (each for each in self.trials if each.model not in {*shipped_models(), KK})
+        return {each.model: each.reason for each in own if each.engine == REFERENCE and each.reason}
+
+    @property
     def _problems(self) -> list[str]:
+        return [*self._of_computer, *(f"{model} is of no use" for model in self._useless)]
+
+    @property
+    def _of_computer(self) -> list[str]:
         absent = [each.name for each in self.engines if each.name == REFERENCE and not each.available]
-        failed = [each.engine for each in self.verdicts if each.state is State.FAILS]
+        wrong = {each.engine for each in self.trials if each.reason and each.model not in self._useless}
+        failed = [each.engine for each in self.verdicts if each.engine in wrong]
         return [
             *(f"{name}, which all others are judged by, cannot run here" for name in absent),
             *([f"{', '.join(failed)} cannot be trusted here"] if failed else []),

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,16 @@ import numpy as np
 import pytest
 from helpers import Command
 from onnx import TensorProto, helper, numpy_helper
-from packages import wrong_engine
+from packages import a_model_of_nothing, wrong_engine
 
-from cars_rt.bench.engine_report import as_json
+from cars_rt.bench.engine_report import as_json, tables
 from cars_rt.bench.engines import PUBLISHED, Cell, EngineReport, measure
 from cars_rt.bench.floor import PRODUCT, SIDE, multiply_adds, product_graph
 from cars_rt.bench.pipeline import BenchError
 from cars_rt.bench.settings import EngineBenchSettings
 from cars_rt.engines import EngineError, Graph, ModelError, compose, engine_class, load_model
 from cars_rt.engines.agreement import check
+from cars_rt.engines.registry import REFERENCE
 from cars_rt.installation import install_extra
 
 SHORT = ["--models", "kk", "--models", "cnn", "--engines", "onnxruntime", "--batches", "1", "--batches", "4"]
@@ -55,7 +57,7 @@ def test_a_tiny_measurement_is_complete(tmp_path: Path) -> None:
 
 
 def test_ratios_are_to_a_model_that_was_measured_and_many_pixels_are_short_ones(tmp_path: Path) -> None:
-    wrong = models_of_our_own(tmp_path)["not finite"]
+    wrong = a_model_of_nothing(tmp_path)
     settings = EngineBenchSettings(
         models=(str(wrong), "cnn"), engines=(REFERENCE,), batches=(1,), rounds=1, seconds=0.01, pixels=5000
     )

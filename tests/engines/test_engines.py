@@ -33,6 +33,7 @@ from cars_rt.engines.base import EVEN, Slab, batch_sizes
 from cars_rt.engines.conformance import CHECKS, failures, subjects
 from cars_rt.engines.model import CARD_KEY, MAX_MODEL_BYTES, SHIPPED
 from cars_rt.engines.onnxruntime import OnnxRuntime
+from cars_rt.engines.steady import steady
 
 MODEL = load_model()
 SUBJECTS = subjects(MODEL)
@@ -411,6 +412,25 @@ def test_a_spectrum_has_the_same_result_to_the_last_bit_however_it_is_computed(
                     rows = slice(first, first + size)
                     for output, found in engine.retrieve(counts[rows]).items():
                         assert np.array_equal(found, together[output][rows]), (threads, size, output)
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_axes_that_a_node_makes_are_as_known_as_those_of_the_model(made: bool) -> None:
+    make, floats = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
+    axes = onnx.numpy_helper.from_array(np.array([1]), "axes")
+    graph = onnx.helper.make_graph(
+        [
+            *([onnx.helper.make_node("Constant", [], ["axes"], value=axes)] if made else []),
+            onnx.helper.make_node("ReduceMean", ["x", "axes"], ["y"]),
+        ],
+        "mean over channels",
+        [make("x", floats, ["b", 8, 12])],
+        [make("y", floats, ["b", 1, 12])],
+        [] if made else [axes],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)])
+    written = onnx.load_model_from_string(steady(model.SerializeToString())[0])
+    assert written.graph.node[-1].op_type == "Conv"
 
 
 def test_means_that_a_model_takes_in_half_precision_stay_so() -> None:

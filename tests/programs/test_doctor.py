@@ -166,6 +166,18 @@ def test_summary_speaks_of_the_models_that_were_tried(tried: dict[str, float], s
     assert report.summary == said and report.healthy
 
 
+def test_a_model_that_the_reference_fails_on_is_no_fault_of_the_engines() -> None:
+    here = [EngineState(name=name, reason=None) for name in ("onnxruntime", "torch")]
+    trials = [Trial(model="nan.onnx", engine=each.name, reason="its raman is not finite") for each in here]
+    fine = [Trial(model="cnn", engine=each.name, rate=9.0) for each in here]
+    for tried in trials, [*trials, *fine]:
+        report = reported(here, tried)
+        assert not report.healthy
+        assert report.summary.startswith("nan.onnx is of no use: its raman is not finite; ")
+    report = reported(here, [*trials, Trial(model="cnn", engine="torch", reason="differs"), fine[0]])
+    assert report.summary == "NOT HEALTHY: torch cannot be trusted here; nan.onnx is of no use"
+
+
 def test_a_computer_without_the_reference_is_not_healthy() -> None:
     absent = EngineState(name="onnxruntime", reason="DLL load failed")
     report = reported([absent], [])

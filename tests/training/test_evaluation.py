@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from packages import a_model_of_nothing
 
 torch = pytest.importorskip("torch", reason="training is an extra: pip install 'cars-rt[train]'")
 
@@ -187,6 +188,12 @@ def test_models_are_measured_through_their_deployment_graph(tmp_path: Path) -> N
     assert raman.shape == (1, 1000)
     wanted = (slow - slow.min()) / (slow.max() - slow.min())
     assert (raman - wanted).abs().max() < 1e-3 and (deviation - wanted / 2).abs().max() < 1e-3
+
+
+def test_a_model_whose_results_are_not_finite_is_of_no_use(tmp_path: Path) -> None:
+    wrong = candidate(str(a_model_of_nothing(tmp_path)))
+    with pytest.raises(TrainingError, match=r"not finite for spectra of .*: it is of no use"):
+        compare([wrong], "bcars", 2)
 
 
 def test_all_models_of_a_comparison_get_the_same_spectra(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from cyclopts.config import Dict
 from scipy.signal import find_peaks
 
 torch = pytest.importorskip("torch", reason="training is an extra: pip install 'cars-rt[train]'")
@@ -245,9 +246,15 @@ def test_resumed_training_has_the_settings_that_it_began_with(
     trainer.train(settings(tmp_path, resume=True, steps=2, weight_decay=0.25), quiet)
     groups = [each["param_groups"][0] for each in checkpoint.load(path)["optimizers"]]
     assert [group["weight_decay"] for group in groups] == [0.25, 0.25]
-    as_by_default = given(["cars-rt", "train", "--resume", "--weight-decay=0.01", "--out", str(tmp_path)])
-    found = checkpoint.resumed(settings(tmp_path, resume=True), path, as_by_default)
-    assert (found.weight_decay, found.learning_rate) == (0.01, 5e-4)
+    words = ["cars-rt", "train", "--resume", "--out", str(tmp_path)]
+    table = Dict({"train": {"weight-decay": 0.01}, "run": {"learning_rate": 1e-3}})
+    for as_by_default in (
+        given([*words, "--weight-decay=0.01"], [], []),
+        given(words, ["CARS_RT_TRAIN_WEIGHT_DECAY", "CARS_RT_RUN_LEARNING_RATE"], []),
+        given(words, [], [table]),
+    ):
+        found = checkpoint.resumed(settings(tmp_path, resume=True), path, as_by_default)
+        assert (found.weight_decay, found.learning_rate) == (0.01, 5e-4)
 
 
 @pytest.mark.usefixtures("light")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from cars_rt.engines.base import hardware, usable_cores
@@ -132,6 +133,10 @@ def _evaluation(
         judged = []
         for batch in batches:
             judged.append(judge(run, batch))
+            if not np.isfinite(judged[-1].square).all():
+                raise TrainingError(
+                    f"{model.name} gave values that are not finite for spectra of {name}: it is of no use"
+                )
             tick(model.name, batch)
         parts[name] = Scores.together(judged)
     scores = Scores.together(parts.values())
