@@ -71,7 +71,7 @@ REMEDIES = {
 #: Not against the protocol, and worth a look.
 HINTS = frozenset({
     Kind.SOURCE_SKIP, Kind.JOINED_LATE, Kind.UNIT_OF_AXIS, Kind.EXPOSURE, Kind.SCAN, Kind.FULL_SCALE,
-    Kind.CONSTANT, Kind.CLOCK, Kind.SMALL_MESSAGES, Kind.WRAP,
+    Kind.CONSTANT, Kind.CLOCK, Kind.SMALL_MESSAGES,
 })  # fmt: skip
 
 SECOND_NS = 1_000_000_000

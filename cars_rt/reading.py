@@ -80,6 +80,7 @@ class Reading:
         self._events: deque[Event] = deque()
         self._turn = Turn()
         self._open: RunInfo | None = None  # the run whose frames come now
+        self._asked_at = time.monotonic()  # when the step that waits now began
         self._loops: dict[bool, weakref.ref[Loop]] = {}  # the loop over runs (True), the one over frames
 
     @property
@@ -132,6 +133,7 @@ class Reading:
                 f"another loop waits for {address} through this client at this moment: let one read, or "
                 "give each a client of its own"
             )
+        self._asked_at = time.monotonic()
         known = self._loops.get(loop.run is None)
         if loop.who != who or known is None or known() is not loop:
             try:
@@ -205,6 +207,6 @@ class Reading:
         self._events.clear()
 
     def _overdue(self) -> None:
-        quiet = time.monotonic() - self._source.quiet_since
+        quiet = time.monotonic() - max(self._source.quiet_since, self._asked_at)
         if self._timeout_s is not None and quiet > self._timeout_s:
             raise NoDataError(f"nothing came within {self._timeout_s:g} s: {self._source.describe()}")

@@ -163,7 +163,8 @@ class RunReader:
         events: list[Event] = []
         if self.run is not None and self.run.run == start.run:  # said again for late subscribers
             self._resumed = start.sequence, start.index
-            self._at.said_again(start)
+            if start.time_ns != self.run.time_ns:  # of a driver that was started anew
+                self._at.said_again(start)
             return self._said_again(self.run, start)
         if self._overtaken(start):
             self._late = start

@@ -156,6 +156,14 @@ def test_timeout_says_that_no_data_came() -> None:
         wait_until(lambda: told(runs, f"connected to {source.address}, where no run is open or"))
 
 
+def test_what_a_program_did_before_it_waits_is_no_waiting() -> None:
+    with Published() as source, cars_rt.connect(source.address, "raw", timeout=60) as stream:
+        stream._source.quiet_since -= 1000  # as after a long set-up, or a long step of its loop
+        source.wait()
+        threading.Timer(0.5, source.say, [a_start()]).start()
+        assert next(iter(stream)).run == "run-1"
+
+
 def test_timeout_with_asyncio() -> None:
     (address,) = free_addresses(1)
 

@@ -89,6 +89,8 @@ def swapped(message: Start | Frame) -> list[bytes]:
         ("full scale", "full_scale is 255", [start(full_scale=255.0), frame(), END]),
         ("constant", "all counts of frame 0 are 7", [start(), frame(counts=np.full((1, 160), 7, np.uint16))]),
         ("index back", "index counts spectra, not frames", [start(), frame(), frame(1, 1)]),
+        ("wrap", "sequence and index of the publisher began again",
+         [start(), *(frame(each % 16, time_ns=NOW + each) for each in range(20))]),
         ("sequence jump", "the sequence jumps from 1 to 3", [start(), frame(), frame(3)]),
         ("source skip", "the source skips", [start(), frame(), frame(1, 8)]),
         ("repeat", "came again", [start(), frame(), frame()]),
@@ -117,7 +119,7 @@ def test_each_slip_is_told_with_its_remedy(kind: str, text: str, messages: list[
     said, judge = sent(*messages)
     (line,) = [line for line in said if text in line]
     assert line.endswith(f" -> {REMEDIES[kind]}") and judge.found[kind]
-    assert line.startswith("hint: " if kind in HINTS else "FAULT: ")
+    assert line.startswith("hint: " if kind in HINTS else "FAULT: ") and "wrap" not in HINTS
     assert ("does not keep the protocol" in said[-1]) == any(each not in HINTS for each in judge.found)
     assert ("; worth a look: " in said[-1]) == all(each in HINTS for each in judge.found)
 

@@ -131,8 +131,12 @@ def test_an_index_that_is_the_column_of_a_line_goes_on_if_the_sequence_does() ->
 
 def test_a_start_that_begins_once_more_is_of_a_driver_that_was_restarted() -> None:
     frames = [a_frame(n % 50, n % 50, 1, n, n) for n in range(90)]
-    events, reader = read(a_start(), *frames[:50], a_start(), *frames[50:])
+    again = replace(a_start(), time_ns=a_start().time_ns + 1)
+    events, reader = read(a_start(), *frames[:50], again, *frames[50:])
     assert len(true_numbers(events)) == 50 and dict(reader.ledger.lost) == {"rejected": 40}
+    # One that is said again as it was, as once a second, tells nothing of the counters.
+    events, reader = read(a_start(), *frames[:50], a_start(), *frames[50:])
+    assert true_numbers(events) == list(range(90)) and not reader.ledger.lost
 
 
 @pytest.mark.parametrize("late", [lambda n: 0, lambda n: n - 5000 * (n > 60), lambda n: n // 100 * 100])
