@@ -10,9 +10,7 @@ MOST_COPIES = 3  # of an image, one after the other: where there are more its nu
 class Numbering:
     """How a camera numbers its images."""
 
-    first: int | None = (
-        None  # of a run, or of each row where it counts those anew; None: whatever comes first
-    )
+    first: int | None = None  # of a run, or of each row that it counts anew; None: whatever comes first
     lowest: int = 0  # where a counter of few bits begins again
     highest: int | None = None  # its last number; None: it never begins again
     spectra: int = 1  # that each image yields

@@ -166,9 +166,8 @@ def _subscriber(publisher: Publisher, small: bool) -> Subscriber:
     room for megabytes, which most runs do not have."""
     if not small:
         return Subscriber(publisher.address, "raw")
-    publisher.socket.setsockopt(
-        zmq.SNDBUF, SMALL_BYTES
-    )  # of whom connects to a port that is bound from now on
+    # Of whom connects to a port that is bound from now on.
+    publisher.socket.setsockopt(zmq.SNDBUF, SMALL_BYTES)
     publisher.socket.bind(LOCAL)
     address = cast(bytes, publisher.socket.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
     subscriber = Subscriber(address, "raw", connect=False)

@@ -21,10 +21,10 @@ def without_moved_reference(before: Calibration, after: Calibration) -> Calibrat
         return after
     if any(moving(kept.settings, after.settings)):
         return replace(after, reference=None)
-    of_before = before.scale is not None and not any(moving(kept.settings, before.settings))
-    if of_before and before.scale and after.scale and _moved(before.scale, after.scale, after.region):
-        return replace(after, reference=None)
-    return after
+    one, other = before.scale, after.scale
+    if one is None or other is None or any(moving(kept.settings, before.settings)):
+        return after
+    return replace(after, reference=None) if _moved(one, other, after.region) else after
 
 
 def _moved(before: Scale, after: Scale, region: Region) -> bool:

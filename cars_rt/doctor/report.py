@@ -167,8 +167,9 @@ class Report:
     @property
     def _useless(self) -> dict[str, str]:
         """Models of the user's own that even the reference fails on, and how: they say nothing of engines."""
-        own = (each for each in self.trials if each.model not in {*shipped_models(), KK})
-        return {each.model: each.reason for each in own if each.engine == REFERENCE and each.reason}
+        ours = {*shipped_models(), KK}
+        failed = (each for each in self.trials if each.engine == REFERENCE and each.reason)
+        return {each.model: each.reason for each in failed if each.model not in ours}
 
     @property
     def _problems(self) -> list[str]:
@@ -177,7 +178,8 @@ class Report:
     @property
     def _of_computer(self) -> list[str]:
         absent = [each.name for each in self.engines if each.name == REFERENCE and not each.available]
-        wrong = {each.engine for each in self.trials if each.reason and each.model not in self._useless}
+        useless = self._useless
+        wrong = {each.engine for each in self.trials if each.reason and each.model not in useless}
         failed = [each.engine for each in self.verdicts if each.engine in wrong]
         return [
             *(f"{name}, which all others are judged by, cannot run here" for name in absent),

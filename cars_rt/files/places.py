@@ -16,6 +16,11 @@ DIMS = ("z", "y", "x")  # of a map: planes, rows, columns
 LIST = ("spectrum",)
 
 
+def positions(index: NDArray[Any], columns: int) -> NDArray[Any]:
+    """Row and column in a scan of so many columns of spectra (n,) that are measured row by row, (n, 2)."""
+    return np.stack(np.divmod(index, columns), axis=1)
+
+
 class Places:
     """The map (z, y, x) or (y, x), or the list (spectrum,), and the place of each row in it.
 

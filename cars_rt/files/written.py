@@ -58,6 +58,11 @@ def has_own_places(group: h5py.Group) -> bool:
     return is_recording(group.file) and stored(group.file, PROCESS) is None
 
 
+def columns_of(group: h5py.Group) -> int:
+    """How many columns the scan of a stream has; 0 if it is none."""
+    return int(np.ravel(group.attrs.get("scan", (0, 0)))[-1])
+
+
 def rows_written(group: h5py.Group) -> int:
     """How many rows of a stream are data. Raises StorageError if it does not say so."""
     written = numbers(group, "written")

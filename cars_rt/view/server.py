@@ -309,9 +309,8 @@ def open_page(document: Document, world: World) -> None:
     document.template = Template((folder / "index.html").read_text(encoding="utf-8"))
     document.template_variables.update(
         base=FILE,
-        script=(folder / "view.js").read_text(
-            encoding="utf-8"
-        ),  # within the page: a file may not come through
+        # Within the page: a file may not come through.
+        script=(folder / "view.js").read_text(encoding="utf-8"),
         palettes=list(PALETTES),
         kinds=[each.value for each in Kind],
         control=world.settings.allow_control,

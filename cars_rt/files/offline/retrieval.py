@@ -20,6 +20,7 @@ from cars_rt.engines.classical import MEM, Classical, MaximumEntropyEngine
 from cars_rt.engines.graph import RAMAN
 from cars_rt.files.measurement import COLUMNS
 from cars_rt.files.offline.recipe import Recipe
+from cars_rt.files.places import positions
 from cars_rt.files.spectra import Spectra, SpectraError, readable
 from cars_rt.physics.fitness import Fitness
 from cars_rt.physics.quantity import RATIO
@@ -216,7 +217,7 @@ class Retrieval:
         rows = {name: values[first:last] for name, values in self.spectra.columns.items()}
         if self.spectra.scan is not None and "position" not in rows:
             index = rows.get("index", np.arange(first, last))
-            rows["position"] = np.stack(np.divmod(index, self.spectra.scan[1]), axis=1)
+            rows["position"] = positions(index, self.spectra.scan[1])
         return {name: values.astype(COLUMNS[name][1], copy=False) for name, values in rows.items()}
 
 

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.files.hdf5 import StoredRows, numbers, stored
-from cars_rt.files.written import DAMAGE, has_own_places, stored_rows, sums_of
+from cars_rt.files.places import positions
+from cars_rt.files.written import DAMAGE, columns_of, has_own_places, stored_rows, sums_of
+from cars_rt.physics.axis import AxisError, check_raman_shift
 from cars_rt.storage import StorageError
 
 MOST_NAMED = 8  # ranges that are named one by one
@@ -63,20 +65,21 @@ def contradicted(group: h5py.Group) -> str:
     """What of a stream cannot be as it is, in a phrase, whatever its checksums say; empty if all can: of
     recordings that have none. Raises StorageError for what cannot be read."""
     name, axis = str(group.name).strip("/"), numbers(group, "raman_shift")
-    if axis is not None:
-        steps = np.diff(axis)
-        if not np.isfinite(axis).all() or not ((steps > 0).all() or (steps < 0).all()):
-            return f"{name}/raman_shift is not strictly monotonic"
+    try:
+        if axis is not None:
+            check_raman_shift(axis)
+    except AxisError:
+        return f"{name}/raman_shift is not strictly monotonic"
     if not has_own_places(group):
         return ""
     index = stored_rows(group, "index")[:]
     wrong = np.flatnonzero(np.diff(index) <= 0)
     if len(wrong):
         return f"{name}/index does not grow at row {wrong[0] + 1}"
-    columns = int(np.ravel(group.attrs.get("scan", (0, 0)))[-1])
+    columns = columns_of(group)
     if columns > 0 and stored(group, "position", h5py.Dataset) is not None:
         position = stored_rows(group, "position")[:]
-        wrong = np.flatnonzero((position != np.stack(np.divmod(index, columns), axis=1)).any(axis=1))
+        wrong = np.flatnonzero((position != positions(index, columns)).any(axis=1))
         if len(wrong):
             return f"{name}/position of spectrum {index[wrong[0]]} is not where its {name}/index says"
     return ""

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from cars_rt.files.checksum import checksums
 from cars_rt.files.hdf5 import stored
-from cars_rt.files.written import located, sound_rows, stored_rows
+from cars_rt.files.places import positions
+from cars_rt.files.written import columns_of, located, sound_rows, stored_rows
 from cars_rt.storage import StorageError
 
 INDEX, POSITION = "index", "position"
@@ -32,7 +33,7 @@ def mend(group: h5py.Group, rows: int) -> list[str]:
         return []
     index, known = sound_rows(stored_rows(group, INDEX), 0, rows)
     before = known.copy()
-    columns = int(np.ravel(group.attrs.get("scan", (0, 0)))[-1])
+    columns = columns_of(group)
     position, placed = None, np.zeros(rows, bool)
     if POSITION in there and columns > 0:
         position, placed = sound_rows(stored_rows(group, POSITION), 0, rows)
@@ -50,7 +51,7 @@ def mend(group: h5py.Group, rows: int) -> list[str]:
     if _write(group, INDEX, index, known & ~before):
         mended.append(INDEX)
     if position is not None:
-        at = np.stack(np.divmod(index, columns), axis=1).astype(position.dtype)
+        at = positions(index, columns).astype(position.dtype)
         if _write(group, POSITION, at, known & ~placed):
             mended.append(POSITION)
     return [f"{str(group.name).strip('/')}/{name}" for name in mended]

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from cars_rt.accounting import MAX_RANGES, Ledger
 from cars_rt.files.hdf5 import changed, created, system_error
 from cars_rt.files.measurement import ABOUT, stored
+from cars_rt.files.places import positions
 from cars_rt.files.recording.bands import NAME as BANDS
 from cars_rt.files.recording.bands import Means
 from cars_rt.files.recording.claim import Claim
@@ -157,7 +158,7 @@ class Recording:
             "time_ns": frame.times_ns,
         }
         if (scan := self._scans[frame.stream]) is not None:
-            columns["position"] = np.stack(np.divmod(index, scan[1]), axis=1)
+            columns["position"] = positions(index, scan[1])
         if frame.stream == "raman":
             columns |= {"time_in_ns": frame.time_in_ns or 0, "time_out_ns": frame.time_out_ns or 0}
             for name in self._trust:
