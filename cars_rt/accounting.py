@@ -81,9 +81,15 @@ class Ledger:
             del self.lost[cause.value]
 
     def note(self, lost: Range) -> None:
-        """Keep which spectra were lost; what follows on and has the same cause is one range."""
+        """Keep which spectra were lost; what follows on and has the same cause is one range. Fewer than none
+        were not lost, though the last range says so."""
         last = self.ranges[-1] if self.ranges else None
-        if last and last.cause == lost.cause and last.first + last.spectra == lost.first:
+        if lost.spectra < 0:
+            if last and (last.cause, last.first + last.spectra) == (lost.cause, lost.first - lost.spectra):
+                self.ranges.pop()
+                if last.spectra > -lost.spectra:
+                    self.ranges.append(last._replace(spectra=last.spectra + lost.spectra))
+        elif last and last.cause == lost.cause and last.first + last.spectra == lost.first:
             self.ranges[-1] = last._replace(spectra=last.spectra + lost.spectra)
         elif len(self.ranges) < MAX_RANGES:
             self.ranges.append(lost)

@@ -91,7 +91,9 @@ class Kind(StrEnum):
 
 
 #: Told without anything being refused or lost: a line that began with the cause would say so.
-TOLD = frozenset({Kind.SECOND_START, Kind.START_CHANGED, Kind.WRAP, Kind.TAIL_MISSING, Kind.WRONG_TOTALS})
+TOLD = frozenset(
+    {Kind.SECOND_START, Kind.START_CHANGED, Kind.INDEX_BACK, Kind.WRAP, Kind.TAIL_MISSING, Kind.WRONG_TOTALS}
+)
 
 #: What a word alone does not say, for people.
 EXPLAINED = {str(Kind.CLOCK): "clock: time stamps of the source that are not of now"}

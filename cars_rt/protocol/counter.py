@@ -32,45 +32,61 @@ class Counter:
 
     def begins(self, sent: int, within: int = 1) -> bool:
         """Whether a counter may begin again with this number, or with one of so many from it down."""
-        return any(0 <= sent - low < within for low in (0, 1, self.first))
+        lows = {0, self.first} if self.first in (0, 1) else {0, 1, self.first}
+        return any(0 <= sent - low < within for low in lows)
 
     def goes_on(self, number: int) -> Wrap:
         """A number that did not begin again."""
         return Wrap(number, self.base, self.turn, self.low, self.sure)
 
-    def continued(self, sent: int, last: int, expected: int) -> Wrap | None:
-        """What a number below the expected one means if the counter began again. It is the first number, from
-        the expected one on, that the counter would show like this; if its turn is not known, a counter of as
-        few bits as possible, which counts from 1 if it did at first. None if there is none.
+    def knows(self, sent: int, last: int) -> bool:
+        """Whether its turn is known, and neither this number nor the last one, as it goes on, lies beyond."""
+        return self.turn is not None and max(sent, last - self.base) < self.low + self.turn
 
-        last: the number before it, as it goes on.
-        """
-        turn, low = self.turn, self.low
-        if turn is None or max(sent, last - self.base) >= low + turn:  # it counts further than it seemed
-            low = int(self.first == 1 <= sent)
-            turn = (1 << (last - self.base).bit_length()) - low
-            if turn < FEWEST - low or sent >= turn + low:
-                return None
-        number = expected + (sent - expected + self.base) % turn
-        sure = turn == self.turn and (self.sure or number == expected)
-        return Wrap(number, number - sent, turn, low, sure) if number <= MAX_COUNT - MAX_BLOCK else None
-
-    def fallen(self, sent: int, expected: int, turns: int = 1) -> Wrap | None:
-        """The expected number, though a lower one was sent: that of a counter of any length, which began
-        again so many times."""
-        if expected > MAX_COUNT - MAX_BLOCK:
+    def turned(self, sent: int, least: int, likely: int) -> Wrap | None:
+        """What a number means by the turn that is known: not less than `least`, and then what is next to
+        `likely`."""
+        turn = self.turn
+        if turn is None:
             return None
-        turn, rest = divmod(expected - self.base - sent, turns)
+        number = least + (sent + self.base - least) % turn
+        number += max(round((likely - number) / turn), 0) * turn
+        return self._wrap(number, sent, turn, self.low, self.sure)
+
+    def of_few_bits(self, sent: int, last: int, least: int) -> Wrap | None:
+        """What a number means, from the least one on, if the counter has as few bits as it may have after the
+        last number, as it goes on. It counts from 1 if it did at first. None if they are too few."""
+        low = int(self.first == 1 <= sent)
+        turn = (1 << max(sent, last - self.base).bit_length()) - low
+        if turn < FEWEST - low or sent >= turn + low:
+            return None
+        return self._wrap(least + (sent + self.base - least) % turn, sent, turn, low, False)
+
+    def fallen(self, sent: int, number: int) -> Wrap | None:
+        """This number, though a lower one was sent: that of a counter of any length, which began again."""
+        turn = number - self.base - sent
         low = max((low for low in (0, 1, self.first) if low <= sent), default=sent)
-        return Wrap(expected, expected - sent, None if rest or turn < FEWEST_SEEN else turn, low)
+        return self._wrap(number, sent, None if turn < FEWEST_SEEN else turn, low, False)
+
+    def seen(self, sent: int, number: int) -> Wrap | None:
+        """The same, if a turn is to be seen in it: None where it would be too short."""
+        one = self.fallen(sent, number)
+        return one if one is not None and one.turn else None
+
+    def _wrap(self, number: int, sent: int, turn: int | None, low: int, sure: bool) -> Wrap | None:
+        return Wrap(number, number - sent, turn, low, sure) if number <= MAX_COUNT - MAX_BLOCK else None
 
     def take(self, wrap: Wrap) -> None:
         """Note that the counter did begin again."""
         _, self.base, self.turn, self.low, self.sure = wrap
 
-    def earlier(self, sent: int, least: int) -> range:
-        """What a number may have meant before, the latest first: not less than this."""
-        return range(sent + self.base, least - 1, -(self.turn or max(self.base, 1)))
+    def earlier(self, sent: int, least: int, due: int) -> range:
+        """What a number may have meant before, the latest first: from the least to what comes before the one
+        that is due."""
+        step = self.turn or max(self.base, 1)
+        latest = sent + self.base
+        latest -= max(-(-(latest - due + 1) // step), 0) * step
+        return range(latest, least - 1, -step)
 
     def total(self, sent: int, least: int) -> int:
         """A total that is `least` at least: as it was sent, unless the counter began again since."""

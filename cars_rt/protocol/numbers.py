@@ -1,32 +1,65 @@
 """Which frame and spectrum of a run come next, even if the counters of its publisher begin again.
 
-A frame whose numbers went back is a copy or a straggler, or the counters began again. How much is missing
-then says the number that goes on; else the turn that is known; else the time that went by, which is a guess.
-Across a gap the next frame has to bear it out. What cannot be placed is refused, and nothing takes its place.
+A frame whose numbers go back is a copy or a straggler, or the counters began again, or it was damaged.
+What is likeliest is believed at once, and taken back if the next frame goes on from where the run was before.
 """
 
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from typing import NamedTuple
 
-from cars_rt.printable import counted
-from cars_rt.protocol.counter import FEWEST, FEWEST_SEEN, Counter, Wrap
+from cars_rt.protocol.counter import Counter, Wrap
 from cars_rt.protocol.limits import MAX_BLOCK, MAX_COUNT
 from cars_rt.protocol.messages import End, Frame, Start
 from cars_rt.protocol.recent import SIZE, Recent
+from cars_rt.protocol.turning import Due, both_of, index_of, sequence_of
 
-NEAR = 8  # frames: so many may be lost where counters begin again; more, and just to the first number, hardly
-PACE = 3  # factor by which a gap may differ from what the time since the last frame suggests
-RESTART_NS = 5 * 10**8  # no program that died measures again within this
+RESTART_NS = 2 * 10**9  # no program that died measures again within this
+PACE = 3  # a pause is longer than so many usual ones
 
 GUESSED = ", as a guess: a few spectra more or less may be missing"
+
+
+class Verdict(Enum):
+    """What a frame's numbers make of it."""
+
+    FOLLOWS = auto()  # it is the next one, or some before it are missing
+    GOES_BACK = auto()  # the same; its index is before what came, for good
+    REPEAT = auto()  # a copy, or one that was missing and comes too late
+    NUMBER_BACK = auto()  # no copy, and it cannot be placed
+    INDEX_BACK = auto()  # the next frame, with an index that cannot be
+    IMPLAUSIBLE = auto()  # a jump that the next frame has to bear out
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """Where a run was before a frame whose numbers may be damaged, counting it as the frame that was due."""
+
+    sequence: int
+    index: int
+    sequences: Counter
+    indices: Counter
+
+
+class Place(NamedTuple):
+    """Where a frame belongs."""
+
+    frame: Frame  # with numbers that go on
+    verdict: Verdict
+    text: str = ""  # why, if it is not in order; if its counters began again just now, that they did
+    before: Before | None = None  # what the next frame may show to be so instead
+    back: bool = False  # this one did: the jump of the last frame was none
+    anew: bool = False  # a start that was said again explains the jump of its sequence
 
 
 class Numbers:
     """The numbers of one run's frames. The reader tells it of every frame that is in order (`advance`)."""
 
     __slots__ = (
-        "_before", "_doubted", "_even", "_falls", "_first_sequence", "_last", "_odd", "_recent", "_refused",
-        "_refused_last", "_restarted", "_said", "_strays", "index", "indices", "run", "sequence", "sequences",
+        "_again_ns", "_before", "_doubted", "_even", "_frames", "_last", "_recent", "_refused",
+        "_refused_last", "_resumed", "_spectra", "_turned_ns", "index", "indices", "run", "sequence",
+        "sequences",
     )  # fmt: skip
 
     def __init__(self, run: Start | None = None) -> None:
@@ -34,328 +67,59 @@ class Numbers:
         self.sequence = self.index = 0  # expected next
         self.sequences, self.indices = Counter(), Counter()
         self._recent = Recent()
-        self._doubted: tuple[int, int] | None = None  # sequence and index that would confirm a gap
-        self._said: tuple[int, int, int] | None = None  # of a start that was said again, and where it was
-        self._before: tuple[Counter, Counter, int] | None = None  # the counters, until they began again
-        self._first_sequence = 0  # of the first frame in order
+        self._doubted: tuple[int, int] | None = None  # what the next one sends if the last one was right
+        self._before: Before | None = None  # the last frame's numbers may be damaged: if not, so it is
+        self._resumed = 0, 0  # sequence and index of the next frame, by a start that was said again
+        self._again_ns = 0  # time of a start that was said again with another time
+        self._turned_ns = 0, 0  # times of the frames before and after both counters began again
         self._last: Frame | None = None  # the last frame in order
+        self._frames = self._spectra = 0  # in order
         self._even = True  # all frames hold as many spectra
-        self._odd = False  # the last index could not be: no turn of the index is guessed
-        self._settle()
-
-    def _settle(self) -> None:
-        """A frame is in order."""
-        self._refused = self._falls = 0  # frames since then that came and were refused; how often they fell
+        self._refused = 0  # frames since the last one in order that came and could not be placed
         self._refused_last: Frame | None = None  # the last of them
-        self._strays = 0  # frames since then that are new, by their time, but have a number that was missing
-        self._restarted = False  # and they are of a program that began anew: nothing is guessed
 
-    def advance(self, frame: Frame) -> int:
+    # -- what the reader tells -----------------------------------------------------------------------
+
+    def advance(self, frame: Frame, before: Before | None = None) -> int:
         """Expect the frame after this one next. Returns the number of its spectra."""
         spectra = len(frame.block)
         self._even &= spectra == (spectra if self.run is None else self.run.block)
-        sequence, last = frame.sequence, self._last
-        if last is None:
-            self._begin(frame)
-        else:
-            if sequence != self.sequence:
-                self._recent.skip(self.sequence, sequence - self.sequence)
-            if frame.time_ns <= last.time_ns:
-                self._recent.mark(last)
-                self._recent.mark(frame)
-        self._recent.note(frame)
-        self._last = frame
-        self._odd = False
-        self._settle()
-        self.sequence = sequence + 1
+        if self._last is None:
+            self.sequences, self.indices = Counter(frame.sequence), Counter(frame.index)
+        self._recent.take(frame)
+        self._last, self._before, self._doubted = frame, before, None
+        self._refused, self._refused_last = 0, None
+        self._frames += 1
+        self._spectra += spectra
+        self.sequence = frame.sequence + 1
         self.index = frame.index + spectra
         return spectra
 
     def displaced(self, frame: Frame) -> int:
         """Count a frame whose index cannot be as the one that comes next. Returns its index then."""
-        index = self.index
+        index, doubted = self.index, self._doubted
         self.advance(replace(frame, index=index))
-        self._odd = True
+        self._doubted = doubted
         return index
 
-    def refuse(self, frame: Frame) -> None:
-        """A frame that is neither copy nor straggler could not be placed."""
-        last = self._last
-        self._lower(frame)
-        if last is None or frame.time_ns <= last.time_ns:
-            return
-        if self._came(frame) is None:
-            self._strays += 1
-            return
-        before, self._refused_last = self._refused_last, frame
-        self._falls += before is None or frame.sequence <= before.sequence
-        self._refused += 1
-
-    def _lower(self, frame: Frame) -> None:
-        """A counter whose number 1 came first began at 0 all the same, if a 0 comes."""
-        for counter, number in (self.sequences, frame.sequence), (self.indices, frame.index):
-            if counter.first == 1 and number == 0:
-                counter.first = 0
-
-    @property
-    def least(self) -> int:
-        """The lowest number that the next frame can have: those that were refused had some, too."""
-        return self.sequence + self._refused
+    def said_again(self, start: Start) -> bool:
+        """A start of this run came again, with what it says comes next. Whether it is of a driver that began
+        anew where the counters seemed to begin again."""
+        self._resumed = start.sequence, start.index
+        if self.run is None or start.time_ns == self.run.time_ns:
+            return False
+        self._again_ns = start.time_ns
+        before, after = self._turned_ns
+        return before < start.time_ns <= after
 
     @property
     def settled(self) -> bool:
         """Whether a frame with the expected numbers is the expected one without a further look."""
-        guessed = self.sequences.turn is not None and not self.sequences.sure
-        return not (self._refused or guessed)
-
-    def said_again(self, start: Start) -> None:
-        """A start of this run came again, with what it says comes next."""
-        self._said = self.sequence, start.sequence, start.index
-
-    @property
-    def fresh(self) -> bool:
-        """Whether no frame came yet."""
-        return self._last is None
+        return not self._refused
 
     def older(self, frame: Frame) -> bool:
         """Whether it is from before the last frame, by their clock."""
         return self._last is not None and frame.time_ns < self._last.time_ns
-
-    def copy(self, frame: Frame) -> bool:
-        """Whether this very frame came before."""
-        return self._came(frame) is True
-
-    def late(self, frame: Frame) -> bool:
-        """Whether it may be one that was missing, and comes too late."""
-        last = self._last
-        return (last is None or frame.time_ns <= last.time_ns) and self._came(frame) is None
-
-    def note_late(self, frame: Frame) -> None:
-        """It came at last: what comes with its number from here on is a copy, or another one."""
-        self._lower(frame)
-        self._recent.note(frame)
-        self._recent.mark(frame)
-
-    def _came(self, frame: Frame) -> bool | None:
-        """Whether it came before; None if none with its number did. Of what was too long ago nobody knows:
-        that is no copy then, since what is not counted as one is told and lost, and a copy is neither."""
-        if self._last is None or frame.sequence < self._first_sequence:
-            return None
-        if not 0 < self.sequence - frame.sequence <= SIZE:
-            return False
-        if frame.sequence == self._last.sequence:
-            self._recent.mark(self._last)
-        return self._recent.came(frame)
-
-    def _begin(self, frame: Frame) -> None:
-        self._first_sequence = frame.sequence
-        self.sequences, self.indices = Counter(frame.sequence), Counter(frame.index)
-
-    def continued(self, frame: Frame) -> tuple[Frame, str | None]:
-        """The frame with numbers that go on, although the publisher's counters began again. Also a sentence
-        if they began again just now."""
-        sent, last = (frame.sequence, frame.index), self._last
-        if last is None or self.run is None:
-            return frame, None
-        self._even &= len(frame.block) == self.run.block
-        self._undo(sent)
-        sequences, indices = self.sequences, self.indices
-        number, index = sent[0] + sequences.base, sent[1] + indices.base
-        if max(number, index) > MAX_COUNT - MAX_BLOCK:
-            return frame, None
-        if sequences.base and (index != self.index or self.older(frame)):
-            least = max(self.run.sequence, self.sequence - SIZE)
-            before = [replace(frame, sequence=each) for each in sequences.earlier(sent[0], least)]
-            for judged in self.copy, self.late:  # not a jump ahead that took no time
-                if found := next(filter(judged, before), None):
-                    return found, None
-        longer = None
-        if (number, index) == (self.sequence, self.index) and (longer := self._longer(sent, frame)):
-            number, index = sent[0] + sequences.base, sent[1] + indices.base
-        if sequences.base or indices.base:
-            frame = replace(frame, sequence=number, index=index)
-        least = self.index
-        if indices.turn is not None:  # each frame that is missing held a spectrum
-            least += max(number - self.sequence, 0)
-        back = number < self.sequence, index < least
-        if not any(back) or (back[0] and self._old(frame, back[1])):
-            return frame, longer
-        one, two = self._placed(frame, sent, back)
-        if one is None or two is None or one.number < self.least:
-            return frame, None
-        gap = one.number - self.sequence, two.number - self.index
-        if gap != (0, 0):
-            if (self._odd and back[1]) or not self._plausible(frame, gap, back, two):
-                return frame, None
-            doubted, self._doubted = self._doubted, (number + 1, index + len(frame.block))
-            confirmed = doubted and index == doubted[1] and (not back[1] or number == doubted[0])
-            if not confirmed and (sequences.turn is not None or not one.sure):
-                return frame, None
-            self._doubted = None
-            if sequences.turn is None:
-                one, two = one._replace(sure=False), two._replace(sure=False)
-        self._before = copy(sequences), copy(indices), one.number + 1
-        sequences.take(one)
-        indices.take(two)
-        which = "sequence and index" if all(back) else "index" if back[1] else "sequence"
-        sure = two.sure or not back[1] or (gap == (0, 0) and self._at_once(frame))
-        return (
-            replace(frame, sequence=one.number, index=two.number),
-            f"{which} of the publisher began again after {self.sequence} frames and {self.index} spectra, as "
-            f"counters do that begin again; the numbers go on here{'' if sure else GUESSED}",
-        )
-
-    def _undo(self, sent: tuple[int, int]) -> None:
-        """The counters did not begin again with the last frame, whose numbers were damaged, if this one goes
-        on from where they had been."""
-        if self._before is not None:
-            one, two, due = self._before
-            if (sent[0] + one.base, sent[1] + two.base, due) == (self.sequence, self.index, self.sequence):
-                self.sequences, self.indices = one, two
-            self._before = None
-
-    def _longer(self, sent: tuple[int, int], frame: Frame) -> str | None:
-        """Go on further, and say so, where the numbers that are due are beyond a turn that was guessed: some
-        frames were missing where the counters began again."""
-        one, two = self.sequences, self.indices
-        if self._refused or one.turn is None or two.turn is None or one.sure or two.sure:
-            return None
-        beyond = sent[0] + 1 - one.low - one.turn, sent[1] + len(frame.block) - two.low - two.turn
-        if min(beyond) <= 0:
-            return None
-        first, turns = two.base + two.low, one.base // one.turn
-        for counter, missed in zip((one, two), beyond, strict=True):
-            counter.base, counter.turn = counter.base + turns * missed, (counter.turn or 0) + missed
-        return (
-            f"sequence and index of the publisher go on to {sent[0]} and {sent[1]}, beyond where they seemed "
-            f"to begin again: what came as spectra {first} to {self.index - 1} belongs "
-            f"{counted(turns * beyond[1], 'spectrum')} further on"
-        )
-
-    def _old(self, frame: Frame, back: bool) -> bool:
-        """Whether a frame whose number went back is a copy, or one that was missing."""
-        came, last = self._came(frame), self._last
-        if came is not None or last is None or self.run is None or not back:
-            return came is True or (came is None and self.older(frame))
-        guessed = self.sequences.turn is None and frame.sequence >= self.run.sequence
-        return guessed or frame.time_ns <= last.time_ns
-
-    def _placed(
-        self, frame: Frame, sent: tuple[int, int], back: tuple[bool, bool]
-    ) -> tuple[Wrap | None, Wrap | None]:
-        """Where a frame belongs whose sequence or index went back."""
-        sequences, indices = self.sequences, self.indices
-        if not back[0]:
-            return sequences.goes_on(frame.sequence), self._index(sent[1], frame.sequence - self.sequence)
-        if not back[1]:
-            return self._sequence(sent[0], frame, frame.index - self.index), indices.goes_on(frame.index)
-        one, turns = self._both(frame, sent)
-        if one is None:
-            return None, None
-        two = self._index(sent[1], one.number - self.sequence, turns)
-        return one, two and two._replace(sure=one.sure)
-
-    def _sequence(self, sent: int, frame: Frame, spectra: int) -> Wrap | None:
-        """A sequence that went back, where the index says how many spectra are missing."""
-        due = self.sequence
-        one = self.sequences.continued(sent, due - 1, due)
-        missing = 0 if one is None else one.number - due
-        if spectra == 0:  # with what seems to be missing, a whole turn of the index may be, too
-            known = one is not None and not missing
-            if known or (missing and self.turned(missing, 0) and not self._at_once(frame)):
-                return one
-            return self.sequences.fallen(sent, due)
-        if self.run is not None and (one is None or missing > spectra):  # it counts otherwise
-            number = due + -(-spectra // self.run.block)
-            one = Wrap(number, number - sent, None, sent)
-        return one
-
-    def _index(self, sent: int, frames: int, turns: int = 1) -> Wrap | None:
-        """An index that went back, where so many frames are missing."""
-        last, indices = self._last, self.indices
-        if last is None or (self._odd and indices.turn is None):
-            return None
-        size = len(last.block)
-        known = indices.continued(sent, last.index, self.index + frames)
-        if indices.turn is not None and known is not None and (indices.sure or known.number == self.index):
-            return known
-        if frames == 0 or self._even:
-            fallen = indices.fallen(sent, self.index + frames * size, turns)
-            if fallen is not None and fallen.turn and indices.begins(sent, (frames + 1) * size):
-                return fallen._replace(sure=frames == 0)
-        return known
-
-    def _both(self, frame: Frame, sent: tuple[int, int]) -> tuple[Wrap | None, int]:
-        """A sequence that went back as the index did: by its turn, or by the clock. Also how often it did."""
-        due, sequences, last, strays = self.sequence, self.sequences, self._last, self._strays
-        if last is None or self._restarted or (self._refused == 0 and self._said == (due, *sent)):
-            self._restarted = True
-            return None, 1
-        waited = frame.time_ns - last.time_ns
-        usual, longest = self._recent.pace(due)
-        begins = sequences.begins(sent[0]) and self.indices.begins(sent[1], len(last.block))
-        enough = due - self._first_sequence >= FEWEST_SEEN and waited >= 0
-        fell = begins and enough and self._refused == 0
-        one = sequences.continued(sent[0], due - 1, self.least)
-        missing = None if one is None else one.number - due
-        if sequences.turn is not None and one is not None and one.turn == sequences.turn:
-            if fell and missing and not one.sure and 2 * waited < 3 * usual:
-                return sequences.fallen(sent[0], due), 1  # it was guessed too long
-            return one, 1
-        if missing == 0:
-            return one, 1
-        frames = waited / usual if usual else 0.0
-        if missing is not None and usual and enough:
-            off = abs(frames - missing - 1)
-            lost = missing + 1 - self._refused
-            fits = off <= max(0.5, min(longest / usual, PACE) - 1, lost / 8)
-            if fits and not (fell and (missing > NEAR or abs(frames - 1 - strays) <= off)):
-                return one, 1
-        pause = max(RESTART_NS, PACE * usual, longest)
-        if fell and waited <= pause:
-            return sequences.fallen(sent[0], due + strays), 1
-        if begins and self._refused == 0:
-            self._restarted = waited > pause
-        return self._learned(frame, sent[0])
-
-    def _learned(self, frame: Frame, sent: int) -> tuple[Wrap | None, int]:
-        """The turn that refused frames show, when they begin again at once; and how often they did."""
-        before, counter = self._refused_last, self.sequences
-        if before is None or self._restarted or not counter.begins(sent):
-            return None, 1
-        usual, _ = self._recent.pace(self.sequence)
-        turn = before.sequence - counter.base + 1 - sent
-        if turn < FEWEST_SEEN or 2 * (frame.time_ns - before.time_ns) >= 3 * usual:
-            return None, 1
-        turns = self._falls + 1
-        one = counter.fallen(sent, counter.base + sent + turns * turn, turns)
-        return one and one._replace(sure=self._refused >= FEWEST_SEEN), turns
-
-    def _at_once(self, frame: Frame) -> bool:
-        """Whether it surely comes as soon after the last frame as the next one does."""
-        usual, longest = self._recent.pace(self.sequence)
-        waited = 0 if self._last is None else frame.time_ns - self._last.time_ns
-        return 2 * max(waited, longest) <= 3 * usual
-
-    def beyond(self, frame: Frame) -> bool:
-        """Whether it jumps to a number that the counter did not reach when it began again."""
-        counter, last = self.sequences, self._last
-        if counter.turn is None or last is None:
-            return False
-        return last.sequence < counter.base + counter.low + counter.turn <= frame.sequence != self.sequence
-
-    def uncertain(self, frame: Frame) -> bool:
-        """Whether what is missing before this frame may be longer by a whole turn of the index."""
-        return self._turns(self.indices.turn, frame.sequence - self.sequence, frame.index - self.index)
-
-    def turned(self, frames: int, spectra: int) -> bool:
-        """Whether more frames than spectra are missing because the index began again, if its turn is as
-        short as what came allows."""
-        turn = self.indices.turn
-        if turn is None:
-            last = 0 if self._last is None else self._last.index - self.indices.base
-            turn = max(1 << last.bit_length(), FEWEST)
-        return self._turns(turn, frames, spectra)
 
     def totals(self, end: End, here: int) -> End:
         """The end with totals that go on, if the counters that they come from began again. here: spectra that
@@ -367,22 +131,214 @@ class Numbers:
         frames = self.sequences.total(end.frames, self.sequence)
         return replace(end, frames=frames, spectra=spectra, announced=announced)
 
-    def _turns(self, turn: int | None, frames: int, spectra: int) -> bool:
-        """Whether so many missing frames may hold another turn of the index than these spectra: then nobody
-        can tell."""
-        return turn is not None and self.run is not None and spectra + turn <= frames * self.run.block
+    # -- where a frame belongs -----------------------------------------------------------------------
 
-    def _plausible(self, frame: Frame, gap: tuple[int, int], back: tuple[bool, bool], index: Wrap) -> bool:
-        """Whether so many frames and spectra may be missing before a frame whose counters began again."""
-        frames, spectra = gap
-        run, last = self.run, self._last
-        if run is None or last is None or not 0 <= frames <= spectra or frame.time_ns <= last.time_ns:
+    def place(self, frame: Frame) -> Place:
+        """Where a frame belongs."""
+        sent, last, run = (frame.sequence, frame.index), self._last, self.run
+        if run is None:
+            return Place(frame, Verdict.FOLLOWS)
+        self._even &= len(frame.block) == run.block
+        number, index = sent[0] + self.sequences.base, sent[1] + self.indices.base
+        if max(number, index) > MAX_COUNT - MAX_BLOCK:
+            return self._jump(frame, sent)
+        exact = (number, index) == (self.sequence, self.index)
+        if last is not None and (there := self._from_before(frame, exact)) is not None:
+            text = f"frame {last.sequence} had damaged numbers"
+            if (due := self.index - len(last.block)) != last.index:
+                text += f": what was passed on as spectrum {last.index} was spectrum {due}"
+            moved = replace(frame, sequence=there[0], index=there[1])
+            return Place(moved, Verdict.FOLLOWS, text, back=True)
+        if self.sequences.base and not (exact and not self.older(frame)):
+            least = max(run.sequence, self.sequence - SIZE)
+            before = self.sequences.earlier(sent[0], least, self.sequence)
+            for judged in self._recent.copied, self._recent.late:  # not a jump ahead that took no time
+                if (found := next((each for each in before if judged(frame, each)), None)) is not None:
+                    return self._repeat(replace(frame, sequence=found))
+        frames, spectra = number - self.sequence, index - self.index
+        moved = frame if (number, index) == sent else replace(frame, sequence=number, index=index)
+        turn, none = self.indices.turn, spectra == 0
+        fewer = spectra < frames or (turn is not None and spectra + turn <= frames * run.block)
+        if none and (turn is None or self._takes_no_time(frame, frames)):
+            fewer = False  # it is the sequence that jumps
+        fewer &= not self._anew(sent)
+        back = frames < 0, spectra < 0 or fewer
+        if not any(back) or last is None:
+            return self._jump(moved, sent)
+        if back[0] and self._old(moved, back[1]):
+            return self._back(moved, sent)
+        return self._turned(moved, sent, back, last)
+
+    def _jump(self, frame: Frame, sent: tuple[int, int]) -> Place:
+        """A frame with expected numbers or such beyond them."""
+        run, anew = self.run, self._anew(sent)
+        assert run is not None
+        frames, spectra = frame.sequence - self.sequence, frame.index - self.index
+        if frames < self._refused or spectra < 0:
+            return self._back(frame, sent)
+        if anew or (self._last is None and not spectra):
+            frames = 0
+        text = ""
+        if frames > spectra > 0:
+            text = f"the sequence jumps by {frames}, index by {spectra}, though each frame holds a spectrum"
+        elif spectra and run.spectra is not None and frame.index + len(frame.block) > run.spectra:
+            text = f"index jumps beyond the {run.spectra} spectra that start announced"
+        elif self._beyond(frame):
+            text = f"the sequence jumps by {frames}, beyond where it began again before"
+        if text and sent != self._doubted:
+            text = f"frame {frame.sequence} with spectrum {frame.index}: {text}"
+            return self._doubt(frame, sent, Verdict.IMPLAUSIBLE, text)
+        doubtful = frames > spectra or frames == 0 < spectra or self._takes_no_time(frame, frames)
+        before = self._as_due(frame) if doubtful and not anew else None
+        return Place(frame, Verdict.FOLLOWS, before=before, anew=anew)
+
+    def _anew(self, sent: tuple[int, int]) -> bool:
+        """Whether a start that was said again explains that the sequence jumps to this frame."""
+        frames, spectra = sent[0] - self._resumed[0], sent[1] - self._resumed[1]
+        return self._resumed[0] > self.sequence - self.sequences.base and 0 <= frames <= spectra
+
+    def _turned(self, frame: Frame, sent: tuple[int, int], back: tuple[bool, bool], last: Frame) -> Place:
+        """A frame of which a number went back, though it is no repeat."""
+        sequences, indices, due = self.sequences, self.indices, self._due(frame, last)
+        one: Wrap | None
+        if all(back):
+            restarted = last.time_ns < self._again_ns <= frame.time_ns
+            one, two = (None, None) if restarted else both_of(sequences, indices, sent, due)
+        elif back[1]:
+            one = sequences.goes_on(frame.sequence)
+            odd = self._doubted is not None and indices.turn is None  # the last index could not be either
+            two = None if odd else index_of(indices, sent[1], due, frame.sequence - self.sequence)
+        else:
+            one = sequence_of(sequences, sent[0], due, frame.index - self.index)
+            two = indices.goes_on(frame.index)
+        if one is None or two is None or not self._fits(frame, one.number, two.number):
+            return self._jump(frame, sent)
+        before = self._as_due(frame)
+        if all(back):
+            self._turned_ns = last.time_ns, frame.time_ns
+        sequences.take(one)
+        indices.take(two)
+        which = "sequence and index" if all(back) else "index" if back[1] else "sequence"
+        gap = one.number > self.sequence
+        sure = two.sure or not back[1] or (not gap and due.at_once)
+        text = (
+            f"{which} of the publisher began again after {self.sequence} frames and {self.index} spectra, as "
+            f"counters do that begin again; the numbers go on here{'' if sure else GUESSED}"
+        )
+        return Place(replace(frame, sequence=one.number, index=two.number), Verdict.FOLLOWS, text, before)
+
+    def _back(self, frame: Frame, sent: tuple[int, int]) -> Place:
+        """A frame whose numbers went back, for a reason that nobody knows."""
+        if frame.sequence < self.sequence + self._refused:
+            if self._recent.late(frame, frame.sequence) or self._recent.copied(frame, frame.sequence):
+                return self._repeat(frame)
+            text = f"frame {frame.sequence} is no copy, but has a number from before (next is "
+            text += f"{self.sequence + self._refused}): is its counter stuck, or a driver restarted with the "
+            text += "same run id?"
+            later = self._last is not None and frame.time_ns > self._last.time_ns
+            if (
+                later and self._recent.came(frame, frame.sequence) is not None
+            ):  # or it is late, by its number alone
+                self._refused += 1
+                self._refused_last = frame
+            return Place(frame, Verdict.NUMBER_BACK, text)
+        text = f"frame {frame.sequence} begins at spectrum {frame.index}, which is not after the last one "
+        text += f"(next is {self.index}; index counts spectra, not frames)"
+        if sent == self._doubted:
+            return Place(frame, Verdict.GOES_BACK, text)
+        return self._doubt(frame, sent, Verdict.INDEX_BACK, text)
+
+    def _doubt(self, frame: Frame, sent: tuple[int, int], verdict: Verdict, text: str) -> Place:
+        self._doubted = sent[0] + 1, sent[1] + len(frame.block)
+        return Place(frame, verdict, text)
+
+    def _repeat(self, frame: Frame) -> Place:
+        text = f"frame {frame.sequence} came again or too late (next is {self.sequence})"
+        if self._recent.late(
+            frame, frame.sequence
+        ):  # what comes with its number from here on is a copy, or another one
+            self._recent.take_late(frame)
+        return Place(frame, Verdict.REPEAT, text)
+
+    # -- what the last frame may have been instead -----------------------------------------------------
+
+    def _as_due(self, frame: Frame) -> Before:
+        """How the run goes on if this frame is the one that was due, with damaged numbers."""
+        counters = copy(self.sequences), copy(self.indices)
+        return Before(self.sequence + 1, self.index + len(frame.block), *counters)
+
+    def _from_before(self, frame: Frame, exact: bool) -> tuple[int, int] | None:
+        """Go back, and say where to, if this frame goes on from where the run was before the last one, and
+        not from that."""
+        before = self._before
+        if before is None or exact or self.older(frame):
+            return None
+        number, index = frame.sequence + before.sequences.base, frame.index + before.indices.base
+        frames, spectra = number - before.sequence, index - before.index
+        now = frame.sequence + self.sequences.base, frame.index + self.indices.base
+        forward = now[0] >= self.sequence and now[1] >= self.index
+        if (frames, spectra) != (0, 0) and (forward or not 0 <= frames <= spectra):
+            return None
+        self.sequence, self.index = before.sequence, before.index
+        self.sequences, self.indices = before.sequences, before.indices
+        return number, index
+
+    def _takes_no_time(self, frame: Frame, frames: int) -> bool:
+        """Whether a frame comes sooner than so many could have been sent before it."""
+        missing = None if self._last is None or frames <= 0 else self._missing(frame, self._last)
+        return missing is not None and 2 * missing < frames
+
+    def _old(self, frame: Frame, back: bool) -> bool:
+        """Whether a frame whose number went back, and its index, too, is a copy, or one that was missing."""
+        came, last = self._recent.came(frame, frame.sequence), self._last
+        if came is not None or last is None or self.run is None or not back:
+            return came is True or (came is None and self.older(frame))
+        guessed = self.sequences.turn is None and frame.sequence >= self.run.sequence
+        return guessed or frame.time_ns <= last.time_ns
+
+    # -- what is missing ------------------------------------------------------------------------------
+
+    def _due(self, frame: Frame, last: Frame) -> Due:
+        """What is known of what is missing before this frame."""
+        run, refused = self.run, self._refused_last
+        assert run is not None
+        usual, longest = self._recent.pace()
+        waited = frame.time_ns - last.time_ns
+        soon = refused is not None and 2 * (frame.time_ns - refused.time_ns) < 3 * usual
+        return Due(
+            sequence=self.sequence,
+            index=self.index,
+            refused=self._refused,
+            last=(last.sequence, last.index),
+            spectra=len(last.block),
+            mean=self._spectra / self._frames,
+            even=self._even,
+            block=run.block,
+            columns=run.scan[1] if run.scan else 0,
+            missing=self._missing(frame, last),
+            steady=longest <= PACE * usual,
+            at_once=2 * max(waited, longest) <= 3 * usual,
+            after_refused=refused.sequence - self.sequences.base if refused is not None and soon else 0,
+            paused=waited > max(RESTART_NS, PACE * usual, longest),
+        )
+
+    def _missing(self, frame: Frame, last: Frame) -> float | None:
+        """How many frames are missing before this one by the clock, if it can tell."""
+        usual, _ = self._recent.pace()
+        waited = frame.time_ns - last.time_ns
+        return waited / usual - 1 if usual and waited >= 0 else None
+
+    def _beyond(self, frame: Frame) -> bool:
+        """Whether it jumps to a number that the counter did not reach when it began again."""
+        counter, last = self.sequences, self._last
+        if counter.turn is None or last is None:
             return False
-        if run.spectra is not None and index.number + len(frame.block) > run.spectra:
+        return last.sequence < counter.base + counter.low + counter.turn <= frame.sequence != self.sequence
+
+    def _fits(self, frame: Frame, sequence: int, index: int) -> bool:
+        """Whether a frame may have these numbers."""
+        run = self.run
+        frames, spectra = sequence - self.sequence, index - self.index
+        if run is None or frames < self._refused or not 0 <= frames <= spectra:
             return False
-        if self._turns(index.turn, frames, spectra):
-            return False
-        if back[0] != back[1]:  # the other counter went on, and tells how much is missing
-            return back[0] or spectra <= frames * run.block or self.indices.turn is not None
-        usual, _ = self._recent.pace(self.sequence)  # of both nothing but the clock tells
-        return frames * usual <= PACE * (frame.time_ns - last.time_ns)
+        return not spectra or run.spectra is None or index + len(frame.block) <= run.spectra

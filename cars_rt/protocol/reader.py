@@ -20,7 +20,7 @@ from cars_rt.protocol.layout import LEARN_AFTER, FrameLayout
 from cars_rt.protocol.limits import MAX_COUNT, MAX_TEXT
 from cars_rt.protocol.messages import End, Frame, Message, Reason, Start, StreamName
 from cars_rt.protocol.notice import decode_notice
-from cars_rt.protocol.numbers import Numbers
+from cars_rt.protocol.numbers import Before, Numbers, Place, Verdict
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -37,6 +37,7 @@ class Closed:
 #: What somebody who came after the beginning of a run can do about it the next time.
 REMEDY = "start the driver last, or let it wait (--subscribers 2 for a daemon and a recorder)"
 JOINED_LATE = f"joined late, after the run had begun; {REMEDY}"
+ANEW = "time_ns, and it began to count anew"
 OF_ITS_OWN = "what changes needs a run with an id of its own"
 UNPLACED = -1  # the index of spectra that came in unknown places
 
@@ -57,9 +58,9 @@ class RunReader:
         self.run: Start | None = None  # the open run
         self.ledger = Ledger()
         self._at = Numbers()
-        self._doubted: tuple[int, int] | None = None  # sequence and index that would confirm a wild jump
-        self._unsure: tuple[int, int] | None = None  # those of the frame after one that nobody can place
-        self._resumed = 0, 0  # sequence and index of the next frame, by the start that was said again
+        self._jump: Problem | None = (
+            None  # what seems to be missing before the last frame, if that is doubtful
+        )
         self._unplaced = 0  # rejected spectra whose place is unknown: in a gap, or beyond the run
         self._doubtful = 0  # refused spectra that are not counted yet: the gap that they leave counts them
         self._changed = ""  # what of the open run's start was other when it was said again: it is refused
@@ -162,10 +163,11 @@ class RunReader:
     def _start(self, start: Start) -> list[Event]:
         events: list[Event] = []
         if self.run is not None and self.run.run == start.run:  # said again for late subscribers
-            self._resumed = start.sequence, start.index
-            if start.time_ns != self.run.time_ns:  # of a driver that was started anew
-                self._at.said_again(start)
-            return self._said_again(self.run, start)
+            anew = self._at.said_again(start)
+            events = self._said_again(self.run, start)
+            if anew and not self._changed:
+                self._changed, self._layout = ANEW, None
+            return events
         if self._overtaken(start):
             self._late = start
             text = f"start of run {start.run} was said again after its end"
@@ -176,7 +178,7 @@ class RunReader:
             if interrupted := self.interrupt(start.time_ns):
                 events.append(interrupted)
         self.run, self.ledger, self._layout = start, Ledger(), None
-        self._at, self._doubted, self._unsure, self._resumed = Numbers(start), None, None, (0, 0)
+        self._at, self._jump = Numbers(start), None
         self._unplaced, self._doubtful, self._changed, self._told = 0, 0, "", set()
         events.append(start)
         if start.index:
@@ -222,53 +224,61 @@ class RunReader:
                 return [self._problem(Cause.REPEATED, 0, text, Kind.AFTER_END)]
             text = f"run {frame.run} is under way, but no start of it came that could be read; {REMEDY}"
             return [self._problem(Cause.REJECTED, 0, text, Kind.UNKNOWN_RUN)]
-        frame, wrap = (frame, "") if self._changed else self._at.continued(frame)
-        events: list[Event] = [self._problem(Cause.UPSTREAM, 0, wrap, Kind.WRAP)] if wrap else []
-        if frame.sequence < (self._at.sequence if self._changed else self._at.least):
-            if (straggler := self._at.late(frame)) or self._at.copy(frame):
-                if straggler:
-                    self._at.note_late(frame)
-                text = f"frame {frame.sequence} came again or too late (next is {self._at.sequence})"
-                return [self._problem(Cause.REPEATED, spectra, text, Kind.REPEAT)]
-            text = f"frame {frame.sequence} is no copy, but has a number from before (next is "
-            text += f"{self._at.least}): is its counter stuck, or a driver restarted with the same run id?"
-            self._unplaced += spectra
-            self._at.refuse(frame)
-            if "time_ns" in self._told and not self._changed:  # such a driver, whose numbers mean others
-                self._changed, self._layout = "time_ns, and it began to count anew", None
-            return [self._problem(Cause.REJECTED, spectra, text, Kind.NUMBER_BACK, UNPLACED)]
-        if doubt := self._doubt(frame, run):
-            self._doubtful += spectra
-            return [self._problem(Cause.REJECTED, 0, doubt, Kind.IMPLAUSIBLE)]
-        if frame.index < self._at.index:
-            text = f"frame {frame.sequence} begins at spectrum {frame.index}, which is not after the last one"
-            text += f" (next is {self._at.index}; index counts spectra, not frames)"
-            first = self._at.displaced(frame)
-            return [self._problem(Cause.REJECTED, spectra, text, Kind.INDEX_BACK, first)]
-        if frame.sequence > self._at.sequence:
-            missing = frame.index - self._at.index
-            if missing or not self._numbered_anew(frame):
-                text = f"the sequence jumps from {self._at.sequence} to {frame.sequence}"
-                events.append(self._gap(Cause.MISSING, missing, text, Kind.SEQUENCE_JUMP))
-        elif frame.index > self._at.index:
-            first, last = self._at.index, frame.index - 1
-            text = "the source skips " + (
-                f"spectra {first} to {last}" if last > first else f"spectrum {first}"
-            )
-            events.append(self._gap(Cause.UPSTREAM, frame.index - self._at.index, text, Kind.SOURCE_SKIP))
+        place = self._at.place(frame)
+        frame = place.frame
+        match place.verdict:
+            case Verdict.REPEAT:
+                return [self._problem(Cause.REPEATED, spectra, place.text, Kind.REPEAT)]
+            case Verdict.NUMBER_BACK:
+                self._unplaced += spectra
+                if "time_ns" in self._told and not self._changed:  # a driver whose numbers mean others now
+                    self._changed, self._layout = ANEW, None
+                return [self._problem(Cause.REJECTED, spectra, place.text, Kind.NUMBER_BACK, UNPLACED)]
+            case Verdict.IMPLAUSIBLE:
+                self._doubtful += spectra
+                return [self._problem(Cause.REJECTED, 0, place.text, Kind.IMPLAUSIBLE)]
+            case Verdict.INDEX_BACK:
+                first = self._at.displaced(frame)
+                return [self._problem(Cause.REJECTED, spectra, place.text, Kind.INDEX_BACK, first)]
+        events = self._way(place)
         other = f"start was said again with another {self._changed}"
         if fault := (Kind.SECOND_START, other) if self._changed else disagreement(frame, run):
-            self._at.advance(frame)
+            self._at.advance(frame, place.before)
             text = f"frame {frame.sequence}: {fault[1]}"
-            events.append(self._problem(Cause.REJECTED, spectra, text, fault[0], frame.index))
-        else:
-            self._pass(frame)
-            events.append(frame)
-        return events
+            return [*events, self._problem(Cause.REJECTED, spectra, text, fault[0], frame.index)]
+        self._pass(frame, place.before)
+        return [*events, frame]
 
-    def _pass(self, frame: Frame) -> None:
-        """Count a frame that is in order."""
-        self.ledger.passed(self._at.advance(frame))
+    def _pass(self, frame: Frame, before: Before | None = None) -> None:
+        """Count a frame that is in order; `before`: how the run goes on if its numbers were damaged."""
+        self.ledger.passed(self._at.advance(frame, before))
+
+    def _way(self, place: Place) -> list[Event]:
+        """What is told before a frame that follows: how its numbers go on, and what is missing before it."""
+        frame, at, events, jump = place.frame, self._at, list[Event](), self._jump
+        self._jump = None
+        if place.back:
+            text = (
+                f"the numbers of the frame before frame {frame.sequence} were damaged: the run goes on here"
+            )
+            cause, first, missed = (jump.cause, jump.first, jump.spectra) if jump else (Cause.UPSTREAM, 0, 0)
+            events.append(self._problem(cause, -missed, place.text, Kind.INDEX_BACK, first))
+        elif place.text:
+            kind = Kind.WRAP if place.verdict is Verdict.FOLLOWS else Kind.INDEX_BACK
+            events.append(self._problem(Cause.UPSTREAM, 0, place.text, kind))
+        missing = frame.index - at.index
+        if frame.sequence > at.sequence:
+            if missing or not place.anew:
+                text = f"the sequence jumps from {at.sequence} to {frame.sequence}"
+                events.append(self._gap(Cause.MISSING, missing, text, Kind.SEQUENCE_JUMP))
+        elif missing > 0:
+            text = "the source skips " + (
+                f"spectra {at.index} to {frame.index - 1}" if missing > 1 else f"spectrum {at.index}"
+            )
+            events.append(self._gap(Cause.UPSTREAM, missing, text, Kind.SOURCE_SKIP))
+        if place.before is not None and missing > 0 and isinstance(last := events[-1], Problem):
+            self._jump = last
+        return events
 
     def _end(self, end: End) -> list[Event]:
         if self.run is None or end.run != self.run.run:
@@ -312,42 +322,6 @@ class RunReader:
         events.append(self._close(end))
         self._over = over
         return events
-
-    def _doubt(self, frame: Frame, run: Start) -> str | None:
-        """Why this frame's numbers cannot be believed, or None.
-
-        Otherwise one number that was damaged on the way would make repeats of all frames after it. A jump is
-        believed if the next frame confirms it, or if a repeated start announced it: a publisher that was
-        restarted in mid-run may number its frames otherwise.
-        """
-        frames, spectra = frame.sequence - self._at.sequence, frame.index - self._at.index
-        named = f"frame {frame.sequence} with spectrum {frame.index}: "
-        number, after = (frame.sequence, frame.index), frame.index + len(frame.block)
-        anew = self._numbered_anew(frame)
-        if self._at.uncertain(frame) or (number == self._unsure and not anew):
-            self._doubted, self._unsure = None, (frame.sequence + 1, after)
-            return named + "a whole turn of the publisher's index may be missing before it, or none"
-        if anew or (self._at.fresh and not spectra):
-            frames = 0
-        text, sure = None, True
-        if frames > max(spectra, 0):
-            sure = spectra >= 0 and not self._at.turned(frames, spectra)
-            text = f"the sequence jumps by {frames}, index by {spectra}, though each frame holds a spectrum"
-        elif spectra > 0 and run.spectra is not None and after > run.spectra:
-            text = f"index jumps beyond the {run.spectra} spectra that start announced"
-        elif self._at.beyond(frame):
-            text = f"the sequence jumps by {frames}, beyond where it began again before"
-        if text is None or (sure and number == self._doubted):
-            self._doubted = self._unsure = None
-            return None
-        self._doubted = frame.sequence + 1, after
-        self._unsure = None if sure else self._doubted
-        return named + text
-
-    def _numbered_anew(self, frame: Frame) -> bool:
-        """Whether a repeated start explains that the sequence jumps before this frame."""
-        frames, spectra = frame.sequence - self._resumed[0], frame.index - self._resumed[1]
-        return self._resumed[0] > self._at.sequence and 0 <= frames <= spectra
 
     # -- helpers ------------------------------------------------------------------------------------
 

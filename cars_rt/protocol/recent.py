@@ -15,22 +15,57 @@ NEVER = -1  # the time stamp of a frame that did not come
 class Recent:
     """The time stamps of the last frames, by number; of frames that share one, also what they hold."""
 
-    __slots__ = ("_marks", "times")
+    __slots__ = ("_marks", "_times", "due", "first", "last")
 
     def __init__(self) -> None:
-        self.times = array("q", [NEVER]) * SIZE  # each at its number, modulo SIZE
+        self.last: Frame | None = None  # the last frame in order
+        self.first = self.due = 0  # the number of the first one, and of the next one
+        self._times = array("q", [NEVER]) * SIZE  # each at its number, modulo SIZE
         self._marks: dict[int, int] = {}  # CRC-32 by number, only where a time stamp is not enough
 
-    def note(self, frame: Frame) -> None:
-        """It came."""
-        self.times[frame.sequence % SIZE] = frame.time_ns
+    def take(self, frame: Frame) -> None:
+        """It came in order, and what is missing before it did not."""
+        number, last = frame.sequence, self.last
+        if last is None:
+            self.first = number
+        else:
+            for missing in range(max(self.due, number - SIZE), number):
+                self._times[missing % SIZE] = NEVER
+            if frame.time_ns <= last.time_ns:
+                self._mark(last)
+                self._mark(frame)
+        self._times[number % SIZE] = frame.time_ns
+        self.last, self.due = frame, number + 1
 
-    def skip(self, first: int, count: int) -> None:
-        """So many frames, from this number on, did not come."""
-        for number in range(max(first, first + count - SIZE), first + count):
-            self.times[number % SIZE] = NEVER
+    def take_late(self, frame: Frame) -> None:
+        """It was missing, and came at last: what comes with its number from here on is a copy, or another."""
+        self._times[frame.sequence % SIZE] = frame.time_ns
+        self._mark(frame)
 
-    def mark(self, frame: Frame) -> None:
+    def copied(self, frame: Frame, number: int) -> bool:
+        """Whether this very frame came before, under this number."""
+        return self.came(frame, number) is True
+
+    def late(self, frame: Frame, number: int) -> bool:
+        """Whether it may be the one with this number, which was missing, and comes too late."""
+        last = self.last
+        return (last is None or frame.time_ns <= last.time_ns) and self.came(frame, number) is None
+
+    def came(self, frame: Frame, number: int) -> bool | None:
+        """Whether it came before; None if none with this number did. Of what was too long ago nobody knows:
+        that is no copy then, since what is not counted as one is told and lost, and a copy is neither."""
+        if self.last is None or number < self.first:
+            return None
+        if not 0 < self.due - number <= SIZE:
+            return False
+        if number == self.last.sequence:
+            self._mark(self.last)
+        if (stamp := self._times[number % SIZE]) == NEVER:
+            return None
+        mark = self._marks.get(number)
+        return stamp == frame.time_ns and (mark is None or mark == _crc(frame))
+
+    def _mark(self, frame: Frame) -> None:
         """Its time stamp is not its own alone."""
         if frame.sequence in self._marks:
             return
@@ -39,22 +74,13 @@ class Recent:
             self._marks = {number: crc for number, crc in self._marks.items() if number >= oldest}
         self._marks[frame.sequence] = _crc(frame)
 
-    def pace(self, due: int) -> tuple[float, int]:
-        """The usual and the longest time in ns between two frames one after the other, of some before this
-        number. The usual one is a mean without the longest, which may be the pause after a line."""
-        times = [self.times[number % SIZE] for number in range(max(due - 64, 0), due)]
-        waits = [b - a for a, b in pairwise(times) if NEVER not in (a, b)]
+    def pace(self) -> tuple[float, int]:
+        """The usual and the longest time in ns between two frames one after the other, of the last ones. The
+        usual one is a mean without the longest, which may be the pause after a line."""
+        times = [self._times[number % SIZE] for number in range(max(self.due - 64, 0), self.due)]
+        waits = [b - a for a, b in pairwise(times) if NEVER not in (a, b) and b >= a]
         longest = max(waits, default=0)
         return (sum(waits) - longest) / max(len(waits) - 1, 1), longest
-
-    def came(self, frame: Frame) -> bool | None:
-        """Whether it is a copy of the frame with its number, which is one of the last SIZE; None if that one
-        never came."""
-        stamp = self.times[frame.sequence % SIZE]
-        if stamp == NEVER:
-            return None
-        mark = self._marks.get(frame.sequence)
-        return stamp == frame.time_ns and (mark is None or mark == _crc(frame))
 
 
 def _crc(frame: Frame) -> int:

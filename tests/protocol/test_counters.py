@@ -64,6 +64,15 @@ def true_numbers(events: list[Event]) -> list[int]:
     return [frame.index for frame in frames]
 
 
+def misplaced_unsaid(events: list[Event]) -> list[int]:
+    """Indices of frames that do not hold the spectrum that they are named for, before a guess was said."""
+    said = next(
+        (n for n, event in enumerate(events) if isinstance(event, Problem) and "guess" in event.text), None
+    )
+    frames = [event for event in events[:said] if isinstance(event, Frame)]
+    return [frame.index for frame in frames if frame.index % 2**32 != int(frame.counts[0, 0])]
+
+
 @pytest.mark.parametrize("block", [1, 3])
 @pytest.mark.parametrize(
     ("bits", "first"),
@@ -131,7 +140,7 @@ def test_an_index_that_is_the_column_of_a_line_goes_on_if_the_sequence_does() ->
 
 def test_a_start_that_begins_once_more_is_of_a_driver_that_was_restarted() -> None:
     frames = [a_frame(n % 50, n % 50, 1, n, n) for n in range(90)]
-    again = replace(a_start(), time_ns=a_start().time_ns + 1)
+    again = replace(a_start(), time_ns=frames[49].time_ns + 1)
     events, reader = read(a_start(), *frames[:50], again, *frames[50:])
     assert len(true_numbers(events)) == 50 and dict(reader.ledger.lost) == {"rejected": 40}
     # One that is said again as it was, as once a second, tells nothing of the counters.
@@ -199,11 +208,10 @@ def test_an_index_that_counts_frames_loses_nothing_unsaid() -> None:
     assert closed(events).ledger.ranges == [("rejected", 4, 20)]
 
 
-def test_a_sequence_that_counts_double_loses_nothing_unsaid() -> None:
-    _, reader = read(a_start(), *(a_frame(2 * n, n, 1, n, n) for n in range(20)))
-    one = reader.interrupt(TIME)
-    assert one is not None and one.end.announced == 20
-    assert dict(one.ledger.lost) == {"rejected": 19} and one.ledger.ranges == [("rejected", 1, 19)]
+def test_a_sequence_that_counts_double_loses_nothing_since_the_index_goes_on() -> None:
+    events, reader = read(a_start(), *(a_frame(2 * n, n, 1, n, n) for n in range(20)))
+    assert true_numbers(events) == list(range(20)) and not reader.ledger.lost
+    assert "sequence jump" in kinds(events)
 
 
 def test_a_sequence_damaged_downwards_costs_nothing_since_the_index_goes_on() -> None:
@@ -240,9 +248,9 @@ def test_a_copy_from_turns_ago_does_not_take_the_place_of_the_frame_that_is_due(
 
 def test_numbers_stay_within_the_protocol() -> None:
     counter, high = Counter(), MAX_COUNT // 2
-    assert counter.continued(0, high - 1, high) is not None
+    assert counter.of_few_bits(0, high - 1, high) is not None
     counter.base = MAX_COUNT - 2**20
-    assert counter.continued(0, MAX_COUNT - 1, MAX_COUNT) is None
+    assert counter.of_few_bits(0, MAX_COUNT - 1, MAX_COUNT) is None
     assert counter.fallen(1, high) is not None and counter.fallen(1, MAX_COUNT) is None
     frames = [a_frame(high + n, high + n, 1, n, high + n) for n in range(3)]
     odd = [a_frame(n, n, 1, 10 + at) for at, n in enumerate((high - 1, 0, MAX_COUNT - 5000, 5))]
@@ -253,11 +261,10 @@ def test_numbers_stay_within_the_protocol() -> None:
 
 
 @pytest.mark.parametrize("lost", [63, 64])
-def test_one_frame_that_is_lost_where_a_counter_begins_again_costs_one_more(lost: int) -> None:
+def test_one_frame_that_is_lost_where_a_counter_begins_again_costs_itself_alone(lost: int) -> None:
     frames = wrapped(0, 300, (6, 6))
     events, _ = read(a_start(), *frames[:lost], *frames[lost + 1 :])
-    # Its successor is refused until the next one bears out what the clock says.
-    assert true_numbers(events) == [n for n in range(300) if n not in (lost, 64 if lost < 64 else 65)]
+    assert true_numbers(events) == [n for n in range(300) if n != lost]
 
 
 @pytest.mark.parametrize(("late", "lost"), [(1, None), (30, None), (0, 254), (0, 255)])
@@ -266,7 +273,7 @@ def test_a_counter_from_1_goes_on_if_a_frame_is_late_or_lost_where_it_begins_aga
 ) -> None:
     frames = [a_frame(n % 255 + 1, n % 255 + 1, 1, n + n // 255 * late, n + 1) for n in range(600)]
     events, _ = read(a_start(sequence=1, index=1), *frames[: lost or 0], *frames[1 + lost if lost else 0 :])
-    assert len(true_numbers(events)) == (598 if lost else 600)
+    assert len(true_numbers(events)) == (599 if lost else 600)
 
 
 @pytest.mark.parametrize("overtaken", [7, 15, 31, 63])
@@ -284,18 +291,24 @@ def test_after_frames_that_were_refused_none_takes_their_place() -> None:
     assert dict(reader.ledger.lost) == {"rejected": 80, "missing": 70}
 
 
-def test_a_frame_that_is_lost_at_the_end_of_the_first_line_is_found_at_the_end_of_the_second() -> None:
+@pytest.mark.parametrize("pause", [0, 5, 4000])
+@pytest.mark.parametrize("lost", [(), (99,), (96, 97, 98, 99), (100,)])
+def test_the_columns_of_a_scan_say_where_a_line_ends(lost: tuple[int, ...], pause: int) -> None:
+    """Also with pauses after which a program may have begun anew, and with frames lost at a line's end."""
+    frames = [a_frame(n % 100, n % 100, 1, n + n // 100 * pause, n) for n in range(400) if n not in lost]
+    events, reader = read(a_start(scan=(4, 100)), *frames)
+    if pause == 4000 and 100 in lost:  # a line that begins with frame 1 may be of a program that began anew
+        assert dict(reader.ledger.lost) == {"rejected": 299}
+    else:
+        assert len(true_numbers(events)) == 400 - len(lost)
+
+
+def test_a_frame_that_is_lost_at_the_end_of_the_first_line_is_said_to_be_a_guess() -> None:
     frames = [a_frame(n % 100, n % 100, 1, n, n) for n in range(400) if n != 99]
     events, reader = read(a_start(), *frames)
-    assert [e.index - int(e.counts[0, 0]) for e in events if isinstance(e, Frame)] == [0] * 99 + [-1] * 99 + [
-        0
-    ] * 201
-    said = [event.text for event in events if isinstance(event, Problem) and event.kind == "wrap"]
-    assert (
-        "a few spectra more or less" in said[0]
-        and "spectra 99 to 197 belongs 1 spectrum further on" in said[1]
-    )
-    assert len(said) == 4 and dict(reader.ledger.lost) == {"missing": 1}
+    places = [event.index for event in events if isinstance(event, Frame)]
+    assert len(places) == 399 and places[98:101] == [98, 99, 100] and not misplaced_unsaid(events)
+    assert not reader.ledger.lost
 
 
 def test_an_index_from_1_goes_on_after_a_number_of_spectra_that_is_a_power_of_two() -> None:
@@ -304,13 +317,14 @@ def test_an_index_from_1_goes_on_after_a_number_of_spectra_that_is_a_power_of_tw
     assert len(true_numbers(events)) == 200
 
 
-def test_what_follows_on_a_frame_that_nobody_can_place_is_not_placed_either() -> None:
+def test_a_gap_that_may_be_longer_by_a_turn_of_the_index_is_as_long_as_frames_of_their_mean_are() -> None:
     """Of up to 16 spectra in each of 12 frames 5 are missing, or 69: six bits do not say."""
     sizes = [5, 5, 5, 1, 14, 1, 5, *[6] * 11, 3, 9, 15, 6, 13]
     starts = [sum(sizes[:n]) for n in range(len(sizes))]
     frames = [a_frame(n, starts[n] % 64, sizes[n], n, starts[n]) for n in range(len(sizes))]
     events, _ = read(a_start(16), *frames[:7], *frames[19:])
-    assert len(true_numbers(events)) == 7
+    assert len(true_numbers(events)) == 11
+    assert any("guess" in event.text for event in events if isinstance(event, Problem))
 
 
 @st.composite
@@ -352,45 +366,35 @@ def test_whatever_is_lost_around_a_wrap_what_is_passed_on_has_its_true_number(
     )
     block = max(len(frame.block) for frame in frames)
     events, _ = read(a_start(4 if block > 1 else 1, sequence=first, index=first), *way, end)
-    passed, found = true_numbers(events), closed(events)
-    assert passed == sorted(set(passed))
+    found, passed = closed(events), [event for event in events if isinstance(event, Frame)]
+    assert not misplaced_unsaid(events)
     came = {id(frame) for frame in way}
     # A gap across the wrap costs a frame that the next one has to bear out, swaps cost what comes late.
     cost = sum(kinds(events).count(kind) for kind in ("number back", "index back", "implausible", "repeat"))
     assert len(passed) >= len(came) - cost
-    assert found.end.announced == found.ledger.spectra + found.ledger.total_lost == first + spectra
-    assert "wrong totals" not in kinds(events)
+    assert found.end.announced == found.ledger.spectra + found.ledger.total_lost
+    if not any(isinstance(event, Problem) and "guess" in event.text for event in events):
+        assert true_numbers(events) == sorted({event.index for event in passed})
+        assert found.end.announced == first + spectra and "wrong totals" not in kinds(events)
 
 
-def test_a_gap_that_may_hold_a_whole_turn_of_the_index_passes_nothing_on() -> None:
-    """Five bits, up to four spectra to a frame, 23 frames refused: 27 spectra are missing, or 59."""
-    frames = wrapped(17, 28, (5, 5), 4)
-    places = [0, 1, 2, 3, 10, 9, 18, 17, 20, 19, 22, 21, 24, 23, 26, 25, 27]
-    events, _ = read(a_start(4, sequence=17, index=17), *(frames[each] for each in places))
-    assert true_numbers(events) == [17, 19, 22, 26] and "number back" in kinds(events)
-
-
-def test_a_gap_is_no_shorter_than_the_frames_that_are_missing_in_it() -> None:
-    """Twelve frames are missing: spectrum 13 of five bits is 77 then, though 45 comes next."""
-    frames = wrapped(24, 23, (5, 5), 4)
-    places = [0, 1, 2, 3, 5, 4, 6, 7, 7, 9, 8, 21, 22]
-    events, _ = read(a_start(4, sequence=24, index=24), *(frames[each] for each in places))
-    assert true_numbers(events) == [24, 25, 27, 30, 34, 37, 40, 44, 77]
-
-
-def test_a_frame_is_not_borne_out_by_one_whose_index_went_back() -> None:
-    """Spectrum 26 comes next, but in frame 31, after 23 in frame 30: it is 58 of five bits."""
-    frames = wrapped(13, 20, (5, 5), 4)
-    places = [0, 1, 2, 3, 8, 7, 10, 9, 16, 15, 17, 19, 18]
-    events, _ = read(a_start(4, sequence=13, index=13), *(frames[each] for each in places))
-    assert true_numbers(events) == [13, 15, 18, 22]
-
-
-def test_a_gap_that_may_be_longer_by_a_turn_passes_nothing_on_either() -> None:
-    """Of up to eight spectra in each of 14 frames 31 are missing, 63 or 95: five bits do not say."""
-    frames = wrapped(28, 40, (None, 5), 8)
-    events, _ = read(a_start(8, sequence=28, index=28), *frames[:4], *frames[18:])
-    assert len(true_numbers(events)) == 4 and kinds(events).count("implausible") == 22
+@pytest.mark.parametrize(
+    ("bits", "first", "block", "places"),
+    [
+        ((5, 5), 17, 4, [0, 1, 2, 3, 10, 9, 18, 17, 20, 19, 22, 21, 24, 23, 26, 25, 27]),
+        ((5, 5), 24, 4, [0, 1, 2, 3, 5, 4, 6, 7, 7, 9, 8, 21, 22]),
+        ((5, 5), 13, 4, [0, 1, 2, 3, 8, 7, 10, 9, 16, 15, 17, 19, 18]),
+        ((None, 5), 28, 8, [0, 1, 2, 3, *range(18, 40)]),
+    ],
+)
+def test_what_few_bits_do_not_say_is_said_to_be_a_guess(
+    bits: tuple[int | None, int | None], first: int, block: int, places: list[int]
+) -> None:
+    """Gaps that may hold a whole turn of the index, or not."""
+    frames = wrapped(first, 40, bits, block)
+    events, _ = read(a_start(block, sequence=first, index=first), *(frames[each] for each in places))
+    assert not misplaced_unsaid(events)
+    assert len([event for event in events if isinstance(event, Frame)]) > len(places) // 2
 
 
 @settings(max_examples=300, deadline=None)
