@@ -83,9 +83,10 @@ class Numbers:
     def advance(self, frame: Frame, before: Before | None = None) -> int:
         """Expect the frame after this one next. Returns the number of its spectra."""
         spectra = len(frame.block)
-        self._even &= spectra == (spectra if self.run is None else self.run.block)
         if self._last is None:
             self.sequences, self.indices = Counter(frame.sequence), Counter(frame.index)
+        else:
+            self._even &= spectra == len(self._last.block)
         self._recent.take(frame)
         self._last, self._before, self._doubted = frame, before, None
         self._refused, self._refused_last = 0, None
@@ -138,7 +139,7 @@ class Numbers:
         sent, last, run = (frame.sequence, frame.index), self._last, self.run
         if run is None:
             return Place(frame, Verdict.FOLLOWS)
-        self._even &= len(frame.block) == run.block
+        self._even &= last is None or len(frame.block) == len(last.block)
         number, index = sent[0] + self.sequences.base, sent[1] + self.indices.base
         if max(number, index) > MAX_COUNT - MAX_BLOCK:
             return self._jump(frame, sent)
@@ -236,9 +237,7 @@ class Numbers:
             text += f"{self.sequence + self._refused}): is its counter stuck, or a driver restarted with the "
             text += "same run id?"
             later = self._last is not None and frame.time_ns > self._last.time_ns
-            if (
-                later and self._recent.came(frame, frame.sequence) is not None
-            ):  # or it is late, by its number alone
+            if later and self._recent.came(frame, frame.sequence) is not None:  # by its number it is not late
                 self._refused += 1
                 self._refused_last = frame
             return Place(frame, Verdict.NUMBER_BACK, text)
@@ -254,9 +253,7 @@ class Numbers:
 
     def _repeat(self, frame: Frame) -> Place:
         text = f"frame {frame.sequence} came again or too late (next is {self.sequence})"
-        if self._recent.late(
-            frame, frame.sequence
-        ):  # what comes with its number from here on is a copy, or another one
+        if self._recent.late(frame, frame.sequence):
             self._recent.take_late(frame)
         return Place(frame, Verdict.REPEAT, text)
 

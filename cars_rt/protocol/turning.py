@@ -74,10 +74,11 @@ def _frame_of(sequences: Counter, indices: Counter, sent: tuple[int, int], due: 
     seen = sequences.seen(number, due.sequence) if begins and not due.refused else None
     if sequences.knows(number, last):
         one = sequences.turned(number, least, least)
-        if one is not None and one.number > due.sequence and due.steady and due.missing is not None:
-            likely = due.sequence + round(due.missing)
-            if (more := sequences.turned(number, least, likely)) != one:
-                one = more and more._replace(sure=False)
+        if one is not None and one.number > due.sequence and due.missing is not None:
+            likely = sequences.turned(number, least, due.sequence + round(due.missing))
+            if likely != one:  # whole turns more are missing, by the clock
+                one = likely if due.steady else one
+                one = one and one._replace(sure=False)
         too_long = one is not None and one.number > due.sequence and not one.sure and due.at_once
         return seen if too_long and seen else one
     one = sequences.of_few_bits(number, last, least)
