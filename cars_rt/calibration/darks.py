@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.calibration.settings import FRAMES, HARMLESS_TO_DARKS, ROWS, alike, said, whole_number
+from cars_rt.calibration.settings import FRAMES, OF_DARKS, ROWS, TEMPERATURE, alike, said, whole_number
 from cars_rt.protocol import Facts
 
 SAME = 1e-3  # relative: cameras round exposures to lines and clocks, and that changes no dark
@@ -69,7 +69,7 @@ def same_rows(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
 def same_kind(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Whether darks of these settings are of as many rows, and alike in gain and whatever else changes darks,
     as far as both say it. Temperatures drift: they tell no darks apart."""
-    return same_rows(then, now) and all("temperature" in name for name in _changed(then, now))
+    return same_rows(then, now) and all(TEMPERATURE in _plain(name) for name in _changed(then, now))
 
 
 def chosen(
@@ -78,18 +78,27 @@ def chosen(
     """The darks of which that of spectra is made, with their shares of it; empty if there is none.
 
     exposure_s, settings: of these spectra. One of their exposure, or two between which it lies, of their
-    kind; where there is none of that, of the kind that was measured last.
+    kind; where there is none of that, of the kind that was measured last of those that have it.
     """
-    frames = frames_of(settings)
     known = [each for each in darks if same_rows(each.settings, settings)]
     if not all(same_rows(one.settings, other.settings) for one, other in combinations(known, 2)):
         return []  # the spectra do not say of which of them they are
-    last = max(known, key=lambda each: each.time_ns, default=None)
-    known = [each for each in known if same_kind(each.settings, settings)] or [
-        each for each in known if last and same_kind(each.settings, last.settings)
-    ]
+    if mine := [each for each in known if same_kind(each.settings, settings)]:
+        return _by_exposure(mine, exposure_s, settings)
+    for last in sorted(known, key=lambda each: -each.time_ns):
+        alike_ones = [each for each in known if same_kind(each.settings, last.settings)]
+        if found := _by_exposure(alike_ones, exposure_s, settings):
+            return found
+    return []
+
+
+def _by_exposure(
+    known: list[Mean], exposure_s: float | None, settings: Mapping[str, Any]
+) -> list[tuple[float, Mean]]:
+    """As `chosen`, of darks of one kind; empty where they are of several."""
     if not all(same_kind(one.settings, other.settings) for one, other in combinations(known, 2)):
         return []
+    frames = frames_of(settings)
     if exposure_s is None:
         return [(float(frames), known[0])] if len(known) == 1 else []
     each_s = exposure_s / frames
@@ -115,9 +124,16 @@ def changed_since(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[s
 
 def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     for name, was in then.items():
-        here, within = now.get(name), WARMER_K if "temperature" in name else 0.0
-        if name not in HARMLESS_TO_DARKS and here is not None and not alike(was, here, within):
+        plain, here = _plain(name), now.get(name)
+        if not any(word in plain for word in (*OF_DARKS, TEMPERATURE)):
+            continue
+        if here is not None and not alike(was, here, WARMER_K if TEMPERATURE in plain else 0.0):
             yield name
+
+
+def _plain(name: str) -> str:
+    """The name of a setting as all makers would write it: pixelformat of Pixel_Format."""
+    return name.lower().replace("_", "").replace(" ", "").replace("-", "")
 
 
 def _number(settings: Mapping[str, Any], name: str, place: int = 0) -> int | None:

@@ -9,8 +9,13 @@ ROWS = "rows_per_spectrum"  # of an image, which are summed
 FRAMES = "frames_per_point"  # which are added up, where there are several
 #: Settings that move no line and change no reference; darks know what they depend on.
 HARMLESS = {"exposure_s", "gain", "temperature_c", "binning", "region", ROWS, FRAMES, *WHICH_CAMERA}
-#: Settings that change no dark, or that others look at who choose one.
-HARMLESS_TO_DARKS = HARMLESS - {"gain", "temperature_c"} | {"grating", "slit_um", "trigger"}
+#: What a dark depends on beside exposure, rows and frames, as words in names of settings. Whatever else is told
+#: is not looked at for darks: of facilities that is the ring's current and more of what always varies.
+OF_DARKS = (
+    "gain", "readout", "adcspeed", "pixelformat", "pixeltype", "bitdepth", "sensormode", "scanmode", "amplifier",
+    "blacklevel", "baseline",
+)  # fmt: skip
+TEMPERATURE = "temperature"  # likewise, but it drifts, and tells no darks apart
 
 
 def whole_number(value: object, place: int = 0) -> int | None:

@@ -142,12 +142,24 @@ def test_a_dark_is_of_its_gain_where_there_are_several() -> None:
         (0.001, {"gain": 4}, 900, ""),
         (0.002, {"gain": 4}, None, "(2 ms at gain 4; there are 1 ms at gain 1, 3 ms at gain 1, 1 ms at gain"),
         (0.001, {"gain": 8}, 900, "its dark was made at gain 4, and now it is 8"),  # the last one
+        (0.002, {"gain": 8}, 150, "its dark was made at gain 1, and now it is 8"),  # that has its exposure
         (0.001, {}, None, "it has no dark for this exposure, region, rows and gain (1 ms; there"),
     ):
         found = known.applied(100, settings=now, exposure_s=exposure_s)
         assert (None if found.dark is None else found.dark[0]) == counts
         assert said in "".join(found.doubts) and len(found.doubts) == bool(said)
-    # Temperatures drift, and tell none apart.
+    # What facilities tell beside, such as the ring's current, tells none apart, and neither do temperatures.
+    ring = at(100, 0.01, gain=1, RingCurrent=101.9), at(110, 0.02, gain=1, RingCurrent=101.5)
+    other = at(900, 0.03, gain=1, RingCurrent=101.5, PixelFormat="Mono8")
+    for dark, mode, counts, said in (
+        (ring, "Mono12", 105, ""),
+        ((*ring, other), "Mono12", 105, ""),
+        ((other,), "Mono12", None, "no dark for this exposure"),
+    ):
+        now = {"gain": 1, "RingCurrent": 100.4, "PixelFormat": mode}
+        found = replace(WHOLE, darks=dark).applied(100, settings=now, exposure_s=0.015)
+        assert (None if found.dark is None else found.dark[0]) == counts
+        assert said in "".join(found.doubts) and len(found.doubts) == bool(said)
     drifted = at(100, 0.001, temperature_c=20.0), at(200, 0.003, temperature_c=24.0)
     between = replace(WHOLE, darks=drifted).dark(0.002, None, {"temperature_c": 22.0})
     assert between is not None and between[0] == 150
