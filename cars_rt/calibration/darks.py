@@ -69,7 +69,14 @@ def same_rows(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
 def same_kind(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Whether darks of these settings are of as many rows, and alike in gain and whatever else changes darks,
     as far as both say it. Temperatures drift: they tell no darks apart."""
-    return same_rows(then, now) and all(TEMPERATURE in _plain(name) for name in _changed(then, now))
+    return same_rows(then, now) and not any(map(_tells_apart, _changed(then, now)))
+
+
+def replaces(now: Mean, then: Mean) -> bool:
+    """Whether a dark is another one's, measured anew: what the one says of its kind the other says, too. One
+    that says no gain is none of any gain."""
+    both = same_kind(then.settings, now.settings) and _told(then.settings) == _told(now.settings)
+    return both and same_exposure(then.exposure_s, now.exposure_s)
 
 
 def chosen(
@@ -86,8 +93,8 @@ def chosen(
     if mine := [each for each in known if same_kind(each.settings, settings)]:
         return _by_exposure(mine, exposure_s, settings)
     for last in sorted(known, key=lambda each: -each.time_ns):
-        alike_ones = [each for each in known if same_kind(each.settings, last.settings)]
-        if found := _by_exposure(alike_ones, exposure_s, settings):
+        kind = [each for each in known if same_kind(each.settings, last.settings)]
+        if found := _by_exposure(kind, exposure_s, settings):
             return found
     return []
 
@@ -95,13 +102,16 @@ def chosen(
 def _by_exposure(
     known: list[Mean], exposure_s: float | None, settings: Mapping[str, Any]
 ) -> list[tuple[float, Mean]]:
-    """As `chosen`, of darks of one kind; empty where they are of several."""
+    """As `chosen`, of darks of one kind; empty where they are of several. One that says more of what the
+    spectra say goes before others of its exposure, and the last one before others."""
     if not all(same_kind(one.settings, other.settings) for one, other in combinations(known, 2)):
         return []
     frames = frames_of(settings)
     if exposure_s is None:
         return [(float(frames), known[0])] if len(known) == 1 else []
     each_s = exposure_s / frames
+    now = _told(settings)
+    known = sorted(known, key=lambda each: (len(_told(each.settings) & now), each.time_ns), reverse=True)
     timed = [(each.exposure_s or 0.0, each) for each in known]
     for exposure, dark in timed:
         if same_exposure(exposure, each_s):
@@ -124,11 +134,23 @@ def changed_since(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[s
 
 def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     for name, was in then.items():
-        plain, here = _plain(name), now.get(name)
-        if not any(word in plain for word in (*OF_DARKS, TEMPERATURE)):
-            continue
-        if here is not None and not alike(was, here, WARMER_K if TEMPERATURE in plain else 0.0):
+        here, within = now.get(name), WARMER_K if _is_temperature(name) else 0.0
+        if (within or _tells_apart(name)) and here is not None and not alike(was, here, within):
             yield name
+
+
+def _told(settings: Mapping[str, Any]) -> set[str]:
+    """What settings say of the kind of a dark."""
+    rows = any(_number(settings, *where) is not None for where in ((ROWS, 0), ("region", 3)))
+    return ({ROWS} if rows else set()) | {name for name in settings if _tells_apart(name)}
+
+
+def _tells_apart(name: str) -> bool:
+    return any(word in _plain(name) for word in OF_DARKS) and not _is_temperature(name)
+
+
+def _is_temperature(name: str) -> bool:
+    return TEMPERATURE in _plain(name)
 
 
 def _plain(name: str) -> str:

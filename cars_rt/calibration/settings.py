@@ -9,11 +9,11 @@ ROWS = "rows_per_spectrum"  # of an image, which are summed
 FRAMES = "frames_per_point"  # which are added up, where there are several
 #: Settings that move no line and change no reference; darks know what they depend on.
 HARMLESS = {"exposure_s", "gain", "temperature_c", "binning", "region", ROWS, FRAMES, *WHICH_CAMERA}
-#: What a dark depends on beside exposure, rows and frames, as words in names of settings. Whatever else is told
-#: is not looked at for darks: of facilities that is the ring's current and more of what always varies.
+#: What a dark depends on beside exposure, rows and frames, as words in names of settings. Darks are not told
+#: apart by what else is told: facilities tell the ring's current and more of what always varies.
 OF_DARKS = (
-    "gain", "readout", "adcspeed", "pixelformat", "pixeltype", "bitdepth", "sensormode", "scanmode", "amplifier",
-    "blacklevel", "baseline",
+    "gain", "readout", "adcspeed", "pixelformat", "pixeltype", "bitdepth", "sensormode", "scanmode",
+    "amplifier", "blacklevel", "baseline",
 )  # fmt: skip
 TEMPERATURE = "temperature"  # likewise, but it drifts, and tells no darks apart
 

@@ -20,7 +20,7 @@ from cars_rt.calibration import (
     region_of,
     write,
 )  # fmt: skip
-from cars_rt.calibration.darks import frames_of, same_exposure, same_kind
+from cars_rt.calibration.darks import frames_of, replaces
 from cars_rt.calibration.errors import UnmatchedError
 from cars_rt.calibration.lamp_fit import LampFit, fit_lamp
 from cars_rt.calibration.lamps import Lamp
@@ -263,11 +263,7 @@ def with_dark(calibration: Calibration, given: Measured) -> Calibration:
         )
     counts = np.asarray(given.counts / frames, np.float32)
     dark = Mean(counts, given.spectra, given.time_ns, exposure_s, given.settings)
-    others = tuple(
-        each
-        for each in calibration.darks
-        if not (same_exposure(each.exposure_s, exposure_s) and same_kind(each.settings, dark.settings))
-    )
+    others = tuple(each for each in calibration.darks if not replaces(dark, each))
     darks = sorted((*others, dark), key=lambda each: each.exposure_s or 0.0)
     return replace(calibration, darks=tuple(darks), full_scale=_full_scale(calibration, given))
 

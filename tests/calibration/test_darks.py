@@ -120,11 +120,30 @@ def test_a_dark_is_kept_of_one_frame_and_for_each_number_of_rows() -> None:
 
 def test_a_dark_of_another_gain_takes_the_place_of_none() -> None:
     made = Calibration(region=Region(64))
-    for counts, gain, celsius in ((100.0, 1, -60.0), (400.0, 4, -60.0), (110.0, 1, -50.0)):
+
+    def add(counts: float, spectra: int, **settings: object) -> None:
+        nonlocal made
         made = program.with_dark(
             made,
-            Measured(counts=np.full(64, counts), spectra=9, where="x", exposure_s=0.001, time_ns=NOW,
-                     settings={"gain": gain, "temperature_c": celsius}),
+            Measured(counts=np.full(64, counts), spectra=spectra, where="x", exposure_s=0.001, time_ns=NOW,
+                     settings=settings),
         )  # fmt: skip
+
+    add(100, 9, gain=1, temperature_c=-60.0)
+    add(400, 9, gain=4, temperature_c=-60.0)
+    add(110, 9, gain=1, temperature_c=-50.0)
     assert [dark.counts[0] for dark in made.darks] == [400, 110]
     assert "darks: 1 ms at gain 4, 1 ms at gain 1" in list(described(made, NOW))
+    # Nor does one that does not say its gain, as of a file.
+    for counts in (200, 210):
+        add(counts, 1)
+    add(220, 1, rows_per_spectrum=20)
+    assert [dark.counts[0] for dark in made.darks] == [400, 110, 210, 220]
+    for now, counts in (
+        ({"gain": 1}, 110),
+        ({"gain": 4, "rows_per_spectrum": 40}, 400),
+        ({"gain": 8, "rows_per_spectrum": 20}, 220),
+        ({"gain": 8, "rows_per_spectrum": 40}, 210),
+    ):
+        dark = made.dark(0.001, None, now)
+        assert dark is not None and dark[0] == counts
