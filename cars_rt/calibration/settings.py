@@ -9,6 +9,8 @@ ROWS = "rows_per_spectrum"  # of an image, which are summed
 FRAMES = "frames_per_point"  # which are added up, where there are several
 #: Settings that move no line and change no reference; darks know what they depend on.
 HARMLESS = {"exposure_s", "gain", "temperature_c", "binning", "region", ROWS, FRAMES, *WHICH_CAMERA}
+#: Where a spectrograph is set to, as words in names of settings.
+OF_LINES = ("grating", "turret", "wavelength", "centre", "center")
 #: What a dark depends on beside exposure, rows and frames, as words in names of settings. Darks are not told
 #: apart by what else is told: facilities tell the ring's current and more of what always varies.
 OF_DARKS = (

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from cars_rt.calibration import Calibration, CalibrationError, Region, Scale
-from cars_rt.calibration.settings import moving
+from cars_rt.calibration import Calibration, CalibrationError, Mean, Region, Scale
+from cars_rt.calibration.settings import OF_LINES, moving
 
 BY_STANDARDS_CM1 = 5.0  # by which axes of two standards differ between their lines, where nothing moved
 
@@ -13,18 +13,22 @@ BY_STANDARDS_CM1 = 5.0  # by which axes of two standards differ between their li
 def without_moved_reference(before: Calibration, after: Calibration) -> Calibration:
     """The calibration after its axis was measured anew, without a reference of a grating that was moved.
 
-    before: as it was. Its reference stays where the settings that a driver said of it are those of the new
-    axis and not of the old one, and where the old axis is off the new one by less than a pixel.
+    before: as it was. Where the reference was measured with the grating as for the old axis, the two axes
+    alone decide, as settings of which a driver tells may have nothing to do with it.
     """
-    kept = after.reference
+    kept, one, other = after.reference, before.scale, after.scale
     if kept is None:
         return after
-    if any(moving(kept.settings, after.settings)):
-        return replace(after, reference=None)
-    one, other = before.scale, after.scale
-    if one is None or other is None or any(moving(kept.settings, before.settings)):
-        return after
-    return replace(after, reference=None) if _moved(one, other, after.region) else after
+    if one is None or other is None or _set_otherwise(kept, before):
+        moved = _set_otherwise(kept, after)
+    else:
+        moved = _moved(one, other, after.region)
+    return replace(after, reference=None) if moved else after
+
+
+def _set_otherwise(reference: Mean, axis: Calibration) -> bool:
+    changed = moving(reference.settings, axis.settings)
+    return any(word in name.lower() for name in changed for word in OF_LINES)
 
 
 def _moved(before: Scale, after: Scale, region: Region) -> bool:

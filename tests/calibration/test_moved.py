@@ -43,6 +43,12 @@ COARSE, FINE = {"grating": 600, "gain": 1}, {"grating": 1200, "gain": 4}
         (NM, off(NM, 0.3), COARSE, FINE, FINE, True),  # measured at the new grating, before its axis
         (None, NM, COARSE, COARSE, FINE, False),
         (None, NM, {}, {}, {}, True),
+        # What a driver tells beside moves no grating, such as a ring's current, which varies.
+        (NM, off(NM, 0.1), *({"RingCurrent": each, "slit_um": each} for each in (100, 101, 102)), True),
+        (NM, off(NM, 0.3), *({"RingCurrent": each} for each in (100, 101, 100.99)), False),
+        (None, NM, {"RingCurrent": 100}, {"RingCurrent": 101}, {"RingCurrent": 102}, True),
+        (NM, off(NM, 0.1), COARSE, COARSE, FINE, True),
+        (NM, off(NM, 0.1), COARSE, FINE, COARSE, False),
         (SHIFT, off(SHIFT, 4.0), {}, {}, {}, True),  # by another standard
         (SHIFT, off(SHIFT, 6.0), {}, {}, {}, False),
         (SHIFT, replace(NM, probe_nm=None), {}, {}, {}, False),
