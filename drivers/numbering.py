@@ -54,7 +54,9 @@ class Numbers:
             ahead, self._place = 0, expected
         else:
             ahead = self._ahead(number, self._last)
-            if self._row is not None and (self._anew or ahead < -1 or number == self._began):
+            if self._row is not None and (
+                self._anew or ahead < -1 or number == self._began or (ahead == -1 and self._cut(number))
+            ):
                 self._anew, self._place, ahead = True, expected, 0
                 if about.first is not None:
                     self._place, ahead = self._row[0], self._ahead(number, about.first - 1)
@@ -88,6 +90,16 @@ class Numbers:
         if about.highest is not None and self._last > about.highest:
             self._last -= about.highest - about.lowest + 1
         return index
+
+    def _cut(self, last: int) -> bool:
+        """Whether the row before ended with an image that is not its last one, where rows may be counted
+        anew: what has its number in the next row is rather of that than a copy, which would be late."""
+        first = self._about.first
+        return (
+            self._row is not None
+            and first is not None
+            and ((last - first + 1) * self._about.spectra < self._row[1])
+        )
 
     def _ahead(self, number: int, last: int) -> int:
         """Images between them."""
