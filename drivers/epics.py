@@ -1,5 +1,7 @@
 """Detectors at facilities: images (NTNDArray) of EPICS areaDetector over PVAccess."""
 
+import logging
+import math
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -15,7 +17,16 @@ from numpy.typing import NDArray
 from cars_rt.calibration.darks import WARMER_K
 from cars_rt.calibration.settings import ROWS, alike
 from cars_rt.drivers.axis import Axis, AxisSettings
-from cars_rt.drivers.base import WAIT_S, Acquisition, Block, Instrument, InstrumentError, Waiting, Yielded
+from cars_rt.drivers.base import (
+    WAIT_S,
+    Acquisition,
+    Block,
+    Gap,
+    Instrument,
+    InstrumentError,
+    Waiting,
+    Yielded,
+)
 from cars_rt.drivers.flags import refuse_duration
 from cars_rt.drivers.images import ImageSettings, Rows
 from cars_rt.drivers.numbering import Numbering
@@ -23,8 +34,18 @@ from cars_rt.drivers.scan import ScanSettings
 from cars_rt.installation import install_extra
 from cars_rt.printable import one_line
 
+log = logging.getLogger("cars_rt.drivers")
+
 ASKED = 1000  # images that wait in the monitor's queue: of the four that are usual, some are overwritten
 QUIET_S = 0.25  # and one exposure, for which a detector that rests sends nothing: its plugins have queues
+HOPES_S = 10.0  # and one exposure, after which it is said that no image comes any more
+RESTS = (
+    "%s is 0 again, and %d of %d images have come: the others are lost, or the detector is told to take fewer"
+)
+HOPES = (
+    "no image of %s has come for %.0f s, and %d of %d have: if the detector rests, Ctrl-C ends the run; with "
+    "--acquire that ends it"
+)
 GOES_S = 1.0  # for which a detector that may be gone is asked to stop
 FROM_NOW_S = 3600.0  # beyond that, a time stamp is none
 EXPOSURES = ("AcquireTime", "ExposureTime")
@@ -91,15 +112,26 @@ class Epics(Instrument):
         return self._described(value, self._image(value))
 
     def frames(self) -> Iterator[Yielded]:
-        planned, done, last = self._about["spectra"], 0, None
-        with closing(_Monitor(self._context, self._pv)) as monitor:
+        planned, order, done, last = self._about["spectra"], self._about["order"], 0, None
+        with closing(_Monitor(self._context, self._pv)) as monitor, closing(_Switch(self._context)) as switch:
             try:
-                yield from self._begin(monitor)
+                yield from self._begin(monitor, switch)
+                came, said = time.monotonic(), False
                 while planned is None or done < planned:
                     value = monitor.next(WAIT_S)
                     if value is None:
+                        quiet_s = time.monotonic() - came - self._exposure_s
+                        if planned and min(quiet_s, switch.rests_s - self._exposure_s) > QUIET_S:
+                            if planned - done > order.flyback * order.frames:
+                                log.warning(RESTS, self._settings.acquire, done, planned)
+                            yield Gap(planned)  # as many as are missing
+                            return
+                        if planned and done and quiet_s > HOPES_S and not said:
+                            said = True
+                            log.warning(HOPES, self._pv, quiet_s, done, planned)
                         yield Waiting("" if done else "the detector")
                         continue
+                    came = time.monotonic()
                     image = self._image(value)
                     change = self._setting.change(_Setting.of(value, image))
                     if last is None and (change or not _same(self._told, _settings(value))):
@@ -140,7 +172,7 @@ class Epics(Instrument):
             **self._about | {"triggered": True},  # it is known with its first image how the detector is set
         )
 
-    def _begin(self, monitor: "_Monitor") -> Iterator[Waiting]:
+    def _begin(self, monitor: "_Monitor", switch: "_Switch") -> Iterator[Waiting]:
         """Let go by what is of before this run: the image as it stands and, where the detector can be
         stopped, what still comes out of its queues until it rests. Then start it."""
         self._put(0)
@@ -154,6 +186,7 @@ class Epics(Instrument):
                 begin, wait_s = time.monotonic(), rests_s
             if wait_s:
                 yield Waiting(what_for)
+        switch.watch(self._settings.acquire, self._settings.connect_s)
         self._put(1)
 
     def _first(self) -> Any:
@@ -256,14 +289,14 @@ class _Monitor:
     and it is never told again.
     """
 
-    def __init__(self, context: Any, pv: str) -> None:
+    def __init__(self, context: Any, pv: str, fields: str = FIELDS) -> None:
         raw = import_module("p4p.client.raw")
         self._pv, self._told = pv, Event()
-        request = f"record[queueSize={ASKED}]{FIELDS}"
+        request = f"record[queueSize={ASKED}]{fields}"
         self._subscription = raw.Context.monitor(context, pv, self._told.set, request)
 
     def next(self, patience_s: float) -> Any:
-        """The next image, or None if there is none for so long. Raises InstrumentError if its server left."""
+        """The next value, or None if there is none for so long. Raises InstrumentError if its server left."""
         deadline = time.monotonic() + patience_s
         while True:
             self._told.clear()  # before the look, so that what comes after it is not overlooked
@@ -275,6 +308,42 @@ class _Monitor:
 
     def close(self) -> None:
         self._subscription.close()
+
+
+class _Switch:
+    """The PV that starts a detector, which goes back to 0 by itself when that has taken all it was told to.
+
+    One that is never seen at 1, such as a button that comes back at once, says nothing."""
+
+    def __init__(self, context: Any) -> None:
+        self._context, self._monitor = context, None
+        self._ran, self._rests_since = False, math.inf
+
+    def watch(self, pv: str | None, patience_s: float) -> None:
+        """From now on; returns when it is heard. None: there is none."""
+        if pv is not None:
+            self._monitor = _Monitor(self._context, pv, "field(value)")
+            self._look(patience_s)
+
+    @property
+    def rests_s(self) -> float:
+        """For how long it has been at 0 after it was at 1; below 0 where it is not."""
+        self._look()
+        return time.monotonic() - self._rests_since
+
+    def _look(self, patience_s: float = 0.0) -> None:
+        with suppress(InstrumentError):  # as whoever waits for images will find, too
+            while self._monitor is not None and (value := self._monitor.next(patience_s)) is not None:
+                patience_s, known = 0.0, value["value"]
+                if not isinstance(known, bool | int | float | str):
+                    known = known["index"]  # of an enumeration
+                runs = known != 0
+                self._ran |= runs
+                self._rests_since = time.monotonic() if self._ran and not runs else math.inf
+
+    def close(self) -> None:
+        if self._monitor is not None:
+            self._monitor.close()
 
 
 def _stamp(value: Any) -> int | None:

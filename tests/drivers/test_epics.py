@@ -229,6 +229,52 @@ def test_images_that_come_late_of_the_run_before_are_of_no_run(
         assert [int(frame.counts[0, 0]) // ROWS for frame in frames] == [*range(20)]
 
 
+class Short(Detector):
+    """It takes fewer images than are planned, or the last ones are lost, and rests."""
+
+    takes = 18
+
+    def post(self) -> None:
+        for number in range(self.takes):
+            self.unique += 1
+            self.images.post(self.value(number))
+        self.acquire.post(0)
+
+
+@pytest.mark.parametrize("takes", [18, 0])
+def test_images_that_are_lost_at_the_end_end_the_run_when_the_detector_rests(
+    takes: int, detector: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = Short()
+    one.takes = takes
+    detector.here(one)
+    made = driven(Subject(make=epics(spectra=20)), forever=True)  # until it ends by itself
+    one.unplug()
+    assert (made.closed[0].end.reason, made.totals[0].sent) == ("complete", takes)
+    assert made.closed[0].end.lost == {"camera": 20 - takes}
+    assert f"cam:Acquire is 0 again, and {takes} of 20 images have come" in caplog.text
+
+
+def test_that_no_image_comes_any_more_is_told_once(
+    detector: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "HOPES_S", 0.0)
+    one = Short()
+    detector.here(one)
+    instrument = epics(replace(SETTINGS, acquire=None), spectra=20)()
+    instrument.acquisition()
+    frames = instrument.frames()
+    assert next(frames) == Waiting("the detector")
+    one.post()
+    waits = 0
+    while waits < 3:
+        waits += next(frames) == Waiting("")
+    instrument.close()
+    one.unplug()
+    said = [each.getMessage() for each in caplog.records if "no image of cam:Image has come" in each.message]
+    assert len(said) == 1 and "and 18 of 20 have: if the detector rests, Ctrl-C ends the run" in said[0]
+
+
 def test_settings_have_the_names_of_all_drivers_and_what_passes_is_none(detector: Any) -> None:
     one = Told()
     one.told = {"ArrayCounter": 17.0, "AcquirePeriod": 0.1, "Temperature": -60.0, "TemperatureActual": -59.9}
