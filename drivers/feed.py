@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.accounting import Cause
-from cars_rt.calibration.settings import FRAMES
 from cars_rt.drivers.base import Acquisition, Block, Gap, InstrumentError, NextRow
 from cars_rt.drivers.numbering import Numbers, NumbersError
 from cars_rt.drivers.order import Piece, Sorter, is_cut
 from cars_rt.protocol import DTYPES
 from cars_rt.protocol.limits import MAX_FACTS
+from cars_rt.protocol.saturation import CAMERAS, FRAME_DTYPE, FRAMES
 
 
 class Feed:
@@ -47,9 +47,10 @@ class Feed:
         about, sorter = self.acquisition, self._sorter
         if sorter.plain:
             return about
-        frames, full, told = about.order.frames, self._full_scale, about.instrument
+        frames, full, told = about.order.frames, about.full_scale, about.instrument
         if frames > 1:  # and as much else as `start` takes
-            told = dict(islice(({FRAMES: frames} | dict(told or {})).items(), MAX_FACTS))
+            held = {FRAME_DTYPE: about.dtype} if full is None and about.dtype in CAMERAS else {}
+            told = dict(islice(({FRAMES: frames} | held | dict(told or {})).items(), MAX_FACTS))
         return replace(
             about,
             dtype=sorter.dtype,
@@ -87,7 +88,7 @@ class Feed:
     def _full_scale(self) -> float | None:
         """Of one frame, counts."""
         about = self.acquisition
-        if about.full_scale is None and about.dtype.startswith("uint"):
+        if about.full_scale is None and about.dtype in CAMERAS:
             return float(np.iinfo(about.dtype).max)
         return about.full_scale
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.calibration.settings import FRAMES, OF_DARKS, ROWS, TEMPERATURE, alike, said, whole_number
+from cars_rt.calibration.settings import OF_DARKS, ROWS, TEMPERATURE, alike, said, whole_number
 from cars_rt.protocol import Facts
+from cars_rt.protocol.saturation import FRAMES
 
 SAME = 1e-3  # relative: cameras round exposures to lines and clocks, and that changes no dark
 WARMER_K = 2.0  # the dark current of silicon doubles within 6 or 7

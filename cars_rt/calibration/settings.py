@@ -4,11 +4,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from cars_rt.protocol.saturation import FRAME_DTYPE, FRAMES
+
 WHICH_CAMERA = ("model", "serial")  # settings that say which one it is
 ROWS = "rows_per_spectrum"  # of an image, which are summed
-FRAMES = "frames_per_point"  # which are added up, where there are several
 #: Settings that move no line and change no reference; darks know what they depend on.
-HARMLESS = {"exposure_s", "gain", "temperature_c", "binning", "region", ROWS, FRAMES, *WHICH_CAMERA}
+HARMLESS = {
+    "exposure_s", "gain", "temperature_c", "binning", "region", ROWS, FRAMES, FRAME_DTYPE, *WHICH_CAMERA,
+}  # fmt: skip
 #: Where a spectrograph is set to, as words in names of settings.
 OF_LINES = ("grating", "turret", "wavelength", "centre", "center")
 #: What a dark depends on beside exposure, rows and frames, as words in names of settings. Darks are not told

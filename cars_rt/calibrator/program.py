@@ -269,9 +269,9 @@ def with_dark(calibration: Calibration, given: Measured) -> Calibration:
 
 
 def _full_scale(calibration: Calibration, given: Measured) -> float | None:
-    """Of one frame, as it is known already or stated of what is given."""
+    """Of one frame, as it is stated of what is given or known already."""
     stated = None if given.full_scale is None else given.full_scale / frames_of(given.settings)
-    return calibration.full_scale or stated
+    return calibration.full_scale if stated is None else stated
 
 
 def with_reference(calibration: Calibration, given: Measured) -> Calibration:

@@ -131,7 +131,7 @@ def lamp(
         )  # fmt: skip
     except UnmatchedError as error:
         _refused(error, path)
-    known = program.saved(settings.output, _without_moved_reference(before, calibration, settings))
+    known = _saved(before, _without_moved_reference(before, calibration, settings), settings)
     _draw(path, lambda at: pictures.draw_lamp(fit, with_dark_of(known, given).above_dark, at))
     place = fit.wavelength([-1.0, 1.0])
     log.info(
@@ -188,7 +188,7 @@ def standard(
         _refused(error, path)
     if pixels and original.unit == "cm-1":
         before = original.axis
-    known = program.saved(settings.output, _without_moved_reference(opened, calibration, settings))
+    known = _saved(opened, _without_moved_reference(opened, calibration, settings), settings)
     _draw(path, lambda at: pictures.draw_standard(found, before, at))
     scale = known.scale
     assert scale is not None
@@ -233,10 +233,8 @@ def dark(
     given = _measured(source, settings)
     if full_scale is not None:
         given = replace(given, full_scale=full_scale * frames_of(given.settings))
-    calibration = program.with_dark(_opened(given, settings), given)
-    if full_scale is not None:
-        calibration = replace(calibration, full_scale=full_scale)
-    known = program.saved(settings.output, calibration)
+    before = _opened(given, settings)
+    known = _saved(before, program.with_dark(before, given), settings)
     if said := light_in(given.counts, given.noise):
         log.warning("%s: this dark %s", given.where, said)
     log.info(
@@ -315,6 +313,17 @@ def _opened(given: Measured, settings: CalibrateSettings) -> Calibration:
     for sentence in there.changed(given.settings):
         log.warning("%s: %s", settings.output, sentence)
     return there
+
+
+def _saved(before: Calibration, after: Calibration, settings: CalibrateSettings) -> Calibration:
+    from cars_rt.calibrator import program
+
+    if before.full_scale is not None and before.full_scale != after.full_scale:
+        log.warning(
+            "%s: it saturated at %g counts, and now at %g",
+            settings.output, before.full_scale, after.full_scale,
+        )  # fmt: skip
+    return program.saved(settings.output, after)
 
 
 def _doubt_dark(there: Calibration, given: Measured, settings: CalibrateSettings) -> None:

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.calibration.darks import changed_since, frames_of, same_rows
-from cars_rt.calibration.settings import FRAMES, WHICH_CAMERA, alike, said
+from cars_rt.calibration.settings import WHICH_CAMERA, alike, said
 from cars_rt.clock import SourceClock
 from cars_rt.daemon.filing import Filing
 from cars_rt.engines.base import Slab
 from cars_rt.physics.darkness import LOOKED_AT, light_in, noise_of, relief
 from cars_rt.protocol import Start
+from cars_rt.protocol.saturation import FRAMES
 from cars_rt.storage import replacing
 
 log = logging.getLogger("cars_rt.daemon")

@@ -18,6 +18,7 @@ from cars_rt.files.written import sound_rows
 from cars_rt.physics.axis import AxisError, judged_raman_shift
 from cars_rt.protocol import Facts
 from cars_rt.protocol.limits import MAX_COUNT, MAX_TIME
+from cars_rt.protocol.saturation import largest_count
 from cars_rt.storage import StorageError
 
 START_NAMES = {"time_ns": "start_time_ns", "spectra": "start_spectra"}  # in an .npz file, of the run
@@ -58,9 +59,8 @@ class Spectra:
     @property
     def saturates_at(self) -> float | None:
         """Counts at which the camera saturates: as stated, or what its integers can hold; None if unknown."""
-        if self.full_scale is None and self.counts.dtype.kind == "u":
-            return float(np.iinfo(self.counts.dtype).max)
-        return self.full_scale
+        of_camera = largest_count(self.counts.dtype.name, self.instrument)
+        return of_camera if self.full_scale is None else self.full_scale
 
     @property
     def axis_said(self) -> str:

@@ -33,6 +33,7 @@ from cars_rt.physics.axis import AxisError
 from cars_rt.physics.fitness import NAMES, Fitness, Flag
 from cars_rt.physics.quantity import RATIO
 from cars_rt.protocol.messages import FLAGS, MAIN_ARRAY
+from cars_rt.protocol.saturation import largest_count
 from cars_rt.storage import StorageError
 
 PROBES = 64  # spectra computed again; all of them would take as long as the run
@@ -260,9 +261,10 @@ def _flagged(raw: Path, result: Path, counts: Stream, raman: Stream, basis: _Bas
             return Finding(True, text, told=True)
         rounded = "mantissa_bits" in other.attrs
         implied = not rounded and raman.attrs.get(TARGET, RATIO) == RATIO
-        kind, full_scale = stored_rows(group, "counts").dtype, basis.full_scale
-        if full_scale is None and kind.kind == "u":
-            full_scale = float(np.iinfo(kind).max)
+        full_scale = basis.full_scale
+        if full_scale is None:
+            told = judged(counts.attrs, ABOUT, strict=False).get("instrument")
+            full_scale = largest_count(stored_rows(group, "counts").dtype.name, told)
         fitness, differ = Fitness(basis.raman_shift), np.zeros(len(rows), np.uint8)
         for first in range(0, len(rows), PROBES):
             part = slice(first, first + PROBES)

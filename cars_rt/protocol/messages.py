@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.accounting import Range
+from cars_rt.protocol.saturation import largest_count
 
 #: Facts about something: name to text, number or list of numbers.
 Facts: TypeAlias = Mapping[str, str | int | float | Sequence[float]]
@@ -98,9 +99,7 @@ class Start:
     @property
     def saturates_at(self) -> float | None:
         """Counts at which the camera saturates: as stated, or what its integers can hold; None if unknown."""
-        if self.full_scale is None and self.dtype.startswith("uint"):
-            return float(np.iinfo(DTYPES[self.dtype]).max)
-        return self.full_scale
+        return largest_count(self.dtype, self.instrument) if self.full_scale is None else self.full_scale
 
     @property
     def spectrum_bytes(self) -> int:

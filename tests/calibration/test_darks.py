@@ -92,6 +92,10 @@ def test_the_exposure_of_a_file_can_be_said(
         assert reference is not None and reference.counts[0] == left
         assert ("the exposure is not known" in caplog.text) is (left == 300)
         caplog.clear()
+    for full_scale in (4_095.0, 65_535.0, None, 65_535.0):
+        calibrate.dark(dark, full_scale=full_scale, settings=settings(1.0))
+    said = [each for each in caplog.messages if "saturated at" in each]
+    assert said == [f"{tmp_path / 'lab.json'}: it saturated at 4095 counts, and now at 65535"]
 
 
 def test_a_dark_is_kept_of_one_frame_and_for_each_number_of_rows() -> None:

@@ -190,10 +190,10 @@ def test_a_full_scale_that_nobody_stated_is_not_kept(tmp_path: Path) -> None:
         assert given.saturated.sum() == 1
         with pytest.raises(CalibrationError, match="1 pixels are saturated"):
             program.with_dark(Calibration(region=Region(64)), given)
-        made = program.with_dark(Calibration(region=Region(64)), replace(given, counts=np.ones(64)))
-        assert made.full_scale is None
-        stated = replace(given, counts=np.ones(64), full_scale=4_095.0)
-        assert program.with_dark(made, stated).full_scale == 4_095
+        dark, made = replace(given, counts=np.ones(64)), Calibration(region=Region(64))
+        for stated, kept in ((None, None), (4_095.0, 4_095), (None, 4_095), (65_535.0, 65_535)):
+            made = program.with_dark(made, replace(dark, full_scale=stated))
+            assert made.full_scale == kept
 
 
 def test_a_driver_that_runs_already_is_measured_without_a_word(caplog: pytest.LogCaptureFixture) -> None:

@@ -38,6 +38,7 @@ from cars_rt.drivers.threaded import InThread
 from cars_rt.drivers.ticks import Ticks
 from cars_rt.protocol import Reason, check_facts
 from cars_rt.protocol.limits import MAX_FACTS
+from cars_rt.protocol.saturation import largest_count
 from cars_rt.sockets import Publisher
 from cars_rt.stops import STOPS
 
@@ -282,7 +283,13 @@ def test_sums_of_frames_are_announced_as_they_are_published() -> None:
     backwards = Feed(replace(about, order=Order(snake=True), instrument=None)).published
     assert backwards.instrument is None
     assert (said.dtype, said.block, said.spectra, said.exposure_s) == ("uint32", 3, 6, 1.5)
-    assert said.full_scale == 3 * 65535 and said.dark is not None and said.dark.tolist() == [9] * PIXELS
+    assert said.dark is not None and said.dark.tolist() == [9] * PIXELS
+    # What nobody stated is not stated: a calibration goes before it. Sums of rows are no numbers of a camera.
+    for more, stated, largest in (
+        ({}, None, 3 * 65535), ({"full_scale": 4095}, 3 * 4095, 2**32 - 1), ({"dtype": "uint32"}, None, None),
+    ):  # fmt: skip
+        said = Feed(replace(about, **more)).published
+        assert (said.full_scale, largest_count(said.dtype, said.instrument)) == (stated, largest)
     (_, counts), *_ = fed([numbered(65000, 3)], order=Order(frames=3), block=3)
     assert counts == [65000 + 65001 + 65002]
 
