@@ -207,10 +207,17 @@ def show(at: Where, status: dict[str, Any], rows: Callable[[dict[str, Any]], lis
         out.print(f"{name:<{width}}  {text}", soft_wrap=True)
 
 
-def _rows(now: dict[str, Any]) -> list[tuple[str, str]]:
-    def counts(values: dict[str, Any]) -> str:
-        return in_words(values) or "none"
+def _counts(values: dict[str, Any]) -> str:
+    return in_words(values) or "none"
 
+
+def _last(run: dict[str, Any]) -> str:
+    spectra, lost = counted(run["announced"], "spectrum"), _counts(run["lost"])
+    said = f"{run['run']} from {run['source']}: {spectra}; lost: {lost}"
+    return f"{said}; it was not computed: {run['refused']}" if run["refused"] else said
+
+
+def _rows(now: dict[str, Any]) -> list[tuple[str, str]]:
     driver = "connected" if now["connected"] else "nobody there"
     whole = sum(now["phases_s"].values()) or 1.0
     rows = [
@@ -222,10 +229,12 @@ def _rows(now: dict[str, Any]) -> list[tuple[str, str]]:
         ("dark", dark_in_words(now["dark"], now["run"])),
         *((each, now[f"{each}_unused"]) for each in ("dark", "reference") if now[f"{each}_unused"]),
         ("run", f"{now['run']} from {now['source']}" if now["run"] else f"none open, {now['runs']} closed"),
+        *([("because", f"it cannot be computed: {now['run_refused']}")] if now.get("run_refused") else []),
+        *([("last run", _last(now["last_run"]))] if now.get("last_run") else []),
         ("spectra", f"{now['spectra_in']} in, {now['spectra_out']} out"),
-        ("lost", f"run: {counts(now['run_lost'])}; since the start: {counts(now['lost'])}"),
-        ("flags", f"run: {counts(now['run_flagged'])}; since the start: {counts(now['flagged'])}"),
-        ("findings", counts(now["problems"])),
+        ("lost", f"run: {_counts(now['run_lost'])}; since the start: {_counts(now['lost'])}"),
+        ("flags", f"run: {_counts(now['run_flagged'])}; since the start: {_counts(now['flagged'])}"),
+        ("findings", _counts(now["problems"])),
         ("engine", f"{now['engine_failures']} batches failed, {now['engine_replacements']} times replaced"),
         ("reloads", f"{now['reloads']} done, {now['reloads_failed']} failed"),
         ("queues", ", ".join(f"{name} {q['depth']}/{q['limit']}" for name, q in now["queues"].items())),

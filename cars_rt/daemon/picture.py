@@ -34,6 +34,8 @@ def picture(daemon: Parts) -> Snapshot:
         run_announced=run.announced if run else 0,
         run_lost=dict(runs.lost),
         run_flagged=dict(runs.flagged),
+        run_refused=run.refused if run else None,
+        last_run=runs.last.told() if runs.last and runs.last is not run else None,
         runs=book.closed,
         spectra_in=runs.taken.spectra,
         spectra_out=publisher.spectra_sent,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
+from typing import Any
 
 from cars_rt.accounting import Kind, Ledger
 from cars_rt.clock import SourceClock
@@ -40,6 +41,7 @@ class Run:
     sent: Ledger = field(default_factory=Ledger)  # what became of its spectra then
     state: RunState = RunState.OPENING
     published: Start | None = None  # as published; None before that, and if it cannot be computed
+    refused: str | None = None  # why it cannot
     closed: Closed | None = None
     clock: SourceClock = field(default_factory=SourceClock)
     dark_unused: str | None = None  # why the measured dark is not subtracted
@@ -80,6 +82,12 @@ class Run:
     def announced(self) -> int:
         """Its spectra so far: sent, lost or under way."""
         return self.received.spectra + self.received.total_lost
+
+    def told(self) -> dict[str, Any]:
+        """What the status keeps of it after its end."""
+        start, lost = self.start, dict(self.lost)
+        about = {"run": start.run, "source": start.source, "announced": self.announced}
+        return about | {"lost": lost, "refused": self.refused}
 
     def become(self, state: RunState) -> None:
         """It has come to this state."""

@@ -52,7 +52,7 @@ class Runs:
         self.draining: list[Run] = []  # whose end waits in an output
         self.taken = Ledger()  # all frames of all runs
         self.left_out = ""  # why no more of what comes is computed; empty: it is
-        self._last: Run | None = None  # the run that was begun last
+        self.last: Run | None = None  # the run that was begun last
         self._stalls_seen = 0  # of subscribers
         self._events: deque[tuple[Event, int, bool]] = deque()
         self._said: set[str] = set()  # problems without a run that have their line in the log
@@ -210,7 +210,7 @@ class Runs:
         if not start.index:  # it begins here, so no frame came before, whatever else it says
             start = replace(start, sequence=0)
         ledger, stalls = self.intake.reader.ledger, self.outputs.stalls
-        self.current = self._last = run = Run(start, ledger, self._settle, stalls)
+        self.current = self.last = run = Run(start, ledger, self._settle, stalls)
         run.lost_before = ledger.total_lost
         if not start.index:
             run.clock.start(age, prompt)
@@ -238,7 +238,7 @@ class Runs:
         if run is None:
             return
         log.error("run %s from %r cannot be computed: %s", run.start.run, run.start.source, reason)
-        run.published = None
+        run.published, run.refused = None, reason
         run.become(RunState.OPEN)
         self.pipeline.end()
 
@@ -372,12 +372,12 @@ class Runs:
 
     def note_clock(self) -> None:
         """Say once in a run that the source's clock and ours disagree."""
-        if self._last is not None and self._last.note_clock():
+        if self.last is not None and self.last.note_clock():
             self.book.problems[Kind.CLOCK.value] += 1
 
     def note_output(self) -> None:
         """Raise an alarm for what happened in the outputs since the last time."""
-        stalls, run = self.outputs.stalls, self._last
+        stalls, run = self.outputs.stalls, self.last
         if stalls > self._stalls_seen:
             self.alarm("stall", "a subscriber stopped reading")
         self._stalls_seen = stalls
@@ -387,7 +387,7 @@ class Runs:
 
     def alarm(self, reason: str, text: str) -> None:
         """Tell the flight recorder."""
-        self.intake.alarm(reason, text, Counter() if self._last is None else self._last.sent.lost)
+        self.intake.alarm(reason, text, Counter() if self.last is None else self.last.sent.lost)
 
     def _report(self, problem: Problem, ledger: Ledger) -> None:
         """One line for the first problem of a kind in a run or, where none is open, of a connection."""

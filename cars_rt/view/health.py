@@ -93,6 +93,25 @@ def _judge_file(facts: Facts) -> tuple[Level, str]:
     return level, " ".join([what, *(sentence for _, sentence in found)])
 
 
+def _not_shown(facts: Facts, status: Mapping[str, Any]) -> Iterator[tuple[Level, str]]:
+    """Of a run of which the preview tells nothing, or not that it is over."""
+    run, lost, why = (status.get(each) for each in ("run", "run_lost", "run_refused"))
+    told, word = run == facts.run, "cannot be"
+    if run is None:  # of the one before, until another one is shown, which may have come since this answer
+        last = status.get("last_run")
+        if not isinstance(last, dict) or facts.status_age_s > facts.quiet_s:
+            return
+        run, lost, why = (last.get(each) for each in ("run", "lost", "refused"))
+        told, word = run == facts.run and bool(facts.ended), "was not"
+        if run != facts.run and facts.run is not None and not facts.ended:
+            return
+    name = _short(printable(str(run)))
+    if why:
+        yield Level.RED, f"Run {name} {word} computed: {printable(str(why)).rstrip('.')}."
+    if not told and isinstance(lost, dict) and (said := _counts(lost)):
+        yield Level.RED, f"Spectra of run {name} are lost: {said}."
+
+
 def _not_numbers(facts: Facts) -> Iterator[tuple[Level, str]]:
     if facts.not_finite:
         yield Level.RED, f"{facts.not_finite} spectra of this run are no numbers (NaN)."
@@ -109,10 +128,8 @@ def _reds(facts: Facts, status: Mapping[str, Any] | None) -> Iterator[tuple[Leve
     if lost := _counts(_lost(facts, status)):
         where = " (the daemon's own report names the cause)" if "upstream" in lost else ""
         yield Level.RED, f"Spectra of this run are lost: {lost}{where}."
-    if status is not None and status.get("run") not in (None, facts.run):  # nothing of it can be shown
-        other = status.get("run_lost")
-        if isinstance(other, dict) and (lost := _counts(other)):
-            yield Level.RED, f"Spectra of run {_short(printable(str(status['run'])))} are lost: {lost}."
+    if status is not None:
+        yield from _not_shown(facts, status)
     yield from _not_numbers(facts)
     if not facts.connected and not facts.ended:
         since = f", nothing for {_time(facts.quiet_s)}" if facts.quiet_s >= 1 else ""

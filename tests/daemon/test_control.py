@@ -31,6 +31,8 @@ from helpers import (
 )
 
 from cars_rt import remote as asking
+from cars_rt.cli import ctl
+from cars_rt.cli.ctl import Where
 from cars_rt.daemon.compute import compute
 from cars_rt.daemon.compute.compiling import COMPILE_S
 from cars_rt.daemon.compute.library import READ_S
@@ -90,6 +92,22 @@ def test_status_says_what_the_daemon_is_doing() -> None:
         assert status["latencies"]["total"]["count"] == 10
         assert sum(status["phases_s"].values()) == pytest.approx(status["uptime_s"], rel=1e-6)
         assert set(status["queues"]) == {"filling", "computing", "results", "output"}
+
+
+def test_people_are_told_why_a_run_is_not_computed(capsys: pytest.CaptureFixture[str]) -> None:
+    short = np.linspace(1000, 1100, 60)
+    with line() as (source, daemon, _, remote):
+        at = Where(address=remote.address)
+        source.publisher.open(a_start("short", short, block=8))
+        wait_until(lambda: daemon.snapshot().run_refused)
+        ctl.status(at=at)
+        assert "it cannot be computed: the axis spans 100 cm-1" in capsys.readouterr().out
+        source.publisher.send(a_frame(0, spectra_of(8, short), "short"))
+        source.publisher.end(an_end(1, 8, "short"))
+        wait_until(lambda: daemon.snapshot().last_run)
+        ctl.status(at=at)
+        said = "short from a test: 8 spectra; lost: 8 engine; it was not computed: the axis spans 100 cm-1"
+        assert said in capsys.readouterr().out
 
 
 def test_model_changes_between_two_batches_and_every_result_names_its_own(tmp_path: Path) -> None:

@@ -93,11 +93,19 @@ def test_axis_that_cannot_be_is_refused_and_the_next_run_works(caplog: pytest.Lo
     with a_line() as (source, daemon, results):
         short = np.linspace(1000, 1100, 60)
         source.run("short", spectra_of(10, short), axis=short)
+        wait_until(lambda: daemon.snapshot().last_run is not None)
+        now = daemon.snapshot()
+        assert now.last_run is not None and "spans 100 cm-1" in now.last_run.pop("refused")
+        assert (now.run, now.run_refused) == (None, None) and now.last_run == {
+            "run": "short", "source": "a test", "announced": 10, "lost": {"engine": 10},
+        }  # fmt: skip
         source.run("pixels", spectra_of(10), axis=np.arange(160.0))
         source.run("wavenumbers", spectra_of(10), axis=np.linspace(13_000, 14_000, 160))
         source.run("good", spectra_of(10))
         results.ends()
-        wait_until(lambda: daemon.runs == 4)
+        wait_until(lambda: daemon.runs == 4 and daemon.parts.runs.current is None)
+        good = daemon.snapshot().last_run
+    assert good is not None and (good["run"], good["lost"], good["refused"]) == ("good", {}, None)
     assert [closed.end.run for closed in results.closed] == ["good"] and results.spectra == 10
     assert [(each.lost, each.sent) for each in daemon.receipts[:3]] == [({"engine": 10}, 0)] * 3
     assert "cannot be computed: the axis is 0, 1, 2, ...: pixel numbers" in caplog.text

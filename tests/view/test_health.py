@@ -23,6 +23,13 @@ def gone(ended: str | None = None, quiet_s: float = 0.0, **last: Any) -> dict[st
     return {"recorder": last, "recorder_silent_s": 9.0, "ended": ended, "quiet_s": quiet_s}
 
 
+def another(quiet_s: float = 9.0, last: Any = None, **status: Any) -> dict[str, Any]:
+    """This run is over, and `last` is the one after it, of which nothing was published."""
+    lost = {"run": "x", "source": "s", "announced": 400, "lost": {"engine": 400}, "refused": "no axis."}
+    now = STATUS | {"run": None, "last_run": lost if last is None else last} | status
+    return {"ended": "complete", "quiet_s": quiet_s, "status": now, "status_age_s": 1.0}
+
+
 @pytest.mark.parametrize("said", ["x", 1.0, [1], {"total": 1}, {"total": {"p50_ms": "x"}}])
 def test_whatever_a_daemon_says_of_itself_can_be_shown(said: Any) -> None:
     shown = dict(health.rows(Facts(connected=True, status={"latencies": said})))
@@ -57,6 +64,16 @@ def test_between_runs_no_dark_is_said_to_be_none() -> None:
         ({"lost": {"upstream": 3}, "ended": "complete"}, Level.RED, "3 upstream (the daemon"),
         ({"run": "old", "ended": "complete", "status": STATUS | {"run_lost": {"engine": 5}}}, Level.RED,
          "Spectra of run r are lost: 5 engine."),
+        (another(), Level.RED, "Run x was not computed: no axis. Spectra of run x are lost: 400 engine."),
+        (another() | {"run": None, "ended": None}, Level.RED, "Run x was not computed: no axis. Spectra of"),
+        (another(last={"run": "x", "lost": {"gone": 1}, "refused": None}), Level.RED, "x are lost: 1 gone"),
+        (another(last={"run": "x", "lost": {}, "refused": None}), Level.GREEN, "complete: 100 spectra"),
+        (another(last={"run": "r", "lost": {"gone": 1}}), Level.GREEN, "complete: 100"),  # as its end says
+        (another(last={"run": 1, "lost": [1], "refused": [2]}), Level.RED, "Run 1 was not computed: [2]"),
+        (another(last="x"), Level.GREEN, "complete: 100 spectra"),
+        (another(quiet_s=2.0) | {"ended": None}, Level.GREEN, "All is well"),  # another one is shown
+        (another(quiet_s=0.5), Level.GREEN, "complete: 100"),  # one that came and ended since that answer
+        (another(run="y", run_refused="no axis.", last={}), Level.RED, "Run y cannot be computed: no axis."),
         ({"missed": 7}, Level.AMBER, "This display missed 7 spectra"),
         ({"missed": 7, "ended": "complete"}, Level.AMBER, "missed 7 spectra, so that its maps may"),
         ({"beyond": 4}, Level.AMBER, "4 spectra came after the last pixel"),

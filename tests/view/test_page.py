@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 from chaos.programs import addresses
-from helpers import AXIS, Command, Published, an_end, spectra_of, wait_until
+from helpers import AXIS, Command, Published, a_frame, an_end, spectra_of, wait_until
 
 from cars_rt.physics.substances import SUBSTANCES
 from view.browser import a_browser
@@ -298,6 +298,16 @@ def test_another_run_shows_nothing_of_the_one_before(room: Room) -> None:
     room.browser.says("#words", "No spectrum to show yet.")
     room.browser.says("#sentence", f"{ROWS * COLUMNS} of its {ROWS * COLUMNS} spectra never came")
     assert len(room.browser.spectrum()) == 0 and np.isnan(room.browser.image()).all()
+
+
+def test_a_run_that_cannot_be_computed_is_red_until_another_one_is_shown(room: Room) -> None:
+    room.begin("coarse", np.linspace(500, 3500, 170))
+    room.browser.says("#sentence", "Run coarse cannot be computed: the axis")
+    room.raw.say(a_frame(0, spectra_of(COLUMNS, np.linspace(500, 3500, 170)), "coarse"))
+    room.raw.say(an_end(1, COLUMNS, "coarse"))
+    room.browser.says("#sentence", "Run coarse was not computed: the axis")
+    room.browser.says("#sentence", f"Spectra of run coarse are lost: {COLUMNS} engine.")
+    room.browser.says("#level", "red")
 
 
 def test_points_are_a_waterfall_and_curves(room: Room) -> None:

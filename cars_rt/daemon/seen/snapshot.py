@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from cars_rt.daemon.seen.metric import Metric
 from cars_rt.latency import Latencies
@@ -77,4 +78,6 @@ class Snapshot:
     dark_unused: str | None = None  # why a dark that was measured here is not subtracted in the open run
     reference_unused: str | None = None  # why the reference is not applied in it
     bands: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # name to range, cm-1
+    run_refused: str | None = None  # why the open run cannot be computed, so that all of it is lost
+    last_run: Mapping[str, Any] | None = None  # run, source, announced, lost, refused; None while it is open
     metrics: tuple[Metric, ...] = ()  # what its parts count
