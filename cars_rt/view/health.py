@@ -8,7 +8,7 @@ from typing import Any
 from cars_rt.daemon.seen.status import dark_in_words
 from cars_rt.printable import printable
 
-QUIET_S = 5.0  # without a message for so long within a run, the page says so
+QUIET_S = 5.0  # without a message for so long within a run, the page says so; longer in a slow one
 MANY_FLAGS = 0.1  # of the spectra
 OLD_S = 5.0  # an older answer of the daemon counts for nothing
 LOW_DISK_MINUTES = 10.0
@@ -31,6 +31,7 @@ class Facts:
     connected: bool  # to the preview
     trouble: str = ""  # why not, or what else is wrong with it
     quiet_s: float = 0.0  # since something came
+    between_s: float = 0.0  # for so long nothing comes in this run though all is well
     run: str | None = None
     source: str = ""
     seen: int = 0  # spectra of this run in the preview
@@ -158,7 +159,8 @@ def _ambers(facts: Facts, status: Mapping[str, Any] | None) -> Iterator[tuple[Le
         yield Level.AMBER, f"This display missed {facts.missed} spectra, so that its maps may have holes."
     if facts.beyond > 0:
         yield Level.AMBER, f"{facts.beyond} spectra came after the last pixel of the scan."
-    if facts.run is not None and not facts.ended and facts.connected and facts.quiet_s > QUIET_S:
+    quiet = facts.quiet_s > QUIET_S + 2 * facts.between_s
+    if facts.run is not None and not facts.ended and facts.connected and quiet:
         yield Level.AMBER, f"Nothing came for {_time(facts.quiet_s)}, and the run is still open."
     if (silent := _silent(facts)) is not None and silent[0] is Level.AMBER:
         yield silent

@@ -61,6 +61,7 @@ class Scan:
         self.end: End | None = None
         self.begun = time.monotonic()
         self.touched = self.begun  # when anything came last
+        self._pauses = [0.0, 0.0]  # s, the two longest before anything came
 
     def _grid(self, depth: int, most_bytes: float) -> Grid:
         if self.start.scan is None:
@@ -82,6 +83,12 @@ class Scan:
         """Distance between rows, between columns, um; None if it is unknown or cannot be."""
         step = self.start.step_um
         return step if step and all(math.isfinite(each) and each > 0 for each in step) else None
+
+    @property
+    def between_s(self) -> float:
+        """For so long nothing comes in this run though all is well, as far as that is known. The longest
+        pause so far is no measure: the daemon may have been paused."""
+        return max(self.start.exposure_s or 0.0, self._pauses[0])
 
     @property
     def thinned(self) -> bool:
@@ -137,7 +144,9 @@ class Scan:
             self.with_flags += int(np.count_nonzero(frame.flags))
 
     def _touch(self, frame: Frame) -> None:
-        self.touched = time.monotonic()
+        now = time.monotonic()
+        self._pauses = sorted((*self._pauses, now - self.touched))[1:]
+        self.touched = now
         if self.points and not (self.seen or self.kept):
             self.first = self.raman.first = frame.index
 

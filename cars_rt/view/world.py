@@ -113,6 +113,7 @@ class World:
                 "run": scan.start.run,
                 "source": scan.start.source,
                 "seen": scan.seen,
+                "between_s": scan.between_s,
                 "planned": scan.start.spectra,
                 "ended": scan.end.reason.value if scan.end else None,
                 "came": scan.end.spectra if scan.end else None,

@@ -57,6 +57,8 @@ def test_between_runs_no_dark_is_said_to_be_none() -> None:
         ({"not_finite": 2}, Level.RED, "2 spectra of this run are no numbers (NaN)."),
         ({"flagged": {"spike": 50}, "with_flags": 50}, Level.AMBER, "have flags: 50 spike of 100."),
         ({"quiet_s": 30}, Level.AMBER, "Nothing came for 30 s"),
+        ({"quiet_s": 20, "between_s": 8}, Level.GREEN, "All is well"),
+        ({"quiet_s": 22, "between_s": 8}, Level.AMBER, "Nothing came for 22 s"),
         ({"busy": True}, Level.AMBER, "no head-room"),
         ({"ended": "interrupted"}, Level.AMBER, "The run ended early: interrupted."),
         ({"ended": "complete", "came": 400}, Level.GREEN, "The run is complete: 400 spectra"),  # we came late

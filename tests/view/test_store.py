@@ -76,6 +76,18 @@ def test_a_scan_far_larger_than_memory_is_kept_within_the_bound() -> None:
     assert scan.beyond == 0 and Scan(a_start(scan=(2**30, 2**22)), 64e6).raman.sums.nbytes <= 32e6
 
 
+def test_how_long_nothing_comes_between_two_bundles_is_known_from_the_exposure_or_from_what_came() -> None:
+    scan = a_scan(2, 3, exposure_s=8.0)
+    assert scan.between_s == 8
+    scan.touched -= 60
+    scan.take_bundle(bundle(0, np.ones((1, 1))))
+    assert scan.between_s == 8  # once is no rule: the instrument was held up
+    for index in range(1, 4):
+        scan.touched -= 30
+        scan.take_bundle(bundle(index, np.ones((1, 1))))
+    assert 30 <= scan.between_s < 60
+
+
 def test_spectra_beyond_the_scan_are_counted_and_left_out() -> None:
     scan = a_scan(2, 3)
     scan.take_bundle(bundle(4, np.ones((5, 1))))
