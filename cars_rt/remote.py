@@ -11,7 +11,7 @@ with cars_rt.remote.Recorder() as recorder:
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -190,6 +190,14 @@ class Remote:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.close()
+
+
+def begun(answer: Mapping[str, Any]) -> str:
+    """What `record-start` answered, in words."""
+    if answer.get("waits"):
+        return "the next run will be recorded"
+    late = f", from spectrum {answer['first']} on" if answer.get("first") else ""
+    return f"recording into {answer.get('path')}{late}"
 
 
 class Recorder(Remote):

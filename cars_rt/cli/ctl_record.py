@@ -50,10 +50,10 @@ def start(
     note
         Anything else that the files shall say; may be repeated.
     """
+    from cars_rt.remote import begun
+
     result = _ask(at).start(name, sample=sample, notes="\n".join(note) or None)
-    late = f", from spectrum {result['first']} on" if result["first"] else ""
-    said = "the next run will be recorded" if result["waits"] else f"recording into {result['path']}{late}"
-    say(at, result, said)
+    say(at, result, begun(result))
 
 
 @record.command(name="open")
@@ -121,7 +121,7 @@ def _rows(now: dict[str, Any]) -> list[tuple[str, str]]:
     )
     done = counted(now["runs"], "run")
     rows = [
-        ("state", now["state"]),
+        ("state", f"waiting for a run: {now['name']}" if now["state"] == "waiting" else now["state"]),
         ("file", f"{now['path']}{late}{closed}" if now["path"] else f"none; they go into {now['folder']}"),
         ("run", str(now["run"] or "none")),
         ("sample", now["sample"]),

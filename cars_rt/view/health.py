@@ -255,6 +255,9 @@ def _recorder(facts: Facts) -> str:
     said = str(path) if path else "no file open"
     if path and not status.get("recording", True):
         said += ", closed"
+    if status.get("state") == "waiting":
+        waits = f"waits for the next run: {status.get('name', '')}".removesuffix(": ")
+        said = f"{said}, {waits}" if path else waits
     if facts.recorder_silent_s is not None:
         said += f", no answer for {_time(facts.recorder_silent_s)}"
     elif isinstance(free, int | float):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cars_rt.errors import CarsRtError
-from cars_rt.remote import Recorder
+from cars_rt.remote import Recorder, begun
 from cars_rt.sockets.addresses import Address
 from cars_rt.sockets.inflow import Inflow
 from cars_rt.trust.flags import OFF
@@ -184,7 +184,6 @@ def _answer(do: str, done: "Future[dict[str, Any]]") -> tuple[str, bool]:
         return f"{do}: {error}", True
     except Exception as error:  # whatever it is, the user must see it
         return f"{do}: {type(error).__name__}: {error}", True
-    said = ", ".join(
-        f"{name} {value}" for name, value in result.items() if isinstance(value, str | int | float)
-    )
+    known = (f"{name} {value}" for name, value in result.items() if isinstance(value, str | int | float))
+    said = begun(result) if do == "record" else ", ".join(known)
     return f"{do}: done{f' ({said})' if said else ''}", False

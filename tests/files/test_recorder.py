@@ -78,7 +78,7 @@ def test_each_request_has_its_command_and_none_is_the_daemons() -> None:
 
 def test_a_recorder_of_one_run_says_that_it_ends_with_it(tmp_path: Path) -> None:
     with recording(tmp_path / "scan.h5", idle=False, raw="tcp://127.0.0.1:9") as (_, asking):
-        assert asking.status()["one_run"] is True
+        assert asking.status()["one_run"] is True and asking.status()["name"] == "scan.h5"
 
 
 def test_start_and_stop_at_will_in_the_middle_of_a_run(tmp_path: Path) -> None:
@@ -88,7 +88,8 @@ def test_start_and_stop_at_will_in_the_middle_of_a_run(tmp_path: Path) -> None:
         camera = Camera(source)
         camera.send(10)
         wait_until(lambda: recorder.sources["raw"].reader.index == 10)
-        assert asking.status()["state"] == "idle"
+        idle = asking.status()
+        assert idle["state"] == "idle" and idle["name"] is None
         began = asking.start("liver", sample="liver, slice 7", notes="dry\n20 mW")
         assert began == {"path": str(tmp_path / "liver.h5"), "waits": False, "first": 10}
         with pytest.raises(RemoteError, match="recording already: `cars-rt ctl record stop` first"):
@@ -98,7 +99,7 @@ def test_start_and_stop_at_will_in_the_middle_of_a_run(tmp_path: Path) -> None:
         now = asking.status()
         assert (now["state"], now["run"], now["planned"], now["first"]) == ("recording", "run-1", 100, 10)
         assert now["sample"] == "liver, slice 7" and now["bytes"] > 0 and now["disk_free"] > 0
-        assert now["one_run"] is False
+        assert now["one_run"] is False and now["name"] == "liver"
         (file,) = asking.stop()["files"]
         assert file["rows"] == {"raw": 20} and file["planned"] == 100 and not file["complete"]
         with pytest.raises(RemoteError, match="nothing is being recorded"):

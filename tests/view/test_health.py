@@ -125,6 +125,9 @@ def test_the_numbers_say_what_the_recorder_does(status: dict[str, Any] | None) -
     assert said(path=None, recording=False, disk_free=2e9) == "no file open, 2.0 GB left"
     assert said(path="a.h5", recording=True, disk_free=2e9) == "a.h5, 2.0 GB left"
     assert said(path="a.h5", recording=False, disk_free=0) == "a.h5, closed, 0.0 GB left"
+    waiting = {"recording": False, "state": "waiting", "name": "b-{run}", "disk_free": 0}
+    assert said(path=None, **waiting) == "waits for the next run: b-{run}, 0.0 GB left"
+    assert said(path="a.h5", **waiting) == "a.h5, closed, waits for the next run: b-{run}, 0.0 GB left"
     assert said(7.0, path="a.h5", recording=True, disk_free=2e9) == "a.h5, no answer for 7 s"
 
 

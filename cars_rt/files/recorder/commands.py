@@ -132,6 +132,7 @@ def _status(recorder: Recorder, asked: Arguments, answer: Answer) -> Result:
         "state": "recording" if open_ is not None else "waiting" if plan is not None else "idle",
         "recording": open_ is not None,
         "one_run": recorder.one_run,
+        "name": None if plan is None else plan.name,
         "path": None if piece is None else _shown(piece.recorded.path),
         "run": None if piece is None else piece.run,
         "sample": about.get("sample", ""),

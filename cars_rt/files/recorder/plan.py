@@ -19,6 +19,14 @@ class Plan:
     notes: str = ""
 
     @property
+    def name(self) -> str:
+        """What the files are called, as was asked for."""
+        if self.claimed is not None:
+            return self.claimed.path.name
+        assert self.template is not None  # one of the two is there
+        return self.template.text
+
+    @property
     def about(self) -> dict[str, str]:
         """What the files say of themselves."""
         return {name: text for name in ("sample", "notes") if (text := getattr(self, name))}
