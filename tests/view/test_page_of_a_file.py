@@ -179,6 +179,11 @@ def test_a_page_that_finds_no_place_or_to_which_nothing_comes_says_so_and_loads_
     page.route_web_socket("**/ws*", proxy)
     page.goto(address)
     assert page.inner_text("p") == f"{FULL} This page loads itself again in a few seconds."
+    stands_still = list[Any]()
+    page.route("**/view.css", lambda route: stands_still.append(route))  # the network, which answers nothing
+    while not stands_still:
+        later(6)
+    page.unroute("**/view.css")
     page.unroute(address)
     later(6)
     says("The page is loading.")
