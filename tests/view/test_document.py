@@ -22,6 +22,7 @@ from cars_rt.view.world import World
 from view.test_store import a_scan, bundle, raman
 
 FIRST, SECOND = Band("first", 850.0, 900.0), Band("second", 1000.0, 1100.0)
+THIRD = Band("third", 1200.0, 1300.0)
 
 
 def a_page() -> Page:
@@ -113,6 +114,45 @@ def test_limits_hold_for_points_too() -> None:
     assert see(9.0) == [-3.0, 4.0]
     ask(page, "limits", by="auto")
     assert see(9.0)[1] > 5
+
+
+@pytest.mark.parametrize(("kind", "there"), [("points", False), ("map", True), ("rgb", False)])
+def test_limits_as_now_and_the_plane_are_those_of_before_on_a_page_that_comes_back(
+    kind: str, there: bool
+) -> None:
+    """there: the run is, before the page is asked for what was."""
+
+    def see(page: Page, *values: float) -> tuple[Any, ...]:
+        scan.take_spectra(raman(0, np.outer(values, np.linspace(1, 2, 160))))
+        scan.take_bundle(bundle(0, np.outer(values, (1, 2, 3)), (FIRST, SECOND, THIRD)))
+        page.map._limits_due = page.points._due = 0.0
+        told = beat(page)
+        return told["held"], told["planes"], kind == "rgb" or told["limits"]
+
+    three = [[each.low, each.high, each.name] for each in (FIRST, SECOND, THIRD)]
+    rgb = {"do": "rgb", "bands": three}
+    page = a_page()
+    page.store.scan = scan = a_scan(None if kind == "points" else 2)
+    see(page, 1.0, 2.0)
+    if kind == "rgb":
+        ask(page, **rgb)
+    ask(page, "limits", by="fixed")
+    if kind != "points":
+        ask(page, "planes", count=2, plane=1)
+    before = see(page, 5.0, 6.0)
+    title, ranges = before[0]
+    page = a_page()
+    if there:
+        page.store.scan = scan
+        see(page, 7.0, 8.0)
+    if before[1]:
+        ask(page, "planes", count=before[1][0], plane=before[1][1])
+    ask(page, "limits", by="fixed", of=title, ranges=ranges)
+    if kind == "rgb":
+        ask(page, **rgb)
+    beat(page)
+    page.store.scan = scan
+    assert see(page, 7.0, 8.0) == before
 
 
 def test_limits_as_now_hold_in_the_next_plane_and_run_and_are_found_where_nothing_was_seen() -> None:
@@ -237,6 +277,7 @@ def message(page: Page) -> str:
     ("do", "wrong", "right", "said"),
     [
         ("planes", {"count": 3, "plane": 0}, {"count": 2, "plane": 0}, "cannot be parted into 3 planes"),
+        ("limits", {"by": "fixed", "ranges": [[1]]}, {"by": "fixed", "ranges": [[1, 2]]}, "a range is two"),
         ("limits", {"by": "hand", "low": 3, "high": 1}, {"by": "hand", "low": 1, "high": 3}, "must be below"),
         ("band", {"low": 1, "high": 2}, {"low": 850, "high": 900}, "lies outside this axis"),
         ("theme", {"name": "pink"}, {"name": "dark"}, "must be one of light, dark"),

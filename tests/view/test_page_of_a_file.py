@@ -109,7 +109,7 @@ CUT = """new Promise((done) => {
   new MutationObserver(look).observe(sentence, {childList: true, characterData: true, subtree: true})
   eyes.socket.close()
 })"""
-CONTROLS = """["#low", "#high", "#kind", "#low2", "#high2", "#palette", "#by", "#lower", "#upper"]
+CONTROLS = """["#low", "#high", "#kind", "#low2", "#high2", "#palette", "#by", "#lower", "#upper", "#plane"]
   .map((each) => document.querySelector(each).value).concat(
     [...document.querySelectorAll("input:checked")].map((each) => each.id || each.value)).join()"""
 
@@ -131,7 +131,9 @@ def test_a_page_that_was_cut_off_comes_back_with_its_display_and_what_was_chosen
     page.check("[name=substance][value=toluene]")
     page.click("#theme")
     mapper = "eyes.model('map').renderers[1].glyph.color_mapper"
-    shown = f"""{title}.includes('1200–1300') && {mapper}.high === 7 && {mapper}.palette[0] === '#00204C' &&
+    plane = "JSON.parse(eyes.model('map').tags[0].said).planes?.join()"
+    shown = f"""{title}.includes('1200–1300') && {plane} === '{PLANES},{PLANES - 1}' &&
+        {mapper}.high === 7 && {mapper}.palette[0] === '#00204C' &&
         eyes.model('spectrum_log').visible && eyes.data('spectrum', 4, 'x').length > 0 &&
         document.documentElement.dataset.theme === 'dark'"""
     browser.until(shown)
@@ -146,6 +148,11 @@ def test_a_page_that_was_cut_off_comes_back_with_its_display_and_what_was_chosen
     page.unroute("**/view/view.css")  # it goes on asking
     browser.until(f"window.before === undefined && window.Bokeh?.documents.length > 0 && {shown}")
     assert page.evaluate(CONTROLS) == controls
+    page.select_option("#by", "fixed")
+    browser.until("JSON.parse(sessionStorage.kept).limits.ranges?.length === 1")
+    page.reload()
+    browser.until(f"window.Bokeh?.documents.length > 0 && {shown}")
+    browser.until("document.querySelector('#by').value === 'fixed'")
 
 
 def test_a_page_that_finds_no_place_or_to_which_nothing_comes_says_so_and_loads_itself_again(

@@ -22,6 +22,7 @@ from cars_rt.view.page.place import Place
 from cars_rt.view.page.pointsview import PointsView
 from cars_rt.view.page.said import Said
 from cars_rt.view.page.spectrumview import LINES, SpectrumView
+from cars_rt.view.page.stack import Stack
 from cars_rt.view.page.talk import Talk
 from cars_rt.view.page.theme import THEMES
 from cars_rt.view.page.words import band_ends, in_words
@@ -53,7 +54,7 @@ class Page:
         self.choice = Choice()
         self.place = Place()
         self.scan: Scan | None = None
-        self.planes, self.plane = 1, 0  # of a stack, one under the other in the scan
+        self.stack = Stack()
         self.zoom: Window | None = None  # what the browser shows of a scan that is larger than the screen
         self._answers = Answers()
         self._orders = Orders()
@@ -169,7 +170,9 @@ class Page:
             case "point":
                 self._point(order.whole("row", 0, 2**53), order.whole("column", 0, 2**53))
             case "planes":
-                self._stack(order.whole("count", 1, MOST_PLANES), order.whole("plane", 0, MOST_PLANES))
+                planes, plane = order.whole("count", 1, MOST_PLANES), order.whole("plane", 0, MOST_PLANES)
+                self.stack.choose(planes, plane, self.scan)
+                self.zoom, self._stale, self._reframe = None, True, True
             case "pin":
                 self.spectrum.pin()
             case "unpin":
@@ -194,15 +197,6 @@ class Page:
         self.choice.choose(what, None if scan is None else scan.axis)
         self._stale = True
         self._said.say("", False)
-
-    def _stack(self, count: int, plane: int) -> None:
-        scan = self.scan
-        if scan is None or scan.points:
-            raise OrderError("there is no scan to part into planes")
-        if scan.shape[0] % count:
-            raise OrderError(f"{scan.shape[0]} rows cannot be parted into {count} planes of the same height")
-        self.planes, self.plane = count, min(plane, count - 1)
-        self.zoom, self._stale, self._reframe = None, True, True
 
     def _control(self, order: Order) -> None:
         given = wishes.control(order)
@@ -229,12 +223,6 @@ class Page:
         if math.isfinite(y):
             self._point(int(max(y, 0)), 0)
 
-    def _rows(self, scan: Scan) -> tuple[int, int]:
-        """The first row of the plane that is shown, and the one after its last."""
-        rows = scan.shape[0] // self.planes
-        first = scan.first + self.plane * rows
-        return first, first + rows
-
     def _window(self, *ends: Any) -> Window | None:
         """Cells of the plane between two corners on the axes: x0, y0, x1, y1; None where there is no map."""
         known = all(isinstance(end, int | float) and math.isfinite(end) for end in ends)
@@ -243,14 +231,14 @@ class Page:
         x0, y0, x1, y1 = ends
         top, left = self.map.pixel(min(x0, x1), min(y0, y1))
         bottom, right = self.map.pixel(max(x0, x1), max(y0, y1))
-        first, end = self._rows(self.scan)
+        first, end = self.stack.rows(self.scan)
         return Window(top, left, bottom + 1, right + 1).within(end, self.scan.shape[1], first)
 
     def _point(self, row: int, column: int) -> None:
         scan = self.scan
         if scan is None:
             return
-        first, end = self._rows(scan)
+        first, end = self.stack.rows(scan)
         if not (first <= row < end and 0 <= column < scan.shape[1]):
             self._said.say("There is no pixel there.", False, PLACE)
             return
@@ -262,7 +250,7 @@ class Page:
         scan = self.scan
         if scan is None:
             return
-        first, end = self._rows(scan)
+        first, end = self.stack.rows(scan)
         row, column = self.place.pixel or (scan.latest_index // scan.shape[1], 0)
         row = min(max(row, first), end - 1)  # what is chosen may lie in another plane
         self._point(min(max(row + rows, first), end - 1), min(max(column + columns, 0), scan.shape[1] - 1))
@@ -286,7 +274,7 @@ class Page:
 
     def _zoomed(self, event: Any) -> None:
         scan = self.scan
-        if scan is None or max(scan.shape[0] // self.planes, scan.shape[1]) <= SCREEN:
+        if scan is None or max(scan.shape[0] // self.stack.planes, scan.shape[1]) <= SCREEN:
             return
         zoom = self._window(event.x0, event.y0, event.x1, event.y1)
         if zoom is not None and zoom != self.zoom:
@@ -326,7 +314,7 @@ class Page:
                 self.points.show(scan, self.choice.quantities)
             else:
                 assert self.choice.what is not None
-                first, end = self._rows(scan)
+                first, end = self.stack.rows(scan)
                 self.map.show(scan, self.choice.what, (first, end - first), self.zoom)
             if self._reframe:
                 self._reframe = False
@@ -340,8 +328,7 @@ class Page:
         before = self.scan
         other_axis = before is None or not np.array_equal(before.axis, scan.axis)
         other_shape = before is None or before.shape != scan.shape
-        if other_shape or scan.points:
-            self.planes, self.plane = scan.stacked, 0
+        self.stack.turn_to(scan, other_shape=other_shape)
         self._reframe = before is None or other_axis or other_shape or before.step_um != scan.step_um
         if self._reframe:
             self.zoom = None
@@ -375,20 +362,22 @@ class Page:
         if not sent and not self._said.due(now):
             return
         what = self.choice.what
-        mapper = self.points.mapper if self.scan and self.scan.points else self.map.mapper
+        scan = self.scan
+        view = self.points if scan and scan.points else self.map
         shown = {
-            "points": bool(self.scan and self.scan.points),
-            "words": in_words(self.scan, self.spectrum.shown, what),
+            "points": bool(scan and scan.points),
+            "words": in_words(scan, self.spectrum.shown, what),
             "peaks": [round(each) for each in self.spectrum.peaks()],
-            "limits": [mapper.low, mapper.high],
+            "limits": [view.mapper.low, view.mapper.high],
+            "held": view.held,
             "by": self.map.limits_by,
-            "planes": [self.planes, self.plane],
+            "planes": None if scan is None or scan.points else [self.stack.planes, self.stack.plane],
             "title": what.title if what else "",
             "bands": band_ends(what),
             "chosen": wishes.as_order(self.choice.wished),
             "state": dict(self._state),
         }
-        running = self.scan is not None and self.scan.end is None
+        running = scan is not None and scan.end is None
         told = self._said.tell(now, shown, self._lag_s if running else None, sent)
         if told is not None:
             self.talk.said = json.dumps(told | {"tick": self._pace.sent(now)})

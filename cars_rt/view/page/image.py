@@ -1,6 +1,6 @@
 """An image in a plot: where it lies on the axes, and the colours that the browser gives its numbers."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from bokeh import palettes
@@ -8,6 +8,7 @@ from bokeh.models import ColumnDataSource, LinearColorMapper
 from bokeh.plotting import figure
 from numpy.typing import NDArray
 
+Ranges: TypeAlias = list[tuple[float, float]]  # from where to where colours reach, for each channel
 PALETTES = {
     "viridis": palettes.Viridis256,
     "cividis": palettes.Cividis256,

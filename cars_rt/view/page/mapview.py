@@ -17,7 +17,7 @@ from bokeh.models import (
 from bokeh.plotting import figure
 from numpy.typing import NDArray
 
-from cars_rt.view.page.image import PALETTES, Image, new_mapper
+from cars_rt.view.page.image import PALETTES, Image, Ranges, new_mapper
 from cars_rt.view.page.theme import Theme, paint
 from cars_rt.view.picture import Picture, Window, alike, limits, rgba
 from cars_rt.view.quantity import Composite, Quantity
@@ -108,8 +108,9 @@ class MapView:
         self.top = 0  # the scan's row that is the first one of the plane shown
         self._pictures: list[Picture] = []
         self._quantities: list[Quantity] = []
-        self._ranges: list[tuple[float, float]] = []  # of the colours, one for each quantity
+        self._ranges: Ranges = []  # of the colours, one for each quantity
         self._known = False  # the limits are those of numbers, or given by hand
+        self._held: tuple[str, Ranges] = "", []  # limits that a page had which comes back, and of which map
         self._window: Window | None = None
         self._old_limits = False  # the limits are those of earlier values
         self._limits_due = 0.0
@@ -140,6 +141,7 @@ class MapView:
         place = (f"x, y ({_unit(scan)})", "$x{0.0}, $y{0.0}")
         self.hover.tooltips = [place] if composite else [place, VALUE]
         self.plot.title.text = what.title
+        self._hold()
         if new:
             self._frame(scan, plane[1])
             self.unmark()
@@ -222,16 +224,32 @@ class MapView:
             self.mapper.update(low=found[0][0], high=found[0][1])
         return True
 
-    def limit(self, by: str, low: float | None = None, high: float | None = None) -> None:
-        """How colours are spread: auto (percentiles), fixed (as now), hand (low to high)."""
-        self.limits_by = by
+    def limit(self, by: str, ranges: Ranges, of: str = "") -> None:
+        """How colours are spread: auto (percentiles), fixed (as now, or as `ranges` say once the map `of`
+        this title is shown), hand (the one range)."""
+        self.limits_by, self._held = by, (of, ranges)
         if by == "auto":
             self._ranges = []
             self._relimit()
-        elif by == "hand" and low is not None and high is not None:
-            self._ranges, self._known = [(low, high)] * max(len(self._quantities), 1), True
-            self.mapper.update(low=low, high=high)
+        elif by == "hand":
+            self._ranges, self._known = ranges * max(len(self._quantities), 1), True
+            self.mapper.update(low=ranges[0][0], high=ranges[0][1])
+        else:
+            self._hold()
         self._whole = self._whole or self.colours.drawn.visible
+
+    @property
+    def held(self) -> tuple[str, Ranges] | None:
+        """Whose limits hold as they were once, and which; None where they change, or are given by hand."""
+        return (self.plot.title.text, self._ranges) if self.limits_by == "fixed" and self._known else None
+
+    def _hold(self) -> None:
+        of, ranges = self._held
+        if self.limits_by == "fixed" and ranges and of == self.plot.title.text:
+            self._held = "", []  # from now on as ever: another band has limits of its own
+            self._ranges, self._known = (ranges * len(self._quantities))[: len(self._quantities)], True
+            if len(self._ranges) == 1:
+                self.mapper.update(low=ranges[0][0], high=ranges[0][1])
 
     def colour(self, palette: str) -> None:
         """Another colour map, a key of PALETTES."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from bokeh.models import ColumnDataSource, DataRange1d
 from bokeh.plotting import figure
 
-from cars_rt.view.page.image import PALETTES, Image, new_mapper
+from cars_rt.view.page.image import PALETTES, Image, Ranges, new_mapper
 from cars_rt.view.page.theme import PINNED, Theme, paint
 from cars_rt.view.picture import limits
 from cars_rt.view.quantity import Quantity
@@ -112,13 +112,19 @@ class PointsView:
         }
         return True
 
-    def limit(self, by: str, low: float | None = None, high: float | None = None) -> None:
-        """How colours are spread, as on a map."""
+    def limit(self, by: str, ranges: Ranges, of: str = "") -> None:
+        """How colours are spread, as on a map. of: the title of one, whose ranges are not ours."""
         self._limits_by = by
-        if low is not None and high is not None:
-            self.mapper.update(low=low, high=high)
+        if ranges and not of:
+            self.mapper.update(low=ranges[0][0], high=ranges[0][1])
             self._known = True
         self._whole = True
+
+    @property
+    def held(self) -> tuple[str, Ranges] | None:
+        """As of a map, but without a title."""
+        fixed = self._limits_by == "fixed" and self._known
+        return ("", [(self.mapper.low, self.mapper.high)]) if fixed else None
 
     def colour(self, palette: str) -> None:
         """Another colour map."""

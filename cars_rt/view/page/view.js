@@ -59,6 +59,12 @@ const CarsRT = (() => {
     storage?.setItem("kept", JSON.stringify(kept));
   }
 
+  // As the server says it: with what the order alone does not say, such as limits that are as now.
+  function hold(name, what) {
+    const order = what && { do: name, ...what };
+    if (JSON.stringify(order) !== JSON.stringify(kept[name] ?? null)) keep(name, order);
+  }
+
   function restore() {
     const { shown: band, palette, limits, labels, log, substances } = kept;
     if (band?.do === "band") {
@@ -74,7 +80,7 @@ const CarsRT = (() => {
     }
     for (const each of [labels, log]) if (each) $(each.do).checked = each.on;
     for (const each of document.querySelectorAll("[name=substance]")) each.checked = substances?.names.includes(each.value) ?? false;
-    Object.values(kept).forEach(ask);
+    Object.values(kept).filter(Boolean).forEach(ask);
   }
 
   function text(id, value) {
@@ -147,6 +153,7 @@ const CarsRT = (() => {
     $("stack").hidden = said.points;
     if (said.planes) {
       const [count, plane] = said.planes;
+      hold("planes", { count, plane });
       $("plane").hidden = count < 2;
       $("plane").max = count - 1;
       put("planes", count);
@@ -163,7 +170,9 @@ const CarsRT = (() => {
     }
     if (said.title !== shown && sent) typing = false;  // it is shown; one that is refused, or not yet sent, stays
     shown = said.title;
-    if (said.chosen && JSON.stringify(said.chosen) !== JSON.stringify(kept.shown)) keep("shown", said.chosen);
+    if (said.points) hold("planes", null);
+    if (said.held && kept.limits?.by === "fixed") hold("limits", { by: "fixed", of: said.held[0], ranges: said.held[1] });
+    if (said.chosen) hold("shown", said.chosen);
     if (said.bands && !typing) [$("low").value, $("high").value] = said.bands;
   }
 

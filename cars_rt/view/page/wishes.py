@@ -23,15 +23,24 @@ def composite(order: Order) -> Composite:
     return Composite.of([Quantity(a_band(low, high, str(called)[:NAME])) for low, high, called in given])
 
 
-def limits(order: Order) -> tuple[str, float | None, float | None]:
-    """How colours are spread, and from where to where if that is by hand. Raises OrderError."""
+def limits(order: Order) -> tuple[str, list[tuple[float, float]], str]:
+    """How colours are spread; from where to where, by hand, or as a page that comes back had it; and of the
+    map with which title, if it is one, it had that. Raises OrderError."""
     by = order.choice("by", ("auto", "fixed", "hand"))
-    if by != "hand":
-        return by, None, None
+    if by == "hand":
+        return by, [_ends(order)], ""
+    given = order.items("ranges", 3)
+    if not all(isinstance(each, list) and len(each) == 2 for each in given):
+        raise OrderError("a range is two numbers")
+    ranges = [_ends(Order({"do": order.do, "low": low, "high": high})) for low, high in given]
+    return by, ranges if by == "fixed" else [], order.text("of", NOTE)
+
+
+def _ends(order: Order) -> tuple[float, float]:
     low, high = order.number("low"), order.number("high")
     if low >= high:
         raise OrderError("the lower limit must be below the upper one")
-    return by, low, high
+    return low, high
 
 
 def as_order(what: Quantity | Composite | None) -> dict[str, Any] | None:
