@@ -127,12 +127,14 @@ def _composed(model: Model, axis: NDArray[np.float64], deviation: bool) -> Graph
     )
     length = len(moved.places) if isinstance(moved, Ordered) else len(points.raman_shift)
     network = add_prefix_graph(proto.graph, NETWORK)
-    for name in outputs:
-        if (given := length_given(proto, name, length)) not in (None, length):
+    given = {name: length_given(proto, name, length) for name in outputs}
+    for name, points_given in given.items():
+        if points_given not in (None, length):
             raise ModelError(
-                f"the model {card.name} gives {given} points of {name!r} for {length}; by its card as "
+                f"the model {card.name} gives {points_given} points of {name!r} for {length}; by its card as "
                 f"many come out as go in, in multiples of its stride, {card.stride}"
             )
+    untold = [name for name, points_given in given.items() if points_given is None]
 
     constants_of_old = {entry.name for entry in network.initializer}  # inputs up to IR version 3
     parameters = {NETWORK + name: value for name, value in of_network.items()}
@@ -150,6 +152,7 @@ def _composed(model: Model, axis: NDArray[np.float64], deviation: bool) -> Graph
         **moved.constants,
         **scaled.constants,
         "unknown": np.array(unknown, np.float32),
+        **({"as_given": np.array([0, length], np.int64)} if untold else {}),
     }
     flat = model.flattening(axis)
     parameters |= {"flat": np.ones(pixels, np.float32) if flat is None else flat}
@@ -163,11 +166,25 @@ def _composed(model: Model, axis: NDArray[np.float64], deviation: bool) -> Graph
             helper.make_node("Mul", ["uneven", "flat"], [PIXELS]),
             *before,
             *network.node,
+            # A gather would take the first of too many points without a word; this fails on them.
+            *(
+                helper.make_node(
+                    "Reshape",
+                    [NETWORK + name, "as_given"],
+                    [f"{name}/points"],
+                    f"{name} needs as many points as go in",
+                )
+                for name in untold
+            ),
             # Deviations of neighbours are alike and their errors go together, so they are interpolated, too.
             *(
                 node
                 for name in outputs
-                for node in moved.back(NETWORK + name, f"{name}/pixels", positive=name == DEVIATION)
+                for node in moved.back(
+                    f"{name}/points" if name in untold else NETWORK + name,
+                    f"{name}/pixels",
+                    positive=name == DEVIATION,
+                )
             ),
             *(node for name in outputs for node in BY_LIGHT[name]),
         ],
@@ -184,6 +201,10 @@ def _composed(model: Model, axis: NDArray[np.float64], deviation: bool) -> Graph
         [
             *(numpy_helper.from_array(value, name) for name, value in constants.items()),
             *network.initializer,
+        ],
+        value_info=[
+            helper.make_tensor_value_info(f"{name}/points", TensorProto.FLOAT, ["batch", length])
+            for name in untold
         ],
     )
     composed = helper.make_model(graph, opset_imports=proto.opset_import, producer_name="cars-rt")
