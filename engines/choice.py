@@ -38,7 +38,7 @@ def open_engine(name: str, graph: Graph, max_batch: int, threads: int = 0, lanes
     slab for each, and the cores in equal shares.
     `auto` tries the engines in a process of their own, once for a model, unless there is only one; what it
     found is kept on disk (see `remembered`).
-    Raises EngineError with the reason (all reasons, for `auto`), GivenUpError after `give_up`.
+    Raises EngineError with the reason (that of the reference engine, for `auto`), GivenUpError after `give_up`.
     """
     if name != AUTO:
         require(name)
@@ -62,8 +62,10 @@ def _fastest(graph: Graph, max_batch: int, threads: int, lanes: int, *, recallin
     ranked = sorted(
         (each for each, tried in attempts.items() if not tried.reason), key=lambda each: -attempts[each].merit
     )
-    # If no process could be started, the reference engine is still there.
-    for candidate in [*ranked, *spare, *([] if REFERENCE in ranked else [REFERENCE])]:
+    # If no process could be started, the reference engine is still there. All others are compared with it.
+    lost = attempts.get(REFERENCE, Tried()).lost
+    last = [] if lost else [*spare, *([] if REFERENCE in ranked else [REFERENCE])]
+    for candidate in [*ranked, *last]:
         try:
             engine = _open(candidate, graph, max_batch, threads, lanes)
         except GivenUpError:  # no other is wanted either
@@ -77,9 +79,9 @@ def _fastest(graph: Graph, max_batch: int, threads: int, lanes: int, *, recallin
         attempts |= {each: Tried(reason=SPARE) for each in spare if each not in attempts}
         _say(engine, attempts, set(against) - set(usable))
         return engine
-    raise EngineError(
-        "; ".join(f"{each}: {tried.reason}" for each, tried in attempts.items() if tried.reason)
-    )
+    # What all others are judged by fails: they have nothing to add, whatever they are.
+    log.debug("engines: %s", "; ".join(f"{each}: {tried.reason}" for each, tried in attempts.items()))
+    raise EngineError(f"{REFERENCE}: {attempts[REFERENCE].reason}")
 
 
 def adopted(engine: Engine, graph: Graph) -> bool:

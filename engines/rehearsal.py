@@ -35,6 +35,7 @@ ROUNDS, ROUND_S = 3, 0.1
 PARAMETER = "parameter "  # before the names of a graph's parameters
 UNDERWAY = b"underway "  # before what a process says of how far it is
 ANSWER = b"answer "  # before what came of an engine; other lines are of whatever else prints
+LOST = "crashed or hung when it was tried"  # begins the reason against an engine that took its process with it
 ENDING_S = 5.0  # what a driver may take to let the process end
 
 
@@ -54,6 +55,11 @@ class Tried:
         """What engines are compared by: under load the one rate matters, for latency the other. A share of
         either is worth as much."""
         return math.sqrt(self.rate * self.rate_of_few)
+
+    @property
+    def lost(self) -> bool:
+        """Whether it would take with it whatever process opens it."""
+        return self.reason.startswith(LOST)
 
 
 class GivenUpError(EngineError):
@@ -157,7 +163,7 @@ def _rehearsed(graph: Graph, names: list[str], max_batch: int, threads: int, rat
             found[name] = Tried(**answer)
         lost = next((name for name in left if name not in found), None)
         if lost is not None:  # it took the process with it
-            found[lost] = Tried(reason=f"crashed or hung when it was tried (exit status {status})")
+            found[lost] = Tried(reason=f"{LOST} (exit status {status})")
     return found
 
 

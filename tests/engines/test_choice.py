@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import PATIENCE_S, wait_until
-from packages import a_package, found_by_processes
+from packages import a_model_of_nothing, a_package, found_by_processes
 
 from cars_rt.engines import (
     Engine,
@@ -237,6 +237,31 @@ def test_auto_tries_a_model_once(monkeypatch: pytest.MonkeyPatch) -> None:
         with open_engine("auto", compose(load_model(), axis), 4) as engine:
             assert engine.name == "onnxruntime"  # the longest name: here, the fastest
     assert asked == [["good", "onnxruntime", "slow"]]
+
+
+@pytest.mark.usefixtures("installed")
+def test_auto_opens_no_engine_that_crashed_when_it_was_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the reference, and none that is compared with it: this process would end."""
+
+    def opened_here(engine: Engine, slab: int) -> None:
+        raise EngineError("opened here")
+
+    monkeypatch.setattr(choice, "REFERENCE", "crashes")
+    monkeypatch.setattr(choice, "retrieving", lambda: ["slow", "raises", "crashes"])
+    monkeypatch.setattr(engine_class("slow"), "last_resort", lambda: True)
+    monkeypatch.setattr(engine_class("slow"), "wait", opened_here)
+    monkeypatch.setattr(engine_class("crashes"), "wait", opened_here)
+    with pytest.raises(EngineError, match=r"^crashes: crashed or hung when it was tried \(exit status 11\)$"):
+        open_engine("auto", GRAPH, 4)
+
+
+def test_auto_says_of_a_model_that_is_at_fault_what_is_wrong_with_it_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "retrieving", lambda: ["absent", "onnxruntime"])
+    model = load_model(str(a_model_of_nothing(tmp_path)))
+    with pytest.raises(EngineError, match="^onnxruntime: its raman is not finite on a probe batch$"):
+        open_engine("auto", compose(model, np.linspace(800, 1500, 160)), 4)
 
 
 @pytest.mark.usefixtures("installed")
