@@ -10,7 +10,9 @@ from cars_rt.protocol import NETWORK_OUTPUTS
 
 OUTPUTS = ("raman", *NETWORK_OUTPUTS)
 PITCH = "pitch"  # the name of a second input
-MOST_TURNS = 10_000  # of a loop: nothing stops an engine amid a batch. A Scan ends with what it goes through
+MOST_TURNS = 10_000  # of a loop: nothing stops an engine amid a batch
+#: These end with what they go through, as long as that may be: by themselves, but not one within another.
+THROUGH = frozenset({"Scan", "SequenceMap"})
 OLDEST = 10  # opset: since then a Slice takes its ends as inputs, as in what is composed around a network
 LONGEST_SAID = 200  # characters of what a checker or an engine says
 
@@ -40,9 +42,9 @@ def fault(model: onnx.ModelProto, fixed_length: int) -> str | None:
     opset = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 1)
     if opset < OLDEST:
         return f"has the opset {opset} and needs {OLDEST} or newer; export it with a newer one, such as 17"
-    if _may_not_end(model.graph, {}, MOST_TURNS):
+    if endless := _endless(model.graph, {}, MOST_TURNS):
         return (
-            f"has a Loop, and no constant says that it ends after {MOST_TURNS:,} turns; export it with "
+            f"has a {endless}, and no constant says that it ends after {MOST_TURNS:,} turns; export it with "
             "all steps written out"
         )
     constants = {entry.name for entry in model.graph.initializer}
@@ -106,22 +108,27 @@ def _location(tensor: TensorProto) -> str:
     return next((entry.value for entry in tensor.external_data if entry.key == "location"), "nowhere")
 
 
-def _may_not_end(graph: onnx.GraphProto, outside: Mapping[str, TensorProto], most: int) -> bool:
-    """Whether a loop, with those within it, may take more turns than that. outside: constants around it."""
+def _endless(graph: onnx.GraphProto, outside: Mapping[str, TensorProto], most: int) -> str:
+    """What may take more turns than that, with those within it; nothing if all ends. outside: constants
+    around it."""
     known = {**outside, **{each.name: each for each in graph.initializer}}
     for node in graph.node:
         if node.op_type == "Constant":
             known.update((node.output[0], entry.t) for entry in node.attribute if entry.name == "value")
         within = most
-        if node.op_type == "Loop":
+        if node.op_type in THROUGH:
+            if most < MOST_TURNS:
+                return f"{node.op_type} within another loop"
+            within = 1
+        elif node.op_type == "Loop":
             turns = _turns(known.get(node.input[0])) if node.input else None
             if turns is None or turns > most:
-                return True
+                return "Loop"
             within = most // max(turns, 1)
-        bodies = [each for entry in node.attribute for each in (entry.g, *entry.graphs)]
-        if any(_may_not_end(each, known, within) for each in bodies):
-            return True
-    return False
+        for body in (each for entry in node.attribute for each in (entry.g, *entry.graphs)):
+            if endless := _endless(body, known, within):
+                return endless
+    return ""
 
 
 def _turns(constant: TensorProto | None) -> int | None:

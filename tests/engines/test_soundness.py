@@ -89,6 +89,15 @@ def calling(depth: int) -> onnx.ModelProto:
 def looping(kind: str = "Loop", turns: str = "", *, inner: bool = False, mark: str = "") -> onnx.NodeProto:
     """For ever, unless `turns` is a constant: what it goes on by never changes. inner: with another one in
     it, whose names have a mark."""
+    if kind == "Scan" and mark:  # it goes through the points of a spectrum that the one around it gives
+        point = helper.make_tensor_value_info("point", FLOAT, [])
+        body = helper.make_graph(
+            [node("Identity", "point", "pointo")],
+            "points",
+            [point],
+            [helper.make_tensor_value_info("pointo", FLOAT, [])],
+        )
+        return node("Scan", "v", f"{mark}raman", body=body, num_scan_inputs=1)
     of_loop = [("i", TensorProto.INT64, []), ("c", TensorProto.BOOL, [])] if kind == "Loop" else []
     given = [
         (mark + name, *rest) for name, *rest in (*of_loop, ("v", FLOAT, ROWS if of_loop else ["length"]))
@@ -138,6 +147,9 @@ ODD: dict[str, tuple[onnx.ModelProto, str]] = {
     "a loop in a loop": (
         proto([looping(turns="turns", inner=True)], arrays=ALWAYS | {"turns": np.array(101)}),
         "has a Loop, and no",
+    ),
+    "a scan in a scan": (
+        proto([looping("Scan", inner=True)]), "has a Scan within another loop, and no constant says"
     ),
     "two inputs": (proto([node("Add", "x", "y", "raman")], [value("x"), value("y")]), "has 2 inputs .x, y."),
     "no input": (proto([node("Identity", "one", "raman")], []), r"has 0 inputs \(none\)"),
