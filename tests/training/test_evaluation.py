@@ -26,8 +26,8 @@ from cars_rt.training import export  # noqa: E402
 from cars_rt.training.data import bcars  # noqa: E402
 from cars_rt.training.data.batch import Batch  # noqa: E402
 from cars_rt.training.data.protocols import Crimson2024  # noqa: E402
-from cars_rt.training.evaluation import metrics  # noqa: E402
-from cars_rt.training.evaluation.candidates import candidate, of_model  # noqa: E402
+from cars_rt.training.evaluation import metrics, speed  # noqa: E402
+from cars_rt.training.evaluation.candidates import Candidate, candidate, of_model  # noqa: E402
 from cars_rt.training.evaluation.comparison import compare  # noqa: E402
 from cars_rt.training.evaluation.linearity import linearity  # noqa: E402
 from cars_rt.training.evaluation.measured import (  # noqa: E402
@@ -194,6 +194,31 @@ def test_a_model_whose_results_are_not_finite_is_of_no_use(tmp_path: Path) -> No
     wrong = candidate(str(a_model_of_nothing(tmp_path)))
     with pytest.raises(TrainingError, match=r"not finite for spectra of .*: it is of no use"):
         compare([wrong], "bcars", 2)
+
+
+def logarithm(path: Path) -> Path:
+    """A model without a finite result of counts that are negative or 0."""
+    identity(path, target="ratio", scaling="mean", stride=1)
+    model = onnx.load(path)
+    next(node for node in model.graph.node if node.output == ["raman"]).op_type = "Log"
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("what", ["dilutions", "repeated spectra"])
+def test_results_that_are_not_finite_for_some_spectra_are_no_numbers_of_a_report(
+    what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bcars, "POOL_SIZE", 64)
+    monkeypatch.setattr(speed, "LEAST_S", 1e-9)
+
+    def run(batch: Batch) -> tuple[torch.Tensor, ...]:
+        wrong = batch.raman is batch.counts if what == "dilutions" else len(batch.raman) > 8
+        return (torch.full_like(batch.raman, torch.nan) if wrong else batch.raman,)
+
+    some = Candidate("some", "ratio", "", lambda threads: run)
+    with pytest.raises(TrainingError, match=f"some gave values that are not finite for {what}: it is of no"):
+        compare([some], "bcars", 1, threads=1)
 
 
 def test_all_models_of_a_comparison_get_the_same_spectra(tmp_path: Path) -> None:
@@ -403,6 +428,19 @@ def test_evaluate_measured_spectra(tiny: Path, tmp_path: Path) -> None:
         assert found["lines"]["1003.6"] == pytest.approx(1003.6, abs=4)
     assert shipped["silent"] < 0.1
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_model_without_a_finite_result_of_a_measured_spectrum_is_left_out(
+    tiny: Path, tmp_path: Path
+) -> None:
+    shift, picture = np.linspace(500, 3200, 900), tmp_path / "a.png"
+    counts = 1000 + 500 * np.exp(-(((shift - 1003.6) / 10) ** 2))
+    counts[5:15] = -50
+    np.savetxt(tmp_path / "toluene.csv", np.column_stack([shift, counts]), delimiter=",")
+    wrong, spectra = logarithm(tmp_path / "log.onnx"), tmp_path / "toluene.csv"
+    code, out, said = cars_rt("evaluate", wrong, tiny, "--measured", spectra, "--png", picture)
+    assert code == 0 and "toluene.csv: the result of identity is not finite" in said
+    assert "tiny" in out and "identity" not in out and picture.is_file()
 
 
 @pytest.mark.parametrize(

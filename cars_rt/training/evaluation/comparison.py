@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 
 from cars_rt.engines.base import hardware, usable_cores
@@ -17,7 +16,7 @@ from cars_rt.training.data.protocols import Vector2022
 from cars_rt.training.evaluation.bias import Bias, bias
 from cars_rt.training.evaluation.candidates import Candidate
 from cars_rt.training.evaluation.linearity import Linearity, linearity
-from cars_rt.training.evaluation.scores import Scores, judge
+from cars_rt.training.evaluation.scores import Retrieve, Scores, judge
 from cars_rt.training.evaluation.speed import BATCHES, Speed, speed
 from cars_rt.training.settings import HELD_OUT_SEED, TrainingError
 
@@ -132,11 +131,7 @@ def _evaluation(
     for name, batches in drawn.items():
         judged = []
         for batch in batches:
-            judged.append(judge(run, batch))
-            if not np.isfinite(judged[-1].square).all():
-                raise TrainingError(
-                    f"{model.name} gave values that are not finite for spectra of {name}: it is of no use"
-                )
+            judged.append(judge(_finite(model, run, f"spectra of {name}"), batch))
             tick(model.name, batch)
         parts[name] = Scores.together(judged)
     scores = Scores.together(parts.values())
@@ -146,12 +141,25 @@ def _evaluation(
     if several > 1:
         rates += [speed(run, several, shift, batch) for batch in BATCHES]
     counts = model.target == RATIO
+    diluted, repeated = (_finite(model, run, what) for what in ("dilutions", "repeated spectra"))
     return Evaluation(
         model.name, model.target, model.trained_on, protocol, seed, hardware(), load, scores.summary(),
         {name: each.summary() for name, each in parts.items()} if len(parts) > 1 else {},
-        linearity(run, min(DILUTED, len(scores.r2))) if counts else None,
-        bias(run, seed, max(1, min(CAMERAS, len(scores.r2) // BATCH))) if counts else None, rates, scores,
+        linearity(diluted, min(DILUTED, len(scores.r2))) if counts else None,
+        bias(repeated, seed, max(1, min(CAMERAS, len(scores.r2) // BATCH))) if counts else None, rates, scores,
     )  # fmt: skip
+
+
+def _finite(model: Candidate, run: Retrieve, what: str) -> Retrieve:
+    """The same, which raises TrainingError where a result is not finite. what: the spectra, in words."""
+
+    def checked(batch: Batch) -> tuple[torch.Tensor, ...]:
+        found = run(batch)
+        if not all(torch.isfinite(values).all() for values in found):
+            raise TrainingError(f"{model.name} gave values that are not finite for {what}: it is of no use")
+        return found
+
+    return checked
 
 
 def _known(protocol: str) -> Callable[[int, int, int], Distribution]:

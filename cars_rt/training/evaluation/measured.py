@@ -82,8 +82,8 @@ def retrieve_measured(
 ) -> list[Retrieved]:
     """The first spectrum of every file through every model.
 
-    left_out is told, in a sentence, of a model that cannot take a file's axis, and of one of several files
-    that cannot be read. Raises SpectraError if the only one cannot be read, and EngineError if nothing can
+    left_out is told, in a sentence, of a model that cannot take a file's axis or has no finite result of its
+    spectrum, and of one of several files that cannot be read. Raises SpectraError if the only one cannot be read, and EngineError if nothing can
     run the models."""
     result: list[Retrieved] = []
     for number, path in enumerate(files):
@@ -105,6 +105,9 @@ def retrieve_measured(
                 if spectra.dark is not None:
                     engine.set_dark(spectra.dark)
                 found = {name: values[0] for name, values in engine.retrieve(counts).items()}
+            if not all(np.isfinite(values).all() for values in found.values()):
+                left_out(f"{path.name}: the result of {model.card.name} is not finite")
+                continue
             given = spectra.raman_shift, counts[0], found[RAMAN], found.get(DEVIATION)
             result.append(judged(path.name, model.card.name, *given))
         progress(number + 1, len(files))
