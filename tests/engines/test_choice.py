@@ -260,7 +260,7 @@ def test_auto_says_of_a_model_that_is_at_fault_what_is_wrong_with_it_and_no_more
 ) -> None:
     monkeypatch.setattr(choice, "retrieving", lambda: ["absent", "onnxruntime"])
     model = load_model(str(a_model_of_nothing(tmp_path)))
-    with pytest.raises(EngineError, match="^onnxruntime: its raman is not finite on a probe batch$"):
+    with pytest.raises(EngineError, match=r"^onnxruntime: its raman is not finite on a probe batch$"):
         open_engine("auto", compose(model, np.linspace(800, 1500, 160)), 4)
 
 

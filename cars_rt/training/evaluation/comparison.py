@@ -146,7 +146,8 @@ def _evaluation(
         model.name, model.target, model.trained_on, protocol, seed, hardware(), load, scores.summary(),
         {name: each.summary() for name, each in parts.items()} if len(parts) > 1 else {},
         linearity(diluted, min(DILUTED, len(scores.r2))) if counts else None,
-        bias(repeated, seed, max(1, min(CAMERAS, len(scores.r2) // BATCH))) if counts else None, rates, scores,
+        bias(repeated, seed, max(1, min(CAMERAS, len(scores.r2) // BATCH))) if counts else None,
+        rates, scores,
     )  # fmt: skip
 
 

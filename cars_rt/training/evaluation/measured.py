@@ -83,8 +83,8 @@ def retrieve_measured(
     """The first spectrum of every file through every model.
 
     left_out is told, in a sentence, of a model that cannot take a file's axis or has no finite result of its
-    spectrum, and of one of several files that cannot be read. Raises SpectraError if the only one cannot be read, and EngineError if nothing can
-    run the models."""
+    spectrum, and of one of several files that cannot be read. Raises SpectraError if the only one cannot be
+    read, and EngineError if nothing can run the models."""
     result: list[Retrieved] = []
     for number, path in enumerate(files):
         try:
