@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx.defs import OpSchema, get_schema
 
+from cars_rt.engines.constants import MAKING, constants
 from cars_rt.engines.graph import NETWORK
 
 LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "GRU", "LSTM", "MatMul", "RNN"})
@@ -32,10 +33,10 @@ def halve(serialized: bytes) -> tuple[bytes, int]:
     """
     model = onnx.shape_inference.infer_shapes(onnx.load_model_from_string(serialized))
     graph = model.graph
-    constants = _take_constants(graph)
+    fixed = _take_constants(graph)
     opset = next((entry.version for entry in model.opset_import if not entry.domain), 1)
     floats = {value.name for value in (*graph.value_info, *graph.input, *graph.output) if _is_float(value)}
-    floats |= {name for name, array in constants.items() if array.dtype == np.float32}
+    floats |= {name for name, array in fixed.items() if array.dtype == np.float32}
     chosen = _chosen(list(graph.node), floats, opset)
 
     nodes: list[onnx.NodeProto] = []
@@ -51,8 +52,8 @@ def halve(serialized: bytes) -> tuple[bytes, int]:
             continue
         inputs, outputs = _convertible(node, floats, opset)
         for name in sorted({node.input[at] for at in inputs} - there):
-            if name in constants:
-                initializers[name + HALF] = constants[name].astype(np.float16)
+            if name in fixed:
+                initializers[name + HALF] = fixed[name].astype(np.float16)
             else:
                 nodes.append(
                     helper.make_node("Cast", [name], [name + HALF], name + HALF, to=TensorProto.FLOAT16)
@@ -74,9 +75,7 @@ def halve(serialized: bytes) -> tuple[bytes, int]:
     used = float32_users
     del graph.node[:], graph.initializer[:], graph.value_info[:]
     graph.node.extend(nodes)
-    graph.initializer.extend(
-        numpy_helper.from_array(constants[name], name) for name in constants if name in used
-    )
+    graph.initializer.extend(numpy_helper.from_array(fixed[name], name) for name in fixed if name in used)
     graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in initializers.items())
     onnx.checker.check_model(model)
     return model.SerializeToString(), len(chosen)
@@ -84,18 +83,11 @@ def halve(serialized: bytes) -> tuple[bytes, int]:
 
 def _take_constants(graph: onnx.GraphProto) -> dict[str, NDArray[np.generic]]:
     """All constants by name; nodes that only make or rename one are taken out of the graph."""
-    found = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
-    kept = []
-    for node in graph.node:
-        if node.op_type == "Constant" and node.attribute[0].name == "value":
-            found[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
-        elif node.op_type == "Identity" and node.input[0] in found:
-            found[node.output[0]] = found[node.input[0]]
-        else:
-            kept.append(node)
+    found = constants(graph)
+    kept = [node for node in graph.node if node.op_type not in MAKING or node.output[0] not in found]
     del graph.node[:]
     graph.node.extend(kept)
-    return found
+    return {name: numpy_helper.to_array(each) for name, each in found.items()}
 
 
 def _chosen(nodes: list[onnx.NodeProto], floats: set[str], opset: int) -> set[int]:

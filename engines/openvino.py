@@ -13,7 +13,16 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.engines.base import BFLOAT16, FLOAT16, FLOAT32, Engine, EngineError, Slab, usable_cores
+from cars_rt.engines.base import (
+    BFLOAT16,
+    FLOAT16,
+    FLOAT32,
+    Engine,
+    EngineError,
+    Slab,
+    UnfitError,
+    usable_cores,
+)
 from cars_rt.engines.graph import COUNTS, DARK, NETWORK
 from cars_rt.engines.soundness import said
 from cars_rt.installation import install_extra
@@ -65,7 +74,7 @@ class OpenVino(Engine):
             self._compiled = core.compile_model(model, self.device, properties)
             self._about = str(core.get_property(self.device, "FULL_DEVICE_NAME"))
         except Exception as error:  # OpenVINO raises RuntimeError and others of its own
-            raise EngineError(
+            raise UnfitError(
                 f"OpenVINO cannot compile {self.graph.model.card.name}: {reason(error)}"
             ) from None
         dark = np.zeros(self.graph.pixels, np.float32)

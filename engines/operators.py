@@ -281,7 +281,6 @@ WITH_ATTRIBUTES: dict[str, Operator] = {
     "BatchNormalization": normalisation,
     "Cast": lambda attributes, x: x.to(attributes["to"]),
     "Concat": lambda attributes, *parts: torch.cat(parts, attributes["axis"]),
-    "Constant": lambda attributes: attributes["value"],
     "ConstantOfShape": constant_of_shape,
     "Conv": convolution,
     "ConvTranspose": transposed,

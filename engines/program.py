@@ -9,11 +9,13 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor
 
+from cars_rt.engines import constants
 from cars_rt.engines.operators import Operator, UnsupportedError, operator
 
 DTYPES = {
     onnx.TensorProto.FLOAT: torch.float32,
     onnx.TensorProto.FLOAT16: torch.float16,
+    onnx.TensorProto.DOUBLE: torch.float64,
     onnx.TensorProto.INT64: torch.int64,
     onnx.TensorProto.INT32: torch.int32,
     onnx.TensorProto.BOOL: torch.bool,
@@ -50,10 +52,10 @@ class Program:
                     steps.append(_Step(waiting.function, [waiting.takes], list(waiting.gives)))
                     waiting = None
                 continue
-            attributes = {entry.name: _attribute(entry) for entry in node.attribute}
-            if node.op_type == "Constant":
-                self._constants[node.output[0]] = attributes["value"]
+            if node.op_type == "Constant" and (made := constants.made(node)) is not None:
+                self._constants[node.output[0]] = _tensor(made)
                 continue
+            attributes = {entry.name: _attribute(entry) for entry in node.attribute}
             steps.append(self._step(node, attributes))
         self._steps = steps
         last = {name: number for number, step in enumerate(steps) for name in step.inputs}
@@ -83,11 +85,11 @@ class Program:
                 name = f"{name} there"
                 self._constants[name] = self._placed(constant)
             names.append(name)
-        constants = [self._constants.get(name) for name in names]
+        fixed = [self._constants.get(name) for name in names]
         if node.op_type == "ConstantOfShape":
             attributes["device"] = self._device
         try:
-            function = operator(node.op_type, attributes, constants)
+            function = operator(node.op_type, attributes, fixed)
         except UnsupportedError as error:
             raise UnsupportedError(f"{error} (node {node.name or node.output[0]})") from None
         return _Step(function, names, list(node.output))
@@ -137,5 +139,8 @@ def _attribute(entry: onnx.AttributeProto) -> Any:
     if isinstance(value, bytes):
         return value.decode()
     if entry.name == "to":
+        if value not in DTYPES:
+            kind = onnx.TensorProto.DataType.Name(value).lower()
+            raise UnsupportedError(f"numbers of the type {kind} (operator Cast)")
         return DTYPES[value]
     return list(value) if entry.type in (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS) else value

@@ -1,19 +1,23 @@
 """Whether an ONNX file is a network that `cars_rt.engines.graph` can compose, and if not, why not."""
 
 from collections.abc import Iterator, Mapping
+from typing import TypeVar
 
 import onnx
 from google.protobuf.message import Message
-from onnx import TensorProto, ValueInfoProto, numpy_helper
+from onnx import AttributeProto, TensorProto, ValueInfoProto, numpy_helper
 
+from cars_rt.engines.constants import constants
 from cars_rt.protocol import NETWORK_OUTPUTS
 
+Kind = TypeVar("Kind", bound=Message)
 OUTPUTS = ("raman", *NETWORK_OUTPUTS)
 PITCH = "pitch"  # the name of a second input
 MOST_TURNS = 10_000  # of a loop: nothing stops an engine amid a batch
 #: These end with what they go through, as long as that may be: by themselves, but not one within another.
 THROUGH = frozenset({"Scan", "SequenceMap"})
 OLDEST = 10  # opset: since then a Slice takes its ends as inputs, as in what is composed around a network
+HALVES = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16})
 LONGEST_SAID = 200  # characters of what a checker or an engine says
 
 
@@ -24,7 +28,7 @@ def fault(model: onnx.ModelProto, fixed_length: int) -> str | None:
     fixed_length: the length that its card says, 0 for any. What continues the words "the model X ..." is
     returned; it names the remedy where there is one.
     """
-    elsewhere = sorted({_location(tensor) for tensor in _tensors(model) if tensor.data_location})
+    elsewhere = sorted({_location(each) for each in _within(model, TensorProto) if each.data_location})
     if elsewhere:
         return (
             f"keeps its weights in another file ({', '.join(elsewhere)}), for which no hash would vouch; "
@@ -47,8 +51,8 @@ def fault(model: onnx.ModelProto, fixed_length: int) -> str | None:
             f"has a {endless}, and no constant says that it ends after {MOST_TURNS:,} turns; export it with "
             "all steps written out"
         )
-    constants = {entry.name for entry in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in constants]
+    weights = {entry.name for entry in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
     pitch = [value for value in inputs if value.name == PITCH and len(inputs) == 2]
     inputs = [value for value in inputs if value not in pitch]
     if len(inputs) != 1:
@@ -88,6 +92,12 @@ def length_given(model: onnx.ModelProto, output: str, length: int) -> int | None
     return (shape.dim[1].dim_value or None) if len(shape.dim) == 2 else None
 
 
+def computes_in_half(model: onnx.ModelProto) -> bool:
+    """Whether a graph itself, and not an engine's choice, has numbers of 16 bits."""
+    made = (entry.i for entry in _within(model, AttributeProto) if entry.name == "to")
+    return not HALVES.isdisjoint({*made, *(each.data_type for each in _within(model, TensorProto))})
+
+
 def said(error: BaseException) -> str:
     """The first line of an error, not too long."""
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
@@ -111,10 +121,8 @@ def _location(tensor: TensorProto) -> str:
 def _endless(graph: onnx.GraphProto, outside: Mapping[str, TensorProto], most: int) -> str:
     """What may take more turns than that, with those within it; nothing if all ends. outside: constants
     around it."""
-    known = {**outside, **{each.name: each for each in graph.initializer}}
+    known = constants(graph, outside)
     for node in graph.node:
-        if node.op_type == "Constant":
-            known.update((node.output[0], entry.t) for entry in node.attribute if entry.name == "value")
         within = most
         if node.op_type in THROUGH:
             if most < MOST_TURNS:
@@ -141,13 +149,14 @@ def _turns(constant: TensorProto | None) -> int | None:
         return None
 
 
-def _tensors(message: Message) -> Iterator[TensorProto]:
-    """All tensors, wherever ONNX may have one: initializers, attributes, branches, functions."""
+def _within(message: Message, kind: type[Kind]) -> Iterator[Kind]:
+    """All messages of a kind, wherever ONNX may have one. Of tensors: initializers, attributes, branches,
+    functions."""
+    if isinstance(message, kind):
+        yield message
     for field, value in message.ListFields():
-        if isinstance(value, TensorProto):
-            yield value
-        elif isinstance(value, Message):
-            yield from _tensors(value)
+        if isinstance(value, Message):
+            yield from _within(value, kind)
         elif field.type == field.TYPE_MESSAGE:  # a list of them
             for each in value:
-                yield from [each] if isinstance(each, TensorProto) else _tensors(each)
+                yield from _within(each, kind)

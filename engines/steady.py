@@ -25,9 +25,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from cars_rt.engines.constants import constants
+
 CHANNELS = 1  # the axis
 PACKET = 4  # values of float32 that Eigen computes at once
-OPSET = 13  # of graphs whose logarithms and points are seen to; the shipped ones have 17 and 18
+OPSET = 13  # and newer: logarithms and points are seen to; the shipped models have 17 and 18
 AXES_ARE_INPUTS = 18  # the opset since which they are, of reductions other than the sum
 
 
@@ -63,13 +65,7 @@ class _Writing:
         }
         floats = onnx.TensorProto.FLOAT
         self._other = {each.name for each in values if each.type.tensor_type.elem_type != floats}
-        short = [(each.name, each) for each in model.graph.initializer]
-        short += [
-            (node.output[0], node.attribute[0].t)
-            for node in model.graph.node
-            if node.op_type == "Constant" and node.attribute[0].name == "value"
-        ]
-        self._short = {name: numpy_helper.to_array(each) for name, each in short if list(each.dims) == [1]}
+        self._known = constants(model.graph)
 
     def again(self, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
         """What takes the place of a node: itself, where it is steady."""
@@ -77,10 +73,10 @@ class _Writing:
         if self._other.intersection(node.input[:1]):
             return iter([node])
         if node.op_type in ("ReduceMean", "ReduceSum"):
-            axes = self._axes(node)
+            axes = self._axes(node, len(shape))
             if axes == [CHANNELS] and len(shape) > CHANNELS + 1 and shape[CHANNELS] and _keeps(node):
                 return self._convolved(node, shape)
-            if axes in ([len(shape) - 1], [-1]) and self._uneven(shape):
+            if axes == [len(shape) - 1] and self._uneven(shape):
                 return self._reduced_padded(node, shape)
         elif node.op_type in ("Sin", "Cos") and self._uneven(shape):
             return self._padded(node, shape)
@@ -140,13 +136,13 @@ class _Writing:
         else:
             yield helper.make_node("ReduceLogSum", [apart], [*node.output], node.name, axes=[-1], keepdims=0)
 
-    def _axes(self, node: onnx.NodeProto) -> list[int] | None:
-        """What a reduction goes over, as far as it is known."""
-        given = {each.name: each for each in node.attribute}
-        if "axes" in given:
-            return list(given["axes"].ints)
-        axes = self._short.get(node.input[1]) if len(node.input) > 1 else None
-        return None if axes is None else [int(axis) for axis in axes]
+    def _axes(self, node: onnx.NodeProto, rank: int) -> list[int]:
+        """What a reduction goes over, from the first dimension on; none where that is not known."""
+        axes = next((list(each.ints) for each in node.attribute if each.name == "axes"), [])
+        tensor = self._known.get(node.input[1]) if len(node.input) > 1 else None
+        if tensor is not None and list(tensor.dims) == [1]:
+            axes = numpy_helper.to_array(tensor).tolist()
+        return [axis % rank for axis in axes] if rank else []
 
     def _constant(self, node: onnx.NodeProto, name: str, value: NDArray[Any]) -> str:
         full = f"{node.output[0]}/{name}"

@@ -29,7 +29,7 @@ from cars_rt.engines import (
     shipped_models,
 )
 from cars_rt.engines.agreement import TOLERANCES, difference, probe
-from cars_rt.engines.base import EVEN, Slab, batch_sizes
+from cars_rt.engines.base import EVEN, FLOAT16, FLOAT32, Slab, UnfitError, batch_sizes
 from cars_rt.engines.conformance import CHECKS, failures, subjects
 from cars_rt.engines.model import CARD_KEY, MAX_MODEL_BYTES, SHIPPED
 from cars_rt.engines.onnxruntime import OnnxRuntime
@@ -353,7 +353,7 @@ def test_torch_names_the_node_that_it_cannot_run() -> None:
         if node.op_type == "Sin":
             node.op_type, node.name = "Sinh", "that one"
     other = model.Model(proto.SerializeToString(), MODEL.card, "0" * 64)
-    with pytest.raises(EngineError, match=r"torch cannot run the operator Sinh.*that one"):
+    with pytest.raises(UnfitError, match=r"torch cannot run the operator Sinh.*that one"):
         engine_class("torch")(compose(other, np.linspace(800, 1500, 160)), 2)
 
 
@@ -414,23 +414,59 @@ def test_a_spectrum_has_the_same_result_to_the_last_bit_however_it_is_computed(
                         assert np.array_equal(found, together[output][rows]), (threads, size, output)
 
 
-@pytest.mark.parametrize("made", [False, True])
-def test_axes_that_a_node_makes_are_as_known_as_those_of_the_model(made: bool) -> None:
-    make, floats = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
-    axes = onnx.numpy_helper.from_array(np.array([1]), "axes")
+def a_mean(axis: int, makes: dict[str, Any], renamed: bool = False) -> bytes:
+    """Over an axis that the model has, or a `Constant` with these attributes, perhaps under another name."""
+    make, node, floats = onnx.helper.make_tensor_value_info, onnx.helper.make_node, onnx.TensorProto.FLOAT
     graph = onnx.helper.make_graph(
         [
-            *([onnx.helper.make_node("Constant", [], ["axes"], value=axes)] if made else []),
-            onnx.helper.make_node("ReduceMean", ["x", "axes"], ["y"]),
+            *([node("Constant", [], ["given"], **makes)] if makes else []),
+            *([node("Identity", ["given"], ["axes"])] if renamed else []),
+            node("ReduceMean", ["x", "axes" if renamed else "given"], ["y"]),
         ],
         "mean over channels",
         [make("x", floats, ["b", 8, 12])],
         [make("y", floats, ["b", 1, 12])],
-        [] if made else [axes],
+        [] if makes else [onnx.numpy_helper.from_array(np.array([axis]), "given")],
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)])
-    written = onnx.load_model_from_string(steady(model.SerializeToString())[0])
+    return bytes(model.SerializeToString())
+
+
+MEANS = {
+    "of the model": a_mean(1, {}),
+    "from the end": a_mean(-2, {}),
+    "made as an array": a_mean(1, {"value": onnx.numpy_helper.from_array(np.array([1]))}),
+    "made as integers": a_mean(1, {"value_ints": [1]}),
+    "by another name": a_mean(-2, {"value_ints": [-2]}, renamed=True),
+}
+
+
+@pytest.mark.parametrize("axes", MEANS)
+def test_axes_are_known_whichever_way_the_model_has_them(axes: str) -> None:
+    written = onnx.load_model_from_string(steady(MEANS[axes])[0])
     assert written.graph.node[-1].op_type == "Conv"
+
+
+@pytest.mark.parametrize("axes", MEANS)
+def test_torch_knows_constants_whichever_way_the_model_has_them(axes: str) -> None:
+    torch = pytest.importorskip("torch")
+    from cars_rt.engines.program import Program
+
+    given = torch.rand(2, 8, 12)
+    (found,) = Program(MEANS[axes], torch.device("cpu"))({"x": given}).values()
+    assert torch.allclose(found, given.mean(1, keepdim=True))
+
+
+def test_torch_says_which_numbers_it_does_not_have() -> None:
+    torch = pytest.importorskip("torch")
+    from cars_rt.engines.operators import UnsupportedError
+    from cars_rt.engines.program import Program
+
+    proto = onnx.load_model_from_string(MEANS["of the model"])
+    proto.graph.node.insert(0, onnx.helper.make_node("Cast", ["x"], ["z"], to=onnx.TensorProto.UINT64))
+    proto.graph.node[1].input[0] = "z"
+    with pytest.raises(UnsupportedError, match=r"^numbers of the type uint64 \(operator Cast\)$"):
+        Program(proto.SerializeToString(), torch.device("cpu"))
 
 
 def test_means_that_a_model_takes_in_half_precision_stay_so() -> None:
@@ -456,3 +492,22 @@ def test_means_that_a_model_takes_in_half_precision_stay_so() -> None:
         OnnxRuntime(compose(MODEL, axis), 4, slabs=1) as usual,
     ):
         assert 0 < difference(engine.run(counts), usual.run(counts)) < 0.02
+
+
+def test_a_model_of_half_precision_may_differ_by_as_much_as_that_is() -> None:
+    """On an engine of float32, too."""
+    half, graph = onnx.load_model_from_string(MODEL.onnx), compose(MODEL, np.linspace(800, 1500, 160))
+    half.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(1, np.float16), "one"))
+    half.graph.node.append(onnx.helper.make_node("Identity", ["one"], ["half"]))
+    other = compose(model.Model(half.SerializeToString(), MODEL.card, "0" * 64), graph.raman_shift)
+
+    class Near(OnnxRuntime):
+        name = "near"
+
+        def wait(self, slab: int) -> None:
+            self.outputs[slab] *= 1.005
+
+    with Near(other, 4) as engine:
+        assert 1e-3 < check(engine) < TOLERANCES[FLOAT16]
+    with Near(graph, 4) as engine, pytest.raises(EngineError, match=f"is allowed in {FLOAT32}"):
+        check(engine)
