@@ -1,8 +1,17 @@
 """The engines: which can run here, and what they make of a model."""
 
 from cars_rt.doctor.report import EngineState, Trial
-from cars_rt.engines import Graph, compose, load_model, reason_against, retrieving, takes_long
+from cars_rt.engines import (
+    Graph,
+    compose,
+    load_model,
+    reason_against,
+    retrieving,
+    shipped_models,
+    takes_long,
+)
 from cars_rt.engines.base import usable_cores
+from cars_rt.engines.classical import KK
 from cars_rt.engines.rehearsal import rehearse
 from cars_rt.errors import CarsRtError
 
@@ -27,6 +36,7 @@ def try_engines(model: str, engines: list[str], max_batch: int, *, rates: bool) 
         graph = composed(model)
     except CarsRtError as error:
         return [Trial(model=model, engine=name, reason=str(error)) for name in engines]
+    own = model not in {*shipped_models(), KK}
     threads = max(usable_cores() // 2, 1)
     found = rehearse(graph, engines, max_batch, threads, rates=rates)
     # What compiles for long keeps that on disk: the second time tells what every start but the first takes.
@@ -42,6 +52,7 @@ def try_engines(model: str, engines: list[str], max_batch: int, *, rates: bool) 
             about=tried.about,
             open_s=tried.open_s,
             again_s=again[name].open_s if name in again else 0.0,
+            refused=own and tried.refused,
         )
         for name, tried in found.items()
     ]

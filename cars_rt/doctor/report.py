@@ -101,6 +101,12 @@ class Trial:
     about: str = ""  # version, device and precision, in the engine's own words
     open_s: float = 0.0  # until it was ready, s
     again_s: float = 0.0  # the same once more, with what it keeps on disk; 0: not tried
+    refused: bool = False  # a model of the user's own that is none for this engine, as it says itself
+
+    @property
+    def failed(self) -> bool:
+        """Whether this speaks against the engine."""
+        return bool(self.reason) and not self.refused
 
 
 class State(StrEnum):
@@ -108,6 +114,7 @@ class State(StrEnum):
 
     WORKS = "works"
     FAILS = "FAILS"
+    CANNOT = "cannot run"
     NOT_HERE = "not here"
 
 
@@ -162,7 +169,12 @@ class Report:
         best = max((trial for trial in self.trials if trial.model == told), key=lambda trial: trial.rate)
         right = "every model right" if len(models) > 1 else f"{told} right"
         works = f"HEALTHY: {_counted(self.verdicts)} {right}"
-        return works + (f"; {best.model} is fastest on {best.engine}" if best.rate else "")
+        works += f"; {best.model} is fastest on {best.engine}" if best.rate else ""
+        return "; ".join([works, *(f"{each.engine} cannot run {each.model}" for each in self._refused)])
+
+    @property
+    def _refused(self) -> list[Trial]:
+        return [each for each in self.trials if each.refused and each.model not in self._useless]
 
     @property
     def _useless(self) -> dict[str, str]:
@@ -179,7 +191,7 @@ class Report:
     def _of_computer(self) -> list[str]:
         absent = [each.name for each in self.engines if each.name == REFERENCE and not each.available]
         useless = self._useless
-        wrong = {each.engine for each in self.trials if each.reason and each.model not in useless}
+        wrong = {each.engine for each in self.trials if each.failed and each.model not in useless}
         failed = [each.engine for each in self.verdicts if each.engine in wrong]
         return [
             *(f"{name}, which all others are judged by, cannot run here" for name in absent),
@@ -196,15 +208,20 @@ def verdict(engine: EngineState, trials: list[Trial]) -> Verdict:
 
     if engine.reason is not None:
         return of(State.NOT_HERE, f": {engine.reason}")
-    if failed := [trial for trial in trials if trial.reason]:
+    if failed := [trial for trial in trials if trial.failed]:
         return of(State.FAILS, "".join(f" on {each.model}: {each.reason};" for each in failed).rstrip(";"))
+    refused = "".join(f" {each.model}: {each.reason};" for each in trials if each.refused).rstrip(";")
+    trials = [each for each in trials if not each.refused]
+    if not trials:
+        return of(State.CANNOT, refused)
     difference = max(each.difference for each in trials)
     agrees = f"agrees (within {difference:.1g} of the maximum)"
     text = f", {'is the reference' if engine.name == REFERENCE else agrees}"
     if all(each.rate for each in trials):
         rates = [f"{each.rate:,.0f} with {each.model}" for each in trials]
         text += f", spectra/s: {', '.join(rates)}"
-    return of(State.WORKS, f"{text}; {trials[0].about}")
+    text += f"; {trials[0].about}"
+    return of(State.WORKS, f"{text}; {State.CANNOT}{refused}" if refused else text)
 
 
 def as_json(report: Report) -> dict[str, Any]:
