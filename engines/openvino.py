@@ -83,8 +83,9 @@ class OpenVino(Engine):
 
     def _request(self, openvino: Any) -> "openvino.InferRequest":
         request = self._compiled.create_infer_request()
-        for name, array in self._given.items():
-            request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
+        read = {name for port in self._compiled.inputs for name in port.names}
+        for name in self._given.keys() & read:  # of what no node reads, such as a pitch, there is no input
+            request.set_tensor(name, openvino.Tensor(self._given[name], shared_memory=True))
         return request
 
     def set_dark(self, dark: Slab) -> None:

@@ -13,7 +13,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cars_rt.daemon.loop import Daemon
 from cars_rt.daemon.settings import DaemonSettings
-from cars_rt.engines import EngineError, ModelError, compose, load_model, open_engine
+from cars_rt.engines import (
+    EngineError,
+    ModelError,
+    compose,
+    load_model,
+    open_engine,
+    reason_against,
+    retrieving,
+)
 from cars_rt.engines.model import CARD_KEY
 from cars_rt.files.offline import process
 from cars_rt.files.spectra import SpectraError
@@ -293,6 +301,16 @@ def test_spectra_may_be_called_pitch_where_they_are_all_that_is_taken(tmp_path: 
         with open_engine("onnxruntime", compose(load_model(str(path)), AXIS), 4) as engine:
             found.append(engine.run(counts))
     assert np.array_equal(*found)
+
+
+@pytest.mark.parametrize("name", [each for each in retrieving() if reason_against(each) is None])
+def test_a_pitch_that_no_node_reads_is_taken(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "odd.onnx"
+    model = proto([node("Abs", "x", "raman")], [value("x"), value("pitch", [1, "length"])])
+    path.write_bytes(model.SerializeToString())
+    with open_engine(name, compose(load_model(str(path)), AXIS), 4) as engine:
+        assert engine.run(spectra_of(4)).min() > 0
+        assert engine.adopt(compose(load_model(str(path)), AXIS + 1))
 
 
 def test_weights_beside_the_model_are_refused_wherever_one_stands(
