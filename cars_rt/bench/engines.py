@@ -17,6 +17,7 @@ from cars_rt.engines import (
     Engine,
     EngineError,
     Graph,
+    ModelError,
     compose,
     engine_class,
     load_model,
@@ -36,6 +37,7 @@ from cars_rt.protocol import MAX_BLOCK, MAX_PIXELS
 PUBLISHED = ("specnet", "cnn-gru")
 STEP_CM1 = 2.0
 WARM_UPS = 2
+ANY = "any"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class Skipped:
     """A model that an engine does not run, or not right."""
 
     model: str
-    engine: str
+    engine: str  # ANY: the model does not suit the axis
     reason: str
 
 
@@ -112,15 +114,15 @@ def measure(
 ) -> EngineReport:
     """Measure all of it. What an engine cannot run, or computes wrong, is left out and said.
 
-    Raises BenchError for impossible settings, EngineError or ModelError for names that there are not.
+    Raises BenchError for impossible settings, or if nothing is left, EngineError or ModelError for names that
+    there are not.
     """
     _check(settings)
     load = load_average()
-    graphs = _graphs(settings)
+    graphs, skipped = _graphs(settings)
     names = _engines(settings)
     threads = settings.threads or max(usable_cores() // 2, 1)
     largest = max(settings.batches)
-    skipped: list[Skipped] = []
     opened: list[tuple[str, Engine]] = []
     with ExitStack() as stack:
         for model, graph in graphs.items():
@@ -136,6 +138,9 @@ def measure(
                     skipped.append(Skipped(model, name, str(error)))
                 else:
                     opened.append((model, stack.enter_context(engine)))
+        if all(model == PRODUCT for model, _ in opened):
+            why = "; ".join(f"{each.model} on {each.engine}: {each.reason}" for each in skipped)
+            raise BenchError(f"no engine runs any of these models: {why}")
         cells = _measured(settings, opened, progress)
     # Ratios are to what was measured: a model that the reference engine left out has no rate.
     there = [model for model, engine in opened if model != PRODUCT and engine.name == REFERENCE]
@@ -152,7 +157,8 @@ def measure(
     )
 
 
-def _graphs(settings: EngineBenchSettings) -> dict[str, Graph]:
+def _graphs(settings: EngineBenchSettings) -> tuple[dict[str, Graph], list[Skipped]]:
+    """Those that there can be for so many pixels, that of the floor last, and the models that cannot be."""
     step = min(STEP_CM1, WIDEST_CM1 / (settings.pixels - 1))
     axis = FIRST_CM1 + step * np.arange(settings.pixels)
     models = {name: load_model(name) for name in settings.models or (*sorted(shipped_models()), KK)}
@@ -160,7 +166,14 @@ def _graphs(settings: EngineBenchSettings) -> dict[str, Graph]:
         from cars_rt.training.untrained import untrained
 
         models |= {name: untrained(name) for name in PUBLISHED}
-    return {name: compose(model, axis) for name, model in models.items()} | {PRODUCT: product_graph()}
+    graphs: dict[str, Graph] = {}
+    skipped = []
+    for name, model in models.items():
+        try:
+            graphs[name] = compose(model, axis)
+        except ModelError as error:
+            skipped.append(Skipped(name, ANY, str(error)))
+    return graphs | {PRODUCT: product_graph()}, skipped
 
 
 def _engines(settings: EngineBenchSettings) -> list[str]:

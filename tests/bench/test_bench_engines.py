@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from packages import a_model_of_nothing, wrong_engine
 
 from cars_rt.bench.engine_report import as_json, tables
-from cars_rt.bench.engines import PUBLISHED, Cell, EngineReport, measure
+from cars_rt.bench.engines import ANY, PUBLISHED, Cell, EngineReport, measure
 from cars_rt.bench.floor import PRODUCT, SIDE, multiply_adds, product_graph
 from cars_rt.bench.pipeline import BenchError
 from cars_rt.bench.settings import EngineBenchSettings
@@ -59,14 +59,21 @@ def test_a_tiny_measurement_is_complete(tmp_path: Path) -> None:
 def test_ratios_are_to_a_model_that_was_measured_and_many_pixels_are_short_ones(tmp_path: Path) -> None:
     wrong = a_model_of_nothing(tmp_path)
     settings = EngineBenchSettings(
-        models=(str(wrong), "cnn"), engines=(REFERENCE,), batches=(1,), rounds=1, seconds=0.01, pixels=5000
-    )
+        models=(str(wrong), "cnn", "kk"), engines=(REFERENCE,), batches=(1,), rounds=1, seconds=0.01,
+        pixels=5000,
+    )  # fmt: skip
     report = measure(settings)
-    assert {each.model for each in report.skipped} == {str(wrong)}
+    assert {(each.model, each.engine) for each in report.skipped} == {(str(wrong), REFERENCE), ("kk", ANY)}
     assert report.references == ("cnn",) and report.ratios(report.cells[0]) == {"cnn": 1.0}
     assert len(tables(report)) == 2
     nothing = replace(report, cells=[], references=())
     assert "nothing" in str(tables(nothing)[0].title)
+
+
+def test_nothing_to_measure_is_no_table_without_rows() -> None:
+    settings = EngineBenchSettings(models=("kk",), engines=(REFERENCE,), batches=(1,), pixels=4200)
+    with pytest.raises(BenchError, match=r"^no engine runs any of these models: kk on any: .* 4096"):
+        measure(settings)
 
 
 def test_ratios_are_medians_of_rounds_at_the_same_batch() -> None:
