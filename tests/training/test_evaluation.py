@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch", reason="training is an extra: pip install '
 
 from cars_rt.cli import main  # noqa: E402
 from cars_rt.console import log  # noqa: E402
-from cars_rt.engines import load_model  # noqa: E402
+from cars_rt.engines import EngineError, load_model  # noqa: E402
 from cars_rt.engines.model import CARD_KEY, Model  # noqa: E402
 from cars_rt.files.spectra import SpectraError  # noqa: E402
 from cars_rt.physics.microscope import Simulator  # noqa: E402
@@ -192,8 +192,21 @@ def test_models_are_measured_through_their_deployment_graph(tmp_path: Path) -> N
 
 def test_a_model_whose_results_are_not_finite_is_of_no_use(tmp_path: Path) -> None:
     wrong = candidate(str(a_model_of_nothing(tmp_path)))
-    with pytest.raises(TrainingError, match=r"not finite for spectra of .*: it is of no use"):
-        compare([wrong], "bcars", 2)
+    with pytest.raises(EngineError, match=r"^cnn on onnxruntime: its raman is not finite on a probe batch$"):
+        wrong.on(1)(spectra_on(torch.ones(1, 1000)))
+
+
+def test_a_model_that_the_daemon_refuses_is_not_measured(tmp_path: Path) -> None:
+    path = identity(tmp_path / "mean.onnx", name="mean", stride=1)
+    model = onnx.load(path)
+    model.graph.node[1].input[0] = "among others"
+    mean = helper.make_node("ReduceMean", ["spectrum"], ["mean"], axes=[0])
+    less = helper.make_node("Sub", ["spectrum", "mean"], ["among others"])
+    for node in (less, mean):
+        model.graph.node.insert(0, node)
+    onnx.save(model, path)
+    with pytest.raises(EngineError, match=r"^mean on onnxruntime: the raman of a spectrum depends on those"):
+        candidate(str(path)).on(1)(spectra_on(torch.ones(2, 1000)))
 
 
 def logarithm(path: Path) -> Path:
@@ -205,7 +218,7 @@ def logarithm(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("what", ["dilutions", "repeated spectra"])
+@pytest.mark.parametrize("what", ["spectra of bcars", "dilutions", "repeated spectra"])
 def test_results_that_are_not_finite_for_some_spectra_are_no_numbers_of_a_report(
     what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,7 +226,8 @@ def test_results_that_are_not_finite_for_some_spectra_are_no_numbers_of_a_report
     monkeypatch.setattr(speed, "LEAST_S", 1e-9)
 
     def run(batch: Batch) -> tuple[torch.Tensor, ...]:
-        wrong = batch.raman is batch.counts if what == "dilutions" else len(batch.raman) > 8
+        many, diluted = len(batch.raman) > 8, batch.raman is batch.counts
+        wrong = {"dilutions": diluted, "repeated spectra": many}.get(what, not diluted)
         return (torch.full_like(batch.raman, torch.nan) if wrong else batch.raman,)
 
     some = Candidate("some", "ratio", "", lambda threads: run)

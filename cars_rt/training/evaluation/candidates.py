@@ -11,8 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cars_rt.engines import REFERENCE, Card, Engine, Model, compose, engine_class, load_model
-from cars_rt.engines.base import usable_cores
+from cars_rt.engines import REFERENCE, Card, Engine, EngineError, Model, compose, load_model, open_engine
 from cars_rt.training.checkpoint import finished, kept_reference, load
 from cars_rt.training.data.batch import Batch
 from cars_rt.training.data.distribution import DISTRIBUTIONS, distribution
@@ -44,6 +43,8 @@ def candidate(name: str) -> Candidate:
 def of_model(model: Model) -> Candidate:
     """Any model, in ONNX Runtime on the CPU. Running it raises ModelError or EngineError."""
 
+    card, training = model.card, model.card.training
+
     def on(threads: int) -> Retrieve:
         open_: dict[tuple[bytes, int], Engine] = {}  # the last axis only: each takes memory
 
@@ -54,13 +55,14 @@ def of_model(model: Model) -> Candidate:
                 while open_:
                     open_.popitem()[1].close()
                 graph = compose(model, axis)
-                engine = engine_class(REFERENCE)
-                open_[key] = engine(graph, len(counts), slabs=1, threads=threads or usable_cores())
+                try:  # what the daemon would not run is not measured
+                    open_[key] = open_engine(REFERENCE, graph, len(counts), threads)
+                except EngineError as error:
+                    raise EngineError(f"{card.name} on {error}") from None
             return tuple(map(torch.from_numpy, open_[key].retrieve(counts).values()))
 
         return run
 
-    card, training = model.card, model.card.training
     return Candidate(card.name, card.target, str(training.get("data", "")), on, training.get("seed"))
 
 
