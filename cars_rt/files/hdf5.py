@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.files.checksum import Sums, checksums
-from cars_rt.files.filters import refuse_packed
+from cars_rt.files.filters import FilterError, refuse_packed
 from cars_rt.files.missing import Missing
 from cars_rt.printable import printable
 from cars_rt.storage import (
@@ -318,6 +318,8 @@ class StoredRows:
         self._dataset, self._tail, self._sums, self._missing = dataset, tail, sums, Missing(dataset)
         self._within: tuple[int, ...] = ()
         self.together = dataset.chunks[0] if _unpacked_along(dataset) else 0  # rows that are unpacked at once
+        packed = dataset.chunks and dataset.id.get_create_plist().get_nfilters()
+        self._unit = int(dataset.chunks[0]) if packed else 1  # rows that can be read together only
         rows = len(dataset) if rows is None else max(0, min(rows, len(dataset)))
         self.shape: tuple[int, ...] = (rows, *dataset.shape[1:])
         self.dtype: np.dtype[Any] = dataset.dtype
@@ -347,13 +349,36 @@ class StoredRows:
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
         first, last, _ = rows.indices(len(self))
-        row_bytes = int(np.prod(self.shape[1:], dtype=object)) * self.dtype.itemsize
-        path, name = Path(self._dataset.file.filename), repr(str(self._dataset.name))
-        wanted = max(last - first, 0) * row_bytes
-        refuse_too_much(path, name, wanted)
+        found, whole = self._read(first, max(first, last))
+        if not whole.all():
+            raise self._damaged(ValueError("another checksum"))
+        return found
+
+    def sound(self, first: int, last: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Rows from first to before last, as they are stored, of which some are spoiled: zeros for those, and
+        which are whole. Raises StorageError where nothing says that they are spoiled: the system reads
+        nothing, or a plug-in is missing."""
+        try:
+            found, whole = self._read(first, last)
+        except StorageError as error:
+            if error.of_system or isinstance(error, FilterError):
+                raise
+            middle = max((first + last) // 2 // self._unit, first // self._unit + 1) * self._unit
+            if middle >= last:
+                empty = np.zeros((last - first, *self.shape[1:]), self._dataset.dtype)
+                return empty, np.zeros(last - first, bool)
+            values, sound = zip(self.sound(first, middle), self.sound(middle, last), strict=True)
+            return np.concatenate(values), np.concatenate(sound)
+        found[~whole] = 0
+        return found, whole
+
+    def _read(self, first: int, last: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Rows from first to before last, and which of them have the checksum that they should have."""
+        wanted = (last - first) * int(np.prod(self.shape[1:], dtype=object)) * self._dataset.dtype.itemsize
+        refuse_too_much(Path(self._dataset.file.filename), repr(str(self._dataset.name)), wanted)
         if wanted > SMALL:
             _refuse(self._dataset, (last - first, *self.shape[1:]))
-        last = max(first, last)
+        whole, sums = np.ones(last - first, bool), self._sums
         try:
             if self._tail is None or last <= self._tail[1]:
                 found: NDArray[Any] = self._dataset[(*self._within, slice(first, last))]
@@ -361,18 +386,14 @@ class StoredRows:
                 tail, begin, slot = self._tail
                 found = tail[slot, max(first - begin, 0) : last - begin]
                 found = np.concatenate([self._dataset[first:begin], found]) if first < begin else found
-            if self._sums is not None:
-                self._compare(found, first, self._sums)
+            for at in range(first, last if sums is not None else first, SUMMED):
+                part = slice(at - first, min(at + SUMMED, last) - first)
+                whole[part] = checksums(found[part]) == sums[at : min(at + SUMMED, last)]  # type: ignore[index]
         except (OSError, RuntimeError, ValueError, TypeError) as error:
-            rest = "; `cars-rt repair` says which spectra of a recording that concerns"
-            raise _unreadable(path, name, error, rest) from None
+            raise self._damaged(error) from None
         self._missing.refuse(found, first, self._within)
-        return found
+        return found, whole
 
-    def _compare(self, found: NDArray[Any], first: int, sums: Sums) -> None:
-        """Raises ValueError if a row of these, from `first` on, has another checksum."""
-        for begin in range(0, len(found), SUMMED):
-            part = found[begin : begin + SUMMED]
-            at = first + begin
-            if not np.array_equal(checksums(part), sums[at : at + len(part)]):
-                raise ValueError("another checksum")
+    def _damaged(self, error: Exception) -> StorageError:
+        rest = "; `cars-rt repair` says which spectra of a recording that concerns"
+        return _unreadable(Path(self._dataset.file.filename), repr(str(self._dataset.name)), error, rest)

@@ -21,7 +21,7 @@ from cars_rt.files.hdf5 import opened, stored
 from cars_rt.files.places import Places
 from cars_rt.files.recording import final_path, is_partial
 from cars_rt.files.spectra import SpectraError, said_of
-from cars_rt.files.written import sound_rows, stored_rows
+from cars_rt.files.written import stored_rows
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ class Stored:
             there = stored_rows(group, self.name)
             if len(there) < last:
                 raise SpectraError(f"has {len(there)} rows of {self.name}, and had {last}: it was exchanged")
-            return sound_rows(there, first, last) if self.spoiled else (there[first:last], None)
+            return there.sound(first, last) if self.spoiled else (there[first:last], None)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from cars_rt.errors import CarsRtError
 from cars_rt.files.columns import TableError
 from cars_rt.files.hdf5 import StoredRows, are_numbers, are_whole_numbers, explained
 from cars_rt.files.measurement import ABOUT, COLUMNS, Rows, judged, line, stored
-from cars_rt.files.written import sound_rows
 from cars_rt.physics.axis import AxisError, judged_raman_shift
 from cars_rt.protocol import Facts
 from cars_rt.protocol.limits import MAX_COUNT, MAX_TIME
@@ -116,7 +115,7 @@ class StoredCounts(StoredRows):
         if not self._spoiled:
             return self[first:last]
         with said_of(self._path):
-            counts, whole = sound_rows(self, first, last)
+            counts, whole = self.sound(first, last)
             counts = counts.astype(self.dtype, copy=False)
             finite(counts, first)
         return (

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.files.checksum import COLUMNS, DTYPE, SUFFIX, WHICH, Sums
-from cars_rt.files.filters import FilterError
 from cars_rt.files.hdf5 import StoredRows, are_whole_numbers, numbers, opened, readable_attrs, stored
 from cars_rt.storage import StorageError
 
@@ -127,28 +126,12 @@ def located(
     return found, rows, (waiting, first, slot), sums
 
 
-def sound_rows(rows: StoredRows, first: int, last: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Rows from first to before last, as they are stored, of a recording of which some are spoiled: zeros for
-    those, and which are whole. Raises StorageError where nothing says that they are spoiled: the system reads
-    nothing, or a plug-in is missing."""
-    try:
-        return StoredRows.__getitem__(rows, slice(first, last)), np.ones(last - first, bool)
-    except StorageError as error:
-        if error.of_system or isinstance(error, FilterError):
-            raise
-        if last - first < 2:
-            return np.zeros((1, *rows.shape[1:]), rows.dtype), np.zeros(1, bool)
-    middle = (first + last) // 2
-    values, whole = zip(sound_rows(rows, first, middle), sound_rows(rows, middle, last), strict=True)
-    return np.concatenate(values), np.concatenate(whole)
-
-
 class SoundRows(StoredRows):
     """Rows of a recording, with zeros for those that are spoiled."""
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
         first, last, _ = rows.indices(len(self))
-        return sound_rows(self, first, max(first, last))[0]
+        return self.sound(first, max(first, last))[0]
 
 
 def rows_of(group: h5py.Group, name: str, spoiled: bool) -> StoredRows:

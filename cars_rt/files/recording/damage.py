@@ -21,7 +21,6 @@ from cars_rt.storage import StorageError
 MOST_NAMED = 8  # ranges that are named one by one
 FEW = 16  # numbers of a row that is short
 STEP = 2**16  # short rows that are looked at at once
-PARTS = 16  # in which they are looked for that cannot be read
 
 Ranges = list[tuple[int, int]]  # of spectra, by index: first and last; none of what all have in common
 
@@ -44,8 +43,7 @@ def unreadable(groups: Mapping[str, h5py.Group], rows: Mapping[str, int]) -> dic
             elif packed or sums_of(group, name, rows[stream]) is not None:
                 few = dataset.ndim == 1 or dataset.shape[1] <= FEW
                 step = STEP if few and not packed else dataset.chunks[0]
-                every = range(0, rows[stream], step)
-                if lost := _lost(stored_rows(group, name), every, step if packed else 1):
+                if lost := _lost(stored_rows(group, name), rows[stream], step):
                     found[f"{stream}/{name}"] = _by_index(group, lost)
     return found
 
@@ -131,23 +129,19 @@ class Without:
         )
 
 
-def _lost(there: StoredRows, rows: range, least: int) -> Ranges:
-    """Rows that cannot be read, as (first, after the last); those that touch are one. Read by the step of
-    `rows`; `least` of them can fail by themselves."""
-    lost: Ranges = []
-    for first in rows:
-        last = min(first + rows.step, rows.stop)
-        try:
-            there[first:last]
-        except StorageError as error:
-            if error.of_system:
-                raise
-            few = last - first > least
-            step = max((last - first) // PARTS // least, 1) * least
-            for begin, end in _lost(there, range(first, last, step), least) if few else [(first, last)]:
-                touches = lost and lost[-1][1] == begin
-                lost[-1:] = [(lost[-1][0], end)] if touches else [*lost[-1:], (begin, end)]
-    return lost
+def _lost(there: StoredRows, rows: int, step: int) -> Ranges:
+    """Rows that cannot be read, as (first, after the last); those that touch are one. Read by steps."""
+    lost = np.zeros(rows, bool)
+    for first in range(0, rows, step):
+        last = min(first + step, rows)
+        lost[first:last] = ~there.sound(first, last)[1]
+    return runs(lost)
+
+
+def runs(which: NDArray[np.bool_]) -> Ranges:
+    """Where these are true, as (first, after the last)."""
+    edges = np.flatnonzero(np.diff(which, prepend=False, append=False))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
 def _by_index(group: h5py.Group, rows: Iterable[tuple[int, int]]) -> Ranges:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from cars_rt.files.checksum import checksums
 from cars_rt.files.hdf5 import stored
 from cars_rt.files.places import positions
-from cars_rt.files.written import columns_of, located, sound_rows, stored_rows
+from cars_rt.files.recording.damage import runs
+from cars_rt.files.written import columns_of, located, stored_rows
 from cars_rt.storage import StorageError
 
 INDEX, POSITION = "index", "position"
@@ -19,7 +20,7 @@ def are_spoiled(group: h5py.Group, rows: int) -> bool:
     """Whether index or position of spectra cannot be read. Raises StorageError where the system reads
     nothing."""
     return any(
-        not sound_rows(stored_rows(group, name), 0, rows)[1].all()
+        not stored_rows(group, name).sound(0, rows)[1].all()
         for name in (INDEX, POSITION)
         if stored(group, name, h5py.Dataset) is not None
     )
@@ -31,12 +32,12 @@ def mend(group: h5py.Group, rows: int) -> list[str]:
     there = [name for name in (INDEX, POSITION) if stored(group, name, h5py.Dataset) is not None]
     if INDEX not in there or not rows:
         return []
-    index, known = sound_rows(stored_rows(group, INDEX), 0, rows)
+    index, known = stored_rows(group, INDEX).sound(0, rows)
     before = known.copy()
     columns = columns_of(group)
     position, placed = None, np.zeros(rows, bool)
     if POSITION in there and columns > 0:
-        position, placed = sound_rows(stored_rows(group, POSITION), 0, rows)
+        position, placed = stored_rows(group, POSITION).sound(0, rows)
         if position.shape != (rows, 2):
             raise StorageError(Path(group.file.filename), "has positions that are no rows and columns")
         along = position[:, 0].astype(np.int64) * columns + position[:, 1]
@@ -72,8 +73,8 @@ def _between(index: NDArray[np.int64], known: NDArray[np.bool_], announced: int)
 def _write(group: h5py.Group, name: str, values: NDArray[np.int64], which: NDArray[np.bool_]) -> bool:
     """Write these rows, with their checksums. Returns whether there were some."""
     dataset, _, _, sums = located(group, name)
-    for row in np.flatnonzero(which).tolist():
-        dataset[row] = values[row]
+    for first, last in runs(which):
+        dataset[first:last] = values[first:last]
         if sums is not None:  # also where it was that what was spoiled
-            sums[slice(row, row + 1)] = checksums(np.asarray(values[row : row + 1], dataset.dtype))
+            sums[first:last] = checksums(np.asarray(values[first:last], dataset.dtype))
     return bool(which.any())
