@@ -23,6 +23,7 @@ FORMAT_VERSION = 2  # the newest that is read here
 DAMAGE = "damage"
 #: In a file of results what they were made from, which only `process` writes, and its attribute.
 PROCESS, MADE_FROM = "process", "made_from"
+DESCRIBED = "described"  # of a file that was cut to its rows: the version of what is there for other programs
 TAIL, TAIL_ROWS = "tail", "rows"
 SLOTS = 2
 
@@ -63,12 +64,27 @@ def columns_of(group: h5py.Group) -> int:
 
 
 def rows_written(group: h5py.Group) -> int:
-    """How many rows of a stream are data. Raises StorageError if it does not say so."""
+    """How many rows of a stream are data. Of a file that was cut to its rows they are all that are there: a
+    bit that a disk spoils in a number takes none of them away. Raises StorageError if it does not say so."""
     written = numbers(group, "written")
-    if written is None or written.ndim or not are_whole_numbers(written.dtype) or written < 0:
+    right = written is not None and not written.ndim and are_whole_numbers(written.dtype)
+    tail, index = stored(group, TAIL), stored(group, "index", h5py.Dataset)
+    if right and tail is None and index is not None and index.shape and DESCRIBED in group.file.attrs:
+        return len(index)
+    if written is None or not right or written < 0:
         raise StorageError(Path(group.file.filename), f"does not say how many rows of {group.name} are data")
     first, count, _ = tail_of(group)
     return first + count if first >= int(written) else int(written)
+
+
+def cut(group: h5py.Group, rows: int) -> None:
+    """Have only so many rows of a stream be data."""
+    if (tail := stored(group, TAIL, h5py.Group)) is not None:
+        first, _, slot = tail_of(group)
+        within = int(group["written"][()]) <= first <= rows
+        tail[TAIL_ROWS][...] = (first, rows - first, slot) if within else (0, 0, slot)
+        rows = first if within else rows
+    group["written"][()] = rows
 
 
 def tail_of(group: h5py.Group) -> tuple[int, int, int]:

@@ -193,7 +193,7 @@ def test_a_tail_that_lies_costs_a_sentence(rows_: tuple[int, int, int], tmp_path
         cars_rt.open(recording.partial)
     try:
         contents = repair(recording.path)  # the stream cannot be read, and the other one can
-        assert not contents.complete and contents.rows == {"raman": 9}
+        assert not contents.complete and contents.rows in ({"raman": 9}, {"raw": CHUNK, "raman": 9})
     except RecordingError as error:
         assert "cannot be closed" in str(error) or "is damaged" in str(error)
 

@@ -1,4 +1,4 @@
-"""Recordings after a power failure, and with single bits that a disk has spoiled: what `repair` makes of them."""
+"""What `repair` makes of recordings after a power failure, and of bits that a disk has spoiled."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from helpers import AXIS, a_frame, a_start, an_end
 
+import cars_rt
 from cars_rt.accounting import Ledger
 from cars_rt.files import hdf5
 from cars_rt.files.checksum import checksums
@@ -79,3 +80,52 @@ def test_many_spoiled_rows_are_found_by_few_comparisons(
     assert calls < 50
     with h5py.File(path) as file:
         assert np.array_equal(file["raw/index"], np.arange(2000))
+
+
+@pytest.mark.parametrize("packing", ["none", "gzip"])
+def test_a_power_failure_costs_the_rows_that_were_not_on_the_disk(
+    packing: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may leave the number that vouches for them, which closed the whole file to every reader."""
+    recording = written(tmp_path / "scan.h5", packing=packing, scan=(6, 10))
+    recording.fail()
+    for name, size in (("index", 8), ("position", 8), ("columns_crc32", 5 * 4)):
+        put(recording.partial, place_of(recording.partial, f"raw/{name}", 47), bytes(13 * size))
+    put(recording.partial, place_of(recording.partial, "raw/index", 20), bytes(16))
+    contents = repair(recording.partial)
+    assert contents.rows == {"raw": 47} and contents.damage == "" and not contents.complete
+    assert "the last 13 of 60 spectra raw were not on the disk" in caplog.text
+    with cars_rt.open(contents.path) as found:
+        assert np.array_equal(found.counts.values.reshape(60, -1)[:47], COUNTS[:47])
+        assert found.counts_measured.values.sum() == 47
+    assert not repair(contents.path).changed
+
+
+def test_a_power_failure_before_the_counts_are_on_the_disk_costs_those(tmp_path: Path) -> None:
+    recording = written(tmp_path / "scan.h5")
+    recording.fail()
+    put(recording.partial, place_of(recording.partial, "raw/counts", 50), bytes(10 * 2 * len(AXIS)))
+    assert repair(recording.partial).rows == {"raw": 50}
+
+
+def test_no_more_rows_are_named_than_there_are(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The number was on the disk, and the room that was made for the rows was not."""
+    recording = written(tmp_path / "scan.h5", scan=(6, 10))
+    recording.fail()
+    put(recording.partial, place_of(recording.partial, "raw/written"), (124).to_bytes(8, "little"))
+    assert repair(recording.partial).rows == {"raw": 60}
+    assert "has 60 rows of raw, and not the 124 it names" in caplog.text
+
+
+@pytest.mark.parametrize("bit", [3, 6, 63])
+def test_a_bit_of_the_number_of_rows_takes_none_away(bit: int, tmp_path: Path) -> None:
+    """Of a file that was cut to its rows. `repair` made 52 spectra of 60, or refused it for good."""
+    path = closed(written(tmp_path / "scan.h5", scan=(6, 10)))
+    flip(path, place_of(path, "raw/written") + bit // 8, bit % 8)
+    with cars_rt.open(path) as found:
+        assert np.array_equal(found.counts.values.reshape(60, -1), COUNTS[:60])
+    contents = repair(path)
+    assert contents.rows == {"raw": 60} and contents.complete and contents.changed
+    with h5py.File(path) as file:
+        assert file["raw/written"][()] == 60 == len(file["raw/counts"])
+    assert not repair(path).changed

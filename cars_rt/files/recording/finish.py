@@ -66,7 +66,7 @@ def finish(
         if made is None:
             _refuse_begun(partial)
         with changed(partial, locking=not ours) as file:
-            counted = settle(file)
+            counted = settle(file, left=made is None)
             complete = bool(file.attrs["complete"])
         _refuse_exchanged(partial, made)
         sync_file(partial)  # a name must not come to the disk before what it names

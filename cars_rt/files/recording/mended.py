@@ -1,5 +1,6 @@
 """Columns of a recording that a disk has spoiled, where what is left of them says what they were."""
 
+import logging
 from pathlib import Path
 
 import h5py
@@ -10,8 +11,10 @@ from cars_rt.files.checksum import checksums
 from cars_rt.files.hdf5 import stored
 from cars_rt.files.places import positions
 from cars_rt.files.recording.damage import runs
-from cars_rt.files.written import columns_of, located, stored_rows
+from cars_rt.files.written import DESCRIBED, columns_of, cut, located, stored_rows
 from cars_rt.storage import StorageError
+
+log = logging.getLogger("cars_rt.recording")
 
 INDEX, POSITION = "index", "position"
 
@@ -56,6 +59,34 @@ def mend(group: h5py.Group, rows: int) -> list[str]:
         if _write(group, POSITION, at, known & ~placed):
             mended.append(POSITION)
     return [f"{str(group.name).strip('/')}/{name}" for name in mended]
+
+
+def cut_unwritten(group: h5py.Group, main: str, rows: int) -> int:
+    """Cut a stream that never ended before its first row from which no index, or no spectrum, can be read to
+    the end: a power failure came before they were on the disk. What has no row that can be read stays as it
+    is. Returns how many rows it has. Raises StorageError where the system reads nothing."""
+    closed = int(group.attrs.get("announced", -1)) >= 0 or DESCRIBED in group.file.attrs
+    if closed or stored(group, INDEX) is None:
+        return rows
+    mend(group, rows)
+    known, spectra = stored_rows(group, INDEX).sound(0, rows)[1], stored_rows(group, main)
+    step, end = (group[main].chunks or (1024,))[0], rows
+    while end > 0:
+        first = (end - 1) // step * step
+        there = np.flatnonzero(known[first:end] & spectra.sound(first, end)[1])
+        if len(there):
+            end = first + int(there[-1]) + 1
+            break
+        end = first
+    if end in (0, rows):
+        return rows
+    name, path = str(group.name).strip("/"), group.file.filename
+    said = (
+        "%s: the last %d of %d spectra %s were not on the disk, as after a power failure: it ends before them"
+    )
+    log.warning(said, path, rows - end, rows, name)
+    cut(group, end)
+    return end
 
 
 def _between(index: NDArray[np.int64], known: NDArray[np.bool_], announced: int) -> None:

@@ -11,8 +11,8 @@ from cars_rt.files.recording.damage import said
 from cars_rt.files.recording.errors import InUseError, RecordingError
 from cars_rt.files.recording.finish import Contents, finish, tell, told
 from cars_rt.files.recording.mended import are_spoiled, mend
-from cars_rt.files.recording.settled import DESCRIBED, count, settle
-from cars_rt.files.written import DAMAGE, FORMAT_VERSION, is_of_process
+from cars_rt.files.recording.settled import count, settle
+from cars_rt.files.written import DAMAGE, DESCRIBED, FORMAT_VERSION, is_of_process
 from cars_rt.storage import complete as complete_changes
 
 log = logging.getLogger("cars_rt.recording")
@@ -79,7 +79,7 @@ def _finished(path: Path) -> Contents:
                 completed = claim.locked and os.access(path, os.W_OK) and complete_changes(path)
                 with opened(path) as file:
                     counted, complete = count(file), bool(file.attrs["complete"])
-                    done = not counted.surplus and complete == counted.whole(file)
+                    done = not (counted.surplus or counted.misled) and complete == counted.whole(file)
                     done &= int(file.attrs.get(DESCRIBED, 1)) >= FORMAT_VERSION
                 if not done:
                     with changed(path) as file:

@@ -14,14 +14,24 @@ import h5py
 from cars_rt.files.filters import FilterError
 from cars_rt.files.hdf5 import are_numbers, readable_attrs, stored
 from cars_rt.files.recording.errors import RecordingError, reason
+from cars_rt.files.recording.mended import cut_unwritten
 from cars_rt.files.recording.nexus import describe, room_for
-from cars_rt.files.written import DAMAGE, FORMAT_VERSION, TAIL, TAIL_ROWS, is_recording, rows_written, tail_of
+from cars_rt.files.written import (
+    DAMAGE,
+    DESCRIBED,
+    FORMAT_VERSION,
+    TAIL,
+    TAIL_ROWS,
+    cut,
+    is_recording,
+    rows_written,
+    tail_of,
+)
 from cars_rt.protocol.messages import MAIN_ARRAY
 from cars_rt.storage import StorageError
 
 log = logging.getLogger("cars_rt.recording")
 
-DESCRIBED = "described"  # the version of what is there for other programs
 NOT_CLOSED = "not closed"  # the reason of a recording, and of a stream, that nobody has ended
 NO_RECEIPT = {"announced": -1, "reason": NOT_CLOSED, "lost_before": "{}", "lost": "{}", "ranges": "[]"}
 
@@ -41,6 +51,11 @@ class Counted:
         ]
         return [(column, rows) for column, rows in columns if len(column) > rows]
 
+    @property
+    def misled(self) -> bool:
+        """Whether a stream says another number of rows than are data, or has some in its tail."""
+        return any(int(group["written"][()]) != self.rows[name] for name, group in self.groups.items())
+
     def whole(self, file: h5py.File) -> bool:
         """Every stream ended as planned, and every spectrum that was announced is there."""
         expected = set(json.loads(file.attrs.get("streams", "[]"))) or set(self.rows) or {"any"}
@@ -54,8 +69,9 @@ class Counted:
 
 
 def count(file: h5py.File) -> Counted:
-    """What is there. Raises RecordingError if there are fewer rows than the file says, or if none of the
-    streams that are there can be read: nothing is cut or closed that somebody may still save."""
+    """What is there: no more rows than the shortest column has, since a power failure may come between the
+    number and the rows. Raises RecordingError if none of the streams that are there can be read: nothing is
+    cut or closed that somebody may still save."""
     if not is_recording(file):
         raise RecordingError(f"{file.filename} is no recording of `cars-rt record`")
     counted, spoiled = Counted({}, {}, {}, False), ""
@@ -68,8 +84,9 @@ def count(file: h5py.File) -> Counted:
                 continue  # it never began, or was killed while it began, when it promised nothing yet
             if not are_numbers(spectra.dtype):
                 raise StorageError(Path(file.filename), f"its {main} are no numbers but {spectra.dtype}")
-            rows = rows_written(group)
-            lengths = [len(column) for column in _columns(group)]
+            rows, shortest = rows_written(group), _shortest(group)
+            if rows > shortest:  # nor is there what waits in a tail
+                rows = min(abs(int(group["written"][()])), shortest)
         except FilterError:
             raise
         except (StorageError, OSError, RuntimeError, TypeError, ValueError) as error:
@@ -77,10 +94,6 @@ def count(file: h5py.File) -> Counted:
             log.warning("%s: %s", file.filename, spoiled)
             counted = replace(counted, spoiled=True)
             continue
-        if rows < 0 or min(lengths, default=0) < rows:
-            raise RecordingError(
-                f"{file.filename} is damaged: fewer rows of {stream} than the {rows} it names"
-            )
         counted.groups[stream], counted.rows[stream] = group, rows
         counted.announced[stream] = int(group.attrs.get("announced", -1))
     if spoiled and not counted.groups:
@@ -88,13 +101,21 @@ def count(file: h5py.File) -> Counted:
     return counted
 
 
-def settle(file: h5py.File) -> Counted:
-    """Cut to the rows that are data and write down what that makes of the recording."""
+def settle(file: h5py.File, *, left: bool = False) -> Counted:
+    """Cut to the rows that are data and write down what that makes of the recording. left: by a recorder that
+    did not close it."""
     _mend_texts(file)
     counted = count(file)
-    for group in counted.groups.values():
+    for stream, group in counted.groups.items():
+        rows = counted.rows[stream]
+        if (named := rows_written(group)) > rows:
+            log.warning("%s has %d rows of %s, and not the %d it names", file.filename, rows, stream, named)
+            cut(group, rows)
+        if left:
+            counted.rows[stream] = rows = cut_unwritten(group, MAIN_ARRAY[stream], rows)
         if stored(group, TAIL, h5py.Group) is not None:
             _take_in_tail(group)
+        group["written"][()] = rows
     for column, rows in counted.surplus:
         column.resize(rows, axis=0)
     if file.attrs.get("reason", NOT_CLOSED) == NOT_CLOSED and counted.groups:
@@ -184,3 +205,13 @@ def _columns(group: h5py.Group) -> Iterator[h5py.Dataset]:
         column = stored(group, name)
         if isinstance(column, h5py.Dataset) and column.ndim and column.maxshape[0] is None:
             yield column
+
+
+def _shortest(group: h5py.Group) -> int:
+    """The rows that every column has; those in the tail are not in their columns yet."""
+    lengths = [len(column) for column in _columns(group)]
+    if (tail := stored(group, TAIL, h5py.Group)) is not None:
+        first = tail_of(group)[0]
+        columns = [stored(group, name, h5py.Dataset) for name in tail if name != TAIL_ROWS]
+        lengths += [len(column) for column in columns if len(column) < first]
+    return min(lengths, default=0)
