@@ -11,6 +11,7 @@ from cars_rt.storage.lock import NO_LOCKS, Lock, LockedError, locked
 from cars_rt.storage.memory import SMALL, refuse_size, refuse_too_much
 from cars_rt.storage.names import file_name, numbered
 from cars_rt.storage.read import read_bytes, read_text, refuse_no_table, refuse_special_file
+from cars_rt.storage.room import refuse_no_room
 from cars_rt.storage.syncing import Syncing
 from cars_rt.storage.write import refuse_target, replacing, write_bytes, write_text
 
@@ -31,6 +32,7 @@ __all__ = [
     "read_bytes",
     "read_text",
     "refuse_missing_folder",
+    "refuse_no_room",
     "refuse_no_table",
     "refuse_size",
     "refuse_special_file",

@@ -6,7 +6,7 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -416,6 +416,26 @@ def test_a_full_disk_ends_a_recording_and_not_the_recorder(
     with h5py.File(tmp_path / "map.h5") as file:
         assert np.array_equal(file["raw/counts"], camera.counts[:30])
         assert file.attrs["reason"] == "stopped" and file["raw"].attrs["announced"] == 30
+
+
+def test_a_run_that_begins_on_a_full_disk_is_not_recorded(disk_of: Callable[[str], Path]) -> None:
+    folder = disk_of("80m")
+    with Published() as source, recording(folder, raw=source.address) as (recorder, asking):
+        source.wait()
+        asking.start("map")
+        with (folder / "junk").open("wb") as junk:
+            os.posix_fallocate(junk.fileno(), 0, shutil.disk_usage(folder).free - 16_384)
+        source.run("run-1", spectra_of(3))
+        wait_until(lambda: recorder.trouble)
+        now = asking.status()
+        assert now["trouble"] == f"the disk of {folder} is full (0 MB left), so run run-1 is not recorded"
+        assert now["state"] == "idle" and now["passed_over"] == 1
+        assert [each.name for each in folder.iterdir()] == ["junk"]
+        (folder / "junk").unlink()
+        asking.start("map")
+        source.run("run-2", spectra_of(3))
+        wait_until(lambda: recorder.runs)
+    assert recorder.recorded[0].complete and not recorder.trouble
 
 
 def test_the_documented_program_drives_a_recorder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -642,3 +642,43 @@ def test_a_disk_that_is_full_at_once_ends_a_recording_and_not_the_recorder(small
         with h5py.File(small_disk / path) as file:
             found = read_rows(file["raw"], "counts")
             assert len(found) >= rows and np.array_equal(found[:rows].reshape(-1, 1000, 1000)[-1], counts)
+
+
+NO_ROOM = """
+import os, sys
+from pathlib import Path
+import numpy as np
+sys.path.insert(0, {tests!r})
+from helpers import a_start
+from cars_rt.files.recording import Packing, Recording, RecordingError
+folder, axis = Path({folder!r}), np.linspace(500.0, 3100.0, 1340)
+model = {{"name": "m", "sha256": "0" * 64, "deviation": "true"}}
+for room in (0, 16_384, 90_112, 1_200_000):
+    for stream, dtype, packing in (("raw", "uint16", "none"), ("raman", "float32", "gzip")):
+        start = a_start(axis=axis, stream=stream, dtype=dtype, model=model if stream == "raman" else None)
+        recording = Recording(folder / "a.h5", streams=["raw", "raman"], packing=Packing(packing))
+        with (folder / "fill").open("wb") as fill:
+            os.posix_fallocate(fill.fileno(), 0, os.statvfs(folder).f_bavail * 4096 - room)
+        try:
+            recording.start(start)
+            recording.flush()
+        except RecordingError as error:
+            print(room, stream, str(error).split(";")[0].split(": ")[1])
+        try:
+            Recording(folder / "b.h5").fail()
+        except RecordingError as error:
+            print(room, "file", str(error).split(": ")[1])
+        recording.fail()
+        for each in folder.iterdir():
+            each.unlink()
+"""
+
+
+def test_a_stream_that_begins_on_a_full_disk_is_refused(disk_of: Callable[[str], Path]) -> None:
+    """HDF5 ends the process where there is no room for its own tables."""
+    program = NO_ROOM.format(tests=TESTS, folder=str(disk_of("4m")))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE_S)
+    assert (done.returncode, done.stderr) == (0, "")
+    refused = [f"{room} {what} No space left on device" for room in (0, 16_384, 90_112)
+               for stream in ("raw", "raman") for what in (stream, "file")]  # fmt: skip
+    assert done.stdout.splitlines() == refused  # and with more room nothing is

@@ -27,8 +27,10 @@ class Disk:
         self._said = math.inf  # minutes that the last warning named
 
     def begin(self) -> None:
-        """A recording begins: rate and warnings are its own."""
+        """A recording begins: rate and warnings are its own, and it needs more room than to end."""
         self.rate, self._stored, self._given, self._seen, self._said = 0.0, 0, 0, -math.inf, math.inf
+        self._margin = 2 * LOW_BYTES
+        self.refresh()
 
     def look(self, stored: int, given: int, now: float) -> None:
         """stored: bytes of the open files on the disk. given: bytes of their rows, before any compression.

@@ -22,6 +22,22 @@ class Pieces:
     def __contains__(self, run: str) -> bool:
         return run in self._by_run
 
+    @property
+    def spectra(self) -> int:
+        """Spectra that they have, those of several streams counted once."""
+        counts = ([rows.count for rows in each.recording.rows.values()] for each in self)
+        return sum(max(each, default=0) for each in counts)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes that they take on the disk."""
+        return sum(each.stored_bytes for each in self)
+
+    @property
+    def given_bytes(self) -> int:
+        """Bytes of their rows, before any compression."""
+        return sum(each.given_bytes for each in self)
+
     def of(self, run: str) -> Sequence[Piece]:
         """The files of a run, the one begun first in front."""
         return self._by_run.get(run, ())

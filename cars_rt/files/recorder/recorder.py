@@ -127,6 +127,7 @@ class Recorder:
     def _follow(self, plan: Plan) -> Piece | None:
         """Record by this plan from now on. Returns the file of an open run that is joined."""
         self.plan, self.trouble, self.latest = plan, "", None
+        self.disk.begin()
         readers = self._readers.values()
         over = {each.last for each in readers}
         starts = {each: each.run for each in readers if each.run is not None and each.run.run not in over}
@@ -172,8 +173,7 @@ class Recorder:
     @property
     def spectra(self) -> int:
         """Spectra in open and finished files. Counts and results of a spectrum count once."""
-        being = [[rows.count for rows in each.recording.rows.values()] for each in self._open]
-        return self._spectra + sum(max(counts, default=0) for counts in being)
+        return self._spectra + self._open.spectra
 
     def describe(self) -> str:
         """What it does, or waits for, in a phrase."""
@@ -228,16 +228,17 @@ class Recorder:
         """Warn in time, and end while there is still room to close the files."""
         if not self._open:
             return
-        stored = sum(each.stored_bytes for each in self._open)
-        given = sum(each.given_bytes for each in self._open)
-        self.disk.look(stored, given, time.monotonic())
+        self.disk.look(self._open.stored_bytes, self._open.given_bytes, time.monotonic())
         if warning := self.disk.warning():
             log.warning("%s", warning)
+        self._end_if_full("the recording ended")
+
+    def _end_if_full(self, so: str) -> None:
         if self.disk.full:
             for each in self._open:
                 each.stop(self._readers, time.monotonic())
             left = f"{self.disk.free / 1e6:.0f} MB left"
-            self._give_up(f"the disk of {self.folder} is full ({left}), so the recording ended")
+            self._give_up(f"the disk of {self.folder} is full ({left}), so {so}")
 
     def _give_up(self, why: str) -> None:
         """Make files of what is there, and record nothing more until somebody asks for it."""
@@ -315,6 +316,9 @@ class Recorder:
 
     def _begin(self, start: Start) -> None:
         if start.run not in self._open:
+            if self.plan is not None and not self._open:  # else it is looked at each second
+                self.disk.begin()
+                self._end_if_full(f"run {start.run} is not recorded")
             if self.plan is None or (self.plan.claimed is not None and self._open):
                 self.passed_over += start.stream == next(iter(self.sources))
                 return
@@ -340,8 +344,6 @@ class Recorder:
         # Nothing more comes of a stream in which the run is over.
         over = {name for name, reader in self._readers.items() if reader.last == start.run}
         wanted = {name for name in self.sources if name == start.stream or name not in over}
-        if not self._open:
-            self.disk.begin()
         overwrite, packing = self.one_run and self.settings.overwrite, self._packing
         piece = Piece(claim, start.run, wanted, about, first=first, overwrite=overwrite, packing=packing)
         self._open.add(piece)

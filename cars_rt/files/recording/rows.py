@@ -15,11 +15,13 @@ from cars_rt.files.checksum import COLUMNS, DTYPE, SUFFIX, WHICH, checksums
 from cars_rt.files.recording.bands import NAME as BANDS
 from cars_rt.files.recording.packing import PLAIN, Packing
 from cars_rt.files.written import SLOTS, TAIL, TAIL_ROWS
+from cars_rt.storage import refuse_no_room
 
 CHUNK_BYTES = 512 * 1024  # of the main array: one write, large enough for any disk
 FIRST_ROWS = 4_096  # allocated at first where the total is not known; doubled when full,
 GROWTH_BYTES = 256 * 2**20  # but by no more than this at once
 INDEX_BYTES = 2**20  # and HDF5's own tables need no more than this for it
+ENTRY_BYTES = 256  # at most, of one chunk in HDF5's tables: half full, and each on pages of its own
 MOST_ROWS = 2**22  # allocated at once where it is known; sparse, so it costs nothing until written,
 MOST_EMPTY = 2**13  # empty chunks that are allocated at first of compressed arrays
 EMPTY_RATIO = 128  # at least: an empty chunk of a compressed array takes 3,000 of 512 K
@@ -71,6 +73,9 @@ class Rows:
         self._slot = self._waiting = 0  # of the tail; rows in it
         self._buffers = {name: np.zeros((chunk, *tail), dtype) for name, (tail, dtype) in columns.items()}
         self._allocated = allocated
+        chunks = -(-allocated // chunk)
+        empty = sum(chunk * bytes_[name] // EMPTY_RATIO for name in self._packed)
+        refuse_no_room(Path(group.file.filename), chunks * (ENTRY_BYTES * len(columns) + empty) + INDEX_BYTES)
         for name, (tail, dtype) in columns.items():
             self._create(group, name, allocated, tail, np.dtype(dtype))
         for name in self._rounded:

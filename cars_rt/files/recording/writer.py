@@ -28,7 +28,7 @@ from cars_rt.files.recording.settled import NO_RECEIPT, NOT_CLOSED
 from cars_rt.files.written import FORMAT, FORMAT_VERSION
 from cars_rt.protocol import DTYPES, FLAGS, NETWORK_OUTPUTS, End, Frame, Start
 from cars_rt.protocol.messages import MAIN_ARRAY
-from cars_rt.storage import NO_LOCKS, StorageError, Syncing
+from cars_rt.storage import NO_LOCKS, StorageError, Syncing, refuse_no_room
 from cars_rt.storage.write import same_file
 
 log = logging.getLogger("cars_rt.recording")
@@ -37,6 +37,7 @@ log = logging.getLogger("cars_rt.recording")
 ABSENT: Mapping[str, Any] = {FLAGS: np.uint8(0)} | dict.fromkeys(NETWORK_OUTPUTS, np.float32(np.nan))
 SYNC_S = 5.0  # what a power failure costs; the end of a recording waits for what is not on the disk then
 ROOM, ROOM_BYTES = "room", 8_192  # at the top of the file, for what is said there when a stream begins
+HEAD_BYTES = 2**20  # that what is said of a file, or of a stream of it, takes at most, beside arrays
 
 
 class Recording:
@@ -73,6 +74,7 @@ class Recording:
         self._failed = self._meddled = False
         self._syncing = Syncing(self.partial, SYNC_S)
         try:
+            refuse_no_room(self.partial, HEAD_BYTES)  # HDF5 crashes where there is none for its own tables
             self._file = created(self.partial)
         except OSError as error:
             self._claim.release()
@@ -91,6 +93,7 @@ class Recording:
     def start(self, start: Start, rows: int | None = None) -> None:
         """Make room for one stream of the run: for `rows` spectra, or as many as it plans."""
         with self._guarded():
+            refuse_no_room(self.partial, HEAD_BYTES + 2 * start.raman_shift.nbytes)  # axis and dark
             # Without a name until all of it is on disk: who is killed before leaves the other stream whole.
             group = h5py.Group(h5py.h5g.create(self._file.id, None))
             # With HDF5's own checksum: they are written once.
@@ -320,7 +323,9 @@ class _Guard:
             raise RecordingError(f"{self._recording.partial} is closed after an error")
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, (OSError, RuntimeError)) and not isinstance(error, RecordingError):
+        if error is None or isinstance(error, RecordingError):
+            return
+        if isinstance(error, OSError | RuntimeError) or system_error(error):  # h5py has many kinds
             self._recording.fail()
             left = "" if isinstance(error, StorageError) else "; what was flushed stays readable in it"
             path = self._recording.partial
