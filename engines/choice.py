@@ -38,7 +38,8 @@ def open_engine(name: str, graph: Graph, max_batch: int, threads: int = 0, lanes
     slab for each, and the cores in equal shares.
     `auto` tries the engines in a process of their own, once for a model, unless there is only one; what it
     found is kept on disk (see `remembered`).
-    Raises EngineError with the reason (that of the reference engine, for `auto`), GivenUpError after `give_up`.
+    Raises EngineError with the reason (for `auto` that of the reference engine), GivenUpError after
+    `give_up`.
     """
     if name != AUTO:
         require(name)

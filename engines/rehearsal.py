@@ -35,7 +35,7 @@ ROUNDS, ROUND_S = 3, 0.1
 PARAMETER = "parameter "  # before the names of a graph's parameters
 UNDERWAY = b"underway "  # before what a process says of how far it is
 ANSWER = b"answer "  # before what came of an engine; other lines are of whatever else prints
-LOST = "crashed or hung when it was tried"  # begins the reason against an engine that took its process with it
+LOST = "crashed or hung when it was tried"  # begins the reason against an engine that took its process along
 ENDING_S = 5.0  # what a driver may take to let the process end
 
 
