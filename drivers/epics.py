@@ -316,7 +316,8 @@ class _Switch:
     One that is never seen at 1, such as a button that comes back at once, says nothing."""
 
     def __init__(self, context: Any) -> None:
-        self._context, self._monitor = context, None
+        self._context = context
+        self._monitor: _Monitor | None = None
         self._ran, self._rests_since = False, math.inf
 
     def watch(self, pv: str | None, patience_s: float) -> None:

@@ -28,9 +28,10 @@ def made(node: onnx.NodeProto) -> TensorProto | None:
     """What a `Constant` gives; None where that is no array of numbers."""
     for entry in node.attribute:
         if entry.name == "value":
-            return entry.t
+            value: TensorProto = entry.t
+            return value
         if entry.name in KINDS:
             return numpy_helper.from_array(
-                np.array(helper.get_attribute_value(entry), KINDS[entry.name])  # type: ignore[arg-type]
+                np.array(helper.get_attribute_value(entry), KINDS[entry.name])
             )
     return None

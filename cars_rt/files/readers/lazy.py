@@ -31,13 +31,13 @@ class Lazy(StoredRows):
     ) -> None:
         self.shape = (rows, pixels)
         self.dtype = wanted(dtype)
-        self._read, self._path, self._turned = read, path, turned
+        self._rows_of, self._path, self._turned = read, path, turned
         self.together = together
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
         with said_of(self._path):
             first, last, _ = rows.indices(len(self))
-            counts = self._read(first, max(first, last)).astype(self.dtype, copy=False)
+            counts = self._rows_of(first, max(first, last)).astype(self.dtype, copy=False)
             finite(counts, first)
             return counts[:, ::-1] if self._turned else counts
 
