@@ -35,8 +35,8 @@ class ReplaySettings:
     are numbered and stamped anew and make no scan."""
 
     calibration: Path | None = None
-    """A file of `cars-rt calibrate`: its axis instead of the file's own, and its dark and saturation level
-    where the file has none."""
+    """A file of `cars-rt calibrate`: its axis, if it has one, instead of the file's own, and its dark and
+    saturation level where the file has none."""
 
     def __post_init__(self) -> None:
         if self.block is not None and not 1 <= self.block <= MAX_BLOCK:

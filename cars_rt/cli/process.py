@@ -78,8 +78,8 @@ def process(
         For files without an axis: a file with the raman shift of each pixel, .npy or text; with --pump-nm,
         with wavelengths in nm.
     calibration
-        A file of `cars-rt calibrate`: its axis instead of the files' own, and its dark and saturation level
-        where they have none. Its reference is used by --reference with the same file.
+        A file of `cars-rt calibrate`: its axis, if it has one, instead of the files' own, and its dark and
+        saturation level where they have none. Its reference is used by --reference with the same file.
     scheduler
         Address of a Dask scheduler, such as tcp://10.0.0.5:8786, whose workers see the same folders: they
         compute, and what one of them does not end another one does (docs/cluster.md).

@@ -19,30 +19,28 @@ log = logging.getLogger("cars_rt.files")
 def open_calibrated(
     path: Path, pump_nm: float | None = None, axis: Path | None = None, calibrated: Path | None = None
 ) -> Iterator[Spectra]:
-    """Spectra as `open_spectra` gives them. calibrated: a file of `cars-rt calibrate`. Its axis takes the
-    place of the file's own. Its dark and saturation level count where the spectra have none. Raises
-    SpectraError."""
+    """Spectra as `open_spectra` gives them. calibrated: a file of `cars-rt calibrate`. Its axis, if it has
+    one, takes the place of the file's own. Its dark and saturation level count where the spectra have none.
+    Raises SpectraError."""
     if calibrated is None:
         with open_spectra(path, pump_nm, axis) as spectra:
             yield spectra
         return
-    if axis is not None:
-        raise SpectraError("give --calibration or --axis, not both")
     known = _read(calibrated)
-    with open_spectra(path, given=any_axis) as spectra:
+    if axis is not None and known.scale is not None:
+        raise SpectraError("give --calibration or --axis, not both")
+    opened = open_spectra(path, pump_nm, axis) if known.scale is None else open_spectra(path, given=any_axis)
+    with opened as spectra:
         with said_of(path):
-            spectra = _applied(spectra, known, calibrated, pump_nm)
+            spectra = _applied(spectra, known, calibrated, None if known.scale is None else pump_nm)
         yield spectra
 
 
 def _read(path: Path) -> Calibration:
     try:
-        known = calibration.read(path)
+        return calibration.read(path)
     except CalibrationError as error:
         raise SpectraError(str(error)) from None
-    if known.scale is None:
-        raise SpectraError(f"{path} holds no axis: add one with `cars-rt calibrate lamp` or `standard`")
-    return known
 
 
 def _applied(spectra: Spectra, known: Calibration, path: Path, pump_nm: float | None) -> Spectra:
@@ -68,12 +66,12 @@ def _applied(spectra: Spectra, known: Calibration, path: Path, pump_nm: float | 
         )
     if old := known.old(spectra.time_ns or time.time_ns()):
         log.warning("the calibration %s: %s", path, old)
-    assert found.raman_shift is not None
-    return replace(
-        spectra,
-        raman_shift=found.raman_shift,
-        dark=found.dark if spectra.dark is None else spectra.dark,
-        full_scale=spectra.full_scale or found.full_scale,
-        calibration=found.facts,
-        of_axis=f"of the calibration {known.id}",
+    dark = spectra.dark
+    if subtracted and found.dark is not None:  # of pixels as the camera sends them
+        dark = found.dark[::-1] if spectra.turned else found.dark
+    spectra = replace(
+        spectra, dark=dark, full_scale=spectra.full_scale or found.full_scale, calibration=found.facts
     )
+    if found.raman_shift is None:
+        return spectra
+    return replace(spectra, raman_shift=found.raman_shift, of_axis=f"of the calibration {known.id}")

@@ -293,6 +293,11 @@ def test_what_belongs_to_pixels_stays_with_those_of_the_camera(
     with open_calibrated(camera, calibrated=output) as spectra:
         assert spectra.dark is not None and np.allclose(spectra.dark, dark, atol=1)
     assert "its dark is subtracted, though nothing says the exposure" in caplog.text
+    program.saved(output, replace(known, scale=None))  # darks alone: the file's own axis stays
+    with open_calibrated(tmp_path / "toluene.nxs", calibrated=output) as spectra:
+        assert np.allclose(spectra.raman_shift, truth[::turn])
+        assert spectra.dark is not None and np.allclose(spectra.dark[::turn], dark, atol=1)
+        assert spectra.calibration is not None and "coefficients" not in spectra.calibration
 
 
 def test_axes_for_files_without_one(tmp_path: Path) -> None:
@@ -305,12 +310,18 @@ def test_axes_for_files_without_one(tmp_path: Path) -> None:
     axis.write_text("\n".join(f"{1e7 / (value + 1e7 / PROBE):.12g}" for value in truth), encoding="ascii")
     with open_calibrated(numbered, PROBE, axis) as spectra:
         assert np.allclose(spectra.raman_shift, truth, atol=1e-5)
-    write(tmp_path / "empty.json", Calibration(region=Region(64)))
+    lab, empty = tmp_path / "lab.json", tmp_path / "empty.json"
+    scale = Scale(kind="lamp", of="neon", quantity="raman_shift", coefficients=(500.0, 3.0),
+                  region=Region(64), residual_cm1=0.1, time_ns=NOW)  # fmt: skip
+    write(lab, Calibration(region=Region(64), scale=scale))
+    write(empty, Calibration(region=Region(64), full_scale=4_095.0))
+    with open_calibrated(numbered, PROBE, axis, empty) as spectra:  # of what it does not know, as without it
+        assert np.allclose(spectra.raman_shift, truth, atol=1e-5) and spectra.full_scale == 4_095
     wrong: list[tuple[dict[str, Any], str]] = [
-        ({"axis": axis, "calibrated": axis}, "give --calibration or --axis, not both"),
+        ({"axis": axis, "calibrated": lab}, "give --calibration or --axis, not both"),
         ({"axis": tmp_path / "none.txt"}, r"there is no file .*none\.txt"),
         ({"calibrated": axis}, "no calibration: it is no JSON"),
-        ({"calibrated": tmp_path / "empty.json"}, "holds no axis"),
+        ({"calibrated": empty}, "pixel"),
     ]
     for settings, sentence in wrong:
         with pytest.raises(SpectraError, match=sentence), open_calibrated(numbered, **settings):
