@@ -5,6 +5,7 @@ from numpy.typing import ArrayLike, NDArray
 
 BLOCK = 32  # pixels whose median counts as one value: hot pixels and cosmic rays do not
 FEWEST_PIXELS = 2 * BLOCK
+LINES = 3  # in as many blocks
 LOOKED_AT = 8  # spectra are enough to know the noise by
 LEAST_LIGHT = 20.0  # of the brightest block above the darkest, in the noise of one pixel of one spectrum
 LEAST_SHARE = 0.1  # of the mean, the same; measured CARS spectra have 400 to 600 times the noise
@@ -19,6 +20,18 @@ def relief(spectrum: ArrayLike) -> float:
     blocks = len(values) // BLOCK
     medians = np.median(values[: blocks * BLOCK].reshape(blocks, BLOCK), axis=1)
     return float(medians.max() - medians.min())
+
+
+def lines(spectrum: ArrayLike) -> float:
+    """How far the third highest of the lines of a spectrum (p,) stands above what is around it, as those of a
+    lamp do, in its unit; 0 for few pixels. They are wider than hot pixels, and cosmic rays are fewer."""
+    values = np.asarray(spectrum, np.float64)
+    blocks = len(values) // BLOCK
+    if blocks < LINES:
+        return 0.0
+    least = np.min([values[:-2], values[1:-1], values[2:]], axis=0, initial=np.inf)
+    parts = np.pad(least, 1, mode="edge")[: blocks * BLOCK].reshape(blocks, BLOCK)
+    return float(np.sort(parts.max(axis=1) - np.median(parts, axis=1))[-LINES])
 
 
 def noise_of(spectra: NDArray[np.generic]) -> float:
@@ -37,7 +50,7 @@ def noise_of(spectra: NDArray[np.generic]) -> float:
 def light_in(dark: ArrayLike, noise: float) -> str | None:
     """Say that a dark (p,) rises further along its pixels than any does: offsets, hot pixels and a glow stay
     near the noise, which is that of one pixel of one spectrum. None if it does not."""
-    rise = relief(dark)
+    rise = max(relief(dark), lines(dark))
     if not noise or rise <= max(
         LEAST_LIGHT * noise, LEAST_SHARE * abs(float(np.mean(np.asarray(dark, np.float64))))
     ):

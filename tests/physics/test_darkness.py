@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from calibration.simulated import lamp_spectrum
 
 from cars_rt.physics.darkness import light_in, noise_of
 from cars_rt.physics.microscope import Microscope, Simulator
@@ -19,6 +20,7 @@ HOT = np.where(PIXELS % 97 == 0, 20_000.0, 0.0)
         np.full(len(PIXELS), 600.0),
         600.0 + COLUMNS,
         600.0 + HOT,
+        600.0 + np.where(PIXELS % 700 < 4, 5_000, 0),  # two groups of hot pixels
         600 + 0.02 * PIXELS,  # an amplifier that warms up
         1500 + 90 * np.exp(-PIXELS / 200),  # a corner that glows
         0.0 * PIXELS,
@@ -40,6 +42,13 @@ def test_spectra_are_no_dark(peak: float, unit: float) -> None:
         assert said is not None and said.startswith("has light in it: it rises by ")
     dark = camera.measure_dark(20)
     assert light_in(unit * dark.mean(axis=0), noise_of(unit * dark[:8])) is None
+
+
+@pytest.mark.parametrize("name", ["neon", "argon", "krypton", "mercury-argon"])
+def test_a_lamp_that_burns_is_no_dark(name: str) -> None:
+    """Its lines are narrow, and most of its pixels are dark."""
+    _, counts = lamp_spectrum(name, 700, 800)
+    assert "has light in it: it rises by " in str(light_in(counts, noise_of(counts)))
 
 
 def test_of_a_few_pixels_nothing_is_said() -> None:
