@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cars_rt.errors import CarsRtError
+from cars_rt.printable import printable
 from cars_rt.remote import Recorder, begun
 from cars_rt.sockets.addresses import Address
 from cars_rt.sockets.inflow import Inflow
@@ -94,6 +95,16 @@ class World:
         if self.watch is not None and self.watch.busy:
             self._busy_at = now
         return now - self._busy_at < CALM_S
+
+    @property
+    def no_spectra(self) -> str:
+        """Why no whole spectra come beside the preview, in a phrase; empty: they do, or nobody knows."""
+        store = self.store
+        if self.file is not None or not store.connected.get("preview") or store.connected.get("raman"):
+            return ""
+        if self.settings.spectra == OFF:
+            return "the display was started with --spectra none"
+        return printable(store.troubles.get("raman", "")).rstrip(".")
 
     def crowding(self) -> float:
         """Spectra/s of a daemon that runs on this computer and waits for others there, where that has few

@@ -23,6 +23,7 @@ from view.test_store import a_scan, bundle, raman
 
 FIRST, SECOND = Band("first", 850.0, 900.0), Band("second", 1000.0, 1100.0)
 THIRD = Band("third", 1200.0, 1300.0)
+KEPT = "No spectrum was kept there"
 
 
 def a_page() -> Page:
@@ -297,6 +298,27 @@ def test_a_message_of_what_is_wrong_is_over_once_it_is_mended(
         assert said in message(page)
     ask(page, do, **right)
     assert not message(page)
+
+
+@pytest.mark.parametrize(
+    ("settings", "trouble", "said"),
+    [
+        ({}, "nobody publishes at tcp://here:1", "nobody publishes at tcp://here:1"),
+        ({"spectra": "none"}, "", "the display was started with --spectra none"),
+        ({}, "", ""),
+    ],
+)
+def test_where_no_whole_spectra_come_the_page_says_why(
+    settings: dict[str, Any], trouble: str, said: str
+) -> None:
+    page = Page(Document(), World(ViewSettings(preview="tcp://127.0.0.1:9", **settings)))
+    page.store.scan = scan = a_scan(2, 2)
+    page.store.connected |= {"preview": True, "raman": not trouble and not settings}
+    page.store.troubles["raman"] = trouble
+    scan.take_bundle(bundle(0, np.ones((3, 1)), (FIRST,)))
+    assert (f"Whole spectra do not come: {said};" in beat(page)["words"]) is bool(said)
+    page._tap_map(1.5, 0.5)
+    assert message(page) == (f"No spectrum was kept there: {said}." if said else f"{KEPT} yet.")
 
 
 def test_a_message_of_a_place_is_over_at_another_one() -> None:

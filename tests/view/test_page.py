@@ -392,6 +392,7 @@ def test_who_may_control_records_from_the_page(room: Room, tmp_path: Path) -> No
         room.rows("five", range(ROWS))
         room.raw.say(an_end(ROWS, ROWS * COLUMNS, "five"))
         raman = room.raman("five", ROWS * COLUMNS)
+        room.browser.says("#words", "Whole spectra do not come: the display was started with --spectra none;")
         room.browser.says("#rows [data-name=recorder] dd", "GB left")
         page.click("[data-do='record stop']")
         room.browser.says("#message", "record stop: done")

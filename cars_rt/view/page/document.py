@@ -350,7 +350,8 @@ class Page:
             self._said.mended(PLACE)
         shown, changed = self.place.look(scan, self.store.lock, now, LATEST * self._pause())
         if changed and shown is None:
-            self._said.say("No spectrum was kept there yet.", False, PLACE)
+            why = f": {reason}" if (reason := self.world.no_spectra) else " yet"
+            self._said.say(f"No spectrum was kept there{why}.", False, PLACE)
         elif changed:
             self._said.mended(PLACE)
         if shown is None or shown is self.spectrum.shown:
@@ -366,7 +367,7 @@ class Page:
         view = self.points if scan and scan.points else self.map
         shown = {
             "points": bool(scan and scan.points),
-            "words": in_words(scan, self.spectrum.shown, what),
+            "words": in_words(scan, self.spectrum.shown, what, self.world.no_spectra),
             "peaks": [round(each) for each in self.spectrum.peaks()],
             "limits": [view.mapper.low, view.mapper.high],
             "held": view.held,

@@ -7,8 +7,11 @@ from cars_rt.view.quantity import Composite, Quantity
 from cars_rt.view.scan import Scan, Spectrum
 
 
-def in_words(scan: Scan | None, shown: Spectrum | None, what: Quantity | Composite | None) -> str:
-    """Whose spectrum it is, the value there, and how much of the scan there is."""
+def in_words(
+    scan: Scan | None, shown: Spectrum | None, what: Quantity | Composite | None, no_spectra: str = ""
+) -> str:
+    """Whose spectrum it is, the value there, and how much of the scan there is. no_spectra: why none come
+    whole."""
     if scan is None or what is None:
         return "Nothing to show yet."
     words = ["No spectrum to show yet." if shown is None else f"Spectrum: {shown.title}."]
@@ -23,6 +26,10 @@ def in_words(scan: Scan | None, shown: Spectrum | None, what: Quantity | Composi
             words.append(f"Spectra are kept as means of {scan.raman.bin[0]} × {scan.raman.bin[1]} pixels.")
     if scan.thinned and scan.kept:
         words.append(f"{100 * scan.kept / max(scan.seen, 1):.0f} % of the spectra were kept whole.")
+    if no_spectra:
+        words.append(
+            f"Whole spectra do not come: {no_spectra}; there are the latest one and the daemon's bands."
+        )
     return " ".join(words)
 
 
