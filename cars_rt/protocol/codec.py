@@ -312,7 +312,9 @@ def _bands(value: object) -> tuple[Band, ...]:
 def check_band(name: object, low: object, high: object) -> Band:
     """A band whose name and range, cm-1, make sense. Raises ProtocolError."""
     name_of(name, "the name of a band")
-    numbers = [float(each) for each in (low, high) if isinstance(each, int | float)]
+    numbers = [
+        float(each) for each in (low, high) if isinstance(each, int | float) and not isinstance(each, bool)
+    ]
     if len(numbers) != 2 or not -MAX_RAMAN_SHIFT <= numbers[0] < numbers[1] <= MAX_RAMAN_SHIFT:
         raise ProtocolError(Fault.FIELD, f"band {name}: its range must be two numbers in cm-1, low and high")
     return Band(str(name), *numbers)

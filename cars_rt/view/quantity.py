@@ -71,7 +71,9 @@ class Quantity:
 
 def check(low: object, high: object) -> tuple[float, float]:
     """Two ends of a band, cm-1, in order. Raises QuantityError."""
-    numbers = [float(each) for each in (low, high) if isinstance(each, int | float)]
+    numbers = [
+        float(each) for each in (low, high) if isinstance(each, int | float) and not isinstance(each, bool)
+    ]
     if len(numbers) != 2 or not all(math.isfinite(each) and abs(each) <= MAX_RAMAN_SHIFT for each in numbers):
         raise QuantityError("a band is two numbers in cm⁻¹, such as 2800 and 3050")
     if numbers[0] == numbers[1]:

@@ -544,6 +544,7 @@ def test_driver_knows_that_a_paused_daemon_has_not_stopped_reading(monkeypatch: 
         (msgpack.packb({"cars_rt": 1, "request": "bands", "bands": 7}), "bands must be a list"),
         (msgpack.packb({"cars_rt": 1, "request": "bands", "bands": [1]}), "each of bands must be"),
         (msgpack.packb({"cars_rt": 1, "request": "bands", "bands": [["a", 2, 1]]}), "low and high"),
+        (msgpack.packb({"cars_rt": 1, "request": "bands", "bands": [["a", False, True]]}), "two numbers"),
         (msgpack.packb({"cars_rt": 1, "request": "bands", "bands": [["a", 1, 2]] * 33}), "1 to 32 bands"),
         (msgpack.packb({"cars_rt": 1, "request": "bands", "bands": []}), "1 to 32 bands"),
         (

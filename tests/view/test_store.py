@@ -453,6 +453,8 @@ def test_empty_and_absurd_values_break_nothing() -> None:
     assert recorded.not_finite == 1
     red = np.full((2, 2), np.nan, np.float32)
     assert not rgba((red, red, red), [(0, 0)] * 3).any()
+    with pytest.raises(QuantityError, match="two numbers in cm"):
+        a_band(False, True)
     with pytest.raises(QuantityError, match="outside this axis"):
         Picture(scan, Quantity(Band("", 4000, 5000)))
     assert a_scan(3, 3, step_um=(0.0, 1.0)).step_um is None
