@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -62,9 +63,12 @@ def train(
     checkpoint = settings.out / CHECKPOINT
     if settings.resume and not checkpoint.exists():
         raise TrainingError(f"{settings.out} holds no training that could be resumed")
-    reference = background(settings.reference) if settings.reference else None
+    reference = None
     if settings.resume:
-        reference = reference or kept_reference(load(checkpoint), checkpoint)
+        reference = _as_it_began(settings, checkpoint)
+    if reference is None and settings.reference:
+        reference = background(settings.reference)
+    if settings.resume:
         settings = resumed(settings, checkpoint, given)
     _refuse(settings)
     make = distribution(settings.data, reference)
@@ -76,8 +80,9 @@ def train(
             )
         if settings.threads:
             torch.set_num_threads(settings.threads)
-        state = _start(settings, make, reference)
-        if checkpoint.exists():
+        goes_on = checkpoint.exists()
+        state = _start(replace(settings, start=None) if goes_on else settings, make, reference)
+        if goes_on:
             settings = restore(state, settings, checkpoint)
         # Not TF32 on a GPU: its 10 bits would not do for phases.
         exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
@@ -87,6 +92,15 @@ def train(
     if stop.is_set():
         raise KeyboardInterrupt
     return checkpoint
+
+
+def _as_it_began(settings: TrainSettings, checkpoint: Path) -> Reference | None:
+    """The checkpoint's reference, where no other one is named and its file is not to be read again."""
+    content = load(checkpoint)
+    named = settings.reference
+    if named is not None and (named.exists() or str(named) != content["settings"].get("reference")):
+        return None
+    return kept_reference(content, checkpoint)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import _thread
 import json
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -276,7 +277,11 @@ def test_training_goes_on_and_is_exported_with_the_reference_it_began_with_whate
     moved = given | {"reference": tmp_path / "moved.npz"}
     trainer.train(settings(tmp_path / "mine", resume=True, **moved), quiet)
     glass.unlink()
+    with pytest.raises(TrainingError, match=r"glass\.npz"):  # since then it is the other one
+        trainer.train(settings(tmp_path / "mine", resume=True, **given), quiet)
     trainer.train(settings(tmp_path / "mine", resume=True, steps=2, batch=2), quiet)
+    (tmp_path / "moved.npz").rename(tmp_path / "far.npz")
+    trainer.train(settings(tmp_path / "mine", resume=True, **moved | {"steps": 2}), quiet)
     seen = []
     monkeypatch.setattr(export, "evaluate", lambda model, data, batches: seen.append(data) or {})
     monkeypatch.setattr(export, "calibrate", lambda model, data, progress: seen.append(data))
@@ -766,8 +771,12 @@ def test_reference_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
 def test_fine_tuning_starts_where_the_weights_were(trained: Path, tmp_path: Path) -> None:
     glass = reference_file(tmp_path / "glass.npz")
     seen: list[checkpoint.Entry] = []
-    tuned = settings(tmp_path / "tuned", reference=glass, start=str(trained), steps=2)
+    start = shutil.copy(trained, tmp_path / "start.pt")
+    tuned = settings(tmp_path / "tuned", reference=glass, start=str(start), steps=2)
     content = checkpoint.load(trainer.train(tuned, seen.append))
     assert [entry.step for entry in seen] == [0, 1, 2]
     assert seen[0].median_r2 is not None and seen[-1].median_r2 is not None
     assert content["settings"]["reference"] == str(glass)
+    start.unlink()  # where it goes on, the weights are those of its own checkpoint
+    again = checkpoint.load(trainer.train(replace(tuned, resume=True), quiet))
+    assert again["settings"]["start"] == str(start)
