@@ -1,7 +1,7 @@
-"""A checksum for each row that is not compressed: a bit that a disk or a copy spoils would be another number.
+"""A checksum for each row: a bit that a disk or a copy spoils would be another number.
 
-CRC-32 of a row's bytes as they lie in the file, as zlib, gzip and PNG compute it. HDF5's own checksum
-belongs to a chunk, which is written more than once where nothing is compressed.
+CRC-32 of a row's bytes before it is compressed, as zlib, gzip and PNG compute it. HDF5's own checksum belongs
+to a chunk, which is written more than once where nothing is compressed, and not before it is whole elsewhere.
 """
 
 import zlib

@@ -37,7 +37,7 @@ from cars_rt.files.results import is_result
 from cars_rt.files.resumed import earlier_path
 from cars_rt.files.spectra import SpectraError
 from cars_rt.files.verify import verify
-from cars_rt.files.written import sound_rows, stored_rows
+from cars_rt.files.written import stored_rows
 from cars_rt.storage import StorageError
 
 SIZE = 200  # spectra
@@ -253,8 +253,8 @@ def test_what_the_system_refuses_to_read_is_not_called_damaged(live: Path) -> No
         gone(file)
         for read in (
             lambda: rows[:9],
-            lambda: sound_rows(rows, 0, 9),
-            lambda: damage._lost(rows, range(0, 9, 9), 1),
+            lambda: rows.sound(0, 9),
+            lambda: damage._lost(rows, 9, 9),
         ):
             with pytest.raises(StorageError, match=r"cannot be read: Is a directory \(at '/raw/counts'\)$"):
                 read()

@@ -1,6 +1,8 @@
 """What `repair` makes of recordings after a power failure, and of bits that a disk has spoiled."""
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -12,17 +14,18 @@ from cars_rt.accounting import Ledger
 from cars_rt.files import hdf5
 from cars_rt.files.checksum import checksums
 from cars_rt.files.recording import Packing, Recording, repair
+from cars_rt.files.spectra import SpectraError
 
 COUNTS = np.random.default_rng(3).integers(500, 2000, (2000, len(AXIS))).astype(np.uint16)
 
 
 def written(
-    path: Path, spectra: int = 60, *, packing: str = "none", block: int = 20, **start: object
+    path: Path, spectra: int = 60, *, planned: int | None = None, packing: str = "none", **start: Any
 ) -> Recording:
     """An open recording of counts, with some spectra on disk."""
     recording = Recording(path, streams=["raw"], packing=Packing(packing))  # type: ignore[arg-type]
-    recording.start(a_start(spectra=spectra, **start))
-    added(recording, 0, spectra, block)
+    recording.start(a_start(spectra=planned or spectra, **start))
+    added(recording, 0, spectra)
     return recording
 
 
@@ -129,3 +132,26 @@ def test_a_bit_of_the_number_of_rows_takes_none_away(bit: int, tmp_path: Path) -
     with h5py.File(path) as file:
         assert file["raw/written"][()] == 60 == len(file["raw/counts"])
     assert not repair(path).changed
+
+
+def test_a_bit_of_a_row_that_waits_for_its_chunk_is_noticed(tmp_path: Path) -> None:
+    """Of what a kill left: such a row was taken into its chunk, whose checksum is right then."""
+    recording = written(tmp_path / "scan.h5", packing="gzip", scan=(6, 10), planned=90)
+    recording.fail()
+    partial, size = recording.partial, 2 * len(AXIS)
+    shutil.copy(partial, older := tmp_path / "older.h5")
+    with h5py.File(older, "r+") as file:
+        del file["raw/counts_crc32"]
+        first, _, slot = file["raw/tail/rows"][:]
+        place = slot * file["raw/tail/counts"].shape[1] + 33 - first
+    flip(partial, place_of(partial, "raw/tail/counts") + int(place) * size + 5, 6)
+    with cars_rt.open(partial) as found, pytest.raises(SpectraError, match="`cars-rt repair` says which"):
+        found.counts.load()
+    contents = repair(partial)
+    assert contents.damage.startswith("spectra 33 of raw/counts cannot be read")
+    with cars_rt.open(contents.path) as found:
+        counts = found.counts.values.reshape(60, -1)
+    assert np.isnan(counts[33]).all()
+    assert np.array_equal(np.delete(counts, 33, 0), np.delete(COUNTS[:60], 33, 0))
+    with cars_rt.open(older) as found:  # of recorders before
+        assert np.array_equal(found.counts.values.reshape(60, -1), COUNTS[:60])

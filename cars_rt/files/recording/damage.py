@@ -1,8 +1,7 @@
 """What of a recording cannot be read: a part of the file that a disk or a copy has spoiled.
 
-Compressed rows lie in chunks with a checksum, and one that is another costs its rows alone; rows that are not
-compressed have one each, and axis and dark one for all. Recordings made before had no checksum behind LZ4 nor
-for what is not compressed: there shows what cannot be unpacked, and what contradicts itself.
+Each row has a checksum, chunks of compressed ones have one, too, and axis and dark one for all. Recordings
+made before had fewer or none: there shows what cannot be unpacked, and what contradicts itself.
 """
 
 from collections.abc import Iterable, Mapping

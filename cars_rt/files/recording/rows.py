@@ -33,7 +33,7 @@ class Rows:
 
     An array that is packed is written by whole chunks, each once: one that is compressed again takes another
     place, and a kill meanwhile would spoil what was there. What waits for its chunk to be whole lies in the
-    group `tail`, see cars_rt.files.written. What is not packed has a checksum for each row beside it.
+    group `tail`, see cars_rt.files.written. Each row has a checksum for each array beside it.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Rows:
         those with as many numbers in a row as the widest."""
         sizes = {name: int(np.prod(tail, dtype=int)) for name, (tail, _) in columns.items()}
         wide = {name for name, size in sizes.items() if size == max(sizes.values()) > 1}
-        self._packed, self._summed = (wide, set[str]()) if packing.packs else (set[str](), wide)
+        self._packed, self._summed = wide if packing.packs else set[str](), wide
         self._narrow = [name for name in columns if name not in wide]
         columns = {**columns, **{name + SUFFIX: ((), DTYPE) for name in sorted(self._summed)}}
         columns[COLUMNS] = ((len(self._narrow),), DTYPE)
