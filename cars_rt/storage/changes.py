@@ -1,4 +1,4 @@
-"""Changes to a file that take effect all at once, or not at all, whenever their program is killed.
+"""Changes to a file that take effect all at once, or not at all, when their program is killed or the power fails.
 
 Until `commit` the file's bytes stay as they are: what changes is kept in memory, by pages, and only what
 lies behind the old end is written at once. Then all pages are written behind the end, with a checksum, and
@@ -53,6 +53,7 @@ class Changes(io.RawIOBase):
                 self._file.truncate(self._size)  # which may make room
             for number in self._numbers:
                 _put(self._file, number, self._pages[number], self._size)
+            os.fsync(self._file.fileno())  # before what lies behind goes
         self._file.truncate(self._size)
         self._pages.clear()
 
@@ -63,6 +64,7 @@ class Changes(io.RawIOBase):
             checksum = zlib.crc32(part, checksum)
             _write(self._file, part)
         _write(self._file, _TAIL.pack(MAGIC, self._size, len(self._pages), checksum))
+        os.fsync(self._file.fileno())  # before any of them goes to its place
 
     def _differs(self, number: int, page: bytearray) -> bool:
         """Whether it is not in the file yet: what was written may be what was there, or zeros in a hole."""
@@ -195,6 +197,7 @@ def complete(path: Path) -> bool:
             (number,) = _NUMBER.unpack(file.read(_NUMBER.size))
             file.seek(begin + each * PAGE)
             _put(file, number, file.read(PAGE), size)
+        os.fsync(file.fileno())
         file.truncate(size)
         return True
 

@@ -1,9 +1,11 @@
 """Changes that take effect at once: as an ordinary file after `commit`, as nothing before it."""
 
 import errno
+import os
 import random
 import struct
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -96,6 +98,43 @@ def test_a_kill_leaves_all_of_them_or_none(seed: int, path: Path, monkeypatch: p
         assert content == model if completed or done else content[: len(OLD)] == OLD
         assert not complete(path)
         writes += 1
+    assert met == {True, False}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_power_failure_leaves_all_of_them_or_none(
+    seed: int, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the pages that were written since the file was last synced, any may be on the disk."""
+    synced, left, rng = [OLD], list[tuple[bytes, bytes]](), random.Random(seed)
+    write, sync = changes._write, os.fsync
+
+    def noted(file: BinaryIO, content: bytes) -> None:
+        write(file, content)
+        left.append((synced[-1], path.read_bytes()))
+
+    def put(descriptor: int) -> None:
+        sync(descriptor)
+        synced.append(path.read_bytes())
+
+    with Changes(path) as file:
+        model = bytes(changed(file, rng))
+        with monkeypatch.context() as patch:
+            patch.setattr(changes, "_write", noted)
+            patch.setattr(os, "fsync", put)
+            file.commit()
+    left.append((synced[-1], path.read_bytes()))
+    met = set()
+    for before, after in left:
+        for _ in range(4):
+            after = after if rng.random() < 0.5 else after.ljust(len(before), b"\0")
+            pages = [
+                (after if rng.random() < 0.5 else before)[at : at + PAGE] for at in range(0, len(after), PAGE)
+            ]
+            path.write_bytes(b"".join(page.ljust(PAGE, b"\0") for page in pages)[: len(after)])
+            met.add(complete(path))
+            content = path.read_bytes()
+            assert content[: len(OLD)] == OLD or content[: len(model)] == model
     assert met == {True, False}
 
 
