@@ -1,4 +1,4 @@
-"""Changes to a file that take effect all at once, or not at all, when their program is killed or the power fails.
+"""Changes to a file that take effect all at once, or not at all, when a program is killed or the power fails.
 
 Until `commit` the file's bytes stay as they are: what changes is kept in memory, by pages, and only what
 lies behind the old end is written at once. Then all pages are written behind the end, with a checksum, and
