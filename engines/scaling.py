@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from cars_rt.engines.sampling import taps_axis, weighed
-from cars_rt.physics.fitness import LEAST_SHARE, lit_range
+from cars_rt.physics.fitness import LEAST_SHARE
 from cars_rt.physics.overlap import (
     DARK_OVERLAP,
     FEWEST,
@@ -27,6 +27,7 @@ from cars_rt.physics.overlap import (
     MOST_OF_NEIGHBOUR,
     SMALLEST,
     Overlap,
+    lit_range,
 )
 
 PIXELS = "signal"  # of a graph: counts above dark (batch, pixels)

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cars_rt.physics.axis import check_raman_shift, gaps, widths
-from cars_rt.physics.overlap import LIT_OVERLAP, RESOLUTION_CM1, SMALLEST, Overlap
+from cars_rt.physics.overlap import LIT_OVERLAP, RESOLUTION_CM1, SMALLEST, Overlap, lit_range
 
 Floats = NDArray[np.float32]
 Flags = NDArray[np.uint8]
@@ -56,15 +56,10 @@ PLATEAU_NOISE = 20.0  # of the brightest block above the darkest, in the noise: 
 FLAT_PIXELS = 4  # side by side with the very same counts as the brightest, where noise is
 FLAT_NOISE = 8.0  # times a count's rounding: a top that is flat by chance then comes once in millions
 LEAST_SHARE = 0.1  # of their mean magnitude, that counts above dark are taken to have as their mean
-DARK_SHARE, LIT_SHARE = (
-    0.3,
-    0.5,
-)  # mean over mean magnitude: no light, light; noise gives 0, light 1
-DARK_OF_ROOT, LIT_OF_ROOT = 6.0, 9.0  # the same for few points, over their root; noise gives 1.3
-MOST_DARK, MOST_LIT = 0.6, 0.9  # the same at most
 LEAST_LIGHT = 1.2  # of the brightest block above the darkest, in the noise of one pixel; noise gives 0.8
 LEAST_SPIKE = 8.0  # of a pixel above the mean of its neighbours, in the noise; noise gives 6 at most
 SPIKE_COUNTS = 6.0  # the same, in a count's rounding: among pixels without any, a photon is no spike
+CUT_SHARE = 0.25  # of a block's pixels at the least counts: these are cut there, and the noise with them
 SPIKE_SHARE = 0.6  # of its height that a spike has already above the next pixel; lines have less
 LEAST_JUMP = 0.75  # of all counts' range, from one pixel to the next: what wraps falls by nearly all of it
 LEAST_JUMP_NOISE = 20.0  # of such a jump over the lower quartile of all and of those nearby; noise gives 15
@@ -240,28 +235,48 @@ class Fitness:
             pixels = inside[np.arange(len(rows)), above[rows[:, None], inside].argmax(axis=1)]
             middle = 2 * signal[rows, pixels]
             wider = [np.abs(middle - signal[rows, pixels - by] - signal[rows, pixels + by]) for by in (2, 3)]
-            height, least = above[rows, pixels], np.zeros(len(signal), np.float32)
-            each = np.unique(rows)
-            least[each] = 2 * SPIKE_COUNTS * _roundings(_jumps(counts[each]))
-            found[rows[(height > SPIKE_SHARE * np.maximum(*wider)) & (height > least[rows])]] = True
+            height = above[rows, pixels]
+            each, where = np.unique(rows, return_inverse=True)
+            least = 2 * np.float32(SPIKE_COUNTS) * _roundings(_jumps(counts[each]))[where]
+            alone = (height > SPIKE_SHARE * np.maximum(*wider)) & (height > least)
+            rows, blocks, height = rows[alone], blocks[alone], height[alone]
+            each, where = np.unique(rows, return_inverse=True)
+            least = 2 * np.float32(LEAST_SPIKE) * self._noise_of_cut(counts[each])[where, blocks]
+            found[rows[height > least]] = True
         return found
+
+    def _noise_of_cut(self, counts: Floats) -> Floats:
+        """What noise has at least in blocks, (k, blocks), where it is cut at the lowest count, as at 0 where
+        a dark was taken away: what is left of it there is seldom and high. 0 in others."""
+        above = counts - counts.min(axis=1, keepdims=True)
+        left = self._blocked((above > 0).astype(np.float32))
+        cut = left <= 1 - CUT_SHARE
+        known = cut & (left > 0)
+        means = np.where(known, self._blocked(above) / left, np.float32(np.inf))
+        means.sort(axis=1)
+        median = means[np.arange(len(means)), np.maximum(known.sum(axis=1) - 1, 0) // 2]
+        return np.where(cut, median[:, None], np.float32(0))
 
     def _wraps(self, counts: Floats) -> NDArray[np.bool_]:
         """Whether counts jump by their whole range within one pixel, as those beyond a counter's end do."""
         found = np.zeros(len(counts), bool)
         jumps = _jumps(counts)
         jumps[:, self._gaps] = 0
-        least = np.float32(LEAST_JUMP) * (counts.max(axis=1) - counts.min(axis=1))
+        lowest = counts.min(axis=1)
+        least = np.float32(LEAST_JUMP) * (counts.max(axis=1) - lowest)
         highest = jumps.max(axis=1)
         rows = np.flatnonzero(highest > least)  # few
         rows = rows[highest[rows] > LEAST_JUMP_NOISE * _roundings(jumps[rows])]
         # Where counts hover about the end, half of them jump, and not the quarter that jumps least.
-        usual = LEAST_JUMP_NOISE * _lower_quartile(jumps[rows])
+        # Neighbours that are both at the lowest count, as where noise is cut at 0, do not tell how it jumps.
+        at_end = counts[rows] == lowest[rows, None]
+        judged = np.where(at_end[:, 1:] & at_end[:, :-1], np.float32(np.inf), jumps[rows])
+        usual = LEAST_JUMP_NOISE * _lower_quartile(judged)
         likely = highest[rows] > usual
-        rows, usual = rows[likely], usual[likely]
+        rows, usual, judged = rows[likely], usual[likely], judged[likely]
         if len(rows):
+            nearby = LEAST_JUMP_NOISE * _lower_quartile(judged[:, self._nearby])[:, self._place]
             high = jumps[rows]
-            nearby = LEAST_JUMP_NOISE * _lower_quartile(high[:, self._nearby])[:, self._place]
             found[rows] = (high > np.maximum(np.maximum(nearby, usual[:, None]), least[rows, None])).any(1)
         return found
 
@@ -330,15 +345,6 @@ def hilbert_matrix(raman_shift: ArrayLike) -> Floats:
         away = np.abs(axis - axis[end]) + width[end] / 2
         matrix[end] += np.sign(axis[end] - axis[other]) * np.log1p(BEYOND_CM1 / away)
     return np.asarray(matrix / np.pi, np.float32)
-
-
-def lit_range(raman_shift: NDArray[np.float64]) -> tuple[float, float]:
-    """Mean over mean magnitude of counts above dark on an axis (p,): up to the first there is no light, from
-    the second on there is. Light alone gives 1; noise alone about 1.3 over the root of the points."""
-    points = min(len(raman_shift), float(np.ptp(raman_shift)) / RESOLUTION_CM1 + 1)
-    root = np.sqrt(points)
-    dark, lit = max(DARK_SHARE, DARK_OF_ROOT / root), max(LIT_SHARE, LIT_OF_ROOT / root)
-    return min(dark, MOST_DARK), min(lit, MOST_LIT)
 
 
 def _flat_tops(counts: Floats) -> NDArray[np.bool_]:

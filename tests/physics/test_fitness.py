@@ -174,6 +174,16 @@ def test_cosmic_rays_and_steps_are_spikes_and_lines_are_not() -> None:
     assert all(each & Flag.SPIKE for each in flags(step))
 
 
+@pytest.mark.parametrize("light", [30.0, 0.0, -60.0])
+def test_noise_that_is_cut_at_0_is_no_spike_and_hides_none(light: float) -> None:
+    """Hardly any light, where an instrument subtracts its dark, also one that is too high, without a sign."""
+    rng = np.random.default_rng(3)
+    counts = np.maximum(rng.normal(light, 60, (200, len(AXIS))), 0).astype(np.float32)
+    assert not any(each & Flag.SPIKE for each in flags(counts))
+    counts[np.arange(200), rng.integers(5, len(AXIS) - 5, 200)] += 1500
+    assert all(each & Flag.SPIKE for each in flags(counts))
+
+
 @pytest.mark.parametrize("pixels", [127, len(AXIS)])
 def test_cosmic_rays_are_spikes_up_to_the_third_pixel_from_an_end(pixels: int) -> None:
     light = np.linspace(20_000, 8000, pixels)
