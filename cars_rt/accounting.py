@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Self, TypeAlias
 
 from cars_rt.kinds import TOLD, Cause, Fault, Kind, in_words
 
@@ -82,17 +82,25 @@ class Ledger:
 
     def note(self, lost: Range) -> None:
         """Keep which spectra were lost; what follows on and has the same cause is one range. Fewer than none
-        were not lost, though the last range says so."""
+        were not lost, though a range that ends with them says so."""
         last = self.ranges[-1] if self.ranges else None
         if lost.spectra < 0:
-            if last and (last.cause, last.first + last.spectra) == (lost.cause, lost.first - lost.spectra):
-                self.ranges.pop()
-                if last.spectra > -lost.spectra:
-                    self.ranges.append(last._replace(spectra=last.spectra + lost.spectra))
+            ends = [(each.cause, each.first + each.spectra) for each in self.ranges]
+            if (wrong := (lost.cause, lost.first - lost.spectra)) in ends:
+                each = self.ranges.pop(at := ends.index(wrong))
+                if each.spectra > -lost.spectra:
+                    self.ranges.insert(at, each._replace(spectra=each.spectra + lost.spectra))
         elif last and last.cause == lost.cause and last.first + last.spectra == lost.first:
             self.ranges[-1] = last._replace(spectra=last.spectra + lost.spectra)
         elif len(self.ranges) < MAX_RANGES:
             self.ranges.append(lost)
+
+    def within(self, announced: int | None) -> Self:
+        """Let ranges end where the run does, whose end may correct what was noted before. Returns itself."""
+        if announced is not None:
+            cut = (each._replace(spectra=min(each.spectra, announced - each.first)) for each in self.ranges)
+            self.ranges = [each for each in cut if each.spectra > 0]
+        return self
 
     @property
     def total_lost(self) -> int:

@@ -142,7 +142,8 @@ class RunReader:
         """What `interrupt` would return now. The open run goes on. None if none is open."""
         if self.run is None:
             return None
-        return Closed(self._end_here(self.run, time_ns, reason), deepcopy(self.ledger))
+        end = self._end_here(self.run, time_ns, reason)
+        return Closed(end, deepcopy(self.ledger).within(end.announced))
 
     def _end_here(self, run: Start, time_ns: int, reason: Reason) -> End:
         upstream = self.ledger.lost[Cause.UPSTREAM]
@@ -366,7 +367,8 @@ class RunReader:
     def _close(self, end: End) -> Closed:
         if self._unplaced:  # they lie beyond what came in order
             self._place(self._unplaced)
-        closed = Closed(self._countable(end), self.ledger)
+        end = self._countable(end)
+        closed = Closed(end, self.ledger.within(end.announced))
         self.run, self.ledger, self._last, self._layout = None, Ledger(), end.run, None
         self._over = self._late = None
         return closed

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scripts.fuzz_protocol import ODD, check, corpus, deep, mutate, same
 
-from cars_rt.accounting import Cause, Problem, Range
+from cars_rt.accounting import Cause, Ledger, Problem, Range
 from cars_rt.protocol import (
     DTYPES,
     MAX_BLOCK,
@@ -842,6 +842,23 @@ def test_an_end_that_denies_what_came_is_corrected() -> None:
     assert (read.closed.end.spectra, read.closed.end.announced, read.lost) == (5, 5, {})
 
 
+def test_ranges_of_what_was_lost_end_where_the_run_does() -> None:
+    """Also where its end tells that what was noted lay elsewhere."""
+    read = Read.of(a_start(), a_frame(0, 0), a_frame(2, 14), an_end(3, 3, announced=5))
+    assert read.closed.ledger.ranges == [Range("missing", 1, 4)]
+    read = Read.of(a_start(), a_frame(0, 0), a_frame(2, 14), an_end(3, 3, announced=1))
+    assert all(each.first + each.spectra <= 3 for each in read.closed.ledger.ranges)
+
+
+def test_lost_spectra_that_come_after_all_leave_their_range_also_if_it_is_not_the_last() -> None:
+    ledger = Ledger()
+    for lost in (("missing", 4, 3), ("missing", 20, 8), ("rejected", 30, 2), ("missing", 23, -5)):
+        ledger.note(Range(*lost))
+    assert ledger.ranges == [("missing", 4, 3), ("missing", 20, 3), ("rejected", 30, 2)]
+    ledger.note(Range("missing", 20, -3))
+    assert ledger.ranges == [("missing", 4, 3), ("rejected", 30, 2)]
+
+
 def test_interrupt() -> None:
     reader = RunReader("raw")
     assert reader.interrupt(TIME) is None
@@ -942,6 +959,7 @@ def test_the_books_balance_whatever_comes(messages: list[Message]) -> None:
     for one in closed:
         assert one.end.announced == one.ledger.spectra + one.ledger.total_lost
         assert all(lost > 0 for lost in one.ledger.lost.values())
+        assert all(0 < each.spectra <= one.end.announced - each.first for each in one.ledger.ranges)
         encode(one.end)
 
 
