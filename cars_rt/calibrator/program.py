@@ -29,6 +29,7 @@ from cars_rt.calibration.settings import WHICH_CAMERA
 from cars_rt.calibrator.columns import along, by_column, column_of, turned
 from cars_rt.calibrator.measured import Measured, with_dark_of
 from cars_rt.calibrator.probe import refuse_moved
+from cars_rt.calibrator.wrapped import wrapped_at
 from cars_rt.files.units import NM
 from cars_rt.physics.air import in_vacuum
 from cars_rt.physics.fitness import Fitness, Flag
@@ -39,7 +40,6 @@ Array = NDArray[np.float64]
 EXACT_NM, EXACT_CM1 = 1e-4, 1e-3  # how closely the powers of the column give what was fitted
 FEW_SATURATED = 0.02  # of the pixels
 PLATEAU = 3  # pixels at the full scale: lines are cut off there; fewer of wrapped counts happen to be there
-STEEPEST = 0.6  # of the full scale, from pixel to pixel: lines that fit below it have half of it
 
 
 def region_for(given: Measured, binning: int | None = None, first: int | None = None) -> Region:
@@ -117,13 +117,13 @@ def with_lamp(
     Raises UnmatchedError, CalibrationError.
     """
     counts = with_dark_of(calibration, given).above_dark
-    if (full := given.saturates_at) is not None and given.saturated.sum() < PLATEAU:
-        jumps = np.abs(np.diff(given.counts))
-        if len(jumps) and jumps.max() > STEEPEST * full:
-            raise CalibrationError(
-                f"{given.where}: the counts jump by {jumps.max():.0f} of {full:g} at pixel "
-                f"{int(jumps.argmax())}, as those beyond a counter's end do: expose for a shorter time"
-            )
+    full = None if given.saturated.sum() >= PLATEAU else given.saturates_at
+    if full is not None and (at := wrapped_at(given.counts, full)) is not None:
+        jump = abs(float(given.counts[at + 1] - given.counts[at]))
+        raise CalibrationError(
+            f"{given.where}: the counts jump by {jump:.0f} of {full:g} at pixel {at}, as those beyond a "
+            "counter's end do: expose for a shorter time"
+        )
     try:
         fit = fit_lamp(counts, lamp, near=near, unsure=unsure)
     except UnmatchedError:

@@ -7,6 +7,7 @@ from calibration.simulated import lamp_spectrum
 from cars_rt.calibration.errors import CalibrationError, UnmatchedError
 from cars_rt.calibration.lamp_fit import fit_lamp
 from cars_rt.calibration.lamps import LAMPS, lamp
+from cars_rt.calibrator.wrapped import wrapped_at
 from cars_rt.physics.air import in_vacuum, refractive_index
 from cars_rt.physics.microscope import Microscope, Simulator
 from cars_rt.physics.substances import SUBSTANCES
@@ -54,6 +55,27 @@ def test_a_stray_line_beyond_the_others_does_not_bend_the_axis(seed: int) -> Non
     fit = fit_lamp(counts, lamp("neon"), near=(740.0, 880.0))
     found = fit.wavelength(np.linspace(-1, 1, len(counts)))
     assert np.abs(1e7 / found - 1e7 / wavelength)[80:1300].max() < 0.3
+
+
+@pytest.mark.parametrize(
+    ("line", "wrapped"),
+    [
+        ([0.9], None),
+        ([0.2, 0.9, 0.2], None),
+        ([0.13, 0.9, 0.4, 0.02], None),  # between two pixels
+        ([0.3, 0.95, 0.24, 0.35, 0.24, 0.95, 0.3], 7),  # counter's end in the middle
+        ([0.3, 0.98, 0.45, 0.98, 0.3], 6),
+        ([0.95, 0.7, 0.95], 5),
+        ([0.26, 0.5, 0.95, 0.3], 8),
+        ([0.9, 0.02, 0.02, 0.9], 5),  # two sharp lines or one that is not: nobody knows
+    ],
+)
+def test_a_sharp_line_is_no_counter_that_began_again(line: list[float], wrapped: int | None) -> None:
+    counts = np.full(40, 300.0)
+    counts[6 : 6 + len(line)] += 65_000 * np.array(line)
+    assert wrapped_at(counts, 65_535.0) == wrapped
+    for edge in (counts[6:], counts[: 6 + len(line)]):  # of the spectrum
+        assert (wrapped_at(edge, 65_535.0) is None) is (wrapped is None)
 
 
 def test_another_lamp_and_no_lines_are_refused() -> None:

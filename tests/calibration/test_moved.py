@@ -1,5 +1,6 @@
 """A reference stays with the axis that it was measured on: after the grating was moved it is left out."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 
 from calibration.simulated import lamp_spectrum
 from calibration.test_program import NOW, text
-from cars_rt.calibration import Calibration, Mean, Region, Scale, read, write
+from cars_rt.calibration import Calibration, CalibrationError, Mean, Region, Scale, read, write
 from cars_rt.calibrator.moved import without_moved_reference
 from cars_rt.cli import calibrate
 from cars_rt.cli.calibrate import CalibrateSettings
@@ -84,6 +85,9 @@ def test_a_lamp_that_is_measured_anew_says_that_the_reference_is_gone(
             neon, lamp="neon", from_nm=first, to_nm=first + 90, unsure=0.02, pump_nm=785.0, settings=settings
         )
 
+    for unsure in (math.nan, 0.0):
+        with pytest.raises(CalibrationError, match="--unsure must be more than 0, not"):
+            calibrate.lamp("none.csv", lamp="neon", unsure=unsure, settings=settings)
     glass = str(text(tmp_path / "glass.csv", np.arange(500), 500 + np.arange(500), names="pixel,counts"))
     lamp(610, 1)
     calibrate.reference(glass, settings=settings)
