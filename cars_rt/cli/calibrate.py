@@ -114,7 +114,6 @@ def lamp(
     from cars_rt.calibrator import pictures, program
 
     start_logging(logs)
-
     _above_0("--unsure", unsure)
     chosen, given = lamp_called(lamp), _measured(source, settings)
     near = program.believed(given, from_nm, to_nm, program.vacuum(pump_nm, air))
