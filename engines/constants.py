@@ -28,10 +28,8 @@ def made(node: onnx.NodeProto) -> TensorProto | None:
     """What a `Constant` gives; None where that is no array of numbers."""
     for entry in node.attribute:
         if entry.name == "value":
-            value: TensorProto = entry.t
-            return value
+            tensor: TensorProto = entry.t
+            return tensor
         if entry.name in KINDS:
-            return numpy_helper.from_array(
-                np.array(helper.get_attribute_value(entry), KINDS[entry.name])
-            )
+            return numpy_helper.from_array(np.array(helper.get_attribute_value(entry), KINDS[entry.name]))
     return None

@@ -39,6 +39,8 @@ def fault(model: onnx.ModelProto, fixed_length: int) -> str | None:
             'defines functions of its own; put them in place: python -c "import onnx, onnx.inliner as i; '
             "onnx.save(i.inline_local_functions(onnx.load('OLD')), 'NEW')\""
         )
+    if any(graph.sparse_initializer for graph in _within(model, onnx.GraphProto)):
+        return "has sparse weights (sparse_initializer), which are not taken; export it with dense ones"
     try:
         onnx.checker.check_model(model)
     except Exception as error:  # the checker's own, and others of what it is written in

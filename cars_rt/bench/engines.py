@@ -3,7 +3,7 @@
 import math
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 import numpy as np
@@ -30,7 +30,7 @@ from cars_rt.engines.agreement import probe
 from cars_rt.engines.base import hardware, usable_cores
 from cars_rt.engines.classical import KK
 from cars_rt.engines.graph import FIRST_CM1, WIDEST_CM1
-from cars_rt.engines.registry import REFERENCE
+from cars_rt.engines.registry import AUTO, REFERENCE
 from cars_rt.engines.rehearsal import rehearse
 from cars_rt.protocol import MAX_BLOCK, MAX_PIXELS
 
@@ -118,6 +118,7 @@ def measure(
     there are not.
     """
     _check(settings)
+    settings = replace(settings, batches=tuple(dict.fromkeys(settings.batches)))
     load = load_average()
     graphs, skipped = _graphs(settings)
     names = _engines(settings)
@@ -220,6 +221,10 @@ def _check(settings: EngineBenchSettings) -> None:
     batches = settings.batches
     if not batches or min(batches) < 1 or max(batches) > MAX_BLOCK:
         raise BenchError(f"--batches must be from 1 to {MAX_BLOCK} spectra, at least one of them")
+    if AUTO in settings.engines:
+        raise BenchError(
+            f"--engines {AUTO} is none that can be measured: without --engines all are that run here"
+        )
     if not 2 <= settings.pixels <= MAX_PIXELS:
         raise BenchError(f"--pixels must be from 2 to {MAX_PIXELS}")
     if settings.rounds < 1 or not 0 < settings.seconds < math.inf or settings.threads < 0:

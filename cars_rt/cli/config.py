@@ -102,7 +102,9 @@ def _check_tables(content: dict[str, Any], app: App, path: Path, above: tuple[st
             where = f"in [{'.'.join(above)}]" if above else "outside of a table"
             if isinstance(value, dict):
                 raise ConfigError(f"{path}: [{'.'.join(table)}] is no command{meant(name, commands)}")
-            one = next((each for each in commands if above and not _is_group(app[each])), "run")
+            below = [each for each in commands if above and not _is_group(app[each])]
+            takers = (each for each in below if f"--{name.replace('_', '-')}" in _flags(app[each]))
+            one = next(takers, (below or ["run"])[0])
             there = ".".join((*above, one))
             raise ConfigError(
                 f"{path}: {name} stands {where}; put it in the table of a command, such as [{there}]"
@@ -117,6 +119,12 @@ def _check_tables(content: dict[str, Any], app: App, path: Path, above: tuple[st
         else:
             called = " ".join(("cars-rt", *table))
             check_flags(value, command, f"[{'.'.join(table)}]", called, f"{path}: ")
+
+
+def _flags(command: App) -> set[str]:
+    return {
+        name for each in command.assemble_argument_collection(parse_docstring=False) for name in each.names
+    }
 
 
 def _is_group(command: App) -> bool:

@@ -1,5 +1,6 @@
 """`cars-rt evaluate`: how good models are."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -99,12 +100,14 @@ def evaluate(
         _measured(names, measured, json, png, markdown)
         return
 
-    from cars_rt.training.evaluation.candidates import candidate
+    from cars_rt.training.evaluation.candidates import candidate, told_apart
     from cars_rt.training.evaluation.comparison import compare, fits
     from cars_rt.training.evaluation.report import conditions, tables
     from cars_rt.training.evaluation.report import markdown as as_markdown
 
     candidates = [candidate(name) for name in names]
+    called = told_apart([each.name for each in candidates], names)
+    candidates = [replace(each, name=name) for each, name in zip(candidates, called, strict=True)]
     if all_:
         candidates = [
             each
@@ -133,6 +136,7 @@ def _measured(
     names: list[str], place: Path, json: Path | None, png: Path | None, markdown: Path | None
 ) -> None:
     from cars_rt.engines import load_model
+    from cars_rt.training.evaluation.candidates import told_apart
     from cars_rt.training.evaluation.measured import draw_measured, retrieve_measured, spectra_in, table
 
     if unfit := [name for name in names if name.endswith(".pt")]:
@@ -140,7 +144,9 @@ def _measured(
             f"{unfit[0]} is a checkpoint; measured spectra need a model: "
             f"cars-rt export {typed(unfit[0])} -o x.onnx"
         )
-    models, files = [load_model(name) for name in names], spectra_in(place)
+    loaded, files = [load_model(name) for name in names], spectra_in(place)
+    called = told_apart([each.card.name for each in loaded], names)
+    models = dict(zip(called, loaded, strict=True))
     with progress_bar() as bar:
         task = bar.add_task("measured spectra", total=len(files))
         results = retrieve_measured(

@@ -37,8 +37,8 @@ def demo(
     start_logging(Logging(log_level="error"))
     programs: list[LoggedProgram] = []
     try:
-        if not (0 <= rate < math.inf and (seconds is None or 0 <= seconds < math.inf)):
-            raise ProgramError("--seconds and --rate must be finite and not negative")
+        if not (0 <= rate < math.inf and (seconds is None or 0 < seconds < math.inf)):
+            raise ProgramError("--seconds must be positive and finite, --rate finite and not negative")
         side = 256 if seconds is None else max(int(math.sqrt(max(seconds, 0.1) * rate)), 8)
         make_folder(output)
         display = _measure(programs, min(side, 2048), rate, block, output, engine, browser)

@@ -59,11 +59,12 @@ def test_a_tiny_measurement_is_complete(tmp_path: Path) -> None:
 def test_ratios_are_to_a_model_that_was_measured_and_many_pixels_are_short_ones(tmp_path: Path) -> None:
     wrong = a_model_of_nothing(tmp_path)
     settings = EngineBenchSettings(
-        models=(str(wrong), "cnn", "kk"), engines=(REFERENCE,), batches=(1,), rounds=1, seconds=0.01,
+        models=(str(wrong), "cnn", "kk"), engines=(REFERENCE,), batches=(1, 1), rounds=1, seconds=0.01,
         pixels=5000,
     )  # fmt: skip
     report = measure(settings)
     assert {(each.model, each.engine) for each in report.skipped} == {(str(wrong), REFERENCE), ("kk", ANY)}
+    assert report.settings.batches == (1,) and len(report.cells) == 1
     assert report.references == ("cnn",) and report.ratios(report.cells[0]) == {"cnn": 1.0}
     assert len(tables(report)) == 2
     nothing = replace(report, cells=[], references=())
@@ -172,6 +173,7 @@ def test_published_networks_need_torch(
         ({"seconds": math.inf}, BenchError, "--seconds"),
         ({"threads": -1}, BenchError, "--threads"),
         ({"models": ("nonsense",)}, ModelError, "no model is called 'nonsense'; there are cnn"),
+        ({"engines": ("auto",)}, BenchError, "auto is none that can be measured: without --engines all"),
         ({"engines": ("nonsense",)}, EngineError, "no engine is called 'nonsense'; there are auto"),
     ],
 )

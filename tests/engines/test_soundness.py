@@ -72,6 +72,14 @@ def shapeless(*nodes: onnx.NodeProto) -> onnx.ModelProto:
     return model
 
 
+def sparse() -> onnx.ModelProto:
+    model = proto([node("Mul", "x", "weight", "raman")])
+    values = numpy_helper.from_array(np.ones(1, np.float32), "weight")
+    place = numpy_helper.from_array(np.zeros(1, np.int64), "places")
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, place, [1]))
+    return model
+
+
 def elsewhere(
     model: onnx.ModelProto, place: Callable[[onnx.ModelProto], onnx.TensorProto]
 ) -> onnx.ModelProto:
@@ -145,6 +153,7 @@ ODD: dict[str, tuple[onnx.ModelProto, str]] = {
         r"keeps its weights in another file \(\.\./weights\.bin\).*onnx\.save\(onnx\.load",
     ),
     "a constant in another file": (elsewhere(proto(), in_a_node), "keeps its weights in another file"),
+    "sparse weights": (sparse(), r"has sparse weights \(sparse_initializer\), which are not taken; export"),
     "functions": (calling(1), r"functions of its own.*inline_local_functions"),
     "functions that call functions": (calling(60), "functions of its own"),
     "a loop": (proto([looping()], arrays=ALWAYS), "has a Loop, and no constant says that it ends"),

@@ -151,11 +151,12 @@ def test_stopped_demo_keeps_what_was_measured(number: signal.Signals, tmp_path: 
     assert not running(tmp_path)
 
 
-@pytest.mark.parametrize("seconds", ["nan", "inf", "-1"])
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-1", "0"])
 def test_demo_of_no_length_is_refused_in_one_sentence(seconds: str, tmp_path: Path) -> None:
     with demo(tmp_path / "output", f"--seconds={seconds}") as command:
         assert command.end() == 1
-        assert output_of(command).strip() == "--seconds and --rate must be finite and not negative"
+        said = "--seconds must be positive and finite, --rate finite and not negative"
+        assert output_of(command).strip() == said
     assert not (tmp_path / "output").exists()
 
 

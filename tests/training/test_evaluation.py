@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -393,7 +394,7 @@ def test_files_that_differ_in_their_ending_are_two(tmp_path: Path) -> None:
     counts = 1000 + 500 * np.exp(-(((shift - 1003.6) / 10) ** 2))
     np.savetxt(tmp_path / "toluene.csv", np.column_stack([shift, counts]), delimiter=",")
     np.savez(tmp_path / "toluene.npz", raman_shift=shift[:800], spectra=counts[None, :800])
-    results = retrieve_measured([model], spectra_in(tmp_path), pytest.fail)
+    results = retrieve_measured({"kk": model}, spectra_in(tmp_path), pytest.fail)
     assert [(each.file, len(each.raman)) for each in results] == [("toluene.csv", 900), ("toluene.npz", 800)]
     assert all(len(each.lines) == 7 for each in results)
     draw_measured(results, tmp_path / "a.png")
@@ -405,11 +406,11 @@ def test_a_measured_file_that_cannot_be_read_is_left_out_of_a_folder(tmp_path: P
     (tmp_path / "notes.txt").write_text("what was done that day\n", encoding="utf-8")
     np.savez(tmp_path / "some.npz", raman_shift=shift, spectra=1000 + np.cos(shift / 20)[None])
     said: list[str] = []
-    results = retrieve_measured([load_model("kk")], spectra_in(tmp_path), said.append)
+    results = retrieve_measured({"kk": load_model("kk")}, spectra_in(tmp_path), said.append)
     assert [each.file for each in results] == ["some.npz"]
     assert len(said) == 1 and "notes.txt" in said[0]
     with pytest.raises(SpectraError, match=r"notes\.txt"):
-        retrieve_measured([load_model("kk")], [tmp_path / "notes.txt"], said.append)
+        retrieve_measured({"kk": load_model("kk")}, [tmp_path / "notes.txt"], said.append)
 
 
 def test_a_models_name_is_no_formula_in_a_picture(tmp_path: Path) -> None:
@@ -444,7 +445,7 @@ def test_evaluate_measured_spectra(tiny: Path, tmp_path: Path) -> None:
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_model_without_a_finite_result_of_a_measured_spectrum_is_left_out(
+def test_a_model_without_a_finite_result_of_a_measured_spectrum_is_left_out_and_twins_are_told_apart(
     tiny: Path, tmp_path: Path
 ) -> None:
     shift, picture = np.linspace(500, 3200, 900), tmp_path / "a.png"
@@ -452,9 +453,16 @@ def test_a_model_without_a_finite_result_of_a_measured_spectrum_is_left_out(
     counts[5:15] = -50
     np.savetxt(tmp_path / "toluene.csv", np.column_stack([shift, counts]), delimiter=",")
     wrong, spectra = logarithm(tmp_path / "log.onnx"), tmp_path / "toluene.csv"
-    code, out, said = cars_rt("evaluate", wrong, tiny, "--measured", spectra, "--png", picture)
+    twin = tmp_path / "twin.onnx"  # whose card says the same name
+    shutil.copy(tiny, twin)
+    numbers = tmp_path / "a.json"
+    code, out, said = cars_rt(
+        "evaluate", wrong, tiny, twin, "--measured", spectra, "--png", picture, "--json", numbers
+    )
     assert code == 0 and "toluene.csv: the result of identity is not finite" in said
-    assert "tiny" in out and "identity" not in out and picture.is_file()
+    assert "identity" not in out and picture.is_file()
+    found = json.loads(numbers.read_text(encoding="utf-8"))
+    assert [each["model"] for each in found] == [f"tiny ({tiny})", f"tiny ({twin})"]
 
 
 @pytest.mark.parametrize(

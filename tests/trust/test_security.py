@@ -697,6 +697,10 @@ def test_daemon_says_that_the_driver_wants_keys(ring: Ring) -> None:
             "json stands in [ctl]; put it in the table of a command, such as [ctl.status]",
         ),
         (
+            "[bench]\nmodels = ['cnn']\n",
+            "models stands in [bench]; put it in the table of a command, such as [bench.engines]",
+        ),
+        (
             'model = "cnn"\n',
             "model stands outside of a table; put it in the table of a command, such as [run]",
         ),

@@ -4,7 +4,7 @@ All go through the deployment graph, as the daemon composes it for a camera: cou
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -38,6 +38,13 @@ def candidate(name: str) -> Candidate:
     Raises TrainingError or ModelError, in one sentence, if there is none or it cannot be used.
     """
     return of_model(of_checkpoint(Path(name)) if Path(name).suffix == ".pt" else load_model(name))
+
+
+def told_apart(names: Sequence[str], given: Sequence[str]) -> list[str]:
+    """The names of models; those that several have, with what each was given as."""
+    return [
+        f"{name} ({each})" if names.count(name) > 1 else name for name, each in zip(names, given, strict=True)
+    ]
 
 
 def of_model(model: Model) -> Candidate:

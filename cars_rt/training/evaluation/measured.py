@@ -1,7 +1,7 @@
 """Models on measured spectra, through the deployment graph as the daemon uses it."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,12 +75,12 @@ def spectra_in(place: Path) -> list[Path]:
 
 
 def retrieve_measured(
-    models: Sequence[Model],
+    models: Mapping[str, Model],
     files: Sequence[Path],
     left_out: Callable[[str], None],
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Retrieved]:
-    """The first spectrum of every file through every model.
+    """The first spectrum of every file through every model, by the names that they have in the results.
 
     left_out is told, in a sentence, of a model that cannot take a file's axis or has no finite result of its
     spectrum, and of one of several files that cannot be read. Raises SpectraError if the only one cannot be
@@ -94,7 +94,7 @@ def retrieve_measured(
                 raise
             left_out(str(error))
             continue
-        for model in models:
+        for name, model in models.items():
             try:
                 graph = compose(model, spectra.raman_shift)
             except ModelError as error:
@@ -104,12 +104,12 @@ def retrieve_measured(
             with open_engine(REFERENCE, graph, 1) as engine:
                 if spectra.dark is not None:
                     engine.set_dark(spectra.dark)
-                found = {name: values[0] for name, values in engine.retrieve(counts).items()}
+                found = {output: values[0] for output, values in engine.retrieve(counts).items()}
             if not all(np.isfinite(values).all() for values in found.values()):
-                left_out(f"{path.name}: the result of {model.card.name} is not finite")
+                left_out(f"{path.name}: the result of {name} is not finite")
                 continue
             given = spectra.raman_shift, counts[0], found[RAMAN], found.get(DEVIATION)
-            result.append(judged(path.name, model.card.name, *given))
+            result.append(judged(path.name, name, *given))
         progress(number + 1, len(files))
     return result
 
