@@ -18,9 +18,9 @@ from cars_rt.files.hdf5 import StoredRows, are_numbers, numbers, opened, readabl
 from cars_rt.files.mapped import Counts, Mapped, Reader, Stored, Whole, existing, patiently
 from cars_rt.files.measurement import ABOUT, RECEIPT, TARGET, judged, labels
 from cars_rt.files.places import MOST_PLACES, Places, joint, places_of
-from cars_rt.files.recording import read_position, read_rows
+from cars_rt.files.recording import read_position
 from cars_rt.files.spectra import SpectraError, said_of
-from cars_rt.files.written import DAMAGE, is_recording, stored_rows
+from cars_rt.files.written import DAMAGE, is_recording, rows_of, stored_rows
 from cars_rt.installation import install_extra
 from cars_rt.physics.axis import judged_raman_shift
 from cars_rt.protocol import FLAGS, NETWORK_OUTPUTS
@@ -156,7 +156,8 @@ def _stream(path: Path, group: h5py.Group, name: str) -> _Stream | None:
     attrs = {key: _plain(value) for key, value in readable_attrs(group).items()}
     about, receipt = judged(attrs, ABOUT, strict=False), judged(attrs, RECEIPT, strict=False)
     rows = len(stored_rows(group, main))
-    index = np.arange(rows) if stored(group, "index") is None else read_rows(group, "index")[:rows]
+    spoiled = DAMAGE in group.file.attrs
+    index = rows_of(group, "index", spoiled)[:rows] if stored(group, "index") is not None else np.arange(rows)
     position = read_position(group)
     if position is not None and position.shape[1:] != (2,):
         raise SpectraError("has positions that are no rows and columns")
@@ -174,7 +175,6 @@ def _stream(path: Path, group: h5py.Group, name: str) -> _Stream | None:
                 f"has {stored_as} of {found.shape[1:]} points with {len(raman_shift)} of an axis"
             )
         where = str(group.name).strip("/")
-        spoiled = DAMAGE in group.file.attrs
         read[called] = Stored(path.absolute(), where, stored_as, found.dtype, found.shape[1:], spoiled)
     return _Stream(main, raman_shift, places, attrs, read, _dark(group))
 

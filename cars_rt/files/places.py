@@ -12,6 +12,7 @@ from cars_rt.files.spectra import SpectraError
 MOST_PLACES = 2**28  # places of one map or list; what announces more is a list of what is there
 MOST_EMPTY = 2**16  # places of a list that may be empty where more than half of them are
 PIECE = 2**20  # rows that are looked at at once
+NOWHERE = -1  # the index, and the place, of a row of which nothing says any more which spectrum it is
 DIMS = ("z", "y", "x")  # of a map: planes, rows, columns
 LIST = ("spectrum",)
 
@@ -35,7 +36,8 @@ class Places:
         of_rows: NDArray[np.int64],
         index: NDArray[np.int64] | None = None,
     ) -> None:
-        """of_rows: (n,), place of each row. index: of each place, in a list whose places are not that."""
+        """of_rows: (n,), place of each row, or NOWHERE. index: of each place, in a list whose places are not
+        that."""
         self.shape, self.dims, self.of_rows, self._index = shape, dims, of_rows, index
         in_order = bool((of_rows[1:] > of_rows[:-1]).all())
         self._order = None if in_order else np.argsort(of_rows, kind="stable")
@@ -49,7 +51,9 @@ class Places:
     @property
     def index(self) -> NDArray[np.int64]:
         """(n,), which spectrum of the run each row is; of a map its place."""
-        return self.of_rows if self._index is None else self._index[self.of_rows]
+        if self._index is None or not len(self._index):
+            return self.of_rows
+        return np.where(self.of_rows < 0, NOWHERE, self._index[self.of_rows])
 
     @property
     def is_compact(self) -> bool:
@@ -58,8 +62,9 @@ class Places:
 
     def compact(self) -> "Places":
         """A list of the rows one behind the other."""
-        rows = np.arange(len(self.of_rows))
-        return Places((len(rows),), LIST, rows, self.index)
+        there = self.of_rows >= 0
+        rows = np.where(there, np.cumsum(there) - 1, NOWHERE)
+        return Places((int(there.sum()),), LIST, rows, self.index[there])
 
     def coordinate(self, dim: str) -> NDArray[np.float64]:
         """What the places along a dimension are called: their number, in a list the index of the spectrum."""
@@ -70,7 +75,7 @@ class Places:
     @property
     def repeated(self) -> int:
         """How many rows are hidden by another one that came later at the same place."""
-        return int((np.diff(self._sorted) == 0).sum())
+        return int((np.diff(self._sorted[self._sorted >= 0]) == 0).sum())
 
     @property
     def cuts(self) -> list[int]:
@@ -79,7 +84,7 @@ class Places:
         found = []
         for first in range(0, last, PIECE):  # of all at once it would take the memory of three such arrays
             part = self.of_rows[first : min(first + PIECE, last) + 1]
-            found += (np.flatnonzero(np.diff(part) != 1) + first + 1).tolist()
+            found += (np.flatnonzero((np.diff(part) != 1) | (part[:-1] < 0)) + first + 1).tolist()
         return found
 
     def values(
@@ -110,11 +115,9 @@ def joint(places: Sequence[Places]) -> list[Places]:
     One stream may have come further than another. Where one is compact, all are, to what any of them has.
     """
     if any(each.is_compact for each in places):
-        index = np.unique(np.concatenate([each.index for each in places]))
-        return [
-            Places((len(index),), LIST, np.searchsorted(index, each.index).astype(np.int64), index)
-            for each in places
-        ]
+        index = np.unique(np.concatenate([each.index[each.of_rows >= 0] for each in places]))
+        rows = [np.where(each.of_rows < 0, NOWHERE, np.searchsorted(index, each.index)) for each in places]
+        return [Places((len(index),), LIST, each.astype(np.int64), index) for each in rows]
     largest = max(places, key=lambda each: math.prod(each.shape))
     return [Places(largest.shape, largest.dims, each.of_rows) for each in places]
 
@@ -171,20 +174,22 @@ def places_of(
 ) -> Places:
     """Where the rows lie.
 
-    index: (n,), which spectrum of the run each row is. position: (n, 2), row and column of the scan, if it is
-    written down, whatever the order in which they were measured. Raises SpectraError for a place outside. A
+    index: (n,), which spectrum of the run each row is, NOWHERE where nobody knows. position: (n, 2), row and
+    column of the scan, if it is written down, in any order. Raises SpectraError for a place outside. A
     list that would be almost empty, since its run was joined late, has its rows one behind the other, and so
     has a map of more places than can be shown.
     """
     places = np.asarray(index).astype(np.int64, copy=False)
-    if scan is not None and position is not None and len(position):
-        if position.min() < 0 or position[:, 1].max() >= scan[1]:
+    known = places != NOWHERE
+    if scan is not None and position is not None and known.any():
+        there = position[known]
+        if there.min() < 0 or there[:, 1].max() >= scan[1]:
             raise SpectraError(f"has positions outside of its scan of {scan[0]} x {scan[1]}")
-        places = position[:, 0].astype(np.int64) * scan[1] + position[:, 1]
-    if len(places) and places.min() < 0:
+        places = np.where(known, position[:, 0].astype(np.int64) * scan[1] + position[:, 1], NOWHERE)
+    if len(places) and places.min() < NOWHERE:
         raise SpectraError("has spectra at places before the first one")
     shape, dims = shape_of(scan, int(places.max(initial=-1)) + 1, announced)
     most = MOST_PLACES if scan is not None else min(2 * len(places) + MOST_EMPTY, MOST_PLACES)
     if math.prod(shape) > most:
-        return Places((len(places),), LIST, np.asarray(index).astype(np.int64)).compact()
+        return Places((len(places),), LIST, np.where(known, index, NOWHERE).astype(np.int64)).compact()
     return Places(shape, dims, places)

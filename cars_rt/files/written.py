@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cars_rt.files.checksum import COLUMNS, DTYPE, SUFFIX, WHICH, Sums
 from cars_rt.files.hdf5 import StoredRows, are_whole_numbers, numbers, opened, readable_attrs, stored
+from cars_rt.files.places import NOWHERE
 from cars_rt.storage import StorageError
 
 FORMAT = "cars-rt recording"  # what a recording says that it is
@@ -143,17 +144,19 @@ def located(
 
 
 class SoundRows(StoredRows):
-    """Rows of a recording, with zeros for those that are spoiled."""
+    """Rows of a recording, with zeros for those that are spoiled; of an index with NOWHERE."""
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
         first, last, _ = rows.indices(len(self))
-        return self.sound(first, max(first, last))[0]
+        found, whole = self.sound(first, max(first, last))
+        if str(self._dataset.name).endswith("/index"):
+            found[~whole] = NOWHERE
+        return found
 
 
 def rows_of(group: h5py.Group, name: str, spoiled: bool) -> StoredRows:
-    """As `stored_rows`; spoiled: with zeros for what cannot be read, of a file that says that there is
-    some. An index has none: it would be another spectrum."""
-    return (SoundRows if spoiled and name != "index" else StoredRows)(*located(group, name))
+    """As `stored_rows`; spoiled: as SoundRows has them, of a file that says that some cannot be read."""
+    return (SoundRows if spoiled else StoredRows)(*located(group, name))
 
 
 def stored_rows(group: h5py.Group, name: str) -> StoredRows:

@@ -1,6 +1,7 @@
 """What `repair` makes of recordings after a power failure, and of bits that a disk has spoiled."""
 
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import pytest
 from helpers import AXIS, a_frame, a_start, an_end
 
 import cars_rt
-from cars_rt.accounting import Ledger
+from cars_rt.accounting import Ledger, Range
 from cars_rt.files import hdf5
 from cars_rt.files.checksum import checksums
 from cars_rt.files.recording import Packing, Recording, repair
 from cars_rt.files.spectra import SpectraError
+from cars_rt.protocol.messages import MAIN_ARRAY
 
 COUNTS = np.random.default_rng(3).integers(500, 2000, (2000, len(AXIS))).astype(np.uint16)
 
@@ -155,3 +157,33 @@ def test_a_bit_of_a_row_that_waits_for_its_chunk_is_noticed(tmp_path: Path) -> N
     assert np.array_equal(np.delete(counts, 33, 0), np.delete(COUNTS[:60], 33, 0))
     with cars_rt.open(older) as found:  # of recorders before
         assert np.array_equal(found.counts.values.reshape(60, -1), COUNTS[:60])
+
+
+def lossy(path: Path, ranges: list[Range], streams: tuple[str, ...] = ("raw",)) -> Path:
+    """A whole recording of 0 to 59 without 7 and 8, as its receipt says, or not."""
+    recording = Recording(path, streams=list(streams))
+    for stream in streams:
+        recording.start(a_start(stream=stream, spectra=60, dtype="float32"))
+    for index in (each for each in range(60) if each not in (7, 8)):
+        counts = COUNTS[index : index + 1].astype(np.float32)
+        for stream in streams:
+            arrays = {MAIN_ARRAY[stream]: counts}
+            when = 10**18 + index
+            recording.append(a_frame(index, counts, stream=stream, index=index, arrays=arrays, time_ns=when))
+    for stream in streams:
+        recording.end(an_end(60, stream=stream), Ledger(lost=Counter(missing=2), ranges=ranges))
+    return recording.close()
+
+
+@pytest.mark.parametrize("by", ["receipt", "time"])
+def test_an_index_beside_a_loss_is_known_by_the_receipt_or_by_the_other_stream(
+    by: str, tmp_path: Path
+) -> None:
+    """One bit of it closed the whole file."""
+    ranges, streams = ([Range("missing", 7, 2)], ("raw",)) if by == "receipt" else ([], ("raw", "raman"))
+    path = lossy(tmp_path / "scan.h5", ranges, streams)
+    for row in (6, 7, 20, 57):
+        flip(path, place_of(path, "raw/index", row))
+    assert repair(path).damage == ""
+    with h5py.File(path) as file:
+        assert np.array_equal(file["raw/index"], np.delete(np.arange(60), [7, 8]))

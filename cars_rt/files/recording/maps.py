@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from cars_rt.files.hdf5 import stored
 from cars_rt.files.measurement import TARGET, labels
-from cars_rt.files.places import Places, blocks, joint, places_of
+from cars_rt.files.places import NOWHERE, Places, blocks, joint, places_of
 from cars_rt.files.recording.bands import NAME as BANDS
-from cars_rt.files.recording.read import read_position, read_rows
-from cars_rt.files.written import DAMAGE, stored_rows
+from cars_rt.files.recording.read import places_written
+from cars_rt.files.written import DAMAGE, rows_of, stored_rows
 from cars_rt.protocol import FLAGS, NETWORK_OUTPUTS
 from cars_rt.protocol.messages import MAIN_ARRAY
 from cars_rt.storage import StorageError
@@ -56,7 +56,11 @@ class Map:
         scan = group.attrs.get("scan")
         size = None if scan is None else (int(scan[0]), int(scan[1]))
         announced = int(group.attrs.get("announced", -1))
-        return cls(group, places_of(read_rows(group, "index"), read_position(group), size, announced))
+        index, position = rows_of(group, "index", spoiled=True)[:], None
+        if places_written(group):
+            position, known = stored_rows(group, "position").sound(0, len(index))
+            index[~known] = NOWHERE
+        return cls(group, places_of(index, position, size, announced))
 
 
 def write_map(
@@ -123,6 +127,8 @@ def _shown(data: h5py.Group, name: str, each: Map) -> h5py.Dataset:
     source = h5py.VirtualSource(".", str(rows.name), rows.shape, rows.dtype)
     for first, last in zip(each.cuts, each.cuts[1:], strict=False):
         place = int(each.places.of_rows[first])
+        if place < 0:
+            continue
         for lead, part, size in blocks(place, place + last - first, each.places.shape):
             layout[(*lead, part)] = source[first : first + size]
             first += size
@@ -149,14 +155,14 @@ def _beside(data: h5py.Group, stream: str, each: Map, axes: list[h5py.Dataset]) 
     )
     about = {"units": "nanoseconds since 1970-01-01", "_FillValue": np.int64(NO_TIME)}
     if "time" not in data:
-        times = read_rows(each.group, "time_ns")
+        times = rows_of(each.group, "time_ns", spoiled=True)[:]
         times[times == 0] = NO_TIME
         put("time", times, NO_TIME, np.int64, **about,
             long_name="when the camera had delivered the spectrum")  # fmt: skip
     if stream == "raman" and stored(each.group, FLAGS) is not None:
         names = text_of(each.group.attrs.get("model_flags", "")).split()
         said = {"flag_masks": np.array([1 << bit for bit in range(len(names))], np.uint8)} if names else {}
-        put(FLAGS, read_rows(each.group, FLAGS), 0, np.uint8, flag_meanings=" ".join(names),
+        put(FLAGS, rows_of(each.group, FLAGS, spoiled=True)[:], 0, np.uint8, flag_meanings=" ".join(names),
             long_name="what is wrong with the spectrum", **said)  # fmt: skip
 
 
@@ -167,7 +173,8 @@ def _measured(group: h5py.Group, main: str, count: int) -> NDArray[np.bool_]:
         rows = stored_rows(group, main)
         for first in range(0, count, PIECE_ROWS):
             piece = slice(first, min(first + PIECE_ROWS, count))
-            measured[piece] = ~np.isnan(rows[piece][:, 0])
+            values, whole = rows.sound(piece.start, piece.stop)
+            measured[piece] = whole & ~np.isnan(values[:, 0])
     return measured
 
 
@@ -175,7 +182,10 @@ def write_bands(entry: h5py.Group, data: h5py.Group, each: Map) -> None:
     """Pictures at a few bands, with the axes of the map: the only ones that need no plug-in."""
     try:
         bands = json.loads(text_of(each.group.attrs.get(BANDS, "[]")))
-        means = read_rows(each.group, BANDS) if bands else np.empty((0, 0))
+        means = np.empty((0, 0), np.float32)
+        if bands:
+            means, whole = (rows := stored_rows(each.group, BANDS)).sound(0, len(rows))
+            means[~whole] = np.nan
         names = [text_of(name).replace("/", " ")[:80] or "band" for name, _, _ in bands]
     except (StorageError, ValueError, TypeError):
         return

@@ -1,5 +1,6 @@
 """Columns of a recording that a disk has spoiled, where what is left of them says what they were."""
 
+import json
 import logging
 from pathlib import Path
 
@@ -11,12 +12,13 @@ from cars_rt.files.checksum import checksums
 from cars_rt.files.hdf5 import stored
 from cars_rt.files.places import positions
 from cars_rt.files.recording.damage import runs
-from cars_rt.files.written import DESCRIBED, columns_of, cut, located, stored_rows
+from cars_rt.files.written import DESCRIBED, columns_of, cut, located, rows_written, stored_rows
 from cars_rt.storage import StorageError
 
 log = logging.getLogger("cars_rt.recording")
 
-INDEX, POSITION = "index", "position"
+INDEX, POSITION, TIME = "index", "position", "time_ns"
+MOST_BETWEEN = 2**26  # spectra of a run between two that are known
 
 
 def are_spoiled(group: h5py.Group, rows: int) -> bool:
@@ -29,9 +31,10 @@ def are_spoiled(group: h5py.Group, rows: int) -> bool:
     )
 
 
-def mend(group: h5py.Group, rows: int) -> list[str]:
-    """Write anew what can be known of the index and the position of spectra. Returns which of these were
-    mended, as "raw/index". Raises StorageError where the system reads nothing."""
+def mend(group: h5py.Group, rows: int, other: h5py.Group | None = None) -> list[str]:
+    """Write anew what can be known of the index and the position of spectra. other: the other stream of the
+    run, if there is one. Returns which of these were mended, as "raw/index". Raises StorageError where the
+    system reads nothing."""
     there = [name for name in (INDEX, POSITION) if stored(group, name, h5py.Dataset) is not None]
     if INDEX not in there or not rows:
         return []
@@ -50,7 +53,9 @@ def mend(group: h5py.Group, rows: int) -> list[str]:
             known = known | placed
         else:
             position = None
-    _between(index, known, int(group.attrs.get("announced", -1)))
+    if other is not None and not known.all():
+        _by_time(index, known, group, other)
+    _between(index, known, int(group.attrs.get("announced", -1)), _lost(group))
     mended = []
     if _write(group, INDEX, index, known & ~before):
         mended.append(INDEX)
@@ -89,15 +94,54 @@ def cut_unwritten(group: h5py.Group, main: str, rows: int) -> int:
     return end
 
 
-def _between(index: NDArray[np.int64], known: NDArray[np.bool_], announced: int) -> None:
+def _by_time(
+    index: NDArray[np.int64], known: NDArray[np.bool_], group: h5py.Group, other: h5py.Group
+) -> None:
+    """Fill in what the other stream says of the spectrum that came at the same time."""
+    if any(stored(each, name) is None for each in (group, other) for name in (INDEX, TIME)):
+        return
+    times, timed = stored_rows(group, TIME).sound(0, len(index))
+    count = rows_written(other)
+    indices, there = stored_rows(other, INDEX).sound(0, count)
+    moments, there_too = stored_rows(other, TIME).sound(0, count)
+    there &= there_too & (moments != 0)  # 0: not known
+    moments, first, many = np.unique(moments[there], return_index=True, return_counts=True)
+    mine, often = np.unique(times[timed], return_counts=True)
+    once = np.intersect1d(mine[often == 1], moments[many == 1])
+    which = np.flatnonzero(~known & timed & np.isin(times, once))
+    filled, full = index.copy(), known.copy()
+    filled[which] = indices[there][first[np.searchsorted(moments, times[which])]]
+    full[which] = True
+    if (np.diff(filled[full]) > 0).all():  # as it grows from row to row
+        index[:], known[:] = filled, full
+
+
+def _lost(group: h5py.Group) -> list[tuple[int, int]]:
+    """Spectra that the receipt says are lost, as (first, after the last)."""
+    try:
+        said = json.loads(str(group.attrs.get("ranges", "[]")))
+        return [(int(first), int(first) + int(spectra)) for _, first, spectra in said]
+    except (ValueError, TypeError):
+        return []
+
+
+def _between(
+    index: NDArray[np.int64], known: NDArray[np.bool_], announced: int, lost: list[tuple[int, int]]
+) -> None:
     """Fill in what nothing else can be: an index grows from row to row, from 0 or more, to below as many as
-    were announced."""
+    were announced, and leaves out what was lost."""
     edges = np.concatenate([[-1], np.flatnonzero(known), [len(index)]])
     values = np.concatenate([[-1], index[known], [announced]])
     for gap in np.flatnonzero(np.diff(edges) > 1).tolist():
         first, last = int(edges[gap]), int(edges[gap + 1])
-        if values[gap + 1] - values[gap] == last - first:
-            index[first + 1 : last] = values[gap] + np.arange(1, last - first)
+        begin, end = int(values[gap]) + 1, int(values[gap + 1])
+        if last - first - 1 > end - begin or end - begin > MOST_BETWEEN:
+            continue
+        there = np.ones(end - begin, bool)
+        for each, after in lost:
+            there[max(each - begin, 0) : max(after - begin, 0)] = False
+        if there.sum() == last - first - 1:
+            index[first + 1 : last] = begin + np.flatnonzero(there)
             known[first + 1 : last] = True
 
 

@@ -14,9 +14,13 @@ def read_rows(group: h5py.Group, name: str) -> NDArray[Any]:
     return stored_rows(group, name)[:]
 
 
+def places_written(group: h5py.Group) -> bool:
+    """Whether the position says where each spectrum is, and not its index: a spoiled one of a recorder's own
+    must move no spectrum."""
+    return stored(group, "position") is not None and not has_own_places(group)
+
+
 def read_position(group: h5py.Group) -> NDArray[Any] | None:
-    """Row and column of each spectrum, (n, 2), where its index does not say them: a spoiled position of a
-    recorder's own must move no spectrum. Raises StorageError if they cannot be read."""
-    if stored(group, "position") is None or has_own_places(group):
-        return None
-    return read_rows(group, "position")
+    """Row and column of each spectrum, (n, 2), where its index does not say them. Raises StorageError if they
+    cannot be read."""
+    return read_rows(group, "position") if places_written(group) else None

@@ -58,7 +58,10 @@ def _mended(path: Path) -> list[str]:
             return []
     with changed(path) as file:
         counted = count(file)
-        mended = [each for name, group in counted.groups.items() for each in mend(group, counted.rows[name])]
+        mended = []
+        for name, group in counted.groups.items():
+            others = [each for other, each in counted.groups.items() if other != name]
+            mended += mend(group, counted.rows[name], *others)
         if mended:
             settle(file)  # the map is made of them
     return mended
