@@ -187,3 +187,20 @@ def test_an_index_beside_a_loss_is_known_by_the_receipt_or_by_the_other_stream(
     assert repair(path).damage == ""
     with h5py.File(path) as file:
         assert np.array_equal(file["raw/index"], np.delete(np.arange(60), [7, 8]))
+
+
+@pytest.mark.parametrize("spoiled", ["time_ns", "raman_shift"])
+def test_a_repair_takes_no_map_away(spoiled: str, tmp_path: Path) -> None:
+    """It was made anew because of a mended index, and one time that cannot be read was its end."""
+    path = closed(written(tmp_path / "scan.h5", scan=(6, 10)))
+    flip(path, place_of(path, "raw/index", 7), 1)
+    flip(path, place_of(path, f"raw/{spoiled}", 20 if spoiled == "time_ns" else 0) + 2, 1)
+    with h5py.File(path, "r+") as file:
+        if spoiled == "raman_shift":
+            del file["entry/data/raman_shift"]  # else it is mended by that one
+    repair(path)
+    with h5py.File(path) as file:
+        assert file["raw/index"][7] == 7 and "entry_new" not in file
+        assert np.array_equal(file["entry/data/counts"][:].reshape(60, -1), COUNTS[:60])
+        times = file["entry/data/time"][:].ravel()
+        assert (times == np.iinfo(np.int64).min).nonzero()[0].tolist() == [20] * (spoiled == "time_ns")

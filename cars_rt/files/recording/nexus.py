@@ -24,11 +24,11 @@ import numpy as np
 
 from cars_rt.files.hdf5 import numbers
 from cars_rt.files.recording.maps import Map, nexus_group, text_of, write_bands, write_map
-from cars_rt.files.written import stored_rows
+from cars_rt.files.written import rows_of
 
 log = logging.getLogger("cars_rt.recording")
 
-ENTRY = "entry"
+ENTRY, NEW = "entry", "entry_new"  # until it is whole
 DEFINITION = "NXraman"
 DEFINITION_VERSION = "v2026.01"
 URL = "https://fairmat-nfdi.github.io/nexus_definitions/classes/applications/NXraman.html"
@@ -39,14 +39,25 @@ def describe(file: h5py.File, streams: Mapping[str, h5py.Group]) -> None:
 
     Raises OSError and RuntimeError of HDF5.
     """
-    if ENTRY in file:
+    if NEW in file:
+        del file[NEW]
+    try:
+        if streams:
+            _write(nexus_group(file, NEW, "NXentry"), streams)
+    except Exception:
+        del file[NEW]
+        raise
+    if ENTRY in file:  # which stays where no other one can be made
         try:
             del file[ENTRY]
         except (OSError, RuntimeError, KeyError):  # its writer was killed
             file.move(ENTRY, f"{ENTRY}_spoiled_{time.time_ns()}")
-    if not streams:
-        return
-    entry = nexus_group(file, ENTRY, "NXentry")
+    if streams:
+        file.move(NEW, ENTRY)
+
+
+def _write(entry: h5py.Group, streams: Mapping[str, h5py.Group]) -> None:
+    file = entry.file
     file.attrs["NX_class"], file.attrs["default"] = "NXroot", ENTRY
     main = "raman" if "raman" in streams else "raw"
     about = dict(streams[main].attrs)
@@ -80,7 +91,7 @@ def _head(entry: h5py.Group, about: Mapping[str, Any], group: h5py.Group) -> Non
     entry["identifier_experiment"] = text_of(about.get("run", ""))
     entry["program_name"] = "cars-rt"
     entry["program_name"].attrs["version"] = version("cars-rt")
-    times = stored_rows(group, "time_ns")
+    times = rows_of(group, "time_ns", spoiled=True)
     last = int(times[len(times) - 1 :][0]) if len(times) else 0
     for name, time_ns in (("start_time", about.get("time_ns")), ("end_time", last)):
         if time_ns and (said := _iso(int(time_ns))):
