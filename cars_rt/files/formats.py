@@ -46,7 +46,7 @@ from cars_rt.files.spectra import (
 from cars_rt.files.square import MOST, turned
 from cars_rt.files.tables import parse
 from cars_rt.files.units import CM1, NM, is_shift
-from cars_rt.files.written import DAMAGE, has_own_places, located, rows_of
+from cars_rt.files.written import DAMAGE, dark_of, has_own_places, located, rows_of
 from cars_rt.physics.axis import check_raman_shift, from_wavelength, is_numbering, may_be_wavelengths
 from cars_rt.plugins import remedy_for
 from cars_rt.printable import printable
@@ -317,7 +317,7 @@ def _stored(group: h5py.Group, path: Path, asked: Asked) -> Spectra:
     return Spectra(
         raman_shift,
         numbers(group, name) if one else StoredCounts(path, spoiled, counts, written, *where),  # type: ignore[arg-type]
-        numbers(group, "dark"),
+        dark_of(group),
         **about,
         columns=fitting,
         receipt=receipt,

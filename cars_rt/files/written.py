@@ -159,6 +159,21 @@ def rows_of(group: h5py.Group, name: str, spoiled: bool) -> StoredRows:
     return (SoundRows if spoiled else StoredRows)(*located(group, name))
 
 
+def dark_of(group: h5py.Group) -> NDArray[Any] | None:
+    """The dark of counts that are to be processed, None if there is none. Raises StorageError, with what to
+    do, if it cannot be read: without it they would be others."""
+    try:
+        return numbers(group, "dark")
+    except StorageError as error:
+        if error.of_system or not is_recording(group.file):
+            raise
+        remedy = (
+            f"`cars-rt repair` mends it by a copy, if one is left; else delete {group.name}/dark of the file"
+        )
+        said = f"{error.strerror}: {remedy}, and give another one by --calibration"
+        raise StorageError(Path(group.file.filename), said) from None
+
+
 def stored_rows(group: h5py.Group, name: str) -> StoredRows:
     """The rows of an array of a stream that are data. Raises StorageError if they are not there."""
     return StoredRows(*located(group, name))

@@ -346,12 +346,16 @@ def test_an_axis_and_a_dark_that_a_disk_has_spoiled_are_said(tmp_path: Path) -> 
     recording.append(a_frame(0, COUNTS))
     recording.end(an_end(35), Ledger())
     path = recording.close()
+    with h5py.File(path, "r+") as file:
+        del file["entry"]  # which has copies
     spoil(path, "raw/dark", 3)
     with pytest.raises(cars_rt.files.spectra.SpectraError, match="'dark' cannot be read"):
         cars_rt.open(path)
     assert repair(path).damage.startswith("raw/dark cannot be read: that part of the file is damaged")
     with cars_rt.open(path) as found:
         assert "dark" not in found and np.array_equal(found.counts, COUNTS)
+    with pytest.raises(cars_rt.files.spectra.SpectraError, match="else delete /raw/dark of the file"):
+        process(path, tmp_path / "r.h5", engine="passthrough")
     spoil(path, "raw/raman_shift", 10, byte=7)
     assert repair(path).damage.startswith("raw/dark; raw/raman_shift cannot be read")
 

@@ -204,3 +204,25 @@ def test_a_repair_takes_no_map_away(spoiled: str, tmp_path: Path) -> None:
         assert np.array_equal(file["entry/data/counts"][:].reshape(60, -1), COUNTS[:60])
         times = file["entry/data/time"][:].ravel()
         assert (times == np.iinfo(np.int64).min).nonzero()[0].tolist() == [20] * (spoiled == "time_ns")
+
+
+def test_axis_and_dark_are_mended_by_copies_that_agree(tmp_path: Path) -> None:
+    """One bit of either closed the file, or kept it from being processed."""
+    dark = np.linspace(10, 90, len(AXIS)).astype(np.float32)
+    path = closed(written(tmp_path / "scan.h5", scan=(6, 10), dark=dark))
+    for name, bit in (("raman_shift", 3), ("dark", 5)):
+        flip(path, place_of(path, f"raw/{name}") + 81, bit)
+    contents = repair(path)
+    assert contents.complete and contents.changed and contents.damage == ""
+    with cars_rt.open(path) as found:
+        assert np.array_equal(found.raman_shift, AXIS) and np.array_equal(found.dark, dark)
+    assert not repair(path).changed
+
+
+def test_an_axis_is_not_mended_by_one_of_another_kind(tmp_path: Path) -> None:
+    path = lossy(tmp_path / "scan.h5", [], ("raw", "raman"))
+    with h5py.File(path, "r+") as file:
+        file["raman/raman_shift"][...] = AXIS + 1  # results on an axis of their own
+        file["entry/data/raman_shift"][...] = AXIS + 1
+    flip(path, place_of(path, "raw/raman_shift") + 81, 3)
+    assert repair(path).damage.startswith("raw/raman_shift cannot be read")

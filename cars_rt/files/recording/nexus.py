@@ -15,6 +15,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -25,6 +26,7 @@ import numpy as np
 from cars_rt.files.hdf5 import numbers
 from cars_rt.files.recording.maps import Map, nexus_group, text_of, write_bands, write_map
 from cars_rt.files.written import rows_of
+from cars_rt.storage import StorageError
 
 log = logging.getLogger("cars_rt.recording")
 
@@ -118,7 +120,10 @@ def _instrument(entry: h5py.Group, about: Mapping[str, Any], streams: Mapping[st
             camera[name] = float(about[key])
             camera[name].attrs["units"] = unit
     if (raw := streams.get("raw")) is not None:
-        if (dark := numbers(raw, "dark")) is not None:
+        dark = None
+        with suppress(StorageError):
+            dark = numbers(raw, "dark")
+        if dark is not None:
             camera["dark"] = dark
             camera["dark"].attrs.update({"units": "count", "long_name": "counts with the beams blocked"})
         shown = nexus_group(camera, "raw_data", "NXdata", signal="raw")

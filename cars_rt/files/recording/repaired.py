@@ -12,6 +12,7 @@ from cars_rt.files.recording.errors import InUseError, RecordingError
 from cars_rt.files.recording.finish import Contents, finish, tell, told
 from cars_rt.files.recording.mended import are_spoiled, mend
 from cars_rt.files.recording.settled import count, settle
+from cars_rt.files.recording.shared import mend_shared, spoiled
 from cars_rt.files.written import DAMAGE, DESCRIBED, FORMAT_VERSION, is_of_process
 from cars_rt.storage import complete as complete_changes
 
@@ -50,15 +51,16 @@ def _read_through(contents: Contents) -> Contents:
 
 
 def _mended(path: Path) -> list[str]:
-    """Have what cannot be read of index and position of spectra as it was, where the rest says that. Returns
-    what is mended."""
+    """Have what cannot be read of axis, dark, index and position of spectra as it was, where the rest says
+    that. Returns what is mended."""
     with opened(path) as file:
         counted = count(file)
-        if not any(are_spoiled(group, counted.rows[name]) for name, group in counted.groups.items()):
+        rows = [(group, counted.rows[name]) for name, group in counted.groups.items()]
+        if not spoiled(file) and not any(are_spoiled(group, many) for group, many in rows):
             return []
     with changed(path) as file:
         counted = count(file)
-        mended = []
+        mended = mend_shared(file)
         for name, group in counted.groups.items():
             others = [each for other, each in counted.groups.items() if other != name]
             mended += mend(group, counted.rows[name], *others)

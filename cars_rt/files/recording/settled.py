@@ -16,6 +16,7 @@ from cars_rt.files.hdf5 import are_numbers, readable_attrs, stored
 from cars_rt.files.recording.errors import RecordingError, reason
 from cars_rt.files.recording.mended import cut_unwritten
 from cars_rt.files.recording.nexus import describe, room_for
+from cars_rt.files.recording.shared import mend_shared
 from cars_rt.files.written import (
     DAMAGE,
     DESCRIBED,
@@ -105,6 +106,8 @@ def settle(file: h5py.File, *, left: bool = False) -> Counted:
     """Cut to the rows that are data and write down what that makes of the recording. left: by a recorder that
     did not close it."""
     _mend_texts(file)
+    for place in mend_shared(file):
+        log.warning("%s: %s was damaged, and is mended by a copy in it", file.filename, place)
     counted = count(file)
     for stream, group in counted.groups.items():
         rows = counted.rows[stream]
