@@ -349,7 +349,7 @@ class StoredRows:
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
         first, last, _ = rows.indices(len(self))
-        found, whole = self._read(first, max(first, last))
+        found, whole = self._compared(first, max(first, last))
         if not whole.all():
             raise self._damaged(ValueError("another checksum"))
         return found
@@ -359,7 +359,7 @@ class StoredRows:
         which are whole. Raises StorageError where nothing says that they are spoiled: the system reads
         nothing, or a plug-in is missing."""
         try:
-            found, whole = self._read(first, last)
+            found, whole = self._compared(first, last)
         except StorageError as error:
             if error.of_system or isinstance(error, FilterError):
                 raise
@@ -372,7 +372,7 @@ class StoredRows:
         found[~whole] = 0
         return found, whole
 
-    def _read(self, first: int, last: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    def _compared(self, first: int, last: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Rows from first to before last, and which of them have the checksum that they should have."""
         wanted = (last - first) * int(np.prod(self.shape[1:], dtype=object)) * self._dataset.dtype.itemsize
         refuse_too_much(Path(self._dataset.file.filename), repr(str(self._dataset.name)), wanted)

@@ -130,6 +130,7 @@ RECEIPT: Mapping[str, Callable[[Any], Any]] = {
     "ranges": _ranges,
 }
 
+NOWHERE = -1  # the index, and the place, of a row of which nothing says any more which spectrum it is
 #: Of each spectrum: names as in `Frame`, and the type of a row.
 COLUMNS: Mapping[str, tuple[tuple[int, ...], type[np.generic]]] = {
     "index": ((), np.int64),

@@ -7,12 +7,12 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from cars_rt.files.measurement import NOWHERE
 from cars_rt.files.spectra import SpectraError
 
 MOST_PLACES = 2**28  # places of one map or list; what announces more is a list of what is there
 MOST_EMPTY = 2**16  # places of a list that may be empty where more than half of them are
 PIECE = 2**20  # rows that are looked at at once
-NOWHERE = -1  # the index, and the place, of a row of which nothing says any more which spectrum it is
 DIMS = ("z", "y", "x")  # of a map: planes, rows, columns
 LIST = ("spectrum",)
 

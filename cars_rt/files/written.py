@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cars_rt.files.checksum import COLUMNS, DTYPE, SUFFIX, WHICH, Sums
 from cars_rt.files.hdf5 import StoredRows, are_whole_numbers, numbers, opened, readable_attrs, stored
-from cars_rt.files.places import NOWHERE
+from cars_rt.files.measurement import NOWHERE
 from cars_rt.storage import StorageError
 
 FORMAT = "cars-rt recording"  # what a recording says that it is

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.files.hdf5 import stored
-from cars_rt.files.measurement import TARGET, labels
-from cars_rt.files.places import NOWHERE, Places, blocks, joint, places_of
+from cars_rt.files.measurement import NOWHERE, TARGET, labels
+from cars_rt.files.places import Places, blocks, joint, places_of
 from cars_rt.files.recording.bands import NAME as BANDS
 from cars_rt.files.recording.read import places_written
 from cars_rt.files.written import DAMAGE, rows_of, stored_rows
