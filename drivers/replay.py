@@ -1,5 +1,7 @@
 """Replay: publishes spectra from a file as if a camera had just taken them."""
 
+import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
@@ -13,8 +15,11 @@ import numpy as np
 from cars_rt.drivers.base import Acquisition, Block, Instrument, InstrumentError, Yielded, until
 from cars_rt.drivers.images import HELD
 from cars_rt.files.calibrated import open_calibrated
+from cars_rt.files.places import positions
 from cars_rt.files.spectra import SpectraError
 from cars_rt.protocol import DTYPES, MAX_BLOCK
+
+log = logging.getLogger("cars_rt.drivers")
 
 PIECE_BYTES = 8 * 2**20  # of counts that are read at once
 SURVEYED = 2**18  # numbers of spectra that are looked at at once
@@ -71,6 +76,7 @@ class Replay(Instrument):
         counts = self._spectra.counts
         self._dtype = name if (name := counts.dtype.name) in DTYPES else HELD.get(name, "float32")
         self._columns = self._spectra.columns if settings.loops == 1 else {}
+        self._scan = self._spectra.scan if settings.loops == 1 else None
         self._rows = max(PIECE_BYTES // (counts.shape[1] * counts.dtype.itemsize), 2 * MAX_BLOCK)
         with _told(), ExitStack() as failed:
             failed.callback(self.close)
@@ -89,8 +95,8 @@ class Replay(Instrument):
             dtype=self._dtype,
             block=self._block,
             spectra=total or None,
-            scan=spectra.scan if once else None,
-            step_um=spectra.step_um if once else None,
+            scan=self._scan,
+            step_um=None if self._scan is None else spectra.step_um,
             exposure_s=spectra.exposure_s,
             full_scale=spectra.full_scale,
             dark=spectra.dark,
@@ -134,14 +140,21 @@ class Replay(Instrument):
         """The index after the last spectrum, and the largest block. Raises SpectraError if the numbers in
         the file are not those of a run."""
         total = len(self._spectra.counts)
-        end, largest = (0 if "index" in self._columns else total), 1
+        end, largest = 0, 1
         for first in range(0, total, SURVEYED):
             rows = slice(first, first + SURVEYED)
+            index = np.arange(first, min(first + SURVEYED, total))
             if "index" in self._columns:
                 index = self._columns["index"][rows].astype(np.int64)
                 if index[0] < end or (np.diff(index) <= 0).any():
                     raise SpectraError(f"{self._file}: index does not grow from spectrum to spectrum")
-                end = int(index[-1]) + 1
+            end = int(index[-1]) + 1
+            if self._scan is not None and "position" in self._columns:
+                said = positions(index % math.prod(self._scan), self._scan[1])  # of a stack in each plane
+                if not np.array_equal(self._columns["position"][rows], said):
+                    self._scan = None
+                    text = "spectra lie elsewhere in the scan than their order says, which no stream tells"
+                    log.warning("%s: its %s: they are published without a scan", self._file, text)
             if "sequence" in self._columns:
                 cuts = np.flatnonzero(np.diff(self._columns["sequence"][rows])) + 1
                 largest = max(largest, int(np.diff([0, *cuts, min(SURVEYED, total - first)]).max()))

@@ -90,8 +90,9 @@ def export(
     cube = export_file(file, output, kind, wanted, overwrite=overwrite)
     if cube.repeated:
         log.warning(
-            "%s: %d spectra are left out, since a later one has their place in the scan",
+            "%s: %s%d spectra are left out, since a later one has their place in the scan",
             output,
+            "" if plane is None else "in all planes ",
             cube.repeated,
         )
     log.info("%s: %s of %s as %s", output, cube.name, " x ".join(map(str, cube.shape)), kind)

@@ -544,6 +544,19 @@ def test_replay_of_a_run_whose_last_spectra_were_lost_ends_as_it_did(
     assert collected.starts[0].spectra == (planned or 6)
 
 
+@pytest.mark.parametrize("along", [True, False])
+def test_replay_makes_no_map_of_spectra_that_lie_elsewhere_than_their_order_says(
+    along: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    there = np.tile(np.stack(np.divmod(np.arange(6), 3), axis=1), (2, 1))  # two planes
+    there = there if along else there[::-1]
+    axis = np.linspace(500, 3000, 1000)
+    np.savez(tmp_path / "a.npz", spectra=np.ones((12, 1000)), raman_shift=axis, scan=[2, 3], position=there)
+    _, collected = replayed(tmp_path / "a.npz")
+    assert collected.starts[0].scan == ((2, 3) if along else None)
+    assert ("elsewhere in the scan than their order says" in caplog.text) is not along
+
+
 def test_replay_that_loops_for_ever_has_no_planned_total(tmp_path: Path) -> None:
     replay = Replay(write(tmp_path / "counts.npz", spectra_of(2)), ReplaySettings(rate=0, loops=0))
     assert replay.acquisition().spectra is None

@@ -70,9 +70,16 @@ def test_a_recording_without_spectra_is_refused(kind: str, tmp_path: Path) -> No
         read(path)
 
 
-def test_spectra_at_one_place_are_counted_as_left_out(tmp_path: Path) -> None:
+def test_spectra_at_one_place_are_counted_as_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("cars_rt.cli.export.start_logging", lambda logs: None)
     index = np.array([0, 1, 1, 1, 2])
-    np.savez(tmp_path / "a.npz", spectra=spectra_of(5), raman_shift=AXIS, index=index, scan=[2, 3])
+    for name, scan, plane in (("b", [1, 2], 1), ("a", [2, 3], None)):
+        caplog.clear()
+        np.savez(tmp_path / f"{name}.npz", spectra=spectra_of(5), raman_shift=AXIS, index=index, scan=scan)
+        command(tmp_path / f"{name}.npz", output=tmp_path / f"{name}.csv", plane=plane)
+        assert f"csv: {'' if plane is None else 'in all planes '}2 spectra are left out" in caplog.text
     cube = export(tmp_path / "a.npz", tmp_path / "a.tif", "tiff", Wanted(bands=((AXIS[3], AXIS[9]),)))
     assert cube.repeated == 2 and cube.shape[:2] == (2, 3)
 
