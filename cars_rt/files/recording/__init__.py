@@ -3,7 +3,7 @@
     /                attrs: format, version, complete, reason; run, source and all else that `start` said (see
                      cars_rt/files/measurement.py); streams: those that it takes to be complete, as JSON
     /raw             raman_shift (p,), counts (n, p), index, sequence, time_ns (n,), position (n, 2),
-                     dark (p,) if known; counts_crc32 (n,) where they are not compressed;
+                     dark (p,) if known; counts_crc32 (n,), before they are compressed;
                      columns_crc32 (n, k) of the others
     /raman           raman_shift (p,), raman (n, p), index, sequence, time_ns, time_in_ns, time_out_ns (n,),
                      position (n, 2); where the daemon gives them, flags (n,) uint8, whose bits' names are in
