@@ -38,8 +38,8 @@ class Problem:
 
     @property
     def heading(self) -> str:
-        """What a line about it begins with: the cause, or the kind where it cost nothing."""
-        return (self.kind if not self.spectra and self.kind in TOLD else self.cause).value
+        """What a line about it begins with: the cause, or the kind where it cost nothing, or less."""
+        return (self.kind if self.spectra <= 0 and self.kind in TOLD else self.cause).value
 
 
 @dataclass(slots=True)

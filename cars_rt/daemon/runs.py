@@ -398,5 +398,5 @@ class Runs:
             self._said |= {key} if first else set()
         where = f"{self.intake.address}: " if problem.kind is Kind.STREAM else ""
         log.log(logging.WARNING if first else logging.DEBUG, "%s%s: %s", where, problem.heading, problem.text)
-        if problem.cause is Cause.REJECTED or (problem.spectra and problem.cause is not Cause.REPEATED):
+        if problem.cause is Cause.REJECTED or (problem.spectra > 0 and problem.cause is not Cause.REPEATED):
             self.alarm(problem.cause.value, problem.text)

@@ -129,7 +129,7 @@ class Numbers:
         announced = end.announced
         if announced is not None:
             announced = self.indices.total(announced, max(self.index, spectra))
-        frames = self.sequences.total(end.frames, self.sequence)
+        frames = min(self.sequences.total(end.frames, self.sequence), MAX_COUNT)
         return replace(end, frames=frames, spectra=spectra, announced=announced)
 
     # -- where a frame belongs -----------------------------------------------------------------------
@@ -150,7 +150,7 @@ class Numbers:
                 text += f": what was passed on as spectrum {last.index} was spectrum {due}"
             moved = replace(frame, sequence=there[0], index=there[1])
             return Place(moved, Verdict.FOLLOWS, text, back=True)
-        if self.sequences.base and not (exact and not self.older(frame)):
+        if self.sequences.turn is not None and not (exact and not self.older(frame)):
             least = max(run.sequence, self.sequence - SIZE)
             before = self.sequences.earlier(sent[0], least, self.sequence)
             for judged in self._recent.copied, self._recent.late:  # not a jump ahead that took no time
@@ -175,7 +175,7 @@ class Numbers:
         run, anew = self.run, self._anew(sent)
         assert run is not None
         frames, spectra = frame.sequence - self.sequence, frame.index - self.index
-        if frames < self._refused or spectra < 0:
+        if (frames < self._refused and not self._goes_on(frame)) or spectra < 0:
             return self._back(frame, sent)
         if anew or (self._last is None and not spectra):
             frames = 0
@@ -189,9 +189,20 @@ class Numbers:
         if text and sent != self._doubted:
             text = f"frame {frame.sequence} with spectrum {frame.index}: {text}"
             return self._doubt(frame, sent, Verdict.IMPLAUSIBLE, text)
-        doubtful = frames > spectra or frames == 0 < spectra or self._takes_no_time(frame, frames)
+        more = spectra > frames * run.block  # than the frames that are missing can hold
+        doubtful = frames > spectra or more or self._takes_no_time(frame, frames)
         before = self._as_due(frame) if doubtful and not anew else None
         return Place(frame, Verdict.FOLLOWS, before=before, anew=anew)
+
+    def _goes_on(self, frame: Frame) -> bool:
+        """Whether it is just the one that is due, and none that goes on from frames that were refused. One
+        that was sent again, with another time, is no beginning of them."""
+        refused, last = self._refused_last, self._last
+        due = (frame.sequence, frame.index) == (self.sequence, self.index)
+        if refused is None or last is None or not due:
+            return False
+        again = self._refused == 1 and refused.sequence == last.sequence
+        return again or refused.sequence + 1 != frame.sequence
 
     def _anew(self, sent: tuple[int, int]) -> bool:
         """Whether a start that was said again explains that the sequence jumps to this frame."""
@@ -231,15 +242,16 @@ class Numbers:
     def _back(self, frame: Frame, sent: tuple[int, int]) -> Place:
         """A frame whose numbers went back, for a reason that nobody knows."""
         if frame.sequence < self.sequence + self._refused:
+            last = self._last
             if self._recent.late(frame, frame.sequence) or self._recent.copied(frame, frame.sequence):
                 return self._repeat(frame)
             text = f"frame {frame.sequence} is no copy, but has a number from before (next is "
             text += f"{self.sequence + self._refused}): is its counter stuck, or a driver restarted with the "
             text += "same run id?"
-            later = self._last is not None and frame.time_ns > self._last.time_ns
-            if later and self._recent.came(frame, frame.sequence) is not None:  # by its number it is not late
-                self._refused += 1
-                self._refused_last = frame
+            if last is not None and frame.time_ns > last.time_ns:
+                if self._recent.came(frame, frame.sequence) is not None:  # by its number it is not late
+                    self._refused += 1
+                    self._refused_last = frame
             return Place(frame, Verdict.NUMBER_BACK, text)
         text = f"frame {frame.sequence} begins at spectrum {frame.index}, which is not after the last one "
         text += f"(next is {self.index}; index counts spectra, not frames)"
@@ -273,17 +285,22 @@ class Numbers:
         number, index = frame.sequence + before.sequences.base, frame.index + before.indices.base
         frames, spectra = number - before.sequence, index - before.index
         now = frame.sequence + self.sequences.base, frame.index + self.indices.base
-        forward = now[0] >= self.sequence and now[1] >= self.index
-        if (frames, spectra) != (0, 0) and (forward or not 0 <= frames <= spectra):
+        if self._recent.copied(frame, now[0]) or self._recent.late(frame, now[0]):
+            return None
+        ahead = now[0] - self.sequence, now[1] - self.index
+        farther = min(ahead) < 0 or spectra < ahead[1] or (frames, spectra) < ahead  # and more is missing
+        if not (farther and 0 <= frames <= spectra):
             return None
         self.sequence, self.index = before.sequence, before.index
         self.sequences, self.indices = before.sequences, before.indices
         return number, index
 
     def _takes_no_time(self, frame: Frame, frames: int) -> bool:
-        """Whether a frame comes sooner than so many could have been sent before it."""
-        missing = None if self._last is None or frames <= 0 else self._missing(frame, self._last)
-        return missing is not None and 2 * missing < frames
+        """Whether a frame comes sooner than so many could have been sent before it, as far as is known."""
+        if self._last is None or frames <= 0:
+            return False
+        missing = self._missing(frame, self._last)
+        return missing is None or 2 * missing < frames
 
     def _old(self, frame: Frame, back: bool) -> bool:
         """Whether a frame whose number went back, and its index, too, is a copy, or one that was missing."""

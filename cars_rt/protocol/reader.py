@@ -348,7 +348,8 @@ class RunReader:
 
     def _place(self, spectra: int) -> int:
         """Count so many of the rejected spectra as those that are missing next."""
-        self.ledger.note(Range(Cause.REJECTED.value, self._at.index, spectra))
+        if spectra:
+            self.ledger.note(Range(Cause.REJECTED.value, self._at.index, spectra))
         self._unplaced -= spectra
         return spectra
 

@@ -15,12 +15,13 @@ NEVER = -1  # the time stamp of a frame that did not come
 class Recent:
     """The time stamps of the last frames, by number; of frames that share one, also what they hold."""
 
-    __slots__ = ("_marks", "_times", "due", "first", "last")
+    __slots__ = ("_held", "_marks", "_times", "due", "first", "last")
 
     def __init__(self) -> None:
         self.last: Frame | None = None  # the last frame in order
         self.first = self.due = 0  # the number of the first one, and of the next one
         self._times = array("q", [NEVER]) * SIZE  # each at its number, modulo SIZE
+        self._held: tuple[object, int] = None, 0  # the last block, and its CRC-32
         self._marks: dict[int, int] = {}  # CRC-32 by number, only where a time stamp is not enough
 
     def take(self, frame: Frame) -> None:
@@ -63,16 +64,22 @@ class Recent:
         if (stamp := self._times[number % SIZE]) == NEVER:
             return None
         mark = self._marks.get(number)
-        return stamp == frame.time_ns and (mark is None or mark == _crc(frame))
+        return stamp == frame.time_ns and (mark is None or mark == self._crc(frame))
 
     def _mark(self, frame: Frame) -> None:
         """Its time stamp is not its own alone."""
         if frame.sequence in self._marks:
             return
         if len(self._marks) > 2 * SIZE:
-            oldest = frame.sequence - SIZE
-            self._marks = {number: crc for number, crc in self._marks.items() if number >= oldest}
-        self._marks[frame.sequence] = _crc(frame)
+            near = range(self.due - SIZE, self.due + 1)
+            self._marks = {number: crc for number, crc in self._marks.items() if number in near}
+        self._marks[frame.sequence] = self._crc(frame)
+
+    def _crc(self, frame: Frame) -> int:
+        """Of what a frame holds: once for each, whatever it is compared with."""
+        if self._held[0] is not frame.block:
+            self._held = frame.block, zlib.crc32(np.ascontiguousarray(frame.block).data)
+        return self._held[1]
 
     def pace(self) -> tuple[float, int]:
         """The usual and the longest time in ns between two frames one after the other, of the last ones. The
@@ -81,7 +88,3 @@ class Recent:
         waits = [b - a for a, b in pairwise(times) if NEVER not in (a, b) and b >= a]
         longest = max(waits, default=0)
         return (sum(waits) - longest) / max(len(waits) - 1, 1), longest
-
-
-def _crc(frame: Frame) -> int:
-    return zlib.crc32(np.ascontiguousarray(frame.block).data)
