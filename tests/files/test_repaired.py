@@ -14,7 +14,7 @@ import cars_rt
 from cars_rt.accounting import Ledger, Range
 from cars_rt.files import hdf5
 from cars_rt.files.checksum import checksums
-from cars_rt.files.recording import Packing, Recording, repair
+from cars_rt.files.recording import Packing, Recording, repair, rows
 from cars_rt.files.spectra import SpectraError
 from cars_rt.protocol.messages import MAIN_ARRAY
 
@@ -226,3 +226,22 @@ def test_an_axis_is_not_mended_by_one_of_another_kind(tmp_path: Path) -> None:
         file["entry/data/raman_shift"][...] = AXIS + 1
     flip(path, place_of(path, "raw/raman_shift") + 81, 3)
     assert repair(path).damage.startswith("raw/raman_shift cannot be read")
+
+
+def test_rows_of_a_chunk_that_did_not_come_to_the_disk_are_in_the_tail_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They had been synced there: a power failure cost all of them."""
+    monkeypatch.setattr(rows, "CHUNK_BYTES", 8 * 2 * len(AXIS))
+    recording = written(tmp_path / "scan.h5", 12, planned=60, packing="gzip", scan=(6, 10))
+    added(recording, 12, 20)
+    recording.fail()
+    with h5py.File(recording.partial) as file:
+        chunk = file["raw/counts"].id.get_chunk_info(1)
+    put(recording.partial, chunk.byte_offset, bytes(chunk.size))
+    contents = repair(recording.partial)
+    assert contents.rows == {"raw": 20} and contents.damage.startswith("spectra 12 to 15 of raw/counts")
+    with cars_rt.open(contents.path) as found:
+        counts = found.counts.values.reshape(60, -1)
+    there = [*range(12), *range(16, 20)]
+    assert np.array_equal(counts[there], COUNTS[there]) and np.isnan(counts[12:16]).all()
