@@ -605,7 +605,7 @@ def test_a_damaged_number_costs_nothing_if_the_next_frame_goes_on_from_before(
 
 @pytest.mark.parametrize("late_ms", [0, 3])
 def test_a_copy_of_the_frame_after_a_loss_is_one(late_ms: int) -> None:
-    """It was taken for the frame after one with damaged numbers: the loss was taken back, and it was passed on."""
+    """It was taken for one after damaged numbers: the loss was taken back, and the copy was passed on."""
     times = [TIME + n * 10**6 for n in range(20)]
     frames = [replace(a_frame(n, n), time_ns=times[n]) for n in range(20)]
     after = replace(frames[11], time_ns=frames[11].time_ns - (3 - late_ms) * 10**5)
