@@ -248,10 +248,10 @@ class Numbers:
             text = f"frame {frame.sequence} is no copy, but has a number from before (next is "
             text += f"{self.sequence + self._refused}): is its counter stuck, or a driver restarted with the "
             text += "same run id?"
-            if last is not None and frame.time_ns > last.time_ns:
-                if self._recent.came(frame, frame.sequence) is not None:  # by its number it is not late
-                    self._refused += 1
-                    self._refused_last = frame
+            later = last is not None and frame.time_ns > last.time_ns
+            if later and self._recent.came(frame, frame.sequence) is not None:  # by its number it is not late
+                self._refused += 1
+                self._refused_last = frame
             return Place(frame, Verdict.NUMBER_BACK, text)
         text = f"frame {frame.sequence} begins at spectrum {frame.index}, which is not after the last one "
         text += f"(next is {self.index}; index counts spectra, not frames)"

@@ -72,9 +72,7 @@ SPOIL: Mapping[str, Callable[[Parts, random.Random], Parts]] = {
     "version": lambda parts, rng: _with(parts, cars_rt=2),
     "field": lambda parts, rng: _with(parts, sequence=-1),
     "oversized": lambda parts, rng: _with(parts, arrays=[["counts", "uint32", [2**40, 160]]]),
-    "implausible": lambda parts, rng: _with(
-        parts, **{rng.choice(["sequence", "index"]): rng.getrandbits(52)}
-    ),
+    "implausible": lambda parts, rng: _with(parts, index=rng.randrange(2**40, 2**52)),
     "dtype": _another_dtype,
     "shape": _another_shape,
 }
