@@ -1,5 +1,4 @@
-"""Axis and dark, which all spectra of a recording have in common, where a disk has spoiled one: written anew
-from the copies that are in the file."""
+"""Axis and dark of a recording are mended by the copies that are in its file."""
 
 from typing import Any
 
