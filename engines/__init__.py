@@ -8,7 +8,7 @@ from cars_rt.engines.agreement import TOLERANCE, check
 from cars_rt.engines.base import Engine, EngineError
 from cars_rt.engines.choice import adopted, open_engine, quick_engines, takes_long
 from cars_rt.engines.graph import Graph, axis_for, compose
-from cars_rt.engines.library import load_model, load_offline, takes_reference
+from cars_rt.engines.library import bundled_models, load_model, load_offline, takes_reference
 from cars_rt.engines.model import DEFAULT_MODEL, Card, Model, ModelError, shipped_models
 from cars_rt.engines.registry import (
     AUTO,
@@ -36,6 +36,7 @@ __all__ = [
     "ModelError",
     "adopted",
     "axis_for",
+    "bundled_models",
     "check",
     "compose",
     "engine_class",

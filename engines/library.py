@@ -29,6 +29,11 @@ def load_model(
     return model if reference is None else flattened(model, reference, pump_nm)
 
 
+def bundled_models() -> tuple[str, ...]:
+    """The models that engines run and that come with the program, by name."""
+    return *sorted(trained.shipped_models()), KK
+
+
 def load_offline(
     name: str = DEFAULT_MODEL, reference: Path | None = None, pump_nm: float | None = None
 ) -> Model:

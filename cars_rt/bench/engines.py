@@ -18,17 +18,16 @@ from cars_rt.engines import (
     EngineError,
     Graph,
     ModelError,
+    bundled_models,
     compose,
     engine_class,
     load_model,
     reason_against,
     require,
     retrieving,
-    shipped_models,
 )
 from cars_rt.engines.agreement import probe
 from cars_rt.engines.base import hardware, usable_cores
-from cars_rt.engines.classical import KK
 from cars_rt.engines.graph import FIRST_CM1, WIDEST_CM1
 from cars_rt.engines.registry import AUTO, REFERENCE
 from cars_rt.engines.rehearsal import rehearse
@@ -162,7 +161,7 @@ def _graphs(settings: EngineBenchSettings) -> tuple[dict[str, Graph], list[Skipp
     """Those that there can be for so many pixels, that of the floor last, and the models that cannot be."""
     step = min(STEP_CM1, WIDEST_CM1 / (settings.pixels - 1))
     axis = FIRST_CM1 + step * np.arange(settings.pixels)
-    models = {name: load_model(name) for name in settings.models or (*sorted(shipped_models()), KK)}
+    models = {name: load_model(name) for name in settings.models or bundled_models()}
     if settings.published:
         from cars_rt.training.untrained import untrained
 

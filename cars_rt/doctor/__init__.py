@@ -11,8 +11,7 @@ from cars_rt.doctor.machine import read_machine
 from cars_rt.doctor.packages import read_packages
 from cars_rt.doctor.ports import read_ports
 from cars_rt.doctor.report import Report, Trial
-from cars_rt.engines import shipped_models
-from cars_rt.engines.classical import KK
+from cars_rt.engines import bundled_models
 
 __all__ = ["Progress", "Report", "examine"]
 
@@ -35,7 +34,7 @@ def examine(
         composed(model)
     engines = read_engines()
     usable = [each.name for each in engines if each.available]
-    models = models or (*sorted(shipped_models()), KK)
+    models = models or bundled_models()
     trials: list[Trial] = []
     for number, model in enumerate(models):
         progress(number, len(models), f"{model} on {', '.join(usable)}")

@@ -3,15 +3,14 @@
 from cars_rt.doctor.report import EngineState, Trial
 from cars_rt.engines import (
     Graph,
+    bundled_models,
     compose,
     load_model,
     reason_against,
     retrieving,
-    shipped_models,
     takes_long,
 )
 from cars_rt.engines.base import usable_cores
-from cars_rt.engines.classical import KK
 from cars_rt.engines.rehearsal import rehearse
 from cars_rt.errors import CarsRtError
 
@@ -36,7 +35,7 @@ def try_engines(model: str, engines: list[str], max_batch: int, *, rates: bool) 
         graph = composed(model)
     except CarsRtError as error:
         return [Trial(model=model, engine=name, reason=str(error)) for name in engines]
-    own = model not in {*shipped_models(), KK}
+    own = model not in bundled_models()
     threads = max(usable_cores() // 2, 1)
     found = rehearse(graph, engines, max_batch, threads, rates=rates)
     # What compiles for long keeps that on disk: the second time tells what every start but the first takes.

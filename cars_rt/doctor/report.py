@@ -5,9 +5,7 @@ from enum import StrEnum
 from typing import Any
 
 from cars_rt.doctor.impersonal import impersonal
-from cars_rt.engines import DEFAULT_MODEL
-from cars_rt.engines.classical import KK
-from cars_rt.engines.model import shipped_models
+from cars_rt.engines import DEFAULT_MODEL, bundled_models
 from cars_rt.engines.registry import REFERENCE
 
 TITLES = {"tensorrt": "TensorRT"}  # of engines, where it is not the name
@@ -179,7 +177,7 @@ class Report:
     @property
     def _useless(self) -> dict[str, str]:
         """Models of the user's own that even the reference fails on, and how: they say nothing of engines."""
-        ours = {*shipped_models(), KK}
+        ours = bundled_models()
         failed = (each for each in self.trials if each.engine == REFERENCE and each.reason)
         return {each.model: each.reason for each in failed if each.model not in ours}
 

@@ -57,7 +57,7 @@ class Numbers:
     """The numbers of one run's frames. The reader tells it of every frame that is in order (`advance`)."""
 
     __slots__ = (
-        "_again_ns", "_before", "_doubted", "_even", "_frames", "_last", "_recent", "_refused",
+        "_again_ns", "_before", "_doubted", "_even", "_frames", "_recent", "_refused",
         "_refused_last", "_resumed", "_spectra", "_turned_ns", "index", "indices", "run", "sequence",
         "sequences",
     )  # fmt: skip
@@ -72,7 +72,6 @@ class Numbers:
         self._resumed = 0, 0  # sequence and index of the next frame, by a start that was said again
         self._again_ns = 0  # time of a start that was said again with another time
         self._turned_ns = 0, 0  # times of the frames before and after both counters began again
-        self._last: Frame | None = None  # the last frame in order
         self._frames = self._spectra = 0  # in order
         self._even = True  # all frames hold as many spectra
         self._refused = 0  # frames since the last one in order that came and could not be placed
@@ -83,12 +82,12 @@ class Numbers:
     def advance(self, frame: Frame, before: Before | None = None) -> int:
         """Expect the frame after this one next. Returns the number of its spectra."""
         spectra = len(frame.block)
-        if self._last is None:
+        if (last := self._recent.last) is None:
             self.sequences, self.indices = Counter(frame.sequence), Counter(frame.index)
         else:
-            self._even &= spectra == len(self._last.block)
+            self._even &= spectra == len(last.block)
         self._recent.take(frame)
-        self._last, self._before, self._doubted = frame, before, None
+        self._before, self._doubted = before, None
         self._refused, self._refused_last = 0, None
         self._frames += 1
         self._spectra += spectra
@@ -120,7 +119,7 @@ class Numbers:
 
     def older(self, frame: Frame) -> bool:
         """Whether it is from before the last frame, by their clock."""
-        return self._last is not None and frame.time_ns < self._last.time_ns
+        return self._recent.last is not None and frame.time_ns < self._recent.last.time_ns
 
     def totals(self, end: End, here: int) -> End:
         """The end with totals that go on, if the counters that they come from began again. here: spectra that
@@ -136,7 +135,7 @@ class Numbers:
 
     def place(self, frame: Frame) -> Place:
         """Where a frame belongs."""
-        sent, last, run = (frame.sequence, frame.index), self._last, self.run
+        sent, last, run = (frame.sequence, frame.index), self._recent.last, self.run
         if run is None:
             return Place(frame, Verdict.FOLLOWS)
         self._even &= last is None or len(frame.block) == len(last.block)
@@ -177,7 +176,7 @@ class Numbers:
         frames, spectra = frame.sequence - self.sequence, frame.index - self.index
         if (frames < self._refused and not self._goes_on(frame)) or spectra < 0:
             return self._back(frame, sent)
-        if anew or (self._last is None and not spectra):
+        if anew or (self._recent.last is None and not spectra):
             frames = 0
         text = ""
         if frames > spectra > 0:
@@ -197,7 +196,7 @@ class Numbers:
     def _goes_on(self, frame: Frame) -> bool:
         """Whether it is just the one that is due, and none that goes on from frames that were refused. One
         that was sent again, with another time, is no beginning of them."""
-        refused, last = self._refused_last, self._last
+        refused, last = self._refused_last, self._recent.last
         due = (frame.sequence, frame.index) == (self.sequence, self.index)
         if refused is None or last is None or not due:
             return False
@@ -242,7 +241,7 @@ class Numbers:
     def _back(self, frame: Frame, sent: tuple[int, int]) -> Place:
         """A frame whose numbers went back, for a reason that nobody knows."""
         if frame.sequence < self.sequence + self._refused:
-            last = self._last
+            last = self._recent.last
             if self._recent.late(frame, frame.sequence) or self._recent.copied(frame, frame.sequence):
                 return self._repeat(frame)
             text = f"frame {frame.sequence} is no copy, but has a number from before (next is "
@@ -297,14 +296,14 @@ class Numbers:
 
     def _takes_no_time(self, frame: Frame, frames: int) -> bool:
         """Whether a frame comes sooner than so many could have been sent before it, as far as is known."""
-        if self._last is None or frames <= 0:
+        if self._recent.last is None or frames <= 0:
             return False
-        missing = self._missing(frame, self._last)
+        missing = self._missing(frame, self._recent.last)
         return missing is None or 2 * missing < frames
 
     def _old(self, frame: Frame, back: bool) -> bool:
         """Whether a frame whose number went back, and its index, too, is a copy, or one that was missing."""
-        came, last = self._recent.came(frame, frame.sequence), self._last
+        came, last = self._recent.came(frame, frame.sequence), self._recent.last
         if came is not None or last is None or self.run is None or not back:
             return came is True or (came is None and self.older(frame))
         guessed = self.sequences.turn is None and frame.sequence >= self.run.sequence
@@ -344,7 +343,7 @@ class Numbers:
 
     def _beyond(self, frame: Frame) -> bool:
         """Whether it jumps to a number that the counter did not reach when it began again."""
-        counter, last = self.sequences, self._last
+        counter, last = self.sequences, self._recent.last
         if counter.turn is None or last is None:
             return False
         return last.sequence < counter.base + counter.low + counter.turn <= frame.sequence != self.sequence
