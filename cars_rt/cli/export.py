@@ -1,5 +1,6 @@
 """`cars-rt export`: spectra for other programs, and models from training."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -34,6 +35,9 @@ def export(
 
     Example, band images for Fiji: cars-rt export scan.h5 --to tiff --band 2850-2930 -o scan.tif
 
+    Example, water beside cells, as a --reference: cars-rt export scan.h5 --what counts --at 0-20,40-63 -o
+    water.csv
+
     Example, a model: cars-rt export cnn/checkpoint.pt -o cnn.onnx
 
     Parameters
@@ -45,13 +49,15 @@ def export(
         The file to write, for zarr a folder; of a checkpoint an .onnx file, which `cars-rt run --model` uses.
     to
         hspy (HyperSpy, keeps any axis), crikit (CRIkit2's HDF5), zarr (v3, everything in the file), tiff
-        (band images with the size of a pixel), csv (one spectrum); by the output's name if not given.
+        (band images with the size of a pixel), csv (one spectrum or a mean); by the output's name if not
+        given.
     what
         raman or counts; raman where there is any, if not given.
     band
         A range of raman shift for tiff, such as 2850-2930, in cm-1; once for each image.
     at
-        Which spectrum for csv: ROW,COLUMN of a scan or the NUMBER of a spectrum; if not given, the mean.
+        Which spectrum for csv: ROW,COLUMN of a scan or the NUMBER of a spectrum, counted from 0. With the
+        first and the last one of each, such as 0-20,40-63, the mean of those; if not given, of all.
     plane
         Which plane of a stack, from 0; all if not given. CRIkit2 takes one.
     probe_nm
@@ -109,8 +115,14 @@ def _band(text: str) -> tuple[float, float]:
     return found
 
 
-def _places(text: str | None) -> tuple[int, ...]:
-    try:
-        return tuple(int(each) for each in text.split(",")) if text else ()
-    except ValueError:
-        fail(f"--at {text!r}: give ROW,COLUMN of a scan or the NUMBER of a spectrum", EXIT_USAGE)
+def _places(text: str | None) -> tuple[range, ...]:
+    parts = [each.strip() for each in (text or "").split(",")]
+    found = [re.fullmatch(r"([0-9]{1,18})(?:-([0-9]{1,18}))?", each) for each in parts]
+    places = tuple(range(int(each[1]), int(each[2] or each[1]) + 1) for each in found if each is not None)
+    if text is not None and not (len(places) == len(found) and all(places)):
+        fail(
+            f"--at {text!r}: give ROW,COLUMN of a scan or the NUMBER of a spectrum, or of each the first and "
+            "the last one, such as 0-20,40-63",
+            EXIT_USAGE,
+        )
+    return places

@@ -19,6 +19,7 @@ from cars_rt.files.export.cube import open_cube
 from cars_rt.files.formats import read_spectra
 from cars_rt.files.recording import Recording
 from cars_rt.files.spectra import SpectraError
+from cars_rt.reference import read_reference
 from cars_rt.show import ShowError, read
 from files.test_dataset import ended
 from files.test_dataset import recorded as with_results
@@ -45,6 +46,10 @@ def recorded(path: Path, axis: NDArray[Any] = BENT, scan: tuple[int, int] | None
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return recorded(tmp_path_factory.mktemp("source") / "scan.h5")
+
+
+def one(*places: int) -> tuple[range, ...]:
+    return tuple(range(each, each + 1) for each in places)
 
 
 def expected() -> NDArray[np.float32]:
@@ -107,7 +112,7 @@ def test_a_probe_that_is_no_wavelength_in_nm_is_refused(probe: float, source: Pa
     ("kind", "wanted", "said"),
     [
         ("hspy", Wanted(bands=((900, 950),)), "--band is for --to tiff; hspy has no use for it"),
-        ("tiff", Wanted(bands=((900, 950),), at=(0, 0)), "--at is for --to csv"),
+        ("tiff", Wanted(bands=((900, 950),), at=one(0, 0)), "--at is for --to csv"),
         ("csv", Wanted(probe_nm=785.0), "--probe-nm is for --to crikit"),
         ("crikit", Wanted(probe_nm=0.0), "no wavelengths with a probe of 0 nm"),
         (
@@ -263,31 +268,54 @@ def test_tiff_has_an_image_of_each_band_with_the_size_of_a_pixel(source: Path, t
         assert np.allclose(image, wanted, equal_nan=True, rtol=1e-6)
 
 
-@pytest.mark.parametrize("at", [(), (1, 2)])
-def test_csv_is_one_spectrum(at: tuple[int, ...], source: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("at", "said"),
+    [
+        ((), "mean of 34 spectra"),
+        (one(1, 2), "at 1,2"),
+        ((range(1, 3), range(2, 5)), "mean of 6 spectra at 1-2,2-4"),
+        ((range(4, 5), range(5, 7)), "mean of 1 spectrum at 4,5-6"),  # the last one is lost
+    ],
+)
+def test_csv_is_one_spectrum_or_a_mean(
+    at: tuple[range, ...], said: str, source: Path, tmp_path: Path
+) -> None:
     export(source, tmp_path / "a.csv", "csv", Wanted(at=at))
     lines = (tmp_path / "a.csv").read_text().splitlines()
     table = np.loadtxt(tmp_path / "a.csv", delimiter=",", skiprows=2)
-    one = expected()[1, 2] if at else np.nanmean(expected().reshape(-1, PIXELS), axis=0, dtype=np.float64)
-    assert np.allclose(table, np.column_stack([BENT, one]), rtol=1e-7)
-    assert lines[1] == "raman_shift,counts" and ("at 1,2" if at else "mean of 34 spectra") in lines[0]
+    part = expected()[tuple(slice(each.start, each.stop) for each in at)].reshape(-1, PIXELS)
+    assert np.allclose(table, np.column_stack([BENT, np.nanmean(part, axis=0, dtype=np.float64)]), rtol=1e-7)
+    assert lines[1] == "raman_shift,counts" and f"counts {said};" in lines[0]
+
+
+def test_water_beside_the_cells_is_a_reference_above_its_dark(tmp_path: Path) -> None:
+    counts, path = 100 + spectra_of(12), tmp_path / "water.csv"
+    dark = np.full(counts.shape[1], 100, np.float32)
+    np.savez(tmp_path / "scan.npz", spectra=counts, raman_shift=AXIS, dark=dark, scan=(3, 4))
+    export(tmp_path / "scan.npz", path, "csv", Wanted(at=(range(2), range(1, 3))))
+    wanted = (counts - 100.0)[[1, 2, 5, 6]].mean(axis=0)
+    assert np.allclose(read_reference(path).counts, wanted, rtol=1e-6)
 
 
 def test_spectra_of_a_list_go_by_their_numbers(tmp_path: Path) -> None:
     """A list that was joined late does not begin with 0; places were counted."""
     counts, source, path = spectra_of(20), tmp_path / "late.npz", tmp_path / "a.csv"
     np.savez(source, spectra=counts, raman_shift=AXIS, index=100_000 + np.r_[0:10, 15:25])
-    export(source, path, "csv", Wanted(at=(100_024,)))
+    export(source, path, "csv", Wanted(at=one(100_024)))
     assert np.array_equal(np.loadtxt(path, delimiter=",", skiprows=2)[:, 1], counts[-1])
-    for at in ((5,), (100_012,), (1, 2)):
+    export(source, path, "csv", Wanted(at=(range(100_008, 100_017),)), overwrite=True)
+    assert np.allclose(np.loadtxt(path, delimiter=",", skiprows=2)[:, 1], counts[8:12].mean(axis=0))
+    for at in (one(5), one(100_012), one(1, 2)):
         with pytest.raises(ExportError, match=r"no spectrum at .* of 20, 100000 to 100024|not measured"):
             export(source, path, "csv", Wanted(at=at), overwrite=True)
 
 
-@pytest.mark.parametrize(("what", "names"), [("raman", "raman,deviation"), ("counts", "counts")])
-def test_a_deviation_stands_beside_the_results_alone(what: str, names: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("what", "names"), [("raman", "raman,deviation"), ("counts", "counts,dark")])
+def test_a_deviation_stands_beside_results_and_the_dark_beside_counts(
+    what: str, names: str, tmp_path: Path
+) -> None:
     source = ended(with_results(tmp_path / "scan.h5"))
-    export(source, tmp_path / "a.csv", "csv", Wanted(what=what, at=(0, 1)))
+    export(source, tmp_path / "a.csv", "csv", Wanted(what=what, at=one(0, 1)))
     assert (tmp_path / "a.csv").read_text().splitlines()[1] == f"raman_shift,{names}"
 
 
@@ -296,8 +324,9 @@ def test_a_deviation_stands_beside_the_results_alone(what: str, names: str, tmp_
     [
         ("tiff", {}, "give the bands that the images are of"),
         ("tiff", {"bands": ((4000.0, 4100.0),)}, "no point of the axis, .* is in 4000-4100"),
-        ("csv", {"at": (9, 0)}, "there is no spectrum at 9,0 of 5 x 7"),
-        ("csv", {"at": (4, 6)}, "there is no spectrum of counts at 4,6: it was not measured, or was lost"),
+        ("csv", {"at": one(9, 0)}, "there is no spectrum at 9,0 of 5 x 7"),
+        ("csv", {"at": one(4, 6)}, "there is no spectrum of counts at 4,6: it was not measured, or was lost"),
+        ("csv", {"at": (range(3), range(7, 8))}, "there is no spectrum at 0-2,7 of 5 x 7, counted from 0"),
         ("hspy", {"what": "raman"}, "holds no raman, only counts"),
     ],
 )
@@ -353,3 +382,9 @@ def test_flags_that_cannot_be_or_would_be_ignored_are_refused(
     with pytest.raises(SystemExit) as ended:
         command(tmp_path / name, **flags | {"output": tmp_path / flags.get("output", "a.onnx")})
     assert ended.value.code == 2 and said in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("at", ["2-1,3", "a", "1,", "-1,2", ""])
+def test_places_that_are_none_are_refused(at: str, source: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit):
+        command(source, output=tmp_path / "a.csv", at=at)

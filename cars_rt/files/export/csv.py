@@ -1,58 +1,70 @@
-"""One spectrum as text, with what is known of it above."""
+"""One spectrum as text, or the mean of some, with what is known of it above."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from cars_rt.files.dataset import at_number
 from cars_rt.files.export.cube import Cube, ExportError
+from cars_rt.printable import counted
 from cars_rt.protocol import NETWORK_OUTPUTS
 
 
-def write_csv(cube: Cube, path: Path, at: Sequence[int]) -> None:
-    """The spectrum at these places, (row, column) or a number, or the mean of all if none are given.
+def write_csv(cube: Cube, path: Path, at: Sequence[range]) -> None:
+    """The spectrum at these places, rows and columns or numbers, the mean where there are several, and that
+    of all if no places are given.
 
-    Columns are the raman shift, the values and, beside one of the results, its deviation, if the file has it.
-    Raises ExportError.
+    Columns are the raman shift, the values and, beside one of the results, its deviation, beside counts their
+    dark, if the file has it. Raises ExportError.
     """
     columns = {"raman_shift": cube.raman_shift}
-    if at:
-        place, there = ",".join(map(str, at)), _there(cube, at)
-        if not cube.dataset[f"{cube.name}_measured"].data[there].compute():
+    place = ",".join(map(_said, at))
+    there = _there(cube, at, place) if at else ()
+    if at and all(len(each) == 1 for each in at):
+        one = tuple(each.start for each in there)
+        if not cube.dataset[f"{cube.name}_measured"].data[one].compute():
             raise ExportError(
                 f"there is no spectrum of {cube.name} at {place}: it was not measured, or was lost"
             )
         for name in (cube.name, *(NETWORK_OUTPUTS if cube.name == "raman" else ())):
             if name in cube.dataset:
-                columns[name] = np.asarray(cube.dataset[name].data[there].compute(), np.float64)
+                columns[name] = np.asarray(cube.dataset[name].data[one].compute(), np.float64)
         where = f"at {place}"
     else:
         total, count = np.zeros(len(cube.raman_shift)), 0
-        for _, values in cube.blocks():
+        for _, values in replace(cube, values=cube.values[there]).blocks():
             rows = values.reshape(-1, values.shape[-1])
             rows = rows[~np.isnan(rows).any(axis=1)]
             total, count = total + rows.sum(axis=0, dtype=np.float64), count + len(rows)
         if not count:
-            raise ExportError("there is no spectrum to take the mean of")
-        columns[cube.name], where = total / count, f"mean of {count} spectra"
+            raise ExportError(f"there is no spectrum{f' at {place}' if at else ''} to take the mean of")
+        columns[cube.name] = total / count
+        where = f"mean of {counted(count, 'spectrum')}{f' at {place}' if at else ''}"
+    if cube.name == "counts" and "dark" in cube.dataset:  # which is still in them
+        columns["dark"] = np.asarray(cube.dataset["dark"].values, np.float64)
     about = f"# {' '.join(cube.title.split())}: {cube.name} {where}; {cube.name} is {cube.quantity}"
     head = f"{about}\n{','.join(columns)}"
     table = np.column_stack(list(columns.values()))
     np.savetxt(path, table, fmt="%.9g", delimiter=",", header=head, comments="", encoding="utf-8")
 
 
-def _there(cube: Cube, at: Sequence[int]) -> tuple[int, ...]:
-    """Where in the values the spectrum is: one of a list goes by its number."""
-    place = ",".join(map(str, at))
+def _said(places: range) -> str:
+    return str(places.start) if len(places) == 1 else f"{places.start}-{places.stop - 1}"
+
+
+def _there(cube: Cube, at: Sequence[range], place: str) -> tuple[slice, ...]:
+    """Where in the values the spectra are: those of a list go by their numbers."""
     if cube.dims == ("spectrum",):
-        there = at_number(cube.dataset, at[0]) if len(at) == 1 else None
-        if there is None:
-            numbers = cube.dataset["spectrum"].values
+        numbers = cube.dataset["spectrum"].values
+        found = np.flatnonzero((numbers >= at[0].start) & (numbers < at[0].stop))
+        if len(at) != 1 or not len(found):
             ends = f", {numbers[0]:.0f} to {numbers[-1]:.0f}" if len(numbers) else ""
             raise ExportError(f"there is no spectrum at {place} of {len(numbers)}{ends}")
-        return (there,)
-    if len(at) != len(cube.dims) or not all(0 <= n < size for n, size in zip(at, cube.shape, strict=False)):
+        return (slice(int(found[0]), int(found[-1]) + 1),)
+    if len(at) != len(cube.dims) or not all(
+        each.stop <= size for each, size in zip(at, cube.shape, strict=False)
+    ):
         sizes = " x ".join(map(str, cube.shape[:-1]))
         raise ExportError(f"there is no spectrum at {place} of {sizes}, counted from 0")
-    return tuple(at)
+    return tuple(slice(each.start, each.stop) for each in at)

@@ -32,7 +32,7 @@ class Wanted:
 
     what: str | None = None
     bands: tuple[tuple[float, float], ...] = ()
-    at: tuple[int, ...] = ()
+    at: tuple[range, ...] = ()
     probe_nm: float | None = None
     pump_nm: float | None = None
     plane: int | None = None
