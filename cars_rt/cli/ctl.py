@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cars_rt.console import Terminal, console, fail
-from cars_rt.daemon.seen.status import dark_in_words
+from cars_rt.daemon.seen.status import dark_in_words, last_in_words
 from cars_rt.kinds import in_words
 from cars_rt.printable import counted, printable
 from cars_rt.sockets import CONTROL_ADDRESS
@@ -211,12 +211,6 @@ def _counts(values: dict[str, Any]) -> str:
     return in_words(values) or "none"
 
 
-def _last(run: dict[str, Any]) -> str:
-    spectra, lost = counted(run["announced"], "spectrum"), _counts(run["lost"])
-    said = f"{run['run']} from {run['source']}: {spectra}; lost: {lost}"
-    return f"{said}; it was not computed: {run['refused']}" if run["refused"] else said
-
-
 def _rows(now: dict[str, Any]) -> list[tuple[str, str]]:
     driver = "connected" if now["connected"] else "nobody there"
     whole = sum(now["phases_s"].values()) or 1.0
@@ -230,7 +224,7 @@ def _rows(now: dict[str, Any]) -> list[tuple[str, str]]:
         *((each, now[f"{each}_unused"]) for each in ("dark", "reference") if now[f"{each}_unused"]),
         ("run", f"{now['run']} from {now['source']}" if now["run"] else f"none open, {now['runs']} closed"),
         *([("because", f"it cannot be computed: {now['run_refused']}")] if now.get("run_refused") else []),
-        *([("last run", _last(now["last_run"]))] if now.get("last_run") else []),
+        *([("last run", last_in_words(now["last_run"]))] if now.get("last_run") else []),
         ("spectra", f"{now['spectra_in']} in, {now['spectra_out']} out"),
         ("lost", f"run: {_counts(now['run_lost'])}; since the start: {_counts(now['lost'])}"),
         ("flags", f"run: {_counts(now['run_flagged'])}; since the start: {_counts(now['flagged'])}"),

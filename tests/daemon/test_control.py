@@ -37,6 +37,7 @@ from cars_rt.daemon.compute import compute
 from cars_rt.daemon.compute.compiling import COMPILE_S
 from cars_rt.daemon.compute.library import READ_S
 from cars_rt.daemon.loop import Daemon
+from cars_rt.daemon.seen.page import page
 from cars_rt.daemon.seen.plain import plain
 from cars_rt.engines import ENGINES, EngineError, compose, load_model, open_engine
 from cars_rt.engines.model import SHIPPED
@@ -101,13 +102,14 @@ def test_people_are_told_why_a_run_is_not_computed(capsys: pytest.CaptureFixture
         source.publisher.open(a_start("short", short, block=8))
         wait_until(lambda: daemon.snapshot().run_refused)
         ctl.status(at=at)
-        assert "it cannot be computed: the axis spans 100 cm-1" in capsys.readouterr().out
+        refused = "it cannot be computed: the axis spans 100 cm-1"
+        assert refused in capsys.readouterr().out and refused in page(daemon.snapshot(), None)
         source.publisher.send(a_frame(0, spectra_of(8, short), "short"))
         source.publisher.end(an_end(1, 8, "short"))
         wait_until(lambda: daemon.snapshot().last_run)
         ctl.status(at=at)
         said = "short from a test: 8 spectra; lost: 8 engine; it was not computed: the axis spans 100 cm-1"
-        assert said in capsys.readouterr().out
+        assert said in capsys.readouterr().out and said in page(daemon.snapshot(), None)
 
 
 def test_model_changes_between_two_batches_and_every_result_names_its_own(tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
 """The page that a browser shows at the daemon's HTTP address: how it is, and links to all else."""
 
-from collections.abc import Mapping
 from html import escape
 
 from cars_rt.daemon.seen.snapshot import Snapshot
-from cars_rt.daemon.seen.status import dark_in_words
+from cars_rt.daemon.seen.status import dark_in_words, last_in_words
+from cars_rt.kinds import in_words
 from cars_rt.printable import printable
 
 LINKS = {
@@ -26,19 +26,21 @@ STYLE = (
 
 def page(now: Snapshot, not_ready: str | None) -> str:
     """The page as HTML, which loads itself again every 2 s. not_ready: why a run cannot begin, or None."""
-    rows = {
-        "state": f"{now.state}, {now.uptime_s:.0f} s",
-        "driver": f"{now.listen}: {'connected' if now.connected else now.trouble or 'nobody there'}",
-        "results": f"{now.publish}: {now.subscribers} listening",
-        "run": f"{now.run} from {now.source}" if now.run else f"none open, {now.runs} closed",
-        "spectra": f"{now.spectra_in} in, {now.spectra_out} out",
-        "lost": _counts(now.lost),
-        "flagged": _counts(now.flagged),
-        "model": f"{now.model} on {now.engine or 'no engine yet'}",
-        **({"because": now.engine_instead} if now.engine_instead else {}),
-        "dark": dark_in_words(now.dark, now.run),
-    }
-    table = "".join(f"<tr><th>{name}<td>{escape(printable(text))}" for name, text in rows.items())
+    rows = [
+        ("state", f"{now.state}, {now.uptime_s:.0f} s"),
+        ("driver", f"{now.listen}: {'connected' if now.connected else now.trouble or 'nobody there'}"),
+        ("results", f"{now.publish}: {now.subscribers} listening"),
+        ("run", f"{now.run} from {now.source}" if now.run else f"none open, {now.runs} closed"),
+        ("because", f"it cannot be computed: {now.run_refused}" if now.run_refused else ""),
+        ("last run", last_in_words(now.last_run) if now.last_run else ""),
+        ("spectra", f"{now.spectra_in} in, {now.spectra_out} out"),
+        ("lost", in_words(now.lost) or "none"),
+        ("flagged", in_words(now.flagged) or "none"),
+        ("model", f"{now.model} on {now.engine or 'no engine yet'}"),
+        ("because", now.engine_instead or ""),
+        ("dark", dark_in_words(now.dark, now.run)),
+    ]
+    table = "".join(f"<tr><th>{name}<td>{escape(printable(text))}" for name, text in rows if text)
     links = "".join(f'<li><a href="{path}">{path}</a>: {escape(text)}' for path, text in LINKS.items())
     ready = "ready" if not_ready is None else f'<span class="no">{escape(printable(not_ready))}</span>'
     return (
@@ -47,7 +49,3 @@ def page(now: Snapshot, not_ready: str | None) -> str:
         f"<style>{STYLE}</style><h1>CARS-RT: {ready}</h1><table>{table}</table><ul>{links}</ul>"
         "<p>To direct it: <code>cars-rt ctl --help</code>.\n"
     )
-
-
-def _counts(values: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in sorted(values.items()) if count) or "none"

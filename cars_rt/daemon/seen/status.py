@@ -1,9 +1,12 @@
 """The daemon's snapshot for people, in one line."""
 
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 from cars_rt.console import Rate
 from cars_rt.daemon.seen.snapshot import Snapshot
+from cars_rt.kinds import in_words
 from cars_rt.latency import Latencies
 from cars_rt.physics.fitness import shares
 from cars_rt.printable import counted
@@ -57,6 +60,13 @@ def _idle(now: Snapshot, rate_in: float) -> str:
     if now.run is None and not rate_in:
         return f"connected to {now.listen}, {now.state.value}; {counted(now.runs, 'run')} so far"
     return ""
+
+
+def last_in_words(run: Mapping[str, Any]) -> str:
+    """What became of the last run, for people; as `Snapshot.last_run` has it."""
+    spectra, lost = counted(run["announced"], "spectrum"), in_words(run["lost"]) or "none"
+    said = f"{run['run']} from {run['source']}: {spectra}; lost: {lost}"
+    return f"{said}; it was not computed: {run['refused']}" if run["refused"] else said
 
 
 def dark_in_words(dark: str, run: object) -> str:
