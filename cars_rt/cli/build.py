@@ -1,7 +1,7 @@
 """`cars-rt build`: plans of TensorRT, ahead of the first run."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from cyclopts import Parameter
@@ -28,18 +28,16 @@ def build(
     like: Path | None = None,
     axis: str | None = None,
     pixels: int | None = None,
-    precision: Literal["half", "float32"] = "half",
     max_batch: int = DaemonSettings.max_batch,
     deviation: bool = DaemonSettings.deviation,
-    workspace_mb: int = 1024,
     cache: Path | None = None,
     inspect: Annotated[bool, Parameter(help="Show the layers.")] = False,
     logs: Logs = Logging(),
 ) -> None:
     """Build a model with TensorRT for an instrument, so that the daemon need not at its first run.
 
-    A plan is for one model, one number of pixels, one precision and one version of TensorRT: a calibration or
-    another grating needs no other, as long as the model takes the pixels as they are (docs/engines.md).
+    A plan is for one model, one number of pixels and one version of TensorRT: a calibration or another
+    grating needs no other, as long as the model takes the pixels as they are (docs/engines.md).
     TensorRT-RTX builds without a GPU, too, for all RTX cards; TensorRT builds for the GPU that is there.
 
     Example: cars-rt build cnn --pixels 1340
@@ -54,19 +52,15 @@ def build(
         In its place an axis of even steps: LOW:HIGH:PIXELS in cm-1.
     pixels
         In its place the number of pixels alone, for a trained model that takes them as they are.
-    precision
-        Of the network; what is before and after it stays float32.
     max_batch
         Most spectra computed at once; that of `run`.
     deviation
         For a daemon that sends it, too; as in `run`.
-    workspace_mb
-        Memory of the GPU that layers may use while they compute.
     cache
         Folder for plans; the daemon finds it if CARS_RT_CACHE names it, too.
     """
     from cars_rt.engines import ModelError, axis_for, compose, load_model
-    from cars_rt.engines.base import FLOAT16, FLOAT32, EngineError
+    from cars_rt.engines.base import EngineError
     from cars_rt.engines.tensorrt.engine import plan_of
     from cars_rt.engines.tensorrt.gpu import find_gpu
     from cars_rt.engines.tensorrt.layers import fused_layers, read_layers
@@ -75,8 +69,8 @@ def build(
     from cars_rt.engines.tensorrt.recipe import recipe
 
     start_logging(logs)
-    if not 1 <= max_batch <= MAX_BLOCK or workspace_mb < 1:
-        fail(f"--max-batch must be from 1 to {MAX_BLOCK}, --workspace-mb 1 or more")
+    if not 1 <= max_batch <= MAX_BLOCK:
+        fail(f"--max-batch must be from 1 to {MAX_BLOCK}, not {max_batch}")
     if sum(given is not None for given in (like, axis, pixels)) != 1:
         fail("say for what: --pixels N, --like FILE, or --axis LOW:HIGH:PIXELS")
     if pixels is not None and pixels > MAX_PIXELS:
@@ -93,13 +87,12 @@ def build(
         log.debug("%s", error)
         gpu = None
     product = choose(gpu)
-    kind = FLOAT16 if precision == "half" else FLOAT32
-    made = recipe(graph, product, gpu, kind, max_batch, workspace_mb)
+    made = recipe(graph, product, gpu, max_batch)
     plans = Plans(cache)
     with progress_bar() as bar:
         plan = plan_of(made, gpu, plans, _Phases(bar))
         if inspect and gpu is not None:  # a plan of its own, which tells more and may be slower
-            told = recipe(graph, product, gpu, kind, max_batch, workspace_mb, detailed=True)
+            told = recipe(graph, product, gpu, max_batch, detailed=True)
             layers = fused_layers(product, plan_of(told, gpu, plans, _Phases(bar)))
         elif inspect:
             layers = read_layers(made)

@@ -10,7 +10,7 @@ from weakref import WeakSet
 
 from numpy.typing import NDArray
 
-from cars_rt.engines.base import FLOAT16, Engine, EngineError, Slab
+from cars_rt.engines.base import Engine, EngineError, Slab
 from cars_rt.engines.graph import Graph
 from cars_rt.engines.tensorrt.builder import Percent, Progress, build
 from cars_rt.engines.tensorrt.device import Device, device_class, page_aligned
@@ -18,7 +18,7 @@ from cars_rt.engines.tensorrt.gpu import Gpu, find_gpu
 from cars_rt.engines.tensorrt.messages import OutOfMemoryError
 from cars_rt.engines.tensorrt.plans import Plans
 from cars_rt.engines.tensorrt.product import choose
-from cars_rt.engines.tensorrt.recipe import WORKSPACE_MB, Recipe, recipe
+from cars_rt.engines.tensorrt.recipe import Recipe, recipe
 from cars_rt.engines.tensorrt.session import PlanRefusedError, Session
 from cars_rt.engines.underway import listener
 
@@ -26,7 +26,7 @@ log = logging.getLogger("cars_rt.engines.tensorrt")
 
 
 class TensorRT(Engine):
-    """Runs the graph on an NVIDIA GPU, by default with the network in half precision.
+    """Runs the graph on an NVIDIA GPU, with the network in half precision.
 
     The slabs are pinned, so that the GPU copies them itself, where the system lets them be. Where the GPU's
     memory does not suffice for max_batch, batches are computed in smaller parts.
@@ -44,15 +44,12 @@ class TensorRT(Engine):
         slabs: int = 3,
         threads: int = 0,
         *,
-        precision: str = FLOAT16,
-        workspace_mb: int = WORKSPACE_MB,
         plans: Plans | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """precision: float32 or float16. plans: where they are kept, if not in the user's folder. progress:
-        is told of the builder's phases if the plan is not there yet."""
-        self.precision = precision
-        self._workspace_mb, self._plans, self._progress = workspace_mb, plans, progress
+        """plans: where they are kept, if not in the user's folder. progress: is told of the builder's phases
+        if the plan is not there yet."""
+        self._plans, self._progress = plans, progress
         self._device: Device | None = None
         self._session: Session | None = None
         self._memory: int | None = None
@@ -85,7 +82,7 @@ class TensorRT(Engine):
             )
 
     def _open(self, plans: Plans, batch: int) -> None:
-        made = recipe(self.graph, self._product, self._gpu, self.precision, batch, self._workspace_mb)
+        made = recipe(self.graph, self._product, self._gpu, batch)
         self.precision = made.key.precision
         if (kept := plans.load(made.key.name)) is not None:
             try:

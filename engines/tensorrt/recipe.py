@@ -11,8 +11,7 @@ from cars_rt.engines.model import CLASSICAL
 from cars_rt.engines.tensorrt.gpu import Gpu
 from cars_rt.engines.tensorrt.product import Product
 
-PRECISIONS = (FLOAT32, FLOAT16)
-WORKSPACE_MB = 1024
+WORKSPACE_MB = 1024  # memory of the GPU that layers may use while they compute
 SMALL_BATCH = 16
 
 Profile = tuple[int, int, int]  # smallest, usual and largest batch
@@ -63,33 +62,25 @@ def recipe(
     graph: Graph,
     product: Product,
     gpu: Gpu | None,
-    precision: str,
     max_batch: int,
-    workspace_mb: int = WORKSPACE_MB,
     *,
     detailed: bool = False,
 ) -> Recipe:
     """How to build a graph for batches up to max_batch.
 
-    precision: of the network, one of PRECISIONS. Classical retrieval, and a network in which nothing is
-    suited for half precision, are built in float32, as the key says. workspace_mb: memory of the GPU that
-    layers may use while they compute. detailed: a plan that can tell its layers, to be looked at.
-    Raises EngineError for another precision, for bytes that are no graph, or if the product cannot build
-    here.
+    The network is in half precision; classical retrieval, and a network in which nothing is suited for that,
+    in float32, as the key says. detailed: a plan that can tell its layers, to be looked at.
+    Raises EngineError for bytes that are no graph, or if the product cannot build here.
     """
-    if precision not in PRECISIONS:
-        raise EngineError(f"TensorRT computes networks in {' or '.join(PRECISIONS)}, not in {precision!r}")
-    serialized = graph.onnx
-    if graph.model.card.name in CLASSICAL:  # nothing in it is a network: amplitudes and phases throughout
-        precision = FLOAT32
-    if precision == FLOAT16:
+    serialized, precision = graph.onnx, FLOAT32
+    if graph.model.card.name not in CLASSICAL:  # in which nothing is a network: amplitudes and phases
         try:
-            serialized, nodes = halve(graph.onnx)
+            halved, nodes = halve(graph.onnx)
         except Exception as error:  # protobuf and the checker of ONNX raise their own kinds
             name = graph.model.card.name
             raise EngineError(f"the graph of {name} is no sound ONNX ({type(error).__name__})") from None
-        if not nodes:
-            serialized, precision = graph.onnx, FLOAT32
+        if nodes:
+            serialized, precision = halved, FLOAT16
     key = Key(
         model=graph.model.card.name,
         onnx_sha256=hashlib.sha256(serialized).hexdigest(),
@@ -98,7 +89,7 @@ def recipe(
         target=product.target(gpu),
         precision=precision,
         profiles=profiles(max_batch),
-        workspace_mb=workspace_mb,
+        workspace_mb=WORKSPACE_MB,
         user_allocation=product.ahead,
         detailed=detailed,
     )

@@ -196,11 +196,11 @@ def test_build_that_can_keep_nothing_fails(folders: dict[str, str]) -> None:
 def test_build_takes_the_axis_of_a_file_and_shows_layers(folders: dict[str, str], tmp_path: Path) -> None:
     np.savez(tmp_path / "like.npz", spectra=spectra_of(2), raman_shift=AXIS)
     command = [sys.executable, "-m", "cars_rt", "build", "cnn", "--like", str(tmp_path / "like.npz")]
-    options = ["--precision", "float32", "--max-batch", "2", "--inspect"]
+    options = ["--max-batch", "2", "--inspect"]
     done = subprocess.run([*command, *options], capture_output=True, text=True, env=os.environ | folders)
     assert done.returncode == 0, done.stderr
-    assert "cnn for 160 pixels, float32, batches up to 2" in done.stderr
-    assert re.search(r"network/+head/Conv +convolution +float \(-1, \d+, 1, \d+\)", done.stdout)
+    assert "cnn for 160 pixels, float16, batches up to 2" in done.stderr
+    assert re.search(r"network/+head/Conv +convolution +half \(-1, \d+, 1, \d+\)", done.stdout)
 
 
 @pytest.mark.parametrize(

@@ -34,9 +34,9 @@ def graph(request: pytest.FixtureRequest) -> Graph:
     return compose(load_model(request.param), CAMERA)
 
 
-@pytest.fixture(scope="module", params=list(TOLERANCES))
-def engine(request: pytest.FixtureRequest, graph: Graph, plans: Plans) -> Iterator[TensorRT]:
-    with TensorRT(graph, MAX_BATCH, precision=request.param, plans=plans) as opened:
+@pytest.fixture(scope="module")
+def engine(graph: Graph, plans: Plans) -> Iterator[TensorRT]:
+    with TensorRT(graph, MAX_BATCH, plans=plans) as opened:
         yield opened
 
 
