@@ -1,14 +1,11 @@
 """The engines by name: those of this package, and those that other packages bring as entry points."""
 
-import logging
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 
 from cars_rt.engines.base import Engine, EngineError, usable_cores
 from cars_rt.engines.graph import Graph
 from cars_rt.plugins import load_class, remedy_for
-
-log = logging.getLogger("cars_rt.engines")
 
 #: name: module and class; imported only when asked for, since most need packages of their own.
 ENGINES = {

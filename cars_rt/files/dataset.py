@@ -6,7 +6,7 @@ import logging
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -32,12 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("cars_rt")
 
-T = TypeVar("T")
-
 PIECE_BYTES = 16 * 2**20  # size of a piece that is read at once
-CUT_BYTES = (
-    4 * 2**20
-)  # of rows that are unpacked at once: more are kept for the next piece, which may cut them
+CUT_BYTES = 4 * 2**20  # of rows that are unpacked at once: more are kept, as the next piece may cut them
 MOST_PIECES = 2**14  # pieces of one array: a graph of more takes long to make
 PART = ("began_at", "part", "previous_part", "next_part")  # what of its run a file is, see docs/operation.md
 

@@ -3,8 +3,6 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-SHORTEST_NM, LONGEST_NM = 230.0, 1700.0  # for which the formula was measured
-
 
 def refractive_index(vacuum_nm: ArrayLike) -> NDArray[np.float64]:
     """Of standard air (15 °C, 101325 Pa, 450 ppm CO2, dry) at wavelengths in vacuum, nm, of any shape.

@@ -58,9 +58,7 @@ class RunReader:
         self.run: Start | None = None  # the open run
         self.ledger = Ledger()
         self._at = Numbers()
-        self._jump: Problem | None = (
-            None  # what seems to be missing before the last frame, if that is doubtful
-        )
+        self._jump: Problem | None = None  # what seems to be missing before the last frame, if in doubt
         self._unplaced = 0  # rejected spectra whose place is unknown: in a gap, or beyond the run
         self._doubtful = 0  # refused spectra that are not counted yet: the gap that they leave counts them
         self._changed = ""  # what of the open run's start was other when it was said again: it is refused

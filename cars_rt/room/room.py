@@ -1,6 +1,5 @@
 """All instruments of a room, until all of them are over or somebody says stop."""
 
-import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -9,8 +8,6 @@ from cars_rt.console import EXIT_ERROR, EXIT_INCOMPLETE
 from cars_rt.printable import counted
 from cars_rt.room.instrument import Instrument
 from cars_rt.room.part import Role
-
-log = logging.getLogger("cars_rt.room")
 
 TURN_S = 0.05  # between two looks at the processes
 

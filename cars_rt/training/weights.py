@@ -12,7 +12,6 @@ from cars_rt.engines.model import ModelError, load_model
 from cars_rt.engines.operators import gru_parameters
 from cars_rt.training.checkpoint import load, load_weights
 from cars_rt.training.networks import Published, Retrieval
-from cars_rt.training.networks.layers import PHASES
 from cars_rt.training.settings import TrainingError
 
 
@@ -32,35 +31,23 @@ def start_from(network: Retrieval | Published, source: str) -> None:
     graph = onnx.load_model_from_string(model.onnx).graph
     weights = {each.name: torch.from_numpy(numpy_helper.to_array(each).copy()) for each in graph.initializer}
     weights |= dict(_recurrent(graph, network, weights))
-    weights = _widened(weights, network, older=model.card.name == network.name)
+    weights = _fitting(weights, network)
     wanted = network.state_dict()
     if not {name for name, _ in network.named_parameters()} <= weights.keys():
         raise TrainingError(f"the model {source} is of another architecture than this network")
     load_weights(network, {name: weights.get(name, value) for name, value in wanted.items()}, path)
 
 
-def _widened(weights: dict[str, Tensor], network: nn.Module, older: bool) -> dict[str, Tensor]:
-    """With zeros for inputs that a layer of the network has more, the last ones; and without the head of
-    one that gives other fields, but of an older version of the same, which gives less, with what it gives."""
+def _fitting(weights: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """With the network's own head where the other one gives other fields, and with its own constants, which
+    are how it is computed now."""
     found, learnt = dict(weights), {name for name, _ in network.named_parameters()}
     for name, wanted in network.state_dict().items():
         given = weights.get(name)
-        if given is None or given.shape == wanted.shape:
-            continue
-        missing = [large - small for large, small in zip(wanted.shape, given.shape, strict=True)]
-        if name not in learnt:  # of how it is computed now
+        other = given is not None and given.shape != wanted.shape
+        if other and (name not in learnt or name.startswith("head.")):
             found[name] = wanted
-        elif name.startswith("head."):
-            found[name] = _longer(given, wanted) if older and len(given) < len(wanted) else wanted
-        elif missing[1:2] and missing[1] > 0 and not any(missing[:1] + missing[2:]):
-            found[name] = torch.cat([given, given.new_zeros(given.shape[0], missing[1], *given.shape[2:])], 1)
     return found
-
-
-def _longer(given: Tensor, wanted: Tensor) -> Tensor:
-    """A head's weights with fields between the older ones and the deviation."""
-    rest = wanted[len(given) - PHASES : -PHASES].to(given)
-    return torch.cat([given[:-PHASES], rest, given[-PHASES:]])
 
 
 def _recurrent(

@@ -22,9 +22,16 @@ import zmq
 import zmq.auth
 from zmq.utils.monitor import recv_monitor_message
 
-from cars_rt.trust.keys import AllowList, KeyPair, KeysError, PublicKey, check_curve, fingerprint
-from cars_rt.trust.keys import read_pair as _read_pair
-from cars_rt.trust.keys import read_public as _read_public
+from cars_rt.trust.keys import (
+    AllowList,
+    KeyPair,
+    KeysError,
+    PublicKey,
+    check_curve,
+    fingerprint,
+    read_pair,
+    read_public,
+)
 from cars_rt.trust.loopback import is_loopback
 
 log = logging.getLogger("cars_rt.security")
@@ -58,7 +65,7 @@ class ServerKeys:
     def load(cls, key: Path | str, allow: Iterable[Path | str]) -> Self:
         """key: NAME.key; allow: .pub files and folders of them. Raises KeysError."""
         check_curve()
-        return cls(_read_pair(Path(key)), AllowList(map(Path, allow)))
+        return cls(read_pair(Path(key)), AllowList(map(Path, allow)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +79,7 @@ class ClientKeys:
     def load(cls, key: Path | str, server: Path | str) -> Self:
         """key: NAME.key of one's own; server: NAME.pub of whom to connect to. Raises KeysError."""
         check_curve()
-        return cls(_read_pair(Path(key)), _read_public(Path(server)))
+        return cls(read_pair(Path(key)), read_public(Path(server)))
 
 
 # How to bind: with keys; without, where only this computer reaches it (None); without, anywhere.

@@ -12,7 +12,6 @@ Everything here is made from what the recording says already, when it is finishe
 """
 
 import json
-import logging
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -27,8 +26,6 @@ from cars_rt.files.hdf5 import numbers
 from cars_rt.files.recording.maps import Map, nexus_group, text_of, write_bands, write_map
 from cars_rt.files.written import rows_of
 from cars_rt.storage import StorageError
-
-log = logging.getLogger("cars_rt.recording")
 
 ENTRY, NEW = "entry", "entry_new"  # until it is whole
 DEFINITION = "NXraman"

@@ -24,7 +24,9 @@ class Batch:
     scaled: whether counts are the model's input as they are.
     draws: of the noise of each spectrum; rows n, n + b / draws, ... have one truth.
     passed: (b, length) float32, of pairs: the truth with the noise that Kramers-Kronig retrieval with a
-    perfect reference passes on from these very counts.
+    perfect reference passes on from these very counts. There the second half are the spectra of the first
+    once more, with a little more of something in them and the same draws of the noise; `draws` are those of a
+    half.
     """
 
     shift: Tensor
@@ -34,12 +36,6 @@ class Batch:
     scaled: bool = False
     draws: int = 1
     passed: Tensor | None = None
-
-    @property
-    def pairs(self) -> bool:
-        """Whether the second half are the spectra of the first once more, with a little more of something in
-        them and the same draws of the noise. Then `draws` are those of a half."""
-        return self.passed is not None
 
     @property
     def pitch(self) -> Tensor:

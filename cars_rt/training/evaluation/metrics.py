@@ -91,10 +91,9 @@ class Coverage:
 
 
 class Line(NamedTuple):
-    """y = slope x + intercept, and the share of y's variance that it explains."""
+    """The slope of a line, and the share of y's variance that it explains."""
 
     slope: float
-    intercept: float
     r2: float
 
 
@@ -102,4 +101,4 @@ def line(x: Floats, y: Floats) -> Line:
     """The least-squares line through points, both (n,), n >= 2."""
     slope, intercept = np.polyfit(x, y, 1)
     r2 = determination((slope * x + intercept)[None], y[None])[0]
-    return Line(float(slope), float(intercept), float(r2))
+    return Line(float(slope), float(r2))
