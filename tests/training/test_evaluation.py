@@ -92,7 +92,7 @@ def test_coverage_counts_by_decade() -> None:
 
 def test_line_through_points() -> None:
     fit = metrics.line(np.array([0.0, 1, 2]), np.array([1.0, 3, 5]))
-    assert fit == pytest.approx((2, 1, 1))
+    assert fit == pytest.approx((2, 1))
     assert metrics.line(np.array([0.0, 1, 2]), np.array([0.0, 3, 0])).r2 == pytest.approx(0)
 
 
