@@ -421,12 +421,12 @@ def test_an_input_that_lies_where_results_are_written_first_is_refused(tmp_path:
 @pytest.mark.skipif(os.name == "nt", reason="needs signals")
 def test_a_killed_process_is_gone_on_with(tmp_path: Path) -> None:
     """A real one, killed without warning when some of its rows are on disk."""
-    count = 28_000
+    count = 60_000
     with h5py.File(tmp_path / "in.h5", "w") as file:
-        file["spectra"], file["raman_shift"] = spectra_of(count), AXIS
+        file["spectra"], file["raman_shift"] = np.tile(spectra_of(2_000), (30, 1)), AXIS
     target = tmp_path / "out" / "out.h5"
     target.parent.mkdir()
-    given = ("process", tmp_path / "in.h5", "-o", target, "--engine", "onnxruntime")
+    given = ("process", tmp_path / "in.h5", "-o", target, "--engine", "passthrough")
 
     with Command(*given) as command:
         partial = partial_path(target)
@@ -439,9 +439,9 @@ def test_a_killed_process_is_gone_on_with(tmp_path: Path) -> None:
     with Command(*given) as command:
         assert command.end() == 0
     assert f"goes on after {rows_taken(command.said)} of {count} spectra" in command.said
-    process(tmp_path / "in.h5", tmp_path / "whole.h5", engine=REFERENCE)
+    process(tmp_path / "in.h5", tmp_path / "whole.h5", engine="passthrough")
     with h5py.File(target) as one, h5py.File(tmp_path / "whole.h5") as other:
-        for name in ("raman", "deviation", "flags", "index"):
+        for name in ("raman", "flags", "index"):
             assert np.array_equal(one[f"raman/{name}"], other[f"raman/{name}"]), name
         assert json.loads(one["process"].attrs["made_from"])["spectra"] == count
     assert [path.name for path in target.parent.iterdir()] == ["out.h5"]
