@@ -40,12 +40,13 @@ ASKED = 1000  # images that wait in the monitor's queue: of the four that are us
 QUIET_S = 0.25  # and one exposure, for which a detector that rests sends nothing: its plugins have queues
 HOPES_S = 10.0  # and one exposure, after which it is said that no image comes any more
 RESTS = (
-    "%s is 0 again, and %d of %d images have come: the others are lost, or the detector is told to take fewer"
+    "%s is 0 again, and %d of %d spectra have come: the others are lost, or the detector is told to take "
+    "fewer images"
 )
 HOPES = (
-    "no image of %s has come for %.0f s, and %d of %d have: if the detector rests, Ctrl-C ends the run; with "
-    "--acquire that ends it"
+    "no image of %s has come for %.0f s, and %s spectra have: if the detector rests, Ctrl-C ends the run%s"
 )
+ENDS = "; with --acquire that ends it"
 GOES_S = 1.0  # for which a detector that may be gone is asked to stop
 FROM_NOW_S = 3600.0  # beyond that, a time stamp is none
 EXPOSURES = ("AcquireTime", "ExposureTime")
@@ -121,14 +122,18 @@ class Epics(Instrument):
                     value = monitor.next(WAIT_S)
                     if value is None:
                         quiet_s = time.monotonic() - came - self._exposure_s
-                        if planned and min(quiet_s, switch.rests_s - self._exposure_s) > QUIET_S:
+                        if min(quiet_s, switch.rests_s - self._exposure_s) > QUIET_S:
+                            if planned is None:
+                                return
                             if planned - done > order.flyback * order.frames:
                                 log.warning(RESTS, self._settings.acquire, done, planned)
                             yield Gap(planned)  # as many as are missing
                             return
-                        if planned and done and quiet_s > HOPES_S and not said:
+                        if done and quiet_s > HOPES_S and not said:
                             said = True
-                            log.warning(HOPES, self._pv, quiet_s, done, planned)
+                            come = str(done) if planned is None else f"{done} of {planned}"
+                            ends = ENDS if self._settings.acquire is None else ""
+                            log.warning(HOPES, self._pv, quiet_s, come, ends)
                         yield Waiting("" if done else "the detector")
                         continue
                     came = time.monotonic()

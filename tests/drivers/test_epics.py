@@ -232,13 +232,14 @@ def test_images_that_come_late_of_the_run_before_are_of_no_run(
 class Short(Detector):
     """It takes fewer images than are planned, or the last ones are lost, and rests."""
 
-    takes = 18
+    takes, says = 18, True
 
     def post(self) -> None:
         for number in range(self.takes):
             self.unique += 1
             self.images.post(self.value(number))
-        self.acquire.post(0)
+        if self.says:
+            self.acquire.post(0)
 
 
 @pytest.mark.parametrize("takes", [18, 0])
@@ -252,27 +253,48 @@ def test_images_that_are_lost_at_the_end_end_the_run_when_the_detector_rests(
     one.unplug()
     assert (made.closed[0].end.reason, made.totals[0].sent) == ("complete", takes)
     assert made.closed[0].end.lost == {"camera": 20 - takes}
-    assert f"cam:Acquire is 0 again, and {takes} of 20 images have come" in caplog.text
+    assert f"cam:Acquire is 0 again, and {takes} of 20 spectra have come" in caplog.text
 
 
+def test_a_run_of_no_planned_length_ends_when_the_detector_rests(
+    detector: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = Short()
+    detector.here(one)
+    made = driven(Subject(make=epics(spectra=None)), forever=True)
+    one.unplug()
+    assert (made.closed[0].end.reason, made.totals[0].sent) == ("complete", one.takes)
+    assert not made.closed[0].end.lost and not caplog.messages
+
+
+@pytest.mark.parametrize(("planned", "come"), [(20, "18 of 20"), (None, "18")])
+@pytest.mark.parametrize("acquire", [None, "cam:Acquire"])
 def test_that_no_image_comes_any_more_is_told_once(
-    detector: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    acquire: str | None,
+    planned: int | None,
+    come: str,
+    detector: Any,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "HOPES_S", 0.0)
     one = Short()
+    one.says = False
     detector.here(one)
-    instrument = epics(replace(SETTINGS, acquire=None), spectra=20)()
+    instrument = epics(replace(SETTINGS, acquire=acquire), spectra=planned)()
     instrument.acquisition()
     frames = instrument.frames()
-    assert next(frames) == Waiting("the detector")
-    one.post()
+    if acquire is None:
+        assert next(frames) == Waiting("the detector")
+        one.post()
     waits = 0
     while waits < 3:
         waits += next(frames) == Waiting("")
     instrument.close()
     one.unplug()
     said = [each.getMessage() for each in caplog.records if "no image of cam:Image has come" in each.message]
-    assert len(said) == 1 and "and 18 of 20 have: if the detector rests, Ctrl-C ends the run" in said[0]
+    assert len(said) == 1 and f"and {come} spectra have: if the detector rests, Ctrl-C ends" in said[0]
+    assert ("with --acquire" in said[0]) is (acquire is None)
 
 
 def test_settings_have_the_names_of_all_drivers_and_what_passes_is_none(detector: Any) -> None:
