@@ -85,10 +85,15 @@ def chosen(
 ) -> list[tuple[float, Mean]]:
     """The darks of which that of spectra is made, with their shares of it; empty if there is none.
 
-    exposure_s, settings: of these spectra. One of their exposure, or two between which it lies, of their
-    kind; where there is none of that, of the kind that was measured last of those that have it.
+    exposure_s, settings: of these spectra. One of their exposure, or two between which it lies, that say of
+    their kind what the spectra say; else of their kind, as far as it is said; where there is none of that,
+    of the kind that was measured last of those that have it.
     """
     known = [each for each in darks if same_rows(each.settings, settings)]
+    now = _told(settings)
+    same = [each for each in known if _told(each.settings) == now and same_kind(each.settings, settings)]
+    if found := _by_exposure(same, exposure_s, settings):
+        return found
     if not all(same_rows(one.settings, other.settings) for one, other in combinations(known, 2)):
         return []  # the spectra do not say of which of them they are
     if mine := [each for each in known if same_kind(each.settings, settings)]:

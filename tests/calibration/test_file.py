@@ -148,6 +148,13 @@ def test_a_dark_is_of_its_gain_where_there_are_several() -> None:
         found = known.applied(100, settings=now, exposure_s=exposure_s)
         assert (None if found.dark is None else found.dark[0]) == counts
         assert said in "".join(found.doubts) and len(found.doubts) == bool(said)
+    # Those that say more, of gain or rows, do not make one unusable that says what the spectra say.
+    plain = at(50, 0.001)
+    of_rows = at(700, 0.001, rows_per_spectrum=20), at(800, 0.001, rows_per_spectrum=40)
+    for more in (darks[:1], darks, of_rows, (*darks, *of_rows)):
+        for now, counts in (({}, 50), (more[0].settings, more[0].counts[0])):
+            found = replace(WHOLE, darks=(*more, plain)).applied(100, settings=now, exposure_s=0.001)
+            assert found.dark is not None and found.dark[0] == counts and not found.doubts
     # What facilities tell beside, such as the ring's current, tells none apart, and neither do temperatures.
     ring = at(100, 0.01, gain=1, RingCurrent=101.9), at(110, 0.02, gain=1, RingCurrent=101.5)
     other = at(900, 0.03, gain=1, RingCurrent=101.5, PixelFormat="Mono8")
