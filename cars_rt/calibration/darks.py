@@ -70,7 +70,12 @@ def same_rows(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
 def same_kind(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Whether darks of these settings are of as many rows, and alike in gain and whatever else changes darks,
     as far as both say it. Temperatures drift: they tell no darks apart."""
-    return same_rows(then, now) and not any(map(_tells_apart, _changed(then, now)))
+    return same_rows(then, now) and not any(other_kind(then, now))
+
+
+def other_kind(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Names of the settings by which darks are told apart, and that are others now."""
+    return filter(_tells_apart, _changed(then, now))
 
 
 def replaces(now: Mean, then: Mean) -> bool:

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import math
 import time
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.calibration.darks import changed_since, frames_of, same_rows
+from cars_rt.calibration.darks import changed_since, frames_of, other_kind, same_exposure, same_rows
 from cars_rt.calibration.settings import WHICH_CAMERA, alike, said
 from cars_rt.clock import SourceClock
 from cars_rt.daemon.filing import Filing
@@ -24,7 +23,6 @@ log = logging.getLogger("cars_rt.daemon")
 
 NONE, FROM_START = "none", "start"
 MOST_OF_LIGHT = 0.5  # of the counts' rise along the pixels: a dark with so much of it was measured with light
-SAME_EXPOSURE = 1e-6  # relative: what a float loses on its way through other programs
 
 
 class Dark:
@@ -185,17 +183,18 @@ def unlike(measured: Start, now: Start) -> str | None:
         )
     if measured.dtype != now.dtype:
         return f"it was measured as {measured.dtype}, this run has {now.dtype}"
-    if not _same(measured.exposure_s, now.exposure_s):
+    if not same_exposure(measured.exposure_s, now.exposure_s):
         return f"it was measured at {_seconds(measured)}, this run has {_seconds(now)}"
-    if not _same(measured.full_scale, now.full_scale):
+    if not alike(measured.full_scale, now.full_scale):
         return f"it was measured at a full scale of {measured.full_scale}, this run has {now.full_scale}"
     then, here = measured.instrument or {}, now.instrument or {}
     if not same_rows(then, here):
         return "it was measured on another number of rows of the camera"
     if (frames := frames_of(then)) != frames_of(here):
         return f"it was measured at {FRAMES} {frames}, this run has {frames_of(here)}"
-    for name in (*WHICH_CAMERA, "region", "binning", "gain"):
-        if name in then and name in here and not alike(then[name], here[name]):
+    where = [name for name in (*WHICH_CAMERA, "region", "binning") if name in then and name in here]
+    for name in (*where, *other_kind(then, here)):
+        if not alike(then[name], here[name]):
             return f"it was measured at {name} {said(then[name])}, this run has {said(here[name])}"
     return None
 
@@ -203,12 +202,6 @@ def unlike(measured: Start, now: Start) -> str | None:
 def _newer(then: Slab | None, now: Slab | None) -> bool:
     """Whether a driver gives another dark now than when one was measured here."""
     return now is not None and (then is None or not np.array_equal(then, now))
-
-
-def _same(one: float | None, other: float | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return math.isclose(one, other, rel_tol=SAME_EXPOSURE)
 
 
 def _axis(run: Start) -> str:
