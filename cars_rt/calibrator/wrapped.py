@@ -6,13 +6,13 @@ from numpy.typing import NDArray
 STEEPEST = 0.6  # of the full scale, from pixel to pixel: lines that fit below it have half of it
 LOW = 0.25  # of it, which what lies beside a line is not above
 SHARP = 3  # pixels of a line that is steeper by itself
-BESIDE = 4  # pixels that are looked at on each side of one
 
 
 def wrapped_at(counts: NDArray[np.float64], full_scale: float) -> int | None:
     """The pixel before the highest jump that only counts beyond the full scale make; None if there is none.
 
-    A line of up to three pixels with one top, alone above what is low, is as steep by itself."""
+    A line of up to three pixels above what is low, with one top, is as steep by itself. Lines that ran over
+    may look so, too, and then an axis that fits them is off by a pixel at most."""
     jumps = np.abs(np.diff(counts))
     steep = np.flatnonzero(jumps > STEEPEST * full_scale)
     wrapped = [int(at) for at in steep if not _of_line(counts, int(at), LOW * full_scale)]
@@ -29,5 +29,4 @@ def _of_line(counts: NDArray[np.float64], at: int, low: float) -> bool:
     line = counts[first : last + 1]
     top = int(line.argmax())
     one_top = (np.diff(line[: top + 1]) >= 0).all() and (np.diff(line[top:]) <= 0).all()
-    beside = np.append(counts[max(first - BESIDE, 0) : first], counts[last + 1 : last + 1 + BESIDE])
-    return bool(len(line) <= SHARP and one_top and (beside <= low).all())
+    return bool(len(line) <= SHARP and one_top)

@@ -63,11 +63,12 @@ def test_a_stray_line_beyond_the_others_does_not_bend_the_axis(seed: int) -> Non
         ([0.9], None),
         ([0.2, 0.9, 0.2], None),
         ([0.13, 0.9, 0.4, 0.02], None),  # between two pixels
-        ([0.3, 0.95, 0.24, 0.35, 0.24, 0.95, 0.3], 7),  # counter's end in the middle
+        ([0.3, 0.95, 0.26, 0.35, 0.26, 0.95, 0.3], 7),  # counter's end in the middle
         ([0.3, 0.98, 0.45, 0.98, 0.3], 6),
         ([0.95, 0.7, 0.95], 5),
         ([0.26, 0.5, 0.95, 0.3], 8),
-        ([0.9, 0.02, 0.02, 0.9], 5),  # two sharp lines or one that is not: nobody knows
+        ([0.3, 0.9, 0.02, 0.02, 0.8, 0.1], None),  # a pair of lines, as mercury's yellow ones
+        ([0.9, 0.02, 0.85], None),
     ],
 )
 def test_a_sharp_line_is_no_counter_that_began_again(line: list[float], wrapped: int | None) -> None:
