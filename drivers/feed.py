@@ -29,6 +29,8 @@ class Feed:
             raise InstrumentError("a scan that goes there and back, or flies back, needs rows and columns")
         if columns is not None and not 0 < columns < 2**31:
             raise InstrumentError(f"a scan of {columns} columns cannot be")
+        if about.numbers.anew and about.numbers.first is None:
+            raise InstrumentError("a camera that counts each row anew needs Numbering(first=..., anew=True)")
         self.cut = False  # whether frames that are added up were cut at the full scale, which no sum shows
         self.measured = 0  # frames of the instrument so far, those that are lost, too
         self.beyond = 0  # frames that came after their row was full: they are left out

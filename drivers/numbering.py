@@ -10,7 +10,8 @@ MOST_COPIES = 3  # of an image, one after the other: where there are more its nu
 class Numbering:
     """How a camera numbers its images."""
 
-    first: int | None = None  # of a run, or of each row that it counts anew; None: whatever comes first
+    first: int | None = None  # of a run, or of a row; None: whatever comes first
+    anew: bool = False  # whether it counts each row (NextRow) from there
     lowest: int = 0  # where a counter of few bits begins again
     highest: int | None = None  # its last number; None: it never begins again
     spectra: int = 1  # that each image yields
@@ -28,21 +29,23 @@ class Numbers:
 
     def __init__(self, numbering: Numbering) -> None:
         self._about = numbering
-        self._last: int | None = None if numbering.first is None else numbering.first - 1
+        self._last = self._before_first
         self._place = 0  # of the image after the last one
         self._said = 0  # spectra after the last one that the driver says are lost
         self._copies = 0  # of the last one
         self._row: tuple[int, int] | None = None  # index and length of that which the next image is in
-        self._began: int | None = None  # the number of the first image in the row before
-        self._anew = False  # whether a row was seen to be counted anew
 
     def lost(self, spectra: int) -> None:
         """So many are said to be lost after the last image, which the next number may show, too."""
         self._said += spectra
 
     def next_row(self, begin: int, spectra: int) -> None:
-        """A row of so many spectra begins, with index `begin`: the next image is in it. What is missing
-        before that one fills the rows before, and the rest is the row's own beginning."""
+        """A row of so many spectra begins, with index `begin`: the next image is in it. Where numbers go on
+        over rows, what is missing before that one fills the rows before, and the rest is the row's own
+        beginning."""
+        if self._about.anew:
+            self._last, self._place, self._copies = self._before_first, begin, 0
+            return
         self._place -= max(self._place + self._said - begin, 0)  # what the row before had too many
         self._row = begin, spectra
 
@@ -54,13 +57,7 @@ class Numbers:
             ahead, self._place = 0, expected
         else:
             ahead = self._ahead(number, self._last)
-            if self._row is not None and (
-                self._anew or ahead < -1 or number == self._began or (ahead == -1 and self._cut(number))
-            ):
-                self._anew, self._place, ahead = True, expected, 0
-                if about.first is not None:
-                    self._place, ahead = self._row[0], self._ahead(number, about.first - 1)
-            elif ahead == -1:
+            if ahead == -1:
                 self._copies += 1
                 if self._copies > MOST_COPIES:
                     raise NumbersError(
@@ -69,10 +66,10 @@ class Numbers:
                     )
                 return None
             if not 0 <= ahead <= MOST_LOST:
-                raise NumbersError(
-                    f"image {number} came after image {self._last}: the camera was started again, which ends "
-                    "this run"
-                )
+                why = "the camera was started again, which ends this run"
+                if self._row is not None:
+                    why += ", or it counts rows anew: then say so (Numbering(first=..., anew=True))"
+                raise NumbersError(f"image {number} came after image {self._last}: {why}")
         images = max(spectra // about.spectra, 1)
         index = self._place + ahead * about.spectra
         if self._row is not None:
@@ -83,7 +80,7 @@ class Numbers:
                     "missing than the row has: the trigger of a row was lost, or the camera counts on while "
                     "the scan flies back, and then the driver has to say so (Order(flyback=...))"
                 )
-            index, self._row, self._began = max(index, begin), None, number
+            index, self._row = max(index, begin), None
         self._copies = self._said = 0
         self._place = index + images * about.spectra
         self._last = number + images - 1
@@ -91,15 +88,9 @@ class Numbers:
             self._last -= about.highest - about.lowest + 1
         return index
 
-    def _cut(self, last: int) -> bool:
-        """Whether the row before ended with an image that is not its last one, where rows may be counted
-        anew: what has its number in the next row is rather of that than a copy, which would be late."""
-        first = self._about.first
-        return (
-            self._row is not None
-            and first is not None
-            and ((last - first + 1) * self._about.spectra < self._row[1])
-        )
+    @property
+    def _before_first(self) -> int | None:
+        return None if self._about.first is None else self._about.first - 1
 
     def _ahead(self, number: int, last: int) -> int:
         """Images between them."""

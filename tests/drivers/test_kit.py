@@ -142,6 +142,9 @@ def triggered(*rows: list[int] | Gap) -> list[Any]:
     ]  # fmt: skip
 
 
+ANEW: dict[str, Any] = {"first": 0, "anew": True}
+
+
 @pytest.mark.parametrize(
     ("given", "about", "kept", "lost"),
     [
@@ -153,17 +156,21 @@ def triggered(*rows: list[int] | Gap) -> list[Any]:
         (triggered([0, 1, 2, 3], Gap(1), [6, 7]), {}, {0: 0, 4: 6}, [(3, 1)]),
         (triggered([0], Gap(2), [3, 4, 5]), {}, {0: 0, 3: 3}, [(1, 2)]),
         ([*triggered([0, 1, 2]), NextRow(), Gap(1), *images(4, 5)], {}, {0: 0, 4: 4}, [(3, 1)]),
-        (triggered([7, 8], [7, 8], [8, 9]), {}, {0: 7, 3: 7, 6: 8}, [(2, 1), (5, 1)]),  # counted anew
-        (triggered([0, 2], [0], [0], [1, 2]), {"first": 0}, {0: 0, 3: 0, 6: 0, 10: 1},
+        (triggered([7, 8], [7, 8], [8, 9]), ANEW | {"first": 7}, {0: 7, 3: 7, 7: 8},
+         [(2, 1), (5, 1), (6, 1)]),
+        (triggered([0, 2], [0], [0], [1, 2]), ANEW, {0: 0, 3: 0, 6: 0, 10: 1},
          [(1, 1), (4, 2), (7, 2), (9, 1)]),
-        (triggered([0, 1], [1, 2], [0, 1, 2]), {"first": 0}, {0: 0, 4: 1, 6: 0}, [(2, 1), (3, 1)]),
+        (triggered([0, 1], [1, 2], [0, 1, 2]), ANEW, {0: 0, 4: 1, 6: 0}, [(2, 1), (3, 1)]),
+        (triggered([0, 1], [2], [2], [0, 0, 1, 2, 3]), ANEW, {0: 0, 5: 2, 8: 2, 9: 0, 11: 2},
+         [(2, 1), (3, 2), (6, 2)]),
+        ([*triggered([0, 1, 2]), NextRow(), Gap(1), *images(2)], ANEW, {0: 0, 5: 2}, [(3, 1), (4, 1)]),
         (triggered([0, 1, 2], [2, 3, 4]), {"first": 0}, {0: 0, 2: 2, 3: 3}, []),  # a copy, and counts on
         (triggered([14, 15, 0], [2, 3]), {"highest": 15}, {0: 14, 4: 2}, [(3, 1)]),
         (triggered([1, 2], [3, 4]), {"first": 0}, {1: 1, 3: 3}, [(0, 1)]),
     ],
 )  # fmt: skip
 def test_images_lost_at_the_beginning_of_a_row_are_lost_there(
-    given: list[Any], about: dict[str, int], kept: dict[int, int], lost: list[tuple[int, int]]
+    given: list[Any], about: dict[str, Any], kept: dict[int, int], lost: list[tuple[int, int]]
 ) -> None:
     pieces = fed(given, scan=(4, 3), spectra=12, numbers=Numbering(**about))
     there = {index: what[0] for index, what in pieces if isinstance(what, list)}
@@ -180,6 +187,8 @@ def test_camera_that_counts_on_while_the_scan_flies_back_says_so() -> None:
     ]  # fmt: skip
     with pytest.raises(InstrumentError, match=r"image 7 is the first one of a row, and after image 2 more"):
         fed(triggered([0, 1, 2], [7, 8, 9]), scan=(3, 3), spectra=9)
+    with pytest.raises(InstrumentError, match=r"image 0 came after image 2: .*, anew=True\)\)$"):
+        fed(triggered([0, 1, 2], [0, 1, 2]), scan=(3, 3), spectra=9)
 
 
 def test_images_beyond_the_end_of_their_row_are_said(caplog: pytest.LogCaptureFixture) -> None:
@@ -321,6 +330,7 @@ def test_rows_or_frames_of_a_sum_that_the_camera_cut_are_told(
         ([NextRow()], {}, "yielded NextRow, but"),
         ([Block(numbered(0), 0, number=0)], {}, "an index or a number of the camera, not both"),
         ([], {"order": Order(snake=True)}, "there and back, or flies back, needs rows"),
+        ([], {"numbers": Numbering(anew=True)}, r"counts each row anew needs Numbering\(first="),
         ([Gap(-1)], {}, "a gap of -1 spectra"),
         ([Gap(3.0)], {}, r"Gap\.spectra must be a whole number, not 3\.0"),  # type: ignore[arg-type]
         ([Block(numbered(0), time_ns=1.5e18)], {}, r"Block\.time_ns must be a whole number, not 1\.5e"),  # type: ignore[arg-type]
