@@ -4,18 +4,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from cars_rt.protocol.saturation import FRAME_DTYPE, FRAMES
-
 WHICH_CAMERA = ("model", "serial")  # settings that say which one it is
 ROWS = "rows_per_spectrum"  # of an image, which are summed
-#: Settings that move no line and change no reference; darks know what they depend on.
-HARMLESS = {
-    "exposure_s", "gain", "temperature_c", "binning", "region", ROWS, FRAMES, FRAME_DTYPE, *WHICH_CAMERA,
-}  # fmt: skip
-#: Where a spectrograph is set to, as words in names of settings.
+#: Where a spectrograph is set to, as words in names of settings. What else is told moves no line: facilities
+#: tell the ring's current and more of what always varies.
 OF_LINES = ("grating", "turret", "wavelength", "centre", "center")
-#: What a dark depends on beside exposure, rows and frames, as words in names of settings. Darks are not told
-#: apart by what else is told: facilities tell the ring's current and more of what always varies.
+#: What a dark depends on beside exposure, rows and frames, likewise.
 OF_DARKS = (
     "gain", "readout", "adcspeed", "pixelformat", "pixeltype", "bitdepth", "sensormode", "scanmode",
     "amplifier", "blacklevel", "baseline",
@@ -42,11 +36,10 @@ def alike(then: object, now: object, within: float = 0.0) -> bool:
 
 
 def moving(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """Names of the settings that are others now, as far as both say them, and move lines or change
-    references."""
+    """Names of the settings that are others now, as far as both say them, and move lines."""
     for name, here in now.items():
         was = then.get(name)
-        if name not in HARMLESS and was is not None and not alike(was, here):
+        if any(word in name.lower() for word in OF_LINES) and was is not None and not alike(was, here):
             yield name
 
 

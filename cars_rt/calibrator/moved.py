@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from cars_rt.calibration import Calibration, CalibrationError, Mean, Region, Scale
-from cars_rt.calibration.settings import OF_LINES, moving
+from cars_rt.calibration.settings import moving
 
 BY_STANDARDS_CM1 = 5.0  # by which axes of two standards differ between their lines, where nothing moved
 
@@ -27,8 +27,7 @@ def without_moved_reference(before: Calibration, after: Calibration) -> Calibrat
 
 
 def _set_otherwise(reference: Mean, axis: Calibration) -> bool:
-    changed = moving(reference.settings, axis.settings)
-    return any(word in name.lower() for name in changed for word in OF_LINES)
+    return any(moving(reference.settings, axis.settings))
 
 
 def _moved(before: Scale, after: Scale, region: Region) -> bool:

@@ -193,7 +193,9 @@ def test_another_camera_or_region_is_refused_and_other_settings_are_said() -> No
             WHOLE.applied(100, settings=mine | other)
     with pytest.raises(CalibrationError, match="these spectra have 1340 pixels"):
         WHOLE.applied(1340)
-    doubts = WHOLE.applied(100, source="x", settings=mine | {"grating": 300}, exposure_s=1.0).doubts
+    varies = replace(WHOLE, settings=WHOLE.settings | {"RingCurrent": 101.9})
+    now = mine | {"grating": 300, "RingCurrent": 99.8}
+    doubts = varies.applied(100, source="x", settings=now, exposure_s=1.0).doubts
     assert len(doubts) == 3 and "at grating 600, and now it is 300" in doubts[1]
     assert WHOLE.old(NOW) is None and "40 days old" in str(WHOLE.old(NOW + 40 * 86_400 * 10**9))
     with pytest.raises(CalibrationError, match="give its wavelength, such as --pump-nm"):

@@ -31,7 +31,8 @@ def off(scale: Scale, by: float) -> Scale:
     return replace(scale, coefficients=(scale.coefficients[0] + by, *scale.coefficients[1:]))
 
 
-COARSE, FINE = {"grating": 600, "gain": 1}, {"grating": 1200, "gain": 4}
+COARSE = {"grating": 600, "gain": 1, "RingCurrent": 101.9}
+FINE = {"grating": 1200, "gain": 4, "RingCurrent": 99.8}
 
 
 @pytest.mark.parametrize(
