@@ -146,10 +146,9 @@ class Axis:
                 for doubt in applied.doubts:
                     log.warning("the calibration: %s", doubt)
                 shift = applied.raman_shift
-                about |= {
-                    "dark": applied.dark,
-                    "calibration": {**applied.facts, "pixels": known.region.pixels},
-                }
+                about["dark"] = applied.dark
+                if shift is not None:
+                    about["calibration"] = {**applied.facts, "pixels": known.region.pixels}
                 about["full_scale"] = full_scale or applied.full_scale
             if shift is None:
                 shift = self._without_calibration(pixels, wavelength_nm)

@@ -69,9 +69,8 @@ def _applied(spectra: Spectra, known: Calibration, path: Path, pump_nm: float | 
     dark = spectra.dark
     if subtracted and found.dark is not None:  # of pixels as the camera sends them
         dark = found.dark[::-1] if spectra.turned else found.dark
-    spectra = replace(
-        spectra, dark=dark, full_scale=spectra.full_scale or found.full_scale, calibration=found.facts
-    )
+    spectra = replace(spectra, dark=dark, full_scale=spectra.full_scale or found.full_scale)
     if found.raman_shift is None:
         return spectra
-    return replace(spectra, raman_shift=found.raman_shift, of_axis=f"of the calibration {known.id}")
+    of_axis = f"of the calibration {known.id}"
+    return replace(spectra, raman_shift=found.raman_shift, of_axis=of_axis, calibration=found.facts)
