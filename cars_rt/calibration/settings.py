@@ -12,7 +12,7 @@ OF_LINES = ("grating", "turret", "wavelength", "centre", "center")
 #: What a dark depends on beside exposure, rows and frames, likewise.
 OF_DARKS = (
     "gain", "readout", "adcspeed", "pixelformat", "pixeltype", "bitdepth", "sensormode", "scanmode",
-    "amplifier", "blacklevel", "baseline",
+    "outputamplifier", "blacklevel", "baseline",
 )  # fmt: skip
 TEMPERATURE = "temperature"  # likewise, but it drifts, and tells no darks apart
 
