@@ -125,12 +125,12 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], path: Path) -> No
 
 
 def finished(content: dict[str, Any], lengths: list[int], path: Path) -> Retrieval | Published:
-    """The network that a checkpoint's averaged weights make, as it is used: `cnn-kk` and `rnn-kk` smooth less
-    then. lengths: of the data. Raises TrainingError for weights of another architecture."""
+    """The network that a checkpoint's averaged weights make, as it is used: `cnn-kk` and `rnn-kk` are set for
+    averages then. lengths: of the data. Raises TrainingError for weights of another architecture."""
     network = build(content["network"], lengths)
     load_weights(network, content["average"], path)
     if isinstance(network, Unbiased) and not content.get("calibrated"):
-        network.smooth_less()
+        network.set_for_averages()
     return network.eval()
 
 

@@ -15,6 +15,7 @@ BLURS = (1.5, 5.0)  # pixels, standard deviations; of what noise may be smoothed
 BLUR_REACH = 3  # columns
 BASES = (0.8, 2.0, 6.0)  # columns, standard deviations of the local means that a base line is made of
 LESS = 2.0  # of the wider smoothing, in units of its gate's logit
+MIDDLE = 0.5  # less of the middle local mean, likewise
 GATES = tuple(itertools.accumulate((len(WIDTHS), len(BLURS), len(BASES) + 1), initial=0))
 NEVER_NONE = 1e-30  # added to each gate: where all are closed, as of one lit pixel, a mixture would be 0 / 0
 LARGEST = 4.0  # ln of the largest |chi / chi_NR|
@@ -70,11 +71,14 @@ class Unbiased(Retrieval):
             self.head.bias[self.fields] = math.log(SHARE)
 
     @torch.no_grad()
-    def smooth_less(self) -> None:
+    def set_for_averages(self) -> None:
         """Once it is trained. As the loss weighs noise, the wider smoothing costs weak lines a tenth of their
-        average height, which is for averages too much."""
+        average height, which is for averages too much; and with so much of the middle local mean a base line
+        is left where the light ends, of 0.008 chi_NR in the simulated microscope. Both were found there, by
+        dilutions."""
         assert self.head.bias is not None
         self.head.bias[3 + GATES[2] - 1] -= LESS
+        self.head.bias[3 + len(WIDTHS) // 2] -= MIDDLE
 
     def raman(self, fields: Tensor, sine: Tensor, cosine: Tensor, logarithm: Tensor) -> tuple[Tensor, ...]:
         """As `Retrieval.raman`; also before it is smoothed, before its base line is taken away, and the
