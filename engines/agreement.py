@@ -29,13 +29,10 @@ def check(engine: Engine) -> float:
     if not engine.retrieves:
         return 0.0
     precision = _precision(engine)
-    for name, alone in engine.retrieve(counts[:1]).items():
-        if not difference(alone, results[name][:1], results[RAMAN][:1]) <= TOLERANCES[precision]:
-            raise EngineError(
-                f"the {name} of a spectrum depends on those beside it in a batch: export the model as it is "
-                "after its training (model.eval())"
-            )
+    for row in range(len(counts)):
+        _require_same(engine, counts, results, np.array([row]), precision)
     if engine.name == REFERENCE:
+        _require_same(engine, counts, results, _repeated(counts, min(MANY, engine.max_batch)), precision)
         return 0.0
     with engine_class(REFERENCE)(engine.graph, len(counts), slabs=1) as reference:
         expected = reference.retrieve(counts)
@@ -44,7 +41,7 @@ def check(engine: Engine) -> float:
         for name, result in results.items()
     )
     for rows in sorted({min(MANY, engine.max_batch), engine.max_batch}):
-        places = np.arange(rows) % len(counts)
+        places = _repeated(counts, rows)
         wanted = {name: result[places] for name, result in expected.items()}
         for name, result in engine.retrieve(counts[places]).items():
             what = f"its {name} in a batch of {rows}"
@@ -52,6 +49,24 @@ def check(engine: Engine) -> float:
                 raise EngineError(f"{what} is not finite")
             worst = max(worst, compare(what, result, wanted[name], precision, wanted[RAMAN]))
     return worst
+
+
+def _repeated(counts: Slab, rows: int) -> NDArray[np.intp]:
+    """Which of the spectra a batch of so many has in its rows."""
+    return np.arange(rows) % len(counts)
+
+
+def _require_same(
+    engine: Engine, counts: Slab, results: dict[str, Slab], places: NDArray[np.intp], precision: str
+) -> None:
+    """Raises EngineError unless a batch of the spectra at these places has their results."""
+    for name, found in engine.retrieve(counts[places]).items():
+        if not difference(found, results[name][places], results[RAMAN][places]) <= TOLERANCES[precision]:
+            raise EngineError(
+                f"the {name} of a spectrum depends on those beside it in a batch: export the model as it is "
+                "after its training (model.eval()), with the batch as the first dimension of every layer "
+                "(batch_first=True)"
+            )
 
 
 def _precision(engine: Engine) -> str:
