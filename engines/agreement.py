@@ -10,6 +10,7 @@ from cars_rt.engines.base import BFLOAT16, FLOAT16, FLOAT32, Engine, EngineError
 from cars_rt.engines.graph import RAMAN, Graph
 from cars_rt.engines.registry import REFERENCE, engine_class
 from cars_rt.engines.soundness import computes_in_half
+from cars_rt.engines.underway import say
 from cars_rt.protocol import DEVIATION
 
 TOLERANCE = 2e-2  # of a spectrum's maximum: what reduced precision may change
@@ -18,6 +19,7 @@ R2 = 1 - 5e-4  # of an engine's spectrum against the reference's, at least
 IN_FULL = frozenset({"onnxruntime", "openvino"})  # engines that compute in float32, whatever they run on
 TINY = float(np.finfo(np.float32).tiny)
 MANY = 64  # spectra of a batch that is also compared, as is the largest: engines may compute those otherwise
+COMPUTES = "it computes"  # begins what is said of an engine once it has computed something
 LEAST = 0.25  # of chi_NR: reduced precision costs as much where there is no line as where there is one
 
 
@@ -42,6 +44,7 @@ def check(engine: Engine) -> float:
     )
     for rows in sorted({min(MANY, engine.max_batch), engine.max_batch}):
         places = _repeated(counts, rows)
+        say(f"{COMPUTES}: a batch of {rows}")
         wanted = {name: result[places] for name, result in expected.items()}
         for name, result in engine.retrieve(counts[places]).items():
             what = f"its {name} in a batch of {rows}"
@@ -60,6 +63,7 @@ def _require_same(
     engine: Engine, counts: Slab, results: dict[str, Slab], places: NDArray[np.intp], precision: str
 ) -> None:
     """Raises EngineError unless a batch of the spectra at these places has their results."""
+    say(f"{COMPUTES}: {f'a batch of {len(places)}' if len(places) > 1 else 'one spectrum alone'}")
     for name, found in engine.retrieve(counts[places]).items():
         if not difference(found, results[name][places], results[RAMAN][places]) <= TOLERANCES[precision]:
             raise EngineError(

@@ -53,7 +53,7 @@ class Engine(ABC):
     name: ClassVar[str]
     retrieves: ClassVar[bool] = True  # False: does not run the graph, so `auto` passes it over
     precision: str = FLOAT32  # of the network; everything before and after it is float32
-    patience_s: ClassVar[float] = 30.0  # to compile and compute a little; an engine that takes longer hangs
+    patience_s: ClassVar[float] = 30.0  # to compile, and for each batch; an engine that takes longer hangs
     overlaps: bool = False  # True: a batch may be launched while another one is computed, which gains time
     reentrant: ClassVar[bool] = False  # True: as said above; with one thread for each slab it does most
     fragile: ClassVar[bool] = False  # True: may end or hang its process, so it is tried in another one first

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from cars_rt.engines.agreement import check, probe
+from cars_rt.engines.agreement import COMPUTES, check, probe
 from cars_rt.engines.base import Engine, EngineError, UnfitError
 from cars_rt.engines.graph import Graph
 from cars_rt.engines.model import Card, Model
@@ -35,7 +35,8 @@ ROUNDS, ROUND_S = 3, 0.1
 PARAMETER = "parameter "  # before the names of a graph's parameters
 UNDERWAY = b"underway "  # before what a process says of how far it is
 ANSWER = b"answer "  # before what came of an engine; other lines are of whatever else prints
-LOST = "crashed or hung when it was tried"  # begins the reason against an engine that took its process along
+TIMEOUT = b"Timeout ("  # begins what faulthandler says when it ends a process
+CRASHED, HUNG = "crashed when it was tried", "hung when it was tried"  # begin the reason against such engines
 ENDING_S = 5.0  # what a driver may take to let the process end
 
 
@@ -60,7 +61,7 @@ class Tried:
     @property
     def lost(self) -> bool:
         """Whether it would take with it whatever process opens it."""
-        return self.reason.startswith(LOST)
+        return self.reason.startswith((CRASHED, HUNG))
 
 
 class GivenUpError(EngineError):
@@ -80,9 +81,10 @@ class _Children:
         with self._lock:
             self._running[threading.get_ident()] = None
 
-    def answers(self, content: bytes) -> tuple[list[bytes], int]:
-        """What a process answers that is given this content, and its exit status; what it says of how far it
-        is, is passed on. Raises OSError if there can be none, GivenUpError after `give_up`."""
+    def answers(self, content: bytes) -> tuple[list[bytes], int | None, bool]:
+        """What a process answers that is given this content; its exit status, or None if patience with an
+        engine ended it; whether that engine had computed anything. What it says of how far it is, is passed
+        on. Raises OSError if there can be none, GivenUpError after `give_up`."""
         me = threading.get_ident()
         with self._lock:
             if me in self._given_up:
@@ -94,7 +96,7 @@ class _Children:
                 stderr=subprocess.DEVNULL,
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )
-        said = []
+        said, impatient, computes = [], False, False
         with child:
             assert child.stdin is not None and child.stdout is not None
             with suppress(OSError):  # it has ended, as its status says; the kind depends on the system
@@ -103,12 +105,17 @@ class _Children:
                 child.stdin.close()
             for line in child.stdout:
                 if line.startswith(UNDERWAY):
-                    say(line.removeprefix(UNDERWAY).decode(errors="replace").strip())
+                    text = line.removeprefix(UNDERWAY).decode(errors="replace").strip()
+                    computes |= text.startswith(COMPUTES)
+                    say(text)
                 elif line.startswith(ANSWER):
                     said.append(line.removeprefix(ANSWER))
+                    computes = False
+                elif line.startswith(TIMEOUT):
+                    impatient = True
         if me in self._given_up:
             raise GivenUpError("given up")
-        return said, child.returncode
+        return said, None if impatient else child.returncode, computes
 
     def end(self) -> None:
         """This thread tries no more."""
@@ -155,7 +162,7 @@ def _rehearsed(graph: Graph, names: list[str], max_batch: int, threads: int, rat
     found: dict[str, Tried] = {}
     while left := [name for name in names if name not in found]:
         try:
-            said, status = _children.answers(_packed(graph, left, max_batch, threads, rates))
+            said, status, computes = _children.answers(_packed(graph, left, max_batch, threads, rates))
         except OSError as error:
             return found | {name: Tried(reason=f"cannot be tried: {error}") for name in left}
         for line in said:
@@ -164,8 +171,18 @@ def _rehearsed(graph: Graph, names: list[str], max_batch: int, threads: int, rat
             found[name] = Tried(**answer)
         lost = next((name for name in left if name not in found), None)
         if lost is not None:  # it took the process with it
-            found[lost] = Tried(reason=f"{LOST} (exit status {status})")
+            found[lost] = Tried(reason=_against(lost, status, computes))
     return found
+
+
+def _against(name: str, status: int | None, computes: bool) -> str:
+    if status is not None:
+        return f"{CRASHED} (exit status {status})"
+    patience_s = engine_class(name).patience_s
+    if computes:
+        said = f"is too slow for this model: a batch takes it more than {patience_s:g} s"
+        return f"{said}; give a smaller --max-batch"
+    return f"{HUNG}: no sign of it for {patience_s:g} s"
 
 
 def rate(engine: Engine, batches: Sequence[int] = (ROWS,)) -> float:
@@ -174,6 +191,7 @@ def rate(engine: Engine, batches: Sequence[int] = (ROWS,)) -> float:
     engine.inputs[0][: max(batches)] = probe(engine.graph, max(batches))
     best = np.inf
     for _ in range(ROUNDS):
+        say(f"{COMPUTES}: its rate in batches of {', '.join(map(str, batches))}")
         end = time.perf_counter() + ROUND_S
         while True:
             begin = time.perf_counter()
@@ -184,6 +202,8 @@ def rate(engine: Engine, batches: Sequence[int] = (ROWS,)) -> float:
             best = min(best, now - begin)
             if now > end:
                 break
+        if best > ROUNDS * ROUND_S:  # a slow model's, of which one is enough
+            break
     return float(sum(batches) / best)
 
 
@@ -197,16 +217,21 @@ def main() -> None:
     os.dup2(2, 1)  # drivers print what they like
     graph, names, max_batch, threads, rates = _unpacked(sys.stdin.buffer.read())
 
+    def be_patient() -> None:
+        # A thread of C++ ends the process in time, even if nothing in it runs any more.
+        faulthandler.dump_traceback_later(engine_class(name).patience_s, exit=True, file=answers)
+
     def underway(text: str) -> None:
+        be_patient()
         print(f"{UNDERWAY.decode()}{text}", file=answers, flush=True)
 
     for name in names:
         try:
-            # A thread of C++ ends the process in time, even if nothing in it runs any more.
-            faulthandler.dump_traceback_later(engine_class(name).patience_s, exit=True)
+            be_patient()
             begin = time.perf_counter()
             with told(underway), compiled(name, graph, max_batch, threads) as engine:
                 open_s = time.perf_counter() - begin
+                underway("it is compiled")
                 difference = check(engine)
                 measured, of_few = (rate(engine), rate(engine, FEW)) if rates else (0.0, 0.0)
                 tried = Tried(measured, of_few, "", difference, engine.describe(), open_s)

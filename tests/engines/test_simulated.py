@@ -190,7 +190,7 @@ except EngineError as error:
 print(json.dumps([found, asked]))
 """
     said, asked = answers(script, card, tmp_path, SIMULATED_TRT="crash")
-    assert said == "tensorrt: crashed or hung when it was tried (exit status 139)"
+    assert said == "tensorrt: crashed when it was tried (exit status 139)"
     assert asked == [["tensorrt"]]
     assert answers(script, card, tmp_path) == ["", [["tensorrt"]]]
     assert answers(script, card, tmp_path) == ["", []]  # the next start tries it no more,
