@@ -239,23 +239,39 @@ class Fitness:
             each, where = np.unique(rows, return_inverse=True)
             least = 2 * np.float32(SPIKE_COUNTS) * _roundings(_jumps(counts[each]))[where]
             alone = (height > SPIKE_SHARE * np.maximum(*wider)) & (height > least)
-            rows, blocks, height = rows[alone], blocks[alone], height[alone]
-            each, where = np.unique(rows, return_inverse=True)
-            least = 2 * np.float32(LEAST_SPIKE) * self._noise_of_cut(counts[each])[where, blocks]
-            found[rows[height > least]] = True
+            rows, blocks, pixels, height = (each[alone] for each in (rows, blocks, pixels, height))
+            if not len(rows):
+                return found
+            each, first, where = np.unique(rows, return_index=True, return_inverse=True)
+            left = counts[each] > counts[each].min(axis=1, keepdims=True)
+            cut = self._blocked(left.astype(np.float32)) <= 1 - CUT_SHARE
+            found[rows[~cut[where, blocks]]] = True
+            # Where noise is cut, what is left of it is seldom and high: the highest is seen against the rest.
+            height[~cut[where, blocks]] = 0
+            highest = np.maximum.reduceat(height, first)
+            place = np.zeros(len(each), np.intp)
+            chosen = height == highest[where]
+            place[where[chosen]] = pixels[chosen]
+            noise = self._noise_of_cut(above[each], left, cut, place)
+            found[each[highest > 2 * np.float32(LEAST_SPIKE) * noise]] = True
         return found
 
-    def _noise_of_cut(self, counts: Floats) -> Floats:
-        """What noise has at least in blocks, (k, blocks), where it is cut at the lowest count, as at 0 where
-        a dark was taken away: what is left of it there is seldom and high. 0 in others."""
-        above = counts - counts.min(axis=1, keepdims=True)
-        left = self._blocked((above > 0).astype(np.float32))
-        cut = left <= 1 - CUT_SHARE
-        known = cut & (left > 0)
-        means = np.where(known, self._blocked(above) / left, np.float32(np.inf))
+    def _noise_of_cut(
+        self, above: Floats, left: NDArray[np.bool_], cut: NDArray[np.bool_], pixels: NDArray[np.intp]
+    ) -> Floats:
+        """What noise has (k,) where it is cut at the lowest count, as at 0 where a dark was taken away: how
+        far the pixels that are left there stand above or below their neighbours, without one of each spectrum
+        and those beside it. 0 where none is left.
+
+        above: (k, pixels), twice that; left, cut: pixels (k, pixels) and blocks (k, blocks)."""
+        beside = pixels[:, None] + np.arange(-2, 3)
+        left[np.arange(len(left))[:, None], beside] = False
+        many = self._blocked(left.astype(np.float32))
+        known = cut & (many > 0)
+        means = np.where(known, self._blocked(np.abs(above) * left) / (2 * many), np.float32(np.inf))
         means.sort(axis=1)
         median = means[np.arange(len(means)), np.maximum(known.sum(axis=1) - 1, 0) // 2]
-        return np.where(cut, median[:, None], np.float32(0))
+        return np.where(known.any(axis=1), median, np.float32(0))
 
     def _wraps(self, counts: Floats) -> NDArray[np.bool_]:
         """Whether counts jump by their whole range within one pixel, as those beyond a counter's end do."""

@@ -184,6 +184,17 @@ def test_noise_that_is_cut_at_0_is_no_spike_and_hides_none(light: float) -> None
     assert all(each & Flag.SPIKE for each in flags(counts))
 
 
+@pytest.mark.parametrize("edge", [768, 776, 784])
+def test_cosmic_rays_where_counts_are_exactly_0_are_spikes(edge: int) -> None:
+    """Behind a filter's edge, where a dark was taken away: nothing but the ray is left there to judge by."""
+    rng, pixel = np.random.default_rng(4), np.arange(len(AXIS))
+    light = 3000 / (1 + np.exp((pixel - edge) / 3))
+    counts = np.maximum(rng.poisson(light, (100, len(AXIS))) - 2, 0).astype(np.float32)
+    assert sum(bool(each & Flag.SPIKE) for each in flags(counts)) <= 15  # so steep an edge is one
+    counts[np.arange(100), rng.integers(edge + 50, len(AXIS) - 5, 100)] += 1500
+    assert all(each & Flag.SPIKE for each in flags(counts))
+
+
 @pytest.mark.parametrize("pixels", [127, len(AXIS)])
 def test_cosmic_rays_are_spikes_up_to_the_third_pixel_from_an_end(pixels: int) -> None:
     light = np.linspace(20_000, 8000, pixels)
