@@ -136,6 +136,8 @@ def reduction(function: Callable[..., Tensor]) -> Operator:
 
     def run(attributes: Attributes, x: Tensor, axes: Tensor | None = None) -> Tensor:
         chosen = attributes.get("axes") if axes is None else axes.tolist()
+        if not chosen and attributes.get("noop_with_empty_axes"):
+            return x
         return function(x, dim=chosen or list(range(x.ndim)), keepdim=bool(attributes.get("keepdims", 1)))
 
     return run
@@ -145,13 +147,13 @@ def gather(attributes: Attributes, constant: Tensor | None) -> Operator:
     """Gather: one index, or an array of them, whose dimensions take the place of the axis. constant: the
     indices, where the graph has them; some may count from the end, which a GPU takes for no place at all."""
     of_shapes = None if constant is None else constant.cpu()
-    from_end = of_shapes is not None and bool((of_shapes < 0).any())
+    from_start = of_shapes is not None and bool((of_shapes >= 0).all())
 
     def run(x: Tensor, indices: Tensor) -> Tensor:
         axis = attributes.get("axis", 0) % x.ndim
         if of_shapes is not None and x.device != indices.device:  # nothing is to wait for a copy
             indices = of_shapes
-        places = indices % x.shape[axis] if from_end else indices
+        places = indices if from_start else indices % x.shape[axis]
         found = x.index_select(axis, places.reshape(-1))
         return found.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
 
@@ -209,6 +211,11 @@ def flattened(attributes: Attributes, x: Tensor) -> Tensor:
     return x.reshape(first, -1)
 
 
+def divided(a: Tensor, b: Tensor) -> Tensor:
+    """Integers towards 0."""
+    return torch.div(a, b, rounding_mode=None if a.is_floating_point() else "trunc")
+
+
 def clipped(x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
     """Between two bounds, each optional."""
     return x if low is None and high is None else torch.clamp(x, low, high)
@@ -255,7 +262,7 @@ PLAIN: dict[str, Operator] = {
     "Atan": torch.atan,
     "Clip": clipped,
     "Cos": torch.cos,
-    "Div": torch.div,
+    "Div": divided,
     "Exp": torch.exp,
     "Expand": lambda x, shape: x * torch.ones(shape.tolist(), dtype=x.dtype, device=x.device),
     "Identity": lambda x: x,

@@ -29,7 +29,7 @@ from cars_rt.engines import (
     shipped_models,
 )
 from cars_rt.engines.agreement import TOLERANCES, difference, probe
-from cars_rt.engines.base import EVEN, FLOAT16, FLOAT32, Slab, UnfitError, batch_sizes
+from cars_rt.engines.base import EVEN, FLOAT16, FLOAT32, Slab, batch_sizes
 from cars_rt.engines.conformance import CHECKS, failures, subjects
 from cars_rt.engines.model import CARD_KEY, MAX_MODEL_BYTES, SHIPPED
 from cars_rt.engines.onnxruntime import OnnxRuntime
@@ -353,7 +353,7 @@ def test_torch_names_the_node_that_it_cannot_run() -> None:
         if node.op_type == "Sin":
             node.op_type, node.name = "Sinh", "that one"
     other = model.Model(proto.SerializeToString(), MODEL.card, "0" * 64)
-    with pytest.raises(UnfitError, match=r"torch cannot run the operator Sinh.*that one"):
+    with pytest.raises(EngineError, match=r"torch cannot run the operator Sinh.*that one"):
         engine_class("torch")(compose(other, np.linspace(800, 1500, 160)), 2)
 
 
@@ -372,11 +372,23 @@ def test_torch_gathers_from_the_end_as_the_reference_does() -> None:
     from cars_rt.engines.operators import operator
 
     x, last = torch.arange(6.0).reshape(2, 3), torch.tensor([-1, 0])
-    for constant in (last, None):
-        places = last if constant is not None else last % 3
-        found = operator("Gather", {"axis": 1}, [None, constant])(x, places)
+    for constant in (last, None):  # indices of the graph, and computed ones
+        found = operator("Gather", {"axis": 1}, [None, constant])(x, last)
         assert found.tolist() == [[2, 0], [5, 3]]
     assert operator("Gather", {}, [None, torch.tensor(-1)])(x, torch.tensor(-1)).tolist() == [3, 4, 5]
+
+
+def test_torch_divides_integers_and_reduces_nothing_as_the_reference_does() -> None:
+    torch = pytest.importorskip("torch")
+    from cars_rt.engines.operators import operator
+
+    divide, sum_of = operator("Div", {}, []), operator("ReduceSum", {"noop_with_empty_axes": 1}, [])
+    found = divide(torch.tensor([7, -7, 6]), torch.tensor(2))
+    assert found.tolist() == [3, -3, 3] and found.dtype == torch.int64
+    assert divide(torch.tensor(7.0), torch.tensor(2.0)) == 3.5
+    x = torch.ones(2, 3)
+    assert sum_of(x).shape == sum_of(x, torch.tensor([], dtype=torch.int64)).shape == (2, 3)
+    assert sum_of(x, torch.tensor([1])).tolist() == [[3], [3]]
 
 
 @pytest.mark.parametrize(("axis", "shape"), [(-1, (6, 4)), (-3, (1, 24)), (1, (2, 12)), (3, (24, 1))])
