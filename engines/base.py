@@ -26,10 +26,6 @@ class EngineError(CarsRtError, RuntimeError):
     """An engine that cannot be used, or failed, with the reason and the remedy in one sentence."""
 
 
-class UnfitError(EngineError):
-    """A model that an engine cannot run, which says nothing of the computer."""
-
-
 class Engine(ABC):
     """Runs one deployment graph in slabs that it owns.
 

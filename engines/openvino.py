@@ -20,7 +20,6 @@ from cars_rt.engines.base import (
     Engine,
     EngineError,
     Slab,
-    UnfitError,
     usable_cores,
 )
 from cars_rt.engines.graph import COUNTS, DARK, NETWORK
@@ -74,7 +73,7 @@ class OpenVino(Engine):
             self._compiled = core.compile_model(model, self.device, properties)
             self._about = str(core.get_property(self.device, "FULL_DEVICE_NAME"))
         except Exception as error:  # OpenVINO raises RuntimeError and others of its own
-            raise UnfitError(
+            raise EngineError(
                 f"OpenVINO cannot compile {self.graph.model.card.name}: {reason(error)}"
             ) from None
         dark = np.zeros(self.graph.pixels, np.float32)

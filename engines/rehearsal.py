@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from cars_rt.engines.agreement import COMPUTES, check, probe
-from cars_rt.engines.base import Engine, EngineError, UnfitError
+from cars_rt.engines.base import Engine, EngineError
 from cars_rt.engines.graph import Graph
 from cars_rt.engines.model import Card, Model
 from cars_rt.engines.registry import compiled, engine_class
@@ -50,7 +50,6 @@ class Tried:
     difference: float = 0.0  # from the reference, of a spectrum's maximum
     about: str = ""  # as the engine describes itself
     open_s: float = 0.0  # that it took to load and compile, s
-    refused: bool = False  # the engine says that such a model is none for it
 
     @property
     def merit(self) -> float:
@@ -236,7 +235,7 @@ def main() -> None:
                 measured, of_few = (rate(engine), rate(engine, FEW)) if rates else (0.0, 0.0)
                 tried = Tried(measured, of_few, "", difference, engine.describe(), open_s)
         except Exception as error:
-            tried = Tried(reason=str(error) or type(error).__name__, refused=isinstance(error, UnfitError))
+            tried = Tried(reason=str(error) or type(error).__name__)
         print(ANSWER.decode() + json.dumps({"name": name} | asdict(tried)), file=answers, flush=True)
     faulthandler.dump_traceback_later(ENDING_S, exit=True)
 

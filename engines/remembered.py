@@ -166,8 +166,6 @@ def _tried(entry: Any) -> Tried:
         value = entry[name]
         if kind is str and (not isinstance(value, str) or value != printable(value)):
             raise ValueError(f"{name} is no line of text")
-        if kind is bool and not isinstance(value, bool):
-            raise ValueError(f"{name} is neither true nor false")
         if kind is float and not _number(value):
             raise ValueError(f"{name} is no number that can be")
     return Tried(**entry)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.engines.agreement import TOLERANCE, difference, probe
-from cars_rt.engines.base import EVEN, FLOAT16, FLOAT32, Engine, EngineError, Slab, UnfitError, usable_cores
+from cars_rt.engines.base import EVEN, FLOAT16, FLOAT32, Engine, EngineError, Slab, usable_cores
 from cars_rt.engines.graph import COUNTS, DARK, RAMAN
 from cars_rt.engines.half import halve
 from cars_rt.installation import install_extra
@@ -88,7 +88,7 @@ class Torch(Engine):
                 else:
                     self._compute(torch.zeros(1, self.graph.pixels))
         except UnsupportedError as error:
-            raise UnfitError(f"torch cannot run {error}; use another engine") from None
+            raise EngineError(f"torch cannot run {error}; use another engine") from None
         except Exception as error:
             self.close()
             raise EngineError(self._said(error)) from None

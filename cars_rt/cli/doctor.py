@@ -12,7 +12,7 @@ from cars_rt.cli.app import progress_bar
 from cars_rt.console import EXIT_ERROR, Terminal, refuse_target, write_json
 from cars_rt.doctor.report import Report, State, Trial, as_json
 
-COLOURS = {State.WORKS: "green", State.FAILS: "bold red", State.CANNOT: "yellow", State.NOT_HERE: "dim"}
+COLOURS = {State.WORKS: "green", State.FAILS: "bold red", State.NOT_HERE: "dim"}
 MEGABYTE = 2**20
 
 
@@ -112,7 +112,7 @@ def _trials(trials: list[Trial]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("")
     for each in trials:
-        state = State.FAILS if each.failed else State.CANNOT if each.refused else State.WORKS
+        state = State.FAILS if each.reason else State.WORKS
         table.add_row(
             each.model,
             Text(each.engine, COLOURS[state]),

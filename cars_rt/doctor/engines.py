@@ -3,7 +3,6 @@
 from cars_rt.doctor.report import EngineState, Trial
 from cars_rt.engines import (
     Graph,
-    bundled_models,
     compose,
     load_model,
     reason_against,
@@ -35,7 +34,6 @@ def try_engines(model: str, engines: list[str], max_batch: int, *, rates: bool) 
         graph = composed(model)
     except CarsRtError as error:
         return [Trial(model=model, engine=name, reason=str(error)) for name in engines]
-    own = model not in bundled_models()
     threads = max(usable_cores() // 2, 1)
     found = rehearse(graph, engines, max_batch, threads, rates=rates)
     # What compiles for long keeps that on disk: the second time tells what every start but the first takes.
@@ -51,7 +49,6 @@ def try_engines(model: str, engines: list[str], max_batch: int, *, rates: bool) 
             about=tried.about,
             open_s=tried.open_s,
             again_s=again[name].open_s if name in again else 0.0,
-            refused=own and tried.refused,
         )
         for name, tried in found.items()
     ]

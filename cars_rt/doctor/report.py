@@ -99,12 +99,6 @@ class Trial:
     about: str = ""  # version, device and precision, in the engine's own words
     open_s: float = 0.0  # until it was ready, s
     again_s: float = 0.0  # the same once more, with what it keeps on disk; 0: not tried
-    refused: bool = False  # a model of the user's own that is none for this engine, as it says itself
-
-    @property
-    def failed(self) -> bool:
-        """Whether this speaks against the engine."""
-        return bool(self.reason) and not self.refused
 
 
 class State(StrEnum):
@@ -112,7 +106,6 @@ class State(StrEnum):
 
     WORKS = "works"
     FAILS = "FAILS"
-    CANNOT = "cannot run"
     NOT_HERE = "not here"
 
 
@@ -149,7 +142,7 @@ class Report:
     @property
     def healthy(self) -> bool:
         """Whether the reference runs here, and every engine that says it can run here did, and agreed, on
-        every model."""
+        every shipped model; and whether the reference computes all others."""
         return not self._problems
 
     @property
@@ -168,18 +161,18 @@ class Report:
         right = "every model right" if len(models) > 1 else f"{told} right"
         works = f"HEALTHY: {_counted(self.verdicts)} {right}"
         works += f"; {best.model} is fastest on {best.engine}" if best.rate else ""
-        return "; ".join([works, *(f"{each.engine} cannot run {each.model}" for each in self._refused)])
+        return "; ".join([works, *(f"{each.engine} fails on {each.model}" for each in self._of_own)])
 
     @property
-    def _refused(self) -> list[Trial]:
-        return [each for each in self.trials if each.refused and each.model not in self._useless]
+    def _of_own(self) -> list[Trial]:
+        """What failed with models of the user's own: that says nothing of this computer."""
+        ours = bundled_models()
+        return [each for each in self.trials if each.reason and each.model not in ours]
 
     @property
     def _useless(self) -> dict[str, str]:
-        """Models of the user's own that even the reference fails on, and how: they say nothing of engines."""
-        ours = bundled_models()
-        failed = (each for each in self.trials if each.engine == REFERENCE and each.reason)
-        return {each.model: each.reason for each in failed if each.model not in ours}
+        """Models of the user's own that even the reference fails on, and how."""
+        return {each.model: each.reason for each in self._of_own if each.engine == REFERENCE}
 
     @property
     def _problems(self) -> list[str]:
@@ -188,8 +181,8 @@ class Report:
     @property
     def _of_computer(self) -> list[str]:
         absent = [each.name for each in self.engines if each.name == REFERENCE and not each.available]
-        useless = self._useless
-        wrong = {each.engine for each in self.trials if each.failed and each.model not in useless}
+        ours = bundled_models()
+        wrong = {each.engine for each in self.trials if each.reason and each.model in ours}
         failed = [each.engine for each in self.verdicts if each.engine in wrong]
         return [
             *(f"{name}, which all others are judged by, cannot run here" for name in absent),
@@ -206,12 +199,8 @@ def verdict(engine: EngineState, trials: list[Trial]) -> Verdict:
 
     if engine.reason is not None:
         return of(State.NOT_HERE, f": {engine.reason}")
-    if failed := [trial for trial in trials if trial.failed]:
+    if failed := [trial for trial in trials if trial.reason]:
         return of(State.FAILS, "".join(f" on {each.model}: {each.reason};" for each in failed).rstrip(";"))
-    refused = "".join(f" {each.model}: {each.reason};" for each in trials if each.refused).rstrip(";")
-    trials = [each for each in trials if not each.refused]
-    if not trials:
-        return of(State.CANNOT, refused)
     difference = max(each.difference for each in trials)
     agrees = f"agrees (within {difference:.1g} of the maximum)"
     text = f", {'is the reference' if engine.name == REFERENCE else agrees}"
@@ -219,7 +208,7 @@ def verdict(engine: EngineState, trials: list[Trial]) -> Verdict:
         rates = [f"{each.rate:,.0f} with {each.model}" for each in trials]
         text += f", spectra/s: {', '.join(rates)}"
     text += f"; {trials[0].about}"
-    return of(State.WORKS, f"{text}; {State.CANNOT}{refused}" if refused else text)
+    return of(State.WORKS, text)
 
 
 def as_json(report: Report) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from cars_rt.engines.base import EngineError, UnfitError
+from cars_rt.engines.base import EngineError
 from cars_rt.engines.tensorrt.gpu import Gpu
 from cars_rt.engines.tensorrt.messages import Messages
 from cars_rt.engines.tensorrt.product import TURING
@@ -127,7 +127,7 @@ def parse(trt: Any, builder: Any, messages: Messages, recipe: Recipe) -> Any:
         reasons.append(f"{place} ({code}): {' '.join(error.desc().split())}")
     if not reasons:
         raise messages.error(f"{title} cannot read {recipe.key.model}")
-    raise UnfitError(f"{title} cannot read {recipe.key.model} at {reasons[0]}")
+    raise EngineError(f"{title} cannot read {recipe.key.model} at {reasons[0]}")
 
 
 def _monitor(trt: Any, progress: Progress | None) -> tuple[Any, list[BaseException]]:
