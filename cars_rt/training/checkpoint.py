@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,9 +24,9 @@ PARTS = {"network": str, "settings": dict, "average": dict, "step": int}
 TOLD = (
     "data", "seed", "batch", "learning_rate", "weight_decay", "warmup", "decay", "average", "precision",
 )  # fmt: skip
-SAME = ("network", "data", "seed", "batch")  # settings that no training changes half-way
+SAME = ("network", "data", "seed", "batch", "start")  # settings that no training changes half-way
 KEPT = tuple(
-    dict.fromkeys((*SAME, *TOLD, "reference", "steps", "minutes"))
+    each.name for each in fields(TrainSettings) if each.name not in ("out", "resume")
 )  # that a resumed one has as it began
 
 
@@ -143,7 +143,7 @@ def resumed(settings: TrainSettings, path: Path, given: Collection[str] = ()) ->
         now, default = getattr(settings, name), getattr(TrainSettings, name)
         then = began.get(name, default)
         then = Path(then) if name == "reference" and then is not None else then
-        if now == then:
+        if now == then or (name == "device" and then == "cuda" and not torch.cuda.is_available()):
             continue
         if now == default and name not in given:
             taken[name] = then
@@ -154,9 +154,8 @@ def resumed(settings: TrainSettings, path: Path, given: Collection[str] = ()) ->
     return replace(settings, **taken)
 
 
-def restore(state: State, settings: TrainSettings, path: Path) -> TrainSettings:
-    """Go on where a checkpoint stopped; returns the settings with what the training started from. Raises
-    TrainingError if it is of another training."""
+def restore(state: State, settings: TrainSettings, path: Path) -> None:
+    """Go on where a checkpoint stopped. Raises TrainingError if it is of another training."""
     content = load(path)
     began = kept_reference(content, path)
     if (began and began.sha256) != (state.reference and state.reference.sha256):
@@ -179,4 +178,3 @@ def restore(state: State, settings: TrainSettings, path: Path) -> TrainSettings:
             f"the training in {path.parent} has taken {state.step} steps already: give --steps {state.step} "
             "or more"
         )
-    return replace(settings, start=content["settings"].get("start"))

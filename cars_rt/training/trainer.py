@@ -83,7 +83,7 @@ def train(
         goes_on = checkpoint.exists()
         state = _start(replace(settings, start=None) if goes_on else settings, make, reference)
         if goes_on:
-            settings = restore(state, settings, checkpoint)
+            restore(state, settings, checkpoint)
         # Not TF32 on a GPU: its 10 bits would not do for phases.
         exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
         with exact, _interruptible() as stop, reporter(settings, state, progress) as report:

@@ -236,13 +236,14 @@ def test_resumed_training_has_the_settings_that_it_began_with(
 ) -> None:
     """Those that are not given; a card would say what was not so."""
     caplog.set_level("INFO")
-    began = {"weight_decay": 0.5, "learning_rate": 5e-4, "seed": 3}
+    began = {"weight_decay": 0.5, "learning_rate": 5e-4, "seed": 3, "checkpoint_minutes": 7.0}
     trainer.train(settings(tmp_path, steps=1, **began), quiet)
     path = tmp_path / trainer.CHECKPOINT
     trainer.train(settings(tmp_path, resume=True, steps=2, average=0.9), quiet)
     content = checkpoint.load(path)
     assert content["settings"] | began | {"average": 0.9} == content["settings"]
-    assert "as it began: seed 3, learning_rate 0.0005, weight_decay 0.5" in caplog.text
+    said = "as it began: learning_rate 0.0005, weight_decay 0.5, seed 3, checkpoint_minutes 7.0"
+    assert said in caplog.text
     trainer.train(settings(tmp_path, resume=True, steps=2, weight_decay=0.25), quiet)
     groups = [each["param_groups"][0] for each in checkpoint.load(path)["optimizers"]]
     assert [group["weight_decay"] for group in groups] == [0.25, 0.25]
@@ -255,6 +256,9 @@ def test_resumed_training_has_the_settings_that_it_began_with(
     ):
         found = checkpoint.resumed(settings(tmp_path, resume=True), path, as_by_default)
         assert (found.weight_decay, found.learning_rate) == (0.01, 5e-4)
+    torch.save(content | {"settings": content["settings"] | {"device": "cuda"}}, path)
+    there = checkpoint.resumed(settings(tmp_path, resume=True), path).device == "cuda"
+    assert there == torch.cuda.is_available()
 
 
 @pytest.mark.usefixtures("light")
@@ -410,7 +414,7 @@ def test_refuses_what_it_cannot_do(trained: Path, tmp_path: Path) -> None:
     content = checkpoint.load(trained)
     path = tmp_path / trainer.CHECKPOINT
     torch.save(content, path)
-    for change in ({"network": "rnn"}, {"seed": 9}, {"batch": 8}):
+    for change in ({"network": "rnn"}, {"seed": 9}, {"batch": 8}, {"start": "rnn"}):
         ((name, value),) = change.items()
         with pytest.raises(TrainingError, match=rf"began with {name} .*, not {value}$"):
             trainer.train(settings(tmp_path, resume=True, **change), quiet)
