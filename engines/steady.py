@@ -9,8 +9,8 @@ computes among others, on one core, have the same result. Four operators are wri
 - A product with a matrix that is an input is cut into blocks by the number of threads, and one row has a
   way of its own. A constant matrix is packed beforehand, and is always cut alike: so parameters become
   constants where they are factors of a product.
-- Sines, cosines and means of points go by packets of four, and what lies before or behind whole packets is
-  computed otherwise. Where a spectrum is no whole number of packets, it is padded.
+- Sines, some other curves (`BY_PACKETS`) and means of points go by packets of four, and what lies before or
+  behind whole packets is computed otherwise. Where a spectrum is no whole number of packets, it is padded.
 - A logarithm goes by packets, too, and each thread begins where it likes. That of a sum over one value is the
   same logarithm, and goes value by value; it costs 2 us more for a spectrum of 1340 pixels.
 
@@ -28,6 +28,7 @@ from onnx import helper, numpy_helper
 from cars_rt.engines.constants import constants
 
 CHANNELS = 1  # the axis
+BY_PACKETS = frozenset({"Atan", "Cos", "Mish", "Sin", "Softplus"})
 PACKET = 4  # values of float32 that Eigen computes at once
 OPSET = 13  # and newer: logarithms and points are seen to; the shipped models have 17 and 18
 AXES_ARE_INPUTS = 18  # the opset since which they are, of reductions other than the sum
@@ -74,11 +75,11 @@ class _Writing:
             return iter([node])
         if node.op_type in ("ReduceMean", "ReduceSum"):
             axes = self._axes(node, len(shape))
-            if axes == [CHANNELS] and len(shape) > CHANNELS + 1 and shape[CHANNELS] and _keeps(node):
+            if axes == [CHANNELS] and len(shape) > CHANNELS + 1 and shape[CHANNELS]:
                 return self._convolved(node, shape)
             if axes == [len(shape) - 1] and self._uneven(shape):
                 return self._reduced_padded(node, shape)
-        elif node.op_type in ("Sin", "Cos") and self._uneven(shape):
+        elif node.op_type in BY_PACKETS and self._uneven(shape):
             return self._padded(node, shape)
         elif node.op_type == "Log" and self._opset >= OPSET:
             return self._summed(node)
@@ -91,9 +92,16 @@ class _Writing:
         width = shape[CHANNELS]
         weight = 1 / width if node.op_type == "ReduceMean" else 1
         share = np.full((1, width, *[1] * (len(shape) - 2)), weight, np.float32)
-        yield helper.make_node(
-            "Conv", [node.input[0], self._constant(node, "share", share)], [*node.output], node.name
-        )
+        kept = node.output[0] if _keeps(node) else f"{node.output[0]}/kept"
+        given = [node.input[0], self._constant(node, "share", share)]
+        yield helper.make_node("Conv", given, [kept], node.name)
+        if kept == node.output[0]:
+            return
+        if self._opset >= OPSET:
+            channels = self._constant(node, "channels", np.array([CHANNELS], np.int64))
+            yield helper.make_node("Squeeze", [kept, channels], [*node.output])
+        else:
+            yield helper.make_node("Squeeze", [kept], [*node.output], axes=[CHANNELS])
 
     def _padding(self, node: onnx.NodeProto, shape: list[int]) -> tuple[str, onnx.NodeProto]:
         pads = np.zeros(2 * len(shape), np.int64)

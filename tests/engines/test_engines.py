@@ -426,6 +426,38 @@ def test_a_spectrum_has_the_same_result_to_the_last_bit_however_it_is_computed(
                         assert np.array_equal(found, together[output][rows]), (threads, size, output)
 
 
+@pytest.mark.parametrize("curve", ["Atan", "Mish", "Softplus", "ReduceMean"])
+def test_so_has_a_network_of_ones_own(curve: str) -> None:
+    """With curves that ours lack, or a mean over channels as `x.mean(1)` is exported."""
+    node, rng = onnx.helper.make_node, np.random.default_rng(5)
+    nodes = [node(curve, ["x"], ["raman"])]
+    weights = {"w": rng.normal(size=(8, 1, 5)).astype(np.float32), "axis": np.array([1])}
+    if curve == "ReduceMean":
+        nodes = [
+            node("Unsqueeze", ["x", "axis"], ["u"]),
+            node("Conv", ["u", "w"], ["c"], pads=[2, 2]),
+            node(curve, ["c", "axis"], ["raman"], keepdims=0),
+        ]
+    x, raman = (
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", "length"])
+        for name in ("x", "raman")
+    )
+    constants = [onnx.numpy_helper.from_array(value, name) for name, value in weights.items()]
+    proto = onnx.helper.make_model(
+        onnx.helper.make_graph(nodes, "own", [x], [raman], constants),
+        opset_imports=[onnx.helper.make_opsetid("", 18)],
+    )
+    own = model.Model(proto.SerializeToString(), dataclasses.replace(MODEL.card, stride=1), "0" * 64)
+    graph = compose(own, np.linspace(400, 3400, 1342))
+    counts = rng.uniform(100, 30_000, (13, 1342)).astype(np.float32)
+    with OnnxRuntime(graph, 13, slabs=1, threads=1) as engine:
+        together = engine.run(counts).copy()
+        for size in (1, 2, 3, 5):
+            for first in range(0, 13, size):
+                rows = slice(first, first + size)
+                assert np.array_equal(engine.run(counts[rows]), together[rows]), (size, first)
+
+
 def a_mean(axis: int, makes: dict[str, Any], renamed: bool = False) -> bytes:
     """Over an axis that the model has, or a `Constant` with these attributes, perhaps under another name."""
     make, node, floats = onnx.helper.make_tensor_value_info, onnx.helper.make_node, onnx.TensorProto.FLOAT
