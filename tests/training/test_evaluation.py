@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +235,26 @@ def test_results_that_are_not_finite_for_some_spectra_are_no_numbers_of_a_report
     some = Candidate("some", "ratio", "", lambda threads: run)
     with pytest.raises(TrainingError, match=f"some gave values that are not finite for {what}: it is of no"):
         compare([some], "bcars", 1, threads=1)
+
+
+def test_one_of_several_models_that_is_no_good_is_left_out_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(speed, "LEAST_S", 1e-9)
+    wrong, shift = load_model(str(a_model_of_nothing(tmp_path))), np.linspace(500, 3200, 900)
+    bad = of_model(replace(wrong, card=replace(wrong.card, target="chi3", name="bad")))
+    good = candidate(str(identity(tmp_path / "good.onnx")))
+    found = compare([good, bad], "crimson2024", 2, 7, 1)
+    assert [each.model for each in found] == ["identity"]
+    found = compare([bad, good], "crimson2024", 2, 7, 1)
+    assert [each.model for each in found] == ["identity"]
+    said = [text for text in caplog.messages if text.startswith("bad is left out: bad on onnxruntime: its ")]
+    assert len(said) == 2
+    np.savez(tmp_path / "some.npz", raman_shift=shift, spectra=1000 + np.cos(shift / 20)[None])
+    told: list[str] = []
+    results = retrieve_measured({"bad": wrong, "kk": load_model("kk")}, [tmp_path / "some.npz"], told.append)
+    assert [each.model for each in results] == ["kk"]
+    assert told == ["some.npz: bad: onnxruntime: its raman is not finite on a probe batch"]
 
 
 def test_all_models_of_a_comparison_get_the_same_spectra(tmp_path: Path) -> None:

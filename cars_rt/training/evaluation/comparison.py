@@ -1,5 +1,6 @@
 """Several models on the same spectra of one protocol."""
 
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from typing import Any
 
 import torch
 
+from cars_rt.engines import EngineError, ModelError
 from cars_rt.engines.base import hardware, usable_cores
 from cars_rt.physics.quantity import RATIO
 from cars_rt.training.data.batch import Batch
@@ -19,6 +21,8 @@ from cars_rt.training.evaluation.linearity import Linearity, linearity
 from cars_rt.training.evaluation.scores import Retrieve, Scores, judge
 from cars_rt.training.evaluation.speed import BATCHES, Speed, speed
 from cars_rt.training.settings import HELD_OUT_SEED, TrainingError
+
+log = logging.getLogger("cars_rt.training")
 
 #: Few, since all spectra of a batch of `bcars` share a camera and its axis.
 BATCH = 16
@@ -81,8 +85,10 @@ def compare(
 
     threads: of the model, beside one, in the measurement of speed; 0 takes all cores. progress is called
     with what is being done, how many spectra are done and how many there are to do, drawing them included.
-    Raises TrainingError for an unknown protocol, or for a model with another target than the protocol's, or
-    that was trained on these spectra.
+    One of several models that cannot be run, or has results that are not finite, is left out, which is
+    logged. Raises TrainingError for an unknown protocol, or for a model with another target than the
+    protocol's, or that was trained on these spectra, and what is wrong with the last model if all are left
+    out.
     """
     make = _known(protocol)
     if not models:
@@ -112,7 +118,15 @@ def compare(
         for first in range(0, spectra, BATCH):
             drawn[name].append(_first(data[first // BATCH], spectra - first))
             tick(f"drawing {name}", drawn[name][-1])
-    return [_evaluation(model, protocol, seed, threads, load, cases, drawn, tick) for model in models]
+    found: list[Evaluation] = []
+    for model in models:
+        try:
+            found.append(_evaluation(model, protocol, seed, threads, load, cases, drawn, tick))
+        except (EngineError, ModelError, TrainingError) as error:
+            if not found and model is models[-1]:
+                raise
+            log.warning("%s is left out: %s", model.name, error)
+    return found
 
 
 def _evaluation(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.engines import REFERENCE, Model, ModelError, compose, open_engine
+from cars_rt.engines import REFERENCE, EngineError, Model, ModelError, compose, open_engine
 from cars_rt.engines.graph import RAMAN
 from cars_rt.files.formats import FORMATS, read_spectra
 from cars_rt.files.spectra import SpectraError
@@ -82,9 +82,9 @@ def retrieve_measured(
 ) -> list[Retrieved]:
     """The first spectrum of every file through every model, by the names that they have in the results.
 
-    left_out is told, in a sentence, of a model that cannot take a file's axis or has no finite result of its
-    spectrum, and of one of several files that cannot be read. Raises SpectraError if the only one cannot be
-    read, and EngineError if nothing can run the models."""
+    left_out is told, in a sentence, of a model that cannot take a file's axis, cannot be run or has no finite
+    result of its spectrum, and of one of several files that cannot be read. Raises SpectraError if the only
+    one cannot be read."""
     result: list[Retrieved] = []
     for number, path in enumerate(files):
         try:
@@ -101,10 +101,14 @@ def retrieve_measured(
                 left_out(f"{path.name}: {error}")
                 continue
             counts = spectra.counts[:1].astype(np.float32)
-            with open_engine(REFERENCE, graph, 1) as engine:
-                if spectra.dark is not None:
-                    engine.set_dark(spectra.dark)
-                found = {output: values[0] for output, values in engine.retrieve(counts).items()}
+            try:
+                with open_engine(REFERENCE, graph, 1) as engine:
+                    if spectra.dark is not None:
+                        engine.set_dark(spectra.dark)
+                    found = {output: values[0] for output, values in engine.retrieve(counts).items()}
+            except EngineError as error:
+                left_out(f"{path.name}: {name}: {error}")
+                continue
             if not all(np.isfinite(values).all() for values in found.values()):
                 left_out(f"{path.name}: the result of {name} is not finite")
                 continue
