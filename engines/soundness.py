@@ -15,7 +15,7 @@ OUTPUTS = ("raman", *NETWORK_OUTPUTS)
 PITCH = "pitch"  # the name of a second input
 MOST_TURNS = 10_000  # of a loop: nothing stops an engine amid a batch
 #: These end with what they go through, as long as that may be: by themselves, but not one within another.
-THROUGH = frozenset({"Scan", "SequenceMap"})
+THROUGH = frozenset({"GRU", "LSTM", "RNN", "Scan", "SequenceMap"})
 OLDEST = 10  # opset: since then a Slice takes its ends as inputs, as in what is composed around a network
 HALVES = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16})
 LONGEST_SAID = 200  # characters of what a checker or an engine says

@@ -102,9 +102,16 @@ def calling(depth: int) -> onnx.ModelProto:
     return model
 
 
-def looping(kind: str = "Loop", turns: str = "", *, inner: bool = False, mark: str = "") -> onnx.NodeProto:
+def looping(
+    kind: str = "Loop",
+    turns: str = "",
+    *,
+    inner: bool = False,
+    mark: str = "",
+    within: onnx.NodeProto | None = None,
+) -> onnx.NodeProto:
     """For ever, unless `turns` is a constant: what it goes on by never changes. inner: with another one in
-    it, whose names have a mark."""
+    it, whose names have a mark; within: with this node in it."""
     if kind == "Scan" and mark:  # it goes through the points of a spectrum that the one around it gives
         point = helper.make_tensor_value_info("point", FLOAT, [])
         body = helper.make_graph(
@@ -120,6 +127,8 @@ def looping(kind: str = "Loop", turns: str = "", *, inner: bool = False, mark: s
     ]
     carried = given[1:] if of_loop else given
     nodes = [node("Identity", name, f"{name}o") for name, _, _ in carried]
+    if within is not None:
+        nodes.append(within)
     if inner:
         nodes.append(looping(kind, turns, mark="inner"))
     body = helper.make_graph(
@@ -167,6 +176,11 @@ ODD: dict[str, tuple[onnx.ModelProto, str]] = {
     ),
     "a scan in a scan": (
         proto([looping("Scan", inner=True)]), "has a Scan within another loop, and no constant says"
+    ),
+    "a recurrent layer in a loop": (
+        proto([looping(turns="turns", within=node("GRU", "v", "w", "w", "y", hidden_size=1))],
+              arrays=ALWAYS | {"turns": np.array(3), "w": np.ones((1, 3, 1), np.float32)}),
+        "has a GRU within another loop",
     ),
     "two inputs": (proto([node("Add", "x", "y", "raman")], [value("x"), value("y")]), "has 2 inputs .x, y."),
     "no input": (proto([node("Identity", "one", "raman")], []), r"has 0 inputs \(none\)"),
