@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,16 @@ MAX_CARD = 16 * 1024  # characters; the card travels with every run
 MAX_NAME = 80  # characters of a name or a version
 MAX_POINTS = 65536  # of a network that takes one length
 MAX_MODEL_BYTES = 512 * 1024 * 1024  # far above any network for spectra; bounds what a file costs
+
+
+TEXT, WHOLE, OBJECT = ("text", str), ("a whole number", int), ("an object", dict)
+#: What the entries of a card are; of its `network` nothing is wanted.
+KINDS: Mapping[str, tuple[str, type | tuple[type, ...]]] = {
+    "name": TEXT, "version": TEXT, "network": TEXT, "grid_step_cm1": ("a number", (int, float)),
+    "stride": WHOLE, "min_length": WHOLE, "scaling": TEXT, "target": TEXT, "description": TEXT,
+    "training": OBJECT, "accuracy": OBJECT, "fixed_length": WHOLE,
+    "pitch_cm1": ("a list of numbers", (list, tuple)),
+}  # fmt: skip
 
 
 class ModelError(CarsRtError, ValueError):
@@ -163,27 +173,18 @@ def _read_card(proto: onnx.ModelProto, path: Path) -> Card:
         raise ModelError(f"the card of {path} is longer than {MAX_CARD} characters, the limit")
     try:
         raw = json.loads(metadata[CARD_KEY], parse_constant=_no_constant)
-        card = Card(
-            name=str(raw["name"]),
-            version=str(raw["version"]),
-            grid_step_cm1=float(raw["grid_step_cm1"]),
-            stride=int(raw["stride"]),
-            min_length=int(raw["min_length"]),
-            scaling=str(raw["scaling"]),
-            target=str(raw["target"]),
-            description=str(raw.get("description", "")),
-            training=dict(raw.get("training", {})),
-            accuracy=dict(raw.get("accuracy", {})),
-            fixed_length=int(raw.get("fixed_length", 0)),
-            pitch_cm1=tuple(float(each) for each in raw.get("pitch_cm1", ())),
-        )
-        travelling = len(json.dumps(asdict(card)))
+        card = _card(raw)
+        travelling = len(json.dumps(asdict(card), allow_nan=False))
     except KeyError as error:
         raise ModelError(f"the card of {path} does not say its {error}") from None
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ModelError(f"the card of {path} cannot be read: {said(error)}") from None
     if travelling > MAX_CARD:
         raise ModelError(f"the card of {path} is longer than {MAX_CARD} characters, the limit")
+    if card.name in CLASSICAL:
+        raise ModelError(
+            f"the card of {path} has the name {card.name}, which is not a network's; choose another"
+        )
     if not (is_word(card.name) and is_word(card.version)):
         raise ModelError(f"the card of {path} has a name or version that cannot be printed in one line")
     if not 0.01 <= card.grid_step_cm1 <= 100 or not 1 <= card.stride <= 4096:
@@ -204,6 +205,25 @@ def _read_card(proto: onnx.ModelProto, path: Path) -> Card:
         if value not in known:
             raise ModelError(f"{path} has the unknown {word} {value!r}; there are {', '.join(known)}")
     return card
+
+
+def _card(raw: Any) -> Card:
+    """Raises KeyError for what is missing, ValueError for what is unknown or of another kind."""
+    if not isinstance(raw, dict):
+        raise ValueError("it is no object")
+    if unknown := raw.keys() - KINDS.keys():
+        raise ValueError(f"{min(unknown)!r} is no entry of a card; there are {', '.join(KINDS)}")
+    given = {each.name: each.default for each in fields(Card) if each.default is not MISSING}
+    given |= {"network": "", "description": "", "training": {}, "accuracy": {}} | raw
+    for name, (words, kind) in KINDS.items():
+        if not isinstance(given[name], kind) or isinstance(given[name], bool):
+            raise ValueError(f"its {name} is not {words}")
+    if any(type(each) not in (int, float) for each in given["pitch_cm1"]):
+        raise ValueError("its pitch_cm1 is not a list of numbers")
+    del given["network"]
+    given["grid_step_cm1"] = float(given["grid_step_cm1"])
+    given["pitch_cm1"] = tuple(map(float, given["pitch_cm1"]))
+    return Card(**given)
 
 
 def is_word(text: str) -> bool:
