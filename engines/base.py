@@ -52,7 +52,6 @@ class Engine(ABC):
     patience_s: ClassVar[float] = 30.0  # to compile, and for each batch; an engine that takes longer hangs
     overlaps: bool = False  # True: a batch may be launched while another one is computed, which gains time
     reentrant: ClassVar[bool] = False  # True: as said above; with one thread for each slab it does most
-    fragile: ClassVar[bool] = False  # True: may end or hang its process, so it is tried in another one first
 
     def __init__(self, graph: Graph, max_batch: int, slabs: int = 3, threads: int = 0) -> None:
         """slabs: one is filled while another is computed and a third one sent."""
@@ -85,6 +84,12 @@ class Engine(ABC):
     @classmethod
     def last_resort(cls) -> bool:
         """Whether `auto` should use it only if no other works: known to be slow on this computer."""
+        return False
+
+    @classmethod
+    def fragile(cls) -> bool:
+        """Whether it may end or hang its process, or spoil the GPU for all others in it (an error of a kernel
+        stays in the context that engines of NVIDIA's runtime share): it is tried in another process first."""
         return False
 
     @abstractmethod

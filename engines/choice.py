@@ -144,10 +144,10 @@ def _forget(graph: Graph, candidates: list[str], max_batch: int, threads: int) -
 
 
 def _open(name: str, graph: Graph, max_batch: int, threads: int, lanes: int) -> Engine:
-    """An engine that may end or hang its process is first tried where only a child process is lost, which
-    also keeps on disk what it compiles. That is so once for a graph: what went well is remembered, but not
-    while the engine is opened here."""
-    if not engine_class(name).fragile:
+    """An engine that is fragile is first tried where only a child process is lost, which also keeps on disk
+    what it compiles. That is so once for a graph: what went well is remembered, but not while the engine is
+    opened here."""
+    if not engine_class(name).fragile():
         return _opened(name, graph, max_batch, threads, lanes)
     about = remembered.facts(graph, [name], max_batch, threads, exactly=True)
     one, known = _one(name, graph, max_batch, threads), remembered.recall(about)

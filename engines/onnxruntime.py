@@ -137,6 +137,11 @@ class OnnxRuntimeCuda(OnnxRuntime):
     options: ClassVar[dict[str, Any]] = {"use_tf32": "0"}  # float32 means float32
 
     @classmethod
+    def fragile(cls) -> bool:
+        """As all that runs kernels on a GPU."""
+        return True
+
+    @classmethod
     def unavailable(cls) -> str | None:
         """Needs the other build of the package."""
         if cls.provider in onnxruntime.get_available_providers():

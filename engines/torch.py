@@ -51,6 +51,11 @@ class Torch(Engine):
         """Without an NVIDIA driver it runs on the CPU, more slowly than the others."""
         return not _nvidia_driver()
 
+    @classmethod
+    def fragile(cls) -> bool:
+        """On a GPU."""
+        return not cls.last_resort()
+
     def _allocate(self, slabs: int) -> list[Slab]:
         import torch
 

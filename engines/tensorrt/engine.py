@@ -34,7 +34,6 @@ class TensorRT(Engine):
 
     name: ClassVar[str] = "tensorrt"
     patience_s: ClassVar[float] = 900.0  # a plan that is not there yet is built for each size of batch
-    fragile: ClassVar[bool] = True
     overlaps = True
 
     def __init__(
@@ -56,6 +55,11 @@ class TensorRT(Engine):
         self._thread = threading.get_ident()
         _alive.add(self)
         super().__init__(graph, max_batch, slabs, threads)
+
+    @classmethod
+    def fragile(cls) -> bool:
+        """Its library has been seen to end its process."""
+        return True
 
     @classmethod
     def unavailable(cls) -> str | None:

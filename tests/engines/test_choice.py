@@ -205,7 +205,7 @@ def test_engine_that_is_being_tried_can_be_given_up(
 ) -> None:
     """At once, for good, and nothing is remembered of it; no other takes its place."""
     monkeypatch.setattr(choice, "retrieving", lambda: there)
-    monkeypatch.setattr(engine_class("hangs"), "fragile", True)
+    monkeypatch.setattr(engine_class("hangs"), "fragile", lambda: True)
     failures: list[BaseException] = []
 
     def open_it() -> None:
@@ -302,6 +302,20 @@ def test_auto_looks_at_small_batches_too(of_few: float, taken: str, monkeypatch:
     monkeypatch.setattr(choice, "rehearse", lambda *_: tried)
     with open_engine("auto", GRAPH, 4) as engine:
         assert engine.name == taken
+
+
+@pytest.mark.usefixtures("installed")
+def test_what_runs_on_a_gpu_is_tried_in_a_process_of_its_own_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error there stays with this process, and an engine that computes in it would fail, too."""
+    on_gpu = [name for name in ("tensorrt", "onnxruntime-cuda") if engine_class(name).fragile()]
+    assert on_gpu == ["tensorrt", "onnxruntime-cuda"] and not engine_class("onnxruntime").fragile()
+    torch = engine_class("torch")
+    for driver in (True, False):
+        monkeypatch.setattr(f"{torch.__module__}._nvidia_driver", lambda driver=driver: driver)
+        assert torch.fragile() == driver
+    monkeypatch.setattr(engine_class("crashes"), "fragile", lambda: True)
+    with pytest.raises(EngineError, match=r"^crashes: crashed when it was tried \(exit status 11\)$"):
+        open_engine("crashes", GRAPH, 4)
 
 
 def test_auto_takes_a_last_resort_only_if_nothing_else_works(monkeypatch: pytest.MonkeyPatch) -> None:
