@@ -27,7 +27,6 @@ from cars_rt.storage import (
     SMALL,
     Changes,
     StorageError,
-    complete,
     refuse_size,
     refuse_special_file,
     refuse_too_much,
@@ -40,12 +39,11 @@ LEAST_CACHE_BYTES = 2**20  # of chunks along a row; smaller ones are not cut by 
 SUMMED = 2**16  # rows whose checksums are compared at once: several columns have theirs in one array
 CACHE_SLOTS = 100_003  # a prime, far above the number of chunks: two in one slot push each other out
 
-#: The beginning of a file of HDF5's earliest format: signature, its version 0 at 8, 8 for the size of
-#: addresses at 13, and where the file ends.
-_SIGNATURE, _END, _HEAD = b"\x89HDF\r\n\x1a\n", 40, 48
-
 #: Attributes by which other programs say that the numbers are to be converted, and what would leave them.
 CONVERSIONS = {"scale_factor": 1, "scaling_factor": 1, "add_offset": 0}
+
+#: What h5py raises at what is damaged.
+UNREADABLE = (KeyError, OSError, RuntimeError, TypeError, ValueError)
 
 #: What HDF5 writes in its long chains of texts, and what it means.
 MEANINGS = (
@@ -123,19 +121,6 @@ def changed(path: Path, *, locking: bool = True) -> Iterator[h5py.File]:
         changes.commit()
 
 
-def mend(path: Path) -> None:
-    """What a program left that was killed while it wrote a file: it completes changes that were to take
-    effect at once, and has the file as long as it is. HDF5 writes last where the file ends, and refuses what
-    lies behind (h5clear --filesize does the same). Only for a file that nobody else uses. Raises OSError."""
-    complete(path)
-    with path.open("r+b", buffering=0) as file:
-        head, size = file.read(_HEAD), file.seek(0, os.SEEK_END)
-        ours = len(head) == _HEAD and head.startswith(_SIGNATURE) and head[8] == 0 and head[13] == 8
-        if ours and int.from_bytes(head[_END:], "little") < size:
-            file.seek(_END)
-            file.write(size.to_bytes(8, "little"))
-
-
 def created(path: Path) -> h5py.File:
     """A new file, locked where there are locks. Raises OSError, also if there is one of this name."""
     try:
@@ -166,15 +151,15 @@ def stored(parent: h5py.Group, name: str, kind: type = object) -> Any:
     datasets whose values are in other files, and if it is not of this kind.
     """
     path = Path(parent.file.filename)
-    link = parent.get(name, getlink=True)  # `in` would follow it, and wait at a pipe
+    try:
+        link = parent.get(name, getlink=True)  # `in` would follow it, and wait at a pipe
+        found = parent[name] if isinstance(link, h5py.HardLink) else None
+    except UNREADABLE as error:
+        raise _unreadable(path, repr(name), error) from None
     if link is None:
         return None
     if not isinstance(link, h5py.HardLink):
         raise StorageError(path, f"has {name!r} as a link to elsewhere, and links are not followed")
-    try:
-        found = parent[name]
-    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
-        raise _unreadable(path, repr(name), error) from None
     if not isinstance(found, kind):
         raise StorageError(path, f"has {name!r}, which is no {kind.__name__.lower()}")
     if isinstance(found, h5py.Dataset):
@@ -214,7 +199,10 @@ def followed(parent: h5py.Group, path: str) -> Any:
         name = waiting.pop()
         if not isinstance(place, h5py.Group):
             return None
-        link = place.get(name, getlink=True)
+        try:
+            link = place.get(name, getlink=True)
+        except UNREADABLE as error:
+            raise _unreadable(Path(parent.file.filename), repr(name), error) from None
         if isinstance(link, h5py.SoftLink) and (hops := hops + 1) <= MOST_HOPS:
             waiting += [each for each in reversed(link.path.split("/")) if each]
             place = place.file if link.path.startswith("/") else place

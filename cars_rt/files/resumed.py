@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from cars_rt.accounting import Ledger, Range
 from cars_rt.files.filters import FilterError
-from cars_rt.files.hdf5 import explained, opened, stored, system_error
+from cars_rt.files.hdf5 import UNREADABLE, explained, opened, stored, system_error
 from cars_rt.files.recording import Claim, Packing, Recording, RecordingError, Without, partial_path
 from cars_rt.files.recording.settled import NOT_CLOSED
 from cars_rt.files.spectra import SpectraError
@@ -260,7 +260,7 @@ def _attempt(path: Path) -> _Attempt:
             return _Attempt(_written(rows), *about)
     except FileNotFoundError:
         return _Attempt()
-    except (StorageError, OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+    except UNREADABLE as error:
         if isinstance(error, StorageError) and error.of_system:
             raise SpectraError(str(error)) from None
         if not isinstance(error, StorageError) and system_error(error):
@@ -293,7 +293,7 @@ def _is_empty(path: Path) -> bool:
     try:
         with opened(path) as file:
             return is_recording(file) and not any(name in file for name in MAIN_ARRAY)
-    except (StorageError, OSError):
+    except UNREADABLE:
         return False
 
 

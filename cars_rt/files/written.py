@@ -13,7 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.files.checksum import COLUMNS, DTYPE, SUFFIX, WHICH, Sums
-from cars_rt.files.hdf5 import StoredRows, are_whole_numbers, numbers, opened, readable_attrs, stored
+from cars_rt.files.hdf5 import (
+    UNREADABLE,
+    StoredRows,
+    are_whole_numbers,
+    numbers,
+    opened,
+    readable_attrs,
+    stored,
+)
 from cars_rt.files.measurement import NOWHERE
 from cars_rt.storage import StorageError
 
@@ -49,7 +57,7 @@ def is_of_process(path: Path) -> bool:
         with opened(path) as file:
             group = stored(file, PROCESS, h5py.Group)
             return group is not None and MADE_FROM in group.attrs and is_recording(file)
-    except (StorageError, OSError):
+    except UNREADABLE:
         return False
 
 

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.files.hdf5 import mend
+from cars_rt.files.extent import mend
 from chaos.camera import checksum
 
 BEGUN = 10_000  # bytes of a file with room for rows

@@ -393,12 +393,16 @@ def test_a_recording_that_was_cut_short_is_not_taken_for_results(live: Path, tmp
     assert partial_path(tmp_path / "out.h5").read_bytes() == live.read_bytes()
 
 
-@pytest.mark.parametrize("group", ["entry", "process"])
+@pytest.mark.parametrize("group", ["entry", "process", "damaged"])
 def test_a_file_of_another_program_in_the_way_stays(group: str, live: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.h5"
     foreign = partial_path(target)
     with h5py.File(foreign, "w") as file:
         file[f"{group}/data"] = np.arange(9)
+    if group == "damaged":
+        with foreign.open("r+b") as damaged:
+            damaged.seek(136)  # the tree of its first group
+            damaged.write(b"t")
     before = foreign.read_bytes()
     with pytest.raises(SpectraError, match="is in the way: choose another name"):
         processed(live, target)

@@ -343,12 +343,16 @@ def test_the_next_recorder_of_a_folder_finishes_what_was_left(
     shutil.copy(tmp_path / "a.partial.h5", tmp_path / "taken.partial.h5")
     (tmp_path / "taken.h5").write_bytes(b"precious")
     (tmp_path / "b.partial.h5").write_bytes(b"not HDF5")
+    damaged = bytearray((tmp_path / "a.partial.h5").read_bytes())
+    damaged[136] ^= 1  # of the tree of its first group
+    (tmp_path / "c.partial.h5").write_bytes(damaged)
     trial = shutil.copy(tmp_path / "a.partial.h5", partial_path(tmp_path / f"{TRIAL}0.h5"))
     live = written(tmp_path / "live.h5")
     Recorder(tmp_path, RecordSettings(raman=None, raw="tcp://127.0.0.1:5555")).close()
     assert "a.h5: closed what a recorder left that was killed: 6 of 100 spectra raw" not in caplog.text
     assert "a.h5: closed what a recorder left that was killed: 6 spectra raw, incomplete" in caplog.text
     assert "b.partial.h5 cannot be read: it is no HDF5 file" in caplog.text
+    assert "c.partial.h5 is damaged: 'process' cannot be read" in caplog.text
     assert (tmp_path / "taken.h5").read_bytes() == b"precious" and (tmp_path / "taken-2.h5").exists()
     for name in ("a.h5", "taken-2.h5"):
         with h5py.File(tmp_path / name) as file:

@@ -34,8 +34,8 @@ from chaos.files import rows_of
 from helpers import Command, Published, a_frame, a_start, an_end, wait_until
 
 from cars_rt.accounting import Ledger
+from cars_rt.files.extent import mend
 from cars_rt.files.filters import load_filters
-from cars_rt.files.hdf5 import mend
 from cars_rt.files.recording import Packing, Recording, final_path, partial_path, repair
 from cars_rt.files.verify import verify
 from cars_rt.remote import Recorder, RemoteError

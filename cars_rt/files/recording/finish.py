@@ -13,7 +13,8 @@ from pathlib import Path
 
 import h5py
 
-from cars_rt.files.hdf5 import changed, mend, opened, stored
+from cars_rt.files.extent import mend
+from cars_rt.files.hdf5 import changed, opened, stored
 from cars_rt.files.recording.claim import Claim, give_name
 from cars_rt.files.recording.errors import InUseError, RecordingError, reason
 from cars_rt.files.recording.settled import count, settle

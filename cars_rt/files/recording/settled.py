@@ -13,7 +13,7 @@ import h5py
 
 from cars_rt.files.checksum import checksums
 from cars_rt.files.filters import FilterError
-from cars_rt.files.hdf5 import StoredRows, are_numbers, readable_attrs, stored
+from cars_rt.files.hdf5 import UNREADABLE, StoredRows, are_numbers, readable_attrs, stored
 from cars_rt.files.recording.errors import RecordingError, reason
 from cars_rt.files.recording.mended import cut_unwritten
 from cars_rt.files.recording.nexus import describe, room_for
@@ -92,7 +92,7 @@ def count(file: h5py.File) -> Counted:
                 rows = min(abs(int(group["written"][()])), shortest)
         except FilterError:
             raise
-        except (StorageError, OSError, RuntimeError, TypeError, ValueError) as error:
+        except UNREADABLE as error:
             spoiled = f"the {stream} stream in it cannot be read: {reason(error)}"
             log.warning("%s: %s", file.filename, spoiled)
             counted = replace(counted, spoiled=True)
