@@ -1,5 +1,6 @@
 """What `repair` makes of recordings after a power failure, and of bits that a disk has spoiled."""
 
+import itertools
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -245,3 +246,67 @@ def test_rows_of_a_chunk_that_did_not_come_to_the_disk_are_in_the_tail_still(
         counts = found.counts.values.reshape(60, -1)
     there = [*range(12), *range(16, 20)]
     assert np.array_equal(counts[there], COUNTS[there]) and np.isnan(counts[12:16]).all()
+
+
+def chunks_of(path: Path) -> list[tuple[int, int]]:
+    """Where each chunk of the counts and what is beside them begins and ends in the file, in this order."""
+    found: list[tuple[int, int]] = []
+    with h5py.File(path) as file:
+        for each in file["raw"].values():
+            if isinstance(each, h5py.Dataset) and each.chunks:
+                infos = (each.id.get_chunk_info(number) for number in range(each.id.get_num_chunks()))
+                found += [(info.byte_offset, info.byte_offset + info.size) for info in infos]
+    return sorted(found)
+
+
+def test_a_file_that_is_shorter_than_it_says_is_no_reason_to_refuse_it(tmp_path: Path) -> None:
+    """Of what a power failure left: all rows that had been synced were there."""
+    recording = written(tmp_path / "scan.h5", scan=(6, 10))
+    recording.fail()
+    size = recording.partial.stat().st_size
+    put(recording.partial, 40, (size + 10_000).to_bytes(8, "little"))
+    contents = repair(recording.partial)
+    assert contents.rows == {"raw": 60} and contents.damage == ""
+
+
+def test_nothing_is_allocated_where_a_table_expects_a_chunk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power failure kept the chunk from the disk, and the file's length, too: `repair` destroyed others."""
+    monkeypatch.setattr(rows, "CHUNK_BYTES", 8 * 2 * len(AXIS))
+    monkeypatch.setattr(rows, "FIRST_ROWS", 8)
+    recording = Recording(tmp_path / "scan.h5", streams=["raw"], packing=Packing("gzip"))
+    recording.start(a_start())
+    added(recording, 0, 20)
+    recording.fail()
+    last, _ = chunks_of(recording.partial)[-1]
+    with recording.partial.open("r+b") as file:
+        file.truncate(last)
+    put(recording.partial, 40, last.to_bytes(8, "little"))
+    places = chunks_of(repair(recording.partial).path)
+    assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(places))
+
+
+def test_a_spoiled_text_and_chunk_are_no_reason_to_refuse_the_other_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To write the one anew, or to cut the other, HDF5 has to read it."""
+    monkeypatch.setattr(rows, "CHUNK_BYTES", 8 * 2 * len(AXIS))
+    recording = written(tmp_path / "scan.h5", 12, planned=60, packing="gzip", scan=(6, 10))
+    recording.fail()
+    partial = recording.partial
+    with h5py.File(partial, "r+") as file:
+        chunks = [file["raw/counts"].id.get_chunk_info(number) for number in range(2)]
+        file["raw/tail/rows"][...] = 0
+        file["raw/written"][()] = 12
+        file["raw"].attrs["lost"] = "here it is"
+    for chunk in chunks:
+        put(partial, chunk.byte_offset, bytes(chunk.size))
+    content = partial.read_bytes()
+    heap = content.rindex(b"GCOL", 0, content.index(b"here it is"))
+    put(partial, heap, bytes(4096))
+    contents = repair(partial)
+    assert contents.rows == {"raw": 12} and "spectra 0 to 11 of raw/counts cannot be read" in contents.damage
+    with h5py.File(contents.path) as file:
+        assert file["raw"].attrs["lost"] == "{}" and len(file["raw/index"]) == 12
+    assert not repair(contents.path).changed

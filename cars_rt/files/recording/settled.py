@@ -13,7 +13,7 @@ import h5py
 
 from cars_rt.files.checksum import checksums
 from cars_rt.files.filters import FilterError
-from cars_rt.files.hdf5 import UNREADABLE, StoredRows, are_numbers, readable_attrs, stored
+from cars_rt.files.hdf5 import UNREADABLE, StoredRows, are_numbers, readable_attrs, stored, system_error
 from cars_rt.files.recording.errors import RecordingError, reason
 from cars_rt.files.recording.mended import cut_unwritten
 from cars_rt.files.recording.nexus import describe, room_for
@@ -52,7 +52,7 @@ class Counted:
         columns = [
             (column, self.rows[name]) for name, group in self.groups.items() for column in _columns(group)
         ]
-        return [(column, rows) for column, rows in columns if len(column) > rows]
+        return [(column, rows) for column, rows in columns if len(column) > _least(column, rows)]
 
     @property
     def misled(self) -> bool:
@@ -123,7 +123,7 @@ def settle(file: h5py.File, *, left: bool = False) -> Counted:
             _take_in_tail(group)
         group["written"][()] = rows
     for column, rows in counted.surplus:
-        column.resize(rows, axis=0)
+        _shorten(column, rows)
     if file.attrs.get("reason", NOT_CLOSED) == NOT_CLOSED and counted.groups:
         reasons = {str(group.attrs.get("reason", NOT_CLOSED)) for group in counted.groups.values()}
         file.attrs["reason"] = ", ".join(sorted(reasons))
@@ -142,11 +142,9 @@ def _mend_texts(file: h5py.File) -> None:
             "%s: %s of %s was spoiled by a kill", file.filename, ", ".join(sorted(spoiled)), place.name
         )
         given = {"reason": NOT_CLOSED} if place is file else NO_RECEIPT
-        for name in spoiled - set(given):
-            place.attrs.modify(name, "[]" if name == "made_by" else "")
-        if spoiled & set(given):
-            for name, value in given.items():
-                place.attrs.modify(name, value)
+        anew = {name: "[]" if name == "made_by" else "" for name in spoiled}
+        anew |= given if spoiled & set(given) else {}
+        place.attrs.update(anew)  # in other places: `modify` would read what is spoiled
 
 
 def _group(file: h5py.File, name: str) -> h5py.Group | None:
@@ -228,6 +226,28 @@ def _columns(group: h5py.Group) -> Iterator[h5py.Dataset]:
         column = stored(group, name)
         if isinstance(column, h5py.Dataset) and column.ndim and column.maxshape[0] is None:
             yield column
+
+
+def _shorten(column: h5py.Dataset, rows: int) -> None:
+    """Cut to its rows; behind the last chunk of them where that cannot be unpacked, to be cut."""
+    column.resize(_whole(column, rows), axis=0)
+    try:
+        column.resize(rows, axis=0)
+    except UNREADABLE as error:
+        if system_error(error):
+            raise
+        column.resize(_whole(column, rows), axis=0)
+
+
+def _least(column: h5py.Dataset, rows: int) -> int:
+    """How short it can be made: what was cut before and is longer could not be cut."""
+    return _whole(column, rows) if DESCRIBED in column.file.attrs else rows
+
+
+def _whole(column: h5py.Dataset, rows: int) -> int:
+    """Rows with the others of the chunk that the last one is in, of what is packed."""
+    packed = column.chunks and column.id.get_create_plist().get_nfilters()
+    return min(-(-rows // column.chunks[0]) * column.chunks[0], len(column)) if packed else rows
 
 
 def _shortest(group: h5py.Group) -> int:
