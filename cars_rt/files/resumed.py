@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.accounting import Ledger, Range
+from cars_rt.files.extent import mend
 from cars_rt.files.filters import FilterError
 from cars_rt.files.hdf5 import UNREADABLE, explained, opened, stored, system_error
 from cars_rt.files.recording import Claim, Packing, Recording, RecordingError, Without, partial_path
@@ -230,6 +231,19 @@ def earlier_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.earlier")
 
 
+def mend_left(path: Path) -> None:
+    """Complete what an attempt at this file that was killed was changing at that moment, if nobody else is
+    writing it: nothing of it could be read."""
+    with suppress(RecordingError, OSError):
+        claim = Claim(path)
+        try:
+            for left in (claim.partial, earlier_path(path)) if claim.locked else ():
+                if left.is_file() and not left.is_symlink():
+                    mend(left)
+        finally:
+            claim.release()
+
+
 def rows_of(path: Path, made_from: str) -> tuple[int, str]:
     """How many rows of results of the same origin a file has, and of which engine; -1 if it is no such
     file. Raises SpectraError if the system cannot read it."""
@@ -239,11 +253,13 @@ def rows_of(path: Path, made_from: str) -> tuple[int, str]:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """What a file of results says: rows, -1 if it is none, and of what and by which engine they are."""
+    """What a file of results says: rows, -1 if it is none, and of what and by which engine they are. damaged:
+    it cannot be read."""
 
     rows: int = -1
     made_from: str = ""
     engine: str = ""
+    damaged: bool = False
 
     def is_of(self, origin: Origin) -> bool:
         return self.rows >= 0 and (self.made_from, self.engine) == (origin.made_from, origin.engine)
@@ -265,7 +281,7 @@ def _attempt(path: Path) -> _Attempt:
             raise SpectraError(str(error)) from None
         if not isinstance(error, StorageError) and system_error(error):
             raise SpectraError(f"{path} cannot be read: {explained(error)}") from None
-        return _Attempt()
+        return _Attempt(damaged=True)
 
 
 def damage_of(path: Path) -> str:
@@ -337,11 +353,12 @@ def _clear(claim: Claim, left: Path, origin: Origin, delete: bool) -> None:
     found = _attempt(left)
     if not os.path.lexists(left) or found.is_of(origin):
         return
-    other = f"{claim.path}: an earlier attempt was of other counts, model or engine"
-    if found.rows > 0 and not delete:
+    what = "cannot be read" if found.damaged else "was of other counts, model or engine"
+    other, kept = f"{claim.path}: an earlier attempt {what}", found.rows > 0 or found.damaged
+    if kept and not delete:
         aside = claim.put_aside(left)
         log.warning("%s, and is %s now; named %s it is gone on with", other, aside, claim.partial.name)
         return
     left.unlink()
-    if found.rows > 0:
+    if kept:
         log.warning("%s, and is deleted", other)

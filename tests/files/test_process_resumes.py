@@ -38,7 +38,7 @@ from cars_rt.files.resumed import earlier_path
 from cars_rt.files.spectra import SpectraError
 from cars_rt.files.verify import verify
 from cars_rt.files.written import stored_rows
-from cars_rt.storage import StorageError
+from cars_rt.storage import StorageError, changes
 
 SIZE = 200  # spectra
 NAMES = ("raman", "deviation", "flags", "index", "time_ns", "position")
@@ -180,6 +180,41 @@ def test_a_kill_while_rows_are_taken_over_costs_none(
     assert (target.stat().st_ino, True) in synced  # what was taken over is on the disk before the other goes
     same_bytes(target, arrays(live))
     assert [path.name for path in tmp_path.iterdir()] == ["out.h5"]
+
+
+def test_a_kill_amid_the_changes_of_its_end_costs_nothing(
+    live: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was under way is completed first: the file was in the way, and its engine unknown."""
+    target, killed, put = tmp_path / "out.h5", tmp_path / "killed", changes._put
+    left: list[Path] = []
+
+    def noted(*page: Any) -> None:
+        left.append(killed / str(len(left)))
+        shutil.copy(partial_path(target), left[-1])
+        put(*page)
+
+    killed.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(changes, "_put", noted)
+        processed(live, target)
+    for number, place in enumerate((partial_path(target), earlier_path(target)), 1):
+        target.unlink()
+        shutil.copy(left[number * len(left) // 3], place)
+        assert process(live, target, overwrite=False, again=False).computed < SIZE // 10  # the last batch
+        same_bytes(target, arrays(live))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "out.h5"]
+
+
+def test_an_earlier_attempt_that_is_damaged_is_put_aside(
+    live: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It went, with what could have been saved of it."""
+    target, damaged = tmp_path / "out.h5", b"\x89HDF\r\n\x1a\n" + bytes(5000)
+    earlier_path(target).write_bytes(damaged)
+    assert processed(live, target).computed == SIZE
+    aside = tmp_path / "out-2.partial.h5"
+    assert aside.read_bytes() == damaged and f"cannot be read, and is {aside} now" in caplog.text
 
 
 def part_of(live: Path, target: Path, stop: int, engine: str = REFERENCE) -> None:

@@ -25,6 +25,7 @@ from cars_rt.files.resumed import (
     Origin,
     damage_of,
     earlier_path,
+    mend_left,
     resuming,
     room_needed,
     rows_of,
@@ -102,6 +103,8 @@ def process(
             return done
         may_delete, overwrite = overwrite, overwrite or may_replace(target)  # what is unfinished is no target
         writable(target, overwrite=overwrite)
+        if streamed:
+            mend_left(target)
         if scheduler is not None:
             maker, filled = _on_cluster(
                 scheduler, source, target, spectra, wanted, recipe, overwrite, may_delete, progress
