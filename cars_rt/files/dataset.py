@@ -20,7 +20,7 @@ from cars_rt.files.measurement import ABOUT, RECEIPT, TARGET, judged, labels
 from cars_rt.files.places import MOST_PLACES, Places, joint, places_of
 from cars_rt.files.recording import read_position
 from cars_rt.files.spectra import SpectraError, said_of
-from cars_rt.files.written import DAMAGE, is_recording, rows_of, stored_rows
+from cars_rt.files.written import DAMAGE, column_of, is_recording, is_said, rows_of, stored_rows
 from cars_rt.installation import install_extra
 from cars_rt.physics.axis import judged_raman_shift
 from cars_rt.protocol import FLAGS, NETWORK_OUTPUTS
@@ -128,9 +128,8 @@ def _of_hdf5(path: Path) -> tuple[dict[str, Any], list[_Stream]] | None:
     """A recording, or a result of `process`; None if it is neither."""
     with opened(path, locking=False) as file:
         if is_recording(file):
-            groups = {name: stored(file, name, h5py.Group) for name in MAIN_ARRAY}
-            there = {name: group for name, group in groups.items() if group is not None}
-            streams = [each for name, group in there.items() if (each := _stream(path, group, name))]
+            found = [_readable(path, file, name) for name in MAIN_ARRAY]
+            streams = [each for each in found if each is not None]
             names = ("version", "complete", "reason", "sample", "notes", *PART)
             said = readable_attrs(file)
             attrs = {name: _plain(said[name]) for name in (*names, DAMAGE) if name in said}
@@ -139,6 +138,18 @@ def _of_hdf5(path: Path) -> tuple[dict[str, Any], list[_Stream]] | None:
             return None
         result = _stream(path, file, "raman")
         return {}, [] if result is None else [result]
+
+
+def _readable(path: Path, file: h5py.File, name: str) -> _Stream | None:
+    """A stream of a recording; None if there is none, or where `repair` has said that something is spoiled,
+    and it is."""
+    try:
+        group = stored(file, name, h5py.Group)
+        return None if group is None else _stream(path, group, name)
+    except StorageError as error:
+        if not is_said(error, file):
+            raise
+        return None
 
 
 def _stream(path: Path, group: h5py.Group, name: str) -> _Stream | None:
@@ -161,8 +172,7 @@ def _stream(path: Path, group: h5py.Group, name: str) -> _Stream | None:
     places = places_of(index, position, about.get("scan"), receipt.get("announced", -1))
     read: dict[str, Reader] = {}
     for stored_as, called in {main: main, **BESIDE[name]}.items():
-        found = stored(group, stored_as, h5py.Dataset)
-        if found is None:
+        if (found := column_of(group, stored_as)) is None:
             continue
         if len(stored_rows(group, stored_as)) < rows or not are_numbers(found.dtype):
             raise SpectraError(f"has {stored_as} of {len(found)} rows for {rows} spectra")
@@ -180,7 +190,7 @@ def _dark(group: h5py.Group) -> NDArray[Any] | None:
     try:
         return numbers(group, "dark")
     except StorageError as error:
-        if error.of_system or DAMAGE not in group.file.attrs:
+        if not is_said(error, group.file):
             raise
         return None
 

@@ -46,7 +46,7 @@ from cars_rt.files.spectra import (
 from cars_rt.files.square import MOST, turned
 from cars_rt.files.tables import parse
 from cars_rt.files.units import CM1, NM, is_shift
-from cars_rt.files.written import DAMAGE, dark_of, has_own_places, located, rows_of
+from cars_rt.files.written import DAMAGE, column_of, dark_of, has_own_places, located, rows_of
 from cars_rt.physics.axis import check_raman_shift, from_wavelength, is_numbering, may_be_wavelengths
 from cars_rt.plugins import remedy_for
 from cars_rt.printable import printable
@@ -295,7 +295,7 @@ def _stored(group: h5py.Group, path: Path, asked: Asked) -> Spectra:
     counts, written, *where = located(group, name) if ours and not one else (counts, len(counts))
     attrs = readable_attrs(group)
     attrs |= {} if ours else _beside(group, attrs)
-    datasets = {key: stored(group, key, h5py.Dataset) for key in COLUMNS if not one}
+    datasets = {key: column_of(group, key) for key in COLUMNS if not one}
     spoiled = ours and bool(file.attrs.get(DAMAGE))
     datasets["position"] = None if has_own_places(group) else datasets.get("position")
     columns: dict[str, Any] = {

@@ -258,13 +258,20 @@ def _refuse(dataset: h5py.Dataset, shape: tuple[int, ...]) -> None:
     if not readable or shape is None:  # a dataset of nothing has no shape
         raise StorageError(path, f"has {name}, which holds no numbers")
     wanted = int(np.prod(shape, dtype=object)) * dataset.dtype.itemsize
-    refuse_size(path, name, wanted, min(dataset.id.get_storage_size(), path.stat().st_size))
+    try:
+        size = dataset.id.get_storage_size()
+    except UNREADABLE as error:
+        raise _unreadable(path, name, error) from None
+    refuse_size(path, name, wanted, min(size, path.stat().st_size))
 
 
 def readable_attrs(place: h5py.Group | h5py.Dataset) -> dict[str, Any]:
     """The attributes of a place that can be read: a kill in the moment of writing a text spoils it."""
-    found = {}
-    for name in place.attrs:
+    found: dict[str, Any] = {}
+    names: list[str] = []
+    with suppress(*UNREADABLE):
+        names = list(place.attrs)
+    for name in names:
         with suppress(OSError, RuntimeError, KeyError, UnicodeDecodeError):
             found[name] = place.attrs[name]
     return found

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.files.checksum import COLUMNS, DTYPE, SUFFIX, WHICH, Sums
+from cars_rt.files.filters import FilterError
 from cars_rt.files.hdf5 import (
     UNREADABLE,
     StoredRows,
@@ -59,6 +60,12 @@ def is_of_process(path: Path) -> bool:
             return group is not None and MADE_FROM in group.attrs and is_recording(file)
     except UNREADABLE:
         return False
+
+
+def is_said(error: StorageError, file: h5py.File) -> bool:
+    """Whether it is about what `repair` has named: a file that says so is read without it."""
+    known = is_recording(file) and bool(file.attrs.get(DAMAGE, ""))
+    return known and not error.of_system and not isinstance(error, FilterError)
 
 
 def has_own_places(group: h5py.Group) -> bool:
@@ -149,6 +156,18 @@ def located(
     if waiting.shape[0] <= slot or waiting.shape[1] < count:
         raise StorageError(path, f"is damaged: the tail of {name!r} has the shape {waiting.shape}")
     return found, rows, (waiting, first, slot), sums
+
+
+def column_of(group: h5py.Group, name: str) -> h5py.Dataset | None:
+    """The dataset of this name; None if there is none, or where `repair` has said that it cannot be read.
+    Raises StorageError."""
+    try:
+        found: h5py.Dataset | None = stored(group, name, h5py.Dataset)
+    except StorageError as error:
+        if not is_said(error, group.file):
+            raise
+        return None
+    return found
 
 
 class SoundRows(StoredRows):

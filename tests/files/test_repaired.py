@@ -248,6 +248,24 @@ def test_rows_of_a_chunk_that_did_not_come_to_the_disk_are_in_the_tail_still(
     assert np.array_equal(counts[there], COUNTS[there]) and np.isnan(counts[12:16]).all()
 
 
+def test_a_short_column_that_cannot_be_opened_costs_that_column(tmp_path: Path) -> None:
+    """`repair` said that nothing was wrong, and no reader opened the file."""
+    path = closed(written(tmp_path / "scan.h5", scan=(6, 10)))
+    with h5py.File(path) as file:
+        header = h5py.h5o.get_info(file["raw/time_ns"].id).addr
+    put(path, header, b"?")
+    with pytest.raises(SpectraError, match="'time_ns' cannot be read"):
+        cars_rt.open(path)
+    contents = repair(path)
+    assert contents.rows == {"raw": 60} and not contents.complete
+    assert contents.damage.startswith("raw/time_ns cannot be read")
+    with cars_rt.open(path) as found:
+        assert "time" not in found and np.array_equal(found.counts.values.reshape(60, -1), COUNTS[:60])
+    with h5py.File(path) as file:
+        assert file["entry/data/counts"].shape[:2] == (6, 10)
+    assert not repair(path).changed
+
+
 def chunks_of(path: Path) -> list[tuple[int, int]]:
     """Where each chunk of the counts and what is beside them begins and ends in the file, in this order."""
     found: list[tuple[int, int]] = []

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from cars_rt.files.filters import FilterError
 from cars_rt.files.hdf5 import StoredRows, numbers, stored
 from cars_rt.files.places import positions
 from cars_rt.files.written import DAMAGE, columns_of, has_own_places, stored_rows, sums_of
@@ -32,30 +33,32 @@ def unreadable(groups: Mapping[str, h5py.Group], rows: Mapping[str, int]) -> dic
         for name in group:
             if group.get(name, getclass=True, getlink=True) is not h5py.HardLink:
                 continue
-            dataset = stored(group, name)
-            if not isinstance(dataset, h5py.Dataset) or not dataset.chunks:
-                continue
-            packed = dataset.id.get_create_plist().get_nfilters() > 0
-            if dataset.maxshape[0] is not None:
-                if not _is_readable(group, name):
-                    found[f"{stream}/{name}"] = []
-            elif packed or sums_of(group, name, rows[stream]) is not None:
-                few = dataset.ndim == 1 or dataset.shape[1] <= FEW
-                step = STEP if few and not packed else dataset.chunks[0]
-                if lost := _lost(stored_rows(group, name), rows[stream], step):
-                    found[f"{stream}/{name}"] = _by_index(group, lost)
+            try:
+                lost = _lost_of(group, name, rows[stream])
+            except StorageError as error:
+                if error.of_system or isinstance(error, FilterError):
+                    raise
+                lost = []
+            if lost is not None:
+                found[f"{stream}/{name}"] = _by_index(group, lost)
     return found
 
 
-def _is_readable(group: h5py.Group, name: str) -> bool:
-    """Whether what all spectra have in common can be, such as the axis."""
-    try:
+def _lost_of(group: h5py.Group, name: str, rows: int) -> Ranges | None:
+    """Which rows of an array cannot be read, None if all can. Raises StorageError where none can, or what all
+    spectra have in common."""
+    dataset = stored(group, name)
+    if not isinstance(dataset, h5py.Dataset) or not dataset.chunks:
+        return None
+    if dataset.maxshape[0] is not None:
         numbers(group, name)
-    except StorageError as error:
-        if error.of_system:
-            raise
-        return False
-    return True
+        return None
+    packed = dataset.id.get_create_plist().get_nfilters() > 0
+    if not packed and sums_of(group, name, rows) is None:
+        return None
+    few = dataset.ndim == 1 or dataset.shape[1] <= FEW
+    step = STEP if few and not packed else dataset.chunks[0]
+    return _lost(stored_rows(group, name), rows, step) or None
 
 
 def contradicted(group: h5py.Group) -> str:
@@ -82,11 +85,11 @@ def contradicted(group: h5py.Group) -> str:
     return ""
 
 
-def said(groups: Mapping[str, h5py.Group], rows: Mapping[str, int]) -> str:
+def said(groups: Mapping[str, h5py.Group], rows: Mapping[str, int], spoiled: Iterable[str]) -> str:
     """What of a recording cannot be read, and which of its results have no counts, in a phrase; empty if all
-    is well. Reads as `unreadable` does."""
+    is well. spoiled: streams of which nothing can be. Reads as `unreadable` does."""
     without = (str(group.attrs.get(DAMAGE, "")) for group in groups.values())
-    found = unreadable(groups, rows)
+    found: dict[str, Ranges] = {f"all of {stream}": [] for stream in spoiled} | unreadable(groups, rows)
     odd = [] if found else [contradicted(group) for group in groups.values()]
     odd = [f"{each}: the file is damaged there" for each in odd if each]
     return "; ".join(filter(None, (named(found), *odd, *without)))

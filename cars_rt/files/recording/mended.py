@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.files.checksum import checksums
-from cars_rt.files.hdf5 import stored
+from cars_rt.files.filters import FilterError
+from cars_rt.files.hdf5 import StoredRows, stored
 from cars_rt.files.places import positions
 from cars_rt.files.recording.damage import runs
 from cars_rt.files.written import DESCRIBED, columns_of, cut, located, rows_written, stored_rows
@@ -24,18 +25,25 @@ MOST_BETWEEN = 2**26  # spectra of a run between two that are known
 def are_spoiled(group: h5py.Group, rows: int) -> bool:
     """Whether index or position of spectra cannot be read. Raises StorageError where the system reads
     nothing."""
-    return any(
-        not stored_rows(group, name).sound(0, rows)[1].all()
-        for name in (INDEX, POSITION)
-        if stored(group, name, h5py.Dataset) is not None
-    )
+    there = (_rows(group, name) for name in (INDEX, POSITION))
+    return any(not each.sound(0, rows)[1].all() for each in there if each is not None)
+
+
+def _rows(group: h5py.Group, name: str) -> StoredRows | None:
+    """The rows of an array; None if there is none, or it cannot be opened at all."""
+    try:
+        return None if stored(group, name, h5py.Dataset) is None else stored_rows(group, name)
+    except StorageError as error:
+        if error.of_system or isinstance(error, FilterError):
+            raise
+        return None
 
 
 def mend(group: h5py.Group, rows: int, other: h5py.Group | None = None) -> list[str]:
     """Write anew what can be known of the index and the position of spectra. other: the other stream of the
     run, if there is one. Returns which of these were mended, as "raw/index". Raises StorageError where the
     system reads nothing."""
-    there = [name for name in (INDEX, POSITION) if stored(group, name, h5py.Dataset) is not None]
+    there = [name for name in (INDEX, POSITION) if _rows(group, name) is not None]
     if INDEX not in there or not rows:
         return []
     index, known = stored_rows(group, INDEX).sound(0, rows)

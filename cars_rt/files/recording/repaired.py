@@ -39,7 +39,7 @@ def _read_through(contents: Contents) -> Contents:
             contents = replace(contents, changed=True)
         with opened(contents.path) as file:
             counted = count(file)
-            damage = said(counted.groups, counted.rows)
+            damage = said(counted.groups, counted.rows, counted.spoiled)
             same = damage == file.attrs.get(DAMAGE, "")
         if same:
             return replace(contents, damage=damage)

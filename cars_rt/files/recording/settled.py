@@ -16,7 +16,7 @@ from cars_rt.files.filters import FilterError
 from cars_rt.files.hdf5 import UNREADABLE, StoredRows, are_numbers, readable_attrs, stored, system_error
 from cars_rt.files.recording.errors import RecordingError, reason
 from cars_rt.files.recording.mended import cut_unwritten
-from cars_rt.files.recording.nexus import describe, room_for
+from cars_rt.files.recording.nexus import ENTRY, describe, room_for
 from cars_rt.files.recording.shared import mend_shared
 from cars_rt.files.written import (
     DAMAGE,
@@ -44,7 +44,7 @@ class Counted:
     groups: dict[str, h5py.Group]  # of the streams that can be read
     rows: dict[str, int]
     announced: dict[str, int]
-    spoiled: bool  # a stream is there that cannot be read
+    spoiled: tuple[str, ...] = ()  # streams that are there and cannot be read
 
     @property
     def surplus(self) -> list[tuple[h5py.Dataset, int]]:
@@ -77,7 +77,7 @@ def count(file: h5py.File) -> Counted:
     cut or closed that somebody may still save."""
     if not is_recording(file):
         raise RecordingError(f"{file.filename} is no recording of `cars-rt record`")
-    counted, spoiled = Counted({}, {}, {}, False), ""
+    counted, spoiled = Counted({}, {}, {}), ""
     for stream, main in MAIN_ARRAY.items():
         try:
             group = stored(file, stream, h5py.Group)
@@ -87,6 +87,9 @@ def count(file: h5py.File) -> Counted:
                 continue  # it never began, or was killed while it began, when it promised nothing yet
             if not are_numbers(spectra.dtype):
                 raise StorageError(Path(file.filename), f"its {main} are no numbers but {spectra.dtype}")
+            for name in (main, "index"):
+                sums_of(group, name, 0)  # without which nobody reads them
+            list(group.attrs)  # which say what they are
             rows, shortest = rows_written(group), _shortest(group)
             if rows > shortest:  # nor is there what waits in a tail
                 rows = min(abs(int(group["written"][()])), shortest)
@@ -95,7 +98,7 @@ def count(file: h5py.File) -> Counted:
         except UNREADABLE as error:
             spoiled = f"the {stream} stream in it cannot be read: {reason(error)}"
             log.warning("%s: %s", file.filename, spoiled)
-            counted = replace(counted, spoiled=True)
+            counted = replace(counted, spoiled=(*counted.spoiled, stream))
             continue
         counted.groups[stream], counted.rows[stream] = group, rows
         counted.announced[stream] = int(group.attrs.get("announced", -1))
@@ -135,7 +138,10 @@ def settle(file: h5py.File, *, left: bool = False) -> Counted:
 def _mend_texts(file: h5py.File) -> None:
     """Mend texts that were being written when the recorder was killed. Nothing of such a receipt counts."""
     for place in [file, *(group for name in MAIN_ARRAY if (group := _group(file, name)) is not None)]:
-        spoiled = set(place.attrs) - set(readable_attrs(place))
+        try:
+            spoiled = set(place.attrs) - set(readable_attrs(place))
+        except UNREADABLE:
+            continue  # `count` says that of a stream
         if not spoiled:
             continue
         log.warning(
@@ -196,6 +202,8 @@ def _describe(file: h5py.File, counted: Counted) -> None:
     except OSError as error:
         log.warning("%s: no map is made of it (%s); `cars-rt repair` makes it", file.filename, reason(error))
         return
+    if counted.spoiled and ENTRY in file:
+        return  # the map of before has more than one without that stream
     try:
         describe(file, counted.groups)
     except Exception as error:  # h5py and NumPy raise many kinds at odd values
@@ -218,12 +226,17 @@ def _refuse_full_disk(file: h5py.File, size: int) -> None:
 
 def _columns(group: h5py.Group) -> Iterator[h5py.Dataset]:
     """The datasets that grow with the rows and are as long; without those whose last rows wait in the
-    tail."""
+    tail, and those that cannot be read."""
     tail = stored(group, TAIL, h5py.Group)
     for name in group:
         if tail is not None and name in tail:
             continue
-        column = stored(group, name)
+        try:
+            column = stored(group, name)
+        except StorageError as error:
+            if error.of_system or isinstance(error, FilterError):
+                raise
+            continue
         if isinstance(column, h5py.Dataset) and column.ndim and column.maxshape[0] is None:
             yield column
 
