@@ -315,29 +315,41 @@ def test_every_bit_of_a_short_column_is_noticed_and_what_can_be_known_is_mended(
     assert not repair(path).changed
 
 
-def test_rows_of_an_index_that_nothing_tells_stay_damaged(tmp_path: Path) -> None:
-    """Of a run without scan: beside spectra that were lost it may be any."""
+@pytest.mark.parametrize("scan", [None, (5, 7)])
+def test_rows_of_an_index_that_nothing_tells_stay_damaged(
+    scan: tuple[int, int] | None, tmp_path: Path
+) -> None:
+    """Beside spectra that were lost it may be any, where the position does not say it."""
     recording = Recording(tmp_path / "scan.h5", streams=["raw"])
-    recording.start(a_start(spectra=35))
+    recording.start(a_start(spectra=35, scan=scan))
     for index in (0, 1, 2, 3, 7, 8, 20, 34):
         recording.append(a_frame(index, COUNTS[index : index + 1], index=index))
     recording.end(an_end(35), Ledger())
     path = recording.close()
     for row in (0, 2, 5, 7):
-        spoil(path, "raw/index", row)
+        for name in ("index", "position") if scan else ("index",):
+            spoil(path, f"raw/{name}", row)
     contents = repair(path)
-    assert contents.damage.startswith("spectra 5, 7 of raw/index cannot be read")
+    assert contents.damage.startswith("spectra 5, 7 of raw/index")
     with h5py.File(path) as file:
         assert file["raw/index"][:].tolist() == [0, 1, 2, 3, 7, 8 ^ 1, 20, 34 ^ 1]
-        shown = file["entry/data/counts_measured"][:]
+        shown = file["entry/data/counts_measured"][:].ravel()
     there = [0, 1, 2, 3, 7, 20]  # readers leave out what nobody knows the place of
     with cars_rt.open(path) as found:
-        assert found.counts_measured.values.nonzero()[0].tolist() == there == shown.nonzero()[0].tolist()
-        assert np.array_equal(found.counts[there], COUNTS[there]) and found.attrs["spectra_repeated"] == 0
-    assert process(path, tmp_path / "r.h5", engine="passthrough").computed == 8
+        measured = found.counts_measured.values.ravel()
+        assert measured.nonzero()[0].tolist() == there == shown.nonzero()[0].tolist()
+        assert np.array_equal(found.counts.values.reshape(35, -1)[there], COUNTS[there])
+        assert found.attrs["spectra_repeated"] == 0
+    done = process(path, tmp_path / "r.h5", engine="passthrough")
+    said = "nothing says any more which spectra 2 of the results are: they have no place"
+    assert done.computed == 8 and done.damage == said  # exit code 3
     with cars_rt.open(tmp_path / "r.h5") as found:
-        assert found.raman_measured.values.nonzero()[0].tolist() == there
-        assert np.array_equal(found.raman[there], COUNTS[there])
+        assert found.raman_measured.values.ravel().nonzero()[0].tolist() == there
+        assert np.array_equal(found.raman.values.reshape(35, -1)[there], COUNTS[there])
+        assert found.attrs["damage"] == said
+    if scan:
+        with h5py.File(tmp_path / "r.h5") as file:
+            assert file["raman/position"][5].tolist() == file["raman/position"][7].tolist() == [-1, -1]
 
 
 def test_an_axis_and_a_dark_that_a_disk_has_spoiled_are_said(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from cars_rt.engines import AUTO, Engine, EngineError, Model, compose, load_offl
 from cars_rt.engines.base import usable_cores
 from cars_rt.engines.classical import MEM, Classical, MaximumEntropyEngine
 from cars_rt.engines.graph import RAMAN
-from cars_rt.files.measurement import COLUMNS
+from cars_rt.files.measurement import COLUMNS, NOWHERE
 from cars_rt.files.offline.recipe import Recipe
 from cars_rt.files.places import positions
 from cars_rt.files.spectra import Spectra, SpectraError, readable
@@ -217,7 +217,8 @@ class Retrieval:
         rows = {name: values[first:last] for name, values in self.spectra.columns.items()}
         if self.spectra.scan is not None and "position" not in rows:
             index = rows.get("index", np.arange(first, last))
-            rows["position"] = positions(index, self.spectra.scan[1])
+            there = positions(index, self.spectra.scan[1])
+            rows["position"] = np.where((index == NOWHERE)[:, None], NOWHERE, there)
         return {name: values.astype(COLUMNS[name][1], copy=False) for name, values in rows.items()}
 
 

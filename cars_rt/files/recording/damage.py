@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cars_rt.files.filters import FilterError
 from cars_rt.files.hdf5 import StoredRows, numbers, stored
+from cars_rt.files.measurement import NOWHERE
 from cars_rt.files.places import positions
 from cars_rt.files.written import DAMAGE, columns_of, has_own_places, stored_rows, sums_of
 from cars_rt.physics.axis import AxisError, check_raman_shift
@@ -109,14 +110,18 @@ def _listed(ranges: Ranges) -> str:
 
 
 class Without:
-    """Results without counts: a disk has spoiled those, and NaN stands for what would come of them."""
+    """Results without counts: a disk has spoiled those, and NaN stands for what would come of them. And those
+    of which nothing says any more which spectra they are."""
 
     def __init__(self) -> None:
         self._ranges: Ranges = []
+        self._unknown = 0
 
     def add(self, index: NDArray[Any], raman: NDArray[Any]) -> None:
         """The next results, and the indices of their spectra."""
-        for spectrum in index[np.isnan(raman[:, 0])].tolist():
+        unknown = index == NOWHERE
+        self._unknown += int(unknown.sum())
+        for spectrum in index[np.isnan(raman[:, 0]) & ~unknown].tolist():
             touches = self._ranges and self._ranges[-1][1] + 1 == spectrum
             self._ranges[-1:] = (
                 [(self._ranges[-1][0], spectrum)] if touches else [*self._ranges[-1:], (spectrum, spectrum)]
@@ -124,11 +129,15 @@ class Without:
 
     def __str__(self) -> str:
         """Which they are, in a phrase; empty if there are none."""
-        if not self._ranges:
-            return ""
-        return (
-            f"the counts of spectra {_listed(self._ranges)} could not be read: NaN stands for their results"
-        )
+        parts = []
+        if self._ranges:
+            which = _listed(self._ranges)
+            parts.append(f"the counts of spectra {which} could not be read: NaN stands for their results")
+        if self._unknown:
+            parts.append(
+                f"nothing says any more which spectra {self._unknown} of the results are: they have no place"
+            )
+        return "; ".join(parts)
 
 
 def _lost(there: StoredRows, rows: int, step: int) -> Ranges:
