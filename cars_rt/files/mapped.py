@@ -21,7 +21,8 @@ from cars_rt.files.hdf5 import opened, stored
 from cars_rt.files.places import Places
 from cars_rt.files.recording import final_path, is_partial
 from cars_rt.files.spectra import SpectraError, said_of
-from cars_rt.files.written import stored_rows
+from cars_rt.files.written import rows_of
+from cars_rt.protocol import FLAGS
 
 T = TypeVar("T")
 
@@ -62,10 +63,12 @@ class Stored:
             found = None if group is None else stored(group, self.name, h5py.Dataset)
             if found is None or found.shape[1:] != self.tail:
                 raise SpectraError(f"holds no {self.name} any more: it was exchanged")
-            there = stored_rows(group, self.name)
+            there = rows_of(group, self.name, self.spoiled)
             if len(there) < last:
                 raise SpectraError(f"has {len(there)} rows of {self.name}, and had {last}: it was exchanged")
-            return there.sound(first, last) if self.spoiled else (there[first:last], None)
+            if self.spoiled and self.name != FLAGS:
+                return there.sound(first, last)
+            return there[first:last], None
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,7 @@ RECEIPT: Mapping[str, Callable[[Any], Any]] = {
     "ranges": _ranges,
 }
 
+ANY_FLAG = 255  # the flags of a spectrum of which nobody knows them any more: not to be taken for none
 NOWHERE = -1  # the index, and the place, of a row of which nothing says any more which spectrum it is
 #: Of each spectrum: names as in `Frame`, and the type of a row.
 COLUMNS: Mapping[str, tuple[tuple[int, ...], type[np.generic]]] = {

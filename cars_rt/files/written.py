@@ -23,7 +23,8 @@ from cars_rt.files.hdf5 import (
     readable_attrs,
     stored,
 )
-from cars_rt.files.measurement import NOWHERE
+from cars_rt.files.measurement import ANY_FLAG, NOWHERE
+from cars_rt.protocol import FLAGS
 from cars_rt.storage import StorageError
 
 FORMAT = "cars-rt recording"  # what a recording says that it is
@@ -171,13 +172,15 @@ def column_of(group: h5py.Group, name: str) -> h5py.Dataset | None:
 
 
 class SoundRows(StoredRows):
-    """Rows of a recording, with zeros for those that are spoiled; of an index with NOWHERE."""
+    """Rows of a recording, with zeros for those that are spoiled; of an index with NOWHERE, of flags with
+    ANY_FLAG."""
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
         first, last, _ = rows.indices(len(self))
         found, whole = self.sound(first, max(first, last))
-        if str(self._dataset.name).endswith("/index"):
-            found[~whole] = NOWHERE
+        name = str(self._dataset.name).rpartition("/")[2]
+        if (instead := {"index": NOWHERE, FLAGS: ANY_FLAG}.get(name)) is not None:
+            found[~whole] = instead
         return found
 
 

@@ -306,6 +306,11 @@ def test_every_bit_of_a_short_column_is_noticed_and_what_can_be_known_is_mended(
     with cars_rt.open(path) as found:
         assert np.array_equal(found.counts.values.reshape(COUNTS.shape), COUNTS)
         assert np.isnat(found.time.values.ravel()).nonzero()[0].tolist() == [len(known) + 1]
+        flags = found.flags.values.ravel()  # a selection of those without flags must not take it
+    with h5py.File(path) as file:
+        spectrum = [file["raman/index"][len(known) + others.index("raman/flags")]]
+        assert (flags == 255).nonzero()[0].tolist() == spectrum
+        assert (file["entry/data/flags"][:].ravel() == 255).nonzero()[0].tolist() == spectrum
     assert process(path, tmp_path / "r.h5", engine="passthrough").computed == len(COUNTS)
     path.write_bytes(whole)
     for row, name in enumerate(known):
