@@ -120,7 +120,7 @@ def sums_of(group: h5py.Group, name: str, rows: int) -> Sums | None:
     """The checksums of so many rows of an array of a stream, if it has some. Raises StorageError."""
     sums, number = stored(group, name + SUFFIX, h5py.Dataset), None
     if sums is None and (sums := stored(group, COLUMNS, h5py.Dataset)) is not None:
-        which = str(readable_attrs(sums).get(WHICH, "")).split()
+        which = summed(group)
         number = which.index(name) if name in which else None
         sums = sums if name in which else None
     if sums is None:
@@ -129,6 +129,12 @@ def sums_of(group: h5py.Group, name: str, rows: int) -> Sums | None:
     if sums.dtype != DTYPE or sums.shape[1:] != tail or len(sums) < rows:
         raise StorageError(Path(group.file.filename), f"is damaged: the checksums of {name!r} cannot be")
     return Sums(sums, number)
+
+
+def summed(group: h5py.Group) -> list[str]:
+    """The columns of few bytes that have checksums, in the order of those. Raises StorageError."""
+    sums = stored(group, COLUMNS, h5py.Dataset)
+    return [] if sums is None else str(readable_attrs(sums).get(WHICH, "")).split()
 
 
 def located(
