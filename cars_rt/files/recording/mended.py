@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 import h5py
 import numpy as np
@@ -20,6 +21,7 @@ from cars_rt.storage import StorageError
 log = logging.getLogger("cars_rt.recording")
 
 INDEX, POSITION, TIME = "index", "position", "time_ns"
+SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
 MOST_BETWEEN = 2**26  # spectra of a run between two that are known
 
 
@@ -124,22 +126,27 @@ def cut_unwritten(group: h5py.Group, main: str, rows: int) -> int:
 def _by_time(
     index: NDArray[np.int64], known: NDArray[np.bool_], group: h5py.Group, other: h5py.Group
 ) -> None:
-    """Fill in what the other stream says of the spectrum that came at the same time."""
+    """Fill in what the other stream says of the spectra of a message that came at the same time, if it has as
+    many."""
     if any(stored(each, name) is None for each in (group, other) for name in (INDEX, TIME)):
         return
     times, timed = stored_rows(group, TIME).sound(0, len(index))
     count = rows_written(other)
     indices, there = stored_rows(other, INDEX).sound(0, count)
-    moments, there_too = stored_rows(other, TIME).sound(0, count)
-    there &= there_too & (moments != 0)  # 0: not known
-    moments, first, many = np.unique(moments[there], return_index=True, return_counts=True)
-    mine, often = np.unique(times[timed], return_counts=True)
-    once = np.intersect1d(mine[often == 1], moments[many == 1])
-    which = np.flatnonzero(~known & timed & np.isin(times, once))
+    moments, _ = stored_rows(other, TIME).sound(0, count)
+    mine, theirs = np.argsort(times, kind="stable"), np.argsort(moments, kind="stable")
+    number = np.empty(len(times), np.int64)
+    number[mine] = np.arange(len(times))
+    rows = np.flatnonzero(timed & (times != 0))  # 0: not known
+    first, after = (np.searchsorted(times, times[rows], side, mine) for side in SIDES)
+    begin, end = (np.searchsorted(moments, times[rows], side, theirs) for side in SIDES)
+    as_many = after - first == end - begin
+    rows, places = rows[as_many], theirs[(begin + number[rows] - first)[as_many]]
+    rows, said = rows[there[places]], indices[places[there[places]]]
     filled, full = index.copy(), known.copy()
-    filled[which] = indices[there][first[np.searchsorted(moments, times[which])]]
-    full[which] = True
-    if (np.diff(filled[full]) > 0).all():  # as it grows from row to row
+    filled[rows], full[rows] = said, True
+    agreed = (filled[known] == index[known]).all()
+    if agreed and (np.diff(filled[full]) > 0).all():  # as it grows from row to row
         index[:], known[:] = filled, full
 
 
