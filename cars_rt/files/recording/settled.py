@@ -1,10 +1,7 @@
 """What a recording holds, counted in its file, which is cut to its rows: at its end, or by a repair."""
 
-import errno
 import json
 import logging
-import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,7 +28,7 @@ from cars_rt.files.written import (
     tail_of,
 )
 from cars_rt.protocol.messages import MAIN_ARRAY
-from cars_rt.storage import StorageError
+from cars_rt.storage import StorageError, refuse_no_room
 
 log = logging.getLogger("cars_rt.recording")
 
@@ -198,7 +195,7 @@ def _describe(file: h5py.File, counted: Counted) -> None:
     """Write what other programs look for. A recording that says nonsense of itself keeps its rows without it,
     and so does one on a full disk: `repair` does the rest when there is room."""
     try:
-        _refuse_full_disk(file, room_for(counted.groups))
+        refuse_no_room(Path(file.filename), room_for(counted.groups))  # HDF5 crashes where it finds none
     except OSError as error:
         log.warning("%s: no map is made of it (%s); `cars-rt repair` makes it", file.filename, reason(error))
         return
@@ -209,19 +206,6 @@ def _describe(file: h5py.File, counted: Counted) -> None:
     except Exception as error:  # h5py and NumPy raise many kinds at odd values
         log.warning("%s: no map is made of it: %s", file.filename, reason(error))
     file.attrs.update({DESCRIBED: FORMAT_VERSION, "version": FORMAT_VERSION})
-
-
-def _refuse_full_disk(file: h5py.File, size: int) -> None:
-    """Raises OSError if the file cannot grow by so much: HDF5 crashes where its own tables find no room."""
-    if shutil.disk_usage(Path(file.filename).parent).free < size:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    if hasattr(os, "posix_fallocate"):  # the file may have a limit of its own
-        with Path(file.filename).open("r+b", buffering=0) as itself:
-            end = itself.seek(0, os.SEEK_END)
-            try:
-                os.posix_fallocate(itself.fileno(), end, size)
-            finally:
-                itself.truncate(end)
 
 
 def _columns(group: h5py.Group) -> Iterator[h5py.Dataset]:
