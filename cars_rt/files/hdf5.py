@@ -53,6 +53,7 @@ MEANINGS = (
     ("already open for write", "another program is writing it"),
     ("superblock", "it is no HDF5 file, or its beginning is damaged"),
     ("bad object header", "it is damaged"),
+    ("filter returned failure", "it is damaged"),
     ("filter", "its data are compressed in a way that cannot be read here"),
 )
 

@@ -336,6 +336,9 @@ def test_a_spoiled_text_and_chunk_are_no_reason_to_refuse_the_other_rows(
         file["raw"].attrs["lost"] = "here it is"
     for chunk in chunks:
         put(partial, chunk.byte_offset, bytes(chunk.size))
+    with h5py.File(partial) as file, pytest.raises(OSError) as error:
+        file["raw/counts"][:8]
+    assert hdf5.explained(error.value) == "it is damaged"  # and nothing is to be installed
     content = partial.read_bytes()
     heap = content.rindex(b"GCOL", 0, content.index(b"here it is"))
     put(partial, heap, bytes(4096))
