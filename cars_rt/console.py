@@ -36,6 +36,7 @@ EXIT_USAGE = 2  # a flag, or what the environment or the file of --config says i
 EXIT_INCOMPLETE = 3  # it worked, but spectra were lost on the way
 
 STOP_WITH_STDIN = "CARS_RT_STOP_WITH_STDIN"  # set: stop when the standard input ends
+LINK_SECRET = "CARS_RT_LINK_SECRET"  # the secret in the display's address, if it is not to make one
 
 STOPPING = "stopping: finishing what was received (once more to leave at once)"
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from cyclopts import App
 
-from cars_rt.console import STOP_WITH_STDIN
+from cars_rt.console import LINK_SECRET, STOP_WITH_STDIN
 from cars_rt.storage import StorageError, read_text
 
 PREFIX = "CARS_RT_"
 #: Names in the environment that are no flags: the folder of plans, that nothing is remembered of engines, and
-#: what the demo tells its programs.
-OTHERS = {"CARS_RT_CACHE", "CARS_RT_FORGETFUL", STOP_WITH_STDIN}
+#: what demo and room tell their programs.
+OTHERS = {"CARS_RT_CACHE", "CARS_RT_FORGETFUL", LINK_SECRET, STOP_WITH_STDIN}
 MOST_BYTES = 2**20  # of a file of flags
 MOST_DEPTH = 8  # a command's command has its flags, and a flag its list
 

@@ -1,11 +1,13 @@
 """One part kept at work: started, watched, started again when it died, and asked to end."""
 
 import logging
+import os
+import secrets
 import time
 from collections.abc import Callable
 from enum import StrEnum
 
-from cars_rt.console import EXIT_INCOMPLETE, EXIT_USAGE
+from cars_rt.console import EXIT_INCOMPLETE, EXIT_USAGE, LINK_SECRET
 from cars_rt.printable import counted
 from cars_rt.room.part import Part, Role
 from cars_rt.room.program import Program
@@ -38,6 +40,10 @@ class Keeper:
         self.start_at = 0.0  # when it is started again
         self._program: Program | None = None
         self._began = 0.0
+        # A display that is back lets in the page that it had: no second browser is opened, and nobody knows
+        # another secret. In the environment no other user sees it.
+        shared = {LINK_SECRET: secrets.token_urlsafe(24)} if part.role is Role.VIEW else {}
+        self._environment = os.environ | shared
 
     @property
     def over(self) -> bool:
@@ -55,7 +61,9 @@ class Keeper:
         wait = [f"--subscribers={subscribers}"] if self.part.hearers else []
         try:
             with Uninterrupted("SIGTERM", "SIGHUP"):
-                self._program = Program(self.part.name, [*self.part.command, *wait, *more])
+                self._program = Program(
+                    self.part.name, [*self.part.command, *wait, *more], environment=self._environment
+                )
         except OSError as error:  # such as no memory left for it
             why = error.strerror or error
             self._wait_or_give_up(f"the {self.part.name} could not be started ({why})", lived_s=0)

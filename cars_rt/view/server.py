@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import hmac
 import logging
+import os
 import secrets
 import socket
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from tornado.ioloop import IOLoop, PeriodicCallback
 from tornado.netutil import bind_sockets
 from tornado.web import OutputTransform, RequestHandler, StaticFileHandler
 
+from cars_rt.console import LINK_SECRET
 from cars_rt.physics.substances import SUBSTANCES
 from cars_rt.printable import printable
 from cars_rt.sockets.addresses import Address, cannot_serve
@@ -93,8 +95,11 @@ class _Refused(RequestHandler):
 class _Login(RequestHandler):
     """Takes the secret, from a form or, as in the address that the program says, from the query."""
 
-    def initialize(self, secret: str, cookie: str, page: str, turn: asyncio.Semaphore) -> None:
-        self._secret, self._cookie, self._page, self._turn = secret, cookie, page, turn
+    def initialize(
+        self, secret: str, cookie: str, turn: asyncio.Semaphore, page: Template, known: bool
+    ) -> None:
+        """known: to people, as their password; else it stands in the address that the program says."""
+        self._secret, self._cookie, self._turn, self._page, self._known = secret, cookie, turn, page, known
         self._gone = False
 
     def on_connection_close(self) -> None:
@@ -123,10 +128,10 @@ class _Login(RequestHandler):
             log.warning("a wrong password from %s", self.request.remote_ip)
             await asyncio.sleep(WRONG_S)
         self.set_status(403)
-        self._form("That is not the password.")
+        self._form("That is not the password." if self._known else "That address is of an earlier start.")
 
     def _form(self, said: str) -> None:
-        self.finish(self._page.replace("{{ said }}", said))
+        self.finish(self._page.render(said=said, known=self._known))
 
 
 class _Secret(AuthProvider):  # type: ignore[misc]
@@ -228,9 +233,10 @@ class PageServer:
         ]
         options: dict[str, Any] = {}
         if secret:
-            login = (folder / "login.html").read_text(encoding="utf-8")
+            login = Template((folder / "login.html").read_text(encoding="utf-8"))
             cookie = COOKIE.format(port=self.port)
-            given = {"secret": secret, "cookie": cookie, "page": login, "turn": asyncio.Semaphore(GUESSES)}
+            given = {"secret": secret, "cookie": cookie, "turn": asyncio.Semaphore(GUESSES)}
+            given |= {"page": login, "known": settings.password is not None}
             patterns.append((r"/login", _Login, given))
             options = {"auth_provider": _Secret(cookie), "cookie_secret": _key(secret)}
         names = _names(where.host, self.port, settings.host)
@@ -274,7 +280,8 @@ class PageServer:
         """The secret; empty: none is needed. Nobody may control without one."""
         if settings.password is not None:
             return _password(settings.password)
-        return secrets.token_urlsafe(24) if settings.allow_control else ""
+        made = os.environ.get(LINK_SECRET) or secrets.token_urlsafe(24)
+        return made if settings.allow_control else ""
 
     def serve(self) -> None:
         """Answer until `stop`. In the thread that made it."""

@@ -19,7 +19,7 @@ from rich.console import Console
 from cars_rt.cli import app
 from cars_rt.cli.config import ConfigError, check_environment
 from cars_rt.cli.process import _Progress
-from cars_rt.console import STOP_WITH_STDIN
+from cars_rt.console import LINK_SECRET, STOP_WITH_STDIN
 from cars_rt.engines import AUTO, ENGINES, guide, shipped_models
 from cars_rt.engines.model import CLASSICAL
 from cars_rt.engines.remembered import OFF as FORGETFUL
@@ -379,7 +379,8 @@ def test_flags_come_from_the_environment() -> None:
     ],
 )
 def test_name_in_the_environment_that_is_no_flag_is_refused(name: str, meant: str) -> None:
-    names = [CACHE, FORGETFUL, STOP_WITH_STDIN, "CARS_RT_CTL_STATUS_ADDRESS", "CARS_RT_RECORD_OUTPUT", "HOME"]
+    names = [CACHE, FORGETFUL, LINK_SECRET, STOP_WITH_STDIN, "HOME"]
+    names += ["CARS_RT_CTL_STATUS_ADDRESS", "CARS_RT_RECORD_OUTPUT"]
     check_environment(dict.fromkeys(names, ""), app)
     with pytest.raises(ConfigError, match=f"^{name} in the environment is no flag of any command") as said:
         check_environment({name: "", **dict.fromkeys(names, "")}, app)

@@ -21,6 +21,7 @@ from cars_rt.room.restarts import LONG_S, Restarts
 from cars_rt.room.room import Room
 from cars_rt.room.said import Line, Said, read_line
 from cars_rt.room.shown import describe
+from cars_rt.sockets.free import free_addresses
 
 
 def test_pauses_grow_until_the_limit_and_a_long_life_begins_anew() -> None:
@@ -64,7 +65,7 @@ def test_a_part_that_the_system_cannot_start_now_is_tried_again_and_the_others_l
 ) -> None:
     """As after a process was ended since there was no memory left."""
 
-    def no_memory(*_: object) -> None:
+    def no_memory(*_: object, **__: object) -> None:
         raise OSError(errno.ENOMEM, "Cannot allocate memory")
 
     monkeypatch.setattr(keeper_module, "Program", no_memory)
@@ -139,6 +140,30 @@ def test_a_display_that_was_seen_and_died_opens_no_other_browser(
         assert room._known(view) == ([] if given else flags)
     room.kill()
     view.said.close()
+
+
+def test_a_display_that_died_lets_in_the_page_that_it_had(tmp_path: Path) -> None:
+    """Nobody knows another secret than that of the address which was opened."""
+    port = free_addresses(1)[0].rpartition(":")[2]
+    nowhere = (f"--{flag}=none" for flag in ("spectra", "control", "recorder"))
+    command = ("view", "--preview=tcp://127.0.0.1:9", f"--http=127.0.0.1:{port}", *nowhere)
+    view = keeper(tmp_path, *command, "--allow-control", "--no-browser", role=Role.VIEW)
+
+    def life() -> str:
+        """Begin one, and get the address that it says."""
+        view.said.linked = False
+        view.start(0)
+        wait_until(lambda: view.said.linked or view.pid is None)
+        return view.said.last.text.split()[-1]
+
+    try:
+        link = life()
+        view.hang("for this test")
+        wait_until(lambda: view.look(lambda _: None) or view.condition is Condition.WAITING)
+        assert "/login?token=" in link and life() == link
+    finally:
+        view.kill()
+        view.said.close()
 
 
 def test_lines_of_parts_are_read_as_they_are_and_cannot_play_with_the_terminal() -> None:

@@ -176,6 +176,7 @@ def test_without_the_password_there_is_no_page_no_stream_and_no_file(locked: Ser
         status, _, headers = locked.get(path)
         assert status == 302 and headers["Location"].startswith("/login")
     assert locked.websocket("x") != "open"
+    assert 'name="password"' in locked.get("/login")[1]
     form = {"Content_Type": "application/x-www-form-urlencoded"}
     status, said, headers = locked.get("/login", "POST", "password=wrong+password", **form)
     assert status == 403 and "That is not the password" in said and "Set-Cookie" not in headers
@@ -193,6 +194,7 @@ def test_who_may_control_has_shown_a_secret(locked: Served, cookie: str) -> None
         served = Served(command)
         assert "/login?token=" in served.link
         assert served.get("/")[0] == served.get("/", **a_cookie(served))[0] == 302  # of another secret
+        assert "Open the address that the display said" in served.get("/login")[1]  # nobody knows a password
         path = served.link.partition(f":{served.port}")[2]
         status, _, headers = served.get(path)
         assert status == 302 and headers["Location"] == "/"
