@@ -54,6 +54,7 @@ class Facts:
     recorder: Mapping[str, Any] | None = None  # its last answer
     recorder_silent_s: float | None = None  # since then, where it no longer answers
     recorder_there: bool = False  # it does not, but takes connections
+    recorder_forgot: bool = False  # it died with something to record, and is back without
     file: str | None = None  # a recording is shown, not a daemon
     file_trouble: str = ""  # why not all of it is shown
     results: bool = True  # it holds results, not counts alone
@@ -139,6 +140,8 @@ def _reds(facts: Facts, status: Mapping[str, Any] | None) -> Iterator[tuple[Leve
         yield Level.RED, f"{facts.trouble}; waiting."
     if trouble := (facts.recorder or {}).get("trouble"):
         yield Level.RED, f"The recorder gave up: {printable(str(trouble)).rstrip('.')}."
+    if facts.recorder_forgot:
+        yield Level.RED, "The recorder began anew and records nothing; start it again."
     if (disk := _disk(facts)) is not None:
         yield Level.RED, disk
     if (silent := _silent(facts)) is not None and silent[0] is Level.RED:

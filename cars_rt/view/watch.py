@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ class Watch(threading.Thread):
         self.rate_in = self.rate_out = 0.0  # spectra/s
         self.busy = False
         self.urgent = False  # it waits for no other program, so neither for a browser that draws
+        self.forgot = False  # a recorder that began anew, and does not go on with what it was to record
         self._security, self._token, self._every_s = security, token, every_s
         self._what, self._word = what, word
         self._over = threading.Event()
@@ -77,6 +79,7 @@ class Watch(threading.Thread):
             except (KeyError, TypeError, AttributeError):  # a recorder, or a daemon of another version
                 self.busy = False
         self.urgent = bool(status.get("realtime"))
+        self.forgot = forgets(self.last or {}, status, self.forgot)
         self.status, self.last, self.at, self.why = status, status, now, ""
 
     def ask(self, do: str, /, **arguments: Any) -> dict[str, Any]:
@@ -88,3 +91,13 @@ class Watch(threading.Thread):
         """Stop asking."""
         self._over.set()
         self.join()
+
+
+def forgets(last: Mapping[str, Any], now: Mapping[str, Any], before: bool) -> bool:
+    """Whether a recorder that answered `last` and then `now` has forgotten what it was to record, or had
+    `before`: one that died and was started again waits to be told anew."""
+    if now.get("state") != "idle":
+        return False
+    ages = [each.get("uptime_s") for each in (now, last)]
+    anew = all(isinstance(each, int | float) for each in ages) and ages[0] < ages[1]
+    return before or (anew and last.get("state") in ("recording", "waiting"))

@@ -85,6 +85,7 @@ def test_between_runs_no_dark_is_said_to_be_none() -> None:
         ({"recorder": {"minutes_left": 3}, "recorder_silent_s": 9}, Level.AMBER, "is gone for 9 s."),
         ({"recorder": {"trouble": "full"}}, Level.RED, "The recorder gave up: full."),
         ({"recorder": {"trouble": "full"}, "run": None}, Level.RED, "The recorder gave up: full."),
+        ({"recorder": {}, "recorder_forgot": True}, Level.RED, "began anew and records nothing; start it"),
         (gone(), Level.RED, "The recorder is gone for 9 s: it was recording this run."),
         (gone(one_run=True), Level.RED, "it was recording this run."),
         (gone(ended="complete", quiet_s=0), Level.RED, "it was recording this run."),

@@ -69,6 +69,31 @@ def test_a_recorder_that_is_busy_and_one_that_is_gone_are_told_apart() -> None:
         world.close()
 
 
+@pytest.mark.parametrize("state", ["recording", "waiting"])
+def test_a_recorder_that_died_and_is_back_without_what_it_was_to_record_is_said_to_be(state: str) -> None:
+    (address,) = free_addresses(1)
+    world = World(ViewSettings(preview="tcp://127.0.0.1:9", allow_control=True))
+    world.recorder = watch = Watch(address, every_s=0.02, what=Recorder, word="record-status")
+    now: dict[str, Any] = {}
+
+    def is_now(state: str, uptime_s: float) -> bool:
+        now.update(state=state, uptime_s=uptime_s)
+        wait_until(lambda: world.facts().recorder == now)
+        return world.facts().recorder_forgot
+
+    watch.start()
+    with answering(address, RECORDER_REQUESTS, lambda request, answer: dict(now)):
+        try:
+            assert not is_now(state, 50.0) and not is_now("idle", 52.0)  # somebody else stopped it
+            assert not is_now(state, 60.0) and is_now("idle", 1.0) and is_now("idle", 3.0)
+            assert not is_now("waiting", 5.0) and is_now("idle", 2.0)
+            world.ask("record stop", {}, lambda text, bad: None)
+            assert not is_now("idle", 4.0)
+            assert not is_now("idle", 1.0)  # it had nothing to record
+        finally:
+            world.close()
+
+
 def test_an_order_waits_for_no_slow_one_and_quick_ones_stay_in_their_order() -> None:
     control, recorder = free_addresses(2)
     world = World(ViewSettings(preview="tcp://127.0.0.1:9", allow_control=True))

@@ -53,7 +53,7 @@ class Recorder:
         self._spectra = 0  # in closed files
         self._open = Pieces()
         self._asked: list[tuple[Then, list[Piece]]] = []
-        self._flushed = time.monotonic()
+        self.begun = self._flushed = time.monotonic()
         self._packing = settings.packing()
         wanted = settings.streams()
         self.folder = output.parent if self.one_run else output
