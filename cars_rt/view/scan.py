@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from cars_rt.view.grid import Floats, Grid, Trail
 from cars_rt.view.quantity import Kind, Quantity
 
 PLANE_BYTES = 16e6  # of the map of one band: four million cells
+LAST = 10  # bundles, whose pauses tell how often one comes
 TRAIL_ROWS = 16_384  # moments of point measurements that are kept apart
 
 
@@ -61,7 +62,8 @@ class Scan:
         self.end: End | None = None
         self.begun = time.monotonic()
         self.touched = self.begun  # when anything came last
-        self._pauses = [0.0, 0.0]  # s, the two longest before anything came
+        self._bundled = self.begun  # when a bundle came last
+        self._pauses = deque([0.0, 0.0], LAST)  # s, before the last bundles; one alone is no rule
 
     def _grid(self, depth: int, most_bytes: float) -> Grid:
         if self.start.scan is None:
@@ -87,8 +89,8 @@ class Scan:
     @property
     def between_s(self) -> float:
         """For so long nothing comes in this run though all is well, as far as that is known. The longest
-        pause so far is no measure: the daemon may have been paused."""
-        return max(self.start.exposure_s or 0.0, self._pauses[0])
+        pauses are no measure: the daemon may have been paused."""
+        return max(self.start.exposure_s or 0.0, sorted(self._pauses)[len(self._pauses) // 2])
 
     @property
     def thinned(self) -> bool:
@@ -100,6 +102,8 @@ class Scan:
         bands = frame.bands or ()
         values = np.asarray(frame.block, np.float32)
         self._touch(frame)
+        self._pauses.append(self.touched - self._bundled)
+        self._bundled = self.touched
         if bands != self.bands:
             self._change_bands(bands)
         for number, band in enumerate(bands[: values.shape[1]]):
@@ -145,7 +149,6 @@ class Scan:
 
     def _touch(self, frame: Frame) -> None:
         now = time.monotonic()
-        self._pauses = sorted((*self._pauses, now - self.touched))[1:]
         self.touched = now
         if self.points and not (self.seen or self.kept):
             self.first = self.raman.first = frame.index

@@ -79,13 +79,17 @@ def test_a_scan_far_larger_than_memory_is_kept_within_the_bound() -> None:
 def test_how_long_nothing_comes_between_two_bundles_is_known_from_the_exposure_or_from_what_came() -> None:
     scan = a_scan(2, 3, exposure_s=8.0)
     assert scan.between_s == 8
-    scan.touched -= 60
-    scan.take_bundle(bundle(0, np.ones((1, 1))))
-    assert scan.between_s == 8  # once is no rule: the instrument was held up
-    for index in range(1, 4):
-        scan.touched -= 30
-        scan.take_bundle(bundle(index, np.ones((1, 1))))
-    assert 30 <= scan.between_s < 60
+
+    def see(*pauses: float) -> float:
+        for pause in pauses:
+            scan._bundled -= pause
+            scan.take_bundle(bundle(0, np.ones((1, 1))))
+            scan.take_spectra(raman(0, np.ones((1, 160))))  # right after it, which says nothing
+        return scan.between_s
+
+    assert see(60) == 8  # once is no rule: the instrument was held up
+    assert 30 <= see(30, 30, 30) < 60
+    assert see(*10 * [0.05], 60, *3 * [0.05], 60, 60) == 8  # nor are a few that are long
 
 
 def test_spectra_beyond_the_scan_are_counted_and_left_out() -> None:
