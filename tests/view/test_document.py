@@ -300,6 +300,23 @@ def test_a_message_of_what_is_wrong_is_over_once_it_is_mended(
     assert not message(page)
 
 
+@pytest.mark.parametrize("rows", [None, 5], ids=["points", "a scan"])
+def test_what_a_page_that_comes_back_had_and_cannot_be_is_left_out_without_a_word(rows: int | None) -> None:
+    page = a_page()
+    page.store.scan = scan = a_scan(rows)
+    scan.take_bundle(bundle(0, np.ones((5, 1)), (FIRST,)))
+    assert not message(page)
+    for do, what in ("planes", {"count": 3, "plane": 0}), ("band", {"low": 1, "high": 2}):
+        ask(page, do, **what, restored=True)
+        assert not message(page) and page.stack.planes == 1
+        ask(page, do, **what)
+        assert message(page)
+        page._said.say("", False)
+    page._said.say("asked for", True)
+    ask(page, "planes", count=3, plane=0, restored=True)
+    assert message(page) == "asked for"
+
+
 @pytest.mark.parametrize(
     ("settings", "trouble", "said"),
     [

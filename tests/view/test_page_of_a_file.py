@@ -150,9 +150,13 @@ def test_a_page_that_was_cut_off_comes_back_with_its_display_and_what_was_chosen
     assert page.evaluate(CONTROLS) == controls
     page.select_option("#by", "fixed")
     browser.until("JSON.parse(sessionStorage.kept).limits.ranges?.length === 1")
+    before = len(browser.sent)
     page.reload()
     browser.until(f"window.Bokeh?.documents.length > 0 && {shown}")
     browser.until("document.querySelector('#by').value === 'fixed'")
+    asked = browser.asked(before)
+    assert len(asked) == 8 and all(each["restored"] for each in asked)  # which nobody asks for now
+    assert "restored" not in page.evaluate("sessionStorage.kept")
 
 
 def test_a_page_that_finds_no_place_or_to_which_nothing_comes_says_so_and_loads_itself_again(

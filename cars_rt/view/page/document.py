@@ -146,7 +146,8 @@ class Page:
                 self._carry_out(order)
                 self._said.mended(order.do)
             except CarsRtError as error:
-                self._said.say(str(error), True, order.do)
+                if not order.switch("restored"):  # else nobody asks for it now: the page was loaded anew
+                    self._said.say(str(error), True, order.do)
 
     def _carry_out(self, order: Order) -> None:
         match order.do:

@@ -28,7 +28,7 @@ const CarsRT = (() => {
       show();
     }
     if (long) return;
-    if (KEPT.includes(what.do)) keep(what.do, what);
+    if (KEPT.includes(what.do) && !what.restored) keep(what.do, what);
     const last = waiting[waiting.length - 1];
     if (last?.do === what.do && what.do === "move") {
       what = { ...what, rows: what.rows + last.rows, columns: what.columns + last.columns };
@@ -80,7 +80,7 @@ const CarsRT = (() => {
     }
     for (const each of [labels, log]) if (each) $(each.do).checked = each.on;
     for (const each of document.querySelectorAll("[name=substance]")) each.checked = substances?.names.includes(each.value) ?? false;
-    Object.values(kept).filter(Boolean).forEach(ask);
+    for (const each of Object.values(kept)) if (each) ask({ ...each, restored: true });  // as far as it still fits
   }
 
   function text(id, value) {
