@@ -17,6 +17,7 @@ from cars_rt.view.store import Store
 log = logging.getLogger("cars_rt.view")
 
 LOOK_S = 0.1  # how soon a stop is noticed
+NOT_NOW = "none are asked for while the daemon has no head-room"
 AGAIN_S = 1.0  # before a connection that broke is made anew
 LEFT_OUT = frozenset({Kind.SOURCE_SKIP})  # the daemon leaves out spectra rather than wait for a display
 GAPS = {Kind.SEQUENCE_JUMP, Kind.TAIL_MISSING}  # of what was sent to this display
@@ -63,7 +64,7 @@ class Feed(threading.Thread):
     def run(self) -> None:
         while not self._over.is_set():
             if not self._wanted():
-                self._note(False, "")
+                self._note(False, NOT_NOW)
                 self._over.wait(AGAIN_S)
                 continue
             try:

@@ -23,8 +23,10 @@ from cars_rt.view.picture import SCREEN, Picture, Window, rgba
 from cars_rt.view.quantity import Kind, Quantity, QuantityError, a_band
 from cars_rt.view.region import Region
 from cars_rt.view.scan import Scan
+from cars_rt.view.settings import ViewSettings
 from cars_rt.view.store import Store
 from cars_rt.view.trace import Curve, Waterfall
+from cars_rt.view.world import World
 from view.test_health import WELL
 
 BAND = Band("some", 900.0, 1000.0)
@@ -140,6 +142,17 @@ def test_a_message_that_the_display_fails_on_costs_no_more_than_itself() -> None
         for number in range(2):
             source.say(replace(bundle(number, np.ones((1, 1))), sequence=number))
         wait_until(lambda: store.scan is not None and store.scan.seen == 1)
+        feed.close()
+
+
+def test_spectra_that_are_not_asked_for_now_are_missing_for_a_reason() -> None:
+    world = World(ViewSettings(preview="tcp://127.0.0.1:9"))
+    feed = Feed(world.store, "tcp://127.0.0.1:9", "raman", wanted=lambda: False)
+    world.store.connected["preview"] = True
+    feed.start()
+    try:
+        wait_until(lambda: world.no_spectra == "none are asked for while the daemon has no head-room")
+    finally:
         feed.close()
 
 
