@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bokeh.document import Document
-from helpers import AXIS
+from helpers import AXIS, an_end
 
 from cars_rt.protocol import Band
 from cars_rt.view.page import document
@@ -107,6 +107,10 @@ def test_limits_hold_for_points_too() -> None:
         assert limits == [page.points.mapper.low, page.points.mapper.high]
         return limits
 
+    ask(page, "limits", by="fixed")
+    assert see(1.0) != see(5.0)  # nothing was there to be as now
+    ask(page, "limits", by="auto")
+    page.store.scan = scan = a_scan(None)
     automatic = see(1.0)
     assert 1 <= automatic[0] < automatic[1] <= 2
     ask(page, "limits", by="fixed")
@@ -168,16 +172,22 @@ def test_limits_as_now_hold_in_the_next_plane_and_run_and_are_found_where_nothin
     page.store.scan = scan = a_scan(2, 1)
     ask(page, "limits", by="fixed")
     see(np.nan)
-    see(1.0, 2.0)
+    see(1.0)
+    see(1.0, 2.0)  # not those of the first pixel
+    assert ends[0] == (0.0, 1.0) and ends[1][1] < 1.1 < ends[2][1]
+    scan.end = an_end(1, 2, stream="preview")
     ask(page, "planes", count=2, plane=1)
     see(5.0, 6.0)
     page.store.scan = scan = a_scan(2, 1)
     see(7.0, 9.0)
-    assert ends[0] == (0.0, 1.0) and ends[1][0] > 1 and ends[1:] == [ends[1]] * 3
+    assert ends[2:] == [ends[2]] * 3
     ask(page, "band", low=850, high=890)
     scan.take_spectra(raman(0, np.full((2, len(scan.axis)), 4.0)))
     see(7.0, 9.0)
     assert ends[-1][0] == 4.0  # of another band
+    scan.take_spectra(raman(0, np.full((2, len(scan.axis)), 6.0)))
+    see(7.0, 9.0)
+    assert ends[-1][0] == 4.0  # of which numbers were there
 
 
 def test_what_the_user_chose_is_told_as_the_order_for_it() -> None:

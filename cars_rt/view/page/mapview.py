@@ -110,6 +110,8 @@ class MapView:
         self._quantities: list[Quantity] = []
         self._ranges: Ranges = []  # of the colours, one for each quantity
         self._known = False  # the limits are those of numbers, or given by hand
+        self._fixed = False  # they stay; where nothing was seen when that was wished, from the run's end on
+        self._at_once = False  # the next look at the percentiles is of another map of what was seen already
         self._held: tuple[str, Ranges] = "", []  # limits that a page had which comes back, and of which map
         self._window: Window | None = None
         self._old_limits = False  # the limits are those of earlier values
@@ -123,16 +125,18 @@ class MapView:
 
         plane: its first row in the scan and its rows. zoom: the part that is looked at, if not all of it.
         """
+        self._settle()
         quantities = list(what.channels) if isinstance(what, Composite) else [what]
         window = zoom or Window(plane[0], 0, plane[0] + plane[1], scan.shape[1])
         self._pictures = alike(scan, quantities, window)
-        new = scan is not self.scan or plane[0] != self.top
+        another = scan is not self.scan
+        new = another or plane[0] != self.top
         self.scan, self.top, self._window = scan, plane[0], window
         # By hand there is one pair of limits, for however many channels there are now.
         if self.limits_by == "hand":
             self._ranges = self._ranges[:1] * len(quantities)
         elif self.limits_by == "auto" or quantities != self._quantities:
-            self._ranges, self._known = [], False
+            self._ranges, self._known, self._fixed, self._at_once = [], False, False, not another
         self._quantities = quantities
         composite = isinstance(what, Composite)
         shown, hidden = (self.colours, self.numbers) if composite else (self.numbers, self.colours)
@@ -149,6 +153,7 @@ class MapView:
 
     def clear(self) -> None:
         """Show nothing, and let the scan's memory go."""
+        self._settle()
         self.scan, self._pictures = None, []
 
     def _frame(self, scan: Scan, rows: int) -> None:
@@ -207,7 +212,7 @@ class MapView:
 
     def _relimit(self) -> bool:
         """Follow the percentiles, where limits are automatic. Returns whether they moved."""
-        if self.limits_by == "hand" or (self.limits_by == "fixed" and self._known):
+        if self.limits_by == "hand" or self._fixed:
             return False
         now = time.monotonic()
         self._old_limits = bool(self._ranges) and now < self._limits_due
@@ -216,6 +221,8 @@ class MapView:
         self._limits_due = now + LIMITS_S
         percentiles = [limits(each.values) for each in self._pictures]
         self._known = bool(percentiles) and None not in percentiles
+        self._fixed = self._known and self._at_once and self.limits_by == "fixed"
+        self._at_once = False
         found = [each or (0.0, 1.0) for each in percentiles]
         if self._ranges and all(map(_alike, found, self._ranges)):
             return False
@@ -228,6 +235,7 @@ class MapView:
         """How colours are spread: auto (percentiles), fixed (as now, or as `ranges` say once the map `of`
         this title is shown), hand (the one range)."""
         self.limits_by, self._held = by, (of, ranges)
+        self._fixed = by == "fixed" and self._known
         if by == "auto":
             self._ranges = []
             self._relimit()
@@ -241,13 +249,19 @@ class MapView:
     @property
     def held(self) -> tuple[str, Ranges] | None:
         """Whose limits hold as they were once, and which; None where they change, or are given by hand."""
-        return (self.plot.title.text, self._ranges) if self.limits_by == "fixed" and self._known else None
+        return (self.plot.title.text, self._ranges) if self._fixed else None
+
+    def _settle(self) -> None:
+        """The run that was shown may be over: then all of it is what limits are from that stay."""
+        over = self.scan is not None and self.scan.end is not None
+        self._fixed = self._fixed or (over and self._known and self.limits_by == "fixed")
 
     def _hold(self) -> None:
         of, ranges = self._held
         if self.limits_by == "fixed" and ranges and of == self.plot.title.text:
             self._held = "", []  # from now on as ever: another band has limits of its own
             self._ranges, self._known = (ranges * len(self._quantities))[: len(self._quantities)], True
+            self._fixed = True
             if len(self._ranges) == 1:
                 self.mapper.update(low=ranges[0][0], high=ranges[0][1])
 

@@ -64,10 +64,12 @@ class PointsView:
         self._due = 0.0
         self._limits_by = "auto"  # as of a map
         self._known = False  # the limits are those of numbers, or given by hand
+        self._fixed = False  # they stay, as those of a map
         self._whole = True  # other curves are shown than were sent
 
     def show(self, scan: Scan, chosen: list[Quantity]) -> None:
         """Show these bands of a run."""
+        self._settle()
         if self._waterfall is None or self._waterfall.scan is not scan:
             self._waterfall = Waterfall(scan)
         self._curves = [Curve(scan, each) for each in chosen[:MOST_CURVES]]
@@ -83,6 +85,7 @@ class PointsView:
 
     def clear(self) -> None:
         """Show nothing, and let the run's memory go."""
+        self._settle()
         self._waterfall, self._curves = None, []
 
     def update(self, lock: threading.Lock) -> bool:
@@ -98,8 +101,7 @@ class PointsView:
         if values.size:
             height = len(values) * fall.step
             self.image.lay(values.copy(), fall.low, fall.first, fall.high - fall.low, height)
-            free = self._limits_by == "auto" or (self._limits_by == "fixed" and not self._known)
-            if free and (ends := limits(values)):
+            if self._limits_by != "hand" and not self._fixed and (ends := limits(values)):
                 self.mapper.update(low=ends[0], high=ends[1])
                 self._known = True
         drawn = [each.drawn() for each in self._curves]
@@ -118,13 +120,18 @@ class PointsView:
         if ranges and not of:
             self.mapper.update(low=ranges[0][0], high=ranges[0][1])
             self._known = True
+        self._fixed = by == "fixed" and self._known
         self._whole = True
+
+    def _settle(self) -> None:
+        """As of a map: a run that is over leaves its limits to the next one, where they stay."""
+        over = self._waterfall is not None and self._waterfall.scan.end is not None
+        self._fixed = self._fixed or (over and self._known and self._limits_by == "fixed")
 
     @property
     def held(self) -> tuple[str, Ranges] | None:
         """As of a map, but without a title."""
-        fixed = self._limits_by == "fixed" and self._known
-        return ("", [(self.mapper.low, self.mapper.high)]) if fixed else None
+        return ("", [(self.mapper.low, self.mapper.high)]) if self._fixed else None
 
     def colour(self, palette: str) -> None:
         """Another colour map."""
