@@ -276,6 +276,21 @@ def test_what_is_chosen_in_a_plane_of_a_stack_ends_where_it_does() -> None:
     assert page.place.pixel == (side - 1, 1)
 
 
+def test_arrow_keys_go_on_from_what_is_shown() -> None:
+    page = a_page()
+    page.store.scan = scan = a_scan(9, 9)
+    ask(page, "move", rows=0, columns=1)
+    scan.take_bundle(bundle(40, np.ones((1, 1)), (FIRST,), latest_raman=np.ones(160, np.float32)))
+    beat(page)
+    ask(page, "move", rows=1, columns=2)
+    beat(page)
+    assert page.place.pixel == (5, 6)  # the latest one is in the middle
+    page._select(SimpleNamespace(final=True, geometry={"x0": 2.5, "y0": 3.5, "x1": 7.5, "y1": 7.5}))
+    ask(page, "move", rows=0, columns=-1)
+    beat(page)
+    assert page.place.pixel == (3, 1)
+
+
 def message(page: Page) -> str:
     """What the page says after a beat that is due."""
     page._pace = Pace()

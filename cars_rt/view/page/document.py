@@ -252,7 +252,7 @@ class Page:
         if scan is None:
             return
         first, end = self.stack.rows(scan)
-        row, column = self.place.pixel or (scan.latest_index // scan.shape[1], 0)
+        row, column = self.place.corner or divmod(max(scan.latest_index, 0), scan.shape[1])
         row = min(max(row, first), end - 1)  # what is chosen may lie in another plane
         self._point(min(max(row + rows, first), end - 1), min(max(column + columns, 0), scan.shape[1] - 1))
 

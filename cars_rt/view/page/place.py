@@ -33,6 +33,12 @@ class Place:
         """Whether it is not the latest."""
         return self.pixel is not None or self.region is not None
 
+    @property
+    def corner(self) -> tuple[int, int] | None:
+        """The pixel that is chosen, of a region the first one; None: the latest spectrum's."""
+        window = None if self.region is None else self.region.window
+        return self.pixel if window is None else (window.top, window.left)
+
     def is_due(self, now: float) -> bool:
         """Whether it is to be looked at."""
         return self.stale or now >= self._due
