@@ -27,6 +27,7 @@ class Spectrum:
     counts: Floats | None = None  # (p,)
     deviation: Floats | None = None  # (p,): of raman over the region, or as the model states it
     pixels: int = 1
+    place: str = ""  # where it is from, if the title does not say that
 
 
 class Scan:
@@ -162,7 +163,8 @@ class Scan:
         self.latest_index, self.latest_ns = index, int(frame.times_ns[-1])
         copy = None if counts is None else np.array(counts, np.float32)
         spread = None if deviation is None else np.array(deviation, np.float32)
-        self.latest = Spectrum("latest spectrum", np.array(raman, np.float32), copy, spread)
+        place = self._place(*divmod(index, self.shape[1]))
+        self.latest = Spectrum("latest spectrum", np.array(raman, np.float32), copy, spread, place=place)
 
     @property
     def _pixels(self) -> int:
@@ -232,16 +234,15 @@ class Scan:
         """Which spectrum is shown, and for which, where another one was asked for."""
         grid = self.raman
         (tall, wide), near, (top, left) = grid.bin, cell != grid.cell(row, column), grid.corner(cell)
-        if self.points:
-            kept, asked = (
-                f"spectrum {each if self.numbers is None else self.numbers[each]}" for each in (top, row)
-            )
-            mean = f"mean of {tall} spectra from"
-        else:
-            kept, asked = f"row {top}, column {left}", f"row {row}, column {column}"
-            mean = f"mean of {tall} × {wide} pixels from"
-        kept = kept if grid.exact else f"{mean} {kept}"
+        kept, asked = self._place(top, left), self._place(row, column)
+        mean = f"mean of {tall} spectra" if self.points else f"mean of {tall} × {wide} pixels"
+        kept = kept if grid.exact else f"{mean} from {kept}"
         return f"{kept}, nearest kept to {asked}" if near else kept
+
+    def _place(self, row: int, column: int) -> str:
+        if self.points:
+            return f"spectrum {row if self.numbers is None else self.numbers[row]}"
+        return f"row {row}, column {column}"
 
 
 def _not_finite(values: NDArray[np.generic]) -> int:

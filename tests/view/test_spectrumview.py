@@ -4,6 +4,7 @@ import numpy as np
 
 from cars_rt.view.page.spectrumview import SpectrumView, legible
 from cars_rt.view.scan import Spectrum
+from view.test_store import a_scan, bundle
 
 AXIS = np.linspace(400.0, 3200.0, 1401)
 
@@ -30,6 +31,20 @@ def test_labels_do_not_cover_one_another_and_stay_within_the_axes() -> None:
     assert view.tops.data["text"] == ["1500"]
     view.show(AXIS, Spectrum("none", np.full(len(AXIS), np.nan, np.float32)))
     assert list(view.tops.data["text"]) == []
+
+
+def test_pinned_spectra_are_told_apart() -> None:
+    view, scan = SpectrumView(lambda low, high: None), a_scan(3, 2)
+    for index in (2, 5, 5):
+        values = np.ones((1, 160), np.float32)
+        scan.take_bundle(bundle(index, values[:, :1], latest_raman=values[0]))
+        assert scan.latest is not None
+        view.show(scan.axis, scan.latest)
+        view.pin()
+    assert view.pinned.data["name"] == ["row 1, column 0", "row 2, column 1", "row 2, column 1 (2)"]
+    points = a_scan(None)
+    points.take_bundle(bundle(7, values[:, :1], latest_raman=values[0]))
+    assert points.latest is not None and points.latest.place == "spectrum 7"
 
 
 def test_the_legend_names_what_there_is() -> None:

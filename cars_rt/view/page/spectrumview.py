@@ -1,6 +1,7 @@
 """The spectrum: what the camera saw and what came of it, on one axis of raman shift."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain, count
 from typing import Any
 
 import numpy as np
@@ -210,7 +211,10 @@ class SpectrumView:
         old = {name: list(values)[-(len(PINNED) - 1) :] for name, values in self.pinned.data.items()}
         taken = set(old["colour"])
         colour = next(each for each in PINNED if each not in taken)
-        new = {"xs": self._axis, "ys": self.shown.raman, "colour": colour, "name": self.shown.title}
+        name = self.shown.place or self.shown.title
+        many = (f"{name} ({number})" for number in count(2))  # such as of the same pixel in several runs
+        name = next(each for each in chain([name], many) if each not in old["name"])
+        new = {"xs": self._axis, "ys": self.shown.raman, "colour": colour, "name": name}
         self.pinned.data = {name: [*old[name], new[name]] for name in old}
 
     def unpin(self) -> None:
