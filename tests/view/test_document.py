@@ -325,6 +325,31 @@ def test_a_message_of_what_is_wrong_is_over_once_it_is_mended(
     assert not message(page)
 
 
+def test_what_was_said_of_a_run_is_over_in_the_next_one_which_shows_the_chosen_band_where_it_can() -> None:
+    page = a_page()
+
+    def begin(shift: float = 0.0) -> str:
+        page.store.scan = scan = a_scan(2, 2, axis=AXIS + shift)
+        scan.take_bundle(bundle(0, np.ones((4, 1)), (Band("daemon's", 850 + shift, 900 + shift),)))
+        said = message(page)
+        assert page.choice.what is not None
+        return f"{page.choice.what.title.split()[0]}: {said}"
+
+    begin()
+    ask(page, "band", low=1000, high=1100, kind="mean")
+    assert not message(page)
+    assert begin(2000).startswith("daemon's: the band 1000–1100 cm⁻¹ lies outside this axis")
+    assert begin(2000) == "daemon's: "  # said once
+    assert begin(4000) == "daemon's: "  # what the user did not choose may change without a word
+    ask(page, "band", low=1000, high=1100, kind="mean", restored=True)
+    assert not message(page) and page.choice.marked[0].low == 4850
+    assert begin() == "1000–1100: " and page.choice.marked[0].low == 1000
+    page._said.say("record: done (the next run will be recorded)", False)
+    assert begin() == "1000–1100: "
+    page._said.say("reload: no model is called so", True)
+    assert begin() == "1000–1100: reload: no model is called so"
+
+
 @pytest.mark.parametrize("rows", [None, 5], ids=["points", "a scan"])
 def test_what_a_page_that_comes_back_had_and_cannot_be_is_left_out_without_a_word(rows: int | None) -> None:
     page = a_page()
@@ -337,6 +362,11 @@ def test_what_a_page_that_comes_back_had_and_cannot_be_is_left_out_without_a_wor
         ask(page, do, **what)
         assert message(page)
         page._said.say("", False)
+    again = a_page()  # which has no scan yet
+    ask(again, "band", low=1, high=2, restored=True)
+    assert message(again) == ""
+    again.store.scan = scan
+    assert message(again) == ""
     page._said.say("asked for", True)
     ask(page, "planes", count=3, plane=0, restored=True)
     assert message(page) == "asked for"

@@ -285,7 +285,7 @@ def test_the_daemon_dies_and_comes_back_with_another_axis(room: Room) -> None:
     room.begin("three", OTHER_AXIS)
     room.rows("three", range(ROWS), OTHER_AXIS)
     raman = room.raman("three", ROWS * COLUMNS)
-    room.browser.says("#message", "lies outside this axis, 2700 to 3100 cm⁻¹; another band was chosen")
+    room.browser.says("#message", "lies outside this axis, 2700 to 3100 cm⁻¹; another band is shown")
     wait_until(lambda: np.allclose(room.browser.image().ravel(), raman.mean(axis=1), rtol=1e-3, atol=1e-5))
     np.testing.assert_allclose(room.browser.spectrum("x"), OTHER_AXIS, rtol=1e-6)
     room.raw.say(an_end(ROWS, ROWS * COLUMNS, "three"))

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.protocol import Band
-from cars_rt.view.quantity import Composite, Quantity
+from cars_rt.view.quantity import Composite, Quantity, QuantityError
 
 
 class Choice:
@@ -18,26 +18,35 @@ class Choice:
         self._for_want = False  # it was taken before any band of the daemon was known
         self._bands: tuple[Band, ...] = ()  # of the daemon, as far as they were looked at
 
-    def choose(self, what: Quantity | Composite, axis: NDArray[np.float64] | None) -> None:
+    def choose(
+        self, what: Quantity | Composite, axis: NDArray[np.float64] | None, *, restored: bool = False
+    ) -> None:
         """Take what the user chose. Raises QuantityError for what the axis (p,), if there is one, does not
-        have; then nothing changes."""
+        have; then nothing changes, but for what is restored: that is tried again at each axis."""
+        if restored:
+            self._wished = what
+            if axis is None:
+                return
         if axis is not None:
-            for each in _parts(what):
-                each.pixels(axis)
+            _check(what, axis)
         self.what, self._wished, self._for_want = what, what, False
 
     def turn_to(self, axis: NDArray[np.float64], *, other: bool) -> None:
-        """A run on this axis (p,) begins; it is another axis than before. Raises QuantityError if that does
-        not have what was chosen; then it is everything."""
+        """A run on this axis (p,) begins; it is another axis than before. It is what the user chose, where
+        the axis has that, or stays what it was, or is everything. Raises QuantityError where the user's
+        choice was shown and no longer can be."""
         self._bands = ()
-        chosen = None if self._for_want else self.what
-        if chosen is None or other:
-            everything = Quantity(Band("everything", float(axis.min()), float(axis.max())))
-            self.what, self._for_want = everything, True
-        if chosen is not None and other:
-            for each in _parts(chosen):
-                each.pixels(axis)
-            self.what, self._for_want = chosen, False
+        shown = None if self._for_want else self.what
+        if shown is not None and not other:
+            return
+        for each in (self._wished, shown):
+            if each is not None and _fits(each, axis):
+                self.what, self._for_want = each, False
+                return
+        everything = Quantity(Band("everything", float(axis.min()), float(axis.max())))
+        self.what, self._for_want = everything, True
+        if shown is not None and shown == self._wished:
+            _check(shown, axis)
 
     def look_at(self, bands: tuple[Band, ...]) -> tuple[bool, bool]:
         """Whole spectra and the daemon's bands come by two streams, in either order, and bands change.
@@ -74,3 +83,17 @@ class Choice:
 
 def _parts(what: Quantity | Composite) -> Iterator[Quantity]:
     yield from what.channels if isinstance(what, Composite) else (what,)
+
+
+def _check(what: Quantity | Composite, axis: NDArray[np.float64]) -> None:
+    """Raises QuantityError for what an axis (p,) does not have."""
+    for each in _parts(what):
+        each.pixels(axis)
+
+
+def _fits(what: Quantity | Composite, axis: NDArray[np.float64]) -> bool:
+    try:
+        _check(what, axis)
+    except QuantityError:
+        return False
+    return True

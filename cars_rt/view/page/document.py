@@ -152,9 +152,9 @@ class Page:
     def _carry_out(self, order: Order) -> None:
         match order.do:
             case "band":
-                self._choose(wishes.quantity(order))
+                self._choose(wishes.quantity(order), order.switch("restored"))
             case "rgb":
-                self._choose(wishes.composite(order))
+                self._choose(wishes.composite(order), order.switch("restored"))
             case "limits":
                 limits = wishes.limits(order)
                 for view in (self.map, self.points):
@@ -193,9 +193,9 @@ class Page:
             case _:
                 self._control(order)
 
-    def _choose(self, what: Quantity | Composite) -> None:
+    def _choose(self, what: Quantity | Composite, restored: bool = False) -> None:
         scan = self.store.scan
-        self.choice.choose(what, None if scan is None else scan.axis)
+        self.choice.choose(what, None if scan is None else scan.axis, restored=restored)
         self._stale = True
         self._said.say("", False)
 
@@ -271,7 +271,7 @@ class Page:
                 kind = what.kind
             self._choose(Quantity(a_band(x0, x1), kind))
         except CarsRtError as error:
-            self._said.say(str(error), True)
+            self._said.say(str(error), True, "band")
 
     def _zoomed(self, event: Any) -> None:
         scan = self.scan
@@ -334,6 +334,7 @@ class Page:
         if self._reframe:
             self.zoom = None
         self.scan, self._stale = scan, True
+        self._said.turn()
         self.place.choose()
         (self.map if scan.points else self.points).clear()
         self.spectrum.clear()
@@ -341,7 +342,7 @@ class Page:
         try:
             self.choice.turn_to(scan.axis, other=other_axis)
         except CarsRtError as error:
-            self._said.say(f"{error}; another band was chosen.", True)
+            self._said.say(f"{error}; another band is shown until there is one that has it.", True, "band")
 
     def _spectrum(self, now: float) -> bool:
         scan = self.scan

@@ -7,6 +7,8 @@ from cars_rt.printable import printable
 from cars_rt.view import health
 from cars_rt.view.world import World
 
+#: Kinds of order that another run may bear.
+OF_A_RUN = ("band", "rgb", "planes")
 HEALTH_S = 0.5  # between two looks at the numbers
 
 
@@ -28,6 +30,12 @@ class Said:
     def mended(self, about: str) -> None:
         """A message about this is over: an order of the kind was carried out."""
         if about == self._about:
+            self.say("", False)
+
+    def turn(self) -> None:
+        """Another run is shown. What was said of the one before is over, and a request that was answered has
+        done what it announced; what failed stays to be read, but where another axis or shape mends it."""
+        if not self._bad or self._about in OF_A_RUN:
             self.say("", False)
 
     def due(self, now: float) -> bool:
