@@ -114,7 +114,7 @@ class Feed(threading.Thread):
             case Frame():
                 self._store.spectra(event)
             case Closed() if self.stream == "preview":
-                self._store.close(event)
+                self._store.close(event, heard=self._source is None or self._source.connected)
             case Problem() if event.kind in GAPS and self.stream == "preview":
                 self._store.missed(self._run, event.spectra)
             case Problem() if event.kind in SPEAKS_OTHERWISE:

@@ -107,11 +107,13 @@ def _not_shown(facts: Facts, status: Mapping[str, Any]) -> Iterator[tuple[Level,
         told, word = run == facts.run and bool(facts.ended), "was not"
         if run != facts.run and facts.run is not None and not facts.ended:
             return
-    name = _short(printable(str(run)))
+    name, lost = _short(printable(str(run))), {} if told or not isinstance(lost, dict) else lost
     if why:
         yield Level.RED, f"Run {name} {word} computed: {printable(str(why)).rstrip('.')}."
-    if not told and isinstance(lost, dict) and (said := _counts(lost)):
+    if said := _counts(lost):
         yield Level.RED, f"Spectra of run {name} are lost: {said}."
+    if (why or said) and facts.run not in (None, run):  # whose sentences follow
+        yield Level.RED, f"Shown is still run {_short(printable(str(facts.run)))}."
 
 
 def _not_numbers(facts: Facts) -> Iterator[tuple[Level, str]]:
@@ -127,11 +129,11 @@ def _early_or_flagged(facts: Facts) -> Iterator[tuple[Level, str]]:
 
 
 def _reds(facts: Facts, status: Mapping[str, Any] | None) -> Iterator[tuple[Level, str]]:
+    if status is not None:
+        yield from _not_shown(facts, status)
     if lost := _counts(_lost(facts, status)):
         where = " (the daemon's own report names the cause)" if "upstream" in lost else ""
         yield Level.RED, f"Spectra of this run are lost: {lost}{where}."
-    if status is not None:
-        yield from _not_shown(facts, status)
     yield from _not_numbers(facts)
     if not facts.connected and not facts.ended:
         since = f", nothing for {_time(facts.quiet_s)}" if facts.quiet_s >= 1 else ""
@@ -216,11 +218,15 @@ def _fresh(facts: Facts) -> Mapping[str, Any] | None:
 
 
 def _lost(facts: Facts, status: Mapping[str, Any] | None) -> Mapping[str, int]:
-    """Spectra lost in this run: as the daemon says while it is open, as its end says afterwards."""
-    if facts.ended or status is None or status.get("run") != facts.run:
-        return facts.lost
-    said = status.get("run_lost")
-    return said if isinstance(said, dict) and said else facts.lost
+    """Spectra lost in this run, as the daemon says; as its end says, which may know no cause, where the
+    daemon tells no more of it."""
+    said = status or {}
+    last = said.get("last_run")
+    if isinstance(last, dict) and last.get("run") == facts.run:
+        told = last.get("lost") if "upstream" in facts.lost else None
+    else:
+        told = said.get("run_lost") if said.get("run") == facts.run and not facts.ended else None
+    return told if isinstance(told, dict) and told else facts.lost
 
 
 def _came(facts: Facts) -> int:
@@ -243,6 +249,8 @@ def _silent(facts: Facts) -> tuple[Level, str] | None:
         return None
     if facts.recorder_there:
         return Level.AMBER, f"The recorder is there, but has not answered for {_time(silent_s)}."
+    if last.get("state") == "idle":
+        return None  # it had nothing to do; that it does not answer stands among the numbers
     of_this_run = last.get("run") == facts.run
     in_run = not facts.ended or silent_s > facts.quiet_s + ASKED_S  # it went, or before the end
     if last.get("one_run") and last.get("run") and not (of_this_run and in_run):

@@ -73,10 +73,11 @@ class Store:
             if self.scan is not None:
                 self.scan.end, self.scan.lost = end, dict(end.lost)
 
-    def close(self, closed: Closed) -> None:
-        """The preview of a run ended."""
+    def close(self, closed: Closed, heard: bool = True) -> None:
+        """The preview of a run ended. heard: its publisher said so, and is not gone for a while."""
         with self.lock:
             if self.scan is not None and self.scan.start.run == closed.end.run:
                 self.scan.end = closed.end
                 self.scan.lost = dict(closed.end.lost)
-            self.quiet_since = time.monotonic()
+            if heard:
+                self.quiet_since = time.monotonic()

@@ -69,6 +69,9 @@ def test_between_runs_no_dark_is_said_to_be_none() -> None:
         (another(), Level.RED, "Run x was not computed: no axis. Spectra of run x are lost: 400 engine."),
         (another() | {"run": None, "ended": None}, Level.RED, "Run x was not computed: no axis. Spectra of"),
         (another(last={"run": "x", "lost": {"gone": 1}, "refused": None}), Level.RED, "x are lost: 1 gone"),
+        (another() | {"ended": "interrupted"}, Level.RED, "Shown is still run r. The run ended early"),
+        (another(last={"run": "r", "lost": {"missing": 3}}) | {"lost": {"upstream": 3}}, Level.RED,
+         "Spectra of this run are lost: 3 missing."),
         (another(last={"run": "x", "lost": {}, "refused": None}), Level.GREEN, "complete: 100 spectra"),
         (another(last={"run": "r", "lost": {"gone": 1}}), Level.GREEN, "complete: 100"),  # as its end says
         (another(last={"run": 1, "lost": [1], "refused": [2]}), Level.RED, "Run 1 was not computed: [2]"),
@@ -95,6 +98,8 @@ def test_between_runs_no_dark_is_said_to_be_none() -> None:
         (gone(run="old", one_run=True), Level.GREEN, "All is well"),
         (gone(run=None, recording=False, one_run=True), Level.AMBER, "The recorder is gone for 9 s."),
         (gone(recording=False), Level.AMBER, "The recorder is gone for 9 s."),
+        (gone(recording=False, state="waiting"), Level.AMBER, "The recorder is gone for 9 s."),
+        (gone(recording=False, state="idle"), Level.GREEN, "All is well"),
         (gone() | {"recorder_there": True}, Level.AMBER, "is there, but has not answered for 9 s."),
         ({"trouble": "protocol version 9", "run": None}, Level.RED, "protocol version 9; waiting."),
         ({"trouble": "protocol version 9", "ended": "complete"}, Level.RED, "protocol version 9; waiting."),

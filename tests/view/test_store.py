@@ -156,6 +156,23 @@ def test_spectra_that_are_not_asked_for_now_are_missing_for_a_reason() -> None:
         feed.close()
 
 
+def test_a_daemon_that_is_gone_was_heard_before_that_was_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cars_rt.sockets.subscriber.VANISHED_S", 0.2)
+    store = Store(64e6)
+    with Published("preview") as source:
+        feed = Feed(store, source.address, "preview")
+        feed.start()
+        source.wait()
+        source.say(a_start(stream="preview", dtype="float32"), bundle(0, np.ones((1, 1))))
+        wait_until(lambda: store.scan is not None and store.scan.seen == 1)
+        heard = store.quiet_since
+    try:
+        wait_until(lambda: store.scan is not None and store.scan.end is not None)
+        assert store.quiet_since == heard
+    finally:
+        feed.close()
+
+
 def test_bundles_that_the_display_missed_are_counted() -> None:
     store, reader = Store(64e6), RunReader("preview")
     feed = Feed(store, "tcp://127.0.0.1:9", "preview")
