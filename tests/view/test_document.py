@@ -71,6 +71,16 @@ def test_the_axis_of_points_says_whether_it_counts_numbers_or_places() -> None:
         assert page.points.waterfall.yaxis[0].axis_label == page.points.trend.xaxis[0].axis_label == said
 
 
+def test_curves_that_are_left_out_are_said_to_be() -> None:
+    page = a_page()
+    page.store.scan = scan = a_scan(None)
+    for count, said in ((6, "bands in time"), (20, "bands in time: 6 of 20")):
+        bands = tuple(Band(f"b{at}", 850.0 + at, 900.0 + at) for at in range(count))
+        scan.take_bundle(bundle(0, np.ones((2, count), np.float32), bands))
+        page._pictures()
+        assert len(page.points._curves) == 6 and page.points.trend.title.text == said
+
+
 def test_the_axis_of_spectra_says_what_the_model_gives() -> None:
     page = a_page()
     for target, said in (("chi3", "scaled in each"), ("counts", "camera counts"), (None, "χNR")):

@@ -25,6 +25,7 @@ def test_labels_do_not_cover_one_another_and_stay_within_the_axes() -> None:
     view.labelled = True
     view.show(AXIS, Spectrum("one", lines(2900, 1500, 430, 3170)))
     assert view.tops.data["text"] == ["430", "1500", "2900", "3170"]
+    assert view.linear.y_range.range_padding > 0.2  # in a low plot, too
     assert view.tops.data["align"] == ["left", "center", "center", "right"]
     both = lines(1500) + 0.99 * lines(1560)
     view.show(AXIS, Spectrum("two", both.astype(np.float32)))

@@ -73,6 +73,8 @@ class PointsView:
         if self._waterfall is None or self._waterfall.scan is not scan:
             self._waterfall = Waterfall(scan)
         self._curves = [Curve(scan, each) for each in chosen[:MOST_CURVES]]
+        few = f": {MOST_CURVES} of {len(chosen)}" if len(chosen) > MOST_CURVES else ""
+        self.trend.title.text = f"bands in time{few}"
         self.waterfall.yaxis.axis_label = self.trend.xaxis.axis_label = (
             "spectrum" if scan.numbers is None else "place in the list"
         )

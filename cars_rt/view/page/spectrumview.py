@@ -32,6 +32,7 @@ LOWEST_LOG = 1e-4  # of the highest point: below, a logarithm shows noise
 STRONG = 0.08  # of a substance's strongest line; fainter ones are not marked
 WIDE, TALL = 0.06, 0.04  # of a label, as shares of a plot on a small screen
 EDGE = WIDE / 2
+ROOM = 0.25  # of the range, half of it above the highest peak, whose label is cut by the frame otherwise
 TOOLS = "pan,wheel_zoom,xbox_select,reset,save"
 LINES = {each.name: each for each in SUBSTANCES}
 
@@ -184,6 +185,8 @@ class SpectrumView:
 
     def label(self) -> None:
         """Name the peaks, if that is wished."""
+        for plot in self.plots:
+            plot.y_range.range_padding = ROOM if self.labelled else 0.1
         shown, axis = self.shown, self._axis
         found = peaks(shown.raman) if self.labelled and shown is not None else np.zeros(0, np.intp)
         if shown is None or axis is None or not len(found):
