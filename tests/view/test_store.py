@@ -511,18 +511,11 @@ def test_what_is_no_order_is_refused(text: str) -> None:
         read_orders(text)
 
 
-def test_of_a_flood_of_orders_the_last_of_each_kind_waits_and_all_to_the_daemon() -> None:
-    def wait(*kinds: str) -> tuple[list[bool], list[str]]:
-        orders = Orders()
-        return [orders.add(Order({"do": each})) for each in kinds], [each.do for each in orders.take()]
-
-    few = ["band", "move", "pin", "move", "pin", "dark", "dark", "record", "record"]
-    assert wait(*few, "band", "band") == ([True] * 11, [*few, "band"])
-    many = ["latest", "pin"] * MOST_ORDERS
-    took, left = wait("theme", "dark", *many, "band")
-    assert all(took) and left[:2] == ["theme", "dark"] and left[-3:] == ["latest", "pin", "band"]
-    assert len(left) == MOST_ORDERS
-    assert wait(*["dark"] * MOST_ORDERS, "dark") == ([True] * MOST_ORDERS + [False], ["dark"] * MOST_ORDERS)
+def test_orders_wait_in_their_order_and_a_flood_is_refused() -> None:
+    orders, kinds = Orders(), ["band", "pin"] * (MOST_ORDERS // 2)
+    assert all(orders.add(Order({"do": each})) for each in kinds) and len(orders) == MOST_ORDERS
+    assert not orders.add(Order({"do": "latest"}))
+    assert [each.do for each in orders.take()] == kinds and not orders
 
 
 def test_orders_are_read_with_checks() -> None:

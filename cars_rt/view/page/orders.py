@@ -5,13 +5,11 @@ import sys
 from typing import Any
 
 from cars_rt.errors import CarsRtError
-from cars_rt.view.world import DAEMON, RECORDER
 
 MAX_LENGTH = 16_384  # characters of what is asked at once
 MOST_NAMES = 64
 LARGEST = sys.float_info.max  # whole numbers have no bound of their own
 MOST_ORDERS = 100  # that wait; a flood beyond is left out
-EACH_COUNTS = frozenset({"move", *DAEMON, *RECORDER})
 
 
 class OrderError(CarsRtError, ValueError):
@@ -92,21 +90,12 @@ class Orders:
         return len(self._waiting)
 
     def add(self, order: Order) -> bool:
-        """One that follows its own kind takes its place, and of a flood the last of each kind counts, so that
-        it never keeps out the one that ends it. False if there is no room."""
-        waiting = self._waiting
-        if waiting and waiting[-1].do == order.do and order.do not in EACH_COUNTS:
-            waiting.pop()
-        waiting.append(order)
-        if len(waiting) <= MOST_ORDERS:
-            return True
-        last = {each.do: at for at, each in enumerate(waiting)}
-        replaced = (
-            at for at, each in enumerate(waiting) if at < last[each.do] and each.do not in EACH_COUNTS
-        )
-        old = next(replaced, None)
-        del waiting[MOST_ORDERS if old is None else old]
-        return old is not None
+        """False if there is no room. Of a flood our page sends the last of each kind, so only others get
+        there."""
+        if len(self._waiting) >= MOST_ORDERS:
+            return False
+        self._waiting.append(order)
+        return True
 
     def take(self) -> list[Order]:
         """All of them, in order; then none wait."""
