@@ -98,6 +98,6 @@ def forgets(last: Mapping[str, Any], now: Mapping[str, Any], before: bool) -> bo
     `before`: one that died and was started again waits to be told anew."""
     if now.get("state") != "idle":
         return False
-    ages = [each.get("uptime_s") for each in (now, last)]
-    anew = all(isinstance(each, int | float) for each in ages) and ages[0] < ages[1]
+    ages = [age for each in (now, last) if isinstance(age := each.get("uptime_s"), int | float)]
+    anew = len(ages) == 2 and ages[0] < ages[1]
     return before or (anew and last.get("state") in ("recording", "waiting"))
