@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from cars_rt.files.checksum import Sums, agree
 from cars_rt.files.filters import FilterError, refuse_packed
 from cars_rt.files.missing import Missing
+from cars_rt.files.salvage import salvaged
 from cars_rt.printable import printable
 from cars_rt.storage import (
     NO_LOCKS,
@@ -362,7 +363,7 @@ class StoredRows:
             middle = max((first + last) // 2 // self._unit, first // self._unit + 1) * self._unit
             if middle >= last:
                 empty = np.zeros((last - first, *self.shape[1:]), self._dataset.dtype)
-                return empty, np.zeros(last - first, bool)
+                return salvaged(self._dataset, self._sums, len(self), first, empty)
             values, sound = zip(self.sound(first, middle), self.sound(middle, last), strict=True)
             return np.concatenate(values), np.concatenate(sound)
         found[~whole] = 0
