@@ -272,8 +272,8 @@ def _attempt(path: Path) -> _Attempt:
             group, rows = stored(file, PROCESS, h5py.Group), stored(file, STREAM, h5py.Group)
             if group is None or rows is None or MADE_FROM not in group.attrs:
                 return _Attempt()
-            about = (str(group.attrs.get(name, "")) for name in (MADE_FROM, ENGINE))
-            return _Attempt(_written(rows), *about)
+            made_from, engine = (str(group.attrs.get(name, "")) for name in (MADE_FROM, ENGINE))
+            return _Attempt(_written(rows), made_from, engine)
     except FileNotFoundError:
         return _Attempt()
     except UNREADABLE as error:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 
@@ -145,7 +146,7 @@ def _mend_texts(file: h5py.File) -> None:
             "%s: %s of %s was spoiled by a kill", file.filename, ", ".join(sorted(spoiled)), place.name
         )
         given = {"reason": NOT_CLOSED} if place is file else NO_RECEIPT
-        anew = {name: "[]" if name == "made_by" else "" for name in spoiled}
+        anew: dict[str, Any] = {name: "[]" if name == "made_by" else "" for name in spoiled}
         anew |= given if spoiled & set(given) else {}
         place.attrs.update(anew)  # in other places: `modify` would read what is spoiled
 
