@@ -22,7 +22,7 @@ from zmq.utils import z85
 
 from cars_rt.errors import CarsRtError
 from cars_rt.printable import typed
-from cars_rt.storage import make_folder, replacing
+from cars_rt.storage import make_folder, mkdir, replacing
 
 log = logging.getLogger("cars_rt.security")
 
@@ -124,7 +124,7 @@ def read_pair(path: Path) -> KeyPair:
 
     Raises KeysError if the file is missing, malformed, has no secret key, or others can read it.
     """
-    public, secret = _read(path)
+    public, secret = _read(path, _own(path))
     if secret is None:
         raise KeysError(f"{path} holds no secret key: give NAME{SECRET}, which was made along with it")
     if os.name == "posix" and (mode := stat.S_IMODE(path.stat().st_mode)) & 0o077:
@@ -139,7 +139,8 @@ def read_public(path: Path, *, or_pair: bool = False) -> PublicKey:
 
     A file with a secret key is refused, since nobody but its owner should have it, unless or_pair.
     """
-    public, secret = _read(path)
+    theirs = f"have NAME{PUBLIC} sent by whose it is, where `cars-rt keys new` made it"
+    public, secret = _read(path, _own(path) if or_pair else theirs)
     if secret is not None and not or_pair:
         raise KeysError(f"{path} holds a secret key, which nobody else should have: give its NAME{PUBLIC}")
     return public
@@ -158,6 +159,9 @@ class AllowList:
         self._keys: dict[bytes, PublicKey] = {}
         for path in self.paths:
             if not path.is_dir():
+                if path.suffix != PUBLIC and not path.exists():
+                    make = f"make it ({mkdir(path)}), and put the {PUBLIC} files of who may connect there"
+                    raise KeysError(f"there is no folder {path}: {make}")
                 read_public(path)
             elif not _of(path):
                 raise KeysError(f"nobody is allowed: {path} has no {PUBLIC} files; copy some there")
@@ -203,9 +207,16 @@ def _of(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob(f"*{PUBLIC}") if not path.name.startswith("."))
 
 
-def _read(path: Path) -> tuple[PublicKey, bytes | None]:
-    """What a key file holds, checked."""
-    hint = "`cars-rt keys new NAME` makes one"
+def _own(path: Path) -> str:
+    """The remedy where an own key is not found: a new pair would be of no use if there is one already."""
+    made = default_folder() / path.name
+    if made.is_file() and made != path.absolute():
+        return f"`cars-rt keys new` put one at {typed(made)}: give that"
+    return "`cars-rt keys new NAME` makes one"
+
+
+def _read(path: Path, hint: str) -> tuple[PublicKey, bytes | None]:
+    """What a key file holds, checked. hint: the remedy where it is none."""
     try:
         about = path.stat()
         if stat.S_ISDIR(about.st_mode):

@@ -29,6 +29,7 @@ from helpers import (
 )
 
 import cars_rt
+from cars_rt.cli import app
 from cars_rt.protocol import MAX_PAYLOAD_BYTES, StreamName
 from cars_rt.sockets import Publisher, StreamError, Subscriber
 from cars_rt.sockets.free import free_addresses
@@ -564,6 +565,43 @@ def test_control_has_keys_of_its_own_and_is_never_open(ring: Ring) -> None:
 
 
 said = Command.ran
+
+
+def test_own_key_that_lies_elsewhere_is_named_and_others_are_asked_for_theirs(
+    ring: Ring, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a pair is there already, making one anew would make it useless."""
+    monkeypatch.setattr(keys, "default_folder", lambda: ring.folder)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(KeysError, match=rf"put one at \W?{re.escape(str(ring.key('server')))}\W?: give that"):
+        ServerKeys.load(Path("server.key"), [ring.allowed])
+    for attempt in (
+        lambda: ClientKeys.load(ring.key("alice"), Path("server.pub")),
+        lambda: ServerKeys.load(ring.key("server"), [Path("server.pub")]),
+    ):
+        with pytest.raises(KeysError, match=r"no key file server\.pub; have NAME\.pub sent by whose it is"):
+            attempt()
+    with pytest.raises(KeysError, match=r"there is no folder allowed: make it \(mkdir allowed\), and put"):
+        ServerKeys.load(ring.key("server"), [Path("allowed")])
+
+
+def test_the_documented_commands_find_the_keys_that_they_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = Path(__file__).parents[2].joinpath("docs/security.md").read_text(encoding="utf-8")
+    monkeypatch.setattr(keys, "default_folder", lambda: tmp_path / "configuration")
+    monkeypatch.chdir(tmp_path)
+    for line in re.findall(r"^    cars-rt (keys new [^#\n]+)", text, re.MULTILINE):
+        command, bound, _ = app.parse_args(line.split())
+        command(*bound.args, **bound.kwargs)
+    Path("allowed").mkdir()
+    shutil.copy("alice.pub", "allowed")
+    (key, allowed) = re.findall(r"cars-rt run .*--key (\S+) --allow (\S+)", text)[0]
+    assert len(ServerKeys.load(key, [allowed]).allowed) == 1
+    for pair in re.findall(r"cars-rt record .*--key (\S+) --server-key (\S+)", text):
+        ClientKeys.load(*pair)
+    for pair in re.findall(r'ClientKeys\.load\("(\S+)", "(\S+)"\)', text):
+        ClientKeys.load(*pair)
 
 
 def test_keys_are_made_and_shown_by_commands(tmp_path: Path) -> None:
