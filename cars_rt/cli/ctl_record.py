@@ -63,7 +63,7 @@ def open_(path: str, *, sample: str | None = None, note: tuple[str, ...] = (), a
     Parameters
     ----------
     path
-        The file, as from the recorder's folder; it must not exist.
+        The file, as from the recorder's folder; it must not exist. Folders that lead there are made.
     sample
         What is measured; kept in the file.
     note

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from cars_rt.files.recording import SUFFIXES, Claim, InUseError, RecordingError
+from cars_rt.files.recording import SUFFIXES, Claim, InUseError, RecordingError, refuse_unwritable
 from cars_rt.printable import printable
 from cars_rt.protocol import Start
 from cars_rt.storage.names import reserved
@@ -57,6 +57,21 @@ def below(folder: Path, text: str) -> Path:
             f"{shown} is not below {folder.absolute()}, and the recorder writes nowhere else"
         )
     return parent / path.name
+
+
+def make_way(folder: Path, path: Path) -> None:
+    """Make the folders that lead from the recorder's own, which must be there, to a file of `below`.
+    Raises RecordingError, also where nothing can be written there."""
+    at = folder.resolve()
+    for name in path.parent.relative_to(at).parts:
+        at /= name
+        if not at.is_dir():
+            check_name(name)
+            try:
+                at.mkdir()
+            except OSError as error:
+                raise RecordingError(f"cannot make the folder {at}: {error.strerror or error}") from None
+    refuse_unwritable(at)
 
 
 class Template:

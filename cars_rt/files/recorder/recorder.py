@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cars_rt.files.recorder.disk import Disk, refuse_full, refuse_no_folder
-from cars_rt.files.recorder.names import Template, below
+from cars_rt.files.recorder.names import Template, below, make_way
 from cars_rt.files.recorder.piece import Piece, Recorded
 from cars_rt.files.recorder.pieces import Pieces
 from cars_rt.files.recorder.plan import Plan, planned
@@ -99,7 +99,7 @@ class Recorder:
         Raises RecordingError."""
         self._refuse_busy()
         where = below(self.folder, path)
-        refuse_unwritable(where.parent)
+        make_way(self.folder, where)
         self._follow(planned(self.settings, None, claimed(where), sample, notes))
         return where
 
