@@ -107,6 +107,12 @@ def test_every_advice_is_a_command_for_this_copy() -> None:
         assert without_remedy(f"needs the package x: {each}") == "needs the package x"
 
 
+def test_no_page_installs_this_package_by_a_name_that_an_index_may_know_of_others() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    assert len(pages) > 10
+    assert not [page for page in pages if "cars-rt[" in page.read_text(encoding="utf-8")]
+
+
 def test_wheel_and_source_have_everything_and_run_where_nothing_else_is(tmp_path: Path) -> None:
     source, home = tmp_path / "source", tmp_path / "home"
     source.mkdir()
@@ -116,6 +122,7 @@ def test_wheel_and_source_have_everything_and_run_where_nothing_else_is(tmp_path
         shutil.copy(ROOT / name, source)
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", tmp_path, source, cwd=tmp_path)
     (wheel,), (archive,) = tmp_path.glob("*.whl"), tmp_path.glob("*.tar.gz")
+    assert f'"{wheel.name}[view]"' in (ROOT / "README.md").read_text(encoding="utf-8")
     with zipfile.ZipFile(wheel) as opened:
         assert {name for name in opened.namelist() if name.startswith("cars_rt/")} == files_of(source, PLACES)
     with tarfile.open(archive) as opened_archive:
