@@ -63,7 +63,8 @@ def process(
         of them.
     output
         .npz, .h5 or .csv; gets raman, raman_shift, flags, the deviation where the model states it, and the
-        model's name and hash. A folder that is there takes NAME-raman.EXTENSION for each input.
+        model's name and hash. A name without such an ending is that of a folder, which takes
+        NAME-raman.EXTENSION for each input.
     model
         Name of a model (also mem, maximum entropy), or the path of an .onnx file.
     reference

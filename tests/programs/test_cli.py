@@ -192,7 +192,7 @@ def test_process_takes_many_files_and_replaces_none_unasked(tmp_path: Path) -> N
     [
         (["a.npz", "sub/a.npz"], "out", "two of the inputs would become .*a-raman.npz"),
         (["a.npz", "b.npz"], "none/out", "cannot be made: there is no folder .*none; make that"),
-        (["sub"], "none/out", "cannot be made: there is no folder .*none; make that"),  # of one file
+        (["a.npz"], "none/out", "cannot be made: there is no folder .*none; make that"),
         (
             ["a.npz", "sub/a.npz"],
             "b.mat",
@@ -238,6 +238,8 @@ def test_what_is_given_by_a_pattern_or_lies_in_a_folder_becomes_results(tmp_path
         ]
     named = targets([given / "a.npz", given / "c.partial.npz"], tmp_path)  # a recording that was cut short
     assert [source.name for source, _ in named] == ["a.npz", "c.partial.npz"]
+    one = given / "b.npz"  # what the pattern of a shell may come to as well: a folder then, too
+    assert targets([one], tmp_path / "results") == [(one, tmp_path / "results" / "b-raman.npz")]
     assert targets(sorted(given.glob("a*")), tmp_path / "a.h5") == [(given / "a.npz", tmp_path / "a.h5")]
 
 

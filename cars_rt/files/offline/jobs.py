@@ -27,8 +27,7 @@ def targets(inputs: Sequence[Path], output: Path) -> list[tuple[Path, Path]]:
         raise SpectraError(f"all of {inputs[0]} ... {inputs[-1]} are results")
     if not output.is_dir():
         is_file = output.suffix != "" and not output.suffix[1:].isdigit()  # a date in a name has dots, too
-        of_folder = not is_file and any(each.is_dir() for each in inputs)
-        if len(sources) == 1 and not of_folder:
+        if len(sources) == 1 and is_file:
             if output.exists() and sources[0].exists() and output.samefile(sources[0]):
                 raise SpectraError(f"{output} is the input; choose another name for the result")
             return [(sources[0], output)]
