@@ -590,38 +590,33 @@ def test_process_gives_what_the_engine_gives(kind: str, tmp_path: Path) -> None:
     assert seen[-1] == (150, 150)
 
 
-@pytest.mark.parametrize("model", ["cnn", "mem"])
 def test_process_in_pieces_is_the_same_to_the_last_bit(
-    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pieces of three batches and a rest, against all at once."""
-    count = 500 if model == "cnn" else 70
+    count = 500
     counts, dark = spectra_of(count), np.linspace(10, 200, len(AXIS)).astype(np.float32)
     source = h5(tmp_path / "in.h5", spectra=counts, raman_shift=AXIS, dark=dark)
-    process(source, tmp_path / "whole.h5", model=model, engine=REFERENCE if model == "cnn" else "auto")
+    process(source, tmp_path / "whole.h5", engine=REFERENCE)
     for name in ("PIECE_BYTES", "LANE_BYTES"):
-        size = 3 * 64 * 4 * len(AXIS) if model == "cnn" else 1
-        monkeypatch.setattr(f"cars_rt.files.offline.retrieval.{name}", size)
-    done = process(
-        source, tmp_path / "pieces.h5", model=model, engine=REFERENCE if model == "cnn" else "auto"
-    )
+        monkeypatch.setattr(f"cars_rt.files.offline.retrieval.{name}", 3 * 64 * 4 * len(AXIS))
+    done = process(source, tmp_path / "pieces.h5", engine=REFERENCE)
     with h5py.File(tmp_path / "whole.h5") as one, h5py.File(tmp_path / "pieces.h5") as other:
         whole, pieces = one["raman"], other["raman"]
         assert set(whole) == set(pieces) >= {"raman", "flags", "raman_shift", "dark"}
         for name in whole:
             assert np.array_equal(whole[name], pieces[name]), name
-        if model == "cnn":
-            with open_engine(REFERENCE, compose(load_model(), AXIS), 64) as engine:
-                engine.set_dark(dark)
-                found = engine.retrieve(counts)
-            fitness = Fitness(AXIS)
-            flags = [
-                fitness.flags(rows.astype(np.float32), found["raman"][at : at + 64], dark, 65_535.0)
-                for at, rows in ((at, counts[at : at + 64]) for at in range(0, count, 64))
-            ]
-            assert all(np.array_equal(pieces[name], found[name]) for name in found)
-            assert np.array_equal(pieces["flags"], np.concatenate(flags))
-            assert done.flagged == named(np.concatenate(flags))
+        with open_engine(REFERENCE, compose(load_model(), AXIS), 64) as engine:
+            engine.set_dark(dark)
+            found = engine.retrieve(counts)
+        fitness = Fitness(AXIS)
+        flags = [
+            fitness.flags(rows.astype(np.float32), found["raman"][at : at + 64], dark, 65_535.0)
+            for at, rows in ((at, counts[at : at + 64]) for at in range(0, count, 64))
+        ]
+        assert all(np.array_equal(pieces[name], found[name]) for name in found)
+        assert np.array_equal(pieces["flags"], np.concatenate(flags))
+        assert done.flagged == named(np.concatenate(flags))
 
 
 def test_an_engine_is_compiled_once_for_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from cars_rt.files import resumed
 from cars_rt.files.filters import FilterError
 from cars_rt.files.hdf5 import StoredRows, opened
 from cars_rt.files.offline import Processed, process, retrieval
+from cars_rt.files.offline.recipe import Recipe
 from cars_rt.files.recorder import Recorder, RecordSettings
 from cars_rt.files.recording import (
     RecordingError,
@@ -152,6 +153,17 @@ def test_what_was_interrupted_goes_on_where_it_was(
     assert done.computed <= SIZE - 16 * times
     same_bytes(target, arrays(live))
     assert [path.name for path in tmp_path.iterdir()] == ["out.h5"]
+
+
+def test_what_is_slow_is_kept_batch_by_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrieval, "BATCH", 8)
+    np.savez(tmp_path / "in.npz", spectra=spectra_of(20), raman_shift=AXIS)
+    recipe, kept = Recipe("mem"), []
+    with recipe.opened(tmp_path / "in.npz") as spectra:
+        model = retrieval.chosen(recipe, spectra)
+        with retrieval.retrieving(tmp_path / "in.npz", spectra, model) as found:
+            found.rows(0, 20, lambda rows: kept.append(len(rows["raman"])))
+    assert kept == [8, 8, 4]
 
 
 def test_a_kill_while_rows_are_taken_over_costs_none(

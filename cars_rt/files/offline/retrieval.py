@@ -138,7 +138,8 @@ class Retrieval:
     ) -> None:
         """Overlap the steps: one piece is computed while the next is read, earlier ones get their flags, and
         one is taken."""
-        piece = self._piece(PIECE_BYTES)
+        slow = isinstance(self.engine, MaximumEntropyEngine)  # a piece takes minutes, and a stop loses it
+        piece = self._piece(0 if slow else PIECE_BYTES)
         starts = range(first, last, piece)
         judges = max(usable_cores() // 4, 1)
         with (
