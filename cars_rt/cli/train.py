@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ from cyclopts.config import Dict
 
 from cars_rt.cli.app import Logs, app, needs, progress_bar
 from cars_rt.cli.config import in_environment
-from cars_rt.console import Logging, log, start_logging
+from cars_rt.console import LOGGED_S, Logging, log, start_logging
 from cars_rt.training.settings import TrainSettings
 
 OURS = in_environment("train") + "_"  # begins the names of its flags in the environment
@@ -60,12 +61,18 @@ def export_model(checkpoint: Path, output: Path, name: str | None, *, overwrite:
     from cars_rt.training.export import export
 
     with progress_bar() as bar:
-        task = bar.add_task("calibrating the deviation", total=None)
-        card = export(
-            checkpoint,
-            output,
-            name or output.stem,
-            overwrite=overwrite,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
-    log.info("%s: %s", output, card["accuracy"])
+        task, logged = bar.add_task("calibrating the deviation", total=None), time.monotonic()
+
+        def show(done: int, total: int) -> None:
+            nonlocal logged
+            bar.update(task, completed=done, total=total)
+            if done == 1:
+                log.info("the deviation is calibrated first, on %d batches, which takes minutes", total)
+            elif bar.disable and time.monotonic() - logged >= LOGGED_S:
+                logged = time.monotonic()
+                log.info("calibrating the deviation: %d of %d batches", done, total)
+
+        card = export(checkpoint, output, name or output.stem, overwrite=overwrite, progress=show)
+    for data, accuracy in card["accuracy"].items():
+        judged = data, accuracy["median_r2"], accuracy["visible"]
+        log.info("%s: on held-out spectra of %s the median R2 is %.4f (%d spectra)", output, *judged)

@@ -21,7 +21,7 @@ torch = pytest.importorskip("torch", reason="training is an extra: pip install '
 
 from helpers import Command, wait_until  # noqa: E402
 
-from cars_rt.cli.train import given  # noqa: E402
+from cars_rt.cli.train import export_model, given  # noqa: E402
 from cars_rt.physics.cars import cars_intensity, lorentzians  # noqa: E402
 from cars_rt.reference import Reference, read_reference  # noqa: E402
 from cars_rt.training import checkpoint, export, progress, trainer  # noqa: E402
@@ -438,16 +438,20 @@ def test_refuses_what_it_cannot_do(trained: Path, tmp_path: Path) -> None:
 
 
 def test_export_replaces_a_model_only_when_asked_and_says_so_at_once(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(export, "evaluate", lambda *_: {})
-    monkeypatch.setattr(export, "calibrate", lambda *_: None)
+    monkeypatch.setattr(export, "evaluate", lambda *_: {"median_r2": 0.987654, "visible": 12})
+    monkeypatch.setattr(export, "calibrate", lambda network, data, progress: progress(1, 1500))
     path = tmp_path / "tiny.onnx"
     path.write_text("older")
     with pytest.raises(TrainingError, match=r"tiny\.onnx exists already; .+ give --overwrite"):
         export.export(tmp_path / "not-even-read.pt", path, "tiny")
     assert path.read_text() == "older"
-    export.export(trained, path, "tiny", overwrite=True)
+    caplog.set_level("INFO", "cars_rt")
+    export_model(trained, path, "tiny", overwrite=True)
+    begun, done = caplog.messages
+    assert begun == "the deviation is calibrated first, on 1500 batches, which takes minutes"
+    assert done.startswith(f"{path}: on held-out spectra of ") and "R2 is 0.9877 (12 spectra)" in done
     assert path.stat().st_size > 1000
 
 
