@@ -104,6 +104,8 @@ class Pylablib(types.ModuleType):
 
     class AndorSDK3Camera:
         def __init__(self, idx: int) -> None:
+            if idx == 9:
+                raise OSError("can't import library atcore.dll\nIs it installed?")
             if idx:
                 raise Pylablib.AndorError(f"no camera {idx}")
             self.number, self.goes = 0, False
@@ -171,3 +173,9 @@ def test_template_under_another_licence_installs_and_makes_its_run(
     assert [each.number for each in blocks] == [1, 2, 3, 4, 5, 6]
     with pytest.raises(InstrumentError, match=r"nearest offered is 0\.1 ms"):
         cars_rt_pylablib.AndorSdk3(cars_rt_pylablib.AndorSdk3Settings(exposure_ms=0.01), *given)
+    for camera, why in (
+        (1, "no camera 1"),
+        (9, r"can't import library atcore.dll Is it"),
+    ):  # as where there is no SDK
+        with pytest.raises(InstrumentError, match=f"camera {camera} cannot be opened: {why}"):
+            cars_rt_pylablib.AndorSdk3(cars_rt_pylablib.AndorSdk3Settings(camera=camera), *given)

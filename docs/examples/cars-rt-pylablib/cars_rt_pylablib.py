@@ -45,8 +45,9 @@ class AndorSdk3(Instrument):
         self.about, self.axis = scan.about(), Axis(axis)
         try:
             self.camera = self.library.AndorSDK3Camera(idx=settings.camera)
-        except self.library.AndorError as error:
-            raise InstrumentError(f"camera {settings.camera} cannot be opened: {error}") from None
+        except (self.library.AndorError, OSError) as error:  # OSError: the SDK itself is not installed
+            why = " ".join(str(error).split())
+            raise InstrumentError(f"camera {settings.camera} cannot be opened: {why}") from None
         got = self.camera.set_exposure(settings.exposure_ms / 1e3)
         if abs(got * 1e3 - settings.exposure_ms) > 0.01 * settings.exposure_ms:
             self.close()
