@@ -36,6 +36,9 @@ class StreamBenchSettings:
     threads: int = 0
     """Threads of the engine on the CPU; 0 takes half of the cores, as the daemon does."""
 
+    no_realtime: bool = False
+    """Leave the daemon the priority of any program, to see what real-time priority gives and costs."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EngineBenchSettings:

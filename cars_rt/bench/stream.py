@@ -101,15 +101,6 @@ def measure(
     graph = compose(load_model(settings.model), axis(settings.pixels), deviation=False)
     steps = Steps(settings.rounds * (2 * len(settings.blocks) + 5), progress)
     progress(0, 1, "starting processes")
-    common = [
-        "--engine-only",
-        "--max-batch",
-        str(settings.max_batch),
-        "--threads",
-        str(threads),
-        "--model",
-        settings.model,
-    ]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cars-rt-bench-")))
         engines = [
@@ -118,7 +109,9 @@ def measure(
         ]
         names = [engine.name for engine in engines]
         daemons = [
-            stack.enter_context(Pipeline(name, daemon(name, folder, *common, "--engine", name)))
+            stack.enter_context(
+                Pipeline(name, daemon(name, folder, *flags(settings, threads), "--engine", name))
+            )
             for name in names
         ]
         loop = stack.enter_context(Pipeline(BARE, bare_loop))
@@ -127,6 +120,13 @@ def measure(
         comparisons.append(bench.against_engine(daemons[1], engines[1]))
         delays = bench.latencies(loop, daemons, engines)
     return StreamReport(hardware(), load, settings, bench.spectra, comparisons, delays)
+
+
+def flags(settings: StreamBenchSettings, threads: int) -> list[str]:
+    """Of a daemon that is measured, but for its engine's name and its addresses."""
+    given = ["--engine-only", "--model", settings.model]
+    given += ["--max-batch", str(settings.max_batch), "--threads", str(threads)]
+    return [*given, "--no-realtime"] if settings.no_realtime else given
 
 
 class _Bench:

@@ -17,7 +17,7 @@ from helpers import PATIENCE_S, Command
 from cars_rt.bench.peers import _rate
 from cars_rt.bench.pipeline import BenchError, Peer, Pipeline, daemon
 from cars_rt.bench.settings import StreamBenchSettings
-from cars_rt.bench.stream import measure
+from cars_rt.bench.stream import flags, measure
 from cars_rt.sockets.free import free_addresses
 
 SHORT = [
@@ -33,6 +33,7 @@ SHORT = [
     "1",
     "--blocks",
     "16",
+    "--no-realtime",
 ]
 
 
@@ -58,6 +59,11 @@ def test_a_tiny_measurement_is_complete(tmp_path: Path) -> None:
     assert report["settings"]["pixels"] == 640 and "cores" in report["hardware"]
     assert image.read_bytes().startswith(b"\x89PNG")
     assert "none lost" in answer and "bare loop" in answer
+
+
+def test_the_daemon_has_real_time_priority_as_anywhere_unless_it_is_left() -> None:
+    assert "--no-realtime" not in flags(StreamBenchSettings(), 1)
+    assert "--no-realtime" in flags(StreamBenchSettings(no_realtime=True), 1)
 
 
 def test_a_process_that_dies_is_named(tmp_path: Path) -> None:
