@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 from bokeh.application import Application
 from bokeh.core.templates import FILE
 from bokeh.document import Document
-from bokeh.server.auth_provider import AuthProvider
+from bokeh.server.auth_provider import NullAuth
 from bokeh.server.server import BaseServer
 from bokeh.server.tornado import BokehTornado
 from jinja2 import Template
@@ -134,8 +134,9 @@ class _Login(RequestHandler):
         self.finish(self._page.render(said=said, known=self._known))
 
 
-class _Secret(AuthProvider):  # type: ignore[misc]
-    """Lets only those see the page who have given the secret."""
+class _Secret(NullAuth):  # type: ignore[misc]
+    """Lets only those see the page who have given the secret. Its login page stands among the other patterns,
+    since it has arguments."""
 
     def __init__(self, cookie: str) -> None:
         super().__init__()
@@ -149,28 +150,8 @@ class _Secret(AuthProvider):  # type: ignore[misc]
         return user
 
     @property
-    def get_user_async(self) -> None:
-        return None
-
-    @property
     def login_url(self) -> str:
         return "/login"
-
-    @property
-    def get_login_url(self) -> None:
-        return None
-
-    @property
-    def login_handler(self) -> None:
-        return None  # it has arguments, so it stands among the other patterns
-
-    @property
-    def logout_url(self) -> None:
-        return None
-
-    @property
-    def logout_handler(self) -> None:
-        return None
 
 
 class _Tornado(BokehTornado):  # type: ignore[misc]
