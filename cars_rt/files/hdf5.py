@@ -22,12 +22,13 @@ from cars_rt.files.checksum import Sums, agree
 from cars_rt.files.filters import FilterError, refuse_packed
 from cars_rt.files.missing import Missing
 from cars_rt.files.salvage import salvaged
-from cars_rt.printable import printable
+from cars_rt.printable import printable, typed
 from cars_rt.storage import (
     NO_LOCKS,
     SMALL,
     Changes,
     StorageError,
+    are_under_way,
     refuse_size,
     refuse_special_file,
     refuse_too_much,
@@ -101,6 +102,9 @@ def opened(path: Path, mode: str = "r", *, locking: bool = True) -> Iterator[h5p
     except OSError as error:
         if error.errno == errno.EAGAIN:
             raise StorageError(path, "is open in another program", errno.EAGAIN) from None
+        if are_under_way(path):
+            done = f"if nothing does that any more, `cars-rt repair {typed(path)}` completes it"
+            raise StorageError(path, f"is being changed: try again; {done}", errno.EAGAIN) from None
         raise StorageError(path, f"cannot be read: {explained(error)}", error.errno or errno.EINVAL) from None
     with file:
         yield file

@@ -4,7 +4,7 @@ Folders may be shared with others, and files come from elsewhere. So nothing her
 waits at a pipe, trusts the size that a file announces, or waits for a lock without end.
 """
 
-from cars_rt.storage.changes import Changes, complete
+from cars_rt.storage.changes import Changes, are_under_way, complete
 from cars_rt.storage.errors import StorageError
 from cars_rt.storage.folder import make_folder, mkdir, refuse_missing_folder
 from cars_rt.storage.lock import NO_LOCKS, Lock, LockedError, locked
@@ -23,6 +23,7 @@ __all__ = [
     "LockedError",
     "StorageError",
     "Syncing",
+    "are_under_way",
     "complete",
     "file_name",
     "locked",

@@ -4,6 +4,9 @@ Until `commit` the file's bytes stay as they are: what changes is kept in memory
 lies behind the old end is written at once. Then all pages are written behind the end, with a checksum, and
 last to their places. Who finds such pages behind the end of a file puts them there (`complete`).
 
+Meanwhile the file has no beginning, so that nobody takes it for one: of pages of which some are old HDF5
+makes lists without an end, which take all memory.
+
     pages, each of PAGE bytes; their numbers, uint64; then MAGIC, and as uint64 the file's length afterwards,
     how many pages, and the CRC-32 of pages and numbers; all little-endian, up to the end of the file
 """
@@ -24,6 +27,7 @@ FULL = errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)
 _TAIL = struct.Struct("<16s3Q")  # MAGIC, length, pages, checksum
 _NUMBER = struct.Struct("<Q")
 _PIECE = 2**20  # bytes that are copied at once
+_BEGINNING = 16  # bytes of a file by which it is known
 
 
 class Changes(io.RawIOBase):
@@ -45,8 +49,10 @@ class Changes(io.RawIOBase):
             self._page(number)  # what was cut off comes again as zeros
         self._pages = {number: page for number, page in self._pages.items() if self._differs(number, page)}
         if self._pages:
+            self._page(0)
             try:
                 self._write_behind(end)
+                _put(self._file, 0, bytes(_BEGINNING), self._size)
             except OSError as error:
                 if error.errno not in FULL:
                     raise
@@ -179,6 +185,16 @@ class Changes(io.RawIOBase):
         return page
 
 
+def are_under_way(path: Path) -> bool:
+    """Whether a file has no beginning, since its changes go to their places just now, or a program was killed
+    while they did. Raises OSError."""
+    with path.open("rb") as file:
+        without = file.read(_BEGINNING) == bytes(_BEGINNING)
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(end - _TAIL.size, 0))
+        return without and file.read(len(MAGIC)) == MAGIC
+
+
 def complete(path: Path) -> bool:
     """Put the pages in their places that are behind the end of this file; whether there were some, all of
     them. A file whose program was killed before that is as it was, but for its length. Raises OSError."""
@@ -192,6 +208,7 @@ def complete(path: Path) -> bool:
         if magic != MAGIC or begin < size or _checksum(file, begin, end - _TAIL.size) != checksum:
             return False
         numbers = begin + pages * PAGE
+        _put(file, 0, bytes(_BEGINNING), size)  # which the last page brings back, as in `commit`
         for each in range(pages):
             file.seek(numbers + each * _NUMBER.size)
             (number,) = _NUMBER.unpack(file.read(_NUMBER.size))

@@ -4,12 +4,15 @@ import errno
 import os
 import random
 import struct
+from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+import h5py
 import pytest
 
-from cars_rt.storage import Changes, changes, complete
+from cars_rt.files import hdf5
+from cars_rt.storage import Changes, StorageError, changes, complete
 from cars_rt.storage.changes import MAGIC, PAGE
 
 OLD = random.Random(1).randbytes(3 * PAGE + 100)
@@ -92,6 +95,9 @@ def test_a_kill_leaves_all_of_them_or_none(seed: int, path: Path, monkeypatch: p
     while not done:
         path.write_bytes(OLD)
         done = killed(path, model, seed, monkeypatch, writes)
+        found = path.read_bytes()
+        half = not (done or found.startswith(OLD) or found.startswith(model))
+        assert not half or found.startswith(bytes(16))  # nobody takes it for a file
         completed = complete(path)
         met.add(completed)
         content = path.read_bytes()
@@ -172,3 +178,25 @@ def test_what_only_looks_like_changes_changes_nothing(behind: bytes, path: Path)
     path.write_bytes(OLD + behind)
     assert not complete(path)
     assert path.read_bytes() == OLD + behind
+
+
+def test_a_file_that_is_being_changed_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that reads it meanwhile, or after a kill, gets a sentence and no mixture of pages."""
+    path, put, left = tmp_path / "scan.h5", changes._put, [1]
+    with h5py.File(path, "w") as file:
+        file["raw/counts"] = [1, 2, 3]
+
+    def killed_at_the_second(*given: Any) -> None:
+        if not left:
+            raise KeyboardInterrupt
+        left.pop()
+        put(*given)
+
+    with monkeypatch.context() as patch, suppress(KeyboardInterrupt), hdf5.changed(path) as file:
+        file["raw/more"] = [4]
+        patch.setattr(changes, "_put", killed_at_the_second)
+    with pytest.raises(StorageError, match="is being changed: try again; if .* completes it"):
+        hdf5.opened(path).__enter__()
+    assert complete(path)
+    with hdf5.opened(path) as file:
+        assert set(file["raw"]) == {"counts", "more"}
