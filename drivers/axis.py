@@ -158,8 +158,9 @@ class Axis:
             raise InstrumentError(f"{source} knows wavelengths: say with --pump-nm where shifts count from")
         if shift is None:
             raise InstrumentError(
-                f"which raman shift its {pixels} pixels have is not known: give --calibration FILE "
-                "(`cars-rt calibrate`), --axis FILE, or --axis 500:3100 for a first look"
+                f"which raman shift its {pixels} pixels have is not known: give --calibration FILE, "
+                "--axis FILE or, for a first look, --axis 500:3100; for `cars-rt calibrate` "
+                f"--axis 0:{pixels - 1} numbers them"
             )
         if len(shift) != pixels:
             raise InstrumentError(

@@ -93,7 +93,7 @@ def test_axis_of_a_file_of_one_column_of_spectra_or_as_it_is_said(tmp_path: Path
     lab, numbered = calibrated(tmp_path / "lab.json"), tmp_path / "numbered.txt"
     np.savetxt(numbered, [1, 2, 2, 3])
     for settings, reason in (
-        ({}, "which raman shift its 64 pixels have is not known: give --calibration FILE"),
+        ({}, "its 64 pixels have is not known: give .+ for `cars-rt calibrate` --axis 0:63 numbers"),
         ({"axis": str(tmp_path / "none.txt")}, "none.txt"),
         (
             {"axis": "500:3100", "calibration": lab},
