@@ -54,7 +54,7 @@ def export(
     what
         raman or counts; raman where there is any, if not given.
     band
-        A range of raman shift for tiff, such as 2850-2930, in cm-1; once for each image.
+        A range of raman shift for tiff, such as 2850-2930 or 2850:2930, in cm-1; once for each image.
     at
         Which spectrum for csv: ROW,COLUMN of a scan or the NUMBER of a spectrum, counted from 0. With the
         first and the last one of each, such as 0-20,40-63, the mean of those; if not given, of all.
@@ -105,9 +105,10 @@ def export(
 
 
 def _band(text: str) -> tuple[float, float]:
-    low, _, high = text.partition("-")
+    from cars_rt.physics.band import ends
+
     try:
-        found = float(low), float(high)
+        found = ends(text)
     except ValueError:
         found = (0.0, 0.0)
     if not found[0] < found[1]:

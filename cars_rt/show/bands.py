@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cars_rt.physics.band import ends
 from cars_rt.printable import between
 from cars_rt.show.errors import ShowError
 
@@ -42,7 +43,7 @@ class Band:
 
 
 def parse_bands(given: Sequence[str], width: float = WIDTH_CM1) -> list[Band]:
-    """CENTRE or LOW:HIGH, NAME= before it or not, several with commas. Raises ShowError."""
+    """CENTRE, LOW:HIGH or LOW-HIGH, NAME= before it or not, several with commas. Raises ShowError."""
     if not (math.isfinite(width) and width > 0):
         raise ShowError(f"a band cannot be {width:g} cm-1 wide")
     bands = [_parse(each.strip(), width) for text in given for each in text.split(",") if each.strip()]
@@ -54,16 +55,22 @@ def parse_bands(given: Sequence[str], width: float = WIDTH_CM1) -> list[Band]:
 def _parse(text: str, width: float) -> Band:
     name, _, numbers = text.rpartition("=")
     try:
-        values = [float(each) for each in numbers.split(":")]
+        low, high = _around(numbers, width) or ends(numbers)
     except ValueError:
-        values = []
-    if len(values) == 1:
-        values = [values[0] - width / 2, values[0] + width / 2]
-    if len(values) != 2 or not all(map(math.isfinite, values)) or values[0] >= values[1]:
+        low = high = math.nan
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ShowError(
             f"{text!r} is no band: give it as CENTRE or LOW:HIGH in cm-1, such as 2850 or 2840:2860"
         )
-    return Band(values[0], values[1], name.strip())
+    return Band(low, high, name.strip())
+
+
+def _around(text: str, width: float) -> tuple[float, float] | None:
+    """The band around a centre; None where the text is no number."""
+    try:
+        return float(text) - width / 2, float(text) + width / 2
+    except ValueError:
+        return None
 
 
 def strongest(raman_shift: Floats, mean: Floats, width: float = WIDTH_CM1) -> Band:

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 from helpers import a_frame, a_line, a_start, an_end, spectra_of, wait_until
 
+from cars_rt.cli.export import _band
 from cars_rt.daemon.outputs.preview import parse_band
 from cars_rt.daemon.settings import DaemonSettings, SettingsError
+from cars_rt.show import Band, parse_bands
 
 
 @pytest.mark.parametrize(
@@ -41,6 +43,14 @@ def test_receipts_need_a_folder_that_can_be_written(tmp_path: Path) -> None:
     assert not (tmp_path / "receipts").exists()  # settings alone touch nothing
     settings.make_folders()
     assert (tmp_path / "receipts").is_dir()
+
+
+def test_a_band_is_written_as_for_pictures_and_exports() -> None:
+    for text in ("CH=2850:2930", "CH=2850-2930"):
+        assert tuple(parse_band(text)) == ("CH", 2850.0, 2930.0)
+        assert parse_bands([text]) == [Band(2850.0, 2930.0, "CH")]
+    for text in ("2850:2930", "2850-2930"):
+        assert _band(text) == (2850.0, 2930.0)
 
 
 @pytest.mark.parametrize("text", ["CH", "CH=", "CH=1", "CH=a:b", "CH=1:2:3", "=1:", ""])

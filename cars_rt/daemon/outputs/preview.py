@@ -10,6 +10,7 @@ from cars_rt.daemon.batch import Batch
 from cars_rt.daemon.outputs.bundles import Bundles, Piece
 from cars_rt.daemon.run import Run
 from cars_rt.daemon.settings import SettingsError
+from cars_rt.physics.band import ends
 from cars_rt.protocol import (
     BANDS,
     FLAGS,
@@ -129,10 +130,10 @@ def distinct(bands: Iterable[Band]) -> tuple[Band, ...]:
 
 
 def parse_band(text: str) -> Band:
-    """A band from NAME=LOW:HIGH or LOW:HIGH, cm-1. Raises SettingsError."""
+    """A band from LOW:HIGH or LOW-HIGH, cm-1, NAME= before it or not. Raises SettingsError."""
     name, _, limits = text.rpartition("=")
     try:
-        low, high = (float(each) for each in limits.split(":"))
+        low, high = ends(limits)
     except ValueError:
         raise SettingsError(f"a band is NAME=LOW:HIGH in cm-1, such as CH=2800:3050, not {text!r}") from None
     try:
