@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from cars_rt.files.columns import TableError, is_number, looks_like_axis
 from cars_rt.files.units import CM1, is_unit, unit_in
+from cars_rt.printable import printable
 
 COMMENTS = ("#", "%", "!", "//")
 FEWEST_PIXELS = 32  # of a camera; fewer numbers in a row name spectra, if as many lines or more follow
@@ -76,6 +77,20 @@ def in_first_row(cells: list[str]) -> str:
         f"has its axis in the first row (..., {values[-2]:g}, {values[-1]:g}); turn it round, so that the "
         "axis is the first column, or if these numbers name spectra, write a letter before each"
     )
+
+
+def named_rows(lines: list[str]) -> str:
+    """That the lines are spectra, each behind its name, where no line is numbers alone; nothing if not."""
+    for delimiter in (",", ";", "\t"):
+        rows = [cells for line in lines if (cells := cells_of(line, delimiter))]
+        named = [cells for cells in rows if not is_number(cells[0]) and all(map(is_number, cells[1:]))]
+        if named and 2 * sum(len(cells) > 2 for cells in named) > len(rows):
+            name = printable(named[-1][0], 40)
+            return (
+                f"has its spectra in rows, each behind a name ({name}); turn it round, so that the axis is "
+                "the first column"
+            )
+    return ""
 
 
 def _may_be_names(cells: list[str]) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.files.columns import Table, TableError, is_number, sorted_out
-from cars_rt.files.headings import COMMENTS, cells_of, in_first_row, is_first_row, titles_of
+from cars_rt.files.headings import COMMENTS, cells_of, in_first_row, is_first_row, named_rows, titles_of
 from cars_rt.files.points import by_points
 
 MARKS = {  # the longer ones first
@@ -62,7 +62,7 @@ def parse(content: bytes) -> Table:
     split = [cells_of(line, delimiter) for line in bare]
     first = next((at for at, cells in enumerate(split) if _is_row(cells)), None)
     if first is None:
-        raise TableError(_no_numbers(split))
+        raise TableError(named_rows(bare) or _no_numbers(split))
     head = [line for line in lines[:first] if line.strip(" \t,;")]
     _refuse_head(head, split[first])
     rows = _rows(lines, split, first)

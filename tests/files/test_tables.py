@@ -276,6 +276,8 @@ OTHER: list[tuple[str, str]] = [
     ("shift,log10(counts)\n" + lines(",", STEPS, NOISY), "does not hold counts"),
     ("##XYDATA=(X++(Y..Y))\n" + lines(" ", STEPS, NOISY, NOISY), "JCAMP"),
     ("~800.5\t3000.5\n~813\t3040.5\n" + lines("\t", STEPS[2:], NOISY[2:]), "line 1 does not hold"),
+    ("sample,500,510,520\ns1,58,59,60\ns2,8,9,66\n", r"spectra in rows, each behind a name \(s2\); turn"),
+    ("name;500;510\n;558;559\ns2;658;659\n", r"spectra in rows, each behind a name \(s2\); turn it round"),
     (lines(",", STEPS, NOISY, ["10:00:01"] * 16), r"line 9: .*10:00:01.* is no number"),
     (lines("\t", STEPS, [f"{x:,.2f}".replace(",", "\u202f") for x in NOISY]), "thousands separators"),
     ("\x1f\x8b\x08\x00abc", "compressed"),
