@@ -129,6 +129,8 @@ def test_only_one_of_two_recorders_that_wait_gets_the_name(tmp_path: Path) -> No
     recorder = Recorder(tmp_path / "scan.h5", settings)
     with pytest.raises(InUseError, match="is being recorded by another program; choose another name"):
         Recorder(tmp_path / "scan.h5", settings)
+    with pytest.raises(InUseError, match="is being recorded by another program: repair it if that has not"):
+        repair(tmp_path / "scan.partial.h5")
     recorder.stop()
     recorder.serve()
     assert not list(tmp_path.iterdir())

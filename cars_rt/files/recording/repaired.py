@@ -76,7 +76,12 @@ def _finished(path: Path) -> Contents:
     target = final_path(path)
     if not is_partial(path) and not path.exists() and partial_path(path).exists():
         path = partial_path(path)
-    claim = Claim(target)
+    try:
+        claim = Claim(target)
+    except InUseError:
+        raise InUseError(
+            f"{path} is being recorded by another program: repair it if that has not finished it"
+        ) from None
     try:
         with told(path):
             if not is_partial(path):
