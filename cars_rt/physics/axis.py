@@ -56,7 +56,7 @@ def judged_raman_shift(raman_shift: ArrayLike) -> FloatArray:
         first = float(min(axis[0], axis[-1]))
         raise AxisError(
             f"the axis is {first:g}, {first + 1:g}, {first + 2:g}, ...: pixel numbers, not a raman shift in "
-            "cm-1; give the calibrated axis"
+            "cm-1; give the calibrated axis (--calibration FILE of `drive` and `process`)"
         )
     largest = float(np.abs(axis).max())
     if largest > LARGEST_CM1:
