@@ -7,7 +7,11 @@ import h5py
 
 if len(sys.argv) != 2:
     sys.exit("python read_flight.py flight.h5")
+if not h5py.is_hdf5(sys.argv[1]):
+    sys.exit(f"{sys.argv[1]} is no HDF5 file")
 with h5py.File(sys.argv[1]) as file:
+    if "flight" not in file:
+        sys.exit(f"{sys.argv[1]} is no flight file, as `cars-rt run --flight FOLDER` writes them")
     about = file["flight"].attrs
     print(f"{about['reason']}: {about['text']}")
     print("lost by then:", json.loads(about["lost"]), "alarms:", len(json.loads(about["alarms"])))

@@ -8,6 +8,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from helpers import PATIENCE_S, Published, a_frame, a_start, an_end, wait_until
@@ -78,3 +79,11 @@ def test_example_without_a_file_says_how_it_is_called(name: str) -> None:
     script = EXAMPLES / f"{name}.py"
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 1 and done.stderr.startswith(f"python {name}.py ")
+
+
+def test_example_for_flights_says_what_is_none(tmp_path: Path) -> None:
+    h5py.File(tmp_path / "scan.h5", "w").close()
+    for name, said in (("scan.h5", "is no flight file, as"), ("none.h5", "is no HDF5 file")):
+        command = [sys.executable, EXAMPLES / "read_flight.py", tmp_path / name]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
+        assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr, done.stderr
