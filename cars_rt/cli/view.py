@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from cars_rt.cli.app import Logs, needs
-from cars_rt.console import Logging, start_logging, stopping
+from cars_rt.console import EXIT_USAGE, Logging, fail, start_logging, stopping
 from cars_rt.view.settings import ViewSettings
 
 NICE = 5  # the daemon comes first
@@ -31,6 +31,8 @@ def view(
     file
         A recording, or another file of spectra, to be shown in place of a daemon.
     """
+    if file is not None and settings.allow_control:
+        fail("--allow-control is for a daemon; a file has nothing to be controlled", EXIT_USAGE)
     needs("bokeh", "view")
     from cars_rt.view.program import view as run_view
 

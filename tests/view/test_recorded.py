@@ -10,7 +10,9 @@ from helpers import AXIS, an_end, spectra_of
 
 import cars_rt
 from cars_rt.accounting import Ledger
+from cars_rt.cli.view import view
 from cars_rt.files.spectra import SpectraError
+from cars_rt.view.settings import ViewSettings
 from cars_rt.view.store import Store
 
 pytest.importorskip("xarray", reason="needs the extra files")
@@ -108,3 +110,9 @@ def test_what_is_no_recording_is_said_before_anything_starts(tmp_path: Path) -> 
     (tmp_path / "scan.h5").write_text("nonsense", encoding="utf-8")
     with pytest.raises(SpectraError):
         Recorded(Store(1e8), tmp_path / "scan.h5")
+
+
+def test_a_file_has_nothing_to_be_controlled(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        view(Path("scan.h5"), settings=ViewSettings(allow_control=True))
+    assert left.value.code == 2 and "--allow-control is for a daemon" in capsys.readouterr().err
