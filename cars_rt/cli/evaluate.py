@@ -19,7 +19,6 @@ from cars_rt.console import (
     writing,
 )
 from cars_rt.printable import typed
-from cars_rt.storage import write_text
 from cars_rt.training.settings import HELD_OUT_SEED
 
 if TYPE_CHECKING:
@@ -38,7 +37,6 @@ def evaluate(
     threads: int = THREADS,
     json: Path | None = None,
     png: Path | None = None,
-    markdown: Path | None = None,
     logs: Logs = Logging(),
 ) -> None:
     """Measure how accurate models are, side by side, as the daemon runs them: on simulated spectra and
@@ -73,15 +71,13 @@ def evaluate(
         Write every number to this file.
     png
         Draw a picture into this file.
-    markdown
-        Write the tables to this file.
     """
     needs("torch", "train")
     needs("scipy", "train")
     if png is not None:
         needs("matplotlib", "train")
     start_logging(logs)
-    for flag, path in (("--json", json), ("--png", png), ("--markdown", markdown)):
+    for flag, path in (("--json", json), ("--png", png)):
         refuse_target(path, flag)
     names = list(dict.fromkeys(models))
     if all_:
@@ -97,13 +93,12 @@ def evaluate(
         ):  # fmt: skip
             if given != usual:
                 fail(f"{flag} is for simulated spectra; --measured has no use for it")
-        _measured(names, measured, json, png, markdown)
+        _measured(names, measured, json, png)
         return
 
     from cars_rt.training.evaluation.candidates import candidate, told_apart
     from cars_rt.training.evaluation.comparison import compare, fits
     from cars_rt.training.evaluation.report import conditions, tables
-    from cars_rt.training.evaluation.report import markdown as as_markdown
 
     candidates = [candidate(name) for name in names]
     called = told_apart([each.name for each in candidates], names)
@@ -122,9 +117,6 @@ def evaluate(
         )  # fmt: skip
     _print(tables(evaluations), conditions(evaluations))
     write_json(json, [each.as_json() for each in evaluations])
-    if markdown is not None:
-        with writing(markdown):
-            write_text(markdown, as_markdown(evaluations))
     if png is not None:
         from cars_rt.training.evaluation.pictures import draw
 
@@ -132,9 +124,7 @@ def evaluate(
             draw(evaluations, png)
 
 
-def _measured(
-    names: list[str], place: Path, json: Path | None, png: Path | None, markdown: Path | None
-) -> None:
+def _measured(names: list[str], place: Path, json: Path | None, png: Path | None) -> None:
     from cars_rt.engines import load_model
     from cars_rt.training.evaluation.candidates import told_apart
     from cars_rt.training.evaluation.measured import draw_measured, retrieve_measured, spectra_in, table
@@ -154,12 +144,8 @@ def _measured(
         )
     if not results:
         fail("none of these models can take any of these spectra")
-    made = table(results)
-    _print([made])
+    _print([table(results)])
     write_json(json, [each.as_json() for each in results])
-    if markdown is not None:
-        with writing(markdown):
-            write_text(markdown, made.markdown())
     if png is not None:
         with writing(png):
             draw_measured(results, png)

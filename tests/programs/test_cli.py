@@ -52,7 +52,7 @@ def test_help_lists_every_command() -> None:
         ("demo", ["--seconds", "--rate", "--output"]),
         ("train", ["--network", "--out", "--resume"]),
         ("export", ["FILE", "--to", "--output"]),
-        ("evaluate", ["MODELS", "--protocol", "--all", "--measured", "--json", "--png", "--markdown"]),
+        ("evaluate", ["MODELS", "--protocol", "--all", "--measured", "--json", "--png"]),
     ],
 )
 def test_help_of_a_command_lists_its_flags(command: str, flags: list[str]) -> None:

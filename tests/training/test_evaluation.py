@@ -40,6 +40,7 @@ from cars_rt.training.evaluation.measured import (  # noqa: E402
     spectra_in,
 )
 from cars_rt.training.evaluation.pictures import draw  # noqa: E402
+from cars_rt.training.evaluation.report import Table  # noqa: E402
 from cars_rt.training.evaluation.scores import Scores, evaluate, judge  # noqa: E402
 from cars_rt.training.networks import Cnn, SpecNet  # noqa: E402
 from cars_rt.training.settings import TrainingError  # noqa: E402
@@ -371,14 +372,14 @@ def test_evaluate_writes_tables_numbers_and_a_picture(
 ) -> None:
     # Two pools of the full size, for few spectra, took nearly half of the time.
     monkeypatch.setattr(bcars, "POOL_SIZE", 64)
-    numbers, picture, text = (tmp_path / name for name in ("a.json", "a.png", "a.md"))
+    numbers, picture = tmp_path / "a.json", tmp_path / "a.png"
     code, out, said = cars_rt(
         "evaluate", tiny, "cnn", "--spectra", 12, "--threads", 1,
-        "--json", numbers, "--png", picture, "--markdown", text,
+        "--json", numbers, "--png", picture,
     )  # fmt: skip
     assert code == 0, said
     for words in ("median R2", "Points within their deviation", "Dilution", "1 thread, 128 at once"):
-        assert words in out and words in text.read_text(encoding="utf-8")
+        assert words in out
     tiny_, shipped = json.loads(numbers.read_text(encoding="utf-8"))
     assert (tiny_["model"], shipped["model"]) == ("tiny", "cnn")
     assert tiny_["accuracy"]["spectra"] == 12 and "within_deviation" in tiny_["accuracy"]
@@ -386,7 +387,11 @@ def test_evaluate_writes_tables_numbers_and_a_picture(
     assert shipped["linearity"]["largest_change"] < 1e-3
     assert [each["batch"] for each in shipped["speed"]] == [1, 128]
     assert picture.read_bytes().startswith(b"\x89PNG") and not list(tmp_path.glob(".*"))
-    assert len(text.read_text(encoding="utf-8").split("| tiny |")) == 9  # in each table, thrice diluted
+
+
+def test_a_table_of_a_page_has_its_title_above_it() -> None:
+    made = Table("Lines", ["model", "found"], [["cnn", "7"]]).markdown()
+    assert made == "**Lines**\n\n| model | found |\n| --- | ---: |\n| cnn | 7 |\n"
 
 
 def test_evaluate_takes_a_checkpoint(tmp_path: Path) -> None:
@@ -500,7 +505,7 @@ def test_a_model_without_a_finite_result_of_a_measured_spectrum_is_left_out_and_
             "--seed is for simulated spectra; --measured has",
         ),
         (["cnn", "--json", "no/where.json"], "--json: there is no folder no"),
-        (["cnn", "--markdown", "."], "--markdown: . is a folder; name a file"),
+        (["cnn", "--png", "."], "--png: . is a folder; name a file"),
     ],
 )
 def test_evaluate_says_what_is_wrong(arguments: list[str], reason: str) -> None:
