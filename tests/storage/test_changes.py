@@ -195,7 +195,7 @@ def test_a_file_that_is_being_changed_says_so(tmp_path: Path, monkeypatch: pytes
     with monkeypatch.context() as patch, suppress(KeyboardInterrupt), hdf5.changed(path) as file:
         file["raw/more"] = [4]
         patch.setattr(changes, "_put", killed_at_the_second)
-    with pytest.raises(StorageError, match="is being changed: try again; if .* completes it"):
+    with pytest.raises(StorageError, match=r"is being changed: try again; if .* completes it"):
         hdf5.opened(path).__enter__()
     assert complete(path)
     with hdf5.opened(path) as file:
