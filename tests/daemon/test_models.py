@@ -1,5 +1,6 @@
 """Model files from elsewhere: whatever they hold or are, refused in one sentence, without waiting."""
 
+import itertools
 import json
 import math
 import os
@@ -161,6 +162,9 @@ def test_a_candidate_that_is_read_while_another_is_compiled_is_refused(
             go_on.set()
 
 
+NUMBERS = itertools.count()
+
+
 @pytest.fixture
 def reader() -> Iterator[tuple[Library, threading.Event, zmq.Socket[bytes]]]:
     """What reads models, slowly: once the event is set; and its bell."""
@@ -170,9 +174,12 @@ def reader() -> Iterator[tuple[Library, threading.Event, zmq.Socket[bytes]]]:
         assert go_on.wait(60)
         return load_model(name)
 
+    address = (
+        f"inproc://a-library-of-a-test-{next(NUMBERS)}"  # one is free a little after its socket is closed
+    )
     with zmq.Context.instance().socket(zmq.PULL) as bell:
-        bell.bind("inproc://a-library-of-a-test")
-        reading = Library(load, "inproc://a-library-of-a-test")
+        bell.bind(address)
+        reading = Library(load, address)
         yield reading, go_on, bell
         go_on.set()
         reading.close()
