@@ -2,6 +2,7 @@
 
 import faulthandler
 import gc
+import logging
 import os
 import subprocess
 import sys
@@ -35,6 +36,16 @@ def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         if os.name == "posix":
             patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _own_log() -> Iterator[None]:
+    """A command that a test calls in its own process logs to stderr from then on: not in later tests."""
+    log = logging.getLogger("cars_rt")
+    before = log.handlers, log.level, log.propagate, sys.excepthook
+    yield
+    log.handlers, level, log.propagate, sys.excepthook = before
+    log.setLevel(level)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -385,6 +385,9 @@ def test_flags_that_cannot_be_or_would_be_ignored_are_refused(
 
 
 @pytest.mark.parametrize("at", ["2-1,3", "a", "1,", "-1,2", ""])
-def test_places_that_are_none_are_refused(at: str, source: Path, tmp_path: Path) -> None:
+def test_places_that_are_none_are_refused(
+    at: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cars_rt.cli.export.start_logging", lambda logs: None)
     with pytest.raises(SystemExit):
         command(source, output=tmp_path / "a.csv", at=at)
