@@ -101,7 +101,8 @@ def export(
             "" if plane is None else "in all planes ",
             cube.repeated,
         )
-    log.info("%s: %s of %s as %s", output, cube.name, " x ".join(map(str, cube.shape)), kind)
+    size = " x ".join(map(str, cube.shape)) + (f", at {at}" if at else "")
+    log.info("%s: %s of %s as %s", output, cube.name, size, kind)
 
 
 def _band(text: str) -> tuple[float, float]:
