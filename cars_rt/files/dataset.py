@@ -117,11 +117,12 @@ def of_plane(dataset: xarray.Dataset, plane: int | None) -> tuple[xarray.Dataset
     return dataset.isel(z=plane), f"plane {plane} (of 0 to {planes - 1})"
 
 
-def at_number(dataset: xarray.Dataset, number: int) -> int | None:
-    """Where in a list the spectrum of this number is, from 0; None if it is not there. A run that was joined
-    late does not begin with 0."""
-    there = np.flatnonzero(dataset["spectrum"].values == number)
-    return int(there[0]) if len(there) else None
+def at_numbers(dataset: xarray.Dataset, numbers: range) -> slice | None:
+    """Where in a list the spectra of these numbers are, from the first to the last that is there; None if
+    none is. A run that was joined late does not begin with 0."""
+    called = dataset["spectrum"].values
+    there = np.flatnonzero((called >= numbers.start) & (called < numbers.stop))
+    return slice(int(there[0]), int(there[-1]) + 1) if len(there) else None
 
 
 def _of_hdf5(path: Path) -> tuple[dict[str, Any], list[_Stream]] | None:

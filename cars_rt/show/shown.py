@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.files.dataset import at_number, of_plane, open_dataset
+from cars_rt.files.dataset import at_numbers, of_plane, open_dataset
 from cars_rt.files.measurement import TARGET
 from cars_rt.physics.fitness import NAMES
 from cars_rt.physics.quantity import CAMERA_COUNTS, QUANTITIES, RATIO, Quantity, quantity
@@ -209,11 +209,11 @@ def _point(dataset: "xarray.Dataset", at: tuple[int, ...]) -> Point:
         form = "ROW,COLUMN" if len(dims) == 2 else "NUMBER"
         raise ShowError(f"{said} is no point of this file: give it as {form}")
     if dims == ("spectrum",):
-        if (there := at_number(dataset, at[0])) is None:
+        if (there := at_numbers(dataset, range(at[0], at[0] + 1))) is None:
             numbers = dataset["spectrum"].values
             span = f"they go from {numbers[0]:.0f} to {numbers[-1]:.0f}" if len(numbers) else "there are none"
             raise ShowError(f"there is no spectrum {said}: {span}")
-        return Point(at, {name: dataset[name].isel(spectrum=there).values for name in names})
+        return Point(at, {name: dataset[name].isel(spectrum=there.start).values for name in names})
     for dim, place in zip(dims, at, strict=True):
         if not 0 <= place < dataset.sizes[dim]:
             raise ShowError(f"there is no spectrum at {said}: {dim} goes from 0 to {dataset.sizes[dim] - 1}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cars_rt.files.dataset import at_numbers
 from cars_rt.files.export.cube import Cube, ExportError
 from cars_rt.printable import counted
 from cars_rt.protocol import NETWORK_OUTPUTS
@@ -56,12 +57,12 @@ def _said(places: range) -> str:
 def _there(cube: Cube, at: Sequence[range], place: str) -> tuple[slice, ...]:
     """Where in the values the spectra are: those of a list go by their numbers."""
     if cube.dims == ("spectrum",):
-        numbers = cube.dataset["spectrum"].values
-        found = np.flatnonzero((numbers >= at[0].start) & (numbers < at[0].stop))
-        if len(at) != 1 or not len(found):
+        there = at_numbers(cube.dataset, at[0]) if len(at) == 1 else None
+        if there is None:
+            numbers = cube.dataset["spectrum"].values
             ends = f", {numbers[0]:.0f} to {numbers[-1]:.0f}" if len(numbers) else ""
             raise ExportError(f"there is no spectrum at {place} of {len(numbers)}{ends}")
-        return (slice(int(found[0]), int(found[-1]) + 1),)
+        return (there,)
     if len(at) != len(cube.dims) or not all(
         each.stop <= size for each, size in zip(at, cube.shape, strict=False)
     ):
