@@ -14,6 +14,11 @@ BITSHUFFLE = 32008  # of HDF5's registered filters; hdf5plugin brings it
 class FilterError(StorageError):
     """Numbers that are compressed in a way that cannot be read here."""
 
+    @property
+    def of_file(self) -> bool:
+        """Nothing is wrong with them."""
+        return False
+
 
 @cache
 def load_filters() -> bool:
@@ -45,3 +50,9 @@ def refuse_packed(path: Path, name: str, dataset: h5py.Dataset) -> None:
             else f"install hdf5plugin, which {reads}: {pip_install('hdf5plugin')}"
         )
         raise FilterError(path, f"has {name!r} compressed in a way that cannot be read here; {remedy}")
+
+
+def packed_together(dataset: h5py.Dataset) -> int:
+    """Rows that can be read together only: those of a packed chunk, 1 where nothing is packed."""
+    packed = dataset.chunks and dataset.id.get_create_plist().get_nfilters()
+    return int(dataset.chunks[0]) if packed else 1

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.files.checksum import Sums, agree
-from cars_rt.files.filters import FilterError, refuse_packed
+from cars_rt.files.filters import packed_together, refuse_packed
 from cars_rt.files.missing import Missing
 from cars_rt.files.salvage import salvaged
 from cars_rt.printable import printable, typed
@@ -319,8 +319,7 @@ class StoredRows:
         self._dataset, self._tail, self._sums, self._missing = dataset, tail, sums, Missing(dataset)
         self._within: tuple[int, ...] = ()
         self.together = dataset.chunks[0] if _unpacked_along(dataset) else 0  # rows that are unpacked at once
-        packed = dataset.chunks and dataset.id.get_create_plist().get_nfilters()
-        self._unit = int(dataset.chunks[0]) if packed else 1  # rows that can be read together only
+        self._unit = packed_together(dataset)
         rows = len(dataset) if rows is None else max(0, min(rows, len(dataset)))
         self.shape: tuple[int, ...] = (rows, *dataset.shape[1:])
         self.dtype: np.dtype[Any] = dataset.dtype
@@ -362,7 +361,7 @@ class StoredRows:
         try:
             found, whole = self._compared(first, last)
         except StorageError as error:
-            if error.of_system or isinstance(error, FilterError):
+            if not error.of_file:
                 raise
             middle = max((first + last) // 2 // self._unit, first // self._unit + 1) * self._unit
             if middle >= last:

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.files.checksum import COLUMNS, DTYPE, SUFFIX, WHICH, Sums
-from cars_rt.files.filters import FilterError
 from cars_rt.files.hdf5 import (
     UNREADABLE,
     StoredRows,
@@ -66,7 +65,7 @@ def is_of_process(path: Path) -> bool:
 def is_said(error: StorageError, file: h5py.File) -> bool:
     """Whether it is about what `repair` has named: a file that says so is read without it."""
     known = is_recording(file) and bool(file.attrs.get(DAMAGE, ""))
-    return known and not error.of_system and not isinstance(error, FilterError)
+    return known and error.of_file
 
 
 def has_own_places(group: h5py.Group) -> bool:

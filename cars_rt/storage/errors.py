@@ -18,5 +18,10 @@ class StorageError(CarsRtError, OSError):
         with the file."""
         return self.errno != errno.EINVAL
 
+    @property
+    def of_file(self) -> bool:
+        """Whether something is wrong with the file, and not with the system or a plug-in that is missing."""
+        return not self.of_system
+
     def __str__(self) -> str:
         return f"{self.filename} {self.strerror}"

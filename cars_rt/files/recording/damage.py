@@ -11,7 +11,6 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.files.filters import FilterError
 from cars_rt.files.hdf5 import StoredRows, numbers, stored
 from cars_rt.files.measurement import NOWHERE
 from cars_rt.files.places import positions
@@ -37,7 +36,7 @@ def unreadable(groups: Mapping[str, h5py.Group], rows: Mapping[str, int]) -> dic
             try:
                 lost = _lost_of(group, name, rows[stream])
             except StorageError as error:
-                if error.of_system or isinstance(error, FilterError):
+                if not error.of_file:
                     raise
                 lost = []
             if lost is not None:

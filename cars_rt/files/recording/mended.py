@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.files.checksum import SHORT, checksums, corrected
-from cars_rt.files.filters import FilterError
 from cars_rt.files.hdf5 import UNREADABLE, StoredRows, stored
 from cars_rt.files.places import positions
 from cars_rt.files.recording.damage import runs
@@ -36,7 +35,7 @@ def _rows(group: h5py.Group, name: str) -> StoredRows | None:
     try:
         return None if stored(group, name, h5py.Dataset) is None else stored_rows(group, name)
     except StorageError as error:
-        if error.of_system or isinstance(error, FilterError):
+        if not error.of_file:
             raise
         return None
 

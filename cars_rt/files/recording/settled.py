@@ -10,8 +10,15 @@ from typing import Any
 import h5py
 
 from cars_rt.files.checksum import checksums
-from cars_rt.files.filters import FilterError
-from cars_rt.files.hdf5 import UNREADABLE, StoredRows, are_numbers, readable_attrs, stored, system_error
+from cars_rt.files.filters import FilterError, packed_together
+from cars_rt.files.hdf5 import (
+    UNREADABLE,
+    StoredRows,
+    are_numbers,
+    readable_attrs,
+    stored,
+    system_error,
+)
 from cars_rt.files.recording.errors import RecordingError, reason
 from cars_rt.files.recording.mended import cut_unwritten
 from cars_rt.files.recording.nexus import ENTRY, describe, room_for
@@ -219,7 +226,7 @@ def _columns(group: h5py.Group) -> Iterator[h5py.Dataset]:
         try:
             column = stored(group, name)
         except StorageError as error:
-            if error.of_system or isinstance(error, FilterError):
+            if not error.of_file:
                 raise
             continue
         if isinstance(column, h5py.Dataset) and column.ndim and column.maxshape[0] is None:
@@ -244,8 +251,8 @@ def _least(column: h5py.Dataset, rows: int) -> int:
 
 def _whole(column: h5py.Dataset, rows: int) -> int:
     """Rows with the others of the chunk that the last one is in, of what is packed."""
-    packed = column.chunks and column.id.get_create_plist().get_nfilters()
-    return min(-(-rows // column.chunks[0]) * column.chunks[0], len(column)) if packed else rows
+    unit = packed_together(column)
+    return min(-(-rows // unit) * unit, len(column))
 
 
 def _shortest(group: h5py.Group) -> int:
