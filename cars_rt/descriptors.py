@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 
 WANTED = 65_536  # if the system allows so many; each idle connection takes one
 
@@ -16,20 +17,17 @@ def limit() -> int:
     return WANTED if soft == resource.RLIM_INFINITY else soft
 
 
-def raise_limit() -> int:
-    """Have as many as the system allows without asking anybody, up to WANTED; how many that are."""
+def raise_limit() -> None:
+    """Have as many as the system allows without asking anybody, up to WANTED."""
     if sys.platform == "win32":
-        return WANTED
+        return
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = WANTED if hard == resource.RLIM_INFINITY else min(hard, WANTED)
     if soft != resource.RLIM_INFINITY and soft < most:
-        try:
+        with suppress(OSError, ValueError):  # some systems allow less than they say
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-        except (OSError, ValueError):  # some systems allow less than they say
-            return soft
-    return limit()
 
 
 def used() -> int:

@@ -16,18 +16,14 @@ FLOOD_BYTES = 2**20  # the same, after a flood
 _keeping = False
 
 
-def keep() -> bool:
-    """Keep freed memory for what comes next, as glibc does once a piece of OWN_BYTES was freed.
-
-    False where the C library cannot be told.
-    """
+def keep() -> None:
+    """Keep freed memory for what comes next, as glibc does once a piece of OWN_BYTES was freed."""
     global _keeping
     with suppress(OSError, AttributeError, TypeError):
         library = ctypes.CDLL(None)
         _keeping = bool(
             library.mallopt(MMAP_THRESHOLD, OWN_BYTES) and library.mallopt(TRIM_THRESHOLD, KEPT_BYTES)
         )
-    return _keeping
 
 
 def give_back(*, more_follows: bool = False) -> None:

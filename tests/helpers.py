@@ -193,6 +193,18 @@ def daemon_in_thread(listen: str, **settings: Any) -> Iterator[Daemon]:
         raise failures[0]
 
 
+def control_of(daemon: Daemon) -> str:
+    """Where it takes requests."""
+    assert daemon.parts.control is not None
+    return daemon.parts.control.address
+
+
+def preview_of(daemon: Daemon) -> Publisher:
+    """The publisher of its preview."""
+    assert daemon.parts.preview is not None
+    return daemon.parts.preview.publisher
+
+
 @contextmanager
 def a_line(**settings: Any) -> Iterator[tuple[Published, Daemon, Collected]]:
     """A source, a daemon and a subscriber of its results, each connected to the next."""
@@ -202,7 +214,7 @@ def a_line(**settings: Any) -> Iterator[tuple[Published, Daemon, Collected]]:
         Collected(daemon.publisher.address) as results,
     ):
         source.wait()
-        wait_until(lambda: daemon.ready and daemon.publisher.subscribers == 1)
+        wait_until(lambda: daemon.parts.ready and daemon.publisher.subscribers == 1)
         yield source, daemon, results
 
 

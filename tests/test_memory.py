@@ -10,8 +10,10 @@ from helpers import PATIENCE_S
 PROGRAM = """
 import resource, sys
 from cars_rt import memory
-if sys.argv[1] == "keep" and not memory.keep():
-    print(-1); raise SystemExit
+if sys.argv[1] == "keep":
+    memory.keep()
+    if not memory._keeping:
+        print(-1); raise SystemExit
 def waves(number):
     for _ in range(number):
         waiting = [bytes(700_000) for _ in range(20)]
@@ -40,7 +42,8 @@ def test_freed_memory_is_not_asked_of_the_system_again() -> None:
 FLOOD = """
 import ctypes, threading
 from cars_rt import memory
-if not memory.keep():
+memory.keep()
+if not memory._keeping:
     print(-1, -1); raise SystemExit
 library = ctypes.CDLL(None)
 library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]

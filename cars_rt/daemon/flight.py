@@ -45,7 +45,6 @@ MOST_REQUESTED = 10  # of these, files that were asked for; the other places are
 REQUEST = "request"  # the reason of a file that was asked for
 MOST_ALARMS = 16  # alarms named in one file
 MOST_TEXT = 500  # characters of an alarm's text
-MOST_REASONS = 64  # reasons counted apart
 REJECTED = 16  # refused messages that are kept
 REJECTED_BYTES = 64 * 1024  # bytes that are kept of each
 MOST_PARTS = 64  # parts of a refused message whose sizes are kept
@@ -119,8 +118,6 @@ class FlightRecorder:
         self.bytes = 0  # in the ring
         self.alarms = 0
         self.files = 0  # written
-        self.failed = 0  # files that could not be written
-        self.last: Path | None = None  # the last file
         self._seconds = seconds
         self._limit = int(megabytes * 1e6)
         self._start: Start | None = None
@@ -177,10 +174,10 @@ class FlightRecorder:
             if len(self._flight.alarms) < MOST_ALARMS:
                 self._flight.alarms.append(alarm)
             else:
-                self._merge(reason)
+                self._merged[reason] += 1
             return True
         if now < self._quiet_until or self.writing:
-            self._merge(reason)
+            self._merged[reason] += 1
             return False
         after = min(AFTER_S, self._seconds * AFTER_SHARE)
         self._flight = Flight([alarm], now + after, int(self._limit * AFTER_SHARE))
@@ -214,15 +211,11 @@ class FlightRecorder:
             if self._writer.is_alive():
                 log.warning("%s: the disk is too slow for the flight file, which stays partial", self.folder)
 
-    def _merge(self, reason: str) -> None:
-        known = reason in self._merged or len(self._merged) < MOST_REASONS
-        self._merged[reason if known else "others"] += 1
-
     def _hand_over(self, flight: Flight) -> None:
         """The ring becomes the writer's; a new one begins."""
         self._flight = None
         if not self._ring and not self._rejected:
-            self._merge(flight.alarms[0].reason)
+            self._merged[flight.alarms[0].reason] += 1
             return
         flight.start, flight.frames = self._start, self._ring
         flight.rejected, flight.merged = list(self._rejected), dict(self._merged)
@@ -241,13 +234,12 @@ class FlightRecorder:
         try:
             path = write_flight(self.folder, flight)
         except Exception as error:  # whatever it is, the daemon goes on
-            self.failed += 1
             text = str(error) or type(error).__name__
             level = logging.DEBUG if text == self._said else logging.WARNING
             self._said = text
             log.log(level, "no flight file of the alarm (%s): %s", alarm.reason, text)
         else:
-            self.files, self.last, self._said = self.files + 1, path, ""
+            self.files, self._said = self.files + 1, ""
             log.warning("alarm (%s): the input of the last seconds is in %s", alarm.reason, path)
 
 

@@ -17,7 +17,6 @@ from cars_rt.daemon import commands
 from cars_rt.daemon.compute.compute import Compute
 from cars_rt.daemon.ending import finish
 from cars_rt.daemon.intake import DRIVER
-from cars_rt.daemon.outputs.preview import Preview
 from cars_rt.daemon.parts import Parts
 from cars_rt.daemon.picture import picture
 from cars_rt.daemon.receipt import Receipt
@@ -26,7 +25,6 @@ from cars_rt.daemon.settings import DaemonSettings
 from cars_rt.daemon.waits import Waits, waits_for
 from cars_rt.kinds import Kind
 from cars_rt.sockets import Publisher
-from cars_rt.sockets.control import Control
 from cars_rt.sockets.inflow import Inflow
 
 log = logging.getLogger("cars_rt.daemon")
@@ -59,34 +57,14 @@ class Daemon:
         return self.parts.results.publisher
 
     @property
-    def preview(self) -> Preview | None:
-        """The preview, if there is one."""
-        return self.parts.preview
-
-    @property
-    def control(self) -> Control | None:
-        """Where requests come in, if that is wanted."""
-        return self.parts.control
-
-    @property
     def compute(self) -> Compute:
         """The engine and its model."""
         return self.parts.compute
 
     @property
-    def ready(self) -> bool:
-        """Whether the engine is warm."""
-        return self.parts.ready
-
-    @property
     def receipts(self) -> list[Receipt]:
         """The receipts of the last runs."""
         return list(self.parts.runs.book.receipts)
-
-    @property
-    def runs(self) -> int:
-        """Runs that are closed."""
-        return self.parts.runs.book.closed
 
     def snapshot(self) -> Snapshot:
         """The daemon at this moment."""

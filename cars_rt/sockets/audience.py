@@ -54,7 +54,6 @@ class Audience:
     ) -> None:
         """Call it before the socket is bound. redirect: answers a connection that first asks for another
         stream."""
-        self.ignored = 0  # subscriptions to what is not published here
         self.ended = 0  # connections, for the flood of their subscriptions
         self.newest_at = time.monotonic()  # when somebody subscribed last
         self.sign_at = -math.inf  # when somebody last said that it waits on purpose
@@ -124,7 +123,6 @@ class Audience:
         if topic == self._waits:
             self.sign_at = now
         elif topic not in self._ours or wanted not in (b"\x00", b"\x01"):
-            self.ignored += 1
             listener.foreign += 1
             if listener.foreign == 1 and not listener.topics and wanted == b"\x01" and _named(topic):
                 self._redirect(topic)

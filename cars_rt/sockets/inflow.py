@@ -71,7 +71,6 @@ class Inflow:
 
     def __init__(self, gates: Iterable[Gate]) -> None:
         self.cut: Mapping[str, int] = {}  # replaced by the thread, and never changed
-        self.descriptors_short = False
         self._watched = [_Watched(gate, gate.taken()) for gate in gates]
         self._stop = threading.Event()
         self._looked = time.monotonic()
@@ -177,11 +176,8 @@ class Inflow:
     def _spare_descriptors(self) -> None:
         """Keep some for connections that are needed: of the gate with most of them the newest are cut off."""
         limit, used = descriptors.limit(), descriptors.used()
-        self.descriptors_short = used > limit * (1 - RESERVE)
-        if not self.descriptors_short:
-            return
         incoming = [each for each in self._watched if not each.gate.outgoing and each.connections]
-        if not incoming:
+        if used <= limit * (1 - RESERVE) or not incoming:
             return
         crowded = max(incoming, key=lambda each: len(each.connections))
         newest = sorted(crowded.connections.values(), key=lambda each: each.since, reverse=True)

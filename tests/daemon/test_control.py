@@ -25,7 +25,9 @@ from helpers import (
     a_line,
     a_start,
     an_end,
+    control_of,
     daemon_in_thread,
+    preview_of,
     spectra_of,
     wait_until,
 )
@@ -53,10 +55,8 @@ from cars_rt.trust.flags import DaemonAccess
 @contextmanager
 def line(**settings: object) -> Iterator[tuple[Published, Daemon, Collected, Remote]]:
     """A source, a daemon, whoever collects its results, and a connection to its control socket."""
-    with a_line(**settings) as (source, daemon, results):
-        assert daemon.control is not None
-        with Remote(daemon.control.address) as remote:
-            yield source, daemon, results, remote
+    with a_line(**settings) as (source, daemon, results), Remote(control_of(daemon)) as remote:
+        yield source, daemon, results, remote
 
 
 def another_model(folder: Path) -> Path:
@@ -375,10 +375,9 @@ def test_who_comes_after_a_change_is_told_what_computes_now() -> None:
         measure(1)
         measure(2)
         dark = remote.ask("dark", do="stop")["dark"]
-        assert daemon.preview is not None
         with (
             Collected(daemon.publisher.address) as late,
-            Collected(daemon.preview.publisher.address, "preview") as preview,
+            Collected(preview_of(daemon).address, "preview") as preview,
         ):
             for each in (late, preview):
                 each.until(lambda all_: all_.starts)
@@ -414,9 +413,8 @@ def test_flight_recorder_writes_when_asked_to(tmp_path: Path) -> None:
 
 def test_preview_shows_every_band_of_every_spectrum_and_the_latest_one() -> None:
     with line(bands=("low=850:950", "high=1300:1400")) as (source, daemon, results, remote):
-        assert daemon.preview is not None
-        with Collected(daemon.preview.publisher.address, "preview") as preview:
-            wait_until(lambda: daemon.preview and daemon.preview.publisher.subscribers == 1)
+        with Collected(preview_of(daemon).address, "preview") as preview:
+            wait_until(lambda: preview_of(daemon).subscribers == 1)
             counts = spectra_of(400)
             source.publisher.open(a_start(block=10, spectra=410, scan=(41, 10)))
             for number in range(40):
@@ -446,18 +444,19 @@ def test_preview_shows_every_band_of_every_spectrum_and_the_latest_one() -> None
 @pytest.mark.parametrize("pixels", [4097, 65_536])
 def test_run_of_many_pixels_has_a_preview(pixels: int) -> None:
     axis = np.linspace(400, 900, pixels)
-    with line(engine="passthrough") as (source, daemon, results, _):
-        assert daemon.preview is not None
-        with Collected(daemon.preview.publisher.address, "preview") as preview:
-            wait_until(lambda: daemon.preview and daemon.preview.publisher.subscribers == 1)
-            source.publisher.open(a_start(axis=axis, block=2))
-            for number in range(3):
-                counts = spectra_of(2, axis, 2 * number)
-                assert source.publisher.send(a_frame(number, counts), PATIENCE_S)
-            source.publisher.end(an_end(3, 6))
-            # It compiles for a minute where other programs are busy.
-            assert results.until(lambda all_: all_.closed, 4 * PATIENCE_S).spectra == 6
-            assert preview.ends().spectra == 6
+    with (
+        line(engine="passthrough") as (source, daemon, results, _),
+        Collected(preview_of(daemon).address, "preview") as preview,
+    ):
+        wait_until(lambda: preview_of(daemon).subscribers == 1)
+        source.publisher.open(a_start(axis=axis, block=2))
+        for number in range(3):
+            counts = spectra_of(2, axis, 2 * number)
+            assert source.publisher.send(a_frame(number, counts), PATIENCE_S)
+        source.publisher.end(an_end(3, 6))
+        # It compiles for a minute where other programs are busy.
+        assert results.until(lambda all_: all_.closed, 4 * PATIENCE_S).spectra == 6
+        assert preview.ends().spectra == 6
     assert preview.starts[0].pixels == pixels and preview.frames[-1].arrays["latest_raman"].size == pixels
 
 
@@ -469,14 +468,13 @@ def test_preview_that_nobody_reads_does_not_slow_the_results(caplog: pytest.LogC
         zmq.Context() as context,
         context.socket(zmq.SUB) as deaf,
     ):
-        assert daemon.preview is not None
-        daemon.preview.publisher.backlog.limit = 100_000  # bytes: four of its frames
+        preview_of(daemon).backlog.limit = 100_000  # bytes: four of its frames
         deaf.setsockopt(zmq.LINGER, 0)
         deaf.setsockopt(zmq.RCVHWM, 1)
         deaf.setsockopt(zmq.RCVBUF, 4096)
         deaf.subscribe(b"")
-        deaf.connect(daemon.preview.publisher.address)
-        wait_until(lambda: daemon.preview and daemon.preview.publisher.subscribers == 1)
+        deaf.connect(preview_of(daemon).address)
+        wait_until(lambda: preview_of(daemon).subscribers == 1)
         source.publisher.open(a_start(axis=axis, block=64))
         frames = since_full = 0
         while since_full < 20:
@@ -559,9 +557,8 @@ def test_driver_knows_that_a_paused_daemon_has_not_stopped_reading(monkeypatch: 
 )
 def test_bad_request_gets_one_sentence(body: bytes, said: str) -> None:
     with line(engine="passthrough") as (_, daemon, _, remote):
-        assert daemon.control is not None
         if body.startswith(b"\x83"):  # as the others, but known to the daemon
-            body = msgpack.packb(msgpack.unpackb(body) | {"token": tokens.find(daemon.control.address)})
+            body = msgpack.packb(msgpack.unpackb(body) | {"token": tokens.find(control_of(daemon))})
         remote._socket.send(body)
         assert remote._socket.poll(int(PATIENCE_S * 1e3))
         assert said in msgpack.unpackb(remote._socket.recv())["error"]
@@ -656,8 +653,7 @@ def test_control_and_preview_are_behind_keys_of_their_own(tmp_path: Path) -> Non
         control_allow=(tmp_path / "operator.pub",),
     )
     with Published() as source, daemon_in_thread(source.address, access=access) as daemon:
-        assert daemon.control is not None and daemon.preview is not None
-        address, shown = daemon.control.address, daemon.preview.publisher.address
+        address, shown = control_of(daemon), preview_of(daemon).address
         with Remote(address, client("operator")) as remote:
             wait_until(lambda: remote.ask("status")["ready"])
         for keys_of, said in ((client("viewer"), "refused our key viewer"), (None, "expects keys")):
@@ -670,7 +666,7 @@ def test_control_and_preview_are_behind_keys_of_their_own(tmp_path: Path) -> Non
         ):
             source.wait()
             wait_until(lambda: daemon.publisher.subscribers == 1)
-            wait_until(lambda: daemon.preview and daemon.preview.publisher.subscribers == 1)
+            wait_until(lambda: preview_of(daemon).subscribers == 1)
             source.run("run-1", spectra_of(20))
             assert results.receive(PATIENCE_S) and preview.receive(PATIENCE_S)
             assert stranger.receive(0.3) is None

@@ -21,6 +21,7 @@ from helpers import (
     a_line,
     a_start,
     an_end,
+    control_of,
     daemon_in_thread,
     is_of_a_run,
     spectra_of,
@@ -103,7 +104,7 @@ def test_axis_that_cannot_be_is_refused_and_the_next_run_works(caplog: pytest.Lo
         source.run("wavenumbers", spectra_of(10), axis=np.linspace(13_000, 14_000, 160))
         source.run("good", spectra_of(10))
         results.ends()
-        wait_until(lambda: daemon.runs == 4 and daemon.parts.runs.current is None)
+        wait_until(lambda: daemon.parts.runs.book.closed == 4 and daemon.parts.runs.current is None)
         good = daemon.snapshot().last_run
     assert good is not None and (good["run"], good["lost"], good["refused"]) == ("good", {}, None)
     assert [closed.end.run for closed in results.closed] == ["good"] and results.spectra == 10
@@ -303,18 +304,17 @@ def test_what_a_stop_has_no_time_to_compute_is_counted(
     """The driver ended long ago, and says that all was sent."""
     monkeypatch.setattr("cars_rt.daemon.ending.DRAIN_S", 0.0)
     with a_line(control=LOCAL) as (source, daemon, results):
-        assert daemon.control
         source.publisher.open(a_start(block=4, spectra=400))
         for sequence in range(100):
             if sequence == 10:
                 wait_until(lambda: daemon.parts.runs.taken.frames == 10)
-                with Remote(daemon.control.address) as remote:
+                with Remote(control_of(daemon)) as remote:
                     remote.ask("pause")  # as one that is far behind: nothing more is read
             source.publisher.send(a_frame(sequence, spectra_of(4)), PATIENCE_S)
         source.publisher.end(an_end(100, 400))
         assert source.publisher.flush(PATIENCE_S)
         daemon.stop()
-        wait_until(lambda: daemon.runs)
+        wait_until(lambda: daemon.parts.runs.book.closed)
         results.ends()
     (receipt,) = daemon.receipts
     assert (receipt.announced, receipt.sent, dict(receipt.lost)) == (400, 40, {"overload": 360})
@@ -329,7 +329,7 @@ def test_what_a_driver_sends_after_a_stop_is_left_to_it_and_is_no_loss() -> None
 
         def go_on() -> None:
             nonlocal sent
-            while not daemon.runs:
+            while not daemon.parts.runs.book.closed:
                 source.publisher.send(a_frame(sent, spectra_of(1)), PATIENCE_S)
                 sent += 1
                 time.sleep(0.002)
@@ -374,7 +374,7 @@ def test_stop_gives_up_a_subscriber_that_does_not_read(
         run = daemon.parts.runs.open
         assert run is not None and run.published.model["target"] == "counts"  # whatever the model's would be
         daemon.stop()
-        wait_until(lambda: daemon.runs)
+        wait_until(lambda: daemon.parts.runs.book.closed)
     (totals,) = daemon.receipts
     assert totals.lost["output"] > 0
     assert totals.announced == totals.received == 900 == totals.sent + sum(totals.lost.values())

@@ -16,6 +16,7 @@ from helpers import (
     a_frame,
     a_start,
     an_end,
+    control_of,
     daemon_in_thread,
     wait_until,
 )
@@ -140,7 +141,7 @@ def test_a_dark_that_is_not_subtracted_is_said_in_status_log_and_results(
         Published() as source,
         daemon_in_thread(source.address, engine="passthrough") as daemon,
         Collected(daemon.publisher.address) as results,
-        Remote(daemon.control.address if daemon.control else "") as remote,
+        Remote(control_of(daemon)) as remote,
     ):
         source.wait()
 
@@ -189,7 +190,7 @@ def test_a_dark_that_was_measured_with_light_in_it_is_told(caplog: pytest.LogCap
         Published() as source,
         daemon_in_thread(source.address, engine="passthrough") as daemon,
         Collected(daemon.publisher.address) as results,
-        Remote(daemon.control.address if daemon.control else "") as remote,
+        Remote(control_of(daemon)) as remote,
     ):
         source.wait()
 
@@ -235,7 +236,7 @@ def test_spectra_that_were_measured_before_it_are_not_in_the_dark(behind_s: int)
     with (
         Published() as source,
         daemon_in_thread(source.address, engine="passthrough") as daemon,
-        Remote(daemon.control.address if daemon.control else "") as remote,
+        Remote(control_of(daemon)) as remote,
     ):
 
         def send(sequence: int, counts: Any, measured_ns: int) -> None:

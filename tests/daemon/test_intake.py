@@ -71,7 +71,7 @@ def test_two_drivers_take_turns_and_the_one_that_waits_costs_nothing(monkeypatch
             assert results.spectra == 1
             first.say(a_frame(1, counts[1:2], "one"), an_end(2, 2, "one"))
             results.until(lambda all_: all_.spectra == 10)
-            wait_until(lambda: daemon.runs == 2)
+            wait_until(lambda: daemon.parts.runs.book.closed == 2)
     assert [(each.run, each.sent, each.lost) for each in daemon.receipts] == [("one", 2, {}), ("two", 8, {})]
 
 

@@ -14,6 +14,7 @@ from helpers import (
     a_line,
     a_start,
     an_end,
+    control_of,
     daemon_in_thread,
     spectra_of,
     wait_until,
@@ -88,7 +89,7 @@ def test_mistake_costs_what_was_at_hand(
         Collected(daemon.publisher.address) as results,
     ):
         source.wait()
-        wait_until(lambda: daemon.ready and daemon.publisher.subscribers == 1)
+        wait_until(lambda: daemon.parts.ready and daemon.publisher.subscribers == 1)
         monkeypatch.setattr(where, name, failing_once(getattr(where, name), failed))
         source.run("run-1", spectra_of(40))
         wait_until(lambda: failed)
@@ -112,8 +113,7 @@ def test_mistake_costs_what_was_at_hand(
 def test_a_shadow_that_cannot_follow_costs_itself_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     failed: list[str] = []
     with a_line(engine="passthrough") as (source, daemon, _):
-        assert daemon.control is not None
-        with Remote(daemon.control.address) as remote:
+        with Remote(control_of(daemon)) as remote:
             remote.ask("shadow")
             wait_until(lambda: remote.ask("status")["shadow"]["ready"])
             monkeypatch.setattr(Model, "of_source", failing_once(Model.of_source, failed, 1))
@@ -131,8 +131,7 @@ def test_dark_is_not_measured_on_when_the_end_of_its_run_fails(monkeypatch: pyte
         source.publisher.open(a_start())
         source.publisher.send(a_frame(0, spectra_of(1)))
         results.until(lambda all_: all_.spectra == 1)
-        assert daemon.control is not None
-        with Remote(daemon.control.address) as remote:
+        with Remote(control_of(daemon)) as remote:
             remote.ask("dark", do="start")
             monkeypatch.setattr(Runs, "_close", failing_once(Runs._close, []))
             source.publisher.end(an_end(1))
@@ -162,12 +161,13 @@ def test_result_that_cannot_be_sent_is_lost_by_name(monkeypatch: pytest.MonkeyPa
 
 def test_request_that_fails_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "perform", failing_once(commands.perform, []))
-    with daemon_in_thread("tcp://127.0.0.1:9", engine="passthrough") as daemon:
-        assert daemon.control is not None
-        with Remote(daemon.control.address) as remote:
-            with pytest.raises(RemoteError, match="failed on this request: Zero"):
-                remote.ask("status")
-            assert remote.ask("status")["problems"] == {"failed: a request": 1}
+    with (
+        daemon_in_thread("tcp://127.0.0.1:9", engine="passthrough") as daemon,
+        Remote(control_of(daemon)) as remote,
+    ):
+        with pytest.raises(RemoteError, match="failed on this request: Zero"):
+            remote.ask("status")
+        assert remote.ask("status")["problems"] == {"failed: a request": 1}
 
 
 def test_status_that_fails_costs_the_status() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import onnx
 import pytest
 import zmq
-from helpers import Collected, Published, daemon_in_thread, spectra_of, wait_until
+from helpers import Collected, Published, control_of, daemon_in_thread, spectra_of, wait_until
 
 from cars_rt.daemon.compute import compute, library
 from cars_rt.daemon.compute.library import Library
@@ -75,24 +75,24 @@ def test_spectra_go_on_while_a_model_is_read_slowly(monkeypatch: pytest.MonkeyPa
         Published() as source,
         daemon_in_thread(source.address) as daemon,
         Collected(daemon.publisher.address) as results,
+        Remote(control_of(daemon)) as one,
+        Remote(control_of(daemon)) as two,
     ):
-        assert daemon.control is not None
-        with Remote(daemon.control.address) as one, Remote(daemon.control.address) as two:
-            source.wait()
-            wait_until(lambda: daemon.ready and daemon.publisher.subscribers == 1)
-            answers: list[dict[str, Any]] = []
-            asking = threading.Thread(target=lambda: answers.append(one.ask("reload", model=str(path))))
-            asking.start()
-            assert reads.wait(60)
-            source.run("run-1", spectra_of(40))
-            assert results.ends().spectra == 40
-            for do in ("reload", "shadow"):
-                with pytest.raises(RemoteError, match="another model is still being read"):
-                    two.ask(do, model=str(path))
-            assert not answers and two.ask("status")["model"] == "cnn"
-            go_on.set()
-            asking.join(60)
-            assert answers[0]["model"] == "other" == plain(daemon.snapshot())["model"]
+        source.wait()
+        wait_until(lambda: daemon.parts.ready and daemon.publisher.subscribers == 1)
+        answers: list[dict[str, Any]] = []
+        asking = threading.Thread(target=lambda: answers.append(one.ask("reload", model=str(path))))
+        asking.start()
+        assert reads.wait(60)
+        source.run("run-1", spectra_of(40))
+        assert results.ends().spectra == 40
+        for do in ("reload", "shadow"):
+            with pytest.raises(RemoteError, match="another model is still being read"):
+                two.ask(do, model=str(path))
+        assert not answers and two.ask("status")["model"] == "cnn"
+        go_on.set()
+        asking.join(60)
+        assert answers[0]["model"] == "other" == plain(daemon.snapshot())["model"]
 
 
 def test_one_candidate_is_compiled_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,15 +100,14 @@ def test_one_candidate_is_compiled_at_a_time(monkeypatch: pytest.MonkeyPatch) ->
 
     go_on, compose = threading.Event(), worker.compose
     with daemon_in_thread("tcp://127.0.0.1:9") as daemon:
-        assert daemon.control is not None
-        wait_until(lambda: daemon.ready)
+        wait_until(lambda: daemon.parts.ready)
 
         def slowly(*given: Any, **named: Any) -> Any:
             assert go_on.wait(60)
             return compose(*given, **named)
 
         monkeypatch.setattr(worker, "compose", slowly)
-        with Remote(daemon.control.address) as remote:
+        with Remote(control_of(daemon)) as remote:
             assert remote.ask("shadow", model="rnn")["shadow"]["model"] == "rnn"
             for _ in range(3):
                 with pytest.raises(RemoteError, match="another candidate is still being compiled"):
@@ -128,8 +127,7 @@ def test_a_candidate_that_is_read_while_another_is_compiled_is_refused(
     reads, read, go_on = threading.Event(), threading.Event(), threading.Event()
     load, compose = compute.load_with, worker.compose
     with daemon_in_thread("tcp://127.0.0.1:9") as daemon:
-        assert daemon.control is not None
-        wait_until(lambda: daemon.ready)
+        wait_until(lambda: daemon.parts.ready)
 
         def read_slowly(name: str) -> Model:
             reads.set()
@@ -142,7 +140,7 @@ def test_a_candidate_that_is_read_while_another_is_compiled_is_refused(
 
         monkeypatch.setattr(daemon.compute._library, "_load", read_slowly)
         monkeypatch.setattr(worker, "compose", composed_slowly)
-        with Remote(daemon.control.address) as one, Remote(daemon.control.address) as two:
+        with Remote(control_of(daemon)) as one, Remote(control_of(daemon)) as two:
             refused: list[str] = []
 
             def ask() -> None:

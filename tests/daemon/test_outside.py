@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import pytest
 from helpers import PATIENCE_S, Collected, Command, Published, a_snapshot, spectra_of, wait_until
 
 from cars_rt.daemon.another import another, says
+from cars_rt.daemon.seen import board as board_module
 from cars_rt.daemon.seen import http as served
 from cars_rt.daemon.seen.board import StatusBoard
 from cars_rt.daemon.seen.http import MAX_CONNECTIONS, MAX_HEAD_BYTES, HttpServer
@@ -33,7 +34,7 @@ HERE = "127.0.0.1:0"  # the system chooses a free port
 
 @contextmanager
 def serving(board: StatusBoard, address: str = HERE) -> Iterator[int]:
-    with HttpServer(address) as server:
+    with closing(HttpServer(address)) as server:
         server.start(board)
         yield server.port
 
@@ -117,14 +118,17 @@ def test_not_ready_says_why_and_is_still_alive(snapshot: object, reason: str) ->
         assert ask(port, "/livez")[0] == 200
 
 
-def test_a_loop_that_hangs_is_neither_alive_nor_ready_until_it_turns_again() -> None:
-    board = StatusBoard(a_snapshot(), alive_s=0.0)
+def test_a_loop_that_hangs_is_neither_alive_nor_ready_until_it_turns_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(board_module, "ALIVE_S", 0.0)
+    board = StatusBoard(a_snapshot())
     with serving(board) as port:
         for path in ("/livez", "/readyz"):
             status, text, _ = ask(port, path)
             assert status == 503 and "has not turned" in text
         assert json.loads(ask(port, "/status")[1])["alive"] is False
-        board.alive_s = 1e6
+        monkeypatch.undo()
         board.post(a_snapshot())
         assert ask(port, "/livez")[0] == 200
 
@@ -253,7 +257,10 @@ def test_an_address_that_is_none_is_one_sentence(address: str) -> None:
 
 
 def test_a_port_in_use_and_a_foreign_address_are_one_sentence() -> None:
-    with HttpServer(HERE) as first, pytest.raises(StreamError, match="another program already uses it"):
+    with (
+        closing(HttpServer(HERE)) as first,
+        pytest.raises(StreamError, match="another program already uses it"),
+    ):
         HttpServer(first.address)
     HttpServer(first.address).close()  # and free at once after it was closed
     with pytest.raises(StreamError, match=r"cannot serve HTTP at 192\.0\.2\.1:5580"):
@@ -263,7 +270,7 @@ def test_a_port_in_use_and_a_foreign_address_are_one_sentence() -> None:
 
 
 def test_other_interfaces_need_no_host_name_but_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    with HttpServer("0.0.0.0:0") as server:
+    with closing(HttpServer("0.0.0.0:0")) as server:
         server.start(StatusBoard(a_snapshot()))
         assert ask(server.port, "/livez", Host="microscope.example")[0] == 200
     assert "everyone who reaches" in caplog.text
@@ -274,7 +281,7 @@ def test_ipv6_is_served_where_there_is_any() -> None:
         server = HttpServer("[::1]:0")
     except StreamError:
         pytest.skip("no IPv6 on this computer")
-    with server:
+    with closing(server):
         server.start(StatusBoard(a_snapshot()))
         connection = http.client.HTTPConnection("::1", server.port, timeout=PATIENCE_S)
         connection.request("GET", "/livez")
@@ -464,7 +471,7 @@ def test_a_daemon_under_systemd_is_ready_alive_and_stops(systemd: Systemd) -> No
 
 
 def test_a_daemon_whose_http_port_is_taken_says_so_and_ends() -> None:
-    with HttpServer(HERE) as taken, Command("run", "--http", taken.address) as daemon:
+    with closing(HttpServer(HERE)) as taken, Command("run", "--http", taken.address) as daemon:
         assert daemon.end() == 1
         assert f"cannot serve HTTP at {taken.address}: another program already uses it" in daemon.said
         assert len(daemon.said.strip().splitlines()) == 1
@@ -472,7 +479,7 @@ def test_a_daemon_whose_http_port_is_taken_says_so_and_ends() -> None:
 
 @pytest.mark.parametrize("taken", ["http", "publish"])
 def test_second_daemon_says_that_another_one_is_there(taken: str) -> None:
-    with HttpServer(HERE) as first, Published("raman") as there, Published() as elsewhere:
+    with closing(HttpServer(HERE)) as first, Published("raman") as there, Published() as elsewhere:
         board = StatusBoard(a_snapshot(publish=there.address, uptime_s=7.0))
         first.start(board)
         addresses = {"publish": there.address} if taken == "publish" else {}

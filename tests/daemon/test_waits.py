@@ -93,7 +93,7 @@ def test_a_compilation_that_comes_to_no_good_end_costs_its_run(
             wait_until(lambda: "compiling" in daemon.snapshot().waits_for and not daemon.snapshot().ready)
             wait_until(lambda: not odd.compiling)  # it hangs: what is given up sooner leaves that to the next
             monkeypatch.setattr(worker, "COMPILE_S", 0.0)
-            wait_until(lambda: daemon.runs == 1)
+            wait_until(lambda: daemon.parts.runs.book.closed == 1)
             monkeypatch.setattr(worker, "COMPILE_S", 900.0)
         source.run("run-2", spectra_of(5), raman_shift=AXES[2])
         assert results.ends().spectra == 5
@@ -120,7 +120,7 @@ def test_an_engine_that_hangs_while_no_other_works_loses_spectra_and_is_tried_ag
         source.publisher.send(a_frame(2, spectra_of(4)))
         source.publisher.end(an_end(3, 12))
         assert results.ends().spectra == 4 and results.frames[0].index == 8
-        wait_until(lambda: daemon.runs)
+        wait_until(lambda: daemon.parts.runs.book.closed)
         assert dict(daemon.receipts[0].lost) == {"engine": 8}
 
 
@@ -328,7 +328,7 @@ def test_a_driver_that_has_left_is_told_from_one_that_never_came(caplog: pytest.
         for number in range(5):
             source.publisher.send(a_frame(number, spectra_of(1), time_ns=10**18 + number))
         source.publisher.end(an_end(5))
-        wait_until(lambda: daemon.runs)
+        wait_until(lambda: daemon.parts.runs.book.closed)
         status = Status()
         said = status.describe(replace(daemon.snapshot(), run="run-1", connected=True))
         assert "no latency: its time stamps are not of now" in said and "nan" not in said
@@ -349,7 +349,7 @@ def test_a_driver_that_restarts_finds_a_paused_daemon() -> None:
             again.wait()
             again.run("run-1", spectra_of(5))
             daemon.parts.paused = False
-            wait_until(lambda: daemon.runs)
+            wait_until(lambda: daemon.parts.runs.book.closed)
 
 
 def test_a_stop_takes_in_what_waits_at_the_driver_since_a_pause() -> None:
@@ -394,7 +394,7 @@ def test_receipts_of_many_runs_do_not_pile_up_and_a_slow_disk_keeps_nobody_waiti
         for run in ("run-1", "run-2", "run-3"):
             source.run(run, spectra_of(5))
         results.ends(3)
-        wait_until(lambda: daemon.runs == 3)
+        wait_until(lambda: daemon.parts.runs.book.closed == 3)
         assert [receipt.run for receipt in daemon.receipts] == ["run-2", "run-3"] and not [
             *tmp_path.iterdir()
         ]
@@ -408,7 +408,7 @@ def test_the_preview_does_not_wait_for_the_next_tick(monkeypatch: pytest.MonkeyP
         Published() as source,
         daemon_in_thread(source.address, engine="passthrough", preview=LOCAL) as daemon,
     ):
-        preview = daemon.preview
+        preview = daemon.parts.preview
         assert preview is not None
         with Collected(preview.publisher.address, "preview") as bundles:
             source.wait()

@@ -13,6 +13,7 @@ from helpers import (
     a_frame,
     a_line,
     a_start,
+    control_of,
     daemon_in_thread,
     spectra_of,
     wait_until,
@@ -437,8 +438,7 @@ def test_daemon_takes_kk_with_a_reference_also_after_a_reload(glass: Path, tmp_p
     with a_line(model="cnn", reference=glass, engine=REFERENCE) as (source, daemon, results):
         source.run("run-1", counts)
         results.ends()
-        assert daemon.control is not None
-        with Remote(daemon.control.address) as remote:
+        with Remote(control_of(daemon)) as remote:
             assert remote.ask("reload", model="kk")["sha256"] == load_model("kk", glass).sha256
             source.run("run-2", counts)
             results.ends(2)
@@ -459,8 +459,7 @@ def test_a_reference_of_another_instrument_is_not_applied(
         for number, instrument in enumerate(("cam 1", "cam 2", "cam 1"), 1):
             source.run(f"run-{number}", counts, source=instrument)
             results.ends(number)
-        assert daemon.control is not None
-        with Remote(daemon.control.address) as remote:
+        with Remote(control_of(daemon)) as remote:
             source.publisher.open(a_start("run-4", source="cam 2"))
             results.until(lambda all_: len(all_.starts) == 4)
             assert "measured with 'cam 1'" in remote.ask("status")["reference_unused"]

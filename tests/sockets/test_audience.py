@@ -58,12 +58,11 @@ def test_what_was_not_looked_at_is_looked_at_soon(monkeypatch: pytest.MonkeyPatc
 def test_a_socket_with_three_topics_is_one_subscriber() -> None:
     with Published() as source, zmq.Context() as context, context.socket(zmq.SUB) as plain:
         plain.setsockopt(zmq.LINGER, 0)
-        for topic in ("raw.start", "raw.frame", "raw.end", "nothing here"):
+        for topic in ("raw.start", "raw.frame", "raw.end"):
             plain.subscribe(topic)
         plain.connect(source.address)
         with Collected(source.address, "raw"):
             source.wait(2)
-            wait_until(lambda: source.publisher.serve() or source.publisher.audience.ignored)
             assert source.publisher.subscribers == 2
         wait_until(lambda: source.publisher.serve() or source.publisher.subscribers == 1)
         for topic in ("raw.start", "raw.frame", "raw.end"):
@@ -86,7 +85,7 @@ def test_signs_that_came_while_nobody_looked_are_no_flood(
         signs = [subscription(b"raw.waits", not n % 2) for n in range(audience.MOST_IN_WINDOW + 30)]
         peer.sendall(b"".join([*signs, subscription(b"raw.s")]))
         wait_until(lambda: heard.look() or b"raw.s" in listener.topics)
-        assert not heard.ended and heard.sign_at > 0 and not heard.ignored and len(heard) == 1
+        assert not heard.ended and heard.sign_at > 0 and len(heard) == 1
 
 
 @pytest.mark.parametrize("flood", FLOODS)

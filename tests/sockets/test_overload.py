@@ -217,7 +217,7 @@ def test_daemon_goes_on_for_the_others_when_one_stops_reading() -> None:
         source.publisher.end(an_end(frames, frames * block))
         assert source.publisher.flush(PATIENCE_S)
         reading.join(PATIENCE_S)
-        wait_until(lambda: daemon.runs)
+        wait_until(lambda: daemon.parts.runs.book.closed)
         assert not quick.problems and not quick.closed[0].end.lost
         (receipt,) = daemon.receipts
         assert receipt.sent == frames * block and not receipt.lost

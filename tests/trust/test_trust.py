@@ -15,6 +15,7 @@ from helpers import (
     a_start,
     an_end,
     daemon_in_thread,
+    preview_of,
     spectra_of,
     wait_until,
 )
@@ -69,13 +70,12 @@ def test_flags_and_deviation_reach_everybody(deviation: bool, tmp_path: Path) ->
         daemon_in_thread(source.address, **settings) as daemon,
         Collected(daemon.publisher.address) as results,
     ):
-        assert daemon.preview is not None
         recording = RecordSettings(raman=daemon.publisher.address, raw=source.address)
         recorder = Recorder(tmp_path / "scan.h5", recording)
-        with Collected(daemon.preview.publisher.address, "preview") as preview:
+        with Collected(preview_of(daemon).address, "preview") as preview:
             source.wait(2)
             wait_until(lambda: daemon.publisher.subscribers == 2)
-            wait_until(lambda: daemon.preview and daemon.preview.publisher.subscribers == 1)
+            wait_until(lambda: preview_of(daemon).subscribers == 1)
             source.run("run-1", counts, 7, spectra=60)
             (recorded,) = recorder.serve()
             results.ends()

@@ -13,8 +13,7 @@ class StatusBoard:
     One thread posts, any may read: a snapshot never changes, and replacing one is a single step.
     """
 
-    def __init__(self, first: Snapshot, alive_s: float = ALIVE_S) -> None:
-        self.alive_s = alive_s
+    def __init__(self, first: Snapshot) -> None:
         self._last = (first, time.monotonic())
 
     def post(self, snapshot: Snapshot) -> None:
@@ -34,7 +33,7 @@ class StatusBoard:
     def not_alive(self) -> str | None:
         """Why the loop counts as hung, or None."""
         age = self.age_s
-        return f"the loop has not turned for {age:.0f} s" if age > self.alive_s else None
+        return f"the loop has not turned for {age:.0f} s" if age > ALIVE_S else None
 
     def not_ready(self) -> str | None:
         """Why spectra would not be taken and answered now, or None."""
