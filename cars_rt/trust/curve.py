@@ -10,7 +10,6 @@ import logging
 import socket as sockets
 import struct
 import time
-from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import zmq
 import zmq.auth
 from zmq.utils.monitor import recv_monitor_message
 
+from cars_rt.sparing import Sparing
 from cars_rt.trust.keys import (
     AllowList,
     KeyPair,
@@ -35,14 +35,12 @@ from cars_rt.trust.keys import (
 from cars_rt.trust.loopback import is_loopback
 
 log = logging.getLogger("cars_rt.security")
+log.addFilter(Sparing())  # in a program of somebody's own, too: who is refused without end fills no disk
 
 DOMAIN = b"cars-rt"
 CURVE_OVERHEAD = 64  # bytes by which encryption makes a message part longer, at most
 HANDSHAKE_MS = 10_000  # who has not said by then which protocol it speaks is cut off
 REREAD_S = 1.0  # folders of allowed keys are read again at most so often
-WINDOW_S = 10.0  # in so many seconds
-LINES = 5  # at most so many refusals are logged one by one; an attacker cannot fill the disk,
-ADDRESSES = 20  # and of the others, so many addresses are kept, or the memory
 GONE = "an address that was gone at once"
 EVENTS_AT_ONCE = 256
 EVENT = struct.Struct("=Hi")  # of a monitor: what, and its value
@@ -200,8 +198,6 @@ class Guard:
         self._peer = "?"  # who asks now
         self._failed = ""  # why the connection that is closed next failed
         self._known: set[bytes] = set()  # who was already said to have come
-        self._window, self._lines = 0.0, 0
-        self._unsaid: Counter[str] = Counter()  # refused and not logged yet, by address
         context = socket.context
         self._auth = zmq.auth.Authenticator(context)
         self._auth.configure_curve_callback(DOMAIN.decode(), self)
@@ -229,8 +225,6 @@ class Guard:
             self._stop.send(b"", zmq.NOBLOCK)
         self._thread.join()
         self._stop.close(0)
-        if self._unsaid:
-            self._say()
 
     def callback(self, domain: str, key: bytes) -> bool:
         """Asked by zmq.auth in our thread: whether the one who holds this key (Z85) may connect."""
@@ -257,12 +251,10 @@ class Guard:
         try:
             with asyncio.Runner() as runner:
                 while True:
-                    ready = dict(poller.poll(int(WINDOW_S * 1e3) if self._unsaid else None))
+                    ready = dict(poller.poll())
                     self._watch()
                     if zap in ready:
                         self._answer(runner)
-                    if not ready and self._unsaid:
-                        self._say()
                     if self._stopped in ready:
                         return
         except zmq.ContextTerminated:
@@ -329,24 +321,7 @@ class Guard:
 
     def _refuse(self, peer: str, why: str) -> None:
         self.refused += 1
-        now = time.monotonic()
-        if now - self._window > WINDOW_S:
-            self._window, self._lines = now, 0
-        if self._lines < LINES:
-            self._lines += 1
-            self._say(f"refused {peer}: {why}")
-        else:
-            known = peer in self._unsaid or len(self._unsaid) < ADDRESSES
-            self._unsaid[peer if known else "others"] += 1
-
-    def _say(self, text: str = "") -> None:
-        """Log a refusal, and the number of those before that were not logged."""
-        parts = [text] if text else []
-        if self._unsaid:
-            who = ", ".join(f"{count} from {peer}" for peer, count in self._unsaid.most_common())
-            parts.append(f"{self._unsaid.total()} more attempts to connect were refused before ({who})")
-        self._unsaid.clear()
-        log.warning("%s: %s", self._address, "; ".join(parts))
+        log.warning("%s: refused %s: %s", self._address, peer, why)
 
 
 def _set_own(socket: zmq.Socket[bytes], own: KeyPair) -> None:
