@@ -9,7 +9,7 @@ import ipaddress
 import re
 import socket
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from cars_rt.errors import CarsRtError
 from cars_rt.protocol import StreamName
@@ -153,16 +153,16 @@ def remedy(stream: StreamName) -> str:
             return f"the preview stream is at the daemon's --preview address, usually {PREVIEW_ADDRESS}"
 
 
-def cannot_serve(what: str, address: str, error: OSError, in_use: str, flag: str) -> str:
-    """Why something cannot be served at an address, and what to do. in_use: if that is since another program
-    has it. flag: how another address is chosen."""
+def cannot_bind(doing: str, address: str, error: Any, in_use: str, how: str = "") -> str:
+    """Why one cannot publish or serve something at an address, and what to do. error: an OSError or ZeroMQ's.
+    in_use: if that is since another program has it. how: " with" the flag that another port is chosen by."""
     match error.errno:
         case errno.EADDRINUSE:
             reason = in_use
-        case errno.EADDRNOTAVAIL:
+        case errno.EADDRNOTAVAIL | errno.ENODEV:
             reason = "this computer has no such address; 127.0.0.1 always works"
         case errno.EACCES:
-            reason = f"the system does not allow it; choose a port above 1023 with {flag}"
+            reason = f"the system does not allow it; choose a port above 1023{how}"
         case _:
             reason = str(error.strerror or error)
-    return f"cannot serve {what} at {address}: {reason}"
+    return f"cannot {doing} at {address}: {reason}"

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import zmq
 
@@ -11,9 +11,9 @@ from cars_rt.errors import CarsRtError
 from cars_rt.protocol.control import Reply, Request, Requests, decode_request, encode_reply
 from cars_rt.protocol.limits import MAX_HEADER_BYTES
 from cars_rt.sockets.addresses import port_of
-from cars_rt.sockets.endpoint import bind_control
+from cars_rt.sockets.endpoint import bind, configure
 from cars_rt.sockets.inflow import Gate
-from cars_rt.trust.curve import Access
+from cars_rt.trust.curve import Access, Guard
 from cars_rt.trust.tokens import Token
 
 log = logging.getLogger("cars_rt.control")
@@ -54,19 +54,18 @@ class Control:
         self.taken = 0  # bytes of all requests
         self._strangers = 0  # requests without the token
         self._token: Token | None = None
-        self._context = zmq.Context()  # its own, since a guard guards one socket to a context
+        self._guard: Guard | None = None
+        self._context = zmq.Context()  # its own, for `bind`
+        self.socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
+        configure(self.socket)
+        self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_HEADER_BYTES)
         try:
-            self.socket, self._guard = bind_control(self._context, address, MAX_HEADER_BYTES, security)
-        except Exception:
-            self._context.term()
-            raise
-        self.address = cast(bytes, self.socket.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
-        if self._guard is None:
-            try:
+            self.address, self._guard = bind(self.socket, address, security)
+            if self._guard is None:
                 self._token = Token(self.address, token)
-            except Exception:
-                self.close()
-                raise
+        except Exception:
+            self.close()
+            raise
 
     @property
     def refused(self) -> int:

@@ -1,12 +1,10 @@
-"""What all sockets share: options and errors; and the sockets of control."""
-
-import errno
+"""What all sockets share: options, errors, how they are bound and get ready to connect."""
 
 import zmq
 
 from cars_rt.errors import CarsRtError
 from cars_rt.protocol import MAX_PAYLOAD_BYTES
-from cars_rt.sockets.addresses import Address, AddressError
+from cars_rt.sockets.addresses import Address, AddressError, cannot_bind
 from cars_rt.trust.curve import FAILED, Access, ClientKeys, Guard, secure_client, secure_server
 from cars_rt.trust.keys import KeysError
 
@@ -29,6 +27,9 @@ class AddressInUseError(StreamError):
     """Another program has the address."""
 
 
+IN_USE = "another program already uses it; stop that one or choose another port"
+
+
 def configure(socket: zmq.Socket[bytes]) -> None:
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_PAYLOAD_BYTES)  # refused before it is allocated
@@ -36,83 +37,35 @@ def configure(socket: zmq.Socket[bytes]) -> None:
         socket.setsockopt(option, value)
 
 
-def bind_control(
-    context: zmq.Context[zmq.Socket[bytes]], address: str, most_bytes: int, security: Access = None
-) -> tuple[zmq.Socket[bytes], Guard | None]:
-    """A ROUTER socket for requests of at most `most_bytes`, and its guard if it has keys.
+def bind(socket: zmq.Socket[bytes], address: str, security: Access) -> tuple[str, Guard | None]:
+    """Bind a socket, which has a context of its own, since a guard guards one of them to a context. Returns
+    the address that it has now and, if it has keys, the guard, which is to be closed first.
 
     Raises StreamError if it cannot be bound, KeysError if it may not be.
     """
-    socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
-    configure(socket)
-    socket.setsockopt(zmq.MAXMSGSIZE, most_bytes)
-    guard = None
-    try:
-        address = prepare_to_bind(socket, address)
-        guard = secure_server(socket, address, security)
-        socket.bind(address)
-    except (zmq.ZMQError, KeysError, StreamError) as error:
-        if guard is not None:
-            guard.close()
-        socket.close(0)
-        if isinstance(error, zmq.ZMQError):
-            raise cannot_bind(address, error) from None
-        raise
-    return socket, guard
-
-
-def connect_control(
-    address: str, security: ClientKeys | None = None
-) -> tuple[zmq.Socket[bytes], zmq.Socket[bytes]]:
-    """A REQ socket for requests, and its monitor for handshakes.
-
-    Raises StreamError for an impossible address, KeysError for keys that cannot be used.
-    """
-    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.REQ)
-    configure(socket)
-    try:
-        address = prepare_to_connect(socket, address)
-        secure_client(socket, security)
-    except (StreamError, KeysError):
-        socket.close(0)
-        raise
-    socket.setsockopt(zmq.IMMEDIATE, 1)  # a request is sent only once somebody is there
-    monitor: zmq.Socket[bytes] = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | FAILED)
-    socket.connect(address)
-    return socket, monitor
-
-
-def cannot_bind(address: str, error: zmq.ZMQError) -> StreamError:
-    """What to raise where an address cannot be bound."""
-    kind = StreamError
-    match error.errno:
-        case zmq.EADDRINUSE:
-            kind = AddressInUseError
-            reason = "another program already uses it; stop that one or choose another port"
-        case zmq.EADDRNOTAVAIL | errno.ENODEV:
-            reason = "this computer has no such address; 127.0.0.1 always works"
-        case errno.EACCES:
-            reason = "the system does not allow it; choose a port above 1023"
-        case _:
-            reason = str(error)
-    return kind(f"cannot publish at {address}: {reason}")
-
-
-def prepare_to_bind(socket: zmq.Socket[bytes], address: str) -> str:
-    """Call before binding: the address as ZeroMQ takes it. Raises StreamError for what is no address."""
     try:
         checked = Address.to_bind(address)
     except AddressError as error:
         raise StreamError(str(error)) from None
     socket.setsockopt(zmq.IPV6, checked.v6)
-    return str(checked)
+    guard = secure_server(socket, str(checked), security)
+    try:
+        socket.bind(str(checked))
+    except zmq.ZMQError as error:
+        if guard is not None:
+            guard.close()
+        kind = AddressInUseError if error.errno == zmq.EADDRINUSE else StreamError
+        raise kind(cannot_bind("publish", str(checked), error, IN_USE)) from None
+    return socket.getsockopt_string(zmq.LAST_ENDPOINT), guard
 
 
-def prepare_to_connect(socket: zmq.Socket[bytes], address: str) -> str:
-    """Call before connecting: the address as ZeroMQ takes it. Raises StreamError for an impossible address.
+def prepare_to_connect(socket: zmq.Socket[bytes], address: str, security: ClientKeys | None) -> str:
+    """Configure a socket, and say where it is to connect to, as ZeroMQ takes it.
 
-    ZeroMQ connects to a name that does not exist without a word, and waits for ever.
+    ZeroMQ connects to a name that does not exist without a word, and waits for ever. Raises StreamError for
+    an impossible address, KeysError for keys that cannot be used.
     """
+    configure(socket)
     try:
         checked = Address.to_connect(address)
         socket.setsockopt(zmq.IPV6, checked.resolve())
@@ -121,4 +74,21 @@ def prepare_to_connect(socket: zmq.Socket[bytes], address: str) -> str:
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise StreamError(f"cannot connect to {address}: {reason}") from None
+    secure_client(socket, security)
     return str(checked)
+
+
+def connect_control(
+    address: str, security: ClientKeys | None = None
+) -> tuple[zmq.Socket[bytes], zmq.Socket[bytes]]:
+    """A REQ socket for requests, and its monitor for handshakes. Raises as `prepare_to_connect`."""
+    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.REQ)
+    try:
+        address = prepare_to_connect(socket, address, security)
+    except (StreamError, KeysError):
+        socket.close(0)
+        raise
+    socket.setsockopt(zmq.IMMEDIATE, 1)  # a request is sent only once somebody is there
+    monitor: zmq.Socket[bytes] = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | FAILED)
+    socket.connect(address)
+    return socket, monitor

@@ -126,7 +126,6 @@ class Outlet:
         log.log(
             logging.WARNING if self.stalls == 1 else logging.DEBUG,
             "%s: a subscriber of the %s stream read nothing for %g s: it is left out until it reads again",
-            cast(bytes, self._socket.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode(), self._stream,
-            self.stall_s,
+            self._socket.getsockopt_string(zmq.LAST_ENDPOINT), self._stream, self.stall_s,
         )  # fmt: skip
         return True

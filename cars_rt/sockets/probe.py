@@ -5,9 +5,9 @@ from contextlib import suppress
 import zmq
 
 from cars_rt.protocol import STREAMS, Part, StreamName
-from cars_rt.sockets.endpoint import configure, prepare_to_connect
+from cars_rt.sockets.endpoint import prepare_to_connect
 from cars_rt.sockets.subscriber import NOW, UNREAD
-from cars_rt.trust.curve import ClientKeys, secure_client
+from cars_rt.trust.curve import ClientKeys
 
 
 class Probe:
@@ -21,10 +21,8 @@ class Probe:
     def __init__(self, address: str, stream: StreamName, security: ClientKeys | None) -> None:
         """stream: the one that is not meant. Raises StreamError, KeysError."""
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
-        configure(self._socket)
         try:
-            endpoint = prepare_to_connect(self._socket, address)
-            secure_client(self._socket, security)
+            endpoint = prepare_to_connect(self._socket, address, security)
         except Exception:
             self.close()
             raise

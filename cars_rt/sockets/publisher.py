@@ -16,10 +16,10 @@ from cars_rt.accounting import Cause, Kind, Ledger, Problem
 from cars_rt.protocol import End, Frame, Start, StreamName, encode, encode_notice
 from cars_rt.sockets.audience import Audience
 from cars_rt.sockets.backlog import OVERHEAD_BYTES, Answer, Backlog, Overload, Waiting
-from cars_rt.sockets.endpoint import StreamError, cannot_bind, configure, prepare_to_bind
+from cars_rt.sockets.endpoint import StreamError, bind, configure
 from cars_rt.sockets.outlet import STALL_S, Outlet
 from cars_rt.sockets.told import Told
-from cars_rt.trust.curve import Access, Guard, secure_server
+from cars_rt.trust.curve import Access, Guard
 from cars_rt.trust.keys import KeysError
 
 log = logging.getLogger("cars_rt.stream")
@@ -85,16 +85,10 @@ class Publisher:
         self.outlet = Outlet(self.socket, stream, stall_s, unsent)
         self.audience = Audience(self.socket, stream, self._redirect)
         try:
-            address = prepare_to_bind(self.socket, address)
-            self._guard = secure_server(self.socket, address, security)
-            self.socket.bind(address)
-        except zmq.ZMQError as error:
-            self.close(0)
-            raise cannot_bind(address, error) from None
+            self.address, self._guard = bind(self.socket, address, security)
         except (KeysError, StreamError):
             self.close(0)
             raise
-        self.address = cast(bytes, self.socket.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
         #: Readable when `serve` may have something to do.
         self.wake = cast(int, self.socket.getsockopt(zmq.FD))
 

@@ -12,11 +12,11 @@ import zmq
 from cars_rt.protocol import MAX_PAYLOAD_BYTES, Part, Start, StreamName
 from cars_rt.sockets.addresses import port_of, remedy
 from cars_rt.sockets.audience import SIGN_S, WAITS
-from cars_rt.sockets.endpoint import StreamError, configure, prepare_to_connect
+from cars_rt.sockets.endpoint import StreamError, prepare_to_connect
 from cars_rt.sockets.inflow import Gate
 from cars_rt.sockets.monitor import Monitor
 from cars_rt.sockets.publisher import message_bytes
-from cars_rt.trust.curve import FAILED, ClientKeys, refusal, secure_client
+from cars_rt.trust.curve import FAILED, ClientKeys, refusal
 from cars_rt.trust.keys import KeysError
 
 log = logging.getLogger("cars_rt.stream")
@@ -82,9 +82,7 @@ class Subscriber:
 
     def _set_up(self, socket: zmq.Socket[bytes]) -> str:
         """Make it ready to connect; returns to where. Raises StreamError, KeysError."""
-        configure(socket)
-        endpoint = prepare_to_connect(socket, self.address)
-        secure_client(socket, self._security)
+        endpoint = prepare_to_connect(socket, self.address, self._security)
         socket.setsockopt(zmq.RCVHWM, UNREAD)
         socket.setsockopt(zmq.RECONNECT_IVL, RETRY_MS[0])
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, RETRY_MS[1])

@@ -28,7 +28,7 @@ from tornado.web import OutputTransform, RequestHandler, StaticFileHandler
 from cars_rt.console import LINK_SECRET
 from cars_rt.physics.substances import SUBSTANCES
 from cars_rt.printable import printable
-from cars_rt.sockets.addresses import Address, cannot_serve
+from cars_rt.sockets.addresses import Address, cannot_bind
 from cars_rt.storage import read_bytes
 from cars_rt.trust.loopback import is_loopback
 from cars_rt.view import guard
@@ -192,7 +192,9 @@ class PageServer:
         except OSError as error:
             used = "another program uses it, such as a second `cars-rt view`: look at http://"
             used += f"{settings.http}/, or choose another address with --http"
-            raise ViewError(cannot_serve("the page", settings.http, error, used, "--http")) from None
+            raise ViewError(
+                cannot_bind("serve the page", settings.http, error, used, " with --http")
+            ) from None
         self.port = int(sockets[0].getsockname()[1])
         if where.port == 0 and len(sockets) > 1:  # localhost is 127.0.0.1 and ::1, which got different ports
             for each in sockets[1:]:

@@ -87,38 +87,13 @@ def test_end_is_said_again_to_who_lost_the_connection_before_it_and_tells_others
     assert [problem.kind for problem in reading.problems] == ["tail missing"] and not late.problems
 
 
-@pytest.mark.parametrize(
-    ("address", "reason"),
-    [
-        ("tcp://127.0.0.1:notaport", "tcp://HOST:PORT"),
-        ("127.0.0.1:5555", "tcp://HOST:PORT"),
-        ("nonsense://127.0.0.1:5555", "tcp://HOST:PORT"),
-        ("tcp://192.0.2.1:5555", "no such address"),
-    ],
-)
-def test_publisher_says_what_is_wrong_with_an_address(address: str, reason: str) -> None:
-    with pytest.raises(StreamError, match=reason):
-        Publisher(address, "raw", security="open")
-
-
-def test_publisher_says_that_the_port_is_in_use() -> None:
+def test_publisher_and_subscriber_say_what_is_wrong_with_an_address() -> None:
+    with pytest.raises(StreamError, match="no such address"):
+        Publisher("tcp://192.0.2.1:5555", "raw", security="open")
     with Published() as source, pytest.raises(StreamError, match="another program already uses it"):
         Publisher(source.address, "raw")
-
-
-@pytest.mark.parametrize(
-    ("address", "reason"),
-    [
-        ("tcp://127.0.0.1", "tcp://HOST:PORT"),
-        ("tcp://127.0.0.1:0", "tcp://HOST:PORT"),
-        ("tcp://127.0.0.1:99999", "tcp://HOST:PORT"),
-        ("udp://127.0.0.1:5555", "tcp://HOST:PORT"),
-        ("tcp://no-such-host.invalid:5555", "cannot connect to tcp://no-such-host.invalid:5555: .+"),
-    ],
-)
-def test_subscriber_says_what_is_wrong_with_an_address(address: str, reason: str) -> None:
-    with pytest.raises(StreamError, match=reason):
-        Subscriber(address, "raw")
+    with pytest.raises(StreamError, match=r"cannot connect to tcp://no-such-host\.invalid:5555: .+"):
+        Subscriber("tcp://no-such-host.invalid:5555", "raw")
 
 
 def test_nothing_is_lost_while_a_subscriber_does_not_read() -> None:

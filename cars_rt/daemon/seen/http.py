@@ -25,7 +25,7 @@ from cars_rt.daemon.seen.metrics import CONTENT_TYPE, exposition
 from cars_rt.daemon.seen.page import POLICY, page
 from cars_rt.daemon.seen.plain import plain
 from cars_rt.sockets import AddressInUseError, StreamError
-from cars_rt.sockets.addresses import ANY, Address, AddressError, cannot_serve
+from cars_rt.sockets.addresses import ANY, Address, AddressError, cannot_bind
 from cars_rt.trust.loopback import is_loopback
 
 log = logging.getLogger("cars_rt.daemon")
@@ -56,7 +56,7 @@ class HttpServer:
             self._server = _Server(family, target, host)
         except OSError as error:
             kind = AddressInUseError if error.errno == errno.EADDRINUSE else StreamError
-            raise kind(cannot_serve("HTTP", address, error, IN_USE, FLAG)) from None
+            raise kind(cannot_bind("serve HTTP", address, error, IN_USE, f" with {FLAG}")) from None
         bound_host, self.port = self._server.socket.getsockname()[:2]
         shown = f"[{bound_host}]" if ":" in bound_host else bound_host
         self.address = f"{shown}:{self.port}"
