@@ -15,7 +15,6 @@ from cars_rt.daemon.picture import picture
 from cars_rt.daemon.seen.plain import plain
 from cars_rt.kinds import Kind
 from cars_rt.protocol import MAX_BANDS, check_band
-from cars_rt.protocol.control import Request
 from cars_rt.sockets.control import Answer
 
 log = logging.getLogger("cars_rt.daemon")
@@ -28,14 +27,9 @@ def serve(parts: Parts) -> None:
     """Answer the requests that have come."""
     if parts.control is not None:
         parts.control.serve(
-            lambda request, answer: perform(parts, request, answer),
+            lambda request, answer: COMMANDS[request.do](parts, request.arguments, answer),
             lambda error: parts.mishaps.note("a request", error),
         )
-
-
-def perform(parts: Parts, request: Request, answer: Answer) -> Result:
-    """Do what was asked for."""
-    return COMMANDS[request.do](parts, request.arguments, answer)
 
 
 def _status(parts: Parts, asked: Arguments, answer: Answer) -> Result:
@@ -127,7 +121,7 @@ def _stop(parts: Parts, asked: Arguments, answer: Answer) -> Result:
 
 
 #: The names and arguments are those of cars_rt.protocol.control.REQUESTS.
-COMMANDS: Mapping[str, Callable[[Parts, Arguments, Answer], Result]] = {
+COMMANDS: dict[str, Callable[[Parts, Arguments, Answer], Result]] = {
     "status": _status,
     "reload": _reload,
     "shadow": _shadow,

@@ -152,7 +152,7 @@ class Pipeline:
         self._outputs.prepare(batch)
         batch.made_by = worker.made_by
         batch.submitted = time.perf_counter()
-        batch.computed = worker.compute(batch.slab, batch.rows, batch.weights, batch.run.full_scale)
+        batch.computed = worker.compute(batch.slab, batch.rows, batch.weights, batch.run.start.saturates_at)
         self.latencies["wait"].add((time.time_ns() - batch.frames[0].received_ns) / 1e6)
         self._computing.append(batch)
 

@@ -54,16 +54,6 @@ class Run:
     since: float = field(default_factory=time.monotonic)  # when it came into its state
 
     @property
-    def full_scale(self) -> float | None:
-        """Counts at which its camera saturates, if that is known."""
-        return self.start.saturates_at
-
-    @property
-    def block(self) -> int:
-        """The largest number of spectra in one of its frames."""
-        return self.start.block
-
-    @property
     def lost(self) -> Counter[str]:
         """Its spectra lost so far, by cause."""
         return self.received.lost + self.sent.lost

@@ -68,7 +68,7 @@ class Runs:
     @property
     def block(self) -> int:
         """The largest frame that may come."""
-        return 1 if self.current is None else self.current.block
+        return 1 if self.current is None else self.current.start.block
 
     @property
     def busy(self) -> bool:
@@ -86,17 +86,7 @@ class Runs:
         if self._events or self.busy:
             return False
         run, down = self.open, self.compute.down
-        return bool(self.left_out) or run is None or down is not None or self.pipeline.has_room(run.block)
-
-    @property
-    def lost(self) -> Counter[str]:
-        """Spectra of the current run lost so far, by cause."""
-        return Counter() if self.current is None else self.current.lost
-
-    @property
-    def flagged(self) -> Counter[str]:
-        """Spectra of the current run computed that have a flag, by its name."""
-        return Counter() if self.current is None else self.current.flagged
+        return bool(self.left_out) or run is None or down is not None or self.pipeline.has_room(self.block)
 
     def all_lost(self) -> Counter[str]:
         """Spectra of all runs lost so far, by cause. No count ever shrinks."""
@@ -114,7 +104,7 @@ class Runs:
         announced = run.announced if run else 0
         yield metric.Gauge("cars_rt_run_announced_spectra", "Spectra of the open run so far.", announced)
         text = "Spectra of the open run lost, by cause."
-        yield metric.Gauge("cars_rt_run_lost_spectra", text, LOSSES | self.lost, "cause")
+        yield metric.Gauge("cars_rt_run_lost_spectra", text, LOSSES | (run.lost if run else {}), "cause")
         yield from self.book.metrics()
 
     # -- events -------------------------------------------------------------------------------------
@@ -136,7 +126,7 @@ class Runs:
                 self._opened(run)
             elif run is not None and run.state is RunState.DRAINING:
                 if not self.pipeline.empty:
-                    self.pipeline.submit(run.block, full=True)
+                    self.pipeline.submit(self.block, full=True)
                     return
                 try:
                     self._close(run)
@@ -156,7 +146,7 @@ class Runs:
                 case Problem():
                     self._found(event)
                 case Start():
-                    self._open(self._begin(event, received_ns, prompt))
+                    self._begin(event, received_ns, prompt)
                 case Closed():
                     self._drain(event)
         except Exception as error:
@@ -191,8 +181,8 @@ class Runs:
             for problems in (run.sent.problems, self.book.problems):
                 problems[Kind.LIT_DARK.value] += 1
         self.pipeline.take(run, frame, received_ns)
-        if not self.pipeline.has_room(run.block):
-            self.pipeline.submit(run.block)
+        if not self.pipeline.has_room(self.block):
+            self.pipeline.submit(self.block)
 
     def _found(self, problem: Problem) -> None:
         """The reader found a problem, and has counted it."""
@@ -204,8 +194,8 @@ class Runs:
 
     # -- a run --------------------------------------------------------------------------------------
 
-    def _begin(self, start: Start, received_ns: int, prompt: bool) -> Run:
-        """A run begins."""
+    def _begin(self, start: Start, received_ns: int, prompt: bool) -> None:
+        """A run begins: compile for its axis."""
         age = received_ns - start.time_ns
         if not start.index:  # it begins here, so no frame came before, whatever else it says
             start = replace(start, sequence=0)
@@ -216,11 +206,7 @@ class Runs:
             run.clock.start(age, prompt)
         self._stalls_seen = stalls
         self._said.clear()
-        return run
-
-    def _open(self, run: Run) -> None:
-        """Compile for its axis."""
-        self.compute.prepare(run.start)
+        self.compute.prepare(start)
         self.proceed()
 
     def _opened(self, run: Run) -> None:

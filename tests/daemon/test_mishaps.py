@@ -20,7 +20,7 @@ from helpers import (
     wait_until,
 )
 
-from cars_rt.daemon import commands
+from cars_rt.daemon.commands import COMMANDS
 from cars_rt.daemon.compute.compute import Compute
 from cars_rt.daemon.flight import FlightRecorder
 from cars_rt.daemon.loop import Daemon
@@ -39,7 +39,7 @@ PLACES: list[tuple[Any, str, str, int]] = [
     (reader, "decode", "failed", 40),  # the start: nothing of its run is known
     (RunReader, "_pass", "failed", 1),  # a frame
     (Runs, "_fill", "failed: a frame", 1),
-    (Runs, "_open", "failed: a start", 40),
+    (Compute, "prepare", "failed: a start", 40),
     (Runs, "_publish", "failed: a start", 40),
     (Runs, "_close", "failed: an end", 0),
     (Pipeline, "take", "failed: a frame", 1),
@@ -160,7 +160,7 @@ def test_result_that_cannot_be_sent_is_lost_by_name(monkeypatch: pytest.MonkeyPa
 
 
 def test_request_that_fails_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "perform", failing_once(commands.perform, []))
+    monkeypatch.setitem(COMMANDS, "status", failing_once(COMMANDS["status"], []))
     with (
         daemon_in_thread("tcp://127.0.0.1:9", engine="passthrough") as daemon,
         Remote(control_of(daemon)) as remote,

@@ -28,7 +28,8 @@ from helpers import (
     wait_until,
 )
 
-from cars_rt.daemon import commands, ending, loop, pipeline, receipt
+from cars_rt.daemon import ending, loop, pipeline, receipt
+from cars_rt.daemon.commands import COMMANDS
 from cars_rt.daemon.compute import changes, retired, shadow, worker
 from cars_rt.daemon.compute.counters import Counters
 from cars_rt.daemon.compute.worker import Computed
@@ -38,7 +39,6 @@ from cars_rt.daemon.seen.status import Status
 from cars_rt.daemon.waits import Waits, waits_for
 from cars_rt.engines import ENGINES, EngineError
 from cars_rt.engines.passthrough import Passthrough
-from cars_rt.protocol.control import Request
 from cars_rt.sockets import Subscriber
 
 AXES = [a_start().raman_shift + shift for shift in range(4)]  # each is compiled for anew
@@ -363,7 +363,7 @@ def test_a_stop_takes_in_what_waits_at_the_driver_since_a_pause() -> None:
         source.publisher.end(an_end(50))
         daemon.stop()
         with pytest.raises(ValueError, match="the daemon is stopping"):
-            commands.perform(daemon.parts, Request("pause", {}), lambda error, result: None)
+            COMMANDS["pause"](daemon.parts, {}, lambda error, result: None)
         assert results.ends().spectra == 50
     assert not daemon.receipts[0].lost
 

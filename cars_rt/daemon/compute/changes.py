@@ -6,8 +6,8 @@ batches. One change is under way at a time.
 
 import logging
 import time
+from dataclasses import dataclass
 
-from cars_rt.daemon.compute.change import Change
 from cars_rt.daemon.compute.compiling import TOO_LONG
 from cars_rt.daemon.compute.counters import Counters
 from cars_rt.daemon.compute.retired import Retired
@@ -23,6 +23,26 @@ log = logging.getLogger("cars_rt.daemon")
 MAX_FAILURES = 3  # batches in a row that one kind of engine may lose before the next kind takes over
 REPAIR_S = 120.0  # how long a replacement may compile: spectra wait for it
 RETRY_S = 30.0  # between two attempts to have any engine work again
+
+
+@dataclass
+class Change:
+    """A worker that is being compiled, and what for."""
+
+    worker: Worker
+    model: Model
+    engine: str
+    answer: Answer | None = None  # of a request
+    repairs: bool = False
+    awaited: bool = False  # what was asked for from the start; another engine stands in for it
+    before: Worker | None = None  # compiled for an earlier axis, which the worker may have follow
+
+    def tell(self, description: str) -> None:
+        """Answer the request, if there was one, that the engine of this description computes now."""
+        if self.answer is not None:
+            card = self.model.card
+            told = {"model": card.name, "version": card.version, "sha256": self.model.sha256}
+            self.answer(None, told | {"engine": description})
 
 
 class Changes:
@@ -100,17 +120,14 @@ class Changes:
 
     def drop_awaited(self) -> None:
         """Something else has to be compiled first."""
-        change = self._change
-        if change is not None and change.awaited:
-            self._change, self._wanted.owed = None, True
-            self._let_go(change)
+        if self.awaited is not None:
+            self._wanted.owed = True
+            self._drop()
 
     def drop_repair(self) -> None:
         """What failed does not compute any more."""
-        change = self._change
-        if change is not None and change.repairs:
-            self._change = None
-            self._let_go(change)
+        if self.repairing is not None:
+            self._drop()
 
     def replace_failed(self, broken: Worker) -> None:
         """A worker lost a batch: begin to compile another one, of the same kind of engine. After
@@ -155,10 +172,14 @@ class Changes:
 
     def dismiss(self, reason: str) -> None:
         """Give up what is under way, if anything is."""
+        if (change := self._drop()) is not None:
+            self._refuse(change, reason)
+
+    def _drop(self) -> Change | None:
         change, self._change = self._change, None
         if change is not None:
             self._let_go(change)
-            self._refuse(change, reason)
+        return change
 
     def _begin_due(self, *, opening: bool) -> None:
         """Begin what nobody has to ask for: the engine that is owed, or another attempt after all failed."""

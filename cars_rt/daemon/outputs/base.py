@@ -1,8 +1,8 @@
 """What every output of the daemon can do, and all of them in turn."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import ClassVar
 
 from cars_rt.daemon.batch import Batch, Entry
@@ -11,8 +11,6 @@ from cars_rt.daemon.run import Run
 from cars_rt.daemon.seen.metric import Metric
 from cars_rt.latency import Latencies
 from cars_rt.sockets import Publisher
-
-UNGUARDED = nullcontext()
 
 
 class Output(ABC):
@@ -83,51 +81,40 @@ class Outputs:
 
     def open(self, run: Run) -> None:
         """See Output."""
-        for output in self._all:
-            with self._guard(output):
-                output.open(run)
+        self._each(lambda output: output.open(run))
 
     def say_again(self, run: Run) -> None:
         """See Output."""
-        for output in self._all:
-            with self._guard(output):
-                output.say_again(run)
+        self._each(lambda output: output.say_again(run))
 
     def prepare(self, batch: Batch) -> None:
         """See Output."""
-        for output in self._all:
-            with self._guard(output):
-                output.prepare(batch)
+        self._each(lambda output: output.prepare(batch))
 
     def take(self, batch: Batch) -> None:
         """See Output."""
-        for output in self._all:
-            with self._guard(output):
-                output.take(batch)
+        self._each(lambda output: output.take(batch))
 
     def work(self) -> None:
         """See Output."""
-        for output in self._all:
+        for output in self._all:  # in every turn of the loop
             output.work()
 
     def end(self, run: Run) -> None:
         """See Output."""
-        for output in self._all:
-            with self._guard(output):
-                output.end(run)
+        self._each(lambda output: output.end(run))
 
     def serve(self, due: bool = False) -> None:
         """See Output. due: only those that are due now."""
-        for output in self._all:
-            if not due or output.due_s <= 0:
-                with self._guard(output):
-                    output.serve()
+        self._each(lambda output: output.serve(), [each for each in self._all if not due or each.due_s <= 0])
 
     @property
     def due_s(self) -> float:
         """How soon one of them wants to be served, s."""
         return min([output.due_s for output in self._all])
 
-    def _guard(self, output: Output) -> AbstractContextManager[object]:
-        """A mistake in one that is needed is the run's; any other output fails alone."""
-        return UNGUARDED if output.needed else self._mishaps.contained(output.name)
+    def _each(self, do: Callable[[Output], object], these: Sequence[Output] | None = None) -> None:
+        """A mistake in one that is needed is the run's; any other output fails alone. these: not all."""
+        for output in self._all if these is None else these:
+            with nullcontext() if output.needed else self._mishaps.contained(output.name):
+                do(output)
