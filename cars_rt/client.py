@@ -14,7 +14,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from cars_rt.protocol import Frame, Start, StreamName
 from cars_rt.reading import Loop, NoDataError, Reading, RunInfo
@@ -58,9 +58,6 @@ class Client(Reading):
     def __iter__(self) -> Iterator[Run]:
         return _Runs(self)
 
-    def _mind(self) -> threading.Thread:
-        return threading.current_thread()
-
     def _made(self, start: Start) -> Run:
         return Run(start, self)
 
@@ -84,7 +81,7 @@ class _Runs(Loop, Iterator[Run]):
 
     def __next__(self) -> Run:
         client = self._client
-        client._enter(self, threading.get_ident())
+        client._enter(self, threading.current_thread())
         try:
             while (found := client._found(None)) is None and not client._over:
                 client._more()
@@ -106,7 +103,7 @@ class _Frames(Loop, Iterator[Frame]):
     def __next__(self) -> Frame:
         client, run = self._client, self.run
         if run.end is None or run.passed_over:
-            client._enter(self, threading.get_ident())
+            client._enter(self, threading.current_thread())
             try:
                 while run.end is None:
                     found = client._found(run)
@@ -134,9 +131,6 @@ class AsyncClient(Reading):
 
     def __aiter__(self) -> AsyncIterator[AsyncRun]:
         return _AsyncRuns(self)
-
-    def _mind(self) -> asyncio.Task[Any] | None:
-        return asyncio.current_task()
 
     def _made(self, start: Start) -> AsyncRun:
         return AsyncRun(start, self)

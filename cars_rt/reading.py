@@ -5,7 +5,6 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Hashable
 from dataclasses import replace
 from typing import Any, NoReturn
 
@@ -59,16 +58,15 @@ class Loop:
 
     def __init__(self, run: RunInfo | None = None) -> None:
         self.run = run  # whose frames; None: over the runs
-        self.who: Hashable = None  # as of its last step
-        self.mind: threading.Thread | asyncio.Task[Any] | None = None
+        self.who: threading.Thread | asyncio.Task[Any] | None = None  # as of its last step
 
     @property
     def busy(self) -> bool:
         """Whether somebody is still in it."""
         if self.run is not None and self.run.end is not None:
             return False
-        mind = self.mind
-        return mind.is_alive() if isinstance(mind, threading.Thread) else mind is not None and not mind.done()
+        who = self.who
+        return who.is_alive() if isinstance(who, threading.Thread) else who is not None and not who.done()
 
 
 class Reading:
@@ -108,14 +106,10 @@ class Reading:
             "connect there"
         )
 
-    def _mind(self) -> threading.Thread | asyncio.Task[Any] | None:
-        """Who is here."""
-        raise NotImplementedError
-
     def _made(self, start: Start) -> RunInfo:
         raise NotImplementedError
 
-    def _enter(self, loop: Loop, who: Hashable) -> None:
+    def _enter(self, loop: Loop, who: threading.Thread | asyncio.Task[Any] | None) -> None:
         """Begin a step of this loop; `_turn.give` ends it. Raises ClientError if it may not go on."""
         address = self._source.subscriber.address
         if self._source.forked:
@@ -142,13 +136,13 @@ class Reading:
                 self._turn.give()
                 raise
 
-    def _admit(self, loop: Loop, who: Hashable, address: str) -> None:
+    def _admit(self, loop: Loop, who: threading.Thread | asyncio.Task[Any] | None, address: str) -> None:
         """Let a loop go on that is new, or in other hands than before."""
         runs, frames = (self._loops.get(level, lambda: None)() for level in (True, False))
         for other in (runs, frames) if loop.run is None else (frames,):
             if other is not None and other is not loop and other.who != who and other.busy:
                 raise ClientError(
-                    f"{other.mind.name if isinstance(other.mind, threading.Thread) else 'another task'} is "
+                    f"{other.who.name if isinstance(other.who, threading.Thread) else 'another task'} is "
                     f"reading {address} through this client: two would share the spectra among them; give "
                     "each a client of its own"
                 )
@@ -160,7 +154,7 @@ class Reading:
             if self._source.closed:
                 raise ClientError(f"this client of {address} is closed: connect again")
             self._loops[loop.run is None] = weakref.ref(loop)
-        loop.who, loop.mind = who, self._mind()
+        loop.who = who
 
     def _found(self, run: RunInfo | None) -> Frame | RunInfo | None:
         """The next frame of this run, or the next run (None), if it is here already."""
