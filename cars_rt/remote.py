@@ -59,11 +59,12 @@ class Remote:
 
     def __init__(
         self,
-        address: str = CONTROL_ADDRESS,
+        address: str | None = None,
         security: ClientKeys | None = None,
         token: Path | str | None = None,
     ) -> None:
-        self.address = address
+        """address: of its control; without it the usual one."""
+        self.address = address = self._usual if address is None else address
         self._security = security
         if token is not None and security is None and not is_local(address):
             raise TokenError(
@@ -209,14 +210,6 @@ class Recorder(Remote):
     _what = "recorder"
     _program = "record"
     _usual = RECORDER_ADDRESS
-
-    def __init__(
-        self,
-        address: str = RECORDER_ADDRESS,
-        security: ClientKeys | None = None,
-        token: Path | str | None = None,
-    ) -> None:
-        super().__init__(address, security, token)
 
     def start(
         self, name: str | None = None, *, sample: str | None = None, notes: str | None = None
