@@ -95,16 +95,14 @@ def read_reference(path: Path, pump_nm: float | None = None) -> Reference:
         )
     if spectra.dark is not None:
         counts = counts - spectra.dark
-    if axis[0] > axis[-1]:
-        axis, counts = axis[::-1], counts[::-1]
+    axis, counts = _ascending(axis, counts)
     low = np.flatnonzero(counts <= 0)
     if low.size:
         raise SpectraError(
             f"{path}: the reference is {counts[low[0]]:g} above dark at {axis[low[0]]:.0f} cm-1 (and at "
             f"{low.size} of {len(axis)} pixels in all not positive); it needs light at every pixel"
         )
-    shift, counts = np.ascontiguousarray(axis), np.ascontiguousarray(counts)
-    return Reference(shift, counts, str(path), spectra.source, spectra.dark is not None)
+    return Reference(axis, counts, str(path), spectra.source, spectra.dark is not None)
 
 
 def _calibrated(path: Path, pump_nm: float | None) -> Reference:
@@ -123,11 +121,14 @@ def _calibrated(path: Path, pump_nm: float | None) -> Reference:
             path, name, said(then[name]), said(of_axis[name]),
         )  # fmt: skip
     counts = known.reference.counts.astype(np.float64)
-    if axis[0] > axis[-1]:
-        axis, counts = axis[::-1], counts[::-1]
-    return Reference(
-        np.ascontiguousarray(axis), np.ascontiguousarray(counts), str(path), known.source or None
-    )
+    return Reference(*_ascending(axis, counts), str(path), known.source or None)
+
+
+def _ascending(
+    axis: NDArray[np.float64], counts: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    step = 1 if axis[0] < axis[-1] else -1
+    return np.ascontiguousarray(axis[::step]), np.ascontiguousarray(counts[::step])
 
 
 def _read(path: Path, pump_nm: float | None) -> Spectra:

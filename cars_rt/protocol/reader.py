@@ -63,7 +63,7 @@ class RunReader:
         self._doubtful = 0  # refused spectra that are not counted yet: the gap that they leave counts them
         self._changed = ""  # what of the open run's start was other when it was said again: it is refused
         self._told: set[str] = set()  # fields of it that were other, and were told
-        self._last: str | None = None  # the run that ended last, whose stragglers are not "unknown"
+        self.last: str | None = None  # the run that ended last, whose stragglers are not "unknown"
         self._over: tuple[Start, int] | None = None  # the run after whose end nothing comes, and its spectra
         self._late: Start | None = None  # of that run: it came after the end
         self._layout: FrameLayout | None = None  # of a frame of the open run that was in order
@@ -130,11 +130,6 @@ class RunReader:
     def index(self) -> int:
         """The index of the spectrum that the open run is expected to go on with."""
         return self._at.index
-
-    @property
-    def last(self) -> str | None:
-        """The run whose end was seen last."""
-        return self._last
 
     def so_far(self, time_ns: int, reason: Reason) -> Closed | None:
         """What `interrupt` would return now. The open run goes on. None if none is open."""
@@ -215,7 +210,7 @@ class RunReader:
         spectra = len(frame.block)
         if run is None or frame.run != run.run:
             # Spectra of another run: whatever they cost, they cost it nothing here.
-            if frame.run == self._last:
+            if frame.run == self.last:
                 if (late := self._late) is not None and frame.index >= late.index:  # it goes on all the same
                     self._over = self._late = None
                     return [*self._start(late), *self._frame(frame)]
@@ -282,7 +277,7 @@ class RunReader:
     def _end(self, end: End) -> list[Event]:
         if self.run is None or end.run != self.run.run:
             # Between two runs the last end is said again for who comes late, also to whom it means nothing.
-            if end.run == self._last or (self.run is None and self._last is None):
+            if end.run == self.last or (self.run is None and self.last is None):
                 return []
             return [self._problem(Cause.REJECTED, 0, f"end of the unknown run {end.run}", Kind.UNKNOWN_RUN)]
         end = self._at.totals(end, self.ledger.spectra + self.ledger.lost[Cause.REJECTED])
@@ -368,6 +363,6 @@ class RunReader:
             self._place(self._unplaced)
         end = self._countable(end)
         closed = Closed(end, self.ledger.within(end.announced))
-        self.run, self.ledger, self._last, self._layout = None, Ledger(), end.run, None
+        self.run, self.ledger, self.last, self._layout = None, Ledger(), end.run, None
         self._over = self._late = None
         return closed
