@@ -62,7 +62,7 @@ def send(address: str) -> None:
             spectra = frames * order.block
             end = End("raw", order.run, time.time_ns(), frames, spectra, Reason.COMPLETE, announced=spectra)
             socket.send_multipart(encode(end))
-            _answer({"frames": frames, "spectra": spectra})
+            _answer({"spectra": spectra})
 
 
 def _send_frames(socket: zmq.Socket[bytes], order: Order) -> int:
@@ -129,10 +129,8 @@ def receive(address: str) -> None:
             _answer(
                 {
                     "run": header["run"],
-                    "frames": len(times),
                     "spectra": sum(rows),
                     "wrong": wrong,
-                    "announced": header["announced"],
                     "lost": header.get("lost", {}),
                     "rate": _rate(times, rows),
                     "latency_ms": _percentiles(times, sent),

@@ -29,7 +29,6 @@ class BenchError(CarsRtError, RuntimeError):
 class Passage:
     """One run, as it came out at the end of a pipeline. Nothing of it was lost."""
 
-    frames: int
     spectra: int
     rate: float  # spectra per second, as received
     latency_ms: list[float]  # from a frame's time stamp to the receiver: median, 99th percentile, largest
@@ -146,16 +145,15 @@ class Pipeline:
         )
         sent = self._wait(self._sender, seconds + START_S)
         received = self._wait(self._receiver, END_S)
-        came = {"frames": received["frames"], "spectra": received["spectra"]}
         complete = received["run"] == run and received["spectra"] == sent["spectra"]
         if not complete or received["wrong"] or received["lost"]:
             lost = ", ".join(f"{count} {cause}" for cause, count in received["lost"].items()) or "none"
             raise BenchError(
                 f"{self.name}: {sent['spectra']} spectra were sent in blocks of {block}, "
-                f"{came['spectra']} came, {received['wrong']} frames of them wrong; lost by its own account: "
-                f"{lost}; a measurement that loses spectra is worth nothing"
+                f"{received['spectra']} came, {received['wrong']} frames of them wrong; lost by its own "
+                f"account: {lost}; a measurement that loses spectra is worth nothing"
             )
-        return Passage(**came, rate=received["rate"], latency_ms=received["latency_ms"])
+        return Passage(received["spectra"], received["rate"], received["latency_ms"])
 
     def _wait(self, peer: Peer, timeout_s: float) -> dict[str, Any]:
         deadline = time.monotonic() + timeout_s

@@ -28,7 +28,7 @@ def check(settings: CheckSettings, progress: Progress = lambda part, done: None)
         engine_class(settings.engine)
     busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0  # before we add to it
     source, load = measure_source(settings, progress)
-    costs = Costs()
+    costs: Costs = {}
     disk, pause_s = measure_disk(settings, load, costs, progress)
     lines = [
         source,

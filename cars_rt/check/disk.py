@@ -76,7 +76,7 @@ def _write(
         now = time.perf_counter()
         recording.close()
         slowest = max(slowest, time.perf_counter() - now)
-        costs.by_part["record"] = (time.process_time() - busy) / (number * block)
+        costs["record"] = (time.process_time() - busy) / (number * block)
         with path.open("rb+") as file:  # not the system's memory: the disk
             os.fsync(file.fileno())
         return number * block, time.perf_counter() - begin, slowest

@@ -35,7 +35,7 @@ def measure_engine(
             times: dict[int, Latencies] = {}
             for number, size in enumerate(sizes):
                 progress("engine", (number + 0.1) / len(sizes))
-                rates[size], times[size], costs.by_part["engine"] = _batches(
+                rates[size], times[size], costs["engine"] = _batches(
                     engine, load.counts, size, settings.seconds / len(sizes)
                 )
             about = engine.describe()

@@ -52,8 +52,8 @@ def _hop(start: Start, seconds: float, costs: Costs) -> tuple[int, float]:
             said = child.communicate(timeout=CHILD_S)[1].strip().splitlines()
             raise ValueError(said[-1] if said else "the other process ended")
         spectra, took, busy = _receive(address, start.stream, seconds)
-        costs.by_part[f"send {start.stream}"] = float(child.communicate(timeout=CHILD_S)[0])
-        costs.by_part[f"receive {start.stream}"] = busy / spectra
+        costs[f"send {start.stream}"] = float(child.communicate(timeout=CHILD_S)[0])
+        costs[f"receive {start.stream}"] = busy / spectra
         return spectra, took
 
 

@@ -1,17 +1,13 @@
 """Processor time: what each part costs, and what they cost together."""
 
-from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from cars_rt.check.load import Load
 from cars_rt.check.report import Line, Verdict, compared
 from cars_rt.engines.base import usable_cores
 
-
-@dataclass(slots=True)
-class Costs:
-    """Processor time of one spectrum, seconds on one core, by what it is spent on."""
-
-    by_part: dict[str, float] = field(default_factory=dict)
+#: Processor time of one spectrum, seconds on one core, by what it is spent on.
+Costs: TypeAlias = dict[str, float]
 
 
 def judge_processor(load: Load, costs: Costs, busy: float) -> Line:
@@ -19,10 +15,9 @@ def judge_processor(load: Load, costs: Costs, busy: float) -> Line:
 
     busy: how many programs wanted a core in the minute before.
     """
-    parts = costs.by_part
-    if not {"engine", "send raw", "record"} <= set(parts):
+    if not {"engine", "send raw", "record"} <= set(costs):
         return Line(name="processor", verdict=Verdict.NOT_MEASURED, note="a part of it could not be measured")
-    both = parts | {"receive raw": 2 * parts["receive raw"]}  # the daemon and the recorder
+    both = costs | {"receive raw": 2 * costs["receive raw"]}  # the daemon and the recorder
     shares = {name: cost * load.rate for name, cost in both.items()}
     note = "all parts together, without the driver's own work: engine "
     note += (

@@ -43,10 +43,7 @@ def demo(
         make_folder(output)
         display = _measure(programs, min(side, 2048), rate, block, output, engine, browser)
         return _report(output, display, rate)
-    except ProgramError as error:
-        out.print(str(error), style="red")
-        return EXIT_ERROR
-    except StorageError as error:
+    except (ProgramError, StorageError) as error:
         out.print(str(error), style="red")
         return EXIT_ERROR
     except OSError as error:
@@ -95,23 +92,9 @@ def _measure(
         "recorder", "record", recording, "--raman", raman, "--raw", raw, "--no-control", "--overwrite"
     )
     daemon = program(
-        "daemon",
-        "run",
-        "--listen",
-        raw,
-        "--publish",
-        raman,
-        "--subscribers",
-        "2",
-        "--engine",
-        engine,
-        "--preview",
-        preview,
-        "--spectra",
-        spectra,
-        "--control",
-        control,
-    )
+        "daemon", "run", "--listen", raw, "--publish", raman, "--subscribers", "2", "--engine", engine,
+        "--preview", preview, "--spectra", spectra, "--control", control,
+    )  # fmt: skip
     driver = program(
         "driver", "drive", "simulator", "--publish", raw, "--subscribers", "2", "--settle-s", "0",
         "--rate", str(rate), "--scan", f"{side}x{side}", "--block", str(block),
@@ -127,12 +110,8 @@ def _measure(
     try:
         try:
             with stopping(stop):
-                _watch(
-                    source,
-                    display,
-                    [recorder, daemon, driver],
-                    f"{side} x {side} spectra at {rate:g}/s, {block} to a message",
-                )
+                title = f"{side} x {side} spectra at {rate:g}/s, {block} to a message"
+                _watch(source, display, [recorder, daemon, driver], title)
         except ProgramError:
             if asked and not display.spectra and not driver.running:  # it had nothing to finish yet
                 raise KeyboardInterrupt from None

@@ -11,7 +11,6 @@ from helpers import AXIS, LOCAL, PATIENCE_S, Camera, spectra_of
 from cars_rt.bench.pipeline import Pipeline, bare_loop
 from cars_rt.check.load import Load
 from cars_rt.check.network import measure_network
-from cars_rt.check.processor import Costs
 from cars_rt.check.report import Verdict
 from cars_rt.check.settings import CheckSettings
 from cars_rt.console import STOP_WITH_STDIN
@@ -50,7 +49,7 @@ def part_of_a_room() -> None:
 def network_of_check() -> None:
     start = Start("raw", "run", 0, "a test", AXIS, "uint16", block=1)
     load = Load(1000.0, start, spectra_of(1), assumed=True)
-    line = measure_network(CheckSettings(listen=LOCAL, seconds=0.1), load, Costs(), lambda part, done: None)
+    line = measure_network(CheckSettings(listen=LOCAL, seconds=0.1), load, {}, lambda part, done: None)
     assert line.verdict is not Verdict.FAILS, line.note
 
 
