@@ -8,7 +8,6 @@ said that it shall be open.
 import asyncio
 import logging
 import socket as sockets
-import struct
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -43,13 +42,11 @@ HANDSHAKE_MS = 10_000  # who has not said by then which protocol it speaks is cu
 REREAD_S = 1.0  # folders of allowed keys are read again at most so often
 GONE = "an address that was gone at once"
 EVENTS_AT_ONCE = 256
-EVENT = struct.Struct("=Hi")  # of a monitor: what, and its value
 FAILED = (
     zmq.EVENT_HANDSHAKE_FAILED_AUTH
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 )
-NETWORK = frozenset({"tcp", "ws", "wss", "udp", "pgm", "epgm", "norm", "tipc", "vmci"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +82,8 @@ Access: TypeAlias = ServerKeys | Literal["open"] | None
 
 
 def is_local(address: str) -> bool:
-    """Whether only programs on this computer reach an address (as given to bind)."""
-    scheme, _, rest = address.partition("://")
-    if scheme not in NETWORK:
-        return True  # inproc, ipc, or nothing that can be bound
-    host = rest.rpartition(":")[0].strip("[]")
-    return is_loopback(host)
+    """Whether only programs on this computer reach an address, tcp://HOST:PORT."""
+    return is_loopback(address.partition("://")[2].rpartition(":")[0].strip("[]"))
 
 
 def check_local(address: str, how: str) -> None:
@@ -270,9 +263,8 @@ class Guard:
             if not self._monitor.poll(0):
                 return
             try:
-                about, endpoint = self._monitor.recv_multipart(zmq.NOBLOCK)
-                event, value = EVENT.unpack(about)
-                self._note(event, value, endpoint)  # at once: it may be gone before we look
+                event = recv_monitor_message(self._monitor, zmq.NOBLOCK)
+                self._note(event["event"], int(event["value"]), event["endpoint"])  # at once: it may be gone
             except zmq.ContextTerminated:
                 raise
             except Exception:
