@@ -29,9 +29,8 @@ class Dark:
     """Averages counts between `begin` and `finish`. Until `clear` the average is subtracted in every run of
     the same camera in the same mode (see `unlike`) whose driver gives no newer dark."""
 
-    def __init__(self, folder: Path | None = None, filing: Filing | None = None) -> None:
-        """folder: where measured darks are kept, by their id. filing: writes them; None: they are written
-        here."""
+    def __init__(self, folder: Path | None, filing: Filing) -> None:
+        """folder: where `filing` writes measured darks, by their id; None: nowhere."""
         self.spectra = 0  # averaged so far
         self._folder, self._filing = folder, filing
         self._during: Start | None = None  # the run in which counts are being averaged
@@ -108,11 +107,7 @@ class Dark:
             log.warning("%s", self.doubt)
         if self._folder is not None:
             path = self._folder / f"dark-{self.name}.csv"
-            write = partial(_write, path, self._measured)
-            if self._filing is None:
-                write()
-            else:
-                self._filing.ask("a dark", write)
+            self._filing.ask("a dark", partial(_write, path, self._measured))
         return self.name
 
     def _how_far(self) -> str:

@@ -23,6 +23,7 @@ from helpers import (
 
 from cars_rt.clock import SourceClock
 from cars_rt.daemon.dark import Dark
+from cars_rt.daemon.filing import Filing
 from cars_rt.drivers import Acquisition, Order
 from cars_rt.drivers.feed import Feed
 from cars_rt.protocol import Start
@@ -39,7 +40,7 @@ OWN = np.full(len(AXIS), 700, np.float32)
 
 
 def measured(run: Start) -> Dark:
-    dark = Dark()
+    dark = Dark(None, Filing())
     dark.begin(run, SourceClock())
     for level in (5000, 500):  # the first one was under way
         dark.add(np.full((3, run.pixels), level, np.uint16), 0)
@@ -114,11 +115,13 @@ def test_a_dark_of_summed_frames_is_not_subtracted_from_other_sums(then: int, no
 
 
 def test_the_file_of_a_dark_holds_what_its_name_is_the_hash_of(tmp_path: Path) -> None:
-    run, dark = a_start(**MODE), Dark(tmp_path)
+    run, filing = a_start(**MODE), Filing()
+    dark = Dark(tmp_path, filing)
     dark.begin(run, SourceClock())
     for _ in range(2):
         dark.add(np.random.default_rng(0).integers(900, 1100, (7, run.pixels)).astype(np.uint16), 0)
     name = dark.finish()
+    filing.close()
     read = np.loadtxt(tmp_path / f"dark-{name}.csv", dtype=np.float32)
     assert hashlib.sha256(read.tobytes()).hexdigest()[:12] == name
 
@@ -271,7 +274,7 @@ def test_spectra_that_were_measured_before_it_are_not_in_the_dark(behind_s: int)
 
 def test_an_exposure_that_was_under_way_is_not_in_the_dark() -> None:
     """Where a camera exposes while it reads out the frame before, that frame was there after `begin`."""
-    now, seen, dark = time.time_ns(), SourceClock(), Dark()
+    now, seen, dark = time.time_ns(), SourceClock(), Dark(None, Filing())
     for age_s in (2, 1):
         seen.frame(now - age_s * 10**9, now - age_s * 10**9, True)
     run = a_start(**MODE | {"exposure_s": 1.0})

@@ -18,6 +18,7 @@ from helpers import PATIENCE_S, a_start
 from cars_rt.clock import SourceClock
 from cars_rt.console import write_json
 from cars_rt.daemon.dark import Dark
+from cars_rt.daemon.filing import Filing
 from cars_rt.daemon.receipt import Receipt
 from cars_rt.engines import EngineError
 from cars_rt.engines.tensorrt.plans import Plans
@@ -224,14 +225,16 @@ def test_a_pipe_in_the_place_of_a_plan_is_not_waited_for(tmp_path: Path) -> None
 @posix
 def test_a_dark_is_not_written_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    dark = Dark(tmp_path / "folder")
 
     def measure() -> str:
-        start = a_start()
+        start, filing = a_start(), Filing()
+        dark = Dark(tmp_path / "folder", filing)
         dark.begin(start, SourceClock())
         for _ in range(2):
             dark.add(np.ones((2, start.pixels), np.uint16), 0)
-        return dark.finish()
+        name = dark.finish()
+        filing.close()
+        return name
 
     name = measure()
     (path,) = (tmp_path / "folder").iterdir()
