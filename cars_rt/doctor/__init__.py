@@ -4,14 +4,18 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from cars_rt.daemon.settings import DaemonSettings
-from cars_rt.doctor.cache import read_cache
+from cars_rt.doctor.computer import (
+    read_cache,
+    read_gpu,
+    read_machine,
+    read_packages,
+    read_ports,
+    read_products,
+)
 from cars_rt.doctor.engines import composed, read_engines, try_engines
-from cars_rt.doctor.gpu import read_gpu, read_products
-from cars_rt.doctor.machine import read_machine
-from cars_rt.doctor.packages import read_packages
-from cars_rt.doctor.ports import read_ports
 from cars_rt.doctor.report import Report, Trial
 from cars_rt.engines import bundled_models
+from cars_rt.engines.tensorrt.plans import default_folder
 
 __all__ = ["Progress", "Report", "examine"]
 
@@ -45,7 +49,7 @@ def examine(
         products=read_products(),
         packages=read_packages(),
         engines=engines,
-        cache=read_cache(),
+        cache=read_cache(default_folder()),
         ports=read_ports(),
         trials=trials,
     )

@@ -14,10 +14,8 @@ from packages import wrong_engine
 
 from cars_rt import doctor
 from cars_rt.doctor import examine
-from cars_rt.doctor.cache import read_cache
+from cars_rt.doctor.computer import read_cache, read_packages, read_ports
 from cars_rt.doctor.engines import try_engines
-from cars_rt.doctor.packages import read_packages
-from cars_rt.doctor.ports import read_ports
 from cars_rt.doctor.report import EngineState, Report, State, Trial, verdict
 from cars_rt.engines import model as models
 from cars_rt.engines import retrieving, shipped_models

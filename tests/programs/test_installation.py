@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from cars_rt import installation
-from cars_rt.doctor.packages import read_packages
+from cars_rt.doctor.computer import read_packages
 from cars_rt.engines.choice import without_remedy
 from cars_rt.installation import install_extra, pip_install
 
