@@ -232,21 +232,16 @@ def numbers_of(dataset: h5py.Dataset) -> NDArray[Any] | None:
     return numbers(dataset.parent, str(dataset.name).rpartition("/")[2])
 
 
-def numbers(parent: h5py.Group, name: str, rows: int | None = None) -> NDArray[Any] | None:
-    """The values of a dataset of numbers, or None if there is none of this name; rows: only the first ones.
+def numbers(parent: h5py.Group, name: str) -> NDArray[Any] | None:
+    """The values of a dataset of numbers, or None if there is none of this name.
 
-    Raises StorageError as `stored` does, and if it holds no numbers, has fewer rows, announces far more than
-    is stored in the file or more than memory holds, cannot be read, or has values that mean missing ones.
+    Raises StorageError as `stored` does, and if it holds no numbers, announces far more than is stored in
+    the file or more than memory holds, cannot be read, or has values that mean missing ones.
     """
     found = stored(parent, name, h5py.Dataset)
     if found is None:
         return None
     path = Path(parent.file.filename)
-    if found.shape and rows is not None:
-        rows_there = StoredRows(found, rows)
-        if len(rows_there) != rows:
-            raise StorageError(path, f"says that {rows} rows of {name!r} are data, and has {len(found)}")
-        return rows_there[:]
     _refuse(found, found.shape)
     refuse_too_much(path, repr(name), found.size * found.dtype.itemsize)
     try:

@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -39,49 +39,35 @@ class Results:
 
     def append(self, **rows: NDArray[Any]) -> None:
         """The next rows, of the same arrays each time."""
-        count = len(next(iter(rows.values())))
         for name, values in rows.items():
             if not self.written:
-                self._make(name, (self.total, *values.shape[1:]), values.dtype)
-            self._put(name, self.written, values)
-        self.written += count
-
-    def _make(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        self.arrays[name] = np.empty(shape, dtype)
-
-    def _put(self, name: str, first: int, values: NDArray[Any]) -> None:
-        self.arrays[name][first : first + len(values)] = values
-
-    def finish(self, file: BinaryIO) -> None:
-        """Write what was collected."""
-        raise NotImplementedError
+                self.arrays[name] = np.empty((self.total, *values.shape[1:]), values.dtype)
+            self.arrays[name][self.written : self.written + len(values)] = values
+        self.written += len(next(iter(rows.values())))
 
 
-class _Npz(Results):
-    def finish(self, file: BinaryIO) -> None:
-        attrs = {START_NAMES.get(name, name): value for name, value in self.attrs.items()}
-        contents: dict[str, Any] = {**attrs, **self.arrays}
-        np.savez(file, **contents)
+def _write_npz(results: Results, file: BinaryIO) -> None:
+    attrs = {START_NAMES.get(name, name): value for name, value in results.attrs.items()}
+    contents: dict[str, Any] = {**attrs, **results.arrays}
+    np.savez(file, **contents)
 
 
-class _Csv(Results):
-    def finish(self, file: BinaryIO) -> None:
-        columns, names = [self.arrays["raman_shift"]], ["raman_shift"]
-        for name in ("raman", *NETWORK_OUTPUTS):
-            rows = self.arrays.get(name, np.empty((0, 0)))
-            columns += list(rows)
-            names += [name] if len(rows) == 1 else [f"{name}_{row}" for row in range(len(rows))]
-        words = [f"model {self.attrs['model']}"]
-        for name in (FLAGS, *COLUMNS):
-            if name in self.arrays:
-                words.append(f"{name} {_words(self.arrays[name])}")
-        for name, value in self.attrs.items():
-            if name not in ("model", "model_sha256", "model_card"):
-                words.append(f"{START_NAMES.get(name, name)} {_words(value)}")
-        about = f"# {', '.join([*words, 'sha256 ' + self.attrs['model_sha256']])}"
-        header = about + "\n" + ",".join(names)
-        np.savetxt(file, np.column_stack(columns), fmt="%.9g", delimiter=",", header=header, comments="",
-                   encoding="utf-8")  # fmt: skip
+def _write_csv(results: Results, file: BinaryIO) -> None:
+    arrays, attrs = results.arrays, results.attrs
+    columns, names = [arrays["raman_shift"]], ["raman_shift"]
+    for name in ("raman", *NETWORK_OUTPUTS):
+        rows = arrays.get(name, np.empty((0, 0)))
+        columns += list(rows)
+        names += [name] if len(rows) == 1 else [f"{name}_{row}" for row in range(len(rows))]
+    words = [f"model {attrs['model']}"]
+    words += [f"{name} {_words(arrays[name])}" for name in (FLAGS, *COLUMNS) if name in arrays]
+    for name, value in attrs.items():
+        if name not in ("model", "model_sha256", "model_card"):
+            words.append(f"{START_NAMES.get(name, name)} {_words(value)}")
+    about = f"# {', '.join([*words, 'sha256 ' + attrs['model_sha256']])}"
+    header = about + "\n" + ",".join(names)
+    np.savetxt(file, np.column_stack(columns), fmt="%.9g", delimiter=",", header=header, comments="",
+               encoding="utf-8")  # fmt: skip
 
 
 @contextmanager
@@ -103,10 +89,9 @@ def writing_results(
     kind = path.suffix.lower()
     try:
         with replacing(path, overwrite=overwrite, durable=False) as file:
-            makes: dict[str, Callable[..., Results]] = {".npz": _Npz, ".csv": _Csv}
-            results = makes[kind](total, arrays, attrs)
+            results = Results(total, arrays, attrs)
             yield results
-            results.finish(file)
+            (_write_npz if kind == ".npz" else _write_csv)(results, file)
     except FileExistsError:
         raise SpectraError(_EXISTS.format(path)) from None
     except SpectraError:

@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 
 from cars_rt.accounting import Ledger, Range
 from cars_rt.files.extent import mend
-from cars_rt.files.filters import FilterError
 from cars_rt.files.hdf5 import UNREADABLE, explained, opened, stored, system_error
 from cars_rt.files.recording import Claim, Packing, Recording, RecordingError, Without, partial_path
 from cars_rt.files.recording.settled import NOT_CLOSED
@@ -131,10 +130,8 @@ class Resumed:
                 for first in range(0, count, step):
                     rows = slice(first, min(first + step, count))
                     self.append({name: column[rows] for name, column in columns.items()})
-            except FilterError:  # nothing is wrong with them
-                raise
             except StorageError as error:
-                if error.of_system:
+                if not error.of_file:
                     raise
         self.flush()
         if self.written < count:
@@ -277,9 +274,10 @@ def _attempt(path: Path) -> _Attempt:
     except FileNotFoundError:
         return _Attempt()
     except UNREADABLE as error:
-        if isinstance(error, StorageError) and error.of_system:
-            raise SpectraError(str(error)) from None
-        if not isinstance(error, StorageError) and system_error(error):
+        if isinstance(error, StorageError):
+            if not error.of_file:
+                raise SpectraError(str(error)) from None
+        elif system_error(error):
             raise SpectraError(f"{path} cannot be read: {explained(error)}") from None
         return _Attempt(damaged=True)
 

@@ -200,7 +200,7 @@ def dark_of(group: h5py.Group) -> NDArray[Any] | None:
     try:
         return numbers(group, "dark")
     except StorageError as error:
-        if error.of_system or not is_recording(group.file):
+        if not error.of_file or not is_recording(group.file):
             raise
         remedy = (
             f"`cars-rt repair` mends it by a copy, if one is left; else delete {group.name}/dark of the file"

@@ -7,7 +7,7 @@ waits at a pipe, trusts the size that a file announces, or waits for a lock with
 from cars_rt.storage.changes import Changes, are_under_way, complete
 from cars_rt.storage.errors import StorageError
 from cars_rt.storage.folder import make_folder, mkdir, refuse_missing_folder
-from cars_rt.storage.lock import NO_LOCKS, Lock, LockedError, locked
+from cars_rt.storage.lock import NO_LOCKS, Lock, LockedError
 from cars_rt.storage.memory import SMALL, refuse_size, refuse_too_much
 from cars_rt.storage.names import file_name, numbered
 from cars_rt.storage.read import read_bytes, read_text, refuse_no_table, refuse_special_file
@@ -26,7 +26,6 @@ __all__ = [
     "are_under_way",
     "complete",
     "file_name",
-    "locked",
     "make_folder",
     "mkdir",
     "numbered",

@@ -13,15 +13,10 @@ class StorageError(CarsRtError, OSError):
         super().__init__(number, why, str(path))
 
     @property
-    def of_system(self) -> bool:
-        """Whether the operating system refused it, as of a drive that is gone: nothing is known to be wrong
-        with the file."""
-        return self.errno != errno.EINVAL
-
-    @property
     def of_file(self) -> bool:
-        """Whether something is wrong with the file, and not with the system or a plug-in that is missing."""
-        return not self.of_system
+        """Whether something is wrong with the file, and not with the system, as where a drive is gone, or a
+        plug-in that is missing."""
+        return self.errno == errno.EINVAL
 
     def __str__(self) -> str:
         return f"{self.filename} {self.strerror}"

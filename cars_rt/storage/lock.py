@@ -3,8 +3,7 @@
 import errno
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -69,13 +68,3 @@ class Lock:
             with suppress(OSError):
                 self.path.unlink()
         self._lock.release()
-
-
-@contextmanager
-def locked(path: Path, timeout_s: float, what: str = "") -> Iterator[None]:
-    """Alone among the programs that name this file. Raises as `Lock` does."""
-    lock = Lock(path, timeout_s, what)
-    try:
-        yield
-    finally:
-        lock.release()

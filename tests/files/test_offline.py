@@ -149,15 +149,9 @@ def test_an_axis_in_nm_becomes_a_raman_shift(tmp_path: Path) -> None:
         read_spectra(tmp_path / "a.csv")
     found = read_spectra(tmp_path / "a.csv", 770)
     assert np.allclose(found.raman_shift, AXIS) and np.array_equal(found.counts[0], COUNTS[0])
-    done = process(
-        tmp_path / "a.csv",
-        tmp_path / "out.npz",
-        model="kk",
-        engine=REFERENCE,
-        pump_nm=770,
-        reference=reference,
-    )
-    assert "from nm with a pump of 770 nm" in done.axis and "800 to 1500 cm-1" in done.axis
+    assert "from nm with a pump of 770 nm" in found.axis_said and "800 to 1500 cm-1" in found.axis_said
+    out = tmp_path / "out.npz"
+    process(tmp_path / "a.csv", out, model="kk", engine=REFERENCE, pump_nm=770, reference=reference)
     with pytest.raises(SpectraError, match=r"no wavelength of .* is below the pump's, 600 nm"):
         read_spectra(tmp_path / "a.csv", 600)
     (tmp_path / "b.csv").write_text("Raman shift / cm-1,counts\n500.5,3\n600.5,4\n")
@@ -172,10 +166,8 @@ def test_a_dark_beside_the_spectra_is_subtracted_and_a_cube_is_a_scan(tmp_path: 
     assert found.scan == (3, 4) and np.array_equal(found.counts, cube.reshape(12, -1))
     table = np.column_stack([AXIS, COUNTS[0] + 600.0, 600 + 0 * AXIS])
     np.savetxt(tmp_path / "a.csv", table, delimiter="\t", header="shift\tSample\tDark", comments="")
-    assert (
-        "dark: column 3 (Dark)"
-        in process(tmp_path / "a.csv", tmp_path / "a-raman.npz", engine=REFERENCE).axis
-    )
+    assert "dark: column 3 (Dark)" in read_spectra(tmp_path / "a.csv").axis_said
+    process(tmp_path / "a.csv", tmp_path / "a-raman.npz", engine=REFERENCE)
     process(
         npz(tmp_path / "b.npz", spectra=COUNTS[0], raman_shift=AXIS),
         tmp_path / "b-raman.npz",
@@ -590,7 +582,7 @@ def test_process_gives_what_the_engine_gives(kind: str, tmp_path: Path) -> None:
         expected = engine.run(counts)
     assert np.allclose(raman, expected, atol=1e-5 * np.abs(expected).max())
     assert np.allclose(shift, AXIS) and (model, sha256) == ("cnn", load_model().sha256)
-    assert (done.spectra, done.pixels, done.model, done.sha256) == (150, len(AXIS), model, sha256)
+    assert (done.spectra, done.pixels, done.model) == (150, len(AXIS), model)
     assert seen[-1] == (150, 150)
 
 

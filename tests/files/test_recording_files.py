@@ -151,7 +151,8 @@ def test_a_copy_of_the_descriptor_does_not_keep_a_recorder_from_its_own_file(tmp
     copy = os.dup(recording._file.id.get_vfd_handle())
     try:
         recording.end(an_end(6), Ledger())
-        assert recording.close() == tmp_path / "scan.h5" and recording.complete
+        assert recording.close() == tmp_path / "scan.h5"
+        assert recording.contents is not None and recording.contents.complete
     finally:
         os.close(copy)
 
@@ -178,7 +179,7 @@ def test_what_others_do_to_the_file_is_noticed_at_the_next_flush(
     meddle(recording.partial)
     with pytest.raises(RecordingError, match=r"cannot be written: it was (moved|cut)"):
         recording.flush()
-    assert recording.close() == recording.partial and not recording.complete
+    assert recording.close() == recording.partial and recording.contents is None
     assert recording.rescue() is None and not (tmp_path / "scan.h5").exists()
 
 
@@ -192,7 +193,7 @@ def test_complete_is_said_of_what_is_there(meddle: Callable[[Path], None], tmp_p
     meddle(recording.partial)
     with pytest.raises(RecordingError):
         recording.close()
-    assert not recording.complete and not (tmp_path / "scan.h5").exists()
+    assert recording.contents is None and not (tmp_path / "scan.h5").exists()
 
 
 LINKS = pytest.mark.skipif(os.name == "nt", reason="links need a privilege on Windows")
@@ -222,7 +223,8 @@ def test_no_program_of_ours_writes_over_a_recording_that_is_being_written(tmp_pa
                 other.said
             )
     recording.end(an_end(6), Ledger())
-    assert recording.close() == tmp_path / "scan.h5" and recording.complete
+    assert recording.close() == tmp_path / "scan.h5"
+    assert recording.contents is not None and recording.contents.complete
 
 
 # -- stops ------------------------------------------------------------------------------------------

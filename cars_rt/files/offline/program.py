@@ -47,12 +47,10 @@ class Processed:
     spectra: int
     pixels: int
     model: str
-    sha256: str
     engine: str
     flagged: Mapping[str, int]  # spectra computed now that have a flag, by its name
-    axis: str = ""  # what was taken as the axis, for people
-    computed: int = 0  # spectra; the others were there from an earlier attempt
-    damage: str = ""  # which spectra have no result, since a disk has spoiled their counts
+    computed: int  # spectra; the others were there from an earlier attempt
+    damage: str  # which spectra have no result, since a disk has spoiled their counts
 
 
 def process(
@@ -128,8 +126,8 @@ def process(
                 maker = retrieval.maker
         total, pixels = spectra.counts.shape
         return Processed(
-            total, pixels, wanted.card.name, wanted.sha256, maker.description, in_order(filled.flagged),
-            spectra.axis_said, filled.computed, filled.damage,
+            total, pixels, wanted.card.name, maker.description, in_order(filled.flagged), filled.computed,
+            filled.damage,
         )  # fmt: skip
 
 
@@ -174,9 +172,7 @@ def _done(source: Path, target: Path, spectra: Spectra, model: Model, engine: st
     rows, made_with = rows_of(target, made_from(source, spectra, model))
     if rows != total or engine not in (AUTO, made_with.split(" ")[0]):
         return None
-    return Processed(
-        total, pixels, model.card.name, model.sha256, made_with, {}, spectra.axis_said, 0, damage_of(target)
-    )
+    return Processed(total, pixels, model.card.name, made_with, {}, 0, damage_of(target))
 
 
 def _begun_with(target: Path, made: str) -> str:

@@ -54,7 +54,7 @@ def _read(file: h5py.File, place: str) -> NDArray[Any] | None:
     try:
         return numbers(dataset.parent, str(dataset.name).rpartition("/")[2])
     except StorageError as error:
-        if error.of_system:
+        if not error.of_file:
             raise
         return None
 

@@ -2,7 +2,6 @@
 
 import errno
 import json
-import logging
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
@@ -30,8 +29,6 @@ from cars_rt.protocol import DTYPES, FLAGS, NETWORK_OUTPUTS, End, Frame, Start
 from cars_rt.protocol.messages import MAIN_ARRAY
 from cars_rt.storage import NO_LOCKS, StorageError, Syncing, refuse_no_room
 from cars_rt.storage.write import same_file
-
-log = logging.getLogger("cars_rt.recording")
 
 #: What is kept of a frame without them.
 ABSENT: Mapping[str, Any] = {FLAGS: np.uint8(0)} | dict.fromkeys(NETWORK_OUTPUTS, np.float32(np.nan))
@@ -267,12 +264,6 @@ class Recording:
     def _write_reason(self, otherwise: str) -> None:
         reasons = {end.reason.value for end in self._ends.values()}
         self._file.attrs.modify("reason", ", ".join(sorted(reasons)) or otherwise)
-
-    @property
-    def complete(self) -> bool:
-        """Every stream ended as planned, and every spectrum that was announced is in the file, as counted
-        there after it was closed."""
-        return self.contents is not None and self.contents.complete
 
     def rescue(self) -> Contents | None:
         """After an error: make a whole file of what can be read, None if that fails."""
