@@ -55,8 +55,8 @@ def open_dataset(
 
     Of HDF5 no spectrum is read until it is computed; .npz, text and .wdf are read at once.
 
-    path: a recording of any version, also one that is being written or was cut short; a result of
-    `cars-rt process` in .h5; whatever else `process` reads. pump_nm: of files whose axis is in nm. axis: a
+    path: a recording, also one that is being written or was cut short; a result of `cars-rt process` in .h5;
+    whatever else `process` reads. pump_nm: of files whose axis is in nm. axis: a
     file with the axis of one that has none.
 
     Of a scan the dimensions are (y, x, raman_shift), of a stack (z, y, x, raman_shift), y and x in um where
@@ -126,19 +126,16 @@ def at_numbers(dataset: xarray.Dataset, numbers: range) -> slice | None:
 
 
 def _of_hdf5(path: Path) -> tuple[dict[str, Any], list[_Stream]] | None:
-    """A recording, or a result of `process`; None if it is neither."""
+    """A recording, which is what `process` writes, too; None if it is none."""
     with opened(path, locking=False) as file:
-        if is_recording(file):
-            found = [_readable(path, file, name) for name in MAIN_ARRAY]
-            streams = [each for each in found if each is not None]
-            names = ("version", "complete", "reason", "sample", "notes", *PART)
-            said = readable_attrs(file)
-            attrs = {name: _plain(said[name]) for name in (*names, DAMAGE) if name in said}
-            return attrs | judged(said, ABOUT), streams
-        if "model_sha256" not in file.attrs or stored(file, "raman") is None:
+        if not is_recording(file):
             return None
-        result = _stream(path, file, "raman")
-        return {}, [] if result is None else [result]
+        found = [_readable(path, file, name) for name in MAIN_ARRAY]
+        streams = [each for each in found if each is not None]
+        names = ("version", "complete", "reason", "sample", "notes", *PART)
+        said = readable_attrs(file)
+        attrs = {name: _plain(said[name]) for name in (*names, DAMAGE) if name in said}
+        return attrs | judged(said, ABOUT), streams
 
 
 def _readable(path: Path, file: h5py.File, name: str) -> _Stream | None:

@@ -59,7 +59,7 @@ class Stored:
 
     def _rows(self, path: Path, first: int, last: int) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         with opened(path, locking=False) as file:
-            group = stored(file, self.group, h5py.Group) if self.group else file
+            group = stored(file, self.group, h5py.Group)
             found = None if group is None else stored(group, self.name, h5py.Dataset)
             if found is None or found.shape[1:] != self.tail:
                 raise SpectraError(f"holds no {self.name} any more: it was exchanged")

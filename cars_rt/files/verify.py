@@ -27,7 +27,7 @@ from cars_rt.files.filters import FilterError
 from cars_rt.files.hdf5 import explained, numbers, opened, readable_attrs, stored
 from cars_rt.files.measurement import ABOUT, TARGET, judged
 from cars_rt.files.receipts import Finding, Stream, extent, number, plain, receipt, times
-from cars_rt.files.recording import contradicted, named, partial_path, read_rows, unreadable
+from cars_rt.files.recording import named, partial_path, read_rows, unreadable
 from cars_rt.files.written import is_recording, rows_written, stored_rows
 from cars_rt.physics.axis import AxisError
 from cars_rt.physics.fitness import NAMES, Fitness, Flag
@@ -162,7 +162,7 @@ def _damage(path: Path, stream: str) -> str:
     """What of it a disk or a copy has spoiled, in a phrase; empty if nothing."""
     with opened(path) as file:
         group = stored(file, stream, h5py.Group)
-        return named(unreadable({stream: group}, {stream: rows_written(group)})) or contradicted(group)
+        return named(unreadable({stream: group}, {stream: rows_written(group)}))
 
 
 def _again(

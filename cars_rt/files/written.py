@@ -33,7 +33,7 @@ FORMAT_VERSION = 2  # the newest that is read here
 DAMAGE = "damage"
 #: In a file of results what they were made from, which only `process` writes, and its attribute.
 PROCESS, MADE_FROM = "process", "made_from"
-DESCRIBED = "described"  # of a file that was cut to its rows: the version of what is there for other programs
+DESCRIBED = "described"  # of a file that was cut to its rows and has what is there for other programs
 TAIL, TAIL_ROWS = "tail", "rows"
 SLOTS = 2
 
@@ -43,7 +43,7 @@ def is_recording(file: h5py.File) -> bool:
     said = file.attrs.get("format")  # of another program anything, also a list
     if not isinstance(said, str) or said != FORMAT:
         return False
-    version, path = file.attrs.get("version", 1), Path(file.filename)
+    version, path = file.attrs.get("version"), Path(file.filename)
     if not isinstance(version, int | np.integer) or version < 1:
         raise StorageError(path, "is damaged: it does not say of which version it is")
     if version > FORMAT_VERSION:
@@ -146,8 +146,6 @@ def located(
     found = stored(group, name, h5py.Dataset)
     if found is None or not found.shape:
         raise StorageError(path, f"holds no rows {name!r}")
-    if stored(group, "written", h5py.Dataset) is None:
-        return found, len(found), None, None
     rows = rows_written(group)
     if rows < 0 or len(found) < rows:
         raise StorageError(path, f"says that {rows} rows of {name!r} are data, and has {len(found)}")

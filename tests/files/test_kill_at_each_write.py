@@ -144,8 +144,8 @@ def test_a_repair_that_is_killed_leaves_what_the_next_one_finishes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a recording that has its name already, and of which something is left to do."""
-    older, path, left = tmp_path / "older.h5", tmp_path / "scan.h5", 0
-    older_recording(older)
+    without, path, left = tmp_path / "without.h5", tmp_path / "scan.h5", 0
+    without_a_map(without)
     commit, write = Changes.commit, changes._write
 
     def some(file: BinaryIO, content: bytes) -> None:
@@ -160,7 +160,7 @@ def test_a_repair_that_is_killed_leaves_what_the_next_one_finishes(
             commit(file)
 
     for writes in count():
-        shutil.copy(older, path)
+        shutil.copy(without, path)
         left = writes
         with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
             patch.setattr(Changes, "commit", killed)
@@ -173,8 +173,8 @@ def test_a_repair_that_is_killed_leaves_what_the_next_one_finishes(
     assert writes > 5
 
 
-def older_recording(path: Path) -> None:
-    """A whole recording, made before other programs found anything in it."""
+def without_a_map(path: Path) -> None:
+    """A whole recording for whose map a disk had no room."""
     recording = Recording(path, streams=["raw"])
     recording.start(a_start(scan=SCAN, spectra=SPECTRA))
     recording.append(a_frame(0, COUNTS))

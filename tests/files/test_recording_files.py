@@ -383,7 +383,7 @@ def test_repair_refuses_what_is_no_recording(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["raw"] = h5py.ExternalLink(str(tmp_path / "secret.h5"), "/")
     with h5py.File(tmp_path / "out.partial.h5", "w") as file:
-        file.attrs.update({"format": "cars-rt recording", "complete": False})
+        file.attrs.update({"format": "cars-rt recording", "version": 2, "complete": False})
         group = file.create_group("raw")
         group["written"] = 3
         group.create_dataset("counts", (3, 8), "u2", external=[(str(tmp_path / "secret"), 0, 48)])

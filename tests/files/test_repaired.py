@@ -1,7 +1,6 @@
 """What `repair` makes of recordings after a power failure, and of bits that a disk has spoiled."""
 
 import itertools
-import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -142,9 +141,7 @@ def test_a_bit_of_a_row_that_waits_for_its_chunk_is_noticed(tmp_path: Path) -> N
     recording = written(tmp_path / "scan.h5", packing="gzip", scan=(6, 10), planned=90)
     recording.fail()
     partial, size = recording.partial, 2 * len(AXIS)
-    shutil.copy(partial, older := tmp_path / "older.h5")
-    with h5py.File(older, "r+") as file:
-        del file["raw/counts_crc32"]
+    with h5py.File(partial) as file:
         first, _, slot = file["raw/tail/rows"][:]
         place = slot * file["raw/tail/counts"].shape[1] + 33 - first
     flip(partial, place_of(partial, "raw/tail/counts") + int(place) * size + 5, 6)
@@ -156,8 +153,6 @@ def test_a_bit_of_a_row_that_waits_for_its_chunk_is_noticed(tmp_path: Path) -> N
         counts = found.counts.values.reshape(60, -1)
     assert np.isnan(counts[33]).all()
     assert np.array_equal(np.delete(counts, 33, 0), np.delete(COUNTS[:60], 33, 0))
-    with cars_rt.open(older) as found:  # of recorders before
-        assert np.array_equal(found.counts.values.reshape(60, -1), COUNTS[:60])
 
 
 def lossy(path: Path, ranges: list[Range], streams: tuple[str, ...] = ("raw",)) -> Path:

@@ -42,7 +42,7 @@ from cars_rt.files.recording.claim import (
     partial_path,
     refuse_unwritable,
 )
-from cars_rt.files.recording.damage import Without, contradicted, named, unreadable
+from cars_rt.files.recording.damage import Without, named, unreadable
 from cars_rt.files.recording.errors import InUseError, RecordingError
 from cars_rt.files.recording.finish import Contents, claimed
 from cars_rt.files.recording.packing import PLAIN, Compression, Packing
@@ -65,7 +65,6 @@ __all__ = [
     "RecordingError",
     "Without",
     "claimed",
-    "contradicted",
     "final_path",
     "is_partial",
     "named",

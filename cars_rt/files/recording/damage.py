@@ -1,7 +1,6 @@
 """What of a recording cannot be read: a part of the file that a disk or a copy has spoiled.
 
-Each row has a checksum, chunks of compressed ones have one, too, and axis and dark one for all. Recordings
-made before had fewer or none: there shows what cannot be unpacked, and what contradicts itself.
+Each row has a checksum, chunks of compressed ones have one, too, and axis and dark one for all.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,9 +12,7 @@ from numpy.typing import NDArray
 
 from cars_rt.files.hdf5 import StoredRows, numbers, stored
 from cars_rt.files.measurement import NOWHERE
-from cars_rt.files.places import positions
-from cars_rt.files.written import DAMAGE, columns_of, has_own_places, stored_rows, sums_of
-from cars_rt.physics.axis import AxisError, check_raman_shift
+from cars_rt.files.written import DAMAGE, stored_rows, sums_of
 from cars_rt.storage import StorageError
 
 MOST_NAMED = 8  # ranges that are named one by one
@@ -61,38 +58,12 @@ def _lost_of(group: h5py.Group, name: str, rows: int) -> Ranges | None:
     return _lost(stored_rows(group, name), rows, step) or None
 
 
-def contradicted(group: h5py.Group) -> str:
-    """What of a stream cannot be as it is, in a phrase, whatever its checksums say; empty if all can: of
-    recordings that have none. Raises StorageError for what cannot be read."""
-    name, axis = str(group.name).strip("/"), numbers(group, "raman_shift")
-    try:
-        if axis is not None:
-            check_raman_shift(axis)
-    except AxisError:
-        return f"{name}/raman_shift is not strictly monotonic"
-    if not has_own_places(group):
-        return ""
-    index = stored_rows(group, "index")[:]
-    wrong = np.flatnonzero(np.diff(index) <= 0)
-    if len(wrong):
-        return f"{name}/index does not grow at row {wrong[0] + 1}"
-    columns = columns_of(group)
-    if columns > 0 and stored(group, "position", h5py.Dataset) is not None:
-        position = stored_rows(group, "position")[:]
-        wrong = np.flatnonzero((position != positions(index, columns)).any(axis=1))
-        if len(wrong):
-            return f"{name}/position of spectrum {index[wrong[0]]} is not where its {name}/index says"
-    return ""
-
-
 def said(groups: Mapping[str, h5py.Group], rows: Mapping[str, int], spoiled: Iterable[str]) -> str:
     """What of a recording cannot be read, and which of its results have no counts, in a phrase; empty if all
     is well. spoiled: streams of which nothing can be. Reads as `unreadable` does."""
     without = (str(group.attrs.get(DAMAGE, "")) for group in groups.values())
     found: dict[str, Ranges] = {f"all of {stream}": [] for stream in spoiled} | unreadable(groups, rows)
-    odd = [] if found else [contradicted(group) for group in groups.values()]
-    odd = [f"{each}: the file is damaged there" for each in odd if each]
-    return "; ".join(filter(None, (named(found), *odd, *without)))
+    return "; ".join(filter(None, (named(found), *without)))
 
 
 def named(damage: Mapping[str, Ranges]) -> str:

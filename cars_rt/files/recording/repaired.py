@@ -13,7 +13,7 @@ from cars_rt.files.recording.finish import Contents, finish, tell, told
 from cars_rt.files.recording.mended import are_spoiled, mend
 from cars_rt.files.recording.settled import count, settle
 from cars_rt.files.recording.shared import mend_shared, spoiled
-from cars_rt.files.written import DAMAGE, DESCRIBED, FORMAT_VERSION, is_of_process
+from cars_rt.files.written import DAMAGE, DESCRIBED, is_of_process
 from cars_rt.storage import complete as complete_changes
 
 log = logging.getLogger("cars_rt.recording")
@@ -90,7 +90,7 @@ def _finished(path: Path) -> Contents:
                 with opened(path) as file:
                     counted, complete = count(file), bool(file.attrs["complete"])
                     done = not (counted.surplus or counted.misled) and complete == counted.whole(file)
-                    done &= int(file.attrs.get(DESCRIBED, 1)) >= FORMAT_VERSION
+                    done &= DESCRIBED in file.attrs
                 if not done:
                     with changed(path) as file:
                         counted = settle(file)

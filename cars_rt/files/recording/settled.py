@@ -213,7 +213,7 @@ def _describe(file: h5py.File, counted: Counted) -> None:
         describe(file, counted.groups)
     except Exception as error:  # h5py and NumPy raise many kinds at odd values
         log.warning("%s: no map is made of it: %s", file.filename, reason(error))
-    file.attrs.update({DESCRIBED: FORMAT_VERSION, "version": FORMAT_VERSION})
+    file.attrs[DESCRIBED] = FORMAT_VERSION
 
 
 def _columns(group: h5py.Group) -> Iterator[h5py.Dataset]:
