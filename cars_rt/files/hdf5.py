@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from cars_rt.files.checksum import Sums, agree
 from cars_rt.files.filters import packed_together, refuse_packed
 from cars_rt.files.missing import Missing
-from cars_rt.files.salvage import salvaged
 from cars_rt.printable import printable, typed
 from cars_rt.storage import (
     NO_LOCKS,
@@ -360,8 +359,8 @@ class StoredRows:
                 raise
             middle = max((first + last) // 2 // self._unit, first // self._unit + 1) * self._unit
             if middle >= last:
-                empty = np.zeros((last - first, *self.shape[1:]), self._dataset.dtype)
-                return salvaged(self._dataset, self._sums, len(self), first, empty)
+                nothing = np.zeros((last - first, *self.shape[1:]), self._dataset.dtype)
+                return nothing, np.zeros(last - first, bool)
             values, sound = zip(self.sound(first, middle), self.sound(middle, last), strict=True)
             return np.concatenate(values), np.concatenate(sound)
         found[~whole] = 0

@@ -253,25 +253,6 @@ def test_every_bit_that_a_disk_spoils_is_noticed(compression: Compression, tmp_p
             spectra.counts[:]
 
 
-@needs_plugin
-def test_a_bit_of_a_compressed_chunk_costs_the_row_that_it_is_in(tmp_path: Path) -> None:
-    """It cost all of them, some hundred. Where a bit leads to is looked at before."""
-    path = of_counts(tmp_path / "scan.h5", "lz4")
-    whole, left = path.read_bytes(), []
-    with h5py.File(path) as file:
-        chunk = file["raw/counts"].id.get_chunk_info(2)  # spectra 16 to 23
-    for place in (3, 12, chunk.size // 3, chunk.size // 2, chunk.size - 100, chunk.size - 3):
-        at = chunk.byte_offset + place
-        path.write_bytes(whole[:at] + bytes([whole[at] ^ 2]) + whole[at + 1 :])
-        assert repair(path).damage
-        with cars_rt.open(path) as found:
-            measured = found.counts_measured.values
-            assert np.array_equal(found.counts.values[measured], COUNTS[measured])
-            assert measured[:16].all() and measured[24:].all()
-            left.append(int(measured[16:24].sum()))
-    assert left == [0, 0, 7, 7, 7, 0]  # of the length, of a block's length, of the chunk's checksum: none
-
-
 def spoil(path: Path, name: str, row: int = 0, byte: int = 0, bit: int = 1) -> None:
     """Another bit in a row (or a number of an axis), where it lies in the file."""
     with h5py.File(path) as file:
