@@ -46,28 +46,6 @@ def checksums(rows: NDArray[Any]) -> NDArray[np.uint32]:
     return found
 
 
-def agree(rows: NDArray[Any], sums: NDArray[np.uint32]) -> NDArray[np.bool_]:
-    """Which rows (n, ...) have these checksums (n,). One that differs in a single bit is itself what is
-    spoiled: no other bit or two of a row of up to 11 KB make that of it."""
-    wrong = checksums(rows) ^ sums
-    found: NDArray[np.bool_] = (wrong & (wrong - np.uint32(1))) == 0
-    return found
-
-
-def corrected(rows: NDArray[Any], sums: NDArray[np.uint32]) -> NDArray[np.bool_]:
-    """Put right the rows (n, ...) of up to SHORT bytes in which a single bit is not as their checksums (n,)
-    say: each bit makes another difference. Returns which are."""
-    wrong = checksums(rows) ^ sums
-    content = rows.reshape(len(rows), -1).view(np.uint8)
-    size, zeros = content.shape[1], zlib.crc32(bytes(content.shape[1]))
-    bits = {zlib.crc32((1 << bit).to_bytes(size, "little")) ^ zeros: bit for bit in range(8 * size)}
-    found: NDArray[np.bool_] = np.isin(wrong, list(bits))
-    for row in np.flatnonzero(found).tolist():
-        byte, bit = divmod(bits[int(wrong[row])], 8)
-        content[row, byte] ^= 1 << bit
-    return found
-
-
 def _look_up(rows: NDArray[np.uint8], found: NDArray[np.uint32]) -> None:
     """CRC-32 is linear: that of a row is the sum, bit by bit, of what each of its bytes makes of it."""
     tables, zeros = _tables(rows.shape[1])

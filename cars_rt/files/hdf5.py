@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.files.checksum import Sums, agree
+from cars_rt.files.checksum import Sums, checksums
 from cars_rt.files.filters import packed_together, refuse_packed
 from cars_rt.files.missing import Missing
 from cars_rt.printable import printable, typed
@@ -382,7 +382,7 @@ class StoredRows:
                 found = np.concatenate([self._dataset[first:begin], found]) if first < begin else found
             for at in range(first, last if sums is not None else first, SUMMED):
                 part = slice(at - first, min(at + SUMMED, last) - first)
-                whole[part] = agree(found[part], sums[at : min(at + SUMMED, last)])  # type: ignore[index]
+                whole[part] = checksums(found[part]) == sums[at : min(at + SUMMED, last)]  # type: ignore[index]
         except (OSError, RuntimeError, ValueError, TypeError) as error:
             raise self._damaged(error) from None
         self._missing.refuse(found, first, self._within)

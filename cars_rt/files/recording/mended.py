@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -10,11 +9,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.files.checksum import SHORT, checksums, corrected
-from cars_rt.files.hdf5 import UNREADABLE, StoredRows, stored
+from cars_rt.files.checksum import checksums
+from cars_rt.files.hdf5 import StoredRows, stored
 from cars_rt.files.places import positions
 from cars_rt.files.recording.damage import runs
-from cars_rt.files.written import DESCRIBED, columns_of, cut, located, rows_written, stored_rows, summed
+from cars_rt.files.written import DESCRIBED, columns_of, cut, located, rows_written, stored_rows
 from cars_rt.storage import StorageError
 
 log = logging.getLogger("cars_rt.recording")
@@ -25,8 +24,9 @@ MOST_BETWEEN = 2**26  # spectra of a run between two that are known
 
 
 def are_spoiled(group: h5py.Group, rows: int) -> bool:
-    """Whether short columns of spectra cannot be read. Raises StorageError where the system reads nothing."""
-    there = (_rows(group, name) for name in {INDEX, POSITION, *summed(group)})
+    """Whether index or position of spectra cannot be read. Raises StorageError where the system reads
+    nothing."""
+    there = (_rows(group, name) for name in (INDEX, POSITION))
     return any(not each.sound(0, rows)[1].all() for each in there if each is not None)
 
 
@@ -41,14 +41,12 @@ def _rows(group: h5py.Group, name: str) -> StoredRows | None:
 
 
 def mend(group: h5py.Group, rows: int, other: h5py.Group | None = None) -> list[str]:
-    """Write anew what can be known of short columns: of all in whose row a single bit is wrong, and of the
-    index and the position of spectra otherwise. other: the other stream of the
+    """Write anew what can be known of the index and the position of spectra. other: the other stream of the
     run, if there is one. Returns which of these were mended, as "raw/index". Raises StorageError where the
     system reads nothing."""
     there = [name for name in (INDEX, POSITION) if _rows(group, name) is not None]
-    mended = [name for name in summed(group) if _mend_bits(group, name, rows)]
     if INDEX not in there or not rows:
-        return _named(group, mended)
+        return []
     index, known = stored_rows(group, INDEX).sound(0, rows)
     before = known.copy()
     columns = columns_of(group)
@@ -67,31 +65,12 @@ def mend(group: h5py.Group, rows: int, other: h5py.Group | None = None) -> list[
     if other is not None and not known.all():
         _by_time(index, known, group, other)
     _between(index, known, int(group.attrs.get("announced", -1)), _lost(group))
-    if _write(group, INDEX, index, known & ~before):
-        mended.append(INDEX)
+    mended = [INDEX] if _write(group, INDEX, index, known & ~before) else []
     if position is not None:
         at = positions(index, columns).astype(position.dtype)
         if _write(group, POSITION, at, known & ~placed):
             mended.append(POSITION)
-    return _named(group, mended)
-
-
-def _named(group: h5py.Group, names: Iterable[str]) -> list[str]:
-    return [f"{str(group.name).strip('/')}/{name}" for name in dict.fromkeys(names)]
-
-
-def _mend_bits(group: h5py.Group, name: str, rows: int) -> bool:
-    """Write the rows of a short column anew in which one bit is wrong by their checksum."""
-    if (there := _rows(group, name)) is None or there.sound(0, rows)[1].all():
-        return False
-    dataset, _, _, sums = located(group, name)
-    if sums is None or dataset[:1].nbytes > SHORT:
-        return False
-    try:
-        values = dataset[:rows]
-    except UNREADABLE:
-        return False  # a part of it is not there at all
-    return _write(group, name, values, corrected(values, sums[:rows]))
+    return [f"{str(group.name).strip('/')}/{name}" for name in mended]
 
 
 def cut_unwritten(group: h5py.Group, main: str, rows: int) -> int:
