@@ -16,7 +16,6 @@ from cars_rt.files import hdf5
 from cars_rt.files.checksum import checksums
 from cars_rt.files.recording import Packing, Recording, repair, rows
 from cars_rt.files.spectra import SpectraError
-from cars_rt.protocol.messages import MAIN_ARRAY
 
 COUNTS = np.random.default_rng(3).integers(500, 2000, (2000, len(AXIS))).astype(np.uint16)
 
@@ -155,29 +154,14 @@ def test_a_bit_of_a_row_that_waits_for_its_chunk_is_noticed(tmp_path: Path) -> N
     assert np.array_equal(np.delete(counts, 33, 0), np.delete(COUNTS[:60], 33, 0))
 
 
-def lossy(path: Path, ranges: list[Range], streams: tuple[str, ...] = ("raw",)) -> Path:
-    """A whole recording of 0 to 59 without 7 and 8, as its receipt says, or not."""
-    recording = Recording(path, streams=list(streams))
-    for stream in streams:
-        recording.start(a_start(stream=stream, spectra=60, dtype="float32"))
-    for number, (index, after) in enumerate(((0, 5), (5, 7), (9, 20), (20, 21), (21, 60))):
-        counts = COUNTS[index:after].astype(np.float32)
-        for stream in streams:
-            arrays = {MAIN_ARRAY[stream]: counts}
-            when = 10**18 + index
-            recording.append(a_frame(number, counts, stream=stream, index=index, arrays=arrays, time_ns=when))
-    for stream in streams:
-        recording.end(an_end(60, stream=stream), Ledger(lost=Counter(missing=2), ranges=ranges))
-    return recording.close()
-
-
-@pytest.mark.parametrize("by", ["receipt", "time"])
-def test_an_index_beside_a_loss_is_known_by_the_receipt_or_by_the_other_stream(
-    by: str, tmp_path: Path
-) -> None:
+def test_an_index_beside_a_loss_is_known_by_the_receipt(tmp_path: Path) -> None:
     """One bit of it closed the whole file."""
-    ranges, streams = ([Range("missing", 7, 2)], ("raw",)) if by == "receipt" else ([], ("raw", "raman"))
-    path = lossy(tmp_path / "scan.h5", ranges, streams)
+    recording = Recording(tmp_path / "scan.h5", streams=["raw"])
+    recording.start(a_start(spectra=60))
+    for number, (index, after) in enumerate(((0, 5), (5, 7), (9, 20), (20, 21), (21, 60))):
+        recording.append(a_frame(number, COUNTS[index:after], index=index))
+    recording.end(an_end(60), Ledger(lost=Counter(missing=2), ranges=[Range("missing", 7, 2)]))
+    path = recording.close()
     for row in (6, 7, 20, 57):
         put(path, place_of(path, "raw/index", row), b"\xff\xff")
     assert repair(path).damage == ""
@@ -216,31 +200,14 @@ def test_axis_and_dark_are_mended_by_copies_that_agree(tmp_path: Path) -> None:
 
 
 def test_an_axis_is_not_mended_by_one_of_another_kind(tmp_path: Path) -> None:
-    path = lossy(tmp_path / "scan.h5", [], ("raw", "raman"))
+    recording = written(tmp_path / "scan.h5")
+    recording.start(a_start(stream="raman", dtype="float32"))
+    path = closed(recording)
     with h5py.File(path, "r+") as file:
         file["raman/raman_shift"][...] = AXIS + 1  # results on an axis of their own
         file["entry/data/raman_shift"][...] = AXIS + 1
     flip(path, place_of(path, "raw/raman_shift") + 81, 3)
     assert repair(path).damage.startswith("raw/raman_shift cannot be read")
-
-
-def test_rows_of_a_chunk_that_did_not_come_to_the_disk_are_in_the_tail_still(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They had been synced there: a power failure cost all of them."""
-    monkeypatch.setattr(rows, "CHUNK_BYTES", 8 * 2 * len(AXIS))
-    recording = written(tmp_path / "scan.h5", 12, planned=60, packing="gzip", scan=(6, 10))
-    added(recording, 12, 20)
-    recording.fail()
-    with h5py.File(recording.partial) as file:
-        chunk = file["raw/counts"].id.get_chunk_info(1)
-    put(recording.partial, chunk.byte_offset, bytes(chunk.size))
-    contents = repair(recording.partial)
-    assert contents.rows == {"raw": 20} and contents.damage.startswith("spectra 12 to 15 of raw/counts")
-    with cars_rt.open(contents.path) as found:
-        counts = found.counts.values.reshape(60, -1)
-    there = [*range(12), *range(16, 20)]
-    assert np.array_equal(counts[there], COUNTS[there]) and np.isnan(counts[12:16]).all()
 
 
 def test_a_short_column_that_cannot_be_opened_costs_that_column(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import json
 import logging
 from pathlib import Path
-from typing import Literal
 
 import h5py
 import numpy as np
@@ -13,13 +12,12 @@ from cars_rt.files.checksum import checksums
 from cars_rt.files.hdf5 import StoredRows, stored
 from cars_rt.files.places import positions
 from cars_rt.files.recording.damage import runs
-from cars_rt.files.written import DESCRIBED, columns_of, cut, located, rows_written, stored_rows
+from cars_rt.files.written import DESCRIBED, columns_of, cut, located, stored_rows
 from cars_rt.storage import StorageError
 
 log = logging.getLogger("cars_rt.recording")
 
-INDEX, POSITION, TIME = "index", "position", "time_ns"
-SIDES: tuple[Literal["left"], Literal["right"]] = ("left", "right")
+INDEX, POSITION = "index", "position"
 MOST_BETWEEN = 2**26  # spectra of a run between two that are known
 
 
@@ -40,10 +38,9 @@ def _rows(group: h5py.Group, name: str) -> StoredRows | None:
         return None
 
 
-def mend(group: h5py.Group, rows: int, other: h5py.Group | None = None) -> list[str]:
-    """Write anew what can be known of the index and the position of spectra. other: the other stream of the
-    run, if there is one. Returns which of these were mended, as "raw/index". Raises StorageError where the
-    system reads nothing."""
+def mend(group: h5py.Group, rows: int) -> list[str]:
+    """Write anew what can be known of the index and the position of spectra. Returns which of these were
+    mended, as "raw/index". Raises StorageError where the system reads nothing."""
     there = [name for name in (INDEX, POSITION) if _rows(group, name) is not None]
     if INDEX not in there or not rows:
         return []
@@ -62,8 +59,6 @@ def mend(group: h5py.Group, rows: int, other: h5py.Group | None = None) -> list[
             known = known | placed
         else:
             position = None
-    if other is not None and not known.all():
-        _by_time(index, known, group, other)
     _between(index, known, int(group.attrs.get("announced", -1)), _lost(group))
     mended = [INDEX] if _write(group, INDEX, index, known & ~before) else []
     if position is not None:
@@ -99,33 +94,6 @@ def cut_unwritten(group: h5py.Group, main: str, rows: int) -> int:
     log.warning(said, path, rows - end, rows, name)
     cut(group, end)
     return end
-
-
-def _by_time(
-    index: NDArray[np.int64], known: NDArray[np.bool_], group: h5py.Group, other: h5py.Group
-) -> None:
-    """Fill in what the other stream says of the spectra of a message that came at the same time, if it has as
-    many."""
-    if any(stored(each, name) is None for each in (group, other) for name in (INDEX, TIME)):
-        return
-    times, timed = stored_rows(group, TIME).sound(0, len(index))
-    count = rows_written(other)
-    indices, there = stored_rows(other, INDEX).sound(0, count)
-    moments, _ = stored_rows(other, TIME).sound(0, count)
-    mine, theirs = np.argsort(times, kind="stable"), np.argsort(moments, kind="stable")
-    number = np.empty(len(times), np.int64)
-    number[mine] = np.arange(len(times))
-    rows = np.flatnonzero(timed & (times != 0))  # 0: not known
-    first, after = (np.searchsorted(times, times[rows], side, mine) for side in SIDES)
-    begin, end = (np.searchsorted(moments, times[rows], side, theirs) for side in SIDES)
-    as_many = after - first == end - begin
-    rows, places = rows[as_many], theirs[(begin + number[rows] - first)[as_many]]
-    rows, said = rows[there[places]], indices[places[there[places]]]
-    filled, full = index.copy(), known.copy()
-    filled[rows], full[rows] = said, True
-    agreed = (filled[known] == index[known]).all()
-    if agreed and (np.diff(filled[full]) > 0).all():  # as it grows from row to row
-        index[:], known[:] = filled, full
 
 
 def _lost(group: h5py.Group) -> list[tuple[int, int]]:

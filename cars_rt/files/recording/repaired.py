@@ -62,8 +62,7 @@ def _mended(path: Path) -> list[str]:
         counted = count(file)
         mended = mend_shared(file)
         for name, group in counted.groups.items():
-            others = [each for other, each in counted.groups.items() if other != name]
-            mended += mend(group, counted.rows[name], *others)
+            mended += mend(group, counted.rows[name])
         if mended:
             settle(file)  # the map is made of them
     return mended

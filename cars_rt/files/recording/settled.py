@@ -9,11 +9,9 @@ from typing import Any
 
 import h5py
 
-from cars_rt.files.checksum import checksums
 from cars_rt.files.filters import FilterError, packed_together
 from cars_rt.files.hdf5 import (
     UNREADABLE,
-    StoredRows,
     are_numbers,
     readable_attrs,
     stored,
@@ -125,7 +123,6 @@ def settle(file: h5py.File, *, left: bool = False) -> Counted:
             log.warning("%s has %d rows of %s, and not the %d it names", file.filename, rows, stream, named)
             cut(group, rows)
         if left:
-            _put_back(group)
             counted.rows[stream] = rows = cut_unwritten(group, MAIN_ARRAY[stream], rows)
         if stored(group, TAIL, h5py.Group) is not None:
             _take_in_tail(group)
@@ -165,23 +162,6 @@ def _group(file: h5py.File, name: str) -> h5py.Group | None:
     except StorageError:
         return None
     return found
-
-
-def _put_back(group: h5py.Group) -> None:
-    """Have the last whole chunk of rows as it was, as far as the tail's other slot still has them: a power
-    failure may keep a chunk from the disk whose rows had been there."""
-    first, _, slot = tail_of(group)
-    tail = stored(group, TAIL, h5py.Group)
-    for name in tail if tail is not None else ():
-        if name == TAIL_ROWS or (sums := sums_of(group, name, first)) is None:
-            continue
-        waiting, found = stored(tail, name, h5py.Dataset), stored(group, name, h5py.Dataset)
-        if (begin := first - waiting.shape[1]) < 0:
-            continue
-        whole = StoredRows(found, first, None, sums).sound(begin, first)[1]
-        rows = waiting[1 - slot]
-        if not whole.any() and (checksums(rows) == sums[begin:first]).any():
-            found[begin:first] = rows  # those that are others have another checksum
 
 
 def _take_in_tail(group: h5py.Group) -> None:
