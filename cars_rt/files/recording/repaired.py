@@ -88,8 +88,7 @@ def _finished(path: Path) -> Contents:
                 completed = claim.locked and os.access(path, os.W_OK) and complete_changes(path)
                 with opened(path) as file:
                     counted, complete = count(file), bool(file.attrs["complete"])
-                    done = not (counted.surplus or counted.misled) and complete == counted.whole(file)
-                    done &= DESCRIBED in file.attrs
+                    done = DESCRIBED in file.attrs and complete == counted.whole(file)
                 if not done:
                     with changed(path) as file:
                         counted = settle(file)

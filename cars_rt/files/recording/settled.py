@@ -27,10 +27,8 @@ from cars_rt.files.written import (
     FORMAT_VERSION,
     TAIL,
     TAIL_ROWS,
-    cut,
     is_recording,
-    rows_written,
-    sums_of,
+    located,
     tail_of,
 )
 from cars_rt.protocol.messages import MAIN_ARRAY
@@ -49,19 +47,6 @@ class Counted:
     announced: dict[str, int]
     spoiled: tuple[str, ...] = ()  # streams that are there and cannot be read
 
-    @property
-    def surplus(self) -> list[tuple[h5py.Dataset, int]]:
-        """Columns with room beyond their rows, and the rows."""
-        columns = [
-            (column, self.rows[name]) for name, group in self.groups.items() for column in _columns(group)
-        ]
-        return [(column, rows) for column, rows in columns if len(column) > _least(column, rows)]
-
-    @property
-    def misled(self) -> bool:
-        """Whether a stream says another number of rows than are data, or has some in its tail."""
-        return any(int(group["written"][()]) != self.rows[name] for name, group in self.groups.items())
-
     def whole(self, file: h5py.File) -> bool:
         """Every stream ended as planned, and every spectrum that was announced is there."""
         expected = set(json.loads(file.attrs.get("streams", "[]"))) or set(self.rows) or {"any"}
@@ -75,27 +60,20 @@ class Counted:
 
 
 def count(file: h5py.File) -> Counted:
-    """What is there: no more rows than the shortest column has, since a power failure may come between the
-    number and the rows. Raises RecordingError if none of the streams that are there can be read: nothing is
-    cut or closed that somebody may still save."""
+    """What is there. Raises RecordingError if none of the streams that are there can be read: nothing is cut
+    or closed that somebody may still save."""
     if not is_recording(file):
         raise RecordingError(f"{file.filename} is no recording of `cars-rt record`")
     counted, spoiled = Counted({}, {}, {}), ""
     for stream, main in MAIN_ARRAY.items():
         try:
-            group = stored(file, stream, h5py.Group)
-            written = None if group is None else stored(group, "written", h5py.Dataset)
-            spectra = None if group is None else stored(group, main, h5py.Dataset)
-            if group is None or written is None or spectra is None:
-                continue  # it never began, or was killed while it began, when it promised nothing yet
-            if not are_numbers(spectra.dtype):
-                raise StorageError(Path(file.filename), f"its {main} are no numbers but {spectra.dtype}")
-            for name in (main, "index"):
-                sums_of(group, name, 0)  # without which nobody reads them
+            if (group := stored(file, stream, h5py.Group)) is None:
+                continue  # it never began: it has its name when all of it is there
+            dtype = located(group, main)[0].dtype
+            if not are_numbers(dtype):
+                raise StorageError(Path(file.filename), f"its {main} are no numbers but {dtype}")
+            _, rows, *_ = located(group, "index")  # without which nobody reads them
             list(group.attrs)  # which say what they are
-            rows, shortest = rows_written(group), _shortest(group)
-            if rows > shortest:  # nor is there what waits in a tail
-                rows = min(abs(int(group["written"][()])), shortest)
         except FilterError:
             raise
         except UNREADABLE as error:
@@ -119,16 +97,14 @@ def settle(file: h5py.File, *, left: bool = False) -> Counted:
     counted = count(file)
     for stream, group in counted.groups.items():
         rows = counted.rows[stream]
-        if (named := rows_written(group)) > rows:
-            log.warning("%s has %d rows of %s, and not the %d it names", file.filename, rows, stream, named)
-            cut(group, rows)
         if left:
             counted.rows[stream] = rows = cut_unwritten(group, MAIN_ARRAY[stream], rows)
         if stored(group, TAIL, h5py.Group) is not None:
             _take_in_tail(group)
         group["written"][()] = rows
-    for column, rows in counted.surplus:
-        _shorten(column, rows)
+        for column in _columns(group):
+            if len(column) > rows:
+                _shorten(column, rows)
     if file.attrs.get("reason", NOT_CLOSED) == NOT_CLOSED and counted.groups:
         reasons = {str(group.attrs.get("reason", NOT_CLOSED)) for group in counted.groups.values()}
         file.attrs["reason"] = ", ".join(sorted(reasons))
@@ -175,7 +151,6 @@ def _take_in_tail(group: h5py.Group) -> None:
             found.resize(first + count, axis=0)
             if count:
                 found[first:] = rows[slot, :count]
-        group["written"][()] = first + count
     del group[TAIL]
 
 
@@ -197,12 +172,8 @@ def _describe(file: h5py.File, counted: Counted) -> None:
 
 
 def _columns(group: h5py.Group) -> Iterator[h5py.Dataset]:
-    """The datasets that grow with the rows and are as long; without those whose last rows wait in the
-    tail, and those that cannot be read."""
-    tail = stored(group, TAIL, h5py.Group)
+    """The datasets that grow with the rows and are as long; without those that cannot be read."""
     for name in group:
-        if tail is not None and name in tail:
-            continue
         try:
             column = stored(group, name)
         except StorageError as error:
@@ -224,22 +195,7 @@ def _shorten(column: h5py.Dataset, rows: int) -> None:
         column.resize(_whole(column, rows), axis=0)
 
 
-def _least(column: h5py.Dataset, rows: int) -> int:
-    """How short it can be made: what was cut before and is longer could not be cut."""
-    return _whole(column, rows) if DESCRIBED in column.file.attrs else rows
-
-
 def _whole(column: h5py.Dataset, rows: int) -> int:
     """Rows with the others of the chunk that the last one is in, of what is packed."""
     unit = packed_together(column)
     return min(-(-rows // unit) * unit, len(column))
-
-
-def _shortest(group: h5py.Group) -> int:
-    """The rows that every column has; those in the tail are not in their columns yet."""
-    lengths = [len(column) for column in _columns(group)]
-    if (tail := stored(group, TAIL, h5py.Group)) is not None:
-        first = tail_of(group)[0]
-        columns = [stored(group, name, h5py.Dataset) for name in tail if name != TAIL_ROWS]
-        lengths += [len(column) for column in columns if len(column) < first]
-    return min(lengths, default=0)
