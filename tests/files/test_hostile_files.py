@@ -319,9 +319,7 @@ def test_a_recording_whose_spectra_are_words_is_not_called_complete(tmp_path: Pa
     with h5py.File(path, "r+") as file:
         about = dict(file["raw/counts"].attrs)
         del file["raw/counts"]
-        file["raw"].create_dataset(
-            "counts", data=np.array([[b"many"] * COUNTS.shape[1]]), maxshape=(None, None)
-        )
+        file["raw"].create_dataset("counts", data=np.full(COUNTS.shape, b"many"), maxshape=(None, None))
         file["raw/counts"].attrs.update(about)
     before = path.read_bytes()
     with pytest.raises(

@@ -12,7 +12,6 @@ Everything here is made from what the recording says already, when it is finishe
 """
 
 import json
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -38,21 +37,15 @@ def describe(file: h5py.File, streams: Mapping[str, h5py.Group]) -> None:
 
     Raises OSError and RuntimeError of HDF5.
     """
-    if NEW in file:
-        del file[NEW]
+    made = nexus_group(file, NEW, "NXentry")
     try:
-        if streams:
-            _write(nexus_group(file, NEW, "NXentry"), streams)
+        _write(made, streams)
+        if ENTRY in file:  # which stays where no other one can be made
+            del file[ENTRY]
     except Exception:
         del file[NEW]
         raise
-    if ENTRY in file:  # which stays where no other one can be made
-        try:
-            del file[ENTRY]
-        except (OSError, RuntimeError, KeyError):  # its writer was killed
-            file.move(ENTRY, f"{ENTRY}_spoiled_{time.time_ns()}")
-    if streams:
-        file.move(NEW, ENTRY)
+    file.move(NEW, ENTRY)
 
 
 def _write(entry: h5py.Group, streams: Mapping[str, h5py.Group]) -> None:

@@ -20,7 +20,6 @@ from cars_rt.files.hdf5 import (
 from cars_rt.files.recording.errors import RecordingError, reason
 from cars_rt.files.recording.mended import cut_unwritten
 from cars_rt.files.recording.nexus import ENTRY, describe, room_for
-from cars_rt.files.recording.shared import mend_shared
 from cars_rt.files.written import (
     DAMAGE,
     DESCRIBED,
@@ -92,8 +91,6 @@ def settle(file: h5py.File, *, left: bool = False) -> Counted:
     """Cut to the rows that are data and write down what that makes of the recording. left: by a recorder that
     did not close it."""
     _mend_texts(file)
-    for place in mend_shared(file):
-        log.warning("%s: %s was damaged, and is mended by a copy in it", file.filename, place)
     counted = count(file)
     for stream, group in counted.groups.items():
         rows = counted.rows[stream]
@@ -115,29 +112,19 @@ def settle(file: h5py.File, *, left: bool = False) -> Counted:
 
 def _mend_texts(file: h5py.File) -> None:
     """Mend texts that were being written when the recorder was killed. Nothing of such a receipt counts."""
-    for place in [file, *(group for name in MAIN_ARRAY if (group := _group(file, name)) is not None)]:
+    for name in ("/", *MAIN_ARRAY):
         try:
-            spoiled = set(place.attrs) - set(readable_attrs(place))
+            place = file if name == "/" else stored(file, name, h5py.Group)
+            spoiled = set[str]() if place is None else set(place.attrs) - set(readable_attrs(place))
         except UNREADABLE:
             continue  # `count` says that of a stream
         if not spoiled:
             continue
-        log.warning(
-            "%s: %s of %s was spoiled by a kill", file.filename, ", ".join(sorted(spoiled)), place.name
-        )
+        log.warning("%s: %s of %s was spoiled by a kill", file.filename, ", ".join(sorted(spoiled)), name)
         given = {"reason": NOT_CLOSED} if place is file else NO_RECEIPT
-        anew: dict[str, Any] = {name: "[]" if name == "made_by" else "" for name in spoiled}
+        anew: dict[str, Any] = {each: "[]" if each == "made_by" else "" for each in spoiled}
         anew |= given if spoiled & set(given) else {}
         place.attrs.update(anew)  # in other places: `modify` would read what is spoiled
-
-
-def _group(file: h5py.File, name: str) -> h5py.Group | None:
-    """A stream's group, if it can be read."""
-    try:
-        found: h5py.Group | None = stored(file, name, h5py.Group)
-    except StorageError:
-        return None
-    return found
 
 
 def _take_in_tail(group: h5py.Group) -> None:
@@ -165,7 +152,8 @@ def _describe(file: h5py.File, counted: Counted) -> None:
     if counted.spoiled and ENTRY in file:
         return  # the map of before has more than one without that stream
     try:
-        describe(file, counted.groups)
+        if counted.groups:
+            describe(file, counted.groups)
     except Exception as error:  # h5py and NumPy raise many kinds at odd values
         log.warning("%s: no map is made of it: %s", file.filename, reason(error))
     file.attrs[DESCRIBED] = FORMAT_VERSION

@@ -287,8 +287,21 @@ class Recording:
             raise StorageError(self.partial, "it was cut by another program")
         self._meddled = False
 
-    def _guarded(self) -> "_Guard":
-        return _Guard(self)
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Turn a failed write into a RecordingError that says what is left."""
+        if self._failed:
+            raise RecordingError(f"{self.partial} is closed after an error")
+        try:
+            yield
+        except RecordingError:
+            raise
+        except Exception as error:  # h5py has many kinds
+            if not (isinstance(error, OSError | RuntimeError) or system_error(error)):
+                raise
+            self.fail()
+            left = "" if isinstance(error, StorageError) else "; what was flushed stays readable in it"
+            raise RecordingError(f"{self.partial} cannot be written: {reason(error)}{left}") from None
 
     def fail(self) -> None:
         """Let go of the file as it is: what was handed to the system so far is readable."""
@@ -301,26 +314,6 @@ class Recording:
         with suppress(Exception):  # closing would write what there is no room for
             self._file.close()
         self._claim.release()
-
-
-class _Guard:
-    """Turns a failed write into a RecordingError that says what is left."""
-
-    def __init__(self, recording: Recording) -> None:
-        self._recording = recording
-
-    def __enter__(self) -> None:
-        if self._recording._failed:
-            raise RecordingError(f"{self._recording.partial} is closed after an error")
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if error is None or isinstance(error, RecordingError):
-            return
-        if isinstance(error, OSError | RuntimeError) or system_error(error):  # h5py has many kinds
-            self._recording.fail()
-            left = "" if isinstance(error, StorageError) else "; what was flushed stays readable in it"
-            path = self._recording.partial
-            raise RecordingError(f"{path} cannot be written: {reason(error)}{left}") from None
 
 
 def _note(file: h5py.File, name: str, attrs: Mapping[str, Any], data: ArrayLike | None) -> None:
