@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,6 @@ from cars_rt.files.spectra import (
     said_of,
     within,
 )  # fmt: skip
-from cars_rt.files.square import MOST, turned
 from cars_rt.files.tables import parse
 from cars_rt.files.units import CM1, NM, is_shift
 from cars_rt.files.written import DAMAGE, column_of, dark_of, has_own_places, located, rows_of
@@ -63,6 +63,7 @@ PACKED = (".gz", ".zip", ".bz2", ".xz", ".7z", ".tar", ".zst")
 BESIDE = ("block", "scan", "step_um", "exposure_s", "full_scale")  # one number or two of a measurement
 MOST_TEXT_BYTES = 2**26  # of a text table, which takes up to 50 times as much memory; .npz, .h5 do not
 MOST_LINE_BYTES = 2**23  # size of one of its lines: a million spectra side by side
+MOST_SAID = 64  # files of which it is known that it was said which way round they are
 MOST_LINES = 2**19  # lines of it: one for each pixel, and a head
 
 
@@ -123,24 +124,23 @@ def open_spectra(
                 shift = given(np.shape(spectra.counts)[-1])
                 spectra = replace(spectra, raman_shift=shift, of_axis="given, not the file's own")
             spectra = checked(spectra)
-            if spectra.receipt == {} and ending not in TEXT:
-                _orient(path, spectra)
+            count, pixels = spectra.counts.shape
+            if count == pixels and spectra.scan is None and spectra.receipt == {} and ending not in TEXT:
+                _say_which_way_round(path.absolute(), count)
             if not isinstance(spectra.counts, StoredRows):
                 finite(spectra.counts, 0)
         yield spectra
 
 
-def _orient(path: Path, spectra: Spectra) -> None:
-    """Say which way round as many spectra as pixels are taken. Raises SpectraError if that is wrong."""
-    count, pixels = spectra.counts.shape
-    if count != pixels or spectra.scan is not None or pixels > MOST:
-        return
-    wrong, said = turned(spectra.counts[:])
-    if wrong:
-        raise SpectraError(
-            f"{said}, but those are noise, and each column has the shape of one; turn them round: spectra.T"
-        )
-    log.log(logging.INFO if wrong is False else logging.WARNING, "%s %s", path, said)
+@lru_cache(MOST_SAID)
+def _say_which_way_round(path: Path, count: int) -> None:
+    """Once of a file, which is opened again for each piece of it."""
+    log.warning(
+        "%s holds as many spectra as pixels, %d: each row is taken as a spectrum; if each column is one, "
+        "turn them round: spectra.T",
+        path,
+        count,
+    )
 
 
 def _refuse_asked(asked: Asked, axis: str = "a raman_shift in cm-1") -> None:

@@ -343,21 +343,6 @@ def table(path: Path, first: float, last: float, names: str = "") -> None:
     np.savetxt(path, columns, delimiter=",", fmt="%.6g", header=names, comments="")
 
 
-def square(*, turned: bool, drift: bool = False) -> Callable[[Path], object]:
-    """A file with 300 spectra of 300 pixels, of one sample or of one that changes."""
-
-    def make(path: Path) -> None:
-        axis = np.linspace(600, 3000, 300)
-        light = 20_000 * np.exp(-(((axis - 1500) / 500) ** 2))
-        random = np.random.default_rng(1)
-        light = light * (np.repeat(random.uniform(0.2, 1, 15), 20)[:, None] if drift else np.ones((300, 1)))
-        spectra = np.round(600 + light + random.normal(0, 30, (300, 300)))
-        write = npz if path.suffix == ".npz" else h5
-        write(path, spectra=(spectra.T if turned else spectra).astype(np.uint16), raman_shift=axis)
-
-    return make
-
-
 NAN = COUNTS.astype(np.float32)
 NAN[2, 5] = np.nan
 BAD_FILES: list[tuple[str, Callable[[Path], object], str]] = [
@@ -452,12 +437,6 @@ BAD_FILES: list[tuple[str, Callable[[Path], object], str]] = [
         lambda path: table(path, 1100, 450),
         "for nm give --pump-nm, such as 785; for cm-1",
     ),
-    (
-        "a.npz",
-        square(turned=True),
-        r"those are noise, and each column has the shape of one; turn .*spectra\.T",
-    ),
-    ("a.h5", square(turned=True), r"holds as many spectra as pixels, 300: .* turn them round: spectra\.T"),
     ("a.csv", text("100,2\n102,nan\n"), "spectrum 0 is NaN or infinite at pixel 1"),
     ("a.csv", text("1,2\n1,3\n"), "raman-shift axis is not strictly monotonic"),
     ("a.csv", text("1,2\n"), "raman-shift axis must be a list of 2 or more"),
@@ -469,22 +448,15 @@ BAD_FILES: list[tuple[str, Callable[[Path], object], str]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("make", "level", "said"),
-    [
-        (square(turned=False), "INFO", "pixels, 300: each row was taken as a spectrum"),
-        (square(turned=False, drift=True), "INFO", "pixels, 300: each row was taken as a spectrum"),
-        (square(turned=True, drift=True), "WARNING", "though each column is smoother; if that is one, turn"),
-    ],
-)
 def test_which_way_round_as_many_spectra_as_pixels_lie_is_said(
-    make: Callable[[Path], object], level: str, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    make(tmp_path / "a.h5")
-    with caplog.at_level("INFO", "cars_rt"):
-        read_spectra(tmp_path / "a.h5")
+    """Once, also where it is read piece by piece."""
+    counts = spectra_of(len(AXIS))
+    for _ in range(2):
+        read_spectra(h5(tmp_path / "a.h5", spectra=counts, raman_shift=AXIS))
     (record,) = caplog.records
-    assert record.levelname == level and said in record.message
+    assert "holds as many spectra as pixels, 160: each row is taken as a spectrum; if each" in record.message
 
 
 def test_an_axis_that_may_be_nm_is_read_where_its_unit_is_said(tmp_path: Path) -> None:
