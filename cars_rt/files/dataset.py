@@ -18,9 +18,16 @@ from cars_rt.files.hdf5 import StoredRows, are_numbers, numbers, opened, readabl
 from cars_rt.files.mapped import Counts, Mapped, Reader, Stored, Whole, existing, patiently
 from cars_rt.files.measurement import ABOUT, RECEIPT, TARGET, judged, labels
 from cars_rt.files.places import MOST_PLACES, Places, joint, places_of
-from cars_rt.files.recording import read_position
 from cars_rt.files.spectra import SpectraError, said_of
-from cars_rt.files.written import DAMAGE, column_of, is_recording, is_said, rows_of, stored_rows
+from cars_rt.files.written import (
+    DAMAGE,
+    column_of,
+    is_recording,
+    is_said,
+    read_position,
+    rows_of,
+    stored_rows,
+)
 from cars_rt.installation import install_extra
 from cars_rt.physics.axis import judged_raman_shift
 from cars_rt.protocol import FLAGS, NETWORK_OUTPUTS

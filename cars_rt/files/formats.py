@@ -46,7 +46,7 @@ from cars_rt.files.spectra import (
 )  # fmt: skip
 from cars_rt.files.tables import parse
 from cars_rt.files.units import CM1, NM, is_shift
-from cars_rt.files.written import DAMAGE, column_of, dark_of, has_own_places, located, rows_of
+from cars_rt.files.written import DAMAGE, column_of, dark_of, located, places_written, rows_of
 from cars_rt.physics.axis import check_raman_shift, from_wavelength, is_numbering, may_be_wavelengths
 from cars_rt.plugins import remedy_for
 from cars_rt.printable import printable
@@ -297,7 +297,7 @@ def _stored(group: h5py.Group, path: Path, asked: Asked) -> Spectra:
     attrs |= {} if ours else _beside(group, attrs)
     datasets = {key: column_of(group, key) for key in COLUMNS if not one}
     spoiled = ours and bool(file.attrs.get(DAMAGE))
-    datasets["position"] = None if has_own_places(group) else datasets.get("position")
+    datasets["position"] = datasets.get("position") if places_written(group) else None
     columns: dict[str, Any] = {
         key: rows_of(group, key, spoiled) if ours else StoredRows(each, written)
         for key, each in datasets.items()

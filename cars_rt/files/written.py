@@ -68,10 +68,11 @@ def is_said(error: StorageError, file: h5py.File) -> bool:
     return known and error.of_file
 
 
-def has_own_places(group: h5py.Group) -> bool:
-    """Whether the spectra of a recording's stream lie where their index says, as a recorder writes them:
-    those of `process` may lie where another program had them."""
-    return is_recording(group.file) and stored(group.file, PROCESS) is None
+def places_written(group: h5py.Group) -> bool:
+    """Whether a stream's position says where each spectrum is: those of `process` may lie where another
+    program had them. A recorder's lie where their index says, and a spoiled position must move none."""
+    own = is_recording(group.file) and stored(group.file, PROCESS) is None
+    return not own and stored(group, "position") is not None
 
 
 def columns_of(group: h5py.Group) -> int:
@@ -210,3 +211,14 @@ def dark_of(group: h5py.Group) -> NDArray[Any] | None:
 def stored_rows(group: h5py.Group, name: str) -> StoredRows:
     """The rows of an array of a stream that are data. Raises StorageError if they are not there."""
     return StoredRows(*located(group, name))
+
+
+def read_rows(group: h5py.Group, name: str) -> NDArray[Any]:
+    """As `stored_rows`, read."""
+    return stored_rows(group, name)[:]
+
+
+def read_position(group: h5py.Group) -> NDArray[Any] | None:
+    """Row and column of each spectrum, (n, 2), where its index does not say them. Raises StorageError if they
+    cannot be read."""
+    return read_rows(group, "position") if places_written(group) else None

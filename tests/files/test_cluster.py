@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from cars_rt.engines.registry import REFERENCE
 from cars_rt.files.offline import parts, process
 from cars_rt.files.offline.parts import Parts, parts_folder
-from cars_rt.files.recording import read_rows
 from cars_rt.files.spectra import SpectraError
+from cars_rt.files.written import read_rows
 from cars_rt.sockets.free import free_addresses
 
 distributed = pytest.importorskip("distributed")

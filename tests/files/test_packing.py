@@ -21,9 +21,9 @@ from cars_rt.files.filters import load_filters
 from cars_rt.files.formats import open_spectra
 from cars_rt.files.hdf5 import opened
 from cars_rt.files.offline import process
-from cars_rt.files.recording import Compression, Packing, Recording, RecordingError, read_rows, repair, rows
+from cars_rt.files.recording import Compression, Packing, Recording, RecordingError, repair, rows
 from cars_rt.files.verify import VerifyError, verify
-from cars_rt.files.written import stored_rows
+from cars_rt.files.written import read_rows, stored_rows
 from cars_rt.storage import StorageError
 from files.test_dataset import COUNTS, LOST, RAMAN, SCAN, ended, holed, recorded
 

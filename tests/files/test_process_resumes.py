@@ -29,7 +29,6 @@ from cars_rt.files.recording import (
     claimed,
     damage,
     partial_path,
-    read_rows,
     repair,
     repair_all,
     rows,
@@ -38,7 +37,7 @@ from cars_rt.files.results import is_result
 from cars_rt.files.resumed import earlier_path
 from cars_rt.files.spectra import SpectraError
 from cars_rt.files.verify import verify
-from cars_rt.files.written import stored_rows
+from cars_rt.files.written import read_rows, stored_rows
 from cars_rt.storage import StorageError, changes
 
 SIZE = 200  # spectra

@@ -21,8 +21,8 @@ from cars_rt.files import dataset, hdf5, mapped
 from cars_rt.files.export import Wanted, export
 from cars_rt.files.formats import open_spectra, read_spectra
 from cars_rt.files.offline import process
-from cars_rt.files.recording import read_rows
 from cars_rt.files.spectra import SpectraError
+from cars_rt.files.written import read_rows
 from cars_rt.reference import read_reference
 
 CUBE = spectra_of(12).reshape(3, 4, -1)

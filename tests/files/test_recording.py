@@ -29,8 +29,8 @@ from helpers import (
 from cars_rt.accounting import Ledger
 from cars_rt.files import recording
 from cars_rt.files.recorder import Recorded, Recorder, RecordSettings
-from cars_rt.files.recording import Claim, Recording, RecordingError, partial_path, read_rows, repair, writer
-from cars_rt.files.written import rows_written
+from cars_rt.files.recording import Claim, Recording, RecordingError, partial_path, repair, writer
+from cars_rt.files.written import read_rows, rows_written
 from cars_rt.protocol import Start
 from cars_rt.protocol.messages import MAIN_ARRAY
 

@@ -39,12 +39,12 @@ from cars_rt.files.recording import (
     RecordingError,
     claimed,
     partial_path,
-    read_rows,
     repair,
     repair_all,
     writer,
 )
 from cars_rt.files.recording import claim as claim_module
+from cars_rt.files.written import read_rows
 from cars_rt.remote import Recorder as Asking
 from cars_rt.remote import RemoteError
 from cars_rt.sockets.free import free_addresses

@@ -46,7 +46,6 @@ from cars_rt.files.recording.damage import Without, named, unreadable
 from cars_rt.files.recording.errors import InUseError, RecordingError
 from cars_rt.files.recording.finish import Contents, claimed
 from cars_rt.files.recording.packing import PLAIN, Compression, Packing
-from cars_rt.files.recording.read import read_position, read_rows
 from cars_rt.files.recording.repaired import repair, repair_all
 from cars_rt.files.recording.rows import FIRST_ROWS
 from cars_rt.files.recording.writer import Recording
@@ -69,8 +68,6 @@ __all__ = [
     "is_partial",
     "named",
     "partial_path",
-    "read_position",
-    "read_rows",
     "refuse_unwritable",
     "repair",
     "repair_all",

@@ -16,8 +16,7 @@ from cars_rt.files.hdf5 import stored
 from cars_rt.files.measurement import NOWHERE, TARGET, labels
 from cars_rt.files.places import Places, blocks, joint, places_of
 from cars_rt.files.recording.bands import NAME as BANDS
-from cars_rt.files.recording.read import places_written
-from cars_rt.files.written import DAMAGE, rows_of, stored_rows
+from cars_rt.files.written import DAMAGE, places_written, rows_of, stored_rows
 from cars_rt.protocol import FLAGS, NETWORK_OUTPUTS
 from cars_rt.protocol.messages import MAIN_ARRAY
 from cars_rt.storage import StorageError

@@ -1,12 +1,13 @@
 """Axis and dark of a recording are mended by the copies that are in its file."""
 
+from contextlib import suppress
 from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.files.hdf5 import numbers, stored
+from cars_rt.files.hdf5 import followed, numbers_of
 from cars_rt.protocol.messages import MAIN_ARRAY
 from cars_rt.storage import StorageError
 
@@ -37,22 +38,16 @@ def mend_shared(file: h5py.File) -> list[str]:
 
 def _dataset(file: h5py.File, place: str) -> Any:
     """The dataset there, or None."""
-    *path, name = place.split("/")
-    group: Any = file
-    try:
-        for each in path:
-            group = None if group is None else stored(group, each, h5py.Group)
-        return None if group is None else stored(group, name, h5py.Dataset)
-    except StorageError:
-        return None
+    with suppress(StorageError):
+        found = followed(file, place)
+        return found if isinstance(found, h5py.Dataset) else None
+    return None
 
 
 def _read(file: h5py.File, place: str) -> NDArray[Any] | None:
     """Its numbers; None if there are none, or if they cannot be read."""
-    if (dataset := _dataset(file, place)) is None:
-        return None
     try:
-        return numbers(dataset.parent, str(dataset.name).rpartition("/")[2])
+        return None if (dataset := _dataset(file, place)) is None else numbers_of(dataset)
     except StorageError as error:
         if not error.of_file:
             raise
