@@ -33,7 +33,6 @@ from cars_rt.files.written import (
     MADE_FROM,
     PROCESS,
     is_of_process,
-    is_recording,
     rows_written,
     stored_rows,
 )
@@ -302,15 +301,6 @@ def room_needed(path: Path, made_from: str, engine: str, total: int, row_bytes: 
     return int(max(there, total * min(there / rows, row_bytes) - there))
 
 
-def _is_empty(path: Path) -> bool:
-    """Whether a recording was killed before it had a place for rows."""
-    try:
-        with opened(path) as file:
-            return is_recording(file) and not any(name in file for name in MAIN_ARRAY)
-    except UNREADABLE:
-        return False
-
-
 def _written(group: h5py.Group) -> int:
     return 0 if stored(group, "written", h5py.Dataset) is None else rows_written(group)
 
@@ -324,7 +314,7 @@ def _claimed(path: Path, earlier: Path, origin: Origin, overwrite: bool, delete_
             raise RecordingError(f"{path} exists already; choose another name or give --overwrite")
         refuse_target(earlier)
         if os.path.lexists(claim.partial):
-            if claim.locked and not (is_of_process(claim.partial) or _is_empty(claim.partial)):
+            if claim.locked and not is_of_process(claim.partial):
                 raise RecordingError(
                     f"{claim.partial} is in the way: choose another name or, if it is a recording that was "
                     f"cut short, finish it first: cars-rt repair {typed(claim.partial)}"

@@ -244,18 +244,10 @@ def test_pictures_at_bands_are_there_and_not_compressed(path: Path) -> None:
         assert group["CH2 bend"].attrs["long_name"] == "CH2 bend, mean from 1420 to 1470 1/cm"
 
 
-def as_version_1(path: Path) -> None:
-    """What version 0.1 of this program wrote had the streams, and nothing for others."""
-    with h5py.File(path, "r+") as file:
-        del file["entry"]
-        for name in ("NX_class", "default", "described"):
-            del file.attrs[name]
-        file.attrs["version"] = 1
-
-
-def test_repair_brings_version_1_up_and_leaves_it_then(tmp_path: Path) -> None:
+def test_repair_adds_what_a_disk_had_no_room_for_and_leaves_it_then(tmp_path: Path) -> None:
     path = ended(recorded(tmp_path / "scan.h5"))
-    as_version_1(path)
+    with h5py.File(path, "r+") as file:
+        del file["entry"], file.attrs["described"]
     assert np.array_equal(cars_rt.open(path).raman, MAP, equal_nan=True)
     with Command("repair", path) as first:
         assert first.end() == 0, first.said

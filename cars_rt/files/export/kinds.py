@@ -88,8 +88,10 @@ def export(source: Path, target: Path, kind: str, wanted: Wanted, *, overwrite: 
         chosen.write(cube, new, wanted)
         if is_zarr:
             _exchange(new, target)
+        elif new.is_dir():
+            new.rename(target)
         else:
-            rename_whole(new, target, overwrite)
+            rename(new, target, overwrite=overwrite)
     except FileExistsError:
         raise ExportError(f"{target} exists already; choose another name or give --overwrite") from None
     except StorageError as error:
@@ -118,11 +120,3 @@ def _exchange(new: Path, target: Path) -> None:
         shutil.rmtree(old)
     except OSError as error:
         log.warning("what was %s cannot be deleted whole (%s); the rest is %s", target, explained(error), old)
-
-
-def rename_whole(new: Path, target: Path, overwrite: bool) -> None:
-    """Give a file or folder its final name. Without overwrite no file is replaced."""
-    if new.is_dir():
-        new.rename(target)
-    else:
-        rename(new, target, overwrite=overwrite)

@@ -19,7 +19,7 @@ from cars_rt.errors import CarsRtError
 from cars_rt.files.offline.parts import Parts, planned
 from cars_rt.files.offline.recipe import Recipe, made_from
 from cars_rt.files.offline.retrieval import BATCH, Maker
-from cars_rt.files.offline.worker import Task, compute, maker_of, of_range
+from cars_rt.files.offline.worker import Task, compute, maker_of
 from cars_rt.files.resumed import Filled, Origin, resuming
 from cars_rt.files.spectra import Spectra, SpectraError
 from cars_rt.installation import install_extra
@@ -78,7 +78,7 @@ def _compute(client: Any, task: Task, parts: Parts, progress: Callable[[int, int
     wanted = sum(last - first for first, last in missing)
     done = parts.total - wanted
     progress(done, parts.total)
-    tasks = [of_range(task, first, last, parts.path(first, last)) for first, last in missing]
+    tasks = [replace(task, first=first, last=last, part=parts.path(first, last)) for first, last in missing]
     futures = client.map(compute, tasks, pure=False, retries=2) if tasks else []
     try:
         for future in as_completed(futures, loop=client.loop):  # type: ignore[no-untyped-call]

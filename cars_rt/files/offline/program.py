@@ -104,9 +104,15 @@ def process(
         if streamed:
             mend_left(target)
         if scheduler is not None:
-            maker, filled = _on_cluster(
-                scheduler, source, target, spectra, wanted, recipe, overwrite, may_delete, progress
-            )
+            if not streamed:
+                raise SpectraError(f"{target}: with --scheduler results are written as .h5")
+            from cars_rt.files.offline.cluster import process_on_cluster
+
+            told = partial(origin, source, spectra, wanted)
+            maker, filled = process_on_cluster(
+                scheduler, source, target, spectra, wanted, recipe, told,
+                overwrite=overwrite, delete_others=may_delete, progress=progress,
+            )  # fmt: skip
             log.info("%s: %s", source, spectra.axis_said)
         else:
             if engine == AUTO:
@@ -140,27 +146,6 @@ def _compare_darks(source: Path, spectra: Spectra, model: Model) -> None:
     log.warning(
         "%s has a dark, which is subtracted, and %s has none: put one beside its spectra, unless they are "
         "above dark already", has, lacks,
-    )  # fmt: skip
-
-
-def _on_cluster(
-    scheduler: str,
-    source: Path,
-    target: Path,
-    spectra: Spectra,
-    model: Model,
-    recipe: Recipe,
-    overwrite: bool,
-    delete_others: bool,
-    progress: Progress,
-) -> tuple[Maker, Filled]:
-    if target.suffix.lower() not in STREAMED:
-        raise SpectraError(f"{target}: with --scheduler results are written as .h5")
-    from cars_rt.files.offline.cluster import process_on_cluster
-
-    return process_on_cluster(
-        scheduler, source, target, spectra, model, recipe, partial(origin, source, spectra, model),
-        overwrite=overwrite, delete_others=delete_others, progress=progress,
     )  # fmt: skip
 
 

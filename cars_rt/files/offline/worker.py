@@ -7,7 +7,7 @@ in.
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -101,8 +101,3 @@ def maker_of(task: Task) -> Maker:
 def compute(task: Task) -> int:
     """In a worker: one part."""
     return bench().compute(task)
-
-
-def of_range(task: Task, first: int, last: int, part: Path) -> Task:
-    """The same for one part."""
-    return replace(task, first=first, last=last, part=part)

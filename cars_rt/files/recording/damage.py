@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cars_rt.files.hdf5 import StoredRows, numbers, stored
 from cars_rt.files.measurement import NOWHERE
-from cars_rt.files.written import DAMAGE, stored_rows, sums_of
+from cars_rt.files.written import DAMAGE, rows_of, stored_rows, sums_of
 from cars_rt.storage import StorageError
 
 MOST_NAMED = 8  # ranges that are named one by one
@@ -128,16 +128,12 @@ def runs(which: NDArray[np.bool_]) -> Ranges:
 def _by_index(group: h5py.Group, rows: Iterable[tuple[int, int]]) -> Ranges:
     """The spectra in these rows, by their index in the run; by the row where that cannot be read."""
     try:
-        index = stored_rows(group, "index")
+        index = rows_of(group, "index", spoiled=True)
     except StorageError:
-        index = None
+        return [(first, last - 1) for first, last in rows]
     return [(_index(index, first), _index(index, last - 1)) for first, last in rows]
 
 
-def _index(index: StoredRows | None, row: int) -> int:
-    if index is None:
-        return row
-    try:
-        return int(np.ravel(index[row : row + 1])[0])
-    except (StorageError, IndexError):
-        return row
+def _index(index: StoredRows, row: int) -> int:
+    found = int(index[row : row + 1][0])
+    return row if found == NOWHERE else found
