@@ -92,6 +92,11 @@ class Piece:
         return self._streams == set(self.recorded.rows)
 
     @property
+    def spectra(self) -> int:
+        """Spectra that it has, those of several streams counted once."""
+        return max((each.count for each in self.recording.rows.values()), default=0)
+
+    @property
     def given_bytes(self) -> int:
         """Bytes of its rows, before any compression."""
         return sum(each.count * each.row_bytes for each in self.recording.rows.values())

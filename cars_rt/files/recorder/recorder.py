@@ -9,7 +9,6 @@ from pathlib import Path
 from cars_rt.files.recorder.disk import Disk, refuse_full, refuse_no_folder
 from cars_rt.files.recorder.names import Template, below, make_way
 from cars_rt.files.recorder.piece import Piece, Recorded
-from cars_rt.files.recorder.pieces import Pieces
 from cars_rt.files.recorder.plan import Plan, planned
 from cars_rt.files.recorder.settings import RecordSettings
 from cars_rt.files.recording import SUFFIXES, RecordingError, claimed, refuse_unwritable, repair_all
@@ -51,7 +50,7 @@ class Recorder:
         self.latest: Piece | None = None  # closed last, until something else is to be recorded
         self._stopping = False
         self._spectra = 0  # in closed files
-        self._open = Pieces()
+        self._open: list[Piece] = []  # a run has one; two where it was just split, or goes on in another one
         self._asked: list[tuple[Then, list[Piece]]] = []
         self.begun = self._flushed = time.monotonic()
         self._packing = settings.packing()
@@ -106,7 +105,7 @@ class Recorder:
     def finish(self, then: Then) -> None:
         """Record nothing more, and close what is open."""
         plan, self.plan = self.plan, None
-        pieces = list(self._open)
+        pieces = self._open.copy()
         if plan is not None and not pieces:
             plan.release()
         for each in pieces:
@@ -173,7 +172,7 @@ class Recorder:
     @property
     def spectra(self) -> int:
         """Spectra in open and finished files. Counts and results of a spectrum count once."""
-        return self._spectra + self._open.spectra
+        return self._spectra + sum(each.spectra for each in self._open)
 
     def describe(self) -> str:
         """What it does, or waits for, in a phrase."""
@@ -194,7 +193,10 @@ class Recorder:
     @property
     def now(self) -> Piece | None:
         """The file that is being written; of several the one begun last."""
-        return next(reversed(list(self._open)), None)
+        return self._open[-1] if self._open else None
+
+    def _of(self, run: str) -> list[Piece]:
+        return [each for each in self._open if each.run == run]
 
     def _turn(self) -> bool:
         """Take what has come. True if anything has. A file that cannot be written ends the recording."""
@@ -228,7 +230,8 @@ class Recorder:
         """Warn in time, and end while there is still room to close the files."""
         if not self._open:
             return
-        self.disk.look(self._open.stored_bytes, self._open.given_bytes, time.monotonic())
+        stored, given = zip(*((each.stored_bytes, each.given_bytes) for each in self._open), strict=True)
+        self.disk.look(sum(stored), sum(given), time.monotonic())
         if warning := self.disk.warning():
             log.warning("%s", warning)
         self._end_if_full("the recording ended")
@@ -237,8 +240,7 @@ class Recorder:
         if self.disk.full:
             for each in self._open:
                 each.stop(self._readers, time.monotonic())
-            left = f"{self.disk.free / 1e6:.0f} MB left"
-            self._give_up(f"the disk of {self.folder} is full ({left}), so {so}")
+            self._give_up(f"the disk of {self.folder} is full ({self.disk.free / 1e6:.0f} MB left), so {so}")
 
     def _give_up(self, why: str) -> None:
         """Make files of what is there, and record nothing more until somebody asks for it."""
@@ -255,7 +257,7 @@ class Recorder:
             whole = each.limit is None and each.recording.rows and not each.recorded.rows
             if whole and each.stored_bytes >= most:
                 each.cut(self._readers, OTHER_S, time.monotonic())
-                self._open.add(following := each.go_on(self._readers))
+                self._open.append(following := each.go_on(self._readers))
                 paths = each.recording.path, following.recording.path
                 log.info("%s goes on in %s, from spectrum %d on", *paths, each.limit)
 
@@ -268,8 +270,7 @@ class Recorder:
         self._answer()
 
     def _answer(self) -> None:
-        open_ = list(self._open)
-        for asked in [each for each in self._asked if not any(piece in open_ for piece in each[1])]:
+        for asked in [each for each in self._asked if not any(piece in self._open for piece in each[1])]:
             self._asked.remove(asked)
             then, pieces = asked
             then([piece.recorded for piece in pieces])
@@ -298,10 +299,10 @@ class Recorder:
                 case Start():
                     self._begin(event)
                 case Frame():
-                    for piece in self._open.of(run):
+                    for piece in self._of(run):
                         piece.take(event)
                 case Closed():
-                    for piece in list(self._open.of(run)):
+                    for piece in self._of(run):
                         piece.end(event, time.monotonic())
                         if piece.over:
                             self._finish(piece)
@@ -310,12 +311,12 @@ class Recorder:
         except Exception as error:  # h5py and NumPy raise many kinds at odd values
             self.failed += 1
             log.error("run %s cannot be recorded: %s", run, str(error) or type(error).__name__)
-            for piece in list(self._open.of(run)):
+            for piece in self._of(run):
                 piece.recording.fail()
                 self._finish(piece)
 
     def _begin(self, start: Start) -> None:
-        if start.run not in self._open:
+        if not self._of(start.run):
             if self.plan is not None and not self._open:  # else it is looked at each second
                 self.disk.begin()
                 self._end_if_full(f"run {start.run} is not recorded")
@@ -324,18 +325,17 @@ class Recorder:
                 return
             self._give_up_waiting(room=1)
             self._piece(start)
-        for piece in self._open.of(start.run):
+        for piece in self._of(start.run):
             piece.start(start)
-        if all(start.stream in piece.broken_off for piece in self._open.of(start.run)):
+        if all(start.stream in piece.broken_off for piece in self._of(start.run)):
             self._again(start)
 
     def _again(self, start: Start) -> None:
         """Begin another file for a stream that goes on after its publisher had vanished or was stopped. The
         file before says where it ended."""
-        piece = self._open.of(start.run)[0].again(start)
-        self._open.add(piece)
-        path = piece.recording.path
-        log.warning("run %s: its %s stream goes on, now in %s", start.run, start.stream, path)
+        piece = self._of(start.run)[0].again(start)
+        self._open.append(piece)
+        log.warning("run %s: its %s stream goes on, now in %s", start.run, start.stream, piece.recording.path)
 
     def _piece(self, start: Start, first: int = 0) -> Piece:
         """The file of a run that begins, or is joined at spectrum `first`."""
@@ -346,7 +346,7 @@ class Recorder:
         wanted = {name for name in self.sources if name == start.stream or name not in over}
         overwrite, packing = self.one_run and self.settings.overwrite, self._packing
         piece = Piece(claim, start.run, wanted, about, first=first, overwrite=overwrite, packing=packing)
-        self._open.add(piece)
+        self._open.append(piece)
         late = f", from spectrum {first} on" if first else ""
         log.info("run %s from %r: writing %s%s", start.run, start.source, claim.path, late)
         return piece
@@ -373,7 +373,7 @@ class Recorder:
         """Close what is open, as far as it came."""
         for source in self.sources.values():
             if closed := source.reader.interrupt(time.time_ns(), Reason.STOPPED):
-                for piece in self._open.of(closed.end.run):
+                for piece in self._of(closed.end.run):
                     piece.end(closed, time.monotonic())
         for piece in list(self._open):  # also where a stream never started
             self._finish(piece)

@@ -6,6 +6,7 @@ in /raw and /raman in the order in which they came. What is small is written out
 
 import json
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import h5py
@@ -35,6 +36,12 @@ def nexus_group(parent: h5py.Group, name: str, kind: str, **attrs: str) -> h5py.
     group = parent.create_group(name)
     group.attrs.update({"NX_class": kind, **attrs})
     return group
+
+
+def say_axes(group: h5py.Group, names: Sequence[str]) -> None:
+    """Say which dataset of an NXdata is the axis of each dimension."""
+    group.attrs["axes"] = np.array(names, dtype=h5py.string_dtype())
+    group.attrs.update({f"{name}_indices": number for number, name in enumerate(names)})
 
 
 def text_of(value: Any) -> str:
@@ -80,9 +87,7 @@ def write_map(
     data = nexus_group(entry, name, "NXdata", signal=MAIN_ARRAY[main], interpretation="spectrum")
     shape = maps[main].places
     axes = _axes(data, shape, maps[main].group)
-    data.attrs["axes"] = np.array([*shape.dims, "raman_shift"], dtype=h5py.string_dtype())
-    for number, axis in enumerate([*shape.dims, "raman_shift"]):
-        data.attrs[f"{axis}_indices"] = number
+    say_axes(data, [*shape.dims, "raman_shift"])
     for stream, each in maps.items():
         wide = [MAIN_ARRAY[stream], *(NETWORK_OUTPUTS if stream == "raman" else ())]
         for array in wide:
@@ -193,10 +198,9 @@ def write_bands(entry: h5py.Group, data: h5py.Group, each: Map) -> None:
         return
     group = nexus_group(entry, BANDS, "NXdata", signal=names[0])
     group.attrs["auxiliary_signals"] = np.array(names[1:], dtype=h5py.string_dtype())
-    group.attrs["axes"] = np.array(axes, dtype=h5py.string_dtype())
-    for number, axis in enumerate(axes):
+    say_axes(group, axes)
+    for axis in axes:
         group[axis] = data[axis]
-        group.attrs[f"{axis}_indices"] = number
     of_results = labels("raman", each.group.attrs.get(TARGET))
     for number, (name, (_, low, high)) in enumerate(zip(names, bands, strict=True)):
         image = _at_places(group, name, means[:, number], each.places, np.array(np.nan, np.float32))

@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 
 from cars_rt.files.hdf5 import numbers
-from cars_rt.files.recording.maps import Map, nexus_group, text_of, write_bands, write_map
+from cars_rt.files.recording.maps import Map, nexus_group, say_axes, text_of, write_bands, write_map
 from cars_rt.files.written import rows_of
 from cars_rt.storage import StorageError
 
@@ -166,9 +166,7 @@ def _links(entry: h5py.Group, name: str, data: h5py.Group, signal: str) -> None:
     axes = [str(axis) for axis in data.attrs["axes"]]
     for key in (signal, *axes):
         group[key] = data[key]
-    group.attrs["axes"] = np.array(axes, dtype=h5py.string_dtype())
-    for number, axis in enumerate(axes):
-        group.attrs[f"{axis}_indices"] = number
+    say_axes(group, axes)
 
 
 def _note(parent: h5py.Group, name: str, data: Any, about: str) -> None:
