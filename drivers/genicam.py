@@ -24,8 +24,6 @@ from cars_rt.drivers.scan import ScanSettings
 from cars_rt.installation import install_extra
 from cars_rt.printable import one_line
 
-log = logging.getLogger("cars_rt.drivers")
-
 BUFFERS = 16, 1000  # of the producer, at least and at most, so that a pause of this computer costs no image
 EXPOSURES = ("ExposureTime", "ExposureTimeAbs")  # us
 TOLD = {"Gain": "gain", "DeviceTemperature": "temperature_c"}

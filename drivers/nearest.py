@@ -3,15 +3,17 @@
 import difflib
 from collections.abc import Iterable, Sequence
 
+SHOWN = 12  # names of what there is, if there are more
 
-def meant(word: str, known: Iterable[str], shown: int = 12) -> str:
+
+def meant(word: str, known: Iterable[str]) -> str:
     """A clause for a name that does not exist: the nearest ones, or what there is."""
     names = list(known)
     folded = {name.lower(): name for name in names}
     if near := difflib.get_close_matches(word.lower(), folded, 2, 0.6):
         return "did you mean " + " or ".join(folded[each] for each in near) + "?"
-    more = ", ..." if len(names) > shown else ""
-    return f"there are {', '.join(names[:shown])}{more}" if names else "there are none"
+    more = ", ..." if len(names) > SHOWN else ""
+    return f"there are {', '.join(names[:SHOWN])}{more}" if names else "there are none"
 
 
 def offered(

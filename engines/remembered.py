@@ -106,22 +106,19 @@ def forget(about: Facts) -> None:
         _path(about).unlink()
 
 
-def records(folder: Path | None = None) -> list[Path]:
-    """All records there are, the newest first; by default those of this user. Never raises."""
+def records() -> list[Path]:
+    """All records of this user, the newest first. Never raises."""
     try:
-        return _newest_first(default_folder() if folder is None else folder)
+        return _newest_first(default_folder())
     except OSError:
         return []
 
 
-def forget_all(folder: Path | None = None) -> int:
-    """Drop every record: how many were dropped."""
-    dropped = 0
-    for path in records(folder):
+def forget_all() -> None:
+    """Drop every record of this user."""
+    for path in records():
         with suppress(OSError):
             path.unlink()
-            dropped += 1
-    return dropped
 
 
 def _path(about: Facts) -> Path:

@@ -121,14 +121,12 @@ class Calibration:
             if probe_nm is not None and self.scale.quantity == "raman_shift":
                 raise CalibrationError("the calibration holds raman shifts already: leave --pump-nm out")
             axis = self.axis(pixels, binning=region.binning, first=first, probe_nm=probe_nm)
-        reference = self.reference if region == self.region else None
-        of_reference = () if reference is None else self.doubts_of_reference(now)
+        of_reference = self.doubts_of_reference(now) if region == self.region else ()
         of_dark = tuple(self.doubts_of_dark(exposure_s, region, now))
         return Applied(
             axis,
             self.dark(exposure_s, region, now),
             None if self.full_scale is None else self.full_scale * frames_of(now),
-            None if reference is None else reference.counts,
             self.facts if axis is None or probe_nm is None else {**self.facts, "probe_nm": probe_nm},
             (*self._doubts(source, now, probe_nm), *of_reference, *of_dark),
             of_dark,
@@ -182,14 +180,12 @@ class Calibration:
         if parts and exposure_s is None and parts[0][1].exposure_s is not None:
             yield f"its dark of {parts[0][1].said} is subtracted, and nothing says these spectra's exposure"
 
-    def age_days(self, now_ns: int) -> float | None:
-        """Since the axis was measured; None if there is none."""
-        return None if self.scale is None else (now_ns - self.scale.time_ns) / NS_A_DAY
-
     def old(self, now_ns: int) -> str | None:
         """A sentence if the axis is older than OLD_DAYS, or from the future."""
-        days = self.age_days(now_ns)
-        if days is None or -1 < days < OLD_DAYS:
+        if self.scale is None:
+            return None
+        days = (now_ns - self.scale.time_ns) / NS_A_DAY
+        if -1 < days < OLD_DAYS:
             return None
         return f"it is {days:.0f} days old" if days > 0 else "it was made in the future: a clock is wrong"
 
@@ -221,14 +217,13 @@ class Calibration:
 class Applied:
     """A calibration for the spectra of one run; what it does not say is None.
 
-    raman_shift: (p,), cm-1. dark, reference: (p,), counts. facts: for `start`. doubts: sentences. of_dark:
+    raman_shift: (p,), cm-1. dark: (p,), counts. facts: for `start`. doubts: sentences. of_dark:
     those of them that matter to nobody with a dark of his own.
     """
 
     raman_shift: NDArray[np.float64] | None
     dark: NDArray[np.float32] | None
     full_scale: float | None
-    reference: NDArray[np.float32] | None
     facts: Facts
     doubts: tuple[str, ...]
     of_dark: tuple[str, ...]

@@ -18,19 +18,18 @@ NOISE_WINDOW = 101  # pixels in which the noise is taken as the same
 class Peaks:
     """n lines in ascending order of place. place, error: (n,), pixels, the second a standard deviation.
     height: (n,), above what is beside it, in the unit of the spectrum. width: (n,), full at half maximum,
-    pixels. clear: (n,), height over noise."""
+    pixels."""
 
     place: Array
     error: Array
     height: Array
     width: Array
-    clear: Array
 
     def __len__(self) -> int:
         return len(self.place)
 
 
-def find_peaks(spectrum: Array, *, smooth: float, least_clear: float = 6.0, least: float = 0.0) -> Peaks:
+def find_peaks(spectrum: Array, *, smooth: float, least_clear: float, least: float) -> Peaks:
     """The lines of a spectrum (p,) on its own pixels.
 
     smooth: standard deviation, pixels, of the Gaussian with which it is smoothed before maxima are looked
@@ -39,7 +38,7 @@ def find_peaks(spectrum: Array, *, smooth: float, least_clear: float = 6.0, leas
     """
     values = np.asarray(spectrum, np.float64)
     if len(values) < FEWEST_PIXELS:
-        return Peaks(*np.zeros((5, 0)))
+        return Peaks(*np.zeros((4, 0)))
     calm = smoothed(values, smooth)
     noise = noise_of(values) / np.sqrt(max(2 * np.sqrt(np.pi) * smooth, 1))
     inner = (calm[1:-1] > calm[:-2]) & (calm[1:-1] >= calm[2:])
@@ -53,11 +52,9 @@ def find_peaks(spectrum: Array, *, smooth: float, least_clear: float = 6.0, leas
         wide = _width(calm, top, calm[top] - rise / 2, left, right)
         if wide > MOST_WIDE * len(values):
             continue
-        line = _fitted(values, top, max(wide, 2.0), rise, left, right)
-        if line is not None:
-            place, error, height, width = line
-            found.append((place, error, height, width, rise / max(noise[top], 1e-300)))
-    rows = np.array(sorted(found), np.float64).reshape(-1, 5).T
+        if (line := _fitted(values, top, max(wide, 2.0), rise, left, right)) is not None:
+            found.append(line)
+    rows = np.array(sorted(found), np.float64).reshape(-1, 4).T
     return Peaks(*rows)
 
 

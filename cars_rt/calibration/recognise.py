@@ -16,7 +16,7 @@ from cars_rt.calibration.fit import fit_polynomial
 from cars_rt.calibration.odds import explained, pairs, places, scores
 from cars_rt.calibration.peaks import Peaks
 from cars_rt.calibration.retrieved import raman_lines, retrieved
-from cars_rt.calibration.standards import STANDARDS, Lines, Standard, standards
+from cars_rt.calibration.standards import Lines, Standard, standards
 
 Array = NDArray[np.float64]
 
@@ -286,6 +286,3 @@ def _fitted(guess: Guess, u: Array, position: Array, sigma: Array, before: Polyn
     elif free == 4:
         likely = {2: (0.0, TWISTED_CM1), 3: (0.0, TWISTED_CM1)}
     return fit_polynomial(u, position - guess.base(u), sigma, free, likely)
-
-
-__all__ = ["STANDARDS", "Match", "Recognised", "recognise"]

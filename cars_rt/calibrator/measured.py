@@ -73,14 +73,13 @@ def measured(
     where: str,
     most: int | None = None,
     security: ClientKeys | None = None,
-    timeout_s: float = PATIENCE_S,
     judge: Callable[[Measured], object] = lambda given: None,
 ) -> Measured:
     """The mean of the first `most` spectra (all of a file, 100 of a stream if not said) at an address
     such as tcp://127.0.0.1:5555, or in a file. judge: is given what a driver says before it is measured, and
     raises what is wrong with that. Raises SpectraError, StreamError or NoDataError."""
     if is_address(where):
-        return _of_stream(where, 100 if most is None else most, security, timeout_s, judge)
+        return _of_stream(where, 100 if most is None else most, security, judge)
     return _of_file(Path(where), most)
 
 
@@ -90,14 +89,10 @@ def is_address(where: str) -> bool:
 
 
 def _of_stream(
-    address: str,
-    most: int,
-    security: ClientKeys | None,
-    timeout_s: float,
-    judge: Callable[[Measured], object],
+    address: str, most: int, security: ClientKeys | None, judge: Callable[[Measured], object]
 ) -> Measured:
     late = frozenset({Kind.JOINED_LATE})  # a mean loses nothing by it
-    with Client(Source(address, "raw", security, expected=late), timeout_s) as stream:
+    with Client(Source(address, "raw", security, expected=late), PATIENCE_S) as stream:
         for run in stream:
             total, count, start, noise = np.zeros(run.start.pixels), 0, run.start, 0.0
             said = start.instrument or {}
@@ -187,11 +182,6 @@ def _mean(spectra: Spectra, path: Path, most: int | None, axis: NDArray[np.float
         settings=spectra.instrument or {},
         time_ns=spectra.time_ns or path.stat().st_mtime_ns,
     )
-
-
-def without_axis(given: Measured) -> Measured:
-    """The same with pixel numbers alone."""
-    return replace(given, axis=None, unit="")
 
 
 def with_dark_of(calibration: Calibration, given: Measured) -> Measured:

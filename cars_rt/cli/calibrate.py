@@ -13,14 +13,7 @@ from rich.text import Text
 
 from cars_rt.calibration import Calibration, CalibrationError
 from cars_rt.calibration.errors import UnmatchedError
-from cars_rt.calibrator.measured import (
-    Measured,
-    doubts_of_dark,
-    is_address,
-    measured,
-    with_dark_of,
-    without_axis,
-)  # fmt: skip
+from cars_rt.calibrator.measured import Measured, doubts_of_dark, is_address, measured, with_dark_of
 from cars_rt.cli.app import Logs, needs
 from cars_rt.console import Logging, Terminal, fail, log, start_logging
 from cars_rt.printable import counted, printable
@@ -181,7 +174,7 @@ def standard(
     _doubt_dark(calibration, given, settings)
     original = given
     if pixels:
-        given, calibration = without_axis(given), replace(calibration, scale=None)
+        given, calibration = replace(given, axis=None, unit=""), replace(calibration, scale=None)
     there = calibration.scale
     try:
         calibration, found, before = program.with_standard(calibration, given, name=standard)

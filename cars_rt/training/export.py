@@ -34,8 +34,6 @@ def export(
     checkpoint: Path,
     output: Path,
     name: str,
-    version: str = VERSION,
-    notes: str = "",
     progress: Callable[[int, int], None] = lambda done, total: None,
     *,
     overwrite: bool = False,
@@ -45,8 +43,8 @@ def export(
     Input `spectrum` (batch, length) float32, scaled as the card says; outputs `raman` and, where the
     network has it, `deviation`, the same shape. Both sizes are dynamic; the length is a multiple of the
     card's stride. The file is compared with torch at several sizes before it takes its place
-    (atomically). `notes` go into the card's training. `progress` is told the batches that the deviation's
-    calibration has done and will do, which takes a minute or two.
+    (atomically). `progress` is told the batches that the deviation's calibration has done and will do, which
+    takes a minute or two.
     Raises TrainingError for an unusable checkpoint or name, a missing package, a failed comparison or, unless
     `overwrite`, an output that exists; StorageError if its folder is not there.
     """
@@ -68,7 +66,7 @@ def export(
         calibrate(model, judged(CALIBRATION_SEED, 64, 1), progress)
     card = {
         "name": name,
-        "version": version,
+        "version": VERSION,
         "network": content["network"],
         "grid_step_cm1": round(data.grid_step, 6),
         **({"pitch_cm1": list(data.pitch_cm1)} if "pitch" in model.inputs else {}),
@@ -79,7 +77,7 @@ def export(
         "target": data.target,
         "description": "Removes the non-resonant background of broadband CARS spectra: "
         f"{SCALED[data.scaling]} in, {TARGETS[data.target]} out.",
-        "training": _training(content, model) | ({"notes": notes} if notes else {}),
+        "training": _training(content, model),
         "accuracy": {data.name: evaluate(retrieve(model), data, 64)},
     }
     serialized = to_onnx(model, card)

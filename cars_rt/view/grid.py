@@ -41,20 +41,12 @@ class Grid:
         """Pixels that are in it."""
         return int(self.counts.sum())
 
-    @property
-    def nbytes(self) -> int:
-        """Memory, when all cells are filled."""
-        return self.sums.nbytes + self.counts.nbytes
-
-    def add(self, index: int, values: ArrayLike) -> int:
-        """Take in (k, depth) values of consecutive pixels from `index` on. Returns how many lie beyond the
-        scan."""
-        block = np.asarray(values, np.float32)
+    def add(self, index: int, values: ArrayLike) -> None:
+        """Take in (k, depth) values of consecutive pixels from `index` on, without those beyond the scan."""
         columns = self.scan[1]
-        beyond = max(index + len(block) - self.scan[0] * columns, 0)
-        block = block[: max(len(block) - beyond, 0)] if beyond else block
+        block = np.asarray(values, np.float32)[: max(self.scan[0] * columns - index, 0)]
         if not len(block):
-            return beyond
+            return
         self.version += 1
         first, last = index // columns, (index + len(block) - 1) // columns
         if self.exact:
@@ -66,7 +58,6 @@ class Grid:
                 begin, end = max(row * columns, index), min((row + 1) * columns, index + len(block))
                 self._bin(row, begin - row * columns, block[begin - index : end - index])
         self.changed[first // self.bin[0] : last // self.bin[0] + 1] = self.version
-        return beyond
 
     def _bin(self, row: int, column: int, values: Floats) -> None:
         """Values (k, depth) of one row of the scan, from this column on."""
@@ -111,18 +102,18 @@ class Trail(Grid):
     It begins at `first`; what comes from before that is left out.
     """
 
-    def __init__(self, depth: int, most_bytes: float, most_rows: int, first: int = 0) -> None:
+    def __init__(self, depth: int, most_bytes: float, most_rows: int, first: int) -> None:
         rows = max(min(int(most_bytes / (4 * depth)), most_rows) // 2 * 2, 2)
         super().__init__(rows, 1, depth, 8.0 * rows * depth)
         self.first = first
 
-    def add(self, index: int, values: ArrayLike) -> int:
+    def add(self, index: int, values: ArrayLike) -> None:
         """Take in values as Grid does; none lie beyond."""
         block = np.asarray(values, np.float32)[max(self.first - index, 0) :]
         row = max(index - self.first, 0)
         while row + len(block) > self.scan[0]:
             self._halve()
-        return super().add(row, block)
+        super().add(row, block)
 
     def _halve(self) -> None:
         rows = self.shape[0]

@@ -18,7 +18,6 @@ class Store:
         self.lock = threading.Lock()
         self.most_bytes = most_bytes
         self.scan: Scan | None = None
-        self.runs = 0  # that were seen
         self._left: deque[str] = deque(maxlen=MOST_LEFT)  # ids of those before the present one
         self.troubles: dict[str, str] = {}  # why nothing comes, by stream
         self.connected: dict[str, bool] = {}
@@ -36,7 +35,6 @@ class Store:
                 self.scan = None  # frees its memory before more is taken
                 memory.give_back()
                 self.scan = Scan(start, self.most_bytes)
-                self.runs += 1
             elif start.stream == "preview":  # which told of the end; the other stream may say so after it
                 self.scan.end, self.scan.lost = None, {}
             self.quiet_since = time.monotonic()

@@ -1,6 +1,5 @@
 """Asks the daemon how it is, once a second, and passes on what the page may ask of it."""
 
-import logging
 import threading
 import time
 from collections.abc import Mapping
@@ -10,8 +9,6 @@ from typing import Any
 from cars_rt.errors import CarsRtError
 from cars_rt.remote import BusyError, Remote, RemoteError
 from cars_rt.trust.curve import ClientKeys
-
-log = logging.getLogger("cars_rt.view")
 
 EVERY_S = 1.0
 FULL = 0.5  # share of a queue; a daemon with a fuller one has no head-room

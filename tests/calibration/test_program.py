@@ -20,7 +20,7 @@ from cars_rt.calibration.calibration import Calibration
 from cars_rt.calibration.errors import UnmatchedError
 from cars_rt.calibration.lamps import lamp
 from cars_rt.calibrator import probe, program
-from cars_rt.calibrator.measured import Measured, measured, without_axis
+from cars_rt.calibrator.measured import Measured, measured
 from cars_rt.calibrator.summary import described
 from cars_rt.cli import calibrate
 from cars_rt.files.calibrated import open_calibrated
@@ -428,7 +428,7 @@ def test_settings_that_cannot_be_are_one_sentence(tmp_path: Path) -> None:
         program.with_standard(Calibration(region=Region(len(truth))), measured(str(nm)))
     dull = measured(str(text(tmp_path / "b.csv", np.arange(300), 0 * counts, names="pixel,counts")))
     with pytest.raises(CalibrationError, match="no light above the dark"):
-        program.with_standard(Calibration(region=Region(300)), without_axis(dull))
+        program.with_standard(Calibration(region=Region(300)), replace(dull, axis=None, unit=""))
     full = measured(str(text(tmp_path / "c.csv", np.arange(300), 0 * counts + 65_535, names="pixel,counts")))
     with pytest.raises(CalibrationError, match="100% of the pixels are saturated"):
         program.with_standard(Calibration(region=Region(300)), full)

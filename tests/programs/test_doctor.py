@@ -114,12 +114,14 @@ def test_versions_are_those_installed() -> None:
     assert onnxruntime.__version__ in (versions.get("onnxruntime"), versions.get("onnxruntime-gpu"))
 
 
-def test_cache_counts_plans_and_bytes(tmp_path: Path) -> None:
+def test_cache_counts_plans_and_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.plan").write_bytes(b"12345")
     (tmp_path / "a.lock").touch()
-    found = read_cache(tmp_path)
+    monkeypatch.setenv("CARS_RT_CACHE", str(tmp_path))
+    found = read_cache()
     assert (found.plans, found.bytes, found.folder) == (1, 5, str(tmp_path))
-    assert read_cache(tmp_path / "absent").plans == 0
+    monkeypatch.setenv("CARS_RT_CACHE", str(tmp_path / "absent"))
+    assert read_cache().plans == 0
 
 
 def test_a_damaged_model_fails_on_every_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,12 +5,11 @@ from typing import NamedTuple
 import numpy as np
 
 from cars_rt.training.data.bcars import BcarsRepeated
-from cars_rt.training.evaluation.metrics import DECADES
+from cars_rt.training.evaluation.metrics import DECADES, EDGES
 from cars_rt.training.evaluation.scores import Retrieve
 
 SPECTRA = 2  # of each camera
 QUIET = 0.1  # in units of chi_NR: pixels with more noise than that say little of a network
-EDGES = (1e-3, 1e-2, 1e-1, 1.0)  # of the decades
 
 
 class Bias(NamedTuple):

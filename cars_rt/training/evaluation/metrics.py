@@ -46,13 +46,13 @@ class Matches(NamedTuple):
     false: int
 
 
-def match(predicted: Floats, true: Floats, tolerance: float = TOLERANCE) -> Matches:
+def match(predicted: Floats, true: Floats) -> Matches:
     """Peaks of two ascending lists, cm-1, paired one to one: as many pairs as there can be."""
     found, at = 0, 0
     for position in true:
-        while at < len(predicted) and predicted[at] < position - tolerance:
+        while at < len(predicted) and predicted[at] < position - TOLERANCE:
             at += 1
-        if at < len(predicted) and predicted[at] <= position + tolerance:
+        if at < len(predicted) and predicted[at] <= position + TOLERANCE:
             found, at = found + 1, at + 1
     return Matches(found, len(true) - found, len(predicted) - found)
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 PHASES = 8  # pixels per column of the space-to-depth view
+MEAN, REACH = 6.0, 20  # columns: standard deviation of the local mean, and reach of the Hilbert kernel
 USUAL_PITCH = 2.0  # cm-1; features have the logarithm of a pixel's length over this
 LN_DEVIATION = (-12.0, 4.0)  # what any sample shows; counts that no camera gives would overflow it
 FLOOR = 2e-3  # smallest count over mean whose logarithm is taken; below it is read noise
@@ -47,12 +48,11 @@ class KramersKronigFeatures(nn.Module):
     interpolation: Tensor
     hilbert: Tensor
 
-    def __init__(self, width: float = 6.0, reach: int = 20) -> None:
-        """width: standard deviation of the local mean, reach: of the Hilbert kernel, both in columns."""
+    def __init__(self) -> None:
         super().__init__()
-        radius = math.ceil(3 * width)
+        radius = math.ceil(3 * MEAN)
         offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
-        gaussian = torch.exp(-0.5 * (offsets / width) ** 2)
+        gaussian = torch.exp(-0.5 * (offsets / MEAN) ** 2)
         # Two groups: the signal, and ones that normalise the mean at the ends of the spectrum.
         self.register_buffer("smoothing", (gaussian / gaussian.sum()).float().repeat(2, 1, 1, 1))
 
@@ -62,11 +62,11 @@ class KramersKronigFeatures(nn.Module):
 
         # -2 / (pi n) for odd n: the discrete Hilbert transform, here from phase i to phase o. The sign is
         # that of CARS: the logarithm is high below a line and low above it, the phase positive in it.
-        column = torch.arange(-reach, reach + 1, dtype=torch.float64)
+        column = torch.arange(-REACH, REACH + 1, dtype=torch.float64)
         phase = torch.arange(PHASES, dtype=torch.float64)
         lag = PHASES * column + phase[None, :, None] - phase[:, None, None]  # input minus output point
         odd = lag.long() % 2 == 1
-        taper = torch.cos(lag / (PHASES * (reach + 1)) * math.pi / 2).clamp(min=0)
+        taper = torch.cos(lag / (PHASES * (REACH + 1)) * math.pi / 2).clamp(min=0)
         kernel = torch.where(odd, -2 / (math.pi * torch.where(odd, lag, 1.0)) * taper, 0.0)
         self.register_buffer("hilbert", kernel[:, :, None, :].float())
 
