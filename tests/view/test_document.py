@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bokeh.document import Document
-from helpers import AXIS, an_end
+from helpers import AXIS
 
 from cars_rt.protocol import Band
 from cars_rt.view.page import document
@@ -95,12 +95,18 @@ def test_limits_by_hand_hold_for_one_band_and_for_three() -> None:
     page.store.scan = scan = a_scan(2, 2)
     scan.take_bundle(bundle(0, np.ones((4, 2), np.float32), (FIRST, SECOND)))
     beat(page)
-    ask(page, "limits", by="hand", low=0, high=2)
+    ask(page, "limits", by="hand", ranges=[[0, 2]])
     rgb = [[each.low, each.high, each.name] for each in (FIRST, SECOND, FIRST)]
     for do, what in (("rgb", {"bands": rgb}), ("band", {"low": 850, "high": 900, "kind": "mean"})):
         ask(page, do, **what)
         assert not beat(page)["bad"]
         assert page.map._ranges == [(0.0, 2.0)] * len(page.map._pictures)
+
+
+def as_now(page: Page) -> dict[str, Any]:
+    """What a browser asks where limits are to stay as they are, and once more when it comes back."""
+    _, of, ranges = beat(page)["limits"]
+    return {"by": "fixed", "of": of, "ranges": ranges}
 
 
 def test_limits_hold_for_points_too() -> None:
@@ -113,91 +119,57 @@ def test_limits_hold_for_points_too() -> None:
         scan.take_spectra(raman(index, values))
         scan.take_bundle(bundle(index, values[:, :1], (FIRST,), latest_raman=values[0].astype(np.float32)))
         page.points._due = 0.0
-        limits: list[float] = beat(page)["limits"]
+        limits: list[float] = beat(page)["limits"][2][0]
         assert limits == [page.points.mapper.low, page.points.mapper.high]
         return limits
 
-    ask(page, "limits", by="fixed")
-    assert see(1.0) != see(5.0)  # nothing was there to be as now
-    ask(page, "limits", by="auto")
-    page.store.scan = scan = a_scan(None)
     automatic = see(1.0)
     assert 1 <= automatic[0] < automatic[1] <= 2
-    ask(page, "limits", by="fixed")
+    ask(page, "limits", **as_now(page))
     assert see(5.0) == automatic
-    ask(page, "limits", by="hand", low=-3, high=4)
+    ask(page, "limits", by="hand", ranges=[[-3, 4]])
     assert see(9.0) == [-3.0, 4.0]
     ask(page, "limits", by="auto")
     assert see(9.0)[1] > 5
 
 
-@pytest.mark.parametrize(("kind", "there"), [("points", False), ("map", True), ("rgb", False)])
-def test_limits_as_now_and_the_plane_are_those_of_before_on_a_page_that_comes_back(
-    kind: str, there: bool
+@pytest.mark.parametrize("three", [False, True], ids=["a map", "rgb"])
+def test_limits_as_now_hold_for_that_band_in_the_next_plane_and_run_and_on_a_page_that_comes_back(
+    three: bool,
 ) -> None:
-    """there: the run is, before the page is asked for what was."""
-
-    def see(page: Page, *values: float) -> tuple[Any, ...]:
+    def see(page: Page, *values: float) -> Any:
         scan.take_spectra(raman(0, np.outer(values, np.linspace(1, 2, 160))))
         scan.take_bundle(bundle(0, np.outer(values, (1, 2, 3)), (FIRST, SECOND, THIRD)))
-        page.map._limits_due = page.points._due = 0.0
+        page.map._limits_due = 0.0
         told = beat(page)
-        return told["held"], told["planes"], kind == "rgb" or told["limits"]
+        assert three or told["limits"][2][0] == [page.map.mapper.low, page.map.mapper.high]
+        return told["limits"], told["planes"]
 
-    three = [[each.low, each.high, each.name] for each in (FIRST, SECOND, THIRD)]
-    rgb = {"do": "rgb", "bands": three}
+    rgb = {"bands": [[each.low, each.high, each.name] for each in (FIRST, SECOND, THIRD)]}
     page = a_page()
-    page.store.scan = scan = a_scan(None if kind == "points" else 2)
+    page.store.scan = scan = a_scan(2)
+    assert beat(page)["limits"] == ["auto", "", []]  # there is nothing yet that could stay
     see(page, 1.0, 2.0)
-    if kind == "rgb":
-        ask(page, **rgb)
-    ask(page, "limits", by="fixed")
-    if kind != "points":
-        ask(page, "planes", count=2, plane=1)
+    if three:
+        ask(page, "rgb", **rgb)
+    asked = as_now(page)
+    assert len(asked["ranges"]) == (3 if three else 1)
+    ask(page, "limits", **asked)
+    ask(page, "planes", count=2, plane=1)
     before = see(page, 5.0, 6.0)
-    title, ranges = before[0]
+    assert before == (["fixed", asked["of"], asked["ranges"]], [2, 1])
+    page.store.scan = scan = a_scan(2)
+    assert see(page, 7.0, 8.0) == before
+    ask(page, "band", low=850, high=890)
+    assert see(page, 7.0, 8.0)[0] != see(page, 3.0, 4.0)[0] and beat(page)["limits"][0] == "auto"
     page = a_page()
-    if there:
-        page.store.scan = scan
-        see(page, 7.0, 8.0)
-    if before[1]:
-        ask(page, "planes", count=before[1][0], plane=before[1][1])
-    ask(page, "limits", by="fixed", of=title, ranges=ranges)
-    if kind == "rgb":
-        ask(page, **rgb)
+    ask(page, "planes", count=2, plane=1)
+    ask(page, "limits", **asked)
+    if three:
+        ask(page, "rgb", **rgb)
     beat(page)
     page.store.scan = scan
     assert see(page, 7.0, 8.0) == before
-
-
-def test_limits_as_now_hold_in_the_next_plane_and_run_and_are_found_where_nothing_was_seen() -> None:
-    page, ends = a_page(), []
-
-    def see(*values: float) -> None:
-        scan.take_bundle(bundle(0, np.reshape(values, (-1, 1)), (FIRST,)))
-        page.map._limits_due = 0.0
-        beat(page)
-        ends.append((page.map.mapper.low, page.map.mapper.high))
-
-    page.store.scan = scan = a_scan(2, 1)
-    ask(page, "limits", by="fixed")
-    see(np.nan)
-    see(1.0)
-    see(1.0, 2.0)  # not those of the first pixel
-    assert ends[0] == (0.0, 1.0) and ends[1][1] < 1.1 < ends[2][1]
-    scan.end = an_end(1, 2, stream="preview")
-    ask(page, "planes", count=2, plane=1)
-    see(5.0, 6.0)
-    page.store.scan = scan = a_scan(2, 1)
-    see(7.0, 9.0)
-    assert ends[2:] == [ends[2]] * 3
-    ask(page, "band", low=850, high=890)
-    scan.take_spectra(raman(0, np.full((2, len(scan.axis)), 4.0)))
-    see(7.0, 9.0)
-    assert ends[-1][0] == 4.0  # of another band
-    scan.take_spectra(raman(0, np.full((2, len(scan.axis)), 6.0)))
-    see(7.0, 9.0)
-    assert ends[-1][0] == 4.0  # of which numbers were there
 
 
 def test_what_the_user_chose_is_told_as_the_order_for_it() -> None:
@@ -314,7 +286,7 @@ def message(page: Page) -> str:
     [
         ("planes", {"count": 3, "plane": 0}, {"count": 2, "plane": 0}, "cannot be parted into 3 planes"),
         ("limits", {"by": "fixed", "ranges": [[1]]}, {"by": "fixed", "ranges": [[1, 2]]}, "a range is two"),
-        ("limits", {"by": "hand", "low": 3, "high": 1}, {"by": "hand", "low": 1, "high": 3}, "must be below"),
+        ("limits", {"by": "hand", "ranges": [[3, 1]]}, {"by": "hand", "ranges": [[1, 3]]}, "must be below"),
         ("band", {"low": 1, "high": 2}, {"low": 850, "high": 900}, "lies outside this axis"),
         ("theme", {"name": "pink"}, {"name": "dark"}, "must be one of light, dark"),
     ],

@@ -149,7 +149,7 @@ def test_a_page_that_was_cut_off_comes_back_with_its_display_and_what_was_chosen
     browser.until(f"window.before === undefined && window.Bokeh?.documents.length > 0 && {shown}")
     assert page.evaluate(CONTROLS) == controls
     page.select_option("#by", "fixed")
-    browser.until("JSON.parse(sessionStorage.kept).limits.ranges?.length === 1")
+    browser.until("JSON.parse(eyes.model('map').tags[0].said).limits[0] === 'fixed'")
     before = len(browser.sent)
     page.reload()
     browser.until(f"window.Bokeh?.documents.length > 0 && {shown}")

@@ -15,6 +15,7 @@ from cars_rt.view.page import wishes
 from cars_rt.view.page.answers import Answers
 from cars_rt.view.page.choice import Choice
 from cars_rt.view.page.image import PALETTES
+from cars_rt.view.page.limits import Limits
 from cars_rt.view.page.mapview import MapView
 from cars_rt.view.page.orders import Order, OrderError, Orders, read_orders
 from cars_rt.view.page.pace import Pace, pause_s
@@ -48,8 +49,9 @@ class Page:
     def __init__(self, document: Document, world: World) -> None:
         self.world, self.store, self.document = world, world.store, document
         self.talk = Talk()
-        self.map = MapView(self._tap_map)
-        self.points = PointsView(self._tap_points)
+        self.limits = Limits()
+        self.map = MapView(self._tap_map, self.limits)
+        self.points = PointsView(self._tap_points, self.limits)
         self.spectrum = SpectrumView(self._drag_band)
         self.choice = Choice()
         self.place = Place()
@@ -156,9 +158,8 @@ class Page:
             case "rgb":
                 self._choose(wishes.composite(order), order.switch("restored"))
             case "limits":
-                limits = wishes.limits(order)
-                for view in (self.map, self.points):
-                    view.limit(*limits)
+                self.limits.wish(*wishes.limits(order))
+                self._stale = True
             case "palette":
                 self._state["palette"] = order.choice("name", PALETTES)
                 self.map.colour(self._state["palette"])
@@ -371,9 +372,7 @@ class Page:
             "points": bool(scan and scan.points),
             "words": in_words(scan, self.spectrum.shown, what, self.world.no_spectra),
             "peaks": [round(each) for each in self.spectrum.peaks()],
-            "limits": [view.mapper.low, view.mapper.high],
-            "held": view.held,
-            "by": self.map.limits_by,
+            "limits": [self.limits.by(view.title), view.title, view.ranges],
             "planes": None if scan is None or scan.points else [self.stack.planes, self.stack.plane],
             "title": what.title if what else "",
             "bands": band_ends(what),

@@ -18,6 +18,7 @@ from bokeh.plotting import figure
 from numpy.typing import NDArray
 
 from cars_rt.view.page.image import PALETTES, Image, Ranges, new_mapper
+from cars_rt.view.page.limits import Limits
 from cars_rt.view.page.theme import Theme, paint
 from cars_rt.view.picture import Picture, Window, alike, limits, rgba
 from cars_rt.view.quantity import Composite, Quantity
@@ -31,7 +32,7 @@ VALUE = ("value", "@image{0.0000}")
 class MapView:
     """One browser's map of the present scan."""
 
-    def __init__(self, tapped: Callable[[float, float], None]) -> None:
+    def __init__(self, tapped: Callable[[float, float], None], wished: Limits) -> None:
         self.outline = ColumnDataSource({"left": [0], "right": [1], "top": [0], "bottom": [1]})
         self.cross = ColumnDataSource({"x": [], "y": []})
         self.box = ColumnDataSource({"left": [], "right": [], "top": [], "bottom": []})
@@ -103,16 +104,12 @@ class MapView:
         self.hover = HoverTool(tooltips=[VALUE], renderers=[self.numbers.drawn], attachment="right")
         plot.add_tools(self.hover)
         plot.on_event("tap", lambda event: tapped(event.x, event.y))
-        self.limits_by = "auto"  # auto, fixed or hand
+        self._wished = wished
         self.scan: Scan | None = None
         self.top = 0  # the scan's row that is the first one of the plane shown
         self._pictures: list[Picture] = []
-        self._quantities: list[Quantity] = []
-        self._ranges: Ranges = []  # of the colours, one for each quantity
-        self._known = False  # the limits are those of numbers, or given by hand
-        self._fixed = False  # they stay; where nothing was seen when that was wished, from the run's end on
-        self._at_once = False  # the next look at the percentiles is of another map of what was seen already
-        self._held: tuple[str, Ranges] = "", []  # limits that a page had which comes back, and of which map
+        self._ranges: Ranges = []  # of the colours, one for each channel; empty: to be found
+        self._known = False  # they are those of numbers
         self._window: Window | None = None
         self._old_limits = False  # the limits are those of earlier values
         self._limits_due = 0.0
@@ -125,19 +122,12 @@ class MapView:
 
         plane: its first row in the scan and its rows. zoom: the part that is looked at, if not all of it.
         """
-        self._settle()
         quantities = list(what.channels) if isinstance(what, Composite) else [what]
         window = zoom or Window(plane[0], 0, plane[0] + plane[1], scan.shape[1])
         self._pictures = alike(scan, quantities, window)
-        another = scan is not self.scan
-        new = another or plane[0] != self.top
+        new = scan is not self.scan or plane[0] != self.top
         self.scan, self.top, self._window = scan, plane[0], window
-        # By hand there is one pair of limits, for however many channels there are now.
-        if self.limits_by == "hand":
-            self._ranges = self._ranges[:1] * len(quantities)
-        elif self.limits_by == "auto" or quantities != self._quantities:
-            self._ranges, self._known, self._fixed, self._at_once = [], False, False, not another
-        self._quantities = quantities
+        self._ranges, self._known = [], False
         composite = isinstance(what, Composite)
         shown, hidden = (self.colours, self.numbers) if composite else (self.numbers, self.colours)
         shown.drawn.visible, hidden.drawn.visible, self.bar.visible = True, False, not composite
@@ -145,7 +135,6 @@ class MapView:
         place = (f"x, y ({_unit(scan)})", "$x{0.0}, $y{0.0}")
         self.hover.tooltips = [place] if composite else [place, VALUE]
         self.plot.title.text = what.title
-        self._hold()
         if new:
             self._frame(scan, plane[1])
             self.unmark()
@@ -153,7 +142,6 @@ class MapView:
 
     def clear(self) -> None:
         """Show nothing, and let the scan's memory go."""
-        self._settle()
         self.scan, self._pictures = None, []
 
     def _frame(self, scan: Scan, rows: int) -> None:
@@ -211,19 +199,17 @@ class MapView:
         return True
 
     def _relimit(self) -> bool:
-        """Follow the percentiles, where limits are automatic. Returns whether they moved."""
-        if self.limits_by == "hand" or self._fixed:
-            return False
-        now = time.monotonic()
-        self._old_limits = bool(self._ranges) and now < self._limits_due
+        """Find the limits, or follow the percentiles where they are automatic. Returns whether they moved."""
+        found, now = self._wished.given(self.title, len(self._pictures)), time.monotonic()
+        self._old_limits = found is None and bool(self._ranges) and now < self._limits_due
         if self._old_limits:
             return False
-        self._limits_due = now + LIMITS_S
-        percentiles = [limits(each.values) for each in self._pictures]
-        self._known = bool(percentiles) and None not in percentiles
-        self._fixed = self._known and self._at_once and self.limits_by == "fixed"
-        self._at_once = False
-        found = [each or (0.0, 1.0) for each in percentiles]
+        self._known = found is not None
+        if found is None:
+            self._limits_due = now + LIMITS_S
+            percentiles = [limits(each.values) for each in self._pictures]
+            self._known = None not in percentiles
+            found = [each or (0.0, 1.0) for each in percentiles]
         if self._ranges and all(map(_alike, found, self._ranges)):
             return False
         self._ranges = found
@@ -231,39 +217,15 @@ class MapView:
             self.mapper.update(low=found[0][0], high=found[0][1])
         return True
 
-    def limit(self, by: str, ranges: Ranges, of: str = "") -> None:
-        """How colours are spread: auto (percentiles), fixed (as now, or as `ranges` say once the map `of`
-        this title is shown), hand (the one range)."""
-        self.limits_by, self._held = by, (of, ranges)
-        self._fixed = by == "fixed" and self._known
-        if by == "auto":
-            self._ranges = []
-            self._relimit()
-        elif by == "hand":
-            self._ranges, self._known = ranges * max(len(self._quantities), 1), True
-            self.mapper.update(low=ranges[0][0], high=ranges[0][1])
-        else:
-            self._hold()
-        self._whole = self._whole or self.colours.drawn.visible
+    @property
+    def title(self) -> str:
+        """What it shows, for people."""
+        return str(self.plot.title.text)
 
     @property
-    def held(self) -> tuple[str, Ranges] | None:
-        """Whose limits hold as they were once, and which; None where they change, or are given by hand."""
-        return (self.plot.title.text, self._ranges) if self._fixed else None
-
-    def _settle(self) -> None:
-        """The run that was shown may be over: then all of it is what limits are from that stay."""
-        over = self.scan is not None and self.scan.end is not None
-        self._fixed = self._fixed or (over and self._known and self.limits_by == "fixed")
-
-    def _hold(self) -> None:
-        of, ranges = self._held
-        if self.limits_by == "fixed" and ranges and of == self.plot.title.text:
-            self._held = "", []  # from now on as ever: another band has limits of its own
-            self._ranges, self._known = (ranges * len(self._quantities))[: len(self._quantities)], True
-            self._fixed = True
-            if len(self._ranges) == 1:
-                self.mapper.update(low=ranges[0][0], high=ranges[0][1])
+    def ranges(self) -> Ranges:
+        """From where to where its colours reach now; empty where there are no numbers yet."""
+        return self._ranges if self._known else []
 
     def colour(self, palette: str) -> None:
         """Another colour map, a key of PALETTES."""

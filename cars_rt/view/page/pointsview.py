@@ -8,6 +8,7 @@ from bokeh.models import ColumnDataSource, DataRange1d
 from bokeh.plotting import figure
 
 from cars_rt.view.page.image import PALETTES, Image, Ranges, new_mapper
+from cars_rt.view.page.limits import Limits
 from cars_rt.view.page.theme import PINNED, Theme, paint
 from cars_rt.view.picture import limits
 from cars_rt.view.quantity import Quantity
@@ -21,7 +22,9 @@ MOST_CURVES = 6
 class PointsView:
     """One browser's view of a run without a scan."""
 
-    def __init__(self, tapped: Callable[[float, float], None]) -> None:
+    title = "spectra in time"  # of the waterfall, whose colours have limits
+
+    def __init__(self, tapped: Callable[[float, float], None], wished: Limits) -> None:
         self.curves = ColumnDataSource({"xs": [], "ys": [], "colour": [], "name": []})
         self.mapper = new_mapper()
         tools = "pan,wheel_zoom,reset,save"
@@ -30,7 +33,7 @@ class PointsView:
             sizing_mode="stretch_both",
             tools=tools,
             active_scroll="wheel_zoom",
-            title="spectra in time",
+            title=self.title,
             toolbar_location="above",
             x_axis_label="raman shift (cm⁻¹)",
             y_axis_label="spectrum",
@@ -62,14 +65,12 @@ class PointsView:
         self._waterfall: Waterfall | None = None
         self._curves: list[Curve] = []
         self._due = 0.0
-        self._limits_by = "auto"  # as of a map
-        self._known = False  # the limits are those of numbers, or given by hand
-        self._fixed = False  # they stay, as those of a map
+        self._wished = wished
+        self.ranges: Ranges = []  # from where to where colours reach; empty where there are no numbers yet
         self._whole = True  # other curves are shown than were sent
 
     def show(self, scan: Scan, chosen: list[Quantity]) -> None:
         """Show these bands of a run."""
-        self._settle()
         if self._waterfall is None or self._waterfall.scan is not scan:
             self._waterfall = Waterfall(scan)
         self._curves = [Curve(scan, each) for each in chosen[:MOST_CURVES]]
@@ -87,7 +88,6 @@ class PointsView:
 
     def clear(self) -> None:
         """Show nothing, and let the run's memory go."""
-        self._settle()
         self._waterfall, self._curves = None, []
 
     def update(self, lock: threading.Lock) -> bool:
@@ -103,9 +103,10 @@ class PointsView:
         if values.size:
             height = len(values) * fall.step
             self.image.lay(values.copy(), fall.low, fall.first, fall.high - fall.low, height)
-            if self._limits_by != "hand" and not self._fixed and (ends := limits(values)):
-                self.mapper.update(low=ends[0], high=ends[1])
-                self._known = True
+            found = limits(values)
+            if ranges := self._wished.given(self.title, 1) or ([] if found is None else [found]):
+                self.ranges = ranges
+                self.mapper.update(low=ranges[0][0], high=ranges[0][1])
         drawn = [each.drawn() for each in self._curves]
         xs, ys = [x for x, _ in drawn], [y for _, y in drawn]
         self.curves.data = {
@@ -115,25 +116,6 @@ class PointsView:
             "name": [each.quantity.title for each in self._curves],
         }
         return True
-
-    def limit(self, by: str, ranges: Ranges, of: str = "") -> None:
-        """How colours are spread, as on a map. of: the title of one, whose ranges are not ours."""
-        self._limits_by = by
-        if ranges and not of:
-            self.mapper.update(low=ranges[0][0], high=ranges[0][1])
-            self._known = True
-        self._fixed = by == "fixed" and self._known
-        self._whole = True
-
-    def _settle(self) -> None:
-        """As of a map: a run that is over leaves its limits to the next one, where they stay."""
-        over = self._waterfall is not None and self._waterfall.scan.end is not None
-        self._fixed = self._fixed or (over and self._known and self._limits_by == "fixed")
-
-    @property
-    def held(self) -> tuple[str, Ranges] | None:
-        """As of a map, but without a title."""
-        return ("", [(self.mapper.low, self.mapper.high)]) if self._fixed else None
 
     def colour(self, palette: str) -> None:
         """Another colour map."""

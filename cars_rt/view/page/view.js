@@ -59,7 +59,7 @@ const CarsRT = (() => {
     storage?.setItem("kept", JSON.stringify(kept));
   }
 
-  // As the server says it: with what the order alone does not say, such as limits that are as now.
+  // As the server says it, which may have chosen.
   function hold(name, what) {
     const order = what && { do: name, ...what };
     if (JSON.stringify(order) !== JSON.stringify(kept[name] ?? null)) keep(name, order);
@@ -76,7 +76,7 @@ const CarsRT = (() => {
     if (limits) {
       $("by").value = limits.by;
       $("hand").hidden = limits.by !== "hand";
-      if (limits.by === "hand") [$("lower").value, $("upper").value] = [limits.low, limits.high];
+      if (limits.by === "hand") [$("lower").value, $("upper").value] = limits.ranges[0];
     }
     for (const each of [labels, log]) if (each) $(each.do).checked = each.on;
     for (const each of document.querySelectorAll("[name=substance]")) each.checked = substances?.names.includes(each.value) ?? false;
@@ -160,9 +160,11 @@ const CarsRT = (() => {
       put("plane", plane);
     }
     if (said.daemon_bands) bands(said.daemon_bands);
-    if ($("by").value !== "hand" && said.limits) {
-      $("lower").value = Number(said.limits[0]).toPrecision(4);
-      $("upper").value = Number(said.limits[1]).toPrecision(4);
+    const [by, , [ends]] = said.limits ?? ["auto", "", []];
+    $("as-now").disabled = !ends;
+    if ($("by").value !== "hand") {
+      put("by", by);
+      if (ends) [$("lower").value, $("upper").value] = ends.map((each) => each.toPrecision(4));
     }
     if (said.state) {
       document.documentElement.dataset.theme = said.state.theme;
@@ -171,7 +173,6 @@ const CarsRT = (() => {
     if (said.title !== shown && sent) typing = false;  // it is shown; one that is refused, or not yet sent, stays
     shown = said.title;
     if (said.points) hold("planes", null);
-    if (said.held && kept.limits?.by === "fixed") hold("limits", { by: "fixed", of: said.held[0], ranges: said.held[1] });
     if (said.chosen) hold("shown", said.chosen);
     if (said.bands && !typing) [$("low").value, $("high").value] = said.bands;
   }
@@ -219,10 +220,9 @@ const CarsRT = (() => {
   }
 
   function limits() {
-    const by = $("by").value;
+    const by = $("by").value, [, of, ranges] = said.limits;
     $("hand").hidden = by !== "hand";
-    ask(by === "hand" ? { do: "limits", by, low: $("lower").valueAsNumber, high: $("upper").valueAsNumber }
-      : { do: "limits", by });
+    ask({ do: "limits", by, of, ranges: by === "hand" ? [[$("lower").valueAsNumber, $("upper").valueAsNumber]] : ranges });
   }
 
   function control(button) {

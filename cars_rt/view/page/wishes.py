@@ -24,16 +24,13 @@ def composite(order: Order) -> Composite:
 
 
 def limits(order: Order) -> tuple[str, list[tuple[float, float]], str]:
-    """How colours are spread; from where to where, by hand, or as a page that comes back had it; and of the
-    map with which title, if it is one, it had that. Raises OrderError."""
-    by = order.choice("by", ("auto", "fixed", "hand"))
-    if by == "hand":
-        return by, [_ends(order)], ""
-    given = order.items("ranges", 3)
-    if not all(isinstance(each, list) and len(each) == 2 for each in given):
+    """How colours are spread; if not by percentiles, from where to where, one for each channel or one for
+    all; and of what with which title. Raises OrderError."""
+    by, given = order.choice("by", ("auto", "fixed", "hand")), order.items("ranges", 3)
+    if by != "auto" and not (given and all(isinstance(each, list) and len(each) == 2 for each in given)):
         raise OrderError("a range is two numbers")
     ranges = [_ends(Order({"do": order.do, "low": low, "high": high})) for low, high in given]
-    return by, ranges if by == "fixed" else [], order.text("of", NOTE)
+    return by, ranges, order.text("of", NOTE)
 
 
 def _ends(order: Order) -> tuple[float, float]:
