@@ -4,7 +4,7 @@ from cars_rt.view.page.image import Ranges
 
 
 class Limits:
-    """Automatic at first. By hand: for whatever is shown. Fixed, as they were once: for what has that title."""
+    """Automatic at first. By hand: for whatever is shown. Fixed, as they were once: for what has a title."""
 
     def __init__(self) -> None:
         self._by, self._ranges, self._of = "auto", list[tuple[float, float]](), ""

@@ -5,7 +5,7 @@ const CarsRT = (() => {
   let waiting = [], timer = 0, asked = 0, complaint = "";
   const $ = (id) => document.getElementById(id);
   let silent = 0, heardAt = 0, lostIt = false;  // seconds without a word from the display, of those that we were awake
-  const EVERY_MS = 50, MOST = 50, LONGEST = 15000, SILENT_S = 6, WAIT_MS = 5000, LATE_MS = 30000, LATEST_MS = 180000;
+  const EVERY_MS = 50, MOST = 50, LONGEST = 15000, SILENT_S = 6, WAIT_MS = 5000, LATE_MS = 30000;
   const KEPT = ["palette", "limits", "labels", "log", "substances", "theme"];  // and what is shown, as the server says it
   const storage = (() => { try { return sessionStorage; } catch { return null; } })();  // browsers can forbid it
   const kept = JSON.parse(storage?.getItem("kept") ?? "{}");  // orders that bring a page that is loaded anew to the same
@@ -120,7 +120,6 @@ const CarsRT = (() => {
   }
 
   function heard() {
-    if (!heardAt) storage?.removeItem("late");
     const was = silent;
     [silent, heardAt] = [0, performance.now()];
     if (was >= SILENT_S) condition();
@@ -293,7 +292,7 @@ const CarsRT = (() => {
   }
 
   // A page that is cut off says so, and comes back with what was chosen; a proxy before the display answers also without it.
-  function lost(why = "The connection to the display broke; this page comes back with it.") {
+  function lost() {
     const gone = () => {
       lost();
       health("red", "The display does not answer: it has ended (`cars-rt view`), or the network is gone. This page comes back with it.");
@@ -301,21 +300,17 @@ const CarsRT = (() => {
     const back = (answer) => answer.ok ? location.reload() : gone();
     const look = () => fetch("/view/view.css", { cache: "no-store", signal: AbortSignal.timeout(WAIT_MS) }).then(back, gone);
     setTimeout(look, 1000);
-    if (!lostIt) health("amber", why);
+    if (!lostIt) health("amber", "The connection to the display broke; this page comes back with it.");
     lostIt = true;
   }
 
-  // Nobody calls us where Bokeh's files or the websocket did not come through. What was said of that stays over the next try.
-  const LATE = "The display is there, but nothing comes from it: if that stays, a proxy on the way does not let its websocket " +
-    "through (Upgrade). This page tries again.";
-  function late() {
+  // Nobody calls us where Bokeh's files or the websocket did not come through.
+  addEventListener("load", () => setTimeout(() => {
     if (heardAt || lostIt) return;
-    storage?.setItem("late", "");
-    lost(LATE);
-  }
-  addEventListener("DOMContentLoaded", () => { if (storage?.getItem("late") === "") health("amber", LATE); });
-  addEventListener("load", () => setTimeout(late, LATE_MS));
-  setTimeout(late, LATEST_MS);  // a file that never ends, over a network that stands still
+    health("amber", "The display is there, but nothing comes from it: if that stays, a proxy on the way does not let its " +
+      "websocket through (Upgrade). This page tries again.");
+    setTimeout(() => heardAt || lostIt || lost(), LATE_MS);
+  }, LATE_MS));
 
   return { hear, heard, listen, lost };
 })();
