@@ -39,10 +39,11 @@ class World:
         """file: a recording to be shown in place of a daemon."""
         self.settings, self._path = settings, file
         self.store = Store(settings.memory_mb * 1e6)
-        self.file: str | None = None  # a recording is shown
+        self.file = None if file is None else file.name  # a recording is shown
+        self._recorded: Recorded | None = None
         self.watch: Watch | None = None
         self.recorder: Watch | None = None
-        self._feeds: list[Feed | Recorded] = []
+        self._feeds: list[Feed] = []
         self._inflow: Inflow | None = None
         self._busy_at = -CALM_S
         here = is_loopback(Address.to_connect(settings.preview).host)
@@ -61,14 +62,13 @@ class World:
         """Connect. Raises KeysError or TokenError for what cannot be used."""
         settings, keys = self.settings, self.settings.access.client()
         if self._path is not None:
-            self.file = self._path.name
-            self._feeds = [Recorded(self.store, self._path)]
-            self._feeds[0].start()
+            self._recorded = Recorded(self.store, self._path)
+            self._recorded.start()
             return
         self._feeds = [Feed(self.store, settings.preview, "preview", keys)]
         if settings.spectra != OFF:
             self._feeds.append(Feed(self.store, settings.spectra, "raman", keys, lambda: not self.busy))
-        self._inflow = Inflow([each.gate() for each in self._feeds if isinstance(each, Feed)])
+        self._inflow = Inflow([each.gate() for each in self._feeds])
         self._inflow.start()
         if settings.control != OFF:
             self.watch = Watch(settings.control, keys, settings.token)
@@ -80,9 +80,7 @@ class World:
 
     def close(self) -> None:
         """End all threads."""
-        if self._inflow is not None:
-            self._inflow.close()
-        for each in (*self._feeds, self.watch, self.recorder):
+        for each in (self._inflow, *self._feeds, self._recorded, self.watch, self.recorder):
             if each is not None:
                 each.close()
         for pool in self._asking.values():
@@ -156,8 +154,8 @@ class World:
             trouble=store.troubles.get("preview", ""),
             quiet_s=now - store.quiet_since,
             file=self.file,
-            results=not any(isinstance(each, Recorded) and not each.results for each in self._feeds),
-            file_trouble=" ".join(each.trouble for each in self._feeds if isinstance(each, Recorded)),
+            results=self._recorded is None or self._recorded.results,
+            file_trouble="" if self._recorded is None else self._recorded.trouble,
             **known,
         )
 

@@ -69,13 +69,6 @@ class Page:
         self._alive_due = 0.0
         self._lag_s: float | None = None
         self._shown_ns = 0
-        self._state: dict[str, Any] = {
-            "palette": "viridis",
-            "theme": "light",
-            "labels": False,
-            "log": False,
-            "substances": [],
-        }
         self.map.plot.on_event("selectiongeometry", self._select)
         self.map.plot.on_event("rangesupdate", self._zoomed)
         self.map.plot.tags = [self.talk]
@@ -161,9 +154,8 @@ class Page:
                 self.limits.wish(*wishes.limits(order))
                 self._stale = True
             case "palette":
-                self._state["palette"] = order.choice("name", PALETTES)
-                self.map.colour(self._state["palette"])
-                self.points.colour(self._state["palette"])
+                for view in (self.map, self.points):
+                    view.mapper.palette = PALETTES[order.choice("name", PALETTES)]
             case "latest":
                 self.place.choose()
                 self.map.unmark()
@@ -180,15 +172,12 @@ class Page:
             case "unpin":
                 self.spectrum.unpin()
             case "labels":
-                self._state["labels"] = self.spectrum.labelled = order.switch("on")
+                self.spectrum.labelled = order.switch("on")
                 self.spectrum.label()
             case "log":
-                self._state["log"] = order.switch("on")
-                self.spectrum.set_log(self._state["log"])
+                self.spectrum.set_log(order.switch("on"))
             case "substances":
-                names = [each for each in order.items("names") if each in LINES]
-                self._state["substances"] = names
-                self.spectrum.mark_substances(names)
+                self.spectrum.mark_substances([each for each in order.items("names") if each in LINES])
             case "theme":
                 self._paint(order.choice("name", THEMES))
             case _:
@@ -377,7 +366,7 @@ class Page:
             "title": what.title if what else "",
             "bands": band_ends(what),
             "chosen": wishes.as_order(self.choice.wished),
-            "state": dict(self._state),
+            "theme": self._theme,
         }
         running = scan is not None and scan.end is None
         told = self._said.tell(now, shown, self._lag_s if running else None, sent)
@@ -385,6 +374,6 @@ class Page:
             self.talk.said = json.dumps(told | {"tick": self._pace.sent(now)})
 
     def _paint(self, theme: str) -> None:
-        self._state["theme"] = theme
+        self._theme = theme
         for view in (self.map, self.points, self.spectrum):
             view.paint(THEMES[theme])

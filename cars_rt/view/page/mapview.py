@@ -17,7 +17,7 @@ from bokeh.models import (
 from bokeh.plotting import figure
 from numpy.typing import NDArray
 
-from cars_rt.view.page.image import PALETTES, Image, Ranges, new_mapper
+from cars_rt.view.page.image import Image, Ranges, new_mapper
 from cars_rt.view.page.limits import Limits
 from cars_rt.view.page.theme import Theme, paint
 from cars_rt.view.picture import Picture, Window, alike, limits, rgba
@@ -226,10 +226,6 @@ class MapView:
     def ranges(self) -> Ranges:
         """From where to where its colours reach now; empty where there are no numbers yet."""
         return self._ranges if self._known else []
-
-    def colour(self, palette: str) -> None:
-        """Another colour map, a key of PALETTES."""
-        self.mapper.palette = PALETTES[palette]
 
     def mark(self, row: int, column: int) -> None:
         """Show where the spectrum is from."""

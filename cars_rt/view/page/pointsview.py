@@ -7,7 +7,7 @@ from collections.abc import Callable
 from bokeh.models import ColumnDataSource, DataRange1d
 from bokeh.plotting import figure
 
-from cars_rt.view.page.image import PALETTES, Image, Ranges, new_mapper
+from cars_rt.view.page.image import Image, Ranges, new_mapper
 from cars_rt.view.page.limits import Limits
 from cars_rt.view.page.theme import PINNED, Theme, paint
 from cars_rt.view.picture import limits
@@ -116,10 +116,6 @@ class PointsView:
             "name": [each.quantity.title for each in self._curves],
         }
         return True
-
-    def colour(self, palette: str) -> None:
-        """Another colour map."""
-        self.mapper.palette = PALETTES[palette]
 
     def paint(self, theme: Theme) -> None:
         """Another theme."""

@@ -234,8 +234,8 @@ class SpectrumView:
                 parts["other"].update(left=other.low, right=other.high, visible=True)
 
     def mark_substances(self, names: Sequence[str]) -> None:
-        """Show lines of known substances. Unknown names are left out."""
-        self._substances = [name for name in names if name in LINES]
+        """Show lines of these substances, keys of LINES."""
+        self._substances = names
         marks: dict[str, list[Any]] = {name: [] for name in self.marks.data}
         low, high = (-np.inf, np.inf) if self._axis is None else (self._axis.min(), self._axis.max())
         for number, name in enumerate(self._substances):

@@ -146,7 +146,7 @@ const CarsRT = (() => {
     message.className = complaint || said.bad ? "bad" : "";
     text("message", complaint || said.message || "");
     text("words", said.words || "");
-    text("peaks", said.peaks && said.peaks.length && said.state.labels ? `Peaks at ${said.peaks.join(", ")} cm⁻¹.` : "");
+    text("peaks", said.peaks?.length ? `Peaks at ${said.peaks.join(", ")} cm⁻¹.` : "");
     $("map").hidden = said.points;
     $("waterfall").hidden = $("trend").hidden = !said.points;
     $("stack").hidden = said.points;
@@ -165,9 +165,9 @@ const CarsRT = (() => {
       put("by", by);
       if (ends) [$("lower").value, $("upper").value] = ends.map((each) => each.toPrecision(4));
     }
-    if (said.state) {
-      document.documentElement.dataset.theme = said.state.theme;
-      text("theme", said.state.theme === "dark" ? "light theme" : "dark theme");
+    if (said.theme) {
+      document.documentElement.dataset.theme = said.theme;
+      text("theme", said.theme === "dark" ? "light theme" : "dark theme");
     }
     if (said.title !== shown && sent) typing = false;  // it is shown; one that is refused, or not yet sent, stays
     shown = said.title;
@@ -282,7 +282,7 @@ const CarsRT = (() => {
       do: "substances", names: [...document.querySelectorAll("[name=substance]:checked")].map((each) => each.value),
     }));
     const theme = (name) => ask({ do: "theme", name });
-    $("theme").addEventListener("click", () => theme(said.state.theme === "dark" ? "light" : "dark"));
+    $("theme").addEventListener("click", () => theme(said.theme === "dark" ? "light" : "dark"));
     for (const button of document.querySelectorAll("#control button")) button.addEventListener("click", () => control(button));
     document.addEventListener("keydown", key);
     document.addEventListener("pointerdown", flush, true);  // what is done in a plot is told at once, and after this
