@@ -16,6 +16,7 @@ from cars_rt.drivers.apart import placed
 from cars_rt.drivers.base import Acquisition, DriveSettings
 from cars_rt.drivers.running import DriveTotals, drive_runs
 from cars_rt.drivers.threaded import Make
+from cars_rt.kinds import in_words
 from cars_rt.protocol import Closed, Event, Frame, Reason, RunReader, Start
 from cars_rt.sockets import Overload, Publisher, Subscriber
 
@@ -231,7 +232,7 @@ def stopped_soon(made: Made, when: str) -> float:
 
 
 def lost(made: Made) -> str:
-    return ", ".join(f"{count} {cause}" for cause, count in made.totals[0].lost.items()) or "none"
+    return in_words(made.totals[0].lost) or "none"
 
 
 def one_sentence(text: str, what: str) -> None:

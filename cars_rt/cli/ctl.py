@@ -207,7 +207,8 @@ def show(at: Where, status: dict[str, Any], rows: Callable[[dict[str, Any]], lis
         out.print(f"{name:<{width}}  {text}", soft_wrap=True)
 
 
-def _counts(values: dict[str, Any]) -> str:
+def counts(values: dict[str, Any]) -> str:
+    """How many of which, for people."""
     return in_words(values) or "none"
 
 
@@ -226,9 +227,9 @@ def _rows(now: dict[str, Any]) -> list[tuple[str, str]]:
         *([("because", f"it cannot be computed: {now['run_refused']}")] if now.get("run_refused") else []),
         *([("last run", last_in_words(now["last_run"]))] if now.get("last_run") else []),
         ("spectra", f"{now['spectra_in']} in, {now['spectra_out']} out"),
-        ("lost", f"run: {_counts(now['run_lost'])}; since the start: {_counts(now['lost'])}"),
-        ("flags", f"run: {_counts(now['run_flagged'])}; since the start: {_counts(now['flagged'])}"),
-        ("findings", _counts(now["problems"])),
+        ("lost", f"run: {counts(now['run_lost'])}; since the start: {counts(now['lost'])}"),
+        ("flags", f"run: {counts(now['run_flagged'])}; since the start: {counts(now['flagged'])}"),
+        ("findings", counts(now["problems"])),
         ("engine", f"{now['engine_failures']} batches failed, {now['engine_replacements']} times replaced"),
         ("reloads", f"{now['reloads']} done, {now['reloads_failed']} failed"),
         ("queues", ", ".join(f"{name} {q['depth']}/{q['limit']}" for name, q in now["queues"].items())),

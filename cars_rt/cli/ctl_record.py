@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from cars_rt.cli.ctl import Where as DaemonWhere
-from cars_rt.cli.ctl import say, show
+from cars_rt.cli.ctl import counts, say, show
 from cars_rt.printable import counted
 from cars_rt.sockets import RECORDER_ADDRESS
 
@@ -108,9 +108,6 @@ def _described(file: dict[str, Any]) -> str:
 
 
 def _rows(now: dict[str, Any]) -> list[tuple[str, str]]:
-    def counts(values: dict[str, int]) -> str:
-        return ", ".join(f"{count} {name}" for name, count in values.items()) or "none"
-
     closed = "" if now["recording"] else ", closed"
     planned = f" of {now['planned']} planned" if now["planned"] else ""
     late = f", from spectrum {now['first']} on" if now["first"] else ""

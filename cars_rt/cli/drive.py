@@ -20,6 +20,7 @@ from cars_rt.cli.driver import command
 from cars_rt.console import EXIT_INCOMPLETE, log, refuse_target, stopping, write_summary
 from cars_rt.drivers import DriveSettings, DriveTotals, Instrument, InstrumentError
 from cars_rt.drivers.registry import DRIVERS, driver_class, driver_names, package
+from cars_rt.kinds import in_words
 from cars_rt.printable import counted, printable
 from cars_rt.urgency import Urgency
 
@@ -158,7 +159,7 @@ def _said(totals: DriveTotals) -> None:
     """What became of a run, as a line of the log."""
     if totals.reason == "stopped" and not totals.produced:
         log.info("stopped before the run began: nothing was measured")
-    lost = ", ".join(f"{count} {cause}" for cause, count in totals.lost.items()) or "none"
+    lost = in_words(totals.lost) or "none"
     if totals.deserted:
         lost += "; nobody listened to the end, and what was on its way is lost, too"
     if totals.stalls:

@@ -1,6 +1,5 @@
 """What a file of `cars-rt up` says, as parts of a room, each judged by its own command's flags."""
 
-import difflib
 import os
 import re
 import sys
@@ -40,6 +39,7 @@ class Judged:
     """A part, and what its command made of the flags."""
 
     part: Part
+    title: str  # of its table, as it is written in the file
     flags: BoundArguments
 
     def value(self, flag: str) -> Any:
@@ -129,9 +129,7 @@ def _sections(
     named = {label for table in tables for label, inner in table.items() if isinstance(inner, dict)}
     for name, value in content.items():
         if name not in list(Role):
-            close = difflib.get_close_matches(name, list(Role), 1)
-            hint = f"did you mean [{close[0]}]?" if close else f"there are {', '.join(sorted(Role))}"
-            problems.append(f"[{printable(name, 64)}] is no part of a room; {hint}")
+            problems.append(f"[{printable(name, 64)}] is no part of a room{meant(name, Role)}")
             continue
         role = Role(name)
         if isinstance(value, dict) and (off := {label for label in named if value.get(label) is False}):
@@ -213,9 +211,8 @@ def _has_command(section: Section, problems: list[str]) -> bool:
             return False
         within, called = drive, section.table.pop("name", section.label)
         if called not in driver_names():
-            close = difflib.get_close_matches(str(called), driver_names(), 1)
-            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(driver_names())}"
-            problems.append(f"{section.title}: no driver is called {printable(called, 64)!r}; {hint}")
+            hint = meant(str(called), driver_names())
+            problems.append(f"{section.title}: no driver is called {printable(called, 64)!r}{hint}")
             return False
         section.path = ("drive", str(called))
         try:
@@ -224,9 +221,6 @@ def _has_command(section: Section, problems: list[str]) -> bool:
         except CarsRtError as error:  # of a driver's package that is broken
             problems.append(f"{section.title}: {error}")
             return False
-    elif called not in app:
-        problems.append(f"{section.title}: there is no command `cars-rt {called}` in this version")
-        return False
     elif _lacks(section, problems):
         return False
     else:
@@ -297,7 +291,7 @@ def _instrument(
             hearers=_hearers(section.role, judged) if waits else (),
             http=_find("http", flags.arguments) if section.role in (Role.DAEMON, Role.VIEW) else None,
         )  # fmt: skip
-        judged.append(Judged(part, flags))
+        judged.append(Judged(part, section.title, flags))
     return judged
 
 

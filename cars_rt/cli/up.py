@@ -115,14 +115,14 @@ def _troubles(plan: Plan, log_folder: Path) -> Iterator[str]:
 
     yield from check.addresses(
         [
-            (_title(each), flag, address)
+            (each.title, flag, address)
             for each in plan.judged
             for flag in BINDS[each.part.role]
             if isinstance(address := each.value(flag), str)
         ]
     )
     for each in plan.judged:
-        title, folders = _title(each), {}
+        title, folders = each.title, {}
         for flag in ("receipts", "flight"):
             if (path := each.value(flag)) is not None and not path.is_dir():
                 folders[path.parent] = f"{title}: --{flag}"
@@ -144,14 +144,9 @@ def _troubles(plan: Plan, log_folder: Path) -> Iterator[str]:
         outputs, runs = ([value for each in parts if (value := each.value(flag)) is not None]
                          for flag in ("output", "runs"))  # fmt: skip
         if outputs and check.folder_of(outputs[0]) != outputs[0] and any(count != 1 for count in runs):
-            takes = f"{_title(parts[0])}: --output {outputs[0]} takes one run"
+            takes = f"{parts[0].title}: --output {outputs[0]} takes one run"
             yield f"{takes}, and the driver makes more: give a folder"
     yield from check.folders({log_folder.parent: "--log-folder"}, [])
-
-
-def _title(judged: Judged) -> str:
-    part = judged.part
-    return f"[{part.role}.{part.label}]" if part.label else f"[{part.role}]"
 
 
 def _serve(plan: Plan, folder: Path, log_folder: Path, restarts: int, verbose: bool) -> int:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from cars_rt.daemon.settings import DaemonSettings
-from cars_rt.sockets.addresses import ANY, Address, AddressError
+from cars_rt.sockets.addresses import Address, AddressError
 from cars_rt.trust.flags import OFF
 
 PATIENCE_S = 1.0
@@ -31,8 +31,7 @@ def status(http_address: str) -> dict[str, Any] | None:
     """The status of the daemon at this HOST:PORT; None if there is none, or if it does not answer in time."""
     with suppress(OSError, ValueError, http.client.HTTPException, AddressError):
         address = Address.to_serve(http_address)
-        host = "127.0.0.1" if address.host == ANY else address.host
-        connection = http.client.HTTPConnection(host, address.port, timeout=PATIENCE_S)
+        connection = http.client.HTTPConnection(address.local, address.port, timeout=PATIENCE_S)
         try:
             connection.request("GET", "/status")
             reply = connection.getresponse()

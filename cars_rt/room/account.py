@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from cars_rt.files.recording import SUFFIXES, is_partial
-from cars_rt.kinds import Outside
+from cars_rt.kinds import Outside, in_words
 from cars_rt.printable import counted, printable, typed
+from cars_rt.room.check import folder_of
 from cars_rt.storage import read_text
 
 MOST = 20  # runs that are named one by one
@@ -39,7 +40,7 @@ def account(receipts: Path | None, output: Path | None, summary: Path | None, si
         except UNREADABLE:
             found.lost = True
             found.lines.append(f"the receipt {path} cannot be read")
-    folder = output.parent if output is not None and output.suffix.lower() in SUFFIXES else output
+    folder = None if output is None else folder_of(output)
     files = _written(folder, SUFFIXES, since)
     left = [path for path in files if is_partial(path)]
     if files:
@@ -56,7 +57,7 @@ def account(receipts: Path | None, output: Path | None, summary: Path | None, si
 
 
 def _line(about: dict[str, Any]) -> str:
-    lost = ", ".join(f"{count} {cause}" for cause, count in about["lost"].items()) or "none"
+    lost = in_words(about["lost"]) or "none"
     counts = f"{about['announced']} spectra announced, {about['received']} received, {about['sent']} sent"
     return printable(f"run {about['run']} {about['reason']}: {counts}; lost: {lost}")
 

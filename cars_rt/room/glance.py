@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from cars_rt.daemon.another import status
-from cars_rt.sockets.addresses import ANY, Address, AddressError
+from cars_rt.sockets.addresses import Address, AddressError
 from cars_rt.trust.flags import OFF
 
 EVERY_S = 1.0
@@ -40,7 +40,6 @@ def _answers(http: str | None) -> bool:
     """Whether somebody takes connections at HOST:PORT."""
     with suppress(OSError, AddressError):
         address = Address.to_serve(http or "")
-        host = "127.0.0.1" if address.host in (ANY, "0.0.0.0") else address.host
-        with socket.create_connection((host, address.port), EVERY_S):
+        with socket.create_connection((address.local, address.port), EVERY_S):
             return True
     return False

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cars_rt.console import Below, console
+from cars_rt.kinds import in_words
 from cars_rt.printable import counted, printable
 from cars_rt.room.instrument import Instrument
 from cars_rt.room.keeper import Condition, Keeper
@@ -69,11 +70,10 @@ def describe(keeper: Keeper, status: Mapping[str, Any] | None, now: float) -> st
     last = keeper.said.last.text.partition("\n")[0]
     if keeper.part.role is not Role.DAEMON or status is None or keeper.condition is not Condition.RUNNING:
         return last
-    lost = status.get("lost")
-    counts = lost.items() if isinstance(lost, dict) else ()
+    lost = in_words(known) if isinstance(known := status.get("lost"), dict) else ""
     text = (
         f"{status.get('state')}, {status.get('spectra_in')} spectra in, {status.get('spectra_out')} out, "
-        f"lost: {', '.join(f'{count} {cause}' for cause, count in counts) or 'none'}"
+        f"lost: {lost or 'none'}"
     )
     waits = status.get("waits_for")
     return printable(f"{text}; {waits}" if waits else text, 300)

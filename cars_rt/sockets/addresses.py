@@ -25,6 +25,8 @@ RECORDER_ADDRESS = "tcp://127.0.0.1:5559"  # where the recorder does
 FORM = "give it as tcp://HOST:PORT"
 ANY = "*"  # as a host: every address of this computer; as a port: one that the system chooses
 LARGEST_PORT = 65_535
+#: Hosts that are every address of this computer, and where its own programs find what is there.
+EVERYWHERE = {ANY: "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 
 _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
 
@@ -84,6 +86,11 @@ class Address:
         return cls(host, int(port))
 
     @property
+    def local(self) -> str:
+        """The host at which programs on this computer find what is bound there."""
+        return EVERYWHERE.get(self.host, self.host)
+
+    @property
     def v6(self) -> bool:
         """Whether the host is a number of IPv6."""
         return ":" in self.host
@@ -131,7 +138,7 @@ def _host(text: str, cannot: str) -> str:
 
 def _plain(host: str) -> str:
     """The host in a form that is equal for equal hosts."""
-    if host in (ANY, "0.0.0.0", "::"):
+    if host in EVERYWHERE:
         return ANY
     return "localhost" if is_loopback(host) else host.lower()
 

@@ -28,7 +28,7 @@ from tornado.web import OutputTransform, RequestHandler, StaticFileHandler
 from cars_rt.console import LINK_SECRET
 from cars_rt.physics.substances import SUBSTANCES
 from cars_rt.printable import printable
-from cars_rt.sockets.addresses import Address, cannot_bind
+from cars_rt.sockets.addresses import EVERYWHERE, Address, cannot_bind
 from cars_rt.storage import read_bytes
 from cars_rt.trust.loopback import is_loopback
 from cars_rt.view import guard
@@ -54,8 +54,6 @@ ROUNDS = 100_000  # of the cookie's key: who has a cookie cannot try passwords b
 GUESSES = 4  # that are judged at once; the others wait, and are forgotten where who asked does not
 FULL = "This display serves as many browsers as it can already: close one."
 QUEUE = "Many browsers ask this display at once, and it makes their pages one after the other."
-#: Hosts that are all of this computer's addresses, and one of them.
-EVERYWHERE = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}
 #: Everything comes from this server. Bokeh makes functions of text in the page, so scripts may be evaluated.
 HEADERS = {
     "Content-Security-Policy": (
@@ -327,8 +325,7 @@ def _log_request(handler: RequestHandler) -> None:
 
 def _shown(host: str) -> str:
     """The host in the address of a page that is served at it."""
-    if host in EVERYWHERE:
-        return EVERYWHERE[host]
+    host = EVERYWHERE.get(host, host)
     return f"[{host}]" if ":" in host else host
 
 

@@ -110,7 +110,7 @@ def test_the_environment_counts_where_the_file_says_nothing(tmp_path: Path) -> N
         ("", "there is no [driver]; name one, such as name = \"simulator\""),
         ("[driver]\nrate = 1\n", "[driver] does not say which driver"),
         ('[driver]\nname = "simulater"\n', "no driver is called 'simulater'; did you mean simulator?"),
-        (SIMULATOR + "[deamon]\n", "[deamon] is no part of a room; did you mean [daemon]?"),
+        (SIMULATOR + "[deamon]\n", "[deamon] is no part of a room; did you mean daemon?"),
         (SIMULATOR + "rat = 1\n", "rat in [driver] is no flag of `cars-rt drive simulator`; did you"),
         (SIMULATOR + "[daemon]\nmax_batch = 0\n", "[daemon]: --max-batch must be from 1 to 4096, not 0"),
         (SIMULATOR + "rate = nan\n", "[driver]: --rate must be 0 or more, not nan"),
