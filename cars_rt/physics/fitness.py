@@ -22,7 +22,8 @@ from enum import IntFlag
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cars_rt.physics.axis import check_raman_shift, gaps, widths
+from cars_rt.physics.axis import check_raman_shift, gaps
+from cars_rt.physics.dispersion import dispersion_matrix
 from cars_rt.physics.overlap import LIT_OVERLAP, RESOLUTION_CM1, SMALLEST, Overlap, lit_range
 
 Floats = NDArray[np.float32]
@@ -45,7 +46,6 @@ FEWEST_PIXELS = 2 * BLOCK  # of which something can be said at all, beyond full 
 BIN_CM1 = 6.0  # pixels are averaged to about this for the reconstruction: below the width of most lines
 MOST_BINS = 1024  # its cost grows with their square
 LAG_CM1 = 18.0  # of the second difference: passes lines, 10 to 50 cm-1 wide, and not the envelope
-BEYOND_CM1 = 400.0  # a result that is not zero at the end of the axis is taken to go on for so long
 LEAST_SIGNAL = 5.0  # of a bin, in its noise; with less, the logarithm has no use
 ROWS = 32  # spectra looked at together, so that what is computed stays in the processor's cache
 
@@ -117,7 +117,7 @@ class Fitness:
         self._at_edge = np.unique(np.clip(edges[:, None] + np.arange(-2, 4), 0, pixels - 1))
         self._noise_of_sum = np.asarray(_NOISE_OF_THIRD / np.maximum(in_block, 1), np.float32)
         self._useful = pixels >= FEWEST_PIXELS and bins > 8 * self._lag
-        self._transform = hilbert_matrix(centres) if self._useful else np.zeros((0, 0), np.float32)
+        self._transform = dispersion_matrix(centres) if self._useful else np.zeros((0, 0), np.float32)
         self._block_of_bin = np.minimum(np.arange(bins) * self._width // BLOCK, last)
         # Of second differences, those whose three bins have no gap between or in them.
         first = np.arange(bins - 2 * self._lag) * self._width
@@ -337,30 +337,6 @@ class Fitness:
         difference -= values[:, 2 * lag :]
         difference -= values[:, : -2 * lag]
         return difference
-
-
-def hilbert_matrix(raman_shift: ArrayLike) -> Floats:
-    """The matrix M, (p, p) float32, for which R @ M is Re{chi_R} to R = Im{chi_R}, both (n, p).
-
-    Kramers and Kronig: Re(w) = 1/pi P int Im(w') / (w' - w) dw', by the trapezoidal rule; the singular
-    cell gives the slope of R. In a gap R is taken as zero. Beyond the ends it is taken as constant for
-    BEYOND_CM1 and then as zero, so that a line cut off there makes no pole. Raises AxisError for an axis that
-    `check_raman_shift` refuses.
-    """
-    axis = check_raman_shift(raman_shift)
-    points = len(axis)
-    width = widths(axis)
-    distance = axis[:, None] - axis[None, :]
-    np.fill_diagonal(distance, np.inf)
-    matrix = width[:, None] / distance
-    inner = np.arange(1, points - 1)
-    slope = width[inner] / (axis[inner + 1] - axis[inner - 1])
-    matrix[inner + 1, inner] += slope
-    matrix[inner - 1, inner] -= slope
-    for end, other in ((0, -1), (-1, 0)):
-        away = np.abs(axis - axis[end]) + width[end] / 2
-        matrix[end] += np.sign(axis[end] - axis[other]) * np.log1p(BEYOND_CM1 / away)
-    return np.asarray(matrix / np.pi, np.float32)
 
 
 def _flat_tops(counts: Floats) -> NDArray[np.bool_]:
