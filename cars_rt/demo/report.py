@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cars_rt.demo.display import BAND_CM1, BAND_NAME
 from cars_rt.files.filters import load_filters
-from cars_rt.files.recording import read_rows
+from cars_rt.files.written import read_rows
 from cars_rt.storage import replacing
 
 VISIBLE = 5.0  # strongest line over noise; below, there is little to agree with

@@ -104,7 +104,7 @@ def read_cache(folder: Path) -> CacheState:
         for path in folder.iterdir():
             plans += path.suffix == SUFFIX
             size += path.stat().st_size
-    return CacheState(folder=str(folder), plans=plans, bytes=size, choices=len(records(folder)))
+    return CacheState(folder=str(folder), plans=plans, bytes=size, choices=len(records()))
 
 
 def read_ports(uses: tuple[tuple[str, str, str], ...] = USES) -> list[PortState]:
