@@ -9,14 +9,12 @@ from numpy.typing import NDArray
 
 from cars_rt.drivers.base import InstrumentError
 from cars_rt.drivers.flags import MOST_SPAN, span
-from cars_rt.drivers.order import is_cut
+from cars_rt.drivers.order import is_cut, summed
 
 log = logging.getLogger("cars_rt.drivers")
 
 #: Numbers of a camera that the stream does not have: those that hold them.
 HELD = {"int8": "float32", "int16": "float32", "int32": "float64", "int64": "float64", "uint64": "float64"}
-#: Sums of several rows.
-SUMS = {"uint8": "uint32", "uint16": "uint32", "uint32": "float64"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +51,7 @@ class Rows:
         self.summed = (last - first) // self.tracks  # rows in one spectrum
         name = np.dtype(dtype).name
         name = HELD.get(name, name)
-        self.dtype = SUMS.get(name, name) if self.summed > 1 else name
+        self.dtype = summed(name) if self.summed > 1 else name
         self._slice = slice(first, last)
         self._bits = bits
         full = 2**bits - 1 if bits else np.iinfo(dtype).max if np.dtype(dtype).kind == "u" else None

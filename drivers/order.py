@@ -154,5 +154,5 @@ def is_cut(parts: NDArray[Any], full_scale: float) -> bool:
 
 
 def summed(dtype: str) -> str:
-    """A dtype that holds the sum of several frames of this one."""
+    """A dtype that holds the sum of several frames, or rows, of this one."""
     return {"uint8": "uint32", "uint16": "uint32", "uint32": "float64"}.get(dtype, dtype)

@@ -1,4 +1,4 @@
-"""TensorRT, TensorRT-RTX and the lean runtime behind one engine.
+"""TensorRT and TensorRT-RTX behind one engine.
 
 `half` and `recipe` prepare the graph, `builder` compiles it to a plan, `plans` keeps plans on disk, `device`
 moves memory, `session` runs a plan, and `engine` is all of it as an `Engine`. What touches the GPU is in

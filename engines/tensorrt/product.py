@@ -28,8 +28,7 @@ class Product:
 
     module: str
     title: str
-    extra: str | None = None  # of this package, that installs it
-    builds: bool = True  # False: it only runs plans
+    extra: str  # of this package, that installs it
     ahead: bool = False  # True: it builds without the GPU that the plan is for
     timing_cache: bool = True  # False: what it gives as its timing cache is of no use
     runs_on: tuple[tuple[int, int], ...] = ()  # compute capabilities; empty: all from OLDEST
@@ -43,7 +42,7 @@ class Product:
     @property
     def install(self) -> str:
         """The command that installs it."""
-        return install_extra(self.extra) if self.extra else pip_install(self.package)
+        return install_extra(self.extra)
 
     @property
     def installed(self) -> bool:
@@ -133,9 +132,8 @@ RTX = Product(
     runs_on=((7, 5), (8, 0), (8, 6), (8, 9)),
     runs_on_major=12,
 )
-LEAN = Product("tensorrt_lean", "the lean runtime of TensorRT", builds=False)
 #: The first that is installed and suits the GPU is taken: TensorRT measures on the GPU what is fastest.
-PRODUCTS = (TENSORRT, RTX, LEAN)
+PRODUCTS = (TENSORRT, RTX)
 
 
 def choose(gpu: Gpu | None) -> Product:
@@ -145,9 +143,7 @@ def choose(gpu: Gpu | None) -> Product:
     """
     reasons = []
     for product in (each for each in PRODUCTS if each.installed):
-        if not product.builds:
-            reasons.append(f"{product.title} alone cannot build: {TENSORRT.install}")
-        elif gpu is None and not product.ahead:
+        if gpu is None and not product.ahead:
             reasons.append(f"{product.title} builds only with a GPU; {RTX.title} does without: {RTX.install}")
         elif gpu is not None and (reason := product.refuses(gpu)) is not None:
             reasons.append(reason)

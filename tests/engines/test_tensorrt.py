@@ -16,7 +16,7 @@ from cars_rt.engines.tensorrt import device, gpu, product
 from cars_rt.engines.tensorrt.engine import fit
 from cars_rt.engines.tensorrt.gpu import Gpu, find_gpu
 from cars_rt.engines.tensorrt.messages import Messages, OutOfMemoryError
-from cars_rt.engines.tensorrt.product import LEAN, RTX, TENSORRT, choose
+from cars_rt.engines.tensorrt.product import RTX, TENSORRT, choose
 from cars_rt.engines.tensorrt.session import parts
 from cars_rt.installation import install_extra, pip_install
 
@@ -47,10 +47,6 @@ def test_product_is_chosen_by_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose(ADA) is choose(None) is RTX
     with pytest.raises(EngineError, match=r"TensorRT-RTX does not run on the H100"):
         choose(HOPPER)
-    runtime_only = replace(LEAN, module=RTX.module)
-    monkeypatch.setattr(product, "PRODUCTS", (runtime_only,))
-    with pytest.raises(EngineError, match=r"the lean runtime of TensorRT alone cannot build: .*pip install"):
-        choose(ADA)
 
 
 def test_nothing_installed_is_said_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
