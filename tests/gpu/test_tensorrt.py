@@ -55,10 +55,10 @@ def test_agrees_with_the_reference(engine: TensorRT, rows: int) -> None:
 
 
 def test_batches_larger_than_the_plan_are_computed_in_parts(engine: TensorRT, plans: Plans) -> None:
-    engine.close()
+    engine._give_back()
     engine._open(plans, 5)
     check_parity(engine, MAX_BATCH)
-    engine.close()
+    engine._give_back()
     engine._open(plans, MAX_BATCH)
 
 
@@ -100,7 +100,7 @@ def test_slabs_outlive_the_engine(graph: Graph, plans: Plans) -> None:
     engine.close()
     assert np.array_equal(output, found)
     with pytest.raises(EngineError, match="the engine is closed"):
-        engine.launch(0, 1)
+        engine.wait(0)
 
 
 def test_second_engine_takes_the_plan_from_disk(graph: Graph, plans: Plans) -> None:
