@@ -198,6 +198,25 @@ def test_an_axis_is_not_mended_by_one_of_another_kind(tmp_path: Path) -> None:
     assert repair(path).damage.startswith("raw/raman_shift cannot be read")
 
 
+def test_rows_of_a_chunk_that_did_not_come_to_the_disk_are_in_the_tail_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They had been synced there: a power failure cost all of them."""
+    monkeypatch.setattr(rows, "CHUNK_BYTES", 8 * 2 * len(AXIS))
+    recording = written(tmp_path / "scan.h5", 12, planned=60, packing="gzip", scan=(6, 10))
+    added(recording, 12, 20)
+    recording.fail()
+    with h5py.File(recording.partial) as file:
+        chunk = file["raw/counts"].id.get_chunk_info(1)
+    put(recording.partial, chunk.byte_offset, bytes(chunk.size))
+    contents = repair(recording.partial)
+    assert contents.rows == {"raw": 20} and contents.damage.startswith("spectra 12 to 15 of raw/counts")
+    with cars_rt.open(contents.path) as found:
+        counts = found.counts.values.reshape(60, -1)
+    there = [*range(12), *range(16, 20)]
+    assert np.array_equal(counts[there], COUNTS[there]) and np.isnan(counts[12:16]).all()
+
+
 def test_a_short_column_that_cannot_be_opened_costs_that_column(tmp_path: Path) -> None:
     """`repair` said that nothing was wrong, and no reader opened the file."""
     path = closed(written(tmp_path / "scan.h5", scan=(6, 10)))

@@ -9,9 +9,11 @@ from typing import Any
 
 import h5py
 
+from cars_rt.files.checksum import checksums
 from cars_rt.files.filters import FilterError, packed_together
 from cars_rt.files.hdf5 import (
     UNREADABLE,
+    StoredRows,
     are_numbers,
     readable_attrs,
     stored,
@@ -28,6 +30,7 @@ from cars_rt.files.written import (
     TAIL_ROWS,
     is_recording,
     located,
+    sums_of,
     tail_of,
 )
 from cars_rt.protocol.messages import MAIN_ARRAY
@@ -95,6 +98,7 @@ def settle(file: h5py.File, *, left: bool = False) -> Counted:
     for stream, group in counted.groups.items():
         rows = counted.rows[stream]
         if left:
+            _put_back(group)
             counted.rows[stream] = rows = cut_unwritten(group, MAIN_ARRAY[stream], rows)
         if stored(group, TAIL, h5py.Group) is not None:
             _take_in_tail(group)
@@ -125,6 +129,23 @@ def _mend_texts(file: h5py.File) -> None:
         anew: dict[str, Any] = {each: "[]" if each == "made_by" else "" for each in spoiled}
         anew |= given if spoiled & set(given) else {}
         place.attrs.update(anew)  # in other places: `modify` would read what is spoiled
+
+
+def _put_back(group: h5py.Group) -> None:
+    """Have the last whole chunk of rows as it was, as far as the tail's other slot still has them: a power
+    failure may keep a chunk from the disk whose rows had been there."""
+    first, _, slot = tail_of(group)
+    tail = stored(group, TAIL, h5py.Group)
+    for name in tail if tail is not None else ():
+        if name == TAIL_ROWS or (sums := sums_of(group, name, first)) is None:
+            continue
+        waiting, found = stored(tail, name, h5py.Dataset), stored(group, name, h5py.Dataset)
+        if (begin := first - waiting.shape[1]) < 0:
+            continue
+        whole = StoredRows(found, first, None, sums).sound(begin, first)[1]
+        rows = waiting[1 - slot]
+        if not whole.any() and (checksums(rows) == sums[begin:first]).any():
+            found[begin:first] = rows  # those that are others have another checksum
 
 
 def _take_in_tail(group: h5py.Group) -> None:
