@@ -15,7 +15,6 @@ from cars_rt.doctor.computer import (
 from cars_rt.doctor.engines import composed, read_engines, try_engines
 from cars_rt.doctor.report import Report, Trial
 from cars_rt.engines import bundled_models
-from cars_rt.engines.tensorrt.plans import default_folder
 
 __all__ = ["Progress", "Report", "examine"]
 
@@ -49,7 +48,7 @@ def examine(
         products=read_products(),
         packages=read_packages(),
         engines=engines,
-        cache=read_cache(default_folder()),
+        cache=read_cache(),
         ports=read_ports(),
         trials=trials,
     )

@@ -4,7 +4,6 @@ import os
 import platform
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from cars_rt import __version__
 from cars_rt.daemon.settings import DaemonSettings
@@ -13,7 +12,7 @@ from cars_rt.engines import EngineError
 from cars_rt.engines.base import processor, usable_cores
 from cars_rt.engines.remembered import records
 from cars_rt.engines.tensorrt.gpu import dotted, find_gpu
-from cars_rt.engines.tensorrt.plans import SUFFIX
+from cars_rt.engines.tensorrt.plans import SUFFIX, default_folder
 from cars_rt.engines.tensorrt.product import PRODUCTS
 from cars_rt.installation import install_extra, pip_install
 from cars_rt.sockets import RECORDER_ADDRESS
@@ -97,9 +96,9 @@ def _package(names: tuple[str, ...], purpose: str, extra: str | None) -> Package
     return Package(name=name, purpose=purpose, version=_version(name), install=install)
 
 
-def read_cache(folder: Path) -> CacheState:
-    """What is in the folder; it is not made. One that cannot be read is empty."""
-    plans = size = 0
+def read_cache() -> CacheState:
+    """What is in the user's folder; it is not made. One that cannot be read is empty."""
+    folder, plans, size = default_folder(), 0, 0
     with suppress(OSError):  # not there, or not ours; TensorRT itself says so where it matters
         for path in folder.iterdir():
             plans += path.suffix == SUFFIX
