@@ -105,7 +105,7 @@ def test_batch_launched_behind_one_that_fails_is_not_lost(monkeypatch: pytest.Mo
             failing.result(PATIENCE_S)
         with pytest.raises(NotComputedError):
             behind.result(PATIENCE_S)
-        assert worker.broken and worker.failures == 1
+        assert worker.broken
 
 
 def test_closed_worker_keeps_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:

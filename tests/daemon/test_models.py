@@ -7,18 +7,34 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import onnx
 import pytest
 import zmq
-from helpers import Collected, Published, control_of, daemon_in_thread, spectra_of, wait_until
+from helpers import (
+    AXIS,
+    PATIENCE_S,
+    Collected,
+    Published,
+    a_frame,
+    a_line,
+    a_start,
+    an_end,
+    control_of,
+    daemon_in_thread,
+    spectra_of,
+    wait_until,
+)
+from onnx import TensorProto, helper
 
-from cars_rt.daemon.compute import compute, library
+from cars_rt.daemon.compute import changes, compute, library
 from cars_rt.daemon.compute.library import Library
 from cars_rt.daemon.seen.plain import plain
-from cars_rt.engines import Model, ModelError, load_model
+from cars_rt.engines import ENGINES, Model, ModelError, load_model
 from cars_rt.engines.model import CARD_KEY, SHIPPED
+from cars_rt.engines.onnxruntime import OnnxRuntime
 from cars_rt.remote import Remote, RemoteError
 
 
@@ -31,6 +47,68 @@ def with_card(folder: Path, change: Callable[[dict[str, Any]], str | None]) -> P
     path = folder / "other.onnx"
     path.write_bytes(model.SerializeToString())
     return path
+
+
+class Second(OnnxRuntime):
+    """Another kind of engine that computes the same."""
+
+    name: ClassVar[str] = "second"
+
+
+@pytest.fixture
+def fails_in_the_dark(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """A model that no engine computes where there is no light, which no probe tells: its logarithm. Two kinds
+    of engine are here."""
+    monkeypatch.setitem(ENGINES, "second", (__name__, "Second"))
+    monkeypatch.setattr(changes, "retrieving", lambda: ["second", "onnxruntime"])
+    rows = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", "points"])
+    raman = helper.make_tensor_value_info("raman", TensorProto.FLOAT, ["batch", "points"])
+    graph = helper.make_graph([helper.make_node("Log", ["x"], ["raman"])], "log", [rows], [raman])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    card = {"name": "log", "version": "1", "scaling": "mean", "target": "ratio", "grid_step_cm1": 2.0}
+    card |= {"stride": 1, "min_length": 16, "pitch_cm1": [0.5, 8.0]}
+    helper.set_model_props(model, {CARD_KEY: json.dumps(card)})
+    onnx.save(model, tmp_path / "log.onnx")
+    return str(tmp_path / "log.onnx")
+
+
+DARK = np.where(np.arange(len(AXIS)) < 5, 0, spectra_of(4)).astype(np.uint16)
+
+
+def test_a_model_that_never_computed_a_batch_gives_way_to_the_one_before(
+    fails_in_the_dark: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All spectra were lost until the run's end, and the engine replaced over and over again."""
+    with a_line(max_batch=4) as (source, daemon, results), Remote(control_of(daemon)) as remote:
+        source.publisher.open(a_start(block=4))
+        wait_until(lambda: daemon.parts.runs.open)
+        assert remote.ask("reload", model=fails_in_the_dark)["model"] == "log"
+        for number in range(9):
+            source.publisher.send(a_frame(number, DARK), PATIENCE_S)
+        results.until(lambda all_: all_.spectra == 12)
+        assert remote.ask("status")["model"] == "cnn" and daemon.compute.counters.replacements == 6
+        source.publisher.end(an_end(9, 36))
+        results.ends()
+    assert dict(daemon.receipts[0].lost) == {"engine": 24}  # three batches of each kind of engine
+    assert "that works here lost 3 batches in a row); back to cnn" in caplog.text
+
+
+def test_a_model_that_no_engine_computes_can_be_exchanged_in_the_run(fails_in_the_dark: str) -> None:
+    with (
+        a_line(model=fails_in_the_dark, max_batch=4) as (source, daemon, results),
+        Remote(control_of(daemon)) as remote,
+    ):
+        source.publisher.open(a_start(block=4))
+        wait_until(lambda: daemon.parts.runs.open)
+        for number in range(7):
+            source.publisher.send(a_frame(number, DARK), PATIENCE_S)
+        wait_until(lambda: "no engine works any more" in daemon.snapshot().waits_for)
+        wait_until(lambda: daemon.snapshot().run_lost.get("engine") == 28)  # nobody waits for them
+        remote.ask("reload", model="cnn")
+        assert daemon.snapshot().ready and daemon.compute.counters.replacements == 5
+        source.publisher.send(a_frame(7, DARK), PATIENCE_S)
+        source.publisher.end(an_end(8, 32))
+        assert results.ends().spectra == 4
 
 
 @pytest.mark.skipif(os.name != "posix", reason="there are no such files on Windows")

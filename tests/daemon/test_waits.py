@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import ClassVar
+from typing import Any, ClassVar
 from unittest.mock import Mock
 
 import numpy as np
@@ -23,6 +23,7 @@ from helpers import (
     a_line,
     a_start,
     an_end,
+    control_of,
     daemon_in_thread,
     spectra_of,
     wait_until,
@@ -39,6 +40,7 @@ from cars_rt.daemon.seen.status import Status
 from cars_rt.daemon.waits import Waits, waits_for
 from cars_rt.engines import ENGINES, EngineError
 from cars_rt.engines.passthrough import Passthrough
+from cars_rt.remote import Remote
 from cars_rt.sockets import Subscriber
 
 AXES = [a_start().raman_shift + shift for shift in range(4)]  # each is compiled for anew
@@ -286,6 +288,43 @@ def test_the_engine_of_the_next_run_ends_a_repair_that_hangs(odd: type[Odd]) -> 
         wait_until(lambda: len(daemon.receipts) == 2)
         assert not daemon.parts.compute.compiling
     assert [dict(each.lost) for each in daemon.receipts] == [{"engine": 4}, {}]
+
+
+def test_what_is_asked_for_goes_before_a_repair(odd: type[Odd]) -> None:
+    """It may be the only remedy, and was refused: another change was under way."""
+    with a_line(engine="odd", max_batch=4) as (source, daemon, results), Remote(control_of(daemon)) as remote:
+        source.publisher.open(a_start(block=4))
+        wait_until(lambda: daemon.parts.runs.open)
+        odd.fails, odd.compiling = True, ["hang"]
+        source.publisher.send(a_frame(0, spectra_of(4)))
+        wait_until(lambda: not odd.compiling and daemon.snapshot().waits_for.startswith("the engine failed"))
+        source.publisher.send(a_frame(1, spectra_of(4)))
+        assert "passthrough" in remote.ask("reload", engine="passthrough")["engine"]
+        assert not daemon.compute.compiling
+        source.publisher.end(an_end(2, 8))
+        assert results.ends().spectra == 4
+    assert dict(daemon.receipts[0].lost) == {"engine": 4}
+
+
+def test_what_is_asked_for_stays_when_the_present_engine_fails(odd: type[Odd]) -> None:
+    with a_line(engine="odd", max_batch=4) as (source, daemon, results), Remote(control_of(daemon)) as remote:
+        source.publisher.open(a_start(block=4))
+        wait_until(lambda: daemon.parts.runs.open)
+        odd.compiling = ["hang"]
+        answers: list[dict[str, Any]] = []
+        asking = threading.Thread(target=lambda: answers.append(remote.ask("reload")))
+        asking.start()
+        wait_until(lambda: not odd.compiling)
+        odd.fails = True
+        for number in range(2):
+            source.publisher.send(a_frame(number, spectra_of(4)))
+        results.until(lambda all_: all_.spectra == 4)  # of the repair, meanwhile
+        assert asking.is_alive()
+        odd.release.set()
+        asking.join(60)
+        assert answers and daemon.compute.counters.reloads == daemon.compute.counters.replacements == 1
+        source.publisher.end(an_end(2, 8))
+        results.ends()
 
 
 def test_waiting_for_subscribers_says_how_many_are_here() -> None:

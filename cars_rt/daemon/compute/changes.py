@@ -1,11 +1,12 @@
 """Changes of what computes: on request, for an engine that failed, and to the one asked for from the start.
 
 A new worker is compiled and checked while the present one goes on computing. It takes over between two
-batches. One change is under way at a time.
+batches. One change is under way at a time, and beside it a repair: what is asked for may be the remedy.
 """
 
 import logging
 import time
+from collections import Counter
 from dataclasses import dataclass
 
 from cars_rt.daemon.compute.compiling import TOO_LONG
@@ -23,6 +24,7 @@ log = logging.getLogger("cars_rt.daemon")
 MAX_FAILURES = 3  # batches in a row that one kind of engine may lose before the next kind takes over
 REPAIR_S = 120.0  # how long a replacement may compile: spectra wait for it
 RETRY_S = 30.0  # between two attempts to have any engine work again
+ALL_FAILED = f"every kind of engine that works here lost {MAX_FAILURES} batches in a row"
 
 
 @dataclass
@@ -52,18 +54,20 @@ class Changes:
         self._serving, self._wanted = serving, wanted
         self._retired, self._counters = retired, counters
         self._change: Change | None = None
+        self._repair: Change | None = None
+        self._failures: Counter[str] = Counter()  # in a row, by kind of engine
+        self._before: tuple[Model, str] | None = None  # and engine; until the present one computed a batch
         self._retry_at = 0.0
 
     @property
     def asked(self) -> bool:
-        """Whether a change is under way that nothing else may displace."""
+        """Whether a change is under way that nothing else that is asked for may displace."""
         return self._change is not None and not self._change.awaited
 
     @property
     def repairing(self) -> Worker | None:
         """The worker that is compiled for one that failed; spectra wait for it."""
-        change = self._change
-        return change.worker if change is not None and change.repairs else None
+        return None if self._repair is None else self._repair.worker
 
     @property
     def awaited(self) -> Worker | None:
@@ -120,14 +124,14 @@ class Changes:
 
     def drop_awaited(self) -> None:
         """Something else has to be compiled first."""
-        if self.awaited is not None:
+        if self._change is not None and self._change.awaited:
             self._wanted.owed = True
-            self._drop()
+            self._drop(self._change)
 
     def drop_repair(self) -> None:
         """What failed does not compute any more."""
-        if self.repairing is not None:
-            self._drop()
+        if self._repair is not None:
+            self._drop(self._repair)
 
     def replace_failed(self, broken: Worker) -> None:
         """A worker lost a batch: begin to compile another one, of the same kind of engine. After
@@ -136,17 +140,36 @@ class Changes:
         if broken is not self._serving.worker or self.repairing is not None:
             return
         self.drop_awaited()
-        self.dismiss("the engine failed meanwhile; ask again")
-        self._repair(broken, again=broken.failures < MAX_FAILURES)
+        if broken.computed:
+            self._failures.clear()
+            self._before = None
+        self._failures[broken.engine.name] += 1
+        self._begin_repair(broken)
 
-    def _repair(self, broken: Worker, *, again: bool) -> None:
-        """again: the same kind of engine is tried before the others, not after them."""
-        name = broken.engine.name
-        others = [kind for kind in retrieving() if kind != name]
-        kinds = [name, *others] if again else [*others, name]
+    def _begin_repair(self, broken: Worker) -> None:
+        name, model = broken.engine.name, self._serving.model
+        kinds = [name, *(kind for kind in retrieving() if kind != name)]
+        kinds = [kind for kind in kinds if self._failures[kind] < MAX_FAILURES]
+        if not kinds:
+            self._give_up_model(ALL_FAILED)
+            return
         fresh = self._serving.compile(broken.model, kinds, broken.raman_shift, broken.max_batch)
-        fresh.failures = broken.failures
-        self._change = Change(fresh, broken.model, self._wanted.engine, repairs=True)
+        self._repair = Change(fresh, model, self._wanted.engine, repairs=True)
+
+    def _give_up_model(self, reason: str) -> None:
+        """No engine computes it. Back to the one before, if this one took its place and never computed."""
+        name, before = self._serving.model.card.name, self._before
+        if before is not None:
+            log.error("no engine computes %s (%s); back to %s", name, reason, before[0].card.name)
+            self._before = None
+            self._repair = Change(self._serving.compile_alike(*before), *before, repairs=True)
+            return
+        log.error("no engine computes %s, spectra are lost: %s", name, reason)
+        self._serving.down = (
+            f"no engine works any more, spectra are lost; tried again every {RETRY_S:g} s, or another model "
+            "with `cars-rt ctl reload`"
+        )
+        self._retry_at = time.monotonic() + RETRY_S
 
     # -- end ----------------------------------------------------------------------------------------
 
@@ -159,12 +182,17 @@ class Changes:
         worker = self._serving.worker
         if worker is not None and worker.broken and not (opening or self._serving.down):
             self.replace_failed(worker)  # also one that broke before it took over, of which no batch tells
-        change = self._change
-        if change is None:
+        if self._repair is None:
             self._begin_due(opening=opening)
+        # What was asked for first: nothing waits for the repair of an engine in whose place that computes.
+        return self._settle(self._change, opening, in_run) or self._settle(self._repair, opening, in_run)
+
+    def _settle(self, change: Change | None, opening: bool, in_run: bool) -> Worker | None:
+        if change is None:
             return None
         if change.worker.overdue(REPAIR_S if change.repairs else None):
-            self.dismiss(f"it was not compiled within {REPAIR_S:g} s" if change.repairs else TOO_LONG)
+            self._drop(change)
+            self._refuse(change, f"it was not compiled within {REPAIR_S:g} s" if change.repairs else TOO_LONG)
             return None
         if opening or not change.worker.ready.done():
             return None
@@ -172,32 +200,38 @@ class Changes:
 
     def dismiss(self, reason: str) -> None:
         """Give up what is under way, if anything is."""
-        if (change := self._drop()) is not None:
+        self.drop_repair()
+        if (change := self._change) is not None:
+            self._drop(change)
             self._refuse(change, reason)
 
-    def _drop(self) -> Change | None:
-        change, self._change = self._change, None
-        if change is not None:
-            self._let_go(change)
-        return change
+    def _drop(self, change: Change) -> None:
+        self._over(change)
+        self._let_go(change)
+
+    def _over(self, change: Change) -> None:
+        if change.repairs:
+            self._repair = None
+        else:
+            self._change = None
 
     def _begin_due(self, *, opening: bool) -> None:
         """Begin what nobody has to ask for: the engine that is owed, or another attempt after all failed."""
         worker = self._serving.worker
-        if self._wanted.owed and not opening and self._serving.works:
+        if self._wanted.owed and self._change is None and not opening and self._serving.works:
             self.wait_for(self._serving.compile_alike(self._serving.model, self._wanted.engine))
         elif self._serving.down and worker is not None and time.monotonic() > self._retry_at:
-            self._repair(worker, again=True)
+            self._failures.clear()
+            self._begin_repair(worker)
 
     def _finish(self, change: Change, *, in_run: bool) -> Worker | None:
-        self._change = None
         error = change.worker.ready.exception()
         if error is None and change.worker.broken:
             error = EngineError("its engine failed before it took over")
         if error is None:  # a run may have begun meanwhile
             error = self._unlike_run(change.model, in_run=in_run)
         if error is not None:
-            self._let_go(change)
+            self._drop(change)
             self._refuse(change, str(error))
             return None
         if (follower := change.worker.successor) is not change.worker:
@@ -212,43 +246,52 @@ class Changes:
             # another one is compiled.
             change.before = worker
             change.worker = self._serving.compile_alike(change.model, change.engine, instead=worker)
-            self._change = change
             return None
+        self._over(change)
         self._accept(change)
         return worker
 
     def _accept(self, change: Change) -> None:
-        old = self._serving.worker
+        old, model = self._serving.worker, self._serving.model
         self._serving.take_over(change.worker)
         self._serving.model = change.model
+        self.drop_repair()  # of an engine that computes no more
         description = change.worker.engine.describe()
+        other = change.model.sha256 != model.sha256
         if change.repairs:
             self._counters.replacements += 1
-            if old is not None and old.engine.name != change.worker.engine.name:
+            if other:
+                self._begin_anew(change)
+            elif old is not None and old.engine.name != change.worker.engine.name:
                 self._wanted.instead = f"{old.engine.name} failed"
-                change.worker.failures = 0  # the failures counted so far were another kind's
             log.warning("the engine failed; it is replaced by %s", description)
             return
         if change.awaited:
             self._wanted.computes()
             log.info("%s is compiled and takes over", description)
             return
-        self._wanted.change(change.engine)
+        if other:
+            alike = change.model.card.target == model.card.target
+            self._before = (model, self._wanted.engine) if alike else None
+        self._begin_anew(change)
         self._counters.reloads += 1
         log.info("model %s on %s takes over", change.model.card.name, description)
         change.tell(description)
 
+    def _begin_anew(self, change: Change) -> None:
+        self._wanted.change(change.engine)
+        self._failures.clear()
+
     def _refuse(self, change: Change, reason: str) -> None:
         worker = self._serving.worker
         if change.repairs:
+            spent = worker is not None and self._failures[worker.engine.name] >= MAX_FAILURES
+            # A batch given to a hung engine never comes back.
+            if worker is None or worker.hung or spent:
+                self._give_up_model(ALL_FAILED if spent else reason)
+                return
             log.error("no engine can take over, trying what there is again: %s", reason)
-            if worker is not None and not worker.hung:
-                worker.broken = False
-            else:  # a batch given to a hung engine never comes back
-                self._serving.down = (
-                    f"no engine works any more, spectra are lost; tried again every {RETRY_S:g} s"
-                )
-                self._retry_at = time.monotonic() + RETRY_S
+            worker.broken = worker.computed = False
             return
         if change.awaited and worker is not None:
             self._wanted.failed(reason, worker)

@@ -67,7 +67,7 @@ class Worker:
         self.max_batch = max_batch
         self.free: deque[int] = deque()  # slabs that nobody uses; none before it is ready
         self.dark = "none"  # id of the dark that is subtracted from the next batches
-        self.failures = 0  # batches lost in a row
+        self.computed = False  # a batch, so far
         self.broken = False  # failed once: it computes nothing more
         self.hung = False  # the engine does not answer at all
         self._dark_fault: BaseException | None = None  # why it has another dark than it was given
@@ -254,7 +254,7 @@ class Worker:
                 self.engine.wait(slab)
                 outputs = self.engine.results(slab)
                 arrays = judge.checked(outputs, rows, self.max_batch, self.engine.name)
-            self.failures = 0
+            self.computed = True
             return partial(self._guarded, partial(judged, arrays, time.perf_counter() - begin))
 
         return partial(self._guarded, wait)
@@ -265,7 +265,6 @@ class Worker:
         try:
             yield
         except BaseException:
-            self.failures += 1
             self.broken = True
             raise
 
