@@ -12,6 +12,7 @@ from cars_rt.engines.model import ModelError, load_model
 from cars_rt.engines.operators import gru_parameters
 from cars_rt.training.checkpoint import load, load_weights
 from cars_rt.training.networks import Published, Retrieval
+from cars_rt.training.networks.unbiased import Unbiased
 from cars_rt.training.settings import TrainingError
 
 
@@ -22,7 +23,10 @@ def start_from(network: Retrieval | Published, source: str) -> None:
     """
     path = Path(source)
     if path.suffix == ".pt":
-        load_weights(network, load(path)["average"], path)
+        content = load(path)
+        load_weights(network, content["average"], path)
+        if content.get("calibrated"):
+            _as_trained(network)
         return
     try:
         model = load_model(source)
@@ -31,11 +35,20 @@ def start_from(network: Retrieval | Published, source: str) -> None:
     graph = onnx.load_model_from_string(model.onnx).graph
     weights = {each.name: torch.from_numpy(numpy_helper.to_array(each).copy()) for each in graph.initializer}
     weights |= dict(_recurrent(graph, network, weights))
+    bias = weights.get("head.bias")
     weights = _fitting(weights, network)
     wanted = network.state_dict()
     if not {name for name, _ in network.named_parameters()} <= weights.keys():
         raise TrainingError(f"the model {source} is of another architecture than this network")
     load_weights(network, {name: weights.get(name, value) for name, value in wanted.items()}, path)
+    if weights.get("head.bias") is bias:  # and not the network's own
+        _as_trained(network)
+
+
+def _as_trained(network: Retrieval | Published) -> None:
+    """What is made a model of is set for averages already, and will be once more after this training."""
+    if isinstance(network, Unbiased):
+        network.set_for_averages(back=True)
 
 
 def _fitting(weights: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:

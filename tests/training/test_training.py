@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import pytest
 from cyclopts.config import Dict
+from onnx import numpy_helper
 from scipy.signal import find_peaks
 
 torch = pytest.importorskip("torch", reason="training is an extra: pip install 'cars-rt[train]'")
@@ -22,6 +23,7 @@ torch = pytest.importorskip("torch", reason="training is an extra: pip install '
 from helpers import Command, wait_until  # noqa: E402
 
 from cars_rt.cli.train import export_model, given  # noqa: E402
+from cars_rt.engines import load_model  # noqa: E402
 from cars_rt.physics.cars import cars_intensity, lorentzians  # noqa: E402
 from cars_rt.reference import Reference, read_reference  # noqa: E402
 from cars_rt.training import checkpoint, export, progress, trainer  # noqa: E402
@@ -713,6 +715,25 @@ def test_checkpoint_is_judged_as_the_model_that_is_made_of_it() -> None:
     assert sorted((weights["head.bias"] - once).tolist())[-3:] == [0, MIDDLE, LESS]
     again = finished(content | {"average": weights, "calibrated": True}, [1, 2], Path("c.pt"))
     assert torch.equal(again.state_dict()["head.bias"], weights["head.bias"]) and not again.training
+
+
+def test_what_is_set_for_averages_is_so_once_when_it_is_trained_further(tmp_path: Path) -> None:
+    """A shipped model, and what shipping leaves, hold that already; it was taken away twice."""
+    shipped, made = build("cnn-kk", [1, 2]), tmp_path / "made.pt"
+    start_from(shipped, "cnn-kk")
+    first = finished({"network": "cnn-kk", "average": shipped.state_dict()}, [1, 2], made).state_dict()
+    (bias,) = (
+        numpy_helper.to_array(each)
+        for each in onnx.load_model_from_string(load_model("cnn-kk").onnx).graph.initializer
+        if each.name == "head.bias"
+    )
+    assert np.abs(first["head.bias"].numpy() - bias).max() < 1e-6
+    for calibrated in (True, False):
+        content = {"network": "cnn-kk", "average": first, "calibrated": calibrated}
+        torch.save(content | {"settings": {}, "step": 0}, made)
+        start_from(shipped, str(made))
+        again = finished({"network": "cnn-kk", "average": shipped.state_dict()}, [1, 2], made).state_dict()
+        torch.testing.assert_close(again, finished(content, [1, 2], made).state_dict())
 
 
 def test_a_reference_in_nm_is_refused_without_advice_that_is_of_no_use(tmp_path: Path) -> None:

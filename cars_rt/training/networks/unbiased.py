@@ -71,14 +71,15 @@ class Unbiased(Retrieval):
             self.head.bias[self.fields] = math.log(SHARE)
 
     @torch.no_grad()
-    def set_for_averages(self) -> None:
-        """Once it is trained. As the loss weighs noise, the wider smoothing costs weak lines a tenth of their
-        average height, which is for averages too much; and with so much of the middle local mean a base line
-        is left where the light ends, of 0.008 chi_NR in the simulated microscope. Both were found there, by
-        dilutions."""
+    def set_for_averages(self, *, back: bool = False) -> None:
+        """Once it is trained, or back, to train it further. As the loss weighs noise, the wider smoothing
+        costs weak lines a tenth of their average height, which is for averages too much; and with so much of
+        the middle local mean a base line is left where the light ends, of 0.008 chi_NR in the simulated
+        microscope. Both were found there, by dilutions."""
         assert self.head.bias is not None
-        self.head.bias[3 + GATES[2] - 1] -= LESS
-        self.head.bias[3 + len(WIDTHS) // 2] -= MIDDLE
+        sign = 1 if back else -1
+        self.head.bias[3 + GATES[2] - 1] += sign * LESS
+        self.head.bias[3 + len(WIDTHS) // 2] += sign * MIDDLE
 
     def raman(self, fields: Tensor, sine: Tensor, cosine: Tensor, logarithm: Tensor) -> tuple[Tensor, ...]:
         """As `Retrieval.raman`; also before it is smoothed, before its base line is taken away, and the
