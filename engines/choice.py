@@ -110,7 +110,7 @@ def _compiles(name: str) -> bool:
     try:
         cls = engine_class(name)
         return cls.patience_s > LONG_S and not cls.last_resort()
-    except (EngineError, ImportError):
+    except Exception:  # where it is asked for, it says why it cannot
         return False
 
 

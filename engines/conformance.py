@@ -73,10 +73,16 @@ def slabs_are_alike(engine: Engine) -> None:
 
 
 def says_what_it_is(engine: Engine) -> None:
-    """Name and precision in the description; available, and more than once."""
+    """Name and precision in the description; available, and more than once; what it is asked beforehand."""
     _require(engine.name in engine.describe(), f"its name is not in {engine.describe()!r}")
     _require(engine.precision in TOLERANCES, f"the precision {engine.precision!r} is unknown")
     _require(type(engine).unavailable() is None, "it runs, and says that it cannot")
+    for ask in ("last_resort", "fragile"):
+        try:
+            answer = getattr(type(engine), ask)()
+        except Exception as error:
+            raise NonConformanceError(f"{ask}() raises {type(error).__name__}: {error}") from None
+        _require(isinstance(answer, bool), f"{ask}() gives {answer!r}, not True or False")
 
 
 def equals_the_reference(engine: Engine) -> None:

@@ -59,9 +59,14 @@ def compiled(name: str, graph: Graph, max_batch: int, threads: int, lanes: int =
 
 
 def reason_against(name: str) -> str | None:
-    """Why an engine cannot run on this computer, with the remedy, or None if it can. Never raises."""
+    """Why an engine cannot run on this computer, with the remedy, or None if it can. Never raises. One that
+    can also answers what else it is asked before it is opened."""
     try:
-        return engine_class(name).unavailable()
+        cls = engine_class(name)
+        reason = cls.unavailable()
+        if reason is None:
+            cls.last_resort(), cls.fragile()
+        return reason
     except EngineError as error:
         return str(error)
     except Exception as error:

@@ -153,6 +153,23 @@ def test_broken_engine_is_a_reason_and_no_crash(name: str, reason: str) -> None:
 
 
 @pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(("asked", "by"), [("last_resort", lambda: 1 // 0), ("fragile", True)])
+def test_an_engine_that_cannot_answer_what_it_is_asked_is_passed_over(
+    asked: str, by: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended whoever asked."""
+    monkeypatch.setattr(choice, "retrieving", lambda: ["good", "onnxruntime"])
+    monkeypatch.setattr(engine_class("good"), asked, by)
+    monkeypatch.setattr(engine_class("good"), "patience_s", 100.0)
+    assert [each for each in failures(engine_class("good")) if f"{asked}() raises " in each]
+    assert not choice.takes_long("good")
+    with open_engine("auto", GRAPH, 4) as engine:
+        assert engine.name == "onnxruntime"
+    with pytest.raises(EngineError, match=r"^good: it cannot say whether it works here \("):
+        open_engine("good", GRAPH, 4)
+
+
+@pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize(("max_batch", "rows"), [(16, 16), (100, 64)])
 def test_engine_that_is_wrong_in_large_batches_is_refused(
     max_batch: int, rows: int, monkeypatch: pytest.MonkeyPatch
