@@ -80,10 +80,10 @@ class _Children:
         with self._lock:
             self._running[threading.get_ident()] = None
 
-    def answers(self, content: bytes) -> tuple[list[bytes], int | None, bool]:
+    def answers(self, content: bytes) -> tuple[list[bytes], int | None, str]:
         """What a process answers that is given this content; its exit status, or None if patience with an
-        engine ended it; whether that engine had computed anything. What it says of how far it is, is passed
-        on. Raises OSError if there can be none, GivenUpError after `give_up`."""
+        engine ended it; what that engine computed then, empty if nothing. What it says of how far it is, is
+        passed on. Raises OSError if there can be none, GivenUpError after `give_up`."""
         me = threading.get_ident()
         with self._lock:
             if me in self._given_up:
@@ -95,7 +95,7 @@ class _Children:
                 stderr=subprocess.DEVNULL,
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )
-        said, impatient, computes = [], False, False
+        said, impatient, computes = [], False, ""
         with child:
             assert child.stdin is not None and child.stdout is not None
             with suppress(OSError):  # it has ended, as its status says; the kind depends on the system
@@ -105,11 +105,12 @@ class _Children:
             for line in child.stdout:
                 if line.startswith(UNDERWAY):
                     text = line.removeprefix(UNDERWAY).decode(errors="replace").strip()
-                    computes |= text.startswith(COMPUTES)
+                    if text.startswith(COMPUTES):
+                        computes = text.removeprefix(COMPUTES).strip(": ")
                     say(text)
                 elif line.startswith(ANSWER):
                     said.append(line.removeprefix(ANSWER))
-                    computes = False
+                    computes = ""
                 elif line.startswith(TIMEOUT):
                     impatient = True
         if me in self._given_up:
@@ -174,13 +175,13 @@ def _rehearsed(graph: Graph, names: list[str], max_batch: int, threads: int, rat
     return found
 
 
-def _against(name: str, status: int | None, computes: bool) -> str:
+def _against(name: str, status: int | None, computes: str) -> str:
     if status is not None:
         return f"{CRASHED} (exit status {status})"
     patience_s = engine_class(name).patience_s
     if computes:
-        said = f"is too slow for this model: a batch takes it more than {patience_s:g} s"
-        return f"{said}; give a smaller --max-batch"
+        said = f"is too slow for this model: more than {patience_s:g} s for {computes}"
+        return f"{said}; `cars-rt run --max-batch` makes batches smaller"
     return f"{HUNG}: no sign of it for {patience_s:g} s"
 
 
@@ -190,7 +191,7 @@ def rate(engine: Engine, batches: Sequence[int] = (ROWS,)) -> float:
     engine.inputs[0][: max(batches)] = probe(engine.graph, max(batches))
     best = np.inf
     for _ in range(ROUNDS):
-        say(f"{COMPUTES}: its rate in batches of {', '.join(map(str, batches))}")
+        say(f"{COMPUTES}: batches of {', '.join(map(str, batches))}")
         end = time.perf_counter() + ROUND_S
         while True:
             begin = time.perf_counter()

@@ -178,7 +178,8 @@ class Torch(Engine):
     def _said(self, error: Exception) -> str:
         if isinstance(error, self._torch.cuda.OutOfMemoryError):
             return (
-                f"the GPU has too little memory for batches of {self.max_batch}; give a smaller --max-batch"
+                f"the GPU has too little memory for batches of {self.max_batch}; `cars-rt run --max-batch` "
+                "makes them smaller"
             )
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         return f"torch failed on {self.graph.model.card.name}: {first}"

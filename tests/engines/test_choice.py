@@ -296,8 +296,8 @@ def test_an_engine_that_is_only_slow_is_said_to_be_and_as_reference_is_opened_al
     with open_engine("auto", GRAPH, 4) as engine:
         assert engine.name == "stuck"
     ((_, found),) = choice._rehearsed.values()
-    said = "is too slow for this model: a batch takes it more than 30 s; give a smaller --max-batch"
-    assert found["stuck"].reason == said
+    said = "is too slow for this model: more than 30 s for batches of 4; `cars-rt run --max-batch` makes"
+    assert found["stuck"].reason == f"{said} batches smaller"
 
 
 def test_auto_says_of_a_model_that_is_at_fault_what_is_wrong_with_it_and_no_more(
