@@ -75,4 +75,5 @@ def export_model(checkpoint: Path, output: Path, name: str | None, *, overwrite:
         card = export(checkpoint, output, name or output.stem, overwrite=overwrite, progress=show)
     for data, accuracy in card["accuracy"].items():
         judged = data, accuracy["median_r2"], accuracy["visible"]
-        log.info("%s: on held-out spectra of %s the median R2 is %.4f (%d spectra)", output, *judged)
+        if accuracy["visible"]:
+            log.info("%s: on held-out spectra of %s the median R2 is %.4f (%d spectra)", output, *judged)

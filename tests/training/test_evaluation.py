@@ -28,7 +28,7 @@ from cars_rt.training import export  # noqa: E402
 from cars_rt.training.data import bcars  # noqa: E402
 from cars_rt.training.data.batch import Batch  # noqa: E402
 from cars_rt.training.data.protocols import Crimson2024  # noqa: E402
-from cars_rt.training.evaluation import metrics, speed  # noqa: E402
+from cars_rt.training.evaluation import metrics, scores, speed  # noqa: E402
 from cars_rt.training.evaluation.candidates import Candidate, candidate, of_model  # noqa: E402
 from cars_rt.training.evaluation.comparison import compare  # noqa: E402
 from cars_rt.training.evaluation.linearity import linearity  # noqa: E402
@@ -40,7 +40,7 @@ from cars_rt.training.evaluation.measured import (  # noqa: E402
     spectra_in,
 )
 from cars_rt.training.evaluation.pictures import draw  # noqa: E402
-from cars_rt.training.evaluation.report import Table  # noqa: E402
+from cars_rt.training.evaluation.report import Table, tables  # noqa: E402
 from cars_rt.training.evaluation.scores import Scores, evaluate, judge  # noqa: E402
 from cars_rt.training.networks import Cnn, SpecNet  # noqa: E402
 from cars_rt.training.settings import TrainingError  # noqa: E402
@@ -253,9 +253,10 @@ def test_one_of_several_models_that_is_no_good_is_left_out_by_name(
     assert len(said) == 2
     np.savez(tmp_path / "some.npz", raman_shift=shift, spectra=1000 + np.cos(shift / 20)[None])
     told: list[str] = []
-    results = retrieve_measured({"bad": wrong, "kk": load_model("kk")}, [tmp_path / "some.npz"], told.append)
-    assert [each.model for each in results] == ["kk"]
-    assert told == ["some.npz: bad: onnxruntime: its raman is not finite on a probe batch"]
+    models, files = {"bad": wrong, "kk": load_model("kk")}, 2 * [tmp_path / "some.npz"]
+    assert [each.model for each in retrieve_measured(models, files, told.append)] == ["kk", "kk"]
+    said = "bad is left out from here on: onnxruntime: its raman is not finite on a probe batch"
+    assert told == [f"some.npz: {said}"]
 
 
 def test_all_models_of_a_comparison_get_the_same_spectra(tmp_path: Path) -> None:
@@ -320,6 +321,24 @@ def test_dilution_of_a_model_that_sees_nothing() -> None:
     assert toluene.shift == pytest.approx(3057.1, abs=3)  # the strongest line through this microscope
     assert toluene.true[0] / toluene.true[-1] > 80  # nearly as diluted: toluene's chi_NR is not water's
     assert found.largest_change == 0
+    assert {dilution.r2 for dilution in found.dilutions} == {None}  # nothing is in proportion
+
+
+@pytest.mark.filterwarnings("error")
+def test_where_nothing_is_retrieved_or_visible_a_cell_is_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was a change of 0, and R2 of spectra that are nothing but noise."""
+    monkeypatch.setattr(speed, "LEAST_S", 1e-9)
+    assert linearity(lambda batch: (torch.zeros_like(batch.counts),), 1).largest_change is None
+    monkeypatch.setattr(scores, "VISIBLE", np.inf)
+    found = compare([candidate(str(identity(tmp_path / "a.onnx")))], "crimson2024", 2, 7, 1)
+    accuracy = found[0].accuracy
+    assert accuracy["median_r2"] is accuracy["median_pearson"] is None
+    assert accuracy["visible"] == 0 and set(accuracy["peaks"].values()) == {0}
+    row = tables(found)[0].rows[0]
+    assert [row[2], row[3], row[6]] == ["", "", ""] and float(row[4]) > 0
+    draw(found, tmp_path / "a.png")
 
 
 def test_measured_lines_by_hand() -> None:

@@ -25,7 +25,7 @@ class Dilution(NamedTuple):
     substance: str
     shift: float  # cm-1, of the line
     slope: float  # retrieved over true
-    r2: float
+    r2: float | None  # None where all that was retrieved is the same
     weakest: float  # retrieved over true at a concentration of 0.01
     true: list[float]
     retrieved: list[float]
@@ -35,7 +35,7 @@ class Linearity(NamedTuple):
     """Dilutions, and by how much of its maximum a result changes when all counts are multiplied."""
 
     dilutions: list[Dilution]
-    largest_change: float  # for counts times 0.1 and 10
+    largest_change: float | None  # for counts times 0.1 and 10; None where all results are 0
 
 
 def linearity(model: Retrieve, spectra: int) -> Linearity:
@@ -49,7 +49,7 @@ def linearity(model: Retrieve, spectra: int) -> Linearity:
         given = torch.from_numpy(counts.astype(np.float32))
         return np.asarray(model(Batch(torch.from_numpy(axis), given, given, given))[0].double().numpy())
 
-    dilutions, change = [], 0.0
+    dilutions, changes = [], []
     for name in DILUTED:
         fractions = np.zeros((len(CONCENTRATIONS), len(SUBSTANCES)))
         fractions[:, [each.name for each in SUBSTANCES].index(name)] = CONCENTRATIONS
@@ -64,13 +64,12 @@ def linearity(model: Retrieve, spectra: int) -> Linearity:
                 name,
                 round(float(axis[place]), 1),
                 round(fit.slope, 4),
-                round(fit.r2, 5),
+                round(fit.r2, 5) if np.ptp(retrieved) > 0 else None,
                 round(float(retrieved[-1] / true[-1]), 4),
                 [round(float(value), 5) for value in true],
                 [round(float(value), 5) for value in retrieved],
             )
         )
-        for factor in FACTORS:
-            difference = np.abs(raman(factor * counts[0]) - found[0]).max() / np.abs(found[0]).max()
-            change = max(change, float(difference))
-    return Linearity(dilutions, float(f"{change:.2g}"))
+        if (largest := np.abs(found[0]).max()) > 0:
+            changes += [np.abs(raman(factor * counts[0]) - found[0]).max() / largest for factor in FACTORS]
+    return Linearity(dilutions, float(f"{max(changes):.2g}") if changes else None)

@@ -82,10 +82,11 @@ def retrieve_measured(
 ) -> list[Retrieved]:
     """The first spectrum of every file through every model, by the names that they have in the results.
 
-    left_out is told, in a sentence, of a model that cannot take a file's axis, cannot be run or has no finite
-    result of its spectrum, and of one of several files that cannot be read. Raises SpectraError if the only
-    one cannot be read."""
+    left_out is told, in a sentence, of a model that cannot take a file's axis, cannot be run (it is not tried
+    on later files) or has no finite result of its spectrum, and of one of several files that cannot be read.
+    Raises SpectraError if the only one cannot be read."""
     result: list[Retrieved] = []
+    fit = dict(models)
     for number, path in enumerate(files):
         try:
             spectra = read_spectra(path)
@@ -94,7 +95,7 @@ def retrieve_measured(
                 raise
             left_out(str(error))
             continue
-        for name, model in models.items():
+        for name, model in list(fit.items()):
             try:
                 graph = compose(model, spectra.raman_shift)
             except ModelError as error:
@@ -107,7 +108,8 @@ def retrieve_measured(
                         engine.set_dark(spectra.dark)
                     found = {output: values[0] for output, values in engine.retrieve(counts).items()}
             except EngineError as error:
-                left_out(f"{path.name}: {name}: {error}")
+                left_out(f"{path.name}: {name} is left out from here on: {error}")
+                del fit[name]
                 continue
             if not all(np.isfinite(values).all() for values in found.values()):
                 left_out(f"{path.name}: the result of {name} is not finite")

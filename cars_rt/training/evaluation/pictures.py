@@ -53,9 +53,9 @@ def _distribution(axes: Any, evaluations: Sequence[Evaluation]) -> None:
         lost = 1 - np.maximum(np.sort(each.scores.r2[each.scores.visible]), WORST_R2)
         share = np.arange(len(lost), 0, -1) / len(lost)
         median = each.accuracy["median_r2"]
-        axes.plot(
-            np.maximum(lost, 1e-5), share, f"C{number}", label=f"{drawable(each.model)}: median {median:.4f}"
-        )
+        of_all = "none is visible" if median is None else f"median {median:.4f}"
+        label = f"{drawable(each.model)}: {of_all}"
+        axes.plot(np.maximum(lost, 1e-5), share, f"C{number}", label=label)
     axes.set(xscale="log", ylim=(0, 1), xlabel="R2", ylabel="share of spectra at least as good")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{1 - value:.6g}"))
     axes.invert_xaxis()

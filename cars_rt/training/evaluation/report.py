@@ -69,8 +69,9 @@ def _accuracy(evaluations: Sequence[Evaluation]) -> Table:
         a, peaks = each.accuracy, each.accuracy["peaks"]
         low, high = a["quartiles_r2"]
         rows.append([
-            each.model, each.trained_on, f"{a['median_r2']:.4f}", f"{low:.4f} to {high:.4f}",
-            f"{a['mean_square_error']:.2e}", f"{a['mean_absolute_error']:.2e}", f"{a['median_pearson']:.4f}",
+            each.model, each.trained_on, _cell(a["median_r2"], ".4f"),
+            "" if low is None else f"{low:.4f} to {high:.4f}", f"{a['mean_square_error']:.2e}",
+            f"{a['mean_absolute_error']:.2e}", _cell(a["median_pearson"], ".4f"),
             *(f"{peaks[kind]:,}" for kind in ("found", "missed", "false")),
         ])  # fmt: skip
     columns = ["model", "trained on", "median R2", "quartiles", "mean MSE", "mean MAE", "median Pearson"]
@@ -106,7 +107,8 @@ def _linearity(evaluations: Sequence[Evaluation]) -> Table:
         for dilution in each.linearity.dilutions:
             rows.append([
                 each.model, f"{dilution.substance} {dilution.shift:.0f} cm-1", f"{dilution.slope:.3f}",
-                f"{dilution.r2:.4f}", f"{dilution.weakest:.0%}", f"{each.linearity.largest_change:.1e}",
+                _cell(dilution.r2, ".4f"), f"{dilution.weakest:.0%}",
+                _cell(each.linearity.largest_change, ".1e"),
             ])  # fmt: skip
     title = "Dilution from 1 to 0.01 in the simulated microscope: the strongest line against the truth"
     columns = ["model", "line", "slope", "R2", "retrieved at 0.01", "change for counts x 0.1 and x 10"]
@@ -126,6 +128,10 @@ def _bias(evaluations: Sequence[Evaluation]) -> Table:
     drawn = "" if first is None else f"{first.draws} draws of the noise of each of {first.spectra} spectra"
     title = f"The mean over {drawn}, of the truth, by decade of the signal"
     return Table(title, ["model", f"off by, {DECADES[0]}", *DECADES[1:]], rows)
+
+
+def _cell(value: float | None, how: str) -> str:
+    return "" if value is None else format(value, how)
 
 
 def _speed(evaluations: Sequence[Evaluation]) -> Table:

@@ -91,18 +91,23 @@ class Scores:
         )
 
     def summary(self) -> dict[str, Any]:
-        """Numbers, by name. R2, correlation and peaks are of the visible spectra, errors of all; errors
-        are in units of the target, coverage is the share of points within the deviation."""
-        seen = self.visible if self.visible.any() else np.ones_like(self.visible)
-        quartiles = np.quantile(self.r2[seen], [0.25, 0.5, 0.75])
-        found = Matches(*np.sum([each for each, good in zip(self.peaks, seen, strict=True) if good], axis=0))
+        """Numbers, by name. R2, correlation (None where none is visible) and peaks are of the visible
+        spectra, errors of all; errors are in units of the target, coverage is the share of points within the
+        deviation."""
+        seen = self.visible
+        counted = [each for each, good in zip(self.peaks, seen, strict=True) if good]
+        found = Matches(*np.sum([Matches(0, 0, 0), *counted], axis=0))
+
+        def quantile(values: Floats, share: float) -> float | None:
+            return round(float(np.quantile(values[seen], share)), 5) if seen.any() else None
+
         result: dict[str, Any] = {
             "spectra": len(self.r2),
             "visible": int(self.visible.sum()),
-            "median_r2": round(float(quartiles[1]), 5),
-            "quartiles_r2": [round(float(quartiles[0]), 5), round(float(quartiles[2]), 5)],
-            "median_pearson": round(float(np.median(self.pearson[seen])), 5),
-            "tenth_percentile_pearson": round(float(np.quantile(self.pearson[seen], 0.1)), 5),
+            "median_r2": quantile(self.r2, 0.5),
+            "quartiles_r2": [quantile(self.r2, 0.25), quantile(self.r2, 0.75)],
+            "median_pearson": quantile(self.pearson, 0.5),
+            "tenth_percentile_pearson": quantile(self.pearson, 0.1),
             "mean_square_error": float(f"{self.square.mean():.4g}"),
             "mean_absolute_error": float(f"{self.absolute.mean():.4g}"),
             "peaks": {name: int(value) for name, value in found._asdict().items()},
