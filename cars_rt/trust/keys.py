@@ -210,8 +210,9 @@ def _of(folder: Path) -> list[Path]:
 def _own(path: Path) -> str:
     """The remedy where an own key is not found: a new pair would be of no use if there is one already."""
     made = default_folder() / path.name
-    if made.is_file() and made != path.absolute():
-        return f"`cars-rt keys new` put one at {typed(made)}: give that"
+    with suppress(OSError):  # a service may not look there
+        if made.is_file() and made != path.absolute():
+            return f"`cars-rt keys new` put one at {typed(made)}: give that"
     return "`cars-rt keys new NAME` makes one"
 
 

@@ -588,6 +588,16 @@ def test_own_key_that_lies_elsewhere_is_named_and_others_are_asked_for_theirs(
         ServerKeys.load(ring.key("server"), [Path("allowed")])
 
 
+def test_key_that_is_there_is_read_where_nobody_can_look_into_the_folder_for_keys(
+    ring: Ring, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service without homes is refused there. A folder that cannot be looked into refuses root, too."""
+    monkeypatch.setattr(keys, "default_folder", lambda: tmp_path / ("n" * 300))
+    assert ServerKeys.load(ring.key("server"), [ring.allowed]).own.public.name == "server"
+    with pytest.raises(KeysError, match=r"there is no key file .*; `cars-rt keys new NAME` makes one"):
+        ServerKeys.load(tmp_path / "server.key", [ring.allowed])
+
+
 def test_the_documented_commands_find_the_keys_that_they_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
