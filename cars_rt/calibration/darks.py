@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.calibration.settings import OF_DARKS, ROWS, TEMPERATURE, alike, said, whole_number
+from cars_rt.calibration.settings import OF_DARKS, ROUNDED, ROWS, TEMPERATURE, alike, said, whole_number
 from cars_rt.protocol import Facts
 from cars_rt.protocol.saturation import FRAMES
 
-SAME = 1e-3  # relative: cameras round exposures to lines and clocks, and that changes no dark
 WARMER_K = 2.0  # the dark current of silicon doubles within 6 or 7
 
 
@@ -52,7 +51,7 @@ def frames_of(settings: Mapping[str, Any]) -> int:
 
 def same_exposure(one: float | None, other: float | None) -> bool:
     """Whether darks of these exposures are alike; one that is unknown is like another that is."""
-    return one is other if one is None or other is None else math.isclose(one, other, rel_tol=SAME)
+    return one is other if one is None or other is None else math.isclose(one, other, rel_tol=ROUNDED)
 
 
 def same_rows(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:

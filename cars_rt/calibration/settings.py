@@ -15,6 +15,8 @@ OF_DARKS = (
     "outputamplifier", "blacklevel", "baseline",
 )  # fmt: skip
 TEMPERATURE = "temperature"  # likewise, but it drifts, and tells no darks apart
+ROUNDED = 1e-3  # relative: cameras round exposures to lines and clocks, and gains, and that changes no dark
+STANDS = 1e-5  # relative: by less a spectrograph's own reading varies, 0.01 nm at 800 nm
 
 
 def whole_number(value: object, place: int = 0) -> int | None:
@@ -26,12 +28,14 @@ def whole_number(value: object, place: int = 0) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def alike(then: object, now: object, within: float = 0.0) -> bool:
-    """Whether two settings are the same, numbers to a thousandth or `within`."""
+def alike(then: object, now: object, within: float = 0.0, share: float = ROUNDED) -> bool:
+    """Whether two settings are the same, numbers to this share of them or `within`."""
     if isinstance(then, int | float) and isinstance(now, int | float):
-        return math.isclose(then, now, rel_tol=1e-3, abs_tol=within)
+        return math.isclose(then, now, rel_tol=share, abs_tol=within)
     if isinstance(then, Sequence) and isinstance(now, Sequence) and not isinstance(then, str):
-        return len(then) == len(now) and all(map(alike, then, now))
+        return len(then) == len(now) and all(
+            alike(*both, within, share) for both in zip(then, now, strict=True)
+        )
     return then == now
 
 
@@ -39,10 +43,14 @@ def moving(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """Names of the settings that are others now, as far as both say them, and move lines."""
     for name, here in now.items():
         was = then.get(name)
-        if any(word in name.lower() for word in OF_LINES) and was is not None and not alike(was, here):
+        if was is None or not any(word in name.lower() for word in OF_LINES):
+            continue
+        if not alike(was, here, share=STANDS):
             yield name
 
 
 def said(value: object) -> str:
-    """A setting in words."""
-    return f"{value:g}" if isinstance(value, int | float) else str(value)
+    """A setting in words, with as many digits as tell two of them apart."""
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() else f"{value:.7g}"
+    return str(value)

@@ -189,7 +189,7 @@ def unlike(measured: Start, now: Start) -> str | None:
         return f"it was measured at {FRAMES} {frames}, this run has {frames_of(here)}"
     where = [name for name in (*WHICH_CAMERA, "region", "binning") if name in then and name in here]
     for name in (*where, *other_kind(then, here)):
-        if not alike(then[name], here[name]):
+        if then[name] != here[name]:
             return f"it was measured at {name} {said(then[name])}, this run has {said(here[name])}"
     return None
 

@@ -71,6 +71,23 @@ def test_a_reference_is_left_out_where_the_grating_was_moved(
     assert (found.reference is known.reference) is kept and found.scale is after
 
 
+@pytest.mark.parametrize(
+    ("name", "then", "now", "said"),
+    [
+        ("CentreWavelength", 800.0, 800.7, "800, and now it is 800.7"),
+        ("CentreWavelength", 800.0, 799.98, "800, and now it is 799.98"),
+        ("centre_um", 0.8, 0.80002, "0.8, and now it is 0.80002"),
+        ("CentreWavelength", 800.0, 800.004, None),  # as it is read back
+        ("gain", 1.0, 1.0004, None),
+    ],
+)
+def test_a_spectrograph_that_moved_by_a_pixel_is_told(
+    name: str, then: float, now: float, said: str | None
+) -> None:
+    doubts = made(NM, {name: then}, {}).applied(500, settings={name: now}).doubts
+    assert doubts == (() if said is None else (f"it was made at {name} {said}",))
+
+
 def test_a_lamp_that_is_measured_anew_says_that_the_reference_is_gone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

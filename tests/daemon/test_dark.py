@@ -64,11 +64,12 @@ def measured(run: Start) -> Dark:
         ({"instrument": SETTINGS | {"gain": 4.0}}, "at gain 1, this run has 4"),
         (
             {"instrument": SETTINGS | {"readout_rate_hz": 3e6}},
-            r"at readout_rate_hz 1e\+06, this run has 3e\+06",
+            "at readout_rate_hz 1000000, this run has 3000000",
         ),
         ({"instrument": SETTINGS | {"rows_per_spectrum": 20}}, "on another number of rows"),
         ({"instrument": SETTINGS | {"frames_per_point": 1}}, "at frames_per_point 2, this run has 1"),
         ({"instrument": SETTINGS | {"serial": "B2"}}, "at serial A1, this run has B2"),
+        ({"instrument": SETTINGS | {"serial": 12345679}}, "at serial A1, this run has 12345679"),
         ({"instrument": SETTINGS | {"model": "Newton"}}, "at model iDus, this run has Newton"),
         ({"instrument": SETTINGS | {"binning": [4, 1]}}, r"at binning \[1, 1\], this run has \[4, 1\]"),
         ({"instrument": SETTINGS | {"region": [0, 100, 160, 20]}}, "at region"),
@@ -90,6 +91,23 @@ def test_a_dark_of_another_mode_is_not_subtracted(change: dict[str, Any], reason
     )
     assert dark.unused(again) is None and dark.of(again)[1] == dark.name and not dark.doubts(again)
     assert not dark.doubts(other)
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "said"),
+    [
+        ({"serial": 12345678}, {"serial": 12345679}, "at serial 12345678, this run has 12345679"),
+        ({"serial": 12345678.0}, {"serial": 12345679.0}, "at serial 12345678, this run has 12345679"),
+        ({"region": [2000, 0, 160, 20]}, {"region": [2001, 0, 160, 20]}, "at region"),
+    ],
+)
+def test_a_dark_of_another_camera_or_of_the_column_beside_it_is_not_subtracted(
+    then: dict[str, Any], now: dict[str, Any], said: str
+) -> None:
+    """However many digits the number has."""
+    dark = measured(a_start(**MODE | {"instrument": then}))
+    assert said in str(dark.unused(a_start(**MODE | {"instrument": now})))
+    assert dark.unused(a_start(**MODE | {"instrument": then})) is None
 
 
 def test_a_dark_at_another_temperature_is_subtracted_and_said() -> None:
