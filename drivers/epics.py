@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.calibration.darks import WARMER_K
-from cars_rt.calibration.settings import ROWS, alike
+from cars_rt.calibration.settings import ROWS
 from cars_rt.drivers.axis import Axis, AxisSettings
 from cars_rt.drivers.base import (
     WAIT_S,
@@ -29,6 +28,7 @@ from cars_rt.drivers.base import (
 )
 from cars_rt.drivers.flags import refuse_duration
 from cars_rt.drivers.images import ImageSettings, Rows
+from cars_rt.drivers.ndarray import Setting, same, settings_of, sizes_of, stamp
 from cars_rt.drivers.numbering import Numbering
 from cars_rt.drivers.scan import ScanSettings
 from cars_rt.installation import install_extra
@@ -48,17 +48,6 @@ HOPES = (
 )
 ENDS = "; with --acquire that ends it"
 GOES_S = 1.0  # for which a detector that may be gone is asked to stop
-FROM_NOW_S = 3600.0  # beyond that, a time stamp is none
-EXPOSURES = ("AcquireTime", "ExposureTime")
-#: Attributes by the names that all drivers have for them; those above go before those below.
-OURS = {
-    "Model": "model",
-    "SerialNumber": "serial",
-    "Gain": "gain",
-    "TemperatureActual": "temperature_c",
-    "Temperature": "temperature_c",
-}
-PASSING = ("Counter", "TimeStamp", "EpicsTS", "AcquirePeriod", *EXPOSURES)  # in names of what is no setting
 FIELDS = "field(value,codec,uniqueId,dimension,timeStamp,dataTimeStamp,attribute)"
 TOLD = 20  # attributes that are told in `start`
 
@@ -138,13 +127,13 @@ class Epics(Instrument):
                         continue
                     came = time.monotonic()
                     image = self._image(value)
-                    change = self._setting.change(_Setting.of(value, image))
-                    if last is None and (change or not _same(self._told, _settings(value))):
+                    change = self._setting.change(Setting.of(value, image))
+                    if last is None and (change or not same(self._told, settings_of(value))):
                         yield self._described(value, image)
                     elif change:
                         raise InstrumentError(f"images of {self._pv} {change}, which ends the run")
                     number = int(value["uniqueId"])
-                    yield Block(self._rows(image), None, _stamp(value), number)
+                    yield Block(self._rows(image), None, stamp(value), number)
                     if number != last:  # no copy
                         done, last = done + self._rows.tracks, number
             finally:
@@ -156,7 +145,7 @@ class Epics(Instrument):
 
     def _described(self, value: Any, image: NDArray[Any]) -> Acquisition:
         """A run of images like this one."""
-        self._setting, self._told = _Setting.of(value, image), _settings(value)
+        self._setting, self._told = Setting.of(value, image), settings_of(value)
         self._rows = Rows(self._images, image.shape[0], image.dtype)
         exposure, binned = self._setting.exposure_s, self._setting.binning
         if self._settings.exposure_ms is not None:
@@ -240,49 +229,15 @@ class Epics(Instrument):
         sizes = [int(each["size"]) for each in value["dimension"]]
         if len(sizes) > 2:
             raise InstrumentError(
-                f"images of {self._pv} are in colour ({_sizes(sizes)}), and a spectrum has one number a "
+                f"images of {self._pv} are in colour ({sizes_of(sizes)}), and a spectrum has one number a "
                 "pixel: choose the colour mode Mono"
             )
         data = np.asarray(value["value"])
         if data.size != np.prod(sizes, dtype=int):
-            raise InstrumentError(f"an image of {self._pv} says {_sizes(sizes)} and has {data.size} pixels")
+            raise InstrumentError(f"an image of {self._pv} says {sizes_of(sizes)} and has {data.size} pixels")
         image = data.reshape(sizes[::-1] if len(sizes) == 2 else (1, -1))
         mirrored = any(each["reverse"] for each in value["dimension"][:1])
         return image[:, ::-1] if mirrored else image
-
-
-@dataclass(frozen=True)
-class _Setting:
-    """How the detector is set, as an image says it: of one run, all images say the same."""
-
-    size: str
-    offset: tuple[float, ...]
-    binning: tuple[float, ...]
-    exposure_s: float | None
-
-    @classmethod
-    def of(cls, value: Any, image: NDArray[Any]) -> "_Setting":
-        sizes = value["dimension"]
-        return cls(
-            f"{_sizes(image.shape)} {image.dtype.name}",
-            tuple(float(each["offset"]) for each in sizes),
-            tuple(float(max(each["binning"], 1)) for each in sizes),
-            _exposure(value),
-        )
-
-    def change(self, now: "_Setting") -> str:
-        """What is another one now, in words; empty if nothing is."""
-        if now.size != self.size:
-            return f"changed from {self.size} to {now.size}"
-        for name in ("offset", "binning"):
-            then, here = getattr(self, name), getattr(now, name)
-            if then != here:
-                numbers = " to ".join(_sizes(f"{each:g}" for each in both) for both in (then, here))
-                return f"changed their {name} from {numbers}"
-        then, here = self.exposure_s, now.exposure_s
-        if then is not None and here is not None and not alike(then, here):
-            return f"changed their exposure from {then * 1e3:g} to {here * 1e3:g} ms"
-        return ""
 
 
 class _Monitor:
@@ -350,51 +305,3 @@ class _Switch:
     def close(self) -> None:
         if self._monitor is not None:
             self._monitor.close()
-
-
-def _stamp(value: Any) -> int | None:
-    """When it was taken, Unix time, as far as its server knows."""
-    now = time.time()
-    for name in ("dataTimeStamp", "timeStamp"):
-        seconds, ns = value[name]["secondsPastEpoch"], value[name]["nanoseconds"]
-        if abs(seconds - now) < FROM_NOW_S:
-            return int(seconds) * 10**9 + int(ns)
-    return None
-
-
-def _exposure(value: Any) -> float | None:
-    """Of an image, s, if it says that."""
-    for each in value["attribute"]:
-        if each["name"] in EXPOSURES and isinstance(each["value"], float):
-            return float(each["value"])
-    return None
-
-
-def _settings(value: Any) -> dict[str, Any]:
-    """Attributes of the image that are numbers or texts and say how the detector is set, in our words."""
-    told: dict[str, Any] = {}
-    for each in value["attribute"]:
-        known, name = each["value"], str(each["name"])[:64]
-        if isinstance(known, bool | int | float) and np.isfinite(known):
-            told[name] = float(known)
-        elif isinstance(known, str) and name.isascii():
-            told[name] = known[:200]
-    if told.pop("ColorMode", 0.0):
-        raise InstrumentError("the detector's images are in colour: choose the colour mode Mono")
-    ours: dict[str, Any] = {}
-    for name, known in OURS.items():
-        if name in told:
-            ours.setdefault(known, told.pop(name))
-    return ours | {name: what for name, what in told.items() if not any(each in name for each in PASSING)}
-
-
-def _same(then: dict[str, Any], now: dict[str, Any]) -> bool:
-    """Whether settings are the same; a temperature varies all the time."""
-    within = {"temperature_c": WARMER_K}
-    return then.keys() == now.keys() and all(
-        alike(what, now[name], within.get(name, 0.0)) for name, what in then.items()
-    )
-
-
-def _sizes(sizes: Any) -> str:
-    return " x ".join(map(str, sizes))

@@ -1,0 +1,107 @@
+"""What an image of areaDetector (NTNDArray) says of its detector, beside its counts; pure."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cars_rt.calibration.darks import WARMER_K
+from cars_rt.calibration.settings import alike
+from cars_rt.drivers.base import InstrumentError
+
+FROM_NOW_S = 3600.0  # beyond that, a time stamp is none
+EXPOSURES = ("AcquireTime", "ExposureTime")
+#: Attributes by the names that all drivers have for them; those above go before those below.
+OURS = {
+    "Model": "model",
+    "SerialNumber": "serial",
+    "Gain": "gain",
+    "TemperatureActual": "temperature_c",
+    "Temperature": "temperature_c",
+}
+PASSING = ("Counter", "TimeStamp", "EpicsTS", "AcquirePeriod", *EXPOSURES)  # in names of what is no setting
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How the detector is set, as an image says it: of one run, all images say the same."""
+
+    size: str
+    offset: tuple[float, ...]
+    binning: tuple[float, ...]
+    exposure_s: float | None
+
+    @classmethod
+    def of(cls, value: Any, image: NDArray[Any]) -> "Setting":
+        sizes = value["dimension"]
+        return cls(
+            f"{sizes_of(image.shape)} {image.dtype.name}",
+            tuple(float(each["offset"]) for each in sizes),
+            tuple(float(max(each["binning"], 1)) for each in sizes),
+            _exposure(value),
+        )
+
+    def change(self, now: "Setting") -> str:
+        """What is another one now, in words; empty if nothing is."""
+        if now.size != self.size:
+            return f"changed from {self.size} to {now.size}"
+        for name in ("offset", "binning"):
+            then, here = getattr(self, name), getattr(now, name)
+            if then != here:
+                numbers = " to ".join(sizes_of(f"{each:g}" for each in both) for both in (then, here))
+                return f"changed their {name} from {numbers}"
+        then, here = self.exposure_s, now.exposure_s
+        if then is not None and here is not None and not alike(then, here):
+            return f"changed their exposure from {then * 1e3:g} to {here * 1e3:g} ms"
+        return ""
+
+
+def stamp(value: Any) -> int | None:
+    """When it was taken, Unix time, as far as its server knows."""
+    now = time.time()
+    for name in ("dataTimeStamp", "timeStamp"):
+        seconds, ns = value[name]["secondsPastEpoch"], value[name]["nanoseconds"]
+        if abs(seconds - now) < FROM_NOW_S:
+            return int(seconds) * 10**9 + int(ns)
+    return None
+
+
+def _exposure(value: Any) -> float | None:
+    """Of an image, s, if it says that."""
+    for each in value["attribute"]:
+        if each["name"] in EXPOSURES and isinstance(each["value"], float):
+            return float(each["value"])
+    return None
+
+
+def settings_of(value: Any) -> dict[str, Any]:
+    """Attributes of the image that are numbers or texts and say how the detector is set, in our words."""
+    told: dict[str, Any] = {}
+    for each in value["attribute"]:
+        known, name = each["value"], str(each["name"])[:64]
+        if isinstance(known, bool | int | float) and np.isfinite(known):
+            told[name] = float(known)
+        elif isinstance(known, str) and name.isascii():
+            told[name] = known[:200]
+    if told.pop("ColorMode", 0.0):
+        raise InstrumentError("the detector's images are in colour: choose the colour mode Mono")
+    ours: dict[str, Any] = {}
+    for name, known in OURS.items():
+        if name in told:
+            ours.setdefault(known, told.pop(name))
+    return ours | {name: what for name, what in told.items() if not any(each in name for each in PASSING)}
+
+
+def same(then: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether settings are the same; a temperature varies all the time."""
+    within = {"temperature_c": WARMER_K}
+    return then.keys() == now.keys() and all(
+        alike(what, now[name], within.get(name, 0.0)) for name, what in then.items()
+    )
+
+
+def sizes_of(sizes: Any) -> str:
+    """Numbers along the dimensions, in words."""
+    return " x ".join(map(str, sizes))
