@@ -38,13 +38,19 @@ log = logging.getLogger("cars_rt.drivers")
 
 ASKED = 1000  # images that wait in the monitor's queue: of the four that are usual, some are overwritten
 QUIET_S = 0.25  # and one exposure, for which a detector that rests sends nothing: its plugins have queues
+LATE_S = 2.0  # likewise, before its run ends: a slow plugin gives what is in its queue with pauses
 HOPES_S = 10.0  # and one exposure, after which it is said that no image comes any more
 RESTS = (
     "%s is 0 again, and %d of %d spectra have come: the others are lost, or the detector is told to take "
     "fewer images"
 )
+ENDED = "%s is 0 again, which ends the run: %d spectra have come; give --spectra to know whether any are lost"
 HOPES = (
     "no image of %s has come for %.0f s, and %s spectra have: if the detector rests, Ctrl-C ends the run%s"
+)
+NOTHING = (
+    "{} is 0 again, and no image of {} has come: does the detector take any (trigger, NumImages), and do "
+    "they reach the plugin NDPva (EnableCallbacks)?"
 )
 ENDS = "; with --acquire that ends it"
 GOES_S = 1.0  # for which a detector that may be gone is asked to stop
@@ -111,8 +117,11 @@ class Epics(Instrument):
                     value = monitor.next(WAIT_S)
                     if value is None:
                         quiet_s = time.monotonic() - came - self._exposure_s
-                        if min(quiet_s, switch.rests_s - self._exposure_s) > QUIET_S:
+                        if min(quiet_s, switch.rests_s - self._exposure_s) > LATE_S:
+                            if not done:
+                                raise InstrumentError(NOTHING.format(self._settings.acquire, self._pv))
                             if planned is None:
+                                log.info(ENDED, self._settings.acquire, done)
                                 return
                             if planned - done > order.flyback * order.frames:
                                 log.warning(RESTS, self._settings.acquire, done, planned)

@@ -38,6 +38,7 @@ SETTINGS = EpicsSettings(acquire="cam:Acquire", connect_s=10)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """This detector has no queue: it rests at once."""
     monkeypatch.setattr(module, "QUIET_S", 0.01)
+    monkeypatch.setattr(module, "LATE_S", 0.01)
 
 
 @pytest.fixture
@@ -217,6 +218,7 @@ def test_images_that_come_late_of_the_run_before_are_of_no_run(
                 self.images.post(self.value(number))
 
     monkeypatch.setattr(module, "QUIET_S", rests_s)
+    monkeypatch.setattr(module, "LATE_S", rests_s)
     one = Late()
     detector.here(one)
     settings = replace(SETTINGS, exposure_ms=exposure_ms)
@@ -242,29 +244,65 @@ class Short(Detector):
             self.acquire.post(0)
 
 
-@pytest.mark.parametrize("takes", [18, 0])
 def test_images_that_are_lost_at_the_end_end_the_run_when_the_detector_rests(
-    takes: int, detector: Any, caplog: pytest.LogCaptureFixture
+    detector: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     one = Short()
-    one.takes = takes
     detector.here(one)
     made = driven(Subject(make=epics(spectra=20)), forever=True)  # until it ends by itself
     one.unplug()
-    assert (made.closed[0].end.reason, made.totals[0].sent) == ("complete", takes)
-    assert made.closed[0].end.lost == {"camera": 20 - takes}
-    assert f"cam:Acquire is 0 again, and {takes} of 20 spectra have come" in caplog.text
+    assert (made.closed[0].end.reason, made.totals[0].sent) == ("complete", 18)
+    assert made.closed[0].end.lost == {"camera": 2}
+    assert "cam:Acquire is 0 again, and 18 of 20 spectra have come" in caplog.text
+
+
+@pytest.mark.parametrize("planned", [20, None])
+def test_a_detector_that_rests_before_its_first_image_has_failed(planned: int | None, detector: Any) -> None:
+    one = Short()
+    one.takes = 0
+    detector.here(one)
+    instrument = epics(spectra=planned)()
+    instrument.acquisition()
+    with pytest.raises(InstrumentError, match="cam:Acquire is 0 again, and no image of cam:Image has come"):
+        [*instrument.frames()]
+    instrument.close()
+    one.unplug()
+
+
+def test_images_that_come_with_pauses_when_the_detector_rests_already_are_of_the_run(
+    detector: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As out of the queue of a plugin that is slower than the detector."""
+
+    class Slow(Short):
+        def post(self) -> None:
+            self.acquire.post(0)
+            for number in range(3):
+                time.sleep(0.15)  # longer than the driver waits before it looks
+                self.unique += 1
+                self.images.post(self.value(number))
+
+    monkeypatch.setattr(module, "LATE_S", 2.0)
+    one = Slow()
+    detector.here(one)
+    instrument = epics(spectra=3)()
+    instrument.acquisition()
+    assert sum(isinstance(each, Block) for each in instrument.frames()) == 3
+    instrument.close()
+    one.unplug()
 
 
 def test_a_run_of_no_planned_length_ends_when_the_detector_rests(
     detector: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     one = Short()
     detector.here(one)
     made = driven(Subject(make=epics(spectra=None)), forever=True)
     one.unplug()
     assert (made.closed[0].end.reason, made.totals[0].sent) == ("complete", one.takes)
-    assert not made.closed[0].end.lost and not caplog.messages
+    assert not made.closed[0].end.lost
+    assert "cam:Acquire is 0 again, which ends the run: 18 spectra have come" in caplog.text
 
 
 @pytest.mark.parametrize(("planned", "come"), [(20, "18 of 20"), (None, "18")])
