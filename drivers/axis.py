@@ -126,12 +126,14 @@ class Axis:
         full_scale: float | None = None,
         wavelength_nm: NDArray[np.float64] | None = None,
         cut_at: int | None = None,
+        warns: bool = True,
         **more: Any,
     ) -> Acquisition:
         """The description of a run with this axis, and with what the calibration knows of the camera.
 
         wavelength_nm: (pixels,), as the instrument itself knows it; what was given goes before it. cut_at:
         the first of its pixels that are used, where all of them are read: a dark of all has that of these.
+        warns: of what the calibration doubts.
         """
         instrument = told(instrument)
         about: dict[str, Any] = {"source": source, "instrument": instrument, "exposure_s": exposure_s} | more
@@ -143,7 +145,7 @@ class Axis:
                 applied = _cut(known, cut_at, pixels).applied(
                     pixels, source=source, settings=instrument, exposure_s=exposure_s, probe_nm=probe_nm
                 )
-                for doubt in applied.doubts:
+                for doubt in applied.doubts if warns else ():
                     log.warning("the calibration: %s", doubt)
                 shift = applied.raman_shift
                 about["dark"] = applied.dark

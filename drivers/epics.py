@@ -28,7 +28,7 @@ from cars_rt.drivers.base import (
 )
 from cars_rt.drivers.flags import refuse_duration
 from cars_rt.drivers.images import ImageSettings, Rows
-from cars_rt.drivers.ndarray import Setting, same, settings_of, sizes_of, stamp
+from cars_rt.drivers.ndarray import Setting, settings_of, sizes_of, stamp
 from cars_rt.drivers.numbering import Numbering
 from cars_rt.drivers.scan import ScanSettings
 from cars_rt.installation import install_extra
@@ -94,8 +94,10 @@ class Epics(Instrument):
         self, pv: str, settings: EpicsSettings, images: ImageSettings, scan: ScanSettings, axis: AxisSettings
     ) -> None:
         """Raises InstrumentError if there is no such PV, or it has no image that can be spectra."""
-        self._pv, self._settings, self._images, self._about = pv, settings, images, scan.about()
-        self._axis = Axis(axis)
+        self._pv, self._settings, self._images = pv, settings, images
+        # Its first image says how the detector is set in a run.
+        self._source, self._about = f"{pv} (EPICS)", scan.about() | {"triggered": True}
+        self._axis, self._exposure_s = Axis(axis), 0.0
         try:
             client = import_module("p4p.client.thread")
         except ImportError as error:
@@ -105,7 +107,13 @@ class Epics(Instrument):
 
     def acquisition(self) -> Acquisition:
         value = self._first()
-        return self._described(value, self._image(value))
+        try:
+            return self._described(value, self._image(value), warns=False)
+        except InstrumentError as error:
+            if self._settings.acquire is None:
+                raise
+            log.info("%s: of the image that stands; the first one of the run decides", error)
+        return Acquisition(source=self._source, raman_shift=np.arange(2.0), dtype="uint8", **self._about)
 
     def frames(self) -> Iterator[Yielded]:
         planned, order, done, last = self._about["spectra"], self._about["order"], 0, None
@@ -136,10 +144,9 @@ class Epics(Instrument):
                         continue
                     came = time.monotonic()
                     image = self._image(value)
-                    change = self._setting.change(Setting.of(value, image))
-                    if last is None and (change or not same(self._told, settings_of(value))):
+                    if last is None:
                         yield self._described(value, image)
-                    elif change:
+                    elif change := self._setting.change(Setting.of(value, image)):
                         raise InstrumentError(f"images of {self._pv} {change}, which ends the run")
                     number = int(value["uniqueId"])
                     yield Block(self._rows(image), None, stamp(value), number)
@@ -152,27 +159,28 @@ class Epics(Instrument):
     def close(self) -> None:
         self._context.close()
 
-    def _described(self, value: Any, image: NDArray[Any]) -> Acquisition:
+    def _described(self, value: Any, image: NDArray[Any], *, warns: bool = True) -> Acquisition:
         """A run of images like this one."""
-        self._setting, self._told = Setting.of(value, image), settings_of(value)
+        self._setting, told = Setting.of(value, image), settings_of(value)
         self._rows = Rows(self._images, image.shape[0], image.dtype)
         exposure, binned = self._setting.exposure_s, self._setting.binning
         if self._settings.exposure_ms is not None:
             exposure = self._settings.exposure_ms / 1e3
         self._exposure_s = exposure or 0.0
         size = [each["size"] * by for each, by in zip(value["dimension"], binned, strict=True)]
-        facts: dict[str, Any] = dict(islice(self._told.items(), TOLD))
+        facts: dict[str, Any] = dict(islice(told.items(), TOLD))
         facts |= {ROWS: self._rows.summed, "binning": list(binned)}
         facts["region"] = list(self._setting.offset) + size
         return self._axis.acquisition(
             image.shape[1],
-            source=f"{self._pv} (EPICS)",
+            warns=warns,
+            source=self._source,
             instrument=facts,
             exposure_s=exposure or None,
             dtype=self._rows.dtype,
             block=self._rows.tracks,
             numbers=Numbering(lowest=-(2**31), highest=2**31 - 1, spectra=self._rows.tracks),
-            **self._about | {"triggered": True},  # it is known with its first image how the detector is set
+            **self._about,
         )
 
     def _begin(self, monitor: "_Monitor", switch: "_Switch") -> Iterator[Waiting]:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.calibration.darks import WARMER_K
 from cars_rt.calibration.settings import alike
 from cars_rt.drivers.base import InstrumentError
 
@@ -92,14 +91,6 @@ def settings_of(value: Any) -> dict[str, Any]:
         if name in told:
             ours.setdefault(known, told.pop(name))
     return ours | {name: what for name, what in told.items() if not any(each in name for each in PASSING)}
-
-
-def same(then: dict[str, Any], now: dict[str, Any]) -> bool:
-    """Whether settings are the same; a temperature varies all the time."""
-    within = {"temperature_c": WARMER_K}
-    return then.keys() == now.keys() and all(
-        alike(what, now[name], within.get(name, 0.0)) for name, what in then.items()
-    )
 
 
 def sizes_of(sizes: Any) -> str:

@@ -29,8 +29,10 @@ from cars_rt.drivers.scan import ScanSettings
 from cars_rt.drivers.trial import driven
 from cars_rt.protocol import Reason
 from drivers.detector import COLUMNS, ROWS, Detector
+from drivers.test_axis import calibrated
 
 SIMULATOR = "pvapy.cli.adSimServer"
+AXIS = AxisSettings(axis="500:3100")
 SETTINGS = EpicsSettings(acquire="cam:Acquire", connect_s=10)
 
 
@@ -60,9 +62,12 @@ def detector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         one.unplug()
 
 
-def epics(settings: EpicsSettings = SETTINGS, spectra: int | None = 60, **images: Any) -> partial[Epics]:
-    axis = AxisSettings(axis="500:3100")
-    return partial(Epics, "cam:Image", settings, ImageSettings(**images), ScanSettings(spectra=spectra), axis)
+def epics(
+    settings: EpicsSettings = SETTINGS,
+    spectra: int | None = 60,
+    axis: AxisSettings = AXIS,
+) -> partial[Epics]:
+    return partial(Epics, "cam:Image", settings, ImageSettings(), ScanSettings(spectra=spectra), axis)
 
 
 def truth(index: Any) -> Any:
@@ -187,6 +192,41 @@ def test_another_size_before_the_run_is_that_of_the_run(detector: Any) -> None:
     instrument.close()
     assert isinstance(about, Acquisition) and (about.dtype, len(about.raman_shift)) == ("uint16", 32)
     assert [each.counts.shape for each in given] == [(1, 32)] * 4
+
+
+@pytest.mark.parametrize("before", [{"shape": (ROWS, 32)}, {"shape": (2, 8, 3)}, {"codec": "blosc"}])
+def test_the_image_that_stands_refuses_no_run_that_brings_its_own(
+    before: dict[str, Any], detector: Any, tmp_path: Path
+) -> None:
+    axis = tmp_path / "axis.txt"
+    np.savetxt(axis, np.linspace(500, 3100, COLUMNS))
+    settings = AxisSettings(axis=str(axis))
+    one = detector(**before)
+    instrument = epics(replace(SETTINGS, acquire=None), axis=settings)()
+    with pytest.raises(InstrumentError):  # how the detector is set: nobody sets it otherwise
+        instrument.acquisition()
+    instrument.close()
+    one.image = {"dtype": np.uint16, "shape": (ROWS, COLUMNS), "codec": ""}
+    made = driven(Subject(make=epics(spectra=4, axis=settings), spectra=4))
+    assert (made.error, made.closed[0].end.reason, made.starts[0].pixels) == (None, "complete", COLUMNS)
+
+
+def test_what_a_calibration_doubts_is_said_of_the_run_and_not_of_the_image_before(
+    detector: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = Told()
+    one.told = {"SerialNumber": "18"}
+    one.images.post(one.value(0))
+    one.told = {"SerialNumber": "17"}
+    detector.here(one)
+    instrument = epics(spectra=4, axis=AxisSettings(calibration=calibrated(tmp_path / "lab.json")))()
+    instrument.acquisition()
+    assert "made with" not in caplog.text
+    about, *given = [each for each in instrument.frames() if not isinstance(each, Waiting)]
+    instrument.close()
+    one.unplug()
+    assert isinstance(about, Acquisition) and len(about.raman_shift) == COLUMNS and len(given) == 4
+    assert caplog.text.count("it was made with 'a camera', this is 'cam:Image (EPICS)'") == 1
 
 
 @pytest.mark.parametrize(
@@ -348,10 +388,9 @@ def test_settings_have_the_names_of_all_drivers_and_what_passes_is_none(detector
         "rows_per_spectrum": ROWS, "binning": [1, 1], "region": [0, 0, COLUMNS, ROWS],
     }  # fmt: skip
     one.told = one.told | {"TemperatureActual": -59.5, "ArrayCounter": 18.0}
-    assert not any(isinstance(each, Acquisition) for each in instrument.frames())
-    one.told = one.told | {"Grating": 1200.0}
+    one.told = one.told | {"Grating": 600.1}  # less than a thousandth
     about = next(each for each in instrument.frames() if isinstance(each, Acquisition))
-    assert (about.instrument or {})["Grating"] == 1200
+    assert about.instrument["Grating"] == 600.1 and about.instrument["temperature_c"] == -59.5
     instrument.close()
     one.unplug()
 
@@ -369,7 +408,7 @@ def test_exposure_and_colour_are_found_however_many_attributes_there_are(detecto
 
     one = Talkative()
     detector.here(one)
-    instrument = epics()()
+    instrument = epics(replace(SETTINGS, acquire=None))()
     about = instrument.acquisition()
     assert about.exposure_s == 0.25 and len(about.instrument) == 23 and "Motor19" in about.instrument
     one.colour = 2
@@ -407,8 +446,9 @@ def test_copies_of_images_do_not_count_as_planned(detector: Any) -> None:
 def test_image_that_is_no_spectrum_is_refused(image: dict[str, Any], reason: str, detector: Any) -> None:
     detector(**image)
     instrument = epics()()
+    instrument.acquisition()
     with pytest.raises(InstrumentError, match=reason):
-        instrument.acquisition()
+        [*instrument.frames()]
     instrument.close()
 
 
