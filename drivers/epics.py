@@ -28,7 +28,7 @@ from cars_rt.drivers.base import (
 )
 from cars_rt.drivers.flags import refuse_duration
 from cars_rt.drivers.images import ImageSettings, Rows
-from cars_rt.drivers.ndarray import Setting, settings_of, sizes_of, stamp
+from cars_rt.drivers.ndarray import Setting, sizes_of, stamp
 from cars_rt.drivers.numbering import Numbering
 from cars_rt.drivers.scan import ScanSettings
 from cars_rt.installation import install_extra
@@ -161,14 +161,14 @@ class Epics(Instrument):
 
     def _described(self, value: Any, image: NDArray[Any], *, warns: bool = True) -> Acquisition:
         """A run of images like this one."""
-        self._setting, told = Setting.of(value, image), settings_of(value)
+        self._setting = Setting.of(value, image)
         self._rows = Rows(self._images, image.shape[0], image.dtype)
         exposure, binned = self._setting.exposure_s, self._setting.binning
         if self._settings.exposure_ms is not None:
             exposure = self._settings.exposure_ms / 1e3
         self._exposure_s = exposure or 0.0
         size = [each["size"] * by for each, by in zip(value["dimension"], binned, strict=True)]
-        facts: dict[str, Any] = dict(islice(told.items(), TOLD))
+        facts: dict[str, Any] = dict(islice(self._setting.told.items(), TOLD))
         facts |= {ROWS: self._rows.summed, "binning": list(binned)}
         facts["region"] = list(self._setting.offset) + size
         return self._axis.acquisition(

@@ -1,13 +1,14 @@
 """What an image of areaDetector (NTNDArray) says of its detector, beside its counts; pure."""
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.calibration.settings import alike
+from cars_rt.calibration.darks import other_kind
+from cars_rt.calibration.settings import alike, moving, said
 from cars_rt.drivers.base import InstrumentError
 
 FROM_NOW_S = 3600.0  # beyond that, a time stamp is none
@@ -31,15 +32,17 @@ class Setting:
     offset: tuple[float, ...]
     binning: tuple[float, ...]
     exposure_s: float | None
+    told: dict[str, Any]  # its attributes, in our words
 
     @classmethod
     def of(cls, value: Any, image: NDArray[Any]) -> "Setting":
-        sizes = value["dimension"]
+        sizes, attributes = value["dimension"], _attributes(value)
         return cls(
             f"{sizes_of(image.shape)} {image.dtype.name}",
             tuple(float(each["offset"]) for each in sizes),
             tuple(float(max(each["binning"], 1)) for each in sizes),
-            _exposure(value),
+            next((known for name in EXPOSURES if isinstance(known := attributes.get(name), float)), None),
+            _settings(attributes),
         )
 
     def change(self, now: "Setting") -> str:
@@ -54,6 +57,9 @@ class Setting:
         then, here = self.exposure_s, now.exposure_s
         if then is not None and here is not None and not alike(then, here):
             return f"changed their exposure from {then * 1e3:g} to {here * 1e3:g} ms"
+        others = {name: what for name, what in self.told.items() if now.told.get(name) != what}
+        for name in (*moving(others, now.told), *other_kind(others, now.told)):
+            return f"changed their {name} from {said(others[name])} to {said(now.told[name])}"
         return ""
 
 
@@ -67,23 +73,21 @@ def stamp(value: Any) -> int | None:
     return None
 
 
-def _exposure(value: Any) -> float | None:
-    """Of an image, s, if it says that."""
-    for each in value["attribute"]:
-        if each["name"] in EXPOSURES and isinstance(each["value"], float):
-            return float(each["value"])
-    return None
-
-
-def settings_of(value: Any) -> dict[str, Any]:
-    """Attributes of the image that are numbers or texts and say how the detector is set, in our words."""
-    told: dict[str, Any] = {}
+def _attributes(value: Any) -> dict[str, Any]:
+    """Those of an image that are numbers or texts."""
+    found: dict[str, Any] = {}
     for each in value["attribute"]:
         known, name = each["value"], str(each["name"])[:64]
-        if isinstance(known, bool | int | float) and np.isfinite(known):
-            told[name] = float(known)
+        if isinstance(known, bool | int | float) and math.isfinite(known):
+            found[name] = float(known)
         elif isinstance(known, str) and name.isascii():
-            told[name] = known[:200]
+            found[name] = known[:200]
+    return found
+
+
+def _settings(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Those that say how the detector is set, in our words."""
+    told = dict(attributes)
     if told.pop("ColorMode", 0.0):
         raise InstrumentError("the detector's images are in colour: choose the colour mode Mono")
     ours: dict[str, Any] = {}

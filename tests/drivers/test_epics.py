@@ -150,8 +150,9 @@ class Told(Detector):
         now = {"AcquireTime": 0.001, "offset": 0, "binning": 1}
         if self.goes.is_set() and number >= self.after:
             now |= self.changed
-        value["dimension"][0]["offset"], value["dimension"][0]["binning"] = now["offset"], now["binning"]
-        told = self.told | {"AcquireTime": now["AcquireTime"]}
+        for name in ("offset", "binning"):
+            value["dimension"][0][name] = now.pop(name)
+        told = self.told | now
         value["attribute"] = [{"name": name, "value": what} for name, what in told.items()]
         return value
 
@@ -162,19 +163,30 @@ class Told(Detector):
         ({"AcquireTime": 0.1}, "changed their exposure from 1 to 100 ms"),
         ({"offset": 500}, "changed their offset from 0 x 0 to 500 x 0"),
         ({"binning": 2}, "changed their binning from 1 x 1 to 2 x 1"),
+        ({"Gain": 4.0}, "changed their gain from 2 to 4"),
+        ({"CentreWavelength": 800.7}, "changed their CentreWavelength from 800 to 800.7"),
     ],
 )
 def test_run_is_as_its_first_image_says_and_ends_when_another_one_says_otherwise(
     changed: dict[str, float], said: str, detector: Any
 ) -> None:
     """The image that stands before a run is of how the detector was set then."""
-    one = Told()
+
+    class Varying(Told):
+        @property
+        def told(self) -> dict[str, Any]:  # type: ignore[override]
+            varies = {"RingCurrent": float(self.unique), "Temperature": -60.0 + self.unique % 3}
+            return varies | {"Gain": 2.0, "CentreWavelength": 800.0}
+
+    one = Varying()
     one.changed = changed
     detector.here(one)
     made = driven(Subject(make=epics(spectra=20), spectra=20))
     [start] = made.starts
     assert (start.exposure_s, made.closed[0].end.reason) == (changed.get("AcquireTime", 0.001), "complete")
     told = start.instrument or {}
+    assert told["gain"] == changed.get("Gain", 2)
+    assert told["CentreWavelength"] == changed.get("CentreWavelength", 800)
     assert told["region"][0] == changed.get("offset", 0)
     assert told["binning"] == [changed.get("binning", 1), 1]
     one.after = 10
