@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.calibration.settings import ROWS
+from cars_rt.calibration.settings import ROWS, alike
 from cars_rt.drivers.axis import Axis, AxisSettings
 from cars_rt.drivers.base import (
     WAIT_S,
@@ -53,6 +53,7 @@ NOTHING = (
     "they reach the plugin NDPva (EnableCallbacks)?"
 )
 ENDS = "; with --acquire that ends it"
+SAYS = "--exposure-ms %g: the images of %s say %g ms, which is taken"
 GOES_S = 1.0  # for which a detector that may be gone is asked to stop
 FIELDS = "field(value,codec,uniqueId,dimension,timeStamp,dataTimeStamp,attribute)"
 TOLD = 20  # attributes that are told in `start`
@@ -164,8 +165,10 @@ class Epics(Instrument):
         self._setting = Setting.of(value, image)
         self._rows = Rows(self._images, image.shape[0], image.dtype)
         exposure, binned = self._setting.exposure_s, self._setting.binning
-        if self._settings.exposure_ms is not None:
-            exposure = self._settings.exposure_ms / 1e3
+        if (given_ms := self._settings.exposure_ms) is not None:
+            if exposure and warns and not alike(exposure * 1e3, given_ms):
+                log.warning(SAYS, given_ms, self._pv, exposure * 1e3)
+            exposure = exposure or given_ms / 1e3
         self._exposure_s = exposure or 0.0
         size = [each["size"] * by for each, by in zip(value["dimension"], binned, strict=True)]
         facts: dict[str, Any] = dict(islice(self._setting.told.items(), TOLD))

@@ -407,6 +407,21 @@ def test_settings_have_the_names_of_all_drivers_and_what_passes_is_none(detector
     one.unplug()
 
 
+@pytest.mark.parametrize("exposure_ms", [400.0, 1.0004])
+def test_exposure_that_images_say_goes_before_the_flag(
+    exposure_ms: float, detector: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = Told()
+    detector.here(one)
+    instrument = epics(replace(SETTINGS, exposure_ms=exposure_ms), spectra=4)()
+    said = [instrument.acquisition(), *instrument.frames()]
+    instrument.close()
+    one.unplug()
+    assert {each.exposure_s for each in said if isinstance(each, Acquisition)} == {0.001}
+    warned = "--exposure-ms 400: the images of cam:Image say 1 ms, which is taken"
+    assert caplog.messages == [warned] * (exposure_ms == 400)
+
+
 def test_exposure_and_colour_are_found_however_many_attributes_there_are(detector: Any) -> None:
     class Talkative(Detector):
         colour = 0
