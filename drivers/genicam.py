@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cars_rt.calibration.settings import ROWS
+from cars_rt.calibration.settings import ROWS, alike
 from cars_rt.drivers.axis import Axis, AxisSettings
 from cars_rt.drivers.base import WAIT_S, Acquisition, Block, Instrument, InstrumentError, Waiting, Yielded
 from cars_rt.drivers.flags import refuse_duration, refuse_memory, refuse_region
@@ -29,6 +29,7 @@ EXPOSURES = ("ExposureTime", "ExposureTimeAbs")  # us
 TOLD = {"Gain": "gain", "DeviceTemperature": "temperature_c"}
 BINNING = "BinningHorizontal", "BinningVertical"
 REGION = ("OffsetX", "OffsetY", "Width", "Height")
+AUTOMATIC = ("ExposureAuto", "GainAuto", "BlackLevelAuto")  # as many cameras are delivered
 TRUTH = {"true": True, "false": False, "1": True, "0": False}
 PATH = "GENICAM_GENTL64_PATH"  # where producers say they are
 
@@ -209,11 +210,15 @@ class Genicam(Instrument):
         self._map = self._acquirer.remote_device.node_map
 
     def _set_up(self) -> None:
+        # Another program may have left it at one image.
+        with suppress(Exception):  # not there, or never another
+            self._map.AcquisitionMode.value = "Continuous"
         for each in self._settings.property:
             name, _, value = each.partition("=")
             self._set(name, value, f"--property {each}")
         if self._settings.region is not None:  # after those, of which some change it, such as binning
             self._set_region(self._settings.region)
+        self._refuse_automatic()  # before the exposure, which an automatic one lets nobody set
         if self._settings.exposure_ms is not None:
             exposure = next((name for name in EXPOSURES if self._has(name)), None)
             what = f"--exposure-ms {self._settings.exposure_ms:g}"
@@ -229,6 +234,21 @@ class Genicam(Instrument):
             raise InstrumentError(
                 "the camera leaves out columns (DecimationHorizontal), and a calibration is of those side by "
                 "side: --property DecimationHorizontal=1"
+            )
+
+    def _refuse_automatic(self) -> None:
+        """Of what would change in mid-run, or bend the counts, neither dark nor `start` would be true."""
+        for name in AUTOMATIC:
+            if self._has(name) and said(getattr(self._map, name), "value") not in (None, "Off"):
+                raise InstrumentError(
+                    f"the camera changes its settings by itself ({name}), and darks are of those that stay: "
+                    f"--property {name}=Off"
+                )
+        gamma, bends = self._number("Gamma"), self._number("GammaEnable")
+        if gamma is not None and not alike(gamma, 1.0) and bends != 0:
+            raise InstrumentError(
+                f"the camera's counts are not in proportion to light (Gamma is {gamma:g}), and raman is of "
+                "those that are: --property Gamma=1"
             )
 
     def _set_region(self, text: str) -> None:

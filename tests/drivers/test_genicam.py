@@ -232,6 +232,23 @@ class Rounding(Node):
         self._value = value
 
 
+class Choice:
+    """A feature of a camera that takes one of some words."""
+
+    def __init__(self, value: str, *others: str) -> None:
+        self._value, self.symbolics = value, (value, *others)
+
+    @property
+    def value(self) -> str:
+        return self._value
+
+    @value.setter
+    def value(self, value: str) -> None:
+        if value not in self.symbolics:
+            raise ValueError("no such word")
+        self._value = value
+
+
 class Nodes(SimpleNamespace):
     def get_node(self, name: str) -> Any:
         return getattr(self, name, None)
@@ -277,6 +294,47 @@ def test_features_are_set_or_refused_with_the_nearest_in_the_units_of_the_flag(
             assert getattr(instrument._map, of).value == value
     finally:
         instrument.close()
+
+
+@pytest.mark.parametrize(
+    ("left", "remedy"),
+    [
+        ({"ExposureAuto": Choice("Continuous", "Off")}, "ExposureAuto=Off"),
+        ({"GainAuto": Choice("Once", "Off")}, "GainAuto=Off"),
+        ({"BlackLevelAuto": Choice("Continuous", "Off")}, "BlackLevelAuto=Off"),
+        ({"Gamma": Node(0.45)}, "Gamma=1"),
+        ({"Gamma": Node(0.45), "GammaEnable": Node(True)}, "Gamma=1"),
+        ({"Gamma": Node(0.45), "GammaEnable": Node(False)}, None),
+        ({"Gamma": Node(1.0), "GainAuto": Choice("Off", "Once")}, None),
+    ],
+)
+def test_camera_that_changes_its_settings_or_bends_its_counts_is_refused_until_it_does_not(
+    left: dict[str, Any], remedy: str | None
+) -> None:
+    """As many are delivered, or another program has left them."""
+    instrument = camera()()
+    instrument._map, instrument._settings = nodes(), GenicamSettings(exposure_ms=1)
+    vars(instrument._map).update(left)
+    try:
+        if remedy is not None:
+            with pytest.raises(InstrumentError, match=f": --property {remedy}$"):
+                instrument._set_up()
+            instrument._settings = GenicamSettings(exposure_ms=1, property=(remedy,))
+        instrument._set_up()
+    finally:
+        instrument.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "mode"), [((), "Continuous"), (("AcquisitionMode=MultiFrame",), "MultiFrame")]
+)
+def test_camera_that_was_left_at_one_image_goes_on(given: tuple[str, ...], mode: str) -> None:
+    instrument = camera()()
+    instrument._map, instrument._settings = nodes(), GenicamSettings(property=given)
+    instrument._map.AcquisitionMode = Choice("SingleFrame", "MultiFrame", "Continuous")
+    instrument._set_up()
+    instrument.close()
+    assert instrument._map.AcquisitionMode.value == mode
 
 
 def test_camera_that_mirrors_its_images_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
