@@ -32,13 +32,13 @@ from cars_rt.calibrator.probe import refuse_moved
 from cars_rt.calibrator.wrapped import wrapped_at
 from cars_rt.files.units import NM
 from cars_rt.physics.air import in_vacuum
+from cars_rt.physics.darkness import FEW_FULL, may_be_hot
 from cars_rt.physics.fitness import Fitness, Flag
 from cars_rt.storage import StorageError, refuse_missing_folder, refuse_target
 
 Array = NDArray[np.float64]
 
 EXACT_NM, EXACT_CM1 = 1e-4, 1e-3  # how closely the powers of the column give what was fitted
-FEW_SATURATED = 0.02  # of the pixels
 PLATEAU = 3  # pixels at the full scale: lines are cut off there; fewer of wrapped counts happen to be there
 
 
@@ -175,7 +175,7 @@ def with_standard(
     Raises UnmatchedError, CalibrationError.
     """
     counts = with_dark_of(calibration, given).above_dark
-    if (share := float(given.saturated.mean())) > FEW_SATURATED:
+    if (share := float(given.saturated.mean())) > FEW_FULL:
         raise CalibrationError(
             f"{given.where}: {share:.0%} of the pixels are saturated: expose for a shorter time"
         )
@@ -256,7 +256,7 @@ def with_dark(calibration: Calibration, given: Measured) -> Calibration:
     """
     frames = frames_of(given.settings)
     exposure_s = None if given.exposure_s is None else given.exposure_s / frames
-    if given.saturated.any():
+    if not may_be_hot(given.saturated):
         raise CalibrationError(
             f"{given.where}: {int(given.saturated.sum())} pixels are saturated, as no dark is: block the "
             "beams"
@@ -280,7 +280,7 @@ def with_reference(calibration: Calibration, given: Measured) -> Calibration:
     Raises CalibrationError unless it is above zero everywhere.
     """
     counts = with_dark_of(calibration, given).above_dark
-    if given.saturated.any():
+    if not may_be_hot(given.saturated):
         raise CalibrationError(
             f"{given.where}: {int(given.saturated.sum())} pixels are saturated, and a reference must not be: "
             "expose for a shorter time"

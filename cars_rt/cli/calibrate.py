@@ -229,6 +229,7 @@ def dark(
         given = replace(given, full_scale=full_scale * frames_of(given.settings))
     before = _opened(given, settings)
     known = _saved(before, program.with_dark(before, given), settings)
+    _doubt_hot(given)
     if said := light_in(given.counts, given.noise):
         log.warning("%s: this dark %s", given.where, said)
     log.info(
@@ -261,6 +262,7 @@ def reference(source: str, *, settings: Settings = CalibrateSettings(), logs: Lo
     if given.dark is None and not before.darks:
         log.warning("no dark is known: none is subtracted")
     known = program.saved(settings.output, program.with_reference(before, given))
+    _doubt_hot(given)
     log.info("%s: reference of %s; id %s", settings.output, counted(given.spectra, "spectrum"), known.id)
 
 
@@ -324,6 +326,14 @@ def _doubt_dark(there: Calibration, given: Measured, settings: CalibrateSettings
     """Say what is to be said of the dark that the calibration has for these spectra."""
     for doubt in doubts_of_dark(there, given):
         log.warning("%s: %s", settings.output, doubt)
+
+
+def _doubt_hot(given: Measured) -> None:
+    """Say which pixels are at the full scale, of which none is refused for."""
+    if len(hot := given.saturated.nonzero()[0]):
+        pixels = f"{counted(len(hot), 'pixel')} {'is' if len(hot) == 1 else 'are'}"
+        which = ", ".join(map(str, hot[:10])) + (", ..." if len(hot) > 10 else "")
+        log.warning("%s: %s saturated (%s), and no spectrum counts there: hot?", given.where, pixels, which)
 
 
 def _without_moved_reference(

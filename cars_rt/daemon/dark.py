@@ -14,7 +14,8 @@ from cars_rt.calibration.settings import WHICH_CAMERA, alike, said
 from cars_rt.clock import SourceClock
 from cars_rt.daemon.filing import Filing
 from cars_rt.engines.base import Slab
-from cars_rt.physics.darkness import LOOKED_AT, light_in, noise_of, relief
+from cars_rt.physics.darkness import LOOKED_AT, light_in, may_be_hot, noise_of, relief
+from cars_rt.physics.fitness import FULL_OF_MEAN
 from cars_rt.protocol import Start
 from cars_rt.protocol.saturation import FRAMES
 from cars_rt.storage import replacing
@@ -101,7 +102,7 @@ class Dark:
             raise ValueError("no spectrum came since `dark start`; the dark stays as it was")
         self._measured, self._run = (total / self.spectra).astype(np.float32), run
         self.name = hashlib.sha256(self._measured.tobytes()).hexdigest()[:12]
-        said = light_in(self._measured, self._noise)
+        said = light_in(self._measured, self._noise) or _cut(self._measured, run.saturates_at)
         self.doubt = said and f"the dark {self.name} {said}"
         if self.doubt:
             log.warning("%s", self.doubt)
@@ -192,6 +193,13 @@ def unlike(measured: Start, now: Start) -> str | None:
         if then[name] != here[name]:
             return f"it was measured at {name} {said(then[name])}, this run has {said(here[name])}"
     return None
+
+
+def _cut(dark: Slab, full_scale: float | None) -> str | None:
+    """Say that more of a dark than hot pixels is at the camera's full scale, however flat it is."""
+    if full_scale is None or may_be_hot(full := dark >= FULL_OF_MEAN * full_scale):
+        return None
+    return f"has {full.sum()} pixels at the camera's full scale: block the beams and measure it again"
 
 
 def _newer(then: Slab | None, now: Slab | None) -> bool:

@@ -8,6 +8,7 @@ FEWEST_PIXELS = 2 * BLOCK
 LINES = 3  # in as many blocks
 LOOKED_AT = 8  # spectra are enough to know the noise by
 LEAST_LIGHT = 20.0  # of the brightest block above the darkest, in the noise of one pixel of one spectrum
+FEW_FULL = 0.02  # of the pixels
 LEAST_SHARE = 0.1  # of the mean, the same; measured CARS spectra have 400 to 600 times the noise
 _NOISE_OF_THIRD = 1 / (0.6745 * np.sqrt(20))  # median |third difference| to deviation
 
@@ -45,6 +46,13 @@ def noise_of(spectra: NDArray[np.generic]) -> float:
     parts = third[:, : blocks * BLOCK].reshape(len(values), blocks, BLOCK)
     least = np.quantile(np.median(parts, axis=2), 0.25) * _NOISE_OF_THIRD
     return float(max(least, 0.29 if values.size and np.array_equal(values, np.round(values)) else 0.0))
+
+
+def may_be_hot(full: NDArray[np.bool_]) -> bool:
+    """Whether pixels at the camera's full scale (p,) may all be hot ones, as of a long exposure: few, and no
+    three side by side."""
+    beside = full[:-2] & full[1:-1] & full[2:]
+    return not beside.any() and int(full.sum()) <= max(FEW_FULL * len(full), 2)
 
 
 def light_in(dark: ArrayLike, noise: float) -> str | None:

@@ -23,6 +23,7 @@ from cars_rt.calibrator import probe, program
 from cars_rt.calibrator.measured import Measured, measured
 from cars_rt.calibrator.summary import described
 from cars_rt.cli import calibrate
+from cars_rt.cli.calibrate import CalibrateSettings
 from cars_rt.files.calibrated import open_calibrated
 from cars_rt.files.offline import process
 from cars_rt.files.spectra import SpectraError
@@ -170,14 +171,35 @@ def test_darks_saturation_and_reference_serve_process(tmp_path: Path) -> None:
     assert code == 0 and f"{lit}: this dark has light in it: it rises by " in said
     with pytest.raises(CalibrationError, match="pixels are saturated, as no dark is"):
         program.with_dark(made, measured(stored("bright.h5", dark + 60_000, 0.001)))
+    for hot, refused in (([2, 5, 6], False), ([4, 5, 6], True), (range(0, pixels, 30), True)):
+        lit = 1.0 * dark
+        lit[hot] = 65_535
+        given = measured(stored("hot.h5", lit, 0.001))
+        for add, why in ((program.with_dark, "as no dark is"), (program.with_reference, "must not be")):
+            if refused:
+                with pytest.raises(CalibrationError, match=rf"{len(hot)} pixels are saturated, .*{why}"):
+                    add(Calibration(region=Region(pixels)), given)
+            else:
+                add(Calibration(region=Region(pixels)), given)
     with pytest.raises(CalibrationError, match="it needs light at every pixel"):
         program.with_reference(made, measured(stored("low.h5", 0 * dark, 0.001)))
+
+
+@pytest.mark.parametrize("part", ["dark", "reference"])
+def test_hot_pixels_are_named(
+    part: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibrate, "start_logging", lambda logs: None)
+    counts = np.where(np.arange(64) == 7, 65_535, 100)
+    table = text(tmp_path / "a.csv", np.arange(64), counts, names="pixel,counts")
+    getattr(calibrate, part)(str(table), settings=CalibrateSettings(output=tmp_path / "lab.json"))
+    assert "a.csv: 1 pixel is saturated (7), and no spectrum counts there: hot?" in caplog.text
 
 
 def test_a_full_scale_that_nobody_stated_is_not_kept(tmp_path: Path) -> None:
     """It would stand above what a driver knows of its camera, or be that of a sum of frames."""
     rows = np.full((4, 64), 100, np.uint16)
-    rows[:, 0] = 65_535
+    rows[:, :3] = 65_535
     table = text(tmp_path / "a.csv", np.arange(64), rows[0], names="pixel,counts")
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["spectra"], file["raman_shift"] = rows, np.linspace(500, 3000, 64)
@@ -187,8 +209,8 @@ def test_a_full_scale_that_nobody_stated_is_not_kept(tmp_path: Path) -> None:
         driver.say(a_start(axis=np.linspace(500, 3000, 64), block=4), a_frame(0, rows), an_end(1, 4))
         all_given = [streamed.result(60), measured(str(table)), measured(str(tmp_path / "a.h5"))]
     for given in all_given:
-        assert given.saturated.sum() == 1
-        with pytest.raises(CalibrationError, match="1 pixels are saturated"):
+        assert given.saturated.sum() == 3
+        with pytest.raises(CalibrationError, match="3 pixels are saturated"):
             program.with_dark(Calibration(region=Region(64)), given)
         dark, made = replace(given, counts=np.ones(64)), Calibration(region=Region(64))
         for stated, kept in ((None, None), (4_095.0, 4_095), (None, 4_095), (65_535.0, 65_535)):

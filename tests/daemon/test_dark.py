@@ -110,6 +110,18 @@ def test_a_dark_of_another_camera_or_of_the_column_beside_it_is_not_subtracted(
     assert dark.unused(a_start(**MODE | {"instrument": then})) is None
 
 
+@pytest.mark.parametrize(("saturated", "doubted"), [(slice(4, 7), True), (slice(4, 10, 2), False)])
+def test_a_dark_that_is_saturated_is_told_but_for_hot_pixels(saturated: slice, doubted: bool) -> None:
+    run, dark = a_start(**MODE), Dark(None, Filing())
+    counts = np.full((3, run.pixels), 500, np.uint16)
+    counts[:, saturated] = 4095
+    dark.begin(run, SourceClock())
+    for _ in range(2):
+        dark.add(counts, 0)
+    assert (dark.finish() in str(dark.doubt)) is doubted
+    assert not doubted or "has 3 pixels at the camera's full scale" in str(dark.doubt)
+
+
 def test_a_dark_at_another_temperature_is_subtracted_and_said() -> None:
     dark = measured(a_start(**MODE))
     run = a_start(**MODE | {"instrument": SETTINGS | {"temperature_c": 20.0, "grating": 300}})
