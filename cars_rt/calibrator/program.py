@@ -285,6 +285,9 @@ def with_reference(calibration: Calibration, given: Measured) -> Calibration:
             f"{given.where}: {int(given.saturated.sum())} pixels are saturated, and a reference must not be: "
             "expose for a shorter time"
         )
+    if given.saturated.any():  # hot pixels, of which nothing is left above their dark: a reference is smooth
+        hot, pixels = given.saturated, np.arange(len(counts))
+        counts = np.interp(pixels, pixels[~hot], counts[~hot])
     low = np.flatnonzero(counts <= 0)
     if low.size:
         raise CalibrationError(

@@ -185,6 +185,17 @@ def test_darks_saturation_and_reference_serve_process(tmp_path: Path) -> None:
         program.with_reference(made, measured(stored("low.h5", 0 * dark, 0.001)))
 
 
+def test_neighbours_stand_for_a_hot_pixel_of_a_reference() -> None:
+    """It is as bright in the dark, so that nothing is left of it."""
+    glass, dark = np.linspace(2_000, 3_000, 64), np.full(64, 100.0)
+    glass[[7, 30]] = dark[[7, 30]] = 65_535
+    of_dark = Measured(counts=dark, spectra=1, where="dark", largest=65_535, exposure_s=1.0)
+    made = program.with_dark(Calibration(region=Region(64)), of_dark)
+    known = program.with_reference(made, replace(of_dark, counts=glass, where="glass")).reference
+    assert known is not None
+    assert np.allclose(known.counts, np.linspace(1_900, 2_900, 64), rtol=1e-3)
+
+
 @pytest.mark.parametrize("part", ["dark", "reference"])
 def test_hot_pixels_are_named(
     part: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
