@@ -31,3 +31,26 @@ def interrupt_by_all() -> None:
     for number in STOPS:
         if signal.getsignal(number) in (signal.SIG_DFL, _leave):
             signal.signal(number, signal.default_int_handler)
+
+
+class Stop:
+    """Ctrl-C and its kin, so that no part of a file is left behind.
+
+    Python swallows a KeyboardInterrupt that comes while it frees an object, and libraries do while they are
+    imported: so the wish is kept, too.
+    """
+
+    def __init__(self) -> None:
+        self.wished = False
+        for number in STOPS:
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                signal.signal(number, self._wish)
+
+    def _wish(self, number: int, frame: FrameType | None) -> None:
+        self.wished = True
+        raise KeyboardInterrupt
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if it was wished."""
+        if self.wished:
+            raise KeyboardInterrupt

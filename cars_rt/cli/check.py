@@ -12,6 +12,7 @@ from rich.text import Text
 from cars_rt.check import CheckSettings, Line, Report, Verdict
 from cars_rt.cli.app import Logs, progress_bar
 from cars_rt.console import EXIT_INCOMPLETE, Logging, Terminal, refuse_target, start_logging, write_json
+from cars_rt.stops import Stop
 
 NOTES_BESIDE = 120  # columns of a terminal that has room for them beside the numbers
 COLOURS = {Verdict.OK: "green", Verdict.TIGHT: "yellow", Verdict.NOT_MEASURED: "dim"}
@@ -35,12 +36,16 @@ def check(
 
     start_logging(logs)
     refuse_target(json, "--json")
+    stop = Stop()
     with progress_bar(transient=True) as bar:
         task = bar.add_task("source", total=100)
-        report = run_check(
-            settings,
-            lambda part, done: bar.update(task, description=part, completed=min(round(100 * done), 100)),
-        )
+
+        def progress(part: str, done: float) -> None:
+            stop.check()
+            bar.update(task, description=part, completed=min(round(100 * done), 100))
+
+        report = run_check(settings, progress)
+    stop.check()
     _print(report)
     write_json(json, {"ready": report.ready} | asdict(report))
     if not report.ready:

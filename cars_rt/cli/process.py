@@ -1,11 +1,9 @@
 """`cars-rt process`: files of counts to files of results."""
 
-import signal
 import sys
 import time
 from datetime import timedelta
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any, Self
 
 from cyclopts import Parameter
@@ -28,7 +26,7 @@ from cars_rt.daemon.settings import DaemonSettings
 from cars_rt.errors import CarsRtError
 from cars_rt.physics.fitness import shares
 from cars_rt.printable import counted
-from cars_rt.stops import EXIT_INTERRUPTED, STOPS
+from cars_rt.stops import EXIT_INTERRUPTED, Stop
 
 
 def process(
@@ -93,7 +91,7 @@ def process(
     start_logging(logs)
     if not input:
         fail("give a file to process", EXIT_USAGE)
-    stop = _Stop()
+    stop = Stop()
     jobs = targets(input, output)
     failed, damaged = 0, False
     for number, (source, target) in enumerate(jobs, 1):
@@ -188,32 +186,10 @@ def _may_replace(target: Path) -> bool:
     return True
 
 
-class _Stop:
-    """Ctrl-C and its kin, so that no part of a file is left behind.
-
-    Python swallows a KeyboardInterrupt that comes while it frees an object: so the wish is kept, too.
-    """
-
-    def __init__(self) -> None:
-        self.wished = False
-        for number in STOPS:
-            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
-                signal.signal(number, self._wish)
-
-    def _wish(self, number: int, frame: FrameType | None) -> None:
-        self.wished = True
-        raise KeyboardInterrupt
-
-    def check(self) -> None:
-        """Raise KeyboardInterrupt if it was wished."""
-        if self.wished:
-            raise KeyboardInterrupt
-
-
 class _Progress:
     """How far a file is: a bar where there is a terminal, elsewhere a line in the log now and then."""
 
-    def __init__(self, name: str, stop: _Stop) -> None:
+    def __init__(self, name: str, stop: Stop) -> None:
         self._name, self._stop = name, stop
         self._bar = Bar(
             TextColumn("{task.description}", markup=False),

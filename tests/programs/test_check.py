@@ -3,12 +3,14 @@
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -35,9 +37,11 @@ from cars_rt.check.source import measure_source
 from cars_rt.cli import check as cli_check
 from cars_rt.engines import ENGINES, EngineError, ModelError
 from cars_rt.engines.onnxruntime import OnnxRuntime
+from cars_rt.engines.passthrough import Passthrough
 from cars_rt.protocol import StreamName
 from cars_rt.sockets.addresses import AddressError
 from cars_rt.sockets.free import free_addresses
+from cars_rt.stops import STOPS
 from cars_rt.trust import keys
 from cars_rt.trust.curve import ServerKeys
 from cars_rt.trust.flags import ClientAccess
@@ -327,6 +331,33 @@ def test_engine_is_judged_by_its_largest_batch(tmp_path: Path, monkeypatch: pyte
     found = line(check(settings), "engine")
     assert found.measured is not None and found.measured < 1000 / 16
     assert "--max-batch 1 would be faster" in found.note
+
+
+class Swallowing(Passthrough):
+    """An engine whose library is interrupted while it is loaded, and goes on."""
+
+    name: ClassVar[str] = "swallowing"
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        super().__init__(*args, **more)
+
+
+def test_ctrl_c_that_a_library_swallows_ends_it_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENGINES, "swallowing", (__name__, "Swallowing"))
+    settings = CheckSettings(listen=nobody(), output=tmp_path, rate=1, **BRIEF | {"engine": "swallowing"})
+    # As a program begins: an earlier test may have left others.
+    before = {number: signal.signal(number, signal.default_int_handler) for number in STOPS}
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            cli_check.check(settings=settings)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize(("cls", "reason"), [(NotHere, "buy one"), (Nan, "not finite")])
