@@ -30,6 +30,7 @@ from cars_rt.protocol.limits import MAX_FACTS, MAX_NAME, MAX_TEXT
 from cars_rt.storage import StorageError
 
 LISTS = (*TEXT, ".npy")  # of numbers, by the names of their files
+PIXELS = "pixels"  # in place of an axis: their numbers
 NEXT_CM1 = 100.0  # to the laser: what is nearer is its own light
 TRIED = 50  # pixels, of which ends are judged before the instrument says how many it has
 
@@ -46,7 +47,7 @@ class AxisSettings:
 
     axis: str | None = None
     """Where no calibration has one: a file of spectra with this axis, or of one number for each pixel; or
-    LOW:HIGH, such as 500:3100, evenly spaced."""
+    LOW:HIGH, such as 500:3100, evenly spaced; or the word pixels: their numbers, for `cars-rt calibrate`."""
 
     pump_nm: float | None = None
     """The axis is in nm: shifts count from this wavelength, that of the pump and probe beam."""
@@ -59,7 +60,10 @@ class AxisSettings:
 
     def look(self) -> None:
         """Read the files, of an axis with which results can be computed. Raises InstrumentError."""
-        if (shift := Axis(self).given) is not None:
+        shift = Axis(self).given
+        if self.axis == PIXELS:
+            shift = np.arange(TRIED, dtype=np.float64)
+        if shift is not None:
             try:
                 judged_raman_shift(shift)
             except AxisError as error:
@@ -70,7 +74,8 @@ class Axis:
     """The axis that the settings say; files are read here. Raises InstrumentError."""
 
     def __init__(self, settings: AxisSettings) -> None:
-        self._pump_nm = settings.pump_nm
+        self._numbered = settings.axis == PIXELS
+        self._pump_nm = None if self._numbered else settings.pump_nm
         self._calibration: calibration.Calibration | None = None
         self._shift: NDArray[np.float64] | None = None
         self._ends: tuple[float, float] | None = None
@@ -83,7 +88,7 @@ class Axis:
                     )
                 if old := self._calibration.old(time.time_ns()):
                     log.warning("the calibration %s: %s", settings.calibration, old)
-            if settings.axis is not None:
+            if settings.axis is not None and not self._numbered:
                 self._ends = _ends(settings.axis)
                 if self._ends is None:
                     self._shift = _judged(_of_file(Path(settings.axis), self._pump_nm), self._pump_nm)
@@ -153,7 +158,7 @@ class Axis:
                     about["calibration"] = {**applied.facts, "pixels": known.region.pixels}
                 about["full_scale"] = full_scale or applied.full_scale
             if shift is None:
-                shift = self._without_calibration(pixels, wavelength_nm)
+                shift = self._without_calibration(pixels, wavelength_nm, source)
         except CarsRtError as error:
             raise InstrumentError(f"the axis of {source}: {error}") from None
         if shift is None and wavelength_nm is not None:
@@ -162,7 +167,7 @@ class Axis:
             raise InstrumentError(
                 f"which raman shift its {pixels} pixels have is not known: give --calibration FILE, "
                 "--axis FILE or, for a first look, --axis 500:3100; for `cars-rt calibrate` "
-                f"--axis 0:{pixels - 1} numbers them"
+                f"--axis {PIXELS} numbers them"
             )
         if len(shift) != pixels:
             raise InstrumentError(
@@ -171,10 +176,18 @@ class Axis:
         return Acquisition(raman_shift=shift, **about)
 
     def _without_calibration(
-        self, pixels: int, wavelength_nm: NDArray[np.float64] | None
+        self, pixels: int, wavelength_nm: NDArray[np.float64] | None, source: str
     ) -> NDArray[np.float64] | None:
         """As --axis says it, or the instrument's own wavelengths do; None where neither is known."""
+        if self._numbered:
+            return _judged(np.arange(pixels, dtype=np.float64), None)
         if self._ends is not None:
+            low, high = self._ends
+            if self._pump_nm is None and low == 0 and high.is_integer() and high != pixels - 1:
+                raise InstrumentError(
+                    f"--axis 0:{high:.0f} numbers {high + 1:.0f} pixels, and {source} has {pixels}: "
+                    f"--axis {PIXELS} numbers those"
+                )
             return _of_ends(self._ends, self._pump_nm, pixels)
         if self._shift is not None or wavelength_nm is None or self._pump_nm is None:
             return self._shift

@@ -93,7 +93,7 @@ def test_axis_of_a_file_of_one_column_of_spectra_or_as_it_is_said(tmp_path: Path
     lab, numbered = calibrated(tmp_path / "lab.json"), tmp_path / "numbered.txt"
     np.savetxt(numbered, [1, 2, 2, 3])
     for settings, reason in (
-        ({}, "its 64 pixels have is not known: give .+ for `cars-rt calibrate` --axis 0:63 numbers"),
+        ({}, "its 64 pixels have is not known: give .+ for `cars-rt calibrate` --axis pixels numbers"),
         ({"axis": str(tmp_path / "none.txt")}, "none.txt"),
         (
             {"axis": "500:3100", "calibration": lab},
@@ -124,12 +124,17 @@ def test_pixel_numbers_are_good_for_calibrating_alone(
 ) -> None:
     file = tmp_path / "pixels.txt"
     np.savetxt(file, np.arange(PIXELS))
-    for axis in (str(file), f"0:{PIXELS - 1}"):
+    for axis in (str(file), f"0:{PIXELS - 1}", "pixels"):
         caplog.clear()
         assert acquisition(AxisSettings(axis=axis)).raman_shift.tolist() == [*range(PIXELS)]
         assert "the axis is pixel numbers: good for `cars-rt calibrate`" in caplog.text
-    with pytest.raises(InstrumentError, match=r"--axis: the axis is 0, 1, 2, .*: pixel numbers"):
-        AxisSettings(axis=str(file)).look()  # of a room, where a daemon runs
+    for axis in (str(file), "pixels"):
+        with pytest.raises(InstrumentError, match=r"--axis: the axis is 0, 1, 2, .*: pixel numbers"):
+            AxisSettings(axis=axis).look()  # of a room, where a daemon runs
+    said = r"--axis 0:1339 numbers 1340 pixels, and a camera has 64: --axis pixels numbers those"
+    with pytest.raises(InstrumentError, match=said):
+        acquisition(AxisSettings(axis="0:1339"))
+    assert acquisition(AxisSettings(axis="0:1339.5")).raman_shift[-1] == 1339.5
 
 
 def test_pump_beside_a_calibration_is_told_and_is_none_beside_raman_shifts(
