@@ -158,7 +158,7 @@ class Axis:
                     about["calibration"] = {**applied.facts, "pixels": known.region.pixels}
                 about["full_scale"] = full_scale or applied.full_scale
             if shift is None:
-                shift = self._without_calibration(pixels, wavelength_nm, source)
+                shift = self._without_calibration(pixels, wavelength_nm)
         except CarsRtError as error:
             raise InstrumentError(f"the axis of {source}: {error}") from None
         if shift is None and wavelength_nm is not None:
@@ -176,18 +176,12 @@ class Axis:
         return Acquisition(raman_shift=shift, **about)
 
     def _without_calibration(
-        self, pixels: int, wavelength_nm: NDArray[np.float64] | None, source: str
+        self, pixels: int, wavelength_nm: NDArray[np.float64] | None
     ) -> NDArray[np.float64] | None:
         """As --axis says it, or the instrument's own wavelengths do; None where neither is known."""
         if self._numbered:
             return _judged(np.arange(pixels, dtype=np.float64), None)
         if self._ends is not None:
-            low, high = self._ends
-            if self._pump_nm is None and low == 0 and high.is_integer() and high != pixels - 1:
-                raise InstrumentError(
-                    f"--axis 0:{high:.0f} numbers {high + 1:.0f} pixels, and {source} has {pixels}: "
-                    f"--axis {PIXELS} numbers those"
-                )
             return _of_ends(self._ends, self._pump_nm, pixels)
         if self._shift is not None or wavelength_nm is None or self._pump_nm is None:
             return self._shift

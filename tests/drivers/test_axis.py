@@ -131,10 +131,7 @@ def test_pixel_numbers_are_good_for_calibrating_alone(
     for axis in (str(file), "pixels"):
         with pytest.raises(InstrumentError, match=r"--axis: the axis is 0, 1, 2, .*: pixel numbers"):
             AxisSettings(axis=axis).look()  # of a room, where a daemon runs
-    said = r"--axis 0:1339 numbers 1340 pixels, and a camera has 64: --axis pixels numbers those"
-    with pytest.raises(InstrumentError, match=said):
-        acquisition(AxisSettings(axis="0:1339"))
-    assert acquisition(AxisSettings(axis="0:1339.5")).raman_shift[-1] == 1339.5
+    assert acquisition(AxisSettings(axis="0:1339")).raman_shift[-1] == 1339  # of a spectrum, cm-1
 
 
 def test_pump_beside_a_calibration_is_told_and_is_none_beside_raman_shifts(
