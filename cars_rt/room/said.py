@@ -96,7 +96,9 @@ class Said:
                 self._pass_on(self.name, line)
 
     def _write(self, line: Line) -> None:
-        text = " ".join(filter(None, (line.time, logging.getLevelName(line.level), line.text)))
+        # A log is read by others than who started the room, and the secret of a link lives as long as that.
+        said = line.text.partition("?token=")[0] if line.link else line.text
+        text = " ".join(filter(None, (line.time, logging.getLevelName(line.level), said)))
         self._file.handle(logging.makeLogRecord({"msg": text, "levelno": line.level}))
 
     def _failed(self, record: logging.LogRecord) -> None:

@@ -164,6 +164,9 @@ def test_a_display_that_died_lets_in_the_page_that_it_had(tmp_path: Path) -> Non
     finally:
         view.kill()
         view.said.close()
+    address, secret = link.split("?token=")
+    log = view.said.path.read_text("utf-8")
+    assert log.count(f"the display is at {address}\n") == 2 and secret not in log  # others may read it
 
 
 def test_lines_of_parts_are_read_as_they_are_and_cannot_play_with_the_terminal() -> None:
