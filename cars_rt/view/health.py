@@ -54,7 +54,7 @@ class Facts:
     recorder: Mapping[str, Any] | None = None  # its last answer
     recorder_silent_s: float | None = None  # since then, where it no longer answers
     recorder_there: bool = False  # it does not, but takes connections
-    recorder_forgot: bool = False  # it died with something to record, and is back without
+    recorder_left: Mapping[str, Any] | None = None  # it began anew, and answered so before
     file: str | None = None  # a recording is shown, not a daemon
     file_trouble: str = ""  # why not all of it is shown
     results: bool = True  # it holds results, not counts alone
@@ -142,7 +142,7 @@ def _reds(facts: Facts, status: Mapping[str, Any] | None) -> Iterator[tuple[Leve
         yield Level.RED, f"{facts.trouble}; waiting."
     if trouble := (facts.recorder or {}).get("trouble"):
         yield Level.RED, f"The recorder gave up: {printable(str(trouble)).rstrip('.')}."
-    if facts.recorder_forgot:
+    if _forgot(facts):
         yield Level.RED, "The recorder began anew and records nothing; start it again."
     if (disk := _disk(facts)) is not None:
         yield Level.RED, disk
@@ -258,6 +258,17 @@ def _silent(facts: Facts) -> tuple[Level, str] | None:
     if last.get("recording") and of_this_run and in_run:
         return Level.RED, f"The recorder is gone for {_time(silent_s)}: it was recording this run."
     return Level.AMBER, f"The recorder is gone for {_time(silent_s)}."
+
+
+def _forgot(facts: Facts) -> bool:
+    """Whether a run goes by that the recorder would have recorded, had it not begun anew. One that ended in
+    order may have been to record, too, so nothing is wrong before that."""
+    left = facts.recorder_left
+    if left is None:
+        return False
+    if left.get("one_run"):  # and no other
+        return facts.run is not None and left.get("run") == facts.run and not facts.ended
+    return bool((facts.recorder or {}).get("passed_over"))
 
 
 def _recorder(facts: Facts) -> str:

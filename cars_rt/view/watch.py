@@ -4,11 +4,13 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from cars_rt.errors import CarsRtError
 from cars_rt.remote import BusyError, Remote, RemoteError
 from cars_rt.trust.curve import ClientKeys
+
+Answer: TypeAlias = Mapping[str, Any]
 
 EVERY_S = 1.0
 FULL = 0.5  # share of a queue; a daemon with a fuller one has no head-room
@@ -37,7 +39,7 @@ class Watch(threading.Thread):
         self.rate_in = self.rate_out = 0.0  # spectra/s
         self.busy = False
         self.urgent = False  # it waits for no other program, so neither for a browser that draws
-        self.forgot = False  # a recorder that began anew, and does not go on with what it was to record
+        self.left: Answer | None = None  # what a recorder that began anew left undone: see `left`
         self._security, self._token, self._every_s = security, token, every_s
         self._what, self._word = what, word
         self._over = threading.Event()
@@ -76,7 +78,7 @@ class Watch(threading.Thread):
             except (KeyError, TypeError, AttributeError):  # a recorder, or a daemon of another version
                 self.busy = False
         self.urgent = bool(status.get("realtime"))
-        self.forgot = forgets(self.last or {}, status, self.forgot)
+        self.left = left(self.last or {}, status, self.left)
         self.status, self.last, self.at, self.why = status, status, now, ""
 
     def ask(self, do: str, /, **arguments: Any) -> dict[str, Any]:
@@ -90,11 +92,11 @@ class Watch(threading.Thread):
         self.join()
 
 
-def forgets(last: Mapping[str, Any], now: Mapping[str, Any], before: bool) -> bool:
-    """Whether a recorder that answered `last` and then `now` has forgotten what it was to record, or had
-    `before`: one that died and was started again waits to be told anew."""
+def left(last: Answer, now: Answer, before: Answer | None) -> Answer | None:
+    """The last answer of an earlier life of a recorder that was to record, where this one, which answers
+    `now`, waits to be told anew; or None. last: the answer before `now`. before: what was left until then.
+    """
     if now.get("state") != "idle":
-        return False
-    ages = [age for each in (now, last) if isinstance(age := each.get("uptime_s"), int | float)]
-    anew = len(ages) == 2 and ages[0] < ages[1]
-    return before or (anew and last.get("state") in ("recording", "waiting"))
+        return None
+    anew = last.get("begun_ns") != now.get("begun_ns")
+    return last if anew and last.get("state") in ("recording", "waiting") else before

@@ -147,7 +147,7 @@ class World:
                 "recorder": recorder.last,
                 "recorder_silent_s": now - recorder.at if recorder.status is None else None,
                 "recorder_there": recorder.there,
-                "recorder_forgot": recorder.forgot,
+                "recorder_left": recorder.left,
             }
         return Facts(
             connected=store.connected.get("preview", False),
@@ -183,7 +183,7 @@ class World:
         elif watch is None:
             then(f"The display was started without an address to ask for {do!r}.", True)
         else:
-            watch.forgot = watch.forgot and do != "record stop"  # who stops it knows
+            watch.left = None if do == "record stop" else watch.left  # who stops it knows
             future = self._asking[do].submit(watch.ask, word, **given)
             future.add_done_callback(lambda done: then(*_answer(do, done)))
 

@@ -81,6 +81,20 @@ def test_a_recorder_of_one_run_says_that_it_ends_with_it(tmp_path: Path) -> None
         assert asking.status()["one_run"] is True and asking.status()["name"] == "scan.h5"
 
 
+def test_a_recorder_that_was_started_again_is_another_one_and_knows_which_runs_go_by(tmp_path: Path) -> None:
+    with Published() as source:
+        with recording(tmp_path, raw=source.address) as (recorder, asking):
+            source.wait()
+            Camera(source).send(3)
+            wait_until(lambda: recorder.sources["raw"].reader.index == 3)
+            first = asking.status()
+            assert first["begun_ns"] == asking.status()["begun_ns"]
+        with recording(tmp_path, raw=source.address) as (_, asking):
+            source.wait()
+            wait_until(lambda: asking.status()["passed_over"] == 1)  # it came in mid-run
+            assert asking.status()["begun_ns"] > first["begun_ns"]
+
+
 def test_start_and_stop_at_will_in_the_middle_of_a_run(tmp_path: Path) -> None:
     """Late and early: the file has what came between, and says what it lacks and how many were planned."""
     with Published() as source, recording(tmp_path, raw=source.address) as (recorder, asking):

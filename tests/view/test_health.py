@@ -23,6 +23,11 @@ def gone(ended: str | None = None, quiet_s: float = 0.0, **last: Any) -> dict[st
     return {"recorder": last, "recorder_silent_s": 9.0, "ended": ended, "quiet_s": quiet_s}
 
 
+def left_one(run: str | None) -> dict[str, Any]:
+    """A recorder of one run, in whose place is one that waits to be told."""
+    return {"recorder": {"passed_over": 1}, "recorder_left": {"one_run": True, "run": run}}
+
+
 def another(quiet_s: float = 9.0, last: Any = None, **status: Any) -> dict[str, Any]:
     """This run is over, and `last` is the one after it, of which nothing was published."""
     lost = {"run": "x", "source": "s", "announced": 400, "lost": {"engine": 400}, "refused": "no axis."}
@@ -88,7 +93,13 @@ def test_between_runs_no_dark_is_said_to_be_none() -> None:
         ({"recorder": {"minutes_left": 3}, "recorder_silent_s": 9}, Level.AMBER, "is gone for 9 s."),
         ({"recorder": {"trouble": "full"}}, Level.RED, "The recorder gave up: full."),
         ({"recorder": {"trouble": "full"}, "run": None}, Level.RED, "The recorder gave up: full."),
-        ({"recorder": {}, "recorder_forgot": True}, Level.RED, "began anew and records nothing; start it"),
+        ({"recorder": {"passed_over": 1}, "recorder_left": {}}, Level.RED, "anew and records nothing; start"),
+        ({"recorder": {"passed_over": 0}, "recorder_left": {}}, Level.GREEN, "All is well"),  # it may have
+        ({"recorder": {"passed_over": 1}}, Level.GREEN, "All is well"),  # ended in order before any run
+        (left_one("r"), Level.RED, "records nothing"),
+        (left_one("old"), Level.GREEN, "All is well"),
+        (left_one(None) | {"run": None}, Level.GREEN, "Connected"),
+        (left_one("r") | {"ended": "complete"}, Level.GREEN, "The run is complete"),
         (gone(), Level.RED, "The recorder is gone for 9 s: it was recording this run."),
         (gone(one_run=True), Level.RED, "it was recording this run."),
         (gone(ended="complete", quiet_s=0), Level.RED, "it was recording this run."),

@@ -76,20 +76,20 @@ def test_a_recorder_that_died_and_is_back_without_what_it_was_to_record_is_said_
     world.recorder = watch = Watch(address, every_s=0.02, what=Recorder, word="record-status")
     now: dict[str, Any] = {}
 
-    def is_now(state: str, uptime_s: float) -> bool:
-        now.update(state=state, uptime_s=uptime_s)
+    def is_now(state: str, begun_ns: int) -> bool:
+        now.update(state=state, begun_ns=begun_ns, answer=now.get("answer", 0) + 1)
         wait_until(lambda: world.facts().recorder == now)
-        return world.facts().recorder_forgot
+        return world.facts().recorder_left is not None
 
     watch.start()
     with answering(address, RECORDER_REQUESTS, lambda request, answer: dict(now)):
         try:
-            assert not is_now(state, 50.0) and not is_now("idle", 52.0)  # somebody else stopped it
-            assert not is_now(state, 60.0) and is_now("idle", 1.0) and is_now("idle", 3.0)
-            assert not is_now("waiting", 5.0) and is_now("idle", 2.0)
+            assert not is_now(state, 1) and not is_now("idle", 1)  # somebody else stopped it
+            assert not is_now(state, 1) and is_now("idle", 2) and is_now("idle", 2) and is_now("idle", 3)
+            assert not is_now("waiting", 3) and is_now("idle", 4)
             world.ask("record stop", {}, lambda text, bad: None)
-            assert not is_now("idle", 4.0)
-            assert not is_now("idle", 1.0)  # it had nothing to record
+            assert not is_now("idle", 4)
+            assert not is_now("idle", 5)  # it had nothing to record
         finally:
             world.close()
 

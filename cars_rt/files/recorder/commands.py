@@ -5,7 +5,6 @@ result, or None if the answer comes later; it raises CarsRtError or ValueError: 
 """
 
 import logging
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -132,7 +131,7 @@ def _status(recorder: Recorder, asked: Arguments, answer: Answer) -> Result:
     return {
         "state": "recording" if open_ is not None else "waiting" if plan is not None else "idle",
         "recording": open_ is not None,
-        "uptime_s": time.monotonic() - recorder.begun,
+        "begun_ns": recorder.begun_ns,
         "one_run": recorder.one_run,
         "name": None if plan is None else plan.name,
         "path": None if piece is None else _shown(piece.recorded.path),

@@ -52,7 +52,8 @@ class Recorder:
         self._spectra = 0  # in closed files
         self._open: list[Piece] = []  # a run has one; two where it was just split, or goes on in another one
         self._asked: list[tuple[Then, list[Piece]]] = []
-        self.begun = self._flushed = time.monotonic()
+        self._flushed = time.monotonic()
+        self.begun_ns = time.time_ns()  # by which it is told from one that was started again
         self._packing = settings.packing()
         wanted = settings.streams()
         self.folder = output.parent if self.one_run else output
