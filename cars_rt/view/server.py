@@ -47,7 +47,8 @@ MOST_SOCKETS = 2 * MOST_PAGES  # also of those that found no place
 MESSAGE_BYTES = 64 * 1024  # a browser sends orders, no data
 BODY_BYTES = 64 * 1024
 COOKIE = "cars_rt_view_{port}"  # cookies know no ports, and displays of one computer each have a secret
-DAYS = 1  # for which who has given the password is let in
+DAYS = 1  # for which who has given the password is let in; whoever had the address, while its secret lives:
+LONGEST_DAYS = 400  # browsers keep nothing for longer
 SHORTEST = 8  # characters of a password
 WRONG_S = 1.0  # how long the answer to a wrong password takes
 ROUNDS = 100_000  # of the cookie's key: who has a cookie cannot try passwords by the million
@@ -94,11 +95,11 @@ class _Login(RequestHandler):
     """Takes the secret, from a form or, as in the address that the program says, from the query."""
 
     def initialize(
-        self, secret: str, cookie: str, turn: asyncio.Semaphore, page: Template, known: bool
+        self, secret: str, cookie: str, days: int, turn: asyncio.Semaphore, page: Template, known: bool
     ) -> None:
         """known: to people, as their password; else it stands in the address that the program says."""
         self._secret, self._cookie, self._turn, self._page, self._known = secret, cookie, turn, page, known
-        self._gone = False
+        self._days, self._gone = days, False
 
     def on_connection_close(self) -> None:
         self._gone = True
@@ -119,7 +120,7 @@ class _Login(RequestHandler):
                 return
             if hmac.compare_digest(given.encode(), self._secret.encode()):
                 self.set_signed_cookie(
-                    self._cookie, "in", expires_days=DAYS, httponly=True, samesite="Strict"
+                    self._cookie, "in", expires_days=self._days, httponly=True, samesite="Strict"
                 )
                 self.redirect("/")
                 return
@@ -136,14 +137,14 @@ class _Secret(NullAuth):  # type: ignore[misc]
     """Lets only those see the page who have given the secret. Its login page stands among the other patterns,
     since it has arguments."""
 
-    def __init__(self, cookie: str) -> None:
+    def __init__(self, cookie: str, days: int) -> None:
         super().__init__()
-        self._cookie = cookie
+        self._cookie, self._days = cookie, days
 
     @property
     def get_user(self) -> Callable[[Any], str | None]:
         def user(handler: Any) -> str | None:
-            return "in" if handler.get_signed_cookie(self._cookie, max_age_days=DAYS) == b"in" else None
+            return "in" if handler.get_signed_cookie(self._cookie, max_age_days=self._days) == b"in" else None
 
         return user
 
@@ -216,10 +217,12 @@ class PageServer:
         if secret:
             login = Template((folder / "login.html").read_text(encoding="utf-8"))
             cookie = COOKIE.format(port=self.port)
-            given = {"secret": secret, "cookie": cookie, "turn": asyncio.Semaphore(GUESSES)}
-            given |= {"page": login, "known": settings.password is not None}
+            known = settings.password is not None
+            days = DAYS if known else LONGEST_DAYS
+            given = {"secret": secret, "cookie": cookie, "days": days, "turn": asyncio.Semaphore(GUESSES)}
+            given |= {"page": login, "known": known}
             patterns.append((r"/login", _Login, given))
-            options = {"auth_provider": _Secret(cookie), "cookie_secret": _key(secret)}
+            options = {"auth_provider": _Secret(cookie, days), "cookie_secret": _key(secret)}
         names = _names(where.host, self.port, settings.host)
         page = Application(guard.Pages(lambda document: open_page(document, world)))
         tornado = _Tornado(

@@ -123,7 +123,8 @@ class SnapshotHandler(RequestHandler):
     async def get(self, form: str) -> None:
         user = getattr(self.application, "auth_provider", None)
         if user is not None and user.get_user is not None and user.get_user(self) is None:
-            self.redirect("/login")
+            self.set_status(403)  # a form would be taken away as if it were the file
+            self.finish("whoever takes away a file has to be let in: load the page again\n")
             return
         if self._turn.locked():  # each takes memory for all maps once more
             self.set_status(503)

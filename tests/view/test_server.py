@@ -8,9 +8,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from helpers import PATIENCE_S, Command
@@ -158,10 +160,10 @@ def cookie(locked: Served) -> str:
     return str(headers["Set-Cookie"])
 
 
-def a_cookie(served: Served, days: float = 0.0) -> dict[str, str]:
-    """As who gave the password so long ago has it, of the display that was there before this one."""
+def a_cookie(served: Served, days: float = 0.0, secret: str = PASSWORD) -> dict[str, str]:
+    """As who gave the secret so long ago has it, of the display that was there before this one."""
     then, name = time.time() - days * 86_400, COOKIE.format(port=served.port)
-    signed = create_signed_value(_key(PASSWORD), name, "in", clock=lambda: then)
+    signed = create_signed_value(_key(secret), name, "in", clock=lambda: then)
     return {"Cookie": f"{name}={signed.decode()}"}
 
 
@@ -172,9 +174,11 @@ def test_who_gave_the_password_is_let_in_for_a_day(days: float, status: int, loc
 
 def test_without_the_password_there_is_no_page_no_stream_and_no_file(locked: Served, cookie: str) -> None:
     assert locked.link == f"http://127.0.0.1:{locked.port}/"  # which does not hold it
-    for path in ("/", "/snapshot.npz", "/snapshot.h5"):
-        status, _, headers = locked.get(path)
-        assert status == 302 and headers["Location"].startswith("/login")
+    status, _, headers = locked.get("/")
+    assert status == 302 and headers["Location"].startswith("/login")
+    for form in ("npz", "h5"):
+        status, said, _ = locked.get(f"/snapshot.{form}")
+        assert status == 403 and said.endswith("load the page again\n")  # no form that lies there as a file
     assert locked.websocket("x") != "open"
     assert 'name="password"' in locked.get("/login")[1]
     form = {"Content_Type": "application/x-www-form-urlencoded"}
@@ -198,6 +202,10 @@ def test_who_may_control_has_shown_a_secret(locked: Served, cookie: str) -> None
         path = served.link.partition(f":{served.port}")[2]
         status, _, headers = served.get(path)
         assert status == 302 and headers["Location"] == "/"
+        (given,) = SimpleCookie(headers["Set-Cookie"]).values()
+        assert parsedate_to_datetime(given["expires"]).timestamp() > time.time() + 300 * 86_400
+        secret = unquote(served.link.partition("?token=")[2])  # which is let in as long as it lives
+        assert served.get("/", **a_cookie(served, 300.0, secret))[0] == 200
         browser = SimpleCookie(cookie)  # it has one of another display of this computer
         browser.load(headers["Set-Cookie"])
         both = "; ".join(f"{name}={each.coded_value}" for name, each in browser.items())
