@@ -13,7 +13,7 @@ def peaks(values: Floats, most: int = 8) -> NDArray[np.intp]:
     """Indices (n,) of at most so many peaks of (p,) values, by position; n is 0 where nothing stands out."""
     if len(values) < 3 or not np.isfinite(values).all():
         return np.zeros(0, np.intp)
-    smooth = np.convolve(values, np.ones(3) / 3, "same")
+    smooth = np.convolve(np.pad(values, 1, "edge"), np.ones(3) / 3, "valid")  # with zeros ends are peaks
     inner = smooth[1:-1]
     tops = np.flatnonzero((inner > smooth[:-2]) & (inner >= smooth[2:])) + 1
     if not len(tops):

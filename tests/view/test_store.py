@@ -494,6 +494,14 @@ def test_empty_and_absurd_values_break_nothing() -> None:
     assert a_scan(3, 3, step_um=(0.0, 1.0)).step_um is None
 
 
+@pytest.mark.parametrize("slope", [-1.0, 1.0])
+def test_the_ends_of_the_axis_are_no_peaks(slope: float) -> None:
+    line = slope * np.linspace(-1, 1, 160) + 3
+    assert not len(peaks(line))
+    there = line + np.exp(-0.5 * ((AXIS - 1000) / 8) ** 2)
+    np.testing.assert_allclose(AXIS[peaks(there)], [1000], atol=5)
+
+
 def test_peaks_are_where_lines_are() -> None:
     lines = sum(
         height / (1 + ((AXIS - centre) / 8) ** 2) for centre, height in ((900, 1), (1200, 0.5), (1400, 0.3))
