@@ -14,7 +14,7 @@ from cars_rt.view.grid import Floats, Grid, Trail
 from cars_rt.view.quantity import Kind, Quantity
 
 PLANE_BYTES = 16e6  # of the map of one band: four million cells
-LAST = 10  # bundles, whose pauses tell how often one comes
+LONG_S, LAST = 1.0, 10  # longer pauses between two bundles; the last ones tell how long nothing comes
 TRAIL_ROWS = 16_384  # moments of point measurements that are kept apart
 
 
@@ -64,7 +64,7 @@ class Scan:
         self.begun = time.monotonic()
         self.touched = self.begun  # when anything came last
         self._bundled = self.begun  # when a bundle came last
-        self._pauses = deque([0.0, 0.0], LAST)  # s, before the last bundles; one alone is no rule
+        self._pauses = deque([0.0, 0.0, 0.0], LAST)  # s, the last long ones; two are no rule
 
     def _grid(self, depth: int, most_bytes: float) -> Grid:
         if self.start.scan is None:
@@ -103,7 +103,8 @@ class Scan:
         bands = frame.bands or ()
         values = np.asarray(frame.block, np.float32)
         self._touch(frame)
-        self._pauses.append(self.touched - self._bundled)
+        if (pause := self.touched - self._bundled) > LONG_S:  # such as between planes of a stack
+            self._pauses.append(pause)
         self._bundled = self.touched
         if bands != self.bands:
             self._change_bands(bands)

@@ -89,9 +89,13 @@ def test_how_long_nothing_comes_between_two_bundles_is_known_from_the_exposure_o
             scan.take_spectra(raman(0, np.ones((1, 160))))  # right after it, which says nothing
         return scan.between_s
 
-    assert see(60) == 8  # once is no rule: the instrument was held up
+    assert see(60, *30 * [0.05], 60) == 8  # twice is no rule: the instrument was held up
     assert 30 <= see(30, 30, 30) < 60
-    assert see(*10 * [0.05], 60, *3 * [0.05], 60, 60) == 8  # nor are a few that are long
+    scan = a_scan(6, 3)  # planes of a stack, with the way of its stage between them
+    plane = [*20 * [0.075], 8.5]
+    assert 8.5 <= see(*3 * plane) < 9
+    assert 8.5 <= see(*plane[:-1]) < 9
+    assert 8.5 <= see(*plane, 60, *plane, 60) < 9  # held up twice
 
 
 def test_spectra_beyond_the_scan_are_counted_and_left_out() -> None:
