@@ -118,10 +118,7 @@ class Remote:
         self, do: str, given: dict[str, Any], there_s: float, busy_s: float, waiting: Callable[[], None]
     ) -> dict[str, Any]:
         """there_s: for somebody to be there; busy_s: for the answer of who is there."""
-        token = self._token
-        if token is None and self._security is None:
-            token = tokens.find(self.address)  # each time: a daemon that was started again has a new one
-        request = encode_request(Request(do, given, token))
+        encode_request(Request(do, given))  # what cannot be is refused before anybody is there
         if self._asked:  # and left before the answer, which a REQ socket does not allow
             self._disconnect()
             self._open()
@@ -129,8 +126,9 @@ class Remote:
         begun = time.monotonic()
         sent = False  # who has just been refused has nobody to send to
         while not self._socket.poll(int(STEP_S * 1e3), zmq.POLLIN if sent else zmq.POLLOUT) or not sent:
-            if not sent:
+            if not sent and self._socket.poll(0, zmq.POLLOUT):
                 with suppress(zmq.Again):
+                    request = encode_request(Request(do, given, self._secret()))
                     self._socket.send(request, zmq.NOBLOCK)
                     sent = True
                     continue
@@ -164,6 +162,12 @@ class Remote:
         if reply.error is not None:
             raise RemoteError(reply.error)
         return dict(reply.result)
+
+    def _secret(self) -> str | None:
+        """The token to give: of the daemon that is there now, since each start has another one."""
+        if self._token is None and self._security is None:
+            return tokens.find(self.address)
+        return self._token
 
     def _connect(self) -> None:
         self._turn = Turn(self._disconnect)

@@ -3,6 +3,7 @@
 import logging
 import os
 import stat
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgpack
@@ -68,6 +69,19 @@ def test_each_daemon_has_its_own_token_and_a_new_one_after_a_restart() -> None:
         assert tokens.read(path) != first
         assert remote.ask("status")  # the one that was there before the restart
     remote.close()
+
+
+def test_who_waits_for_a_daemon_gives_the_token_of_the_one_that_comes() -> None:
+    control, came = free_addresses(1)[0], list[Daemon]()
+    left = Token(control)  # by one that was killed
+    with ExitStack() as stack, Remote(control) as remote:
+
+        def begin() -> None:
+            if not came:
+                came.append(stack.enter_context(daemon_in_thread(NOBODY, control=control)))
+
+        assert remote.ask("status", timeout_s=PATIENCE_S, waiting=begin)
+        assert plain(came[0].snapshot())["refused"] == 0 and not left.matches(tokens.find(control))
 
 
 def test_token_that_a_successor_wrote_stays() -> None:
