@@ -3,5 +3,6 @@
 
 def ends(text: str) -> tuple[float, float]:
     """Low and high, cm-1, of LOW:HIGH or LOW-HIGH, in whatever order. Raises ValueError."""
-    low, high = map(float, text.split(":") if ":" in text else text.rsplit("-", 1))
+    text = text.replace("–", "-")  # as it is printed
+    low, high = sorted(map(float, text.split(":") if ":" in text else text.rsplit("-", 1)))
     return low, high

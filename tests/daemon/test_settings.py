@@ -46,11 +46,12 @@ def test_receipts_need_a_folder_that_can_be_written(tmp_path: Path) -> None:
 
 
 def test_a_band_is_written_as_for_pictures_and_exports() -> None:
-    for text in ("CH=2850:2930", "CH=2850-2930"):
+    for text in ("CH=2850:2930", "CH=2850-2930", "CH = 2850 – 2930", "CH=2930:2850"):  # an en dash, too
         assert tuple(parse_band(text)) == ("CH", 2850.0, 2930.0)
         assert parse_bands([text]) == [Band(2850.0, 2930.0, "CH")]
-    for text in ("2850:2930", "2850-2930"):
+    for text in ("2850:2930", "2850-2930", "2850–2930", "2930-2850"):
         assert _band(text) == (2850.0, 2930.0)
+        assert parse_band(text).name == "2850:2930"
 
 
 @pytest.mark.parametrize("text", ["CH", "CH=", "CH=1", "CH=a:b", "CH=1:2:3", "=1:", ""])
@@ -62,7 +63,7 @@ def test_band_that_is_none_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("CH=2:1", "low and high"),
+        ("CH=2:2", "low and high"),
         ("CH=nan:2", "low and high"),
         ("Ω=1:2", "the name of a band"),
         (f"{'n' * 99}=1:2", "64"),

@@ -11,10 +11,13 @@ import pytest
 from bokeh.document import Document
 from helpers import AXIS
 
+from cars_rt.errors import CarsRtError
 from cars_rt.protocol import Band
 from cars_rt.view.page import document
 from cars_rt.view.page.document import Page
+from cars_rt.view.page.orders import Order, OrderError
 from cars_rt.view.page.pace import Pace
+from cars_rt.view.page.wishes import control
 from cars_rt.view.picture import SCREEN, Window
 from cars_rt.view.quantity import Quantity
 from cars_rt.view.settings import ViewSettings
@@ -330,6 +333,18 @@ def test_what_was_said_of_a_run_is_over_in_the_next_one_which_shows_the_chosen_b
     assert begin() == "1000–1100: "
     page._said.say("reload: no model is called so", True)
     assert begin() == "1000–1100: reload: no model is called so"
+
+
+def test_bands_for_the_daemon_are_written_as_elsewhere() -> None:
+    def asked(text: str) -> Any:
+        return control(Order({"do": "bands", "bands": text}))["bands"]
+
+    assert asked("CH=2800:3050, a b = 1690–1630,") == [["CH", 2800.0, 3050.0], ["a b", 1630.0, 1690.0]]
+    assert asked("2850-2930") == [["2850:2930", 2850.0, 2930.0]]
+    with pytest.raises(CarsRtError, match="a band is NAME=LOW:HIGH in cm-1, such as CH=2800:3050, not 'CH'"):
+        asked("CH")
+    with pytest.raises(OrderError, match="give bands as NAME=LOW:HIGH, with commas between"):
+        asked(" , ")
 
 
 @pytest.mark.parametrize("rows", [None, 5], ids=["points", "a scan"])

@@ -376,7 +376,7 @@ def test_who_may_control_records_from_the_page(room: Room, tmp_path: Path) -> No
         page = room.browser.page
         room.browser.open(view.said.partition("the display is at ")[2].split()[0])
         room.browser.says("#level", "green")
-        page.fill("#bands", "low=900:950, high = 1200:1250")
+        page.fill("#bands", "low=900:950, high = 1250–1200,")
         page.click("[data-do=bands]")
         room.browser.says("#message", "bands: done")
         before = len(room.browser.sent)

@@ -137,6 +137,6 @@ def parse_band(text: str) -> Band:
     except ValueError:
         raise SettingsError(f"a band is NAME=LOW:HIGH in cm-1, such as CH=2800:3050, not {text!r}") from None
     try:
-        return check_band(name or limits, low, high)
+        return check_band(name.strip() or f"{low:.12g}:{high:.12g}", low, high)
     except ProtocolError as error:
         raise SettingsError(f"{text[:80]!r} is no band: {error}") from None

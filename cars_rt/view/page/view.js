@@ -229,12 +229,7 @@ const CarsRT = (() => {
     if (button.dataset.state) what.state = button.dataset.state;
     if (what.do === "reload" || what.do === "shadow") what.model = $("model").value;
     if (what.do === "record") [what.name, what.sample] = [$("record-name").value, $("record-sample").value];
-    if (what.do === "bands") {
-      what.bands = $("bands").value.split(",").map((each) => {
-        const [, name, low, high] = /^\s*(?:(.*)=)?\s*([-\d.]+)\s*:\s*([-\d.]+)\s*$/.exec(each) || [];
-        return [name || `${low}:${high}`, Number(low), Number(high)];
-      });
-    }
+    if (what.do === "bands") what.bands = $("bands").value;
     ask(what);
   }
 

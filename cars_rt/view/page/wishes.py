@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from cars_rt.protocol import MAX_BANDS, Band
-from cars_rt.view.page.orders import Order, OrderError
-from cars_rt.view.quantity import Composite, Kind, Quantity, a_band, name
+from cars_rt.daemon.outputs.preview import parse_band
+from cars_rt.protocol import Band
+from cars_rt.view.page.orders import MAX_LENGTH, Order, OrderError
+from cars_rt.view.quantity import Composite, Kind, Quantity, a_band
 
 NAME, NOTE = 64, 1_000  # characters
 
@@ -52,25 +53,25 @@ def as_order(what: Quantity | Composite | None) -> dict[str, Any] | None:
 
 
 def control(order: Order) -> dict[str, Any]:
-    """The arguments of a request to daemon or recorder. Raises OrderError, QuantityError."""
+    """The arguments of a request to daemon or recorder. Raises OrderError, SettingsError."""
     match order.do:
         case "dark":
             return {"do": order.choice("state", ("start", "stop", "clear"))}
         case "reload" | "shadow":
             return {"model": order.text("model") or None, "engine": order.text("engine") or None}
         case "bands":
-            return {"bands": [list(each) for each in _bands(order.items("bands", MAX_BANDS))]}
+            return {"bands": [list(each) for each in _bands(order.text("bands", MAX_LENGTH))]}
         case "record":
             return {key: order.text(key, NOTE) or None for key in ("name", "sample", "notes")}
     return {}
 
 
-def _bands(given: list[Any]) -> list[Band]:
-    """Bands as [name, low, high]."""
-    bands = [a_band(each[1], each[2], str(each[0])[:NAME]) for each in given if _is_band(each)]
-    if not bands or len(bands) != len(given):
-        raise OrderError("each band is a name and two numbers in cm⁻¹")
-    return [Band(band.name or name(band), band.low, band.high) for band in bands]
+def _bands(given: str) -> list[Band]:
+    """Bands with commas between."""
+    bands = [parse_band(each) for each in given.split(",") if each.strip()]
+    if not bands:
+        raise OrderError("give bands as NAME=LOW:HIGH, with commas between")
+    return bands
 
 
 def _is_band(given: Any) -> bool:
