@@ -145,11 +145,21 @@ def test_another_band_redraws_the_whole_map_from_what_was_kept(room: Room, kind:
 
 def test_a_band_is_dragged_in_the_spectrum(room: Room) -> None:
     raman = room.raman("one", ROWS * COLUMNS)
-    room.browser.band(1120, 1180)
+    page, hear = room.browser.page, "CarsRT.hear(eyes.model('map').tags[0])"
+    page.select_option("#kind", "ratio")
+    page.fill("#low2", "1200")
+    page.evaluate(hear)
+    page.fill("#high2", "1250")
+    room.browser.band(1120, 1180, "ratio")
+    room.browser.until("eyes.model('map').title.text.includes('1200–1250')")
     middle = float(room.browser.spectrum().mean())
     room.browser.drag("spectrum", (1001, middle), (1051, middle))
     room.browser.until("Math.abs(Number(document.querySelector('#low').value) - 1001) < 5")
-    low, high = (float(room.browser.page.input_value(f"#{each}")) for each in ("low", "high"))
+    assert page.input_value("#kind") == "mean" and page.is_hidden("#second")  # as the map is
+    page.select_option("#kind", "peak")
+    page.evaluate(hear)
+    assert page.input_value("#kind") == "peak"  # which is not sent yet
+    low, high = (float(page.input_value(f"#{each}")) for each in ("low", "high"))
     assert abs(high - 1051) < 5
     inside = (low <= AXIS) & (high >= AXIS)
     wait_until(

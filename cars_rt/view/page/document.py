@@ -26,7 +26,7 @@ from cars_rt.view.page.spectrumview import LINES, SpectrumView
 from cars_rt.view.page.stack import Stack
 from cars_rt.view.page.talk import Talk
 from cars_rt.view.page.theme import THEMES
-from cars_rt.view.page.words import band_ends, in_words
+from cars_rt.view.page.words import in_form, in_words
 from cars_rt.view.picture import SCREEN, Window
 from cars_rt.view.quantity import Composite, Kind, Quantity, a_band
 from cars_rt.view.scan import Scan
@@ -364,7 +364,7 @@ class Page:
             "limits": [self.limits.by(view.title), view.title, view.ranges],
             "planes": None if scan is None or scan.points else [self.stack.planes, self.stack.plane],
             "title": what.title if what else "",
-            "bands": band_ends(what),
+            "form": in_form(what),
             "chosen": wishes.as_order(self.choice.wished),
             "theme": self._theme,
         }

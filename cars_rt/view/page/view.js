@@ -66,12 +66,7 @@ const CarsRT = (() => {
   }
 
   function restore() {
-    const { shown: band, palette, limits, labels, log, substances } = kept;
-    if (band?.do === "band") {
-      $("kind").value = band.kind;
-      $("second").hidden = band.kind !== "ratio";
-      if (band.kind === "ratio") [$("low2").value, $("high2").value] = [band.low2, band.high2];
-    }
+    const { palette, limits, labels, log, substances } = kept;
     if (palette) $("palette").value = palette.name;
     if (limits) {
       $("by").value = limits.by;
@@ -173,7 +168,13 @@ const CarsRT = (() => {
     shown = said.title;
     if (said.points) hold("planes", null);
     if (said.chosen) hold("shown", said.chosen);
-    if (said.bands && !typing) [$("low").value, $("high").value] = said.bands;
+    if (said.form?.length && !typing) form(...said.form);
+  }
+
+  function form(low, high, kind, ...second) {
+    [$("low").value, $("high").value, $("kind").value] = [low, high, kind];
+    $("second").hidden = kind !== "ratio";
+    if (kind === "ratio") [$("low2").value, $("high2").value] = second;
   }
 
   function rows(pairs) {
@@ -249,17 +250,14 @@ const CarsRT = (() => {
   function begin() {
     const click = (id, what) => $(id).addEventListener("click", () => ask(what()));
     $("band-form").addEventListener("submit", (event) => { event.preventDefault(); sent = true; band(); });
-    $("low").addEventListener("input", () => { [typing, sent] = [true, false]; });
-    $("high").addEventListener("input", () => { [typing, sent] = [true, false]; });
+    for (const id of ["low", "high", "kind", "low2", "high2"]) $(id).addEventListener("input", () => { [typing, sent] = [true, false]; });
     $("band").addEventListener("change", () => {
       const chosen = said.daemon_bands[Number($("band").value)];
       if ($("band").value === "" || !chosen) return;
       typing = false;
-      [, $("low").value, $("high").value] = chosen;
+      form(chosen[1], chosen[2], "mean");
       ask({ do: "band", name: chosen[0], low: chosen[1], high: chosen[2], kind: "mean" });
-      $("kind").value = "mean";
       $("band").value = "";  // it does not follow what is shown: the same band may be chosen again
-      $("second").hidden = true;
     });
     $("kind").addEventListener("change", () => { $("second").hidden = $("kind").value !== "ratio"; });
     $("rgb").addEventListener("click", () => ask({ do: "rgb", bands: said.daemon_bands.slice(0, 3).map(([name, low, high]) => [low, high, name]) }));

@@ -33,12 +33,14 @@ def in_words(
     return " ".join(words)
 
 
-def band_ends(what: Quantity | Composite | None) -> list[float]:
-    """The two ends of the band that is shown, cm-1; empty without one."""
+def in_form(what: Quantity | Composite | None) -> list[float | str]:
+    """What is shown as the page's form has it: the ends of the band, cm-1, how it becomes a number, the ends
+    of the second band if there is one; empty for nothing."""
     if what is None:
         return []
-    band = (what.red if isinstance(what, Composite) else what).band
-    return [round(band.low, 2), round(band.high, 2)]
+    first = what.red if isinstance(what, Composite) else what
+    low, high, *second = (round(end, 2) for band in (first.band, first.other) if band for end in band[1:])
+    return [low, high, first.kind.value, *second]
 
 
 def _value(scan: Scan, shown: Spectrum, what: Quantity) -> float | None:
