@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bokeh.document import Document
+from bokeh.models import HoverTool
 from helpers import AXIS
 
 from cars_rt.errors import CarsRtError
@@ -84,13 +85,17 @@ def test_curves_that_are_left_out_are_said_to_be() -> None:
         assert len(page.points._curves) == 6 and page.points.trend.title.text == said
 
 
-def test_the_axis_of_spectra_says_what_the_model_gives() -> None:
+@pytest.mark.parametrize("rows", [None, 2], ids=["points", "a scan"])
+def test_axes_say_what_the_model_gives(rows: int | None) -> None:
     page = a_page()
     for target, said in (("chi3", "scaled in each"), ("counts", "camera counts"), (None, "χNR")):
-        page.store.scan = scan = a_scan(2, 2, model={"target": target} if target else None)
+        page.store.scan = scan = a_scan(rows, model={"target": target} if target else None)
         scan.take_spectra(raman(0, np.ones((2, len(scan.axis)), np.float32)))
         page._pictures()
-        assert all(said in plot.left[0].axis_label for plot in page.spectrum.plots)
+        plots = [*page.spectrum.plots, *([] if rows else [page.points.trend])]
+        assert all(said in plot.left[0].axis_label for plot in plots)
+    tips = [name for plot in page.spectrum.plots for name, _ in plot.select_one(HoverTool).tooltips]
+    assert tips == 2 * ["cm⁻¹", "result"]  # as in the legend, whatever it is
 
 
 def test_limits_by_hand_hold_for_one_band_and_for_three() -> None:

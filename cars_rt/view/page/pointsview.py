@@ -7,6 +7,7 @@ from collections.abc import Callable
 from bokeh.models import ColumnDataSource, DataRange1d
 from bokeh.plotting import figure
 
+from cars_rt.physics.quantity import quantity
 from cars_rt.view.page.image import Image, Ranges, new_mapper
 from cars_rt.view.page.limits import Limits
 from cars_rt.view.page.theme import PINNED, Theme, paint
@@ -48,7 +49,6 @@ class PointsView:
             tools=tools,
             toolbar_location="above",
             x_axis_label="spectrum",
-            y_axis_label="raman in the band",
             title="bands in time",
             x_range=DataRange1d(range_padding=0),
         )
@@ -79,6 +79,8 @@ class PointsView:
         self.waterfall.yaxis.axis_label = self.trend.xaxis.axis_label = (
             "spectrum" if scan.numbers is None else "place in the list"
         )
+        given = quantity((scan.start.model or {}).get("target"))
+        self.trend.yaxis.axis_label = f"in the band: {given.symbol}"
         self._whole = True
 
     @property

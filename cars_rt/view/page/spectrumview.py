@@ -125,7 +125,9 @@ class SpectrumView:
         )
         plot.add_layout(legend, "above")
         plot.add_tools(
-            HoverTool(tooltips=[("cm⁻¹", "@x{0.0}"), ("raman", "@y{0.0000}")], renderers=[line], mode="vline")
+            HoverTool(
+                tooltips=[("cm⁻¹", "@x{0.0}"), ("result", "@y{0.0000}")], renderers=[line], mode="vline"
+            )
         )
         self._parts.append(
             {
