@@ -242,6 +242,28 @@ def test_losses_are_seen_also_where_the_pictures_fail(monkeypatch: pytest.Monkey
     assert not page._pace.may_send(page._beaten + 0.9)
 
 
+@pytest.mark.parametrize(
+    ("rows", "columns", "bytes_", "planes", "mixed"),
+    [
+        (12, 2, 1e9, 2, False),
+        (12, 2, 2 * 4 * 160 * 6, 2, True),  # spectra in cells of 4 rows, planes of 6
+        (12, 2, 2 * 4 * 160 * 6, 3, False),
+        (12, 2, 2 * 4 * 160 * 6, 1, False),
+        (2 * SCREEN + 2, 1, 1e9, 2, True),  # the picture has cells of two rows
+    ],
+)
+def test_cells_of_two_planes_are_said_to_be(
+    rows: int, columns: int, bytes_: float, planes: int, mixed: bool
+) -> None:
+    page = a_page()
+    page.store.scan = scan = a_scan(rows, columns, bytes_)
+    scan.take_spectra(raman(0, np.ones((8, 160))))
+    ask(page, "band", low=850, high=900)
+    beat(page)
+    ask(page, "planes", count=planes, plane=0)
+    assert ("Where planes meet, means are of two of them." in beat(page)["words"]) is mixed
+
+
 def test_what_is_chosen_in_a_plane_of_a_stack_ends_where_it_does() -> None:
     page = a_page()
     side = SCREEN + 2  # so large that zooming in shows finer cells

@@ -359,7 +359,7 @@ class Page:
         view = self.points if scan and scan.points else self.map
         shown = {
             "points": bool(scan and scan.points),
-            "words": in_words(scan, self.spectrum.shown, what, self.world.no_spectra),
+            "words": in_words(scan, self.spectrum.shown, what, self.world.no_spectra, self._mixed()),
             "peaks": [round(each) for each in self.spectrum.peaks()],
             "limits": [self.limits.by(view.title), view.title, view.ranges],
             "planes": None if scan is None or scan.points else [self.stack.planes, self.stack.plane],
@@ -372,6 +372,13 @@ class Page:
         told = self._said.tell(now, shown, self._lag_s if running else None, sent)
         if told is not None:
             self.talk.said = json.dumps(told | {"tick": self._pace.sent(now)})
+
+    def _mixed(self) -> bool:
+        """Whether cells lie across the border of two planes of a stack."""
+        if self.scan is None or self.scan.points or self.stack.planes == 1:
+            return False
+        rows = self.scan.shape[0] // self.stack.planes
+        return any(rows % tall for tall in (self.scan.raman.bin[0], self.map.tall))
 
     def _paint(self, theme: str) -> None:
         self._theme = theme

@@ -153,6 +153,11 @@ class MapView:
         self.scale.visible = scan.step_um is not None
 
     @property
+    def tall(self) -> int:
+        """Rows of the scan in each of its cells."""
+        return self._pictures[0].tall if self._pictures else 1
+
+    @property
     def steps(self) -> tuple[float, float]:
         """Distance between rows, between columns, in the unit of the axes."""
         return (self.scan.step_um if self.scan else None) or (1.0, 1.0)

@@ -8,10 +8,14 @@ from cars_rt.view.scan import Scan, Spectrum
 
 
 def in_words(
-    scan: Scan | None, shown: Spectrum | None, what: Quantity | Composite | None, no_spectra: str = ""
+    scan: Scan | None,
+    shown: Spectrum | None,
+    what: Quantity | Composite | None,
+    no_spectra: str = "",
+    mixed: bool = False,
 ) -> str:
     """Whose spectrum it is, the value there, and how much of the scan there is. no_spectra: why none come
-    whole."""
+    whole. mixed: some means are of two planes of a stack."""
     if scan is None or what is None:
         return "Nothing to show yet."
     words = ["No spectrum to show yet." if shown is None else f"Spectrum: {shown.title}."]
@@ -24,6 +28,8 @@ def in_words(
         words.append(f"Scan of {rows} × {columns} pixels, {scan.seen} seen.")
         if not scan.raman.exact:
             words.append(f"Spectra are kept as means of {scan.raman.bin[0]} × {scan.raman.bin[1]} pixels.")
+    if mixed:
+        words.append("Where planes meet, means are of two of them.")
     if scan.thinned and scan.kept:
         words.append(f"{100 * scan.kept / max(scan.seen, 1):.0f} % of the spectra were kept whole.")
     if no_spectra:
