@@ -217,6 +217,19 @@ def test_colours_are_spread_as_wished(room: Room) -> None:
     room.browser.says("#message", "the lower limit must be below the upper one")
     page.select_option("#by", "auto")
     room.browser.until(f"{mapper}.high < 2.5")
+    page.focus("#by")
+    page.select_option("#by", "fixed")
+    limits = "JSON.parse(eyes.model('map').tags[0].said).limits"
+    room.browser.until(f"{limits}[0] === 'fixed'")
+    ends = page.evaluate(f"{limits}[2]")
+    page.evaluate(
+        "eyes.model('map').tags[0].asked = JSON.stringify([0, {do: 'band', low: 1300, high: 1400}])"
+    )
+    room.browser.until(f"{limits}[0] === 'auto' && document.querySelector('#by').value === 'auto'")
+    room.browser.band(1120, 1180)
+    room.browser.until(f"{limits}[0] === 'fixed' && document.querySelector('#by').value === 'fixed'")
+    assert page.evaluate(f"{limits}[2]") == ends
+    page.select_option("#by", "auto")
 
 
 def test_pins_peaks_substances_logarithm_and_the_dark(room: Room) -> None:

@@ -157,7 +157,7 @@ const CarsRT = (() => {
     const [by, , [ends]] = said.limits ?? ["auto", "", []];
     $("as-now").disabled = !ends;
     if ($("by").value !== "hand") {
-      put("by", by);
+      $("by").value = by;  // also where it was just chosen, and holds for what is no longer shown
       if (ends) [$("lower").value, $("upper").value] = ends.map((each) => each.toPrecision(4));
     }
     if (said.theme) {
