@@ -19,7 +19,8 @@ log = logging.getLogger("cars_rt.view")
 LOOK_S = 0.1  # how soon a stop is noticed
 NOT_NOW = "none are asked for while the daemon has no head-room"
 AGAIN_S = 1.0  # before a connection that broke is made anew
-LEFT_OUT = frozenset({Kind.SOURCE_SKIP})  # the daemon leaves out spectra rather than wait for a display
+#: The daemon leaves out spectra rather than wait for a display, which is opened whenever somebody looks.
+EXPECTED = frozenset({Kind.SOURCE_SKIP, Kind.JOINED_LATE})
 GAPS = {Kind.SEQUENCE_JUMP, Kind.TAIL_MISSING}  # of what was sent to this display
 SPEAKS_OTHERWISE = {*Fault, Kind.STREAM}  # findings that explain why nothing is shown
 
@@ -68,7 +69,7 @@ class Feed(threading.Thread):
                 self._over.wait(AGAIN_S)
                 continue
             try:
-                self._source = source = Source(self.address, self.stream, self._security, expected=LEFT_OUT)
+                self._source = source = Source(self.address, self.stream, self._security, expected=EXPECTED)
             except CarsRtError as error:
                 self._note(False, str(error))
                 self._over.wait(AGAIN_S)

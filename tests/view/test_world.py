@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import a_start, wait_until
+from helpers import Published, a_start, wait_until
 
 from cars_rt.protocol.control import RECORDER_REQUESTS, REQUESTS, Request, Requests
 from cars_rt.remote import Recorder
 from cars_rt.sockets.control import Answer, Control
 from cars_rt.sockets.free import free_addresses
 from cars_rt.view import world as worlds
+from cars_rt.view.feed import Feed
 from cars_rt.view.settings import ViewSettings
+from cars_rt.view.store import Store
 from cars_rt.view.watch import Watch
 from cars_rt.view.world import World
 from view.test_store import bundle
@@ -92,6 +94,21 @@ def test_a_recorder_that_died_and_is_back_without_what_it_was_to_record_is_said_
             assert not is_now("idle", 5)  # it had nothing to record
         finally:
             world.close()
+
+
+def test_a_display_that_comes_in_mid_run_warns_of_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """There is nothing to be done about it, and what it has not seen is missing in its pictures."""
+    store = Store(64e6)
+    with Published("raman") as source:
+        feed = Feed(store, source.address, "raman")
+        feed.start()
+        try:
+            source.wait()
+            source.say(a_start(stream="raman", dtype="float32", scan=(4, 4), index=5))
+            wait_until(lambda: store.scan)
+        finally:
+            feed.close()
+    assert not [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
 
 
 def test_an_order_waits_for_no_slow_one_and_quick_ones_stay_in_their_order() -> None:
