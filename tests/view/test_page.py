@@ -238,6 +238,11 @@ def test_pins_peaks_substances_logarithm_and_the_dark(room: Room) -> None:
     room.browser.says("#words", "latest spectrum")
     page.click("#pin")
     room.browser.until("eyes.data('spectrum', 2, 'name').length === 1")
+    for _ in range(3):
+        page.click("#pin")
+    room.browser.until("eyes.data('spectrum', 2, 'name').length === 4")
+    legend = "eyes.box(eyes.model('spectrum').above.find((each) => each.type === 'Legend'))"
+    room.browser.until(f"{legend}.right <= eyes.box(eyes.model('spectrum')).right")
     page.click("#unpin")
     room.browser.until("eyes.data('spectrum', 2, 'name').length === 0")
     page.check("#labels")

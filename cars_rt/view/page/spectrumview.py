@@ -116,11 +116,12 @@ class SpectrumView:
                 LegendItem(label={"field": "name"}, renderers=[marks]),
             ],
             orientation="horizontal",
+            ncols=3,  # of long names more would lie beyond the plot
             location="top_left",
             border_line_color=None,
             padding=0,
             margin=0,
-            spacing=14,
+            spacing=8,
             label_text_font_size="13px",
         )
         plot.add_layout(legend, "above")
