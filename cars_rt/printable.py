@@ -3,6 +3,7 @@
 import shlex
 import sys
 
+UNITS = (86_400, "days"), (3_600, "h"), (60, "min"), (1, "s")
 LONGEST = 2_000  # characters; no name that means something is longer, and a line of a log stays a line
 
 
@@ -43,6 +44,12 @@ def counted(count: int, one: str) -> str:
     """So many of them, whose plural ends in s or is that of spectrum: "1 recording", "3 spectra"."""
     many = "spectra" if one == "spectrum" else f"{one}s"
     return f"{count} {one if count == 1 else many}"
+
+
+def lasted(seconds: float) -> str:
+    """A time with the unit that suits it: "90 s", "5 min", "3 h", "2 days"."""
+    unit, name = next((unit, name) for unit, name in UNITS if seconds >= 2 * unit or unit == 1)
+    return f"{seconds / unit:.0f} {name}"
 
 
 def between(low: float, high: float) -> str:

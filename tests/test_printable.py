@@ -12,7 +12,7 @@ from rich.text import Text
 from cars_rt.cli import ctl
 from cars_rt.cli.ctl import Where
 from cars_rt.console import Terminal
-from cars_rt.printable import between, printable, typed
+from cars_rt.printable import between, lasted, printable, typed
 
 HOSTILE = (
     "lamp [/bold] [link=http://x]:smile: \x1b]0;owned\x07\x1b[2J\r\n12:00:00 INFO all is well\u202e\ud800\x9b"
@@ -32,6 +32,21 @@ def test_printable_shows_what_a_terminal_would_obey() -> None:
     assert printable("a\u202eb\ud800") == r"a\u202eb\ud800"
     assert not obeyed(printable(HOSTILE)) and "\n" not in printable(HOSTILE)
     assert printable(12) == "12"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0.0, "0 s"),
+        (119.0, "119 s"),
+        (300.0, "5 min"),
+        (7_199.0, "120 min"),
+        (9_000.0, "2 h"),
+        (200_000.0, "2 days"),
+    ],
+)
+def test_a_time_has_the_unit_that_suits_it(seconds: float, said: str) -> None:
+    assert lasted(seconds) == said
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="asks the shell of POSIX")

@@ -13,7 +13,7 @@ from rich.text import Text
 from cars_rt.console import Terminal, console, fail
 from cars_rt.daemon.seen.status import dark_in_words, last_in_words
 from cars_rt.kinds import in_words
-from cars_rt.printable import counted, printable
+from cars_rt.printable import counted, lasted, printable
 from cars_rt.sockets import CONTROL_ADDRESS
 from cars_rt.trust.flags import ClientAccess
 
@@ -216,7 +216,10 @@ def _rows(now: dict[str, Any]) -> list[tuple[str, str]]:
     driver = "connected" if now["connected"] else "nobody there"
     whole = sum(now["phases_s"].values()) or 1.0
     rows = [
-        ("state", f"{now['state']}, {'ready' if now['ready'] else 'not ready'}, up {now['uptime_s']:.0f} s"),
+        (
+            "state",
+            f"{now['state']}, {'ready' if now['ready'] else 'not ready'}, up {lasted(now['uptime_s'])}",
+        ),
         ("driver", f"{now['listen']}: {driver}"),
         ("results", f"{now['publish']}: {counted(now['subscribers'], 'subscriber')}"),
         ("model", f"{now['model']} {now['model_sha256'][:16]} on {now['engine']}"),

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from cars_rt.daemon.settings import DaemonSettings
+from cars_rt.printable import lasted
 from cars_rt.sockets.addresses import Address, AddressError
 from cars_rt.trust.flags import OFF
 
@@ -49,7 +50,7 @@ def says(http_address: str) -> str | None:
     with suppress(KeyError, TypeError, ValueError):
         if said is not None:
             return (
-                f"a daemon runs here already, {said['state']}, up {said['uptime_s']:.0f} s, "
+                f"a daemon runs here already, {said['state']}, up {lasted(said['uptime_s'])}, "
                 f"listening to {said['listen']}, publishing at {said['publish']}"
             )
     return None

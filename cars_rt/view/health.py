@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from cars_rt.daemon.seen.status import dark_in_words
-from cars_rt.printable import printable
+from cars_rt.printable import counted, lasted, printable
 
 QUIET_S = 5.0  # without a message for so long within a run, the page says so; longer in a slow one
 MANY_FLAGS = 0.1  # of the spectra
@@ -72,7 +72,7 @@ def judge(facts: Facts) -> tuple[Level, str]:
         waits = printable(str((status or {}).get("waits_for") or "waiting for a run"))
         return Level.GREEN, f"Connected; {waits}."
     if facts.ended:
-        return Level.GREEN, f"The run is complete: {_came(facts)} spectra, none lost."
+        return Level.GREEN, f"The run is complete: {counted(_came(facts), 'spectrum')}, none lost."
     if status is None:  # nobody tells of losses before the end
         said = "Spectra come; without the daemon's health, losses are known at the end of the run."
         return Level.GREEN, said
@@ -85,7 +85,7 @@ def _judge_file(facts: Facts) -> tuple[Level, str]:
         level, more = Level.AMBER, f"; lost were {lost}"
     if facts.file_trouble:
         level, more = Level.RED, f"; {facts.file_trouble}"
-    what = f"{facts.file}: {facts.seen} spectra of {printable(facts.source)}{more.rstrip('.')}."
+    what = f"{facts.file}: {counted(facts.seen, 'spectrum')} of {printable(facts.source)}{more.rstrip('.')}."
     found = [*_not_numbers(facts), *_early_or_flagged(facts)]
     missing = (facts.planned or 0) - _came(facts) - sum(facts.lost.values())
     if facts.ended and missing > 0 and not facts.file_trouble:
@@ -136,7 +136,7 @@ def _reds(facts: Facts, status: Mapping[str, Any] | None) -> Iterator[tuple[Leve
         yield Level.RED, f"Spectra of this run are lost: {lost}{where}."
     yield from _not_numbers(facts)
     if not facts.connected and not facts.ended:
-        since = f", nothing for {_time(facts.quiet_s)}" if facts.quiet_s >= 1 else ""
+        since = f", nothing for {lasted(facts.quiet_s)}" if facts.quiet_s >= 1 else ""
         yield Level.RED, f"No daemon: {facts.trouble or 'nobody publishes'}{since}; waiting for it."
     elif facts.trouble and (facts.run is None or facts.ended):
         yield Level.RED, f"{facts.trouble}; waiting."
@@ -152,7 +152,7 @@ def _reds(facts: Facts, status: Mapping[str, Any] | None) -> Iterator[tuple[Leve
 
 def _ambers(facts: Facts, status: Mapping[str, Any] | None) -> Iterator[tuple[Level, str]]:
     if not facts.connected and facts.ended:
-        yield Level.AMBER, f"The daemon is gone for {_time(facts.quiet_s)}; shown is what it sent last."
+        yield Level.AMBER, f"The daemon is gone for {lasted(facts.quiet_s)}; shown is what it sent last."
     if status is not None and not status.get("ready", True):
         waits = printable(str(status.get("waits_for") or "waiting for its engine"))
         yield Level.AMBER, f"The daemon is not ready: {waits}."
@@ -161,12 +161,15 @@ def _ambers(facts: Facts, status: Mapping[str, Any] | None) -> Iterator[tuple[Le
     if facts.ended == "complete" and missing > 0:
         yield Level.AMBER, f"The run is over, and {missing} of its {facts.planned} spectra never came."
     if facts.missed > 0:
-        yield Level.AMBER, f"This display missed {facts.missed} spectra, so that its maps may have holes."
+        yield (
+            Level.AMBER,
+            f"This display missed {counted(facts.missed, 'spectrum')}, so that its maps may have holes.",
+        )
     if facts.beyond > 0:
-        yield Level.AMBER, f"{facts.beyond} spectra came after the last pixel of the scan."
+        yield Level.AMBER, f"{counted(facts.beyond, 'spectrum')} came after the last pixel of the scan."
     quiet = facts.quiet_s > QUIET_S + 2 * facts.between_s
     if facts.run is not None and not facts.ended and facts.connected and quiet:
-        yield Level.AMBER, f"Nothing came for {_time(facts.quiet_s)}, and the run is still open."
+        yield Level.AMBER, f"Nothing came for {lasted(facts.quiet_s)}, and the run is still open."
     if (silent := _silent(facts)) is not None and silent[0] is Level.AMBER:
         yield silent
     if facts.busy:
@@ -248,7 +251,7 @@ def _silent(facts: Facts) -> tuple[Level, str] | None:
     if last is None or silent_s is None:
         return None
     if facts.recorder_there:
-        return Level.AMBER, f"The recorder is there, but has not answered for {_time(silent_s)}."
+        return Level.AMBER, f"The recorder is there, but has not answered for {lasted(silent_s)}."
     if last.get("state") == "idle":
         return None  # it had nothing to do; that it does not answer stands among the numbers
     of_this_run = last.get("run") == facts.run
@@ -256,8 +259,8 @@ def _silent(facts: Facts) -> tuple[Level, str] | None:
     if last.get("one_run") and last.get("run") and not (of_this_run and in_run):
         return None  # it ended with its run
     if last.get("recording") and of_this_run and in_run:
-        return Level.RED, f"The recorder is gone for {_time(silent_s)}: it was recording this run."
-    return Level.AMBER, f"The recorder is gone for {_time(silent_s)}."
+        return Level.RED, f"The recorder is gone for {lasted(silent_s)}: it was recording this run."
+    return Level.AMBER, f"The recorder is gone for {lasted(silent_s)}."
 
 
 def _forgot(facts: Facts) -> bool:
@@ -281,7 +284,7 @@ def _recorder(facts: Facts) -> str:
         waits = f"waits for the next run: {status.get('name', '')}".removesuffix(": ")
         said = f"{said}, {waits}" if path else waits
     if facts.recorder_silent_s is not None:
-        said += f", no answer for {_time(facts.recorder_silent_s)}"
+        said += f", no answer for {lasted(facts.recorder_silent_s)}"
     elif isinstance(free, int | float):
         said += f", {free / 1e9:.1f} GB left"
     return printable(said)
@@ -294,7 +297,3 @@ def _counts(values: Mapping[str, int]) -> str:
 def _short(run: str) -> str:
     """Enough of a run's id to tell it from others."""
     return run if len(run) <= SHOWN else f"{run[: SHOWN - 1]}…"
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

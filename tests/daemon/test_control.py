@@ -104,6 +104,7 @@ def test_people_are_told_why_a_run_is_not_computed(capsys: pytest.CaptureFixture
         ctl.status(at=at)
         refused = "it cannot be computed: the axis spans 100 cm-1"
         assert refused in capsys.readouterr().out and refused in page(daemon.snapshot(), None)
+        assert ", up 3 h" in page(replace(daemon.snapshot(), uptime_s=10_000.0), None)
         source.publisher.send(a_frame(0, spectra_of(8, short), "short"))
         source.publisher.end(an_end(1, 8, "short"))
         wait_until(lambda: daemon.snapshot().last_run)

@@ -5,7 +5,7 @@ from html import escape
 from cars_rt.daemon.seen.snapshot import Snapshot
 from cars_rt.daemon.seen.status import dark_in_words, last_in_words
 from cars_rt.kinds import in_words
-from cars_rt.printable import printable
+from cars_rt.printable import lasted, printable
 
 LINKS = {
     "/status": "everything that the daemon knows of itself, as JSON",
@@ -27,7 +27,7 @@ STYLE = (
 def page(now: Snapshot, not_ready: str | None) -> str:
     """The page as HTML, which loads itself again every 2 s. not_ready: why a run cannot begin, or None."""
     rows = [
-        ("state", f"{now.state}, {now.uptime_s:.0f} s"),
+        ("state", f"{now.state}, up {lasted(now.uptime_s)}"),
         ("driver", f"{now.listen}: {'connected' if now.connected else now.trouble or 'nobody there'}"),
         ("results", f"{now.publish}: {now.subscribers} listening"),
         ("run", f"{now.run} from {now.source}" if now.run else f"none open, {now.runs} closed"),
