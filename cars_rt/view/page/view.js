@@ -220,7 +220,7 @@ const CarsRT = (() => {
   }
 
   function limits() {
-    const by = $("by").value, [, of, ranges] = said.limits;
+    const by = $("by").value, [, of, ranges] = said.limits ?? [];
     $("hand").hidden = by !== "hand";
     ask({ do: "limits", by, of, ranges: by === "hand" ? [[$("lower").valueAsNumber, $("upper").valueAsNumber]] : ranges });
   }
