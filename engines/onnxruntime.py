@@ -13,6 +13,7 @@ from cars_rt.engines.graph import COUNTS, DARK
 from cars_rt.engines.soundness import said
 from cars_rt.engines.steady import steady
 from cars_rt.installation import pip_install
+from cars_rt.printable import counted
 
 LEAST_ROWS = 2  # spectra for which another core is woken
 
@@ -118,7 +119,9 @@ class OnnxRuntime(Engine):
         try:
             self._session.run_with_iobinding(binding)
         except Exception as error:
-            raise EngineError(f"ONNX Runtime failed on {last - first} spectra: {said(error)}") from None
+            raise EngineError(
+                f"ONNX Runtime failed on {counted(last - first, 'spectrum')}: {said(error)}"
+            ) from None
 
     def wait(self, slab: int) -> None:
         """Nothing is left to wait for."""

@@ -15,6 +15,7 @@ from onnx import helper
 
 from cars_rt.engines.model import Card, ModelError
 from cars_rt.physics.axis import WIDE, FloatArray, Grid, resampling_matrix
+from cars_rt.printable import counted
 
 LARGEST_MATRIX = 2**27  # entries of a resampling matrix while it is made: 1 GB, or 11,000 pixels
 MAX_STRETCH = 8.0  # an axis so much coarser than a network's grid would be mostly interpolation
@@ -73,8 +74,8 @@ def points_for(card: Card, axis: FloatArray, most_points: float = np.inf) -> Poi
     gaps = steps > max(WIDE * usual, most)
     if gaps.sum() > GAPS or (gaps.any() and steps.max() > GAP):
         raise ModelError(
-            f"the axis has {gaps.sum()} gaps of up to {steps.max():.0f} cm-1; the model {card.name} bridges "
-            f"{GAPS} of up to {GAP:g}"
+            f"the axis has {counted(int(gaps.sum()), 'gap')} of up to {steps.max():.0f} cm-1; the model "
+            f"{card.name} bridges {GAPS} of up to {GAP:g}"
         )
     coarsest = float(steps[~gaps].max())
     _refuse_coarse(card, coarsest, COARSEST, f"pixels of at most {COARSEST:g} cm-1")

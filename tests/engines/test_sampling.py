@@ -123,7 +123,7 @@ def test_deviation_is_not_negative_beside_a_hot_pixel_where_there_is_a_grid(dire
         (camera(290), r"the axis has steps of 9\.3 cm-1; the model cnn works on pixels of at most 8 cm-1"),
         (camera(100, first=1000, last=1300), "the axis spans 300 cm-1; the model cnn needs 350 or more"),
         (camera(199, first=1000, last=1340), "the axis spans 340 cm-1; the model cnn needs 350 or more"),
-        (np.r_[camera(300, last=1200), camera(500, first=1900)], "1 gaps of up to 700 cm-1; .* bridges 3 of"),
+        (np.r_[camera(300, last=1200), camera(500, first=1900)], "1 gap of up to 700 cm-1; .* bridges 3 of"),
         (np.delete(camera(1340), np.r_[100:120, 300:320, 500:520, 700:720]), "4 gaps of up to 42 cm-1"),
     ],
 )
