@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.files.columns import Table, TableError, is_number, sorted_out
+from cars_rt.files.columns import FEWEST_OF_AXIS, Table, TableError, is_number, sorted_out
 from cars_rt.files.headings import COMMENTS, cells_of, in_first_row, is_first_row, named_rows, titles_of
 from cars_rt.files.points import by_points
+from cars_rt.physics.axis import WIDE
 
 MARKS = {  # the longer ones first
     b"\xff\xfe\0\0": "utf-32",
@@ -83,7 +84,9 @@ def parse(content: bytes) -> Table:
         _no_decimal_commas(rows, head)
     titles = [titles[place] for place in places] if titles else []
     if (points := by_points(numbers, titles)) is None:
-        return sorted_out(numbers, places, titles, head)
+        table = sorted_out(numbers, places, titles, head)
+        _no_row_apart(table.axis, rows)
+        return table
     *_, axis, counts = range(len(places))
     which = [axis, *[counts] * (points.numbers.shape[1] - 1)]
     table = sorted_out(points.numbers, [places[at] for at in which], [titles[at] for at in which], head)
@@ -240,6 +243,20 @@ def _no_row_above(lines: list[str], split: list[list[str]], first: int, axis: ND
     step, before = axis[1] - axis[0], float(cells[0].replace(",", ".")) - axis[0]
     if step and 0.5 < -before / step < 1.5:
         raise TableError(f"line {first} does not hold numbers as the others do: {lines[first - 1][:40]!r}")
+
+
+def _no_row_apart(axis: NDArray[np.float64], rows: list[_Row]) -> None:
+    """Refuse a row at an end of the axis that lies apart from those beside it: no gap of an axis is there, so
+    it is a setting, a sum, or names of columns that are numbers."""
+    for end, apart in (axis, rows[0]), (axis[::-1], rows[-1]):
+        steps = np.diff(end[: FEWEST_OF_AXIS + 1])
+        onward = len(end) > FEWEST_OF_AXIS and abs(np.sign(steps[1:]).sum()) == FEWEST_OF_AXIS - 1
+        if onward and (far := abs(steps[0] / np.median(steps))) > WIDE:
+            raise TableError(
+                f"line {apart.number} is no pixel, since it lies {far:.0f} steps of the axis from the others "
+                f"({end[0]:g} beside {end[1]:g}); leave it out, or where its numbers name columns, write "
+                "a letter before each"
+            )
 
 
 def _like_row(cells: list[str], width: int, below: bool) -> bool:

@@ -282,6 +282,15 @@ OTHER: list[tuple[str, str]] = [
     (lines("\t", STEPS, [f"{x:,.2f}".replace(",", "\u202f") for x in NOISY]), "thousands separators"),
     ("\x1f\x8b\x08\x00abc", "compressed"),
     ("0,1,2\n" + lines(",", STEPS, NOISY, NOISY[::-1]), "numbers its columns in line 1"),
+    *[
+        (f"{row}\n" + lines(row.strip('"-0123456789.')[0], STEPS, NOISY), r"line 1 is no pixel, since .*")
+        for row in ("0,1", '"0","1"', "1 2", "0.0\t1.0", "100;10", "-1,-1", "2000,5")
+    ],
+    ("0,10,20,30\n" + lines(",", STEPS, NOISY, NOISY, NOISY), "64 steps .* .0 beside 800.5.; .*a letter"),
+    *[
+        ("shift,a\n" + lines(",", [*axis, last], [*NOISY, 0]), "line 18 is no pixel, .*leave it out")
+        for axis, last in ((STEPS, 4000), (STEPS, 0), (STEPS[::-1], 0))
+    ],
     ("800.5,OVER\n813.0,n/a\n" + lines(",", STEPS[2:], NOISY[2:]), "line 2 does not hold numbers .*n/a"),
     ("shift,a,laser power\n" + lines(",", STEPS, NOISY, [5] * 16), "column 3 .* is 5 on every line"),
     ("shift,signal (dB)\n" + lines(",", STEPS, NOISY), "does not hold counts"),
