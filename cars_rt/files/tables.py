@@ -311,15 +311,17 @@ def _numbers(rows: list[_Row]) -> tuple[NDArray[np.float64], list[int]]:
 
 def _no_decimal_commas(rows: list[_Row], head: list[str]) -> None:
     """Refuse whole numbers between commas, three or more on a line and not named, of which some may be what
-    stands behind a decimal comma: with a leading zero, with as many digits each, or with too few names."""
+    stands behind a decimal comma: with a leading zero, with as many digits each, with two at most on every
+    line, or with too few names."""
     cells = [row.cells for row in rows]
     width = len(cells[0])
     if width < 3 or any("." in cell for row in cells for cell in row):
         return
     zero = any(re.fullmatch(r"[+-]?0\d+", cell) for row in cells for cell in row)
     alike = any(len({len(row[place]) for row in cells}) == 1 for place in range(1, width))
+    short = any(all(re.fullmatch(r"\d\d?", row[place]) for row in cells) for place in range(2, width))
     named = len(cells_of(head[-1].lstrip("#%!/ "), ",")) if head else 0
-    if zero or alike or 1 < named < width:
+    if zero or alike or short or 1 < named < width:
         raise TableError(
             f"has {width} columns between commas, of which some may be the digits behind a decimal comma "
             f"(line {rows[0].number}); name each column in the line above, or write numbers with a point"

@@ -116,6 +116,7 @@ REFUSED: list[tuple[str | bytes, str]] = [
         "497,3500,1785\n499,3073,1765\n501,2646,1765\n",
         "3 columns between commas, of which some may be the digits",
     ),
+    ("500,1785,13\n502,985,0\n504,1770,26\n", "the digits behind a decimal comma .*; name each column"),
     ("497,35,1785\n499,3,17\n501,05,985\n", "the digits behind a decimal comma"),
     ("shift,counts\n497,35,1785,5\n499,3,17,25\n501,6,985,1\n", "the digits behind a decimal comma"),
     ("shift;counts;\n1;2;3;\n2;3;4;5\n", "line 3 has 4 columns, the first 3"),
