@@ -122,7 +122,7 @@ class Calibration:
                 raise CalibrationError("the calibration holds raman shifts already: leave --pump-nm out")
             axis = self.axis(pixels, binning=region.binning, first=first, probe_nm=probe_nm)
         of_reference = self.doubts_of_reference(now) if region == self.region else ()
-        of_dark = tuple(self.doubts_of_dark(exposure_s, region, now))
+        of_dark = tuple(self.doubts_of_dark(exposure_s, region, now, above=not source))
         return Applied(
             axis,
             self.dark(exposure_s, region, now),
@@ -163,22 +163,29 @@ class Calibration:
         yield from self.changed(now)
 
     def doubts_of_dark(
-        self, exposure_s: float | None, region: Region, now: Mapping[str, Any]
+        self, exposure_s: float | None, region: Region, now: Mapping[str, Any], *, above: bool = False
     ) -> Iterator[str]:
-        """Sentences if it has darks, and none for these spectra or one that was made otherwise."""
+        """Sentences if it has darks, and none for these spectra or one that was made otherwise. above:
+        whether these may be above a dark already, if nothing says their exposure."""
         parts = self._chosen(exposure_s, region, now)
         if self.darks and not parts:
             each_s = None if exposure_s is None else exposure_s / frames_of(now)
             there = ", ".join(dark.said for dark in self.darks)
             here, calibrated = ("", "") if region == self.region else (f", {region}", f", {self.region}")
+            wanted = of_what(each_s, now) + here
+            at = "theirs" if each_s is None else wanted
             yield (
-                "it has no dark for this exposure, region, rows and gain "
-                f"({of_what(each_s, now)}{here}; there are {there}{calibrated})"
+                f"it has no dark for this exposure, region, rows and gain ({wanted}; there are {there}"
+                f"{calibrated}), so none is subtracted: calibrate a dark at {at}"
             )
         doubts = dict.fromkeys(each for _, dark in parts for each in changed_since(dark.settings, now))
         yield from (f"its dark was {each}" for each in doubts)
-        if parts and exposure_s is None and parts[0][1].exposure_s is not None:
-            yield f"its dark of {parts[0][1].said} is subtracted, and nothing says these spectra's exposure"
+        if parts and exposure_s is None and (above or parts[0][1].exposure_s is not None):
+            remedy = "; if theirs was subtracted before, use a calibration made without `calibrate dark`"
+            yield (
+                f"its dark of {parts[0][1].said} is subtracted, and nothing says these spectra's exposure"
+                f"{remedy * above}"
+            )
 
     def old(self, now_ns: int) -> str | None:
         """A sentence if the axis is older than OLD_DAYS, or from the future."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from cars_rt import calibration
 from cars_rt.calibration import Calibration, CalibrationError
 from cars_rt.files.formats import any_axis, open_spectra
-from cars_rt.files.spectra import Spectra, SpectraError, may_be_above_dark, said_of
+from cars_rt.files.spectra import Spectra, SpectraError, said_of
 
 log = logging.getLogger("cars_rt.files")
 
@@ -57,17 +57,10 @@ def _applied(spectra: Spectra, known: Calibration, path: Path, pump_nm: float | 
     for doubt in found.doubts:
         if spectra.dark is None or doubt not in found.of_dark:
             log.warning("the calibration %s: %s", path, doubt)
-    subtracted = found.dark is not None and spectra.dark is None
-    if subtracted and may_be_above_dark(spectra.exposure_s, spectra.source):
-        log.warning(
-            "the calibration %s: its dark is subtracted, though nothing says the exposure of these spectra. "
-            "If theirs was subtracted before, use a calibration that was made without `calibrate dark`",
-            path,
-        )
     if old := known.old(spectra.time_ns or time.time_ns()):
         log.warning("the calibration %s: %s", path, old)
     dark = spectra.dark
-    if subtracted and found.dark is not None:  # of pixels as the camera sends them
+    if dark is None and found.dark is not None:  # of pixels as the camera sends them
         dark = found.dark[::-1] if spectra.turned else found.dark
     spectra = replace(spectra, dark=dark, full_scale=spectra.full_scale or found.full_scale)
     if found.raman_shift is None:

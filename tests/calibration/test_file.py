@@ -111,7 +111,8 @@ def test_a_dark_is_of_as_many_rows_and_serves_sums_of_frames(
     assert found.doubts == found.of_dark and len(found.doubts) == (counts is None)
     if "rows_per_spectrum" in now and counts is None:
         assert "(1 ms of " in found.doubts[0]
-        assert found.doubts[0].endswith("; there are 1 ms of 100 rows, 1 ms of 20 rows)")
+        remedy = found.doubts[0].partition("; there are 1 ms of 100 rows, 1 ms of 20 rows), ")[2]
+        assert remedy.startswith("so none is subtracted: calibrate a dark at 1 ms of ")
     # What a calibration of before does not say is not compared.
     old = json.loads(encoded(replace(WHOLE, darks=darks[:1])))
     del old["darks"][0]["settings"]

@@ -251,7 +251,7 @@ def test_a_part_that_is_added_changes_neither_camera_nor_settings_of_the_axis(tm
     coarse, fine = {"serial": "A", "grating": 600}, {"serial": "A", "grating": 1200}
 
     def at(settings: dict[str, Any]) -> tuple[str, ...]:
-        return read(path).applied(len(truth), settings=settings).doubts
+        return read(path).applied(len(truth), source="camera", settings=settings).doubts
 
     def saved(made: Calibration) -> None:
         program.saved(path, made)
@@ -325,7 +325,8 @@ def test_what_belongs_to_pixels_stays_with_those_of_the_camera(
     np.savez(camera, spectra=(counts + dark)[None], raman_shift=np.arange(len(truth)) + 100.0)
     with open_calibrated(camera, calibrated=output) as spectra:
         assert spectra.dark is not None and np.allclose(spectra.dark, dark, atol=1)
-    assert "its dark is subtracted, though nothing says the exposure" in caplog.text
+    (said,) = (each for each in caplog.messages if "its dark of an unknown exposure is subtracted" in each)
+    assert said.endswith("; if theirs was subtracted before, use a calibration made without `calibrate dark`")
     program.saved(output, replace(known, scale=None))  # darks alone: the file's own axis stays
     with open_calibrated(tmp_path / "toluene.nxs", calibrated=output) as spectra:
         assert np.allclose(spectra.raman_shift, truth[::turn])
