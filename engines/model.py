@@ -172,7 +172,7 @@ def _read_card(proto: onnx.ModelProto, path: Path) -> Card:
     if len(metadata[CARD_KEY]) > MAX_CARD:
         raise ModelError(f"the card of {path} is longer than {MAX_CARD} characters, the limit")
     try:
-        raw = json.loads(metadata[CARD_KEY], parse_constant=_no_constant)
+        raw = json.loads(metadata[CARD_KEY], parse_constant=_no_constant, object_pairs_hook=_no_repeats)
         card = _card(raw)
         travelling = len(json.dumps(asdict(card), allow_nan=False))
     except KeyError as error:
@@ -229,6 +229,14 @@ def _card(raw: Any) -> Card:
 def is_word(text: str) -> bool:
     """Whether a card may have this as its name or version."""
     return text.isprintable() and 0 < len(text) <= MAX_NAME
+
+
+def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse what is said twice: readers differ in which one holds."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("it says the same thing twice")
+    return found
 
 
 def _no_constant(word: str) -> float:

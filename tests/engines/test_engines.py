@@ -116,6 +116,7 @@ def a_card(**changes: Any) -> str:
             a_card(accuracy={"bcars": 7}).replace(": 7}", ": 1e999}"),
             "cannot be read: Out of range float values",
         ),
+        (a_card()[:-1] + ', "stride": 1}', "cannot be read: it says the same thing twice"),
         (a_card(stride=2.7), "cannot be read: its stride is not a whole number"),
         (a_card(stride=True), "its stride is not a whole number"),
         (a_card(grid_step_cm1="2"), "its grid_step_cm1 is not a number"),
