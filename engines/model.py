@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from cars_rt.engines.soundness import fault, said
 from cars_rt.errors import CarsRtError
 from cars_rt.physics.quantity import COUNTS, RATIO, SCALED
+from cars_rt.printable import printable
 from cars_rt.storage import read_bytes
 
 CARD_KEY = "cars_rt.card"
@@ -130,6 +131,7 @@ def load_model(name: str = DEFAULT_MODEL, others: Sequence[str] = ()) -> Model:
     """
     shipped = shipped_models()
     path = SHIPPED / f"{name}.onnx" if name in shipped else Path(name)
+    shown = printable(path)  # it may come from anybody who asks the daemon
     if name not in shipped and path.suffix != ".onnx":
         known = ", ".join(sorted([*shipped, *others]))
         raise ModelError(f"no model is called {name!r}; there are {known}, or give the path of an .onnx file")
@@ -139,33 +141,33 @@ def load_model(name: str = DEFAULT_MODEL, others: Sequence[str] = ()) -> Model:
     except (OSError, ValueError) as error:  # a name with a zero in it
         if getattr(error, "errno", None) == errno.EFBIG:
             raise ModelError(
-                f"{path} is larger than {MAX_MODEL_BYTES // 2**20} MB, the limit for a model"
+                f"{shown} is larger than {MAX_MODEL_BYTES // 2**20} MB, the limit for a model"
             ) from None
         raise ModelError(
-            f"cannot read the model {path}: {getattr(error, 'strerror', None) or error}"
+            f"cannot read the model {shown}: {getattr(error, 'strerror', None) or error}"
         ) from None
     if no_file:
-        raise ModelError(f"{path} is no file; a model is an .onnx file")
+        raise ModelError(f"{shown} is no file; a model is an .onnx file")
     if not content:
-        raise ModelError(f"{path} is empty; a model is an .onnx file")
+        raise ModelError(f"{shown} is empty; a model is an .onnx file")
     digest = hashlib.sha256(content).hexdigest()
     if name in shipped and digest != shipped[name]:
-        raise ModelError(f"{path} differs from the file that was shipped; install CARS-RT again")
-    proto = _parsed(content, path)
-    card = _read_card(proto, path)
+        raise ModelError(f"{shown} differs from the file that was shipped; install CARS-RT again")
+    proto = _parsed(content, shown)
+    card = _read_card(proto, shown)
     if reason := fault(proto, card.fixed_length):
-        raise ModelError(f"the model {path} {reason}")
+        raise ModelError(f"the model {shown} {reason}")
     return Model(content, card, digest)
 
 
-def _parsed(content: bytes, path: Path) -> onnx.ModelProto:
+def _parsed(content: bytes, path: str) -> onnx.ModelProto:
     try:
         return onnx.load_model_from_string(content)
     except Exception as error:  # protobuf raises its own, undocumented kinds
         raise ModelError(f"{path} is not an ONNX file ({type(error).__name__})") from None
 
 
-def _read_card(proto: onnx.ModelProto, path: Path) -> Card:
+def _read_card(proto: onnx.ModelProto, path: str) -> Card:
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
     if CARD_KEY not in metadata:
         raise ModelError(f"{path} has no model card; docs/engines.md, 'A model of your own', gives it one")

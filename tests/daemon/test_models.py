@@ -135,7 +135,7 @@ def test_path_that_is_no_model_is_refused_at_once(kind: str, tmp_path: Path) -> 
             path = Path("a\0.onnx")
     with pytest.raises(ModelError, match=r"cannot read the model|is no file|is larger than") as caught:
         load_model(str(path))
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()
 
 
 def test_spectra_go_on_while_a_model_is_read_slowly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
