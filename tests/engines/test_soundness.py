@@ -264,6 +264,14 @@ def test_a_file_that_is_no_such_network_is_refused_in_one_line(
     assert "\n" not in str(raised.value) and capfd.readouterr().err == ""
 
 
+def test_an_engine_for_one_spectrum_alone_is_tried_with_several(tmp_path: Path) -> None:
+    """A file of one spectrum would not show that its model takes away what all spectra have in common."""
+    path = tmp_path / "mixes.onnx"
+    path.write_bytes(ODD["spectra that depend on each other"][0].SerializeToString())
+    with pytest.raises(EngineError, match="depends on those beside it in a batch"):
+        open_engine("onnxruntime", compose(load_model(str(path)), AXIS), 1)
+
+
 def test_what_is_sound_is_taken(tmp_path: Path) -> None:
     """Weights among the inputs, as files of old have them."""
     model = proto(inputs=[value("one", [1]), value("x")])
