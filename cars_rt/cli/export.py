@@ -101,7 +101,7 @@ def export(
             "" if plane is None else "in all planes ",
             cube.repeated,
         )
-    size = " x ".join(map(str, cube.shape)) + (f", at {at}" if at else "")
+    size = " x ".join(map(str, cube.shape)) + (f", {cube.part}," if cube.part else "")
     log.info("%s: %s of %s as %s", output, cube.name, size, kind)
 
 

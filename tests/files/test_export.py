@@ -344,6 +344,26 @@ def test_what_cannot_be_exported_is_said_and_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["out"] and source.read_bytes() == before
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs file descriptors of the system")
+def test_a_recording_that_another_program_is_writing_is_refused(source: Path, tmp_path: Path) -> None:
+    import fcntl
+
+    with source.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(SpectraError, match="is open in another program"):
+            export(source, tmp_path / "a.csv", "csv", Wanted())
+    assert not (tmp_path / "a.csv").exists()
+
+
+def test_the_log_says_what_a_csv_is_the_mean_of(
+    source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cars_rt.cli.export.start_logging", lambda logs: None)
+    caplog.set_level("INFO")
+    command(source, output=tmp_path / "a.csv")
+    assert "counts of 5 x 7 x 160, mean of 34 spectra, as csv" in caplog.text
+
+
 def test_export_is_a_command_that_knows_kinds_by_their_names(source: Path, tmp_path: Path) -> None:
     with Command(
         "export", source, "-o", tmp_path / "a.tif", "--band", "600-700", "--band", "900-1000"

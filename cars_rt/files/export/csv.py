@@ -12,9 +12,9 @@ from cars_rt.printable import counted
 from cars_rt.protocol import NETWORK_OUTPUTS
 
 
-def write_csv(cube: Cube, path: Path, at: Sequence[range]) -> None:
+def write_csv(cube: Cube, path: Path, at: Sequence[range]) -> str:
     """The spectrum at these places, rows and columns or numbers, the mean where there are several, and that
-    of all if no places are given.
+    of all if no places are given. Returns which it is, in words.
 
     Columns are the raman shift, the values and, beside one of the results, its deviation, beside counts their
     dark, if the file has it. Raises ExportError.
@@ -48,6 +48,7 @@ def write_csv(cube: Cube, path: Path, at: Sequence[range]) -> None:
     head = f"{about}\n{','.join(columns)}"
     table = np.column_stack(list(columns.values()))
     np.savetxt(path, table, fmt="%.9g", delimiter=",", header=head, comments="", encoding="utf-8")
+    return where
 
 
 def _said(places: range) -> str:

@@ -19,7 +19,8 @@ class ExportError(CarsRtError, ValueError):
 @dataclass(frozen=True, eq=False)
 class Cube:
     """values: dask array (..., p), float32, NaN where nothing was measured. raman_shift: (p,), cm-1.
-    dims: names of the leading dimensions. steps: um of each of them, None where they are no lengths."""
+    dims: names of the leading dimensions. steps: um of each of them, None where they are no lengths. part:
+    what of it was written, in words, if not all."""
 
     name: str
     values: Any
@@ -27,6 +28,7 @@ class Cube:
     dims: tuple[str, ...]
     steps: tuple[float | None, ...]
     dataset: Any
+    part: str = ""
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,7 +16,10 @@ from cars_rt.files.export.cube import Cube, ExportError, open_cube
 from cars_rt.files.export.hspy import write_hspy
 from cars_rt.files.export.tiff import write_tiff
 from cars_rt.files.export.zarr import write_zarr
-from cars_rt.files.hdf5 import explained
+from cars_rt.files.formats import HDF5
+from cars_rt.files.hdf5 import explained, opened
+from cars_rt.files.mapped import existing
+from cars_rt.files.spectra import said_of
 from cars_rt.installation import install_extra
 from cars_rt.storage import StorageError, mkdir, refuse_target
 from cars_rt.storage.write import rename
@@ -41,10 +44,11 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """ending: of the name. needs: modules, all of the extra `export`."""
+    """ending: of the name. write: returns what of it was written, if not all. needs: modules, all of the
+    extra `export`."""
 
     ending: str
-    write: Callable[[Cube, Path, Wanted], None]
+    write: Callable[[Cube, Path, Wanted], str | None]
     needs: tuple[str, ...] = ()
 
 
@@ -85,7 +89,8 @@ def export(source: Path, target: Path, kind: str, wanted: Wanted, *, overwrite: 
         if not is_zarr:
             refuse_target(target)
         cube = open_cube(source, wanted.what, wanted.pump_nm, wanted.plane, wanted.axis)
-        chosen.write(cube, new, wanted)
+        _refuse_growing(source)
+        cube = replace(cube, part=chosen.write(cube, new, wanted) or "")
         if is_zarr:
             _exchange(new, target)
         elif new.is_dir():
@@ -105,6 +110,13 @@ def export(source: Path, target: Path, kind: str, wanted: Wanted, *, overwrite: 
             with suppress(OSError):  # where nothing can be written, nothing can be deleted
                 new.unlink(missing_ok=True)
     return cube
+
+
+def _refuse_growing(source: Path) -> None:
+    """A recording that another program is writing would be exported as far as it is by chance."""
+    if source.suffix.lower() in HDF5:
+        with said_of(source), opened(existing(source)):
+            pass
 
 
 def _exchange(new: Path, target: Path) -> None:
