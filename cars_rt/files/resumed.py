@@ -229,15 +229,14 @@ def earlier_path(path: Path) -> Path:
 
 def mend_left(path: Path) -> None:
     """Complete what an attempt at this file that was killed was changing at that moment, if nobody else is
-    writing it: nothing of it could be read."""
-    with suppress(RecordingError, OSError):
+    writing it: nothing of it could be read. What cannot be is read, or computed again, as it is."""
+    with suppress(RecordingError):
         claim = Claim(path)
-        try:
-            for left in (claim.partial, earlier_path(path)) if claim.locked else ():
+        for left in (claim.partial, earlier_path(path)) if claim.locked else ():
+            with suppress(Exception):  # a spoiled file may raise anything
                 if left.is_file() and not left.is_symlink():
                     mend(left)
-        finally:
-            claim.release()
+        claim.release()
 
 
 def rows_of(path: Path, made_from: str) -> tuple[int, str]:

@@ -14,7 +14,7 @@ import cars_rt
 from cars_rt.accounting import Ledger, Range
 from cars_rt.files import hdf5
 from cars_rt.files.checksum import checksums
-from cars_rt.files.recording import Packing, Recording, repair, rows
+from cars_rt.files.recording import Packing, Recording, repair, repair_all, rows
 from cars_rt.files.spectra import SpectraError
 
 COUNTS = np.random.default_rng(3).integers(500, 2000, (2000, len(AXIS))).astype(np.uint16)
@@ -233,6 +233,19 @@ def test_a_short_column_that_cannot_be_opened_costs_that_column(tmp_path: Path) 
     with h5py.File(path) as file:
         assert file["entry/data/counts"].shape[:2] == (6, 10)
     assert not repair(path).changed
+
+
+def test_a_name_that_is_listed_and_not_found_is_no_reason_to_refuse_the_rows(tmp_path: Path) -> None:
+    """One bit of it was a traceback, and no recorder began in that folder."""
+    recording = written(tmp_path / "scan.h5")
+    recording.fail()
+    partial = recording.partial
+    flip(partial, partial.read_bytes().index(b"\0sequence\0") + 1, 4)
+    with h5py.File(partial) as file:
+        (lost,) = (name for name in file["raw"] if file["raw"].get(name, getlink=True) is None)
+    assert lost == "cequence"
+    (contents,) = repair_all(tmp_path)
+    assert contents.rows == {"raw": 60}
 
 
 def chunks_of(path: Path) -> list[tuple[int, int]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from cars_rt.files.hdf5 import changed, opened
 from cars_rt.files.recording.claim import TRIAL, Claim, final_path, is_partial, partial_path
 from cars_rt.files.recording.damage import said
-from cars_rt.files.recording.errors import InUseError, RecordingError
+from cars_rt.files.recording.errors import InUseError, RecordingError, reason
 from cars_rt.files.recording.finish import Contents, finish, tell, told
 from cars_rt.files.recording.mended import are_spoiled, mend
 from cars_rt.files.recording.settled import count, settle
@@ -114,6 +114,8 @@ def repair_all(folder: Path) -> list[Contents]:
             continue
         except RecordingError as error:
             log.warning("%s", error)
+        except Exception as error:  # what is spoiled keeps no recorder from starting, whatever it raises
+            log.warning("%s is left as it is: %s", path, reason(error))
         else:
             tell(contents)
             found.append(contents)
