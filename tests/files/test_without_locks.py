@@ -4,8 +4,10 @@ preloaded."""
 import errno
 import os
 import shutil
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 if __name__ == "__main__":  # the program
@@ -17,8 +19,9 @@ from helpers import a_frame, a_start, spectra_of
 from cars_rt.engines.registry import REFERENCE
 from cars_rt.files.formats import read_spectra
 from cars_rt.files.offline import process, retrieval
-from cars_rt.files.recording import Recording, RecordingError, partial_path, rows
+from cars_rt.files.recording import Recording, RecordingError, partial_path, repair, rows
 from cars_rt.files.spectra import SpectraError
+from cars_rt.storage import changes
 
 COUNTS = spectra_of(48)
 
@@ -67,6 +70,19 @@ def test_files_are_written_and_read_where_there_are_no_locks(number: int, tmp_pa
     assert sorted(path.name for path in folder.iterdir()) == ["raman.h5", "scan.h5"]
 
 
+def repair_what_was_changed(path: Path) -> None:
+    """By a program that was killed: `repair` said to run `repair`."""
+    whole = path.read_bytes()
+    behind = whole[: changes.PAGE] + bytes(8)
+    about = struct.pack("<16s3Q", changes.MAGIC, len(whole), 1, zlib.crc32(behind))
+    path.write_bytes(bytes(16) + whole[16:] + behind + about)
+    with pytest.raises(RecordingError, match="is being changed, or was: there are no locks there to tell"):
+        repair(path)
+    path.write_bytes(whole)
+    assert not repair(path).changed
+
+
 if __name__ == "__main__":
     record(Path(sys.argv[1]) / "scan.h5")
     process_twice(Path(sys.argv[1]) / "scan.h5", Path(sys.argv[1]) / "raman.h5")
+    repair_what_was_changed(Path(sys.argv[1]) / "scan.h5")

@@ -5,6 +5,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from cars_rt.files.extent import mend as mend_extent
 from cars_rt.files.hdf5 import changed, opened
 from cars_rt.files.recording.claim import TRIAL, Claim, final_path, is_partial, partial_path
 from cars_rt.files.recording.damage import said
@@ -14,10 +15,11 @@ from cars_rt.files.recording.mended import are_spoiled, mend
 from cars_rt.files.recording.settled import count, settle
 from cars_rt.files.recording.shared import mend_shared, spoiled
 from cars_rt.files.written import DAMAGE, DESCRIBED, is_of_process
-from cars_rt.storage import complete as complete_changes
+from cars_rt.storage import are_under_way
 
 log = logging.getLogger("cars_rt.recording")
 
+NOBODY_TELLS = "there are no locks there to tell, so copy it elsewhere and repair the copy"
 MOST_LEFT = 1_000  # partial files of a folder that one start looks at
 
 
@@ -84,8 +86,10 @@ def _finished(path: Path) -> Contents:
     try:
         with told(path):
             if not is_partial(path):
-                # A repair that was killed may have changed a part of it.
-                completed = claim.locked and os.access(path, os.W_OK) and complete_changes(path)
+                # A repair may have been killed amid its changes, or a copy cut short.
+                if (begun := are_under_way(path)) and not claim.locked:
+                    raise InUseError(f"{path} is being changed, or was: {NOBODY_TELLS}")
+                longer = claim.locked and (begun or os.access(path, os.W_OK)) and mend_extent(path)
                 with opened(path) as file:
                     counted, complete = count(file), bool(file.attrs["complete"])
                     done = DESCRIBED in file.attrs and complete == counted.whole(file)
@@ -94,10 +98,10 @@ def _finished(path: Path) -> Contents:
                         counted = settle(file)
                         complete = bool(file.attrs["complete"])
                 return Contents(
-                    path, counted.rows, counted.announced, complete, changed=completed or not done
+                    path, counted.rows, counted.announced, complete, changed=longer or not done
                 )
             if not claim.locked:
-                raise InUseError(f"{path} may be in use, there are no locks there to tell: copy it elsewhere")
+                raise InUseError(f"{path} may be in use: {NOBODY_TELLS}")
         return finish(claim, partial=path)
     finally:
         claim.release()
