@@ -15,6 +15,7 @@ SUFFIX = "_crc32"  # of the dataset beside the rows: (n,) uint32
 #: The dataset of those of columns of few bytes, (n, k), and its attribute that says which they are, in words.
 COLUMNS, WHICH = "columns" + SUFFIX, "columns"
 DTYPE = np.dtype(np.uint32)
+WHOLE = "crc32"  # the attribute of a dataset that is no list of rows: the checksum of all of it
 SHORT = 16  # bytes of a row that are looked up, all rows at once; of longer ones zlib is as fast
 PIECE = 2**16  # rows that are looked up at once
 
@@ -43,6 +44,12 @@ def checksums(rows: NDArray[Any]) -> NDArray[np.uint32]:
             _look_up(np.frombuffer(content, np.uint8).reshape(len(rows), size), found)
             return found
         found[:] = [zlib.crc32(content[first : first + size]) for first in range(0, len(content), size)]
+    return found
+
+
+def checksum(values: NDArray[Any]) -> np.uint32:
+    """Of all numbers of an array."""
+    found: np.uint32 = checksums(values[np.newaxis])[0]
     return found
 
 

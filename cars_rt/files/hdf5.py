@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.files.checksum import Sums, checksums
+from cars_rt.files.checksum import WHOLE, Sums, checksum, checksums
 from cars_rt.files.filters import packed_together, refuse_packed
 from cars_rt.files.missing import Missing
 from cars_rt.printable import printable, typed
@@ -235,7 +235,8 @@ def numbers(parent: h5py.Group, name: str) -> NDArray[Any] | None:
     """The values of a dataset of numbers, or None if there is none of this name.
 
     Raises StorageError as `stored` does, and if it holds no numbers, announces far more than is stored in
-    the file or more than memory holds, cannot be read, or has values that mean missing ones.
+    the file or more than memory holds, cannot be read, has another checksum than it says, or values that mean
+    missing ones.
     """
     found = stored(parent, name, h5py.Dataset)
     if found is None:
@@ -245,6 +246,8 @@ def numbers(parent: h5py.Group, name: str) -> NDArray[Any] | None:
     refuse_too_much(path, repr(name), found.size * found.dtype.itemsize)
     try:
         values = np.asarray(found[()])
+        if isinstance(said := readable_attrs(found).get(WHOLE), np.uint32) and said != checksum(values):
+            raise ValueError("another checksum")  # as of zeros, for which HDF5's own is 0
     except (OSError, RuntimeError, ValueError, TypeError) as error:
         raise _unreadable(path, repr(name), error) from None
     Missing(found).refuse(values)

@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from helpers import AXIS, a_frame, a_start, an_end
 import cars_rt
 from cars_rt.accounting import Ledger, Range
 from cars_rt.files import hdf5
-from cars_rt.files.checksum import checksums
+from cars_rt.files.checksum import checksum, checksums
 from cars_rt.files.recording import Packing, Recording, repair, repair_all, rows
 from cars_rt.files.spectra import SpectraError
 
@@ -174,12 +175,40 @@ def test_a_repair_takes_no_map_away(spoiled: str, tmp_path: Path) -> None:
         assert (times == np.iinfo(np.int64).min).nonzero()[0].tolist() == [20] * (spoiled == "time_ns")
 
 
-def test_axis_and_dark_are_mended_by_copies_that_agree(tmp_path: Path) -> None:
-    """One bit of either closed the file, or kept it from being processed."""
+def a_bit(path: Path, place: int, _: int) -> None:
+    flip(path, place + 81, 5)
+
+
+def zeros(path: Path, place: int, size: int) -> None:
+    put(path, place, bytes(size))
+
+
+def ones(path: Path, place: int, size: int) -> None:
+    put(path, place, b"\xff" * size)
+
+
+def its_checksum(path: Path, place: int, size: int) -> None:
+    """The attribute, which lies in the dataset's header."""
+    content = path.read_bytes()
+    with h5py.File(path) as file:
+        (found,) = (
+            each for each in (file["raw/dark"], file["raw/raman_shift"]) if place_of(path, each.name) == place
+        )
+        header, crc = h5py.h5o.get_info(found.id).addr, found.attrs["crc32"].tobytes()
+    flip(path, content.index(crc, header), 3)
+
+
+@pytest.mark.parametrize("spoil", [a_bit, zeros, ones, its_checksum])
+def test_axis_and_dark_are_mended_by_copies(spoil: Callable[[Path, int, int], None], tmp_path: Path) -> None:
+    """One bit of either closed the file, or kept it from being processed; and zeros were taken for a dark."""
     dark = np.linspace(10, 90, len(AXIS)).astype(np.float32)
     path = closed(written(tmp_path / "scan.h5", scan=(6, 10), dark=dark))
-    for name, bit in (("raman_shift", 3), ("dark", 5)):
-        flip(path, place_of(path, f"raw/{name}") + 81, bit)
+    for name in ("raman_shift", "dark"):
+        with h5py.File(path) as file:
+            size = file[f"raw/{name}"].id.get_chunk_info(0).size
+        spoil(path, place_of(path, f"raw/{name}"), size)
+    with pytest.raises(SpectraError, match="'raman_shift' cannot be read"):
+        cars_rt.open(path)
     contents = repair(path)
     assert contents.complete and contents.changed and contents.damage == ""
     with cars_rt.open(path) as found:
@@ -192,8 +221,9 @@ def test_an_axis_is_not_mended_by_one_of_another_kind(tmp_path: Path) -> None:
     recording.start(a_start(stream="raman", dtype="float32"))
     path = closed(recording)
     with h5py.File(path, "r+") as file:
-        file["raman/raman_shift"][...] = AXIS + 1  # results on an axis of their own
-        file["entry/data/raman_shift"][...] = AXIS + 1
+        for name in ("raman/raman_shift", "entry/data/raman_shift"):  # results on an axis of their own
+            file[name][...] = AXIS + 1
+            file[name].attrs["crc32"] = checksum(AXIS + 1)
     flip(path, place_of(path, "raw/raman_shift") + 81, 3)
     assert repair(path).damage.startswith("raw/raman_shift cannot be read")
 

@@ -13,7 +13,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.files.hdf5 import stored
+from cars_rt.files.checksum import WHOLE, checksum
+from cars_rt.files.hdf5 import numbers, stored
 from cars_rt.files.measurement import NOWHERE, TARGET, labels
 from cars_rt.files.places import Places, blocks, joint, places_of
 from cars_rt.files.recording.bands import NAME as BANDS
@@ -76,8 +77,8 @@ def write_map(
     or would be in too many parts."""
     places = joint([each.places for each in maps.values()])
     maps = {name: Map(each.group, at) for (name, each), at in zip(maps.items(), places, strict=True)}
-    axis = maps[main].group["raman_shift"][()]
-    maps = {name: each for name, each in maps.items() if np.array_equal(each.group["raman_shift"][()], axis)}
+    along = {name: numbers(each.group, "raman_shift") for name, each in maps.items()}
+    maps = {name: each for name, each in maps.items() if np.array_equal(along[name], along[main])}
     if (
         sum(len(each.cuts) for each in maps.values()) > MOST_PARTS
         or int(np.prod(maps[main].places.shape[1:])) > MOST_LINE
@@ -110,8 +111,8 @@ def _axes(data: h5py.Group, places: Places, group: h5py.Group) -> list[h5py.Data
         said = {"units": "um", "long_name": f"{dim} position"} if dim in step else {"long_name": dim}
         data[dim].attrs.update(said)
         axes.append(data[dim])
-    data["raman_shift"] = group["raman_shift"][()]
-    data["raman_shift"].attrs.update(labels("raman_shift"))
+    data["raman_shift"] = axis = numbers(group, "raman_shift")
+    data["raman_shift"].attrs.update({**labels("raman_shift"), WHOLE: checksum(axis)})
     axes.append(data["raman_shift"])
     for axis in axes:
         axis.make_scale(str(axis.name).rpartition("/")[2])

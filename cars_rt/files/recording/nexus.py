@@ -21,6 +21,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from cars_rt.files.checksum import WHOLE, checksum
 from cars_rt.files.hdf5 import numbers
 from cars_rt.files.recording.maps import Map, nexus_group, say_axes, text_of, write_bands, write_map
 from cars_rt.files.written import rows_of
@@ -116,6 +117,7 @@ def _instrument(entry: h5py.Group, about: Mapping[str, Any], streams: Mapping[st
         if dark is not None:
             camera["dark"] = dark
             camera["dark"].attrs.update({"units": "count", "long_name": "counts with the beams blocked"})
+            camera["dark"].attrs[WHOLE] = checksum(dark)
         shown = nexus_group(camera, "raw_data", "NXdata", signal="raw")
         shown["raw"] = raw["counts"]
     if said := _facts(about.get("instrument")):

@@ -97,9 +97,7 @@ def _finished(path: Path) -> Contents:
                     with changed(path) as file:
                         counted = settle(file)
                         complete = bool(file.attrs["complete"])
-                return Contents(
-                    path, counted.rows, counted.announced, complete, changed=longer or not done
-                )
+                return Contents(path, counted.rows, counted.announced, complete, changed=longer or not done)
             if not claim.locked:
                 raise InUseError(f"{path} may be in use: {NOBODY_TELLS}")
         return finish(claim, partial=path)

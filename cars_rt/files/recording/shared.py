@@ -1,4 +1,4 @@
-"""Axis and dark of a recording are mended by the copies that are in its file."""
+"""Axis and dark of a recording are mended by the copies that are in its file, as their checksums say."""
 
 from contextlib import suppress
 from typing import Any
@@ -7,7 +7,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.files.hdf5 import followed, numbers_of
+from cars_rt.files.checksum import WHOLE, checksum
+from cars_rt.files.hdf5 import UNREADABLE, followed, numbers_of, readable_attrs
 from cars_rt.protocol.messages import MAIN_ARRAY
 from cars_rt.storage import StorageError
 
@@ -22,17 +23,24 @@ def spoiled(file: h5py.File) -> list[str]:
 
 
 def mend_shared(file: h5py.File) -> list[str]:
-    """Write those anew whose copies agree. Returns which of them."""
+    """Write those anew of which a copy has the checksum that they should have; and that, where it was spoiled
+    itself. Returns which of them."""
     mended = []
     for place in spoiled(file):
         stream, name = place.split("/")
         there = _dataset(file, place)
         others = [f"{other}/{name}" for other in MAIN_ARRAY if other != stream]
-        found = [_read(file, each) for each in (*others, f"{COPIES[name]}/{name}")]
-        copies = [each for each in found if each is not None and _is_like(there, each)]
-        if copies and all(np.array_equal(each, copies[0]) for each in copies):
-            there[...] = copies[0]  # all of its one chunk, with a checksum
+        for copy in (_read(file, each) for each in (*others, f"{COPIES[name]}/{name}")):
+            if copy is None or (copy.shape, copy.dtype) != (there.shape, there.dtype):
+                continue
+            if checksum(copy) == readable_attrs(there).get(WHOLE):
+                there[...] = copy  # all of its one chunk, with HDF5's checksum
+            elif _are_there(there, copy):
+                there.attrs[WHOLE] = checksum(copy)
+            else:
+                continue
             mended.append(place)
+            break
     return mended
 
 
@@ -54,11 +62,9 @@ def _read(file: h5py.File, place: str) -> NDArray[Any] | None:
         return None
 
 
-def _is_like(dataset: h5py.Dataset, copy: NDArray[Any]) -> bool:
-    """Whether it is a copy of what is spoiled there, with at least half of the same numbers: results may have
-    an axis of their own."""
-    if dataset.chunks != dataset.shape or copy.shape != dataset.shape or copy.dtype != dataset.dtype:
+def _are_there(dataset: h5py.Dataset, copy: NDArray[Any]) -> bool:
+    """Whether just these numbers lie there."""
+    try:
+        return np.array_equal(dataset[()], copy)
+    except UNREADABLE:
         return False
-    _, chunk = dataset.id.read_direct_chunk((0,))
-    there = np.frombuffer(chunk, dataset.dtype, len(copy)) if len(chunk) >= copy.nbytes else copy[:0]
-    return len(there) > 0 and bool((there == copy).mean() >= 0.5)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cars_rt.accounting import MAX_RANGES, Ledger
+from cars_rt.files.checksum import WHOLE, checksum
 from cars_rt.files.hdf5 import changed, created, system_error
 from cars_rt.files.measurement import ABOUT, stored
 from cars_rt.files.places import positions
@@ -93,10 +94,11 @@ class Recording:
             refuse_no_room(self.partial, HEAD_BYTES + 2 * start.raman_shift.nbytes)  # axis and dark
             # Without a name until all of it is on disk: who is killed before leaves the other stream whole.
             group = h5py.Group(h5py.h5g.create(self._file.id, None))
-            # With HDF5's own checksum: they are written once.
+            # With HDF5's own checksum, too, which other programs look at: they are written once.
             for name, values in (("raman_shift", start.raman_shift), ("dark", start.dark)):
                 if values is not None:
                     group.create_dataset(name, data=values, chunks=values.shape, fletcher32=True)
+                    group[name].attrs[WHOLE] = checksum(values)  # one kept open crashes on a full disk
             group["raman_shift"].attrs["unit"] = "cm-1"
             about = {name: stored(getattr(start, name)) for name in ABOUT}
             attrs = {name: _attr(value) for name, value in about.items() if value is not None}
