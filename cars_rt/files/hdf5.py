@@ -66,6 +66,11 @@ def system_error(error: BaseException) -> int:
     return getattr(error, "errno", None) or (int(said[1]) if said else 0)
 
 
+def is_of_file(error: BaseException) -> bool:
+    """Whether what cannot be read is spoiled, and it is not the system that reads nothing."""
+    return error.of_file if isinstance(error, StorageError) else not system_error(error)
+
+
 def explained(error: BaseException) -> str:
     """Why HDF5 could not read or write, in a phrase without its own words: the operating system's where it
     has one."""

@@ -26,7 +26,7 @@ from cars_rt.accounting import Ledger, Range
 from cars_rt.files.extent import mend
 from cars_rt.files.hdf5 import UNREADABLE, explained, opened, stored, system_error
 from cars_rt.files.recording import Claim, Packing, Recording, RecordingError, Without, partial_path
-from cars_rt.files.recording.settled import NOT_CLOSED
+from cars_rt.files.recording.texts import NOT_CLOSED
 from cars_rt.files.spectra import SpectraError
 from cars_rt.files.written import (
     DAMAGE,

@@ -94,16 +94,6 @@ def rows_written(group: h5py.Group) -> int:
     return first + count if first >= int(written) else int(written)
 
 
-def cut(group: h5py.Group, rows: int) -> None:
-    """Have only so many rows of a stream be data."""
-    if (tail := stored(group, TAIL, h5py.Group)) is not None:
-        first, _, slot = tail_of(group)
-        within = int(group["written"][()]) <= first <= rows
-        tail[TAIL_ROWS][...] = (first, rows - first, slot) if within else (0, 0, slot)
-        rows = first if within else rows
-    group["written"][()] = rows
-
-
 def tail_of(group: h5py.Group) -> tuple[int, int, int]:
     """First row, how many, and the slot of what lies in the tail; no rows if there is none."""
     tail = stored(group, TAIL, h5py.Group)

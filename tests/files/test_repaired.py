@@ -247,6 +247,38 @@ def test_rows_of_a_chunk_that_did_not_come_to_the_disk_are_in_the_tail_still(
     assert np.array_equal(counts[there], COUNTS[there]) and np.isnan(counts[12:16]).all()
 
 
+@pytest.mark.parametrize(
+    ("number", "bit", "ended"),
+    [
+        ("raw/written", 2, False),
+        ("raw/written", 5, True),
+        ("raw/written", 63, False),
+        ("raw/tail/rows", 0, False),
+        ("raw/tail/rows", 5, False),
+        ("raw/tail/rows", 64 + 2, True),  # how many
+        ("raw/tail/rows", 128, False),  # the slot
+    ],
+)
+def test_a_bit_of_what_a_kill_left_says_how_many_rows_are_there_costs_none(
+    number: str, bit: int, ended: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`repair` cut two thirds of a column, and what waited in the tail, without a word."""
+    monkeypatch.setattr(rows, "CHUNK_BYTES", 8 * 2 * len(AXIS))
+    packing = "gzip" if "tail" in number else "none"
+    recording = written(tmp_path / "scan.h5", 44, planned=60, packing=packing, scan=(6, 10))
+    if ended:
+        recording.end(an_end(44, 60), Ledger())
+        recording.flush()
+    recording.fail()
+    flip(recording.partial, place_of(recording.partial, number) + bit // 8, bit % 8)
+    contents = repair(recording.partial)
+    assert contents.rows == {"raw": 44} and contents.damage == ""
+    with cars_rt.open(contents.path) as found:
+        assert np.array_equal(found.counts.values.reshape(60, -1)[:44], COUNTS[:44])
+        assert found.counts_measured.values.sum() == 44
+    assert not repair(contents.path).changed
+
+
 def test_a_short_column_that_cannot_be_opened_costs_that_column(tmp_path: Path) -> None:
     """`repair` said that nothing was wrong, and no reader opened the file."""
     path = closed(written(tmp_path / "scan.h5", scan=(6, 10)))
@@ -339,7 +371,7 @@ def test_a_spoiled_text_and_chunk_are_no_reason_to_refuse_the_other_rows(
     partial = recording.partial
     with h5py.File(partial, "r+") as file:
         chunks = [file["raw/counts"].id.get_chunk_info(number) for number in range(2)]
-        file["raw/tail/rows"][...] = 0
+        file["raw/tail/rows"][...], file["raw/tail/counts"][...] = 0, 0
         file["raw/written"][()] = 12
         file["raw"].attrs["lost"] = "here it is"
     for chunk in chunks:

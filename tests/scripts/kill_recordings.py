@@ -82,18 +82,19 @@ def look(path: Path, vouched: dict[str, int] | None = None) -> dict[str, Index]:
     return found
 
 
-def look_again(path: Path, found: dict[str, Index]) -> None:
-    """The same spectra are in the finished file, and in the map that other programs find."""
+def look_again(path: Path, found: dict[str, Index]) -> dict[str, Index]:
+    """The same spectra are in the finished file, and in the map that other programs find; and those behind
+    that nobody had vouched for yet, and which are whole. Returns all of them."""
     again = look(path)
-    assert {stream: each.tolist() for stream, each in again.items()} == {
-        stream: each.tolist() for stream, each in found.items()
-    }, path
+    for stream, each in found.items():
+        assert np.array_equal(again[stream][: len(each)], each), (path, stream)
     with h5py.File(path) as file:
         data = file["entry/data"]
-        for stream, index in found.items():
+        for stream, index in again.items():
             shown, there = data[MAIN[stream]][()], data[f"{MAIN[stream]}_measured"][()]
             shown = shown.reshape(-1, shown.shape[-1])[there.ravel() == 1]
             assert np.array_equal(shown, spectra(index, shown.shape[1])), (path, stream, "not in the map")
+    return again
 
 
 # -- a recorder, which follows one run at a rate -----------------------------------------------------
@@ -157,7 +158,7 @@ def kill_recorder(folder: Path, sending: Sending, compression: str, life_s: floa
     with Command("repair", partial) as command:
         assert command.end() == 0, command.said
     path = final_path(partial)
-    look_again(path, found)
+    found = look_again(path, found)
     told = [finding.text for finding in verify(path, path, engine="passthrough") if finding.told]
     for stream, index in found.items():
         gaps = [f"0 to {index[0] - 1}"] * bool(index[0] > 0) + [f"{index[-1] + 1} to {sending.planned - 1}"]
@@ -228,8 +229,8 @@ def kill_writer(folder: Path, compression: str, wait_s: float) -> str:
     mend(kept)  # a kill may have come while changes were put in their places, which `repair` does first
     found = look(kept, next((rows for _, rows in reversed(said) if rows != "closing"), {}))
     contents = repair(kept)
+    found = look_again(contents.path, found)
     assert contents.rows == {stream: len(index) for stream, index in found.items()}, (contents, found)
-    look_again(contents.path, found)
     return MET[1] if closing else MET[0]
 
 

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import h5py
 
-from cars_rt.files.extent import mend
+from cars_rt.files.extent import mend as mend_extent
 from cars_rt.files.hdf5 import changed, opened, stored
 from cars_rt.files.recording.claim import Claim, give_name
 from cars_rt.files.recording.errors import InUseError, RecordingError, reason
+from cars_rt.files.recording.mended import mend
 from cars_rt.files.recording.settled import count, settle
 from cars_rt.files.written import MADE_FROM, PROCESS
 from cars_rt.printable import typed
@@ -63,11 +64,13 @@ def finish(
         # What a recorder closes is its own by the claim. A process that has a copy of the descriptor, or
         # began to read just now, may hold HDF5's lock a little longer. That must cost no file.
         ours = made is not None and claim.locked
-        mend(partial)
+        mend_extent(partial)
         if made is None:
             _refuse_begun(partial)
         with changed(partial, locking=not ours) as file:
-            counted = settle(file, left=made is None)
+            if made is None:
+                mend(file)
+            counted = settle(file)
             complete = bool(file.attrs["complete"])
         _refuse_exchanged(partial, made)
         sync_file(partial)  # a name must not come to the disk before what it names

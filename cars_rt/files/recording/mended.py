@@ -1,135 +1,44 @@
-"""Columns of a recording that a disk has spoiled, where what is left of them says what they were."""
+"""What a kill, a power failure or a disk has spoiled of a recording, as it was, where the rest says that."""
 
-import json
 import logging
-from pathlib import Path
+from collections.abc import Mapping
 
 import h5py
-import numpy as np
-from numpy.typing import NDArray
 
-from cars_rt.files.checksum import checksums
-from cars_rt.files.hdf5 import StoredRows, stored
-from cars_rt.files.places import positions
-from cars_rt.files.recording.damage import runs
-from cars_rt.files.written import DESCRIBED, columns_of, cut, located, stored_rows
-from cars_rt.storage import StorageError
+from cars_rt.files.hdf5 import UNREADABLE, is_of_file, stored
+from cars_rt.files.recording.indices import are_spoiled, mend_indices
+from cars_rt.files.recording.left import find_left
+from cars_rt.files.recording.shared import mend_shared, spoiled
+from cars_rt.files.recording.texts import mend_texts
+from cars_rt.files.written import DESCRIBED, rows_written
+from cars_rt.protocol.messages import MAIN_ARRAY
 
 log = logging.getLogger("cars_rt.recording")
 
-INDEX, POSITION = "index", "position"
-MOST_BETWEEN = 2**26  # spectra of a run between two that are known
+
+def is_spoiled(file: h5py.File, rows: Mapping[str, int]) -> bool:
+    """Whether something of a finished recording cannot be read that `mend` may mend. rows: of its streams.
+    Raises StorageError where the system reads nothing."""
+    return bool(spoiled(file)) or any(are_spoiled(file[name], each) for name, each in rows.items())
 
 
-def are_spoiled(group: h5py.Group, rows: int) -> bool:
-    """Whether index or position of spectra cannot be read. Raises StorageError where the system reads
-    nothing."""
-    there = (_rows(group, name) for name in (INDEX, POSITION))
-    return any(not each.sound(0, rows)[1].all() for each in there if each is not None)
-
-
-def _rows(group: h5py.Group, name: str) -> StoredRows | None:
-    """The rows of an array; None if there is none, or it cannot be opened at all."""
-    try:
-        return None if stored(group, name, h5py.Dataset) is None else stored_rows(group, name)
-    except StorageError as error:
-        if not error.of_file:
-            raise
-        return None
-
-
-def mend(group: h5py.Group, rows: int) -> list[str]:
-    """Write anew what can be known of the index and the position of spectra. Returns which of these were
-    mended, as "raw/index". Raises StorageError where the system reads nothing."""
-    there = [name for name in (INDEX, POSITION) if _rows(group, name) is not None]
-    if INDEX not in there or not rows:
-        return []
-    index, known = stored_rows(group, INDEX).sound(0, rows)
-    before = known.copy()
-    columns = columns_of(group)
-    position, placed = None, np.zeros(rows, bool)
-    if POSITION in there and columns > 0:
-        position, placed = stored_rows(group, POSITION).sound(0, rows)
-        if position.shape != (rows, 2):
-            raise StorageError(Path(group.file.filename), "has positions that are no rows and columns")
-        along = position[:, 0].astype(np.int64) * columns + position[:, 1]
-        both = known & placed
-        if both.any() and (along[both] == index[both]).all():  # so the recorder has written them
-            index = np.where(known, index, along)
-            known = known | placed
-        else:
-            position = None
-    _between(index, known, int(group.attrs.get("announced", -1)), _lost(group))
-    mended = [INDEX] if _write(group, INDEX, index, known & ~before) else []
-    if position is not None:
-        at = positions(index, columns).astype(position.dtype)
-        if _write(group, POSITION, at, known & ~placed):
-            mended.append(POSITION)
-    return [f"{str(group.name).strip('/')}/{name}" for name in mended]
-
-
-def cut_unwritten(group: h5py.Group, main: str, rows: int) -> int:
-    """Cut a stream that never ended before its first row from which no index, or no spectrum, can be read to
-    the end: a power failure came before they were on the disk. What has no row that can be read stays as it
-    is. Returns how many rows it has. Raises StorageError where the system reads nothing."""
-    closed = int(group.attrs.get("announced", -1)) >= 0 or DESCRIBED in group.file.attrs
-    if closed or stored(group, INDEX) is None:
-        return rows
-    mend(group, rows)
-    known, spectra = stored_rows(group, INDEX).sound(0, rows)[1], stored_rows(group, main)
-    step, end = (group[main].chunks or (1024,))[0], rows
-    while end > 0:
-        first = (end - 1) // step * step
-        there = np.flatnonzero(known[first:end] & spectra.sound(first, end)[1])
-        if len(there):
-            end = first + int(there[-1]) + 1
-            break
-        end = first
-    if end in (0, rows):
-        return rows
-    name, path = str(group.name).strip("/"), group.file.filename
-    said = (
-        "%s: the last %d of %d spectra %s were not on the disk, as after a power failure: it ends before them"
-    )
-    log.warning(said, path, rows - end, rows, name)
-    cut(group, end)
-    return end
-
-
-def _lost(group: h5py.Group) -> list[tuple[int, int]]:
-    """Spectra that the receipt says are lost, as (first, after the last)."""
-    try:
-        said = json.loads(str(group.attrs.get("ranges", "[]")))
-        return [(int(first), int(first) + int(spectra)) for _, first, spectra in said]
-    except (ValueError, TypeError):
-        return []
-
-
-def _between(
-    index: NDArray[np.int64], known: NDArray[np.bool_], announced: int, lost: list[tuple[int, int]]
-) -> None:
-    """Fill in what nothing else can be: an index grows from row to row, from 0 or more, to below as many as
-    were announced, and leaves out what was lost."""
-    edges = np.concatenate([[-1], np.flatnonzero(known), [len(index)]])
-    values = np.concatenate([[-1], index[known], [announced]])
-    for gap in np.flatnonzero(np.diff(edges) > 1).tolist():
-        first, last = int(edges[gap]), int(edges[gap + 1])
-        begin, end = int(values[gap]) + 1, int(values[gap + 1])
-        if last - first - 1 > end - begin or end - begin > MOST_BETWEEN:
-            continue
-        there = np.ones(end - begin, bool)
-        for each, after in lost:
-            there[max(each - begin, 0) : max(after - begin, 0)] = False
-        if there.sum() == last - first - 1:
-            index[first + 1 : last] = begin + np.flatnonzero(there)
-            known[first + 1 : last] = True
-
-
-def _write(group: h5py.Group, name: str, values: NDArray[np.int64], which: NDArray[np.bool_]) -> bool:
-    """Write these rows, with their checksums. Returns whether there were some."""
-    dataset, _, _, sums = located(group, name)
-    for first, last in runs(which):
-        dataset[first:last] = values[first:last]
-        if sums is not None:  # also where it was that what was spoiled
-            sums[first:last] = checksums(np.asarray(values[first:last], dataset.dtype))
-    return bool(which.any())
+def mend(file: h5py.File) -> list[str]:
+    """Have texts, axis and dark, rows, and what says which these are, as they were. Returns what of it was
+    otherwise, as "raw/dark". What cannot be read stays as it is: `count` says that of a stream. Raises
+    OSError where the system reads nothing."""
+    mend_texts(file)
+    mended = mend_shared(file)
+    for stream, main in MAIN_ARRAY.items():
+        try:
+            if (group := stored(file, stream, h5py.Group)) is None:
+                continue
+            if DESCRIBED in file.attrs:
+                mended += mend_indices(group, rows_written(group))
+            else:
+                mended += find_left(group, main)
+        except UNREADABLE as error:
+            if not is_of_file(error):
+                raise
+    if mended:
+        log.warning("%s: %s was damaged, and is mended by what is left", file.filename, ", ".join(mended))
+    return mended

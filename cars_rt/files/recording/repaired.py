@@ -11,9 +11,8 @@ from cars_rt.files.recording.claim import TRIAL, Claim, final_path, is_partial, 
 from cars_rt.files.recording.damage import said
 from cars_rt.files.recording.errors import InUseError, RecordingError, reason
 from cars_rt.files.recording.finish import Contents, finish, tell, told
-from cars_rt.files.recording.mended import are_spoiled, mend
+from cars_rt.files.recording.mended import is_spoiled, mend
 from cars_rt.files.recording.settled import count, settle
-from cars_rt.files.recording.shared import mend_shared, spoiled
 from cars_rt.files.written import DAMAGE, DESCRIBED, is_of_process
 from cars_rt.storage import are_under_way
 
@@ -30,15 +29,8 @@ def repair(path: Path) -> Contents:
     Nothing happens to one that is finished and whole. Raises InUseError if it is still being written,
     RecordingError if it is no recording or cannot be read or written.
     """
-    return _read_through(_finished(path))
-
-
-def _read_through(contents: Contents) -> Contents:
-    """Look whether every row can be read; if not, the recording says so itself, of what cannot be mended."""
+    contents = _finished(path)
     with told(contents.path):
-        if mended := _mended(contents.path):
-            log.warning("%s: %s was damaged, and is mended by what is left", contents.path, ", ".join(mended))
-            contents = replace(contents, changed=True)
         with opened(contents.path) as file:
             counted = count(file)
             damage = said(counted.groups, counted.rows, counted.spoiled)
@@ -50,24 +42,6 @@ def _read_through(contents: Contents) -> Contents:
             complete = count(file).whole(file)
             file.attrs.modify("complete", complete)
         return replace(contents, damage=damage, complete=complete, changed=True)
-
-
-def _mended(path: Path) -> list[str]:
-    """Have what cannot be read of axis, dark, index and position of spectra as it was, where the rest says
-    that. Returns what is mended."""
-    with opened(path) as file:
-        counted = count(file)
-        rows = [(group, counted.rows[name]) for name, group in counted.groups.items()]
-        if not spoiled(file) and not any(are_spoiled(group, many) for group, many in rows):
-            return []
-    with changed(path) as file:
-        counted = count(file)
-        mended = mend_shared(file)
-        for name, group in counted.groups.items():
-            mended += mend(group, counted.rows[name])
-        if mended:
-            settle(file)  # the map is made of them
-    return mended
 
 
 def _finished(path: Path) -> Contents:
@@ -86,23 +60,34 @@ def _finished(path: Path) -> Contents:
     try:
         with told(path):
             if not is_partial(path):
-                # A repair may have been killed amid its changes, or a copy cut short.
-                if (begun := are_under_way(path)) and not claim.locked:
-                    raise InUseError(f"{path} is being changed, or was: {NOBODY_TELLS}")
-                longer = claim.locked and (begun or os.access(path, os.W_OK)) and mend_extent(path)
-                with opened(path) as file:
-                    counted, complete = count(file), bool(file.attrs["complete"])
-                    done = DESCRIBED in file.attrs and complete == counted.whole(file)
-                if not done:
-                    with changed(path) as file:
-                        counted = settle(file)
-                        complete = bool(file.attrs["complete"])
-                return Contents(path, counted.rows, counted.announced, complete, changed=longer or not done)
+                return _as_it_was(path, locked=claim.locked)
             if not claim.locked:
                 raise InUseError(f"{path} may be in use: {NOBODY_TELLS}")
         return finish(claim, partial=path)
     finally:
         claim.release()
+
+
+def _as_it_was(path: Path, *, locked: bool) -> Contents:
+    """A recording that has its name: a repair of it may have been killed, a copy cut short, and a disk may
+    have spoiled some of it."""
+    if (begun := are_under_way(path)) and not locked:
+        raise InUseError(f"{path} is being changed, or was: {NOBODY_TELLS}")
+    longer = locked and (begun or os.access(path, os.W_OK)) and mend_extent(path)
+    with opened(path) as file:
+        counted, complete = count(file), bool(file.attrs["complete"])
+        done = DESCRIBED in file.attrs and complete == counted.whole(file)
+        whole = done and not is_spoiled(file, counted.rows)
+    if whole:
+        counted.tell(path)
+    else:
+        with changed(path) as file:
+            if mend(file) or not done:
+                done, counted = False, settle(file)  # the map is made of what was mended
+                complete = bool(file.attrs["complete"])
+            else:
+                counted.tell(path)
+    return Contents(path, counted.rows, counted.announced, complete, changed=longer or not done)
 
 
 def repair_all(folder: Path) -> list[Contents]:

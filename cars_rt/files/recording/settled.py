@@ -3,43 +3,33 @@
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import h5py
 
-from cars_rt.files.checksum import checksums
 from cars_rt.files.filters import FilterError, packed_together
 from cars_rt.files.hdf5 import (
     UNREADABLE,
-    StoredRows,
     are_numbers,
-    readable_attrs,
     stored,
     system_error,
 )
 from cars_rt.files.recording.errors import RecordingError, reason
-from cars_rt.files.recording.mended import cut_unwritten
+from cars_rt.files.recording.left import gather
 from cars_rt.files.recording.nexus import ENTRY, describe, room_for
+from cars_rt.files.recording.texts import NOT_CLOSED
 from cars_rt.files.written import (
     DAMAGE,
     DESCRIBED,
     FORMAT_VERSION,
-    TAIL,
-    TAIL_ROWS,
     is_recording,
     located,
-    sums_of,
-    tail_of,
 )
 from cars_rt.protocol.messages import MAIN_ARRAY
 from cars_rt.storage import StorageError, refuse_no_room
 
 log = logging.getLogger("cars_rt.recording")
-
-NOT_CLOSED = "not closed"  # the reason of a recording, and of a stream, that nobody has ended
-NO_RECEIPT = {"announced": -1, "reason": NOT_CLOSED, "lost_before": "{}", "lost": "{}", "ranges": "[]"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +37,7 @@ class Counted:
     groups: dict[str, h5py.Group]  # of the streams that can be read
     rows: dict[str, int]
     announced: dict[str, int]
-    spoiled: tuple[str, ...] = ()  # streams that are there and cannot be read
+    spoiled: dict[str, str]  # streams that are there and cannot be read, and why
 
     def whole(self, file: h5py.File) -> bool:
         """Every stream ended as planned, and every spectrum that was announced is there."""
@@ -60,13 +50,18 @@ class Counted:
             and self.rows == self.announced
         )
 
+    def tell(self, path: Path) -> None:
+        """Say why streams cannot be read."""
+        for why in self.spoiled.values():
+            log.warning("%s: %s", path, why)
+
 
 def count(file: h5py.File) -> Counted:
     """What is there. Raises RecordingError if none of the streams that are there can be read: nothing is cut
     or closed that somebody may still save."""
     if not is_recording(file):
         raise RecordingError(f"{file.filename} is no recording of `cars-rt record`")
-    counted, spoiled = Counted({}, {}, {}), ""
+    counted = Counted({}, {}, {}, {})
     for stream, main in MAIN_ARRAY.items():
         try:
             if (group := stored(file, stream, h5py.Group)) is None:
@@ -79,29 +74,23 @@ def count(file: h5py.File) -> Counted:
         except FilterError:
             raise
         except UNREADABLE as error:
-            spoiled = f"the {stream} stream in it cannot be read: {reason(error)}"
-            log.warning("%s: %s", file.filename, spoiled)
-            counted = replace(counted, spoiled=(*counted.spoiled, stream))
+            counted.spoiled[stream] = f"the {stream} stream in it cannot be read: {reason(error)}"
             continue
         counted.groups[stream], counted.rows[stream] = group, rows
         counted.announced[stream] = int(group.attrs.get("announced", -1))
-    if spoiled and not counted.groups:
-        raise RecordingError(f"{file.filename} is damaged and left as it is: {spoiled}")
+    if counted.spoiled and not counted.groups:
+        why = "; ".join(counted.spoiled.values())
+        raise RecordingError(f"{file.filename} is damaged and left as it is: {why}")
     return counted
 
 
-def settle(file: h5py.File, *, left: bool = False) -> Counted:
-    """Cut to the rows that are data and write down what that makes of the recording. left: by a recorder that
-    did not close it."""
-    _mend_texts(file)
+def settle(file: h5py.File) -> Counted:
+    """Cut to the rows that are data and write down what that makes of the recording."""
     counted = count(file)
+    counted.tell(Path(file.filename))
     for stream, group in counted.groups.items():
         rows = counted.rows[stream]
-        if left:
-            _put_back(group)
-            counted.rows[stream] = rows = cut_unwritten(group, MAIN_ARRAY[stream], rows)
-        if stored(group, TAIL, h5py.Group) is not None:
-            _take_in_tail(group)
+        gather(group, rows, rows)
         group["written"][()] = rows
         for column in _columns(group):
             if len(column) > rows:
@@ -112,54 +101,6 @@ def settle(file: h5py.File, *, left: bool = False) -> Counted:
     file.attrs.modify("complete", counted.whole(file))
     _describe(file, counted)
     return counted
-
-
-def _mend_texts(file: h5py.File) -> None:
-    """Mend texts that were being written when the recorder was killed. Nothing of such a receipt counts."""
-    for name in ("/", *MAIN_ARRAY):
-        try:
-            place = file if name == "/" else stored(file, name, h5py.Group)
-            spoiled = set[str]() if place is None else set(place.attrs) - set(readable_attrs(place))
-        except UNREADABLE:
-            continue  # `count` says that of a stream
-        if not spoiled:
-            continue
-        log.warning("%s: %s of %s was spoiled by a kill", file.filename, ", ".join(sorted(spoiled)), name)
-        given = {"reason": NOT_CLOSED} if place is file else NO_RECEIPT
-        anew: dict[str, Any] = {each: "[]" if each == "made_by" else "" for each in spoiled}
-        anew |= given if spoiled & set(given) else {}
-        place.attrs.update(anew)  # in other places: `modify` would read what is spoiled
-
-
-def _put_back(group: h5py.Group) -> None:
-    """Have the last whole chunk of rows as it was, as far as the tail's other slot still has them: a power
-    failure may keep a chunk from the disk whose rows had been there."""
-    first, _, slot = tail_of(group)
-    tail = stored(group, TAIL, h5py.Group)
-    for name in tail if tail is not None else ():
-        if name == TAIL_ROWS or (sums := sums_of(group, name, first)) is None:
-            continue
-        waiting, found = stored(tail, name, h5py.Dataset), stored(group, name, h5py.Dataset)
-        if (begin := first - waiting.shape[1]) < 0:
-            continue
-        whole = StoredRows(found, first, None, sums).sound(begin, first)[1]
-        rows = waiting[1 - slot]
-        if not whole.any() and (checksums(rows) == sums[begin:first]).any():
-            found[begin:first] = rows  # those that are others have another checksum
-
-
-def _take_in_tail(group: h5py.Group) -> None:
-    """Move the last rows, which waited for their chunk to be whole, into it."""
-    first, count, slot = tail_of(group)
-    tail = stored(group, TAIL, h5py.Group)
-    if first >= int(group["written"][()]):
-        for name in (each for each in tail if each != TAIL_ROWS):
-            rows, found = stored(tail, name, h5py.Dataset), stored(group, name, h5py.Dataset)
-            found.resize(first, axis=0)  # whole chunks: none is written anew
-            found.resize(first + count, axis=0)
-            if count:
-                found[first:] = rows[slot, :count]
-    del group[TAIL]
 
 
 def _describe(file: h5py.File, counted: Counted) -> None:

@@ -24,7 +24,7 @@ from cars_rt.files.recording.errors import RecordingError, reason
 from cars_rt.files.recording.finish import Contents, claimed, finish
 from cars_rt.files.recording.packing import PLAIN, Packing
 from cars_rt.files.recording.rows import Rows
-from cars_rt.files.recording.settled import NO_RECEIPT, NOT_CLOSED
+from cars_rt.files.recording.texts import NO_RECEIPT, NOT_CLOSED
 from cars_rt.files.written import FORMAT, FORMAT_VERSION
 from cars_rt.protocol import DTYPES, FLAGS, NETWORK_OUTPUTS, End, Frame, Start
 from cars_rt.protocol.messages import MAIN_ARRAY
