@@ -22,8 +22,10 @@ from cars_rt.files.spectra import SpectraError, said_of
 from cars_rt.files.written import (
     DAMAGE,
     column_of,
+    damaged,
     is_recording,
     is_said,
+    place_in,
     read_position,
     rows_of,
     stored_rows,
@@ -146,13 +148,17 @@ def _of_hdf5(path: Path) -> tuple[dict[str, Any], list[_Stream]] | None:
 
 
 def _readable(path: Path, file: h5py.File, name: str) -> _Stream | None:
-    """A stream of a recording; None if there is none, or where `repair` has said that something is spoiled,
-    and it is."""
+    """A stream of a recording; None if there is none, or where `repair` has said that it is spoiled, or what
+    nobody reads it without, and it is."""
     try:
         group = stored(file, name, h5py.Group)
         return None if group is None else _stream(path, group, name)
     except StorageError as error:
-        if not is_said(error, file):
+        needed = {
+            name,
+            *(f"{name}/{each}" for each in (MAIN_ARRAY[name], "raman_shift", "index", "position")),
+        }
+        if not error.of_file or needed.isdisjoint(damaged(file)):
             raise
         return None
 
@@ -168,8 +174,10 @@ def _stream(path: Path, group: h5py.Group, name: str) -> _Stream | None:
     attrs = {key: _plain(value) for key, value in readable_attrs(group).items()}
     about, receipt = judged(attrs, ABOUT, strict=False), judged(attrs, RECEIPT, strict=False)
     rows = len(stored_rows(group, main))
-    spoiled = DAMAGE in group.file.attrs
-    index = rows_of(group, "index", spoiled)[:rows] if stored(group, "index") is not None else np.arange(rows)
+    spoiled = damaged(group.file)
+    index = np.arange(rows)
+    if stored(group, "index") is not None:
+        index = rows_of(group, "index", place_in(group, "index") in spoiled)[:rows]
     position = read_position(group)
     if position is not None and position.shape[1:] != (2,):
         raise SpectraError("has positions that are no rows and columns")
@@ -185,17 +193,17 @@ def _stream(path: Path, group: h5py.Group, name: str) -> _Stream | None:
             raise SpectraError(
                 f"has {stored_as} of {found.shape[1:]} points with {len(raman_shift)} of an axis"
             )
-        where = str(group.name).strip("/")
-        read[called] = Stored(path.absolute(), where, stored_as, found.dtype, found.shape[1:], spoiled)
+        some = place_in(group, stored_as) in spoiled
+        read[called] = Stored(path.absolute(), name, stored_as, found.dtype, found.shape[1:], some)
     return _Stream(main, raman_shift, places, attrs, read, _dark(group))
 
 
 def _dark(group: h5py.Group) -> NDArray[Any] | None:
-    """The dark, if there is one; none where `repair` has said that something is spoiled, and it is."""
+    """The dark, if there is one; none where `repair` has said that it is spoiled, and it is."""
     try:
         return numbers(group, "dark")
     except StorageError as error:
-        if not is_said(error, group.file):
+        if not is_said(error, group, "dark"):
             raise
         return None
 
@@ -220,7 +228,8 @@ def _of_spectra(path: Path, pump_nm: float | None, axis: Path | None) -> tuple[d
 
 def _dataset(xr: Any, path: Path, attrs: dict[str, Any], streams: list[_Stream]) -> xarray.Dataset:
     if not streams:
-        raise SpectraError("holds no spectra")
+        damage = attrs.get(DAMAGE, "")
+        raise SpectraError(f"holds no spectra that can be read: {damage}" if damage else "holds no spectra")
     first = streams[0]
     variables: dict[str, Any] = {}
     about = dict(attrs)
@@ -242,7 +251,7 @@ def _dataset(xr: Any, path: Path, attrs: dict[str, Any], streams: list[_Stream])
             said = labels(name, each.attrs.get(TARGET)) | (_said(each) if name == each.main else {})
             variables[name] = (dims, _lazy(Mapped(reader, of_all, dtype, missing)), said)
         main = each.read[each.main]
-        whole = Whole(main) if isinstance(main, Stored) and main.spoiled else None
+        whole = Whole(main) if isinstance(main, Stored) and attrs.get(DAMAGE) else None
         mask = Mapped(whole, of_all, np.dtype(bool), False)
         there = {"long_name": f"where there is a spectrum of {each.main}"}
         variables[f"{each.main}_measured"] = (shape.dims, _lazy(mask), there)

@@ -46,7 +46,7 @@ from cars_rt.files.spectra import (
 )  # fmt: skip
 from cars_rt.files.tables import parse
 from cars_rt.files.units import CM1, NM, is_shift
-from cars_rt.files.written import DAMAGE, column_of, dark_of, located, places_written, rows_of
+from cars_rt.files.written import column_of, damaged, dark_of, located, place_in, places_written, rows_of
 from cars_rt.physics.axis import check_raman_shift, from_wavelength, is_numbering, may_be_wavelengths
 from cars_rt.plugins import remedy_for
 from cars_rt.printable import printable
@@ -296,10 +296,10 @@ def _stored(group: h5py.Group, path: Path, asked: Asked) -> Spectra:
     attrs = readable_attrs(group)
     attrs |= {} if ours else _beside(group, attrs)
     datasets = {key: column_of(group, key) for key in COLUMNS if not one}
-    spoiled = ours and bool(file.attrs.get(DAMAGE))
+    spoiled = damaged(file) if ours else set()
     datasets["position"] = datasets.get("position") if places_written(group) else None
     columns: dict[str, Any] = {
-        key: rows_of(group, key, spoiled) if ours else StoredRows(each, written)
+        key: rows_of(group, key, place_in(group, key) in spoiled) if ours else StoredRows(each, written)
         for key, each in datasets.items()
         if each is not None
     }
@@ -316,7 +316,9 @@ def _stored(group: h5py.Group, path: Path, asked: Asked) -> Spectra:
     _say_left_out(path, columns | said, about, receipt, fitting)
     return Spectra(
         raman_shift,
-        numbers(group, name) if one else StoredCounts(path, spoiled, counts, written, *where),  # type: ignore[arg-type]
+        numbers(group, name)  # type: ignore[arg-type]
+        if one
+        else StoredCounts(path, place_in(group, name) in spoiled, counts, written, *where),
         dark_of(group),
         **about,
         columns=fitting,

@@ -62,10 +62,21 @@ def is_of_process(path: Path) -> bool:
         return False
 
 
-def is_said(error: StorageError, file: h5py.File) -> bool:
-    """Whether it is about what `repair` has named: a file that says so is read without it."""
-    known = is_recording(file) and bool(file.attrs.get(DAMAGE, ""))
-    return known and error.of_file
+def damaged(file: h5py.File) -> set[str]:
+    """What `repair` has found that cannot be read, or some rows of it, by names such as "raw" and "raw/dark":
+    a file that says so is read without it. What was spoiled since is an error."""
+    said = str(readable_attrs(file).get(DAMAGE, "")) if is_recording(file) else ""
+    return {part.rpartition(" of ")[2] for part in said.partition(" cannot be read")[0].split("; ")}
+
+
+def is_said(error: StorageError, group: h5py.Group, name: str) -> bool:
+    """Whether it is about an array of a stream that `repair` has named."""
+    return error.of_file and place_in(group, name) in damaged(group.file)
+
+
+def place_in(group: h5py.Group, name: str) -> str:
+    """How an array of a stream is called in words, as "raw/dark"."""
+    return f"{str(group.name).strip('/')}/{name}"
 
 
 def places_written(group: h5py.Group) -> bool:
@@ -159,7 +170,7 @@ def column_of(group: h5py.Group, name: str) -> h5py.Dataset | None:
     try:
         found: h5py.Dataset | None = stored(group, name, h5py.Dataset)
     except StorageError as error:
-        if not is_said(error, group.file):
+        if not is_said(error, group, name):
             raise
         return None
     return found

@@ -310,6 +310,26 @@ def test_a_name_that_is_listed_and_not_found_is_no_reason_to_refuse_the_rows(tmp
     assert contents.rows == {"raw": 60}
 
 
+def test_what_was_spoiled_after_a_repair_is_an_error_and_not_left_out(tmp_path: Path) -> None:
+    """A file that once said of one spectrum that it cannot be read lost others, its dark and a whole stream
+    without a word."""
+    dark = np.linspace(10, 90, len(AXIS)).astype(np.float32)
+    path = closed(written(tmp_path / "scan.h5", scan=(6, 10), dark=dark))
+    put(path, place_of(path, "raw/time_ns", 7), b"\xff\xff")
+    assert repair(path).damage.startswith("spectra 7 of raw/time_ns cannot be read")
+    content = path.read_bytes()
+    for name in ("counts", "dark", "raman_shift"):
+        path.write_bytes(content)
+        put(path, place_of(path, f"raw/{name}", 0) + 80, b"\xff\xff")
+        with pytest.raises(SpectraError, match=f"{name}' cannot be read"):
+            cars_rt.open(path).counts.load()
+    with h5py.File(path, "r+") as file:
+        del file["entry/data/raman_shift"]  # by which it would be mended
+    assert repair(path).damage.startswith("raw/raman_shift; spectra 7 of raw/time_ns cannot be read")
+    with pytest.raises(SpectraError, match=r"no spectra that can be read: raw/raman_shift; spectra 7 of"):
+        cars_rt.open(path)
+
+
 def chunks_of(path: Path) -> list[tuple[int, int]]:
     """Where each chunk of the counts and what is beside them begins and ends in the file, in this order."""
     found: list[tuple[int, int]] = []
