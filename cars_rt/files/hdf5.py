@@ -80,7 +80,7 @@ def explained(error: BaseException) -> str:
     for found, meaning in MEANINGS:
         if found in text:
             return meaning
-    if "ynchronously" in text or isinstance(error, KeyError | RuntimeError | TypeError | UnicodeError):
+    if "nable to " in text or isinstance(error, KeyError | RuntimeError | TypeError | UnicodeError):
         return "it is damaged, or not laid out as it should be"
     return text.splitlines()[0] if text else type(error).__name__
 
@@ -106,7 +106,7 @@ def opened(path: Path, mode: str = "r", *, locking: bool = True) -> Iterator[h5p
     except OSError as error:
         if error.errno == errno.EAGAIN:
             raise StorageError(path, "is open in another program", errno.EAGAIN) from None
-        if are_under_way(path):
+        if not isinstance(error, PermissionError) and are_under_way(path):
             done = f"if nothing does that any more, `cars-rt repair {typed(path)}` completes it"
             raise StorageError(path, f"is being changed: try again; {done}", errno.EAGAIN) from None
         raise StorageError(path, f"cannot be read: {explained(error)}", error.errno or errno.EINVAL) from None

@@ -23,7 +23,6 @@ from cars_rt.engines import (
 from cars_rt.engines.agreement import recomputed
 from cars_rt.engines.classical import MEM, Classical, MaximumEntropyEngine
 from cars_rt.errors import CarsRtError
-from cars_rt.files.filters import FilterError
 from cars_rt.files.hdf5 import explained, numbers, opened, readable_attrs, stored
 from cars_rt.files.measurement import ABOUT, TARGET, judged
 from cars_rt.files.receipts import Finding, Stream, extent, number, plain, receipt, times
@@ -321,10 +320,11 @@ def _read(path: Path, stream: str) -> Stream:
             return Stream(stream, attrs, index, time_ns, raman_shift, numbers(group, "dark"))
     except VerifyError:
         raise
-    except FilterError as error:
-        raise VerifyError(str(error)) from None
     except StorageError as error:
-        raise VerifyError(str(error) if ours else f"{path} is not a recording: it {error.strerror}") from None
+        known = ours or not error.of_file  # one that is being changed, or needs a plug-in, may be one
+        raise VerifyError(
+            str(error) if known else f"{path} is not a recording: it {error.strerror}"
+        ) from None
     except FileNotFoundError:
         raise VerifyError(f"there is no file {path}{_begun(path)}") from None
     except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:

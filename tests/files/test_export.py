@@ -305,7 +305,7 @@ def test_spectra_of_a_list_go_by_their_numbers(tmp_path: Path) -> None:
     assert np.array_equal(np.loadtxt(path, delimiter=",", skiprows=2)[:, 1], counts[-1])
     export(source, path, "csv", Wanted(at=(range(100_008, 100_017),)), overwrite=True)
     assert np.allclose(np.loadtxt(path, delimiter=",", skiprows=2)[:, 1], counts[8:12].mean(axis=0))
-    for at in (one(5), one(100_012), one(1, 2)):
+    for at in (one(5), one(100_012), one(1, 2), (range(100_020, 100_031),)):
         with pytest.raises(ExportError, match=r"no spectrum at .* of 20, 100000 to 100024|not measured"):
             export(source, path, "csv", Wanted(at=at), overwrite=True)
 

@@ -1,5 +1,6 @@
 """What `repair` makes of recordings after a power failure, and of bits that a disk has spoiled."""
 
+import io
 import itertools
 from collections import Counter
 from collections.abc import Callable
@@ -339,6 +340,28 @@ def chunks_of(path: Path) -> list[tuple[int, int]]:
                 infos = (each.id.get_chunk_info(number) for number in range(each.id.get_num_chunks()))
                 found += [(info.byte_offset, info.byte_offset + info.size) for info in infos]
     return sorted(found)
+
+
+def test_why_a_stream_cannot_be_read_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    recording = written(tmp_path / "scan.h5")
+    recording.start(a_start(stream="raman", dtype="float32"))
+    recording.fail()
+    with h5py.File(recording.partial) as file:
+        header = h5py.h5o.get_info(file["raman/raman"].id).addr
+    put(recording.partial, header, b"?")
+    contents = repair(recording.partial)
+    assert contents.rows == {"raw": 60} and contents.damage.startswith("all of raman cannot be read")
+    assert caplog.text.count("the raman stream in it cannot be read") == 1
+    assert not repair(contents.path).changed
+    assert caplog.text.count("the raman stream in it cannot be read") == 2
+
+
+def test_hdf5s_own_words_are_for_nobody() -> None:
+    with h5py.File(io.BytesIO(), "w") as file:
+        file["a"], file["b"] = 1, 2
+        with pytest.raises((OSError, RuntimeError, ValueError, KeyError)) as error:
+            file.move("a", "b")
+    assert hdf5.explained(error.value) == "it is damaged, or not laid out as it should be"
 
 
 def test_a_file_that_is_shorter_than_it_says_is_no_reason_to_refuse_it(tmp_path: Path) -> None:

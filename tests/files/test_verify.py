@@ -21,6 +21,7 @@ from cars_rt.files.recording import Packing, Recording
 from cars_rt.files.verify import VerifyError, verify
 from cars_rt.physics.fitness import NAMES, Fitness
 from cars_rt.protocol import End, Frame, Reason, Start
+from cars_rt.storage.changes import MAGIC
 
 AXIS = np.linspace(800, 1800, 400)
 SPECTRA, LOST = 40, range(10, 14)  # frames of one spectrum; these four never reached the recorder
@@ -319,6 +320,9 @@ def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
         verify(other, other)
     other.write_bytes(b"nothing")
     with pytest.raises(VerifyError, match="is not a recording"):
+        verify(other, other)
+    other.write_bytes(bytes(100) + MAGIC + bytes(24))
+    with pytest.raises(VerifyError, match=r"other\.h5 is being changed: try again"):
         verify(other, other)
     (tmp_path / "scan.partial.h5").touch()
     with pytest.raises(VerifyError, match=r"no file .*; scan\.partial\.h5 is still written, or was cut"):

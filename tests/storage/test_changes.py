@@ -200,3 +200,10 @@ def test_a_file_that_is_being_changed_says_so(tmp_path: Path, monkeypatch: pytes
     assert complete(path)
     with hdf5.opened(path) as file:
         assert set(file["raw"]) == {"counts", "more"}
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read_is_refused_in_a_sentence(path: Path) -> None:
+    path.chmod(0)
+    with pytest.raises(StorageError, match="cannot be read: Permission denied"):
+        hdf5.opened(path).__enter__()

@@ -59,8 +59,8 @@ def _there(cube: Cube, at: Sequence[range], place: str) -> tuple[slice, ...]:
     """Where in the values the spectra are: those of a list go by their numbers."""
     if cube.dims == ("spectrum",):
         there = at_numbers(cube.dataset, at[0]) if len(at) == 1 else None
-        if there is None:
-            numbers = cube.dataset["spectrum"].values
+        numbers = cube.dataset["spectrum"].values
+        if there is None or at[0].stop - 1 > numbers[-1]:
             ends = f", {numbers[0]:.0f} to {numbers[-1]:.0f}" if len(numbers) else ""
             raise ExportError(f"there is no spectrum at {place} of {len(numbers)}{ends}")
         return (there,)
