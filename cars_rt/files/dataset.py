@@ -187,7 +187,7 @@ def _stream(path: Path, group: h5py.Group, name: str) -> _Stream | None:
     for stored_as, called in {main: main, **BESIDE[name]}.items():
         if (found := column_of(group, stored_as)) is None:
             continue
-        if len(stored_rows(group, stored_as)) < rows or not are_numbers(found.dtype):
+        if len(found) < rows or not are_numbers(found.dtype):
             raise SpectraError(f"has {stored_as} of {len(found)} rows for {rows} spectra")
         if found.ndim > 1 and found.shape[1:] != raman_shift.shape:
             raise SpectraError(

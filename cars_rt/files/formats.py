@@ -46,7 +46,7 @@ from cars_rt.files.spectra import (
 )  # fmt: skip
 from cars_rt.files.tables import parse
 from cars_rt.files.units import CM1, NM, is_shift
-from cars_rt.files.written import column_of, damaged, dark_of, located, place_in, places_written, rows_of
+from cars_rt.files.written import column_of, damaged, dark_of, located, place_in, places_written
 from cars_rt.physics.axis import check_raman_shift, from_wavelength, is_numbering, may_be_wavelengths
 from cars_rt.plugins import remedy_for
 from cars_rt.printable import printable
@@ -295,14 +295,12 @@ def _stored(group: h5py.Group, path: Path, asked: Asked) -> Spectra:
     counts, written, *where = located(group, name) if ours and not one else (counts, len(counts))
     attrs = readable_attrs(group)
     attrs |= {} if ours else _beside(group, attrs)
-    datasets = {key: column_of(group, key) for key in COLUMNS if not one}
-    spoiled = damaged(file) if ours else set()
-    datasets["position"] = datasets.get("position") if places_written(group) else None
-    columns: dict[str, Any] = {
-        key: rows_of(group, key, place_in(group, key) in spoiled) if ours else StoredRows(each, written)
-        for key, each in datasets.items()
-        if each is not None
-    }
+    columns: dict[str, Any] = {}
+    for key in () if one else COLUMNS:
+        if key == "position" and not places_written(group):
+            continue
+        if (found_rows := column_of(group, key) if ours else _rows(group, key, written)) is not None:
+            columns[key] = found_rows
     lines = [key for key, rows in columns.items() if rows.ndim > 1 and not COLUMNS[key][0]]
     columns |= {key: line(numbers(group, key)) for key in lines}  # type: ignore[arg-type]
     about = judged(attrs, ABOUT, strict=ours)
@@ -318,13 +316,19 @@ def _stored(group: h5py.Group, path: Path, asked: Asked) -> Spectra:
         raman_shift,
         numbers(group, name)  # type: ignore[arg-type]
         if one
-        else StoredCounts(path, place_in(group, name) in spoiled, counts, written, *where),
+        else StoredCounts(path, place_in(group, name) in damaged(file), counts, written, *where),
         dark_of(group),
         **about,
         columns=fitting,
         receipt=receipt,
         written=_written(file) if ours else {},
     )
+
+
+def _rows(group: h5py.Group, name: str, rows: int) -> StoredRows | None:
+    """Rows that another program wrote, None if there are none of this name."""
+    found = stored(group, name, h5py.Dataset)
+    return None if found is None else StoredRows(found, rows)
 
 
 def _beside(group: h5py.Group, known: Mapping[str, Any]) -> dict[str, Any]:

@@ -80,7 +80,11 @@ def explained(error: BaseException) -> str:
     for found, meaning in MEANINGS:
         if found in text:
             return meaning
-    if "nable to " in text or isinstance(error, KeyError | RuntimeError | TypeError | UnicodeError):
+    if (
+        "nable to " in text
+        or "ynchronously" in text
+        or isinstance(error, KeyError | RuntimeError | TypeError | UnicodeError)
+    ):
         return "it is damaged, or not laid out as it should be"
     return text.splitlines()[0] if text else type(error).__name__
 

@@ -164,18 +164,6 @@ def located(
     return found, rows, (waiting, first, slot), sums
 
 
-def column_of(group: h5py.Group, name: str) -> h5py.Dataset | None:
-    """The dataset of this name; None if there is none, or where `repair` has said that it cannot be read.
-    Raises StorageError."""
-    try:
-        found: h5py.Dataset | None = stored(group, name, h5py.Dataset)
-    except StorageError as error:
-        if not is_said(error, group, name):
-            raise
-        return None
-    return found
-
-
 class SoundRows(StoredRows):
     """Rows of a recording, with zeros for those that are spoiled; of an index with NOWHERE, of flags with
     ANY_FLAG."""
@@ -192,6 +180,19 @@ class SoundRows(StoredRows):
 def rows_of(group: h5py.Group, name: str, spoiled: bool) -> StoredRows:
     """As `stored_rows`; spoiled: as SoundRows has them, of a file that says that some cannot be read."""
     return (SoundRows if spoiled else StoredRows)(*located(group, name))
+
+
+def column_of(group: h5py.Group, name: str) -> StoredRows | None:
+    """The rows of an array of a stream, as SoundRows has them where `repair` has named some; None if there is
+    none, or where it has said that none can be read. Raises StorageError."""
+    spoiled = place_in(group, name) in damaged(group.file)
+    try:
+        there = stored(group, name, h5py.Dataset) is not None
+        return rows_of(group, name, spoiled) if there else None
+    except StorageError as error:
+        if not spoiled or not error.of_file:
+            raise
+        return None
 
 
 def dark_of(group: h5py.Group) -> NDArray[Any] | None:

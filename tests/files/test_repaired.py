@@ -16,7 +16,7 @@ import cars_rt
 from cars_rt.accounting import Ledger, Range
 from cars_rt.files import hdf5
 from cars_rt.files.checksum import checksum, checksums
-from cars_rt.files.recording import Packing, Recording, repair, repair_all, rows
+from cars_rt.files.recording import Packing, Recording, RecordingError, repair, repair_all, rows
 from cars_rt.files.spectra import SpectraError
 
 COUNTS = np.random.default_rng(3).integers(500, 2000, (2000, len(AXIS))).astype(np.uint16)
@@ -280,19 +280,33 @@ def test_a_bit_of_what_a_kill_left_says_how_many_rows_are_there_costs_none(
     assert not repair(contents.path).changed
 
 
-def test_a_short_column_that_cannot_be_opened_costs_that_column(tmp_path: Path) -> None:
+def header_of(path: Path, name: str) -> int:
+    with h5py.File(path) as file:
+        return int(h5py.h5o.get_info(file[name].id).addr)
+
+
+def table_of(path: Path, name: str) -> int:
+    """Where the table of its chunks begins."""
+    return path.read_bytes().rindex(
+        b"TREE", 0, path.read_bytes().index(place_of(path, name).to_bytes(8, "little"))
+    )
+
+
+@pytest.mark.parametrize("place", [header_of, table_of])
+def test_a_short_column_that_cannot_be_opened_costs_that_column(
+    place: Callable[[Path, str], int], tmp_path: Path
+) -> None:
     """`repair` said that nothing was wrong, and no reader opened the file."""
     path = closed(written(tmp_path / "scan.h5", scan=(6, 10)))
-    with h5py.File(path) as file:
-        header = h5py.h5o.get_info(file["raw/time_ns"].id).addr
-    put(path, header, b"?")
-    with pytest.raises(SpectraError, match="'time_ns' cannot be read"):
+    put(path, place(path, "raw/time_ns"), b"?")
+    with pytest.raises(SpectraError, match="time_ns' cannot be read"):
         cars_rt.open(path)
     contents = repair(path)
     assert contents.rows == {"raw": 60} and not contents.complete
     assert contents.damage.startswith("raw/time_ns cannot be read")
     with cars_rt.open(path) as found:
-        assert "time" not in found and np.array_equal(found.counts.values.reshape(60, -1), COUNTS[:60])
+        assert np.isnat(found.time if "time" in found else np.datetime64("NaT")).all()
+        assert np.array_equal(found.counts.values.reshape(60, -1), COUNTS[:60])
     with h5py.File(path) as file:
         assert file["entry/data/counts"].shape[:2] == (6, 10)
     assert not repair(path).changed
@@ -309,6 +323,7 @@ def test_a_name_that_is_listed_and_not_found_is_no_reason_to_refuse_the_rows(tmp
     assert lost == "cequence"
     (contents,) = repair_all(tmp_path)
     assert contents.rows == {"raw": 60}
+    assert repair(contents.path).damage.startswith("raw/cequence cannot be read")
 
 
 def test_what_was_spoiled_after_a_repair_is_an_error_and_not_left_out(tmp_path: Path) -> None:
@@ -331,6 +346,17 @@ def test_what_was_spoiled_after_a_repair_is_an_error_and_not_left_out(tmp_path: 
         cars_rt.open(path)
 
 
+def test_a_table_of_chunks_that_cannot_be_read_leaves_what_a_kill_left_as_it_is(tmp_path: Path) -> None:
+    """It was refused without a word of what."""
+    recording = written(tmp_path / "scan.h5", 60, planned=90)
+    recording.fail()
+    put(recording.partial, table_of(recording.partial, "raw/time_ns"), b"?")
+    content = recording.partial.read_bytes()
+    with pytest.raises(RecordingError, match="left as it is: the raw stream in it cannot be cut to its rows"):
+        repair(recording.partial)
+    assert recording.partial.read_bytes() == content
+
+
 def chunks_of(path: Path) -> list[tuple[int, int]]:
     """Where each chunk of the counts and what is beside them begins and ends in the file, in this order."""
     found: list[tuple[int, int]] = []
@@ -346,9 +372,7 @@ def test_why_a_stream_cannot_be_read_is_said_once(tmp_path: Path, caplog: pytest
     recording = written(tmp_path / "scan.h5")
     recording.start(a_start(stream="raman", dtype="float32"))
     recording.fail()
-    with h5py.File(recording.partial) as file:
-        header = h5py.h5o.get_info(file["raman/raman"].id).addr
-    put(recording.partial, header, b"?")
+    put(recording.partial, header_of(recording.partial, "raman/raman"), b"?")
     contents = repair(recording.partial)
     assert contents.rows == {"raw": 60} and contents.damage.startswith("all of raman cannot be read")
     assert caplog.text.count("the raman stream in it cannot be read") == 1

@@ -4,6 +4,7 @@ Each row has a checksum, chunks of compressed ones have one, too, and axis and d
 """
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from cars_rt.files.hdf5 import StoredRows, numbers, stored
 from cars_rt.files.measurement import NOWHERE
-from cars_rt.files.written import DAMAGE, rows_of, stored_rows, sums_of
+from cars_rt.files.written import DAMAGE, TAIL, rows_of, stored_rows, sums_of
 from cars_rt.storage import StorageError
 
 MOST_NAMED = 8  # ranges that are named one by one
@@ -28,8 +29,6 @@ def unreadable(groups: Mapping[str, h5py.Group], rows: Mapping[str, int]) -> dic
     found: dict[str, Ranges] = {}
     for stream, group in groups.items():
         for name in group:
-            if group.get(name, getclass=True, getlink=True) is not h5py.HardLink:
-                continue
             try:
                 lost = _lost_of(group, name, rows[stream])
             except StorageError as error:
@@ -44,8 +43,12 @@ def unreadable(groups: Mapping[str, h5py.Group], rows: Mapping[str, int]) -> dic
 def _lost_of(group: h5py.Group, name: str, rows: int) -> Ranges | None:
     """Which rows of an array cannot be read, None if all can. Raises StorageError where none can, or what all
     spectra have in common."""
-    dataset = stored(group, name)
-    if not isinstance(dataset, h5py.Dataset) or not dataset.chunks:
+    if name == TAIL:
+        return None
+    dataset = stored(group, name, h5py.Dataset)
+    if dataset is None:
+        raise StorageError(Path(group.file.filename), f"is damaged: {name!r} is listed, and not found")
+    if not dataset.chunks:
         return None
     if dataset.maxshape[0] is not None:
         numbers(group, name)

@@ -77,7 +77,7 @@ def write_map(
     or would be in too many parts."""
     places = joint([each.places for each in maps.values()])
     maps = {name: Map(each.group, at) for (name, each), at in zip(maps.items(), places, strict=True)}
-    along = {name: numbers(each.group, "raman_shift") for name, each in maps.items()}
+    along = {name: _along(each.group) for name, each in maps.items()}
     maps = {name: each for name, each in maps.items() if np.array_equal(along[name], along[main])}
     if (
         sum(len(each.cuts) for each in maps.values()) > MOST_PARTS
@@ -101,6 +101,12 @@ def write_map(
     return data, maps
 
 
+def _along(group: h5py.Group) -> NDArray[Any]:
+    if (found := numbers(group, "raman_shift")) is None:
+        raise KeyError("raman_shift")
+    return found
+
+
 def _axes(data: h5py.Group, places: Places, group: h5py.Group) -> list[h5py.Dataset]:
     step = dict(zip(("y", "x"), np.asarray(group.attrs.get("step_um", ())).tolist(), strict=False))
     axes = []
@@ -111,7 +117,7 @@ def _axes(data: h5py.Group, places: Places, group: h5py.Group) -> list[h5py.Data
         said = {"units": "um", "long_name": f"{dim} position"} if dim in step else {"long_name": dim}
         data[dim].attrs.update(said)
         axes.append(data[dim])
-    data["raman_shift"] = axis = numbers(group, "raman_shift")
+    data["raman_shift"] = axis = _along(group)
     data["raman_shift"].attrs.update({**labels("raman_shift"), WHOLE: checksum(axis)})
     axes.append(data["raman_shift"])
     for axis in axes:

@@ -12,8 +12,8 @@ from cars_rt.files.filters import FilterError, packed_together
 from cars_rt.files.hdf5 import (
     UNREADABLE,
     are_numbers,
+    is_of_file,
     stored,
-    system_error,
 )
 from cars_rt.files.recording.errors import RecordingError, reason
 from cars_rt.files.recording.left import gather
@@ -90,11 +90,17 @@ def settle(file: h5py.File) -> Counted:
     counted.tell(Path(file.filename))
     for stream, group in counted.groups.items():
         rows = counted.rows[stream]
-        gather(group, rows, rows)
-        group["written"][()] = rows
-        for column in _columns(group):
-            if len(column) > rows:
-                _shorten(column, rows)
+        try:
+            gather(group, rows, rows)
+            group["written"][()] = rows
+            for column in _columns(group):
+                if len(column) > rows:
+                    _shorten(column, rows)
+        except UNREADABLE as error:
+            if not is_of_file(error):
+                raise
+            why = f"the {stream} stream in it cannot be cut to its rows: {reason(error)}"
+            raise RecordingError(f"{file.filename} is damaged and left as it is: {why}") from None
     if file.attrs.get("reason", NOT_CLOSED) == NOT_CLOSED and counted.groups:
         reasons = {str(group.attrs.get("reason", NOT_CLOSED)) for group in counted.groups.values()}
         file.attrs["reason"] = ", ".join(sorted(reasons))
@@ -140,7 +146,7 @@ def _shorten(column: h5py.Dataset, rows: int) -> None:
     try:
         column.resize(rows, axis=0)
     except UNREADABLE as error:
-        if system_error(error):
+        if not is_of_file(error):
             raise
         column.resize(_whole(column, rows), axis=0)
 
