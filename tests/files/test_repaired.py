@@ -398,13 +398,16 @@ def test_a_file_that_is_shorter_than_it_says_is_no_reason_to_refuse_it(tmp_path:
     assert contents.rows == {"raw": 60} and contents.damage == ""
 
 
-def test_a_finished_file_that_a_copy_has_cut_keeps_the_rows_that_are_there(tmp_path: Path) -> None:
+def test_a_finished_file_that_a_copy_has_cut_keeps_the_rows_that_are_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Under its partial name all of them were given back, under its own it was refused."""
     path = closed(written(tmp_path / "scan.h5", scan=(6, 10)))
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size - 100)
     contents = repair(path)
     assert contents.rows == {"raw": 60} and contents.changed
+    assert "scan.h5 was not as long as it said, as a copy that was cut short" in caplog.text
     with cars_rt.open(path) as found:
         assert np.array_equal(found.counts.values.reshape(60, -1), COUNTS[:60])
     assert not repair(path).changed

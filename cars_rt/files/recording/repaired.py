@@ -74,6 +74,8 @@ def _as_it_was(path: Path, *, locked: bool) -> Contents:
     if (begun := are_under_way(path)) and not locked:
         raise InUseError(f"{path} is being changed, or was: {NOBODY_TELLS}")
     longer = locked and (begun or os.access(path, os.W_OK)) and mend_extent(path)
+    if longer and not begun:
+        log.warning("%s was not as long as it said, as a copy that was cut short: zeros are there now", path)
     with opened(path) as file:
         counted, complete = count(file), bool(file.attrs["complete"])
         done = DESCRIBED in file.attrs and complete == counted.whole(file)
