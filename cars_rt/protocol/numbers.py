@@ -304,10 +304,9 @@ class Numbers:
     def _old(self, frame: Frame, back: bool) -> bool:
         """Whether a frame whose number went back, and its index, too, is a copy, or one that was missing."""
         came, last = self._recent.came(frame, frame.sequence), self._recent.last
-        if came is not None or last is None or self.run is None or not back:
+        if came is not None or last is None or not back:
             return came is True or (came is None and self.older(frame))
-        guessed = self.sequences.turn is None and frame.sequence >= self.run.sequence
-        return guessed or frame.time_ns <= last.time_ns
+        return frame.time_ns <= last.time_ns
 
     # -- what is missing ------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ class Publisher:
 
     turns: tuple[int, int] | tuple[None, int] | tuple[int, None] | tuple[None, None] = (None, None)
     low: int = 0
+    first: int = 0  # frame of a turn that is sent first, though start says nothing of it
     block: int = 1
     frames: int = 600
     jitter: float = 0.0  # of an interval
@@ -39,15 +40,19 @@ def sent(publisher: Publisher, rng: random.Random) -> list[tuple[int, Frame]]:
     one, two = publisher.turns
     for number in range(publisher.frames):
         index = number * publisher.block
-        begins = (one and number % one == 0) or (two and not one and index % two < publisher.block)
+        shifted = number + publisher.first, index + publisher.first * publisher.block
+        begins = (one and shifted[0] % one == 0) or (two and not one and shifted[1] % two < publisher.block)
         pause = publisher.pause if number and begins else 0
         time += int(INTERVAL * (1 + publisher.jitter * rng.uniform(-1, 1) + pause))
         shown = [
             value if turn is None else value % turn + publisher.low
-            for value, turn in ((number, one), (index, two))
+            for value, turn in zip(shifted, publisher.turns, strict=True)
         ]
         counts = np.arange(index, index + publisher.block, dtype=np.uint32)[:, None].repeat(3, 1)
         frame = Frame("raw", "run-1", shown[0], shown[1], time, {"counts": counts})
+        if publisher.first and not number:  # without it nobody could know where its turn was
+            way.append((number, number, frame))
+            continue
         burst = rng.randint(1, 20) if rng.random() < publisher.burst else max(burst - 1, 0)
         if burst or rng.random() < publisher.loss or number in publisher.lost:
             continue
@@ -77,8 +82,9 @@ def judge(publisher: Publisher, seed: int) -> Judged:
     rng = random.Random(seed)
     low = [publisher.low if turn else 0 for turn in publisher.turns]
     reader, judged, latest, guess = RunReader("raw"), Judged(), -1, False
-    block = publisher.block
-    start = Start("raw", "run-1", TIME, "camera", AXIS, "uint32", block, sequence=low[0], index=low[1])
+    block, first = publisher.block, publisher.first
+    said = [0, 0] if first else low
+    start = Start("raw", "run-1", TIME, "camera", AXIS, "uint32", block, sequence=said[0], index=said[1])
     reader.accept(start)
     for number, frame in sent(publisher, rng):
         judged.came += number > latest
@@ -88,7 +94,7 @@ def judge(publisher: Publisher, seed: int) -> Judged:
                 guess |= "as a guess" in event.text
             elif isinstance(event, Frame):
                 judged.passed += 1
-                wrong = event.index - low[1] != int(event.counts[0, 0])
+                wrong = event.index - low[1] - first * block != int(event.counts[0, 0])
                 judged.wrong += wrong
                 judged.unsaid += wrong and not guess
     one = reader.interrupt(TIME)
@@ -104,6 +110,8 @@ def draw(rng: random.Random, turns: bool, lossy: bool) -> Publisher:
         publisher.low = rng.choice([0, 0, 1])
         publisher.turns = ((turn, turn * publisher.block), (turn, None), (None, turn * publisher.block))[both]
         publisher.pause = rng.choice([0, 0, 0, 1, 5.5, 30])
+        if publisher.turns[1] or not publisher.low:  # else a first sequence of 9 with index 8 is doubted
+            publisher.first = rng.choice([0, 0, 1, turn - 1, rng.randrange(turn)])
     publisher.jitter = rng.choice([0, 0, 0.1, 0.4])
     publisher.copies = rng.choice([0, 0.05])
     if lossy:
