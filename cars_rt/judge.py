@@ -31,6 +31,7 @@ REMEDIES = {
     Fault.SHAPE: "counts are (spectra, pixels), pixels as in raman_shift, 1 to block spectra; one is "
     "(1, pixels)",
     Fault.AXIS: "raman_shift holds finite float64 in cm-1, each larger than the one before (or each smaller)",
+    Kind.CUT_OFF: "send the last part of each message without ZMQ_SNDMORE; its header says how many it has",
     Kind.NAN: "replace what the camera did not measure, or leave the spectrum out and let index jump",
     Kind.REPEAT: "sequence is 0, 1, 2, ..., one more with every frame of the run",
     Kind.NUMBER_BACK: "sequence grows by one with every frame of the run, and a new run has a new run id",
@@ -143,6 +144,10 @@ class Judge:
         """What there is to say when the publisher went away."""
         closed = self.reader.interrupt(now_ns)
         return [] if closed is None else self._closed(closed, now_ns)
+
+    def cut_off(self) -> list[str]:
+        """What there is to say about a message that was too long to be one."""
+        return self._tell([Finding(Kind.CUT_OFF, "a message does not end")])
 
     def late(self, start_came: bool) -> list[str]:
         """What there is to say about a second subscriber that came in mid-run."""

@@ -42,6 +42,7 @@ class Listener:
         self.judge = Judge(settings.stream)
         self._settings = settings
         self._subscriber = Subscriber(address, settings.stream, security=settings.client())
+        self._subscriber.run = lambda: self.judge.reader.run
         self._second: Subscriber | None = None
         self._second_at = 0.0
         self._tried = False  # the second subscriber, in this run
@@ -60,8 +61,11 @@ class Listener:
         waiting = False  # whether it was said
         try:
             while not self._stopped and not self._enough(time.monotonic() - begun):
+                cut_off = self._subscriber.cut_off
                 self._subscriber.watch()
-                if self._subscriber.socket.poll(int(LOOK_S * 1e3)):
+                if self._subscriber.cut_off > cut_off:
+                    self._say(say, self.judge.cut_off())
+                if self._subscriber.poll(LOOK_S):
                     self._read(say)
                 elif self.judge.reader.run is not None and self._subscriber.vanished:
                     self._say(say, self.judge.vanished(time.time_ns()))

@@ -23,7 +23,9 @@ from cars_rt.errors import CarsRtError
 from cars_rt.protocol import ProtocolError
 from cars_rt.protocol.control import Request, decode_reply, encode_request
 from cars_rt.sockets import CONTROL_ADDRESS, RECORDER_ADDRESS, connect_control
+from cars_rt.sockets.addresses import port_of
 from cars_rt.sockets.turn import Turn
+from cars_rt.sockets.unended import Unended
 from cars_rt.trust import tokens
 from cars_rt.trust.curve import ClientKeys, handshakes, is_local
 from cars_rt.trust.tokens import TokenError
@@ -32,6 +34,8 @@ STEP_S = 0.2
 ANSWER_S = 5.0  # a daemon that is there answers at once,
 BUSY_S = 45.0  # unless it reads a model (30 s) or the computer is overloaded: that it is there can be seen;
 CHANGE_S = 960.0  # compiling a model can take minutes, 15 at most,
+MOST_BYTES = 8_000_000  # of an answer
+OVERHEAD = 300  # bytes that it takes on the wire beside its content, at most
 FILE_S = 60.0  # and closing a large file on a slow disk is not done at once
 
 
@@ -152,6 +156,7 @@ class Remote:
                     f"{self._usual})?"
                 )
         answer = self._socket.recv(zmq.NOBLOCK)
+        self._taken += len(answer) + OVERHEAD
         self._asked = False
         try:
             reply = decode_reply(answer)
@@ -175,14 +180,23 @@ class Remote:
 
     def _open(self) -> None:
         self._socket, self._monitor = connect_control(self.address, self._security)
+        self._unended, self._taken, self._looks = Unended(port_of(self.address)), 0, 0
         self._asked = self._met = False
         self._why: str | None = None  # the other end refused us
 
     def _look(self) -> None:
         """Note whether the other end shook hands, or why not."""
-        met, why = handshakes(self._monitor, self.address, self._security)
+        met, why, descriptor = handshakes(self._monitor, self.address, self._security)
         self._met |= met
         self._why = why or self._why
+        if descriptor is not None:
+            self._unended.begin(descriptor)
+        self._looks += 1
+        if self._unended.look(self._taken, self._looks, MOST_BYTES):
+            raise RemoteError(
+                f"what answered at {self.address} is no CARS-RT {self._what}: its answer does not end, and "
+                "was cut off; give the --control address of one"
+            )
 
     def _disconnect(self) -> None:
         with suppress(zmq.ZMQError):  # somebody ended the context, which waits for these two

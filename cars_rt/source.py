@@ -12,7 +12,6 @@ from cars_rt.errors import CarsRtError
 from cars_rt.protocol import Closed, Event, RunReader, StreamName
 from cars_rt.sockets import Subscriber
 from cars_rt.sockets.addresses import remedy
-from cars_rt.sockets.inflow import Gate
 from cars_rt.sockets.probe import Probe
 from cars_rt.sockets.turn import Turn, Uninterrupted
 from cars_rt.trust.curve import ClientKeys
@@ -45,7 +44,8 @@ class Source:
         expected: frozenset[Kind] = frozenset(),
     ) -> None:
         self.subscriber = Subscriber(address, stream, security=security)
-        self.reader = RunReader(stream)
+        self.reader = reader = RunReader(stream)
+        self.subscriber.run = lambda: reader.run
         self.quiet_since = time.monotonic()
         self._security = security
         self._probe: Probe | None = None  # which other streams are there
@@ -122,11 +122,6 @@ class Source:
         if not self.connected:
             return f"nobody publishes at {self.subscriber.address}"
         return f"connected to {self.subscriber.address}, where no run is open or no frame came"
-
-    def gate(self) -> Gate:
-        """For `Inflow`: what may be on its way here."""
-        reader = self.reader
-        return self.subscriber.gate(f"the publisher of the {reader.stream} stream", lambda: reader.run)
 
     def close(self) -> None:
         """Disconnect. Another thread that is pulling stops within its timeout, and disconnects then."""

@@ -62,6 +62,7 @@ def _receive(address: str, stream: StreamName, seconds: float) -> tuple[int, flo
     reader, spectra, first, last, busy = RunReader(stream), 0, 0.0, 0.0, 0.0
     deadline = time.perf_counter() + CHILD_S + seconds
     with Subscriber(address, stream) as subscriber:
+        subscriber.run = lambda: reader.run
         while time.perf_counter() < deadline:
             for event in reader.read(subscriber.receive(STEP_S) or [b"", b""]):
                 if isinstance(event, Frame):

@@ -73,6 +73,7 @@ def measure_source(settings: CheckSettings, progress: Progress) -> tuple[Line, L
     seen, begin = _Seen(), time.perf_counter()
     trouble: str | None = None  # why nothing can come of who is there
     with Subscriber(settings.listen, "raw", security=settings.access.client()) as subscriber:
+        subscriber.run = lambda: seen.reader.run
         while seen.closed is None and (now := time.perf_counter()) < (seen.first or begin) + settings.seconds:
             if seen.start is None and (trouble := subscriber.trouble or seen.elsewhere):
                 break

@@ -14,10 +14,9 @@ from cars_rt.daemon.seen import metric
 from cars_rt.daemon.seen.metric import Metric
 from cars_rt.protocol import Event, Frame, Part, RunReader, Start
 from cars_rt.sockets import Subscriber
-from cars_rt.sockets.inflow import Gate
 from cars_rt.trust.curve import ClientKeys
 
-DRIVER = "the driver"  # as its gate is called
+CUT_OFF = f"{Kind.CUT_OFF}: the driver"
 
 
 class Intake:
@@ -32,7 +31,8 @@ class Intake:
         self.address = address
         self.flight = flight
         self.subscriber = Subscriber(address, "raw", connect=False, security=security)
-        self.reader = RunReader("raw")
+        self.reader = reader = RunReader("raw")
+        self.subscriber.run = lambda: reader.run
         self.received_ns = 0  # when the last message was taken
         self.prompt = False  # whether it was received soon after it arrived
         self.empty_ns = 0  # when the socket was last seen empty
@@ -42,11 +42,6 @@ class Intake:
         #: Readable when there is something to receive. Another list where that changes, such as while one of
         #: several sources has a run; this one never does.
         self.sockets: list[zmq.Socket[bytes]] = [self.subscriber.socket]
-
-    def gates(self) -> list[Gate]:
-        """What is watched for a peer that sends without end."""
-        reader = self.reader
-        return [self.subscriber.gate(DRIVER, lambda: reader.run)]
 
     @property
     def connected(self) -> bool:
@@ -102,12 +97,17 @@ class Intake:
     def watch(self, problems: Counter[str]) -> bool:
         """Look after the connection; call it often. Counts a connection that was cut in `problems`. True if
         one has ended."""
-        refused, connected = self.subscriber.refused, self.subscriber.connected
+        subscriber = self.subscriber
+        refused, cut_off, connected = subscriber.refused, subscriber.cut_off, subscriber.connected
         # What a new one sends may be read before it is known to be there.
-        ended = not self.subscriber.watch() and connected
-        if self.subscriber.refused > refused:
-            self.reader.ledger.problems[Kind.CONNECTION_CUT.value] += 1
-            problems[Kind.CONNECTION_CUT.value] += 1
+        ended = not subscriber.watch() and connected
+        for count, kind in (
+            (subscriber.refused - refused, Kind.CONNECTION_CUT.value),
+            (subscriber.cut_off - cut_off, CUT_OFF),
+        ):
+            if count:  # what that costs its run is not known
+                self.reader.ledger.problems[kind] += count
+                problems[kind] += count
         return ended
 
     def hold(self) -> None:

@@ -16,7 +16,7 @@ import zmq
 from cars_rt.daemon import commands
 from cars_rt.daemon.compute.compute import Compute
 from cars_rt.daemon.ending import finish
-from cars_rt.daemon.intake import DRIVER
+from cars_rt.daemon.intake import CUT_OFF
 from cars_rt.daemon.parts import Parts
 from cars_rt.daemon.picture import picture
 from cars_rt.daemon.receipt import Receipt
@@ -161,14 +161,13 @@ class Daemon:
         self._next_tick = time.perf_counter() + TICK_S
         parts, mishaps, runs = self.parts, self.parts.mishaps, self.parts.runs
         problems, filing = runs.book.problems, runs.book.filing
+        cut_off = problems[CUT_OFF]
         if parts.intake.watch(problems):
             runs.forget_said()
+        if problems[CUT_OFF] > cut_off:
+            runs.alarm(Kind.CUT_OFF.value, "the connection to the driver was cut off")
         for gate, count in self._inflow.cut.items():
-            kind = f"{Kind.CUT_OFF}: {gate}"
-            if gate == DRIVER and (more := count - problems[kind]):  # what that costs its run is not known
-                parts.intake.reader.ledger.problems[kind] += more
-                runs.alarm(Kind.CUT_OFF.value, "the connection to the driver was cut off")
-            problems[kind] = count
+            problems[f"{Kind.CUT_OFF}: {gate}"] = count
         self._close_vanished()
         if not self._can_read:
             parts.intake.hold()

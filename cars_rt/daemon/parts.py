@@ -172,7 +172,7 @@ class Parts:
 
     def gates(self) -> list[Gate]:
         """What is watched: how much may be on its way into each socket without being a message yet."""
-        gates, control = self.intake.gates(), self.control
+        gates, control = list[Gate](), self.control
         for output in self.outputs:
             sent = output.publisher
             gates.append(

@@ -89,6 +89,7 @@ def connect_control(
         socket.close(0)
         raise
     socket.setsockopt(zmq.IMMEDIATE, 1)  # a request is sent only once somebody is there
-    monitor: zmq.Socket[bytes] = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | FAILED)
+    events = zmq.EVENT_CONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | FAILED
+    monitor: zmq.Socket[bytes] = socket.get_monitor_socket(events)
     socket.connect(address)
     return socket, monitor

@@ -21,8 +21,7 @@ from cars_rt import descriptors, memory
 
 log = logging.getLogger("cars_rt.control")
 
-LOOK_S = 0.25  # between two looks,
-SOON_S = 0.02  # or where the next one decides
+LOOK_S = 0.25  # between two looks
 REST = 20  # times as long as a look kept a core, where that is longer: there may be very many descriptors
 HEARTBEATS = 50  # bytes a second of each connection that need be no part of a message: ZeroMQ keeps none
 MOST_HEARTBEATS = 1_000  # the same of all connections to a gate
@@ -36,16 +35,14 @@ OPEN = Path("/proc/self/fd")
 
 @dataclass(frozen=True)
 class Gate:
-    """One socket: its port, the bytes taken from it, and how many more may be on their way."""
+    """A socket that others connect to: its port, the bytes taken from it, and how many more may be on their
+    way."""
 
     name: str
     port: int
     budget: Callable[[], int]  # bytes
     taken: Callable[[], int] = lambda: 0  # bytes, of all connections
-    outgoing: bool = False  # we connect to that port; nobody connects to us
     behind: Callable[[], bool] = lambda: False  # whether more has come in than could be looked at yet
-    unread: int = 0  # bytes of whole messages that may wait as well, while their reader is at something else
-    emptied: Callable[[], int] = lambda: 0  # how often the reader found that no whole message waits
 
 
 @dataclass(slots=True)
@@ -61,8 +58,6 @@ class _Watched:
     gate: Gate
     taken: int
     unfinished: int = 0  # bytes received but not taken, about
-    before: int = 0  # the same at the last look
-    emptied: int = 0  # likewise
     connections: dict[tuple[int, str], _Connection] = field(default_factory=dict)
 
 
@@ -76,7 +71,6 @@ class Inflow:
         self._looked = time.monotonic()
         self._looks_since_cut = max(TRIMS)
         self._behind = False
-        self._undecided = False  # whether much came since the last look of which some may be whole messages
         self._thread: threading.Thread | None = None
         # A number of our own, under which a connection is looked at before it is cut off: ZeroMQ may close
         # its own at any moment, and the next connection gets that. It is kept for when no number is left.
@@ -104,13 +98,12 @@ class Inflow:
                 self.look()
             except Exception:  # whatever it is, the next look may succeed
                 log.debug("the watch over connections failed", exc_info=True)
-            rest = max(SOON_S if self._undecided else LOOK_S, REST * (time.thread_time() - begin))
+            rest = max(LOOK_S, REST * (time.thread_time() - begin))
 
     def look(self) -> None:
         """Compare what came with what was taken, and cut off connections beyond their budget."""
         behind, self._behind = self._behind, any(each.gate.behind() for each in self._watched)
         self._looks_since_cut += 1
-        self._undecided = False
         if self._looks_since_cut in TRIMS or (behind and not self._behind):
             memory.give_back(more_follows=self._looks_since_cut < TRIMS[-1])
         now = time.monotonic()
@@ -124,16 +117,12 @@ class Inflow:
     def _read(self) -> None:
         """What each connection has received until now."""
         now, seen = time.monotonic(), [dict[tuple[int, str], _Connection]() for _ in self._watched]
-        incoming = {each.gate.port: n for n, each in enumerate(self._watched) if not each.gate.outgoing}
-        outgoing = {each.gate.port: n for n, each in enumerate(self._watched) if each.gate.outgoing}
+        numbers = {each.gate.port: n for n, each in enumerate(self._watched)}
         for descriptor in _descriptors():
-            found = _look_at(descriptor)
-            if found is None:
+            found = look_at(descriptor)
+            if found is None or (number := numbers.get(found[0])) is None:
                 continue
-            here, peer_port, peer, received = found
-            number = incoming.get(here, outgoing.get(peer_port))
-            if number is None:
-                continue
+            _, _, peer, received = found
             watched = self._watched[number]
             key = descriptor, peer
             connection = watched.connections.get(key) or _Connection(descriptor, peer, now)
@@ -153,15 +142,7 @@ class Inflow:
         if left - watched.unfinished > TRIM_BYTES:  # who left in the middle of a message leaves its memory
             self._looks_since_cut = 0
         watched.taken = taken
-        budget, unfinished = watched.gate.budget(), watched.unfinished
-        emptied = watched.gate.emptied()
-        if emptied == watched.emptied:  # nobody read all there was, so whole messages may be among it
-            budget += watched.gate.unread
-        else:  # since the last look all whole ones were taken that had come until then
-            unfinished = min(max(watched.before - passed, 0), there)
-            self._undecided |= watched.unfinished > budget
-        watched.emptied, watched.before = emptied, watched.unfinished
-        if unfinished <= budget:
+        if watched.unfinished <= (budget := watched.gate.budget()):
             return
         memory.give_back(more_follows=True)  # before the thread that keeps it comes to free it
         largest = sorted(watched.connections.values(), key=lambda each: each.received, reverse=True)
@@ -176,10 +157,10 @@ class Inflow:
     def _spare_descriptors(self) -> None:
         """Keep some for connections that are needed: of the gate with most of them the newest are cut off."""
         limit, used = descriptors.limit(), descriptors.used()
-        incoming = [each for each in self._watched if not each.gate.outgoing and each.connections]
-        if used <= limit * (1 - RESERVE) or not incoming:
+        entered = [each for each in self._watched if each.connections]
+        if used <= limit * (1 - RESERVE) or not entered:
             return
-        crowded = max(incoming, key=lambda each: len(each.connections))
+        crowded = max(entered, key=lambda each: len(each.connections))
         newest = sorted(crowded.connections.values(), key=lambda each: each.since, reverse=True)
         for connection in newest[: int(used - limit * (1 - 2 * RESERVE))]:
             self._cut_off(crowded, connection, f"all but {limit - used} of {limit} descriptors are taken")
@@ -200,14 +181,14 @@ class Inflow:
         try:
             os.dup2(connection.descriptor, own, inheritable=False)
             # From here on it is this connection or another one, and stays that.
-            found = _look_at(own)
+            found = look_at(own)
             if found is None or found[2] != connection.peer or found[3] < connection.received:
                 return False
-            borrowed = _borrowed(own)
+            theirs = borrowed(own)
             try:
-                borrowed.shutdown(socket.SHUT_RDWR)
+                theirs.shutdown(socket.SHUT_RDWR)
             finally:
-                borrowed.detach()
+                theirs.detach()
         except OSError:
             return False
         finally:
@@ -222,28 +203,28 @@ def _descriptors() -> list[int]:
         return list(range(3, descriptors.limit()))
 
 
-def _borrowed(descriptor: int) -> socket.socket:
+def borrowed(descriptor: int) -> socket.socket:
     """The descriptor as a Python socket, to be detached again. Its family suits IPv4 and IPv6."""
     return socket.socket(socket.AF_INET6, socket.SOCK_STREAM, 0, fileno=descriptor)
 
 
-def _look_at(descriptor: int) -> tuple[int, int, str, int] | None:
+def look_at(descriptor: int) -> tuple[int, int, str, int] | None:
     """Own port, the other end's port and name, bytes received; None if it is no connection on TCP."""
     if sys.platform != "linux":
         return None
     try:
-        borrowed = _borrowed(descriptor)
+        theirs = borrowed(descriptor)
     except OSError:
         return None
     try:
-        here, peer = borrowed.getsockname(), borrowed.getpeername()
-        about = borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, BYTES_RECEIVED + 8)
-        if borrowed.getpeername() != peer:  # another one got its number meanwhile
+        here, peer = theirs.getsockname(), theirs.getpeername()
+        about = theirs.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, BYTES_RECEIVED + 8)
+        if theirs.getpeername() != peer:  # another one got its number meanwhile
             return None
     except OSError:
         return None
     finally:
-        borrowed.detach()
+        theirs.detach()
     if not isinstance(here, tuple) or len(about) < BYTES_RECEIVED + 8:
         return None
     (received,) = struct.unpack_from("=Q", about, BYTES_RECEIVED)

@@ -13,9 +13,9 @@ from cars_rt.protocol import MAX_PAYLOAD_BYTES, Part, Start, StreamName
 from cars_rt.sockets.addresses import port_of, remedy
 from cars_rt.sockets.audience import SIGN_S, WAITS
 from cars_rt.sockets.endpoint import StreamError, prepare_to_connect
-from cars_rt.sockets.inflow import Gate
 from cars_rt.sockets.monitor import Monitor
 from cars_rt.sockets.publisher import message_bytes
+from cars_rt.sockets.unended import Unended
 from cars_rt.trust.curve import FAILED, ClientKeys, refusal
 from cars_rt.trust.keys import KeysError
 
@@ -42,8 +42,9 @@ class Subscriber:
 
     `connected` tells whether anybody is there, which the socket itself never does. `refused` counts
     connections that were cut for what the other end sent: a part beyond MAX_PAYLOAD_BYTES, or no ZeroMQ.
-    `trouble` says in a sentence why somebody who is there does not let us in. security: our key and whom we
-    believe. Raises StreamError for an address that cannot be connected to.
+    `cut_off` counts those whose message did not end, as `watch` finds where all else is read; set `run`,
+    which says how large messages are. `trouble` says in a sentence why somebody who is there does not let us
+    in. security: our key and whom we believe. Raises StreamError for an address that cannot be connected to.
     """
 
     def __init__(
@@ -54,6 +55,8 @@ class Subscriber:
         self.stream = stream
         self.connected = False
         self.refused = 0
+        self.cut_off = 0  # connections whose message did not end
+        self.run: Callable[[], Start | None] = lambda: None  # the open one: how large its messages are
         self.taken = 0  # bytes of messages received
         self.emptied = 0  # how often no whole message was there to be read
         self.trouble: str | None = None
@@ -75,6 +78,7 @@ class Subscriber:
         except (KeysError, StreamError):
             self.socket.close(0)
             raise
+        self._unended = Unended(port_of(address))
         self.socket.subscribe(f"{stream}.")
         self._monitor = Monitor(self.socket, zmq.EVENT_HANDSHAKE_SUCCEEDED | CUT | TRYING)
         if connect:
@@ -152,6 +156,8 @@ class Subscriber:
         self.socket.getsockopt(zmq.EVENTS)
         for event, value, at in self._monitor.take():
             self._note_trouble(event, value)
+            if event == zmq.EVENT_CONNECTED:
+                self._unended.begin(value)
             self._cut_at = at if event & CUT else None
             here = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
             if here:
@@ -161,6 +167,13 @@ class Subscriber:
             if self.connected and not here:
                 self._gone_at = at
             self.connected = here
+        if size := self._unended.look(self.taken, self.emptied, self._unfinished_bytes()):
+            self.cut_off += 1
+            level = logging.WARNING if self.cut_off == 1 else logging.DEBUG
+            log.log(
+                level, "%s is cut off: it sends messages that do not end (%d MB until now); more are counted",
+                self.address, size // 1_000_000,
+            )  # fmt: skip
         if self._asked_at is not None and time.monotonic() - self._asked_at > MUTE_S and not self.trouble:
             self._asked_at = None
             self._say(
@@ -218,9 +231,11 @@ class Subscriber:
         """Whether the publisher has been away so long that an open run will not go on."""
         return not self.connected and time.monotonic() - self._gone_at > VANISHED_S
 
-    def gate(self, name: str, run: Callable[[], Start | None]) -> Gate:
-        """For `Inflow`: see `gate_to`."""
-        return gate_to(name, self.address, run, lambda: self.taken, lambda: self.emptied)
+    def _unfinished_bytes(self) -> int:
+        """How much may be on its way without being a message yet."""
+        if (start := self.run()) is None:
+            return UNFINISHED_BYTES
+        return UNFINISHED_BYTES + message_bytes(start) * (1 if self.stream == "raw" else LARGE_ARRAYS)
 
     def close(self) -> None:
         """Close at once; unread messages are discarded."""
@@ -235,25 +250,3 @@ class Subscriber:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.close()
-
-
-def gate_to(
-    name: str,
-    address: str,
-    run: Callable[[], Start | None],
-    taken: Callable[[], int],
-    emptied: Callable[[], int],
-) -> Gate:
-    """For `Inflow`: how much of a publisher's may be on its way without being a message yet.
-
-    run: the open one. taken: bytes of its messages that were received. emptied: how often none was there.
-    """
-
-    def budget() -> int:
-        start = run()
-        frame = 0 if start is None else message_bytes(start)
-        return UNFINISHED_BYTES + frame * (1 if start is None or start.stream == "raw" else LARGE_ARRAYS)
-
-    # What waits unread may be of a run whose start waits, too: it is as large as messages may be.
-    unread = (UNREAD + 4) * LARGE_ARRAYS * MAX_PAYLOAD_BYTES
-    return Gate(name, port_of(address), budget, taken, outgoing=True, unread=unread, emptied=emptied)

@@ -162,15 +162,20 @@ def refusal(event: int, value: int, address: str, keys: ClientKeys | None) -> st
     return None
 
 
-def handshakes(monitor: zmq.Socket[bytes], address: str, keys: ClientKeys | None) -> tuple[bool, str | None]:
-    """Of a client's handshakes since the last call: whether one succeeded, and why one failed, if that was
-    for keys. monitor: of its socket, for EVENT_HANDSHAKE_SUCCEEDED and FAILED."""
-    met, why = False, None
+def handshakes(
+    monitor: zmq.Socket[bytes], address: str, keys: ClientKeys | None
+) -> tuple[bool, str | None, int | None]:
+    """Of a client's handshakes since the last call: whether one succeeded, why one failed, if that was for
+    keys, and the descriptor of a new connection. monitor: of its socket, for EVENT_CONNECTED,
+    EVENT_HANDSHAKE_SUCCEEDED and FAILED."""
+    met, why, descriptor = False, None, None
     while monitor.poll(0):
         event = recv_monitor_message(monitor, zmq.NOBLOCK)
         met |= event["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
         why = refusal(event["event"], int(event["value"]), address, keys) or why
-    return met, why
+        if event["event"] == zmq.EVENT_CONNECTED:
+            descriptor = int(event["value"])
+    return met, why, descriptor
 
 
 class Guard:

@@ -8,8 +8,6 @@ from cars_rt.accounting import Problem
 from cars_rt.errors import CarsRtError
 from cars_rt.kinds import Fault, Kind
 from cars_rt.protocol import Closed, Event, Frame, Start, StreamName
-from cars_rt.sockets.inflow import Gate
-from cars_rt.sockets.subscriber import gate_to
 from cars_rt.source import Source
 from cars_rt.trust.curve import ClientKeys
 from cars_rt.view.store import Store
@@ -43,24 +41,6 @@ class Feed(threading.Thread):
         self._over = threading.Event()
         self._source: Source | None = None
         self._run = ""  # the one that this stream told of last
-        self._taken = 0  # bytes that came by earlier ones
-
-    def gate(self) -> Gate:
-        """For `Inflow`: what may be on its way here."""
-
-        def run() -> Start | None:
-            scan = self._store.scan
-            return None if scan is None else scan.start
-
-        def taken() -> int:
-            source = self._source
-            return self._taken + (0 if source is None else source.subscriber.taken)
-
-        def emptied() -> int:
-            source = self._source
-            return 0 if source is None else source.subscriber.emptied
-
-        return gate_to(f"the publisher of the {self.stream} stream", self.address, run, taken, emptied)
 
     def run(self) -> None:
         while not self._over.is_set():
@@ -81,7 +61,6 @@ class Feed(threading.Thread):
                 self._note(False, str(error))
                 self._over.wait(AGAIN_S)
             finally:
-                self._taken += source.subscriber.taken
                 self._source = None
                 source.close()
 

@@ -13,7 +13,6 @@ from cars_rt.errors import CarsRtError
 from cars_rt.printable import printable
 from cars_rt.remote import Recorder, begun
 from cars_rt.sockets.addresses import Address
-from cars_rt.sockets.inflow import Inflow
 from cars_rt.trust.flags import OFF
 from cars_rt.trust.loopback import is_loopback
 from cars_rt.view.feed import Feed
@@ -44,7 +43,6 @@ class World:
         self.watch: Watch | None = None
         self.recorder: Watch | None = None
         self._feeds: list[Feed] = []
-        self._inflow: Inflow | None = None
         self._busy_at = -CALM_S
         here = is_loopback(Address.to_connect(settings.preview).host)
         self._crowded = file is None and here and (os.cpu_count() or 1) <= FEW_CORES
@@ -68,8 +66,6 @@ class World:
         self._feeds = [Feed(self.store, settings.preview, "preview", keys)]
         if settings.spectra != OFF:
             self._feeds.append(Feed(self.store, settings.spectra, "raman", keys, lambda: not self.busy))
-        self._inflow = Inflow([each.gate() for each in self._feeds])
-        self._inflow.start()
         if settings.control != OFF:
             self.watch = Watch(settings.control, keys, settings.token)
         if settings.recorder != OFF:
@@ -80,7 +76,7 @@ class World:
 
     def close(self) -> None:
         """End all threads."""
-        for each in (self._inflow, *self._feeds, self._recorded, self.watch, self.recorder):
+        for each in (*self._feeds, self._recorded, self.watch, self.recorder):
             if each is not None:
                 each.close()
         for pool in self._asking.values():

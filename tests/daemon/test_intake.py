@@ -8,7 +8,6 @@ from helpers import Collected, Published, a_frame, a_start, an_end, daemon_in_th
 
 from cars_rt.daemon.intake import Intake
 from cars_rt.daemon.mishaps import Mishaps
-from cars_rt.sockets.inflow import Gate
 
 
 class Turns:
@@ -41,9 +40,6 @@ class Turns:
 
     def watch(self, problems: Counter[str]) -> bool:
         return sum(each.watch(problems) for each in self.all) > 0  # all of them are asked
-
-    def gates(self) -> list[Gate]:
-        return [gate for each in self.all for gate in each.gates()]
 
     def close(self) -> None:
         for each in self.all:

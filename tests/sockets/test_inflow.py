@@ -6,16 +6,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
 
-import numpy as np
 import pytest
-from helpers import LOCAL, PATIENCE_S, Collected, a_frame, a_start, an_end, spectra_of, wait_until
-from hostile.peers import part, shake
+from helpers import wait_until
 
-from cars_rt.sockets import Publisher
 from cars_rt.sockets.inflow import Gate, Inflow
-from cars_rt.sockets.subscriber import UNFINISHED_BYTES, gate_to
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what flows in is watched on Linux only")
 
@@ -113,91 +108,6 @@ def test_heartbeats_add_up_to_no_message_and_what_comes_faster_does(monkeypatch:
         assert not port.inflow.cut
         a_second(bytes(4_096))
         assert port.inflow.cut == {"a port": 1}
-
-
-def watch_over(reading: Collected, stack: ExitStack) -> Inflow:
-    """The watch over what comes from the publisher that is read."""
-    subscriber, reader = reading.subscriber, reading.reader
-    gate = gate_to(
-        "a publisher", subscriber.address, lambda: reader.run, lambda: subscriber.taken,
-        lambda: subscriber.emptied,
-    )  # fmt: skip
-    inflow = Inflow([gate])
-    stack.callback(inflow.close)
-    return inflow
-
-
-def test_whole_messages_that_wait_while_nobody_reads_are_no_message_that_does_not_end() -> None:
-    """The frames of the next run were, while an engine finished the last one: the driver was cut off."""
-    axis, block, frames = np.linspace(400, 3000, 4000), 64, 120
-    counts = np.zeros((block, len(axis)), np.float32)  # 1 MB
-    with (
-        ExitStack() as stack,
-        Publisher(LOCAL, "raw", buffer_mb=400) as publisher,
-        Collected(publisher.address, "raw") as slow,
-    ):
-        inflow = watch_over(slow, stack)
-        assert publisher.wait_for_subscribers(1, PATIENCE_S)
-        publisher.open(a_start("tiny"))
-        publisher.send(a_frame(0, spectra_of(1), "tiny"))
-        slow.until(lambda all_: all_.frames)
-        inflow.look()
-        assert slow.subscriber.receive() is None
-        publisher.end(an_end(1, run="tiny"))
-        publisher.open(a_start("large", axis=axis, dtype="float32", block=block))
-        for number in range(frames):
-            assert publisher.send(a_frame(number, counts, "large"))
-        publisher.end(an_end(frames, frames * block, "large"))
-
-        def unread() -> int:
-            publisher.serve()
-            inflow._read()
-            return inflow._watched[0].unfinished
-
-        wait_until(lambda: unread() > UNFINISHED_BYTES)
-        inflow.look()  # all was read when it looked last
-        inflow.look()
-        while not publisher.flush(0.01):
-            slow.more()
-            inflow.look()
-        slow.ends(2)
-        assert not inflow.cut and not slow.problems and slow.spectra == 1 + frames * block
-
-
-def test_message_that_does_not_end_is_cut_off_behind_whole_ones_that_are_read() -> None:
-    with ExitStack() as stack:
-        server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        reading = stack.enter_context(Collected(f"tcp://127.0.0.1:{server.getsockname()[1]}", "raw"))
-        inflow = watch_over(reading, stack)
-        peer = stack.enter_context(server.accept()[0])
-        peer.settimeout(20)
-        shake(peer, b"PUB")
-        assert reading.subscriber.receive(0) is None
-        peer.sendall(50 * (part(b"raw.frame", more=True) + part(b"no header", more=False)))
-        peer.sendall(part(b"raw.frame", more=True))
-        piece, sent = part(bytes(2**20), more=True), 0
-        peer.settimeout(2)  # cut off, or not read any more
-        with suppress(OSError):
-            while sent < 4 * UNFINISHED_BYTES:
-                peer.sendall(piece)
-                sent += len(piece)
-                while reading.subscriber.receive() is not None:
-                    pass
-                inflow.look()
-        assert inflow.cut == {"a publisher": 1} and sent < 3 * UNFINISHED_BYTES
-
-
-def test_what_nobody_reads_has_a_limit_too() -> None:
-    with ExitStack() as stack:
-        port = Port(stack)
-        (watched,) = port.inflow._watched
-        watched.gate = replace(watched.gate, unread=1_000)
-        peer, ours = port.connection()
-        for size, cut in ((900, {}), (900, {"a port": 1})):
-            peer.sendall(bytes(size))
-            assert len(ours.recv(size, socket.MSG_WAITALL)) == size
-            port.inflow.look()
-            assert port.inflow.cut == cut
 
 
 class Waiting(Inflow):

@@ -38,9 +38,8 @@ class Commands:
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
         self.control = _control(recorder)
-        # Whoever sends without end is cut off, there and at the streams.
-        gates = [each.gate() for each in (*recorder.sources.values(), self.control) if each is not None]
-        self._inflow = Inflow(gates)
+        # Whoever sends without end is cut off.
+        self._inflow = Inflow([] if self.control is None else [self.control.gate()])
         self._inflow.start()
 
     def serve(self) -> None:
