@@ -40,6 +40,7 @@ LINK_SECRET = "CARS_RT_LINK_SECRET"  # the secret in the display's address, if i
 
 STOPPING = "stopping: finishing what was received (once more to leave at once)"
 
+TOGETHER_S = 0.2  # signals within that are one wish to stop
 STATUS_S = 1.0  # between two readings of the status line
 LOGGED_S = 10.0  # between two status lines where there is no terminal to rewrite them on
 SAME_S = 60.0, 600.0  # until one that says the same is logged again: the first time, and from then on
@@ -166,14 +167,16 @@ def _log_uncaught(kind: type[BaseException], error: BaseException, trace: Traceb
 @contextmanager
 def stopping(stop: Callable[[], None]) -> Iterator[None]:
     """Call `stop` at the first Ctrl-C, termination signal or closing of the terminal; a second one leaves
-    at once."""
-    asked = False
+    at once. Those that come together are one: `timeout` sends one to the process and one to its group."""
+    asked_at: float | None = None
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
+        nonlocal asked_at
+        if asked_at is not None:
+            if time.monotonic() - asked_at < TOGETHER_S:
+                return
             raise KeyboardInterrupt
-        asked = True
+        asked_at = time.monotonic()
         stop()  # before anything that may wait for the terminal
         log.info(STOPPING)
 

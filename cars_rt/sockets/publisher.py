@@ -271,6 +271,7 @@ class Publisher:
         """
         begin = time.monotonic()
         taken = self.flush(math.inf if linger_s is None else linger_s) or not self.drop_waiting()
+        settled = not self.subscribers or (self._told.start is None and self.outlet.taken)
         if self._guard is not None:
             self._guard.close()
         self._give_up_at = math.inf if linger_s is None else begin + linger_s
@@ -290,7 +291,7 @@ class Publisher:
         except BaseException:
             self._give_up_at = 0.0
             raise
-        return taken and time.monotonic() < self._give_up_at - ROUNDED_S
+        return taken and (settled or time.monotonic() < self._give_up_at - ROUNDED_S)
 
     def _leave(self) -> None:
         """Close the socket, and wait until all is sent; the end of the process would discard it."""

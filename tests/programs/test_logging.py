@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from helpers import AXIS, LOCAL, PATIENCE_S, Command, spectra_of
 
-from cars_rt.console import STOPPING, Rate, StatusLine
+from cars_rt.console import STOPPING, Rate, StatusLine, stopping
 
 HEAD = """
 import logging
@@ -151,3 +151,16 @@ def test_a_program_goes_on_and_ends_in_order_where_its_terminal_stands_still(the
         text = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", shown.decode())  # without colours
         assert re.findall(r"line (\d+)", text) == [str(number) for number in range(100)]
         assert text.index("line 99") < text.index(STOPPING[:20]) < text.index("the end")
+
+
+def test_signals_that_come_together_are_one_wish_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`timeout` sends two at once: the daemon left at once, in the middle of what it had received."""
+    wishes: list[bool] = []
+    monkeypatch.setattr("cars_rt.console.TOGETHER_S", 60.0)
+    with stopping(lambda: wishes.append(True)):
+        for _ in range(3):
+            signal.raise_signal(signal.SIGTERM)
+        assert wishes == [True]
+        monkeypatch.setattr("cars_rt.console.TOGETHER_S", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)

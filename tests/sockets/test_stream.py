@@ -166,6 +166,23 @@ def test_closing_gives_up_when_told_to() -> None:
         assert not source.publisher.close(0.05)
 
 
+def test_closing_at_once_loses_nothing_where_all_was_taken_or_nobody_was_there() -> None:
+    """At a second Ctrl-C the daemon said that its subscribers had lost the last results."""
+    with Publisher(LOCAL, "raw") as alone:
+        alone.open(a_start())
+        assert alone.send(a_frame(0, spectra_of(1)))
+        assert alone.close(0)
+    source = Published()
+    with Collected(source.address, "raw") as reading:
+        source.wait()
+        source.say(a_start())
+        source.say(a_frame(0, spectra_of(1)))
+        source.say(an_end(1))
+        reading.ends()
+        wait_until(lambda: source.publisher.outlet.taken)
+        assert source.publisher.close(0)
+
+
 def test_subscriber_knows_whether_anybody_is_there_and_comes_back() -> None:
     (address,) = free_addresses(1)
     with Subscriber(address, "raw") as subscriber:
