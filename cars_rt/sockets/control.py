@@ -20,6 +20,7 @@ log = logging.getLogger("cars_rt.control")
 
 OVERHEAD = 100  # bytes that a part takes on the wire beside its content, at most
 AT_ONCE = 16  # requests answered before the loop goes on
+QUEUED = 16  # requests of each connection, and answers: who asks and does not read gets no more of them
 MOST_BYTES = 8_000_000  # of all requests that come at once
 Envelope: TypeAlias = list[bytes]
 
@@ -59,6 +60,8 @@ class Control:
         self.socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
         configure(self.socket)
         self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_HEADER_BYTES)
+        for way in zmq.RCVHWM, zmq.SNDHWM:
+            self.socket.setsockopt(way, QUEUED)
         try:
             self.address, self._guard = bind(self.socket, address, security)
             if self._guard is None:

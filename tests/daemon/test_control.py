@@ -6,9 +6,10 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgpack
 import numpy as np
@@ -44,8 +45,11 @@ from cars_rt.daemon.seen.plain import plain
 from cars_rt.engines import ENGINES, EngineError, compose, load_model, open_engine
 from cars_rt.engines.model import SHIPPED
 from cars_rt.engines.onnxruntime import OnnxRuntime
+from cars_rt.protocol.control import REQUESTS, Request, encode_request
+from cars_rt.protocol.limits import MAX_HEADER_BYTES
 from cars_rt.remote import Remote, RemoteError
 from cars_rt.sockets import Subscriber
+from cars_rt.sockets.control import Answer, Control
 from cars_rt.sockets.free import free_addresses
 from cars_rt.trust import keys, tokens
 from cars_rt.trust.curve import ClientKeys
@@ -686,3 +690,31 @@ def test_bands_outside_the_axis_are_told() -> None:
         results.until(lambda all_: all_.spectra == 1)
         answer = remote.ask("bands", bands=[["in", 1000.0, 1100.0], ["out", 5000.0, 6000.0]])
         assert answer == {"bands": [["in", 1000.0, 1100.0]], "outside": [["out", 5000.0, 6000.0]]}
+
+
+def test_answers_that_nobody_reads_are_few(tmp_path: Path) -> None:
+    """A thousand of them were kept for each connection, for good."""
+    control = Control(LOCAL, REQUESTS, "daemon", token=tmp_path / "token")
+    requests, size = 500, 0
+    with closing(control), zmq.Context() as context, context.socket(zmq.DEALER) as peer:
+        peer.setsockopt(zmq.RCVHWM, 1)
+        peer.setsockopt(zmq.RCVBUF, 4096)
+        peer.connect(control.address)
+        body = encode_request(Request("status", {}, tokens.read(tmp_path / "token")))
+        for _ in range(requests):
+            peer.send_multipart([b"", body])
+
+        asked: list[Request] = []
+
+        def perform(request: Request, answer: Answer) -> dict[str, Any]:
+            asked.append(request)
+            return {"text": "a" * (MAX_HEADER_BYTES - 100)}
+
+        def all_asked() -> bool:
+            control.serve(perform, str)
+            return len(asked) == requests
+
+        wait_until(all_asked)
+        while peer.poll(200):
+            size += len(peer.recv_multipart()[-1])
+    assert MAX_HEADER_BYTES / 2 < size < requests * MAX_HEADER_BYTES / 2
