@@ -22,7 +22,8 @@ def __getattr__(name: str) -> Any:
     if name == "__version__":
         from importlib.metadata import version
 
-        return version("cars-rt")
+        # It is in a file, which cannot be opened any more once all descriptors are taken.
+        return globals().setdefault(name, version("cars-rt"))
     if name == "open":
         from cars_rt.files.dataset import open_dataset
 

@@ -1,5 +1,6 @@
 """Mistakes of this program itself: each costs what was handled just then, and is counted and logged."""
 
+import errno
 import logging
 import traceback
 from collections import Counter
@@ -30,7 +31,7 @@ class Mishaps:
         place = "".join(f" ({Path(each.filename).name}:{each.lineno})" for each in where)
         text = printable(f"{type(error).__name__}: {error}{place}", 500)
         level = logging.ERROR if self._findings[kind] == 1 else logging.DEBUG
-        log.log(level, "%s failed and is left out: %s; more are counted. Please report this", what, text)
+        log.log(level, "%s failed and is left out: %s; more are counted. %s", what, text, _remedy(error))
         log.debug("where that was", exc_info=error)
         return text
 
@@ -41,3 +42,9 @@ class Mishaps:
             yield
         except Exception as error:
             self.note(what, error)
+
+
+def _remedy(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return "Allow more files and connections at once (ulimit -n), or have fewer programs connect"
+    return "Please report this"

@@ -291,6 +291,13 @@ def test_names_that_are_imported_late_can_be_seen() -> None:
     assert all(getattr(cars_rt, name) is not None for name in cars_rt.__all__)
 
 
+def test_version_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon whose descriptors were all taken read it anew for each status."""
+    there = cars_rt.__version__
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "another")
+    assert cars_rt.__version__ == there
+
+
 def test_impossible_address_is_refused_at_once() -> None:
     with pytest.raises(StreamError, match="HOST:PORT"):
         cars_rt.connect("localhost")

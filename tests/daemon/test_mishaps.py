@@ -1,6 +1,9 @@
 """A mistake of our own costs the one message, result, run, output or request at hand, and is counted."""
 
+import errno
 import itertools
+import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ from cars_rt.daemon.commands import COMMANDS
 from cars_rt.daemon.compute.compute import Compute
 from cars_rt.daemon.flight import FlightRecorder
 from cars_rt.daemon.loop import Daemon
+from cars_rt.daemon.mishaps import Mishaps
 from cars_rt.daemon.outputs.preview import Preview
 from cars_rt.daemon.pipeline import Pipeline
 from cars_rt.daemon.receipt import Receipt
@@ -201,3 +205,11 @@ def test_client_goes_on_after_a_message_that_its_reader_failed_on(monkeypatch: p
         run = next(iter(stream))
         came = sum(len(frame.block) for frame in run)
     assert failed and came == 19 and run.ledger.problems["failed"] == 1 and not run.complete
+
+
+@pytest.mark.parametrize(("number", "said"), [(errno.EMFILE, "ulimit -n"), (errno.EIO, "Please report this")])
+def test_descriptors_that_are_all_taken_are_no_mistake_to_be_reported(
+    number: int, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    Mishaps(Counter()).note("a request", OSError(number, os.strerror(number)))
+    assert said in caplog.text and ("report" in caplog.text) == (number == errno.EIO)
