@@ -53,6 +53,7 @@ NOTHING = (
     "they reach the plugin NDPva (EnableCallbacks)?"
 )
 ENDS = "; with --acquire that ends it"
+OTHERS = "images of %s say %s: axis and dark are those of the run's first image"
 SAYS = "--exposure-ms %g: the images of %s say %g ms, which is taken"
 GOES_S = 1.0  # for which a detector that may be gone is asked to stop
 FIELDS = "field(value,codec,uniqueId,dimension,timeStamp,dataTimeStamp,attribute)"
@@ -147,8 +148,9 @@ class Epics(Instrument):
                     image = self._image(value)
                     if last is None:
                         yield self._described(value, image)
-                    elif change := self._setting.change(Setting.of(value, image)):
-                        raise InstrumentError(f"images of {self._pv} {change}, which ends the run")
+                        changed = set[str]()
+                    else:
+                        changed |= self._compared(Setting.of(value, image), changed)
                     number = int(value["uniqueId"])
                     yield Block(self._rows(image), None, stamp(value), number)
                     if number != last:  # no copy
@@ -160,15 +162,26 @@ class Epics(Instrument):
     def close(self) -> None:
         self._context.close()
 
+    def _compared(self, now: Setting, known: set[str]) -> set[str]:
+        """What is said to be another one than in the run's first image; told once, beside what is known.
+        Raises InstrumentError where spectra are of another kind."""
+        if change := self._setting.change(now):
+            raise InstrumentError(f"images of {self._pv} {change}, which ends the run")
+        others = self._setting.others(now)
+        for name in sorted(others.keys() - known):
+            log.warning(OTHERS, self._pv, others[name])
+        return set(others)
+
     def _described(self, value: Any, image: NDArray[Any], *, warns: bool = True) -> Acquisition:
         """A run of images like this one."""
         self._setting = Setting.of(value, image)
         self._rows = Rows(self._images, image.shape[0], image.dtype)
         exposure, binned = self._setting.exposure_s, self._setting.binning
         if (given_ms := self._settings.exposure_ms) is not None:
-            if exposure and warns and not alike(exposure * 1e3, given_ms):
+            if not (exposure and self._setting.in_seconds):
+                exposure = given_ms / 1e3
+            elif warns and not alike(exposure * 1e3, given_ms):
                 log.warning(SAYS, given_ms, self._pv, exposure * 1e3)
-            exposure = exposure or given_ms / 1e3
         self._exposure_s = exposure or 0.0
         size = [each["size"] * by for each, by in zip(value["dimension"], binned, strict=True)]
         facts: dict[str, Any] = dict(islice(self._setting.told.items(), TOLD))

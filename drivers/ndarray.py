@@ -12,7 +12,8 @@ from cars_rt.calibration.settings import alike, moving, said
 from cars_rt.drivers.base import InstrumentError
 
 FROM_NOW_S = 3600.0  # beyond that, a time stamp is none
-EXPOSURES = ("AcquireTime", "ExposureTime")
+IN_SECONDS = "AcquireTime"  # by what areaDetector says
+EXPOSURES = (IN_SECONDS, "ExposureTime")
 #: Attributes by the names that all drivers have for them; those above go before those below.
 OURS = {
     "Model": "model",
@@ -32,6 +33,7 @@ class Setting:
     offset: tuple[float, ...]
     binning: tuple[float, ...]
     exposure_s: float | None
+    in_seconds: bool  # certainly: of others some mean ms or us
     told: dict[str, Any]  # its attributes, in our words
 
     @classmethod
@@ -42,11 +44,12 @@ class Setting:
             tuple(float(each["offset"]) for each in sizes),
             tuple(float(max(each["binning"], 1)) for each in sizes),
             next((known for name in EXPOSURES if isinstance(known := attributes.get(name), float)), None),
+            isinstance(attributes.get(IN_SECONDS), float),
             _settings(attributes),
         )
 
     def change(self, now: "Setting") -> str:
-        """What is another one now, in words; empty if nothing is."""
+        """What is another one now, in words, that makes spectra of another kind; empty if nothing is."""
         if now.size != self.size:
             return f"changed from {self.size} to {now.size}"
         for name in ("offset", "binning"):
@@ -57,10 +60,17 @@ class Setting:
         then, here = self.exposure_s, now.exposure_s
         if then is not None and here is not None and not alike(then, here):
             return f"changed their exposure from {then * 1e3:g} to {here * 1e3:g} ms"
-        others = {name: what for name, what in self.told.items() if now.told.get(name) != what}
-        for name in (*moving(others, now.told), *other_kind(others, now.told)):
-            return f"changed their {name} from {said(others[name])} to {said(now.told[name])}"
+        then, here = self.told.get("gain"), now.told.get("gain")
+        if then is not None and here is not None and not alike(then, here):
+            return f"changed their gain from {said(then)} to {said(here)}"
         return ""
+
+    def others(self, now: "Setting") -> dict[str, str]:
+        """What else a dark or the axis depends on by its name, and is said to be another one now, in words.
+        Names are the facility's, and some readings are never the same twice."""
+        told = {name: what for name, what in self.told.items() if now.told.get(name) not in (what, "")}
+        names = (*moving(told, now.told), *other_kind(told, now.told))
+        return {name: f"{name} {said(now.told[name])} in place of {said(told[name])}" for name in names}
 
 
 def stamp(value: Any) -> int | None:
@@ -79,7 +89,7 @@ def _attributes(value: Any) -> dict[str, Any]:
     for each in value["attribute"]:
         known, name = each["value"], str(each["name"])[:64]
         if isinstance(known, bool | int | float) and math.isfinite(known):
-            found[name] = float(known)
+            found[name] = float(known) if isinstance(known, bool) else known
         elif isinstance(known, str) and name.isascii():
             found[name] = known[:200]
     return found

@@ -16,7 +16,8 @@ OF_DARKS = (
 )  # fmt: skip
 TEMPERATURE = "temperature"  # likewise, but it drifts, and tells no darks apart
 ROUNDED = 1e-3  # relative: cameras round exposures to lines and clocks, and gains, and that changes no dark
-STANDS = 1e-5  # relative: by less a spectrograph's own reading varies, 0.01 nm at 800 nm
+STANDS = 5e-5  # relative: by less a spectrograph's own reading varies, 0.04 nm at 800 nm,
+AT_ZERO = 1e-3  # or so much of whatever unit where it stands at zero
 
 
 def whole_number(value: object, place: int = 0) -> int | None:
@@ -43,9 +44,10 @@ def moving(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """Names of the settings that are others now, as far as both say them, and move lines."""
     for name, here in now.items():
         was = then.get(name)
-        if was is None or not any(word in name.lower() for word in OF_LINES):
+        words = name.lower()
+        if was is None or TEMPERATURE in words or not any(word in words for word in OF_LINES):
             continue
-        if not alike(was, here, share=STANDS):
+        if not alike(was, here, AT_ZERO if 0 in (was, here) else 0.0, STANDS):
             yield name
 
 

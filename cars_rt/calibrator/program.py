@@ -256,7 +256,7 @@ def with_dark(calibration: Calibration, given: Measured) -> Calibration:
     """
     frames = frames_of(given.settings)
     exposure_s = None if given.exposure_s is None else given.exposure_s / frames
-    if not may_be_hot(given.saturated):
+    if not may_be_hot(given.saturated, given.counts):
         raise CalibrationError(
             f"{given.where}: {int(given.saturated.sum())} pixels are saturated, as no dark is: block the "
             "beams"

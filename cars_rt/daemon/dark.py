@@ -197,7 +197,7 @@ def unlike(measured: Start, now: Start) -> str | None:
 
 def _cut(dark: Slab, full_scale: float | None) -> str | None:
     """Say that more of a dark than hot pixels is at the camera's full scale, however flat it is."""
-    if full_scale is None or may_be_hot(full := dark >= FULL_OF_MEAN * full_scale):
+    if full_scale is None or may_be_hot(full := dark >= FULL_OF_MEAN * full_scale, dark):
         return None
     return f"has {full.sum()} pixels at the camera's full scale: block the beams and measure it again"
 

@@ -9,6 +9,7 @@ LINES = 3  # in as many blocks
 LOOKED_AT = 8  # spectra are enough to know the noise by
 LEAST_LIGHT = 20.0  # of the brightest block above the darkest, in the noise of one pixel of one spectrum
 FEW_FULL = 0.02  # of the pixels
+BESIDE_HOT = 0.2  # of a hot pixel's counts, which spill over
 LEAST_SHARE = 0.1  # of the mean, the same; measured CARS spectra have 400 to 600 times the noise
 _NOISE_OF_THIRD = 1 / (0.6745 * np.sqrt(20))  # median |third difference| to deviation
 
@@ -48,11 +49,18 @@ def noise_of(spectra: NDArray[np.generic]) -> float:
     return float(max(least, 0.29 if values.size and np.array_equal(values, np.round(values)) else 0.0))
 
 
-def may_be_hot(full: NDArray[np.bool_]) -> bool:
+def may_be_hot(full: NDArray[np.bool_], dark: ArrayLike | None = None) -> bool:
     """Whether pixels at the camera's full scale (p,) may all be hot ones, as of a long exposure: few, and no
-    three side by side."""
-    beside = full[:-2] & full[1:-1] & full[2:]
-    return not beside.any() and int(full.sum()) <= max(FEW_FULL * len(full), 2)
+    three side by side. dark: their counts, where nothing else has light; what is beside them is dark then,
+    and beside those of a line it is not."""
+    three = full[:-2] & full[1:-1] & full[2:]
+    if three.any() or int(full.sum()) > max(FEW_FULL * len(full), 2):
+        return False
+    if dark is None or not full.any():
+        return True
+    above = np.asarray(dark, np.float64) - np.median(dark)
+    beside = (np.convolve(full, [1, 1, 1], "same") > 0) & ~full
+    return bool((above[beside] < BESIDE_HOT * above[full].min()).all())
 
 
 def light_in(dark: ArrayLike, noise: float) -> str | None:

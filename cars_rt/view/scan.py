@@ -14,6 +14,7 @@ from cars_rt.view.grid import Floats, Grid, Trail
 from cars_rt.view.quantity import Kind, Quantity
 
 PLANE_BYTES = 16e6  # of the map of one band: four million cells
+PASSED = 10  # times as many bundles as between two long pauses, after which no other is expected
 LONG_S, LAST = 1.0, 10  # longer pauses between two bundles; the last ones tell how long nothing comes
 TRAIL_ROWS = 16_384  # moments of point measurements that are kept apart
 
@@ -65,6 +66,7 @@ class Scan:
         self.touched = self.begun  # when anything came last
         self._bundled = self.begun  # when a bundle came last
         self._pauses = deque([0.0, 0.0, 0.0], LAST)  # s, the last long ones; two are no rule
+        self._since, self._apart = -math.inf, 10.0  # bundles since the last of them; between two, at most
 
     def _grid(self, depth: int, most_bytes: float) -> Grid:
         if self.start.scan is None:
@@ -103,8 +105,12 @@ class Scan:
         bands = frame.bands or ()
         values = np.asarray(frame.block, np.float32)
         self._touch(frame)
+        self._since += 1
         if (pause := self.touched - self._bundled) > LONG_S:  # such as between planes of a stack
             self._pauses.append(pause)
+            self._apart, self._since = max(self._apart, self._since), 0.0
+        elif self._since > PASSED * self._apart:  # they are over: the stage moves no more
+            self._pauses.extend([0.0] * LAST)
         self._bundled = self.touched
         if bands != self.bands:
             self._change_bands(bands)

@@ -75,9 +75,11 @@ def test_a_reference_is_left_out_where_the_grating_was_moved(
     ("name", "then", "now", "said"),
     [
         ("CentreWavelength", 800.0, 800.7, "800, and now it is 800.7"),
-        ("CentreWavelength", 800.0, 799.98, "800, and now it is 799.98"),
-        ("centre_um", 0.8, 0.80002, "0.8, and now it is 0.80002"),
-        ("CentreWavelength", 800.0, 800.004, None),  # as it is read back
+        ("CentreWavelength", 800.0, 799.9, "800, and now it is 799.9"),
+        ("centre_um", 0.8, 0.8001, "0.8, and now it is 0.8001"),
+        ("CentreWavelength", 500.0, 500.01, None),  # as it is read back
+        ("CentreWavelength", 0.0, 0.001, None),
+        ("GratingTemperature", 24.0, 25.0, None),
         ("gain", 1.0, 1.0004, None),
     ],
 )

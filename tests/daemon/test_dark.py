@@ -26,6 +26,7 @@ from cars_rt.daemon.dark import Dark
 from cars_rt.daemon.filing import Filing
 from cars_rt.drivers import Acquisition, Order
 from cars_rt.drivers.feed import Feed
+from cars_rt.physics.darkness import may_be_hot
 from cars_rt.protocol import Start
 from cars_rt.remote import Remote, RemoteError
 
@@ -108,6 +109,14 @@ def test_a_dark_of_another_camera_or_of_the_column_beside_it_is_not_subtracted(
     dark = measured(a_start(**MODE | {"instrument": then}))
     assert said in str(dark.unused(a_start(**MODE | {"instrument": now})))
     assert dark.unused(a_start(**MODE | {"instrument": then})) is None
+
+
+def test_pixels_at_full_scale_with_light_beside_them_are_not_hot() -> None:
+    dark = np.full(64, 600.0)
+    dark[[20, 21]] = 65_535
+    assert may_be_hot(dark > 65_000, dark)
+    dark[[18, 19, 22, 23]] = 3_000, 20_000, 20_000, 3_000  # of a laser's line
+    assert not may_be_hot(dark > 65_000, dark)
 
 
 @pytest.mark.parametrize(("saturated", "doubted"), [(slice(4, 7), True), (slice(4, 10, 2), False)])

@@ -177,7 +177,7 @@ def test_pages_that_are_given_up_leave_time_to_others(served: Served) -> None:
                 each.sendall(f"GET / HTTP/1.0\r\nHost: 127.0.0.1:{served.port}\r\n\r\n".encode())
         finally:
             process(served).resume()
-        while not any(QUEUE in each and "refresh" in each for each in answers):
+        while not any(QUEUE in each and "location.reload" in each for each in answers):
             ready = select.select(peers, [], [], PATIENCE_S)[0]
             assert ready, answers
             for each in ready:

@@ -96,6 +96,7 @@ def test_how_long_nothing_comes_between_two_bundles_is_known_from_the_exposure_o
     assert 8.5 <= see(*3 * plane) < 9
     assert 8.5 <= see(*plane[:-1]) < 9
     assert 8.5 <= see(*plane, 60, *plane, 60) < 9  # held up twice
+    assert see(*600 * [0.075]) == 0  # no other plane comes, and a camera that hangs is to be noticed
 
 
 def test_spectra_beyond_the_scan_are_counted_and_left_out() -> None:

@@ -71,7 +71,7 @@ const CarsRT = (() => {
     if (limits) {
       $("by").value = limits.by;
       $("hand").hidden = limits.by !== "hand";
-      if (limits.by === "hand") [$("lower").value, $("upper").value] = limits.ranges[0];
+      if (limits.by === "hand") [$("lower").value, $("upper").value] = limits.ranges?.[0] ?? [];
     }
     for (const each of [labels, log]) if (each) $(each.do).checked = each.on;
     for (const each of document.querySelectorAll("[name=substance]")) each.checked = substances?.names.includes(each.value) ?? false;
@@ -164,7 +164,10 @@ const CarsRT = (() => {
       document.documentElement.dataset.theme = said.theme;
       text("theme", said.theme === "dark" ? "light theme" : "dark theme");
     }
-    if (said.title !== shown && sent) typing = false;  // it is shown; one that is refused, or not yet sent, stays
+    if (said.title !== shown && (sent || typing === "kind")) {  // it is shown; one that is refused, or not yet sent, stays
+      if (!sent && said.form?.length) [$("low").value, $("high").value] = said.form;  // dragged in the spectrum
+      else typing = false;
+    }
     shown = said.title;
     if (said.points) hold("planes", null);
     if (said.chosen) hold("shown", said.chosen);
@@ -222,6 +225,7 @@ const CarsRT = (() => {
   function limits() {
     const by = $("by").value, [, of, ranges] = said.limits ?? [];
     $("hand").hidden = by !== "hand";
+    for (const [id, usual] of [["lower", 0], ["upper", 1]]) if ($(id).value === "") $(id).value = usual;
     ask({ do: "limits", by, of, ranges: by === "hand" ? [[$("lower").valueAsNumber, $("upper").valueAsNumber]] : ranges });
   }
 
@@ -250,7 +254,7 @@ const CarsRT = (() => {
   function begin() {
     const click = (id, what) => $(id).addEventListener("click", () => ask(what()));
     $("band-form").addEventListener("submit", (event) => { event.preventDefault(); sent = true; band(); });
-    for (const id of ["low", "high", "kind", "low2", "high2"]) $(id).addEventListener("input", () => { [typing, sent] = [true, false]; });
+    for (const id of ["low", "high", "kind", "low2", "high2"]) $(id).addEventListener("input", () => { [typing, sent] = [id, false]; });
     $("band").addEventListener("change", () => {
       const chosen = said.daemon_bands[Number($("band").value)];
       if ($("band").value === "" || !chosen) return;
