@@ -33,6 +33,7 @@ from cars_rt.files.written import (
     MADE_FROM,
     PROCESS,
     is_of_process,
+    is_recording,
     rows_written,
     stored_rows,
 )
@@ -304,6 +305,15 @@ def _written(group: h5py.Group) -> int:
     return 0 if stored(group, "written", h5py.Dataset) is None else rows_written(group)
 
 
+def _is_empty(path: Path) -> bool:
+    """Whether a recording was killed before it had a place for rows."""
+    try:
+        with opened(path) as file:
+            return is_recording(file) and not any(name in file for name in MAIN_ARRAY)
+    except UNREADABLE:
+        return False
+
+
 def _claimed(path: Path, earlier: Path, origin: Origin, overwrite: bool, delete_others: bool) -> Claim:
     """The name, with what an earlier attempt of the same origin left under `earlier`. One of another origin
     is put aside: it may be of use to another command."""
@@ -313,7 +323,7 @@ def _claimed(path: Path, earlier: Path, origin: Origin, overwrite: bool, delete_
             raise RecordingError(f"{path} exists already; choose another name or give --overwrite")
         refuse_target(earlier)
         if os.path.lexists(claim.partial):
-            if claim.locked and not is_of_process(claim.partial):
+            if claim.locked and not (is_of_process(claim.partial) or _is_empty(claim.partial)):
                 raise RecordingError(
                     f"{claim.partial} is in the way: choose another name or, if it is a recording that was "
                     f"cut short, finish it first: cars-rt repair {typed(claim.partial)}"

@@ -85,7 +85,8 @@ def parse(content: bytes) -> Table:
     titles = [titles[place] for place in places] if titles else []
     if (points := by_points(numbers, titles)) is None:
         table = sorted_out(numbers, places, titles, head)
-        _no_row_apart(table.axis, rows)
+        if not titles:
+            _no_row_apart(table.axis, rows)
         return table
     *_, axis, counts = range(len(places))
     which = [axis, *[counts] * (points.numbers.shape[1] - 1)]

@@ -43,7 +43,7 @@ def is_recording(file: h5py.File) -> bool:
     said = file.attrs.get("format")  # of another program anything, also a list
     if not isinstance(said, str) or said != FORMAT:
         return False
-    version, path = file.attrs.get("version"), Path(file.filename)
+    version, path = file.attrs.get("version", FORMAT_VERSION), Path(file.filename)
     if not isinstance(version, int | np.integer) or version < 1:
         raise StorageError(path, "is damaged: it does not say of which version it is")
     if version > FORMAT_VERSION:

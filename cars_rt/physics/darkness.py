@@ -58,7 +58,8 @@ def may_be_hot(full: NDArray[np.bool_], dark: ArrayLike | None = None) -> bool:
         return False
     if dark is None or not full.any():
         return True
-    above = np.asarray(dark, np.float64) - np.median(dark)
+    counts = np.asarray(dark, np.float64)
+    above = counts - np.median(counts)
     beside = (np.convolve(full, [1, 1, 1], "same") > 0) & ~full
     return bool((above[beside] < BESIDE_HOT * above[full].min()).all())
 

@@ -1,5 +1,7 @@
 """What all sockets share: options, errors, how they are bound and get ready to connect."""
 
+import errno
+
 import zmq
 
 from cars_rt.errors import CarsRtError
@@ -27,6 +29,8 @@ class AddressInUseError(StreamError):
     """Another program has the address."""
 
 
+#: ZeroMQ has numbers of its own for these on Windows.
+NUMBERS: dict[int | None, int] = {zmq.EADDRINUSE: errno.EADDRINUSE, zmq.EADDRNOTAVAIL: errno.EADDRNOTAVAIL}
 IN_USE = "another program already uses it; stop that one or choose another port"
 
 
@@ -55,7 +59,9 @@ def bind(socket: zmq.Socket[bytes], address: str, security: Access) -> tuple[str
         if guard is not None:
             guard.close()
         kind = AddressInUseError if error.errno == zmq.EADDRINUSE else StreamError
-        raise kind(cannot_bind("publish", str(checked), error, IN_USE)) from None
+        number = NUMBERS.get(error.errno) or error.errno
+        known = OSError(number, error.strerror)
+        raise kind(cannot_bind("publish", str(checked), known, IN_USE)) from None
     return socket.getsockopt_string(zmq.LAST_ENDPOINT), guard
 
 
@@ -89,7 +95,7 @@ def connect_control(
         socket.close(0)
         raise
     socket.setsockopt(zmq.IMMEDIATE, 1)  # a request is sent only once somebody is there
-    events = zmq.EVENT_CONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | FAILED
+    events = zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | FAILED
     monitor: zmq.Socket[bytes] = socket.get_monitor_socket(events)
     socket.connect(address)
     return socket, monitor

@@ -158,6 +158,8 @@ class Subscriber:
             self._note_trouble(event, value)
             if event == zmq.EVENT_CONNECTED:
                 self._unended.begin(value)
+            elif event & CUT:
+                self._unended.begin(-1)
             self._cut_at = at if event & CUT else None
             here = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
             if here:

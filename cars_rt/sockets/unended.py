@@ -7,6 +7,7 @@ memory is full. Linux only; elsewhere nothing is noticed.
 import os
 import socket
 import time
+from contextlib import suppress
 
 from cars_rt import memory
 from cars_rt.sockets.inflow import HEARTBEATS, borrowed, look_at
@@ -28,7 +29,7 @@ class Unended:
         self._cut_at = 0.0  # what was kept until then is not given back yet
 
     def begin(self, descriptor: int) -> None:
-        """It is another connection now."""
+        """It is another connection now; below 0: there is none, and its number may be another one's."""
         self._descriptor, self._received, self._unfinished = descriptor, 0, 0
 
     def look(self, taken: int, emptied: int, budget: int) -> int:
@@ -44,7 +45,7 @@ class Unended:
         if self._cut_at and now - self._cut_at > FREED_S:
             self._cut_at = 0.0
             memory.give_back()
-        found = look_at(self._descriptor) if self._descriptor >= 0 else None
+        found = _look_at_copy(self._descriptor) if self._descriptor >= 0 else None
         if found is None or found[1] != self._port or found[3] < self._received:
             return 0
         _, _, peer, received = found
@@ -59,6 +60,19 @@ class Unended:
         memory.give_back(more_follows=True)  # before the thread that keeps it comes to free it
         self._descriptor, self._cut_at = -1, now
         return self._unfinished
+
+
+def _look_at_copy(descriptor: int) -> tuple[int, int, str, int] | None:
+    """As `look_at`, of a number of our own: Ctrl-C would close ZeroMQ's, which ends the program."""
+    try:
+        own = os.dup(descriptor)
+    except OSError:
+        return None
+    try:
+        return look_at(own)
+    finally:
+        with suppress(OSError):  # closed by what Ctrl-C interrupted
+            os.close(own)
 
 
 def _shut_down(descriptor: int, peer: str) -> bool:

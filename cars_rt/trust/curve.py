@@ -166,8 +166,8 @@ def handshakes(
     monitor: zmq.Socket[bytes], address: str, keys: ClientKeys | None
 ) -> tuple[bool, str | None, int | None]:
     """Of a client's handshakes since the last call: whether one succeeded, why one failed, if that was for
-    keys, and the descriptor of a new connection. monitor: of its socket, for EVENT_CONNECTED,
-    EVENT_HANDSHAKE_SUCCEEDED and FAILED."""
+    keys, and the descriptor of a new connection, -1 where it ended. monitor: of its socket, for
+    EVENT_CONNECTED, EVENT_DISCONNECTED, EVENT_HANDSHAKE_SUCCEEDED and FAILED."""
     met, why, descriptor = False, None, None
     while monitor.poll(0):
         event = recv_monitor_message(monitor, zmq.NOBLOCK)
@@ -175,6 +175,8 @@ def handshakes(
         why = refusal(event["event"], int(event["value"]), address, keys) or why
         if event["event"] == zmq.EVENT_CONNECTED:
             descriptor = int(event["value"])
+        elif event["event"] == zmq.EVENT_DISCONNECTED:
+            descriptor = -1
     return met, why, descriptor
 
 

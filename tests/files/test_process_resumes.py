@@ -388,7 +388,7 @@ def test_rows_of_other_counts_or_another_model_are_put_aside(
     copy.write_bytes(live.read_bytes())
     with h5py.File(copy, "r+") as file:
         file["raw/dark"][:] = 0
-        del file["raw/dark"].attrs["crc32"]
+        del file["raw/dark"].attrs["crc32"]  # so that it is not taken for spoiled
     aside.rename(partial_path(target))
     assert processed(copy, target).computed == SIZE
     target.unlink()

@@ -289,7 +289,7 @@ OTHER: list[tuple[str, str]] = [
     ],
     ("0,10,20,30\n" + lines(",", STEPS, NOISY, NOISY, NOISY), "64 steps .* .0 beside 800.5.; .*a letter"),
     *[
-        ("shift,a\n" + lines(",", [*axis, last], [*NOISY, 0]), "line 18 is no pixel, .*leave it out")
+        (lines(",", [*axis, last], [*NOISY, 0]), "line 17 is no pixel, .*leave it out")
         for axis, last in ((STEPS, 4000), (STEPS, 0), (STEPS[::-1], 0))
     ],
     ("800.5,OVER\n813.0,n/a\n" + lines(",", STEPS[2:], NOISY[2:]), "line 2 does not hold numbers .*n/a"),

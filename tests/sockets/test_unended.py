@@ -60,6 +60,17 @@ def test_whole_messages_that_wait_while_nobody_reads_are_no_message_that_does_no
         assert not subscriber.cut_off and not slow.problems and slow.spectra == 1 + frames * block
 
 
+def test_the_number_of_a_connection_that_ended_is_forgotten() -> None:
+    """The connection of another client got it, and was cut off as this one's."""
+    with Publisher(LOCAL, "raw") as publisher, Collected(publisher.address, "raw") as collected:
+        assert publisher.wait_for_subscribers(1, PATIENCE_S)
+        wait_until(collected.subscriber.watch)
+        assert look_at(collected.subscriber._unended._descriptor) is not None
+        publisher.close()
+        wait_until(lambda: not collected.subscriber.watch())
+        assert collected.subscriber._unended._descriptor < 0
+
+
 def test_message_that_does_not_end_is_cut_off_behind_whole_ones_that_are_read() -> None:
     with ExitStack() as stack:
         server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))

@@ -1,6 +1,7 @@
 """Rows that a recorder left that did not close its file: how many there are, and where each one is."""
 
 import logging
+import math
 from pathlib import Path
 
 import h5py
@@ -14,6 +15,8 @@ from cars_rt.files.written import SLOTS, TAIL, TAIL_ROWS, located, stored_rows, 
 from cars_rt.storage import StorageError
 
 log = logging.getLogger("cars_rt.recording")
+
+SHORT, AT_ONCE = 64, 65_536  # bytes of a row, of which so many are read at once
 
 
 def find_left(group: h5py.Group, main: str) -> list[str]:
@@ -79,6 +82,8 @@ def _sound(group: h5py.Group, name: str, first: int, last: int) -> NDArray[np.bo
     if (sums := sums_of(group, name, last)) is None:
         return ~sound
     there, step = StoredRows(found, None, None, sums), found.chunks[0]
+    if found.dtype.itemsize * math.prod(found.shape[1:]) <= SHORT:
+        step *= max(AT_ONCE // step, 1)
     for begin in range(first - first % step, last, step):
         part = slice(max(begin - first, 0), min(begin + step, last) - first)
         sound[part] = there.sound(first + part.start, first + part.stop)[1]

@@ -5,7 +5,6 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from cars_rt.files.extent import mend as mend_extent
 from cars_rt.files.hdf5 import changed, opened
 from cars_rt.files.recording.claim import TRIAL, Claim, final_path, is_partial, partial_path
 from cars_rt.files.recording.damage import said
@@ -14,7 +13,7 @@ from cars_rt.files.recording.finish import Contents, finish, tell, told
 from cars_rt.files.recording.mended import is_spoiled, mend
 from cars_rt.files.recording.settled import count, settle
 from cars_rt.files.written import DAMAGE, DESCRIBED, is_of_process
-from cars_rt.storage import are_under_way
+from cars_rt.storage import are_under_way, complete
 
 log = logging.getLogger("cars_rt.recording")
 
@@ -39,9 +38,9 @@ def repair(path: Path) -> Contents:
             return replace(contents, damage=damage)
         with changed(contents.path) as file:
             file.attrs[DAMAGE] = damage
-            complete = count(file).whole(file)
-            file.attrs.modify("complete", complete)
-        return replace(contents, damage=damage, complete=complete, changed=True)
+            whole = count(file).whole(file)
+            file.attrs.modify("complete", whole)
+        return replace(contents, damage=damage, complete=whole, changed=True)
 
 
 def _finished(path: Path) -> Contents:
@@ -69,16 +68,13 @@ def _finished(path: Path) -> Contents:
 
 
 def _as_it_was(path: Path, *, locked: bool) -> Contents:
-    """A recording that has its name: a repair of it may have been killed, a copy cut short, and a disk may
-    have spoiled some of it."""
-    if (begun := are_under_way(path)) and not locked:
+    """A recording that has its name; a repair may have been killed, or a disk have spoiled some of it."""
+    if are_under_way(path) and not locked:
         raise InUseError(f"{path} is being changed, or was: {NOBODY_TELLS}")
-    longer = locked and (begun or os.access(path, os.W_OK)) and mend_extent(path)
-    if longer and not begun:
-        log.warning("%s was not as long as it said, as a copy that was cut short: zeros are there now", path)
+    completed = locked and os.access(path, os.W_OK) and complete(path)
     with opened(path) as file:
-        counted, complete = count(file), bool(file.attrs["complete"])
-        done = DESCRIBED in file.attrs and complete == counted.whole(file)
+        counted, as_planned = count(file), bool(file.attrs["complete"])
+        done = DESCRIBED in file.attrs and as_planned == counted.whole(file)
         whole = done and not is_spoiled(file, counted.rows)
     if whole:
         counted.tell(path)
@@ -86,10 +82,10 @@ def _as_it_was(path: Path, *, locked: bool) -> Contents:
         with changed(path) as file:
             if mend(file) or not done:
                 done, counted = False, settle(file)  # the map is made of what was mended
-                complete = bool(file.attrs["complete"])
+                as_planned = bool(file.attrs["complete"])
             else:
                 counted.tell(path)
-    return Contents(path, counted.rows, counted.announced, complete, changed=longer or not done)
+    return Contents(path, counted.rows, counted.announced, as_planned, changed=completed or not done)
 
 
 def repair_all(folder: Path) -> list[Contents]:

@@ -4,11 +4,10 @@ from contextlib import suppress
 from typing import Any
 
 import h5py
-import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.files.checksum import WHOLE, checksum
-from cars_rt.files.hdf5 import UNREADABLE, followed, numbers_of, readable_attrs
+from cars_rt.files.hdf5 import followed, numbers_of, readable_attrs
 from cars_rt.protocol.messages import MAIN_ARRAY
 from cars_rt.storage import StorageError
 
@@ -23,8 +22,7 @@ def spoiled(file: h5py.File) -> list[str]:
 
 
 def mend_shared(file: h5py.File) -> list[str]:
-    """Write those anew of which a copy has the checksum that they should have; and that, where it was spoiled
-    itself. Returns which of them."""
+    """Write those anew of which a copy has the checksum that they should have. Returns which of them."""
     mended = []
     for place in spoiled(file):
         stream, name = place.split("/")
@@ -35,12 +33,8 @@ def mend_shared(file: h5py.File) -> list[str]:
                 continue
             if checksum(copy) == readable_attrs(there).get(WHOLE):
                 there[...] = copy  # all of its one chunk, with HDF5's checksum
-            elif _are_there(there, copy):
-                there.attrs[WHOLE] = checksum(copy)
-            else:
-                continue
-            mended.append(place)
-            break
+                mended.append(place)
+                break
     return mended
 
 
@@ -60,11 +54,3 @@ def _read(file: h5py.File, place: str) -> NDArray[Any] | None:
         if not error.of_file:
             raise
         return None
-
-
-def _are_there(dataset: h5py.Dataset, copy: NDArray[Any]) -> bool:
-    """Whether just these numbers lie there."""
-    try:
-        return np.array_equal(dataset[()], copy)
-    except UNREADABLE:
-        return False
