@@ -16,22 +16,21 @@ _SIGNATURE, _END, _HEAD = b"\x89HDF\r\n\x1a\n", 40, 48
 MOST_MISSING = 2**30  # bytes behind the end, or as many as there are: what a disk had still to write
 
 
-def mend(path: Path) -> bool:
+def mend(path: Path) -> None:
     """What a program left that was killed while it wrote a file, or of which a power failure kept a part from
     the disk: it completes changes that were to take effect at once, and has the file as long as it says, and
     as any stream's table of chunks says; what is not there is zeros. HDF5 writes last where the file ends,
     and refuses what lies behind (h5clear --filesize does the same); what it allocates must not lie where
-    something is expected. Only for a file that nobody else uses. Returns whether there was something. Raises
-    OSError."""
-    changed = complete(path)
+    something is expected. Only for a file that nobody else uses. Raises OSError."""
+    complete(path)
     with path.open("r+b", buffering=0) as file:
         head, size = file.read(_HEAD), file.seek(0, os.SEEK_END)
         if not (len(head) == _HEAD and head.startswith(_SIGNATURE) and head[8] == 0 and head[13] == 8):
-            return changed
+            return
         most = size + max(size, MOST_MISSING)
         said = int.from_bytes(head[_END:], "little")
         if said > most:
-            return changed  # HDF5 says that it is cut short
+            return  # HDF5 says that it is cut short
         end = max(said, size)
         if said != size:
             _set_end(path, end)
@@ -40,7 +39,6 @@ def mend(path: Path) -> bool:
         furthest = max((each for each in _ends(content) if each <= most), default=0)
     if furthest > end:
         _set_end(path, furthest)
-    return changed or max(furthest, end) != size or said != size
 
 
 def _set_end(path: Path, end: int) -> None:
