@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.accounting import Cause
+from cars_rt.physics.darkness import three_beside
 from cars_rt.protocol import MAX_BLOCK
 from cars_rt.protocol.limits import MAX_PAYLOAD_BYTES
 
@@ -144,13 +145,10 @@ class Sorter:
 
 
 def is_cut(parts: NDArray[Any], full_scale: float) -> bool:
-    """Whether one of the parts (m, p) of a sum is cut at the camera's full scale, counts.
-
-    In three neighbouring pixels: one alone may be a hot pixel or a cosmic ray."""
+    """Whether one of the parts (m, p) of a sum is cut at the camera's full scale, counts."""
     if parts.max() < full_scale:
         return False
-    cut = parts >= full_scale
-    return bool((cut[:, :-2] & cut[:, 1:-1] & cut[:, 2:]).any())
+    return three_beside(parts >= full_scale)
 
 
 def summed(dtype: str) -> str:

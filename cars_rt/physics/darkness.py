@@ -49,12 +49,17 @@ def noise_of(spectra: NDArray[np.generic]) -> float:
     return float(max(least, 0.29 if values.size and np.array_equal(values, np.round(values)) else 0.0))
 
 
+def three_beside(full: NDArray[np.bool_]) -> bool:
+    """Whether three pixels side by side (..., p) are at the camera's full scale: fewer may be hot pixels or
+    cosmic rays."""
+    return bool((full[..., :-2] & full[..., 1:-1] & full[..., 2:]).any())
+
+
 def may_be_hot(full: NDArray[np.bool_], dark: ArrayLike | None = None) -> bool:
     """Whether pixels at the camera's full scale (p,) may all be hot ones, as of a long exposure: few, and no
     three side by side. dark: their counts, where nothing else has light; what is beside them is dark then,
     and beside those of a line it is not."""
-    three = full[:-2] & full[1:-1] & full[2:]
-    if three.any() or int(full.sum()) > max(FEW_FULL * len(full), 2):
+    if three_beside(full) or int(full.sum()) > max(FEW_FULL * len(full), 2):
         return False
     if dark is None or not full.any():
         return True
