@@ -1,7 +1,6 @@
 """Programs of a measurement as real processes: started, stopped, and never left running."""
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -80,14 +79,12 @@ class Program:
 
     def stop(self) -> None:
         """Ask it to finish."""
-        if self.running:
-            if sys.platform != "win32":
-                self._process.terminate()
-                return
-            try:
-                self._process.send_signal(signal.CTRL_BREAK_EVENT)
-            except OSError:  # without a console there is no such signal
-                self._hang_up()
+        if not self.running:
+            return
+        if sys.platform == "win32":  # Ctrl-Break needs a console, and where there is none Python kills at once
+            self._hang_up()
+        else:
+            self._process.terminate()
 
     def wait(self, timeout_s: float) -> None:
         """Wait until it ended; kill it and raise ProgramError if it does not."""

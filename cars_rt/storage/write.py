@@ -92,16 +92,23 @@ def rename(source: Path, target: Path, *, overwrite: bool) -> None:
     elif overwrite:
         source.replace(target)
     elif os.name == "nt":
-        source.rename(target)  # refuses by itself
+        try:
+            source.rename(target)  # refuses by itself, with the name of the source
+        except FileExistsError:
+            raise _exists(target) from None
     else:
         try:
             os.link(source, target, follow_symlinks=False)
         except OSError:  # also a file system without second names
             if os.path.lexists(target):
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+                raise _exists(target) from None
             source.rename(target)
         else:
             source.unlink()
+
+
+def _exists(path: Path) -> FileExistsError:
+    return FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
 
 
 def same_file(path: Path, about: os.stat_result) -> bool:
