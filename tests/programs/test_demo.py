@@ -135,7 +135,7 @@ def test_demo_reports_a_process_that_dies(name: str, tmp_path: Path) -> None:
     assert "Traceback" not in said and not running(tmp_path)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGTERM)])
 def test_stopped_demo_keeps_what_was_measured(number: signal.Signals, tmp_path: Path) -> None:
     if signal.getsignal(number) == signal.SIG_IGN:
         pytest.skip(f"{number.name} is ignored by what began the tests (nohup), and so by the demo")

@@ -55,7 +55,7 @@ def test_what_cannot_be_read_counts_as_lost_and_old_files_are_others(tmp_path: P
     assert not account(tmp_path, None, None, 2.0).lost
     (tmp_path / "x.partial.h5").touch()
     found = account(None, tmp_path, None, 0.0)
-    assert f"`cars-rt repair {tmp_path}/x.partial.h5` finishes it" in found.lines[0]
+    assert f"`cars-rt repair {tmp_path / 'x.partial.h5'}` finishes it" in found.lines[0]
     for number in range(MOST + 1):
         (tmp_path / f"{number}.json").write_text(json.dumps(RECEIPT), encoding="utf-8")
     assert len(account(tmp_path, None, None, 2.0).lines) == MOST + 1
