@@ -81,7 +81,9 @@ class Program:
         """Ask it to finish."""
         if not self.running:
             return
-        if sys.platform == "win32":  # Ctrl-Break needs a console, and where there is none Python kills at once
+        if (
+            sys.platform == "win32"
+        ):  # Ctrl-Break needs a console, and where there is none Python kills at once
             self._hang_up()
         else:
             self._process.terminate()

@@ -5,6 +5,7 @@ Counts connections, not subscriptions; none keeps it from publishing.
 
 import logging
 import math
+import os
 import socket as sockets
 import time
 from collections.abc import Callable
@@ -40,6 +41,7 @@ class _Listener:
     events: int = 0  # in this window
     topics: set[bytes] = field(default_factory=set)  # accepted ones
     foreign: int = 0
+    refused: bool = False  # and still there: nothing of it counts any more
 
 
 class Audience:
@@ -117,6 +119,8 @@ class Audience:
         listener = self._listeners.setdefault(connection, _Listener(now))
         if (passed_s := now - listener.since) > WINDOW_S:  # signs may have come while nobody looked
             listener.since, listener.events = now, -int(passed_s / SIGN_S)
+        if listener.refused:
+            return False
         listener.events += 1
         wanted, topic = event[:1], event[1:]
         new = False
@@ -134,21 +138,33 @@ class Audience:
             self._socket.setsockopt(zmq.UNSUBSCRIBE, topic)
             listener.topics.discard(topic)
         if listener.events > MOST_IN_WINDOW or listener.foreign > MOST_FOREIGN:
-            self._end(connection)
+            self._refuse(connection, listener)
+            new = new and not listener.refused
         return new
 
-    def _end(self, connection: Connection) -> None:
-        """End a connection by its descriptor, since ZeroMQ has no call for that."""
+    def _refuse(self, connection: Connection, listener: _Listener) -> None:
+        """End a connection by its descriptor, since ZeroMQ has no call for that. On Windows ZeroMQ aborts the
+        process where it finds a connection shut down (its tcp_read asserts that it never does): there what
+        comes of this one counts no more."""
+        if os.name == "nt":
+            for topic in listener.topics:
+                self._socket.setsockopt(zmq.UNSUBSCRIBE, topic)  # of the connection that came last: this one
+            listener.topics.clear()
+            listener.refused = True
+            self._tell_refused(connection)
+            return
         with suppress(OSError), _duplicate(connection[0]) as duplicate:
-            if duplicate.getpeername() != connection[1]:
-                return
-            duplicate.shutdown(sockets.SHUT_RDWR)
-            self.ended += 1
-            level = logging.WARNING if self.ended == 1 else logging.DEBUG
-            log.log(
-                level, "%s: a connection of the %s stream was ended for the flood of its subscriptions",
-                connection[1][0] if connection[1] else "?", self._stream,
-            )  # fmt: skip
+            if duplicate.getpeername() == connection[1]:
+                duplicate.shutdown(sockets.SHUT_RDWR)
+                self._tell_refused(connection)
+
+    def _tell_refused(self, connection: Connection) -> None:
+        self.ended += 1
+        level = logging.WARNING if self.ended == 1 else logging.DEBUG
+        log.log(
+            level, "%s: a connection of the %s stream was ended for the flood of its subscriptions",
+            connection[1][0] if connection[1] else "?", self._stream,
+        )  # fmt: skip
 
 
 def _named(topic: bytes) -> bool:
