@@ -81,10 +81,8 @@ class Program:
         """Ask it to finish."""
         if not self.running:
             return
-        if (
-            sys.platform == "win32"
-        ):  # Ctrl-Break needs a console, and where there is none Python kills at once
-            self._hang_up()
+        if sys.platform == "win32":
+            self._hang_up()  # Ctrl-Break needs a console, and where there is none Python kills at once
         else:
             self._process.terminate()
 
