@@ -18,9 +18,11 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import threading
 import tomllib
 import zipfile
 from pathlib import Path
+from typing import IO
 
 TREE = Path(__file__).parents[2]
 HOME = TREE / "build" / "windows"
@@ -92,16 +94,23 @@ def main() -> int:
 def windows(*arguments: str) -> int:
     """Run its Python; returns the exit code. Through pipes, as Wine's programs cannot ask a file that they
     inherit for its size."""
-    with subprocess.Popen(
+    process = subprocess.Popen(
         ("wine", str(PYTHON / "python.exe"), *arguments),
         cwd=TREE, env=os.environ | WINE,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    ) as process:  # fmt: skip
-        assert process.stdout is not None
-        for line in process.stdout:
-            sys.stdout.write(line.decode(errors="replace"))
-            sys.stdout.flush()
+    )  # fmt: skip
+    said = threading.Thread(target=show, args=(process.stdout,), daemon=True)
+    said.start()
+    process.wait()
+    said.join(1.0)  # Wine's services, which go on for a while, have the pipe, too
     return process.returncode
+
+
+def show(lines: IO[bytes]) -> None:
+    """What comes through a pipe."""
+    for line in lines:
+        sys.stdout.write(line.decode(errors="replace"))
+        sys.stdout.flush()
 
 
 def make() -> None:
