@@ -16,6 +16,7 @@ from cars_rt.daemon.filing import Filing
 from cars_rt.engines.base import Slab
 from cars_rt.physics.darkness import LOOKED_AT, light_in, may_be_hot, noise_of, relief
 from cars_rt.physics.fitness import FULL_OF_MEAN
+from cars_rt.printable import counted
 from cars_rt.protocol import Start
 from cars_rt.protocol.saturation import FRAMES
 from cars_rt.storage import replacing
@@ -199,7 +200,8 @@ def _cut(dark: Slab, full_scale: float | None) -> str | None:
     """Say that more of a dark than hot pixels is at the camera's full scale, however flat it is."""
     if full_scale is None or may_be_hot(full := dark >= FULL_OF_MEAN * full_scale, dark):
         return None
-    return f"has {full.sum()} pixels at the camera's full scale: block the beams and measure it again"
+    pixels = counted(int(full.sum()), "pixel")
+    return f"has {pixels} at the camera's full scale: block the beams and measure it again"
 
 
 def _newer(then: Slab | None, now: Slab | None) -> bool:

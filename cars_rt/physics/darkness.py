@@ -1,5 +1,7 @@
 """Whether spectra that are taken for dark have light in them, by their shape along the pixels. Pure."""
 
+from math import comb
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -10,6 +12,7 @@ LOOKED_AT = 8  # spectra are enough to know the noise by
 LEAST_LIGHT = 20.0  # of the brightest block above the darkest, in the noise of one pixel of one spectrum
 FEW_FULL = 0.02  # of the pixels
 BESIDE_HOT = 0.2  # of a hot pixel's counts, which spill over
+SELDOM = 5e-3  # of detectors have so many hot pixels between warm ones
 LEAST_SHARE = 0.1  # of the mean, the same; measured CARS spectra have 400 to 600 times the noise
 _NOISE_OF_THIRD = 1 / (0.6745 * np.sqrt(20))  # median |third difference| to deviation
 
@@ -57,16 +60,23 @@ def three_beside(full: NDArray[np.bool_]) -> bool:
 
 def may_be_hot(full: NDArray[np.bool_], dark: ArrayLike | None = None) -> bool:
     """Whether pixels at the camera's full scale (p,) may all be hot ones, as of a long exposure: few, and no
-    three side by side. dark: their counts, where nothing else has light; what is beside them is dark then,
-    and beside those of a line it is not."""
+    three side by side. dark: their counts, where nothing else has light. A line has light on both of its
+    sides; so have hot pixels between warm ones, as often as there are warm ones by chance."""
     if three_beside(full) or int(full.sum()) > max(FEW_FULL * len(full), 2):
         return False
     if dark is None or not full.any():
         return True
     counts = np.asarray(dark, np.float64)
     above = counts - np.median(counts)
-    beside = (np.convolve(full, [1, 1, 1], "same") > 0) & ~full
-    return bool((above[beside] < BESIDE_HOT * above[full].min()).all())
+    lit = above >= BESIDE_HOT * above[full].min()
+    edges = np.diff(np.pad(full, 1).astype(np.int8))
+    first, after = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+    beyond = np.pad(lit, 1)
+    groups, between = len(first), int((beyond[first] & beyond[after + 1]).sum())
+    apart = np.convolve(full, [1, 1, 1], "same") == 0
+    chance = (lit[apart].sum() / max(apart.sum(), 1)) ** 2
+    fewer = sum(comb(groups, n) * chance**n * (1 - chance) ** (groups - n) for n in range(between))
+    return bool(1 - fewer >= SELDOM)
 
 
 def light_in(dark: ArrayLike, noise: float) -> str | None:

@@ -169,15 +169,19 @@ def test_darks_saturation_and_reference_serve_process(tmp_path: Path) -> None:
     lit = stored("lit.h5", counts + dark + np.random.default_rng(2).normal(0, 30, (4, pixels)), 0.009)
     code, _, said = Command.ran("calibrate", "dark", lit, "-o", tmp_path / "lit.json")
     assert code == 0 and f"{lit}: this dark has light in it: it rises by " in said
-    with pytest.raises(CalibrationError, match="pixels are saturated, as no dark is"):
+    with pytest.raises(CalibrationError, match="pixels, as no dark is"):
         program.with_dark(made, measured(stored("bright.h5", dark + 60_000, 0.001)))
+    line = 1.0 * dark
+    line[99:102] = 30_000, 65_535, 30_000
+    with pytest.raises(CalibrationError, match="saturated at 1 pixel, as no dark is"):
+        program.with_dark(made, measured(stored("line.h5", line, 0.001)))
     for hot, refused in (([2, 5, 6], False), ([4, 5, 6], True), (range(0, pixels, 30), True)):
         lit = 1.0 * dark
         lit[hot] = 65_535
         given = measured(stored("hot.h5", lit, 0.001))
         for add, why in ((program.with_dark, "as no dark is"), (program.with_reference, "must not be")):
             if refused:
-                with pytest.raises(CalibrationError, match=rf"{len(hot)} pixels are saturated, .*{why}"):
+                with pytest.raises(CalibrationError, match=rf"saturated at {len(hot)} pixels, .*{why}"):
                     add(Calibration(region=Region(pixels)), given)
             else:
                 add(Calibration(region=Region(pixels)), given)
@@ -221,7 +225,7 @@ def test_a_full_scale_that_nobody_stated_is_not_kept(tmp_path: Path) -> None:
         all_given = [streamed.result(60), measured(str(table)), measured(str(tmp_path / "a.h5"))]
     for given in all_given:
         assert given.saturated.sum() == 3
-        with pytest.raises(CalibrationError, match="3 pixels are saturated"):
+        with pytest.raises(CalibrationError, match="saturated at 3 pixels"):
             program.with_dark(Calibration(region=Region(64)), given)
         dark, made = replace(given, counts=np.ones(64)), Calibration(region=Region(64))
         for stated, kept in ((None, None), (4_095.0, 4_095), (None, 4_095), (65_535.0, 65_535)):

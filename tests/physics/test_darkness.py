@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from calibration.simulated import lamp_spectrum
 
-from cars_rt.physics.darkness import light_in, noise_of
+from cars_rt.physics.darkness import light_in, may_be_hot, noise_of, three_beside
 from cars_rt.physics.microscope import Microscope, Simulator
 
 RANDOM = np.random.default_rng(5)
@@ -53,3 +53,28 @@ def test_a_lamp_that_burns_is_no_dark(name: str) -> None:
 
 def test_of_a_few_pixels_nothing_is_said() -> None:
     assert light_in(np.linspace(0, 1e4, 40), noise_of(np.zeros((2, 40)))) is None
+
+
+def test_warm_pixels_beside_hot_ones_keep_no_detector_from_its_dark() -> None:
+    """Of twenty hot and eighty warm ones, a warm one is beside a hot one on nearly every detector."""
+    random, beside = np.random.default_rng(7), 0
+    for _ in range(400):
+        dark = 600 + random.normal(0, 5, 1340)
+        hot, warm = np.split(random.choice(1340, 100, replace=False), [20])
+        dark[hot], dark[warm] = 65_535, random.uniform(14_000, 60_000, 80)
+        full = dark >= 64_000
+        beside += not may_be_hot(full, dark) and not three_beside(full)
+    assert beside < 4
+
+
+@pytest.mark.parametrize("width", [2.0, 2.6, 3.5])
+@pytest.mark.parametrize("warm", [0, 20])
+def test_a_narrow_line_at_full_scale_is_no_hot_pixel(width: float, warm: int) -> None:
+    """It has light on both of its sides."""
+    random = np.random.default_rng(7)
+    for place in np.linspace(400, 401, 8):
+        dark = 600 + random.normal(0, 5, 1340)
+        dark[random.choice(300, warm, replace=False)] = 30_000
+        dark += 80_000 * 0.5 ** (2 * (PIXELS - place) / width) ** 2
+        dark = np.minimum(dark, 65_535)
+        assert not may_be_hot(dark >= 64_000, dark)
