@@ -2,8 +2,10 @@
 
 import shlex
 import sys
+from collections.abc import Sequence
 
 UNITS = (86_400, "days"), (3_600, "h"), (60, "min"), (1, "s")
+NAMED = 10  # numbers of a list; more are counted
 LONGEST = 2_000  # characters; no name that means something is longer, and a line of a log stays a line
 
 
@@ -44,6 +46,12 @@ def counted(count: int, one: str) -> str:
     """So many of them, whose plural ends in s or is that of spectrum: "1 recording", "3 spectra"."""
     many = "spectra" if one == "spectrum" else f"{one}s"
     return f"{count} {one if count == 1 else many}"
+
+
+def listed(numbers: Sequence[int], one: str) -> str:
+    """So many of them and which ones, at most ten: "1 pixel (7)"."""
+    first = ", ".join(map(str, numbers[:NAMED])) + (", ..." if len(numbers) > NAMED else "")
+    return f"{counted(len(numbers), one)} ({first})"
 
 
 def lasted(seconds: float) -> str:

@@ -14,7 +14,9 @@ from cars_rt.calibration.settings import moving, said
 from cars_rt.files.formats import read_spectra
 from cars_rt.files.spectra import Spectra, SpectraError, WavelengthError
 from cars_rt.physics.axis import resampling_matrix
-from cars_rt.physics.fitness import FULL_OF_MEAN, FULL_PIXELS
+from cars_rt.physics.darkness import bridged, may_be_hot
+from cars_rt.physics.fitness import FULL_OF_MEAN
+from cars_rt.printable import listed
 
 log = logging.getLogger("cars_rt.files")
 
@@ -88,13 +90,18 @@ def read_reference(path: Path, pump_nm: float | None = None) -> Reference:
     spectra = _read(path, pump_nm)
     axis, counts = spectra.raman_shift, spectra.counts.mean(axis=0, dtype=np.float64)
     full_scale = spectra.saturates_at
-    if full_scale is not None and (full := int((counts >= FULL_OF_MEAN * full_scale).sum())) >= FULL_PIXELS:
+    full = counts >= FULL_OF_MEAN * (np.inf if full_scale is None else full_scale)
+    if not may_be_hot(full):
         raise SpectraError(
-            f"{path}: the reference is saturated at {full} of {len(counts)} pixels ({full_scale:g} counts); "
-            "expose for a shorter time"
+            f"{path}: the reference is saturated at {full.sum()} of {len(counts)} pixels ({full_scale:g} "
+            "counts); expose for a shorter time"
         )
+    if full.any():
+        where = listed(np.flatnonzero(full).tolist(), "pixel")
+        log.warning("%s: saturated at %s: hot? neighbours stand for them", path, where)
     if spectra.dark is not None:
         counts = counts - spectra.dark
+    counts = bridged(counts, full)
     axis, counts = _ascending(axis, counts)
     low = np.flatnonzero(counts <= 0)
     if low.size:

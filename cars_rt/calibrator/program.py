@@ -32,7 +32,7 @@ from cars_rt.calibrator.probe import refuse_moved
 from cars_rt.calibrator.wrapped import wrapped_at
 from cars_rt.files.units import NM
 from cars_rt.physics.air import in_vacuum
-from cars_rt.physics.darkness import FEW_FULL, may_be_hot
+from cars_rt.physics.darkness import FEW_FULL, bridged, may_be_hot
 from cars_rt.physics.fitness import Fitness, Flag
 from cars_rt.printable import counted
 from cars_rt.storage import StorageError, refuse_missing_folder, refuse_target
@@ -259,8 +259,8 @@ def with_dark(calibration: Calibration, given: Measured) -> Calibration:
     exposure_s = None if given.exposure_s is None else given.exposure_s / frames
     if not may_be_hot(given.saturated, given.counts):
         raise CalibrationError(
-            f"{given.where}: saturated at {counted(int(given.saturated.sum()), 'pixel')}, as no dark is: block "
-            "the beams"
+            f"{given.where}: saturated at {counted(int(given.saturated.sum()), 'pixel')}, as no dark is: "
+            "block the beams"
         )
     counts = np.asarray(given.counts / frames, np.float32)
     dark = Mean(counts, given.spectra, given.time_ns, exposure_s, given.settings)
@@ -283,12 +283,10 @@ def with_reference(calibration: Calibration, given: Measured) -> Calibration:
     counts = with_dark_of(calibration, given).above_dark
     if not may_be_hot(given.saturated):
         raise CalibrationError(
-            f"{given.where}: saturated at {counted(int(given.saturated.sum()), 'pixel')}, as a reference must "
-            "not be: expose for a shorter time"
+            f"{given.where}: saturated at {counted(int(given.saturated.sum()), 'pixel')}, as a reference "
+            "must not be: expose for a shorter time"
         )
-    if given.saturated.any():  # hot pixels, of which nothing is left above their dark: a reference is smooth
-        hot, pixels = given.saturated, np.arange(len(counts))
-        counts = np.interp(pixels, pixels[~hot], counts[~hot])
+    counts = bridged(counts, given.saturated)
     low = np.flatnonzero(counts <= 0)
     if low.size:
         raise CalibrationError(

@@ -16,7 +16,7 @@ from cars_rt.calibration.errors import UnmatchedError
 from cars_rt.calibrator.measured import Measured, doubts_of_dark, is_address, measured, with_dark_of
 from cars_rt.cli.app import Logs, needs
 from cars_rt.console import Logging, Terminal, fail, log, start_logging
-from cars_rt.printable import counted, printable
+from cars_rt.printable import counted, listed, printable
 from cars_rt.trust.flags import ClientAccess
 
 calibrate = App(
@@ -229,7 +229,7 @@ def dark(
         given = replace(given, full_scale=full_scale * frames_of(given.settings))
     before = _opened(given, settings)
     known = _saved(before, program.with_dark(before, given), settings)
-    _doubt_hot(given)
+    _doubt_hot(given, "all spectra have a notch and false lines there, and the flag `spike`")
     if said := light_in(given.counts, given.noise):
         log.warning("%s: this dark %s", given.where, said)
     log.info(
@@ -262,7 +262,7 @@ def reference(source: str, *, settings: Settings = CalibrateSettings(), logs: Lo
     if given.dark is None and not before.darks:
         log.warning("no dark is known: none is subtracted")
     known = program.saved(settings.output, program.with_reference(before, given))
-    _doubt_hot(given)
+    _doubt_hot(given, "neighbours stand for them")
     log.info("%s: reference of %s; id %s", settings.output, counted(given.spectra, "spectrum"), known.id)
 
 
@@ -328,12 +328,10 @@ def _doubt_dark(there: Calibration, given: Measured, settings: CalibrateSettings
         log.warning("%s: %s", settings.output, doubt)
 
 
-def _doubt_hot(given: Measured) -> None:
-    """Say which pixels are at the full scale, of which none is refused for."""
+def _doubt_hot(given: Measured, what: str) -> None:
+    """Say which pixels are at the full scale, of which none is refused for, and what comes of it."""
     if len(hot := given.saturated.nonzero()[0]):
-        pixels = f"{counted(len(hot), 'pixel')} {'is' if len(hot) == 1 else 'are'}"
-        which = ", ".join(map(str, hot[:10])) + (", ..." if len(hot) > 10 else "")
-        log.warning("%s: %s saturated (%s), and no spectrum counts there: hot?", given.where, pixels, which)
+        log.warning("%s: saturated at %s: hot? %s", given.where, listed(hot.tolist(), "pixel"), what)
 
 
 def _without_moved_reference(

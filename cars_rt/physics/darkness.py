@@ -79,6 +79,13 @@ def may_be_hot(full: NDArray[np.bool_], dark: ArrayLike | None = None) -> bool:
     return bool(1 - fewer >= SELDOM)
 
 
+def bridged(counts: NDArray[np.float64], hot: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Of a spectrum that is smooth, as a reference (p,): neighbours stand for hot pixels, at which nothing is
+    left above their dark."""
+    pixels = np.arange(len(counts))
+    return np.interp(pixels, pixels[~hot], counts[~hot]) if hot.any() else counts
+
+
 def light_in(dark: ArrayLike, noise: float) -> str | None:
     """Say that a dark (p,) rises further along its pixels than any does: offsets, hot pixels and a glow stay
     near the noise, which is that of one pixel of one spectrum. None if it does not."""

@@ -189,8 +189,10 @@ def test_darks_saturation_and_reference_serve_process(tmp_path: Path) -> None:
         program.with_reference(made, measured(stored("low.h5", 0 * dark, 0.001)))
 
 
-def test_neighbours_stand_for_a_hot_pixel_of_a_reference() -> None:
-    """It is as bright in the dark, so that nothing is left of it."""
+def test_neighbours_stand_for_a_hot_pixel_of_a_reference(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is as bright in the dark, so that nothing is left of it; `--reference` refused a file for it."""
     glass, dark = np.linspace(2_000, 3_000, 64), np.full(64, 100.0)
     glass[[7, 30]] = dark[[7, 30]] = 65_535
     of_dark = Measured(counts=dark, spectra=1, where="dark", largest=65_535, exposure_s=1.0)
@@ -198,17 +200,24 @@ def test_neighbours_stand_for_a_hot_pixel_of_a_reference() -> None:
     known = program.with_reference(made, replace(of_dark, counts=glass, where="glass")).reference
     assert known is not None
     assert np.allclose(known.counts, np.linspace(1_900, 2_900, 64), rtol=1e-3)
+    path, rows = tmp_path / "glass.npz", np.stack([glass, glass]).astype(np.uint16)
+    np.savez(path, spectra=rows, raman_shift=np.linspace(500, 3_100, 64), dark=dark)
+    assert np.allclose(read_reference(path).counts, known.counts, rtol=1e-3)
+    assert "glass.npz: saturated at 2 pixels (7, 30): hot? neighbours stand for them" in caplog.text
 
 
-@pytest.mark.parametrize("part", ["dark", "reference"])
+@pytest.mark.parametrize(
+    ("part", "what"),
+    [("dark", "all spectra have a notch and false lines there"), ("reference", "neighbours stand for them")],
+)
 def test_hot_pixels_are_named(
-    part: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    part: str, what: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(calibrate, "start_logging", lambda logs: None)
     counts = np.where(np.arange(64) == 7, 65_535, 100)
     table = text(tmp_path / "a.csv", np.arange(64), counts, names="pixel,counts")
     getattr(calibrate, part)(str(table), settings=CalibrateSettings(output=tmp_path / "lab.json"))
-    assert "a.csv: 1 pixel is saturated (7), and no spectrum counts there: hot?" in caplog.text
+    assert f"a.csv: saturated at 1 pixel (7): hot? {what}" in caplog.text
 
 
 def test_a_full_scale_that_nobody_stated_is_not_kept(tmp_path: Path) -> None:
