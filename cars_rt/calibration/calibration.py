@@ -136,8 +136,10 @@ class Calibration:
         """A sentence if the settings that a driver says are of another camera."""
         for name in WHICH_CAMERA:
             then, here = self.settings.get(name), now.get(name)
-            if then is not None and here is not None and str(then) != str(here):
-                return f"the calibration is of the camera with the {name} {then}, this one has {here}"
+            if then is not None and here is not None and said(then) != said(here):
+                return (
+                    f"the calibration is of the camera with the {name} {said(then)}, this one has {said(here)}"
+                )
         return None
 
     def changed(self, now: Mapping[str, Any]) -> Iterator[str]:

@@ -194,6 +194,9 @@ def test_another_camera_or_region_is_refused_and_other_settings_are_said() -> No
             WHOLE.applied(100, settings=mine | other)
     with pytest.raises(CalibrationError, match="these spectra have 1340 pixels"):
         WHOLE.applied(1340)
+    numbered = replace(WHOLE, settings={"serial": 12345.0})
+    assert numbered.other_camera({"serial": 12345}) is None
+    assert "serial 12345, this one has 12346" in str(numbered.other_camera({"serial": 12346}))
     varies = replace(WHOLE, settings=WHOLE.settings | {"RingCurrent": 101.9})
     now = mine | {"grating": 300, "RingCurrent": 99.8}
     doubts = varies.applied(100, source="x", settings=now, exposure_s=1.0).doubts
