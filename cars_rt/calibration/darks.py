@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cars_rt.calibration.settings import OF_DARKS, ROUNDED, ROWS, TEMPERATURE, alike, said, whole_number
+from cars_rt.calibration.settings import (
+    OF_DARKS,
+    ROUNDED,
+    ROWS,
+    TEMPERATURE,
+    alike,
+    is_reading,
+    said,
+    whole_number,
+)
 from cars_rt.protocol import Facts
 from cars_rt.protocol.saturation import FRAMES
 
@@ -68,7 +77,7 @@ def same_rows(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
 
 def same_kind(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Whether darks of these settings are of as many rows, and alike in gain and whatever else changes darks,
-    as far as both say it. Temperatures drift: they tell no darks apart."""
+    as far as both say it. Temperatures drift, and times jitter: they tell no darks apart."""
     return same_rows(then, now) and not any(other_kind(then, now))
 
 
@@ -156,7 +165,7 @@ def _told(settings: Mapping[str, Any]) -> set[str]:
 
 
 def _tells_apart(name: str) -> bool:
-    return any(word in _plain(name) for word in OF_DARKS) and not _is_temperature(name)
+    return any(word in _plain(name) for word in OF_DARKS) and not is_reading(_plain(name))
 
 
 def _is_temperature(name: str) -> bool:

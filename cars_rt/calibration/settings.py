@@ -15,6 +15,7 @@ OF_DARKS = (
     "outputamplifier", "blacklevel", "baseline",
 )  # fmt: skip
 TEMPERATURE = "temperature"  # likewise, but it drifts, and tells no darks apart
+READINGS = (TEMPERATURE, "time")  # such as SensorReadoutTime: never twice the same, and set by nobody
 ROUNDED = 1e-3  # relative: cameras round exposures to lines and clocks, and gains, and that changes no dark
 STANDS = 5e-5  # relative: by less a spectrograph's own reading varies, 0.04 nm at 800 nm,
 AT_ZERO = 1e-3  # or so much of whatever unit where it stands at zero
@@ -40,12 +41,17 @@ def alike(then: object, now: object, within: float = 0.0, share: float = ROUNDED
     return then == now
 
 
+def is_reading(name: str) -> bool:
+    """Whether a setting is what a camera reads, and not what it is set to. name: in small letters."""
+    return any(word in name for word in READINGS)
+
+
 def moving(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """Names of the settings that are others now, as far as both say them, and move lines."""
     for name, here in now.items():
         was = then.get(name)
         words = name.lower()
-        if was is None or TEMPERATURE in words or not any(word in words for word in OF_LINES):
+        if was is None or not any(word in words for word in OF_LINES) or is_reading(words):
             continue
         if not alike(was, here, AT_ZERO if 0 in (was, here) else 0.0, STANDS):
             yield name

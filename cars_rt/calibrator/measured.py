@@ -96,7 +96,10 @@ def _of_stream(
         for run in stream:
             total, count, start, noise = np.zeros(run.start.pixels), 0, run.start, 0.0
             said = start.instrument or {}
-            judge(Measured(counts=total, spectra=0, where=address, source=start.source, settings=said))
+            judge(
+                Measured(counts=total, spectra=0, where=address, source=start.source, settings=said,
+                         exposure_s=start.exposure_s)
+            )  # fmt: skip
             for frame in run:
                 rows = frame.counts[: most - count]
                 noise = noise if count else noise_of(rows[:LOOKED_AT])

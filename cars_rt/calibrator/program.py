@@ -20,8 +20,9 @@ from cars_rt.calibration import (
     region_of,
     write,
 )  # fmt: skip
-from cars_rt.calibration.darks import frames_of, replaces
+from cars_rt.calibration.darks import frames_of, of_what, replaces
 from cars_rt.calibration.errors import UnmatchedError
+from cars_rt.calibration.file import MOST_DARKS
 from cars_rt.calibration.lamp_fit import LampFit, fit_lamp
 from cars_rt.calibration.lamps import Lamp
 from cars_rt.calibration.recognise import Recognised, recognise
@@ -255,18 +256,32 @@ def with_dark(calibration: Calibration, given: Measured) -> Calibration:
 
     Where spectra are sums of frames, it is that of one frame.
     """
-    frames = frames_of(given.settings)
-    exposure_s = None if given.exposure_s is None else given.exposure_s / frames
     if not may_be_hot(given.saturated, given.counts):
         raise CalibrationError(
             f"{given.where}: saturated at {counted(int(given.saturated.sum()), 'pixel')}, as no dark is: "
             "block the beams"
         )
+    darks = sorted(_with(calibration, given), key=lambda each: each.exposure_s or 0.0)
+    return replace(calibration, darks=tuple(darks), full_scale=_full_scale(calibration, given))
+
+
+def refuse_dark_too_many(path: Path, calibration: Calibration, given: Measured) -> None:
+    """Raises CalibrationError where the file holds as many darks as it can, and none of this one's kind."""
+    if len(_with(calibration, given)) > MOST_DARKS:
+        kind = of_what(given.exposure_s, given.settings)
+        raise CalibrationError(
+            f"{path} has {len(calibration.darks)} darks, as many as it can hold, and none of {kind} to be "
+            "replaced: take those out of its list `darks` that nobody needs, or name another file"
+        )
+
+
+def _with(calibration: Calibration, given: Measured) -> list[Mean]:
+    """The darks with this one, of one frame, but without those that it replaces."""
+    frames = frames_of(given.settings)
+    exposure_s = None if given.exposure_s is None else given.exposure_s / frames
     counts = np.asarray(given.counts / frames, np.float32)
     dark = Mean(counts, given.spectra, given.time_ns, exposure_s, given.settings)
-    others = tuple(each for each in calibration.darks if not replaces(dark, each))
-    darks = sorted((*others, dark), key=lambda each: each.exposure_s or 0.0)
-    return replace(calibration, darks=tuple(darks), full_scale=_full_scale(calibration, given))
+    return [*(each for each in calibration.darks if not replaces(dark, each)), dark]
 
 
 def _full_scale(calibration: Calibration, given: Measured) -> float | None:

@@ -224,10 +224,11 @@ def dark(
 
     start_logging(logs)
     _above_0("--full-scale", full_scale)
-    given = _measured(source, settings)
+    given = _measured(source, settings, dark=True)
     if full_scale is not None:
         given = replace(given, full_scale=full_scale * frames_of(given.settings))
     before = _opened(given, settings)
+    program.refuse_dark_too_many(settings.output, before, given)
     known = _saved(before, program.with_dark(before, given), settings)
     _doubt_hot(given, "all spectra have a notch and false lines there, and the flag `spike`")
     if said := light_in(given.counts, given.noise):
@@ -284,18 +285,22 @@ def show(file: Path, *, logs: Logs = Logging()) -> None:
         out.say(Text(printable(line)))
 
 
-def _measured(source: str, settings: CalibrateSettings) -> Measured:
+def _measured(source: str, settings: CalibrateSettings, dark: bool = False) -> Measured:
     from cars_rt.calibrator import program
+
+    def exposed(given: Measured) -> Measured:
+        exposure_ms = settings.exposure_ms
+        return given if exposure_ms is None else replace(given, exposure_s=exposure_ms / 1e3)
 
     def judge(said: Measured) -> None:
         region = program.region_for(said, settings.binning, settings.first_column)
-        program.opened(settings.output, said, region)
+        there = program.opened(settings.output, said, region)
+        if dark:
+            program.refuse_dark_too_many(settings.output, there, exposed(said))
 
     program.refuse_output(settings.output)
     security = settings.access.client() if is_address(source) else None
-    given = measured(source, settings.spectra, security, judge=judge)
-    if settings.exposure_ms is not None:
-        given = replace(given, exposure_s=settings.exposure_ms / 1e3)
+    given = exposed(measured(source, settings.spectra, security, judge=judge))
     of = counted(given.spectra, "spectrum")
     log.info("%s: the mean of %s of %d pixels", source, of, len(given.counts))
     return given

@@ -133,9 +133,9 @@ def test_a_dark_of_another_gain_takes_the_place_of_none() -> None:
                      settings=settings),
         )  # fmt: skip
 
-    add(100, 9, gain=1, temperature_c=-60.0)
-    add(400, 9, gain=4, temperature_c=-60.0)
-    add(110, 9, gain=1, temperature_c=-50.0)
+    add(100, 9, gain=1, temperature_c=-60.0, SensorReadoutTime=0.0123)
+    add(400, 9, gain=4, temperature_c=-60.0, SensorReadoutTime=0.0123)
+    add(110, 9, gain=1, temperature_c=-50.0, SensorReadoutTime=0.01235)  # as it is read
     assert [dark.counts[0] for dark in made.darks] == [400, 110]
     assert "darks: 1 ms at gain 4, 1 ms at gain 1" in list(described(made, NOW))
     # Nor does one that does not say its gain, as of a file.

@@ -15,7 +15,7 @@ import pytest
 from helpers import AXIS, Command, Published, a_frame, a_start, an_end
 
 from calibration.simulated import cars_spectrum, lamp_spectrum
-from cars_rt.calibration import CalibrationError, Region, Scale, read, write
+from cars_rt.calibration import CalibrationError, Mean, Region, Scale, read, write
 from cars_rt.calibration.calibration import Calibration
 from cars_rt.calibration.errors import UnmatchedError
 from cars_rt.calibration.lamps import lamp
@@ -440,12 +440,26 @@ def test_what_cannot_be_written_is_not_measured_first(
     ):
         with pytest.raises(CalibrationError, match=said):
             dark("tcp://127.0.0.1:9", output)  # where nobody answers
-    with Published() as driver, ThreadPoolExecutor() as pool:
-        asked = pool.submit(dark, driver.address, tmp_path / "lab.json")
-        driver.wait()
-        driver.say(a_start(axis=np.linspace(500, 3000, 65)), an_end(0, 0))  # and no spectrum
-        with pytest.raises(CalibrationError, match=r"lab\.json is of 64 pixels.* has 65 pixels"):
-            asked.result(60)
+    darks = tuple(Mean(np.full(64, 9, np.float32), 1, NOW, 1e-3 * each) for each in range(1, 65))
+    write(tmp_path / "many.json", Calibration(region=Region(64), darks=darks))
+    many = r"many\.json has 64 darks, .* none of 0\.5 ms to be replaced: take those out .* another file"
+    for name, pixels, said in (
+        ("lab.json", 65, r"lab\.json is of 64 pixels.* has 65 pixels"),
+        ("many.json", 64, many),
+    ):
+        with Published() as driver, ThreadPoolExecutor() as pool:
+            asked = pool.submit(dark, driver.address, tmp_path / name)
+            driver.wait()
+            start = a_start(axis=np.linspace(500, 3000, pixels), exposure_s=5e-4)
+            driver.say(start, an_end(0, 0))  # and no spectrum
+            with pytest.raises(CalibrationError, match=said):
+                asked.result(60)
+    table = str(text(tmp_path / "a.csv", np.arange(64), np.full(64, 10), names="pixel,counts"))
+    settings = calibrate.CalibrateSettings(output=tmp_path / "many.json", exposure_ms=0.5)
+    with pytest.raises(CalibrationError, match=many):
+        calibrate.dark(table, settings=settings)
+    calibrate.dark(table, settings=replace(settings, exposure_ms=5))  # it takes the place of another
+    assert len(read(tmp_path / "many.json").darks) == 64
 
 
 def test_settings_that_cannot_be_are_one_sentence(tmp_path: Path) -> None:
