@@ -33,6 +33,11 @@ LISTS = (*TEXT, ".npy")  # of numbers, by the names of their files
 PIXELS = "pixels"  # in place of an axis: their numbers
 NEXT_CM1 = 100.0  # to the laser: what is nearer is its own light
 TRIED = 50  # pixels, of which ends are judged before the instrument says how many it has
+UNKNOWN = (
+    "which raman shift {} pixels have is not known: give --calibration FILE with an axis, --axis FILE or, "
+    f"for a first look, --axis 500:3100; for `cars-rt calibrate` --axis {PIXELS} numbers them"
+)
+NUMBERS = "--axis 0:%g is taken as cm-1, for %d pixels: --axis %s numbers them, for `cars-rt calibrate`"
 
 log = logging.getLogger("cars_rt.drivers")
 
@@ -158,7 +163,7 @@ class Axis:
                     about["calibration"] = {**applied.facts, "pixels": known.region.pixels}
                 about["full_scale"] = full_scale or applied.full_scale
             if shift is None:
-                shift = self._without_calibration(pixels, wavelength_nm)
+                shift = self._without_calibration(pixels, wavelength_nm, warns)
         except CarsRtError as error:
             raise InstrumentError(f"the axis of {source}: {error}") from None
         if shift is None and wavelength_nm is not None:
@@ -176,7 +181,7 @@ class Axis:
         return Acquisition(raman_shift=shift, **about)
 
     def _without_calibration(
-        self, pixels: int, wavelength_nm: NDArray[np.float64] | None
+        self, pixels: int, wavelength_nm: NDArray[np.float64] | None, warns: bool
     ) -> NDArray[np.float64] | None:
         """As --axis says it, or the instrument's own wavelengths do; None where neither is known."""
         if self._numbered:
@@ -188,6 +193,9 @@ class Axis:
         return judged_raman_shift(from_wavelength(wavelength_nm, self._pump_nm))
 
 
+            low, high = self._ends
+            if warns and low == 0 and high.is_integer() and high + 1 != pixels and self._pump_nm is None:
+                log.warning(NUMBERS, high, pixels, PIXELS)
 def told(known: Mapping[str, Any]) -> Facts:
     """As much of an instrument's settings as `start` takes: whatever else a camera says is left out."""
     facts: dict[str, Any] = {}

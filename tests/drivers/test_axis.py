@@ -131,7 +131,12 @@ def test_pixel_numbers_are_good_for_calibrating_alone(
     for axis in (str(file), "pixels"):
         with pytest.raises(InstrumentError, match=r"--axis: the axis is 0, 1, 2, .*: pixel numbers"):
             AxisSettings(axis=axis).look()  # of a room, where a daemon runs
-    assert acquisition(AxisSettings(axis="0:1339")).raman_shift[-1] == 1339  # of a spectrum, cm-1
+    for axis, warned in (("0:1339", True), ("0.5:1339", False), ("500:3100", False)):
+        caplog.clear()
+        high = float(axis.partition(":")[2])
+        assert acquisition(AxisSettings(axis=axis)).raman_shift[-1] == high  # of a spectrum, cm-1
+        said = f"--axis 0:1339 is taken as cm-1, for {PIXELS} pixels: --axis pixels numbers them"
+        assert (said in caplog.text) is warned
 
 
 def test_pump_beside_a_calibration_is_told_and_is_none_beside_raman_shifts(
