@@ -65,7 +65,11 @@ class AxisSettings:
 
     def look(self) -> None:
         """Read the files, of an axis with which results can be computed. Raises InstrumentError."""
-        shift = Axis(self).given
+        axis = Axis(self)
+        if not axis.known and self.pump_nm is None:  # which is for instruments that know wavelengths
+            wavelengths = "; an instrument that knows wavelengths needs --pump-nm alone"
+            raise InstrumentError(UNKNOWN.format("the camera's") + wavelengths)
+        shift = axis.given
         if self.axis == PIXELS:
             shift = np.arange(TRIED, dtype=np.float64)
         if shift is not None:
@@ -99,6 +103,12 @@ class Axis:
                     self._shift = _judged(_of_file(Path(settings.axis), self._pump_nm), self._pump_nm)
         except CarsRtError as error:
             raise InstrumentError(f"the axis: {error}") from None
+
+    @property
+    def known(self) -> bool:
+        """Whether there is one, whatever the instrument itself knows."""
+        calibrated = self._calibration is not None and self._calibration.scale is not None
+        return calibrated or self._numbered or self._ends is not None or self._shift is not None
 
     @property
     def given(self) -> NDArray[np.float64] | None:
@@ -169,11 +179,7 @@ class Axis:
         if shift is None and wavelength_nm is not None:
             raise InstrumentError(f"{source} knows wavelengths: say with --pump-nm where shifts count from")
         if shift is None:
-            raise InstrumentError(
-                f"which raman shift its {pixels} pixels have is not known: give --calibration FILE, "
-                "--axis FILE or, for a first look, --axis 500:3100; for `cars-rt calibrate` "
-                f"--axis {PIXELS} numbers them"
-            )
+            raise InstrumentError(UNKNOWN.format(f"its {pixels}"))
         if len(shift) != pixels:
             raise InstrumentError(
                 f"the axis has {len(shift)} pixels, {source} has {pixels}: region, binning?"
@@ -187,15 +193,15 @@ class Axis:
         if self._numbered:
             return _judged(np.arange(pixels, dtype=np.float64), None)
         if self._ends is not None:
+            low, high = self._ends
+            if warns and low == 0 and high.is_integer() and high + 1 != pixels and self._pump_nm is None:
+                log.warning(NUMBERS, high, pixels, PIXELS)
             return _of_ends(self._ends, self._pump_nm, pixels)
         if self._shift is not None or wavelength_nm is None or self._pump_nm is None:
             return self._shift
         return judged_raman_shift(from_wavelength(wavelength_nm, self._pump_nm))
 
 
-            low, high = self._ends
-            if warns and low == 0 and high.is_integer() and high + 1 != pixels and self._pump_nm is None:
-                log.warning(NUMBERS, high, pixels, PIXELS)
 def told(known: Mapping[str, Any]) -> Facts:
     """As much of an instrument's settings as `start` takes: whatever else a camera says is left out."""
     facts: dict[str, Any] = {}

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cars_rt.calibration.settings import ROWS, alike
-from cars_rt.drivers.axis import Axis, AxisSettings
+from cars_rt.drivers.axis import UNKNOWN, Axis, AxisSettings
 from cars_rt.drivers.base import (
     WAIT_S,
     Acquisition,
@@ -104,6 +104,8 @@ class Epics(Instrument):
             client = import_module("p4p.client.thread")
         except ImportError as error:
             raise InstrumentError(f"p4p is missing ({error}): {install_extra('epics')}") from None
+        if not self._axis.known:  # nor can any image say it
+            raise InstrumentError(UNKNOWN.format("the detector's"))
         self._context = client.Context("pva", nt=False)
         self.silent_s = Epics.silent_s + settings.connect_s
 

@@ -137,9 +137,8 @@ class Calibration:
         for name in WHICH_CAMERA:
             then, here = self.settings.get(name), now.get(name)
             if then is not None and here is not None and said(then) != said(here):
-                return (
-                    f"the calibration is of the camera with the {name} {said(then)}, this one has {said(here)}"
-                )
+                one, other = said(then), said(here)
+                return f"the calibration is of the camera with the {name} {one}, this one has {other}"
         return None
 
     def changed(self, now: Mapping[str, Any]) -> Iterator[str]:

@@ -542,6 +542,12 @@ def test_absent_pv_and_one_that_is_no_image_are_told(detector: Any) -> None:
         instrument.close()
 
 
+def test_a_run_without_any_axis_is_refused_before_the_detector_is_asked() -> None:
+    """Subscribers were awaited, and the detector started, for a run that no image could mend."""
+    with pytest.raises(InstrumentError, match="which raman shift the detector's pixels have is not known"):
+        epics(axis=AxisSettings(pump_nm=785.0))()
+
+
 def test_detector_that_sends_nothing_is_waited_for(detector: Any) -> None:
     detector()
     instrument = epics(replace(SETTINGS, acquire=None))()
